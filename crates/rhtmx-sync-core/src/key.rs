@@ -1,0 +1,69 @@
+//! The canonical text of a primary key: how the log, the wire and a client's copy name a row.
+//!
+//! A key of one column is that column's value as text (`42`, `a1b2…`); a key of several columns is
+//! a JSON array of their values in the key's order (`[42,"eu"]`), without spaces. The database
+//! writes the same text in its triggers.
+
+use serde_json::Value;
+
+/// The canonical text of a key whose columns have these JSON values.
+pub fn canonical(values: &[Value]) -> String {
+    match values {
+        [one] => plain(one),
+        several => serde_json::to_string(several).expect("values are JSON"),
+    }
+}
+
+fn plain(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// Takes a key as clients may send it apart into one JSON value for each of `columns` columns:
+/// canonical text, a bare number, or (for several columns) an array.
+pub fn split(key: &Value, columns: usize) -> Option<Vec<Value>> {
+    match key {
+        Value::Array(values) if values.len() == columns => Some(values.clone()),
+        Value::String(text) if columns > 1 => match serde_json::from_str(text) {
+            Ok(Value::Array(values)) if values.len() == columns => Some(values),
+            _ => None,
+        },
+        Value::String(_) | Value::Number(_) | Value::Bool(_) if columns == 1 => {
+            Some(vec![key.clone()])
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn one_column_is_plain_and_several_are_an_array() {
+        assert_eq!(canonical(&[json!(42)]), "42");
+        assert_eq!(canonical(&[json!("a\"b")]), "a\"b");
+        assert_eq!(canonical(&[json!(42), json!("eu")]), r#"[42,"eu"]"#);
+    }
+
+    #[test]
+    fn split_undoes_canonical() {
+        for values in [vec![json!("x")], vec![json!(1), json!("[]")]] {
+            let text = Value::String(canonical(&values));
+            assert_eq!(split(&text, values.len()), Some(values));
+        }
+        assert_eq!(split(&json!(7), 1), Some(vec![json!(7)]));
+        assert_eq!(split(&json!([1, 2]), 2), Some(vec![json!(1), json!(2)]));
+    }
+
+    #[test]
+    fn other_forms_are_refused() {
+        for (key, columns) in [(json!(null), 1), (json!({"id": 1}), 1), (json!("x"), 2), (json!([1]), 2), (json!([1, 2]), 1), (json!(1), 2)] {
+            assert_eq!(split(&key, columns), None, "{key}");
+        }
+    }
+}

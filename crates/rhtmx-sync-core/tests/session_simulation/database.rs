@@ -1,0 +1,330 @@
+//! A database that knows what its tables held at every position.
+//!
+//! On the model of PostgreSQL, transactions run side by side, commit in any order and lock the rows
+//! that they write; on that of SQLite there is one at a time.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use rhtmx_sync_core::cursor::{Mark, Position};
+use rhtmx_sync_core::log::{Action, Learned, NewestEntry};
+use rhtmx_sync_core::protocol::RejectCode;
+use rhtmx_sync_core::snapshot::{Snapshot, Xid};
+use serde_json::value::RawValue;
+
+use crate::random::Random;
+
+/// The most entities that a database has; a subset makes for denser worlds.
+pub(crate) const ENTITIES: [&str; 3] = ["a", "b", "c"];
+const KEYS: usize = 4;
+
+/// Rows by key.
+pub(crate) type Table = BTreeMap<String, String>;
+
+/// How the database numbers what it commits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Numbering {
+    Snapshots,
+    LogIds,
+}
+
+#[derive(Debug)]
+struct LogEntry {
+    id: i64,
+    mark: Mark,
+    /// The transaction that wrote it, while that one runs.
+    running: Option<Xid>,
+    aborted: bool,
+    entity: usize,
+    key: Option<usize>,
+    action: Action,
+    value: i64,
+}
+
+/// One change of a batch, a pull or a resume.
+#[derive(Debug, Clone)]
+pub(crate) struct Item {
+    pub(crate) mark: Mark,
+    pub(crate) entity: &'static str,
+    pub(crate) learned: Learned,
+}
+
+/// How a mutation ended, for ever.
+pub(crate) type Outcome = Result<Mark, RejectCode>;
+
+#[derive(Debug)]
+pub(crate) struct Database {
+    numbering: Numbering,
+    entities: usize,
+    log: Vec<LogEntry>,
+    running: Vec<Xid>,
+    xid_next: Xid,
+    /// One more than the newest transaction that has ended.
+    xmax: Xid,
+    id_committed: i64,
+    floor: Arc<Position>,
+    /// Positions that somebody has read at, oldest first.
+    past: Vec<Arc<Position>>,
+    outcomes: BTreeMap<(usize, u64), Outcome>,
+}
+
+impl Database {
+    pub(crate) fn new(numbering: Numbering, entities: usize) -> Self {
+        let mut database = Self {
+            numbering,
+            entities,
+            log: Vec::new(),
+            running: Vec::new(),
+            xid_next: 3,
+            xmax: 3,
+            id_committed: 0,
+            floor: Arc::new(Position::LogId(0)),
+            past: Vec::new(),
+            outcomes: BTreeMap::new(),
+        };
+        database.floor = database.now();
+        database
+    }
+
+    /// The position of a snapshot taken now.
+    pub(crate) fn now(&mut self) -> Arc<Position> {
+        let position = Arc::new(match self.numbering {
+            Numbering::LogIds => Position::LogId(self.id_committed),
+            Numbering::Snapshots => {
+                let running = self.running.iter().copied().filter(|&xid| xid < self.xmax);
+                let running: Vec<Xid> = running.collect();
+                let xmin = running.first().copied().unwrap_or(self.xmax);
+                Position::Snapshot(Snapshot::new(xmin, self.xmax, running).expect("a snapshot"))
+            }
+        });
+        self.past.push(position.clone());
+        position
+    }
+
+    pub(crate) fn entities(&self) -> &'static [&'static str] {
+        &ENTITIES[..self.entities]
+    }
+
+    pub(crate) fn floor(&self) -> &Arc<Position> {
+        &self.floor
+    }
+
+    /// Forgets the log up to some position of the past.
+    pub(crate) fn prune(&mut self, random: &mut Random) {
+        let position = &self.past[random.below(self.past.len())];
+        if position.covers(&self.floor) {
+            self.floor = position.clone();
+        }
+    }
+
+    pub(crate) fn running(&self) -> &[Xid] {
+        &self.running
+    }
+
+    /// Begins a transaction, unless it would have to wait for another.
+    pub(crate) fn begin(&mut self) -> Option<Xid> {
+        let running_max = if self.numbering == Numbering::LogIds {
+            1
+        } else {
+            4
+        };
+        if self.running.len() >= running_max {
+            return None;
+        }
+        let xid = self.xid_next;
+        self.xid_next += 1;
+        self.running.push(xid);
+        Some(xid)
+    }
+
+    /// Writes something, unless the lock is taken or there is nothing to delete.
+    pub(crate) fn write(&mut self, xid: Xid, random: &mut Random) {
+        let entity = random.below(self.entities);
+        let key = random.below(KEYS);
+        let exists = self.latest(entity, key);
+        let (key, action) = match random.below(100) {
+            0..3 => (None, Action::Reshape),
+            3..8 => (None, Action::Truncate),
+            8..45 if exists => (Some(key), Action::Delete),
+            8..45 => return,
+            _ if exists => (Some(key), Action::Update),
+            _ => (Some(key), Action::Create),
+        };
+        let locked = self.log.iter().any(|entry| {
+            let others = entry.running.is_some_and(|owner| owner != xid);
+            let same = key.is_none() || entry.key.is_none() || entry.key == key;
+            others && entry.entity == entity && same
+        });
+        if !locked {
+            self.append(xid, entity, key, action);
+        }
+    }
+
+    /// Writes some row of `entity`, whose locks nobody has.
+    pub(crate) fn put(&mut self, xid: Xid, entity: usize, random: &mut Random) {
+        let key = random.below(KEYS);
+        let action = if self.latest(entity, key) {
+            Action::Update
+        } else {
+            Action::Create
+        };
+        self.append(xid, entity, Some(key), action);
+    }
+
+    fn append(&mut self, xid: Xid, entity: usize, key: Option<usize>, action: Action) {
+        let id = self.log.last().map_or(1, |entry| entry.id + 1);
+        let mark = match self.numbering {
+            Numbering::Snapshots => Mark::Xid(xid),
+            Numbering::LogIds => Mark::LogId(id),
+        };
+        let running = Some(xid);
+        self.log.push(LogEntry {
+            id,
+            mark,
+            running,
+            aborted: false,
+            entity,
+            key,
+            action,
+            value: id,
+        });
+    }
+
+    /// Whether the row is there for whoever may write it.
+    fn latest(&self, entity: usize, key: usize) -> bool {
+        let newest = self
+            .log
+            .iter()
+            .rev()
+            .filter(|entry| !entry.aborted)
+            .find(|entry| {
+                let all = entry.key.is_none() && entry.action == Action::Truncate;
+                entry.entity == entity && (all || entry.key == Some(key))
+            });
+        newest.is_some_and(|entry| matches!(entry.action, Action::Create | Action::Update))
+    }
+
+    /// Commits, and gives the mark of the transaction.
+    pub(crate) fn commit(&mut self, xid: Xid) -> Mark {
+        self.end(xid);
+        self.id_committed = self.log.last().map_or(0, |entry| entry.id);
+        match self.numbering {
+            Numbering::Snapshots => Mark::Xid(xid),
+            Numbering::LogIds => Mark::LogId(self.id_committed),
+        }
+    }
+
+    pub(crate) fn abort(&mut self, xid: Xid) {
+        match self.numbering {
+            // SQLite gives the numbers out again.
+            Numbering::LogIds => self.log.retain(|entry| entry.running.is_none()),
+            Numbering::Snapshots => {
+                let own = self
+                    .log
+                    .iter_mut()
+                    .filter(|entry| entry.running == Some(xid));
+                own.for_each(|entry| entry.aborted = true);
+            }
+        }
+        self.end(xid);
+    }
+
+    fn end(&mut self, xid: Xid) {
+        self.running.retain(|&running| running != xid);
+        self.xmax = self.xmax.max(xid + 1);
+        for entry in self
+            .log
+            .iter_mut()
+            .filter(|entry| entry.running == Some(xid))
+        {
+            entry.running = None;
+        }
+    }
+
+    /// Keeps how a mutation ended, as the transaction does that applies it.
+    pub(crate) fn keep_outcome(&mut self, client: usize, mutation: u64, outcome: Outcome) {
+        let before = self.outcomes.insert((client, mutation), outcome);
+        assert!(
+            before.is_none(),
+            "the model engine applied a mutation twice"
+        );
+    }
+
+    pub(crate) fn outcome(&self, client: usize, mutation: u64) -> Option<Outcome> {
+        self.outcomes.get(&(client, mutation)).copied()
+    }
+
+    /// What the table held at `position`.
+    pub(crate) fn table(&self, entity: &str, position: &Position) -> Table {
+        let mut rows = [None; KEYS];
+        let mut generation = 0;
+        let seen = self.log.iter().filter(|entry| {
+            ENTITIES[entry.entity] == entity && !entry.aborted && position.contains(entry.mark)
+        });
+        for entry in seen {
+            match (entry.action, entry.key) {
+                (Action::Reshape, _) => generation += 1,
+                (Action::Delete, Some(key)) => rows[key] = None,
+                (_, Some(key)) => rows[key] = Some(entry.value),
+                (_, None) => rows = [None; KEYS],
+            }
+        }
+        let rows = rows.into_iter().enumerate();
+        rows.filter_map(|(key, value)| {
+            Some((key.to_string(), format!("[{},{generation}]", value?)))
+        })
+        .collect()
+    }
+
+    /// What is new at `until` to whoever has seen `since`: the newest entry of each row.
+    pub(crate) fn changes(&self, since: &Position, until: &Position) -> Vec<Item> {
+        let new = self.log.iter().filter(|entry| {
+            !entry.aborted && until.contains(entry.mark) && !since.contains(entry.mark)
+        });
+        let mut newest: BTreeMap<_, (&LogEntry, Action)> = BTreeMap::new();
+        let mut truncated = [None; ENTITIES.len()];
+        let mut reshaped = [None; ENTITIES.len()];
+        for entry in new {
+            match entry.action {
+                Action::Truncate => truncated[entry.entity] = Some(entry.id),
+                Action::Reshape => reshaped[entry.entity] = Some(entry.id),
+                _ => {}
+            }
+            let kind = entry.key.is_none().then_some(entry.action as u8);
+            let first = newest
+                .entry((entry.entity, entry.key, kind))
+                .or_insert((entry, entry.action));
+            first.0 = entry;
+        }
+        let tables = ENTITIES.map(|entity| self.table(entity, until));
+        let mut newest: Vec<(&LogEntry, Action)> = newest.into_values().collect();
+        newest.sort_by_key(|(entry, _)| entry.id);
+        let items = newest.into_iter().map(|(entry, first_action)| {
+            let key = entry.key.map(|key| key.to_string());
+            // A row of the time before a reshape cannot be looked up.
+            let lost = reshaped[entry.entity].is_some_and(|reshaped| entry.id < reshaped);
+            let row = key
+                .as_ref()
+                .filter(|_| !lost)
+                .and_then(|key| tables[entry.entity].get(key));
+            let newest_entry = NewestEntry {
+                id: entry.id,
+                mark: entry.mark,
+                entity: ENTITIES[entry.entity].to_owned(),
+                key,
+                action: entry.action,
+                first_action,
+                truncated_at: truncated[entry.entity],
+                origin: None,
+                row: row.map(|text| RawValue::from_string(text.clone()).expect("JSON")),
+            };
+            let learned = newest_entry.learn();
+            Item {
+                mark: entry.mark,
+                entity: ENTITIES[entry.entity],
+                learned,
+            }
+        });
+        items.collect()
+    }
+}

@@ -1,0 +1,576 @@
+//! An engine: carries out what a session answers, as the documentation of the actions says.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use rhtmx_sync_core::cursor::{Mark, Position};
+use rhtmx_sync_core::log::Learned;
+use rhtmx_sync_core::protocol::{
+    Change, ErrorCode, Push, RefetchReason, Reject, RejectCode, Subscribe, SubscriptionId,
+};
+use rhtmx_sync_core::session::{Action, Applied, Batch, ReadEnd, ReadFrom, Session, ShapeId};
+use rhtmx_sync_core::snapshot::Xid;
+
+use crate::database::{ENTITIES, Item};
+use crate::hub::{Delivery, Queued};
+use crate::world::{Checked, EPOCH, Failure, Fault, Rule, Shared};
+
+pub(crate) const SUBSCRIPTIONS_MAX: usize = 4;
+
+/// What a client sends.
+#[derive(Debug, Clone)]
+pub(crate) enum Message {
+    Subscribe(Subscribe),
+    Unsubscribe(SubscriptionId),
+    Push(Push),
+}
+
+/// What the server sends; the cursors in it as positions, the changes with what made them.
+#[derive(Debug, Clone)]
+pub(crate) enum Frame {
+    Snapshot {
+        id: SubscriptionId,
+        rows: Vec<(String, String)>,
+    },
+    Changes {
+        target: Target,
+        changes: Vec<(Mark, Change)>,
+    },
+    Subscribed {
+        id: SubscriptionId,
+        shape: ShapeId,
+        position: Arc<Position>,
+    },
+    Refetch {
+        id: SubscriptionId,
+    },
+    Cursor(Arc<Position>),
+    Ack(u64),
+    Reject(u64),
+    Error {
+        code: ErrorCode,
+        id: Option<SubscriptionId>,
+    },
+}
+
+#[derive(Debug, Clone)]
+pub(crate) enum Target {
+    Subscription(SubscriptionId),
+    Shape(ShapeId),
+    /// On the wire like the one before; but what comes from the log may have been sent before.
+    Pulled(ShapeId),
+}
+
+/// A read for one subscription. It has no end until its snapshot is taken.
+#[derive(Debug)]
+struct Reading {
+    id: SubscriptionId,
+    entity: String,
+    from: Option<ReadFrom>,
+    frames: VecDeque<Frame>,
+    end: Option<ReadEnd>,
+    /// It failed once, so the client may have had some of it.
+    repeated: bool,
+}
+
+/// A pull goes through its shapes at the position of its snapshot.
+#[derive(Debug)]
+struct Pulling {
+    shapes: Vec<(ShapeId, Arc<Position>)>,
+    sent: usize,
+    position: Option<Arc<Position>>,
+    /// What the session decided besides: it waits for the end.
+    then: Vec<Action<Delivery>>,
+}
+
+#[derive(Debug)]
+struct Applying {
+    mutation: u64,
+    transaction: Option<Xid>,
+    end: Option<Applied>,
+}
+
+/// One connection with its session.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    client: usize,
+    session: Session<Delivery>,
+    pub(crate) inbox: VecDeque<Message>,
+    pub(crate) outbox: VecDeque<Frame>,
+    reads: Vec<Reading>,
+    pull: Option<Pulling>,
+    apply: Option<Applying>,
+}
+
+impl Connection {
+    pub(crate) fn open(client: usize, shared: &mut Shared) -> Self {
+        shared.hub.connect(client);
+        Self {
+            client,
+            session: Session::new(SUBSCRIPTIONS_MAX),
+            inbox: VecDeque::new(),
+            outbox: VecDeque::new(),
+            reads: Vec::new(),
+            pull: None,
+            apply: None,
+        }
+    }
+
+    /// The socket is gone; a transaction under way may still commit.
+    pub(crate) fn close(self, shared: &mut Shared) {
+        shared.hub.disconnect(self.client);
+        if let Some(Applying {
+            mutation,
+            transaction: Some(xid),
+            ..
+        }) = self.apply
+        {
+            if shared.random.percent(50) {
+                let mark = shared.database.commit(xid);
+                shared
+                    .database
+                    .keep_outcome(self.client, mutation, Ok(mark));
+            } else {
+                shared.database.abort(xid);
+            }
+        }
+    }
+
+    /// The transaction of the mutation that is being applied.
+    pub(crate) fn transaction(&self) -> Option<Xid> {
+        self.apply.as_ref()?.transaction
+    }
+
+    /// The entity of a read that has its snapshot and is not at its end.
+    pub(crate) fn reading(&self) -> Option<usize> {
+        let reading = self.reads.iter().find(|reading| reading.end.is_some())?;
+        ENTITIES.iter().position(|entity| *entity == reading.entity)
+    }
+
+    /// Takes one message of the client. This and its like say whether there was something to do;
+    /// while a pull goes on, only a mutation may end.
+    pub(crate) fn receive(&mut self, shared: &mut Shared) -> Result<bool, Failure> {
+        if self.pull.is_some() {
+            return Ok(false);
+        }
+        let Some(message) = self.inbox.pop_front() else {
+            return Ok(false);
+        };
+        shared.note(|| format!("server {} takes {message:?}", self.client));
+        let actions = match message {
+            Message::Subscribe(subscribe) => {
+                let known = ENTITIES.contains(&subscribe.entity.as_str());
+                self.session.subscribe(subscribe, known)
+            }
+            Message::Unsubscribe(id) => self.session.unsubscribe(&id),
+            Message::Push(push) => self.session.push(push),
+        };
+        self.perform(actions, shared)?;
+        Ok(true)
+    }
+
+    /// Takes one delivery of the hub.
+    pub(crate) fn take_delivery(&mut self, shared: &mut Shared) -> Result<bool, Failure> {
+        if self.pull.is_some() {
+            return Ok(false);
+        }
+        let actions = match shared.hub.take(self.client) {
+            None => return Ok(false),
+            Some(Queued::Overflow) => {
+                shared.note(|| format!("server {} finds its queue overflowed", self.client));
+                self.session.overflowed()
+            }
+            Some(Queued::Delivery(delivery)) => {
+                shared.note(|| format!("server {} takes {delivery:?}", self.client));
+                let position = delivery.position().clone();
+                let tells = shared.fault == Some(Fault::TellsEachBatch) && delivery.complete();
+                let mut actions = self.session.batch(delivery);
+                actions.extend(tells.then_some(Action::Cursor(position)));
+                actions
+            }
+        };
+        self.perform(actions, shared)?;
+        Ok(true)
+    }
+
+    /// One of the reads takes its snapshot, or sends a page, or ends.
+    pub(crate) fn step_read(&mut self, shared: &mut Shared) -> Result<bool, Failure> {
+        if self.reads.is_empty() {
+            return Ok(false);
+        }
+        let index = shared.random.below(self.reads.len());
+        let reading = &mut self.reads[index];
+        if reading.end.is_none() {
+            reading.begin(shared);
+        } else if self.pull.is_some() {
+            // A pull has the socket to itself.
+            return Ok(false);
+        } else if shared.random.percent(shared.failures_percent) {
+            reading.fail(shared);
+            let rows = reading.from.is_none();
+            self.outbox.extend(rows.then(|| Frame::Refetch {
+                id: reading.id.clone(),
+            }));
+        } else if let Some(frame) = reading.frames.pop_front() {
+            self.outbox.push_back(frame);
+        } else {
+            let reading = self.reads.remove(index);
+            let end = reading.end.expect("the read has begun");
+            if shared.fault == Some(Fault::AttachesAfterRead) {
+                shared
+                    .hub
+                    .attach_late(self.client, ShapeId::whole(&reading.entity));
+            }
+            shared.note(|| {
+                format!(
+                    "server {} has read for {}: {end:?}",
+                    self.client, reading.id
+                )
+            });
+            let mut actions = self.session.read(&reading.id, end);
+            if shared.fault == Some(Fault::DropsBacklog) {
+                actions.retain(|action| !matches!(action, Action::Deliver { .. }));
+            }
+            self.perform(actions, shared)?;
+        }
+        Ok(true)
+    }
+
+    /// The pull takes its snapshot, or sends one shape's changes, or ends.
+    pub(crate) fn step_pull(&mut self, shared: &mut Shared) -> Result<bool, Failure> {
+        let Some(pull) = &mut self.pull else {
+            return Ok(false);
+        };
+        let Some(position) = &pull.position else {
+            let position = shared.database.now();
+            shared.note(|| format!("server {} pulls at {position}", self.client));
+            pull.position = Some(position);
+            return Ok(true);
+        };
+        if shared.random.percent(shared.failures_percent) {
+            shared.note(|| format!("the pull of server {} fails", self.client));
+            shared.hub.rejoin(self.client);
+            pull.position = None;
+            pull.sent = 0;
+            return Ok(true);
+        }
+        let Some((shape, since)) = pull.shapes.get(pull.sent) else {
+            if shared.fault == Some(Fault::RejoinsAfterPull) {
+                shared.hub.rejoin(self.client);
+            }
+            let actions = self.session.pulled(position.clone());
+            self.end_pull(actions, shared)?;
+            return Ok(true);
+        };
+        pull.sent += 1;
+        let entity = shape.as_str();
+        let items = shared.database.changes(since, position);
+        let mut items = items.iter().filter(|item| item.entity == entity).peekable();
+        let expired = !since.covers(shared.database.floor());
+        let refused = if expired {
+            Some((RefetchReason::Expired, None))
+        } else if items
+            .clone()
+            .any(|item| matches!(item.learned, Learned::Reshaped))
+        {
+            Some((RefetchReason::Schema, Some(entity)))
+        } else {
+            None
+        };
+        if let Some((reason, entity)) = refused {
+            shared.count("pulls refused");
+            shared.note(|| format!("server {} cannot pull: {reason:?}", self.client));
+            let actions = self.session.pull_refused(reason, entity);
+            self.end_pull(actions, shared)?;
+        } else if items.peek().is_some() {
+            let transients = shared.fault != Some(Fault::PullsWithoutTransients);
+            let changes = learned(items, None, transients);
+            self.outbox.push_back(Frame::Changes {
+                target: Target::Pulled(shape.clone()),
+                changes,
+            });
+        }
+        Ok(true)
+    }
+
+    /// The session's answer comes before what it had decided besides.
+    fn end_pull(&mut self, mut actions: Vec<Action<Delivery>>, shared: &mut Shared) -> Checked {
+        actions.extend(self.pull.take().into_iter().flat_map(|pull| pull.then));
+        self.perform(actions, shared)
+    }
+
+    /// The mutation's transaction begins, writes or ends, or its end is told.
+    pub(crate) fn step_apply(&mut self, shared: &mut Shared) -> Result<bool, Failure> {
+        let Some(apply) = &mut self.apply else {
+            return Ok(false);
+        };
+        let mutation = apply.mutation;
+        let database = &mut shared.database;
+        if let Some(end) = apply.end.take() {
+            self.apply = None;
+            shared.note(|| format!("server {} has applied {mutation}: {end:?}", self.client));
+            let mut actions = self.session.applied(mutation, end);
+            if shared.fault == Some(Fault::AcksAtOnce) {
+                actions.push(Action::Ack { mutation });
+            }
+            self.perform(actions, shared)?;
+        } else if let Some(xid) = apply.transaction {
+            if shared.random.percent(50) {
+                database.write(xid, &mut shared.random);
+                return Ok(true);
+            }
+            apply.transaction = None;
+            apply.end = Some(if shared.random.percent(20) {
+                database.abort(xid);
+                database.keep_outcome(self.client, mutation, Err(RejectCode::Constraint));
+                rejected(RejectCode::Constraint)
+            } else {
+                let mark = database.commit(xid);
+                database.keep_outcome(self.client, mutation, Ok(mark));
+                Applied::Committed(Some(mark))
+            });
+        } else if let Some(outcome) = database.outcome(self.client, mutation) {
+            // Answered before: again what it was then.
+            apply.end = Some(match outcome {
+                Ok(mark) if database.floor().contains(mark) => Applied::Committed(None),
+                Ok(mark) => Applied::Committed(Some(mark)),
+                Err(code) => rejected(code),
+            });
+        } else {
+            apply.transaction = database.begin();
+            return Ok(apply.transaction.is_some());
+        }
+        Ok(true)
+    }
+
+    fn perform(&mut self, actions: Vec<Action<Delivery>>, shared: &mut Shared) -> Checked {
+        let mut actions = actions.into_iter();
+        while let Some(action) = actions.next() {
+            shared.note(|| format!("session {}: {}", self.client, brief(&action)));
+            if let Action::Pull(shapes) = action {
+                return self.begin_pull(shapes, actions.collect(), shared);
+            }
+            self.carry_out(action, shared)?;
+        }
+        Ok(())
+    }
+
+    fn begin_pull(
+        &mut self,
+        shapes: Vec<(ShapeId, Arc<Position>)>,
+        then: Vec<Action<Delivery>>,
+        shared: &mut Shared,
+    ) -> Checked {
+        if self.pull.is_some() {
+            return Err(Failure::new(Rule::Actions, "a pull is going on".to_owned()));
+        }
+        shared.count("pulls");
+        if shared.fault != Some(Fault::RejoinsAfterPull) {
+            shared.hub.rejoin(self.client);
+        }
+        self.pull = Some(Pulling {
+            shapes,
+            sent: 0,
+            position: None,
+            then,
+        });
+        Ok(())
+    }
+
+    fn carry_out(&mut self, action: Action<Delivery>, shared: &mut Shared) -> Checked {
+        let fault = shared.fault;
+        match action {
+            Action::Attach(_) if fault == Some(Fault::AttachesAfterRead) => {}
+            Action::Attach(shape) => shared.hub.attach(self.client, shape),
+            Action::Detach(_) if fault == Some(Fault::AttachesAfterRead) => {}
+            Action::Detach(shape) => shared.hub.detach(self.client, &shape),
+            Action::Read { id, entity, from } => {
+                if matches!(from, Some(ReadFrom::Position(_))) {
+                    shared.count("read on");
+                }
+                if self.reads.iter().any(|reading| reading.id == id) {
+                    return Err(Failure::new(
+                        Rule::Actions,
+                        format!("{id} is being read for"),
+                    ));
+                }
+                let frames = VecDeque::new();
+                let mut reading = Reading {
+                    id,
+                    entity,
+                    from,
+                    frames,
+                    end: None,
+                    repeated: false,
+                };
+                if shared.random.percent(20) {
+                    reading.begin(shared);
+                }
+                self.reads.push(reading);
+            }
+            Action::StopReading(id) => self.reads.retain(|reading| reading.id != id),
+            Action::Deliver {
+                batch,
+                shape,
+                id,
+                since,
+            } => {
+                if id.is_some() {
+                    shared.count("delivered to one");
+                }
+                let transients = since.is_some() && fault != Some(Fault::DropsTransients);
+                let since = since.filter(|_| fault != Some(Fault::IgnoresSince));
+                let changes = learned(batch.items(&shape), since.as_deref(), transients);
+                if !changes.is_empty() {
+                    let target = id.map_or(Target::Shape(shape), Target::Subscription);
+                    self.outbox.push_back(Frame::Changes { target, changes });
+                }
+            }
+            Action::Await(_) if fault == Some(Fault::ForgetsAwaits) => {}
+            Action::Await(awaited) => shared.hub.await_position(self.client, awaited),
+            Action::Pull(_) => unreachable!("whoever performs takes pulls out"),
+            Action::Apply(push) => {
+                if self.apply.is_some() {
+                    return Err(Failure::new(
+                        Rule::Actions,
+                        "two mutations at once".to_owned(),
+                    ));
+                }
+                let mutation = push.0.mutation;
+                self.apply = Some(Applying {
+                    mutation,
+                    transaction: None,
+                    end: None,
+                });
+            }
+            Action::Subscribed {
+                id,
+                shape,
+                position,
+                ..
+            } => {
+                self.outbox.push_back(Frame::Subscribed {
+                    id,
+                    shape,
+                    position,
+                });
+            }
+            Action::Refetch { id, .. } => self.outbox.push_back(Frame::Refetch { id }),
+            Action::Cursor(position) => self.outbox.push_back(Frame::Cursor(position)),
+            Action::Ack { mutation } => self.outbox.push_back(Frame::Ack(mutation)),
+            Action::Reject { mutation, .. } => self.outbox.push_back(Frame::Reject(mutation)),
+            Action::Error { code, id, .. } => self.outbox.push_back(Frame::Error { code, id }),
+        }
+        Ok(())
+    }
+
+    /// Whether the session still has something to do for its client.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.session.is_applying() || self.session.pushes_waiting() > 0 || !self.reads.is_empty()
+    }
+}
+
+impl Reading {
+    /// The database was out of reach: all over again, from a snapshot of later.
+    fn fail(&mut self, shared: &mut Shared) {
+        shared.note(|| format!("the read for {} fails", self.id));
+        self.frames.clear();
+        self.end = None;
+        self.repeated = true;
+    }
+
+    /// Takes the snapshot and makes the pages.
+    fn begin(&mut self, shared: &mut Shared) {
+        let position = shared.database.now();
+        shared.note(|| format!("the read for {} has its snapshot at {position}", self.id));
+        let id = self.id.clone();
+        let Some(from) = &self.from else {
+            let rows: Vec<_> = shared
+                .database
+                .table(&self.entity, &position)
+                .into_iter()
+                .collect();
+            let pages = rows.chunks(2).map(|rows| rows.to_vec());
+            self.frames = pages
+                .map(|rows| Frame::Snapshot {
+                    id: id.clone(),
+                    rows,
+                })
+                .collect();
+            self.end = Some(ReadEnd::Complete(position));
+            return;
+        };
+        let foreign = matches!(from, ReadFrom::Cursor(cursor) if cursor.epoch.as_str() != EPOCH);
+        let from: &Position = match from {
+            ReadFrom::Cursor(cursor) => &cursor.position,
+            ReadFrom::Position(position) => position,
+        };
+        let items = shared.database.changes(from, &position);
+        let items = items.iter().filter(|item| item.entity == self.entity);
+        let refused = if foreign || !position.covers(from) {
+            Some(RefetchReason::Epoch)
+        } else if !from.covers(shared.database.floor()) {
+            Some(RefetchReason::Expired)
+        } else if items
+            .clone()
+            .any(|item| matches!(item.learned, Learned::Reshaped))
+        {
+            Some(RefetchReason::Schema)
+        } else {
+            None
+        };
+        if let Some(reason) = refused {
+            self.end = Some(ReadEnd::Refused(reason));
+            return;
+        }
+        shared.count("resumed");
+        let transients = self.repeated && shared.fault != Some(Fault::RepeatsWithoutTransients);
+        let changes = learned(items, None, transients || shared.resumes_with_transients);
+        let pages = changes.chunks(2).map(|changes| changes.to_vec());
+        let target = Target::Subscription(id);
+        let frame = |changes| Frame::Changes {
+            target: target.clone(),
+            changes,
+        };
+        self.frames = pages.map(frame).collect();
+        self.end = Some(ReadEnd::Complete(position));
+    }
+}
+
+fn learned<'a>(
+    items: impl Iterator<Item = &'a Item>,
+    since: Option<&Position>,
+    transients: bool,
+) -> Vec<(Mark, Change)> {
+    let news = items.filter(|item| !since.is_some_and(|since| since.contains(item.mark)));
+    news.filter_map(|item| match &item.learned {
+        Learned::Change { change, transient } if transients || !transient => {
+            Some((item.mark, change.clone()))
+        }
+        _ => None,
+    })
+    .collect()
+}
+
+fn rejected(code: RejectCode) -> Applied {
+    Applied::Rejected(Reject::new(code, "not this one"))
+}
+
+fn brief(action: &Action<Delivery>) -> String {
+    match action {
+        Action::Deliver {
+            batch,
+            shape,
+            id,
+            since,
+        } => {
+            let position = batch.position();
+            let since = since.as_ref().map(ToString::to_string);
+            format!(
+                "Deliver {} of {position} to {id:?} since {since:?}",
+                shape.as_str()
+            )
+        }
+        other => format!("{other:?}"),
+    }
+}

@@ -1,0 +1,15 @@
+//! Reads any text as a client's frame.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+#[allow(dead_code, reason = "each target runs one of the bodies")]
+#[path = "../../crates/rhtmx-sync-core/tests/text_bodies/mod.rs"]
+mod text_bodies;
+
+fuzz_target!(|bytes: &[u8]| {
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        text_bodies::client_frame(text);
+    }
+});
