@@ -1,0 +1,144 @@
+//! From the log to whoever wants its news: what the two listeners share.
+//!
+//! A drain reads everything that is new since the position reached and hands it on in parts; the
+//! last part completes the position. Entities that changed their shape are looked at anew before
+//! anybody hears of it.
+
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use rhtmx_sync_core::cursor::{Epoch, Position};
+use rhtmx_sync_core::log::{Action, NewestEntry};
+
+use super::DbError;
+use super::read::ReadPart;
+
+/// Part of what one drain found.
+#[derive(Debug)]
+pub(crate) struct Drained {
+    /// Where the database was when it was read.
+    pub(crate) position: Arc<Position>,
+    /// In the log's order; may be empty.
+    pub(crate) entries: Vec<NewestEntry>,
+    /// Whether this is the last part for that position.
+    pub(crate) complete: bool,
+}
+
+/// Who wants the news. It must not wait: what it cannot take at once it finds in the log.
+pub(crate) trait ChangeSink: Send + Sync {
+    /// News, in order.
+    fn publish(&self, drained: Drained);
+    /// The history is not the one that went before: nothing that was said still holds.
+    fn reset(&self, epoch: Epoch, position: Position);
+    /// Some tables may look different: read the catalog again.
+    fn refresh(&self) -> Pin<Box<dyn Future<Output = Result<(), DbError>> + Send + '_>>;
+}
+
+/// Why a drain did not complete.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DrainError {
+    /// The database failed.
+    #[error(transparent)]
+    Db(#[from] DbError),
+    /// The log has forgotten what lies between the position reached and now.
+    #[error("the log no longer reaches back to where this server was")]
+    Gap,
+    /// A table that has news is locked by somebody else.
+    #[error("{0:?} is locked by another transaction")]
+    Locked(String),
+}
+
+/// One drain under way.
+pub(crate) struct Drain<'a> {
+    sink: &'a dyn ChangeSink,
+    from: &'a Position,
+    /// Entities whose rows are not in what is read.
+    without: &'a [String],
+    gives_up: bool,
+    given_up: BTreeSet<String>,
+    position: Option<Arc<Position>>,
+    held: Option<Vec<NewestEntry>>,
+    found: bool,
+}
+
+impl<'a> Drain<'a> {
+    /// A drain from `from`.
+    pub(crate) fn new(sink: &'a dyn ChangeSink, from: &'a Position) -> Self {
+        Self {
+            sink,
+            from,
+            without: &[],
+            gives_up: false,
+            given_up: BTreeSet::new(),
+            position: None,
+            held: None,
+            found: false,
+        }
+    }
+
+    /// The same, where the rows of some entities are not in what is read. News of them are an error,
+    /// or, when it `gives_up` waiting, a reason to take those entities anew.
+    pub(crate) fn without(self, without: &'a [String], gives_up: bool) -> Self {
+        Self { without, gives_up, ..self }
+    }
+
+    /// Takes a part of the read.
+    pub(crate) async fn take(&mut self, part: ReadPart) -> Result<(), DrainError> {
+        match part {
+            ReadPart::Start { position, floor } => {
+                if !self.from.covers(&floor) || !position.covers(self.from) {
+                    return Err(DrainError::Gap);
+                }
+                self.position = Some(Arc::new(position));
+            }
+            ReadPart::Entries(mut entries) => {
+                self.found = true;
+                if entries.iter().any(|entry| entry.action == Action::Reshape) {
+                    self.sink.refresh().await?;
+                }
+                self.leave_out(&mut entries)?;
+                if let Some(before) = self.held.replace(entries) {
+                    self.publish(before, false);
+                }
+            }
+            ReadPart::Rows(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Puts one entry that says "take it anew" in the place of those whose rows could not be read.
+    fn leave_out(&mut self, entries: &mut Vec<NewestEntry>) -> Result<(), DrainError> {
+        if self.without.is_empty() {
+            return Ok(());
+        }
+        let lacks_row = |entry: &NewestEntry| entry.key.is_some() && self.without.contains(&entry.entity);
+        if let Some(entry) = entries.iter().find(|entry| lacks_row(entry) && !self.gives_up) {
+            return Err(DrainError::Locked(entry.entity.clone()));
+        }
+        let given_up = &mut self.given_up;
+        entries.retain_mut(|entry| {
+            if !lacks_row(entry) {
+                return true;
+            }
+            (entry.key, entry.action) = (None, Action::Reshape);
+            given_up.insert(entry.entity.clone())
+        });
+        Ok(())
+    }
+
+    /// Ends it: the position reached, and whether anything was new.
+    pub(crate) fn finish(mut self) -> Option<(Arc<Position>, bool)> {
+        let position = self.position.clone()?;
+        let last = self.held.take().unwrap_or_default();
+        self.publish(last, true);
+        Some((position, self.found))
+    }
+
+    fn publish(&self, entries: Vec<NewestEntry>, complete: bool) {
+        if let Some(position) = self.position.clone() {
+            self.sink.publish(Drained { position, entries, complete });
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! The capture of one table: a generated trigger function and the triggers that call it.
+//!
+//! Statement triggers with transition tables, so a statement that touches ten thousand rows calls it
+//! once. The function must never make a writer fail: the part that names columns runs in an exception
+//! block, and when the table is no longer what it was made for, the function logs that instead.
+
+use rhtmx_sync_core::schema::{Column, Schema};
+
+use super::projection;
+use crate::db::quote::{ident, literal};
+
+/// Raise it when the generated code changes: every table's capture is then made anew.
+pub(super) const GENERATION: u32 = 1;
+
+/// Writers hold this lock shared until they have committed, and ring when they cannot get it.
+pub(crate) const DOORBELL_KEY: i64 = 0x7268_746d_785f_0001;
+/// The channel on which they ring.
+pub(crate) const CHANNEL: &str = "_rhtmx_sync";
+
+/// Everything that the generated statements name.
+pub(super) struct Capture<'a> {
+    pub(super) schema: &'a Schema,
+    /// The schema in which the log is.
+    pub(super) log_schema: &'a str,
+    /// The table's oid.
+    pub(super) oid: u32,
+    /// The quoted name of the table and of each of its partitions.
+    pub(super) relations: &'a [String],
+    /// Columns that transition tables do not carry (virtual generated ones).
+    pub(super) virtual_columns: &'a [String],
+}
+
+/// The name of an entity's trigger function. Its hash keeps it short and unlike any other.
+pub(super) fn function_name(entity: &str) -> String {
+    format!("_rhtmx_sync_capture_{:016x}", fnv1a(entity))
+}
+
+/// FNV-1a, 64 bits (Fowler, Noll, Vo): stable between versions of Rust, which names in a database
+/// have to be.
+pub(crate) fn fnv1a(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
+
+impl Capture<'_> {
+    /// The statements that install it, over whatever was there.
+    pub(super) fn statements(&self) -> Vec<String> {
+        let mut statements = vec![self.function(), self.revoke()];
+        for relation in self.relations {
+            statements.extend(self.triggers(relation));
+        }
+        statements
+    }
+
+    fn qualified_function(&self) -> String {
+        format!("{}.{}", ident(self.log_schema), ident(&function_name(&self.schema.entity)))
+    }
+
+    fn revoke(&self) -> String {
+        format!("REVOKE ALL ON FUNCTION {}() FROM PUBLIC", self.qualified_function())
+    }
+
+    fn function(&self) -> String {
+        let log = format!("{}.\"_rhtmx_sync_log\"", ident(self.log_schema));
+        let entity = literal(&self.schema.entity);
+        let key: Vec<&Column> = self.schema.key_columns().collect();
+        let carried: Vec<&Column> =
+            self.schema.columns.iter().filter(|column| !self.virtual_columns.contains(&column.name)).collect();
+        let key_new = projection::key_text(&key, "n");
+        let key_old = projection::key_text(&key, "o");
+        let whole_old = projection::object(&carried, "o", None);
+        let changed_old = projection::object(&carried, "o", Some("n"));
+        let first = ident(&key[0].name);
+        let same_key: Vec<String> =
+            key.iter().map(|column| format!("o.{0} = n.{0}", ident(&column.name))).collect();
+        let same_key = same_key.join(" AND ");
+        format!(
+            r#"CREATE OR REPLACE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET "TimeZone" = 'UTC' SET extra_float_digits = 1 AS $rhtmx_sync_capture$
+#variable_conflict use_variable
+DECLARE
+    _rhtmx_client text := nullif(current_setting('rhtmx_sync.client_id', true), '');
+    _rhtmx_mutation text := nullif(current_setting('rhtmx_sync.mutation', true), '');
+BEGIN
+    BEGIN
+        IF TG_OP = 'INSERT' THEN
+            INSERT INTO {log} (entity, entity_id, action, client_id, mutation)
+            SELECT {entity}, {key_new}, 'create', _rhtmx_client, _rhtmx_mutation::bigint FROM _rhtmx_new n;
+        ELSIF TG_OP = 'UPDATE' THEN
+            INSERT INTO {log} (entity, entity_id, action, old, client_id, mutation)
+            SELECT {entity},
+                CASE WHEN n.{first} IS NULL THEN {key_old} ELSE {key_new} END,
+                CASE WHEN n.{first} IS NULL THEN 'delete' WHEN o.{first} IS NULL THEN 'create' ELSE 'update' END,
+                CASE WHEN n.{first} IS NULL THEN {whole_old} WHEN o.{first} IS NULL THEN NULL ELSE {changed_old} END,
+                _rhtmx_client, _rhtmx_mutation::bigint
+            FROM _rhtmx_old o FULL JOIN _rhtmx_new n ON {same_key};
+        ELSIF TG_OP = 'DELETE' THEN
+            INSERT INTO {log} (entity, entity_id, action, old, client_id, mutation)
+            SELECT {entity}, {key_old}, 'delete', {whole_old}, _rhtmx_client, _rhtmx_mutation::bigint FROM _rhtmx_old o;
+        ELSE
+            -- A truncated partition takes only some of the entity's rows with it.
+            INSERT INTO {log} (entity, action)
+            VALUES ({entity}, CASE WHEN TG_RELID = {oid} THEN 'truncate' ELSE 'reshape' END);
+        END IF;
+    EXCEPTION WHEN OTHERS THEN
+        -- The table is not what this function was made for. The writer's commit goes on; the engine
+        -- makes the function anew and clients take the entity anew.
+        INSERT INTO {log} (entity, action) VALUES ({entity}, 'reshape');
+    END;
+    IF FOUND AND NOT pg_try_advisory_xact_lock_shared({doorbell}) THEN
+        PERFORM pg_notify('{CHANNEL}', '');
+    END IF;
+    RETURN NULL;
+END
+$rhtmx_sync_capture$"#,
+            function = self.qualified_function(),
+            oid = self.oid,
+            doorbell = DOORBELL_KEY,
+        )
+    }
+
+    fn triggers(&self, relation: &str) -> Vec<String> {
+        let function = self.qualified_function();
+        let name = function_name(&self.schema.entity);
+        [
+            ("insert", "REFERENCING NEW TABLE AS _rhtmx_new"),
+            ("update", "REFERENCING OLD TABLE AS _rhtmx_old NEW TABLE AS _rhtmx_new"),
+            ("delete", "REFERENCING OLD TABLE AS _rhtmx_old"),
+            ("truncate", ""),
+        ]
+        .into_iter()
+        .map(|(event, tables)| {
+            let trigger = ident(&format!("{name}_{event}"));
+            let event = event.to_uppercase();
+            format!(
+                "CREATE OR REPLACE TRIGGER {trigger} AFTER {event} ON {relation} {tables} \
+                 FOR EACH STATEMENT EXECUTE FUNCTION {function}()"
+            )
+        })
+        .collect()
+    }
+}

@@ -1,0 +1,10 @@
+//! PostgreSQL.
+
+pub(crate) mod capture;
+pub(crate) mod catalog;
+pub(crate) mod connect;
+pub(crate) mod listen;
+mod projection;
+pub(crate) mod read;
+pub(crate) mod store;
+pub(crate) mod write;

@@ -1,0 +1,142 @@
+//! The SQL that turns a column into JSON so that nothing is lost on the way to a browser.
+//!
+//! The values are what `to_json` makes of them, with these exceptions: an `int8` beyond ±2^53 and a
+//! `numeric` of more than 15 digits are strings (15 decimal digits always survive a double, and no
+//! conversion is needed to see it), bytes are base64. Times with a zone come in UTC because the
+//! session's zone is UTC.
+
+use rhtmx_sync_core::schema::{Column, ColumnKind};
+
+use crate::db::quote::{ident, literal};
+
+/// PostgreSQL passes at most 100 arguments to a function.
+const ARGUMENTS_MAX: usize = 90;
+
+/// The JSON value of `expr`; SQL null for null.
+fn json_value(kind: &ColumnKind, expr: &str) -> String {
+    match kind {
+        ColumnKind::Int { min: i64::MIN, .. } => format!(
+            "CASE WHEN {expr} BETWEEN -9007199254740992 AND 9007199254740992 \
+             THEN to_json({expr}) ELSE to_json({expr}::text) END"
+        ),
+        ColumnKind::Numeric => format!(
+            "CASE WHEN length(translate({expr}::text, '-.', '')) <= 15 \
+             THEN to_json({expr}) ELSE to_json({expr}::text) END"
+        ),
+        ColumnKind::Bytes => format!("to_json(translate(encode({expr}, 'base64'), E'\\n', ''))"),
+        ColumnKind::Array(element) if needs_care(element) => {
+            let of_element = json_value(element, "e.v");
+            let texts = match **element {
+                ColumnKind::Bytes => format!("to_json({expr})"),
+                _ => format!("to_json({expr}::text[])"),
+            };
+            format!(
+                "CASE WHEN {expr} IS NULL THEN NULL WHEN coalesce(array_ndims({expr}), 1) = 1 THEN \
+                 coalesce((SELECT json_agg({of_element} ORDER BY e.n) \
+                 FROM unnest({expr}) WITH ORDINALITY e(v, n)), '[]'::json) ELSE {texts} END"
+            )
+        }
+        _ => format!("to_json({expr})"),
+    }
+}
+
+fn needs_care(kind: &ColumnKind) -> bool {
+    matches!(kind, ColumnKind::Int { min: i64::MIN, .. } | ColumnKind::Numeric | ColumnKind::Bytes)
+}
+
+/// `SELECT` list that gives each column its JSON value under its own name.
+pub(super) fn select_list(columns: &[Column], alias: &str) -> String {
+    let items: Vec<String> = columns
+        .iter()
+        .map(|column| {
+            let name = ident(&column.name);
+            format!("{} AS {name}", json_value(&column.kind, &format!("{alias}.{name}")))
+        })
+        .collect();
+    items.join(", ")
+}
+
+/// The canonical key text of the row called `alias`.
+pub(super) fn key_text(key: &[&Column], alias: &str) -> String {
+    let of = |column: &Column| format!("{alias}.{}", ident(&column.name));
+    match key {
+        [one] => match one.kind {
+            // What is a string in JSON, without the quotes.
+            ColumnKind::Bytes | ColumnKind::Timestamp | ColumnKind::TimestampTz | ColumnKind::Date => {
+                format!("({} #>> '{{}}')", json_value(&one.kind, &of(one)))
+            }
+            _ => format!("{}::text", of(one)),
+        },
+        several => {
+            let parts: Vec<String> = several
+                .iter()
+                .map(|column| format!("({})::text", json_value(&column.kind, &of(column))))
+                .collect();
+            format!("('[' || {} || ']')", parts.join(" || ',' || "))
+        }
+    }
+}
+
+/// The condition that the row called `alias` has the key whose canonical text is `key`.
+pub(super) fn key_is(columns: &[&Column], sql_types: &[String], alias: &str, key: &str) -> String {
+    let parts: Vec<String> = columns
+        .iter()
+        .zip(sql_types)
+        .enumerate()
+        .map(|(index, (column, sql_type))| {
+            let text = match columns.len() {
+                1 => key.to_owned(),
+                _ => format!("({key}::json ->> {index})"),
+            };
+            let value = match column.kind {
+                ColumnKind::Bytes => format!("decode({text}, 'base64')"),
+                _ => format!("{text}::{sql_type}"),
+            };
+            format!("{alias}.{} = {value}", ident(&column.name))
+        })
+        .collect();
+    parts.join(" AND ")
+}
+
+/// A `jsonb` object of the columns of `old`; with `new`, of those alone that differ from it.
+pub(super) fn object(columns: &[&Column], old: &str, new: Option<&str>) -> String {
+    let members: Vec<String> = columns
+        .iter()
+        .map(|column| {
+            let name = ident(&column.name);
+            let value = json_value(&column.kind, &format!("{old}.{name}"));
+            let label = serde_json::to_string(&column.name).expect("text is JSON");
+            let member = format!("{} || coalesce(({value})::text, 'null')", literal(&format!("{label}:")));
+            match new {
+                Some(new) => format!("CASE WHEN {} THEN {member} END", differs(column, old, new)),
+                None => member,
+            }
+        })
+        .collect();
+    let mut chunks: Vec<String> =
+        members.chunks(ARGUMENTS_MAX).map(|chunk| format!("concat_ws(',', {})", chunk.join(", "))).collect();
+    let joined = match chunks.len() {
+        0 => "''".to_owned(),
+        1 => chunks.remove(0),
+        // An inner chunk in which nothing differs must not leave a comma behind.
+        _ => {
+            let nullable: Vec<String> = chunks.iter().map(|chunk| format!("nullif({chunk}, '')")).collect();
+            format!("concat_ws(',', {})", nullable.join(", "))
+        }
+    };
+    format!("('{{' || {joined} || '}}')::jsonb")
+}
+
+/// Types that PostgreSQL itself compares; others (json, xml, geometries, what extensions bring) may
+/// have no equality, or one that calls different texts equal, and are compared as text.
+fn differs(column: &Column, old: &str, new: &str) -> String {
+    let name = ident(&column.name);
+    let native = match &column.kind {
+        ColumnKind::Other => false,
+        ColumnKind::Json => column.type_name == "jsonb",
+        ColumnKind::Array(element) => !matches!(**element, ColumnKind::Other | ColumnKind::Json),
+        _ => true,
+    };
+    let cast = if native { "" } else { "::text" };
+    format!("{old}.{name}{cast} IS DISTINCT FROM {new}.{name}{cast}")
+}

@@ -1,0 +1,259 @@
+//! What readers of the log and of tables get, from both backends alike.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::str::FromStr as _;
+use std::sync::Arc;
+
+use rhtmx_sync_core::cursor::{Mark, Position};
+use rhtmx_sync_core::log::{Action, NewestEntry};
+use rhtmx_sync_core::protocol::{Origin, RowImage};
+use serde_json::value::RawValue;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::DbError;
+use super::error::DbResult;
+use super::quote::literal;
+use crate::entity::Entity;
+
+/// Items handed over together; a balance between memory and wake-ups.
+pub(crate) const ITEMS_PER_CHUNK: usize = 512;
+/// A chunk is handed over early when it holds this much.
+pub(crate) const CHUNK_BYTES: usize = 256 * 1024;
+
+/// A part of what a read found, in order.
+#[derive(Debug)]
+pub(crate) enum ReadPart {
+    /// First: the position of the database at the read's snapshot, and the log's floor there.
+    Start {
+        /// Everything up to here is in what follows.
+        position: Position,
+        /// What the log has forgotten.
+        floor: Position,
+    },
+    /// Entries of the log, in its order.
+    Entries(Vec<NewestEntry>),
+    /// Rows of a table.
+    Rows(Vec<RowImage>),
+}
+
+/// Where a read puts its parts. When the receiver is gone the read ends.
+pub(crate) type ReadSender = mpsc::Sender<ReadPart>;
+
+/// A read under way in a task of its own, at most a few parts ahead of whoever takes them.
+#[derive(Debug)]
+pub(crate) struct PartStream {
+    parts: mpsc::Receiver<ReadPart>,
+    task: JoinHandle<DbResult<()>>,
+}
+
+/// Parts that may wait to be taken.
+const PARTS_WAITING_MAX: usize = 4;
+
+impl PartStream {
+    /// Begins a read.
+    pub(crate) fn begin<F: Future<Output = DbResult<()>> + Send + 'static>(
+        read: impl FnOnce(ReadSender) -> F,
+    ) -> Self {
+        let (sender, parts) = mpsc::channel(PARTS_WAITING_MAX);
+        Self { parts, task: tokio::spawn(read(sender)) }
+    }
+
+    /// The next part; none at the end, or when the read has failed.
+    pub(crate) async fn next(&mut self) -> Option<ReadPart> {
+        self.parts.recv().await
+    }
+
+    /// Ends the read, also before its end, and says whether it failed.
+    pub(crate) async fn finish(mut self) -> DbResult<()> {
+        self.parts.close();
+        while self.parts.try_recv().is_ok() {}
+        self.task.await.unwrap_or_else(|error| Err(unreadable(&error)))
+    }
+}
+
+/// One line of [`changes_sql`].
+#[derive(Debug)]
+pub(crate) struct ChangeRow {
+    pub(crate) position: String,
+    pub(crate) floor: String,
+    pub(crate) id: Option<i64>,
+    pub(crate) mark: Option<i64>,
+    pub(crate) entity: Option<String>,
+    pub(crate) key: Option<String>,
+    pub(crate) action: Option<String>,
+    pub(crate) first_action: Option<String>,
+    pub(crate) truncated_at: Option<i64>,
+    pub(crate) client_id: Option<String>,
+    pub(crate) mutation: Option<i64>,
+    pub(crate) row: Option<String>,
+}
+
+/// What differs between the backends in the statement below.
+pub(crate) struct ChangesDialect {
+    /// One row: `position`, `floor`.
+    pub(crate) start: &'static str,
+    /// The entries that are new, with `mark`.
+    pub(crate) news: &'static str,
+}
+
+/// One statement, so one snapshot: where the database is, and for each row that the new entries
+/// name the newest of them with the row as it is. Without entries it gives one line with nulls.
+///
+/// The row is a scalar subquery by key, which leaves the planner no choice but the key's index.
+/// Entries before a reshape are not looked up: their keys may be of another type.
+pub(crate) fn changes_sql(dialect: &ChangesDialect, entities: &BTreeMap<String, Arc<Entity>>) -> String {
+    let mut rows = String::new();
+    for (name, entity) in entities {
+        write!(rows, " WHEN {} THEN {}", literal(name), entity.row_by_key).expect("writing to a string");
+    }
+    let row = match rows.is_empty() {
+        true => "CAST(NULL AS TEXT)".to_owned(),
+        false => format!(
+            "CASE WHEN entity_id IS NULL OR id < coalesce(reshaped_at, 0) THEN NULL ELSE CASE entity{rows} END END"
+        ),
+    };
+    format!(
+        "SELECT s.position, s.floor, l.* FROM ({start}) s LEFT JOIN ( \
+         SELECT id, mark, entity, entity_id AS key, action, first_action, truncated_at, client_id, mutation, \
+         {row} AS row FROM ( \
+         SELECT n.*, row_number() OVER (PARTITION BY entity, entity_id, \
+           CASE WHEN entity_id IS NULL THEN action END ORDER BY id DESC) AS rank, \
+         first_value(action) OVER (PARTITION BY entity, entity_id ORDER BY id) AS first_action, \
+         max(CASE WHEN action = 'truncate' THEN id END) OVER (PARTITION BY entity) AS truncated_at, \
+         max(CASE WHEN action = 'reshape' THEN id END) OVER (PARTITION BY entity) AS reshaped_at \
+         FROM ({news}) n) ranked WHERE rank = 1) l ON true ORDER BY l.id",
+        start = dialect.start,
+        news = dialect.news,
+    )
+}
+
+/// Collects the lines of a read of changes into parts.
+pub(crate) struct ChangesCollector {
+    mark: fn(i64) -> Mark,
+    started: bool,
+    entries: Vec<NewestEntry>,
+    bytes: usize,
+}
+
+impl ChangesCollector {
+    pub(crate) fn new(mark: fn(i64) -> Mark) -> Self {
+        Self { mark, started: false, entries: Vec::new(), bytes: 0 }
+    }
+
+    /// Takes one line; gives the parts that are complete with it.
+    pub(crate) fn take(&mut self, line: ChangeRow) -> DbResult<Vec<ReadPart>> {
+        let mut parts = Vec::new();
+        if !self.started {
+            self.started = true;
+            parts.push(ReadPart::Start { position: position(&line.position)?, floor: position(&line.floor)? });
+        }
+        if let Some(entry) = entry(line, self.mark)? {
+            self.bytes += entry.row.as_ref().map_or(0, |row| row.get().len());
+            self.entries.push(entry);
+        }
+        if self.entries.len() >= ITEMS_PER_CHUNK || self.bytes >= CHUNK_BYTES {
+            parts.extend(self.finish());
+        }
+        Ok(parts)
+    }
+
+    /// What is left.
+    pub(crate) fn finish(&mut self) -> Option<ReadPart> {
+        self.bytes = 0;
+        let entries = std::mem::take(&mut self.entries);
+        (!entries.is_empty()).then_some(ReadPart::Entries(entries))
+    }
+}
+
+/// Collects the lines of a read of rows into parts. The first line has the position and the floor.
+#[derive(Default)]
+pub(crate) struct RowsCollector {
+    rows: Vec<RowImage>,
+    bytes: usize,
+}
+
+/// One line of a read of rows: either the first two, or the last two.
+#[derive(Debug)]
+pub(crate) struct RowLine {
+    pub(crate) position: Option<String>,
+    pub(crate) floor: Option<String>,
+    pub(crate) key: Option<String>,
+    pub(crate) row: Option<String>,
+}
+
+impl RowsCollector {
+    /// Takes one line; gives the part that is complete with it.
+    pub(crate) fn take(&mut self, line: RowLine) -> DbResult<Option<ReadPart>> {
+        match line {
+            RowLine { position: Some(position), floor: Some(floor), .. } => {
+                Ok(Some(ReadPart::Start { position: self::position(&position)?, floor: self::position(&floor)? }))
+            }
+            RowLine { key: Some(key), row: Some(row), .. } => {
+                self.bytes += row.len();
+                self.rows.push(RowImage { key, row: raw(row)? });
+                let full = self.rows.len() >= ITEMS_PER_CHUNK || self.bytes >= CHUNK_BYTES;
+                Ok(if full { self.finish() } else { None })
+            }
+            // A table of SQLite may hold a row whose key is null; it has no name to send it under.
+            _ => Ok(None),
+        }
+    }
+
+    /// What is left.
+    pub(crate) fn finish(&mut self) -> Option<ReadPart> {
+        self.bytes = 0;
+        let rows = std::mem::take(&mut self.rows);
+        (!rows.is_empty()).then_some(ReadPart::Rows(rows))
+    }
+}
+
+/// The statement that reads all rows of an entity: its lines are [`RowLine`]s.
+pub(crate) fn rows_sql(dialect: &ChangesDialect, entity: &Entity) -> String {
+    format!(
+        "SELECT position, floor, CAST(NULL AS TEXT) AS key, CAST(NULL AS TEXT) AS row FROM ({}) s \
+         UNION ALL SELECT NULL, NULL, key, row FROM ({}) all_rows",
+        dialect.start, entity.all_rows
+    )
+}
+
+fn entry(line: ChangeRow, mark: fn(i64) -> Mark) -> DbResult<Option<NewestEntry>> {
+    let (Some(id), Some(mark_number), Some(entity), Some(action), Some(first_action)) =
+        (line.id, line.mark, line.entity, line.action, line.first_action)
+    else {
+        return Ok(None);
+    };
+    // The setting that carries the origin is open to any writer, so nonsense is simply no origin.
+    let origin = line.client_id.and_then(|client| client.parse().ok()).zip(line.mutation.and_then(|m| u64::try_from(m).ok()));
+    Ok(Some(NewestEntry {
+        id,
+        mark: mark(mark_number),
+        entity,
+        key: line.key,
+        action: self::action(&action)?,
+        first_action: self::action(&first_action)?,
+        truncated_at: line.truncated_at,
+        origin: origin.map(|(client_id, mutation)| Origin { client_id, mutation }),
+        row: line.row.map(raw).transpose()?,
+    }))
+}
+
+fn action(word: &str) -> DbResult<Action> {
+    Action::from_str(word).map_err(|error| unreadable(&error))
+}
+
+/// A position as the database keeps it: a snapshot, or a log id.
+pub(crate) fn position(text: &str) -> DbResult<Position> {
+    let tagged = if text.contains(':') { format!("p{text}") } else { format!("s{text}") };
+    tagged.parse().map_err(|error| unreadable(&error))
+}
+
+/// JSON that the database has made.
+pub(crate) fn raw(text: String) -> DbResult<Box<RawValue>> {
+    RawValue::from_string(text).map_err(|error| unreadable(&error))
+}
+
+fn unreadable(error: &dyn std::fmt::Display) -> DbError {
+    DbError::Statement { context: "reading what the log holds", message: error.to_string() }
+}

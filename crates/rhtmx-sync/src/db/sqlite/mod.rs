@@ -1,0 +1,16 @@
+//! SQLite.
+
+pub(crate) mod capture;
+pub(crate) mod catalog;
+pub(crate) mod connect;
+mod explain;
+mod projection;
+pub(crate) mod read;
+mod statement;
+pub(crate) mod store;
+mod table;
+pub(crate) mod watch;
+pub(crate) mod write;
+
+#[cfg(test)]
+mod tests;

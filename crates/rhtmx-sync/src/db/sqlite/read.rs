@@ -1,0 +1,188 @@
+//! Reads of the log and of tables: snapshots, resumes and pulls.
+//!
+//! Each is one statement, so it sees one committed state. It runs on a blocking thread and stops
+//! while nobody takes its parts; meanwhile writers go on, and the write-ahead log keeps what it
+//! still has to see.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use diesel::connection::DefaultLoadingMode;
+use diesel::deserialize::{self, FromSql, FromSqlRow};
+use diesel::sql_types::{BigInt, Nullable, Text};
+use diesel::sqlite::{Sqlite, SqliteValue};
+use diesel::{QueryableByName, RunQueryDsl as _};
+use rhtmx_sync_core::cursor::{Mark, Position};
+
+use super::connect::{SqliteConn, blocking};
+use super::statement::{Statement, Value};
+use crate::db::DbError;
+use crate::db::error::DbResult;
+use crate::db::read::{
+    self, ChangeRow, ChangesCollector, ChangesDialect, ReadSender, RowLine, RowsCollector,
+};
+use crate::entity::Entity;
+
+/// `?1` is the newest id that is known, `?2` the JSON array of the entities that are wanted. Ids are
+/// never used again, so the newest one ever given stands for the log also when it is empty.
+pub(crate) const DIALECT: ChangesDialect = ChangesDialect {
+    start: "SELECT CAST(coalesce((SELECT seq FROM sqlite_sequence WHERE name = '_rhtmx_sync_log'), 0) AS TEXT) \
+            AS position, (SELECT floor FROM _rhtmx_sync_meta) AS floor",
+    news: "SELECT id, id AS mark, entity, entity_id, action, data, client_id, mutation \
+           FROM _rhtmx_sync_log WHERE id > ?1 AND entity IN (SELECT value FROM json_each(?2))",
+};
+
+/// A text of the user's. SQLite takes any bytes for one; what is not UTF-8 becomes U+FFFD, so that
+/// one such value does not keep all others from being read.
+#[derive(FromSqlRow)]
+struct AnyText(String);
+
+impl FromSql<Text, Sqlite> for AnyText {
+    fn from_sql(mut value: SqliteValue<'_, '_, '_>) -> deserialize::Result<Self> {
+        Ok(Self(value.read_text().to_owned()))
+    }
+}
+
+#[derive(QueryableByName)]
+struct ChangeLine {
+    #[diesel(sql_type = Text)]
+    position: String,
+    #[diesel(sql_type = Text)]
+    floor: String,
+    #[diesel(sql_type = Nullable<BigInt>)]
+    id: Option<i64>,
+    #[diesel(sql_type = Nullable<BigInt>)]
+    mark: Option<i64>,
+    #[diesel(sql_type = Nullable<Text>)]
+    entity: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    key: Option<AnyText>,
+    #[diesel(sql_type = Nullable<Text>)]
+    action: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    first_action: Option<String>,
+    #[diesel(sql_type = Nullable<BigInt>)]
+    truncated_at: Option<i64>,
+    #[diesel(sql_type = Nullable<Text>)]
+    client_id: Option<String>,
+    #[diesel(sql_type = Nullable<BigInt>)]
+    mutation: Option<i64>,
+    #[diesel(sql_type = Nullable<Text>)]
+    row: Option<AnyText>,
+}
+
+impl From<ChangeLine> for ChangeRow {
+    fn from(line: ChangeLine) -> Self {
+        Self {
+            position: line.position,
+            floor: line.floor,
+            id: line.id,
+            mark: line.mark,
+            entity: line.entity,
+            key: line.key.map(|key| key.0),
+            action: line.action,
+            first_action: line.first_action,
+            truncated_at: line.truncated_at,
+            client_id: line.client_id,
+            mutation: line.mutation,
+            row: line.row.map(|row| row.0),
+        }
+    }
+}
+
+#[derive(QueryableByName)]
+struct TableLine {
+    #[diesel(sql_type = Nullable<Text>)]
+    position: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    floor: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    key: Option<AnyText>,
+    #[diesel(sql_type = Nullable<Text>)]
+    row: Option<AnyText>,
+}
+
+impl From<TableLine> for RowLine {
+    fn from(line: TableLine) -> Self {
+        Self { position: line.position, floor: line.floor, key: line.key.map(|key| key.0), row: line.row.map(|row| row.0) }
+    }
+}
+
+/// Reads what is new in the log since `from`.
+pub(crate) async fn read_changes(
+    conn: &mut SqliteConn,
+    entities: &BTreeMap<String, Arc<Entity>>,
+    from: &Position,
+    out: &ReadSender,
+) -> DbResult<()> {
+    let Position::LogId(from) = *from else {
+        return Err(DbError::Unsupported("a cursor of PostgreSQL does not fit SQLite".to_owned()));
+    };
+    let names: Vec<&String> = entities.keys().collect();
+    let names = serde_json::to_string(&names).expect("names are JSON");
+    let statement = changes_statement(entities, from, names);
+    let out = out.clone();
+    blocking(conn, "reading the log", move |conn| {
+        let mut collector = ChangesCollector::new(mark);
+        for line in statement.load_iter::<ChangeLine, DefaultLoadingMode>(conn)? {
+            for part in collector.take(line?.into())? {
+                if out.blocking_send(part).is_err() {
+                    return Ok(());
+                }
+            }
+        }
+        if let Some(part) = collector.finish() {
+            // Nobody waits for it when the receiver is gone.
+            let _ = out.blocking_send(part);
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// The text is the same at each drain, and preparing it takes longer than most drains.
+fn changes_statement(
+    entities: &BTreeMap<String, Arc<Entity>>,
+    from: i64,
+    names: String,
+) -> Statement {
+    let sql = read::changes_sql(&DIALECT, entities);
+    let (before, rest) = sql.split_once("id > ?1 AND").expect("the dialect's words");
+    let (between, after) = rest.split_once("json_each(?2)").expect("the dialect's words");
+    Statement::new(format!("{before}id > "))
+        .value(Value::Integer(from))
+        .sql(format!(" AND{between}json_each("))
+        .value(Value::Text(names))
+        .sql(format!("){after}"))
+        .kept()
+}
+
+/// Reads all rows of an entity.
+pub(crate) async fn read_rows(
+    conn: &mut SqliteConn,
+    entity: &Entity,
+    out: &ReadSender,
+) -> DbResult<()> {
+    let statement = Statement::new(read::rows_sql(&DIALECT, entity));
+    let out = out.clone();
+    blocking(conn, "reading a table", move |conn| {
+        let mut collector = RowsCollector::default();
+        for line in statement.load_iter::<TableLine, DefaultLoadingMode>(conn)? {
+            if let Some(part) = collector.take(line?.into())?
+                && out.blocking_send(part).is_err()
+            {
+                return Ok(());
+            }
+        }
+        if let Some(part) = collector.finish() {
+            let _ = out.blocking_send(part);
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// The mark of a log entry here is its id.
+pub(crate) fn mark(id: i64) -> Mark {
+    Mark::LogId(id)
+}

@@ -1,0 +1,195 @@
+//! One mutation, applied exactly once: the order of steps, written once for both backends.
+//!
+//! Everything happens in one transaction: the device's row is locked, its number compared, the
+//! writes are run in a savepoint, and the number moves. So a mutation that is sent again, on this
+//! server or another, finds the number moved and is answered as the first time.
+
+use rhtmx_sync_core::cursor::Mark;
+use rhtmx_sync_core::mutation::CheckedWrite;
+use rhtmx_sync_core::protocol::{Origin, Reject, RejectCode};
+
+/// A mutation whose writes have been checked, or that the check has rejected.
+#[derive(Debug)]
+pub(crate) struct Mutation {
+    pub(crate) origin: Origin,
+    pub(crate) writes: Result<Vec<TableWrite>, Reject>,
+}
+
+/// A checked write with the table that it goes to.
+#[derive(Debug)]
+pub(crate) struct TableWrite {
+    pub(crate) checked: CheckedWrite,
+    /// The table's quoted name.
+    pub(crate) relation: String,
+}
+
+impl std::ops::Deref for TableWrite {
+    type Target = CheckedWrite;
+
+    fn deref(&self) -> &CheckedWrite {
+        &self.checked
+    }
+}
+
+/// How a mutation ended.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// Committed, now or when it was first sent, by what this mark stands for.
+    Committed(Option<Mark>),
+    /// Not applied, now or when it was first sent.
+    Rejected(Reject),
+}
+
+/// Why the writes of a mutation were rolled back.
+pub(crate) enum WriteFailed {
+    /// The data or a constraint forbids it.
+    Rejected(Reject),
+    /// Anything else: the mutation is tried again.
+    Diesel(diesel::result::Error),
+}
+
+impl From<diesel::result::Error> for WriteFailed {
+    fn from(error: diesel::result::Error) -> Self {
+        Self::Diesel(error)
+    }
+}
+
+fn out_of_order(expected: u64) -> Reject {
+    let message = format!("the next mutation of this client is {expected}");
+    Reject { expected: Some(expected), ..Reject::new(RejectCode::OutOfOrder, message) }
+}
+
+macro_rules! write_on {
+    ($backend:ident, $Conn:ty, $transaction:ident) => {
+        /// The steps on this backend.
+        pub(crate) mod $backend {
+            use diesel::prelude::*;
+            use diesel_async::{AsyncConnection as _, RunQueryDsl};
+
+            use super::{Mutation, Outcome, WriteFailed, out_of_order};
+            use crate::db::DbError;
+            use crate::db::error::{DbResult, Failed};
+            use crate::db::$backend::write;
+            use crate::db::tables::{_rhtmx_sync_client as client, _rhtmx_sync_reject as reject};
+
+            /// Applies a mutation.
+            pub(crate) async fn apply(conn: &mut $Conn, mutation: &Mutation) -> DbResult<Outcome> {
+                conn.$transaction(async |conn| run(conn, mutation).await)
+                    .await
+                    .map_err(|failed: Failed| failed.while_doing("applying a mutation"))
+            }
+
+            async fn run(conn: &mut $Conn, mutation: &Mutation) -> Result<Outcome, Failed> {
+                let device = mutation.origin.client_id.to_string();
+                let number = i64::try_from(mutation.origin.mutation).unwrap_or(i64::MAX);
+                write::begin(conn).await?;
+                diesel::insert_into(client::table)
+                    .values((client::client_id.eq(&device), client::last_mutation.eq(0)))
+                    .on_conflict_do_nothing()
+                    .execute(conn)
+                    .await?;
+                // Setting it to itself takes the row's lock on both backends.
+                diesel::update(client::table.find(&device))
+                    .set(client::last_mutation.eq(client::last_mutation))
+                    .execute(conn)
+                    .await?;
+                let (last, last_mark): (i64, Option<i64>) = client::table
+                    .find(&device)
+                    .select((client::last_mutation, client::last_mark))
+                    .first(conn)
+                    .await?;
+                if number <= last {
+                    return answered(conn, &device, number, last_mark).await;
+                }
+                if number != last + 1 {
+                    return Ok(Outcome::Rejected(out_of_order(u64::try_from(last + 1).unwrap_or(1))));
+                }
+                let applied = match &mutation.writes {
+                    Err(reject) => Err(reject.clone()),
+                    Ok(writes) => apply_writes(conn, mutation, writes).await?,
+                };
+                let mark = match applied {
+                    Ok(()) => Some(write::mark(conn).await?),
+                    Err(_) => last_mark,
+                };
+                diesel::update(client::table.find(&device))
+                    .set((client::last_mutation.eq(number), client::last_mark.eq(mark)))
+                    .execute(conn)
+                    .await?;
+                match applied {
+                    Ok(()) => Ok(Outcome::Committed(mark.map(crate::db::$backend::read::mark))),
+                    Err(why) => {
+                        let text = serde_json::to_string(&why).expect("a reject is JSON");
+                        diesel::insert_into(reject::table)
+                            .values((
+                                reject::client_id.eq(&device),
+                                reject::mutation.eq(number),
+                                reject::reject.eq(text),
+                            ))
+                            .execute(conn)
+                            .await?;
+                        Ok(Outcome::Rejected(why))
+                    }
+                }
+            }
+
+            /// The answer that the mutation got when it was first sent.
+            async fn answered(
+                conn: &mut $Conn,
+                device: &str,
+                number: i64,
+                last_mark: Option<i64>,
+            ) -> Result<Outcome, Failed> {
+                let text: Option<String> = reject::table
+                    .find((device, number))
+                    .select(reject::reject)
+                    .first(conn)
+                    .await
+                    .optional()?;
+                Ok(match text {
+                    None => Outcome::Committed(last_mark.map(crate::db::$backend::read::mark)),
+                    Some(text) => Outcome::Rejected(serde_json::from_str(&text).map_err(|error| {
+                        DbError::Statement { context: "reading a stored reject", message: error.to_string() }
+                    })?),
+                })
+            }
+
+            /// Runs the writes in a savepoint, so that a reject leaves nothing of them.
+            async fn apply_writes(
+                conn: &mut $Conn,
+                mutation: &Mutation,
+                writes: &[super::TableWrite],
+            ) -> Result<Result<(), rhtmx_sync_core::protocol::Reject>, Failed> {
+                let ended = conn
+                    .transaction(async |conn| {
+                        write::set_origin(conn, &mutation.origin).await?;
+                        for (index, write) in writes.iter().enumerate() {
+                            write::write(conn, index, write).await?;
+                        }
+                        write::settle(conn, writes).await
+                    })
+                    .await;
+                match ended {
+                    Ok(()) => Ok(Ok(())),
+                    Err(WriteFailed::Rejected(reject)) => Ok(Err(reject)),
+                    Err(WriteFailed::Diesel(error)) => Err(Failed::Diesel(error)),
+                }
+            }
+
+            /// The newest mutation of a device that has been answered, 0 for none.
+            pub(crate) async fn last_mutation(conn: &mut $Conn, device: &str) -> DbResult<u64> {
+                let last: Option<i64> = client::table
+                    .find(device)
+                    .select(client::last_mutation)
+                    .first(conn)
+                    .await
+                    .optional()
+                    .map_err(|error| DbError::while_doing("reading a client's last mutation", error))?;
+                Ok(last.and_then(|last| u64::try_from(last).ok()).unwrap_or(0))
+            }
+        }
+    };
+}
+
+write_on!(postgres, diesel_async::AsyncPgConnection, transaction);
+write_on!(sqlite, crate::db::sqlite::connect::SqliteConn, immediate_transaction);

@@ -1,0 +1,96 @@
+//! What the engine syncs: the configured entities with what their tables look like now.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, RwLock};
+
+use rhtmx_sync_core::schema::Schema;
+
+/// One synced entity: the name that clients know and the table behind it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EntityConfig {
+    /// The name on the wire.
+    pub name: String,
+    /// Where its rows are.
+    pub source: EntitySource,
+}
+
+/// Where an entity's rows are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EntitySource {
+    /// In this table: `table` or `schema.table`, spelled as the catalog spells it. Changes come from
+    /// its triggers.
+    Table(String),
+    /// Nowhere but in the log: changes come from [`crate::ChangeTracker::record_change`], and rows
+    /// live as long as the log keeps them.
+    Log,
+}
+
+impl EntityConfig {
+    /// An entity whose table has the same name.
+    pub fn new(name: impl Into<String>) -> Self {
+        let name = name.into();
+        Self { source: EntitySource::Table(name.clone()), name }
+    }
+
+    /// An entity on another table: `table` or `schema.table`.
+    pub fn on_table(name: impl Into<String>, table: impl Into<String>) -> Self {
+        Self { name: name.into(), source: EntitySource::Table(table.into()) }
+    }
+
+    /// An entity without a table.
+    pub fn without_table(name: impl Into<String>) -> Self {
+        Self { name: name.into(), source: EntitySource::Log }
+    }
+}
+
+impl From<String> for EntityConfig {
+    fn from(name: String) -> Self {
+        Self::new(name)
+    }
+}
+
+impl From<&str> for EntityConfig {
+    fn from(name: &str) -> Self {
+        Self::new(name)
+    }
+}
+
+/// An entity as it is now: its schema, and the generated SQL that reads it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Entity {
+    pub(crate) schema: Arc<Schema>,
+    /// What its table looks like, as one short text; another text means another shape.
+    pub(crate) fingerprint: String,
+    /// The table's quoted name; none for an entity that lives in the log.
+    pub(crate) relation: Option<String>,
+    /// A scalar subquery: the row's JSON text, for the key in the column `entity_id` around it.
+    pub(crate) row_by_key: String,
+    /// A query of two columns, `key` and `row`: all rows.
+    pub(crate) all_rows: String,
+    /// The statements that install its capture, in order; empty for an entity that lives in the log.
+    pub(crate) capture: Vec<String>,
+}
+
+/// The entities that can be read now. An entity whose table is missing at the moment is configured
+/// but not in here.
+#[derive(Debug, Default)]
+pub(crate) struct Entities {
+    current: RwLock<Arc<BTreeMap<String, Arc<Entity>>>>,
+}
+
+impl Entities {
+    /// All of them, as they are now.
+    pub(crate) fn all(&self) -> Arc<BTreeMap<String, Arc<Entity>>> {
+        self.current.read().expect("no panic holds this lock").clone()
+    }
+
+    /// One of them.
+    pub(crate) fn find(&self, name: &str) -> Option<Arc<Entity>> {
+        self.all().get(name).cloned()
+    }
+
+    /// Replaces all of them.
+    pub(crate) fn replace(&self, entities: BTreeMap<String, Arc<Entity>>) {
+        *self.current.write().expect("no panic holds this lock") = Arc::new(entities);
+    }
+}

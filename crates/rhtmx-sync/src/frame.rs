@@ -1,0 +1,113 @@
+//! Frames as bytes: written once, gzipped once where a client reads that.
+
+use std::io::{Read as _, Write as _};
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use flate2::Compression;
+use flate2::read::GzDecoder;
+use flate2::write::GzEncoder;
+use rhtmx_sync_core::protocol::{GZIP_BYTES_MIN, SubscriptionId};
+use serde::Serialize;
+
+/// A frame that may go to many clients: cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Shared {
+    text: Bytes,
+    gzipped: Arc<OnceLock<Option<Bytes>>>,
+}
+
+impl Shared {
+    pub(crate) fn new(text: String) -> Self {
+        Self { text: text.into(), gzipped: Arc::default() }
+    }
+
+    /// The frame as it is.
+    pub(crate) fn text(&self) -> &Bytes {
+        &self.text
+    }
+
+    /// The frame gzipped, where it is long enough and that makes it smaller.
+    pub(crate) fn gzipped(&self) -> Option<&Bytes> {
+        self.gzipped.get_or_init(|| gzip(&self.text)).as_ref()
+    }
+}
+
+/// The JSON text of a value of ours.
+pub(crate) fn json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("our values hold only what JSON can say")
+}
+
+/// A `changes` frame of a live shape, around an array that is written already.
+pub(crate) fn changes_of_shape(shape: &str, array: &str) -> String {
+    format!(r#"{{"type":"changes","shape":{},"changes":{array}}}"#, json(&shape))
+}
+
+/// A `changes` frame of a resume.
+pub(crate) fn changes_of_subscription(id: &SubscriptionId, array: &str) -> String {
+    format!(r#"{{"type":"changes","id":{},"changes":{array}}}"#, json(id))
+}
+
+/// A `snapshot` frame.
+pub(crate) fn snapshot(id: &SubscriptionId, array: &str, more: bool) -> String {
+    format!(r#"{{"type":"snapshot","id":{},"rows":{array},"more":{more}}}"#, json(id))
+}
+
+fn gzip(text: &[u8]) -> Option<Bytes> {
+    if text.len() <= GZIP_BYTES_MIN {
+        return None;
+    }
+    let mut encoder = GzEncoder::new(Vec::with_capacity(text.len() / 4), Compression::fast());
+    encoder.write_all(text).ok()?;
+    let zipped = encoder.finish().ok()?;
+    (zipped.len() < text.len()).then(|| zipped.into())
+}
+
+/// Why a gzipped frame could not be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum UnzipError {
+    /// It is larger than it may be.
+    TooLarge,
+    /// It is not gzipped UTF-8.
+    Malformed,
+}
+
+/// Unzips a client's frame, reading no further than `bytes_max`.
+pub(crate) fn unzip(bytes: &[u8], bytes_max: usize) -> Result<String, UnzipError> {
+    let mut unzipped = Vec::new();
+    let limit = bytes_max as u64 + 1;
+    GzDecoder::new(bytes).take(limit).read_to_end(&mut unzipped).map_err(|_| UnzipError::Malformed)?;
+    if unzipped.len() > bytes_max {
+        return Err(UnzipError::TooLarge);
+    }
+    String::from_utf8(unzipped).map_err(|_| UnzipError::Malformed)
+}
+
+#[cfg(test)]
+mod tests {
+    use rhtmx_sync_core::protocol::ServerFrame;
+    use serde_json::value::RawValue;
+
+    use super::*;
+
+    #[test]
+    fn a_bomb_is_refused_and_an_honest_frame_is_read() {
+        let honest = "x".repeat(4000);
+        let zipped = gzip(honest.as_bytes()).expect("smaller");
+        assert_eq!(unzip(&zipped, 4000), Ok(honest));
+        assert_eq!(unzip(&zipped, 3999), Err(UnzipError::TooLarge));
+        assert_eq!(unzip(b"not gzip", 10), Err(UnzipError::Malformed));
+    }
+
+    #[test]
+    fn written_frames_are_those_of_the_protocol() {
+        let id = SubscriptionId::from("a\"b");
+        let raw = RawValue::from_string("[1]".to_owned()).expect("JSON");
+        let of_shape = ServerFrame::Changes { shape: Some("s"), id: None, changes: &raw };
+        assert_eq!(changes_of_shape("s", "[1]"), of_shape.to_text());
+        let of_id = ServerFrame::Changes { shape: None, id: Some(&id), changes: &raw };
+        assert_eq!(changes_of_subscription(&id, "[1]"), of_id.to_text());
+        let rows = ServerFrame::Snapshot { id: &id, rows: &raw, more: true };
+        assert_eq!(snapshot(&id, "[1]", true), rows.to_text());
+    }
+}

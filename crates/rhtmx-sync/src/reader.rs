@@ -1,0 +1,191 @@
+//! Reads for clients: whole shapes, and changes since a position.
+//!
+//! Clients that arrive together share one read of the same shape: whoever comes while a read waits
+//! for its turn joins it. A read that has begun is not joined: its snapshot may be older than the
+//! moment from which the newcomer hears of changes.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex};
+
+use rhtmx_sync_core::cursor::{Cursor, Position};
+use rhtmx_sync_core::log::{Learned, NewestEntry};
+use rhtmx_sync_core::protocol::{Origin, RefetchReason};
+use rhtmx_sync_core::session::{ReadFrom, ShapeId};
+use tokio::sync::Semaphore;
+
+use crate::db::read::ReadPart;
+use crate::db::{DbError, DbPool};
+use crate::entity::Entities;
+use crate::frame;
+use crate::hub::Hub;
+use crate::spool::{Spool, SpoolReader};
+
+/// How a read ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum ReadEnded {
+    /// Everything is in the pages.
+    Complete {
+        /// The mutations that made the changes.
+        authors: Arc<[Origin]>,
+    },
+    /// The position cannot be resumed from.
+    Refused(RefetchReason),
+    /// The database failed; the text is for the log.
+    Failed(Arc<str>),
+}
+
+/// A read's pages: JSON arrays of rows, or of changes.
+pub(crate) type Pages = SpoolReader<Arc<Position>, ReadEnded>;
+type PagesSpool = Spool<Arc<Position>, ReadEnded>;
+
+/// Reads for clients.
+#[derive(Debug)]
+pub(crate) struct Reader {
+    db: DbPool,
+    entities: Arc<Entities>,
+    hub: Arc<Hub>,
+    /// Reads at once; the rest of the pool stays free for writes.
+    turns: Arc<Semaphore>,
+    /// Reads of whole shapes that wait for their turn.
+    waiting: Mutex<HashMap<ShapeId, Arc<PagesSpool>>>,
+    budget: Arc<AtomicUsize>,
+}
+
+impl Reader {
+    pub(crate) fn new(db: DbPool, entities: Arc<Entities>, hub: Arc<Hub>, at_once: usize) -> Arc<Self> {
+        Arc::new(Self {
+            db,
+            entities,
+            hub,
+            turns: Arc::new(Semaphore::new(at_once.max(1))),
+            waiting: Mutex::default(),
+            budget: Arc::default(),
+        })
+    }
+
+    /// All rows of an entity.
+    pub(crate) fn rows(self: &Arc<Self>, shape: &ShapeId) -> Pages {
+        let mut waiting = self.waiting.lock().expect("no panic holds this lock");
+        if let Some(spool) = waiting.get(shape) {
+            return spool.reader();
+        }
+        let spool: Arc<PagesSpool> = Spool::new(self.budget.clone());
+        waiting.insert(shape.clone(), spool.clone());
+        let pages = spool.reader();
+        let (reader, shape) = (self.clone(), shape.clone());
+        tokio::spawn(async move {
+            let turn = reader.turns.acquire().await;
+            // From here on newcomers need a read of their own.
+            reader.waiting.lock().expect("no panic holds this lock").remove(&shape);
+            let ended = reader.read_rows(shape.entity(), &spool).await;
+            spool.finish(ended);
+            drop(turn);
+        });
+        pages
+    }
+
+    async fn read_rows(&self, entity: &str, spool: &PagesSpool) -> ReadEnded {
+        let Some(entity) = self.entities.find(entity) else {
+            return ReadEnded::Failed("the entity has no table at the moment".into());
+        };
+        metrics::counter!("rhtmx_sync_snapshot_reads_total").increment(1);
+        let mut parts = self.db.read_rows(entity);
+        let mut spooled = Ok(());
+        while let Some(part) = parts.next().await {
+            match part {
+                ReadPart::Start { position, .. } => spool.begin(Arc::new(position)),
+                ReadPart::Rows(rows) => spooled = spool.push(frame::json(&rows).into()).await,
+                ReadPart::Entries(_) => {}
+            }
+            if spooled.is_err() {
+                break;
+            }
+        }
+        ended(parts.finish().await, spooled, Vec::new())
+    }
+
+    /// What changed in an entity since `from`.
+    pub(crate) fn changes(self: &Arc<Self>, entity: &str, from: ReadFrom) -> Pages {
+        let spool: Arc<PagesSpool> = Spool::new(self.budget.clone());
+        let pages = spool.reader();
+        let (reader, entity) = (self.clone(), entity.to_owned());
+        tokio::spawn(async move {
+            let turn = reader.turns.acquire().await;
+            let ended = reader.read_changes(&entity, from, &spool).await;
+            spool.finish(ended);
+            drop(turn);
+        });
+        pages
+    }
+
+    async fn read_changes(&self, entity: &str, from: ReadFrom, spool: &PagesSpool) -> ReadEnded {
+        let from = match from {
+            ReadFrom::Position(position) => position,
+            ReadFrom::Cursor(Cursor { epoch, position }) => {
+                if self.hub.epoch().as_ref() != Some(&epoch) {
+                    return ReadEnded::Refused(RefetchReason::Epoch);
+                }
+                Arc::new(position)
+            }
+        };
+        let Some(found) = self.entities.find(entity) else {
+            return ReadEnded::Failed("the entity has no table at the moment".into());
+        };
+        metrics::counter!("rhtmx_sync_resumes_total").increment(1);
+        let entities = BTreeMap::from([(entity.to_owned(), found)]);
+        let mut parts = self.db.read_changes(Arc::new(entities), (*from).clone());
+        let mut authors = Vec::new();
+        let mut spooled = Ok(());
+        while let Some(part) = parts.next().await {
+            match part {
+                ReadPart::Start { position, floor } => match refuse(&from, &position, &floor) {
+                    Some(reason) => return ReadEnded::Refused(reason),
+                    None => spool.begin(Arc::new(position)),
+                },
+                ReadPart::Entries(entries) => match changes_array(entries, &mut authors) {
+                    Ok(Some(array)) => spooled = spool.push(array.into()).await,
+                    Ok(None) => {}
+                    Err(reason) => return ReadEnded::Refused(reason),
+                },
+                ReadPart::Rows(_) => {}
+            }
+            if spooled.is_err() {
+                break;
+            }
+        }
+        ended(parts.finish().await, spooled, authors)
+    }
+}
+
+/// Whether `from` can be resumed from in a database that stands at `position` and has forgotten what
+/// `floor` sees.
+pub(crate) fn refuse(from: &Position, position: &Position, floor: &Position) -> Option<RefetchReason> {
+    if !position.covers(from) {
+        // From the future of this database: it was put back to an earlier state.
+        return Some(RefetchReason::Epoch);
+    }
+    (!from.covers(floor)).then_some(RefetchReason::Expired)
+}
+
+/// The JSON array of what `entries` mean for somebody who resumes; none when it would be empty.
+fn changes_array(entries: Vec<NewestEntry>, authors: &mut Vec<Origin>) -> Result<Option<String>, RefetchReason> {
+    let mut changes = Vec::with_capacity(entries.len());
+    for entry in entries {
+        authors.extend(entry.origin);
+        match entry.learn() {
+            Learned::Reshaped => return Err(RefetchReason::Schema),
+            Learned::Change { change, transient: false } => changes.push(change),
+            Learned::Change { transient: true, .. } | Learned::Nothing => {}
+        }
+    }
+    Ok((!changes.is_empty()).then(|| frame::json(&changes)))
+}
+
+fn ended(read: Result<(), DbError>, spooled: std::io::Result<()>, authors: Vec<Origin>) -> ReadEnded {
+    match (read, spooled) {
+        (Ok(()), Ok(())) => ReadEnded::Complete { authors: authors.into() },
+        (Err(error), _) => ReadEnded::Failed(error.to_string().into()),
+        (_, Err(error)) => ReadEnded::Failed(format!("spooling a read: {error}").into()),
+    }
+}

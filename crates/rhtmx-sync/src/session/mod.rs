@@ -1,0 +1,491 @@
+//! A session: one task that owns a connection and carries out what the rules of core decide.
+
+mod hello;
+mod reads;
+pub(crate) mod wire;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rhtmx_sync_core::cursor::{Cursor, Position};
+use rhtmx_sync_core::log::{Learned, NewestEntry};
+use rhtmx_sync_core::protocol::{
+    Change, ClientFrame, CloseCode, ErrorCode, Origin, Push, RefetchReason, ServerFrame,
+};
+use rhtmx_sync_core::session::{Action, Applied, Session, ShapeId};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, MissedTickBehavior};
+use uuid::Uuid;
+
+use crate::db::read::ReadPart;
+use crate::engine::Inner;
+use crate::frame::{self, Shared};
+use crate::hub::{Delivery, Seat};
+use crate::mutate::MutateError;
+use crate::reader::refuse;
+pub(crate) use hello::greet;
+use reads::{Read, Reads, Step};
+use wire::{Gone, Incoming, Outgoing, Wire};
+
+/// Mutations that one client may have waiting here; beyond it, its socket is not read.
+const PUSHES_WAITING_MAX: usize = 32;
+/// How long a goodbye may take.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+type Actions = VecDeque<Action<Delivery>>;
+
+/// One connection after its `hello`.
+pub(crate) struct Connection<W> {
+    engine: Arc<Inner>,
+    wire: W,
+    seat: Seat,
+    rules: Session<Delivery>,
+    /// None for a connection that cannot push.
+    client_id: Option<Uuid>,
+    reads: Reads,
+    applying: Option<Applying>,
+    heard: Instant,
+}
+
+struct Applying {
+    mutation: u64,
+    task: JoinHandle<Result<Applied, MutateError>>,
+}
+
+/// Why a connection ends.
+enum Ended {
+    /// The client is gone, or does not read.
+    Gone,
+    /// We end it.
+    Closing(CloseCode, &'static str),
+}
+
+impl From<Gone> for Ended {
+    fn from(Gone: Gone) -> Self {
+        Self::Gone
+    }
+}
+
+impl<W: Wire> Connection<W> {
+    pub(crate) fn new(engine: Arc<Inner>, wire: W, seat: Seat, client_id: Option<Uuid>) -> Self {
+        let rules = Session::new(engine.config.limits.subscriptions_max);
+        let reads = Reads::default();
+        Self { engine, wire, seat, rules, client_id, reads, applying: None, heard: Instant::now() }
+    }
+
+    /// Subscribes as a frame of the client would, and then serves the connection to its end.
+    pub(crate) async fn run(mut self, first: Option<ClientFrame>) {
+        let ended = match self.begin(first).await {
+            Ok(()) => self.serve().await,
+            Err(ended) => ended,
+        };
+        let key = self.seat.key;
+        self.engine.hub.leave(key);
+        // A mutation that is under way finishes, whoever is left to hear of it.
+        if let Some(applying) = self.applying.take() {
+            self.engine.tasks.spawn(async move { applying.task.await });
+        }
+        if let Ended::Closing(code, reason) = ended {
+            let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.wire.close(code, reason)).await;
+        }
+    }
+
+    async fn begin(&mut self, first: Option<ClientFrame>) -> Result<(), Ended> {
+        match first {
+            Some(frame) => self.frame(frame).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn serve(&mut self) -> Ended {
+        let shutdown = self.engine.shutdown.clone();
+        let mut heartbeat = tokio::time::interval(self.engine.config.limits.heartbeat());
+        heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        heartbeat.reset();
+        loop {
+            let hears = self.rules.pushes_waiting() < PUSHES_WAITING_MAX;
+            let step = tokio::select! {
+                () = shutdown.cancelled() => Err(Ended::Closing(CloseCode::ShuttingDown, "the server is shutting down")),
+                incoming = self.wire.next(), if hears => self.incoming(incoming).await,
+                batch = self.seat.queue.recv() => match batch {
+                    Some(batch) => self.deliver(Delivery(batch)).await,
+                    None => Err(Ended::Closing(CloseCode::ShuttingDown, "the database has changed; come back")),
+                },
+                applied = finished(&mut self.applying) => self.applied(applied).await,
+                step = self.reads.next() => self.read_step(step).await,
+                _ = heartbeat.tick() => self.beat().await,
+            };
+            let step = match step {
+                Ok(()) => self.settle().await,
+                Err(ended) => Err(ended),
+            };
+            if let Err(ended) = step {
+                return ended;
+            }
+        }
+    }
+
+    /// What every step ends with: what the hub could not queue is read, what waits is sent.
+    async fn settle(&mut self) -> Result<(), Ended> {
+        while self.seat.must_pull() {
+            let actions = self.rules.overflowed();
+            self.perform(actions).await?;
+        }
+        let stalled = self.engine.config.limits.stalled_timeout();
+        in_time(stalled, self.wire.flush()).await
+    }
+
+    async fn incoming(&mut self, incoming: Incoming) -> Result<(), Ended> {
+        self.heard = Instant::now();
+        match incoming {
+            Incoming::Alive => Ok(()),
+            Incoming::Gone => Err(Ended::Gone),
+            Incoming::TooLarge => {
+                self.fatal(ErrorCode::TooLarge, "the frame is larger than frame_bytes_max").await?;
+                Err(Ended::Closing(CloseCode::TooLarge, "the frame was too large"))
+            }
+            Incoming::Malformed(message) => {
+                let frame = ServerFrame::Error { code: ErrorCode::Protocol, message, id: None, fatal: false };
+                self.send(&frame).await
+            }
+            Incoming::Frame(text) => match ClientFrame::parse(&text) {
+                Ok(frame) => self.frame(frame).await,
+                Err(error) => {
+                    let (message, id) = (error.message.as_str(), error.id.as_ref());
+                    let frame = ServerFrame::Error { code: ErrorCode::Protocol, message, id, fatal: false };
+                    self.send(&frame).await
+                }
+            },
+        }
+    }
+
+    async fn frame(&mut self, frame: ClientFrame) -> Result<(), Ended> {
+        match frame {
+            ClientFrame::Hello(_) => {
+                let message = "this connection has said hello already";
+                let frame = ServerFrame::Error { code: ErrorCode::Protocol, message, id: None, fatal: false };
+                self.send(&frame).await
+            }
+            // There is no authenticator yet: any token is taken, and nobody is anybody.
+            ClientFrame::Auth { .. } => self.send(&ServerFrame::Authenticated { user: None }).await,
+            ClientFrame::Ping { at } => self.send(&ServerFrame::Pong { at: at.as_ref() }).await,
+            ClientFrame::Subscribe(subscribe) => {
+                let known = self.engine.is_configured(&subscribe.entity);
+                let actions = self.rules.subscribe(subscribe, known);
+                self.perform(actions).await
+            }
+            ClientFrame::Unsubscribe { id } => {
+                let actions = self.rules.unsubscribe(&id);
+                self.perform(actions).await
+            }
+            ClientFrame::Push(push) => {
+                let actions = self.rules.push(push);
+                self.perform(actions).await
+            }
+        }
+    }
+
+    async fn beat(&mut self) -> Result<(), Ended> {
+        if self.heard.elapsed() > 2 * self.engine.config.limits.heartbeat() {
+            return Err(Ended::Closing(CloseCode::Timeout, "nothing was heard for two heartbeats"));
+        }
+        self.wire.ping().await?;
+        // A quiet client's cursor moves on too, so that it does not grow too old to resume from.
+        self.engine.hub.tell_position(self.seat.key);
+        Ok(())
+    }
+
+    /// The hub delivers. A change of our own mutation may be here before we heard that it committed;
+    /// its ack goes first.
+    async fn deliver(&mut self, delivery: Delivery) -> Result<(), Ended> {
+        if self.under_way().is_some_and(|mutation| delivery.0.is_by(mutation)) {
+            self.finish_applying().await?;
+        }
+        let actions = self.rules.batch(delivery);
+        self.perform(actions).await
+    }
+
+    fn under_way(&self) -> Option<Origin> {
+        let mutation = self.applying.as_ref()?.mutation;
+        Some(Origin { client_id: self.client_id?, mutation })
+    }
+
+    async fn finish_applying(&mut self) -> Result<(), Ended> {
+        let applied = finished(&mut self.applying).await;
+        self.applied(applied).await
+    }
+
+    async fn applied(&mut self, (mutation, applied): (u64, Result<Applied, MutateError>)) -> Result<(), Ended> {
+        match applied {
+            Ok(applied) => {
+                let actions = self.rules.applied(mutation, applied);
+                self.perform(actions).await
+            }
+            // Whether it was applied is not known. The client comes back and pushes it again.
+            Err(error) => {
+                let (code, message) = match error {
+                    MutateError::Unavailable => (ErrorCode::Unavailable, "the database is out of reach; push again"),
+                    MutateError::Internal => (ErrorCode::Internal, "the server failed; push again"),
+                };
+                self.fatal(code, message).await?;
+                Err(Ended::Closing(CloseCode::ShuttingDown, "a mutation could not be tried to its end"))
+            }
+        }
+    }
+
+    async fn read_step(&mut self, step: Step) -> Result<(), Ended> {
+        match step {
+            Step::Frame(text) => self.feed(Shared::new(text), None).await,
+            Step::Restarted(id) => self.send(&ServerFrame::Refetch { id: &id, reason: RefetchReason::Expired }).await,
+            Step::Failed(id) => {
+                let message = "the rows cannot be read at the moment; trying again";
+                let frame = ServerFrame::Error { code: ErrorCode::Unavailable, message, id: Some(&id), fatal: false };
+                self.send(&frame).await
+            }
+            Step::Ended { id, end, authors } => {
+                if self.under_way().is_some_and(|mutation| authors.contains(&mutation)) {
+                    self.finish_applying().await?;
+                }
+                let actions = self.rules.read(&id, end);
+                self.perform(actions).await
+            }
+        }
+    }
+
+    /// Carries out what the rules decided, in order.
+    async fn perform(&mut self, actions: Vec<Action<Delivery>>) -> Result<(), Ended> {
+        let mut actions = Actions::from(actions);
+        while let Some(action) = actions.pop_front() {
+            match action {
+                Action::Pull(shapes) => {
+                    // The rules' answer comes before what else was decided.
+                    let answer = Box::pin(self.pull(&shapes)).await?;
+                    for action in answer.into_iter().rev() {
+                        actions.push_front(action);
+                    }
+                }
+                action => self.act(action).await?,
+            }
+        }
+        Ok(())
+    }
+
+    async fn act(&mut self, action: Action<Delivery>) -> Result<(), Ended> {
+        match action {
+            Action::Attach(shape) => self.engine.hub.attach(self.seat.key, &shape),
+            Action::Detach(shape) => self.engine.hub.detach(self.seat.key, &shape),
+            Action::Await(awaited) => {
+                if self.engine.hub.wait_for(self.seat.key, awaited) {
+                    self.engine.poke();
+                }
+            }
+            Action::Read { id, entity, from } => {
+                let shape = ShapeId::whole(&entity);
+                self.reads.push(Read::new(self.engine.reader.clone(), id, shape, from));
+            }
+            Action::StopReading(id) => self.reads.stop(&id),
+            Action::Apply(push) => self.apply(push.0),
+            Action::Deliver { batch, shape, id, since } => {
+                let Some(changes) = batch.0.changes(&shape) else { return Ok(()) };
+                let frame = match (&id, &since) {
+                    (None, None) => changes.shared_frame(&shape).cloned(),
+                    (None, Some(since)) => changes
+                        .array(Some(since))
+                        .map(|array| Shared::new(frame::changes_of_shape(shape.as_str(), &array))),
+                    (Some(id), since) => changes
+                        .array(since.as_deref())
+                        .map(|array| Shared::new(frame::changes_of_subscription(id, &array))),
+                };
+                if let Some(frame) = frame {
+                    self.feed(frame, None).await?;
+                }
+            }
+            Action::Subscribed { id, entity, shape, position } => self.subscribed(id, &entity, &shape, &position).await?,
+            Action::Refetch { id, reason } => self.send(&ServerFrame::Refetch { id: &id, reason }).await?,
+            Action::Cursor(position) => {
+                let cursor = self.cursor(&position)?;
+                let frame = ServerFrame::Cursor { cursor: &cursor }.to_text();
+                self.feed(Shared::new(frame), Some(&cursor)).await?;
+            }
+            Action::Ack { mutation } => self.send(&ServerFrame::Ack { mutation }).await?,
+            Action::Reject { mutation, reject } => {
+                self.send(&ServerFrame::Reject { mutation, reject: &reject }).await?;
+            }
+            Action::Error { code, message, id } => {
+                let frame = ServerFrame::Error { code, message: &message, id: id.as_ref(), fatal: false };
+                self.send(&frame).await?;
+            }
+            Action::Pull(_) => unreachable!("perform takes pulls out"),
+        }
+        Ok(())
+    }
+
+    async fn subscribed(
+        &mut self,
+        id: rhtmx_sync_core::protocol::SubscriptionId,
+        entity: &str,
+        shape: &ShapeId,
+        position: &Position,
+    ) -> Result<(), Ended> {
+        // A table that is gone by now sends a reshape behind this.
+        let schema = self.engine.entities.find(entity).map(|entity| entity.schema.summary());
+        let schema = schema.unwrap_or_else(|| self.engine.last_summary(entity));
+        let cursor = self.cursor(position)?;
+        let shape = shape.as_str();
+        let frame = ServerFrame::Subscribed { id: &id, shape, cursor: &cursor, schema: &schema }.to_text();
+        self.feed(Shared::new(frame), Some(&cursor)).await
+    }
+
+    fn cursor(&self, position: &Position) -> Result<Cursor, Ended> {
+        // Without a history there is nothing to be a part of: the hub has been reset.
+        let epoch = self.engine.hub.epoch();
+        let epoch = epoch.ok_or(Ended::Closing(CloseCode::ShuttingDown, "the database has changed; come back"))?;
+        Ok(Cursor { epoch, position: position.clone() })
+    }
+
+    fn apply(&mut self, push: Push) {
+        let mutation = push.mutation;
+        let client_id = self.client_id.unwrap_or_default();
+        let engine = self.engine.clone();
+        let task = self.engine.tasks.spawn(async move { engine.mutate(client_id, push).await });
+        self.applying = Some(Applying { mutation, task });
+    }
+
+    /// Reads what the hub could not queue, from the log, at the client's pace.
+    async fn pull(&mut self, shapes: &[(ShapeId, Arc<Position>)]) -> Result<Vec<Action<Delivery>>, Ended> {
+        metrics::counter!("rhtmx_sync_pulls_total").increment(1);
+        let mut failures = 0;
+        loop {
+            self.engine.hub.rejoin(self.seat.key);
+            match self.pull_once(shapes).await? {
+                Pulled::To(position) => return Ok(self.rules.pulled(position)),
+                Pulled::Refused(reason, entity) => return Ok(self.rules.pull_refused(reason, entity.as_deref())),
+                Pulled::Failed(error) => {
+                    failures += 1;
+                    tracing::warn!(%error, failures, "a session could not read the log; trying again");
+                    tokio::time::sleep(crate::backoff::pause(failures)).await;
+                    if self.engine.shutdown.is_cancelled() {
+                        return Err(Ended::Closing(CloseCode::ShuttingDown, "the server is shutting down"));
+                    }
+                }
+            }
+        }
+    }
+
+    async fn pull_once(&mut self, shapes: &[(ShapeId, Arc<Position>)]) -> Result<Pulled, Ended> {
+        let all = self.engine.entities.all();
+        let mut entities = std::collections::BTreeMap::new();
+        for (shape, _) in shapes {
+            let entity = shape.entity().to_owned();
+            match all.get(&entity) {
+                Some(found) => entities.insert(entity, found.clone()),
+                None => return Ok(Pulled::Refused(RefetchReason::Schema, Some(entity))),
+            };
+        }
+        let Some(from) = shapes.iter().map(|(_, at)| at).reduce(|least, at| if least.covers(at) { at } else { least })
+        else {
+            // Nothing is live; only the position is wanted.
+            let (_, position) = match self.engine.config.db_pool.history().await {
+                Ok(history) => history,
+                Err(error) => return Ok(Pulled::Failed(error.to_string())),
+            };
+            return Ok(Pulled::To(Arc::new(position)));
+        };
+        let mut reached = None;
+        let mut own = false;
+        let mut parts = self.engine.config.db_pool.read_changes(Arc::new(entities), (**from).clone());
+        while let Some(part) = parts.next().await {
+            match part {
+                ReadPart::Start { position, floor } => match refuse(from, &position, &floor) {
+                    Some(reason) => return Ok(Pulled::Refused(reason, None)),
+                    None => reached = Some(Arc::new(position)),
+                },
+                ReadPart::Entries(entries) => {
+                    let under_way = self.under_way();
+                    own |= under_way.is_some() && entries.iter().any(|entry| entry.origin == under_way);
+                    match changes_of_shapes(entries, shapes) {
+                        Ok(frames) => {
+                            for frame in frames {
+                                self.feed(Shared::new(frame), None).await?;
+                            }
+                        }
+                        Err(entity) => return Ok(Pulled::Refused(RefetchReason::Schema, Some(entity))),
+                    }
+                }
+                ReadPart::Rows(_) => {}
+            }
+        }
+        if let Err(error) = parts.finish().await {
+            return Ok(Pulled::Failed(error.to_string()));
+        }
+        if own {
+            self.finish_applying().await?;
+        }
+        Ok(match reached {
+            Some(position) => Pulled::To(position),
+            None => Pulled::Failed("the read ended before it began".to_owned()),
+        })
+    }
+
+    async fn fatal(&mut self, code: ErrorCode, message: &str) -> Result<(), Ended> {
+        self.send(&ServerFrame::Error { code, message, id: None, fatal: true }).await
+    }
+
+    async fn send(&mut self, frame: &ServerFrame<'_>) -> Result<(), Ended> {
+        self.feed(Shared::new(frame.to_text()), None).await
+    }
+
+    async fn feed(&mut self, frame: Shared, cursor: Option<&Cursor>) -> Result<(), Ended> {
+        let stalled = self.engine.config.limits.stalled_timeout();
+        in_time(stalled, self.wire.feed(Outgoing { frame, cursor })).await
+    }
+}
+
+/// How one try of a pull ended.
+enum Pulled {
+    To(Arc<Position>),
+    Refused(RefetchReason, Option<String>),
+    Failed(String),
+}
+
+/// The frames that tell what `entries` mean for each shape, without what it has already; the entity's
+/// name when one of them says that its table changed its shape.
+fn changes_of_shapes(
+    entries: Vec<NewestEntry>,
+    shapes: &[(ShapeId, Arc<Position>)],
+) -> Result<Vec<String>, String> {
+    let mut changes: Vec<Vec<Change>> = vec![Vec::new(); shapes.len()];
+    for entry in entries {
+        let (entity, mark) = (entry.entity.clone(), entry.mark);
+        let change = match entry.learn() {
+            Learned::Nothing => continue,
+            Learned::Reshaped => return Err(entity),
+            Learned::Change { change, .. } => change,
+        };
+        for ((shape, at), of_shape) in shapes.iter().zip(&mut changes) {
+            if shape.entity() == entity && !at.contains(mark) {
+                of_shape.push(change.clone());
+            }
+        }
+    }
+    let told = shapes.iter().zip(changes).filter(|(_, changes)| !changes.is_empty());
+    Ok(told.map(|((shape, _), changes)| frame::changes_of_shape(shape.as_str(), &frame::json(&changes))).collect())
+}
+
+/// A client that leaves everything unread for this long is given up.
+async fn in_time(at_most: Duration, sending: impl Future<Output = Result<(), Gone>>) -> Result<(), Ended> {
+    match tokio::time::timeout(at_most, sending).await {
+        Ok(sent) => sent.map_err(Ended::from),
+        Err(_) => Err(Ended::Gone),
+    }
+}
+
+/// The mutation that is being applied, when it has ended. Dropping the future loses nothing.
+async fn finished(applying: &mut Option<Applying>) -> (u64, Result<Applied, MutateError>) {
+    let Some(under_way) = applying else { return std::future::pending().await };
+    let ended = (&mut under_way.task).await;
+    let mutation = under_way.mutation;
+    *applying = None;
+    (mutation, ended.unwrap_or(Err(MutateError::Internal)))
+}

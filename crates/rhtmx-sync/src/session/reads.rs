@@ -1,0 +1,185 @@
+//! The reads of a session's joining subscriptions: one after another on the wire, begun at once.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use rhtmx_sync_core::cursor::Position;
+use rhtmx_sync_core::protocol::{Origin, SubscriptionId};
+use rhtmx_sync_core::session::{ReadEnd, ReadFrom, ShapeId};
+use tokio::time::Instant;
+
+use crate::backoff;
+use crate::frame;
+use crate::reader::{Pages, ReadEnded, Reader};
+use crate::spool::Next;
+
+/// What the session has to do next for its reads.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// Send this.
+    Frame(String),
+    /// What has been sent for this subscription does not hold: its read begins anew.
+    Restarted(SubscriptionId),
+    /// The read failed; it will be tried again.
+    Failed(SubscriptionId),
+    /// The read is at its end.
+    Ended {
+        /// The subscription.
+        id: SubscriptionId,
+        /// How.
+        end: ReadEnd,
+        /// The mutations among the changes.
+        authors: Arc<[Origin]>,
+    },
+}
+
+/// The reads that are not at their end.
+#[derive(Debug, Default)]
+pub(super) struct Reads {
+    queue: VecDeque<Read>,
+}
+
+/// One subscription's read.
+#[derive(Debug)]
+pub(super) struct Read {
+    reader: Arc<Reader>,
+    id: SubscriptionId,
+    shape: ShapeId,
+    from: Option<ReadFrom>,
+    pages: Pages,
+    position: Option<Arc<Position>>,
+    /// A page of rows is sent when it is known whether another follows.
+    held: Option<Bytes>,
+    sent: bool,
+    failures: u32,
+    /// After a failure: when to try again.
+    rests_until: Option<Instant>,
+}
+
+impl Reads {
+    pub(super) fn push(&mut self, read: Read) {
+        self.queue.push_back(read);
+    }
+
+    pub(super) fn stop(&mut self, id: &SubscriptionId) {
+        self.queue.retain(|read| read.id != *id);
+    }
+
+    /// What comes next; never, when nothing is being read. Dropping the future loses nothing.
+    pub(super) async fn next(&mut self) -> Step {
+        loop {
+            let Some(read) = self.queue.front_mut() else { return std::future::pending().await };
+            let step = read.next().await;
+            match &step {
+                Some(Step::Ended { .. }) => {
+                    self.queue.pop_front();
+                }
+                // Others need not wait for one that fails.
+                Some(Step::Failed(_)) => self.queue.rotate_left(1),
+                _ => {}
+            }
+            if let Some(step) = step {
+                return step;
+            }
+        }
+    }
+}
+
+impl Read {
+    pub(super) fn new(
+        reader: Arc<Reader>,
+        id: SubscriptionId,
+        shape: ShapeId,
+        from: Option<ReadFrom>,
+    ) -> Self {
+        let pages = begin(&reader, &shape, from.as_ref());
+        Self {
+            reader,
+            id,
+            shape,
+            from,
+            pages,
+            position: None,
+            held: None,
+            sent: false,
+            failures: 0,
+            rests_until: None,
+        }
+    }
+
+    async fn next(&mut self) -> Option<Step> {
+        if let Some(until) = self.rests_until {
+            tokio::time::sleep_until(until).await;
+            self.rests_until = None;
+            self.pages = begin(&self.reader, &self.shape, self.from.as_ref());
+            self.held = None;
+            // Rows that went since the first try would stay with the client.
+            if std::mem::take(&mut self.sent) && self.from.is_none() {
+                return Some(Step::Restarted(self.id.clone()));
+            }
+        }
+        match self.pages.next().await {
+            Ok(Next::Head(position)) => {
+                self.position = Some(position);
+                None
+            }
+            Ok(Next::Page(page)) => self.page(page).map(Step::Frame),
+            Ok(Next::End(ended)) => Some(self.end(ended)),
+            Err(error) => Some(self.failed(&error.to_string())),
+        }
+    }
+
+    fn page(&mut self, page: Bytes) -> Option<String> {
+        self.sent = true;
+        if self.from.is_some() {
+            return Some(frame::changes_of_subscription(&self.id, text(&page)));
+        }
+        self.held.replace(page).map(|before| frame::snapshot(&self.id, text(&before), true))
+    }
+
+    fn end(&mut self, ended: ReadEnded) -> Step {
+        let id = self.id.clone();
+        let authors: Arc<[Origin]> = Arc::default();
+        match (ended, self.position.clone()) {
+            (ReadEnded::Refused(reason), _) => Step::Ended { id, end: ReadEnd::Refused(reason), authors },
+            (ReadEnded::Complete { authors }, Some(position)) => {
+                if self.from.is_none() && !self.finished_rows() {
+                    return Step::Frame(self.last_page());
+                }
+                Step::Ended { id, end: ReadEnd::Complete(position), authors }
+            }
+            (ReadEnded::Complete { .. }, None) => self.failed("a read without a position"),
+            (ReadEnded::Failed(error), _) => self.failed(&error),
+        }
+    }
+
+    /// Whether the page that says that no more follow has been sent.
+    fn finished_rows(&self) -> bool {
+        self.held.as_ref().is_some_and(Bytes::is_empty)
+    }
+
+    fn last_page(&mut self) -> String {
+        let last = self.held.replace(Bytes::new());
+        self.sent = true;
+        frame::snapshot(&self.id, last.as_deref().map_or("[]", |last| std::str::from_utf8(last).unwrap_or("[]")), false)
+    }
+
+    fn failed(&mut self, error: &str) -> Step {
+        self.failures += 1;
+        self.rests_until = Some(Instant::now() + backoff::pause(self.failures));
+        tracing::warn!(error, entity = self.shape.entity(), failures = self.failures, "a read failed; trying again");
+        Step::Failed(self.id.clone())
+    }
+}
+
+fn begin(reader: &Arc<Reader>, shape: &ShapeId, from: Option<&ReadFrom>) -> Pages {
+    match from {
+        None => reader.rows(shape),
+        Some(from) => reader.changes(shape.entity(), from.clone()),
+    }
+}
+
+fn text(page: &Bytes) -> &str {
+    std::str::from_utf8(page).expect("pages are written as text")
+}
