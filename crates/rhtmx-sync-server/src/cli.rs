@@ -1,0 +1,94 @@
+//! What the command line says.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use tracing_subscriber::EnvFilter;
+
+/// A real-time sync server for PostgreSQL and SQLite.
+///
+/// Without a database it serves a demo on an embedded SQLite file.
+#[derive(Debug, Parser)]
+#[command(name = "rhtmx-sync", version)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// How logs are written (to standard error; `RUST_LOG` says which).
+    #[arg(long, global = true, env = "RHTMX_SYNC_LOG_FORMAT", default_value = "text")]
+    pub(crate) log_format: LogFormat,
+}
+
+/// What every command takes. Flags win over the environment, which wins over the file.
+#[derive(Debug, Default, Args)]
+pub(crate) struct Common {
+    /// The configuration file [default: rhtmx-sync.toml, if it is there].
+    #[arg(long, global = true, value_name = "FILE", env = "RHTMX_SYNC_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+    /// postgresql://… or sqlite://path [env: DATABASE_URL].
+    // Not through clap's `env`: its help would print the password.
+    #[arg(long, global = true, value_name = "URL")]
+    pub(crate) database_url: Option<String>,
+    /// A direct connection for notifications, when --database-url goes through a transaction pooler
+    /// [env: RHTMX_SYNC_DATABASE_LISTEN_URL].
+    #[arg(long, global = true, value_name = "URL")]
+    pub(crate) listen_url: Option<String>,
+    /// Where to listen [env: RHTMX_SYNC_BIND] [default: 127.0.0.1:8080].
+    #[arg(long, global = true, value_name = "ADDR")]
+    pub(crate) bind: Option<String>,
+    /// An entity to sync, from the table of the same name, or NAME=TABLE; may be given several times
+    /// [env: RHTMX_SYNC_ENTITY, comma separated].
+    #[arg(long = "entity", global = true, value_name = "NAME")]
+    pub(crate) entities: Vec<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Serve (the default).
+    Serve(ServeArgs),
+    /// Make or update the tables of rhtmx-sync, and stop.
+    Migrate,
+    /// Remove the triggers from the tables.
+    Uncapture {
+        /// Only of these entities [default: all].
+        entities: Vec<String>,
+    },
+    /// Ask a running server how it is.
+    Status,
+    /// Print changes as they happen.
+    Tail {
+        /// Only this entity [default: all].
+        entity: Option<String>,
+        /// One JSON object a line.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Default, Args)]
+pub(crate) struct ServeArgs {
+    /// Listen beyond this machine, although there is no authentication yet.
+    #[arg(long, env = "RHTMX_SYNC_OPEN")]
+    pub(crate) open: bool,
+}
+
+/// How logs look.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl LogFormat {
+    pub(crate) fn start(self) {
+        let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+        let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+        match self {
+            Self::Text => builder.init(),
+            Self::Json => builder.json().init(),
+        }
+    }
+}

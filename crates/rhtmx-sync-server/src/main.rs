@@ -1,0 +1,59 @@
+//! `rhtmx-sync`: the server for everyone who has no axum application to merge the engine into.
+
+mod cli;
+mod demo;
+mod serve;
+mod settings;
+mod status;
+mod tail;
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::Parser as _;
+use rhtmx_sync::{DbPool, SyncEngine};
+
+use cli::{Cli, Command, ServeArgs};
+use settings::Settings;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let cli = Cli::parse();
+    cli.log_format.start();
+    match run(cli.command.unwrap_or(Command::Serve(ServeArgs::default())), cli.common).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("rhtmx-sync: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(command: Command, common: cli::Common) -> anyhow::Result<()> {
+    let settings = Settings::load(&common)?;
+    match command {
+        Command::Serve(args) => serve::serve(settings, args.open).await,
+        Command::Migrate => migrate(&settings).await,
+        Command::Uncapture { entities } => uncapture(&settings, &entities).await,
+        Command::Status => status::status(&settings).await,
+        Command::Tail { entity, json } => tail::tail(settings, entity, json).await,
+    }
+}
+
+async fn migrate(settings: &Settings) -> anyhow::Result<()> {
+    let pool = settings.connect().await?;
+    pool.migrate(&settings.database).await?;
+    println!("the tables of rhtmx-sync are up to date");
+    Ok(())
+}
+
+async fn uncapture(settings: &Settings, entities: &[String]) -> anyhow::Result<()> {
+    let pool: DbPool = settings.connect().await?;
+    let only = (!entities.is_empty()).then_some(entities);
+    let removed = SyncEngine::uncapture(&pool, only).await.context("the triggers could not be removed")?;
+    match removed.as_slice() {
+        [] => println!("there was nothing to remove"),
+        names => println!("no longer captured: {}", names.join(", ")),
+    }
+    Ok(())
+}
