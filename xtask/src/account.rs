@@ -1,0 +1,89 @@
+//! PostgreSQL refuses to run as root; this finds another account for it.
+
+use std::fs;
+use std::os::unix::fs::chown;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+/// Accounts to use instead of root, best first.
+const CANDIDATES: [&str; 2] = ["postgres", "nobody"];
+
+/// The account that runs PostgreSQL: our own, or another when we are root.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Account {
+    Own,
+    Other { uid: u32, gid: u32 },
+}
+
+impl Account {
+    pub(crate) fn choose() -> Result<Self> {
+        if !is_root() {
+            return Ok(Self::Own);
+        }
+        let passwd = fs::read_to_string("/etc/passwd").context("could not read /etc/passwd")?;
+        CANDIDATES
+            .iter()
+            .find_map(|name| find(&passwd, name))
+            .context(
+                "PostgreSQL refuses to run as root, and has no other account: postgres or nobody",
+            )
+    }
+
+    /// A command that this account will run. Giving up root gives up root's groups too.
+    pub(crate) fn command(self, program: &Path) -> Command {
+        let mut command = Command::new(program);
+        if let Self::Other { uid, gid } = self {
+            command.uid(uid).gid(gid);
+        }
+        command
+    }
+
+    /// Gives a file or directory to this account.
+    pub(crate) fn own(self, path: &Path) -> Result<()> {
+        if let Self::Other { uid, gid } = self {
+            chown(path, Some(uid), Some(gid))
+                .with_context(|| format!("could not hand over {}", path.display()))?;
+        }
+        Ok(())
+    }
+}
+
+pub(crate) fn is_root() -> bool {
+    Command::new("id")
+        .arg("-u")
+        .output()
+        .is_ok_and(|output| output.stdout == b"0\n")
+}
+
+fn find(passwd: &str, name: &str) -> Option<Account> {
+    passwd.lines().find_map(|line| {
+        let fields: Vec<&str> = line.split(':').collect();
+        let [found, _, uid, gid, ..] = fields.as_slice() else {
+            return None;
+        };
+        let account = Account::Other {
+            uid: uid.parse().ok()?,
+            gid: gid.parse().ok()?,
+        };
+        (*found == name).then_some(account)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accounts_are_found_by_their_whole_name() {
+        let passwd =
+            "root:x:0:0::/root:/bin/sh\n# a comment\npostgres2:x:9:9::/:\npostgres:x:101:104::/:\n";
+        assert_eq!(
+            find(passwd, "postgres"),
+            Some(Account::Other { uid: 101, gid: 104 })
+        );
+        assert_eq!(find(passwd, "nobody"), None);
+    }
+}

@@ -1,0 +1,100 @@
+//! Finding PostgreSQL's server programs.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+
+/// Where packages put a version each: the parent directory, what precedes the version, what follows
+/// it.
+const INSTALLED: &[(&str, &str, &str)] = &[
+    ("/usr/lib/postgresql", "", "bin"),          // Debian, Ubuntu
+    ("/usr", "pgsql-", "bin"),                   // Fedora, from postgresql.org
+    ("/opt/homebrew/opt", "postgresql@", "bin"), // macOS on ARM
+    ("/usr/local/opt", "postgresql@", "bin"),    // macOS on Intel
+    ("/Applications/Postgres.app/Contents/Versions", "", "bin"),
+];
+
+/// The directory with `initdb` and `postgres`: `PG_BIN_DIR`, else that of the `PATH`, else the
+/// newest installed.
+pub(crate) fn find() -> Result<Option<PathBuf>> {
+    if let Some(chosen) = env::var_os("PG_BIN_DIR").filter(|value| !value.is_empty()) {
+        let chosen = PathBuf::from(chosen);
+        return match bin_dir(&chosen) {
+            Some(found) => Ok(Some(found)),
+            None => bail!(
+                "PG_BIN_DIR is {}, which has no initdb and postgres",
+                chosen.display()
+            ),
+        };
+    }
+    let path = env::var_os("PATH").unwrap_or_default();
+    let on_path = env::split_paths(&path).find_map(|directory| bin_dir(&directory));
+    Ok(on_path.or_else(|| {
+        INSTALLED
+            .iter()
+            .find_map(|(parent, prefix, suffix)| newest(Path::new(parent), prefix, suffix))
+    }))
+}
+
+/// The programs look for each other in the directory they really are in, so links are followed.
+fn bin_dir(directory: &Path) -> Option<PathBuf> {
+    let initdb = directory.join("initdb").canonicalize().ok()?;
+    let real = initdb.parent()?.to_owned();
+    real.join("postgres").is_file().then_some(real)
+}
+
+fn newest(parent: &Path, prefix: &str, suffix: &str) -> Option<PathBuf> {
+    fs::read_dir(parent)
+        .ok()?
+        .flatten()
+        .filter_map(|entry| {
+            let version = version(entry.file_name().to_str()?.strip_prefix(prefix)?)?;
+            Some((version, bin_dir(&entry.path().join(suffix))?))
+        })
+        .max()
+        .map(|(_, directory)| directory)
+}
+
+/// `9.6` is older than `15`, which text order has the other way round.
+fn version(name: &str) -> Option<Vec<u32>> {
+    name.split('.').map(|part| part.parse().ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scratch::random_hex;
+
+    #[test]
+    fn versions_are_ordered_as_numbers() {
+        assert!(version("18") > version("9.6"));
+        assert!(version("15.2") > version("15"));
+        assert_eq!(version("latest"), None);
+    }
+
+    #[test]
+    fn the_newest_complete_version_is_chosen() {
+        let parent = env::temp_dir().join(format!("xtask-binaries-{}", random_hex().unwrap()));
+        for (version, programs) in [
+            ("9.6", &["initdb", "postgres"][..]),
+            ("15", &["initdb", "postgres"]),
+            ("18", &["psql"]),
+        ] {
+            let bin = parent.join(version).join("bin");
+            fs::create_dir_all(&bin).unwrap();
+            for program in programs {
+                fs::write(bin.join(program), "").unwrap();
+            }
+        }
+        let chosen = newest(&parent, "", "bin").map(|found| found.ends_with("15/bin"));
+        fs::remove_dir_all(&parent).unwrap();
+        assert_eq!(chosen, Some(true));
+    }
+
+    #[test]
+    fn a_missing_parent_has_nothing() {
+        assert_eq!(newest(Path::new("/nonexistent"), "", "bin"), None);
+    }
+}

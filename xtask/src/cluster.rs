@@ -1,0 +1,178 @@
+//! A PostgreSQL server for one run of the tests: a new cluster in a temporary directory, on a port
+//! of its own.
+
+use std::fs::{self, File};
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use crate::account::Account;
+use crate::scratch::{Scratch, random_hex};
+
+/// A fresh cluster needs a second or two; slow disks are given their time.
+const START_TRIES: u32 = 1200;
+const START_PAUSE: Duration = Duration::from_millis(50);
+
+/// Locale of the cluster: UTF-8 characters, bytewise order.
+const LOCALE: &str = if cfg!(target_os = "macos") {
+    "C"
+} else {
+    "C.UTF-8"
+};
+
+/// Many tests run at once, each with its own database and pools; and nothing here has to survive a
+/// crash.
+const SETTINGS: [&str; 6] = [
+    "listen_addresses=127.0.0.1",
+    "max_connections=400",
+    "fsync=off",
+    "full_page_writes=off",
+    "synchronous_commit=on",
+    "log_line_prefix=%m [%p] %d ",
+];
+
+/// A running server. Dropping it stops it and removes its directory.
+pub(crate) struct Cluster {
+    bin_dir: PathBuf,
+    port: u16,
+    password: String,
+    postgres: Child,
+    scratch: Scratch,
+}
+
+impl Cluster {
+    pub(crate) fn start(bin_dir: &Path) -> Result<Self> {
+        let account = Account::choose()?;
+        let scratch = Scratch::create()?;
+        account.own(scratch.path())?;
+        let password = random_hex()? + &random_hex()?;
+        initdb(bin_dir, account, scratch.path(), &password)?;
+        let port = free_port()?;
+        let postgres = postgres(bin_dir, account, scratch.path(), port)?;
+        let mut cluster = Self {
+            bin_dir: bin_dir.to_owned(),
+            port,
+            password,
+            postgres,
+            scratch,
+        };
+        cluster.wait_until_ready()?;
+        Ok(cluster)
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!(
+            "postgresql://postgres:{}@127.0.0.1:{}/postgres",
+            self.password, self.port
+        )
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub(crate) fn bin_dir(&self) -> &Path {
+        &self.bin_dir
+    }
+
+    /// The server notes in the eighth line of its pid file when it accepts connections.
+    fn wait_until_ready(&mut self) -> Result<()> {
+        let pid_file = data(self.scratch.path()).join("postmaster.pid");
+        for _ in 0..START_TRIES {
+            let ready = fs::read_to_string(&pid_file).is_ok_and(|text| {
+                text.lines()
+                    .nth(7)
+                    .is_some_and(|state| state.trim() == "ready")
+            });
+            if ready {
+                return Ok(());
+            }
+            if let Some(status) = self.postgres.try_wait()? {
+                bail!("PostgreSQL did not start ({status}):\n{}", self.log());
+            }
+            sleep(START_PAUSE);
+        }
+        bail!("PostgreSQL did not become ready:\n{}", self.log());
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(log_file(self.scratch.path())).unwrap_or_default()
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.scratch.release();
+        if let Err(error) = self.postgres.wait() {
+            eprintln!("could not wait for PostgreSQL: {error}");
+        }
+    }
+}
+
+fn initdb(bin_dir: &Path, account: Account, scratch: &Path, password: &str) -> Result<()> {
+    let password_file = scratch.join("password");
+    fs::write(&password_file, password)?;
+    account.own(&password_file)?;
+    let output = account
+        .command(&bin_dir.join("initdb"))
+        .args([
+            "--username=postgres",
+            "--auth=scram-sha-256",
+            "--encoding=UTF8",
+            "--no-sync",
+        ])
+        .arg(format!("--locale={LOCALE}"))
+        .arg(format!("--pwfile={}", password_file.display()))
+        .arg(format!("--pgdata={}", data(scratch).display()))
+        .current_dir(scratch)
+        .output()
+        .with_context(|| format!("could not run {}/initdb", bin_dir.display()))?;
+    if !output.status.success() {
+        bail!(
+            "initdb failed ({}):\n{}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    Ok(())
+}
+
+fn postgres(bin_dir: &Path, account: Account, scratch: &Path, port: u16) -> Result<Child> {
+    let log = File::create(log_file(scratch))?;
+    account
+        .command(&bin_dir.join("postgres"))
+        .arg("-D")
+        .arg(data(scratch))
+        .args(SETTINGS.iter().flat_map(|setting| ["-c", setting]))
+        .args(["-c", &format!("port={port}")])
+        .args([
+            "-c",
+            &format!("unix_socket_directories={}", scratch.display()),
+        ])
+        .current_dir(scratch)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .spawn()
+        .with_context(|| format!("could not run {}/postgres", bin_dir.display()))
+}
+
+/// A port that nothing listens on. Somebody may take it before PostgreSQL does; then the log says
+/// so.
+fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?
+        .local_addr()?
+        .port())
+}
+
+fn data(scratch: &Path) -> PathBuf {
+    scratch.join("data")
+}
+
+fn log_file(scratch: &Path) -> PathBuf {
+    scratch.join("postgres.log")
+}

@@ -1,0 +1,140 @@
+//! `cargo xtask`: the commands a contributor runs.
+//!
+//! It needs nothing but the standard library and `anyhow`, because compiling it is the first thing
+//! a newcomer waits for.
+
+mod account;
+mod binaries;
+mod cluster;
+mod install;
+mod scratch;
+mod steps;
+
+use std::env;
+use std::io::Read;
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+
+use crate::cluster::Cluster;
+use crate::steps::Step;
+
+const USAGE: &str = "\
+Usage: cargo xtask <command>
+
+  test [-- ARGS]   build everything and run every test; ARGS go to `cargo test`
+  check            what must pass before a commit: formatting, clippy, then `test`
+  cluster          start a throwaway PostgreSQL, print its address, stop it on Ctrl-C
+
+`test` and `check` start a throwaway PostgreSQL too. On Debian and Ubuntu they install it if need be.
+  PG_BIN_DIR           use the PostgreSQL programs in this directory
+  TEST_DATABASE_URL    use this server, where databases can be created, and start none";
+
+/// What `cargo xtask check` runs before the tests.
+const CHECK_STEPS: &[Step] = &[
+    Step {
+        about: "formatting",
+        program: "cargo",
+        args: &["fmt", "--all", "--check"],
+    },
+    Step {
+        about: "lints",
+        program: "cargo",
+        args: &[
+            "clippy",
+            "--workspace",
+            "--all-targets",
+            "--",
+            "--deny",
+            "warnings",
+        ],
+    },
+];
+
+/// What `cargo xtask test` runs. Tests start the server binary, so it is built first.
+const TEST_STEPS: &[Step] = &[
+    Step {
+        about: "the server, the examples",
+        program: "cargo",
+        args: &["build", "--workspace", "--bins", "--examples"],
+    },
+    Step {
+        about: "the tests",
+        program: "cargo",
+        args: steps::CARGO_TEST,
+    },
+];
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &[&str]) -> Result<()> {
+    match arguments {
+        ["test"] => test(TEST_STEPS.to_vec(), &[]),
+        ["test", "--", extra @ ..] => test(TEST_STEPS.to_vec(), extra),
+        ["check"] => test([CHECK_STEPS, TEST_STEPS].concat(), &[]),
+        ["cluster"] => cluster(),
+        ["help" | "--help" | "-h"] => {
+            println!("{USAGE}");
+            Ok(())
+        }
+        _ => bail!("{USAGE}"),
+    }
+}
+
+/// Runs the steps with a database server for the tests. The server ends with this function, however
+/// it ends.
+fn test(steps: Vec<Step>, extra: &[&str]) -> Result<()> {
+    if env::var_os("TEST_DATABASE_URL").is_some_and(|url| !url.is_empty()) {
+        println!("PostgreSQL: the server of TEST_DATABASE_URL");
+        return steps::run(&steps, extra, &[]);
+    }
+    let cluster = start_cluster()?;
+    let environment = [
+        ("TEST_DATABASE_URL", cluster.url()),
+        ("TEST_PG_BIN_DIR", cluster.bin_dir().display().to_string()),
+    ];
+    steps::run(&steps, extra, &environment)
+}
+
+/// Keeps a server running for a developer's own commands.
+fn cluster() -> Result<()> {
+    let cluster = start_cluster()?;
+    println!("export TEST_DATABASE_URL={}", cluster.url());
+    println!("export TEST_PG_BIN_DIR={}", cluster.bin_dir().display());
+    println!("It runs until Ctrl-C, or until the end of input.");
+    std::io::stdin().read_to_end(&mut Vec::new())?;
+    Ok(())
+}
+
+fn start_cluster() -> Result<Cluster> {
+    let bin_dir = match binaries::find()? {
+        Some(bin_dir) => bin_dir,
+        None => {
+            install::postgres()?;
+            match binaries::find()? {
+                Some(bin_dir) => bin_dir,
+                None => bail!(
+                    "PostgreSQL was installed, but its programs were not found.\n{}",
+                    install::HELP
+                ),
+            }
+        }
+    };
+    let cluster = Cluster::start(&bin_dir)?;
+    println!(
+        "PostgreSQL: a throwaway cluster on port {}, from {}",
+        cluster.port(),
+        bin_dir.display()
+    );
+    Ok(cluster)
+}

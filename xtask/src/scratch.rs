@@ -1,0 +1,98 @@
+//! A temporary directory whose removal does not depend on this process living long enough to do it.
+
+use std::env;
+use std::fs::{self, DirBuilder};
+use std::io::Read;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context, Result};
+
+/// Ctrl-C ends us without running a destructor, so a shell does the cleaning: it waits until its
+/// input ends, which happens when we close the pipe or die, stops the server that runs in the
+/// directory, if any, and removes the directory. The traps keep it alive when Ctrl-C reaches the
+/// whole process group. It tries again because a dying initdb may still be writing; a negative
+/// process id in the file is a server that initdb runs by itself.
+const GUARD: &str = r#"
+trap : INT TERM HUP
+read -r _
+tries=0
+signal=INT
+while [ -e "$1" ] && [ "$tries" -lt 600 ]; do
+    [ "$tries" -lt 300 ] || signal=KILL
+    pid=$(head -n 1 "$1/data/postmaster.pid" 2>/dev/null | tr -d -)
+    if [ -z "$pid" ] || ! kill "-$signal" "$pid" 2>/dev/null; then
+        rm -rf "$1" 2>/dev/null && break
+    fi
+    tries=$((tries + 1))
+    sleep 0.1
+done
+"#;
+
+/// A temporary directory. Dropping it stops the PostgreSQL in its `data` and removes it.
+pub(crate) struct Scratch {
+    path: PathBuf,
+    guard: Child,
+}
+
+impl Scratch {
+    pub(crate) fn create() -> Result<Self> {
+        let path = env::temp_dir().join(format!("rhtmx-sync-{}", random_hex()?));
+        DirBuilder::new()
+            .mode(0o700)
+            .create(&path)
+            .with_context(|| format!("could not create {}", path.display()))?;
+        let guard = Command::new("sh")
+            .args(["-c", GUARD, "guard"])
+            .arg(&path)
+            .stdin(Stdio::piped())
+            .spawn();
+        match guard {
+            Ok(guard) => Ok(Self { path, guard }),
+            Err(error) => {
+                fs::remove_dir(&path)?;
+                Err(error).context("could not run sh")
+            }
+        }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Asks the guard to begin.
+    pub(crate) fn release(&mut self) {
+        drop(self.guard.stdin.take());
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        self.release();
+        if let Err(error) = self.guard.wait() {
+            eprintln!("could not remove {}: {error}", self.path.display());
+        }
+    }
+}
+
+/// Eight random bytes, for names and passwords.
+pub(crate) fn random_hex() -> Result<String> {
+    let mut bytes = [0; 8];
+    fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_stays_behind() {
+        let scratch = Scratch::create().unwrap();
+        let path = scratch.path().to_owned();
+        fs::write(path.join("file"), "content").unwrap();
+        drop(scratch);
+        assert!(!path.exists());
+    }
+}
