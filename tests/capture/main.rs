@@ -1,0 +1,51 @@
+//! Capture: whatever any program writes to a synced table is in its subscribers' copies.
+//!
+//! Each test writes as another program would and compares, after every step, the client's copy with
+//! the table, the pages of plain HTTP with the copy, and the log with the difference.
+
+use rhtmx_sync_testkit::{Backend, TestDatabase, both_backends};
+
+/// As `both_backends!`, for what only PostgreSQL has.
+macro_rules! on_postgres {
+    ($($rest:tt)+) => { one_backend! { postgres $($rest)+ } };
+}
+
+/// As `both_backends!`, for what only SQLite has.
+macro_rules! on_sqlite {
+    ($($rest:tt)+) => { one_backend! { sqlite $($rest)+ } };
+}
+
+macro_rules! one_backend {
+    ($backend:ident $(
+        $(#[$attribute:meta])* async fn $name:ident($db:ident: TestDatabase) $body:block
+    )+) => {$(
+        $(#[$attribute])*
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $name() {
+            let run = async |$db: TestDatabase| $body;
+            Box::pin(run(TestDatabase::$backend().await)).await;
+        }
+    )+};
+}
+
+mod keys;
+mod log;
+mod names;
+mod partitions;
+mod refusals;
+mod reshape;
+mod roles;
+mod rows;
+mod statements;
+mod transactions;
+mod types;
+mod watch;
+mod writers;
+
+/// The text for this database.
+fn dialect<'a>(db: &TestDatabase, postgres: &'a str, sqlite: &'a str) -> &'a str {
+    match db.backend() {
+        Backend::Postgres => postgres,
+        Backend::Sqlite => sqlite,
+    }
+}

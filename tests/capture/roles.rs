@@ -1,0 +1,177 @@
+//! Roles: whoever may write the table is captured, and may do nothing else.
+
+use serde_json::json;
+use tokio_postgres::{Client, NoTls};
+
+use super::watch::{Table, Watch};
+use super::*;
+
+/// A connection of the role's own.
+async fn connect(url: &str) -> Client {
+    let (client, connection) = tokio_postgres::connect(url, NoTls)
+        .await
+        .expect("the role may connect");
+    tokio::spawn(connection);
+    client
+}
+
+/// The SQLSTATE of a refusal.
+async fn refused(client: &Client, sql: &str) -> String {
+    let error = client.batch_execute(sql).await.expect_err(sql);
+    error
+        .code()
+        .map_or_else(|| error.to_string(), |code| code.code().to_owned())
+}
+
+const INSUFFICIENT_PRIVILEGE: &str = "42501";
+
+on_postgres! {
+    /// Its writes are captured though it can neither read nor forge the log.
+    async fn a_role_without_rights_on_the_log(db: TestDatabase) {
+        db.execute("CREATE TABLE notes (id integer PRIMARY KEY, body text)").await;
+        let role = db.create_role("writer").await;
+        db.execute(&format!("GRANT SELECT, INSERT, UPDATE, DELETE, TRUNCATE ON notes TO {}", role.name)).await;
+        let mut watch = Watch::start(db, ["notes"]).await;
+        let writer = connect(&role.url).await;
+        for sql in [
+            "INSERT INTO notes VALUES (1, 'a'), (2, 'b')",
+            "UPDATE notes SET body = 'c' WHERE id = 1",
+            "UPDATE notes SET id = 3 WHERE id = 2",
+            "DELETE FROM notes WHERE id = 3",
+        ] {
+            writer.batch_execute(sql).await.expect(sql);
+            watch.settle().await;
+            watch.compare().await;
+        }
+        assert_eq!(watch.row("notes", "1"), &json!({ "id": 1, "body": "c" }));
+        assert_eq!(watch.entries().len(), 1);
+        writer.batch_execute("TRUNCATE notes").await.expect("it may truncate");
+        watch.settle().await;
+        assert!(watch.rows("notes").is_empty());
+
+        let function = watch
+            .db
+            .query_text("SELECT oid::regprocedure::text FROM pg_proc WHERE proname LIKE '\\_rhtmx\\_sync\\_capture\\_%' LIMIT 1")
+            .await
+            .remove(0)
+            .expect("there is a function");
+        let call = format!("SELECT {function}");
+        for sql in [
+            "SELECT * FROM _rhtmx_sync_log",
+            "INSERT INTO _rhtmx_sync_log (entity, entity_id, action) VALUES ('notes', '1', 'delete')",
+            "UPDATE _rhtmx_sync_log SET action = 'delete'",
+            "DELETE FROM _rhtmx_sync_log",
+            "TRUNCATE _rhtmx_sync_log",
+            "SELECT nextval('_rhtmx_sync_log_id_seq')",
+            "SELECT * FROM _rhtmx_sync_meta",
+            "UPDATE _rhtmx_sync_meta SET epoch = 'forged'",
+            "SELECT * FROM _rhtmx_sync_entity",
+            "SELECT * FROM _rhtmx_sync_client",
+            "SELECT * FROM _rhtmx_sync_reject",
+            "SELECT * FROM _rhtmx_sync_mark",
+            "SELECT _rhtmx_sync_write('SELECT 1', '{}', '{}')",
+            call.as_str(),
+        ] {
+            assert_eq!(refused(&writer, sql).await, INSUFFICIENT_PRIVILEGE, "{sql}");
+        }
+    }
+
+    /// A trigger of its own on a table of its own does not lend it the function's rights.
+    async fn the_function_cannot_be_borrowed(db: TestDatabase) {
+        db.execute("CREATE TABLE notes (id integer PRIMARY KEY, body text)").await;
+        let role = db.create_role("borrower").await;
+        db.execute(&format!("CREATE SCHEMA theirs AUTHORIZATION {}", role.name)).await;
+        let mut watch = Watch::start(db, ["notes"]).await;
+        watch.step("INSERT INTO notes VALUES (1, 'a')").await;
+        let function = watch
+            .db
+            .query_text("SELECT DISTINCT tgfoid::regproc::text FROM pg_trigger WHERE tgrelid = 'notes'::regclass")
+            .await
+            .remove(0)
+            .expect("there is a trigger");
+        let borrower = connect(&role.url).await;
+        borrower.batch_execute("CREATE TABLE theirs.notes (id integer, body text)").await.expect("it may");
+        let forge = format!(
+            "CREATE TRIGGER forge AFTER INSERT ON theirs.notes REFERENCING NEW TABLE AS _rhtmx_new \
+             FOR EACH STATEMENT EXECUTE FUNCTION {function}()"
+        );
+        assert_eq!(refused(&borrower, &forge).await, INSUFFICIENT_PRIVILEGE);
+    }
+
+    /// Operators and functions that a role puts in the way are not used by the capture.
+    async fn nothing_of_the_writers_runs_as_the_owner(db: TestDatabase) {
+        db.execute("CREATE TABLE notes (id integer PRIMARY KEY, body text)").await;
+        let role = db.create_role("trickster").await;
+        db.execute(&format!(
+            "GRANT SELECT, INSERT, UPDATE, DELETE ON notes TO {0}; CREATE SCHEMA tricks AUTHORIZATION {0}",
+            role.name
+        ))
+        .await;
+        let mut watch = Watch::start(db, ["notes"]).await;
+        let writer = connect(&role.url).await;
+        writer
+            .batch_execute(
+                "CREATE TABLE tricks.ran (who text); \
+                 CREATE FUNCTION tricks.differ(text, text) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN \
+                   INSERT INTO tricks.ran VALUES (current_user); RETURN false; END $$; \
+                 CREATE OPERATOR tricks.= (FUNCTION = tricks.differ, LEFTARG = text, RIGHTARG = text); \
+                 CREATE FUNCTION tricks.to_json(text) RETURNS json LANGUAGE sql AS $$ SELECT '\"tricked\"'::json $$; \
+                 SET search_path = tricks, public, pg_catalog; \
+                 INSERT INTO notes VALUES (1, 'a'); UPDATE notes SET body = 'b'; DELETE FROM notes",
+            )
+            .await
+            .expect("it may write");
+        watch.settle().await;
+        let said: Vec<_> = watch.entries().iter().map(|entry| entry.says()).collect();
+        assert_eq!(said[1], ("update", Some("1"), &json!({ "body": "a" })));
+        assert_eq!(said[2], ("delete", Some("1"), &json!({ "id": 1, "body": "b" })));
+        let ran = watch.db.query_text("SELECT who FROM tricks.ran").await;
+        assert_eq!(ran, Vec::<Option<String>>::new());
+    }
+
+    /// Row security of the table does not hide rows from the capture.
+    async fn row_security(db: TestDatabase) {
+        db.execute("CREATE SCHEMA app; CREATE TABLE app.notes (id integer PRIMARY KEY, owner text, body text)").await;
+        let role = db.create_role("owner").await;
+        db.execute(&format!(
+            "GRANT USAGE ON SCHEMA app TO {0}; GRANT SELECT, INSERT, UPDATE, DELETE ON app.notes TO {0}; \
+             ALTER TABLE app.notes ENABLE ROW LEVEL SECURITY; \
+             CREATE POLICY own ON app.notes USING (owner = current_user)",
+            role.name
+        ))
+        .await;
+        let notes = Table::new(rhtmx_sync::EntityConfig::on_table("notes", "app.notes"), "app.notes");
+        let mut watch = Watch::start(db, [notes]).await;
+        watch.step("INSERT INTO app.notes VALUES (1, 'somebody', 'a')").await;
+        let writer = connect(&role.url).await;
+        for sql in [
+            "INSERT INTO app.notes VALUES (2, current_user, 'b')",
+            "UPDATE app.notes SET body = 'c'",
+            "DELETE FROM app.notes",
+        ] {
+            writer.batch_execute(sql).await.expect(sql);
+            watch.settle().await;
+            watch.compare().await;
+        }
+        assert_eq!(watch.keys("notes"), ["1"]);
+        assert_eq!(watch.row("notes", "1")["body"], "a");
+    }
+
+    /// Nothing of the session has to be set: an ordinary role runs the whole engine on tables of
+    /// its own.
+    async fn an_ordinary_role_runs_the_engine(db: TestDatabase) {
+        let role = db.create_role("engine").await;
+        db.execute(&format!("CREATE SCHEMA mine AUTHORIZATION {0}; ALTER ROLE {0} SET search_path = mine", role.name)).await;
+        let owner = connect(&role.url).await;
+        owner.batch_execute("CREATE TABLE notes (id integer PRIMARY KEY, body text)").await.expect("it may");
+        let pool = rhtmx_sync::DbPool::from_url(&role.url).await.expect("it may connect");
+        let config = rhtmx_sync::SyncConfig::new(pool, vec!["notes"]);
+        let server = rhtmx_sync_tests::TestServer::with_config(config).await;
+        let mut client = server.connect().await;
+        client.subscribe("all", "notes").await;
+        client.wait_subscribed("all").await;
+        db.execute("INSERT INTO mine.notes VALUES (1, 'by a superuser')").await;
+        owner.batch_execute("INSERT INTO notes VALUES (2, 'by itself')").await.expect("it may");
+        client.wait_until(|client| client.rows("all").len() == 2).await;
+    }
+}

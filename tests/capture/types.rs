@@ -1,0 +1,268 @@
+//! Values of every type, as the wire spells them: nothing is lost on the way to a browser.
+
+use serde_json::{Value, json};
+
+use super::watch::Watch;
+use super::*;
+
+on_postgres! {
+    /// One table of each type: SQL's literal, and the JSON that arrives.
+    async fn values(db: TestDatabase) {
+        db.execute(
+            "CREATE TYPE mood AS ENUM ('sad', 'it''s \"ok\"', '漢'); CREATE TYPE pair AS (x integer, y text); \
+             CREATE DOMAIN age AS smallint CHECK (value >= 0); CREATE DOMAIN big AS bigint; \
+             CREATE DOMAIN file AS bytea",
+        )
+        .await;
+        let values: Vec<(&str, &str, Value)> = vec![
+            ("boolean", "true", json!(true)),
+            ("smallint", "-32768", json!(-32768)),
+            ("integer", "2147483647", json!(2147483647)),
+            ("bigint", "9007199254740992", json!(9007199254740992_i64)),
+            ("bigint", "-9007199254740992", json!(-9007199254740992_i64)),
+            ("bigint", "9007199254740993", json!("9007199254740993")),
+            ("bigint", "-9223372036854775808", json!("-9223372036854775808")),
+            ("numeric", "0", json!(0)),
+            ("numeric", "-12.50", json!(-12.5)),
+            ("numeric", "123456789012.345", json!(123456789012.345)),
+            ("numeric", "1234567890123.456", json!("1234567890123.456")),
+            ("numeric", "0.00000000000000000001", json!("0.00000000000000000001")),
+            ("numeric", "123456789012345678901234567890.123456789", json!("123456789012345678901234567890.123456789")),
+            ("numeric", "10 ^ 300::numeric", json!(format!("1{}.0000000000000000", "0".repeat(300)))),
+            ("numeric(5,2)", "1.005", json!(1.01)),
+            ("numeric", "'NaN'", json!("NaN")),
+            ("numeric", "'-Infinity'", json!("-Infinity")),
+            ("real", "0.1", json!(0.1)),
+            ("real", "'NaN'", json!("NaN")),
+            ("double precision", "0.1", json!(0.1)),
+            ("double precision", "1e-320", json!(1e-320)),
+            ("double precision", "1.7976931348623157e308", json!(f64::MAX)),
+            ("double precision", "'-Infinity'", json!("-Infinity")),
+            ("double precision", "'Infinity'", json!("Infinity")),
+            ("double precision", "'NaN'", json!("NaN")),
+            ("text", "E'tab\\t line\\n quote\" slash\\\\ \\u0001 漢 😀'", json!("tab\t line\n quote\" slash\\ \u{1} 漢 😀")),
+            ("text", "''", json!("")),
+            ("varchar(3)", "'abc'", json!("abc")),
+            ("char(5)", "'ab'", json!("ab   ")),
+            ("bytea", "'\\x'", json!("")),
+            ("bytea", "'\\x00ff10'", json!("AP8Q")),
+            ("bytea", "decode(repeat('ff', 100), 'hex')", json!(format!("{}w==", "/".repeat(133)))),
+            ("uuid", "'A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11'", json!("a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11")),
+            ("date", "'2024-02-29'", json!("2024-02-29")),
+            ("date", "'infinity'", json!("infinity")),
+            ("date", "'0044-03-15 BC'", json!("0044-03-15 BC")),
+            ("time", "'04:05:06.789'", json!("04:05:06.789")),
+            ("timestamp", "'2024-02-29 23:59:59.123456'", json!("2024-02-29T23:59:59.123456")),
+            ("timestamptz", "'2024-02-29 23:59:59.5+05:30'", json!("2024-02-29T18:29:59.5+00:00")),
+            ("timestamptz", "'-infinity'", json!("-infinity")),
+            ("interval", "'1 year 2 days 03:04:05'", json!("1 year 2 days 03:04:05")),
+            ("jsonb", "'{\"b\": [1, null, {\"c\": \"ü\"}], \"a\": 1.5}'", json!({ "a": 1.5, "b": [1, null, { "c": "ü" }] })),
+            ("jsonb", "'null'", Value::Null),
+            ("jsonb", "'\"text\"'", json!("text")),
+            ("json", "'{\"b\" : 1,  \"a\": [ ]}'", json!({ "a": [], "b": 1 })),
+            ("mood", "'it''s \"ok\"'", json!("it's \"ok\"")),
+            ("age", "7", json!(7)),
+            ("big", "9007199254740993", json!("9007199254740993")),
+            ("file", "'\\xff'", json!("/w==")),
+            ("pair", "ROW(1, 'a b')", json!({ "x": 1, "y": "a b" })),
+            ("integer[]", "'{1,NULL,3}'", json!([1, null, 3])),
+            ("integer[]", "'{}'", json!([])),
+            ("integer[]", "'{{1,2},{3,4}}'", json!([[1, 2], [3, 4]])),
+            ("text[]", "ARRAY['a', 'b \"c\"', NULL, '{x}', '']", json!(["a", "b \"c\"", null, "{x}", ""])),
+            ("bigint[]", "'{1,9007199254740993,NULL}'", json!([1, "9007199254740993", null])),
+            ("bigint[]", "'{}'", json!([])),
+            ("bigint[]", "'{{1,9007199254740993},{3,4}}'", json!([["1", "9007199254740993"], ["3", "4"]])),
+            ("numeric[]", "'{1.5,12345678901234567890}'", json!([1.5, "12345678901234567890"])),
+            ("bytea[]", "ARRAY['\\xff'::bytea, NULL, '\\x']", json!(["/w==", null, ""])),
+            ("mood[]", "'{sad,漢}'", json!(["sad", "漢"])),
+            ("timestamptz[]", "ARRAY['2024-01-01 00:00:00+02'::timestamptz]", json!(["2023-12-31T22:00:00+00:00"])),
+            ("boolean[]", "'{t,f}'", json!([true, false])),
+            ("jsonb[]", "ARRAY['{\"a\": 1}'::jsonb]", json!([{ "a": 1 }])),
+            ("int4range", "'[1,5)'", json!("[1,5)")),
+            ("tstzrange", "'[2024-01-01 00:00:00+02,)'", json!("[\"2023-12-31 22:00:00+00\",)")),
+            ("daterange", "'[2024-12-31,2025-01-02)'", json!("[2024-12-31,2025-01-02)")),
+            ("inet", "'10.0.0.1'", json!("10.0.0.1")),
+            ("point", "'(1,2)'", json!("(1,2)")),
+            ("xml", "'<a>1</a>'", json!("<a>1</a>")),
+            ("bit(3)", "B'101'", json!("101")),
+            ("money", "1.5::numeric", json!("$1.50")),
+            ("tsvector", "'a b'", json!("'a' 'b'")),
+        ];
+        let columns: Vec<String> =
+            values.iter().enumerate().map(|(number, (sql_type, ..))| format!("c{number} {sql_type}")).collect();
+        db.execute(&format!("CREATE TABLE t (id integer PRIMARY KEY, n integer, {})", columns.join(", "))).await;
+        let mut watch = Watch::start(db, ["t"]).await;
+        // What the writer has set must not show.
+        let session = "SET \"TimeZone\" = 'Asia/Tokyo'; SET datestyle = 'German'; SET bytea_output = 'escape'; \
+                       SET intervalstyle = 'iso_8601'; SET extra_float_digits = -10; SET lc_monetary = 'C'";
+        let check = |watch: &Watch, keys: &[&str]| {
+            for (number, (sql_type, literal, expected)) in values.iter().enumerate() {
+                for key in keys {
+                    let found = &watch.row("t", key)[format!("c{number}")];
+                    assert_eq!(found, expected, "{literal}::{sql_type}");
+                }
+            }
+        };
+        let literals: Vec<&str> = values.iter().map(|(_, literal, _)| *literal).collect();
+        let insert = format!("INSERT INTO t VALUES (1, 0, {})", literals.join(", "));
+        watch.step_unlike_sql(&format!("{session}; {insert}")).await;
+        check(&watch, &["1"]);
+        watch.step_unlike_sql("INSERT INTO t (id) VALUES (2)").await;
+        assert!((0..values.len()).all(|number| watch.row("t", "2")[format!("c{number}")] == Value::Null));
+
+        // Every value becomes null, and back: `old` has them all, in the wire's form.
+        let nulls: Vec<String> = (0..values.len()).map(|number| format!("c{number} = NULL")).collect();
+        watch.step_unlike_sql(&format!("{session}; UPDATE t SET {} WHERE id = 1", nulls.join(", "))).await;
+        for (number, (sql_type, literal, expected)) in values.iter().enumerate() {
+            assert_eq!(&watch.entries()[0].old[format!("c{number}")], expected, "{literal}::{sql_type}");
+        }
+        let back: Vec<String> =
+            literals.iter().enumerate().map(|(number, literal)| format!("c{number} = {literal}")).collect();
+        watch.step_unlike_sql(&format!("{session}; UPDATE t SET {} WHERE id = 1", back.join(", "))).await;
+        check(&watch, &["1"]);
+
+        // Nothing but `n` changes, so nothing else is in the log.
+        watch.step_unlike_sql(&format!("{session}; UPDATE t SET n = 1, {} WHERE id = 1", back.join(", "))).await;
+        assert_eq!(watch.entries()[0].old, json!({ "n": 0 }));
+        watch.step_unlike_sql(&format!("{session}; DELETE FROM t WHERE id = 1")).await;
+        assert_eq!(watch.keys("t"), ["2"]);
+    }
+
+    /// A time is one moment, whatever zone its writer's clock shows, and it comes in UTC.
+    async fn times_in_other_zones(db: TestDatabase) {
+        db.execute("CREATE TABLE events (id integer PRIMARY KEY, at timestamptz, local timestamp)").await;
+        let mut watch = Watch::start(db, ["events"]).await;
+        let zones = ["UTC", "Asia/Kolkata", "America/St_Johns", "Pacific/Kiritimati", "-03:30"];
+        for (id, zone) in zones.iter().enumerate() {
+            let noon = "'2024-07-01 12:00:00'";
+            watch
+                .step(&format!(
+                    "SET \"TimeZone\" = '{zone}'; INSERT INTO events VALUES ({id}, {noon}::timestamp AT TIME ZONE 'UTC', {noon})"
+                ))
+                .await;
+            let expected = json!({ "id": id, "at": "2024-07-01T12:00:00+00:00", "local": "2024-07-01T12:00:00" });
+            assert_eq!(watch.row("events", &id.to_string()), &expected, "{zone}");
+            watch.step(&format!("SET \"TimeZone\" = '{zone}'; UPDATE events SET at = NULL WHERE id = {id}")).await;
+            assert_eq!(watch.entries()[0].old, json!({ "at": "2024-07-01T12:00:00+00:00" }), "{zone}");
+        }
+        watch.step("SET \"TimeZone\" = 'Asia/Tokyo'; UPDATE events SET at = '2024-07-01 12:00:00'").await;
+        assert_eq!(watch.row("events", "0")["at"], "2024-07-01T03:00:00+00:00");
+    }
+
+    /// The session settings of the database itself do not show either.
+    async fn settings_of_the_database(db: TestDatabase) {
+        db.execute("CREATE TABLE t (id timestamptz PRIMARY KEY, f double precision, i interval, b bytea, d daterange)").await;
+        let name = db.query_text("SELECT current_database()").await.remove(0).unwrap_or_default();
+        for setting in [
+            "\"TimeZone\" = 'Asia/Tokyo'",
+            "datestyle = 'SQL, DMY'",
+            "intervalstyle = 'sql_standard'",
+            "bytea_output = 'escape'",
+            "extra_float_digits = -15",
+        ] {
+            db.execute(&format!("ALTER DATABASE {name} SET {setting}")).await;
+        }
+        let mut watch = Watch::start(db, ["t"]).await;
+        let values = "('2024-02-01 00:00:00+00', 0.1, '1 day', '\\xff', '[2024-02-01,2024-02-03)')";
+        watch.step_unlike_sql(&format!("SET datestyle = 'ISO'; INSERT INTO t VALUES {values}")).await;
+        let key = "2024-02-01T00:00:00+00:00";
+        let row = json!({ "id": key, "f": 0.1, "i": "1 day", "b": "/w==", "d": "[2024-02-01,2024-02-03)" });
+        assert_eq!(watch.row("t", key), &row);
+        watch.step_unlike_sql("UPDATE t SET f = f + 1, i = i * 2, b = NULL, d = NULL").await;
+        watch.step_unlike_sql("DELETE FROM t").await;
+    }
+}
+
+on_sqlite! {
+    /// SQLite's five kinds of value, in columns that take anything and in columns with a type.
+    async fn values_of_sqlite(db: TestDatabase) {
+        db.execute(
+            "CREATE TABLE t (id integer PRIMARY KEY, whole integer, real real, words text, bytes blob, \
+             flag boolean, day date, at timestamp, doc json, amount numeric, anything)",
+        )
+        .await;
+        let mut watch = Watch::start(db, ["t"]).await;
+        watch
+            .step_unlike_sql(
+                "INSERT INTO t VALUES (1, 9007199254740993, 0.1, 'x\"\\ü😀', x'00ff10', 1, '2024-02-29', \
+                 '2024-02-29T12:00:00', '{\"a\": [1, null]}', 12.5, 'any'), \
+                 (2, -9007199254740992, 1e300, '', x'', 0, NULL, NULL, NULL, 3, 7), \
+                 (3, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)",
+            )
+            .await;
+        let one = watch.row("t", "1").clone();
+        assert_eq!(one["whole"], "9007199254740993");
+        assert_eq!(one["real"], 0.1);
+        assert_eq!(one["words"], "x\"\\ü😀");
+        assert_eq!(one["bytes"], "AP8Q");
+        assert_eq!(one["flag"], true);
+        assert_eq!(one["day"], "2024-02-29");
+        assert_eq!(one["amount"], 12.5);
+        assert_eq!(one["anything"], "any");
+        let two = watch.row("t", "2").clone();
+        assert_eq!(two["whole"], -9007199254740992_i64);
+        assert_eq!((&two["real"], &two["bytes"], &two["flag"]), (&json!(1e300), &json!(""), &json!(false)));
+
+        for column in ["whole", "real", "words", "bytes", "flag", "day", "at", "doc", "amount", "anything"] {
+            watch.step_unlike_sql(&format!("UPDATE t SET {column} = NULL WHERE id = 1")).await;
+            assert_eq!(watch.entries()[0].old, json!({ column: one[column] }), "{column}");
+        }
+        watch.step_unlike_sql("UPDATE t SET words = words || 'x', anything = 'text' WHERE id = 2").await;
+        watch.step_unlike_sql("DELETE FROM t").await;
+    }
+
+    /// Infinity is a value of SQLite; not-a-number is its null.
+    async fn numbers_beyond_the_ordinary(db: TestDatabase) {
+        db.execute("CREATE TABLE t (id integer PRIMARY KEY, x real)").await;
+        let mut watch = Watch::start(db, ["t"]).await;
+        watch
+            .step_unlike_sql("INSERT INTO t VALUES (1, 9e999), (2, -9e999), (3, 9e999 - 9e999), (4, -0.0), (5, 5e-324)")
+            .await;
+        let x = |key: &str| watch.row("t", key)["x"].clone();
+        assert_eq!([x("1"), x("2"), x("3")], [json!("Infinity"), json!("-Infinity"), Value::Null]);
+        assert_eq!(x("5"), json!(5e-324));
+        watch.step_unlike_sql("UPDATE t SET x = 1.5").await;
+        watch.step_unlike_sql("UPDATE t SET x = 1.7976931348623157e308").await;
+        assert_eq!(watch.row("t", "1")["x"], json!(f64::MAX));
+        watch.step_unlike_sql("DELETE FROM t").await;
+    }
+}
+
+both_backends! {
+    /// No text holds a null byte: such a mutation is rejected, and nothing else is harmed.
+    async fn a_null_byte_is_rejected(db: TestDatabase) {
+        db.execute("CREATE TABLE notes (id integer PRIMARY KEY, body text)").await;
+        db.execute("CREATE TABLE words (word text PRIMARY KEY, n integer)").await;
+        let mut watch = Watch::start(db, ["notes", "words"]).await;
+        watch.step("INSERT INTO notes VALUES (1, 'a')").await;
+        let create = |values: Value| json!([{ "entity": "notes", "op": "create", "values": values }]);
+
+        let outcome = watch.client.push_next(create(json!({ "id": 2, "body": "a\u{0}b" }))).await;
+        let rejection = outcome.rejected();
+        assert_eq!((rejection.code.as_str(), rejection.column.as_deref()), ("invalid", Some("body")));
+        assert_eq!(rejection.write, Some(0));
+        let update = json!([{ "entity": "notes", "op": "update", "key": 1, "values": { "body": "\u{0}" } }]);
+        assert_eq!(watch.client.push_next(update).await.rejected().code, "invalid");
+        let key = json!([{ "entity": "words", "op": "create", "values": { "word": "\u{0}", "n": 1 } }]);
+        assert_eq!(watch.client.push_next(key).await.rejected().column.as_deref(), Some("word"));
+
+        watch.client.push_next(create(json!({ "id": 2, "body": "ab" }))).await.acked();
+        watch.settle().await;
+        watch.compare().await;
+        assert_eq!(watch.keys("notes"), ["1", "2"]);
+        assert!(watch.rows("words").is_empty());
+    }
+
+    /// A number that no double holds survives the way in and out.
+    async fn a_large_number_pushed(db: TestDatabase) {
+        db.execute("CREATE TABLE events (id bigint PRIMARY KEY, n bigint)").await;
+        let mut watch = Watch::start(db, ["events"]).await;
+        let values = json!({ "id": "9223372036854775807", "n": "-9223372036854775808" });
+        let create = json!([{ "entity": "events", "op": "create", "values": values }]);
+        watch.client.push_next(create).await.acked();
+        watch.settle().await;
+        assert_eq!(watch.row("events", "9223372036854775807"), &values);
+        let found = watch.db.query_text("SELECT n FROM events").await;
+        assert_eq!(found, [Some("-9223372036854775808".to_owned())]);
+    }
+}

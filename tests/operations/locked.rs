@@ -1,0 +1,156 @@
+//! Tables that somebody holds exclusively, as `ALTER TABLE` and `VACUUM FULL` do.
+
+use rhtmx_sync_testkit::{SyncClient, TestDatabase};
+use rhtmx_sync_tests::TestServer;
+use tokio_postgres::Client;
+
+use crate::engines::exists;
+use crate::writers::{NOTES, TASKS};
+
+/// A client of both tables.
+async fn subscriber(server: &TestServer) -> SyncClient {
+    let mut client = server.connect().await;
+    for entity in ["notes", "tasks"] {
+        client.subscribe(entity, entity).await;
+        client.wait_subscribed(entity).await;
+    }
+    client
+}
+
+/// Writes tasks and waits for each.
+async fn tasks_arrive(db: &TestDatabase, client: &mut SyncClient, ids: std::ops::Range<u32>) {
+    for id in ids {
+        db.execute(&format!("INSERT INTO tasks VALUES ({id}, 'task')"))
+            .await;
+        client
+            .wait_until(|client| client.row("tasks", &id.to_string()).is_some())
+            .await;
+    }
+}
+
+async fn begin(db: &TestDatabase, statement: &str) -> Client {
+    let conn = db.connect_postgres().await;
+    conn.batch_execute(&format!("BEGIN; {statement}"))
+        .await
+        .expect("a transaction");
+    conn
+}
+
+async fn commit(conn: &Client) {
+    conn.batch_execute("COMMIT").await.expect("a commit");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_locked_table_holds_up_no_other() {
+    let db = TestDatabase::postgres().await;
+    db.execute(&format!("{NOTES}; {TASKS}")).await;
+    let server = TestServer::start(&db, ["notes", "tasks"]).await;
+    let mut client = subscriber(&server).await;
+
+    let locked = begin(
+        &db,
+        "LOCK TABLE notes; INSERT INTO notes VALUES (1, 'note')",
+    )
+    .await;
+    tasks_arrive(&db, &mut client, 0..10).await;
+    assert!(client.rows("notes").is_empty());
+    commit(&locked).await;
+    client
+        .wait_until(|client| client.row("notes", "1").is_some())
+        .await;
+    assert_eq!(client.frames("refetch"), 0);
+    tasks_arrive(&db, &mut client, 10..20).await;
+}
+
+/// The lock is taken in the moment in which a writer commits, so there are news that nobody can
+/// read. Clients of other tables go on, those of this one take it anew when the lock is gone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nor_does_one_that_has_news() {
+    let db = TestDatabase::postgres().await;
+    db.execute(&format!("{NOTES}; {TASKS}")).await;
+    let server = TestServer::start(&db, ["notes", "tasks"]).await;
+    let mut client = subscriber(&server).await;
+
+    let writer = begin(&db, "INSERT INTO notes VALUES (1, 'note')").await;
+    let locker = db.connect_postgres().await;
+    let locking = async {
+        let lock = "BEGIN; LOCK TABLE notes; DELETE FROM notes; INSERT INTO notes VALUES (2, '')";
+        locker.batch_execute(lock).await.expect("the lock");
+    };
+    let committing = async {
+        let waits = "FROM pg_locks WHERE relation = 'notes'::regclass AND NOT granted";
+        exists(&db, "somebody waits for the lock", waits).await;
+        commit(&writer).await;
+    };
+    tokio::join!(locking, committing);
+    tasks_arrive(&db, &mut client, 0..10).await;
+    commit(&locker).await;
+    client
+        .wait_until(|client| {
+            client.row("notes", "2").is_some() && client.row("notes", "1").is_none()
+        })
+        .await;
+    tasks_arrive(&db, &mut client, 10..20).await;
+}
+
+/// Rebuilding an index locks the index, not the table; rows are found through it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nor_does_a_locked_index() {
+    let db = TestDatabase::postgres().await;
+    db.execute(&format!("{NOTES}; {TASKS}")).await;
+    let server = TestServer::start(&db, ["notes", "tasks"]).await;
+    let mut client = subscriber(&server).await;
+    let rebuilding = begin(&db, "REINDEX INDEX notes_pkey").await;
+    tasks_arrive(&db, &mut client, 0..10).await;
+    commit(&rebuilding).await;
+    db.execute("INSERT INTO notes VALUES (1, 'note')").await;
+    client
+        .wait_until(|client| client.row("notes", "1").is_some())
+        .await;
+}
+
+/// An `ALTER TABLE` that waits for a reader makes everybody else wait behind it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nor_does_one_that_somebody_waits_to_lock() {
+    let db = TestDatabase::postgres().await;
+    db.execute(&format!("{NOTES}; {TASKS}")).await;
+    let server = TestServer::start(&db, ["notes", "tasks"]).await;
+    let mut client = subscriber(&server).await;
+    let reader = begin(&db, "SELECT FROM notes").await;
+    let altering = async {
+        db.execute("ALTER TABLE notes ADD COLUMN done boolean")
+            .await
+    };
+    let meanwhile = async {
+        let waits = "FROM pg_locks WHERE relation = 'notes'::regclass AND NOT granted";
+        exists(&db, "somebody waits for the lock", waits).await;
+        tasks_arrive(&db, &mut client, 0..10).await;
+        commit(&reader).await;
+    };
+    tokio::join!(altering, meanwhile);
+    db.execute("INSERT INTO notes VALUES (1, 'note', true)")
+        .await;
+    client
+        .wait_until(|client| {
+            client
+                .row("notes", "1")
+                .is_some_and(|row| row["done"] == true)
+        })
+        .await;
+    tasks_arrive(&db, &mut client, 10..20).await;
+}
+
+/// An engine starts beside a locked table that it has to install its triggers on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_engine_waits_for_a_table_that_it_has_to_capture() {
+    let db = TestDatabase::postgres().await;
+    db.execute(NOTES).await;
+    let locked = begin(&db, "LOCK TABLE notes").await;
+    let server = TestServer::start(&db, ["notes"]).await;
+    assert_ne!(server.engine().readiness(), rhtmx_sync::Readiness::Ready);
+    commit(&locked).await;
+    server.engine().ready().await;
+    let mut client = server.connect().await;
+    client.subscribe("notes", "notes").await;
+    client.wait_subscribed("notes").await;
+}

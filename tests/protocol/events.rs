@@ -1,0 +1,208 @@
+//! Server-sent events: the same frames, and the cursor as their id.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use rhtmx_sync_testkit::{Backend, TestDatabase, both_backends};
+use rhtmx_sync_tests::TestServer;
+use serde_json::{Value, json};
+
+use crate::tables::{NOTES, TASKS, insert_notes};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// One event.
+#[derive(Debug, Clone, PartialEq)]
+struct Event {
+    id: Option<String>,
+    frame: Value,
+}
+
+/// A browser's `EventSource`, by the rules of the HTML standard, section 9.2.6.
+struct Events {
+    response: reqwest::Response,
+    unread: Vec<u8>,
+    ready: VecDeque<Event>,
+    id: Option<String>,
+    data: Vec<String>,
+}
+
+impl Events {
+    async fn open(server: &TestServer, query: &str, last_event_id: Option<&str>) -> Self {
+        let url = server.http().url(&format!("/api/sync/events?{query}"));
+        let mut request = reqwest::Client::new().get(url);
+        if let Some(id) = last_event_id {
+            request = request.header("Last-Event-ID", id);
+        }
+        let response = request.send().await.expect("an answer");
+        assert_eq!(response.status().as_u16(), 200);
+        assert_eq!(response.headers()["content-type"], "text/event-stream");
+        assert_eq!(response.headers()["cache-control"], "no-cache");
+        let (unread, ready, data) = (Vec::new(), VecDeque::new(), Vec::new());
+        Self { response, unread, ready, id: None, data }
+    }
+
+    /// The next event; none at the stream's end.
+    async fn try_next(&mut self) -> Option<Event> {
+        loop {
+            if let Some(event) = self.ready.pop_front() {
+                return Some(event);
+            }
+            let chunk = tokio::time::timeout(PATIENCE, self.response.chunk());
+            let chunk = chunk.await.expect("the server hangs").expect("the connection broke")?;
+            self.unread.extend_from_slice(&chunk);
+            while let Some(end) = self.unread.iter().position(|byte| matches!(byte, b'\n' | b'\r')) {
+                let mut line: Vec<u8> = self.unread.drain(..=end).collect();
+                line.pop();
+                self.line(std::str::from_utf8(&line).expect("text"));
+            }
+        }
+    }
+
+    async fn next(&mut self) -> Event {
+        self.try_next().await.expect("an event")
+    }
+
+    fn line(&mut self, line: &str) {
+        if line.is_empty() {
+            let data = std::mem::take(&mut self.data).join("\n");
+            let id = self.id.take();
+            if !data.is_empty() {
+                let frame = serde_json::from_str(&data).unwrap_or_else(|error| panic!("{error}: {data}"));
+                self.ready.push_back(Event { id, frame });
+            }
+            return;
+        }
+        let (field, value) = line.split_once(':').unwrap_or((line, ""));
+        let value = value.strip_prefix(' ').unwrap_or(value);
+        match field {
+            "id" => self.id = Some(value.to_owned()),
+            "data" => self.data.push(value.to_owned()),
+            "" => {}
+            other => panic!("a field {other:?}"),
+        }
+    }
+
+    async fn until(&mut self, kind: &str) -> Vec<Event> {
+        let mut events = Vec::new();
+        loop {
+            let event = self.next().await;
+            let found = event.frame["type"] == kind;
+            events.push(event);
+            if found {
+                return events;
+            }
+        }
+    }
+}
+
+both_backends! {
+    async fn frames_with_the_cursor_as_their_id(db: TestDatabase) {
+        db.execute(NOTES).await;
+        insert_notes(&db, 1, 2000).await;
+        let server = TestServer::start(&db, ["notes"]).await;
+        let mut events = Events::open(&server, "entity=notes", None).await;
+        let joined = events.until("subscribed").await;
+        let (subscribed, pages) = joined.split_last().expect("events");
+        assert!(pages.len() > 1);
+        assert!(pages.iter().all(|page| page.frame["type"] == "snapshot" && page.id.is_none()));
+        let rows: usize = pages.iter().map(|page| page.frame["rows"].as_array().expect("rows").len()).sum();
+        assert_eq!(rows, 2000);
+        assert_eq!((&subscribed.frame["id"], subscribed.id.as_deref()), (&json!("notes"), subscribed.frame["cursor"].as_str()));
+
+        db.execute("INSERT INTO notes VALUES (5000, 'two\nlines\rand \"more\"')").await;
+        let live = events.until("cursor").await;
+        assert_eq!((live.len(), live[0].id.clone()), (2, None));
+        let put = json!({ "op": "put", "key": "5000", "row": { "id": 5000, "body": "two\nlines\rand \"more\"" } });
+        assert_eq!(live[0].frame, json!({ "type": "changes", "shape": "notes", "changes": [put] }));
+        assert_eq!(live[1].id.as_deref(), live[1].frame["cursor"].as_str());
+    }
+
+    async fn the_last_event_s_id_resumes(db: TestDatabase) {
+        db.execute(NOTES).await;
+        insert_notes(&db, 1, 10).await;
+        let server = TestServer::start(&db, ["notes"]).await;
+        let mut events = Events::open(&server, "entity=notes", None).await;
+        let first = events.until("subscribed").await.pop().and_then(|event| event.id).expect("an id");
+        db.execute("UPDATE notes SET body = 'x' WHERE id = 1").await;
+        let second = events.until("cursor").await.pop().and_then(|event| event.id).expect("an id");
+        drop(events);
+        db.execute("UPDATE notes SET body = 'y' WHERE id = 2").await;
+
+        // The header goes before the parameter: a browser sends the address that it began with.
+        let query = format!("entity=notes&cursor={first}");
+        for (header, keys) in [(None, vec!["1", "2"]), (Some(second.as_str()), vec!["2"])] {
+            let mut events = Events::open(&server, &query, header).await;
+            let joined = events.until("subscribed").await;
+            let changes: Vec<&Value> =
+                joined.iter().filter_map(|event| event.frame["changes"].as_array()).flatten().collect();
+            let found: Vec<&str> = changes.iter().map(|change| change["key"].as_str().expect("a key")).collect();
+            assert_eq!(found, keys);
+            assert!(joined.iter().all(|event| event.frame["type"] != "snapshot"));
+        }
+        let mut events = Events::open(&server, "entity=notes", Some("garbage")).await;
+        let refetch = events.next().await;
+        assert_eq!((&refetch.frame["type"], &refetch.frame["reason"]), (&json!("refetch"), &json!("epoch")));
+        events.until("subscribed").await;
+    }
+
+    async fn what_is_refused(db: TestDatabase) {
+        db.execute(&format!("{NOTES}; {TASKS}")).await;
+        let server = TestServer::start(&db, ["notes"]).await;
+        let http = server.http();
+        for (query, status, code) in [
+            ("", 400, "protocol"),
+            ("entity=tasks", 404, "unknown_entity"),
+            ("entity=notes%22%3B--", 404, "unknown_entity"),
+            ("entity=notes&where=id%3D1", 400, "bad_filter"),
+            ("entity=notes&params=%5B%5D", 400, "bad_filter"),
+            ("entity=notes&columns=id", 400, "bad_filter"),
+        ] {
+            let reply = http.get(&format!("/api/sync/events?{query}")).await;
+            assert_eq!((reply.status, &reply.json()["code"]), (status, &json!(code)), "{query}");
+        }
+        let request = reqwest::Client::new().get(http.url("/api/sync/events?entity=notes"));
+        let response = request.header("Origin", "https://evil.example").send().await.expect("an answer");
+        assert_eq!(response.status().as_u16(), 403);
+        let status = http.get("/api/sync/status").await.json();
+        assert_eq!(status["sessions"], 0);
+    }
+
+    async fn a_stream_ends_with_the_engine(db: TestDatabase) {
+        db.execute(NOTES).await;
+        let server = TestServer::start(&db, ["notes"]).await;
+        let mut events = Events::open(&server, "entity=notes", None).await;
+        events.until("subscribed").await;
+        server.engine().shutdown().await;
+        assert_eq!(events.try_next().await, None);
+        assert_eq!(server.http().get("/api/sync/events?entity=notes").await.status, 503);
+    }
+
+    async fn a_closed_stream_leaves_the_hub(db: TestDatabase) {
+        db.execute(NOTES).await;
+        let server = TestServer::start(&db, ["notes"]).await;
+        let mut events = Events::open(&server, "entity=notes", None).await;
+        events.until("subscribed").await;
+        let http = server.http();
+        assert_eq!(http.get("/api/sync/status").await.json()["sessions"], 1);
+        drop(events);
+        rhtmx_sync_testkit::eventually("the session ends", || async {
+            (http.get("/api/sync/status").await.json()["sessions"] == 0).then_some(())
+        })
+        .await;
+    }
+}
+
+/// A `json` column keeps its text as it was written, with whatever line breaks that has.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn line_breaks_between_values() {
+    let db = TestDatabase::new(Backend::Postgres).await;
+    db.execute("CREATE TABLE docs (id integer PRIMARY KEY, doc json)").await;
+    let server = TestServer::start(&db, ["docs"]).await;
+    let mut events = Events::open(&server, "entity=docs", None).await;
+    events.until("subscribed").await;
+    db.execute("INSERT INTO docs VALUES (1, E'{\"a\":\\n1,\\r\\n\\r\"b\":\\r2}')").await;
+    let live = events.until("cursor").await;
+    let row = json!({ "id": 1, "doc": { "a": 1, "b": 2 } });
+    assert_eq!(live[0].frame["changes"][0]["row"], row);
+}

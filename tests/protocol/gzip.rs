@@ -1,0 +1,154 @@
+//! Gzipped frames, both ways.
+
+use futures_util::{SinkExt as _, StreamExt as _};
+use rhtmx_sync_testkit::{ClientOptions, SyncClient, both_backends, gzip};
+use rhtmx_sync_tests::TestServer;
+use serde_json::{Value, json};
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use uuid::Uuid;
+
+use crate::tables::{NOTES, count, insert_notes, notes};
+use crate::writes::note;
+
+/// The sizes of the text and of the binary frames that make up a subscription's first read, as they
+/// are on the socket.
+async fn frames_of_a_first_read(server: &TestServer, accept: Value) -> (Vec<usize>, Vec<usize>) {
+    let mut request = server.ws_url().into_client_request().expect("an address");
+    let protocol = "rhtmx-sync.v1".parse().expect("a header");
+    request.headers_mut().insert("Sec-WebSocket-Protocol", protocol);
+    let (mut socket, response) =
+        tokio_tungstenite::connect_async(request).await.expect("a connection");
+    assert_eq!(response.headers()["Sec-WebSocket-Protocol"], "rhtmx-sync.v1");
+    let client_id = Uuid::new_v4();
+    for frame in [
+        json!({ "type": "hello", "protocol": 1, "client_id": client_id, "accept": accept }),
+        json!({ "type": "subscribe", "id": "a", "entity": "notes" }),
+    ] {
+        socket.send(Message::text(frame.to_string())).await.expect("it is open");
+    }
+    let (mut texts, mut binaries) = (Vec::new(), Vec::new());
+    loop {
+        match socket.next().await.expect("a frame").expect("a message") {
+            Message::Text(text) => {
+                texts.push(text.len());
+                if text.contains(r#""type":"subscribed""#) {
+                    return (texts, binaries);
+                }
+            }
+            Message::Binary(bytes) => binaries.push(bytes.len()),
+            _ => {}
+        }
+    }
+}
+
+both_backends! {
+    async fn long_frames_are_gzipped_for_those_who_accept_it(db: TestDatabase) {
+        db.execute(NOTES).await;
+        insert_notes(&db, 1, 1000).await;
+        let server = TestServer::start(&db, ["notes"]).await;
+        for accept in [json!(["gzip"]), json!(["br", "gzip"])] {
+            let (texts, binaries) = frames_of_a_first_read(&server, accept).await;
+            assert!(texts.iter().all(|bytes| *bytes <= 1024), "{texts:?}");
+            assert!(!binaries.is_empty() && binaries.iter().sum::<usize>() < 20_000, "{binaries:?}");
+        }
+        for accept in [json!([]), json!(["br"]), json!(["GZIP"])] {
+            let (texts, binaries) = frames_of_a_first_read(&server, accept).await;
+            assert!(texts.iter().any(|bytes| *bytes > 10_000), "{texts:?}");
+            assert_eq!(binaries, [] as [usize; 0]);
+        }
+    }
+
+    async fn one_frame_goes_to_both_kinds_of_clients(db: TestDatabase) {
+        db.execute(NOTES).await;
+        let server = TestServer::start(&db, ["notes"]).await;
+        let mut clients = Vec::new();
+        for gzip in [true, false, true, false] {
+            let options = ClientOptions { gzip, ..ClientOptions::default() };
+            let mut client = SyncClient::connect(&server.ws_url(), options).await;
+            client.subscribe("a", "notes").await;
+            client.wait_subscribed("a").await;
+            clients.push(client);
+        }
+        insert_notes(&db, 1, 500).await;
+        let expected = notes(&db).await;
+        for client in &mut clients {
+            client.wait_until(|client| *client.rows("a") == expected).await;
+        }
+    }
+
+    async fn a_client_may_gzip(db: TestDatabase) {
+        db.execute(NOTES).await;
+        let server = TestServer::start(&db, ["notes"]).await;
+        let mut client = SyncClient::open(&server.ws_url(), ClientOptions::default())
+            .await
+            .expect("a connection");
+        let hello = json!({ "type": "hello", "protocol": 1, "client_id": Uuid::new_v4() });
+        client.send_gzip(hello).await;
+        client.wait_for(|frame| frame["type"] == "welcome").await;
+        client.send_gzip(json!({ "type": "subscribe", "id": "a", "entity": "notes" })).await;
+        client.wait_subscribed("a").await;
+        let writes: Vec<Value> = (1..=200).map(|id| note(id, "a body that is often the same")).collect();
+        client.send_gzip(json!({ "type": "push", "mutation": 1, "writes": writes })).await;
+        client.wait_answered().await;
+        client.outcome(1).expect("an answer").acked();
+        client.wait_until(|client| client.rows("a").len() == 200).await;
+        // Exactly as much as a frame may hold.
+        let start = r#"{"type":"ping","at":""#;
+        let full = format!("{start}{}\"}}", "x".repeat(1024 * 1024 - start.len() - 2));
+        client.send_binary(gzip(full.as_bytes())).await;
+        client.wait_for(|frame| frame["type"] == "pong").await;
+    }
+
+    async fn a_bomb_is_too_large(db: TestDatabase) {
+        db.execute(NOTES).await;
+        let server = TestServer::start(&db, ["notes"]).await;
+        let zeros = gzip(&vec![b' '; 100 * 1024 * 1024]);
+        assert!(zeros.len() < 200_000);
+        let just_over = gzip(&vec![b' '; 1024 * 1024 + 1]);
+        for bomb in [zeros, just_over] {
+            let mut client = server.connect().await;
+            client.send_binary(bomb).await;
+            let error = client.next_frame().await;
+            let found = (&error["type"], &error["code"], &error["fatal"]);
+            assert_eq!(found, (&json!("error"), &json!("too_large"), &json!(true)));
+            assert_eq!(client.close_code().await, 4413);
+        }
+        server.connect().await.push_next(json!([note(1, "one")])).await.acked();
+    }
+
+    async fn bytes_that_are_no_frame(db: TestDatabase) {
+        db.execute(NOTES).await;
+        let server = TestServer::start(&db, ["notes"]).await;
+        let mut client = server.connect().await;
+        client.subscribe("a", "notes").await;
+        client.wait_subscribed("a").await;
+        let frame = json!({ "type": "push", "mutation": 1, "writes": [note(9, "x")] }).to_string();
+        let whole = gzip(frame.as_bytes());
+        let cut = whole[..whole.len() - 12].to_vec();
+        let mut damaged = whole.clone();
+        let middle = damaged.len() / 2;
+        damaged[middle] ^= 0xff;
+        for bytes in [
+            Vec::new(),
+            vec![0],
+            vec![0x1f, 0x8b],
+            vec![0xff; 5000],
+            frame.into_bytes(),
+            gzip(b""),
+            gzip(b"not JSON"),
+            gzip(&[0xff, 0xfe, 0x80]),
+            gzip(&whole),
+            cut,
+            damaged,
+        ] {
+            client.send_binary(bytes.clone()).await;
+            let error = client.next_frame().await;
+            let found = (&error["type"], &error["code"], &error["fatal"]);
+            assert_eq!(found, (&json!("error"), &json!("protocol"), &json!(false)), "{bytes:?}");
+        }
+        assert_eq!(count(&db, "notes").await, 0);
+        client.push_next(json!([note(1, "one")])).await.acked();
+        client.wait_until(|client| client.row("a", "1").is_some()).await;
+    }
+}

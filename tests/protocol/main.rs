@@ -1,0 +1,14 @@
+//! Protocol version 1, held against a running engine on each database.
+
+mod consistency;
+mod events;
+mod gzip;
+mod hello;
+mod http;
+mod limits;
+mod push;
+mod rejects;
+mod slow_reader;
+mod subscribe;
+mod tables;
+mod writes;

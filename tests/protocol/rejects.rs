@@ -1,0 +1,546 @@
+//! Mutations that are not applied: the code, the write and the column at fault, and never a word of
+//! the database's.
+
+use rhtmx_sync::EntityConfig;
+use rhtmx_sync_testkit::{Backend, Rejection, SyncClient, TestDatabase, both_backends};
+use rhtmx_sync_tests::TestServer;
+use serde_json::{Value, json};
+
+use crate::tables::{NOTES, count};
+use crate::writes::{create, delete, note, update, upsert};
+
+/// What a message would hold if it were the database's own.
+const DATABASE_WORDS: [&str; 22] = [
+    "violates",
+    "constraint \"",
+    "constraint failed",
+    "sqlstate",
+    "sqlite",
+    "postgres",
+    "duplicate key",
+    "_pkey",
+    "_key",
+    "_check",
+    "_fkey",
+    "relation ",
+    "syntax",
+    "statement",
+    "error",
+    "detail",
+    "context",
+    "pl/pgsql",
+    "raise",
+    "secret",
+    "character varying",
+    "invalid input",
+];
+
+/// What a mutation is rejected with: the code, the write, the column.
+type Reason<'a> = (&'a str, Option<u64>, Option<&'a str>);
+
+#[track_caller]
+fn assert_our_words(rejection: &Rejection) {
+    let message = rejection.message.to_lowercase();
+    for word in DATABASE_WORDS {
+        assert!(!message.contains(word), "{word:?} in {rejection:?}");
+    }
+    assert!(!message.is_empty() && message.len() < 400, "{rejection:?}");
+}
+
+/// Pushes the writes, which must be rejected for this reason, and then one that must not be.
+async fn assert_rejected(client: &mut SyncClient, writes: Value, reason: Reason<'_>) -> Rejection {
+    let outcome = client.push_next(writes.clone()).await;
+    let rejection = outcome.rejected().clone();
+    let found = (rejection.code.as_str(), rejection.write, rejection.column.as_deref());
+    assert_eq!(found, reason, "{writes}: {rejection:?}");
+    assert_our_words(&rejection);
+    let good = upsert("notes", json!({ "id": 1, "body": "the next one" }));
+    client.push_next(json!([good])).await.acked();
+    rejection
+}
+
+const LIBRARY: &str = "
+    CREATE TABLE notes (id integer PRIMARY KEY, body text NOT NULL);
+    CREATE TABLE authors (
+        id integer PRIMARY KEY, email text NOT NULL UNIQUE, age integer CHECK (age >= 0)
+    );
+    CREATE TABLE books (
+        id integer PRIMARY KEY,
+        author_id integer NOT NULL REFERENCES authors (id),
+        title varchar(10) NOT NULL,
+        pages integer DEFAULT 1 NOT NULL,
+        letters integer GENERATED ALWAYS AS (length(title)) STORED,
+        UNIQUE (author_id, title)
+    );
+    INSERT INTO authors VALUES (1, 'a@x', 30), (2, 'b@x', NULL);
+    INSERT INTO books (id, author_id, title) VALUES (1, 1, 'one');";
+
+async fn library(db: &TestDatabase) -> (TestServer, SyncClient) {
+    db.execute(LIBRARY).await;
+    let server = TestServer::start(db, ["notes", "authors", "books"]).await;
+    let client = server.connect().await;
+    (server, client)
+}
+
+fn author(id: u64, email: &str) -> Value {
+    create("authors", json!({ "id": id, "email": email }))
+}
+
+fn book(id: u64, author: u64, title: &str) -> Value {
+    create("books", json!({ "id": id, "author_id": author, "title": title }))
+}
+
+/// PostgreSQL tells which column a constraint is about; SQLite tells only sometimes.
+fn where_told<'a>(db: &TestDatabase, column: &'a str) -> Option<&'a str> {
+    (db.backend() == Backend::Postgres).then_some(column)
+}
+
+both_backends! {
+    async fn names_that_are_not_there(db: TestDatabase) {
+        let (_server, mut client) = library(&db).await;
+        for name in ["nowhere", "", "Notes", "pg_class", "_rhtmx_sync_client", "notes; DROP TABLE notes"] {
+            let writes = json!([note(5, "x"), create(name, json!({ "id": 1 }))]);
+            assert_rejected(&mut client, writes, ("unknown_entity", Some(1), None)).await;
+        }
+        for name in ["colour", "", "Title", "title\"", "ctid", "rowid", "xmin"] {
+            let writes = json!([update("books", 1, json!({ name: 1 }))]);
+            assert_rejected(&mut client, writes, ("unknown_column", Some(0), Some(name))).await;
+        }
+        assert_eq!((count(&db, "notes").await, count(&db, "books").await), (1, 1));
+    }
+
+    async fn rows_that_are_not_there_or_are(db: TestDatabase) {
+        let (_server, mut client) = library(&db).await;
+        let missing = json!([update("authors", 9, json!({ "email": "x" }))]);
+        assert_rejected(&mut client, missing, ("not_found", Some(0), None)).await;
+        let missing = json!([note(5, "x"), note(6, "x"), delete("authors", 9)]);
+        assert_rejected(&mut client, missing, ("not_found", Some(2), None)).await;
+        let there = json!([author(1, "new@x")]);
+        assert_rejected(&mut client, there, ("exists", Some(0), None)).await;
+        let twice = json!([note(7, "x"), note(7, "x")]);
+        assert_rejected(&mut client, twice, ("exists", Some(1), None)).await;
+        let gone = json!([delete("authors", 2), update("authors", 2, json!({ "age": 1 }))]);
+        assert_rejected(&mut client, gone, ("not_found", Some(1), None)).await;
+        assert_eq!((count(&db, "notes").await, count(&db, "authors").await), (1, 2));
+    }
+
+    async fn values_that_must_be_there(db: TestDatabase) {
+        let (_server, mut client) = library(&db).await;
+        let email = ("constraint", Some(0), Some("email"));
+        for write in [
+            create("authors", json!({ "id": 5 })),
+            create("authors", json!({ "id": 5, "email": null })),
+            update("authors", 1, json!({ "email": null })),
+            upsert("authors", json!({ "id": 1, "email": null })),
+            upsert("authors", json!({ "id": 5, "age": 1 })),
+        ] {
+            assert_rejected(&mut client, json!([write]), email).await;
+        }
+        let writes = json!([create("books", json!({ "id": 5, "author_id": 1, "title": "x", "pages": null }))]);
+        assert_rejected(&mut client, writes, ("constraint", Some(0), Some("pages"))).await;
+        // What has a default may be left out, and so may anything of a row that is there.
+        client.push_next(json!([book(5, 1, "five")])).await.acked();
+        client.push_next(json!([upsert("authors", json!({ "id": 1, "age": 31 }))])).await.acked();
+        assert_eq!(count(&db, "authors WHERE age = 31 AND email = 'a@x'").await, 1);
+    }
+
+    async fn values_that_are_taken(db: TestDatabase) {
+        let (_server, mut client) = library(&db).await;
+        let email = ("constraint", Some(0), Some("email"));
+        for write in [
+            author(5, "a@x"),
+            update("authors", 2, json!({ "email": "a@x" })),
+            upsert("authors", json!({ "id": 2, "email": "a@x" })),
+            upsert("authors", json!({ "id": 5, "email": "a@x" })),
+        ] {
+            assert_rejected(&mut client, json!([write]), email).await;
+        }
+        let outcome = client.push_next(json!([note(6, "x"), book(6, 1, "one")])).await;
+        let rejection = outcome.rejected();
+        assert_eq!((rejection.code.as_str(), rejection.write), ("constraint", Some(1)));
+        assert_our_words(rejection);
+        assert_eq!((count(&db, "authors").await, count(&db, "books").await), (2, 1));
+    }
+
+    async fn rows_that_refer_to_others(db: TestDatabase) {
+        let (_server, mut client) = library(&db).await;
+        let column = where_told(&db, "author_id");
+        let orphan = json!([book(5, 77, "x")]);
+        assert_rejected(&mut client, orphan, ("constraint", Some(0), column)).await;
+        let orphan = json!([update("books", 1, json!({ "author_id": 77 }))]);
+        assert_rejected(&mut client, orphan, ("constraint", Some(0), column)).await;
+        let parent = json!([delete("authors", 1)]);
+        assert_rejected(&mut client, parent, ("constraint", Some(0), None)).await;
+        // In the right order it goes.
+        let parts = json!([author(5, "c@x"), book(5, 5, "x"), delete("books", 1), delete("authors", 1)]);
+        client.push_next(parts).await.acked();
+        assert_eq!((count(&db, "authors").await, count(&db, "books").await), (2, 1));
+    }
+
+    async fn values_that_a_check_forbids(db: TestDatabase) {
+        let (_server, mut client) = library(&db).await;
+        let column = where_told(&db, "age");
+        for write in [
+            create("authors", json!({ "id": 5, "email": "e@x", "age": -1 })),
+            update("authors", 1, json!({ "age": -5 })),
+            upsert("authors", json!({ "id": 1, "email": "a@x", "age": -5 })),
+        ] {
+            assert_rejected(&mut client, json!([write]), ("constraint", Some(0), column)).await;
+        }
+        assert_eq!(count(&db, "authors WHERE age = 30").await, 1);
+    }
+
+    async fn columns_that_the_database_computes(db: TestDatabase) {
+        let (_server, mut client) = library(&db).await;
+        let letters = ("invalid", Some(0), Some("letters"));
+        for write in [
+            create("books", json!({ "id": 5, "author_id": 1, "title": "x", "letters": 1 })),
+            update("books", 1, json!({ "letters": 3 })),
+            upsert("books", json!({ "id": 1, "author_id": 1, "title": "x", "letters": 1 })),
+        ] {
+            assert_rejected(&mut client, json!([write]), letters).await;
+        }
+        client.push_next(json!([book(5, 1, "five")])).await.acked();
+        assert_eq!(count(&db, "books WHERE letters = 4").await, 1);
+    }
+
+    async fn values_that_do_not_fit(db: TestDatabase) {
+        let (_server, mut client) = library(&db).await;
+        for (column, value) in [
+            ("title", json!("eleven char")),
+            ("title", json!("null\0byte")),
+            ("title", json!(7)),
+            ("title", json!(["a"])),
+            ("pages", json!(2_147_483_648_u64)),
+            ("pages", json!(-2_147_483_649_i64)),
+            ("pages", json!("99999999999999999999")),
+            ("pages", json!(1.5)),
+            ("pages", json!("many")),
+            ("pages", json!(true)),
+            ("pages", json!({ "n": 1 })),
+        ] {
+            let writes = json!([note(6, "x"), update("books", 1, json!({ column: value }))]);
+            assert_rejected(&mut client, writes, ("invalid", Some(1), Some(column))).await;
+        }
+        assert_eq!((count(&db, "notes").await, count(&db, "books WHERE title = 'one'").await), (1, 1));
+        for title in ["ten chars!", "äöüäöüäöüä", "", "'; DROP --"] {
+            client.push_next(json!([update("books", 1, json!({ "title": title }))])).await.acked();
+        }
+    }
+
+    async fn keys_that_are_none(db: TestDatabase) {
+        db.execute(
+            "CREATE TABLE members (team integer NOT NULL, name text NOT NULL, role text, \
+             PRIMARY KEY (team, name))",
+        )
+        .await;
+        db.execute(&format!("{NOTES}; INSERT INTO members VALUES (1, 'ann', 'lead')")).await;
+        let server = TestServer::start(&db, ["notes", "members"]).await;
+        let mut client = server.connect().await;
+        for key in [json!("x"), json!("007"), json!(1.5), json!(""), json!(3_000_000_000_u64), json!(true)] {
+            for write in [update("notes", key.clone(), json!({ "body": "x" })), delete("notes", key.clone())] {
+                assert_rejected(&mut client, json!([write]), ("invalid", Some(0), Some("id"))).await;
+            }
+            let write = create("notes", json!({ "id": key, "body": "x" }));
+            assert_rejected(&mut client, json!([write]), ("invalid", Some(0), Some("id"))).await;
+        }
+        for key in [json!({ "id": 1 }), json!([]), json!([1, 2])] {
+            let writes = json!([delete("notes", key)]);
+            assert_rejected(&mut client, writes, ("invalid", Some(0), None)).await;
+        }
+        for write in [
+            json!({ "entity": "notes", "op": "delete" }),
+            json!({ "entity": "notes", "op": "delete", "key": null }),
+            json!({ "entity": "notes", "op": "update", "values": { "body": "x" } }),
+            json!({ "entity": "notes", "op": "update", "key": 1 }),
+            json!({ "entity": "notes", "op": "delete", "key": 1, "values": { "body": "x" } }),
+        ] {
+            assert_rejected(&mut client, json!([write]), ("invalid", Some(0), None)).await;
+        }
+        for (write, column) in [
+            (update("notes", 1, json!({ "id": 2, "body": "x" })), "id"),
+            (json!({ "entity": "notes", "op": "create", "key": 5, "values": { "id": 6, "body": "x" } }), "id"),
+            (upsert("notes", json!({ "body": "x" })), "id"),
+            (upsert("members", json!({ "team": 1, "role": "x" })), "name"),
+            (update("members", json!(["x", "ann"]), json!({ "role": "x" })), "team"),
+            (update("members", json!([1, 2]), json!({ "role": "x" })), "name"),
+            (update("members", json!([1, null]), json!({ "role": "x" })), "name"),
+        ] {
+            assert_rejected(&mut client, json!([write]), ("invalid", Some(0), Some(column))).await;
+        }
+        for key in [json!("ann"), json!(1), json!([1]), json!([1, "ann", 2]), json!("[1]"), json!("[1,")] {
+            let writes = json!([update("members", key, json!({ "role": "x" }))]);
+            assert_rejected(&mut client, writes, ("invalid", Some(0), None)).await;
+        }
+        let found = [json!([1, "ann"]), json!("[1,\"ann\"]"), json!(["1", "ann"])];
+        for (number, key) in found.into_iter().enumerate() {
+            let writes = json!([update("members", key, json!({ "role": number.to_string() }))]);
+            client.push_next(writes).await.acked();
+            assert_eq!(count(&db, &format!("members WHERE role = '{number}'")).await, 1);
+        }
+    }
+
+    async fn too_many_writes(db: TestDatabase) {
+        db.execute(NOTES).await;
+        let mut config = TestServer::config(&db, ["notes"]).await;
+        config.limits.writes_max = 3;
+        let server = TestServer::with_config(config).await;
+        let mut client = server.connect().await;
+        let many = |count: u64| Value::from((11..11 + count).map(|id| note(id, "x")).collect::<Vec<_>>());
+        assert_rejected(&mut client, many(4), ("too_large", None, None)).await;
+        assert_rejected(&mut client, json!([]), ("invalid", None, None)).await;
+        client.push_next(many(3)).await.acked();
+        assert_eq!(count(&db, "notes").await, 4);
+    }
+
+    async fn entities_without_a_table(db: TestDatabase) {
+        db.execute(NOTES).await;
+        let entities = vec![EntityConfig::new("notes"), EntityConfig::without_table("presence")];
+        let server = TestServer::start(&db, entities).await;
+        let mut client = server.connect().await;
+        for write in [create("presence", json!({ "id": 1 })), delete("presence", "1")] {
+            let outcome = client.push_next(json!([write])).await;
+            let rejection = outcome.rejected();
+            assert_eq!(rejection.write, Some(0));
+            assert!(["forbidden", "invalid", "unknown_column"].contains(&rejection.code.as_str()), "{rejection:?}");
+        }
+        client.push_next(json!([note(1, "x")])).await.acked();
+    }
+
+    /// What a trigger of the user's says is not for clients, and it holds nobody up.
+    async fn a_trigger_that_refuses(db: TestDatabase) {
+        db.execute(NOTES).await;
+        let trigger = match db.backend() {
+            Backend::Postgres => {
+                "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+                 RAISE EXCEPTION 'a secret of the table'; END $$; \
+                 CREATE TRIGGER refuse BEFORE INSERT ON notes FOR EACH ROW \
+                 WHEN (new.body = 'bad') EXECUTE FUNCTION refuse()"
+            }
+            Backend::Sqlite => {
+                "CREATE TRIGGER refuse BEFORE INSERT ON notes WHEN new.body = 'bad' \
+                 BEGIN SELECT RAISE(ABORT, 'a secret of the table'); END"
+            }
+        };
+        db.execute(trigger).await;
+        let server = TestServer::start(&db, ["notes"]).await;
+        let mut client = server.connect().await;
+        let writes = json!([note(5, "good"), note(6, "bad")]);
+        assert_rejected(&mut client, writes, ("constraint", Some(1), None)).await;
+        assert_eq!(count(&db, "notes").await, 1);
+    }
+}
+
+mod kinds {
+    //! Values of the wrong kind, of every kind.
+
+    use super::*;
+
+    const POSTGRES: &str = "
+        CREATE TYPE level AS ENUM ('low', 'high');
+        CREATE TABLE kinds (
+            id integer PRIMARY KEY, flag boolean, small smallint, big bigint, ratio real,
+            ratio8 double precision, amount numeric, fixed numeric(5,2), body text, code uuid,
+            day date, at timestamp, at_zone timestamptz, bytes bytea, doc jsonb, level level,
+            numbers integer[], texts text[], address inet, span interval, pair int4range
+        )";
+
+    /// Columns that SQLite's tables have as well are in both lists.
+    fn cases() -> Vec<(&'static str, Value)> {
+        vec![
+            ("flag", json!("true")),
+            ("flag", json!(1)),
+            ("small", json!(40_000)),
+            ("small", json!("x")),
+            ("big", json!("9223372036854775808")),
+            ("big", json!(1e20)),
+            ("ratio", json!("x")),
+            ("ratio", json!(true)),
+            ("ratio", json!(1e300)),
+            ("ratio8", json!("1.5")),
+            ("ratio8", json!([])),
+            ("amount", json!("12,5")),
+            ("amount", json!(false)),
+            ("fixed", json!(1000)),
+            ("body", json!(1)),
+            ("body", json!({ "a": 1 })),
+            ("body", json!("\0")),
+            ("code", json!("not a uuid")),
+            ("code", json!(1)),
+            ("day", json!("2026-02-30")),
+            ("day", json!("yesterday")),
+            ("day", json!(20_261_120)),
+            ("at", json!("2026-11-20T25:00:00")),
+            ("at", json!("now")),
+            ("at_zone", json!("2026-11-20")),
+            ("at_zone", json!(0)),
+            ("bytes", json!("no base64!")),
+            ("bytes", json!([1, 2])),
+            ("doc", json!({ "a": "\0" })),
+            ("level", json!("middle")),
+            ("level", json!(1)),
+            ("numbers", json!("{1,2}")),
+            ("numbers", json!([1, "x"])),
+            ("numbers", json!([[1], [2, 3]])),
+            ("texts", json!([1])),
+            ("texts", json!(["\0"])),
+            ("address", json!("300.0.0.1")),
+            ("address", json!({})),
+            ("span", json!("a while")),
+            ("pair", json!("[5,1)")),
+        ]
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn postgres() {
+        let db = TestDatabase::postgres().await;
+        db.execute(&format!("{NOTES}; {POSTGRES}; INSERT INTO kinds (id) VALUES (1)")).await;
+        let server = TestServer::start(&db, ["notes", "kinds"]).await;
+        let mut client = server.connect().await;
+        for (column, value) in cases() {
+            let reason = ("invalid", Some(1), Some(column));
+            let writes = json!([note(5, "x"), update("kinds", 1, json!({ column: value }))]);
+            assert_rejected(&mut client, writes, reason).await;
+            let reason = ("invalid", Some(0), Some(column));
+            let writes = json!([create("kinds", json!({ "id": 2, column: value }))]);
+            assert_rejected(&mut client, writes, reason).await;
+        }
+        assert_eq!((count(&db, "kinds").await, count(&db, "notes").await), (1, 1));
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn sqlite() {
+        let db = TestDatabase::sqlite().await;
+        let table = "CREATE TABLE kinds (
+            id integer PRIMARY KEY, flag boolean, small smallint, big bigint,
+            ratio8 double precision, body text, code uuid, day date, at timestamp,
+            at_zone timestamptz, bytes blob, doc json)";
+        db.execute(&format!("{NOTES}; {table}; INSERT INTO kinds (id) VALUES (1)")).await;
+        let server = TestServer::start(&db, ["notes", "kinds"]).await;
+        let mut client = server.connect().await;
+        for (column, value) in cases().into_iter().filter(|(column, _)| table.contains(&format!(" {column} "))) {
+            let reason = ("invalid", Some(1), Some(column));
+            let writes = json!([note(5, "x"), update("kinds", 1, json!({ column: value }))]);
+            assert_rejected(&mut client, writes, reason).await;
+        }
+        assert_eq!((count(&db, "kinds").await, count(&db, "notes").await), (1, 1));
+    }
+}
+
+mod only_on_postgres {
+    //! Constraints that SQLite does not have.
+
+    use super::*;
+
+    async fn serve(db: &TestDatabase, tables: &str, entities: &[&str]) -> (TestServer, SyncClient) {
+        db.execute(&format!("{NOTES}; {tables}")).await;
+        let server = TestServer::start(db, ["notes"].iter().chain(entities).copied()).await;
+        let client = server.connect().await;
+        (server, client)
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn constraints_that_speak_at_the_commit() {
+        let db = TestDatabase::postgres().await;
+        let tables = "CREATE TABLE knots (
+            id integer PRIMARY KEY,
+            next_id integer REFERENCES knots (id) DEFERRABLE INITIALLY DEFERRED,
+            place integer UNIQUE DEFERRABLE INITIALLY DEFERRED)";
+        let (_server, mut client) = serve(&db, tables, &["knots"]).await;
+        let knot = |id: u64, next: u64| create("knots", json!({ "id": id, "next_id": next, "place": id }));
+        assert_rejected(&mut client, json!([knot(1, 2)]), ("constraint", Some(0), Some("next_id"))).await;
+        // Two that need each other can only come together.
+        client.push_next(json!([knot(1, 2), knot(2, 1)])).await.acked();
+        let swap = |one: u64, two: u64| {
+            json!([update("knots", 1, json!({ "place": one })), update("knots", 2, json!({ "place": two }))])
+        };
+        client.push_next(swap(2, 1)).await.acked();
+        assert_rejected(&mut client, swap(1, 1), ("constraint", None, None)).await;
+        let same = json!([update("knots", 1, json!({ "place": 1 }))]);
+        assert_rejected(&mut client, same, ("constraint", Some(0), Some("place"))).await;
+        let alone = json!([delete("knots", 2)]);
+        assert_rejected(&mut client, alone, ("constraint", Some(0), None)).await;
+        assert_eq!(count(&db, "knots WHERE place <> id").await, 2);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn constraint_triggers_and_exclusions() {
+        let db = TestDatabase::postgres().await;
+        let tables = "CREATE TABLE bookings (
+                id integer PRIMARY KEY, during int4range, EXCLUDE USING gist (during WITH &&));
+            CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                IF new.id > 100 THEN RAISE EXCEPTION 'a secret of the table'; END IF;
+                RETURN NULL; END $$;
+            CREATE CONSTRAINT TRIGGER late AFTER INSERT ON bookings DEFERRABLE INITIALLY DEFERRED
+                FOR EACH ROW EXECUTE FUNCTION refuse()";
+        let (_server, mut client) = serve(&db, tables, &["bookings"]).await;
+        let booking = |id: u64, during: &str| create("bookings", json!({ "id": id, "during": during }));
+        client.push_next(json!([booking(1, "[1,5)")])).await.acked();
+        let overlapping = client.push_next(json!([booking(2, "[4,6)")])).await;
+        let rejection = overlapping.rejected();
+        assert_eq!((rejection.code.as_str(), rejection.write), ("constraint", Some(0)));
+        assert_our_words(rejection);
+        assert_rejected(&mut client, json!([booking(101, "[8,9)")]), ("constraint", Some(0), None)).await;
+        assert_eq!(count(&db, "bookings").await, 1);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn domains() {
+        let db = TestDatabase::postgres().await;
+        let tables = "CREATE DOMAIN plate AS text CHECK (VALUE ~ '^[A-Z]+$');
+            CREATE DOMAIN wheels AS integer NOT NULL;
+            CREATE TABLE cars (id integer PRIMARY KEY, plate plate, wheels wheels, colour text);
+            INSERT INTO cars VALUES (1, 'AB', 4, 'red')";
+        let (_server, mut client) = serve(&db, tables, &["cars"]).await;
+        let bad = json!([update("cars", 1, json!({ "colour": "blue", "plate": "ab" }))]);
+        assert_rejected(&mut client, bad, ("constraint", Some(0), Some("plate"))).await;
+        let bad = json!([update("cars", 1, json!({ "wheels": null }))]);
+        assert_rejected(&mut client, bad, ("constraint", Some(0), Some("wheels"))).await;
+        let bad = json!([create("cars", json!({ "id": 2, "plate": "CD" }))]);
+        assert_rejected(&mut client, bad, ("constraint", Some(0), Some("wheels"))).await;
+        client.push_next(json!([update("cars", 1, json!({ "colour": "blue" }))])).await.acked();
+        client.push_next(json!([upsert("cars", json!({ "id": 1, "plate": "XY" }))])).await.acked();
+        client.push_next(json!([create("cars", json!({ "id": 2, "wheels": 3 }))])).await.acked();
+        client.push_next(json!([delete("cars", 2)])).await.acked();
+        assert_eq!(count(&db, "cars WHERE colour = 'blue' AND plate = 'XY' AND wheels = 4").await, 1);
+    }
+
+    /// A trigger may give its exception any code, also one that stands for something else.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn exceptions_of_every_code() {
+        let db = TestDatabase::postgres().await;
+        let tables = "CREATE TABLE cars (id integer PRIMARY KEY, code text);
+            CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                RAISE EXCEPTION 'a secret of the table'
+                    USING ERRCODE = new.code, DETAIL = 'secret', HINT = 'secret'; END $$;
+            CREATE TRIGGER refuse BEFORE INSERT ON cars FOR EACH ROW EXECUTE FUNCTION refuse()";
+        let (_server, mut client) = serve(&db, tables, &["cars"]).await;
+        for code in [
+            "P0001", "P0002", "23505", "23502", "23503", "23514", "23P01", "22000", "22P02", "44000",
+            "54000", "PT403", "45000", "ABCDE", "0A000", "21000", "38000", "2F000", "42501", "428C9",
+        ] {
+            let outcome = client.push_next(json!([create("cars", json!({ "id": 5, "code": code }))])).await;
+            let rejection = outcome.rejected();
+            assert_eq!(rejection.write, Some(0), "{code}: {rejection:?}");
+            assert_our_words(rejection);
+        }
+        client.push_next(json!([note(1, "x")])).await.acked();
+        assert_eq!(count(&db, "cars").await, 0);
+    }
+
+    /// An update of what other rows refer to by something else than the key.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn references_to_other_columns() {
+        let db = TestDatabase::postgres().await;
+        let tables = "CREATE TABLE makers (id integer PRIMARY KEY, name text UNIQUE);
+            CREATE TABLE cars (id integer PRIMARY KEY, name text REFERENCES makers (name));
+            INSERT INTO makers VALUES (1, 'acme'); INSERT INTO cars VALUES (1, 'acme')";
+        let (_server, mut client) = serve(&db, tables, &["makers", "cars"]).await;
+        let renamed = json!([update("makers", 1, json!({ "name": "other" }))]);
+        let rejection = assert_rejected(&mut client, renamed, ("constraint", Some(0), None)).await;
+        assert!(rejection.message.contains("refer to this row"), "{rejection:?}");
+        let unknown = json!([update("cars", 1, json!({ "name": "other" }))]);
+        let rejection = assert_rejected(&mut client, unknown, ("constraint", Some(0), Some("name"))).await;
+        assert!(rejection.message.contains("not there"), "{rejection:?}");
+    }
+}

@@ -1,0 +1,544 @@
+//! Subscriptions: first reads, live changes, resumes, and what is refused.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use rhtmx_sync_testkit::{ClientOptions, Phase, SyncClient, TestDatabase, both_backends};
+use rhtmx_sync_tests::TestServer;
+use serde_json::{Value, json};
+
+use crate::tables::{NOTES, TASKS, count, insert_notes, notes, rows};
+use crate::writes::note;
+
+/// A server over `notes`, and a client that follows them as `a`.
+async fn following(db: &TestDatabase) -> (TestServer, SyncClient) {
+    let server = TestServer::start(db, ["notes"]).await;
+    let mut client = server.connect().await;
+    client.subscribe("a", "notes").await;
+    client.wait_subscribed("a").await;
+    (server, client)
+}
+
+/// Waits until the copy is what the table holds now.
+async fn wait_equal(client: &mut SyncClient, db: &TestDatabase, id: &str) {
+    let expected = notes(db).await;
+    client.wait_until(|client| *client.rows(id) == expected).await;
+}
+
+/// The changes of a resume, up to its `subscribed`.
+async fn caught_up(client: &mut SyncClient, id: &str) -> Vec<Value> {
+    let mut changes = Vec::new();
+    loop {
+        let frame = client.next_frame().await;
+        match frame["type"].as_str() {
+            Some("changes") if frame["id"] == id => {
+                changes.extend(frame["changes"].as_array().expect("an array").clone());
+            }
+            Some("subscribed") if frame["id"] == id => return changes,
+            _ => {}
+        }
+    }
+}
+
+/// An `error` that this frame got, and that left the session as it was.
+async fn error_of(client: &mut SyncClient, frame: Value) -> Value {
+    client.send_json(frame).await;
+    let error = client.wait_for(|frame| frame["type"] == "error").await;
+    assert_eq!(error["fatal"], false, "{error}");
+    client.ping().await;
+    error
+}
+
+async fn again(server: &TestServer, client: SyncClient) -> SyncClient {
+    let state = client.into_state();
+    SyncClient::reconnect(&server.ws_url(), ClientOptions::default(), &state).await
+}
+
+both_backends! {
+    async fn pages_then_subscribed_then_changes(db: TestDatabase) {
+        db.execute(NOTES).await;
+        insert_notes(&db, 1, 3000).await;
+        let server = TestServer::start(&db, ["notes"]).await;
+        let mut client = server.connect().await;
+        client.subscribe("a", "notes").await;
+        let mut pages = Vec::new();
+        let subscribed = loop {
+            let frame = client.next_frame().await;
+            if frame["type"] == "subscribed" {
+                break frame;
+            }
+            assert_eq!((&frame["type"], &frame["id"]), (&json!("snapshot"), &json!("a")));
+            pages.push((frame["rows"].as_array().expect("rows").len(), frame["more"].clone()));
+        };
+        let last = pages.pop().expect("pages");
+        assert_eq!(last.1, false);
+        assert!(pages.len() >= 2 && pages.iter().all(|page| page.0 > 0 && page.1 == true));
+        assert_eq!(pages.iter().map(|page| page.0).sum::<usize>() + last.0, 3000);
+        assert_eq!(subscribed["schema"]["key"], json!(["id"]));
+        assert_eq!(subscribed["schema"]["columns"]["body"], "text");
+        assert_eq!(*client.rows("a"), notes(&db).await);
+        assert_eq!(client.row("a", "7"), Some(&json!({ "id": 7, "body": "note 7" })));
+
+        db.execute("INSERT INTO notes VALUES (5000, 'new')").await;
+        let changes = client.next_frame().await;
+        assert_eq!(changes["type"], "changes");
+        assert_eq!((&changes["shape"], changes.get("id")), (&subscribed["shape"], None));
+        let put = json!({ "op": "put", "key": "5000", "row": { "id": 5000, "body": "new" } });
+        assert_eq!(changes["changes"], json!([put]));
+        assert_eq!(client.row("a", "5000"), None, "held back until the cursor");
+        let cursor = client.next_frame().await;
+        assert_eq!(cursor["type"], "cursor");
+        assert_eq!(client.cursor(), cursor["cursor"].as_str());
+        assert_eq!(*client.rows("a"), notes(&db).await);
+
+        db.execute("UPDATE notes SET body = 'newer' WHERE id = 5000").await;
+        client.wait_cursor().await;
+        assert_eq!(client.row("a", "5000"), Some(&json!({ "id": 5000, "body": "newer" })));
+        db.execute("DELETE FROM notes WHERE id = 5000").await;
+        let deleted = client.wait_for(|frame| frame["type"] == "changes").await;
+        assert_eq!(deleted["changes"], json!([{ "op": "delete", "key": "5000" }]));
+        client.wait_cursor().await;
+        assert_eq!(client.row("a", "5000"), None);
+    }
+
+    async fn an_empty_table_is_one_empty_page(db: TestDatabase) {
+        db.execute(NOTES).await;
+        let server = TestServer::start(&db, ["notes"]).await;
+        let mut client = server.connect().await;
+        client.subscribe("a", "notes").await;
+        let page = client.next_frame().await;
+        assert_eq!(page, json!({ "type": "snapshot", "id": "a", "rows": [], "more": false }));
+        assert_eq!(client.next_frame().await["type"], "subscribed");
+        db.execute("INSERT INTO notes VALUES (1, 'one')").await;
+        client.wait_cursor().await;
+        assert_eq!(*client.rows("a"), notes(&db).await);
+    }
+
+    async fn two_subscriptions_of_one_entity(db: TestDatabase) {
+        db.execute(NOTES).await;
+        insert_notes(&db, 1, 10).await;
+        let (_server, mut client) = following(&db).await;
+        db.execute("UPDATE notes SET body = 'before b' WHERE id = 1").await;
+        client.subscribe("b", "notes").await;
+        client.wait_subscribed("b").await;
+        db.execute("UPDATE notes SET body = 'after b' WHERE id = 2").await;
+        wait_equal(&mut client, &db, "a").await;
+        assert_eq!(client.rows("a"), client.rows("b"));
+        // One frame serves both.
+        client.reset_counters();
+        db.execute("DELETE FROM notes WHERE id = 3").await;
+        wait_equal(&mut client, &db, "b").await;
+        assert_eq!((client.frames("changes"), client.rows("a").len()), (1, 9));
+        assert_eq!(client.rows("a"), client.rows("b"));
+
+        // Either goes on without the other.
+        client.unsubscribe("a").await;
+        client.ping().await;
+        db.execute("DELETE FROM notes WHERE id = 4").await;
+        wait_equal(&mut client, &db, "b").await;
+    }
+
+    async fn subscriptions_of_two_entities_share_the_cursor(db: TestDatabase) {
+        db.execute(&format!("{NOTES}; {TASKS}")).await;
+        let server = TestServer::start(&db, ["notes", "tasks"]).await;
+        let mut client = server.connect().await;
+        client.subscribe("a", "notes").await;
+        client.subscribe("b", "tasks").await;
+        client.wait_subscribed("a").await;
+        client.wait_subscribed("b").await;
+        let both = "BEGIN; INSERT INTO notes VALUES (1, 'one'); INSERT INTO tasks VALUES (1, 'one'); COMMIT";
+        db.execute(both).await;
+        client.wait_until(|client| client.row("a", "1").is_some()).await;
+        assert_eq!(client.row("b", "1"), Some(&json!({ "id": 1, "body": "one" })));
+        let cursor = client.cursor().expect("one cursor of both").to_owned();
+
+        // It is good for each of them alone.
+        db.execute("INSERT INTO tasks VALUES (2, 'two')").await;
+        let mut other = server.connect().await;
+        other.resume("b", "tasks", &cursor).await;
+        let changes = caught_up(&mut other, "b").await;
+        assert_eq!(changes.len(), 1);
+        assert_eq!(changes[0]["key"], "2");
+        other.resume("a", "notes", &cursor).await;
+        assert_eq!(caught_up(&mut other, "a").await, Vec::<Value>::new());
+    }
+
+    async fn numbers_are_ids_too(db: TestDatabase) {
+        db.execute(&format!("{NOTES}; {TASKS}")).await;
+        let server = TestServer::start(&db, ["notes", "tasks"]).await;
+        let mut client = server.connect().await;
+        client.subscribe(7, "notes").await;
+        client.subscribe("7", "tasks").await;
+        client.wait_subscribed(7).await;
+        client.wait_subscribed("7").await;
+        db.execute("INSERT INTO tasks VALUES (1, 'one')").await;
+        client.wait_until(|client| client.rows("7").len() == 1).await;
+        assert_eq!(client.rows(7).len(), 0);
+        for id in [json!(-1), json!(0), json!(9_007_199_254_740_991_u64)] {
+            client.send_text(&json!({ "type": "unsubscribe", "id": id }).to_string()).await;
+            let error = client.wait_for(|frame| frame["type"] == "error").await;
+            assert_eq!(error["id"], id);
+        }
+    }
+
+    async fn an_unsubscribed_shape_is_silent(db: TestDatabase) {
+        db.execute(&format!("{NOTES}; {TASKS}")).await;
+        let server = TestServer::start(&db, ["notes", "tasks"]).await;
+        let mut client = server.connect().await;
+        client.subscribe("a", "notes").await;
+        client.subscribe("b", "tasks").await;
+        client.wait_subscribed("a").await;
+        client.wait_subscribed("b").await;
+        client.unsubscribe("a").await;
+        client.ping().await;
+        client.reset_counters();
+        db.execute("INSERT INTO notes VALUES (1, 'one')").await;
+        db.execute("INSERT INTO tasks VALUES (1, 'one')").await;
+        client.wait_until(|client| client.rows("b").len() == 1).await;
+        assert_eq!(client.frames("changes"), 1);
+
+        // The id is free again.
+        let subscribe = json!({ "type": "subscribe", "id": "a", "entity": "notes" });
+        client.send_text(&subscribe.to_string()).await;
+        client.wait_for(|frame| frame["type"] == "subscribed" && frame["id"] == "a").await;
+    }
+
+    async fn unsubscribing_while_the_rows_are_read(db: TestDatabase) {
+        db.execute(&format!("{NOTES}; {TASKS}")).await;
+        insert_notes(&db, 1, 3000).await;
+        let server = TestServer::start(&db, ["notes", "tasks"]).await;
+        let mut client = server.connect().await;
+        for id in 0..20_u64 {
+            client.subscribe(id, "notes").await;
+            client.unsubscribe(id).await;
+        }
+        client.subscribe("b", "tasks").await;
+        client.wait_subscribed("b").await;
+        client.reset_counters();
+        db.execute("INSERT INTO notes VALUES (5000, 'one')").await;
+        db.execute("INSERT INTO tasks VALUES (1, 'one')").await;
+        client.wait_until(|client| client.rows("b").len() == 1).await;
+        assert_eq!((client.frames("changes"), client.frames("snapshot")), (1, 0));
+        assert_eq!(client.errors(), [] as [Value; 0]);
+    }
+
+    async fn ids_that_are_in_use_or_unknown(db: TestDatabase) {
+        db.execute(NOTES).await;
+        let (_server, mut client) = following(&db).await;
+        client.subscribe("b", "notes").await;
+        client.wait_subscribed("b").await;
+        let again = json!({ "type": "subscribe", "id": "b", "entity": "notes" });
+        let error = error_of(&mut client, again).await;
+        assert_eq!((&error["code"], &error["id"]), (&json!("protocol"), &json!("b")));
+        let unknown = json!({ "type": "unsubscribe", "id": "nobody" });
+        let error = error_of(&mut client, unknown).await;
+        assert_eq!((&error["code"], &error["id"]), (&json!("protocol"), &json!("nobody")));
+        db.execute("INSERT INTO notes VALUES (1, 'one')").await;
+        wait_equal(&mut client, &db, "a").await;
+    }
+
+    async fn unknown_entities(db: TestDatabase) {
+        db.execute(&format!("{NOTES}; {TASKS}")).await;
+        let (_server, mut client) = following(&db).await;
+        let long = "n".repeat(10_000);
+        let names = [
+            "tasks", "Notes", "", " notes", "notes--", "public.notes", "pg_class", "sqlite_master",
+            "_rhtmx_sync_log", "notes\"; DROP TABLE notes; --", "notes' OR '1'='1", "notes\0",
+            "notes WHERE true", "ws", &long,
+        ];
+        for (id, name) in names.into_iter().enumerate() {
+            let id = id as u64;
+            let subscribe = json!({ "type": "subscribe", "id": id, "entity": name });
+            let error = error_of(&mut client, subscribe).await;
+            assert_eq!((&error["code"], &error["id"]), (&json!("unknown_entity"), &json!(id)));
+            assert!(!error["message"].as_str().expect("text").contains("DROP"), "{error}");
+        }
+        db.execute("INSERT INTO notes VALUES (1, 'one')").await;
+        wait_equal(&mut client, &db, "a").await;
+    }
+
+    async fn what_is_not_built_yet_is_said(db: TestDatabase) {
+        db.execute(NOTES).await;
+        let (_server, mut client) = following(&db).await;
+        for (fields, code) in [
+            (json!({ "where": "id = 1" }), "bad_filter"),
+            (json!({ "where": "id = $1", "params": [1] }), "bad_filter"),
+            (json!({ "where": "1=1; DROP TABLE notes" }), "bad_filter"),
+            (json!({ "where": "" }), "bad_filter"),
+            (json!({ "params": [] }), "bad_filter"),
+            (json!({ "columns": ["body"] }), "bad_filter"),
+            (json!({ "columns": [] }), "bad_filter"),
+            (json!({ "mode": "fields" }), "protocol"),
+            (json!({ "mode": "dance" }), "protocol"),
+        ] {
+            let mut frame = json!({ "type": "subscribe", "id": "b", "entity": "notes" });
+            let named = fields.as_object().expect("an object").clone();
+            frame.as_object_mut().expect("an object").extend(named);
+            let error = error_of(&mut client, frame).await;
+            assert_eq!((&error["code"], &error["id"]), (&json!(code), &json!("b")), "{fields}");
+        }
+        client.subscribe_with("c", json!({ "entity": "notes", "mode": "rows" })).await;
+        client.wait_subscribed("c").await;
+        db.execute("INSERT INTO notes VALUES (1, 'one')").await;
+        wait_equal(&mut client, &db, "a").await;
+    }
+
+    async fn subscriptions_of_wrong_types(db: TestDatabase) {
+        db.execute(NOTES).await;
+        let (_server, mut client) = following(&db).await;
+        for fields in [
+            json!({ "entity": "notes" }),
+            json!({ "id": null, "entity": "notes" }),
+            json!({ "id": {}, "entity": "notes" }),
+            json!({ "id": [1], "entity": "notes" }),
+            json!({ "id": true, "entity": "notes" }),
+            json!({ "id": 1.5, "entity": "notes" }),
+            json!({ "id": 1e300, "entity": "notes" }),
+            json!({ "id": "x".repeat(257), "entity": "notes" }),
+            json!({ "id": "b" }),
+            json!({ "id": "b", "entity": 1 }),
+            json!({ "id": "b", "entity": null }),
+            json!({ "id": "b", "entity": ["notes"] }),
+            json!({ "id": "b", "entity": "notes", "where": 1 }),
+            json!({ "id": "b", "entity": "notes", "params": {} }),
+            json!({ "id": "b", "entity": "notes", "columns": "body" }),
+            json!({ "id": "b", "entity": "notes", "mode": 1 }),
+            json!({ "id": "b", "entity": "notes", "cursor": 1 }),
+        ] {
+            let mut frame = fields.clone();
+            frame["type"] = json!("subscribe");
+            client.send_text(&frame.to_string()).await;
+            let error = client.wait_for(|frame| frame["type"] == "error").await;
+            assert_eq!((&error["code"], &error["fatal"]), (&json!("protocol"), &json!(false)));
+            let id = if fields["id"] == "b" { json!("b") } else { Value::Null };
+            assert_eq!(error["id"], id, "{fields}");
+        }
+        db.execute("INSERT INTO notes VALUES (1, 'one')").await;
+        wait_equal(&mut client, &db, "a").await;
+    }
+
+    async fn a_resume_sends_each_changed_row_once(db: TestDatabase) {
+        db.execute(NOTES).await;
+        insert_notes(&db, 1, 1000).await;
+        let (server, client) = following(&db).await;
+        let state = client.into_state();
+        for text in ["first", "second", "third"] {
+            db.execute(&format!("UPDATE notes SET body = '{text}' WHERE id = 1")).await;
+        }
+        db.execute("DELETE FROM notes WHERE id = 2").await;
+        db.execute("DELETE FROM notes WHERE id = 3; INSERT INTO notes VALUES (3, 'anew')").await;
+        db.execute("INSERT INTO notes VALUES (2000, 'stays')").await;
+        db.execute("INSERT INTO notes VALUES (2001, 'passes')").await;
+        db.execute("UPDATE notes SET body = 'passing' WHERE id = 2001").await;
+        db.execute("DELETE FROM notes WHERE id = 2001").await;
+
+        let mut client =
+            SyncClient::reconnect(&server.ws_url(), ClientOptions::default(), &state).await;
+        let changes = caught_up(&mut client, "a").await;
+        let told: BTreeMap<&str, &str> = changes
+            .iter()
+            .map(|change| (change["key"].as_str().expect("a key"), change["op"].as_str().expect("an op")))
+            .collect();
+        let expected = [("1", "put"), ("2", "delete"), ("2000", "put"), ("3", "put")];
+        assert_eq!(told.into_iter().collect::<Vec<_>>(), expected);
+        assert_eq!((changes.len(), client.frames("snapshot"), client.frames("refetch")), (4, 0, 0));
+        assert_eq!(*client.rows("a"), notes(&db).await);
+        db.execute("INSERT INTO notes VALUES (2001, 'again')").await;
+        wait_equal(&mut client, &db, "a").await;
+    }
+
+    async fn a_long_absence_comes_in_pages(db: TestDatabase) {
+        db.execute(NOTES).await;
+        insert_notes(&db, 1, 1500).await;
+        let (server, client) = following(&db).await;
+        db.execute("UPDATE notes SET body = 'changed' WHERE id <= 1400").await;
+        db.execute("DELETE FROM notes WHERE id > 1400").await;
+        insert_notes(&db, 5001, 6500).await;
+        let mut client = again(&server, client).await;
+        let changes = caught_up(&mut client, "a").await;
+        assert_eq!(changes.len(), 3000);
+        assert!(client.frames("changes") > 1);
+        assert_eq!(*client.rows("a"), notes(&db).await);
+    }
+
+    async fn a_resume_without_news_sends_no_changes(db: TestDatabase) {
+        db.execute(NOTES).await;
+        insert_notes(&db, 1, 10).await;
+        let (server, client) = following(&db).await;
+        let mut client = again(&server, client).await;
+        client.wait_subscribed("a").await;
+        assert_eq!((client.frames("changes"), client.frames("snapshot")), (0, 0));
+        assert_eq!(*client.rows("a"), notes(&db).await);
+    }
+
+    async fn a_resume_survives_a_restart_of_the_engine(db: TestDatabase) {
+        db.execute(NOTES).await;
+        insert_notes(&db, 1, 10).await;
+        let (server, client) = following(&db).await;
+        let state = client.into_state();
+        server.shutdown().await;
+        db.execute("UPDATE notes SET body = 'while it was down' WHERE id = 5").await;
+        let server = TestServer::start(&db, ["notes"]).await;
+        let mut client =
+            SyncClient::reconnect(&server.ws_url(), ClientOptions::default(), &state).await;
+        client.wait_subscribed("a").await;
+        assert_eq!((client.frames("refetch"), client.puts("a", "5"), client.puts("a", "4")), (0, 1, 0));
+        assert_eq!(*client.rows("a"), notes(&db).await);
+    }
+
+    async fn cursors_of_nobody_get_the_rows_anew(db: TestDatabase) {
+        db.execute(NOTES).await;
+        insert_notes(&db, 1, 10).await;
+        let (server, client) = following(&db).await;
+        let good = client.cursor().expect("a cursor").to_owned();
+        let cut = &good[..good.len() - 4];
+        let long = "A".repeat(100_000);
+        let mut client = server.connect().await;
+        let texts = ["", "garbage", "cursor'; DROP TABLE notes; --", "\0", "MC8", cut, &long];
+        for (id, text) in texts.into_iter().enumerate() {
+            let id = id as u64;
+            client.reset_counters();
+            client.resume(id, "notes", text).await;
+            let refetch = client.wait_for(|frame| frame["type"] == "refetch").await;
+            assert_eq!(refetch["reason"], "epoch", "{text}");
+            client.wait_subscribed(id).await;
+            assert_eq!(*client.rows(id), notes(&db).await);
+            assert!(client.frames("snapshot") > 0);
+        }
+        db.execute("INSERT INTO notes VALUES (77, 'live')").await;
+        client.wait_until(|client| client.row(0, "77").is_some()).await;
+    }
+
+    async fn a_cursor_of_another_database_gets_the_rows_anew(db: TestDatabase) {
+        let elsewhere = TestDatabase::new(db.backend()).await;
+        for db in [&db, &elsewhere] {
+            db.execute(NOTES).await;
+        }
+        insert_notes(&db, 1, 3).await;
+        insert_notes(&elsewhere, 1, 5).await;
+        let (_other, client) = following(&elsewhere).await;
+        let server = TestServer::start(&db, ["notes"]).await;
+        let mut client = again(&server, client).await;
+        let refetch = client.wait_for(|frame| frame["type"] == "refetch").await;
+        assert_eq!(refetch["reason"], "epoch");
+        client.wait_subscribed("a").await;
+        assert_eq!(*client.rows("a"), notes(&db).await);
+    }
+
+    async fn an_expired_cursor_gets_the_rows_anew(db: TestDatabase) {
+        db.execute(NOTES).await;
+        insert_notes(&db, 1, 10).await;
+        let (server, client) = following(&db).await;
+        let state = client.into_state();
+        db.execute("DELETE FROM notes WHERE id = 5; UPDATE notes SET body = 'x' WHERE id = 6").await;
+        let tracker = server.engine().change_tracker();
+        tracker.cleanup_older_than(Duration::ZERO).await.expect("the log is cleaned up");
+        assert_eq!(count(&db, "_rhtmx_sync_log").await, 0);
+
+        let mut client =
+            SyncClient::reconnect(&server.ws_url(), ClientOptions::default(), &state).await;
+        let refetch = client.wait_for(|frame| frame["type"] == "refetch").await;
+        assert_eq!((&refetch["reason"], &refetch["id"]), (&json!("expired"), &json!("a")));
+        client.wait_subscribed("a").await;
+        assert_eq!(*client.rows("a"), notes(&db).await);
+        assert!(client.frames("snapshot") > 0);
+
+        // What is younger than the floor is still good.
+        let state = client.into_state();
+        db.execute("UPDATE notes SET body = 'y' WHERE id = 7").await;
+        let mut client =
+            SyncClient::reconnect(&server.ws_url(), ClientOptions::default(), &state).await;
+        client.wait_subscribed("a").await;
+        assert_eq!((client.frames("refetch"), client.puts("a", "7"), client.puts("a", "8")), (0, 1, 0));
+        assert_eq!(*client.rows("a"), notes(&db).await);
+    }
+
+    async fn a_live_session_outlives_the_cleaning_of_the_log(db: TestDatabase) {
+        db.execute(NOTES).await;
+        insert_notes(&db, 1, 10).await;
+        let (server, mut client) = following(&db).await;
+        let tracker = server.engine().change_tracker();
+        for id in 1..=10 {
+            db.execute(&format!("UPDATE notes SET body = 'changed' WHERE id = {id}")).await;
+            wait_equal(&mut client, &db, "a").await;
+            tracker.cleanup_older_than(Duration::ZERO).await.expect("the log is cleaned up");
+        }
+        assert_eq!(client.frames("refetch"), 0);
+    }
+
+    async fn a_quiet_client_s_cursor_moves_on(db: TestDatabase) {
+        db.execute(&format!("{NOTES}; {TASKS}")).await;
+        let mut config = TestServer::config(&db, ["notes", "tasks"]).await;
+        config.limits.heartbeat_ms = 50;
+        let server = TestServer::with_config(config).await;
+        let mut client = server.connect().await;
+        client.subscribe("a", "notes").await;
+        client.wait_subscribed("a").await;
+        let before = client.cursor().map(str::to_owned);
+        db.execute("INSERT INTO tasks VALUES (1, 'one')").await;
+        let after = client.wait_cursor().await;
+        assert_ne!(before, Some(after));
+        assert_eq!(client.frames("changes"), 0);
+    }
+
+    async fn pings_come_back_as_they_went(db: TestDatabase) {
+        db.execute(NOTES).await;
+        let server = TestServer::start(&db, ["notes"]).await;
+        let mut client = server.connect().await;
+        for at in [json!(0), json!(1.5), json!("now"), json!([1, { "a": null }]), json!(false)] {
+            client.send_json(json!({ "type": "ping", "at": at })).await;
+            assert_eq!(client.next_frame().await, json!({ "type": "pong", "at": at }));
+        }
+        client.send_json(json!({ "type": "ping" })).await;
+        assert_eq!(client.next_frame().await, json!({ "type": "pong" }));
+    }
+
+    async fn a_token_is_taken(db: TestDatabase) {
+        db.execute(NOTES).await;
+        let (_server, mut client) = following(&db).await;
+        client.send_json(json!({ "type": "auth", "token": "anything" })).await;
+        let answer = client.next_frame().await;
+        assert_eq!(answer, json!({ "type": "authenticated", "user": null }));
+        db.execute("INSERT INTO notes VALUES (1, 'one')").await;
+        wait_equal(&mut client, &db, "a").await;
+    }
+
+    /// Many clients that come at once all get everything.
+    async fn clients_that_arrive_together(db: TestDatabase) {
+        db.execute(NOTES).await;
+        insert_notes(&db, 1, 2000).await;
+        let server = TestServer::start(&db, ["notes"]).await;
+        let mut clients = Vec::new();
+        for _ in 0..20 {
+            let mut client = server.connect().await;
+            client.subscribe("a", "notes").await;
+            clients.push(client);
+        }
+        db.execute("UPDATE notes SET body = 'changed' WHERE id % 2 = 0").await;
+        let expected = notes(&db).await;
+        for client in &mut clients {
+            client.wait_until(|client| *client.rows("a") == expected).await;
+            assert_eq!(*client.subscription("a").phase(), Phase::Live);
+        }
+    }
+
+    /// Changes by the engine's own clients and by others come on the same road.
+    async fn a_change_says_whose_it_is(db: TestDatabase) {
+        db.execute(NOTES).await;
+        let (server, mut client) = following(&db).await;
+        let mut writer = server.connect().await;
+        writer.push_next(json!([note(1, "one")])).await.acked();
+        let changes = client.wait_for(|frame| frame["type"] == "changes").await;
+        let change = &changes["changes"][0];
+        assert_eq!((&change["op"], &change["key"]), (&json!("put"), &json!("1")));
+        assert_eq!(change["mutation"], 1);
+        let state = writer.into_state();
+        assert_eq!(change["client_id"], json!(state.client_id));
+
+        db.execute("UPDATE notes SET body = 'by another program' WHERE id = 1").await;
+        let changes = client.wait_for(|frame| frame["type"] == "changes").await;
+        let change = &changes["changes"][0];
+        assert_eq!((change.get("mutation"), change.get("client_id")), (None, None));
+        assert_eq!(rows(&db, "notes", &["id"]).await.len(), 1);
+    }
+}

@@ -1,0 +1,10 @@
+//! What the suite's tests share beside the testkit: an engine in the test's own process,
+//! a network that fails, and chance.
+
+mod dice;
+mod proxy;
+mod server;
+
+pub use dice::Dice;
+pub use proxy::TcpProxy;
+pub use server::TestServer;

@@ -1,0 +1,181 @@
+//! A TCP proxy: a network, or a database, that goes away and comes back.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// Passes connections to 127.0.0.1 on to another address, for as long as it is open.
+#[derive(Debug)]
+pub struct TcpProxy {
+    address: SocketAddr,
+    network: Arc<Network>,
+    accepting: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct Network {
+    target: String,
+    /// Counts the cuts; each ends the connections of its time.
+    cuts: watch::Sender<u64>,
+    /// Reads that brought something from clients.
+    requests: AtomicU64,
+    /// After so many bytes from the target a new connection breaks; 0 for never.
+    bytes_max: AtomicU64,
+}
+
+impl TcpProxy {
+    /// An open proxy of `target`, a `host:port`.
+    pub async fn open_to(target: impl Into<String>) -> Self {
+        let mut proxy = Self::closed_to(target).await;
+        proxy.open().await;
+        proxy
+    }
+
+    /// A proxy whose port nobody listens on until it is opened.
+    pub async fn closed_to(target: impl Into<String>) -> Self {
+        let address = listen("127.0.0.1:0".parse().expect("an address"))
+            .await
+            .local_addr()
+            .expect("a bound socket has an address");
+        let network = Network {
+            target: target.into(),
+            cuts: watch::Sender::new(0),
+            requests: AtomicU64::new(0),
+            bytes_max: AtomicU64::new(0),
+        };
+        Self {
+            address,
+            network: Arc::new(network),
+            accepting: None,
+        }
+    }
+
+    /// An open proxy of the server in a database's address, and the address that leads through it.
+    pub async fn of_database(url: &str) -> (Self, String) {
+        let mut proxy = Self::closed_of_database(url).await;
+        proxy.0.open().await;
+        proxy
+    }
+
+    /// As [`of_database`](Self::of_database), closed.
+    pub async fn closed_of_database(url: &str) -> (Self, String) {
+        let (before, rest) = url
+            .split_once('@')
+            .expect("an address with a user and a host");
+        let (server, after) = rest.split_once('/').expect("an address with a database");
+        let server = if server.contains(':') {
+            server.to_owned()
+        } else {
+            format!("{server}:5432")
+        };
+        let proxy = Self::closed_to(server).await;
+        let url = format!("{before}@{}/{after}", proxy.address);
+        (proxy, url)
+    }
+
+    /// `127.0.0.1:port`.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Lets connections in.
+    pub async fn open(&mut self) {
+        let listener = listen(self.address).await;
+        let network = self.network.clone();
+        self.accepting = Some(tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                tokio::spawn(carry(client, network.clone()));
+            }
+        }));
+    }
+
+    /// Refuses new connections, and cuts those that are there.
+    pub async fn close(&mut self) {
+        if let Some(accepting) = self.accepting.take() {
+            accepting.abort();
+            // Then the port is free.
+            let _ = accepting.await;
+        }
+        self.cut();
+    }
+
+    /// Cuts all connections; new ones are let in.
+    pub fn cut(&self) {
+        self.network.cuts.send_modify(|cuts| *cuts += 1);
+    }
+
+    /// Breaks each connection from now on after so many bytes of the target's, most likely in the
+    /// middle of something.
+    pub fn break_after(&self, bytes: u64) {
+        self.network.bytes_max.store(bytes, Ordering::Relaxed);
+    }
+
+    /// How often clients have sent something.
+    pub fn requests(&self) -> u64 {
+        self.network.requests.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for TcpProxy {
+    fn drop(&mut self) {
+        if let Some(accepting) = self.accepting.take() {
+            accepting.abort();
+        }
+        self.cut();
+    }
+}
+
+async fn listen(address: SocketAddr) -> TcpListener {
+    TcpListener::bind(address)
+        .await
+        .unwrap_or_else(|error| panic!("the proxy cannot listen on {address}: {error}"))
+}
+
+/// Carries one connection until either side ends it or it is cut.
+async fn carry(client: TcpStream, network: Arc<Network>) {
+    let mut cuts = network.cuts.subscribe();
+    let bytes_max = network.bytes_max.load(Ordering::Relaxed);
+    let Ok(server) = TcpStream::connect(&network.target).await else {
+        return;
+    };
+    for socket in [&client, &server] {
+        // Refused only by a connection that has ended, which the copying sees.
+        let _ = socket.set_nodelay(true);
+    }
+    let (from_client, to_client) = client.into_split();
+    let (from_server, to_server) = server.into_split();
+    tokio::select! {
+        () = copy(from_client, to_server, 0, Some(&network.requests)) => {}
+        () = copy(from_server, to_client, bytes_max, None) => {}
+        _ = cuts.changed() => {}
+    }
+}
+
+async fn copy(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    bytes_max: u64,
+    reads: Option<&AtomicU64>,
+) {
+    let mut buffer = vec![0; 16 * 1024];
+    let mut left = if bytes_max == 0 { u64::MAX } else { bytes_max };
+    while left > 0 {
+        let Ok(length @ 1..) = from.read(&mut buffer).await else {
+            return;
+        };
+        if let Some(reads) = reads {
+            reads.fetch_add(1, Ordering::Relaxed);
+        }
+        let passed = length.min(usize::try_from(left).unwrap_or(usize::MAX));
+        left -= passed as u64;
+        if to.write_all(&buffer[..passed]).await.is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! An engine in the test's own process, with its routes on a socket.
+
+use std::net::SocketAddr;
+
+use axum::Router;
+use rhtmx_sync::{DbPool, EntityConfig, SyncConfig, SyncEngine, SyncError};
+use rhtmx_sync_testkit::{ClientOptions, Http, SyncClient, TestDatabase};
+use tokio::net::TcpListener;
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
+
+/// An engine whose routes are served on a free port of 127.0.0.1.
+///
+/// Dropping it stops it without waiting; [`shutdown`](Self::shutdown) waits.
+#[derive(Debug)]
+pub struct TestServer {
+    engine: SyncEngine,
+    address: SocketAddr,
+    prefix: String,
+    serving: JoinHandle<()>,
+}
+
+impl TestServer {
+    /// Starts an engine that syncs these entities of the database.
+    pub async fn start<E>(db: &TestDatabase, entities: impl IntoIterator<Item = E>) -> Self
+    where
+        E: Into<EntityConfig>,
+    {
+        Self::with_config(Self::config(db, entities).await).await
+    }
+
+    /// Starts an engine.
+    pub async fn with_config(config: SyncConfig) -> Self {
+        Self::try_with_config(config)
+            .await
+            .unwrap_or_else(|error| panic!("the engine does not start: {error}"))
+    }
+
+    /// As [`with_config`](Self::with_config), for configurations that may be refused.
+    pub async fn try_with_config(config: SyncConfig) -> Result<Self, SyncError> {
+        let prefix = config.prefix.clone();
+        let engine = SyncEngine::new(config).await?;
+        let listener = TcpListener::bind("127.0.0.1:0")
+            .await
+            .expect("there is no free port");
+        let address = listener
+            .local_addr()
+            .expect("a bound socket has an address");
+        let app: Router = Router::new().merge(engine.routes());
+        let serving = tokio::spawn(async move {
+            // It ends only by being aborted.
+            let _ = axum::serve(listener, app).await;
+        });
+        Ok(Self {
+            engine,
+            address,
+            prefix,
+            serving,
+        })
+    }
+
+    /// What [`start`](Self::start) starts with, to be changed.
+    pub async fn config<E>(db: &TestDatabase, entities: impl IntoIterator<Item = E>) -> SyncConfig
+    where
+        E: Into<EntityConfig>,
+    {
+        let db_pool = DbPool::from_url(&db.url())
+            .await
+            .unwrap_or_else(|error| panic!("the test's database does not open: {error}"));
+        SyncConfig::new(db_pool, entities.into_iter().collect())
+    }
+
+    /// The engine.
+    pub fn engine(&self) -> &SyncEngine {
+        &self.engine
+    }
+
+    /// `http://127.0.0.1:port`.
+    pub fn base_url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// `ws://127.0.0.1:port/api/sync/ws`.
+    pub fn ws_url(&self) -> String {
+        format!("ws://{}{}/ws", self.address, self.prefix)
+    }
+
+    /// An HTTP client of it.
+    pub fn http(&self) -> Http {
+        Http::new(self.base_url())
+    }
+
+    /// A client with default options that has said `hello`.
+    pub async fn connect(&self) -> SyncClient {
+        SyncClient::connect(&self.ws_url(), ClientOptions::default()).await
+    }
+
+    /// Shuts the engine down, waits for it, and gives the port free.
+    pub async fn shutdown(self) {
+        self.engine.shutdown().await;
+    }
+}
+
+impl Drop for TestServer {
+    fn drop(&mut self) {
+        self.serving.abort();
+        // Where the runtime has ended, so has the engine.
+        if let Ok(runtime) = Handle::try_current() {
+            let engine = self.engine.clone();
+            runtime.spawn(async move { engine.shutdown().await });
+        }
+    }
+}
