@@ -483,9 +483,7 @@ impl<B: Batch> Session<B> {
                     self.answer_first(actions);
                 }
                 self.answer_without_cursor(actions);
-                // Without a live subscription there is nothing that a cursor could be of.
-                let answered = actions.len() > answers_before && !self.live.is_empty();
-                if news || answered {
+                if news || actions.len() > answers_before {
                     self.live.told(position);
                     actions.push(Action::Cursor(position.clone()));
                 }

@@ -69,10 +69,6 @@ impl LiveShapes {
         }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.shapes.is_empty()
-    }
-
     pub(super) fn has(&self, shape: &ShapeId) -> bool {
         self.shapes.contains_key(shape)
     }

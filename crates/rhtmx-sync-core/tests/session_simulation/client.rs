@@ -7,11 +7,11 @@ use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::sync::Arc;
 
 use rhtmx_sync_core::cursor::{Cursor, Epoch, Mark, Position};
-use rhtmx_sync_core::protocol::{Change, ErrorCode, Push, Subscribe, SubscriptionId};
+use rhtmx_sync_core::protocol::{Change, ErrorCode, SubscriptionId};
 use rhtmx_sync_core::session::ShapeId;
 
 use crate::database::{Database, Table};
-use crate::engine::{Frame, Message, Target};
+use crate::frames::{Frame, Message, Target, push, subscribe};
 use crate::random::Random;
 use crate::world::{Checked, EPOCH, Failure, Fault, Rule, Shared};
 
@@ -436,14 +436,13 @@ impl Client {
     }
 
     pub(crate) fn is_told(&self, position: &Position) -> bool {
-        let none_live = self.subscriptions.is_empty();
         let covers = |subscription: &Subscription| {
             subscription
                 .resume
                 .as_ref()
                 .is_some_and(|resume| resume.covers(position))
         };
-        none_live || self.subscriptions.values().all(covers)
+        self.subscriptions.values().all(covers)
     }
 }
 
@@ -474,25 +473,6 @@ fn apply(change: &Change, rows: &mut Table) {
         }
         Change::Truncate => rows.clear(),
     }
-}
-
-fn subscribe(id: &SubscriptionId, entity: &str, cursor: Option<String>) -> Message {
-    Message::Subscribe(Subscribe {
-        id: id.clone(),
-        entity: entity.to_owned(),
-        filter: None,
-        params: None,
-        columns: None,
-        mode: None,
-        cursor,
-    })
-}
-
-fn push(mutation: u64) -> Message {
-    Message::Push(Push {
-        mutation,
-        writes: Vec::new(),
-    })
 }
 
 fn broken(rule: Rule, text: &str) -> Checked {

@@ -3,75 +3,19 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use rhtmx_sync_core::cursor::{Mark, Position};
+use rhtmx_sync_core::cursor::Position;
 use rhtmx_sync_core::log::Learned;
-use rhtmx_sync_core::protocol::{
-    Change, ErrorCode, Push, RefetchReason, Reject, RejectCode, Subscribe, SubscriptionId,
-};
-use rhtmx_sync_core::session::{Action, Applied, Batch, ReadEnd, ReadFrom, Session, ShapeId};
+use rhtmx_sync_core::protocol::{RefetchReason, Reject, RejectCode};
+use rhtmx_sync_core::session::{Action, Applied, Batch, ReadFrom, Session, ShapeId};
 use rhtmx_sync_core::snapshot::Xid;
 
-use crate::database::{ENTITIES, Item};
+use crate::database::ENTITIES;
+use crate::frames::{Frame, Message, Target};
 use crate::hub::{Delivery, Queued};
-use crate::world::{Checked, EPOCH, Failure, Fault, Rule, Shared};
+use crate::reading::{Reading, learned};
+use crate::world::{Checked, Failure, Fault, Rule, Shared};
 
-pub(crate) const SUBSCRIPTIONS_MAX: usize = 4;
-
-/// What a client sends.
-#[derive(Debug, Clone)]
-pub(crate) enum Message {
-    Subscribe(Subscribe),
-    Unsubscribe(SubscriptionId),
-    Push(Push),
-}
-
-/// What the server sends; the cursors in it as positions, the changes with what made them.
-#[derive(Debug, Clone)]
-pub(crate) enum Frame {
-    Snapshot {
-        id: SubscriptionId,
-        rows: Vec<(String, String)>,
-    },
-    Changes {
-        target: Target,
-        changes: Vec<(Mark, Change)>,
-    },
-    Subscribed {
-        id: SubscriptionId,
-        shape: ShapeId,
-        position: Arc<Position>,
-    },
-    Refetch {
-        id: SubscriptionId,
-    },
-    Cursor(Arc<Position>),
-    Ack(u64),
-    Reject(u64),
-    Error {
-        code: ErrorCode,
-        id: Option<SubscriptionId>,
-    },
-}
-
-#[derive(Debug, Clone)]
-pub(crate) enum Target {
-    Subscription(SubscriptionId),
-    Shape(ShapeId),
-    /// On the wire like the one before; but what comes from the log may have been sent before.
-    Pulled(ShapeId),
-}
-
-/// A read for one subscription. It has no end until its snapshot is taken.
-#[derive(Debug)]
-struct Reading {
-    id: SubscriptionId,
-    entity: String,
-    from: Option<ReadFrom>,
-    frames: VecDeque<Frame>,
-    end: Option<ReadEnd>,
-    /// It failed once, so the client may have had some of it.
-    repeated: bool,
-}
+const SUBSCRIPTIONS_MAX: usize = 4;
 
 /// A pull goes through its shapes at the position of its snapshot.
 #[derive(Debug)]
@@ -394,15 +338,7 @@ impl Connection {
                         format!("{id} is being read for"),
                     ));
                 }
-                let frames = VecDeque::new();
-                let mut reading = Reading {
-                    id,
-                    entity,
-                    from,
-                    frames,
-                    end: None,
-                    repeated: false,
-                };
+                let mut reading = Reading::new(id, entity, from);
                 if shared.random.percent(20) {
                     reading.begin(shared);
                 }
@@ -468,88 +404,6 @@ impl Connection {
     pub(crate) fn is_busy(&self) -> bool {
         self.session.is_applying() || self.session.pushes_waiting() > 0 || !self.reads.is_empty()
     }
-}
-
-impl Reading {
-    /// The database was out of reach: all over again, from a snapshot of later.
-    fn fail(&mut self, shared: &mut Shared) {
-        shared.note(|| format!("the read for {} fails", self.id));
-        self.frames.clear();
-        self.end = None;
-        self.repeated = true;
-    }
-
-    /// Takes the snapshot and makes the pages.
-    fn begin(&mut self, shared: &mut Shared) {
-        let position = shared.database.now();
-        shared.note(|| format!("the read for {} has its snapshot at {position}", self.id));
-        let id = self.id.clone();
-        let Some(from) = &self.from else {
-            let rows: Vec<_> = shared
-                .database
-                .table(&self.entity, &position)
-                .into_iter()
-                .collect();
-            let pages = rows.chunks(2).map(|rows| rows.to_vec());
-            self.frames = pages
-                .map(|rows| Frame::Snapshot {
-                    id: id.clone(),
-                    rows,
-                })
-                .collect();
-            self.end = Some(ReadEnd::Complete(position));
-            return;
-        };
-        let foreign = matches!(from, ReadFrom::Cursor(cursor) if cursor.epoch.as_str() != EPOCH);
-        let from: &Position = match from {
-            ReadFrom::Cursor(cursor) => &cursor.position,
-            ReadFrom::Position(position) => position,
-        };
-        let items = shared.database.changes(from, &position);
-        let items = items.iter().filter(|item| item.entity == self.entity);
-        let refused = if foreign || !position.covers(from) {
-            Some(RefetchReason::Epoch)
-        } else if !from.covers(shared.database.floor()) {
-            Some(RefetchReason::Expired)
-        } else if items
-            .clone()
-            .any(|item| matches!(item.learned, Learned::Reshaped))
-        {
-            Some(RefetchReason::Schema)
-        } else {
-            None
-        };
-        if let Some(reason) = refused {
-            self.end = Some(ReadEnd::Refused(reason));
-            return;
-        }
-        shared.count("resumed");
-        let transients = self.repeated && shared.fault != Some(Fault::RepeatsWithoutTransients);
-        let changes = learned(items, None, transients || shared.resumes_with_transients);
-        let pages = changes.chunks(2).map(|changes| changes.to_vec());
-        let target = Target::Subscription(id);
-        let frame = |changes| Frame::Changes {
-            target: target.clone(),
-            changes,
-        };
-        self.frames = pages.map(frame).collect();
-        self.end = Some(ReadEnd::Complete(position));
-    }
-}
-
-fn learned<'a>(
-    items: impl Iterator<Item = &'a Item>,
-    since: Option<&Position>,
-    transients: bool,
-) -> Vec<(Mark, Change)> {
-    let news = items.filter(|item| !since.is_some_and(|since| since.contains(item.mark)));
-    news.filter_map(|item| match &item.learned {
-        Learned::Change { change, transient } if transients || !transient => {
-            Some((item.mark, change.clone()))
-        }
-        _ => None,
-    })
-    .collect()
 }
 
 fn rejected(code: RejectCode) -> Applied {

@@ -1,184 +1,34 @@
-//! Every interleaving of a few writers, PostgreSQL, the driver and the listener of
-//! `rhtmx_sync_core::doorbell`, which runs here as it is.
-//!
-//! A [`World`] is one state of all of them; [`World::next`] lists what may happen in it, each step
-//! as small as PostgreSQL takes it. [`search`] walks all worlds that can be reached and checks:
-//!
-//! - where nothing has to happen any more (open transactions may stay so for ever), the listener
-//!   sleeps on K and everything visible is drained, or it queues for K because somebody has K, and
-//!   everything rung for is drained. Every poke was answered by a drain that began after it;
-//! - without safety drains no run is endless. Writers do finitely much here, so the listener comes
-//!   to rest by itself; with the check above, every run in which all writers end drains everything;
-//! - awake and between commands, nothing of the listener's keeps a writer from K: no `NOTIFY` under
-//!   load;
-//! - asleep, K is held; and no command comes that K's state does not allow.
-//!
-//! A safety drain may happen at any time, but none is counted on. Time is abstract: a wait may end
-//! as soon as it began.
-//!
-//! A search that cannot fail proves nothing, so broken listeners and a broken PostgreSQL are
-//! searched too, and each must be caught.
+//! One state of the writers, PostgreSQL, the driver and the listener, and all that may come next.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
-use std::hash::{BuildHasherDefault, Hash, Hasher};
+use std::hash::Hash;
 
-use rhtmx_sync_core::doorbell::{Command, Doorbell, Event, Timing};
+use rhtmx_sync_core::doorbell::{Command, Event};
 
-/// Timers that expire in one or two steps, and a load that two drains make.
-const TIMING: Timing = Timing {
-    pause_between_drains_ms: 1,
-    idle_before_sleep_ms: 1,
-    safety_drain_ms: 2,
-    busy_drains: 2,
-};
+use crate::listeners::Listener;
 
 /// What may happen in a run, and what PostgreSQL promises in it.
 #[derive(Clone, Copy)]
-struct Setting {
-    writers: usize,
-    transactions_each: u8,
-    writes_each: u8,
-    pokes: u8,
-    connection_losses: u8,
+pub(crate) struct Setting {
+    pub(crate) writers: usize,
+    pub(crate) transactions_each: u8,
+    pub(crate) writes_each: u8,
+    pub(crate) pokes: u8,
+    pub(crate) connection_losses: u8,
     /// At commit a transaction becomes visible before it releases its locks.
-    visible_before_release: bool,
+    pub(crate) visible_before_release: bool,
     /// A notification is delivered after its transaction became visible.
-    visible_before_ring: bool,
+    pub(crate) visible_before_ring: bool,
 }
-
-const TWO_WRITERS: Setting = Setting {
-    writers: 2,
-    transactions_each: 2,
-    writes_each: 2,
-    pokes: 0,
-    connection_losses: 0,
-    visible_before_release: true,
-    visible_before_ring: true,
-};
-
-const THREE_WRITERS: Setting = Setting {
-    writers: 3,
-    transactions_each: 1,
-    ..TWO_WRITERS
-};
-
-// ------------------------------------------------------------------------------ listeners
-
-trait Listener: Clone + Eq + Hash {
-    fn on(&mut self, event: Event) -> Option<Command>;
-    fn state_name(&self) -> &'static str;
-}
-
-impl Listener for Doorbell {
-    fn on(&mut self, event: Event) -> Option<Command> {
-        Doorbell::on(self, event)
-    }
-
-    fn state_name(&self) -> &'static str {
-        Doorbell::state_name(self)
-    }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-enum Fault {
-    SleepsWithoutFinalDrain,
-    SleepsWithoutLock,
-    DeafDuringDrain,
-    DeafInQueue,
-    /// Takes the drain that was under way when K was granted for the one that must follow.
-    CountsEarlierDrain,
-    IgnoresPokeAsleep,
-    /// Takes the cancel itself for the answer.
-    TrustsCancel,
-    TriesAgainInsteadOfQueueing,
-}
-
-/// The real listener, with a fault between it and its driver.
-#[derive(Clone, PartialEq, Eq, Hash)]
-struct Broken {
-    inner: Doorbell,
-    fault: Fault,
-    under_way: Option<Command>,
-}
-
-impl Broken {
-    fn new(fault: Fault) -> Self {
-        Self {
-            inner: Doorbell::new(TIMING),
-            fault,
-            under_way: None,
-        }
-    }
-
-    fn is_deaf_to(&self, event: Event) -> bool {
-        match (self.fault, event) {
-            (Fault::DeafDuringDrain, Event::Rung) => self.under_way == Some(Command::Drain),
-            (Fault::DeafInQueue, Event::Rung) => self.inner.state_name() == "queued",
-            (Fault::IgnoresPokeAsleep, Event::Poked) => self.inner.is_asleep(),
-            (Fault::TrustsCancel, Event::LockGranted | Event::LockCancelled) => {
-                self.inner.state_name() != "queued"
-            }
-            _ => false,
-        }
-    }
-
-    /// Keeps a command from the driver, makes up its outcome, and returns the command after it.
-    fn go_wrong(&mut self, command: Command, event: Event) -> Option<Command> {
-        let inner = &mut self.inner;
-        match (self.fault, command, event) {
-            (Fault::SleepsWithoutFinalDrain, Command::Drain, _)
-            | (Fault::CountsEarlierDrain, Command::Drain, Event::Drained { .. })
-                if inner.state_name() == "settling" =>
-            {
-                inner.on(Event::Drained { found: false })
-            }
-            (Fault::SleepsWithoutLock, Command::TryLock, _) => {
-                inner.on(Event::LockTried { granted: true })
-            }
-            (Fault::SleepsWithoutLock, Command::Unlock, _) => inner.on(Event::Unlocked),
-            (Fault::TriesAgainInsteadOfQueueing, Command::QueueLock, _) => {
-                let drain = inner.on(Event::LockQueued);
-                inner.on(Event::LockCancelled).or(drain)
-            }
-            (Fault::TrustsCancel, _, Event::CancelSent) if inner.state_name() == "queued" => {
-                inner.on(Event::LockCancelled).or(Some(command))
-            }
-            _ => None,
-        }
-    }
-}
-
-impl Listener for Broken {
-    fn on(&mut self, event: Event) -> Option<Command> {
-        if self.is_deaf_to(event) {
-            let waits = matches!(self.under_way, Some(Command::Wait { .. }));
-            return self.under_way.filter(|_| waits);
-        }
-        let mut command = self.inner.on(event)?;
-        while let Some(instead) = self.go_wrong(command, event) {
-            command = instead;
-        }
-        self.under_way = Some(command);
-        self.under_way
-    }
-
-    fn state_name(&self) -> &'static str {
-        self.inner.state_name()
-    }
-}
-
-// ------------------------------------------------------------------------------ the world
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-enum Transaction {
+pub(crate) enum Transaction {
     Idle,
     Open { writes: u8 },
     Committing { visible: bool },
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-struct Writer {
+pub(crate) struct Writer {
     transactions_left: u8,
     transaction: Transaction,
     /// Holds K shared.
@@ -206,7 +56,7 @@ impl Writer {
 
 /// The command the driver executes, and how far it got.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-enum Doing {
+pub(crate) enum Doing {
     /// The connections are lost, or not there yet.
     Nothing,
     Drain,
@@ -228,7 +78,7 @@ enum Doing {
 
 /// The listener's request in K's queue.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-enum Request {
+pub(crate) enum Request {
     None,
     /// On its way to the server.
     Sent,
@@ -240,7 +90,7 @@ enum Request {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-enum Holder {
+pub(crate) enum Holder {
     Nobody,
     Listener,
     /// The session of a lost connection, whose end the server has not noticed.
@@ -248,7 +98,7 @@ enum Holder {
 }
 
 #[derive(Clone, PartialEq, Eq, Hash)]
-struct World<L> {
+pub(crate) struct World<L> {
     listener: L,
     doing: Doing,
     request: Request,
@@ -269,7 +119,7 @@ struct World<L> {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Step {
+pub(crate) enum Step {
     Writes,
     RollsBack,
     Commits,
@@ -291,7 +141,7 @@ enum Step {
 
 impl Step {
     /// Whether it happens in the end, if it stays possible.
-    fn has_to_happen(self) -> bool {
+    pub(crate) fn has_to_happen(self) -> bool {
         !matches!(
             self,
             Self::Writes
@@ -306,7 +156,7 @@ impl Step {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Failure {
+pub(crate) enum Failure {
     LostChange,
     LostPoke,
     NeverSleeps,
@@ -316,10 +166,10 @@ enum Failure {
     WrongCommand,
 }
 
-type Next<L> = Result<Vec<(Step, World<L>)>, Failure>;
+pub(crate) type Next<L> = Result<Vec<(Step, World<L>)>, Failure>;
 
 impl<L: Listener> World<L> {
-    fn new(listener: L, setting: &Setting) -> Self {
+    pub(crate) fn new(listener: L, setting: &Setting) -> Self {
         let writer = Writer {
             transactions_left: setting.transactions_each,
             transaction: Transaction::Idle,
@@ -343,7 +193,7 @@ impl<L: Listener> World<L> {
     }
 
     /// All that may happen in this world.
-    fn next(&self, setting: &Setting) -> Next<L> {
+    pub(crate) fn next(&self, setting: &Setting) -> Next<L> {
         let mut steps = Vec::new();
         for (index, writer) in self.writers.iter().enumerate() {
             let duplicate = index > 0 && self.writers[index - 1] == *writer;
@@ -602,7 +452,7 @@ impl<L: Listener> World<L> {
     }
 
     /// What must hold in every world.
-    fn check(&self) -> Result<(), Failure> {
+    pub(crate) fn check(&self) -> Result<(), Failure> {
         let between = !matches!(
             self.doing,
             Doing::Nothing | Doing::TryLock { .. } | Doing::Unlock { .. }
@@ -619,7 +469,7 @@ impl<L: Listener> World<L> {
     }
 
     /// What must hold where nothing has to happen any more.
-    fn check_at_rest(&self) -> Result<(), Failure> {
+    pub(crate) fn check_at_rest(&self) -> Result<(), Failure> {
         let somebody_has_k = self.has_ghost() || self.writers.iter().any(|writer| writer.silent);
         match self.listener.state_name() {
             _ if self.poke_unanswered => Err(Failure::LostPoke),
@@ -631,293 +481,4 @@ impl<L: Listener> World<L> {
             _ => Err(Failure::NeverSleeps),
         }
     }
-}
-
-// ------------------------------------------------------------------------------ the search
-
-/// The hash of Firefox: worlds are many and small, and nobody attacks them.
-#[derive(Default)]
-struct Fx(u64);
-
-impl Hasher for Fx {
-    fn write(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.write_u64(u64::from(byte));
-        }
-    }
-
-    fn write_u8(&mut self, value: u8) {
-        self.write_u64(u64::from(value));
-    }
-
-    fn write_u32(&mut self, value: u32) {
-        self.write_u64(u64::from(value));
-    }
-
-    fn write_usize(&mut self, value: usize) {
-        self.write_u64(value as u64);
-    }
-
-    fn write_isize(&mut self, value: isize) {
-        self.write_u64(value as u64);
-    }
-
-    fn write_u64(&mut self, value: u64) {
-        self.0 = (self.0.rotate_left(5) ^ value).wrapping_mul(0x517c_c1b7_2722_0a95);
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
-    }
-}
-
-#[derive(Debug)]
-struct Caught {
-    failure: Failure,
-    /// A shortest way there. Only read when a test prints it.
-    #[allow(dead_code)]
-    way: Vec<Step>,
-}
-
-struct Search<L> {
-    numbers: HashMap<World<L>, usize, BuildHasherDefault<Fx>>,
-    /// How each world was reached first: from which, and by what.
-    reached_by: Vec<Option<(usize, Step)>>,
-    /// All steps from one world to another, but for safety drains.
-    steps: Vec<(usize, usize)>,
-}
-
-/// Walks every world, nearest first, and returns how many there are.
-fn search<L: Listener>(listener: L, setting: &Setting) -> Result<usize, Caught> {
-    let mut search = Search {
-        numbers: HashMap::default(),
-        reached_by: vec![None],
-        steps: Vec::new(),
-    };
-    let first = World::new(listener, setting);
-    search.numbers.insert(first.clone(), 0);
-    let mut level = vec![(0, first)];
-    while !level.is_empty() {
-        let mut next_level = Vec::new();
-        for (number, world) in level {
-            search
-                .visit(number, &world, setting, &mut next_level)
-                .map_err(|failure| search.caught(failure, number))?;
-        }
-        level = next_level;
-    }
-    match search.on_an_endless_run() {
-        Some(number) => Err(search.caught(Failure::Endless, number)),
-        None => Ok(search.reached_by.len()),
-    }
-}
-
-impl<L: Listener> Search<L> {
-    fn visit(
-        &mut self,
-        number: usize,
-        world: &World<L>,
-        setting: &Setting,
-        next_level: &mut Vec<(usize, World<L>)>,
-    ) -> Result<(), Failure> {
-        world.check()?;
-        let mut at_rest = true;
-        for (step, next) in world.next(setting)? {
-            at_rest &= !step.has_to_happen();
-            let next_number = match self.numbers.entry(next) {
-                Entry::Occupied(known) => *known.get(),
-                Entry::Vacant(new) => {
-                    let next_number = self.reached_by.len();
-                    self.reached_by.push(Some((number, step)));
-                    next_level.push((next_number, new.key().clone()));
-                    *new.insert(next_number)
-                }
-            };
-            if step != Step::SafetyDrain {
-                self.steps.push((number, next_number));
-            }
-        }
-        if at_rest {
-            world.check_at_rest()
-        } else {
-            Ok(())
-        }
-    }
-
-    /// A world from which one can go on for ever without a safety drain. Takes away, again and
-    /// again, the worlds that no step leads to; what is left then is round in a circle.
-    fn on_an_endless_run(&self) -> Option<usize> {
-        let count = self.reached_by.len();
-        let mut leading_here = vec![0_usize; count];
-        let mut first_from = vec![0; count + 1];
-        for &(from, to) in &self.steps {
-            leading_here[to] += 1;
-            first_from[from + 1] += 1;
-        }
-        for number in 0..count {
-            first_from[number + 1] += first_from[number];
-        }
-        let mut free: Vec<usize> = (0..count)
-            .filter(|&number| leading_here[number] == 0)
-            .collect();
-        while let Some(from) = free.pop() {
-            // The search visited worlds in the order of their numbers, so their steps are sorted.
-            for &(_, to) in &self.steps[first_from[from]..first_from[from + 1]] {
-                leading_here[to] -= 1;
-                if leading_here[to] == 0 {
-                    free.push(to);
-                }
-            }
-        }
-        leading_here.iter().position(|&steps| steps > 0)
-    }
-
-    fn caught(&self, failure: Failure, mut number: usize) -> Caught {
-        let mut way = Vec::new();
-        while let Some((from, step)) = self.reached_by[number] {
-            way.push(step);
-            number = from;
-        }
-        way.reverse();
-        Caught { failure, way }
-    }
-}
-
-// ------------------------------------------------------------------------------ the tests
-
-#[track_caller]
-fn holds(setting: Setting) {
-    let worlds = search(Doorbell::new(TIMING), &setting).expect("nothing goes wrong");
-    println!("{worlds} worlds");
-    assert!(
-        worlds > 1_000,
-        "only {worlds} worlds: the model does not move"
-    );
-}
-
-#[track_caller]
-fn is_caught(fault: Fault, setting: Setting, expected: Failure) {
-    let caught = search(Broken::new(fault), &setting).expect_err("the fault has to show");
-    println!("{caught:?}");
-    assert_eq!(caught.failure, expected, "{caught:?}");
-}
-
-#[test]
-fn two_writers_of_two_transactions_each() {
-    holds(TWO_WRITERS);
-}
-
-#[test]
-fn three_writers() {
-    holds(THREE_WRITERS);
-}
-
-#[test]
-fn three_writers_at_the_default_timing() {
-    let listener = Doorbell::new(Timing::default());
-    let worlds = search(listener, &THREE_WRITERS).expect("nothing goes wrong");
-    println!("{worlds} worlds");
-}
-
-#[test]
-fn two_writers_and_a_poke() {
-    holds(Setting {
-        pokes: 1,
-        ..TWO_WRITERS
-    });
-}
-
-#[test]
-fn two_writers_and_lost_connections() {
-    holds(Setting {
-        connection_losses: 1,
-        ..TWO_WRITERS
-    });
-}
-
-#[test]
-fn three_writers_a_poke_and_lost_connections() {
-    holds(Setting {
-        writes_each: 1,
-        pokes: 1,
-        connection_losses: 1,
-        ..THREE_WRITERS
-    });
-}
-
-#[test]
-fn sleeping_without_the_final_drain_is_caught() {
-    is_caught(
-        Fault::SleepsWithoutFinalDrain,
-        TWO_WRITERS,
-        Failure::LostChange,
-    );
-}
-
-#[test]
-fn sleeping_without_the_lock_is_caught() {
-    is_caught(
-        Fault::SleepsWithoutLock,
-        TWO_WRITERS,
-        Failure::SleepsWithoutLock,
-    );
-}
-
-#[test]
-fn ignoring_a_ring_during_a_drain_is_caught() {
-    is_caught(Fault::DeafDuringDrain, TWO_WRITERS, Failure::LostChange);
-}
-
-#[test]
-fn ignoring_a_ring_in_the_queue_is_caught() {
-    is_caught(Fault::DeafInQueue, TWO_WRITERS, Failure::LostChange);
-}
-
-#[test]
-fn counting_a_drain_begun_before_the_grant_is_caught() {
-    is_caught(Fault::CountsEarlierDrain, TWO_WRITERS, Failure::LostChange);
-}
-
-#[test]
-fn ignoring_a_poke_is_caught() {
-    let setting = Setting {
-        pokes: 1,
-        ..TWO_WRITERS
-    };
-    is_caught(Fault::IgnoresPokeAsleep, setting, Failure::LostPoke);
-}
-
-#[test]
-fn taking_a_cancel_for_its_answer_is_caught() {
-    is_caught(Fault::TrustsCancel, TWO_WRITERS, Failure::RingsUnderLoad);
-}
-
-#[test]
-fn trying_again_instead_of_queueing_is_caught() {
-    is_caught(
-        Fault::TriesAgainInsteadOfQueueing,
-        TWO_WRITERS,
-        Failure::Endless,
-    );
-}
-
-/// The argument rests on PostgreSQL's order at commit, so without it changes must get lost.
-#[test]
-fn a_lock_released_before_the_commit_is_visible_is_caught() {
-    let setting = Setting {
-        visible_before_release: false,
-        ..TWO_WRITERS
-    };
-    let caught = search(Doorbell::new(TIMING), &setting).expect_err("the fault has to show");
-    assert_eq!(caught.failure, Failure::LostChange, "{caught:?}");
-}
-
-#[test]
-fn a_ring_before_the_commit_is_visible_is_caught() {
-    let setting = Setting {
-        visible_before_ring: false,
-        ..TWO_WRITERS
-    };
-    let caught = search(Doorbell::new(TIMING), &setting).expect_err("the fault has to show");
-    assert_eq!(caught.failure, Failure::LostChange, "{caught:?}");
 }
