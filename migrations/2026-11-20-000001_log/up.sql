@@ -64,9 +64,9 @@ CREATE TABLE _rhtmx_sync_reject (
     PRIMARY KEY (client_id, mutation)
 );
 
--- Runs one write of a mutation. A write that the data or a constraint forbids is an answer here,
--- with the names that a client may learn and never the database's text; everything else stays an
--- error, so that the mutation is tried again.
+-- Runs one write of a mutation. A write that the data, a constraint or the user's own trigger
+-- forbids is an answer here, with the names that a client may learn and never the database's text.
+-- What may pass by itself stays an error, so that the mutation is tried again.
 CREATE FUNCTION _rhtmx_sync_write(statement text, input text, row_key text) RETURNS text
 LANGUAGE plpgsql AS $write$
 DECLARE
@@ -87,13 +87,16 @@ EXCEPTION WHEN OTHERS THEN
         constraint_at_fault = CONSTRAINT_NAME,
         schema_at_fault = SCHEMA_NAME,
         table_at_fault = TABLE_NAME;
-    -- Data exceptions, constraints, check options, limits, privileges, and what the user's own
-    -- triggers raise.
-    IF left(state, 2) IN ('22', '23', '44', '54', 'P0') OR state IN ('42501', '428C9') THEN
-        RETURN json_build_object('state', state, 'column', column_at_fault,
-            'constraint', constraint_at_fault, 'schema', schema_at_fault, 'table', table_at_fault);
+    -- Connections, the state of the transaction, serialisation, a statement made for a table that
+    -- has changed since, resources, locks, operators, the system. Triggers raise what they like, so
+    -- everything else is taken for a refusal.
+    IF left(state, 2) IN ('08', '25', '26', '40', '42', '53', '55', '57', '58', 'F0', 'XX')
+        AND state NOT IN ('42501', '428C9')
+    THEN
+        RAISE;
     END IF;
-    RAISE;
+    RETURN json_build_object('state', state, 'column', column_at_fault,
+        'constraint', constraint_at_fault, 'schema', schema_at_fault, 'table', table_at_fault);
 END
 $write$;
 

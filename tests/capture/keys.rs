@@ -96,23 +96,23 @@ both_backends! {
 
     /// A key beyond what a double holds exactly.
     async fn large_numbers_as_keys(db: TestDatabase) {
-        db.execute("CREATE TABLE events (id bigint PRIMARY KEY, n integer)").await;
-        let mut watch = Watch::start(db, ["events"]).await;
+        db.execute("CREATE TABLE visits (id bigint PRIMARY KEY, n integer)").await;
+        let mut watch = Watch::start(db, ["visits"]).await;
         watch
             .step_unlike_sql(
-                "INSERT INTO events VALUES (9007199254740991, 1), (9007199254740993, 2), \
+                "INSERT INTO visits VALUES (9007199254740991, 1), (9007199254740993, 2), \
                  (9223372036854775807, 3), (-9223372036854775808, 4), (0, 5)",
             )
             .await;
-        assert_eq!(watch.row("events", "9007199254740991")["id"], 9007199254740991_i64);
+        assert_eq!(watch.row("visits", "9007199254740991")["id"], 9007199254740991_i64);
         for (key, n) in [("9007199254740993", 2), ("9223372036854775807", 3), ("-9223372036854775808", 4)] {
-            assert_eq!(watch.row("events", key), &json!({ "id": key, "n": n }));
+            assert_eq!(watch.row("visits", key), &json!({ "id": key, "n": n }));
         }
-        watch.step_unlike_sql("UPDATE events SET n = n * 10").await;
-        assert_eq!(watch.row("events", "9223372036854775807")["n"], 30);
-        watch.step_unlike_sql("UPDATE events SET id = id - 1 WHERE id = 9007199254740993").await;
-        watch.step_unlike_sql("DELETE FROM events WHERE id <> 0").await;
-        assert_eq!(watch.keys("events"), ["0"]);
+        watch.step_unlike_sql("UPDATE visits SET n = n * 10").await;
+        assert_eq!(watch.row("visits", "9223372036854775807")["n"], 30);
+        watch.step_unlike_sql("UPDATE visits SET id = id - 1 WHERE id = 9007199254740993").await;
+        watch.step_unlike_sql("DELETE FROM visits WHERE id <> 0").await;
+        assert_eq!(watch.keys("visits"), ["0"]);
     }
 }
 
@@ -191,6 +191,47 @@ on_postgres! {
             watch.step_unlike_sql(&format!("{session}; DELETE FROM {table}")).await;
             assert!(watch.rows(&table).is_empty(), "{sql_type}");
         }
+    }
+
+    /// Keys at the ends of their types' ranges: a key that could not be read back would stop all news.
+    async fn keys_at_the_ends_of_their_ranges(db: TestDatabase) {
+        let keys: &[(&str, &[&str])] = &[
+            ("integer", &["-2147483648", "2147483647"]),
+            ("date", &["'-infinity'", "'infinity'", "'4713-01-01 BC'", "'12024-01-01'", "'0001-01-01'"]),
+            ("timestamp", &["'-infinity'", "'infinity'", "'0044-03-15 12:00 BC'", "'12024-01-01'"]),
+            ("timestamptz", &["'-infinity'", "'infinity'", "'0044-03-15 12:00+00 BC'", "'12024-01-01+00'"]),
+            ("double precision", &["'NaN'", "'Infinity'", "'-Infinity'", "-0.0", "5e-324", "1e308", "0.1::real"]),
+            ("real", &["'NaN'", "0.1", "3.4e38"]),
+            ("numeric", &["'NaN'", "'Infinity'", "1e-30", "10 ^ 100::numeric"]),
+            ("bytea", &["''", "decode(repeat('ff', 100), 'hex')"]),
+            ("jsonb", &["'null'", "'\"text\"'", "'[1, {\"a\": null}]'", "'1.50'"]),
+            ("text[]", &["'{}'", "'{a,NULL,\"b c\",\"d\\\"e\"}'", "'{{1,2},{3,4}}'"]),
+            ("bigint[]", &["'{}'", "'{9007199254740993}'"]),
+            ("interval", &["'-1 year 3 days -04:05:06.7'", "'0'"]),
+            ("tstzrange", &["'empty'", "'(,)'", "'[2024-01-01 00:00:00+03,2024-02-01)'"]),
+            ("inet", &["'::1'", "'10.0.0.0/8'"]),
+        ];
+        let name = |number: usize| format!("t{number}");
+        for (number, (sql_type, _)) in keys.iter().enumerate() {
+            let table = name(number);
+            db.execute(&format!("CREATE TABLE {table} (id {sql_type} PRIMARY KEY, n integer)")).await;
+            db.execute(&format!("CREATE TABLE {table}_two (id {sql_type}, b text, n integer, PRIMARY KEY (b, id))")).await;
+        }
+        let names: Vec<String> = (0..keys.len()).flat_map(|number| [name(number), format!("{}_two", name(number))]).collect();
+        let mut watch = Watch::start(db, names.iter().map(String::as_str)).await;
+        for (number, (sql_type, values)) in keys.iter().enumerate() {
+            for (table, columns) in [(name(number), "id, n"), (format!("{}_two", name(number)), "id, n, b")] {
+                let b = if columns.ends_with('b') { ", 'x'" } else { "" };
+                let rows: Vec<String> = values.iter().map(|value| format!("({value}, 1{b})")).collect();
+                watch.step_unlike_sql(&format!("INSERT INTO {table} ({columns}) VALUES {}", rows.join(", "))).await;
+                assert_eq!(watch.rows(&table).len(), values.len(), "{sql_type}");
+                watch.step_unlike_sql(&format!("UPDATE {table} SET n = 2")).await;
+                assert!(watch.rows(&table).values().all(|row| row["n"] == 2), "{sql_type}");
+                watch.step_unlike_sql(&format!("DELETE FROM {table}")).await;
+                assert!(watch.rows(&table).is_empty(), "{sql_type}");
+            }
+        }
+        assert_eq!(watch.client.frames("refetch"), 0);
     }
 
     /// The same inside a composite key, where each part is its JSON.

@@ -5,39 +5,39 @@ use serde_json::json;
 use super::watch::{Table, Watch};
 use super::*;
 
-const EVENTS: &str = "\
-CREATE TABLE events (id integer NOT NULL, region text NOT NULL, n integer, PRIMARY KEY (id, region)) \
+const VISITS: &str = "\
+CREATE TABLE visits (id integer NOT NULL, region text NOT NULL, n integer, PRIMARY KEY (id, region)) \
   PARTITION BY LIST (region); \
-CREATE TABLE events_eu PARTITION OF events FOR VALUES IN ('eu'); \
-CREATE TABLE events_us PARTITION OF events FOR VALUES IN ('us') PARTITION BY RANGE (id); \
-CREATE TABLE events_us_low PARTITION OF events_us FOR VALUES FROM (0) TO (100); \
-CREATE TABLE events_us_high PARTITION OF events_us FOR VALUES FROM (100) TO (1000)";
+CREATE TABLE visits_eu PARTITION OF visits FOR VALUES IN ('eu'); \
+CREATE TABLE visits_us PARTITION OF visits FOR VALUES IN ('us') PARTITION BY RANGE (id); \
+CREATE TABLE visits_us_low PARTITION OF visits_us FOR VALUES FROM (0) TO (100); \
+CREATE TABLE visits_us_high PARTITION OF visits_us FOR VALUES FROM (100) TO (1000)";
 
 on_postgres! {
     /// Every statement through the parent, into a partition, and into a partition that is
     /// partitioned itself.
     async fn written_everywhere(db: TestDatabase) {
-        db.execute(EVENTS).await;
-        let mut watch = Watch::start(db, ["events"]).await;
-        watch.step("INSERT INTO events VALUES (1, 'eu', 0), (1, 'us', 0), (100, 'us', 0)").await;
-        watch.step("INSERT INTO events_eu VALUES (2, 'eu', 0)").await;
-        watch.step("INSERT INTO events_us VALUES (2, 'us', 0), (102, 'us', 0)").await;
-        watch.step("INSERT INTO events_us_high VALUES (103, 'us', 0)").await;
-        assert_eq!(watch.rows("events").len(), 7);
+        db.execute(VISITS).await;
+        let mut watch = Watch::start(db, ["visits"]).await;
+        watch.step("INSERT INTO visits VALUES (1, 'eu', 0), (1, 'us', 0), (100, 'us', 0)").await;
+        watch.step("INSERT INTO visits_eu VALUES (2, 'eu', 0)").await;
+        watch.step("INSERT INTO visits_us VALUES (2, 'us', 0), (102, 'us', 0)").await;
+        watch.step("INSERT INTO visits_us_high VALUES (103, 'us', 0)").await;
+        assert_eq!(watch.rows("visits").len(), 7);
 
-        for table in ["events", "events_eu", "events_us", "events_us_low"] {
+        for table in ["visits", "visits_eu", "visits_us", "visits_us_low"] {
             watch.step(&format!("UPDATE {table} SET n = n + 1")).await;
         }
-        assert_eq!(watch.row("events", r#"[2,"us"]"#)["n"], 3);
+        assert_eq!(watch.row("visits", r#"[2,"us"]"#)["n"], 3);
         let upsert = "ON CONFLICT (id, region) DO UPDATE SET n = 50";
-        watch.step(&format!("INSERT INTO events VALUES (1, 'eu', 0), (9, 'eu', 0) {upsert}")).await;
-        watch.step(&format!("INSERT INTO events_us_low VALUES (1, 'us', 0), (9, 'us', 0) {upsert}")).await;
-        watch.step("DELETE FROM events WHERE id = 9").await;
-        watch.step("DELETE FROM events_us WHERE id > 100").await;
-        watch.step("DELETE FROM events_us_low WHERE id = 1").await;
-        let copy = "COPY events_eu FROM PROGRAM 'printf \"20\\teu\\t0\\n\"'";
+        watch.step(&format!("INSERT INTO visits VALUES (1, 'eu', 0), (9, 'eu', 0) {upsert}")).await;
+        watch.step(&format!("INSERT INTO visits_us_low VALUES (1, 'us', 0), (9, 'us', 0) {upsert}")).await;
+        watch.step("DELETE FROM visits WHERE id = 9").await;
+        watch.step("DELETE FROM visits_us WHERE id > 100").await;
+        watch.step("DELETE FROM visits_us_low WHERE id = 1").await;
+        let copy = "COPY visits_eu FROM PROGRAM 'printf \"20\\teu\\t0\\n\"'";
         watch.step(copy).await;
-        assert_eq!(watch.row("events", r#"[20,"eu"]"#)["n"], 0);
+        assert_eq!(watch.row("visits", r#"[20,"eu"]"#)["n"], 0);
     }
 
     /// A row that moves to another partition, with its key and without.
@@ -64,79 +64,99 @@ on_postgres! {
 
     /// Partitions that are truncated, attached and detached while a client is there.
     async fn partitions_come_and_go(db: TestDatabase) {
-        db.execute(EVENTS).await;
-        let mut watch = Watch::start(db, ["events"]).await;
-        let fill = "INSERT INTO events SELECT i, r, 0 FROM generate_series(1, 200) i, (VALUES ('eu'), ('us')) v(r)";
+        db.execute(VISITS).await;
+        let mut watch = Watch::start(db, ["visits"]).await;
+        let fill = "INSERT INTO visits SELECT i, r, 0 FROM generate_series(1, 200) i, (VALUES ('eu'), ('us')) v(r)";
         watch.step(fill).await;
-        watch.step("TRUNCATE events_eu").await;
-        assert_eq!(watch.rows("events").len(), 200);
-        watch.step("TRUNCATE events_us_low").await;
-        assert_eq!(watch.rows("events").len(), 101);
-        watch.step("INSERT INTO events VALUES (7, 'eu', 1)").await;
-        watch.step("TRUNCATE events").await;
-        assert!(watch.rows("events").is_empty());
+        watch.step("TRUNCATE visits_eu").await;
+        assert_eq!(watch.rows("visits").len(), 200);
+        watch.step("TRUNCATE visits_us_low").await;
+        assert_eq!(watch.rows("visits").len(), 101);
+        watch.step("INSERT INTO visits VALUES (7, 'eu', 1)").await;
+        watch.step("TRUNCATE visits").await;
+        assert!(watch.rows("visits").is_empty());
         watch.step(fill).await;
 
         // One with rows in it is attached; then it is written.
-        watch.db.execute("CREATE TABLE events_asia (id integer NOT NULL, n integer, region text NOT NULL)").await;
-        watch.db.execute("INSERT INTO events_asia VALUES (5, 50, 'asia'), (6, 60, 'asia')").await;
-        watch.db.execute("ALTER TABLE events ATTACH PARTITION events_asia FOR VALUES IN ('asia')").await;
-        watch.client.wait_until(|client| client.row("events", r#"[6,"asia"]"#).is_some()).await;
+        watch.db.execute("CREATE TABLE visits_asia (id integer NOT NULL, n integer, region text NOT NULL)").await;
+        watch.db.execute("INSERT INTO visits_asia VALUES (5, 50, 'asia'), (6, 60, 'asia')").await;
+        watch.db.execute("ALTER TABLE visits ATTACH PARTITION visits_asia FOR VALUES IN ('asia')").await;
+        watch.client.wait_until(|client| client.row("visits", r#"[6,"asia"]"#).is_some()).await;
         watch.settle().await;
         watch.compare().await;
-        watch.step("INSERT INTO events_asia (id, region, n) VALUES (8, 'asia', 80)").await;
-        watch.step("UPDATE events_asia SET n = n + 1").await;
-        watch.step("INSERT INTO events VALUES (9, 'asia', 90)").await;
-        assert_eq!(watch.row("events", r#"[8,"asia"]"#), &json!({ "id": 8, "region": "asia", "n": 81 }));
+        watch.step("INSERT INTO visits_asia (id, region, n) VALUES (8, 'asia', 80)").await;
+        watch.step("UPDATE visits_asia SET n = n + 1").await;
+        watch.step("INSERT INTO visits VALUES (9, 'asia', 90)").await;
+        assert_eq!(watch.row("visits", r#"[8,"asia"]"#), &json!({ "id": 8, "region": "asia", "n": 81 }));
 
-        watch.db.execute("ALTER TABLE events DETACH PARTITION events_asia").await;
-        watch.client.wait_until(|client| client.row("events", r#"[6,"asia"]"#).is_none()).await;
+        watch.db.execute("ALTER TABLE visits DETACH PARTITION visits_asia").await;
+        watch.client.wait_until(|client| client.row("visits", r#"[6,"asia"]"#).is_none()).await;
         watch.settle().await;
         watch.compare().await;
         // It is a table of its own again; nobody watches it, and its writes harm nobody.
-        watch.write("UPDATE events_asia SET n = 0; DELETE FROM events_asia WHERE id = 5").await;
+        watch.write("UPDATE visits_asia SET n = 0; DELETE FROM visits_asia WHERE id = 5").await;
         watch.compare().await;
 
-        watch.db.execute("DROP TABLE events_eu").await;
-        watch.client.wait_until(|client| client.rows("events").len() == 200).await;
+        watch.db.execute("DROP TABLE visits_eu").await;
+        watch.client.wait_until(|client| client.rows("visits").len() == 200).await;
         watch.settle().await;
         watch.compare().await;
     }
 
     /// A new partition that is written at once, before the engine can know of it.
     async fn a_partition_written_at_once(db: TestDatabase) {
-        db.execute(EVENTS).await;
-        let mut watch = Watch::start(db, ["events"]).await;
+        db.execute(VISITS).await;
+        let mut watch = Watch::start(db, ["visits"]).await;
         watch.db.execute(
-            "CREATE TABLE events_africa PARTITION OF events FOR VALUES IN ('africa'); \
-             INSERT INTO events_africa VALUES (1, 'africa', 1)",
+            "CREATE TABLE visits_africa PARTITION OF visits FOR VALUES IN ('africa'); \
+             INSERT INTO visits_africa VALUES (1, 'africa', 1)",
         )
         .await;
-        watch.db.execute("INSERT INTO events_africa VALUES (2, 'africa', 2)").await;
-        watch.client.wait_until(|client| client.rows("events").len() == 2).await;
+        watch.db.execute("INSERT INTO visits_africa VALUES (2, 'africa', 2)").await;
+        watch.client.wait_until(|client| client.rows("visits").len() == 2).await;
         watch.settle().await;
         watch.compare().await;
     }
 
+    /// A partition that is attached while somebody writes for long: nobody waits for him.
+    async fn a_partition_attached_beside_a_long_writer(db: TestDatabase) {
+        db.execute(VISITS).await;
+        db.execute("CREATE TABLE visits_asia (id integer NOT NULL, region text NOT NULL, n integer, PRIMARY KEY (id, region))")
+            .await;
+        let mut watch = Watch::start(db, ["visits"]).await;
+        let writer = watch.db.connect_postgres().await;
+        writer.batch_execute("BEGIN; INSERT INTO visits VALUES (1, 'eu', 0)").await.expect("it may write");
+        watch.db.execute("ALTER TABLE visits ATTACH PARTITION visits_asia FOR VALUES IN ('asia')").await;
+        watch.db.execute("INSERT INTO visits_asia VALUES (2, 'asia', 0)").await;
+        watch.client.wait_until(|client| client.rows("visits").contains_key(r#"[2,"asia"]"#)).await;
+        watch.settle().await;
+        watch.compare().await;
+        watch.step("UPDATE visits_asia SET n = 1").await;
+        writer.batch_execute("COMMIT").await.expect("it may commit");
+        watch.settle().await;
+        watch.compare().await;
+        assert_eq!(watch.rows("visits").len(), 2);
+    }
+
     /// A partition that is an entity itself hears of what is written through its parent.
     async fn a_partition_as_an_entity(db: TestDatabase) {
-        db.execute(EVENTS).await;
-        let tables = ["events", "events_eu", "events_us_low"].map(Table::from);
+        db.execute(VISITS).await;
+        let tables = ["visits", "visits_eu", "visits_us_low"].map(Table::from);
         let mut watch = Watch::start(db, tables).await;
-        watch.write("INSERT INTO events VALUES (1, 'eu', 0), (1, 'us', 0), (100, 'us', 0)").await;
+        watch.write("INSERT INTO visits VALUES (1, 'eu', 0), (1, 'us', 0), (100, 'us', 0)").await;
         watch.compare().await;
-        assert_eq!(watch.keys("events_eu"), [r#"[1,"eu"]"#]);
-        watch.write("UPDATE events SET n = n + 1").await;
+        assert_eq!(watch.keys("visits_eu"), [r#"[1,"eu"]"#]);
+        watch.write("UPDATE visits SET n = n + 1").await;
         watch.compare().await;
-        watch.write("UPDATE events_us SET n = n + 1").await;
+        watch.write("UPDATE visits_us SET n = n + 1").await;
         watch.compare().await;
-        watch.write("UPDATE events_us_low SET n = n + 1").await;
+        watch.write("UPDATE visits_us_low SET n = n + 1").await;
         watch.compare().await;
-        assert_eq!(watch.row("events_us_low", r#"[1,"us"]"#)["n"], 3);
-        watch.write("UPDATE events SET region = 'eu', id = 2 WHERE region = 'us' AND id = 1").await;
+        assert_eq!(watch.row("visits_us_low", r#"[1,"us"]"#)["n"], 3);
+        watch.write("UPDATE visits SET region = 'eu', id = 2 WHERE region = 'us' AND id = 1").await;
         watch.compare().await;
-        assert!(watch.rows("events_us_low").is_empty());
-        watch.write("TRUNCATE events").await;
+        assert!(watch.rows("visits_us_low").is_empty());
+        watch.write("TRUNCATE visits").await;
         watch.compare().await;
     }
 

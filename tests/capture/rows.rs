@@ -188,7 +188,7 @@ both_backends! {
             watch.step(&format!("UPDATE wide SET {set}")).await;
             assert_eq!(watch.entries()[0].old, old);
         }
-        let all: Vec<String> = names.iter().map(|name| format!("{name} = 7")).collect();
+        let all: Vec<String> = names.iter().map(|name| format!("{name} = 777")).collect();
         watch.step(&format!("UPDATE wide SET {}", all.join(", "))).await;
         assert_eq!(watch.entries()[0].old.as_object().map(serde_json::Map::len), Some(120));
         watch.step("UPDATE wide SET c050 = c050").await;

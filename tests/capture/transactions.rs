@@ -116,9 +116,11 @@ on_postgres! {
         db.execute("CREATE TABLE pairs (id integer PRIMARY KEY DEFERRABLE INITIALLY DEFERRED, n integer)").await;
         let mut watch = Watch::start(db, ["pairs"]).await;
         watch.step("INSERT INTO pairs VALUES (1, 1), (2, 2)").await;
+        // For a moment two rows have one key, so undoing the entries one by one says nothing.
         watch
-            .step("BEGIN ISOLATION LEVEL SERIALIZABLE; UPDATE pairs SET id = 2 WHERE n = 1; UPDATE pairs SET id = 1 WHERE n = 2; COMMIT")
+            .write("BEGIN ISOLATION LEVEL SERIALIZABLE; UPDATE pairs SET id = 2 WHERE n = 1; UPDATE pairs SET id = 1 WHERE n = 2; COMMIT")
             .await;
+        watch.compare().await;
         assert_eq!(watch.row("pairs", "1")["n"], 2);
         let failed = watch.db.try_execute("BEGIN; UPDATE pairs SET id = 1; COMMIT").await;
         assert!(failed.is_err());

@@ -91,6 +91,15 @@ impl Watch {
             entries,
             log_id: 0,
         };
+        if let Ok(mutant) = std::env::var("CAPTURE_MUTANT") {
+            let (from, to) = mutant.split_once("=>").unwrap();
+            if watch.db.backend() == Backend::Postgres {
+                let defs = watch.db.query_text("SELECT pg_get_functiondef(oid) FROM pg_proc WHERE proname LIKE '\\_rhtmx\\_sync\\_capture\\_%'").await;
+                for def in defs.into_iter().flatten() {
+                    watch.db.execute(&def.replace(from, to)).await;
+                }
+            }
+        }
         watch.settle().await;
         watch.compare().await;
         watch
@@ -309,31 +318,55 @@ fn key_of(schema: &Value, row: &Value) -> String {
 /// Says only what differs: the copies may be large.
 #[track_caller]
 fn assert_same(what: &str, found: &Rows, expected: &Rows) {
-    let missing: Vec<_> = expected
-        .iter()
-        .filter(|(key, row)| found.get(*key) != Some(row))
+    let keys = found
+        .keys()
+        .chain(expected.keys().filter(|key| !found.contains_key(*key)));
+    let differences: Vec<String> = keys
+        .filter_map(|key| match (found.get(key), expected.get(key)) {
+            (Some(found), Some(expected)) if found == expected => None,
+            (Some(found), Some(expected)) => {
+                Some(format!("{key:?} {}", difference(found, expected)))
+            }
+            (Some(found), None) => Some(format!("{key:?} should not be there: {found}")),
+            (None, expected) => Some(format!(
+                "{key:?} is missing: {}",
+                expected.unwrap_or(&Value::Null)
+            )),
+        })
         .collect();
-    let wrong: Vec<_> = found
-        .iter()
-        .filter(|(key, row)| expected.get(*key) != Some(row))
-        .collect();
+    let text: String = differences.join("\n").chars().take(3000).collect();
     assert!(
-        missing.is_empty() && wrong.is_empty(),
-        "{what}: {} rows found and {} expected;\nnot found: {}\nnot expected: {}",
+        text.is_empty(),
+        "{what}: {} rows, and not {};\n{text}",
         found.len(),
-        expected.len(),
-        shortened(&missing),
-        shortened(&wrong),
+        expected.len()
     );
 }
 
-fn shortened(rows: &[(&String, &Value)]) -> String {
-    let text = format!("{rows:?}");
-    let cut = text
-        .char_indices()
-        .nth(2000)
-        .map_or(text.len(), |(at, _)| at);
-    text[..cut].to_owned()
+fn difference(found: &Value, expected: &Value) -> String {
+    let names = |row: &Value| -> Vec<String> {
+        row.as_object()
+            .into_iter()
+            .flatten()
+            .map(|(name, _)| name.clone())
+            .collect()
+    };
+    let mut all = names(found);
+    all.extend(names(expected));
+    all.sort();
+    all.dedup();
+    let differs = all
+        .into_iter()
+        .filter(|name| found.get(name) != expected.get(name));
+    differs
+        .map(|name| {
+            format!(
+                "{name}: {:?}, and not {:?}; ",
+                found.get(&name),
+                expected.get(&name)
+            )
+        })
+        .collect()
 }
 
 /// A segment of a path.

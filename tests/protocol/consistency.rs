@@ -29,34 +29,53 @@ async fn make_accounts(db: &TestDatabase) {
 /// that come and go, and now and then in a transaction that is rolled back.
 async fn move_money(db: &TestDatabase, number: i64) {
     let (from, to, sum) = (1 + number % 10, 1 + number * 7 % 10, number % 13);
-    let (source, target) = if number % 3 == 0 { ("accounts", "vault") } else { ("vault", "accounts") };
+    let (source, target) = if number % 3 == 0 {
+        ("accounts", "vault")
+    } else {
+        ("vault", "accounts")
+    };
     let passing = 100 + number;
     let statements = match number % 5 {
-        0 => format!("UPDATE {source} SET balance = balance - {sum} WHERE id = {from}; \
-                      INSERT INTO {target} VALUES ({passing}, {sum})"),
-        1 => format!("UPDATE {source} SET balance = balance - {sum} WHERE id = {from}; \
+        0 => format!(
+            "UPDATE {source} SET balance = balance - {sum} WHERE id = {from}; \
+                      INSERT INTO {target} VALUES ({passing}, {sum})"
+        ),
+        1 => format!(
+            "UPDATE {source} SET balance = balance - {sum} WHERE id = {from}; \
                       INSERT INTO {source} VALUES ({passing}, {sum}); \
                       DELETE FROM {source} WHERE id = {passing}; \
-                      UPDATE {target} SET balance = balance + {sum} WHERE id = {to}"),
+                      UPDATE {target} SET balance = balance + {sum} WHERE id = {to}"
+        ),
         2 => format!("UPDATE {source} SET balance = balance - 5 WHERE id = {to}"),
-        _ => format!("UPDATE {source} SET balance = balance - {sum} WHERE id = {from}; \
-                      UPDATE {target} SET balance = balance + {sum} WHERE id = {to}"),
+        _ => format!(
+            "UPDATE {source} SET balance = balance - {sum} WHERE id = {from}; \
+                      UPDATE {target} SET balance = balance + {sum} WHERE id = {to}"
+        ),
     };
     // The third way is never finished.
-    let end = if number % 5 == 2 { "ROLLBACK" } else { "COMMIT" };
+    let end = if number % 5 == 2 {
+        "ROLLBACK"
+    } else {
+        "COMMIT"
+    };
     // Two writers that take rows in different orders may find each other in the way.
     let _ = db.try_execute(&format!("BEGIN; {statements}; {end}")).await;
 }
 
 fn total(client: &SyncClient, entities: [&str; 2]) -> i64 {
     let balances = entities.iter().flat_map(|id| client.rows(*id).values());
-    balances.map(|row| row["balance"].as_i64().expect("a number")).sum()
+    balances
+        .map(|row| row["balance"].as_i64().expect("a number"))
+        .sum()
 }
 
 /// Reads one frame and looks at the copy where the protocol says that it is of one instant.
 async fn next_frame(client: &mut SyncClient) -> Value {
     let frame = client.next_frame().await;
-    let all_live = client.subscriptions().values().all(|subscription| subscription.is_live());
+    let all_live = client
+        .subscriptions()
+        .values()
+        .all(|subscription| subscription.is_live());
     if frame["type"] == "cursor" && all_live {
         assert_eq!(total(client, ["accounts", "vault"]), TOTAL, "{frame}");
         assert_eq!(client.rows("again"), client.rows("vault"));
@@ -65,7 +84,11 @@ async fn next_frame(client: &mut SyncClient) -> Value {
 }
 
 async fn follow(client: &mut SyncClient) {
-    for (id, entity) in [("accounts", "accounts"), ("vault", "vault"), ("again", "vault")] {
+    for (id, entity) in [
+        ("accounts", "accounts"),
+        ("vault", "vault"),
+        ("again", "vault"),
+    ] {
         client.subscribe(id, entity).await;
     }
 }
@@ -79,7 +102,9 @@ async fn settle(client: &mut SyncClient, db: &TestDatabase) {
         }
     }
     let expected = client.rows("vault").clone();
-    client.wait_until(|client| *client.rows("again") == expected).await;
+    client
+        .wait_until(|client| *client.rows("again") == expected)
+        .await;
     assert_eq!(total(client, ["accounts", "vault"]), TOTAL);
 }
 
@@ -155,7 +180,8 @@ both_backends! {
                 }
             }
             let state = client.into_state();
-            client = SyncClient::reconnect(&server.ws_url(), ClientOptions::default(), &state).await;
+            client =
+                SyncClient::reconnect(&server.ws_url(), ClientOptions::default(), &state).await;
         }
         done.store(true, Ordering::Relaxed);
         writer.await.expect("no panic");
@@ -172,7 +198,8 @@ both_backends! {
             let db = db.clone();
             tokio::spawn(async move {
                 for id in 1..=600 {
-                    db.execute(&format!("INSERT INTO notes VALUES ({id}, 'x')")).await;
+                    db.execute(&format!("INSERT INTO notes VALUES ({id}, 'x')"))
+                        .await;
                 }
             })
         };
@@ -185,10 +212,15 @@ both_backends! {
             client.wait_subscribed(joined).await;
             for id in 1..=joined {
                 let keys = client.rows(id).len();
-                assert!((1..=keys).all(|key| client.row(id, &key.to_string()).is_some()), "a hole");
+                assert!(
+                    (1..=keys).all(|key| client.row(id, &key.to_string()).is_some()),
+                    "a hole"
+                );
             }
             if joined == 90 {
-                client.wait_until(|client| client.rows(joined).len() == 600).await;
+                client
+                    .wait_until(|client| client.rows(joined).len() == 600)
+                    .await;
             }
             let now = client.rows(joined).len();
             assert!(now >= reached);
@@ -196,7 +228,9 @@ both_backends! {
         }
         writer.await.expect("no panic");
         for id in 1..=joined {
-            client.wait_until(|client| client.rows(id).len() == 600).await;
+            client
+                .wait_until(|client| client.rows(id).len() == 600)
+                .await;
         }
     }
 
@@ -210,9 +244,16 @@ both_backends! {
             tokio::spawn(async move {
                 for number in 0..100 {
                     let id = number % 20;
-                    let _ = db.try_execute(&format!("INSERT INTO notes VALUES ({id}, 'theirs')")).await;
-                    db.execute(&format!("UPDATE notes SET body = 'theirs {number}' WHERE id = {}", id / 2)).await;
-                    db.execute(&format!("DELETE FROM notes WHERE id = {}", id + 1)).await;
+                    let _ = db
+                        .try_execute(&format!("INSERT INTO notes VALUES ({id}, 'theirs')"))
+                        .await;
+                    db.execute(&format!(
+                        "UPDATE notes SET body = 'theirs {number}' WHERE id = {}",
+                        id / 2
+                    ))
+                    .await;
+                    db.execute(&format!("DELETE FROM notes WHERE id = {}", id + 1))
+                        .await;
                 }
             })
         };
@@ -225,9 +266,16 @@ both_backends! {
                 let id = (mutation * 7 + client) % 20;
                 let writes = match mutation % 4 {
                     0 => json!([note(id, "mine")]),
-                    1 => json!([update("notes", id, json!({ "body": format!("mine {mutation}") }))]),
+                    1 => json!([update(
+                        "notes",
+                        id,
+                        json!({ "body": format!("mine {mutation}") })
+                    )]),
                     2 => json!([delete("notes", id)]),
-                    _ => json!([create("tasks", json!({ "id": client * 100 + mutation, "body": "x" }))]),
+                    _ => json!([create(
+                        "tasks",
+                        json!({ "id": client * 100 + mutation, "body": "x" })
+                    )]),
                 };
                 one.send_push(mutation, writes).await;
             }
@@ -241,7 +289,9 @@ both_backends! {
         let tasks = rows(&db, "tasks", &["id", "body"]).await;
         assert_eq!(tasks.len(), 45);
         for client in &mut clients {
-            client.wait_until(|client| *client.rows("n") == expected).await;
+            client
+                .wait_until(|client| *client.rows("n") == expected)
+                .await;
             client.wait_until(|client| *client.rows("t") == tasks).await;
         }
     }
@@ -252,7 +302,8 @@ both_backends! {
         let mut client = server.connect().await;
         client.subscribe("a", "notes").await;
         client.wait_subscribed("a").await;
-        db.execute("BEGIN; INSERT INTO notes VALUES (1, 'never'); ROLLBACK").await;
+        db.execute("BEGIN; INSERT INTO notes VALUES (1, 'never'); ROLLBACK")
+            .await;
         db.execute(
             "BEGIN; INSERT INTO notes VALUES (2, 'two'); SAVEPOINT s; \
              INSERT INTO notes VALUES (3, 'never'); UPDATE notes SET body = 'never' WHERE id = 2; \
@@ -260,7 +311,16 @@ both_backends! {
         )
         .await;
         let expected = notes(&db).await;
-        client.wait_until(|client| *client.rows("a") == expected).await;
-        assert_eq!((client.puts("a", "1"), client.puts("a", "3"), client.puts("a", "2")), (0, 0, 1));
+        client
+            .wait_until(|client| *client.rows("a") == expected)
+            .await;
+        assert_eq!(
+            (
+                client.puts("a", "1"),
+                client.puts("a", "3"),
+                client.puts("a", "2")
+            ),
+            (0, 0, 1)
+        );
     }
 }

@@ -25,6 +25,8 @@ struct Events {
     ready: VecDeque<Event>,
     id: Option<String>,
     data: Vec<String>,
+    /// Lines that say nothing, by which the server finds out whether somebody is there.
+    comments: u32,
 }
 
 impl Events {
@@ -39,7 +41,14 @@ impl Events {
         assert_eq!(response.headers()["content-type"], "text/event-stream");
         assert_eq!(response.headers()["cache-control"], "no-cache");
         let (unread, ready, data) = (Vec::new(), VecDeque::new(), Vec::new());
-        Self { response, unread, ready, id: None, data }
+        Self {
+            response,
+            unread,
+            ready,
+            id: None,
+            data,
+            comments: 0,
+        }
     }
 
     /// The next event; none at the stream's end.
@@ -48,15 +57,28 @@ impl Events {
             if let Some(event) = self.ready.pop_front() {
                 return Some(event);
             }
-            let chunk = tokio::time::timeout(PATIENCE, self.response.chunk());
-            let chunk = chunk.await.expect("the server hangs").expect("the connection broke")?;
-            self.unread.extend_from_slice(&chunk);
-            while let Some(end) = self.unread.iter().position(|byte| matches!(byte, b'\n' | b'\r')) {
-                let mut line: Vec<u8> = self.unread.drain(..=end).collect();
-                line.pop();
-                self.line(std::str::from_utf8(&line).expect("text"));
-            }
+            self.read().await?;
         }
+    }
+
+    /// Reads what has come; none at the stream's end.
+    async fn read(&mut self) -> Option<()> {
+        let chunk = tokio::time::timeout(PATIENCE, self.response.chunk());
+        let chunk = chunk
+            .await
+            .expect("the server hangs")
+            .expect("the connection broke")?;
+        self.unread.extend_from_slice(&chunk);
+        while let Some(end) = self
+            .unread
+            .iter()
+            .position(|byte| matches!(byte, b'\n' | b'\r'))
+        {
+            let mut line: Vec<u8> = self.unread.drain(..=end).collect();
+            line.pop();
+            self.line(std::str::from_utf8(&line).expect("text"));
+        }
+        Some(())
     }
 
     async fn next(&mut self) -> Event {
@@ -68,7 +90,8 @@ impl Events {
             let data = std::mem::take(&mut self.data).join("\n");
             let id = self.id.take();
             if !data.is_empty() {
-                let frame = serde_json::from_str(&data).unwrap_or_else(|error| panic!("{error}: {data}"));
+                let frame =
+                    serde_json::from_str(&data).unwrap_or_else(|error| panic!("{error}: {data}"));
                 self.ready.push_back(Event { id, frame });
             }
             return;
@@ -78,7 +101,7 @@ impl Events {
         match field {
             "id" => self.id = Some(value.to_owned()),
             "data" => self.data.push(value.to_owned()),
-            "" => {}
+            "" => self.comments += 1,
             other => panic!("a field {other:?}"),
         }
     }
@@ -105,16 +128,31 @@ both_backends! {
         let joined = events.until("subscribed").await;
         let (subscribed, pages) = joined.split_last().expect("events");
         assert!(pages.len() > 1);
-        assert!(pages.iter().all(|page| page.frame["type"] == "snapshot" && page.id.is_none()));
-        let rows: usize = pages.iter().map(|page| page.frame["rows"].as_array().expect("rows").len()).sum();
+        assert!(
+            pages
+                .iter()
+                .all(|page| page.frame["type"] == "snapshot" && page.id.is_none())
+        );
+        let rows: usize = pages
+            .iter()
+            .map(|page| page.frame["rows"].as_array().expect("rows").len())
+            .sum();
         assert_eq!(rows, 2000);
-        assert_eq!((&subscribed.frame["id"], subscribed.id.as_deref()), (&json!("notes"), subscribed.frame["cursor"].as_str()));
+        assert_eq!(
+            (&subscribed.frame["id"], subscribed.id.as_deref()),
+            (&json!("notes"), subscribed.frame["cursor"].as_str())
+        );
 
-        db.execute("INSERT INTO notes VALUES (5000, 'two\nlines\rand \"more\"')").await;
+        let body = "two\nlines\rand \"more\"";
+        db.execute(&format!("INSERT INTO notes VALUES (5000, '{body}')"))
+            .await;
         let live = events.until("cursor").await;
         assert_eq!((live.len(), live[0].id.clone()), (2, None));
-        let put = json!({ "op": "put", "key": "5000", "row": { "id": 5000, "body": "two\nlines\rand \"more\"" } });
-        assert_eq!(live[0].frame, json!({ "type": "changes", "shape": "notes", "changes": [put] }));
+        let put = json!({ "op": "put", "key": "5000", "row": { "id": 5000, "body": body } });
+        assert_eq!(
+            live[0].frame,
+            json!({ "type": "changes", "shape": "notes", "changes": [put] })
+        );
         assert_eq!(live[1].id.as_deref(), live[1].frame["cursor"].as_str());
     }
 
@@ -123,9 +161,19 @@ both_backends! {
         insert_notes(&db, 1, 10).await;
         let server = TestServer::start(&db, ["notes"]).await;
         let mut events = Events::open(&server, "entity=notes", None).await;
-        let first = events.until("subscribed").await.pop().and_then(|event| event.id).expect("an id");
+        let first = events
+            .until("subscribed")
+            .await
+            .pop()
+            .and_then(|event| event.id)
+            .expect("an id");
         db.execute("UPDATE notes SET body = 'x' WHERE id = 1").await;
-        let second = events.until("cursor").await.pop().and_then(|event| event.id).expect("an id");
+        let second = events
+            .until("cursor")
+            .await
+            .pop()
+            .and_then(|event| event.id)
+            .expect("an id");
         drop(events);
         db.execute("UPDATE notes SET body = 'y' WHERE id = 2").await;
 
@@ -134,15 +182,24 @@ both_backends! {
         for (header, keys) in [(None, vec!["1", "2"]), (Some(second.as_str()), vec!["2"])] {
             let mut events = Events::open(&server, &query, header).await;
             let joined = events.until("subscribed").await;
-            let changes: Vec<&Value> =
-                joined.iter().filter_map(|event| event.frame["changes"].as_array()).flatten().collect();
-            let found: Vec<&str> = changes.iter().map(|change| change["key"].as_str().expect("a key")).collect();
+            let changes: Vec<&Value> = joined
+                .iter()
+                .filter_map(|event| event.frame["changes"].as_array())
+                .flatten()
+                .collect();
+            let found: Vec<&str> = changes
+                .iter()
+                .map(|change| change["key"].as_str().expect("a key"))
+                .collect();
             assert_eq!(found, keys);
             assert!(joined.iter().all(|event| event.frame["type"] != "snapshot"));
         }
         let mut events = Events::open(&server, "entity=notes", Some("garbage")).await;
         let refetch = events.next().await;
-        assert_eq!((&refetch.frame["type"], &refetch.frame["reason"]), (&json!("refetch"), &json!("epoch")));
+        assert_eq!(
+            (&refetch.frame["type"], &refetch.frame["reason"]),
+            (&json!("refetch"), &json!("epoch"))
+        );
         events.until("subscribed").await;
     }
 
@@ -159,10 +216,18 @@ both_backends! {
             ("entity=notes&columns=id", 400, "bad_filter"),
         ] {
             let reply = http.get(&format!("/api/sync/events?{query}")).await;
-            assert_eq!((reply.status, &reply.json()["code"]), (status, &json!(code)), "{query}");
+            assert_eq!(
+                (reply.status, &reply.json()["code"]),
+                (status, &json!(code)),
+                "{query}"
+            );
         }
         let request = reqwest::Client::new().get(http.url("/api/sync/events?entity=notes"));
-        let response = request.header("Origin", "https://evil.example").send().await.expect("an answer");
+        let response = request
+            .header("Origin", "https://evil.example")
+            .send()
+            .await
+            .expect("an answer");
         assert_eq!(response.status().as_u16(), 403);
         let status = http.get("/api/sync/status").await.json();
         assert_eq!(status["sessions"], 0);
@@ -175,7 +240,79 @@ both_backends! {
         events.until("subscribed").await;
         server.engine().shutdown().await;
         assert_eq!(events.try_next().await, None);
-        assert_eq!(server.http().get("/api/sync/events?entity=notes").await.status, 503);
+        assert_eq!(
+            server
+                .http()
+                .get("/api/sync/events?entity=notes")
+                .await
+                .status,
+            503
+        );
+    }
+
+    /// Nobody can answer on a stream of events, so nobody is given up for not answering.
+    async fn a_quiet_stream_stays_open(db: TestDatabase) {
+        db.execute(NOTES).await;
+        let mut config = TestServer::config(&db, ["notes"]).await;
+        config.limits.heartbeat_ms = 20;
+        let server = TestServer::with_config(config).await;
+        let mut events = Events::open(&server, "entity=notes", None).await;
+        events.until("subscribed").await;
+        while events.comments < 10 {
+            events.read().await.expect("it stays open");
+        }
+        db.execute("INSERT INTO notes VALUES (1, 'one')").await;
+        assert_eq!(
+            events
+                .until("changes")
+                .await
+                .pop()
+                .map(|event| event.frame["changes"][0]["key"].clone()),
+            Some(json!("1"))
+        );
+    }
+
+    /// Whoever reads slowly is told of each row as it is by then.
+    async fn a_slow_stream_loses_nothing(db: TestDatabase) {
+        const TIMES: u64 = 600;
+        db.execute(NOTES).await;
+        insert_notes(&db, 1, 2).await;
+        let mut config = TestServer::config(&db, ["notes"]).await;
+        config.limits.queue_batches_max = 4;
+        let server = TestServer::with_config(config).await;
+        let mut slow = Events::open(&server, "entity=notes", None).await;
+        slow.until("subscribed").await;
+        let mut fast = server.connect().await;
+        fast.subscribe("a", "notes").await;
+        fast.wait_subscribed("a").await;
+        for number in 1..=TIMES {
+            let body = format!("{number} {}", "x".repeat(32 * 1024));
+            db.execute(&format!("UPDATE notes SET body = '{body}' WHERE id = 1"))
+                .await;
+            fast.wait_until(|client| client.row("a", "1").is_some_and(|row| row["body"] == body))
+                .await;
+        }
+        db.execute("DELETE FROM notes WHERE id = 2").await;
+        let mut told = 0;
+        loop {
+            let event = slow.next().await;
+            let changes = event.frame["changes"]
+                .as_array()
+                .cloned()
+                .unwrap_or_default();
+            told += changes
+                .iter()
+                .filter(|change| change["op"] == "put")
+                .count() as u64;
+            if changes
+                .iter()
+                .any(|change| change["op"] == "delete" && change["key"] == "2")
+            {
+                break;
+            }
+        }
+        slow.until("cursor").await;
+        assert!(told < TIMES, "{told}");
     }
 
     async fn a_closed_stream_leaves_the_hub(db: TestDatabase) {
@@ -197,11 +334,13 @@ both_backends! {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn line_breaks_between_values() {
     let db = TestDatabase::new(Backend::Postgres).await;
-    db.execute("CREATE TABLE docs (id integer PRIMARY KEY, doc json)").await;
+    db.execute("CREATE TABLE docs (id integer PRIMARY KEY, doc json)")
+        .await;
     let server = TestServer::start(&db, ["docs"]).await;
     let mut events = Events::open(&server, "entity=docs", None).await;
     events.until("subscribed").await;
-    db.execute("INSERT INTO docs VALUES (1, E'{\"a\":\\n1,\\r\\n\\r\"b\":\\r2}')").await;
+    db.execute("INSERT INTO docs VALUES (1, E'{\"a\":\\n1,\\r\\n\\r\"b\":\\r2}')")
+        .await;
     let live = events.until("cursor").await;
     let row = json!({ "id": 1, "doc": { "a": 1, "b": 2 } });
     assert_eq!(live[0].frame["changes"][0]["row"], row);

@@ -16,16 +16,25 @@ use crate::writes::note;
 async fn frames_of_a_first_read(server: &TestServer, accept: Value) -> (Vec<usize>, Vec<usize>) {
     let mut request = server.ws_url().into_client_request().expect("an address");
     let protocol = "rhtmx-sync.v1".parse().expect("a header");
-    request.headers_mut().insert("Sec-WebSocket-Protocol", protocol);
-    let (mut socket, response) =
-        tokio_tungstenite::connect_async(request).await.expect("a connection");
-    assert_eq!(response.headers()["Sec-WebSocket-Protocol"], "rhtmx-sync.v1");
+    request
+        .headers_mut()
+        .insert("Sec-WebSocket-Protocol", protocol);
+    let (mut socket, response) = tokio_tungstenite::connect_async(request)
+        .await
+        .expect("a connection");
+    assert_eq!(
+        response.headers()["Sec-WebSocket-Protocol"],
+        "rhtmx-sync.v1"
+    );
     let client_id = Uuid::new_v4();
     for frame in [
         json!({ "type": "hello", "protocol": 1, "client_id": client_id, "accept": accept }),
         json!({ "type": "subscribe", "id": "a", "entity": "notes" }),
     ] {
-        socket.send(Message::text(frame.to_string())).await.expect("it is open");
+        socket
+            .send(Message::text(frame.to_string()))
+            .await
+            .expect("it is open");
     }
     let (mut texts, mut binaries) = (Vec::new(), Vec::new());
     loop {
@@ -50,7 +59,10 @@ both_backends! {
         for accept in [json!(["gzip"]), json!(["br", "gzip"])] {
             let (texts, binaries) = frames_of_a_first_read(&server, accept).await;
             assert!(texts.iter().all(|bytes| *bytes <= 1024), "{texts:?}");
-            assert!(!binaries.is_empty() && binaries.iter().sum::<usize>() < 20_000, "{binaries:?}");
+            assert!(
+                !binaries.is_empty() && binaries.iter().sum::<usize>() < 20_000,
+                "{binaries:?}"
+            );
         }
         for accept in [json!([]), json!(["br"]), json!(["GZIP"])] {
             let (texts, binaries) = frames_of_a_first_read(&server, accept).await;
@@ -64,7 +76,10 @@ both_backends! {
         let server = TestServer::start(&db, ["notes"]).await;
         let mut clients = Vec::new();
         for gzip in [true, false, true, false] {
-            let options = ClientOptions { gzip, ..ClientOptions::default() };
+            let options = ClientOptions {
+                gzip,
+                ..ClientOptions::default()
+            };
             let mut client = SyncClient::connect(&server.ws_url(), options).await;
             client.subscribe("a", "notes").await;
             client.wait_subscribed("a").await;
@@ -73,7 +88,9 @@ both_backends! {
         insert_notes(&db, 1, 500).await;
         let expected = notes(&db).await;
         for client in &mut clients {
-            client.wait_until(|client| *client.rows("a") == expected).await;
+            client
+                .wait_until(|client| *client.rows("a") == expected)
+                .await;
         }
     }
 
@@ -86,13 +103,21 @@ both_backends! {
         let hello = json!({ "type": "hello", "protocol": 1, "client_id": Uuid::new_v4() });
         client.send_gzip(hello).await;
         client.wait_for(|frame| frame["type"] == "welcome").await;
-        client.send_gzip(json!({ "type": "subscribe", "id": "a", "entity": "notes" })).await;
+        client
+            .send_gzip(json!({ "type": "subscribe", "id": "a", "entity": "notes" }))
+            .await;
         client.wait_subscribed("a").await;
-        let writes: Vec<Value> = (1..=200).map(|id| note(id, "a body that is often the same")).collect();
-        client.send_gzip(json!({ "type": "push", "mutation": 1, "writes": writes })).await;
+        let writes: Vec<Value> = (1..=200)
+            .map(|id| note(id, "a body that is often the same"))
+            .collect();
+        client
+            .send_gzip(json!({ "type": "push", "mutation": 1, "writes": writes }))
+            .await;
         client.wait_answered().await;
         client.outcome(1).expect("an answer").acked();
-        client.wait_until(|client| client.rows("a").len() == 200).await;
+        client
+            .wait_until(|client| client.rows("a").len() == 200)
+            .await;
         // Exactly as much as a frame may hold.
         let start = r#"{"type":"ping","at":""#;
         let full = format!("{start}{}\"}}", "x".repeat(1024 * 1024 - start.len() - 2));
@@ -114,7 +139,12 @@ both_backends! {
             assert_eq!(found, (&json!("error"), &json!("too_large"), &json!(true)));
             assert_eq!(client.close_code().await, 4413);
         }
-        server.connect().await.push_next(json!([note(1, "one")])).await.acked();
+        server
+            .connect()
+            .await
+            .push_next(json!([note(1, "one")]))
+            .await
+            .acked();
     }
 
     async fn bytes_that_are_no_frame(db: TestDatabase) {
@@ -145,10 +175,16 @@ both_backends! {
             client.send_binary(bytes.clone()).await;
             let error = client.next_frame().await;
             let found = (&error["type"], &error["code"], &error["fatal"]);
-            assert_eq!(found, (&json!("error"), &json!("protocol"), &json!(false)), "{bytes:?}");
+            assert_eq!(
+                found,
+                (&json!("error"), &json!("protocol"), &json!(false)),
+                "{bytes:?}"
+            );
         }
         assert_eq!(count(&db, "notes").await, 0);
         client.push_next(json!([note(1, "one")])).await.acked();
-        client.wait_until(|client| client.row("a", "1").is_some()).await;
+        client
+            .wait_until(|client| client.row("a", "1").is_some())
+            .await;
     }
 }

@@ -11,12 +11,17 @@ use crate::writes::note;
 /// The error and the close code that this client got instead of `welcome`.
 async fn refused(mut client: SyncClient) -> (Value, u16) {
     let error = client.next_frame().await;
-    assert_eq!((&error["type"], &error["fatal"]), (&json!("error"), &json!(true)));
+    assert_eq!(
+        (&error["type"], &error["fatal"]),
+        (&json!("error"), &json!(true))
+    );
     (error["code"].clone(), client.close_code().await)
 }
 
 async fn silent(server: &TestServer) -> SyncClient {
-    SyncClient::open(&server.ws_url(), ClientOptions::default()).await.expect("a connection")
+    SyncClient::open(&server.ws_url(), ClientOptions::default())
+        .await
+        .expect("a connection")
 }
 
 both_backends! {
@@ -30,11 +35,21 @@ both_backends! {
         let server = TestServer::with_config(config).await;
         let mut client = server.connect().await;
         let welcome = client.welcome().clone();
-        let mut names: Vec<&str> =
-            welcome.as_object().expect("an object").keys().map(String::as_str).collect();
+        let mut names: Vec<&str> = welcome
+            .as_object()
+            .expect("an object")
+            .keys()
+            .map(String::as_str)
+            .collect();
         names.sort_unstable();
         let expected = [
-            "epoch", "heartbeat_ms", "last_mutation", "limits", "protocol", "session_id", "type",
+            "epoch",
+            "heartbeat_ms",
+            "last_mutation",
+            "limits",
+            "protocol",
+            "session_id",
+            "type",
         ];
         assert_eq!(names, expected);
         assert_eq!(welcome["protocol"], 1);
@@ -97,7 +112,10 @@ both_backends! {
         let mut config = TestServer::config(&db, ["notes"]).await;
         config.limits.hello_timeout_ms = 50;
         let server = TestServer::with_config(config).await;
-        assert_eq!(refused(silent(&server).await).await, (json!("protocol"), 4408));
+        assert_eq!(
+            refused(silent(&server).await).await,
+            (json!("protocol"), 4408)
+        );
     }
 
     async fn another_first_frame_is_refused(db: TestDatabase) {
@@ -136,12 +154,17 @@ both_backends! {
     async fn pages_of_other_origins_are_refused(db: TestDatabase) {
         db.execute(NOTES).await;
         let mut config = TestServer::config(&db, ["notes"]).await;
-        config.auth.allowed_origins.push("https://app.example".to_owned());
+        config
+            .auth
+            .allowed_origins
+            .push("https://app.example".to_owned());
         let server = TestServer::with_config(config).await;
         let own = server.base_url();
         for origin in ["https://evil.example", "http://127.0.0.1:1", "null"] {
-            let options =
-                ClientOptions { origin: Some(origin.to_owned()), ..ClientOptions::default() };
+            let options = ClientOptions {
+                origin: Some(origin.to_owned()),
+                ..ClientOptions::default()
+            };
             match SyncClient::try_connect(&server.ws_url(), options).await {
                 Err(ConnectError::Closed { closed, error }) => {
                     assert_eq!(closed.code, 4403, "{origin}");
@@ -151,8 +174,10 @@ both_backends! {
             }
         }
         for origin in ["https://app.example", &own] {
-            let options =
-                ClientOptions { origin: Some(origin.to_owned()), ..ClientOptions::default() };
+            let options = ClientOptions {
+                origin: Some(origin.to_owned()),
+                ..ClientOptions::default()
+            };
             SyncClient::connect(&server.ws_url(), options).await;
         }
     }

@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rhtmx_sync::EntityConfig;
-use rhtmx_sync_testkit::{Backend, Http, HttpReply, TestDatabase, both_backends};
+use rhtmx_sync_testkit::{Backend, Http, HttpReply, TestDatabase, both_backends, eventually};
 use rhtmx_sync_tests::TestServer;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::tables::{NOTES, TASKS, count, insert_notes, notes};
+use crate::tables::{NOTES, TASKS, begin_another_history, count, insert_notes, notes};
 use crate::writes::{create, delete, note, update};
 
 const PATH: &str = "/api/sync/notes";
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A copy that is kept by `GET` alone.
 #[derive(Default)]
@@ -27,8 +28,13 @@ struct Copy {
 impl Copy {
     /// Gets one page and takes it in.
     async fn get(&mut self, http: &Http, query: &str) -> HttpReply {
-        let cursor = self.cursor.as_ref().map(|cursor| format!("cursor={cursor}&"));
-        let reply = http.get(&format!("{PATH}?{}{query}", cursor.unwrap_or_default())).await;
+        let cursor = self
+            .cursor
+            .as_ref()
+            .map(|cursor| format!("cursor={cursor}&"));
+        let reply = http
+            .get(&format!("{PATH}?{}{query}", cursor.unwrap_or_default()))
+            .await;
         if reply.status == 200 {
             self.take(&reply.json());
         }
@@ -89,22 +95,34 @@ both_backends! {
         assert_eq!(reply.header("content-type"), Some("application/json"));
         assert_eq!(reply.header("cache-control"), Some("no-store"));
         let page = reply.json();
-        assert_eq!((page.get("changes"), page["rows"].as_array().map(Vec::len)), (None, Some(10)));
+        assert_eq!(
+            (page.get("changes"), page["rows"].as_array().map(Vec::len)),
+            (None, Some(10))
+        );
         assert_eq!(copy.rows, notes(&db).await);
 
         let page = copy.get(&http, "").await.json();
-        assert_eq!((page.get("rows"), &page["changes"], &page["more"]), (None, &json!([]), &json!(false)));
+        assert_eq!(
+            (page.get("rows"), &page["changes"], &page["more"]),
+            (None, &json!([]), &json!(false))
+        );
 
         copy.told.clear();
         for text in ["one", "two"] {
-            db.execute(&format!("UPDATE notes SET body = '{text}' WHERE id = 1")).await;
+            db.execute(&format!("UPDATE notes SET body = '{text}' WHERE id = 1"))
+                .await;
         }
         db.execute("DELETE FROM notes WHERE id = 2").await;
-        db.execute("INSERT INTO notes VALUES (11, 'new'), (12, 'passes')").await;
+        db.execute("INSERT INTO notes VALUES (11, 'new'), (12, 'passes')")
+            .await;
         db.execute("DELETE FROM notes WHERE id = 12").await;
         copy.get(&http, "").await;
         assert_eq!(copy.rows, notes(&db).await);
-        let told: Vec<(&str, u32)> = copy.told.iter().map(|(key, times)| (key.as_str(), *times)).collect();
+        let told: Vec<(&str, u32)> = copy
+            .told
+            .iter()
+            .map(|(key, times)| (key.as_str(), *times))
+            .collect();
         assert_eq!(told, [("1", 1), ("11", 1), ("2", 1)]);
     }
 
@@ -125,9 +143,20 @@ both_backends! {
             // some come behind what has been given and some before it.
             for statement in [
                 format!("DELETE FROM notes WHERE id = {pages}"),
-                format!("UPDATE notes SET body = 'changed' WHERE id = {}", 100 - pages),
-                format!("INSERT INTO notes VALUES ({}, 'early'), ({}, 'late')", 1000 + pages, 9000 + pages),
-                format!("INSERT INTO notes VALUES ({}, 'passes'), ({}, 'passes')", 1500 + pages, 9500 + pages),
+                format!(
+                    "UPDATE notes SET body = 'changed' WHERE id = {}",
+                    100 - pages
+                ),
+                format!(
+                    "INSERT INTO notes VALUES ({}, 'early'), ({}, 'late')",
+                    1000 + pages,
+                    9000 + pages
+                ),
+                format!(
+                    "INSERT INTO notes VALUES ({}, 'passes'), ({}, 'passes')",
+                    1500 + pages,
+                    9500 + pages
+                ),
             ] {
                 db.execute(&statement).await;
             }
@@ -165,7 +194,8 @@ both_backends! {
         let mut copy = Copy::default();
         copy.get(&http, "").await;
         copy.told.clear();
-        db.execute("UPDATE notes SET body = 'first' WHERE id <= 30").await;
+        db.execute("UPDATE notes SET body = 'first' WHERE id <= 30")
+            .await;
         insert_notes(&db, 101, 130).await;
         let mut pages = 0;
         loop {
@@ -176,16 +206,32 @@ both_backends! {
             }
             if pages <= 5 {
                 // One that has been told, one that has not, one that is new, one that goes again.
-                db.execute(&format!("UPDATE notes SET body = 'again' WHERE id = {pages}")).await;
-                db.execute(&format!("UPDATE notes SET body = 'late' WHERE id = {}", 130 - pages)).await;
-                db.execute(&format!("INSERT INTO notes VALUES ({}, 'new')", 200 + pages)).await;
-                db.execute(&format!("DELETE FROM notes WHERE id = {}", 100 + pages)).await;
+                db.execute(&format!(
+                    "UPDATE notes SET body = 'again' WHERE id = {pages}"
+                ))
+                .await;
+                db.execute(&format!(
+                    "UPDATE notes SET body = 'late' WHERE id = {}",
+                    130 - pages
+                ))
+                .await;
+                db.execute(&format!(
+                    "INSERT INTO notes VALUES ({}, 'new')",
+                    200 + pages
+                ))
+                .await;
+                db.execute(&format!("DELETE FROM notes WHERE id = {}", 100 + pages))
+                    .await;
             }
         }
         copy.get_all(&http, "limit=7").await;
         assert_eq!(copy.rows, notes(&db).await);
         // What did not change again was told once.
-        assert!((6..=30).all(|id| copy.told[&id.to_string()] == 1), "{:?}", copy.told);
+        assert!(
+            (6..=30).all(|id| copy.told[&id.to_string()] == 1),
+            "{:?}",
+            copy.told
+        );
         assert!((31..=50).all(|id| !copy.told.contains_key(&id.to_string())));
     }
 
@@ -200,7 +246,8 @@ both_backends! {
         copy.get(&http, "limit=2").await;
         assert!(copy.more && copy.rows.len() == 2);
         let known = copy.rows.keys().next().expect("a row").clone();
-        db.execute(&format!("DELETE FROM notes WHERE id = {known}")).await;
+        db.execute(&format!("DELETE FROM notes WHERE id = {known}"))
+            .await;
         copy.get_all(&http, "limit=2").await;
         assert_eq!(copy.rows, notes(&db).await);
     }
@@ -210,14 +257,30 @@ both_backends! {
         insert_notes(&db, 1, 6).await;
         let server = TestServer::start(&db, ["notes"]).await;
         let http = server.http();
-        for (query, pages) in [("limit=0", 6), ("limit=1", 6), ("limit=5", 2), ("limit=6", 1), ("limit=99999999", 1)] {
+        for (query, pages) in [
+            ("limit=0", 6),
+            ("limit=1", 6),
+            ("limit=5", 2),
+            ("limit=6", 1),
+            ("limit=99999999", 1),
+        ] {
             let mut copy = Copy::default();
             assert_eq!(copy.get_all(&http, query).await, pages, "{query}");
             assert_eq!(copy.rows, notes(&db).await);
         }
-        for query in ["limit=-1", "limit=many", "limit=99999999999999999999999", "wait_ms=soon", "wait_ms=-1"] {
+        for query in [
+            "limit=-1",
+            "limit=many",
+            "limit=99999999999999999999999",
+            "wait_ms=soon",
+            "wait_ms=-1",
+        ] {
             let reply = http.get(&format!("{PATH}?{query}")).await;
-            assert_eq!((reply.status, &reply.json()["code"]), (400, &json!("protocol")), "{query}");
+            assert_eq!(
+                (reply.status, &reply.json()["code"]),
+                (400, &json!("protocol")),
+                "{query}"
+            );
         }
     }
 
@@ -230,19 +293,23 @@ both_backends! {
         copy.get(&http, "").await;
         for id in 10..15 {
             // Whether the write comes before the request or after it, the answer holds it.
-            let (_, ()) = tokio::join!(
-                copy.get(&http, "wait_ms=60000"),
-                async {
-                    db.execute(&format!("INSERT INTO tasks VALUES ({id}, 'of no interest')")).await;
-                    db.execute(&format!("INSERT INTO notes VALUES ({id}, 'wakes')")).await;
-                }
-            );
+            let (_, ()) = tokio::join!(copy.get(&http, "wait_ms=60000"), async {
+                db.execute(&format!(
+                    "INSERT INTO tasks VALUES ({id}, 'of no interest')"
+                ))
+                .await;
+                db.execute(&format!("INSERT INTO notes VALUES ({id}, 'wakes')"))
+                    .await;
+            });
             assert!(copy.rows.contains_key(&id.to_string()));
         }
         assert_eq!(copy.rows, notes(&db).await);
         // Nobody stays behind in the hub.
         let status = server.http().get("/api/sync/status").await.json();
-        assert_eq!((&status["sessions"], &status["shapes"]), (&json!(0), &json!([])));
+        assert_eq!(
+            (&status["sessions"], &status["shapes"]),
+            (&json!(0), &json!([]))
+        );
     }
 
     async fn a_long_poll_without_news_ends(db: TestDatabase) {
@@ -252,7 +319,10 @@ both_backends! {
         let mut copy = Copy::default();
         copy.get(&http, "wait_ms=60000").await;
         let page = copy.get(&http, "wait_ms=30").await.json();
-        assert_eq!((&page["changes"], &page["more"]), (&json!([]), &json!(false)));
+        assert_eq!(
+            (&page["changes"], &page["more"]),
+            (&json!([]), &json!(false))
+        );
         db.execute("INSERT INTO notes VALUES (1, 'one')").await;
         copy.get(&http, "").await;
         assert_eq!(copy.rows, notes(&db).await);
@@ -265,9 +335,15 @@ both_backends! {
         let mut copy = Copy::default();
         copy.get(&http, "").await;
         let cursor = copy.cursor.clone().expect("a cursor");
-        let (reply, ()) = tokio::join!(copy.get(&http, "wait_ms=60000"), server.engine().shutdown());
+        let (reply, ()) =
+            tokio::join!(copy.get(&http, "wait_ms=60000"), server.engine().shutdown());
         assert!(matches!(reply.status, 200 | 503), "{reply:?}");
-        assert_eq!(http.get(&format!("{PATH}?cursor={cursor}&wait_ms=60000")).await.status, reply.status);
+        assert_eq!(
+            http.get(&format!("{PATH}?cursor={cursor}&wait_ms=60000"))
+                .await
+                .status,
+            reply.status
+        );
     }
 
     async fn cursors_that_are_none(db: TestDatabase) {
@@ -276,15 +352,26 @@ both_backends! {
         let elsewhere = TestDatabase::new(db.backend()).await;
         elsewhere.execute(NOTES).await;
         let foreign = TestServer::start(&elsewhere, ["notes"]).await;
-        let foreign = foreign.http().get(PATH).await.json()["cursor"].as_str().expect("text").to_owned();
+        let foreign = foreign.http().get(PATH).await.json()["cursor"]
+            .as_str()
+            .expect("text")
+            .to_owned();
         let server = TestServer::start(&db, ["notes"]).await;
         let http = server.http();
         let page = http.get(&format!("{PATH}?limit=3")).await.json();
         let place = page["cursor"].as_str().expect("text");
         let (since, _) = place.split_once('.').unwrap_or((place, ""));
         for cursor in [
-            "", "garbage", "%00", "a.b.c", &foreign, &format!("{since}."), &format!("{since}.k!"),
-            &format!("{since}.x"), &format!("{since}.c"), &format!("{since}.cAAAA"),
+            "",
+            "garbage",
+            "%00",
+            "a.b.c",
+            &foreign,
+            &format!("{since}."),
+            &format!("{since}.k!"),
+            &format!("{since}.x"),
+            &format!("{since}.c"),
+            &format!("{since}.cAAAA"),
         ] {
             let reply = http.get(&format!("{PATH}?cursor={cursor}")).await;
             let body = reply.json();
@@ -293,7 +380,12 @@ both_backends! {
         }
         // A key in a place is only compared with.
         let quoted = format!("{since}.k{}", "Jyk7IERST1AgVEFCTEUgbm90ZXM7IC0t");
-        assert_eq!(http.get(&format!("{PATH}?cursor={quoted}&limit=3")).await.status, 200);
+        assert_eq!(
+            http.get(&format!("{PATH}?cursor={quoted}&limit=3"))
+                .await
+                .status,
+            200
+        );
         assert_eq!(count(&db, "notes").await, 20);
     }
 
@@ -306,7 +398,10 @@ both_backends! {
         copy.get(&http, "").await;
         db.execute("DELETE FROM notes WHERE id = 1").await;
         let tracker = server.engine().change_tracker();
-        tracker.cleanup_older_than(Duration::ZERO).await.expect("the log is cleaned up");
+        tracker
+            .cleanup_older_than(Duration::ZERO)
+            .await
+            .expect("the log is cleaned up");
         let reply = copy.get(&http, "wait_ms=60000").await;
         let body = reply.json();
         let found = (reply.status, &body["code"], &body["reason"]);
@@ -321,16 +416,41 @@ both_backends! {
         let server = TestServer::start(&db, ["notes"]).await;
         let http = server.http();
         let me = Uuid::new_v4();
-        let reply = http.post(PATH, &push(me, 1, &json!([note(1, "one")]))).await;
-        assert_eq!((reply.status, reply.json()), (200, json!({ "type": "ack", "mutation": 1 })));
+        let reply = http
+            .post(PATH, &push(me, 1, &json!([note(1, "one")])))
+            .await;
+        assert_eq!(
+            (reply.status, reply.json()),
+            (200, json!({ "type": "ack", "mutation": 1 }))
+        );
         assert_eq!(reply.header("content-type"), Some("application/json"));
 
         for (mutation, writes, status, code) in [
             (2, json!([note(1, "again")]), 409, "exists"),
-            (3, json!([update("notes", 9, json!({ "body": "x" }))]), 409, "not_found"),
-            (4, json!([update("notes", 1, json!({ "body": null }))]), 409, "constraint"),
-            (5, json!([update("notes", 1, json!({ "body": 1 }))]), 422, "invalid"),
-            (6, json!([update("notes", 1, json!({ "colour": 1 }))]), 422, "unknown_column"),
+            (
+                3,
+                json!([update("notes", 9, json!({ "body": "x" }))]),
+                409,
+                "not_found",
+            ),
+            (
+                4,
+                json!([update("notes", 1, json!({ "body": null }))]),
+                409,
+                "constraint",
+            ),
+            (
+                5,
+                json!([update("notes", 1, json!({ "body": 1 }))]),
+                422,
+                "invalid",
+            ),
+            (
+                6,
+                json!([update("notes", 1, json!({ "colour": 1 }))]),
+                422,
+                "unknown_column",
+            ),
             (7, json!([delete("nowhere", 1)]), 422, "unknown_entity"),
             (8, json!([]), 422, "invalid"),
             (77, json!([note(2, "x")]), 409, "out_of_order"),
@@ -338,7 +458,10 @@ both_backends! {
             let reply = http.post(PATH, &push(me, mutation, &writes)).await;
             let body = reply.json();
             assert_eq!((reply.status, body["code"].as_str()), (status, Some(code)));
-            assert_eq!((&body["type"], &body["mutation"]), (&json!("reject"), &json!(mutation)));
+            assert_eq!(
+                (&body["type"], &body["mutation"]),
+                (&json!("reject"), &json!(mutation))
+            );
             assert_eq!(reply.header("content-type"), Some("application/json"));
             if code == "out_of_order" {
                 assert_eq!(body["expected"], 9);
@@ -352,12 +475,17 @@ both_backends! {
 
     async fn forbidden_mutations(db: TestDatabase) {
         db.execute(NOTES).await;
-        let entities = vec![EntityConfig::new("notes"), EntityConfig::without_table("presence")];
+        let entities = vec![
+            EntityConfig::new("notes"),
+            EntityConfig::without_table("presence"),
+        ];
         let server = TestServer::start(&db, entities).await;
-        let write = create("presence", json!({}));
-        let body = push(Uuid::new_v4(), 1, &json!([write]));
+        let body = push(Uuid::new_v4(), 1, &json!([create("presence", json!({}))]));
         let reply = server.http().post("/api/sync/presence", &body).await;
-        assert!(matches!(reply.status, 403 | 422), "{reply:?}");
+        assert_eq!(
+            (reply.status, &reply.json()["code"]),
+            (403, &json!("forbidden"))
+        );
     }
 
     /// Reads see what was acked before them.
@@ -369,7 +497,9 @@ both_backends! {
         let mut copy = Copy::default();
         copy.get(&http, "").await;
         for id in 1..=20 {
-            let reply = http.post(PATH, &push(me, id, &json!([note(id, "mine")]))).await;
+            let reply = http
+                .post(PATH, &push(me, id, &json!([note(id, "mine")])))
+                .await;
             assert_eq!(reply.status, 200);
             let page = copy.get(&http, "").await.json();
             let change = json!({
@@ -393,18 +523,44 @@ both_backends! {
             (String::new(), 400, "protocol"),
             ("[]".to_owned(), 400, "protocol"),
             ("{\"client_id\":\"x\"".to_owned(), 400, "protocol"),
-            (json!({ "client_id": "me", "mutation": 1, "writes": [] }).to_string(), 400, "protocol"),
-            (json!({ "client_id": id, "mutation": -1, "writes": [] }).to_string(), 400, "protocol"),
-            (json!({ "client_id": id, "mutation": 1 }).to_string(), 400, "protocol"),
-            (json!({ "client_id": id, "mutation": 1, "writes": [{}] }).to_string(), 400, "protocol"),
+            (
+                json!({ "client_id": "me", "mutation": 1, "writes": [] }).to_string(),
+                400,
+                "protocol",
+            ),
+            (
+                json!({ "client_id": id, "mutation": -1, "writes": [] }).to_string(),
+                400,
+                "protocol",
+            ),
+            (
+                json!({ "client_id": id, "mutation": 1 }).to_string(),
+                400,
+                "protocol",
+            ),
+            (
+                json!({ "client_id": id, "mutation": 1, "writes": [{}] }).to_string(),
+                400,
+                "protocol",
+            ),
             (large, 413, "too_large"),
         ] {
-            let response = client.post(&url).body(body.clone()).send().await.expect("an answer");
+            let response = client
+                .post(&url)
+                .body(body.clone())
+                .send()
+                .await
+                .expect("an answer");
             assert_eq!(response.status().as_u16(), status, "{body}");
             let answer: Value = response.json().await.expect("JSON");
             assert_eq!(answer["code"], code, "{body}");
         }
-        let response = client.post(&url).body(vec![0xff; 100]).send().await.expect("an answer");
+        let response = client
+            .post(&url)
+            .body(vec![0xff; 100])
+            .send()
+            .await
+            .expect("an answer");
         assert_eq!(response.status().as_u16(), 400);
         assert_eq!(count(&db, "notes").await, 0);
         let good = push(id, 1, &json!([note(1, "x")]));
@@ -415,16 +571,35 @@ both_backends! {
         db.execute(&format!("{NOTES}; {TASKS}")).await;
         let server = TestServer::start(&db, ["notes"]).await;
         let http = server.http();
-        for name in ["tasks", "Notes", "pg_class", "_rhtmx_sync_log", "notes%22%3B%20DROP%20TABLE%20notes", "%00"] {
+        for name in [
+            "tasks",
+            "Notes",
+            "pg_class",
+            "_rhtmx_sync_log",
+            "notes%22%3B%20DROP%20TABLE%20notes",
+            "%00",
+        ] {
             let reply = http.get(&format!("/api/sync/{name}")).await;
-            assert_eq!((reply.status, &reply.json()["code"]), (404, &json!("unknown_entity")), "{name}");
+            assert_eq!(
+                (reply.status, &reply.json()["code"]),
+                (404, &json!("unknown_entity")),
+                "{name}"
+            );
             let body = push(Uuid::new_v4(), 1, &json!([note(1, "x")]));
             let reply = http.post(&format!("/api/sync/{name}"), &body).await;
-            assert_eq!((reply.status, &reply.json()["code"]), (404, &json!("unknown_entity")), "{name}");
+            assert_eq!(
+                (reply.status, &reply.json()["code"]),
+                (404, &json!("unknown_entity")),
+                "{name}"
+            );
         }
         for query in ["where=id%3D1", "where=", "params=%5B%5D", "columns=id"] {
             let reply = http.get(&format!("{PATH}?{query}")).await;
-            assert_eq!((reply.status, &reply.json()["code"]), (400, &json!("bad_filter")), "{query}");
+            assert_eq!(
+                (reply.status, &reply.json()["code"]),
+                (400, &json!("bad_filter")),
+                "{query}"
+            );
         }
         assert_eq!(count(&db, "notes").await, 0);
     }
@@ -432,20 +607,30 @@ both_backends! {
     async fn pages_of_other_origins_are_refused(db: TestDatabase) {
         db.execute(NOTES).await;
         let mut config = TestServer::config(&db, ["notes"]).await;
-        config.auth.allowed_origins.push("https://app.example".to_owned());
+        config
+            .auth
+            .allowed_origins
+            .push("https://app.example".to_owned());
         let server = TestServer::with_config(config).await;
         let client = reqwest::Client::new();
         let own = server.base_url();
         let body = push(Uuid::new_v4(), 1, &json!([note(1, "x")])).to_string();
         for (origin, status) in [
-            ("https://evil.example", 403), ("null", 403), ("https://app.example", 200), (own.as_str(), 200),
+            ("https://evil.example", 403),
+            ("null", 403),
+            ("https://app.example", 200),
+            (own.as_str(), 200),
         ] {
             let requests = [
                 client.get(server.http().url(PATH)),
                 client.post(server.http().url(PATH)).body(body.clone()),
             ];
             for request in requests {
-                let response = request.header("Origin", origin).send().await.expect("an answer");
+                let response = request
+                    .header("Origin", origin)
+                    .send()
+                    .await
+                    .expect("an answer");
                 assert_eq!(response.status().as_u16(), status, "{origin}");
                 let answer: Value = response.json().await.expect("JSON");
                 assert_eq!(answer["code"] == "forbidden", status == 403);
@@ -472,14 +657,61 @@ both_backends! {
             Backend::Postgres => ("postgresql", "notify"),
             Backend::Sqlite => ("sqlite", "data_version"),
         };
-        assert_eq!((&status["database"], &status["wake_up"]), (&json!(database), &json!(wake_up)));
-        assert_eq!((&status["role"], &status["sessions"]), (&json!("leader"), &json!(2)));
-        assert_eq!((&status["entities"], &status["entities_missing"]), (&json!(["notes", "tasks"]), &json!([])));
-        let shapes = json!([{ "shape": "notes", "sessions": 2 }, { "shape": "tasks", "sessions": 1 }]);
+        assert_eq!(
+            (&status["database"], &status["wake_up"]),
+            (&json!(database), &json!(wake_up))
+        );
+        assert_eq!(
+            (&status["role"], &status["sessions"]),
+            (&json!("leader"), &json!(2))
+        );
+        assert_eq!(
+            (&status["entities"], &status["entities_missing"]),
+            (&json!(["notes", "tasks"]), &json!([]))
+        );
+        let shapes =
+            json!([{ "shape": "notes", "sessions": 2 }, { "shape": "tasks", "sessions": 1 }]);
         assert_eq!(status["shapes"], shapes);
-        assert!(status["version"].is_string() && status["log"]["bytes"].is_u64(), "{status}");
-        assert!(status["cursor"].is_string() && status["log"]["floor"].is_string(), "{status}");
+        assert!(
+            status["version"].is_string() && status["log"]["bytes"].is_u64(),
+            "{status}"
+        );
+        assert!(
+            status["cursor"].is_string() && status["log"]["floor"].is_string(),
+            "{status}"
+        );
         let text = reply.text.to_lowercase();
-        assert!(!text.contains("://") && !text.contains("password"), "{text}");
+        assert!(
+            !text.contains("://") && !text.contains("password"),
+            "{text}"
+        );
     }
+}
+
+/// The database is put back to another state under a poll that waits: it ends, and the next one is
+/// told.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_long_poll_ends_with_the_history() {
+    let db = TestDatabase::postgres().await;
+    db.execute(NOTES).await;
+    let server = TestServer::start(&db, ["notes"]).await;
+    let http = server.http();
+    let mut copy = Copy::default();
+    copy.get(&http, "").await;
+    let (reply, ()) = tokio::join!(
+        tokio::time::timeout(PATIENCE, copy.get(&http, "wait_ms=60000")),
+        async {
+            eventually("the poll waits", || async {
+                let status = http.get("/api/sync/status").await.json();
+                (status["sessions"] == 1).then_some(())
+            })
+            .await;
+            begin_another_history(&db).await;
+        }
+    );
+    assert_eq!(reply.expect("the server hangs").status, 200);
+    let reply = copy.get(&http, "wait_ms=60000").await;
+    let body = reply.json();
+    let found = (reply.status, &body["code"], &body["reason"]);
+    assert_eq!(found, (409, &json!("refetch"), &json!("epoch")));
 }

@@ -26,36 +26,73 @@ both_backends! {
         client.subscribe("a", "notes").await;
         client.wait_subscribed("a").await;
         let texts = [
-            "", " ", "hello", "null", "1", "\"ping\"", "[]", "[\"ping\"]", "{}", "{", "}",
-            "{\"type\"}", "{\"type\":}", "{\"type\":null}", "{\"type\":1}", "{\"type\":[\"ping\"]}",
-            "{\"type\":\"\"}", "{\"type\":\"dance\"}", "{\"type\":\"welcome\"}", "{\"type\":\"PING\"}",
-            "{\"Type\":\"ping\"}", "{\"type\":\"ping\"", "{\"type\":\"ping\"}}",
-            "{\"type\":\"ping\"}{\"type\":\"ping\"}", "{\"type\":\"ping\",\"type\":\"pong\"}",
-            "{type:\"ping\"}", "{'type':'ping'}", "{\"type\":\"ping\",}", "\u{feff}{\"type\":\"ping\"}",
-            "{\"type\":\"ping\",\"at\":\"\u{1}\"}", "{\"type\":\"ping\",\"at\":\"\\ud800\"}",
-            "{\"type\":\"ping\",\"at\":NaN}", "{\"type\":\"pi\\u0000ng\"}",
-            "{\"type\":\"auth\"}", "{\"type\":\"auth\",\"token\":1}", "{\"type\":\"unsubscribe\"}",
-            "{\"type\":\"push\"}", "{\"type\":\"push\",\"mutation\":1}",
-            "{\"type\":\"push\",\"mutation\":1,\"writes\":{}}",
-            "{\"type\":\"push\",\"mutation\":1,\"writes\":[1]}",
-            "{\"type\":\"push\",\"mutation\":1,\"writes\":[{}]}",
-            "{\"type\":\"push\",\"mutation\":1,\"writes\":[{\"entity\":\"notes\"}]}",
-            "{\"type\":\"push\",\"mutation\":1,\"writes\":[{\"entity\":\"notes\",\"op\":\"drop\"}]}",
-            "{\"type\":\"push\",\"mutation\":1,\"writes\":[{\"entity\":1,\"op\":\"create\"}]}",
-            "{\"type\":\"push\",\"mutation\":1,\"writes\":[{\"entity\":\"notes\",\"op\":\"create\",\"values\":[]}]}",
-            "{\"type\":\"push\",\"mutation\":1,\"writes\":[{\"entity\":\"notes\",\"op\":\"create\",\"values\":{\"id\":1,\"id\":2,\"body\":}}]}",
+            "",
+            " ",
+            "hello",
+            "null",
+            "1",
+            r#""ping""#,
+            "[]",
+            r#"["ping"]"#,
+            "{}",
+            "{",
+            "}",
+            r#"{"type"}"#,
+            r#"{"type":}"#,
+            r#"{"type":null}"#,
+            r#"{"type":1}"#,
+            r#"{"type":["ping"]}"#,
+            r#"{"type":""}"#,
+            r#"{"type":"dance"}"#,
+            r#"{"type":"welcome"}"#,
+            r#"{"type":"PING"}"#,
+            r#"{"Type":"ping"}"#,
+            r#"{"type":"ping""#,
+            r#"{"type":"ping"}}"#,
+            r#"{"type":"ping"}{"type":"ping"}"#,
+            r#"{"type":"ping","type":"pong"}"#,
+            r#"{type:"ping"}"#,
+            "{'type':'ping'}",
+            r#"{"type":"ping",}"#,
+            "\u{feff}{\"type\":\"ping\"}",
+            "{\"type\":\"ping\",\"at\":\"\u{1}\"}",
+            r#"{"type":"ping","at":"\ud800"}"#,
+            r#"{"type":"ping","at":NaN}"#,
+            r#"{"type":"pi\u0000ng"}"#,
+            r#"{"type":"auth"}"#,
+            r#"{"type":"auth","token":1}"#,
+            r#"{"type":"unsubscribe"}"#,
+            r#"{"type":"push"}"#,
+            r#"{"type":"push","mutation":1}"#,
+            r#"{"type":"push","mutation":1,"writes":{}}"#,
+            r#"{"type":"push","mutation":1,"writes":[1]}"#,
+            r#"{"type":"push","mutation":1,"writes":[{}]}"#,
+            r#"{"type":"push","mutation":1,"writes":[{"entity":"notes"}]}"#,
+            r#"{"type":"push","mutation":1,"writes":[{"entity":"notes","op":"drop"}]}"#,
+            r#"{"type":"push","mutation":1,"writes":[{"entity":1,"op":"create"}]}"#,
+            r#"{"type":"push","mutation":1,"writes":[{"entity":"t","op":"create","values":[]}]}"#,
+            r#"{"type":"push","mutation":1,"writes":[{"entity":"t","op":"create","values":{"a":}}]}"#,
         ];
         for text in texts {
             client.send_text(text).await;
             let error = client.next_frame().await;
             let found = (&error["type"], &error["code"], &error["fatal"]);
-            assert_eq!(found, (&json!("error"), &json!("protocol"), &json!(false)), "{text}");
+            assert_eq!(
+                found,
+                (&json!("error"), &json!("protocol"), &json!(false)),
+                "{text}"
+            );
             let message = error["message"].as_str().expect("a message");
-            assert!(!message.is_empty() && message.len() < 300, "{text}: {message}");
+            assert!(
+                !message.is_empty() && message.len() < 300,
+                "{text}: {message}"
+            );
         }
         client.ping().await;
         client.push_next(json!([note(1, "one")])).await.acked();
-        client.wait_until(|client| client.row("a", "1").is_some()).await;
+        client
+            .wait_until(|client| client.row("a", "1").is_some())
+            .await;
         assert_eq!(client.errors().len(), texts.len());
     }
 
@@ -70,22 +107,40 @@ both_backends! {
                 format!(r#"{{"type":"subscribe","id":{deep},"entity":"notes"}}"#),
                 format!(r#"{{"type":"subscribe","id":"b","entity":"notes","params":{deep}}}"#),
                 format!(r#"{{"type":"push","mutation":1,"writes":{deep}}}"#),
-                format!(r#"{{"type":"push","mutation":1,"writes":[{{"entity":"notes","op":"delete","key":{deep}}}]}}"#),
+                format!(
+                    r#"{{"type":"push","mutation":1,"writes":[{{"entity":"t","op":"delete","key":{deep}}}]}}"#
+                ),
                 deep.clone(),
             ] {
                 client.send_text(&frame).await;
                 let error = client.wait_for(|frame| frame["type"] == "error").await;
-                assert_eq!((&error["code"], &error["fatal"]), (&json!("protocol"), &json!(false)));
+                assert_eq!(
+                    (&error["code"], &error["fatal"]),
+                    (&json!("protocol"), &json!(false))
+                );
             }
             // Unknown fields are passed over, however they look.
-            client.send_text(&format!(r#"{{"type":"ping","at":1,"later":{deep}}}"#)).await;
-            assert_eq!(client.next_frame().await, json!({ "type": "pong", "at": 1 }));
+            client
+                .send_text(&format!(r#"{{"type":"ping","at":1,"later":{deep}}}"#))
+                .await;
+            assert_eq!(
+                client.next_frame().await,
+                json!({ "type": "pong", "at": 1 })
+            );
         }
         // A value is looked at by the check of its column.
         for levels in [1, 200, 100_000] {
-            let write = format!(r#"{{"entity":"notes","op":"create","values":{{"id":1,"body":{}}}}}"#, nested(levels));
-            let body = format!(r#"{{"client_id":"{}","mutation":1,"writes":[{write}]}}"#, Uuid::new_v4());
-            let request = reqwest::Client::new().post(server.http().url("/api/sync/notes")).body(body);
+            let write = format!(
+                r#"{{"entity":"notes","op":"create","values":{{"id":1,"body":{}}}}}"#,
+                nested(levels)
+            );
+            let body = format!(
+                r#"{{"client_id":"{}","mutation":1,"writes":[{write}]}}"#,
+                Uuid::new_v4()
+            );
+            let request = reqwest::Client::new()
+                .post(server.http().url("/api/sync/notes"))
+                .body(body);
             let response = request.send().await.expect("an answer");
             assert_eq!(response.status().as_u16(), 422);
             let reject: Value = response.json().await.expect("JSON");
@@ -109,11 +164,17 @@ both_backends! {
             client.send_text(&ping_of(bytes)).await;
             let error = client.next_frame().await;
             let found = (&error["type"], &error["code"], &error["fatal"]);
-            assert_eq!(found, (&json!("error"), &json!("too_large"), &json!(true)), "{bytes}");
+            assert_eq!(
+                found,
+                (&json!("error"), &json!("too_large"), &json!(true)),
+                "{bytes}"
+            );
             assert_eq!(client.close_code().await, 4413, "{bytes}");
         }
         bystander.push_next(json!([note(1, "one")])).await.acked();
-        bystander.wait_until(|client| client.row("a", "1").is_some()).await;
+        bystander
+            .wait_until(|client| client.row("a", "1").is_some())
+            .await;
     }
 
     /// So much too large that nobody reads it to its end: the connection goes, the server stays.
@@ -122,7 +183,10 @@ both_backends! {
         let server = TestServer::start(&db, ["notes"]).await;
         let mut client = server.connect().await;
         client.send_text(&ping_of(20 * 1024 * 1024)).await;
-        client.try_wait_for(|frame| frame["type"] == "pong").await.expect_err("it is closed");
+        client
+            .try_wait_for(|frame| frame["type"] == "pong")
+            .await
+            .expect_err("it is closed");
         let mut client = server.connect().await;
         client.push_next(json!([note(1, "one")])).await.acked();
     }
@@ -160,7 +224,10 @@ both_backends! {
         client.subscribe("more", "notes").await;
         client.wait_subscribed("more").await;
         client.subscribe("too many", "notes").await;
-        assert_eq!(client.wait_refused("too many").await, "too_many_subscriptions");
+        assert_eq!(
+            client.wait_refused("too many").await,
+            "too_many_subscriptions"
+        );
         client.push_next(json!([note(1, "one")])).await.acked();
         for id in ["more", "0", "2"] {
             let of_number = id.parse::<u64>().ok();
@@ -182,17 +249,26 @@ both_backends! {
             client.subscribe(id, "notes").await;
         }
         for id in 0..1000_u64 {
-            client.wait_until(|client| *client.subscription(id).phase() != Phase::Joining).await;
+            client
+                .wait_until(|client| *client.subscription(id).phase() != Phase::Joining)
+                .await;
         }
-        let live = client.subscriptions().values().filter(|subscription| subscription.is_live());
+        let live = client
+            .subscriptions()
+            .values()
+            .filter(|subscription| subscription.is_live());
         assert_eq!(live.count(), 100);
         assert_eq!(client.errors().len(), 900);
-        assert!(client.errors().iter().all(|error| {
-            error["code"] == "too_many_subscriptions" && error["fatal"] == false
-        }));
+        assert!(
+            client.errors().iter().all(|error| {
+                error["code"] == "too_many_subscriptions" && error["fatal"] == false
+            })
+        );
         db.execute("INSERT INTO notes VALUES (2, 'two')").await;
         let expected = notes(&db).await;
-        client.wait_until(|client| *client.rows(99) == expected).await;
+        client
+            .wait_until(|client| *client.rows(99) == expected)
+            .await;
         assert_eq!(*client.rows(0), expected);
     }
 
@@ -200,17 +276,26 @@ both_backends! {
     async fn a_row_of_five_megabytes(db: TestDatabase) {
         db.execute(NOTES).await;
         let server = TestServer::start(&db, ["notes"]).await;
-        let options = ClientOptions { gzip: true, ..ClientOptions::default() };
+        let options = ClientOptions {
+            gzip: true,
+            ..ClientOptions::default()
+        };
         let mut zipped = SyncClient::connect(&server.ws_url(), options).await;
         let mut plain = server.connect().await;
         for client in [&mut zipped, &mut plain] {
             client.subscribe("a", "notes").await;
             client.wait_subscribed("a").await;
         }
-        db.execute(&format!("INSERT INTO notes VALUES (1, '{}')", "große ".repeat(800_000))).await;
+        db.execute(&format!(
+            "INSERT INTO notes VALUES (1, '{}')",
+            "große ".repeat(800_000)
+        ))
+        .await;
         let expected = notes(&db).await;
         for client in [&mut zipped, &mut plain] {
-            client.wait_until(|client| client.row("a", "1").is_some()).await;
+            client
+                .wait_until(|client| client.row("a", "1").is_some())
+                .await;
             // Too much to print.
             assert!(*client.rows("a") == expected);
         }
@@ -231,7 +316,9 @@ both_backends! {
         let body = "x".repeat(900);
         let writes: Vec<Value> = (1..=1000).map(|id| note(id, &body)).collect();
         client.push_next(Value::from(writes)).await.acked();
-        client.wait_until(|client| client.rows("a").len() == 1000).await;
+        client
+            .wait_until(|client| client.rows("a").len() == 1000)
+            .await;
         assert_eq!(*client.rows("a"), notes(&db).await);
     }
 }

@@ -1,6 +1,8 @@
 //! Mutations: applied once, answered in order, and visible with their ack.
 
-use rhtmx_sync_testkit::{ClientOptions, SyncClient, TestDatabase, both_backends};
+use rhtmx_sync_testkit::{
+    ClientOptions, PushOutcome, SyncClient, TestDatabase, both_backends, eventually,
+};
 use rhtmx_sync_tests::TestServer;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -9,13 +11,17 @@ use crate::tables::{NOTES, TASKS, count, insert_notes, ledger, notes, rows};
 use crate::writes::{create, delete, note, update, upsert};
 
 async fn server_of(db: &TestDatabase) -> TestServer {
-    db.execute(&format!("{NOTES}; {TASKS}; {}", ledger(db.backend()))).await;
+    db.execute(&format!("{NOTES}; {TASKS}; {}", ledger(db.backend())))
+        .await;
     TestServer::start(db, ["notes", "tasks", "ledger"]).await
 }
 
 async fn connect_as(server: &TestServer, client_id: Uuid) -> SyncClient {
-    let options =
-        ClientOptions { client_id, client_id_shared: true, ..ClientOptions::default() };
+    let options = ClientOptions {
+        client_id,
+        client_id_shared: true,
+        ..ClientOptions::default()
+    };
     SyncClient::connect(&server.ws_url(), options).await
 }
 
@@ -31,7 +37,10 @@ async fn answers(client: &mut SyncClient, wanted: usize) -> Vec<(String, u64)> {
         let frame = client.next_frame().await;
         let kind = frame["type"].as_str().expect("a type");
         if matches!(kind, "ack" | "reject") {
-            answers.push((kind.to_owned(), frame["mutation"].as_u64().expect("a number")));
+            answers.push((
+                kind.to_owned(),
+                frame["mutation"].as_u64().expect("a number"),
+            ));
         }
     }
     answers
@@ -39,7 +48,9 @@ async fn answers(client: &mut SyncClient, wanted: usize) -> Vec<(String, u64)> {
 
 async fn wait_notes(client: &mut SyncClient, db: &TestDatabase) {
     let expected = notes(db).await;
-    client.wait_until(|client| *client.rows("a") == expected).await;
+    client
+        .wait_until(|client| *client.rows("a") == expected)
+        .await;
 }
 
 both_backends! {
@@ -49,7 +60,9 @@ both_backends! {
         client.subscribe("a", "notes").await;
         client.wait_subscribed("a").await;
         let body = |client: &SyncClient, key: &str| {
-            client.row("a", key).map(|row| row["body"].as_str().expect("text").to_owned())
+            client
+                .row("a", key)
+                .map(|row| row["body"].as_str().expect("text").to_owned())
         };
         client.push_next(json!([note(1, "created")])).await.acked();
         client.wait_cursor().await;
@@ -67,7 +80,10 @@ both_backends! {
             assert_eq!(body(&client, "2").as_deref(), Some(text));
         }
 
-        client.push_next(json!([delete("notes", "1")])).await.acked();
+        client
+            .push_next(json!([delete("notes", "1")]))
+            .await
+            .acked();
         client.wait_cursor().await;
         assert_eq!(body(&client, "1"), None);
         assert_eq!(*client.rows("a"), notes(&db).await);
@@ -89,14 +105,20 @@ both_backends! {
             write("create", Some(json!("2")), json!({ "body": "a" })),
             write("create", Some(json!(3)), json!({ "id": 3, "body": "a" })),
             write("upsert", Some(json!(3)), json!({ "body": "b" })),
-            write("upsert", Some(json!("4")), json!({ "id": "4", "body": "b" })),
+            write(
+                "upsert",
+                Some(json!("4")),
+                json!({ "id": "4", "body": "b" }),
+            ),
             write("update", Some(json!("1")), json!({ "id": 1, "body": "c" })),
         ] {
             client.push_next(writes).await.acked();
         }
         let bodies = rows(&db, "notes", &["id", "body"]).await;
-        let bodies: Vec<&str> =
-            bodies.values().map(|row| row["body"].as_str().expect("text")).collect();
+        let bodies: Vec<&str> = bodies
+            .values()
+            .map(|row| row["body"].as_str().expect("text"))
+            .collect();
         assert_eq!(bodies, ["c", "a", "b", "b"]);
     }
 
@@ -108,7 +130,11 @@ both_backends! {
         client.wait_subscribed("a").await;
         for id in 1..=30 {
             client.send_push(id, json!([note(id, "mine")])).await;
-            db.execute(&format!("INSERT INTO notes VALUES ({}, 'theirs')", 100 + id)).await;
+            db.execute(&format!(
+                "INSERT INTO notes VALUES ({}, 'theirs')",
+                100 + id
+            ))
+            .await;
         }
         let mut acked = Vec::new();
         let mut seen = 0;
@@ -118,7 +144,10 @@ both_backends! {
                 "ack" => acked.push(frame["mutation"].to_string()),
                 "cursor" => {
                     for key in acked.drain(..) {
-                        assert!(client.row("a", &key).is_some(), "{key} is acked and not visible");
+                        assert!(
+                            client.row("a", &key).is_some(),
+                            "{key} is acked and not visible"
+                        );
                         seen += 1;
                     }
                 }
@@ -131,7 +160,14 @@ both_backends! {
         let server = server_of(&db).await;
         let mut client = server.connect().await;
         client.push_next(json!([note(1, "one")])).await.acked();
-        assert_eq!(client.push_next(json!([note(1, "one")])).await.rejected().code, "exists");
+        assert_eq!(
+            client
+                .push_next(json!([note(1, "one")]))
+                .await
+                .rejected()
+                .code,
+            "exists"
+        );
         // Of an entity that others watch, while this client watches another.
         client.subscribe("t", "tasks").await;
         client.wait_subscribed("t").await;
@@ -147,7 +183,9 @@ both_backends! {
         let mut client = server.connect().await;
         client.subscribe("a", "notes").await;
         for mutation in 1..=20 {
-            client.send_push(mutation, json!([note(5000 + mutation, "mine")])).await;
+            client
+                .send_push(mutation, json!([note(5000 + mutation, "mine")]))
+                .await;
         }
         client.wait_answered().await;
         client.wait_subscribed("a").await;
@@ -165,7 +203,8 @@ both_backends! {
         for id in 1..=20_u64 {
             let values = json!({ "id": id, "body": "x" });
             let writes = json!([
-                create("notes", values.clone()), create("tasks", values),
+                create("notes", values.clone()),
+                create("tasks", values),
                 update("notes", id, json!({ "body": "y" })),
             ]);
             client.send_push(id, writes).await;
@@ -187,10 +226,18 @@ both_backends! {
         let writes = json!([note(1, "x"), task(1), task(2), task(1), note(2, "x")]);
         let outcome = client.push_next(writes).await;
         let rejection = outcome.rejected();
-        assert_eq!((rejection.code.as_str(), rejection.write), ("exists", Some(3)));
-        assert_eq!((count(&db, "notes").await, count(&db, "tasks").await), (0, 0));
+        assert_eq!(
+            (rejection.code.as_str(), rejection.write),
+            ("exists", Some(3))
+        );
+        assert_eq!(
+            (count(&db, "notes").await, count(&db, "tasks").await),
+            (0, 0)
+        );
         client.push_next(json!([note(2, "y")])).await.acked();
-        client.wait_until(|client| client.row("n", "2").is_some()).await;
+        client
+            .wait_until(|client| client.row("n", "2").is_some())
+            .await;
         assert_eq!((client.rows("n").len(), client.puts("n", "1")), (1, 0));
     }
 
@@ -254,7 +301,9 @@ both_backends! {
                 }
             }
             assert_eq!(acked, (1..=30).collect::<Vec<u64>>());
-            client.wait_until(|client| client.rows("l").len() == 30).await;
+            client
+                .wait_until(|client| client.rows("l").len() == 30)
+                .await;
         }
         assert_eq!(count(&db, "ledger").await, 30);
     }
@@ -264,7 +313,7 @@ both_backends! {
         let http = server.http();
         let client_id = Uuid::new_v4();
         let mut client = connect_as(&server, client_id).await;
-        let body = |mutation: u64, writes: Value| {
+        let body = |mutation: u64, writes: Value| -> Value {
             json!({ "client_id": client_id, "mutation": mutation, "writes": writes })
         };
         client.push(1, entry("once")).await.acked();
@@ -276,7 +325,9 @@ both_backends! {
         assert_eq!(count(&db, "ledger").await, 2);
 
         let duplicate = json!([note(1, "x"), note(1, "x")]);
-        let reply = http.post("/api/sync/notes", &body(3, duplicate.clone())).await;
+        let reply = http
+            .post("/api/sync/notes", &body(3, duplicate.clone()))
+            .await;
         assert_eq!(reply.status, 409);
         let outcome = client.push(3, duplicate).await;
         let rejection = outcome.rejected();
@@ -291,7 +342,10 @@ both_backends! {
         let mut client = server.connect().await;
         let state = client.state();
         client.push(1, entry("once")).await.acked();
-        client.push(2, json!([note(1, "x"), note(1, "x")])).await.rejected();
+        client
+            .push(2, json!([note(1, "x"), note(1, "x")]))
+            .await
+            .rejected();
         client.push(3, entry("once")).await.acked();
         drop(client);
         server.shutdown().await;
@@ -303,9 +357,15 @@ both_backends! {
         // What it would do now does not matter: it is answered as the first time.
         let outcome = client.push(2, json!([note(1, "x")])).await;
         let rejection = outcome.rejected();
-        assert_eq!((rejection.code.as_str(), rejection.write), ("exists", Some(1)));
+        assert_eq!(
+            (rejection.code.as_str(), rejection.write),
+            ("exists", Some(1))
+        );
         client.push(3, entry("once")).await.acked();
-        assert_eq!((count(&db, "ledger").await, count(&db, "notes").await), (2, 0));
+        assert_eq!(
+            (count(&db, "ledger").await, count(&db, "notes").await),
+            (2, 0)
+        );
         client.push(4, entry("once")).await.acked();
     }
 
@@ -328,7 +388,9 @@ both_backends! {
                 SyncClient::reconnect(&server.ws_url(), ClientOptions::default(), &state).await;
         }
         client.wait_answered().await;
-        client.wait_until(|client| client.rows("l").len() == 50).await;
+        client
+            .wait_until(|client| client.rows("l").len() == 50)
+            .await;
         assert_eq!(count(&db, "ledger").await, 50);
     }
 
@@ -338,7 +400,10 @@ both_backends! {
         for mutation in [0, 2, 3, 99, i64::MAX as u64, u64::MAX] {
             let outcome = client.push(mutation, entry("never")).await;
             let rejection = outcome.rejected();
-            assert_eq!((rejection.code.as_str(), rejection.expected), ("out_of_order", Some(1)));
+            assert_eq!(
+                (rejection.code.as_str(), rejection.expected),
+                ("out_of_order", Some(1))
+            );
         }
         assert_eq!(count(&db, "ledger").await, 0);
         client.push(1, entry("once")).await.acked();
@@ -373,7 +438,12 @@ both_backends! {
             mutation += 2;
         }
         let expected: Vec<(String, u64)> = (1..=10)
-            .map(|mutation| (if mutation % 2 == 1 { "reject" } else { "ack" }.to_owned(), mutation))
+            .map(|mutation| {
+                (
+                    if mutation % 2 == 1 { "reject" } else { "ack" }.to_owned(),
+                    mutation,
+                )
+            })
             .collect();
         assert_eq!(answers(&mut client, 10).await, expected);
         assert_eq!(count(&db, "ledger").await, 5);
@@ -414,4 +484,73 @@ both_backends! {
             wait_notes(client, &db).await;
         }
     }
+
+    /// Two mutations that each wait for what the other has: neither is lost.
+    async fn mutations_in_each_other_s_way(db: TestDatabase) {
+        let server = server_of(&db).await;
+        insert_notes(&db, 1, 2).await;
+        let mut one = server.connect().await;
+        let mut two = server.connect().await;
+        for mutation in 1..=10 {
+            for (client, ids) in [(&mut one, [1, 2]), (&mut two, [2, 1])] {
+                let writes = ids
+                    .map(|id| update("notes", id, json!({ "body": format!("{id} {mutation}") })));
+                client
+                    .send_push(
+                        mutation,
+                        json!([writes[0], entry("x")[0], entry("y")[0], writes[1]]),
+                    )
+                    .await;
+            }
+        }
+        for client in [&mut one, &mut two] {
+            client.wait_answered().await;
+            assert!((1..=10).all(|mutation| {
+                matches!(client.outcome(mutation), Some(PushOutcome::Acked { .. }))
+            }));
+        }
+        assert_eq!(count(&db, "ledger").await, 40);
+    }
+}
+
+/// An engine that is told to stop lets the mutation that is under way come to its end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mutation_under_way_outlives_its_session() {
+    let db = TestDatabase::postgres().await;
+    let server = server_of(&db).await;
+    insert_notes(&db, 1, 1).await;
+    let holder = db.connect_postgres().await;
+    holder
+        .batch_execute("BEGIN; UPDATE notes SET body = 'held' WHERE id = 1")
+        .await
+        .expect("it runs");
+    let mut client = server.connect().await;
+    let writes = json!([
+        update("notes", 1, json!({ "body": "mine" })),
+        entry("once")[0]
+    ]);
+    client.send_push(1, writes.clone()).await;
+    eventually("the mutation waits", || async {
+        let waiting = "pg_stat_activity \
+                       WHERE datname = current_database() AND wait_event = 'transactionid'";
+        (count(&db, waiting).await == 1).then_some(())
+    })
+    .await;
+    let (code, ()) = tokio::join!(
+        async {
+            let code = client.close_code().await;
+            holder.batch_execute("COMMIT").await.expect("it commits");
+            code
+        },
+        server.engine().shutdown()
+    );
+    assert_eq!(code, 1001);
+    assert_eq!(count(&db, "notes WHERE body = 'mine'").await, 1);
+
+    let server = TestServer::start(&db, ["notes", "tasks", "ledger"]).await;
+    let state = client.into_state();
+    let mut client = connect_as(&server, state.client_id).await;
+    assert_eq!(client.welcome()["last_mutation"], 1);
+    client.push(1, writes).await.acked();
+    assert_eq!(count(&db, "ledger").await, 1);
 }

@@ -7,7 +7,7 @@ use rhtmx_sync_testkit::{ClientOptions, Phase, SyncClient, TestDatabase, both_ba
 use rhtmx_sync_tests::TestServer;
 use serde_json::{Value, json};
 
-use crate::tables::{NOTES, TASKS, count, insert_notes, notes, rows};
+use crate::tables::{NOTES, TASKS, begin_another_history, count, insert_notes, notes, rows};
 use crate::writes::note;
 
 /// A server over `notes`, and a client that follows them as `a`.
@@ -22,7 +22,9 @@ async fn following(db: &TestDatabase) -> (TestServer, SyncClient) {
 /// Waits until the copy is what the table holds now.
 async fn wait_equal(client: &mut SyncClient, db: &TestDatabase, id: &str) {
     let expected = notes(db).await;
-    client.wait_until(|client| *client.rows(id) == expected).await;
+    client
+        .wait_until(|client| *client.rows(id) == expected)
+        .await;
 }
 
 /// The changes of a resume, up to its `subscribed`.
@@ -67,22 +69,37 @@ both_backends! {
             if frame["type"] == "subscribed" {
                 break frame;
             }
-            assert_eq!((&frame["type"], &frame["id"]), (&json!("snapshot"), &json!("a")));
-            pages.push((frame["rows"].as_array().expect("rows").len(), frame["more"].clone()));
+            assert_eq!(
+                (&frame["type"], &frame["id"]),
+                (&json!("snapshot"), &json!("a"))
+            );
+            pages.push((
+                frame["rows"].as_array().expect("rows").len(),
+                frame["more"].clone(),
+            ));
         };
         let last = pages.pop().expect("pages");
         assert_eq!(last.1, false);
         assert!(pages.len() >= 2 && pages.iter().all(|page| page.0 > 0 && page.1 == true));
-        assert_eq!(pages.iter().map(|page| page.0).sum::<usize>() + last.0, 3000);
+        assert_eq!(
+            pages.iter().map(|page| page.0).sum::<usize>() + last.0,
+            3000
+        );
         assert_eq!(subscribed["schema"]["key"], json!(["id"]));
         assert_eq!(subscribed["schema"]["columns"]["body"], "text");
         assert_eq!(*client.rows("a"), notes(&db).await);
-        assert_eq!(client.row("a", "7"), Some(&json!({ "id": 7, "body": "note 7" })));
+        assert_eq!(
+            client.row("a", "7"),
+            Some(&json!({ "id": 7, "body": "note 7" }))
+        );
 
         db.execute("INSERT INTO notes VALUES (5000, 'new')").await;
         let changes = client.next_frame().await;
         assert_eq!(changes["type"], "changes");
-        assert_eq!((&changes["shape"], changes.get("id")), (&subscribed["shape"], None));
+        assert_eq!(
+            (&changes["shape"], changes.get("id")),
+            (&subscribed["shape"], None)
+        );
         let put = json!({ "op": "put", "key": "5000", "row": { "id": 5000, "body": "new" } });
         assert_eq!(changes["changes"], json!([put]));
         assert_eq!(client.row("a", "5000"), None, "held back until the cursor");
@@ -91,12 +108,19 @@ both_backends! {
         assert_eq!(client.cursor(), cursor["cursor"].as_str());
         assert_eq!(*client.rows("a"), notes(&db).await);
 
-        db.execute("UPDATE notes SET body = 'newer' WHERE id = 5000").await;
+        db.execute("UPDATE notes SET body = 'newer' WHERE id = 5000")
+            .await;
         client.wait_cursor().await;
-        assert_eq!(client.row("a", "5000"), Some(&json!({ "id": 5000, "body": "newer" })));
+        assert_eq!(
+            client.row("a", "5000"),
+            Some(&json!({ "id": 5000, "body": "newer" }))
+        );
         db.execute("DELETE FROM notes WHERE id = 5000").await;
         let deleted = client.wait_for(|frame| frame["type"] == "changes").await;
-        assert_eq!(deleted["changes"], json!([{ "op": "delete", "key": "5000" }]));
+        assert_eq!(
+            deleted["changes"],
+            json!([{ "op": "delete", "key": "5000" }])
+        );
         client.wait_cursor().await;
         assert_eq!(client.row("a", "5000"), None);
     }
@@ -107,7 +131,10 @@ both_backends! {
         let mut client = server.connect().await;
         client.subscribe("a", "notes").await;
         let page = client.next_frame().await;
-        assert_eq!(page, json!({ "type": "snapshot", "id": "a", "rows": [], "more": false }));
+        assert_eq!(
+            page,
+            json!({ "type": "snapshot", "id": "a", "rows": [], "more": false })
+        );
         assert_eq!(client.next_frame().await["type"], "subscribed");
         db.execute("INSERT INTO notes VALUES (1, 'one')").await;
         client.wait_cursor().await;
@@ -118,10 +145,12 @@ both_backends! {
         db.execute(NOTES).await;
         insert_notes(&db, 1, 10).await;
         let (_server, mut client) = following(&db).await;
-        db.execute("UPDATE notes SET body = 'before b' WHERE id = 1").await;
+        db.execute("UPDATE notes SET body = 'before b' WHERE id = 1")
+            .await;
         client.subscribe("b", "notes").await;
         client.wait_subscribed("b").await;
-        db.execute("UPDATE notes SET body = 'after b' WHERE id = 2").await;
+        db.execute("UPDATE notes SET body = 'after b' WHERE id = 2")
+            .await;
         wait_equal(&mut client, &db, "a").await;
         assert_eq!(client.rows("a"), client.rows("b"));
         // One frame serves both.
@@ -146,10 +175,16 @@ both_backends! {
         client.subscribe("b", "tasks").await;
         client.wait_subscribed("a").await;
         client.wait_subscribed("b").await;
-        let both = "BEGIN; INSERT INTO notes VALUES (1, 'one'); INSERT INTO tasks VALUES (1, 'one'); COMMIT";
+        let both = "BEGIN; INSERT INTO notes VALUES (1, 'one'); \
+                    INSERT INTO tasks VALUES (1, 'one'); COMMIT";
         db.execute(both).await;
-        client.wait_until(|client| client.row("a", "1").is_some()).await;
-        assert_eq!(client.row("b", "1"), Some(&json!({ "id": 1, "body": "one" })));
+        client
+            .wait_until(|client| client.row("a", "1").is_some())
+            .await;
+        assert_eq!(
+            client.row("b", "1"),
+            Some(&json!({ "id": 1, "body": "one" }))
+        );
         let cursor = client.cursor().expect("one cursor of both").to_owned();
 
         // It is good for each of them alone.
@@ -172,10 +207,14 @@ both_backends! {
         client.wait_subscribed(7).await;
         client.wait_subscribed("7").await;
         db.execute("INSERT INTO tasks VALUES (1, 'one')").await;
-        client.wait_until(|client| client.rows("7").len() == 1).await;
+        client
+            .wait_until(|client| client.rows("7").len() == 1)
+            .await;
         assert_eq!(client.rows(7).len(), 0);
         for id in [json!(-1), json!(0), json!(9_007_199_254_740_991_u64)] {
-            client.send_text(&json!({ "type": "unsubscribe", "id": id }).to_string()).await;
+            client
+                .send_text(&json!({ "type": "unsubscribe", "id": id }).to_string())
+                .await;
             let error = client.wait_for(|frame| frame["type"] == "error").await;
             assert_eq!(error["id"], id);
         }
@@ -194,13 +233,17 @@ both_backends! {
         client.reset_counters();
         db.execute("INSERT INTO notes VALUES (1, 'one')").await;
         db.execute("INSERT INTO tasks VALUES (1, 'one')").await;
-        client.wait_until(|client| client.rows("b").len() == 1).await;
+        client
+            .wait_until(|client| client.rows("b").len() == 1)
+            .await;
         assert_eq!(client.frames("changes"), 1);
 
         // The id is free again.
         let subscribe = json!({ "type": "subscribe", "id": "a", "entity": "notes" });
         client.send_text(&subscribe.to_string()).await;
-        client.wait_for(|frame| frame["type"] == "subscribed" && frame["id"] == "a").await;
+        client
+            .wait_for(|frame| frame["type"] == "subscribed" && frame["id"] == "a")
+            .await;
     }
 
     async fn unsubscribing_while_the_rows_are_read(db: TestDatabase) {
@@ -217,8 +260,13 @@ both_backends! {
         client.reset_counters();
         db.execute("INSERT INTO notes VALUES (5000, 'one')").await;
         db.execute("INSERT INTO tasks VALUES (1, 'one')").await;
-        client.wait_until(|client| client.rows("b").len() == 1).await;
-        assert_eq!((client.frames("changes"), client.frames("snapshot")), (1, 0));
+        client
+            .wait_until(|client| client.rows("b").len() == 1)
+            .await;
+        assert_eq!(
+            (client.frames("changes"), client.frames("snapshot")),
+            (1, 0)
+        );
         assert_eq!(client.errors(), [] as [Value; 0]);
     }
 
@@ -229,10 +277,16 @@ both_backends! {
         client.wait_subscribed("b").await;
         let again = json!({ "type": "subscribe", "id": "b", "entity": "notes" });
         let error = error_of(&mut client, again).await;
-        assert_eq!((&error["code"], &error["id"]), (&json!("protocol"), &json!("b")));
+        assert_eq!(
+            (&error["code"], &error["id"]),
+            (&json!("protocol"), &json!("b"))
+        );
         let unknown = json!({ "type": "unsubscribe", "id": "nobody" });
         let error = error_of(&mut client, unknown).await;
-        assert_eq!((&error["code"], &error["id"]), (&json!("protocol"), &json!("nobody")));
+        assert_eq!(
+            (&error["code"], &error["id"]),
+            (&json!("protocol"), &json!("nobody"))
+        );
         db.execute("INSERT INTO notes VALUES (1, 'one')").await;
         wait_equal(&mut client, &db, "a").await;
     }
@@ -242,16 +296,34 @@ both_backends! {
         let (_server, mut client) = following(&db).await;
         let long = "n".repeat(10_000);
         let names = [
-            "tasks", "Notes", "", " notes", "notes--", "public.notes", "pg_class", "sqlite_master",
-            "_rhtmx_sync_log", "notes\"; DROP TABLE notes; --", "notes' OR '1'='1", "notes\0",
-            "notes WHERE true", "ws", &long,
+            "tasks",
+            "Notes",
+            "",
+            " notes",
+            "notes--",
+            "public.notes",
+            "pg_class",
+            "sqlite_master",
+            "_rhtmx_sync_log",
+            "notes\"; DROP TABLE notes; --",
+            "notes' OR '1'='1",
+            "notes\0",
+            "notes WHERE true",
+            "ws",
+            &long,
         ];
         for (id, name) in names.into_iter().enumerate() {
             let id = id as u64;
             let subscribe = json!({ "type": "subscribe", "id": id, "entity": name });
             let error = error_of(&mut client, subscribe).await;
-            assert_eq!((&error["code"], &error["id"]), (&json!("unknown_entity"), &json!(id)));
-            assert!(!error["message"].as_str().expect("text").contains("DROP"), "{error}");
+            assert_eq!(
+                (&error["code"], &error["id"]),
+                (&json!("unknown_entity"), &json!(id))
+            );
+            assert!(
+                !error["message"].as_str().expect("text").contains("DROP"),
+                "{error}"
+            );
         }
         db.execute("INSERT INTO notes VALUES (1, 'one')").await;
         wait_equal(&mut client, &db, "a").await;
@@ -275,9 +347,15 @@ both_backends! {
             let named = fields.as_object().expect("an object").clone();
             frame.as_object_mut().expect("an object").extend(named);
             let error = error_of(&mut client, frame).await;
-            assert_eq!((&error["code"], &error["id"]), (&json!(code), &json!("b")), "{fields}");
+            assert_eq!(
+                (&error["code"], &error["id"]),
+                (&json!(code), &json!("b")),
+                "{fields}"
+            );
         }
-        client.subscribe_with("c", json!({ "entity": "notes", "mode": "rows" })).await;
+        client
+            .subscribe_with("c", json!({ "entity": "notes", "mode": "rows" }))
+            .await;
         client.wait_subscribed("c").await;
         db.execute("INSERT INTO notes VALUES (1, 'one')").await;
         wait_equal(&mut client, &db, "a").await;
@@ -309,8 +387,15 @@ both_backends! {
             frame["type"] = json!("subscribe");
             client.send_text(&frame.to_string()).await;
             let error = client.wait_for(|frame| frame["type"] == "error").await;
-            assert_eq!((&error["code"], &error["fatal"]), (&json!("protocol"), &json!(false)));
-            let id = if fields["id"] == "b" { json!("b") } else { Value::Null };
+            assert_eq!(
+                (&error["code"], &error["fatal"]),
+                (&json!("protocol"), &json!(false))
+            );
+            let id = if fields["id"] == "b" {
+                json!("b")
+            } else {
+                Value::Null
+            };
             assert_eq!(error["id"], id, "{fields}");
         }
         db.execute("INSERT INTO notes VALUES (1, 'one')").await;
@@ -323,13 +408,17 @@ both_backends! {
         let (server, client) = following(&db).await;
         let state = client.into_state();
         for text in ["first", "second", "third"] {
-            db.execute(&format!("UPDATE notes SET body = '{text}' WHERE id = 1")).await;
+            db.execute(&format!("UPDATE notes SET body = '{text}' WHERE id = 1"))
+                .await;
         }
         db.execute("DELETE FROM notes WHERE id = 2").await;
-        db.execute("DELETE FROM notes WHERE id = 3; INSERT INTO notes VALUES (3, 'anew')").await;
+        db.execute("DELETE FROM notes WHERE id = 3; INSERT INTO notes VALUES (3, 'anew')")
+            .await;
         db.execute("INSERT INTO notes VALUES (2000, 'stays')").await;
-        db.execute("INSERT INTO notes VALUES (2001, 'passes')").await;
-        db.execute("UPDATE notes SET body = 'passing' WHERE id = 2001").await;
+        db.execute("INSERT INTO notes VALUES (2001, 'passes')")
+            .await;
+        db.execute("UPDATE notes SET body = 'passing' WHERE id = 2001")
+            .await;
         db.execute("DELETE FROM notes WHERE id = 2001").await;
 
         let mut client =
@@ -337,11 +426,23 @@ both_backends! {
         let changes = caught_up(&mut client, "a").await;
         let told: BTreeMap<&str, &str> = changes
             .iter()
-            .map(|change| (change["key"].as_str().expect("a key"), change["op"].as_str().expect("an op")))
+            .map(|change| {
+                (
+                    change["key"].as_str().expect("a key"),
+                    change["op"].as_str().expect("an op"),
+                )
+            })
             .collect();
         let expected = [("1", "put"), ("2", "delete"), ("2000", "put"), ("3", "put")];
         assert_eq!(told.into_iter().collect::<Vec<_>>(), expected);
-        assert_eq!((changes.len(), client.frames("snapshot"), client.frames("refetch")), (4, 0, 0));
+        assert_eq!(
+            (
+                changes.len(),
+                client.frames("snapshot"),
+                client.frames("refetch")
+            ),
+            (4, 0, 0)
+        );
         assert_eq!(*client.rows("a"), notes(&db).await);
         db.execute("INSERT INTO notes VALUES (2001, 'again')").await;
         wait_equal(&mut client, &db, "a").await;
@@ -351,7 +452,8 @@ both_backends! {
         db.execute(NOTES).await;
         insert_notes(&db, 1, 1500).await;
         let (server, client) = following(&db).await;
-        db.execute("UPDATE notes SET body = 'changed' WHERE id <= 1400").await;
+        db.execute("UPDATE notes SET body = 'changed' WHERE id <= 1400")
+            .await;
         db.execute("DELETE FROM notes WHERE id > 1400").await;
         insert_notes(&db, 5001, 6500).await;
         let mut client = again(&server, client).await;
@@ -367,7 +469,10 @@ both_backends! {
         let (server, client) = following(&db).await;
         let mut client = again(&server, client).await;
         client.wait_subscribed("a").await;
-        assert_eq!((client.frames("changes"), client.frames("snapshot")), (0, 0));
+        assert_eq!(
+            (client.frames("changes"), client.frames("snapshot")),
+            (0, 0)
+        );
         assert_eq!(*client.rows("a"), notes(&db).await);
     }
 
@@ -377,12 +482,20 @@ both_backends! {
         let (server, client) = following(&db).await;
         let state = client.into_state();
         server.shutdown().await;
-        db.execute("UPDATE notes SET body = 'while it was down' WHERE id = 5").await;
+        db.execute("UPDATE notes SET body = 'while it was down' WHERE id = 5")
+            .await;
         let server = TestServer::start(&db, ["notes"]).await;
         let mut client =
             SyncClient::reconnect(&server.ws_url(), ClientOptions::default(), &state).await;
         client.wait_subscribed("a").await;
-        assert_eq!((client.frames("refetch"), client.puts("a", "5"), client.puts("a", "4")), (0, 1, 0));
+        assert_eq!(
+            (
+                client.frames("refetch"),
+                client.puts("a", "5"),
+                client.puts("a", "4")
+            ),
+            (0, 1, 0)
+        );
         assert_eq!(*client.rows("a"), notes(&db).await);
     }
 
@@ -394,7 +507,15 @@ both_backends! {
         let cut = &good[..good.len() - 4];
         let long = "A".repeat(100_000);
         let mut client = server.connect().await;
-        let texts = ["", "garbage", "cursor'; DROP TABLE notes; --", "\0", "MC8", cut, &long];
+        let texts = [
+            "",
+            "garbage",
+            "cursor'; DROP TABLE notes; --",
+            "\0",
+            "MC8",
+            cut,
+            &long,
+        ];
         for (id, text) in texts.into_iter().enumerate() {
             let id = id as u64;
             client.reset_counters();
@@ -406,7 +527,9 @@ both_backends! {
             assert!(client.frames("snapshot") > 0);
         }
         db.execute("INSERT INTO notes VALUES (77, 'live')").await;
-        client.wait_until(|client| client.row(0, "77").is_some()).await;
+        client
+            .wait_until(|client| client.row(0, "77").is_some())
+            .await;
     }
 
     async fn a_cursor_of_another_database_gets_the_rows_anew(db: TestDatabase) {
@@ -430,15 +553,22 @@ both_backends! {
         insert_notes(&db, 1, 10).await;
         let (server, client) = following(&db).await;
         let state = client.into_state();
-        db.execute("DELETE FROM notes WHERE id = 5; UPDATE notes SET body = 'x' WHERE id = 6").await;
+        db.execute("DELETE FROM notes WHERE id = 5; UPDATE notes SET body = 'x' WHERE id = 6")
+            .await;
         let tracker = server.engine().change_tracker();
-        tracker.cleanup_older_than(Duration::ZERO).await.expect("the log is cleaned up");
+        tracker
+            .cleanup_older_than(Duration::ZERO)
+            .await
+            .expect("the log is cleaned up");
         assert_eq!(count(&db, "_rhtmx_sync_log").await, 0);
 
         let mut client =
             SyncClient::reconnect(&server.ws_url(), ClientOptions::default(), &state).await;
         let refetch = client.wait_for(|frame| frame["type"] == "refetch").await;
-        assert_eq!((&refetch["reason"], &refetch["id"]), (&json!("expired"), &json!("a")));
+        assert_eq!(
+            (&refetch["reason"], &refetch["id"]),
+            (&json!("expired"), &json!("a"))
+        );
         client.wait_subscribed("a").await;
         assert_eq!(*client.rows("a"), notes(&db).await);
         assert!(client.frames("snapshot") > 0);
@@ -449,7 +579,14 @@ both_backends! {
         let mut client =
             SyncClient::reconnect(&server.ws_url(), ClientOptions::default(), &state).await;
         client.wait_subscribed("a").await;
-        assert_eq!((client.frames("refetch"), client.puts("a", "7"), client.puts("a", "8")), (0, 1, 0));
+        assert_eq!(
+            (
+                client.frames("refetch"),
+                client.puts("a", "7"),
+                client.puts("a", "8")
+            ),
+            (0, 1, 0)
+        );
         assert_eq!(*client.rows("a"), notes(&db).await);
     }
 
@@ -459,9 +596,15 @@ both_backends! {
         let (server, mut client) = following(&db).await;
         let tracker = server.engine().change_tracker();
         for id in 1..=10 {
-            db.execute(&format!("UPDATE notes SET body = 'changed' WHERE id = {id}")).await;
+            db.execute(&format!(
+                "UPDATE notes SET body = 'changed' WHERE id = {id}"
+            ))
+            .await;
             wait_equal(&mut client, &db, "a").await;
-            tracker.cleanup_older_than(Duration::ZERO).await.expect("the log is cleaned up");
+            tracker
+                .cleanup_older_than(Duration::ZERO)
+                .await
+                .expect("the log is cleaned up");
         }
         assert_eq!(client.frames("refetch"), 0);
     }
@@ -485,9 +628,18 @@ both_backends! {
         db.execute(NOTES).await;
         let server = TestServer::start(&db, ["notes"]).await;
         let mut client = server.connect().await;
-        for at in [json!(0), json!(1.5), json!("now"), json!([1, { "a": null }]), json!(false)] {
+        for at in [
+            json!(0),
+            json!(1.5),
+            json!("now"),
+            json!([1, { "a": null }]),
+            json!(false),
+        ] {
             client.send_json(json!({ "type": "ping", "at": at })).await;
-            assert_eq!(client.next_frame().await, json!({ "type": "pong", "at": at }));
+            assert_eq!(
+                client.next_frame().await,
+                json!({ "type": "pong", "at": at })
+            );
         }
         client.send_json(json!({ "type": "ping" })).await;
         assert_eq!(client.next_frame().await, json!({ "type": "pong" }));
@@ -496,7 +648,9 @@ both_backends! {
     async fn a_token_is_taken(db: TestDatabase) {
         db.execute(NOTES).await;
         let (_server, mut client) = following(&db).await;
-        client.send_json(json!({ "type": "auth", "token": "anything" })).await;
+        client
+            .send_json(json!({ "type": "auth", "token": "anything" }))
+            .await;
         let answer = client.next_frame().await;
         assert_eq!(answer, json!({ "type": "authenticated", "user": null }));
         db.execute("INSERT INTO notes VALUES (1, 'one')").await;
@@ -514,10 +668,13 @@ both_backends! {
             client.subscribe("a", "notes").await;
             clients.push(client);
         }
-        db.execute("UPDATE notes SET body = 'changed' WHERE id % 2 = 0").await;
+        db.execute("UPDATE notes SET body = 'changed' WHERE id % 2 = 0")
+            .await;
         let expected = notes(&db).await;
         for client in &mut clients {
-            client.wait_until(|client| *client.rows("a") == expected).await;
+            client
+                .wait_until(|client| *client.rows("a") == expected)
+                .await;
             assert_eq!(*client.subscription("a").phase(), Phase::Live);
         }
     }
@@ -530,15 +687,40 @@ both_backends! {
         writer.push_next(json!([note(1, "one")])).await.acked();
         let changes = client.wait_for(|frame| frame["type"] == "changes").await;
         let change = &changes["changes"][0];
-        assert_eq!((&change["op"], &change["key"]), (&json!("put"), &json!("1")));
+        assert_eq!(
+            (&change["op"], &change["key"]),
+            (&json!("put"), &json!("1"))
+        );
         assert_eq!(change["mutation"], 1);
         let state = writer.into_state();
         assert_eq!(change["client_id"], json!(state.client_id));
 
-        db.execute("UPDATE notes SET body = 'by another program' WHERE id = 1").await;
+        db.execute("UPDATE notes SET body = 'by another program' WHERE id = 1")
+            .await;
         let changes = client.wait_for(|frame| frame["type"] == "changes").await;
         let change = &changes["changes"][0];
-        assert_eq!((change.get("mutation"), change.get("client_id")), (None, None));
+        assert_eq!(
+            (change.get("mutation"), change.get("client_id")),
+            (None, None)
+        );
         assert_eq!(rows(&db, "notes", &["id"]).await.len(), 1);
     }
+}
+
+/// The database is put back to another state under clients that are attached: they are sent away,
+/// and take their rows anew when they come back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_history_sends_everybody_away() {
+    let db = TestDatabase::postgres().await;
+    db.execute(NOTES).await;
+    insert_notes(&db, 1, 3).await;
+    let (server, mut client) = following(&db).await;
+    begin_another_history(&db).await;
+    assert_eq!(client.close_code().await, 1001);
+    let mut client = again(&server, client).await;
+    let refetch = client.wait_for(|frame| frame["type"] == "refetch").await;
+    assert_eq!(refetch["reason"], "epoch");
+    client.wait_subscribed("a").await;
+    db.execute("DELETE FROM notes WHERE id = 1").await;
+    wait_equal(&mut client, &db, "a").await;
 }

@@ -43,8 +43,10 @@ pub(crate) async fn rows(
         Backend::Postgres => "json_build_object",
         Backend::Sqlite => "json_object",
     };
-    let members: Vec<String> =
-        columns.iter().map(|column| format!("'{column}', {column}")).collect();
+    let members: Vec<String> = columns
+        .iter()
+        .map(|column| format!("'{column}', {column}"))
+        .collect();
     let query = format!("SELECT {function}({}) FROM {table}", members.join(", "));
     let keyed = |row: Value| {
         let key = match &row["id"] {
@@ -59,5 +61,20 @@ pub(crate) async fn rows(
 /// How many rows a query counts.
 pub(crate) async fn count(db: &TestDatabase, from: &str) -> u64 {
     let counted = db.query_text(&format!("SELECT count(*) FROM {from}")).await;
-    counted[0].as_deref().and_then(|text| text.parse().ok()).expect("a number")
+    counted[0]
+        .as_deref()
+        .and_then(|text| text.parse().ok())
+        .expect("a number")
+}
+
+/// What restoring a dump does to an engine that runs on PostgreSQL: the log has another identity, and
+/// the listener's connections are gone.
+pub(crate) async fn begin_another_history(db: &TestDatabase) {
+    db.execute("UPDATE _rhtmx_sync_meta SET epoch = gen_random_uuid()::text")
+        .await;
+    db.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+         WHERE datname = current_database() AND pid <> pg_backend_pid()",
+    )
+    .await;
 }

@@ -8,6 +8,7 @@ use rhtmx_sync_testkit::{ClientOptions, Http, SyncClient, TestDatabase};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
+use tracing_subscriber::EnvFilter;
 
 /// An engine whose routes are served on a free port of 127.0.0.1.
 ///
@@ -38,6 +39,11 @@ impl TestServer {
 
     /// As [`with_config`](Self::with_config), for configurations that may be refused.
     pub async fn try_with_config(config: SyncConfig) -> Result<Self, SyncError> {
+        // `RUST_LOG` says what of the engine's log is shown; set already by an earlier test.
+        let _ = tracing_subscriber::fmt()
+            .with_env_filter(EnvFilter::from_default_env())
+            .with_test_writer()
+            .try_init();
         let prefix = config.prefix.clone();
         let engine = SyncEngine::new(config).await?;
         let listener = TcpListener::bind("127.0.0.1:0")

@@ -161,18 +161,18 @@ async fn a_violation_fails_with_the_transcript() {
     let url = serve(|mut server| async move {
         server.welcome(0).await;
         server
-            .say(json!({ "type": "cursor", "cursor": "c9" }))
+            .say(json!({ "type": "changes", "shape": "s9", "changes": [] }))
             .await;
     })
     .await;
     let mut client = SyncClient::connect(&url, ClientOptions::default()).await;
     let message = failure(client.next_frame()).await;
     assert!(
-        message.contains("before anything was subscribed to"),
+        message.contains("which no live subscription has"),
         "{message}"
     );
     assert!(
-        message.contains("-> {\"client_id\"") && message.contains("<- {\"cursor\":\"c9\""),
+        message.contains("-> {\"client_id\"") && message.contains("<- {\"changes\":[]"),
         "{message}"
     );
 }

@@ -70,7 +70,8 @@ pub enum TrackerError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ReceiveError {
     /// The receiver was too slow: so many batches were dropped for it. Catch up with
-    /// [`ChangeTracker::changes_since`] from the last cursor that it got.
+    /// [`ChangeTracker::changes_since`] from the last cursor that it got; a batch that comes after
+    /// that may be part of it, which its cursor tells.
     #[error("{0} batches were dropped; catch up from the last cursor")]
     Lagged(u64),
     /// The engine has shut down.
@@ -91,7 +92,12 @@ impl ChangeReceiver {
     /// When batches were dropped because this receiver was too slow, or when the engine is gone.
     pub async fn recv(&mut self) -> Result<Arc<ChangeBatch>, ReceiveError> {
         self.receiver.recv().await.map_err(|error| match error {
-            broadcast::error::RecvError::Lagged(dropped) => ReceiveError::Lagged(dropped),
+            broadcast::error::RecvError::Lagged(dropped) => {
+                // What is still queued is in the log too, and would only be told a second time.
+                let queued = self.receiver.len() as u64;
+                self.receiver = self.receiver.resubscribe();
+                ReceiveError::Lagged(dropped + queued)
+            }
             broadcast::error::RecvError::Closed => ReceiveError::Closed,
         })
     }
@@ -144,7 +150,7 @@ impl ChangeTracker {
         }
         let mut batch = ChangeBatch { changes: Vec::new(), reshaped: Vec::new(), cursor: None };
         let db = &self.engine.config.db_pool;
-        let mut parts = db.read_changes(self.engine.entities.all(), cursor.position.clone());
+        let mut parts = db.read_changes(self.engine.entities.in_log(), cursor.position.clone());
         while let Some(part) = parts.next().await {
             match part {
                 ReadPart::Start { position, floor } => {

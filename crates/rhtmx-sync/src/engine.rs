@@ -84,7 +84,8 @@ impl SyncEngine {
     pub async fn new(mut config: SyncConfig) -> Result<Self, SyncError> {
         check(&config)?;
         config.db_pool = config.db_pool.configured(&config.database)?;
-        let entities = Arc::new(Entities::default());
+        let names = config.entities.iter().map(|entity| entity.name.clone());
+        let entities = Arc::new(Entities::new(names.collect()));
         let hub = Arc::new(Hub::default());
         let reads_at_once = (config.database.pool_size as usize / 2).max(1);
         let reader = Reader::new(config.db_pool.clone(), entities.clone(), hub.clone(), reads_at_once);

@@ -63,7 +63,9 @@ pub(crate) struct Entity {
     pub(crate) fingerprint: String,
     /// The table's quoted name; none for an entity that lives in the log.
     pub(crate) relation: Option<String>,
-    /// A scalar subquery: the row's JSON text, for the key in the column `entity_id` around it.
+    /// The columns' types as casts spell them; empty on SQLite, which needs none.
+    pub(crate) column_types: Vec<String>,
+    /// A scalar subquery: the row's JSON text, for the key in `ranked.entity_id` around it.
     pub(crate) row_by_key: String,
     /// A query of two columns, `key` and `row`: all rows.
     pub(crate) all_rows: String,
@@ -71,17 +73,57 @@ pub(crate) struct Entity {
     pub(crate) capture: Vec<String>,
 }
 
+impl Entity {
+    /// Stands for an entity whose table is missing at the moment.
+    fn away(name: &str) -> Self {
+        Self {
+            schema: Arc::new(Schema { entity: name.to_owned(), columns: Vec::new(), key: Vec::new() }),
+            fingerprint: String::new(),
+            relation: None,
+            column_types: Vec::new(),
+            row_by_key: String::new(),
+            all_rows: String::new(),
+            capture: Vec::new(),
+        }
+    }
+
+    /// Whether its table is missing, so that the log's entries of single rows mean nothing.
+    pub(crate) fn is_away(&self) -> bool {
+        self.row_by_key.is_empty()
+    }
+}
+
 /// The entities that can be read now. An entity whose table is missing at the moment is configured
 /// but not in here.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Entities {
-    current: RwLock<Arc<BTreeMap<String, Arc<Entity>>>>,
+    configured: Vec<String>,
+    current: RwLock<Current>,
+}
+
+#[derive(Debug, Default)]
+struct Current {
+    all: Arc<BTreeMap<String, Arc<Entity>>>,
+    in_log: Arc<BTreeMap<String, Arc<Entity>>>,
 }
 
 impl Entities {
+    /// Entities of these names, none of which can be read yet.
+    pub(crate) fn new(configured: Vec<String>) -> Self {
+        let entities = Self { configured, current: RwLock::default() };
+        entities.replace(BTreeMap::new());
+        entities
+    }
+
     /// All of them, as they are now.
     pub(crate) fn all(&self) -> Arc<BTreeMap<String, Arc<Entity>>> {
-        self.current.read().expect("no panic holds this lock").clone()
+        self.current.read().expect("no panic holds this lock").all.clone()
+    }
+
+    /// The same with those that are away: what the log says of a whole entity must reach its clients
+    /// also while its table is coming or going.
+    pub(crate) fn in_log(&self) -> Arc<BTreeMap<String, Arc<Entity>>> {
+        self.current.read().expect("no panic holds this lock").in_log.clone()
     }
 
     /// One of them.
@@ -91,6 +133,10 @@ impl Entities {
 
     /// Replaces all of them.
     pub(crate) fn replace(&self, entities: BTreeMap<String, Arc<Entity>>) {
-        *self.current.write().expect("no panic holds this lock") = Arc::new(entities);
+        let away = self.configured.iter().map(|name| (name.clone(), Arc::new(Entity::away(name))));
+        let mut in_log: BTreeMap<String, Arc<Entity>> = away.collect();
+        in_log.extend(entities.clone());
+        let current = Current { all: Arc::new(entities), in_log: Arc::new(in_log) };
+        *self.current.write().expect("no panic holds this lock") = current;
     }
 }

@@ -18,7 +18,8 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(text: String) -> Self {
+    /// A frame of text, which is UTF-8.
+    pub(crate) fn new(text: impl Into<Bytes>) -> Self {
         Self { text: text.into(), gzipped: Arc::default() }
     }
 

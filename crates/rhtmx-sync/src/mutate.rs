@@ -68,14 +68,20 @@ impl Inner {
     /// Checks the writes against the tables as they are now.
     fn check(&self, push: &Push) -> Result<Vec<TableWrite>, Reject> {
         let entities = self.entities.all();
+        let has_no_table = |name: &str| entities.get(name).is_some_and(|entity| entity.relation.is_none());
+        if let Some(index) = push.writes.iter().position(|write| has_no_table(&write.entity)) {
+            return Err(Reject::new(RejectCode::Forbidden, "only the server writes this entity").of_write(index));
+        }
         let schema = |name: &str| entities.get(name).map(|entity| entity.schema.clone());
         let checked = mutation::check(&push.writes, schema, self.config.limits.writes_max)?;
         let with_relation = checked.into_iter().enumerate().map(|(index, checked)| {
-            let relation = entities.get(&checked.entity).and_then(|entity| entity.relation.clone());
+            let entity = entities.get(&checked.entity);
+            let relation = entity.and_then(|entity| entity.relation.clone());
             let relation = relation.ok_or_else(|| {
                 Reject::new(RejectCode::Forbidden, "only the server writes this entity").of_write(index)
             })?;
-            Ok(TableWrite { checked, relation })
+            let column_types = entity.map(|entity| entity.column_types.clone()).unwrap_or_default();
+            Ok(TableWrite { checked, relation, column_types })
         });
         with_relation.collect()
     }

@@ -1,5 +1,8 @@
 //! Reads for clients: whole shapes, and changes since a position.
 //!
+//! Each is written to a spool at the database's pace. So no client, however slow, holds a connection
+//! or a transaction.
+//!
 //! Clients that arrive together share one read of the same shape: whoever comes while a read waits
 //! for its turn joins it. A read that has begun is not joined: its snapshot may be older than the
 //! moment from which the newcomer hears of changes.
@@ -10,7 +13,7 @@ use std::sync::{Arc, Mutex};
 
 use rhtmx_sync_core::cursor::{Cursor, Position};
 use rhtmx_sync_core::log::{Learned, NewestEntry};
-use rhtmx_sync_core::protocol::{Origin, RefetchReason};
+use rhtmx_sync_core::protocol::{Change, Origin, RefetchReason};
 use rhtmx_sync_core::session::{ReadFrom, ShapeId};
 use tokio::sync::Semaphore;
 
@@ -35,9 +38,26 @@ pub(crate) enum ReadEnded {
     Failed(Arc<str>),
 }
 
+/// How a pull ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum PullEnded {
+    /// Everything is in the pages.
+    Complete {
+        /// The mutations that made the changes.
+        authors: Arc<[Origin]>,
+    },
+    /// The positions cannot be gone on from; the one entity that is at fault, or all.
+    Refused(RefetchReason, Option<String>),
+    /// The database failed; the text is for the log.
+    Failed(Arc<str>),
+}
+
 /// A read's pages: JSON arrays of rows, or of changes.
 pub(crate) type Pages = SpoolReader<Arc<Position>, ReadEnded>;
 type PagesSpool = Spool<Arc<Position>, ReadEnded>;
+/// A pull's pages: whole frames.
+pub(crate) type Frames = SpoolReader<Arc<Position>, PullEnded>;
+type FramesSpool = Spool<Arc<Position>, PullEnded>;
 
 /// Reads for clients.
 #[derive(Debug)]
@@ -119,6 +139,76 @@ impl Reader {
         pages
     }
 
+    /// The frames that bring shapes from where each is to where the database is, for a session that
+    /// could not be queued for.
+    pub(crate) fn pull(self: &Arc<Self>, shapes: Vec<(ShapeId, Arc<Position>)>) -> Frames {
+        let spool: Arc<FramesSpool> = Spool::new(self.budget.clone());
+        let frames = spool.reader();
+        let reader = self.clone();
+        tokio::spawn(async move {
+            let turn = reader.turns.acquire().await;
+            let ended = reader.read_frames(&shapes, &spool).await;
+            spool.finish(ended);
+            drop(turn);
+        });
+        frames
+    }
+
+    async fn read_frames(
+        &self,
+        shapes: &[(ShapeId, Arc<Position>)],
+        spool: &FramesSpool,
+    ) -> PullEnded {
+        let all = self.entities.all();
+        let mut entities = BTreeMap::new();
+        for (shape, _) in shapes {
+            let entity = shape.entity().to_owned();
+            match all.get(&entity) {
+                Some(found) => entities.insert(entity, found.clone()),
+                None => return PullEnded::Refused(RefetchReason::Schema, Some(entity)),
+            };
+        }
+        let positions = shapes.iter().map(|(_, at)| at);
+        let Some(from) = positions.reduce(|one, other| if other.covers(one) { one } else { other })
+        else {
+            // Only the position is wanted.
+            return match self.db.history().await {
+                Ok((_, position)) => {
+                    spool.begin(Arc::new(position));
+                    PullEnded::Complete { authors: Arc::default() }
+                }
+                Err(error) => PullEnded::Failed(error.to_string().into()),
+            };
+        };
+        let mut parts = self.db.read_changes(Arc::new(entities), (**from).clone());
+        let mut authors = Vec::new();
+        let mut spooled = Ok(());
+        while let Some(part) = parts.next().await {
+            match part {
+                ReadPart::Start { position, floor } => match refuse(from, &position, &floor) {
+                    Some(reason) => return PullEnded::Refused(reason, None),
+                    None => spool.begin(Arc::new(position)),
+                },
+                ReadPart::Entries(entries) => {
+                    authors.extend(entries.iter().filter_map(|entry| entry.origin));
+                    match changes_of_shapes(entries, shapes) {
+                        Ok(frames) => spooled = spool_all(spool, frames).await,
+                        Err(entity) => return PullEnded::Refused(RefetchReason::Schema, Some(entity)),
+                    }
+                }
+                ReadPart::Rows(_) => {}
+            }
+            if spooled.is_err() {
+                break;
+            }
+        }
+        match ended(parts.finish().await, spooled, authors) {
+            ReadEnded::Complete { authors } => PullEnded::Complete { authors },
+            ReadEnded::Refused(reason) => PullEnded::Refused(reason, None),
+            ReadEnded::Failed(error) => PullEnded::Failed(error),
+        }
+    }
+
     async fn read_changes(&self, entity: &str, from: ReadFrom, spool: &PagesSpool) -> ReadEnded {
         let from = match from {
             ReadFrom::Position(position) => position,
@@ -180,6 +270,39 @@ fn changes_array(entries: Vec<NewestEntry>, authors: &mut Vec<Origin>) -> Result
         }
     }
     Ok((!changes.is_empty()).then(|| frame::json(&changes)))
+}
+
+/// The frames that tell what `entries` mean for each shape, without what it has already; the entity's
+/// name when one of them says that its table changed its shape.
+fn changes_of_shapes(
+    entries: Vec<NewestEntry>,
+    shapes: &[(ShapeId, Arc<Position>)],
+) -> Result<Vec<String>, String> {
+    let mut changes: Vec<Vec<Change>> = vec![Vec::new(); shapes.len()];
+    for entry in entries {
+        let (entity, mark) = (entry.entity.clone(), entry.mark);
+        let change = match entry.learn() {
+            Learned::Nothing => continue,
+            Learned::Reshaped => return Err(entity),
+            Learned::Change { change, .. } => change,
+        };
+        for ((shape, at), of_shape) in shapes.iter().zip(&mut changes) {
+            if shape.entity() == entity && !at.contains(mark) {
+                of_shape.push(change.clone());
+            }
+        }
+    }
+    let told = shapes.iter().zip(changes).filter(|(_, changes)| !changes.is_empty());
+    Ok(told
+        .map(|((shape, _), changes)| frame::changes_of_shape(shape.as_str(), &frame::json(&changes)))
+        .collect())
+}
+
+async fn spool_all(spool: &FramesSpool, frames: Vec<String>) -> std::io::Result<()> {
+    for frame in frames {
+        spool.push(frame.into()).await?;
+    }
+    Ok(())
 }
 
 fn ended(read: Result<(), DbError>, spooled: std::io::Result<()>, authors: Vec<Origin>) -> ReadEnded {

@@ -92,7 +92,7 @@ impl SqliteListener {
                 &mut place.insert((epoch, position)).1
             }
         };
-        let mut parts = self.db.read_changes(self.entities.all(), from.clone());
+        let mut parts = self.db.read_changes(self.entities.in_log(), from.clone());
         let mut drain = Drain::new(&*self.sink, from);
         while let Some(part) = parts.next().await {
             drain.take(part).await?;

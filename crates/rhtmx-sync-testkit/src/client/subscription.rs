@@ -61,8 +61,6 @@ struct Join {
     snapshot: Rows,
     /// `more` of the last `snapshot` frame.
     more: Option<bool>,
-    /// Keys that the resume has named: each comes once.
-    changed: BTreeSet<String>,
 }
 
 impl Subscription {
@@ -215,15 +213,17 @@ impl Subscription {
             "changes with an `id` for a subscription that is not joining"
         );
         rule!(self.join.more != Some(true), "changes amid a snapshot");
+        // A later frame may name a row again: what changed while it was caught up.
+        let mut changed = BTreeSet::new();
         for change in changes {
             let change = Fields::of(change)?;
             if change.text("op")? == "truncate" {
-                self.join.changed.clear();
+                changed.clear();
             } else {
                 let key = change.text("key")?;
                 rule!(
-                    self.join.changed.insert(key.to_owned()),
-                    "the row {key} comes twice before `subscribed`"
+                    changed.insert(key),
+                    "the row {key} comes twice in one frame of a resume"
                 );
             }
         }

@@ -185,8 +185,10 @@ fn changes_concern_the_live_subscriptions_of_a_shape() {
 }
 
 #[test]
-fn a_cursor_needs_a_subscription() {
-    refuse(&mut replica(), &cursor("c1"), "before anything");
+fn a_cursor_needs_no_subscription() {
+    let mut replica = replica();
+    accept(&mut replica, [cursor("c1")]);
+    assert_eq!(replica.cursor(), None);
 }
 
 #[test]

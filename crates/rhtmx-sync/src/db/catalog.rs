@@ -1,6 +1,6 @@
 //! What both backends say of a table.
 
-use rhtmx_sync_core::schema::{Column, ColumnKind, Schema};
+use rhtmx_sync_core::schema::Schema;
 
 use crate::entity::Entity;
 
@@ -10,6 +10,8 @@ pub(crate) struct Described {
     pub(crate) entity: Entity,
     /// Whether all its triggers are there.
     pub(crate) captured: bool,
+    /// The statements of its capture that need not run again while its key is what it was.
+    pub(crate) settled: Vec<String>,
 }
 
 /// Why a table cannot be synced. Each names the table.
@@ -19,23 +21,21 @@ pub(crate) enum DescribeError {
     NoPrimaryKey(String),
     #[error("{0:?} is not a table; only tables can be synced")]
     NotATable(String),
+    #[error("{0:?} is a table of the engine itself")]
+    Own(String),
 }
+
+/// How the names of the engine's own tables begin. Capturing the log would never end.
+pub(crate) const OWN_PREFIX: &str = "_rhtmx_";
 
 /// An entity that has no table: its rows are the log's newest `data`.
 pub(crate) fn log_entity(name: &str) -> Entity {
-    let key = Column {
-        name: "key".to_owned(),
-        kind: ColumnKind::Text { chars_max: None },
-        type_name: "text".to_owned(),
-        nullable: false,
-        has_default: false,
-        generated: false,
-    };
-    let columns = vec![key];
     Entity {
-        schema: std::sync::Arc::new(Schema { entity: name.to_owned(), columns, key: vec![0] }),
+        // Nobody has said what its rows hold, and each may hold something else.
+        schema: std::sync::Arc::new(Schema { entity: name.to_owned(), columns: Vec::new(), key: Vec::new() }),
         fingerprint: "log".to_owned(),
         relation: None,
+        column_types: Vec::new(),
         row_by_key: "CAST(data AS TEXT)".to_owned(),
         all_rows: log_rows(name),
         capture: Vec::new(),

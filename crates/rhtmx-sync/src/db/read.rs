@@ -105,7 +105,13 @@ pub(crate) struct ChangesDialect {
 /// Entries before a reshape are not looked up: their keys may be of another type.
 pub(crate) fn changes_sql(dialect: &ChangesDialect, entities: &BTreeMap<String, Arc<Entity>>) -> String {
     let mut rows = String::new();
-    for (name, entity) in entities {
+    let (away, here): (Vec<_>, Vec<_>) = entities.iter().partition(|(_, entity)| entity.is_away());
+    let away: Vec<String> = away.into_iter().map(|(name, _)| literal(name)).collect();
+    let unless_away = match away.is_empty() {
+        true => String::new(),
+        false => format!("AND (entity_id IS NULL OR entity NOT IN ({})) ", away.join(", ")),
+    };
+    for (name, entity) in here {
         write!(rows, " WHEN {} THEN {}", literal(name), entity.row_by_key).expect("writing to a string");
     }
     let row = match rows.is_empty() {
@@ -123,7 +129,7 @@ pub(crate) fn changes_sql(dialect: &ChangesDialect, entities: &BTreeMap<String, 
          first_value(action) OVER (PARTITION BY entity, entity_id ORDER BY id) AS first_action, \
          max(CASE WHEN action = 'truncate' THEN id END) OVER (PARTITION BY entity) AS truncated_at, \
          max(CASE WHEN action = 'reshape' THEN id END) OVER (PARTITION BY entity) AS reshaped_at \
-         FROM ({news}) n) ranked WHERE rank = 1) l ON true ORDER BY l.id",
+         FROM ({news}) n) ranked WHERE rank = 1 {unless_away}) l ON true ORDER BY l.id",
         start = dialect.start,
         news = dialect.news,
     )

@@ -21,6 +21,8 @@ pub(crate) struct TableWrite {
     pub(crate) checked: CheckedWrite,
     /// The table's quoted name.
     pub(crate) relation: String,
+    /// The types of the schema's columns as casts spell them, where the backend needs them.
+    pub(crate) column_types: Vec<String>,
 }
 
 impl std::ops::Deref for TableWrite {
@@ -59,6 +61,33 @@ fn out_of_order(expected: u64) -> Reject {
     Reject { expected: Some(expected), ..Reject::new(RejectCode::OutOfOrder, message) }
 }
 
+/// Whether a constraint has said no. The writes themselves explain their refusals, so this one came
+/// with the commit, at which deferred constraints speak; or a rule of the table ended the whole
+/// transaction (SQLite's `RAISE(ROLLBACK)`), and there was nothing left to commit.
+fn forbids(error: &diesel::result::Error) -> bool {
+    use diesel::result::{DatabaseErrorKind as Kind, Error};
+    match error {
+        Error::NotInTransaction => true,
+        Error::DatabaseError(kind, _) => matches!(
+            kind,
+            Kind::ForeignKeyViolation
+                | Kind::UniqueViolation
+                | Kind::NotNullViolation
+                | Kind::CheckViolation
+                | Kind::ExclusionViolation
+        ),
+        _ => false,
+    }
+}
+
+fn refused_by_commit(mutation: &Mutation) -> Reject {
+    let reject = Reject::new(RejectCode::Constraint, "a constraint or a rule of the table does not hold");
+    match &mutation.writes {
+        Ok(writes) if writes.len() == 1 => reject.of_write(0),
+        _ => reject,
+    }
+}
+
 macro_rules! write_on {
     ($backend:ident, $Conn:ty, $transaction:ident) => {
         /// The steps on this backend.
@@ -66,7 +95,7 @@ macro_rules! write_on {
             use diesel::prelude::*;
             use diesel_async::{AsyncConnection as _, RunQueryDsl};
 
-            use super::{Mutation, Outcome, WriteFailed, out_of_order};
+            use super::{Mutation, Outcome, WriteFailed, forbids, out_of_order, refused_by_commit};
             use crate::db::DbError;
             use crate::db::error::{DbResult, Failed};
             use crate::db::$backend::write;
@@ -74,9 +103,15 @@ macro_rules! write_on {
 
             /// Applies a mutation.
             pub(crate) async fn apply(conn: &mut $Conn, mutation: &Mutation) -> DbResult<Outcome> {
-                conn.$transaction(async |conn| run(conn, mutation).await)
-                    .await
-                    .map_err(|failed: Failed| failed.while_doing("applying a mutation"))
+                let mut ended = conn.$transaction(async |conn| run(conn, mutation).await).await;
+                if let Err(Failed::Diesel(error)) = &ended
+                    && forbids(error)
+                {
+                    let writes = Err(refused_by_commit(mutation));
+                    let rejected = Mutation { origin: mutation.origin, writes };
+                    ended = conn.$transaction(async |conn| run(conn, &rejected).await).await;
+                }
+                ended.map_err(|failed: Failed| failed.while_doing("applying a mutation"))
             }
 
             async fn run(conn: &mut $Conn, mutation: &Mutation) -> Result<Outcome, Failed> {
@@ -98,7 +133,7 @@ macro_rules! write_on {
                     .select((client::last_mutation, client::last_mark))
                     .first(conn)
                     .await?;
-                if number <= last {
+                if (1..=last).contains(&number) {
                     return answered(conn, &device, number, last_mark).await;
                 }
                 if number != last + 1 {

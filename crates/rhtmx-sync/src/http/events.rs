@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
@@ -34,11 +35,13 @@ pub(super) struct Parameters {
 pub(super) async fn events(
     State(engine): State<Arc<Inner>>,
     headers: HeaderMap,
-    Query(parameters): Query<Parameters>,
+    parameters: Result<Query<Parameters>, QueryRejection>,
 ) -> Result<Response, HttpError> {
     if !origin::is_allowed(&headers, &engine.config) {
         return Err(HttpError::of(ErrorCode::Forbidden, "pages of this origin may not connect"));
     }
+    let Query(parameters) =
+        parameters.map_err(|error| HttpError::of(ErrorCode::Protocol, error.body_text()))?;
     if !engine.is_configured(&parameters.entity) {
         return Err(HttpError::of(ErrorCode::UnknownEntity, "no entity of this name is synced here"));
     }

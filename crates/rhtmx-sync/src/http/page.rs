@@ -16,6 +16,9 @@ pub(super) enum Place {
     /// Of the rows, those up to this key have been given; changes count from the cursor, at which the
     /// first page was read.
     InRows { since: Cursor, after_key: String },
+    /// All rows have been given, on several pages: a row may have come after the cursor and be
+    /// known all the same.
+    AfterRows { since: Cursor },
     /// Of the changes since the cursor, those have been given that a read at `read_at` found up to
     /// the log's `after_id`.
     InChanges { since: Cursor, read_at: Position, after_id: i64 },
@@ -31,10 +34,19 @@ impl Place {
         }
     }
 
+    /// Whether the client may know rows that have come since the cursor, so that it must be told of
+    /// those that have gone again too.
+    pub(super) fn may_know_newer(&self) -> bool {
+        !matches!(self, Self::At(_))
+    }
+
     /// The cursor from which changes count.
     pub(super) fn since(&self) -> &Cursor {
         match self {
-            Self::At(since) | Self::InRows { since, .. } | Self::InChanges { since, .. } => since,
+            Self::At(since)
+            | Self::InRows { since, .. }
+            | Self::AfterRows { since }
+            | Self::InChanges { since, .. } => since,
         }
     }
 }
@@ -44,6 +56,7 @@ impl fmt::Display for Place {
         match self {
             Self::At(cursor) => write!(f, "{cursor}"),
             Self::InRows { since, after_key } => write!(f, "{since}.k{}", URL_SAFE_NO_PAD.encode(after_key)),
+            Self::AfterRows { since } => write!(f, "{since}.r"),
             Self::InChanges { since, read_at, after_id } => {
                 write!(f, "{since}.c{}", URL_SAFE_NO_PAD.encode(format!("{after_id}/{read_at}")))
             }
@@ -64,6 +77,9 @@ impl FromStr for Place {
         if let Some(key) = rest.strip_prefix('k') {
             return Ok(Self::InRows { since, after_key: decode(key)? });
         }
+        if rest == "r" {
+            return Ok(Self::AfterRows { since });
+        }
         let place = decode(rest.strip_prefix('c').ok_or(CursorError)?)?;
         let (after_id, read_at) = place.split_once('/').ok_or(CursorError)?;
         let after_id = after_id.parse().map_err(|_| CursorError)?;
@@ -81,11 +97,12 @@ mod tests {
         for place in [
             Place::At(since.clone()),
             Place::InRows { since: since.clone(), after_key: "é/[1]".to_owned() },
+            Place::AfterRows { since: since.clone() },
             Place::InChanges { since, read_at: "p7:9:7".parse().expect("a position"), after_id: 9 },
         ] {
             assert_eq!(place.to_string().parse(), Ok(place));
         }
-        for text in ["", "x.k", "a.b", ".k", "ZS9zNA.q", "ZS9zNA.c!!"] {
+        for text in ["", "x.k", "a.b", ".k", "ZS9zNA.q", "ZS9zNA.r1", "ZS9zNA.c!!"] {
             assert_eq!(text.parse::<Place>(), Err(CursorError), "{text}");
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::rejection::QueryRejection;
+use axum::extract::rejection::{BytesRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -138,7 +138,7 @@ async fn read_page(
             return Ok(page);
         }
         tokio::select! {
-            () = seat.news() => {}
+            still_there = seat.news() => if !still_there { return Ok(page) },
             () = tokio::time::sleep_until(deadline) => return Ok(page),
             () = engine.shutdown.cancelled() => return Ok(page),
         }
@@ -166,10 +166,13 @@ impl<'a> Waiting<'a> {
         Self { engine, seat }
     }
 
-    async fn news(&mut self) {
-        let _ = self.seat.queue.recv().await;
+    /// Waits until the log should be looked at. False when the hub has sent everybody away: what
+    /// the history is by then is for the next call to find out.
+    async fn news(&mut self) -> bool {
+        let still_there = self.seat.queue.recv().await.is_some();
         // It may have overflowed since; the log is read in any case.
         self.engine.hub.rejoin(self.seat.key);
+        still_there
     }
 }
 
@@ -215,6 +218,7 @@ async fn rows_page(
     rows.truncate(limit);
     let cursor = match rows.last() {
         Some(last) if more => Place::InRows { since, after_key: last.key.clone() },
+        _ if after.is_some() => Place::AfterRows { since },
         _ => Place::At(since),
     };
     Ok(Page { rows: Some(rows), changes: None, cursor: cursor.to_string(), more })
@@ -247,7 +251,9 @@ async fn changes_page(
                     let (id, given) = (entry.id, place.has_given(&entry));
                     match entry.learn() {
                         Learned::Reshaped => return Err(Failed::Refetch(RefetchReason::Schema)),
-                        Learned::Change { change, transient: false } if !given => {
+                        Learned::Change { change, transient }
+                            if !given && (!transient || place.may_know_newer()) =>
+                        {
                             if changes.len() == limit {
                                 more = true;
                                 break 'read;
@@ -283,12 +289,18 @@ pub(super) async fn write(
     State(engine): State<Arc<Inner>>,
     Path(entity): Path<String>,
     headers: HeaderMap,
-    body: Bytes,
+    body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, HttpError> {
     check_origin(&engine, &headers)?;
     if !engine.is_configured(&entity) {
         return Err(HttpError::of(ErrorCode::UnknownEntity, "no entity of this name is synced here"));
     }
+    let body = body.map_err(|error| match error.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => {
+            HttpError::of(ErrorCode::TooLarge, "the body is larger than frame_bytes_max")
+        }
+        _ => HttpError::of(ErrorCode::Protocol, "the body could not be read"),
+    })?;
     let body: Body = serde_json::from_slice(&body)
         .map_err(|error| HttpError::of(ErrorCode::Protocol, format!("not a mutation: {error}")))?;
     if engine.hub.epoch().is_none() || engine.shutdown.is_cancelled() {

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade};
+use axum::extract::ws::WebSocketUpgrade;
 use axum::http::HeaderMap;
 use axum::response::Response;
-use rhtmx_sync_core::protocol::{CloseCode, ErrorCode, SUBPROTOCOL, ServerFrame};
+use rhtmx_sync_core::protocol::SUBPROTOCOL;
 
 use super::origin;
 use crate::engine::Inner;
@@ -28,7 +28,6 @@ pub(super) async fn upgrade(
 ) -> Response {
     let allowed = origin::is_allowed(&headers, &engine.config);
     let frame_bytes_max = engine.config.limits.frame_bytes_max;
-    let engine_of_socket = engine.clone();
     upgrade
         .protocols([SUBPROTOCOL])
         .read_buffer_size(READ_BUFFER_BYTES)
@@ -36,23 +35,7 @@ pub(super) async fn upgrade(
         .max_message_size(frame_bytes_max.saturating_mul(READ_ANYWAY))
         .max_frame_size(frame_bytes_max.saturating_mul(READ_ANYWAY))
         .on_upgrade(move |socket| async move {
-            if allowed {
-                let tasks = engine_of_socket.tasks.clone();
-                tasks.track_future(Box::pin(greet(engine_of_socket, socket))).await;
-            } else {
-                refuse(socket).await;
-            }
+            let tasks = engine.tasks.clone();
+            tasks.track_future(Box::pin(greet(engine, socket, allowed))).await;
         })
-}
-
-/// A browser shows a page only the close code, so a page from elsewhere is told by one.
-async fn refuse(mut socket: WebSocket) {
-    let message = "pages of this origin may not connect";
-    let frame = ServerFrame::Error { code: ErrorCode::Forbidden, message, id: None, fatal: true };
-    let close = CloseFrame { code: CloseCode::Forbidden as u16, reason: Utf8Bytes::from_static("origin") };
-    for message in [Message::Text(frame.to_text().into()), Message::Close(Some(close))] {
-        if socket.send(message).await.is_err() {
-            return;
-        }
-    }
 }

@@ -26,12 +26,13 @@ impl Refused {
     }
 }
 
-/// Waits for `hello`, answers it, and serves the connection to its end.
-pub(crate) async fn greet(engine: Arc<Inner>, socket: WebSocket) {
+/// Waits for `hello`, answers it, and serves the connection to its end. `allowed`: whether the page
+/// behind it may connect; a browser shows a page only the close code, so that is how it is told.
+pub(crate) async fn greet(engine: Arc<Inner>, socket: WebSocket, allowed: bool) {
     let mut socket = Socket::new(socket, engine.config.limits.frame_bytes_max);
     let shutdown = engine.shutdown.clone();
     let greeted = tokio::select! {
-        greeted = welcome(&engine, &mut socket) => greeted,
+        greeted = welcome(&engine, &mut socket, allowed) => greeted,
         () = shutdown.cancelled() => Err(Some(Refused {
             error: ErrorCode::Unavailable,
             message: "the server is shutting down".to_owned(),
@@ -56,7 +57,14 @@ pub(crate) async fn greet(engine: Arc<Inner>, socket: WebSocket) {
 }
 
 /// Reads `hello` and answers `welcome`. `Err(None)`: the client is gone.
-async fn welcome(engine: &Inner, socket: &mut Socket) -> Result<Hello, Option<Refused>> {
+async fn welcome(engine: &Inner, socket: &mut Socket, allowed: bool) -> Result<Hello, Option<Refused>> {
+    if !allowed {
+        return Err(Some(Refused {
+            error: ErrorCode::Forbidden,
+            message: "pages of this origin may not connect".to_owned(),
+            close: CloseCode::Forbidden,
+        }));
+    }
     let limits = &engine.config.limits;
     let hello = match tokio::time::timeout(limits.hello_timeout(), hello(socket)).await {
         Ok(hello) => hello?,

@@ -9,27 +9,28 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rhtmx_sync_core::cursor::{Cursor, Position};
-use rhtmx_sync_core::log::{Learned, NewestEntry};
 use rhtmx_sync_core::protocol::{
-    Change, ClientFrame, CloseCode, ErrorCode, Origin, Push, RefetchReason, ServerFrame,
+    ClientFrame, CloseCode, ErrorCode, Origin, Push, RefetchReason, ServerFrame,
 };
 use rhtmx_sync_core::session::{Action, Applied, Session, ShapeId};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::MissedTickBehavior;
 use uuid::Uuid;
 
-use crate::db::read::ReadPart;
 use crate::engine::Inner;
 use crate::frame::{self, Shared};
 use crate::hub::{Delivery, Seat};
 use crate::mutate::MutateError;
-use crate::reader::refuse;
+use crate::reader::PullEnded;
+use crate::spool::Next;
 pub(crate) use hello::greet;
 use reads::{Read, Reads, Step};
 use wire::{Gone, Incoming, Outgoing, Wire};
 
 /// Mutations that one client may have waiting here; beyond it, its socket is not read.
 const PUSHES_WAITING_MAX: usize = 32;
+/// After so many heartbeats without an answer a client is gone.
+const BEATS_UNHEARD_MAX: u32 = 2;
 /// How long a goodbye may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -45,7 +46,8 @@ pub(crate) struct Connection<W> {
     client_id: Option<Uuid>,
     reads: Reads,
     applying: Option<Applying>,
-    heard: Instant,
+    /// Heartbeats since something was heard.
+    beats_unheard: u32,
 }
 
 struct Applying {
@@ -71,7 +73,7 @@ impl<W: Wire> Connection<W> {
     pub(crate) fn new(engine: Arc<Inner>, wire: W, seat: Seat, client_id: Option<Uuid>) -> Self {
         let rules = Session::new(engine.config.limits.subscriptions_max);
         let reads = Reads::default();
-        Self { engine, wire, seat, rules, client_id, reads, applying: None, heard: Instant::now() }
+        Self { engine, wire, seat, rules, client_id, reads, applying: None, beats_unheard: 0 }
     }
 
     /// Subscribes as a frame of the client would, and then serves the connection to its end.
@@ -104,7 +106,7 @@ impl<W: Wire> Connection<W> {
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         heartbeat.reset();
         loop {
-            let hears = self.rules.pushes_waiting() < PUSHES_WAITING_MAX;
+            let hears = self.hears();
             let step = tokio::select! {
                 () = shutdown.cancelled() => Err(Ended::Closing(CloseCode::ShuttingDown, "the server is shutting down")),
                 incoming = self.wire.next(), if hears => self.incoming(incoming).await,
@@ -137,7 +139,7 @@ impl<W: Wire> Connection<W> {
     }
 
     async fn incoming(&mut self, incoming: Incoming) -> Result<(), Ended> {
-        self.heard = Instant::now();
+        self.beats_unheard = 0;
         match incoming {
             Incoming::Alive => Ok(()),
             Incoming::Gone => Err(Ended::Gone),
@@ -186,11 +188,20 @@ impl<W: Wire> Connection<W> {
         }
     }
 
+    fn hears(&self) -> bool {
+        self.rules.pushes_waiting() < PUSHES_WAITING_MAX
+    }
+
     async fn beat(&mut self) -> Result<(), Ended> {
-        if self.heard.elapsed() > 2 * self.engine.config.limits.heartbeat() {
+        if self.beats_unheard == BEATS_UNHEARD_MAX {
             return Err(Ended::Closing(CloseCode::Timeout, "nothing was heard for two heartbeats"));
         }
-        self.wire.ping().await?;
+        // Counted in beats, not in time: a session that was busy sending for long has not listened.
+        if W::ANSWERS && self.hears() {
+            self.beats_unheard += 1;
+        }
+        let stalled = self.engine.config.limits.stalled_timeout();
+        in_time(stalled, self.wire.ping()).await?;
         // A quiet client's cursor moves on too, so that it does not grow too old to resume from.
         self.engine.hub.tell_position(self.seat.key);
         Ok(())
@@ -374,58 +385,33 @@ impl<W: Wire> Connection<W> {
     }
 
     async fn pull_once(&mut self, shapes: &[(ShapeId, Arc<Position>)]) -> Result<Pulled, Ended> {
-        let all = self.engine.entities.all();
-        let mut entities = std::collections::BTreeMap::new();
-        for (shape, _) in shapes {
-            let entity = shape.entity().to_owned();
-            match all.get(&entity) {
-                Some(found) => entities.insert(entity, found.clone()),
-                None => return Ok(Pulled::Refused(RefetchReason::Schema, Some(entity))),
-            };
-        }
-        let Some(from) = shapes.iter().map(|(_, at)| at).reduce(|least, at| if least.covers(at) { at } else { least })
-        else {
-            // Nothing is live; only the position is wanted.
-            let (_, position) = match self.engine.config.db_pool.history().await {
-                Ok(history) => history,
+        let mut frames = self.engine.reader.pull(shapes.to_vec());
+        let mut reached = None;
+        loop {
+            let ended = match frames.next().await {
+                Ok(Next::Head(position)) => {
+                    reached = Some(position);
+                    continue;
+                }
+                Ok(Next::Page(frame)) => {
+                    self.feed(Shared::new(frame), None).await?;
+                    continue;
+                }
+                Ok(Next::End(ended)) => ended,
                 Err(error) => return Ok(Pulled::Failed(error.to_string())),
             };
-            return Ok(Pulled::To(Arc::new(position)));
-        };
-        let mut reached = None;
-        let mut own = false;
-        let mut parts = self.engine.config.db_pool.read_changes(Arc::new(entities), (**from).clone());
-        while let Some(part) = parts.next().await {
-            match part {
-                ReadPart::Start { position, floor } => match refuse(from, &position, &floor) {
-                    Some(reason) => return Ok(Pulled::Refused(reason, None)),
-                    None => reached = Some(Arc::new(position)),
-                },
-                ReadPart::Entries(entries) => {
-                    let under_way = self.under_way();
-                    own |= under_way.is_some() && entries.iter().any(|entry| entry.origin == under_way);
-                    match changes_of_shapes(entries, shapes) {
-                        Ok(frames) => {
-                            for frame in frames {
-                                self.feed(Shared::new(frame), None).await?;
-                            }
-                        }
-                        Err(entity) => return Ok(Pulled::Refused(RefetchReason::Schema, Some(entity))),
+            return Ok(match (ended, reached) {
+                (PullEnded::Complete { authors }, Some(position)) => {
+                    if self.under_way().is_some_and(|mutation| authors.contains(&mutation)) {
+                        self.finish_applying().await?;
                     }
+                    Pulled::To(position)
                 }
-                ReadPart::Rows(_) => {}
-            }
+                (PullEnded::Complete { .. }, None) => Pulled::Failed("a pull without a position".to_owned()),
+                (PullEnded::Refused(reason, entity), _) => Pulled::Refused(reason, entity),
+                (PullEnded::Failed(error), _) => Pulled::Failed(error.to_string()),
+            });
         }
-        if let Err(error) = parts.finish().await {
-            return Ok(Pulled::Failed(error.to_string()));
-        }
-        if own {
-            self.finish_applying().await?;
-        }
-        Ok(match reached {
-            Some(position) => Pulled::To(position),
-            None => Pulled::Failed("the read ended before it began".to_owned()),
-        })
     }
 
     async fn fatal(&mut self, code: ErrorCode, message: &str) -> Result<(), Ended> {
@@ -447,30 +433,6 @@ enum Pulled {
     To(Arc<Position>),
     Refused(RefetchReason, Option<String>),
     Failed(String),
-}
-
-/// The frames that tell what `entries` mean for each shape, without what it has already; the entity's
-/// name when one of them says that its table changed its shape.
-fn changes_of_shapes(
-    entries: Vec<NewestEntry>,
-    shapes: &[(ShapeId, Arc<Position>)],
-) -> Result<Vec<String>, String> {
-    let mut changes: Vec<Vec<Change>> = vec![Vec::new(); shapes.len()];
-    for entry in entries {
-        let (entity, mark) = (entry.entity.clone(), entry.mark);
-        let change = match entry.learn() {
-            Learned::Nothing => continue,
-            Learned::Reshaped => return Err(entity),
-            Learned::Change { change, .. } => change,
-        };
-        for ((shape, at), of_shape) in shapes.iter().zip(&mut changes) {
-            if shape.entity() == entity && !at.contains(mark) {
-                of_shape.push(change.clone());
-            }
-        }
-    }
-    let told = shapes.iter().zip(changes).filter(|(_, changes)| !changes.is_empty());
-    Ok(told.map(|((shape, _), changes)| frame::changes_of_shape(shape.as_str(), &frame::json(&changes))).collect())
 }
 
 /// A client that leaves everything unread for this long is given up.

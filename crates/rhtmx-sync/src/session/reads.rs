@@ -112,10 +112,14 @@ impl Read {
         if let Some(until) = self.rests_until {
             tokio::time::sleep_until(until).await;
             self.rests_until = None;
-            self.pages = begin(&self.reader, &self.shape, self.from.as_ref());
             self.held = None;
-            // Rows that went since the first try would stay with the client.
-            if std::mem::take(&mut self.sent) && self.from.is_none() {
+            // What has been sent may be gone by now, and nothing would say so: the client drops it.
+            let restarts = std::mem::take(&mut self.sent);
+            if restarts {
+                self.from = None;
+            }
+            self.pages = begin(&self.reader, &self.shape, self.from.as_ref());
+            if restarts {
                 return Some(Step::Restarted(self.id.clone()));
             }
         }
@@ -131,11 +135,12 @@ impl Read {
     }
 
     fn page(&mut self, page: Bytes) -> Option<String> {
+        let frame = match self.from {
+            Some(_) => frame::changes_of_subscription(&self.id, text(&page)),
+            None => frame::snapshot(&self.id, text(&self.held.replace(page)?), true),
+        };
         self.sent = true;
-        if self.from.is_some() {
-            return Some(frame::changes_of_subscription(&self.id, text(&page)));
-        }
-        self.held.replace(page).map(|before| frame::snapshot(&self.id, text(&before), true))
+        Some(frame)
     }
 
     fn end(&mut self, ended: ReadEnded) -> Step {

@@ -39,6 +39,8 @@ pub(crate) struct Gone;
 
 /// A way to one client.
 pub(crate) trait Wire: Send {
+    /// Whether a client that is there answers a [`Wire::ping`].
+    const ANSWERS: bool;
     /// Puts a frame on its way; it may wait in a buffer for [`Wire::flush`].
     fn feed(&mut self, outgoing: Outgoing<'_>) -> impl Future<Output = Result<(), Gone>> + Send;
     /// Sends what waits.
@@ -79,6 +81,8 @@ impl Socket {
 }
 
 impl Wire for Socket {
+    const ANSWERS: bool = true;
+
     async fn feed(&mut self, outgoing: Outgoing<'_>) -> Result<(), Gone> {
         let frame = outgoing.frame;
         let zipped = if self.gzip && frame.text().len() > GZIP_BYTES_MIN { frame.gzipped().cloned() } else { None };
@@ -141,10 +145,13 @@ impl Events {
 }
 
 impl Wire for Events {
+    const ANSWERS: bool = false;
+
     async fn feed(&mut self, outgoing: Outgoing<'_>) -> Result<(), Gone> {
         let text = std::str::from_utf8(outgoing.frame.text()).expect("frames are written as text");
-        // A frame has no line break: JSON escapes them, and we add none. A row's own JSON may.
-        let data = text.replace('\n', "\ndata: ");
+        // A line break would end the field. Inside JSON's strings they are escaped; between its
+        // tokens, where a `json` column keeps what somebody wrote, a space is as good.
+        let data = text.replace(['\n', '\r'], " ");
         let id = outgoing.cursor.map(|cursor| format!("id: {cursor}\n")).unwrap_or_default();
         self.send(format!("{id}data: {data}\n\n")).await
     }

@@ -4,7 +4,7 @@
 //! once. The function must never make a writer fail: the part that names columns runs in an exception
 //! block, and when the table is no longer what it was made for, the function logs that instead.
 
-use rhtmx_sync_core::schema::{Column, Schema};
+use rhtmx_sync_core::schema::{Column, ColumnKind, Schema};
 
 use super::projection;
 use crate::db::quote::{ident, literal};
@@ -43,18 +43,26 @@ pub(crate) fn fnv1a(text: &str) -> u64 {
     })
 }
 
+/// The type itself, or that of an array's elements.
+fn element(kind: &ColumnKind) -> &ColumnKind {
+    match kind {
+        ColumnKind::Array(element) => element,
+        kind => kind,
+    }
+}
+
 impl Capture<'_> {
     /// The statements that install it, over whatever was there.
     pub(super) fn statements(&self) -> Vec<String> {
         let mut statements = vec![self.function(), self.revoke()];
         for relation in self.relations {
-            statements.extend(self.triggers(relation));
+            statements.extend(triggers(&self.schema.entity, self.log_schema, relation));
         }
         statements
     }
 
     fn qualified_function(&self) -> String {
-        format!("{}.{}", ident(self.log_schema), ident(&function_name(&self.schema.entity)))
+        qualified_function(&self.schema.entity, self.log_schema)
     }
 
     fn revoke(&self) -> String {
@@ -72,12 +80,9 @@ impl Capture<'_> {
         let whole_old = projection::object(&carried, "o", None);
         let changed_old = projection::object(&carried, "o", Some("n"));
         let first = ident(&key[0].name);
-        let same_key: Vec<String> =
-            key.iter().map(|column| format!("o.{0} = n.{0}", ident(&column.name))).collect();
-        let same_key = same_key.join(" AND ");
-        format!(
-            r#"CREATE OR REPLACE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp SET "TimeZone" = 'UTC' SET extra_float_digits = 1 AS $rhtmx_sync_capture$
+        let same_key = projection::same_key(&key, "o", "n");
+        let body = format!(
+            r#"
 #variable_conflict use_variable
 DECLARE
     _rhtmx_client text := nullif(current_setting('rhtmx_sync.client_id', true), '');
@@ -113,31 +118,63 @@ BEGIN
     END IF;
     RETURN NULL;
 END
-$rhtmx_sync_capture$"#,
-            function = self.qualified_function(),
+"#,
             oid = self.oid,
             doorbell = DOORBELL_KEY,
+        );
+        // Names may hold anything, the quote too.
+        let mut quote = "$rhtmx_sync_capture$".to_owned();
+        while body.contains(&quote) {
+            quote.insert(1, '_');
+        }
+        format!(
+            "CREATE OR REPLACE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER\n\
+             SET search_path = pg_catalog, pg_temp {settings}AS {quote}{body}{quote}",
+            function = self.qualified_function(),
+            settings = self.settings(),
         )
     }
 
-    fn triggers(&self, relation: &str) -> Vec<String> {
-        let function = self.qualified_function();
-        let name = function_name(&self.schema.entity);
-        [
-            ("insert", "REFERENCING NEW TABLE AS _rhtmx_new"),
-            ("update", "REFERENCING OLD TABLE AS _rhtmx_old NEW TABLE AS _rhtmx_new"),
-            ("delete", "REFERENCING OLD TABLE AS _rhtmx_old"),
-            ("truncate", ""),
-        ]
-        .into_iter()
-        .map(|(event, tables)| {
-            let trigger = ident(&format!("{name}_{event}"));
-            let event = event.to_uppercase();
-            format!(
-                "CREATE OR REPLACE TRIGGER {trigger} AFTER {event} ON {relation} {tables} \
-                 FOR EACH STATEMENT EXECUTE FUNCTION {function}()"
-            )
-        })
-        .collect()
+    /// What the texts of the columns' types depend on, and no more: each costs every writer a little.
+    fn settings(&self) -> String {
+        let kinds = self.schema.columns.iter().map(|column| element(&column.kind));
+        let mut settings = String::new();
+        for (setting, has_it) in [
+            ("SET \"TimeZone\" = 'UTC' ", ColumnKind::TimestampTz),
+            ("SET extra_float_digits = 1 ", ColumnKind::Float),
+            ("SET bytea_output = 'hex' ", ColumnKind::Bytes),
+            ("SET datestyle = 'ISO, MDY' SET intervalstyle = 'postgres' ", ColumnKind::Other),
+        ] {
+            if kinds.clone().any(|kind| *kind == has_it || *kind == ColumnKind::Other) {
+                settings.push_str(setting);
+            }
+        }
+        settings
     }
+}
+
+fn qualified_function(entity: &str, log_schema: &str) -> String {
+    format!("{}.{}", ident(log_schema), ident(&function_name(entity)))
+}
+
+/// The statements that make the entity's triggers on this table.
+pub(super) fn triggers(entity: &str, log_schema: &str, relation: &str) -> Vec<String> {
+    let function = qualified_function(entity, log_schema);
+    let name = function_name(entity);
+    [
+        ("insert", "REFERENCING NEW TABLE AS _rhtmx_new"),
+        ("update", "REFERENCING OLD TABLE AS _rhtmx_old NEW TABLE AS _rhtmx_new"),
+        ("delete", "REFERENCING OLD TABLE AS _rhtmx_old"),
+        ("truncate", ""),
+    ]
+    .into_iter()
+    .map(|(event, tables)| {
+        let trigger = ident(&format!("{name}_{event}"));
+        let event = event.to_uppercase();
+        format!(
+            "CREATE OR REPLACE TRIGGER {trigger} AFTER {event} ON {relation} {tables} \
+             FOR EACH STATEMENT EXECUTE FUNCTION {function}()"
+        )
+    })
+    .collect()
 }

@@ -9,7 +9,7 @@ use rhtmx_sync_core::schema::{Column, ColumnKind, Schema};
 
 use super::capture::{self, Capture};
 use super::projection;
-use crate::db::catalog::{Described, DescribeError};
+use crate::db::catalog::{DescribeError, Described, OWN_PREFIX};
 use crate::db::error::DbResult;
 use crate::db::quote::ident;
 use crate::db::DbError;
@@ -34,11 +34,13 @@ struct Relation {
 /// One row for each column. A domain is followed to the type beneath it.
 const COLUMNS: &str = "\
 SELECT a.attnum::int AS number, a.attname::text AS name,
-    NOT a.attnotnull AS nullable,
-    (a.atthasdef AND a.attgenerated = '') OR a.attidentity <> '' AS has_default,
-    a.attgenerated::text AS generated, a.attidentity = 'a' AS identity_always,
+    NOT (a.attnotnull OR b.never_null) AS nullable,
+    (a.atthasdef AND a.attgenerated = '') OR a.attidentity <> '' OR d.typdefault IS NOT NULL AS has_default,
+    a.xmin::text AS written_by, a.attgenerated::text AS generated, a.attidentity = 'a' AS identity_always,
     t.typname::text AS type_name, b.typmod AS typmod,
+    quote_ident(tn.nspname) || '.' || quote_ident(t.typname) AS base_type,
     quote_ident(dn.nspname) || '.' || quote_ident(d.typname) AS cast_type,
+    format_type(a.atttypid, a.atttypmod) AS full_type,
     t.typcategory = 'A' AND t.typelem <> 0 AS is_array, e.typname::text AS element_name,
     (SELECT json_agg(l.enumlabel ORDER BY l.enumsortorder)::text FROM pg_enum l
      WHERE l.enumtypid = coalesce(e.oid, t.oid)) AS labels,
@@ -46,13 +48,14 @@ SELECT a.attnum::int AS number, a.attname::text AS name,
 FROM pg_attribute a
 JOIN pg_type d ON d.oid = a.atttypid JOIN pg_namespace dn ON dn.oid = d.typnamespace
 CROSS JOIN LATERAL (
-    WITH RECURSIVE up(oid, typmod, depth) AS (
-        SELECT a.atttypid, a.atttypmod, 0
+    WITH RECURSIVE up(oid, typmod, never_null, depth) AS (
+        SELECT a.atttypid, a.atttypmod, false, 0
         UNION ALL
-        SELECT u.typbasetype, CASE WHEN up.typmod = -1 THEN u.typtypmod ELSE up.typmod END, up.depth + 1
+        SELECT u.typbasetype, CASE WHEN up.typmod = -1 THEN u.typtypmod ELSE up.typmod END,
+            up.never_null OR u.typnotnull, up.depth + 1
         FROM up JOIN pg_type u ON u.oid = up.oid WHERE u.typtype = 'd')
-    SELECT oid, typmod FROM up ORDER BY depth DESC LIMIT 1) b
-JOIN pg_type t ON t.oid = b.oid
+    SELECT oid, typmod, never_null FROM up ORDER BY depth DESC LIMIT 1) b
+JOIN pg_type t ON t.oid = b.oid JOIN pg_namespace tn ON tn.oid = t.typnamespace
 LEFT JOIN pg_type e ON e.oid = t.typelem AND t.typcategory = 'A'
 LEFT JOIN pg_index k ON k.indrelid = a.attrelid AND k.indisprimary
 WHERE a.attrelid = $1::oid AND a.attnum > 0 AND NOT a.attisdropped
@@ -68,6 +71,10 @@ struct CatalogColumn {
     nullable: bool,
     #[diesel(sql_type = Bool)]
     has_default: bool,
+    /// The transaction that last touched the column's entry: a change of its type may compute new
+    /// values and leave no other trace.
+    #[diesel(sql_type = Text)]
+    written_by: String,
     #[diesel(sql_type = Text)]
     generated: String,
     #[diesel(sql_type = Bool)]
@@ -78,6 +85,11 @@ struct CatalogColumn {
     typmod: i32,
     #[diesel(sql_type = Text)]
     cast_type: String,
+    #[diesel(sql_type = Text)]
+    full_type: String,
+    /// The type beneath a domain, whose own constraints may have changed since a row had the key.
+    #[diesel(sql_type = Text)]
+    base_type: String,
     #[diesel(sql_type = Bool)]
     is_array: bool,
     #[diesel(sql_type = Nullable<Text>)]
@@ -88,13 +100,17 @@ struct CatalogColumn {
     key_position: Option<i32>,
 }
 
-/// The table itself and all its partitions, with how many triggers of ours each has.
+/// The table itself, all its partitions and all that it is a partition of, with how many triggers of
+/// ours each has, and which: triggers that were disabled and enabled again are no longer the same.
 const MEMBERS: &str = "\
-SELECT quote_ident(n.nspname) || '.' || quote_ident(c.relname) AS name,
-    (SELECT count(*) FROM pg_trigger g JOIN pg_proc p ON p.oid = g.tgfoid
-     WHERE g.tgrelid = c.oid AND p.proname = $2 AND p.pronamespace = $3::regnamespace) AS triggers
-FROM (SELECT $1::oid AS relid UNION SELECT relid FROM pg_partition_tree($1::oid::regclass)) m
+SELECT quote_ident(n.nspname) || '.' || quote_ident(c.relname) AS name, g.count, coalesce(g.triggers, '') AS triggers
+FROM (SELECT $1::oid AS relid UNION SELECT relid FROM pg_partition_tree($1::oid::regclass)
+    UNION SELECT relid FROM pg_partition_ancestors($1::oid::regclass)) m
 JOIN pg_class c ON c.oid = m.relid JOIN pg_namespace n ON n.oid = c.relnamespace
+CROSS JOIN LATERAL (
+    SELECT count(*) FILTER (WHERE g.tgenabled <> 'D') AS count, string_agg(g.oid || ':' || g.xmin, ',' ORDER BY g.oid) AS triggers
+    FROM pg_trigger g JOIN pg_proc p ON p.oid = g.tgfoid
+    WHERE g.tgrelid = c.oid AND p.proname = $2 AND p.pronamespace = $3::regnamespace) g
 WHERE c.relkind IN ('r', 'p') ORDER BY 1";
 
 #[derive(QueryableByName)]
@@ -102,11 +118,19 @@ struct Member {
     #[diesel(sql_type = Text)]
     name: String,
     #[diesel(sql_type = BigInt)]
-    triggers: i64,
+    count: i64,
+    #[diesel(sql_type = Text)]
+    triggers: String,
 }
 
 /// One trigger for each of insert, update, delete and truncate.
 const TRIGGERS_PER_TABLE: i64 = 4;
+
+impl Member {
+    fn is_captured(&self) -> bool {
+        self.count == TRIGGERS_PER_TABLE
+    }
+}
 
 /// Reads what `table` looks like now. `None` when there is no such table.
 pub(crate) async fn describe(
@@ -119,6 +143,9 @@ pub(crate) async fn describe(
     let Some(relation) = find(conn, table).await.map_err(failed)? else { return Ok(Ok(None)) };
     if !matches!(relation.kind.as_str(), "r" | "p") {
         return Ok(Err(DescribeError::NotATable(table.to_owned())));
+    }
+    if relation.name.starts_with(OWN_PREFIX) {
+        return Ok(Err(DescribeError::Own(table.to_owned())));
     }
     let rows: Vec<CatalogColumn> =
         sql_query(COLUMNS).bind::<BigInt, _>(relation.oid).load(conn).await.map_err(failed)?;
@@ -137,7 +164,12 @@ pub(crate) async fn describe(
     let columns: Vec<Column> = rows.iter().map(column).collect();
     let schema = Arc::new(Schema { entity: entity.to_owned(), columns, key });
     Ok(Ok(Some(Described {
-        captured: members.iter().all(|member| member.triggers == TRIGGERS_PER_TABLE),
+        captured: members.iter().all(Member::is_captured),
+        settled: members
+            .iter()
+            .filter(|member| member.is_captured())
+            .flat_map(|member| capture::triggers(entity, log_schema, &member.name))
+            .collect(),
         entity: generate(&relation, &rows, &members, schema, log_schema),
     })))
 }
@@ -222,6 +254,11 @@ fn kind(type_name: &str, typmod: i32, labels: Option<Vec<String>>) -> ColumnKind
     }
 }
 
+/// The part of a fingerprint that stays the same as long as keys are written as before.
+pub(super) fn key_fingerprint(fingerprint: &str) -> Option<&str> {
+    fingerprint.rsplit_once('-').map(|(key, _)| key)
+}
+
 /// Writes the SQL that reads and captures the table.
 fn generate(
     relation: &Relation,
@@ -231,16 +268,24 @@ fn generate(
     log_schema: &str,
 ) -> Entity {
     let name = format!("{}.{}", ident(&relation.schema), ident(&relation.name));
+    // Tables that inherit from it may have the same keys, and are not captured.
+    let rows_of = if relation.kind == "p" { name.clone() } else { format!("ONLY {name}") };
     let select = projection::select_list(&schema.columns, "t");
     let key: Vec<&Column> = schema.key_columns().collect();
-    let key_types: Vec<String> = schema.key.iter().map(|&index| rows[index].cast_type.clone()).collect();
-    let key_is = projection::key_is(&key, &key_types, "t", "entity_id");
+    let key_types: Vec<String> = schema.key.iter().map(|&index| rows[index].base_type.clone()).collect();
+    let key_is = projection::key_is(&key, &key_types, "t", "ranked.entity_id");
     let key_text = projection::key_text(&key, "t");
     let virtual_columns: Vec<String> =
         rows.iter().filter(|row| row.generated == "v").map(|row| row.name.clone()).collect();
     let relations: Vec<String> = members.iter().map(|member| member.name.clone()).collect();
-    let shape = rows.iter().fold(format!("{:?}", (relation.oid, &relations, &schema.key)), |shape, row| {
-        let column = (row.number, &row.name, &row.cast_type, row.typmod, row.nullable, &row.generated, &row.labels);
+    let triggers: Vec<&str> = members.iter().map(|member| member.triggers.as_str()).collect();
+    let shape = rows.iter().fold(format!("{:?}", (relation.oid, &relations, triggers, &schema.key)), |shape, row| {
+        let column = (row.number, &row.written_by, &row.name, &row.cast_type, row.typmod, row.nullable, &row.generated, &row.labels);
+        format!("{shape}{column:?}")
+    });
+    let key_shape = schema.key.iter().fold(relation.oid.to_string(), |shape, &index| {
+        let row = &rows[index];
+        let column = (row.number, &row.name, &row.cast_type, &row.base_type, row.typmod, &row.labels);
         format!("{shape}{column:?}")
     });
     let capture = Capture {
@@ -251,15 +296,21 @@ fn generate(
         virtual_columns: &virtual_columns,
     };
     Entity {
-        fingerprint: format!("{}-{:016x}", capture::GENERATION, capture::fnv1a(&shape)),
+        fingerprint: format!(
+            "{}-{:016x}-{:016x}",
+            capture::GENERATION,
+            capture::fnv1a(&key_shape),
+            capture::fnv1a(&shape)
+        ),
         row_by_key: format!(
-            "(SELECT row_to_json(r)::text FROM (SELECT {select} FROM {name} t WHERE {key_is}) r)"
+            "(SELECT row_to_json(r.*)::text FROM (SELECT {select} FROM {rows_of} t WHERE {key_is}) r)"
         ),
         all_rows: format!(
-            "SELECT {key_text} AS key, (SELECT row_to_json(r)::text FROM (SELECT {select}) r) AS row FROM {name} t"
+            "SELECT {key_text} AS key, (SELECT row_to_json(r.*)::text FROM (SELECT {select}) r) AS row FROM {rows_of} t"
         ),
         capture: capture.statements(),
         relation: Some(name),
+        column_types: rows.iter().map(|row| row.full_type.clone()).collect(),
         schema,
     }
 }

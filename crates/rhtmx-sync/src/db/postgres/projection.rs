@@ -56,6 +56,37 @@ pub(super) fn select_list(columns: &[Column], alias: &str) -> String {
     items.join(", ")
 }
 
+/// Types whose equal values have one text each. Of others two spellings may be equal (`1.0` and `1.00`,
+/// texts under some collations), and those are two keys.
+fn is_spelled_one_way(kind: &ColumnKind) -> bool {
+    matches!(
+        kind,
+        ColumnKind::Bool
+            | ColumnKind::Int { .. }
+            | ColumnKind::Uuid
+            | ColumnKind::Date
+            | ColumnKind::Timestamp
+            | ColumnKind::TimestampTz
+            | ColumnKind::Bytes
+            | ColumnKind::Enum(_)
+    )
+}
+
+/// The condition that two rows have the same key, to the letter.
+pub(super) fn same_key(key: &[&Column], old: &str, new: &str) -> String {
+    let parts: Vec<String> = key
+        .iter()
+        .map(|column| {
+            let name = ident(&column.name);
+            match is_spelled_one_way(&column.kind) {
+                true => format!("{old}.{name} = {new}.{name}"),
+                false => format!("{old}.{name}::text COLLATE \"C\" = {new}.{name}::text COLLATE \"C\""),
+            }
+        })
+        .collect();
+    parts.join(" AND ")
+}
+
 /// The canonical key text of the row called `alias`.
 pub(super) fn key_text(key: &[&Column], alias: &str) -> String {
     let of = |column: &Column| format!("{alias}.{}", ident(&column.name));
@@ -68,12 +99,19 @@ pub(super) fn key_text(key: &[&Column], alias: &str) -> String {
             _ => format!("{}::text", of(one)),
         },
         several => {
-            let parts: Vec<String> = several
-                .iter()
-                .map(|column| format!("({})::text", json_value(&column.kind, &of(column))))
-                .collect();
+            let parts: Vec<String> =
+                several.iter().map(|column| format!("({})::text", key_part(column, &of(column)))).collect();
             format!("('[' || {} || ']')", parts.join(" || ',' || "))
         }
+    }
+}
+
+/// The JSON of a value in a key of several columns. It must read back as one text, so structures stand
+/// in it as their text.
+fn key_part(column: &Column, expr: &str) -> String {
+    match column.kind {
+        ColumnKind::Array(_) | ColumnKind::Json | ColumnKind::Other => format!("to_json({expr}::text)"),
+        _ => json_value(&column.kind, expr),
     }
 }
 
@@ -88,11 +126,13 @@ pub(super) fn key_is(columns: &[&Column], sql_types: &[String], alias: &str, key
                 1 => key.to_owned(),
                 _ => format!("({key}::json ->> {index})"),
             };
-            let value = match column.kind {
-                ColumnKind::Bytes => format!("decode({text}, 'base64')"),
-                _ => format!("{text}::{sql_type}"),
-            };
-            format!("{alias}.{} = {value}", ident(&column.name))
+            let of = format!("{alias}.{}", ident(&column.name));
+            match &column.kind {
+                ColumnKind::Bytes => format!("{of} = decode({text}, 'base64')"),
+                kind if is_spelled_one_way(kind) => format!("{of} = {text}::{sql_type}"),
+                // The first half finds it in the index, the second is exact.
+                _ => format!("{of} = {text}::{sql_type} AND {of}::text COLLATE \"C\" = {text} COLLATE \"C\""),
+            }
         })
         .collect();
     parts.join(" AND ")
@@ -137,6 +177,11 @@ fn differs(column: &Column, old: &str, new: &str) -> String {
         ColumnKind::Array(element) => !matches!(**element, ColumnKind::Other | ColumnKind::Json),
         _ => true,
     };
-    let cast = if native { "" } else { "::text" };
+    let cast = match column.kind {
+        // Some collations call different texts equal.
+        ColumnKind::Text { .. } => "::text COLLATE \"C\"",
+        _ if native => "",
+        _ => "::text",
+    };
     format!("{old}.{name}{cast} IS DISTINCT FROM {new}.{name}{cast}")
 }

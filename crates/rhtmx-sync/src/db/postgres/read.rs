@@ -20,7 +20,8 @@ use crate::entity::Entity;
 /// How the generated SQL expects a session to be. `LOCAL`, because behind a transaction pooler a
 /// session belongs to everybody.
 pub(crate) const SESSION_SETTINGS: &str = "\
-SET LOCAL \"TimeZone\" = 'UTC'; SET LOCAL intervalstyle = 'postgres'; SET LOCAL extra_float_digits = 1; \
+SET LOCAL \"TimeZone\" = 'UTC'; SET LOCAL datestyle = 'ISO, MDY'; SET LOCAL intervalstyle = 'postgres'; \
+SET LOCAL bytea_output = 'hex'; SET LOCAL extra_float_digits = 1; \
 SET LOCAL jit = off; SET LOCAL max_parallel_workers_per_gather = 0";
 
 /// The planner knows nothing of a log that grows by thousands a second; left alone it scans tables.

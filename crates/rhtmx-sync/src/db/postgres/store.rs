@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use diesel::prelude::*;
 use diesel::sql_query;
-use diesel::sql_types::{BigInt, Double, Nullable, Text};
+use diesel::sql_types::{BigInt, Double, Integer, Nullable, Text};
 use diesel_async::{AsyncConnection as _, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection as _};
 use rhtmx_sync_core::cursor::{Epoch, Position};
 use rhtmx_sync_core::log::Action;
@@ -23,9 +23,13 @@ use crate::entity::{Entity, EntityConfig, EntitySource};
 
 /// Serialises those who install captures.
 const INSTALL_KEY: i64 = 0x7268_746d_785f_0003;
+/// Held with the entity's hash by those who record a change of it: shared for a row, else alone.
+const RECORD_ENTITY_KEY: i32 = 0x7268_0006;
+/// Held with the row's hash by those who record a change of it.
+const RECORD_ROW_KEY: i32 = 0x7268_0007;
 /// A trigger needs a lock that waits for writers and makes others wait behind it. Better to try
-/// again later than to hold them up.
-const INSTALL_LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '2s'";
+/// again later than to hold them up, and before PostgreSQL takes us and a writer for a deadlock.
+const INSTALL_LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '900ms'";
 /// Rows that one statement of retention deletes.
 const PRUNE_ROWS: i64 = 5000;
 
@@ -87,12 +91,12 @@ pub(crate) async fn catalog_version(
     let relations: Vec<&str> = entities.values().filter_map(|entity| entity.relation.as_deref()).collect();
     let row: OneText = sql_query(
         "WITH tables AS (SELECT t.oid FROM json_array_elements_text($1::json) r(name) \
-           CROSS JOIN LATERAL (SELECT to_regclass(r.name)::oid UNION SELECT relid::oid FROM pg_partition_tree(to_regclass(r.name))) t(oid)), \
+           CROSS JOIN LATERAL (SELECT to_regclass(r.name)::oid UNION SELECT relid::oid FROM pg_partition_tree(to_regclass(r.name)) \
+             UNION SELECT relid::oid FROM pg_partition_ancestors(to_regclass(r.name))) t(oid)), \
          facts(fact) AS ( \
-           SELECT concat_ws(':', attrelid, attnum, attname, atttypid, atttypmod, attnotnull, attgenerated) \
-             FROM pg_attribute JOIN tables ON attrelid = tables.oid WHERE attnum > 0 \
+           SELECT concat_ws(':', attrelid, attnum, pg_attribute.xmin) FROM pg_attribute JOIN tables ON attrelid = tables.oid WHERE attnum > 0 \
            UNION ALL SELECT concat_ws(':', indrelid, indkey) FROM pg_index JOIN tables ON indrelid = tables.oid WHERE indisprimary \
-           UNION ALL SELECT concat_ws(':', tgrelid, tgname, tgfoid) FROM pg_trigger JOIN tables ON tgrelid = tables.oid \
+           UNION ALL SELECT concat_ws(':', tgrelid, tgname, tgfoid, pg_trigger.xmin) FROM pg_trigger JOIN tables ON tgrelid = tables.oid \
              WHERE NOT tgisinternal \
            UNION ALL SELECT concat_ws(':', enumtypid, enumlabel, enumsortorder) FROM pg_enum) \
          SELECT md5(coalesce(string_agg(fact, ',' ORDER BY fact), '')) AS value FROM facts",
@@ -111,7 +115,11 @@ pub(crate) async fn install(
     config: &EntityConfig,
 ) -> DbResult<Result<Option<Described>, DescribeError>> {
     let EntitySource::Table(table) = &config.source else {
-        return Ok(Ok(Some(Described { entity: log_entity(&config.name), captured: true })));
+        return Ok(Ok(Some(Described {
+            entity: log_entity(&config.name),
+            captured: true,
+            settled: Vec::new(),
+        })));
     };
     conn.transaction(async |conn| {
         conn.batch_execute(&format!("SELECT pg_advisory_xact_lock({INSTALL_KEY}); {INSTALL_LOCK_TIMEOUT}")).await?;
@@ -135,12 +143,21 @@ pub(crate) async fn install(
         if described.captured && stored.as_ref() == Some(&described.entity.fingerprint) {
             return Ok(Ok(Some(described)));
         }
+        // The function alone needs no lock on the table. But with another key no writer may be under
+        // way: what the old function has logged must lie before the reshape below.
+        let fingerprint = &described.entity.fingerprint;
+        let same_key =
+            stored.is_some_and(|stored| catalog::key_fingerprint(&stored) == catalog::key_fingerprint(fingerprint));
         for statement in &described.entity.capture {
-            // The function alone needs no lock on the table.
-            if !(described.captured && statement.starts_with("CREATE OR REPLACE TRIGGER")) {
+            if !(same_key && described.settled.contains(statement)) {
                 conn.batch_execute(statement).await?;
             }
         }
+        // With the triggers that it has now.
+        let described = match catalog::describe(conn, &config.name, table, &log_schema).await? {
+            Ok(Some(described)) => described,
+            other => return Ok(other),
+        };
         let relation = described.entity.relation.clone().unwrap_or_default();
         let row = (installed::relation.eq(&relation), installed::fingerprint.eq(&described.entity.fingerprint));
         diesel::insert_into(installed::table)
@@ -174,6 +191,11 @@ async fn log_schema(conn: &mut AsyncPgConnection) -> Result<String, diesel::resu
 pub(crate) async fn uninstall(conn: &mut AsyncPgConnection, only: Option<&[String]>) -> DbResult<Vec<String>> {
     conn.transaction(async |conn| {
         conn.batch_execute(&format!("SELECT pg_advisory_xact_lock({INSTALL_KEY})")).await?;
+        let found: OneText =
+            sql_query("SELECT coalesce(to_regclass('_rhtmx_sync_entity')::text, '') AS value").get_result(conn).await?;
+        if found.value.is_empty() {
+            return Ok(Vec::new());
+        }
         let schema = log_schema(conn).await?;
         let mut names: Vec<String> =
             installed::table.select(installed::entity).order(installed::entity).load(conn).await?;
@@ -199,6 +221,19 @@ pub(crate) async fn record(
     data: Option<&str>,
 ) -> DbResult<Position> {
     conn.transaction(async |conn| {
+        // Of two who record the same row the later id must commit later, and no row's lock sees to
+        // that here.
+        sql_query(
+            "SELECT CASE WHEN $2 IS NULL THEN pg_advisory_xact_lock($3, hashtext($1))::text \
+             ELSE pg_advisory_xact_lock_shared($3, hashtext($1))::text \
+               || pg_advisory_xact_lock($4, hashtext($1 || '/' || $2))::text END",
+        )
+        .bind::<Text, _>(entity)
+        .bind::<Nullable<Text>, _>(key)
+        .bind::<Integer, _>(RECORD_ENTITY_KEY)
+        .bind::<Integer, _>(RECORD_ROW_KEY)
+        .execute(conn)
+        .await?;
         record_in(conn, entity, key, action, data).await?;
         conn.batch_execute(&format!(
             "DO $ring$ BEGIN IF NOT pg_try_advisory_xact_lock_shared({}) THEN PERFORM pg_notify('{}', ''); END IF; END $ring$",

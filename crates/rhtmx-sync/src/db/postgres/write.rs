@@ -1,10 +1,10 @@
 //! One write of a mutation, as one statement on the user's table.
 
-use diesel::sql_types::{BigInt, Nullable, Text};
+use diesel::sql_types::{BigInt, Bool, Nullable, Text};
 use diesel::{QueryableByName, sql_query};
 use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection as _};
 use rhtmx_sync_core::protocol::{Op, Origin, Reject, RejectCode};
-use rhtmx_sync_core::schema::{Column, ColumnKind, Schema};
+use rhtmx_sync_core::schema::{ColumnKind, Schema};
 use serde::Deserialize;
 
 use super::read::SESSION_SETTINGS;
@@ -48,7 +48,7 @@ pub(crate) async fn write(conn: &mut AsyncPgConnection, index: usize, write: &Ta
     let ops: &[Op] = if write.op == Op::Upsert { &[Op::Update, Op::Upsert] } else { &[write.op] };
     let mut ran = Ran::Rows { rows: 0 };
     for op in ops {
-        let Some(statement) = statement(&write.relation, write, *op) else { continue };
+        let Some(statement) = statement(write, *op) else { continue };
         ran = run(conn, &statement, &input, &row_key).await?;
         if !matches!(ran, Ran::Rows { rows: 0 }) {
             break;
@@ -122,61 +122,82 @@ async fn run(
 
 /// The statement; `$1` is the object of the values, `$2` that of the key. None for an update that
 /// would set nothing.
-fn statement(table: &str, write: &TableWrite, op: Op) -> Option<String> {
-    let schema = &write.schema;
-    let columns: Vec<&Column> = write.values.iter().map(|(index, _)| &schema.columns[*index]).collect();
-    let names: Vec<String> = columns.iter().map(|column| ident(&column.name)).collect();
+fn statement(write: &TableWrite, op: Op) -> Option<String> {
+    let (table, schema) = (&write.relation, &write.schema);
+    let written: Vec<usize> = write.values.iter().map(|(index, _)| *index).collect();
+    let names: Vec<String> = written.iter().map(|index| ident(&schema.columns[*index].name)).collect();
+    let values: Vec<String> = written.iter().map(|index| value(write, *index, "v", "$1")).collect();
+    let record = record(write, &written, "v", "$1");
+    let row_key = self::record(write, &schema.key, "k", "$2");
     let key_is: Vec<String> = schema
-        .key_columns()
-        .map(|column| format!("t.{} = {}", ident(&column.name), value(column, "k", "$2")))
+        .key
+        .iter()
+        .map(|&index| format!("t.{} = {}", ident(&schema.columns[index].name), value(write, index, "k", "$2")))
         .collect();
     let key_is = key_is.join(" AND ");
-    let values = columns.iter().map(|column| value(column, "v", "$1")).collect::<Vec<_>>().join(", ");
     let insert = || match names.is_empty() {
         true => format!("INSERT INTO {table} DEFAULT VALUES"),
         false => format!(
-            "INSERT INTO {table} ({}) SELECT {values} FROM jsonb_populate_record(NULL::{table}, $1) v",
-            names.join(", ")
+            "INSERT INTO {table} ({}) SELECT {}{}",
+            names.join(", "),
+            values.join(", "),
+            from("FROM", [&record])
         ),
     };
     Some(match op {
         Op::Create => insert(),
         Op::Upsert => {
             let key: Vec<String> = schema.key_columns().map(|column| ident(&column.name)).collect();
-            let set: Vec<String> = write
-                .values
-                .iter()
-                .filter(|(index, _)| !schema.is_key(*index))
-                .map(|(index, _)| ident(&schema.columns[*index].name))
-                .map(|name| format!("{name} = EXCLUDED.{name}"))
-                .collect();
+            let others = names.iter().filter(|name| !key.contains(name));
+            let set: Vec<String> = others.map(|name| format!("{name} = EXCLUDED.{name}")).collect();
             let action = if set.is_empty() { "NOTHING".to_owned() } else { format!("UPDATE SET {}", set.join(", ")) };
             format!("{} ON CONFLICT ({}) DO {action}", insert(), key.join(", "))
         }
         Op::Update => {
-            let set: Vec<String> = columns
+            let set: Vec<String> = written
                 .iter()
-                .filter(|column| !schema.key_columns().any(|key| key.name == column.name))
-                .map(|column| format!("{} = {}", ident(&column.name), value(column, "v", "$1")))
+                .zip(names.iter().zip(&values))
+                .filter(|(index, _)| !schema.is_key(**index))
+                .map(|(_, (name, value))| format!("{name} = {value}"))
                 .collect();
             if set.is_empty() {
                 return None;
             }
-            format!(
-                "UPDATE {table} t SET {} FROM jsonb_populate_record(NULL::{table}, $1) v, \
-                 jsonb_populate_record(NULL::{table}, $2) k WHERE {key_is}",
-                set.join(", ")
-            )
+            let from = from("FROM", [&record, &row_key]);
+            format!("UPDATE {table} t SET {}{from} WHERE {key_is}", set.join(", "))
         }
-        Op::Delete => {
-            format!("DELETE FROM {table} t USING jsonb_populate_record(NULL::{table}, $2) k WHERE {key_is}")
-        }
+        Op::Delete => format!("DELETE FROM {table} t{} WHERE {key_is}", from("USING", [&row_key])),
     })
 }
 
-/// A column's value out of a record made from JSON. Bytes travel as base64, which the record would
-/// take for text.
-fn value(column: &Column, record: &str, parameter: &str) -> String {
+/// A row of these columns, made from the JSON object `parameter`; none when no column needs it.
+///
+/// Of these alone: where a domain takes no null, a row with that column missing could not be made.
+fn record(write: &TableWrite, columns: &[usize], alias: &str, parameter: &str) -> Option<String> {
+    let defined: Vec<String> = columns
+        .iter()
+        .filter(|index| !is_bytes(&write.schema.columns[**index].kind))
+        .map(|&index| format!("{} {}", ident(&write.schema.columns[index].name), write.column_types[index]))
+        .collect();
+    (!defined.is_empty()).then(|| format!("jsonb_to_record({parameter}) AS {alias}({})", defined.join(", ")))
+}
+
+fn from<const N: usize>(word: &str, records: [&Option<String>; N]) -> String {
+    let records: Vec<&str> = records.into_iter().flatten().map(String::as_str).collect();
+    if records.is_empty() { String::new() } else { format!(" {word} {}", records.join(", ")) }
+}
+
+/// Bytes travel as base64, which a record would take for text.
+fn is_bytes(kind: &ColumnKind) -> bool {
+    match kind {
+        ColumnKind::Array(element) => **element == ColumnKind::Bytes,
+        kind => *kind == ColumnKind::Bytes,
+    }
+}
+
+/// A column's value out of a record, or out of the JSON itself.
+fn value(write: &TableWrite, index: usize, record: &str, parameter: &str) -> String {
+    let column = &write.schema.columns[index];
     let name = crate::db::quote::literal(&column.name);
     match &column.kind {
         ColumnKind::Bytes => format!("decode({parameter} ->> {name}, 'base64')"),
@@ -226,19 +247,32 @@ async fn explain(
     };
     let constraint = RejectCode::Constraint;
     Ok(match (fault.state.as_str(), &fault.state[..2]) {
-        ("23502", _) => named(Reject::new(constraint, "the column may not be null"), Some(fault.column.clone())),
-        ("23505", _) => match constraint_of(conn, fault).await? {
+        ("23502", _) => {
+            let column = match fault.column.as_str() {
+                "" => column_at_fault(conn, write, input).await?,
+                column => Some(column.to_owned()),
+            };
+            named(Reject::new(constraint, "the column may not be null"), column)
+        }
+        ("23505", _) => match constraint_of(conn, write, fault).await? {
             Some(of) if of.kind == "p" => Reject::new(RejectCode::Exists, "a row with this key is there already"),
             of => named(Reject::new(constraint, "another row has this value already"), of.and_then(|of| of.column)),
         },
-        ("23503", _) if write.op == Op::Delete => Reject::new(constraint, "other rows refer to this row"),
         ("23503", _) => {
-            let of = constraint_of(conn, fault).await?;
-            named(Reject::new(constraint, "it refers to a row that is not there"), of.and_then(|of| of.column))
+            let of = constraint_of(conn, write, fault).await?;
+            if write.op == Op::Delete || of.as_ref().is_some_and(|of| of.refers_here) {
+                Reject::new(constraint, "other rows refer to this row")
+            } else {
+                named(Reject::new(constraint, "it refers to a row that is not there"), of.and_then(|of| of.column))
+            }
         }
         ("23514", _) => {
-            let of = constraint_of(conn, fault).await?;
-            named(Reject::new(constraint, "a check of the table does not hold"), of.and_then(|of| of.column))
+            let column = match constraint_of(conn, write, fault).await? {
+                Some(of) => of.column,
+                // A domain's check.
+                None => column_at_fault(conn, write, input).await?,
+            };
+            named(Reject::new(constraint, "a check of the table does not hold"), column)
         }
         ("42501", _) => Reject::new(RejectCode::Forbidden, "the server may not write this"),
         ("428C9", _) => Reject::new(RejectCode::Invalid, "the database computes this column itself"),
@@ -257,25 +291,35 @@ struct ConstraintOf {
     kind: String,
     #[diesel(sql_type = Nullable<Text>)]
     column: Option<String>,
+    /// It is of another table, and refers to the one that is written.
+    #[diesel(sql_type = Bool)]
+    refers_here: bool,
 }
 
 /// Finds a constraint, or the index behind it, by the names in a refusal. On a partition these are
 /// the partition's.
 async fn constraint_of(
     conn: &mut AsyncPgConnection,
+    write: &TableWrite,
     fault: &Fault,
 ) -> Result<Option<ConstraintOf>, diesel::result::Error> {
+    if fault.table.is_empty() {
+        // A domain's, or the user's own trigger that borrows the code.
+        return Ok(None);
+    }
     let found: Vec<ConstraintOf> = sql_query(
         "SELECT c.contype::text AS kind, (SELECT attname::text FROM pg_attribute \
-           WHERE attrelid = c.conrelid AND attnum = c.conkey[1]) AS column \
+           WHERE attrelid = c.conrelid AND attnum = c.conkey[1]) AS column, \
+           c.confrelid = to_regclass($3) AND c.conrelid <> c.confrelid AS refers_here \
          FROM pg_constraint c WHERE c.conrelid = to_regclass($1) AND c.conname = $2 \
          UNION ALL SELECT 'u', (SELECT attname::text FROM pg_attribute \
-           WHERE attrelid = x.indrelid AND attnum = x.indkey[0]) \
+           WHERE attrelid = x.indrelid AND attnum = x.indkey[0]), false \
          FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid \
          WHERE x.indrelid = to_regclass($1) AND i.relname = $2",
     )
     .bind::<Text, _>(format!("{}.{}", ident(&fault.schema), ident(&fault.table)))
     .bind::<Text, _>(&fault.constraint)
+    .bind::<Text, _>(&write.relation)
     .load(conn)
     .await?;
     Ok(found.into_iter().next())
@@ -287,19 +331,17 @@ async fn column_at_fault(
     write: &TableWrite,
     input: &str,
 ) -> Result<Option<String>, diesel::result::Error> {
-    let table = &write.relation;
-    let key = write.schema.key_columns().filter(|_| write.key.is_some());
-    let key_input = key_object(write);
-    let values = write.values.iter().map(|(index, _)| (&write.schema.columns[*index], input));
-    for (column, object) in values.chain(key.map(|column| (column, key_input.as_str()))) {
-        // The record is made of this value alone, so no other can be at fault.
-        let record = format!("jsonb_build_object({0}, $1 -> {0})", crate::db::quote::literal(&column.name));
+    let row_key = key_object(write);
+    let values = write.values.iter().map(|(index, _)| (*index, input));
+    let key = write.schema.key.iter().filter(|_| write.key.is_some()).map(|&index| (index, row_key.as_str()));
+    for (index, object) in values.chain(key) {
         let probe = format!(
-            "SELECT {} FROM jsonb_populate_record(NULL::{table}, {record}) v",
-            value(column, "v", "$1")
+            "SELECT {}{}",
+            value(write, index, "v", "$1"),
+            from("FROM", [&record(write, &[index], "v", "$1")])
         );
         if let Ran::Refused(_) = run(conn, &probe, object, "{}").await? {
-            return Ok(Some(column.name.clone()));
+            return Ok(Some(write.schema.columns[index].name.clone()));
         }
     }
     Ok(None)

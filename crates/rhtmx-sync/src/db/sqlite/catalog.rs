@@ -8,11 +8,9 @@ use diesel::{QueryResult, QueryableByName, RunQueryDsl as _, SqliteConnection, s
 use rhtmx_sync_core::schema::{Column, Schema};
 
 use super::capture::{self, Trigger};
-use super::connect::{SqliteConn, blocking};
 use super::projection;
 use super::table::{self, Field, KeyPart, Table};
-use crate::db::catalog::{DescribeError, Described};
-use crate::db::error::DbResult;
+use crate::db::catalog::{DescribeError, Described, OWN_PREFIX};
 use crate::db::postgres::capture::fnv1a;
 use crate::entity::Entity;
 
@@ -60,7 +58,8 @@ struct CatalogColumn {
 
 /// The columns of the unique indexes. `field` is negative for an expression and for the rowid.
 const UNIQUE_KEYS: &str = "\
-SELECT l.name, l.origin = 'pk' AS is_primary, l.partial AS is_partial, x.cid AS field, x.coll AS collation
+SELECT l.name, l.origin = 'pk' AS is_primary, l.partial AS is_partial, x.cid AS field,
+    x.coll AS collation
 FROM pragma_index_list(?1, 'main') l, pragma_index_xinfo(l.name, 'main') x
 WHERE l.\"unique\" AND x.key ORDER BY l.name, x.seqno";
 
@@ -79,7 +78,8 @@ struct IndexColumn {
 }
 
 const TRIGGERS: &str = "\
-SELECT name, sql AS text FROM sqlite_schema WHERE type = 'trigger' AND substr(name, 1, length(?1)) = ?1";
+SELECT name, sql AS text FROM sqlite_schema
+WHERE type = 'trigger' AND substr(name, 1, length(?1)) = ?1";
 
 #[derive(QueryableByName)]
 struct CatalogTrigger {
@@ -89,40 +89,37 @@ struct CatalogTrigger {
     text: String,
 }
 
-/// Reads what `table` looks like now. `None` when there is no such table.
-pub(crate) async fn describe(
-    conn: &mut SqliteConn,
-    entity: &str,
-    table: &str,
-) -> DbResult<Result<Option<Described>, DescribeError>> {
-    let (entity, table) = (entity.to_owned(), table.to_owned());
-    // One transaction, so that all questions are about one schema.
-    blocking(conn, "reading the catalog", move |conn| {
-        diesel::Connection::transaction(conn, |conn| Ok(describe_in(conn, &entity, &table)?))
-    })
-    .await
-}
-
-/// The same inside a transaction.
-pub(super) fn describe_in(
+/// Reads what `table` looks like now; `None` when there is no such table. Inside a transaction, so
+/// that all questions are about one schema.
+pub(super) fn describe(
     conn: &mut SqliteConnection,
     entity: &str,
     table: &str,
 ) -> QueryResult<Result<Option<Described>, DescribeError>> {
-    let Some(relation) = find(conn, table)? else { return Ok(Ok(None)) };
+    let Some(relation) = find(conn, table)? else {
+        return Ok(Ok(None));
+    };
     // SQLite's own tables take no triggers.
     if relation.kind != "table" || relation.name.starts_with("sqlite_") {
         return Ok(Err(DescribeError::NotATable(table.to_owned())));
     }
-    let rows: Vec<CatalogColumn> =
-        sql_query(COLUMNS).bind::<Text, _>(&relation.name).load(conn)?;
-    let indexes: Vec<IndexColumn> =
-        sql_query(UNIQUE_KEYS).bind::<Text, _>(&relation.name).load(conn)?;
+    if relation.name.starts_with(OWN_PREFIX) {
+        return Ok(Err(DescribeError::Own(table.to_owned())));
+    }
+    let rows: Vec<CatalogColumn> = sql_query(COLUMNS)
+        .bind::<Text, _>(&relation.name)
+        .load(conn)?;
+    let indexes: Vec<IndexColumn> = sql_query(UNIQUE_KEYS)
+        .bind::<Text, _>(&relation.name)
+        .load(conn)?;
     let existing = triggers(conn, &capture::prefix(entity))?;
     let Some(table_now) = table_of(&relation, &rows, &indexes) else {
         return Ok(Err(DescribeError::NoPrimaryKey(table.to_owned())));
     };
-    let columns = rows.iter().zip(&table_now.fields).map(|(row, field)| column(row, field, &relation));
+    let columns = rows
+        .iter()
+        .zip(&table_now.fields)
+        .map(|(row, field)| column(row, field, &relation));
     let schema = Schema {
         entity: entity.to_owned(),
         columns: columns.collect(),
@@ -135,6 +132,7 @@ pub(super) fn describe_in(
     let quoted = table_now.quoted();
     Ok(Ok(Some(Described {
         captured: wanted == existing,
+        settled: Vec::new(),
         entity: Entity {
             schema: Arc::new(schema),
             fingerprint: format!("{}-{:016x}", capture::GENERATION, fnv1a(&shape)),
@@ -151,6 +149,7 @@ pub(super) fn describe_in(
             ),
             capture,
             relation: Some(quoted),
+            column_types: Vec::new(),
         },
     })))
 }
@@ -158,15 +157,22 @@ pub(super) fn describe_in(
 /// The capture triggers whose names begin so, in the order of their names.
 pub(super) fn triggers(conn: &mut SqliteConnection, prefix: &str) -> QueryResult<Vec<Trigger>> {
     let rows: Vec<CatalogTrigger> = sql_query(TRIGGERS).bind::<Text, _>(prefix).load(conn)?;
-    let mut triggers: Vec<Trigger> =
-        rows.into_iter().map(|row| Trigger { name: row.name, sql: row.text }).collect();
+    let mut triggers: Vec<Trigger> = rows
+        .into_iter()
+        .map(|row| Trigger {
+            name: row.name,
+            sql: row.text,
+        })
+        .collect();
     triggers.sort_unstable();
     Ok(triggers)
 }
 
 /// A name may hold a dot itself, so the whole is tried before its parts.
 fn find(conn: &mut SqliteConnection, table: &str) -> QueryResult<Option<Relation>> {
-    let bare = table.split_once('.').filter(|(schema, _)| schema.eq_ignore_ascii_case("main"));
+    let bare = table
+        .split_once('.')
+        .filter(|(schema, _)| schema.eq_ignore_ascii_case("main"));
     for name in std::iter::once(table).chain(bare.map(|(_, name)| name)) {
         let found: Vec<Relation> = sql_query(FIND_TABLE).bind::<Text, _>(name).load(conn)?;
         if let Some(relation) = found.into_iter().next() {
@@ -177,11 +183,7 @@ fn find(conn: &mut SqliteConnection, table: &str) -> QueryResult<Option<Relation
 }
 
 /// None without a primary key.
-fn table_of(
-    relation: &Relation,
-    rows: &[CatalogColumn],
-    indexes: &[IndexColumn],
-) -> Option<Table> {
+fn table_of(relation: &Relation, rows: &[CatalogColumn], indexes: &[IndexColumn]) -> Option<Table> {
     let mut positions: Vec<(i32, usize)> = rows
         .iter()
         .enumerate()
@@ -193,9 +195,13 @@ fn table_of(
     for column in indexes {
         by_name.entry(&column.name).or_default().push(column);
     }
-    let primary = by_name.values().find(|columns| columns.iter().any(|column| column.is_primary));
+    let primary = by_name
+        .values()
+        .find(|columns| columns.iter().any(|column| column.is_primary));
     let collation_of = |field: usize| {
-        let column = primary?.iter().find(|column| usize::try_from(column.field) == Ok(field))?;
+        let column = primary?
+            .iter()
+            .find(|column| usize::try_from(column.field) == Ok(field))?;
         Some(column.collation.clone())
     };
     let key: Vec<KeyPart> = positions
@@ -206,23 +212,42 @@ fn table_of(
         })
         .collect();
     // A key without an index of its own is the rowid.
-    let rowid = (primary.is_none() && !relation.is_keyed).then(|| key.first().map(|part| part.field));
+    let rowid =
+        (primary.is_none() && !relation.is_keyed).then(|| key.first().map(|part| part.field));
     let fields = rows.iter().enumerate().map(|(index, row)| {
         let (kind, _, affinity) = table::declared(&row.sql_type, relation.is_strict);
-        Field { name: row.name.clone(), kind, affinity, is_rowid: rowid == Some(Some(index)) }
+        Field {
+            name: row.name.clone(),
+            kind,
+            affinity,
+            is_rowid: rowid == Some(Some(index)),
+            is_generated: row.generated,
+        }
     });
     let uniques = by_name
         .values()
-        .filter(|columns| columns.iter().all(|column| !column.is_primary && !column.is_partial))
+        .filter(|columns| {
+            columns
+                .iter()
+                .all(|column| !column.is_primary && !column.is_partial)
+        })
         .filter_map(|columns| columns.iter().map(|column| key_part(column)).collect())
         .collect();
-    let table = Table { name: relation.name.clone(), fields: fields.collect(), key, uniques };
+    let table = Table {
+        name: relation.name.clone(),
+        fields: fields.collect(),
+        key,
+        uniques,
+    };
     (!table.key.is_empty()).then_some(table)
 }
 
 fn key_part(column: &IndexColumn) -> Option<KeyPart> {
     let field = usize::try_from(column.field).ok()?;
-    Some(KeyPart { field, collation: column.collation.clone() })
+    Some(KeyPart {
+        field,
+        collation: column.collation.clone(),
+    })
 }
 
 fn column(row: &CatalogColumn, field: &Field, relation: &Relation) -> Column {

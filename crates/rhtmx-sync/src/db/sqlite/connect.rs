@@ -62,7 +62,9 @@ pub(crate) fn establish(path: &str, busy_timeout: Duration) -> DbResult<SqliteCo
 fn check_place(path: &str) -> DbResult<()> {
     let place = Path::new(path);
     if place.is_dir() {
-        return Err(DbError::Refused(format!("{path:?} is a directory, not a SQLite file")));
+        return Err(DbError::Refused(format!(
+            "{path:?} is a directory, not a SQLite file"
+        )));
     }
     match place.parent() {
         Some(parent) if !parent.as_os_str().is_empty() && !parent.is_dir() => {
@@ -75,7 +77,10 @@ fn check_place(path: &str) -> DbResult<()> {
 }
 
 fn set_up(conn: &mut SqliteConnection, path: &str, busy_timeout: Duration) -> Result<(), Failed> {
-    conn.batch_execute(&format!("PRAGMA busy_timeout = {}", busy_timeout.as_millis()))?;
+    conn.batch_execute(&format!(
+        "PRAGMA busy_timeout = {}",
+        busy_timeout.as_millis()
+    ))?;
     if path != MEMORY {
         use_write_ahead_log(conn, path, busy_timeout)?;
     }
@@ -130,9 +135,9 @@ fn explain(path: &str, error: DbError) -> DbError {
         DbError::Statement { message, .. } if message.contains("readonly") => DbError::Refused(
             format!("the SQLite file {path:?} may not be written; sync keeps its log in it"),
         ),
-        DbError::Statement { message, .. } => {
-            DbError::Refused(format!("the SQLite file {path:?} cannot be used: {message}"))
-        }
+        DbError::Statement { message, .. } => DbError::Refused(format!(
+            "the SQLite file {path:?} cannot be used: {message}"
+        )),
         other => other,
     }
 }

@@ -9,12 +9,14 @@ use super::statement::{Statement, Value};
 use super::write::Tried;
 use crate::db::quote::ident;
 
-/// What SQLite says of troubles that are not the data's: those the mutation is tried again after.
-const NOT_THE_DATA: [&str; 16] = [
+/// How SQLite's words begin for troubles that are not the data's: after those the mutation is tried
+/// again. Triggers of the user's may say anything, so these are as long as they can be.
+const NOT_THE_DATA: [&str; 14] = [
     "database is locked",
     "database table is locked",
-    "database schema",
-    "database disk image",
+    "database schema is locked",
+    "database schema has changed",
+    "database disk image is malformed",
     "database or disk is full",
     "disk I/O error",
     "attempt to write a readonly database",
@@ -22,11 +24,8 @@ const NOT_THE_DATA: [&str; 16] = [
     "file is not a database",
     "locking protocol",
     "out of memory",
-    "interrupted",
-    "no such table",
-    "no such column",
-    "cannot ",
-    "near \"",
+    "no such table: ",
+    "no such column: ",
 ];
 
 /// A refusal for which the data is to blame.
@@ -37,7 +36,9 @@ pub(super) struct Refused {
 
 /// Whether the data is to blame for this error.
 pub(super) fn refused(error: &Error) -> Option<Refused> {
-    let Error::DatabaseError(kind, info) = error else { return None };
+    let Error::DatabaseError(kind, info) = error else {
+        return None;
+    };
     let message = info.message();
     let kind = match kind {
         DatabaseErrorKind::UniqueViolation => DatabaseErrorKind::UniqueViolation,
@@ -47,14 +48,16 @@ pub(super) fn refused(error: &Error) -> Option<Refused> {
         DatabaseErrorKind::Unknown if is_of_the_data(message) => DatabaseErrorKind::Unknown,
         _ => return None,
     };
-    Some(Refused { kind, message: message.to_owned() })
+    Some(Refused {
+        kind,
+        message: message.to_owned(),
+    })
 }
 
-/// What is not known to be something else is a rule of the table: the user's triggers say what they
-/// like.
+/// What is not known to be something else is a rule of the table.
 fn is_of_the_data(message: &str) -> bool {
-    message.starts_with("cannot store ")
-        || !NOT_THE_DATA.iter().any(|other| message.starts_with(other))
+    let is_outdated = message.starts_with("table ") && message.contains(" has no column named ");
+    !is_outdated && !NOT_THE_DATA.iter().any(|other| message.starts_with(other))
 }
 
 /// The answer to a refused write.
@@ -67,21 +70,28 @@ pub(super) fn reject(
     let (reject, column) = match refused.kind {
         DatabaseErrorKind::UniqueViolation => {
             if tried.is_key(refused.culprits()) {
-                (Reject::new(RejectCode::Exists, "a row with this key is there already"), None)
+                (
+                    Reject::new(RejectCode::Exists, "a row with this key is there already"),
+                    None,
+                )
             } else {
                 let column = tried.first_of(refused.culprits());
                 (constraint("another row has this value already"), column)
             }
         }
-        DatabaseErrorKind::NotNullViolation => {
-            (constraint("the column may not be null"), tried.first_of(refused.culprits()))
-        }
+        DatabaseErrorKind::NotNullViolation => (
+            constraint("the column may not be null"),
+            tried.first_of(refused.culprits()),
+        ),
         DatabaseErrorKind::CheckViolation => {
             let column = checked_column(conn, tried, refused.culprits())?;
             (constraint("a check of the table does not hold"), column)
         }
         DatabaseErrorKind::ForeignKeyViolation => match foreign_key(conn, tried)? {
-            Some(column) => (constraint("it refers to a row that is not there"), Some(column)),
+            Some(column) => (
+                constraint("it refers to a row that is not there"),
+                Some(column),
+            ),
             None if tried.op == Op::Delete => (constraint("other rows refer to this row"), None),
             None => (constraint("a foreign key does not hold"), None),
         },
@@ -96,30 +106,59 @@ pub(super) fn reject(
 fn of_message(tried: &Tried, message: &str) -> (Reject, Option<String>) {
     if message == "datatype mismatch" {
         // Only the row's own number has a type of its own.
-        let key = tried.schema.key_columns().next().map(|column| column.name.clone());
-        (Reject::new(RejectCode::Invalid, "the key is not an integer"), key)
+        let key = tried
+            .schema
+            .key_columns()
+            .next()
+            .map(|column| column.name.clone());
+        (
+            Reject::new(RejectCode::Invalid, "the key is not an integer"),
+            key,
+        )
     } else if message.starts_with("cannot store ") {
-        let column = message.rsplit_once(" column ").and_then(|(_, name)| tried.first_of(name));
-        (Reject::new(RejectCode::Invalid, "the value does not fit the column's type"), column)
+        let column = message
+            .rsplit_once(" column ")
+            .and_then(|(_, name)| tried.first_of(name));
+        (
+            Reject::new(
+                RejectCode::Invalid,
+                "the value does not fit the column's type",
+            ),
+            column,
+        )
     } else if message.contains("too big") {
-        (Reject::new(RejectCode::TooLarge, "a value is too large for the database"), None)
+        (
+            Reject::new(
+                RejectCode::TooLarge,
+                "a value is too large for the database",
+            ),
+            None,
+        )
     } else {
-        (Reject::new(RejectCode::Constraint, "a rule of the table forbids it"), None)
+        (
+            Reject::new(RejectCode::Constraint, "a rule of the table forbids it"),
+            None,
+        )
     }
 }
 
 impl Refused {
     /// What follows `… constraint failed: `.
     fn culprits(&self) -> &str {
-        self.message.split_once(": ").map_or("", |(_, culprits)| culprits)
+        self.message
+            .split_once(": ")
+            .map_or("", |(_, culprits)| culprits)
     }
 }
 
 impl Tried {
     /// Whether these are the columns of the primary key: `todos.id`, `todos.list, todos.id`.
     fn is_key(&self, culprits: &str) -> bool {
-        let key: Vec<String> =
-            self.schema.key_columns().map(|column| self.full_name(&column.name)).collect();
+        let key: Vec<String> = self
+            .schema
+            .key_columns()
+            .map(|column| self.full_name(&column.name))
+            .collect();
         culprits == key.join(", ")
     }
 
@@ -130,8 +169,15 @@ impl Tried {
             let rest = culprits.strip_prefix(&self.full_name(name));
             rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(", "))
         };
-        let names = self.schema.columns.iter().map(|column| column.name.as_str());
-        names.filter(begins).max_by_key(|name| name.len()).map(str::to_owned)
+        let names = self
+            .schema
+            .columns
+            .iter()
+            .map(|column| column.name.as_str());
+        names
+            .filter(begins)
+            .max_by_key(|name| name.len())
+            .map(str::to_owned)
     }
 
     fn full_name(&self, column: &str) -> String {
@@ -154,7 +200,9 @@ fn checked_column(
         sql_query("SELECT sql AS text FROM sqlite_schema WHERE type = 'table' AND name = ?1")
             .bind::<Text, _>(&tried.table)
             .load(conn)?;
-    let named = tables.first().and_then(|table| named_check(&table.text, check));
+    let named = tables
+        .first()
+        .and_then(|table| named_check(&table.text, check));
     Ok(mentioned(tried, named.unwrap_or(check)))
 }
 
@@ -165,7 +213,9 @@ fn named_check<'a>(table: &'a str, name: &str) -> Option<&'a str> {
     table.match_indices(name).find_map(|(at, _)| {
         let (word, check) = table[at + name.len()..].split_once('(')?;
         let end = end_of_parenthesis(check)?;
-        word.trim_matches(between).eq_ignore_ascii_case("CHECK").then(|| &check[..end])
+        word.trim_matches(between)
+            .eq_ignore_ascii_case("CHECK")
+            .then(|| &check[..end])
     })
 }
 
@@ -187,10 +237,17 @@ fn end_of_parenthesis(text: &str) -> Option<usize> {
 fn mentioned(tried: &Tried, text: &str) -> Option<String> {
     let is_part = |c: char| c.is_alphanumeric() || c == '_' || c == '$';
     let column_of = |word: &str| {
-        tried.schema.columns.iter().position(|column| column.name.eq_ignore_ascii_case(word))
+        tried
+            .schema
+            .columns
+            .iter()
+            .position(|column| column.name.eq_ignore_ascii_case(word))
     };
-    let columns: Vec<usize> =
-        text.split(|c| !is_part(c)).filter(|word| !word.is_empty()).filter_map(column_of).collect();
+    let columns: Vec<usize> = text
+        .split(|c| !is_part(c))
+        .filter(|word| !word.is_empty())
+        .filter_map(column_of)
+        .collect();
     let written = |index: &&usize| tried.values.iter().any(|(position, _)| position == *index);
     let column = columns.iter().find(written).or(columns.first())?;
     Some(tried.schema.columns[*column].name.clone())
@@ -219,8 +276,9 @@ fn foreign_key(conn: &mut SqliteConnection, tried: &Tried) -> QueryResult<Option
     if tried.op == Op::Delete {
         return Ok(None);
     }
-    let columns: Vec<ForeignKey> =
-        sql_query(FOREIGN_KEYS).bind::<Text, _>(&tried.table).load(conn)?;
+    let columns: Vec<ForeignKey> = sql_query(FOREIGN_KEYS)
+        .bind::<Text, _>(&tried.table)
+        .load(conn)?;
     for key in columns.chunk_by(|one, next| one.id == next.id) {
         if let Some(parent) = parent_of(tried, key)
             && !is_there(conn, parent)?
@@ -234,7 +292,10 @@ fn foreign_key(conn: &mut SqliteConnection, tried: &Tried) -> QueryResult<Option
 /// Asks for the row that a foreign key refers to; none where the write does not say which.
 fn parent_of(tried: &Tried, key: &[ForeignKey]) -> Option<Statement> {
     let parent = &key.first()?.parent;
-    let mut statement = Statement::new(format!("SELECT EXISTS (SELECT 1 FROM {} WHERE ", ident(parent)));
+    let mut statement = Statement::new(format!(
+        "SELECT EXISTS (SELECT 1 FROM {} WHERE ",
+        ident(parent)
+    ));
     for (place, column) in key.iter().enumerate() {
         let position = tried.schema.position(&column.child_column)?;
         let (_, value) = tried.values.iter().find(|(index, _)| *index == position)?;
@@ -243,7 +304,10 @@ fn parent_of(tried: &Tried, key: &[ForeignKey]) -> Option<Statement> {
         }
         let word = if place > 0 { " AND " } else { "" };
         statement = statement
-            .sql(format!("{word}{} = ", ident(column.parent_column.as_deref()?)))
+            .sql(format!(
+                "{word}{} = ",
+                ident(column.parent_column.as_deref()?)
+            ))
             .value(value.clone());
     }
     Some(statement.sql(") AS found"))

@@ -1,11 +1,12 @@
 //! The SQL that turns a row into JSON, in the shapes that PostgreSQL's rows have.
 //!
 //! SQLite lets any value into almost any column, so what decides is the value's own type; the
-//! declared type says how it is meant. An integer beyond ±2^53 is a string, a real number without a
-//! fraction is spelled without one, and bytes are base64.
+//! declared type says how it is meant. A number beyond ±2^53 is a string (but not in a column of
+//! reals, where each is a double), and bytes are base64.
 //!
 //! Triggers run inside other programs, which may bring an older SQLite: they get nothing that is
-//! younger than its JSON functions, and bytes in hex where base64 would take time.
+//! younger than its JSON functions, and bytes in hex where base64 would take time. What they say is
+//! kept short, because every statement on the table that is prepared compiles it.
 
 use rhtmx_sync_core::schema::ColumnKind;
 
@@ -32,44 +33,50 @@ pub(super) enum Place {
 /// The value of `v` as `json_object` and `json_quote` take it.
 fn json_value(field: &Field, v: &str, place: Place) -> String {
     if field.is_rowid {
-        return integer(v);
+        return format!("CASE WHEN {} THEN {v} ELSE {v} || '' END", is_exact(v));
     }
-    let blob = match (place, &field.kind) {
-        (Place::Trigger, _) => format!("hex({v})"),
-        // SQLite's own binary form of JSON.
-        (Place::Read, ColumnKind::Json) => {
-            format!("CASE WHEN json_valid({v}, 8) THEN json({v}) ELSE rhtmx_base64({v}) END")
-        }
-        (Place::Read, _) => format!("rhtmx_base64({v})"),
+    let bytes = match place {
+        Place::Read => format!("rhtmx_base64({v})"),
+        Place::Trigger => format!("hex({v})"),
     };
-    let text = match field.kind {
-        ColumnKind::Text { .. } => return format!("CASE typeof({v}) WHEN 'blob' THEN {blob} ELSE {v} END"),
-        ColumnKind::Json => {
-            format!(" WHEN 'text' THEN CASE WHEN json_valid({v}) THEN json({v}) ELSE {v} END")
+    let any = format!(
+        "CASE WHEN {} THEN {v} WHEN typeof({v}) = 'blob' THEN {bytes} ELSE {v} || '' END",
+        is_exact(v)
+    );
+    match (&field.kind, place) {
+        (ColumnKind::Text { .. }, _) => {
+            format!("CASE typeof({v}) WHEN 'blob' THEN {bytes} ELSE {v} END")
         }
-        ColumnKind::TimestampTz => format!(" WHEN 'text' THEN {}", time(v)),
-        _ => String::new(),
-    };
-    let whole = match field.kind {
-        ColumnKind::Bool => format!(
-            "CASE {v} WHEN 0 THEN json('false') WHEN 1 THEN json('true') ELSE {} END",
-            integer(v)
+        (ColumnKind::Float, _) => {
+            let real = real(v, place);
+            format!(
+                "CASE typeof({v}) WHEN 'real' THEN {real} WHEN 'blob' THEN {bytes} ELSE {v} END"
+            )
+        }
+        (ColumnKind::Bool, _) => {
+            format!("CASE {v} WHEN 0 THEN json('false') WHEN 1 THEN json('true') ELSE {any} END")
+        }
+        (ColumnKind::TimestampTz, _) => time(v, &any),
+        (ColumnKind::Json, Place::Trigger) => format!(
+            "CASE WHEN typeof({v}) = 'text' AND json_valid({v}) THEN json({v}) ELSE {any} END"
         ),
-        _ => integer(v),
-    };
-    format!(
-        "CASE typeof({v}) WHEN 'integer' THEN {whole} WHEN 'real' THEN {} WHEN 'blob' THEN {blob}{text} \
-         ELSE {v} END",
-        real(v, place)
-    )
+        // 8 is SQLite's own binary form.
+        (ColumnKind::Json, Place::Read) => format!(
+            "CASE WHEN CASE typeof({v}) WHEN 'text' THEN json_valid({v}) \
+             WHEN 'blob' THEN json_valid({v}, 8) END THEN json({v}) ELSE {any} END"
+        ),
+        _ => any,
+    }
 }
 
-fn integer(v: &str) -> String {
-    format!("CASE WHEN {v} BETWEEN -{EXACT_MAX} AND {EXACT_MAX} THEN {v} ELSE CAST({v} AS TEXT) END")
+/// Whether `v` is a number up to which every whole one is a double: texts and bytes are greater
+/// than any number.
+fn is_exact(v: &str) -> String {
+    format!("{v} BETWEEN -{EXACT_MAX} AND {EXACT_MAX}")
 }
 
 fn is_whole(v: &str) -> String {
-    format!("{v} BETWEEN -{EXACT_MAX} AND {EXACT_MAX} AND {v} = CAST({v} AS INTEGER)")
+    format!("{} AND {v} = CAST({v} AS INTEGER)", is_exact(v))
 }
 
 fn real(v: &str, place: Place) -> String {
@@ -93,17 +100,20 @@ fn digits(v: &str) -> String {
     )
 }
 
-/// A time of the form that SQLite's own functions write, or with a zone, as ISO 8601 in UTC; any
-/// other text as it is.
-fn time(v: &str) -> String {
+/// A time of the form that SQLite's own functions write, with or without a fraction and a zone, as
+/// ISO 8601 in UTC; anything else as `other` has it.
+fn time(v: &str, other: &str) -> String {
     const DAY: &str = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]";
-    const CLOCK: &str = "[0-9][0-9]:[0-9][0-9]:[0-9][0-9]";
-    let zone = format!("ltrim(ltrim(substr({v}, 20), '.'), '0123456789')");
-    let fraction = format!("rtrim(rtrim(substr({v}, 20, length({v}) - 19 - length({zone})), '0'), '.')");
+    const CLOCK: &str = "[T ][0-9][0-9]:[0-9][0-9]:[0-9][0-9]";
+    // `f` is what follows the seconds, `z` the zone at its end.
     format!(
-        "CASE WHEN {v} GLOB '{DAY} {CLOCK}' THEN substr({v}, 1, 10) || 'T' || substr({v}, 12) || '+00:00' \
-         WHEN {v} GLOB '{DAY}[T ]{CLOCK}*' THEN coalesce(strftime('%Y-%m-%dT%H:%M:%S', \
-         substr({v}, 1, 19) || {zone}) || {fraction} || '+00:00', {v}) ELSE {v} END"
+        "CASE WHEN {v} GLOB '{DAY}{CLOCK}' \
+         THEN substr({v}, 1, 10) || 'T' || substr({v}, 12) || '+00:00' \
+         WHEN {v} GLOB '{DAY}{CLOCK}[.Z+-]*' THEN (SELECT coalesce( \
+         strftime('%Y-%m-%dT%H:%M:%S', substr({v}, 1, 19) || z) \
+         || rtrim(rtrim(substr(f, 1, length(f) - length(z)), '0'), '.') || '+00:00', {v}) \
+         FROM (SELECT substr({v}, 20) AS f, ltrim(substr({v}, 20), '.0123456789') AS z)) \
+         ELSE {other} END"
     )
 }
 
@@ -113,14 +123,30 @@ pub(super) fn row(table: &Table, alias: &str) -> String {
         return whole_row(table, alias, Place::Read);
     }
     let member = |field: &Field| {
-        format!("{}, {}", literal(&field.name), json_value(field, &field.of(alias), Place::Read))
+        format!(
+            "{}, {}",
+            literal(&field.name),
+            json_value(field, &field.of(alias), Place::Read)
+        )
     };
-    format!("json_object({})", table.fields.iter().map(member).collect::<Vec<_>>().join(", "))
+    format!(
+        "json_object({})",
+        table
+            .fields
+            .iter()
+            .map(member)
+            .collect::<Vec<_>>()
+            .join(", ")
+    )
 }
 
 /// The JSON text of the row called `alias`, for triggers.
 pub(super) fn whole_row(table: &Table, alias: &str, place: Place) -> String {
-    let members = table.fields.iter().map(|field| member(field, alias, place)).collect();
+    let members = table
+        .fields
+        .iter()
+        .map(|field| member(field, alias, place))
+        .collect();
     object(members)
 }
 
@@ -174,19 +200,34 @@ fn key_part(field: &Field, v: &str, place: Place, as_json: bool) -> String {
     if field.is_rowid {
         return format!("CAST({v} AS TEXT)");
     }
-    let quoted = |text: String| if as_json { format!("'\"' || {text} || '\"'") } else { text };
+    let quoted = |text: String| {
+        if as_json {
+            format!("'\"' || {text} || '\"'")
+        } else {
+            text
+        }
+    };
     let whole = match as_json {
         true => format!(
-            "CASE WHEN {v} BETWEEN -{EXACT_MAX} AND {EXACT_MAX} THEN CAST({v} AS TEXT) ELSE {} END",
+            "CASE WHEN {} THEN CAST({v} AS TEXT) ELSE {} END",
+            is_exact(v),
             // Without a type, a number and its text must not look alike.
-            if field.is_untyped() { "NULL".to_owned() } else { quoted(v.to_owned()) }
+            if field.is_untyped() {
+                "NULL".to_owned()
+            } else {
+                quoted(v.to_owned())
+            }
         ),
         false => format!("CAST({v} AS TEXT)"),
     };
-    let text = if as_json { format!("json_quote({v})") } else { v.to_owned() };
+    let text = if as_json {
+        format!("json_quote({v})")
+    } else {
+        v.to_owned()
+    };
     let number = format!(
-        "WHEN 'integer' THEN {whole} WHEN 'real' THEN CASE WHEN {} THEN CAST(CAST({v} AS INTEGER) AS TEXT) \
-         WHEN abs({v}) <= {REAL_MAX} THEN {} END",
+        "WHEN 'integer' THEN {whole} WHEN 'real' THEN CASE WHEN {} \
+         THEN CAST(CAST({v} AS INTEGER) AS TEXT) WHEN abs({v}) <= {REAL_MAX} THEN {} END",
         is_whole(v),
         digits(v)
     );
@@ -222,7 +263,9 @@ fn looks_whole(v: &str) -> String {
 /// Base64 from SQLite's own functions: some 2 µs for three bytes, so for keys alone.
 fn base64(v: &str) -> String {
     const ALPHABET: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let digit = |n| format!("(instr('0123456789ABCDEF', substr(hex(b) || '0000', 6 * e.key + {n}, 1)) - 1)");
+    let digit = |n| {
+        format!("(instr('0123456789ABCDEF', substr(hex(b) || '0000', 6 * e.key + {n}, 1)) - 1)")
+    };
     let [d1, d2, d3, d4, d5, d6] = [1, 2, 3, 4, 5, 6].map(digit);
     let sextets = [
         format!("{d1} * 4 + {d2} / 4"),
@@ -230,12 +273,16 @@ fn base64(v: &str) -> String {
         format!("{d4} * 4 + {d5} / 4"),
         format!("{d5} % 4 * 16 + {d6}"),
     ];
-    let chars = sextets.map(|sextet| format!("substr('{ALPHABET}', 1 + {sextet}, 1)")).join(" || ");
+    let chars = sextets
+        .map(|sextet| format!("substr('{ALPHABET}', 1 + {sextet}, 1)"))
+        .join(" || ");
     // As many numbers as there are groups of three bytes.
-    let groups = "json_each('[' || substr(replace(hex(zeroblob((length(b) + 2) / 3)), '00', ',0'), 2) || ']') e";
+    let groups = "json_each('[' || \
+        substr(replace(hex(zeroblob((length(b) + 2) / 3)), '00', ',0'), 2) || ']') e";
     format!(
         "(SELECT substr(coalesce((SELECT group_concat({chars}, '') FROM {groups}), ''), 1, \
-         (length(b) * 4 + 2) / 3) || substr('==', 1, (3 - length(b) % 3) % 3) FROM (SELECT {v} AS b))"
+         (length(b) * 4 + 2) / 3) || substr('==', 1, (3 - length(b) % 3) % 3) \
+         FROM (SELECT {v} AS b))"
     )
 }
 
@@ -276,7 +323,10 @@ fn key_value(field: &Field, key: &str, index: Option<usize>) -> String {
             format!("CASE {text} WHEN 'true' THEN 1 WHEN 'false' THEN 0 ELSE {text} END")
         }
         _ if field.is_untyped() && index.is_none() => {
-            format!("CASE WHEN {} THEN CAST({text} AS INTEGER) ELSE {text} END", looks_whole(&text))
+            format!(
+                "CASE WHEN {} THEN CAST({text} AS INTEGER) ELSE {text} END",
+                looks_whole(&text)
+            )
         }
         _ => text,
     }
@@ -287,6 +337,9 @@ fn key_value(field: &Field, key: &str, index: Option<usize>) -> String {
 /// SQLite refuses to drop a column that a trigger names. Named one level below such a source, the
 /// column is found while it is there, and its null when it is gone.
 pub(super) fn stand_in(fields: &[&Field], alias: &str) -> Option<String> {
-    let nulls: Vec<String> = fields.iter().map(|field| format!("NULL AS {}", ident(&field.name))).collect();
+    let nulls: Vec<String> = fields
+        .iter()
+        .map(|field| format!("NULL AS {}", ident(&field.name)))
+        .collect();
     (!nulls.is_empty()).then(|| format!("(SELECT {}) AS {alias}", nulls.join(", ")))
 }

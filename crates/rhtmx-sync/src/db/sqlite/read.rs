@@ -23,11 +23,12 @@ use crate::db::read::{
 };
 use crate::entity::Entity;
 
-/// `?1` is the newest id that is known, `?2` the JSON array of the entities that are wanted. Ids are
-/// never used again, so the newest one ever given stands for the log also when it is empty.
+/// `?1` is the newest id that is known, `?2` the JSON array of the entities that are wanted. Ids
+/// are never used again, so the newest one ever given stands for the log also when it is empty.
 pub(crate) const DIALECT: ChangesDialect = ChangesDialect {
-    start: "SELECT CAST(coalesce((SELECT seq FROM sqlite_sequence WHERE name = '_rhtmx_sync_log'), 0) AS TEXT) \
-            AS position, (SELECT floor FROM _rhtmx_sync_meta) AS floor",
+    start: "SELECT CAST(coalesce((SELECT seq FROM sqlite_sequence \
+            WHERE name = '_rhtmx_sync_log'), 0) AS TEXT) AS position, \
+            (SELECT floor FROM _rhtmx_sync_meta) AS floor",
     news: "SELECT id, id AS mark, entity, entity_id, action, data, client_id, mutation \
            FROM _rhtmx_sync_log WHERE id > ?1 AND entity IN (SELECT value FROM json_each(?2))",
 };
@@ -104,7 +105,12 @@ struct TableLine {
 
 impl From<TableLine> for RowLine {
     fn from(line: TableLine) -> Self {
-        Self { position: line.position, floor: line.floor, key: line.key.map(|key| key.0), row: line.row.map(|row| row.0) }
+        Self {
+            position: line.position,
+            floor: line.floor,
+            key: line.key.map(|key| key.0),
+            row: line.row.map(|row| row.0),
+        }
     }
 }
 
@@ -116,7 +122,9 @@ pub(crate) async fn read_changes(
     out: &ReadSender,
 ) -> DbResult<()> {
     let Position::LogId(from) = *from else {
-        return Err(DbError::Unsupported("a cursor of PostgreSQL does not fit SQLite".to_owned()));
+        return Err(DbError::Unsupported(
+            "a cursor of PostgreSQL does not fit SQLite".to_owned(),
+        ));
     };
     let names: Vec<&String> = entities.keys().collect();
     let names = serde_json::to_string(&names).expect("names are JSON");
@@ -147,13 +155,14 @@ fn changes_statement(
     names: String,
 ) -> Statement {
     let sql = read::changes_sql(&DIALECT, entities);
-    let (before, rest) = sql.split_once("id > ?1 AND").expect("the dialect's words");
-    let (between, after) = rest.split_once("json_each(?2)").expect("the dialect's words");
-    Statement::new(format!("{before}id > "))
+    let (before, after) = sql.split_once(DIALECT.news).expect("it is in there");
+    let (id, rest) = DIALECT.news.split_once("?1").expect("a parameter");
+    let (wanted, end) = rest.split_once("?2").expect("a parameter");
+    Statement::new(format!("{before}{id}"))
         .value(Value::Integer(from))
-        .sql(format!(" AND{between}json_each("))
+        .sql(wanted)
         .value(Value::Text(names))
-        .sql(format!("){after}"))
+        .sql(format!("{end}{after}"))
         .kept()
 }
 

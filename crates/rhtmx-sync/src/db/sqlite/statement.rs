@@ -44,7 +44,10 @@ pub(super) struct Statement {
 impl Statement {
     /// A statement that begins so.
     pub(super) fn new(sql: impl Into<String>) -> Self {
-        Self { pieces: vec![Piece::Sql(sql.into())], kept: false }
+        Self {
+            pieces: vec![Piece::Sql(sql.into())],
+            kept: false,
+        }
     }
 
     /// The same, prepared once for each connection. Only for texts of which there are few.

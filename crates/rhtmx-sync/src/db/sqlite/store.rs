@@ -33,16 +33,11 @@ const ENTRY_BYTES: i64 = 40;
 const AGE_SECONDS_MAX: f64 = 1e10;
 
 /// The newest id that the log has ever given.
-const NEWEST: &str = "coalesce((SELECT seq FROM sqlite_sequence WHERE name = '_rhtmx_sync_log'), 0)";
+const NEWEST: &str =
+    "coalesce((SELECT seq FROM sqlite_sequence WHERE name = '_rhtmx_sync_log'), 0)";
 
-#[derive(QueryableByName)]
-struct OneText {
-    #[diesel(sql_type = Text)]
-    value: String,
-}
-
-/// Which history this database is, and where it stands. The history is the log's own and the file's:
-/// a copy of the file goes its own way.
+/// Which history this database is, and where it stands. The history is the log's own and the
+/// file's: a copy of the file goes its own way.
 pub(crate) async fn history(conn: &mut SqliteConn) -> DbResult<(Epoch, Position)> {
     #[derive(QueryableByName)]
     struct History {
@@ -55,10 +50,13 @@ pub(crate) async fn history(conn: &mut SqliteConn) -> DbResult<(Epoch, Position)
     }
     let sql = format!(
         "SELECT epoch, CAST({NEWEST} AS TEXT) AS position, \
-         coalesce((SELECT file FROM pragma_database_list WHERE name = 'main'), '') AS file FROM _rhtmx_sync_meta"
+         coalesce((SELECT file FROM pragma_database_list WHERE name = 'main'), '') AS file \
+         FROM _rhtmx_sync_meta"
     );
-    let row: History =
-        blocking(conn, "reading the epoch", move |conn| Ok(sql_query(sql).get_result(conn)?)).await?;
+    let row: History = blocking(conn, "reading the epoch", move |conn| {
+        Ok(sql_query(sql).get_result(conn)?)
+    })
+    .await?;
     let epoch = Epoch::new(&format!("{}-{:x}", row.epoch, file_number(&row.file)));
     Ok((epoch, read::position(&row.position)?))
 }
@@ -72,12 +70,6 @@ fn file_number(path: &str) -> u64 {
 #[cfg(not(unix))]
 fn file_number(_path: &str) -> u64 {
     0
-}
-
-/// Where the database is now.
-pub(crate) async fn position(conn: &mut SqliteConn) -> DbResult<Position> {
-    let newest = blocking(conn, "reading the position", |conn| Ok(newest(conn)?)).await?;
-    Ok(Position::LogId(newest))
 }
 
 /// The newest id that the log has ever given.
@@ -101,7 +93,10 @@ pub(crate) async fn catalog_version(
     _entities: &BTreeMap<String, Arc<Entity>>,
 ) -> DbResult<String> {
     let version = blocking(conn, "looking at the catalog", |conn| {
-        Ok(one_number(conn, "SELECT schema_version AS number FROM pragma_schema_version")?)
+        Ok(one_number(
+            conn,
+            "SELECT schema_version AS number FROM pragma_schema_version",
+        )?)
     });
     Ok(version.await?.to_string())
 }
@@ -113,13 +108,21 @@ pub(crate) async fn install(
     config: &EntityConfig,
 ) -> DbResult<Result<Option<Described>, DescribeError>> {
     let EntitySource::Table(table) = &config.source else {
-        return Ok(Ok(Some(Described { entity: log_entity(&config.name), captured: true })));
+        return Ok(Ok(Some(Described {
+            entity: log_entity(&config.name),
+            captured: true,
+            settled: Vec::new(),
+        })));
     };
     let (entity, table) = (config.name.clone(), table.clone());
     blocking(conn, "installing the capture", move |conn| {
         // Most often there is nothing to do, and then no writer need wait for it.
         let found = conn.transaction(|conn| look(conn, &entity, &table))?;
-        if let Found { described, settled: true } = found {
+        if let Found {
+            described,
+            settled: true,
+        } = found
+        {
             return Ok(described);
         }
         Ok(conn.immediate_transaction(|conn| install_in(conn, &entity, &table))?)
@@ -134,9 +137,12 @@ struct Found {
 }
 
 fn look(conn: &mut SqliteConnection, entity: &str, table: &str) -> QueryResult<Found> {
-    let described = catalog::describe_in(conn, entity, table)?;
-    let stored: Option<String> =
-        installed::table.find(entity).select(installed::fingerprint).first(conn).optional()?;
+    let described = catalog::describe(conn, entity, table)?;
+    let stored: Option<String> = installed::table
+        .find(entity)
+        .select(installed::fingerprint)
+        .first(conn)
+        .optional()?;
     let settled = match &described {
         Ok(Some(now)) => now.captured && stored.as_ref() == Some(&now.entity.fingerprint),
         _ => stored.is_none(),
@@ -158,7 +164,10 @@ fn install_in(
             conn.batch_execute(statement)?;
         }
         let relation = now.relation.as_deref().unwrap_or_default();
-        let row = (installed::relation.eq(relation), installed::fingerprint.eq(&now.fingerprint));
+        let row = (
+            installed::relation.eq(relation),
+            installed::fingerprint.eq(&now.fingerprint),
+        );
         diesel::insert_into(installed::table)
             .values((installed::entity.eq(entity), row))
             .on_conflict(installed::entity)
@@ -187,12 +196,15 @@ pub(crate) async fn uninstall(
     .await
 }
 
-fn uninstall_in(
-    conn: &mut SqliteConnection,
-    only: Option<&[String]>,
-) -> QueryResult<Vec<String>> {
-    let mut names: Vec<String> =
-        installed::table.select(installed::entity).order(installed::entity).load(conn)?;
+fn uninstall_in(conn: &mut SqliteConnection, only: Option<&[String]>) -> QueryResult<Vec<String>> {
+    let is_known = "SELECT count(*) AS number FROM sqlite_schema WHERE name = '_rhtmx_sync_entity'";
+    if one_number(conn, is_known)? == 0 {
+        return Ok(Vec::new());
+    }
+    let mut names: Vec<String> = installed::table
+        .select(installed::entity)
+        .order(installed::entity)
+        .load(conn)?;
     names.retain(|name| only.is_none_or(|only| only.contains(name)));
     let prefixes: Vec<String> = match only {
         Some(_) => names.iter().map(|name| capture::prefix(name)).collect(),
@@ -218,7 +230,11 @@ pub(crate) async fn record(
     action: Action,
     data: Option<&str>,
 ) -> DbResult<Position> {
-    let (entity, key, data) = (entity.to_owned(), key.map(str::to_owned), data.map(str::to_owned));
+    let (entity, key, data) = (
+        entity.to_owned(),
+        key.map(str::to_owned),
+        data.map(str::to_owned),
+    );
     let id = blocking(conn, "recording a change", move |conn| {
         Ok(conn.immediate_transaction(|conn| {
             record_in(conn, &entity, key.as_deref(), action, data.as_deref())?;
@@ -235,12 +251,14 @@ fn record_in(
     action: Action,
     data: Option<&str>,
 ) -> QueryResult<()> {
-    sql_query("INSERT INTO _rhtmx_sync_log (entity, entity_id, action, data) VALUES (?1, ?2, ?3, ?4)")
-        .bind::<Text, _>(entity)
-        .bind::<Nullable<Text>, _>(key)
-        .bind::<Text, _>(action.as_str())
-        .bind::<Nullable<Text>, _>(data)
-        .execute(conn)?;
+    sql_query(
+        "INSERT INTO _rhtmx_sync_log (entity, entity_id, action, data) VALUES (?1, ?2, ?3, ?4)",
+    )
+    .bind::<Text, _>(entity)
+    .bind::<Nullable<Text>, _>(key)
+    .bind::<Text, _>(action.as_str())
+    .bind::<Nullable<Text>, _>(data)
+    .execute(conn)?;
     Ok(())
 }
 
@@ -253,11 +271,12 @@ pub(crate) async fn make_mark(_conn: &mut SqliteConn) -> DbResult<()> {
 /// rows have left is not counted: it is used again.
 pub(crate) async fn log_size(conn: &mut SqliteConn) -> DbResult<(u64, String)> {
     let sql = format!(
-        "SELECT coalesce((SELECT (max(id) - min(id) + 1) FROM _rhtmx_sync_log) * (SELECT avg({ENTRY_BYTES} \
-         + octet_length(entity) + octet_length(action) + octet_length(created_at) \
-         + coalesce(octet_length(entity_id), 0) + coalesce(octet_length(old), 0) + coalesce(octet_length(data), 0) \
-         + coalesce(octet_length(client_id), 0)) FROM (SELECT * FROM _rhtmx_sync_log ORDER BY id DESC LIMIT {SAMPLE_ROWS})), 0) \
-         AS number"
+        "SELECT coalesce((SELECT (max(id) - min(id) + 1) FROM _rhtmx_sync_log) * \
+         (SELECT avg({ENTRY_BYTES} + octet_length(entity) + octet_length(action) \
+         + octet_length(created_at) + coalesce(octet_length(entity_id), 0) \
+         + coalesce(octet_length(old), 0) + coalesce(octet_length(data), 0) \
+         + coalesce(octet_length(client_id), 0)) \
+         FROM (SELECT * FROM _rhtmx_sync_log ORDER BY id DESC LIMIT {SAMPLE_ROWS})), 0) AS number"
     );
     blocking(conn, "measuring the log", move |conn| {
         let (bytes, floor) = (one_number(conn, &sql)?, floor(conn)?);
@@ -267,7 +286,10 @@ pub(crate) async fn log_size(conn: &mut SqliteConn) -> DbResult<(u64, String)> {
 }
 
 fn floor(conn: &mut SqliteConnection) -> QueryResult<i64> {
-    one_number(conn, "SELECT CAST(floor AS INTEGER) AS number FROM _rhtmx_sync_meta")
+    one_number(
+        conn,
+        "SELECT CAST(floor AS INTEGER) AS number FROM _rhtmx_sync_meta",
+    )
 }
 
 /// Moves the floor up to the entries that are younger, and deletes a batch of what lies below it.
@@ -276,8 +298,9 @@ pub(crate) async fn prune_older_than(conn: &mut SqliteConn, age: Duration) -> Db
     // The oldest young entry ends it, so a clock that was put back keeps entries rather than losing
     // them.
     let old_enough = format!(
-        "SELECT coalesce(max(id), 0) AS number FROM _rhtmx_sync_log WHERE id < coalesce((SELECT id \
-         FROM _rhtmx_sync_log WHERE created_at > strftime('%Y-%m-%dT%H:%M:%fZ', 'now', '-{:.3} seconds') \
+        "SELECT coalesce(max(id), 0) AS number FROM _rhtmx_sync_log WHERE id < coalesce( \
+         (SELECT id FROM _rhtmx_sync_log \
+         WHERE created_at > strftime('%Y-%m-%dT%H:%M:%fZ', 'now', '-{:.3} seconds') \
          ORDER BY id LIMIT 1), {NEWEST} + 1)",
         age.as_secs_f64().min(AGE_SECONDS_MAX)
     );
@@ -286,7 +309,8 @@ pub(crate) async fn prune_older_than(conn: &mut SqliteConn, age: Duration) -> Db
 
 /// The same with the oldest tenth of the entries, for a log that has grown too large.
 pub(crate) async fn prune_oldest(conn: &mut SqliteConn) -> DbResult<Pruned> {
-    let tenth = "SELECT coalesce((SELECT min(id) + (max(id) - min(id)) / 10 FROM _rhtmx_sync_log), 0) AS number";
+    let tenth = "SELECT coalesce((SELECT min(id) + (max(id) - min(id)) / 10 \
+        FROM _rhtmx_sync_log), 0) AS number";
     prune(conn, tenth.to_owned()).await
 }
 
@@ -318,5 +342,9 @@ fn prune_in(conn: &mut SqliteConnection, new_floor: &str) -> QueryResult<Pruned>
     .bind::<BigInt, _>(PRUNE_ROWS)
     .execute(conn)?;
     let rows = u64::try_from(rows).unwrap_or_default();
-    Ok(Pruned { rows, floor_moved: target > old, more: rows == PRUNE_ROWS.unsigned_abs() })
+    Ok(Pruned {
+        rows,
+        floor_moved: target > old,
+        more: rows == PRUNE_ROWS.unsigned_abs(),
+    })
 }

@@ -23,6 +23,8 @@ pub(super) struct Field {
     pub(super) affinity: Affinity,
     /// The row's own number (`INTEGER PRIMARY KEY`): an integer and never null.
     pub(super) is_rowid: bool,
+    /// Computed from others, so that it changes without being written.
+    pub(super) is_generated: bool,
 }
 
 impl Field {
@@ -69,7 +71,11 @@ impl Table {
     /// The columns that the user may drop: all but the key's.
     pub(super) fn droppable(&self) -> Vec<&Field> {
         let is_key = |index: usize| self.key.iter().any(|part| part.field == index);
-        let others = self.fields.iter().enumerate().filter(|(index, _)| !is_key(*index));
+        let others = self
+            .fields
+            .iter()
+            .enumerate()
+            .filter(|(index, _)| !is_key(*index));
         others.map(|(_, field)| field).collect()
     }
 }
@@ -141,7 +147,11 @@ mod tests {
             ("MONEY", "any", Affinity::Numeric),
         ] {
             let (_, declared_name, declared_affinity) = declared(sql_type, false);
-            assert_eq!((declared_name, declared_affinity), (name, affinity), "{sql_type}");
+            assert_eq!(
+                (declared_name, declared_affinity),
+                (name, affinity),
+                "{sql_type}"
+            );
         }
         assert_eq!(declared("ANY", true).2, Affinity::Blob);
         assert_eq!(declared("ANY", false).2, Affinity::Numeric);

@@ -29,7 +29,8 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    /// Begins to watch. Every commit after this is followed by a notification, the engine's own too.
+    /// Begins to watch. Every commit after this is followed by a notification, the engine's own
+    /// too.
     pub(crate) fn start(path: &str, notify: Arc<Notify>) -> DbResult<Self> {
         let (stop, stopped) = mpsc::channel();
         let mut conn = connect::establish(path, BUSY_TIMEOUT)?;
@@ -79,7 +80,9 @@ fn data_version(conn: &mut SqliteConnection) -> QueryResult<i64> {
         #[diesel(sql_type = BigInt)]
         data_version: i64,
     }
-    let version: Version = Statement::new("PRAGMA data_version").kept().get_result(conn)?;
+    let version: Version = Statement::new("PRAGMA data_version")
+        .kept()
+        .get_result(conn)?;
     Ok(version.data_version)
 }
 

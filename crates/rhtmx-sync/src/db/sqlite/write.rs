@@ -53,7 +53,11 @@ pub(crate) async fn write(
 ) -> Result<(), WriteFailed> {
     // SQLite checks not-null columns even where an upsert ends as an update, so an upsert of a row
     // that is there tries the update first.
-    let ops: &[Op] = if write.op == Op::Upsert { &[Op::Update, Op::Upsert] } else { &[write.op] };
+    let ops: &[Op] = if write.op == Op::Upsert {
+        &[Op::Update, Op::Upsert]
+    } else {
+        &[write.op]
+    };
     let statements: Vec<Statement> = ops.iter().filter_map(|op| statement(write, *op)).collect();
     let tried = Tried {
         schema: write.schema.clone(),
@@ -62,7 +66,9 @@ pub(crate) async fn write(
         values: values(write),
     };
     let op = write.op;
-    let ended = conn.spawn_blocking(move |conn| run(conn, statements, &tried)).await?;
+    let ended = conn
+        .spawn_blocking(move |conn| run(conn, statements, &tried))
+        .await?;
     match (ended, op) {
         (Ok(0), Op::Update | Op::Delete) => {
             let reject = Reject::new(RejectCode::NotFound, "the row is not there");
@@ -81,7 +87,8 @@ pub(crate) async fn settle(
     conn: &mut SqliteConn,
     _writes: &[TableWrite],
 ) -> Result<(), WriteFailed> {
-    conn.spawn_blocking(|conn| sql_query("DELETE FROM _rhtmx_sync_origin").execute(conn)).await?;
+    conn.spawn_blocking(|conn| sql_query("DELETE FROM _rhtmx_sync_origin").execute(conn))
+        .await?;
     Ok(())
 }
 
@@ -118,16 +125,20 @@ fn run(
 fn statement(write: &TableWrite, op: Op) -> Option<Statement> {
     let (table, schema) = (&write.relation, &write.schema);
     let named = values(write);
-    let names: Vec<String> =
-        named.iter().map(|(index, _)| ident(&schema.columns[*index].name)).collect();
+    let names: Vec<String> = named
+        .iter()
+        .map(|(index, _)| ident(&schema.columns[*index].name))
+        .collect();
     Some(match op {
         Op::Create if names.is_empty() => {
             Statement::new(format!("INSERT INTO {table} DEFAULT VALUES"))
         }
         Op::Create => insert(table, &names, named),
         Op::Upsert => {
-            let key: Vec<String> =
-                schema.key_columns().map(|column| ident(&column.name)).collect();
+            let key: Vec<String> = schema
+                .key_columns()
+                .map(|column| ident(&column.name))
+                .collect();
             let set: Vec<String> = names
                 .iter()
                 .filter(|name| !key.contains(name))
@@ -142,7 +153,10 @@ fn statement(write: &TableWrite, op: Op) -> Option<Statement> {
         }
         Op::Update => {
             let mut statement = Statement::new(format!("UPDATE {table} SET "));
-            let set = names.iter().zip(named).filter(|(_, (index, _))| !schema.is_key(*index));
+            let set = names
+                .iter()
+                .zip(named)
+                .filter(|(_, (index, _))| !schema.is_key(*index));
             let set: Vec<_> = set.collect();
             if set.is_empty() {
                 return None;
@@ -158,9 +172,12 @@ fn statement(write: &TableWrite, op: Op) -> Option<Statement> {
 }
 
 fn insert(table: &str, names: &[String], named: Vec<(usize, Value)>) -> Statement {
-    Statement::new(format!("INSERT INTO {table} ({}) VALUES (", names.join(", ")))
-        .values(named.into_iter().map(|(_, value)| value))
-        .sql(")")
+    Statement::new(format!(
+        "INSERT INTO {table} ({}) VALUES (",
+        names.join(", ")
+    ))
+    .values(named.into_iter().map(|(_, value)| value))
+    .sql(")")
 }
 
 /// Goes on with the condition that this is the row. Keys are told apart byte by byte, whatever the
@@ -172,9 +189,13 @@ fn with_key(mut statement: Statement, write: &TableWrite) -> Statement {
         let name = ident(&column.name);
         let value = key_value(&write.schema, &column.kind, &key.to_string());
         let is_text = matches!(value, Value::Text(_));
-        statement = statement.sql(format!(" {word} {name} = ")).value(value.clone());
+        statement = statement
+            .sql(format!(" {word} {name} = "))
+            .value(value.clone());
         if is_text {
-            statement = statement.sql(format!(" AND {name} COLLATE BINARY = ")).value(value);
+            statement = statement
+                .sql(format!(" AND {name} COLLATE BINARY = "))
+                .value(value);
         }
     }
     statement
@@ -185,9 +206,12 @@ fn values(write: &TableWrite) -> Vec<(usize, Value)> {
     let schema = &write.schema;
     let stored = |(index, raw): &(usize, Box<RawValue>)| {
         let kind = &schema.columns[*index].kind;
-        let value = match schema.is_key(*index) {
-            true => key_value(schema, kind, raw.get()),
-            false => value(kind, raw.get()),
+        let value = match value(kind, raw.get()) {
+            _ if schema.is_key(*index) => key_value(schema, kind, raw.get()),
+            Value::Text(text) if *kind == ColumnKind::TimestampTz => {
+                Value::Text(with_all_parts(text))
+            }
+            value => value,
         };
         (*index, value)
     };
@@ -249,7 +273,24 @@ fn real_or_text(text: String) -> Value {
     }
 }
 
+/// A time with its seconds, and the minutes of its zone, which SQLite's functions want to see.
+fn with_all_parts(mut time: String) -> String {
+    const MINUTES_END: usize = "YYYY-MM-DDTHH:MM".len();
+    if time.len() >= MINUTES_END && time.as_bytes().get(MINUTES_END) != Some(&b':') {
+        time.insert_str(MINUTES_END, ":00");
+    }
+    let zone = time.rfind(['+', '-']).filter(|sign| *sign > MINUTES_END);
+    if zone.is_some_and(|sign| time.len() - sign == "+HH".len()) {
+        time.push_str(":00");
+    }
+    time
+}
+
 /// A quoted name without its quotes.
 fn bare(quoted: &str) -> String {
-    quoted.strip_prefix('"').and_then(|name| name.strip_suffix('"')).unwrap_or(quoted).replace("\"\"", "\"")
+    quoted
+        .strip_prefix('"')
+        .and_then(|name| name.strip_suffix('"'))
+        .unwrap_or(quoted)
+        .replace("\"\"", "\"")
 }

@@ -110,7 +110,7 @@ impl Line<'_> {
         gives_up: bool,
     ) -> Result<(Arc<Position>, bool), DrainError> {
         let Position::Snapshot(snapshot) = from else { return Err(DrainError::Gap) };
-        let entities = self.owner.entities.all();
+        let entities = self.owner.entities.in_log();
         let statement = self.statement(&entities).await?;
         let parameters = Parameters::new(snapshot, &entities);
         let context = "draining the log";
@@ -179,7 +179,7 @@ impl Line<'_> {
             // A key that is not known when it is planned, so that no partition is left out.
             let probe = format!(
                 "BEGIN; SET LOCAL lock_timeout = '20ms'; \
-                 EXPLAIN SELECT {} FROM (SELECT current_setting('rhtmx_sync.client_id', true) AS entity_id) l",
+                 EXPLAIN SELECT {} FROM (SELECT current_setting('rhtmx_sync.client_id', true) AS entity_id) ranked",
                 entity.row_by_key
             );
             let probed = self.l.batch_execute(&probe).await;

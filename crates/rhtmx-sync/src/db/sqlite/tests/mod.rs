@@ -24,7 +24,7 @@ use tokio::sync::mpsc;
 
 use super::connect::{self, SqliteConn};
 use super::{read, store};
-use crate::db::read::ReadPart;
+use crate::db::read::{ReadPart, changes_sql};
 use crate::entity::{Entity, EntityConfig};
 
 const MIGRATION: &str = include_str!(concat!(
@@ -62,7 +62,9 @@ impl Synced {
         let mut engine = connect::establish(path, Duration::from_secs(5)).expect("a connection");
         engine.batch_execute(MIGRATION).expect("the migration");
         let mut other = SqliteConnection::establish(path).expect("a connection");
-        other.batch_execute("PRAGMA busy_timeout = 5000; PRAGMA foreign_keys = ON").expect("settings");
+        other
+            .batch_execute("PRAGMA busy_timeout = 5000; PRAGMA foreign_keys = ON")
+            .expect("settings");
         other.batch_execute(tables).expect("the tables");
         let mut synced = Self {
             directory,
@@ -78,12 +80,19 @@ impl Synced {
     }
 
     fn path(&self) -> String {
-        self.directory.path().join("test.db").to_str().expect("UTF-8").to_owned()
+        self.directory
+            .path()
+            .join("test.db")
+            .to_str()
+            .expect("UTF-8")
+            .to_owned()
     }
 
     async fn install(&mut self, name: &str, table: &str) -> Arc<Entity> {
         let config = EntityConfig::on_table(name, table);
-        let described = store::install(&mut self.conn, &config).await.expect("no error");
+        let described = store::install(&mut self.conn, &config)
+            .await
+            .expect("no error");
         let described = described.expect("a fit table").expect("a table");
         let entity = Arc::new(described.entity);
         self.entities.insert(name.to_owned(), entity.clone());
@@ -92,7 +101,9 @@ impl Synced {
 
     /// Another program runs this.
     fn run(&mut self, sql: &str) {
-        self.other.batch_execute(sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
+        self.other
+            .batch_execute(sql)
+            .unwrap_or_else(|error| panic!("{sql}: {error}"));
     }
 
     /// Another program tries this.
@@ -107,7 +118,9 @@ impl Synced {
             #[diesel(sql_type = Text)]
             text: String,
         }
-        let rows: Vec<Row> = sql_query(sql).load(&mut self.other).unwrap_or_else(|error| panic!("{sql}: {error}"));
+        let rows: Vec<Row> = sql_query(sql)
+            .load(&mut self.other)
+            .unwrap_or_else(|error| panic!("{sql}: {error}"));
         rows.into_iter().map(|row| row.text).collect()
     }
 
@@ -117,7 +130,10 @@ impl Synced {
 
     /// The entries of the log after this id.
     fn log(&mut self, after: i64) -> Vec<Entry> {
-        let sql = format!("SELECT entity_id AS key, action, old FROM _rhtmx_sync_log WHERE id > {after} ORDER BY id");
+        let sql = format!(
+            "SELECT entity_id AS key, action, old FROM _rhtmx_sync_log WHERE id > {after} ORDER \
+             BY id"
+        );
         sql_query(sql).load(&mut self.other).expect("the log")
     }
 
@@ -130,7 +146,9 @@ impl Synced {
 
     async fn changes(&mut self, from: &Position) -> (Position, Vec<NewestEntry>) {
         let (sender, mut parts) = mpsc::channel(1000);
-        read::read_changes(&mut self.conn, &self.entities, from, &sender).await.expect("a read");
+        read::read_changes(&mut self.conn, &self.entities, from, &sender)
+            .await
+            .expect("a read");
         drop(sender);
         let (mut position, mut entries) = (None, Vec::new());
         while let Some(part) = parts.recv().await {
@@ -146,7 +164,9 @@ impl Synced {
     async fn rows(&mut self) -> (Position, BTreeMap<String, Value>) {
         let (sender, mut parts) = mpsc::channel(1000);
         let entity = self.entities["e"].clone();
-        read::read_rows(&mut self.conn, &entity, &sender).await.expect("a read");
+        read::read_rows(&mut self.conn, &entity, &sender)
+            .await
+            .expect("a read");
         drop(sender);
         let (mut position, mut rows) = (None, BTreeMap::new());
         while let Some(part) = parts.recv().await {
@@ -155,13 +175,37 @@ impl Synced {
                 ReadPart::Rows(more) => {
                     for row in more {
                         let value = serde_json::from_str(row.row.get()).expect("JSON");
-                        assert!(rows.insert(row.key.clone(), value).is_none(), "{} twice", row.key);
+                        assert!(
+                            rows.insert(row.key.clone(), value).is_none(),
+                            "{} twice",
+                            row.key
+                        );
                     }
                 }
                 ReadPart::Entries(_) => panic!("not asked for"),
             }
         }
         (position.expect("a start"), rows)
+    }
+
+    /// Whether the plan of a read of changes finds a row by its key's index.
+    async fn looks_rows_up(&mut self) -> bool {
+        #[derive(QueryableByName)]
+        struct Step {
+            #[diesel(sql_type = Text)]
+            detail: String,
+        }
+        let entities = BTreeMap::from([("e".to_owned(), self.entities["e"].clone())]);
+        let sql = format!(
+            "EXPLAIN QUERY PLAN {}",
+            changes_sql(&read::DIALECT, &entities)
+        );
+        let plan = self
+            .conn
+            .spawn_blocking(move |conn| sql_query(sql).load::<Step>(conn))
+            .await;
+        let mut steps = plan.expect("a plan").into_iter().map(|step| step.detail);
+        steps.any(|step| step.starts_with("SEARCH t USING"))
     }
 
     async fn refetch(&mut self) {
@@ -172,12 +216,16 @@ impl Synced {
     async fn follow(&mut self) {
         let from = self.position.clone();
         let (position, entries) = self.changes(&from).await;
-        for entry in entries {
+        for entry in entries.into_iter().filter(|entry| entry.entity == "e") {
             match entry.learn() {
-                Learned::Change { transient: true, .. } | Learned::Nothing => {}
+                Learned::Change {
+                    transient: true, ..
+                }
+                | Learned::Nothing => {}
                 Learned::Change { change, .. } => match change {
                     Change::Put { key, row, .. } => {
-                        self.copy.insert(key, serde_json::from_str(row.get()).expect("JSON"));
+                        self.copy
+                            .insert(key, serde_json::from_str(row.get()).expect("JSON"));
                     }
                     Change::Delete { key, .. } | Change::Leave { key, .. } => {
                         self.copy.remove(&key);
@@ -192,8 +240,7 @@ impl Synced {
         assert_eq!(self.copy, rows);
     }
 
-    /// Another program runs these one after the other; the copy follows after each, and after all of
-    /// them at once.
+    /// Another program runs these one after the other; the copy follows after each.
     async fn follows(&mut self, statements: &[&str]) {
         for sql in statements {
             self.run(sql);
@@ -210,5 +257,9 @@ impl Synced {
 }
 
 fn entry(key: &str, action: &str, old: Option<&str>) -> Entry {
-    Entry { key: Some(key.to_owned()), action: action.to_owned(), old: old.map(str::to_owned) }
+    Entry {
+        key: Some(key.to_owned()),
+        action: action.to_owned(),
+        old: old.map(str::to_owned),
+    }
 }

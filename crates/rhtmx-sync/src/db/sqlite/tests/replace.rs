@@ -2,11 +2,15 @@
 
 use super::{Synced, entry};
 
-const USERS: &str = "CREATE TABLE users (id INTEGER PRIMARY KEY, email TEXT UNIQUE, name TEXT, team INT, seat INT, UNIQUE (team, seat))";
+const USERS: &str = "CREATE TABLE users (id INTEGER PRIMARY KEY, email TEXT UNIQUE, name TEXT, \
+    team INT, seat INT, UNIQUE (team, seat))";
 
 async fn three_users() -> Synced {
     let mut synced = Synced::new(USERS, "users").await;
-    synced.run("INSERT INTO users VALUES (1, 'a@x', 'a', 1, 1), (2, 'b@x', 'b', 1, 2), (3, 'c@x', 'c', 2, 1)");
+    synced.run(
+        "INSERT INTO users VALUES (1, 'a@x', 'a', 1, 1), (2, 'b@x', 'b', 1, 2), (3, \
+        'c@x', 'c', 2, 1)",
+    );
     synced.follow().await;
     synced
 }
@@ -20,7 +24,8 @@ async fn replaced_rows_are_followed() {
             .follows(&[
                 "REPLACE INTO users VALUES (1, 'a@x', 'same key', 1, 1)",
                 "REPLACE INTO users VALUES (9, 'a@x', 'same email', 7, 7)",
-                "INSERT OR REPLACE INTO users (email, name, team, seat) VALUES ('b@x', 'same email and seat', 2, 1)",
+                "INSERT OR REPLACE INTO users (email, name, team, seat) VALUES ('b@x', 'same \
+                 email and seat', 2, 1)",
                 "UPDATE OR REPLACE users SET email = 'a@x' WHERE email = 'b@x'",
                 "INSERT INTO users VALUES (20, 'd@x', 'd', 5, 5), (21, 'e@x', 'e', 5, 6)",
                 "UPDATE OR REPLACE users SET id = 20 WHERE id = 21",
@@ -35,9 +40,11 @@ async fn replaced_rows_are_followed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replaced_row_that_is_deleted_did_not_just_come_and_go() {
     let mut synced = three_users().await;
-    synced.run("REPLACE INTO users VALUES (1, 'a@x', 'again', 1, 1); DELETE FROM users WHERE id = 1");
+    synced
+        .run("REPLACE INTO users VALUES (1, 'a@x', 'again', 1, 1); DELETE FROM users WHERE id = 1");
     synced.follow().await;
-    synced.run("REPLACE INTO users VALUES (8, 'b@x', 'again', 1, 2); DELETE FROM users WHERE id = 8");
+    synced
+        .run("REPLACE INTO users VALUES (8, 'b@x', 'again', 1, 2); DELETE FROM users WHERE id = 8");
     synced.follow().await;
     assert_eq!(synced.copy.keys().collect::<Vec<_>>(), ["3"]);
 }
@@ -49,8 +56,16 @@ async fn the_log_holds_what_was_replaced() {
     assert_eq!(
         replaced,
         [
-            entry("1", "delete", Some(r#"{"id":1,"email":"a@x","name":"a","team":1,"seat":1}"#)),
-            entry("2", "delete", Some(r#"{"id":2,"email":"b@x","name":"b","team":1,"seat":2}"#)),
+            entry(
+                "1",
+                "delete",
+                Some(r#"{"id":1,"email":"a@x","name":"a","team":1,"seat":1}"#)
+            ),
+            entry(
+                "2",
+                "delete",
+                Some(r#"{"id":2,"email":"b@x","name":"b","team":1,"seat":2}"#)
+            ),
             entry("9", "create", None),
         ]
     );
@@ -60,15 +75,26 @@ async fn the_log_holds_what_was_replaced() {
 async fn an_upsert_is_an_update_and_nothing_else() {
     let mut synced = three_users().await;
     let renamed = [entry("1", "update", Some(r#"{"name":"a"}"#))];
-    let by_key = "INSERT INTO users VALUES (1, 'z@x', 'n', 1, 1) ON CONFLICT (id) DO UPDATE SET name = 'n'";
+    let by_key =
+        "INSERT INTO users VALUES (1, 'z@x', 'n', 1, 1) ON CONFLICT (id) DO UPDATE SET name = 'n'";
     assert_eq!(synced.entries(by_key), renamed);
     synced.run("UPDATE users SET name = 'a' WHERE id = 1");
-    let by_email = "INSERT INTO users (email) VALUES ('a@x') ON CONFLICT (email) DO UPDATE SET name = 'n'";
+    let by_email =
+        "INSERT INTO users (email) VALUES ('a@x') ON CONFLICT (email) DO UPDATE SET name = 'n'";
     assert_eq!(synced.entries(by_email), renamed);
-    synced.follows(&["INSERT INTO users (email) VALUES ('a@x') ON CONFLICT DO NOTHING"]).await;
+    synced
+        .follows(&["INSERT INTO users (email) VALUES ('a@x') ON CONFLICT DO NOTHING"])
+        .await;
     // A delete that was one stays in the log.
-    let moved = synced.entries("DELETE FROM users WHERE id = 1; UPDATE users SET name = 'm' WHERE id = 2");
-    assert_eq!(moved.iter().map(|entry| entry.action.as_str()).collect::<Vec<_>>(), ["delete", "update"]);
+    let moved =
+        synced.entries("DELETE FROM users WHERE id = 1; UPDATE users SET name = 'm' WHERE id = 2");
+    assert_eq!(
+        moved
+            .iter()
+            .map(|entry| entry.action.as_str())
+            .collect::<Vec<_>>(),
+        ["delete", "update"]
+    );
     synced.follow().await;
 }
 
@@ -76,7 +102,8 @@ async fn an_upsert_is_an_update_and_nothing_else() {
 async fn children_of_replaced_rows_are_followed() {
     let mut synced = Synced::new(
         "CREATE TABLE lists (id INTEGER PRIMARY KEY, name TEXT UNIQUE);
-         CREATE TABLE todos (id INTEGER PRIMARY KEY, list INT REFERENCES lists ON DELETE CASCADE, parent INT REFERENCES todos ON DELETE CASCADE);
+         CREATE TABLE todos (id INTEGER PRIMARY KEY, list INT REFERENCES lists ON DELETE \
+         CASCADE, parent INT REFERENCES todos ON DELETE CASCADE);
          INSERT INTO lists VALUES (1, 'a'), (2, 'b')",
         "todos",
     )
@@ -90,18 +117,40 @@ async fn children_of_replaced_rows_are_followed() {
         .await;
 }
 
+/// A computed column may be unique, too, and changes without being named.
+#[tokio::test(flavor = "multi_thread")]
+async fn computed_unique_columns_are_followed() {
+    let mut synced = Synced::new(
+        "CREATE TABLE t (id INTEGER PRIMARY KEY, a TEXT, l TEXT AS (lower(a)) UNIQUE)",
+        "t",
+    )
+    .await;
+    synced
+        .follows(&[
+            "INSERT INTO t (a) VALUES ('x'), ('y'), ('z')",
+            "UPDATE OR REPLACE t SET a = 'X' WHERE a = 'y'",
+            "REPLACE INTO t (id, a) VALUES (9, 'Z')",
+        ])
+        .await;
+    assert_eq!(synced.copy.keys().collect::<Vec<_>>(), ["2", "9"]);
+}
+
 /// Whatever a program does to a table with several unique keys, one statement or several at a time.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_long_run_of_anything_is_followed() {
     let mut synced = Synced::new(
-        "CREATE TABLE t (k TEXT COLLATE NOCASE PRIMARY KEY, a INT UNIQUE, b TEXT COLLATE NOCASE, c INT, UNIQUE (b, c));
-         CREATE TRIGGER again AFTER UPDATE OF c ON t WHEN NEW.c % 5 = 0 BEGIN UPDATE OR REPLACE t SET a = a + 1 WHERE k = NEW.k; END",
+        "CREATE TABLE t (k TEXT COLLATE NOCASE PRIMARY KEY, a INT UNIQUE, b TEXT COLLATE NOCASE, \
+         c INT, UNIQUE (b, c));
+         CREATE TRIGGER again AFTER UPDATE OF c ON t WHEN NEW.c % 5 = 0 BEGIN UPDATE OR REPLACE \
+         t SET a = a + 1 WHERE k = NEW.k; END",
         "t",
     )
     .await;
     let mut state = 20_261_120_u64;
     let mut draw = move |below: u64| {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         (state >> 33) % below
     };
     for _ in 0..400 {
@@ -113,7 +162,10 @@ async fn a_long_run_of_anything_is_followed() {
                 0 => format!("INSERT {or} INTO t VALUES ('{key}', {a}, '{b}', {c})"),
                 1 => format!("UPDATE {or} t SET a = {a}, c = {c} WHERE k <> '{key}'"),
                 2 => format!("UPDATE {or} t SET k = '{key}', b = '{b}' WHERE a = {a}"),
-                3 => format!("INSERT INTO t VALUES ('{key}', {a}, '{b}', {c}) ON CONFLICT (k) DO UPDATE SET a = {a}, k = '{key}'"),
+                3 => format!(
+                    "INSERT INTO t VALUES ('{key}', {a}, '{b}', {c}) ON CONFLICT (k) DO UPDATE \
+                     SET a = {a}, k = '{key}'"
+                ),
                 _ => format!("DELETE FROM t WHERE a = {a}"),
             };
             // Many are refused, which is part of it.

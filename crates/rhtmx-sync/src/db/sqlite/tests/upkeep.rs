@@ -17,7 +17,8 @@ const TODOS: &str = "CREATE TABLE todos (id INTEGER PRIMARY KEY, title TEXT)";
 
 fn many(count: u32) -> String {
     format!(
-        "INSERT INTO todos (title) WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < {count}) \
+        "INSERT INTO todos (title) WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM \
+         n WHERE n < {count}) \
          SELECT 'todo ' || n FROM n"
     )
 }
@@ -33,27 +34,70 @@ async fn retention_forgets_by_age_in_batches() {
     let size = store::log_size(conn).await.expect("a size").0;
     assert!((300_000..2_000_000).contains(&size), "{size}");
     let first = store::prune_older_than(conn, day).await.expect("pruned");
-    assert_eq!(first, Pruned { rows: 5000, floor_moved: true, more: true });
+    assert_eq!(
+        first,
+        Pruned {
+            rows: 5000,
+            floor_moved: true,
+            more: true
+        }
+    );
     let floor = store::log_size(conn).await.expect("a size").1;
     assert_eq!(floor, "7001");
     let second = store::prune_older_than(conn, day).await.expect("pruned");
-    assert_eq!(second, Pruned { rows: 2001, floor_moved: false, more: false });
+    assert_eq!(
+        second,
+        Pruned {
+            rows: 2001,
+            floor_moved: false,
+            more: false
+        }
+    );
     let third = store::prune_older_than(conn, day).await.expect("pruned");
-    assert_eq!(third, Pruned { rows: 0, floor_moved: false, more: false });
+    assert_eq!(
+        third,
+        Pruned {
+            rows: 0,
+            floor_moved: false,
+            more: false
+        }
+    );
     assert_eq!(synced.log(0).len(), 1);
     // Nothing is older than this, and nothing younger than that.
-    let never = store::prune_older_than(&mut synced.conn, Duration::MAX).await.expect("pruned");
+    let never = store::prune_older_than(&mut synced.conn, Duration::MAX)
+        .await
+        .expect("pruned");
     assert_eq!(never.rows, 0);
     tokio::time::sleep(Duration::from_millis(5)).await;
-    let all = store::prune_older_than(&mut synced.conn, Duration::ZERO).await.expect("pruned");
-    assert_eq!(all, Pruned { rows: 1, floor_moved: true, more: false });
+    let all = store::prune_older_than(&mut synced.conn, Duration::ZERO)
+        .await
+        .expect("pruned");
+    assert_eq!(
+        all,
+        Pruned {
+            rows: 1,
+            floor_moved: true,
+            more: false
+        }
+    );
     // The position outlives the entries.
-    assert_eq!(store::position(&mut synced.conn).await.expect("a position"), Position::LogId(7002));
+    let (_, position) = store::history(&mut synced.conn).await.expect("a history");
+    assert_eq!(position, Position::LogId(7002));
     synced.refetch().await;
     synced.follow().await;
     let empty = store::prune_oldest(&mut synced.conn).await.expect("pruned");
-    assert_eq!(empty, Pruned { rows: 0, floor_moved: false, more: false });
-    assert_eq!(store::log_size(&mut synced.conn).await.expect("a size").0, 0);
+    assert_eq!(
+        empty,
+        Pruned {
+            rows: 0,
+            floor_moved: false,
+            more: false
+        }
+    );
+    assert_eq!(
+        store::log_size(&mut synced.conn).await.expect("a size").0,
+        0
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -78,18 +122,23 @@ fn synced_len(bytes: u64) -> bool {
 async fn entities_without_a_table_live_in_the_log() {
     let mut synced = Synced::new(TODOS, "todos").await;
     let conn = &mut synced.conn;
-    let recorded = store::record(conn, "pings", Some("a"), Action::Create, Some(r#"{"n":1}"#)).await;
-    assert_eq!(recorded.expect("a position"), store::position(conn).await.expect("a position"));
+    let recorded =
+        store::record(conn, "pings", Some("a"), Action::Create, Some(r#"{"n":1}"#)).await;
     let (epoch, position) = store::history(conn).await.expect("a history");
-    assert_eq!(position, store::position(conn).await.expect("a position"));
+    assert_eq!(position, recorded.expect("a position"));
     assert_eq!(epoch, store::history(conn).await.expect("a history").0);
     store::make_mark(conn).await.expect("nothing to do");
     // A copy of the file is another history.
     synced.run("PRAGMA wal_checkpoint(TRUNCATE)");
     let copy = format!("{}-copy", synced.path());
     std::fs::copy(synced.path(), &copy).expect("a copy");
-    let mut other = connect::SqliteConn::new(connect::establish(&copy, Duration::from_secs(1)).expect("a connection"));
-    assert_ne!(store::history(&mut other).await.expect("a history").0, epoch);
+    let mut other = connect::SqliteConn::new(
+        connect::establish(&copy, Duration::from_secs(1)).expect("a connection"),
+    );
+    assert_ne!(
+        store::history(&mut other).await.expect("a history").0,
+        epoch
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -97,15 +146,37 @@ async fn uninstalling_leaves_nothing() {
     let mut synced = Synced::new(TODOS, "todos").await;
     synced.install("f", "todos").await;
     let triggers = "SELECT name AS text FROM sqlite_schema WHERE type = 'trigger'";
-    assert_eq!(synced.ask(triggers).len(), 12);
-    let version = store::catalog_version(&mut synced.conn, &synced.entities).await.expect("a version");
+    assert_eq!(synced.ask(triggers).len(), 14);
+    let version = store::catalog_version(&mut synced.conn, &synced.entities)
+        .await
+        .expect("a version");
     let only = ["f".to_owned(), "unknown".to_owned()];
-    assert_eq!(store::uninstall(&mut synced.conn, Some(&only)).await.expect("names"), ["f"]);
-    assert_ne!(version, store::catalog_version(&mut synced.conn, &synced.entities).await.expect("a version"));
-    assert_eq!(synced.ask(triggers).len(), 6);
-    assert_eq!(store::uninstall(&mut synced.conn, None).await.expect("names"), ["e"]);
+    assert_eq!(
+        store::uninstall(&mut synced.conn, Some(&only))
+            .await
+            .expect("names"),
+        ["f"]
+    );
+    assert_ne!(
+        version,
+        store::catalog_version(&mut synced.conn, &synced.entities)
+            .await
+            .expect("a version")
+    );
+    assert_eq!(synced.ask(triggers).len(), 7);
+    assert_eq!(
+        store::uninstall(&mut synced.conn, None)
+            .await
+            .expect("names"),
+        ["e"]
+    );
     assert_eq!(synced.ask(triggers).len(), 0);
-    assert_eq!(store::uninstall(&mut synced.conn, None).await.expect("names"), [""; 0]);
+    assert_eq!(
+        store::uninstall(&mut synced.conn, None)
+            .await
+            .expect("names"),
+        [""; 0]
+    );
     synced.run("INSERT INTO todos (title) VALUES ('unseen')");
     synced.install("e", "todos").await;
     synced.follow().await;
@@ -114,7 +185,14 @@ async fn uninstalling_leaves_nothing() {
 #[test]
 fn a_path_that_does_not_work_is_explained() {
     let directory = tempfile::TempDir::new().expect("a directory");
-    let inside = |name: &str| directory.path().join(name).to_str().expect("UTF-8").to_owned();
+    let inside = |name: &str| {
+        directory
+            .path()
+            .join(name)
+            .to_str()
+            .expect("UTF-8")
+            .to_owned()
+    };
     let refusal = |path: &str| match connect::establish(path, Duration::from_millis(50)) {
         Err(DbError::Refused(text)) => text,
         Err(other) => panic!("{path}: {other}"),
@@ -122,7 +200,11 @@ fn a_path_that_does_not_work_is_explained() {
     };
     assert!(refusal(&inside("no/such/file.db")).contains("there is no directory"));
     assert!(refusal(&inside("")).contains("is a directory"));
-    std::fs::write(inside("text.db"), "this is not a database, but long enough to be taken for one".repeat(20)).expect("a file");
+    std::fs::write(
+        inside("text.db"),
+        "this is not a database, but long enough to be taken for one".repeat(20),
+    )
+    .expect("a file");
     assert!(refusal(&inside("text.db")).contains("is not a SQLite file"));
     connect::establish(&inside("new.db"), Duration::from_millis(50)).expect("a new file");
     connect::establish(":memory:", Duration::from_millis(50)).expect("a database in memory");
@@ -132,7 +214,12 @@ fn a_path_that_does_not_work_is_explained() {
 #[test]
 fn many_may_open_a_new_file_at_once() {
     let directory = tempfile::TempDir::new().expect("a directory");
-    let path = directory.path().join("new.db").to_str().expect("UTF-8").to_owned();
+    let path = directory
+        .path()
+        .join("new.db")
+        .to_str()
+        .expect("UTF-8")
+        .to_owned();
     let opening = (0..8).map(|_| {
         let path = path.clone();
         std::thread::spawn(move || connect::establish(&path, Duration::from_secs(20)).map(drop))
@@ -149,7 +236,9 @@ async fn commits_of_others_are_seen() {
     let watch = Watch::start(&synced.path(), notify.clone()).expect("a watch");
     for _ in 0..3 {
         synced.run("INSERT INTO todos (title) VALUES ('a')");
-        tokio::time::timeout(Duration::from_secs(5), notify.notified()).await.expect("a notification");
+        tokio::time::timeout(Duration::from_secs(5), notify.notified())
+            .await
+            .expect("a notification");
     }
     drop(watch);
     while Arc::strong_count(&notify) > 1 {

@@ -1,0 +1,424 @@
+//! The server binary: what it serves, what it is told, and how it ends.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use rhtmx_sync_testkit::{
+    Backend, ClientOptions, Exited, Http, ServerProcess, SyncClient, TestDatabase, both_backends,
+};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::engines::{exists, status};
+use crate::writers::{NOTES, TASKS, insert, write_last};
+
+const ANY_PORT: [&str; 2] = ["--bind", "127.0.0.1:0"];
+const NO_SETTINGS: [(&str, &str); 0] = [];
+
+fn with<'a>(args: &[&'a str]) -> Vec<&'a str> {
+    args.iter().copied().chain(ANY_PORT).collect()
+}
+
+async fn subscriber(server: &ServerProcess, entity: &str) -> SyncClient {
+    let mut client = SyncClient::connect(&server.ws_url(), ClientOptions::default()).await;
+    client.subscribe(entity, entity).await;
+    client.wait_subscribed(entity).await;
+    client
+}
+
+/// Runs a command of the binary that ends by itself.
+async fn command(args: &[&str], url: &str) -> Exited {
+    let ended = ServerProcess::try_spawn(args, [("DATABASE_URL", url)]).await;
+    ended.expect_err("it does not stay")
+}
+
+async fn succeeds(args: &[&str], url: &str) -> String {
+    let exited = command(args, url).await;
+    assert!(exited.status.success(), "{args:?}: {}", exited.output);
+    exited.output
+}
+
+/// Without being told anything it serves a demo in the current folder.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_newcomer_sees_a_demo() {
+    let folder = TempDir::new().expect("a folder");
+    let serve = async || {
+        ServerProcess::try_spawn_in(folder.path(), ANY_PORT, NO_SETTINGS)
+            .await
+            .unwrap_or_else(|exited| panic!("{}", exited.output))
+    };
+    let server = serve().await;
+    let page = Http::new(server.base_url()).get("/").await;
+    assert_eq!(page.status, 200);
+    assert!(
+        page.header("content-type")
+            .expect("a type")
+            .starts_with("text/html")
+    );
+    assert!(page.text.to_lowercase().contains("<html"), "{}", page.text);
+
+    let mut one = subscriber(&server, "todos").await;
+    let mut two = subscriber(&server, "todos").await;
+    let before = one.rows("todos").len();
+    let todo = json!({ "id": "mine", "title": "write", "done": false });
+    one.push_next(json!([{ "entity": "todos", "op": "create", "values": todo }]))
+        .await
+        .acked();
+    two.wait_until(|client| client.rows("todos").len() == before + 1)
+        .await;
+    assert_eq!(
+        two.row("todos", "mine").expect("it is there")["title"],
+        "write"
+    );
+    server.kill();
+
+    // The file is still there.
+    let server = serve().await;
+    let again = subscriber(&server, "todos").await;
+    assert_eq!(again.rows("todos"), two.rows("todos"));
+}
+
+/// A folder with a configuration file, and three databases that hold one table each.
+struct Choice {
+    folder: TempDir,
+    databases: BTreeMap<&'static str, TestDatabase>,
+}
+
+impl Choice {
+    async fn new() -> Self {
+        let folder = TempDir::new().expect("a folder");
+        let mut databases = BTreeMap::new();
+        for name in ["of_file", "of_env", "of_flag"] {
+            let db = TestDatabase::sqlite().await;
+            db.execute(&format!("CREATE TABLE {name} (id integer PRIMARY KEY)"))
+                .await;
+            databases.insert(name, db);
+        }
+        let file = format!(
+            "bind = '127.0.0.1:0'\n[database]\nurl = '{}'\n[limits]\nwrites_max = 7\n\
+             [entities.renamed]\ntable = 'of_file'\n",
+            databases["of_file"].url()
+        );
+        fs::write(folder.path().join("rhtmx-sync.toml"), file).expect("a file");
+        Self { folder, databases }
+    }
+
+    /// The entities that a server says it serves, and the most writes of a mutation.
+    async fn served(&self, args: &[&str], envs: &[(&str, String)]) -> (Value, Value) {
+        let server = ServerProcess::try_spawn_in(self.folder.path(), args, envs.iter().cloned());
+        let server = server
+            .await
+            .unwrap_or_else(|exited| panic!("{}", exited.output));
+        let entities = status(&Http::new(server.base_url())).await["entities"].clone();
+        let client = SyncClient::connect(&server.ws_url(), ClientOptions::default()).await;
+        (entities, client.welcome()["limits"]["writes_max"].clone())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn flags_win_over_the_environment_which_wins_over_the_file() {
+    let choice = Choice::new().await;
+    let url = |name: &str| choice.databases[name].url();
+    assert_eq!(
+        choice.served(&[], &[]).await,
+        (json!(["renamed"]), json!(7))
+    );
+
+    let env = [
+        ("DATABASE_URL", url("of_env")),
+        ("RHTMX_SYNC_ENTITY", "of_env".to_owned()),
+        ("RHTMX_SYNC_LIMITS_WRITES_MAX", "8".to_owned()),
+    ];
+    assert_eq!(
+        choice.served(&[], &env).await,
+        (json!(["of_env"]), json!(8))
+    );
+    let of_flag = url("of_flag");
+    let flags = [
+        "--database-url",
+        &of_flag,
+        "--entity",
+        "of_flag",
+        "--entity",
+        "again=of_flag",
+    ];
+    assert_eq!(
+        choice.served(&flags, &env).await,
+        (json!(["again", "of_flag"]), json!(8))
+    );
+
+    // A file that is named, also in another place.
+    let elsewhere = TempDir::new().expect("a folder");
+    let file = elsewhere.path().join("other.toml");
+    fs::rename(choice.folder.path().join("rhtmx-sync.toml"), &file).expect("a file");
+    let named = ["--config", file.to_str().expect("a path")];
+    assert_eq!(
+        choice.served(&named, &[]).await,
+        (json!(["renamed"]), json!(7))
+    );
+    let named = [("RHTMX_SYNC_CONFIG", file.display().to_string())];
+    assert_eq!(
+        choice.served(&[], &named).await,
+        (json!(["renamed"]), json!(7))
+    );
+}
+
+async fn refused(folder: &Path, args: &[&str], envs: &[(&str, &str)]) -> String {
+    let exited = ServerProcess::try_spawn_in(folder, args, envs.iter().copied()).await;
+    let exited = exited.expect_err("it does not start");
+    assert!(!exited.status.success());
+    assert!(!exited.output.contains("panicked"), "{}", exited.output);
+    exited.output
+}
+
+#[tokio::test]
+async fn settings_that_mean_nothing_are_named() {
+    let folder = TempDir::new().expect("a folder");
+    let path = folder.path();
+    for (file, named) in [
+        ("bnd = '127.0.0.1:0'", "bnd"),
+        ("[database]\nurl = 'sqlite://x.db'\npool = 3", "pool"),
+        ("[entities.notes]\nread = 'true'", "entities.notes.read"),
+        ("bind = 'here'", "bind"),
+        ("[log", "rhtmx-sync.toml"),
+    ] {
+        fs::write(path.join("rhtmx-sync.toml"), file).expect("a file");
+        let output = refused(path, &ANY_PORT[..0], &[]).await;
+        assert!(output.contains(named), "{file}: {output}");
+    }
+    fs::remove_file(path.join("rhtmx-sync.toml")).expect("a file");
+    let output = refused(path, &ANY_PORT, &[("RHTMX_SYNC_LOG_SIZE_MAX_MB", "much")]).await;
+    assert!(output.contains("RHTMX_SYNC_LOG_SIZE_MAX_MB"), "{output}");
+    let output = refused(path, &with(&["--config", "missing.toml"]), &[]).await;
+    assert!(output.contains("missing.toml"), "{output}");
+    let output = refused(path, &with(&["--database-url", "sqlite://x.db"]), &[]).await;
+    assert!(output.contains("--entity"), "{output}");
+    let wrong_table = with(&[
+        "--database-url",
+        "sqlite://x.db",
+        "--entity",
+        "no_such_table",
+    ]);
+    let output = refused(path, &wrong_table, &[]).await;
+    assert!(output.contains("no_such_table"), "{output}");
+}
+
+#[tokio::test]
+async fn only_this_machine_is_served_unless_it_is_opened() {
+    let folder = TempDir::new().expect("a folder");
+    let output = refused(folder.path(), &["--bind", "0.0.0.0:0"], &[]).await;
+    assert!(
+        output.contains("--open") && output.contains("0.0.0.0"),
+        "{output}"
+    );
+    for (args, envs) in [
+        (vec!["serve", "--open"], vec![]),
+        (vec![], vec![("RHTMX_SYNC_OPEN", "true")]),
+        (vec![], vec![("RHTMX_SYNC_OPEN", "1")]),
+    ] {
+        let server = ServerProcess::spawn(with(&args), envs).await;
+        server.wait_for_output("whoever reaches this address").await;
+        assert_eq!(status_with_host(&server, "example.com").await, 200);
+    }
+    let server = ServerProcess::spawn(ANY_PORT, [("RHTMX_SYNC_OPEN", "false")]).await;
+    assert_eq!(status_with_host(&server, "example.com").await, 421);
+}
+
+/// The HTTP status of a request that names this host.
+async fn status_with_host(server: &ServerProcess, host: &str) -> u16 {
+    let mut socket = TcpStream::connect(server.address())
+        .await
+        .expect("a connection");
+    let request =
+        format!("GET /api/sync/status HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
+    socket
+        .write_all(request.as_bytes())
+        .await
+        .expect("it is sent");
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).await.expect("an answer");
+    let status = answer.split(' ').nth(1).expect("a status line");
+    status.parse().expect("a number")
+}
+
+/// A page whose own name points to this machine must not read what is served here.
+#[tokio::test]
+async fn other_names_of_this_machine_are_refused() {
+    let server = ServerProcess::spawn(ANY_PORT, NO_SETTINGS).await;
+    for host in [
+        "localhost",
+        "localhost:8080",
+        "127.0.0.1",
+        "127.0.0.1:1",
+        "[::1]:8080",
+        "[::1]",
+    ] {
+        assert_eq!(status_with_host(&server, host).await, 200, "{host}");
+    }
+    for host in [
+        "example.com",
+        "localhost.example.com",
+        "127.0.0.1.example.com:8080",
+        "10.0.0.1",
+    ] {
+        assert_eq!(status_with_host(&server, host).await, 421, "{host}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn health_readiness_and_metrics_are_told() {
+    let server = ServerProcess::spawn(ANY_PORT, NO_SETTINGS).await;
+    let http = Http::new(server.base_url());
+    let healthy = http.get("/healthz").await;
+    assert_eq!((healthy.status, healthy.text.as_str()), (200, "alive\n"));
+    let ready = http.get("/readyz").await;
+    assert_eq!((ready.status, ready.text.as_str()), (200, "ready\n"));
+    let mut client = subscriber(&server, "todos").await;
+    let todo = json!({ "id": "mine", "title": "write" });
+    client
+        .push_next(json!([{ "entity": "todos", "op": "create", "values": todo }]))
+        .await
+        .acked();
+    let metrics = http.get("/metrics").await.text;
+    for line in [
+        "rhtmx_sync_sessions 1",
+        "rhtmx_sync_mutations_total{outcome=\"ack\"} 1",
+    ] {
+        assert!(
+            metrics.lines().any(|found| found == line),
+            "{line}: {metrics}"
+        );
+    }
+    assert!(metrics.contains("rhtmx_sync_changes_total"), "{metrics}");
+}
+
+/// The names of the engine's triggers and functions that are left in the database.
+async fn captures(db: &TestDatabase) -> Vec<Option<String>> {
+    db.query_text(match db.backend() {
+        Backend::Postgres => {
+            "SELECT tgname::text FROM pg_trigger WHERE tgname LIKE '\\_rhtmx%' \
+             UNION ALL SELECT proname::text FROM pg_proc WHERE proname LIKE '\\_rhtmx\\_sync\\_capture%'"
+        }
+        Backend::Sqlite => {
+            "SELECT name FROM sqlite_schema WHERE type = 'trigger' AND name LIKE '%rhtmx%'"
+        }
+    })
+    .await
+}
+
+both_backends! {
+    /// Servers and commands that start together on an empty database all succeed.
+    async fn migrations_run_once_whoever_comes(db: TestDatabase) {
+        db.execute(NOTES).await;
+        let url = db.url();
+        let args = with(&["--entity", "notes"]);
+        let envs = [("DATABASE_URL", url.clone())];
+        let (one, two, three, four) = tokio::join!(
+            ServerProcess::spawn(args.clone(), envs.clone()),
+            ServerProcess::spawn(args.clone(), envs.clone()),
+            command(&["migrate"], &url),
+            command(&["migrate"], &url),
+        );
+        assert!(three.status.success() && four.status.success(), "{three:?} {four:?}");
+        let (mut one, mut two) = (subscriber(&one, "notes").await, subscriber(&two, "notes").await);
+        write_last(&db).await;
+        for client in [&mut one, &mut two] {
+            client.wait_until(|client| client.rows("notes").len() == 1).await;
+        }
+        succeeds(&["migrate"], &url).await;
+    }
+
+    async fn uncapture_leaves_nothing_behind(db: TestDatabase) {
+        db.execute(&format!("{NOTES}; {TASKS}")).await;
+        let url = db.url();
+        succeeds(&["migrate"], &url).await;
+        assert!(succeeds(&["uncapture"], &url).await.contains("nothing"));
+        let args = with(&["--entity", "notes", "--entity", "tasks"]);
+        let server = ServerProcess::spawn(args, [("DATABASE_URL", url.as_str())]).await;
+        subscriber(&server, "notes").await.close().await;
+        server.terminate().await;
+
+        assert!(!captures(&db).await.is_empty());
+        let output = succeeds(&["uncapture", "tasks"], &url).await;
+        assert!(output.contains("tasks") && !output.contains("notes"), "{output}");
+        assert!(!captures(&db).await.is_empty());
+        assert!(succeeds(&["uncapture"], &url).await.contains("notes"));
+        assert_eq!(captures(&db).await, []);
+        write_last(&db).await;
+    }
+
+    async fn status_asks_the_running_server(db: TestDatabase) {
+        db.execute(NOTES).await;
+        let url = db.url();
+        let args = with(&["--entity", "notes"]);
+        let server = ServerProcess::spawn(args, [("DATABASE_URL", url.as_str())]).await;
+        subscriber(&server, "notes").await.close().await;
+        let address = server.address();
+        let output = succeeds(&["status", "--bind", &address], &url).await;
+        let status: Value = serde_json::from_str(&output).expect("JSON");
+        assert_eq!(status["entities"], json!(["notes"]));
+        let database = match db.backend() {
+            Backend::Postgres => "postgresql",
+            Backend::Sqlite => "sqlite",
+        };
+        assert_eq!(status["database"], database);
+        assert_eq!(status["role"], "leader");
+        server.kill();
+        let exited = command(&["status", "--bind", &address], &url).await;
+        assert!(!exited.status.success() && exited.output.contains(&address), "{}", exited.output);
+    }
+
+    /// SIGTERM: sessions are told to come back, and the server ends well.
+    async fn a_signal_drains(db: TestDatabase) {
+        db.execute(NOTES).await;
+        let args = with(&["--entity", "notes"]);
+        let server = ServerProcess::spawn(args, [("DATABASE_URL", db.url())]).await;
+        let mut client = subscriber(&server, "notes").await;
+        let http = Http::new(server.base_url());
+        // A connection that HTTP keeps alive, and a request that waits for news.
+        assert_eq!(http.get("/healthz").await.status, 200);
+        let cursor = client.subscription("notes").cursor().expect("a cursor").to_owned();
+        let path = format!("/api/sync/notes?cursor={cursor}&wait_ms=60000");
+        let polling = tokio::spawn(async move { http.get(&path).await.status });
+        client.ping().await;
+        let (exited, code) = tokio::join!(server.terminate(), client.close_code());
+        assert_eq!(code, 1001);
+        assert!(exited.status.success(), "{}", exited.output);
+        assert!(exited.output.contains("bye"), "{}", exited.output);
+        polling.await.expect("it was answered");
+    }
+}
+
+/// A mutation that waits for a lock when the signal comes is applied before the server ends.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_signal_lets_mutations_finish() {
+    let db = TestDatabase::postgres().await;
+    db.execute(&format!("{NOTES}; {}", insert([1]))).await;
+    let args = with(&["--entity", "notes"]);
+    let server = ServerProcess::spawn(args, [("DATABASE_URL", db.url())]).await;
+    let mut client = subscriber(&server, "notes").await;
+    let holder = db.connect_postgres().await;
+    holder
+        .batch_execute("BEGIN; SELECT FROM notes FOR UPDATE")
+        .await
+        .expect("the lock");
+    let write = json!({ "entity": "notes", "op": "update", "key": 1, "values": { "body": "new" } });
+    client.send_push(1, json!([write])).await;
+    let waits =
+        "FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    exists(&db, "the mutation waits", waits).await;
+    let ending = server.terminate();
+    let releasing = async {
+        assert_eq!(client.close_code().await, 1001);
+        holder.batch_execute("COMMIT").await.expect("the end");
+    };
+    let (exited, ()) = tokio::join!(ending, releasing);
+    assert!(exited.status.success(), "{}", exited.output);
+    assert_eq!(
+        db.query_text("SELECT body FROM notes").await,
+        [Some("new".to_owned())]
+    );
+}

@@ -1,0 +1,105 @@
+//! The end of an engine: sessions are told to come back, and what is under way finishes.
+
+use diesel::connection::SimpleConnection;
+use rhtmx_sync::Readiness;
+use rhtmx_sync_testkit::{Backend, ClientOptions, SyncClient, TestDatabase, both_backends};
+use rhtmx_sync_tests::TestServer;
+use serde_json::{Value, json};
+use tokio::sync::oneshot;
+
+use crate::writers::{NOTES, insert};
+
+/// Keeps others from writing row 1 until it is told to let go.
+async fn hold(db: &TestDatabase) -> oneshot::Sender<()> {
+    let (let_go, told) = oneshot::channel();
+    let (holds, held) = oneshot::channel();
+    match db.backend() {
+        Backend::Postgres => {
+            let conn = db.connect_postgres().await;
+            let lock = "BEGIN; SELECT FROM notes WHERE id = 1 FOR UPDATE";
+            conn.batch_execute(lock).await.expect("the lock");
+            holds.send(()).expect("the test waits");
+            tokio::spawn(async move {
+                let _ = told.await;
+                conn.batch_execute("COMMIT").await.expect("the end");
+            });
+        }
+        Backend::Sqlite => {
+            let mut conn = db.connect_sqlite();
+            tokio::task::spawn_blocking(move || {
+                conn.batch_execute("BEGIN IMMEDIATE").expect("the lock");
+                holds.send(()).expect("the test waits");
+                let _ = told.blocking_recv();
+                conn.batch_execute("COMMIT").expect("the end");
+            });
+        }
+    }
+    held.await.expect("the lock");
+    let_go
+}
+
+fn update(body: &str) -> Value {
+    json!([{ "entity": "notes", "op": "update", "key": 1, "values": { "body": body } }])
+}
+
+async fn bodies(db: &TestDatabase) -> Vec<String> {
+    db.query_text("SELECT body FROM notes ORDER BY id")
+        .await
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+both_backends! {
+    async fn every_session_is_told(db: TestDatabase) {
+        db.execute(NOTES).await;
+        let server = TestServer::start(&db, ["notes"]).await;
+        let mut clients = Vec::new();
+        for _ in 0..5 {
+            let mut client = server.connect().await;
+            client.subscribe("notes", "notes").await;
+            client.wait_subscribed("notes").await;
+            clients.push(client);
+        }
+        let silent = SyncClient::open(&server.ws_url(), ClientOptions::default()).await;
+        clients.push(silent.expect("a connection without a hello"));
+        let engine = server.engine().clone();
+        engine.shutdown().await;
+        for client in &mut clients {
+            assert_eq!(client.close_code().await, 1001);
+        }
+        assert_eq!(engine.readiness(), Readiness::NotReady("shutting down".to_owned()));
+        // Whoever comes now is turned away.
+        let late = SyncClient::try_connect(&server.ws_url(), ClientOptions::default()).await;
+        assert!(late.is_err());
+    }
+
+    /// A mutation waits for a lock when the shutdown begins. It is applied, once, although its
+    /// client is gone by then.
+    async fn a_mutation_under_way_finishes(db: TestDatabase) {
+        db.execute(&format!("{NOTES}; {}", insert([1]))).await;
+        let server = TestServer::start(&db, ["notes"]).await;
+        let mut client = server.connect().await;
+        let let_go = hold(&db).await;
+        client.send_push(1, update("first")).await;
+        // The server has read the push when it answers this.
+        client.ping().await;
+
+        let engine = server.engine().clone();
+        let stopping = tokio::spawn(async move { engine.shutdown().await });
+        assert_eq!(client.close_code().await, 1001);
+        assert!(!stopping.is_finished(), "it waits for the mutation");
+        let_go.send(()).expect("the lock is held");
+        stopping.await.expect("the shutdown");
+        assert_eq!(bodies(&db).await, ["first"]);
+
+        db.execute("UPDATE notes SET body = body || ' and more'").await;
+        let second = TestServer::start(&db, ["notes"]).await;
+        let state = client.into_state();
+        assert_eq!(state.unanswered.len(), 1, "it was never answered");
+        let mut again = SyncClient::reconnect(&second.ws_url(), ClientOptions::default(), &state).await;
+        assert_eq!(again.welcome()["last_mutation"], 1);
+        again.push(1, update("first")).await.acked();
+        assert_eq!(bodies(&db).await, ["first and more"], "it is not applied again");
+    }
+}
