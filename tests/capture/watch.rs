@@ -91,15 +91,6 @@ impl Watch {
             entries,
             log_id: 0,
         };
-        if let Ok(mutant) = std::env::var("CAPTURE_MUTANT") {
-            let (from, to) = mutant.split_once("=>").unwrap();
-            if watch.db.backend() == Backend::Postgres {
-                let defs = watch.db.query_text("SELECT pg_get_functiondef(oid) FROM pg_proc WHERE proname LIKE '\\_rhtmx\\_sync\\_capture\\_%'").await;
-                for def in defs.into_iter().flatten() {
-                    watch.db.execute(&def.replace(from, to)).await;
-                }
-            }
-        }
         watch.settle().await;
         watch.compare().await;
         watch

@@ -147,7 +147,7 @@ async fn flags_win_over_the_environment_which_wins_over_the_file() {
     ];
     assert_eq!(
         choice.served(&flags, &env).await,
-        (json!(["again", "of_flag"]), json!(8))
+        (json!(["of_flag", "again"]), json!(8))
     );
 
     // A file that is named, also in another place.
@@ -216,6 +216,7 @@ async fn only_this_machine_is_served_unless_it_is_opened() {
     );
     for (args, envs) in [
         (vec!["serve", "--open"], vec![]),
+        (vec!["--open"], vec![]),
         (vec![], vec![("RHTMX_SYNC_OPEN", "true")]),
         (vec![], vec![("RHTMX_SYNC_OPEN", "1")]),
     ] {

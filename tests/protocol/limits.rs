@@ -71,7 +71,7 @@ both_backends! {
             r#"{"type":"push","mutation":1,"writes":[{"entity":"notes","op":"drop"}]}"#,
             r#"{"type":"push","mutation":1,"writes":[{"entity":1,"op":"create"}]}"#,
             r#"{"type":"push","mutation":1,"writes":[{"entity":"t","op":"create","values":[]}]}"#,
-            r#"{"type":"push","mutation":1,"writes":[{"entity":"t","op":"create","values":{"a":}}]}"#,
+            r#"{"type":"push","mutation":1,"writes":[{"entity":"t","op":"create","values":{1}}]}"#,
         ];
         for text in texts {
             client.send_text(text).await;
@@ -96,6 +96,47 @@ both_backends! {
         assert_eq!(client.errors().len(), texts.len());
     }
 
+    /// What is wrong is not sent back whole.
+    async fn long_words_are_not_repeated(db: TestDatabase) {
+        db.execute(NOTES).await;
+        let server = TestServer::start(&db, ["notes"]).await;
+        let mut client = server.connect().await;
+        let long = "x".repeat(200_000);
+        let writes = json!([{ "entity": "notes", "op": long }]);
+        for frame in [
+            json!({ "type": long }),
+            json!({ "type": "ping", "type ": long, "at": 1, "id": long, "later": long }),
+            json!({ "type": "push", "mutation": long, "writes": [] }),
+            json!({ "type": "push", "mutation": 1, "writes": writes }),
+            json!({ "type": "subscribe", "id": long, "entity": "notes" }),
+            json!({ "type": "subscribe", "id": "a", "entity": long }),
+            json!({ "type": "subscribe", "id": "a", "entity": "notes", "mode": long }),
+            json!({ "type": "unsubscribe", "id": [long] }),
+        ] {
+            client.send_text(&frame.to_string()).await;
+            let answer = client.next_frame().await;
+            assert!(answer.to_string().len() < 1000, "{}", answer.to_string().len());
+        }
+        let names = json!([
+            { "entity": long, "op": "create" },
+            { "entity": "notes", "op": "create", "values": { long.as_str(): 1 } },
+            { "entity": "notes", "op": "create", "values": { "id": long, "body": "x" } },
+            { "entity": "notes", "op": "create", "values": { "id": 1, "body": [long] } },
+            { "entity": "notes", "op": "delete", "key": long },
+        ]);
+        for write in names.as_array().expect("an array") {
+            client.push_next(json!([write])).await.rejected();
+        }
+        for mutation in 1..client.next_mutation() {
+            let rejection = client.outcome(mutation).expect("an answer").rejected();
+            assert!(format!("{rejection:?}").len() < 1000);
+        }
+        let http = server.http();
+        let body = json!({ "client_id": uuid::Uuid::nil(), "mutation": 1, "writes": writes });
+        let reply = http.post("/api/sync/notes", &body).await;
+        assert!(reply.status == 400 && reply.text.len() < 1000, "{}", reply.text.len());
+    }
+
     async fn deep_nesting_is_told(db: TestDatabase) {
         db.execute(NOTES).await;
         let server = TestServer::start(&db, ["notes"]).await;
@@ -108,7 +149,7 @@ both_backends! {
                 format!(r#"{{"type":"subscribe","id":"b","entity":"notes","params":{deep}}}"#),
                 format!(r#"{{"type":"push","mutation":1,"writes":{deep}}}"#),
                 format!(
-                    r#"{{"type":"push","mutation":1,"writes":[{{"entity":"t","op":"delete","key":{deep}}}]}}"#
+                    r#"{{"type":"push","mutation":1,"writes":[{{"entity":"t","key":{deep}}}]}}"#
                 ),
                 deep.clone(),
             ] {

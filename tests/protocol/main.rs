@@ -2,12 +2,15 @@
 
 mod consistency;
 mod events;
+mod followers;
 mod gzip;
 mod hello;
 mod http;
 mod limits;
+mod polling;
 mod push;
 mod rejects;
+mod resume;
 mod slow_reader;
 mod subscribe;
 mod tables;

@@ -67,8 +67,8 @@ pub(crate) async fn count(db: &TestDatabase, from: &str) -> u64 {
         .expect("a number")
 }
 
-/// What restoring a dump does to an engine that runs on PostgreSQL: the log has another identity, and
-/// the listener's connections are gone.
+/// What restoring a dump does to an engine that runs on PostgreSQL: the log has another identity,
+/// and the listener's connections are gone.
 pub(crate) async fn begin_another_history(db: &TestDatabase) {
     db.execute("UPDATE _rhtmx_sync_meta SET epoch = gen_random_uuid()::text")
         .await;

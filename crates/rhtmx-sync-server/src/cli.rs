@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use clap::builder::BoolishValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
@@ -15,6 +16,9 @@ pub(crate) struct Cli {
     pub(crate) command: Option<Command>,
     #[command(flatten)]
     pub(crate) common: Common,
+    /// Serve beyond this machine, although there is no authentication yet.
+    #[arg(long, global = true, env = "RHTMX_SYNC_OPEN", value_parser = BoolishValueParser::new())]
+    pub(crate) open: bool,
     /// How logs are written (to standard error; `RUST_LOG` says which).
     #[arg(long, global = true, env = "RHTMX_SYNC_LOG_FORMAT", default_value = "text")]
     pub(crate) log_format: LogFormat,
@@ -46,7 +50,7 @@ pub(crate) struct Common {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Serve (the default).
-    Serve(ServeArgs),
+    Serve,
     /// Make or update the tables of rhtmx-sync, and stop.
     Migrate,
     /// Remove the triggers from the tables.
@@ -64,13 +68,6 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
-}
-
-#[derive(Debug, Default, Args)]
-pub(crate) struct ServeArgs {
-    /// Listen beyond this machine, although there is no authentication yet.
-    #[arg(long, env = "RHTMX_SYNC_OPEN")]
-    pub(crate) open: bool,
 }
 
 /// How logs look.

@@ -13,14 +13,14 @@ use anyhow::Context as _;
 use clap::Parser as _;
 use rhtmx_sync::{DbPool, SyncEngine};
 
-use cli::{Cli, Command, ServeArgs};
+use cli::{Cli, Command};
 use settings::Settings;
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
     cli.log_format.start();
-    match run(cli.command.unwrap_or(Command::Serve(ServeArgs::default())), cli.common).await {
+    match run(cli.command.unwrap_or(Command::Serve), &cli.common, cli.open).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("rhtmx-sync: {error:#}");
@@ -29,10 +29,10 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn run(command: Command, common: cli::Common) -> anyhow::Result<()> {
-    let settings = Settings::load(&common)?;
+async fn run(command: Command, common: &cli::Common, open: bool) -> anyhow::Result<()> {
+    let settings = Settings::load(common)?;
     match command {
-        Command::Serve(args) => serve::serve(settings, args.open).await,
+        Command::Serve => serve::serve(settings, open).await,
         Command::Migrate => migrate(&settings).await,
         Command::Uncapture { entities } => uncapture(&settings, &entities).await,
         Command::Status => status::status(&settings).await,

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
 
-use rhtmx_sync_core::cursor::{Cursor, Position};
+use rhtmx_sync_core::cursor::{Cursor, Mark, Position};
 use rhtmx_sync_core::log::{Learned, NewestEntry};
 use rhtmx_sync_core::protocol::{Change, Origin, RefetchReason};
 use rhtmx_sync_core::session::{ReadFrom, ShapeId};
@@ -283,11 +283,12 @@ fn changes_of_shapes(
         let (entity, mark) = (entry.entity.clone(), entry.mark);
         let change = match entry.learn() {
             Learned::Nothing => continue,
-            Learned::Reshaped => return Err(entity),
+            Learned::Reshaped if shapes.iter().any(|shape| is_news(shape, &entity, mark)) => return Err(entity),
+            Learned::Reshaped => continue,
             Learned::Change { change, .. } => change,
         };
-        for ((shape, at), of_shape) in shapes.iter().zip(&mut changes) {
-            if shape.entity() == entity && !at.contains(mark) {
+        for (shape, of_shape) in shapes.iter().zip(&mut changes) {
+            if is_news(shape, &entity, mark) {
                 of_shape.push(change.clone());
             }
         }
@@ -296,6 +297,11 @@ fn changes_of_shapes(
     Ok(told
         .map(|((shape, _), changes)| frame::changes_of_shape(shape.as_str(), &frame::json(&changes)))
         .collect())
+}
+
+/// Whether a shape has rows of the entity and has not seen what `mark` stands for.
+fn is_news((shape, at): &(ShapeId, Arc<Position>), entity: &str, mark: Mark) -> bool {
+    shape.entity() == entity && !at.contains(mark)
 }
 
 async fn spool_all(spool: &FramesSpool, frames: Vec<String>) -> std::io::Result<()> {

@@ -11,6 +11,9 @@ use uuid::Uuid;
 /// The longest subscription id that is taken, in bytes.
 const SUBSCRIPTION_ID_BYTES_MAX: usize = 256;
 
+/// How much of a JSON reader's words is passed on, in characters: they quote the client's.
+const FAULT_CHARS_MAX: usize = 200;
+
 /// One frame from a client.
 #[derive(Debug, Clone)]
 pub enum ClientFrame {
@@ -180,7 +183,7 @@ impl ClientFrame {
             return Err(FrameError { message: "not a frame: not a JSON object".to_owned(), id: None });
         }
         let head: Head<'_> = serde_json::from_str(text)
-            .map_err(|error| FrameError { message: format!("not a frame: {error}"), id: None })?;
+            .map_err(|error| FrameError { message: format!("not a frame: {}", json_fault(&error)), id: None })?;
         let id = head.id.and_then(|id| serde_json::from_value(id).ok()).filter(fits);
         let body = Body { text, kind: &head.kind, id };
         match &*head.kind {
@@ -199,6 +202,15 @@ impl ClientFrame {
     }
 }
 
+/// Why a client's JSON could not be read, in words of bounded length.
+pub fn json_fault(error: &serde_json::Error) -> String {
+    let words = error.to_string();
+    match words.char_indices().nth(FAULT_CHARS_MAX) {
+        Some((end, _)) => format!("{}…", &words[..end]),
+        None => words,
+    }
+}
+
 fn fits(id: &SubscriptionId) -> bool {
     !matches!(id, SubscriptionId::Text(text) if text.len() > SUBSCRIPTION_ID_BYTES_MAX)
 }
@@ -212,7 +224,7 @@ struct Body<'a> {
 impl Body<'_> {
     fn read<T: serde::de::DeserializeOwned>(&self) -> Result<T, FrameError> {
         serde_json::from_str(self.text).map_err(|error| FrameError {
-            message: format!("not a {} frame: {error}", self.kind),
+            message: format!("not a {} frame: {}", self.kind, json_fault(&error)),
             id: self.id.clone(),
         })
     }
@@ -237,6 +249,19 @@ mod tests {
             panic!("not a push");
         };
         assert_eq!(push.writes[0].values["n"].get(), "0.12345678901234567890123");
+    }
+
+    #[test]
+    fn repeats_little_of_what_is_wrong() {
+        let long = "é".repeat(100_000);
+        for text in [
+            format!(r#"{{"type":"push","mutation":1,"writes":[{{"entity":"t","op":"{long}"}}]}}"#),
+            format!(r#"{{"type":"push","mutation":"{long}","writes":[]}}"#),
+            format!(r#"{{"type":"{long}"}}"#),
+        ] {
+            let wrong = ClientFrame::parse(&text).expect_err("no frame");
+            assert!(wrong.message.len() < 500, "{}", wrong.message.len());
+        }
     }
 
     #[test]

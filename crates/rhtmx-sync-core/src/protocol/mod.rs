@@ -12,7 +12,9 @@ mod code;
 mod server;
 
 pub use change::{Change, Origin, RowImage};
-pub use client::{ClientFrame, FrameError, Hello, Op, Push, Subscribe, SubscriptionId, Write};
+pub use client::{
+    ClientFrame, FrameError, Hello, Op, Push, Subscribe, SubscriptionId, Write, json_fault,
+};
 pub use code::{CloseCode, ErrorCode, RefetchReason, Reject, RejectCode};
 pub use server::{Limits, ServerFrame, Welcome};
 

@@ -12,7 +12,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use rhtmx_sync_core::cursor::{Cursor, Position};
 use rhtmx_sync_core::log::Learned;
-use rhtmx_sync_core::protocol::{Change, ErrorCode, Push, RefetchReason, Reject, RejectCode, RowImage, Write};
+use rhtmx_sync_core::protocol::{Change, ErrorCode, Push, RefetchReason, Reject, RejectCode, RowImage, Write, json_fault};
 use rhtmx_sync_core::session::{Applied, ShapeId};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -302,7 +302,7 @@ pub(super) async fn write(
         _ => HttpError::of(ErrorCode::Protocol, "the body could not be read"),
     })?;
     let body: Body = serde_json::from_slice(&body)
-        .map_err(|error| HttpError::of(ErrorCode::Protocol, format!("not a mutation: {error}")))?;
+        .map_err(|error| HttpError::of(ErrorCode::Protocol, format!("not a mutation: {}", json_fault(&error))))?;
     if engine.hub.epoch().is_none() || engine.shutdown.is_cancelled() {
         return Err(HttpError::unavailable());
     }

@@ -1,0 +1,45 @@
+//! Clients that follow the notes, and what they are told.
+
+use rhtmx_sync_testkit::{ClientOptions, SyncClient, TestDatabase};
+use rhtmx_sync_tests::TestServer;
+use serde_json::Value;
+
+use crate::tables::notes;
+
+/// A server over `notes`, and a client that follows them as `a`.
+pub(crate) async fn following(db: &TestDatabase) -> (TestServer, SyncClient) {
+    let server = TestServer::start(db, ["notes"]).await;
+    let mut client = server.connect().await;
+    client.subscribe("a", "notes").await;
+    client.wait_subscribed("a").await;
+    (server, client)
+}
+
+/// Waits until the copy is what the table holds now.
+pub(crate) async fn wait_equal(client: &mut SyncClient, db: &TestDatabase, id: &str) {
+    let expected = notes(db).await;
+    client
+        .wait_until(|client| *client.rows(id) == expected)
+        .await;
+}
+
+/// The changes of a resume, up to its `subscribed`.
+pub(crate) async fn caught_up(client: &mut SyncClient, id: &str) -> Vec<Value> {
+    let mut changes = Vec::new();
+    loop {
+        let frame = client.next_frame().await;
+        match frame["type"].as_str() {
+            Some("changes") if frame["id"] == id => {
+                changes.extend(frame["changes"].as_array().expect("an array").clone());
+            }
+            Some("subscribed") if frame["id"] == id => return changes,
+            _ => {}
+        }
+    }
+}
+
+/// The same client on a new connection.
+pub(crate) async fn again(server: &TestServer, client: SyncClient) -> SyncClient {
+    let state = client.into_state();
+    SyncClient::reconnect(&server.ws_url(), ClientOptions::default(), &state).await
+}

@@ -1,0 +1,459 @@
+//! Plain HTTP: rows, changes, and polls that wait for some.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use rhtmx_sync_testkit::{Http, HttpReply, TestDatabase, both_backends, eventually};
+use rhtmx_sync_tests::TestServer;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::http::push;
+use crate::tables::{NOTES, TASKS, begin_another_history, count, insert_notes, notes};
+use crate::writes::note;
+
+const PATH: &str = "/api/sync/notes";
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A copy that is kept by `GET` alone.
+#[derive(Default)]
+struct Copy {
+    rows: BTreeMap<String, Value>,
+    cursor: Option<String>,
+    more: bool,
+    /// How often each row came.
+    told: BTreeMap<String, u32>,
+}
+
+impl Copy {
+    /// Gets one page and takes it in.
+    async fn get(&mut self, http: &Http, query: &str) -> HttpReply {
+        let cursor = self
+            .cursor
+            .as_ref()
+            .map(|cursor| format!("cursor={cursor}&"));
+        let reply = http
+            .get(&format!("{PATH}?{}{query}", cursor.unwrap_or_default()))
+            .await;
+        if reply.status == 200 {
+            self.take(&reply.json());
+        }
+        reply
+    }
+
+    fn take(&mut self, page: &Value) {
+        for row in page["rows"].as_array().into_iter().flatten() {
+            self.put(row);
+        }
+        for change in page["changes"].as_array().into_iter().flatten() {
+            match change["op"].as_str().expect("an op") {
+                "put" => self.put(change),
+                "delete" => {
+                    let key = change["key"].as_str().expect("a key");
+                    *self.told.entry(key.to_owned()).or_default() += 1;
+                    self.rows.remove(key);
+                }
+                "truncate" => self.rows.clear(),
+                other => panic!("{other}"),
+            }
+        }
+        self.cursor = Some(page["cursor"].as_str().expect("a cursor").to_owned());
+        self.more = page["more"].as_bool().expect("more");
+    }
+
+    fn put(&mut self, entry: &Value) {
+        let key = entry["key"].as_str().expect("a key").to_owned();
+        *self.told.entry(key.clone()).or_default() += 1;
+        self.rows.insert(key, entry["row"].clone());
+    }
+
+    /// Gets pages until no more follow; gives their number.
+    async fn get_all(&mut self, http: &Http, query: &str) -> u32 {
+        let mut pages = 0;
+        loop {
+            assert_eq!(self.get(http, query).await.status, 200);
+            pages += 1;
+            if !self.more {
+                return pages;
+            }
+        }
+    }
+}
+
+both_backends! {
+    async fn rows_and_then_changes(db: TestDatabase) {
+        db.execute(NOTES).await;
+        insert_notes(&db, 1, 10).await;
+        let server = TestServer::start(&db, ["notes"]).await;
+        let http = server.http();
+        let mut copy = Copy::default();
+        let reply = copy.get(&http, "").await;
+        assert_eq!(reply.header("content-type"), Some("application/json"));
+        assert_eq!(reply.header("cache-control"), Some("no-store"));
+        let page = reply.json();
+        assert_eq!(
+            (page.get("changes"), page["rows"].as_array().map(Vec::len)),
+            (None, Some(10))
+        );
+        assert_eq!(copy.rows, notes(&db).await);
+
+        let page = copy.get(&http, "").await.json();
+        assert_eq!(
+            (page.get("rows"), &page["changes"], &page["more"]),
+            (None, &json!([]), &json!(false))
+        );
+
+        copy.told.clear();
+        for text in ["one", "two"] {
+            db.execute(&format!("UPDATE notes SET body = '{text}' WHERE id = 1"))
+                .await;
+        }
+        db.execute("DELETE FROM notes WHERE id = 2").await;
+        db.execute("INSERT INTO notes VALUES (11, 'new'), (12, 'passes')")
+            .await;
+        db.execute("DELETE FROM notes WHERE id = 12").await;
+        copy.get(&http, "").await;
+        assert_eq!(copy.rows, notes(&db).await);
+        let told: Vec<(&str, u32)> = copy
+            .told
+            .iter()
+            .map(|(key, times)| (key.as_str(), *times))
+            .collect();
+        assert_eq!(told, [("1", 1), ("11", 1), ("2", 1)]);
+    }
+
+    async fn rows_in_pages_with_writes_in_between(db: TestDatabase) {
+        db.execute(NOTES).await;
+        insert_notes(&db, 1, 100).await;
+        let server = TestServer::start(&db, ["notes"]).await;
+        let http = server.http();
+        let mut copy = Copy::default();
+        let mut pages = 0;
+        loop {
+            copy.get(&http, "limit=7").await;
+            pages += 1;
+            if !copy.more {
+                break;
+            }
+            // Keys are in the order of their texts: some of these have been given, some have not,
+            // some come behind what has been given and some before it.
+            for statement in [
+                format!("DELETE FROM notes WHERE id = {pages}"),
+                format!(
+                    "UPDATE notes SET body = 'changed' WHERE id = {}",
+                    100 - pages
+                ),
+                format!(
+                    "INSERT INTO notes VALUES ({}, 'early'), ({}, 'late')",
+                    1000 + pages,
+                    9000 + pages
+                ),
+                format!(
+                    "INSERT INTO notes VALUES ({}, 'passes'), ({}, 'passes')",
+                    1500 + pages,
+                    9500 + pages
+                ),
+            ] {
+                db.execute(&statement).await;
+            }
+        }
+        db.execute("DELETE FROM notes WHERE body = 'passes'").await;
+        assert!(pages >= 100 / 7);
+        copy.get_all(&http, "limit=7").await;
+        assert_eq!(copy.rows, notes(&db).await);
+        copy.told.clear();
+        copy.get_all(&http, "limit=7").await;
+        assert_eq!(copy.told.len(), 0);
+    }
+
+    /// A row that came on a page and went before the next call is known to the client.
+    async fn a_row_that_came_while_pages_were_read(db: TestDatabase) {
+        db.execute(NOTES).await;
+        insert_notes(&db, 1, 5).await;
+        let server = TestServer::start(&db, ["notes"]).await;
+        let http = server.http();
+        let mut copy = Copy::default();
+        copy.get(&http, "limit=3").await;
+        db.execute("INSERT INTO notes VALUES (9, 'passes')").await;
+        copy.get_all(&http, "limit=3").await;
+        assert!(copy.rows.contains_key("9"));
+        db.execute("DELETE FROM notes WHERE id = 9").await;
+        copy.get_all(&http, "limit=3").await;
+        assert_eq!(copy.rows, notes(&db).await);
+    }
+
+    async fn changes_in_pages_with_writes_in_between(db: TestDatabase) {
+        db.execute(NOTES).await;
+        insert_notes(&db, 1, 50).await;
+        let server = TestServer::start(&db, ["notes"]).await;
+        let http = server.http();
+        let mut copy = Copy::default();
+        copy.get(&http, "").await;
+        copy.told.clear();
+        db.execute("UPDATE notes SET body = 'first' WHERE id <= 30")
+            .await;
+        insert_notes(&db, 101, 130).await;
+        let mut pages = 0;
+        loop {
+            copy.get(&http, "limit=7").await;
+            pages += 1;
+            if !copy.more {
+                break;
+            }
+            if pages <= 5 {
+                // One that has been told, one that has not, one that is new, one that goes again.
+                db.execute(&format!(
+                    "UPDATE notes SET body = 'again' WHERE id = {pages}"
+                ))
+                .await;
+                db.execute(&format!(
+                    "UPDATE notes SET body = 'late' WHERE id = {}",
+                    130 - pages
+                ))
+                .await;
+                db.execute(&format!(
+                    "INSERT INTO notes VALUES ({}, 'new')",
+                    200 + pages
+                ))
+                .await;
+                db.execute(&format!("DELETE FROM notes WHERE id = {}", 100 + pages))
+                    .await;
+            }
+        }
+        copy.get_all(&http, "limit=7").await;
+        assert_eq!(copy.rows, notes(&db).await);
+        // What did not change again was told once.
+        assert!(
+            (6..=30).all(|id| copy.told[&id.to_string()] == 1),
+            "{:?}",
+            copy.told
+        );
+        assert!((31..=50).all(|id| !copy.told.contains_key(&id.to_string())));
+    }
+
+    /// A row that was told on one page and is gone by the next.
+    async fn a_row_that_passes_between_two_pages(db: TestDatabase) {
+        db.execute(NOTES).await;
+        let server = TestServer::start(&db, ["notes"]).await;
+        let http = server.http();
+        let mut copy = Copy::default();
+        copy.get(&http, "").await;
+        insert_notes(&db, 1, 5).await;
+        copy.get(&http, "limit=2").await;
+        assert!(copy.more && copy.rows.len() == 2);
+        let known = copy.rows.keys().next().expect("a row").clone();
+        db.execute(&format!("DELETE FROM notes WHERE id = {known}"))
+            .await;
+        copy.get_all(&http, "limit=2").await;
+        assert_eq!(copy.rows, notes(&db).await);
+    }
+
+    async fn limits_of_pages(db: TestDatabase) {
+        db.execute(NOTES).await;
+        insert_notes(&db, 1, 6).await;
+        let server = TestServer::start(&db, ["notes"]).await;
+        let http = server.http();
+        for (query, pages) in [
+            ("limit=0", 6),
+            ("limit=1", 6),
+            ("limit=5", 2),
+            ("limit=6", 1),
+            ("limit=99999999", 1),
+        ] {
+            let mut copy = Copy::default();
+            assert_eq!(copy.get_all(&http, query).await, pages, "{query}");
+            assert_eq!(copy.rows, notes(&db).await);
+        }
+        for query in [
+            "limit=-1",
+            "limit=many",
+            "limit=99999999999999999999999",
+            "wait_ms=soon",
+            "wait_ms=-1",
+        ] {
+            let reply = http.get(&format!("{PATH}?{query}")).await;
+            assert_eq!(
+                (reply.status, &reply.json()["code"]),
+                (400, &json!("protocol")),
+                "{query}"
+            );
+        }
+    }
+
+    async fn a_long_poll_is_woken_by_a_write(db: TestDatabase) {
+        db.execute(&format!("{NOTES}; {TASKS}")).await;
+        insert_notes(&db, 1, 3).await;
+        let server = TestServer::start(&db, ["notes", "tasks"]).await;
+        let http = server.http();
+        let mut copy = Copy::default();
+        copy.get(&http, "").await;
+        for id in 10..15 {
+            // Whether the write comes before the request or after it, the answer holds it.
+            let (_, ()) = tokio::join!(copy.get(&http, "wait_ms=60000"), async {
+                db.execute(&format!(
+                    "INSERT INTO tasks VALUES ({id}, 'of no interest')"
+                ))
+                .await;
+                db.execute(&format!("INSERT INTO notes VALUES ({id}, 'wakes')"))
+                    .await;
+            });
+            assert!(copy.rows.contains_key(&id.to_string()));
+        }
+        assert_eq!(copy.rows, notes(&db).await);
+        // Nobody stays behind in the hub.
+        let status = server.http().get("/api/sync/status").await.json();
+        assert_eq!(
+            (&status["sessions"], &status["shapes"]),
+            (&json!(0), &json!([]))
+        );
+    }
+
+    async fn a_long_poll_without_news_ends(db: TestDatabase) {
+        db.execute(NOTES).await;
+        let server = TestServer::start(&db, ["notes"]).await;
+        let http = server.http();
+        let mut copy = Copy::default();
+        copy.get(&http, "wait_ms=60000").await;
+        let page = copy.get(&http, "wait_ms=30").await.json();
+        assert_eq!(
+            (&page["changes"], &page["more"]),
+            (&json!([]), &json!(false))
+        );
+        db.execute("INSERT INTO notes VALUES (1, 'one')").await;
+        copy.get(&http, "").await;
+        assert_eq!(copy.rows, notes(&db).await);
+    }
+
+    async fn a_long_poll_ends_with_the_engine(db: TestDatabase) {
+        db.execute(NOTES).await;
+        let server = TestServer::start(&db, ["notes"]).await;
+        let http = server.http();
+        let mut copy = Copy::default();
+        copy.get(&http, "").await;
+        let cursor = copy.cursor.clone().expect("a cursor");
+        let (reply, ()) =
+            tokio::join!(copy.get(&http, "wait_ms=60000"), server.engine().shutdown());
+        assert!(matches!(reply.status, 200 | 503), "{reply:?}");
+        assert_eq!(
+            http.get(&format!("{PATH}?cursor={cursor}&wait_ms=60000"))
+                .await
+                .status,
+            reply.status
+        );
+    }
+
+    async fn cursors_that_are_none(db: TestDatabase) {
+        db.execute(NOTES).await;
+        insert_notes(&db, 1, 20).await;
+        let elsewhere = TestDatabase::new(db.backend()).await;
+        elsewhere.execute(NOTES).await;
+        let foreign = TestServer::start(&elsewhere, ["notes"]).await;
+        let foreign = foreign.http().get(PATH).await.json()["cursor"]
+            .as_str()
+            .expect("text")
+            .to_owned();
+        let server = TestServer::start(&db, ["notes"]).await;
+        let http = server.http();
+        let page = http.get(&format!("{PATH}?limit=3")).await.json();
+        let place = page["cursor"].as_str().expect("text");
+        let (since, _) = place.split_once('.').unwrap_or((place, ""));
+        for cursor in [
+            "",
+            "garbage",
+            "%00",
+            "a.b.c",
+            &foreign,
+            &format!("{since}."),
+            &format!("{since}.k!"),
+            &format!("{since}.x"),
+            &format!("{since}.c"),
+            &format!("{since}.cAAAA"),
+        ] {
+            let reply = http.get(&format!("{PATH}?cursor={cursor}")).await;
+            let body = reply.json();
+            let found = (reply.status, &body["code"], &body["reason"]);
+            assert_eq!(found, (409, &json!("refetch"), &json!("epoch")), "{cursor}");
+        }
+        // A key in a place is only compared with.
+        let quoted = format!("{since}.k{}", "Jyk7IERST1AgVEFCTEUgbm90ZXM7IC0t");
+        assert_eq!(
+            http.get(&format!("{PATH}?cursor={quoted}&limit=3"))
+                .await
+                .status,
+            200
+        );
+        assert_eq!(count(&db, "notes").await, 20);
+    }
+
+    async fn an_expired_cursor(db: TestDatabase) {
+        db.execute(NOTES).await;
+        insert_notes(&db, 1, 3).await;
+        let server = TestServer::start(&db, ["notes"]).await;
+        let http = server.http();
+        let mut copy = Copy::default();
+        copy.get(&http, "").await;
+        db.execute("DELETE FROM notes WHERE id = 1").await;
+        let tracker = server.engine().change_tracker();
+        tracker
+            .cleanup_older_than(Duration::ZERO)
+            .await
+            .expect("the log is cleaned up");
+        let reply = copy.get(&http, "wait_ms=60000").await;
+        let body = reply.json();
+        let found = (reply.status, &body["code"], &body["reason"]);
+        assert_eq!(found, (409, &json!("refetch"), &json!("expired")));
+        let mut copy = Copy::default();
+        copy.get(&http, "").await;
+        assert_eq!(copy.rows, notes(&db).await);
+    }
+
+    /// Reads see what was acked before them.
+    async fn a_poll_after_an_ack_holds_the_write(db: TestDatabase) {
+        db.execute(NOTES).await;
+        let server = TestServer::start(&db, ["notes"]).await;
+        let http = server.http();
+        let me = Uuid::new_v4();
+        let mut copy = Copy::default();
+        copy.get(&http, "").await;
+        for id in 1..=20 {
+            let reply = http
+                .post(PATH, &push(me, id, &json!([note(id, "mine")])))
+                .await;
+            assert_eq!(reply.status, 200);
+            let page = copy.get(&http, "").await.json();
+            let change = json!({
+                "op": "put", "key": id.to_string(), "row": { "id": id, "body": "mine" },
+                "client_id": me, "mutation": id,
+            });
+            assert_eq!(page["changes"], json!([change]));
+        }
+    }
+}
+
+/// The database is put back to another state under a poll that waits: it ends, and the next one is
+/// told.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_long_poll_ends_with_the_history() {
+    let db = TestDatabase::postgres().await;
+    db.execute(NOTES).await;
+    let server = TestServer::start(&db, ["notes"]).await;
+    let http = server.http();
+    let mut copy = Copy::default();
+    copy.get(&http, "").await;
+    let (reply, ()) = tokio::join!(
+        tokio::time::timeout(PATIENCE, copy.get(&http, "wait_ms=60000")),
+        async {
+            eventually("the poll waits", || async {
+                let status = http.get("/api/sync/status").await.json();
+                (status["sessions"] == 1).then_some(())
+            })
+            .await;
+            begin_another_history(&db).await;
+        }
+    );
+    assert_eq!(reply.expect("the server hangs").status, 200);
+    let reply = copy.get(&http, "wait_ms=60000").await;
+    let body = reply.json();
+    let found = (reply.status, &body["code"], &body["reason"]);
+    assert_eq!(found, (409, &json!("refetch"), &json!("epoch")));
+}

@@ -1,0 +1,164 @@
+//! Constraints that SQLite does not have.
+
+use super::*;
+
+async fn serve(db: &TestDatabase, tables: &str, entities: &[&str]) -> (TestServer, SyncClient) {
+    db.execute(&format!("{NOTES}; {tables}")).await;
+    let server = TestServer::start(db, ["notes"].iter().chain(entities).copied()).await;
+    let client = server.connect().await;
+    (server, client)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn constraints_that_speak_at_the_commit() {
+    let db = TestDatabase::postgres().await;
+    let tables = "CREATE TABLE knots (
+        id integer PRIMARY KEY,
+        next_id integer REFERENCES knots (id) DEFERRABLE INITIALLY DEFERRED,
+        place integer UNIQUE DEFERRABLE INITIALLY DEFERRED)";
+    let (_server, mut client) = serve(&db, tables, &["knots"]).await;
+    let knot =
+        |id: u64, next: u64| create("knots", json!({ "id": id, "next_id": next, "place": id }));
+    assert_rejected(
+        &mut client,
+        json!([knot(1, 2)]),
+        ("constraint", Some(0), Some("next_id")),
+    )
+    .await;
+    // Two that need each other can only come together.
+    client
+        .push_next(json!([knot(1, 2), knot(2, 1)]))
+        .await
+        .acked();
+    let swap = |one: u64, two: u64| {
+        json!([
+            update("knots", 1, json!({ "place": one })),
+            update("knots", 2, json!({ "place": two }))
+        ])
+    };
+    client.push_next(swap(2, 1)).await.acked();
+    assert_rejected(&mut client, swap(1, 1), ("constraint", None, None)).await;
+    let same = json!([update("knots", 1, json!({ "place": 1 }))]);
+    assert_rejected(&mut client, same, ("constraint", Some(0), Some("place"))).await;
+    let alone = json!([delete("knots", 2)]);
+    assert_rejected(&mut client, alone, ("constraint", Some(0), None)).await;
+    assert_eq!(count(&db, "knots WHERE place <> id").await, 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn constraint_triggers_and_exclusions() {
+    let db = TestDatabase::postgres().await;
+    let tables = "CREATE TABLE bookings (
+            id integer PRIMARY KEY, during int4range, EXCLUDE USING gist (during WITH &&));
+        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            IF new.id > 100 THEN RAISE EXCEPTION 'a secret of the table'; END IF;
+            RETURN NULL; END $$;
+        CREATE CONSTRAINT TRIGGER late AFTER INSERT ON bookings DEFERRABLE INITIALLY DEFERRED
+            FOR EACH ROW EXECUTE FUNCTION refuse()";
+    let (_server, mut client) = serve(&db, tables, &["bookings"]).await;
+    let booking = |id: u64, during: &str| create("bookings", json!({ "id": id, "during": during }));
+    client.push_next(json!([booking(1, "[1,5)")])).await.acked();
+    let overlapping = client.push_next(json!([booking(2, "[4,6)")])).await;
+    let rejection = overlapping.rejected();
+    assert_eq!(
+        (rejection.code.as_str(), rejection.write),
+        ("constraint", Some(0))
+    );
+    assert_our_words(rejection);
+    assert_rejected(
+        &mut client,
+        json!([booking(101, "[8,9)")]),
+        ("constraint", Some(0), None),
+    )
+    .await;
+    assert_eq!(count(&db, "bookings").await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn domains() {
+    let db = TestDatabase::postgres().await;
+    let tables = "CREATE DOMAIN plate AS text CHECK (VALUE ~ '^[A-Z]+$');
+        CREATE DOMAIN wheels AS integer NOT NULL;
+        CREATE DOMAIN grade AS text DEFAULT 'new' NOT NULL;
+        CREATE TABLE cars (
+            id integer PRIMARY KEY, plate plate, wheels wheels, grade grade, colour text);
+        INSERT INTO cars VALUES (1, 'AB', 4, 'old', 'red')";
+    let (_server, mut client) = serve(&db, tables, &["cars"]).await;
+    let bad = json!([update(
+        "cars",
+        1,
+        json!({ "colour": "blue", "plate": "ab" })
+    )]);
+    assert_rejected(&mut client, bad, ("constraint", Some(0), Some("plate"))).await;
+    let bad = json!([update("cars", 1, json!({ "wheels": null }))]);
+    assert_rejected(&mut client, bad, ("constraint", Some(0), Some("wheels"))).await;
+    let bad = json!([create("cars", json!({ "id": 2, "plate": "CD" }))]);
+    assert_rejected(&mut client, bad, ("constraint", Some(0), Some("wheels"))).await;
+    client
+        .push_next(json!([update("cars", 1, json!({ "colour": "blue" }))]))
+        .await
+        .acked();
+    client
+        .push_next(json!([upsert("cars", json!({ "id": 1, "plate": "XY" }))]))
+        .await
+        .acked();
+    client
+        .push_next(json!([create("cars", json!({ "id": 2, "wheels": 3 }))]))
+        .await
+        .acked();
+    assert_eq!(count(&db, "cars WHERE grade = 'new'").await, 1);
+    client.push_next(json!([delete("cars", 2)])).await.acked();
+    assert_eq!(
+        count(
+            &db,
+            "cars WHERE colour = 'blue' AND plate = 'XY' AND wheels = 4"
+        )
+        .await,
+        1
+    );
+}
+
+/// A trigger may give its exception any code, also one that stands for something else.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn exceptions_of_every_code() {
+    let db = TestDatabase::postgres().await;
+    let tables = "CREATE TABLE cars (id integer PRIMARY KEY, code text);
+        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            RAISE EXCEPTION 'a secret of the table'
+                USING ERRCODE = new.code, DETAIL = 'secret', HINT = 'secret'; END $$;
+        CREATE TRIGGER refuse BEFORE INSERT ON cars FOR EACH ROW EXECUTE FUNCTION refuse()";
+    let (_server, mut client) = serve(&db, tables, &["cars"]).await;
+    for code in [
+        "P0001", "P0002", "23505", "23502", "23503", "23514", "23P01", "22000", "22P02", "44000",
+        "54000", "PT403", "45000", "ABCDE", "0A000", "21000", "38000", "2F000", "42501", "428C9",
+    ] {
+        let outcome = client
+            .push_next(json!([create("cars", json!({ "id": 5, "code": code }))]))
+            .await;
+        let rejection = outcome.rejected();
+        assert_eq!(rejection.write, Some(0), "{code}: {rejection:?}");
+        assert_our_words(rejection);
+    }
+    client.push_next(json!([note(1, "x")])).await.acked();
+    assert_eq!(count(&db, "cars").await, 0);
+}
+
+/// An update of what other rows refer to by something else than the key.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn references_to_other_columns() {
+    let db = TestDatabase::postgres().await;
+    let tables = "CREATE TABLE makers (id integer PRIMARY KEY, name text UNIQUE);
+        CREATE TABLE cars (id integer PRIMARY KEY, name text REFERENCES makers (name));
+        INSERT INTO makers VALUES (1, 'acme'); INSERT INTO cars VALUES (1, 'acme')";
+    let (_server, mut client) = serve(&db, tables, &["makers", "cars"]).await;
+    let renamed = json!([update("makers", 1, json!({ "name": "other" }))]);
+    let rejection = assert_rejected(&mut client, renamed, ("constraint", Some(0), None)).await;
+    assert!(
+        rejection.message.contains("refer to this row"),
+        "{rejection:?}"
+    );
+    let unknown = json!([update("cars", 1, json!({ "name": "other" }))]);
+    let rejection =
+        assert_rejected(&mut client, unknown, ("constraint", Some(0), Some("name"))).await;
+    assert!(rejection.message.contains("not there"), "{rejection:?}");
+}
