@@ -25,26 +25,36 @@ impl Entry {
 
 /// The entries after `id`, without those of one entity.
 pub(crate) async fn since(db: &TestDatabase, id: i64, without: &str) -> Vec<Entry> {
-    let object = match db.backend() {
+    let entry = match db.backend() {
         Backend::Postgres => {
-            "json_build_object('id', id, 'entity', entity, 'action', action, 'key', entity_id, 'old', old)"
+            "encode(convert_to(json_build_object('id', id, 'entity', entity, 'action', action, \
+             'key', entity_id, 'old', old)::text, 'UTF8'), 'hex')"
         }
         Backend::Sqlite => {
-            "json_object('id', id, 'entity', entity, 'action', action, 'key', entity_id, 'old', json(old))"
+            "hex(json_object('id', id, 'entity', entity, 'action', action, \
+             'key', entity_id, 'old', json(old)))"
         }
     };
     let sql = format!(
-        "SELECT {object} FROM _rhtmx_sync_log WHERE id > {id} AND entity <> '{without}' ORDER BY id"
+        "SELECT {entry} FROM _rhtmx_sync_log WHERE id > {id} AND entity <> '{without}' ORDER BY id"
     );
-    let text = |entry: &Value, name: &str| entry[name].as_str().map(str::to_owned);
-    let entries = db.query_json(&sql).await.into_iter().map(|entry| Entry {
+    let rows = db.query_text(&sql).await;
+    rows.iter().flatten().map(|hex| parse(hex)).collect()
+}
+
+/// In hex, because SQLite takes texts that are not UTF-8.
+fn parse(hex: &str) -> Entry {
+    let byte = |at: usize| u8::from_str_radix(&hex[at..at + 2], 16).expect("two hex digits");
+    let bytes: Vec<u8> = (0..hex.len()).step_by(2).map(byte).collect();
+    let entry: Value = serde_json::from_str(&String::from_utf8_lossy(&bytes)).expect("JSON");
+    let text = |name: &str| entry[name].as_str().map(str::to_owned);
+    Entry {
         id: entry["id"].as_i64().expect("`id` is a number"),
-        entity: text(&entry, "entity").expect("`entity` is a text"),
-        action: text(&entry, "action").expect("`action` is a text"),
-        key: text(&entry, "key"),
+        entity: text("entity").expect("`entity` is a text"),
+        action: text("action").expect("`action` is a text"),
+        key: text("key"),
         old: entry["old"].clone(),
-    });
-    entries.collect()
+    }
 }
 
 /// How many entries there are.

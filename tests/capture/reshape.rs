@@ -203,6 +203,52 @@ both_backends! {
         watch.step("DELETE FROM t WHERE id = 11").await;
     }
 
+    /// The table changes amid a transaction that writes it, and a change that is rolled back.
+    async fn a_change_inside_a_transaction(db: TestDatabase) {
+        db.execute("CREATE TABLE t (id integer PRIMARY KEY, a text)").await;
+        let mut watch = Watch::start(db, ["t"]).await;
+        watch.step("INSERT INTO t VALUES (1, 'a'), (2, 'b')").await;
+        watch
+            .step(
+                "BEGIN; ALTER TABLE t RENAME COLUMN id TO key; INSERT INTO t VALUES (9, 'x'); \
+                 ALTER TABLE t ADD COLUMN c text; UPDATE t SET c = 'y'; ROLLBACK",
+            )
+            .await;
+        assert_eq!((watch.sent(), watch.client.frames("refetch")), (vec![], 0));
+        watch
+            .db
+            .execute(
+                "BEGIN; INSERT INTO t VALUES (3, 'before'); DELETE FROM t WHERE id = 1; \
+                 ALTER TABLE t RENAME COLUMN id TO key; INSERT INTO t VALUES (4, 'after'); \
+                 UPDATE t SET a = 'changed' WHERE key = 2; COMMIT",
+            )
+            .await;
+        watch.reshaped("t", has_key(&["key"])).await;
+        assert_eq!(watch.keys("t"), ["2", "3", "4"]);
+    }
+
+    /// A restart finds the capture as it was left, and nobody takes anything anew.
+    async fn a_restart_changes_nothing(db: TestDatabase) {
+        db.execute("CREATE TABLE t (id integer PRIMARY KEY, a text)").await;
+        let mut watch = Watch::start(db, ["t"]).await;
+        watch.step("INSERT INTO t VALUES (1, 'a'), (2, 'b')").await;
+        let Watch { client, server, db, .. } = watch;
+        let state = client.into_state();
+        server.shutdown().await;
+        db.execute("UPDATE t SET a = 'while it was away' WHERE id = 1; DELETE FROM t WHERE id = 2").await;
+        for _ in 0..2 {
+            let server = rhtmx_sync_tests::TestServer::start(&db, ["t", "fence"]).await;
+            let options = ClientOptions::default();
+            let mut client = SyncClient::reconnect(&server.ws_url(), options, &state).await;
+            client.wait_subscribed("t").await;
+            client.wait_subscribed("fence").await;
+            assert_eq!(client.rows("t").len(), 1);
+            assert_eq!(client.row("t", "1").expect("it is there")["a"], "while it was away");
+            assert_eq!((client.frames("refetch"), client.frames("snapshot")), (0, 0));
+            server.shutdown().await;
+        }
+    }
+
     /// The table changes and is written while no server runs: whoever resumes takes it anew.
     async fn changes_while_no_server_runs(db: TestDatabase) {
         db.execute("CREATE TABLE t (id integer PRIMARY KEY, a text)").await;

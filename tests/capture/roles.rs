@@ -157,6 +157,17 @@ on_postgres! {
         assert_eq!(watch.row("notes", "1")["body"], "a");
     }
 
+    /// A role that may not make triggers cannot capture, and is told so.
+    async fn a_role_that_may_not_make_triggers(db: TestDatabase) {
+        db.execute("CREATE TABLE notes (id integer PRIMARY KEY)").await;
+        let role = db.create_role("reader").await;
+        db.execute(&format!("GRANT SELECT ON notes TO {0}; GRANT CREATE ON SCHEMA public TO {0}", role.name)).await;
+        let pool = rhtmx_sync::DbPool::from_url(&role.url).await.expect("it may connect");
+        let config = rhtmx_sync::SyncConfig::new(pool, vec!["notes"]);
+        let error = rhtmx_sync::SyncEngine::new(config).await.expect_err("it may not").to_string();
+        assert!(error.contains("notes") && error.contains("permission denied"), "{error}");
+    }
+
     /// Nothing of the session has to be set: an ordinary role runs the whole engine on tables of
     /// its own.
     async fn an_ordinary_role_runs_the_engine(db: TestDatabase) {

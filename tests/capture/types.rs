@@ -232,6 +232,27 @@ on_sqlite! {
     }
 }
 
+on_sqlite! {
+    /// SQLite takes texts that are none elsewhere: one such row must not hold up the others.
+    async fn texts_that_are_none_elsewhere(db: TestDatabase) {
+        db.execute("CREATE TABLE t (id text PRIMARY KEY, a text)").await;
+        let mut watch = Watch::start(db, ["t"]).await;
+        watch.write("INSERT INTO t VALUES ('null', 'a' || char(0) || 'b'), ('bytes', CAST(x'61ff62' AS TEXT))").await;
+        watch.write("INSERT INTO t VALUES ('fine', 'ok')").await;
+        assert_eq!(watch.row("t", "null")["a"], "a\u{0}b");
+        assert_eq!(watch.row("t", "bytes")["a"], "a\u{fffd}b");
+        watch.write("UPDATE t SET a = 'new'").await;
+        watch.compare().await;
+
+        watch.write("INSERT INTO t VALUES ('k' || char(0), 'x'), (CAST(x'6bff' AS TEXT), 'y')").await;
+        assert_eq!(watch.rows("t").len(), 5);
+        watch.write("UPDATE t SET a = 'again'").await;
+        assert!(watch.rows("t").values().all(|row| row["a"] == "again"), "{:?}", watch.rows("t"));
+        watch.write("DELETE FROM t").await;
+        assert!(watch.rows("t").is_empty(), "{:?}", watch.rows("t"));
+    }
+}
+
 both_backends! {
     /// No text holds a null byte: such a mutation is rejected, and nothing else is harmed.
     async fn a_null_byte_is_rejected(db: TestDatabase) {

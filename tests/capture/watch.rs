@@ -221,7 +221,8 @@ impl Watch {
         self.compare_http().await;
     }
 
-    async fn compare_http(&self) {
+    /// Compares what HTTP gives with the copies.
+    pub(crate) async fn compare_http(&self) {
         let http = self.server.http();
         for table in &self.tables {
             let name = &table.config.name;
