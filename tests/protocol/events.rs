@@ -13,13 +13,13 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// One event.
 #[derive(Debug, Clone, PartialEq)]
-struct Event {
+pub(crate) struct Event {
     id: Option<String>,
     frame: Value,
 }
 
 /// A browser's `EventSource`, by the rules of the HTML standard, section 9.2.6.
-struct Events {
+pub(crate) struct Events {
     response: reqwest::Response,
     unread: Vec<u8>,
     ready: VecDeque<Event>,
@@ -30,7 +30,11 @@ struct Events {
 }
 
 impl Events {
-    async fn open(server: &TestServer, query: &str, last_event_id: Option<&str>) -> Self {
+    pub(crate) async fn open(
+        server: &TestServer,
+        query: &str,
+        last_event_id: Option<&str>,
+    ) -> Self {
         let url = server.http().url(&format!("/api/sync/events?{query}"));
         let mut request = reqwest::Client::new().get(url);
         if let Some(id) = last_event_id {
@@ -103,6 +107,14 @@ impl Events {
             "data" => self.data.push(value.to_owned()),
             "" => self.comments += 1,
             other => panic!("a field {other:?}"),
+        }
+    }
+
+    /// Waits for so many signs of life: a clock that ticks with the server's heartbeat.
+    pub(crate) async fn heartbeats(&mut self, count: u32) {
+        let enough = self.comments + count;
+        while self.comments < enough {
+            self.read().await.expect("it stays open");
         }
     }
 
@@ -258,9 +270,7 @@ both_backends! {
         let server = TestServer::with_config(config).await;
         let mut events = Events::open(&server, "entity=notes", None).await;
         events.until("subscribed").await;
-        while events.comments < 10 {
-            events.read().await.expect("it stays open");
-        }
+        events.heartbeats(10).await;
         db.execute("INSERT INTO notes VALUES (1, 'one')").await;
         assert_eq!(
             events

@@ -115,7 +115,11 @@ both_backends! {
         ] {
             client.send_text(&frame.to_string()).await;
             let answer = client.next_frame().await;
-            assert!(answer.to_string().len() < 1000, "{}", answer.to_string().len());
+            assert!(
+                answer.to_string().len() < 1000,
+                "{}",
+                answer.to_string().len()
+            );
         }
         let names = json!([
             { "entity": long, "op": "create" },
@@ -134,7 +138,11 @@ both_backends! {
         let http = server.http();
         let body = json!({ "client_id": uuid::Uuid::nil(), "mutation": 1, "writes": writes });
         let reply = http.post("/api/sync/notes", &body).await;
-        assert!(reply.status == 400 && reply.text.len() < 1000, "{}", reply.text.len());
+        assert!(
+            reply.status == 400 && reply.text.len() < 1000,
+            "{}",
+            reply.text.len()
+        );
     }
 
     async fn deep_nesting_is_told(db: TestDatabase) {

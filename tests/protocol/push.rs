@@ -7,6 +7,7 @@ use rhtmx_sync_tests::TestServer;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use crate::events::Events;
 use crate::tables::{NOTES, TASKS, count, insert_notes, ledger, notes, rows};
 use crate::writes::{create, delete, note, update, upsert};
 
@@ -511,6 +512,32 @@ both_backends! {
         }
         assert_eq!(count(&db, "ledger").await, 40);
     }
+}
+
+/// A client that has pushed so much that it is not listened to for a while is not taken for gone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pushes_that_wait_for_long() {
+    let db = TestDatabase::postgres().await;
+    db.execute(NOTES).await;
+    insert_notes(&db, 1, 1).await;
+    let mut config = TestServer::config(&db, ["notes"]).await;
+    config.limits.heartbeat_ms = 20;
+    let server = TestServer::with_config(config).await;
+    let mut clock = Events::open(&server, "entity=notes", None).await;
+    let holder = db.connect_postgres().await;
+    holder
+        .batch_execute("BEGIN; UPDATE notes SET body = 'held' WHERE id = 1")
+        .await
+        .expect("it runs");
+    let mut client = server.connect().await;
+    for mutation in 1..=100 {
+        let writes = json!([update("notes", 1, json!({ "body": mutation.to_string() }))]);
+        client.send_push(mutation, writes).await;
+    }
+    clock.heartbeats(20).await;
+    holder.batch_execute("COMMIT").await.expect("it commits");
+    client.wait_answered().await;
+    assert_eq!(count(&db, "notes WHERE body = '100'").await, 1);
 }
 
 /// An engine that is told to stop lets the mutation that is under way come to its end.
