@@ -355,6 +355,27 @@ on_postgres! {
         watch.step("UPDATE t SET n = 2").await;
     }
 
+    /// The key is renamed, somebody writes, and somebody else is amid a long transaction on the table:
+    /// its clients wait for him, those of other tables do not.
+    async fn a_long_writer_while_the_key_is_renamed(db: TestDatabase) {
+        db.execute("CREATE TABLE t (id integer PRIMARY KEY, n integer)").await;
+        db.execute("CREATE TABLE u (id integer PRIMARY KEY)").await;
+        let mut watch = Watch::start(db, ["t", "u"]).await;
+        watch.step("INSERT INTO t VALUES (1, 0)").await;
+        watch.db.execute("ALTER TABLE t RENAME COLUMN id TO key").await;
+        let writer = watch.db.connect_postgres().await;
+        writer.batch_execute("BEGIN; INSERT INTO t VALUES (2, 0)").await.expect("it may write");
+        watch.db.execute("INSERT INTO t VALUES (3, 0)").await;
+        for id in 0..5 {
+            watch.db.execute(&format!("INSERT INTO u VALUES ({id})")).await;
+            watch.client.wait_until(|client| client.rows("u").contains_key(&id.to_string())).await;
+        }
+        writer.batch_execute("COMMIT").await.expect("it may commit");
+        watch.reshaped("t", has_key(&["key"])).await;
+        assert_eq!(watch.keys("t"), ["1", "2", "3"]);
+        watch.step("UPDATE t SET n = 2").await;
+    }
+
     /// The label of an enum key is renamed while a writer has written the old one.
     async fn a_writer_under_way_while_a_label_changes(db: TestDatabase) {
         db.execute("CREATE TYPE mood AS ENUM ('sad', 'glad'); CREATE TABLE t (id mood PRIMARY KEY, n integer)").await;

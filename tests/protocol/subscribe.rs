@@ -366,7 +366,7 @@ both_backends! {
     async fn a_quiet_client_s_cursor_moves_on(db: TestDatabase) {
         db.execute(&format!("{NOTES}; {TASKS}")).await;
         let mut config = TestServer::config(&db, ["notes", "tasks"]).await;
-        config.limits.heartbeat_ms = 50;
+        config.limits.heartbeat_ms = 500;
         let server = TestServer::with_config(config).await;
         let mut client = server.connect().await;
         client.subscribe("a", "notes").await;

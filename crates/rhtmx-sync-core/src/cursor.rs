@@ -25,7 +25,11 @@ pub struct Epoch(String);
 impl Epoch {
     /// An epoch of letters, digits and hyphens; other characters are dropped.
     pub fn new(text: &str) -> Self {
-        Self(text.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').collect())
+        Self(
+            text.chars()
+                .filter(|c| c.is_ascii_alphanumeric() || *c == '-')
+                .collect(),
+        )
     }
 
     /// Its text.
@@ -102,7 +106,10 @@ impl FromStr for Position {
 
     fn from_str(text: &str) -> Result<Self, CursorError> {
         if let Some(snapshot) = text.strip_prefix('p') {
-            return snapshot.parse().map(Self::Snapshot).map_err(|_| CursorError);
+            return snapshot
+                .parse()
+                .map(Self::Snapshot)
+                .map_err(|_| CursorError);
         }
         let id = text.strip_prefix('s').ok_or(CursorError)?;
         let id: i64 = id.parse().map_err(|_| CursorError)?;
@@ -142,7 +149,10 @@ impl FromStr for Cursor {
         if epoch.as_str() != epoch_text {
             return Err(CursorError);
         }
-        Ok(Self { epoch, position: position.parse()? })
+        Ok(Self {
+            epoch,
+            position: position.parse()?,
+        })
     }
 }
 

@@ -62,7 +62,14 @@ mod tests {
 
     #[test]
     fn other_forms_are_refused() {
-        for (key, columns) in [(json!(null), 1), (json!({"id": 1}), 1), (json!("x"), 2), (json!([1]), 2), (json!([1, 2]), 1), (json!(1), 2)] {
+        for (key, columns) in [
+            (json!(null), 1),
+            (json!({"id": 1}), 1),
+            (json!("x"), 2),
+            (json!([1]), 2),
+            (json!([1, 2]), 1),
+            (json!(1), 2),
+        ] {
             assert_eq!(split(&key, columns), None, "{key}");
         }
     }

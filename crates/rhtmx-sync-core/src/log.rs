@@ -48,10 +48,16 @@ impl FromStr for Action {
     type Err = ActionError;
 
     fn from_str(word: &str) -> Result<Self, ActionError> {
-        [Self::Create, Self::Update, Self::Delete, Self::Truncate, Self::Reshape]
-            .into_iter()
-            .find(|action| action.as_str() == word)
-            .ok_or_else(|| ActionError(word.to_owned()))
+        [
+            Self::Create,
+            Self::Update,
+            Self::Delete,
+            Self::Truncate,
+            Self::Reshape,
+        ]
+        .into_iter()
+        .find(|action| action.as_str() == word)
+        .ok_or_else(|| ActionError(word.to_owned()))
     }
 }
 
@@ -102,16 +108,34 @@ impl NewestEntry {
         if self.action == Action::Reshape {
             return Learned::Reshaped;
         }
-        if self.truncated_at.is_some_and(|truncated| self.id < truncated) {
+        if self
+            .truncated_at
+            .is_some_and(|truncated| self.id < truncated)
+        {
             return Learned::Nothing;
         }
         let change = match (self.key, self.row) {
-            (None, _) => return Learned::Change { change: Change::Truncate, transient: false },
-            (Some(key), Some(row)) => Change::Put { key, row, origin: self.origin },
-            (Some(key), None) => Change::Delete { key, origin: self.origin },
+            (None, _) => {
+                return Learned::Change {
+                    change: Change::Truncate,
+                    transient: false,
+                };
+            }
+            (Some(key), Some(row)) => Change::Put {
+                key,
+                row,
+                origin: self.origin,
+            },
+            (Some(key), None) => Change::Delete {
+                key,
+                origin: self.origin,
+            },
         };
         let gone = matches!(change, Change::Delete { .. });
-        Learned::Change { change, transient: gone && self.first_action == Action::Create }
+        Learned::Change {
+            change,
+            transient: gone && self.first_action == Action::Create,
+        }
     }
 }
 
@@ -136,16 +160,34 @@ mod tests {
     #[test]
     fn the_row_decides() {
         let put = entry(Action::Delete, Some("{}")).learn();
-        assert!(matches!(put, Learned::Change { change: Change::Put { .. }, transient: false }));
+        assert!(matches!(
+            put,
+            Learned::Change {
+                change: Change::Put { .. },
+                transient: false
+            }
+        ));
         let gone = entry(Action::Update, None).learn();
-        assert!(matches!(gone, Learned::Change { change: Change::Delete { .. }, transient: false }));
+        assert!(matches!(
+            gone,
+            Learned::Change {
+                change: Change::Delete { .. },
+                transient: false
+            }
+        ));
     }
 
     #[test]
     fn a_row_that_came_and_went_is_transient() {
         let mut passing = entry(Action::Delete, None);
         passing.first_action = Action::Create;
-        assert!(matches!(passing.learn(), Learned::Change { transient: true, .. }));
+        assert!(matches!(
+            passing.learn(),
+            Learned::Change {
+                transient: true,
+                ..
+            }
+        ));
     }
 
     #[test]
@@ -155,12 +197,24 @@ mod tests {
         assert!(matches!(before.learn(), Learned::Nothing));
         let mut after = entry(Action::Create, Some("{}"));
         after.truncated_at = Some(4);
-        assert!(matches!(after.learn(), Learned::Change { change: Change::Put { .. }, .. }));
+        assert!(matches!(
+            after.learn(),
+            Learned::Change {
+                change: Change::Put { .. },
+                ..
+            }
+        ));
     }
 
     #[test]
     fn actions_have_one_word_each() {
-        for action in [Action::Create, Action::Update, Action::Delete, Action::Truncate, Action::Reshape] {
+        for action in [
+            Action::Create,
+            Action::Update,
+            Action::Delete,
+            Action::Truncate,
+            Action::Reshape,
+        ] {
             assert_eq!(action.as_str().parse(), Ok(action));
         }
         assert!("put".parse::<Action>().is_err());

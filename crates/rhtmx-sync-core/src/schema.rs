@@ -75,11 +75,20 @@ pub enum ColumnKind {
 
 impl ColumnKind {
     /// `int2`.
-    pub const INT2: Self = Self::Int { min: i16::MIN as i64, max: i16::MAX as i64 };
+    pub const INT2: Self = Self::Int {
+        min: i16::MIN as i64,
+        max: i16::MAX as i64,
+    };
     /// `int4`.
-    pub const INT4: Self = Self::Int { min: i32::MIN as i64, max: i32::MAX as i64 };
+    pub const INT4: Self = Self::Int {
+        min: i32::MIN as i64,
+        max: i32::MAX as i64,
+    };
     /// `int8`.
-    pub const INT8: Self = Self::Int { min: i64::MIN, max: i64::MAX };
+    pub const INT8: Self = Self::Int {
+        min: i64::MIN,
+        max: i64::MAX,
+    };
 }
 
 impl Schema {
@@ -101,7 +110,10 @@ impl Schema {
     /// What `subscribed` tells clients.
     pub fn summary(&self) -> SchemaSummary {
         SchemaSummary {
-            key: self.key_columns().map(|column| column.name.clone()).collect(),
+            key: self
+                .key_columns()
+                .map(|column| column.name.clone())
+                .collect(),
             columns: self
                 .columns
                 .iter()

@@ -46,7 +46,10 @@ impl ShapeId {
     /// The shape of all rows of an entity.
     pub fn whole(entity: &str) -> Self {
         let entity: Arc<str> = entity.into();
-        Self { name: entity.clone(), entity }
+        Self {
+            name: entity.clone(),
+            entity,
+        }
     }
 
     /// The entity that its rows are of.
@@ -232,7 +235,11 @@ struct Joining<B> {
 
 impl<B> Joining<B> {
     fn new() -> Self {
-        Self { backlog: Vec::new(), missed: false, reshaped: false }
+        Self {
+            backlog: Vec::new(),
+            missed: false,
+            reshaped: false,
+        }
     }
 }
 
@@ -286,7 +293,11 @@ impl<B: Batch> Session<B> {
     pub fn subscribe(&mut self, subscribe: Subscribe, known: bool) -> Vec<Action<B>> {
         let id = subscribe.id.clone();
         if let Err((code, message)) = self.check_subscribe(&subscribe, known) {
-            return vec![Action::Error { code, message, id: Some(id) }];
+            return vec![Action::Error {
+                code,
+                message,
+                id: Some(id),
+            }];
         }
         // A text that is no cursor is treated as one of another history: the client gets `refetch`.
         let (from, refused) = match subscribe.cursor.as_deref().map(str::parse::<Cursor>) {
@@ -301,24 +312,48 @@ impl<B: Batch> Session<B> {
             actions.push(Action::Attach(shape.clone()));
         }
         if refused {
-            actions.push(Action::Refetch { id: id.clone(), reason: RefetchReason::Epoch });
+            actions.push(Action::Refetch {
+                id: id.clone(),
+                reason: RefetchReason::Epoch,
+            });
         }
-        actions.push(Action::Read { id: id.clone(), entity: entity.clone(), from });
+        actions.push(Action::Read {
+            id: id.clone(),
+            entity: entity.clone(),
+            from,
+        });
         let joining = Some(Joining::new());
-        self.subscriptions.insert(id, Subscription { entity, shape, joining });
+        self.subscriptions.insert(
+            id,
+            Subscription {
+                entity,
+                shape,
+                joining,
+            },
+        );
         actions
     }
 
-    fn check_subscribe(&self, subscribe: &Subscribe, known: bool) -> Result<(), (ErrorCode, String)> {
+    fn check_subscribe(
+        &self,
+        subscribe: &Subscribe,
+        known: bool,
+    ) -> Result<(), (ErrorCode, String)> {
         let refuse = |code, message: &str| Err((code, message.to_owned()));
         if self.subscriptions.contains_key(&subscribe.id) {
             return refuse(ErrorCode::Protocol, "this subscription id is in use");
         }
         if self.subscriptions.len() >= self.subscriptions_max {
-            return refuse(ErrorCode::TooManySubscriptions, "this connection has as many as it may");
+            return refuse(
+                ErrorCode::TooManySubscriptions,
+                "this connection has as many as it may",
+            );
         }
         if !known {
-            return refuse(ErrorCode::UnknownEntity, "no entity of this name is synced here");
+            return refuse(
+                ErrorCode::UnknownEntity,
+                "no entity of this name is synced here",
+            );
         }
         if subscribe.filter.is_some() || subscribe.params.is_some() {
             return refuse(ErrorCode::BadFilter, "`where` is not built yet");
@@ -337,7 +372,11 @@ impl<B: Batch> Session<B> {
     pub fn unsubscribe(&mut self, id: &SubscriptionId) -> Vec<Action<B>> {
         let Some(subscription) = self.subscriptions.remove(id) else {
             let message = "no subscription of this id".to_owned();
-            return vec![Action::Error { code: ErrorCode::Protocol, message, id: Some(id.clone()) }];
+            return vec![Action::Error {
+                code: ErrorCode::Protocol,
+                message,
+                id: Some(id.clone()),
+            }];
         };
         let mut actions = Vec::new();
         if subscription.joining.is_some() {
@@ -362,7 +401,9 @@ impl<B: Batch> Session<B> {
         if self.applying {
             return Vec::new();
         }
-        let Some(push) = self.pushes.pop_front() else { return Vec::new() };
+        let Some(push) = self.pushes.pop_front() else {
+            return Vec::new();
+        };
         self.applying = true;
         vec![Action::Apply(Box::new(PushAction(push)))]
     }
@@ -392,7 +433,9 @@ impl<B: Batch> Session<B> {
 
     /// Sends the answers at the front that wait for no position.
     fn answer_without_cursor(&mut self, actions: &mut Vec<Action<B>>) {
-        while let Some(Answer::Reject { .. } | Answer::Ack { mark: None, .. }) = self.answers.front() {
+        while let Some(Answer::Reject { .. } | Answer::Ack { mark: None, .. }) =
+            self.answers.front()
+        {
             self.answer_first(actions);
         }
     }
@@ -428,18 +471,29 @@ impl<B: Batch> Session<B> {
                 continue;
             }
             subscription.joining = Some(Joining::new());
-            actions.push(Action::Refetch { id: id.clone(), reason: RefetchReason::Schema });
-            actions.push(Action::Read { id: id.clone(), entity: subscription.entity.clone(), from: None });
+            actions.push(Action::Refetch {
+                id: id.clone(),
+                reason: RefetchReason::Schema,
+            });
+            actions.push(Action::Read {
+                id: id.clone(),
+                entity: subscription.entity.clone(),
+                from: None,
+            });
         }
         let live = &mut self.live;
         live.retain(|shape| {
-            self.subscriptions.values().any(|s| s.shape == *shape && s.joining.is_none())
+            self.subscriptions
+                .values()
+                .any(|s| s.shape == *shape && s.joining.is_none())
         });
     }
 
     fn keep_for_joining(&mut self, batch: &B) {
         for subscription in self.subscriptions.values_mut() {
-            let Some(joining) = &mut subscription.joining else { continue };
+            let Some(joining) = &mut subscription.joining else {
+                continue;
+            };
             if joining.missed || !batch.touches(&subscription.shape) {
                 continue;
             }
@@ -455,12 +509,21 @@ impl<B: Batch> Session<B> {
     /// Sends what a batch has for the live shapes, and with it the cursor where that may be.
     fn deliver(&mut self, batch: &B, actions: &mut Vec<Action<B>>) {
         for (shape, since) in self.live.take(batch) {
-            actions.push(Action::Deliver { batch: batch.clone(), shape, id: None, since });
+            actions.push(Action::Deliver {
+                batch: batch.clone(),
+                shape,
+                id: None,
+                since,
+            });
         }
         let position = batch.position();
         if !batch.complete() {
             self.in_batch = Some(position.clone());
-        } else if self.in_batch.as_ref().is_none_or(|in_batch| position.covers(in_batch)) {
+        } else if self
+            .in_batch
+            .as_ref()
+            .is_none_or(|in_batch| position.covers(in_batch))
+        {
             self.in_batch = None;
             self.stream = Some(position.clone());
             self.reach(position, actions);
@@ -493,7 +556,9 @@ impl<B: Batch> Session<B> {
 
     fn owes_answer(&self, position: &Position) -> bool {
         match self.answers.front() {
-            Some(Answer::Ack { mark: Some(mark), .. }) => position.contains(*mark),
+            Some(Answer::Ack {
+                mark: Some(mark), ..
+            }) => position.contains(*mark),
             Some(Answer::Ack { mark: None, .. } | Answer::Reject { .. }) => true,
             None => false,
         }
@@ -501,19 +566,39 @@ impl<B: Batch> Session<B> {
 
     /// A joining subscription's read has ended.
     pub fn read(&mut self, id: &SubscriptionId, end: ReadEnd) -> Vec<Action<B>> {
-        let Some(subscription) = self.subscriptions.get_mut(id) else { return Vec::new() };
-        let Some(joining) = subscription.joining.take() else { return Vec::new() };
+        let Some(subscription) = self.subscriptions.get_mut(id) else {
+            return Vec::new();
+        };
+        let Some(joining) = subscription.joining.take() else {
+            return Vec::new();
+        };
         let entity = subscription.entity.clone();
-        let again = |from| Action::Read { id: id.clone(), entity: entity.clone(), from };
+        let again = |from| Action::Read {
+            id: id.clone(),
+            entity: entity.clone(),
+            from,
+        };
         let position = match end {
             ReadEnd::Refused(reason) => {
                 subscription.joining = Some(Joining::new());
-                return vec![Action::Refetch { id: id.clone(), reason }, again(None)];
+                return vec![
+                    Action::Refetch {
+                        id: id.clone(),
+                        reason,
+                    },
+                    again(None),
+                ];
             }
             ReadEnd::Complete(_) if joining.reshaped => {
                 subscription.joining = Some(Joining::new());
                 let reason = RefetchReason::Schema;
-                return vec![Action::Refetch { id: id.clone(), reason }, again(None)];
+                return vec![
+                    Action::Refetch {
+                        id: id.clone(),
+                        reason,
+                    },
+                    again(None),
+                ];
             }
             ReadEnd::Complete(position) if joining.missed => {
                 subscription.joining = Some(Joining::new());
@@ -534,7 +619,12 @@ impl<B: Batch> Session<B> {
         self.live.join(shape.clone(), position);
         for batch in joining.backlog {
             if let Some(since) = self.live.take_shape(&shape, &batch) {
-                actions.push(Action::Deliver { batch, shape: shape.clone(), id: None, since });
+                actions.push(Action::Deliver {
+                    batch,
+                    shape: shape.clone(),
+                    id: None,
+                    since,
+                });
             }
         }
         let between = self.in_batch.is_none() && self.live.owes();
@@ -555,7 +645,9 @@ impl<B: Batch> Session<B> {
         backlog: Vec<B>,
     ) -> Vec<Action<B>> {
         let read_to = position.clone();
-        let missed = backlog.into_iter().filter(|batch| !read_to.covers(batch.position()));
+        let missed = backlog
+            .into_iter()
+            .filter(|batch| !read_to.covers(batch.position()));
         let missed: Vec<B> = missed.collect();
         if let Some(last) = missed.last() {
             position = last.position().clone();
@@ -565,14 +657,28 @@ impl<B: Batch> Session<B> {
         if !whole || !self.live.join_live(&shape, &position) {
             self.begin_again(id);
             let from = Some(ReadFrom::Position(read_to));
-            return vec![Action::Read { id: id.clone(), entity, from }];
+            return vec![Action::Read {
+                id: id.clone(),
+                entity,
+                from,
+            }];
         }
         let mut actions = Vec::new();
         for batch in missed {
             let (shape, id, since) = (shape.clone(), Some(id.clone()), Some(read_to.clone()));
-            actions.push(Action::Deliver { batch, shape, id, since });
+            actions.push(Action::Deliver {
+                batch,
+                shape,
+                id,
+                since,
+            });
         }
-        actions.push(Action::Subscribed { id: id.clone(), entity, shape, position });
+        actions.push(Action::Subscribed {
+            id: id.clone(),
+            entity,
+            shape,
+            position,
+        });
         actions
     }
 
@@ -602,7 +708,10 @@ impl<B: Batch> Session<B> {
         self.reach(&position, &mut actions);
         // The hub forgot what this session had asked it to wait for, with its queue.
         for answer in &self.answers {
-            if let Answer::Ack { mark: Some(mark), .. } = answer {
+            if let Answer::Ack {
+                mark: Some(mark), ..
+            } = answer
+            {
                 actions.push(Action::Await(Awaited::Mark(*mark)));
             }
         }
@@ -618,7 +727,10 @@ impl<B: Batch> Session<B> {
             let meant = entity.is_none_or(|entity| entity == subscription.entity);
             if meant && subscription.joining.is_none() {
                 self.live.remove(&subscription.shape);
-                actions.push(Action::Refetch { id: id.clone(), reason });
+                actions.push(Action::Refetch {
+                    id: id.clone(),
+                    reason,
+                });
                 refused.push((id.clone(), subscription.entity.clone()));
             }
         }
@@ -626,16 +738,24 @@ impl<B: Batch> Session<B> {
         actions.extend(self.overflowed());
         for (id, entity) in refused {
             self.begin_again(&id);
-            actions.push(Action::Read { id, entity, from: None });
+            actions.push(Action::Read {
+                id,
+                entity,
+                from: None,
+            });
         }
         actions
     }
 
     fn is_attached(&self, shape: &ShapeId) -> bool {
-        self.subscriptions.values().any(|subscription| subscription.shape == *shape)
+        self.subscriptions
+            .values()
+            .any(|subscription| subscription.shape == *shape)
     }
 
     fn is_live(&self, shape: &ShapeId) -> bool {
-        self.subscriptions.values().any(|s| s.shape == *shape && s.joining.is_none())
+        self.subscriptions
+            .values()
+            .any(|s| s.shape == *shape && s.joining.is_none())
     }
 }

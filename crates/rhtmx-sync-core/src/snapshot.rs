@@ -36,7 +36,11 @@ impl Snapshot {
         if xmin == 0 || xmax < xmin || !ascending || !inside {
             return Err(SnapshotError);
         }
-        Ok(Self { xmin, xmax, running })
+        Ok(Self {
+            xmin,
+            xmax,
+            running,
+        })
     }
 
     /// The first transaction that had not begun.
@@ -66,7 +70,10 @@ impl Snapshot {
     /// Whether some transaction in `from..to` is seen.
     fn sees_any_in(&self, from: Xid, to: Xid) -> bool {
         let first = self.running.partition_point(|&xid| xid < from);
-        let running_in_range = self.running[first..].iter().take_while(|&&xid| xid < to).count();
+        let running_in_range = self.running[first..]
+            .iter()
+            .take_while(|&&xid| xid < to)
+            .count();
         running_in_range as u64 != to - from
     }
 }
@@ -141,7 +148,10 @@ mod tests {
 
     #[test]
     fn refuses_what_postgresql_would_not_write() {
-        for text in ["", "1:2", "1:2:3:4", "5:4:", "1:9:3,2", "1:9:9", "1:9:2,2", "a:b:", "1:9:,", "01:2:", "+1:2:", "0:1:"] {
+        for text in [
+            "", "1:2", "1:2:3:4", "5:4:", "1:9:3,2", "1:9:9", "1:9:2,2", "a:b:", "1:9:,", "01:2:",
+            "+1:2:", "0:1:",
+        ] {
             assert_eq!(text.parse::<Snapshot>(), Err(SnapshotError), "{text}");
         }
     }

@@ -20,7 +20,12 @@ pub(crate) struct Cli {
     #[arg(long, global = true, env = "RHTMX_SYNC_OPEN", value_parser = BoolishValueParser::new())]
     pub(crate) open: bool,
     /// How logs are written (to standard error; `RUST_LOG` says which).
-    #[arg(long, global = true, env = "RHTMX_SYNC_LOG_FORMAT", default_value = "text")]
+    #[arg(
+        long,
+        global = true,
+        env = "RHTMX_SYNC_LOG_FORMAT",
+        default_value = "text"
+    )]
     pub(crate) log_format: LogFormat,
 }
 
@@ -82,7 +87,9 @@ pub(crate) enum LogFormat {
 impl LogFormat {
     pub(crate) fn start(self) {
         let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-        let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+        let builder = tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_writer(std::io::stderr);
         match self {
             Self::Text => builder.init(),
             Self::Json => builder.json().init(),

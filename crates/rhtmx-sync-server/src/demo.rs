@@ -24,12 +24,19 @@ SELECT 'welcome', 'Write something in one pane, see it in the other' WHERE NOT E
 
 /// Makes the table.
 pub(crate) async fn prepare(pool: &DbPool) -> anyhow::Result<()> {
-    let DbPool::Sqlite(sqlite) = pool else { return Ok(()) };
+    let DbPool::Sqlite(sqlite) = pool else {
+        return Ok(());
+    };
     let mut conn = sqlite.get().await?;
-    conn.batch_execute(TABLE).await.context("making the demo's table")
+    conn.batch_execute(TABLE)
+        .await
+        .context("making the demo's table")
 }
 
 /// The page at `/`.
 pub(crate) fn page() -> Router {
-    Router::new().route("/", get(|| async { Html(include_str!("../assets/demo.html")) }))
+    Router::new().route(
+        "/",
+        get(|| async { Html(include_str!("../assets/demo.html")) }),
+    )
 }

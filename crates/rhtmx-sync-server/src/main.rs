@@ -50,7 +50,9 @@ async fn migrate(settings: &Settings) -> anyhow::Result<()> {
 async fn uncapture(settings: &Settings, entities: &[String]) -> anyhow::Result<()> {
     let pool: DbPool = settings.connect().await?;
     let only = (!entities.is_empty()).then_some(entities);
-    let removed = SyncEngine::uncapture(&pool, only).await.context("the triggers could not be removed")?;
+    let removed = SyncEngine::uncapture(&pool, only)
+        .await
+        .context("the triggers could not be removed")?;
     match removed.as_slice() {
         [] => println!("there was nothing to remove"),
         names => println!("no longer captured: {}", names.join(", ")),

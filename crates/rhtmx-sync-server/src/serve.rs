@@ -36,13 +36,21 @@ pub(crate) async fn serve(mut settings: Settings, open: bool) -> anyhow::Result<
         settings.database_url = Some(demo::DATABASE_URL.to_owned());
         settings.entities = vec![demo::ENTITY.into()];
     }
-    ensure!(!settings.entities.is_empty(), "name what to sync: --entity NAME, or [entities.NAME] in the file");
-    let metrics = PrometheusBuilder::new().install_recorder().context("starting the metrics")?;
+    ensure!(
+        !settings.entities.is_empty(),
+        "name what to sync: --entity NAME, or [entities.NAME] in the file"
+    );
+    let metrics = PrometheusBuilder::new()
+        .install_recorder()
+        .context("starting the metrics")?;
     let pool = settings.connect().await?;
     if is_demo {
         demo::prepare(&pool).await?;
     }
-    let has_todos = settings.entities.iter().any(|entity| entity.name == demo::ENTITY);
+    let has_todos = settings
+        .entities
+        .iter()
+        .any(|entity| entity.name == demo::ENTITY);
     let engine = SyncEngine::new(settings.sync_config(pool)).await?;
     let mut app = engine.routes().merge(health(&engine, metrics));
     if has_todos {
@@ -51,7 +59,9 @@ pub(crate) async fn serve(mut settings: Settings, open: bool) -> anyhow::Result<
     if loopback && !open {
         app = app.layer(middleware::from_fn(only_by_local_names));
     }
-    let listener = TcpListener::bind(settings.bind).await.with_context(|| format!("listening on {}", settings.bind))?;
+    let listener = TcpListener::bind(settings.bind)
+        .await
+        .with_context(|| format!("listening on {}", settings.bind))?;
     announce(listener.local_addr()?, has_todos, loopback, open);
     axum::serve(listener, app)
         .with_graceful_shutdown(async move {
@@ -67,7 +77,10 @@ pub(crate) async fn serve(mut settings: Settings, open: bool) -> anyhow::Result<
 
 fn announce(address: SocketAddr, has_page: bool, loopback: bool, open: bool) {
     let page = if has_page { "" } else { "/api/sync/status" };
-    println!("rhtmx-sync {} on http://{address}{page}", env!("CARGO_PKG_VERSION"));
+    println!(
+        "rhtmx-sync {} on http://{address}{page}",
+        env!("CARGO_PKG_VERSION")
+    );
     if loopback && !open {
         println!("only this machine can connect: there is no authentication yet (--open lifts it)");
     } else if open {
@@ -82,7 +95,10 @@ fn health(engine: &SyncEngine, metrics: PrometheusHandle) -> Router {
         async move {
             match readiness {
                 Readiness::Ready => (StatusCode::OK, "ready\n".to_owned()),
-                Readiness::NotReady(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")),
+                Readiness::NotReady(why) => (
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    format!("not ready: {why}\n"),
+                ),
                 _ => (StatusCode::SERVICE_UNAVAILABLE, "not ready\n".to_owned()),
             }
         }
@@ -96,16 +112,31 @@ fn health(engine: &SyncEngine, metrics: PrometheusHandle) -> Router {
 /// A page that had its own name point to this machine would pass for one of ours; its requests still
 /// carry that name.
 async fn only_by_local_names(request: Request, next: Next) -> Response {
-    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let host = request
+        .headers()
+        .get(header::HOST)
+        .and_then(|host| host.to_str().ok())
+        .unwrap_or_default();
     let name = host.rsplit_once(':').map_or(host, |(name, port)| {
-        if port.bytes().all(|byte| byte.is_ascii_digit()) { name } else { host }
+        if port.bytes().all(|byte| byte.is_ascii_digit()) {
+            name
+        } else {
+            host
+        }
     });
     let address = name.trim_start_matches('[').trim_end_matches(']');
-    let local = name == "localhost" || address.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
+    let local = name == "localhost"
+        || address
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|ip| ip.is_loopback());
     if local || host.is_empty() {
         return next.run(request).await;
     }
-    (StatusCode::MISDIRECTED_REQUEST, "this server answers only to the names of this machine\n").into_response()
+    (
+        StatusCode::MISDIRECTED_REQUEST,
+        "this server answers only to the names of this machine\n",
+    )
+        .into_response()
 }
 
 /// SIGTERM, or Ctrl-C.

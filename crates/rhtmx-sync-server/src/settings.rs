@@ -7,7 +7,9 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use anyhow::{Context as _, bail, ensure};
-use rhtmx_sync::{AuthConfig, DatabaseConfig, DbPool, EntityConfig, LimitsConfig, LogConfig, SyncConfig};
+use rhtmx_sync::{
+    AuthConfig, DatabaseConfig, DbPool, EntityConfig, LimitsConfig, LogConfig, SyncConfig,
+};
 use serde::Deserialize;
 
 use crate::cli::Common;
@@ -104,14 +106,28 @@ impl Settings {
             None if Path::new(DEFAULT_FILE).exists() => Some(read(Path::new(DEFAULT_FILE))?),
             None => None,
         };
-        Self::merge(common, &|name| std::env::var(name).ok().filter(|value| !value.is_empty()), file.unwrap_or_default())
+        Self::merge(
+            common,
+            &|name| std::env::var(name).ok().filter(|value| !value.is_empty()),
+            file.unwrap_or_default(),
+        )
     }
 
-    fn merge(common: &Common, env: &dyn Fn(&str) -> Option<String>, file: File) -> anyhow::Result<Self> {
+    fn merge(
+        common: &Common,
+        env: &dyn Fn(&str) -> Option<String>,
+        file: File,
+    ) -> anyhow::Result<Self> {
         file.check_built()?;
-        let bind = common.bind.clone().or_else(|| env("RHTMX_SYNC_BIND")).or(file.bind);
+        let bind = common
+            .bind
+            .clone()
+            .or_else(|| env("RHTMX_SYNC_BIND"))
+            .or(file.bind);
         let bind = bind.unwrap_or_else(|| DEFAULT_BIND.to_owned());
-        let bind = bind.parse().with_context(|| format!("bind: {bind:?} is not an address like {DEFAULT_BIND}"))?;
+        let bind = bind
+            .parse()
+            .with_context(|| format!("bind: {bind:?} is not an address like {DEFAULT_BIND}"))?;
 
         let database_url = common
             .database_url
@@ -126,29 +142,87 @@ impl Settings {
             .or_else(|| env("RHTMX_SYNC_DATABASE_LISTEN_URL"))
             .or(file.database.listen_url);
         let number = Numbers { env };
-        number.set(&mut database.pool_size, "DATABASE_POOL_SIZE", file.database.pool_size)?;
-        number.set(&mut database.connect_timeout_ms, "DATABASE_CONNECT_TIMEOUT_MS", file.database.connect_timeout_ms)?;
+        number.set(
+            &mut database.pool_size,
+            "DATABASE_POOL_SIZE",
+            file.database.pool_size,
+        )?;
+        number.set(
+            &mut database.connect_timeout_ms,
+            "DATABASE_CONNECT_TIMEOUT_MS",
+            file.database.connect_timeout_ms,
+        )?;
         let statement_timeout_ms = file.database.statement_timeout_ms;
-        number.set(&mut database.statement_timeout_ms, "DATABASE_STATEMENT_TIMEOUT_MS", statement_timeout_ms)?;
+        number.set(
+            &mut database.statement_timeout_ms,
+            "DATABASE_STATEMENT_TIMEOUT_MS",
+            statement_timeout_ms,
+        )?;
 
         let mut log = LogConfig::default();
-        number.set(&mut log.retention_hours, "LOG_RETENTION_HOURS", file.log.retention_hours)?;
-        number.set(&mut log.size_max_mb, "LOG_SIZE_MAX_MB", file.log.size_max_mb)?;
-        number.set(&mut log.interval_ms, "LOG_INTERVAL_MS", file.log.interval_ms)?;
+        number.set(
+            &mut log.retention_hours,
+            "LOG_RETENTION_HOURS",
+            file.log.retention_hours,
+        )?;
+        number.set(
+            &mut log.size_max_mb,
+            "LOG_SIZE_MAX_MB",
+            file.log.size_max_mb,
+        )?;
+        number.set(
+            &mut log.interval_ms,
+            "LOG_INTERVAL_MS",
+            file.log.interval_ms,
+        )?;
 
         let mut limits = LimitsConfig::default();
         let of_file = file.limits;
-        number.set(&mut limits.frame_bytes_max, "LIMITS_FRAME_BYTES_MAX", of_file.frame_bytes_max)?;
-        number.set(&mut limits.subscriptions_max, "LIMITS_SUBSCRIPTIONS_MAX", of_file.subscriptions_max)?;
-        number.set(&mut limits.writes_max, "LIMITS_WRITES_MAX", of_file.writes_max)?;
-        number.set(&mut limits.queue_batches_max, "LIMITS_QUEUE_BATCHES_MAX", of_file.queue_batches_max)?;
-        number.set(&mut limits.heartbeat_ms, "LIMITS_HEARTBEAT_MS", of_file.heartbeat_ms)?;
-        number.set(&mut limits.hello_timeout_ms, "LIMITS_HELLO_TIMEOUT_MS", of_file.hello_timeout_ms)?;
-        number.set(&mut limits.stalled_timeout_ms, "LIMITS_STALLED_TIMEOUT_MS", of_file.stalled_timeout_ms)?;
+        number.set(
+            &mut limits.frame_bytes_max,
+            "LIMITS_FRAME_BYTES_MAX",
+            of_file.frame_bytes_max,
+        )?;
+        number.set(
+            &mut limits.subscriptions_max,
+            "LIMITS_SUBSCRIPTIONS_MAX",
+            of_file.subscriptions_max,
+        )?;
+        number.set(
+            &mut limits.writes_max,
+            "LIMITS_WRITES_MAX",
+            of_file.writes_max,
+        )?;
+        number.set(
+            &mut limits.queue_batches_max,
+            "LIMITS_QUEUE_BATCHES_MAX",
+            of_file.queue_batches_max,
+        )?;
+        number.set(
+            &mut limits.heartbeat_ms,
+            "LIMITS_HEARTBEAT_MS",
+            of_file.heartbeat_ms,
+        )?;
+        number.set(
+            &mut limits.hello_timeout_ms,
+            "LIMITS_HELLO_TIMEOUT_MS",
+            of_file.hello_timeout_ms,
+        )?;
+        number.set(
+            &mut limits.stalled_timeout_ms,
+            "LIMITS_STALLED_TIMEOUT_MS",
+            of_file.stalled_timeout_ms,
+        )?;
 
         let mut auth = AuthConfig::default();
-        let listed = |text: String| text.split(',').map(|item| item.trim().to_owned()).collect::<Vec<String>>();
-        let origins = env("RHTMX_SYNC_AUTH_ALLOWED_ORIGINS").map(listed).or(file.auth.allowed_origins);
+        let listed = |text: String| {
+            text.split(',')
+                .map(|item| item.trim().to_owned())
+                .collect::<Vec<String>>()
+        };
+        let origins = env("RHTMX_SYNC_AUTH_ALLOWED_ORIGINS")
+            .map(listed)
+            .or(file.auth.allowed_origins);
         auth.allowed_origins = origins.unwrap_or_default();
 
         let named = match common.entities.as_slice() {
@@ -156,11 +230,25 @@ impl Settings {
             named => named.to_vec(),
         };
         let entities = if named.is_empty() {
-            file.entities.into_iter().map(|(name, section)| entity(&name, section.table)).collect()
+            file.entities
+                .into_iter()
+                .map(|(name, section)| entity(&name, section.table))
+                .collect()
         } else {
-            named.iter().map(|named| named_entity(named)).collect::<anyhow::Result<_>>()?
+            named
+                .iter()
+                .map(|named| named_entity(named))
+                .collect::<anyhow::Result<_>>()?
         };
-        Ok(Self { bind, database_url, database, log, limits, auth, entities })
+        Ok(Self {
+            bind,
+            database_url,
+            database,
+            log,
+            limits,
+            auth,
+            entities,
+        })
     }
 
     /// Connects to the database that was named.
@@ -182,9 +270,11 @@ impl Settings {
 }
 
 fn read(path: &Path) -> anyhow::Result<File> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+    let text =
+        std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
     // Only the message: the excerpt that the library would show may hold a secret.
-    toml::from_str(&text).map_err(|error| anyhow::anyhow!("{}: {}", path.display(), error.message()))
+    toml::from_str(&text)
+        .map_err(|error| anyhow::anyhow!("{}: {}", path.display(), error.message()))
 }
 
 impl File {
@@ -198,7 +288,10 @@ impl File {
             ("auth.audience", &auth.audience),
         ];
         for (key, value) in not_built {
-            ensure!(value.is_none(), "{key}: authentication is not built yet; take the key out");
+            ensure!(
+                value.is_none(),
+                "{key}: authentication is not built yet; take the key out"
+            );
         }
         for (name, section) in &self.entities {
             let not_built = [
@@ -212,7 +305,10 @@ impl File {
                 ("columns", &section.columns),
             ];
             for (key, value) in not_built {
-                ensure!(value.is_none(), "entities.{name}.{key} is not built yet; take the key out");
+                ensure!(
+                    value.is_none(),
+                    "entities.{name}.{key} is not built yet; take the key out"
+                );
             }
         }
         Ok(())
@@ -225,10 +321,17 @@ struct Numbers<'a> {
 
 impl Numbers<'_> {
     /// Sets `target` from `RHTMX_SYNC_<name>`, or else from the file.
-    fn set<T: std::str::FromStr>(&self, target: &mut T, name: &str, of_file: Option<T>) -> anyhow::Result<()> {
+    fn set<T: std::str::FromStr>(
+        &self,
+        target: &mut T,
+        name: &str,
+        of_file: Option<T>,
+    ) -> anyhow::Result<()> {
         let name = format!("RHTMX_SYNC_{name}");
         if let Some(text) = (self.env)(&name) {
-            let Ok(number) = text.parse() else { bail!("{name}: {text:?} is not a number that fits") };
+            let Ok(number) = text.parse() else {
+                bail!("{name}: {text:?} is not a number that fits")
+            };
             *target = number;
         } else if let Some(number) = of_file {
             *target = number;
@@ -249,7 +352,10 @@ fn named_entity(named: &str) -> anyhow::Result<EntityConfig> {
         Some((name, table)) => (name, Some(table.to_owned())),
         None => (named, None),
     };
-    ensure!(!name.is_empty() && table.as_deref() != Some(""), "--entity {named:?}: expected NAME or NAME=TABLE");
+    ensure!(
+        !name.is_empty() && table.as_deref() != Some(""),
+        "--entity {named:?}: expected NAME or NAME=TABLE"
+    );
     Ok(entity(name, table))
 }
 
@@ -260,8 +366,13 @@ mod tests {
     use super::*;
 
     fn merged(common: &Common, env: &[(&str, &str)], file: &str) -> anyhow::Result<Settings> {
-        let file = toml::from_str(file).map_err(|error: toml::de::Error| anyhow::anyhow!("{}", error.message()))?;
-        let env = |name: &str| env.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+        let file = toml::from_str(file)
+            .map_err(|error: toml::de::Error| anyhow::anyhow!("{}", error.message()))?;
+        let env = |name: &str| {
+            env.iter()
+                .find(|(key, _)| *key == name)
+                .map(|(_, value)| (*value).to_owned())
+        };
         Settings::merge(common, &env, file)
     }
 
@@ -269,14 +380,33 @@ mod tests {
     fn flags_win_over_environment_over_file() {
         let file = "bind = '127.0.0.1:1'\n[database]\nurl = 'sqlite://file'\npool_size = 3\n[log]\nretention_hours = 7\n[entities.todos]\ntable = 'public.todos'";
         let settings = merged(&Common::default(), &[], file).expect("settings");
-        assert_eq!((settings.bind.port(), settings.database.pool_size, settings.log.retention_hours), (1, 3, 7));
-        assert_eq!(settings.entities[0].source, EntitySource::Table("public.todos".to_owned()));
-        let env = [("DATABASE_URL", "sqlite://env"), ("RHTMX_SYNC_DATABASE_POOL_SIZE", "4"), ("RHTMX_SYNC_BIND", "127.0.0.1:2"), ("RHTMX_SYNC_ENTITY", "a,b=c")];
+        assert_eq!(
+            (
+                settings.bind.port(),
+                settings.database.pool_size,
+                settings.log.retention_hours
+            ),
+            (1, 3, 7)
+        );
+        assert_eq!(
+            settings.entities[0].source,
+            EntitySource::Table("public.todos".to_owned())
+        );
+        let env = [
+            ("DATABASE_URL", "sqlite://env"),
+            ("RHTMX_SYNC_DATABASE_POOL_SIZE", "4"),
+            ("RHTMX_SYNC_BIND", "127.0.0.1:2"),
+            ("RHTMX_SYNC_ENTITY", "a,b=c"),
+        ];
         let settings = merged(&Common::default(), &env, file).expect("settings");
         assert_eq!((settings.bind.port(), settings.database.pool_size), (2, 4));
         assert_eq!(settings.database_url.as_deref(), Some("sqlite://env"));
         assert_eq!(settings.entities.len(), 2);
-        let flags = Common { bind: Some("127.0.0.1:3".to_owned()), database_url: Some("sqlite://flag".to_owned()), ..Common::default() };
+        let flags = Common {
+            bind: Some("127.0.0.1:3".to_owned()),
+            database_url: Some("sqlite://flag".to_owned()),
+            ..Common::default()
+        };
         let settings = merged(&flags, &env, file).expect("settings");
         assert_eq!(settings.bind.port(), 3);
         assert_eq!(settings.database_url.as_deref(), Some("sqlite://flag"));
@@ -290,10 +420,24 @@ mod tests {
             ("[auth]\njwt_secret = 'hunter2'", "auth.jwt_secret"),
             ("[entities.todos]\nread = 'true'", "entities.todos.read"),
         ] {
-            let error = format!("{:#}", merged(&Common::default(), &[], file).expect_err(file));
-            assert!(error.contains(named) && !error.contains("hunter2"), "{error}");
+            let error = format!(
+                "{:#}",
+                merged(&Common::default(), &[], file).expect_err(file)
+            );
+            assert!(
+                error.contains(named) && !error.contains("hunter2"),
+                "{error}"
+            );
         }
-        let error = merged(&Common::default(), &[("RHTMX_SYNC_LOG_SIZE_MAX_MB", "much")], "").expect_err("no number");
-        assert!(error.to_string().contains("RHTMX_SYNC_LOG_SIZE_MAX_MB"), "{error}");
+        let error = merged(
+            &Common::default(),
+            &[("RHTMX_SYNC_LOG_SIZE_MAX_MB", "much")],
+            "",
+        )
+        .expect_err("no number");
+        assert!(
+            error.to_string().contains("RHTMX_SYNC_LOG_SIZE_MAX_MB"),
+            "{error}"
+        );
     }
 }

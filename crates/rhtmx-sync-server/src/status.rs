@@ -15,13 +15,29 @@ pub(crate) async fn status(settings: &Settings) -> anyhow::Result<()> {
     let stream = TcpStream::connect(address)
         .await
         .with_context(|| format!("no server answers at {address}; name another with --bind"))?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let driving = tokio::spawn(connection);
-    let request = Request::get("/api/sync/status").header("host", address.to_string()).body(Body::empty())?;
-    let response = sender.send_request(request).await.context("asking for the status")?;
-    ensure!(response.status().is_success(), "the server answers {}", response.status());
-    let body = response.into_body().collect().await.context("reading the status")?.to_bytes();
-    let status: serde_json::Value = serde_json::from_slice(&body).context("the status is not JSON")?;
+    let request = Request::get("/api/sync/status")
+        .header("host", address.to_string())
+        .body(Body::empty())?;
+    let response = sender
+        .send_request(request)
+        .await
+        .context("asking for the status")?;
+    ensure!(
+        response.status().is_success(),
+        "the server answers {}",
+        response.status()
+    );
+    let body = response
+        .into_body()
+        .collect()
+        .await
+        .context("reading the status")?
+        .to_bytes();
+    let status: serde_json::Value =
+        serde_json::from_slice(&body).context("the status is not JSON")?;
     println!("{}", serde_json::to_string_pretty(&status)?);
     driving.abort();
     Ok(())

@@ -17,20 +17,30 @@ struct Line<'a> {
 }
 
 /// Prints changes until it is interrupted.
-pub(crate) async fn tail(mut settings: Settings, only: Option<String>, json: bool) -> anyhow::Result<()> {
+pub(crate) async fn tail(
+    mut settings: Settings,
+    only: Option<String>,
+    json: bool,
+) -> anyhow::Result<()> {
     if settings.database_url.is_none() {
         settings.database_url = Some(demo::DATABASE_URL.to_owned());
         settings.entities = vec![demo::ENTITY.into()];
     }
     if let Some(only) = &only {
         let known = settings.entities.iter().any(|entity| entity.name == *only);
-        ensure!(known || settings.entities.is_empty(), "no entity {only:?} is configured");
+        ensure!(
+            known || settings.entities.is_empty(),
+            "no entity {only:?} is configured"
+        );
         settings.entities.retain(|entity| entity.name == *only);
         if settings.entities.is_empty() {
             settings.entities = vec![only.as_str().into()];
         }
     }
-    ensure!(!settings.entities.is_empty(), "name what to show: an entity, --entity NAME, or the file");
+    ensure!(
+        !settings.entities.is_empty(),
+        "name what to show: an entity, --entity NAME, or the file"
+    );
     let pool = settings.connect().await?;
     let engine = SyncEngine::new(settings.sync_config(pool)).await?;
     engine.ready().await;
@@ -65,14 +75,20 @@ fn print(batch: &ChangeBatch, json: bool) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     for entity in &batch.reshaped {
         match json {
-            true => writeln!(out, "{}", serde_json::json!({ "entity": entity, "op": "refetch" }))?,
+            true => writeln!(
+                out,
+                "{}",
+                serde_json::json!({ "entity": entity, "op": "refetch" })
+            )?,
             false => writeln!(out, "{entity} changed its shape")?,
         }
     }
     for tracked in &batch.changes {
         let entity = tracked.entity.as_str();
         match (&tracked.change, json) {
-            (change, true) => writeln!(out, "{}", serde_json::to_string(&Line { entity, change })?)?,
+            (change, true) => {
+                writeln!(out, "{}", serde_json::to_string(&Line { entity, change })?)?
+            }
             (Change::Put { key, row, .. }, false) => writeln!(out, "{entity} put {key} {row}")?,
             (Change::Delete { key, .. }, false) => writeln!(out, "{entity} delete {key}")?,
             (Change::Leave { key, .. }, false) => writeln!(out, "{entity} leave {key}")?,

@@ -10,7 +10,9 @@ const LONGEST_MS: u64 = 2_000;
 /// The pause after so many failures in a row: doubling, with a random half so that many who failed
 /// together do not come back together.
 pub(crate) fn pause(failures: u32) -> Duration {
-    let full = FIRST_MS.saturating_mul(1 << failures.clamp(1, 10).saturating_sub(1)).min(LONGEST_MS);
+    let full = FIRST_MS
+        .saturating_mul(1 << failures.clamp(1, 10).saturating_sub(1))
+        .min(LONGEST_MS);
     let half = full / 2;
     let random = u64::from(uuid::Uuid::new_v4().as_bytes()[0]);
     Duration::from_millis(half + half * random / 255)

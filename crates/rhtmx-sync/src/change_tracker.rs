@@ -120,7 +120,12 @@ impl ChangeTracker {
         action: Action,
         data: Option<&serde_json::Value>,
     ) -> Result<Cursor, TrackerError> {
-        let known = self.engine.config.entities.iter().find(|config| config.name == entity);
+        let known = self
+            .engine
+            .config
+            .entities
+            .iter()
+            .find(|config| config.name == entity);
         if known.is_none_or(|config| config.source != EntitySource::Log) {
             return Err(TrackerError::NotALogEntity(entity.to_owned()));
         }
@@ -134,9 +139,17 @@ impl ChangeTracker {
             return Err(TrackerError::Incomplete);
         }
         let data = data.map(serde_json::Value::to_string);
-        let position = self.engine.config.db_pool.record(entity, entity_id, action, data.as_deref()).await?;
+        let position = self
+            .engine
+            .config
+            .db_pool
+            .record(entity, entity_id, action, data.as_deref())
+            .await?;
         self.engine.poke();
-        Ok(Cursor { epoch: self.engine.hub.epoch().ok_or(TrackerError::NotReady)?, position })
+        Ok(Cursor {
+            epoch: self.engine.hub.epoch().ok_or(TrackerError::NotReady)?,
+            position,
+        })
     }
 
     /// What changed in all entities since `cursor`, each row once, and the cursor to go on from.
@@ -148,7 +161,11 @@ impl ChangeTracker {
         if cursor.epoch != epoch {
             return Err(TrackerError::Refetch(RefetchReason::Epoch));
         }
-        let mut batch = ChangeBatch { changes: Vec::new(), reshaped: Vec::new(), cursor: None };
+        let mut batch = ChangeBatch {
+            changes: Vec::new(),
+            reshaped: Vec::new(),
+            cursor: None,
+        };
         let db = &self.engine.config.db_pool;
         let mut parts = db.read_changes(self.engine.entities.in_log(), cursor.position.clone());
         while let Some(part) = parts.next().await {
@@ -157,7 +174,10 @@ impl ChangeTracker {
                     if let Some(reason) = refuse(&cursor.position, &position, &floor) {
                         return Err(TrackerError::Refetch(reason));
                     }
-                    batch.cursor = Some(Cursor { epoch: epoch.clone(), position });
+                    batch.cursor = Some(Cursor {
+                        epoch: epoch.clone(),
+                        position,
+                    });
                 }
                 ReadPart::Entries(entries) => batch.take(entries, true),
                 ReadPart::Rows(_) => {}
@@ -178,7 +198,9 @@ impl ChangeTracker {
 
     /// Hears of all changes from now on.
     pub fn subscribe(&self) -> ChangeReceiver {
-        ChangeReceiver { receiver: self.engine.changes.subscribe() }
+        ChangeReceiver {
+            receiver: self.engine.changes.subscribe(),
+        }
     }
 
     /// Forgets what is older than `age`; gives the number of entries that went. Clients that were
@@ -202,8 +224,12 @@ impl ChangeBatch {
             match entry.learn() {
                 Learned::Nothing => {}
                 Learned::Reshaped => self.reshaped.push(entity),
-                Learned::Change { transient: true, .. } if resumes => {}
-                Learned::Change { change, .. } => self.changes.push(TrackedChange { entity, change }),
+                Learned::Change {
+                    transient: true, ..
+                } if resumes => {}
+                Learned::Change { change, .. } => {
+                    self.changes.push(TrackedChange { entity, change })
+                }
             }
         }
     }
@@ -213,4 +239,3 @@ impl ChangeBatch {
 pub(crate) fn channel() -> broadcast::Sender<Arc<ChangeBatch>> {
     broadcast::Sender::new(RECEIVER_BATCHES_MAX)
 }
-

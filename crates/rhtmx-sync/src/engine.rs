@@ -88,7 +88,12 @@ impl SyncEngine {
         let entities = Arc::new(Entities::new(names.collect()));
         let hub = Arc::new(Hub::default());
         let reads_at_once = (config.database.pool_size as usize / 2).max(1);
-        let reader = Reader::new(config.db_pool.clone(), entities.clone(), hub.clone(), reads_at_once);
+        let reader = Reader::new(
+            config.db_pool.clone(),
+            entities.clone(),
+            hub.clone(),
+            reads_at_once,
+        );
         let inner = Arc::new(Inner {
             config,
             entities,
@@ -123,7 +128,9 @@ impl SyncEngine {
     pub async fn ready(&self) {
         let mut readiness = self.inner.readiness.subscribe();
         // The sender lives in `inner`.
-        let _ = readiness.wait_for(|readiness| *readiness == Readiness::Ready).await;
+        let _ = readiness
+            .wait_for(|readiness| *readiness == Readiness::Ready)
+            .await;
     }
 
     /// Whether clients can be served, and why not.
@@ -144,7 +151,10 @@ impl SyncEngine {
     pub async fn shutdown(&self) {
         self.inner.shutdown.cancel();
         self.inner.tasks.close();
-        if tokio::time::timeout(SHUTDOWN_TIMEOUT, self.inner.tasks.wait()).await.is_err() {
+        if tokio::time::timeout(SHUTDOWN_TIMEOUT, self.inner.tasks.wait())
+            .await
+            .is_err()
+        {
             warn!("shutting down without having waited for everything");
         }
     }
@@ -154,7 +164,10 @@ impl SyncEngine {
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn uncapture(db_pool: &DbPool, only: Option<&[String]>) -> Result<Vec<String>, SyncError> {
+    pub async fn uncapture(
+        db_pool: &DbPool,
+        only: Option<&[String]>,
+    ) -> Result<Vec<String>, SyncError> {
         Ok(db_pool.uninstall(only).await?)
     }
 }
@@ -163,7 +176,9 @@ fn check(config: &SyncConfig) -> Result<(), SyncError> {
     let wrong = |text: String| Err(SyncError::Config(text));
     let prefix = &config.prefix;
     if !prefix.starts_with('/') || prefix.ends_with('/') || prefix.contains(['{', '}', '*']) {
-        return wrong(format!("prefix {prefix:?} must begin with a slash and not end with one"));
+        return wrong(format!(
+            "prefix {prefix:?} must begin with a slash and not end with one"
+        ));
     }
     let mut seen = std::collections::BTreeSet::new();
     for EntityConfig { name, .. } in &config.entities {
@@ -171,7 +186,9 @@ fn check(config: &SyncConfig) -> Result<(), SyncError> {
             return wrong("an entity needs a name".to_owned());
         }
         if RESERVED.contains(&name.as_str()) {
-            return wrong(format!("no entity can be called {name:?}: the routes use that name"));
+            return wrong(format!(
+                "no entity can be called {name:?}: the routes use that name"
+            ));
         }
         if !seen.insert(name) {
             return wrong(format!("entity {name:?} is there twice"));
@@ -198,7 +215,11 @@ impl Inner {
     /// takes it from nobody in this process.
     pub(crate) async fn caught_up(&self) -> Result<(), DbError> {
         let (_, committed) = self.config.db_pool.history().await?;
-        while !self.hub.cursor().is_some_and(|reached| reached.position.covers(&committed)) {
+        while !self
+            .hub
+            .cursor()
+            .is_some_and(|reached| reached.position.covers(&committed))
+        {
             self.poke();
             tokio::time::sleep(CATCHING_UP).await;
         }
@@ -207,7 +228,10 @@ impl Inner {
 
     /// Whether there is an entity of this name, with or without its table at the moment.
     pub(crate) fn is_configured(&self, name: &str) -> bool {
-        self.config.entities.iter().any(|entity| entity.name == name)
+        self.config
+            .entities
+            .iter()
+            .any(|entity| entity.name == name)
     }
 
     /// The limits as clients see them.
@@ -222,12 +246,16 @@ impl Inner {
     /// The last schema that was known of an entity.
     pub(crate) fn last_summary(&self, entity: &str) -> SchemaSummary {
         let summaries = self.summaries.lock().expect("no panic holds this lock");
-        let nothing = || SchemaSummary { key: Vec::new(), columns: BTreeMap::new() };
+        let nothing = || SchemaSummary {
+            key: Vec::new(),
+            columns: BTreeMap::new(),
+        };
         summaries.get(entity).cloned().unwrap_or_else(nothing)
     }
 
     fn not_ready(&self, why: &str) {
-        self.readiness.send_replace(Readiness::NotReady(why.to_owned()));
+        self.readiness
+            .send_replace(Readiness::NotReady(why.to_owned()));
     }
 
     /// Makes the tables and the triggers.
@@ -236,8 +264,10 @@ impl Inner {
         let mut entities = BTreeMap::new();
         for config in &self.config.entities {
             let described = self.config.db_pool.install(config).await?;
-            let described = described
-                .map_err(|reason| SyncError::Table { entity: config.name.clone(), reason: reason.to_string() })?;
+            let described = described.map_err(|reason| SyncError::Table {
+                entity: config.name.clone(),
+                reason: reason.to_string(),
+            })?;
             let described = described.ok_or_else(|| SyncError::NoTable {
                 entity: config.name.clone(),
                 table: match &config.source {
@@ -253,7 +283,11 @@ impl Inner {
 
     fn know(&self, entities: BTreeMap<String, Arc<Entity>>) {
         let mut summaries = self.summaries.lock().expect("no panic holds this lock");
-        summaries.extend(entities.iter().map(|(name, entity)| (name.clone(), entity.schema.summary())));
+        summaries.extend(
+            entities
+                .iter()
+                .map(|(name, entity)| (name.clone(), entity.schema.summary())),
+        );
         // The same value stays the same allocation, so that what was prepared for it stays prepared.
         if *self.entities.all() != entities {
             self.entities.replace(entities);
@@ -288,7 +322,10 @@ impl Inner {
 
     /// Starts what runs beside the sessions.
     fn start(self: &Arc<Self>) -> Result<(), SyncError> {
-        let sink: Arc<dyn ChangeSink> = Arc::new(Sink { engine: self.clone(), owes_cursor: AtomicBool::new(false) });
+        let sink: Arc<dyn ChangeSink> = Arc::new(Sink {
+            engine: self.clone(),
+            owes_cursor: AtomicBool::new(false),
+        });
         match self.config.db_pool.direct(&self.config.database)? {
             Some(connector) => {
                 let listener = PostgresNotifyListener::new(
@@ -344,7 +381,12 @@ impl Inner {
         loop {
             tokio::time::sleep(CATALOG_INTERVAL).await;
             let complete = self.entities.all().len() == self.config.entities.len();
-            let version = match self.config.db_pool.catalog_version(&self.entities.all()).await {
+            let version = match self
+                .config
+                .db_pool
+                .catalog_version(&self.entities.all())
+                .await
+            {
                 Ok(version) => version,
                 Err(error) => {
                     warn!(%error, "the catalog could not be looked at");
@@ -373,14 +415,23 @@ impl Inner {
             match self.config.db_pool.install(config).await? {
                 Ok(Some(described)) => {
                     let entity = Arc::new(described.entity);
-                    if before.get(name).is_none_or(|known| known.fingerprint != entity.fingerprint) {
-                        info!(entity = name, "the table has changed its shape; clients take it anew");
+                    if before
+                        .get(name)
+                        .is_none_or(|known| known.fingerprint != entity.fingerprint)
+                    {
+                        info!(
+                            entity = name,
+                            "the table has changed its shape; clients take it anew"
+                        );
                     }
                     entities.insert(name.clone(), entity);
                 }
                 Ok(None) => {
                     if before.contains_key(name) {
-                        error!(entity = name, "the table is gone; its clients wait until it is back");
+                        error!(
+                            entity = name,
+                            "the table is gone; its clients wait until it is back"
+                        );
                     }
                 }
                 Err(reason) => {
@@ -410,11 +461,16 @@ impl Sink {
         if changes.receiver_count() == 0 {
             return;
         }
-        let mut batch = ChangeBatch { changes: Vec::new(), reshaped: Vec::new(), cursor: None };
+        let mut batch = ChangeBatch {
+            changes: Vec::new(),
+            reshaped: Vec::new(),
+            cursor: None,
+        };
         batch.take(drained.entries.clone(), false);
         let owed = self.owes_cursor.load(Ordering::Relaxed);
         let told = owed || !batch.changes.is_empty() || !batch.reshaped.is_empty();
-        self.owes_cursor.store(told && !drained.complete, Ordering::Relaxed);
+        self.owes_cursor
+            .store(told && !drained.complete, Ordering::Relaxed);
         if drained.complete {
             let position = (*drained.position).clone();
             batch.cursor = hub.epoch().map(|epoch| Cursor { epoch, position });
@@ -434,9 +490,19 @@ impl ChangeSink for Sink {
     fn reset(&self, epoch: Epoch, position: Position) {
         self.engine.hub.reset(epoch.clone(), position.clone());
         self.owes_cursor.store(false, Ordering::Relaxed);
-        let reshaped = self.engine.config.entities.iter().map(|entity| entity.name.clone()).collect();
+        let reshaped = self
+            .engine
+            .config
+            .entities
+            .iter()
+            .map(|entity| entity.name.clone())
+            .collect();
         let cursor = Some(Cursor { epoch, position });
-        let _ = self.engine.changes.send(Arc::new(ChangeBatch { changes: Vec::new(), reshaped, cursor }));
+        let _ = self.engine.changes.send(Arc::new(ChangeBatch {
+            changes: Vec::new(),
+            reshaped,
+            cursor,
+        }));
     }
 
     fn refresh(&self) -> Pin<Box<dyn Future<Output = Result<(), DbError>> + Send + '_>> {

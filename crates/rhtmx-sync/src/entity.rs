@@ -29,17 +29,26 @@ impl EntityConfig {
     /// An entity whose table has the same name.
     pub fn new(name: impl Into<String>) -> Self {
         let name = name.into();
-        Self { source: EntitySource::Table(name.clone()), name }
+        Self {
+            source: EntitySource::Table(name.clone()),
+            name,
+        }
     }
 
     /// An entity on another table: `table` or `schema.table`.
     pub fn on_table(name: impl Into<String>, table: impl Into<String>) -> Self {
-        Self { name: name.into(), source: EntitySource::Table(table.into()) }
+        Self {
+            name: name.into(),
+            source: EntitySource::Table(table.into()),
+        }
     }
 
     /// An entity without a table.
     pub fn without_table(name: impl Into<String>) -> Self {
-        Self { name: name.into(), source: EntitySource::Log }
+        Self {
+            name: name.into(),
+            source: EntitySource::Log,
+        }
     }
 }
 
@@ -77,7 +86,11 @@ impl Entity {
     /// Stands for an entity whose table is missing at the moment.
     fn away(name: &str) -> Self {
         Self {
-            schema: Arc::new(Schema { entity: name.to_owned(), columns: Vec::new(), key: Vec::new() }),
+            schema: Arc::new(Schema {
+                entity: name.to_owned(),
+                columns: Vec::new(),
+                key: Vec::new(),
+            }),
             fingerprint: String::new(),
             relation: None,
             column_types: Vec::new(),
@@ -110,20 +123,31 @@ struct Current {
 impl Entities {
     /// Entities of these names, none of which can be read yet.
     pub(crate) fn new(configured: Vec<String>) -> Self {
-        let entities = Self { configured, current: RwLock::default() };
+        let entities = Self {
+            configured,
+            current: RwLock::default(),
+        };
         entities.replace(BTreeMap::new());
         entities
     }
 
     /// All of them, as they are now.
     pub(crate) fn all(&self) -> Arc<BTreeMap<String, Arc<Entity>>> {
-        self.current.read().expect("no panic holds this lock").all.clone()
+        self.current
+            .read()
+            .expect("no panic holds this lock")
+            .all
+            .clone()
     }
 
     /// The same with those that are away: what the log says of a whole entity must reach its clients
     /// also while its table is coming or going.
     pub(crate) fn in_log(&self) -> Arc<BTreeMap<String, Arc<Entity>>> {
-        self.current.read().expect("no panic holds this lock").in_log.clone()
+        self.current
+            .read()
+            .expect("no panic holds this lock")
+            .in_log
+            .clone()
     }
 
     /// One of them.
@@ -133,10 +157,16 @@ impl Entities {
 
     /// Replaces all of them.
     pub(crate) fn replace(&self, entities: BTreeMap<String, Arc<Entity>>) {
-        let away = self.configured.iter().map(|name| (name.clone(), Arc::new(Entity::away(name))));
+        let away = self
+            .configured
+            .iter()
+            .map(|name| (name.clone(), Arc::new(Entity::away(name))));
         let mut in_log: BTreeMap<String, Arc<Entity>> = away.collect();
         in_log.extend(entities.clone());
-        let current = Current { all: Arc::new(entities), in_log: Arc::new(in_log) };
+        let current = Current {
+            all: Arc::new(entities),
+            in_log: Arc::new(in_log),
+        };
         *self.current.write().expect("no panic holds this lock") = current;
     }
 }

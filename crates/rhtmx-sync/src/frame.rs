@@ -20,7 +20,10 @@ pub(crate) struct Shared {
 impl Shared {
     /// A frame of text, which is UTF-8.
     pub(crate) fn new(text: impl Into<Bytes>) -> Self {
-        Self { text: text.into(), gzipped: Arc::default() }
+        Self {
+            text: text.into(),
+            gzipped: Arc::default(),
+        }
     }
 
     /// The frame as it is.
@@ -41,17 +44,26 @@ pub(crate) fn json(value: &impl Serialize) -> String {
 
 /// A `changes` frame of a live shape, around an array that is written already.
 pub(crate) fn changes_of_shape(shape: &str, array: &str) -> String {
-    format!(r#"{{"type":"changes","shape":{},"changes":{array}}}"#, json(&shape))
+    format!(
+        r#"{{"type":"changes","shape":{},"changes":{array}}}"#,
+        json(&shape)
+    )
 }
 
 /// A `changes` frame of a resume.
 pub(crate) fn changes_of_subscription(id: &SubscriptionId, array: &str) -> String {
-    format!(r#"{{"type":"changes","id":{},"changes":{array}}}"#, json(id))
+    format!(
+        r#"{{"type":"changes","id":{},"changes":{array}}}"#,
+        json(id)
+    )
 }
 
 /// A `snapshot` frame.
 pub(crate) fn snapshot(id: &SubscriptionId, array: &str, more: bool) -> String {
-    format!(r#"{{"type":"snapshot","id":{},"rows":{array},"more":{more}}}"#, json(id))
+    format!(
+        r#"{{"type":"snapshot","id":{},"rows":{array},"more":{more}}}"#,
+        json(id)
+    )
 }
 
 fn gzip(text: &[u8]) -> Option<Bytes> {
@@ -77,7 +89,10 @@ pub(crate) enum UnzipError {
 pub(crate) fn unzip(bytes: &[u8], bytes_max: usize) -> Result<String, UnzipError> {
     let mut unzipped = Vec::new();
     let limit = bytes_max as u64 + 1;
-    GzDecoder::new(bytes).take(limit).read_to_end(&mut unzipped).map_err(|_| UnzipError::Malformed)?;
+    GzDecoder::new(bytes)
+        .take(limit)
+        .read_to_end(&mut unzipped)
+        .map_err(|_| UnzipError::Malformed)?;
     if unzipped.len() > bytes_max {
         return Err(UnzipError::TooLarge);
     }
@@ -104,11 +119,23 @@ mod tests {
     fn written_frames_are_those_of_the_protocol() {
         let id = SubscriptionId::from("a\"b");
         let raw = RawValue::from_string("[1]".to_owned()).expect("JSON");
-        let of_shape = ServerFrame::Changes { shape: Some("s"), id: None, changes: &raw };
+        let of_shape = ServerFrame::Changes {
+            shape: Some("s"),
+            id: None,
+            changes: &raw,
+        };
         assert_eq!(changes_of_shape("s", "[1]"), of_shape.to_text());
-        let of_id = ServerFrame::Changes { shape: None, id: Some(&id), changes: &raw };
+        let of_id = ServerFrame::Changes {
+            shape: None,
+            id: Some(&id),
+            changes: &raw,
+        };
         assert_eq!(changes_of_subscription(&id, "[1]"), of_id.to_text());
-        let rows = ServerFrame::Snapshot { id: &id, rows: &raw, more: true };
+        let rows = ServerFrame::Snapshot {
+            id: &id,
+            rows: &raw,
+            more: true,
+        };
         assert_eq!(snapshot(&id, "[1]", true), rows.to_text());
     }
 }

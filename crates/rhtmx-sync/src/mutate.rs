@@ -25,12 +25,24 @@ pub(crate) enum MutateError {
 
 impl Inner {
     /// Applies a mutation, once however often it comes, and says how that ended.
-    pub(crate) async fn mutate(self: &Arc<Self>, client_id: Uuid, push: Push) -> Result<Applied, MutateError> {
-        let origin = Origin { client_id, mutation: push.mutation };
+    pub(crate) async fn mutate(
+        self: &Arc<Self>,
+        client_id: Uuid,
+        push: Push,
+    ) -> Result<Applied, MutateError> {
+        let origin = Origin {
+            client_id,
+            mutation: push.mutation,
+        };
         let mut failures = 0;
         loop {
             let writes = self.check(&push);
-            let error = match self.config.db_pool.apply(&Mutation { origin, writes }).await {
+            let error = match self
+                .config
+                .db_pool
+                .apply(&Mutation { origin, writes })
+                .await
+            {
                 Ok(outcome) => return Ok(self.answered(outcome)),
                 Err(error) => error,
             };
@@ -68,9 +80,20 @@ impl Inner {
     /// Checks the writes against the tables as they are now.
     fn check(&self, push: &Push) -> Result<Vec<TableWrite>, Reject> {
         let entities = self.entities.all();
-        let has_no_table = |name: &str| entities.get(name).is_some_and(|entity| entity.relation.is_none());
-        if let Some(index) = push.writes.iter().position(|write| has_no_table(&write.entity)) {
-            return Err(Reject::new(RejectCode::Forbidden, "only the server writes this entity").of_write(index));
+        let has_no_table = |name: &str| {
+            entities
+                .get(name)
+                .is_some_and(|entity| entity.relation.is_none())
+        };
+        if let Some(index) = push
+            .writes
+            .iter()
+            .position(|write| has_no_table(&write.entity))
+        {
+            return Err(
+                Reject::new(RejectCode::Forbidden, "only the server writes this entity")
+                    .of_write(index),
+            );
         }
         let schema = |name: &str| entities.get(name).map(|entity| entity.schema.clone());
         let checked = mutation::check(&push.writes, schema, self.config.limits.writes_max)?;
@@ -78,10 +101,17 @@ impl Inner {
             let entity = entities.get(&checked.entity);
             let relation = entity.and_then(|entity| entity.relation.clone());
             let relation = relation.ok_or_else(|| {
-                Reject::new(RejectCode::Forbidden, "only the server writes this entity").of_write(index)
+                Reject::new(RejectCode::Forbidden, "only the server writes this entity")
+                    .of_write(index)
             })?;
-            let column_types = entity.map(|entity| entity.column_types.clone()).unwrap_or_default();
-            Ok(TableWrite { checked, relation, column_types })
+            let column_types = entity
+                .map(|entity| entity.column_types.clone())
+                .unwrap_or_default();
+            Ok(TableWrite {
+                checked,
+                relation,
+                column_types,
+            })
         });
         with_relation.collect()
     }

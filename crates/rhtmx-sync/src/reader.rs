@@ -73,7 +73,12 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    pub(crate) fn new(db: DbPool, entities: Arc<Entities>, hub: Arc<Hub>, at_once: usize) -> Arc<Self> {
+    pub(crate) fn new(
+        db: DbPool,
+        entities: Arc<Entities>,
+        hub: Arc<Hub>,
+        at_once: usize,
+    ) -> Arc<Self> {
         Arc::new(Self {
             db,
             entities,
@@ -97,7 +102,11 @@ impl Reader {
         tokio::spawn(async move {
             let turn = reader.turns.acquire().await;
             // From here on newcomers need a read of their own.
-            reader.waiting.lock().expect("no panic holds this lock").remove(&shape);
+            reader
+                .waiting
+                .lock()
+                .expect("no panic holds this lock")
+                .remove(&shape);
             let ended = reader.read_rows(shape.entity(), &spool).await;
             spool.finish(ended);
             drop(turn);
@@ -175,7 +184,9 @@ impl Reader {
             return match self.db.history().await {
                 Ok((_, position)) => {
                     spool.begin(Arc::new(position));
-                    PullEnded::Complete { authors: Arc::default() }
+                    PullEnded::Complete {
+                        authors: Arc::default(),
+                    }
                 }
                 Err(error) => PullEnded::Failed(error.to_string().into()),
             };
@@ -193,7 +204,9 @@ impl Reader {
                     authors.extend(entries.iter().filter_map(|entry| entry.origin));
                     match changes_of_shapes(entries, shapes) {
                         Ok(frames) => spooled = spool_all(spool, frames).await,
-                        Err(entity) => return PullEnded::Refused(RefetchReason::Schema, Some(entity)),
+                        Err(entity) => {
+                            return PullEnded::Refused(RefetchReason::Schema, Some(entity));
+                        }
                     }
                 }
                 ReadPart::Rows(_) => {}
@@ -250,7 +263,11 @@ impl Reader {
 
 /// Whether `from` can be resumed from in a database that stands at `position` and has forgotten what
 /// `floor` sees.
-pub(crate) fn refuse(from: &Position, position: &Position, floor: &Position) -> Option<RefetchReason> {
+pub(crate) fn refuse(
+    from: &Position,
+    position: &Position,
+    floor: &Position,
+) -> Option<RefetchReason> {
     if !position.covers(from) {
         // From the future of this database: it was put back to an earlier state.
         return Some(RefetchReason::Epoch);
@@ -259,14 +276,23 @@ pub(crate) fn refuse(from: &Position, position: &Position, floor: &Position) -> 
 }
 
 /// The JSON array of what `entries` mean for somebody who resumes; none when it would be empty.
-fn changes_array(entries: Vec<NewestEntry>, authors: &mut Vec<Origin>) -> Result<Option<String>, RefetchReason> {
+fn changes_array(
+    entries: Vec<NewestEntry>,
+    authors: &mut Vec<Origin>,
+) -> Result<Option<String>, RefetchReason> {
     let mut changes = Vec::with_capacity(entries.len());
     for entry in entries {
         authors.extend(entry.origin);
         match entry.learn() {
             Learned::Reshaped => return Err(RefetchReason::Schema),
-            Learned::Change { change, transient: false } => changes.push(change),
-            Learned::Change { transient: true, .. } | Learned::Nothing => {}
+            Learned::Change {
+                change,
+                transient: false,
+            } => changes.push(change),
+            Learned::Change {
+                transient: true, ..
+            }
+            | Learned::Nothing => {}
         }
     }
     Ok((!changes.is_empty()).then(|| frame::json(&changes)))
@@ -283,7 +309,9 @@ fn changes_of_shapes(
         let (entity, mark) = (entry.entity.clone(), entry.mark);
         let change = match entry.learn() {
             Learned::Nothing => continue,
-            Learned::Reshaped if shapes.iter().any(|shape| is_news(shape, &entity, mark)) => return Err(entity),
+            Learned::Reshaped if shapes.iter().any(|shape| is_news(shape, &entity, mark)) => {
+                return Err(entity);
+            }
             Learned::Reshaped => continue,
             Learned::Change { change, .. } => change,
         };
@@ -293,9 +321,14 @@ fn changes_of_shapes(
             }
         }
     }
-    let told = shapes.iter().zip(changes).filter(|(_, changes)| !changes.is_empty());
+    let told = shapes
+        .iter()
+        .zip(changes)
+        .filter(|(_, changes)| !changes.is_empty());
     Ok(told
-        .map(|((shape, _), changes)| frame::changes_of_shape(shape.as_str(), &frame::json(&changes)))
+        .map(|((shape, _), changes)| {
+            frame::changes_of_shape(shape.as_str(), &frame::json(&changes))
+        })
         .collect())
 }
 
@@ -311,9 +344,15 @@ async fn spool_all(spool: &FramesSpool, frames: Vec<String>) -> std::io::Result<
     Ok(())
 }
 
-fn ended(read: Result<(), DbError>, spooled: std::io::Result<()>, authors: Vec<Origin>) -> ReadEnded {
+fn ended(
+    read: Result<(), DbError>,
+    spooled: std::io::Result<()>,
+    authors: Vec<Origin>,
+) -> ReadEnded {
     match (read, spooled) {
-        (Ok(()), Ok(())) => ReadEnded::Complete { authors: authors.into() },
+        (Ok(()), Ok(())) => ReadEnded::Complete {
+            authors: authors.into(),
+        },
         (Err(error), _) => ReadEnded::Failed(error.to_string().into()),
         (_, Err(error)) => ReadEnded::Failed(format!("spooling a read: {error}").into()),
     }

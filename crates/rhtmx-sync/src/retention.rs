@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tracing::{debug, warn};
 
-use crate::db::{DbError, DbPool};
 use crate::db::postgres::listen::WakeUp;
+use crate::db::{DbError, DbPool};
 use crate::engine::Inner;
 
 /// Between two batches, so that nobody is held up.

@@ -53,8 +53,19 @@ pub(crate) enum Next<Head, End> {
 
 impl<Head: Clone, End: Clone> Spool<Head, End> {
     pub(crate) fn new(budget: Arc<AtomicUsize>) -> Arc<Self> {
-        let state = State { head: None, pages: Vec::new(), in_memory: 0, file: None, file_len: 0, end: None };
-        Arc::new(Self { state: Mutex::new(state), version: watch::Sender::new(0), budget })
+        let state = State {
+            head: None,
+            pages: Vec::new(),
+            in_memory: 0,
+            file: None,
+            file_len: 0,
+            end: None,
+        };
+        Arc::new(Self {
+            state: Mutex::new(state),
+            version: watch::Sender::new(0),
+            budget,
+        })
     }
 
     fn state(&self) -> MutexGuard<'_, State<Head, End>> {
@@ -124,13 +135,21 @@ impl<Head: Clone, End: Clone> Spool<Head, End> {
 
     /// A reader from the front.
     pub(crate) fn reader(self: &Arc<Self>) -> SpoolReader<Head, End> {
-        SpoolReader { spool: self.clone(), version: self.version.subscribe(), read: None }
+        SpoolReader {
+            spool: self.clone(),
+            version: self.version.subscribe(),
+            read: None,
+        }
     }
 }
 
 impl<Head, End> Drop for Spool<Head, End> {
     fn drop(&mut self) {
-        let in_memory = self.state.get_mut().expect("no panic holds this lock").in_memory;
+        let in_memory = self
+            .state
+            .get_mut()
+            .expect("no panic holds this lock")
+            .in_memory;
         self.budget.fetch_sub(in_memory, Ordering::Relaxed);
     }
 }
@@ -199,7 +218,9 @@ async fn load(page: Stored, file: Option<Arc<Mutex<File>>>) -> std::io::Result<B
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
 ) -> std::io::Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(std::io::Error::other)?
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(std::io::Error::other)?
 }
 
 #[cfg(test)]
@@ -227,7 +248,12 @@ mod tests {
         spool.push("b".into()).await.expect("room");
         spool.finish("done");
         let late = drain(spool.reader()).await;
-        let expected = [Next::Head(7), Next::Page("a".into()), Next::Page("b".into()), Next::End("done")];
+        let expected = [
+            Next::Head(7),
+            Next::Page("a".into()),
+            Next::Page("b".into()),
+            Next::End("done"),
+        ];
         assert_eq!(late, expected);
         assert_eq!(early.await.expect("no panic"), expected);
     }
@@ -243,7 +269,14 @@ mod tests {
         spool.finish("done");
         assert_eq!(spool.state().file_len, 5);
         let read = drain(spool.reader()).await;
-        assert_eq!(read[1..4], [Next::Page("12345".into()), Next::Page("678".into()), Next::Page("90".into())]);
+        assert_eq!(
+            read[1..4],
+            [
+                Next::Page("12345".into()),
+                Next::Page("678".into()),
+                Next::Page("90".into())
+            ]
+        );
         drop(spool);
         assert_eq!(budget.load(Ordering::Relaxed), MEMORY_BYTES_MAX - 5);
     }

@@ -43,9 +43,25 @@ impl SqliteListener {
         status: watch::Sender<ListenerStatus>,
         shutdown: CancellationToken,
     ) -> Result<Self, DbError> {
-        let watch = db.sqlite_path().map(|path| Watch::start(path, poke.clone())).transpose()?;
-        let safety_drain = if watch.is_some() { SAFETY_DRAIN } else { MEMORY_DRAIN };
-        Ok(Self { db, entities, sink, poke, status, shutdown, _watch: watch, safety_drain })
+        let watch = db
+            .sqlite_path()
+            .map(|path| Watch::start(path, poke.clone()))
+            .transpose()?;
+        let safety_drain = if watch.is_some() {
+            SAFETY_DRAIN
+        } else {
+            MEMORY_DRAIN
+        };
+        Ok(Self {
+            db,
+            entities,
+            sink,
+            poke,
+            status,
+            shutdown,
+            _watch: watch,
+            safety_drain,
+        })
     }
 
     /// Listens until the engine shuts down.
@@ -56,12 +72,19 @@ impl SqliteListener {
             let pause = match self.look(&mut place).await {
                 Ok(()) => {
                     failures = 0;
-                    let listening = ListenerStatus { wake_up: WakeUp::DataVersion, leader: true };
-                    self.status.send_if_modified(|status| std::mem::replace(status, listening) != listening);
+                    let listening = ListenerStatus {
+                        wake_up: WakeUp::DataVersion,
+                        leader: true,
+                    };
+                    self.status.send_if_modified(|status| {
+                        std::mem::replace(status, listening) != listening
+                    });
                     self.safety_drain
                 }
                 Err(DrainError::Gap) => {
-                    warn!("this server was away for longer than the log remembers; clients take their rows anew");
+                    warn!(
+                        "this server was away for longer than the log remembers; clients take their rows anew"
+                    );
                     place = None;
                     Duration::ZERO
                 }

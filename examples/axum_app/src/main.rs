@@ -42,10 +42,14 @@ async fn list(State(app): State<App>) -> Result<Json<Vec<Note>>, StatusCode> {
     let select = "SELECT text FROM notes ORDER BY id";
     let notes = match &app.db_pool {
         DbPool::Postgres(pool) => {
-            sql_query(select).load(&mut *pool.get().await.map_err(failed)?).await
+            sql_query(select)
+                .load(&mut *pool.get().await.map_err(failed)?)
+                .await
         }
         DbPool::Sqlite(pool) => {
-            sql_query(select).load(&mut *pool.get().await.map_err(failed)?).await
+            sql_query(select)
+                .load(&mut *pool.get().await.map_err(failed)?)
+                .await
         }
         _ => return Err(StatusCode::NOT_IMPLEMENTED),
     };
@@ -80,11 +84,13 @@ fn failed(error: impl std::fmt::Display) -> StatusCode {
 async fn make_table(db_pool: &DbPool) -> anyhow::Result<()> {
     match db_pool {
         DbPool::Postgres(pool) => {
-            let table = "CREATE TABLE IF NOT EXISTS notes (id serial PRIMARY KEY, text text NOT NULL)";
+            let table =
+                "CREATE TABLE IF NOT EXISTS notes (id serial PRIMARY KEY, text text NOT NULL)";
             pool.get().await?.batch_execute(table).await?;
         }
         DbPool::Sqlite(pool) => {
-            let table = "CREATE TABLE IF NOT EXISTS notes (id INTEGER PRIMARY KEY, text TEXT NOT NULL)";
+            let table =
+                "CREATE TABLE IF NOT EXISTS notes (id INTEGER PRIMARY KEY, text TEXT NOT NULL)";
             pool.get().await?.batch_execute(table).await?;
         }
         _ => anyhow::bail!("this example knows PostgreSQL and SQLite"),
@@ -99,14 +105,21 @@ async fn main() -> anyhow::Result<()> {
     make_table(&db_pool).await.context("making the table")?;
 
     // The application as it was before.
-    let app = Router::new().route("/notes", get(list).post(add)).with_state(App { db_pool: db_pool.clone() });
+    let app = Router::new()
+        .route("/notes", get(list).post(add))
+        .with_state(App {
+            db_pool: db_pool.clone(),
+        });
 
     // What makes it live.
     let sync_engine = SyncEngine::new(SyncConfig::new(db_pool, vec!["notes"])).await?;
     let app = app.merge(sync_engine.routes());
 
     let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
-    println!("http://{}/notes, live at /api/sync/ws", listener.local_addr()?);
+    println!(
+        "http://{}/notes, live at /api/sync/ws",
+        listener.local_addr()?
+    );
     axum::serve(listener, app)
         .with_graceful_shutdown(async move {
             if tokio::signal::ctrl_c().await.is_ok() {

@@ -8,10 +8,14 @@ use rhtmx_sync::{DbPool, ReceiveError, SyncConfig, SyncEngine};
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let url = std::env::var("DATABASE_URL").unwrap_or_else(|_| "postgresql://localhost/mydb".to_owned());
+    let url =
+        std::env::var("DATABASE_URL").unwrap_or_else(|_| "postgresql://localhost/mydb".to_owned());
     let db_pool = DbPool::from_url(&url).await?;
-    let sync_engine =
-        SyncEngine::new(SyncConfig::new(db_pool, vec!["users".to_string(), "posts".to_string()])).await?;
+    let sync_engine = SyncEngine::new(SyncConfig::new(
+        db_pool,
+        vec!["users".to_string(), "posts".to_string()],
+    ))
+    .await?;
     let app = Router::new().merge(sync_engine.routes());
 
     let tracker = sync_engine.change_tracker();

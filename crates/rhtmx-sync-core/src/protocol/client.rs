@@ -180,12 +180,24 @@ impl ClientFrame {
     pub fn parse(text: &str) -> Result<Self, FrameError> {
         // Left to itself, serde also reads a struct from an array of its fields.
         if !text.trim_start().starts_with('{') {
-            return Err(FrameError { message: "not a frame: not a JSON object".to_owned(), id: None });
+            return Err(FrameError {
+                message: "not a frame: not a JSON object".to_owned(),
+                id: None,
+            });
         }
-        let head: Head<'_> = serde_json::from_str(text)
-            .map_err(|error| FrameError { message: format!("not a frame: {}", json_fault(&error)), id: None })?;
-        let id = head.id.and_then(|id| serde_json::from_value(id).ok()).filter(fits);
-        let body = Body { text, kind: &head.kind, id };
+        let head: Head<'_> = serde_json::from_str(text).map_err(|error| FrameError {
+            message: format!("not a frame: {}", json_fault(&error)),
+            id: None,
+        })?;
+        let id = head
+            .id
+            .and_then(|id| serde_json::from_value(id).ok())
+            .filter(fits);
+        let body = Body {
+            text,
+            kind: &head.kind,
+            id,
+        };
         match &*head.kind {
             "hello" => body.read().map(Self::Hello),
             "auth" => body.read().map(|Auth { token }| Self::Auth { token }),
@@ -194,10 +206,15 @@ impl ClientFrame {
                 body.check_id(&subscribe.id)?;
                 Ok(Self::Subscribe(subscribe))
             }
-            "unsubscribe" => body.read().map(|Unsubscribe { id }| Self::Unsubscribe { id }),
+            "unsubscribe" => body
+                .read()
+                .map(|Unsubscribe { id }| Self::Unsubscribe { id }),
             "push" => body.read().map(Self::Push),
             "ping" => body.read().map(|Ping { at }| Self::Ping { at }),
-            _ => Err(FrameError { message: "unknown type".to_owned(), id: body.id }),
+            _ => Err(FrameError {
+                message: "unknown type".to_owned(),
+                id: body.id,
+            }),
         }
     }
 }
@@ -248,7 +265,10 @@ mod tests {
         let ClientFrame::Push(push) = ClientFrame::parse(text).expect("a push") else {
             panic!("not a push");
         };
-        assert_eq!(push.writes[0].values["n"].get(), "0.12345678901234567890123");
+        assert_eq!(
+            push.writes[0].values["n"].get(),
+            "0.12345678901234567890123"
+        );
     }
 
     #[test]
@@ -269,7 +289,15 @@ mod tests {
         let wrong = ClientFrame::parse(r#"{"type":"subscribe","id":7}"#).expect_err("no entity");
         assert_eq!(wrong.id, Some(SubscriptionId::Number(7)));
         assert!(wrong.message.contains("entity"), "{wrong}");
-        for text in ["", "[]", "[\"ping\"]", "{}", "{\"type\":1}", "{\"type\":\"dance\"}", "nul"] {
+        for text in [
+            "",
+            "[]",
+            "[\"ping\"]",
+            "{}",
+            "{\"type\":1}",
+            "{\"type\":\"dance\"}",
+            "nul",
+        ] {
             assert!(ClientFrame::parse(text).is_err(), "{text}");
         }
     }

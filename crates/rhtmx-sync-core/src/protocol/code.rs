@@ -95,7 +95,13 @@ pub struct Reject {
 impl Reject {
     /// A reject of a whole mutation.
     pub fn new(code: RejectCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), write: None, column: None, expected: None }
+        Self {
+            code,
+            message: message.into(),
+            write: None,
+            column: None,
+            expected: None,
+        }
     }
 
     /// The same, naming the write.

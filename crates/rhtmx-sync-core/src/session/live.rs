@@ -43,13 +43,21 @@ impl LiveShapes {
     /// A read has brought `shape` to `position`.
     pub(super) fn join(&mut self, shape: ShapeId, position: Arc<Position>) {
         self.raise(&position);
-        self.shapes.insert(shape, LiveShape { ahead: Some(position.clone()), at: position });
+        self.shapes.insert(
+            shape,
+            LiveShape {
+                ahead: Some(position.clone()),
+                at: position,
+            },
+        );
     }
 
     /// A read has brought one more subscription of the live `shape` to `position`. False when it has
     /// not come far enough: what lies between will not be sent under the shape's name again.
     pub(super) fn join_live(&mut self, shape: &ShapeId, position: &Arc<Position>) -> bool {
-        let Some(live) = self.shapes.get_mut(shape) else { return false };
+        let Some(live) = self.shapes.get_mut(shape) else {
+            return false;
+        };
         if !position.covers(&live.at) && live.ahead.is_some() {
             return false;
         }
@@ -64,7 +72,11 @@ impl LiveShapes {
     /// Some subscription stands at `position`.
     fn raise(&mut self, position: &Arc<Position>) {
         self.scattered |= self.ahead.as_ref().is_some_and(|ahead| ahead != position);
-        if !self.ahead.as_ref().is_some_and(|ahead| ahead.covers(position)) {
+        if !self
+            .ahead
+            .as_ref()
+            .is_some_and(|ahead| ahead.covers(position))
+        {
             self.ahead = Some(position.clone());
         }
     }
@@ -83,11 +95,16 @@ impl LiveShapes {
 
     /// Whether `shape` has been brought to `position` already.
     pub(super) fn covers(&self, shape: &ShapeId, position: &Position) -> bool {
-        self.shapes.get(shape).is_some_and(|live| live.at.covers(position))
+        self.shapes
+            .get(shape)
+            .is_some_and(|live| live.at.covers(position))
     }
 
     pub(super) fn positions(&self) -> Vec<(ShapeId, Arc<Position>)> {
-        self.shapes.iter().map(|(shape, live)| (shape.clone(), live.at.clone())).collect()
+        self.shapes
+            .iter()
+            .map(|(shape, live)| (shape.clone(), live.at.clone()))
+            .collect()
     }
 
     /// The shapes to which `batch` is news, each with what to leave out of it.
@@ -103,7 +120,10 @@ impl LiveShapes {
     }
 
     /// The same for one shape.
-    #[expect(clippy::option_option, reason = "whether to send, and what to leave out")]
+    #[expect(
+        clippy::option_option,
+        reason = "whether to send, and what to leave out"
+    )]
     pub(super) fn take_shape<B: Batch>(
         &mut self,
         shape: &ShapeId,
@@ -119,14 +139,19 @@ impl LiveShapes {
         if let Some(ahead) = self.ahead.as_ref().filter(|ahead| !position.covers(ahead)) {
             return Reached::Behind(ahead.clone());
         }
-        let moved = self.ahead.as_ref().is_none_or(|ahead| !ahead.covers(position));
+        let moved = self
+            .ahead
+            .as_ref()
+            .is_none_or(|ahead| !ahead.covers(position));
         for live in self.shapes.values_mut() {
             if !live.at.covers(position) {
                 live.reach(position);
             }
         }
         let moved = moved || self.scattered;
-        Reached::Here { news: self.owes || (moved && !self.shapes.is_empty()) }
+        Reached::Here {
+            news: self.owes || (moved && !self.shapes.is_empty()),
+        }
     }
 
     /// A `cursor` frame with this position is sent.
@@ -140,7 +165,10 @@ impl LiveShapes {
     pub(super) fn pulled(&mut self, position: &Arc<Position>) {
         self.owes = true;
         for live in self.shapes.values_mut() {
-            *live = LiveShape { at: position.clone(), ahead: Some(position.clone()) };
+            *live = LiveShape {
+                at: position.clone(),
+                ahead: Some(position.clone()),
+            };
         }
     }
 
@@ -151,7 +179,10 @@ impl LiveShapes {
 }
 
 impl LiveShape {
-    #[expect(clippy::option_option, reason = "whether to send, and what to leave out")]
+    #[expect(
+        clippy::option_option,
+        reason = "whether to send, and what to leave out"
+    )]
     fn take<B: Batch>(&mut self, shape: &ShapeId, batch: &B) -> Option<Option<Arc<Position>>> {
         if !batch.touches(shape) || self.at.covers(batch.position()) {
             return None;

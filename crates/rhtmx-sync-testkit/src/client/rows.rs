@@ -94,8 +94,8 @@ impl Schema {
         let expected: Vec<&String> = self.columns().flat_map(Map::keys).collect();
         let found: Vec<&String> = row.names().collect();
         // An entity without a table has no columns: its rows hold whatever the server recorded.
-        let same = found.len() == expected.len()
-            && found.iter().all(|column| expected.contains(column));
+        let same =
+            found.len() == expected.len() && found.iter().all(|column| expected.contains(column));
         rule!(
             expected.is_empty() || same,
             "the row {key} has the columns {found:?}, and the schema {expected:?}"

@@ -32,7 +32,11 @@ pub(crate) const OWN_PREFIX: &str = "_rhtmx_";
 pub(crate) fn log_entity(name: &str) -> Entity {
     Entity {
         // Nobody has said what its rows hold, and each may hold something else.
-        schema: std::sync::Arc::new(Schema { entity: name.to_owned(), columns: Vec::new(), key: Vec::new() }),
+        schema: std::sync::Arc::new(Schema {
+            entity: name.to_owned(),
+            columns: Vec::new(),
+            key: Vec::new(),
+        }),
         fingerprint: "log".to_owned(),
         relation: None,
         column_types: Vec::new(),

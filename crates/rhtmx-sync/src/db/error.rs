@@ -46,7 +46,10 @@ impl DbError {
         use diesel::result::{DatabaseErrorKind as Kind, Error};
         match error {
             Error::DatabaseError(
-                Kind::ClosedConnection | Kind::UnableToSendCommand | Kind::SerializationFailure | Kind::ReadOnlyTransaction,
+                Kind::ClosedConnection
+                | Kind::UnableToSendCommand
+                | Kind::SerializationFailure
+                | Kind::ReadOnlyTransaction,
                 info,
             ) => Self::Unreachable(format!("{context}: {}", info.message())),
             // SQLite says so when another program holds its lock for longer than the time-out.
@@ -56,7 +59,10 @@ impl DbError {
             Error::BrokenTransactionManager | Error::RollbackErrorOnCommit { .. } => {
                 Self::Unreachable(format!("{context}: {error}"))
             }
-            error => Self::Statement { context, message: error.to_string() },
+            error => Self::Statement {
+                context,
+                message: error.to_string(),
+            },
         }
     }
 }

@@ -81,7 +81,11 @@ impl<'a> Drain<'a> {
     /// The same, where the rows of some entities are not in what is read. News of them are an error,
     /// or, when it `gives_up` waiting, a reason to take those entities anew.
     pub(crate) fn without(self, without: &'a [String], gives_up: bool) -> Self {
-        Self { without, gives_up, ..self }
+        Self {
+            without,
+            gives_up,
+            ..self
+        }
     }
 
     /// Takes a part of the read.
@@ -113,8 +117,12 @@ impl<'a> Drain<'a> {
         if self.without.is_empty() {
             return Ok(());
         }
-        let lacks_row = |entry: &NewestEntry| entry.key.is_some() && self.without.contains(&entry.entity);
-        if let Some(entry) = entries.iter().find(|entry| lacks_row(entry) && !self.gives_up) {
+        let lacks_row =
+            |entry: &NewestEntry| entry.key.is_some() && self.without.contains(&entry.entity);
+        if let Some(entry) = entries
+            .iter()
+            .find(|entry| lacks_row(entry) && !self.gives_up)
+        {
             return Err(DrainError::Locked(entry.entity.clone()));
         }
         let given_up = &mut self.given_up;
@@ -138,7 +146,11 @@ impl<'a> Drain<'a> {
 
     fn publish(&self, entries: Vec<NewestEntry>, complete: bool) {
         if let Some(position) = self.position.clone() {
-            self.sink.publish(Drained { position, entries, complete });
+            self.sink.publish(Drained {
+                position,
+                entries,
+                complete,
+            });
         }
     }
 }

@@ -21,9 +21,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use diesel_async::AsyncPgConnection;
+use diesel_async::SimpleAsyncConnection as _;
 use diesel_async::pooled_connection::bb8::{Pool, PooledConnection};
 use diesel_async::pooled_connection::{AsyncDieselConnectionManager, ManagerConfig};
-use diesel_async::SimpleAsyncConnection as _;
 use futures_util::FutureExt as _;
 use rhtmx_sync_core::cursor::{Epoch, Position};
 use rhtmx_sync_core::log::Action;
@@ -73,13 +73,17 @@ pub struct SqlitePool {
 
 impl std::fmt::Debug for PostgresPool {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("PostgresPool").field("url", &url::redact(&self.url)).finish_non_exhaustive()
+        f.debug_struct("PostgresPool")
+            .field("url", &url::redact(&self.url))
+            .finish_non_exhaustive()
     }
 }
 
 impl std::fmt::Debug for SqlitePool {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SqlitePool").field("path", &self.path).finish_non_exhaustive()
+        f.debug_struct("SqlitePool")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
     }
 }
 
@@ -145,7 +149,9 @@ impl DbPool {
     pub async fn new_postgres(url: &str) -> Result<Self, DbError> {
         match DatabaseUrl::parse(url)? {
             DatabaseUrl::Postgres(_) => Self::from_url(url).await,
-            _ => Err(DbError::Url("this is not the address of a PostgreSQL server".to_owned())),
+            _ => Err(DbError::Url(
+                "this is not the address of a PostgreSQL server".to_owned(),
+            )),
         }
     }
 
@@ -174,12 +180,18 @@ impl DbPool {
                     Err(error) => return Err(error),
                 }
                 let pool = postgres_pool(connector, config);
-                Ok(Self::Postgres(PostgresPool { pool, url: url.into(), config: config.clone() }))
+                Ok(Self::Postgres(PostgresPool {
+                    pool,
+                    url: url.into(),
+                    config: config.clone(),
+                }))
             }
             DatabaseUrl::SqliteFile(path) => {
                 // Opening it once tells a wrong path at once.
                 let (file, busy) = (path.clone(), config.connect_timeout());
-                let opened = tokio::task::spawn_blocking(move || sqlite::connect::establish(&file, busy)).await;
+                let opened =
+                    tokio::task::spawn_blocking(move || sqlite::connect::establish(&file, busy))
+                        .await;
                 drop(opened.map_err(|error| DbError::Unreachable(error.to_string()))??);
                 Ok(Self::Sqlite(sqlite_pool(Some(&path.into()), config)))
             }
@@ -193,11 +205,17 @@ impl DbPool {
             Self::Postgres(pool) if pool.config != *config => {
                 let connector = Connector::new(&pool.url, config.connect_timeout())?;
                 let (url, config) = (pool.url.clone(), config.clone());
-                Ok(Self::Postgres(PostgresPool { pool: postgres_pool(connector, &config), url, config }))
+                Ok(Self::Postgres(PostgresPool {
+                    pool: postgres_pool(connector, &config),
+                    url,
+                    config,
+                }))
             }
-            Self::Sqlite(SqlitePool { path: Some(path), config: known, .. }) if known != config => {
-                Ok(Self::Sqlite(sqlite_pool(Some(path), config)))
-            }
+            Self::Sqlite(SqlitePool {
+                path: Some(path),
+                config: known,
+                ..
+            }) if known != config => Ok(Self::Sqlite(sqlite_pool(Some(path), config))),
             same => Ok(same.clone()),
         }
     }
@@ -237,14 +255,20 @@ impl DbPool {
     pub async fn migrate(&self, config: &DatabaseConfig) -> Result<(), DbError> {
         match self {
             Self::Postgres(_) => {
-                let Some(connector) = self.direct(config)? else { return Ok(()) };
+                let Some(connector) = self.direct(config)? else {
+                    return Ok(());
+                };
                 let (client, connection) = connector.connect().await?;
-                let mut conn = AsyncPgConnection::try_from_client_and_connection(client, connection)
-                    .await
-                    .map_err(|error| DbError::Unreachable(error.to_string()))?;
+                let mut conn =
+                    AsyncPgConnection::try_from_client_and_connection(client, connection)
+                        .await
+                        .map_err(|error| DbError::Unreachable(error.to_string()))?;
                 let version = postgres::store::version(&mut conn).await?;
                 if version < POSTGRES_VERSION_MIN {
-                    let text = format!("PostgreSQL 14 or later is needed; this is {}", version / 10_000);
+                    let text = format!(
+                        "PostgreSQL 14 or later is needed; this is {}",
+                        version / 10_000
+                    );
                     return Err(DbError::Unsupported(text));
                 }
                 migrations::run_postgres(conn).await
@@ -267,19 +291,28 @@ impl DbPool {
         &self,
         config: &EntityConfig,
     ) -> DbResult<Result<Option<Described>, DescribeError>> {
-        with_conn!(self, |conn, backend| backend::store::install(conn, config).await)
+        with_conn!(self, |conn, backend| backend::store::install(conn, config)
+            .await)
     }
 
     /// Removes the captures of these entities, or of all; the names of those that had one.
     pub(crate) async fn uninstall(&self, only: Option<&[String]>) -> DbResult<Vec<String>> {
-        with_conn!(self, |conn, backend| backend::store::uninstall(conn, only).await)
+        with_conn!(self, |conn, backend| backend::store::uninstall(conn, only)
+            .await)
     }
 
     /// Begins to read what is new in the log since `from`.
-    pub(crate) fn read_changes(&self, entities: Arc<BTreeMap<String, Arc<Entity>>>, from: Position) -> PartStream {
+    pub(crate) fn read_changes(
+        &self,
+        entities: Arc<BTreeMap<String, Arc<Entity>>>,
+        from: Position,
+    ) -> PartStream {
         let db = self.clone();
         PartStream::begin(|out| async move {
-            with_conn!(&db, |conn, backend| backend::read::read_changes(conn, &entities, &from, &out).await)
+            with_conn!(&db, |conn, backend| backend::read::read_changes(
+                conn, &entities, &from, &out
+            )
+            .await)
         })
     }
 
@@ -287,7 +320,10 @@ impl DbPool {
     pub(crate) fn read_rows(&self, entity: Arc<Entity>) -> PartStream {
         let db = self.clone();
         PartStream::begin(|out| async move {
-            with_conn!(&db, |conn, backend| backend::read::read_rows(conn, &entity, &out).await)
+            with_conn!(&db, |conn, backend| backend::read::read_rows(
+                conn, &entity, &out
+            )
+            .await)
         })
     }
 
@@ -297,23 +333,32 @@ impl DbPool {
             Self::Postgres(_) => "\"C\"",
             Self::Sqlite(_) => "BINARY",
         };
-        let keys = format!("SELECT key COLLATE {collation} AS key, row FROM ({all_rows}) unordered");
+        let keys =
+            format!("SELECT key COLLATE {collation} AS key, row FROM ({all_rows}) unordered");
         format!("SELECT key, row FROM ({keys}) keyed {condition} ORDER BY key LIMIT {limit}")
     }
 
     /// Applies a mutation, once.
     pub(crate) async fn apply(&self, mutation: &Mutation) -> DbResult<Outcome> {
         match self {
-            Self::Postgres(pool) => write::postgres::apply(&mut *pool.pool.get().await?, mutation).await,
-            Self::Sqlite(pool) => write::sqlite::apply(&mut *pool.pool.get().await?, mutation).await,
+            Self::Postgres(pool) => {
+                write::postgres::apply(&mut *pool.pool.get().await?, mutation).await
+            }
+            Self::Sqlite(pool) => {
+                write::sqlite::apply(&mut *pool.pool.get().await?, mutation).await
+            }
         }
     }
 
     /// The newest mutation of a device that has been answered.
     pub(crate) async fn last_mutation(&self, device: &str) -> DbResult<u64> {
         match self {
-            Self::Postgres(pool) => write::postgres::last_mutation(&mut *pool.pool.get().await?, device).await,
-            Self::Sqlite(pool) => write::sqlite::last_mutation(&mut *pool.pool.get().await?, device).await,
+            Self::Postgres(pool) => {
+                write::postgres::last_mutation(&mut *pool.pool.get().await?, device).await
+            }
+            Self::Sqlite(pool) => {
+                write::sqlite::last_mutation(&mut *pool.pool.get().await?, device).await
+            }
         }
     }
 
@@ -325,12 +370,21 @@ impl DbPool {
         action: Action,
         data: Option<&str>,
     ) -> DbResult<Position> {
-        with_conn!(self, |conn, backend| backend::store::record(conn, entity, key, action, data).await)
+        with_conn!(self, |conn, backend| backend::store::record(
+            conn, entity, key, action, data
+        )
+        .await)
     }
 
     /// A text that changes when one of these tables, or what captures it, changes.
-    pub(crate) async fn catalog_version(&self, entities: &BTreeMap<String, Arc<Entity>>) -> DbResult<String> {
-        with_conn!(self, |conn, backend| backend::store::catalog_version(conn, entities).await)
+    pub(crate) async fn catalog_version(
+        &self,
+        entities: &BTreeMap<String, Arc<Entity>>,
+    ) -> DbResult<String> {
+        with_conn!(self, |conn, backend| backend::store::catalog_version(
+            conn, entities
+        )
+        .await)
     }
 
     pub(crate) async fn make_mark(&self) -> DbResult<()> {
@@ -343,11 +397,15 @@ impl DbPool {
     }
 
     pub(crate) async fn prune_older_than(&self, age: Duration) -> DbResult<Pruned> {
-        with_conn!(self, |conn, backend| backend::store::prune_older_than(conn, age).await)
+        with_conn!(self, |conn, backend| backend::store::prune_older_than(
+            conn, age
+        )
+        .await)
     }
 
     pub(crate) async fn prune_oldest(&self) -> DbResult<Pruned> {
-        with_conn!(self, |conn, backend| backend::store::prune_oldest(conn).await)
+        with_conn!(self, |conn, backend| backend::store::prune_oldest(conn)
+            .await)
     }
 }
 
@@ -359,7 +417,8 @@ fn postgres_pool(connector: Connector, config: &DatabaseConfig) -> Pool<AsyncPgC
         async move {
             let bad = |error: DbError| diesel::ConnectionError::BadConnection(error.to_string());
             let (client, connection) = connector.connect().await.map_err(bad)?;
-            let mut conn = AsyncPgConnection::try_from_client_and_connection(client, connection).await?;
+            let mut conn =
+                AsyncPgConnection::try_from_client_and_connection(client, connection).await?;
             conn.batch_execute(&format!("SET statement_timeout = {timeout_ms}"))
                 .await
                 .map_err(diesel::ConnectionError::CouldntSetupConfiguration)?;
@@ -382,21 +441,36 @@ fn sqlite_pool(path: Option<&Arc<str>>, config: &DatabaseConfig) -> SqlitePool {
     manager.custom_setup = Box::new(move |_| {
         let file = file.clone();
         async move {
-            let opened = tokio::task::spawn_blocking(move || sqlite::connect::establish(&file, busy)).await;
-            let bad = |error: &dyn std::fmt::Display| diesel::ConnectionError::BadConnection(error.to_string());
-            Ok(SqliteConn::new(opened.map_err(|error| bad(&error))?.map_err(|error| bad(&error))?))
+            let opened =
+                tokio::task::spawn_blocking(move || sqlite::connect::establish(&file, busy)).await;
+            let bad = |error: &dyn std::fmt::Display| {
+                diesel::ConnectionError::BadConnection(error.to_string())
+            };
+            Ok(SqliteConn::new(
+                opened
+                    .map_err(|error| bad(&error))?
+                    .map_err(|error| bad(&error))?,
+            ))
         }
         .boxed()
     });
     let manager = AsyncDieselConnectionManager::new_with_config("", manager);
     // A database in memory is its one connection: there must be no second, and it must not be
     // closed for being idle.
-    let size = if path.is_some() { config.pool_size.max(2) } else { 1 };
+    let size = if path.is_some() {
+        config.pool_size.max(2)
+    } else {
+        1
+    };
     let pool = Pool::builder()
         .max_size(size)
         .max_lifetime(None)
         .idle_timeout(None)
         .connection_timeout(config.connect_timeout())
         .build_unchecked(manager);
-    SqlitePool { pool, path: path.cloned(), config: config.clone() }
+    SqlitePool {
+        pool,
+        path: path.cloned(),
+        config: config.clone(),
+    }
 }

@@ -57,7 +57,10 @@ impl PartStream {
         read: impl FnOnce(ReadSender) -> F,
     ) -> Self {
         let (sender, parts) = mpsc::channel(PARTS_WAITING_MAX);
-        Self { parts, task: tokio::spawn(read(sender)) }
+        Self {
+            parts,
+            task: tokio::spawn(read(sender)),
+        }
     }
 
     /// The next part; none at the end, or when the read has failed.
@@ -69,7 +72,9 @@ impl PartStream {
     pub(crate) async fn finish(mut self) -> DbResult<()> {
         self.parts.close();
         while self.parts.try_recv().is_ok() {}
-        self.task.await.unwrap_or_else(|error| Err(unreadable(&error)))
+        self.task
+            .await
+            .unwrap_or_else(|error| Err(unreadable(&error)))
     }
 }
 
@@ -103,16 +108,23 @@ pub(crate) struct ChangesDialect {
 ///
 /// The row is a scalar subquery by key, which leaves the planner no choice but the key's index.
 /// Entries before a reshape are not looked up: their keys may be of another type.
-pub(crate) fn changes_sql(dialect: &ChangesDialect, entities: &BTreeMap<String, Arc<Entity>>) -> String {
+pub(crate) fn changes_sql(
+    dialect: &ChangesDialect,
+    entities: &BTreeMap<String, Arc<Entity>>,
+) -> String {
     let mut rows = String::new();
     let (away, here): (Vec<_>, Vec<_>) = entities.iter().partition(|(_, entity)| entity.is_away());
     let away: Vec<String> = away.into_iter().map(|(name, _)| literal(name)).collect();
     let unless_away = match away.is_empty() {
         true => String::new(),
-        false => format!("AND (entity_id IS NULL OR entity NOT IN ({})) ", away.join(", ")),
+        false => format!(
+            "AND (entity_id IS NULL OR entity NOT IN ({})) ",
+            away.join(", ")
+        ),
     };
     for (name, entity) in here {
-        write!(rows, " WHEN {} THEN {}", literal(name), entity.row_by_key).expect("writing to a string");
+        write!(rows, " WHEN {} THEN {}", literal(name), entity.row_by_key)
+            .expect("writing to a string");
     }
     let row = match rows.is_empty() {
         true => "CAST(NULL AS TEXT)".to_owned(),
@@ -145,7 +157,12 @@ pub(crate) struct ChangesCollector {
 
 impl ChangesCollector {
     pub(crate) fn new(mark: fn(i64) -> Mark) -> Self {
-        Self { mark, started: false, entries: Vec::new(), bytes: 0 }
+        Self {
+            mark,
+            started: false,
+            entries: Vec::new(),
+            bytes: 0,
+        }
     }
 
     /// Takes one line; gives the parts that are complete with it.
@@ -153,7 +170,10 @@ impl ChangesCollector {
         let mut parts = Vec::new();
         if !self.started {
             self.started = true;
-            parts.push(ReadPart::Start { position: position(&line.position)?, floor: position(&line.floor)? });
+            parts.push(ReadPart::Start {
+                position: position(&line.position)?,
+                floor: position(&line.floor)?,
+            });
         }
         if let Some(entry) = entry(line, self.mark)? {
             self.bytes += entry.row.as_ref().map_or(0, |row| row.get().len());
@@ -193,12 +213,24 @@ impl RowsCollector {
     /// Takes one line; gives the part that is complete with it.
     pub(crate) fn take(&mut self, line: RowLine) -> DbResult<Option<ReadPart>> {
         match line {
-            RowLine { position: Some(position), floor: Some(floor), .. } => {
-                Ok(Some(ReadPart::Start { position: self::position(&position)?, floor: self::position(&floor)? }))
-            }
-            RowLine { key: Some(key), row: Some(row), .. } => {
+            RowLine {
+                position: Some(position),
+                floor: Some(floor),
+                ..
+            } => Ok(Some(ReadPart::Start {
+                position: self::position(&position)?,
+                floor: self::position(&floor)?,
+            })),
+            RowLine {
+                key: Some(key),
+                row: Some(row),
+                ..
+            } => {
                 self.bytes += row.len();
-                self.rows.push(RowImage { key, row: raw(row)? });
+                self.rows.push(RowImage {
+                    key,
+                    row: raw(row)?,
+                });
                 let full = self.rows.len() >= ITEMS_PER_CHUNK || self.bytes >= CHUNK_BYTES;
                 Ok(if full { self.finish() } else { None })
             }
@@ -225,13 +257,20 @@ pub(crate) fn rows_sql(dialect: &ChangesDialect, entity: &Entity) -> String {
 }
 
 fn entry(line: ChangeRow, mark: fn(i64) -> Mark) -> DbResult<Option<NewestEntry>> {
-    let (Some(id), Some(mark_number), Some(entity), Some(action), Some(first_action)) =
-        (line.id, line.mark, line.entity, line.action, line.first_action)
-    else {
+    let (Some(id), Some(mark_number), Some(entity), Some(action), Some(first_action)) = (
+        line.id,
+        line.mark,
+        line.entity,
+        line.action,
+        line.first_action,
+    ) else {
         return Ok(None);
     };
     // The setting that carries the origin is open to any writer, so nonsense is simply no origin.
-    let origin = line.client_id.and_then(|client| client.parse().ok()).zip(line.mutation.and_then(|m| u64::try_from(m).ok()));
+    let origin = line
+        .client_id
+        .and_then(|client| client.parse().ok())
+        .zip(line.mutation.and_then(|m| u64::try_from(m).ok()));
     Ok(Some(NewestEntry {
         id,
         mark: mark(mark_number),
@@ -240,7 +279,10 @@ fn entry(line: ChangeRow, mark: fn(i64) -> Mark) -> DbResult<Option<NewestEntry>
         action: self::action(&action)?,
         first_action: self::action(&first_action)?,
         truncated_at: line.truncated_at,
-        origin: origin.map(|(client_id, mutation)| Origin { client_id, mutation }),
+        origin: origin.map(|(client_id, mutation)| Origin {
+            client_id,
+            mutation,
+        }),
         row: line.row.map(raw).transpose()?,
     }))
 }
@@ -251,7 +293,11 @@ fn action(word: &str) -> DbResult<Action> {
 
 /// A position as the database keeps it: a snapshot, or a log id.
 pub(crate) fn position(text: &str) -> DbResult<Position> {
-    let tagged = if text.contains(':') { format!("p{text}") } else { format!("s{text}") };
+    let tagged = if text.contains(':') {
+        format!("p{text}")
+    } else {
+        format!("s{text}")
+    };
     tagged.parse().map_err(|error| unreadable(&error))
 }
 
@@ -261,5 +307,8 @@ pub(crate) fn raw(text: String) -> DbResult<Box<RawValue>> {
 }
 
 fn unreadable(error: &dyn std::fmt::Display) -> DbError {
-    DbError::Statement { context: "reading what the log holds", message: error.to_string() }
+    DbError::Statement {
+        context: "reading what the log holds",
+        message: error.to_string(),
+    }
 }

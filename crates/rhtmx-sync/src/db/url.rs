@@ -22,7 +22,9 @@ impl DatabaseUrl {
             return Ok(Self::SqliteMemory);
         }
         match url.strip_prefix("sqlite://") {
-            Some("") => Err(DbError::Url("the path of the SQLite file is missing".to_owned())),
+            Some("") => Err(DbError::Url(
+                "the path of the SQLite file is missing".to_owned(),
+            )),
             Some(path) => Ok(Self::SqliteFile(path.to_owned())),
             None => Err(DbError::Url(format!("got {:?}", redact(url)))),
         }
@@ -32,7 +34,13 @@ impl DatabaseUrl {
 /// The address without user, password and parameters.
 pub(crate) fn redact(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else {
-        return url.split(':').next().unwrap_or_default().chars().take(16).collect();
+        return url
+            .split(':')
+            .next()
+            .unwrap_or_default()
+            .chars()
+            .take(16)
+            .collect();
     };
     let rest = rest.split(['?', '#']).next().unwrap_or_default();
     // A password may hold an unescaped `@`; what follows the last one is the host.
@@ -47,18 +55,35 @@ mod tests {
     #[test]
     fn knows_the_four_forms() {
         let parsed = |url| DatabaseUrl::parse(url).expect("an address");
-        assert_eq!(parsed("postgresql://h/db"), DatabaseUrl::Postgres("postgresql://h/db".to_owned()));
-        assert_eq!(parsed("postgres://h/db"), DatabaseUrl::Postgres("postgres://h/db".to_owned()));
-        assert_eq!(parsed("sqlite://./dev.db"), DatabaseUrl::SqliteFile("./dev.db".to_owned()));
+        assert_eq!(
+            parsed("postgresql://h/db"),
+            DatabaseUrl::Postgres("postgresql://h/db".to_owned())
+        );
+        assert_eq!(
+            parsed("postgres://h/db"),
+            DatabaseUrl::Postgres("postgres://h/db".to_owned())
+        );
+        assert_eq!(
+            parsed("sqlite://./dev.db"),
+            DatabaseUrl::SqliteFile("./dev.db".to_owned())
+        );
         assert_eq!(parsed("sqlite::memory:"), DatabaseUrl::SqliteMemory);
     }
 
     #[test]
     fn says_what_is_accepted_and_keeps_secrets() {
-        let error = DatabaseUrl::parse("mysql://root:hunter2@h/db").expect_err("unknown").to_string();
-        assert!(error.contains("postgresql://") && error.contains("sqlite::memory:"), "{error}");
+        let error = DatabaseUrl::parse("mysql://root:hunter2@h/db")
+            .expect_err("unknown")
+            .to_string();
+        assert!(
+            error.contains("postgresql://") && error.contains("sqlite::memory:"),
+            "{error}"
+        );
         assert!(!error.contains("hunter2"), "{error}");
         assert!(DatabaseUrl::parse("sqlite://").is_err() && DatabaseUrl::parse("").is_err());
-        assert_eq!(redact("postgres://u:p@ss@h:5/db?password=x"), "postgres://h:5/db");
+        assert_eq!(
+            redact("postgres://u:p@ss@h:5/db?password=x"),
+            "postgres://h:5/db"
+        );
     }
 }

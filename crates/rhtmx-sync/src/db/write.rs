@@ -58,7 +58,10 @@ impl From<diesel::result::Error> for WriteFailed {
 
 fn out_of_order(expected: u64) -> Reject {
     let message = format!("the next mutation of this client is {expected}");
-    Reject { expected: Some(expected), ..Reject::new(RejectCode::OutOfOrder, message) }
+    Reject {
+        expected: Some(expected),
+        ..Reject::new(RejectCode::OutOfOrder, message)
+    }
 }
 
 /// Whether a constraint has said no. The writes themselves explain their refusals, so this one came
@@ -81,7 +84,10 @@ fn forbids(error: &diesel::result::Error) -> bool {
 }
 
 fn refused_by_commit(mutation: &Mutation) -> Reject {
-    let reject = Reject::new(RejectCode::Constraint, "a constraint or a rule of the table does not hold");
+    let reject = Reject::new(
+        RejectCode::Constraint,
+        "a constraint or a rule of the table does not hold",
+    );
     match &mutation.writes {
         Ok(writes) if writes.len() == 1 => reject.of_write(0),
         _ => reject,
@@ -98,18 +104,25 @@ macro_rules! write_on {
             use super::{Mutation, Outcome, WriteFailed, forbids, out_of_order, refused_by_commit};
             use crate::db::DbError;
             use crate::db::error::{DbResult, Failed};
-            use crate::db::$backend::write;
             use crate::db::tables::{_rhtmx_sync_client as client, _rhtmx_sync_reject as reject};
+            use crate::db::$backend::write;
 
             /// Applies a mutation.
             pub(crate) async fn apply(conn: &mut $Conn, mutation: &Mutation) -> DbResult<Outcome> {
-                let mut ended = conn.$transaction(async |conn| run(conn, mutation).await).await;
+                let mut ended = conn
+                    .$transaction(async |conn| run(conn, mutation).await)
+                    .await;
                 if let Err(Failed::Diesel(error)) = &ended
                     && forbids(error)
                 {
                     let writes = Err(refused_by_commit(mutation));
-                    let rejected = Mutation { origin: mutation.origin, writes };
-                    ended = conn.$transaction(async |conn| run(conn, &rejected).await).await;
+                    let rejected = Mutation {
+                        origin: mutation.origin,
+                        writes,
+                    };
+                    ended = conn
+                        .$transaction(async |conn| run(conn, &rejected).await)
+                        .await;
                 }
                 ended.map_err(|failed: Failed| failed.while_doing("applying a mutation"))
             }
@@ -137,7 +150,9 @@ macro_rules! write_on {
                     return answered(conn, &device, number, last_mark).await;
                 }
                 if number != last + 1 {
-                    return Ok(Outcome::Rejected(out_of_order(u64::try_from(last + 1).unwrap_or(1))));
+                    return Ok(Outcome::Rejected(out_of_order(
+                        u64::try_from(last + 1).unwrap_or(1),
+                    )));
                 }
                 let applied = match &mutation.writes {
                     Err(reject) => Err(reject.clone()),
@@ -152,7 +167,9 @@ macro_rules! write_on {
                     .execute(conn)
                     .await?;
                 match applied {
-                    Ok(()) => Ok(Outcome::Committed(mark.map(crate::db::$backend::read::mark))),
+                    Ok(()) => Ok(Outcome::Committed(
+                        mark.map(crate::db::$backend::read::mark),
+                    )),
                     Err(why) => {
                         let text = serde_json::to_string(&why).expect("a reject is JSON");
                         diesel::insert_into(reject::table)
@@ -183,9 +200,14 @@ macro_rules! write_on {
                     .optional()?;
                 Ok(match text {
                     None => Outcome::Committed(last_mark.map(crate::db::$backend::read::mark)),
-                    Some(text) => Outcome::Rejected(serde_json::from_str(&text).map_err(|error| {
-                        DbError::Statement { context: "reading a stored reject", message: error.to_string() }
-                    })?),
+                    Some(text) => {
+                        Outcome::Rejected(serde_json::from_str(&text).map_err(|error| {
+                            DbError::Statement {
+                                context: "reading a stored reject",
+                                message: error.to_string(),
+                            }
+                        })?)
+                    }
                 })
             }
 
@@ -219,7 +241,9 @@ macro_rules! write_on {
                     .first(conn)
                     .await
                     .optional()
-                    .map_err(|error| DbError::while_doing("reading a client's last mutation", error))?;
+                    .map_err(|error| {
+                        DbError::while_doing("reading a client's last mutation", error)
+                    })?;
                 Ok(last.and_then(|last| u64::try_from(last).ok()).unwrap_or(0))
             }
         }
@@ -227,4 +251,8 @@ macro_rules! write_on {
 }
 
 write_on!(postgres, diesel_async::AsyncPgConnection, transaction);
-write_on!(sqlite, crate::db::sqlite::connect::SqliteConn, immediate_transaction);
+write_on!(
+    sqlite,
+    crate::db::sqlite::connect::SqliteConn,
+    immediate_transaction
+);

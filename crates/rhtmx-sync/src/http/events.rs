@@ -38,20 +38,32 @@ pub(super) async fn events(
     parameters: Result<Query<Parameters>, QueryRejection>,
 ) -> Result<Response, HttpError> {
     if !origin::is_allowed(&headers, &engine.config) {
-        return Err(HttpError::of(ErrorCode::Forbidden, "pages of this origin may not connect"));
+        return Err(HttpError::of(
+            ErrorCode::Forbidden,
+            "pages of this origin may not connect",
+        ));
     }
     let Query(parameters) =
         parameters.map_err(|error| HttpError::of(ErrorCode::Protocol, error.body_text()))?;
     if !engine.is_configured(&parameters.entity) {
-        return Err(HttpError::of(ErrorCode::UnknownEntity, "no entity of this name is synced here"));
+        return Err(HttpError::of(
+            ErrorCode::UnknownEntity,
+            "no entity of this name is synced here",
+        ));
     }
     if parameters.filter.is_some() || parameters.params.is_some() || parameters.columns.is_some() {
-        return Err(HttpError::of(ErrorCode::BadFilter, "`where` is not built yet"));
+        return Err(HttpError::of(
+            ErrorCode::BadFilter,
+            "`where` is not built yet",
+        ));
     }
     if engine.hub.epoch().is_none() || engine.shutdown.is_cancelled() {
         return Err(HttpError::unavailable());
     }
-    let last_event_id = headers.get("last-event-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
+    let last_event_id = headers
+        .get("last-event-id")
+        .and_then(|id| id.to_str().ok())
+        .map(str::to_owned);
     let subscribe = Subscribe {
         id: SubscriptionId::Text(parameters.entity.clone()),
         entity: parameters.entity,
@@ -67,7 +79,9 @@ pub(super) async fn events(
     let first = ClientFrame::Subscribe(subscribe);
     engine.tasks.spawn(Box::pin(connection.run(Some(first))));
     let stream = futures_util::stream::poll_fn(move |cx| {
-        events.poll_recv(cx).map(|event| event.map(|event| Ok::<_, Infallible>(Bytes::from(event))))
+        events
+            .poll_recv(cx)
+            .map(|event| event.map(|event| Ok::<_, Infallible>(Bytes::from(event))))
     });
     let headers = [
         (header::CONTENT_TYPE, "text/event-stream"),

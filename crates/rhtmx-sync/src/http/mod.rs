@@ -26,7 +26,10 @@ impl SyncEngine {
             .route(&format!("{prefix}/ws"), get(ws::upgrade))
             .route(&format!("{prefix}/events"), get(events::events))
             .route(&format!("{prefix}/status"), get(status::status))
-            .route(&format!("{prefix}/{{entity}}"), get(rest::read).post(rest::write))
+            .route(
+                &format!("{prefix}/{{entity}}"),
+                get(rest::read).post(rest::write),
+            )
             .layer(axum::extract::DefaultBodyLimit::max(limits.frame_bytes_max))
             .with_state(self.inner.clone())
     }
@@ -42,7 +45,11 @@ struct HttpError {
 
 impl HttpError {
     fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into() }
+        Self {
+            status,
+            code,
+            message: message.into(),
+        }
     }
 
     fn of(code: ErrorCode, message: impl Into<String>) -> Self {
@@ -52,7 +59,9 @@ impl HttpError {
             ErrorCode::Forbidden => (StatusCode::FORBIDDEN, "forbidden"),
             ErrorCode::UnknownEntity => (StatusCode::NOT_FOUND, "unknown_entity"),
             ErrorCode::BadFilter => (StatusCode::BAD_REQUEST, "bad_filter"),
-            ErrorCode::TooManySubscriptions => (StatusCode::TOO_MANY_REQUESTS, "too_many_subscriptions"),
+            ErrorCode::TooManySubscriptions => {
+                (StatusCode::TOO_MANY_REQUESTS, "too_many_subscriptions")
+            }
             ErrorCode::RateLimited => (StatusCode::TOO_MANY_REQUESTS, "rate_limited"),
             ErrorCode::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
             ErrorCode::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
@@ -62,7 +71,10 @@ impl HttpError {
     }
 
     fn unavailable() -> Self {
-        Self::of(ErrorCode::Unavailable, "the database is out of reach; try again")
+        Self::of(
+            ErrorCode::Unavailable,
+            "the database is out of reach; try again",
+        )
     }
 }
 

@@ -10,13 +10,26 @@ use crate::config::SyncConfig;
 /// Whether a request with these headers may be answered: it comes from no page at all, from a page
 /// that this server has served, or from one of the configured origins.
 pub(super) fn is_allowed(headers: &HeaderMap, config: &SyncConfig) -> bool {
-    let Some(origin) = headers.get(header::ORIGIN) else { return true };
-    let Ok(origin) = origin.to_str() else { return false };
-    if config.auth.allowed_origins.iter().any(|allowed| allowed == origin) {
+    let Some(origin) = headers.get(header::ORIGIN) else {
+        return true;
+    };
+    let Ok(origin) = origin.to_str() else {
+        return false;
+    };
+    if config
+        .auth
+        .allowed_origins
+        .iter()
+        .any(|allowed| allowed == origin)
+    {
         return true;
     }
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
-    origin.split_once("://").is_some_and(|(_, page)| Some(page) == host)
+    let host = headers
+        .get(header::HOST)
+        .and_then(|host| host.to_str().ok());
+    origin
+        .split_once("://")
+        .is_some_and(|(_, page)| Some(page) == host)
 }
 
 #[cfg(test)]
@@ -37,14 +50,19 @@ mod tests {
 
     #[tokio::test]
     async fn own_pages_configured_pages_and_programs() {
-        let pool = DbPool::from_url("sqlite::memory:").await.expect("in memory");
+        let pool = DbPool::from_url("sqlite::memory:")
+            .await
+            .expect("in memory");
         let mut config = SyncConfig::new(pool, vec!["todos"]);
         assert!(is_allowed(&headers(None), &config));
         assert!(is_allowed(&headers(Some("http://127.0.0.1:8080")), &config));
         for other in ["https://evil.example", "http://127.0.0.1:9090", "null"] {
             assert!(!is_allowed(&headers(Some(other)), &config), "{other}");
         }
-        config.auth.allowed_origins.push("https://app.example".to_owned());
+        config
+            .auth
+            .allowed_origins
+            .push("https://app.example".to_owned());
         assert!(is_allowed(&headers(Some("https://app.example")), &config));
     }
 }

@@ -21,7 +21,11 @@ pub(super) enum Place {
     AfterRows { since: Cursor },
     /// Of the changes since the cursor, those have been given that a read at `read_at` found up to
     /// the log's `after_id`.
-    InChanges { since: Cursor, read_at: Position, after_id: i64 },
+    InChanges {
+        since: Cursor,
+        read_at: Position,
+        after_id: i64,
+    },
 }
 
 impl Place {
@@ -29,7 +33,9 @@ impl Place {
     /// which was not.
     pub(super) fn has_given(&self, entry: &NewestEntry) -> bool {
         match self {
-            Self::InChanges { read_at, after_id, .. } => entry.id <= *after_id && read_at.contains(entry.mark),
+            Self::InChanges {
+                read_at, after_id, ..
+            } => entry.id <= *after_id && read_at.contains(entry.mark),
             _ => false,
         }
     }
@@ -55,10 +61,20 @@ impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::At(cursor) => write!(f, "{cursor}"),
-            Self::InRows { since, after_key } => write!(f, "{since}.k{}", URL_SAFE_NO_PAD.encode(after_key)),
+            Self::InRows { since, after_key } => {
+                write!(f, "{since}.k{}", URL_SAFE_NO_PAD.encode(after_key))
+            }
             Self::AfterRows { since } => write!(f, "{since}.r"),
-            Self::InChanges { since, read_at, after_id } => {
-                write!(f, "{since}.c{}", URL_SAFE_NO_PAD.encode(format!("{after_id}/{read_at}")))
+            Self::InChanges {
+                since,
+                read_at,
+                after_id,
+            } => {
+                write!(
+                    f,
+                    "{since}.c{}",
+                    URL_SAFE_NO_PAD.encode(format!("{after_id}/{read_at}"))
+                )
             }
         }
     }
@@ -68,14 +84,19 @@ impl FromStr for Place {
     type Err = CursorError;
 
     fn from_str(text: &str) -> Result<Self, CursorError> {
-        let Some((since, rest)) = text.split_once('.') else { return text.parse().map(Self::At) };
+        let Some((since, rest)) = text.split_once('.') else {
+            return text.parse().map(Self::At);
+        };
         let since: Cursor = since.parse()?;
         let decode = |text: &str| {
             let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| CursorError)?;
             String::from_utf8(bytes).map_err(|_| CursorError)
         };
         if let Some(key) = rest.strip_prefix('k') {
-            return Ok(Self::InRows { since, after_key: decode(key)? });
+            return Ok(Self::InRows {
+                since,
+                after_key: decode(key)?,
+            });
         }
         if rest == "r" {
             return Ok(Self::AfterRows { since });
@@ -83,7 +104,11 @@ impl FromStr for Place {
         let place = decode(rest.strip_prefix('c').ok_or(CursorError)?)?;
         let (after_id, read_at) = place.split_once('/').ok_or(CursorError)?;
         let after_id = after_id.parse().map_err(|_| CursorError)?;
-        Ok(Self::InChanges { since, read_at: read_at.parse()?, after_id })
+        Ok(Self::InChanges {
+            since,
+            read_at: read_at.parse()?,
+            after_id,
+        })
     }
 }
 
@@ -93,16 +118,36 @@ mod tests {
 
     #[test]
     fn text_survives_the_round_trip() {
-        let since = Cursor { epoch: rhtmx_sync_core::cursor::Epoch::new("e"), position: Position::LogId(4) };
+        let since = Cursor {
+            epoch: rhtmx_sync_core::cursor::Epoch::new("e"),
+            position: Position::LogId(4),
+        };
         for place in [
             Place::At(since.clone()),
-            Place::InRows { since: since.clone(), after_key: "é/[1]".to_owned() },
-            Place::AfterRows { since: since.clone() },
-            Place::InChanges { since, read_at: "p7:9:7".parse().expect("a position"), after_id: 9 },
+            Place::InRows {
+                since: since.clone(),
+                after_key: "é/[1]".to_owned(),
+            },
+            Place::AfterRows {
+                since: since.clone(),
+            },
+            Place::InChanges {
+                since,
+                read_at: "p7:9:7".parse().expect("a position"),
+                after_id: 9,
+            },
         ] {
             assert_eq!(place.to_string().parse(), Ok(place));
         }
-        for text in ["", "x.k", "a.b", ".k", "ZS9zNA.q", "ZS9zNA.r1", "ZS9zNA.c!!"] {
+        for text in [
+            "",
+            "x.k",
+            "a.b",
+            ".k",
+            "ZS9zNA.q",
+            "ZS9zNA.r1",
+            "ZS9zNA.c!!",
+        ] {
             assert_eq!(text.parse::<Place>(), Err(CursorError), "{text}");
         }
     }

@@ -12,7 +12,9 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use rhtmx_sync_core::cursor::{Cursor, Position};
 use rhtmx_sync_core::log::Learned;
-use rhtmx_sync_core::protocol::{Change, ErrorCode, Push, RefetchReason, Reject, RejectCode, RowImage, Write, json_fault};
+use rhtmx_sync_core::protocol::{
+    Change, ErrorCode, Push, RefetchReason, Reject, RejectCode, RowImage, Write, json_fault,
+};
 use rhtmx_sync_core::session::{Applied, ShapeId};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -105,17 +107,33 @@ async fn read_page(
     parameters: Result<Query<Parameters>, QueryRejection>,
 ) -> Result<Page, Failed> {
     check_origin(engine, headers)?;
-    let Query(parameters) = parameters.map_err(|error| HttpError::of(ErrorCode::Protocol, error.body_text()))?;
+    let Query(parameters) =
+        parameters.map_err(|error| HttpError::of(ErrorCode::Protocol, error.body_text()))?;
     if !engine.is_configured(name) {
-        return Err(HttpError::of(ErrorCode::UnknownEntity, "no entity of this name is synced here").into());
+        return Err(HttpError::of(
+            ErrorCode::UnknownEntity,
+            "no entity of this name is synced here",
+        )
+        .into());
     }
     if parameters.filter.is_some() || parameters.params.is_some() || parameters.columns.is_some() {
-        return Err(HttpError::of(ErrorCode::BadFilter, "`where` and `columns` are not built yet").into());
+        return Err(HttpError::of(
+            ErrorCode::BadFilter,
+            "`where` and `columns` are not built yet",
+        )
+        .into());
     }
     let limit = parameters.limit.unwrap_or(usize::MAX).max(1);
-    let limit = if parameters.limit.is_some() { limit.min(LIMIT_MAX) } else { limit };
+    let limit = if parameters.limit.is_some() {
+        limit.min(LIMIT_MAX)
+    } else {
+        limit
+    };
     let epoch = engine.hub.epoch().ok_or_else(HttpError::unavailable)?;
-    let entity = engine.entities.find(name).ok_or_else(HttpError::unavailable)?;
+    let entity = engine
+        .entities
+        .find(name)
+        .ok_or_else(HttpError::unavailable)?;
     let place = match parameters.cursor.as_deref().map(str::parse::<Place>) {
         None => return rows_page(engine, &entity, None, limit).await,
         Some(Err(_)) => return Err(Failed::Refetch(RefetchReason::Epoch)),
@@ -149,7 +167,10 @@ fn check_origin(engine: &Inner, headers: &HeaderMap) -> Result<(), HttpError> {
     if origin::is_allowed(headers, &engine.config) {
         return Ok(());
     }
-    Err(HttpError::of(ErrorCode::Forbidden, "pages of this origin may not connect"))
+    Err(HttpError::of(
+        ErrorCode::Forbidden,
+        "pages of this origin may not connect",
+    ))
 }
 
 /// A seat in the hub for as long as a long poll waits.
@@ -196,7 +217,11 @@ async fn rows_page(
             Some((_, key)) => format!("WHERE key > {}", crate::db::quote::literal(key)),
             None => String::new(),
         };
-        page.all_rows = engine.config.db_pool.page_sql(&entity.all_rows, &key_is_beyond, limit.saturating_add(1));
+        page.all_rows = engine.config.db_pool.page_sql(
+            &entity.all_rows,
+            &key_is_beyond,
+            limit.saturating_add(1),
+        );
     }
     let mut parts = engine.config.db_pool.read_rows(Arc::new(page));
     let mut rows = Vec::new();
@@ -212,16 +237,27 @@ async fn rows_page(
     let position = position.ok_or_else(HttpError::unavailable)?;
     let since = match after {
         Some((since, _)) => since.clone(),
-        None => Cursor { epoch: engine.hub.epoch().ok_or_else(HttpError::unavailable)?, position },
+        None => Cursor {
+            epoch: engine.hub.epoch().ok_or_else(HttpError::unavailable)?,
+            position,
+        },
     };
     let more = rows.len() > limit;
     rows.truncate(limit);
     let cursor = match rows.last() {
-        Some(last) if more => Place::InRows { since, after_key: last.key.clone() },
+        Some(last) if more => Place::InRows {
+            since,
+            after_key: last.key.clone(),
+        },
         _ if after.is_some() => Place::AfterRows { since },
         _ => Place::At(since),
     };
-    Ok(Page { rows: Some(rows), changes: None, cursor: cursor.to_string(), more })
+    Ok(Page {
+        rows: Some(rows),
+        changes: None,
+        cursor: cursor.to_string(),
+        more,
+    })
 }
 
 async fn changes_page(
@@ -233,7 +269,10 @@ async fn changes_page(
 ) -> Result<Page, Failed> {
     let since = place.since();
     let entities = BTreeMap::from([(name.to_owned(), entity.clone())]);
-    let mut parts = engine.config.db_pool.read_changes(Arc::new(entities), since.position.clone());
+    let mut parts = engine
+        .config
+        .db_pool
+        .read_changes(Arc::new(entities), since.position.clone());
     let mut changes: Vec<Change> = Vec::new();
     let mut reached: Option<Position> = None;
     let mut last_id = 0;
@@ -271,10 +310,22 @@ async fn changes_page(
     parts.finish().await?;
     let read_at = reached.ok_or_else(HttpError::unavailable)?;
     let cursor = match more {
-        true => Place::InChanges { since: since.clone(), read_at, after_id: last_id },
-        false => Place::At(Cursor { epoch: since.epoch.clone(), position: read_at }),
+        true => Place::InChanges {
+            since: since.clone(),
+            read_at,
+            after_id: last_id,
+        },
+        false => Place::At(Cursor {
+            epoch: since.epoch.clone(),
+            position: read_at,
+        }),
     };
-    Ok(Page { rows: None, changes: Some(changes), cursor: cursor.to_string(), more })
+    Ok(Page {
+        rows: None,
+        changes: Some(changes),
+        cursor: cursor.to_string(),
+        more,
+    })
 }
 
 #[derive(Debug, Deserialize)]
@@ -293,37 +344,56 @@ pub(super) async fn write(
 ) -> Result<Response, HttpError> {
     check_origin(&engine, &headers)?;
     if !engine.is_configured(&entity) {
-        return Err(HttpError::of(ErrorCode::UnknownEntity, "no entity of this name is synced here"));
+        return Err(HttpError::of(
+            ErrorCode::UnknownEntity,
+            "no entity of this name is synced here",
+        ));
     }
     let body = body.map_err(|error| match error.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => {
-            HttpError::of(ErrorCode::TooLarge, "the body is larger than frame_bytes_max")
-        }
+        StatusCode::PAYLOAD_TOO_LARGE => HttpError::of(
+            ErrorCode::TooLarge,
+            "the body is larger than frame_bytes_max",
+        ),
         _ => HttpError::of(ErrorCode::Protocol, "the body could not be read"),
     })?;
-    let body: Body = serde_json::from_slice(&body)
-        .map_err(|error| HttpError::of(ErrorCode::Protocol, format!("not a mutation: {}", json_fault(&error))))?;
+    let body: Body = serde_json::from_slice(&body).map_err(|error| {
+        HttpError::of(
+            ErrorCode::Protocol,
+            format!("not a mutation: {}", json_fault(&error)),
+        )
+    })?;
     if engine.hub.epoch().is_none() || engine.shutdown.is_cancelled() {
         return Err(HttpError::unavailable());
     }
     let (mutation, client_id) = (body.mutation, body.client_id);
-    let push = Push { mutation, writes: body.writes };
+    let push = Push {
+        mutation,
+        writes: body.writes,
+    };
     // In a task of its own: a client that hangs up does not stop a mutation half-way.
     let applying = engine.clone();
-    let applied = engine.tasks.spawn(async move { applying.mutate(client_id, push).await });
+    let applied = engine
+        .tasks
+        .spawn(async move { applying.mutate(client_id, push).await });
     match applied.await {
         Ok(Ok(Applied::Committed(_))) => {
             Ok(Json(serde_json::json!({ "type": "ack", "mutation": mutation })).into_response())
         }
         Ok(Ok(Applied::Rejected(reject))) => Ok(rejected(mutation, &reject)),
         Ok(Err(_)) => Err(HttpError::unavailable()),
-        Err(_) => Err(HttpError::of(ErrorCode::Internal, "the server failed; send it again")),
+        Err(_) => Err(HttpError::of(
+            ErrorCode::Internal,
+            "the server failed; send it again",
+        )),
     }
 }
 
 fn rejected(mutation: u64, reject: &Reject) -> Response {
     let status = match reject.code {
-        RejectCode::NotFound | RejectCode::Exists | RejectCode::Constraint | RejectCode::OutOfOrder => StatusCode::CONFLICT,
+        RejectCode::NotFound
+        | RejectCode::Exists
+        | RejectCode::Constraint
+        | RejectCode::OutOfOrder => StatusCode::CONFLICT,
         RejectCode::Forbidden => StatusCode::FORBIDDEN,
         RejectCode::Invalid
         | RejectCode::UnknownEntity
@@ -332,5 +402,10 @@ fn rejected(mutation: u64, reject: &Reject) -> Response {
         | RejectCode::Clock => StatusCode::UNPROCESSABLE_ENTITY,
     };
     let frame = rhtmx_sync_core::protocol::ServerFrame::Reject { mutation, reject };
-    (status, [(header::CONTENT_TYPE, "application/json")], frame.to_text()).into_response()
+    (
+        status,
+        [(header::CONTENT_TYPE, "application/json")],
+        frame.to_text(),
+    )
+        .into_response()
 }

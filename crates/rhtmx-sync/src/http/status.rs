@@ -43,7 +43,11 @@ pub(super) async fn status(State(engine): State<Arc<Inner>>) -> Json<Status> {
     let listener = *engine.listener.borrow();
     let figures = engine.hub.figures();
     let known = engine.entities.all();
-    let configured = engine.config.entities.iter().map(|entity| entity.name.clone());
+    let configured = engine
+        .config
+        .entities
+        .iter()
+        .map(|entity| entity.name.clone());
     let (entities, entities_missing) = configured.partition(|name| known.contains_key(name));
     let log = match engine.config.db_pool.log_size().await {
         Ok((bytes, floor)) => Some(Log { bytes, floor }),
@@ -61,10 +65,18 @@ pub(super) async fn status(State(engine): State<Arc<Inner>>) -> Json<Status> {
             WakeUp::Polling => "polling",
             WakeUp::DataVersion => "data_version",
         },
-        role: if listener.leader { "leader" } else { "follower" },
+        role: if listener.leader {
+            "leader"
+        } else {
+            "follower"
+        },
         cursor: engine.hub.cursor().map(|cursor| cursor.to_string()),
         sessions: figures.sessions,
-        shapes: figures.shapes.into_iter().map(|(shape, sessions)| Shape { shape, sessions }).collect(),
+        shapes: figures
+            .shapes
+            .into_iter()
+            .map(|(shape, sessions)| Shape { shape, sessions })
+            .collect(),
         entities,
         entities_missing,
         log,

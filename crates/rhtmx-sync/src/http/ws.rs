@@ -36,6 +36,8 @@ pub(super) async fn upgrade(
         .max_frame_size(frame_bytes_max.saturating_mul(READ_ANYWAY))
         .on_upgrade(move |socket| async move {
             let tasks = engine.tasks.clone();
-            tasks.track_future(Box::pin(greet(engine, socket, allowed))).await;
+            tasks
+                .track_future(Box::pin(greet(engine, socket, allowed)))
+                .await;
         })
 }

@@ -48,14 +48,19 @@ impl Batch {
         entries: Vec<NewestEntry>,
         wanted: impl Fn(&str) -> Vec<ShapeId>,
     ) -> Self {
-        let mut batch = Self { complete, ..Self::empty(position) };
+        let mut batch = Self {
+            complete,
+            ..Self::empty(position)
+        };
         let mut shapes_of: BTreeMap<String, Vec<ShapeId>> = BTreeMap::new();
         for entry in entries {
             if let Some(origin) = entry.origin {
                 let newest = batch.authors.entry(origin.client_id).or_default();
                 *newest = origin.mutation.max(*newest);
             }
-            let shapes = shapes_of.entry(entry.entity.clone()).or_insert_with_key(|entity| wanted(entity));
+            let shapes = shapes_of
+                .entry(entry.entity.clone())
+                .or_insert_with_key(|entity| wanted(entity));
             let (mark, entity) = (entry.mark, entry.entity.clone());
             match entry.learn() {
                 Learned::Nothing => {}
@@ -64,7 +69,11 @@ impl Batch {
                 }
                 Learned::Change { change, transient } => {
                     for shape in shapes.iter() {
-                        batch.shapes.entry(shape.clone()).or_default().push(mark, transient, &change);
+                        batch
+                            .shapes
+                            .entry(shape.clone())
+                            .or_default()
+                            .push(mark, transient, &change);
                     }
                 }
             }
@@ -99,7 +108,9 @@ impl Batch {
 
     /// Whether some change in it was made by this mutation, or a later one of the same client.
     pub(crate) fn is_by(&self, mutation: Origin) -> bool {
-        self.authors.get(&mutation.client_id).is_some_and(|newest| *newest >= mutation.mutation)
+        self.authors
+            .get(&mutation.client_id)
+            .is_some_and(|newest| *newest >= mutation.mutation)
     }
 }
 
@@ -128,7 +139,11 @@ impl rhtmx_sync_core::session::Batch for Delivery {
 impl ShapeChanges {
     fn push(&mut self, mark: Mark, transient: bool, change: &rhtmx_sync_core::protocol::Change) {
         write!(self.text, "{}", frame::json(change)).expect("writing to a string");
-        self.changes.push(Written { mark, transient, end: self.text.len() });
+        self.changes.push(Written {
+            mark,
+            transient,
+            end: self.text.len(),
+        });
     }
 
     /// The JSON array of the changes that `since` does not contain; none when it would be empty.

@@ -84,16 +84,28 @@ impl Hub {
         let mut state = self.state();
         state.next_key += 1;
         let key = SessionKey(state.next_key);
-        let attached = Attached { queue: sender, overflowed: overflowed.clone(), shapes: HashSet::new() };
+        let attached = Attached {
+            queue: sender,
+            overflowed: overflowed.clone(),
+            shapes: HashSet::new(),
+        };
         state.sessions.insert(key, attached);
         metrics::gauge!("rhtmx_sync_sessions").set(state.sessions.len() as f64);
-        Seat { key, queue, overflowed }
+        Seat {
+            key,
+            queue,
+            overflowed,
+        }
     }
 
     /// The session is gone.
     pub(crate) fn leave(&self, key: SessionKey) {
         let mut state = self.state();
-        let shapes = state.sessions.remove(&key).map(|attached| attached.shapes).unwrap_or_default();
+        let shapes = state
+            .sessions
+            .remove(&key)
+            .map(|attached| attached.shapes)
+            .unwrap_or_default();
         for shape in shapes {
             state.forget(key, &shape);
         }
@@ -104,7 +116,9 @@ impl Hub {
     /// From here on the session gets what touches `shape`.
     pub(crate) fn attach(&self, key: SessionKey, shape: &ShapeId) {
         let mut state = self.state();
-        let Some(attached) = state.sessions.get_mut(&key) else { return };
+        let Some(attached) = state.sessions.get_mut(&key) else {
+            return;
+        };
         attached.shapes.insert(shape.clone());
         state.shapes.entry(shape.clone()).or_default().insert(key);
     }
@@ -132,7 +146,11 @@ impl Hub {
     /// is not yet, so that somebody should look for news.
     pub(crate) fn wait_for(&self, key: SessionKey, awaited: Awaited) -> bool {
         let mut state = self.state();
-        if let Some(position) = state.position.clone().filter(|position| awaited.is_reached_by(position)) {
+        if let Some(position) = state
+            .position
+            .clone()
+            .filter(|position| awaited.is_reached_by(position))
+        {
             state.queue(key, &Arc::new(Batch::empty(position)));
             return false;
         }
@@ -151,7 +169,10 @@ impl Hub {
     /// Where the news have come to.
     pub(crate) fn cursor(&self) -> Option<Cursor> {
         let state = self.state();
-        Some(Cursor { epoch: state.epoch.clone()?, position: state.position.as_deref()?.clone() })
+        Some(Cursor {
+            epoch: state.epoch.clone()?,
+            position: state.position.as_deref()?.clone(),
+        })
     }
 
     /// The history that positions belong to.
@@ -185,11 +206,20 @@ impl Hub {
     /// Hands news on.
     pub(crate) fn publish(&self, drained: Drained) {
         let mut state = self.state();
-        let Drained { position, entries, complete } = drained;
+        let Drained {
+            position,
+            entries,
+            complete,
+        } = drained;
         metrics::counter!("rhtmx_sync_changes_total").increment(entries.len() as u64);
         let batch = {
             let wanted = |entity: &str| -> Vec<ShapeId> {
-                state.shapes.keys().filter(|shape| shape.entity() == entity).cloned().collect()
+                state
+                    .shapes
+                    .keys()
+                    .filter(|shape| shape.entity() == entity)
+                    .cloned()
+                    .collect()
             };
             Arc::new(Batch::new(position.clone(), complete, entries, wanted))
         };
@@ -197,7 +227,11 @@ impl Hub {
         for shape in batch.shapes() {
             audience.extend(state.shapes.get(shape).into_iter().flatten());
         }
-        for (_, sessions) in state.shapes.iter().filter(|(shape, _)| batch.is_reshaped(shape.entity())) {
+        for (_, sessions) in state
+            .shapes
+            .iter()
+            .filter(|(shape, _)| batch.is_reshaped(shape.entity()))
+        {
             audience.extend(sessions);
         }
         if complete {
@@ -216,7 +250,11 @@ impl Hub {
             // Who hears of a part must hear of the last one too, whatever it holds.
             let awaited = Awaited::Position(position);
             for key in &audience {
-                if !state.waiting.iter().any(|(waiting, what)| waiting == key && *what == awaited) {
+                if !state
+                    .waiting
+                    .iter()
+                    .any(|(waiting, what)| waiting == key && *what == awaited)
+                {
                     state.waiting.push((*key, awaited.clone()));
                 }
             }
@@ -239,7 +277,9 @@ impl State {
 
     /// Queues a batch, or marks the queue as overflowed.
     fn queue(&mut self, key: SessionKey, batch: &Arc<Batch>) {
-        let Some(attached) = self.sessions.get(&key) else { return };
+        let Some(attached) = self.sessions.get(&key) else {
+            return;
+        };
         if attached.overflowed.load(Ordering::Acquire) {
             return;
         }

@@ -22,7 +22,11 @@ struct Refused {
 
 impl Refused {
     fn protocol(message: impl Into<String>) -> Self {
-        Self { error: ErrorCode::Protocol, message: message.into(), close: CloseCode::Protocol }
+        Self {
+            error: ErrorCode::Protocol,
+            message: message.into(),
+            close: CloseCode::Protocol,
+        }
     }
 }
 
@@ -42,14 +46,32 @@ pub(crate) async fn greet(engine: Arc<Inner>, socket: WebSocket, allowed: bool) 
     match greeted {
         Ok(hello) => {
             let seat = engine.hub.join(engine.config.limits.queue_batches_max);
-            Connection::new(engine, socket, seat, Some(hello.client_id)).run(None).await;
+            Connection::new(engine, socket, seat, Some(hello.client_id))
+                .run(None)
+                .await;
         }
         Err(Some(refused)) => {
-            let Refused { error: code, message, close } = refused;
-            let frame = ServerFrame::Error { code, message: &message, id: None, fatal: true }.to_text();
-            let said = socket.feed(Outgoing { frame: Shared::new(frame), cursor: None }).await;
+            let Refused {
+                error: code,
+                message,
+                close,
+            } = refused;
+            let frame = ServerFrame::Error {
+                code,
+                message: &message,
+                id: None,
+                fatal: true,
+            }
+            .to_text();
+            let said = socket
+                .feed(Outgoing {
+                    frame: Shared::new(frame),
+                    cursor: None,
+                })
+                .await;
             if said.is_ok() {
-                let _ = tokio::time::timeout(CLOSE_TIMEOUT, socket.close(close, "no welcome")).await;
+                let _ =
+                    tokio::time::timeout(CLOSE_TIMEOUT, socket.close(close, "no welcome")).await;
             }
         }
         Err(None) => {}
@@ -57,7 +79,11 @@ pub(crate) async fn greet(engine: Arc<Inner>, socket: WebSocket, allowed: bool) 
 }
 
 /// Reads `hello` and answers `welcome`. `Err(None)`: the client is gone.
-async fn welcome(engine: &Inner, socket: &mut Socket, allowed: bool) -> Result<Hello, Option<Refused>> {
+async fn welcome(
+    engine: &Inner,
+    socket: &mut Socket,
+    allowed: bool,
+) -> Result<Hello, Option<Refused>> {
     if !allowed {
         return Err(Some(Refused {
             error: ErrorCode::Forbidden,
@@ -69,11 +95,16 @@ async fn welcome(engine: &Inner, socket: &mut Socket, allowed: bool) -> Result<H
     let hello = match tokio::time::timeout(limits.hello_timeout(), hello(socket)).await {
         Ok(hello) => hello?,
         Err(_) => {
-            return Err(Some(Refused { close: CloseCode::Timeout, ..Refused::protocol("no hello came in time") }));
+            return Err(Some(Refused {
+                close: CloseCode::Timeout,
+                ..Refused::protocol("no hello came in time")
+            }));
         }
     };
     if hello.protocol != PROTOCOL_VERSION {
-        return Err(Some(Refused::protocol(format!("this server speaks protocol {PROTOCOL_VERSION}"))));
+        return Err(Some(Refused::protocol(format!(
+            "this server speaks protocol {PROTOCOL_VERSION}"
+        ))));
     }
     let unavailable = || Refused {
         error: ErrorCode::Unavailable,
@@ -81,7 +112,11 @@ async fn welcome(engine: &Inner, socket: &mut Socket, allowed: bool) -> Result<H
         close: CloseCode::ShuttingDown,
     };
     let epoch = engine.hub.epoch().ok_or_else(|| Some(unavailable()))?;
-    let last_mutation = engine.config.db_pool.last_mutation(&hello.client_id.to_string()).await;
+    let last_mutation = engine
+        .config
+        .db_pool
+        .last_mutation(&hello.client_id.to_string())
+        .await;
     let last_mutation = last_mutation.map_err(|error| {
         tracing::warn!(%error, "a client could not be welcomed");
         Some(unavailable())
@@ -95,7 +130,10 @@ async fn welcome(engine: &Inner, socket: &mut Socket, allowed: bool) -> Result<H
         limits: engine.wire_limits(),
         user: None,
     });
-    let frame = Outgoing { frame: Shared::new(frame.to_text()), cursor: None };
+    let frame = Outgoing {
+        frame: Shared::new(frame.to_text()),
+        cursor: None,
+    };
     socket.feed(frame).await.map_err(|_| None)?;
     socket.flush().await.map_err(|_| None)?;
     socket.gzip = hello.accept.iter().any(|accepted| accepted == "gzip");

@@ -73,7 +73,16 @@ impl<W: Wire> Connection<W> {
     pub(crate) fn new(engine: Arc<Inner>, wire: W, seat: Seat, client_id: Option<Uuid>) -> Self {
         let rules = Session::new(engine.config.limits.subscriptions_max);
         let reads = Reads::default();
-        Self { engine, wire, seat, rules, client_id, reads, applying: None, beats_unheard: 0 }
+        Self {
+            engine,
+            wire,
+            seat,
+            rules,
+            client_id,
+            reads,
+            applying: None,
+            beats_unheard: 0,
+        }
     }
 
     /// Subscribes as a frame of the client would, and then serves the connection to its end.
@@ -86,7 +95,7 @@ impl<W: Wire> Connection<W> {
         self.engine.hub.leave(key);
         // A mutation that is under way finishes, whoever is left to hear of it.
         if let Some(applying) = self.applying.take() {
-            self.engine.tasks.spawn(async move { applying.task.await });
+            self.engine.tasks.spawn(applying.task);
         }
         if let Ended::Closing(code, reason) = ended {
             let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.wire.close(code, reason)).await;
@@ -144,18 +153,35 @@ impl<W: Wire> Connection<W> {
             Incoming::Alive => Ok(()),
             Incoming::Gone => Err(Ended::Gone),
             Incoming::TooLarge => {
-                self.fatal(ErrorCode::TooLarge, "the frame is larger than frame_bytes_max").await?;
-                Err(Ended::Closing(CloseCode::TooLarge, "the frame was too large"))
+                self.fatal(
+                    ErrorCode::TooLarge,
+                    "the frame is larger than frame_bytes_max",
+                )
+                .await?;
+                Err(Ended::Closing(
+                    CloseCode::TooLarge,
+                    "the frame was too large",
+                ))
             }
             Incoming::Malformed(message) => {
-                let frame = ServerFrame::Error { code: ErrorCode::Protocol, message, id: None, fatal: false };
+                let frame = ServerFrame::Error {
+                    code: ErrorCode::Protocol,
+                    message,
+                    id: None,
+                    fatal: false,
+                };
                 self.send(&frame).await
             }
             Incoming::Frame(text) => match ClientFrame::parse(&text) {
                 Ok(frame) => self.frame(frame).await,
                 Err(error) => {
                     let (message, id) = (error.message.as_str(), error.id.as_ref());
-                    let frame = ServerFrame::Error { code: ErrorCode::Protocol, message, id, fatal: false };
+                    let frame = ServerFrame::Error {
+                        code: ErrorCode::Protocol,
+                        message,
+                        id,
+                        fatal: false,
+                    };
                     self.send(&frame).await
                 }
             },
@@ -166,7 +192,12 @@ impl<W: Wire> Connection<W> {
         match frame {
             ClientFrame::Hello(_) => {
                 let message = "this connection has said hello already";
-                let frame = ServerFrame::Error { code: ErrorCode::Protocol, message, id: None, fatal: false };
+                let frame = ServerFrame::Error {
+                    code: ErrorCode::Protocol,
+                    message,
+                    id: None,
+                    fatal: false,
+                };
                 self.send(&frame).await
             }
             // There is no authenticator yet: any token is taken, and nobody is anybody.
@@ -194,7 +225,10 @@ impl<W: Wire> Connection<W> {
 
     async fn beat(&mut self) -> Result<(), Ended> {
         if self.beats_unheard == BEATS_UNHEARD_MAX {
-            return Err(Ended::Closing(CloseCode::Timeout, "nothing was heard for two heartbeats"));
+            return Err(Ended::Closing(
+                CloseCode::Timeout,
+                "nothing was heard for two heartbeats",
+            ));
         }
         // Counted in beats, not in time: a session that was busy sending for long has not listened.
         if W::ANSWERS && self.hears() {
@@ -210,7 +244,10 @@ impl<W: Wire> Connection<W> {
     /// The hub delivers. A change of our own mutation may be here before we heard that it committed;
     /// its ack goes first.
     async fn deliver(&mut self, delivery: Delivery) -> Result<(), Ended> {
-        if self.under_way().is_some_and(|mutation| delivery.0.is_by(mutation)) {
+        if self
+            .under_way()
+            .is_some_and(|mutation| delivery.0.is_by(mutation))
+        {
             self.finish_applying().await?;
         }
         let actions = self.rules.batch(delivery);
@@ -219,7 +256,10 @@ impl<W: Wire> Connection<W> {
 
     fn under_way(&self) -> Option<Origin> {
         let mutation = self.applying.as_ref()?.mutation;
-        Some(Origin { client_id: self.client_id?, mutation })
+        Some(Origin {
+            client_id: self.client_id?,
+            mutation,
+        })
     }
 
     async fn finish_applying(&mut self) -> Result<(), Ended> {
@@ -227,7 +267,10 @@ impl<W: Wire> Connection<W> {
         self.applied(applied).await
     }
 
-    async fn applied(&mut self, (mutation, applied): (u64, Result<Applied, MutateError>)) -> Result<(), Ended> {
+    async fn applied(
+        &mut self,
+        (mutation, applied): (u64, Result<Applied, MutateError>),
+    ) -> Result<(), Ended> {
         match applied {
             Ok(applied) => {
                 let actions = self.rules.applied(mutation, applied);
@@ -236,11 +279,17 @@ impl<W: Wire> Connection<W> {
             // Whether it was applied is not known. The client comes back and pushes it again.
             Err(error) => {
                 let (code, message) = match error {
-                    MutateError::Unavailable => (ErrorCode::Unavailable, "the database is out of reach; push again"),
+                    MutateError::Unavailable => (
+                        ErrorCode::Unavailable,
+                        "the database is out of reach; push again",
+                    ),
                     MutateError::Internal => (ErrorCode::Internal, "the server failed; push again"),
                 };
                 self.fatal(code, message).await?;
-                Err(Ended::Closing(CloseCode::ShuttingDown, "a mutation could not be tried to its end"))
+                Err(Ended::Closing(
+                    CloseCode::ShuttingDown,
+                    "a mutation could not be tried to its end",
+                ))
             }
         }
     }
@@ -248,14 +297,28 @@ impl<W: Wire> Connection<W> {
     async fn read_step(&mut self, step: Step) -> Result<(), Ended> {
         match step {
             Step::Frame(text) => self.feed(Shared::new(text), None).await,
-            Step::Restarted(id) => self.send(&ServerFrame::Refetch { id: &id, reason: RefetchReason::Expired }).await,
+            Step::Restarted(id) => {
+                self.send(&ServerFrame::Refetch {
+                    id: &id,
+                    reason: RefetchReason::Expired,
+                })
+                .await
+            }
             Step::Failed(id) => {
                 let message = "the rows cannot be read at the moment; trying again";
-                let frame = ServerFrame::Error { code: ErrorCode::Unavailable, message, id: Some(&id), fatal: false };
+                let frame = ServerFrame::Error {
+                    code: ErrorCode::Unavailable,
+                    message,
+                    id: Some(&id),
+                    fatal: false,
+                };
                 self.send(&frame).await
             }
             Step::Ended { id, end, authors } => {
-                if self.under_way().is_some_and(|mutation| authors.contains(&mutation)) {
+                if self
+                    .under_way()
+                    .is_some_and(|mutation| authors.contains(&mutation))
+                {
                     self.finish_applying().await?;
                 }
                 let actions = self.rules.read(&id, end);
@@ -293,12 +356,20 @@ impl<W: Wire> Connection<W> {
             }
             Action::Read { id, entity, from } => {
                 let shape = ShapeId::whole(&entity);
-                self.reads.push(Read::new(self.engine.reader.clone(), id, shape, from));
+                self.reads
+                    .push(Read::new(self.engine.reader.clone(), id, shape, from));
             }
             Action::StopReading(id) => self.reads.stop(&id),
             Action::Apply(push) => self.apply(push.0),
-            Action::Deliver { batch, shape, id, since } => {
-                let Some(changes) = batch.0.changes(&shape) else { return Ok(()) };
+            Action::Deliver {
+                batch,
+                shape,
+                id,
+                since,
+            } => {
+                let Some(changes) = batch.0.changes(&shape) else {
+                    return Ok(());
+                };
                 let frame = match (&id, &since) {
                     (None, None) => changes.shared_frame(&shape).cloned(),
                     (None, Some(since)) => changes
@@ -312,8 +383,15 @@ impl<W: Wire> Connection<W> {
                     self.feed(frame, None).await?;
                 }
             }
-            Action::Subscribed { id, entity, shape, position } => self.subscribed(id, &entity, &shape, &position).await?,
-            Action::Refetch { id, reason } => self.send(&ServerFrame::Refetch { id: &id, reason }).await?,
+            Action::Subscribed {
+                id,
+                entity,
+                shape,
+                position,
+            } => self.subscribed(id, &entity, &shape, &position).await?,
+            Action::Refetch { id, reason } => {
+                self.send(&ServerFrame::Refetch { id: &id, reason }).await?
+            }
             Action::Cursor(position) => {
                 let cursor = self.cursor(&position)?;
                 let frame = ServerFrame::Cursor { cursor: &cursor }.to_text();
@@ -321,10 +399,19 @@ impl<W: Wire> Connection<W> {
             }
             Action::Ack { mutation } => self.send(&ServerFrame::Ack { mutation }).await?,
             Action::Reject { mutation, reject } => {
-                self.send(&ServerFrame::Reject { mutation, reject: &reject }).await?;
+                self.send(&ServerFrame::Reject {
+                    mutation,
+                    reject: &reject,
+                })
+                .await?;
             }
             Action::Error { code, message, id } => {
-                let frame = ServerFrame::Error { code, message: &message, id: id.as_ref(), fatal: false };
+                let frame = ServerFrame::Error {
+                    code,
+                    message: &message,
+                    id: id.as_ref(),
+                    fatal: false,
+                };
                 self.send(&frame).await?;
             }
             Action::Pull(_) => unreachable!("perform takes pulls out"),
@@ -340,44 +427,71 @@ impl<W: Wire> Connection<W> {
         position: &Position,
     ) -> Result<(), Ended> {
         // A table that is gone by now sends a reshape behind this.
-        let schema = self.engine.entities.find(entity).map(|entity| entity.schema.summary());
+        let schema = self
+            .engine
+            .entities
+            .find(entity)
+            .map(|entity| entity.schema.summary());
         let schema = schema.unwrap_or_else(|| self.engine.last_summary(entity));
         let cursor = self.cursor(position)?;
         let shape = shape.as_str();
-        let frame = ServerFrame::Subscribed { id: &id, shape, cursor: &cursor, schema: &schema }.to_text();
+        let frame = ServerFrame::Subscribed {
+            id: &id,
+            shape,
+            cursor: &cursor,
+            schema: &schema,
+        }
+        .to_text();
         self.feed(Shared::new(frame), Some(&cursor)).await
     }
 
     fn cursor(&self, position: &Position) -> Result<Cursor, Ended> {
         // Without a history there is nothing to be a part of: the hub has been reset.
         let epoch = self.engine.hub.epoch();
-        let epoch = epoch.ok_or(Ended::Closing(CloseCode::ShuttingDown, "the database has changed; come back"))?;
-        Ok(Cursor { epoch, position: position.clone() })
+        let epoch = epoch.ok_or(Ended::Closing(
+            CloseCode::ShuttingDown,
+            "the database has changed; come back",
+        ))?;
+        Ok(Cursor {
+            epoch,
+            position: position.clone(),
+        })
     }
 
     fn apply(&mut self, push: Push) {
         let mutation = push.mutation;
         let client_id = self.client_id.unwrap_or_default();
         let engine = self.engine.clone();
-        let task = self.engine.tasks.spawn(async move { engine.mutate(client_id, push).await });
+        let task = self
+            .engine
+            .tasks
+            .spawn(async move { engine.mutate(client_id, push).await });
         self.applying = Some(Applying { mutation, task });
     }
 
     /// Reads what the hub could not queue, from the log, at the client's pace.
-    async fn pull(&mut self, shapes: &[(ShapeId, Arc<Position>)]) -> Result<Vec<Action<Delivery>>, Ended> {
+    async fn pull(
+        &mut self,
+        shapes: &[(ShapeId, Arc<Position>)],
+    ) -> Result<Vec<Action<Delivery>>, Ended> {
         metrics::counter!("rhtmx_sync_pulls_total").increment(1);
         let mut failures = 0;
         loop {
             self.engine.hub.rejoin(self.seat.key);
             match self.pull_once(shapes).await? {
                 Pulled::To(position) => return Ok(self.rules.pulled(position)),
-                Pulled::Refused(reason, entity) => return Ok(self.rules.pull_refused(reason, entity.as_deref())),
+                Pulled::Refused(reason, entity) => {
+                    return Ok(self.rules.pull_refused(reason, entity.as_deref()));
+                }
                 Pulled::Failed(error) => {
                     failures += 1;
                     tracing::warn!(%error, failures, "a session could not read the log; trying again");
                     tokio::time::sleep(crate::backoff::pause(failures)).await;
                     if self.engine.shutdown.is_cancelled() {
-                        return Err(Ended::Closing(CloseCode::ShuttingDown, "the server is shutting down"));
+                        return Err(Ended::Closing(
+                            CloseCode::ShuttingDown,
+                            "the server is shutting down",
+                        ));
                     }
                 }
             }
@@ -402,12 +516,17 @@ impl<W: Wire> Connection<W> {
             };
             return Ok(match (ended, reached) {
                 (PullEnded::Complete { authors }, Some(position)) => {
-                    if self.under_way().is_some_and(|mutation| authors.contains(&mutation)) {
+                    if self
+                        .under_way()
+                        .is_some_and(|mutation| authors.contains(&mutation))
+                    {
                         self.finish_applying().await?;
                     }
                     Pulled::To(position)
                 }
-                (PullEnded::Complete { .. }, None) => Pulled::Failed("a pull without a position".to_owned()),
+                (PullEnded::Complete { .. }, None) => {
+                    Pulled::Failed("a pull without a position".to_owned())
+                }
                 (PullEnded::Refused(reason, entity), _) => Pulled::Refused(reason, entity),
                 (PullEnded::Failed(error), _) => Pulled::Failed(error.to_string()),
             });
@@ -415,7 +534,13 @@ impl<W: Wire> Connection<W> {
     }
 
     async fn fatal(&mut self, code: ErrorCode, message: &str) -> Result<(), Ended> {
-        self.send(&ServerFrame::Error { code, message, id: None, fatal: true }).await
+        self.send(&ServerFrame::Error {
+            code,
+            message,
+            id: None,
+            fatal: true,
+        })
+        .await
     }
 
     async fn send(&mut self, frame: &ServerFrame<'_>) -> Result<(), Ended> {
@@ -436,7 +561,10 @@ enum Pulled {
 }
 
 /// A client that leaves everything unread for this long is given up.
-async fn in_time(at_most: Duration, sending: impl Future<Output = Result<(), Gone>>) -> Result<(), Ended> {
+async fn in_time(
+    at_most: Duration,
+    sending: impl Future<Output = Result<(), Gone>>,
+) -> Result<(), Ended> {
     match tokio::time::timeout(at_most, sending).await {
         Ok(sent) => sent.map_err(Ended::from),
         Err(_) => Err(Ended::Gone),
@@ -445,7 +573,9 @@ async fn in_time(at_most: Duration, sending: impl Future<Output = Result<(), Gon
 
 /// The mutation that is being applied, when it has ended. Dropping the future loses nothing.
 async fn finished(applying: &mut Option<Applying>) -> (u64, Result<Applied, MutateError>) {
-    let Some(under_way) = applying else { return std::future::pending().await };
+    let Some(under_way) = applying else {
+        return std::future::pending().await;
+    };
     let ended = (&mut under_way.task).await;
     let mutation = under_way.mutation;
     *applying = None;

@@ -69,7 +69,9 @@ impl Reads {
     /// What comes next; never, when nothing is being read. Dropping the future loses nothing.
     pub(super) async fn next(&mut self) -> Step {
         loop {
-            let Some(read) = self.queue.front_mut() else { return std::future::pending().await };
+            let Some(read) = self.queue.front_mut() else {
+                return std::future::pending().await;
+            };
             let step = read.next().await;
             match &step {
                 Some(Step::Ended { .. }) => {
@@ -147,12 +149,20 @@ impl Read {
         let id = self.id.clone();
         let authors: Arc<[Origin]> = Arc::default();
         match (ended, self.position.clone()) {
-            (ReadEnded::Refused(reason), _) => Step::Ended { id, end: ReadEnd::Refused(reason), authors },
+            (ReadEnded::Refused(reason), _) => Step::Ended {
+                id,
+                end: ReadEnd::Refused(reason),
+                authors,
+            },
             (ReadEnded::Complete { authors }, Some(position)) => {
                 if self.from.is_none() && !self.finished_rows() {
                     return Step::Frame(self.last_page());
                 }
-                Step::Ended { id, end: ReadEnd::Complete(position), authors }
+                Step::Ended {
+                    id,
+                    end: ReadEnd::Complete(position),
+                    authors,
+                }
             }
             (ReadEnded::Complete { .. }, None) => self.failed("a read without a position"),
             (ReadEnded::Failed(error), _) => self.failed(&error),
@@ -167,13 +177,23 @@ impl Read {
     fn last_page(&mut self) -> String {
         let last = self.held.replace(Bytes::new());
         self.sent = true;
-        frame::snapshot(&self.id, last.as_deref().map_or("[]", |last| std::str::from_utf8(last).unwrap_or("[]")), false)
+        frame::snapshot(
+            &self.id,
+            last.as_deref()
+                .map_or("[]", |last| std::str::from_utf8(last).unwrap_or("[]")),
+            false,
+        )
     }
 
     fn failed(&mut self, error: &str) -> Step {
         self.failures += 1;
         self.rests_until = Some(Instant::now() + backoff::pause(self.failures));
-        tracing::warn!(error, entity = self.shape.entity(), failures = self.failures, "a read failed; trying again");
+        tracing::warn!(
+            error,
+            entity = self.shape.entity(),
+            failures = self.failures,
+            "a read failed; trying again"
+        );
         Step::Failed(self.id.clone())
     }
 }

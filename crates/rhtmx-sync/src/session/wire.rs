@@ -62,7 +62,11 @@ pub(crate) struct Socket {
 
 impl Socket {
     pub(crate) fn new(socket: WebSocket, frame_bytes_max: usize) -> Self {
-        Self { socket, frame_bytes_max, gzip: false }
+        Self {
+            socket,
+            frame_bytes_max,
+            gzip: false,
+        }
     }
 
     fn read(&self, message: Message) -> Incoming {
@@ -72,7 +76,9 @@ impl Socket {
             Message::Binary(bytes) => match unzip(&bytes, self.frame_bytes_max) {
                 Ok(text) => Incoming::Frame(text),
                 Err(UnzipError::TooLarge) => Incoming::TooLarge,
-                Err(UnzipError::Malformed) => Incoming::Malformed("a binary frame must be gzipped text"),
+                Err(UnzipError::Malformed) => {
+                    Incoming::Malformed("a binary frame must be gzipped text")
+                }
             },
             Message::Ping(_) | Message::Pong(_) => Incoming::Alive,
             Message::Close(_) => Incoming::Gone,
@@ -85,7 +91,11 @@ impl Wire for Socket {
 
     async fn feed(&mut self, outgoing: Outgoing<'_>) -> Result<(), Gone> {
         let frame = outgoing.frame;
-        let zipped = if self.gzip && frame.text().len() > GZIP_BYTES_MIN { frame.gzipped().cloned() } else { None };
+        let zipped = if self.gzip && frame.text().len() > GZIP_BYTES_MIN {
+            frame.gzipped().cloned()
+        } else {
+            None
+        };
         let message = match zipped {
             Some(zipped) => Message::Binary(zipped),
             None => Message::Text(text_of(frame.text())),
@@ -98,7 +108,10 @@ impl Wire for Socket {
     }
 
     async fn ping(&mut self) -> Result<(), Gone> {
-        self.socket.send(Message::Ping(Bytes::new())).await.map_err(|_| Gone)
+        self.socket
+            .send(Message::Ping(Bytes::new()))
+            .await
+            .map_err(|_| Gone)
     }
 
     async fn next(&mut self) -> Incoming {
@@ -111,7 +124,10 @@ impl Wire for Socket {
     }
 
     async fn close(&mut self, code: CloseCode, reason: &'static str) {
-        let frame = CloseFrame { code: code as u16, reason: Utf8Bytes::from_static(reason) };
+        let frame = CloseFrame {
+            code: code as u16,
+            reason: Utf8Bytes::from_static(reason),
+        };
         if self.socket.send(Message::Close(Some(frame))).await.is_err() {
             return;
         }
@@ -152,7 +168,10 @@ impl Wire for Events {
         // A line break would end the field. Inside JSON's strings they are escaped; between its
         // tokens, where a `json` column keeps what somebody wrote, a space is as good.
         let data = text.replace(['\n', '\r'], " ");
-        let id = outgoing.cursor.map(|cursor| format!("id: {cursor}\n")).unwrap_or_default();
+        let id = outgoing
+            .cursor
+            .map(|cursor| format!("id: {cursor}\n"))
+            .unwrap_or_default();
         self.send(format!("{id}data: {data}\n\n")).await
     }
 

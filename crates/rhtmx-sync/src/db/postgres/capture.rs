@@ -66,15 +66,22 @@ impl Capture<'_> {
     }
 
     fn revoke(&self) -> String {
-        format!("REVOKE ALL ON FUNCTION {}() FROM PUBLIC", self.qualified_function())
+        format!(
+            "REVOKE ALL ON FUNCTION {}() FROM PUBLIC",
+            self.qualified_function()
+        )
     }
 
     fn function(&self) -> String {
         let log = format!("{}.\"_rhtmx_sync_log\"", ident(self.log_schema));
         let entity = literal(&self.schema.entity);
         let key: Vec<&Column> = self.schema.key_columns().collect();
-        let carried: Vec<&Column> =
-            self.schema.columns.iter().filter(|column| !self.virtual_columns.contains(&column.name)).collect();
+        let carried: Vec<&Column> = self
+            .schema
+            .columns
+            .iter()
+            .filter(|column| !self.virtual_columns.contains(&column.name))
+            .collect();
         let key_new = projection::key_text(&key, "n");
         let key_old = projection::key_text(&key, "o");
         let whole_old = projection::object(&carried, "o", None);
@@ -137,15 +144,25 @@ END
 
     /// What the texts of the columns' types depend on, and no more: each costs every writer a little.
     fn settings(&self) -> String {
-        let kinds = self.schema.columns.iter().map(|column| element(&column.kind));
+        let kinds = self
+            .schema
+            .columns
+            .iter()
+            .map(|column| element(&column.kind));
         let mut settings = String::new();
         for (setting, has_it) in [
             ("SET \"TimeZone\" = 'UTC' ", ColumnKind::TimestampTz),
             ("SET extra_float_digits = 1 ", ColumnKind::Float),
             ("SET bytea_output = 'hex' ", ColumnKind::Bytes),
-            ("SET datestyle = 'ISO, MDY' SET intervalstyle = 'postgres' ", ColumnKind::Other),
+            (
+                "SET datestyle = 'ISO, MDY' SET intervalstyle = 'postgres' ",
+                ColumnKind::Other,
+            ),
         ] {
-            if kinds.clone().any(|kind| *kind == has_it || *kind == ColumnKind::Other) {
+            if kinds
+                .clone()
+                .any(|kind| *kind == has_it || *kind == ColumnKind::Other)
+            {
                 settings.push_str(setting);
             }
         }
@@ -163,7 +180,10 @@ pub(super) fn triggers(entity: &str, log_schema: &str, relation: &str) -> Vec<St
     let name = function_name(entity);
     [
         ("insert", "REFERENCING NEW TABLE AS _rhtmx_new"),
-        ("update", "REFERENCING OLD TABLE AS _rhtmx_old NEW TABLE AS _rhtmx_new"),
+        (
+            "update",
+            "REFERENCING OLD TABLE AS _rhtmx_old NEW TABLE AS _rhtmx_new",
+        ),
         ("delete", "REFERENCING OLD TABLE AS _rhtmx_old"),
         ("truncate", ""),
     ]

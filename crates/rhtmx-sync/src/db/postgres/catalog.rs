@@ -9,10 +9,10 @@ use rhtmx_sync_core::schema::{Column, ColumnKind, Schema};
 
 use super::capture::{self, Capture};
 use super::projection;
+use crate::db::DbError;
 use crate::db::catalog::{DescribeError, Described, OWN_PREFIX};
 use crate::db::error::DbResult;
 use crate::db::quote::ident;
-use crate::db::DbError;
 use crate::entity::Entity;
 
 const FIND_RELATION: &str = "\
@@ -140,15 +140,20 @@ pub(crate) async fn describe(
     log_schema: &str,
 ) -> DbResult<Result<Option<Described>, DescribeError>> {
     let failed = |error| DbError::while_doing("reading the catalog", error);
-    let Some(relation) = find(conn, table).await.map_err(failed)? else { return Ok(Ok(None)) };
+    let Some(relation) = find(conn, table).await.map_err(failed)? else {
+        return Ok(Ok(None));
+    };
     if !matches!(relation.kind.as_str(), "r" | "p") {
         return Ok(Err(DescribeError::NotATable(table.to_owned())));
     }
     if relation.name.starts_with(OWN_PREFIX) {
         return Ok(Err(DescribeError::Own(table.to_owned())));
     }
-    let rows: Vec<CatalogColumn> =
-        sql_query(COLUMNS).bind::<BigInt, _>(relation.oid).load(conn).await.map_err(failed)?;
+    let rows: Vec<CatalogColumn> = sql_query(COLUMNS)
+        .bind::<BigInt, _>(relation.oid)
+        .load(conn)
+        .await
+        .map_err(failed)?;
     let function = capture::function_name(entity);
     let members: Vec<Member> = sql_query(MEMBERS)
         .bind::<BigInt, _>(relation.oid)
@@ -162,7 +167,11 @@ pub(crate) async fn describe(
         return Ok(Err(DescribeError::NoPrimaryKey(table.to_owned())));
     }
     let columns: Vec<Column> = rows.iter().map(column).collect();
-    let schema = Arc::new(Schema { entity: entity.to_owned(), columns, key });
+    let schema = Arc::new(Schema {
+        entity: entity.to_owned(),
+        columns,
+        key,
+    });
     Ok(Ok(Some(Described {
         captured: members.iter().all(Member::is_captured),
         settled: members
@@ -179,7 +188,9 @@ async fn find(
     conn: &mut AsyncPgConnection,
     table: &str,
 ) -> Result<Option<Relation>, diesel::result::Error> {
-    let splits = table.match_indices('.').map(|(at, _)| (Some(&table[..at]), &table[at + 1..]));
+    let splits = table
+        .match_indices('.')
+        .map(|(at, _)| (Some(&table[..at]), &table[at + 1..]));
     for (schema, name) in std::iter::once((None, table)).chain(splits) {
         let quoted = match schema {
             Some(schema) => format!("{}.{}", ident(schema), ident(name)),
@@ -188,7 +199,10 @@ async fn find(
         if name.is_empty() || schema.is_some_and(str::is_empty) || quoted.contains('\0') {
             continue;
         }
-        let found: Vec<Relation> = sql_query(FIND_RELATION).bind::<Text, _>(quoted).load(conn).await?;
+        let found: Vec<Relation> = sql_query(FIND_RELATION)
+            .bind::<Text, _>(quoted)
+            .load(conn)
+            .await?;
         // PostgreSQL cuts a name of more than 63 bytes and would find another table.
         let exact = found.into_iter().find(|relation| {
             relation.name == name && schema.is_none_or(|schema| relation.schema == schema)
@@ -211,13 +225,19 @@ fn key_of(rows: &[CatalogColumn]) -> Vec<usize> {
 }
 
 fn column(row: &CatalogColumn) -> Column {
-    let labels: Option<Vec<String>> =
-        row.labels.as_deref().map(|labels| serde_json::from_str(labels).unwrap_or_default());
+    let labels: Option<Vec<String>> = row
+        .labels
+        .as_deref()
+        .map(|labels| serde_json::from_str(labels).unwrap_or_default());
     let (kind, type_name) = match &row.element_name {
-        Some(element) if row.is_array => {
-            (ColumnKind::Array(Box::new(kind(element, -1, labels))), format!("{element}[]"))
-        }
-        _ => (kind(&row.type_name, row.typmod, labels), row.type_name.clone()),
+        Some(element) if row.is_array => (
+            ColumnKind::Array(Box::new(kind(element, -1, labels))),
+            format!("{element}[]"),
+        ),
+        _ => (
+            kind(&row.type_name, row.typmod, labels),
+            row.type_name.clone(),
+        ),
     };
     Column {
         name: row.name.clone(),
@@ -269,25 +289,61 @@ fn generate(
 ) -> Entity {
     let name = format!("{}.{}", ident(&relation.schema), ident(&relation.name));
     // Tables that inherit from it may have the same keys, and are not captured.
-    let rows_of = if relation.kind == "p" { name.clone() } else { format!("ONLY {name}") };
+    let rows_of = if relation.kind == "p" {
+        name.clone()
+    } else {
+        format!("ONLY {name}")
+    };
     let select = projection::select_list(&schema.columns, "t");
     let key: Vec<&Column> = schema.key_columns().collect();
-    let key_types: Vec<String> = schema.key.iter().map(|&index| rows[index].base_type.clone()).collect();
+    let key_types: Vec<String> = schema
+        .key
+        .iter()
+        .map(|&index| rows[index].base_type.clone())
+        .collect();
     let key_is = projection::key_is(&key, &key_types, "t", "ranked.entity_id");
     let key_text = projection::key_text(&key, "t");
-    let virtual_columns: Vec<String> =
-        rows.iter().filter(|row| row.generated == "v").map(|row| row.name.clone()).collect();
+    let virtual_columns: Vec<String> = rows
+        .iter()
+        .filter(|row| row.generated == "v")
+        .map(|row| row.name.clone())
+        .collect();
     let relations: Vec<String> = members.iter().map(|member| member.name.clone()).collect();
-    let triggers: Vec<&str> = members.iter().map(|member| member.triggers.as_str()).collect();
-    let shape = rows.iter().fold(format!("{:?}", (relation.oid, &relations, triggers, &schema.key)), |shape, row| {
-        let column = (row.number, &row.written_by, &row.name, &row.cast_type, row.typmod, row.nullable, &row.generated, &row.labels);
-        format!("{shape}{column:?}")
-    });
-    let key_shape = schema.key.iter().fold(relation.oid.to_string(), |shape, &index| {
-        let row = &rows[index];
-        let column = (row.number, &row.name, &row.cast_type, &row.base_type, row.typmod, &row.labels);
-        format!("{shape}{column:?}")
-    });
+    let triggers: Vec<&str> = members
+        .iter()
+        .map(|member| member.triggers.as_str())
+        .collect();
+    let shape = rows.iter().fold(
+        format!("{:?}", (relation.oid, &relations, triggers, &schema.key)),
+        |shape, row| {
+            let column = (
+                row.number,
+                &row.written_by,
+                &row.name,
+                &row.cast_type,
+                row.typmod,
+                row.nullable,
+                &row.generated,
+                &row.labels,
+            );
+            format!("{shape}{column:?}")
+        },
+    );
+    let key_shape = schema
+        .key
+        .iter()
+        .fold(relation.oid.to_string(), |shape, &index| {
+            let row = &rows[index];
+            let column = (
+                row.number,
+                &row.name,
+                &row.cast_type,
+                &row.base_type,
+                row.typmod,
+                &row.labels,
+            );
+            format!("{shape}{column:?}")
+        });
     let capture = Capture {
         schema: &schema,
         log_schema,

@@ -9,15 +9,18 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{Client, Config, Connection, Socket};
 use tokio_postgres::tls::MakeTlsConnect;
+use tokio_postgres::{Client, Config, Connection, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::db::error::DbResult;
 use crate::db::{DbError, url};
 
 /// A client with the connection that somebody has to drive.
-pub(crate) type Connected = (Client, Connection<Socket, <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream>);
+pub(crate) type Connected = (
+    Client,
+    Connection<Socket, <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream>,
+);
 
 /// How to reach one PostgreSQL server.
 #[derive(Clone)]
@@ -38,19 +41,25 @@ impl Connector {
     /// host's name, against `sslrootcert` or else the web's roots.
     pub(crate) fn new(connection_url: &str, connect_timeout: Duration) -> DbResult<Self> {
         let (plain, tls) = split_tls_options(connection_url);
-        let mut config: Config = plain
-            .parse()
-            .map_err(|error: tokio_postgres::Error| DbError::Url(format!("{error}: {}", url::redact(connection_url))))?;
+        let mut config: Config = plain.parse().map_err(|error: tokio_postgres::Error| {
+            DbError::Url(format!("{error}: {}", url::redact(connection_url)))
+        })?;
         config.connect_timeout(connect_timeout);
         if config.get_application_name().is_none() {
             config.application_name("rhtmx-sync");
         }
-        Ok(Self { config, tls: MakeRustlsConnect::new(tls.client_config()?) })
+        Ok(Self {
+            config,
+            tls: MakeRustlsConnect::new(tls.client_config()?),
+        })
     }
 
     /// Opens a connection.
     pub(crate) async fn connect(&self) -> DbResult<Connected> {
-        self.config.connect(self.tls.clone()).await.map_err(|error| classify(&error))
+        self.config
+            .connect(self.tls.clone())
+            .await
+            .map_err(|error| classify(&error))
     }
 }
 
@@ -64,22 +73,31 @@ fn classify(error: &tokio_postgres::Error) -> DbError {
     ];
     if let Some(db) = error.as_db_error() {
         let text = format!("{} (SQLSTATE {})", db.message(), db.code().code());
-        return if refused.contains(db.code()) { DbError::Refused(text) } else { DbError::Unreachable(text) };
+        return if refused.contains(db.code()) {
+            DbError::Refused(text)
+        } else {
+            DbError::Unreachable(text)
+        };
     }
     let text = match std::error::Error::source(error) {
         Some(source) => format!("{error}: {source}"),
         None => error.to_string(),
     };
     // The driver says so when the server asks for a password and the address has none.
-    if text.contains("password missing") { DbError::Refused(text) } else { DbError::Unreachable(text) }
+    if text.contains("password missing") {
+        DbError::Refused(text)
+    } else {
+        DbError::Unreachable(text)
+    }
 }
 
 /// Sorts the failure of a statement on a connection of our own.
 pub(crate) fn failed(context: &'static str, error: &tokio_postgres::Error) -> DbError {
     match error.as_db_error() {
-        Some(db) if !is_passing(db.code()) => {
-            DbError::Statement { context, message: format!("{} (SQLSTATE {})", db.message(), db.code().code()) }
-        }
+        Some(db) if !is_passing(db.code()) => DbError::Statement {
+            context,
+            message: format!("{} (SQLSTATE {})", db.message(), db.code().code()),
+        },
         _ => DbError::Unreachable(format!("{context}: {error}")),
     }
 }
@@ -99,7 +117,9 @@ struct TlsOptions {
 /// Takes out of the address what the driver does not know.
 fn split_tls_options(url: &str) -> (String, TlsOptions) {
     let mut options = TlsOptions::default();
-    let Some((base, query)) = url.split_once('?') else { return (url.to_owned(), options) };
+    let Some((base, query)) = url.split_once('?') else {
+        return (url.to_owned(), options);
+    };
     let mut kept = Vec::new();
     for pair in query.split('&') {
         match pair.split_once('=') {
@@ -112,7 +132,11 @@ fn split_tls_options(url: &str) -> (String, TlsOptions) {
             _ => kept.push(pair),
         }
     }
-    let joined = if kept.is_empty() { base.to_owned() } else { format!("{base}?{}", kept.join("&")) };
+    let joined = if kept.is_empty() {
+        base.to_owned()
+    } else {
+        format!("{base}?{}", kept.join("&"))
+    };
     (joined, options)
 }
 
@@ -124,7 +148,10 @@ impl TlsOptions {
             .map_err(|error| DbError::Unsupported(format!("TLS: {error}")))?;
         if !self.verify {
             let verifier = Arc::new(AnyCertificate(provider));
-            return Ok(builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth());
+            return Ok(builder
+                .dangerous()
+                .with_custom_certificate_verifier(verifier)
+                .with_no_client_auth());
         }
         let mut roots = RootCertStore::empty();
         match &self.root_cert {
@@ -165,7 +192,12 @@ impl ServerCertVerifier for AnyCertificate {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+        rustls::crypto::verify_tls12_signature(
+            message,
+            cert,
+            dss,
+            &self.0.signature_verification_algorithms,
+        )
     }
 
     fn verify_tls13_signature(
@@ -174,7 +206,12 @@ impl ServerCertVerifier for AnyCertificate {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+        rustls::crypto::verify_tls13_signature(
+            message,
+            cert,
+            dss,
+            &self.0.signature_verification_algorithms,
+        )
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -188,10 +225,20 @@ mod tests {
 
     #[test]
     fn tls_options_are_taken_out_of_the_address() {
-        let (url, options) = split_tls_options("postgresql://h/db?sslmode=verify-full&a=b&sslrootcert=%2Fca.pem");
+        let (url, options) =
+            split_tls_options("postgresql://h/db?sslmode=verify-full&a=b&sslrootcert=%2Fca.pem");
         assert_eq!(url, "postgresql://h/db?sslmode=require&a=b");
-        assert_eq!(options, TlsOptions { verify: true, root_cert: Some("/ca.pem".to_owned()) });
+        assert_eq!(
+            options,
+            TlsOptions {
+                verify: true,
+                root_cert: Some("/ca.pem".to_owned())
+            }
+        );
         let (url, options) = split_tls_options("postgresql://h/db?sslmode=require");
-        assert_eq!((url.as_str(), options), ("postgresql://h/db?sslmode=require", TlsOptions::default()));
+        assert_eq!(
+            (url.as_str(), options),
+            ("postgresql://h/db?sslmode=require", TlsOptions::default())
+        );
     }
 }

@@ -87,7 +87,10 @@ pub struct ListenerStatus {
 
 impl Default for ListenerStatus {
     fn default() -> Self {
-        Self { wake_up: WakeUp::None, leader: false }
+        Self {
+            wake_up: WakeUp::None,
+            leader: false,
+        }
     }
 }
 
@@ -103,7 +106,9 @@ pub struct PostgresNotifyListener {
 
 impl std::fmt::Debug for PostgresNotifyListener {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("PostgresNotifyListener").field("status", &*self.status.borrow()).finish_non_exhaustive()
+        f.debug_struct("PostgresNotifyListener")
+            .field("status", &*self.status.borrow())
+            .finish_non_exhaustive()
     }
 }
 
@@ -135,7 +140,14 @@ impl PostgresNotifyListener {
         status: watch::Sender<ListenerStatus>,
         shutdown: CancellationToken,
     ) -> Self {
-        Self { connector, entities, sink, poke, status, shutdown }
+        Self {
+            connector,
+            entities,
+            sink,
+            poke,
+            status,
+            shutdown,
+        }
     }
 
     /// Listens until the engine shuts down.
@@ -148,7 +160,9 @@ impl PostgresNotifyListener {
             match ended {
                 Ended::Shutdown => return,
                 Ended::Gap => {
-                    warn!("this server was away for longer than the log remembers; clients take their rows anew");
+                    warn!(
+                        "this server was away for longer than the log remembers; clients take their rows anew"
+                    );
                     place = None;
                 }
                 Ended::Failed(error) => {
@@ -213,11 +227,25 @@ impl<'a> Line<'a> {
         let rung = Arc::new(Notify::new());
         let broken = CancellationToken::new();
         let own_pid = Arc::new(AtomicI32::new(0));
-        let (l, l_driving) = drive(owner.connector.connect().await?, rung.clone(), own_pid.clone(), broken.clone());
+        let (l, l_driving) = drive(
+            owner.connector.connect().await?,
+            rung.clone(),
+            own_pid.clone(),
+            broken.clone(),
+        );
         let deaf = Arc::new(Notify::new());
-        let (w, w_driving) = drive(owner.connector.connect().await?, deaf, own_pid.clone(), broken.clone());
-        l.batch_execute(SESSION).await.map_err(|error| failed("preparing the listener", &error))?;
-        w.batch_execute(SESSION_OF_W).await.map_err(|error| failed("preparing the listener", &error))?;
+        let (w, w_driving) = drive(
+            owner.connector.connect().await?,
+            deaf,
+            own_pid.clone(),
+            broken.clone(),
+        );
+        l.batch_execute(SESSION)
+            .await
+            .map_err(|error| failed("preparing the listener", &error))?;
+        w.batch_execute(SESSION_OF_W)
+            .await
+            .map_err(|error| failed("preparing the listener", &error))?;
         if let Err(error) = w.batch_execute(NOTICES_OUR_END).await {
             debug!(%error, "the database will not notice when this server ends in the queue");
         }
@@ -237,13 +265,21 @@ impl<'a> Line<'a> {
     }
 
     /// Everything from the first `LISTEN` to the connection's end.
-    async fn serve(&mut self, place: &mut Option<Place>, failures: &mut u32) -> Result<Never, Ended> {
-        self.execute("listening", &format!("LISTEN {CHANNEL}")).await?;
+    async fn serve(
+        &mut self,
+        place: &mut Option<Place>,
+        failures: &mut u32,
+    ) -> Result<Never, Ended> {
+        self.execute("listening", &format!("LISTEN {CHANNEL}"))
+            .await?;
         let hears = self.hears_itself().await?;
         let (epoch, now) = self.history().await?;
         if place.as_ref().is_none_or(|place| place.epoch != epoch) {
             self.owner.sink.reset(epoch.clone(), now.clone());
-            *place = Some(Place { epoch, position: Arc::new(now) });
+            *place = Some(Place {
+                epoch,
+                position: Arc::new(now),
+            });
         }
         // What was altered while nobody listened left no entry.
         self.owner.sink.refresh().await?;
@@ -255,23 +291,40 @@ impl<'a> Line<'a> {
         if !self.takes_the_lead().await? {
             self.owner.say(WakeUp::Notify, false);
             // The leader takes this lock for moments only.
-            self.execute("following", &format!("SELECT pg_advisory_lock_shared({FOLLOWER_KEY})")).await?;
+            self.execute(
+                "following",
+                &format!("SELECT pg_advisory_lock_shared({FOLLOWER_KEY})"),
+            )
+            .await?;
             // From here on the leader rings for us; what it found before is in the log.
             while !self.takes_the_lead().await? {
                 self.follow(place).await?;
             }
-            self.execute("leading", &format!("SELECT pg_advisory_unlock_shared({FOLLOWER_KEY})")).await?;
+            self.execute(
+                "leading",
+                &format!("SELECT pg_advisory_unlock_shared({FOLLOWER_KEY})"),
+            )
+            .await?;
         }
         self.lead(place).await
     }
 
     async fn takes_the_lead(&self) -> Result<bool, Ended> {
-        self.lock("taking the lead", "SELECT pg_try_advisory_lock($1)", LEADER_KEY).await
+        self.lock(
+            "taking the lead",
+            "SELECT pg_try_advisory_lock($1)",
+            LEADER_KEY,
+        )
+        .await
     }
 
     /// Sends itself a notification. A transaction pooler swallows it in silence.
     async fn hears_itself(&self) -> Result<bool, Ended> {
-        self.execute("testing notifications", &format!("SELECT pg_notify('{CHANNEL}', 'test')")).await?;
+        self.execute(
+            "testing notifications",
+            &format!("SELECT pg_notify('{CHANNEL}', 'test')"),
+        )
+        .await?;
         tokio::select! {
             () = self.rung.notified() => Ok(true),
             () = self.broken.cancelled() => Err(self.lost()),
@@ -319,7 +372,10 @@ impl<'a> Line<'a> {
                     }
                     Event::Drained { found }
                 }
-                Command::Wait { at_most_ms } => self.wait(Duration::from_millis(at_most_ms), queued.as_mut()).await?,
+                Command::Wait { at_most_ms } => {
+                    self.wait(Duration::from_millis(at_most_ms), queued.as_mut())
+                        .await?
+                }
                 Command::TryLock => {
                     let granted = self.try_doorbell().await?;
                     Event::LockTried { granted }
@@ -327,19 +383,29 @@ impl<'a> Line<'a> {
                 Command::QueueLock => {
                     let w = self.w.clone();
                     queued = Some(
-                        async move { w.execute("SELECT pg_advisory_lock($1)", &[&DOORBELL_KEY]).await.map(|_| ()) }
-                            .boxed(),
+                        async move {
+                            w.execute("SELECT pg_advisory_lock($1)", &[&DOORBELL_KEY])
+                                .await
+                                .map(|_| ())
+                        }
+                        .boxed(),
                     );
                     Event::LockQueued
                 }
                 Command::CancelLock => {
                     // From L, so that it is done when this returns and cannot hit a later statement.
-                    let cancelled = self.l.execute("SELECT pg_cancel_backend($1)", &[&self.w_pid]).await;
+                    let cancelled = self
+                        .l
+                        .execute("SELECT pg_cancel_backend($1)", &[&self.w_pid])
+                        .await;
                     cancelled.map_err(|error| failed("leaving the queue", &error))?;
                     Event::CancelSent
                 }
                 Command::Unlock => {
-                    let unlocked = self.w.execute("SELECT pg_advisory_unlock($1)", &[&DOORBELL_KEY]).await;
+                    let unlocked = self
+                        .w
+                        .execute("SELECT pg_advisory_unlock($1)", &[&DOORBELL_KEY])
+                        .await;
                     unlocked.map_err(|error| failed("waking", &error))?;
                     Event::Unlocked
                 }
@@ -402,37 +468,57 @@ impl<'a> Line<'a> {
             Some((present, _)) => present,
             None => {
                 let context = "looking for followers";
-                let alone = self.lock(context, "SELECT pg_try_advisory_lock($1)", FOLLOWER_KEY).await?;
+                let alone = self
+                    .lock(context, "SELECT pg_try_advisory_lock($1)", FOLLOWER_KEY)
+                    .await?;
                 if alone {
-                    self.execute(context, &format!("SELECT pg_advisory_unlock({FOLLOWER_KEY})")).await?;
+                    self.execute(
+                        context,
+                        &format!("SELECT pg_advisory_unlock({FOLLOWER_KEY})"),
+                    )
+                    .await?;
                 }
                 self.followers = Some((!alone, Instant::now()));
                 !alone
             }
         };
         if present {
-            self.execute("ringing", &format!("SELECT pg_notify('{CHANNEL}', '{NEWS}')")).await?;
+            self.execute(
+                "ringing",
+                &format!("SELECT pg_notify('{CHANNEL}', '{NEWS}')"),
+            )
+            .await?;
         }
         Ok(())
     }
 
     async fn lock(&self, context: &'static str, sql: &str, key: i64) -> Result<bool, Ended> {
-        let row = self.l.query_one(sql, &[&key]).await.map_err(|error| failed(context, &error))?;
+        let row = self
+            .l
+            .query_one(sql, &[&key])
+            .await
+            .map_err(|error| failed(context, &error))?;
         Ok(row.get(0))
     }
 
     async fn execute(&self, context: &'static str, sql: &str) -> Result<(), Ended> {
-        self.l.batch_execute(sql).await.map_err(|error| failed(context, &error).into())
+        self.l
+            .batch_execute(sql)
+            .await
+            .map_err(|error| failed(context, &error).into())
     }
 
     fn lost(&self) -> Ended {
-        Ended::Failed(DbError::Unreachable("the listener's connection ended".to_owned()))
+        Ended::Failed(DbError::Unreachable(
+            "the listener's connection ended".to_owned(),
+        ))
     }
 }
 
 async fn backend_pid(client: &Client) -> DbResult<i32> {
     let row = client.query_one("SELECT pg_backend_pid()", &[]).await;
-    row.and_then(|row| row.try_get(0)).map_err(|error| failed("preparing the listener", &error))
+    row.and_then(|row| row.try_get(0))
+        .map_err(|error| failed("preparing the listener", &error))
 }
 
 /// Drives a connection in a task of its own; it rings for notifications of others.
@@ -468,6 +554,10 @@ fn drive(
 
 /// The request ended without the lock, but the connection still works.
 fn left_the_queue(error: &tokio_postgres::Error) -> bool {
-    let ends = [SqlState::QUERY_CANCELED, SqlState::LOCK_NOT_AVAILABLE, SqlState::T_R_DEADLOCK_DETECTED];
+    let ends = [
+        SqlState::QUERY_CANCELED,
+        SqlState::LOCK_NOT_AVAILABLE,
+        SqlState::T_R_DEADLOCK_DETECTED,
+    ];
     error.code().is_some_and(|code| ends.contains(code))
 }

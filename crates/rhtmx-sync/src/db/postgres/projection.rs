@@ -41,7 +41,10 @@ fn json_value(kind: &ColumnKind, expr: &str) -> String {
 }
 
 fn needs_care(kind: &ColumnKind) -> bool {
-    matches!(kind, ColumnKind::Int { min: i64::MIN, .. } | ColumnKind::Numeric | ColumnKind::Bytes)
+    matches!(
+        kind,
+        ColumnKind::Int { min: i64::MIN, .. } | ColumnKind::Numeric | ColumnKind::Bytes
+    )
 }
 
 /// `SELECT` list that gives each column its JSON value under its own name.
@@ -50,7 +53,10 @@ pub(super) fn select_list(columns: &[Column], alias: &str) -> String {
         .iter()
         .map(|column| {
             let name = ident(&column.name);
-            format!("{} AS {name}", json_value(&column.kind, &format!("{alias}.{name}")))
+            format!(
+                "{} AS {name}",
+                json_value(&column.kind, &format!("{alias}.{name}"))
+            )
         })
         .collect();
     items.join(", ")
@@ -80,7 +86,9 @@ pub(super) fn same_key(key: &[&Column], old: &str, new: &str) -> String {
             let name = ident(&column.name);
             match is_spelled_one_way(&column.kind) {
                 true => format!("{old}.{name} = {new}.{name}"),
-                false => format!("{old}.{name}::text COLLATE \"C\" = {new}.{name}::text COLLATE \"C\""),
+                false => {
+                    format!("{old}.{name}::text COLLATE \"C\" = {new}.{name}::text COLLATE \"C\"")
+                }
             }
         })
         .collect();
@@ -93,14 +101,19 @@ pub(super) fn key_text(key: &[&Column], alias: &str) -> String {
     match key {
         [one] => match one.kind {
             // What is a string in JSON, without the quotes.
-            ColumnKind::Bytes | ColumnKind::Timestamp | ColumnKind::TimestampTz | ColumnKind::Date => {
+            ColumnKind::Bytes
+            | ColumnKind::Timestamp
+            | ColumnKind::TimestampTz
+            | ColumnKind::Date => {
                 format!("({} #>> '{{}}')", json_value(&one.kind, &of(one)))
             }
             _ => format!("{}::text", of(one)),
         },
         several => {
-            let parts: Vec<String> =
-                several.iter().map(|column| format!("({})::text", key_part(column, &of(column)))).collect();
+            let parts: Vec<String> = several
+                .iter()
+                .map(|column| format!("({})::text", key_part(column, &of(column))))
+                .collect();
             format!("('[' || {} || ']')", parts.join(" || ',' || "))
         }
     }
@@ -110,7 +123,9 @@ pub(super) fn key_text(key: &[&Column], alias: &str) -> String {
 /// in it as their text.
 fn key_part(column: &Column, expr: &str) -> String {
     match column.kind {
-        ColumnKind::Array(_) | ColumnKind::Json | ColumnKind::Other => format!("to_json({expr}::text)"),
+        ColumnKind::Array(_) | ColumnKind::Json | ColumnKind::Other => {
+            format!("to_json({expr}::text)")
+        }
         _ => json_value(&column.kind, expr),
     }
 }
@@ -131,7 +146,9 @@ pub(super) fn key_is(columns: &[&Column], sql_types: &[String], alias: &str, key
                 ColumnKind::Bytes => format!("{of} = decode({text}, 'base64')"),
                 kind if is_spelled_one_way(kind) => format!("{of} = {text}::{sql_type}"),
                 // The first half finds it in the index, the second is exact.
-                _ => format!("{of} = {text}::{sql_type} AND {of}::text COLLATE \"C\" = {text} COLLATE \"C\""),
+                _ => format!(
+                    "{of} = {text}::{sql_type} AND {of}::text COLLATE \"C\" = {text} COLLATE \"C\""
+                ),
             }
         })
         .collect();
@@ -146,21 +163,29 @@ pub(super) fn object(columns: &[&Column], old: &str, new: Option<&str>) -> Strin
             let name = ident(&column.name);
             let value = json_value(&column.kind, &format!("{old}.{name}"));
             let label = serde_json::to_string(&column.name).expect("text is JSON");
-            let member = format!("{} || coalesce(({value})::text, 'null')", literal(&format!("{label}:")));
+            let member = format!(
+                "{} || coalesce(({value})::text, 'null')",
+                literal(&format!("{label}:"))
+            );
             match new {
                 Some(new) => format!("CASE WHEN {} THEN {member} END", differs(column, old, new)),
                 None => member,
             }
         })
         .collect();
-    let mut chunks: Vec<String> =
-        members.chunks(ARGUMENTS_MAX).map(|chunk| format!("concat_ws(',', {})", chunk.join(", "))).collect();
+    let mut chunks: Vec<String> = members
+        .chunks(ARGUMENTS_MAX)
+        .map(|chunk| format!("concat_ws(',', {})", chunk.join(", ")))
+        .collect();
     let joined = match chunks.len() {
         0 => "''".to_owned(),
         1 => chunks.remove(0),
         // An inner chunk in which nothing differs must not leave a comma behind.
         _ => {
-            let nullable: Vec<String> = chunks.iter().map(|chunk| format!("nullif({chunk}, '')")).collect();
+            let nullable: Vec<String> = chunks
+                .iter()
+                .map(|chunk| format!("nullif({chunk}, '')"))
+                .collect();
             format!("concat_ws(',', {})", nullable.join(", "))
         }
     };

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use diesel::sql_types::{BigInt, Nullable, Text};
 use diesel::{QueryableByName, sql_query};
-use diesel_async::{AsyncConnection as _, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection as _};
+use diesel_async::{
+    AsyncConnection as _, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection as _,
+};
 use futures_util::StreamExt as _;
 use rhtmx_sync_core::cursor::{Mark, Position};
 use rhtmx_sync_core::snapshot::Snapshot;
@@ -100,7 +102,12 @@ struct TableLine {
 
 impl From<TableLine> for RowLine {
     fn from(line: TableLine) -> Self {
-        Self { position: line.position, floor: line.floor, key: line.key, row: line.row }
+        Self {
+            position: line.position,
+            floor: line.floor,
+            key: line.key,
+            row: line.row,
+        }
     }
 }
 
@@ -124,8 +131,9 @@ impl Parameters {
 
 /// The text of a `text[]`.
 fn array<'a>(items: impl Iterator<Item = &'a String>) -> String {
-    let quoted: Vec<String> =
-        items.map(|item| format!("\"{}\"", item.replace('\\', "\\\\").replace('"', "\\\""))).collect();
+    let quoted: Vec<String> = items
+        .map(|item| format!("\"{}\"", item.replace('\\', "\\\\").replace('"', "\\\"")))
+        .collect();
     format!("{{{}}}", quoted.join(","))
 }
 
@@ -137,12 +145,15 @@ pub(crate) async fn read_changes(
     out: &ReadSender,
 ) -> DbResult<()> {
     let Position::Snapshot(from) = from else {
-        return Err(DbError::Unsupported("a cursor of SQLite does not fit PostgreSQL".to_owned()));
+        return Err(DbError::Unsupported(
+            "a cursor of SQLite does not fit PostgreSQL".to_owned(),
+        ));
     };
     let sql = read::changes_sql(&DIALECT, entities);
     let parameters = Parameters::new(from, entities);
     conn.transaction(async |conn| {
-        conn.batch_execute(&format!("{SESSION_SETTINGS}; {PLANNER_SETTINGS}")).await?;
+        conn.batch_execute(&format!("{SESSION_SETTINGS}; {PLANNER_SETTINGS}"))
+            .await?;
         let mut lines = sql_query(&sql)
             .bind::<Text, _>(&parameters.xmax)
             .bind::<Text, _>(&parameters.running)
@@ -168,7 +179,11 @@ pub(crate) async fn read_changes(
 }
 
 /// Reads all rows of an entity.
-pub(crate) async fn read_rows(conn: &mut AsyncPgConnection, entity: &Entity, out: &ReadSender) -> DbResult<()> {
+pub(crate) async fn read_rows(
+    conn: &mut AsyncPgConnection,
+    entity: &Entity,
+    out: &ReadSender,
+) -> DbResult<()> {
     let sql = read::rows_sql(&DIALECT, entity);
     conn.transaction(async |conn| {
         conn.batch_execute(SESSION_SETTINGS).await?;

@@ -7,7 +7,9 @@ use std::time::Duration;
 use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{BigInt, Double, Integer, Nullable, Text};
-use diesel_async::{AsyncConnection as _, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection as _};
+use diesel_async::{
+    AsyncConnection as _, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection as _,
+};
 use rhtmx_sync_core::cursor::{Epoch, Position};
 use rhtmx_sync_core::log::Action;
 
@@ -88,7 +90,10 @@ pub(crate) async fn catalog_version(
     conn: &mut AsyncPgConnection,
     entities: &BTreeMap<String, Arc<Entity>>,
 ) -> DbResult<String> {
-    let relations: Vec<&str> = entities.values().filter_map(|entity| entity.relation.as_deref()).collect();
+    let relations: Vec<&str> = entities
+        .values()
+        .filter_map(|entity| entity.relation.as_deref())
+        .collect();
     let row: OneText = sql_query(
         "WITH tables AS (SELECT t.oid FROM json_array_elements_text($1::json) r(name) \
            CROSS JOIN LATERAL (SELECT to_regclass(r.name)::oid UNION SELECT relid::oid FROM pg_partition_tree(to_regclass(r.name)) \
@@ -122,13 +127,20 @@ pub(crate) async fn install(
         })));
     };
     conn.transaction(async |conn| {
-        conn.batch_execute(&format!("SELECT pg_advisory_xact_lock({INSTALL_KEY}); {INSTALL_LOCK_TIMEOUT}")).await?;
+        conn.batch_execute(&format!(
+            "SELECT pg_advisory_xact_lock({INSTALL_KEY}); {INSTALL_LOCK_TIMEOUT}"
+        ))
+        .await?;
         let log_schema = log_schema(conn).await?;
         let described = match catalog::describe(conn, &config.name, table, &log_schema).await? {
             Ok(Some(described)) => described,
             other => {
                 // Its clients learn that the table is gone, once.
-                if diesel::delete(installed::table.find(&config.name)).execute(conn).await? > 0 {
+                if diesel::delete(installed::table.find(&config.name))
+                    .execute(conn)
+                    .await?
+                    > 0
+                {
                     record_in(conn, &config.name, None, Action::Reshape, None).await?;
                 }
                 return Ok(other);
@@ -146,8 +158,9 @@ pub(crate) async fn install(
         // The function alone needs no lock on the table. But with another key no writer may be under
         // way: what the old function has logged must lie before the reshape below.
         let fingerprint = &described.entity.fingerprint;
-        let same_key =
-            stored.is_some_and(|stored| catalog::key_fingerprint(&stored) == catalog::key_fingerprint(fingerprint));
+        let same_key = stored.is_some_and(|stored| {
+            catalog::key_fingerprint(&stored) == catalog::key_fingerprint(fingerprint)
+        });
         for statement in &described.entity.capture {
             if !(same_key && described.settled.contains(statement)) {
                 conn.batch_execute(statement).await?;
@@ -159,7 +172,10 @@ pub(crate) async fn install(
             other => return Ok(other),
         };
         let relation = described.entity.relation.clone().unwrap_or_default();
-        let row = (installed::relation.eq(&relation), installed::fingerprint.eq(&described.entity.fingerprint));
+        let row = (
+            installed::relation.eq(&relation),
+            installed::fingerprint.eq(&described.entity.fingerprint),
+        );
         diesel::insert_into(installed::table)
             .values((installed::entity.eq(&config.name), row))
             .on_conflict(installed::entity)
@@ -188,23 +204,39 @@ async fn log_schema(conn: &mut AsyncPgConnection) -> Result<String, diesel::resu
 }
 
 /// Removes the captures of these entities, or of all. Gives the names of those that had one.
-pub(crate) async fn uninstall(conn: &mut AsyncPgConnection, only: Option<&[String]>) -> DbResult<Vec<String>> {
+pub(crate) async fn uninstall(
+    conn: &mut AsyncPgConnection,
+    only: Option<&[String]>,
+) -> DbResult<Vec<String>> {
     conn.transaction(async |conn| {
-        conn.batch_execute(&format!("SELECT pg_advisory_xact_lock({INSTALL_KEY})")).await?;
+        conn.batch_execute(&format!("SELECT pg_advisory_xact_lock({INSTALL_KEY})"))
+            .await?;
         let found: OneText =
-            sql_query("SELECT coalesce(to_regclass('_rhtmx_sync_entity')::text, '') AS value").get_result(conn).await?;
+            sql_query("SELECT coalesce(to_regclass('_rhtmx_sync_entity')::text, '') AS value")
+                .get_result(conn)
+                .await?;
         if found.value.is_empty() {
             return Ok(Vec::new());
         }
         let schema = log_schema(conn).await?;
-        let mut names: Vec<String> =
-            installed::table.select(installed::entity).order(installed::entity).load(conn).await?;
+        let mut names: Vec<String> = installed::table
+            .select(installed::entity)
+            .order(installed::entity)
+            .load(conn)
+            .await?;
         names.retain(|name| only.is_none_or(|only| only.contains(name)));
         for name in &names {
             // Takes the triggers with it, for which a role that only has TRIGGER could not ask.
-            let function = format!("{}.{}", ident(&schema), ident(&capture::function_name(name)));
-            conn.batch_execute(&format!("DROP FUNCTION IF EXISTS {function}() CASCADE")).await?;
-            diesel::delete(installed::table.find(name)).execute(conn).await?;
+            let function = format!(
+                "{}.{}",
+                ident(&schema),
+                ident(&capture::function_name(name))
+            );
+            conn.batch_execute(&format!("DROP FUNCTION IF EXISTS {function}() CASCADE"))
+                .await?;
+            diesel::delete(installed::table.find(name))
+                .execute(conn)
+                .await?;
         }
         Ok(names)
     })
@@ -303,7 +335,10 @@ pub(crate) async fn log_size(conn: &mut AsyncPgConnection) -> DbResult<(u64, Str
 
 /// Moves the floor to the newest mark that is at least this old, and deletes a batch of what it sees.
 /// The floor moves in the same transaction as the first row goes.
-pub(crate) async fn prune_older_than(conn: &mut AsyncPgConnection, age: Duration) -> DbResult<Pruned> {
+pub(crate) async fn prune_older_than(
+    conn: &mut AsyncPgConnection,
+    age: Duration,
+) -> DbResult<Pruned> {
     let newest = format!(
         "SELECT position FROM _rhtmx_sync_mark WHERE made_at <= now() - interval '{} milliseconds' \
          ORDER BY made_at DESC LIMIT 1",

@@ -17,7 +17,10 @@ pub(crate) async fn begin(conn: &mut AsyncPgConnection) -> Result<(), diesel::re
 }
 
 /// Tells the triggers whose mutation this is.
-pub(crate) async fn set_origin(conn: &mut AsyncPgConnection, origin: &Origin) -> Result<(), diesel::result::Error> {
+pub(crate) async fn set_origin(
+    conn: &mut AsyncPgConnection,
+    origin: &Origin,
+) -> Result<(), diesel::result::Error> {
     sql_query("SELECT set_config('rhtmx_sync.client_id', $1, true), set_config('rhtmx_sync.mutation', $2, true)")
         .bind::<Text, _>(origin.client_id.to_string())
         .bind::<Text, _>(origin.mutation.to_string())
@@ -34,21 +37,32 @@ struct Number {
 
 /// What a position must contain to show this transaction.
 pub(crate) async fn mark(conn: &mut AsyncPgConnection) -> Result<i64, diesel::result::Error> {
-    let row: Number =
-        sql_query("SELECT pg_current_xact_id()::text::bigint AS number").get_result(conn).await?;
+    let row: Number = sql_query("SELECT pg_current_xact_id()::text::bigint AS number")
+        .get_result(conn)
+        .await?;
     Ok(row.number)
 }
 
 /// Runs one write.
-pub(crate) async fn write(conn: &mut AsyncPgConnection, index: usize, write: &TableWrite) -> Result<(), WriteFailed> {
+pub(crate) async fn write(
+    conn: &mut AsyncPgConnection,
+    index: usize,
+    write: &TableWrite,
+) -> Result<(), WriteFailed> {
     let input = object(&write.schema, &write.values);
     let row_key = key_object(write);
     // `INSERT … ON CONFLICT` checks not-null columns even where it ends as an update, so an upsert
     // of a row that is there tries the update first.
-    let ops: &[Op] = if write.op == Op::Upsert { &[Op::Update, Op::Upsert] } else { &[write.op] };
+    let ops: &[Op] = if write.op == Op::Upsert {
+        &[Op::Update, Op::Upsert]
+    } else {
+        &[write.op]
+    };
     let mut ran = Ran::Rows { rows: 0 };
     for op in ops {
-        let Some(statement) = statement(write, *op) else { continue };
+        let Some(statement) = statement(write, *op) else {
+            continue;
+        };
         ran = run(conn, &statement, &input, &row_key).await?;
         if !matches!(ran, Ran::Rows { rows: 0 }) {
             break;
@@ -68,13 +82,19 @@ pub(crate) async fn write(conn: &mut AsyncPgConnection, index: usize, write: &Ta
 }
 
 /// Has deferred constraints speak now, while their answer can still be a reject.
-pub(crate) async fn settle(conn: &mut AsyncPgConnection, writes: &[TableWrite]) -> Result<(), WriteFailed> {
+pub(crate) async fn settle(
+    conn: &mut AsyncPgConnection,
+    writes: &[TableWrite],
+) -> Result<(), WriteFailed> {
     match run(conn, "SET CONSTRAINTS ALL IMMEDIATE", "{}", "{}").await? {
         Ran::Rows { .. } => Ok(()),
         Ran::Refused(fault) => {
             let reject = match writes {
                 [write] => explain(conn, write, "{}", &fault).await?.of_write(0),
-                _ => Reject::new(RejectCode::Constraint, "a deferred constraint does not hold"),
+                _ => Reject::new(
+                    RejectCode::Constraint,
+                    "a deferred constraint does not hold",
+                ),
             };
             Err(WriteFailed::Rejected(reject))
         }
@@ -117,7 +137,8 @@ async fn run(
         .bind::<Text, _>(row_key)
         .get_result(conn)
         .await?;
-    serde_json::from_str(&row.answer).map_err(|error| diesel::result::Error::DeserializationError(error.into()))
+    serde_json::from_str(&row.answer)
+        .map_err(|error| diesel::result::Error::DeserializationError(error.into()))
 }
 
 /// The statement; `$1` is the object of the values, `$2` that of the key. None for an update that
@@ -125,14 +146,26 @@ async fn run(
 fn statement(write: &TableWrite, op: Op) -> Option<String> {
     let (table, schema) = (&write.relation, &write.schema);
     let written: Vec<usize> = write.values.iter().map(|(index, _)| *index).collect();
-    let names: Vec<String> = written.iter().map(|index| ident(&schema.columns[*index].name)).collect();
-    let values: Vec<String> = written.iter().map(|index| value(write, *index, "v", "$1")).collect();
+    let names: Vec<String> = written
+        .iter()
+        .map(|index| ident(&schema.columns[*index].name))
+        .collect();
+    let values: Vec<String> = written
+        .iter()
+        .map(|index| value(write, *index, "v", "$1"))
+        .collect();
     let record = record(write, &written, "v", "$1");
     let row_key = self::record(write, &schema.key, "k", "$2");
     let key_is: Vec<String> = schema
         .key
         .iter()
-        .map(|&index| format!("t.{} = {}", ident(&schema.columns[index].name), value(write, index, "k", "$2")))
+        .map(|&index| {
+            format!(
+                "t.{} = {}",
+                ident(&schema.columns[index].name),
+                value(write, index, "k", "$2")
+            )
+        })
         .collect();
     let key_is = key_is.join(" AND ");
     let insert = || match names.is_empty() {
@@ -147,10 +180,19 @@ fn statement(write: &TableWrite, op: Op) -> Option<String> {
     Some(match op {
         Op::Create => insert(),
         Op::Upsert => {
-            let key: Vec<String> = schema.key_columns().map(|column| ident(&column.name)).collect();
+            let key: Vec<String> = schema
+                .key_columns()
+                .map(|column| ident(&column.name))
+                .collect();
             let others = names.iter().filter(|name| !key.contains(name));
-            let set: Vec<String> = others.map(|name| format!("{name} = EXCLUDED.{name}")).collect();
-            let action = if set.is_empty() { "NOTHING".to_owned() } else { format!("UPDATE SET {}", set.join(", ")) };
+            let set: Vec<String> = others
+                .map(|name| format!("{name} = EXCLUDED.{name}"))
+                .collect();
+            let action = if set.is_empty() {
+                "NOTHING".to_owned()
+            } else {
+                format!("UPDATE SET {}", set.join(", "))
+            };
             format!("{} ON CONFLICT ({}) DO {action}", insert(), key.join(", "))
         }
         Op::Update => {
@@ -164,9 +206,15 @@ fn statement(write: &TableWrite, op: Op) -> Option<String> {
                 return None;
             }
             let from = from("FROM", [&record, &row_key]);
-            format!("UPDATE {table} t SET {}{from} WHERE {key_is}", set.join(", "))
+            format!(
+                "UPDATE {table} t SET {}{from} WHERE {key_is}",
+                set.join(", ")
+            )
         }
-        Op::Delete => format!("DELETE FROM {table} t{} WHERE {key_is}", from("USING", [&row_key])),
+        Op::Delete => format!(
+            "DELETE FROM {table} t{} WHERE {key_is}",
+            from("USING", [&row_key])
+        ),
     })
 }
 
@@ -177,14 +225,29 @@ fn record(write: &TableWrite, columns: &[usize], alias: &str, parameter: &str) -
     let defined: Vec<String> = columns
         .iter()
         .filter(|index| !is_bytes(&write.schema.columns[**index].kind))
-        .map(|&index| format!("{} {}", ident(&write.schema.columns[index].name), write.column_types[index]))
+        .map(|&index| {
+            format!(
+                "{} {}",
+                ident(&write.schema.columns[index].name),
+                write.column_types[index]
+            )
+        })
         .collect();
-    (!defined.is_empty()).then(|| format!("jsonb_to_record({parameter}) AS {alias}({})", defined.join(", ")))
+    (!defined.is_empty()).then(|| {
+        format!(
+            "jsonb_to_record({parameter}) AS {alias}({})",
+            defined.join(", ")
+        )
+    })
 }
 
 fn from<const N: usize>(word: &str, records: [&Option<String>; N]) -> String {
     let records: Vec<&str> = records.into_iter().flatten().map(String::as_str).collect();
-    if records.is_empty() { String::new() } else { format!(" {word} {}", records.join(", ")) }
+    if records.is_empty() {
+        String::new()
+    } else {
+        format!(" {word} {}", records.join(", "))
+    }
 }
 
 /// Bytes travel as base64, which a record would take for text.
@@ -214,7 +277,13 @@ fn value(write: &TableWrite, index: usize, record: &str, parameter: &str) -> Str
 fn object(schema: &Schema, values: &[(usize, Box<serde_json::value::RawValue>)]) -> String {
     let members: Vec<String> = values
         .iter()
-        .map(|(index, value)| format!("{}:{}", json_text(&schema.columns[*index].name), value.get()))
+        .map(|(index, value)| {
+            format!(
+                "{}:{}",
+                json_text(&schema.columns[*index].name),
+                value.get()
+            )
+        })
         .collect();
     format!("{{{}}}", members.join(","))
 }
@@ -252,18 +321,29 @@ async fn explain(
                 "" => column_at_fault(conn, write, input).await?,
                 column => Some(column.to_owned()),
             };
-            named(Reject::new(constraint, "the column may not be null"), column)
+            named(
+                Reject::new(constraint, "the column may not be null"),
+                column,
+            )
         }
         ("23505", _) => match constraint_of(conn, write, fault).await? {
-            Some(of) if of.kind == "p" => Reject::new(RejectCode::Exists, "a row with this key is there already"),
-            of => named(Reject::new(constraint, "another row has this value already"), of.and_then(|of| of.column)),
+            Some(of) if of.kind == "p" => {
+                Reject::new(RejectCode::Exists, "a row with this key is there already")
+            }
+            of => named(
+                Reject::new(constraint, "another row has this value already"),
+                of.and_then(|of| of.column),
+            ),
         },
         ("23503", _) => {
             let of = constraint_of(conn, write, fault).await?;
             if write.op == Op::Delete || of.as_ref().is_some_and(|of| of.refers_here) {
                 Reject::new(constraint, "other rows refer to this row")
             } else {
-                named(Reject::new(constraint, "it refers to a row that is not there"), of.and_then(|of| of.column))
+                named(
+                    Reject::new(constraint, "it refers to a row that is not there"),
+                    of.and_then(|of| of.column),
+                )
             }
         }
         ("23514", _) => {
@@ -272,14 +352,29 @@ async fn explain(
                 // A domain's check.
                 None => column_at_fault(conn, write, input).await?,
             };
-            named(Reject::new(constraint, "a check of the table does not hold"), column)
+            named(
+                Reject::new(constraint, "a check of the table does not hold"),
+                column,
+            )
         }
         ("42501", _) => Reject::new(RejectCode::Forbidden, "the server may not write this"),
-        ("428C9", _) => Reject::new(RejectCode::Invalid, "the database computes this column itself"),
-        (_, "54") => Reject::new(RejectCode::TooLarge, "a value is too large for the database"),
+        ("428C9", _) => Reject::new(
+            RejectCode::Invalid,
+            "the database computes this column itself",
+        ),
+        (_, "54") => Reject::new(
+            RejectCode::TooLarge,
+            "a value is too large for the database",
+        ),
         (_, "22") => {
             let column = column_at_fault(conn, write, input).await?;
-            named(Reject::new(RejectCode::Invalid, "the value does not fit the column's type"), column)
+            named(
+                Reject::new(
+                    RejectCode::Invalid,
+                    "the value does not fit the column's type",
+                ),
+                column,
+            )
         }
         _ => Reject::new(constraint, "a rule of the table forbids it"),
     })
@@ -333,7 +428,12 @@ async fn column_at_fault(
 ) -> Result<Option<String>, diesel::result::Error> {
     let row_key = key_object(write);
     let values = write.values.iter().map(|(index, _)| (*index, input));
-    let key = write.schema.key.iter().filter(|_| write.key.is_some()).map(|&index| (index, row_key.as_str()));
+    let key = write
+        .schema
+        .key
+        .iter()
+        .filter(|_| write.key.is_some())
+        .map(|&index| (index, row_key.as_str()));
     for (index, object) in values.chain(key) {
         let probe = format!(
             "SELECT {}{}",

@@ -53,7 +53,9 @@ struct Prepared {
 impl Line<'_> {
     /// Reads everything that is new, and says whether anything was.
     pub(super) async fn drain(&mut self, place: &mut Option<Place>) -> Result<bool, Ended> {
-        let Some(place) = place else { return Err(Ended::Gap) };
+        let Some(place) = place else {
+            return Err(Ended::Gap);
+        };
         let from = place.position.clone();
         let mut failures = 0;
         let mut held_up_since: Option<Instant> = None;
@@ -109,14 +111,19 @@ impl Line<'_> {
         from: &Position,
         gives_up: bool,
     ) -> Result<(Arc<Position>, bool), DrainError> {
-        let Position::Snapshot(snapshot) = from else { return Err(DrainError::Gap) };
+        let Position::Snapshot(snapshot) = from else {
+            return Err(DrainError::Gap);
+        };
         let entities = self.owner.entities.in_log();
         let statement = self.statement(&entities).await?;
         let parameters = Parameters::new(snapshot, &entities);
         let context = "draining the log";
         let lines = self
             .l
-            .query_raw(&statement, [&parameters.xmax, &parameters.running, &parameters.entities])
+            .query_raw(
+                &statement,
+                [&parameters.xmax, &parameters.running, &parameters.entities],
+            )
             .await
             .map_err(|error| failed(context, &error))?;
         let mut lines = pin!(lines);
@@ -125,7 +132,9 @@ impl Line<'_> {
         let mut collector = ChangesCollector::new(mark);
         while let Some(line) = lines.next().await {
             let line = line.map_err(|error| failed(context, &error))?;
-            for part in collector.take(change_row(&line).map_err(|error| failed(context, &error))?)? {
+            for part in
+                collector.take(change_row(&line).map_err(|error| failed(context, &error))?)?
+            {
                 drain.take(part).await?;
             }
         }
@@ -149,16 +158,26 @@ impl Line<'_> {
             .filter(|(name, _)| !without.contains(name))
             .map(|(name, entity)| (name.clone(), entity.clone()))
             .collect();
-        let prepared = self.l.prepare(&read::changes_sql(&DIALECT, &readable)).await;
+        let prepared = self
+            .l
+            .prepare(&read::changes_sql(&DIALECT, &readable))
+            .await;
         let statement = prepared.map_err(|error| failed("preparing the drain", &error))?;
         let (entities, without) = (entities.clone(), without.clone());
-        self.draining.prepared = Some(Prepared { entities, without, statement: statement.clone() });
+        self.draining.prepared = Some(Prepared {
+            entities,
+            without,
+            statement: statement.clone(),
+        });
         Ok(statement)
     }
 
     /// Looks, now and then, whether the tables that were locked are free.
     async fn look_at_locked(&mut self) -> Result<(), Ended> {
-        let just_now = self.draining.looked_at.is_some_and(|at| at.elapsed() < LOCKED_PAUSE);
+        let just_now = self
+            .draining
+            .looked_at
+            .is_some_and(|at| at.elapsed() < LOCKED_PAUSE);
         if !self.draining.locked.is_empty() && !just_now {
             let locked = std::mem::take(&mut self.draining.locked);
             self.draining.locked = self.locked_among(locked.iter()).await?;
@@ -175,7 +194,9 @@ impl Line<'_> {
         let all = self.owner.entities.all();
         let mut locked = Vec::new();
         for name in names {
-            let Some(entity) = all.get(name).filter(|entity| entity.relation.is_some()) else { continue };
+            let Some(entity) = all.get(name).filter(|entity| entity.relation.is_some()) else {
+                continue;
+            };
             // A key that is not known when it is planned, so that no partition is left out.
             let probe = format!(
                 "BEGIN; SET LOCAL lock_timeout = '20ms'; \
