@@ -287,7 +287,7 @@ async fn a_read_that_fails_midway() {
     db.execute(
         "CREATE TABLE switch (is_on boolean); INSERT INTO switch VALUES (true);
          CREATE TYPE stretch AS RANGE (subtype = integer);
-         CREATE FUNCTION to_json_or_not(stretch) RETURNS json LANGUAGE plpgsql AS $$ BEGIN
+         CREATE FUNCTION to_json_or_not(stretch) RETURNS json LANGUAGE plpgsql STABLE AS $$ BEGIN
              IF lower($1) = 2500 AND (SELECT is_on FROM public.switch) THEN
                  RAISE EXCEPTION 'not now';
              END IF;
