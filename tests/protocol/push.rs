@@ -521,7 +521,7 @@ async fn pushes_that_wait_for_long() {
     db.execute(NOTES).await;
     insert_notes(&db, 1, 1).await;
     let mut config = TestServer::config(&db, ["notes"]).await;
-    config.limits.heartbeat_ms = 500;
+    config.limits.heartbeat_ms = 1000;
     let server = TestServer::with_config(config).await;
     let mut clock = Events::open(&server, "entity=notes", None).await;
     let holder = db.connect_postgres().await;
@@ -534,7 +534,7 @@ async fn pushes_that_wait_for_long() {
         let writes = json!([update("notes", 1, json!({ "body": mutation.to_string() }))]);
         client.send_push(mutation, writes).await;
     }
-    clock.heartbeats(5).await;
+    clock.heartbeats(4).await;
     holder.batch_execute("COMMIT").await.expect("it commits");
     client.wait_answered().await;
     assert_eq!(count(&db, "notes WHERE body = '100'").await, 1);
