@@ -4,7 +4,11 @@
 
 use libfuzzer_sys::fuzz_target;
 
-#[allow(dead_code, reason = "each target runs one of the bodies")]
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "each target runs one of the bodies"
+)]
 #[path = "../../crates/rhtmx-sync-core/tests/text_bodies/mod.rs"]
 mod text_bodies;
 

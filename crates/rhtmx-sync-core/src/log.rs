@@ -9,7 +9,10 @@ use std::str::FromStr;
 use serde_json::value::RawValue;
 
 use crate::cursor::Mark;
+use crate::filter::RowError;
+use crate::history::{States, Step};
 use crate::protocol::{Change, Origin};
+use crate::shape::{Outcome, ShapeReader, Verdict};
 
 /// What happened to a row, or to a whole entity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -83,6 +86,22 @@ pub struct NewestEntry {
     pub origin: Option<Origin>,
     /// The row as it is; none when it is not there.
     pub row: Option<Box<RawValue>>,
+    /// The row's new entries, newest first, without those before a truncate. None where nobody asked
+    /// for them, or where they are too large to be looked at.
+    pub history: Option<Vec<Step>>,
+}
+
+/// What an entry is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Subject<'a> {
+    /// The row with this key.
+    Row(&'a str),
+    /// All rows: they are gone.
+    Truncate,
+    /// The entity: it must be taken anew.
+    Reshape,
+    /// A row that a later truncate has taken.
+    Nothing,
 }
 
 /// What a reader learns from one newest entry.
@@ -103,39 +122,93 @@ pub enum Learned {
 }
 
 impl NewestEntry {
-    /// What it means for somebody who has seen everything before the new entries.
-    pub fn learn(self) -> Learned {
+    /// What it is about.
+    pub fn subject(&self) -> Subject<'_> {
         if self.action == Action::Reshape {
-            return Learned::Reshaped;
+            return Subject::Reshape;
         }
         if self
             .truncated_at
             .is_some_and(|truncated| self.id < truncated)
         {
-            return Learned::Nothing;
+            return Subject::Nothing;
         }
-        let change = match (self.key, self.row) {
-            (None, _) => {
-                return Learned::Change {
-                    change: Change::Truncate,
-                    transient: false,
-                };
-            }
-            (Some(key), Some(row)) => Change::Put {
-                key,
-                row,
-                origin: self.origin,
-            },
-            (Some(key), None) => Change::Delete {
-                key,
-                origin: self.origin,
-            },
+        self.key.as_deref().map_or(Subject::Truncate, Subject::Row)
+    }
+
+    /// Whether its row came and went since the position of whoever reads.
+    pub fn is_passing(&self) -> bool {
+        self.row.is_none() && self.first_action == Action::Create
+    }
+
+    /// What it means for somebody who wants all rows and has seen everything before the new entries.
+    pub fn learn(self) -> Learned {
+        let Some(key) = self.row_key() else {
+            return self.learn_of_all();
         };
-        let gone = matches!(change, Change::Delete { .. });
-        Learned::Change {
-            change,
-            transient: gone && self.first_action == Action::Create,
+        let outcome = match self.row {
+            Some(_) => Outcome::Put,
+            None => Outcome::Delete,
+        };
+        let transient = self.is_passing();
+        Learned::new(key, self.row, self.origin, Verdict { outcome, transient })
+    }
+
+    /// The same for a shape.
+    ///
+    /// # Errors
+    /// When the row is not what the shape was made for.
+    pub fn learn_of(&self, shape: &ShapeReader) -> Result<Learned, RowError> {
+        let Some((part, reader)) = shape.part() else {
+            return Ok(self.clone().learn());
+        };
+        let Some(key) = self.row_key() else {
+            return Ok(self.learn_of_all());
+        };
+        let states = States::read(reader, self.row.as_deref(), self.history.as_deref())?;
+        let Some(verdict) = part.verdict(&states) else {
+            return Ok(Learned::Nothing);
+        };
+        let row = match (&self.row, verdict.outcome) {
+            (Some(row), Outcome::Put) => Some(part.project(row)?.unwrap_or_else(|| row.clone())),
+            _ => None,
+        };
+        Ok(Learned::new(key, row, self.origin, verdict))
+    }
+
+    fn row_key(&self) -> Option<String> {
+        match self.subject() {
+            Subject::Row(key) => Some(key.to_owned()),
+            _ => None,
         }
+    }
+
+    /// What it means when it is not about one row.
+    fn learn_of_all(&self) -> Learned {
+        match self.subject() {
+            Subject::Reshape => Learned::Reshaped,
+            Subject::Truncate => Learned::Change {
+                change: Change::Truncate,
+                transient: false,
+            },
+            Subject::Nothing | Subject::Row(_) => Learned::Nothing,
+        }
+    }
+}
+
+impl Learned {
+    fn new(
+        key: String,
+        row: Option<Box<RawValue>>,
+        origin: Option<Origin>,
+        Verdict { outcome, transient }: Verdict,
+    ) -> Self {
+        let change = match (outcome, row) {
+            (Outcome::Put, Some(row)) => Change::Put { key, row, origin },
+            (Outcome::Leave, _) => Change::Leave { key, origin },
+            (Outcome::Put | Outcome::Delete, _) => Change::Delete { key, origin },
+        };
+        Self::Change { change, transient }
     }
 }
 
@@ -154,6 +227,7 @@ mod tests {
             truncated_at: None,
             origin: None,
             row: row.map(|text| RawValue::from_string(text.to_owned()).expect("JSON")),
+            history: None,
         }
     }
 

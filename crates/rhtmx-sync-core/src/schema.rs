@@ -30,6 +30,21 @@ pub struct Column {
     pub has_default: bool,
     /// Whether the database computes it (`GENERATED ALWAYS`), so that nobody may write it.
     pub generated: bool,
+    /// How its texts are compared; no matter where there are none.
+    pub collation: Collation,
+    /// Whether the log has its previous values: not those of a virtual generated column.
+    pub logged: bool,
+}
+
+/// How a column compares texts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Collation {
+    /// By their bytes: `"C"` and `"POSIX"` in a database in UTF-8, `BINARY` on SQLite.
+    Bytes,
+    /// In an order of its own, but texts are equal only when their bytes are.
+    Deterministic,
+    /// Different texts may be equal: a nondeterministic collation, `NOCASE`, `RTRIM`.
+    Other,
 }
 
 /// The types whose values the engine checks before the database sees them.

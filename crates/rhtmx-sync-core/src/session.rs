@@ -29,39 +29,12 @@ use std::sync::Arc;
 use live::LiveShapes;
 
 use crate::cursor::{Cursor, Mark, Position};
+use crate::filter::FilterError;
 use crate::protocol::{ErrorCode, Push, RefetchReason, Reject, Subscribe, SubscriptionId};
+use crate::shape::Shape;
 
 /// Batches kept for one joining subscription; more, and its read goes on from the log.
 pub const BACKLOG_BATCHES_MAX: usize = 256;
-
-/// The name of a set of rows that changes are sent for. Subscriptions that want the same rows share
-/// it, and so do the bytes that they get.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ShapeId {
-    entity: Arc<str>,
-    name: Arc<str>,
-}
-
-impl ShapeId {
-    /// The shape of all rows of an entity.
-    pub fn whole(entity: &str) -> Self {
-        let entity: Arc<str> = entity.into();
-        Self {
-            name: entity.clone(),
-            entity,
-        }
-    }
-
-    /// The entity that its rows are of.
-    pub fn entity(&self) -> &str {
-        &self.entity
-    }
-
-    /// Its text on the wire.
-    pub fn as_str(&self) -> &str {
-        &self.name
-    }
-}
 
 /// What the session has to know of one delivery of the hub.
 pub trait Batch: Clone {
@@ -70,29 +43,32 @@ pub trait Batch: Clone {
     /// Whether this is the last delivery for that position.
     fn complete(&self) -> bool;
     /// Whether it changes rows of this shape.
-    fn touches(&self, shape: &ShapeId) -> bool;
-    /// Whether the table behind this entity changed its shape.
-    fn reshapes(&self, entity: &str) -> bool;
+    fn touches(&self, shape: &Shape) -> bool;
+    /// Whether the table behind this shape changed, so that its rows must be taken anew.
+    fn reshapes(&self, shape: &Shape) -> bool;
 }
 
 /// What the engine has to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action<B> {
     /// Have the hub deliver what touches this shape.
-    Attach(ShapeId),
+    Attach(Shape),
     /// And no longer.
-    Detach(ShapeId),
+    Detach(Shape),
     /// Read for a joining subscription: the whole shape, or the changes since `from`. Report
     /// [`Session::read`] at the end. A read of changes that fails half-way and is done again must
     /// tell of rows that came and went, too.
     Read {
         /// The subscription.
         id: SubscriptionId,
-        /// Its entity.
-        entity: String,
+        /// Its shape.
+        shape: Shape,
         /// Where to begin; none for a snapshot.
         from: Option<ReadFrom>,
     },
+    /// Find the shape that a subscription asks for ([`Session::request`]) in its table as that is
+    /// now. Report [`Session::resolved`] before anything else.
+    Resolve(SubscriptionId),
     /// Stop reading for it.
     StopReading(SubscriptionId),
     /// Send this shape's changes in `batch`, without those that `since` has already. Of rows that
@@ -101,7 +77,7 @@ pub enum Action<B> {
         /// The delivery.
         batch: B,
         /// The shape.
-        shape: ShapeId,
+        shape: Shape,
         /// Send it to this joining subscription alone, not under the shape's name.
         id: Option<SubscriptionId>,
         /// Leave out what this contains.
@@ -112,17 +88,15 @@ pub enum Action<B> {
     /// Have the hub queue again, then read what it could not: all changes of these shapes since
     /// their positions, also of rows that came and went. Report [`Session::pulled`] at the end, or
     /// [`Session::pull_refused`]; until then nothing else but [`Session::applied`].
-    Pull(Vec<(ShapeId, Arc<Position>)>),
+    Pull(Vec<(Shape, Arc<Position>)>),
     /// Apply a mutation. Report [`Session::applied`] at the end.
     Apply(Box<PushAction>),
     /// Send `subscribed`.
     Subscribed {
         /// The subscription.
         id: SubscriptionId,
-        /// Its entity.
-        entity: String,
         /// Its shape.
-        shape: ShapeId,
+        shape: Shape,
         /// Its resume point.
         position: Arc<Position>,
     },
@@ -216,10 +190,29 @@ pub enum Applied {
     Rejected(Reject),
 }
 
+/// Why a subscription cannot be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// The kind.
+    pub code: ErrorCode,
+    /// In words.
+    pub message: String,
+}
+
+impl From<FilterError> for Refusal {
+    fn from(error: FilterError) -> Self {
+        Self {
+            code: error.code,
+            message: error.message,
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Subscription<B> {
-    entity: String,
-    shape: ShapeId,
+    shape: Shape,
+    /// What it asks for, where that depends on what its table looks like.
+    request: Option<Box<Subscribe>>,
     joining: Option<Joining<B>>,
 }
 
@@ -231,6 +224,37 @@ struct Joining<B> {
     missed: bool,
     /// The table changed its shape under the read.
     reshaped: bool,
+}
+
+impl<B> Subscription<B> {
+    /// What it has been sent does not hold: it is read anew, in its table as that is now.
+    fn begin_anew(&mut self, id: &SubscriptionId, reason: RefetchReason) -> Vec<Action<B>> {
+        self.joining = Some(Joining::new());
+        let id = id.clone();
+        let refetch = Action::Refetch {
+            id: id.clone(),
+            reason,
+        };
+        let next = match &self.request {
+            Some(_) => Action::Resolve(id),
+            None => Action::Read {
+                id,
+                shape: self.shape.clone(),
+                from: None,
+            },
+        };
+        vec![refetch, next]
+    }
+
+    /// Its read goes on from where it has come to.
+    fn go_on(&mut self, id: &SubscriptionId, position: Arc<Position>) -> Action<B> {
+        self.joining = Some(Joining::new());
+        Action::Read {
+            id: id.clone(),
+            shape: self.shape.clone(),
+            from: Some(ReadFrom::Position(position)),
+        }
+    }
 }
 
 impl<B> Joining<B> {
@@ -289,24 +313,26 @@ impl<B: Batch> Session<B> {
         self.applying
     }
 
-    /// The client asks for an entity. `known` says whether there is one of that name.
-    pub fn subscribe(&mut self, subscribe: Subscribe, known: bool) -> Vec<Action<B>> {
+    /// The client asks for an entity or for a part of it. `resolve` finds the shape that it means.
+    pub fn subscribe(
+        &mut self,
+        subscribe: Subscribe,
+        resolve: impl FnOnce(&Subscribe) -> Result<Shape, Refusal>,
+    ) -> Vec<Action<B>> {
         let id = subscribe.id.clone();
-        if let Err((code, message)) = self.check_subscribe(&subscribe, known) {
-            return vec![Action::Error {
-                code,
-                message,
-                id: Some(id),
-            }];
-        }
+        let resolved = self
+            .check_subscribe(&subscribe)
+            .and_then(|()| resolve(&subscribe));
+        let shape = match resolved {
+            Ok(shape) => shape,
+            Err(refusal) => return vec![refused(id, refusal)],
+        };
         // A text that is no cursor is treated as one of another history: the client gets `refetch`.
         let (from, refused) = match subscribe.cursor.as_deref().map(str::parse::<Cursor>) {
             None => (None, false),
             Some(Ok(cursor)) => (Some(ReadFrom::Cursor(cursor)), false),
             Some(Err(_)) => (None, true),
         };
-        let shape = ShapeId::whole(&subscribe.entity);
-        let entity = subscribe.entity;
         let mut actions = Vec::new();
         if !self.is_attached(&shape) {
             actions.push(Action::Attach(shape.clone()));
@@ -319,27 +345,27 @@ impl<B: Batch> Session<B> {
         }
         actions.push(Action::Read {
             id: id.clone(),
-            entity: entity.clone(),
+            shape: shape.clone(),
             from,
         });
         let joining = Some(Joining::new());
+        let request = (!subscribe.wanted().is_everything()).then(|| Box::new(subscribe));
         self.subscriptions.insert(
             id,
             Subscription {
-                entity,
                 shape,
+                request,
                 joining,
             },
         );
         actions
     }
 
-    fn check_subscribe(
-        &self,
-        subscribe: &Subscribe,
-        known: bool,
-    ) -> Result<(), (ErrorCode, String)> {
-        let refuse = |code, message: &str| Err((code, message.to_owned()));
+    fn check_subscribe(&self, subscribe: &Subscribe) -> Result<(), Refusal> {
+        let refuse = |code, message: &str| {
+            let message = message.to_owned();
+            Err(Refusal { code, message })
+        };
         if self.subscriptions.contains_key(&subscribe.id) {
             return refuse(ErrorCode::Protocol, "this subscription id is in use");
         }
@@ -349,18 +375,6 @@ impl<B: Batch> Session<B> {
                 "this connection has as many as it may",
             );
         }
-        if !known {
-            return refuse(
-                ErrorCode::UnknownEntity,
-                "no entity of this name is synced here",
-            );
-        }
-        if subscribe.filter.is_some() || subscribe.params.is_some() {
-            return refuse(ErrorCode::BadFilter, "`where` is not built yet");
-        }
-        if subscribe.columns.is_some() {
-            return refuse(ErrorCode::BadFilter, "`columns` is not built yet");
-        }
         match subscribe.mode.as_deref() {
             None | Some("rows") => Ok(()),
             Some("fields") => refuse(ErrorCode::Protocol, "mode `fields` is not built yet"),
@@ -368,27 +382,68 @@ impl<B: Batch> Session<B> {
         }
     }
 
+    /// What a subscription asks for, where that depends on what its table looks like.
+    pub fn request(&self, id: &SubscriptionId) -> Option<&Subscribe> {
+        self.subscriptions.get(id)?.request.as_deref()
+    }
+
+    /// The shape that a subscription asks for has been found, or can no longer be.
+    pub fn resolved(
+        &mut self,
+        id: &SubscriptionId,
+        resolved: Result<Shape, Refusal>,
+    ) -> Vec<Action<B>> {
+        let mut actions = Vec::new();
+        let shape = match resolved {
+            Ok(shape) => shape,
+            Err(refusal) => {
+                if let Some(subscription) = self.subscriptions.remove(id) {
+                    self.let_go(subscription.shape, &mut actions);
+                    actions.push(refused(id.clone(), refusal));
+                }
+                return actions;
+            }
+        };
+        let is_attached = self.is_attached(&shape);
+        let Some(subscription) = self.subscriptions.get_mut(id) else {
+            return actions;
+        };
+        let before = std::mem::replace(&mut subscription.shape, shape.clone());
+        if !is_attached {
+            actions.push(Action::Attach(shape.clone()));
+        }
+        self.let_go(before, &mut actions);
+        actions.push(Action::Read {
+            id: id.clone(),
+            shape,
+            from: None,
+        });
+        actions
+    }
+
     /// The client no longer wants a subscription.
     pub fn unsubscribe(&mut self, id: &SubscriptionId) -> Vec<Action<B>> {
         let Some(subscription) = self.subscriptions.remove(id) else {
             let message = "no subscription of this id".to_owned();
-            return vec![Action::Error {
-                code: ErrorCode::Protocol,
-                message,
-                id: Some(id.clone()),
-            }];
+            let code = ErrorCode::Protocol;
+            return vec![refused(id.clone(), Refusal { code, message })];
         };
         let mut actions = Vec::new();
         if subscription.joining.is_some() {
             actions.push(Action::StopReading(id.clone()));
         }
-        if !self.is_live(&subscription.shape) {
-            self.live.remove(&subscription.shape);
-        }
-        if !self.is_attached(&subscription.shape) {
-            actions.push(Action::Detach(subscription.shape));
-        }
+        self.let_go(subscription.shape, &mut actions);
         actions
+    }
+
+    /// A subscription no longer has this shape.
+    fn let_go(&mut self, shape: Shape, actions: &mut Vec<Action<B>>) {
+        if !self.is_live(&shape) {
+            self.live.remove(&shape);
+        }
+        if !self.is_attached(&shape) {
+            actions.push(Action::Detach(shape));
+        }
     }
 
     /// The client pushes a mutation: it is applied when those before it have been.
@@ -460,7 +515,7 @@ impl<B: Batch> Session<B> {
     /// their read ends.
     fn restart_reshaped(&mut self, batch: &B, actions: &mut Vec<Action<B>>) {
         for (id, subscription) in &mut self.subscriptions {
-            if !batch.reshapes(&subscription.entity) {
+            if !batch.reshapes(&subscription.shape) {
                 continue;
             }
             if let Some(joining) = &mut subscription.joining {
@@ -470,16 +525,7 @@ impl<B: Batch> Session<B> {
             if self.live.covers(&subscription.shape, batch.position()) {
                 continue;
             }
-            subscription.joining = Some(Joining::new());
-            actions.push(Action::Refetch {
-                id: id.clone(),
-                reason: RefetchReason::Schema,
-            });
-            actions.push(Action::Read {
-                id: id.clone(),
-                entity: subscription.entity.clone(),
-                from: None,
-            });
+            actions.extend(subscription.begin_anew(id, RefetchReason::Schema));
         }
         let live = &mut self.live;
         live.retain(|shape| {
@@ -572,47 +618,22 @@ impl<B: Batch> Session<B> {
         let Some(joining) = subscription.joining.take() else {
             return Vec::new();
         };
-        let entity = subscription.entity.clone();
-        let again = |from| Action::Read {
-            id: id.clone(),
-            entity: entity.clone(),
-            from,
-        };
+        let shape = subscription.shape.clone();
         let position = match end {
-            ReadEnd::Refused(reason) => {
-                subscription.joining = Some(Joining::new());
-                return vec![
-                    Action::Refetch {
-                        id: id.clone(),
-                        reason,
-                    },
-                    again(None),
-                ];
-            }
+            ReadEnd::Refused(reason) => return subscription.begin_anew(id, reason),
             ReadEnd::Complete(_) if joining.reshaped => {
-                subscription.joining = Some(Joining::new());
-                let reason = RefetchReason::Schema;
-                return vec![
-                    Action::Refetch {
-                        id: id.clone(),
-                        reason,
-                    },
-                    again(None),
-                ];
+                return subscription.begin_anew(id, RefetchReason::Schema);
             }
             ReadEnd::Complete(position) if joining.missed => {
-                subscription.joining = Some(Joining::new());
-                return vec![again(Some(ReadFrom::Position(position)))];
+                return vec![subscription.go_on(id, position)];
             }
             ReadEnd::Complete(position) => position,
         };
-        let shape = subscription.shape.clone();
         if self.live.has(&shape) {
-            return self.join_live(id, entity, shape, position, joining.backlog);
+            return self.join_live(id, shape, position, joining.backlog);
         }
         let mut actions = vec![Action::Subscribed {
             id: id.clone(),
-            entity,
             shape: shape.clone(),
             position: position.clone(),
         }];
@@ -639,8 +660,7 @@ impl<B: Batch> Session<B> {
     fn join_live(
         &mut self,
         id: &SubscriptionId,
-        entity: String,
-        shape: ShapeId,
+        shape: Shape,
         mut position: Arc<Position>,
         backlog: Vec<B>,
     ) -> Vec<Action<B>> {
@@ -655,13 +675,11 @@ impl<B: Batch> Session<B> {
         // Half a batch must not be committed by `subscribed`.
         let whole = missed.last().is_none_or(Batch::complete);
         if !whole || !self.live.join_live(&shape, &position) {
-            self.begin_again(id);
-            let from = Some(ReadFrom::Position(read_to));
-            return vec![Action::Read {
-                id: id.clone(),
-                entity,
-                from,
-            }];
+            let subscription = self.subscriptions.get_mut(id);
+            return subscription
+                .map(|found| found.go_on(id, read_to))
+                .into_iter()
+                .collect();
         }
         let mut actions = Vec::new();
         for batch in missed {
@@ -675,17 +693,10 @@ impl<B: Batch> Session<B> {
         }
         actions.push(Action::Subscribed {
             id: id.clone(),
-            entity,
             shape,
             position,
         });
         actions
-    }
-
-    fn begin_again(&mut self, id: &SubscriptionId) {
-        if let Some(subscription) = self.subscriptions.get_mut(id) {
-            subscription.joining = Some(Joining::new());
-        }
     }
 
     /// The hub could not queue everything for this session: what it did queue has been delivered.
@@ -721,41 +732,45 @@ impl<B: Batch> Session<B> {
     /// A pull found the log shorter than it needs, or tables in another shape: these subscriptions
     /// begin anew, and the rest is pulled again.
     pub fn pull_refused(&mut self, reason: RefetchReason, entity: Option<&str>) -> Vec<Action<B>> {
-        let mut refused = Vec::new();
+        let mut anew = Vec::new();
         let mut actions = Vec::new();
         for (id, subscription) in &self.subscriptions {
-            let meant = entity.is_none_or(|entity| entity == subscription.entity);
+            let meant = entity.is_none_or(|entity| entity == subscription.shape.entity());
             if meant && subscription.joining.is_none() {
                 self.live.remove(&subscription.shape);
-                actions.push(Action::Refetch {
-                    id: id.clone(),
-                    reason,
-                });
-                refused.push((id.clone(), subscription.entity.clone()));
+                anew.push(id.clone());
             }
         }
         // The pull comes before the reads, which need the hub's queue from their beginning.
-        actions.extend(self.overflowed());
-        for (id, entity) in refused {
-            self.begin_again(&id);
-            actions.push(Action::Read {
-                id,
-                entity,
-                from: None,
-            });
+        let pull = self.overflowed();
+        for id in anew {
+            if let Some(subscription) = self.subscriptions.get_mut(&id) {
+                actions.extend(subscription.begin_anew(&id, reason));
+            }
         }
-        actions
+        let (refetches, reads): (Vec<_>, Vec<_>) = actions
+            .into_iter()
+            .partition(|action| matches!(action, Action::Refetch { .. }));
+        refetches.into_iter().chain(pull).chain(reads).collect()
     }
 
-    fn is_attached(&self, shape: &ShapeId) -> bool {
+    fn is_attached(&self, shape: &Shape) -> bool {
         self.subscriptions
             .values()
             .any(|subscription| subscription.shape == *shape)
     }
 
-    fn is_live(&self, shape: &ShapeId) -> bool {
+    fn is_live(&self, shape: &Shape) -> bool {
         self.subscriptions
             .values()
             .any(|s| s.shape == *shape && s.joining.is_none())
+    }
+}
+
+fn refused<B>(id: SubscriptionId, refusal: Refusal) -> Action<B> {
+    Action::Error {
+        code: refusal.code,
+        message: refusal.message,
+        id: Some(id),
     }
 }

@@ -393,7 +393,9 @@ fn a_subscribe_says_which_rows_from_where() {
     };
     assert_eq!(full.id, subscription());
     assert_eq!(full.filter.as_deref(), Some("owner = $1 AND done = $2"));
-    assert_eq!(full.params, Some(vec![json!("ann"), json!(false)]));
+    let params = full.params.expect("parameters");
+    let params: Vec<&str> = params.iter().map(|param| param.get()).collect();
+    assert_eq!(params, [r#""ann""#, "false"]);
     assert_eq!(full.columns, Some(vec!["title".to_owned()]));
     assert_eq!(full.mode.as_deref(), Some("rows"));
     let resumed = full.cursor.map(|text| text.parse());

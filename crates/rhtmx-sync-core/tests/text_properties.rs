@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 mod text_bodies;
 
-use text_bodies::{client_frame, cursor_text};
+use text_bodies::{client_frame, cursor_text, filter_text};
 
 /// Frames to start from: valid ones, and arrays of a frame's fields.
 fn frames() -> Vec<String> {
@@ -23,11 +23,37 @@ fn frames() -> Vec<String> {
     valid.chain(arrays).map(str::to_owned).collect()
 }
 
-/// A frame in which some characters were replaced, left out or added.
-fn mutated_frame() -> impl Strategy<Value = String> {
+/// Filters to start from, each with its parameters and a row.
+fn filters() -> Vec<String> {
+    const FILTERS: [&str; 8] = [
+        "a = $1 AND b OR NOT (t LIKE $2)\n[5,\"x_%\"]",
+        "a IN (1, 2, NULL) OR s NOT IN ('x', 'it''s')",
+        "(a BETWEEN -1 AND 2.0) AND f <> 1e300 AND n >= '0.1'",
+        "\"t\" < 'z' AND o IS NOT NULL AND e = 'low'",
+        "u = '67e55044-10b1-426f-9247-bb680e5fe0c8' OR d > '2026-11-20'",
+        "w <= '2026-11-20T07:00:00.5' AND z = '2026-11-20T07:00:00+01:00'",
+        "t LIKE 'a\\%_%' AND NOT b IS NULL",
+        "f = 'NaN' OR n = 'NaN' OR f < '-Infinity' OR $1\n[null]",
+    ];
+    const ROWS: [&str; 2] = [
+        r#"{"a":1,"b":true,"t":"a%b","s":null,"f":0.1,"n":"0.12345678901234567890","e":"low"}"#,
+        r#"{"u":"67e55044-10b1-426f-9247-bb680e5fe0c8","d":"infinity","w":"2026-11-20T07:00:00","z":"2026-11-20T07:00:00+00:00","o":{},"f":"NaN"}"#,
+    ];
+    let with = |filter: &str, row| match filter.contains('\n') {
+        true => format!("{filter}\n{row}"),
+        false => format!("{filter}\n[]\n{row}"),
+    };
+    let pairs = FILTERS
+        .iter()
+        .flat_map(|filter| ROWS.map(|row| with(filter, row)));
+    pairs.collect()
+}
+
+/// One of these in which some characters were replaced, left out or added.
+fn mutated(texts: Vec<String>) -> impl Strategy<Value = String> {
     let character = prop_oneof![
         any::<char>(),
-        prop::sample::select(br#"{}[]",:\0-e"#.map(char::from).to_vec())
+        prop::sample::select(br#"{}[]",:\0-e'%_$()<=>"#.map(char::from).to_vec())
     ];
     let edit = (
         any::<prop::sample::Index>(),
@@ -35,16 +61,14 @@ fn mutated_frame() -> impl Strategy<Value = String> {
         prop::collection::vec(character, 0..3),
     );
     let edits = prop::collection::vec(edit, 0..4);
-    (prop::sample::select(frames()), edits).prop_map(|(frame, edits)| {
-        edits
-            .into_iter()
-            .fold(frame, |frame, (at, dropped, added)| {
-                let mut characters: Vec<char> = frame.chars().collect();
-                let from = at.index(characters.len() + 1);
-                let to = (from + dropped).min(characters.len());
-                characters.splice(from..to, added);
-                characters.into_iter().collect()
-            })
+    (prop::sample::select(texts), edits).prop_map(|(text, edits)| {
+        edits.into_iter().fold(text, |text, (at, dropped, added)| {
+            let mut characters: Vec<char> = text.chars().collect();
+            let from = at.index(characters.len() + 1);
+            let to = (from + dropped).min(characters.len());
+            characters.splice(from..to, added);
+            characters.into_iter().collect()
+        })
     })
 }
 
@@ -99,7 +123,7 @@ proptest! {
     }
 
     #[test]
-    fn almost_a_frame(text in mutated_frame()) {
+    fn almost_a_frame(text in mutated(frames())) {
         client_frame(&text);
     }
 
@@ -111,6 +135,17 @@ proptest! {
     #[test]
     fn almost_a_cursor(text in near_cursor()) {
         cursor_text(&text);
+    }
+
+    #[test]
+    fn any_text_as_a_filter(text in any::<String>(), params in any::<String>(), row in "\\PC*") {
+        filter_text(&text);
+        filter_text(&format!("{text}\n{params}\n{row}"));
+    }
+
+    #[test]
+    fn almost_a_filter(text in mutated(filters())) {
+        filter_text(&text);
     }
 
     #[test]
@@ -138,4 +173,22 @@ fn nesting_without_end_is_refused_without_overflow() {
             r#"{{"type":"push","mutation":1,"writes":[{{"entity":"t","op":"create","values":{{"a":{deep}}}}}]}}"#
         ));
     }
+}
+
+#[test]
+fn the_filters_to_start_from_are_filters() {
+    // Else the edits would begin far from anything that is taken.
+    for text in filters() {
+        assert!(filter_text(&text), "{text}");
+    }
+}
+
+#[test]
+fn filters_without_end_are_refused_without_overflow() {
+    let open = "NOT (".repeat(100_000);
+    assert!(!filter_text(&format!("{open}a = 1{}", ")".repeat(100_000))));
+    let deep = format!("{}1{}", "[".repeat(100_000), "]".repeat(100_000));
+    assert!(!filter_text(&format!("a = $1\n{deep}")));
+    assert!(!filter_text(&format!("a = $1\n[{deep}]")));
+    assert!(filter_text(&format!("a = 1\n[]\n{deep}")));
 }

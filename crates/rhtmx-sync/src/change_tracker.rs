@@ -9,7 +9,7 @@ use rhtmx_sync_core::protocol::{Change, RefetchReason};
 use tokio::sync::broadcast;
 
 use crate::db::DbError;
-use crate::db::read::ReadPart;
+use crate::db::read::{HistoryColumns, ReadPart};
 use crate::engine::Inner;
 use crate::entity::EntitySource;
 use crate::reader::refuse;
@@ -167,7 +167,11 @@ impl ChangeTracker {
             cursor: None,
         };
         let db = &self.engine.config.db_pool;
-        let mut parts = db.read_changes(self.engine.entities.in_log(), cursor.position.clone());
+        let mut parts = db.read_changes(
+            self.engine.entities.in_log(),
+            cursor.position.clone(),
+            HistoryColumns::new(),
+        );
         while let Some(part) = parts.next().await {
             match part {
                 ReadPart::Start { position, floor } => {

@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rhtmx_sync_core::cursor::{Cursor, Epoch, Position};
-use rhtmx_sync_core::protocol::Limits;
+use rhtmx_sync_core::protocol::{ErrorCode, Limits};
 use rhtmx_sync_core::schema::SchemaSummary;
+use rhtmx_sync_core::session::Refusal;
+use rhtmx_sync_core::shape::{Shape, Wanted};
 use tokio::sync::{Notify, broadcast, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -20,6 +22,7 @@ use crate::change_tracker::{self, ChangeBatch, ChangeTracker};
 use crate::config::SyncConfig;
 use crate::db::feed::{ChangeSink, Drained};
 use crate::db::postgres::listen::{ListenerStatus, PostgresNotifyListener, WakeUp};
+use crate::db::read::HistoryColumns;
 use crate::db::{DbError, DbPool};
 use crate::entity::{Entities, Entity, EntityConfig, EntitySource};
 use crate::error::SyncError;
@@ -67,8 +70,6 @@ pub(crate) struct Inner {
     pub(crate) tasks: TaskTracker,
     poke: Arc<Notify>,
     readiness: watch::Sender<Readiness>,
-    /// Schemas of entities whose tables are gone, for whoever is just being answered.
-    summaries: Mutex<BTreeMap<String, SchemaSummary>>,
     refreshing: tokio::sync::Mutex<()>,
 }
 
@@ -105,7 +106,6 @@ impl SyncEngine {
             tasks: TaskTracker::new(),
             poke: Arc::new(Notify::new()),
             readiness: watch::Sender::new(Readiness::NotReady("starting".to_owned())),
-            summaries: Mutex::default(),
             refreshing: tokio::sync::Mutex::default(),
         });
         match inner.prepare().await {
@@ -243,14 +243,39 @@ impl Inner {
         }
     }
 
-    /// The last schema that was known of an entity.
-    pub(crate) fn last_summary(&self, entity: &str) -> SchemaSummary {
-        let summaries = self.summaries.lock().expect("no panic holds this lock");
+    /// The columns of an entity, also of one whose table is gone: a reshape follows behind that.
+    pub(crate) fn summary(&self, entity: &str) -> SchemaSummary {
+        let known = self.entities.last_known(entity);
         let nothing = || SchemaSummary {
             key: Vec::new(),
             columns: BTreeMap::new(),
         };
-        summaries.get(entity).cloned().unwrap_or_else(nothing)
+        known.map_or_else(nothing, |entity| entity.schema.summary())
+    }
+
+    /// The shape that a client asks for, in the table as it was when it could last be read: should
+    /// it have changed since, the read tells.
+    pub(crate) fn resolve(&self, entity: &str, wanted: Wanted<'_>) -> Result<Shape, Refusal> {
+        let refuse = |code, message: &str| {
+            let message = message.to_owned();
+            Err(Refusal { code, message })
+        };
+        if !self.is_configured(entity) {
+            let message = "no entity of this name is synced here";
+            return refuse(ErrorCode::UnknownEntity, message);
+        }
+        if wanted.is_everything() {
+            return Ok(Shape::whole(entity));
+        }
+        let Some(known) = self.entities.last_known(entity) else {
+            let message = "its table is not there at the moment; try again";
+            return refuse(ErrorCode::Unavailable, message);
+        };
+        let Some(table) = known.table_version(self.config.db_pool.filter_backend()) else {
+            let message = "this entity has no table, so nothing is known of its columns";
+            return refuse(ErrorCode::BadFilter, message);
+        };
+        Ok(Shape::new(&table, wanted)?)
     }
 
     fn not_ready(&self, why: &str) {
@@ -282,12 +307,6 @@ impl Inner {
     }
 
     fn know(&self, entities: BTreeMap<String, Arc<Entity>>) {
-        let mut summaries = self.summaries.lock().expect("no panic holds this lock");
-        summaries.extend(
-            entities
-                .iter()
-                .map(|(name, entity)| (name.clone(), entity.schema.summary())),
-        );
         // The same value stays the same allocation, so that what was prepared for it stays prepared.
         if *self.entities.all() != entities {
             self.entities.replace(entities);
@@ -410,9 +429,20 @@ impl Inner {
         let _one_at_a_time = self.refreshing.lock().await;
         let before = self.entities.all();
         let mut entities = BTreeMap::new();
+        let mut failed = None;
         for config in &self.config.entities {
             let name = &config.name;
-            match self.config.db_pool.install(config).await? {
+            let installed = match self.config.db_pool.install(config).await {
+                Ok(installed) => installed,
+                Err(error) if error.is_transient() => return Err(error),
+                Err(error) => {
+                    // One table that cannot be looked at keeps no other from being looked at.
+                    entities.extend(before.get(name).map(|known| (name.clone(), known.clone())));
+                    failed = Some(error);
+                    continue;
+                }
+            };
+            match installed {
                 Ok(Some(described)) => {
                     let entity = Arc::new(described.entity);
                     if before
@@ -442,7 +472,7 @@ impl Inner {
             }
         }
         self.know(entities);
-        Ok(())
+        failed.map_or(Ok(()), Err)
     }
 }
 
@@ -482,6 +512,10 @@ impl Sink {
 }
 
 impl ChangeSink for Sink {
+    fn histories(&self) -> Arc<HistoryColumns> {
+        self.engine.hub.histories()
+    }
+
     fn publish(&self, drained: Drained) {
         self.tell(&drained);
         self.engine.hub.publish(drained);

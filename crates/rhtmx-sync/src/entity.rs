@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, RwLock};
 
+use rhtmx_sync_core::filter::Backend;
 use rhtmx_sync_core::schema::Schema;
+use rhtmx_sync_core::shape::{Shape, TableVersion};
 
 /// One synced entity: the name that clients know and the table behind it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,13 +78,50 @@ pub(crate) struct Entity {
     pub(crate) column_types: Vec<String>,
     /// A scalar subquery: the row's JSON text, for the key in `ranked.entity_id` around it.
     pub(crate) row_by_key: String,
-    /// A query of two columns, `key` and `row`: all rows.
-    pub(crate) all_rows: String,
+    /// The types beneath domains, as casts spell them; empty on SQLite.
+    pub(crate) base_types: Vec<String>,
+    /// How its rows are read.
+    pub(crate) rows: RowsSql,
     /// The statements that install its capture, in order; empty for an entity that lives in the log.
     pub(crate) capture: Vec<String>,
 }
 
+/// The parts of a query of two columns, `key` and `row`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum RowsSql {
+    /// Of a table.
+    Table {
+        /// The expression of a row's canonical key.
+        key: String,
+        /// The whole row's JSON.
+        row: String,
+        /// What each column adds to a row of some columns, in the backend's own way.
+        columns: Vec<String>,
+        /// The table, called `t`.
+        from: String,
+    },
+    /// All in one piece, for an entity that lives in the log.
+    Query(String),
+}
+
 impl Entity {
+    /// The table as shapes see it; none for an entity that lives in the log, or is away.
+    pub(crate) fn table_version(&self, backend: Backend) -> Option<TableVersion> {
+        self.relation.as_ref()?;
+        Some(TableVersion {
+            schema: self.schema.clone(),
+            version: self.fingerprint.as_str().into(),
+            backend,
+        })
+    }
+
+    /// Whether a shape was made for the entity as it is.
+    pub(crate) fn fits(&self, shape: &Shape) -> bool {
+        shape
+            .part()
+            .is_none_or(|part| part.version() == self.fingerprint)
+    }
+
     /// Stands for an entity whose table is missing at the moment.
     fn away(name: &str) -> Self {
         Self {
@@ -95,7 +134,8 @@ impl Entity {
             relation: None,
             column_types: Vec::new(),
             row_by_key: String::new(),
-            all_rows: String::new(),
+            base_types: Vec::new(),
+            rows: RowsSql::Query(String::new()),
             capture: Vec::new(),
         }
     }
@@ -118,6 +158,8 @@ pub(crate) struct Entities {
 struct Current {
     all: Arc<BTreeMap<String, Arc<Entity>>>,
     in_log: Arc<BTreeMap<String, Arc<Entity>>>,
+    /// As each was when it could last be read.
+    last: BTreeMap<String, Arc<Entity>>,
 }
 
 impl Entities {
@@ -155,6 +197,12 @@ impl Entities {
         self.all().get(name).cloned()
     }
 
+    /// One of them as it was when it could last be read.
+    pub(crate) fn last_known(&self, name: &str) -> Option<Arc<Entity>> {
+        let current = self.current.read().expect("no panic holds this lock");
+        current.last.get(name).cloned()
+    }
+
     /// Replaces all of them.
     pub(crate) fn replace(&self, entities: BTreeMap<String, Arc<Entity>>) {
         let away = self
@@ -163,10 +211,9 @@ impl Entities {
             .map(|name| (name.clone(), Arc::new(Entity::away(name))));
         let mut in_log: BTreeMap<String, Arc<Entity>> = away.collect();
         in_log.extend(entities.clone());
-        let current = Current {
-            all: Arc::new(entities),
-            in_log: Arc::new(in_log),
-        };
-        *self.current.write().expect("no panic holds this lock") = current;
+        let mut current = self.current.write().expect("no panic holds this lock");
+        current.last.extend(entities.clone());
+        current.all = Arc::new(entities);
+        current.in_log = Arc::new(in_log);
     }
 }

@@ -11,15 +11,16 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
 
-use rhtmx_sync_core::cursor::{Cursor, Mark, Position};
+use rhtmx_sync_core::cursor::{Cursor, Position};
 use rhtmx_sync_core::log::{Learned, NewestEntry};
 use rhtmx_sync_core::protocol::{Change, Origin, RefetchReason};
-use rhtmx_sync_core::session::{ReadFrom, ShapeId};
+use rhtmx_sync_core::session::ReadFrom;
+use rhtmx_sync_core::shape::{Shape, ShapeReader};
 use tokio::sync::Semaphore;
 
-use crate::db::read::ReadPart;
+use crate::db::read::{HistoryColumns, ReadPart, RowsQuery};
 use crate::db::{DbError, DbPool};
-use crate::entity::Entities;
+use crate::entity::{Entities, Entity};
 use crate::frame;
 use crate::hub::Hub;
 use crate::spool::{Spool, SpoolReader};
@@ -68,7 +69,7 @@ pub(crate) struct Reader {
     /// Reads at once; the rest of the pool stays free for writes.
     turns: Arc<Semaphore>,
     /// Reads of whole shapes that wait for their turn.
-    waiting: Mutex<HashMap<ShapeId, Arc<PagesSpool>>>,
+    waiting: Mutex<HashMap<Shape, Arc<PagesSpool>>>,
     budget: Arc<AtomicUsize>,
 }
 
@@ -89,8 +90,8 @@ impl Reader {
         })
     }
 
-    /// All rows of an entity.
-    pub(crate) fn rows(self: &Arc<Self>, shape: &ShapeId) -> Pages {
+    /// All rows of a shape.
+    pub(crate) fn rows(self: &Arc<Self>, shape: &Shape) -> Pages {
         let mut waiting = self.waiting.lock().expect("no panic holds this lock");
         if let Some(spool) = waiting.get(shape) {
             return spool.reader();
@@ -107,19 +108,20 @@ impl Reader {
                 .lock()
                 .expect("no panic holds this lock")
                 .remove(&shape);
-            let ended = reader.read_rows(shape.entity(), &spool).await;
+            let ended = reader.read_rows(&shape, &spool).await;
             spool.finish(ended);
             drop(turn);
         });
         pages
     }
 
-    async fn read_rows(&self, entity: &str, spool: &PagesSpool) -> ReadEnded {
-        let Some(entity) = self.entities.find(entity) else {
-            return ReadEnded::Failed("the entity has no table at the moment".into());
+    async fn read_rows(&self, shape: &Shape, spool: &PagesSpool) -> ReadEnded {
+        let entity = match self.entity_of(shape) {
+            Ok(entity) => entity,
+            Err(ended) => return ended,
         };
         metrics::counter!("rhtmx_sync_snapshot_reads_total").increment(1);
-        let mut parts = self.db.read_rows(entity);
+        let mut parts = self.db.read_rows(entity, RowsQuery::all(shape.clone()));
         let mut spooled = Ok(());
         while let Some(part) = parts.next().await {
             match part {
@@ -134,14 +136,27 @@ impl Reader {
         ended(parts.finish().await, spooled, Vec::new())
     }
 
-    /// What changed in an entity since `from`.
-    pub(crate) fn changes(self: &Arc<Self>, entity: &str, from: ReadFrom) -> Pages {
+    /// The entity of a shape as it is now, which must be as it was when the shape was made.
+    fn entity_of(&self, shape: &Shape) -> Result<Arc<Entity>, ReadEnded> {
+        let Some(entity) = self.entities.find(shape.entity()) else {
+            return Err(ReadEnded::Failed(
+                "the entity has no table at the moment".into(),
+            ));
+        };
+        match entity.fits(shape) {
+            true => Ok(entity),
+            false => Err(ReadEnded::Refused(RefetchReason::Schema)),
+        }
+    }
+
+    /// What changed in a shape since `from`.
+    pub(crate) fn changes(self: &Arc<Self>, shape: &Shape, from: ReadFrom) -> Pages {
         let spool: Arc<PagesSpool> = Spool::new(self.budget.clone());
         let pages = spool.reader();
-        let (reader, entity) = (self.clone(), entity.to_owned());
+        let (reader, shape) = (self.clone(), shape.clone());
         tokio::spawn(async move {
             let turn = reader.turns.acquire().await;
-            let ended = reader.read_changes(&entity, from, &spool).await;
+            let ended = reader.read_changes(shape, from, &spool).await;
             spool.finish(ended);
             drop(turn);
         });
@@ -150,7 +165,7 @@ impl Reader {
 
     /// The frames that bring shapes from where each is to where the database is, for a session that
     /// could not be queued for.
-    pub(crate) fn pull(self: &Arc<Self>, shapes: Vec<(ShapeId, Arc<Position>)>) -> Frames {
+    pub(crate) fn pull(self: &Arc<Self>, shapes: Vec<(Shape, Arc<Position>)>) -> Frames {
         let spool: Arc<FramesSpool> = Spool::new(self.budget.clone());
         let frames = spool.reader();
         let reader = self.clone();
@@ -165,19 +180,24 @@ impl Reader {
 
     async fn read_frames(
         &self,
-        shapes: &[(ShapeId, Arc<Position>)],
+        shapes: &[(Shape, Arc<Position>)],
         spool: &FramesSpool,
     ) -> PullEnded {
         let all = self.entities.all();
         let mut entities = BTreeMap::new();
         for (shape, _) in shapes {
             let entity = shape.entity().to_owned();
-            match all.get(&entity) {
+            match all.get(&entity).filter(|found| found.fits(shape)) {
                 Some(found) => entities.insert(entity, found.clone()),
                 None => return PullEnded::Refused(RefetchReason::Schema, Some(entity)),
             };
         }
         let positions = shapes.iter().map(|(_, at)| at);
+        let readers: Vec<(ShapeReader, Arc<Position>)> = shapes
+            .iter()
+            .map(|(shape, at)| (ShapeReader::new(shape.clone()), at.clone()))
+            .collect();
+        let histories = histories_of(shapes.iter().map(|(shape, _)| shape));
         let Some(from) = positions.reduce(|one, other| if other.covers(one) { one } else { other })
         else {
             // Only the position is wanted.
@@ -191,7 +211,9 @@ impl Reader {
                 Err(error) => PullEnded::Failed(error.to_string().into()),
             };
         };
-        let mut parts = self.db.read_changes(Arc::new(entities), (**from).clone());
+        let mut parts = self
+            .db
+            .read_changes(Arc::new(entities), (**from).clone(), histories);
         let mut authors = Vec::new();
         let mut spooled = Ok(());
         while let Some(part) = parts.next().await {
@@ -202,7 +224,7 @@ impl Reader {
                 },
                 ReadPart::Entries(entries) => {
                     authors.extend(entries.iter().filter_map(|entry| entry.origin));
-                    match changes_of_shapes(entries, shapes) {
+                    match changes_of_shapes(&entries, &readers) {
                         Ok(frames) => spooled = spool_all(spool, frames).await,
                         Err(entity) => {
                             return PullEnded::Refused(RefetchReason::Schema, Some(entity));
@@ -222,7 +244,7 @@ impl Reader {
         }
     }
 
-    async fn read_changes(&self, entity: &str, from: ReadFrom, spool: &PagesSpool) -> ReadEnded {
+    async fn read_changes(&self, shape: Shape, from: ReadFrom, spool: &PagesSpool) -> ReadEnded {
         let from = match from {
             ReadFrom::Position(position) => position,
             ReadFrom::Cursor(Cursor { epoch, position }) => {
@@ -232,12 +254,17 @@ impl Reader {
                 Arc::new(position)
             }
         };
-        let Some(found) = self.entities.find(entity) else {
-            return ReadEnded::Failed("the entity has no table at the moment".into());
+        let entity = match self.entity_of(&shape) {
+            Ok(entity) => entity,
+            Err(ended) => return ended,
         };
         metrics::counter!("rhtmx_sync_resumes_total").increment(1);
-        let entities = BTreeMap::from([(entity.to_owned(), found)]);
-        let mut parts = self.db.read_changes(Arc::new(entities), (*from).clone());
+        let entities = BTreeMap::from([(shape.entity().to_owned(), entity)]);
+        let histories = histories_of([&shape]);
+        let shape = ShapeReader::new(shape);
+        let mut parts = self
+            .db
+            .read_changes(Arc::new(entities), (*from).clone(), histories);
         let mut authors = Vec::new();
         let mut spooled = Ok(());
         while let Some(part) = parts.next().await {
@@ -246,7 +273,7 @@ impl Reader {
                     Some(reason) => return ReadEnded::Refused(reason),
                     None => spool.begin(Arc::new(position)),
                 },
-                ReadPart::Entries(entries) => match changes_array(entries, &mut authors) {
+                ReadPart::Entries(entries) => match changes_array(&entries, &shape, &mut authors) {
                     Ok(Some(array)) => spooled = spool.push(array.into()).await,
                     Ok(None) => {}
                     Err(reason) => return ReadEnded::Refused(reason),
@@ -275,24 +302,40 @@ pub(crate) fn refuse(
     (!from.covers(floor)).then_some(RefetchReason::Expired)
 }
 
+/// The columns whose previous values the filters of these shapes look at.
+pub(crate) fn histories_of<'a>(shapes: impl IntoIterator<Item = &'a Shape>) -> HistoryColumns {
+    let mut histories = HistoryColumns::new();
+    for shape in shapes {
+        if let Some(part) = shape.part() {
+            let columns = histories.entry(shape.entity().to_owned()).or_default();
+            columns.extend(part.filter_columns().map(str::to_owned));
+        }
+    }
+    histories
+}
+
 /// The JSON array of what `entries` mean for somebody who resumes; none when it would be empty.
 fn changes_array(
-    entries: Vec<NewestEntry>,
+    entries: &[NewestEntry],
+    shape: &ShapeReader,
     authors: &mut Vec<Origin>,
 ) -> Result<Option<String>, RefetchReason> {
     let mut changes = Vec::with_capacity(entries.len());
     for entry in entries {
         authors.extend(entry.origin);
-        match entry.learn() {
-            Learned::Reshaped => return Err(RefetchReason::Schema),
-            Learned::Change {
+        match entry.learn_of(shape) {
+            // A row that cannot be read is of another table than the shape was made for.
+            Ok(Learned::Reshaped) | Err(_) => return Err(RefetchReason::Schema),
+            Ok(Learned::Change {
                 change,
                 transient: false,
-            } => changes.push(change),
-            Learned::Change {
-                transient: true, ..
-            }
-            | Learned::Nothing => {}
+            }) => changes.push(change),
+            Ok(
+                Learned::Change {
+                    transient: true, ..
+                }
+                | Learned::Nothing,
+            ) => {}
         }
     }
     Ok((!changes.is_empty()).then(|| frame::json(&changes)))
@@ -300,41 +343,31 @@ fn changes_array(
 
 /// The frames that tell what `entries` mean for each shape, without what it has already; the entity's
 /// name when one of them says that its table changed its shape.
+///
+/// The shapes may stand at different positions, so each is told of rows that came and went, too.
 fn changes_of_shapes(
-    entries: Vec<NewestEntry>,
-    shapes: &[(ShapeId, Arc<Position>)],
+    entries: &[NewestEntry],
+    shapes: &[(ShapeReader, Arc<Position>)],
 ) -> Result<Vec<String>, String> {
-    let mut changes: Vec<Vec<Change>> = vec![Vec::new(); shapes.len()];
-    for entry in entries {
-        let (entity, mark) = (entry.entity.clone(), entry.mark);
-        let change = match entry.learn() {
-            Learned::Nothing => continue,
-            Learned::Reshaped if shapes.iter().any(|shape| is_news(shape, &entity, mark)) => {
-                return Err(entity);
-            }
-            Learned::Reshaped => continue,
-            Learned::Change { change, .. } => change,
-        };
-        for (shape, of_shape) in shapes.iter().zip(&mut changes) {
-            if is_news(shape, &entity, mark) {
-                of_shape.push(change.clone());
+    let mut frames = Vec::new();
+    for (shape, at) in shapes {
+        let name = shape.shape();
+        let is_news =
+            |entry: &&NewestEntry| name.entity() == entry.entity && !at.contains(entry.mark);
+        let mut changes: Vec<Change> = Vec::new();
+        for entry in entries.iter().filter(is_news) {
+            match entry.learn_of(shape) {
+                Ok(Learned::Nothing) => {}
+                Ok(Learned::Reshaped) | Err(_) => return Err(entry.entity.clone()),
+                Ok(Learned::Change { change, .. }) => changes.push(change),
             }
         }
+        if !changes.is_empty() {
+            let array = frame::json(&changes);
+            frames.push(frame::changes_of_shape(name.as_str(), &array));
+        }
     }
-    let told = shapes
-        .iter()
-        .zip(changes)
-        .filter(|(_, changes)| !changes.is_empty());
-    Ok(told
-        .map(|((shape, _), changes)| {
-            frame::changes_of_shape(shape.as_str(), &frame::json(&changes))
-        })
-        .collect())
-}
-
-/// Whether a shape has rows of the entity and has not seen what `mark` stands for.
-fn is_news((shape, at): &(ShapeId, Arc<Position>), entity: &str, mark: Mark) -> bool {
-    shape.entity() == entity && !at.contains(mark)
+    Ok(frames)
 }
 
 async fn spool_all(spool: &FramesSpool, frames: Vec<String>) -> std::io::Result<()> {

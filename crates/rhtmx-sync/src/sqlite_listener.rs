@@ -115,8 +115,12 @@ impl SqliteListener {
                 &mut place.insert((epoch, position)).1
             }
         };
-        let mut parts = self.db.read_changes(self.entities.in_log(), from.clone());
-        let mut drain = Drain::new(&*self.sink, from);
+        let histories = self.sink.histories();
+        let entities = self.entities.in_log();
+        let mut parts = self
+            .db
+            .read_changes(entities, from.clone(), (*histories).clone());
+        let mut drain = Drain::new(&*self.sink, from, histories);
         while let Some(part) = parts.next().await {
             drain.take(part).await?;
         }

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::schema::{Column, ColumnKind};
+use crate::schema::{Collation, Column, ColumnKind};
 
 pub(super) fn column(name: &str, kind: ColumnKind) -> Column {
     Column {
@@ -13,6 +13,8 @@ pub(super) fn column(name: &str, kind: ColumnKind) -> Column {
         nullable: false,
         has_default: false,
         generated: false,
+        collation: Collation::Bytes,
+        logged: true,
     }
 }
 

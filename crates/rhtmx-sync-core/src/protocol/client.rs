@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
+use crate::shape::Wanted;
+
 /// The longest subscription id that is taken, in bytes.
 const SUBSCRIPTION_ID_BYTES_MAX: usize = 256;
 
@@ -66,13 +68,24 @@ pub struct Subscribe {
     pub filter: Option<String>,
     /// The filter's `$1`, `$2`, …
     #[serde(default)]
-    pub params: Option<Vec<serde_json::Value>>,
+    pub params: Option<Vec<Box<RawValue>>>,
     /// Only these columns (and the key).
     pub columns: Option<Vec<String>>,
     /// `rows` or `fields`.
     pub mode: Option<String>,
     /// Resume from here. Not yet read: a text that is no cursor is answered, not refused.
     pub cursor: Option<String>,
+}
+
+impl Subscribe {
+    /// Which part of the entity it asks for.
+    pub fn wanted(&self) -> Wanted<'_> {
+        Wanted {
+            filter: self.filter.as_deref(),
+            params: self.params.as_deref(),
+            columns: self.columns.as_deref(),
+        }
+    }
 }
 
 /// One atomic transaction.

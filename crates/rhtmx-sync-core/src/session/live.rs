@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Batch, ShapeId};
+use super::Batch;
 use crate::cursor::Position;
+use crate::shape::Shape;
 
 /// Each live shape with what has been sent of it.
 #[derive(Debug, Default)]
 pub(super) struct LiveShapes {
-    shapes: BTreeMap<ShapeId, LiveShape>,
+    shapes: BTreeMap<Shape, LiveShape>,
     /// The latest position that the client has been told, or that a read or a pull has brought some
     /// shape to: no `cursor` before the stream covers it.
     ahead: Option<Arc<Position>>,
@@ -41,7 +42,7 @@ pub(super) enum Reached {
 
 impl LiveShapes {
     /// A read has brought `shape` to `position`.
-    pub(super) fn join(&mut self, shape: ShapeId, position: Arc<Position>) {
+    pub(super) fn join(&mut self, shape: Shape, position: Arc<Position>) {
         self.raise(&position);
         self.shapes.insert(
             shape,
@@ -54,7 +55,7 @@ impl LiveShapes {
 
     /// A read has brought one more subscription of the live `shape` to `position`. False when it has
     /// not come far enough: what lies between will not be sent under the shape's name again.
-    pub(super) fn join_live(&mut self, shape: &ShapeId, position: &Arc<Position>) -> bool {
+    pub(super) fn join_live(&mut self, shape: &Shape, position: &Arc<Position>) -> bool {
         let Some(live) = self.shapes.get_mut(shape) else {
             return false;
         };
@@ -81,26 +82,26 @@ impl LiveShapes {
         }
     }
 
-    pub(super) fn has(&self, shape: &ShapeId) -> bool {
+    pub(super) fn has(&self, shape: &Shape) -> bool {
         self.shapes.contains_key(shape)
     }
 
-    pub(super) fn remove(&mut self, shape: &ShapeId) {
+    pub(super) fn remove(&mut self, shape: &Shape) {
         self.shapes.remove(shape);
     }
 
-    pub(super) fn retain(&mut self, keep: impl Fn(&ShapeId) -> bool) {
+    pub(super) fn retain(&mut self, keep: impl Fn(&Shape) -> bool) {
         self.shapes.retain(|shape, _| keep(shape));
     }
 
     /// Whether `shape` has been brought to `position` already.
-    pub(super) fn covers(&self, shape: &ShapeId, position: &Position) -> bool {
+    pub(super) fn covers(&self, shape: &Shape, position: &Position) -> bool {
         self.shapes
             .get(shape)
             .is_some_and(|live| live.at.covers(position))
     }
 
-    pub(super) fn positions(&self) -> Vec<(ShapeId, Arc<Position>)> {
+    pub(super) fn positions(&self) -> Vec<(Shape, Arc<Position>)> {
         self.shapes
             .iter()
             .map(|(shape, live)| (shape.clone(), live.at.clone()))
@@ -108,7 +109,7 @@ impl LiveShapes {
     }
 
     /// The shapes to which `batch` is news, each with what to leave out of it.
-    pub(super) fn take<B: Batch>(&mut self, batch: &B) -> Vec<(ShapeId, Option<Arc<Position>>)> {
+    pub(super) fn take<B: Batch>(&mut self, batch: &B) -> Vec<(Shape, Option<Arc<Position>>)> {
         let mut news = Vec::new();
         for (shape, live) in &mut self.shapes {
             if let Some(since) = live.take(shape, batch) {
@@ -126,7 +127,7 @@ impl LiveShapes {
     )]
     pub(super) fn take_shape<B: Batch>(
         &mut self,
-        shape: &ShapeId,
+        shape: &Shape,
         batch: &B,
     ) -> Option<Option<Arc<Position>>> {
         let since = self.shapes.get_mut(shape)?.take(shape, batch)?;
@@ -183,7 +184,7 @@ impl LiveShape {
         clippy::option_option,
         reason = "whether to send, and what to leave out"
     )]
-    fn take<B: Batch>(&mut self, shape: &ShapeId, batch: &B) -> Option<Option<Arc<Position>>> {
+    fn take<B: Batch>(&mut self, shape: &Shape, batch: &B) -> Option<Option<Arc<Position>>> {
         if !batch.touches(shape) || self.at.covers(batch.position()) {
             return None;
         }

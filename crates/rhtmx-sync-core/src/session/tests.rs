@@ -1,5 +1,7 @@
 //! Rules that one or two events show; what only many events can show is simulated.
 
+mod shapes;
+
 use super::*;
 use crate::protocol::RejectCode;
 
@@ -21,12 +23,12 @@ impl Batch for Delivery {
         self.complete
     }
 
-    fn touches(&self, shape: &ShapeId) -> bool {
+    fn touches(&self, shape: &Shape) -> bool {
         self.touched.contains(&shape.entity())
     }
 
-    fn reshapes(&self, entity: &str) -> bool {
-        self.reshaped.contains(&entity)
+    fn reshapes(&self, shape: &Shape) -> bool {
+        self.reshaped.contains(&shape.entity())
     }
 }
 
@@ -64,6 +66,16 @@ fn subscribe(id: &str, entity: &str) -> Subscribe {
     }
 }
 
+/// The shape of all rows, where there is such an entity.
+fn whole(subscribe: &Subscribe) -> Result<Shape, Refusal> {
+    if subscribe.entity == "ghost" {
+        let message = "no such entity".to_owned();
+        let code = ErrorCode::UnknownEntity;
+        return Err(Refusal { code, message });
+    }
+    Ok(Shape::whole(&subscribe.entity))
+}
+
 fn push(mutation: u64) -> Push {
     Push {
         mutation,
@@ -77,7 +89,7 @@ fn session() -> Session<Delivery> {
 
 /// Subscribes and ends the read.
 fn join(session: &mut Session<Delivery>, id: &str, entity: &str, position: i64) -> Actions {
-    session.subscribe(subscribe(id, entity), true);
+    session.subscribe(subscribe(id, entity), whole);
     session.read(&id.into(), ReadEnd::Complete(at(position)))
 }
 
@@ -85,7 +97,7 @@ fn read(id: &str, entity: &str, from: Option<i64>) -> Action<Delivery> {
     let from = from.map(|from| ReadFrom::Position(at(from)));
     Action::Read {
         id: id.into(),
-        entity: entity.to_owned(),
+        shape: Shape::whole(entity),
         from,
     }
 }
@@ -93,18 +105,16 @@ fn read(id: &str, entity: &str, from: Option<i64>) -> Action<Delivery> {
 fn deliver(batch: Delivery, entity: &str, since: Option<i64>) -> Action<Delivery> {
     Action::Deliver {
         batch,
-        shape: ShapeId::whole(entity),
+        shape: Shape::whole(entity),
         id: None,
         since: since.map(at),
     }
 }
 
 fn subscribed(id: &str, entity: &str, position: i64) -> Action<Delivery> {
-    let shape = ShapeId::whole(entity);
     Action::Subscribed {
         id: id.into(),
-        entity: entity.to_owned(),
-        shape,
+        shape: Shape::whole(entity),
         position: at(position),
     }
 }
@@ -132,32 +142,20 @@ fn refused(actions: &Actions, about: &str) -> ErrorCode {
 #[test]
 fn subscribes_to_what_there_is() {
     let mut session = session();
-    let attach = Action::Attach(ShapeId::whole("a"));
+    let attach = Action::Attach(Shape::whole("a"));
     assert_eq!(
-        session.subscribe(subscribe("1", "a"), true),
+        session.subscribe(subscribe("1", "a"), whole),
         [attach, read("1", "a", None)]
     );
-    let again = session.subscribe(subscribe("2", "a"), true);
+    let again = session.subscribe(subscribe("2", "a"), whole);
     assert_eq!(again, [read("2", "a", None)], "attached already");
 }
 
 #[test]
 fn refuses_what_it_cannot_serve() {
     type Change = fn(&mut Subscribe);
-    let cases: [(Change, ErrorCode); 7] = [
+    let cases: [(Change, ErrorCode); 4] = [
         (|wanted| wanted.id = "taken".into(), ErrorCode::Protocol),
-        (
-            |wanted| wanted.filter = Some("a = 1".to_owned()),
-            ErrorCode::BadFilter,
-        ),
-        (
-            |wanted| wanted.params = Some(Vec::new()),
-            ErrorCode::BadFilter,
-        ),
-        (
-            |wanted| wanted.columns = Some(Vec::new()),
-            ErrorCode::BadFilter,
-        ),
         (
             |wanted| wanted.mode = Some("fields".to_owned()),
             ErrorCode::Protocol,
@@ -173,31 +171,30 @@ fn refuses_what_it_cannot_serve() {
     ];
     for (change, code) in cases {
         let mut session = session();
-        session.subscribe(subscribe("taken", "a"), true);
+        session.subscribe(subscribe("taken", "a"), whole);
         let mut wanted = subscribe("new", "b");
         change(&mut wanted);
-        let known = wanted.entity != "ghost";
         let id = wanted.id.clone();
-        let actions = session.subscribe(wanted, known);
+        let actions = session.subscribe(wanted, whole);
         assert_eq!(refused(&actions, &id.to_string()), code);
         assert_eq!(session.subscriptions.len(), 1);
     }
     let mut rows = subscribe("new", "a");
     rows.mode = Some("rows".to_owned());
-    assert_eq!(session().subscribe(rows, true).len(), 2);
+    assert_eq!(session().subscribe(rows, whole).len(), 2);
 }
 
 #[test]
 fn refuses_more_than_it_may_have() {
     let mut session = session();
     for id in ["1", "2", "3"] {
-        session.subscribe(subscribe(id, "a"), true);
+        session.subscribe(subscribe(id, "a"), whole);
     }
-    let full = session.subscribe(subscribe("4", "b"), true);
+    let full = session.subscribe(subscribe("4", "b"), whole);
     assert_eq!(refused(&full, "4"), ErrorCode::TooManySubscriptions);
     session.unsubscribe(&"2".into());
     assert_eq!(
-        session.subscribe(subscribe("4", "a"), true),
+        session.subscribe(subscribe("4", "a"), whole),
         [read("4", "a", None)]
     );
 }
@@ -213,14 +210,14 @@ fn a_cursor_is_read_from_and_garbage_is_not() {
     let from = Some(ReadFrom::Cursor(cursor));
     let wanted = Action::Read {
         id: "1".into(),
-        entity: "a".to_owned(),
+        shape: Shape::whole("a"),
         from,
     };
-    assert_eq!(session().subscribe(resume, true)[1..], [wanted]);
+    assert_eq!(session().subscribe(resume, whole)[1..], [wanted]);
 
     let mut garbage = subscribe("1", "a");
     garbage.cursor = Some("garbage".to_owned());
-    let actions = session().subscribe(garbage, true);
+    let actions = session().subscribe(garbage, whole);
     assert_eq!(
         actions[1..],
         [refetch("1", RefetchReason::Epoch), read("1", "a", None)]
@@ -230,7 +227,7 @@ fn a_cursor_is_read_from_and_garbage_is_not() {
 #[test]
 fn a_refused_read_begins_anew() {
     let mut session = session();
-    session.subscribe(subscribe("1", "a"), true);
+    session.subscribe(subscribe("1", "a"), whole);
     let actions = session.read(&"1".into(), ReadEnd::Refused(RefetchReason::Expired));
     assert_eq!(
         actions,
@@ -245,7 +242,7 @@ fn unsubscribing_ends_what_was_begun() {
         refused(&session.unsubscribe(&"1".into()), "1"),
         ErrorCode::Protocol
     );
-    session.subscribe(subscribe("1", "a"), true);
+    session.subscribe(subscribe("1", "a"), whole);
     join(&mut session, "2", "a", 5);
     assert_eq!(
         session.unsubscribe(&"1".into()),
@@ -258,7 +255,7 @@ fn unsubscribing_ends_what_was_begun() {
     );
     assert_eq!(
         session.unsubscribe(&"2".into()),
-        [Action::Detach(ShapeId::whole("a"))]
+        [Action::Detach(Shape::whole("a"))]
     );
     assert_eq!(session.batch(batch(6, &["a"])), []);
     assert_eq!(
@@ -322,7 +319,7 @@ fn half_a_batch_is_not_committed() {
     let mut session = session();
     join(&mut session, "1", "a", 5);
     session.batch(batch(6, &["a"]));
-    session.subscribe(subscribe("2", "b"), true);
+    session.subscribe(subscribe("2", "b"), whole);
     let half = part(8, &["a", "b"]);
     assert_eq!(
         session.batch(half.clone()),
@@ -341,7 +338,7 @@ fn half_a_batch_is_not_committed() {
 #[test]
 fn a_second_subscription_that_is_behind_reads_on() {
     let mut session = session();
-    session.subscribe(subscribe("slow", "a"), true);
+    session.subscribe(subscribe("slow", "a"), whole);
     join(&mut session, "fast", "a", 9);
     // Changes between 5 and 9 are no news to the shape.
     let behind = session.read(&"slow".into(), ReadEnd::Complete(at(5)));
@@ -386,7 +383,7 @@ fn what_a_refused_pull_leaves_is_pulled_again() {
         Action::Pull(
             entities
                 .iter()
-                .map(|entity| (ShapeId::whole(entity), at(5)))
+                .map(|entity| (Shape::whole(entity), at(5)))
                 .collect(),
         )
     };

@@ -8,16 +8,20 @@ use std::sync::Arc;
 
 use rhtmx_sync_core::cursor::{Cursor, Epoch, Mark, Position};
 use rhtmx_sync_core::protocol::{Change, ErrorCode, SubscriptionId};
-use rhtmx_sync_core::session::ShapeId;
+use rhtmx_sync_core::shape::Shape;
 
 use crate::database::{Database, Table};
 use crate::frames::{Frame, Message, Target, push, subscribe};
 use crate::random::Random;
+use crate::shapes::Ask;
 use crate::world::{Checked, EPOCH, Failure, Fault, Rule, Shared};
 
 #[derive(Debug)]
 struct Subscription {
     entity: String,
+    ask: Ask,
+    /// Written in the other way.
+    otherwise: bool,
     rows: Table,
     /// What `rows` is.
     resume: Option<Arc<Position>>,
@@ -30,7 +34,7 @@ struct Subscription {
 
 #[derive(Debug)]
 struct Live {
-    shape: ShapeId,
+    shape: Shape,
     joined: Arc<Position>,
     /// The shape was live already, so its frames are not made for this subscription alone.
     shares: bool,
@@ -44,7 +48,7 @@ pub(crate) struct Client {
     /// Unsubscribed or refused on this connection: what comes for them is late.
     gone: BTreeSet<SubscriptionId>,
     /// The shapes of those: the server may have them live for a while.
-    left: BTreeSet<ShapeId>,
+    left: BTreeSet<Shape>,
     ids: i64,
     mutations: u64,
     unanswered: VecDeque<u64>,
@@ -86,13 +90,15 @@ impl Client {
         for (id, subscription) in &mut self.subscriptions {
             subscription.held.clear();
             subscription.live = None;
+            let asked = (subscription.ask, subscription.otherwise);
             let Some(position) = &subscription.resume else {
                 subscription.rows.clear();
                 subscription.resumes = false;
-                messages.push_back(subscribe(id, &subscription.entity, None));
+                messages.push_back(subscribe(id, &subscription.entity, asked, None));
                 continue;
             };
-            let rows = shared.database.table(&subscription.entity, position);
+            let entity = &subscription.entity;
+            let rows = shared.database.table(entity, subscription.ask, position);
             if subscription.rows != rows {
                 let text = format!("{id} resumes from {position} with {:?}", subscription.rows);
                 return Err(Failure::new(Rule::Resume, text));
@@ -113,7 +119,7 @@ impl Client {
                 cursor
             };
             subscription.resumes = true;
-            messages.push_back(subscribe(id, &subscription.entity, Some(text)));
+            messages.push_back(subscribe(id, &subscription.entity, asked, Some(text)));
         }
         messages.extend(self.unanswered.iter().map(|&mutation| push(mutation)));
         Ok(messages)
@@ -145,9 +151,12 @@ impl Client {
                 } else {
                     random.pick(entities)
                 };
-                let message = subscribe(&id, entity, None);
+                let (ask, otherwise) = (random.pick(shared.asks), random.percent(50));
+                let message = subscribe(&id, entity, (ask, otherwise), None);
                 let subscription = Subscription {
                     entity: entity.to_owned(),
+                    ask,
+                    otherwise,
                     rows: Table::new(),
                     resume: None,
                     resumes: false,
@@ -163,20 +172,21 @@ impl Client {
     /// An id that is in use, or one that is not.
     fn do_wrong(&mut self, random: &mut Random) -> Message {
         self.wrong += 1;
-        let mut live = self
-            .subscriptions
-            .iter()
-            .filter(|(_, taken)| taken.live.is_some());
+        // One that the server cannot have ended.
+        let stays = |taken: &Subscription| taken.live.is_some() && taken.ask.is_answered(3);
+        let mut live = self.subscriptions.iter().filter(|(_, taken)| stays(taken));
         match live.next() {
-            Some((id, _)) if random.percent(50) => subscribe(id, "a", None),
+            Some((id, _)) if random.percent(50) => {
+                subscribe(id, "a", (Ask::Everything, false), None)
+            }
             _ => Message::Unsubscribe("nobody".into()),
         }
     }
 
     fn forget(&mut self, id: &SubscriptionId) {
         let left = self.subscriptions.remove(id);
-        self.left
-            .extend(left.map(|left| ShapeId::whole(&left.entity)));
+        let live = left.and_then(|left| left.live);
+        self.left.extend(live.map(|live| live.shape));
         self.drop_held(id);
     }
 
@@ -241,8 +251,14 @@ impl Client {
             } if self.wrong > 0 => self.wrong -= 1,
             Frame::Error { code, id } => {
                 shared.count("refused");
-                let expected = [ErrorCode::TooManySubscriptions, ErrorCode::UnknownEntity];
-                if !expected.contains(&code) {
+                let about = id.as_ref().and_then(|id| self.subscriptions.get(id));
+                let expected = match code {
+                    ErrorCode::TooManySubscriptions => true,
+                    ErrorCode::UnknownEntity => about.is_some_and(|it| it.entity == "ghost"),
+                    ErrorCode::BadFilter => about.is_some_and(|it| !it.ask.is_answered(3)),
+                    _ => false,
+                };
+                if !expected {
                     return broken(Rule::Protocol, "an error for nothing");
                 }
                 id.inspect(|id| self.forget(id));
@@ -312,7 +328,7 @@ impl Client {
     fn take_subscribed(
         &mut self,
         id: &SubscriptionId,
-        shape: ShapeId,
+        shape: Shape,
         position: &Arc<Position>,
         shared: &mut Shared,
     ) -> Checked {
@@ -324,6 +340,11 @@ impl Client {
         let shares = self.left.contains(&shape) || others.any(|other| other.shape == shape);
         if shares {
             shared.count("shared");
+        }
+        if self.joining(id)?.is_none() {
+            // The server has it live until it hears that nobody wants it.
+            self.left.insert(shape);
+            return Ok(());
         }
         let Some(subscription) = self.joining(id)? else {
             return Ok(());
@@ -435,6 +456,15 @@ impl Client {
         Ok(())
     }
 
+    /// The shapes of its live subscriptions.
+    pub(crate) fn shapes(&self) -> BTreeSet<Shape> {
+        let live = self
+            .subscriptions
+            .values()
+            .filter_map(|it| it.live.as_ref());
+        live.map(|live| live.shape.clone()).collect()
+    }
+
     pub(crate) fn is_told(&self, position: &Position) -> bool {
         let covers = |subscription: &Subscription| {
             subscription
@@ -454,8 +484,9 @@ impl Subscription {
         rule: Rule,
         database: &Database,
     ) -> Checked {
-        let rows = database.table(&self.entity, position);
-        if rows == self.rows {
+        let rows = database.table(&self.entity, self.ask, position);
+        let generation = database.generation(&self.entity, position);
+        if rows == self.rows && self.ask.is_answered(generation) {
             return Ok(());
         }
         let text = format!("{id} has {:?}, at {position} there was {rows:?}", self.rows);

@@ -13,13 +13,22 @@ use rhtmx_sync_core::snapshot::{Snapshot, Xid};
 use serde_json::value::RawValue;
 
 use crate::random::Random;
+use crate::shapes::{Ask, Generation};
 
 /// The most entities that a database has; a subset makes for denser worlds.
 pub(crate) const ENTITIES: [&str; 3] = ["a", "b", "c"];
 const KEYS: usize = 4;
 
-/// Rows by key.
+/// Rows by key, as a client has them.
 pub(crate) type Table = BTreeMap<String, String>;
+
+/// What a row holds besides its key. The version is another whenever it is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Row {
+    pub(crate) version: i64,
+    pub(crate) kind: usize,
+    pub(crate) name: usize,
+}
 
 /// How the database numbers what it commits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +47,7 @@ struct LogEntry {
     entity: usize,
     key: Option<usize>,
     action: Action,
-    value: i64,
+    row: Row,
 }
 
 /// One change of a batch, a pull or a resume.
@@ -46,7 +55,13 @@ struct LogEntry {
 pub(crate) struct Item {
     pub(crate) mark: Mark,
     pub(crate) entity: &'static str,
+    pub(crate) key: Option<String>,
+    /// What it means for everything.
     pub(crate) learned: Learned,
+    /// What the row was, from the beginning of the batch to its end.
+    pub(crate) versions: Vec<Option<Row>>,
+    /// Of the table, at the end.
+    pub(crate) generation: Generation,
 }
 
 /// How a mutation ended, for ever.
@@ -56,6 +71,8 @@ pub(crate) type Outcome = Result<Mark, RejectCode>;
 pub(crate) struct Database {
     numbering: Numbering,
     entities: usize,
+    /// How often a write changes a table's shape.
+    reshapes_percent: usize,
     log: Vec<LogEntry>,
     running: Vec<Xid>,
     xid_next: Xid,
@@ -69,10 +86,11 @@ pub(crate) struct Database {
 }
 
 impl Database {
-    pub(crate) fn new(numbering: Numbering, entities: usize) -> Self {
+    pub(crate) fn new(numbering: Numbering, entities: usize, reshapes_percent: usize) -> Self {
         let mut database = Self {
             numbering,
             entities,
+            reshapes_percent,
             log: Vec::new(),
             running: Vec::new(),
             xid_next: 3,
@@ -141,12 +159,12 @@ impl Database {
     pub(crate) fn write(&mut self, xid: Xid, random: &mut Random) {
         let entity = random.below(self.entities);
         let key = random.below(KEYS);
-        let exists = self.latest(entity, key);
+        let exists = self.latest(entity, key).is_some();
         let (key, action) = match random.below(100) {
-            0..3 => (None, Action::Reshape),
-            3..8 => (None, Action::Truncate),
-            8..45 if exists => (Some(key), Action::Delete),
-            8..45 => return,
+            drawn if drawn < self.reshapes_percent => (None, Action::Reshape),
+            0..8 if random.percent(60) => (None, Action::Truncate),
+            0..45 if exists => (Some(key), Action::Delete),
+            0..45 => return,
             _ if exists => (Some(key), Action::Update),
             _ => (Some(key), Action::Create),
         };
@@ -156,23 +174,48 @@ impl Database {
             others && entry.entity == entity && same
         });
         if !locked {
-            self.append(xid, entity, key, action);
+            self.append(xid, entity, key, action, random);
         }
     }
 
     /// Writes some row of `entity`, whose locks nobody has.
     pub(crate) fn put(&mut self, xid: Xid, entity: usize, random: &mut Random) {
         let key = random.below(KEYS);
-        let action = if self.latest(entity, key) {
-            Action::Update
-        } else {
-            Action::Create
+        let action = match self.latest(entity, key) {
+            Some(_) => Action::Update,
+            None => Action::Create,
         };
-        self.append(xid, entity, Some(key), action);
+        self.append(xid, entity, Some(key), action, random);
     }
 
-    fn append(&mut self, xid: Xid, entity: usize, key: Option<usize>, action: Action) {
+    fn append(
+        &mut self,
+        xid: Xid,
+        entity: usize,
+        key: Option<usize>,
+        action: Action,
+        random: &mut Random,
+    ) {
         let id = self.log.last().map_or(1, |entry| entry.id + 1);
+        let before = key.and_then(|key| self.latest(entity, key));
+        let mut row = Row {
+            version: id,
+            kind: random.below(3),
+            name: random.below(2),
+        };
+        if let Some(before) = before {
+            // Most writes leave most columns as they were.
+            row.kind = if random.percent(50) {
+                before.kind
+            } else {
+                row.kind
+            };
+            row.name = if random.percent(70) {
+                before.name
+            } else {
+                row.name
+            };
+        }
         let mark = match self.numbering {
             Numbering::Snapshots => Mark::Xid(xid),
             Numbering::LogIds => Mark::LogId(id),
@@ -186,12 +229,12 @@ impl Database {
             entity,
             key,
             action,
-            value: id,
+            row,
         });
     }
 
-    /// Whether the row is there for whoever may write it.
-    fn latest(&self, entity: usize, key: usize) -> bool {
+    /// The row, where it is there, for whoever may write it.
+    fn latest(&self, entity: usize, key: usize) -> Option<Row> {
         let newest = self
             .log
             .iter()
@@ -201,7 +244,9 @@ impl Database {
                 let all = entry.key.is_none() && entry.action == Action::Truncate;
                 entry.entity == entity && (all || entry.key == Some(key))
             });
-        newest.is_some_and(|entry| matches!(entry.action, Action::Create | Action::Update))
+        newest
+            .filter(|entry| matches!(entry.action, Action::Create | Action::Update))
+            .map(|entry| entry.row)
     }
 
     /// Commits, and gives the mark of the transaction.
@@ -254,8 +299,21 @@ impl Database {
         self.outcomes.get(&(client, mutation)).copied()
     }
 
-    /// What the table held at `position`.
-    pub(crate) fn table(&self, entity: &str, position: &Position) -> Table {
+    /// What whoever asks so has to have at `position`.
+    pub(crate) fn table(&self, entity: &str, ask: Ask, position: &Position) -> Table {
+        let (rows, generation) = self.rows(entity, position);
+        let rows = rows.iter().enumerate();
+        rows.filter_map(|(key, row)| Some((key.to_string(), ask.view(row.as_ref()?, generation)?)))
+            .collect()
+    }
+
+    /// How often the table had changed its shape at `position`.
+    pub(crate) fn generation(&self, entity: &str, position: &Position) -> Generation {
+        self.rows(entity, position).1
+    }
+
+    /// What the table held at `position`, by key, and in which shape.
+    fn rows(&self, entity: &str, position: &Position) -> ([Option<Row>; KEYS], Generation) {
         let mut rows = [None; KEYS];
         let mut generation = 0;
         let seen = self.log.iter().filter(|entry| {
@@ -265,15 +323,11 @@ impl Database {
             match (entry.action, entry.key) {
                 (Action::Reshape, _) => generation += 1,
                 (Action::Delete, Some(key)) => rows[key] = None,
-                (_, Some(key)) => rows[key] = Some(entry.value),
+                (_, Some(key)) => rows[key] = Some(entry.row),
                 (_, None) => rows = [None; KEYS],
             }
         }
-        let rows = rows.into_iter().enumerate();
-        rows.filter_map(|(key, value)| {
-            Some((key.to_string(), format!("[{},{generation}]", value?)))
-        })
-        .collect()
+        (rows, generation)
     }
 
     /// What is new at `until` to whoever has seen `since`: the newest entry of each row.
@@ -281,10 +335,11 @@ impl Database {
         let new = self.log.iter().filter(|entry| {
             !entry.aborted && until.contains(entry.mark) && !since.contains(entry.mark)
         });
+        let new: Vec<&LogEntry> = new.collect();
         let mut newest: BTreeMap<_, (&LogEntry, Action)> = BTreeMap::new();
         let mut truncated = [None; ENTITIES.len()];
         let mut reshaped = [None; ENTITIES.len()];
-        for entry in new {
+        for entry in &new {
             match entry.action {
                 Action::Truncate => truncated[entry.entity] = Some(entry.id),
                 Action::Reshape => reshaped[entry.entity] = Some(entry.id),
@@ -296,33 +351,47 @@ impl Database {
                 .or_insert((entry, entry.action));
             first.0 = entry;
         }
-        let tables = ENTITIES.map(|entity| self.table(entity, until));
+        let before = ENTITIES.map(|entity| self.rows(entity, since).0);
+        let after = ENTITIES.map(|entity| self.rows(entity, until));
         let mut newest: Vec<(&LogEntry, Action)> = newest.into_values().collect();
         newest.sort_by_key(|(entry, _)| entry.id);
         let items = newest.into_iter().map(|(entry, first_action)| {
-            let key = entry.key.map(|key| key.to_string());
+            let (rows, generation) = after[entry.entity];
             // A row of the time before a reshape cannot be looked up.
             let lost = reshaped[entry.entity].is_some_and(|reshaped| entry.id < reshaped);
-            let row = key
-                .as_ref()
-                .filter(|_| !lost)
-                .and_then(|key| tables[entry.entity].get(key));
+            let row = entry.key.filter(|_| !lost).and_then(|key| rows[key]);
+            let text = row.and_then(|row| Ask::Everything.view(&row, generation));
             let newest_entry = NewestEntry {
                 id: entry.id,
                 mark: entry.mark,
                 entity: ENTITIES[entry.entity].to_owned(),
-                key,
+                key: entry.key.map(|key| key.to_string()),
                 action: entry.action,
                 first_action,
                 truncated_at: truncated[entry.entity],
                 origin: None,
-                row: row.map(|text| RawValue::from_string(text.clone()).expect("JSON")),
+                row: text.map(|text| RawValue::from_string(text).expect("JSON")),
+                history: None,
             };
-            let learned = newest_entry.learn();
+            let begin = match (truncated[entry.entity], entry.key) {
+                (None, Some(key)) => before[entry.entity][key],
+                _ => None,
+            };
+            let own = new.iter().filter(|other| {
+                let gone = truncated[entry.entity].is_some_and(|id| other.id < id);
+                other.entity == entry.entity && other.key == entry.key && !gone
+            });
+            let written = own.map(|entry| match entry.action {
+                Action::Create | Action::Update => Some(entry.row),
+                _ => None,
+            });
             Item {
                 mark: entry.mark,
                 entity: ENTITIES[entry.entity],
-                learned,
+                key: newest_entry.key.clone(),
+                learned: newest_entry.learn(),
+                versions: std::iter::once(begin).chain(written).collect(),
+                generation,
             }
         });
         items.collect()

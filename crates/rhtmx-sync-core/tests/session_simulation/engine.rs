@@ -1,12 +1,15 @@
 //! An engine: carries out what a session answers, as the documentation of the actions says.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use rhtmx_sync_core::cursor::Position;
 use rhtmx_sync_core::log::Learned;
-use rhtmx_sync_core::protocol::{RefetchReason, Reject, RejectCode};
-use rhtmx_sync_core::session::{Action, Applied, Batch, ReadFrom, Session, ShapeId};
+use rhtmx_sync_core::protocol::{
+    Change, ErrorCode, RefetchReason, Reject, RejectCode, Subscribe, SubscriptionId,
+};
+use rhtmx_sync_core::session::{Action, Applied, Batch, ReadFrom, Refusal, Session};
+use rhtmx_sync_core::shape::Shape;
 use rhtmx_sync_core::snapshot::Xid;
 
 use crate::database::ENTITIES;
@@ -20,7 +23,7 @@ const SUBSCRIPTIONS_MAX: usize = 4;
 /// A pull goes through its shapes at the position of its snapshot.
 #[derive(Debug)]
 struct Pulling {
-    shapes: Vec<(ShapeId, Arc<Position>)>,
+    shapes: Vec<(Shape, Arc<Position>)>,
     sent: usize,
     position: Option<Arc<Position>>,
     /// What the session decided besides: it waits for the end.
@@ -42,6 +45,8 @@ pub(crate) struct Connection {
     pub(crate) inbox: VecDeque<Message>,
     pub(crate) outbox: VecDeque<Frame>,
     reads: Vec<Reading>,
+    /// The shape that each subscription was last read for with.
+    shapes: BTreeMap<SubscriptionId, Shape>,
     pull: Option<Pulling>,
     apply: Option<Applying>,
 }
@@ -55,6 +60,7 @@ impl Connection {
             inbox: VecDeque::new(),
             outbox: VecDeque::new(),
             reads: Vec::new(),
+            shapes: BTreeMap::new(),
             pull: None,
             apply: None,
         }
@@ -88,7 +94,9 @@ impl Connection {
     /// The entity of a read that has its snapshot and is not at its end.
     pub(crate) fn reading(&self) -> Option<usize> {
         let reading = self.reads.iter().find(|reading| reading.end.is_some())?;
-        ENTITIES.iter().position(|entity| *entity == reading.entity)
+        ENTITIES
+            .iter()
+            .position(|entity| *entity == reading.shape.entity())
     }
 
     /// Takes one message of the client. This and its like say whether there was something to do;
@@ -102,10 +110,9 @@ impl Connection {
         };
         shared.note(|| format!("server {} takes {message:?}", self.client));
         let actions = match message {
-            Message::Subscribe(subscribe) => {
-                let known = ENTITIES.contains(&subscribe.entity.as_str());
-                self.session.subscribe(subscribe, known)
-            }
+            Message::Subscribe(subscribe) => self
+                .session
+                .subscribe(subscribe, |subscribe| resolve(subscribe, shared)),
             Message::Unsubscribe(id) => self.session.unsubscribe(&id),
             Message::Push(push) => self.session.push(push),
         };
@@ -161,9 +168,7 @@ impl Connection {
             let reading = self.reads.remove(index);
             let end = reading.end.expect("the read has begun");
             if shared.fault == Some(Fault::AttachesAfterRead) {
-                shared
-                    .hub
-                    .attach_late(self.client, ShapeId::whole(&reading.entity));
+                shared.hub.attach_late(self.client, reading.shape.clone());
             }
             shared.note(|| {
                 format!(
@@ -207,7 +212,7 @@ impl Connection {
             return Ok(true);
         };
         pull.sent += 1;
-        let entity = shape.as_str();
+        let entity = shape.entity();
         let items = shared.database.changes(since, position);
         let mut items = items.iter().filter(|item| item.entity == entity).peekable();
         let expired = !since.covers(shared.database.floor());
@@ -228,7 +233,7 @@ impl Connection {
             self.end_pull(actions, shared)?;
         } else if items.peek().is_some() {
             let transients = shared.fault != Some(Fault::PullsWithoutTransients);
-            let changes = learned(items, None, transients);
+            let changes = learned(items, shared.shapes.ask(shape), None, transients);
             self.outbox.push_back(Frame::Changes {
                 target: Target::Pulled(shape.clone()),
                 changes,
@@ -288,20 +293,51 @@ impl Connection {
     }
 
     fn perform(&mut self, actions: Vec<Action<Delivery>>, shared: &mut Shared) -> Checked {
-        let mut actions = actions.into_iter();
-        while let Some(action) = actions.next() {
+        let mut actions = VecDeque::from(actions);
+        while let Some(action) = actions.pop_front() {
             shared.note(|| format!("session {}: {}", self.client, brief(&action)));
-            if let Action::Pull(shapes) = action {
-                return self.begin_pull(shapes, actions.collect(), shared);
+            match action {
+                Action::Pull(shapes) => return self.begin_pull(shapes, actions.into(), shared),
+                Action::Resolve(id) => {
+                    let resolved = VecDeque::from(self.resolve(&id, shared)?);
+                    let (mut first, mut then) = (resolved, actions);
+                    if !shared.resolves_first {
+                        std::mem::swap(&mut first, &mut then);
+                    }
+                    first.append(&mut then);
+                    actions = first;
+                }
+                other => self.carry_out(other, shared)?,
             }
-            self.carry_out(action, shared)?;
         }
         Ok(())
     }
 
+    /// Finds the shape of a subscription whose table has changed.
+    fn resolve(
+        &mut self,
+        id: &SubscriptionId,
+        shared: &mut Shared,
+    ) -> Result<Vec<Action<Delivery>>, Failure> {
+        let Some(request) = self.session.request(id).cloned() else {
+            let text = format!("nobody knows what {id} asks for");
+            return Err(Failure::new(Rule::Actions, text));
+        };
+        let found = resolve(&request, shared);
+        shared.count(match found {
+            Ok(_) => "resolved",
+            Err(_) => "ended",
+        });
+        if shared.fault == Some(Fault::KeepsTheOldShape) {
+            let old = self.shapes.get(id).cloned().expect("it was found once");
+            return Ok(self.session.resolved(id, Ok(old)));
+        }
+        Ok(self.session.resolved(id, found))
+    }
+
     fn begin_pull(
         &mut self,
-        shapes: Vec<(ShapeId, Arc<Position>)>,
+        shapes: Vec<(Shape, Arc<Position>)>,
         then: Vec<Action<Delivery>>,
         shared: &mut Shared,
     ) -> Checked {
@@ -328,7 +364,9 @@ impl Connection {
             Action::Attach(shape) => shared.hub.attach(self.client, shape),
             Action::Detach(_) if fault == Some(Fault::AttachesAfterRead) => {}
             Action::Detach(shape) => shared.hub.detach(self.client, &shape),
-            Action::Read { id, entity, from } => {
+            Action::Read { id, shape, from } => {
+                self.shapes.insert(id.clone(), shape.clone());
+                let request = self.session.request(&id).cloned();
                 if matches!(from, Some(ReadFrom::Position(_))) {
                     shared.count("read on");
                 }
@@ -338,7 +376,7 @@ impl Connection {
                         format!("{id} is being read for"),
                     ));
                 }
-                let mut reading = Reading::new(id, entity, from);
+                let mut reading = Reading::new(id, shape, request, from);
                 if shared.random.percent(20) {
                     reading.begin(shared);
                 }
@@ -356,7 +394,18 @@ impl Connection {
                 }
                 let transients = since.is_some() && fault != Some(Fault::DropsTransients);
                 let since = since.filter(|_| fault != Some(Fault::IgnoresSince));
-                let changes = learned(batch.items(&shape), since.as_deref(), transients);
+                let Some((asked, items)) = batch.items(&shape) else {
+                    let text = "a delivery that was not written for this shape".to_owned();
+                    return Err(Failure::new(Rule::Actions, text));
+                };
+                let mut changes = learned(items, asked, since.as_deref(), transients);
+                let leaves = |(_, change): &(_, Change)| matches!(change, Change::Leave { .. });
+                if changes.iter().any(leaves) {
+                    shared.count("left");
+                }
+                if fault == Some(Fault::TellsNobodyToLeave) {
+                    changes.retain(|change| !leaves(change));
+                }
                 if !changes.is_empty() {
                     let target = id.map_or(Target::Shape(shape), Target::Subscription);
                     self.outbox.push_back(Frame::Changes { target, changes });
@@ -364,7 +413,7 @@ impl Connection {
             }
             Action::Await(_) if fault == Some(Fault::ForgetsAwaits) => {}
             Action::Await(awaited) => shared.hub.await_position(self.client, awaited),
-            Action::Pull(_) => unreachable!("whoever performs takes pulls out"),
+            Action::Pull(_) | Action::Resolve(_) => unreachable!("whoever performs takes them out"),
             Action::Apply(push) => {
                 if self.apply.is_some() {
                     return Err(Failure::new(
@@ -404,6 +453,23 @@ impl Connection {
     pub(crate) fn is_busy(&self) -> bool {
         self.session.is_applying() || self.session.pushes_waiting() > 0 || !self.reads.is_empty()
     }
+}
+
+/// Finds the shape that a frame asks for in its table, as the engine knows it: that may be as old as
+/// what the hub has told.
+fn resolve(subscribe: &Subscribe, shared: &mut Shared) -> Result<Shape, Refusal> {
+    if !ENTITIES.contains(&subscribe.entity.as_str()) {
+        let message = "no such entity".to_owned();
+        let code = ErrorCode::UnknownEntity;
+        return Err(Refusal { code, message });
+    }
+    let position = if shared.random.percent(50) {
+        shared.hub.position().clone()
+    } else {
+        shared.database.now()
+    };
+    let generation = shared.database.generation(&subscribe.entity, &position);
+    shared.shapes.resolve(subscribe, generation)
 }
 
 fn rejected(code: RejectCode) -> Applied {

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use rhtmx_sync_core::cursor::{Mark, Position};
 use rhtmx_sync_core::protocol::{Change, ErrorCode, Push, Subscribe, SubscriptionId};
-use rhtmx_sync_core::session::ShapeId;
+use rhtmx_sync_core::shape::Shape;
+
+use crate::shapes::Ask;
 
 /// What a client sends.
 #[derive(Debug, Clone)]
@@ -27,7 +29,7 @@ pub(crate) enum Frame {
     },
     Subscribed {
         id: SubscriptionId,
-        shape: ShapeId,
+        shape: Shape,
         position: Arc<Position>,
     },
     Refetch {
@@ -45,13 +47,18 @@ pub(crate) enum Frame {
 #[derive(Debug, Clone)]
 pub(crate) enum Target {
     Subscription(SubscriptionId),
-    Shape(ShapeId),
+    Shape(Shape),
     /// On the wire like the one before; but what comes from the log may have been sent before.
-    Pulled(ShapeId),
+    Pulled(Shape),
 }
 
-pub(crate) fn subscribe(id: &SubscriptionId, entity: &str, cursor: Option<String>) -> Message {
-    Message::Subscribe(Subscribe {
+pub(crate) fn subscribe(
+    id: &SubscriptionId,
+    entity: &str,
+    (ask, otherwise): (Ask, bool),
+    cursor: Option<String>,
+) -> Message {
+    let mut subscribe = Subscribe {
         id: id.clone(),
         entity: entity.to_owned(),
         filter: None,
@@ -59,7 +66,9 @@ pub(crate) fn subscribe(id: &SubscriptionId, entity: &str, cursor: Option<String
         columns: None,
         mode: None,
         cursor,
-    })
+    };
+    ask.write(&mut subscribe, otherwise);
+    Message::Subscribe(subscribe)
 }
 
 pub(crate) fn push(mutation: u64) -> Message {

@@ -1,15 +1,17 @@
 //! A hub: reads what is new, in batches of one or several parts, and queues it for each session.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use rhtmx_sync_core::cursor::Position;
 use rhtmx_sync_core::log::Learned;
-use rhtmx_sync_core::session::{Awaited, Batch, ShapeId};
+use rhtmx_sync_core::session::{Awaited, Batch};
+use rhtmx_sync_core::shape::Shape;
 
 use crate::database::{Database, Item};
 use crate::random::Random;
+use crate::shapes::{Ask, Generation, Shapes};
 
 /// One delivery, shared by all who get it.
 #[derive(Debug, Clone)]
@@ -20,26 +22,48 @@ struct Part {
     position: Arc<Position>,
     complete: bool,
     items: Vec<Item>,
+    /// What it was written for: the shapes that somebody had attached when it was read.
+    shapes: BTreeMap<Shape, Asked>,
+    /// Shapes for which it could not be read, as happens when a table changes unseen.
+    misfits: BTreeSet<Shape>,
 }
 
+type Asked = (Ask, Option<Generation>);
+
 impl Delivery {
-    fn new(position: &Arc<Position>, complete: bool, items: Vec<Item>) -> Self {
+    fn new(
+        position: &Arc<Position>,
+        complete: bool,
+        items: Vec<Item>,
+        shapes: BTreeMap<Shape, Asked>,
+        misfits: BTreeSet<Shape>,
+    ) -> Self {
         Self(Rc::new(Part {
             position: position.clone(),
             complete,
             items,
+            shapes,
+            misfits,
         }))
     }
 
-    pub(crate) fn items<'a>(&'a self, shape: &'a ShapeId) -> impl Iterator<Item = &'a Item> {
-        self.0
-            .items
-            .iter()
-            .filter(|item| item.entity == shape.as_str())
+    fn empty(position: &Arc<Position>) -> Self {
+        let (shapes, misfits) = (BTreeMap::new(), BTreeSet::new());
+        Self::new(position, true, Vec::new(), shapes, misfits)
     }
 
-    fn is_of(&self, entity: &str) -> bool {
-        self.0.items.iter().any(|item| item.entity == entity)
+    /// What it has for a shape; none when it was not written for it, or could not be.
+    pub(crate) fn items(&self, shape: &Shape) -> Option<(Asked, impl Iterator<Item = &Item>)> {
+        if self.0.misfits.contains(shape) {
+            return None;
+        }
+        let asked = *self.0.shapes.get(shape)?;
+        Some((asked, self.items_of(shape.entity().to_owned())))
+    }
+
+    fn items_of(&self, entity: String) -> impl Iterator<Item = &Item> {
+        let items = self.0.items.iter();
+        items.filter(move |item| item.entity == entity)
     }
 }
 
@@ -52,21 +76,23 @@ impl Batch for Delivery {
         self.0.complete
     }
 
-    fn touches(&self, shape: &ShapeId) -> bool {
-        self.items(shape)
-            .any(|item| matches!(item.learned, Learned::Change { .. }))
+    fn touches(&self, shape: &Shape) -> bool {
+        self.items(shape).is_some_and(|(asked, mut items)| {
+            items.any(|item| matches!(item.of(asked), Learned::Change { .. }))
+        })
     }
 
-    fn reshapes(&self, entity: &str) -> bool {
-        let mut items = self.0.items.iter().filter(|item| item.entity == entity);
-        items.any(|item| matches!(item.learned, Learned::Reshaped))
+    fn reshapes(&self, shape: &Shape) -> bool {
+        let mut items = self.items_of(shape.entity().to_owned());
+        self.0.misfits.contains(shape)
+            || items.any(|item| matches!(item.learned, Learned::Reshaped))
     }
 }
 
 /// What the hub has for one session.
 #[derive(Debug)]
 pub(crate) struct Outlet {
-    attached: BTreeSet<ShapeId>,
+    attached: BTreeSet<Shape>,
     queue: VecDeque<Delivery>,
     deliveries_max: usize,
     overflowed: bool,
@@ -94,7 +120,8 @@ impl Outlet {
     }
 
     fn publish(&mut self, part: &Delivery) {
-        let touched = self.attached.iter().any(|shape| part.is_of(shape.as_str()));
+        let is_news = |shape| part.touches(shape) || part.reshapes(shape);
+        let touched = self.attached.iter().any(is_news);
         let reached = |awaited: &Awaited| part.complete() && awaited.is_reached_by(part.position());
         let awaited = self.awaited.iter().any(reached);
         let last = part.complete() && self.in_batch;
@@ -114,6 +141,7 @@ pub(crate) struct Hub {
     parts: VecDeque<Delivery>,
     parts_max: usize,
     deliveries_max: usize,
+    misfits_percent: usize,
     outlets: Vec<Option<Outlet>>,
 }
 
@@ -126,6 +154,7 @@ impl Hub {
             parts: VecDeque::new(),
             parts_max: random.pick(&[1, 2, 4]),
             deliveries_max: random.pick(&[1, 3, 8, 1000, 1000]),
+            misfits_percent: random.pick(&[0, 0, 1, 5]),
             outlets,
         }
     }
@@ -135,11 +164,23 @@ impl Hub {
     }
 
     /// Publishes what is left of a batch, or reads the next. Says whether there was anything.
-    pub(crate) fn drain(&mut self, database: &mut Database, random: &mut Random) -> bool {
+    pub(crate) fn drain(
+        &mut self,
+        database: &mut Database,
+        shapes: &Shapes,
+        random: &mut Random,
+    ) -> bool {
         if self.parts.is_empty() {
             let position = database.now();
             let items = database.changes(&self.position, &position);
-            self.split(&position, items, random);
+            let attached = self
+                .outlets
+                .iter()
+                .flatten()
+                .flat_map(|outlet| &outlet.attached);
+            let attached = attached.map(|shape| (shape.clone(), shapes.ask(shape)));
+            let attached = attached.collect();
+            self.split(&position, items, &attached, random);
         }
         let Some(part) = self.parts.pop_front() else {
             return false;
@@ -154,15 +195,30 @@ impl Hub {
         moved || !part.complete()
     }
 
-    fn split(&mut self, position: &Arc<Position>, mut items: Vec<Item>, random: &mut Random) {
+    fn split(
+        &mut self,
+        position: &Arc<Position>,
+        mut items: Vec<Item>,
+        shapes: &BTreeMap<Shape, Asked>,
+        random: &mut Random,
+    ) {
+        let part = |complete, items: Vec<Item>, random: &mut Random| {
+            let read = |shape: &Shape| items.iter().any(|item| item.entity == shape.entity());
+            let parts = shapes
+                .keys()
+                .filter(|shape| shape.part().is_some() && read(shape));
+            let misfits = parts.filter(|_| random.percent(self.misfits_percent));
+            let misfits = misfits.cloned().collect();
+            Delivery::new(position, complete, items, shapes.clone(), misfits)
+        };
         for _ in 1..random.below(self.parts_max) + 1 {
             let rest = items.split_off(random.below(items.len() + 1));
             if !items.is_empty() {
-                self.parts.push_back(Delivery::new(position, false, items));
+                self.parts.push_back(part(false, items, random));
             }
             items = rest;
         }
-        self.parts.push_back(Delivery::new(position, true, items));
+        self.parts.push_back(part(true, items, random));
     }
 
     pub(crate) fn connect(&mut self, session: usize) {
@@ -186,19 +242,24 @@ impl Hub {
             .expect("the session is connected")
     }
 
-    pub(crate) fn attach(&mut self, session: usize, shape: ShapeId) {
+    pub(crate) fn attach(&mut self, session: usize, shape: Shape) {
         assert!(
             self.outlet(session).attached.insert(shape),
             "attached twice"
         );
     }
 
+    /// What a session hears of.
+    pub(crate) fn attached(&mut self, session: usize) -> &BTreeSet<Shape> {
+        &self.outlet(session).attached
+    }
+
     /// As a wrong engine does: not before the read has ended.
-    pub(crate) fn attach_late(&mut self, session: usize, shape: ShapeId) {
+    pub(crate) fn attach_late(&mut self, session: usize, shape: Shape) {
         self.outlet(session).attached.insert(shape);
     }
 
-    pub(crate) fn detach(&mut self, session: usize, shape: &ShapeId) {
+    pub(crate) fn detach(&mut self, session: usize, shape: &Shape) {
         assert!(
             self.outlet(session).attached.remove(shape),
             "detached what was not attached"
@@ -206,7 +267,7 @@ impl Hub {
     }
 
     pub(crate) fn await_position(&mut self, session: usize, awaited: Awaited) {
-        let empty = Delivery::new(&self.position, true, Vec::new());
+        let empty = Delivery::empty(&self.position);
         let outlet = self.outlet(session);
         if awaited.is_reached_by(empty.position()) {
             outlet.push(empty);
@@ -217,7 +278,7 @@ impl Hub {
 
     /// An empty delivery for everybody.
     pub(crate) fn beat(&mut self) {
-        let empty = Delivery::new(&self.position, true, Vec::new());
+        let empty = Delivery::empty(&self.position);
         for outlet in self.outlets.iter_mut().flatten() {
             outlet.push(empty.clone());
         }

@@ -2,7 +2,8 @@
 //!
 //! The session of `rhtmx_sync_core::session` runs as it is. Around it stand a database whose
 //! transactions commit out of order (`database`), a hub (`hub`), an engine that carries out what
-//! the session says (`engine`, `reading`), and strict clients that lose their connections
+//! the session says (`engine`, `reading`) for subscriptions that ask for different parts of a table
+//! (`shapes`), and strict clients that lose their connections
 //! (`client`). Which of them takes the next step is drawn from the seed (`world`). The rules that
 //! are checked, and what can go wrong so that each is seen to be checked, are in [`world::Rule`]
 //! and [`world::Fault`].
@@ -14,6 +15,7 @@ mod frames;
 mod hub;
 mod random;
 mod reading;
+mod shapes;
 mod world;
 
 use world::{Failure, Fault, Rule, Tally, World};
@@ -21,18 +23,22 @@ use world::{Failure, Fault, Rule, Tally, World};
 const SEEDS: u64 = 3_000;
 const EVENTS: usize = 300;
 
-const HAPPENINGS: [&str; 13] = [
+const HAPPENINGS: [&str; 17] = [
     "acked",
     "cursors",
     "delivered to one",
+    "ended",
+    "left",
     "pulls",
     "pulls refused",
     "read on",
     "refetched",
     "refused",
     "rejected",
+    "resolved",
     "resumed",
     "shared",
+    "stale",
     "storms",
     "subscribed",
 ];
@@ -132,4 +138,15 @@ fn a_client_that_holds_nothing_back_is_caught() {
 #[test]
 fn a_client_that_keeps_what_it_holds_over_a_refetch_is_caught() {
     is_caught(Fault::KeepsWhatItHolds, COPY);
+}
+
+#[test]
+fn keeping_rows_that_left_a_shape_is_caught() {
+    is_caught(Fault::TellsNobodyToLeave, COPY);
+}
+
+#[test]
+fn shapes_of_a_table_that_is_no_more_are_caught() {
+    is_caught(Fault::KeepsTheOldShape, COPY);
+    is_caught(Fault::ReadsWhatIsStale, COPY);
 }

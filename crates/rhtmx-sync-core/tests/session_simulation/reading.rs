@@ -4,18 +4,22 @@ use std::collections::VecDeque;
 
 use rhtmx_sync_core::cursor::{Mark, Position};
 use rhtmx_sync_core::log::Learned;
-use rhtmx_sync_core::protocol::{Change, RefetchReason, SubscriptionId};
+use rhtmx_sync_core::protocol::{Change, RefetchReason, Subscribe, SubscriptionId};
 use rhtmx_sync_core::session::{ReadEnd, ReadFrom};
+use rhtmx_sync_core::shape::Shape;
 
 use crate::database::Item;
 use crate::frames::{Frame, Target};
+use crate::shapes::{Ask, Generation};
 use crate::world::{EPOCH, Fault, Shared};
 
 /// A read for one subscription. It has no end until its snapshot is taken.
 #[derive(Debug)]
 pub(crate) struct Reading {
     pub(crate) id: SubscriptionId,
-    pub(crate) entity: String,
+    pub(crate) shape: Shape,
+    /// What its subscription asks for, where the shape depends on the table.
+    request: Option<Subscribe>,
     pub(crate) from: Option<ReadFrom>,
     pub(crate) frames: VecDeque<Frame>,
     pub(crate) end: Option<ReadEnd>,
@@ -24,10 +28,16 @@ pub(crate) struct Reading {
 }
 
 impl Reading {
-    pub(crate) fn new(id: SubscriptionId, entity: String, from: Option<ReadFrom>) -> Self {
+    pub(crate) fn new(
+        id: SubscriptionId,
+        shape: Shape,
+        request: Option<Subscribe>,
+        from: Option<ReadFrom>,
+    ) -> Self {
         Self {
             id,
-            entity,
+            shape,
+            request,
             from,
             frames: VecDeque::new(),
             end: None,
@@ -48,12 +58,24 @@ impl Reading {
         let position = shared.database.now();
         shared.note(|| format!("the read for {} has its snapshot at {position}", self.id));
         let id = self.id.clone();
+        let entity = self.shape.entity();
+        let (ask, made_for) = shared.shapes.ask(&self.shape);
+        // In the table as the snapshot has it, what is asked for may be another shape.
+        let generation = shared.database.generation(entity, &position);
+        let found = |request| shared.shapes.resolve(request, generation);
+        let stale = self.request.as_ref().map(found);
+        let stale = stale.is_some_and(|found| found.as_ref() != Ok(&self.shape));
+        if stale {
+            shared.count("stale");
+        }
+        let stale = stale && shared.fault != Some(Fault::ReadsWhatIsStale);
         let Some(from) = &self.from else {
-            let rows: Vec<_> = shared
-                .database
-                .table(&self.entity, &position)
-                .into_iter()
-                .collect();
+            if stale {
+                self.end = Some(ReadEnd::Refused(RefetchReason::Schema));
+                return;
+            }
+            let rows = shared.database.table(entity, ask, &position);
+            let rows: Vec<_> = rows.into_iter().collect();
             let pages = rows.chunks(2).map(|rows| rows.to_vec());
             self.frames = pages
                 .map(|rows| Frame::Snapshot {
@@ -70,14 +92,15 @@ impl Reading {
             ReadFrom::Position(position) => position,
         };
         let items = shared.database.changes(from, &position);
-        let items = items.iter().filter(|item| item.entity == self.entity);
+        let items = items.iter().filter(|item| item.entity == entity);
         let refused = if foreign || !position.covers(from) {
             Some(RefetchReason::Epoch)
         } else if !from.covers(shared.database.floor()) {
             Some(RefetchReason::Expired)
-        } else if items
-            .clone()
-            .any(|item| matches!(item.learned, Learned::Reshaped))
+        } else if stale
+            || items
+                .clone()
+                .any(|item| matches!(item.learned, Learned::Reshaped))
         {
             Some(RefetchReason::Schema)
         } else {
@@ -89,7 +112,12 @@ impl Reading {
         }
         shared.count("resumed");
         let transients = self.repeated && shared.fault != Some(Fault::RepeatsWithoutTransients);
-        let changes = learned(items, None, transients || shared.resumes_with_transients);
+        let changes = learned(
+            items,
+            (ask, made_for),
+            None,
+            transients || shared.resumes_with_transients,
+        );
         let pages = changes.chunks(2).map(|changes| changes.to_vec());
         let target = Target::Subscription(id);
         let frame = |changes| Frame::Changes {
@@ -101,16 +129,17 @@ impl Reading {
     }
 }
 
-/// What `items` mean for somebody who has seen `since`.
+/// What `items` mean for somebody who has this shape and has seen `since`.
 pub(crate) fn learned<'a>(
     items: impl Iterator<Item = &'a Item>,
+    shape: (Ask, Option<Generation>),
     since: Option<&Position>,
     transients: bool,
 ) -> Vec<(Mark, Change)> {
     let news = items.filter(|item| !since.is_some_and(|since| since.contains(item.mark)));
-    news.filter_map(|item| match &item.learned {
+    news.filter_map(|item| match item.of(shape) {
         Learned::Change { change, transient } if transients || !transient => {
-            Some((item.mark, change.clone()))
+            Some((item.mark, change))
         }
         _ => None,
     })

@@ -11,6 +11,7 @@ use crate::database::{Database, ENTITIES, Numbering};
 use crate::engine::Connection;
 use crate::hub::Hub;
 use crate::random::Random;
+use crate::shapes::{Ask, Shapes};
 
 pub(crate) const EPOCH: &str = "here";
 
@@ -70,6 +71,9 @@ pub(crate) enum Fault {
     AcksAtOnce,
     HoldsNothingBack,
     KeepsWhatItHolds,
+    TellsNobodyToLeave,
+    KeepsTheOldShape,
+    ReadsWhatIsStale,
 }
 
 /// How often what happened, so that a test can see that it did.
@@ -80,10 +84,15 @@ pub(crate) type Tally = BTreeMap<&'static str, usize>;
 pub(crate) struct Shared {
     pub(crate) database: Database,
     pub(crate) hub: Hub,
+    pub(crate) shapes: Shapes,
     pub(crate) random: Random,
     pub(crate) fault: Option<Fault>,
     /// How often a client pushes when it does something.
     pub(crate) pushes_percent: usize,
+    /// What subscriptions ask for.
+    pub(crate) asks: &'static [Ask],
+    /// Whether a shape that is found anew is told to the session before what else it decided.
+    pub(crate) resolves_first: bool,
     /// How often a step of a read fails.
     pub(crate) failures_percent: usize,
     /// Whether a resume sends rows that came and went; it may, and need not.
@@ -154,7 +163,9 @@ impl World {
             Numbering::Snapshots,
             Numbering::LogIds,
         ]);
-        let mut database = Database::new(numbering, 1 + random.below(ENTITIES.len()));
+        let entities = 1 + random.below(ENTITIES.len());
+        let reshapes_percent = random.pick(&[0, 1, 3, 10]);
+        let mut database = Database::new(numbering, entities, reshapes_percent);
         let clients = random.pick(&[1, 1, 2, 3]);
         let hub = Hub::new(database.now(), clients, &mut random);
         let mut weights = EVENTS
@@ -165,6 +176,15 @@ impl World {
             weights.push((Event::Storm, 5));
         }
         let pushes_percent = random.pick(&[5, 20, 50]);
+        // Worlds of few asks have more subscriptions that share a shape.
+        let asks = random.pick(&[
+            &[Ask::Everything][..],
+            &[Ask::One, Ask::NamesOfOne],
+            &[Ask::Columns, Ask::Everything],
+            &Ask::ALL,
+            &Ask::ALL,
+        ]);
+        let resolves_first = random.percent(50);
         let failures_percent = random.pick(&[0, 0, 5, 30]);
         let resumes_with_transients = random.percent(50);
         let trace = traced.then(Vec::new);
@@ -172,9 +192,12 @@ impl World {
             shared: Shared {
                 database,
                 hub,
+                shapes: Shapes::default(),
                 random,
                 fault,
                 pushes_percent,
+                asks,
+                resolves_first,
                 failures_percent,
                 resumes_with_transients,
                 tally: Tally::new(),
@@ -294,10 +317,11 @@ impl World {
     }
 
     fn drain(&mut self) -> bool {
-        let moved = self
-            .shared
-            .hub
-            .drain(&mut self.shared.database, &mut self.shared.random);
+        let moved = self.shared.hub.drain(
+            &mut self.shared.database,
+            &self.shared.shapes,
+            &mut self.shared.random,
+        );
         let position = self.shared.hub.position().clone();
         self.shared.note(|| format!("the hub is at {position}"));
         moved
@@ -363,12 +387,13 @@ impl World {
                 database,
                 random,
                 hub,
+                shapes,
                 ..
             } = &mut self.shared;
             let xid = database.begin().expect("nothing runs");
             database.put(xid, entity, random);
             database.commit(xid);
-            while hub.drain(database, random) {}
+            while hub.drain(database, shapes, random) {}
             while self.serve(client, Event::Delivery)? {}
             self.serve(client, Event::Pull)?;
             while self.take_frame(client)? {}
@@ -429,8 +454,13 @@ impl World {
         if self.connections.iter().flatten().any(Connection::is_busy) {
             return Err(Failure::new(Rule::Stall, "a session is busy".to_owned()));
         }
-        for client in &self.clients {
+        for (number, client) in self.clients.iter().enumerate() {
             client.check_at_rest(&position, &self.shared.database)?;
+            let attached = self.shared.hub.attached(number);
+            if self.shared.fault.is_none() && *attached != client.shapes() {
+                let text = format!("{number} hears of {attached:?}");
+                return Err(Failure::new(Rule::Actions, text));
+            }
         }
         Ok(())
     }

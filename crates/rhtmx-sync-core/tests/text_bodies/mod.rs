@@ -1,5 +1,8 @@
 //! What must hold for any text from outside. The fuzz targets run the same bodies.
 
+mod filter_text;
+
+pub(crate) use filter_text::filter_text;
 use rhtmx_sync_core::cursor::Cursor;
 use rhtmx_sync_core::protocol::ClientFrame;
 use rhtmx_sync_core::snapshot::Snapshot;

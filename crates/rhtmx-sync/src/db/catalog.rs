@@ -2,7 +2,7 @@
 
 use rhtmx_sync_core::schema::Schema;
 
-use crate::entity::Entity;
+use crate::entity::{Entity, RowsSql};
 
 /// A table as it is now.
 #[derive(Debug)]
@@ -41,7 +41,8 @@ pub(crate) fn log_entity(name: &str) -> Entity {
         relation: None,
         column_types: Vec::new(),
         row_by_key: "CAST(data AS TEXT)".to_owned(),
-        all_rows: log_rows(name),
+        base_types: Vec::new(),
+        rows: RowsSql::Query(log_rows(name)),
         capture: Vec::new(),
     }
 }

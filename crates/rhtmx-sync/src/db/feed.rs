@@ -13,7 +13,7 @@ use rhtmx_sync_core::cursor::{Epoch, Position};
 use rhtmx_sync_core::log::{Action, NewestEntry};
 
 use super::DbError;
-use super::read::ReadPart;
+use super::read::{HistoryColumns, ReadPart};
 
 /// Part of what one drain found.
 #[derive(Debug)]
@@ -24,10 +24,14 @@ pub(crate) struct Drained {
     pub(crate) entries: Vec<NewestEntry>,
     /// Whether this is the last part for that position.
     pub(crate) complete: bool,
+    /// The columns whose previous values the entries' histories have.
+    pub(crate) histories: Arc<HistoryColumns>,
 }
 
 /// Who wants the news. It must not wait: what it cannot take at once it finds in the log.
 pub(crate) trait ChangeSink: Send + Sync {
+    /// The columns whose previous values somebody wants to know.
+    fn histories(&self) -> Arc<HistoryColumns>;
     /// News, in order.
     fn publish(&self, drained: Drained);
     /// The history is not the one that went before: nothing that was said still holds.
@@ -54,6 +58,7 @@ pub(crate) enum DrainError {
 pub(crate) struct Drain<'a> {
     sink: &'a dyn ChangeSink,
     from: &'a Position,
+    histories: Arc<HistoryColumns>,
     /// Entities whose rows are not in what is read.
     without: &'a [String],
     gives_up: bool,
@@ -64,11 +69,16 @@ pub(crate) struct Drain<'a> {
 }
 
 impl<'a> Drain<'a> {
-    /// A drain from `from`.
-    pub(crate) fn new(sink: &'a dyn ChangeSink, from: &'a Position) -> Self {
+    /// A drain from `from`, whose entries have these histories.
+    pub(crate) fn new(
+        sink: &'a dyn ChangeSink,
+        from: &'a Position,
+        histories: Arc<HistoryColumns>,
+    ) -> Self {
         Self {
             sink,
             from,
+            histories,
             without: &[],
             gives_up: false,
             given_up: BTreeSet::new(),
@@ -150,6 +160,7 @@ impl<'a> Drain<'a> {
                 position,
                 entries,
                 complete,
+                histories: self.histories.clone(),
             });
         }
     }

@@ -26,13 +26,14 @@ use diesel_async::pooled_connection::bb8::{Pool, PooledConnection};
 use diesel_async::pooled_connection::{AsyncDieselConnectionManager, ManagerConfig};
 use futures_util::FutureExt as _;
 use rhtmx_sync_core::cursor::{Epoch, Position};
+use rhtmx_sync_core::filter::Backend;
 use rhtmx_sync_core::log::Action;
 
 use catalog::{DescribeError, Described};
 pub use error::DbError;
 use error::DbResult;
 use postgres::connect::Connector;
-use read::PartStream;
+use read::{HistoryColumns, PartStream, RowsQuery};
 use retention::Pruned;
 use sqlite::connect::SqliteConn;
 use url::DatabaseUrl;
@@ -228,6 +229,14 @@ impl DbPool {
         }
     }
 
+    /// The same as filters see it.
+    pub(crate) fn filter_backend(&self) -> Backend {
+        match self {
+            Self::Postgres(_) => Backend::Postgres,
+            Self::Sqlite(_) => Backend::Sqlite,
+        }
+    }
+
     /// The SQLite file, where there is one.
     pub(crate) fn sqlite_path(&self) -> Option<&str> {
         match self {
@@ -306,36 +315,26 @@ impl DbPool {
         &self,
         entities: Arc<BTreeMap<String, Arc<Entity>>>,
         from: Position,
+        wanted: HistoryColumns,
     ) -> PartStream {
         let db = self.clone();
         PartStream::begin(|out| async move {
             with_conn!(&db, |conn, backend| backend::read::read_changes(
-                conn, &entities, &from, &out
+                conn, &entities, &from, &wanted, &out
             )
             .await)
         })
     }
 
-    /// Begins to read all rows of an entity.
-    pub(crate) fn read_rows(&self, entity: Arc<Entity>) -> PartStream {
+    /// Begins to read rows of an entity.
+    pub(crate) fn read_rows(&self, entity: Arc<Entity>, query: RowsQuery) -> PartStream {
         let db = self.clone();
         PartStream::begin(|out| async move {
             with_conn!(&db, |conn, backend| backend::read::read_rows(
-                conn, &entity, &out
+                conn, &entity, &query, &out
             )
             .await)
         })
-    }
-
-    /// At most `limit` rows of a query of `key` and `row`, in the order of the keys' bytes.
-    pub(crate) fn page_sql(&self, all_rows: &str, condition: &str, limit: usize) -> String {
-        let collation = match self {
-            Self::Postgres(_) => "\"C\"",
-            Self::Sqlite(_) => "BINARY",
-        };
-        let keys =
-            format!("SELECT key COLLATE {collation} AS key, row FROM ({all_rows}) unordered");
-        format!("SELECT key, row FROM ({keys}) keyed {condition} ORDER BY key LIMIT {limit}")
     }
 
     /// Applies a mutation, once.

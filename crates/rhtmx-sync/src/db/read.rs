@@ -1,13 +1,15 @@
 //! What readers of the log and of tables get, from both backends alike.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::str::FromStr as _;
 use std::sync::Arc;
 
 use rhtmx_sync_core::cursor::{Mark, Position};
+use rhtmx_sync_core::history::Step;
 use rhtmx_sync_core::log::{Action, NewestEntry};
 use rhtmx_sync_core::protocol::{Origin, RowImage};
+use rhtmx_sync_core::shape::{Part, Shape};
 use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -15,7 +17,7 @@ use tokio::task::JoinHandle;
 use super::DbError;
 use super::error::DbResult;
 use super::quote::literal;
-use crate::entity::Entity;
+use crate::entity::{Entity, RowsSql};
 
 /// Items handed over together; a balance between memory and wake-ups.
 pub(crate) const ITEMS_PER_CHUNK: usize = 512;
@@ -93,14 +95,53 @@ pub(crate) struct ChangeRow {
     pub(crate) client_id: Option<String>,
     pub(crate) mutation: Option<i64>,
     pub(crate) row: Option<String>,
+    pub(crate) history: Option<String>,
 }
 
-/// What differs between the backends in the statement below.
+/// What differs between the backends in the statements below.
 pub(crate) struct ChangesDialect {
     /// One row: `position`, `floor`.
     pub(crate) start: &'static str,
     /// The entries that are new, with `mark`.
     pub(crate) news: &'static str,
+    /// The columns, as JSON, whose previous values are wanted of the entity of the entry `n`; null
+    /// where none are.
+    pub(crate) wanted: &'static str,
+    /// The entry `w` as a JSON array of its id, its action and its `old`, in which values that are
+    /// not `wanted` are 0.
+    pub(crate) step: &'static str,
+}
+
+/// The columns whose previous values somebody wants to know, for each entity.
+pub(crate) type HistoryColumns = BTreeMap<String, BTreeSet<String>>;
+
+/// The history of one row may be this long, in bytes; of a longer one it is not known what the row
+/// was.
+const HISTORY_BYTES_MAX: usize = 1024 * 1024;
+
+/// Which rows of an entity to read.
+#[derive(Debug, Clone)]
+pub(crate) struct RowsQuery {
+    /// Those of this shape, which must have been made for the entity as it is.
+    pub(crate) shape: Shape,
+    /// Some of them; none for all.
+    pub(crate) page: Option<RowsPage>,
+}
+
+/// A page of rows, in the order of the bytes of their keys.
+#[derive(Debug, Clone)]
+pub(crate) struct RowsPage {
+    /// Begin behind this key.
+    pub(crate) after_key: Option<String>,
+    /// No more than these.
+    pub(crate) limit: usize,
+}
+
+impl RowsQuery {
+    /// All rows of a shape.
+    pub(crate) fn all(shape: Shape) -> Self {
+        Self { shape, page: None }
+    }
 }
 
 /// One statement, so one snapshot: where the database is, and for each row that the new entries
@@ -108,9 +149,13 @@ pub(crate) struct ChangesDialect {
 ///
 /// The row is a scalar subquery by key, which leaves the planner no choice but the key's index.
 /// Entries before a reshape are not looked up: their keys may be of another type.
+///
+/// With `history` it also gives, for entities of which somebody wants to know that, what a row's
+/// entries say that it was.
 pub(crate) fn changes_sql(
     dialect: &ChangesDialect,
     entities: &BTreeMap<String, Arc<Entity>>,
+    history: bool,
 ) -> String {
     let mut rows = String::new();
     let (away, here): (Vec<_>, Vec<_>) = entities.iter().partition(|(_, entity)| entity.is_away());
@@ -135,14 +180,43 @@ pub(crate) fn changes_sql(
     format!(
         "SELECT s.position, s.floor, l.* FROM ({start}) s LEFT JOIN ( \
          SELECT id, mark, entity, entity_id AS key, action, first_action, truncated_at, client_id, mutation, \
-         {row} AS row FROM ( \
+         {row} AS row, {history} AS history FROM ( \
          SELECT n.*, row_number() OVER (PARTITION BY entity, entity_id, \
            CASE WHEN entity_id IS NULL THEN action END ORDER BY id DESC) AS rank, \
          first_value(action) OVER (PARTITION BY entity, entity_id ORDER BY id) AS first_action, \
          max(CASE WHEN action = 'truncate' THEN id END) OVER (PARTITION BY entity) AS truncated_at, \
-         max(CASE WHEN action = 'reshape' THEN id END) OVER (PARTITION BY entity) AS reshaped_at \
+         max(CASE WHEN action = 'reshape' THEN id END) OVER (PARTITION BY entity) AS reshaped_at{steps} \
          FROM ({news}) n) ranked WHERE rank = 1 {unless_away}) l ON true ORDER BY l.id",
         start = dialect.start,
+        news = news_sql(dialect, history),
+        history = match history {
+            true => "'[' || steps || ']'".to_owned(),
+            false => "CAST(NULL AS TEXT)".to_owned(),
+        },
+        // One pass: the whole of a partition gives the same for each of its rows.
+        steps = match history {
+            true => format!(
+                ", string_agg(step, ',') FILTER (WHERE steps_bytes <= {HISTORY_BYTES_MAX}) \
+                 OVER (PARTITION BY entity, entity_id ORDER BY id DESC \
+                 ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING) AS steps"
+            ),
+            false => String::new(),
+        },
+    )
+}
+
+/// The entries that are new; with `history` each has its step where it is wanted, and how long the
+/// steps of its row are together.
+pub(crate) fn news_sql(dialect: &ChangesDialect, history: bool) -> String {
+    if !history {
+        return dialect.news.to_owned();
+    }
+    format!(
+        "SELECT s.*, sum(length(step)) OVER (PARTITION BY entity, entity_id) AS steps_bytes FROM ( \
+         SELECT w.*, CASE WHEN wanted IS NOT NULL AND entity_id IS NOT NULL THEN {step} END AS step FROM ( \
+         SELECT n.*, {wanted} AS wanted FROM ({news}) n) w) s",
+        step = dialect.step,
+        wanted = dialect.wanted,
         news = dialect.news,
     )
 }
@@ -175,8 +249,9 @@ impl ChangesCollector {
                 floor: position(&line.floor)?,
             });
         }
+        let history_bytes = line.history.as_ref().map_or(0, String::len);
         if let Some(entry) = entry(line, self.mark)? {
-            self.bytes += entry.row.as_ref().map_or(0, |row| row.get().len());
+            self.bytes += entry.row.as_ref().map_or(0, |row| row.get().len()) + history_bytes;
             self.entries.push(entry);
         }
         if self.entries.len() >= ITEMS_PER_CHUNK || self.bytes >= CHUNK_BYTES {
@@ -247,13 +322,38 @@ impl RowsCollector {
     }
 }
 
-/// The statement that reads all rows of an entity: its lines are [`RowLine`]s.
-pub(crate) fn rows_sql(dialect: &ChangesDialect, entity: &Entity) -> String {
-    format!(
+/// What comes before and behind a query of `key` and `row`, so that its lines are [`RowLine`]s.
+pub(crate) fn around_rows(dialect: &ChangesDialect) -> (String, &'static str) {
+    let before = format!(
         "SELECT position, floor, CAST(NULL AS TEXT) AS key, CAST(NULL AS TEXT) AS row FROM ({}) s \
-         UNION ALL SELECT NULL, NULL, key, row FROM ({}) all_rows",
-        dialect.start, entity.all_rows
-    )
+         UNION ALL SELECT NULL, NULL, key, row FROM (",
+        dialect.start
+    );
+    (before, ") all_rows")
+}
+
+/// A query of `key` and `row`, up to the predicate that `part` asks for, which has to follow.
+pub(crate) fn rows_before_where(
+    rows: &RowsSql,
+    part: Option<&Part>,
+    object_of: impl Fn(Vec<String>) -> String,
+) -> String {
+    match rows {
+        RowsSql::Query(query) => query.clone(),
+        RowsSql::Table {
+            key,
+            row,
+            columns,
+            from,
+        } => {
+            let wanted = part.and_then(Part::columns).map(|wanted| {
+                let columns = wanted.iter().map(|&index| columns[index].clone());
+                object_of(columns.collect())
+            });
+            let row = wanted.unwrap_or_else(|| row.clone());
+            format!("SELECT {key} AS key, {row} AS row FROM {from}")
+        }
+    }
 }
 
 fn entry(line: ChangeRow, mark: fn(i64) -> Mark) -> DbResult<Option<NewestEntry>> {
@@ -284,7 +384,25 @@ fn entry(line: ChangeRow, mark: fn(i64) -> Mark) -> DbResult<Option<NewestEntry>
             mutation,
         }),
         row: line.row.map(raw).transpose()?,
+        history: line
+            .history
+            .map(|steps| history(&steps, line.truncated_at))
+            .transpose()?,
     }))
+}
+
+/// A row's steps since the newest truncate.
+fn history(steps: &str, truncated_at: Option<i64>) -> DbResult<Vec<Step>> {
+    let steps: Vec<(i64, String, Option<Box<RawValue>>)> =
+        serde_json::from_str(steps).map_err(|error| unreadable(&error))?;
+    let since = truncated_at.unwrap_or_default();
+    let steps = steps.into_iter().filter(|(id, ..)| *id > since);
+    steps
+        .map(|(id, word, old)| {
+            let action = action(&word)?;
+            Ok(Step { id, action, old })
+        })
+        .collect()
 }
 
 fn action(word: &str) -> DbResult<Action> {

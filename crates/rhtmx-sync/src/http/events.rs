@@ -12,6 +12,7 @@ use rhtmx_sync_core::protocol::{ClientFrame, ErrorCode, Subscribe, SubscriptionI
 use serde::Deserialize;
 use tokio::sync::mpsc;
 
+use super::part::PartParameters;
 use super::{HttpError, origin};
 use crate::engine::Inner;
 use crate::session::Connection;
@@ -45,18 +46,14 @@ pub(super) async fn events(
     }
     let Query(parameters) =
         parameters.map_err(|error| HttpError::of(ErrorCode::Protocol, error.body_text()))?;
-    if !engine.is_configured(&parameters.entity) {
-        return Err(HttpError::of(
-            ErrorCode::UnknownEntity,
-            "no entity of this name is synced here",
-        ));
-    }
-    if parameters.filter.is_some() || parameters.params.is_some() || parameters.columns.is_some() {
-        return Err(HttpError::of(
-            ErrorCode::BadFilter,
-            "`where` is not built yet",
-        ));
-    }
+    let asked = PartParameters {
+        filter: parameters.filter,
+        params: parameters.params,
+        columns: parameters.columns,
+    };
+    let asked = asked.read()?;
+    // What cannot be is answered here, where a status says so.
+    asked.shape(&engine, &parameters.entity)?;
     if engine.hub.epoch().is_none() || engine.shutdown.is_cancelled() {
         return Err(HttpError::unavailable());
     }
@@ -67,9 +64,9 @@ pub(super) async fn events(
     let subscribe = Subscribe {
         id: SubscriptionId::Text(parameters.entity.clone()),
         entity: parameters.entity,
-        filter: None,
-        params: None,
-        columns: None,
+        filter: asked.filter,
+        params: asked.params,
+        columns: asked.columns,
         mode: None,
         cursor: last_event_id.or(parameters.cursor),
     };

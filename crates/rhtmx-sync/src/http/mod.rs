@@ -3,6 +3,7 @@
 mod events;
 mod origin;
 mod page;
+mod part;
 mod rest;
 mod status;
 mod ws;

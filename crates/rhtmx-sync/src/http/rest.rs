@@ -15,18 +15,20 @@ use rhtmx_sync_core::log::Learned;
 use rhtmx_sync_core::protocol::{
     Change, ErrorCode, Push, RefetchReason, Reject, RejectCode, RowImage, Write, json_fault,
 };
-use rhtmx_sync_core::session::{Applied, ShapeId};
+use rhtmx_sync_core::session::Applied;
+use rhtmx_sync_core::shape::{Shape, ShapeReader};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::page::Place;
+use super::part::PartParameters;
 use super::{HttpError, origin};
 use crate::db::DbError;
-use crate::db::read::ReadPart;
+use crate::db::read::{ReadPart, RowsPage, RowsQuery};
 use crate::engine::Inner;
 use crate::entity::Entity;
 use crate::hub::Seat;
-use crate::reader::refuse;
+use crate::reader::{histories_of, refuse};
 
 /// No long poll waits longer.
 const WAIT_MS_MAX: u64 = 60_000;
@@ -109,20 +111,12 @@ async fn read_page(
     check_origin(engine, headers)?;
     let Query(parameters) =
         parameters.map_err(|error| HttpError::of(ErrorCode::Protocol, error.body_text()))?;
-    if !engine.is_configured(name) {
-        return Err(HttpError::of(
-            ErrorCode::UnknownEntity,
-            "no entity of this name is synced here",
-        )
-        .into());
-    }
-    if parameters.filter.is_some() || parameters.params.is_some() || parameters.columns.is_some() {
-        return Err(HttpError::of(
-            ErrorCode::BadFilter,
-            "`where` and `columns` are not built yet",
-        )
-        .into());
-    }
+    let asked = PartParameters {
+        filter: parameters.filter,
+        params: parameters.params,
+        columns: parameters.columns,
+    };
+    let shape = asked.read()?.shape(engine, name)?;
     let limit = parameters.limit.unwrap_or(usize::MAX).max(1);
     let limit = if parameters.limit.is_some() {
         limit.min(LIMIT_MAX)
@@ -135,7 +129,8 @@ async fn read_page(
         .find(name)
         .ok_or_else(HttpError::unavailable)?;
     let place = match parameters.cursor.as_deref().map(str::parse::<Place>) {
-        None => return rows_page(engine, &entity, None, limit).await,
+        _ if !entity.fits(&shape) => return Err(Failed::Refetch(RefetchReason::Schema)),
+        None => return rows_page(engine, entity, shape, None, limit).await,
         Some(Err(_)) => return Err(Failed::Refetch(RefetchReason::Epoch)),
         Some(Ok(place)) => place,
     };
@@ -143,14 +138,15 @@ async fn read_page(
         return Err(Failed::Refetch(RefetchReason::Epoch));
     }
     if let Place::InRows { since, after_key } = &place {
-        return rows_page(engine, &entity, Some((since, after_key)), limit).await;
+        return rows_page(engine, entity, shape, Some((since, after_key)), limit).await;
     }
     let wait = Duration::from_millis(parameters.wait_ms.unwrap_or(0).min(WAIT_MS_MAX));
     let deadline = tokio::time::Instant::now() + wait;
     // Whoever waits must hear of what comes after the read, so he takes his seat before it.
-    let mut seat = Waiting::new(engine, name);
+    let mut seat = Waiting::new(engine, &shape);
+    let shape = ShapeReader::new(shape);
     loop {
-        let page = changes_page(engine, name, &entity, &place, limit).await?;
+        let page = changes_page(engine, &shape, &entity, &place, limit).await?;
         let empty = page.changes.as_ref().is_none_or(Vec::is_empty);
         if !empty || page.more || wait.is_zero() {
             return Ok(page);
@@ -180,10 +176,10 @@ struct Waiting<'a> {
 }
 
 impl<'a> Waiting<'a> {
-    fn new(engine: &'a Inner, entity: &str) -> Self {
+    fn new(engine: &'a Inner, shape: &Shape) -> Self {
         // One batch is enough to be woken by.
         let seat = engine.hub.join(1);
-        engine.hub.attach(seat.key, &ShapeId::whole(entity));
+        engine.hub.attach(seat.key, shape);
         Self { engine, seat }
     }
 
@@ -207,23 +203,17 @@ impl Drop for Waiting<'_> {
 /// since the first make up for it.
 async fn rows_page(
     engine: &Inner,
-    entity: &Entity,
+    entity: Arc<Entity>,
+    shape: Shape,
     after: Option<(&Cursor, &str)>,
     limit: usize,
 ) -> Result<Page, Failed> {
-    let mut page = entity.clone();
-    if limit != usize::MAX {
-        let key_is_beyond = match after {
-            Some((_, key)) => format!("WHERE key > {}", crate::db::quote::literal(key)),
-            None => String::new(),
-        };
-        page.all_rows = engine.config.db_pool.page_sql(
-            &entity.all_rows,
-            &key_is_beyond,
-            limit.saturating_add(1),
-        );
-    }
-    let mut parts = engine.config.db_pool.read_rows(Arc::new(page));
+    let page = (limit != usize::MAX).then(|| RowsPage {
+        after_key: after.map(|(_, key)| key.to_owned()),
+        limit: limit.saturating_add(1),
+    });
+    let query = RowsQuery { shape, page };
+    let mut parts = engine.config.db_pool.read_rows(entity, query);
     let mut rows = Vec::new();
     let mut position = None;
     while let Some(part) = parts.next().await {
@@ -262,17 +252,18 @@ async fn rows_page(
 
 async fn changes_page(
     engine: &Inner,
-    name: &str,
+    shape: &ShapeReader,
     entity: &Arc<Entity>,
     place: &Place,
     limit: usize,
 ) -> Result<Page, Failed> {
     let since = place.since();
-    let entities = BTreeMap::from([(name.to_owned(), entity.clone())]);
-    let mut parts = engine
-        .config
-        .db_pool
-        .read_changes(Arc::new(entities), since.position.clone());
+    let entities = BTreeMap::from([(shape.shape().entity().to_owned(), entity.clone())]);
+    let mut parts = engine.config.db_pool.read_changes(
+        Arc::new(entities),
+        since.position.clone(),
+        histories_of([shape.shape()]),
+    );
     let mut changes: Vec<Change> = Vec::new();
     let mut reached: Option<Position> = None;
     let mut last_id = 0;
@@ -288,9 +279,11 @@ async fn changes_page(
             ReadPart::Entries(entries) => {
                 for entry in entries {
                     let (id, given) = (entry.id, place.has_given(&entry));
-                    match entry.learn() {
-                        Learned::Reshaped => return Err(Failed::Refetch(RefetchReason::Schema)),
-                        Learned::Change { change, transient }
+                    match entry.learn_of(shape) {
+                        Ok(Learned::Reshaped) | Err(_) => {
+                            return Err(Failed::Refetch(RefetchReason::Schema));
+                        }
+                        Ok(Learned::Change { change, transient })
                             if !given && (!transient || place.may_know_newer()) =>
                         {
                             if changes.len() == limit {

@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use rhtmx_sync_core::shape::Part;
 use serde::Serialize;
 
 use crate::db::postgres::listen::WakeUp;
 use crate::engine::Inner;
+use crate::hub::ShapeStatus;
 
 #[derive(Debug, Serialize)]
 pub(super) struct Status {
@@ -20,6 +22,10 @@ pub(super) struct Status {
     /// The newest position that has been handed on.
     cursor: Option<String>,
     sessions: usize,
+    /// What the hub has done since the start.
+    hub: Hub,
+    /// How many shapes there are; the list has those that cost most.
+    shapes_total: usize,
     shapes: Vec<Shape>,
     entities: Vec<String>,
     /// Configured, but without a table at the moment.
@@ -27,10 +33,60 @@ pub(super) struct Status {
     log: Option<Log>,
 }
 
+/// Shapes in the list, at most.
+const SHAPES_MAX: usize = 100;
+
+#[derive(Debug, Serialize)]
+struct Hub {
+    /// Changed rows that came in.
+    changes: u64,
+    /// Times that a filter was asked about one.
+    evaluations: u64,
+    /// Batches handed to a session: so often somebody was woken.
+    deliveries: u64,
+}
+
 #[derive(Debug, Serialize)]
 struct Shape {
     shape: String,
+    entity: String,
+    /// The filter, with `?` for its values, which are nobody else's business.
+    #[serde(rename = "where", skip_serializing_if = "Option::is_none")]
+    filter: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    columns: Option<Vec<String>>,
     sessions: usize,
+    /// Changes that it was told of.
+    changes: u64,
+    /// Their size, written once for all its sessions.
+    bytes: u64,
+    /// Changed rows that its filter was asked about.
+    evaluations: u64,
+}
+
+impl From<ShapeStatus> for Shape {
+    fn from(status: ShapeStatus) -> Self {
+        let ShapeStatus {
+            shape,
+            sessions,
+            figures,
+        } = status;
+        let part = shape.part();
+        let filter = part
+            .map(Part::filter)
+            .filter(|filter| !filter.is_everything());
+        let columns = part.and_then(Part::column_names);
+        Self {
+            entity: shape.entity().to_owned(),
+            filter: filter.map(|filter| filter.outline().to_owned()),
+            columns: columns.map(|names| names.into_iter().map(str::to_owned).collect()),
+            sessions,
+            changes: figures.changes,
+            bytes: figures.bytes,
+            evaluations: figures.evaluations,
+            shape: shape.as_str().to_owned(),
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -41,7 +97,7 @@ struct Log {
 
 pub(super) async fn status(State(engine): State<Arc<Inner>>) -> Json<Status> {
     let listener = *engine.listener.borrow();
-    let figures = engine.hub.figures();
+    let figures = engine.hub.figures(SHAPES_MAX);
     let known = engine.entities.all();
     let configured = engine
         .config
@@ -72,11 +128,13 @@ pub(super) async fn status(State(engine): State<Arc<Inner>>) -> Json<Status> {
         },
         cursor: engine.hub.cursor().map(|cursor| cursor.to_string()),
         sessions: figures.sessions,
-        shapes: figures
-            .shapes
-            .into_iter()
-            .map(|(shape, sessions)| Shape { shape, sessions })
-            .collect(),
+        hub: Hub {
+            changes: figures.totals.changes,
+            evaluations: figures.totals.evaluations,
+            deliveries: figures.totals.deliveries,
+        },
+        shapes_total: figures.shapes_total,
+        shapes: figures.shapes.into_iter().map(Shape::from).collect(),
         entities,
         entities_missing,
         log,

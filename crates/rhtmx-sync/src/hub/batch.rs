@@ -1,15 +1,17 @@
 //! What the hub delivers: one part of one drain, each shape's changes written once.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fmt::Write as _;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, OnceLock};
 
 use rhtmx_sync_core::cursor::{Mark, Position};
-use rhtmx_sync_core::log::{Learned, NewestEntry};
-use rhtmx_sync_core::protocol::Origin;
-use rhtmx_sync_core::session::ShapeId;
+use rhtmx_sync_core::log::{NewestEntry, Subject};
+use rhtmx_sync_core::protocol::{Change, Origin};
+use rhtmx_sync_core::shape::{Outcome, Part, Shape, Verdict};
+use serde_json::value::RawValue;
 use uuid::Uuid;
 
+use super::index::{Found, ShapeIndex};
+use crate::db::read::HistoryColumns;
 use crate::frame::{self, Shared};
 
 /// One delivery.
@@ -17,8 +19,10 @@ use crate::frame::{self, Shared};
 pub(crate) struct Batch {
     position: Arc<Position>,
     complete: bool,
-    shapes: BTreeMap<ShapeId, ShapeChanges>,
+    shapes: BTreeMap<Shape, ShapeChanges>,
     reshaped: HashSet<String>,
+    /// Shapes that do not fit their table any more, though nobody has said that it changed.
+    misfits: HashSet<Shape>,
     /// The newest mutation of each client that made some change in it.
     authors: HashMap<Uuid, u64>,
 }
@@ -40,47 +44,154 @@ struct Written {
     end: usize,
 }
 
-impl Batch {
-    /// Writes what `entries` mean for the shapes that `wanted` names for each entity.
-    pub(super) fn new(
-        position: Arc<Position>,
-        complete: bool,
-        entries: Vec<NewestEntry>,
-        wanted: impl Fn(&str) -> Vec<ShapeId>,
-    ) -> Self {
-        let mut batch = Self {
+/// Writes a batch, each change once for all shapes that get it alike.
+#[derive(Debug)]
+pub(super) struct Writer {
+    batch: Batch,
+    pub(super) evaluations: u64,
+}
+
+impl Writer {
+    pub(super) fn new(position: Arc<Position>, complete: bool) -> Self {
+        let batch = Batch {
             complete,
-            ..Self::empty(position)
+            ..Batch::empty(position)
         };
-        let mut shapes_of: BTreeMap<String, Vec<ShapeId>> = BTreeMap::new();
-        for entry in entries {
-            if let Some(origin) = entry.origin {
-                let newest = batch.authors.entry(origin.client_id).or_default();
-                *newest = origin.mutation.max(*newest);
-            }
-            let shapes = shapes_of
-                .entry(entry.entity.clone())
-                .or_insert_with_key(|entity| wanted(entity));
-            let (mark, entity) = (entry.mark, entry.entity.clone());
-            match entry.learn() {
-                Learned::Nothing => {}
-                Learned::Reshaped => {
-                    batch.reshaped.insert(entity);
-                }
-                Learned::Change { change, transient } => {
-                    for shape in shapes.iter() {
-                        batch
-                            .shapes
-                            .entry(shape.clone())
-                            .or_default()
-                            .push(mark, transient, &change);
-                    }
-                }
-            }
+        Self {
+            batch,
+            evaluations: 0,
         }
-        batch
     }
 
+    pub(super) fn finish(self) -> Batch {
+        self.batch
+    }
+
+    /// Writes what an entry means for the shapes of its entity.
+    pub(super) fn write(
+        &mut self,
+        entry: NewestEntry,
+        shapes: &mut ShapeIndex,
+        histories: &HistoryColumns,
+    ) {
+        if let Some(origin) = entry.origin {
+            let newest = self.batch.authors.entry(origin.client_id).or_default();
+            *newest = origin.mutation.max(*newest);
+        }
+        match entry.subject() {
+            Subject::Nothing => {}
+            Subject::Reshape => {
+                self.batch.reshaped.insert(entry.entity);
+            }
+            Subject::Truncate => {
+                let text = frame::json(&Change::Truncate);
+                for (shape, _) in shapes.shapes_of(&entry.entity) {
+                    self.push(shape, entry.mark, false, &text);
+                }
+            }
+            Subject::Row(_) => {
+                let whole = shapes
+                    .has_whole(&entry.entity)
+                    .then(|| Shape::whole(&entry.entity));
+                let found = shapes.find(&entry, histories);
+                self.evaluations += found.evaluations;
+                self.write_row(entry, whole, found);
+            }
+        }
+    }
+
+    fn write_row(&mut self, mut entry: NewestEntry, whole: Option<Shape>, found: Found) {
+        self.batch.misfits.extend(found.misfits);
+        let mark = entry.mark;
+        let transient = entry.is_passing();
+        let mut texts = Texts::of(&mut entry);
+        if let Some(shape) = whole {
+            let outcome = match &texts.row {
+                Some(_) => Outcome::Put,
+                None => Outcome::Delete,
+            };
+            self.push(shape, mark, transient, texts.text(outcome));
+        }
+        for (shape, Verdict { outcome, transient }) in found.told {
+            let columns = shape.part().and_then(|part| Some((part, part.columns()?)));
+            match columns {
+                Some((part, columns)) if outcome == Outcome::Put => {
+                    match texts.projected(part, columns) {
+                        Some(text) => self.push(shape.clone(), mark, transient, text),
+                        None => drop(self.batch.misfits.insert(shape.clone())),
+                    }
+                }
+                _ => self.push(shape, mark, transient, texts.text(outcome)),
+            }
+        }
+    }
+
+    fn push(&mut self, shape: Shape, mark: Mark, transient: bool, text: &str) {
+        let changes = self.batch.shapes.entry(shape).or_default();
+        changes.push(mark, transient, text);
+    }
+}
+
+/// The texts of one row's change, each written when it is first asked for.
+#[derive(Debug)]
+struct Texts {
+    key: String,
+    origin: Option<Origin>,
+    row: Option<Box<RawValue>>,
+    put: Option<String>,
+    leave: Option<String>,
+    delete: Option<String>,
+    /// A put of some columns.
+    projected: HashMap<(String, BTreeSet<usize>), Option<String>>,
+}
+
+impl Texts {
+    fn of(entry: &mut NewestEntry) -> Self {
+        Self {
+            key: entry.key.take().unwrap_or_default(),
+            origin: entry.origin,
+            row: entry.row.take(),
+            put: None,
+            leave: None,
+            delete: None,
+            projected: HashMap::new(),
+        }
+    }
+
+    fn text(&mut self, outcome: Outcome) -> &str {
+        let (key, origin) = (&self.key, self.origin);
+        match (outcome, &self.row) {
+            (Outcome::Put, Some(row)) => self
+                .put
+                .get_or_insert_with(|| put(key.clone(), row.clone(), origin)),
+            (Outcome::Leave, _) => self.leave.get_or_insert_with(|| {
+                let key = key.clone();
+                frame::json(&Change::Leave { key, origin })
+            }),
+            (Outcome::Put | Outcome::Delete, _) => self.delete.get_or_insert_with(|| {
+                let key = key.clone();
+                frame::json(&Change::Delete { key, origin })
+            }),
+        }
+    }
+
+    /// A put of these columns of a version of the table; none when the row cannot be read.
+    fn projected(&mut self, part: &Part, columns: &BTreeSet<usize>) -> Option<&str> {
+        let (key, origin, row) = (&self.key, self.origin, &self.row);
+        let projection = (part.version().to_owned(), columns.clone());
+        let text = self.projected.entry(projection).or_insert_with(|| {
+            let row = part.project(row.as_deref()?).ok()??;
+            Some(put(key.clone(), row, origin))
+        });
+        text.as_deref()
+    }
+}
+
+fn put(key: String, row: Box<RawValue>, origin: Option<Origin>) -> String {
+    frame::json(&Change::Put { key, row, origin })
+}
+
+impl Batch {
     /// Nothing but a position.
     pub(super) fn empty(position: Arc<Position>) -> Self {
         Self {
@@ -88,22 +199,29 @@ impl Batch {
             complete: true,
             shapes: BTreeMap::new(),
             reshaped: HashSet::new(),
+            misfits: HashSet::new(),
             authors: HashMap::new(),
         }
     }
 
     /// The shapes that it changes.
-    pub(super) fn shapes(&self) -> impl Iterator<Item = &ShapeId> {
-        self.shapes.keys()
+    pub(super) fn shapes(&self) -> impl Iterator<Item = (&Shape, &ShapeChanges)> {
+        self.shapes.iter()
+    }
+
+    /// Entities that changed their shape.
+    pub(super) fn reshaped_entities(&self) -> impl Iterator<Item = &str> {
+        self.reshaped.iter().map(String::as_str)
+    }
+
+    /// Shapes that have to be taken anew besides those of such entities.
+    pub(super) fn reshaped_shapes(&self) -> impl Iterator<Item = &Shape> {
+        self.misfits.iter()
     }
 
     /// One shape's changes.
-    pub(crate) fn changes(&self, shape: &ShapeId) -> Option<&ShapeChanges> {
+    pub(crate) fn changes(&self, shape: &Shape) -> Option<&ShapeChanges> {
         self.shapes.get(shape)
-    }
-
-    pub(crate) fn is_reshaped(&self, entity: &str) -> bool {
-        self.reshaped.contains(entity)
     }
 
     /// Whether some change in it was made by this mutation, or a later one of the same client.
@@ -127,18 +245,28 @@ impl rhtmx_sync_core::session::Batch for Delivery {
         self.0.complete
     }
 
-    fn touches(&self, shape: &ShapeId) -> bool {
+    fn touches(&self, shape: &Shape) -> bool {
         self.0.shapes.contains_key(shape)
     }
 
-    fn reshapes(&self, entity: &str) -> bool {
-        self.0.is_reshaped(entity)
+    fn reshapes(&self, shape: &Shape) -> bool {
+        self.0.reshaped.contains(shape.entity()) || self.0.misfits.contains(shape)
     }
 }
 
 impl ShapeChanges {
-    fn push(&mut self, mark: Mark, transient: bool, change: &rhtmx_sync_core::protocol::Change) {
-        write!(self.text, "{}", frame::json(change)).expect("writing to a string");
+    /// How many changes it holds.
+    pub(super) fn len(&self) -> usize {
+        self.changes.len()
+    }
+
+    /// Their size.
+    pub(super) fn bytes(&self) -> usize {
+        self.text.len()
+    }
+
+    fn push(&mut self, mark: Mark, transient: bool, text: &str) {
+        self.text.push_str(text);
         self.changes.push(Written {
             mark,
             transient,
@@ -170,7 +298,7 @@ impl ShapeChanges {
     }
 
     /// The frame that everybody gets who has followed the shape so far.
-    pub(crate) fn shared_frame(&self, shape: &ShapeId) -> Option<&Shared> {
+    pub(crate) fn shared_frame(&self, shape: &Shape) -> Option<&Shared> {
         self.frame
             .get_or_init(|| {
                 let array = self.array(None)?;

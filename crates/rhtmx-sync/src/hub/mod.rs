@@ -8,18 +8,24 @@
 //!    begins after the attach.
 
 mod batch;
+mod index;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use rhtmx_sync_core::cursor::{Cursor, Epoch, Position};
-use rhtmx_sync_core::session::{Awaited, ShapeId};
+use rhtmx_sync_core::session::Awaited;
+use rhtmx_sync_core::shape::Shape;
 use tokio::sync::mpsc;
 
+use batch::Writer;
 pub(crate) use batch::{Batch, Delivery};
+pub(crate) use index::ShapeFigures;
+use index::ShapeIndex;
 
 use crate::db::feed::Drained;
+use crate::db::read::HistoryColumns;
 
 /// Names a session within the hub.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -52,24 +58,46 @@ struct State {
     epoch: Option<Epoch>,
     position: Option<Arc<Position>>,
     sessions: HashMap<SessionKey, Attached>,
-    /// Who has each shape.
-    shapes: BTreeMap<ShapeId, HashSet<SessionKey>>,
-    waiting: Vec<(SessionKey, Awaited)>,
+    shapes: ShapeIndex,
+    waiting: HashMap<SessionKey, Vec<Awaited>>,
+    totals: HubTotals,
 }
 
 #[derive(Debug)]
 struct Attached {
     queue: mpsc::Sender<Arc<Batch>>,
     overflowed: Arc<AtomicBool>,
-    shapes: HashSet<ShapeId>,
+    shapes: HashSet<Shape>,
 }
 
 /// Figures for `status`.
 #[derive(Debug, Clone)]
 pub(crate) struct HubFigures {
     pub(crate) sessions: usize,
-    /// Each shape with the sessions that have it.
-    pub(crate) shapes: Vec<(String, usize)>,
+    /// All of them.
+    pub(crate) shapes_total: usize,
+    /// The shapes that have cost most, at most as many as were asked for.
+    pub(crate) shapes: Vec<ShapeStatus>,
+    pub(crate) totals: HubTotals,
+}
+
+/// One shape in `status`.
+#[derive(Debug, Clone)]
+pub(crate) struct ShapeStatus {
+    pub(crate) shape: Shape,
+    pub(crate) sessions: usize,
+    pub(crate) figures: ShapeFigures,
+}
+
+/// What the hub has done since the engine started.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct HubTotals {
+    /// Changed rows that came in.
+    pub(crate) changes: u64,
+    /// Times that a filter was asked about one.
+    pub(crate) evaluations: u64,
+    /// Batches queued for a session: so often somebody was woken.
+    pub(crate) deliveries: u64,
 }
 
 impl Hub {
@@ -107,36 +135,44 @@ impl Hub {
             .map(|attached| attached.shapes)
             .unwrap_or_default();
         for shape in shapes {
-            state.forget(key, &shape);
+            state.shapes.detach(&shape, key);
+            state.tell_shapes(shape.entity());
         }
-        state.waiting.retain(|(waiting, _)| *waiting != key);
+        state.waiting.remove(&key);
         metrics::gauge!("rhtmx_sync_sessions").set(state.sessions.len() as f64);
     }
 
     /// From here on the session gets what touches `shape`.
-    pub(crate) fn attach(&self, key: SessionKey, shape: &ShapeId) {
+    pub(crate) fn attach(&self, key: SessionKey, shape: &Shape) {
         let mut state = self.state();
         let Some(attached) = state.sessions.get_mut(&key) else {
             return;
         };
         attached.shapes.insert(shape.clone());
-        state.shapes.entry(shape.clone()).or_default().insert(key);
+        state.shapes.attach(shape, key);
+        state.tell_shapes(shape.entity());
     }
 
     /// From here on it does not.
-    pub(crate) fn detach(&self, key: SessionKey, shape: &ShapeId) {
+    pub(crate) fn detach(&self, key: SessionKey, shape: &Shape) {
         let mut state = self.state();
         if let Some(attached) = state.sessions.get_mut(&key) {
             attached.shapes.remove(shape);
         }
-        state.forget(key, shape);
+        state.shapes.detach(shape, key);
+        state.tell_shapes(shape.entity());
+    }
+
+    /// The columns whose previous values the shapes' filters look at.
+    pub(crate) fn histories(&self) -> Arc<HistoryColumns> {
+        self.state().shapes.histories()
     }
 
     /// After an overflow: from here on the session is queued for again. What it waited for is
     /// forgotten.
     pub(crate) fn rejoin(&self, key: SessionKey) {
         let mut state = self.state();
-        state.waiting.retain(|(waiting, _)| *waiting != key);
+        state.waiting.remove(&key);
         if let Some(attached) = state.sessions.get(&key) {
             attached.overflowed.store(false, Ordering::Release);
         }
@@ -154,7 +190,7 @@ impl Hub {
             state.queue(key, &Arc::new(Batch::empty(position)));
             return false;
         }
-        state.waiting.push((key, awaited));
+        state.waiting.entry(key).or_default().push(awaited);
         true
     }
 
@@ -180,15 +216,36 @@ impl Hub {
         self.state().epoch.clone()
     }
 
-    pub(crate) fn figures(&self) -> HubFigures {
+    /// What the hub does, with the shapes that cost most.
+    pub(crate) fn figures(&self, shapes_max: usize) -> HubFigures {
         let state = self.state();
+        let all = state
+            .shapes
+            .entities()
+            .flat_map(|name| state.shapes.shapes_of(name));
+        let mut shapes: Vec<ShapeStatus> = all
+            .map(|(shape, audience)| ShapeStatus {
+                shape,
+                sessions: audience.sessions.len(),
+                figures: audience.figures,
+            })
+            .collect();
+        let shapes_total = shapes.len();
+        shapes.sort_by_cached_key(|status| {
+            let ShapeFigures {
+                evaluations, bytes, ..
+            } = status.figures;
+            (
+                std::cmp::Reverse((evaluations, bytes)),
+                status.shape.clone(),
+            )
+        });
+        shapes.truncate(shapes_max);
         HubFigures {
             sessions: state.sessions.len(),
-            shapes: state
-                .shapes
-                .iter()
-                .map(|(shape, audience)| (shape.as_str().to_owned(), audience.len()))
-                .collect(),
+            shapes_total,
+            shapes,
+            totals: state.totals,
         }
     }
 
@@ -199,63 +256,57 @@ impl Hub {
         state.position = Some(Arc::new(position));
         // Their queues close with the senders.
         state.sessions.clear();
-        state.shapes.clear();
+        state.shapes = ShapeIndex::default();
         state.waiting.clear();
     }
 
     /// Hands news on.
     pub(crate) fn publish(&self, drained: Drained) {
         let mut state = self.state();
+        let State { shapes, totals, .. } = &mut *state;
         let Drained {
             position,
             entries,
             complete,
+            histories,
         } = drained;
         metrics::counter!("rhtmx_sync_changes_total").increment(entries.len() as u64);
-        let batch = {
-            let wanted = |entity: &str| -> Vec<ShapeId> {
-                state
-                    .shapes
-                    .keys()
-                    .filter(|shape| shape.entity() == entity)
-                    .cloned()
-                    .collect()
-            };
-            Arc::new(Batch::new(position.clone(), complete, entries, wanted))
-        };
-        let mut audience: Vec<SessionKey> = Vec::new();
-        for shape in batch.shapes() {
-            audience.extend(state.shapes.get(shape).into_iter().flatten());
+        totals.changes += entries.len() as u64;
+        let mut writer = Writer::new(position.clone(), complete);
+        for entry in entries {
+            writer.write(entry, shapes, &histories);
         }
-        for (_, sessions) in state
-            .shapes
-            .iter()
-            .filter(|(shape, _)| batch.is_reshaped(shape.entity()))
-        {
-            audience.extend(sessions);
+        totals.evaluations += writer.evaluations;
+        metrics::counter!("rhtmx_sync_filter_evaluations_total").increment(writer.evaluations);
+        let batch = Arc::new(writer.finish());
+        let mut audience: HashSet<SessionKey> = HashSet::new();
+        for (shape, changes) in batch.shapes() {
+            shapes.count(shape, changes.len(), changes.bytes());
+            audience.extend(shapes.audience(shape).into_iter().flat_map(|a| &a.sessions));
+        }
+        for entity in batch.reshaped_entities() {
+            audience.extend(shapes.shapes_of(entity).flat_map(|(_, a)| &a.sessions));
+        }
+        for shape in batch.reshaped_shapes() {
+            audience.extend(shapes.audience(shape).into_iter().flat_map(|a| &a.sessions));
         }
         if complete {
             state.position = Some(position.clone());
-            state.waiting.retain(|(key, awaited)| {
-                let reached = awaited.is_reached_by(&position);
-                if reached {
-                    audience.push(*key);
+            state.waiting.retain(|key, waiting| {
+                let waited = waiting.len();
+                waiting.retain(|awaited| !awaited.is_reached_by(&position));
+                if waiting.len() < waited {
+                    audience.insert(*key);
                 }
-                !reached
+                !waiting.is_empty()
             });
-        }
-        audience.sort_unstable();
-        audience.dedup();
-        if !complete {
+        } else {
             // Who hears of a part must hear of the last one too, whatever it holds.
             let awaited = Awaited::Position(position);
             for key in &audience {
-                if !state
-                    .waiting
-                    .iter()
-                    .any(|(waiting, what)| waiting == key && *what == awaited)
-                {
-                    state.waiting.push((*key, awaited.clone()));
+                let waiting = state.waiting.entry(*key).or_default();
+                if !waiting.contains(&awaited) {
+                    waiting.push(awaited.clone());
                 }
             }
         }
@@ -266,13 +317,10 @@ impl Hub {
 }
 
 impl State {
-    fn forget(&mut self, key: SessionKey, shape: &ShapeId) {
-        if let Some(audience) = self.shapes.get_mut(shape) {
-            audience.remove(&key);
-            if audience.is_empty() {
-                self.shapes.remove(shape);
-            }
-        }
+    /// The number of an entity's shapes has changed.
+    fn tell_shapes(&self, entity: &str) {
+        let count = self.shapes.count_of(entity) as f64;
+        metrics::gauge!("rhtmx_sync_shapes", "entity" => entity.to_owned()).set(count);
     }
 
     /// Queues a batch, or marks the queue as overflowed.
@@ -284,7 +332,11 @@ impl State {
             return;
         }
         match attached.queue.try_send(batch.clone()) {
-            Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => {}
+            Ok(()) => {
+                self.totals.deliveries += 1;
+                metrics::counter!("rhtmx_sync_deliveries_total").increment(1);
+            }
+            Err(mpsc::error::TrySendError::Closed(_)) => {}
             Err(mpsc::error::TrySendError::Full(_)) => {
                 metrics::counter!("rhtmx_sync_queue_overflows_total").increment(1);
                 attached.overflowed.store(true, Ordering::Release);

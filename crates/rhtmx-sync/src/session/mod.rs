@@ -10,9 +10,11 @@ use std::time::Duration;
 
 use rhtmx_sync_core::cursor::{Cursor, Position};
 use rhtmx_sync_core::protocol::{
-    ClientFrame, CloseCode, ErrorCode, Origin, Push, RefetchReason, ServerFrame,
+    ClientFrame, CloseCode, ErrorCode, Origin, Push, RefetchReason, ServerFrame, Subscribe,
+    SubscriptionId,
 };
-use rhtmx_sync_core::session::{Action, Applied, Session, ShapeId};
+use rhtmx_sync_core::session::{Action, Applied, Session};
+use rhtmx_sync_core::shape::Shape;
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 use uuid::Uuid;
@@ -204,8 +206,10 @@ impl<W: Wire> Connection<W> {
             ClientFrame::Auth { .. } => self.send(&ServerFrame::Authenticated { user: None }).await,
             ClientFrame::Ping { at } => self.send(&ServerFrame::Pong { at: at.as_ref() }).await,
             ClientFrame::Subscribe(subscribe) => {
-                let known = self.engine.is_configured(&subscribe.entity);
-                let actions = self.rules.subscribe(subscribe, known);
+                let engine = &self.engine;
+                let resolve =
+                    |subscribe: &Subscribe| engine.resolve(&subscribe.entity, subscribe.wanted());
+                let actions = self.rules.subscribe(subscribe, resolve);
                 self.perform(actions).await
             }
             ClientFrame::Unsubscribe { id } => {
@@ -335,8 +339,15 @@ impl<W: Wire> Connection<W> {
                 Action::Pull(shapes) => {
                     // The rules' answer comes before what else was decided.
                     let answer = Box::pin(self.pull(&shapes)).await?;
-                    for action in answer.into_iter().rev() {
-                        actions.push_front(action);
+                    push_in_front(&mut actions, answer);
+                }
+                Action::Resolve(id) => {
+                    let resolved = self
+                        .rules
+                        .request(&id)
+                        .map(|request| self.engine.resolve(&request.entity, request.wanted()));
+                    if let Some(resolved) = resolved {
+                        push_in_front(&mut actions, self.rules.resolved(&id, resolved));
                     }
                 }
                 action => self.act(action).await?,
@@ -354,8 +365,7 @@ impl<W: Wire> Connection<W> {
                     self.engine.poke();
                 }
             }
-            Action::Read { id, entity, from } => {
-                let shape = ShapeId::whole(&entity);
+            Action::Read { id, shape, from } => {
                 self.reads
                     .push(Read::new(self.engine.reader.clone(), id, shape, from));
             }
@@ -385,10 +395,9 @@ impl<W: Wire> Connection<W> {
             }
             Action::Subscribed {
                 id,
-                entity,
                 shape,
                 position,
-            } => self.subscribed(id, &entity, &shape, &position).await?,
+            } => self.subscribed(id, &shape, &position).await?,
             Action::Refetch { id, reason } => {
                 self.send(&ServerFrame::Refetch { id: &id, reason }).await?
             }
@@ -414,25 +423,21 @@ impl<W: Wire> Connection<W> {
                 };
                 self.send(&frame).await?;
             }
-            Action::Pull(_) => unreachable!("perform takes pulls out"),
+            Action::Pull(_) | Action::Resolve(_) => unreachable!("perform takes these out"),
         }
         Ok(())
     }
 
     async fn subscribed(
         &mut self,
-        id: rhtmx_sync_core::protocol::SubscriptionId,
-        entity: &str,
-        shape: &ShapeId,
+        id: SubscriptionId,
+        shape: &Shape,
         position: &Position,
     ) -> Result<(), Ended> {
-        // A table that is gone by now sends a reshape behind this.
-        let schema = self
-            .engine
-            .entities
-            .find(entity)
-            .map(|entity| entity.schema.summary());
-        let schema = schema.unwrap_or_else(|| self.engine.last_summary(entity));
+        let schema = match shape.part() {
+            Some(part) => part.summary(),
+            None => self.engine.summary(shape.entity()),
+        };
         let cursor = self.cursor(position)?;
         let shape = shape.as_str();
         let frame = ServerFrame::Subscribed {
@@ -472,7 +477,7 @@ impl<W: Wire> Connection<W> {
     /// Reads what the hub could not queue, from the log, at the client's pace.
     async fn pull(
         &mut self,
-        shapes: &[(ShapeId, Arc<Position>)],
+        shapes: &[(Shape, Arc<Position>)],
     ) -> Result<Vec<Action<Delivery>>, Ended> {
         metrics::counter!("rhtmx_sync_pulls_total").increment(1);
         let mut failures = 0;
@@ -498,7 +503,7 @@ impl<W: Wire> Connection<W> {
         }
     }
 
-    async fn pull_once(&mut self, shapes: &[(ShapeId, Arc<Position>)]) -> Result<Pulled, Ended> {
+    async fn pull_once(&mut self, shapes: &[(Shape, Arc<Position>)]) -> Result<Pulled, Ended> {
         let mut frames = self.engine.reader.pull(shapes.to_vec());
         let mut reached = None;
         loop {
@@ -550,6 +555,12 @@ impl<W: Wire> Connection<W> {
     async fn feed(&mut self, frame: Shared, cursor: Option<&Cursor>) -> Result<(), Ended> {
         let stalled = self.engine.config.limits.stalled_timeout();
         in_time(stalled, self.wire.feed(Outgoing { frame, cursor })).await
+    }
+}
+
+fn push_in_front(actions: &mut Actions, answer: Vec<Action<Delivery>>) {
+    for action in answer.into_iter().rev() {
+        actions.push_front(action);
     }
 }
 

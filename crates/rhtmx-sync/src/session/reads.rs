@@ -6,7 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use rhtmx_sync_core::cursor::Position;
 use rhtmx_sync_core::protocol::{Origin, SubscriptionId};
-use rhtmx_sync_core::session::{ReadEnd, ReadFrom, ShapeId};
+use rhtmx_sync_core::session::{ReadEnd, ReadFrom};
+use rhtmx_sync_core::shape::Shape;
 use tokio::time::Instant;
 
 use crate::backoff;
@@ -45,7 +46,7 @@ pub(super) struct Reads {
 pub(super) struct Read {
     reader: Arc<Reader>,
     id: SubscriptionId,
-    shape: ShapeId,
+    shape: Shape,
     from: Option<ReadFrom>,
     pages: Pages,
     position: Option<Arc<Position>>,
@@ -92,7 +93,7 @@ impl Read {
     pub(super) fn new(
         reader: Arc<Reader>,
         id: SubscriptionId,
-        shape: ShapeId,
+        shape: Shape,
         from: Option<ReadFrom>,
     ) -> Self {
         let pages = begin(&reader, &shape, from.as_ref());
@@ -198,10 +199,10 @@ impl Read {
     }
 }
 
-fn begin(reader: &Arc<Reader>, shape: &ShapeId, from: Option<&ReadFrom>) -> Pages {
+fn begin(reader: &Arc<Reader>, shape: &Shape, from: Option<&ReadFrom>) -> Pages {
     match from {
         None => reader.rows(shape),
-        Some(from) => reader.changes(shape.entity(), from.clone()),
+        Some(from) => reader.changes(shape, from.clone()),
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use diesel::sql_types::{BigInt, Bool, Integer, Nullable, Text};
 use diesel::{QueryableByName, sql_query};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
-use rhtmx_sync_core::schema::{Column, ColumnKind, Schema};
+use rhtmx_sync_core::schema::{Collation, Column, ColumnKind, Schema};
 
 use super::capture::{self, Capture};
 use super::projection;
@@ -13,7 +13,7 @@ use crate::db::DbError;
 use crate::db::catalog::{DescribeError, Described, OWN_PREFIX};
 use crate::db::error::DbResult;
 use crate::db::quote::ident;
-use crate::entity::Entity;
+use crate::entity::{Entity, RowsSql};
 
 const FIND_RELATION: &str = "\
 SELECT c.oid::bigint AS oid, n.nspname::text AS schema, c.relname::text AS name, c.relkind::text AS kind
@@ -44,7 +44,13 @@ SELECT a.attnum::int AS number, a.attname::text AS name,
     t.typcategory = 'A' AND t.typelem <> 0 AS is_array, e.typname::text AS element_name,
     (SELECT json_agg(l.enumlabel ORDER BY l.enumsortorder)::text FROM pg_enum l
      WHERE l.enumtypid = coalesce(e.oid, t.oid)) AS labels,
-    array_position(k.indkey::int2[], a.attnum) AS key_position
+    array_position(k.indkey::int2[], a.attnum) AS key_position,
+    CASE WHEN a.attcollation = 0 THEN 'deterministic'
+        WHEN getdatabaseencoding() <> 'UTF8' OR NOT co.collisdeterministic THEN 'other'
+        WHEN CASE co.collprovider WHEN 'd' THEN coalesce(to_jsonb(db) ->> 'datlocprovider', 'c')
+                ELSE co.collprovider::text END = 'c'
+            AND CASE co.collprovider WHEN 'd' THEN db.datcollate ELSE co.collcollate END IN ('C', 'POSIX')
+        THEN 'bytes' ELSE 'deterministic' END AS collation
 FROM pg_attribute a
 JOIN pg_type d ON d.oid = a.atttypid JOIN pg_namespace dn ON dn.oid = d.typnamespace
 CROSS JOIN LATERAL (
@@ -58,6 +64,8 @@ CROSS JOIN LATERAL (
 JOIN pg_type t ON t.oid = b.oid JOIN pg_namespace tn ON tn.oid = t.typnamespace
 LEFT JOIN pg_type e ON e.oid = t.typelem AND t.typcategory = 'A'
 LEFT JOIN pg_index k ON k.indrelid = a.attrelid AND k.indisprimary
+LEFT JOIN pg_collation co ON co.oid = a.attcollation
+JOIN pg_database db ON db.datname = current_database()
 WHERE a.attrelid = $1::oid AND a.attnum > 0 AND NOT a.attisdropped
 ORDER BY a.attnum";
 
@@ -98,6 +106,8 @@ struct CatalogColumn {
     labels: Option<String>,
     #[diesel(sql_type = Nullable<Integer>)]
     key_position: Option<i32>,
+    #[diesel(sql_type = Text)]
+    collation: String,
 }
 
 /// The table itself, all its partitions and all that it is a partition of, with how many triggers of
@@ -246,6 +256,12 @@ fn column(row: &CatalogColumn) -> Column {
         nullable: row.nullable,
         has_default: row.has_default,
         generated: !row.generated.is_empty() || row.identity_always,
+        collation: match row.collation.as_str() {
+            "bytes" => Collation::Bytes,
+            "deterministic" => Collation::Deterministic,
+            _ => Collation::Other,
+        },
+        logged: row.generated != "v",
     }
 }
 
@@ -294,7 +310,7 @@ fn generate(
     } else {
         format!("ONLY {name}")
     };
-    let select = projection::select_list(&schema.columns, "t");
+    let select = projection::select_items(&schema.columns, "t").join(", ");
     let key: Vec<&Column> = schema.key_columns().collect();
     let key_types: Vec<String> = schema
         .key
@@ -361,9 +377,13 @@ fn generate(
         row_by_key: format!(
             "(SELECT row_to_json(r.*)::text FROM (SELECT {select} FROM {rows_of} t WHERE {key_is}) r)"
         ),
-        all_rows: format!(
-            "SELECT {key_text} AS key, (SELECT row_to_json(r.*)::text FROM (SELECT {select}) r) AS row FROM {rows_of} t"
-        ),
+        rows: RowsSql::Table {
+            key: key_text,
+            row: projection::object_of(&select),
+            columns: projection::select_items(&schema.columns, "t"),
+            from: format!("{rows_of} t"),
+        },
+        base_types: rows.iter().map(|row| row.base_type.clone()).collect(),
         capture: capture.statements(),
         relation: Some(name),
         column_types: rows.iter().map(|row| row.full_type.clone()).collect(),

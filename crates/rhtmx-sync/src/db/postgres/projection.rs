@@ -47,9 +47,14 @@ fn needs_care(kind: &ColumnKind) -> bool {
     )
 }
 
-/// `SELECT` list that gives each column its JSON value under its own name.
-pub(super) fn select_list(columns: &[Column], alias: &str) -> String {
-    let items: Vec<String> = columns
+/// The row's JSON, from a `SELECT` list.
+pub(super) fn object_of(select: &str) -> String {
+    format!("(SELECT row_to_json(r.*)::text FROM (SELECT {select}) r)")
+}
+
+/// The items of a `SELECT` list that gives each column its JSON value under its own name.
+pub(super) fn select_items(columns: &[Column], alias: &str) -> Vec<String> {
+    columns
         .iter()
         .map(|column| {
             let name = ident(&column.name);
@@ -58,8 +63,7 @@ pub(super) fn select_list(columns: &[Column], alias: &str) -> String {
                 json_value(&column.kind, &format!("{alias}.{name}"))
             )
         })
-        .collect();
-    items.join(", ")
+        .collect()
 }
 
 /// Types whose equal values have one text each. Of others two spellings may be equal (`1.0` and `1.00`,

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use diesel::pg::Pg;
+use diesel::query_builder::{BoxedSqlQuery, SqlQuery};
 use diesel::sql_types::{BigInt, Nullable, Text};
 use diesel::{QueryableByName, sql_query};
 use diesel_async::{
@@ -12,10 +14,12 @@ use futures_util::StreamExt as _;
 use rhtmx_sync_core::cursor::{Mark, Position};
 use rhtmx_sync_core::snapshot::Snapshot;
 
+use super::{filter, projection};
 use crate::db::DbError;
 use crate::db::error::{DbResult, Failed};
 use crate::db::read::{
-    self, ChangeRow, ChangesCollector, ChangesDialect, ReadSender, RowLine, RowsCollector,
+    self, ChangeRow, ChangesCollector, ChangesDialect, HistoryColumns, ReadSender, RowLine,
+    RowsCollector, RowsPage, RowsQuery,
 };
 use crate::entity::Entity;
 
@@ -31,14 +35,19 @@ pub(crate) const PLANNER_SETTINGS: &str = "\
 SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off";
 
 /// `$1` is the snapshot's xmax, `$2` its running transactions, `$3` the entities that are wanted: two
-/// ranges of the one index on `xid`.
+/// ranges of the one index on `xid`. `$4`, there only with histories, is the columns of each entity
+/// whose previous values are wanted.
 pub(crate) const DIALECT: ChangesDialect = ChangesDialect {
     start: "SELECT pg_current_snapshot()::text AS position, (SELECT floor FROM _rhtmx_sync_meta) AS floor",
-    news: "SELECT id, xid::text::bigint AS mark, entity, entity_id, action, data, client_id, mutation \
+    news: "SELECT id, xid::text::bigint AS mark, entity, entity_id, action, old, data, client_id, mutation \
            FROM _rhtmx_sync_log WHERE xid >= $1::text::xid8 AND entity = ANY ($3::text::text[]) \
            UNION ALL \
-           SELECT id, xid::text::bigint, entity, entity_id, action, data, client_id, mutation \
+           SELECT id, xid::text::bigint, entity, entity_id, action, old, data, client_id, mutation \
            FROM _rhtmx_sync_log WHERE xid = ANY ($2::text::xid8[]) AND entity = ANY ($3::text::text[])",
+    wanted: "($4::text::jsonb -> n.entity)",
+    step: "json_build_array(w.id, w.action, CASE WHEN w.old IS NOT NULL THEN coalesce( \
+           (SELECT jsonb_object_agg(o.key, CASE WHEN w.wanted ? o.key THEN o.value ELSE '0'::jsonb END) \
+           FROM jsonb_each(w.old) o), '{}'::jsonb) END)::text",
 };
 
 #[derive(QueryableByName)]
@@ -66,6 +75,9 @@ struct ChangeLine {
     #[diesel(sql_type = Nullable<BigInt>)]
     mutation: Option<i64>,
     #[diesel(sql_type = Nullable<Text>)]
+    history: Option<String>,
+    /// The derived code calls its argument `row`, so this comes last.
+    #[diesel(sql_type = Nullable<Text>)]
     row: Option<String>,
 }
 
@@ -84,6 +96,7 @@ impl From<ChangeLine> for ChangeRow {
             client_id: line.client_id,
             mutation: line.mutation,
             row: line.row,
+            history: line.history,
         }
     }
 }
@@ -111,22 +124,22 @@ impl From<TableLine> for RowLine {
     }
 }
 
-/// The three parameters of [`DIALECT`].
-pub(crate) struct Parameters {
-    pub(crate) xmax: String,
-    pub(crate) running: String,
-    pub(crate) entities: String,
-}
-
-impl Parameters {
-    pub(crate) fn new(from: &Snapshot, entities: &BTreeMap<String, Arc<Entity>>) -> Self {
-        let running: Vec<String> = from.running().iter().map(u64::to_string).collect();
-        Self {
-            xmax: from.xmax().to_string(),
-            running: format!("{{{}}}", running.join(",")),
-            entities: array(entities.keys()),
-        }
+/// The parameters of [`DIALECT`], in their order: the last only when histories are wanted.
+pub(crate) fn parameters(
+    from: &Snapshot,
+    entities: &BTreeMap<String, Arc<Entity>>,
+    wanted: &HistoryColumns,
+) -> Vec<String> {
+    let running: Vec<String> = from.running().iter().map(u64::to_string).collect();
+    let mut parameters = vec![
+        from.xmax().to_string(),
+        format!("{{{}}}", running.join(",")),
+        array(entities.keys()),
+    ];
+    if !wanted.is_empty() {
+        parameters.push(serde_json::to_string(wanted).expect("names are JSON"));
     }
+    parameters
 }
 
 /// The text of a `text[]`.
@@ -142,6 +155,7 @@ pub(crate) async fn read_changes(
     conn: &mut AsyncPgConnection,
     entities: &BTreeMap<String, Arc<Entity>>,
     from: &Position,
+    wanted: &HistoryColumns,
     out: &ReadSender,
 ) -> DbResult<()> {
     let Position::Snapshot(from) = from else {
@@ -149,15 +163,12 @@ pub(crate) async fn read_changes(
             "a cursor of SQLite does not fit PostgreSQL".to_owned(),
         ));
     };
-    let sql = read::changes_sql(&DIALECT, entities);
-    let parameters = Parameters::new(from, entities);
+    let sql = read::changes_sql(&DIALECT, entities, !wanted.is_empty());
+    let parameters = parameters(from, entities, wanted);
     conn.transaction(async |conn| {
         conn.batch_execute(&format!("{SESSION_SETTINGS}; {PLANNER_SETTINGS}"))
             .await?;
-        let mut lines = sql_query(&sql)
-            .bind::<Text, _>(&parameters.xmax)
-            .bind::<Text, _>(&parameters.running)
-            .bind::<Text, _>(&parameters.entities)
+        let mut lines = bound(&sql, &parameters)
             .load_stream::<ChangeLine>(conn)
             .await?;
         let mut collector = ChangesCollector::new(mark);
@@ -178,16 +189,51 @@ pub(crate) async fn read_changes(
     .map_err(|failed| failed.while_doing("reading the log"))
 }
 
-/// Reads all rows of an entity.
+/// A statement whose parameters are all texts.
+fn bound<'a>(sql: &str, parameters: &'a [String]) -> BoxedSqlQuery<'a, Pg, SqlQuery> {
+    let query = sql_query(sql).into_boxed();
+    parameters
+        .iter()
+        .fold(query, |query, parameter| query.bind::<Text, _>(parameter))
+}
+
+/// The statement that reads some rows of an entity, and its parameters.
+fn rows_sql(entity: &Entity, query: &RowsQuery) -> (String, Vec<String>) {
+    let part = query.shape.part();
+    let object_of = |columns: Vec<String>| projection::object_of(&columns.join(", "));
+    let mut rows = read::rows_before_where(&entity.rows, part, object_of);
+    let mut parameters = Vec::new();
+    if let Some(part) = part.filter(|part| !part.filter().is_everything()) {
+        let predicate = filter::predicate(part.filter().condition(), entity);
+        rows = format!("{rows} WHERE {}", predicate.sql);
+        parameters = predicate.params;
+    }
+    if let Some(RowsPage { after_key, limit }) = &query.page {
+        let mut beyond = String::new();
+        if let Some(key) = after_key {
+            parameters.push(key.clone());
+            beyond = format!("WHERE key > ${}::text COLLATE \"C\"", parameters.len());
+        }
+        let keyed = format!("SELECT key COLLATE \"C\" AS key, row FROM ({rows}) unordered");
+        rows = format!("SELECT key, row FROM ({keyed}) keyed {beyond} ORDER BY key LIMIT {limit}");
+    }
+    let (before, behind) = read::around_rows(&DIALECT);
+    (format!("{before}{rows}{behind}"), parameters)
+}
+
+/// Reads rows of an entity.
 pub(crate) async fn read_rows(
     conn: &mut AsyncPgConnection,
     entity: &Entity,
+    query: &RowsQuery,
     out: &ReadSender,
 ) -> DbResult<()> {
-    let sql = read::rows_sql(&DIALECT, entity);
+    let (sql, parameters) = rows_sql(entity, query);
     conn.transaction(async |conn| {
         conn.batch_execute(SESSION_SETTINGS).await?;
-        let mut lines = sql_query(&sql).load_stream::<TableLine>(conn).await?;
+        let mut lines = bound(&sql, &parameters)
+            .load_stream::<TableLine>(conn)
+            .await?;
         let mut collector = RowsCollector::default();
         while let Some(line) = lines.next().await {
             if let Some(part) = collector.take(line?.into())?

@@ -17,7 +17,7 @@ use crate::db::postgres::capture::fnv1a;
 use crate::db::quote::{ident, literal};
 
 /// Raise it when the generated code changes: every table's capture is then made anew.
-pub(super) const GENERATION: u32 = 1;
+pub(super) const GENERATION: u32 = 2;
 
 /// What the names of all capture triggers begin with.
 pub(super) const PREFIX: &str = "_rhtmx_sync_capture_";

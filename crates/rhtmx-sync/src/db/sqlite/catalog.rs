@@ -5,14 +5,15 @@ use std::sync::Arc;
 
 use diesel::sql_types::{Bool, Integer, Nullable, Text};
 use diesel::{QueryResult, QueryableByName, RunQueryDsl as _, SqliteConnection, sql_query};
-use rhtmx_sync_core::schema::{Column, Schema};
+use rhtmx_sync_core::schema::{Collation, Column, Schema};
 
 use super::capture::{self, Trigger};
 use super::projection;
 use super::table::{self, Field, KeyPart, Table};
 use crate::db::catalog::{DescribeError, Described, OWN_PREFIX};
 use crate::db::postgres::capture::fnv1a;
-use crate::entity::Entity;
+use crate::db::quote::ident;
+use crate::entity::{Entity, RowsSql};
 
 const FIND_TABLE: &str = "\
 SELECT l.name, l.type AS kind, l.wr AS is_keyed, l.strict AS is_strict, s.sql AS text
@@ -116,13 +117,14 @@ pub(super) fn describe(
     let Some(table_now) = table_of(&relation, &rows, &indexes) else {
         return Ok(Err(DescribeError::NoPrimaryKey(table.to_owned())));
     };
-    let columns = rows
-        .iter()
-        .zip(&table_now.fields)
-        .map(|(row, field)| column(row, field, &relation));
+    let mut columns = Vec::new();
+    for (row, field) in rows.iter().zip(&table_now.fields) {
+        let collation = collation(conn, field, &relation)?;
+        columns.push(column(row, field, &relation, collation));
+    }
     let schema = Schema {
         entity: entity.to_owned(),
-        columns: columns.collect(),
+        columns,
         key: table_now.key.iter().map(|part| part.field).collect(),
     };
     let mut wanted = capture::triggers(entity, &table_now);
@@ -142,11 +144,13 @@ pub(super) fn describe(
                 projection::row(&table_now, "t"),
                 projection::key_is(&table_now, "t", "ranked.entity_id")
             ),
-            all_rows: format!(
-                "SELECT {} AS key, {} AS row FROM {quoted} t",
-                projection::key_text(&table_now, "t", projection::Place::Read),
-                projection::row(&table_now, "t")
-            ),
+            rows: RowsSql::Table {
+                key: projection::key_text(&table_now, "t", projection::Place::Read),
+                row: projection::row(&table_now, "t"),
+                columns: projection::members(&table_now, "t", projection::Place::Read),
+                from: format!("{quoted} t"),
+            },
+            base_types: Vec::new(),
             capture,
             relation: Some(quoted),
             column_types: Vec::new(),
@@ -250,7 +254,36 @@ fn key_part(column: &IndexColumn) -> Option<KeyPart> {
     })
 }
 
-fn column(row: &CatalogColumn, field: &Field, relation: &Relation) -> Column {
+/// SQLite has no catalog of its columns' collations, so a comparison is tried.
+fn collation(
+    conn: &mut SqliteConnection,
+    field: &Field,
+    relation: &Relation,
+) -> QueryResult<Collation> {
+    #[derive(QueryableByName)]
+    struct Tried {
+        #[diesel(sql_type = Bool)]
+        same: bool,
+    }
+    let says_collate = |text: &String| text.to_ascii_uppercase().contains("COLLATE");
+    if !relation.text.as_ref().is_some_and(says_collate) {
+        return Ok(Collation::Bytes);
+    }
+    let sql = format!(
+        "SELECT c = 'A' OR c = 'a ' AS same FROM (SELECT {} AS c FROM {} WHERE 0 UNION ALL SELECT 'a')",
+        ident(&field.name),
+        ident(&relation.name)
+    );
+    // A collation of the application's own is not known here, so the question itself fails.
+    let tried: QueryResult<Vec<Tried>> = sql_query(sql).load(conn);
+    Ok(match tried {
+        Ok(tried) if tried.iter().all(|tried| !tried.same) => Collation::Bytes,
+        Ok(_) | Err(diesel::result::Error::DatabaseError(..)) => Collation::Other,
+        Err(error) => return Err(error),
+    })
+}
+
+fn column(row: &CatalogColumn, field: &Field, relation: &Relation, collation: Collation) -> Column {
     let (_, type_name, _) = table::declared(&row.sql_type, relation.is_strict);
     Column {
         name: row.name.clone(),
@@ -260,5 +293,7 @@ fn column(row: &CatalogColumn, field: &Field, relation: &Relation) -> Column {
         nullable: !row.not_null && row.key_position == 0,
         has_default: row.has_default || field.is_rowid,
         generated: row.generated,
+        collation,
+        logged: true,
     }
 }

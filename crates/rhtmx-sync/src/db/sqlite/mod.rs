@@ -4,6 +4,7 @@ pub(crate) mod capture;
 pub(crate) mod catalog;
 pub(crate) mod connect;
 mod explain;
+mod filter;
 mod projection;
 pub(crate) mod read;
 mod statement;

@@ -35,9 +35,13 @@ fn json_value(field: &Field, v: &str, place: Place) -> String {
     if field.is_rowid {
         return format!("CASE WHEN {} THEN {v} ELSE {v} || '' END", is_exact(v));
     }
-    let bytes = match place {
-        Place::Read => format!("rhtmx_base64({v})"),
-        Place::Trigger => format!("hex({v})"),
+    // Bytes in a column for something else must not look like that.
+    let is_for_bytes = matches!(field.kind, ColumnKind::Bytes | ColumnKind::Other);
+    let bytes = match (place, is_for_bytes) {
+        (Place::Read, true) => format!("rhtmx_base64({v})"),
+        (Place::Read, false) => format!("json_object('base64', rhtmx_base64({v}))"),
+        (Place::Trigger, true) => format!("hex({v})"),
+        (Place::Trigger, false) => format!("json_object('hex', hex({v}))"),
     };
     let any = format!(
         "CASE WHEN {} THEN {v} WHEN typeof({v}) = 'blob' THEN {bytes} ELSE {v} || '' END",
@@ -47,12 +51,25 @@ fn json_value(field: &Field, v: &str, place: Place) -> String {
         (ColumnKind::Text { .. }, _) => {
             format!("CASE typeof({v}) WHEN 'blob' THEN {bytes} ELSE {v} END")
         }
-        (ColumnKind::Float, _) => {
+        (ColumnKind::Float | ColumnKind::Numeric, _) => {
             let real = real(v, place);
+            let whole = match field.kind {
+                ColumnKind::Float => v.to_owned(),
+                _ => format!("CASE WHEN {} THEN {v} ELSE {v} || '' END", is_exact(v)),
+            };
+            // Of the texts that are left in such a column these alone look like a number of it.
             format!(
-                "CASE typeof({v}) WHEN 'real' THEN {real} WHEN 'blob' THEN {bytes} ELSE {v} END"
+                "CASE typeof({v}) WHEN 'real' THEN {real} WHEN 'blob' THEN {bytes} WHEN 'text' THEN \
+                 CASE WHEN {v} IN ('Infinity', '-Infinity') THEN json_object('text', {v}) ELSE {v} END \
+                 ELSE {whole} END"
             )
         }
+        // A number that is written as a text must not look like one of the column's.
+        (ColumnKind::Uuid | ColumnKind::Date, _) => format!(
+            "CASE typeof({v}) WHEN 'text' THEN {v} WHEN 'blob' THEN {bytes} WHEN 'null' THEN NULL \
+             ELSE CASE WHEN {} THEN {v} ELSE json_object('number', {v} || '') END END",
+            is_exact(v)
+        ),
         (ColumnKind::Bool, _) => {
             format!("CASE {v} WHEN 0 THEN json('false') WHEN 1 THEN json('true') ELSE {any} END")
         }
@@ -142,12 +159,16 @@ pub(super) fn row(table: &Table, alias: &str) -> String {
 
 /// The JSON text of the row called `alias`, for triggers.
 pub(super) fn whole_row(table: &Table, alias: &str, place: Place) -> String {
-    let members = table
+    object(members(table, alias, place))
+}
+
+/// What each column adds to [`object`].
+pub(super) fn members(table: &Table, alias: &str, place: Place) -> Vec<String> {
+    table
         .fields
         .iter()
         .map(|field| member(field, alias, place))
-        .collect();
-    object(members)
+        .collect()
 }
 
 /// The JSON text of what `OLD` held in the columns that changed. The collation of a column may call
@@ -168,7 +189,8 @@ fn member(field: &Field, alias: &str, place: Place) -> String {
     format!("{} || json_quote({value})", literal(&format!(",{label}:")))
 }
 
-fn object(members: Vec<String>) -> String {
+/// The JSON text of an object of these members.
+pub(super) fn object(members: Vec<String>) -> String {
     format!("'{{' || substr({}, 2) || '}}'", concatenated(members))
 }
 

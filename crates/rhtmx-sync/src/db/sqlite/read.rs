@@ -16,21 +16,34 @@ use rhtmx_sync_core::cursor::{Mark, Position};
 
 use super::connect::{SqliteConn, blocking};
 use super::statement::{Statement, Value};
+use super::{filter, projection};
 use crate::db::DbError;
 use crate::db::error::DbResult;
 use crate::db::read::{
-    self, ChangeRow, ChangesCollector, ChangesDialect, ReadSender, RowLine, RowsCollector,
+    self, ChangeRow, ChangesCollector, ChangesDialect, HistoryColumns, ReadSender, RowLine,
+    RowsCollector, RowsPage, RowsQuery,
 };
 use crate::entity::Entity;
 
-/// `?1` is the newest id that is known, `?2` the JSON array of the entities that are wanted. Ids
-/// are never used again, so the newest one ever given stands for the log also when it is empty.
+/// `?1` is the newest id that is known, `?2` the JSON array of the entities that are wanted, `?3`,
+/// there only with histories, the columns of each entity whose previous values are wanted. Ids are
+/// never used again, so the newest one ever given stands for the log also when it is empty.
 pub(crate) const DIALECT: ChangesDialect = ChangesDialect {
     start: "SELECT CAST(coalesce((SELECT seq FROM sqlite_sequence \
             WHERE name = '_rhtmx_sync_log'), 0) AS TEXT) AS position, \
             (SELECT floor FROM _rhtmx_sync_meta) AS floor",
-    news: "SELECT id, id AS mark, entity, entity_id, action, data, client_id, mutation \
+    news: "SELECT id, id AS mark, entity, entity_id, action, old, data, client_id, mutation \
            FROM _rhtmx_sync_log WHERE id > ?1 AND entity IN (SELECT value FROM json_each(?2))",
+    wanted: "(SELECT j.value FROM json_each(?3) j WHERE j.key = n.entity)",
+    // Put together as text: a CASE takes away what SQLite knows of JSON.
+    step: "'[' || w.id || ',' || json_quote(w.action) || ',' || \
+           CASE WHEN CASE WHEN json_valid(w.old) THEN json_type(w.old) END = 'object' THEN '{' || coalesce( \
+           (SELECT group_concat(json_quote(o.key) || ':' || CASE \
+           WHEN NOT EXISTS (SELECT 1 FROM json_each(w.wanted) c WHERE c.value = o.key) THEN '0' \
+           WHEN o.type IN ('null', 'true', 'false') THEN o.type \
+           WHEN o.type IN ('object', 'array') THEN o.value \
+           ELSE json_quote(o.value) END, ',') FROM json_each(w.old) o), '') || '}' \
+           ELSE 'null' END || ']'",
 };
 
 /// A text of the user's. SQLite takes any bytes for one; what is not UTF-8 becomes U+FFFD, so that
@@ -69,6 +82,9 @@ struct ChangeLine {
     #[diesel(sql_type = Nullable<BigInt>)]
     mutation: Option<i64>,
     #[diesel(sql_type = Nullable<Text>)]
+    history: Option<AnyText>,
+    /// The derived code calls its argument `row`, so this comes last.
+    #[diesel(sql_type = Nullable<Text>)]
     row: Option<AnyText>,
 }
 
@@ -87,6 +103,7 @@ impl From<ChangeLine> for ChangeRow {
             client_id: line.client_id,
             mutation: line.mutation,
             row: line.row.map(|row| row.0),
+            history: line.history.map(|history| history.0),
         }
     }
 }
@@ -119,6 +136,7 @@ pub(crate) async fn read_changes(
     conn: &mut SqliteConn,
     entities: &BTreeMap<String, Arc<Entity>>,
     from: &Position,
+    wanted: &HistoryColumns,
     out: &ReadSender,
 ) -> DbResult<()> {
     let Position::LogId(from) = *from else {
@@ -128,7 +146,10 @@ pub(crate) async fn read_changes(
     };
     let names: Vec<&String> = entities.keys().collect();
     let names = serde_json::to_string(&names).expect("names are JSON");
-    let statement = changes_statement(entities, from, names);
+    let wanted = serde_json::to_string(wanted)
+        .ok()
+        .filter(|_| !wanted.is_empty());
+    let statement = changes_statement(entities, from, names, wanted);
     let out = out.clone();
     blocking(conn, "reading the log", move |conn| {
         let mut collector = ChangesCollector::new(mark);
@@ -153,26 +174,67 @@ fn changes_statement(
     entities: &BTreeMap<String, Arc<Entity>>,
     from: i64,
     names: String,
+    wanted: Option<String>,
 ) -> Statement {
-    let sql = read::changes_sql(&DIALECT, entities);
-    let (before, after) = sql.split_once(DIALECT.news).expect("it is in there");
-    let (id, rest) = DIALECT.news.split_once("?1").expect("a parameter");
-    let (wanted, end) = rest.split_once("?2").expect("a parameter");
-    Statement::new(format!("{before}{id}"))
-        .value(Value::Integer(from))
-        .sql(wanted)
-        .value(Value::Text(names))
-        .sql(format!("{end}{after}"))
-        .kept()
+    let news = read::news_sql(&DIALECT, wanted.is_some());
+    let sql = read::changes_sql(&DIALECT, entities, wanted.is_some());
+    // Names of entities may look like parameters; only what is between them is searched.
+    let (before, after) = sql.split_once(&news).expect("it is in there");
+    let mut statement = Statement::new(before);
+    for (index, piece) in news.split('?').enumerate() {
+        if index == 0 {
+            statement = statement.sql(piece);
+            continue;
+        }
+        let (number, piece) = piece.split_at(1);
+        let value = match number {
+            "1" => Value::Integer(from),
+            "2" => Value::Text(names.clone()),
+            _ => Value::Text(wanted.clone().unwrap_or_default()),
+        };
+        statement = statement.value(value).sql(piece);
+    }
+    statement.sql(after).kept()
 }
 
-/// Reads all rows of an entity.
+/// The statement that reads some rows of an entity.
+fn rows_statement(entity: &Entity, query: &RowsQuery) -> Statement {
+    let part = query.shape.part();
+    let rows = read::rows_before_where(&entity.rows, part, projection::object);
+    let (before, behind) = read::around_rows(&DIALECT);
+    let mut statement = Statement::new(before);
+    if query.page.is_some() {
+        statement =
+            statement.sql("SELECT key, row FROM (SELECT key COLLATE BINARY AS key, row FROM (");
+    }
+    statement = statement.sql(rows);
+    if let Some(part) = part.filter(|part| !part.filter().is_everything()) {
+        statement = filter::predicate(
+            statement.sql(" WHERE "),
+            part.filter().condition(),
+            part.table().schema,
+        );
+    }
+    if let Some(RowsPage { after_key, limit }) = &query.page {
+        statement = statement.sql(") unordered) keyed ");
+        if let Some(key) = after_key {
+            statement = statement
+                .sql("WHERE key > ")
+                .value(Value::Text(key.clone()));
+        }
+        statement = statement.sql(format!(" ORDER BY key LIMIT {limit}"));
+    }
+    statement.sql(behind)
+}
+
+/// Reads rows of an entity.
 pub(crate) async fn read_rows(
     conn: &mut SqliteConn,
     entity: &Entity,
+    query: &RowsQuery,
     out: &ReadSender,
 ) -> DbResult<()> {
-    let statement = Statement::new(read::rows_sql(&DIALECT, entity));
+    let statement = rows_statement(entity, query);
     let out = out.clone();
     blocking(conn, "reading a table", move |conn| {
         let mut collector = RowsCollector::default();

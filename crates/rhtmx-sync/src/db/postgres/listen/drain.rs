@@ -21,7 +21,7 @@ use super::{Ended, Line, Place};
 use crate::db::DbError;
 use crate::db::feed::{Drain, DrainError};
 use crate::db::postgres::connect::failed;
-use crate::db::postgres::read::{DIALECT, Parameters, mark};
+use crate::db::postgres::read::{DIALECT, mark, parameters};
 use crate::db::read::{self, ChangeRow, ChangesCollector};
 use crate::entity::Entity;
 
@@ -47,6 +47,8 @@ pub(super) struct Draining {
 struct Prepared {
     entities: EntityMap,
     without: Vec<String>,
+    /// Whether it gives what rows were.
+    history: bool,
     statement: Statement,
 }
 
@@ -115,20 +117,20 @@ impl Line<'_> {
             return Err(DrainError::Gap);
         };
         let entities = self.owner.entities.in_log();
-        let statement = self.statement(&entities).await?;
-        let parameters = Parameters::new(snapshot, &entities);
+        // Asked before the statement begins: who comes later may find less than he wants to know.
+        let histories = self.owner.sink.histories();
+        let statement = self.statement(&entities, !histories.is_empty()).await?;
+        let parameters = parameters(snapshot, &entities, &histories);
         let context = "draining the log";
         let lines = self
             .l
-            .query_raw(
-                &statement,
-                [&parameters.xmax, &parameters.running, &parameters.entities],
-            )
+            .query_raw(&statement, &parameters)
             .await
             .map_err(|error| failed(context, &error))?;
         let mut lines = pin!(lines);
         let sink = self.owner.sink.clone();
-        let mut drain = Drain::new(&*sink, from).without(&self.draining.locked, gives_up);
+        let mut drain =
+            Drain::new(&*sink, from, histories).without(&self.draining.locked, gives_up);
         let mut collector = ChangesCollector::new(mark);
         while let Some(line) = lines.next().await {
             let line = line.map_err(|error| failed(context, &error))?;
@@ -145,11 +147,16 @@ impl Line<'_> {
     }
 
     /// The drain's statement, without the tables that are locked.
-    async fn statement(&mut self, entities: &EntityMap) -> Result<Statement, DbError> {
+    async fn statement(
+        &mut self,
+        entities: &EntityMap,
+        history: bool,
+    ) -> Result<Statement, DbError> {
         let without = &self.draining.locked;
         if let Some(prepared) = &self.draining.prepared
             && Arc::ptr_eq(&prepared.entities, entities)
             && prepared.without == *without
+            && prepared.history == history
         {
             return Ok(prepared.statement.clone());
         }
@@ -160,13 +167,14 @@ impl Line<'_> {
             .collect();
         let prepared = self
             .l
-            .prepare(&read::changes_sql(&DIALECT, &readable))
+            .prepare(&read::changes_sql(&DIALECT, &readable, history))
             .await;
         let statement = prepared.map_err(|error| failed("preparing the drain", &error))?;
         let (entities, without) = (entities.clone(), without.clone());
         self.draining.prepared = Some(Prepared {
             entities,
             without,
+            history,
             statement: statement.clone(),
         });
         Ok(statement)
@@ -228,5 +236,6 @@ fn change_row(line: &tokio_postgres::Row) -> Result<ChangeRow, tokio_postgres::E
         client_id: line.try_get(9)?,
         mutation: line.try_get(10)?,
         row: line.try_get(11)?,
+        history: line.try_get(12)?,
     })
 }

@@ -24,8 +24,10 @@ use tokio::sync::mpsc;
 
 use super::connect::{self, SqliteConn};
 use super::{read, store};
+use crate::db::read::{HistoryColumns, RowsQuery};
 use crate::db::read::{ReadPart, changes_sql};
 use crate::entity::{Entity, EntityConfig};
+use rhtmx_sync_core::shape::Shape;
 
 const MIGRATION: &str = include_str!(concat!(
     env!("CARGO_MANIFEST_DIR"),
@@ -146,9 +148,15 @@ impl Synced {
 
     async fn changes(&mut self, from: &Position) -> (Position, Vec<NewestEntry>) {
         let (sender, mut parts) = mpsc::channel(1000);
-        read::read_changes(&mut self.conn, &self.entities, from, &sender)
-            .await
-            .expect("a read");
+        read::read_changes(
+            &mut self.conn,
+            &self.entities,
+            from,
+            &HistoryColumns::new(),
+            &sender,
+        )
+        .await
+        .expect("a read");
         drop(sender);
         let (mut position, mut entries) = (None, Vec::new());
         while let Some(part) = parts.recv().await {
@@ -164,9 +172,14 @@ impl Synced {
     async fn rows(&mut self) -> (Position, BTreeMap<String, Value>) {
         let (sender, mut parts) = mpsc::channel(1000);
         let entity = self.entities["e"].clone();
-        read::read_rows(&mut self.conn, &entity, &sender)
-            .await
-            .expect("a read");
+        read::read_rows(
+            &mut self.conn,
+            &entity,
+            &RowsQuery::all(Shape::whole("e")),
+            &sender,
+        )
+        .await
+        .expect("a read");
         drop(sender);
         let (mut position, mut rows) = (None, BTreeMap::new());
         while let Some(part) = parts.recv().await {
@@ -198,7 +211,7 @@ impl Synced {
         let entities = BTreeMap::from([("e".to_owned(), self.entities["e"].clone())]);
         let sql = format!(
             "EXPLAIN QUERY PLAN {}",
-            changes_sql(&read::DIALECT, &entities)
+            changes_sql(&read::DIALECT, &entities, false)
         );
         let plan = self
             .conn

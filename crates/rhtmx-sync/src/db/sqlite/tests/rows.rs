@@ -3,6 +3,8 @@
 use serde_json::{Value, json};
 
 use super::Synced;
+use crate::db::read::RowsQuery;
+use rhtmx_sync_core::shape::Shape;
 
 /// What a column of this type makes of these values.
 async fn shapes(sql_type: &str, values: &[(&str, Value)]) {
@@ -37,7 +39,7 @@ async fn values_have_the_shapes_of_postgresql() {
             ("-9223372036854775808", json!("-9223372036854775808")),
             ("'text'", json!("text")),
             ("NULL", Value::Null),
-            ("x'01ff'", json!("Af8=")),
+            ("x'01ff'", json!({"base64": "Af8="})),
             ("1.5", json!(1.5)),
         ],
     )
@@ -72,6 +74,9 @@ async fn values_have_the_shapes_of_postgresql() {
             ("'1.50'", json!(1.5)),
             ("12345678901234567", json!("12345678901234567")),
             ("'NaN'", json!("NaN")),
+            ("-1e300", json!(-1e300)),
+            ("9e999", json!("Infinity")),
+            ("'Infinity'", json!({"text": "Infinity"})),
         ],
     )
     .await;
@@ -84,7 +89,7 @@ async fn values_have_the_shapes_of_postgresql() {
             ),
             ("'{\"a\":1}'", json!("{\"a\":1}")),
             ("'123'", json!("123")),
-            ("x'ff'", json!("/w==")),
+            ("x'ff'", json!({"base64": "/w=="})),
         ],
     )
     .await;
@@ -114,10 +119,14 @@ async fn values_have_the_shapes_of_postgresql() {
     shapes("JSONB", &[("'[1,2]'", json!([1, 2]))]).await;
     shapes(
         "UUID",
-        &[(
-            "'67e55044-10b1-426f-9247-bb680e5fe0c8'",
-            json!("67e55044-10b1-426f-9247-bb680e5fe0c8"),
-        )],
+        &[
+            (
+                "'67e55044-10b1-426f-9247-bb680e5fe0c8'",
+                json!("67e55044-10b1-426f-9247-bb680e5fe0c8"),
+            ),
+            ("9007199254740993", json!({"number": "9007199254740993"})),
+            ("NULL", Value::Null),
+        ],
     )
     .await;
     shapes(
@@ -212,9 +221,14 @@ async fn a_read_ends_when_its_receiver_is_gone() {
     let entity = synced.entities["e"].clone();
     let mut conn = synced.conn;
     let reading = tokio::spawn(async move {
-        super::read::read_rows(&mut conn, &entity, &sender)
-            .await
-            .expect("a read");
+        super::read::read_rows(
+            &mut conn,
+            &entity,
+            &RowsQuery::all(Shape::whole("e")),
+            &sender,
+        )
+        .await
+        .expect("a read");
         conn
     });
     parts.recv().await.expect("a part");

@@ -1,0 +1,90 @@
+//! A part of a pattern between two `%`, or beside one.
+
+use std::collections::BTreeMap;
+
+/// How many characters a part between two `%` may have when `_` is among them: the bits of a word.
+pub(super) const PART_CHARS_MAX: usize = 128;
+
+/// Characters, and none for `_`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Part {
+    pub(super) chars: Vec<Option<char>>,
+    finder: Finder,
+}
+
+/// How a part is looked for; follows from its characters.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Finder {
+    Literal(String),
+    /// For each character the places in the part where it may stand, and those where any may.
+    ShiftAnd {
+        places: BTreeMap<char, u128>,
+        any: u128,
+    },
+    /// At an end of the pattern, where nothing is looked for.
+    Anchored,
+}
+
+impl Part {
+    /// A part; `anchored` when it stands at an end of the pattern.
+    pub(super) fn new(chars: Vec<Option<char>>, anchored: bool) -> Self {
+        let finder = match chars.iter().copied().collect::<Option<String>>() {
+            _ if anchored => Finder::Anchored,
+            Some(literal) => Finder::Literal(literal),
+            None => {
+                let mut places = BTreeMap::new();
+                let mut any = 0;
+                for (index, one) in chars.iter().enumerate() {
+                    match one {
+                        Some(character) => *places.entry(*character).or_default() |= 1 << index,
+                        None => any |= 1 << index,
+                    }
+                }
+                Finder::ShiftAnd { places, any }
+            }
+        };
+        Self { chars, finder }
+    }
+
+    pub(super) fn strip_from_start<'a>(&self, text: &'a str) -> Option<&'a str> {
+        let mut rest = text.chars();
+        for one in &self.chars {
+            let found = rest.next()?;
+            if one.is_some_and(|character| character != found) {
+                return None;
+            }
+        }
+        Some(rest.as_str())
+    }
+
+    pub(super) fn strip_from_end<'a>(&self, text: &'a str) -> Option<&'a str> {
+        let mut rest = text.chars();
+        for one in self.chars.iter().rev() {
+            let found = rest.next_back()?;
+            if one.is_some_and(|character| character != found) {
+                return None;
+            }
+        }
+        Some(rest.as_str())
+    }
+
+    /// Where the first occurrence ends.
+    pub(super) fn find_end(&self, text: &str) -> Option<usize> {
+        match &self.finder {
+            Finder::Literal(literal) => text.find(literal.as_str()).map(|at| at + literal.len()),
+            Finder::ShiftAnd { places, any } => {
+                let accept = 1_u128 << (self.chars.len() - 1);
+                let mut state = 0_u128;
+                for (at, character) in text.char_indices() {
+                    let fits = any | places.get(&character).copied().unwrap_or_default();
+                    state = ((state << 1) | 1) & fits;
+                    if state & accept != 0 {
+                        return Some(at + character.len_utf8());
+                    }
+                }
+                None
+            }
+            Finder::Anchored => None,
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! Lives of a row, as the triggers would log them, and what is read back from the log.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use serde_json::value::RawValue;
+
+use super::*;
+use crate::filter::Backend;
+use crate::filter::arbitrary;
+use crate::filter::tests::{raw, test_table};
+use crate::schema::Schema;
+
+/// A row's columns, each with its JSON.
+pub(crate) type Members = BTreeMap<String, Box<RawValue>>;
+
+/// What happens to a row next.
+#[derive(Debug, Clone)]
+enum Next {
+    /// Some columns change.
+    Changes(Vec<prop::sample::Index>),
+    /// It is deleted.
+    Goes,
+    /// It is again what it was before it last changed.
+    ComesBack,
+}
+
+/// What a row was, oldest first: at least two states, of which no two neighbours are none.
+pub(crate) fn life() -> impl Strategy<Value = Vec<Option<String>>> {
+    let column = any::<prop::sample::Index>();
+    let next = prop_oneof![
+        6 => prop::collection::vec(column, 0..3).prop_map(Next::Changes),
+        3 => Just(Next::Goes),
+        6 => Just(Next::ComesBack),
+    ];
+    let step = (arbitrary::row_json(), 0..3_u8, next);
+    (any::<bool>(), prop::collection::vec(step, 2..7)).prop_map(|(begins, steps)| {
+        let mut states: Vec<Option<Members>> = Vec::new();
+        let mut id = None;
+        for (row, computed, next) in steps {
+            let mut row = members(&row);
+            row.insert("virtual".to_owned(), raw(&computed.to_string()));
+            // A row keeps its key as long as it lives.
+            let id = id.get_or_insert_with(|| row["id"].clone());
+            row.insert("id".to_owned(), id.clone());
+            let former = states.iter().rev().skip(1).flatten().next().cloned();
+            states.push(match (states.last(), next) {
+                (None, _) => begins.then_some(row),
+                (Some(_), Next::ComesBack) if former.is_some() => former,
+                (Some(None), _) => Some(row),
+                (Some(Some(_)), Next::Goes) => None,
+                (Some(Some(_)), Next::ComesBack) => Some(row),
+                (Some(Some(before)), Next::Changes(columns)) => {
+                    Some(patched(before, &row, &columns))
+                }
+            });
+        }
+        states
+            .iter()
+            .map(|state| state.as_ref().map(text))
+            .collect()
+    })
+}
+
+/// A row with some columns of another, and the one that is computed.
+fn patched(before: &Members, other: &Members, changed: &[prop::sample::Index]) -> Members {
+    let mut after = before.clone();
+    let names: Vec<&String> = other.keys().filter(|name| *name != "id").collect();
+    for index in changed {
+        let name = *index.get(&names);
+        after.insert(name.clone(), other[name].clone());
+    }
+    after.insert("virtual".to_owned(), other["virtual"].clone());
+    after
+}
+
+pub(crate) fn members(row: &str) -> Members {
+    serde_json::from_str(row).expect("a row")
+}
+
+fn text(row: &Members) -> String {
+    serde_json::to_string(row).expect("JSON")
+}
+
+/// What the triggers log of such a life, newest first.
+pub(crate) fn steps(schema: &Schema, life: &[Option<String>]) -> Vec<Step> {
+    let logged = |name: &str| schema.columns.iter().any(|it| it.name == name && it.logged);
+    let pairs = life.windows(2).zip(1..);
+    let steps = pairs.map(|(pair, id)| {
+        let (action, old) = match (&pair[0], &pair[1]) {
+            (None, _) => (Action::Create, None),
+            (Some(old), None) => {
+                let mut old = members(old);
+                old.retain(|name, _| logged(name));
+                (Action::Delete, Some(old))
+            }
+            (Some(old), Some(new)) => {
+                let (mut old, new) = (members(old), members(new));
+                old.retain(|name, value| logged(name) && new[name].get() != value.get());
+                (Action::Update, Some(old))
+            }
+        };
+        let old = old.map(|old| raw(&text(&old)));
+        Step { id, action, old }
+    });
+    let mut steps: Vec<Step> = steps.collect();
+    steps.reverse();
+    steps
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn rows_are_taken_back_to_what_they_were(life in life()) {
+        let table = test_table(Backend::Postgres);
+        let logged = |&column: &usize| table.schema.columns[column].logged;
+        let columns = 0..table.schema.columns.len();
+        let reader = RowReader::new(table.table(), columns.filter(logged));
+        let read = |row: &Option<String>| {
+            row.as_ref().map(|row| reader.read(&raw(row)).expect("a row"))
+        };
+        let [first, between @ .., last] = &life[..] else { panic!("two states at least") };
+        let now = last.as_deref().map(raw);
+        let found = States::read(&reader, now.as_deref(), Some(&steps(&table.schema, &life)));
+        let found = found.expect("rows");
+        prop_assert_eq!(found.now().cloned(), read(last));
+        prop_assert_eq!(found.before().map(Option::<&_>::cloned), Some(read(first)));
+        let found: Vec<_> = found.between().map(Option::<&_>::cloned).collect();
+        prop_assert_eq!(found, between.iter().rev().map(read).collect::<Vec<_>>());
+    }
+}
