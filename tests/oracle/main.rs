@@ -1,6 +1,8 @@
-//! Core's snapshot logic held against PostgreSQL itself.
+//! Core's logic held against the databases themselves.
 
+mod changes;
 mod cursor_query;
+mod filters;
 mod random_snapshots;
 mod real_snapshots;
 mod visibility;

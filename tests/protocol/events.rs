@@ -14,8 +14,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// One event.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Event {
-    id: Option<String>,
-    frame: Value,
+    pub(crate) id: Option<String>,
+    pub(crate) frame: Value,
 }
 
 /// A browser's `EventSource`, by the rules of the HTML standard, section 9.2.6.
@@ -118,7 +118,8 @@ impl Events {
         }
     }
 
-    async fn until(&mut self, kind: &str) -> Vec<Event> {
+    /// The events up to the first of this kind.
+    pub(crate) async fn until(&mut self, kind: &str) -> Vec<Event> {
         let mut events = Vec::new();
         loop {
             let event = self.next().await;
@@ -223,9 +224,9 @@ both_backends! {
             ("", 400, "protocol"),
             ("entity=tasks", 404, "unknown_entity"),
             ("entity=notes%22%3B--", 404, "unknown_entity"),
-            ("entity=notes&where=id%3D1", 400, "bad_filter"),
-            ("entity=notes&params=%5B%5D", 400, "bad_filter"),
-            ("entity=notes&columns=id", 400, "bad_filter"),
+            ("entity=notes&where=nothing%3D1", 400, "bad_filter"),
+            ("entity=notes&params=%5B1%5D", 400, "bad_filter"),
+            ("entity=notes&columns=nothing", 400, "bad_filter"),
         ] {
             let reply = http.get(&format!("/api/sync/events?{query}")).await;
             assert_eq!(

@@ -1,8 +1,10 @@
-//! Everything at once: writers, subscribers that come and go, servers that die. At the end every
-//! copy equals the tables, and every mutation is there as often as its answer says.
+//! Everything at once: writers, subscribers that come and go and want now this and now that, servers
+//! that die. At the end every copy is what the database gives for its filter, and every mutation is
+//! there as often as its answer says.
 //!
 //! `SEED=…` repeats the choices; what the machine makes of them differs from run to run.
 
+mod parts;
 mod subscribers;
 mod writers;
 
@@ -44,13 +46,23 @@ const SENTINEL: &str = "987654321";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn postgres() {
-    let load = Load { servers: 2, writers: 8, subscribers: 20, accidents: 12 };
+    let load = Load {
+        servers: 2,
+        writers: 8,
+        subscribers: 20,
+        accidents: 12,
+    };
     soak(TestDatabase::postgres().await, load).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn sqlite() {
-    let load = Load { servers: 1, writers: 3, subscribers: 8, accidents: 5 };
+    let load = Load {
+        servers: 1,
+        writers: 3,
+        subscribers: 8,
+        accidents: 5,
+    };
     soak(TestDatabase::sqlite().await, load).await;
 }
 
@@ -85,10 +97,18 @@ async fn soak(db: TestDatabase, load: Load) {
     println!("soak: {commits} transactions were committed");
     assert!(commits > 20, "the writers hardly came to write: {commits}");
 
-    // Everybody is back and has all answers; then the last write of all, and everybody shall have it.
+    // Everybody is back and has all answers; then some items for every filter, the last write of
+    // all, and everybody shall have them.
     scene.ready.wait().await;
-    db.execute(&format!("INSERT INTO items (id, owner, n) VALUES ({SENTINEL}, 0, 0)")).await;
-    db.execute(&format!("INSERT INTO marks (id, token) VALUES ({SENTINEL}, 'last')")).await;
+    db.execute(writers::MORE_ITEMS).await;
+    db.execute(&format!(
+        "INSERT INTO items (id, owner, n) VALUES ({SENTINEL}, 0, 0)"
+    ))
+    .await;
+    db.execute(&format!(
+        "INSERT INTO marks (id, token) VALUES ({SENTINEL}, 'last')"
+    ))
+    .await;
     scene.sentinel.send_replace(true);
     let copies = subscribed.join_all().await;
     compare(&db, copies).await;
@@ -96,7 +116,17 @@ async fn soak(db: TestDatabase, load: Load) {
 
 async fn server(db: &TestDatabase) -> ServerProcess {
     let url = db.url();
-    let args = ["serve", "--database-url", &url, "--bind", "127.0.0.1:0", "--entity", "items", "--entity", "marks"];
+    let args = [
+        "serve",
+        "--database-url",
+        &url,
+        "--bind",
+        "127.0.0.1:0",
+        "--entity",
+        "items",
+        "--entity",
+        "marks",
+    ];
     ServerProcess::spawn(args, [("RUST_LOG", "warn")]).await
 }
 
@@ -113,7 +143,11 @@ async fn accidents(
         tokio::time::sleep(Duration::from_millis(dice.pick(800..2500))).await;
         if db.backend() == Backend::Postgres && dice.chance(50) {
             // Listener, drain and pool connections alike; sometimes all at once.
-            let some = if dice.chance(30) { "true" } else { "random() < 0.4" };
+            let some = if dice.chance(30) {
+                "true"
+            } else {
+                "random() < 0.4"
+            };
             db.execute(&format!(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
                  WHERE application_name = 'rhtmx-sync' AND datname = current_database() AND {some}"
@@ -129,38 +163,81 @@ async fn accidents(
     }
 }
 
-/// Every copy is the tables, and every mutation is there as its answer says.
+/// Every copy is what its filter takes of the tables, and every mutation is there as its answer says.
 async fn compare(db: &TestDatabase, copies: Vec<Copies>) {
     let object = match db.backend() {
         Backend::Postgres => "json_build_object",
         Backend::Sqlite => "json_object",
     };
-    let items = table(db, &format!("SELECT {object}('id', id, 'owner', owner, 'n', n) FROM items")).await;
-    let marks = table(db, &format!("SELECT {object}('id', id, 'token', token) FROM marks")).await;
+    let items = table(
+        db,
+        &format!("SELECT {object}('id', id, 'owner', owner, 'n', n, 'note', note) FROM items"),
+    )
+    .await;
+    let marks = table(
+        db,
+        &format!("SELECT {object}('id', id, 'token', token) FROM marks"),
+    )
+    .await;
     let mut times: BTreeMap<String, usize> = BTreeMap::new();
     for mark in marks.values() {
-        *times.entry(mark["token"].as_str().expect("a text").to_owned()).or_default() += 1;
+        *times
+            .entry(mark["token"].as_str().expect("a text").to_owned())
+            .or_default() += 1;
     }
-    let (mut acked, mut sent) = (0, 0);
+    let (mut acked, mut sent, mut parts, mut wanted) = (0, 0, 0, 0);
     for (number, copy) in copies.iter().enumerate() {
-        assert_eq!(copy.items, items, "items of subscriber {number}");
+        for (part, rows) in &copy.items {
+            assert_eq!(
+                *rows,
+                part.of(db, &items).await,
+                "subscriber {number} of {part:?}"
+            );
+            parts += 1;
+            wanted += rows.len();
+        }
         assert_eq!(copy.marks, marks, "marks of subscriber {number}");
         for token in &copy.acked {
-            assert_eq!(times.get(token), Some(&1), "an acked mutation is there once: {token}");
+            assert_eq!(
+                times.get(token),
+                Some(&1),
+                "an acked mutation is there once: {token}"
+            );
         }
         for token in &copy.sent {
-            assert!(times.get(token).is_none_or(|times| *times == 1), "a mutation is there twice: {token}");
+            assert!(
+                times.get(token).is_none_or(|times| *times == 1),
+                "a mutation is there twice: {token}"
+            );
         }
         acked += copy.acked.len();
         sent += copy.sent.len();
     }
-    let known: usize = copies.iter().map(|copy| copy.sent.iter().filter(|token| times.contains_key(*token)).count()).sum();
+    let known: usize = copies
+        .iter()
+        .map(|copy| {
+            copy.sent
+                .iter()
+                .filter(|token| times.contains_key(*token))
+                .count()
+        })
+        .sum();
     assert_eq!(known + 1, times.len(), "nothing is there that nobody sent");
-    println!("soak: {} items, {sent} mutations sent, {acked} acks heard", items.len());
+    println!(
+        "soak: {} items, {wanted} of them in {parts} copies",
+        items.len()
+    );
+    println!("soak: {sent} mutations sent, {acked} acks heard");
+    assert!(
+        wanted > parts,
+        "the filters took hardly any item: {wanted} in {parts}"
+    );
     assert!(acked > 20, "hardly any mutation was acked: {acked}");
 }
 
 async fn table(db: &TestDatabase, sql: &str) -> BTreeMap<String, Value> {
     let rows = db.query_json(sql).await;
-    rows.into_iter().map(|row| (row["id"].to_string(), row)).collect()
+    rows.into_iter()
+        .map(|row| (row["id"].to_string(), row))
+        .collect()
 }

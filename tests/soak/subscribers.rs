@@ -5,16 +5,19 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use rhtmx_sync_testkit::{ClientOptions, ClientState, PushOutcome, SyncClient};
+use rhtmx_sync_core::cursor::{Cursor, Position};
+use rhtmx_sync_testkit::{ClientOptions, ClientState, PushOutcome, Subscription, SyncClient};
 use rhtmx_sync_tests::Dice;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use crate::parts::Part;
 use crate::{SENTINEL, Scene};
 
 /// What a subscriber has in the end.
 pub(crate) struct Copies {
-    pub(crate) items: BTreeMap<String, Value>,
+    /// What it wanted of the items, and what it has of that.
+    pub(crate) items: Vec<(Part, BTreeMap<String, Value>)>,
     pub(crate) marks: BTreeMap<String, Value>,
     /// Tokens of the mutations that it pushed.
     pub(crate) sent: BTreeSet<String>,
@@ -28,13 +31,25 @@ pub(crate) struct Subscriber {
     dice: Dice,
     client_id: Uuid,
     state: Option<ClientState>,
+    /// What its subscriptions want. Their ids are never used again.
+    parts: BTreeMap<u64, Part>,
+    parts_made: u64,
     sent: BTreeSet<String>,
     acked: BTreeSet<String>,
 }
 
 impl Subscriber {
     pub(crate) fn new(scene: Arc<Scene>, dice: Dice) -> Self {
-        Self { scene, dice, client_id: Uuid::new_v4(), state: None, sent: BTreeSet::new(), acked: BTreeSet::new() }
+        Self {
+            scene,
+            dice,
+            client_id: Uuid::new_v4(),
+            state: None,
+            parts: BTreeMap::new(),
+            parts_made: 0,
+            sent: BTreeSet::new(),
+            acked: BTreeSet::new(),
+        }
     }
 
     /// Lives through the load, and then waits until it has everything.
@@ -68,10 +83,33 @@ impl Subscriber {
             Some(state) => SyncClient::try_reconnect(&url, options, state).await.ok(),
             None => {
                 let mut client = SyncClient::try_connect(&url, options).await.ok()?;
-                client.subscribe("items", "items").await;
                 client.subscribe("marks", "marks").await;
+                self.parts.clear();
+                for _ in 0..self.dice.pick(1..4) {
+                    self.subscribe(&mut client).await;
+                }
                 Some(client)
             }
+        }
+    }
+
+    async fn subscribe(&mut self, client: &mut SyncClient) {
+        let part = Part::random(&mut self.dice);
+        self.parts_made += 1;
+        client.subscribe_with(self.parts_made, part.request()).await;
+        self.parts.insert(self.parts_made, part);
+    }
+
+    /// Wants something else.
+    async fn change(&mut self, client: &mut SyncClient) {
+        let first = self.parts.keys().next().copied();
+        let Some(id) = first.filter(|_| self.parts.len() > 1) else {
+            return self.subscribe(client).await;
+        };
+        self.parts.remove(&id);
+        client.unsubscribe(id).await;
+        if self.dice.chance(60) {
+            self.subscribe(client).await;
         }
     }
 
@@ -84,6 +122,9 @@ impl Subscriber {
                 let token = self.token(mutation);
                 self.sent.insert(token.clone());
                 client.send_push(mutation, mark(&token)).await;
+            }
+            if self.dice.chance(6) {
+                self.change(&mut client).await;
             }
             let closed = tokio::select! {
                 frame = client.try_next_frame() => frame.is_err(),
@@ -114,9 +155,16 @@ impl Subscriber {
     async fn end(mut self) -> Copies {
         let mut client = loop {
             // The accidents are over, so servers answer.
-            let Some(mut client) = self.connect().await else { continue };
+            let Some(mut client) = self.connect().await else {
+                continue;
+            };
             let settled = client
-                .try_wait_until(|client| client.subscriptions().values().all(|subscription| subscription.is_live()))
+                .try_wait_until(|client| {
+                    client
+                        .subscriptions()
+                        .values()
+                        .all(|subscription| subscription.is_live())
+                })
                 .await;
             if settled.is_ok() {
                 break client;
@@ -126,14 +174,41 @@ impl Subscriber {
         client.wait_answered().await;
         self.scene.ready.wait().await;
         let mut written = self.scene.sentinel.subscribe();
-        written.wait_for(|written| *written).await.expect("the scene outlives its actors");
-        let has_last = |client: &SyncClient| {
-            client.row("items", SENTINEL).is_some() && client.row("marks", SENTINEL).is_some()
-        };
-        client.wait_until(has_last).await;
-        let (items, marks) = (client.rows("items").clone(), client.rows("marks").clone());
+        written
+            .wait_for(|written| *written)
+            .await
+            .expect("the scene outlives its actors");
+        let mut last = None;
+        client
+            .wait_until(|client| Self::has_all(client, &mut last))
+            .await;
+        let marks = client.rows("marks").clone();
+        let rows = |(id, part): (&u64, &Part)| (part.clone(), client.rows(*id).clone());
+        let items = self.parts.iter().map(rows).collect();
         self.keep(client);
-        Copies { items, marks, sent: self.sent, acked: self.acked }
+        Copies {
+            items,
+            marks,
+            sent: self.sent,
+            acked: self.acked,
+        }
+    }
+
+    /// Whether everything is as new as the last row of all, which filters may leave out: `last` is
+    /// where it came.
+    fn has_all(client: &SyncClient, last: &mut Option<Position>) -> bool {
+        let position = |subscription: &Subscription| {
+            let cursor: Cursor = subscription.cursor()?.parse().expect("a cursor");
+            subscription.is_live().then_some(cursor.position)
+        };
+        if last.is_none() && client.row("marks", SENTINEL).is_some() {
+            *last = position(client.subscription("marks"));
+        }
+        let is_there = |subscription| {
+            let there = position(subscription).zip(last.as_ref());
+            there.is_some_and(|(position, last)| position.covers(last))
+        };
+        client.subscriptions().values().all(is_there)
     }
 }
 

@@ -16,15 +16,21 @@ const IDS: u64 = 200;
 pub(crate) fn tables(backend: Backend) -> &'static str {
     match backend {
         Backend::Postgres => {
-            "CREATE TABLE items (id bigint PRIMARY KEY, owner int NOT NULL, n int NOT NULL);
+            "CREATE TABLE items (id bigint PRIMARY KEY, owner int NOT NULL, n int NOT NULL, note text);
              CREATE TABLE marks (id serial PRIMARY KEY, token text NOT NULL);"
         }
         Backend::Sqlite => {
-            "CREATE TABLE items (id INTEGER PRIMARY KEY, owner INT NOT NULL, n INT NOT NULL);
+            "CREATE TABLE items (id INTEGER PRIMARY KEY, owner INT NOT NULL, n INT NOT NULL, note TEXT);
              CREATE TABLE marks (id INTEGER PRIMARY KEY, token TEXT NOT NULL);"
         }
     }
 }
+
+/// So that there are some, whatever the last statements were.
+pub(crate) const MORE_ITEMS: &str = "\
+    WITH RECURSIVE more(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM more WHERE i < 59) \
+    INSERT INTO items (id, owner, n, note) SELECT i, i % 9, i * 17 % 1000, 'of ' || (i % 8) FROM more WHERE true \
+    ON CONFLICT (id) DO NOTHING";
 
 /// Writes until it is told to stop; the number of transactions that were committed.
 pub(crate) async fn write(db: Arc<TestDatabase>, scene: Arc<Scene>, mut dice: Dice) -> usize {
@@ -75,7 +81,8 @@ fn transaction(backend: Backend, dice: &mut Dice) -> (String, bool) {
     }
     if backend == Backend::Postgres {
         // Most end at once, some take their time, and few take long.
-        let seconds = [0.0, 0.0, 0.0, 0.0, 0.01, 0.02, 0.05, 0.1, 0.4, 1.2][dice.pick(0..10) as usize];
+        let seconds =
+            [0.0, 0.0, 0.0, 0.0, 0.01, 0.02, 0.05, 0.1, 0.4, 1.2][dice.pick(0..10) as usize];
         sql.push(format!("SELECT pg_sleep({seconds})"));
     }
     let commit = dice.chance(80);
@@ -91,7 +98,11 @@ fn statement(backend: Backend, dice: &mut Dice) -> String {
              ON CONFLICT (id) DO UPDATE SET n = excluded.n",
             id + 1
         ),
-        35..60 => format!("UPDATE items SET n = n + 1 WHERE id % {} = {}", 7 + owner, owner),
+        35..60 => format!(
+            "UPDATE items SET n = n + 1 WHERE id % {} = {}",
+            7 + owner,
+            owner
+        ),
         60..72 => format!("DELETE FROM items WHERE id = {id}"),
         72..84 => format!(
             "UPDATE items SET id = id + {IDS} WHERE id = {id} AND NOT EXISTS \

@@ -78,8 +78,10 @@ pub struct NewestEntry {
     pub key: Option<String>,
     /// What this entry says.
     pub action: Action,
-    /// What the row's first new entry says: a row that begins with a create was not there before.
-    pub first_action: Action,
+    /// How often the row's new entries say that it came.
+    pub came: i64,
+    /// How often they say that it went.
+    pub went: i64,
     /// The id of the entity's newest truncate among the new entries.
     pub truncated_at: Option<i64>,
     /// Whose mutation made it.
@@ -136,9 +138,10 @@ impl NewestEntry {
         self.key.as_deref().map_or(Subject::Truncate, Subject::Row)
     }
 
-    /// Whether its row came and went since the position of whoever reads.
+    /// Whether its row came and went since the position of whoever reads: one that was there has gone
+    /// once more than it has come, in whatever order the log has it.
     pub fn is_passing(&self) -> bool {
-        self.row.is_none() && self.first_action == Action::Create
+        self.row.is_none() && self.came > 0 && self.came >= self.went
     }
 
     /// What it means for somebody who wants all rows and has seen everything before the new entries.
@@ -223,7 +226,8 @@ mod tests {
             entity: "todos".to_owned(),
             key: Some("1".to_owned()),
             action,
-            first_action: action,
+            came: i64::from(action == Action::Create),
+            went: i64::from(action == Action::Delete),
             truncated_at: None,
             origin: None,
             row: row.map(|text| RawValue::from_string(text.to_owned()).expect("JSON")),
@@ -254,11 +258,24 @@ mod tests {
     #[test]
     fn a_row_that_came_and_went_is_transient() {
         let mut passing = entry(Action::Delete, None);
-        passing.first_action = Action::Create;
+        passing.came = 1;
         assert!(matches!(
             passing.learn(),
             Learned::Change {
                 transient: true,
+                ..
+            }
+        ));
+    }
+
+    #[test]
+    fn a_row_that_was_there_is_not_in_whatever_order_the_log_has_it() {
+        let mut gone = entry(Action::Delete, None);
+        (gone.came, gone.went) = (1, 2);
+        assert!(matches!(
+            gone.learn(),
+            Learned::Change {
+                transient: false,
                 ..
             }
         ));

@@ -554,6 +554,15 @@ impl<B: Batch> Session<B> {
 
     /// Sends what a batch has for the live shapes, and with it the cursor where that may be.
     fn deliver(&mut self, batch: &B, actions: &mut Vec<Action<B>>) {
+        if let Some(begun) = self
+            .in_batch
+            .clone()
+            .filter(|begun| begun != batch.position())
+        {
+            // A batch broke off after some of its parts and is read again, to a later position. What
+            // came in those parts may have gone since, and would not be told of any more.
+            self.live.know_part_of(&begun);
+        }
         for (shape, since) in self.live.take(batch) {
             actions.push(Action::Deliver {
                 batch: batch.clone(),

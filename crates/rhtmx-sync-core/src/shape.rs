@@ -19,7 +19,7 @@ use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 
 use crate::filter::{Backend, Filter, FilterError, RowError, RowReader, Table};
-use crate::history::States;
+use crate::history::{Before, States};
 use crate::schema::{Schema, SchemaSummary};
 
 /// Bytes of a hash in the name of a shape: enough that nobody finds two filters with one name.
@@ -135,8 +135,7 @@ impl Shape {
         let columns = wanted
             .columns
             .map(|columns| positions(schema, columns))
-            .transpose()?
-            .filter(|columns| columns.len() < schema.columns.len());
+            .transpose()?;
         if filter.is_everything() && columns.is_none() {
             return Ok(Self::whole(&schema.entity));
         }
@@ -297,7 +296,11 @@ impl Part {
     pub fn verdict(&self, states: &States) -> Option<Verdict> {
         let matches =
             |row: Option<&_>| row.is_some_and(|row| self.filter.matches(row) == Some(true));
-        let before = states.before().map(matches);
+        let before = match states.before() {
+            Before::Row(row) => Some(matches(row)),
+            Before::AnyOf(values) if !self.filter.may_match(values) => Some(false),
+            Before::AnyOf(_) | Before::Unknown => None,
+        };
         if matches(states.now()) {
             let shows = before != Some(true) || self.shows(states);
             let transient = !shows;

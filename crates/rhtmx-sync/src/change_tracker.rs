@@ -9,7 +9,7 @@ use rhtmx_sync_core::protocol::{Change, RefetchReason};
 use tokio::sync::broadcast;
 
 use crate::db::DbError;
-use crate::db::read::{HistoryColumns, ReadPart};
+use crate::db::read::{ChangesQuery, HistoryColumns, ReadPart};
 use crate::engine::Inner;
 use crate::entity::EntitySource;
 use crate::reader::refuse;
@@ -167,11 +167,12 @@ impl ChangeTracker {
             cursor: None,
         };
         let db = &self.engine.config.db_pool;
-        let mut parts = db.read_changes(
-            self.engine.entities.in_log(),
-            cursor.position.clone(),
-            HistoryColumns::new(),
-        );
+        let query = ChangesQuery {
+            from: cursor.position.clone(),
+            histories: HistoryColumns::new(),
+            checked: false,
+        };
+        let mut parts = db.read_changes(self.engine.entities.in_log(), query);
         while let Some(part) = parts.next().await {
             match part {
                 ReadPart::Start { position, floor } => {
@@ -184,7 +185,7 @@ impl ChangeTracker {
                     });
                 }
                 ReadPart::Entries(entries) => batch.take(entries, true),
-                ReadPart::Rows(_) => {}
+                ReadPart::Rows(_) | ReadPart::Outdated(_) => {}
             }
         }
         parts.finish().await?;

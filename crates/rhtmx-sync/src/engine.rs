@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::hash::RandomState;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -71,6 +72,8 @@ pub(crate) struct Inner {
     poke: Arc<Notify>,
     readiness: watch::Sender<Readiness>,
     refreshing: tokio::sync::Mutex<()>,
+    /// Makes the ids of shapes in the status.
+    pub(crate) shape_ids: RandomState,
 }
 
 impl SyncEngine {
@@ -107,6 +110,7 @@ impl SyncEngine {
             poke: Arc::new(Notify::new()),
             readiness: watch::Sender::new(Readiness::NotReady("starting".to_owned())),
             refreshing: tokio::sync::Mutex::default(),
+            shape_ids: RandomState::new(),
         });
         match inner.prepare().await {
             Ok(()) => inner.start()?,

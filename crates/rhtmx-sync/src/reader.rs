@@ -18,7 +18,7 @@ use rhtmx_sync_core::session::ReadFrom;
 use rhtmx_sync_core::shape::{Shape, ShapeReader};
 use tokio::sync::Semaphore;
 
-use crate::db::read::{HistoryColumns, ReadPart, RowsQuery};
+use crate::db::read::{ChangesQuery, HistoryColumns, ReadPart, RowsQuery};
 use crate::db::{DbError, DbPool};
 use crate::entity::{Entities, Entity};
 use crate::frame;
@@ -128,6 +128,7 @@ impl Reader {
                 ReadPart::Start { position, .. } => spool.begin(Arc::new(position)),
                 ReadPart::Rows(rows) => spooled = spool.push(frame::json(&rows).into()).await,
                 ReadPart::Entries(_) => {}
+                ReadPart::Outdated(entity) => return ReadEnded::Failed(outdated(&entity)),
             }
             if spooled.is_err() {
                 break;
@@ -211,9 +212,12 @@ impl Reader {
                 Err(error) => PullEnded::Failed(error.to_string().into()),
             };
         };
-        let mut parts = self
-            .db
-            .read_changes(Arc::new(entities), (**from).clone(), histories);
+        let query = ChangesQuery {
+            from: (**from).clone(),
+            histories,
+            checked: true,
+        };
+        let mut parts = self.db.read_changes(Arc::new(entities), query);
         let mut authors = Vec::new();
         let mut spooled = Ok(());
         while let Some(part) = parts.next().await {
@@ -232,6 +236,7 @@ impl Reader {
                     }
                 }
                 ReadPart::Rows(_) => {}
+                ReadPart::Outdated(entity) => return PullEnded::Failed(outdated(&entity)),
             }
             if spooled.is_err() {
                 break;
@@ -262,9 +267,12 @@ impl Reader {
         let entities = BTreeMap::from([(shape.entity().to_owned(), entity)]);
         let histories = histories_of([&shape]);
         let shape = ShapeReader::new(shape);
-        let mut parts = self
-            .db
-            .read_changes(Arc::new(entities), (*from).clone(), histories);
+        let query = ChangesQuery {
+            from: (*from).clone(),
+            histories,
+            checked: true,
+        };
+        let mut parts = self.db.read_changes(Arc::new(entities), query);
         let mut authors = Vec::new();
         let mut spooled = Ok(());
         while let Some(part) = parts.next().await {
@@ -279,6 +287,7 @@ impl Reader {
                     Err(reason) => return ReadEnded::Refused(reason),
                 },
                 ReadPart::Rows(_) => {}
+                ReadPart::Outdated(entity) => return ReadEnded::Failed(outdated(&entity)),
             }
             if spooled.is_err() {
                 break;
@@ -368,6 +377,11 @@ fn changes_of_shapes(
         }
     }
     Ok(frames)
+}
+
+/// It will be tried again, and by then the tables will have been looked at.
+fn outdated(entity: &str) -> Arc<str> {
+    format!("the table of {entity:?} has just changed").into()
 }
 
 async fn spool_all(spool: &FramesSpool, frames: Vec<String>) -> std::io::Result<()> {

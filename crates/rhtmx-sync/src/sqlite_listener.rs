@@ -12,6 +12,7 @@ use tracing::warn;
 use crate::backoff;
 use crate::db::feed::{ChangeSink, Drain, DrainError};
 use crate::db::postgres::listen::{ListenerStatus, WakeUp};
+use crate::db::read::ChangesQuery;
 use crate::db::sqlite::watch::Watch;
 use crate::db::{DbError, DbPool};
 use crate::entity::Entities;
@@ -117,9 +118,12 @@ impl SqliteListener {
         };
         let histories = self.sink.histories();
         let entities = self.entities.in_log();
-        let mut parts = self
-            .db
-            .read_changes(entities, from.clone(), (*histories).clone());
+        let query = ChangesQuery {
+            from: from.clone(),
+            histories: (*histories).clone(),
+            checked: false,
+        };
+        let mut parts = self.db.read_changes(entities, query);
         let mut drain = Drain::new(&*self.sink, from, histories);
         while let Some(part) = parts.next().await {
             drain.take(part).await?;

@@ -38,13 +38,31 @@ pub(super) fn truth(condition: &Condition, row: &RowValues) -> Option<bool> {
             let Scalar::Text(text) = scalar(row, *column)? else {
                 return None;
             };
-            // SQLite's texts end at a null character when they are held against a pattern.
-            let text = text.split('\0').next().unwrap_or_default();
-            Some(pattern.matches(text) != *negated)
+            // SQLite's texts end at a null character when they are held against a pattern, so those
+            // that have one match none.
+            (!text.contains('\0')).then(|| pattern.matches(text) != *negated)
         }
         Condition::Not(inner) => truth(inner, row).map(|truth| !truth),
         Condition::And(parts) => all(parts, row, true),
         Condition::Or(parts) => all(parts, row, false),
+    }
+}
+
+/// Whether the condition may be true of a row of which each column holds one of the values that are
+/// here: it is when it can be made so part by part. On canonical conditions, which have no `NOT`.
+pub(super) fn is_possible(condition: &Condition, values: &[RowValues]) -> bool {
+    match condition {
+        Condition::Constant(truth) => *truth == Some(true),
+        Condition::And(parts) => parts.iter().all(|part| is_possible(part, values)),
+        Condition::Or(parts) => parts.iter().any(|part| is_possible(part, values)),
+        Condition::Compare { column, .. }
+        | Condition::In { column, .. }
+        | Condition::IsNull { column, .. }
+        | Condition::Like { column, .. } => values
+            .iter()
+            .filter(|row| row.cell(*column) != &Cell::Unread)
+            .any(|row| truth(condition, row) == Some(true)),
+        Condition::Not(_) => true,
     }
 }
 

@@ -114,6 +114,11 @@ impl Filter {
         eval::truth(&self.condition, row)
     }
 
+    /// Whether it may match a row of which each column holds one of the values that are here.
+    pub(crate) fn may_match(&self, values: &[RowValues]) -> bool {
+        eval::is_possible(&self.condition, values)
+    }
+
     /// The positions of the columns that it looks at, ascending.
     pub fn columns(&self) -> impl ExactSizeIterator<Item = usize> + '_ {
         self.columns.iter().copied()

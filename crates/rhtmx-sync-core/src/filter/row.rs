@@ -81,6 +81,18 @@ impl RowReader {
         Ok(values)
     }
 
+    /// The values of those columns alone that `changed` names.
+    ///
+    /// # Errors
+    /// When it is not a JSON object.
+    pub(crate) fn read_some(&self, changed: &RawValue) -> Result<RowValues, RowError> {
+        let mut values = RowValues {
+            cells: vec![Cell::Unread; self.columns],
+        };
+        self.read_into(changed, &mut values, &mut BTreeSet::new())?;
+        Ok(values)
+    }
+
     /// Lays the columns that `changed` names over a row's values, and adds their positions to
     /// `named`.
     ///

@@ -100,13 +100,42 @@ pub(super) fn tokens(text: &str) -> Result<Vec<Token>, FilterError> {
         match token.token {
             SqlToken::Whitespace(Whitespace::Newline | Whitespace::Tab) => {}
             SqlToken::Whitespace(space) if space == blank => {}
-            other => tokens.push(Token {
-                kind: kind(other, at)?,
-                at,
-            }),
+            other => match before_minus(&other) {
+                Some((op, length)) => tokens.extend([
+                    Token {
+                        kind: TokenKind::Compare(op),
+                        at,
+                    },
+                    Token {
+                        kind: TokenKind::Minus,
+                        at: at + length,
+                    },
+                ]),
+                None => tokens.push(Token {
+                    kind: kind(other, at)?,
+                    at,
+                }),
+            },
         }
     }
     Ok(tokens)
+}
+
+/// In `n>-5` the tokenizer sees an operator of its own. In PostgreSQL such an operator does not end in
+/// a minus, so that is a comparison, this long, and a minus.
+fn before_minus(token: &SqlToken) -> Option<(CompareOp, usize)> {
+    let text = token.to_string();
+    let sign = text.strip_suffix('-')?;
+    let op = match sign {
+        "=" => CompareOp::Eq,
+        "<>" | "!=" => CompareOp::Ne,
+        "<" => CompareOp::Lt,
+        "<=" => CompareOp::Le,
+        ">" => CompareOp::Gt,
+        ">=" => CompareOp::Ge,
+        _ => return None,
+    };
+    Some((op, sign.len()))
 }
 
 fn kind(token: SqlToken, at: usize) -> Result<TokenKind, FilterError> {

@@ -135,6 +135,16 @@ impl LiveShapes {
         Some(since)
     }
 
+    /// Part of a batch of this position has been sent that will never be complete.
+    pub(super) fn know_part_of(&mut self, begun: &Arc<Position>) {
+        for live in self.shapes.values_mut() {
+            let ahead = live.ahead.as_ref().unwrap_or(&live.at);
+            if !ahead.covers(begun) {
+                live.ahead = Some(begun.clone());
+            }
+        }
+    }
+
     /// The stream stands at `position`.
     pub(super) fn reach(&mut self, position: &Arc<Position>) -> Reached {
         if let Some(ahead) = self.ahead.as_ref().filter(|ahead| !position.covers(ahead)) {

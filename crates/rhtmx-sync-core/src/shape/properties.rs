@@ -93,7 +93,14 @@ fn newest(life: &[Option<String>], steps: &[Step], history: Option<Vec<Step>>) -
         entity: "t".to_owned(),
         key: Some("1".to_owned()),
         action: steps[0].action,
-        first_action: steps[steps.len() - 1].action,
+        came: steps
+            .iter()
+            .filter(|step| step.action == crate::log::Action::Create)
+            .count() as i64,
+        went: steps
+            .iter()
+            .filter(|step| step.action == crate::log::Action::Delete)
+            .count() as i64,
         truncated_at: None,
         origin: None,
         row: life.last().expect("a state").as_deref().map(raw),
@@ -114,6 +121,17 @@ proptest! {
     ) {
         let table = test_table(if sqlite { Backend::Sqlite } else { Backend::Postgres });
         let schema = Arc::new(table.schema.clone());
+        let filter = match &text {
+            Some(text) => match Filter::new(text, &[], table.table()) {
+                Ok(filter) => Some(filter),
+                Err(_) => return Ok(()),
+            },
+            None => None,
+        };
+        let columns_of = |filter: &Filter| -> Vec<&str> {
+            filter.columns().map(|position| schema.columns[position].name.as_str()).collect()
+        };
+        let life = life.states(&filter.as_ref().map(columns_of).unwrap_or_default());
         let names: Vec<&str> = members(life.iter().flatten().next().expect("a row"))
             .into_keys()
             .filter_map(|name| Some(schema.columns[schema.position(&name)?].name.as_str()))
@@ -130,8 +148,7 @@ proptest! {
             params: None,
             columns: columns.as_deref(),
         };
-        let Ok(shape) = Shape::new(&version, wanted) else { return Ok(()) };
-        let filter = text.map(|text| Filter::new(&text, &[], table.table()).expect("a filter"));
+        let shape = Shape::new(&version, wanted).expect("a shape");
         let kept: Vec<&str> = match &columns {
             Some(columns) => columns.iter().map(String::as_str).chain(["id"]).collect(),
             None => names,

@@ -336,7 +336,7 @@ impl Database {
             !entry.aborted && until.contains(entry.mark) && !since.contains(entry.mark)
         });
         let new: Vec<&LogEntry> = new.collect();
-        let mut newest: BTreeMap<_, (&LogEntry, Action)> = BTreeMap::new();
+        let mut newest: BTreeMap<_, (&LogEntry, i64, i64)> = BTreeMap::new();
         let mut truncated = [None; ENTITIES.len()];
         let mut reshaped = [None; ENTITIES.len()];
         for entry in &new {
@@ -346,16 +346,18 @@ impl Database {
                 _ => {}
             }
             let kind = entry.key.is_none().then_some(entry.action as u8);
-            let first = newest
+            let seen = newest
                 .entry((entry.entity, entry.key, kind))
-                .or_insert((entry, entry.action));
-            first.0 = entry;
+                .or_insert((entry, 0, 0));
+            seen.0 = entry;
+            seen.1 += i64::from(entry.action == Action::Create);
+            seen.2 += i64::from(entry.action == Action::Delete);
         }
         let before = ENTITIES.map(|entity| self.rows(entity, since).0);
         let after = ENTITIES.map(|entity| self.rows(entity, until));
-        let mut newest: Vec<(&LogEntry, Action)> = newest.into_values().collect();
-        newest.sort_by_key(|(entry, _)| entry.id);
-        let items = newest.into_iter().map(|(entry, first_action)| {
+        let mut newest: Vec<(&LogEntry, i64, i64)> = newest.into_values().collect();
+        newest.sort_by_key(|(entry, ..)| entry.id);
+        let items = newest.into_iter().map(|(entry, came, went)| {
             let (rows, generation) = after[entry.entity];
             // A row of the time before a reshape cannot be looked up.
             let lost = reshaped[entry.entity].is_some_and(|reshaped| entry.id < reshaped);
@@ -367,7 +369,8 @@ impl Database {
                 entity: ENTITIES[entry.entity].to_owned(),
                 key: entry.key.map(|key| key.to_string()),
                 action: entry.action,
-                first_action,
+                came,
+                went,
                 truncated_at: truncated[entry.entity],
                 origin: None,
                 row: text.map(|text| RawValue::from_string(text).expect("JSON")),

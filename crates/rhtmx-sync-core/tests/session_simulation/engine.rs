@@ -469,7 +469,19 @@ fn resolve(subscribe: &Subscribe, shared: &mut Shared) -> Result<Shape, Refusal>
         shared.database.now()
     };
     let generation = shared.database.generation(&subscribe.entity, &position);
-    shared.shapes.resolve(subscribe, generation)
+    let found = shared.shapes.resolve(subscribe, generation);
+    if shared.random.percent(5) {
+        // The hub goes on while nobody has attached what was found.
+        let Shared {
+            hub,
+            database,
+            shapes,
+            random,
+            ..
+        } = shared;
+        hub.drain(database, shapes, random);
+    }
+    found
 }
 
 fn rejected(code: RejectCode) -> Applied {

@@ -167,7 +167,7 @@ impl Replica {
         match kind {
             "welcome" => self.welcome(value, frame),
             "snapshot" => self.addressed(frame, |subscription| subscription.snapshot(frame)),
-            "subscribed" => self.addressed(frame, |subscription| subscription.subscribed(frame)),
+            "subscribed" => self.subscribed(frame),
             "refetch" => self.addressed(frame, |subscription| subscription.refetch(frame)),
             "changes" => self.changes(frame),
             "cursor" => self.commit(frame),
@@ -197,6 +197,15 @@ impl Replica {
         self.pushes.welcome(frame.number("last_mutation")?)?;
         self.welcome = Some(value.clone());
         Ok(())
+    }
+
+    fn subscribed(&mut self, frame: Fields<'_>) -> Result<(), Violation> {
+        // Unsubscribed while this was on its way: changes of its shape may be, too.
+        let id = SubscriptionId::from_json(frame.value("id")?);
+        if id.is_some_and(|id| self.retired.contains(&id)) {
+            self.retired_shapes.insert(frame.text("shape")?.to_owned());
+        }
+        self.addressed(frame, |subscription| subscription.subscribed(frame))
     }
 
     fn changes(&mut self, frame: Fields<'_>) -> Result<(), Violation> {

@@ -117,7 +117,8 @@ impl<'a> Drain<'a> {
                     self.publish(before, false);
                 }
             }
-            ReadPart::Rows(_) => {}
+            // Drains look at the tables again when the log says that they changed.
+            ReadPart::Rows(_) | ReadPart::Outdated(_) => {}
         }
         Ok(())
     }

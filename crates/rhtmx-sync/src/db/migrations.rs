@@ -43,9 +43,13 @@ pub(crate) fn run_sqlite(conn: &mut SqliteConnection) -> DbResult<()> {
         run(conn, SQLITE)
             .map_err(|error| diesel::result::Error::QueryBuilderError(error.to_string().into()))
     })
-    .map_err(|error| DbError::Migration(error.to_string()))?;
+    .map_err(|error| match error {
+        diesel::result::Error::QueryBuilderError(error) => DbError::Migration(error.to_string()),
+        // Perhaps other programs kept it locked all the while: it will be tried again.
+        error => DbError::while_doing("running the migrations", error),
+    })?;
     conn.batch_execute("PRAGMA optimize")
-        .map_err(|error| DbError::Migration(error.to_string()))
+        .map_err(|error| DbError::while_doing("optimizing the database", error))
 }
 
 fn run<DB, H>(harness: &mut H, migrations: EmbeddedMigrations) -> DbResult<()>

@@ -33,7 +33,7 @@ use catalog::{DescribeError, Described};
 pub use error::DbError;
 use error::DbResult;
 use postgres::connect::Connector;
-use read::{HistoryColumns, PartStream, RowsQuery};
+use read::{ChangesQuery, PartStream, RowsQuery};
 use retention::Pruned;
 use sqlite::connect::SqliteConn;
 use url::DatabaseUrl;
@@ -314,13 +314,12 @@ impl DbPool {
     pub(crate) fn read_changes(
         &self,
         entities: Arc<BTreeMap<String, Arc<Entity>>>,
-        from: Position,
-        wanted: HistoryColumns,
+        query: ChangesQuery,
     ) -> PartStream {
         let db = self.clone();
         PartStream::begin(|out| async move {
             with_conn!(&db, |conn, backend| backend::read::read_changes(
-                conn, &entities, &from, &wanted, &out
+                conn, &entities, &query, &out
             )
             .await)
         })

@@ -38,6 +38,45 @@ pub(crate) enum ReadPart {
     Entries(Vec<NewestEntry>),
     /// Rows of a table.
     Rows(Vec<RowImage>),
+    /// This entity's table has changed since the statement was made, so what follows may be half of
+    /// the truth. Nothing follows.
+    Outdated(String),
+}
+
+/// Which changes to read.
+#[derive(Debug, Clone)]
+pub(crate) struct ChangesQuery {
+    /// Those that are not part of this.
+    pub(crate) from: Position,
+    /// The columns whose previous values to bring along.
+    pub(crate) histories: HistoryColumns,
+    /// Whether to look at what tables the entities have at the read's snapshot. A client that misses
+    /// a change of its table, because its read was made for the old one and is as new as the new one,
+    /// would never hear of it.
+    pub(crate) checked: bool,
+}
+
+impl ChangesQuery {
+    /// The tables that the statement is made for, where that matters.
+    pub(crate) fn expected(&self, entities: &BTreeMap<String, Arc<Entity>>) -> Versions {
+        match self.checked {
+            true => versions(entities.values()),
+            false => Versions::new(),
+        }
+    }
+}
+
+/// The fingerprint of each entity's table.
+pub(crate) type Versions = BTreeMap<String, String>;
+
+/// Those that the statement is made for.
+pub(crate) fn versions<'a>(entities: impl IntoIterator<Item = &'a Arc<Entity>>) -> Versions {
+    let tables = entities
+        .into_iter()
+        .filter(|entity| entity.relation.is_some());
+    tables
+        .map(|entity| (entity.schema.entity.clone(), entity.fingerprint.clone()))
+        .collect()
 }
 
 /// Where a read puts its parts. When the receiver is gone the read ends.
@@ -85,12 +124,14 @@ impl PartStream {
 pub(crate) struct ChangeRow {
     pub(crate) position: String,
     pub(crate) floor: String,
+    pub(crate) versions: Option<String>,
     pub(crate) id: Option<i64>,
     pub(crate) mark: Option<i64>,
     pub(crate) entity: Option<String>,
     pub(crate) key: Option<String>,
     pub(crate) action: Option<String>,
-    pub(crate) first_action: Option<String>,
+    pub(crate) came: Option<i64>,
+    pub(crate) went: Option<i64>,
     pub(crate) truncated_at: Option<i64>,
     pub(crate) client_id: Option<String>,
     pub(crate) mutation: Option<i64>,
@@ -102,13 +143,15 @@ pub(crate) struct ChangeRow {
 pub(crate) struct ChangesDialect {
     /// One row: `position`, `floor`.
     pub(crate) start: &'static str,
+    /// A JSON object of the fingerprints of entities `e`.
+    pub(crate) versions: &'static str,
     /// The entries that are new, with `mark`.
     pub(crate) news: &'static str,
     /// The columns, as JSON, whose previous values are wanted of the entity of the entry `n`; null
     /// where none are.
     pub(crate) wanted: &'static str,
-    /// The entry `w` as a JSON array of its id, its action and its `old`, in which values that are
-    /// not `wanted` are 0.
+    /// The entry `w` as a JSON array of its id, its transaction (or null), its action and its `old`,
+    /// in which values that are not `wanted` are 0.
     pub(crate) step: &'static str,
 }
 
@@ -156,7 +199,12 @@ pub(crate) fn changes_sql(
     dialect: &ChangesDialect,
     entities: &BTreeMap<String, Arc<Entity>>,
     history: bool,
+    checked: bool,
 ) -> String {
+    let versions = match checked {
+        true => versions_sql(dialect, entities.keys()),
+        false => "CAST(NULL AS TEXT)".to_owned(),
+    };
     let mut rows = String::new();
     let (away, here): (Vec<_>, Vec<_>) = entities.iter().partition(|(_, entity)| entity.is_away());
     let away: Vec<String> = away.into_iter().map(|(name, _)| literal(name)).collect();
@@ -178,12 +226,13 @@ pub(crate) fn changes_sql(
         ),
     };
     format!(
-        "SELECT s.position, s.floor, l.* FROM ({start}) s LEFT JOIN ( \
-         SELECT id, mark, entity, entity_id AS key, action, first_action, truncated_at, client_id, mutation, \
+        "SELECT s.position, s.floor, {versions} AS versions, l.* FROM ({start}) s LEFT JOIN ( \
+         SELECT id, mark, entity, entity_id AS key, action, came, went, truncated_at, client_id, mutation, \
          {row} AS row, {history} AS history FROM ( \
          SELECT n.*, row_number() OVER (PARTITION BY entity, entity_id, \
            CASE WHEN entity_id IS NULL THEN action END ORDER BY id DESC) AS rank, \
-         first_value(action) OVER (PARTITION BY entity, entity_id ORDER BY id) AS first_action, \
+         sum(CASE action WHEN 'create' THEN 1 ELSE 0 END) OVER (PARTITION BY entity, entity_id) AS came, \
+         sum(CASE action WHEN 'delete' THEN 1 ELSE 0 END) OVER (PARTITION BY entity, entity_id) AS went, \
          max(CASE WHEN action = 'truncate' THEN id END) OVER (PARTITION BY entity) AS truncated_at, \
          max(CASE WHEN action = 'reshape' THEN id END) OVER (PARTITION BY entity) AS reshaped_at{steps} \
          FROM ({news}) n) ranked WHERE rank = 1 {unless_away}) l ON true ORDER BY l.id",
@@ -221,18 +270,46 @@ pub(crate) fn news_sql(dialect: &ChangesDialect, history: bool) -> String {
     )
 }
 
+/// What tables these entities have at the snapshot.
+fn versions_sql<'a>(
+    dialect: &ChangesDialect,
+    names: impl IntoIterator<Item = &'a String>,
+) -> String {
+    let names: Vec<String> = names.into_iter().map(|name| literal(name)).collect();
+    format!(
+        "(SELECT {} FROM _rhtmx_sync_entity e WHERE e.entity IN ({}))",
+        dialect.versions,
+        names.join(", ")
+    )
+}
+
+/// The entity whose table is not the one that was expected.
+fn outdated(expected: &Versions, found: Option<&str>) -> DbResult<Option<String>> {
+    let found: Versions = match found {
+        Some(found) => serde_json::from_str(found).map_err(|error| unreadable(&error))?,
+        None => Versions::new(),
+    };
+    let changed = expected
+        .iter()
+        .find(|(entity, version)| found.get(*entity) != Some(version));
+    Ok(changed.map(|(entity, _)| entity.clone()))
+}
+
 /// Collects the lines of a read of changes into parts.
 pub(crate) struct ChangesCollector {
     mark: fn(i64) -> Mark,
+    expected: Versions,
     started: bool,
     entries: Vec<NewestEntry>,
     bytes: usize,
 }
 
 impl ChangesCollector {
-    pub(crate) fn new(mark: fn(i64) -> Mark) -> Self {
+    /// `expected`: the tables that the statement was made for, where that matters.
+    pub(crate) fn new(mark: fn(i64) -> Mark, expected: Versions) -> Self {
         Self {
             mark,
+            expected,
             started: false,
             entries: Vec::new(),
             bytes: 0,
@@ -244,6 +321,9 @@ impl ChangesCollector {
         let mut parts = Vec::new();
         if !self.started {
             self.started = true;
+            if let Some(entity) = outdated(&self.expected, line.versions.as_deref())? {
+                return Ok(vec![ReadPart::Outdated(entity)]);
+            }
             parts.push(ReadPart::Start {
                 position: position(&line.position)?,
                 floor: position(&line.floor)?,
@@ -269,8 +349,8 @@ impl ChangesCollector {
 }
 
 /// Collects the lines of a read of rows into parts. The first line has the position and the floor.
-#[derive(Default)]
 pub(crate) struct RowsCollector {
+    expected: Versions,
     rows: Vec<RowImage>,
     bytes: usize,
 }
@@ -280,21 +360,35 @@ pub(crate) struct RowsCollector {
 pub(crate) struct RowLine {
     pub(crate) position: Option<String>,
     pub(crate) floor: Option<String>,
+    pub(crate) versions: Option<String>,
     pub(crate) key: Option<String>,
     pub(crate) row: Option<String>,
 }
 
 impl RowsCollector {
+    /// Of the rows of an entity as its table is expected to be.
+    pub(crate) fn new(entity: &Arc<Entity>) -> Self {
+        Self {
+            expected: versions([entity]),
+            rows: Vec::new(),
+            bytes: 0,
+        }
+    }
+
     /// Takes one line; gives the part that is complete with it.
     pub(crate) fn take(&mut self, line: RowLine) -> DbResult<Option<ReadPart>> {
         match line {
             RowLine {
                 position: Some(position),
                 floor: Some(floor),
+                versions,
                 ..
-            } => Ok(Some(ReadPart::Start {
-                position: self::position(&position)?,
-                floor: self::position(&floor)?,
+            } => Ok(Some(match outdated(&self.expected, versions.as_deref())? {
+                Some(entity) => ReadPart::Outdated(entity),
+                None => ReadPart::Start {
+                    position: self::position(&position)?,
+                    floor: self::position(&floor)?,
+                },
             })),
             RowLine {
                 key: Some(key),
@@ -323,10 +417,11 @@ impl RowsCollector {
 }
 
 /// What comes before and behind a query of `key` and `row`, so that its lines are [`RowLine`]s.
-pub(crate) fn around_rows(dialect: &ChangesDialect) -> (String, &'static str) {
+pub(crate) fn around_rows(dialect: &ChangesDialect, entity: &Entity) -> (String, &'static str) {
     let before = format!(
-        "SELECT position, floor, CAST(NULL AS TEXT) AS key, CAST(NULL AS TEXT) AS row FROM ({}) s \
-         UNION ALL SELECT NULL, NULL, key, row FROM (",
+        "SELECT position, floor, {} AS versions, CAST(NULL AS TEXT) AS key, CAST(NULL AS TEXT) AS row \
+         FROM ({}) s UNION ALL SELECT NULL, NULL, NULL, key, row FROM (",
+        versions_sql(dialect, [&entity.schema.entity]),
         dialect.start
     );
     (before, ") all_rows")
@@ -357,13 +452,9 @@ pub(crate) fn rows_before_where(
 }
 
 fn entry(line: ChangeRow, mark: fn(i64) -> Mark) -> DbResult<Option<NewestEntry>> {
-    let (Some(id), Some(mark_number), Some(entity), Some(action), Some(first_action)) = (
-        line.id,
-        line.mark,
-        line.entity,
-        line.action,
-        line.first_action,
-    ) else {
+    let (Some(id), Some(mark_number), Some(entity), Some(action)) =
+        (line.id, line.mark, line.entity, line.action)
+    else {
         return Ok(None);
     };
     // The setting that carries the origin is open to any writer, so nonsense is simply no origin.
@@ -377,7 +468,8 @@ fn entry(line: ChangeRow, mark: fn(i64) -> Mark) -> DbResult<Option<NewestEntry>
         entity,
         key: line.key,
         action: self::action(&action)?,
-        first_action: self::action(&first_action)?,
+        came: line.came.unwrap_or_default(),
+        went: line.went.unwrap_or_default(),
         truncated_at: line.truncated_at,
         origin: origin.map(|(client_id, mutation)| Origin {
             client_id,
@@ -393,14 +485,19 @@ fn entry(line: ChangeRow, mark: fn(i64) -> Mark) -> DbResult<Option<NewestEntry>
 
 /// A row's steps since the newest truncate.
 fn history(steps: &str, truncated_at: Option<i64>) -> DbResult<Vec<Step>> {
-    let steps: Vec<(i64, String, Option<Box<RawValue>>)> =
+    let steps: Vec<(i64, Option<u64>, String, Option<Box<RawValue>>)> =
         serde_json::from_str(steps).map_err(|error| unreadable(&error))?;
     let since = truncated_at.unwrap_or_default();
     let steps = steps.into_iter().filter(|(id, ..)| *id > since);
     steps
-        .map(|(id, word, old)| {
+        .map(|(id, transaction, word, old)| {
             let action = action(&word)?;
-            Ok(Step { id, action, old })
+            Ok(Step {
+                id,
+                transaction,
+                action,
+                old,
+            })
         })
         .collect()
 }

@@ -16,7 +16,7 @@ use super::part::PartParameters;
 use super::{HttpError, origin};
 use crate::engine::Inner;
 use crate::session::Connection;
-use crate::session::wire::Events;
+use crate::session::wire::{Events, NO_CURSOR};
 
 /// Events that may wait for a slow client; beyond it, its session reads at its pace.
 const EVENTS_WAITING_MAX: usize = 16;
@@ -68,7 +68,9 @@ pub(super) async fn events(
         params: asked.params,
         columns: asked.columns,
         mode: None,
-        cursor: last_event_id.or(parameters.cursor),
+        cursor: last_event_id
+            .or(parameters.cursor)
+            .filter(|cursor| cursor != NO_CURSOR),
     };
     let (sender, mut events) = mpsc::channel::<String>(EVENTS_WAITING_MAX);
     let seat = engine.hub.join(engine.config.limits.queue_batches_max);

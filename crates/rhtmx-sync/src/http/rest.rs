@@ -24,7 +24,7 @@ use super::page::Place;
 use super::part::PartParameters;
 use super::{HttpError, origin};
 use crate::db::DbError;
-use crate::db::read::{ReadPart, RowsPage, RowsQuery};
+use crate::db::read::{ChangesQuery, ReadPart, RowsPage, RowsQuery};
 use crate::engine::Inner;
 use crate::entity::Entity;
 use crate::hub::Seat;
@@ -221,6 +221,7 @@ async fn rows_page(
             ReadPart::Start { position: at, .. } => position = Some(at),
             ReadPart::Rows(more) => rows.extend(more),
             ReadPart::Entries(_) => {}
+            ReadPart::Outdated(_) => return Err(HttpError::unavailable().into()),
         }
     }
     parts.finish().await?;
@@ -259,11 +260,15 @@ async fn changes_page(
 ) -> Result<Page, Failed> {
     let since = place.since();
     let entities = BTreeMap::from([(shape.shape().entity().to_owned(), entity.clone())]);
-    let mut parts = engine.config.db_pool.read_changes(
-        Arc::new(entities),
-        since.position.clone(),
-        histories_of([shape.shape()]),
-    );
+    let query = ChangesQuery {
+        from: since.position.clone(),
+        histories: histories_of([shape.shape()]),
+        checked: true,
+    };
+    let mut parts = engine
+        .config
+        .db_pool
+        .read_changes(Arc::new(entities), query);
     let mut changes: Vec<Change> = Vec::new();
     let mut reached: Option<Position> = None;
     let mut last_id = 0;
@@ -298,6 +303,7 @@ async fn changes_page(
                 }
             }
             ReadPart::Rows(_) => {}
+            ReadPart::Outdated(_) => return Err(HttpError::unavailable().into()),
         }
     }
     parts.finish().await?;

@@ -1,5 +1,6 @@
 //! What the engine is doing, for people and for monitoring.
 
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 
 use axum::Json;
@@ -48,7 +49,9 @@ struct Hub {
 
 #[derive(Debug, Serialize)]
 struct Shape {
-    shape: String,
+    /// Names the shape as long as this engine runs; not its name on the wire, by which who knows a
+    /// filter could tell that somebody asks for it.
+    id: String,
     entity: String,
     /// The filter, with `?` for its values, which are nobody else's business.
     #[serde(rename = "where", skip_serializing_if = "Option::is_none")]
@@ -64,8 +67,8 @@ struct Shape {
     evaluations: u64,
 }
 
-impl From<ShapeStatus> for Shape {
-    fn from(status: ShapeStatus) -> Self {
+impl Shape {
+    fn new(status: ShapeStatus, names: &RandomState) -> Self {
         let ShapeStatus {
             shape,
             sessions,
@@ -84,7 +87,7 @@ impl From<ShapeStatus> for Shape {
             changes: figures.changes,
             bytes: figures.bytes,
             evaluations: figures.evaluations,
-            shape: shape.as_str().to_owned(),
+            id: format!("{:016x}", names.hash_one(&shape)),
         }
     }
 }
@@ -134,7 +137,11 @@ pub(super) async fn status(State(engine): State<Arc<Inner>>) -> Json<Status> {
             deliveries: figures.totals.deliveries,
         },
         shapes_total: figures.shapes_total,
-        shapes: figures.shapes.into_iter().map(Shape::from).collect(),
+        shapes: figures
+            .shapes
+            .into_iter()
+            .map(|status| Shape::new(status, &engine.shape_ids))
+            .collect(),
         entities,
         entities_missing,
         log,

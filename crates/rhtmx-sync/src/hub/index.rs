@@ -382,7 +382,7 @@ impl VersionShapes {
                 self.shapes.keys().filter(lacks).cloned().collect()
             }
         };
-        let candidates: HashSet<Shape> = match states.is_complete() && late.is_empty() {
+        let candidates: HashSet<Shape> = match states.has_past() && late.is_empty() {
             true => self.candidates(&states),
             false => self.shapes.keys().cloned().collect(),
         };

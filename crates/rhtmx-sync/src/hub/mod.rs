@@ -231,16 +231,18 @@ impl Hub {
             })
             .collect();
         let shapes_total = shapes.len();
-        shapes.sort_by_cached_key(|status| {
+        let cost = |status: &ShapeStatus| {
             let ShapeFigures {
                 evaluations, bytes, ..
             } = status.figures;
-            (
-                std::cmp::Reverse((evaluations, bytes)),
-                status.shape.clone(),
-            )
-        });
-        shapes.truncate(shapes_max);
+            std::cmp::Reverse((evaluations, bytes, status.sessions))
+        };
+        // Whoever publishes waits meanwhile, so no more is sorted than is shown.
+        if shapes_max < shapes_total {
+            shapes.select_nth_unstable_by_key(shapes_max, cost);
+            shapes.truncate(shapes_max);
+        }
+        shapes.sort_by_key(cost);
         HubFigures {
             sessions: state.sessions.len(),
             shapes_total,
@@ -256,7 +258,10 @@ impl Hub {
         state.position = Some(Arc::new(position));
         // Their queues close with the senders.
         state.sessions.clear();
-        state.shapes = ShapeIndex::default();
+        let shapes = std::mem::take(&mut state.shapes);
+        shapes
+            .entities()
+            .for_each(|entity| state.tell_shapes(entity));
         state.waiting.clear();
     }
 

@@ -8,7 +8,7 @@ use rhtmx_sync_core::protocol::{
 };
 use uuid::Uuid;
 
-use super::wire::{Incoming, Outgoing, Socket, Wire as _};
+use super::wire::{Incoming, Outgoing, Resume, Socket, Wire as _};
 use super::{CLOSE_TIMEOUT, Connection};
 use crate::engine::Inner;
 use crate::frame::Shared;
@@ -66,7 +66,7 @@ pub(crate) async fn greet(engine: Arc<Inner>, socket: WebSocket, allowed: bool) 
             let said = socket
                 .feed(Outgoing {
                     frame: Shared::new(frame),
-                    cursor: None,
+                    resume: Resume::Unchanged,
                 })
                 .await;
             if said.is_ok() {
@@ -132,7 +132,7 @@ async fn welcome(
     });
     let frame = Outgoing {
         frame: Shared::new(frame.to_text()),
-        cursor: None,
+        resume: Resume::Unchanged,
     };
     socket.feed(frame).await.map_err(|_| None)?;
     socket.flush().await.map_err(|_| None)?;

@@ -27,7 +27,7 @@ use crate::reader::PullEnded;
 use crate::spool::Next;
 pub(crate) use hello::greet;
 use reads::{Read, Reads, Step};
-use wire::{Gone, Incoming, Outgoing, Wire};
+use wire::{Gone, Incoming, Outgoing, Resume, Wire};
 
 /// Mutations that one client may have waiting here; beyond it, its socket is not read.
 const PUSHES_WAITING_MAX: usize = 32;
@@ -300,14 +300,8 @@ impl<W: Wire> Connection<W> {
 
     async fn read_step(&mut self, step: Step) -> Result<(), Ended> {
         match step {
-            Step::Frame(text) => self.feed(Shared::new(text), None).await,
-            Step::Restarted(id) => {
-                self.send(&ServerFrame::Refetch {
-                    id: &id,
-                    reason: RefetchReason::Expired,
-                })
-                .await
-            }
+            Step::Frame(text) => self.feed(Shared::new(text), Resume::Unchanged).await,
+            Step::Restarted(id) => self.refetch(&id, RefetchReason::Expired).await,
             Step::Failed(id) => {
                 let message = "the rows cannot be read at the moment; trying again";
                 let frame = ServerFrame::Error {
@@ -390,7 +384,7 @@ impl<W: Wire> Connection<W> {
                         .map(|array| Shared::new(frame::changes_of_subscription(id, &array))),
                 };
                 if let Some(frame) = frame {
-                    self.feed(frame, None).await?;
+                    self.feed(frame, Resume::Unchanged).await?;
                 }
             }
             Action::Subscribed {
@@ -398,13 +392,11 @@ impl<W: Wire> Connection<W> {
                 shape,
                 position,
             } => self.subscribed(id, &shape, &position).await?,
-            Action::Refetch { id, reason } => {
-                self.send(&ServerFrame::Refetch { id: &id, reason }).await?
-            }
+            Action::Refetch { id, reason } => self.refetch(&id, reason).await?,
             Action::Cursor(position) => {
                 let cursor = self.cursor(&position)?;
                 let frame = ServerFrame::Cursor { cursor: &cursor }.to_text();
-                self.feed(Shared::new(frame), Some(&cursor)).await?;
+                self.feed(Shared::new(frame), Resume::At(&cursor)).await?;
             }
             Action::Ack { mutation } => self.send(&ServerFrame::Ack { mutation }).await?,
             Action::Reject { mutation, reject } => {
@@ -447,7 +439,7 @@ impl<W: Wire> Connection<W> {
             schema: &schema,
         }
         .to_text();
-        self.feed(Shared::new(frame), Some(&cursor)).await
+        self.feed(Shared::new(frame), Resume::At(&cursor)).await
     }
 
     fn cursor(&self, position: &Position) -> Result<Cursor, Ended> {
@@ -513,7 +505,7 @@ impl<W: Wire> Connection<W> {
                     continue;
                 }
                 Ok(Next::Page(frame)) => {
-                    self.feed(Shared::new(frame), None).await?;
+                    self.feed(Shared::new(frame), Resume::Unchanged).await?;
                     continue;
                 }
                 Ok(Next::End(ended)) => ended,
@@ -549,12 +541,18 @@ impl<W: Wire> Connection<W> {
     }
 
     async fn send(&mut self, frame: &ServerFrame<'_>) -> Result<(), Ended> {
-        self.feed(Shared::new(frame.to_text()), None).await
+        self.feed(Shared::new(frame.to_text()), Resume::Unchanged)
+            .await
     }
 
-    async fn feed(&mut self, frame: Shared, cursor: Option<&Cursor>) -> Result<(), Ended> {
+    async fn refetch(&mut self, id: &SubscriptionId, reason: RefetchReason) -> Result<(), Ended> {
+        let frame = ServerFrame::Refetch { id, reason }.to_text();
+        self.feed(Shared::new(frame), Resume::Anew).await
+    }
+
+    async fn feed(&mut self, frame: Shared, resume: Resume<'_>) -> Result<(), Ended> {
         let stalled = self.engine.config.limits.stalled_timeout();
-        in_time(stalled, self.wire.feed(Outgoing { frame, cursor })).await
+        in_time(stalled, self.wire.feed(Outgoing { frame, resume })).await
     }
 }
 

@@ -26,11 +26,22 @@ pub(crate) enum Incoming {
     Gone,
 }
 
-/// A frame that goes out, with the resume point that is reached with it, if there is one.
+/// A frame that goes out, with what it does to the resume point.
 #[derive(Debug)]
 pub(crate) struct Outgoing<'a> {
     pub(crate) frame: Shared,
-    pub(crate) cursor: Option<&'a Cursor>,
+    pub(crate) resume: Resume<'a>,
+}
+
+/// From where a client goes on that comes back after this frame.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Resume<'a> {
+    /// From where it would have.
+    Unchanged,
+    /// From here.
+    At(&'a Cursor),
+    /// From the beginning: it has dropped its rows.
+    Anew,
 }
 
 /// The other side cannot be reached any more.
@@ -145,6 +156,9 @@ fn text_of(bytes: &Bytes) -> Utf8Bytes {
     Utf8Bytes::try_from(bytes.clone()).expect("frames are written as text")
 }
 
+/// The event id of a client that has nothing to resume from: an empty one would not be sent back.
+pub(crate) const NO_CURSOR: &str = "-";
+
 /// A stream of server-sent events: nothing comes in, and the event id is the cursor.
 pub(crate) struct Events {
     events: mpsc::Sender<String>,
@@ -168,10 +182,11 @@ impl Wire for Events {
         // A line break would end the field. Inside JSON's strings they are escaped; between its
         // tokens, where a `json` column keeps what somebody wrote, a space is as good.
         let data = text.replace(['\n', '\r'], " ");
-        let id = outgoing
-            .cursor
-            .map(|cursor| format!("id: {cursor}\n"))
-            .unwrap_or_default();
+        let id = match outgoing.resume {
+            Resume::Unchanged => String::new(),
+            Resume::At(cursor) => format!("id: {cursor}\n"),
+            Resume::Anew => format!("id: {NO_CURSOR}\n"),
+        };
         self.send(format!("{id}data: {data}\n\n")).await
     }
 

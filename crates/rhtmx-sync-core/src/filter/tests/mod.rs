@@ -87,11 +87,8 @@ fn raw_params(params: &[Value]) -> Vec<Box<RawValue>> {
 }
 
 fn filter_with(text: &str, params: &[Value]) -> Filter {
-    match Filter::new(
-        text,
-        &raw_params(params),
-        test_table(Backend::Postgres).table(),
-    ) {
+    let table = test_table(Backend::Postgres);
+    match Filter::new(text, &raw_params(params), table.table()) {
         Ok(filter) => filter,
         Err(error) => panic!("{text}: {error}"),
     }

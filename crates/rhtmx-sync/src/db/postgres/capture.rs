@@ -6,11 +6,11 @@
 
 use rhtmx_sync_core::schema::{Column, ColumnKind, Schema};
 
-use super::projection;
+use super::projection::{self, Typed};
 use crate::db::quote::{ident, literal};
 
 /// Raise it when the generated code changes: every table's capture is then made anew.
-pub(super) const GENERATION: u32 = 1;
+pub(super) const GENERATION: u32 = 2;
 
 /// Writers hold this lock shared until they have committed, and ring when they cannot get it.
 pub(crate) const DOORBELL_KEY: i64 = 0x7268_746d_785f_0001;
@@ -20,6 +20,8 @@ pub(crate) const CHANNEL: &str = "_rhtmx_sync";
 /// Everything that the generated statements name.
 pub(super) struct Capture<'a> {
     pub(super) schema: &'a Schema,
+    /// The types beneath domains, one for each column.
+    pub(super) base_types: &'a [String],
     /// The schema in which the log is.
     pub(super) log_schema: &'a str,
     /// The table's oid.
@@ -76,18 +78,24 @@ impl Capture<'_> {
         let log = format!("{}.\"_rhtmx_sync_log\"", ident(self.log_schema));
         let entity = literal(&self.schema.entity);
         let key: Vec<&Column> = self.schema.key_columns().collect();
-        let carried: Vec<&Column> = self
+        let typed = |column, base_type| Typed { column, base_type };
+        let columns = self.schema.columns.iter().zip(self.base_types);
+        let carried: Vec<Typed<'_>> = columns
+            .filter(|(column, _)| !self.virtual_columns.contains(&column.name))
+            .map(|(column, base_type)| typed(column, base_type))
+            .collect();
+        let typed_key: Vec<Typed<'_>> = self
             .schema
-            .columns
+            .key
             .iter()
-            .filter(|column| !self.virtual_columns.contains(&column.name))
+            .map(|&index| typed(&self.schema.columns[index], &self.base_types[index]))
             .collect();
         let key_new = projection::key_text(&key, "n");
         let key_old = projection::key_text(&key, "o");
         let whole_old = projection::object(&carried, "o", None);
         let changed_old = projection::object(&carried, "o", Some("n"));
         let first = ident(&key[0].name);
-        let same_key = projection::same_key(&key, "o", "n");
+        let same_key = projection::same_key(&typed_key, "o", "n");
         let body = format!(
             r#"
 #variable_conflict use_variable

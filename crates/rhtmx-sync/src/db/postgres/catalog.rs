@@ -8,7 +8,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use rhtmx_sync_core::schema::{Collation, Column, ColumnKind, Schema};
 
 use super::capture::{self, Capture};
-use super::projection;
+use super::projection::{self, Typed};
 use crate::db::DbError;
 use crate::db::catalog::{DescribeError, Described, OWN_PREFIX};
 use crate::db::error::DbResult;
@@ -312,12 +312,16 @@ fn generate(
     };
     let select = projection::select_items(&schema.columns, "t").join(", ");
     let key: Vec<&Column> = schema.key_columns().collect();
-    let key_types: Vec<String> = schema
+    let base_types: Vec<String> = rows.iter().map(|row| row.base_type.clone()).collect();
+    let typed_key: Vec<Typed<'_>> = schema
         .key
         .iter()
-        .map(|&index| rows[index].base_type.clone())
+        .map(|&index| Typed {
+            column: &schema.columns[index],
+            base_type: &base_types[index],
+        })
         .collect();
-    let key_is = projection::key_is(&key, &key_types, "t", "ranked.entity_id");
+    let key_is = projection::key_is(&typed_key, "t", "ranked.entity_id");
     let key_text = projection::key_text(&key, "t");
     let virtual_columns: Vec<String> = rows
         .iter()
@@ -336,7 +340,7 @@ fn generate(
                 row.number,
                 &row.written_by,
                 &row.name,
-                &row.cast_type,
+                (&row.cast_type, &row.base_type),
                 row.typmod,
                 row.nullable,
                 &row.generated,
@@ -362,11 +366,13 @@ fn generate(
         });
     let capture = Capture {
         schema: &schema,
+        base_types: &base_types,
         log_schema,
         oid: u32::try_from(relation.oid).unwrap_or_default(),
         relations: &relations,
         virtual_columns: &virtual_columns,
     };
+    let capture = capture.statements();
     Entity {
         fingerprint: format!(
             "{}-{:016x}-{:016x}",
@@ -383,8 +389,8 @@ fn generate(
             columns: projection::select_items(&schema.columns, "t"),
             from: format!("{rows_of} t"),
         },
-        base_types: rows.iter().map(|row| row.base_type.clone()).collect(),
-        capture: capture.statements(),
+        base_types,
+        capture,
         relation: Some(name),
         column_types: rows.iter().map(|row| row.full_type.clone()).collect(),
         schema,

@@ -82,14 +82,33 @@ fn is_spelled_one_way(kind: &ColumnKind) -> bool {
     )
 }
 
+/// A column with the type beneath its domain, as casts spell it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Typed<'a> {
+    pub(super) column: &'a Column,
+    pub(super) base_type: &'a str,
+}
+
+impl Typed<'_> {
+    /// Its value in the row called `alias`, as it can be compared: PostgreSQL has no operators for a
+    /// domain over an enum.
+    fn compared(self, alias: &str) -> String {
+        let name = ident(&self.column.name);
+        match self.column.kind {
+            ColumnKind::Enum(_) => format!("{alias}.{name}::{}", self.base_type),
+            _ => format!("{alias}.{name}"),
+        }
+    }
+}
+
 /// The condition that two rows have the same key, to the letter.
-pub(super) fn same_key(key: &[&Column], old: &str, new: &str) -> String {
+pub(super) fn same_key(key: &[Typed<'_>], old: &str, new: &str) -> String {
     let parts: Vec<String> = key
         .iter()
-        .map(|column| {
-            let name = ident(&column.name);
-            match is_spelled_one_way(&column.kind) {
-                true => format!("{old}.{name} = {new}.{name}"),
+        .map(|typed| {
+            let name = ident(&typed.column.name);
+            match is_spelled_one_way(&typed.column.kind) {
+                true => format!("{} = {}", typed.compared(old), typed.compared(new)),
                 false => {
                     format!("{old}.{name}::text COLLATE \"C\" = {new}.{name}::text COLLATE \"C\"")
                 }
@@ -135,18 +154,17 @@ fn key_part(column: &Column, expr: &str) -> String {
 }
 
 /// The condition that the row called `alias` has the key whose canonical text is `key`.
-pub(super) fn key_is(columns: &[&Column], sql_types: &[String], alias: &str, key: &str) -> String {
+pub(super) fn key_is(columns: &[Typed<'_>], alias: &str, key: &str) -> String {
     let parts: Vec<String> = columns
         .iter()
-        .zip(sql_types)
         .enumerate()
-        .map(|(index, (column, sql_type))| {
+        .map(|(index, typed)| {
             let text = match columns.len() {
                 1 => key.to_owned(),
                 _ => format!("({key}::json ->> {index})"),
             };
-            let of = format!("{alias}.{}", ident(&column.name));
-            match &column.kind {
+            let (of, sql_type) = (typed.compared(alias), typed.base_type);
+            match &typed.column.kind {
                 ColumnKind::Bytes => format!("{of} = decode({text}, 'base64')"),
                 kind if is_spelled_one_way(kind) => format!("{of} = {text}::{sql_type}"),
                 // The first half finds it in the index, the second is exact.
@@ -160,10 +178,11 @@ pub(super) fn key_is(columns: &[&Column], sql_types: &[String], alias: &str, key
 }
 
 /// A `jsonb` object of the columns of `old`; with `new`, of those alone that differ from it.
-pub(super) fn object(columns: &[&Column], old: &str, new: Option<&str>) -> String {
+pub(super) fn object(columns: &[Typed<'_>], old: &str, new: Option<&str>) -> String {
     let members: Vec<String> = columns
         .iter()
-        .map(|column| {
+        .map(|typed| {
+            let column = typed.column;
             let name = ident(&column.name);
             let value = json_value(&column.kind, &format!("{old}.{name}"));
             let label = serde_json::to_string(&column.name).expect("text is JSON");
@@ -172,7 +191,7 @@ pub(super) fn object(columns: &[&Column], old: &str, new: Option<&str>) -> Strin
                 literal(&format!("{label}:"))
             );
             match new {
-                Some(new) => format!("CASE WHEN {} THEN {member} END", differs(column, old, new)),
+                Some(new) => format!("CASE WHEN {} THEN {member} END", differs(typed, old, new)),
                 None => member,
             }
         })
@@ -198,12 +217,13 @@ pub(super) fn object(columns: &[&Column], old: &str, new: Option<&str>) -> Strin
 
 /// Types that PostgreSQL itself compares; others (json, xml, geometries, what extensions bring) may
 /// have no equality, or one that calls different texts equal, and are compared as text.
-fn differs(column: &Column, old: &str, new: &str) -> String {
-    let name = ident(&column.name);
+fn differs(typed: &Typed<'_>, old: &str, new: &str) -> String {
+    let column = typed.column;
+    let (old, new) = (typed.compared(old), typed.compared(new));
     let native = match &column.kind {
         ColumnKind::Other => false,
         ColumnKind::Json => column.type_name == "jsonb",
-        ColumnKind::Array(element) => !matches!(**element, ColumnKind::Other | ColumnKind::Json),
+        ColumnKind::Array(element) => is_spelled_one_way(element),
         _ => true,
     };
     let cast = match column.kind {
@@ -212,5 +232,5 @@ fn differs(column: &Column, old: &str, new: &str) -> String {
         _ if native => "",
         _ => "::text",
     };
-    format!("{old}.{name}{cast} IS DISTINCT FROM {new}.{name}{cast}")
+    format!("{old}{cast} IS DISTINCT FROM {new}{cast}")
 }

@@ -18,8 +18,8 @@ use super::{filter, projection};
 use crate::db::DbError;
 use crate::db::error::{DbResult, Failed};
 use crate::db::read::{
-    self, ChangeRow, ChangesCollector, ChangesDialect, HistoryColumns, ReadSender, RowLine,
-    RowsCollector, RowsPage, RowsQuery,
+    self, ChangeRow, ChangesCollector, ChangesDialect, ChangesQuery, HistoryColumns, ReadSender,
+    RowLine, RowsCollector, RowsPage, RowsQuery,
 };
 use crate::entity::Entity;
 
@@ -39,13 +39,14 @@ SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enabl
 /// whose previous values are wanted.
 pub(crate) const DIALECT: ChangesDialect = ChangesDialect {
     start: "SELECT pg_current_snapshot()::text AS position, (SELECT floor FROM _rhtmx_sync_meta) AS floor",
+    versions: "json_object_agg(e.entity, e.fingerprint)::text",
     news: "SELECT id, xid::text::bigint AS mark, entity, entity_id, action, old, data, client_id, mutation \
            FROM _rhtmx_sync_log WHERE xid >= $1::text::xid8 AND entity = ANY ($3::text::text[]) \
            UNION ALL \
            SELECT id, xid::text::bigint, entity, entity_id, action, old, data, client_id, mutation \
            FROM _rhtmx_sync_log WHERE xid = ANY ($2::text::xid8[]) AND entity = ANY ($3::text::text[])",
     wanted: "($4::text::jsonb -> n.entity)",
-    step: "json_build_array(w.id, w.action, CASE WHEN w.old IS NOT NULL THEN coalesce( \
+    step: "json_build_array(w.id, w.mark, w.action, CASE WHEN w.old IS NOT NULL THEN coalesce( \
            (SELECT jsonb_object_agg(o.key, CASE WHEN w.wanted ? o.key THEN o.value ELSE '0'::jsonb END) \
            FROM jsonb_each(w.old) o), '{}'::jsonb) END)::text",
 };
@@ -56,6 +57,8 @@ struct ChangeLine {
     position: String,
     #[diesel(sql_type = Text)]
     floor: String,
+    #[diesel(sql_type = Nullable<Text>)]
+    versions: Option<String>,
     #[diesel(sql_type = Nullable<BigInt>)]
     id: Option<i64>,
     #[diesel(sql_type = Nullable<BigInt>)]
@@ -66,8 +69,10 @@ struct ChangeLine {
     key: Option<String>,
     #[diesel(sql_type = Nullable<Text>)]
     action: Option<String>,
-    #[diesel(sql_type = Nullable<Text>)]
-    first_action: Option<String>,
+    #[diesel(sql_type = Nullable<BigInt>)]
+    came: Option<i64>,
+    #[diesel(sql_type = Nullable<BigInt>)]
+    went: Option<i64>,
     #[diesel(sql_type = Nullable<BigInt>)]
     truncated_at: Option<i64>,
     #[diesel(sql_type = Nullable<Text>)]
@@ -86,12 +91,14 @@ impl From<ChangeLine> for ChangeRow {
         Self {
             position: line.position,
             floor: line.floor,
+            versions: line.versions,
             id: line.id,
             mark: line.mark,
             entity: line.entity,
             key: line.key,
             action: line.action,
-            first_action: line.first_action,
+            came: line.came,
+            went: line.went,
             truncated_at: line.truncated_at,
             client_id: line.client_id,
             mutation: line.mutation,
@@ -108,6 +115,8 @@ struct TableLine {
     #[diesel(sql_type = Nullable<Text>)]
     floor: Option<String>,
     #[diesel(sql_type = Nullable<Text>)]
+    versions: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
     key: Option<String>,
     #[diesel(sql_type = Nullable<Text>)]
     row: Option<String>,
@@ -118,6 +127,7 @@ impl From<TableLine> for RowLine {
         Self {
             position: line.position,
             floor: line.floor,
+            versions: line.versions,
             key: line.key,
             row: line.row,
         }
@@ -154,24 +164,25 @@ fn array<'a>(items: impl Iterator<Item = &'a String>) -> String {
 pub(crate) async fn read_changes(
     conn: &mut AsyncPgConnection,
     entities: &BTreeMap<String, Arc<Entity>>,
-    from: &Position,
-    wanted: &HistoryColumns,
+    query: &ChangesQuery,
     out: &ReadSender,
 ) -> DbResult<()> {
-    let Position::Snapshot(from) = from else {
+    let Position::Snapshot(from) = &query.from else {
         return Err(DbError::Unsupported(
             "a cursor of SQLite does not fit PostgreSQL".to_owned(),
         ));
     };
-    let sql = read::changes_sql(&DIALECT, entities, !wanted.is_empty());
-    let parameters = parameters(from, entities, wanted);
+    let history = !query.histories.is_empty();
+    let sql = read::changes_sql(&DIALECT, entities, history, query.checked);
+    let parameters = parameters(from, entities, &query.histories);
+    let expected = query.expected(entities);
     conn.transaction(async |conn| {
         conn.batch_execute(&format!("{SESSION_SETTINGS}; {PLANNER_SETTINGS}"))
             .await?;
         let mut lines = bound(&sql, &parameters)
             .load_stream::<ChangeLine>(conn)
             .await?;
-        let mut collector = ChangesCollector::new(mark);
+        let mut collector = ChangesCollector::new(mark, expected);
         while let Some(line) = lines.next().await {
             for part in collector.take(line?.into())? {
                 if out.send(part).await.is_err() {
@@ -217,14 +228,14 @@ fn rows_sql(entity: &Entity, query: &RowsQuery) -> (String, Vec<String>) {
         let keyed = format!("SELECT key COLLATE \"C\" AS key, row FROM ({rows}) unordered");
         rows = format!("SELECT key, row FROM ({keyed}) keyed {beyond} ORDER BY key LIMIT {limit}");
     }
-    let (before, behind) = read::around_rows(&DIALECT);
+    let (before, behind) = read::around_rows(&DIALECT, entity);
     (format!("{before}{rows}{behind}"), parameters)
 }
 
 /// Reads rows of an entity.
 pub(crate) async fn read_rows(
     conn: &mut AsyncPgConnection,
-    entity: &Entity,
+    entity: &Arc<Entity>,
     query: &RowsQuery,
     out: &ReadSender,
 ) -> DbResult<()> {
@@ -234,7 +245,7 @@ pub(crate) async fn read_rows(
         let mut lines = bound(&sql, &parameters)
             .load_stream::<TableLine>(conn)
             .await?;
-        let mut collector = RowsCollector::default();
+        let mut collector = RowsCollector::new(entity);
         while let Some(line) = lines.next().await {
             if let Some(part) = collector.take(line?.into())?
                 && out.send(part).await.is_err()

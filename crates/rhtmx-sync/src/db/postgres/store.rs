@@ -85,7 +85,8 @@ pub(crate) async fn version(conn: &mut AsyncPgConnection) -> DbResult<i64> {
     Ok(row.value.parse().unwrap_or_default())
 }
 
-/// A text that changes when one of these tables, its partitions, its key or its triggers change.
+/// A text that changes when one of these tables, its partitions, its key, its triggers or some enum or
+/// domain change.
 pub(crate) async fn catalog_version(
     conn: &mut AsyncPgConnection,
     entities: &BTreeMap<String, Arc<Entity>>,
@@ -103,7 +104,9 @@ pub(crate) async fn catalog_version(
            UNION ALL SELECT concat_ws(':', indrelid, indkey) FROM pg_index JOIN tables ON indrelid = tables.oid WHERE indisprimary \
            UNION ALL SELECT concat_ws(':', tgrelid, tgname, tgfoid, pg_trigger.xmin) FROM pg_trigger JOIN tables ON tgrelid = tables.oid \
              WHERE NOT tgisinternal \
-           UNION ALL SELECT concat_ws(':', enumtypid, enumlabel, enumsortorder) FROM pg_enum) \
+           UNION ALL SELECT concat_ws(':', enumtypid, enumlabel, enumsortorder) FROM pg_enum \
+           UNION ALL SELECT concat_ws(':', y.oid, typname, nspname) FROM pg_type y JOIN pg_namespace s ON s.oid = typnamespace \
+             WHERE typtype IN ('e', 'd')) \
          SELECT md5(coalesce(string_agg(fact, ',' ORDER BY fact), '')) AS value FROM facts",
     )
     .bind::<Text, _>(crate::frame::json(&relations))

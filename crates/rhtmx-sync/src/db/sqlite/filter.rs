@@ -66,7 +66,12 @@ pub(super) fn predicate(statement: Statement, condition: &Condition, schema: &Sc
             // Unlike LIKE, GLOB always tells upper from lower case.
             .sql(format!("({} {}GLOB ", name(schema, *column), not(*negated)))
             .value(Value::Text(glob(pattern)))
-            .sql(format!(" AND {})", guard(schema, *column))),
+            // For GLOB a text ends at its first null character.
+            .sql(format!(
+                " AND {} AND instr({}, char(0)) = 0)",
+                guard(schema, *column),
+                name(schema, *column)
+            )),
     }
 }
 

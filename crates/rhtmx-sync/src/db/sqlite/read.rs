@@ -20,7 +20,7 @@ use super::{filter, projection};
 use crate::db::DbError;
 use crate::db::error::DbResult;
 use crate::db::read::{
-    self, ChangeRow, ChangesCollector, ChangesDialect, HistoryColumns, ReadSender, RowLine,
+    self, ChangeRow, ChangesCollector, ChangesDialect, ChangesQuery, ReadSender, RowLine,
     RowsCollector, RowsPage, RowsQuery,
 };
 use crate::entity::Entity;
@@ -32,11 +32,12 @@ pub(crate) const DIALECT: ChangesDialect = ChangesDialect {
     start: "SELECT CAST(coalesce((SELECT seq FROM sqlite_sequence \
             WHERE name = '_rhtmx_sync_log'), 0) AS TEXT) AS position, \
             (SELECT floor FROM _rhtmx_sync_meta) AS floor",
+    versions: "json_group_object(e.entity, e.fingerprint)",
     news: "SELECT id, id AS mark, entity, entity_id, action, old, data, client_id, mutation \
            FROM _rhtmx_sync_log WHERE id > ?1 AND entity IN (SELECT value FROM json_each(?2))",
     wanted: "(SELECT j.value FROM json_each(?3) j WHERE j.key = n.entity)",
     // Put together as text: a CASE takes away what SQLite knows of JSON.
-    step: "'[' || w.id || ',' || json_quote(w.action) || ',' || \
+    step: "'[' || w.id || ',null,' || json_quote(w.action) || ',' || \
            CASE WHEN CASE WHEN json_valid(w.old) THEN json_type(w.old) END = 'object' THEN '{' || coalesce( \
            (SELECT group_concat(json_quote(o.key) || ':' || CASE \
            WHEN NOT EXISTS (SELECT 1 FROM json_each(w.wanted) c WHERE c.value = o.key) THEN '0' \
@@ -63,6 +64,8 @@ struct ChangeLine {
     position: String,
     #[diesel(sql_type = Text)]
     floor: String,
+    #[diesel(sql_type = Nullable<Text>)]
+    versions: Option<String>,
     #[diesel(sql_type = Nullable<BigInt>)]
     id: Option<i64>,
     #[diesel(sql_type = Nullable<BigInt>)]
@@ -73,8 +76,10 @@ struct ChangeLine {
     key: Option<AnyText>,
     #[diesel(sql_type = Nullable<Text>)]
     action: Option<String>,
-    #[diesel(sql_type = Nullable<Text>)]
-    first_action: Option<String>,
+    #[diesel(sql_type = Nullable<BigInt>)]
+    came: Option<i64>,
+    #[diesel(sql_type = Nullable<BigInt>)]
+    went: Option<i64>,
     #[diesel(sql_type = Nullable<BigInt>)]
     truncated_at: Option<i64>,
     #[diesel(sql_type = Nullable<Text>)]
@@ -93,12 +98,14 @@ impl From<ChangeLine> for ChangeRow {
         Self {
             position: line.position,
             floor: line.floor,
+            versions: line.versions,
             id: line.id,
             mark: line.mark,
             entity: line.entity,
             key: line.key.map(|key| key.0),
             action: line.action,
-            first_action: line.first_action,
+            came: line.came,
+            went: line.went,
             truncated_at: line.truncated_at,
             client_id: line.client_id,
             mutation: line.mutation,
@@ -115,6 +122,8 @@ struct TableLine {
     #[diesel(sql_type = Nullable<Text>)]
     floor: Option<String>,
     #[diesel(sql_type = Nullable<Text>)]
+    versions: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
     key: Option<AnyText>,
     #[diesel(sql_type = Nullable<Text>)]
     row: Option<AnyText>,
@@ -125,6 +134,7 @@ impl From<TableLine> for RowLine {
         Self {
             position: line.position,
             floor: line.floor,
+            versions: line.versions,
             key: line.key.map(|key| key.0),
             row: line.row.map(|row| row.0),
         }
@@ -135,24 +145,24 @@ impl From<TableLine> for RowLine {
 pub(crate) async fn read_changes(
     conn: &mut SqliteConn,
     entities: &BTreeMap<String, Arc<Entity>>,
-    from: &Position,
-    wanted: &HistoryColumns,
+    query: &ChangesQuery,
     out: &ReadSender,
 ) -> DbResult<()> {
-    let Position::LogId(from) = *from else {
+    let Position::LogId(from) = query.from else {
         return Err(DbError::Unsupported(
             "a cursor of PostgreSQL does not fit SQLite".to_owned(),
         ));
     };
     let names: Vec<&String> = entities.keys().collect();
     let names = serde_json::to_string(&names).expect("names are JSON");
-    let wanted = serde_json::to_string(wanted)
+    let wanted = serde_json::to_string(&query.histories)
         .ok()
-        .filter(|_| !wanted.is_empty());
-    let statement = changes_statement(entities, from, names, wanted);
+        .filter(|_| !query.histories.is_empty());
+    let statement = changes_statement(entities, from, names, wanted, query.checked);
+    let expected = query.expected(entities);
     let out = out.clone();
     blocking(conn, "reading the log", move |conn| {
-        let mut collector = ChangesCollector::new(mark);
+        let mut collector = ChangesCollector::new(mark, expected);
         for line in statement.load_iter::<ChangeLine, DefaultLoadingMode>(conn)? {
             for part in collector.take(line?.into())? {
                 if out.blocking_send(part).is_err() {
@@ -175,9 +185,10 @@ fn changes_statement(
     from: i64,
     names: String,
     wanted: Option<String>,
+    checked: bool,
 ) -> Statement {
     let news = read::news_sql(&DIALECT, wanted.is_some());
-    let sql = read::changes_sql(&DIALECT, entities, wanted.is_some());
+    let sql = read::changes_sql(&DIALECT, entities, wanted.is_some(), checked);
     // Names of entities may look like parameters; only what is between them is searched.
     let (before, after) = sql.split_once(&news).expect("it is in there");
     let mut statement = Statement::new(before);
@@ -201,7 +212,7 @@ fn changes_statement(
 fn rows_statement(entity: &Entity, query: &RowsQuery) -> Statement {
     let part = query.shape.part();
     let rows = read::rows_before_where(&entity.rows, part, projection::object);
-    let (before, behind) = read::around_rows(&DIALECT);
+    let (before, behind) = read::around_rows(&DIALECT, entity);
     let mut statement = Statement::new(before);
     if query.page.is_some() {
         statement =
@@ -216,11 +227,10 @@ fn rows_statement(entity: &Entity, query: &RowsQuery) -> Statement {
         );
     }
     if let Some(RowsPage { after_key, limit }) = &query.page {
-        statement = statement.sql(") unordered) keyed ");
+        // Rows without a name are not sent, and must not fill the page.
+        statement = statement.sql(") unordered) keyed WHERE key IS NOT NULL");
         if let Some(key) = after_key {
-            statement = statement
-                .sql("WHERE key > ")
-                .value(Value::Text(key.clone()));
+            statement = statement.sql(" AND key > ").value(Value::Text(key.clone()));
         }
         statement = statement.sql(format!(" ORDER BY key LIMIT {limit}"));
     }
@@ -230,14 +240,14 @@ fn rows_statement(entity: &Entity, query: &RowsQuery) -> Statement {
 /// Reads rows of an entity.
 pub(crate) async fn read_rows(
     conn: &mut SqliteConn,
-    entity: &Entity,
+    entity: &Arc<Entity>,
     query: &RowsQuery,
     out: &ReadSender,
 ) -> DbResult<()> {
     let statement = rows_statement(entity, query);
-    let out = out.clone();
+    let (entity, out) = (entity.clone(), out.clone());
     blocking(conn, "reading a table", move |conn| {
-        let mut collector = RowsCollector::default();
+        let mut collector = RowsCollector::new(&entity);
         for line in statement.load_iter::<TableLine, DefaultLoadingMode>(conn)? {
             if let Some(part) = collector.take(line?.into())?
                 && out.blocking_send(part).is_err()

@@ -131,7 +131,7 @@ impl Line<'_> {
         let sink = self.owner.sink.clone();
         let mut drain =
             Drain::new(&*sink, from, histories).without(&self.draining.locked, gives_up);
-        let mut collector = ChangesCollector::new(mark);
+        let mut collector = ChangesCollector::new(mark, read::Versions::new());
         while let Some(line) = lines.next().await {
             let line = line.map_err(|error| failed(context, &error))?;
             for part in
@@ -167,7 +167,7 @@ impl Line<'_> {
             .collect();
         let prepared = self
             .l
-            .prepare(&read::changes_sql(&DIALECT, &readable, history))
+            .prepare(&read::changes_sql(&DIALECT, &readable, history, false))
             .await;
         let statement = prepared.map_err(|error| failed("preparing the drain", &error))?;
         let (entities, without) = (entities.clone(), without.clone());
@@ -226,16 +226,18 @@ fn change_row(line: &tokio_postgres::Row) -> Result<ChangeRow, tokio_postgres::E
     Ok(ChangeRow {
         position: line.try_get(0)?,
         floor: line.try_get(1)?,
-        id: line.try_get(2)?,
-        mark: line.try_get(3)?,
-        entity: line.try_get(4)?,
-        key: line.try_get(5)?,
-        action: line.try_get(6)?,
-        first_action: line.try_get(7)?,
-        truncated_at: line.try_get(8)?,
-        client_id: line.try_get(9)?,
-        mutation: line.try_get(10)?,
-        row: line.try_get(11)?,
-        history: line.try_get(12)?,
+        versions: line.try_get(2)?,
+        id: line.try_get(3)?,
+        mark: line.try_get(4)?,
+        entity: line.try_get(5)?,
+        key: line.try_get(6)?,
+        action: line.try_get(7)?,
+        came: line.try_get(8)?,
+        went: line.try_get(9)?,
+        truncated_at: line.try_get(10)?,
+        client_id: line.try_get(11)?,
+        mutation: line.try_get(12)?,
+        row: line.try_get(13)?,
+        history: line.try_get(14)?,
     })
 }

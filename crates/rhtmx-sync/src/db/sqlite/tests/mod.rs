@@ -24,7 +24,7 @@ use tokio::sync::mpsc;
 
 use super::connect::{self, SqliteConn};
 use super::{read, store};
-use crate::db::read::{HistoryColumns, RowsQuery};
+use crate::db::read::{ChangesQuery, HistoryColumns, RowsQuery};
 use crate::db::read::{ReadPart, changes_sql};
 use crate::entity::{Entity, EntityConfig};
 use rhtmx_sync_core::shape::Shape;
@@ -148,22 +148,21 @@ impl Synced {
 
     async fn changes(&mut self, from: &Position) -> (Position, Vec<NewestEntry>) {
         let (sender, mut parts) = mpsc::channel(1000);
-        read::read_changes(
-            &mut self.conn,
-            &self.entities,
-            from,
-            &HistoryColumns::new(),
-            &sender,
-        )
-        .await
-        .expect("a read");
+        let query = ChangesQuery {
+            from: from.clone(),
+            histories: HistoryColumns::new(),
+            checked: false,
+        };
+        read::read_changes(&mut self.conn, &self.entities, &query, &sender)
+            .await
+            .expect("a read");
         drop(sender);
         let (mut position, mut entries) = (None, Vec::new());
         while let Some(part) = parts.recv().await {
             match part {
                 ReadPart::Start { position: at, .. } => position = Some(at),
                 ReadPart::Entries(more) => entries.extend(more),
-                ReadPart::Rows(_) => panic!("not asked for"),
+                ReadPart::Rows(_) | ReadPart::Outdated(_) => panic!("not asked for"),
             }
         }
         (position.expect("a start"), entries)
@@ -195,7 +194,7 @@ impl Synced {
                         );
                     }
                 }
-                ReadPart::Entries(_) => panic!("not asked for"),
+                ReadPart::Entries(_) | ReadPart::Outdated(_) => panic!("not asked for"),
             }
         }
         (position.expect("a start"), rows)
@@ -211,7 +210,7 @@ impl Synced {
         let entities = BTreeMap::from([("e".to_owned(), self.entities["e"].clone())]);
         let sql = format!(
             "EXPLAIN QUERY PLAN {}",
-            changes_sql(&read::DIALECT, &entities, false)
+            changes_sql(&read::DIALECT, &entities, false, false)
         );
         let plan = self
             .conn

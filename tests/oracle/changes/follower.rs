@@ -1,0 +1,246 @@
+//! A client with a dozen subscriptions, and what it had at each of its cursors.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use rhtmx_sync_core::cursor::{Cursor, Position};
+use rhtmx_sync_testkit::{
+    ClientOptions, ClientState, Http, Phase, Subscription, SubscriptionId, SyncClient,
+};
+use serde_json::{Value, json};
+
+use super::Wanted;
+use crate::filters::asking::encoded;
+use crate::filters::random::Random;
+
+/// What somebody had of something that is wanted, at a cursor.
+#[derive(Debug)]
+pub(crate) struct Instant {
+    pub(crate) who: String,
+    pub(crate) number: usize,
+    pub(crate) position: Position,
+    pub(crate) rows: BTreeMap<String, Value>,
+}
+
+fn position(cursor: &str) -> Position {
+    cursor.parse::<Cursor>().expect("a cursor").position
+}
+
+/// A client over WebSockets. It wants the numbered things and, as `marks`, when to stop.
+pub(crate) struct Follower {
+    url: String,
+    client: Option<SyncClient>,
+    /// What its subscriptions want. Their ids are never used again.
+    numbers: BTreeMap<u64, usize>,
+    next_id: u64,
+    pub(crate) instants: Vec<Instant>,
+}
+
+impl Follower {
+    pub(crate) async fn new(url: String, gzip: bool) -> Self {
+        let options = ClientOptions {
+            gzip,
+            ..ClientOptions::default()
+        };
+        let mut client = SyncClient::connect(&url, options).await;
+        client.subscribe("marks", "marks").await;
+        Self {
+            url,
+            client: Some(client),
+            numbers: BTreeMap::new(),
+            next_id: 0,
+            instants: Vec::new(),
+        }
+    }
+
+    fn client(&mut self) -> &mut SyncClient {
+        self.client.as_mut().expect("connected")
+    }
+
+    pub(crate) async fn subscribe(&mut self, number: usize, wanted: &Wanted) {
+        let id = self.next_id;
+        self.next_id += 1;
+        self.numbers.insert(id, number);
+        let mut frame =
+            json!({ "entity": "t", "where": wanted.written.text, "params": wanted.written.params });
+        if let Some(columns) = &wanted.columns {
+            frame["columns"] = json!(columns);
+        }
+        self.client().subscribe_with(id, frame).await;
+    }
+
+    /// Wants one thing less.
+    pub(crate) async fn unsubscribe(&mut self, random: &mut Random) {
+        let ids: Vec<u64> = self.numbers.keys().copied().collect();
+        if ids.len() > 1 {
+            let id = *random.pick(&ids);
+            self.numbers.remove(&id);
+            self.client().unsubscribe(id).await;
+        }
+    }
+
+    /// Takes in what comes within a moment.
+    pub(crate) async fn listen(&mut self, moment: Duration) {
+        let until = tokio::time::Instant::now() + moment;
+        while let Ok(frame) = tokio::time::timeout_at(until, self.client().next_frame()).await {
+            self.take(&frame);
+        }
+    }
+
+    /// Goes without a word; changes that no cursor has confirmed are lost.
+    pub(crate) fn leave(&mut self) -> ClientState {
+        self.client.take().expect("connected").into_state()
+    }
+
+    pub(crate) async fn come_back(&mut self, state: &ClientState, gzip: bool) {
+        let options = ClientOptions {
+            gzip,
+            ..ClientOptions::default()
+        };
+        self.client = Some(SyncClient::reconnect(&self.url, options, state).await);
+    }
+
+    /// Takes in frames until everything is live, so that the next change comes to all at once.
+    pub(crate) async fn settle(&mut self) {
+        while !self
+            .client()
+            .subscriptions()
+            .values()
+            .all(Subscription::is_live)
+        {
+            let frame = self.client().next_frame().await;
+            self.take(&frame);
+        }
+    }
+
+    /// Takes in frames until the mark is there, and everything is live and no older.
+    pub(crate) async fn catch_up(&mut self, mark: &str) {
+        let mut marked = None;
+        loop {
+            let client = self.client();
+            if marked.is_none() && client.row("marks", mark).is_some() {
+                marked = client.subscription("marks").cursor().map(position);
+            }
+            let mut subscriptions = client.subscriptions().values();
+            let is_there = |subscription: &Subscription| {
+                let position = subscription
+                    .cursor()
+                    .filter(|_| subscription.is_live())
+                    .map(position);
+                position
+                    .zip(marked.as_ref())
+                    .is_some_and(|(position, marked)| position.covers(marked))
+            };
+            if subscriptions.all(is_there) {
+                return;
+            }
+            let frame = client.next_frame().await;
+            self.take(&frame);
+        }
+    }
+
+    fn take(&mut self, frame: &Value) {
+        let id = match frame["type"].as_str() {
+            Some("cursor") => None,
+            Some("subscribed") => Some(frame["id"].clone()),
+            _ => return,
+        };
+        let client = self.client.as_ref().expect("connected");
+        for (name, subscription) in client.subscriptions() {
+            let SubscriptionId::Number(name) = name else {
+                continue;
+            };
+            assert!(
+                !matches!(subscription.phase(), Phase::Refused(_)),
+                "refused: {subscription:?}"
+            );
+            if !subscription.is_live() || id.as_ref().is_some_and(|id| id != name) {
+                continue;
+            }
+            self.instants.push(Instant {
+                who: format!("subscription {name} at `{}`", frame["type"]),
+                number: self.numbers[name],
+                position: position(subscription.cursor().expect("a cursor")),
+                rows: subscription.rows().clone(),
+            });
+        }
+    }
+}
+
+/// A client over plain HTTP, that asks again and again.
+pub(crate) struct Poller {
+    http: Http,
+    number: usize,
+    path: String,
+    cursor: Option<String>,
+    rows: BTreeMap<String, Value>,
+    pub(crate) instants: Vec<Instant>,
+}
+
+impl Poller {
+    pub(crate) fn new(http: Http, number: usize, wanted: &Wanted, limit: usize) -> Self {
+        let params = serde_json::to_string(&wanted.written.params).expect("JSON");
+        let mut path = format!(
+            "/api/sync/t?limit={limit}&where={}&params={}",
+            encoded(&wanted.written.text),
+            encoded(&params)
+        );
+        if let Some(columns) = &wanted.columns {
+            path.push_str(&format!(
+                "&columns={}",
+                encoded(&json!(columns).to_string())
+            ));
+        }
+        Self {
+            http,
+            number,
+            path,
+            cursor: None,
+            rows: BTreeMap::new(),
+            instants: Vec::new(),
+        }
+    }
+
+    /// Asks once; says whether there is more.
+    pub(crate) async fn ask(&mut self) -> bool {
+        let path = match &self.cursor {
+            Some(cursor) => format!("{}&cursor={}", self.path, encoded(cursor)),
+            None => self.path.clone(),
+        };
+        let reply = self.http.get(&path).await;
+        assert_eq!(reply.status, 200, "{}", reply.text);
+        let page = reply.json();
+        let key = |item: &Value| item["key"].as_str().expect("a key").to_owned();
+        for item in page["rows"].as_array().into_iter().flatten() {
+            self.rows.insert(key(item), item["row"].clone());
+        }
+        for change in page["changes"].as_array().into_iter().flatten() {
+            match change["op"].as_str() {
+                Some("put") => drop(self.rows.insert(key(change), change["row"].clone())),
+                Some("truncate") => self.rows.clear(),
+                _ => drop(self.rows.remove(&key(change))),
+            }
+        }
+        let cursor = page["cursor"].as_str().expect("a cursor");
+        let more = page["more"] == true;
+        // Rows of several pages are of several instants until their changes have been read: then
+        // it is a cursor of another form.
+        if let Some(cursor) = cursor.parse::<Cursor>().ok().filter(|_| !more) {
+            self.instants.push(Instant {
+                who: "a poller".to_owned(),
+                number: self.number,
+                position: cursor.position,
+                rows: self.rows.clone(),
+            });
+        }
+        self.cursor = Some(cursor.to_owned());
+        more
+    }
+
+    /// Asks until nothing is new.
+    pub(crate) async fn catch_up(&mut self) {
+        while self.ask().await {}
+        // The changes that came while rows were read in pages.
+        while self.ask().await {}
+    }
+}

@@ -1,0 +1,132 @@
+//! Asking the server over HTTP, and the database in its own words.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
+use rhtmx_sync_core::filter::{Backend, FilterError};
+use rhtmx_sync_testkit::{Http, TestDatabase};
+use tokio_postgres::{Client, SimpleQueryMessage};
+
+use super::writer::Written;
+
+/// What the server says of a filter on the entity `t`.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// The keys of the rows that it is true for.
+    Rows(BTreeSet<i64>),
+    Refused {
+        code: String,
+        message: String,
+    },
+}
+
+impl Answer {
+    pub(crate) fn refused(error: &FilterError) -> Self {
+        let code = serde_json::to_value(error.code).expect("JSON");
+        Self::Refused {
+            code: code.as_str().expect("a text").to_owned(),
+            message: error.message.clone(),
+        }
+    }
+}
+
+/// Asks the server for the keys of the rows.
+pub(crate) async fn ask(http: &Http, written: &Written) -> Answer {
+    let mut path = format!("/api/sync/t?columns=k&where={}", encoded(&written.text));
+    if !written.params.is_empty() {
+        let params = serde_json::to_string(&written.params).expect("JSON");
+        path.push_str(&format!("&params={}", encoded(&params)));
+    }
+    let reply = http.get(&path).await;
+    let body = reply.json();
+    if reply.status != 200 {
+        let text = |name: &str| body[name].as_str().unwrap_or_default().to_owned();
+        return Answer::Refused {
+            code: text("code"),
+            message: text("message"),
+        };
+    }
+    let rows = body["rows"].as_array().expect("rows");
+    let keys: BTreeSet<i64> = rows
+        .iter()
+        .map(|row| row["row"]["k"].as_i64().expect("a key"))
+        .collect();
+    assert_eq!(keys.len(), rows.len(), "a row comes twice");
+    Answer::Rows(keys)
+}
+
+pub(crate) fn encoded(text: &str) -> String {
+    let mut encoded = String::new();
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() {
+            encoded.push(char::from(byte));
+        } else {
+            write!(encoded, "%{byte:02X}").expect("memory");
+        }
+    }
+    encoded
+}
+
+/// For each condition and each row, by key, `1`, `0`, or `u` for unknown.
+pub(crate) async fn judged(
+    db: &TestDatabase,
+    backend: Backend,
+    conditions: &[&str],
+) -> Vec<String> {
+    if conditions.is_empty() {
+        return Vec::new();
+    }
+    let sql = match backend {
+        Backend::Postgres => {
+            let queries: Vec<String> = conditions
+                .iter()
+                .map(|condition| truths(condition))
+                .collect();
+            format!("SET \"TimeZone\" = 'UTC'; {}", queries.join("; "))
+        }
+        Backend::Sqlite => {
+            let query = |(n, condition): (usize, &&str)| {
+                format!(
+                    "SELECT {n} AS n, (SELECT group_concat(coalesce({condition}, 'u'), '' ORDER BY k) FROM t) AS truths"
+                )
+            };
+            let queries: Vec<String> = conditions.iter().enumerate().map(query).collect();
+            format!(
+                "SELECT truths FROM ({}) ORDER BY n",
+                queries.join(" UNION ALL ")
+            )
+        }
+    };
+    let answers = db.query_text(&sql).await;
+    assert_eq!(answers.len(), conditions.len());
+    answers
+        .into_iter()
+        .map(|answer| answer.expect("rows"))
+        .collect()
+}
+
+fn truths(condition: &str) -> String {
+    format!("SELECT string_agg(coalesce(({condition})::int::text, 'u'), '' ORDER BY k) FROM t")
+}
+
+/// The same for one text that PostgreSQL has to read; none when a value in it is one of core's
+/// column but not of PostgreSQL's type.
+pub(crate) async fn judged_garbled(client: &Client, condition: &str) -> Option<String> {
+    let sql = format!("SET \"TimeZone\" = 'UTC'; {}", truths(condition));
+    match client.simple_query(&sql).await {
+        Ok(messages) => messages.iter().find_map(|message| match message {
+            SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+            _ => None,
+        }),
+        Err(error) => {
+            let error = error.as_db_error().expect("an answer");
+            // `1AND` is two words for core, and was for PostgreSQL before 15.
+            let is_junk = error.message().starts_with("trailing junk");
+            assert!(
+                is_junk || error.code().code().starts_with("22"),
+                "core reads a filter, PostgreSQL does not: {condition}\n{error}"
+            );
+            None
+        }
+    }
+}

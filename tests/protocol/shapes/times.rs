@@ -1,0 +1,115 @@
+//! Times, whatever the time zone of the session that writes them.
+
+use rhtmx_sync_testkit::{Backend, SyncClient, TestDatabase};
+use rhtmx_sync_tests::TestServer;
+use serde_json::json;
+
+use super::followers::{ENTITIES, follow, heard, ops_of};
+use super::todos::MARKS;
+
+const ZONES: [&str; 4] = [
+    "UTC",
+    "Asia/Kolkata",
+    "America/St_Johns",
+    "Pacific/Kiritimati",
+];
+
+async fn followers(db: &TestDatabase) -> (TestServer, SyncClient) {
+    db.execute(MARKS).await;
+    db.execute(
+        "CREATE TABLE todos (id integer PRIMARY KEY, due timestamptz, local timestamp, day date)",
+    )
+    .await;
+    let server = TestServer::start(db, ENTITIES).await;
+    let mut client = server.connect().await;
+    for (id, condition) in [
+        ("at", "due = '2026-03-29T01:30:00.000001Z'"),
+        ("zoned", "due = '2026-03-29T07:00:00.000001+05:30'"),
+        ("until", "due < $1"),
+        ("day", "day = '2026-03-29'"),
+        (
+            "local",
+            "local BETWEEN '2026-03-29T00:00:00' AND '2026-03-29T23:59:59.999999'",
+        ),
+    ] {
+        let part = match condition.contains("$1") {
+            true => json!({ "where": condition, "params": ["2026-03-29T01:30:00.000001Z"] }),
+            false => json!({ "where": condition }),
+        };
+        follow(&mut client, id, part).await;
+    }
+    (server, client)
+}
+
+/// One instant, however the session spells it: rows enter and leave by what they are.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sessions_of_other_time_zones() {
+    let db = TestDatabase::new(Backend::Postgres).await;
+    let (_server, mut client) = followers(&db).await;
+    assert_eq!(
+        client.subscription("at").shape(),
+        client.subscription("zoned").shape()
+    );
+    for (id, zone) in ZONES.into_iter().enumerate() {
+        let session = format!("SET timezone = '{zone}'; SET datestyle = 'German, DMY';");
+        let insert = format!(
+            "{session} INSERT INTO todos VALUES ({id}, '2026-03-29 01:30:00.000001+00', \
+             '2026-03-29 12:00', '2026-03-29')"
+        );
+        let frames = heard(&mut client, &db, &insert).await;
+        for part in ["at", "day", "local"] {
+            assert_eq!(
+                ops_of(&client, part, &frames),
+                [format!("put {id}")],
+                "{zone}"
+            );
+        }
+        let row = &client.row("at", &id.to_string()).expect("a row")["due"];
+        assert_eq!(row, "2026-03-29T01:30:00.000001+00:00", "{zone}");
+        let earlier = format!(
+            "{session} UPDATE todos SET due = due - interval '1 microsecond', day = day + 1, \
+             local = local + interval '12 hours' WHERE id = {id}"
+        );
+        let frames = heard(&mut client, &db, &earlier).await;
+        for part in ["at", "day", "local"] {
+            assert_eq!(
+                ops_of(&client, part, &frames),
+                [format!("leave {id}")],
+                "{part} in {zone}"
+            );
+        }
+        assert_eq!(
+            ops_of(&client, "until", &frames),
+            [format!("put {id}")],
+            "{zone}"
+        );
+        let frames = heard(&mut client, &db, &format!("{session} DELETE FROM todos")).await;
+        assert_eq!(
+            ops_of(&client, "until", &frames),
+            [format!("delete {id}")],
+            "{zone}"
+        );
+        assert_eq!(frames.len(), 1, "{zone}: {frames:?}");
+    }
+}
+
+/// Times at the edges of what a filter can name.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn times_without_end() {
+    let db = TestDatabase::new(Backend::Postgres).await;
+    let (_server, mut client) = followers(&db).await;
+    for (due, until) in [
+        ("'-infinity'", "put 1"),
+        ("'infinity'", "leave 1"),
+        ("'4713-01-01 00:00:00+00 BC'", "put 1"),
+        ("NULL", "leave 1"),
+        ("'0001-01-01 00:00:00+00'", "put 1"),
+        ("'294276-12-31 23:59:59.999999+00'", "leave 1"),
+    ] {
+        let sql = format!(
+            "INSERT INTO todos (id, due) VALUES (1, {due}) ON CONFLICT (id) DO UPDATE SET due = {due}"
+        );
+        let frames = heard(&mut client, &db, &sql).await;
+        assert_eq!(ops_of(&client, "until", &frames), [until], "{due}");
+    }
+}
