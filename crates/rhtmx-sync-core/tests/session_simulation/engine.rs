@@ -407,7 +407,11 @@ impl Connection {
                     changes.retain(|change| !leaves(change));
                 }
                 if !changes.is_empty() {
-                    let target = id.map_or(Target::Shape(shape), Target::Subscription);
+                    let of_shape = match batch.may_repeat() {
+                        true => Target::Pulled(shape),
+                        false => Target::Shape(shape),
+                    };
+                    let target = id.map_or(of_shape, Target::Subscription);
                     self.outbox.push_back(Frame::Changes { target, changes });
                 }
             }

@@ -21,6 +21,8 @@ pub(crate) struct Delivery(Rc<Part>);
 struct Part {
     position: Arc<Position>,
     complete: bool,
+    /// Some of it may have been delivered before.
+    again: bool,
     items: Vec<Item>,
     /// What it was written for: the shapes that somebody had attached when it was read.
     shapes: BTreeMap<Shape, Asked>,
@@ -41,10 +43,23 @@ impl Delivery {
         Self(Rc::new(Part {
             position: position.clone(),
             complete,
+            again: false,
             items,
             shapes,
             misfits,
         }))
+    }
+
+    /// The same, of a batch that broke off once.
+    fn again(self, again: bool) -> Self {
+        let mut part = Rc::into_inner(self.0).expect("not yet shared");
+        part.again = again;
+        Self(Rc::new(part))
+    }
+
+    /// Whether some of it may have been delivered before.
+    pub(crate) fn may_repeat(&self) -> bool {
+        self.0.again
     }
 
     fn empty(position: &Arc<Position>) -> Self {
@@ -142,6 +157,10 @@ pub(crate) struct Hub {
     parts_max: usize,
     deliveries_max: usize,
     misfits_percent: usize,
+    /// How often the rest of a batch cannot be read: it is read again from where it began, to where the
+    /// database is by then.
+    breaks_percent: usize,
+    broken: bool,
     outlets: Vec<Option<Outlet>>,
 }
 
@@ -155,6 +174,8 @@ impl Hub {
             parts_max: random.pick(&[1, 2, 4]),
             deliveries_max: random.pick(&[1, 3, 8, 1000, 1000]),
             misfits_percent: random.pick(&[0, 0, 1, 5]),
+            breaks_percent: random.pick(&[0, 0, 5, 30]),
+            broken: false,
             outlets,
         }
     }
@@ -170,6 +191,10 @@ impl Hub {
         shapes: &Shapes,
         random: &mut Random,
     ) -> bool {
+        if !self.parts.is_empty() && random.percent(self.breaks_percent) {
+            self.parts.clear();
+            self.broken = true;
+        }
         if self.parts.is_empty() {
             let position = database.now();
             let items = database.changes(&self.position, &position);
@@ -191,6 +216,7 @@ impl Hub {
         let moved = part.complete() && self.position != *part.position();
         if part.complete() {
             self.position = part.position().clone();
+            self.broken = false;
         }
         moved || !part.complete()
     }
@@ -209,7 +235,7 @@ impl Hub {
                 .filter(|shape| shape.part().is_some() && read(shape));
             let misfits = parts.filter(|_| random.percent(self.misfits_percent));
             let misfits = misfits.cloned().collect();
-            Delivery::new(position, complete, items, shapes.clone(), misfits)
+            Delivery::new(position, complete, items, shapes.clone(), misfits).again(self.broken)
         };
         for _ in 1..random.below(self.parts_max) + 1 {
             let rest = items.split_off(random.below(items.len() + 1));
