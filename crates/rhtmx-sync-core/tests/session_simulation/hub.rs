@@ -171,10 +171,10 @@ impl Hub {
         Self {
             position,
             parts: VecDeque::new(),
-            parts_max: random.pick(&[1, 2, 4]),
+            parts_max: random.pick(&[1, 2, 4, 8]),
             deliveries_max: random.pick(&[1, 3, 8, 1000, 1000]),
             misfits_percent: random.pick(&[0, 0, 1, 5]),
-            breaks_percent: random.pick(&[0, 0, 5, 30]),
+            breaks_percent: random.pick(&[0, 0, 30, 80]),
             broken: false,
             outlets,
         }
