@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex};
 use rhtmx_sync_core::cursor::{Cursor, Position};
 use rhtmx_sync_core::log::{Learned, NewestEntry};
 use rhtmx_sync_core::protocol::{Change, Origin, RefetchReason};
+use rhtmx_sync_core::schema::Schema;
 use rhtmx_sync_core::session::ReadFrom;
 use rhtmx_sync_core::shape::{Shape, ShapeReader};
 use tokio::sync::Semaphore;
@@ -32,6 +33,8 @@ pub(crate) enum ReadEnded {
     Complete {
         /// The mutations that made the changes.
         authors: Arc<[Origin]>,
+        /// The table that the rows were read from: by now it may have another shape.
+        schema: Arc<Schema>,
     },
     /// The position cannot be resumed from.
     Refused(RefetchReason),
@@ -121,6 +124,7 @@ impl Reader {
             Err(ended) => return ended,
         };
         metrics::counter!("rhtmx_sync_snapshot_reads_total").increment(1);
+        let schema = entity.schema.clone();
         let mut parts = self.db.read_rows(entity, RowsQuery::all(shape.clone()));
         let mut spooled = Ok(());
         while let Some(part) = parts.next().await {
@@ -134,7 +138,7 @@ impl Reader {
                 break;
             }
         }
-        ended(parts.finish().await, spooled, Vec::new())
+        complete(parts.finish().await, spooled, Vec::new(), schema)
     }
 
     /// The entity of a shape as it is now, which must be as it was when the shape was made.
@@ -242,10 +246,11 @@ impl Reader {
                 break;
             }
         }
-        match ended(parts.finish().await, spooled, authors) {
-            ReadEnded::Complete { authors } => PullEnded::Complete { authors },
-            ReadEnded::Refused(reason) => PullEnded::Refused(reason, None),
-            ReadEnded::Failed(error) => PullEnded::Failed(error),
+        match ended(parts.finish().await, spooled) {
+            Ok(()) => PullEnded::Complete {
+                authors: authors.into(),
+            },
+            Err(error) => PullEnded::Failed(error),
         }
     }
 
@@ -264,6 +269,7 @@ impl Reader {
             Err(ended) => return ended,
         };
         metrics::counter!("rhtmx_sync_resumes_total").increment(1);
+        let schema = entity.schema.clone();
         let entities = BTreeMap::from([(shape.entity().to_owned(), entity)]);
         let histories = histories_of([&shape]);
         let shape = ShapeReader::new(shape);
@@ -293,7 +299,7 @@ impl Reader {
                 break;
             }
         }
-        ended(parts.finish().await, spooled, authors)
+        complete(parts.finish().await, spooled, authors, schema)
     }
 }
 
@@ -391,16 +397,23 @@ async fn spool_all(spool: &FramesSpool, frames: Vec<String>) -> std::io::Result<
     Ok(())
 }
 
-fn ended(
+fn complete(
     read: Result<(), DbError>,
     spooled: std::io::Result<()>,
     authors: Vec<Origin>,
+    schema: Arc<Schema>,
 ) -> ReadEnded {
-    match (read, spooled) {
-        (Ok(()), Ok(())) => ReadEnded::Complete {
+    match ended(read, spooled) {
+        Ok(()) => ReadEnded::Complete {
             authors: authors.into(),
+            schema,
         },
-        (Err(error), _) => ReadEnded::Failed(error.to_string().into()),
-        (_, Err(error)) => ReadEnded::Failed(format!("spooling a read: {error}").into()),
+        Err(error) => ReadEnded::Failed(error),
     }
+}
+
+fn ended(read: Result<(), DbError>, spooled: std::io::Result<()>) -> Result<(), Arc<str>> {
+    read.map_err(|error| error.to_string())?;
+    spooled.map_err(|error| format!("spooling a read: {error}"))?;
+    Ok(())
 }

@@ -4,7 +4,7 @@ mod hello;
 mod reads;
 pub(crate) mod wire;
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use rhtmx_sync_core::protocol::{
     ClientFrame, CloseCode, ErrorCode, Origin, Push, RefetchReason, ServerFrame, Subscribe,
     SubscriptionId,
 };
+use rhtmx_sync_core::schema::Schema;
 use rhtmx_sync_core::session::{Action, Applied, Session};
 use rhtmx_sync_core::shape::Shape;
 use tokio::task::JoinHandle;
@@ -47,6 +48,8 @@ pub(crate) struct Connection<W> {
     /// None for a connection that cannot push.
     client_id: Option<Uuid>,
     reads: Reads,
+    /// What the rows of finished reads look like, until `subscribed` says so.
+    schemas: HashMap<SubscriptionId, Arc<Schema>>,
     applying: Option<Applying>,
     /// Heartbeats since something was heard.
     beats_unheard: u32,
@@ -82,6 +85,7 @@ impl<W: Wire> Connection<W> {
             rules,
             client_id,
             reads,
+            schemas: HashMap::new(),
             applying: None,
             beats_unheard: 0,
         }
@@ -312,7 +316,14 @@ impl<W: Wire> Connection<W> {
                 };
                 self.send(&frame).await
             }
-            Step::Ended { id, end, authors } => {
+            Step::Ended {
+                id,
+                end,
+                authors,
+                schema,
+            } => {
+                self.schemas
+                    .extend(schema.map(|schema| (id.clone(), schema)));
                 if self
                     .under_way()
                     .is_some_and(|mutation| authors.contains(&mutation))
@@ -426,9 +437,11 @@ impl<W: Wire> Connection<W> {
         shape: &Shape,
         position: &Position,
     ) -> Result<(), Ended> {
-        let schema = match shape.part() {
-            Some(part) => part.summary(),
-            None => self.engine.summary(shape.entity()),
+        let read = self.schemas.remove(&id);
+        let schema = match (shape.part(), read) {
+            (Some(part), _) => part.summary(),
+            (None, Some(schema)) => schema.summary(),
+            (None, None) => self.engine.summary(shape.entity()),
         };
         let cursor = self.cursor(position)?;
         let shape = shape.as_str();

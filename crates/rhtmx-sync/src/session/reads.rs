@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use rhtmx_sync_core::cursor::Position;
 use rhtmx_sync_core::protocol::{Origin, SubscriptionId};
+use rhtmx_sync_core::schema::Schema;
 use rhtmx_sync_core::session::{ReadEnd, ReadFrom};
 use rhtmx_sync_core::shape::Shape;
 use tokio::time::Instant;
@@ -32,6 +33,8 @@ pub(super) enum Step {
         end: ReadEnd,
         /// The mutations among the changes.
         authors: Arc<[Origin]>,
+        /// What the rows look like, when they have been read.
+        schema: Option<Arc<Schema>>,
     },
 }
 
@@ -154,8 +157,9 @@ impl Read {
                 id,
                 end: ReadEnd::Refused(reason),
                 authors,
+                schema: None,
             },
-            (ReadEnded::Complete { authors }, Some(position)) => {
+            (ReadEnded::Complete { authors, schema }, Some(position)) => {
                 if self.from.is_none() && !self.finished_rows() {
                     return Step::Frame(self.last_page());
                 }
@@ -163,6 +167,7 @@ impl Read {
                     id,
                     end: ReadEnd::Complete(position),
                     authors,
+                    schema: Some(schema),
                 }
             }
             (ReadEnded::Complete { .. }, None) => self.failed("a read without a position"),

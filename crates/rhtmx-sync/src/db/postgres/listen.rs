@@ -26,6 +26,7 @@ use tracing::{debug, info, warn};
 
 use super::capture::{CHANNEL, DOORBELL_KEY};
 use super::connect::{Connected, Connector, failed};
+use super::store::BEGIN_AFTER_CRASH;
 use crate::db::error::DbResult;
 use crate::db::feed::ChangeSink;
 use crate::db::{DbError, read};
@@ -273,6 +274,8 @@ impl<'a> Line<'a> {
         self.execute("listening", &format!("LISTEN {CHANNEL}"))
             .await?;
         let hears = self.hears_itself().await?;
+        self.execute("looking for a crash", BEGIN_AFTER_CRASH)
+            .await?;
         let (epoch, now) = self.history().await?;
         if place.as_ref().is_none_or(|place| place.epoch != epoch) {
             self.owner.sink.reset(epoch.clone(), now.clone());

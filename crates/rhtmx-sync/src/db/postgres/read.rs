@@ -38,7 +38,10 @@ SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enabl
 /// ranges of the one index on `xid`. `$4`, there only with histories, is the columns of each entity
 /// whose previous values are wanted.
 pub(crate) const DIALECT: ChangesDialect = ChangesDialect {
-    start: "SELECT pg_current_snapshot()::text AS position, (SELECT floor FROM _rhtmx_sync_meta) AS floor",
+    // Between a crash and the new epoch nobody can go on from where they were.
+    start: "SELECT pg_current_snapshot()::text AS position, (SELECT CASE \
+            WHEN EXISTS (SELECT FROM _rhtmx_sync_alive) THEN floor ELSE pg_current_snapshot()::text END \
+            FROM _rhtmx_sync_meta) AS floor",
     versions: "json_object_agg(e.entity, e.fingerprint)::text",
     news: "SELECT id, xid::text::bigint AS mark, entity, entity_id, action, old, data, client_id, mutation \
            FROM _rhtmx_sync_log WHERE xid >= $1::text::xid8 AND entity = ANY ($3::text::text[]) \

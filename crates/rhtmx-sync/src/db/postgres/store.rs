@@ -50,6 +50,14 @@ SELECT epoch || '-' || (SELECT to_hex(system_identifier) FROM pg_control_system(
 CASE WHEN pg_is_in_recovery() THEN '' ELSE left(pg_walfile_name(pg_current_wal_lsn()), 8) END AS epoch, \
 pg_current_snapshot()::text AS position FROM _rhtmx_sync_meta";
 
+/// Begins a new history if the database has crashed since the last one began: cursors and marks from
+/// before may see transaction numbers that are given out again.
+pub(crate) const BEGIN_AFTER_CRASH: &str = "\
+WITH crashed AS (INSERT INTO _rhtmx_sync_alive DEFAULT VALUES ON CONFLICT DO NOTHING RETURNING 1), \
+marks AS (DELETE FROM _rhtmx_sync_mark WHERE EXISTS (SELECT FROM crashed)) \
+UPDATE _rhtmx_sync_meta SET epoch = gen_random_uuid()::text, floor = pg_current_snapshot()::text \
+WHERE EXISTS (SELECT FROM crashed)";
+
 #[derive(QueryableByName)]
 struct History {
     #[diesel(sql_type = Text)]
