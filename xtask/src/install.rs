@@ -4,8 +4,7 @@
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
-
-use crate::account;
+use rhtmx_sync_cluster::is_root;
 
 /// What to do when PostgreSQL is missing and we cannot install it.
 pub(crate) const HELP: &str = "\
@@ -52,7 +51,7 @@ fn as_root() -> Option<&'static [&'static str]> {
     };
     if !works("apt-get", &["--version"]) {
         None
-    } else if account::is_root() {
+    } else if is_root() {
         Some(&["env"])
     } else if works("sudo", &["-n", "true"]) {
         Some(&["sudo", "-n", "env"])

@@ -1,13 +1,9 @@
 //! `cargo xtask`: the commands a contributor runs.
 //!
-//! It needs nothing but the standard library and `anyhow`, because compiling it is the first thing
+//! It needs little but the standard library and `anyhow`, because compiling it is the first thing
 //! a newcomer waits for.
 
-mod account;
-mod binaries;
-mod cluster;
 mod install;
-mod scratch;
 mod steps;
 
 use std::env;
@@ -15,8 +11,8 @@ use std::io::Read;
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
+use rhtmx_sync_cluster::{Cluster, FOR_TESTS, binaries};
 
-use crate::cluster::Cluster;
 use crate::steps::Step;
 
 const USAGE: &str = "\
@@ -130,7 +126,7 @@ fn start_cluster() -> Result<Cluster> {
             }
         }
     };
-    let cluster = Cluster::start(&bin_dir)?;
+    let cluster = Cluster::start(&bin_dir, FOR_TESTS)?;
     println!(
         "PostgreSQL: a throwaway cluster on port {}, from {}",
         cluster.port(),

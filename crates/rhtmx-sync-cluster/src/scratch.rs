@@ -31,6 +31,7 @@ done
 "#;
 
 /// A temporary directory. Dropping it stops the PostgreSQL in its `data` and removes it.
+#[derive(Debug)]
 pub(crate) struct Scratch {
     path: PathBuf,
     guard: Child,

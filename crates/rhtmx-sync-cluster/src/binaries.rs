@@ -18,7 +18,10 @@ const INSTALLED: &[(&str, &str, &str)] = &[
 
 /// The directory with `initdb` and `postgres`: `PG_BIN_DIR`, else that of the `PATH`, else the
 /// newest installed.
-pub(crate) fn find() -> Result<Option<PathBuf>> {
+///
+/// # Errors
+/// When `PG_BIN_DIR` names a directory that does not have them.
+pub fn find() -> Result<Option<PathBuf>> {
     if let Some(chosen) = env::var_os("PG_BIN_DIR").filter(|value| !value.is_empty()) {
         let chosen = PathBuf::from(chosen);
         return match bin_dir(&chosen) {
@@ -76,7 +79,7 @@ mod tests {
 
     #[test]
     fn the_newest_complete_version_is_chosen() {
-        let parent = env::temp_dir().join(format!("xtask-binaries-{}", random_hex().unwrap()));
+        let parent = env::temp_dir().join(format!("rhtmx-sync-binaries-{}", random_hex().unwrap()));
         for (version, programs) in [
             ("9.6", &["initdb", "postgres"][..]),
             ("15", &["initdb", "postgres"]),

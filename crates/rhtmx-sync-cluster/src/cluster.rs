@@ -1,5 +1,5 @@
-//! A PostgreSQL server for one run of the tests: a new cluster in a temporary directory, on a port
-//! of its own.
+//! A PostgreSQL server for one run of the tests or the benchmark: a new cluster in a temporary
+//! directory, on a port of its own.
 
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, TcpListener};
@@ -24,19 +24,21 @@ const LOCALE: &str = if cfg!(target_os = "macos") {
     "C.UTF-8"
 };
 
-/// Many tests run at once, each with its own database and pools; and nothing here has to survive a
-/// crash.
-const SETTINGS: [&str; 6] = [
-    "listen_addresses=127.0.0.1",
+/// For every cluster: nobody else's business.
+const SETTINGS: [&str; 2] = ["listen_addresses=127.0.0.1", "log_line_prefix=%m [%p] %d "];
+
+/// Settings for tests. Many run at once, each with its own database and pools; and nothing there has
+/// to survive a crash.
+pub const FOR_TESTS: &[&str] = &[
     "max_connections=400",
     "fsync=off",
     "full_page_writes=off",
     "synchronous_commit=on",
-    "log_line_prefix=%m [%p] %d ",
 ];
 
 /// A running server. Dropping it stops it and removes its directory.
-pub(crate) struct Cluster {
+#[derive(Debug)]
+pub struct Cluster {
     bin_dir: PathBuf,
     port: u16,
     password: String,
@@ -45,14 +47,19 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    pub(crate) fn start(bin_dir: &Path) -> Result<Self> {
+    /// Makes a cluster with the programs in `bin_dir` and starts it with `settings`
+    /// (`name=value`).
+    ///
+    /// # Errors
+    /// When the programs fail, with what they said.
+    pub fn start(bin_dir: &Path, settings: &[&str]) -> Result<Self> {
         let account = Account::choose()?;
         let scratch = Scratch::create()?;
         account.own(scratch.path())?;
         let password = random_hex()? + &random_hex()?;
         initdb(bin_dir, account, scratch.path(), &password)?;
         let port = free_port()?;
-        let postgres = postgres(bin_dir, account, scratch.path(), port)?;
+        let postgres = postgres(bin_dir, account, scratch.path(), port, settings)?;
         let mut cluster = Self {
             bin_dir: bin_dir.to_owned(),
             port,
@@ -64,19 +71,27 @@ impl Cluster {
         Ok(cluster)
     }
 
-    pub(crate) fn url(&self) -> String {
+    /// The address of its database `postgres`, as a superuser.
+    pub fn url(&self) -> String {
         format!(
             "postgresql://postgres:{}@127.0.0.1:{}/postgres",
             self.password, self.port
         )
     }
 
-    pub(crate) fn port(&self) -> u16 {
+    /// The port on 127.0.0.1.
+    pub fn port(&self) -> u16 {
         self.port
     }
 
-    pub(crate) fn bin_dir(&self) -> &Path {
+    /// Where its programs are.
+    pub fn bin_dir(&self) -> &Path {
         &self.bin_dir
+    }
+
+    /// The directory that holds it.
+    pub fn directory(&self) -> &Path {
+        self.scratch.path()
     }
 
     /// The server notes in the eighth line of its pid file when it accepts connections.
@@ -141,13 +156,24 @@ fn initdb(bin_dir: &Path, account: Account, scratch: &Path, password: &str) -> R
     Ok(())
 }
 
-fn postgres(bin_dir: &Path, account: Account, scratch: &Path, port: u16) -> Result<Child> {
+fn postgres(
+    bin_dir: &Path,
+    account: Account,
+    scratch: &Path,
+    port: u16,
+    settings: &[&str],
+) -> Result<Child> {
     let log = File::create(log_file(scratch))?;
     account
         .command(&bin_dir.join("postgres"))
         .arg("-D")
         .arg(data(scratch))
-        .args(SETTINGS.iter().flat_map(|setting| ["-c", setting]))
+        .args(
+            SETTINGS
+                .iter()
+                .chain(settings)
+                .flat_map(|setting| ["-c", setting]),
+        )
         .args(["-c", &format!("port={port}")])
         .args([
             "-c",
