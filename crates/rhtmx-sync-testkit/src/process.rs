@@ -282,23 +282,24 @@ impl Output {
 }
 
 /// `RHTMX_SYNC_BIN`, else the binary that Cargo built beside the tests
-/// (`target/PROFILE/deps/TEST`).
+/// (`target/PROFILE/deps/TEST`) or beside the benchmark (`target/PROFILE`).
 fn binary() -> PathBuf {
     if let Some(chosen) = env::var_os("RHTMX_SYNC_BIN") {
         return PathBuf::from(chosen);
     }
-    let test = env::current_exe().expect("the test's own path is unknown");
-    let built = test
+    let own = env::current_exe().expect("our own path is unknown");
+    let built = own
         .ancestors()
-        .nth(2)
-        .map(|profile| profile.join("rhtmx-sync"));
-    match built {
-        Some(built) if built.is_file() => built,
-        _ => panic!(
+        .skip(1)
+        .take(2)
+        .map(|directory| directory.join("rhtmx-sync"))
+        .find(|built| built.is_file());
+    built.unwrap_or_else(|| {
+        panic!(
             "there is no rhtmx-sync beside {}: run `cargo build --workspace --bins`",
-            test.display()
-        ),
-    }
+            own.display()
+        )
+    })
 }
 
 /// The address in a line that is complete.

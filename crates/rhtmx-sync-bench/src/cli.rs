@@ -1,0 +1,87 @@
+//! What the command line says.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// Measures rhtmx-sync beside its references, on a PostgreSQL of its own.
+#[derive(Debug, Parser)]
+#[command(name = "rhtmx-sync-bench", version)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) internal: Option<Internal>,
+    /// What to measure; several are measured one after another.
+    #[arg(required = true, value_enum)]
+    pub(crate) workloads: Vec<Workload>,
+    /// Also write the figures here, as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    /// How often engine and reference take turns.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) rounds: u32,
+    /// Smaller and shorter: shows that everything runs, and no figure to be quoted.
+    #[arg(long)]
+    pub(crate) quick: bool,
+    /// Also draw plots into this directory, as SVG.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) plots: Option<PathBuf>,
+}
+
+/// Processes that the benchmark starts of itself.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Internal {
+    /// Writes a recording to every connection, as fast as the sockets take it.
+    #[command(hide = true)]
+    BareServer {
+        /// How many connections to wait for.
+        connections: usize,
+        /// The recording's bytes.
+        bytes: PathBuf,
+        /// Where each piece of it ends.
+        ends: PathBuf,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Workload {
+    /// What capture costs those who write.
+    WriteCost,
+    /// From before the INSERT to receipt, at several rates.
+    Latency,
+    /// One change to a thousand subscribers, the writer at full speed.
+    FanOut,
+    /// Thousands of subscribers with different filters.
+    Selective,
+    /// A new client, ten new clients, and one that was away.
+    CatchUp,
+    /// A thousand clients subscribe at once.
+    Herd,
+    /// Memory of idle connections, and whether it comes back.
+    Memory,
+    /// From the log to the hub, and mutations from clients.
+    Ingest,
+    /// What people write by hand, on Node, through the same load.
+    Baseline,
+    /// Everything.
+    All,
+}
+
+impl Workload {
+    pub(crate) const EACH: [Self; 9] = [
+        Self::WriteCost,
+        Self::Latency,
+        Self::FanOut,
+        Self::Selective,
+        Self::CatchUp,
+        Self::Herd,
+        Self::Memory,
+        Self::Ingest,
+        Self::Baseline,
+    ];
+
+    pub(crate) fn name(self) -> String {
+        self.to_possible_value()
+            .map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+}

@@ -1,0 +1,324 @@
+//! One receiver: connects, says what it must, and then counts.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::{Value, json};
+use tokio::io::{AsyncRead as _, AsyncReadExt as _, AsyncWriteExt as _, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::sync::{Semaphore, watch};
+
+use super::frames::{Frames, Kind, Sink, client_text, pong};
+use super::marks::{Times, count};
+use super::{Tally, now};
+
+/// One buffer serves all connections, since they take turns on one thread.
+const BUFFER_BYTES: usize = 256 * 1024;
+
+thread_local! {
+    static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; BUFFER_BYTES]);
+}
+
+/// What a receiver says to the server.
+#[derive(Debug, Clone)]
+pub(crate) enum Speaks {
+    /// Nothing at all, over bare TCP.
+    Nothing,
+    /// The WebSocket handshake.
+    Handshake,
+    /// The protocol of rhtmx-sync, and this subscription.
+    Protocol(Subscribe),
+    /// The protocol, and then one mutation after another: the next when the last is acked.
+    Pushes { entity: &'static str, device: u64 },
+}
+
+/// A subscription.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Subscribe {
+    pub(crate) entity: &'static str,
+    /// `list_id = $1`, with this number.
+    pub(crate) list: Option<i64>,
+    pub(crate) cursor: Option<String>,
+}
+
+impl Subscribe {
+    pub(crate) fn all(entity: &'static str) -> Self {
+        Self {
+            entity,
+            ..Self::default()
+        }
+    }
+
+    fn frame(&self) -> String {
+        let mut frame = json!({ "type": "subscribe", "id": 1, "entity": self.entity });
+        if let Some(list) = self.list {
+            frame["where"] = "list_id = $1".into();
+            frame["params"] = json!([list]);
+        }
+        if let Some(cursor) = &self.cursor {
+            frame["cursor"] = cursor.as_str().into();
+        }
+        frame.to_string()
+    }
+}
+
+/// What all connections of a group share.
+#[derive(Debug, Clone)]
+pub(crate) struct Shared {
+    pub(crate) address: String,
+    pub(crate) tally: Arc<Tally>,
+    /// How many may be connecting at once.
+    pub(crate) connecting: Arc<Semaphore>,
+    /// Subscriptions are sent when this is true.
+    pub(crate) gate: watch::Receiver<bool>,
+}
+
+/// Receives until it is dropped or the server ends.
+pub(crate) async fn receive(index: usize, speaks: Speaks, shared: Shared) {
+    let tally = shared.tally.clone();
+    if let Err(error) = run(index, speaks, shared).await {
+        tally.fail(format!("{error:#}"));
+    }
+}
+
+async fn run(index: usize, speaks: Speaks, mut shared: Shared) -> Result<()> {
+    let turn = shared.connecting.clone().acquire_owned().await?;
+    let mut stream = TcpStream::connect(&shared.address)
+        .await
+        .context("connecting")?;
+    stream.set_nodelay(true)?;
+    let plain = matches!(speaks, Speaks::Nothing | Speaks::Handshake);
+    let mut receiver = Receiver {
+        raw: matches!(speaks, Speaks::Nothing),
+        frames: Frames::new(plain),
+        state: State {
+            tally: shared.tally.clone(),
+            recorded: index == 0,
+            times: Times::default(),
+            answers: Vec::new(),
+            welcomed: false,
+            acked: 0,
+        },
+    };
+    if !receiver.raw {
+        handshake(&mut stream, &shared.address, &mut receiver).await?;
+    }
+    if plain {
+        shared.tally.live.fetch_add(1, Ordering::Relaxed);
+        drop(turn);
+        return receiver.until_closed(&mut stream).await;
+    }
+    let device = match speaks {
+        Speaks::Pushes { device, .. } => device,
+        _ => now() << 16 | index as u64,
+    };
+    let hello = json!({
+        "type": "hello", "protocol": 1,
+        "client_id": format!("00000000-0000-4000-8000-{:012x}", device & 0xffff_ffff_ffff),
+    });
+    stream.write_all(&client_text(&hello.to_string())).await?;
+    while !receiver.state.welcomed {
+        receiver.some(&mut stream).await?;
+    }
+    drop(turn);
+    shared.gate.wait_for(|open| *open).await?;
+    match speaks {
+        Speaks::Protocol(subscribe) => {
+            stream.write_all(&client_text(&subscribe.frame())).await?;
+            receiver.until_closed(&mut stream).await
+        }
+        Speaks::Pushes { entity, .. } => {
+            receiver.push_until_closed(&mut stream, entity, index).await
+        }
+        Speaks::Nothing | Speaks::Handshake => Ok(()),
+    }
+}
+
+async fn handshake(stream: &mut TcpStream, address: &str, receiver: &mut Receiver) -> Result<()> {
+    let request = format!(
+        "GET {} HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+         Sec-WebSocket-Protocol: rhtmx-sync.v1\r\n\r\n",
+        "/api/sync/ws"
+    );
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = Vec::new();
+    loop {
+        ensure!(
+            stream.read_buf(&mut answer).await? > 0,
+            "the server closed during the handshake"
+        );
+        if let Some(end) = memchr::memmem::find(&answer, b"\r\n\r\n") {
+            ensure!(
+                answer.starts_with(b"HTTP/1.1 101"),
+                "no WebSocket: {}",
+                String::from_utf8_lossy(&answer[..end])
+            );
+            receiver.take(&answer[end + 4..]);
+            return Ok(());
+        }
+    }
+}
+
+struct Receiver {
+    raw: bool,
+    frames: Frames,
+    state: State,
+}
+
+struct State {
+    tally: Arc<Tally>,
+    recorded: bool,
+    times: Times,
+    /// What has to be said: pongs.
+    answers: Vec<u8>,
+    welcomed: bool,
+    acked: u64,
+}
+
+impl Receiver {
+    async fn until_closed(&mut self, stream: &mut TcpStream) -> Result<()> {
+        loop {
+            self.some(stream).await?;
+        }
+    }
+
+    async fn push_until_closed(
+        &mut self,
+        stream: &mut TcpStream,
+        entity: &str,
+        index: usize,
+    ) -> Result<()> {
+        loop {
+            let mutation = self.state.acked + 1;
+            let id = index as u64 * 1_000_000_000 + mutation;
+            let push = json!({
+                "type": "push", "mutation": mutation,
+                "writes": [{
+                    "entity": entity, "op": "create",
+                    "values": { "id": id, "list_id": 0, "body": super::body() },
+                }],
+            });
+            stream.write_all(&client_text(&push.to_string())).await?;
+            while self.state.acked < mutation {
+                self.some(stream).await?;
+            }
+        }
+    }
+
+    /// Waits for bytes and takes them. One system call for each piece: the runtime learns from a
+    /// short read that there is no more.
+    async fn some(&mut self, stream: &mut TcpStream) -> Result<()> {
+        let length = poll_fn(|context| {
+            BUFFER.with_borrow_mut(|buffer| {
+                let mut into = ReadBuf::new(buffer);
+                let polled = Pin::new(&mut *stream).poll_read(context, &mut into);
+                polled.map_ok(|()| {
+                    self.take(into.filled());
+                    into.filled().len()
+                })
+            })
+        })
+        .await?;
+        if !self.state.answers.is_empty() {
+            let answers = std::mem::take(&mut self.state.answers);
+            stream.write_all(&answers).await?;
+        }
+        if length == 0 {
+            bail!("the server closed the connection");
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
+        let state = &mut self.state;
+        state
+            .tally
+            .bytes
+            .fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        if self.raw {
+            return state.piece(Kind::Changes, bytes);
+        }
+        self.frames.read(bytes, state);
+    }
+}
+
+impl Sink for State {
+    fn piece(&mut self, kind: Kind, bytes: &[u8]) {
+        let tally = &self.tally;
+        if self.recorded
+            && matches!(kind, Kind::Changes | Kind::Cursor)
+            && let Some(recording) = tally.recording().as_mut()
+        {
+            recording.bytes.extend_from_slice(bytes);
+        }
+        match kind {
+            Kind::Changes => {
+                if let Some(latency) = tally.latency().as_mut() {
+                    let now = now();
+                    self.times
+                        .read(bytes, |then| latency.add(now.saturating_sub(then)));
+                }
+                let changes = count(bytes);
+                if changes > 0 {
+                    tally.count(&tally.changes, changes);
+                }
+            }
+            Kind::Snapshot => tally.count(&tally.rows, count(bytes)),
+            Kind::Cursor | Kind::Control => {}
+        }
+    }
+
+    fn end(&mut self, kind: Kind) {
+        if self.recorded
+            && matches!(kind, Kind::Changes | Kind::Cursor)
+            && let Some(recording) = self.tally.recording().as_mut()
+        {
+            // Frame heads are not kept; something of their length stands for them.
+            recording.bytes.extend_from_slice(b"    ");
+            if kind == Kind::Cursor {
+                recording.ends.push(recording.bytes.len());
+            }
+        }
+    }
+
+    fn control(&mut self, text: &[u8]) {
+        let text = String::from_utf8_lossy(text);
+        let frame: Value = serde_json::from_str(&text).unwrap_or_default();
+        match frame["type"].as_str().unwrap_or_default() {
+            "welcome" => {
+                self.welcomed = true;
+                self.acked = frame["last_mutation"].as_u64().unwrap_or_default();
+                self.tally.welcomed.fetch_add(1, Ordering::Relaxed);
+            }
+            "subscribed" => self.tally.subscribed(&text),
+            "ack" => {
+                self.acked = frame["mutation"].as_u64().unwrap_or_default();
+                self.tally.count(&self.tally.acks, 1);
+            }
+            "pong" => {}
+            _ => self.tally.fail(text),
+        }
+    }
+
+    fn ping(&mut self, payload: &[u8]) {
+        self.answers.extend(pong(payload));
+    }
+
+    fn close(&mut self, payload: &[u8]) {
+        let code = payload
+            .first_chunk()
+            .map_or(0, |code| u16::from_be_bytes(*code));
+        self.tally.fail(format!(
+            "closed with {code}: {}",
+            String::from_utf8_lossy(payload.get(2..).unwrap_or_default())
+        ));
+    }
+}

@@ -1,0 +1,87 @@
+//! Marks: each row that the benchmark writes holds one byte that nothing else on the wire holds,
+//! followed by the time at which it was written.
+//!
+//! So rows are counted by counting a byte, whatever frames they come in and however the network cuts
+//! them.
+
+use std::sync::LazyLock;
+use std::time::Instant;
+
+/// Stands once in every row: not in JSON's own syntax, not in keys, not in cursors.
+pub(crate) const MARK: u8 = b'~';
+const DIGITS: u8 = 16;
+
+static ORIGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+/// Nanoseconds since the benchmark began.
+pub(crate) fn now() -> u64 {
+    u64::try_from(ORIGIN.elapsed().as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// A row's text that was written now: 100 bytes, about what a line of a list has.
+pub(crate) fn body() -> String {
+    format!("~{:016x}{:.<83}", now(), "")
+}
+
+/// Reads the times behind marks from a stream that comes in pieces.
+#[derive(Debug, Default)]
+pub(crate) struct Times {
+    /// Digits still to come of the time that is being read.
+    missing: u8,
+    value: u64,
+}
+
+impl Times {
+    /// Gives each time that is complete to `found`.
+    pub(crate) fn read(&mut self, mut bytes: &[u8], mut found: impl FnMut(u64)) {
+        loop {
+            while self.missing > 0 {
+                let Some((digit, rest)) = bytes.split_first() else {
+                    return;
+                };
+                let digit = char::from(*digit).to_digit(16).unwrap_or_default();
+                self.value = self.value << 4 | u64::from(digit);
+                self.missing -= 1;
+                bytes = rest;
+                if self.missing == 0 {
+                    found(self.value);
+                }
+            }
+            let Some(at) = memchr::memchr(MARK, bytes) else {
+                return;
+            };
+            bytes = &bytes[at + 1..];
+            self.missing = DIGITS;
+            self.value = 0;
+        }
+    }
+}
+
+/// How many rows are in these bytes.
+pub(crate) fn count(bytes: &[u8]) -> u64 {
+    memchr::memchr_iter(MARK, bytes).count() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_survive_any_cut() {
+        let text = b"{\"a\":\"~00000000000000ff\"},{\"a\":\"~0000000000000100..\"}";
+        for cut in 0..text.len() {
+            let mut times = Times::default();
+            let mut found = Vec::new();
+            times.read(&text[..cut], |time| found.push(time));
+            times.read(&text[cut..], |time| found.push(time));
+            assert_eq!(found, [255, 256], "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn a_body_has_one_mark_and_a_fixed_length() {
+        let body = body();
+        assert_eq!(body.len(), 100);
+        assert_eq!(count(body.as_bytes()), 1);
+    }
+}

@@ -1,0 +1,17 @@
+//! The load: thousands of cheap receivers on one thread.
+//!
+//! A receiver looks at frame heads only, and counts marks in what lies between. Everything that a
+//! receiver does is paid from the two cores that the server needs as well, so it does nothing else.
+
+mod connection;
+mod frames;
+mod histogram;
+mod marks;
+mod receivers;
+mod tally;
+
+pub(crate) use connection::{Speaks, Subscribe};
+pub(crate) use histogram::Histogram;
+pub(crate) use marks::{MARK, body, now};
+pub(crate) use receivers::{Group, Receivers};
+pub(crate) use tally::{Recording, Tally};

@@ -1,0 +1,59 @@
+//! What the kernel says of a process: time on the processors, memory.
+
+use std::fs;
+
+use anyhow::{Context as _, Result};
+
+/// Linux counts processor time for users in hundredths of a second, whatever its own tick is.
+const TICKS_PER_SECOND: f64 = 100.0;
+
+/// A running process.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Process {
+    pid: u32,
+}
+
+impl Process {
+    pub(crate) fn new(pid: u32) -> Self {
+        Self { pid }
+    }
+
+    pub(crate) fn own() -> Self {
+        Self::new(std::process::id())
+    }
+
+    /// Seconds on the processors, of all its threads, in the program and in the kernel for it.
+    pub(crate) fn cpu_seconds(self) -> Result<f64> {
+        let stat = self.read("stat")?;
+        // The program's name stands in parentheses and may hold anything.
+        let (_, fields) = stat.rsplit_once(')').context("/proc has changed")?;
+        let mut fields = fields.split_whitespace().skip(11);
+        let mut ticks = || -> Option<f64> { fields.next()?.parse().ok() };
+        let (user, system) = ticks().zip(ticks()).context("/proc has changed")?;
+        Ok((user + system) / TICKS_PER_SECOND)
+    }
+
+    /// Resident memory in KiB.
+    pub(crate) fn resident_kib(self) -> Result<f64> {
+        let status = self.read("status")?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+        kib.context("/proc has changed")
+    }
+
+    fn read(self, file: &str) -> Result<String> {
+        let path = format!("/proc/{}/{file}", self.pid);
+        fs::read_to_string(&path).with_context(|| format!("reading {path} (Linux only)"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn our_own_figures_are_read() {
+        assert!(Process::own().cpu_seconds().unwrap() >= 0.0);
+        assert!(Process::own().resident_kib().unwrap() > 100.0);
+    }
+}

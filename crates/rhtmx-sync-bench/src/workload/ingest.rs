@@ -1,0 +1,139 @@
+//! How fast changes come in: from the log to the hub, and as mutations from clients.
+
+use std::sync::atomic::Ordering;
+
+use anyhow::Result;
+
+use super::{ITEMS, all_received, column, whole_table};
+use crate::load::{Speaks, now};
+use crate::pgbench;
+use crate::report::{Bar, Figure, Findings};
+use crate::server::Engine;
+use crate::stage::{self, Database, PATIENCE, Stage};
+use crate::writers::{self, Commit};
+
+const BURST_ROWS: usize = 100_000;
+const WRITERS: u32 = 8;
+const ROWS_A_COMMIT: i32 = 10;
+const PUSHERS: u32 = 50;
+
+struct Round {
+    burst: f64,
+    stream: f64,
+    behind_ms: f64,
+    pushed: f64,
+    inserted: f64,
+}
+
+pub(super) async fn run(stage: &Stage) -> Result<Findings> {
+    let database = stage.database(stage::ITEMS).await?;
+    let engine = Engine::start(&database.url, &[ITEMS]).await;
+    let mut rounds = Vec::new();
+    for number in 0..stage.rounds {
+        let burst = burst(stage, &database, &engine).await?;
+        let (stream, behind_ms) = stream(stage, &database, &engine).await?;
+        rounds.push(Round {
+            burst,
+            stream,
+            behind_ms,
+            pushed: pushed(stage, &engine, number).await?,
+            inserted: inserted(stage, &database).await?,
+        });
+    }
+    let figures = vec![
+        Figure::new(
+            "100,000 rows in one commit",
+            "changes/s",
+            column(&rounds, |round| round.burst),
+        )
+        .bar(Bar::AtLeast(15_000.0))
+        .note("from the commit's return to the last receipt"),
+        Figure::new(
+            "8 writers, 10 rows a commit",
+            "changes/s",
+            column(&rounds, |round| round.stream),
+        )
+        .bar(Bar::AtLeast(15_000.0))
+        .note("what they write, until the last is received"),
+        Figure::new(
+            "how far behind the writers",
+            "ms",
+            column(&rounds, |round| round.behind_ms),
+        ),
+        Figure::new(
+            "mutations from 50 clients",
+            "acks/s",
+            column(&rounds, |round| round.pushed),
+        )
+        .beside("50 x INSERT", column(&rounds, |round| round.inserted)),
+    ];
+    Ok(Findings {
+        figures,
+        plots: Vec::new(),
+    })
+}
+
+async fn burst(stage: &Stage, database: &Database, engine: &Engine) -> Result<f64> {
+    let rows = stage.size(BURST_ROWS);
+    let group = stage
+        .receivers
+        .group(&engine.address(), 1, |_| Speaks::Protocol(empty()));
+    group.live(PATIENCE).await?;
+    database.execute(&stage::fill(rows)).await?;
+    let began = now();
+    group.changes(rows as u64, PATIENCE).await?;
+    let seconds = group.tally.last_after(began).max(1e-3);
+    drop(group);
+    database.execute("TRUNCATE items").await?;
+    Ok(rows as f64 / seconds)
+}
+
+fn empty() -> crate::load::Subscribe {
+    crate::load::Subscribe::all(ITEMS)
+}
+
+/// Changes a second, and milliseconds from the last commit to its receipt.
+async fn stream(stage: &Stage, database: &Database, engine: &Engine) -> Result<(f64, f64)> {
+    let group = stage.receivers.group(&engine.address(), 1, whole_table);
+    group.live(PATIENCE).await?;
+    let before = group.tally.changes.load(Ordering::Relaxed);
+    let began = now();
+    let commit = Commit::Insert(ROWS_A_COMMIT);
+    let time = stage.seconds(3.0);
+    let written = writers::at_full_speed(database, commit, WRITERS, time).await?;
+    let ended = now();
+    all_received(&group, before, &written).await?;
+    let seconds = group.tally.last_after(began);
+    Ok((
+        written.rows as f64 / seconds,
+        group.tally.last_after(ended) * 1e3,
+    ))
+}
+
+/// Each client pushes its next mutation when the last is acked.
+async fn pushed(stage: &Stage, engine: &Engine, round: u32) -> Result<f64> {
+    let clients = PUSHERS as usize;
+    let first = u64::from(round + 1) << 32;
+    let group = stage
+        .receivers
+        .group(&engine.address(), clients, |index| Speaks::Pushes {
+            entity: ITEMS,
+            device: first + index as u64,
+        });
+    let acks = || group.tally.acks.load(Ordering::Relaxed);
+    group
+        .wait("the first acks", PATIENCE, |tally| {
+            tally.acks.load(Ordering::Relaxed) >= u64::from(PUSHERS)
+        })
+        .await?;
+    let (before, began) = (acks(), now());
+    tokio::time::sleep(stage.seconds(3.0)).await;
+    let (after, ended) = (acks(), now());
+    Ok((after - before) as f64 / (ended - began) as f64 * 1e9)
+}
+
+/// The same rows by as many clients who are connected to the database themselves.
+async fn inserted(stage: &Stage, database: &Database) -> Result<f64> {
+    let script = format!("INSERT INTO items (body) VALUES ('{:.<100}');\n", "");
+    pgbench::commits_per_second(stage, database, &script, PUSHERS, stage.seconds(3.0)).await
+}

@@ -1,0 +1,150 @@
+//! What an idle connection keeps in memory, and whether it is given back.
+//!
+//! Taken from the slope between two crowds, so what the server needs without any connection is not
+//! counted. Each connection has received something before: one that has just been accepted has not
+//! grown its buffers yet.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use anyhow::Result;
+use rhtmx_sync_testkit::Http;
+
+use super::{ITEMS, column, whole_table};
+use crate::load::Group;
+use crate::process::Process;
+use crate::report::{Bar, Figure, Findings};
+use crate::server::Engine;
+use crate::stage::{self, Database, PATIENCE, Stage};
+use crate::writers::{self, Commit};
+
+/// A crowd, and the smaller one to take the slope from.
+#[derive(Clone, Copy)]
+struct Crowds {
+    few: usize,
+    many: usize,
+    /// In the table that each of them reads first.
+    rows: usize,
+}
+
+const SHORT_LIST: Crowds = Crowds {
+    few: 1_000,
+    many: 8_000,
+    rows: 10,
+};
+/// Buffers grow with what passes through them, and may stay so.
+const LONG_LIST: Crowds = Crowds {
+    few: 500,
+    many: 2_000,
+    rows: 1_000,
+};
+const KIB_PER_MIB: f64 = 1024.0;
+
+struct Round {
+    at_rest: f64,
+    each: f64,
+    /// Of what the connections took, the share that is still held when they are gone.
+    left_behind: f64,
+}
+
+pub(super) async fn run(stage: &Stage) -> Result<Findings> {
+    let (mut rounds, mut long) = (Vec::new(), Vec::new());
+    for _ in 0..stage.rounds.min(2) {
+        rounds.push(round(stage, SHORT_LIST).await?);
+        long.push(round(stage, LONG_LIST).await?);
+    }
+    let figures = vec![
+        Figure::new(
+            "the server at rest",
+            "MiB",
+            column(&rounds, |round| round.at_rest / KIB_PER_MIB),
+        )
+        .bar(Bar::AtMost(25.0)),
+        Figure::new(
+            "an idle subscribed connection",
+            "KiB",
+            column(&rounds, |round| round.each),
+        )
+        .bar(Bar::AtMost(8.0)),
+        Figure::new(
+            "the same, after it has read 1,000 rows",
+            "KiB",
+            column(&long, |round| round.each),
+        ),
+        Figure::new(
+            "left behind when they are gone",
+            "",
+            column(&rounds, |round| round.left_behind),
+        )
+        .bar(Bar::AtMost(0.25))
+        .note("share of what they took"),
+    ];
+    Ok(Findings {
+        figures,
+        plots: Vec::new(),
+    })
+}
+
+async fn round(stage: &Stage, crowds: Crowds) -> Result<Round> {
+    let database = stage
+        .database(&format!("{};{}", stage::ITEMS, stage::fill(crowds.rows)))
+        .await?;
+    let engine = Engine::start(&database.url, &[ITEMS]).await;
+    let process = engine.process();
+    settle().await;
+    let at_rest = process.resident_kib()?;
+    let (few, many) = (stage.size(crowds.few), stage.size(crowds.many));
+    let first = stage.receivers.group(&engine.address(), few, whole_table);
+    let with_few = after_some_changes(&database, &[&first], process).await?;
+    let rest = stage
+        .receivers
+        .group(&engine.address(), many - few, whole_table);
+    let with_many = after_some_changes(&database, &[&first, &rest], process).await?;
+    drop((first, rest));
+    until_nobody_is_there(&engine).await;
+    settle().await;
+    let after = process.resident_kib()?;
+    Ok(Round {
+        at_rest,
+        each: (with_many - with_few) / (many - few) as f64,
+        left_behind: (after - at_rest) / (with_many - at_rest),
+    })
+}
+
+async fn after_some_changes(
+    database: &Database,
+    groups: &[&Group],
+    process: Process,
+) -> Result<f64> {
+    for group in groups {
+        group.live(PATIENCE).await?;
+    }
+    let before: Vec<u64> = groups
+        .iter()
+        .map(|group| group.tally.changes.load(Ordering::Relaxed))
+        .collect();
+    let time = Duration::from_secs(2);
+    let written = writers::at_rate(database, Commit::Update(10), 5.0, time).await?;
+    for (group, before) in groups.iter().zip(before) {
+        let wanted = before + written.rows * group.size() as u64;
+        group.changes(wanted, PATIENCE).await?;
+    }
+    settle().await;
+    process.resident_kib()
+}
+
+/// Time for what has ended to be dropped.
+async fn settle() {
+    tokio::time::sleep(Duration::from_secs(1)).await;
+}
+
+async fn until_nobody_is_there(engine: &Engine) {
+    let http = Http::new(format!("http://{}", engine.address()));
+    for _ in 0..100 {
+        let status = http.get("/api/sync/status").await.json();
+        if status["sessions"] == 0 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}

@@ -1,0 +1,136 @@
+//! The workloads: each is one row, or a few, of what the project promises.
+
+mod baseline;
+mod catch_up;
+mod fan_out;
+mod herd;
+mod ingest;
+mod latency;
+mod memory;
+mod selective;
+mod write_cost;
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+
+use crate::cli::Workload;
+use crate::load::{Group, Histogram, Speaks, Subscribe, now};
+use crate::process::Process;
+use crate::report::Findings;
+use crate::stage::{Database, PATIENCE, Stage};
+use crate::writers::{self, Commit, Written};
+
+/// The table's name, which is its entity's.
+const ITEMS: &str = "items";
+
+/// Runs one of them.
+pub(crate) async fn run(workload: Workload, stage: &Stage) -> Result<Findings> {
+    match workload {
+        Workload::WriteCost => write_cost::run(stage).await,
+        Workload::Latency => latency::run(stage).await,
+        Workload::FanOut => fan_out::run(stage).await,
+        Workload::Selective => selective::run(stage).await,
+        Workload::CatchUp => catch_up::run(stage).await,
+        Workload::Herd => herd::run(stage).await,
+        Workload::Memory => memory::run(stage).await,
+        Workload::Ingest => ingest::run(stage).await,
+        Workload::Baseline => baseline::run(stage).await,
+        Workload::All => bail!("all is taken apart before"),
+    }
+}
+
+fn whole_table(_: usize) -> Speaks {
+    Speaks::Protocol(Subscribe::all(ITEMS))
+}
+
+/// Writes at a rate and gives the time from before each write to each receipt.
+async fn latency_at(
+    database: &Database,
+    group: &Group,
+    rate: f64,
+    time: Duration,
+) -> Result<(Histogram, Written)> {
+    let before = group.tally.changes.load(Ordering::Relaxed);
+    group.tally.begin_latency();
+    let written = writers::at_rate(database, Commit::Insert(1), rate, time).await?;
+    all_received(group, before, &written).await?;
+    Ok((group.tally.end_latency(), written))
+}
+
+/// Waits until everybody in the group has what was written.
+async fn all_received(group: &Group, before: u64, written: &Written) -> Result<()> {
+    let deliveries = written.rows * group.size() as u64;
+    group.changes(before + deliveries, PATIENCE).await
+}
+
+/// How a server did with a writer at full speed.
+#[derive(Debug, Clone, Copy)]
+struct Throughput {
+    deliveries_per_second: f64,
+    /// Of the server.
+    cpu_seconds_per_million: f64,
+    /// Of the writers and receivers: when it comes near the server's, they are the wall.
+    load_seconds_per_million: f64,
+    /// What the writer reached.
+    commits_per_second: f64,
+    /// Seconds from the writer's end to the last receipt.
+    behind_seconds: f64,
+}
+
+/// Processor time so far, and when that was.
+struct Began {
+    at: u64,
+    server_cpu: f64,
+    load_cpu: f64,
+}
+
+impl Began {
+    fn now(server: Process) -> Result<Self> {
+        Ok(Self {
+            at: now(),
+            server_cpu: server.cpu_seconds()?,
+            load_cpu: Process::own().cpu_seconds()?,
+        })
+    }
+}
+
+/// Writers at full speed; everybody gets everything.
+async fn full_speed(
+    database: &Database,
+    group: &Group,
+    server: Process,
+    (writers, commit): (u32, Commit),
+    time: Duration,
+) -> Result<Throughput> {
+    let before = group.tally.changes.load(Ordering::Relaxed);
+    let began = Began::now(server)?;
+    let written = writers::at_full_speed(database, commit, writers, time).await?;
+    let ended = now();
+    all_received(group, before, &written).await?;
+    Ok(Throughput {
+        commits_per_second: written.commits_per_second(),
+        behind_seconds: group.tally.last_after(ended),
+        ..throughput(group, before, server, &began)?
+    })
+}
+
+/// What the group has received since.
+fn throughput(group: &Group, before: u64, server: Process, began: &Began) -> Result<Throughput> {
+    let deliveries = (group.tally.changes.load(Ordering::Relaxed) - before) as f64;
+    let ended = Began::now(server)?;
+    let per_million = |seconds: f64| seconds / deliveries * 1e6;
+    Ok(Throughput {
+        deliveries_per_second: deliveries / group.tally.last_after(began.at),
+        cpu_seconds_per_million: per_million(ended.server_cpu - began.server_cpu),
+        load_seconds_per_million: per_million(ended.load_cpu - began.load_cpu),
+        commits_per_second: 0.0,
+        behind_seconds: 0.0,
+    })
+}
+
+/// Collects one value from each round, by name.
+fn column<T>(rounds: &[T], value: impl Fn(&T) -> f64) -> Vec<f64> {
+    rounds.iter().map(value).collect()
+}

@@ -1,0 +1,99 @@
+//! Many subscribers, each with a list of its own: what a change costs must follow from who hears of
+//! it, not from who is connected.
+
+use anyhow::Result;
+
+use super::ITEMS;
+use crate::load::{Group, Speaks, Subscribe};
+use crate::process::Process;
+use crate::report::{Bar, Figure, Findings};
+use crate::server::Engine;
+use crate::stage::{self, Database, PATIENCE, Stage};
+use crate::writers::{self, Commit};
+
+const FEW: usize = 100;
+const MANY: usize = 10_000;
+const RATE: f64 = 500.0;
+
+struct Crowd {
+    database: Database,
+    group: Group,
+    engine: Engine,
+}
+
+impl Crowd {
+    async fn gather(stage: &Stage, subscribers: usize) -> Result<Self> {
+        let database = stage.database(stage::ITEMS).await?;
+        database.execute("CREATE INDEX ON items (list_id)").await?;
+        let engine = Engine::start(&database.url, &[ITEMS]).await;
+        let group = stage
+            .receivers
+            .group(&engine.address(), subscribers, |list| {
+                Speaks::Protocol(Subscribe {
+                    list: i64::try_from(list).ok(),
+                    ..Subscribe::all(ITEMS)
+                })
+            });
+        group.live(PATIENCE).await?;
+        Ok(Self {
+            database,
+            group,
+            engine,
+        })
+    }
+
+    /// Microseconds of the server's processor time for each change. What the connections cost at
+    /// rest, their heartbeats, is measured before and taken off.
+    async fn cost(&self, stage: &Stage) -> Result<f64> {
+        let (process, time) = (self.engine.process(), stage.seconds(4.0));
+        let at_rest = cpu_over(process, tokio::time::sleep(time)).await?.0;
+        let before = self.changes();
+        let commit = Commit::InsertIntoLists(self.group.size());
+        let (cpu, written) = cpu_over(process, async {
+            let written = writers::at_rate(&self.database, commit, RATE, time).await?;
+            self.group.changes(before + written.rows, PATIENCE).await?;
+            Ok::<_, anyhow::Error>(written)
+        })
+        .await?;
+        Ok((cpu - at_rest).max(0.0) / written?.rows as f64 * 1e6)
+    }
+
+    fn changes(&self) -> u64 {
+        self.group
+            .tally
+            .changes
+            .load(std::sync::atomic::Ordering::Relaxed)
+    }
+}
+
+async fn cpu_over<T>(process: Process, work: impl Future<Output = T>) -> Result<(f64, T)> {
+    let before = process.cpu_seconds()?;
+    let done = work.await;
+    Ok((process.cpu_seconds()? - before, done))
+}
+
+pub(super) async fn run(stage: &Stage) -> Result<Findings> {
+    let name = "cost of a change, 10,000 filters";
+    let few = match Crowd::gather(stage, FEW).await {
+        Err(error) if error.to_string().contains("bad_filter") => {
+            return Ok(Findings {
+                figures: vec![Figure::not_built(name, "the server takes no filters")],
+                plots: Vec::new(),
+            });
+        }
+        few => few?,
+    };
+    let many = Crowd::gather(stage, stage.size(MANY)).await?;
+    let (mut of_many, mut of_few) = (Vec::new(), Vec::new());
+    for _ in 0..stage.rounds {
+        of_many.push(many.cost(stage).await?);
+        of_few.push(few.cost(stage).await?);
+    }
+    let figure = Figure::new(name, "µs", of_many)
+        .beside("100 filters", of_few)
+        .bar(Bar::RatioAtMost(1.5));
+    Ok(Findings {
+        figures: vec![figure],
+        plots: Vec::new(),
+    })
+}
