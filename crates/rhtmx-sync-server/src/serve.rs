@@ -9,11 +9,12 @@ use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::serve::ListenerExt as _;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use rhtmx_sync::{Readiness, SyncEngine};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::demo;
 use crate::settings::Settings;
@@ -62,7 +63,14 @@ pub(crate) async fn serve(mut settings: Settings, open: bool) -> anyhow::Result<
     let listener = TcpListener::bind(settings.bind)
         .await
         .with_context(|| format!("listening on {}", settings.bind))?;
-    announce(listener.local_addr()?, has_todos, loopback, open);
+    let address = listener.local_addr()?;
+    // Without it a small frame waits until the one before is acknowledged, up to 40 ms.
+    let listener = listener.tap_io(|stream| {
+        if let Err(error) = stream.set_nodelay(true) {
+            debug!(%error, "a connection keeps its delay");
+        }
+    });
+    announce(address, has_todos, loopback, open);
     axum::serve(listener, app)
         .with_graceful_shutdown(async move {
             asked_to_end().await;
