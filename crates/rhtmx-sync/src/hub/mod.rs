@@ -9,6 +9,7 @@
 
 mod batch;
 mod index;
+mod told;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,6 +24,8 @@ use batch::Writer;
 pub(crate) use batch::{Batch, Delivery};
 pub(crate) use index::ShapeFigures;
 use index::ShapeIndex;
+use told::LastTold;
+pub(crate) use told::ToldCursor;
 
 use crate::db::feed::Drained;
 use crate::db::read::HistoryColumns;
@@ -50,6 +53,7 @@ impl Seat {
 #[derive(Debug, Default)]
 pub(crate) struct Hub {
     state: Mutex<State>,
+    told: LastTold,
 }
 
 #[derive(Debug, Default)]
@@ -211,6 +215,11 @@ impl Hub {
         })
     }
 
+    /// The `cursor` frame for a position; none while there is no history.
+    pub(crate) fn told(&self, position: &Arc<Position>) -> Option<Arc<ToldCursor>> {
+        self.told.of(position, || self.epoch())
+    }
+
     /// The history that positions belong to.
     pub(crate) fn epoch(&self) -> Option<Epoch> {
         self.state().epoch.clone()
@@ -254,6 +263,7 @@ impl Hub {
     /// Another history, or a gap: every session ends and comes back with its cursor.
     pub(crate) fn reset(&self, epoch: Epoch, position: Position) {
         let mut state = self.state();
+        self.told.forget();
         state.epoch = Some(epoch);
         state.position = Some(Arc::new(position));
         // Their queues close with the senders.

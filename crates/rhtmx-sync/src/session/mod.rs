@@ -5,7 +5,9 @@ mod reads;
 pub(crate) mod wire;
 
 use std::collections::{HashMap, VecDeque};
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use rhtmx_sync_core::cursor::{Cursor, Position};
@@ -68,6 +70,12 @@ enum Ended {
     Closing(CloseCode, &'static str),
 }
 
+/// Without a history there is nothing to be a part of: the hub has been reset.
+const NO_HISTORY: Ended = Ended::Closing(
+    CloseCode::ShuttingDown,
+    "the database has changed; come back",
+);
+
 impl From<Gone> for Ended {
     fn from(Gone: Gone) -> Self {
         Self::Gone
@@ -117,13 +125,15 @@ impl<W: Wire> Connection<W> {
 
     async fn serve(&mut self) -> Ended {
         let shutdown = self.engine.shutdown.clone();
+        // Asked anew in each turn it would take a lock that all sessions share.
+        let mut shut_down = pin!(shutdown.cancelled());
         let mut heartbeat = tokio::time::interval(self.engine.config.limits.heartbeat());
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         heartbeat.reset();
         loop {
             let hears = self.hears();
             let step = tokio::select! {
-                () = shutdown.cancelled() => Err(Ended::Closing(CloseCode::ShuttingDown, "the server is shutting down")),
+                () = &mut shut_down => Err(Ended::Closing(CloseCode::ShuttingDown, "the server is shutting down")),
                 incoming = self.wire.next(), if hears => self.incoming(incoming).await,
                 batch = self.seat.queue.recv() => match batch {
                     Some(batch) => self.deliver(Delivery(batch)).await,
@@ -405,9 +415,8 @@ impl<W: Wire> Connection<W> {
             } => self.subscribed(id, &shape, &position).await?,
             Action::Refetch { id, reason } => self.refetch(&id, reason).await?,
             Action::Cursor(position) => {
-                let cursor = self.cursor(&position)?;
-                let frame = ServerFrame::Cursor { cursor: &cursor }.to_text();
-                self.feed(Shared::new(frame), Resume::At(&cursor)).await?;
+                let told = self.engine.hub.told(&position).ok_or(NO_HISTORY)?;
+                self.feed(told.frame.clone(), Resume::At(&told.cursor)).await?;
             }
             Action::Ack { mutation } => self.send(&ServerFrame::Ack { mutation }).await?,
             Action::Reject { mutation, reject } => {
@@ -456,12 +465,7 @@ impl<W: Wire> Connection<W> {
     }
 
     fn cursor(&self, position: &Position) -> Result<Cursor, Ended> {
-        // Without a history there is nothing to be a part of: the hub has been reset.
-        let epoch = self.engine.hub.epoch();
-        let epoch = epoch.ok_or(Ended::Closing(
-            CloseCode::ShuttingDown,
-            "the database has changed; come back",
-        ))?;
+        let epoch = self.engine.hub.epoch().ok_or(NO_HISTORY)?;
         Ok(Cursor {
             epoch,
             position: position.clone(),
@@ -587,6 +591,11 @@ async fn in_time(
     at_most: Duration,
     sending: impl Future<Output = Result<(), Gone>>,
 ) -> Result<(), Ended> {
+    let mut sending = pin!(sending);
+    // Most often the socket takes it at once, and no timer is needed.
+    if let Poll::Ready(sent) = futures_util::poll!(&mut sending) {
+        return sent.map_err(Ended::from);
+    }
     match tokio::time::timeout(at_most, sending).await {
         Ok(sent) => sent.map_err(Ended::from),
         Err(_) => Err(Ended::Gone),
