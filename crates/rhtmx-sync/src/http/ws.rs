@@ -12,9 +12,9 @@ use super::origin;
 use crate::engine::Inner;
 use crate::session::greet;
 
-/// Memory that an idle connection keeps for reading. The library's default of 128 KiB would be most
-/// of what a connection costs.
-const READ_BUFFER_BYTES: usize = 4 * 1024;
+/// Memory that an idle connection keeps for reading; it grows for larger frames. The library's default
+/// of 128 KiB would be most of what a connection costs.
+const READ_BUFFER_BYTES: usize = 1024;
 /// Frames collect up to this size before they are written on their own.
 const WRITE_BUFFER_BYTES: usize = 16 * 1024;
 /// A frame up to so many times the limit is still read, so that the client hears why it is refused;

@@ -83,10 +83,16 @@ impl From<Gone> for Ended {
 }
 
 impl<W: Wire> Connection<W> {
-    pub(crate) fn new(engine: Arc<Inner>, wire: W, seat: Seat, client_id: Option<Uuid>) -> Self {
+    /// Boxed, because a future holds what is moved into it twice.
+    pub(crate) fn new(
+        engine: Arc<Inner>,
+        wire: W,
+        seat: Seat,
+        client_id: Option<Uuid>,
+    ) -> Box<Self> {
         let rules = Session::new(engine.config.limits.subscriptions_max);
         let reads = Reads::default();
-        Self {
+        Box::new(Self {
             engine,
             wire,
             seat,
@@ -96,11 +102,11 @@ impl<W: Wire> Connection<W> {
             schemas: HashMap::new(),
             applying: None,
             beats_unheard: 0,
-        }
+        })
     }
 
     /// Subscribes as a frame of the client would, and then serves the connection to its end.
-    pub(crate) async fn run(mut self, first: Option<ClientFrame>) {
+    pub(crate) async fn run(mut self: Box<Self>, first: Option<ClientFrame>) {
         let ended = match self.begin(first).await {
             Ok(()) => self.serve().await,
             Err(ended) => ended,

@@ -80,6 +80,10 @@ impl Reads {
             match &step {
                 Some(Step::Ended { .. }) => {
                     self.queue.pop_front();
+                    // Most sessions never read again; a kilobyte each is not kept for that.
+                    if self.queue.is_empty() {
+                        self.queue = VecDeque::new();
+                    }
                 }
                 // Others need not wait for one that fails.
                 Some(Step::Failed(_)) => self.queue.rotate_left(1),
