@@ -5,11 +5,13 @@
 //!
 //! Clients that arrive together share one read of the same shape: whoever comes while a read waits
 //! for its turn joins it. A read that has begun is not joined: its snapshot may be older than the
-//! moment from which the newcomer hears of changes.
+//! moment from which the newcomer hears of changes. Therefore, while a shape is being read, its next
+//! read waits a moment for others.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use rhtmx_sync_core::cursor::{Cursor, Position};
 use rhtmx_sync_core::log::{Learned, NewestEntry};
@@ -25,6 +27,10 @@ use crate::entity::{Entities, Entity};
 use crate::frame;
 use crate::hub::Hub;
 use crate::spool::{Spool, SpoolReader};
+
+/// How long a read waits for others to join it while its shape is being read for somebody else. A lone
+/// client never waits.
+const GATHERING: Duration = Duration::from_millis(5);
 
 /// How a read ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,9 +77,34 @@ pub(crate) struct Reader {
     hub: Arc<Hub>,
     /// Reads at once; the rest of the pool stays free for writes.
     turns: Arc<Semaphore>,
-    /// Reads of whole shapes that wait for their turn.
-    waiting: Mutex<HashMap<Shape, Arc<PagesSpool>>>,
+    shapes: Mutex<ShapeReads>,
     budget: Arc<AtomicUsize>,
+}
+
+/// Reads of whole shapes.
+#[derive(Debug, Default)]
+struct ShapeReads {
+    /// Those that can still be joined.
+    waiting: HashMap<Shape, Arc<PagesSpool>>,
+    /// How many have begun.
+    under_way: HashMap<Shape, usize>,
+}
+
+impl ShapeReads {
+    /// From here on newcomers need a read of their own.
+    fn begin(&mut self, shape: &Shape) {
+        self.waiting.remove(shape);
+        *self.under_way.entry(shape.clone()).or_default() += 1;
+    }
+
+    fn end(&mut self, shape: &Shape) {
+        if let Some(count) = self.under_way.get_mut(shape) {
+            *count -= 1;
+            if *count == 0 {
+                self.under_way.remove(shape);
+            }
+        }
+    }
 }
 
 impl Reader {
@@ -88,30 +119,34 @@ impl Reader {
             entities,
             hub,
             turns: Arc::new(Semaphore::new(at_once.max(1))),
-            waiting: Mutex::default(),
+            shapes: Mutex::default(),
             budget: Arc::default(),
         })
     }
 
+    fn shapes(&self) -> MutexGuard<'_, ShapeReads> {
+        self.shapes.lock().expect("no panic holds this lock")
+    }
+
     /// All rows of a shape.
     pub(crate) fn rows(self: &Arc<Self>, shape: &Shape) -> Pages {
-        let mut waiting = self.waiting.lock().expect("no panic holds this lock");
-        if let Some(spool) = waiting.get(shape) {
+        let mut shapes = self.shapes();
+        if let Some(spool) = shapes.waiting.get(shape) {
             return spool.reader();
         }
         let spool: Arc<PagesSpool> = Spool::new(self.budget.clone());
-        waiting.insert(shape.clone(), spool.clone());
+        shapes.waiting.insert(shape.clone(), spool.clone());
         let pages = spool.reader();
         let (reader, shape) = (self.clone(), shape.clone());
         tokio::spawn(async move {
+            let is_read = reader.shapes().under_way.contains_key(&shape);
+            if is_read {
+                tokio::time::sleep(GATHERING).await;
+            }
             let turn = reader.turns.acquire().await;
-            // From here on newcomers need a read of their own.
-            reader
-                .waiting
-                .lock()
-                .expect("no panic holds this lock")
-                .remove(&shape);
+            reader.shapes().begin(&shape);
             let ended = reader.read_rows(&shape, &spool).await;
+            reader.shapes().end(&shape);
             spool.finish(ended);
             drop(turn);
         });
