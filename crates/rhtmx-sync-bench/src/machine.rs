@@ -49,6 +49,14 @@ fn memory() -> String {
     kib.map_or_else(unknown, |kib| format!("{} GiB", kib / 1024 / 1024))
 }
 
+/// Whether others use the machine so much that absolute times say more of them than of us.
+pub(crate) fn is_busy() -> bool {
+    let load = first_line("/proc/loadavg");
+    let running: Option<f64> = load.split(' ').next().and_then(|text| text.parse().ok());
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    running.is_some_and(|running| running > cores as f64 / 2.0)
+}
+
 /// The kind of file system under `path`: a figure of commits from memory would be no figure.
 fn file_system(path: &Path) -> String {
     let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();

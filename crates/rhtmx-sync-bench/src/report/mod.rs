@@ -28,6 +28,8 @@ pub(crate) struct Findings {
 #[derive(Debug)]
 pub(crate) struct Report {
     facts: Vec<(&'static str, String)>,
+    /// Others were using the machine when it began.
+    busy: bool,
     rounds: u32,
     quick: bool,
     sections: Vec<Section>,
@@ -45,6 +47,7 @@ impl Report {
     pub(crate) fn new(stage: &Stage, cli: &Cli) -> Self {
         Self {
             facts: machine::describe(&stage.program("postgres"), stage.cluster.directory()),
+            busy: machine::is_busy(),
             rounds: stage.rounds,
             quick: cli.quick,
             sections: Vec::new(),
@@ -66,6 +69,13 @@ impl Report {
             "{:>12}  {}, taking turns with the reference; medians (smallest–largest){quick}",
             "rounds", self.rounds
         );
+        if self.busy {
+            let _ = writeln!(
+                text,
+                "{:>12}  others are using this machine: trust ratios and memory, not times",
+                "BUSY"
+            );
+        }
         text
     }
 
@@ -118,7 +128,7 @@ impl Report {
     pub(crate) fn json(&self) -> Result<String> {
         let workloads: Vec<Value> = self.sections.iter().map(Section::json).collect();
         let report = json!({
-            "machine": machine::json(&self.facts), "rounds": self.rounds, "quick": self.quick,
+            "machine": machine::json(&self.facts), "busy": self.busy, "rounds": self.rounds, "quick": self.quick,
             "workloads": workloads,
         });
         Ok(serde_json::to_string_pretty(&report)? + "\n")
