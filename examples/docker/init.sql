@@ -1,14 +1,34 @@
--- The table behind the demo page. PostgreSQL runs this file once, when the volume is still empty.
--- It is an ordinary table: the server adds its triggers by itself when it starts.
+-- The tables behind the demo page. PostgreSQL runs this file once, when the volume is still empty.
+-- They are ordinary tables: the server adds its triggers by itself when it starts.
 
-CREATE TABLE todos (
-    id         text        PRIMARY KEY DEFAULT gen_random_uuid()::text,
-    title      text        NOT NULL,
-    done       boolean     NOT NULL DEFAULT false,
-    created_at timestamptz NOT NULL DEFAULT now()
+CREATE TABLE lists (
+    id       text             PRIMARY KEY,
+    name     text             NOT NULL,
+    position double precision NOT NULL DEFAULT 0
 );
 
-INSERT INTO todos (title, created_at) VALUES
-    ('Write in one pane and see it in the other', now() - interval '2 minutes'),
-    ('Switch a pane offline, write, switch back', now() - interval '1 minute'),
-    ('Write from psql: it arrives just the same', now());
+CREATE TABLE todos (
+    id         text             PRIMARY KEY DEFAULT gen_random_uuid()::text,
+    list_id    text             NOT NULL DEFAULT 'inbox' REFERENCES lists (id) ON DELETE CASCADE,
+    title      text             NOT NULL CHECK (length(title) BETWEEN 1 AND 120),
+    done       boolean          NOT NULL DEFAULT false,
+    position   double precision NOT NULL DEFAULT 0,
+    assignee   text,
+    created_at timestamptz      NOT NULL DEFAULT now()
+);
+CREATE INDEX todos_of_list ON todos (list_id);
+
+CREATE TABLE presence (
+    id      text        PRIMARY KEY,
+    name    text        NOT NULL,
+    list_id text,
+    todo_id text,
+    seen_at timestamptz NOT NULL
+);
+
+INSERT INTO lists (id, name, position) VALUES ('inbox', 'Inbox', 0), ('groceries', 'Groceries', 1), ('trip', 'Trip', 2);
+
+INSERT INTO todos (title, position) VALUES
+    ('Write in one pane and see it in the other', 0),
+    ('Switch a pane offline, write, switch back', 1),
+    ('Write from psql: it arrives just the same', 2);

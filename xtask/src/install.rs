@@ -1,6 +1,8 @@
 //! Installing PostgreSQL where that takes no questions: Debian and Ubuntu, as root or with a
 //! passwordless sudo.
 
+use std::env;
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
@@ -15,6 +17,9 @@ The tests need PostgreSQL's server programs, initdb and postgres. Do one of thes
   PG_BIN_DIR=DIR   if they are already here, in DIR
   TEST_DATABASE_URL=postgresql://USER:PASSWORD@HOST/DATABASE
                    to use a running server as a superuser";
+
+/// Where Debian's package puts it.
+const CHROMIUM: &str = "/usr/bin/chromium";
 
 /// Debian's package starts a server of its own unless it is told not to. The file is ours, and goes
 /// again.
@@ -38,6 +43,39 @@ pub(crate) fn postgres() -> Result<()> {
     let installed = apt_get(as_root, &["install", "postgresql"]);
     shell(as_root, &format!("rm -f {NO_MAIN_CLUSTER}"))?;
     installed
+}
+
+/// Whether a program is here.
+pub(crate) fn has(program: &str) -> bool {
+    Command::new(program)
+        .arg("--version")
+        .output()
+        .is_ok_and(|output| output.status.success())
+}
+
+/// The shell of SQLite, with which the browser client's tests write as any other program. False where
+/// it is not here and cannot be installed.
+pub(crate) fn sqlite3() -> Result<bool> {
+    install("sqlite3", || has("sqlite3"))
+}
+
+/// The same for Chromium. Ubuntu's package of that name only asks for another way to install it.
+pub(crate) fn chromium() -> Result<bool> {
+    let chosen = env::var_os("CHROMIUM").is_some_and(|path| Path::new(&path).exists());
+    install("chromium", || chosen || Path::new(CHROMIUM).exists())
+}
+
+/// Installs a package where it is missing and that takes no questions.
+fn install(package: &str, is_here: impl Fn() -> bool) -> Result<bool> {
+    if is_here() {
+        return Ok(true);
+    }
+    let Some(as_root) = as_root() else {
+        return Ok(false);
+    };
+    println!("{package} was not found: installing it with apt-get");
+    apt_get(as_root, &["update"])?;
+    Ok(apt_get(as_root, &["install", package]).is_ok() && is_here())
 }
 
 /// What to put before a command so that root runs it; nothing where that or `apt-get` is out of

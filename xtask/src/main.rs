@@ -22,7 +22,8 @@ Usage: cargo xtask <command>
   check            what must pass before a commit: formatting, clippy, then `test`
   cluster          start a throwaway PostgreSQL, print its address, stop it on Ctrl-C
 
-`test` and `check` start a throwaway PostgreSQL too. On Debian and Ubuntu they install it if need be.
+`test` and `check` start a throwaway PostgreSQL too, and test the browser client where npm is here. On
+Debian and Ubuntu they install PostgreSQL and Chromium if need be.
   PG_BIN_DIR           use the PostgreSQL programs in this directory
   TEST_DATABASE_URL    use this server, where databases can be created, and start none";
 
@@ -61,6 +62,53 @@ const TEST_STEPS: &[Step] = &[
     },
 ];
 
+/// The browser client: what is committed is what its sources make, and works against the server that
+/// was just built.
+const CLIENT_STEPS: &[Step] = &[
+    Step {
+        about: "the browser client's tools",
+        program: "npm",
+        args: &["--prefix", "clients/typescript", "ci"],
+    },
+    Step {
+        about: "its types",
+        program: "npm",
+        args: &["--prefix", "clients/typescript", "run", "types"],
+    },
+    Step {
+        about: "its bundles are what the sources make",
+        program: "npm",
+        args: &["--prefix", "clients/typescript", "run", "current"],
+    },
+    Step {
+        about: "its size",
+        program: "npm",
+        args: &["--prefix", "clients/typescript", "run", "size"],
+    },
+    Step {
+        about: "its tests",
+        program: "npm",
+        args: &["--prefix", "clients/typescript", "test"],
+    },
+    Step {
+        about: "the demo's tools",
+        program: "npm",
+        args: &["--prefix", "examples/todo", "ci"],
+    },
+    Step {
+        about: "the demo is what its sources make",
+        program: "npm",
+        args: &["--prefix", "examples/todo", "run", "current"],
+    },
+];
+
+/// The same in a browser.
+const BROWSER_STEPS: &[Step] = &[Step {
+    about: "the browser client and the demo in Chromium",
+    program: "npm",
+    args: &["--prefix", "clients/typescript", "run", "test:browser"],
+}];
+
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
@@ -75,9 +123,9 @@ fn main() -> ExitCode {
 
 fn run(arguments: &[&str]) -> Result<()> {
     match arguments {
-        ["test"] => test(TEST_STEPS.to_vec(), &[]),
+        ["test"] => test([TEST_STEPS, &client_steps()?].concat(), &[]),
         ["test", "--", extra @ ..] => test(TEST_STEPS.to_vec(), extra),
-        ["check"] => test([CHECK_STEPS, TEST_STEPS].concat(), &[]),
+        ["check"] => test([CHECK_STEPS, TEST_STEPS, &client_steps()?].concat(), &[]),
         ["cluster"] => cluster(),
         ["help" | "--help" | "-h"] => {
             println!("{USAGE}");
@@ -87,17 +135,36 @@ fn run(arguments: &[&str]) -> Result<()> {
     }
 }
 
+/// The steps for which the tools are here, or can be installed.
+fn client_steps() -> Result<Vec<Step>> {
+    if !install::has("npm") {
+        println!("npm was not found: the browser client is not tested. It needs Node 20 or newer.");
+        return Ok(Vec::new());
+    }
+    if !install::sqlite3()? {
+        println!("sqlite3 was not found: the browser client is not tested.");
+        return Ok(Vec::new());
+    }
+    if install::chromium()? {
+        return Ok([CLIENT_STEPS, BROWSER_STEPS].concat());
+    }
+    println!("Chromium was not found: the demo is not tested in a browser.");
+    Ok(CLIENT_STEPS.to_vec())
+}
+
 /// Runs the steps with a database server for the tests. The server ends with this function, however
 /// it ends.
 fn test(steps: Vec<Step>, extra: &[&str]) -> Result<()> {
     if env::var_os("TEST_DATABASE_URL").is_some_and(|url| !url.is_empty()) {
         println!("PostgreSQL: the server of TEST_DATABASE_URL");
-        return steps::run(&steps, extra, &[]);
+        let environment = [("RHTMX_SYNC_BIN", steps::server_binary())];
+        return steps::run(&steps, extra, &environment);
     }
     let cluster = start_cluster()?;
     let environment = [
         ("TEST_DATABASE_URL", cluster.url()),
         ("TEST_PG_BIN_DIR", cluster.bin_dir().display().to_string()),
+        ("RHTMX_SYNC_BIN", steps::server_binary()),
     ];
     steps::run(&steps, extra, &environment)
 }

@@ -1,7 +1,7 @@
 //! Running one command after another, stopping at the first that fails.
 
 use std::env;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
@@ -72,6 +72,13 @@ fn executable(program: &str) -> String {
         "cargo" => env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()),
         other => other.to_owned(),
     }
+}
+
+/// Where the server is when the steps have built it.
+pub(crate) fn server_binary() -> String {
+    let target = env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
+    let target = target.unwrap_or_else(|| workspace().join("target"));
+    target.join("debug/rhtmx-sync").display().to_string()
 }
 
 fn workspace() -> &'static Path {

@@ -35,7 +35,7 @@ pub(crate) async fn serve(mut settings: Settings, open: bool) -> anyhow::Result<
             "entities without a database: name it with --database-url or DATABASE_URL"
         );
         settings.database_url = Some(demo::DATABASE_URL.to_owned());
-        settings.entities = vec![demo::ENTITY.into()];
+        settings.entities = demo::entities();
     }
     ensure!(
         !settings.entities.is_empty(),
@@ -48,13 +48,10 @@ pub(crate) async fn serve(mut settings: Settings, open: bool) -> anyhow::Result<
     if is_demo {
         demo::prepare(&pool).await?;
     }
-    let has_todos = settings
-        .entities
-        .iter()
-        .any(|entity| entity.name == demo::ENTITY);
+    let has_page = demo::is_served(&settings.entities);
     let engine = SyncEngine::new(settings.sync_config(pool)).await?;
     let mut app = engine.routes().merge(health(&engine, metrics));
-    if has_todos {
+    if has_page {
         app = app.merge(demo::page());
     }
     if loopback && !open {
@@ -70,7 +67,7 @@ pub(crate) async fn serve(mut settings: Settings, open: bool) -> anyhow::Result<
             debug!(%error, "a connection keeps its delay");
         }
     });
-    announce(address, has_todos, loopback, open);
+    announce(address, has_page, loopback, open);
     axum::serve(listener, app)
         .with_graceful_shutdown(async move {
             asked_to_end().await;

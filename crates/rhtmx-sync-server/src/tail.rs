@@ -24,7 +24,7 @@ pub(crate) async fn tail(
 ) -> anyhow::Result<()> {
     if settings.database_url.is_none() {
         settings.database_url = Some(demo::DATABASE_URL.to_owned());
-        settings.entities = vec![demo::ENTITY.into()];
+        settings.entities = demo::entities();
     }
     if let Some(only) = &only {
         let known = settings.entities.iter().any(|entity| entity.name == *only);

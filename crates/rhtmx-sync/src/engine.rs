@@ -32,7 +32,14 @@ use crate::reader::Reader;
 use crate::sqlite_listener::SqliteListener;
 
 /// Names that the routes use for themselves.
-const RESERVED: [&str; 4] = ["ws", "events", "status", "client.js"];
+const RESERVED: [&str; 6] = [
+    "ws",
+    "events",
+    "status",
+    "client.js",
+    "sync.js",
+    "client-network.js",
+];
 /// How long [`SyncEngine::new`] waits for the first connection before it returns all the same.
 const FIRST_CONNECTION: Duration = Duration::from_secs(5);
 /// How often the catalog is looked at for tables that have changed.

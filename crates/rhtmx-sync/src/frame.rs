@@ -66,7 +66,8 @@ pub(crate) fn snapshot(id: &SubscriptionId, array: &str, more: bool) -> String {
     )
 }
 
-fn gzip(text: &[u8]) -> Option<Bytes> {
+/// Gzipped bytes, where there are enough of them and that makes them fewer.
+pub(crate) fn gzip(text: &[u8]) -> Option<Bytes> {
     if text.len() <= GZIP_BYTES_MIN {
         return None;
     }

@@ -222,11 +222,8 @@ both_backends! {
         let expected = todos(&db, &["id", "title"], "list_id = 1").await;
         client.wait_until(|client| *client.rows("filtered") == expected).await;
         taken_anew(&mut client, &["filtered", "projected", "all"]).await;
-        let frames = heard(&mut client, &db, "UPDATE todos SET list_id = 2").await;
-        let left: Vec<String> = expected.keys().map(|key| format!("leave {key}")).collect();
-        let mut told = ops_of(&client, "filtered", &frames);
-        told.dedup();
-        assert!(left.iter().all(|left| told.contains(left)), "{told:?}");
-        assert_eq!(client.rows("filtered").len(), 0);
+        // By `leave`s, or by one more snapshot if the table is still being looked at.
+        db.execute("UPDATE todos SET list_id = 2").await;
+        client.wait_until(|client| client.rows("filtered").is_empty()).await;
     }
 }

@@ -44,9 +44,12 @@ both_backends! {
             vec![
                 json!({}),
                 json!({ "where": "TRUE" }),
-                json!({ "columns": ["done", "title", "owner", "list_id", "id"] }),
                 json!({ "where": null, "params": null, "columns": null }),
                 json!({ "params": [] }),
+            ],
+            vec![
+                json!({ "columns": ["done", "title", "owner", "list_id", "id"] }),
+                json!({ "columns": ["id", "list_id", "owner", "title", "done"], "where": "TRUE" }),
             ],
             vec![
                 json!({ "columns": ["title", "owner"] }),

@@ -1,5 +1,6 @@
 //! The routes: WebSocket, plain HTTP, server-sent events, status.
 
+mod client;
 mod events;
 mod origin;
 mod page;
@@ -9,7 +10,7 @@ mod status;
 mod ws;
 
 use axum::Router;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use rhtmx_sync_core::protocol::ErrorCode;
@@ -23,7 +24,11 @@ impl SyncEngine {
     pub fn routes<S: Clone + Send + Sync + 'static>(&self) -> Router<S> {
         let limits = &self.inner.config.limits;
         let prefix = &self.inner.config.prefix;
-        Router::new()
+        let client = client::FILES.iter().fold(Router::new(), |routes, file| {
+            let serve = async |headers: HeaderMap| file.serve(&headers);
+            routes.route(&format!("{prefix}/{}", file.name), get(serve))
+        });
+        client
             .route(&format!("{prefix}/ws"), get(ws::upgrade))
             .route(&format!("{prefix}/events"), get(events::events))
             .route(&format!("{prefix}/status"), get(status::status))

@@ -1,0 +1,18 @@
+/** The bundle at `/api/sync/client.js`: what a script element asks for, and the rest at `window.rhtmx`. */
+
+import { createSync } from "./create.js";
+import { entity } from "./entity.js";
+import { startFromScript, type PageSync } from "./htmx.js";
+
+declare global {
+  interface Window {
+    rhtmx?: { createSync: typeof createSync; entity: typeof entity } & Partial<PageSync>;
+  }
+}
+
+const script = document.querySelector<HTMLElement>("script[data-sync-entities]");
+// A page that includes the script twice has one client.
+window.rhtmx ??= { createSync, entity };
+if (script && !window.rhtmx.sync) {
+  Object.assign(window.rhtmx, startFromScript(script));
+}

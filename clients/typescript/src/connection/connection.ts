@@ -1,0 +1,288 @@
+/** Carries out what the table of states says: opens transports, greets, listens for silence, retries. */
+
+import { serverError, SyncError } from "../errors.js";
+import { CLOSE, type ErrorCode } from "../protocol/code.js";
+import { PROTOCOL_VERSION, type ClientFrame } from "../protocol/client.js";
+import type { ServerFrame, Welcome } from "../protocol/server.js";
+import { pause, PAUSE_MAX_MS, PAUSE_MIN_MS, RATE_LIMITED_MS } from "./backoff.js";
+import type { Clock } from "./clock.js";
+import { TABLE, type Action, type Event, type State } from "./states.js";
+import type { Link, Transport } from "./transport.js";
+
+/** How long a transport and a welcome may take. */
+const GREETING_MS = 15_000;
+/** How long the answer to a probe may take. */
+const PROBE_MS = 5_000;
+/** Heartbeats without a word after which the server counts as gone. */
+const BEATS_UNHEARD_MAX = 2;
+/**
+ * Tries of the first transport after which the others get one each, at once: when they get through in
+ * the moment in which the first has failed, it is the transport that is at fault and not the network.
+ */
+const TRIES_OF_THE_FIRST = 2;
+
+/** Supplies the token, each time that the server is greeted. */
+export type TokenSource = () => string | undefined | Promise<string | undefined>;
+
+export interface ConnectionPorts {
+  welcome(welcome: Welcome): void;
+  frame(frame: ServerFrame): void;
+  lost(): void;
+  /** The state has changed; the error says why, where there is a reason to tell. */
+  state(state: State, error: SyncError | undefined): void;
+  problem(error: SyncError): void;
+  /** Every frame in either direction, for the curious. */
+  traffic(direction: "sent" | "received", frame: ClientFrame | ServerFrame): void;
+}
+
+export interface ConnectionOptions {
+  /** Tried in this order. */
+  transports: readonly Transport[];
+  client_id: string;
+  token: TokenSource | undefined;
+  clock: Clock;
+}
+
+const REFUSALS: { [close: number]: ErrorCode } = {
+  [CLOSE.protocol]: "protocol",
+  [CLOSE.unauthenticated]: "unauthenticated",
+  [CLOSE.forbidden]: "forbidden",
+  [CLOSE.too_large]: "too_large",
+};
+
+export class Connection {
+  #state: State = "off";
+  #link: Link | undefined;
+  #transport: Transport | undefined;
+  #timer: (() => void) | undefined;
+  #beat: (() => void) | undefined;
+  #attempt = 0;
+  #pause_min_ms = PAUSE_MIN_MS;
+  #beats_unheard = 0;
+  /** The token was refused; one fresh one is tried before that counts. */
+  #token_refused = false;
+  #error: SyncError | undefined;
+  readonly #ports: ConnectionPorts;
+  readonly #options: ConnectionOptions;
+
+  constructor(options: ConnectionOptions, ports: ConnectionPorts) {
+    this.#options = options;
+    this.#ports = ports;
+  }
+
+  get state(): State {
+    return this.#state;
+  }
+
+  /** The name of the transport that was opened last. */
+  get transport(): string | undefined {
+    return this.#transport?.name;
+  }
+
+  send(frame: ClientFrame): void {
+    if (!this.#link) return;
+    this.#ports.traffic("sent", frame);
+    this.#link.send(frame);
+  }
+
+  /** A fresh token for the living connection; without one, for the next. */
+  async authenticate(): Promise<void> {
+    const token = await this.#token();
+    if (this.#state === "up" && token !== undefined) this.send({ type: "auth", token });
+    else if (this.#state === "failed") this.handle("start");
+  }
+
+  /** Drops the connection and comes back, because only a new `welcome` can tell where we stand. */
+  resync(error: SyncError): void {
+    this.#error = error;
+    this.handle("lost");
+  }
+
+  handle(event: Event): void {
+    const [action, next] = TABLE[this.#state][event];
+    if (action === "ignore") return;
+    const was_up = this.#state === "up" && next !== "up";
+    this.#state = next;
+    this.#act(action);
+    if (was_up) this.#ports.lost();
+    this.#ports.state(next, this.#error);
+  }
+
+  #act(action: Action): void {
+    switch (action) {
+      case "open":
+        this.#drop();
+        return this.#open();
+      case "greet":
+        return void this.#greet();
+      case "up":
+        this.#attempt = 0;
+        this.#pause_min_ms = PAUSE_MIN_MS;
+        this.#token_refused = false;
+        this.#error = undefined;
+        this.#cancelTimer();
+        return;
+      case "retry":
+        this.#drop();
+        this.#attempt += 1;
+        return this.#after(this.#turn() > 0 ? 0 : this.#pause(), "timer");
+      case "rest":
+        this.#drop();
+        return this.#after(PAUSE_MAX_MS, "timer");
+      case "drop":
+        this.#error = undefined;
+        this.#attempt = 0;
+        return this.#drop();
+      case "give_up":
+        return this.#drop();
+      case "probe":
+        return this.#probe();
+      case "ignore":
+        return;
+    }
+  }
+
+  /** Which transport is to be tried. */
+  #turn(): number {
+    const others = this.#options.transports.length - 1;
+    return Math.max(0, (this.#attempt % (TRIES_OF_THE_FIRST + others)) - TRIES_OF_THE_FIRST + 1);
+  }
+
+  #pause(): number {
+    return pause(this.#attempt - 1, this.#options.clock, this.#pause_min_ms);
+  }
+
+  #open(): void {
+    this.#after(GREETING_MS, "timer");
+    let link: Link | undefined;
+    // A transport that we have let go of has nothing more to say.
+    const ours = <A extends unknown[]>(act: (...args: A) => void) => (...args: A) => {
+      if (link === undefined || this.#link === link) act(...args);
+    };
+    this.#transport = this.#options.transports[this.#turn()]!;
+    link = this.#transport.open({
+      opened: ours(() => this.handle("opened")),
+      heard: ours(() => (this.#beats_unheard = 0)),
+      frame: ours((frame) => this.#receive(frame)),
+      problem: ours((error) => this.#ports.problem(error)),
+      closed: ours((code, reason) => this.#closed(code, reason)),
+    });
+    this.#link = link;
+  }
+
+  async #greet(): Promise<void> {
+    const link = this.#link;
+    const token = await this.#token();
+    if (this.#link !== link) return;
+    const hello: ClientFrame = { type: "hello", protocol: PROTOCOL_VERSION, client_id: this.#options.client_id };
+    if (token !== undefined) hello.token = token;
+    this.send(hello);
+  }
+
+  /** An application that cannot get a token is asked again on the next try. */
+  async #token(): Promise<string | undefined> {
+    try {
+      return await this.#options.token?.();
+    } catch (cause) {
+      const error = new SyncError("unauthenticated", "the token callback failed", "sign_in", { cause });
+      this.#ports.problem(error);
+      return undefined;
+    }
+  }
+
+  #receive(frame: ServerFrame): void {
+    this.#beats_unheard = 0;
+    this.#ports.traffic("received", frame);
+    if (frame.type === "welcome") return this.#welcomed(frame);
+    if (frame.type === "pong") return;
+    if (frame.type === "authenticated") this.#token_refused = false;
+    if (frame.type === "error" && this.#concernsUs(frame.code, frame.message, frame.fatal, frame.id !== undefined)) return;
+    if (this.#state === "up") this.#ports.frame(frame);
+  }
+
+  #welcomed(welcome: Welcome): void {
+    if (welcome.protocol !== PROTOCOL_VERSION) {
+      return this.#refuse("protocol", `the server speaks protocol ${welcome.protocol}`);
+    }
+    this.handle("welcomed");
+    if (this.#state !== "up") return;
+    this.#listen(welcome.heartbeat_ms);
+    this.#ports.welcome(welcome);
+  }
+
+  /** Errors about the connection, not about a subscription. */
+  #concernsUs(code: ErrorCode, message: string, fatal: boolean, of_subscription: boolean): boolean {
+    const error = serverError(code, message);
+    if (fatal) {
+      this.#error = error;
+      return true; // the close that follows decides
+    }
+    if (code === "unauthenticated" && !of_subscription) {
+      if (this.#token_refused || !this.#options.token) this.#refuse(code, message);
+      else void this.authenticate();
+      this.#token_refused = true;
+      return true;
+    }
+    if (code !== "rate_limited" && code !== "internal") return false;
+    if (code === "rate_limited") this.#pause_min_ms = RATE_LIMITED_MS;
+    this.resync(error);
+    return true;
+  }
+
+  #closed(code: number, reason: string): void {
+    const refusal = REFUSALS[code];
+    if (code === CLOSE.rate_limited) this.#pause_min_ms = RATE_LIMITED_MS;
+    if (refusal === "unauthenticated" && this.#options.token && !this.#token_refused) {
+      this.#token_refused = true;
+      return this.handle("lost");
+    }
+    if (refusal) return this.#refuse(refusal, this.#error?.message ?? reason);
+    this.handle("lost");
+  }
+
+  #refuse(code: ErrorCode, message: string): void {
+    this.#error = serverError(code, message);
+    this.handle("refused");
+  }
+
+  /** The browser hides the pings of WebSockets, so a dead connection is found with our own. */
+  #listen(interval_ms: number): void {
+    if (!(interval_ms > 0)) return;
+    this.#beats_unheard = 0;
+    const beat = () => {
+      // Counted, not timed: in a tab in the background timers are late.
+      if (this.#beats_unheard++ >= BEATS_UNHEARD_MAX) return this.handle("silent");
+      this.send({ type: "ping" });
+      this.#beat = this.#options.clock.after(interval_ms, beat);
+    };
+    this.#beat = this.#options.clock.after(interval_ms, beat);
+  }
+
+  /** After a sleep or a change of network: whether the connection is more than a memory. */
+  #probe(): void {
+    this.#beats_unheard = 1;
+    this.send({ type: "ping" });
+    this.#cancelTimer();
+    this.#timer = this.#options.clock.after(PROBE_MS, () => {
+      if (this.#beats_unheard > 0) this.handle("silent");
+    });
+  }
+
+  #after(ms: number, event: Event): void {
+    this.#cancelTimer();
+    this.#timer = this.#options.clock.after(ms, () => this.handle(event));
+  }
+
+  #cancelTimer(): void {
+    this.#timer?.();
+    this.#timer = undefined;
+  }
+
+  #drop(): void {
+    this.#cancelTimer();
+    this.#beat?.();
+    const link = this.#link;
+    this.#link = undefined;
+    link?.close();
+  }
+}

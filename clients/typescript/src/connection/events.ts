@@ -1,0 +1,242 @@
+/**
+ * Frames over server-sent events and POST, where WebSockets do not get through.
+ *
+ * Each subscription is a stream of its own with a cursor of its own, so lists move one by one and not
+ * all at the same instant. The server does not say here which `cursor` shows a mutation: the change
+ * that bears our mark tells it, or, where somebody overwrote that at once, a short while.
+ */
+
+import type { ClientFrame, Push, Subscribe } from "../protocol/client.js";
+import { CLOSE, type ErrorCode } from "../protocol/code.js";
+import { readFrame } from "../protocol/read.js";
+import type { RejectFrame, ServerFrame } from "../protocol/server.js";
+import type { SubscriptionId } from "../protocol/value.js";
+import { UNKNOWN } from "../session/outbox.js";
+import type { Clock } from "./clock.js";
+import { eventData } from "./event_stream.js";
+import type { Link, Transport, TransportHandlers } from "./transport.js";
+
+/** The server's own; streams say nothing of it. */
+const HEARTBEAT_MS = 30_000;
+/** How long an ack waits for the change that it is about. */
+const ACK_HELD_MS = 2_000;
+/** Browsers open six connections to a server over HTTP/1.1, and one must be left for writes. */
+const STREAMS_MAX = 5;
+
+interface Stream {
+  id: SubscriptionId;
+  request: AbortController;
+  /** Where it stands; none before `subscribed`. */
+  cursor: string | undefined;
+  /** Changes have come that no `cursor` has made visible. */
+  dirty: boolean;
+}
+
+export function serverSentEvents(url: URL, clock: Clock): Transport {
+  // What the server expects next, learnt from a reject; the next connection goes on from there.
+  const memory = { last_mutation: UNKNOWN };
+  return { name: "events", open: (handlers) => new EventsLink(url, clock, handlers, memory) };
+}
+
+class EventsLink implements Link {
+  readonly #prefix: string;
+  readonly #clock: Clock;
+  readonly #memory: { last_mutation: number };
+  #handlers: TransportHandlers | undefined;
+  #client_id = "";
+  #token: string | undefined;
+  readonly #streams = new Map<SubscriptionId, Stream>();
+  readonly #ended = new AbortController();
+  #pushing: Promise<void> = Promise.resolve();
+  /** Acks that wait for their effects, and what ends the wait. */
+  readonly #acks = new Map<number, () => void>();
+  /** The newest of our mutations that a stream has shown. */
+  #seen = 0;
+
+  constructor(url: URL, clock: Clock, handlers: TransportHandlers, memory: { last_mutation: number }) {
+    this.#prefix = url.href.replace(/\/$/, "");
+    this.#clock = clock;
+    this.#handlers = handlers;
+    this.#memory = memory;
+    queueMicrotask(() => this.#handlers?.opened());
+  }
+
+  send(frame: ClientFrame): void {
+    switch (frame.type) {
+      case "hello":
+        this.#client_id = frame.client_id;
+        this.#token = frame.token;
+        return void this.#hello();
+      case "auth":
+        this.#token = frame.token;
+        return;
+      case "subscribe":
+        return void this.#subscribe(frame);
+      case "unsubscribe":
+        this.#streams.get(frame.id)?.request.abort();
+        this.#streams.delete(frame.id);
+        return;
+      case "push":
+        this.#pushing = this.#pushing.then(() => this.#push(frame));
+        return;
+      case "ping": // the streams' own beat shows that the server is there
+        return;
+    }
+  }
+
+  close(): void {
+    this.#handlers = undefined;
+    this.#ended.abort();
+    for (const { request } of this.#streams.values()) request.abort();
+    for (const cancel of this.#acks.values()) cancel();
+  }
+
+  async #hello(): Promise<void> {
+    const answer = await this.#request("/status", {});
+    if (!answer) return;
+    if (!answer.ok) return this.#closed(CLOSE_OF[answer.status] ?? 1006);
+    await answer.body?.cancel();
+    const limits = { frame_bytes_max: 1_048_576, subscriptions_max: STREAMS_MAX, writes_max: 1000 };
+    const { last_mutation } = this.#memory;
+    this.#memory.last_mutation = UNKNOWN;
+    this.#frame({ type: "welcome", protocol: 1, session_id: "", epoch: "", last_mutation, heartbeat_ms: HEARTBEAT_MS, limits });
+  }
+
+  async #subscribe({ id, entity, where, params, columns, cursor }: Subscribe): Promise<void> {
+    if (this.#streams.size >= STREAMS_MAX && this.#prefix.startsWith("http:")) {
+      return this.#refuse(id, "too_many_subscriptions", `at most ${STREAMS_MAX} lists without WebSockets`);
+    }
+    const stream: Stream = { id, request: new AbortController(), cursor: undefined, dirty: false };
+    this.#streams.set(id, stream);
+    const query = new URLSearchParams({ entity });
+    if (where !== undefined) query.set("where", where);
+    if (params) query.set("params", JSON.stringify(params));
+    if (columns) query.set("columns", columns.join(","));
+    if (cursor !== undefined) query.set("cursor", cursor);
+    const answer = await this.#request(`/events?${query}`, { signal: stream.request.signal });
+    if (!answer) return;
+    if (!answer.ok || !answer.body) return this.#refused(id, answer);
+    try {
+      for await (const data of eventData(answer.body, () => this.#handlers?.heard())) {
+        const frame = readFrame(data);
+        if (frame) this.#streamed(stream, frame);
+      }
+    } catch {
+      // Broken, or not frames: either way the stream is over.
+    }
+    if (this.#streams.get(id) === stream) this.#closed(1006);
+  }
+
+  /** A stream knows one subscription, by its entity's name; here it has the id that it was asked under. */
+  #streamed(stream: Stream, frame: ServerFrame): void {
+    const { id } = stream;
+    switch (frame.type) {
+      case "subscribed":
+        stream.cursor = frame.cursor;
+        return this.#frame({ ...frame, id, shape: `${id}` });
+      case "changes":
+        stream.dirty = true;
+        for (const change of frame.changes) {
+          if ("client_id" in change && change.client_id === this.#client_id) {
+            this.#seen = Math.max(this.#seen, change.mutation ?? 0);
+          }
+        }
+        if (frame.id !== undefined) return this.#frame({ ...frame, id });
+        return this.#frame({ ...frame, shape: `${id}` });
+      case "cursor":
+        for (const mutation of this.#acks.keys()) if (mutation <= this.#seen) this.#release(mutation);
+        stream.cursor = frame.cursor;
+        stream.dirty = false;
+        return this.#moved(stream);
+      case "snapshot":
+      case "refetch":
+        return this.#frame({ ...frame, id });
+      case "error":
+        return this.#frame(frame.fatal ? frame : { ...frame, id });
+      default:
+        return this.#frame(frame);
+    }
+  }
+
+  async #push({ mutation, writes }: Push): Promise<void> {
+    if (!this.#handlers) return;
+    const entity = encodeURIComponent(writes[0]?.entity ?? "");
+    const body = JSON.stringify({ client_id: this.#client_id, mutation, writes });
+    const answer = await this.#request(`/${entity}`, { method: "POST", body });
+    const said = (await answer?.json().catch(() => undefined)) as ServerFrame | undefined;
+    if (!this.#handlers || !answer) return;
+    this.#handlers.heard();
+    if (said?.type === "ack") return this.#acked(mutation);
+    if (said?.type === "reject") return this.#rejected(said);
+    this.#closed(CLOSE_OF[answer.status] ?? 1006);
+  }
+
+  #acked(mutation: number): void {
+    this.#acks.set(mutation, this.#clock.after(ACK_HELD_MS, () => this.#settle(mutation)));
+    if (mutation <= this.#seen) this.#settle(mutation);
+  }
+
+  /** The effects are here, or were overwritten: streams without open changes contain them. */
+  #settle(mutation: number): void {
+    this.#release(mutation);
+    for (const stream of this.#streams.values()) if (!stream.dirty) this.#moved(stream);
+  }
+
+  #release(mutation: number): void {
+    this.#acks.get(mutation)?.();
+    this.#acks.delete(mutation);
+    this.#frame({ type: "ack", mutation });
+  }
+
+  #moved({ id, cursor }: Stream): void {
+    if (cursor !== undefined) this.#frame({ type: "cursor", cursor, id } as ServerFrame);
+  }
+
+  #rejected(frame: RejectFrame): void {
+    if (frame.expected !== undefined) this.#memory.last_mutation = frame.expected - 1;
+    this.#frame(frame);
+  }
+
+  async #refused(id: SubscriptionId, answer: Response): Promise<void> {
+    const said = (await answer.json().catch(() => ({}))) as { code?: ErrorCode; message?: string };
+    if (answer.status === 400 || answer.status === 404) {
+      this.#streams.delete(id);
+      return this.#refuse(id, said.code ?? "protocol", said.message ?? "");
+    }
+    this.#closed(CLOSE_OF[answer.status] ?? 1006);
+  }
+
+  #refuse(id: SubscriptionId, code: ErrorCode, message: string): void {
+    this.#frame({ type: "error", code, message, id, fatal: false });
+  }
+
+  /** Undefined when nobody waits for the answer any more. */
+  async #request(path: string, request: RequestInit): Promise<Response | undefined> {
+    const headers: Record<string, string> = request.body ? { "content-type": "application/json" } : {};
+    if (this.#token !== undefined) headers["authorization"] = `Bearer ${this.#token}`;
+    try {
+      const answer = await fetch(this.#prefix + path, { signal: this.#ended.signal, ...request, headers });
+      return this.#handlers && answer;
+    } catch {
+      if (!request.signal?.aborted) this.#closed(1006);
+      return undefined;
+    }
+  }
+
+  #frame(frame: ServerFrame): void {
+    this.#handlers?.frame(frame);
+  }
+
+  #closed(code: number): void {
+    const handlers = this.#handlers;
+    this.close();
+    handlers?.closed(code, "");
+  }
+}
+
+const CLOSE_OF: { [status: number]: number } = {
+  401: CLOSE.unauthenticated,
+  403: CLOSE.forbidden,
+  413: CLOSE.too_large,
+  429: CLOSE.rate_limited,
+};

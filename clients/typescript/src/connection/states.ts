@@ -1,0 +1,120 @@
+/**
+ * The life of the connection, as a table of every state and event.
+ *
+ *   off ──start──> opening ──opened──> greeting ──welcomed──> up
+ *                     ^                   │ lost               │ lost, silent
+ *                     └────timer──── waiting <─────────────────┘
+ *
+ * `off`: not wanted. `offline`: the browser says that there is no network. `failed`: the server
+ * refused us in a way that trying again does not mend.
+ */
+
+export const STATES = ["off", "opening", "greeting", "up", "waiting", "offline", "failed"] as const;
+export type State = (typeof STATES)[number];
+
+export const EVENTS = [
+  "start", "stop", "opened", "welcomed", "lost", "refused", "silent", "timer", "went_offline", "wake",
+] as const;
+export type Event = (typeof EVENTS)[number];
+
+/**
+ * What to do on the way: `open` a transport, `greet` the server, go `up`, `drop` the transport,
+ * `retry` (drop it and try again later), `rest` (drop it and try again when the network is back or
+ * after the longest pause), `give_up` (drop it and wait for the application), `probe` (ask whether
+ * the server is still there), `ignore`.
+ */
+export type Action = "open" | "greet" | "up" | "drop" | "retry" | "rest" | "give_up" | "probe" | "ignore";
+
+const ignore = (state: State) => ["ignore", state] as const;
+const opening = ["open", "opening"] as const;
+const waiting = ["retry", "waiting"] as const;
+const offline = ["rest", "offline"] as const;
+const failed = ["give_up", "failed"] as const;
+const off = ["drop", "off"] as const;
+
+export const TABLE: Record<State, Record<Event, readonly [Action, State]>> = {
+  off: {
+    start: opening,
+    stop: ignore("off"),
+    opened: ignore("off"),
+    welcomed: ignore("off"),
+    lost: ignore("off"),
+    refused: ignore("off"),
+    silent: ignore("off"),
+    timer: ignore("off"),
+    went_offline: ignore("off"),
+    wake: ignore("off"),
+  },
+  opening: {
+    start: ignore("opening"),
+    stop: off,
+    opened: ["greet", "greeting"],
+    welcomed: waiting, // a welcome before our hello: not a server of this protocol
+    lost: waiting,
+    refused: failed,
+    silent: waiting,
+    timer: waiting, // the transport took too long
+    went_offline: offline,
+    wake: ignore("opening"),
+  },
+  greeting: {
+    start: ignore("greeting"),
+    stop: off,
+    opened: ignore("greeting"),
+    welcomed: ["up", "up"],
+    lost: waiting,
+    refused: failed,
+    silent: waiting,
+    timer: waiting, // no welcome in time
+    went_offline: offline,
+    wake: ignore("greeting"),
+  },
+  up: {
+    start: ignore("up"),
+    stop: off,
+    opened: ignore("up"),
+    welcomed: waiting, // a second welcome: whatever this is, begin anew
+    lost: waiting,
+    refused: failed,
+    silent: waiting,
+    timer: ["probe", "up"],
+    went_offline: ["probe", "up"], // browsers err; a probe finds out
+    wake: ["probe", "up"],
+  },
+  waiting: {
+    start: opening,
+    stop: off,
+    opened: ignore("waiting"),
+    welcomed: ignore("waiting"),
+    lost: ignore("waiting"),
+    refused: ignore("waiting"),
+    silent: ignore("waiting"),
+    timer: opening,
+    went_offline: offline,
+    wake: opening,
+  },
+  offline: {
+    start: opening,
+    stop: off,
+    opened: ignore("offline"),
+    welcomed: ignore("offline"),
+    lost: ignore("offline"),
+    refused: ignore("offline"),
+    silent: ignore("offline"),
+    timer: opening,
+    went_offline: ignore("offline"),
+    wake: opening,
+  },
+  failed: {
+    start: opening,
+    stop: off,
+    opened: ignore("failed"),
+    welcomed: ignore("failed"),
+    lost: ignore("failed"),
+    refused: ignore("failed"),
+    silent: ignore("failed"),
+    timer: ignore("failed"),
+    went_offline: ignore("failed"),
+    wake: ignore("failed"),
+  },
+};

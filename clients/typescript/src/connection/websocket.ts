@@ -1,0 +1,85 @@
+/** Frames over a WebSocket. */
+
+import { FrameError, SyncError } from "../errors.js";
+import { SUBPROTOCOL } from "../protocol/client.js";
+import { CLOSE } from "../protocol/code.js";
+import { readFrame } from "../protocol/read.js";
+import { canUnzip, unzip } from "./gzip.js";
+import type { Link, Transport, TransportHandlers } from "./transport.js";
+
+/** @param url of the server's prefix, http or https. */
+export function webSocket(url: URL): Transport {
+  const address = new URL(`${url.pathname.replace(/\/$/, "")}/ws`, url);
+  address.protocol = address.protocol.replace("http", "ws");
+  return { name: "websocket", open: (handlers) => new SocketLink(new WebSocket(address, SUBPROTOCOL), handlers) };
+}
+
+class SocketLink implements Link {
+  readonly #socket: WebSocket;
+  #handlers: TransportHandlers | undefined;
+  /** Frames in their order, although unzipping takes a moment. */
+  #queue: Promise<void> | undefined;
+
+  constructor(socket: WebSocket, handlers: TransportHandlers) {
+    this.#socket = socket;
+    this.#handlers = handlers;
+    socket.binaryType = "arraybuffer";
+    socket.onopen = () => this.#handlers?.opened();
+    socket.onmessage = ({ data }: MessageEvent<string | ArrayBuffer>) => this.#receive(data);
+    // A close follows, and says as much; outside browsers an error that nobody hears is thrown.
+    socket.onerror = () => {};
+    socket.onclose = ({ code, reason }) => this.#inOrder(async () => this.#closed(code, reason));
+  }
+
+  send(frame: { type: string }): void {
+    // What is sent to a socket that is closing is sent again on the next one.
+    if (this.#socket.readyState !== 1) return;
+    const accept = frame.type === "hello" && canUnzip() ? { accept: ["gzip"] } : undefined;
+    this.#socket.send(JSON.stringify({ ...frame, ...accept }));
+  }
+
+  close(): void {
+    this.#handlers = undefined;
+    this.#socket.close(1000);
+  }
+
+  #receive(data: string | ArrayBuffer): void {
+    this.#handlers?.heard();
+    if (typeof data === "string" && !this.#queue) return this.#read(data);
+    this.#inOrder(async () => this.#read(typeof data === "string" ? data : await unzip(data)));
+  }
+
+  #inOrder(act: () => Promise<void>): void {
+    const queue = (this.#queue ?? Promise.resolve())
+      .then(act)
+      .catch(() => this.#broken(new FrameError("bytes that could not be unzipped")))
+      .finally(() => {
+        if (this.#queue === queue) this.#queue = undefined;
+      });
+    this.#queue = queue;
+  }
+
+  #read(text: string): void {
+    try {
+      const frame = readFrame(text);
+      if (frame) this.#handlers?.frame(frame);
+    } catch (error) {
+      if (!(error instanceof SyncError)) throw error;
+      this.#broken(error);
+    }
+  }
+
+  /** Something has been missed: only a new connection can tell what. */
+  #broken(error: SyncError): void {
+    const handlers = this.#handlers;
+    handlers?.problem(error);
+    this.close();
+    handlers?.closed(1006, error.message);
+  }
+
+  #closed(code: number, reason: string): void {
+    const handlers = this.#handlers;
+    this.#handlers = undefined;
+    handlers?.closed(code || CLOSE.shutting_down, reason);
+  }
+}

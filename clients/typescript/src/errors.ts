@@ -1,0 +1,78 @@
+/** What can go wrong, and what the user or the application can do about it. */
+
+import type { Json } from "./protocol/value.js";
+import type { ErrorCode, RejectCode } from "./protocol/code.js";
+
+/** What helps: nothing to do, reload the page, sign in, correct the request, make room, report it. */
+export type Remedy = "wait" | "reload" | "sign_in" | "correct" | "free_space" | "report";
+
+/** Every error of this package. `code` is for programs, `remedy` for what to tell people. */
+export class SyncError extends Error {
+  override readonly name = "SyncError";
+  constructor(
+    readonly code: ErrorCode | RejectCode | "frame" | "storage" | "closed",
+    message: string,
+    readonly remedy: Remedy = "correct",
+    options?: ErrorOptions,
+  ) {
+    super(message, options);
+  }
+}
+
+/** Something came over the wire that is not a frame. */
+export class FrameError extends SyncError {
+  constructor(message: string) {
+    super("frame", message, "wait");
+  }
+}
+
+/** The local store cannot keep something. */
+export class StorageError extends SyncError {
+  constructor(message: string, remedy: Remedy = "free_space", cause?: unknown) {
+    super("storage", message, remedy, { cause });
+  }
+}
+
+/** A write that cannot be right, found before it was taken. Nothing of it was kept. */
+export class InvalidWriteError extends SyncError {
+  constructor(
+    message: string,
+    readonly entity: string,
+    readonly issues: readonly Issue[] = [],
+  ) {
+    super("invalid", message);
+  }
+}
+
+/** What a validator has to say about a row. */
+export interface Issue {
+  readonly message: string;
+  readonly path?: readonly string[];
+}
+
+const REMEDIES: Record<ErrorCode, Remedy> = {
+  protocol: "reload",
+  unauthenticated: "sign_in",
+  forbidden: "sign_in",
+  unknown_entity: "correct",
+  bad_filter: "correct",
+  too_many_subscriptions: "correct",
+  rate_limited: "wait",
+  too_large: "correct",
+  unavailable: "wait",
+  internal: "report",
+};
+
+/** The error that an `error` frame or a close stands for. */
+export function serverError(code: ErrorCode, message: string): SyncError {
+  return new SyncError(code, message || code, REMEDIES[code] ?? "report");
+}
+
+/** An error as another tab can be told of it. */
+export function errorToJson(error: SyncError): { [name: string]: Json } {
+  return { code: error.code, message: error.message, remedy: error.remedy };
+}
+
+export function errorFromJson(json: { [name: string]: Json }): SyncError {
+  return new SyncError(json["code"] as SyncError["code"], String(json["message"]), json["remedy"] as Remedy);
+}

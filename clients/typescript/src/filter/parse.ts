@@ -1,0 +1,183 @@
+/**
+ * Reads the server's filter language (a small part of SQL) into an expression, so that the client
+ * can tell at once which lists a row that the user has just written belongs to.
+ */
+
+import type { Json } from "../protocol/value.js";
+
+export type Expression =
+  | { op: "literal"; value: Json }
+  | { op: "param"; index: number }
+  | { op: "column"; name: string; quoted: boolean }
+  | { op: "not"; of: Expression }
+  | { op: "and" | "or" | Comparison | "like"; left: Expression; right: Expression }
+  | { op: "in"; of: Expression; list: Expression[] }
+  | { op: "null"; of: Expression };
+
+export type Comparison = "=" | "<>" | "<" | "<=" | ">" | ">=";
+
+const TOKEN = /\s*(?:('(?:[^']|'')*')|("(?:[^"]|"")*")|(\d+(?:\.\d*)?(?:[eE][+-]?\d+)?|\.\d+)|\$(\d+)|([A-Za-z_][A-Za-z0-9_$]*)|(<>|!=|<=|>=|[=<>(),-]))/y;
+
+/** The groups of `TOKEN`, in their order. */
+const KINDS = ["text", "quoted", "number", "param", "name", "sign"] as const;
+
+interface Token {
+  kind: (typeof KINDS)[number] | "end";
+  text: string;
+}
+
+/** The expression, or undefined for what this client cannot read: then only the server can tell. */
+export function parseFilter(where: string): Expression | undefined {
+  try {
+    const parser = new Parser(tokens(where));
+    const expression = parser.or();
+    parser.expect("end", "");
+    return expression;
+  } catch (error) {
+    if (error instanceof Unreadable) return undefined;
+    throw error;
+  }
+}
+
+class Unreadable extends Error {}
+
+function tokens(where: string): Token[] {
+  const found: Token[] = [];
+  const source = where.trimEnd();
+  TOKEN.lastIndex = 0;
+  while (TOKEN.lastIndex < source.length) {
+    const match = TOKEN.exec(source);
+    if (!match) throw new Unreadable();
+    const kind = match.findIndex((group, index) => index > 0 && group !== undefined);
+    found.push({ kind: KINDS[kind - 1]!, text: plain(match[kind]!) });
+  }
+  return found;
+}
+
+/** Without its quotes, and with one spelling for what has two. */
+function plain(text: string): string {
+  const quote = text[0]!;
+  if (text === "!=") return "<>";
+  return quote === "'" || quote === '"' ? text.slice(1, -1).replaceAll(quote + quote, quote) : text;
+}
+
+class Parser {
+  #at = 0;
+  constructor(readonly tokens: Token[]) {}
+
+  or(): Expression {
+    let left = this.and();
+    while (this.word("or")) left = { op: "or", left, right: this.and() };
+    return left;
+  }
+
+  and(): Expression {
+    let left = this.not();
+    while (this.word("and")) left = { op: "and", left, right: this.not() };
+    return left;
+  }
+
+  not(): Expression {
+    return this.word("not") ? { op: "not", of: this.not() } : this.test();
+  }
+
+  test(): Expression {
+    const left = this.value();
+    if (this.word("is")) {
+      const negated = this.word("not");
+      if (!this.word("null")) throw new Unreadable();
+      return negate(negated, { op: "null", of: left });
+    }
+    const negated = this.word("not");
+    if (this.word("in")) return negate(negated, { op: "in", of: left, list: this.list() });
+    if (this.word("like")) return negate(negated, { op: "like", left, right: this.value() });
+    if (this.word("between")) {
+      const low = this.value();
+      if (!this.word("and")) throw new Unreadable();
+      const above: Expression = { op: ">=", left, right: low };
+      return negate(negated, { op: "and", left: above, right: { op: "<=", left, right: this.value() } });
+    }
+    if (negated) throw new Unreadable();
+    for (const op of ["=", "<>", "<=", ">=", "<", ">"] as const) {
+      if (this.sign(op)) return { op, left, right: this.value() };
+    }
+    return left;
+  }
+
+  list(): Expression[] {
+    this.expect("sign", "(");
+    const list = [this.value()];
+    while (this.sign(",")) list.push(this.value());
+    this.expect("sign", ")");
+    return list;
+  }
+
+  value(): Expression {
+    if (this.sign("(")) {
+      const inner = this.or();
+      this.expect("sign", ")");
+      return inner;
+    }
+    if (this.sign("-")) return { op: "literal", value: exact(`-${this.expect("number")}`) };
+    const token = this.next();
+    switch (token.kind) {
+      case "text":
+        return { op: "literal", value: token.text };
+      case "number":
+        return { op: "literal", value: exact(token.text) };
+      case "param":
+        return { op: "param", index: Number(token.text) - 1 };
+      case "quoted":
+        return { op: "column", name: token.text, quoted: true };
+      case "name":
+        return named(token.text);
+      default:
+        throw new Unreadable();
+    }
+  }
+
+  next(): Token {
+    return this.tokens[this.#at++] ?? { kind: "end", text: "" };
+  }
+
+  word(word: string): boolean {
+    return this.#take((token) => token.kind === "name" && token.text.toLowerCase() === word);
+  }
+
+  sign(sign: string): boolean {
+    return this.#take((token) => token.kind === "sign" && token.text === sign);
+  }
+
+  expect(kind: Token["kind"], text?: string): string {
+    const token = this.next();
+    if (token.kind !== kind || (text !== undefined && token.text !== text)) throw new Unreadable();
+    return token.text;
+  }
+
+  #take(fits: (token: Token) => boolean): boolean {
+    const token = this.tokens[this.#at];
+    if (!token || !fits(token)) return false;
+    this.#at += 1;
+    return true;
+  }
+}
+
+const RESERVED = new Set(["and", "or", "not", "in", "is", "like", "between", "case", "select", "exists", "cast"]);
+
+function named(name: string): Expression {
+  const word = name.toLowerCase();
+  if (word === "true" || word === "false") return { op: "literal", value: word === "true" };
+  if (word === "null") return { op: "literal", value: null };
+  if (RESERVED.has(word)) throw new Unreadable();
+  return { op: "column", name, quoted: false };
+}
+
+/** A whole number that a double cannot hold stays text, as it comes from the server. */
+function exact(text: string): Json {
+  const number = Number(text);
+  return Number.isInteger(number) && !Number.isSafeInteger(number) ? text : number;
+}
+
+function negate(negated: boolean, of: Expression): Expression {
+  return negated ? { op: "not", of } : of;
+}

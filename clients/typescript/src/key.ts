@@ -1,0 +1,34 @@
+/**
+ * The canonical text of a primary key, as the server writes it: a key of one column is its value as
+ * text (`42`), a key of several is a JSON array of their values (`[42,"eu"]`).
+ */
+
+import type { Json, Row, RowKey } from "./protocol/value.js";
+
+/** A key as an application may give it: a value, or the values of a composite key in its order. */
+export type KeyInput = string | number | boolean | readonly Json[];
+
+export function canonicalKey(key: KeyInput): RowKey {
+  if (!Array.isArray(key)) return String(key);
+  return key.length === 1 ? plain(key[0] as Json) : JSON.stringify(key);
+}
+
+/** The key of a row; undefined when one of its columns is missing or null. */
+export function keyOfRow(row: Row, columns: readonly string[]): RowKey | undefined {
+  const values = columns.map((column) => row[column]);
+  if (values.some((value) => value === undefined || value === null)) return undefined;
+  return canonicalKey(values as Json[]);
+}
+
+function plain(value: Json): string {
+  return typeof value === "string" ? value : JSON.stringify(value);
+}
+
+/** Orders rows by their keys: numbers by their value, before texts by their characters. */
+export function compareKeys(a: RowKey, b: RowKey): number {
+  const [x, y] = [Number(a), Number(b)];
+  const [a_is_text, b_is_text] = [Number.isNaN(x), Number.isNaN(y)];
+  if (a_is_text !== b_is_text) return a_is_text ? 1 : -1;
+  if (!a_is_text && x !== y) return x - y;
+  return a < b ? -1 : a > b ? 1 : 0;
+}

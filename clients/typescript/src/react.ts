@@ -1,0 +1,66 @@
+/** React: live lists, rows and the status as hooks. Nothing is opened before a component is mounted. */
+
+import { useCallback, useMemo, useSyncExternalStore } from "react";
+import type { Entity, LiveOptions } from "./entity.js";
+import type { KeyInput } from "./key.js";
+import { queryOf } from "./replica/query.js";
+import type { View, ViewSnapshot } from "./replica/view.js";
+import type { Status } from "./status.js";
+import type { Sync } from "./sync.js";
+
+const LOADING: ViewSnapshot<never> = { rows: [], state: "loading", error: undefined, pending: new Set(), invalid: [] };
+
+interface Shared {
+  view: View<object>;
+  users: number;
+}
+
+/** Components that show the same list share one view. */
+const views = new WeakMap<object, Map<string, Shared>>();
+
+function sharedOf(entity: object): Map<string, Shared> {
+  let shared = views.get(entity);
+  if (!shared) views.set(entity, (shared = new Map()));
+  return shared;
+}
+
+function useView<R extends object>(entity: Entity<R>, name: string, open: () => View<R>): ViewSnapshot<R> {
+  const subscribe = useCallback(
+    (changed: () => void) => {
+      const shared = sharedOf(entity);
+      let mine = shared.get(name);
+      if (!mine) shared.set(name, (mine = { view: open() as unknown as View<object>, users: 0 }));
+      mine.users += 1;
+      const end = mine.view.subscribe(changed);
+      return () => {
+        end();
+        if (--mine.users > 0) return;
+        shared.delete(name);
+        mine.view.close();
+      };
+    },
+    // `open` is made anew by each render and means the same as long as the name is the same.
+    [entity, name],
+  );
+  const snapshot = () => (sharedOf(entity).get(name)?.view.snapshot ?? LOADING) as ViewSnapshot<R>;
+  return useSyncExternalStore(subscribe, snapshot, () => LOADING);
+}
+
+/** A live list. `options` may be made anew by each render; `order` should be a stable function. */
+export function useLive<R extends object>(entity: Entity<R>, options: LiveOptions<R> = {}): ViewSnapshot<R> {
+  const { order, ...wish } = options;
+  const snapshot = useView(entity, queryOf(entity.name, wish).name, () => entity.live(wish) as View<R>);
+  return useMemo(() => (order ? { ...snapshot, rows: snapshot.rows.toSorted(order) } : snapshot), [snapshot, order]);
+}
+
+/** One row, live; undefined while it is loading or where there is none. */
+export function useRow<R extends object>(entity: Entity<R>, key: KeyInput): R | undefined {
+  return useView(entity, `row:${JSON.stringify(key)}`, () => entity.row(key)).rows[0];
+}
+
+/** The status of the client. */
+export function useStatus(sync: Sync): Status {
+  const subscribe = useCallback((changed: () => void) => sync.on("status", changed), [sync]);
+  const status = () => sync.status;
+  return useSyncExternalStore(subscribe, status, status);
+}

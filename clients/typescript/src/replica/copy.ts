@@ -1,0 +1,67 @@
+/**
+ * The rows of one query as the server has told them, without the user's own open writes.
+ *
+ * Each query keeps rows of its own. Two queries may hold the same row at different instants while
+ * one of them is joining, and with different columns; one shared image would be wrong for one of
+ * them. The price is memory for rows that are in several queries.
+ */
+
+import type { Row, RowKey } from "../protocol/value.js";
+import type { Schema } from "../protocol/server.js";
+import { errorFromJson, type SyncError } from "../errors.js";
+import type { QueryCommit, QueryPhase } from "./commit.js";
+import type { Query } from "./query.js";
+
+export class Copy {
+  rows: ReadonlyMap<RowKey, Row> = new Map();
+  phase: QueryPhase = "loading";
+  error: SyncError | undefined;
+  cursor: string | undefined;
+  schema: Schema | undefined;
+  /** Open mutations whose effects these rows contain already. */
+  readonly settled = new Set<string>();
+  constructor(readonly query: Query) {}
+
+  /** Whether its rows are full images of rows of the entity. */
+  get isFull(): boolean {
+    return !this.query.columns;
+  }
+
+  apply(commit: QueryCommit): void {
+    if (commit.rows) this.#move(commit.rows);
+    for (const id of commit.settled) this.settled.add(id);
+    if (commit.phase) this.#enter(commit.phase);
+    this.error = commit.error ? errorFromJson(commit.error) : undefined;
+  }
+
+  /** A query of which nothing is known does not become stale; one with rows does not load again. */
+  #enter(phase: QueryPhase): void {
+    const known = this.cursor !== undefined || this.phase === "stale" || this.phase === "live";
+    this.phase = phase === "stale" && !known ? "loading" : phase;
+  }
+
+  #move({ reset, puts, gone, cursor, schema }: NonNullable<QueryCommit["rows"]>): void {
+    const before = this.rows;
+    const rows = reset ? new Map<RowKey, Row>() : (before as Map<RowKey, Row>);
+    for (const key of gone) rows.delete(key);
+    for (const [key, row] of puts) {
+      const known = before.get(key);
+      // An unchanged row stays the same object, so that nobody draws it again.
+      rows.set(key, known && sameRow(known, row) ? known : row);
+    }
+    this.rows = rows;
+    if (reset || cursor !== undefined) this.cursor = cursor;
+    if (schema) this.schema = schema;
+  }
+}
+
+/** Whether two rows hold the same values. */
+export function sameRow(a: Row, b: Row): boolean {
+  const names = Object.keys(b);
+  return names.length === Object.keys(a).length && names.every((name) => sameValue(a[name], b[name]));
+}
+
+function sameValue(a: unknown, b: unknown): boolean {
+  if (a === b) return true;
+  return typeof a === "object" && typeof b === "object" && JSON.stringify(a) === JSON.stringify(b);
+}

@@ -1,0 +1,31 @@
+/** The user's writes on their way to the server, and those that came back. */
+
+import type { RejectCode } from "../protocol/code.js";
+import type { Write } from "../protocol/client.js";
+
+/** Writes that the user made together: applied together or not at all. */
+export interface Mutation {
+  /** Its name on this device, known at once. */
+  id: string;
+  writes: Write[];
+  /** For people to read; nothing is decided by it. */
+  made_at: number;
+  /**
+   * Its number for the server. Given just before it is sent for the first time, because only then
+   * is it known which one comes next; kept for good, so that it is never applied twice.
+   */
+  number?: number;
+}
+
+/** A mutation that the server refused: a dead letter, kept until somebody has dealt with it. */
+export interface Rejection {
+  /** The id of the mutation. */
+  id: string;
+  writes: Write[];
+  made_at: number;
+  code: RejectCode;
+  message: string;
+  /** Which of the writes, from 0. */
+  write?: number;
+  column?: string;
+}

@@ -1,0 +1,163 @@
+/**
+ * A tab's copy of everything it shows: the rows of its queries, the queue of the user's open writes,
+ * and the dead letters. Moved by commits, and by nothing else from the server.
+ */
+
+import type { Row, RowKey } from "../protocol/value.js";
+import { Matcher } from "../filter/matcher.js";
+import type { Commit } from "./commit.js";
+import { Copy } from "./copy.js";
+import type { Mutation, Rejection } from "./mutation.js";
+import { overlayOf, type Overlay } from "./overlay.js";
+import type { Query } from "./query.js";
+import type { Numbering } from "../session/outbox.js";
+
+/** Answered mutations that are remembered, so that a late message does not bring one back. */
+const ANSWERED_KEPT = 1000;
+
+export class Replica {
+  readonly copies = new Map<string, Copy>();
+  /** Grows with every step. */
+  version = 0;
+  queue: readonly Mutation[] = [];
+  rejected: readonly Rejection[] = [];
+  readonly #acked = new Set<string>();
+  readonly #answered = new Set<string>();
+  readonly #listeners = new Set<() => void>();
+  readonly #matcher = new Matcher();
+  readonly #key_columns: (entity: string) => readonly string[] | undefined;
+
+  /** @param keyColumns what the application says of an entity's key, until the server has. */
+  constructor(keyColumns: (entity: string) => readonly string[] | undefined) {
+    this.#key_columns = keyColumns;
+  }
+
+  /** Called after every step, when all of it has been taken in. */
+  onChange(listener: () => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  copy(query: Query): Copy {
+    let copy = this.copies.get(query.name);
+    if (!copy) this.copies.set(query.name, (copy = new Copy(query)));
+    return copy;
+  }
+
+  drop(name: string): void {
+    this.copies.delete(name);
+  }
+
+  apply(commit: Commit): void {
+    for (const id of commit.acked) this.#acked.add(id);
+    for (const part of commit.queries) this.copies.get(part.name)?.apply(part);
+    if (commit.rejected.length) this.#bury(commit.rejected);
+    this.#letGo([...commit.answered, ...commit.rejected.map(({ id }) => id)]);
+    this.#changed();
+  }
+
+  /** The user's write, to be shown from now on. */
+  enqueue(...mutations: readonly Mutation[]): void {
+    const queue = new Map(this.queue.map((mutation) => [mutation.id, mutation]));
+    for (const mutation of mutations) {
+      if (!queue.has(mutation.id) && !this.#answered.has(mutation.id)) queue.set(mutation.id, mutation);
+    }
+    if (queue.size === this.queue.length) return;
+    this.queue = [...queue.values()];
+    this.#changed();
+  }
+
+  /** What the store held when it was opened. */
+  restore(queue: readonly Mutation[], rejected: readonly Rejection[]): void {
+    const made_here = this.queue;
+    this.queue = [];
+    this.#bury(rejected);
+    this.enqueue(...queue, ...made_here);
+    this.#changed();
+  }
+
+  /** Numbers that the leader has given. */
+  number(assigned: readonly Numbering[]): void {
+    const numbers = new Map(assigned.map(({ id, number }) => [id, number]));
+    this.queue = this.queue.map((mutation) => {
+      const number = numbers.get(mutation.id);
+      return number === undefined ? mutation : { ...mutation, number };
+    });
+  }
+
+  dismiss(ids: readonly string[]): void {
+    this.rejected = this.rejected.filter(({ id }) => !ids.includes(id));
+    this.#changed();
+  }
+
+  hasAnswered(id: string): boolean {
+    return this.#answered.has(id);
+  }
+
+  /** Whether a mutation waits for the server's answer. */
+  isPending({ id }: Mutation): boolean {
+    return !this.#acked.has(id);
+  }
+
+  /** The key columns of an entity, as the server says, or else the application. */
+  keyColumns(entity: string): readonly string[] {
+    for (const copy of this.copies.values()) {
+      if (copy.query.entity === entity && copy.schema) return copy.schema.key;
+    }
+    return this.#key_columns(entity) ?? ["id"];
+  }
+
+  /** The type of a column on the wire, once the server has said it. */
+  columnType(entity: string, column: string): string | undefined {
+    for (const copy of this.copies.values()) {
+      const type = copy.query.entity === entity ? copy.schema?.columns[column] : undefined;
+      if (type !== undefined) return type;
+    }
+    return undefined;
+  }
+
+  overlay(copy: Copy): Overlay {
+    return overlayOf(copy, {
+      queue: this.queue,
+      keyColumns: (entity) => this.keyColumns(entity),
+      image: (entity, key) => this.#image(entity, key),
+      matches: (of, row) => this.#matcher.matches(of, row, (column) => this.columnType(of.query.entity, column)),
+    });
+  }
+
+  /** The freshest full image of a row in any query. */
+  #image(entity: string, key: RowKey): Row | undefined {
+    let image: Row | undefined;
+    for (const copy of this.copies.values()) {
+      if (copy.query.entity !== entity || !copy.isFull) continue;
+      const row = copy.rows.get(key);
+      if (row && copy.phase === "live") return row;
+      image ??= row;
+    }
+    return image;
+  }
+
+  /** Each dead letter once, in the order of its id's first coming. */
+  #bury(rejected: readonly Rejection[]): void {
+    this.rejected = [...new Map([...this.rejected, ...rejected].map((rejection) => [rejection.id, rejection])).values()];
+  }
+
+  #letGo(ids: readonly string[]): void {
+    if (ids.length === 0) return;
+    for (const id of ids) {
+      this.#answered.add(id);
+      this.#acked.delete(id);
+      for (const copy of this.copies.values()) copy.settled.delete(id);
+    }
+    this.queue = this.queue.filter(({ id }) => !ids.includes(id));
+    for (const id of this.#answered) {
+      if (this.#answered.size <= ANSWERED_KEPT) break;
+      this.#answered.delete(id);
+    }
+  }
+
+  #changed(): void {
+    this.version += 1;
+    for (const listener of [...this.#listeners]) listener();
+  }
+}

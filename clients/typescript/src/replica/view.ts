@@ -1,0 +1,200 @@
+/** A live list: the rows of a query with the user's open writes on top, in order. */
+
+import type { Issue, SyncError } from "../errors.js";
+import { canonicalKey, compareKeys, type KeyInput } from "../key.js";
+import type { Row, RowKey } from "../protocol/value.js";
+import type { Copy } from "./copy.js";
+import { sameRow } from "./copy.js";
+import { keyOfWrite, temporaryKey } from "./overlay.js";
+import type { Replica } from "./replica.js";
+
+/**
+ * `loading`: nothing is known yet. `stale`: the rows of the last time, while the server is being
+ * asked. `live`: the rows as they are. `error`: the server does not give them; `error` says why.
+ */
+export type ViewState = "loading" | "stale" | "live" | "error";
+
+/** A row that the application's validator refused. It is not among `rows`. */
+export interface InvalidRow {
+  readonly key: RowKey;
+  readonly row: Row;
+  readonly issues: readonly Issue[];
+}
+
+/** What a view shows at one moment. A new object whenever something changes, and only then. */
+export interface ViewSnapshot<R> {
+  readonly rows: readonly R[];
+  readonly state: ViewState;
+  readonly error: SyncError | undefined;
+  /** The keys of rows with writes that the server has not answered. */
+  readonly pending: ReadonlySet<RowKey>;
+  readonly invalid: readonly InvalidRow[];
+}
+
+/** Says what is wrong with a row; nothing when it is right. */
+export type Validator = (row: Row) => readonly Issue[];
+
+const NO_KEYS: ReadonlySet<RowKey> = new Set();
+const NONE: readonly never[] = [];
+
+export class View<R> {
+  readonly #copy: Copy;
+  readonly #replica: Replica;
+  readonly #validate: Validator | undefined;
+  readonly #order: ((a: R, b: R) => number) | undefined;
+  readonly #listeners = new Set<(view: View<R>) => void>();
+  readonly #close: () => void;
+  readonly #verdicts = new WeakMap<Row, readonly Issue[]>();
+  #seen = -1;
+  #shown: ReadonlyMap<RowKey, Row> = new Map();
+  #snapshot: ViewSnapshot<R> = { rows: NONE, state: "loading", error: undefined, pending: NO_KEYS, invalid: NONE };
+  #ready: (() => void) | undefined;
+  /** Resolves when there is something to show: rows of the last time, rows of the server, or an error. */
+  readonly ready: Promise<void>;
+
+  constructor(
+    replica: Replica,
+    copy: Copy,
+    options: { order?: ((a: R, b: R) => number) | undefined; validate?: Validator | undefined; close: () => void },
+  ) {
+    this.#replica = replica;
+    this.#copy = copy;
+    this.#order = options.order;
+    this.#validate = options.validate;
+    this.#close = options.close;
+    this.ready = new Promise((resolve) => (this.#ready = resolve));
+    this.refresh();
+  }
+
+  /** The entity that its rows are of. */
+  get entity(): string {
+    return this.#copy.query.entity;
+  }
+
+  get snapshot(): ViewSnapshot<R> {
+    return this.#snapshot;
+  }
+
+  get rows(): readonly R[] {
+    return this.#snapshot.rows;
+  }
+
+  get state(): ViewState {
+    return this.#snapshot.state;
+  }
+
+  get error(): SyncError | undefined {
+    return this.#snapshot.error;
+  }
+
+  /** One row of the list. */
+  get(key: KeyInput): R | undefined {
+    return this.#shown.get(canonicalKey(key)) as R | undefined;
+  }
+
+  /** Whether a row has writes that the server has not answered. */
+  isPending(key: KeyInput): boolean {
+    return this.#snapshot.pending.has(canonicalKey(key));
+  }
+
+  /** Calls `listener` after every change of the rows or the state, once for each. */
+  subscribe(listener: (view: View<R>) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  /** The list is no longer needed. */
+  close(): void {
+    this.#listeners.clear();
+    this.#close();
+  }
+
+  /** Takes in what has changed; true when it can be seen. Whoever calls it notifies afterwards. */
+  refresh(): boolean {
+    if (this.#seen === this.#replica.version) return false;
+    this.#seen = this.#replica.version;
+    const before = this.#snapshot;
+    const after = this.#look();
+    const same =
+      before.state === after.state && before.error === after.error && before.rows === after.rows &&
+      before.pending === after.pending && before.invalid.length === after.invalid.length;
+    if (after.state !== "loading") this.#ready?.();
+    if (same) return false;
+    this.#snapshot = after;
+    return true;
+  }
+
+  notify(): void {
+    for (const listener of [...this.#listeners]) listener(this);
+  }
+
+  #look(): ViewSnapshot<R> {
+    const { phase, error } = this.#copy;
+    const invalid: InvalidRow[] = [];
+    const shown = this.#arrange(this.#collect(), invalid);
+    this.#shown = shown;
+    const rows = [...shown.values()] as R[];
+    return {
+      rows: sameList(this.#snapshot.rows, rows) ? this.#snapshot.rows : rows,
+      state: phase === "refused" ? "error" : phase,
+      error,
+      pending: this.#pending(),
+      invalid: invalid.length ? invalid : NONE,
+    };
+  }
+
+  /** The server's rows with the open writes on top; a row that looks as before is the same object. */
+  #collect(): Map<RowKey, Row> {
+    const overlay = this.#replica.overlay(this.#copy);
+    const rows = new Map<RowKey, Row>();
+    // In the order of the last time, so that sorting has next to nothing to do.
+    for (const key of this.#shown.keys()) {
+      const row = this.#copy.rows.get(key);
+      if (row) rows.set(key, row);
+    }
+    for (const [key, row] of this.#copy.rows) rows.set(key, row);
+    for (const [key, row] of overlay) {
+      const known = this.#shown.get(key);
+      if (row) rows.set(key, known && sameRow(known, row) ? known : row);
+      else rows.delete(key);
+    }
+    return rows;
+  }
+
+  #arrange(rows: Map<RowKey, Row>, invalid: InvalidRow[]): Map<RowKey, Row> {
+    const entries: [RowKey, Row][] = [];
+    for (const [key, row] of rows) {
+      const issues = this.#issues(row);
+      if (issues.length) invalid.push({ key, row, issues });
+      else entries.push([key, row]);
+    }
+    const order = this.#order;
+    entries.sort((a, b) => (order ? order(a[1] as R, b[1] as R) : 0) || compareKeys(a[0], b[0]));
+    return new Map(entries);
+  }
+
+  #issues(row: Row): readonly Issue[] {
+    if (!this.#validate) return NONE;
+    let issues = this.#verdicts.get(row);
+    if (!issues) this.#verdicts.set(row, (issues = this.#validate(row)));
+    return issues;
+  }
+
+  #pending(): ReadonlySet<RowKey> {
+    const { entity } = this.#copy.query;
+    const keys = new Set<RowKey>();
+    for (const mutation of this.#replica.queue) {
+      if (!this.#replica.isPending(mutation)) continue;
+      mutation.writes.forEach((write, index) => {
+        if (write.entity !== entity) return;
+        keys.add(keyOfWrite(write, this.#replica.keyColumns(entity)) ?? temporaryKey(mutation, index));
+      });
+    }
+    const before = this.#snapshot.pending;
+    return keys.size === before.size && [...keys].every((key) => before.has(key)) ? before : keys;
+  }
+}
+
+function sameList(a: readonly unknown[], b: readonly unknown[]): boolean {
+  return a.length === b.length && a.every((item, index) => item === b[index]);
+}

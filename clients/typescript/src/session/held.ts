@@ -1,0 +1,50 @@
+/** Changes that wait for the frame that makes them visible, folded to the last word on each row. */
+
+import type { Change, RowImage } from "../protocol/server.js";
+import type { Row, RowKey } from "../protocol/value.js";
+import type { RowsCommit } from "../replica/commit.js";
+import { isKnown } from "../protocol/read.js";
+
+export class HeldChanges {
+  /** Each row as it will be; null when it will be gone. */
+  #rows = new Map<RowKey, Row | null>();
+  /** The rows before these are gone: a snapshot or a truncate came. */
+  #reset = false;
+
+  get isEmpty(): boolean {
+    return this.#rows.size === 0 && !this.#reset;
+  }
+
+  /** The rows are only those that follow. */
+  reset(): void {
+    this.#rows.clear();
+    this.#reset = true;
+  }
+
+  snapshot(rows: readonly RowImage[]): void {
+    this.#reset = true;
+    for (const { key, row } of rows) this.#rows.set(key, row);
+  }
+
+  /** Takes changes in; false when there is one that this client cannot carry out. */
+  take(changes: readonly Change[]): boolean {
+    for (const change of changes) {
+      if (!isKnown(change)) return false;
+      if (change.op === "truncate") this.reset();
+      else this.#rows.set(change.key, change.op === "put" ? change.row : null);
+    }
+    return true;
+  }
+
+  /** Hands over what was held and begins anew. */
+  release(): RowsCommit {
+    const rows: RowsCommit = { reset: this.#reset, puts: [], gone: [] };
+    for (const [key, row] of this.#rows) {
+      if (row) rows.puts.push([key, row]);
+      else if (!this.#reset) rows.gone.push(key);
+    }
+    this.#rows = new Map();
+    this.#reset = false;
+    return rows;
+  }
+}

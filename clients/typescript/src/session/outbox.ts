@@ -1,0 +1,175 @@
+/**
+ * The queue on its way to the server: numbers mutations, sends them in order, and matches answers.
+ *
+ * A number is given when a mutation is sent for the first time, and is durable before it is sent.
+ * Then a mutation that is sent again has the number it had, and a number never stands for two.
+ */
+
+import type { Mutation, Rejection } from "../replica/mutation.js";
+import type { Push } from "../protocol/client.js";
+import type { RejectCode } from "../protocol/code.js";
+import type { Limits, RejectFrame, Welcome } from "../protocol/server.js";
+
+/** Mutations that may wait for their answers at once; the server reads no further either. */
+const WINDOW = 32;
+
+/** `last_mutation` of a transport on which the server does not say it. */
+export const UNKNOWN = -1;
+
+export interface Numbering {
+  id: string;
+  number: number;
+}
+
+export interface OutboxPorts {
+  /** Everything unanswered, in the order in which it was made. */
+  queue(): readonly Mutation[];
+  send(push: Push): void;
+  /** Keeps numbers, durably where there is a store. */
+  number(assigned: readonly Numbering[]): Promise<void>;
+  /** The highest number that was ever given. */
+  lastNumber(): number;
+  refused(rejection: Rejection): void;
+  /** Nothing may be sent now: rows are on their way that an ack would have to come after. */
+  mustWait(): boolean;
+}
+
+export class Outbox {
+  readonly #ports: OutboxPorts;
+  #connection = 0;
+  #open = false;
+  #numbering = false;
+  #last_mutation = 0;
+  /** The highest number that the server has seen, as far as we know. */
+  #highest = 0;
+  #limits: Limits = { frame_bytes_max: Infinity, subscriptions_max: Infinity, writes_max: Infinity };
+  /** Sent on this connection and not answered. */
+  #waiting = new Map<number, Mutation>();
+  /** Answered, though perhaps still in the queue until every copy contains them. */
+  #answered = new Set<string>();
+
+  constructor(ports: OutboxPorts) {
+    this.#ports = ports;
+  }
+
+  welcome(welcome: Welcome): void {
+    this.#connection += 1;
+    this.#open = true;
+    this.#numbering = false;
+    this.#last_mutation = welcome.last_mutation;
+    this.#highest = welcome.last_mutation === UNKNOWN ? this.#ports.lastNumber() : welcome.last_mutation;
+    this.#limits = welcome.limits;
+    this.pump();
+  }
+
+  lost(): void {
+    this.#connection += 1;
+    this.#open = false;
+    this.#waiting.clear();
+  }
+
+  /** Sends what can be sent. Called whenever that may have changed. */
+  pump(): void {
+    if (!this.#open || this.#numbering || this.#ports.mustWait()) return;
+    this.#refuseTooLarge();
+    const unanswered = this.#unanswered();
+    const assigned = this.#misnumbered(unanswered);
+    if (assigned.length === 0) return this.#send(unanswered);
+    const connection = this.#connection;
+    this.#numbering = true;
+    this.#ports.number(assigned).then(
+      () => {
+        if (connection !== this.#connection) return;
+        this.#numbering = false;
+        this.pump();
+      },
+      // The store cannot keep the numbers, so they cannot be used: the next connection tries again.
+      () => {
+        if (connection === this.#connection) this.#numbering = false;
+      },
+    );
+  }
+
+  /** The mutation that an ack is for. */
+  acked(number: number): Mutation | undefined {
+    const mutation = this.#take(number);
+    this.pump();
+    return mutation;
+  }
+
+  /** What a reject is for; undefined when it was not for one of ours, or is not final. */
+  rejected(frame: RejectFrame): Rejection | undefined {
+    if (frame.code === "out_of_order") return undefined;
+    const mutation = this.#take(frame.mutation);
+    this.pump();
+    return mutation && rejection(mutation, frame);
+  }
+
+  #take(number: number): Mutation | undefined {
+    const mutation = this.#waiting.get(number);
+    this.#waiting.delete(number);
+    if (mutation) this.#answered.add(mutation.id);
+    return mutation;
+  }
+
+  #unanswered(): Mutation[] {
+    const queue = this.#ports.queue();
+    for (const id of this.#answered) {
+      if (!queue.some((mutation) => mutation.id === id)) this.#answered.delete(id);
+    }
+    const unanswered = queue.filter(({ id }) => !this.#answered.has(id));
+    // Those with a number went first, whatever order other tabs' writes reached us in.
+    return unanswered.sort((a, b) => (a.number ?? Infinity) - (b.number ?? Infinity) || 0);
+  }
+
+  /**
+   * What needs a number, or another one: a server that has never heard of numbers below one of ours
+   * is another database, or an older copy of it, and counts on from where it stands.
+   */
+  #misnumbered(unanswered: readonly Mutation[]): Numbering[] {
+    const known = this.#last_mutation !== UNKNOWN;
+    let last = this.#highest;
+    const assigned: Numbering[] = [];
+    for (const { id, number } of unanswered) {
+      const settled = number !== undefined && (number <= this.#last_mutation || !known || this.#waiting.has(number));
+      if (settled) continue;
+      last += 1;
+      if (number !== last) assigned.push({ id, number: last });
+    }
+    return assigned;
+  }
+
+  #send(unanswered: readonly Mutation[]): void {
+    for (const mutation of unanswered) {
+      if (this.#waiting.size >= WINDOW) return;
+      const { number, writes } = mutation;
+      if (number === undefined || this.#waiting.has(number)) continue;
+      this.#waiting.set(number, mutation);
+      this.#highest = Math.max(this.#highest, number);
+      this.#ports.send({ type: "push", mutation: number, writes });
+    }
+  }
+
+  /** What the server would cut the connection for is refused here, and holds up nobody. */
+  #refuseTooLarge(): void {
+    for (const mutation of this.#unanswered()) {
+      if (mutation.number !== undefined) continue;
+      const bytes = new TextEncoder().encode(JSON.stringify(mutation.writes)).length + 64;
+      const { writes_max, frame_bytes_max } = this.#limits;
+      if (mutation.writes.length <= writes_max && bytes <= frame_bytes_max) continue;
+      const message = `at most ${writes_max} writes and ${frame_bytes_max} bytes in one mutation`;
+      this.#answered.add(mutation.id);
+      this.#ports.refused(rejection(mutation, { code: "too_large", message }));
+    }
+  }
+}
+
+function rejection(
+  { id, writes, made_at }: Mutation,
+  { code, message, write, column }: { code: RejectCode; message: string; write?: number; column?: string },
+): Rejection {
+  const rejected: Rejection = { id, writes, made_at, code, message };
+  if (write !== undefined) rejected.write = write;
+  if (column !== undefined) rejected.column = column;
+  return rejected;
+}

@@ -1,0 +1,232 @@
+/** The store on IndexedDB. Rows, cursors, queue and dead letters move in one transaction. */
+
+import { openDB, type DBSchema, type IDBPDatabase, type IDBPTransaction } from "idb";
+import { StorageError } from "../errors.js";
+import type { Row, RowKey } from "../protocol/value.js";
+import type { Schema } from "../protocol/server.js";
+import type { Commit, RowsCommit } from "../replica/commit.js";
+import type { Mutation, Rejection } from "../replica/mutation.js";
+import type { Query } from "../replica/query.js";
+import type { Numbering } from "../session/outbox.js";
+import { uuid } from "../uuid.js";
+import type { Store, Stored, StoredRows } from "./store.js";
+
+/** Raised when the object stores change. A page with an older one leaves the store to the newer. */
+const VERSION = 1;
+
+interface Tables extends DBSchema {
+  /** `client_id`, `last_number`. */
+  meta: { key: string; value: string | number };
+  /** By name: the resume point of each query, and what its columns are. */
+  queries: { key: string; value: { cursor: string; schema: Schema } };
+  /** By query and key. The value repeats the key, so that one read gives both. */
+  rows: { key: [string, RowKey]; value: [RowKey, Row] };
+  /** In the order in which they were made. */
+  queue: { key: number; value: Mutation; indexes: { id: string } };
+  rejected: { key: string; value: Rejection };
+}
+
+type Writing<T extends ("meta" | "queries" | "rows" | "queue" | "rejected")[]> = IDBPTransaction<Tables, T, "readwrite">;
+
+export class IndexedDbStore implements Store {
+  readonly kind = "indexeddb";
+  readonly shared = true;
+  readonly #name: string;
+  /** Opened by whoever comes first, so that rows can be read before anything else is known. */
+  #database: Promise<IDBPDatabase<Tables>> | undefined;
+  #closed = false;
+  #lost: () => void = () => {};
+
+  constructor(name: string) {
+    this.#name = name;
+  }
+
+  async open(): Promise<Stored> {
+    return guarded(async () => {
+      const transaction = (await this.#opened()).transaction(["meta", "queue", "rejected"]);
+      const [meta, queue, rejected] = [transaction.objectStore("meta"), transaction.objectStore("queue"), transaction.objectStore("rejected")];
+      const [client_id, last_number, ...open] = await Promise.all([
+        meta.get("client_id"), meta.get("last_number"), queue.getAll(), rejected.getAll(),
+      ]);
+      const stored = { last_number: Number(last_number ?? 0), queue: open[0], rejected: open[1] };
+      return { client_id: typeof client_id === "string" ? client_id : await this.#identify(), ...stored };
+    });
+  }
+
+  async rows({ name }: Query): Promise<StoredRows | undefined> {
+    return guarded(async () => {
+      const transaction = (await this.#opened()).transaction(["queries", "rows"]);
+      const [query, rows] = await Promise.all([
+        transaction.objectStore("queries").get(name),
+        transaction.objectStore("rows").getAll(all(name)),
+      ]);
+      return query && { ...query, rows };
+    });
+  }
+
+  async cursor({ name }: Query): Promise<string | undefined> {
+    return guarded(async () => (await (await this.#opened()).get("queries", name))?.cursor);
+  }
+
+  /** Durable when it resolves, even if the machine loses power: nobody else has this. */
+  async enqueue(mutation: Mutation): Promise<void> {
+    await guarded(async () => {
+      const transaction = (await this.#opened()).transaction("queue", "readwrite", { durability: "strict" });
+      await together(transaction.done, async () => void (await transaction.store.add(mutation)));
+    });
+  }
+
+  async number(assigned: readonly Numbering[]): Promise<void> {
+    await guarded(async () => {
+      const transaction = (await this.#opened()).transaction(["queue", "meta"], "readwrite", { durability: "strict" });
+      const [queue, meta] = [transaction.objectStore("queue"), transaction.objectStore("meta")];
+      await together(transaction.done, async () => {
+        let last = Number((await meta.get("last_number")) ?? 0);
+        for (const { id, number } of assigned) {
+          last = Math.max(last, number);
+          const cursor = await queue.index("id").openCursor(id);
+          await cursor?.update({ ...cursor.value, number });
+        }
+        await meta.put(last, "last_number");
+      });
+    });
+  }
+
+  async commit(commit: Commit): Promise<void> {
+    await guarded(async () => {
+      const transaction = (await this.#opened()).transaction(["queries", "rows", "queue", "rejected"], "readwrite");
+      await together(transaction.done, async (also) => {
+        for (const { name, rows } of commit.queries) if (rows) await move(transaction, name, rows, also);
+        for (const rejection of commit.rejected) also(transaction.objectStore("rejected").put(rejection));
+        const gone = [...commit.answered, ...commit.rejected.map(({ id }) => id)];
+        for (const id of gone) await dequeue(transaction, id);
+      });
+    });
+  }
+
+  async dismiss(ids: readonly string[]): Promise<void> {
+    await guarded(async () => {
+      const transaction = (await this.#opened()).transaction("rejected", "readwrite");
+      await together(transaction.done, async (also) => ids.forEach((id) => also(transaction.store.delete(id))));
+    });
+  }
+
+  async free(): Promise<void> {
+    await guarded(async () => {
+      const transaction = (await this.#opened()).transaction(["queries", "rows"], "readwrite");
+      await together(transaction.done, async (also) => {
+        also(transaction.objectStore("queries").clear());
+        also(transaction.objectStore("rows").clear());
+      });
+    });
+  }
+
+  onLost(listener: () => void): void {
+    this.#lost = listener;
+  }
+
+  close(): void {
+    this.#lost = () => {};
+    this.#closed = true;
+    this.#database?.then((database) => database.close(), () => {});
+  }
+
+  /** Two tabs may come at once to a new store: the first one's id is everybody's. */
+  async #identify(): Promise<string> {
+    const transaction = (await this.#opened()).transaction("meta", "readwrite");
+    let client_id = uuid();
+    await together(transaction.done, async () => {
+      const known = await transaction.store.get("client_id");
+      if (typeof known === "string") client_id = known;
+      else await transaction.store.put(client_id, "client_id");
+    });
+    return client_id;
+  }
+
+  #connect(): Promise<IDBPDatabase<Tables>> {
+    return guarded(() =>
+      openDB<Tables>(this.#name, VERSION, {
+        upgrade(database) {
+          database.createObjectStore("meta");
+          database.createObjectStore("queries");
+          database.createObjectStore("rows");
+          database.createObjectStore("queue", { autoIncrement: true }).createIndex("id", "id", { unique: true });
+          database.createObjectStore("rejected", { keyPath: "id" });
+        },
+        // A newer page wants to change the tables: it must not have to wait for us.
+        blocking: () => this.#gone(),
+        terminated: () => this.#gone(),
+      }),
+    );
+  }
+
+  #gone(): void {
+    if (this.#closed) return;
+    this.#database?.then((database) => database.close(), () => {});
+    this.#closed = true;
+    this.#lost();
+  }
+
+  #opened(): Promise<IDBPDatabase<Tables>> {
+    if (this.#closed) throw new StorageError("the store is closed", "reload");
+    return (this.#database ??= this.#connect());
+  }
+}
+
+/** Brings the rows of one query to where its cursor is. */
+async function move(
+  transaction: Writing<("queries" | "rows" | "queue" | "rejected")[]>,
+  name: string,
+  { reset, puts, gone, cursor, schema }: RowsCommit,
+  also: Also,
+): Promise<void> {
+  const [queries, rows] = [transaction.objectStore("queries"), transaction.objectStore("rows")];
+  const kept = await queries.get(name);
+  const known = schema ?? kept?.schema;
+  if (reset) also(rows.delete(all(name)));
+  if (cursor === undefined) return void also(queries.delete(name));
+  // Without the rows before them, changes are no rows.
+  if (!known || (!kept && !reset)) return;
+  for (const key of gone) also(rows.delete([name, key]));
+  for (const [key, row] of puts) also(rows.put([key, row], [name, key]));
+  also(queries.put({ cursor, schema: known }, name));
+}
+
+async function dequeue(
+  transaction: Writing<("queries" | "rows" | "queue" | "rejected")[]>,
+  id: string,
+): Promise<void> {
+  const queue = transaction.objectStore("queue");
+  const key = await queue.index("id").getKey(id);
+  if (key !== undefined) await queue.delete(key);
+}
+
+/** All rows of a query. */
+function all(name: string): IDBKeyRange {
+  return IDBKeyRange.bound([name], [name, []]);
+}
+
+/** Takes note of a request that need not be waited for one by one. */
+type Also = (request: Promise<unknown>) => void;
+
+/** Waits for a transaction and all its requests, so that a failure is heard of, and once. */
+async function together(done: Promise<void>, act: (also: Also) => Promise<void>): Promise<void> {
+  const requests: Promise<unknown>[] = [done];
+  const acting = act((request) => requests.push(request));
+  const ended = [...(await Promise.allSettled([acting])), ...(await Promise.allSettled(requests))];
+  const failed = ended.find((one) => one.status === "rejected");
+  if (failed) throw failed.reason;
+}
+
+/** Turns what IndexedDB throws into words for people. */
+async function guarded<T>(act: () => Promise<T>): Promise<T> {
+  try {
+    return await act();
+  } catch (cause) {
+    if (cause instanceof StorageError) throw cause;
+    const name = cause instanceof Error ? cause.name : "";
+    if (name === "QuotaExceededError") throw new StorageError("the store is full", "free_space", cause);
+    if (name === "VersionError") throw new StorageError("a newer page owns the store", "reload", cause);
+    throw new StorageError(`the store failed: ${String(cause)}`, "reload", cause);
+  }
+}

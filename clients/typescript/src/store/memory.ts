@@ -1,0 +1,88 @@
+/** A store that lives as long as the page: for tests, for Node, and where the browser grants no other. */
+
+import type { Row, RowKey } from "../protocol/value.js";
+import type { Commit, RowsCommit } from "../replica/commit.js";
+import type { Mutation, Rejection } from "../replica/mutation.js";
+import type { Query } from "../replica/query.js";
+import type { Numbering } from "../session/outbox.js";
+import { uuid } from "../uuid.js";
+import type { Store, Stored, StoredRows } from "./store.js";
+
+interface Kept {
+  rows: Map<RowKey, Row>;
+  cursor: string;
+  schema: StoredRows["schema"];
+}
+
+export class MemoryStore implements Store {
+  readonly kind = "memory";
+  readonly shared = false;
+  readonly #client_id: string;
+  #last_number = 0;
+  #queue: Mutation[] = [];
+  #rejected: Rejection[] = [];
+  readonly #queries = new Map<string, Kept>();
+
+  constructor(client_id = uuid()) {
+    this.#client_id = client_id;
+  }
+
+  async open(): Promise<Stored> {
+    return structuredClone({
+      client_id: this.#client_id,
+      last_number: this.#last_number,
+      queue: this.#queue,
+      rejected: this.#rejected,
+    });
+  }
+
+  async rows({ name }: Query): Promise<StoredRows | undefined> {
+    const kept = this.#queries.get(name);
+    return kept && structuredClone({ ...kept, rows: [...kept.rows] });
+  }
+
+  async cursor({ name }: Query): Promise<string | undefined> {
+    return this.#queries.get(name)?.cursor;
+  }
+
+  async enqueue(mutation: Mutation): Promise<void> {
+    this.#queue.push(structuredClone(mutation));
+  }
+
+  async number(assigned: readonly Numbering[]): Promise<void> {
+    for (const { id, number } of assigned) {
+      const mutation = this.#queue.find((queued) => queued.id === id);
+      if (mutation) mutation.number = number;
+      this.#last_number = Math.max(this.#last_number, number);
+    }
+  }
+
+  async commit(commit: Commit): Promise<void> {
+    for (const { name, rows } of structuredClone(commit.queries)) if (rows) this.#move(name, rows);
+    const gone = new Set([...commit.answered, ...commit.rejected.map(({ id }) => id)]);
+    this.#queue = this.#queue.filter(({ id }) => !gone.has(id));
+    this.#rejected.push(...structuredClone(commit.rejected));
+  }
+
+  async dismiss(ids: readonly string[]): Promise<void> {
+    this.#rejected = this.#rejected.filter(({ id }) => !ids.includes(id));
+  }
+
+  async free(): Promise<void> {
+    this.#queries.clear();
+  }
+
+  #move(name: string, { reset, puts, gone, cursor, schema }: RowsCommit): void {
+    const kept = this.#queries.get(name);
+    if (cursor === undefined) {
+      this.#queries.delete(name);
+      return;
+    }
+    const known = schema ?? kept?.schema;
+    if (!known || (!kept && !reset)) return;
+    const rows = reset ? new Map<RowKey, Row>() : kept!.rows;
+    for (const key of gone) rows.delete(key);
+    for (const [key, row] of puts) rows.set(key, row);
+    this.#queries.set(name, { rows, cursor, schema: known });
+  }
+}

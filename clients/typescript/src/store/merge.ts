@@ -1,0 +1,46 @@
+/**
+ * Several commits as one, for a store that is slower than the server. The result is the state after
+ * the last of them, which is a committed state of the database too.
+ */
+
+import type { Row, RowKey } from "../protocol/value.js";
+import { emptyCommit, type Commit, type QueryCommit, type RowsCommit } from "../replica/commit.js";
+
+export function mergeCommits(commits: readonly Commit[]): Commit {
+  const merged = emptyCommit();
+  const queries = new Map<string, QueryCommit>();
+  for (const commit of commits) {
+    for (const part of commit.queries) queries.set(part.name, mergeQuery(queries.get(part.name), part));
+    merged.acked.push(...commit.acked);
+    merged.answered.push(...commit.answered);
+    merged.rejected.push(...commit.rejected);
+  }
+  merged.queries = [...queries.values()];
+  return merged;
+}
+
+function mergeQuery(before: QueryCommit | undefined, after: QueryCommit): QueryCommit {
+  if (!before) return after;
+  const merged: QueryCommit = { ...before, ...after, settled: [...before.settled, ...after.settled] };
+  const rows = before.rows && after.rows ? mergeRows(before.rows, after.rows) : (after.rows ?? before.rows);
+  if (rows) merged.rows = rows;
+  return merged;
+}
+
+function mergeRows(before: RowsCommit, after: RowsCommit): RowsCommit {
+  if (after.reset) {
+    const schema = after.schema ?? before.schema;
+    return schema ? { ...after, schema } : after;
+  }
+  const rows = new Map<RowKey, Row | null>();
+  for (const { gone, puts } of [before, after]) {
+    for (const key of gone) rows.set(key, null);
+    for (const [key, row] of puts) rows.set(key, row);
+  }
+  const merged: RowsCommit = { ...before, ...after, reset: before.reset, puts: [], gone: [] };
+  for (const [key, row] of rows) {
+    if (row) merged.puts.push([key, row]);
+    else merged.gone.push(key);
+  }
+  return merged;
+}

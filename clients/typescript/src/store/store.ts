@@ -1,0 +1,48 @@
+/**
+ * What survives a reload: who this device is, the queue, the dead letters, and the rows of each query
+ * with the cursor that vouches for them.
+ */
+
+import type { Row, RowKey } from "../protocol/value.js";
+import type { Schema } from "../protocol/server.js";
+import type { Commit } from "../replica/commit.js";
+import type { Mutation, Rejection } from "../replica/mutation.js";
+import type { Query } from "../replica/query.js";
+import type { Numbering } from "../session/outbox.js";
+
+/** What is there when the store is opened. */
+export interface Stored {
+  client_id: string;
+  /** The highest number that a mutation was ever given. */
+  last_number: number;
+  queue: Mutation[];
+  rejected: Rejection[];
+}
+
+/** The rows of a query as they were last. */
+export interface StoredRows {
+  rows: [RowKey, Row][];
+  cursor: string;
+  schema: Schema;
+}
+
+/** Every method is one transaction: all of it is kept, or nothing, wherever the tab is killed. */
+export interface Store {
+  readonly kind: "indexeddb" | "memory";
+  /** Whether other tabs see the same. */
+  readonly shared: boolean;
+  open(): Promise<Stored>;
+  rows(query: Query): Promise<StoredRows | undefined>;
+  /** The resume point of a query, without its rows. */
+  cursor(query: Query): Promise<string | undefined>;
+  enqueue(mutation: Mutation): Promise<void>;
+  number(assigned: readonly Numbering[]): Promise<void>;
+  /** Rows, cursors, the queue and the dead letters move together. */
+  commit(commit: Commit): Promise<void>;
+  dismiss(ids: readonly string[]): Promise<void>;
+  /** Drops rows that can be had again, to make room for what cannot. */
+  free(): Promise<void>;
+  /** Called when the store is taken away: the browser or the user deletes it, or a newer page does. */
+  onLost?(listener: () => void): void;
+  close?(): void;
+}

@@ -1,0 +1,304 @@
+/** The client: entities, views, writes and status over one tab's copy. */
+
+import { errorFromJson, InvalidWriteError, SyncError } from "./errors.js";
+import { Entity, type EntityDefinition, type LiveOptions, type Outcome, type Written } from "./entity.js";
+import type { ClientFrame, Write } from "./protocol/client.js";
+import type { ServerFrame } from "./protocol/server.js";
+import type { Row, RowKey } from "./protocol/value.js";
+import type { Mutation, Rejection } from "./replica/mutation.js";
+import { queryOf, type Query } from "./replica/query.js";
+import { Replica } from "./replica/replica.js";
+import { View, type Validator } from "./replica/view.js";
+import { sameStatus, type Status } from "./status.js";
+import { Tab, type TabOptions } from "./tabs/tab.js";
+import { uuid } from "./uuid.js";
+
+/** How long a list that nobody shows any more is kept up to date, for whoever comes back to it. */
+const LINGER_MS = 5_000;
+
+export interface SyncEvents {
+  /** The status has changed. */
+  status: Status;
+  /** The server has refused a mutation. */
+  rejected: Rejection;
+  /** Rows of an entity have changed in some view; its name. */
+  change: string;
+  /** Something went wrong and was dealt with; for logs. */
+  problem: SyncError;
+  /** A frame has gone out or come in, in the tab that leads. */
+  frame: { direction: "sent" | "received"; frame: ClientFrame | ServerFrame };
+}
+
+interface Opened {
+  query: Query;
+  views: number;
+  linger: (() => void) | undefined;
+}
+
+type Promises = Omit<Written, "key">;
+
+/** What the maker of a write holds, and the other end of it. */
+class Receipt {
+  saved: (saved: boolean) => void = () => {};
+  outcome: (outcome: Outcome) => void = () => {};
+  readonly promises: Promises = {
+    saved: new Promise((resolve) => (this.saved = resolve)),
+    outcome: new Promise((resolve) => (this.outcome = resolve)),
+  };
+}
+
+export class Sync {
+  readonly #replica: Replica;
+  readonly #tab: Tab;
+  readonly #clock: TabOptions["clock"];
+  readonly #unlisten: () => void;
+  readonly #views = new Set<View<never>>();
+  readonly #opened = new Map<string, Opened>();
+  readonly #listeners: { [E in keyof SyncEvents]?: Set<(event: SyncEvents[E]) => void> } = {};
+  readonly #outcomes = new Map<string, (outcome: Outcome) => void>();
+  readonly #entities = new Map<string, Entity<Row>>();
+  #reported = new Set<string>();
+  #transaction: { writes: Write[]; receipt: Receipt } | undefined;
+  #status: Status;
+  #closed = false;
+
+  constructor(entities: { [name: string]: EntityDefinition<object> }, options: TabOptions, listen: (sync: Sync, tab: Tab) => () => void) {
+    const keys = new Map(Object.entries(entities).map(([name, { key }]) => [name, typeof key === "string" ? [key] : key]));
+    this.#clock = options.clock;
+    this.#replica = new Replica((name) => keys.get(name));
+    this.#tab = new Tab(this.#replica, options, {
+      changed: () => this.#changed(),
+      problem: (error) => this.#emit("problem", error),
+      traffic: (direction, frame) => this.#emit("frame", { direction, frame }),
+    });
+    this.#status = this.#currentStatus();
+    this.#replica.onChange(() => this.#changed());
+    for (const [name, definition] of Object.entries(entities)) this.#define(name, definition as EntityDefinition<Row>);
+    this.#unlisten = listen(this, this.#tab);
+  }
+
+  get status(): Status {
+    return this.#status;
+  }
+
+  /** The dead letters: what the server refused, until it is dismissed or tried again. */
+  get rejected(): readonly Rejection[] {
+    return this.#replica.rejected;
+  }
+
+  /** What the user has written and the server has not answered, oldest first. */
+  get pending(): readonly Mutation[] {
+    return this.#replica.queue.filter((mutation) => this.#replica.isPending(mutation));
+  }
+
+  /** Resolves when the store has been read. Nothing need wait for it. */
+  get opened(): Promise<void> {
+    return this.#tab.opened;
+  }
+
+  entity(name: string): Entity<Row> {
+    const entity = this.#entities.get(name);
+    if (!entity) throw new SyncError("unknown_entity", `no entity ${name}`);
+    return entity;
+  }
+
+  /** Calls `listener` at each event; the result ends that. */
+  on<E extends keyof SyncEvents>(event: E, listener: (event: SyncEvents[E]) => void): () => void {
+    const listeners = ((this.#listeners[event] as Set<typeof listener> | undefined) ??=
+      (this.#listeners[event] = new Set() as never) as Set<typeof listener>);
+    listeners.add(listener);
+    return () => listeners.delete(listener);
+  }
+
+  /** All writes in `act` are one mutation: applied together or not at all. `act` must not wait for anything. */
+  transaction(act: () => void): Promises {
+    if (this.#transaction) throw new SyncError("invalid", "nested transaction");
+    const { writes, receipt } = (this.#transaction = { writes: [] as Write[], receipt: new Receipt() });
+    try {
+      const result: unknown = act();
+      if (result instanceof Promise) throw new SyncError("invalid", "asynchronous transaction");
+    } finally {
+      this.#transaction = undefined;
+    }
+    if (writes.length) this.#enqueue(writes, receipt);
+    else {
+      receipt.saved(true);
+      receipt.outcome({ ok: true });
+    }
+    return receipt.promises;
+  }
+
+  /** Takes dead letters off the list. */
+  dismiss(...ids: string[]): void {
+    void this.#tab.dismiss(ids);
+  }
+
+  /** Tries a dead letter again, as a new mutation. */
+  retry(id: string): void {
+    const rejection = this.#replica.rejected.find((rejected) => rejected.id === id);
+    if (!rejection) return;
+    this.#enqueue(rejection.writes, new Receipt());
+    this.dismiss(id);
+  }
+
+  /** Connects after `disconnect`, or at once instead of after a pause. */
+  connect(): void {
+    this.#tab.command("connect");
+  }
+
+  /** Works offline until `connect`, whatever the network. */
+  disconnect(): void {
+    this.#tab.command("disconnect");
+  }
+
+  /** Asks for a fresh token and tells it to the server. */
+  authenticate(): void {
+    this.#tab.command("authenticate");
+  }
+
+  /** Ends everything. What is kept in the store stays. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    this.#unlisten();
+    for (const { linger } of this.#opened.values()) linger?.();
+    await this.#tab.close();
+  }
+
+  #define(name: string, definition: EntityDefinition<Row>): void {
+    if (name in this) throw new SyncError("unknown_entity", `${name} is reserved`);
+    const entity = new Entity<Row>(name, definition, {
+      keyColumns: (of) => this.#replica.keyColumns(of),
+      columnType: (of, column) => this.#replica.columnType(of, column),
+      current: (of, key) => this.#current(of, key),
+      view: (of, options, validate) => this.#view(of, options, validate),
+      write: (write) => this.#write(write),
+    });
+    this.#entities.set(name, entity);
+    Object.defineProperty(this, name, { value: entity, enumerable: true });
+  }
+
+  #write(write: Write): Promises {
+    if (this.#closed) throw new SyncError("closed", "closed", "report");
+    try {
+      structuredClone(write);
+    } catch (cause) {
+      throw new InvalidWriteError(`not JSON: ${String(cause)}`, write.entity);
+    }
+    if (this.#transaction) {
+      this.#transaction.writes.push(write);
+      return this.#transaction.receipt.promises;
+    }
+    const receipt = new Receipt();
+    this.#enqueue([write], receipt);
+    return receipt.promises;
+  }
+
+  #enqueue(writes: Write[], receipt: Receipt): void {
+    const mutation: Mutation = { id: uuid(), writes, made_at: this.#clock.now() };
+    this.#outcomes.set(mutation.id, receipt.outcome);
+    this.#tab.enqueue(mutation).then(
+      () => receipt.saved(true),
+      () => receipt.saved(false),
+    );
+  }
+
+  #view(entity: string, options: LiveOptions<never>, validate: Validator | undefined): View<never> {
+    const query = queryOf(entity, options);
+    this.#open(query);
+    let closed = false;
+    const view: View<never> = new View<never>(this.#replica, this.#replica.copy(query), {
+      order: options.order,
+      validate,
+      close: () => {
+        if (closed) return;
+        closed = true;
+        this.#views.delete(view);
+        this.#release(query.name);
+      },
+    });
+    this.#views.add(view);
+    return view;
+  }
+
+  #open(query: Query): void {
+    const opened = this.#opened.get(query.name);
+    if (opened) {
+      opened.views += 1;
+      opened.linger?.();
+      opened.linger = undefined;
+      return;
+    }
+    this.#opened.set(query.name, { query, views: 1, linger: undefined });
+    this.#tab.want(query);
+  }
+
+  #release(name: string): void {
+    const opened = this.#opened.get(name);
+    if (!opened || --opened.views > 0 || this.#closed) return;
+    opened.linger = this.#clock.after(LINGER_MS, () => {
+      this.#opened.delete(name);
+      this.#tab.unwant(name);
+    });
+  }
+
+  #current(entity: string, key: RowKey): Row | undefined {
+    for (const copy of this.#replica.copies.values()) {
+      if (copy.query.entity !== entity || !copy.isFull) continue;
+      const over = this.#replica.overlay(copy).get(key);
+      if (over === null) return undefined;
+      const row = over ?? copy.rows.get(key);
+      if (row) return row;
+    }
+    return undefined;
+  }
+
+  /** All views take in a step before anybody hears of it, so nobody sees half of one. */
+  #changed(): void {
+    const changed = [...this.#views].filter((view) => view.refresh());
+    const status = this.#currentStatus();
+    const status_changed = !sameStatus(status, this.#status);
+    if (status_changed) this.#status = status;
+    for (const view of changed) view.notify();
+    for (const entity of new Set(changed.map((view) => view.entity))) this.#emit("change", entity);
+    this.#tellOutcomes();
+    if (status_changed) this.#emit("status", status);
+  }
+
+  #tellOutcomes(): void {
+    for (const rejection of this.#replica.rejected) {
+      if (this.#reported.has(rejection.id)) continue;
+      this.#reported.add(rejection.id);
+      const { code, message } = rejection;
+      this.#outcomes.get(rejection.id)?.({ ok: false, code, message });
+      this.#outcomes.delete(rejection.id);
+      this.#emit("rejected", rejection);
+    }
+    if (this.#outcomes.size === 0) return;
+    const open = new Set(this.pending.map(({ id }) => id));
+    for (const [id, tell] of this.#outcomes) {
+      if (open.has(id)) continue;
+      tell({ ok: true });
+      this.#outcomes.delete(id);
+    }
+  }
+
+  #currentStatus(): Status {
+    const { state, error, synced_at, transport } = this.#tab.status;
+    const pending = this.pending.length;
+    return {
+      state,
+      error: error && errorFromJson(error),
+      pending,
+      unsaved: { indexeddb: 0, memory: pending, full: this.#tab.unsaved }[this.#tab.storage],
+      rejected: this.#replica.rejected.length,
+      lastSynced: synced_at === undefined ? undefined : new Date(Math.floor(synced_at / 1000) * 1000),
+      storage: this.#tab.storage,
+      leader: this.#tab.leads,
+      transport,
+    };
+  }
+
+  #emit<E extends keyof SyncEvents>(event: E, value: SyncEvents[E]): void {
+    for (const listener of [...(this.#listeners[event] ?? [])]) listener(value);
+  }
+}

@@ -1,0 +1,256 @@
+/** The tab that holds the connection: it moves its own copy, the store and the other tabs. */
+
+import { Connection, type ConnectionOptions } from "../connection/connection.js";
+import type { State } from "../connection/states.js";
+import { errorToJson, serverError, type SyncError } from "../errors.js";
+import type { ClientFrame } from "../protocol/client.js";
+import type { ServerFrame, Welcome } from "../protocol/server.js";
+import { emptyCommit, type Commit } from "../replica/commit.js";
+import type { Copy } from "../replica/copy.js";
+import type { Query } from "../replica/query.js";
+import type { Replica } from "../replica/replica.js";
+import { Outbox, type Numbering } from "../session/outbox.js";
+import { Session } from "../session/session.js";
+import type { Keeper } from "../store/keeper.js";
+import type { Stored } from "../store/store.js";
+import type { Command, Message, QueryState, SharedStatus } from "./message.js";
+import { Writer } from "./writer.js";
+
+export interface LeaderPorts {
+  post(message: Message): void;
+  status(status: SharedStatus): void;
+  problem(error: SyncError): void;
+  traffic(direction: "sent" | "received", frame: ClientFrame | ServerFrame): void;
+}
+
+export class Leader {
+  readonly #replica: Replica;
+  readonly #store: Keeper;
+  readonly #ports: LeaderPorts;
+  readonly #session: Session;
+  readonly #outbox: Outbox;
+  readonly #connection: Connection;
+  readonly #writer: Writer;
+  readonly #clock: ConnectionOptions["clock"];
+  /** What each tab wants, by the tab's name. */
+  readonly #wishes = new Map<string, Query[]>();
+  readonly #queries = new Map<string, Query>();
+  #last_number: number;
+  #count = 0;
+  #status: SharedStatus = { state: "connecting" };
+  #told_at: number | undefined;
+
+  constructor(replica: Replica, store: Keeper, stored: Stored, options: Omit<ConnectionOptions, "client_id">, ports: LeaderPorts) {
+    this.#replica = replica;
+    this.#store = store;
+    this.#ports = ports;
+    this.#clock = options.clock;
+    this.#last_number = stored.last_number;
+    this.#writer = new Writer(store);
+    this.#connection = new Connection({ ...options, client_id: stored.client_id }, {
+      welcome: (welcome) => this.#welcome(welcome),
+      frame: (frame) => this.#frame(frame),
+      lost: () => {
+        this.#session.lost();
+        this.#outbox.lost();
+      },
+      state: (state, error) => this.#tellState(state, error),
+      problem: ports.problem,
+      traffic: ports.traffic,
+    });
+    this.#session = new Session({
+      send: (frame) => this.#connection.send(frame),
+      commit: (commit) => this.#commit(commit),
+      problem: ports.problem,
+    });
+    this.#outbox = new Outbox({
+      queue: () => this.#replica.queue,
+      send: (push) => this.#connection.send(push),
+      number: (assigned) => this.#number(assigned),
+      lastNumber: () => this.#last_number,
+      refused: (rejection) => this.#commit({ ...emptyCommit(), rejected: [rejection] }),
+      mustWait: () => this.#session.isJoining,
+    });
+  }
+
+  /**
+   * Takes office. The store and this tab's copy may stand at different places, because the leader
+   * before could die between telling the tabs and writing it down.
+   *
+   * @param unsaved whether a mutation has never reached the store.
+   */
+  async takeOffice(stored: Stored, unsaved: (id: string) => boolean): Promise<void> {
+    const told = stored.queue.filter(({ id }) => this.#replica.hasAnswered(id)).map(({ id }) => id);
+    // What was kept and is gone has been answered, even if nobody lived to tell us.
+    const kept = new Set(stored.queue.map(({ id }) => id));
+    const gone = this.#replica.queue.filter(({ id }) => !kept.has(id) && !unsaved(id)).map(({ id }) => id);
+    this.#replica.restore(stored.queue, stored.rejected);
+    const live = [...this.#replica.copies.values()].filter(({ phase }) => phase === "live");
+    const queries = live.map(({ query }) => ({ name: query.name, phase: "stale" as const, settled: [] }));
+    this.#replica.apply({ ...emptyCommit(), answered: gone, queries });
+    if (told.length) this.#writer.write({ ...emptyCommit(), answered: told });
+    for (const copy of this.#replica.copies.values()) await this.#align(copy);
+    this.#ports.post({ type: "lead" });
+  }
+
+  /** How the connection is, for whoever has just come. */
+  get status(): SharedStatus {
+    return this.#status;
+  }
+
+  command(command: Command): void {
+    if (command === "authenticate") return void this.#connection.authenticate();
+    this.#connection.handle(command === "connect" ? "start" : command === "disconnect" ? "stop" : "wake");
+  }
+
+  wentOffline(): void {
+    this.#connection.handle("went_offline");
+  }
+
+  /** What a tab shows from now on. `load` brings what the store has of a query into the copy. */
+  async want(tab: string, queries: Query[], load: (query: Query) => Promise<void>): Promise<void> {
+    this.#wishes.set(tab, queries);
+    this.#reconsider();
+    for (const query of queries) {
+      await load(query);
+      if (!this.#isWanted(query.name)) continue;
+      this.#queries.set(query.name, query);
+      this.#session.want(query, this.#replica.copy(query).cursor);
+    }
+    this.#tell();
+  }
+
+  /** The names of what a tab wants. */
+  wishesOf(tab: string): string[] {
+    return (this.#wishes.get(tab) ?? []).map(({ name }) => name);
+  }
+
+  bye(tab: string): void {
+    this.#wishes.delete(tab);
+    this.#reconsider();
+  }
+
+  /** A query as another tab needs it to go on from. */
+  state(query: Query): QueryState {
+    const { rows, phase, error, cursor, schema, settled } = this.#replica.copy(query);
+    const state: QueryState = { name: query.name, rows: [...rows], phase, settled: [...settled], count: this.#count };
+    if (error) state.error = errorToJson(error);
+    if (cursor !== undefined) state.cursor = cursor;
+    if (schema) state.schema = schema;
+    return state;
+  }
+
+  /** There is something new in the queue. */
+  pump(): void {
+    this.#outbox.pump();
+  }
+
+  async stop(): Promise<void> {
+    this.#connection.handle("stop");
+    await this.#writer.idle();
+  }
+
+  #welcome(welcome: Welcome): void {
+    this.#session.welcome(welcome);
+    this.#outbox.welcome(welcome);
+    this.#tell();
+  }
+
+  #frame(frame: ServerFrame): void {
+    switch (frame.type) {
+      case "welcome":
+      case "pong":
+      case "authenticated":
+        return;
+      case "ack": {
+        const mutation = this.#outbox.acked(frame.mutation);
+        if (mutation) this.#session.ack(mutation.id, frame.mutation);
+        return;
+      }
+      case "reject": {
+        // The next `welcome` says where to go on.
+        if (frame.code === "out_of_order") return this.#connection.resync(serverError("protocol", frame.message));
+        const rejection = this.#outbox.rejected(frame);
+        if (rejection) this.#commit({ ...emptyCommit(), rejected: [rejection] });
+        return;
+      }
+      default:
+        this.#session.receive(frame);
+        this.#outbox.pump();
+        this.#tell();
+    }
+  }
+
+  #commit(commit: Commit): void {
+    this.#count += 1;
+    if (commit.queries.some(({ rows }) => rows?.cursor !== undefined)) this.#status.synced_at = this.#clock.now();
+    this.#replica.apply(commit);
+    this.#ports.post({ type: "commit", count: this.#count, commit });
+    this.#writer.write(commit);
+  }
+
+  async #number(assigned: readonly Numbering[]): Promise<void> {
+    await this.#store.number(assigned);
+    for (const { number } of assigned) this.#last_number = Math.max(this.#last_number, number);
+    this.#replica.number(assigned);
+    this.#ports.post({ type: "numbered", assigned: [...assigned] });
+  }
+
+  #isWanted(name: string): boolean {
+    return [...this.#wishes.values()].some((queries) => queries.some((query) => query.name === name));
+  }
+
+  #reconsider(): void {
+    for (const name of [...this.#queries.keys()]) {
+      if (this.#isWanted(name)) continue;
+      this.#queries.delete(name);
+      this.#session.unwant(name);
+      this.#replica.drop(name);
+    }
+    this.#tell();
+  }
+
+  /**
+   * A copy that the store does not have in this state is written whole. To add later changes to older
+   * rows would lose those in between.
+   */
+  async #align(copy: Copy): Promise<void> {
+    const { query, cursor, schema } = copy;
+    if (cursor === undefined || !schema || (await this.#store.cursor(query)) === cursor) return;
+    this.#queries.set(query.name, query);
+    const rows = { reset: true, puts: [...copy.rows], gone: [], cursor, schema };
+    this.#writer.write({ ...emptyCommit(), queries: [{ name: query.name, rows, settled: [] }] });
+  }
+
+  #tellState(state: State, error: SyncError | undefined): void {
+    const { transport } = this.#connection;
+    const status: SharedStatus = { state: this.#stateOf(state), ...(transport !== undefined && { transport }) };
+    if (error) status.error = errorToJson(error);
+    if (this.#status.synced_at !== undefined) status.synced_at = this.#status.synced_at;
+    this.#status = status;
+    this.#ports.status(status);
+  }
+
+  /** Tells what the frames have changed. Why a connection was lost stays told until there is another. */
+  #tell(): void {
+    const { state, synced_at } = this.#status;
+    const now = this.#stateOf(this.#connection.state);
+    if (now === state && synced_at === this.#told_at) return;
+    this.#told_at = synced_at;
+    this.#tellState(this.#connection.state, undefined);
+  }
+
+  #stateOf(state: State): SharedStatus["state"] {
+    switch (state) {
+      case "off":
+      case "offline":
+        return "offline";
+      case "failed":
+        return "error";
+      case "up":
+        return this.#session.isLive ? "live" : "behind";
+      default:
+        return "connecting";
+    }
+  }
+}

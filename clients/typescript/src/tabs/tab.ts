@@ -1,0 +1,357 @@
+/**
+ * One tab: its copy, its part of the store, and its place among the other tabs, as the leader or as a
+ * follower who is told what the leader knows.
+ */
+
+import type { Clock } from "../connection/clock.js";
+import type { TokenSource } from "../connection/connection.js";
+import type { Transport } from "../connection/transport.js";
+import { SyncError, type StorageError } from "../errors.js";
+import type { ClientFrame } from "../protocol/client.js";
+import type { ServerFrame } from "../protocol/server.js";
+import { emptyCommit, type Commit } from "../replica/commit.js";
+import type { Mutation } from "../replica/mutation.js";
+import type { Query } from "../replica/query.js";
+import type { Replica } from "../replica/replica.js";
+import { Keeper } from "../store/keeper.js";
+import type { Store } from "../store/store.js";
+import { uuid } from "../uuid.js";
+import { alone, type Election } from "./election.js";
+import type { Leader } from "./leader.js";
+import type { Command, Envelope, Message, QueryState, SharedStatus } from "./message.js";
+
+/** What tabs talk through; a BroadcastChannel fits. */
+export interface Channel {
+  postMessage(envelope: Envelope): void;
+  onmessage: ((event: MessageEvent<Envelope>) => void) | null;
+  close(): void;
+}
+
+/** What is loaded behind the rest. */
+export type Network = typeof import("../network.js");
+
+/** How long to wait before the code that connects is asked for again. */
+const LOAD_AGAIN_MS = 5_000;
+
+export interface TabOptions {
+  name: string;
+  store: Store;
+  election: Election;
+  /** None: this tab shares nothing with others. */
+  channel: ((name: string) => Channel) | undefined;
+  /** The code that connects; begun to be loaded already. */
+  network: () => Promise<Network>;
+  /** Absent: those of the network. */
+  transports: readonly Transport[] | undefined;
+  url: URL;
+  token: TokenSource | undefined;
+  clock: Clock;
+  /** Whether to connect by itself. */
+  connect: boolean;
+}
+
+/** How the store is: as asked for, gone (this page alone keeps what there is), or full. */
+export type StorageState = "indexeddb" | "memory" | "full";
+
+export interface TabPorts {
+  changed(): void;
+  problem(error: SyncError): void;
+  traffic(direction: "sent" | "received", frame: ClientFrame | ServerFrame): void;
+}
+
+export class Tab {
+  readonly id = uuid();
+  /** Resolves when the store has been read: the queue and the dead letters are there. */
+  readonly opened: Promise<void>;
+  status: SharedStatus = { state: "connecting" };
+  storage: StorageState;
+  readonly #options: TabOptions;
+  readonly #ports: TabPorts;
+  readonly #replica: Replica;
+  readonly #store: Keeper;
+  #leader: Leader | undefined;
+  #channel: Channel | undefined;
+  #endElection: () => void = () => {};
+  #closed = false;
+  /** The application wants a connection; where this tab leads it has one. */
+  #connects: boolean;
+  readonly #wanted = new Map<string, Query>();
+  readonly #loading = new Map<string, Promise<void>>();
+  /** Steps of the leader that we have followed; none before its first answer. */
+  #count: number | undefined;
+  /** The queries that the leader has told us of. */
+  readonly #followed = new Set<string>();
+  /** Writes that the store has not taken. */
+  readonly #unsaved = new Set<string>();
+  readonly #saving = new Set<Promise<void>>();
+
+  constructor(replica: Replica, options: TabOptions, ports: TabPorts) {
+    this.#replica = replica;
+    this.#options = options;
+    this.#ports = ports;
+    this.#store = new Keeper(options.store, {
+      open: () => ({ queue: replica.queue }),
+      failed: (error) => this.#storageFailed(error),
+    });
+    this.#connects = options.connect;
+    this.storage = options.store.kind;
+    if (!options.connect) this.status = { state: "offline" };
+    this.opened = this.#open();
+  }
+
+  get leads(): boolean {
+    return this.#leader !== undefined;
+  }
+
+  /** Shows a query from now on: at first as the store has it, then as the server does. */
+  want(query: Query): void {
+    this.#wanted.set(query.name, query);
+    this.#replica.copy(query);
+    void this.#load(query);
+    this.#tellWishes();
+  }
+
+  unwant(name: string): void {
+    this.#wanted.delete(name);
+    this.#loading.delete(name);
+    this.#followed.delete(name);
+    if (!this.#leader) this.#replica.drop(name);
+    this.#tellWishes();
+  }
+
+  /** Takes the user's write. Resolves when it is kept; rejects when only this page has it. */
+  enqueue(mutation: Mutation): Promise<void> {
+    this.#unsaved.add(mutation.id);
+    this.#replica.enqueue(mutation);
+    const saving = this.#save(mutation);
+    const ended = saving.catch(() => {}).finally(() => this.#saving.delete(ended));
+    this.#saving.add(ended);
+    return saving;
+  }
+
+  async dismiss(ids: string[]): Promise<void> {
+    this.#replica.dismiss(ids);
+    await this.opened;
+    this.#post({ type: "dismissed", ids });
+    await this.#store.dismiss(ids);
+  }
+
+  command(command: Command): void {
+    this.#post({ type: "command", command });
+    this.#obey(command);
+  }
+
+  wentOffline(): void {
+    this.#leader?.wentOffline();
+  }
+
+  /** The page was frozen: what it was told meanwhile may be lost. */
+  thawed(): void {
+    if (this.#leader) return;
+    this.#forgetLeader();
+    this.#tellWishes();
+  }
+
+  /** How many writes only this page has. */
+  get unsaved(): number {
+    return this.#unsaved.size;
+  }
+
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    await this.opened;
+    await Promise.all(this.#saving);
+    this.#post({ type: "bye" });
+    await this.#leader?.stop();
+    this.#endElection();
+    this.#channel?.close();
+    this.#store.close();
+  }
+
+  async #save(mutation: Mutation): Promise<void> {
+    await this.opened;
+    try {
+      await this.#store.enqueue(mutation);
+      this.#unsaved.delete(mutation.id);
+    } finally {
+      this.#post({ type: "queued", mutations: [mutation], saved: !this.#unsaved.has(mutation.id) });
+      this.#leader?.pump();
+      this.#ports.changed();
+    }
+  }
+
+  async #open(): Promise<void> {
+    const stored = await this.#store.open();
+    this.#replica.restore(stored.queue, stored.rejected);
+    const { channel, name, election } = this.#options;
+    if (this.#closed) return;
+    if (this.#store.shared && channel) {
+      this.#channel = channel(name);
+      this.#channel.onmessage = ({ data }) => this.#receive(data);
+      this.#tellWishes();
+    }
+    const elect = this.#store.shared ? election : alone;
+    this.#endElection = elect(name, () => void this.#elected());
+  }
+
+  async #elected(): Promise<void> {
+    // What the store holds now, not what it held when this tab was opened.
+    const [stored, network] = await Promise.all([this.#store.open(), this.#options.network().catch(() => undefined)]);
+    if (this.#closed) return;
+    if (!network) return this.#electedAgain();
+    const { transports, url, token, clock } = this.#options;
+    const connection = { transports: transports ?? network.transportsTo(url, clock), token, clock };
+    const leader = new network.Leader(this.#replica, this.#store, stored, connection, {
+      post: (message) => this.#post(message),
+      status: (status) => this.#tellStatus(status),
+      problem: (error) => this.#ports.problem(error),
+      traffic: (direction, frame) => this.#ports.traffic(direction, frame),
+    });
+    this.#leader = leader;
+    await leader.takeOffice(stored, (id) => this.#unsaved.has(id));
+    if (this.#closed) return;
+    this.#tellWishes();
+    if (this.#connects) leader.command("connect");
+    else this.#tellStatus({ state: "offline" });
+  }
+
+  /** Whoever leads next shall know, too, whether a connection is wanted. */
+  #obey(command: Command): void {
+    if (command === "connect" || command === "disconnect") this.#connects = command === "connect";
+    this.#leader?.command(command);
+  }
+
+  #electedAgain(): void {
+    this.#ports.problem(new SyncError("unavailable", "the network code is missing", "reload"));
+    this.#options.clock.after(LOAD_AGAIN_MS, () => void this.#elected());
+  }
+
+  #receive({ from, message }: Envelope): void {
+    if (from === this.id || this.#closed) return;
+    switch (message.type) {
+      case "queued":
+        if (!message.saved) for (const { id } of message.mutations) this.#unsaved.add(id);
+        this.#replica.enqueue(...message.mutations);
+        return this.#leader?.pump();
+      case "dismissed":
+        return this.#replica.dismiss(message.ids);
+      case "command":
+        return this.#obey(message.command);
+      default:
+        if (this.#leader) this.#asLeader(this.#leader, from, message);
+        else this.#asFollower(message);
+    }
+  }
+
+  #asLeader(leader: Leader, from: string, message: Message): void {
+    switch (message.type) {
+      case "want":
+        return void this.#serve(leader, from, message.queries, message.again);
+      case "bye":
+        leader.bye(from);
+        return void this.#adopt();
+    }
+  }
+
+  /** What other tabs want is loaded here too, so that this tab can tell them how it is. */
+  async #serve(leader: Leader, tab: string, queries: Query[], again: boolean): Promise<void> {
+    const known = new Set(leader.wishesOf(tab));
+    await leader.want(tab, queries, (query) => this.#load(query));
+    for (const query of queries) {
+      if (again || !known.has(query.name)) this.#post({ type: "rows", to: tab, query: leader.state(query) });
+    }
+    this.#tellStatus(leader.status);
+  }
+
+  /** A tab that is gone may have kept a write and not lived to say so. */
+  async #adopt(): Promise<void> {
+    const { queue } = await this.#store.open();
+    this.#replica.enqueue(...queue);
+    this.#leader?.pump();
+  }
+
+  #asFollower(message: Message): void {
+    switch (message.type) {
+      case "lead":
+        this.#forgetLeader();
+        return this.#tellWishes();
+      case "rows":
+        if (message.to === this.id) this.#take(message.query);
+        return;
+      case "commit":
+        return this.#follow(message.count, message.commit);
+      case "numbered":
+        return this.#replica.number(message.assigned);
+      case "status":
+        this.status = message.status;
+        return this.#ports.changed();
+    }
+  }
+
+  #follow(count: number, commit: Commit): void {
+    if (this.#count !== undefined && count !== this.#count + 1) this.thawed();
+    else if (this.#count !== undefined) this.#count = count;
+    // A step goes on from where the leader was; of other queries we know only what was once.
+    const queries = commit.queries.filter(({ name }) => this.#followed.has(name));
+    this.#replica.apply({ ...commit, queries });
+  }
+
+  #forgetLeader(): void {
+    this.#count = undefined;
+    this.#followed.clear();
+  }
+
+  #take({ name, rows, phase, error, cursor, schema, settled, count }: QueryState): void {
+    this.#count = Math.max(this.#count ?? 0, count);
+    if (!this.#wanted.has(name)) return;
+    this.#followed.add(name);
+    const whole = { reset: true, puts: rows, gone: [], ...(cursor !== undefined && { cursor }), ...(schema && { schema }) };
+    // A leader that knows nothing yet has less than the store.
+    const part = { name, settled, ...(error && { error }), ...(phase !== "loading" && { phase, rows: whole }) };
+    this.#replica.apply({ ...emptyCommit(), queries: [part] });
+  }
+
+  #tellWishes(): void {
+    if (this.#closed) return;
+    const queries = [...this.#wanted.values()];
+    if (this.#leader) void this.#leader.want(this.id, queries, (query) => this.#load(query));
+    else this.#post({ type: "want", queries, again: this.#count === undefined });
+  }
+
+  #tellStatus(status: SharedStatus): void {
+    this.status = status;
+    this.#post({ type: "status", status });
+    this.#ports.changed();
+  }
+
+  /** Brings into the copy what the store has of it, once, and unless somebody knew more already. */
+  #load(query: Query): Promise<void> {
+    let loading = this.#loading.get(query.name);
+    if (!loading) this.#loading.set(query.name, (loading = this.#read(query)));
+    return loading;
+  }
+
+  async #read(query: Query): Promise<void> {
+    // Begun before the queue is there, but not shown without it.
+    const reading = this.#store.rows(query);
+    await this.opened;
+    const stored = await reading;
+    const copy = this.#replica.copy(query);
+    if (!stored || copy.phase !== "loading" || copy.cursor !== undefined) return;
+    const { rows: puts, cursor, schema } = stored;
+    const part = { name: query.name, phase: "stale" as const, rows: { reset: true, puts, gone: [], cursor, schema }, settled: [] };
+    this.#replica.apply({ ...emptyCommit(), queries: [part] });
+  }
+
+  #storageFailed(error: StorageError): void {
+    this.storage = this.#store.kind === "memory" ? "memory" : "full";
+    if (this.storage === "memory") for (const { id } of this.#replica.queue) this.#unsaved.add(id);
+    this.#ports.problem(error);
+    this.#ports.changed();
+  }
+
+  #post(message: Message): void {
+    this.#channel?.postMessage({ from: this.id, message });
+  }
+}

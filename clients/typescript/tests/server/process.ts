@@ -1,0 +1,90 @@
+/** The real server as a child process, on a database of its own. */
+
+import { execFileSync, spawn, type ChildProcess } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+/** The binary: `RHTMX_SYNC_BIN`. Without it the tests that need it are skipped. */
+export const BINARY = process.env["RHTMX_SYNC_BIN"];
+/** `DATABASE_URL`: a PostgreSQL database for these tests alone. Without it each server has its own SQLite file. */
+const POSTGRES = process.env["DATABASE_URL"];
+
+export class ServerProcess {
+  #child: ChildProcess | undefined;
+  #folder = mkdtempSync(join(tmpdir(), "rhtmx-sync-test-"));
+
+  private constructor(readonly port: number, readonly entities: readonly string[]) {}
+
+  /** Makes the tables and starts the server. */
+  static async start(schema: { sqlite: string; postgres: string }, entities: readonly string[]): Promise<ServerProcess> {
+    const server = new ServerProcess(await freePort(), entities);
+    server.sql(POSTGRES ? schema.postgres : schema.sqlite);
+    await server.start();
+    return server;
+  }
+
+  get url(): string {
+    return `http://127.0.0.1:${this.port}`;
+  }
+
+  get sync(): string {
+    return `${this.url}/api/sync`;
+  }
+
+  async start(): Promise<void> {
+    const database = POSTGRES ?? `sqlite://${this.#file}`;
+    const flags = ["serve", "--database-url", database, "--bind", `127.0.0.1:${this.port}`];
+    for (const entity of this.entities) flags.push("--entity", entity);
+    this.#child = spawn(BINARY!, flags, { cwd: this.#folder, stdio: ["ignore", "ignore", "pipe"] });
+    let log = "";
+    this.#child.stderr!.on("data", (data) => (log += String(data)));
+    const exited = new Promise<never>((_, reject) =>
+      this.#child!.once("exit", (code) => reject(new Error(`the server ended with ${code}\n${log}`))),
+    );
+    exited.catch(() => {});
+    await Promise.race([exited, this.#ready()]);
+  }
+
+  /** Ends it without a goodbye, as a crash does. */
+  async kill(): Promise<void> {
+    const child = this.#child;
+    if (!child) return;
+    this.#child = undefined;
+    const gone = new Promise((resolve) => child.once("exit", resolve));
+    child.kill("SIGKILL");
+    await gone;
+  }
+
+  async stop(): Promise<void> {
+    await this.kill();
+    rmSync(this.#folder, { recursive: true, force: true });
+  }
+
+  /** Any program may write. Returns what it prints. */
+  sql(text: string): string {
+    if (POSTGRES) return execFileSync("psql", [POSTGRES, "-qAtX", "-v", "ON_ERROR_STOP=1"], { input: text, encoding: "utf8" });
+    return execFileSync("sqlite3", ["-cmd", ".timeout 5000", this.#file], { input: text, encoding: "utf8" });
+  }
+
+  get #file(): string {
+    return join(this.#folder, "test.db");
+  }
+
+  async #ready(): Promise<void> {
+    for (;;) {
+      const answer = await fetch(`${this.url}/readyz`).catch(() => undefined);
+      if (answer?.ok) return;
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+  }
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const { port } = server.address() as { port: number };
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+}

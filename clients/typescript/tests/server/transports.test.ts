@@ -1,0 +1,146 @@
+/** Against the real server, over each transport. Needs `RHTMX_SYNC_BIN`. */
+
+import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
+import { WebSocket as NodeWebSocket } from "ws";
+import { systemClock } from "../../src/connection/clock.js";
+import { serverSentEvents } from "../../src/connection/events.js";
+import type { Transport } from "../../src/connection/transport.js";
+import { webSocket } from "../../src/connection/websocket.js";
+import { createSync, type Environment } from "../../src/create.js";
+import { entity } from "../../src/entity.js";
+import { recording, type Todo } from "../simulated/harness.js";
+import { BINARY, ServerProcess } from "./process.js";
+
+const COLUMNS = "(id text primary key, title text not null check (length(title) < 20), done boolean not null default false)";
+const SCHEMA = {
+  sqlite: `CREATE TABLE notes ${COLUMNS};`,
+  postgres: `DROP TABLE IF EXISTS notes; CREATE TABLE notes ${COLUMNS};`,
+};
+
+/** Resolves when a condition holds, looking again at each event. */
+function until(sync: { on: (event: "status" | "change", act: () => void) => () => void }, holds: () => boolean): Promise<void> {
+  return new Promise((resolve) => {
+    const look = () => {
+      if (!holds()) return;
+      ends.forEach((end) => end());
+      resolve();
+    };
+    const ends = [sync.on("status", look), sync.on("change", look)];
+    look();
+  });
+}
+
+describe.skipIf(!BINARY)("the real server", () => {
+  let server: ServerProcess;
+  const open: { close(): Promise<void> }[] = [];
+  beforeAll(async () => {
+    globalThis.WebSocket ??= NodeWebSocket as unknown as typeof WebSocket;
+    server = await ServerProcess.start(SCHEMA, ["notes"]);
+  }, 30_000);
+  afterEach(async () => {
+    await Promise.all(open.splice(0).map((sync) => sync.close()));
+    server.sql("DELETE FROM notes;");
+  });
+  afterAll(() => server?.stop());
+
+  function client(environment: Partial<Environment> = {}) {
+    const sync = createSync({ url: server.sync, entities: { notes: entity<Todo>() }, storage: "memory", connect: true, environment });
+    open.push(sync);
+    return sync;
+  }
+
+  const transports: [string, () => Transport][] = [
+    ["websocket", () => webSocket(new URL(server.sync))],
+    ["events", () => serverSentEvents(new URL(server.sync), systemClock)],
+  ];
+
+  test.each(transports)("%s: rows come, writes go, nothing flickers", async (name, transport) => {
+    server.sql("INSERT INTO notes (id, title) VALUES ('1', 'one');");
+    const sync = client({ transports: [transport()] });
+    const view = sync.notes.live();
+    await until(sync, () => view.state === "live");
+    expect(sync.status.transport).toBe(name);
+    expect(view.rows).toEqual([{ id: "1", title: "one", done: false }]);
+    const shown = recording(view);
+    const written = sync.notes.update("1", { done: true });
+    expect(await written.outcome).toEqual({ ok: true });
+    await until(sync, () => sync.pending.length === 0);
+    expect(shown.slice(1).every(([row]) => row?.done)).toBe(true);
+    server.sql("INSERT INTO notes (id, title) VALUES ('2', 'two');");
+    await until(sync, () => view.rows.length === 2);
+    expect(server.sql("SELECT count(*) FROM notes WHERE done;").trim()).toBe("1");
+  });
+
+  test.each(transports)("%s: a rejected write disappears and the next one passes", async (_name, transport) => {
+    const sync = client({ transports: [transport()] });
+    const view = sync.notes.live();
+    await until(sync, () => view.state === "live");
+    const [bad, good] = [sync.notes.create({ title: "x".repeat(30) }), sync.notes.create({ title: "short" })];
+    expect(view.rows).toHaveLength(2);
+    expect(await bad.outcome).toMatchObject({ ok: false, code: "constraint" });
+    expect(await good.outcome).toEqual({ ok: true });
+    expect(view.rows.map(({ title }) => title)).toEqual(["short"]);
+    expect(sync.rejected).toHaveLength(1);
+  });
+
+  test.each(transports)("%s: the server dies with writes under way, and comes back", async (_name, transport) => {
+    const sync = client({ transports: [transport()], clock: { ...systemClock, random: () => 0 } });
+    const view = sync.notes.live();
+    await until(sync, () => view.state === "live");
+    const first = sync.notes.create({ id: "a", title: "before" });
+    await server.kill();
+    sync.notes.update("a", { title: "while down" });
+    await until(sync, () => view.state === "stale");
+    expect(view.get("a")?.title).toBe("while down");
+    await server.start();
+    expect(await first.outcome).toEqual({ ok: true });
+    await until(sync, () => sync.status.state === "live" && sync.status.pending === 0);
+    expect(server.sql("SELECT title FROM notes;").trim()).toBe("while down");
+    expect(view.rows).toEqual([{ id: "a", title: "while down", done: false }]);
+  }, 20_000);
+
+  test("websocket: large frames come gzipped and in their order", async () => {
+    const values = Array.from({ length: 200 }, (_, index) => `('g${index}', 'title ${index}')`);
+    server.sql(`INSERT INTO notes (id, title) VALUES ${values.join(",")};`);
+    let binary = 0;
+    const Original = globalThis.WebSocket;
+    globalThis.WebSocket = class extends Original {
+      constructor(...args: ConstructorParameters<typeof WebSocket>) {
+        super(...args);
+        this.addEventListener("message", ({ data }) => (binary += typeof data === "string" ? 0 : 1));
+      }
+    };
+    const sync = client({ transports: [webSocket(new URL(server.sync))] });
+    const view = sync.notes.live();
+    await until(sync, () => view.state === "live");
+    globalThis.WebSocket = Original;
+    expect(view.rows).toHaveLength(200);
+    expect(binary).toBeGreaterThan(0);
+    server.sql("UPDATE notes SET done = true;");
+    server.sql("DELETE FROM notes WHERE id <> 'g7';");
+    await until(sync, () => view.rows.length === 1);
+    expect(view.rows[0]).toEqual({ id: "g7", title: "title 7", done: true });
+  });
+
+  test("where WebSockets do not get through, events take over by themselves", async () => {
+    const blocked: Transport = {
+      name: "blocked",
+      open: (handlers) => {
+        queueMicrotask(() => handlers.closed(1006, ""));
+        return { send() {}, close() {} };
+      },
+    };
+    const sync = client({ transports: [blocked, serverSentEvents(new URL(server.sync), systemClock)], clock: { ...systemClock, random: () => 0 } });
+    const view = sync.notes.live();
+    await until(sync, () => view.state === "live");
+    expect(sync.status.transport).toBe("events");
+  });
+
+  test("an entity that the server does not have is that list's error alone", async () => {
+    const sync = createSync({ url: server.sync, entities: { notes: entity<Todo>(), none: entity() }, storage: "memory", connect: true });
+    open.push(sync);
+    const [notes, none] = [sync.notes.live(), sync.none.live()];
+    await until(sync, () => notes.state === "live" && none.state === "error");
+    expect(none.error).toMatchObject({ code: "unknown_entity", remedy: "correct" });
+  });
+});

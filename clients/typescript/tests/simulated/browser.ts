@@ -1,0 +1,124 @@
+/** What the tabs of one browser share: locks, a channel, and a store. A tab can be closed or killed. */
+
+import { MemoryStore } from "../../src/store/memory.js";
+import type { Store } from "../../src/store/store.js";
+import type { Election } from "../../src/tabs/election.js";
+import type { Envelope } from "../../src/tabs/message.js";
+import type { Channel } from "../../src/tabs/tab.js";
+import { World, type Client } from "./harness.js";
+import { MortalStore } from "./mortal.js";
+
+class SharedStore extends MortalStore {
+  override readonly kind = "indexeddb";
+  override readonly shared: boolean = true;
+}
+
+/** A tab, from the outside. */
+export class BrowserTab {
+  readonly store: SharedStore;
+  readonly channels: Set<TabChannel> = new Set();
+  sync!: Client;
+  alive = true;
+
+  constructor(readonly browser: Browser) {
+    this.store = new SharedStore(browser.disk);
+  }
+
+  async close(): Promise<void> {
+    await this.sync.close();
+    this.alive = false;
+  }
+
+  /** Nothing that it had begun goes on: no message, no transaction, no frame. */
+  kill(): void {
+    this.alive = false;
+    this.store.kill();
+    for (const channel of this.channels) channel.close();
+    this.browser.locks.release(this);
+  }
+}
+
+class TabChannel implements Channel {
+  onmessage: ((event: MessageEvent<Envelope>) => void) | null = null;
+
+  constructor(readonly tab: BrowserTab, readonly all: Set<TabChannel>) {
+    all.add(this);
+    tab.channels.add(this);
+  }
+
+  postMessage(envelope: Envelope): void {
+    if (!this.tab.alive) return;
+    const copy = structuredClone(envelope);
+    for (const other of this.all) {
+      if (other === this || !this.tab.browser.delivers(other.tab, copy)) continue;
+      queueMicrotask(() => {
+        if (other.tab.alive && this.all.has(other)) other.onmessage?.({ data: structuredClone(copy) } as MessageEvent<Envelope>);
+      });
+    }
+  }
+
+  close(): void {
+    this.all.delete(this);
+  }
+}
+
+class Locks {
+  #waiting: { tab: BrowserTab; elected: () => void }[] = [];
+  #holder: BrowserTab | undefined;
+
+  election(tab: BrowserTab): Election {
+    return (_name, elected) => {
+      this.#waiting.push({ tab, elected });
+      this.#next();
+      return () => this.release(tab);
+    };
+  }
+
+  release(tab: BrowserTab): void {
+    this.#waiting = this.#waiting.filter((waiting) => waiting.tab !== tab);
+    if (this.#holder === tab) this.#holder = undefined;
+    this.#next();
+  }
+
+  #next(): void {
+    if (this.#holder) return;
+    const next = this.#waiting.shift();
+    this.#holder = next?.tab;
+    next?.elected();
+  }
+}
+
+export class Browser {
+  readonly world = new World();
+  readonly disk = new MemoryStore();
+  readonly locks = new Locks();
+  readonly #channels = new Set<TabChannel>();
+  /** Whether a message gets to a tab. */
+  delivers: (to: BrowserTab, envelope: Envelope) => boolean = () => true;
+
+  tab(): BrowserTab {
+    const tab = new BrowserTab(this);
+    tab.sync = this.world.client({
+      storage: tab.store as Store,
+      environment: {
+        election: this.locks.election(tab),
+        channel: () => new TabChannel(tab, this.#channels),
+        transports: [
+          {
+            name: "simulated",
+            open: (handlers) => {
+              // The socket of a killed page dies with it.
+              const guarded = { ...handlers };
+              for (const name of ["opened", "frame", "heard", "problem", "closed"] as const) {
+                const handler = handlers[name] as (...args: unknown[]) => void;
+                guarded[name] = ((...args: unknown[]) => tab.alive && handler(...args)) as never;
+              }
+              return this.world.server.transport.open(guarded);
+            },
+          },
+        ],
+      },
+    });
+    return tab;
+  }
+}

@@ -1,0 +1,138 @@
+/** A database with a log, as far as a client can tell: positions, filters, mutations applied once. */
+
+import type { RejectFrame } from "../../src/protocol/server.js";
+import type { Push, Write } from "../../src/protocol/client.js";
+import type { Json, Row, RowKey } from "../../src/protocol/value.js";
+
+interface Entry {
+  position: number;
+  entity: string;
+  key: RowKey;
+  before: Row | undefined;
+}
+
+export interface Shape {
+  entity: string;
+  /** Only `column = value`, which is enough for a client to meet rows that come and go. */
+  where?: { column: string; value: Json };
+}
+
+export type Answer = { type: "ack"; mutation: number; position: number } | RejectFrame;
+
+export class Database {
+  position = 0;
+  /** Cursors before this are too old. */
+  floor = 0;
+  epoch = 1;
+  readonly tables = new Map<string, Map<RowKey, Row>>();
+  readonly log: Entry[] = [];
+  readonly clients = new Map<string, { last: number; answers: Map<number, Answer> }>();
+  /** How often each mutation took effect, by client and number. */
+  readonly applied = new Map<string, number>();
+  /** The writes that took effect, in order. */
+  readonly effects: Write[] = [];
+  /** The tables at each position. */
+  readonly history = new Map<number, Map<string, Map<RowKey, Row>>>([[0, new Map()]]);
+  /** Refuses a write for a reason of its own. */
+  refuses: (write: Write) => string | undefined = () => undefined;
+
+  table(entity: string): Map<RowKey, Row> {
+    let table = this.tables.get(entity);
+    if (!table) this.tables.set(entity, (table = new Map()));
+    return table;
+  }
+
+  /** A write of any program. */
+  put(entity: string, row: Row): void {
+    this.#change([[entity, String(row["id"]), row]]);
+  }
+
+  delete(entity: string, key: RowKey): void {
+    if (this.table(entity).has(key)) this.#change([[entity, key, undefined]]);
+  }
+
+  rows({ entity, where }: Shape): Map<RowKey, Row> {
+    const rows = [...this.table(entity)].filter(([, row]) => belongs(row, where));
+    return new Map(rows.map(([key, row]) => [key, structuredClone(row)]));
+  }
+
+  /** The rows of a shape as they were. */
+  rowsAt({ entity, where }: Shape, position: number): Map<RowKey, Row> {
+    const rows = this.history.get(position)?.get(entity) ?? new Map<RowKey, Row>();
+    return new Map([...rows].filter(([, row]) => belongs(row, where)));
+  }
+
+  /** What changed for a shape after `from`, each row once, as it is now. */
+  changes(shape: Shape, from: number, transient = false): Json[] {
+    const first = new Map<RowKey, Row | undefined>();
+    for (const { position, entity, key, before } of this.log) {
+      if (position > from && entity === shape.entity && !first.has(key)) first.set(key, before);
+    }
+    const changes: Json[] = [];
+    for (const [key, before] of first) {
+      const row = this.table(shape.entity).get(key);
+      if (row && belongs(row, shape.where)) changes.push({ op: "put", key, row: structuredClone(row) });
+      else if ((before && belongs(before, shape.where)) || transient) changes.push({ op: row ? "leave" : "delete", key });
+    }
+    return changes;
+  }
+
+  push(client_id: string, { mutation, writes }: Push): Answer {
+    let client = this.clients.get(client_id);
+    if (!client) this.clients.set(client_id, (client = { last: 0, answers: new Map() }));
+    const known = client.answers.get(mutation);
+    if (known) return known;
+    if (mutation !== client.last + 1) {
+      const expected = client.last + 1;
+      return { type: "reject", mutation, code: "out_of_order", message: `mutation ${expected} comes next`, expected };
+    }
+    client.last = mutation;
+    const answer = this.#apply(client_id, mutation, writes);
+    client.answers.set(mutation, answer);
+    return answer;
+  }
+
+  /** Forgets the log, as retention does. */
+  prune(): void {
+    this.floor = this.position;
+  }
+
+  #apply(client_id: string, mutation: number, writes: Write[]): Answer {
+    const changed: [string, RowKey, Row | undefined][] = [];
+    const now = (entity: string, key: RowKey) => {
+      const written = changed.findLast(([e, k]) => e === entity && k === key);
+      return written ? written[2] : this.table(entity).get(key);
+    };
+    for (const [index, write] of writes.entries()) {
+      const reject = (code: RejectFrame["code"], message: string): RejectFrame =>
+        ({ type: "reject", mutation, code, message, write: index });
+      const key = String(write.key ?? write.values?.["id"]);
+      const row = now(write.entity, key);
+      const refused = this.refuses(write);
+      if (refused !== undefined) return reject("constraint", refused);
+      if (write.op === "create" && row) return reject("exists", `there is a row ${key}`);
+      if ((write.op === "update" || write.op === "delete") && !row) return reject("not_found", `no row ${key}`);
+      changed.push([write.entity, key, write.op === "delete" ? undefined : { ...row, ...write.values }]);
+    }
+    this.#change(changed);
+    this.effects.push(...structuredClone(writes));
+    const name = `${client_id}/${mutation}`;
+    this.applied.set(name, (this.applied.get(name) ?? 0) + 1);
+    return { type: "ack", mutation, position: this.position };
+  }
+
+  #change(changed: [string, RowKey, Row | undefined][]): void {
+    this.position += 1;
+    for (const [entity, key, row] of changed) {
+      const table = this.table(entity);
+      this.log.push({ position: this.position, entity, key, before: structuredClone(table.get(key)) });
+      if (row) table.set(key, structuredClone(row));
+      else table.delete(key);
+    }
+    this.history.set(this.position, structuredClone(this.tables));
+  }
+}
+
+export function belongs(row: Row, where: Shape["where"]): boolean {
+  return !where || row[where.column] === where.value;
+}

@@ -1,0 +1,258 @@
+/**
+ * A server that keeps the rules of the protocol and nothing else: when a read ends, when the stream
+ * moves, when a frame arrives and when a connection breaks is for the test to say.
+ */
+
+import type { Link, Transport, TransportHandlers } from "../../src/connection/transport.js";
+import { readFrame } from "../../src/protocol/read.js";
+import type { ClientFrame, Push, Subscribe } from "../../src/protocol/client.js";
+import type { SubscriptionId } from "../../src/protocol/value.js";
+import { Database, type Answer, type Shape } from "./database.js";
+
+interface Subscription {
+  id: SubscriptionId;
+  shape: Shape;
+  name: string;
+  /** What has been read and sent, while it is joining. */
+  read_to: number;
+  live: boolean;
+}
+
+export class Session {
+  readonly frames: object[] = [];
+  readonly received: ClientFrame[] = [];
+  readonly subscriptions = new Map<SubscriptionId, Subscription>();
+  #pushes: Push[] = [];
+  #answers: Answer[] = [];
+  #client_id = "";
+  #beat = false;
+  /** How far the stream has been sent. */
+  position = 0;
+  open = true;
+
+  constructor(
+    readonly database: Database,
+    readonly handlers: TransportHandlers,
+    readonly closed: () => void,
+    readonly options: ServerOptions,
+  ) {}
+
+  receive(frame: ClientFrame): void {
+    this.received.push(structuredClone(frame));
+    switch (frame.type) {
+      case "hello":
+        return this.#welcome(frame.client_id);
+      case "subscribe":
+        return this.#subscribe(frame);
+      case "unsubscribe":
+        this.subscriptions.delete(frame.id);
+        return;
+      case "push":
+        this.#pushes.push(frame);
+        return;
+      case "ping":
+        this.frames.push({ type: "pong" });
+        // A quiet client's cursor moves on too, once in a heartbeat.
+        this.#beat = true;
+        return;
+    }
+  }
+
+  /** Applies the next mutation. */
+  apply(): void {
+    const push = this.#pushes.shift();
+    if (push) this.#answers.push(this.database.push(this.#client_id, push));
+    while (this.#answers[0]?.type === "reject") this.frames.push(this.#answers.shift()!);
+  }
+
+  /** Ends the reads of joining subscriptions; the stream goes on from there. */
+  join(): void {
+    for (const subscription of this.subscriptions.values()) if (!subscription.live) this.#join(subscription);
+  }
+
+  /** Sends what has been committed, and the cursor at which it is visible. */
+  drain(): void {
+    const to = this.database.position;
+    let news = false;
+    for (const [name, subscription] of this.#liveShapes()) {
+      const { repeats } = this.options;
+      const from = repeats ? Math.min(this.position, subscription.read_to) : subscription.read_to;
+      const changes = this.database.changes(subscription.shape, from, repeats);
+      if (changes.length) this.frames.push({ type: "changes", shape: name, changes });
+      news ||= changes.length > 0;
+    }
+    const moved = to > this.position;
+    this.position = to;
+    for (const subscription of this.subscriptions.values()) if (subscription.live) subscription.read_to = to;
+    while (this.#answers[0]) {
+      const answer = this.#answers[0];
+      if (answer.type === "ack" && answer.position > to) break;
+      this.#answers.shift();
+      this.frames.push(answer.type === "ack" ? { type: "ack", mutation: answer.mutation } : answer);
+      news = true;
+    }
+    if (news || moved || this.#beat) this.frames.push({ type: "cursor", cursor: this.#cursor() });
+    this.#beat = false;
+  }
+
+  /** Everybody of an entity begins anew. */
+  refetch(entity: string, reason: string): void {
+    for (const subscription of this.subscriptions.values()) {
+      if (subscription.shape.entity !== entity || !subscription.live) continue;
+      this.frames.push({ type: "refetch", id: subscription.id, reason });
+      this.#snapshot(subscription);
+    }
+  }
+
+  /** Hands the next frame to the client. */
+  deliver(): boolean {
+    const frame = this.frames.shift();
+    if (!frame || !this.open) return false;
+    const read = readFrame(JSON.stringify(frame));
+    if (read) this.handlers.frame(read);
+    return true;
+  }
+
+  drop(code = 1006): void {
+    if (!this.open) return;
+    this.open = false;
+    this.closed();
+    this.handlers.closed(code, "");
+  }
+
+  #welcome(client_id: string): void {
+    this.#client_id = client_id;
+    this.position = this.database.position;
+    this.frames.push({
+      type: "welcome", protocol: 1, session_id: "s", epoch: String(this.database.epoch),
+      last_mutation: this.database.clients.get(client_id)?.last ?? 0, heartbeat_ms: 30_000,
+      limits: this.options.limits,
+    });
+  }
+
+  #subscribe({ id, entity, where, params, cursor }: Subscribe): void {
+    const refused = this.options.refuse(entity, where);
+    if (refused) return void this.frames.push({ type: "error", code: refused, message: refused, id, fatal: false });
+    const column = /^"?(\w+)"? = \$1$/.exec(where ?? "")?.[1];
+    const shape: Shape = column ? { entity, where: { column, value: params?.[0] ?? null } } : { entity };
+    const name = JSON.stringify(shape);
+    const subscription: Subscription = { id, shape, name, read_to: this.database.position, live: false };
+    this.subscriptions.set(id, subscription);
+    const from = cursor === undefined ? undefined : this.#positionOf(cursor);
+    if (cursor !== undefined && from === undefined) {
+      this.frames.push({ type: "refetch", id, reason: "expired" });
+    }
+    if (from === undefined) return this.#snapshot(subscription);
+    const changes = this.database.changes(shape, from);
+    if (changes.length) this.frames.push({ type: "changes", id, changes });
+  }
+
+  #snapshot(subscription: Subscription): void {
+    subscription.live = false;
+    subscription.read_to = this.database.position;
+    const rows = [...this.database.rows(subscription.shape)].map(([key, row]) => ({ key, row }));
+    do {
+      const page = rows.splice(0, this.options.page);
+      this.frames.push({ type: "snapshot", id: subscription.id, rows: page, more: rows.length > 0 });
+    } while (rows.length);
+  }
+
+  #join(subscription: Subscription): void {
+    const shared = [...this.subscriptions.values()].some(({ live, name }) => live && name === subscription.name);
+    if (shared) {
+      const changes = this.database.changes(subscription.shape, subscription.read_to, true);
+      if (changes.length) this.frames.push({ type: "changes", id: subscription.id, changes });
+      subscription.read_to = this.database.position;
+    }
+    subscription.live = true;
+    this.frames.push({
+      type: "subscribed", id: subscription.id, shape: subscription.name,
+      cursor: `${this.database.epoch}:${subscription.read_to}`,
+      schema: { key: ["id"], columns: { id: "text" } },
+    });
+  }
+
+  /** Each live shape once, with the subscription that is furthest behind. */
+  #liveShapes(): Map<string, Subscription> {
+    const shapes = new Map<string, Subscription>();
+    for (const subscription of this.subscriptions.values()) {
+      if (!subscription.live) continue;
+      const known = shapes.get(subscription.name);
+      if (!known || subscription.read_to < known.read_to) shapes.set(subscription.name, subscription);
+    }
+    return shapes;
+  }
+
+  #cursor(): string {
+    return `${this.database.epoch}:${this.position}`;
+  }
+
+  #positionOf(cursor: string): number | undefined {
+    const [epoch, position] = cursor.split(":").map(Number);
+    return epoch === this.database.epoch && position! >= this.database.floor ? position : undefined;
+  }
+}
+
+export interface ServerOptions {
+  /** Rows in a page of a snapshot. */
+  page: number;
+  /** Changes are told more often than needed, also of rows that came and went. */
+  repeats: boolean;
+  limits: { frame_bytes_max: number; subscriptions_max: number; writes_max: number };
+  refuse: (entity: string, where: string | undefined) => string | undefined;
+}
+
+export class SimulatedServer {
+  readonly sessions: Session[] = [];
+  /** Whether anybody gets through. */
+  reachable = true;
+  readonly options: ServerOptions = {
+    page: 2,
+    repeats: false,
+    limits: { frame_bytes_max: 1_000_000, subscriptions_max: 100, writes_max: 1000 },
+    refuse: () => undefined,
+  };
+
+  constructor(readonly database = new Database()) {}
+
+  readonly transport: Transport = {
+    name: "simulated",
+    open: (handlers): Link => {
+      const session = new Session(this.database, handlers, () => this.#forget(session), this.options);
+      if (this.reachable) {
+        this.sessions.push(session);
+        queueMicrotask(() => session.open && handlers.opened());
+      } else {
+        queueMicrotask(() => session.drop());
+      }
+      return {
+        send: (frame) => session.open && session.receive(frame),
+        close: () => {
+          session.open = false;
+          this.#forget(session);
+        },
+      };
+    },
+  };
+
+  /** One step of everything, for every session; true while there was something to do. */
+  step(): boolean {
+    let busy = false;
+    for (const session of [...this.sessions]) {
+      session.apply();
+      session.join();
+      session.drain();
+      while (session.deliver()) busy = true;
+    }
+    return busy;
+  }
+
+  drop(code?: number): void {
+    for (const session of [...this.sessions]) session.drop(code);
+  }
+
+  #forget(session: Session): void {
+    const at = this.sessions.indexOf(session);
+    if (at >= 0) this.sessions.splice(at, 1);
+  }
+}

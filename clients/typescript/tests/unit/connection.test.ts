@@ -1,0 +1,223 @@
+import { describe, expect, test } from "vitest";
+import { pause, PAUSE_MAX_MS } from "../../src/connection/backoff.js";
+import { Connection, type TokenSource } from "../../src/connection/connection.js";
+import type { Transport, TransportHandlers } from "../../src/connection/transport.js";
+import type { ClientFrame } from "../../src/protocol/client.js";
+import type { ServerFrame } from "../../src/protocol/server.js";
+import { ManualClock, rest } from "../simulated/harness.js";
+
+const WELCOME: ServerFrame = {
+  type: "welcome", protocol: 1, session_id: "s", epoch: "e", last_mutation: 0, heartbeat_ms: 10_000,
+  limits: { frame_bytes_max: 1000, subscriptions_max: 10, writes_max: 10 },
+};
+
+function setup(token?: TokenSource, names = ["websocket"]) {
+  const clock = new ManualClock();
+  const opened: { name: string; handlers: TransportHandlers; sent: ClientFrame[]; closed: boolean }[] = [];
+  const transports = names.map((name): Transport => ({
+    name,
+    open: (handlers) => {
+      const link = { name, handlers, sent: [] as ClientFrame[], closed: false };
+      opened.push(link);
+      return { send: (frame) => link.sent.push(frame), close: () => (link.closed = true) };
+    },
+  }));
+  const states: string[] = [];
+  const errors: (string | undefined)[] = [];
+  const frames: string[] = [];
+  const connection = new Connection({ transports, client_id: "c", token, clock }, {
+    welcome: () => frames.push("welcome"),
+    frame: ({ type }) => frames.push(type),
+    lost: () => frames.push("lost"),
+    state: (state, error) => {
+      states.push(state);
+      errors.push(error?.code);
+    },
+    problem: () => {},
+    traffic: () => {},
+  });
+  const last = () => opened.at(-1)!;
+  const up = async () => {
+    last().handlers.opened();
+    await rest();
+    last().handlers.frame(WELCOME);
+  };
+  return { clock, connection, opened, states, errors, frames, last, up };
+}
+
+describe("SPEC 13: the connection", () => {
+  test("greets first, hands frames on, and tells when it is lost", async () => {
+    const { connection, last, up, frames, states } = setup();
+    connection.handle("start");
+    await up();
+    expect(last().sent).toEqual([{ type: "hello", protocol: 1, client_id: "c" }]);
+    last().handlers.frame({ type: "cursor", cursor: "x" });
+    last().handlers.closed(1006, "");
+    expect(frames).toEqual(["welcome", "cursor", "lost"]);
+    expect(states).toEqual(["opening", "greeting", "up", "waiting"]);
+  });
+
+  test("comes back after growing pauses, never longer than the longest, and at once when woken", async () => {
+    const { clock, connection, opened, last, up } = setup();
+    connection.handle("start");
+    const pauses: number[] = [];
+    for (let i = 0; i < 10; i++) {
+      const from = clock.now();
+      last().handlers.closed(1006, "");
+      const count = opened.length;
+      while (opened.length === count) clock.pass(50);
+      pauses.push(clock.now() - from);
+    }
+    expect([...pauses].sort((a, b) => a - b)).toEqual(pauses);
+    expect(pauses[0]).toBeLessThan(300);
+    expect(Math.max(...pauses)).toBeLessThanOrEqual(PAUSE_MAX_MS);
+    last().handlers.closed(1006, "");
+    const count = opened.length;
+    connection.handle("wake");
+    expect(opened).toHaveLength(count + 1);
+    await up();
+    last().handlers.closed(1001, "");
+    clock.pass(300); // a welcome makes the pauses short again
+    expect(opened).toHaveLength(count + 2);
+  });
+
+  test("half of each pause is chance", () => {
+    const clock = (random: number) => ({ ...new ManualClock(), random: () => random, now: () => 0, after: () => () => {} });
+    expect(pause(3, clock(0))).toBe(1000);
+    expect(pause(3, clock(1))).toBe(2000);
+  });
+
+  test("two heartbeats of silence end it; any word keeps it", async () => {
+    const { clock, connection, last, up, states } = setup();
+    connection.handle("start");
+    await up();
+    clock.pass(10_000);
+    expect(last().sent.at(-1)).toEqual({ type: "ping" });
+    last().handlers.frame({ type: "pong" });
+    clock.pass(20_000);
+    expect(states.at(-1)).toBe("up");
+    clock.pass(10_000);
+    expect(states.at(-1)).toBe("waiting");
+  });
+
+  test("after a sleep a probe finds out within seconds", async () => {
+    const { clock, connection, last, up, states } = setup();
+    connection.handle("start");
+    await up();
+    connection.handle("wake");
+    last().handlers.frame({ type: "pong" });
+    clock.pass(6_000);
+    expect(states.at(-1)).toBe("up");
+    connection.handle("wake");
+    clock.pass(5_000);
+    expect(states.at(-1)).toBe("waiting");
+  });
+
+  test.each([[4400, "protocol"], [4403, "forbidden"], [4413, "too_large"], [4401, "unauthenticated"]] as const)(
+    "close %d is an error that trying again does not mend",
+    async (code, error) => {
+      const { clock, connection, opened, last, up, states, errors } = setup();
+      connection.handle("start");
+      await up();
+      last().handlers.closed(code, "why");
+      clock.pass(100_000);
+      expect(states.at(-1)).toBe("failed");
+      expect(errors.at(-1)).toBe(error);
+      expect(opened).toHaveLength(1);
+      connection.handle("start");
+      expect(opened).toHaveLength(2);
+    },
+  );
+
+  test("a server of another version is an error, not a loop", async () => {
+    const { connection, last, states, errors } = setup();
+    connection.handle("start");
+    last().handlers.opened();
+    await rest();
+    last().handlers.frame({ ...WELCOME, protocol: 2 });
+    expect([states.at(-1), errors.at(-1)]).toEqual(["failed", "protocol"]);
+  });
+
+  test("a refused token is asked for again once, then it is an error", async () => {
+    let n = 0;
+    const { clock, connection, last, states } = setup(() => `token-${++n}`);
+    connection.handle("start");
+    for (const expected of ["token-1", "token-2"]) {
+      last().handlers.opened();
+      await rest();
+      expect(last().sent[0]).toMatchObject({ type: "hello", token: expected });
+      last().handlers.frame({ type: "error", code: "unauthenticated", message: "expired", fatal: true });
+      last().handlers.closed(4401, "");
+      clock.pass(1_000);
+    }
+    expect(states.at(-1)).toBe("failed");
+  });
+
+  test("a token that expires on a living connection is renewed on it; one that cannot be had is no crash", async () => {
+    let supply: () => string = () => "first";
+    const { connection, last, up } = setup(() => supply());
+    connection.handle("start");
+    await up();
+    supply = () => "second";
+    last().handlers.frame({ type: "error", code: "unauthenticated", message: "expired", fatal: false });
+    await rest();
+    expect(last().sent.at(-1)).toEqual({ type: "auth", token: "second" });
+    last().handlers.frame({ type: "authenticated", user: "ann" });
+    supply = () => "third";
+    last().handlers.frame({ type: "error", code: "unauthenticated", message: "expired again", fatal: false });
+    await rest();
+    expect(last().sent.at(-1)).toEqual({ type: "auth", token: "third" });
+    supply = () => {
+      throw new Error("no network");
+    };
+    await connection.authenticate();
+    expect(last().sent.at(-1)).toEqual({ type: "auth", token: "third" });
+    expect(connection.state).toBe("up");
+  });
+
+  test("a fresh token that is refused, too, is an error and no loop", async () => {
+    const { connection, last, up, states, errors } = setup(() => "stale");
+    connection.handle("start");
+    await up();
+    for (let i = 0; i < 2; i++) {
+      last().handlers.frame({ type: "error", code: "unauthenticated", message: "expired", fatal: false });
+      await rest();
+    }
+    expect(last().sent.filter(({ type }) => type === "auth")).toHaveLength(1);
+    expect([states.at(-1), errors.at(-1)]).toEqual(["failed", "unauthenticated"]);
+  });
+
+  test("the second transport gets its turn in the very moment in which the first has failed twice", () => {
+    const { clock, connection, opened, last } = setup(undefined, ["websocket", "events"]);
+    connection.handle("start");
+    const pauses: boolean[] = [];
+    for (let i = 0; i < 6; i++) {
+      const count = opened.length;
+      last().handlers.closed(1006, "");
+      clock.pass(0);
+      pauses.push(opened.length === count);
+      while (opened.length === count) clock.pass(50);
+    }
+    expect(pauses).toEqual([true, false, true, true, false, true]);
+    expect(opened.map(({ name }) => name)).toEqual(["websocket", "websocket", "events", "websocket", "websocket", "events", "websocket"]);
+  });
+
+  test("a transport that was let go of has nothing more to say", async () => {
+    const { connection, opened, up, frames } = setup();
+    connection.handle("start");
+    await up();
+    const old = opened[0]!;
+    connection.handle("stop");
+    old.handlers.frame({ type: "cursor", cursor: "late" });
+    old.handlers.closed(1006, "");
+    expect(old.closed).toBe(true);
+    expect(frames).toEqual(["welcome", "lost"]);
+    expect(connection.state).toBe("off");
+    connection.handle("start");
+    await up();
+    old.handlers.frame({ type: "cursor", cursor: "later still" });
+    old.handlers.closed(4400, "");
+    expect(frames).toEqual(["welcome", "lost", "welcome"]);
+    expect(connection.state).toBe("up");
+  });
+});

@@ -1,0 +1,152 @@
+import { describe, expect, test } from "vitest";
+import type { Push } from "../../src/protocol/client.js";
+import type { Mutation, Rejection } from "../../src/replica/mutation.js";
+import { Outbox, UNKNOWN, type Numbering } from "../../src/session/outbox.js";
+import { rest } from "../simulated/harness.js";
+
+const mutation = (id: string, number?: number, size = 1): Mutation => ({
+  id, made_at: 0, writes: Array.from({ length: size }, () => ({ entity: "t", op: "delete" as const, key: id })),
+  ...(number !== undefined && { number }),
+});
+
+function setup(queue: Mutation[], last_number = 0) {
+  const sent: Push[] = [];
+  const numbered: Numbering[] = [];
+  const refused: Rejection[] = [];
+  const state = { waits: false, fails: false };
+  const outbox = new Outbox({
+    queue: () => queue,
+    send: (push) => sent.push(push),
+    number: async (assigned) => {
+      if (state.fails) throw new Error("full");
+      numbered.push(...assigned);
+      for (const { id, number } of assigned) {
+        const at = queue.findIndex((queued) => queued.id === id);
+        queue[at] = { ...queue[at]!, number };
+      }
+    },
+    lastNumber: () => last_number,
+    refused: (rejection) => {
+      refused.push(rejection);
+      queue.splice(queue.findIndex(({ id }) => id === rejection.id), 1);
+    },
+    mustWait: () => state.waits,
+  });
+  const welcome = (last_mutation: number) =>
+    outbox.welcome({
+      type: "welcome", protocol: 1, session_id: "s", epoch: "e", last_mutation, heartbeat_ms: 1,
+      limits: { frame_bytes_max: 2000, subscriptions_max: 1, writes_max: 3 },
+    });
+  const numbers = () => sent.map(({ mutation: number, writes }) => [writes[0]!.key, number]);
+  return { outbox, sent, numbered, refused, state, welcome, numbers };
+}
+
+describe("SPEC 5: a number stands for one mutation, and a mutation has one number", () => {
+  test("numbers are given before the first sending, from where the server stands", async () => {
+    const { welcome, numbers, numbered } = setup([mutation("a"), mutation("b")]);
+    welcome(7);
+    expect(numbers()).toEqual([]); // not before they are kept
+    await rest();
+    expect(numbered).toEqual([{ id: "a", number: 8 }, { id: "b", number: 9 }]);
+    expect(numbers()).toEqual([["a", 8], ["b", 9]]);
+  });
+
+  test("what was sent before is sent again under its number, answered or not", async () => {
+    const { welcome, numbers, numbered } = setup([mutation("a", 3), mutation("b", 4), mutation("c")]);
+    welcome(3);
+    await rest();
+    expect(numbers()).toEqual([["a", 3], ["b", 4], ["c", 5]]);
+    expect(numbered).toEqual([{ id: "c", number: 5 }]);
+  });
+
+  test("a server that has never heard of our numbers counts on from where it stands", async () => {
+    const { welcome, numbers } = setup([mutation("a", 8), mutation("b", 9)]);
+    welcome(0);
+    await rest();
+    expect(numbers()).toEqual([["a", 1], ["b", 2]]);
+  });
+
+  test("where the server does not say where it stands, numbers stay and the count goes on", async () => {
+    const { welcome, numbers } = setup([mutation("a", 8), mutation("b")], 8);
+    welcome(UNKNOWN);
+    await rest();
+    expect(numbers()).toEqual([["a", 8], ["b", 9]]);
+  });
+
+  test("a number is not used again after its answer", async () => {
+    const queue = [mutation("a")];
+    const { outbox, welcome, numbers } = setup(queue);
+    welcome(0);
+    await rest();
+    expect(outbox.acked(1)?.id).toBe("a");
+    queue.push(mutation("b"));
+    outbox.pump();
+    await rest();
+    expect(numbers()).toEqual([["a", 1], ["b", 2]]);
+  });
+
+  test("what cannot be kept is not sent", async () => {
+    const { outbox, state, welcome, numbers } = setup([mutation("a")]);
+    state.fails = true;
+    welcome(0);
+    await rest();
+    expect(numbers()).toEqual([]);
+    state.fails = false;
+    outbox.pump();
+    await rest();
+    expect(numbers()).toEqual([["a", 1]]);
+  });
+
+  test("numbers that are kept after the connection broke are sent on the next one", async () => {
+    const { outbox, welcome, numbers } = setup([mutation("a")]);
+    welcome(0);
+    outbox.lost();
+    await rest();
+    expect(numbers()).toEqual([]);
+    welcome(0);
+    await rest();
+    expect(numbers()).toEqual([["a", 1]]);
+  });
+});
+
+describe("SPEC 7: the queue", () => {
+  test("waits while rows are on their way", async () => {
+    const { outbox, state, welcome, numbers } = setup([mutation("a")]);
+    state.waits = true;
+    welcome(0);
+    await rest();
+    expect(numbers()).toEqual([]);
+    state.waits = false;
+    outbox.pump();
+    await rest();
+    expect(numbers()).toEqual([["a", 1]]);
+  });
+
+  test("has a bounded part under way, and goes on with each answer", async () => {
+    const queue = Array.from({ length: 40 }, (_, index) => mutation(`m${index}`));
+    const { outbox, sent, welcome } = setup(queue);
+    welcome(0);
+    await rest();
+    expect(sent).toHaveLength(32);
+    outbox.acked(1);
+    expect(sent).toHaveLength(33);
+  });
+
+  test("a mutation that the server would cut the connection for is refused here, and holds up nobody", async () => {
+    const { welcome, numbers, refused } = setup([mutation("big", undefined, 4), mutation("ok")]);
+    welcome(0);
+    await rest();
+    expect(refused).toMatchObject([{ id: "big", code: "too_large" }]);
+    expect(numbers()).toEqual([["ok", 1]]);
+  });
+
+  test("a reject names its mutation; an answer to nothing is nothing", async () => {
+    const { outbox, welcome } = setup([mutation("a")]);
+    welcome(0);
+    await rest();
+    const frame = { type: "reject", mutation: 1, code: "invalid", message: "no", write: 0, column: "n" } as const;
+    expect(outbox.rejected(frame)).toMatchObject({ id: "a", code: "invalid", column: "n", write: 0 });
+    expect(outbox.rejected(frame)).toBeUndefined();
+    expect(outbox.acked(99)).toBeUndefined();
+  });
+});

@@ -1,0 +1,80 @@
+import { existsSync, readFileSync } from "node:fs";
+import { describe, expect, test } from "vitest";
+import { FrameError } from "../../src/errors.js";
+import { CLOSE, ERROR_CODES, REFETCH_REASONS, REJECT_CODES } from "../../src/protocol/code.js";
+import { isKnown, readFrame } from "../../src/protocol/read.js";
+import type { ClientFrame } from "../../src/protocol/client.js";
+
+interface Golden {
+  server: Record<string, unknown>;
+  client: Record<string, unknown>;
+  codes: Record<string, unknown[]>;
+}
+
+// The server's own golden frames: inside its repository the original, elsewhere a copy of it.
+const original = new URL("../../../../crates/rhtmx-sync-core/tests/golden/frames.json", import.meta.url);
+const copy = new URL("../golden/frames.json", import.meta.url);
+const golden = JSON.parse(readFileSync(existsSync(original) ? original : copy, "utf8")) as Golden;
+
+describe("SPEC 11: the frames are those of the server's golden file", () => {
+  test.each(Object.entries(golden.server))("reads %s", (_name, frame) => {
+    expect(readFrame(JSON.stringify(frame))).toEqual(frame);
+  });
+
+  test("knows every change in them", () => {
+    const frame = readFrame(JSON.stringify(golden.server["changes"]));
+    if (frame?.type !== "changes") throw new Error("not changes");
+    expect(frame.changes.every(isKnown)).toBe(true);
+    expect(new Set(frame.changes.map(({ op }) => op))).toEqual(new Set(["put", "delete", "leave", "truncate"]));
+  });
+
+  test("writes the client's frames with their fields and no others", () => {
+    const written: Record<string, ClientFrame> = {
+      auth: { type: "auth", token: "fresh" },
+      hello: { type: "hello", protocol: 1, client_id: "67e55044-10b1-426f-9247-bb680e5fe0c8" },
+      hello_with_all: { type: "hello", protocol: 1, client_id: "67e55044-10b1-426f-9247-bb680e5fe0c8", token: "secret", accept: ["gzip"] },
+      ping: { type: "ping", at: { n: [1, null] } },
+      ping_without_at: { type: "ping" },
+      push: {
+        type: "push", mutation: 3, writes: [
+          { entity: "todos", op: "create", values: { title: "a", n: 1.1 } },
+          { entity: "todos", op: "update", key: "1", values: { title: null }, hlc: "2026-11-20T07:00:00.000Z-0000-node" },
+          { entity: "seats", op: "upsert", key: [1, "eu"], values: { taken: true } },
+          { entity: "todos", op: "delete", key: 1 },
+        ],
+      },
+      subscribe: { type: "subscribe", id: 7, entity: "todos" },
+      subscribe_with_all: {
+        type: "subscribe", id: "todos-1", entity: "todos", where: "owner = $1 AND done = $2", params: ["ann", false],
+        columns: ["title"], mode: "rows", cursor: "MGY5YS03LTEvcDc0NTo3NDg6NzQ1LDc0Nw",
+      },
+    };
+    const { unsubscribe: _, ...expected } = golden.client;
+    expect(written).toEqual(expected);
+  });
+
+  test("has the same codes", () => {
+    expect(golden.codes["error"]).toEqual([...ERROR_CODES]);
+    expect(golden.codes["refetch"]).toEqual([...REFETCH_REASONS]);
+    expect(golden.codes["reject"]).toEqual([...REJECT_CODES]);
+    expect(golden.codes["close"]).toEqual(Object.values(CLOSE));
+  });
+});
+
+describe("SPEC 12: what is no frame is refused, what is new is ignored", () => {
+  test.each(["", "nul", "[]", "1", "{}", '{"type":1}', '{"type":"cursor"}', '{"type":"changes","changes":[null]}', '{"type":"snapshot","id":1,"rows":[{"key":1,"row":{}}],"more":false}'])(
+    "refuses %s",
+    (text) => {
+      expect(() => readFrame(text)).toThrow(FrameError);
+    },
+  );
+
+  test("ignores a type of a newer server, also one with a name of JavaScript's own", () => {
+    expect(readFrame('{"type":"conflict","entity":"todos"}')).toBeUndefined();
+    expect(readFrame('{"type":"constructor"}')).toBeUndefined();
+  });
+
+  test("ignores unknown fields", () => {
+    expect(readFrame('{"type":"cursor","cursor":"c","later":1}')).toMatchObject({ cursor: "c" });
+  });
+});

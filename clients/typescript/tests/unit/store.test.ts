@@ -1,0 +1,192 @@
+import "fake-indexeddb/auto";
+import { openDB } from "idb";
+import { afterEach, describe, expect, test } from "vitest";
+import { StorageError } from "../../src/errors.js";
+import { emptyCommit, type Commit, type RowsCommit } from "../../src/replica/commit.js";
+import type { Mutation } from "../../src/replica/mutation.js";
+import { queryOf } from "../../src/replica/query.js";
+import { IndexedDbStore } from "../../src/store/indexeddb.js";
+import { Keeper } from "../../src/store/keeper.js";
+import { MemoryStore } from "../../src/store/memory.js";
+import { mergeCommits } from "../../src/store/merge.js";
+import type { Store } from "../../src/store/store.js";
+
+const TODOS = queryOf("todos");
+const FILTERED = queryOf("todos", { where: "a = 1" });
+const SCHEMA = { key: ["id"], columns: { id: "text" } };
+const mutation = (id: string): Mutation => ({ id, made_at: 1, writes: [{ entity: "todos", op: "delete", key: id }] });
+const rows = (change: Partial<RowsCommit>): RowsCommit => ({ reset: false, puts: [], gone: [], cursor: "c", ...change });
+const commit = (name: string, change: Partial<RowsCommit>, rest: Partial<Commit> = {}): Commit =>
+  ({ ...emptyCommit(), queries: [{ name, rows: rows(change), settled: [] }], ...rest });
+
+let names = 0;
+const open: Store[] = [];
+afterEach(() => open.splice(0).forEach((store) => store.close?.()));
+
+describe.each<[string, () => { store: Store; again: () => Store }]>([
+  ["memory", () => {
+    const store = new MemoryStore();
+    return { store, again: () => store };
+  }],
+  ["indexeddb", () => {
+    const name = `store-${++names}`;
+    return { store: new IndexedDbStore(name), again: () => new IndexedDbStore(name) };
+  }],
+])("SPEC 2: the %s store", (_kind, make) => {
+  test("keeps who we are, the queue in its order, numbers and dead letters", async () => {
+    const { store, again } = make();
+    open.push(store);
+    const { client_id } = await store.open();
+    for (const id of ["b", "a", "c"]) await store.enqueue(mutation(id));
+    await store.number([{ id: "b", number: 1 }, { id: "a", number: 2 }]);
+    const rejection = { ...mutation("b"), code: "invalid" as const, message: "no" };
+    await store.commit({ ...emptyCommit(), rejected: [rejection] });
+    const reopened = again();
+    open.push(reopened);
+    expect(await reopened.open()).toEqual({
+      client_id, last_number: 2, rejected: [rejection],
+      queue: [{ ...mutation("a"), number: 2 }, mutation("c")],
+    });
+    await reopened.dismiss(["b"]);
+    expect((await reopened.open()).rejected).toEqual([]);
+  });
+
+  test("moves rows, cursor and queue together, each query by itself", async () => {
+    const { store } = make();
+    open.push(store);
+    await store.open();
+    await store.enqueue(mutation("m"));
+    expect(await store.rows(TODOS)).toBeUndefined();
+    await store.commit(commit("todos", { reset: true, puts: [["2", { id: "2" }], ["1", { id: "1" }]], cursor: "c1", schema: SCHEMA }));
+    await store.commit(commit(FILTERED.name, { reset: true, puts: [["1", { id: "1", a: 1 }]], cursor: "f1", schema: SCHEMA }));
+    await store.commit(commit("todos", { puts: [["3", { id: "3" }]], gone: ["1", "none"], cursor: "c2" }, { answered: ["m"] }));
+    const stored = await store.rows(TODOS);
+    expect(stored).toMatchObject({ cursor: "c2", schema: SCHEMA });
+    expect(new Map(stored!.rows)).toEqual(new Map([["2", { id: "2" }], ["3", { id: "3" }]]));
+    expect(await store.rows(FILTERED)).toEqual({ rows: [["1", { id: "1", a: 1 }]], cursor: "f1", schema: SCHEMA });
+    expect((await store.open()).queue).toEqual([]);
+    // An emptied table is known to be empty; one that was taken away is not known.
+    await store.commit(commit("todos", { reset: true, cursor: "c3" }));
+    expect(await store.rows(TODOS)).toEqual({ rows: [], cursor: "c3", schema: SCHEMA });
+    const { cursor: _, ...withdrawn } = rows({ reset: true });
+    await store.commit({ ...emptyCommit(), queries: [{ name: "todos", rows: withdrawn, settled: [] }] });
+    expect(await store.rows(TODOS)).toBeUndefined();
+    expect(await store.cursor(FILTERED)).toBe("f1");
+  });
+
+  test("takes no changes for rows that it does not have", async () => {
+    const { store } = make();
+    open.push(store);
+    await store.open();
+    await store.commit(commit("todos", { reset: true, puts: [["1", { id: "1" }]], cursor: "c1", schema: SCHEMA }));
+    await store.free();
+    await store.commit(commit("todos", { puts: [["2", { id: "2" }]], cursor: "c2", schema: SCHEMA }));
+    expect(await store.rows(TODOS)).toBeUndefined();
+  });
+});
+
+describe("SPEC 8: a store that fails", () => {
+  /** A store in which some operations fail, for as long as the test says. */
+  function failing(failures: Partial<Record<keyof Store, number>>) {
+    const memory = new MemoryStore();
+    const store = new Proxy(memory, {
+      get(target, name: keyof MemoryStore) {
+        const member = target[name] as unknown;
+        if (typeof member !== "function") return member;
+        return (...args: unknown[]) => {
+          const left = failures[name as keyof Store] ?? 0;
+          if (left > 0) {
+            failures[name as keyof Store] = left - 1;
+            return Promise.reject(new StorageError("full"));
+          }
+          return (member as (...args: unknown[]) => unknown).apply(target, args);
+        };
+      },
+    });
+    const told: string[] = [];
+    const keeper = new Keeper(store, { open: () => ({ queue: [mutation("open")] }), failed: (error) => told.push(error.message) });
+    return { memory, keeper, told };
+  }
+
+  test("gives up rows before a write", async () => {
+    const { memory, keeper, told } = failing({ enqueue: 1 });
+    await keeper.open();
+    await keeper.commit(commit("todos", { reset: true, puts: [["1", { id: "1" }]], cursor: "c1", schema: SCHEMA }));
+    await keeper.enqueue(mutation("m"));
+    expect(await memory.rows(TODOS)).toBeUndefined();
+    expect((await memory.open()).queue).toEqual([mutation("m")]);
+    expect(told).toEqual(["full"]);
+  });
+
+  test("says when even that does not help", async () => {
+    const { keeper } = failing({ enqueue: 2 });
+    await keeper.open();
+    await expect(keeper.enqueue(mutation("m"))).rejects.toThrow(StorageError);
+  });
+
+  test("keeps answers when it cannot keep rows", async () => {
+    const { memory, keeper, told } = failing({ commit: 1 });
+    await keeper.open();
+    await keeper.enqueue(mutation("m"));
+    await keeper.commit(commit("todos", { reset: true, cursor: "c1", schema: SCHEMA }, { answered: ["m"] }));
+    expect((await memory.open()).queue).toEqual([]);
+    expect(await memory.rows(TODOS)).toBeUndefined();
+    expect(told).toEqual(["full"]);
+  });
+
+  test("never adds later changes to rows that lack earlier ones", async () => {
+    const failures = { commit: 0 };
+    const { memory, keeper } = failing(failures);
+    await keeper.open();
+    await keeper.commit(commit("todos", { reset: true, puts: [["1", { id: "1" }]], cursor: "c1", schema: SCHEMA }));
+    failures.commit = 1;
+    await keeper.commit(commit("todos", { puts: [["2", { id: "2" }]], cursor: "c2" }));
+    await keeper.commit(commit("todos", { puts: [["3", { id: "3" }]], cursor: "c3" }));
+    expect(await memory.rows(TODOS)).toMatchObject({ cursor: "c1", rows: [["1", { id: "1" }]] });
+    await keeper.commit({ ...emptyCommit(), queries: [{ name: "todos", rows: { reset: true, puts: [], gone: [] }, settled: [] }] });
+    expect(await memory.rows(TODOS)).toBeUndefined();
+  });
+
+  test("does not let a kept mutation go out under a number that would be forgotten", async () => {
+    const { keeper } = failing({ number: 4 });
+    await keeper.open();
+    await keeper.enqueue(mutation("m"));
+    await expect(keeper.number([{ id: "m", number: 1 }])).rejects.toThrow(StorageError);
+    // One that this page alone has cannot come back with another number.
+    await keeper.number([{ id: "elsewhere", number: 2 }]);
+  });
+
+  test("is replaced by memory, with what is open, when it cannot be opened", async () => {
+    const { keeper, told } = failing({ open: 1 });
+    const stored = await keeper.open();
+    expect(stored.queue).toEqual([mutation("open")]);
+    expect(keeper.kind).toBe("memory");
+    expect(told).toEqual(["full"]);
+  });
+
+  test("on IndexedDB: taken away by a newer page, it becomes memory with the same device and the same numbers", async () => {
+    const name = `store-${++names}`;
+    const told: string[] = [];
+    const keeper = new Keeper(new IndexedDbStore(name), { open: () => ({ queue: [mutation("m")] }), failed: (error) => told.push(error.message) });
+    const { client_id } = await keeper.open();
+    await keeper.enqueue(mutation("m"));
+    await keeper.number([{ id: "m", number: 7 }]);
+    const newer = await openDB(name, 2);
+    await expect.poll(() => keeper.kind).toBe("memory");
+    expect(await keeper.open()).toEqual({ client_id, last_number: 7, queue: [mutation("m")], rejected: [] });
+    expect(told).toHaveLength(1);
+    newer.close();
+    await expect(new IndexedDbStore(name).open()).rejects.toMatchObject({ remedy: "reload" });
+  });
+});
+
+test("SPEC 2: several commits as one leave the same rows", () => {
+  const a = commit("todos", { reset: true, puts: [["1", { v: 1 }], ["2", { v: 1 }]], cursor: "c1", schema: SCHEMA }, { answered: ["m"] });
+  const b = commit("todos", { puts: [["1", { v: 2 }]], gone: ["2"], cursor: "c2" });
+  const c = commit("todos", { puts: [["2", { v: 3 }]], cursor: "c3" });
+  expect(mergeCommits([a, b, c])).toEqual({
+    acked: [], answered: ["m"], rejected: [],
+    queries: [{ name: "todos", settled: [], rows: { reset: true, puts: [["2", { v: 3 }], ["1", { v: 2 }]], gone: [], cursor: "c3", schema: SCHEMA } }],
+  });
+  expect(mergeCommits([b, a]).queries[0]!.rows).toEqual(a.queries[0]!.rows);
+});

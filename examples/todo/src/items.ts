@@ -1,0 +1,87 @@
+/**
+ * The items of a list. Only those that can be seen are in the document, so that ten thousand scroll
+ * like ten; each keeps its element, so that focus and edits survive a change from elsewhere.
+ */
+
+import type { View } from "@rhtmx/sync";
+import { find } from "./dom.js";
+import { Item, ITEM_HEIGHT_PX, type ItemActions } from "./item.js";
+import type { Device, Todo } from "./model.js";
+
+/** Items beyond the edges of what can be seen. */
+const OVERSCAN = 6;
+
+export class ItemList {
+  readonly #scroll: HTMLElement;
+  readonly #list: HTMLElement;
+  readonly #device: Device;
+  readonly #actions: ItemActions;
+  readonly #items = new Map<string, Item>();
+  #view: View<Todo> | undefined;
+  #reveal = false;
+  #fresh = true;
+
+  constructor(scroll: HTMLElement, device: Device, actions: ItemActions) {
+    this.#scroll = scroll;
+    this.#list = find(scroll, ".items");
+    this.#device = device;
+    this.#actions = actions;
+    let asked = false;
+    const drawSoon = () => {
+      if (asked) return;
+      asked = true;
+      requestAnimationFrame(() => {
+        asked = false;
+        this.draw();
+      });
+    };
+    scroll.addEventListener("scroll", drawSoon, { passive: true });
+    new ResizeObserver(drawSoon).observe(scroll);
+  }
+
+  /** Another list. */
+  show(view: View<Todo>): void {
+    this.#view = view;
+    this.#fresh = true;
+    for (const item of this.#items.values()) item.root.remove();
+    this.#items.clear();
+    this.#scroll.scrollTop = 0;
+  }
+
+  /** The item that is added next shall be seen. */
+  reveal(): void {
+    this.#reveal = true;
+    this.draw();
+  }
+
+  draw(): void {
+    const view = this.#view;
+    if (!view) return;
+    const { rows } = view;
+    this.#list.style.height = `${rows.length * ITEM_HEIGHT_PX}px`;
+    if (this.#reveal) this.#scroll.scrollTop = this.#scroll.scrollHeight;
+    this.#reveal = false;
+    const first = Math.max(0, Math.floor(this.#scroll.scrollTop / ITEM_HEIGHT_PX) - OVERSCAN);
+    const seen = Math.ceil(this.#scroll.clientHeight / ITEM_HEIGHT_PX) + 2 * OVERSCAN;
+    const gone = new Set(this.#items.keys());
+    for (let index = first; index < Math.min(rows.length, first + seen); index++) {
+      const todo = rows[index]!;
+      gone.delete(todo.id);
+      let item = this.#items.get(todo.id);
+      if (!item) {
+        item = new Item(this.#device, this.#actions);
+        this.#items.set(todo.id, item);
+        this.#list.append(item.root);
+      }
+      item.draw(todo, index, view.isPending(todo.id), !this.#fresh);
+    }
+    for (const key of gone) {
+      // One that is being edited stays where it was until that is done.
+      const item = this.#items.get(key)!;
+      if (item.isEditing && view.get(key)) continue;
+      item.root.remove();
+      this.#items.delete(key);
+    }
+    if (rows.length) this.#fresh = false;
+  }
+}

@@ -1,0 +1,54 @@
+/** The tables of the application, as rows, and the client that keeps them. */
+
+import { createSync, entity } from "@rhtmx/sync";
+import { recall } from "./memory.js";
+
+export interface List {
+  id: string;
+  name: string;
+  position: number;
+}
+
+export interface Todo {
+  id: string;
+  list_id: string;
+  title: string;
+  done: boolean;
+  /** Lists are sorted by it. Between two neighbours there is always room for a third. */
+  position: number;
+  assignee: string | null;
+  created_at?: string;
+}
+
+/** Who looks at which list: rows like all others, which is all that presence needs. */
+export interface Presence {
+  id: string;
+  name: string;
+  list_id: string | null;
+  /** The row that is being edited. */
+  todo_id: string | null;
+  seen_at: string;
+}
+
+export const PEOPLE = ["Ann", "Ben"] as const;
+
+/** A device with a store, an identity and a connection of its own. */
+export function openDevice(name: string) {
+  return createSync({
+    name: `rhtmx-sync-todo:${name}`,
+    connect: recall(`${name}:offline`) !== "true",
+    entities: { lists: entity<List>(), todos: entity<Todo>(), presence: entity<Presence>() },
+  });
+}
+
+export type Device = ReturnType<typeof openDevice>;
+
+export function byPosition(a: { position: number }, b: { position: number }): number {
+  return a.position - b.position;
+}
+
+/** A position behind, before, or between others. */
+export function positionBetween(before: number | undefined, after: number | undefined): number {
+  if (before === undefined) return after === undefined ? 0 : after - 1;
+  return after === undefined ? before + 1 : (before + after) / 2;
+}
