@@ -34,7 +34,6 @@ both_backends! {
                 json!({ "where": "list_id = $1 AND done = $2", "params": [1, true] }),
                 json!({ "where": "$2 = done AND $1 = list_id", "params": ["1", true] }),
                 json!({ "where": "list_id IN (1) AND done AND done" }),
-                json!({ "where": "list_id = 1 AND done", "columns": ALL }),
             ],
             vec![
                 json!({ "where": "list_id IN (1, 2)" }),
