@@ -17,6 +17,11 @@ impl Dice {
         Self(seed)
     }
 
+    /// The generator of a seed.
+    pub fn seeded(seed: u64) -> Self {
+        Self(seed)
+    }
+
     /// Another generator, for a task of its own.
     #[must_use]
     pub fn split(&mut self) -> Self {

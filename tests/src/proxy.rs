@@ -2,10 +2,11 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -27,6 +28,12 @@ struct Network {
     requests: AtomicU64,
     /// After so many bytes from the target a new connection breaks; 0 for never.
     bytes_max: AtomicU64,
+    /// Cuts are made with a reset, so that what is on its way is lost.
+    resets: AtomicBool,
+    /// While it holds, nothing is passed on; the connections stay.
+    stalled: watch::Sender<bool>,
+    /// How long each read waits before it is passed on, in milliseconds.
+    delay_ms: AtomicU64,
 }
 
 impl TcpProxy {
@@ -48,6 +55,9 @@ impl TcpProxy {
             cuts: watch::Sender::new(0),
             requests: AtomicU64::new(0),
             bytes_max: AtomicU64::new(0),
+            resets: AtomicBool::new(false),
+            stalled: watch::Sender::new(false),
+            delay_ms: AtomicU64::new(0),
         };
         Self {
             address,
@@ -107,7 +117,24 @@ impl TcpProxy {
 
     /// Cuts all connections; new ones are let in.
     pub fn cut(&self) {
+        self.network.resets.store(false, Ordering::Relaxed);
         self.network.cuts.send_modify(|cuts| *cuts += 1);
+    }
+
+    /// As [`cut`](Self::cut), with a reset instead of an end: both sides lose what they had not read.
+    pub fn reset(&self) {
+        self.network.resets.store(true, Ordering::Relaxed);
+        self.network.cuts.send_modify(|cuts| *cuts += 1);
+    }
+
+    /// Passes nothing on until it is told otherwise; the connections stay, in silence.
+    pub fn stall(&self, stalled: bool) {
+        self.network.stalled.send_replace(stalled);
+    }
+
+    /// Holds back everything for so long, as a long way would; 0 for not at all.
+    pub fn delay(&self, milliseconds: u64) {
+        self.network.delay_ms.store(milliseconds, Ordering::Relaxed);
     }
 
     /// Breaks each connection from now on after so many bytes of the target's, most likely in the
@@ -138,40 +165,54 @@ async fn listen(address: SocketAddr) -> TcpListener {
 }
 
 /// Carries one connection until either side ends it or it is cut.
-async fn carry(client: TcpStream, network: Arc<Network>) {
+async fn carry(mut client: TcpStream, network: Arc<Network>) {
     let mut cuts = network.cuts.subscribe();
     let bytes_max = network.bytes_max.load(Ordering::Relaxed);
-    let Ok(server) = TcpStream::connect(&network.target).await else {
+    let Ok(mut server) = TcpStream::connect(&network.target).await else {
         return;
     };
     for socket in [&client, &server] {
         // Refused only by a connection that has ended, which the copying sees.
         let _ = socket.set_nodelay(true);
     }
-    let (from_client, to_client) = client.into_split();
-    let (from_server, to_server) = server.into_split();
-    tokio::select! {
-        () = copy(from_client, to_server, 0, Some(&network.requests)) => {}
-        () = copy(from_server, to_client, bytes_max, None) => {}
-        _ = cuts.changed() => {}
+    let (from_client, to_client) = client.split();
+    let (from_server, to_server) = server.split();
+    let cut = tokio::select! {
+        () = copy(from_client, to_server, 0, &network, true) => false,
+        () = copy(from_server, to_client, bytes_max, &network, false) => false,
+        _ = cuts.changed() => true,
+    };
+    if cut && network.resets.load(Ordering::Relaxed) {
+        for socket in [&client, &server] {
+            // Likewise.
+            let _ = socket.set_zero_linger();
+        }
     }
 }
 
 async fn copy(
-    mut from: OwnedReadHalf,
-    mut to: OwnedWriteHalf,
+    mut from: ReadHalf<'_>,
+    mut to: WriteHalf<'_>,
     bytes_max: u64,
-    reads: Option<&AtomicU64>,
+    network: &Network,
+    is_request: bool,
 ) {
     let mut buffer = vec![0; 16 * 1024];
     let mut left = if bytes_max == 0 { u64::MAX } else { bytes_max };
+    let mut stalled = network.stalled.subscribe();
     while left > 0 {
         let Ok(length @ 1..) = from.read(&mut buffer).await else {
             return;
         };
-        if let Some(reads) = reads {
-            reads.fetch_add(1, Ordering::Relaxed);
+        if is_request {
+            network.requests.fetch_add(1, Ordering::Relaxed);
         }
+        let delay_ms = network.delay_ms.load(Ordering::Relaxed);
+        if delay_ms > 0 {
+            tokio::time::sleep(Duration::from_millis(delay_ms)).await;
+        }
+        // It fails only when the proxy is gone.
+        let _ = stalled.wait_for(|stalled| !*stalled).await;
         let passed = length.min(usize::try_from(left).unwrap_or(usize::MAX));
         left -= passed as u64;
         if to.write_all(&buffer[..passed]).await.is_err() {

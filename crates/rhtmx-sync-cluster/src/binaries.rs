@@ -41,8 +41,9 @@ pub fn find() -> Result<Option<PathBuf>> {
     }))
 }
 
-/// The programs look for each other in the directory they really are in, so links are followed.
-fn bin_dir(directory: &Path) -> Option<PathBuf> {
+/// The directory, if the programs are there. They look for each other in the directory they really
+/// are in, so links are followed.
+pub fn bin_dir(directory: &Path) -> Option<PathBuf> {
     let initdb = directory.join("initdb").canonicalize().ok()?;
     let real = initdb.parent()?.to_owned();
     real.join("postgres").is_file().then_some(real)

@@ -1,10 +1,10 @@
 //! A PostgreSQL server for one run of the tests or the benchmark: a new cluster in a temporary
 //! directory, on a port of its own.
 
-use std::fs::{self, File};
+use std::fs::{self, OpenOptions};
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -40,6 +40,8 @@ pub const FOR_TESTS: &[&str] = &[
 #[derive(Debug)]
 pub struct Cluster {
     bin_dir: PathBuf,
+    account: Account,
+    settings: Vec<String>,
     port: u16,
     password: String,
     postgres: Child,
@@ -59,9 +61,15 @@ impl Cluster {
         let password = random_hex()? + &random_hex()?;
         initdb(bin_dir, account, scratch.path(), &password)?;
         let port = free_port()?;
-        let postgres = postgres(bin_dir, account, scratch.path(), port, settings)?;
+        let settings: Vec<String> = settings
+            .iter()
+            .map(|setting| (*setting).to_owned())
+            .collect();
+        let postgres = postgres(bin_dir, account, scratch.path(), port, &settings)?;
         let mut cluster = Self {
             bin_dir: bin_dir.to_owned(),
+            account,
+            settings,
             port,
             password,
             postgres,
@@ -69,6 +77,42 @@ impl Cluster {
         };
         cluster.wait_until_ready()?;
         Ok(cluster)
+    }
+
+    /// Stops the server as a crash of it would (`immediate`): no checkpoint, no goodbye, and what was
+    /// not yet written to the log is lost. The next start recovers.
+    ///
+    /// # Errors
+    /// When the server cannot be signalled.
+    pub fn stop_immediately(&mut self) -> Result<()> {
+        let id = self.postgres.id().to_string();
+        let status = Command::new("kill")
+            .args(["-QUIT", &id])
+            .status()
+            .context("could not run kill")?;
+        if !status.success() {
+            bail!("could not signal PostgreSQL:\n{}", self.log());
+        }
+        self.postgres.wait()?;
+        Ok(())
+    }
+
+    /// Starts the server that [`stop_immediately`](Self::stop_immediately) stopped, on the same port,
+    /// and waits until it has recovered.
+    ///
+    /// # Errors
+    /// When it does not start; with its log.
+    pub fn start_again(&mut self) -> Result<()> {
+        // What a crash leaves there still says `ready`.
+        let _ = fs::remove_file(data(self.scratch.path()).join("postmaster.pid"));
+        self.postgres = postgres(
+            &self.bin_dir,
+            self.account,
+            self.scratch.path(),
+            self.port,
+            &self.settings,
+        )?;
+        self.wait_until_ready()
     }
 
     /// The address of its database `postgres`, as a superuser.
@@ -161,9 +205,12 @@ fn postgres(
     account: Account,
     scratch: &Path,
     port: u16,
-    settings: &[&str],
+    settings: &[String],
 ) -> Result<Child> {
-    let log = File::create(log_file(scratch))?;
+    let log = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(log_file(scratch))?;
     account
         .command(&bin_dir.join("postgres"))
         .arg("-D")
@@ -171,7 +218,8 @@ fn postgres(
         .args(
             SETTINGS
                 .iter()
-                .chain(settings)
+                .copied()
+                .chain(settings.iter().map(String::as_str))
                 .flat_map(|setting| ["-c", setting]),
         )
         .args(["-c", &format!("port={port}")])

@@ -56,6 +56,16 @@ impl SyncClient {
         self.replica.pushes.outcomes.get(&mutation)
     }
 
+    /// The mutations that wait for their answer.
+    pub fn unanswered(&self) -> impl Iterator<Item = u64> {
+        self.replica.pushes.unanswered.keys().copied()
+    }
+
+    /// The last frames both ways, for the message of a test that fails.
+    pub fn transcript(&self) -> String {
+        self.transcript.to_string()
+    }
+
     /// The `conflict` frames so far.
     pub fn conflicts(&self) -> &[Value] {
         &self.replica.conflicts

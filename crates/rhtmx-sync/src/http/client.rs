@@ -42,7 +42,9 @@ impl ClientFile {
         if says(header::IF_NONE_MATCH, &tag) {
             return (StatusCode::NOT_MODIFIED, common).into_response();
         }
-        let zipped = self.gzipped.get_or_init(|| frame::gzip(self.text.as_bytes()));
+        let zipped = self
+            .gzipped
+            .get_or_init(|| frame::gzip(self.text.as_bytes()));
         let mut response = match zipped {
             Some(zipped) if says(header::ACCEPT_ENCODING, "gzip") => {
                 let gzip = [(header::CONTENT_ENCODING, "gzip")];

@@ -422,7 +422,8 @@ impl<W: Wire> Connection<W> {
             Action::Refetch { id, reason } => self.refetch(&id, reason).await?,
             Action::Cursor(position) => {
                 let told = self.engine.hub.told(&position).ok_or(NO_HISTORY)?;
-                self.feed(told.frame.clone(), Resume::At(&told.cursor)).await?;
+                self.feed(told.frame.clone(), Resume::At(&told.cursor))
+                    .await?;
             }
             Action::Ack { mutation } => self.send(&ServerFrame::Ack { mutation }).await?,
             Action::Reject { mutation, reject } => {

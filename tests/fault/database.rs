@@ -1,0 +1,92 @@
+//! A PostgreSQL of the suite's own, which it stops and starts.
+
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use rhtmx_sync_cluster::{Cluster, FOR_TESTS};
+use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
+
+#[derive(Debug)]
+pub(crate) struct Database {
+    cluster: Mutex<Cluster>,
+    url: String,
+}
+
+impl Database {
+    pub(crate) async fn start() -> Self {
+        let chosen = std::env::var_os("TEST_PG_BIN_DIR").filter(|value| !value.is_empty());
+        let bin_dir = match chosen {
+            Some(chosen) => PathBuf::from(chosen),
+            None => rhtmx_sync_cluster::binaries::find()
+                .expect("PG_BIN_DIR")
+                .expect("the fault suite stops PostgreSQL, so it needs its programs: PG_BIN_DIR"),
+        };
+        let cluster = tokio::task::spawn_blocking(move || Cluster::start(&bin_dir, FOR_TESTS))
+            .await
+            .expect("the start does not panic")
+            .unwrap_or_else(|error| panic!("{error:#}"));
+        let url = cluster.url();
+        let database = Self {
+            cluster: Mutex::new(cluster),
+            url,
+        };
+        database.execute(include_str!("tables.sql")).await;
+        database
+    }
+
+    /// The direct address.
+    pub(crate) fn url(&self) -> String {
+        self.url.clone()
+    }
+
+    /// Stops the server as a crash would.
+    pub(crate) fn stop(&self) {
+        tokio::task::block_in_place(|| {
+            let mut cluster = self.cluster.lock().unwrap_or_else(PoisonError::into_inner);
+            cluster.stop_immediately().expect("PostgreSQL stops");
+        });
+    }
+
+    pub(crate) fn start_again(&self) {
+        tokio::task::block_in_place(|| {
+            let mut cluster = self.cluster.lock().unwrap_or_else(PoisonError::into_inner);
+            cluster.start_again().expect("PostgreSQL starts again");
+        });
+    }
+
+    /// A connection, or none while the server is away.
+    pub(crate) async fn try_connect(&self) -> Option<Client> {
+        let (client, connection) = tokio_postgres::connect(&self.url, NoTls).await.ok()?;
+        // It ends with the client or the server; the next statement tells.
+        tokio::spawn(connection);
+        Some(client)
+    }
+
+    pub(crate) async fn connect(&self) -> Client {
+        for _ in 0..600 {
+            if let Some(client) = self.try_connect().await {
+                return client;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("PostgreSQL lets nobody in");
+    }
+
+    pub(crate) async fn execute(&self, sql: &str) {
+        if let Err(error) = self.connect().await.batch_execute(sql).await {
+            panic!("{error:?}\nin: {sql}");
+        }
+    }
+
+    /// The first column of every row.
+    pub(crate) async fn texts(&self, sql: &str) -> Vec<String> {
+        let messages = self.connect().await.simple_query(sql).await;
+        let messages = messages.unwrap_or_else(|error| panic!("{error:?}\nin: {sql}"));
+        let first = |message| match message {
+            SimpleQueryMessage::Row(row) => Some(row.get(0).unwrap_or_default().to_owned()),
+            _ => None,
+        };
+        messages.into_iter().filter_map(first).collect()
+    }
+}

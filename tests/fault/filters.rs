@@ -1,0 +1,111 @@
+//! Filters at random, and what they mean: written anew, so that the engine's reading of them can be
+//! contradicted.
+
+use rhtmx_sync_tests::Dice;
+use serde_json::{Value, json};
+
+/// Lists that rows belong to.
+pub(crate) const LISTS: u64 = 12;
+
+/// A filter over `items`, and a few over the other tables.
+#[derive(Clone, Debug)]
+pub(crate) enum Filter {
+    Everything,
+    ListIs(u64),
+    /// Of the ledger.
+    ClientIs(String),
+    ListIn(Vec<u64>),
+    Below(u64),
+    Done(bool),
+    TitleMissing,
+    TitleBegins(String),
+    Not(Box<Filter>),
+    And(Box<Filter>, Box<Filter>),
+    Or(Box<Filter>, Box<Filter>),
+}
+
+impl Filter {
+    pub(crate) fn random(dice: &mut Dice) -> Self {
+        match dice.pick(0..10) {
+            0 | 1 => Self::Everything,
+            2 | 3 => Self::ListIs(dice.pick(0..LISTS)),
+            4 | 5 => Self::And(
+                Box::new(Self::ListIs(dice.pick(0..LISTS))),
+                Box::new(Self::leaf(dice)),
+            ),
+            6 => Self::Or(Box::new(Self::leaf(dice)), Box::new(Self::leaf(dice))),
+            7 => Self::Not(Box::new(Self::And(
+                Box::new(Self::leaf(dice)),
+                Box::new(Self::leaf(dice)),
+            ))),
+            8 => Self::Not(Box::new(Self::leaf(dice))),
+            _ => Self::leaf(dice),
+        }
+    }
+
+    fn leaf(dice: &mut Dice) -> Self {
+        match dice.pick(0..6) {
+            0 => Self::ListIs(dice.pick(0..LISTS)),
+            1 => Self::ListIn((0..dice.pick(1..4)).map(|_| dice.pick(0..LISTS)).collect()),
+            2 => Self::Below(dice.pick(0..1000)),
+            3 => Self::Done(dice.chance(50)),
+            4 => Self::TitleMissing,
+            _ => Self::TitleBegins(format!("t{}", dice.pick(0..4))),
+        }
+    }
+
+    /// The text of `where`, which is SQL as well.
+    pub(crate) fn text(&self) -> String {
+        match self {
+            Self::Everything => "TRUE".to_owned(),
+            Self::ListIs(list) => format!("list = {list}"),
+            Self::ClientIs(client) => format!("client = '{client}'"),
+            Self::ListIn(lists) => {
+                let lists: Vec<String> = lists.iter().map(u64::to_string).collect();
+                format!("list IN ({})", lists.join(", "))
+            }
+            Self::Below(n) => format!("n < {n}"),
+            Self::Done(true) => "done".to_owned(),
+            Self::Done(false) => "NOT done".to_owned(),
+            Self::TitleMissing => "title IS NULL".to_owned(),
+            Self::TitleBegins(start) => format!("title LIKE '{start}%'"),
+            Self::Not(inner) => format!("NOT ({})", inner.text()),
+            Self::And(left, right) => format!("({}) AND ({})", left.text(), right.text()),
+            Self::Or(left, right) => format!("({}) OR ({})", left.text(), right.text()),
+        }
+    }
+
+    /// Whether a row belongs to it: the answer must be true, not unknown.
+    pub(crate) fn holds(&self, row: &Value) -> bool {
+        self.answer(row) == Some(true)
+    }
+
+    /// SQL's three values.
+    fn answer(&self, row: &Value) -> Option<bool> {
+        match self {
+            Self::Everything => Some(true),
+            Self::ListIs(list) => row["list"].as_u64().map(|found| found == *list),
+            Self::ClientIs(client) => row["client"].as_str().map(|found| found == client),
+            Self::ListIn(lists) => row["list"].as_u64().map(|found| lists.contains(&found)),
+            Self::Below(n) => row["n"].as_i64().map(|found| found < *n as i64),
+            // SQLite's booleans are numbers where the test asks the database itself.
+            Self::Done(done) => match &row["done"] {
+                Value::Bool(found) => Some(found == done),
+                found => found.as_u64().map(|found| (found == 1) == *done),
+            },
+            Self::TitleMissing => Some(row["title"] == json!(null)),
+            Self::TitleBegins(start) => row["title"].as_str().map(|title| title.starts_with(start)),
+            Self::Not(inner) => inner.answer(row).map(|answer| !answer),
+            Self::And(left, right) => match (left.answer(row), right.answer(row)) {
+                (Some(false), _) | (_, Some(false)) => Some(false),
+                (Some(true), Some(true)) => Some(true),
+                _ => None,
+            },
+            Self::Or(left, right) => match (left.answer(row), right.answer(row)) {
+                (Some(true), _) | (_, Some(true)) => Some(true),
+                (Some(false), Some(false)) => Some(false),
+                _ => None,
+            },
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! Every state that the tables have ever been in, and what a client must hold at a cursor.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use rhtmx_sync_core::snapshot::Snapshot;
+use serde_json::Value;
+
+use crate::database::Database;
+use crate::sample::{Part, Sample};
+
+/// What a row was after a transaction; none when it was gone.
+#[derive(Debug)]
+struct Version {
+    seq: i64,
+    xid: u64,
+    row: Option<Value>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    rows: BTreeMap<String, Vec<Version>>,
+    /// Sequence number and transaction of each `TRUNCATE`.
+    emptied: Vec<(i64, u64)>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Oracle {
+    tables: BTreeMap<String, Table>,
+    /// Everything that this sees has been read.
+    read: Option<String>,
+}
+
+impl Oracle {
+    /// One that knows only how the tables are, at a snapshot that sees everything.
+    pub(crate) fn of_tables(tables: BTreeMap<String, Vec<Value>>) -> Self {
+        let version = |row| Version {
+            seq: 1,
+            xid: 0,
+            row: Some(row),
+        };
+        let table = |rows: Vec<Value>| Table {
+            rows: rows
+                .into_iter()
+                .map(|row| (row["id"].to_string(), vec![version(row)]))
+                .collect(),
+            emptied: Vec::new(),
+        };
+        let tables = tables
+            .into_iter()
+            .map(|(name, rows)| (name, table(rows)))
+            .collect();
+        Self { tables, read: None }
+    }
+
+    /// Reads what has been committed since the last time; the snapshot that it was read at.
+    pub(crate) async fn read(&mut self, db: &Database) -> Snapshot {
+        let mut client = db.connect().await;
+        let transaction = client
+            .build_transaction()
+            .isolation_level(tokio_postgres::IsolationLevel::RepeatableRead)
+            .start()
+            .await
+            .expect("a transaction");
+        let now: String = transaction
+            .query_one("SELECT pg_current_snapshot()::text", &[])
+            .await
+            .expect("a snapshot")
+            .get(0);
+        let since = self.read.replace(now.clone()).unwrap_or("1:1:".to_owned());
+        let rows = transaction
+            .query(
+                "SELECT seq, xid::text, entity, key, row::text FROM history \
+                 WHERE NOT pg_visible_in_snapshot(xid, $1::text::pg_snapshot) \
+                 AND xid >= pg_snapshot_xmin($1::text::pg_snapshot) ORDER BY seq",
+                &[&since],
+            )
+            .await
+            .expect("the history");
+        for row in rows {
+            let (seq, xid, entity): (i64, String, String) = (row.get(0), row.get(1), row.get(2));
+            let (key, row): (Option<String>, Option<String>) = (row.get(3), row.get(4));
+            let xid = xid.parse().expect("a transaction");
+            let table = self.tables.entry(entity).or_default();
+            match key {
+                None => table.emptied.push((seq, xid)),
+                Some(key) => {
+                    let row = row.map(|row| serde_json::from_str(&row).expect("JSON"));
+                    let versions = table.rows.entry(key).or_default();
+                    versions.push(Version { seq, xid, row });
+                    // What was open for long comes late.
+                    versions.sort_by_key(|version| version.seq);
+                }
+            }
+        }
+        now.parse().expect("a snapshot")
+    }
+
+    /// Forgets what no later snapshot can show.
+    pub(crate) fn forget_before(&mut self, snapshot: &Snapshot) {
+        for table in self.tables.values_mut() {
+            let emptied = table.emptied_at(snapshot);
+            for versions in table.rows.values_mut() {
+                let newest = visible(versions, snapshot, emptied).map(|version| version.seq);
+                versions.retain(|version| {
+                    !snapshot.contains(version.xid) || Some(version.seq) == newest
+                });
+            }
+            table.rows.retain(|_, versions| {
+                versions
+                    .iter()
+                    .any(|v| v.row.is_some() || !snapshot.contains(v.xid))
+            });
+            table
+                .emptied
+                .retain(|(seq, xid)| *seq >= emptied || !snapshot.contains(*xid));
+        }
+    }
+
+    /// The rows of a table at a snapshot.
+    pub(crate) fn rows<'a>(
+        &'a self,
+        entity: &str,
+        snapshot: &'a Snapshot,
+    ) -> impl Iterator<Item = (&'a String, &'a Value)> {
+        let table = &self.tables[entity];
+        let emptied = table.emptied_at(snapshot);
+        table.rows.iter().filter_map(move |(key, versions)| {
+            Some((key, visible(versions, snapshot, emptied)?.row.as_ref()?))
+        })
+    }
+
+    /// What is wrong with what a client held at a cursor, if anything is: the first row's key, and the
+    /// message.
+    pub(crate) fn contradicts(&self, sample: &Sample) -> Option<(String, String)> {
+        sample
+            .parts
+            .iter()
+            .find_map(|part| self.contradicts_part(&sample.snapshot, part))
+    }
+
+    fn contradicts_part(&self, snapshot: &Snapshot, part: &Part) -> Option<(String, String)> {
+        let mut held: BTreeMap<&str, u64> = part
+            .rows
+            .iter()
+            .map(|(key, hash)| (key.as_str(), *hash))
+            .collect();
+        let mut wrong = Vec::new();
+        for (key, row) in self.rows(&part.entity, snapshot) {
+            if !part.filter.holds(row) {
+                continue;
+            }
+            match held.remove(key.as_str()) {
+                None => wrong.push(format!("{key} is missing, which was {row}")),
+                Some(hash) if hash != fingerprint(row, &part.columns, Some(row)) => {
+                    // A column that has been dropped or renamed since the client was told of it.
+                    let known: BTreeSet<String> = part.columns.iter().cloned().collect();
+                    let there = |name: &String| row.get(name).is_some();
+                    if known.iter().all(there) {
+                        wrong.push(format!("{key} is not what it was: {row}"));
+                    }
+                }
+                Some(_) => {}
+            }
+        }
+        wrong.extend(held.keys().map(|key| format!("{key} should not be there")));
+        if wrong.is_empty() {
+            return None;
+        }
+        let first = wrong[0].split(' ').next().unwrap_or_default();
+        let past = self.tables[&part.entity].rows.get(first);
+        Some((
+            first.to_owned(),
+            format!(
+                "{} WHERE {}, columns {:?}, at {snapshot}: {} rows are wrong:\n  {}\nthe first one's past: {past:?}\nall that was emptied: {:?}",
+                part.entity,
+                part.filter.text(),
+                part.columns,
+                wrong.len(),
+                wrong[..wrong.len().min(5)].join("\n  "),
+                self.tables[&part.entity].emptied,
+            ),
+        ))
+    }
+}
+
+impl Table {
+    /// The newest `TRUNCATE` that the snapshot sees.
+    fn emptied_at(&self, snapshot: &Snapshot) -> i64 {
+        let seen = self
+            .emptied
+            .iter()
+            .filter(|(_, xid)| snapshot.contains(*xid));
+        seen.map(|(seq, _)| *seq).max().unwrap_or(0)
+    }
+}
+
+fn visible<'a>(versions: &'a [Version], snapshot: &Snapshot, emptied: i64) -> Option<&'a Version> {
+    let newest = versions
+        .iter()
+        .rev()
+        .find(|version| snapshot.contains(version.xid))?;
+    (newest.seq > emptied).then_some(newest)
+}
+
+/// The columns of a row as one number; columns that `within` lacks are left out.
+pub(crate) fn fingerprint(row: &Value, columns: &[String], within: Option<&Value>) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for column in columns {
+        if within.is_none_or(|within| within.get(column).is_some()) {
+            column.hash(&mut hasher);
+            row[column].to_string().hash(&mut hasher);
+        }
+    }
+    hasher.finish()
+}

@@ -1,0 +1,122 @@
+//! PgBouncer in transaction mode, where it is installed.
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+/// Where packages put it, besides the `PATH`.
+const PLACES: [&str; 3] = [
+    "/usr/sbin/pgbouncer",
+    "/usr/local/bin/pgbouncer",
+    "/opt/homebrew/bin/pgbouncer",
+];
+/// From this version on it knows prepared statements in transaction mode, which the engine needs.
+const VERSION_MIN: (u32, u32) = (1, 21);
+
+#[derive(Debug)]
+pub(crate) struct Pooler {
+    process: Child,
+    url: String,
+    _directory: TempDir,
+}
+
+impl Pooler {
+    /// A pooler before the database of this address; a reason where there can be none.
+    pub(crate) async fn start(url: &str) -> Result<Self, String> {
+        let program = PLACES.iter().find(|place| Path::new(place).exists());
+        let program = program.ok_or("pgbouncer is not installed")?;
+        let version = version(program).ok_or("pgbouncer does not tell its version")?;
+        // An older one can only be asked to keep sessions together.
+        let mode = if version >= VERSION_MIN {
+            "transaction"
+        } else {
+            "session"
+        };
+        let directory = TempDir::new().map_err(|error| error.to_string())?;
+        let port = TcpListener::bind("127.0.0.1:0")
+            .and_then(|listener| listener.local_addr())
+            .map_err(|error| error.to_string())?
+            .port();
+        let (user, server) = url
+            .strip_prefix("postgresql://")
+            .and_then(|rest| rest.split_once('@'))
+            .ok_or("an address without a user")?;
+        let (name, password) = user
+            .split_once(':')
+            .ok_or("an address without a password")?;
+        let (server, database) = server
+            .split_once('/')
+            .ok_or("an address without a database")?;
+        let (host, server_port) = server.split_once(':').ok_or("an address without a port")?;
+        let place = directory.path();
+        let prepared = if version >= VERSION_MIN {
+            "max_prepared_statements = 200\n"
+        } else {
+            ""
+        };
+        let settings = format!(
+            "[databases]\n{database} = host={host} port={server_port} dbname={database} \
+             user={name} password={password}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n\
+             auth_type = any\npool_mode = {mode}\ndefault_pool_size = 40\nmax_client_conn = 500\n\
+             ignore_startup_parameters = extra_float_digits,options\nserver_login_retry = 1\n{prepared}\
+             logfile = {0}/log\npidfile = {0}/pid\nunix_socket_dir =\n",
+            place.display()
+        );
+        let file = place.join("pgbouncer.ini");
+        fs::write(&file, settings).map_err(|error| error.to_string())?;
+        let mut command = Command::new(program);
+        if rhtmx_sync_cluster::is_root() {
+            // It refuses to be root.
+            Command::new("chown")
+                .args(["-R", "nobody"])
+                .arg(place)
+                .status()
+                .map_err(|error| error.to_string())?;
+            command.args(["-u", "nobody"]);
+        }
+        let process = command
+            .arg(&file)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(|error| error.to_string())?;
+        let url = format!("postgresql://{name}:{password}@127.0.0.1:{port}/{database}");
+        let pooler = Self {
+            process,
+            url,
+            _directory: directory,
+        };
+        for _ in 0..200 {
+            if std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() {
+                return Ok(pooler);
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Err("pgbouncer does not listen".to_owned())
+    }
+
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+}
+
+impl Drop for Pooler {
+    fn drop(&mut self) {
+        // Both fail only when it has ended already.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// `PgBouncer 1.21.0`
+fn version(program: &str) -> Option<(u32, u32)> {
+    let output = Command::new(program).arg("--version").output().ok()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let mut numbers = text.lines().next()?.split(' ').nth(1)?.split('.');
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}

@@ -1,0 +1,148 @@
+//! What one client has pushed, and what became of it.
+
+use std::collections::BTreeMap;
+
+use rhtmx_sync_testkit::{PushOutcome, SyncClient};
+use rhtmx_sync_tests::Dice;
+use serde_json::{Value, json};
+
+use crate::scene::Scene;
+
+/// A mutation: so many rows of the ledger with one tag, and other writes.
+#[derive(Clone, Debug)]
+pub(crate) struct Pushed {
+    pub(crate) tag: String,
+    pub(crate) entries: usize,
+    writes: Value,
+    /// It breaks a constraint in its last write, so nothing of it may be there.
+    doomed: bool,
+    /// Whether it was acked, once it is known.
+    pub(crate) acked: Option<bool>,
+    /// The client has seen its rows.
+    seen: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct Pushes {
+    client: String,
+    sent: BTreeMap<u64, Pushed>,
+}
+
+impl Pushes {
+    pub(crate) fn new(client: String) -> Self {
+        Self {
+            client,
+            sent: BTreeMap::new(),
+        }
+    }
+
+    /// The writes of the next mutation.
+    pub(crate) fn next(&mut self, number: u64, dice: &mut Dice) -> Value {
+        let tag = format!("{}/{number}", self.client);
+        let entries = dice.pick(1..5) as usize;
+        let entry = json!({ "entity": "ledger", "op": "create", "values": { "client": self.client, "tag": tag } });
+        let mut writes = vec![entry; entries];
+        let item = |dice: &mut Dice, title: Value| {
+            json!({ "entity": "items", "op": "upsert", "values": {
+                "id": dice.pick(1..400), "list": dice.pick(0..12), "n": dice.pick(0..1000), "title": title,
+            } })
+        };
+        let mut doomed = false;
+        match dice.pick(0..10) {
+            0..3 => {
+                let title = json!(format!("t{}", dice.pick(0..5)));
+                writes.push(item(dice, title));
+            }
+            3 => {
+                doomed = true;
+                writes.push(item(dice, json!("forbidden")));
+            }
+            _ => {}
+        }
+        let pushed = Pushed {
+            tag,
+            entries,
+            writes: json!(writes),
+            doomed,
+            acked: None,
+            seen: false,
+        };
+        let writes = pushed.writes.clone();
+        self.sent.entry(number).or_insert(pushed);
+        writes
+    }
+
+    /// Takes note of the answers that have come.
+    pub(crate) fn hear(&mut self, client: &SyncClient, scene: &Scene) {
+        for (number, pushed) in &mut self.sent {
+            let acked = match client.outcome(*number) {
+                Some(PushOutcome::Acked { .. }) => true,
+                Some(PushOutcome::Rejected(rejection)) if rejection.code == "out_of_order" => {
+                    continue;
+                }
+                Some(PushOutcome::Rejected(_)) => false,
+                None => continue,
+            };
+            if pushed.acked.is_some_and(|before| before != acked) {
+                let transcript = client.transcript();
+                scene.trace.fail(&format!(
+                    "{} was answered in two ways\n{transcript}",
+                    pushed.tag
+                ));
+            }
+            if acked == pushed.doomed {
+                let outcome = client.outcome(*number);
+                let transcript = client.transcript();
+                scene.trace.fail(&format!(
+                    "{} was answered with {outcome:?}\n{transcript}",
+                    pushed.tag
+                ));
+            }
+            pushed.acked = Some(acked);
+        }
+    }
+
+    /// How many have no answer.
+    pub(crate) fn unanswered(&self) -> usize {
+        self.sent
+            .values()
+            .filter(|pushed| pushed.acked.is_none())
+            .count()
+    }
+
+    /// Those without an answer that the connection does not push again by itself.
+    pub(crate) fn untold(&self, waiting: &[u64]) -> Vec<(u64, Value)> {
+        self.sent
+            .iter()
+            .filter(|(number, pushed)| pushed.acked.is_none() && !waiting.contains(number))
+            .map(|(number, pushed)| (*number, pushed.writes.clone()))
+            .collect()
+    }
+
+    /// An acked mutation is visible from the next cursor on: whole.
+    pub(crate) fn invisible(&mut self, ledger: &BTreeMap<String, Value>) -> Option<String> {
+        for pushed in self
+            .sent
+            .values_mut()
+            .filter(|pushed| pushed.acked == Some(true) && !pushed.seen)
+        {
+            let found = ledger
+                .values()
+                .filter(|row| row["tag"] == json!(pushed.tag))
+                .count();
+            if found != pushed.entries {
+                return Some(format!(
+                    "{} was acked, and {found} of its {} rows are here",
+                    pushed.tag, pushed.entries
+                ));
+            }
+            pushed.seen = true;
+        }
+        None
+    }
+
+    /// Hands over those that are done with.
+    pub(crate) fn take(&mut self) -> Vec<Pushed> {
+        std::mem::take(&mut self.sent).into_values().collect()
+    }
+}

@@ -1,0 +1,181 @@
+//! Everything comes to rest, and is compared.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use rhtmx_sync_core::snapshot::Snapshot;
+use serde_json::Value;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout_at};
+
+use crate::oracle::Oracle;
+use crate::pushes::Pushed;
+use crate::scene::{Report, Scene};
+use crate::subscriptions::Plan;
+
+/// How long everybody may take together.
+const PATIENCE: Duration = Duration::from_secs(150);
+
+/// What was counted over a run.
+#[derive(Debug, Default)]
+pub(crate) struct Figures {
+    pub(crate) rounds: u64,
+    pub(crate) samples: usize,
+    pub(crate) acked: usize,
+    pub(crate) rejected: usize,
+    pub(crate) connections: u64,
+    pub(crate) cursors: u64,
+    pub(crate) refetches: u64,
+}
+
+/// Waits until every client has all its answers.
+pub(crate) async fn answered(
+    scene: &Scene,
+    reports: &mut mpsc::Receiver<Report>,
+    clients: usize,
+) -> Result<(), String> {
+    let deadline = Instant::now() + PATIENCE;
+    let mut waiting: BTreeSet<usize> = (0..clients).collect();
+    while !waiting.is_empty() {
+        match timeout_at(deadline, reports.recv()).await {
+            Ok(Some(Report::Answered(client))) => {
+                waiting.remove(&client);
+            }
+            Ok(_) => scene.trace.fail("a client reports out of turn"),
+            Err(_) => {
+                return Err(format!(
+                    "no answers for some clients\n{}",
+                    scene.doing(&waiting)
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Takes every client's copy, and holds it against the tables and the history.
+pub(crate) async fn compare(
+    scene: &Scene,
+    oracle: &Oracle,
+    now: &Snapshot,
+    ledger: &BTreeMap<String, usize>,
+    reports: &mut mpsc::Receiver<Report>,
+    clients: usize,
+    figures: &mut Figures,
+) -> Result<(), String> {
+    let deadline = Instant::now() + PATIENCE;
+    let mut waiting: BTreeSet<usize> = (0..clients).collect();
+    while !waiting.is_empty() {
+        let report = match timeout_at(deadline, reports.recv()).await {
+            Ok(Some(report)) => report,
+            Ok(None) | Err(_) => {
+                return Err(format!(
+                    "some clients do not come to rest\n{}",
+                    scene.doing(&waiting)
+                ));
+            }
+        };
+        let Report::Settled {
+            client,
+            copies,
+            pushed,
+            samples,
+            connections,
+            counts,
+            transcript,
+            past,
+        } = report
+        else {
+            continue;
+        };
+        waiting.remove(&client);
+        figures.connections += connections;
+        figures.cursors += counts.cursors;
+        figures.refetches += counts.refetches;
+        let fail = |what: String| {
+            scene
+                .trace
+                .fail(&format!("client {client}: {what}\n{transcript}"))
+        };
+        for (id, plan, rows) in &copies {
+            if let Some(wrong) = differs(oracle, now, plan, rows) {
+                fail(format!("at rest, {id}: {wrong}"));
+            }
+        }
+        for mutation in &pushed {
+            if let Some(wrong) = unlike(mutation, ledger) {
+                fail(wrong);
+            }
+            let counted = if mutation.acked == Some(true) {
+                &mut figures.acked
+            } else {
+                &mut figures.rejected
+            };
+            *counted += 1;
+        }
+        for sample in &samples {
+            figures.samples += 1;
+            if let Some((key, wrong)) = oracle.contradicts(sample) {
+                let about = |line: &&String| {
+                    line.contains(&format!("\"{key}\"")) || line.contains("truncate")
+                };
+                let at = sample.snapshot.to_string();
+                let told = past.iter().filter(|line| about(line) || line.contains(&at));
+                let told: Vec<&str> = told.map(String::as_str).collect();
+                let wrong = format!("{wrong}\nwhat it was told of it:\n{}", told.join("\n"));
+                fail(format!(
+                    "what client {} held at a cursor never was: {wrong}",
+                    sample.client
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A copy against the table, as the plan chooses.
+fn differs(
+    oracle: &Oracle,
+    now: &Snapshot,
+    plan: &Plan,
+    rows: &BTreeMap<String, Value>,
+) -> Option<String> {
+    let mut held: BTreeMap<&String, &Value> = rows.iter().collect();
+    for (key, row) in oracle.rows(plan.entity, now) {
+        if !plan.filter.holds(row) {
+            continue;
+        }
+        let mut wanted = row.clone();
+        if let (Some(columns), Some(fields)) = (&plan.columns, wanted.as_object_mut()) {
+            fields.retain(|name, _| name == "id" || columns.contains(&name.as_str()));
+        }
+        match held.remove(key) {
+            Some(found) if *found == wanted => {}
+            found => return Some(format!("{key} of {plan:?} is {found:?}, not {wanted}")),
+        }
+    }
+    let (key, row) = held.first_key_value()?;
+    Some(format!(
+        "{key} of {plan:?} is {row}, and should not be there"
+    ))
+}
+
+/// How many rows each tag has.
+pub(crate) fn counted(tags: impl Iterator<Item = String>) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
+    for tag in tags {
+        *counts.entry(tag).or_default() += 1;
+    }
+    counts
+}
+
+/// An acked mutation is there once and whole, another not at all.
+fn unlike(mutation: &Pushed, ledger: &BTreeMap<String, usize>) -> Option<String> {
+    let found = ledger.get(&mutation.tag).copied().unwrap_or(0);
+    let wanted = if mutation.acked == Some(true) {
+        mutation.entries
+    } else {
+        0
+    };
+    (found != wanted).then(|| format!("{mutation:?} has {found} rows instead of {wanted}"))
+}

@@ -1,0 +1,86 @@
+//! What each client subscribes to.
+
+use std::collections::BTreeMap;
+
+use rhtmx_sync_testkit::Backend;
+use rhtmx_sync_tests::Dice;
+use serde_json::{Value, json};
+
+use crate::filters::Filter;
+
+/// One subscription: an entity, a filter and a projection.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) entity: &'static str,
+    pub(crate) filter: Filter,
+    /// None: all of them. The key comes along in any case.
+    pub(crate) columns: Option<Vec<&'static str>>,
+}
+
+impl Plan {
+    fn of(entity: &'static str, filter: Filter) -> Self {
+        Self {
+            entity,
+            filter,
+            columns: None,
+        }
+    }
+
+    /// The fields of `subscribe`.
+    pub(crate) fn request(&self) -> Value {
+        let mut request = json!({ "entity": self.entity });
+        if !matches!(self.filter, Filter::Everything) {
+            request["where"] = json!(self.filter.text());
+        }
+        if let Some(columns) = &self.columns {
+            request["columns"] = json!(columns);
+        }
+        request
+    }
+}
+
+/// Of these clients one in so many has the whole of `bulk`.
+const BULK_READERS: usize = 12;
+
+/// Whether it subscribes to all of `bulk`.
+pub(crate) fn reads_bulk(number: usize) -> bool {
+    number % BULK_READERS == 0
+}
+
+/// The subscriptions of a client, by id.
+pub(crate) fn plans(
+    number: usize,
+    name: &str,
+    backend: Backend,
+    dice: &mut Dice,
+) -> BTreeMap<String, Plan> {
+    let mut plans = BTreeMap::new();
+    let mut add = |id: String, plan| plans.insert(id, plan);
+    add(
+        "accounts".to_owned(),
+        Plan::of("accounts", Filter::Everything),
+    );
+    add(
+        "ledger".to_owned(),
+        Plan::of("ledger", Filter::ClientIs(name.to_owned())),
+    );
+    for at in 0..dice.pick(1..4) {
+        let mut plan = Plan::of("items", Filter::random(dice));
+        if dice.chance(40) {
+            let columns = ["list", "n", "done", "title", "body"];
+            plan.columns = Some(columns.into_iter().filter(|_| dice.chance(50)).collect());
+        }
+        add(format!("items{at}"), plan);
+    }
+    if backend == Backend::Postgres {
+        if reads_bulk(number) {
+            add("bulk".to_owned(), Plan::of("bulk", Filter::Everything));
+        } else if dice.chance(25) {
+            add(
+                "bulk".to_owned(),
+                Plan::of("bulk", Filter::ListIs(dice.pick(0..50))),
+            );
+        }
+    }
+    plans
+}

@@ -1,0 +1,48 @@
+//! `docs/guarantees.md` names tests; each must exist, or a promise has lost its proof.
+
+use std::fs;
+use std::path::Path;
+
+use crate::steps;
+
+/// Names in backticks that look like a test's: lower case, with underscores, several words.
+fn names(text: &str) -> Vec<&str> {
+    let quoted = text.split('`').skip(1).step_by(2);
+    let is_name = |name: &&str| {
+        name.chars()
+            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+            && name.matches('_').count() >= 2
+    };
+    quoted
+        .filter(is_name)
+        .filter(|name| *name != "session_replication_role")
+        .collect()
+}
+
+/// The text of every Rust file below a directory.
+fn sources(directory: &Path) -> String {
+    let mut text = String::new();
+    for entry in fs::read_dir(directory).unwrap().flatten() {
+        let path = entry.path();
+        if path.is_dir() && !path.ends_with("target") {
+            text += &sources(&path);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            text += &fs::read_to_string(path).unwrap();
+        }
+    }
+    text
+}
+
+#[test]
+fn every_test_that_a_promise_names_exists() {
+    let guarantees = fs::read_to_string(steps::workspace().join("docs/guarantees.md")).unwrap();
+    let sources =
+        sources(&steps::workspace().join("tests")) + &sources(&steps::workspace().join("crates"));
+    let names = names(&guarantees);
+    assert!(names.len() > 50, "{names:?}");
+    let missing: Vec<_> = names
+        .iter()
+        .filter(|name| !sources.contains(&format!("fn {name}(")))
+        .collect();
+    assert!(missing.is_empty(), "no test has these names: {missing:?}");
+}
