@@ -44,7 +44,7 @@ const BULK_READERS: usize = 12;
 
 /// Whether it subscribes to all of `bulk`.
 pub(crate) fn reads_bulk(number: usize) -> bool {
-    number % BULK_READERS == 0
+    number.is_multiple_of(BULK_READERS)
 }
 
 /// The subscriptions of a client, by id.

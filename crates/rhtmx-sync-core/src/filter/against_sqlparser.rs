@@ -20,7 +20,11 @@ fn read(text: &str) -> Option<Expr> {
         let expr = parser.parse_expr().ok()?;
         (parser.peek_token().token == sqlparser::tokenizer::Token::EOF).then(|| of_expr(expr))?
     };
-    let text = text.to_owned();
+    // It takes a comparison with a minus behind it for an operator of its own.
+    let text = text
+        .replace("=-", "= -")
+        .replace(">-", "> -")
+        .replace("<-", "< -");
     let thread = std::thread::Builder::new()
         .stack_size(64 << 20)
         .spawn(move || read(text));

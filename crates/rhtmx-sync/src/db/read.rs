@@ -485,8 +485,9 @@ fn entry(line: ChangeRow, mark: fn(i64) -> Mark) -> DbResult<Option<NewestEntry>
 
 /// A row's steps since the newest truncate.
 fn history(steps: &str, truncated_at: Option<i64>) -> DbResult<Vec<Step>> {
-    let steps: Vec<(i64, Option<u64>, String, Option<Box<RawValue>>)> =
-        serde_json::from_str(steps).map_err(|error| unreadable(&error))?;
+    /// As the statement writes it: id, transaction, action, old.
+    type Written = (i64, Option<u64>, String, Option<Box<RawValue>>);
+    let steps: Vec<Written> = serde_json::from_str(steps).map_err(|error| unreadable(&error))?;
     let since = truncated_at.unwrap_or_default();
     let steps = steps.into_iter().filter(|(id, ..)| *id > since);
     steps
