@@ -140,6 +140,7 @@ impl Schema {
 
 /// The `schema` of a `subscribed` frame.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct SchemaSummary {
     /// The primary key's columns.
     pub key: Vec<String>,

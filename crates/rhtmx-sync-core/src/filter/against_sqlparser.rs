@@ -20,15 +20,28 @@ fn read(text: &str) -> Option<Expr> {
         let expr = parser.parse_expr().ok()?;
         (parser.peek_token().token == sqlparser::tokenizer::Token::EOF).then(|| of_expr(expr))?
     };
-    // It takes a comparison with a minus behind it for an operator of its own.
-    let text = text
-        .replace("=-", "= -")
-        .replace(">-", "> -")
-        .replace("<-", "< -");
+    let text = spaced(text);
     let thread = std::thread::Builder::new()
         .stack_size(64 << 20)
         .spawn(move || read(text));
     thread.expect("a thread").join().expect("no panic")
+}
+
+/// The same with a space between a comparison and a minus, which it would take for one operator.
+fn spaced(text: &str) -> String {
+    let mut spaced = String::with_capacity(text.len());
+    let (mut quote, mut before) = (None, ' ');
+    for character in text.chars() {
+        match quote {
+            None if matches!(character, '\'' | '"') => quote = Some(character),
+            Some(open) if character == open => quote = None,
+            None if character == '-' && matches!(before, '=' | '<' | '>') => spaced.push(' '),
+            _ => {}
+        }
+        spaced.push(character);
+        before = character;
+    }
+    spaced
 }
 
 fn of_expr(expr: ast::Expr) -> Option<Expr> {

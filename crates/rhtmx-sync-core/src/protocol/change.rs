@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 /// Which client's mutation made a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct Origin {
     /// The device.
     pub client_id: Uuid,
@@ -15,6 +16,7 @@ pub struct Origin {
 
 /// One change of one row, or of all.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(tag = "op", rename_all = "lowercase")]
 pub enum Change {
     /// The row now is this.
@@ -22,9 +24,11 @@ pub enum Change {
         /// The row's key, canonical.
         key: String,
         /// The whole row.
+        #[cfg_attr(test, ts(type = "Row"))]
         row: Box<RawValue>,
         /// Whose mutation.
         #[serde(flatten)]
+        #[cfg_attr(test, ts(skip))]
         origin: Option<Origin>,
     },
     /// Gone from the table.
@@ -33,6 +37,7 @@ pub enum Change {
         key: String,
         /// Whose mutation.
         #[serde(flatten)]
+        #[cfg_attr(test, ts(skip))]
         origin: Option<Origin>,
     },
     /// No longer in this shape.
@@ -41,6 +46,7 @@ pub enum Change {
         key: String,
         /// Whose mutation.
         #[serde(flatten)]
+        #[cfg_attr(test, ts(skip))]
         origin: Option<Origin>,
     },
     /// All rows are gone.
@@ -59,9 +65,11 @@ impl Change {
 
 /// One row of a snapshot.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct RowImage {
     /// The row's key, canonical.
     pub key: String,
     /// The whole row.
+    #[cfg_attr(test, ts(type = "Row"))]
     pub row: Box<RawValue>,
 }

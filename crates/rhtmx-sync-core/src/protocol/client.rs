@@ -18,6 +18,7 @@ const FAULT_CHARS_MAX: usize = 200;
 
 /// One frame from a client.
 #[derive(Debug, Clone)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(tag = "type", rename_all = "lowercase"))]
 pub enum ClientFrame {
     /// The first frame.
     Hello(Hello),
@@ -38,12 +39,14 @@ pub enum ClientFrame {
     /// Asks for a `pong`.
     Ping {
         /// Sent back as it came.
+        #[cfg_attr(test, ts(optional, type = "Json"))]
         at: Option<serde_json::Value>,
     },
 }
 
 /// The first frame of a session.
 #[derive(Debug, Clone, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
 pub struct Hello {
     /// The version that the client speaks.
     pub protocol: u32,
@@ -53,11 +56,13 @@ pub struct Hello {
     pub token: Option<String>,
     /// What the client can read besides plain text: `"gzip"`.
     #[serde(default)]
+    #[cfg_attr(test, ts(as = "Option<_>"))]
     pub accept: Vec<String>,
 }
 
 /// Asks for an entity's rows and their changes.
 #[derive(Debug, Clone, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
 pub struct Subscribe {
     /// Chosen by the client.
     pub id: SubscriptionId,
@@ -68,6 +73,7 @@ pub struct Subscribe {
     pub filter: Option<String>,
     /// The filter's `$1`, `$2`, …
     #[serde(default)]
+    #[cfg_attr(test, ts(optional, type = "Array<Json>"))]
     pub params: Option<Vec<Box<RawValue>>>,
     /// Only these columns (and the key).
     pub columns: Option<Vec<String>>,
@@ -90,6 +96,7 @@ impl Subscribe {
 
 /// One atomic transaction.
 #[derive(Debug, Clone, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct Push {
     /// 1, 2, 3 … for this client.
     pub mutation: u64,
@@ -99,6 +106,7 @@ pub struct Push {
 
 /// What a write does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "lowercase")]
 pub enum Op {
     /// A row that is not there yet.
@@ -113,15 +121,18 @@ pub enum Op {
 
 /// One write of a mutation.
 #[derive(Debug, Clone, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
 pub struct Write {
     /// Which entity.
     pub entity: String,
     /// What to do.
     pub op: Op,
     /// The row; a create may carry it in `values` or leave it to the database.
+    #[cfg_attr(test, ts(optional, type = "Json"))]
     pub key: Option<serde_json::Value>,
     /// Columns and their values, each as the client spelled it, so that no digit is lost.
     #[serde(default)]
+    #[cfg_attr(test, ts(optional, type = "Row"))]
     pub values: BTreeMap<String, Box<RawValue>>,
     /// When the user made it.
     pub hlc: Option<String>,
@@ -129,6 +140,7 @@ pub struct Write {
 
 /// A subscription's name: text or a whole number, sent back as it came.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(untagged)]
 pub enum SubscriptionId {
     /// A number.

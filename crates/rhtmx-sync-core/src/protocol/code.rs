@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// Why a connection is closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(repr(enum), rename_all = "snake_case"))]
 #[repr(u16)]
 pub enum CloseCode {
     /// The server goes away; reconnect.
@@ -24,6 +25,7 @@ pub enum CloseCode {
 
 /// The `code` of an `error` frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorCode {
     /// The frame is not what the protocol says.
@@ -50,6 +52,7 @@ pub enum ErrorCode {
 
 /// The `code` of a `reject`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "snake_case")]
 pub enum RejectCode {
     /// A value or a key is not of its column's type, or may not be written.
@@ -76,6 +79,7 @@ pub enum RejectCode {
 
 /// Why a mutation was not applied.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
 pub struct Reject {
     /// The kind of reason.
     pub code: RejectCode,
@@ -121,6 +125,7 @@ impl Reject {
 
 /// Why a client must drop a subscription's rows and take them anew.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "snake_case")]
 pub enum RefetchReason {
     /// The cursor is older than the log.

@@ -10,6 +10,8 @@ mod change;
 mod client;
 mod code;
 mod server;
+#[cfg(test)]
+mod typescript;
 
 pub use change::{Change, Origin, RowImage};
 pub use client::{

@@ -11,6 +11,7 @@ use crate::schema::SchemaSummary;
 /// One frame to a client. `rows` and `changes` are JSON arrays written once and shared by all who
 /// get them.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(tag = "type", rename_all = "lowercase")]
 pub enum ServerFrame<'a> {
     /// Answer to `hello`.
@@ -20,6 +21,7 @@ pub enum ServerFrame<'a> {
         /// The subscription.
         id: &'a SubscriptionId,
         /// An array of [`super::RowImage`].
+        #[cfg_attr(test, ts(as = "Vec<super::RowImage>"))]
         rows: &'a RawValue,
         /// Whether pages follow.
         more: bool,
@@ -31,6 +33,7 @@ pub enum ServerFrame<'a> {
         /// The name under which its changes come.
         shape: &'a str,
         /// This subscription's resume point.
+        #[cfg_attr(test, ts(as = "String"))]
         cursor: &'a Cursor,
         /// The columns.
         schema: &'a SchemaSummary,
@@ -46,16 +49,20 @@ pub enum ServerFrame<'a> {
     Changes {
         /// The shape, on a live stream.
         #[serde(skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(test, ts(optional))]
         shape: Option<&'a str>,
         /// The subscription, on a resume.
         #[serde(skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(test, ts(optional))]
         id: Option<&'a SubscriptionId>,
         /// An array of [`super::Change`].
+        #[cfg_attr(test, ts(as = "Vec<super::Change>"))]
         changes: &'a RawValue,
     },
     /// Apply everything held back.
     Cursor {
         /// The new resume point of all subscriptions.
+        #[cfg_attr(test, ts(as = "String"))]
         cursor: &'a Cursor,
     },
     /// Committed; the `cursor` frame that follows contains it.
@@ -84,6 +91,7 @@ pub enum ServerFrame<'a> {
         message: &'a str,
         /// The subscription that it is about.
         #[serde(skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(test, ts(optional))]
         id: Option<&'a SubscriptionId>,
         /// Whether a close follows.
         fatal: bool,
@@ -92,18 +100,21 @@ pub enum ServerFrame<'a> {
     Pong {
         /// As it came.
         #[serde(skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(test, ts(optional, type = "Json"))]
         at: Option<&'a serde_json::Value>,
     },
 }
 
 /// What a client learns first.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
 pub struct Welcome {
     /// The version that the server speaks.
     pub protocol: u32,
     /// This connection, for logs.
     pub session_id: Uuid,
     /// The history that cursors belong to.
+    #[cfg_attr(test, ts(as = "String"))]
     pub epoch: Epoch,
     /// The newest mutation of this client that has been answered, 0 for none.
     pub last_mutation: u64,
@@ -118,6 +129,7 @@ pub struct Welcome {
 
 /// What the server takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct Limits {
     /// The largest frame from a client, in bytes, also after unzipping.
     pub frame_bytes_max: usize,
