@@ -15,7 +15,6 @@ mod oracle;
 mod pooler;
 mod prompt;
 mod pushes;
-mod reshaped;
 mod rest;
 mod sample;
 mod scene;

@@ -177,7 +177,7 @@ both_backends! {
         db.execute("UPDATE todos SET list_id = 2 WHERE id = 1").await;
         let reply: HttpReply = poll.await.expect("it ends");
         let page = reply.json();
-        assert_eq!(ops(&[page.clone()]), ["leave 1"]);
+        assert_eq!(ops(std::slice::from_ref(&page)), ["leave 1"]);
         copy.take(&page);
         assert_eq!(copy.rows, todos(&db, &ALL, "list_id = 1").await);
         assert_eq!(deliveries().await, None, "its seat is free");
