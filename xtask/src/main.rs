@@ -99,11 +99,7 @@ const CLIENT_STEPS: &[Step] = &[
         program: "npm",
         args: &["--prefix", "clients/typescript", "run", "size"],
     },
-    Step {
-        about: "its tests",
-        program: "npm",
-        args: &["--prefix", "clients/typescript", "test"],
-    },
+    CLIENT_TESTS,
     Step {
         about: "the demo's tools",
         program: "npm",
@@ -116,12 +112,18 @@ const CLIENT_STEPS: &[Step] = &[
     },
 ];
 
+const CLIENT_TESTS: Step = Step {
+    about: "the browser client's tests",
+    program: "npm",
+    args: &["--prefix", "clients/typescript", "test"],
+};
+
 /// The same in a browser.
-const BROWSER_STEPS: &[Step] = &[Step {
+const BROWSER_TESTS: Step = Step {
     about: "the browser client and the demo in Chromium",
     program: "npm",
     args: &["--prefix", "clients/typescript", "run", "test:browser"],
-}];
+};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
@@ -179,7 +181,7 @@ fn client_steps() -> Result<Vec<Step>> {
         return Ok(Vec::new());
     }
     if install::chromium()? {
-        return Ok([CLIENT_STEPS, BROWSER_STEPS].concat());
+        return Ok([CLIENT_STEPS, &[BROWSER_TESTS]].concat());
     }
     println!("Chromium was not found: the demo is not tested in a browser.");
     Ok(CLIENT_STEPS.to_vec())
@@ -200,7 +202,22 @@ fn test(steps: Vec<Step>, options: &Options<'_>) -> Result<()> {
         ("TEST_PG_BIN_DIR", cluster.bin_dir().display().to_string()),
         ("RHTMX_SYNC_BIN", steps::server_binary()),
     ];
-    steps::run(&steps, extra, &environment)
+    steps::run(&steps, extra, &environment)?;
+    let on_postgres: Vec<Step> = steps
+        .into_iter()
+        .filter(|step| [CLIENT_TESTS, BROWSER_TESTS].contains(step))
+        .collect();
+    if on_postgres.is_empty() {
+        return Ok(());
+    }
+    // The same tests with PostgreSQL behind the server. They make their tables in the database that they
+    // are given, so only one that is thrown away will do.
+    let path = env::var("PATH").unwrap_or_default();
+    let path = format!("{}:{path}", cluster.bin_dir().display());
+    let mut environment = environment.to_vec();
+    environment.extend([("DATABASE_URL", cluster.url()), ("PATH", path)]);
+    println!("the browser client on PostgreSQL");
+    steps::run(&on_postgres, extra, &environment)
 }
 
 /// Keeps a server running for a developer's own commands.
