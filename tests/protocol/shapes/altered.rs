@@ -204,9 +204,9 @@ both_backends! {
             SyncClient::reconnect(&server.ws_url(), ClientOptions::default(), &state).await;
         assert_eq!(client.wait_refused("projected").await, "bad_filter");
         taken_anew(&mut client, &["filtered", "all"]).await;
-        up_to_now(&mut client).await;
+        // The table has changed twice, so perhaps it is taken twice.
         let expected = todos(&db, &["id", "title"], "list_id = 1").await;
-        assert_eq!(*client.rows("filtered"), expected);
+        client.wait_until(|client| *client.rows("filtered") == expected).await;
     }
 
     /// Alterations and writes in quick succession: what is left is right.
