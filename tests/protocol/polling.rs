@@ -451,7 +451,9 @@ async fn a_long_poll_ends_with_the_history() {
             begin_another_history(&db).await;
         }
     );
-    assert_eq!(reply.expect("the server hangs").status, 200);
+    // Where its own read was what broke, it is told to try again.
+    let status = reply.expect("the server hangs").status;
+    assert!([200, 503].contains(&status), "{status}");
     let reply = copy.get(&http, "wait_ms=60000").await;
     let body = reply.json();
     let found = (reply.status, &body["code"], &body["reason"]);
