@@ -67,7 +67,7 @@ pub(crate) fn snapshot(id: &SubscriptionId, array: &str, more: bool) -> String {
 }
 
 /// Gzipped bytes, where there are enough of them and that makes them fewer.
-pub(crate) fn gzip(text: &[u8]) -> Option<Bytes> {
+fn gzip(text: &[u8]) -> Option<Bytes> {
     if text.len() <= GZIP_BYTES_MIN {
         return None;
     }

@@ -1,13 +1,16 @@
 //! The browser client, as one may put it into a page without building anything.
 
+use std::io::Write as _;
 use std::sync::OnceLock;
 
 use axum::body::Bytes;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
+use flate2::Compression;
+use flate2::write::GzEncoder;
+
 use crate::db::postgres::capture::fnv1a;
-use crate::frame;
 
 /// One file of the client, built from `clients/typescript` and committed.
 pub(super) struct ClientFile {
@@ -42,9 +45,7 @@ impl ClientFile {
         if says(header::IF_NONE_MATCH, &tag) {
             return (StatusCode::NOT_MODIFIED, common).into_response();
         }
-        let zipped = self
-            .gzipped
-            .get_or_init(|| frame::gzip(self.text.as_bytes()));
+        let zipped = self.gzipped.get_or_init(|| gzip(self.text.as_bytes()));
         let mut response = match zipped {
             Some(zipped) if says(header::ACCEPT_ENCODING, "gzip") => {
                 let gzip = [(header::CONTENT_ENCODING, "gzip")];
@@ -58,6 +59,13 @@ impl ClientFile {
         );
         response
     }
+}
+
+/// As small as it gets: it is done once.
+fn gzip(text: &[u8]) -> Option<Bytes> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+    encoder.write_all(text).ok()?;
+    Some(encoder.finish().ok()?.into())
 }
 
 /// `client.js` for a script tag, `sync.js` to import from, and the half of both that is loaded when
