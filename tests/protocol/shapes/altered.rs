@@ -7,7 +7,7 @@ use rhtmx_sync_testkit::{
 use rhtmx_sync_tests::TestServer;
 use serde_json::{Value, json};
 
-use super::followers::{follow, heard, ops_of, serving, up_to_now};
+use super::followers::{follow, heard, ops_of, serving};
 use super::todos::{TODOS, todos};
 
 /// Two parts that look at one column each, and the whole entity.
