@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -17,7 +18,6 @@ pub(crate) fn describe(postgres: &Path, data: &Path) -> Vec<(&'static str, Strin
         ("rhtmx-sync", env!("CARGO_PKG_VERSION").to_owned()),
         ("postgres", version(postgres)),
         ("node", version(Path::new("node"))),
-        ("load before", first_line("/proc/loadavg")),
     ]
 }
 
@@ -49,12 +49,39 @@ fn memory() -> String {
     kib.map_or_else(unknown, |kib| format!("{} GiB", kib / 1024 / 1024))
 }
 
-/// Whether others use the machine so much that absolute times say more of them than of us.
+/// Whether others use the machine so much that absolute times say more of them than of us. Takes a
+/// second, in which we do nothing. (The load average would count what has just ended.)
 pub(crate) fn is_busy() -> bool {
-    let load = first_line("/proc/loadavg");
-    let running: Option<f64> = load.split(' ').next().and_then(|text| text.parse().ok());
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    running.is_some_and(|running| running > cores as f64 / 2.0)
+    let Some(before) = processor_time() else {
+        return false;
+    };
+    std::thread::sleep(Duration::from_secs(1));
+    let Some(after) = processor_time() else {
+        return false;
+    };
+    let (idle, all) = (after.idle - before.idle, after.all - before.all);
+    (idle as f64) < (1.0 - BUSY) * all as f64
+}
+
+/// Of the processors' time: beyond it the machine is busy.
+const BUSY: f64 = 0.1;
+
+/// In ticks, since the machine started.
+struct ProcessorTime {
+    idle: u64,
+    /// With what a hypervisor gave to others.
+    all: u64,
+}
+
+fn processor_time() -> Option<ProcessorTime> {
+    let line = first_line("/proc/stat");
+    let fields = line.split_whitespace().skip(1);
+    let ticks: Vec<u64> = fields.map_while(|field| field.parse().ok()).collect();
+    Some(ProcessorTime {
+        // Waiting for a disk leaves the processor to others.
+        idle: ticks.get(3)? + ticks.get(4)?,
+        all: ticks.iter().take(8).sum(),
+    })
 }
 
 /// The kind of file system under `path`: a figure of commits from memory would be no figure.

@@ -16,6 +16,12 @@ use rhtmx_sync::{DbPool, SyncEngine};
 use cli::{Cli, Command};
 use settings::Settings;
 
+/// The system's allocator gives back only what lies at the end of its heap. This one's own thread gives
+/// back what has been free for some ten seconds.
+#[cfg(all(unix, not(target_os = "macos")))]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();

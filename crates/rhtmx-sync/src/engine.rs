@@ -13,7 +13,8 @@ use rhtmx_sync_core::protocol::{ErrorCode, Limits};
 use rhtmx_sync_core::schema::SchemaSummary;
 use rhtmx_sync_core::session::Refusal;
 use rhtmx_sync_core::shape::{Shape, Wanted};
-use tokio::sync::{Notify, broadcast, watch};
+use tokio::sync::{Notify, Semaphore, broadcast, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
@@ -76,6 +77,8 @@ pub(crate) struct Inner {
     pub(crate) listener: watch::Sender<ListenerStatus>,
     pub(crate) shutdown: CancellationToken,
     pub(crate) tasks: TaskTracker,
+    /// Pages of reads that are sent at once.
+    pub(crate) page_turns: Semaphore,
     poke: Arc<Notify>,
     readiness: watch::Sender<Readiness>,
     refreshing: tokio::sync::Mutex<()>,
@@ -114,6 +117,7 @@ impl SyncEngine {
             listener: watch::Sender::new(ListenerStatus::default()),
             shutdown: CancellationToken::new(),
             tasks: TaskTracker::new(),
+            page_turns: Semaphore::new(half_of_the_workers()),
             poke: Arc::new(Notify::new()),
             readiness: watch::Sender::new(Readiness::NotReady("starting".to_owned())),
             refreshing: tokio::sync::Mutex::default(),
@@ -487,6 +491,12 @@ impl Inner {
     }
 }
 
+/// Of the runtime's threads, and at least one.
+fn half_of_the_workers() -> usize {
+    let workers = tokio::runtime::Handle::current().metrics().num_workers();
+    (workers / 2).max(1)
+}
+
 /// The engine as the listeners see it.
 struct Sink {
     engine: Arc<Inner>,
@@ -530,6 +540,10 @@ impl ChangeSink for Sink {
     fn publish(&self, drained: Drained) {
         self.tell(&drained);
         self.engine.hub.publish(drained);
+    }
+
+    fn heard(&self) -> Pin<Box<dyn Future<Output = Instant> + Send + '_>> {
+        Box::pin(self.engine.hub.heard())
     }
 
     fn reset(&self, epoch: Epoch, position: Position) {

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use rhtmx_sync_core::cursor::{Epoch, Position};
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::backoff;
-use crate::db::feed::{ChangeSink, Drain, DrainError};
+use crate::db::feed::{ChangeSink, Drain, DrainError, Pace};
 use crate::db::postgres::listen::{ListenerStatus, WakeUp};
 use crate::db::read::ChangesQuery;
 use crate::db::sqlite::watch::Watch;
@@ -68,10 +69,16 @@ impl SqliteListener {
     /// Listens until the engine shuts down.
     pub(crate) async fn run(self) {
         let mut place: Option<(Epoch, Position)> = None;
+        let mut pace = Pace::default();
         let mut failures = 0;
         loop {
+            pace.rest(&*self.sink).await;
+            let began = Instant::now();
             let pause = match self.look(&mut place).await {
-                Ok(()) => {
+                Ok(found) => {
+                    if found {
+                        pace.found(began);
+                    }
                     failures = 0;
                     let listening = ListenerStatus {
                         wake_up: WakeUp::DataVersion,
@@ -107,7 +114,7 @@ impl SqliteListener {
         }
     }
 
-    async fn look(&self, place: &mut Option<(Epoch, Position)>) -> Result<(), DrainError> {
+    async fn look(&self, place: &mut Option<(Epoch, Position)>) -> Result<bool, DrainError> {
         let from = match place {
             Some((_, position)) => position,
             None => {
@@ -129,8 +136,8 @@ impl SqliteListener {
             drain.take(part).await?;
         }
         parts.finish().await?;
-        let (position, _) = drain.finish().ok_or(DrainError::Gap)?;
+        let (position, found) = drain.finish().ok_or(DrainError::Gap)?;
         *from = (*position).clone();
-        Ok(())
+        Ok(found)
     }
 }

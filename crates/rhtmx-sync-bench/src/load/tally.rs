@@ -35,6 +35,17 @@ pub(crate) struct Recording {
     pub(crate) ends: Vec<usize>,
 }
 
+impl Recording {
+    /// Its first delivery, again and again.
+    pub(crate) fn of_the_first(&self, times: usize) -> Self {
+        let end = self.ends.first().copied().unwrap_or_default();
+        Self {
+            bytes: self.bytes[..end].repeat(times),
+            ends: (1..=times).map(|count| count * end).collect(),
+        }
+    }
+}
+
 impl Tally {
     pub(crate) fn count(&self, counter: &AtomicU64, by: u64) {
         counter.fetch_add(by, Ordering::Relaxed);

@@ -94,12 +94,19 @@ async fn turn(
     let at_rest_mib = server.resident_kib()? / 1024.0;
     let few = gather(FEW);
     few.live(PATIENCE).await?;
-    latency_at(database, &few, 200.0, stage.seconds(1.0)).await?;
-    let (calm, _) = latency_at(database, &few, 10.0, stage.seconds(5.0)).await?;
+    latency_at(database, &few, Commit::Insert(1), 200.0, stage.seconds(1.0)).await?;
+    let (calm, _) = latency_at(database, &few, Commit::Insert(1), 10.0, stage.seconds(5.0)).await?;
     drop(few);
     let many = gather(stage.size(MANY));
     many.live(PATIENCE).await?;
-    let (busy, _) = latency_at(database, &many, 200.0, stage.seconds(3.0)).await?;
+    let (busy, _) = latency_at(
+        database,
+        &many,
+        Commit::Insert(1),
+        200.0,
+        stage.seconds(3.0),
+    )
+    .await?;
     let time = stage.seconds(1.5);
     let full = full_speed(database, &many, server, (1, Commit::Insert(1)), time).await?;
     Ok(Turn {

@@ -1,9 +1,16 @@
 //! One change to a thousand subscribers, writers at full speed, beside a server that knows
 //! nothing and writes the same bytes to as many sockets.
+//!
+//! That server takes two turns. First it writes each commit on its own, as somebody does who has just
+//! heard of it. Then it writes the very frames of the engine, in which several commits may have come
+//! together: that costs it as little as the engine, but it has them all from the beginning, where the
+//! engine has to wait for the writers.
+
+use std::time::Duration;
 
 use anyhow::Result;
 
-use super::{Began, ITEMS, Throughput, column, full_speed, throughput, whole_table};
+use super::{Began, ITEMS, Throughput, column, full_speed, latency_at, throughput, whole_table};
 use crate::bare::BareServer;
 use crate::load::{Recording, Speaks};
 use crate::plot::{Line, Plot};
@@ -17,12 +24,26 @@ const SUBSCRIBERS: usize = 1_000;
 const SMALLER: [usize; 2] = [10, 100];
 /// Enough that the server, not the writer, is what holds things up.
 const WRITERS: u32 = 4;
+/// Long enough for one commit at that rate, so that it comes alone.
+const ONE_COMMIT: Duration = Duration::from_millis(100);
 const ROWS_A_COMMIT: [i32; 2] = [1, 10];
+
+/// Commits that the bare server writes on their own: a second or two.
+const FRAMES: usize = 300;
 
 /// Engine and bare server with the same bytes.
 struct Pair {
     engine: Throughput,
+    /// A frame for each commit.
     bare: Throughput,
+    /// The engine's frames.
+    replay: Throughput,
+}
+
+/// What the engine has sent.
+struct Recorded {
+    one_commit: Recording,
+    at_full_speed: Recording,
 }
 
 pub(super) async fn run(stage: &Stage) -> Result<Findings> {
@@ -89,27 +110,44 @@ fn describe(rows: i32, pairs: &[Pair], figures: &mut Vec<Figure>) {
             "/s",
             rate(|pair| pair.engine),
         )
-        .beside("bare server", rate(|pair| pair.bare))
+        .beside("bare", rate(|pair| pair.bare))
         .bar(Bar::RatioAtLeast(0.7))
         .note(writer),
+        Figure::new(
+            format!("{name}: deliveries"),
+            "/s",
+            rate(|pair| pair.engine),
+        )
+        .beside("replay", rate(|pair| pair.replay))
+        .note("the engine's own frames, with no writers to wait for"),
         Figure::new(
             format!("{name}: CPU per million"),
             "s",
             cpu(|pair| pair.engine),
         )
-        .beside("bare server", cpu(|pair| pair.bare))
+        .beside("bare", cpu(|pair| pair.bare))
         .bar(Bar::AtMost(4.0))
         .note(note),
+        Figure::new(
+            format!("{name}: CPU per million"),
+            "s",
+            cpu(|pair| pair.engine),
+        )
+        .beside("replay", cpu(|pair| pair.replay)),
     ]);
 }
 
 async fn pair(stage: &Stage, subscribers: usize, rows: i32) -> Result<Pair> {
-    let (engine, recording) = engine(stage, subscribers, rows).await?;
-    let bare = bare(stage, subscribers, &recording).await?;
-    Ok(Pair { engine, bare })
+    let (engine, recorded) = engine(stage, subscribers, rows).await?;
+    let alone = recorded.one_commit.of_the_first(stage.size(FRAMES));
+    Ok(Pair {
+        engine,
+        bare: bare(stage, subscribers, &alone).await?,
+        replay: bare(stage, subscribers, &recorded.at_full_speed).await?,
+    })
 }
 
-async fn engine(stage: &Stage, subscribers: usize, rows: i32) -> Result<(Throughput, Recording)> {
+async fn engine(stage: &Stage, subscribers: usize, rows: i32) -> Result<(Throughput, Recorded)> {
     let database = stage.database(stage::ITEMS).await?;
     let engine = Engine::start(&database.url, &[ITEMS]).await;
     let group = stage
@@ -117,9 +155,16 @@ async fn engine(stage: &Stage, subscribers: usize, rows: i32) -> Result<(Through
         .group(&engine.address(), subscribers, whole_table);
     group.live(PATIENCE).await?;
     group.tally.begin_recording();
+    latency_at(&database, &group, Commit::Insert(rows), 10.0, ONE_COMMIT).await?;
+    let one_commit = group.tally.end_recording();
+    group.tally.begin_recording();
     let (commit, time) = ((WRITERS, Commit::Insert(rows)), stage.seconds(2.0));
     let measured = full_speed(&database, &group, engine.process(), commit, time).await?;
-    Ok((measured, group.tally.end_recording()))
+    let recorded = Recorded {
+        one_commit,
+        at_full_speed: group.tally.end_recording(),
+    };
+    Ok((measured, recorded))
 }
 
 async fn bare(stage: &Stage, subscribers: usize, recording: &Recording) -> Result<Throughput> {

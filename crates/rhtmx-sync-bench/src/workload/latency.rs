@@ -13,7 +13,7 @@ use crate::plot::{Line, Plot};
 use crate::report::{Bar, Figure, Findings};
 use crate::server::Engine;
 use crate::stage::{self, Database, PATIENCE, Stage};
-use crate::writers::Written;
+use crate::writers::{Commit, Written};
 
 const SUBSCRIBERS: usize = 100;
 /// Commits a second, and for how long: slow rates need longer for as many samples.
@@ -72,7 +72,14 @@ impl Crowd {
             .group(&engine.address(), subscribers, whole_table);
         group.live(PATIENCE).await?;
         // The first statements on each connection are parsed and planned.
-        latency_at(&database, &group, 200.0, stage.seconds(1.0)).await?;
+        latency_at(
+            &database,
+            &group,
+            Commit::Insert(1),
+            200.0,
+            stage.seconds(1.0),
+        )
+        .await?;
         Ok(Self {
             database,
             group,
@@ -83,8 +90,14 @@ impl Crowd {
     async fn measure(&self, stage: &Stage, rate: f64, seconds: f64) -> Result<Times> {
         let process = self.engine.process();
         let cpu = process.cpu_seconds()?;
-        let (histogram, written) =
-            latency_at(&self.database, &self.group, rate, stage.seconds(seconds)).await?;
+        let (histogram, written) = latency_at(
+            &self.database,
+            &self.group,
+            Commit::Insert(1),
+            rate,
+            stage.seconds(seconds),
+        )
+        .await?;
         let deliveries = (written.rows * self.group.size() as u64) as f64;
         Ok(Times {
             cpu_per_million: (process.cpu_seconds()? - cpu) / deliveries * 1e6,

@@ -49,12 +49,13 @@ fn whole_table(_: usize) -> Speaks {
 async fn latency_at(
     database: &Database,
     group: &Group,
+    commit: Commit,
     rate: f64,
     time: Duration,
 ) -> Result<(Histogram, Written)> {
     let before = group.tally.changes.load(Ordering::Relaxed);
     group.tally.begin_latency();
-    let written = writers::at_rate(database, Commit::Insert(1), rate, time).await?;
+    let written = writers::at_rate(database, commit, rate, time).await?;
     all_received(group, before, &written).await?;
     Ok((group.tally.end_latency(), written))
 }

@@ -8,9 +8,11 @@ use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rhtmx_sync_core::cursor::{Epoch, Position};
 use rhtmx_sync_core::log::{Action, NewestEntry};
+use tokio::time::Instant;
 
 use super::DbError;
 use super::read::{HistoryColumns, ReadPart};
@@ -34,10 +36,42 @@ pub(crate) trait ChangeSink: Send + Sync {
     fn histories(&self) -> Arc<HistoryColumns>;
     /// News, in order.
     fn publish(&self, drained: Drained);
+    /// When those whom the last news concern had begun to take them; waits until they have.
+    fn heard(&self) -> Pin<Box<dyn Future<Output = Instant> + Send + '_>>;
     /// The history is not the one that went before: nothing that was said still holds.
     fn reset(&self, epoch: Epoch, position: Position);
     /// Some tables may look different: read the catalog again.
     fn refresh(&self) -> Pin<Box<dyn Future<Output = Result<(), DbError>> + Send + '_>>;
+}
+
+/// The most that one drain puts off the next.
+const REST_MAX: Duration = Duration::from_millis(10);
+
+/// Keeps drains, and the deliveries that follow them, from taking more than half of the time: after
+/// each, as long a rest as it took. Under load more comes together in each; a change that comes alone
+/// finds the rest over.
+#[derive(Debug, Default)]
+pub(crate) struct Pace {
+    /// When the last drain that found something began.
+    found_since: Option<Instant>,
+}
+
+impl Pace {
+    /// A drain that began then has found something.
+    pub(crate) fn found(&mut self, began: Instant) {
+        self.found_since = Some(began);
+    }
+
+    /// Waits until the next drain may begin.
+    pub(crate) async fn rest(&mut self, sink: &dyn ChangeSink) {
+        let Some(began) = self.found_since.take() else {
+            return;
+        };
+        let heard = tokio::time::timeout_at(began + REST_MAX, sink.heard());
+        let ended = heard.await.unwrap_or_else(|_| Instant::now());
+        let took = ended.duration_since(began).min(REST_MAX);
+        tokio::time::sleep_until(ended + took).await;
+    }
 }
 
 /// Why a drain did not complete.

@@ -75,7 +75,7 @@ pub(super) async fn events(
     let (sender, mut events) = mpsc::channel::<String>(EVENTS_WAITING_MAX);
     let seat = engine.hub.join(engine.config.limits.queue_batches_max);
     let connection = Connection::new(engine.clone(), Events::new(sender), seat, None);
-    let first = ClientFrame::Subscribe(subscribe);
+    let first = Box::new(ClientFrame::Subscribe(subscribe));
     engine.tasks.spawn(Box::pin(connection.run(Some(first))));
     let stream = futures_util::stream::poll_fn(move |cx| {
         events

@@ -186,7 +186,7 @@ impl<'a> Waiting<'a> {
     /// Waits until the log should be looked at. False when the hub has sent everybody away: what
     /// the history is by then is for the next call to find out.
     async fn news(&mut self) -> bool {
-        let still_there = self.seat.queue.recv().await.is_some();
+        let still_there = self.seat.next().await.is_some();
         // It may have overflowed since; the log is read in any case.
         self.engine.hub.rejoin(self.seat.key);
         still_there

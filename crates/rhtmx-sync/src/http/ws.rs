@@ -2,42 +2,64 @@
 
 use std::sync::Arc;
 
-use axum::extract::State;
-use axum::extract::ws::WebSocketUpgrade;
-use axum::http::HeaderMap;
-use axum::response::Response;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::header::{SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::{IntoResponse as _, Response};
+use hyper::upgrade::{OnUpgrade, Upgraded};
 use rhtmx_sync_core::protocol::SUBPROTOCOL;
+use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
 
 use super::origin;
 use crate::engine::Inner;
-use crate::session::greet;
+use crate::session::{Socket, greet};
 
-/// Memory that an idle connection keeps for reading; it grows for larger frames. The library's default
-/// of 128 KiB would be most of what a connection costs.
-const READ_BUFFER_BYTES: usize = 1024;
-/// Frames collect up to this size before they are written on their own.
-const WRITE_BUFFER_BYTES: usize = 16 * 1024;
-/// A frame up to so many times the limit is still read, so that the client hears why it is refused;
-/// beyond that the connection is cut.
-const READ_ANYWAY: usize = 4;
+/// What a client is told that speaks no WebSocket.
+const UPGRADE_REQUIRED: &str = "this is a WebSocket: it begins with an upgrade of HTTP/1.1";
 
-pub(super) async fn upgrade(
-    State(engine): State<Arc<Inner>>,
-    headers: HeaderMap,
-    upgrade: WebSocketUpgrade,
-) -> Response {
-    let allowed = origin::is_allowed(&headers, &engine.config);
-    let frame_bytes_max = engine.config.limits.frame_bytes_max;
-    upgrade
-        .protocols([SUBPROTOCOL])
-        .read_buffer_size(READ_BUFFER_BYTES)
-        .write_buffer_size(WRITE_BUFFER_BYTES)
-        .max_message_size(frame_bytes_max.saturating_mul(READ_ANYWAY))
-        .max_frame_size(frame_bytes_max.saturating_mul(READ_ANYWAY))
-        .on_upgrade(move |socket| async move {
+pub(super) async fn upgrade(State(engine): State<Arc<Inner>>, mut request: Request) -> Response {
+    let upgrade = request.extensions_mut().remove::<OnUpgrade>();
+    let response = create_response_with_body(&request, Body::empty).ok();
+    let (Some(upgrade), Some(mut response)) = (upgrade, response) else {
+        let version = [(SEC_WEBSOCKET_VERSION, "13")];
+        return (StatusCode::UPGRADE_REQUIRED, version, UPGRADE_REQUIRED).into_response();
+    };
+    if asks_for_our_protocol(request.headers()) {
+        let protocol = HeaderValue::from_static(SUBPROTOCOL);
+        response
+            .headers_mut()
+            .insert(SEC_WEBSOCKET_PROTOCOL, protocol);
+    }
+    let allowed = origin::is_allowed(request.headers(), &engine.config);
+    tokio::spawn(async move {
+        // A client that goes before it is answered has asked for nothing.
+        if let Ok(upgraded) = upgrade.await {
             let tasks = engine.tasks.clone();
             tasks
-                .track_future(Box::pin(greet(engine, socket, allowed)))
+                .track_future(Box::pin(serve(engine, upgraded, allowed)))
                 .await;
-        })
+        }
+    });
+    response
+}
+
+async fn serve(engine: Arc<Inner>, upgraded: Upgraded, allowed: bool) {
+    // Boxed by itself: it has long ended while the connection lives.
+    let greeted = Box::pin(async move {
+        let socket = Socket::new(upgraded, engine.config.limits.frame_bytes_max).await;
+        greet(engine, socket, allowed).await
+    });
+    if let Some(connection) = greeted.await {
+        connection.run(None).await;
+    }
+}
+
+fn asks_for_our_protocol(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(SEC_WEBSOCKET_PROTOCOL)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|name| name.trim() == SUBPROTOCOL)
 }

@@ -8,20 +8,23 @@
 //!    begins after the attach.
 
 mod batch;
+mod crowd;
 mod index;
 mod told;
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use rhtmx_sync_core::cursor::{Cursor, Epoch, Position};
 use rhtmx_sync_core::session::Awaited;
 use rhtmx_sync_core::shape::Shape;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use batch::Writer;
 pub(crate) use batch::{Batch, Delivery};
+use crowd::{Crowd, Ear};
 pub(crate) use index::ShapeFigures;
 use index::ShapeIndex;
 use told::LastTold;
@@ -38,14 +41,34 @@ pub(crate) struct SessionKey(u64);
 #[derive(Debug)]
 pub(crate) struct Seat {
     pub(crate) key: SessionKey,
-    pub(crate) queue: mpsc::Receiver<Arc<Batch>>,
-    overflowed: Arc<AtomicBool>,
+    queue: mpsc::Receiver<Arc<Batch>>,
+    ear: Arc<Ear>,
 }
 
 impl Seat {
+    /// What comes next; none when the hub has been reset. Dropping the future loses nothing.
+    pub(crate) async fn next(&mut self) -> Option<Arc<Batch>> {
+        let batch = self.queue.recv().await;
+        self.ear.hear();
+        batch
+    }
+
+    /// Whether everything that was queued has been taken.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
     /// Whether everything that was queued has been taken and something was not queued.
     pub(crate) fn must_pull(&self) -> bool {
-        self.overflowed.load(Ordering::Acquire) && self.queue.is_empty()
+        self.ear.overflowed.load(Ordering::Acquire) && self.is_empty()
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        // Closed first, so that whatever is queued from here on is taken back by the hub itself.
+        self.queue.close();
+        self.ear.hear();
     }
 }
 
@@ -53,6 +76,7 @@ impl Seat {
 #[derive(Debug, Default)]
 pub(crate) struct Hub {
     state: Mutex<State>,
+    crowd: Arc<Crowd>,
     told: LastTold,
 }
 
@@ -70,7 +94,7 @@ struct State {
 #[derive(Debug)]
 struct Attached {
     queue: mpsc::Sender<Arc<Batch>>,
-    overflowed: Arc<AtomicBool>,
+    ear: Arc<Ear>,
     shapes: HashSet<Shape>,
 }
 
@@ -112,22 +136,18 @@ impl Hub {
     /// A seat with a queue of this length.
     pub(crate) fn join(&self, queue_batches_max: usize) -> Seat {
         let (sender, queue) = mpsc::channel(queue_batches_max.max(1));
-        let overflowed = Arc::new(AtomicBool::new(false));
+        let ear = Arc::new(Ear::new(self.crowd.clone()));
         let mut state = self.state();
         state.next_key += 1;
         let key = SessionKey(state.next_key);
         let attached = Attached {
             queue: sender,
-            overflowed: overflowed.clone(),
+            ear: ear.clone(),
             shapes: HashSet::new(),
         };
         state.sessions.insert(key, attached);
         metrics::gauge!("rhtmx_sync_sessions").set(state.sessions.len() as f64);
-        Seat {
-            key,
-            queue,
-            overflowed,
-        }
+        Seat { key, queue, ear }
     }
 
     /// The session is gone.
@@ -178,7 +198,7 @@ impl Hub {
         let mut state = self.state();
         state.waiting.remove(&key);
         if let Some(attached) = state.sessions.get(&key) {
-            attached.overflowed.store(false, Ordering::Release);
+            attached.ear.overflowed.store(false, Ordering::Release);
         }
     }
 
@@ -325,9 +345,17 @@ impl Hub {
                 }
             }
         }
+        self.crowd.news();
         for key in audience {
             state.queue(key, &batch);
         }
+        self.crowd.queued();
+    }
+
+    /// When the sessions had begun to take the last news; waits until they have, but not for those who
+    /// were behind before.
+    pub(crate) async fn heard(&self) -> Instant {
+        self.crowd.heard().await
     }
 }
 
@@ -343,18 +371,19 @@ impl State {
         let Some(attached) = self.sessions.get(&key) else {
             return;
         };
-        if attached.overflowed.load(Ordering::Acquire) {
+        if attached.ear.overflowed.load(Ordering::Acquire) {
             return;
         }
+        attached.ear.call();
         match attached.queue.try_send(batch.clone()) {
             Ok(()) => {
                 self.totals.deliveries += 1;
                 metrics::counter!("rhtmx_sync_deliveries_total").increment(1);
             }
-            Err(mpsc::error::TrySendError::Closed(_)) => {}
+            Err(mpsc::error::TrySendError::Closed(_)) => attached.ear.hear(),
             Err(mpsc::error::TrySendError::Full(_)) => {
                 metrics::counter!("rhtmx_sync_queue_overflows_total").increment(1);
-                attached.overflowed.store(true, Ordering::Release);
+                attached.ear.overflowed.store(true, Ordering::Release);
             }
         }
     }

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use axum::extract::ws::WebSocket;
 use rhtmx_sync_core::protocol::{
     ClientFrame, CloseCode, ErrorCode, Hello, PROTOCOL_VERSION, ServerFrame, Welcome,
 };
 use uuid::Uuid;
 
-use super::wire::{Incoming, Outgoing, Resume, Socket, Wire as _};
+use super::socket::Socket;
+use super::wire::{Incoming, Outgoing, Resume, Wire as _};
 use super::{CLOSE_TIMEOUT, Connection};
 use crate::engine::Inner;
 use crate::frame::Shared;
@@ -30,10 +30,14 @@ impl Refused {
     }
 }
 
-/// Waits for `hello`, answers it, and serves the connection to its end. `allowed`: whether the page
-/// behind it may connect; a browser shows a page only the close code, so that is how it is told.
-pub(crate) async fn greet(engine: Arc<Inner>, socket: WebSocket, allowed: bool) {
-    let mut socket = Socket::new(socket, engine.config.limits.frame_bytes_max);
+/// Waits for `hello` and answers it; none when the connection was not welcomed and has ended.
+/// `allowed`: whether the page behind it may connect; a browser shows a page only the close code, so
+/// that is how it is told.
+pub(crate) async fn greet(
+    engine: Arc<Inner>,
+    mut socket: Socket,
+    allowed: bool,
+) -> Option<Box<Connection<Socket>>> {
     let shutdown = engine.shutdown.clone();
     let greeted = tokio::select! {
         greeted = welcome(&engine, &mut socket, allowed) => greeted,
@@ -46,9 +50,7 @@ pub(crate) async fn greet(engine: Arc<Inner>, socket: WebSocket, allowed: bool) 
     match greeted {
         Ok(hello) => {
             let seat = engine.hub.join(engine.config.limits.queue_batches_max);
-            Connection::new(engine, socket, seat, Some(hello.client_id))
-                .run(None)
-                .await;
+            Some(Connection::new(engine, socket, seat, Some(hello.client_id)))
         }
         Err(Some(refused)) => {
             let Refused {
@@ -63,18 +65,14 @@ pub(crate) async fn greet(engine: Arc<Inner>, socket: WebSocket, allowed: bool) 
                 fatal: true,
             }
             .to_text();
-            let said = socket
-                .feed(Outgoing {
-                    frame: Shared::new(frame),
-                    resume: Resume::Unchanged,
-                })
-                .await;
-            if said.is_ok() {
-                let _ =
-                    tokio::time::timeout(CLOSE_TIMEOUT, socket.close(close, "no welcome")).await;
-            }
+            socket.feed(Outgoing {
+                frame: Shared::new(frame),
+                resume: Resume::Unchanged,
+            });
+            let _ = tokio::time::timeout(CLOSE_TIMEOUT, socket.close(close, "no welcome")).await;
+            None
         }
-        Err(None) => {}
+        Err(None) => None,
     }
 }
 
@@ -134,7 +132,7 @@ async fn welcome(
         frame: Shared::new(frame.to_text()),
         resume: Resume::Unchanged,
     };
-    socket.feed(frame).await.map_err(|_| None)?;
+    socket.feed(frame);
     socket.flush().await.map_err(|_| None)?;
     socket.gzip = hello.accept.iter().any(|accepted| accepted == "gzip");
     Ok(hello)

@@ -2,6 +2,7 @@
 
 mod hello;
 mod reads;
+mod socket;
 pub(crate) mod wire;
 
 use std::collections::{HashMap, VecDeque};
@@ -30,6 +31,7 @@ use crate::reader::PullEnded;
 use crate::spool::Next;
 pub(crate) use hello::greet;
 use reads::{Read, Reads, Step};
+pub(crate) use socket::Socket;
 use wire::{Gone, Incoming, Outgoing, Resume, Wire};
 
 /// Mutations that one client may have waiting here; beyond it, its socket is not read.
@@ -105,9 +107,16 @@ impl<W: Wire> Connection<W> {
         })
     }
 
-    /// Subscribes as a frame of the client would, and then serves the connection to its end.
-    pub(crate) async fn run(mut self: Box<Self>, first: Option<ClientFrame>) {
-        let ended = match self.begin(first).await {
+    /// Does what the first frame asks for, and then serves the connection to its end.
+    ///
+    /// An idle connection holds this future, as large as the largest that may be under way within it. So
+    /// those that are seldom under way are boxed.
+    pub(crate) async fn run(mut self: Box<Self>, first: Option<Box<ClientFrame>>) {
+        let begun = match first {
+            Some(frame) => Box::pin(self.frame(*frame)).await,
+            None => Ok(()),
+        };
+        let ended = match begun {
             Ok(()) => self.serve().await,
             Err(ended) => ended,
         };
@@ -122,13 +131,6 @@ impl<W: Wire> Connection<W> {
         }
     }
 
-    async fn begin(&mut self, first: Option<ClientFrame>) -> Result<(), Ended> {
-        match first {
-            Some(frame) => self.frame(frame).await,
-            None => Ok(()),
-        }
-    }
-
     async fn serve(&mut self) -> Ended {
         let shutdown = self.engine.shutdown.clone();
         // Asked anew in each turn it would take a lock that all sessions share.
@@ -140,14 +142,14 @@ impl<W: Wire> Connection<W> {
             let hears = self.hears();
             let step = tokio::select! {
                 () = &mut shut_down => Err(Ended::Closing(CloseCode::ShuttingDown, "the server is shutting down")),
-                incoming = self.wire.next(), if hears => self.incoming(incoming).await,
-                batch = self.seat.queue.recv() => match batch {
+                incoming = self.wire.next(), if hears => Box::pin(self.incoming(incoming)).await,
+                batch = self.seat.next() => match batch {
                     Some(batch) => self.deliver(Delivery(batch)).await,
                     None => Err(Ended::Closing(CloseCode::ShuttingDown, "the database has changed; come back")),
                 },
-                applied = finished(&mut self.applying) => self.applied(applied).await,
-                step = self.reads.next() => self.read_step(step).await,
-                _ = heartbeat.tick() => self.beat().await,
+                applied = finished(&mut self.applying) => Box::pin(self.applied(applied)).await,
+                step = self.reads.next() => Box::pin(self.read_step(step)).await,
+                _ = heartbeat.tick() => Box::pin(self.beat()).await,
             };
             let step = match step {
                 Ok(()) => self.settle().await,
@@ -159,14 +161,17 @@ impl<W: Wire> Connection<W> {
         }
     }
 
-    /// What every step ends with: what the hub could not queue is read, what waits is sent.
+    /// What every step ends with: what the hub could not queue is read, what waits is sent, unless more
+    /// is there already to go with it.
     async fn settle(&mut self) -> Result<(), Ended> {
         while self.seat.must_pull() {
             let actions = self.rules.overflowed();
-            self.perform(actions).await?;
+            Box::pin(self.perform(actions)).await?;
         }
-        let stalled = self.engine.config.limits.stalled_timeout();
-        in_time(stalled, self.wire.flush()).await
+        if !self.seat.is_empty() {
+            return Ok(());
+        }
+        self.flush().await
     }
 
     async fn incoming(&mut self, incoming: Incoming) -> Result<(), Ended> {
@@ -258,8 +263,7 @@ impl<W: Wire> Connection<W> {
         if W::ANSWERS && self.hears() {
             self.beats_unheard += 1;
         }
-        let stalled = self.engine.config.limits.stalled_timeout();
-        in_time(stalled, self.wire.ping()).await?;
+        self.wire.ping();
         // A quiet client's cursor moves on too, so that it does not grow too old to resume from.
         self.engine.hub.tell_position(self.seat.key);
         Ok(())
@@ -272,7 +276,7 @@ impl<W: Wire> Connection<W> {
             .under_way()
             .is_some_and(|mutation| delivery.0.is_by(mutation))
         {
-            self.finish_applying().await?;
+            Box::pin(self.finish_applying()).await?;
         }
         let actions = self.rules.batch(delivery);
         self.perform(actions).await
@@ -320,7 +324,7 @@ impl<W: Wire> Connection<W> {
 
     async fn read_step(&mut self, step: Step) -> Result<(), Ended> {
         match step {
-            Step::Frame(text) => self.feed(Shared::new(text), Resume::Unchanged).await,
+            Step::Frame(text) => self.send_page(text).await,
             Step::Restarted(id) => self.refetch(&id, RefetchReason::Expired).await,
             Step::Failed(id) => {
                 let message = "the rows cannot be read at the moment; trying again";
@@ -371,7 +375,22 @@ impl<W: Wire> Connection<W> {
                         push_in_front(&mut actions, self.rules.resolved(&id, resolved));
                     }
                 }
-                action => self.act(action).await?,
+                Action::Deliver {
+                    batch,
+                    shape,
+                    id,
+                    since,
+                } => {
+                    if let Some(frame) = frame_of(&batch, &shape, id.as_ref(), since.as_deref()) {
+                        self.feed(frame, Resume::Unchanged).await?;
+                    }
+                }
+                Action::Cursor(position) => {
+                    let told = self.engine.hub.told(&position).ok_or(NO_HISTORY)?;
+                    self.feed(told.frame.clone(), Resume::At(&told.cursor))
+                        .await?;
+                }
+                action => Box::pin(self.act(action)).await?,
             }
         }
         Ok(())
@@ -392,39 +411,12 @@ impl<W: Wire> Connection<W> {
             }
             Action::StopReading(id) => self.reads.stop(&id),
             Action::Apply(push) => self.apply(push.0),
-            Action::Deliver {
-                batch,
-                shape,
-                id,
-                since,
-            } => {
-                let Some(changes) = batch.0.changes(&shape) else {
-                    return Ok(());
-                };
-                let frame = match (&id, &since) {
-                    (None, None) => changes.shared_frame(&shape).cloned(),
-                    (None, Some(since)) => changes
-                        .array(Some(since))
-                        .map(|array| Shared::new(frame::changes_of_shape(shape.as_str(), &array))),
-                    (Some(id), since) => changes
-                        .array(since.as_deref())
-                        .map(|array| Shared::new(frame::changes_of_subscription(id, &array))),
-                };
-                if let Some(frame) = frame {
-                    self.feed(frame, Resume::Unchanged).await?;
-                }
-            }
             Action::Subscribed {
                 id,
                 shape,
                 position,
             } => self.subscribed(id, &shape, &position).await?,
             Action::Refetch { id, reason } => self.refetch(&id, reason).await?,
-            Action::Cursor(position) => {
-                let told = self.engine.hub.told(&position).ok_or(NO_HISTORY)?;
-                self.feed(told.frame.clone(), Resume::At(&told.cursor))
-                    .await?;
-            }
             Action::Ack { mutation } => self.send(&ServerFrame::Ack { mutation }).await?,
             Action::Reject { mutation, reject } => {
                 self.send(&ServerFrame::Reject {
@@ -442,7 +434,9 @@ impl<W: Wire> Connection<W> {
                 };
                 self.send(&frame).await?;
             }
-            Action::Pull(_) | Action::Resolve(_) => unreachable!("perform takes these out"),
+            Action::Pull(_) | Action::Resolve(_) | Action::Deliver { .. } | Action::Cursor(_) => {
+                unreachable!("perform takes these out")
+            }
         }
         Ok(())
     }
@@ -575,9 +569,59 @@ impl<W: Wire> Connection<W> {
     }
 
     async fn feed(&mut self, frame: Shared, resume: Resume<'_>) -> Result<(), Ended> {
-        let stalled = self.engine.config.limits.stalled_timeout();
-        in_time(stalled, self.wire.feed(Outgoing { frame, resume })).await
+        self.wire.feed(Outgoing { frame, resume });
+        match self.wire.is_full() {
+            true => self.flush().await,
+            false => Ok(()),
+        }
     }
+
+    /// Sends a page of a read when it is its turn, so that however many read at once, processors are left
+    /// for those who follow and for whoever else is on this machine. A turn does not wait for a client.
+    async fn send_page(&mut self, text: String) -> Result<(), Ended> {
+        let engine = self.engine.clone();
+        let turn = engine.page_turns.acquire().await;
+        self.wire.feed(Outgoing {
+            frame: Shared::new(text),
+            resume: Resume::Unchanged,
+        });
+        let sent = futures_util::poll!(pin!(self.wire.flush()));
+        drop(turn);
+        match sent {
+            Poll::Ready(sent) => sent.map_err(Ended::from),
+            Poll::Pending => self.flush().await,
+        }
+    }
+
+    /// A client that leaves everything unread for too long is given up.
+    async fn flush(&mut self) -> Result<(), Ended> {
+        let stalled = self.engine.config.limits.stalled_timeout();
+        let mut flushed = pin!(self.wire.flush());
+        // Most often the socket takes it at once, and no timer is needed.
+        if let Poll::Ready(flushed) = futures_util::poll!(&mut flushed) {
+            return flushed.map_err(Ended::from);
+        }
+        match Box::pin(tokio::time::timeout(stalled, flushed)).await {
+            Ok(flushed) => flushed.map_err(Ended::from),
+            Err(_) => Err(Ended::Gone),
+        }
+    }
+}
+
+/// What a batch says of a shape; none when that is nothing to somebody who has followed it since then.
+fn frame_of(
+    batch: &Delivery,
+    shape: &Shape,
+    id: Option<&SubscriptionId>,
+    since: Option<&Position>,
+) -> Option<Shared> {
+    let changes = batch.0.changes(shape)?;
+    let text = match (id, since) {
+        (None, None) => return changes.shared_frame(shape).cloned(),
+        (None, Some(_)) => frame::changes_of_shape(shape.as_str(), &changes.array(since)?),
+        (Some(id), _) => frame::changes_of_subscription(id, &changes.array(since)?),
+    };
+    Some(Shared::new(text))
 }
 
 fn push_in_front(actions: &mut Actions, answer: Vec<Action<Delivery>>) {
@@ -591,22 +635,6 @@ enum Pulled {
     To(Arc<Position>),
     Refused(RefetchReason, Option<String>),
     Failed(String),
-}
-
-/// A client that leaves everything unread for this long is given up.
-async fn in_time(
-    at_most: Duration,
-    sending: impl Future<Output = Result<(), Gone>>,
-) -> Result<(), Ended> {
-    let mut sending = pin!(sending);
-    // Most often the socket takes it at once, and no timer is needed.
-    if let Poll::Ready(sent) = futures_util::poll!(&mut sending) {
-        return sent.map_err(Ended::from);
-    }
-    match tokio::time::timeout(at_most, sending).await {
-        Ok(sent) => sent.map_err(Ended::from),
-        Err(_) => Err(Ended::Gone),
-    }
 }
 
 /// The mutation that is being applied, when it has ended. Dropping the future loses nothing.

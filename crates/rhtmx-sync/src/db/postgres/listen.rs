@@ -19,7 +19,7 @@ use rhtmx_sync_core::doorbell::{Command, Doorbell, Event, Timing};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{AsyncMessage, Client};
+use tokio_postgres::{AsyncMessage, Client, SimpleQueryMessage};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, info, warn};
@@ -28,7 +28,7 @@ use super::capture::{CHANNEL, DOORBELL_KEY};
 use super::connect::{Connected, Connector, failed};
 use super::store::BEGIN_AFTER_CRASH;
 use crate::db::error::DbResult;
-use crate::db::feed::ChangeSink;
+use crate::db::feed::{ChangeSink, Pace};
 use crate::db::{DbError, read};
 use crate::entity::Entities;
 use drain::Draining;
@@ -217,6 +217,7 @@ struct Line<'a> {
     rung: Arc<Notify>,
     broken: CancellationToken,
     draining: Draining,
+    pace: Pace,
     /// Whether somebody else might be waiting for our ring, and when that was looked up.
     followers: Option<(bool, Instant)>,
     /// Close the connections when this value is dropped, whatever they wait for.
@@ -260,6 +261,7 @@ impl<'a> Line<'a> {
             rung,
             broken,
             draining: Draining::default(),
+            pace: Pace::default(),
             followers: None,
             _driving: [l_driving, w_driving],
         })
@@ -313,12 +315,7 @@ impl<'a> Line<'a> {
     }
 
     async fn takes_the_lead(&self) -> Result<bool, Ended> {
-        self.lock(
-            "taking the lead",
-            "SELECT pg_try_advisory_lock($1)",
-            LEADER_KEY,
-        )
-        .await
+        Ok(try_lock(&self.l, LEADER_KEY, "taking the lead").await?)
     }
 
     /// Sends itself a notification. A transaction pooler swallows it in silence.
@@ -380,16 +377,15 @@ impl<'a> Line<'a> {
                         .await?
                 }
                 Command::TryLock => {
-                    let granted = self.try_doorbell().await?;
+                    let granted = try_lock(&self.w, DOORBELL_KEY, "going to sleep").await?;
                     Event::LockTried { granted }
                 }
                 Command::QueueLock => {
                     let w = self.w.clone();
                     queued = Some(
                         async move {
-                            w.execute("SELECT pg_advisory_lock($1)", &[&DOORBELL_KEY])
+                            w.batch_execute(&format!("SELECT pg_advisory_lock({DOORBELL_KEY})"))
                                 .await
-                                .map(|_| ())
                         }
                         .boxed(),
                     );
@@ -407,7 +403,7 @@ impl<'a> Line<'a> {
                 Command::Unlock => {
                     let unlocked = self
                         .w
-                        .execute("SELECT pg_advisory_unlock($1)", &[&DOORBELL_KEY])
+                        .batch_execute(&format!("SELECT pg_advisory_unlock({DOORBELL_KEY})"))
                         .await;
                     unlocked.map_err(|error| failed("waking", &error))?;
                     Event::Unlocked
@@ -418,15 +414,6 @@ impl<'a> Line<'a> {
             }
             command = doorbell.on(event);
         }
-    }
-
-    async fn try_doorbell(&self) -> Result<bool, Ended> {
-        let row = self
-            .w
-            .query_one("SELECT pg_try_advisory_lock($1)", &[&DOORBELL_KEY])
-            .await
-            .map_err(|error| failed("going to sleep", &error))?;
-        Ok(row.get(0))
     }
 
     /// Waits for whatever comes first.
@@ -471,9 +458,7 @@ impl<'a> Line<'a> {
             Some((present, _)) => present,
             None => {
                 let context = "looking for followers";
-                let alone = self
-                    .lock(context, "SELECT pg_try_advisory_lock($1)", FOLLOWER_KEY)
-                    .await?;
+                let alone = try_lock(&self.l, FOLLOWER_KEY, context).await?;
                 if alone {
                     self.execute(
                         context,
@@ -495,15 +480,6 @@ impl<'a> Line<'a> {
         Ok(())
     }
 
-    async fn lock(&self, context: &'static str, sql: &str, key: i64) -> Result<bool, Ended> {
-        let row = self
-            .l
-            .query_one(sql, &[&key])
-            .await
-            .map_err(|error| failed(context, &error))?;
-        Ok(row.get(0))
-    }
-
     async fn execute(&self, context: &'static str, sql: &str) -> Result<(), Ended> {
         self.l
             .batch_execute(sql)
@@ -516,6 +492,17 @@ impl<'a> Line<'a> {
             "the listener's connection ended".to_owned(),
         ))
     }
+}
+
+/// Tries for an advisory lock, in one round trip: a statement with parameters would be prepared first.
+async fn try_lock(client: &Client, key: i64, context: &'static str) -> DbResult<bool> {
+    let messages = client
+        .simple_query(&format!("SELECT pg_try_advisory_lock({key})"))
+        .await
+        .map_err(|error| failed(context, &error))?;
+    Ok(messages
+        .iter()
+        .any(|message| matches!(message, SimpleQueryMessage::Row(row) if row.get(0) == Some("t"))))
 }
 
 async fn backend_pid(client: &Client) -> DbResult<i32> {

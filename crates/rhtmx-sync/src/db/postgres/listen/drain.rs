@@ -58,6 +58,8 @@ impl Line<'_> {
         let Some(place) = place else {
             return Err(Ended::Gap);
         };
+        self.pace.rest(&*self.owner.sink).await;
+        let began = Instant::now();
         let from = place.position.clone();
         let mut failures = 0;
         let mut held_up_since: Option<Instant> = None;
@@ -67,6 +69,9 @@ impl Line<'_> {
             let error = match self.drain_once(&from, gives_up).await {
                 Ok((position, found)) => {
                     place.position = position;
+                    if found {
+                        self.pace.found(began);
+                    }
                     return Ok(found);
                 }
                 Err(error) => error,
