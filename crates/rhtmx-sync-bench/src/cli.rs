@@ -61,6 +61,8 @@ pub(crate) enum Workload {
     Memory,
     /// From the log to the hub, and mutations from clients.
     Ingest,
+    /// Connections that break while writes go on.
+    Lost,
     /// What people write by hand, on Node, through the same load.
     Baseline,
     /// Everything.
@@ -68,7 +70,7 @@ pub(crate) enum Workload {
 }
 
 impl Workload {
-    pub(crate) const EACH: [Self; 9] = [
+    pub(crate) const EACH: [Self; 10] = [
         Self::WriteCost,
         Self::Latency,
         Self::FanOut,
@@ -77,6 +79,7 @@ impl Workload {
         Self::Herd,
         Self::Memory,
         Self::Ingest,
+        Self::Lost,
         Self::Baseline,
     ];
 

@@ -6,6 +6,7 @@ mod fan_out;
 mod herd;
 mod ingest;
 mod latency;
+mod lost;
 mod memory;
 mod selective;
 mod write_cost;
@@ -36,6 +37,7 @@ pub(crate) async fn run(workload: Workload, stage: &Stage) -> Result<Findings> {
         Workload::Herd => herd::run(stage).await,
         Workload::Memory => memory::run(stage).await,
         Workload::Ingest => ingest::run(stage).await,
+        Workload::Lost => lost::run(stage).await,
         Workload::Baseline => baseline::run(stage).await,
         Workload::All => bail!("all is taken apart before"),
     }
