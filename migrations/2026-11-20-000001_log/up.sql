@@ -9,7 +9,9 @@ CREATE TABLE _rhtmx_sync_log (
     entity text NOT NULL,
     -- The primary key as canonical text; null when the whole entity is meant.
     entity_id text,
-    action text NOT NULL CHECK (action IN ('create', 'update', 'delete', 'truncate', 'reshape')),
+    -- 'create', 'update', 'delete', 'truncate' or 'reshape'. No constraint says so: PostgreSQL parses the
+    -- text of one in each statement, which took a tenth of the speed of one-row inserts.
+    action text NOT NULL,
     -- The previous values of the columns that changed; the whole row for a delete.
     old jsonb,
     -- The row, for entities that have no table.

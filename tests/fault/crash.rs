@@ -35,7 +35,7 @@ async fn a_number_that_is_used_again_is_not_taken_for_the_old_one() {
     client.wait_subscribed("accounts").await;
     let state = client.into_state();
     db.stop();
-    db.start_again();
+    db.start_again().await;
     for account in 0..16 {
         db.execute(&format!(
             "UPDATE accounts SET note = 'changed' WHERE id = {account}"

@@ -48,11 +48,16 @@ impl Database {
         });
     }
 
-    pub(crate) fn start_again(&self) {
+    /// Starts it after a crash: the first transaction number that it gives out, for all that snapshots from
+    /// before have seen.
+    pub(crate) async fn start_again(&self) -> u64 {
         tokio::task::block_in_place(|| {
             let mut cluster = self.cluster.lock().unwrap_or_else(PoisonError::into_inner);
             cluster.start_again().expect("PostgreSQL starts again");
         });
+        // Recovery ends with a checkpoint, and the next one is minutes away.
+        let next = "SELECT split_part(next_xid, ':', 2) FROM pg_control_checkpoint()";
+        self.texts(next).await[0].parse().expect("a transaction")
     }
 
     /// A connection, or none while the server is away.

@@ -30,6 +30,8 @@ pub(crate) struct Faults {
     pub(crate) dice: Dice,
     pub(crate) clients: usize,
     pub(crate) alterations: Alterations,
+    /// The first transaction after each crash of this round.
+    pub(crate) crashes: Vec<u64>,
     /// Transactions that are held open.
     pub(crate) background: JoinSet<()>,
 }
@@ -55,7 +57,11 @@ impl Faults {
             Fault::StopPostgres => {
                 self.db.stop();
                 sleep(absence(&mut self.dice)).await;
-                self.db.start_again();
+                let next = self.db.start_again().await;
+                self.scene
+                    .trace
+                    .note(format!("transactions go on from {next}"));
+                self.crashes.push(next);
             }
             Fault::CutClients => self.servers.client_network(&mut self.dice).cut(),
             Fault::ResetClients => self.servers.client_network(&mut self.dice).reset(),

@@ -41,7 +41,7 @@ use database::Database;
 use faults::Faults;
 use oracle::Oracle;
 use pooler::Pooler;
-use rest::Figures;
+use rest::{Figures, History};
 use scene::{Phase, Report, Scene};
 use schedule::Schedule;
 use servers::Servers;
@@ -117,6 +117,7 @@ impl Run {
             dice: dice.split(),
             clients: CLIENTS,
             alterations: alter::Alterations::default(),
+            crashes: Vec::new(),
             background: JoinSet::new(),
         };
         let oracle = Oracle::default();
@@ -185,11 +186,19 @@ impl Run {
         };
         self.scene.phase.send_replace(Phase::Quiet(sentinel));
         let ledger = rest::counted(self.db.texts("SELECT tag FROM ledger").await.into_iter());
+        let history = History {
+            epoch: self
+                .db
+                .texts("SELECT epoch FROM _rhtmx_sync_meta")
+                .await
+                .remove(0),
+            crashes: std::mem::take(&mut self.faults.crashes),
+        };
         let compared = {
             let compared = rest::compare(
                 &self.scene,
                 &self.oracle,
-                &now,
+                (&now, &history),
                 &ledger,
                 &mut self.reports,
                 clients,

@@ -132,11 +132,14 @@ impl Oracle {
 
     /// What is wrong with what a client held at a cursor, if anything is: the first row's key, and the
     /// message.
-    pub(crate) fn contradicts(&self, sample: &Sample) -> Option<(String, String)> {
+    ///
+    /// Transactions from `before` on are none that the sample may have seen, whatever its snapshot says.
+    pub(crate) fn contradicts(&self, sample: &Sample, before: u64) -> Option<(String, String)> {
+        let seen = earlier(&sample.snapshot, before);
         sample
             .parts
             .iter()
-            .find_map(|part| self.contradicts_part(&sample.snapshot, part))
+            .find_map(|part| self.contradicts_part(&seen, part))
     }
 
     fn contradicts_part(&self, snapshot: &Snapshot, part: &Part) -> Option<(String, String)> {
@@ -193,6 +196,15 @@ impl Table {
             .filter(|(_, xid)| snapshot.contains(*xid));
         seen.map(|(seq, _)| *seq).max().unwrap_or(0)
     }
+}
+
+/// What the snapshot sees below `before`.
+fn earlier(snapshot: &Snapshot, before: u64) -> Snapshot {
+    let running = snapshot.running().iter().copied();
+    let running: Vec<u64> = running.filter(|xid| *xid < before).collect();
+    let xmax = snapshot.xmax().min(before);
+    let xmin = running.first().copied().unwrap_or(xmax);
+    Snapshot::new(xmin, xmax, running).expect("a part of a snapshot is one")
 }
 
 fn visible<'a>(versions: &'a [Version], snapshot: &Snapshot, emptied: i64) -> Option<&'a Version> {

@@ -10,6 +10,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::oracle::Oracle;
 use crate::pushes::Pushed;
+use crate::sample::Sample;
 use crate::scene::{Report, Scene};
 use crate::subscriptions::Plan;
 
@@ -26,6 +27,30 @@ pub(crate) struct Figures {
     pub(crate) connections: u64,
     pub(crate) cursors: u64,
     pub(crate) refetches: u64,
+}
+
+/// What a crash did to the numbers of transactions.
+#[derive(Debug, Default)]
+pub(crate) struct History {
+    /// That of the engine, now that all is at rest.
+    pub(crate) epoch: String,
+    /// The first transaction after each crash since the last rest.
+    pub(crate) crashes: Vec<u64>,
+}
+
+impl History {
+    /// Where the numbers that a sample's snapshot knows end: those from there on were given out again after
+    /// a crash. None when there were several crashes, and nobody knows before which one it was taken.
+    fn ends_for(&self, sample: &Sample) -> Option<u64> {
+        if sample.epoch.as_str().starts_with(&self.epoch) {
+            return Some(u64::MAX);
+        }
+        match self.crashes.as_slice() {
+            [] => Some(u64::MAX),
+            [next] => Some(*next),
+            _ => None,
+        }
+    }
 }
 
 /// Waits until every client has all its answers.
@@ -57,7 +82,7 @@ pub(crate) async fn answered(
 pub(crate) async fn compare(
     scene: &Scene,
     oracle: &Oracle,
-    now: &Snapshot,
+    (now, history): (&Snapshot, &History),
     ledger: &BTreeMap<String, usize>,
     reports: &mut mpsc::Receiver<Report>,
     clients: usize,
@@ -115,7 +140,10 @@ pub(crate) async fn compare(
         }
         for sample in &samples {
             figures.samples += 1;
-            if let Some((key, wrong)) = oracle.contradicts(sample) {
+            let Some(before) = history.ends_for(sample) else {
+                continue;
+            };
+            if let Some((key, wrong)) = oracle.contradicts(sample, before) {
                 let about = |line: &&String| {
                     line.contains(&format!("\"{key}\"")) || line.contains("truncate")
                 };

@@ -1,5 +1,6 @@
 //! What a client held at one cursor, in little space, to be checked when all is at rest.
 
+use rhtmx_sync_core::cursor::Epoch;
 use rhtmx_sync_core::snapshot::Snapshot;
 
 use crate::filters::Filter;
@@ -7,6 +8,8 @@ use crate::filters::Filter;
 #[derive(Debug)]
 pub(crate) struct Sample {
     pub(crate) client: usize,
+    /// The history that the snapshot belongs to.
+    pub(crate) epoch: Epoch,
     pub(crate) snapshot: Snapshot,
     /// All subscriptions that were live.
     pub(crate) parts: Vec<Part>,

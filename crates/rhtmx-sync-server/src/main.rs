@@ -18,7 +18,7 @@ use settings::Settings;
 
 /// The system's allocator gives back only what lies at the end of its heap. This one's own thread gives
 /// back what has been free for some ten seconds.
-#[cfg(all(unix, not(target_os = "macos")))]
+#[cfg(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64"))]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 

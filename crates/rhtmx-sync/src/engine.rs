@@ -13,7 +13,7 @@ use rhtmx_sync_core::protocol::{ErrorCode, Limits};
 use rhtmx_sync_core::schema::SchemaSummary;
 use rhtmx_sync_core::session::Refusal;
 use rhtmx_sync_core::shape::{Shape, Wanted};
-use tokio::sync::{Notify, Semaphore, broadcast, watch};
+use tokio::sync::{Notify, broadcast, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -77,8 +77,6 @@ pub(crate) struct Inner {
     pub(crate) listener: watch::Sender<ListenerStatus>,
     pub(crate) shutdown: CancellationToken,
     pub(crate) tasks: TaskTracker,
-    /// Pages of reads that are sent at once.
-    pub(crate) page_turns: Semaphore,
     poke: Arc<Notify>,
     readiness: watch::Sender<Readiness>,
     refreshing: tokio::sync::Mutex<()>,
@@ -117,7 +115,6 @@ impl SyncEngine {
             listener: watch::Sender::new(ListenerStatus::default()),
             shutdown: CancellationToken::new(),
             tasks: TaskTracker::new(),
-            page_turns: Semaphore::new(half_of_the_workers()),
             poke: Arc::new(Notify::new()),
             readiness: watch::Sender::new(Readiness::NotReady("starting".to_owned())),
             refreshing: tokio::sync::Mutex::default(),
@@ -489,12 +486,6 @@ impl Inner {
         self.know(entities);
         failed.map_or(Ok(()), Err)
     }
-}
-
-/// Of the runtime's threads, and at least one.
-fn half_of_the_workers() -> usize {
-    let workers = tokio::runtime::Handle::current().metrics().num_workers();
-    (workers / 2).max(1)
 }
 
 /// The engine as the listeners see it.

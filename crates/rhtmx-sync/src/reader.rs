@@ -77,6 +77,9 @@ pub(crate) struct Reader {
     hub: Arc<Hub>,
     /// Reads at once; the rest of the pool stays free for writes.
     turns: Arc<Semaphore>,
+    /// Pages sent at once, so that however many clients read, processors are left for those who follow
+    /// and for whoever else is on this machine.
+    pub(crate) page_turns: Arc<Semaphore>,
     shapes: Mutex<ShapeReads>,
     budget: Arc<AtomicUsize>,
 }
@@ -107,6 +110,12 @@ impl ShapeReads {
     }
 }
 
+/// Of the runtime's threads, and at least one.
+fn half_of_the_workers() -> usize {
+    let workers = tokio::runtime::Handle::current().metrics().num_workers();
+    (workers / 2).max(1)
+}
+
 impl Reader {
     pub(crate) fn new(
         db: DbPool,
@@ -119,6 +128,7 @@ impl Reader {
             entities,
             hub,
             turns: Arc::new(Semaphore::new(at_once.max(1))),
+            page_turns: Arc::new(Semaphore::new(half_of_the_workers())),
             shapes: Mutex::default(),
             budget: Arc::default(),
         })

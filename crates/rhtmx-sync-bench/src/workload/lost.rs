@@ -45,8 +45,7 @@ pub(super) async fn run(stage: &Stage) -> Result<Findings> {
         let lost = column(&rounds, |outcome| outcome.lost);
         let twice = column(&rounds, |outcome| outcome.twice);
         figures.push(Figure::new(format!("{what}: lost"), "changes", lost).bar(Bar::AtMost(0.0)));
-        figures
-            .push(Figure::new(format!("{what}: twice"), "changes", twice).bar(Bar::AtMost(0.0)));
+        figures.push(Figure::new(format!("{what}: twice"), "changes", twice).bar(Bar::AtMost(0.0)));
     }
     Ok(Findings {
         figures,

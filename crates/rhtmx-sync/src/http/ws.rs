@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::header::{SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION};
+use axum::http::header::{CONNECTION, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use hyper::upgrade::{OnUpgrade, Upgraded};
@@ -22,8 +22,13 @@ pub(super) async fn upgrade(State(engine): State<Arc<Inner>>, mut request: Reque
     let upgrade = request.extensions_mut().remove::<OnUpgrade>();
     let response = create_response_with_body(&request, Body::empty).ok();
     let (Some(upgrade), Some(mut response)) = (upgrade, response) else {
-        let version = [(SEC_WEBSOCKET_VERSION, "13")];
-        return (StatusCode::UPGRADE_REQUIRED, version, UPGRADE_REQUIRED).into_response();
+        // HTTP/2 knows neither header nor upgrade, and has them left out on the way.
+        let wanted = [
+            (CONNECTION, "upgrade"),
+            (UPGRADE, "websocket"),
+            (SEC_WEBSOCKET_VERSION, "13"),
+        ];
+        return (StatusCode::UPGRADE_REQUIRED, wanted, UPGRADE_REQUIRED).into_response();
     };
     if asks_for_our_protocol(request.headers()) {
         let protocol = HeaderValue::from_static(SUBPROTOCOL);

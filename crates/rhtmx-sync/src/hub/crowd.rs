@@ -4,15 +4,20 @@
 //! woken and writes once more for a handful of changes that could have come together.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+/// Who took longer than this the last time is not waited for the next time.
+const SLOW: Duration = Duration::from_millis(10);
+
 /// All sessions of a hub.
 #[derive(Debug)]
 pub(super) struct Crowd {
-    /// Sessions that have something queued and have not looked since.
+    began: Instant,
+    /// Sessions that have something queued, have not looked since, and are not slow.
     unheard: AtomicUsize,
     /// So many of them were already behind when the last news came, and are not waited for.
     behind: AtomicUsize,
@@ -24,14 +29,26 @@ pub(super) struct Crowd {
 #[derive(Debug)]
 pub(super) struct Ear {
     crowd: Arc<Crowd>,
-    unheard: AtomicBool,
+    /// `HEARD`, `COUNTED` or `LEFT_OUT`.
+    state: AtomicU8,
+    /// When something was first queued, in microseconds of the crowd.
+    called_at: AtomicU64,
+    slow: AtomicBool,
     /// The queue could not take everything, and nothing more is queued.
     pub(super) overflowed: AtomicBool,
 }
 
+/// Nothing is queued that the session has not looked for.
+const HEARD: u8 = 0;
+/// Something is, and it is waited for.
+const COUNTED: u8 = 1;
+/// Something is, and the session is slow.
+const LEFT_OUT: u8 = 2;
+
 impl Default for Crowd {
     fn default() -> Self {
         Self {
+            began: Instant::now(),
             unheard: AtomicUsize::new(0),
             behind: AtomicUsize::new(0),
             heard_at: watch::Sender::new(Some(Instant::now())),
@@ -60,6 +77,10 @@ impl Crowd {
         heard.ok().and_then(|at| *at).unwrap_or_else(Instant::now)
     }
 
+    fn now(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
     fn look(&self) {
         if self.unheard.load(Ordering::Acquire) <= self.behind.load(Ordering::Acquire) {
             self.heard_at.send_if_modified(|at| {
@@ -75,21 +96,40 @@ impl Ear {
     pub(super) fn new(crowd: Arc<Crowd>) -> Self {
         Self {
             crowd,
-            unheard: AtomicBool::new(false),
+            state: AtomicU8::new(HEARD),
+            called_at: AtomicU64::new(0),
+            slow: AtomicBool::new(false),
             overflowed: AtomicBool::new(false),
         }
     }
 
     /// Something is about to be queued.
     pub(super) fn call(&self) {
-        if !self.unheard.swap(true, Ordering::AcqRel) {
+        if self.state.load(Ordering::Acquire) != HEARD {
+            return;
+        }
+        self.called_at.store(self.crowd.now(), Ordering::Release);
+        let state = match self.slow.load(Ordering::Acquire) {
+            true => LEFT_OUT,
+            false => COUNTED,
+        };
+        // Counted first, so that whoever hears at once finds himself counted.
+        if state == COUNTED {
             self.crowd.unheard.fetch_add(1, Ordering::AcqRel);
         }
+        self.state.store(state, Ordering::Release);
     }
 
     /// The session looks, or will never look again.
     pub(super) fn hear(&self) {
-        if self.unheard.swap(false, Ordering::AcqRel) {
+        let state = self.state.swap(HEARD, Ordering::AcqRel);
+        if state == HEARD {
+            return;
+        }
+        let called_at = self.called_at.load(Ordering::Acquire);
+        let took = Duration::from_micros(self.crowd.now().saturating_sub(called_at));
+        self.slow.store(took > SLOW, Ordering::Release);
+        if state == COUNTED {
             let before = self.crowd.unheard.fetch_sub(1, Ordering::AcqRel);
             if before <= self.crowd.behind.load(Ordering::Acquire) + 1 {
                 self.crowd.look();
@@ -105,7 +145,10 @@ mod tests {
     use super::*;
 
     fn ears<const N: usize>() -> (Arc<Crowd>, [Ear; N]) {
-        let crowd = Arc::new(Crowd::default());
+        let crowd = Arc::new(Crowd {
+            began: Instant::now() - 2 * SLOW,
+            ..Crowd::default()
+        });
         let ears = std::array::from_fn(|_| Ear::new(crowd.clone()));
         (crowd, ears)
     }
@@ -132,6 +175,25 @@ mod tests {
         ears[1].hear();
         assert!(crowd.heard().now_or_never().is_none());
         ears[2].hear();
+        assert!(crowd.heard().now_or_never().is_some());
+    }
+
+    #[tokio::test]
+    async fn who_was_slow_is_left_out_until_he_is_quick_again() {
+        let (crowd, ears) = ears::<2>();
+        tell(&crowd, &ears);
+        ears[0].hear();
+        // As long ago as the crowd, which is old.
+        ears[1].called_at.store(0, Ordering::Release);
+        ears[1].hear();
+        tell(&crowd, &ears);
+        ears[0].hear();
+        assert!(crowd.heard().now_or_never().is_some());
+        ears[1].hear();
+        tell(&crowd, &ears);
+        ears[0].hear();
+        assert!(crowd.heard().now_or_never().is_none());
+        ears[1].hear();
         assert!(crowd.heard().now_or_never().is_some());
     }
 

@@ -384,6 +384,8 @@ impl State {
             Err(mpsc::error::TrySendError::Full(_)) => {
                 metrics::counter!("rhtmx_sync_queue_overflows_total").increment(1);
                 attached.ear.overflowed.store(true, Ordering::Release);
+                // The session may have emptied its queue just before, and gone to sleep: this wakes it.
+                let _ = attached.queue.try_send(batch.clone());
             }
         }
     }

@@ -1,14 +1,15 @@
 //! A session: one task that owns a connection and carries out what the rules of core decide.
 
 mod hello;
+mod pull;
 mod reads;
+mod send;
 mod socket;
 pub(crate) mod wire;
 
 use std::collections::{HashMap, VecDeque};
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
 use rhtmx_sync_core::cursor::{Cursor, Position};
@@ -24,15 +25,14 @@ use tokio::time::MissedTickBehavior;
 use uuid::Uuid;
 
 use crate::engine::Inner;
-use crate::frame::{self, Shared};
+use crate::frame::Shared;
 use crate::hub::{Delivery, Seat};
 use crate::mutate::MutateError;
-use crate::reader::PullEnded;
-use crate::spool::Next;
 pub(crate) use hello::greet;
 use reads::{Read, Reads, Step};
+use send::frame_of;
 pub(crate) use socket::Socket;
-use wire::{Gone, Incoming, Outgoing, Resume, Wire};
+use wire::{Gone, Incoming, Resume, Wire};
 
 /// Mutations that one client may have waiting here; beyond it, its socket is not read.
 const PUSHES_WAITING_MAX: usize = 32;
@@ -291,6 +291,8 @@ impl<W: Wire> Connection<W> {
     }
 
     async fn finish_applying(&mut self) -> Result<(), Ended> {
+        // It may take long, and what was delivered before need not wait for it.
+        self.flush().await?;
         let applied = finished(&mut self.applying).await;
         self.applied(applied).await
     }
@@ -324,7 +326,7 @@ impl<W: Wire> Connection<W> {
 
     async fn read_step(&mut self, step: Step) -> Result<(), Ended> {
         match step {
-            Step::Frame(text) => self.send_page(text).await,
+            Step::Frame { text, turn } => self.send_page(text, turn).await,
             Step::Restarted(id) => self.refetch(&id, RefetchReason::Expired).await,
             Step::Failed(id) => {
                 let message = "the rows cannot be read at the moment; trying again";
@@ -483,158 +485,12 @@ impl<W: Wire> Connection<W> {
             .spawn(async move { engine.mutate(client_id, push).await });
         self.applying = Some(Applying { mutation, task });
     }
-
-    /// Reads what the hub could not queue, from the log, at the client's pace.
-    async fn pull(
-        &mut self,
-        shapes: &[(Shape, Arc<Position>)],
-    ) -> Result<Vec<Action<Delivery>>, Ended> {
-        metrics::counter!("rhtmx_sync_pulls_total").increment(1);
-        let mut failures = 0;
-        loop {
-            self.engine.hub.rejoin(self.seat.key);
-            match self.pull_once(shapes).await? {
-                Pulled::To(position) => return Ok(self.rules.pulled(position)),
-                Pulled::Refused(reason, entity) => {
-                    return Ok(self.rules.pull_refused(reason, entity.as_deref()));
-                }
-                Pulled::Failed(error) => {
-                    failures += 1;
-                    tracing::warn!(%error, failures, "a session could not read the log; trying again");
-                    tokio::time::sleep(crate::backoff::pause(failures)).await;
-                    if self.engine.shutdown.is_cancelled() {
-                        return Err(Ended::Closing(
-                            CloseCode::ShuttingDown,
-                            "the server is shutting down",
-                        ));
-                    }
-                }
-            }
-        }
-    }
-
-    async fn pull_once(&mut self, shapes: &[(Shape, Arc<Position>)]) -> Result<Pulled, Ended> {
-        let mut frames = self.engine.reader.pull(shapes.to_vec());
-        let mut reached = None;
-        loop {
-            let ended = match frames.next().await {
-                Ok(Next::Head(position)) => {
-                    reached = Some(position);
-                    continue;
-                }
-                Ok(Next::Page(frame)) => {
-                    self.feed(Shared::new(frame), Resume::Unchanged).await?;
-                    continue;
-                }
-                Ok(Next::End(ended)) => ended,
-                Err(error) => return Ok(Pulled::Failed(error.to_string())),
-            };
-            return Ok(match (ended, reached) {
-                (PullEnded::Complete { authors }, Some(position)) => {
-                    if self
-                        .under_way()
-                        .is_some_and(|mutation| authors.contains(&mutation))
-                    {
-                        self.finish_applying().await?;
-                    }
-                    Pulled::To(position)
-                }
-                (PullEnded::Complete { .. }, None) => {
-                    Pulled::Failed("a pull without a position".to_owned())
-                }
-                (PullEnded::Refused(reason, entity), _) => Pulled::Refused(reason, entity),
-                (PullEnded::Failed(error), _) => Pulled::Failed(error.to_string()),
-            });
-        }
-    }
-
-    async fn fatal(&mut self, code: ErrorCode, message: &str) -> Result<(), Ended> {
-        self.send(&ServerFrame::Error {
-            code,
-            message,
-            id: None,
-            fatal: true,
-        })
-        .await
-    }
-
-    async fn send(&mut self, frame: &ServerFrame<'_>) -> Result<(), Ended> {
-        self.feed(Shared::new(frame.to_text()), Resume::Unchanged)
-            .await
-    }
-
-    async fn refetch(&mut self, id: &SubscriptionId, reason: RefetchReason) -> Result<(), Ended> {
-        let frame = ServerFrame::Refetch { id, reason }.to_text();
-        self.feed(Shared::new(frame), Resume::Anew).await
-    }
-
-    async fn feed(&mut self, frame: Shared, resume: Resume<'_>) -> Result<(), Ended> {
-        self.wire.feed(Outgoing { frame, resume });
-        match self.wire.is_full() {
-            true => self.flush().await,
-            false => Ok(()),
-        }
-    }
-
-    /// Sends a page of a read when it is its turn, so that however many read at once, processors are left
-    /// for those who follow and for whoever else is on this machine. A turn does not wait for a client.
-    async fn send_page(&mut self, text: String) -> Result<(), Ended> {
-        let engine = self.engine.clone();
-        let turn = engine.page_turns.acquire().await;
-        self.wire.feed(Outgoing {
-            frame: Shared::new(text),
-            resume: Resume::Unchanged,
-        });
-        let sent = futures_util::poll!(pin!(self.wire.flush()));
-        drop(turn);
-        match sent {
-            Poll::Ready(sent) => sent.map_err(Ended::from),
-            Poll::Pending => self.flush().await,
-        }
-    }
-
-    /// A client that leaves everything unread for too long is given up.
-    async fn flush(&mut self) -> Result<(), Ended> {
-        let stalled = self.engine.config.limits.stalled_timeout();
-        let mut flushed = pin!(self.wire.flush());
-        // Most often the socket takes it at once, and no timer is needed.
-        if let Poll::Ready(flushed) = futures_util::poll!(&mut flushed) {
-            return flushed.map_err(Ended::from);
-        }
-        match Box::pin(tokio::time::timeout(stalled, flushed)).await {
-            Ok(flushed) => flushed.map_err(Ended::from),
-            Err(_) => Err(Ended::Gone),
-        }
-    }
-}
-
-/// What a batch says of a shape; none when that is nothing to somebody who has followed it since then.
-fn frame_of(
-    batch: &Delivery,
-    shape: &Shape,
-    id: Option<&SubscriptionId>,
-    since: Option<&Position>,
-) -> Option<Shared> {
-    let changes = batch.0.changes(shape)?;
-    let text = match (id, since) {
-        (None, None) => return changes.shared_frame(shape).cloned(),
-        (None, Some(_)) => frame::changes_of_shape(shape.as_str(), &changes.array(since)?),
-        (Some(id), _) => frame::changes_of_subscription(id, &changes.array(since)?),
-    };
-    Some(Shared::new(text))
 }
 
 fn push_in_front(actions: &mut Actions, answer: Vec<Action<Delivery>>) {
     for action in answer.into_iter().rev() {
         actions.push_front(action);
     }
-}
-
-/// How one try of a pull ended.
-enum Pulled {
-    To(Arc<Position>),
-    Refused(RefetchReason, Option<String>),
-    Failed(String),
 }
 
 /// The mutation that is being applied, when it has ended. Dropping the future loses nothing.

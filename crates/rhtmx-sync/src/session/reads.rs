@@ -1,6 +1,8 @@
 //! The reads of a session's joining subscriptions: one after another on the wire, begun at once.
 
 use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -9,7 +11,9 @@ use rhtmx_sync_core::protocol::{Origin, SubscriptionId};
 use rhtmx_sync_core::schema::Schema;
 use rhtmx_sync_core::session::{ReadEnd, ReadFrom};
 use rhtmx_sync_core::shape::Shape;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
+use tokio_util::sync::PollSemaphore;
 
 use crate::backoff;
 use crate::frame;
@@ -20,7 +24,11 @@ use crate::spool::Next;
 #[derive(Debug)]
 pub(super) enum Step {
     /// Send this.
-    Frame(String),
+    Frame {
+        text: String,
+        /// Its turn to be sent, however many clients read at once: it need not wait for this client.
+        turn: Option<OwnedSemaphorePermit>,
+    },
     /// What has been sent for this subscription does not hold: its read begins anew.
     Restarted(SubscriptionId),
     /// The read failed; it will be tried again.
@@ -52,6 +60,9 @@ pub(super) struct Read {
     shape: Shape,
     from: Option<ReadFrom>,
     pages: Pages,
+    /// What came next, while it waits for its turn.
+    next: Option<io::Result<Next<Arc<Position>, ReadEnded>>>,
+    turns: PollSemaphore,
     position: Option<Arc<Position>>,
     /// A page of rows is sent when it is known whether another follows.
     held: Option<Bytes>,
@@ -104,12 +115,15 @@ impl Read {
         from: Option<ReadFrom>,
     ) -> Self {
         let pages = begin(&reader, &shape, from.as_ref());
+        let turns = PollSemaphore::new(reader.page_turns.clone());
         Self {
             reader,
             id,
             shape,
             from,
             pages,
+            next: None,
+            turns,
             position: None,
             held: None,
             sent: false,
@@ -133,13 +147,25 @@ impl Read {
                 return Some(Step::Restarted(self.id.clone()));
             }
         }
-        match self.pages.next().await {
+        if self.next.is_none() {
+            self.next = Some(self.pages.next().await);
+        }
+        let turn = match &self.next {
+            Some(Ok(Next::Page(_) | Next::End(_))) => {
+                poll_fn(|cx| self.turns.poll_acquire(cx)).await
+            }
+            _ => None,
+        };
+        match self.next.take()? {
             Ok(Next::Head(position)) => {
                 self.position = Some(position);
                 None
             }
-            Ok(Next::Page(page)) => self.page(page).map(Step::Frame),
-            Ok(Next::End(ended)) => Some(self.end(ended)),
+            Ok(Next::Page(page)) => {
+                let text = self.page(page)?;
+                Some(Step::Frame { text, turn })
+            }
+            Ok(Next::End(ended)) => Some(self.end(ended, turn)),
             Err(error) => Some(self.failed(&error.to_string())),
         }
     }
@@ -153,7 +179,7 @@ impl Read {
         Some(frame)
     }
 
-    fn end(&mut self, ended: ReadEnded) -> Step {
+    fn end(&mut self, ended: ReadEnded, turn: Option<OwnedSemaphorePermit>) -> Step {
         let id = self.id.clone();
         let authors: Arc<[Origin]> = Arc::default();
         match (ended, self.position.clone()) {
@@ -165,7 +191,8 @@ impl Read {
             },
             (ReadEnded::Complete { authors, schema }, Some(position)) => {
                 if self.from.is_none() && !self.finished_rows() {
-                    return Step::Frame(self.last_page());
+                    let text = self.last_page();
+                    return Step::Frame { text, turn };
                 }
                 Step::Ended {
                     id,

@@ -366,10 +366,7 @@ impl<'a> Line<'a> {
         loop {
             let event = match command.expect("an outcome always gives the next command") {
                 Command::Drain => {
-                    let found = self.drain(place).await?;
-                    if found {
-                        self.ring_followers().await?;
-                    }
+                    let found = self.drain_and_ring(place).await?;
                     Event::Drained { found }
                 }
                 Command::Wait { at_most_ms } => {
@@ -401,11 +398,14 @@ impl<'a> Line<'a> {
                     Event::CancelSent
                 }
                 Command::Unlock => {
-                    let unlocked = self
-                        .w
-                        .batch_execute(&format!("SELECT pg_advisory_unlock({DOORBELL_KEY})"))
-                        .await;
+                    let w = self.w.clone();
+                    let unlock = format!("SELECT pg_advisory_unlock({DOORBELL_KEY})");
+                    // What was rung for need not wait for that. The drain which counts is the one that
+                    // is commanded after it.
+                    let (unlocked, drained) =
+                        tokio::join!(w.batch_execute(&unlock), self.drain_and_ring(place));
                     unlocked.map_err(|error| failed("waking", &error))?;
+                    drained?;
                     Event::Unlocked
                 }
             };
@@ -414,6 +414,15 @@ impl<'a> Line<'a> {
             }
             command = doorbell.on(event);
         }
+    }
+
+    /// Drains, and tells the followers of what was found.
+    async fn drain_and_ring(&mut self, place: &mut Option<Place>) -> Result<bool, Ended> {
+        let found = self.drain(place).await?;
+        if found {
+            self.ring_followers().await?;
+        }
+        Ok(found)
     }
 
     /// Waits for whatever comes first.
