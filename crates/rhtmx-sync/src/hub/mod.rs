@@ -3,7 +3,7 @@
 //!
 //! Invariants:
 //! 1. What is published is queued for a session in order, or its queue is marked as overflowed and
-//!    nothing more is queued until the session has joined again. It never waits for a session.
+//!    nothing after that is queued until the session has joined again. It never waits for a session.
 //! 2. A session that attaches a shape gets every batch whose position is not covered by a read that
 //!    begins after the attach.
 
