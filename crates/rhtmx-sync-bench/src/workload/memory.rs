@@ -47,15 +47,18 @@ const KIB_PER_MIB: f64 = 1024.0;
 struct Round {
     at_rest: f64,
     each: f64,
-    /// Of what the connections took, the share that is still held when they are gone.
-    left_behind: f64,
+    /// By all connections, in KiB.
+    taken: f64,
 }
 
 pub(super) async fn run(stage: &Stage) -> Result<Findings> {
-    let (mut rounds, mut long) = (Vec::new(), Vec::new());
+    let (mut rounds, mut long, mut left_behind) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..stage.rounds.min(2) {
-        rounds.push(round(stage, SHORT_LIST).await?);
-        long.push(round(stage, LONG_LIST).await?);
+        let (round, engine) = crowds(stage, SHORT_LIST).await?;
+        left_behind.push(still_held(&round, &engine).await?);
+        drop(engine);
+        rounds.push(round);
+        long.push(crowds(stage, LONG_LIST).await?.0);
     }
     let figures = vec![
         Figure::new(
@@ -75,13 +78,9 @@ pub(super) async fn run(stage: &Stage) -> Result<Findings> {
             "KiB",
             column(&long, |round| round.each),
         ),
-        Figure::new(
-            "left behind when they are gone",
-            "",
-            column(&rounds, |round| round.left_behind),
-        )
-        .bar(Bar::AtMost(LEFT_BEHIND_MAX))
-        .note("share of what they took"),
+        Figure::new("left behind when they are gone", "", left_behind)
+            .bar(Bar::AtMost(LEFT_BEHIND_MAX))
+            .note("share of what they took"),
     ];
     Ok(Findings {
         figures,
@@ -89,7 +88,8 @@ pub(super) async fn run(stage: &Stage) -> Result<Findings> {
     })
 }
 
-async fn round(stage: &Stage, crowds: Crowds) -> Result<Round> {
+/// Two crowds, and the server that they have just left.
+async fn crowds(stage: &Stage, crowds: Crowds) -> Result<(Round, Engine)> {
     let database = stage
         .database(&format!("{};{}", stage::ITEMS, stage::fill(crowds.rows)))
         .await?;
@@ -105,14 +105,20 @@ async fn round(stage: &Stage, crowds: Crowds) -> Result<Round> {
         .group(&engine.address(), many - few, whole_table);
     let with_many = after_some_changes(&database, &[&first, &rest], process).await?;
     drop((first, rest));
-    until_nobody_is_there(&engine).await;
-    let taken = with_many - at_rest;
-    let after = given_back(process, at_rest + taken * LEFT_BEHIND_MAX).await?;
-    Ok(Round {
+    let round = Round {
         at_rest,
         each: (with_many - with_few) / (many - few) as f64,
-        left_behind: (after - at_rest) / taken,
-    })
+        taken: with_many - at_rest,
+    };
+    Ok((round, engine))
+}
+
+/// Of what the connections took, the share that is still held when they have gone.
+async fn still_held(round: &Round, engine: &Engine) -> Result<f64> {
+    until_nobody_is_there(engine).await;
+    let wanted = round.at_rest + round.taken * LEFT_BEHIND_MAX;
+    let after = given_back(engine.process(), wanted).await?;
+    Ok((after - round.at_rest) / round.taken)
 }
 
 async fn after_some_changes(
