@@ -210,6 +210,8 @@ impl Faults {
                 return;
             }
             sleep(LONG).await;
+            // Who looks whether nothing has changed while all is at rest must be right.
+            let _writing = scene.writing_under_load().await;
             let ended = client
                 .batch_execute(if commits { "COMMIT" } else { "ROLLBACK" })
                 .await;

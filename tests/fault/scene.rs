@@ -7,7 +7,7 @@ use std::time::Duration;
 use rhtmx_sync_testkit::Backend;
 use rhtmx_sync_tests::Dice;
 use serde_json::Value;
-use tokio::sync::{RwLock, mpsc, watch};
+use tokio::sync::{RwLock, RwLockReadGuard, mpsc, watch};
 
 use crate::clients::Sentinel;
 use crate::pushes::Pushed;
@@ -64,6 +64,20 @@ pub(crate) struct Scene {
 }
 
 impl Scene {
+    /// The right to write, when there is load: whoever has it ends before all comes to rest.
+    pub(crate) async fn writing_under_load(&self) -> RwLockReadGuard<'_, ()> {
+        let mut phase = self.phase.subscribe();
+        loop {
+            let writing = self.writing.read().await;
+            if matches!(*self.phase.borrow(), Phase::Load) {
+                return writing;
+            }
+            drop(writing);
+            // It cannot fail: the sender is ours.
+            let _ = phase.wait_for(|phase| matches!(phase, Phase::Load)).await;
+        }
+    }
+
     pub(crate) fn new(
         backend: Backend,
         trace: Trace,

@@ -43,7 +43,11 @@ impl Inner {
                 .apply(&Mutation { origin, writes })
                 .await
             {
-                Ok(outcome) => return Ok(self.answered(outcome)),
+                Ok(outcome) if self.is_of_our_history(&outcome) => {
+                    return Ok(self.answered(outcome));
+                }
+                // Sent again, it is answered by then.
+                Ok(_) => return Err(MutateError::Unavailable),
                 Err(error) => error,
             };
             failures += 1;
@@ -63,9 +67,23 @@ impl Inner {
         }
     }
 
+    /// Whether the hub's positions can say when it is visible. After a crash of the database a mutation may
+    /// be applied before this server's listener knows of the new history.
+    fn is_of_our_history(&self, outcome: &Outcome) -> bool {
+        match outcome {
+            Outcome::Committed {
+                epoch: Some(epoch), ..
+            } => {
+                let ours = self.hub.epoch();
+                ours.is_some_and(|ours| ours.as_str().starts_with(epoch))
+            }
+            Outcome::Committed { epoch: None, .. } | Outcome::Rejected(_) => true,
+        }
+    }
+
     fn answered(&self, outcome: Outcome) -> Applied {
         match outcome {
-            Outcome::Committed(mark) => {
+            Outcome::Committed { mark, .. } => {
                 metrics::counter!("rhtmx_sync_mutations_total", "outcome" => "ack").increment(1);
                 self.poke();
                 Applied::Committed(mark)

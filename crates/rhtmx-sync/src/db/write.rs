@@ -36,10 +36,25 @@ impl std::ops::Deref for TableWrite {
 /// How a mutation ended.
 #[derive(Debug)]
 pub(crate) enum Outcome {
-    /// Committed, now or when it was first sent, by what this mark stands for.
-    Committed(Option<Mark>),
+    /// Committed, now or when it was first sent.
+    Committed {
+        /// A position that contains this shows it; none when it is older than the log remembers.
+        mark: Option<Mark>,
+        /// The history that the mark belongs to; none where there is only one.
+        epoch: Option<String>,
+    },
     /// Not applied, now or when it was first sent.
     Rejected(Reject),
+}
+
+/// How far a device has come. Its row is locked until the transaction ends.
+#[derive(Debug)]
+pub(crate) struct Device {
+    pub(crate) last_mutation: i64,
+    /// The transaction of the last mutation that was applied.
+    pub(crate) last_mark: Option<i64>,
+    /// The database's history; none where it never changes.
+    pub(crate) epoch: Option<String>,
 }
 
 /// Why the writes of a mutation were rolled back.
@@ -101,7 +116,9 @@ macro_rules! write_on {
             use diesel::prelude::*;
             use diesel_async::{AsyncConnection as _, RunQueryDsl};
 
-            use super::{Mutation, Outcome, WriteFailed, forbids, out_of_order, refused_by_commit};
+            use super::{
+                Device, Mutation, Outcome, WriteFailed, forbids, out_of_order, refused_by_commit,
+            };
             use crate::db::DbError;
             use crate::db::error::{DbResult, Failed};
             use crate::db::tables::{_rhtmx_sync_client as client, _rhtmx_sync_reject as reject};
@@ -136,18 +153,10 @@ macro_rules! write_on {
                     .on_conflict_do_nothing()
                     .execute(conn)
                     .await?;
-                // Setting it to itself takes the row's lock on both backends.
-                diesel::update(client::table.find(&device))
-                    .set(client::last_mutation.eq(client::last_mutation))
-                    .execute(conn)
-                    .await?;
-                let (last, last_mark): (i64, Option<i64>) = client::table
-                    .find(&device)
-                    .select((client::last_mutation, client::last_mark))
-                    .first(conn)
-                    .await?;
+                let locked = write::lock_device(conn, &device).await?;
+                let last = locked.last_mutation;
                 if (1..=last).contains(&number) {
-                    return answered(conn, &device, number, last_mark).await;
+                    return answered(conn, &device, number, locked).await;
                 }
                 if number != last + 1 {
                     return Ok(Outcome::Rejected(out_of_order(
@@ -160,16 +169,17 @@ macro_rules! write_on {
                 };
                 let mark = match applied {
                     Ok(()) => Some(write::mark(conn).await?),
-                    Err(_) => last_mark,
+                    Err(_) => locked.last_mark,
                 };
                 diesel::update(client::table.find(&device))
                     .set((client::last_mutation.eq(number), client::last_mark.eq(mark)))
                     .execute(conn)
                     .await?;
                 match applied {
-                    Ok(()) => Ok(Outcome::Committed(
-                        mark.map(crate::db::$backend::read::mark),
-                    )),
+                    Ok(()) => Ok(Outcome::Committed {
+                        mark: mark.map(crate::db::$backend::read::mark),
+                        epoch: locked.epoch,
+                    }),
                     Err(why) => {
                         let text = serde_json::to_string(&why).expect("a reject is JSON");
                         diesel::insert_into(reject::table)
@@ -190,7 +200,7 @@ macro_rules! write_on {
                 conn: &mut $Conn,
                 device: &str,
                 number: i64,
-                last_mark: Option<i64>,
+                locked: Device,
             ) -> Result<Outcome, Failed> {
                 let text: Option<String> = reject::table
                     .find((device, number))
@@ -199,7 +209,10 @@ macro_rules! write_on {
                     .await
                     .optional()?;
                 Ok(match text {
-                    None => Outcome::Committed(last_mark.map(crate::db::$backend::read::mark)),
+                    None => Outcome::Committed {
+                        mark: locked.last_mark.map(crate::db::$backend::read::mark),
+                        epoch: locked.epoch,
+                    },
                     Some(text) => {
                         Outcome::Rejected(serde_json::from_str(&text).map_err(|error| {
                             DbError::Statement {

@@ -8,12 +8,55 @@ use rhtmx_sync_core::schema::{ColumnKind, Schema};
 use serde::Deserialize;
 
 use super::read::SESSION_SETTINGS;
+use crate::db::DbError;
+use crate::db::error::Failed;
 use crate::db::quote::ident;
-use crate::db::write::{TableWrite, WriteFailed};
+use crate::db::write::{Device, TableWrite, WriteFailed};
 
 /// Prepares the transaction.
 pub(crate) async fn begin(conn: &mut AsyncPgConnection) -> Result<(), diesel::result::Error> {
     conn.batch_execute(SESSION_SETTINGS).await
+}
+
+#[derive(QueryableByName)]
+struct DeviceRow {
+    #[diesel(sql_type = BigInt)]
+    last_mutation: i64,
+    #[diesel(sql_type = Nullable<BigInt>)]
+    last_mark: Option<i64>,
+    #[diesel(sql_type = Text)]
+    epoch: String,
+    #[diesel(sql_type = Bool)]
+    is_alive: bool,
+}
+
+/// Setting the number to itself takes the row's lock.
+const LOCK_DEVICE: &str = "UPDATE _rhtmx_sync_client SET last_mutation = last_mutation WHERE client_id = $1 \
+    RETURNING last_mutation, last_mark, (SELECT epoch FROM _rhtmx_sync_meta) AS epoch, \
+    EXISTS (SELECT FROM _rhtmx_sync_alive) AS is_alive";
+
+/// Locks the device's row.
+///
+/// After a crash transaction numbers are given out again, so until a new history has begun nothing is
+/// applied: its mark would be taken for that of a transaction that was seen before.
+pub(crate) async fn lock_device(
+    conn: &mut AsyncPgConnection,
+    device: &str,
+) -> Result<Device, Failed> {
+    let row: DeviceRow = sql_query(LOCK_DEVICE)
+        .bind::<Text, _>(device)
+        .get_result(conn)
+        .await?;
+    if !row.is_alive {
+        return Err(Failed::Other(DbError::Unreachable(
+            "the database has crashed, and its new history has not begun".to_owned(),
+        )));
+    }
+    Ok(Device {
+        last_mutation: row.last_mutation,
+        last_mark: row.last_mark,
+        epoch: Some(row.epoch),
+    })
 }
 
 /// Tells the triggers whose mutation this is.

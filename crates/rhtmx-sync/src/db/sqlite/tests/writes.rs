@@ -46,7 +46,10 @@ impl Synced {
 
     async fn committed(&mut self, number: u64, writes: Value) {
         match self.push(number, writes).await {
-            Outcome::Committed(Some(Mark::LogId(id))) => assert_eq!(id, self.newest_id()),
+            Outcome::Committed {
+                mark: Some(Mark::LogId(id)),
+                ..
+            } => assert_eq!(id, self.newest_id()),
             other => panic!("{other:?}"),
         }
         self.follow().await;
@@ -155,7 +158,7 @@ async fn a_mutation_is_applied_once_and_signed() {
     synced.committed(1, create.clone()).await;
     let first = synced.newest_id();
     let again = synced.push(1, create.clone()).await;
-    assert!(matches!(again, Outcome::Committed(Some(Mark::LogId(id))) if id == first),);
+    assert!(matches!(again, Outcome::Committed { mark: Some(Mark::LogId(id)), .. } if id == first),);
     assert_eq!(synced.newest_id(), first);
     let signed = "SELECT client_id || ' ' || mutation AS text FROM _rhtmx_sync_log WHERE \
         client_id IS NOT NULL";
