@@ -8,7 +8,9 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::events::Events;
-use crate::tables::{NOTES, TASKS, count, insert_notes, ledger, notes, rows};
+use crate::tables::{
+    NOTES, TASKS, begin_another_history, count, insert_notes, ledger, notes, rows,
+};
 use crate::writes::{create, delete, note, update, upsert};
 
 async fn server_of(db: &TestDatabase) -> TestServer {
@@ -579,5 +581,40 @@ async fn a_mutation_under_way_outlives_its_session() {
     let mut client = connect_as(&server, state.client_id).await;
     assert_eq!(client.welcome()["last_mutation"], 1);
     client.push(1, writes).await.acked();
+    assert_eq!(count(&db, "ledger").await, 1);
+}
+
+/// After a crash of PostgreSQL another server's listener may be the first to begin the new history. Marks of
+/// the new one mean nothing to a server that still has the positions of the old one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_ack_is_of_the_history_that_the_server_knows() {
+    let db = TestDatabase::postgres().await;
+    let server = server_of(&db).await;
+    let mut client = server.connect().await;
+    client.subscribe("l", "ledger").await;
+    client.wait_subscribed("l").await;
+    let epoch = client.welcome()["epoch"].clone();
+    // What recovery does. The listener's connections live on here, so this server does not notice.
+    db.execute("DELETE FROM _rhtmx_sync_alive").await;
+    client.send_push(1, entry("once")).await;
+    db.execute("UPDATE _rhtmx_sync_meta SET epoch = gen_random_uuid()::text; INSERT INTO _rhtmx_sync_alive DEFAULT VALUES")
+        .await;
+    assert_eq!(client.wait_error().await, "unavailable");
+    assert_eq!(client.close_code().await, 1001);
+
+    begin_another_history(&db).await;
+    let state = client.into_state();
+    let mut client = loop {
+        let options = ClientOptions::default();
+        if let Ok(client) = SyncClient::try_reconnect(&server.ws_url(), options, &state).await
+            && client.welcome()["epoch"] != epoch
+        {
+            break client;
+        }
+    };
+    client.wait_answered().await;
+    client
+        .wait_until(|client| client.rows("l").len() == 1)
+        .await;
     assert_eq!(count(&db, "ledger").await, 1);
 }
