@@ -15,9 +15,10 @@ use crate::steps;
 
 const PATCHES: &str = "tests/fault/mutants";
 /// What a server is built from.
-const SOURCES: [&str; 8] = [
+const SOURCES: [&str; 9] = [
     "Cargo.toml",
     "Cargo.lock",
+    "clients/typescript/dist",
     "crates",
     "examples",
     "migrations",
@@ -110,9 +111,12 @@ fn copy_sources(to: &Path) -> Result<()> {
         fs::remove_dir_all(to)?;
     }
     fs::create_dir_all(to)?;
-    let sources = SOURCES.iter().map(|source| steps::workspace().join(source));
     succeed(
-        Command::new("cp").args(["-R", "-p"]).args(sources).arg(to),
+        Command::new("cp")
+            .args(["-R", "-p", "--parents"])
+            .args(SOURCES)
+            .arg(to)
+            .current_dir(steps::workspace()),
         "copying the sources",
     )
 }
