@@ -39,15 +39,19 @@ pub(crate) struct History {
 }
 
 impl History {
-    /// Where the numbers that a sample's snapshot knows end: those from there on were given out again after
-    /// a crash. None when there were several crashes, and nobody knows before which one it was taken.
-    fn ends_for(&self, sample: &Sample) -> Option<u64> {
+    /// What is wrong with a sample: the first row's key, and the message.
+    ///
+    /// One of another history was taken before a crash, after which the numbers that its snapshot may have
+    /// seen were given out again; or after it, at a server that had not heard of that. It has to be right in
+    /// one of these ways. After several crashes nobody knows which numbers it has seen.
+    fn contradicted(&self, oracle: &Oracle, sample: &Sample) -> Option<(String, String)> {
+        let wrong = oracle.contradicts(sample, u64::MAX)?;
         if sample.epoch.as_str().starts_with(&self.epoch) {
-            return Some(u64::MAX);
+            return Some(wrong);
         }
         match self.crashes.as_slice() {
-            [] => Some(u64::MAX),
-            [next] => Some(*next),
+            [] => Some(wrong),
+            [next] => oracle.contradicts(sample, *next),
             _ => None,
         }
     }
@@ -140,10 +144,7 @@ pub(crate) async fn compare(
         }
         for sample in &samples {
             figures.samples += 1;
-            let Some(before) = history.ends_for(sample) else {
-                continue;
-            };
-            if let Some((key, wrong)) = oracle.contradicts(sample, before) {
+            if let Some((key, wrong)) = history.contradicted(oracle, sample) {
                 let about = |line: &&String| {
                     line.contains(&format!("\"{key}\"")) || line.contains("truncate")
                 };

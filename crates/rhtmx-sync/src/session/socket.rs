@@ -9,6 +9,7 @@
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
+use std::pin::pin;
 
 use bytes::{Buf, Bytes};
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -109,6 +110,11 @@ impl Wire for Socket {
 
     async fn next(&mut self) -> Incoming {
         match self.stream.next().await {
+            Some(Ok(Message::Close(_))) => {
+                // The library has an answer ready. Whoever says goodbye and reads nothing is not waited for.
+                let _ = futures_util::poll!(pin!(self.stream.flush()));
+                Incoming::Gone
+            }
             Some(Ok(message)) => self.read(message),
             // The library stops at its own limit, which lies above ours.
             Some(Err(Error::Capacity(CapacityError::MessageTooLong { .. }))) => Incoming::TooLarge,
