@@ -34,7 +34,7 @@ pub(super) struct Ear {
     /// When something was first queued, in microseconds of the crowd.
     called_at: AtomicU64,
     slow: AtomicBool,
-    /// The queue could not take everything, and nothing more is queued.
+    /// The queue could not take everything, and nothing after that is queued.
     pub(super) overflowed: AtomicBool,
 }
 

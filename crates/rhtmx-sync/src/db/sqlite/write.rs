@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use diesel::sql_types::{BigInt, Nullable, Text};
-use diesel::{QueryableByName, RunQueryDsl as _, SqliteConnection, sql_query};
+use diesel::prelude::*;
+use diesel::sql_query;
+use diesel::sql_types::{BigInt, Text};
 use rhtmx_sync_core::protocol::{Op, Origin, Reject, RejectCode};
 use rhtmx_sync_core::schema::{ColumnKind, Schema};
 use serde_json::value::RawValue;
@@ -16,6 +17,7 @@ use super::statement::{Statement, Value};
 use super::store;
 use crate::db::error::Failed;
 use crate::db::quote::ident;
+use crate::db::tables::_rhtmx_sync_client as client;
 use crate::db::write::{Device, TableWrite, WriteFailed};
 
 /// Prepares the transaction: there is nothing to prepare.
@@ -23,29 +25,20 @@ pub(crate) async fn begin(_conn: &mut SqliteConn) -> Result<(), diesel::result::
     Ok(())
 }
 
-#[derive(QueryableByName)]
-struct DeviceRow {
-    #[diesel(sql_type = BigInt)]
-    last_mutation: i64,
-    #[diesel(sql_type = Nullable<BigInt>)]
-    last_mark: Option<i64>,
-}
-
 /// Reads how far the device has come; the transaction is the only one that writes.
 pub(crate) async fn lock_device(conn: &mut SqliteConn, device: &str) -> Result<Device, Failed> {
     let device = device.to_owned();
-    let row: DeviceRow = conn
+    let (last_mutation, last_mark) = conn
         .spawn_blocking(move |conn| {
-            sql_query(
-                "SELECT last_mutation, last_mark FROM _rhtmx_sync_client WHERE client_id = ?1",
-            )
-            .bind::<Text, _>(device)
-            .get_result(conn)
+            client::table
+                .find(device)
+                .select((client::last_mutation, client::last_mark))
+                .first(conn)
         })
         .await?;
     Ok(Device {
-        last_mutation: row.last_mutation,
-        last_mark: row.last_mark,
+        last_mutation,
+        last_mark,
         epoch: None,
     })
 }
