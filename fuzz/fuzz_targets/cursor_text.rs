@@ -9,7 +9,7 @@ use libfuzzer_sys::fuzz_target;
     unused_imports,
     reason = "each target runs one of the bodies"
 )]
-#[path = "../../crates/rhtmx-sync-core/tests/text_bodies/mod.rs"]
+#[path = "../../crates/core/tests/text_bodies/mod.rs"]
 mod text_bodies;
 
 fuzz_target!(|bytes: &[u8]| {

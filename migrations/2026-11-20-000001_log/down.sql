@@ -3,6 +3,6 @@ DROP FUNCTION _rhtmx_sync_write(text, text, text);
 DROP TABLE _rhtmx_sync_reject;
 DROP TABLE _rhtmx_sync_client;
 DROP TABLE _rhtmx_sync_entity;
-DROP TABLE _rhtmx_sync_mark;
+DROP TABLE _rhtmx_sync_checkpoint;
 DROP TABLE _rhtmx_sync_meta;
 DROP TABLE _rhtmx_sync_log;

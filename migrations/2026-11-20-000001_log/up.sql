@@ -9,7 +9,7 @@ CREATE TABLE _rhtmx_sync_log (
     entity text NOT NULL,
     -- The primary key as canonical text; null when the whole entity is meant.
     entity_id text,
-    -- 'create', 'update', 'delete', 'truncate' or 'reshape'. No constraint says so: PostgreSQL parses the
+    -- 'create', 'update', 'delete', 'truncate' or 'schema_change'. No constraint says so: PostgreSQL parses the
     -- text of one in each statement, which took a tenth of the speed of one-row inserts.
     action text NOT NULL,
     -- The previous values of the columns that changed; the whole row for a delete.
@@ -33,31 +33,31 @@ CREATE TABLE _rhtmx_sync_meta (
 );
 INSERT INTO _rhtmx_sync_meta DEFAULT VALUES;
 
--- Snapshots with their times: what retention moves the floor to.
-CREATE TABLE _rhtmx_sync_mark (
+-- Snapshots with their times: to one of which retention moves the floor.
+CREATE TABLE _rhtmx_sync_checkpoint (
     position text NOT NULL,
     made_at timestamptz NOT NULL DEFAULT now()
 );
 
--- The entities whose tables carry triggers, and from which shape of the table those were made.
+-- The entities whose tables carry triggers, and for which fingerprint of the table those were made.
 CREATE TABLE _rhtmx_sync_entity (
     entity text PRIMARY KEY,
     relation text NOT NULL,
     fingerprint text NOT NULL
 );
 
--- How far each device has come with its mutations, so that each is applied once.
+-- How far each client has come with its mutations, so that each is applied once.
 CREATE TABLE _rhtmx_sync_client (
     client_id text PRIMARY KEY,
     last_mutation bigint NOT NULL,
     -- The transaction of the last mutation that was applied.
-    last_mark bigint,
+    last_commit bigint,
     -- The user who first used this client id.
     user_id text,
     seen_at timestamptz NOT NULL DEFAULT now()
 );
 
--- Mutations that were not applied, to be answered again as the first time.
+-- Mutations that were not applied, so that they are answered again as the first time.
 CREATE TABLE _rhtmx_sync_reject (
     client_id text NOT NULL,
     mutation bigint NOT NULL,
@@ -115,7 +115,7 @@ BEGIN
         SELECT quote_ident(rolname) FROM pg_roles
         WHERE rolname IN ('anon', 'authenticated', 'service_role')
     LOOP
-        FOREACH target IN ARRAY ARRAY['_rhtmx_sync_log', '_rhtmx_sync_meta', '_rhtmx_sync_mark',
+        FOREACH target IN ARRAY ARRAY['_rhtmx_sync_log', '_rhtmx_sync_meta', '_rhtmx_sync_checkpoint',
             '_rhtmx_sync_entity', '_rhtmx_sync_client', '_rhtmx_sync_reject']
         LOOP
             EXECUTE format('REVOKE ALL ON TABLE %I FROM %s', target, grantee);

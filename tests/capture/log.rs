@@ -1,7 +1,7 @@
 //! What the log says, and that undoing it gives what was.
 
-use rhtmx_sync_testkit::{Backend, TestDatabase};
 use serde_json::Value;
+use testkit::{Backend, TestDatabase};
 
 use super::watch::Rows;
 

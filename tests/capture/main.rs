@@ -3,7 +3,7 @@
 //! Each test writes as another program would and compares, after every step, the client's copy with
 //! the table, the pages of plain HTTP with the copy, and the log with the difference.
 
-use rhtmx_sync_testkit::{Backend, TestDatabase, both_backends};
+use testkit::{Backend, TestDatabase, both_backends};
 
 /// As `both_backends!`, for what only PostgreSQL has.
 macro_rules! on_postgres {
@@ -33,9 +33,9 @@ mod log;
 mod names;
 mod partitions;
 mod refusals;
-mod reshape;
 mod roles;
 mod rows;
+mod schema_change;
 mod statements;
 mod transactions;
 mod types;

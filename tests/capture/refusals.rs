@@ -1,8 +1,8 @@
 //! What cannot be captured, and taking the capture away again.
 
 use rhtmx_sync::{DbPool, EntityConfig, SyncEngine};
-use rhtmx_sync_testkit::{ClientOptions, SyncClient};
 use rhtmx_sync_tests::TestServer;
+use testkit::{ClientOptions, SyncClient};
 
 use super::watch::Watch;
 use super::*;

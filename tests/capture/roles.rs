@@ -69,7 +69,7 @@ on_postgres! {
             "SELECT * FROM _rhtmx_sync_client",
             "SELECT * FROM _rhtmx_sync_reject",
             "SELECT * FROM _rhtmx_sync_alive",
-            "SELECT * FROM _rhtmx_sync_mark",
+            "SELECT * FROM _rhtmx_sync_checkpoint",
             "SELECT _rhtmx_sync_write('SELECT 1', '{}', '{}')",
             call.as_str(),
         ] {

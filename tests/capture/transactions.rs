@@ -64,7 +64,7 @@ both_backends! {
             let transfer = "BEGIN; UPDATE accounts SET amount = amount - 1; UPDATE vaults SET amount = amount + 1; COMMIT";
             watch.db.execute(transfer).await;
         }
-        let amount = |client: &rhtmx_sync_testkit::SyncClient, entity: &str| {
+        let amount = |client: &testkit::SyncClient, entity: &str| {
             client.row(entity, "1").map_or(0, |row| row["amount"].as_i64().unwrap_or_default())
         };
         watch

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use rhtmx_sync::EntityConfig;
-use rhtmx_sync_core::key;
-use rhtmx_sync_testkit::{Backend, SyncClient, TestDatabase};
 use rhtmx_sync_tests::TestServer;
 use serde_json::Value;
+use sync_core::key;
+use testkit::{Backend, SyncClient, TestDatabase};
 
 use super::log::{self, Entry};
 

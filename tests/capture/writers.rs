@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use diesel::connection::SimpleConnection as _;
-use rhtmx_sync_testkit::{Backend, TestDatabase};
+use testkit::{Backend, TestDatabase};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -75,7 +75,7 @@ impl Writers {
     }
 
     /// Waits until each has written some more.
-    pub(crate) async fn go_on(&mut self) {
+    pub(crate) async fn resume_read(&mut self) {
         let target: Vec<u64> = self
             .progress
             .borrow()

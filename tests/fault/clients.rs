@@ -6,11 +6,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rhtmx_sync_testkit::{
-    ClientOptions, ClientState, ConnectError, Phase as SubscriptionPhase, SyncClient,
-};
 use rhtmx_sync_tests::Dice;
 use serde_json::Value;
+use testkit::{ClientOptions, ClientState, ConnectError, Phase as SubscriptionPhase, SyncClient};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 

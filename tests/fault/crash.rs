@@ -1,7 +1,7 @@
 //! A crash of PostgreSQL takes back transaction numbers that nothing durable had used. Whoever then
 //! gets such a number must not be taken for somebody whom a cursor has seen.
 
-use rhtmx_sync_testkit::{ClientOptions, ServerProcess, SyncClient};
+use testkit::{ClientOptions, ServerProcess, SyncClient};
 
 use crate::database::Database;
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use rhtmx_sync_cluster::{Cluster, FOR_TESTS};
+use test_postgres::{Cluster, FOR_TESTS};
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
 #[derive(Debug)]
@@ -18,7 +18,7 @@ impl Database {
         let chosen = std::env::var_os("TEST_PG_BIN_DIR").filter(|value| !value.is_empty());
         let bin_dir = match chosen {
             Some(chosen) => PathBuf::from(chosen),
-            None => rhtmx_sync_cluster::binaries::find()
+            None => test_postgres::binaries::find()
                 .expect("PG_BIN_DIR")
                 .expect("the fault suite stops PostgreSQL, so it needs its programs: PG_BIN_DIR"),
         };

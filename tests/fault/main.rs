@@ -29,9 +29,9 @@ mod writers;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rhtmx_sync_core::cursor::Position;
-use rhtmx_sync_testkit::Backend;
 use rhtmx_sync_tests::Dice;
+use sync_core::cursor::Position;
+use testkit::Backend;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::sleep;

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use rhtmx_sync_core::snapshot::Snapshot;
 use serde_json::Value;
+use sync_core::snapshot::Snapshot;
 
 use crate::database::Database;
 use crate::sample::{Part, Sample};

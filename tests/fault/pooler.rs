@@ -69,7 +69,7 @@ impl Pooler {
         let file = place.join("pgbouncer.ini");
         fs::write(&file, settings).map_err(|error| error.to_string())?;
         let mut command = Command::new(program);
-        if rhtmx_sync_cluster::is_root() {
+        if test_postgres::is_root() {
             // It refuses to be root.
             Command::new("chown")
                 .args(["-R", "nobody"])

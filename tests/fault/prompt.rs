@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use rhtmx_sync_testkit::{ClientOptions, SyncClient};
 use serde_json::json;
+use testkit::{ClientOptions, SyncClient};
 use tokio::time::sleep;
 
 use crate::database::Database;

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use rhtmx_sync_testkit::{PushOutcome, SyncClient};
 use rhtmx_sync_tests::Dice;
 use serde_json::{Value, json};
+use testkit::{PushOutcome, SyncClient};
 
 use crate::scene::Scene;
 

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use rhtmx_sync_core::snapshot::Snapshot;
 use serde_json::Value;
+use sync_core::snapshot::Snapshot;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 

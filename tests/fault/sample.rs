@@ -1,7 +1,7 @@
 //! What a client held at one cursor, in little space, to be checked when all is at rest.
 
-use rhtmx_sync_core::cursor::Epoch;
-use rhtmx_sync_core::snapshot::Snapshot;
+use sync_core::cursor::Epoch;
+use sync_core::snapshot::Snapshot;
 
 use crate::filters::Filter;
 

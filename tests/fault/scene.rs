@@ -4,9 +4,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use rhtmx_sync_testkit::Backend;
 use rhtmx_sync_tests::Dice;
 use serde_json::Value;
+use testkit::Backend;
 use tokio::sync::{RwLock, RwLockReadGuard, mpsc, watch};
 
 use crate::clients::Sentinel;

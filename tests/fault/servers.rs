@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use rhtmx_sync_testkit::ServerProcess;
 use rhtmx_sync_tests::{Dice, TcpProxy};
+use testkit::ServerProcess;
 
 use crate::pooler::Pooler;
 use crate::trace::Trace;
@@ -208,8 +208,8 @@ impl Slot {
             }
         }
         if self.manner.forgets {
-            set("RHTMX_SYNC_LOG_RETENTION_HOURS", "0".to_owned());
-            set("RHTMX_SYNC_LOG_INTERVAL_MS", "300".to_owned());
+            set("RHTMX_SYNC_RETENTION_HOURS", "0".to_owned());
+            set("RHTMX_SYNC_RETENTION_INTERVAL_MS", "300".to_owned());
         }
         if self.manner.clock != 0 && Path::new(FAKETIME).exists() {
             set("LD_PRELOAD", FAKETIME.to_owned());

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use diesel::connection::SimpleConnection as _;
-use rhtmx_sync_core::cursor::Position;
-use rhtmx_sync_core::snapshot::Snapshot;
-use rhtmx_sync_testkit::{Backend, ServerProcess, TestDatabase};
 use rhtmx_sync_tests::Dice;
+use sync_core::cursor::Position;
+use sync_core::snapshot::Snapshot;
 use tempfile::TempDir;
+use testkit::{Backend, ServerProcess, TestDatabase};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use rhtmx_sync_testkit::Backend;
 use rhtmx_sync_tests::Dice;
 use serde_json::{Value, json};
+use testkit::Backend;
 
 use crate::filters::Filter;
 

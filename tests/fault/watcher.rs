@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use rhtmx_sync_core::cursor::{Cursor, Position};
-use rhtmx_sync_testkit::{Backend, SubscriptionId, SyncClient};
 use rhtmx_sync_tests::Dice;
 use serde_json::Value;
+use sync_core::cursor::{Cursor, Position};
+use testkit::{Backend, SubscriptionId, SyncClient};
 
 use crate::oracle::fingerprint;
 use crate::sample::{Part, Sample};

@@ -4,11 +4,9 @@
 //! was woken.
 
 use futures_util::future::join_all;
-use rhtmx_sync_testkit::{
-    ClientOptions, Http, SyncClient, TestDatabase, both_backends, eventually,
-};
 use rhtmx_sync_tests::TestServer;
 use serde_json::{Value, json};
+use testkit::{ClientOptions, Http, SyncClient, TestDatabase, both_backends, eventually};
 
 use crate::engines::status;
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use rhtmx_sync::{Change, ChangeReceiver};
-use rhtmx_sync_testkit::{Backend, SyncClient, TestDatabase, both_backends};
 use rhtmx_sync_tests::{Dice, TcpProxy, TestServer};
+use testkit::{Backend, SyncClient, TestDatabase, both_backends};
 use tokio_postgres::{AsyncMessage, Client, NoTls};
 
 use crate::engines::{asleep, queued, silent_writer, terminate_leader};

@@ -1,7 +1,7 @@
 //! What PostgreSQL knows of the engines on a database, and what they say of themselves.
 
-use rhtmx_sync_testkit::{Http, TestDatabase, eventually};
 use serde_json::Value;
+use testkit::{Http, TestDatabase, eventually};
 
 /// The upper half of each of the engine's advisory locks, and the lower halves.
 const LOCKS: i64 = 0x7268_746d;

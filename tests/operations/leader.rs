@@ -1,9 +1,9 @@
 //! Several engines on one database: one leads, all serve.
 
 use rhtmx_sync::{DbPool, SyncConfig};
-use rhtmx_sync_testkit::{Backend, SyncClient, TestDatabase, both_backends};
 use rhtmx_sync_tests::{TcpProxy, TestServer};
 use serde_json::{Value, json};
+use testkit::{Backend, SyncClient, TestDatabase, both_backends};
 
 use crate::engines::{role, status};
 use crate::writers::NOTES;

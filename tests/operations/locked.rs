@@ -1,7 +1,7 @@
 //! Tables that somebody holds exclusively, as `ALTER TABLE` and `VACUUM FULL` do.
 
-use rhtmx_sync_testkit::{SyncClient, TestDatabase};
 use rhtmx_sync_tests::TestServer;
+use testkit::{SyncClient, TestDatabase};
 use tokio_postgres::Client;
 
 use crate::engines::exists;

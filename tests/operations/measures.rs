@@ -3,10 +3,8 @@
 
 use std::collections::BTreeSet;
 
-use rhtmx_sync_testkit::{
-    ClientOptions, Http, ServerProcess, SyncClient, both_backends, eventually,
-};
 use serde_json::json;
+use testkit::{ClientOptions, Http, ServerProcess, SyncClient, both_backends, eventually};
 
 use crate::writers::NOTES;
 

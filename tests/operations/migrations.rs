@@ -4,8 +4,8 @@ use std::fs;
 use std::path::Path;
 
 use rhtmx_sync::SyncEngine;
-use rhtmx_sync_testkit::{Backend, TestDatabase, both_backends};
 use rhtmx_sync_tests::TestServer;
+use testkit::{Backend, TestDatabase, both_backends};
 
 use crate::writers::{NOTES, write_last};
 

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use rhtmx_sync_testkit::{
-    Backend, ClientOptions, Exited, Http, ServerProcess, SyncClient, TestDatabase, both_backends,
-};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use testkit::{
+    Backend, ClientOptions, Exited, Http, ServerProcess, SyncClient, TestDatabase, both_backends,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -190,8 +190,16 @@ async fn settings_that_mean_nothing_are_named() {
         assert!(output.contains(named), "{file}: {output}");
     }
     fs::remove_file(path.join("rhtmx-sync.toml")).expect("a file");
-    let output = refused(path, &ANY_PORT, &[("RHTMX_SYNC_LOG_SIZE_MAX_MB", "much")]).await;
-    assert!(output.contains("RHTMX_SYNC_LOG_SIZE_MAX_MB"), "{output}");
+    let output = refused(
+        path,
+        &ANY_PORT,
+        &[("RHTMX_SYNC_RETENTION_SIZE_MAX_MB", "much")],
+    )
+    .await;
+    assert!(
+        output.contains("RHTMX_SYNC_RETENTION_SIZE_MAX_MB"),
+        "{output}"
+    );
     let output = refused(path, &with(&["--config", "missing.toml"]), &[]).await;
     assert!(output.contains("missing.toml"), "{output}");
     let output = refused(path, &with(&["--database-url", "sqlite://x.db"]), &[]).await;

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use rhtmx_sync::{DbError, DbPool, Readiness};
-use rhtmx_sync_testkit::{
-    ClientOptions, ConnectError, Http, ServerProcess, SyncClient, TestDatabase, eventually,
-};
 use rhtmx_sync_tests::{Dice, TcpProxy, TestServer};
 use serde_json::json;
+use testkit::{
+    ClientOptions, ConnectError, Http, ServerProcess, SyncClient, TestDatabase, eventually,
+};
 
 use crate::writers::{self, LAST, NOTES, Transaction, has_each_once, insert, write_last};
 

@@ -1,10 +1,8 @@
 //! The log forgets by itself, by age and by size, and nobody is held up or missed.
 
 use rhtmx_sync::SyncConfig;
-use rhtmx_sync_testkit::{
-    Backend, ClientOptions, SyncClient, TestDatabase, both_backends, eventually,
-};
 use rhtmx_sync_tests::TestServer;
+use testkit::{Backend, ClientOptions, SyncClient, TestDatabase, both_backends, eventually};
 
 use crate::engines::{exists, status};
 use crate::writers::{NOTES, insert};
@@ -12,7 +10,7 @@ use crate::writers::{NOTES, insert};
 /// Retention that looks all the time.
 async fn eager(db: &TestDatabase) -> SyncConfig {
     let mut config = TestServer::config(db, ["notes"]).await;
-    config.log.interval_ms = 40;
+    config.retention.interval_ms = 40;
     config
 }
 
@@ -39,7 +37,7 @@ both_backends! {
     async fn by_age(db: TestDatabase) {
         db.execute(NOTES).await;
         let mut config = eager(&db).await;
-        config.log.retention_hours = 0;
+        config.retention.hours = 0;
         let server = TestServer::with_config(config).await;
         let mut client = subscriber(&server).await;
         let away = client.state();
@@ -64,7 +62,7 @@ both_backends! {
         db.execute(NOTES).await;
         db.execute(&insert(0..200)).await;
         let mut config = eager(&db).await;
-        config.log.size_max_mb = 1;
+        config.retention.size_max_mb = 1;
         let server = TestServer::with_config(config).await;
         let mut client = subscriber(&server).await;
         // Every update leaves the body before it in the log: a kilobyte that cannot be compressed.
@@ -98,7 +96,7 @@ async fn an_open_transaction_is_not_forgotten() {
     let db = TestDatabase::postgres().await;
     db.execute(NOTES).await;
     let mut config = eager(&db).await;
-    config.log.retention_hours = 0;
+    config.retention.hours = 0;
     let server = TestServer::with_config(config).await;
     let mut client = subscriber(&server).await;
     let away = client.state();
@@ -131,7 +129,7 @@ async fn writers_do_not_wait_for_it() {
     let db = TestDatabase::postgres().await;
     db.execute(NOTES).await;
     let mut config = eager(&db).await;
-    config.log.retention_hours = 0;
+    config.retention.hours = 0;
     let server = TestServer::with_config(config).await;
     let mut client = subscriber(&server).await;
     let holder = db.connect_postgres().await;

@@ -4,9 +4,9 @@ use axum::Router;
 use axum::extract::State;
 use axum::routing::get;
 use rhtmx_sync::SyncEngine;
-use rhtmx_sync_testkit::{ClientOptions, Http, SyncClient, TestDatabase, both_backends};
 use rhtmx_sync_tests::TestServer;
 use serde_json::json;
+use testkit::{ClientOptions, Http, SyncClient, TestDatabase, both_backends};
 use tokio::net::TcpListener;
 
 use crate::writers::{NOTES, insert};

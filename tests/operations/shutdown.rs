@@ -2,16 +2,16 @@
 
 use diesel::connection::SimpleConnection;
 use rhtmx_sync::Readiness;
-use rhtmx_sync_testkit::{Backend, ClientOptions, SyncClient, TestDatabase, both_backends};
 use rhtmx_sync_tests::TestServer;
 use serde_json::{Value, json};
+use testkit::{Backend, ClientOptions, SyncClient, TestDatabase, both_backends};
 use tokio::sync::oneshot;
 
 use crate::writers::{NOTES, insert};
 
 /// Keeps others from writing row 1 until it is told to let go.
 async fn hold(db: &TestDatabase) -> oneshot::Sender<()> {
-    let (let_go, told) = oneshot::channel();
+    let (release, told) = oneshot::channel();
     let (holds, held) = oneshot::channel();
     match db.backend() {
         Backend::Postgres => {
@@ -35,7 +35,7 @@ async fn hold(db: &TestDatabase) -> oneshot::Sender<()> {
         }
     }
     held.await.expect("the lock");
-    let_go
+    release
 }
 
 fn update(body: &str) -> Value {
@@ -80,7 +80,7 @@ both_backends! {
         db.execute(&format!("{NOTES}; {}", insert([1]))).await;
         let server = TestServer::start(&db, ["notes"]).await;
         let mut client = server.connect().await;
-        let let_go = hold(&db).await;
+        let release = hold(&db).await;
         client.send_push(1, update("first")).await;
         // The server has read the push when it answers this.
         client.ping().await;
@@ -89,7 +89,7 @@ both_backends! {
         let stopping = tokio::spawn(async move { engine.shutdown().await });
         assert_eq!(client.close_code().await, 1001);
         assert!(!stopping.is_finished(), "it waits for the mutation");
-        let_go.send(()).expect("the lock is held");
+        release.send(()).expect("the lock is held");
         stopping.await.expect("the shutdown");
         assert_eq!(bodies(&db).await, ["first"]);
 

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
-use rhtmx_sync_testkit::{TestDatabase, both_backends};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use testkit::{TestDatabase, both_backends};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 

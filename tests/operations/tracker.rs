@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use rhtmx_sync::{
-    Action, Change, ChangeBatch, ChangeReceiver, ChangeTracker, EntityConfig, ReceiveError,
+    Change, ChangeBatch, ChangeKind, ChangeReceiver, ChangeTracker, EntityConfig, ReceiveError,
     RefetchReason, TrackerError,
 };
-use rhtmx_sync_core::cursor::{Cursor, Epoch};
-use rhtmx_sync_testkit::{ClientOptions, SyncClient, TestDatabase, both_backends};
 use rhtmx_sync_tests::TestServer;
 use serde_json::{Value, json};
+use sync_core::cursor::{Cursor, Epoch};
+use testkit::{ClientOptions, SyncClient, TestDatabase, both_backends};
 
 use crate::writers::{NOTES, insert};
 
@@ -36,7 +36,7 @@ async fn subscriber(server: &TestServer) -> SyncClient {
 
 async fn put(tracker: &ChangeTracker, key: &str, row: Value) -> Cursor {
     let recorded = tracker
-        .record_change("presence", Some(key), Action::Update, Some(&row))
+        .record_change("presence", Some(key), ChangeKind::Update, Some(&row))
         .await;
     recorded.expect("a change")
 }
@@ -52,7 +52,7 @@ struct Copy {
 
 impl Copy {
     fn take(&mut self, batch: &ChangeBatch) {
-        assert!(batch.reshaped.is_empty(), "{batch:?}");
+        assert!(batch.schema_changed.is_empty(), "{batch:?}");
         for tracked in &batch.changes {
             match &tracked.change {
                 Change::Put { key, row, .. } => {
@@ -99,13 +99,13 @@ both_backends! {
         let mut late = subscriber(&server).await;
         assert_eq!(late.rows("presence"), early.rows("presence"));
 
-        let deleted = tracker.record_change("presence", Some("ben"), Action::Delete, None).await;
+        let deleted = tracker.record_change("presence", Some("ben"), ChangeKind::Delete, None).await;
         deleted.expect("a change");
         for client in [&mut early, &mut late] {
             client.wait_until(|client| client.row("presence", "ben").is_none()).await;
             assert_eq!(client.rows("presence").len(), 1);
         }
-        tracker.record_change("presence", None, Action::Truncate, None).await.expect("a change");
+        tracker.record_change("presence", None, ChangeKind::Truncate, None).await.expect("a change");
         put(&tracker, "carl", json!({})).await;
         for client in [&mut early, &mut late] {
             client.wait_until(|client| client.row("presence", "carl").is_some()).await;
@@ -142,16 +142,16 @@ both_backends! {
         let (_server, tracker) = start(&db).await;
         let row = json!({});
         for entity in ["notes", "nowhere"] {
-            let recorded = tracker.record_change(entity, Some("1"), Action::Create, Some(&row)).await;
+            let recorded = tracker.record_change(entity, Some("1"), ChangeKind::Create, Some(&row)).await;
             assert!(matches!(recorded, Err(TrackerError::NotALogEntity(_))), "{recorded:?}");
         }
         let incomplete = [
-            (Some("1"), Action::Create, None),
-            (None, Action::Update, Some(&row)),
-            (None, Action::Delete, None),
-            (Some("1"), Action::Delete, Some(&row)),
-            (Some("1"), Action::Truncate, None),
-            (None, Action::Reshape, None),
+            (Some("1"), ChangeKind::Create, None),
+            (None, ChangeKind::Update, Some(&row)),
+            (None, ChangeKind::Delete, None),
+            (Some("1"), ChangeKind::Delete, Some(&row)),
+            (Some("1"), ChangeKind::Truncate, None),
+            (None, ChangeKind::SchemaChange, None),
         ];
         for (key, action, data) in incomplete {
             let recorded = tracker.record_change("presence", key, action, data).await;

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use diesel::SqliteConnection;
 use diesel::connection::SimpleConnection;
-use rhtmx_sync_testkit::{Backend, SyncClient, TestDatabase};
 use rhtmx_sync_tests::Dice;
+use testkit::{Backend, SyncClient, TestDatabase};
 use tokio_postgres::Client;
 
 pub(crate) const NOTES: &str = "CREATE TABLE notes (id integer PRIMARY KEY, body text NOT NULL)";

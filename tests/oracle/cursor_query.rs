@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use rhtmx_sync::{Change, ChangeBatch, ChangeTracker, Cursor};
-use rhtmx_sync_core::cursor::Position;
-use rhtmx_sync_testkit::TestDatabase;
 use rhtmx_sync_tests::{Dice, TestServer};
+use sync_core::cursor::Position;
+use testkit::TestDatabase;
 use tokio_postgres::Client;
 
 const CONNECTIONS: usize = 8;

@@ -1,8 +1,8 @@
 //! Snapshots that chance has made.
 
-use rhtmx_sync_core::snapshot::{Snapshot, Xid};
-use rhtmx_sync_testkit::TestDatabase;
 use rhtmx_sync_tests::Dice;
+use sync_core::snapshot::{Snapshot, Xid};
+use testkit::TestDatabase;
 
 use crate::visibility::{includes, visible, written};
 

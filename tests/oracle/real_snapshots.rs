@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use rhtmx_sync_core::snapshot::{Snapshot, Xid};
-use rhtmx_sync_testkit::TestDatabase;
 use rhtmx_sync_tests::Dice;
+use sync_core::snapshot::{Snapshot, Xid};
+use testkit::TestDatabase;
 use tokio_postgres::Client;
 
 use crate::visibility::{includes, snapshot, visible};

@@ -1,6 +1,6 @@
 //! What PostgreSQL says of snapshots: the oracle.
 
-use rhtmx_sync_core::snapshot::{Snapshot, Xid};
+use sync_core::snapshot::{Snapshot, Xid};
 use tokio_postgres::Client;
 
 /// Whether PostgreSQL sees each transaction in the snapshot beside it.

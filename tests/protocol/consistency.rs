@@ -4,9 +4,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rhtmx_sync_testkit::{ClientOptions, SyncClient, TestDatabase, both_backends};
 use rhtmx_sync_tests::TestServer;
 use serde_json::{Value, json};
+use testkit::{ClientOptions, SyncClient, TestDatabase, both_backends};
 
 use crate::tables::{NOTES, TASKS, notes, rows};
 use crate::writes::{create, delete, note, update};

@@ -3,9 +3,9 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use rhtmx_sync_testkit::{Backend, TestDatabase, both_backends};
 use rhtmx_sync_tests::TestServer;
 use serde_json::{Value, json};
+use testkit::{Backend, TestDatabase, both_backends};
 
 use crate::tables::{NOTES, TASKS, insert_notes};
 
@@ -334,7 +334,7 @@ both_backends! {
         let http = server.http();
         assert_eq!(http.get("/api/sync/status").await.json()["sessions"], 1);
         drop(events);
-        rhtmx_sync_testkit::eventually("the session ends", || async {
+        testkit::eventually("the session ends", || async {
             (http.get("/api/sync/status").await.json()["sessions"] == 0).then_some(())
         })
         .await;

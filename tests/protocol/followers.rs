@@ -1,8 +1,8 @@
 //! Clients that follow the notes, and what they are told.
 
-use rhtmx_sync_testkit::{ClientOptions, SyncClient, TestDatabase};
 use rhtmx_sync_tests::TestServer;
 use serde_json::Value;
+use testkit::{ClientOptions, SyncClient, TestDatabase};
 
 use crate::tables::notes;
 

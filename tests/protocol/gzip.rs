@@ -1,9 +1,9 @@
 //! Gzipped frames, both ways.
 
 use futures_util::{SinkExt as _, StreamExt as _};
-use rhtmx_sync_testkit::{ClientOptions, SyncClient, both_backends, gzip};
 use rhtmx_sync_tests::TestServer;
 use serde_json::{Value, json};
+use testkit::{ClientOptions, SyncClient, both_backends, gzip};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use uuid::Uuid;

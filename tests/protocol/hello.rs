@@ -1,8 +1,8 @@
 //! The first frame, and its answer.
 
-use rhtmx_sync_testkit::{ClientOptions, ConnectError, SyncClient, both_backends};
 use rhtmx_sync_tests::TestServer;
 use serde_json::{Value, json};
+use testkit::{ClientOptions, ConnectError, SyncClient, both_backends};
 use uuid::Uuid;
 
 use crate::tables::NOTES;

@@ -1,9 +1,9 @@
 //! Plain HTTP: mutations, refusals, status.
 
 use rhtmx_sync::EntityConfig;
-use rhtmx_sync_testkit::{Backend, both_backends};
 use rhtmx_sync_tests::TestServer;
 use serde_json::{Value, json};
+use testkit::{Backend, both_backends};
 use uuid::Uuid;
 
 use crate::tables::{NOTES, TASKS, count, notes};

@@ -1,8 +1,8 @@
 //! Frames that are none, frames that are too large, and more than a client may have.
 
-use rhtmx_sync_testkit::{ClientOptions, Phase, SyncClient, both_backends};
 use rhtmx_sync_tests::TestServer;
 use serde_json::{Value, json};
+use testkit::{ClientOptions, Phase, SyncClient, both_backends};
 use uuid::Uuid;
 
 use crate::tables::{NOTES, count, notes};

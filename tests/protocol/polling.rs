@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use rhtmx_sync_testkit::{Http, HttpReply, TestDatabase, both_backends, eventually};
 use rhtmx_sync_tests::TestServer;
 use serde_json::{Value, json};
+use testkit::{Http, HttpReply, TestDatabase, both_backends, eventually};
 use uuid::Uuid;
 
 use crate::http::push;

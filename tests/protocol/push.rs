@@ -1,10 +1,8 @@
 //! Mutations: applied once, answered in order, and visible with their ack.
 
-use rhtmx_sync_testkit::{
-    ClientOptions, PushOutcome, SyncClient, TestDatabase, both_backends, eventually,
-};
 use rhtmx_sync_tests::TestServer;
 use serde_json::{Value, json};
+use testkit::{ClientOptions, PushOutcome, SyncClient, TestDatabase, both_backends, eventually};
 use uuid::Uuid;
 
 use crate::events::Events;

@@ -5,9 +5,9 @@ mod kinds;
 mod only_on_postgres;
 
 use rhtmx_sync::EntityConfig;
-use rhtmx_sync_testkit::{Backend, Rejection, SyncClient, TestDatabase, both_backends};
 use rhtmx_sync_tests::TestServer;
 use serde_json::{Value, json};
+use testkit::{Backend, Rejection, SyncClient, TestDatabase, both_backends};
 
 use crate::tables::{NOTES, count};
 use crate::writes::{create, delete, note, update, upsert};

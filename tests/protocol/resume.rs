@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use rhtmx_sync_testkit::{ClientOptions, SyncClient, TestDatabase, both_backends};
 use rhtmx_sync_tests::TestServer;
 use serde_json::json;
+use testkit::{ClientOptions, SyncClient, TestDatabase, both_backends};
 
 use crate::followers::{again, caught_up, following, wait_equal};
 use crate::tables::{NOTES, begin_another_history, count, insert_notes, notes};

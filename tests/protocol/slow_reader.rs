@@ -3,11 +3,9 @@
 use std::collections::BTreeMap;
 
 use rhtmx_sync::SyncConfig;
-use rhtmx_sync_testkit::{
-    Backend, ClientOptions, SyncClient, TestDatabase, both_backends, eventually,
-};
 use rhtmx_sync_tests::TestServer;
 use serde_json::{Value, json};
+use testkit::{Backend, ClientOptions, SyncClient, TestDatabase, both_backends, eventually};
 
 use crate::tables::rows;
 use crate::writes::update;

@@ -1,8 +1,8 @@
 //! Subscriptions: first reads, live changes, and what is refused.
 
-use rhtmx_sync_testkit::{Phase, SyncClient, both_backends};
 use rhtmx_sync_tests::TestServer;
 use serde_json::{Value, json};
+use testkit::{Phase, SyncClient, both_backends};
 
 use crate::followers::{caught_up, following, wait_equal};
 use crate::tables::{NOTES, TASKS, insert_notes, notes, rows};

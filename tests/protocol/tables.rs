@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use rhtmx_sync_testkit::{Backend, TestDatabase};
 use serde_json::Value;
+use testkit::{Backend, TestDatabase};
 
 pub(crate) const NOTES: &str = "CREATE TABLE notes (id integer PRIMARY KEY, body text NOT NULL)";
 pub(crate) const TASKS: &str = "CREATE TABLE tasks (id integer PRIMARY KEY, body text NOT NULL)";

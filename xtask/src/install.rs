@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
-use rhtmx_sync_cluster::is_root;
+use test_postgres::is_root;
 
 /// What to do when PostgreSQL is missing and we cannot install it.
 pub(crate) const HELP: &str = "\

@@ -21,7 +21,7 @@ use anyhow::{Result, bail};
 
 use crate::options::Options;
 use crate::steps::Step;
-use rhtmx_sync_cluster::{Cluster, FOR_TESTS, binaries};
+use test_postgres::{Cluster, FOR_TESTS, binaries};
 
 const USAGE: &str = "\
 Usage: cargo xtask <command>

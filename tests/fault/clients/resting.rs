@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use rhtmx_sync_core::cursor::{Cursor, Position};
-use rhtmx_sync_testkit::SyncClient;
 use serde_json::json;
+use sync_core::cursor::{Cursor, Position};
+use testkit::SyncClient;
 
 use super::{Client, Left};
 use crate::pushes::Pushed;

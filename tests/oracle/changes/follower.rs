@@ -3,11 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use rhtmx_sync_core::cursor::{Cursor, Position};
-use rhtmx_sync_testkit::{
-    ClientOptions, ClientState, Http, Phase, Subscription, SubscriptionId, SyncClient,
-};
 use serde_json::{Value, json};
+use sync_core::cursor::{Cursor, Position};
+use testkit::{ClientOptions, ClientState, Http, Phase, Subscription, SubscriptionId, SyncClient};
 
 use super::Wanted;
 use crate::filters::asking::encoded;

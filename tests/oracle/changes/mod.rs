@@ -11,11 +11,11 @@ mod writes;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use rhtmx_sync_core::filter::Backend;
-use rhtmx_sync_core::schema::Schema;
-use rhtmx_sync_testkit::TestDatabase;
+use filter::Backend;
 use rhtmx_sync_tests::TestServer;
 use serde_json::Value;
+use testkit::TestDatabase;
+use value::schema::Schema;
 
 use crate::filters::random::{Random, cases};
 use crate::filters::subject::Subject;

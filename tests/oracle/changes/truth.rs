@@ -4,12 +4,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rhtmx_sync_core::cursor::Position;
-use rhtmx_sync_core::filter::Backend;
-use rhtmx_sync_core::schema::ColumnKind;
-use rhtmx_sync_core::snapshot::Xid;
-use rhtmx_sync_testkit::TestDatabase;
+use filter::Backend;
 use serde_json::Value;
+use sync_core::cursor::Position;
+use sync_core::snapshot::Xid;
+use testkit::TestDatabase;
+use value::schema::ColumnKind;
 
 use super::Wanted;
 use crate::filters::subject::Subject;

@@ -1,6 +1,6 @@
 //! What a round begins with: rows, and things that are wanted of them.
 
-use rhtmx_sync_core::filter::{Backend, Table};
+use filter::{Backend, Table};
 
 use super::truth::Truth;
 use super::writes::Statements;
@@ -70,15 +70,7 @@ impl World {
                 with_params: true,
             };
             let written = writer.filter();
-            if read(
-                &written,
-                Table {
-                    schema: &self.schema,
-                    backend: self.backend,
-                },
-            )
-            .is_err()
-            {
+            if read(&written, Table::new(&self.schema, self.backend)).is_err() {
                 continue;
             }
             let truths = asking::judged(&self.db, self.backend, &[&written.plain])

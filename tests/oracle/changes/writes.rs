@@ -1,7 +1,7 @@
 //! Random writes, by programs that know nothing of the engine and have settings of their own.
 
-use rhtmx_sync_core::filter::Backend;
-use rhtmx_sync_testkit::TestDatabase;
+use filter::Backend;
+use testkit::TestDatabase;
 use tokio_postgres::Client;
 
 use super::truth::BOUND;

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use rhtmx_sync_core::filter::{Backend, FilterError};
-use rhtmx_sync_testkit::{Http, TestDatabase};
+use filter::{Backend, FilterError, FilterErrorKind};
+use testkit::{Http, TestDatabase};
 use tokio_postgres::{Client, SimpleQueryMessage};
 
 use super::writer::Written;
@@ -22,9 +22,12 @@ pub(crate) enum Answer {
 
 impl Answer {
     pub(crate) fn refused(error: &FilterError) -> Self {
-        let code = serde_json::to_value(error.code).expect("JSON");
+        let code = match error.kind {
+            FilterErrorKind::Bad => "bad_filter",
+            FilterErrorKind::TooLarge => "too_large",
+        };
         Self::Refused {
-            code: code.as_str().expect("a text").to_owned(),
+            code: code.to_owned(),
             message: error.message.clone(),
         }
     }

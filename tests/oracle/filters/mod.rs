@@ -17,14 +17,14 @@ pub(crate) mod writer;
 
 use std::collections::BTreeMap;
 
+use filter::{Backend, Filter, FilterError, RowReader, RowValues, Table};
 use futures_util::{StreamExt as _, stream};
-use rhtmx_sync_core::filter::{Backend, Filter, FilterError, RowReader, RowValues, Table};
-use rhtmx_sync_core::schema::Schema;
-use rhtmx_sync_testkit::TestDatabase;
 use rhtmx_sync_tests::TestServer;
 use serde_json::Value;
 use serde_json::value::RawValue;
+use testkit::TestDatabase;
 use tokio_postgres::Client;
+use value::schema::Schema;
 
 use asking::{Answer, ask};
 use garbled::garbled;
@@ -90,13 +90,7 @@ impl Oracle {
                 .collect(),
             key: vec![0],
         };
-        let reader = RowReader::new(
-            Table {
-                schema: &schema,
-                backend,
-            },
-            0..subjects.len(),
-        );
+        let reader = RowReader::new(Table::new(&schema, backend), 0..subjects.len());
         let reply = server.http().get("/api/sync/t").await;
         let page: Object = serde_json::from_str(&reply.text).expect("a page");
         let page: Vec<Object> = serde_json::from_str(page["rows"].get()).expect("rows");
@@ -163,13 +157,7 @@ impl Oracle {
     }
 
     fn read(&self, written: &Written) -> Result<Filter, FilterError> {
-        read(
-            written,
-            Table {
-                schema: &self.schema,
-                backend: self.backend,
-            },
-        )
+        read(written, Table::new(&self.schema, self.backend))
     }
 
     /// Core's answer for each row: `1`, `0`, or `u` for unknown.

@@ -1,8 +1,8 @@
 //! PostgreSQL as the judge.
 
-use rhtmx_sync_core::filter::Backend;
-use rhtmx_sync_core::schema::Collation;
-use rhtmx_sync_testkit::TestDatabase;
+use filter::Backend;
+use testkit::TestDatabase;
+use value::schema::Collation;
 
 use super::Oracle;
 use super::postgres_columns::TYPES;

@@ -1,6 +1,6 @@
 //! A column of every type of PostgreSQL.
 
-use rhtmx_sync_core::schema::{Collation, ColumnKind};
+use value::schema::{Collation, ColumnKind};
 
 use super::subject::{Subject, column};
 use super::values::Sort;

@@ -1,8 +1,8 @@
 //! SQLite as the judge: columns of every declared type, with values of any type in them.
 
-use rhtmx_sync_core::filter::Backend;
-use rhtmx_sync_core::schema::{Collation, ColumnKind};
-use rhtmx_sync_testkit::TestDatabase;
+use filter::Backend;
+use testkit::TestDatabase;
+use value::schema::{Collation, ColumnKind};
 
 use super::Oracle;
 use super::random::{Random, cases};

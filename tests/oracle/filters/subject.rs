@@ -1,6 +1,6 @@
 //! The columns of a table that is filtered.
 
-use rhtmx_sync_core::schema::{Collation, Column, ColumnKind};
+use value::schema::{Collation, Column, ColumnKind};
 
 use super::values::Sort;
 

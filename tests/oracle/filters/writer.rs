@@ -1,6 +1,6 @@
 //! Random filters over columns whose values are known.
 
-use rhtmx_sync_core::filter::Backend;
+use filter::Backend;
 use serde_json::{Value, json};
 
 use super::random::Random;

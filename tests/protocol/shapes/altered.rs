@@ -1,11 +1,9 @@
 //! Tables that change under the parts that clients follow: a part that still means something goes on
 //! as another shape, one that does not ends.
 
-use rhtmx_sync_testkit::{
-    ClientOptions, Phase, SyncClient, TestDatabase, both_backends, eventually,
-};
 use rhtmx_sync_tests::TestServer;
 use serde_json::{Value, json};
+use testkit::{ClientOptions, Phase, SyncClient, TestDatabase, both_backends, eventually};
 
 use super::followers::{follow, heard, ops_of, serving};
 use super::todos::{TODOS, todos};

@@ -1,7 +1,7 @@
 //! What several changes at once come to.
 
-use rhtmx_sync_testkit::{Backend, SyncClient, TestDatabase, both_backends};
 use serde_json::json;
+use testkit::{Backend, SyncClient, TestDatabase, both_backends};
 
 use super::followers::{follow, follower, heard, ops, ops_of, serving, told, up_to_now};
 use super::todos::{ALL, todos};

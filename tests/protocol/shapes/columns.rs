@@ -1,9 +1,9 @@
 //! Columns of which not everything can be asked: what the database would answer in a way that
 //! cannot be repeated is refused, in a filter; in a projection there is nothing to refuse.
 
-use rhtmx_sync_testkit::{Backend, TestDatabase};
 use rhtmx_sync_tests::TestServer;
 use serde_json::json;
+use testkit::{Backend, TestDatabase};
 
 use super::followers::{ENTITIES, follow, heard, ops_of, up_to_now};
 use super::polling::path;

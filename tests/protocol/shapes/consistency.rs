@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use rhtmx_sync_testkit::{ClientOptions, SyncClient, TestDatabase, both_backends};
 use rhtmx_sync_tests::{Dice, TestServer};
 use serde_json::json;
+use testkit::{ClientOptions, SyncClient, TestDatabase, both_backends};
 
 use super::followers::{ENTITIES, follow};
 use super::todos::{ALL, make_todos, todos};

@@ -1,7 +1,7 @@
 //! Parts as server-sent events.
 
-use rhtmx_sync_testkit::both_backends;
 use serde_json::{Value, json};
+use testkit::both_backends;
 
 use super::followers::{ops, serving};
 use super::polling::path;

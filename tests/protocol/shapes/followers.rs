@@ -1,8 +1,8 @@
 //! Clients of parts of the todos, and what they are told.
 
-use rhtmx_sync_testkit::{SyncClient, TestDatabase};
 use rhtmx_sync_tests::TestServer;
 use serde_json::{Value, json};
+use testkit::{SyncClient, TestDatabase};
 
 use super::todos::{ALL, make_todos, todos};
 use crate::writes::upsert;

@@ -1,7 +1,7 @@
 //! Rows whose key changes: for a part the old row goes and another comes.
 
-use rhtmx_sync_testkit::both_backends;
 use serde_json::json;
+use testkit::both_backends;
 
 use super::followers::{follow, follower, heard, ops_of, serving, up_to_now};
 use super::todos::{ALL, todos};

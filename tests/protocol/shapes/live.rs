@@ -1,7 +1,7 @@
 //! Rows that enter a part, leave it, and have nothing to do with it.
 
-use rhtmx_sync_testkit::both_backends;
 use serde_json::{Value, json};
+use testkit::both_backends;
 
 use super::followers::{follow, follower, heard, ops_of, serving, told, wait_equal};
 use super::todos::{ALL, todos};

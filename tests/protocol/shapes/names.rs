@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use rhtmx_sync_testkit::{both_backends, eventually};
 use rhtmx_sync_tests::TestServer;
 use serde_json::{Value, json};
+use testkit::{both_backends, eventually};
 
 use super::followers::{ENTITIES, follow, follower, heard, ops_of, serving, up_to_now};
 use super::todos::{ALL, todos};

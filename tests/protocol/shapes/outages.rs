@@ -1,9 +1,9 @@
 //! A database that goes away under the parts that clients follow.
 
 use rhtmx_sync::{DbPool, EntityConfig, SyncConfig};
-use rhtmx_sync_testkit::{ClientOptions, SyncClient, TestDatabase, eventually};
 use rhtmx_sync_tests::{TcpProxy, TestServer};
 use serde_json::json;
+use testkit::{ClientOptions, SyncClient, TestDatabase, eventually};
 
 use super::followers::{ENTITIES, follow};
 use super::todos::{ALL, make_todos, todos};

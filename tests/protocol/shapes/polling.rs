@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use rhtmx_sync_testkit::{Http, HttpReply, both_backends, eventually};
 use serde_json::{Value, json};
+use testkit::{Http, HttpReply, both_backends, eventually};
 
 use super::followers::{ops, serving};
 use super::todos::{ALL, todos};

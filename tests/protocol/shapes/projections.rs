@@ -1,8 +1,8 @@
 //! Some columns: only their changes are news, and the key is always among them.
 
-use rhtmx_sync_testkit::both_backends;
 use rhtmx_sync_tests::TestServer;
 use serde_json::{Value, json};
+use testkit::both_backends;
 
 use super::followers::{ENTITIES, follow, heard, ops_of, serving, told, up_to_now};
 use super::todos::{MARKS, todos};

@@ -1,9 +1,9 @@
 //! A client of parts that does not read while rows go in and out of them: it is told what it comes
 //! to, by the log instead of the stream, and loses nothing.
 
-use rhtmx_sync_testkit::{SyncClient, both_backends};
 use rhtmx_sync_tests::TestServer;
 use serde_json::json;
+use testkit::{SyncClient, both_backends};
 
 use super::followers::{ENTITIES, follow, serving, up_to_now, wait_equal};
 use super::todos::{ALL, make_todos, todos};

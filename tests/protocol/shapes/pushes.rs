@@ -1,7 +1,7 @@
 //! Own writes, seen through the parts that a client follows.
 
-use rhtmx_sync_testkit::{SyncClient, both_backends, eventually};
 use serde_json::{Value, json};
+use testkit::{SyncClient, both_backends, eventually};
 
 use super::followers::{follow, follower, serving, wait_equal};
 use super::todos::{ALL, todos};

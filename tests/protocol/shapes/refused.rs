@@ -1,9 +1,9 @@
 //! Parts that cannot be answered: said at once, with the place, and without asking the database.
 
 use rhtmx_sync::{DbPool, EntityConfig, SyncConfig};
-use rhtmx_sync_testkit::{Phase, SyncClient, TestDatabase, both_backends, eventually};
 use rhtmx_sync_tests::{TcpProxy, TestServer};
 use serde_json::{Value, json};
+use testkit::{Phase, SyncClient, TestDatabase, both_backends, eventually};
 
 use super::bad_parts::bad_parts;
 use super::followers::{ENTITIES, follow, follower, heard, ops, serving};

@@ -1,8 +1,8 @@
 //! Statements that insert, update or replace, whichever fits.
 
-use rhtmx_sync_testkit::{Backend, SyncClient, TestDatabase, both_backends};
 use rhtmx_sync_tests::TestServer;
 use serde_json::{Value, json};
+use testkit::{Backend, SyncClient, TestDatabase, both_backends};
 
 use super::followers::{ENTITIES, follow, follower, heard, ops_of, serving, told, up_to_now};
 use super::todos::{ALL, MARKS, make_todos, todos};

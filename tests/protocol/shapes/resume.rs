@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use rhtmx_sync_testkit::{Backend, ClientOptions, SyncClient, TestDatabase, both_backends};
 use rhtmx_sync_tests::TestServer;
 use serde_json::{Value, json};
+use testkit::{Backend, ClientOptions, SyncClient, TestDatabase, both_backends};
 
 use super::followers::{ENTITIES, follow, follower, ops, serving, wait_equal};
 use super::todos::{ALL, todos};

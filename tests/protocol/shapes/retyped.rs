@@ -1,8 +1,8 @@
 //! Columns that change their type under the parts that look at them.
 
-use rhtmx_sync_testkit::{Backend, TestDatabase, eventually};
 use rhtmx_sync_tests::TestServer;
 use serde_json::json;
+use testkit::{Backend, TestDatabase, eventually};
 
 use super::altered::{alter, followers, taken_anew};
 use super::followers::{ENTITIES, follow, heard, ops_of, serving};

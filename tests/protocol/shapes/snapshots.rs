@@ -1,8 +1,8 @@
 //! First reads of a part: these rows, these columns, and no others.
 
-use rhtmx_sync_testkit::{Backend, TestDatabase, both_backends, eventually};
 use rhtmx_sync_tests::TestServer;
 use serde_json::{Value, json};
+use testkit::{Backend, TestDatabase, both_backends, eventually};
 
 use super::followers::{follow, follower, serving, told, wait_equal};
 use super::todos::{ALL, todos};

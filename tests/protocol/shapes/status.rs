@@ -1,8 +1,8 @@
 //! What `status` says of the parts that clients follow.
 
-use rhtmx_sync_testkit::both_backends;
 use rhtmx_sync_tests::TestServer;
 use serde_json::{Value, json};
+use testkit::both_backends;
 
 use super::followers::{follow, follower, heard, serving};
 

@@ -1,8 +1,8 @@
 //! Times, whatever the time zone of the session that writes them.
 
-use rhtmx_sync_testkit::{Backend, SyncClient, TestDatabase};
 use rhtmx_sync_tests::TestServer;
 use serde_json::json;
+use testkit::{Backend, SyncClient, TestDatabase};
 
 use super::followers::{ENTITIES, follow, heard, ops_of};
 use super::todos::MARKS;

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use rhtmx_sync_testkit::{Backend, TestDatabase};
 use serde_json::{Value, json};
+use testkit::{Backend, TestDatabase};
 
 use crate::tables::rows;
 

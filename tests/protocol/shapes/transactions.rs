@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use rhtmx_sync_testkit::{Backend, ClientOptions, SyncClient, TestDatabase, both_backends};
 use rhtmx_sync_tests::TestServer;
 use serde_json::json;
+use testkit::{Backend, ClientOptions, SyncClient, TestDatabase, both_backends};
 
 use super::followers::{ENTITIES, follow, follower, heard, ops_of, serving, up_to_now, wait_equal};
 use super::todos::{ALL, todos};

@@ -1,8 +1,8 @@
 //! Values of many types and sizes: rows leave by what they were.
 
-use rhtmx_sync_testkit::{Backend, ClientOptions, SyncClient, TestDatabase, both_backends};
 use rhtmx_sync_tests::TestServer;
 use serde_json::{Value, json};
+use testkit::{Backend, ClientOptions, SyncClient, TestDatabase, both_backends};
 
 use super::followers::{ENTITIES, follow, heard, ops_of, serving, up_to_now};
 use super::polling::path;

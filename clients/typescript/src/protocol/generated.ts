@@ -1,8 +1,8 @@
 /**
  * The frames of the wire and the words in them, generated from the Rust types in
- * crates/rhtmx-sync-core/src/protocol. Do not edit. To make it again, at the top of the repository:
+ * crates/protocol. Do not edit. To make it again, at the top of the repository:
  *
- *     UPDATE_TYPES=1 cargo test -p rhtmx-sync-core --lib typescript
+ *     UPDATE_TYPES=1 cargo test -p rhtmx-sync-protocol --lib typescript
  */
 
 import type { Json, Row } from "./value.js";
@@ -21,8 +21,26 @@ export const CLOSE = {
   rate_limited: 4429,
 } as const;
 
+/** The mutation is committed; the `cursor` frame that follows contains it. */
+export type Ack = {
+  /** The mutation. */
+  mutation: number;
+};
+
+/** A fresh token on an open connection. */
+export type Auth = {
+  /** The token. */
+  token: string;
+};
+
+/** Answer to `auth`. */
+export type Authenticated = {
+  /** The user; null where the server knows no users. */
+  user: string | null;
+};
+
 /** One change of one row, or of all. */
-export type Change = Partial<Origin> & (
+export type Change = Partial<MutationId> & (
   | {
     op: "put";
     /** The row's key, canonical. */
@@ -43,26 +61,42 @@ export type Change = Partial<Origin> & (
   | { op: "truncate" }
 );
 
+/** Changes, to be held back until the next `cursor` (with `id`: until `subscribed`). */
+export type Changes = {
+  /** The shape, on a live stream. */
+  shape?: string;
+  /** The subscription, while it catches up. */
+  id?: SubscriptionId;
+  /** In the order in which they apply. */
+  changes: Array<Change>;
+};
+
 /** One frame from a client. */
 export type ClientFrame =
   | { type: "hello" } & Hello
-  | {
-    type: "auth";
-    /** The token. */
-    token: string;
-  }
+  | { type: "auth" } & Auth
   | { type: "subscribe" } & Subscribe
-  | {
-    type: "unsubscribe";
-    /** Which one. */
-    id: SubscriptionId;
-  }
+  | { type: "unsubscribe" } & Unsubscribe
   | { type: "push" } & Push
-  | {
-    type: "ping";
-    /** Sent back as it came. */
-    at?: Json;
-  };
+  | { type: "ping" } & Ping;
+
+/** Apply everything held back. */
+export type Cursor = {
+  /** The new resume point of all subscriptions. */
+  cursor: string;
+};
+
+/** Something that the client sent or asked for is impossible. */
+export type Error = {
+  /** The kind. */
+  code: ErrorCode;
+  /** In words. */
+  message: string;
+  /** The subscription that it is about. */
+  id?: SubscriptionId;
+  /** Whether a close follows. */
+  fatal: boolean;
+};
 
 export const ERROR_CODES = [
   "protocol",
@@ -84,7 +118,7 @@ export type ErrorCode = (typeof ERROR_CODES)[number];
 export type Hello = {
   /** The version that the client speaks. */
   protocol: number;
-  /** A uuid that the device keeps. */
+  /** A uuid that the client keeps. */
   client_id: string;
   /** Who the user is, where the server asks. */
   token?: string;
@@ -92,7 +126,7 @@ export type Hello = {
   accept?: Array<string>;
 };
 
-/** What the server takes. */
+/** What a server accepts. */
 export type Limits = {
   /** The largest frame from a client, in bytes, also after unzipping. */
   frame_bytes_max: number;
@@ -100,6 +134,14 @@ export type Limits = {
   subscriptions_max: number;
   /** Writes in one mutation. */
   writes_max: number;
+};
+
+/** Names a mutation among all of all clients. */
+export type MutationId = {
+  /** The client. */
+  client_id: string;
+  /** Its number for the mutation. */
+  mutation: number;
 };
 
 export const OPS = [
@@ -112,20 +154,32 @@ export const OPS = [
 /** What a write does. */
 export type Op = (typeof OPS)[number];
 
-/** Which client's mutation made a change. */
-export type Origin = {
-  /** The device. */
-  client_id: string;
-  /** Its mutation. */
-  mutation: number;
+/** Asks for a `pong`. */
+export type Ping = {
+  /** Sent back unchanged. */
+  at?: Json;
 };
 
-/** One atomic transaction. */
+/** Answer to `ping`. */
+export type Pong = {
+  /** What the `ping` had. */
+  at?: Json;
+};
+
+/** One mutation: an atomic transaction. */
 export type Push = {
   /** 1, 2, 3 … for this client. */
   mutation: number;
   /** Applied in order, together or not at all. */
   writes: Array<Write>;
+};
+
+/** Drop the rows of this subscription; a snapshot follows by itself. */
+export type Refetch = {
+  /** The subscription. */
+  id: SubscriptionId;
+  /** Why. */
+  reason: RefetchReason;
 };
 
 export const REFETCH_REASONS = [
@@ -135,7 +189,7 @@ export const REFETCH_REASONS = [
   "permission",
 ] as const;
 
-/** Why a client must drop a subscription's rows and take them anew. */
+/** Why a client must drop a subscription's rows and take them again. */
 export type RefetchReason = (typeof REFETCH_REASONS)[number];
 
 export const REJECT_CODES = [
@@ -154,15 +208,31 @@ export const REJECT_CODES = [
 /** The `code` of a `reject`. */
 export type RejectCode = (typeof REJECT_CODES)[number];
 
+/** The mutation was not applied, not a row of it: the `reject` frame. */
+export type Rejected = {
+  /** The mutation. */
+  mutation: number;
+  /** The kind of reason. */
+  code: RejectCode;
+  /** The reason in words, never the database's own. */
+  message: string;
+  /** The position of the write in `writes`, from 0. */
+  write?: number;
+  /** The column at fault. */
+  column?: string;
+  /** With `out_of_order`: the number that comes next. */
+  expected?: number;
+};
+
 /** One row of a snapshot. */
 export type RowImage = {
   /** The row's key, canonical. */
   key: string;
-  /** The whole row. */
+  /** The row. */
   row: Row;
 };
 
-/** The `schema` of a `subscribed` frame. */
+/** What a table's columns are called and hold. */
 export type SchemaSummary = {
   /** The primary key's columns. */
   key: Array<string>;
@@ -170,94 +240,29 @@ export type SchemaSummary = {
   columns: { [key in string]: string };
 };
 
-/**
- * One frame to a client. `rows` and `changes` are JSON arrays written once and shared by all who
- * get them.
- */
+/** One frame from a server. */
 export type ServerFrame =
   | { type: "welcome" } & Welcome
-  | {
-    type: "snapshot";
-    /** The subscription. */
-    id: SubscriptionId;
-    /** An array of `RowImage`. */
-    rows: Array<RowImage>;
-    /** Whether pages follow. */
-    more: boolean;
-  }
-  | {
-    type: "subscribed";
-    /** The subscription. */
-    id: SubscriptionId;
-    /** The name under which its changes come. */
-    shape: string;
-    /** This subscription's resume point. */
-    cursor: string;
-    /** The columns. */
-    schema: SchemaSummary;
-  }
-  | {
-    type: "refetch";
-    /** The subscription. */
-    id: SubscriptionId;
-    /** Why. */
-    reason: RefetchReason;
-  }
-  | {
-    type: "changes";
-    /** The shape, on a live stream. */
-    shape?: string;
-    /** The subscription, on a resume. */
-    id?: SubscriptionId;
-    /** An array of `Change`. */
-    changes: Array<Change>;
-  }
-  | {
-    type: "cursor";
-    /** The new resume point of all subscriptions. */
-    cursor: string;
-  }
-  | {
-    type: "ack";
-    /** The mutation. */
-    mutation: number;
-  }
-  | {
-    type: "reject";
-    /** The mutation. */
-    mutation: number;
-    /** The kind of reason. */
-    code: RejectCode;
-    /** The reason in words, never the database's own. */
-    message: string;
-    /** The position of the write in `writes`, from 0. */
-    write?: number;
-    /** The column at fault. */
-    column?: string;
-    /** With `out_of_order`: the number that comes next. */
-    expected?: number;
-  }
-  | {
-    type: "authenticated";
-    /** The user; none until there is authentication. */
-    user: string | null;
-  }
-  | {
-    type: "error";
-    /** The kind. */
-    code: ErrorCode;
-    /** In words. */
-    message: string;
-    /** The subscription that it is about. */
-    id?: SubscriptionId;
-    /** Whether a close follows. */
-    fatal: boolean;
-  }
-  | {
-    type: "pong";
-    /** As it came. */
-    at?: Json;
-  };
+  | { type: "snapshot" } & Snapshot
+  | { type: "subscribed" } & Subscribed
+  | { type: "refetch" } & Refetch
+  | { type: "changes" } & Changes
+  | { type: "cursor" } & Cursor
+  | { type: "ack" } & Ack
+  | { type: "reject" } & Rejected
+  | { type: "authenticated" } & Authenticated
+  | { type: "error" } & Error
+  | { type: "pong" } & Pong;
+
+/** A page of a first read. */
+export type Snapshot = {
+  /** The subscription. */
+  id: SubscriptionId;
+  /** The page's rows. */
+  rows: Array<RowImage>;
+  /** Whether pages follow. */
+  more: boolean;
+};
 
 /** Asks for an entity's rows and their changes. */
 export type Subscribe = {
@@ -265,34 +270,54 @@ export type Subscribe = {
   id: SubscriptionId;
   /** Which entity. */
   entity: string;
+  /** `rows` or `fields`. */
+  mode?: string;
+  /** Resume from here. Any text: one that is no cursor of this server is answered with `refetch`. */
+  cursor?: string;
   /** A filter. */
   where?: string;
   /** The filter's `$1`, `$2`, … */
   params?: Array<Json>;
   /** Only these columns (and the key). */
   columns?: Array<string>;
-  /** `rows` or `fields`. */
-  mode?: string;
-  /** Resume from here. Not yet read: a text that is no cursor is answered, not refused. */
-  cursor?: string;
+};
+
+/** Everything up to `cursor` has been sent, and the stream is attached from there. */
+export type Subscribed = {
+  /** The subscription. */
+  id: SubscriptionId;
+  /** The name under which its changes come. */
+  shape: string;
+  /** This subscription's resume point. */
+  cursor: string;
+  /** The columns. */
+  schema: SchemaSummary;
 };
 
 /** A subscription's name: text or a whole number, sent back as it came. */
 export type SubscriptionId = number | string;
 
-/** What a client learns first. */
+/** Ends a subscription. */
+export type Unsubscribe = {
+  /** Which one. */
+  id: SubscriptionId;
+};
+
+/** Answer to `hello`: what a client learns first. */
 export type Welcome = {
   /** The version that the server speaks. */
   protocol: number;
+  /** What the server offers, by name. A client does not ask for what is not in here. */
+  features: Array<string>;
   /** This connection, for logs. */
   session_id: string;
   /** The history that cursors belong to. */
   epoch: string;
   /** The newest mutation of this client that has been answered, 0 for none. */
   last_mutation: number;
-  /** How often the server says something at least. */
+  /** The server sends something at least this often. */
   heartbeat_ms: number;
-  /** What the server takes. */
+  /** What the server accepts. */
   limits: Limits;
   /** The user, where there is one. */
   user?: string;

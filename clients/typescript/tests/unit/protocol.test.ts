@@ -12,7 +12,7 @@ interface Golden {
 }
 
 // The server's own golden frames: inside its repository the original, elsewhere a copy of it.
-const original = new URL("../../../../crates/rhtmx-sync-core/tests/golden/frames.json", import.meta.url);
+const original = new URL("../../../../crates/core/tests/golden/frames.json", import.meta.url);
 const copy = new URL("../golden/frames.json", import.meta.url);
 const golden = JSON.parse(readFileSync(existsSync(original) ? original : copy, "utf8")) as Golden;
 

@@ -1,0 +1,69 @@
+//! The engine: the server binary, in a process of its own.
+
+use std::env;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+use testkit::ServerProcess;
+
+use crate::process::Process;
+
+/// A running server. Dropping it kills it.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    server: ServerProcess,
+}
+
+/// Builds the server when we run under Cargo, as contributors do. An old binary beside us would
+/// otherwise be measured for the new one.
+pub(crate) fn build() -> Result<()> {
+    let Some(cargo) = env::var_os("CARGO") else {
+        return Ok(());
+    };
+    if env::var_os("RHTMX_SYNC_BIN").is_some() {
+        return Ok(());
+    }
+    let own = env::current_exe()?;
+    let release = own
+        .parent()
+        .and_then(Path::file_name)
+        .is_some_and(|profile| profile == "release");
+    if !release {
+        eprintln!("this is a debug build: its figures mean nothing; run it with --release");
+    }
+    let built = Command::new(cargo)
+        .args(["build", "--quiet", "--package", "rhtmx-sync-server"])
+        .args(release.then_some("--release"))
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .status()
+        .context("could not run cargo")?;
+    ensure!(built.success(), "the server could not be built");
+    Ok(())
+}
+
+impl Engine {
+    /// Starts it with its default settings.
+    pub(crate) async fn start(url: &str, entities: &[&str]) -> Self {
+        let bind = ["--bind", "127.0.0.1:0"].into_iter();
+        let entities = entities.iter().flat_map(|entity| ["--entity", *entity]);
+        let environment = [("DATABASE_URL", url), ("RUST_LOG", "warn")];
+        Self {
+            server: ServerProcess::spawn(bind.chain(entities), environment).await,
+        }
+    }
+
+    /// `127.0.0.1:PORT`.
+    pub(crate) fn address(&self) -> String {
+        self.server.address()
+    }
+
+    pub(crate) fn process(&self) -> Process {
+        Process::new(self.server.pid())
+    }
+
+    /// Ends it as an operator would, and waits for it.
+    pub(crate) async fn stop(self) {
+        self.server.terminate().await;
+    }
+}

@@ -1,0 +1,206 @@
+//! Where a reader stands in a database's history, and the opaque text in which clients keep it.
+//!
+//! A [`Position`] is a set of visible changes: on PostgreSQL a snapshot, on SQLite (one writer, so
+//! ids are in commit order) the newest id of the log. A [`Cursor`] is a position with the epoch of
+//! the database that it belongs to; its text is base64url, so nobody is tempted to count with it.
+
+use std::fmt;
+use std::str::FromStr;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::snapshot::{Snapshot, Xid};
+
+/// The longest cursor text that is read, in bytes; beyond it lies no honest snapshot.
+pub const CURSOR_BYTES_MAX: usize = 64 * 1024;
+
+/// Names one history of one database. It changes when a dump is restored or a standby promoted, so
+/// that a cursor of another history is recognised.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Epoch(String);
+
+impl Epoch {
+    /// An epoch of letters, digits and hyphens; other characters are dropped.
+    pub fn new(text: &str) -> Self {
+        Self(
+            text.chars()
+                .filter(|c| c.is_ascii_alphanumeric() || *c == '-')
+                .collect(),
+        )
+    }
+
+    /// Its text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A set of committed changes: everything up to somewhere.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Position {
+    /// What a PostgreSQL snapshot sees.
+    Snapshot(Snapshot),
+    /// Entries of a SQLite log up to and including this id.
+    LogId(i64),
+}
+
+/// What one entry of the log has to be seen by: its transaction or its id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CommitId {
+    /// A PostgreSQL transaction.
+    Xid(Xid),
+    /// A SQLite log id.
+    LogId(i64),
+}
+
+impl Position {
+    /// Whether the change behind `commit_id` is part of this position.
+    pub fn contains(&self, commit_id: CommitId) -> bool {
+        match (self, commit_id) {
+            (Self::Snapshot(snapshot), CommitId::Xid(xid)) => snapshot.contains(xid),
+            (Self::LogId(newest), CommitId::LogId(id)) => id <= *newest,
+            _ => false,
+        }
+    }
+
+    /// Whether everything in `other` is part of this position.
+    pub fn covers(&self, other: &Position) -> bool {
+        match (self, other) {
+            (Self::Snapshot(ours), Self::Snapshot(theirs)) => ours.covers(theirs),
+            (Self::LogId(ours), Self::LogId(theirs)) => ours >= theirs,
+            _ => false,
+        }
+    }
+
+    /// The later of two positions of one history (of two incomparable ones, `self`).
+    pub fn max(self, other: Position) -> Position {
+        if other.covers(&self) { other } else { self }
+    }
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Snapshot(snapshot) => write!(f, "p{snapshot}"),
+            Self::LogId(id) => write!(f, "s{id}"),
+        }
+    }
+}
+
+/// The text is not a cursor of this server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a cursor that this server has given out")]
+pub struct CursorError;
+
+impl FromStr for Position {
+    type Err = CursorError;
+
+    fn from_str(text: &str) -> Result<Self, CursorError> {
+        if let Some(snapshot) = text.strip_prefix('p') {
+            return snapshot
+                .parse()
+                .map(Self::Snapshot)
+                .map_err(|_| CursorError);
+        }
+        let id = text.strip_prefix('s').ok_or(CursorError)?;
+        let id: i64 = id.parse().map_err(|_| CursorError)?;
+        if id < 0 || text.len() != id.to_string().len() + 1 {
+            return Err(CursorError);
+        }
+        Ok(Self::LogId(id))
+    }
+}
+
+/// A resume point: a position in one epoch.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Cursor {
+    /// The history that the position belongs to.
+    pub epoch: Epoch,
+    /// What has been seen.
+    pub position: Position,
+}
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&URL_SAFE_NO_PAD.encode(format!("{}/{}", self.epoch, self.position)))
+    }
+}
+
+impl FromStr for Cursor {
+    type Err = CursorError;
+
+    fn from_str(text: &str) -> Result<Self, CursorError> {
+        if text.len() > CURSOR_BYTES_MAX {
+            return Err(CursorError);
+        }
+        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| CursorError)?;
+        let plain = std::str::from_utf8(&bytes).map_err(|_| CursorError)?;
+        let (epoch_text, position) = plain.split_once('/').ok_or(CursorError)?;
+        let epoch = Epoch::new(epoch_text);
+        if epoch.as_str() != epoch_text {
+            return Err(CursorError);
+        }
+        Ok(Self {
+            epoch,
+            position: position.parse()?,
+        })
+    }
+}
+
+impl Serialize for Cursor {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Cursor {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_survives_the_round_trip() {
+        for position in ["p7:9:7,8", "p7:7:", "s0", "s42"] {
+            let cursor = Cursor {
+                epoch: Epoch::new("0f-1"),
+                position: position.parse().expect("a position"),
+            };
+            assert_eq!(cursor.to_string().parse::<Cursor>(), Ok(cursor));
+        }
+    }
+
+    #[test]
+    fn refuses_other_texts() {
+        for text in ["", "x", "cDc6OTo", "p7:9:", "MC9zLTE", "!!!"] {
+            assert_eq!(text.parse::<Cursor>(), Err(CursorError), "{text}");
+        }
+        for text in ["s-1", "s01", "s+1", "s", "q1", "p9:7:"] {
+            assert_eq!(text.parse::<Position>(), Err(CursorError), "{text}");
+        }
+    }
+
+    #[test]
+    fn positions_of_one_history_include_each_other() {
+        let older: Position = "p7:9:7".parse().expect("a position");
+        let newer: Position = "p9:9:".parse().expect("a position");
+        assert!(newer.covers(&older) && !older.covers(&newer));
+        assert_eq!(older.clone().max(newer.clone()), newer);
+        assert!(newer.contains(CommitId::Xid(7)) && !older.contains(CommitId::Xid(7)));
+        assert!(!newer.contains(CommitId::LogId(1)));
+    }
+}

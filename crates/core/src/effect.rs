@@ -1,0 +1,187 @@
+//! What a net change means for a reader: of everything, or of a shape.
+
+use filter::RowError;
+use protocol::{Change, MutationId};
+use serde_json::value::RawValue;
+
+use crate::log::{NetChange, Subject};
+use crate::shape::{RowEffect, RowOp, ShapeReader};
+use crate::undo::RowVersions;
+
+/// What a reader receives for one net change.
+#[derive(Debug, Clone)]
+pub enum Effect {
+    /// This, of one row or of all.
+    Change {
+        /// What to send.
+        change: Change,
+        /// The row was created and deleted between the reader's position and its snapshot: only a reader
+        /// that joined in between can know it.
+        transient: bool,
+    },
+    /// The entity must be refetched.
+    SchemaChanged,
+    /// Nothing: a later truncate removed it all.
+    Nothing,
+}
+
+impl NetChange {
+    /// What it means for a reader of all rows that has seen everything before the new entries.
+    pub fn effect(self) -> Effect {
+        let Some(key) = self.row_key() else {
+            return self.effect_on_all_rows();
+        };
+        let op = match self.row {
+            Some(_) => RowOp::Put,
+            None => RowOp::Delete,
+        };
+        let transient = self.is_transient();
+        Effect::of_row(key, self.row, self.mutation_id, RowEffect { op, transient })
+    }
+
+    /// The same for a reader of a shape.
+    ///
+    /// # Errors
+    /// When the row is not what the shape was made for.
+    pub fn effect_on(&self, shape: &ShapeReader) -> Result<Effect, RowError> {
+        let Some((selection, reader)) = shape.selection() else {
+            return Ok(self.clone().effect());
+        };
+        let Some(key) = self.row_key() else {
+            return Ok(self.effect_on_all_rows());
+        };
+        let versions = RowVersions::read(reader, self.row.as_deref(), self.undo.as_deref())?;
+        let Some(effect) = selection.effect(&versions) else {
+            return Ok(Effect::Nothing);
+        };
+        let row = match (&self.row, effect.op) {
+            (Some(row), RowOp::Put) => Some(selection.project(row)?.unwrap_or_else(|| row.clone())),
+            _ => None,
+        };
+        Ok(Effect::of_row(key, row, self.mutation_id, effect))
+    }
+
+    fn row_key(&self) -> Option<String> {
+        match self.subject() {
+            Subject::Row(key) => Some(key.to_owned()),
+            _ => None,
+        }
+    }
+
+    /// What it means when it is not about one row.
+    fn effect_on_all_rows(&self) -> Effect {
+        match self.subject() {
+            Subject::SchemaChange => Effect::SchemaChanged,
+            Subject::Truncate => Effect::Change {
+                change: Change::Truncate,
+                transient: false,
+            },
+            Subject::Nothing | Subject::Row(_) => Effect::Nothing,
+        }
+    }
+}
+
+impl Effect {
+    fn of_row(
+        key: String,
+        row: Option<Box<RawValue>>,
+        mutation_id: Option<MutationId>,
+        RowEffect { op, transient }: RowEffect,
+    ) -> Self {
+        let change = match (op, row) {
+            (RowOp::Put, Some(row)) => Change::Put {
+                key,
+                row,
+                mutation_id,
+            },
+            (RowOp::Leave, _) => Change::Leave { key, mutation_id },
+            (RowOp::Put | RowOp::Delete, _) => Change::Delete { key, mutation_id },
+        };
+        Self::Change { change, transient }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cursor::CommitId;
+    use crate::log::ChangeKind;
+
+    fn net_change(kind: ChangeKind, row: Option<&str>) -> NetChange {
+        NetChange {
+            id: 5,
+            commit_id: CommitId::LogId(5),
+            entity: "todos".to_owned(),
+            key: Some("1".to_owned()),
+            kind,
+            created: i64::from(kind == ChangeKind::Create),
+            deleted: i64::from(kind == ChangeKind::Delete),
+            truncated_at: None,
+            mutation_id: None,
+            row: row.map(|text| RawValue::from_string(text.to_owned()).expect("JSON")),
+            undo: None,
+        }
+    }
+
+    #[test]
+    fn the_row_decides_between_put_and_delete() {
+        let put = net_change(ChangeKind::Delete, Some("{}")).effect();
+        assert!(matches!(
+            put,
+            Effect::Change {
+                change: Change::Put { .. },
+                transient: false
+            }
+        ));
+        let gone = net_change(ChangeKind::Update, None).effect();
+        assert!(matches!(
+            gone,
+            Effect::Change {
+                change: Change::Delete { .. },
+                transient: false
+            }
+        ));
+    }
+
+    #[test]
+    fn a_row_created_and_deleted_is_transient() {
+        let mut change = net_change(ChangeKind::Delete, None);
+        change.created = 1;
+        assert!(matches!(
+            change.effect(),
+            Effect::Change {
+                transient: true,
+                ..
+            }
+        ));
+    }
+
+    #[test]
+    fn an_existing_row_is_never_transient() {
+        let mut gone = net_change(ChangeKind::Delete, None);
+        (gone.created, gone.deleted) = (1, 2);
+        assert!(matches!(
+            gone.effect(),
+            Effect::Change {
+                transient: false,
+                ..
+            }
+        ));
+    }
+
+    #[test]
+    fn a_truncate_hides_what_came_before_it() {
+        let mut before = net_change(ChangeKind::Update, None);
+        before.truncated_at = Some(6);
+        assert!(matches!(before.effect(), Effect::Nothing));
+        let mut after = net_change(ChangeKind::Create, Some("{}"));
+        after.truncated_at = Some(4);
+        assert!(matches!(
+            after.effect(),
+            Effect::Change {
+                change: Change::Put { .. },
+                ..
+            }
+        ));
+    }
+}

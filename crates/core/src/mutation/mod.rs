@@ -1,0 +1,278 @@
+//! Checks a client's writes before the database sees them.
+//!
+//! What a schema can tell is answered here, in plain words that name the write and the column:
+//! unknown entities and columns, values that are not of their column's kind, missing and
+//! contradicting keys. What only the database knows (other rows, its constraints, whether an upsert
+//! finds a row) is left to it. The first fault rejects the whole mutation.
+//!
+//! A write's `hlc` is not looked at: this version keeps rows, not fields.
+
+mod column_value;
+mod key_part;
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use protocol::{Op, Reject, RejectCode, Write};
+use serde_json::Value;
+use serde_json::value::{RawValue, to_raw_value};
+use value::schema::Schema;
+
+use crate::cursor::CommitId;
+use crate::key;
+
+/// How much of a client's own words a message repeats, in characters.
+const ECHO_CHARS_MAX: usize = 60;
+
+/// A write that the database may see.
+#[derive(Debug, Clone)]
+pub struct CheckedWrite {
+    /// Which entity.
+    pub entity: String,
+    /// What was known of its table when the write was checked.
+    pub schema: Arc<Schema>,
+    /// What to do.
+    pub op: Op,
+    /// One canonical JSON value for each key column, in the key's order. None only for a create
+    /// that leaves (part of) the key to the database.
+    pub key: Option<Vec<Value>>,
+    /// Positions in the schema's columns and the values to write there, ascending, each column
+    /// once. A create and an upsert have the key among them, an update and a delete do not.
+    pub values: Vec<(usize, Box<RawValue>)>,
+}
+
+impl CheckedWrite {
+    /// The text under which the log and the wire know the row.
+    pub fn canonical_key(&self) -> Option<String> {
+        self.key.as_deref().map(key::canonical)
+    }
+}
+
+/// How a mutation ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Applied {
+    /// Committed, now or when it was first sent.
+    Committed {
+        /// A position that contains this shows it; none when it is older than the log remembers.
+        commit_id: Option<CommitId>,
+        /// The history that the commit id belongs to; none where there is only one.
+        epoch: Option<String>,
+    },
+    /// Not applied, now or when it was first sent.
+    Rejected(Reject),
+}
+
+impl Applied {
+    /// Committed, in the only history that there is.
+    pub fn committed(commit_id: Option<CommitId>) -> Self {
+        Self::Committed {
+            commit_id,
+            epoch: None,
+        }
+    }
+}
+
+/// Checks the writes of one mutation: at least one, at most `writes_max`, each against the schema
+/// that `schemas` knows for its entity.
+///
+/// # Errors
+/// The first fault: what is wrong, in which write, in which column.
+pub fn check(
+    writes: &[Write],
+    schemas: impl Fn(&str) -> Option<Arc<Schema>>,
+    writes_max: usize,
+) -> Result<Vec<CheckedWrite>, Reject> {
+    if writes.is_empty() {
+        return Err(invalid("a mutation holds at least one write"));
+    }
+    if writes.len() > writes_max {
+        let message = format!("a mutation holds at most {writes_max} writes");
+        return Err(Reject::new(RejectCode::TooLarge, message));
+    }
+    let numbered = writes.iter().enumerate();
+    numbered
+        .map(|(index, write)| check_write(write, &schemas).map_err(|fault| fault.of_write(index)))
+        .collect()
+}
+
+fn check_write(
+    write: &Write,
+    schemas: impl Fn(&str) -> Option<Arc<Schema>>,
+) -> Result<CheckedWrite, Reject> {
+    let schema = schemas(&write.entity).ok_or_else(|| {
+        let message = format!("there is no entity {}", echo(&write.entity));
+        Reject::new(RejectCode::UnknownEntity, message)
+    })?;
+    let key = write
+        .key
+        .as_ref()
+        .map(|key| read_key(key, &schema))
+        .transpose()?;
+    let mut values = read_values(&write.values, &schema)?;
+    let key = match write.op {
+        Op::Create | Op::Upsert => join_key(write.op, key, &mut values, &schema)?,
+        Op::Update | Op::Delete => Some(drop_key(write.op, key, &mut values, &schema)?),
+    };
+    check_columns(write.op, &values, &schema)?;
+    Ok(CheckedWrite {
+        entity: write.entity.clone(),
+        schema,
+        op: write.op,
+        key,
+        values: values.into_iter().collect(),
+    })
+}
+
+/// Values by the position of their column.
+type Values = BTreeMap<usize, Box<RawValue>>;
+
+fn read_key(key: &Value, schema: &Schema) -> Result<Vec<Value>, Reject> {
+    let parts = key::split(key, schema.key.len()).ok_or_else(|| match schema.key.len() {
+        1 => invalid("a key of one column is a text or a number"),
+        several => invalid(format!(
+            "a key of {several} columns is an array of their values"
+        )),
+    })?;
+    let columns = schema.key_columns();
+    let read = columns.zip(&parts).map(|(column, part)| {
+        key_part::canonical_as_sent(&column.kind, part)
+            .map_err(|fault| invalid(fault).of_column(&column.name))
+    });
+    read.collect()
+}
+
+fn read_values(
+    values: &BTreeMap<String, Box<RawValue>>,
+    schema: &Schema,
+) -> Result<Values, Reject> {
+    let read = values.iter().map(|(name, raw)| {
+        let position = schema.position(name).ok_or_else(|| {
+            let message = format!("there is no column {}", echo(name));
+            Reject::new(RejectCode::UnknownColumn, message).of_column(shorten(name))
+        })?;
+        let column = &schema.columns[position];
+        if raw.get() == "null" {
+            let allowed = column.nullable && !schema.is_key(position);
+            return if allowed {
+                Ok((position, raw.clone()))
+            } else {
+                Err(not_null(&column.name))
+            };
+        }
+        let checked = column_value::check(&column.kind, raw)
+            .map_err(|fault| invalid(fault).of_column(&column.name))?;
+        Ok((position, checked.into_owned()))
+    });
+    read.collect()
+}
+
+/// The key of a create or an upsert, from `key` and from the key's columns in `values`; what is
+/// known of it is then in `values` too.
+fn join_key(
+    op: Op,
+    sent: Option<Vec<Value>>,
+    values: &mut Values,
+    schema: &Schema,
+) -> Result<Option<Vec<Value>>, Reject> {
+    let mut key = Vec::with_capacity(schema.key.len());
+    for (place, &position) in schema.key.iter().enumerate() {
+        let column = &schema.columns[position];
+        let sent = sent.as_ref().map(|sent| &sent[place]);
+        let part = match (sent, key_part_of(values, position, schema)?) {
+            (Some(sent), Some(part)) if *sent != part => {
+                let message = "`key` and the key's columns in `values` name different rows";
+                return Err(invalid(message).of_column(&column.name));
+            }
+            (sent, part) => sent.cloned().or(part),
+        };
+        match part {
+            Some(part) => {
+                values.insert(position, to_raw_value(&part).expect("values are JSON"));
+                key.push(part);
+            }
+            None if op == Op::Upsert => {
+                return Err(invalid("an upsert names its whole key").of_column(&column.name));
+            }
+            None if !column.has_default && !column.generated => return Err(not_null(&column.name)),
+            None => {}
+        }
+    }
+    Ok((key.len() == schema.key.len()).then_some(key))
+}
+
+/// The key of an update or a delete; `values` is left without the key's columns, which may only
+/// repeat it.
+fn drop_key(
+    op: Op,
+    sent: Option<Vec<Value>>,
+    values: &mut Values,
+    schema: &Schema,
+) -> Result<Vec<Value>, Reject> {
+    if op == Op::Delete && !values.is_empty() {
+        return Err(invalid("a delete has no values"));
+    }
+    let key = sent.ok_or_else(|| invalid("an update and a delete name their row in `key`"))?;
+    for (&position, part) in schema.key.iter().zip(&key) {
+        if key_part_of(values, position, schema)?.is_some_and(|other| other != *part) {
+            let message = "a key does not change; delete the row and create it anew";
+            return Err(invalid(message).of_column(&schema.columns[position].name));
+        }
+        values.remove(&position);
+    }
+    if op == Op::Update && values.is_empty() {
+        return Err(invalid(
+            "an update holds at least one value besides the key",
+        ));
+    }
+    Ok(key)
+}
+
+fn key_part_of(values: &Values, position: usize, schema: &Schema) -> Result<Option<Value>, Reject> {
+    let column = &schema.columns[position];
+    let part = values
+        .get(&position)
+        .map(|raw| key_part::canonical(&column.kind, raw));
+    part.transpose()
+        .map_err(|fault| invalid(fault).of_column(&column.name))
+}
+
+/// Whether these columns may be written, and whether a create writes all that it must. An upsert
+/// may find its row, so what it leaves out is for the database to judge.
+fn check_columns(op: Op, values: &Values, schema: &Schema) -> Result<(), Reject> {
+    for (position, column) in schema.columns.iter().enumerate() {
+        let written = values.contains_key(&position);
+        if written && column.generated {
+            return Err(invalid("the database computes this column").of_column(&column.name));
+        }
+        let filled = column.nullable || column.has_default || column.generated;
+        if op == Op::Create && !written && !filled {
+            return Err(not_null(&column.name));
+        }
+    }
+    Ok(())
+}
+
+fn invalid(message: impl Into<String>) -> Reject {
+    Reject::new(RejectCode::Invalid, message)
+}
+
+fn not_null(column: &str) -> Reject {
+    Reject::new(RejectCode::Constraint, format!("{column} may not be null")).of_column(column)
+}
+
+/// A client's own words, quoted and shortened.
+fn echo(words: &str) -> String {
+    format!("{:?}", shorten(words))
+}
+
+/// The beginning of a client's own words.
+fn shorten(words: &str) -> String {
+    match words.char_indices().nth(ECHO_CHARS_MAX) {
+        Some((end, _)) => format!("{}…", &words[..end]),
+        None => words.to_owned(),
+    }
+}

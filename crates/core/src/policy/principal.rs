@@ -1,0 +1,36 @@
+//! Who a client is.
+
+use std::collections::BTreeMap;
+
+/// Who a client is, as an authenticator found out.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Principal {
+    /// The user; none for somebody unknown.
+    pub user_id: Option<String>,
+    /// The role by which policies are chosen; none for the default.
+    pub role: Option<String>,
+    /// What else is known of the user, by name.
+    pub claims: BTreeMap<String, serde_json::Value>,
+    /// When this ends to be true, in milliseconds since 1970-01-01 UTC; none for never.
+    pub expires_at_ms: Option<u64>,
+}
+
+impl Principal {
+    /// Somebody unknown.
+    pub fn anonymous() -> Self {
+        Self::default()
+    }
+
+    /// A user without a role and without claims.
+    pub fn of_user(user_id: impl Into<String>) -> Self {
+        Self {
+            user_id: Some(user_id.into()),
+            ..Self::default()
+        }
+    }
+
+    /// Whether policies cannot tell the two apart.
+    pub fn has_rights_of(&self, other: &Self) -> bool {
+        (&self.user_id, &self.role, &self.claims) == (&other.user_id, &other.role, &other.claims)
+    }
+}

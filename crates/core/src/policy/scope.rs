@@ -1,0 +1,32 @@
+//! What a principal may see and write of one entity.
+
+use protocol::SelectionRequest;
+
+/// What a principal may see of an entity.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub enum ReadScope {
+    /// Every row and every column.
+    #[default]
+    Everything,
+    /// Only the rows and columns of this selection. The key's columns are always among them.
+    Restricted(SelectionRequest),
+}
+
+/// Which rows of an entity a principal may write, in PostgreSQL's words for policies. Each is a filter with
+/// its parameters; none lets every row through. Neither selects columns.
+#[derive(Debug, Clone, Default)]
+pub struct WriteScope {
+    /// What a row must match before it is updated or deleted. Any other row does not exist for the
+    /// principal.
+    pub using: Option<SelectionRequest>,
+    /// What a row must match after it is created or updated.
+    pub check: Option<SelectionRequest>,
+}
+
+impl WriteScope {
+    /// Every row, before and after.
+    pub fn everything() -> Self {
+        Self::default()
+    }
+}

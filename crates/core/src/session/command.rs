@@ -1,0 +1,181 @@
+//! What a session decides: commands for whoever owns the socket, the hub's queue and the database.
+
+use std::sync::Arc;
+
+use filter::{FilterError, FilterErrorKind};
+use protocol::{ErrorCode, Push, RefetchReason, Reject, SubscriptionId};
+
+use crate::cursor::{CommitId, Cursor, Position};
+use crate::shape::Shape;
+
+/// What the engine has to do.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Command<B> {
+    /// Send a frame.
+    Send(Frame<B>),
+    /// Tell the hub.
+    Hub(HubCommand),
+    /// Start or stop a read.
+    Read(ReadCommand),
+    /// Find the shape that a subscription asks for ([`super::Session::request`]) in its table as it is
+    /// now. Report [`super::Session::resolved`] before anything else.
+    Resolve(SubscriptionId),
+    /// Have the hub queue again, then read what it could not: all changes of these shapes since their
+    /// positions, also of rows that were created and deleted since. Report [`super::Session::caught_up`] at
+    /// the end, or [`super::Session::catch_up_refused`]; until then nothing else but
+    /// [`super::Session::applied`].
+    CatchUp(Vec<(Shape, Arc<Position>)>),
+    /// Apply a mutation. Report [`super::Session::applied`] at the end.
+    Apply(Box<Push>),
+}
+
+/// A frame to send.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Frame<B> {
+    /// This shape's changes in `batch`, without those that `since` has already. A row that was created and
+    /// deleted within the batch is left out, unless there is a `since`.
+    Changes {
+        /// The batch.
+        batch: B,
+        /// The shape.
+        shape: Shape,
+        /// Send it to this joining subscription alone, not under the shape's name.
+        id: Option<SubscriptionId>,
+        /// Leave out what this contains.
+        since: Option<Arc<Position>>,
+    },
+    /// `subscribed`.
+    Subscribed {
+        /// The subscription.
+        id: SubscriptionId,
+        /// Its shape.
+        shape: Shape,
+        /// Its resume point.
+        position: Arc<Position>,
+    },
+    /// `refetch`.
+    Refetch {
+        /// The subscription.
+        id: SubscriptionId,
+        /// Why.
+        reason: RefetchReason,
+    },
+    /// `cursor`.
+    Cursor(Arc<Position>),
+    /// `ack`.
+    Ack {
+        /// The mutation.
+        mutation: u64,
+    },
+    /// `reject`.
+    Reject {
+        /// The mutation.
+        mutation: u64,
+        /// Why.
+        reject: Reject,
+    },
+    /// An `error` that does not end the session.
+    Error {
+        /// The kind.
+        code: ErrorCode,
+        /// In words.
+        message: String,
+        /// The subscription that it is about.
+        id: Option<SubscriptionId>,
+    },
+}
+
+/// What the hub has to do for the session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HubCommand {
+    /// Queue what touches this shape.
+    Attach(Shape),
+    /// Queue it no longer.
+    Detach(Shape),
+    /// Queue a batch, empty if need be, as soon as this is reached.
+    Await(Awaited),
+}
+
+/// A read for a joining subscription.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReadCommand {
+    /// Read the whole shape, or the changes since `from`. Report [`super::Session::read`] at the end. A
+    /// read of changes that fails half-way and is done again must include rows that were created and
+    /// deleted since.
+    Start {
+        /// The subscription.
+        id: SubscriptionId,
+        /// Its shape.
+        shape: Shape,
+        /// Where to begin; none for a snapshot.
+        from: Option<ReadFrom>,
+    },
+    /// Stop reading for this subscription.
+    Stop(SubscriptionId),
+}
+
+/// Where a read of changes begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReadFrom {
+    /// A cursor that a client brought, to be checked.
+    Cursor(Cursor),
+    /// A position that this session reached itself.
+    Position(Arc<Position>),
+}
+
+/// What the hub must have reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Awaited {
+    /// A position that contains this.
+    Commit(CommitId),
+    /// A position that covers this.
+    Position(Arc<Position>),
+}
+
+impl Awaited {
+    /// Whether `position` is enough.
+    pub fn is_reached_by(&self, position: &Position) -> bool {
+        match self {
+            Self::Commit(commit_id) => position.contains(*commit_id),
+            Self::Position(wanted) => position.covers(wanted),
+        }
+    }
+}
+
+/// How a read for a joining subscription ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReadEnd {
+    /// Everything up to this position has been sent.
+    Complete(Arc<Position>),
+    /// The cursor cannot be resumed from; nothing has been sent.
+    Refused(RefetchReason),
+}
+
+/// Why a subscription is impossible.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SubscribeError {
+    /// The kind.
+    pub code: ErrorCode,
+    /// In words.
+    pub message: String,
+}
+
+impl SubscribeError {
+    /// An error of this kind.
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+        }
+    }
+}
+
+impl From<FilterError> for SubscribeError {
+    fn from(error: FilterError) -> Self {
+        let code = match error.kind {
+            FilterErrorKind::Bad => ErrorCode::BadFilter,
+            FilterErrorKind::TooLarge => ErrorCode::TooLarge,
+        };
+        Self::new(code, error.message)
+    }
+}

@@ -1,0 +1,456 @@
+//! Rules that one or two events show; what only many events can show is simulated.
+
+mod shapes;
+
+use protocol::{Reject, RejectCode};
+
+use super::*;
+use crate::cursor::CommitId;
+
+/// A delivery that is all that its fields say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Delivery {
+    position: Arc<Position>,
+    complete: bool,
+    touched: Vec<&'static str>,
+    schema_changed: Vec<&'static str>,
+}
+
+impl Batch for Delivery {
+    fn position(&self) -> &Arc<Position> {
+        &self.position
+    }
+
+    fn complete(&self) -> bool {
+        self.complete
+    }
+
+    fn touches(&self, shape: &Shape) -> bool {
+        self.touched.contains(&shape.entity())
+    }
+
+    fn changes_schema_of(&self, shape: &Shape) -> bool {
+        self.schema_changed.contains(&shape.entity())
+    }
+}
+
+type Commands = Vec<Command<Delivery>>;
+
+fn at(id: i64) -> Arc<Position> {
+    Arc::new(Position::LogId(id))
+}
+
+fn batch(id: i64, touched: &[&'static str]) -> Delivery {
+    Delivery {
+        position: at(id),
+        complete: true,
+        touched: touched.to_vec(),
+        schema_changed: Vec::new(),
+    }
+}
+
+fn part(id: i64, touched: &[&'static str]) -> Delivery {
+    Delivery {
+        complete: false,
+        ..batch(id, touched)
+    }
+}
+
+fn subscribe(id: &str, entity: &str) -> Subscribe {
+    Subscribe {
+        id: id.into(),
+        entity: entity.to_owned(),
+        selection: SelectionRequest::default(),
+        mode: None,
+        cursor: None,
+    }
+}
+
+/// The shape of all rows, where there is such an entity.
+fn whole(subscribe: &Subscribe) -> Result<Shape, SubscribeError> {
+    if subscribe.entity == "ghost" {
+        let message = "no such entity".to_owned();
+        let code = ErrorCode::UnknownEntity;
+        return Err(SubscribeError { code, message });
+    }
+    Ok(Shape::whole(&subscribe.entity))
+}
+
+fn push(mutation: u64) -> Push {
+    Push {
+        mutation,
+        writes: Vec::new(),
+    }
+}
+
+fn session() -> Session<Delivery> {
+    Session::new(3)
+}
+
+/// Subscribes and ends the read.
+fn join(session: &mut Session<Delivery>, id: &str, entity: &str, position: i64) -> Commands {
+    session.subscribe(subscribe(id, entity), whole);
+    session.read(&id.into(), ReadEnd::Complete(at(position)))
+}
+
+fn read(id: &str, entity: &str, from: Option<i64>) -> Command<Delivery> {
+    let from = from.map(|from| ReadFrom::Position(at(from)));
+    Command::Read(ReadCommand::Start {
+        id: id.into(),
+        shape: Shape::whole(entity),
+        from,
+    })
+}
+
+fn resolve(id: &str) -> Command<Delivery> {
+    Command::Resolve(id.into())
+}
+
+fn deliver(batch: Delivery, entity: &str, since: Option<i64>) -> Command<Delivery> {
+    Command::Send(Frame::Changes {
+        batch,
+        shape: Shape::whole(entity),
+        id: None,
+        since: since.map(at),
+    })
+}
+
+fn subscribed(id: &str, entity: &str, position: i64) -> Command<Delivery> {
+    Command::Send(Frame::Subscribed {
+        id: id.into(),
+        shape: Shape::whole(entity),
+        position: at(position),
+    })
+}
+
+fn refetch(id: &str, reason: RefetchReason) -> Command<Delivery> {
+    Command::Send(Frame::Refetch {
+        id: id.into(),
+        reason,
+    })
+}
+
+/// The code of an answer that is one error about this subscription.
+#[track_caller]
+fn refused(commands: &Commands, about: &str) -> ErrorCode {
+    match commands.as_slice() {
+        [
+            Command::Send(Frame::Error {
+                code, id: Some(id), ..
+            }),
+        ] if *id == about.into() => *code,
+        other => panic!("not an error about {about}: {other:?}"),
+    }
+}
+
+#[test]
+fn subscribes_to_what_there_is() {
+    let mut session = session();
+    let attach = Command::Hub(HubCommand::Attach(Shape::whole("a")));
+    assert_eq!(
+        session.subscribe(subscribe("1", "a"), whole),
+        [attach, read("1", "a", None)]
+    );
+    let again = session.subscribe(subscribe("2", "a"), whole);
+    assert_eq!(again, [read("2", "a", None)], "attached already");
+}
+
+#[test]
+fn refuses_what_it_cannot_serve() {
+    type Change = fn(&mut Subscribe);
+    let cases: [(Change, ErrorCode); 4] = [
+        (|wanted| wanted.id = "taken".into(), ErrorCode::Protocol),
+        (
+            |wanted| wanted.mode = Some("fields".to_owned()),
+            ErrorCode::Protocol,
+        ),
+        (
+            |wanted| wanted.mode = Some("columns".to_owned()),
+            ErrorCode::Protocol,
+        ),
+        (
+            |wanted| wanted.entity = "ghost".to_owned(),
+            ErrorCode::UnknownEntity,
+        ),
+    ];
+    for (change, code) in cases {
+        let mut session = session();
+        session.subscribe(subscribe("taken", "a"), whole);
+        let mut wanted = subscribe("new", "b");
+        change(&mut wanted);
+        let id = wanted.id.clone();
+        let commands = session.subscribe(wanted, whole);
+        assert_eq!(refused(&commands, &id.to_string()), code);
+        assert_eq!(session.subscriptions.len(), 1);
+    }
+    let mut rows = subscribe("new", "a");
+    rows.mode = Some("rows".to_owned());
+    assert_eq!(session().subscribe(rows, whole).len(), 2);
+}
+
+#[test]
+fn refuses_more_than_it_may_have() {
+    let mut session = session();
+    for id in ["1", "2", "3"] {
+        session.subscribe(subscribe(id, "a"), whole);
+    }
+    let full = session.subscribe(subscribe("4", "b"), whole);
+    assert_eq!(refused(&full, "4"), ErrorCode::TooManySubscriptions);
+    session.unsubscribe(&"2".into());
+    assert_eq!(
+        session.subscribe(subscribe("4", "a"), whole),
+        [read("4", "a", None)]
+    );
+}
+
+#[test]
+fn a_cursor_is_read_from_and_garbage_is_not() {
+    let mut resume = subscribe("1", "a");
+    let cursor = Cursor {
+        epoch: crate::cursor::Epoch::new("here"),
+        position: (*at(7)).clone(),
+    };
+    resume.cursor = Some(cursor.to_string());
+    let from = Some(ReadFrom::Cursor(cursor));
+    let wanted = Command::Read(ReadCommand::Start {
+        id: "1".into(),
+        shape: Shape::whole("a"),
+        from,
+    });
+    assert_eq!(session().subscribe(resume, whole)[1..], [wanted]);
+
+    let mut garbage = subscribe("1", "a");
+    garbage.cursor = Some("garbage".to_owned());
+    let commands = session().subscribe(garbage, whole);
+    assert_eq!(
+        commands[1..],
+        [refetch("1", RefetchReason::Epoch), read("1", "a", None)]
+    );
+}
+
+#[test]
+fn a_refused_read_resolves_again() {
+    let mut session = session();
+    session.subscribe(subscribe("1", "a"), whole);
+    let commands = session.read(&"1".into(), ReadEnd::Refused(RefetchReason::Expired));
+    assert_eq!(
+        commands,
+        [refetch("1", RefetchReason::Expired), resolve("1")]
+    );
+}
+
+#[test]
+fn unsubscribing_ends_what_was_begun() {
+    let mut session = session();
+    assert_eq!(
+        refused(&session.unsubscribe(&"1".into()), "1"),
+        ErrorCode::Protocol
+    );
+    session.subscribe(subscribe("1", "a"), whole);
+    join(&mut session, "2", "a", 5);
+    assert_eq!(
+        session.unsubscribe(&"1".into()),
+        [Command::Read(ReadCommand::Stop("1".into()))]
+    );
+    assert_eq!(
+        session.read(&"1".into(), ReadEnd::Complete(at(5))),
+        [],
+        "too late"
+    );
+    assert_eq!(
+        session.unsubscribe(&"2".into()),
+        [Command::Hub(HubCommand::Detach(Shape::whole("a")))]
+    );
+    assert_eq!(session.batch(batch(6, &["a"])), []);
+    assert_eq!(
+        refused(&session.unsubscribe(&"2".into()), "2"),
+        ErrorCode::Protocol
+    );
+}
+
+#[test]
+fn mutations_are_applied_one_after_another_and_answered_in_order() {
+    let mut session = session();
+    let apply = |mutation| Command::Apply(Box::new(push(mutation)));
+    let wait = |id| Command::Hub(HubCommand::Await(Awaited::Commit(CommitId::LogId(id))));
+    let reject = || Reject::new(RejectCode::Exists, "it is there");
+    assert_eq!(session.push(push(1)), [apply(1)]);
+    assert_eq!(session.push(push(2)), []);
+    assert_eq!(session.push(push(3)), []);
+    assert_eq!((session.is_applying(), session.pushes_waiting()), (true, 2));
+    let first = session.applied(1, Applied::committed(Some(CommitId::LogId(4))));
+    assert_eq!(first, [wait(4), apply(2)]);
+    // Not before the ack of the one in front of it.
+    assert_eq!(session.applied(2, Applied::Rejected(reject())), [apply(3)]);
+    let third = session.applied(3, Applied::committed(Some(CommitId::LogId(6))));
+    assert_eq!(third, [wait(6)]);
+    let reached = session.batch(batch(5, &[]));
+    let rejected = Command::Send(Frame::Reject {
+        mutation: 2,
+        reject: reject(),
+    });
+    assert_eq!(
+        reached,
+        [
+            Command::Send(Frame::Ack { mutation: 1 }),
+            rejected,
+            Command::Send(Frame::Cursor(at(5)))
+        ]
+    );
+    let reached = session.batch(batch(6, &[]));
+    assert_eq!(
+        reached,
+        [
+            Command::Send(Frame::Ack { mutation: 3 }),
+            Command::Send(Frame::Cursor(at(6)))
+        ]
+    );
+}
+
+#[test]
+fn answers_that_need_no_position_do_not_wait_for_one() {
+    let mut session = session();
+    session.push(push(1));
+    session.push(push(2));
+    let forgotten = session.applied(1, Applied::committed(None));
+    assert_eq!(forgotten[0], Command::Send(Frame::Ack { mutation: 1 }));
+    let reject = Reject::new(RejectCode::NotFound, "it is not there");
+    let rejected = session.applied(2, Applied::Rejected(reject.clone()));
+    assert_eq!(
+        rejected,
+        [Command::Send(Frame::Reject {
+            mutation: 2,
+            reject
+        })]
+    );
+}
+
+#[test]
+fn half_a_batch_is_not_committed() {
+    let mut session = session();
+    join(&mut session, "1", "a", 5);
+    session.batch(batch(6, &["a"]));
+    session.subscribe(subscribe("2", "b"), whole);
+    let half = part(8, &["a", "b"]);
+    assert_eq!(
+        session.batch(half.clone()),
+        [deliver(half.clone(), "a", None)]
+    );
+    // Neither when a read ends in the middle, nor by an empty delivery from before.
+    let joined = session.read(&"2".into(), ReadEnd::Complete(at(6)));
+    assert_eq!(
+        joined,
+        [subscribed("2", "b", 6), deliver(half, "b", Some(6))]
+    );
+    assert_eq!(session.batch(batch(6, &[])), []);
+    assert_eq!(
+        session.batch(batch(8, &[])),
+        [Command::Send(Frame::Cursor(at(8)))]
+    );
+}
+
+#[test]
+fn a_second_subscription_that_is_behind_reads_on() {
+    let mut session = session();
+    session.subscribe(subscribe("slow", "a"), whole);
+    join(&mut session, "fast", "a", 9);
+    // Changes between 5 and 9 are no news to the shape.
+    let behind = session.read(&"slow".into(), ReadEnd::Complete(at(5)));
+    assert_eq!(behind, [read("slow", "a", Some(5))]);
+    let joined = session.read(&"slow".into(), ReadEnd::Complete(at(9)));
+    assert_eq!(joined, [subscribed("slow", "a", 9)]);
+}
+
+#[test]
+fn rows_that_came_and_went_count_until_the_stream_has_passed_who_is_ahead() {
+    let mut session = session();
+    join(&mut session, "1", "a", 5);
+    session.batch(batch(6, &["a"]));
+    join(&mut session, "2", "a", 9);
+    let delivered = |session: &mut Session<Delivery>, id| {
+        session
+            .batch(batch(id, &["a"]))
+            .into_iter()
+            .next()
+            .expect("a delivery")
+    };
+    assert_eq!(
+        delivered(&mut session, 8),
+        deliver(batch(8, &["a"]), "a", Some(6))
+    );
+    assert_eq!(
+        delivered(&mut session, 10),
+        deliver(batch(10, &["a"]), "a", Some(8))
+    );
+    assert_eq!(
+        delivered(&mut session, 11),
+        deliver(batch(11, &["a"]), "a", None)
+    );
+}
+
+#[test]
+fn after_a_refused_catch_up_the_other_shapes_catch_up_again() {
+    let mut session = session();
+    join(&mut session, "1", "a", 5);
+    join(&mut session, "2", "b", 5);
+    let pull = |entities: &[&str]| {
+        Command::CatchUp(
+            entities
+                .iter()
+                .map(|entity| (Shape::whole(entity), at(5)))
+                .collect(),
+        )
+    };
+    assert_eq!(session.overflowed(), [pull(&["a", "b"])]);
+    let refused = session.catch_up_refused(RefetchReason::Schema, Some("a"));
+    let begun = [
+        refetch("1", RefetchReason::Schema),
+        pull(&["b"]),
+        resolve("1"),
+    ];
+    assert_eq!(refused, begun);
+    assert_eq!(
+        session.caught_up(at(7)),
+        [Command::Send(Frame::Cursor(at(7)))]
+    );
+    assert_eq!(
+        session.read(&"1".into(), ReadEnd::Complete(at(8))),
+        [subscribed("1", "a", 8)]
+    );
+}
+
+#[test]
+fn a_heartbeat_brings_all_to_one_cursor() {
+    let mut session = session();
+    join(&mut session, "1", "a", 5);
+    assert_eq!(session.batch(batch(5, &[])), [], "no news");
+    join(&mut session, "2", "b", 7);
+    assert_eq!(
+        session.batch(batch(7, &[])),
+        [Command::Send(Frame::Cursor(at(7)))]
+    );
+    assert_eq!(session.batch(batch(7, &[])), []);
+}
+
+#[test]
+fn a_schema_change_restarts_subscriptions_that_have_not_seen_it() {
+    let mut session = session();
+    join(&mut session, "old", "a", 5);
+    join(&mut session, "other", "b", 5);
+    let schema_change = Delivery {
+        schema_changed: vec!["a"],
+        ..batch(6, &[])
+    };
+    let begun = [refetch("old", RefetchReason::Schema), resolve("old")];
+    let mut expected = begun.to_vec();
+    expected.push(Command::Send(Frame::Cursor(at(6))));
+    assert_eq!(session.batch(schema_change.clone()), expected);
+    // It came under this read as well, which may have used the old columns.
+    session.batch(schema_change.clone());
+    assert_eq!(session.read(&"old".into(), ReadEnd::Complete(at(6))), begun);
+    assert_eq!(
+        session.read(&"old".into(), ReadEnd::Complete(at(6))),
+        [subscribed("old", "a", 6)]
+    );
+    assert_eq!(session.batch(schema_change), []);
+}

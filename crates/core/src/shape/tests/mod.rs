@@ -1,0 +1,180 @@
+//! Which shapes are one, which are refused, and what of a row is sent.
+
+mod effect;
+
+use filter::FilterErrorKind;
+use filter::testing::{raw, test_table};
+
+use super::*;
+
+fn table(version: &str) -> TableVersion {
+    let table = test_table(Backend::Postgres);
+    TableVersion {
+        schema: Arc::new(table.schema),
+        version: version.into(),
+        backend: table.backend,
+    }
+}
+
+fn find(filter: Option<&str>, columns: Option<&[&str]>) -> Result<Shape, FilterError> {
+    let columns: Option<Vec<String>> =
+        columns.map(|columns| columns.iter().map(|&name| name.to_owned()).collect());
+    let wanted = SelectionRequest {
+        filter: filter.map(str::to_owned),
+        params: None,
+        columns,
+    };
+    resolve("1", &wanted)
+}
+
+fn resolve(version: &str, request: &SelectionRequest) -> Result<Shape, FilterError> {
+    Shape::resolve(&table(version), request, &ReadScope::Everything)
+}
+
+fn shape(filter: &str, columns: Option<&[&str]>) -> Shape {
+    find(Some(filter), columns).expect("a shape")
+}
+
+#[test]
+fn shapes_are_one_however_they_are_written() {
+    for same in [
+        [
+            shape("n = 1 AND b", None),
+            shape("b AND 1 = n AND TRUE", None),
+        ],
+        [
+            shape("n = 1", Some(&["t", "n"])),
+            shape("n IN (1)", Some(&["n", "id", "t", "n"])),
+        ],
+        [
+            find(None, Some(&[])).expect("a shape"),
+            shape("TRUE", Some(&["id"])),
+        ],
+    ] {
+        assert_eq!(same[0], same[1]);
+        assert_eq!(same[0].as_str(), same[1].as_str());
+        assert!(same[0].selection().is_some());
+    }
+    let different = [
+        Shape::whole("t"),
+        Shape::whole("u"),
+        shape("n = 1", None),
+        shape("n = 2", None),
+        shape("n = 1", Some(&["t"])),
+        shape("n = 1", Some(&["s"])),
+        shape("n = 1", Some(&["s", "t"])),
+        shape("TRUE", Some(&["t"])),
+        shape("FALSE", None),
+    ];
+    let names: BTreeSet<&str> = different.iter().map(Shape::as_str).collect();
+    assert_eq!(names.len(), different.len(), "{names:?}");
+    let kept: BTreeSet<&Shape> = different.iter().collect();
+    assert_eq!(kept.len(), different.len());
+}
+
+#[test]
+fn all_rows_are_the_whole_entity_and_all_columns_are_those_of_today() {
+    let all: Vec<String> = table("1")
+        .schema
+        .columns
+        .iter()
+        .map(|it| it.name.clone())
+        .collect();
+    let all: Vec<&str> = all.iter().rev().map(String::as_str).collect();
+    for everything in [
+        find(None, None),
+        find(Some("TRUE"), None),
+        find(Some("n = 1 OR TRUE"), None),
+        find(Some("NOT FALSE"), None),
+    ] {
+        let everything = everything.expect("a shape");
+        assert_eq!(everything, Shape::whole("t"));
+        assert_eq!((everything.as_str(), everything.entity()), ("t", "t"));
+        assert!(everything.selection().is_none());
+    }
+    // A column that is added tomorrow is not among those that were named.
+    let all = find(None, Some(&all)).expect("a shape");
+    assert_ne!(all, Shape::whole("t"));
+    assert!(all.selection().is_some());
+    let none = SelectionRequest {
+        params: Some(Vec::new()),
+        ..SelectionRequest::default()
+    };
+    assert_eq!(resolve("1", &none), Ok(Shape::whole("t")));
+}
+
+#[test]
+fn a_name_says_nothing_of_the_filter() {
+    let secret = shape("t = 'secret'", Some(&["s"]));
+    let name = secret
+        .as_str()
+        .strip_prefix("t.")
+        .expect("the entity first");
+    assert_eq!(name.len(), NAME_BYTES * 4 / 3);
+    assert!(
+        name.chars()
+            .all(|c| c.is_ascii_alphanumeric() || "-_".contains(c))
+    );
+}
+
+#[test]
+fn shapes_of_two_versions_of_a_table_differ() {
+    let wanted = SelectionRequest {
+        filter: Some("n = 1".to_owned()),
+        ..SelectionRequest::default()
+    };
+    let of = |version| resolve(version, &wanted).expect("a shape");
+    assert_eq!(of("1"), of("1"));
+    assert_ne!(of("1"), of("2"));
+    // One filter is not two, wherever a name ends and the next begins.
+    assert_ne!(
+        shape("TRUE", Some(&["t", "s"])),
+        shape("TRUE", Some(&["ts"]))
+    );
+}
+
+#[test]
+fn what_cannot_be_answered_is_refused() {
+    for (error, words) in [
+        (find(None, Some(&["n", "nn"])), "no column \"nn\""),
+        (find(Some("n = 1"), Some(&["N"])), "no column \"N\""),
+        (find(Some("nn = 1"), None), "no column \"nn\""),
+        (find(Some("n = $1"), None), "no parameter $1"),
+    ] {
+        let error = error.expect_err("no shape");
+        assert_eq!(error.kind, FilterErrorKind::Bad);
+        assert!(error.message.contains(words), "{error}");
+    }
+    let wanted = SelectionRequest {
+        params: Some(vec![raw("1")]),
+        ..SelectionRequest::default()
+    };
+    let error = resolve("1", &wanted).expect_err("no shape");
+    assert_eq!((error.kind, error.position), (FilterErrorKind::Bad, None));
+    assert!(error.message.contains("`where`"), "{error}");
+}
+
+#[test]
+fn rows_are_sent_with_the_columns_that_are_wanted() {
+    let row = raw(r#"{"id":1,"n":1.50,"t":"a\"b","s":null,"extra":[{"n":1}]}"#);
+    let projected = |shape: &Shape, row| {
+        let part = shape.selection().expect("a part");
+        let row = part.project(row).expect("a row");
+        row.map(|row| row.get().to_owned())
+    };
+    assert_eq!(
+        projected(&shape("n = 1", Some(&["t", "n"])), &row).as_deref(),
+        Some(r#"{"id":1,"n":1.50,"t":"a\"b"}"#)
+    );
+    assert_eq!(projected(&shape("n = 1", None), &row), None, "as it is");
+    let nothing = shape("n = 1", Some(&[]));
+    assert_eq!(projected(&nothing, &row).as_deref(), Some(r#"{"id":1}"#));
+    assert_eq!(projected(&nothing, &raw("{}")).as_deref(), Some("{}"));
+    assert!(
+        nothing
+            .selection()
+            .expect("a part")
+            .project(&raw("[1]"))
+            .is_err()
+    );
+}

@@ -1,0 +1,412 @@
+//! What a changed row was, from the row as it is and what the log says was changed.
+//!
+//! Undoing a row's entries, newest first, from the row as it is gives each of the versions that it
+//! was in since a reader's position, and the row at that position at the end. From these a shape
+//! tells who must hear of the row, and who must hear that it left.
+//!
+//! The log of one row is in the order of the commits, but within a transaction it need not be in
+//! the order of the changes: a user's trigger that writes the row again may be logged before the
+//! statement that fired it, and with a deferred key two rows may have one key for a while. On SQLite
+//! nobody can tell what one transaction was. Steps whose order matters and may be another are
+//! *unordered*: then it is only known which values the row held, not which of them together.
+
+#[cfg(test)]
+pub(crate) mod properties;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use filter::{RowError, RowReader, RowValues};
+use serde_json::value::RawValue;
+
+use crate::log::{ChangeKind, UndoRecord};
+
+/// The versions of one row between a reader's position and now.
+#[derive(Debug, Clone)]
+pub struct RowVersions {
+    /// Newest first, so at least what it is now; none for a row that was not there.
+    versions: Vec<Option<RowValues>>,
+    past: Past,
+    /// The columns that some record changed; none for all, as when the row came or went.
+    changed: Option<BTreeSet<usize>>,
+}
+
+/// What is known of a row's past.
+#[derive(Debug, Clone)]
+enum Past {
+    /// Each of its versions; the last of them is what it was at the reader's position.
+    Exact,
+    /// The values that it held, some columns at a time.
+    Unordered(Vec<RowValues>),
+    /// Nothing.
+    Unknown,
+}
+
+/// What a row was at the reader's position.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Before<'a> {
+    /// This; none for a row that was not there.
+    Row(Option<&'a RowValues>),
+    /// Any combination of these values, or it was not there.
+    AnyOf(&'a [RowValues]),
+    /// Anything.
+    Unknown,
+}
+
+/// What undoing one record says.
+enum Undone {
+    Fits,
+    /// Another order may be the right one.
+    OutOfOrder,
+    /// Entries are missing.
+    Broken,
+}
+
+impl RowVersions {
+    /// The versions of a row that is `row` now and that these records, newest first, made what it is.
+    /// None for a history that is not known.
+    ///
+    /// # Errors
+    /// When the row or what was changed is not a JSON object.
+    pub fn read(
+        reader: &RowReader,
+        row: Option<&RawValue>,
+        records: Option<&[UndoRecord]>,
+    ) -> Result<Self, RowError> {
+        let now = row.map(|row| reader.read(row)).transpose()?;
+        let mut versions = Self {
+            versions: vec![now],
+            past: Past::Exact,
+            changed: Some(BTreeSet::new()),
+        };
+        let Some(records) = records else {
+            versions.forget();
+            return Ok(versions);
+        };
+        let mut undo = Undo::default();
+        for record in records {
+            match versions.undo_one(reader, record, &mut undo)? {
+                Undone::Fits => {}
+                Undone::OutOfOrder => {
+                    versions.keep_values(reader, records)?;
+                    break;
+                }
+                Undone::Broken => {
+                    versions.forget();
+                    break;
+                }
+            }
+        }
+        Ok(versions)
+    }
+
+    /// Nothing is known of its past.
+    fn forget(&mut self) {
+        self.versions.truncate(1);
+        self.past = Past::Unknown;
+        self.changed = None;
+    }
+
+    /// Goes back by one record.
+    fn undo_one(
+        &mut self,
+        reader: &RowReader,
+        record: &UndoRecord,
+        undo: &mut Undo,
+    ) -> Result<Undone, RowError> {
+        let after = self.versions.last().and_then(Option::as_ref);
+        let before = match (record.kind, &record.old, after) {
+            (ChangeKind::Create, _, Some(_)) => {
+                *undo = Undo::before_create(record);
+                self.changed = None;
+                None
+            }
+            (ChangeKind::Delete, Some(old), None) => {
+                *undo = Undo::default();
+                self.changed = None;
+                Some(reader.read(old)?)
+            }
+            (ChangeKind::Create, _, None) | (ChangeKind::Delete, Some(_), Some(_)) => {
+                return Ok(Undone::OutOfOrder);
+            }
+            (ChangeKind::Update, Some(old), Some(after)) => {
+                let mut before = after.clone();
+                let mut named = BTreeSet::new();
+                reader.read_into(old, &mut before, &mut named)?;
+                if !undo.takes(record, &named) {
+                    return Ok(Undone::OutOfOrder);
+                }
+                if let Some(changed) = &mut self.changed {
+                    changed.append(&mut named);
+                }
+                Some(before)
+            }
+            // The row's own creation is logged behind what a trigger of the user's did to it.
+            (ChangeKind::Update, Some(_), None) if undo.is_created_with(record) => {
+                return Ok(Undone::Fits);
+            }
+            _ => return Ok(Undone::Broken),
+        };
+        self.versions.push(before);
+        Ok(Undone::Fits)
+    }
+
+    /// Keeps only which values the row held.
+    fn keep_values(&mut self, reader: &RowReader, records: &[UndoRecord]) -> Result<(), RowError> {
+        self.forget();
+        let mut values: Vec<RowValues> = self.versions.iter().flatten().cloned().collect();
+        for record in records {
+            match (&record.old, record.kind) {
+                (Some(old), ChangeKind::Delete) => values.push(reader.read(old)?),
+                (Some(old), ChangeKind::Update) => values.push(reader.read_some(old)?),
+                (None, ChangeKind::Create) => {}
+                _ => return Ok(()),
+            }
+        }
+        self.past = Past::Unordered(values);
+        Ok(())
+    }
+
+    /// What the row is now.
+    pub fn now(&self) -> Option<&RowValues> {
+        self.versions[0].as_ref()
+    }
+
+    /// What it was at the reader's position.
+    pub(crate) fn before(&self) -> Before<'_> {
+        match &self.past {
+            Past::Exact => Before::Row(self.versions.last().and_then(Option::as_ref)),
+            Past::Unordered(values) => Before::AnyOf(values),
+            Past::Unknown => Before::Unknown,
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn exactly_before(&self) -> Option<Option<&RowValues>> {
+        match self.before() {
+            Before::Row(row) => Some(row),
+            Before::AnyOf(_) | Before::Unknown => None,
+        }
+    }
+
+    /// What it was in between, where that is known.
+    pub(crate) fn between(&self) -> impl Iterator<Item = Option<&RowValues>> {
+        let between = self.versions.len().saturating_sub(1).max(1);
+        self.versions[1..between].iter().map(Option::as_ref)
+    }
+
+    /// What it held: every value of every column is in here, where its past is known.
+    pub fn all(&self) -> impl Iterator<Item = &RowValues> {
+        let unordered = match &self.past {
+            Past::Unordered(values) => values.as_slice(),
+            Past::Exact | Past::Unknown => &[],
+        };
+        self.versions.iter().flatten().chain(unordered)
+    }
+
+    /// Whether it is known which values it held.
+    pub fn has_past(&self) -> bool {
+        !matches!(self.past, Past::Unknown)
+    }
+
+    /// Whether some of these columns may have changed.
+    pub(crate) fn touches(&self, columns: &BTreeSet<usize>) -> bool {
+        self.changed
+            .as_ref()
+            .is_none_or(|changed| !changed.is_disjoint(columns))
+    }
+}
+
+/// What has been met on the way back.
+#[derive(Debug, Default)]
+struct Undo {
+    /// The columns that newer updates named, with the transaction of the oldest of those.
+    named: BTreeMap<usize, Option<u64>>,
+    /// The transaction of the creation that was undone last.
+    created: Option<Option<u64>>,
+}
+
+impl Undo {
+    fn before_create(record: &UndoRecord) -> Self {
+        Self {
+            created: Some(record.transaction),
+            ..Self::default()
+        }
+    }
+
+    /// Notes what an update named. False when a newer one of the same transaction named it too: which
+    /// of the two came first is not known.
+    fn takes(&mut self, record: &UndoRecord, named: &BTreeSet<usize>) -> bool {
+        named.iter().all(|&column| {
+            let newer = self.named.insert(column, record.transaction);
+            newer.is_none_or(|newer| !may_be_one(newer, record.transaction))
+        })
+    }
+
+    fn is_created_with(&self, record: &UndoRecord) -> bool {
+        self.created
+            .is_some_and(|created| may_be_one(created, record.transaction))
+    }
+}
+
+/// Whether two records may be of one transaction.
+fn may_be_one(one: Option<u64>, other: Option<u64>) -> bool {
+    one.is_none() || other.is_none() || one == other
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use filter::Backend;
+    use filter::testing::{raw, test_table};
+
+    fn reader() -> RowReader {
+        RowReader::new(test_table(Backend::Postgres).table(), [1, 2])
+    }
+
+    fn versions(row: Option<&str>, records: &[(ChangeKind, Option<&str>)]) -> RowVersions {
+        of_transactions(
+            row,
+            records
+                .iter()
+                .zip(1..)
+                .map(|(record, number)| (Some(number), *record)),
+        )
+    }
+
+    fn of_transactions<'a>(
+        row: Option<&str>,
+        records: impl IntoIterator<Item = (Option<u64>, (ChangeKind, Option<&'a str>))>,
+    ) -> RowVersions {
+        let records = records
+            .into_iter()
+            .map(|(transaction, (kind, old))| UndoRecord {
+                id: 0,
+                transaction,
+                kind,
+                old: old.map(raw),
+            });
+        let records: Vec<UndoRecord> = records.collect();
+        let row = row.map(raw);
+        RowVersions::read(&reader(), row.as_deref(), Some(&records)).expect("rows")
+    }
+
+    fn read(row: &str) -> RowValues {
+        reader().read(&raw(row)).expect("a row")
+    }
+
+    #[test]
+    fn updates_are_taken_back_newest_first() {
+        let now = r#"{"id":1,"n":3,"t":"c"}"#;
+        let records = [
+            (ChangeKind::Update, Some(r#"{"n":2}"#)),
+            (ChangeKind::Update, Some(r#"{"n":1,"t":null}"#)),
+        ];
+        let found = versions(Some(now), &records);
+        assert_eq!(found.now(), Some(&read(now)));
+        assert_eq!(
+            found.between().collect::<Vec<_>>(),
+            [Some(&read(r#"{"n":2,"t":"c"}"#))]
+        );
+        assert_eq!(
+            found.exactly_before(),
+            Some(Some(&read(r#"{"n":1,"t":null}"#)))
+        );
+        assert!(found.touches(&BTreeSet::from([2])));
+        assert!(!found.touches(&BTreeSet::from([0, 3])));
+        let nothing = versions(Some(now), &[]);
+        assert_eq!(nothing.exactly_before(), Some(Some(&read(now))));
+        assert_eq!(nothing.between().count(), 0);
+    }
+
+    #[test]
+    fn rows_come_and_go() {
+        let old = r#"{"id":1,"n":7,"t":"x"}"#;
+        let gone = versions(None, &[(ChangeKind::Delete, Some(old))]);
+        assert_eq!(
+            (gone.now(), gone.exactly_before()),
+            (None, Some(Some(&read(old))))
+        );
+        let passed = versions(
+            None,
+            &[(ChangeKind::Delete, Some(old)), (ChangeKind::Create, None)],
+        );
+        assert_eq!(passed.exactly_before(), Some(None));
+        assert_eq!(passed.between().collect::<Vec<_>>(), [Some(&read(old))]);
+        let again = [
+            (ChangeKind::Create, None),
+            (ChangeKind::Delete, Some(old)),
+            (ChangeKind::Update, Some(r#"{"n":6}"#)),
+        ];
+        let again = versions(Some("{}"), &again);
+        assert_eq!(
+            again.exactly_before(),
+            Some(Some(&read(r#"{"n":6,"t":"x"}"#)))
+        );
+        assert!(again.touches(&BTreeSet::from([5])), "it is another row");
+        // SQLite's `REPLACE` may be logged as a delete alone, of a row that stays.
+        for records in [
+            [(ChangeKind::Create, None)],
+            [(ChangeKind::Delete, Some(old))],
+        ] {
+            assert!(versions(Some("{}"), &records).touches(&BTreeSet::from([5])));
+        }
+    }
+
+    #[test]
+    fn the_order_within_a_transaction_is_not_believed() {
+        let now = r#"{"id":1,"n":3,"t":"c"}"#;
+        let update = |old| (ChangeKind::Update, Some(old));
+        // A trigger of the user's made 3 of 2, and was logged first. It held 1 before.
+        let twice = [update(r#"{"n":1}"#), update(r#"{"n":2,"t":"b"}"#)];
+        for transaction in [Some(7), None] {
+            let records = twice.iter().map(|&record| (transaction, record));
+            let found = of_transactions(Some(now), records);
+            assert_eq!(found.exactly_before(), None);
+            let held: Vec<_> = found
+                .all()
+                .map(|row| row.scalar(1).map(ToString::to_string))
+                .collect();
+            assert!(held.contains(&Some("1".to_owned())), "{held:?}");
+            assert!(found.has_past());
+        }
+        // Other columns do not disturb each other in any order.
+        let apart = [update(r#"{"n":1}"#), update(r#"{"t":"b"}"#)];
+        let found = of_transactions(Some(now), apart.iter().map(|&record| (Some(7), record)));
+        let before = read(r#"{"id":1,"n":1,"t":"b"}"#);
+        assert_eq!(found.exactly_before(), Some(Some(&before)));
+        // What a trigger did to a row that was just created is logged before its creation.
+        let created = [(ChangeKind::Create, None), update(r#"{"n":1}"#)];
+        let found = of_transactions(Some(now), created.iter().map(|&record| (Some(7), record)));
+        assert_eq!(found.exactly_before(), Some(None));
+        // With a deferred key two rows have one name for a while.
+        let swapped = [
+            (ChangeKind::Delete, Some(r#"{"n":9}"#)),
+            (ChangeKind::Create, None),
+        ];
+        let found = of_transactions(Some(now), swapped.iter().map(|&record| (Some(7), record)));
+        assert_eq!(found.exactly_before(), None);
+        assert_eq!(found.all().count(), 3, "as it is, once more, and as it was");
+    }
+
+    #[test]
+    fn what_does_not_fit_is_not_known() {
+        for records in [
+            [(ChangeKind::Update, Some("{}"))],
+            [(ChangeKind::Delete, None)],
+            [(ChangeKind::Truncate, None)],
+        ] {
+            let broken = versions(None, &records);
+            assert_eq!(broken.exactly_before(), None);
+            assert!(broken.touches(&BTreeSet::new()));
+        }
+        let unknown = RowVersions::read(&reader(), Some(&raw("{}")), None).expect("a row");
+        assert!(!unknown.has_past());
+        let unreadable = [UndoRecord {
+            id: 0,
+            transaction: None,
+            kind: ChangeKind::Update,
+            old: Some(raw("[1]")),
+        }];
+        assert!(RowVersions::read(&reader(), Some(&raw("{}")), Some(&unreadable)).is_err());
+    }
+}

@@ -1,0 +1,97 @@
+//! Any text as a filter, with its parameters and a row.
+
+use filter::{Access, AccessKey, Backend, Filter, RowReader, Table};
+use serde_json::value::RawValue;
+use value::schema::{Collation, Column, ColumnKind, Schema};
+
+/// Reads a text as a filter on a table with a column of each kind, and asks it of a row. The
+/// second line holds the filter's parameters, the third the row. Says whether it is a filter.
+///
+/// Whatever is taken has one form, which is itself a filter and has no other form, and a row that
+/// matches holds a key of the cover.
+pub(crate) fn filter_text(text: &str) -> bool {
+    let mut lines = text.splitn(3, '\n');
+    let text = lines.next().unwrap_or_default();
+    let params = lines
+        .next()
+        .and_then(|line| serde_json::from_str(line).ok());
+    let params: Vec<Box<RawValue>> = params.unwrap_or_default();
+    let row = lines
+        .next()
+        .and_then(|line| serde_json::from_str(line).ok());
+    let row: Box<RawValue> = row.unwrap_or_else(|| RawValue::NULL.to_owned());
+    let schema = schema();
+    let mut taken = false;
+    for backend in [Backend::Postgres, Backend::Sqlite] {
+        let table = Table::new(&schema, backend);
+        match Filter::new(text, &params, table) {
+            Ok(filter) => {
+                answer(&filter, &row, table);
+                taken = true;
+            }
+            Err(error) => {
+                assert!(error.message.chars().count() < 400, "{error}");
+                let end = text.chars().count() + 1;
+                assert!(
+                    error.position.is_none_or(|at| (1..=end).contains(&at)),
+                    "{error}"
+                );
+            }
+        }
+    }
+    taken
+}
+
+fn answer(filter: &Filter, row: &RawValue, table: Table<'_>) {
+    // Written out, parameters may make it longer than a filter may be.
+    if let Ok(again) = Filter::new(filter.id(), &[], table) {
+        assert_eq!(&again, filter);
+    }
+    let Ok(row) = RowReader::new(table, filter.columns()).read(row) else {
+        return;
+    };
+    let matches = filter.matches(&row) == Some(true);
+    if let Access::Keys(keys) = filter.access(|_| 0) {
+        let held = |(column, value): &AccessKey| row.scalar(*column) == Some(value);
+        assert!(
+            !matches || keys.iter().any(held),
+            "{} of {row:?}",
+            filter.id()
+        );
+    }
+}
+
+fn schema() -> Schema {
+    let labels = ["low", "high"].map(str::to_owned).to_vec();
+    let text = || ColumnKind::Text { chars_max: None };
+    let (bytes, own) = (Collation::Bytes, Collation::Deterministic);
+    let columns = [
+        ("a", ColumnKind::INT4, bytes),
+        ("b", ColumnKind::Bool, bytes),
+        ("t", text(), bytes),
+        ("s", text(), own),
+        ("f", ColumnKind::Float, bytes),
+        ("n", ColumnKind::Numeric, bytes),
+        ("u", ColumnKind::Uuid, bytes),
+        ("d", ColumnKind::Date, bytes),
+        ("w", ColumnKind::Timestamp, bytes),
+        ("z", ColumnKind::TimestampTz, bytes),
+        ("e", ColumnKind::Enum(labels), bytes),
+        ("o", ColumnKind::Other, bytes),
+    ];
+    let columns = columns.into_iter().map(|(name, kind, collation)| Column {
+        name: name.to_owned(),
+        kind,
+        type_name: String::new(),
+        nullable: true,
+        has_default: false,
+        generated: false,
+        collation,
+        logged: true,
+    });
+    Schema {
+        entity: "t".to_owned(),
+        columns: columns.collect(),
+        key: vec![0],
+    }
+}

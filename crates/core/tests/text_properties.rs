@@ -1,0 +1,195 @@
+//! What holds for any text that a client may send.
+
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use proptest::prelude::*;
+use rhtmx_sync_core::cursor::{Cursor, Epoch, Position};
+use rhtmx_sync_core::snapshot::Snapshot;
+use serde_json::value::RawValue;
+
+mod text_bodies;
+
+use text_bodies::{client_frame, cursor_text, filter_text};
+
+/// Frames to start from: valid ones, and arrays of a frame's fields.
+fn frames() -> Vec<String> {
+    type Golden<'a> = BTreeMap<&'a str, BTreeMap<&'a str, &'a RawValue>>;
+    let golden: Golden<'_> =
+        serde_json::from_str(include_str!("../../protocol/tests/golden/frames.json"))
+            .expect("golden frames");
+    let valid = golden["client"].values().map(|frame| frame.get());
+    let arrays = [r#"["ping"]"#, r#"["auth"]"#];
+    valid.chain(arrays).map(str::to_owned).collect()
+}
+
+/// Filters to start from, each with its parameters and a row.
+fn filters() -> Vec<String> {
+    const FILTERS: [&str; 8] = [
+        "a = $1 AND b OR NOT (t LIKE $2)\n[5,\"x_%\"]",
+        "a IN (1, 2, NULL) OR s NOT IN ('x', 'it''s')",
+        "(a BETWEEN -1 AND 2.0) AND f <> 1e300 AND n >= '0.1'",
+        "\"t\" < 'z' AND o IS NOT NULL AND e = 'low'",
+        "u = '67e55044-10b1-426f-9247-bb680e5fe0c8' OR d > '2026-11-20'",
+        "w <= '2026-11-20T07:00:00.5' AND z = '2026-11-20T07:00:00+01:00'",
+        "t LIKE 'a\\%_%' AND NOT b IS NULL",
+        "f = 'NaN' OR n = 'NaN' OR f < '-Infinity' OR $1\n[null]",
+    ];
+    const ROWS: [&str; 2] = [
+        r#"{"a":1,"b":true,"t":"a%b","s":null,"f":0.1,"n":"0.12345678901234567890","e":"low"}"#,
+        r#"{"u":"67e55044-10b1-426f-9247-bb680e5fe0c8","d":"infinity","w":"2026-11-20T07:00:00","z":"2026-11-20T07:00:00+00:00","o":{},"f":"NaN"}"#,
+    ];
+    let with = |filter: &str, row| match filter.contains('\n') {
+        true => format!("{filter}\n{row}"),
+        false => format!("{filter}\n[]\n{row}"),
+    };
+    let pairs = FILTERS
+        .iter()
+        .flat_map(|filter| ROWS.map(|row| with(filter, row)));
+    pairs.collect()
+}
+
+/// One of these in which some characters were replaced, left out or added.
+fn mutated(texts: Vec<String>) -> impl Strategy<Value = String> {
+    let character = prop_oneof![
+        any::<char>(),
+        prop::sample::select(br#"{}[]",:\0-e'%_$()<=>"#.map(char::from).to_vec())
+    ];
+    let edit = (
+        any::<prop::sample::Index>(),
+        0..3_usize,
+        prop::collection::vec(character, 0..3),
+    );
+    let edits = prop::collection::vec(edit, 0..4);
+    (prop::sample::select(texts), edits).prop_map(|(text, edits)| {
+        edits.into_iter().fold(text, |text, (at, dropped, added)| {
+            let mut characters: Vec<char> = text.chars().collect();
+            let from = at.index(characters.len() + 1);
+            let to = (from + dropped).min(characters.len());
+            characters.splice(from..to, added);
+            characters.into_iter().collect()
+        })
+    })
+}
+
+prop_compose! {
+    fn snapshot()(
+        xmin in prop_oneof![1..50_u64, 1..u64::MAX - 1_000],
+        gaps in prop::collection::vec(0..20_u64, 0..8),
+        tail in 0..20_u64,
+    ) -> Snapshot {
+        let mut next = xmin;
+        let mut running = Vec::new();
+        for gap in gaps {
+            running.push(next + gap);
+            next += gap + 1;
+        }
+        Snapshot::new(xmin, next + tail, running).expect("ascending")
+    }
+}
+
+fn cursor() -> impl Strategy<Value = Cursor> {
+    let position = prop_oneof![
+        snapshot().prop_map(Position::Snapshot),
+        (0..=i64::MAX).prop_map(Position::LogId),
+    ];
+    ("[-a-zA-Z0-9]{0,40}", position).prop_map(|(epoch, position)| Cursor {
+        epoch: Epoch::new(&epoch),
+        position,
+    })
+}
+
+/// Texts in the neighbourhood of a snapshot's, a position's and a cursor's.
+fn near_cursor() -> impl Strategy<Value = String> {
+    let snapshot = "[+]?0?[0-9]{0,2}:[0-9]{1,2}:([0-9]{1,2}(,[0-9]{1,2}){0,3},?)?";
+    let plain = prop_oneof![
+        snapshot,
+        "p[0-9]{1,2}:[0-9]{1,2}:",
+        "s[-+]?0?[0-9]{0,20}",
+        cursor().prop_map(|cursor| cursor.position.to_string()),
+    ];
+    prop_oneof![
+        snapshot,
+        ("[-a-z/. ]{0,4}/?", plain)
+            .prop_map(|(epoch, plain)| URL_SAFE_NO_PAD.encode(format!("{epoch}{plain}"))),
+        (cursor(), "[-_A-Za-z0-9=+/ ]{0,2}").prop_map(|(cursor, more)| format!("{cursor}{more}")),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn any_text_as_a_frame(text in any::<String>()) {
+        client_frame(&text);
+    }
+
+    #[test]
+    fn almost_a_frame(text in mutated(frames())) {
+        client_frame(&text);
+    }
+
+    #[test]
+    fn any_text_as_a_cursor(text in any::<String>()) {
+        cursor_text(&text);
+    }
+
+    #[test]
+    fn almost_a_cursor(text in near_cursor()) {
+        cursor_text(&text);
+    }
+
+    #[test]
+    fn any_text_as_a_filter(text in any::<String>(), params in any::<String>(), row in "\\PC*") {
+        filter_text(&text);
+        filter_text(&format!("{text}\n{params}\n{row}"));
+    }
+
+    #[test]
+    fn almost_a_filter(text in mutated(filters())) {
+        filter_text(&text);
+    }
+
+    #[test]
+    fn cursors_survive_their_text(cursor in cursor()) {
+        prop_assert_eq!(cursor.to_string().parse::<Cursor>(), Ok(cursor.clone()));
+        let json = serde_json::to_string(&cursor).expect("JSON");
+        prop_assert_eq!(serde_json::from_str::<Cursor>(&json).ok(), Some(cursor));
+    }
+
+    #[test]
+    fn snapshots_survive_their_text(snapshot in snapshot()) {
+        prop_assert_eq!(snapshot.to_string().parse::<Snapshot>(), Ok(snapshot));
+    }
+}
+
+#[test]
+fn nesting_without_end_is_refused_without_overflow() {
+    for (open, close) in [("[", "]"), ("{\"a\":", "}")] {
+        let deep = format!("{}1{}", open.repeat(100_000), close.repeat(100_000));
+        client_frame(&deep);
+        for field in ["at", "id", "later"] {
+            client_frame(&format!("{{\"type\":\"ping\",\"{field}\":{deep}}}"));
+        }
+        client_frame(&format!(
+            r#"{{"type":"push","mutation":1,"writes":[{{"entity":"t","op":"create","values":{{"a":{deep}}}}}]}}"#
+        ));
+    }
+}
+
+#[test]
+fn the_filters_to_start_from_are_filters() {
+    // Else the edits would begin far from anything that is taken.
+    for text in filters() {
+        assert!(filter_text(&text), "{text}");
+    }
+}
+
+#[test]
+fn filters_without_end_are_refused_without_overflow() {
+    let open = "NOT (".repeat(100_000);
+    assert!(!filter_text(&format!("{open}a = 1{}", ")".repeat(100_000))));
+    let deep = format!("{}1{}", "[".repeat(100_000), "]".repeat(100_000));
+    assert!(!filter_text(&format!("a = $1\n{deep}")));
+    assert!(!filter_text(&format!("a = $1\n[{deep}]")));
+    assert!(filter_text(&format!("a = 1\n[]\n{deep}")));
+}

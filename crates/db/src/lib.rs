@@ -1,0 +1,358 @@
+//! The databases. Everything that knows SQL or Diesel is in here.
+//!
+//! [`DbPool`] is the seam: what both backends can do is a method that matches on it and calls the function
+//! of the same name in `postgres` or `sqlite`. Each backend is behind the cargo feature of its name.
+//!
+//! Invariant: nothing in here knows a session, a socket or HTTP. Whoever wants to hear of changes is a
+//! [`feed::LogSubscriber`].
+
+#[cfg(not(any(feature = "postgres", feature = "sqlite")))]
+compile_error!("a database is needed: enable the feature `postgres` or `sqlite`");
+
+pub mod backoff;
+mod catalog;
+mod config;
+pub mod entity;
+mod error;
+pub mod feed;
+mod fingerprint;
+pub mod listener;
+mod migrations;
+#[cfg(feature = "postgres")]
+mod postgres;
+mod quote;
+pub mod read;
+pub mod retention;
+#[cfg(feature = "sqlite")]
+mod sqlite;
+mod tables;
+mod url;
+pub mod write;
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use filter::Backend;
+use futures_util::FutureExt as _;
+use sync_core::cursor::{Cursor, Position};
+use sync_core::log::ChangeKind;
+use sync_core::mutation::Applied;
+
+pub use catalog::{DescribeError, Described};
+pub use config::DatabaseConfig;
+pub use error::{DbError, DbResult};
+#[cfg(feature = "postgres")]
+pub use postgres::{listen::PostgresNotifyListener, pool::PostgresPool};
+#[cfg(feature = "sqlite")]
+pub use sqlite::pool::SqlitePool;
+
+use entity::{Entity, EntityConfig};
+use listener::ListenerContext;
+use read::{ChangeStream, ChangesQuery, ReadStream, RowStream, RowsQuery};
+use retention::Pruned;
+use url::DatabaseUrl;
+use write::Mutation;
+
+/// The database that is synced. Cheap to clone; clones share their connections.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum DbPool {
+    /// PostgreSQL 14 or later.
+    #[cfg(feature = "postgres")]
+    Postgres(PostgresPool),
+    /// SQLite, built in.
+    #[cfg(feature = "sqlite")]
+    Sqlite(SqlitePool),
+}
+
+/// Runs one body with the pool and the module of either backend.
+macro_rules! on_backend {
+    ($db:expr, |$pool:ident, $backend:ident| $body:expr) => {
+        match $db {
+            #[cfg(feature = "postgres")]
+            DbPool::Postgres($pool) => {
+                #[allow(unused_imports, reason = "not every body names its backend")]
+                use postgres as $backend;
+                $body
+            }
+            #[cfg(feature = "sqlite")]
+            DbPool::Sqlite($pool) => {
+                #[allow(unused_imports, reason = "not every body names its backend")]
+                use sqlite as $backend;
+                $body
+            }
+        }
+    };
+}
+
+impl DbPool {
+    /// Connects to `postgresql://…`, `postgres://…`, `sqlite://path` or `sqlite::memory:`.
+    ///
+    /// A server that is down is not an error: the pool connects when it comes up, and the engine says so in
+    /// its readiness.
+    ///
+    /// # Errors
+    /// When the address is none of these, when the server refuses the user, the password or the database,
+    /// or when the SQLite file cannot be opened.
+    pub async fn from_url(url: &str) -> Result<Self, DbError> {
+        Self::with_config(url, &DatabaseConfig::default()).await
+    }
+
+    /// Connects to PostgreSQL.
+    ///
+    /// # Errors
+    /// As [`DbPool::from_url`].
+    #[cfg(feature = "postgres")]
+    pub async fn new_postgres(url: &str) -> Result<Self, DbError> {
+        match DatabaseUrl::parse(url)? {
+            DatabaseUrl::Postgres(_) => Self::from_url(url).await,
+            _ => Err(DbError::Url(
+                "this is not the address of a PostgreSQL server".to_owned(),
+            )),
+        }
+    }
+
+    /// Opens a SQLite file, or `:memory:`.
+    ///
+    /// # Errors
+    /// When the file cannot be opened.
+    #[cfg(feature = "sqlite")]
+    pub async fn new_sqlite(path: &str) -> Result<Self, DbError> {
+        Self::from_url(&format!("sqlite://{path}")).await
+    }
+
+    /// The same as [`DbPool::from_url`] with pool size and time-outs.
+    ///
+    /// # Errors
+    /// As [`DbPool::from_url`].
+    pub async fn with_config(url: &str, config: &DatabaseConfig) -> Result<Self, DbError> {
+        match DatabaseUrl::parse(url)? {
+            #[cfg(feature = "postgres")]
+            DatabaseUrl::Postgres(url) => PostgresPool::open(url, config).await.map(Self::Postgres),
+            #[cfg(feature = "sqlite")]
+            DatabaseUrl::SqliteFile(path) => {
+                SqlitePool::open(Some(path), config).await.map(Self::Sqlite)
+            }
+            #[cfg(feature = "sqlite")]
+            DatabaseUrl::SqliteMemory => SqlitePool::open(None, config).await.map(Self::Sqlite),
+            #[cfg(not(all(feature = "postgres", feature = "sqlite")))]
+            other => Err(DbError::Unsupported(format!(
+                "this program was built without {}; build it with the cargo feature of that name",
+                other.feature()
+            ))),
+        }
+    }
+
+    /// The same database with other pool size and time-outs; itself where they are the same.
+    ///
+    /// # Errors
+    /// When `listen_url` or the pool's own address cannot be read.
+    pub fn configured(&self, config: &DatabaseConfig) -> DbResult<Self> {
+        match self {
+            #[cfg(feature = "postgres")]
+            Self::Postgres(pool) => pool.configured(config).map(Self::Postgres),
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(pool) => Ok(Self::Sqlite(pool.configured(config))),
+        }
+    }
+
+    /// The name of the backend, for people.
+    pub fn backend(&self) -> &'static str {
+        match self.filter_backend() {
+            Backend::Postgres => "postgresql",
+            Backend::Sqlite => "sqlite",
+        }
+    }
+
+    /// The same as filters see it.
+    pub fn filter_backend(&self) -> Backend {
+        match self {
+            #[cfg(feature = "postgres")]
+            Self::Postgres(_) => Backend::Postgres,
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(_) => Backend::Sqlite,
+        }
+    }
+
+    /// Makes the engine's own tables, where they are missing.
+    ///
+    /// # Errors
+    /// When the database is out of reach, too old, or the migrations fail.
+    pub async fn migrate(&self, config: &DatabaseConfig) -> Result<(), DbError> {
+        match self {
+            #[cfg(feature = "postgres")]
+            Self::Postgres(pool) => pool.migrate(config).await,
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(pool) => {
+                let _ = config;
+                pool.migrate().await
+            }
+        }
+    }
+
+    /// The listener of this database: publishes what is new in the log until the context shuts it down.
+    ///
+    /// # Errors
+    /// When `listen_url` cannot be read, or the SQLite file cannot be watched.
+    pub fn listen(
+        &self,
+        config: &DatabaseConfig,
+        context: ListenerContext,
+    ) -> DbResult<Pin<Box<dyn Future<Output = ()> + Send>>> {
+        match self {
+            #[cfg(feature = "postgres")]
+            Self::Postgres(pool) => Ok(PostgresNotifyListener::new(pool.direct(config)?, context)
+                .run()
+                .boxed()),
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(pool) => {
+                let _ = config;
+                Ok(sqlite::listen::SqliteListener::new(pool.clone(), context)?
+                    .run()
+                    .boxed())
+            }
+        }
+    }
+
+    /// Which history the database has now, and where it stands.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn head(&self) -> DbResult<Cursor> {
+        on_backend!(self, |pool, backend| pool.head().await)
+    }
+
+    /// Makes sure that an entity is captured as its table is now; none when it has no table at the moment.
+    ///
+    /// # Errors
+    /// When the database fails. The inner error says why the table cannot be synced.
+    pub async fn install(
+        &self,
+        config: &EntityConfig,
+    ) -> DbResult<Result<Option<Described>, DescribeError>> {
+        on_backend!(self, |pool, backend| {
+            backend::store::install(&mut *pool.get().await?, config).await
+        })
+    }
+
+    /// Removes the captures of these entities, or of all; gives the names of those that had one.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn uninstall(&self, only: Option<&[String]>) -> DbResult<Vec<String>> {
+        on_backend!(self, |pool, backend| {
+            backend::store::uninstall(&mut *pool.get().await?, only).await
+        })
+    }
+
+    /// Begins to read what is new in the log.
+    pub fn read_changes(
+        &self,
+        entities: Arc<BTreeMap<String, Arc<Entity>>>,
+        query: ChangesQuery,
+    ) -> ChangeStream {
+        on_backend!(self, |pool, backend| pool.read_changes(entities, query))
+    }
+
+    /// Begins to read rows of an entity.
+    pub fn read_rows(&self, entity: Arc<Entity>, query: RowsQuery) -> RowStream {
+        let db = self.clone();
+        ReadStream::begin(|out| async move {
+            on_backend!(&db, |pool, backend| {
+                backend::read::read_rows(&mut *pool.get().await?, &entity, &query, &out).await
+            })
+        })
+    }
+
+    /// Applies a mutation, once.
+    ///
+    /// # Errors
+    /// When the database fails, so that it is not known whether the mutation was applied.
+    pub async fn apply(&self, mutation: &Mutation) -> DbResult<Applied> {
+        on_backend!(self, |pool, backend| {
+            backend::mutation::apply(&mut *pool.get().await?, mutation).await
+        })
+    }
+
+    /// The newest mutation of a client that has been answered, 0 for none.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn last_mutation(&self, client_id: &str) -> DbResult<u64> {
+        on_backend!(self, |pool, backend| {
+            backend::mutation::last_mutation(&mut *pool.get().await?, client_id).await
+        })
+    }
+
+    /// Writes an entry of the log for an entity without a table.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn record(
+        &self,
+        entity: &str,
+        key: Option<&str>,
+        kind: ChangeKind,
+        data: Option<&str>,
+    ) -> DbResult<Position> {
+        on_backend!(self, |pool, backend| {
+            backend::store::record(&mut *pool.get().await?, entity, key, kind, data).await
+        })
+    }
+
+    /// A text that changes when one of these tables, or what captures it, changes.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn catalog_version(
+        &self,
+        entities: &BTreeMap<String, Arc<Entity>>,
+    ) -> DbResult<String> {
+        on_backend!(self, |pool, backend| {
+            backend::store::catalog_version(&mut *pool.get().await?, entities).await
+        })
+    }
+
+    /// Stores where the database is now, as a place to which retention may move the floor later.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn make_checkpoint(&self) -> DbResult<()> {
+        on_backend!(self, |pool, backend| {
+            backend::store::make_checkpoint(&mut *pool.get().await?).await
+        })
+    }
+
+    /// The log's size in bytes, and its floor.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn log_size(&self) -> DbResult<(u64, String)> {
+        on_backend!(self, |pool, backend| {
+            backend::store::log_size(&mut *pool.get().await?).await
+        })
+    }
+
+    /// Forgets a batch of what is older than `age`.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn prune_older_than(&self, age: Duration) -> DbResult<Pruned> {
+        on_backend!(self, |pool, backend| {
+            backend::store::prune_older_than(&mut *pool.get().await?, age).await
+        })
+    }
+
+    /// Forgets a batch of what is oldest, for a log that has grown too large.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn prune_oldest(&self) -> DbResult<Pruned> {
+        on_backend!(self, |pool, backend| {
+            backend::store::prune_oldest(&mut *pool.get().await?).await
+        })
+    }
+}

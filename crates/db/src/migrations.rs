@@ -1,0 +1,64 @@
+//! The engine's own tables, made by plain SQL that is embedded here and can also be run with the
+//! diesel CLI. Run under a lock, so that servers that start together both succeed.
+
+use diesel::SqliteConnection;
+use diesel::connection::SimpleConnection as _;
+use diesel::migration::MigrationSource;
+use diesel_async::{AsyncMigrationHarness, AsyncPgConnection, SimpleAsyncConnection as _};
+use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
+
+use crate::error::{DbError, DbResult};
+
+const POSTGRES: EmbeddedMigrations = embed_migrations!("../../migrations");
+const SQLITE: EmbeddedMigrations = embed_migrations!("../../migrations_sqlite");
+
+/// Held while migrations run.
+const MIGRATION_KEY: i64 = 0x7268_746d_785f_0005;
+
+/// Runs what has not been run yet. The connection must be direct: the lock belongs to its session,
+/// and is given back with it.
+pub(crate) async fn run_postgres(mut conn: AsyncPgConnection) -> DbResult<()> {
+    let locked = conn
+        .batch_execute(&format!("SELECT pg_advisory_lock({MIGRATION_KEY})"))
+        .await;
+    locked.map_err(|error| DbError::while_doing("locking for the migrations", error))?;
+    // The harness blocks its thread, and works through an adapter that must not run inside a task.
+    let ran = tokio::task::spawn_blocking(move || {
+        let mut harness = AsyncMigrationHarness::new(conn);
+        run(&mut harness, POSTGRES).map(|()| harness.into_inner())
+    });
+    let mut conn = ran
+        .await
+        .map_err(|error| DbError::Migration(error.to_string()))??;
+    let unlocked = conn
+        .batch_execute(&format!("SELECT pg_advisory_unlock({MIGRATION_KEY})"))
+        .await;
+    unlocked.map_err(|error| DbError::while_doing("unlocking after the migrations", error))
+}
+
+/// The same for SQLite; blocking.
+pub(crate) fn run_sqlite(conn: &mut SqliteConnection) -> DbResult<()> {
+    conn.exclusive_transaction(|conn| {
+        run(conn, SQLITE)
+            .map_err(|error| diesel::result::Error::QueryBuilderError(error.to_string().into()))
+    })
+    .map_err(|error| match error {
+        diesel::result::Error::QueryBuilderError(error) => DbError::Migration(error.to_string()),
+        // Perhaps other programs kept it locked all the while: it will be tried again.
+        error => DbError::while_doing("running the migrations", error),
+    })?;
+    conn.batch_execute("PRAGMA optimize")
+        .map_err(|error| DbError::while_doing("optimizing the database", error))
+}
+
+fn run<DB, H>(harness: &mut H, migrations: EmbeddedMigrations) -> DbResult<()>
+where
+    DB: diesel::backend::Backend,
+    H: MigrationHarness<DB>,
+    EmbeddedMigrations: MigrationSource<DB>,
+{
+    harness
+        .run_pending_migrations(migrations)
+        .map(|_| ())
+        .map_err(|error| DbError::Migration(error.to_string()))
+}

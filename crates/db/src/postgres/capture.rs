@@ -1,0 +1,201 @@
+//! The capture of one table: a generated trigger function and the triggers that call it.
+//!
+//! Statement triggers with transition tables, so a statement that touches ten thousand rows calls it
+//! once. The function must never make a writer fail: the part that names columns runs in an exception
+//! block, and when the table is no longer what it was made for, the function logs that instead.
+
+use value::schema::{Column, ColumnKind, Schema};
+
+use super::projection::{self, Typed};
+use crate::fingerprint::fnv1a;
+use crate::quote::{ident, literal};
+
+/// Raise it when the generated code changes: every table's capture is then made anew.
+pub(super) const GENERATION: u32 = 3;
+
+/// Writers hold this lock shared until they have committed, and ring when they cannot get it.
+pub(crate) const DOORBELL_KEY: i64 = 0x7268_746d_785f_0001;
+/// The channel on which they ring.
+pub(crate) const CHANNEL: &str = "_rhtmx_sync";
+
+/// Everything that the generated statements name.
+pub(super) struct Capture<'a> {
+    pub(super) schema: &'a Schema,
+    /// The types beneath domains, one for each column.
+    pub(super) base_types: &'a [String],
+    /// The schema in which the log is.
+    pub(super) log_schema: &'a str,
+    /// The table's oid.
+    pub(super) oid: u32,
+    /// The quoted name of the table and of each of its partitions.
+    pub(super) relations: &'a [String],
+    /// Columns that transition tables do not carry (virtual generated ones).
+    pub(super) virtual_columns: &'a [String],
+}
+
+/// The name of an entity's trigger function. Its hash keeps it short and unlike any other.
+pub(super) fn function_name(entity: &str) -> String {
+    format!("_rhtmx_sync_capture_{:016x}", fnv1a(entity))
+}
+
+/// The type itself, or that of an array's elements.
+fn element(kind: &ColumnKind) -> &ColumnKind {
+    match kind {
+        ColumnKind::Array(element) => element,
+        kind => kind,
+    }
+}
+
+impl Capture<'_> {
+    /// The statements that install it, over whatever was there.
+    pub(super) fn statements(&self) -> Vec<String> {
+        let mut statements = vec![self.function(), self.revoke()];
+        for relation in self.relations {
+            statements.extend(triggers(&self.schema.entity, self.log_schema, relation));
+        }
+        statements
+    }
+
+    fn qualified_function(&self) -> String {
+        qualified_function(&self.schema.entity, self.log_schema)
+    }
+
+    fn revoke(&self) -> String {
+        format!(
+            "REVOKE ALL ON FUNCTION {}() FROM PUBLIC",
+            self.qualified_function()
+        )
+    }
+
+    fn function(&self) -> String {
+        let log = format!("{}.\"_rhtmx_sync_log\"", ident(self.log_schema));
+        let entity = literal(&self.schema.entity);
+        let key: Vec<&Column> = self.schema.key_columns().collect();
+        let typed = |column, base_type| Typed { column, base_type };
+        let columns = self.schema.columns.iter().zip(self.base_types);
+        let carried: Vec<Typed<'_>> = columns
+            .filter(|(column, _)| !self.virtual_columns.contains(&column.name))
+            .map(|(column, base_type)| typed(column, base_type))
+            .collect();
+        let typed_key: Vec<Typed<'_>> = self
+            .schema
+            .key
+            .iter()
+            .map(|&index| typed(&self.schema.columns[index], &self.base_types[index]))
+            .collect();
+        let key_new = projection::key_text(&key, "n");
+        let key_old = projection::key_text(&key, "o");
+        let whole_old = projection::object(&carried, "o", None);
+        let changed_old = projection::object(&carried, "o", Some("n"));
+        let first = ident(&key[0].name);
+        let same_key = projection::same_key(&typed_key, "o", "n");
+        let body = format!(
+            r#"
+#variable_conflict use_variable
+DECLARE
+    _rhtmx_client text := nullif(current_setting('rhtmx_sync.client_id', true), '');
+    _rhtmx_mutation text := nullif(current_setting('rhtmx_sync.mutation', true), '');
+BEGIN
+    BEGIN
+        IF TG_OP = 'INSERT' THEN
+            INSERT INTO {log} (entity, entity_id, action, client_id, mutation)
+            SELECT {entity}, {key_new}, 'create', _rhtmx_client, _rhtmx_mutation::bigint FROM _rhtmx_new n;
+        ELSIF TG_OP = 'UPDATE' THEN
+            INSERT INTO {log} (entity, entity_id, action, old, client_id, mutation)
+            SELECT {entity},
+                CASE WHEN n.{first} IS NULL THEN {key_old} ELSE {key_new} END,
+                CASE WHEN n.{first} IS NULL THEN 'delete' WHEN o.{first} IS NULL THEN 'create' ELSE 'update' END,
+                CASE WHEN n.{first} IS NULL THEN {whole_old} WHEN o.{first} IS NULL THEN NULL ELSE {changed_old} END,
+                _rhtmx_client, _rhtmx_mutation::bigint
+            FROM _rhtmx_old o FULL JOIN _rhtmx_new n ON {same_key};
+        ELSIF TG_OP = 'DELETE' THEN
+            INSERT INTO {log} (entity, entity_id, action, old, client_id, mutation)
+            SELECT {entity}, {key_old}, 'delete', {whole_old}, _rhtmx_client, _rhtmx_mutation::bigint FROM _rhtmx_old o;
+        ELSE
+            -- A truncated partition takes only some of the entity's rows with it.
+            INSERT INTO {log} (entity, action)
+            VALUES ({entity}, CASE WHEN TG_RELID = {oid} THEN 'truncate' ELSE 'schema_change' END);
+        END IF;
+    EXCEPTION WHEN OTHERS THEN
+        -- The table is not what this function was made for. The writer's commit goes on; the engine
+        -- makes the function anew and clients take the entity anew.
+        INSERT INTO {log} (entity, action) VALUES ({entity}, 'schema_change');
+    END;
+    IF FOUND AND NOT pg_try_advisory_xact_lock_shared({doorbell}) THEN
+        PERFORM pg_notify('{CHANNEL}', '');
+    END IF;
+    RETURN NULL;
+END
+"#,
+            oid = self.oid,
+            doorbell = DOORBELL_KEY,
+        );
+        // Names may hold anything, the quote too.
+        let mut quote = "$rhtmx_sync_capture$".to_owned();
+        while body.contains(&quote) {
+            quote.insert(1, '_');
+        }
+        format!(
+            "CREATE OR REPLACE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER\n\
+             SET search_path = pg_catalog, pg_temp {settings}AS {quote}{body}{quote}",
+            function = self.qualified_function(),
+            settings = self.settings(),
+        )
+    }
+
+    /// What the texts of the columns' types depend on, and no more: each costs every writer a little.
+    fn settings(&self) -> String {
+        let kinds = self
+            .schema
+            .columns
+            .iter()
+            .map(|column| element(&column.kind));
+        let mut settings = String::new();
+        for (setting, has_it) in [
+            ("SET \"TimeZone\" = 'UTC' ", ColumnKind::TimestampTz),
+            ("SET extra_float_digits = 1 ", ColumnKind::Float),
+            ("SET bytea_output = 'hex' ", ColumnKind::Bytes),
+            (
+                "SET datestyle = 'ISO, MDY' SET intervalstyle = 'postgres' ",
+                ColumnKind::Other,
+            ),
+        ] {
+            if kinds
+                .clone()
+                .any(|kind| *kind == has_it || *kind == ColumnKind::Other)
+            {
+                settings.push_str(setting);
+            }
+        }
+        settings
+    }
+}
+
+fn qualified_function(entity: &str, log_schema: &str) -> String {
+    format!("{}.{}", ident(log_schema), ident(&function_name(entity)))
+}
+
+/// The statements that make the entity's triggers on this table.
+pub(super) fn triggers(entity: &str, log_schema: &str, relation: &str) -> Vec<String> {
+    let function = qualified_function(entity, log_schema);
+    let name = function_name(entity);
+    [
+        ("insert", "REFERENCING NEW TABLE AS _rhtmx_new"),
+        (
+            "update",
+            "REFERENCING OLD TABLE AS _rhtmx_old NEW TABLE AS _rhtmx_new",
+        ),
+        ("delete", "REFERENCING OLD TABLE AS _rhtmx_old"),
+        ("truncate", ""),
+    ]
+    .into_iter()
+    .map(|(event, tables)| {
+        let trigger = ident(&format!("{name}_{event}"));
+        let event = event.to_uppercase();
+        format!(
+            "CREATE OR REPLACE TRIGGER {trigger} AFTER {event} ON {relation} {tables} \
+             FOR EACH STATEMENT EXECUTE FUNCTION {function}()"
+        )
+    })
+    .collect()
+}

@@ -1,0 +1,399 @@
+//! What the catalog says of a table: found by name, with columns, key, partitions and triggers.
+
+use std::sync::Arc;
+
+use diesel::sql_types::{BigInt, Bool, Integer, Nullable, Text};
+use diesel::{QueryableByName, sql_query};
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use value::schema::{Collation, Column, ColumnKind, Schema};
+
+use super::capture::{self, Capture};
+use super::projection::{self, Typed};
+use crate::catalog::{DescribeError, Described, OWN_PREFIX};
+use crate::entity::{Entity, RowsSql};
+use crate::error::DbError;
+use crate::error::DbResult;
+use crate::fingerprint::fnv1a;
+use crate::quote::ident;
+
+const FIND_RELATION: &str = "\
+SELECT c.oid::bigint AS oid, n.nspname::text AS schema, c.relname::text AS name, c.relkind::text AS kind
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass($1)";
+
+#[derive(QueryableByName)]
+struct Relation {
+    #[diesel(sql_type = BigInt)]
+    oid: i64,
+    #[diesel(sql_type = Text)]
+    schema: String,
+    #[diesel(sql_type = Text)]
+    name: String,
+    #[diesel(sql_type = Text)]
+    kind: String,
+}
+
+/// One row for each column. A domain is followed to the type beneath it.
+const COLUMNS: &str = "\
+SELECT a.attnum::int AS number, a.attname::text AS name,
+    NOT (a.attnotnull OR b.never_null) AS nullable,
+    (a.atthasdef AND a.attgenerated = '') OR a.attidentity <> '' OR d.typdefault IS NOT NULL AS has_default,
+    a.xmin::text AS written_by, a.attgenerated::text AS generated, a.attidentity = 'a' AS identity_always,
+    t.typname::text AS type_name, b.typmod AS typmod,
+    quote_ident(tn.nspname) || '.' || quote_ident(t.typname) AS base_type,
+    quote_ident(dn.nspname) || '.' || quote_ident(d.typname) AS cast_type,
+    format_type(a.atttypid, a.atttypmod) AS full_type,
+    t.typcategory = 'A' AND t.typelem <> 0 AS is_array, e.typname::text AS element_name,
+    (SELECT json_agg(l.enumlabel ORDER BY l.enumsortorder)::text FROM pg_enum l
+     WHERE l.enumtypid = coalesce(e.oid, t.oid)) AS labels,
+    array_position(k.indkey::int2[], a.attnum) AS key_position,
+    CASE WHEN a.attcollation = 0 THEN 'deterministic'
+        WHEN getdatabaseencoding() <> 'UTF8' OR NOT co.collisdeterministic THEN 'other'
+        WHEN CASE co.collprovider WHEN 'd' THEN coalesce(to_jsonb(db) ->> 'datlocprovider', 'c')
+                ELSE co.collprovider::text END = 'c'
+            AND CASE co.collprovider WHEN 'd' THEN db.datcollate ELSE co.collcollate END IN ('C', 'POSIX')
+        THEN 'bytes' ELSE 'deterministic' END AS collation
+FROM pg_attribute a
+JOIN pg_type d ON d.oid = a.atttypid JOIN pg_namespace dn ON dn.oid = d.typnamespace
+CROSS JOIN LATERAL (
+    WITH RECURSIVE up(oid, typmod, never_null, depth) AS (
+        SELECT a.atttypid, a.atttypmod, false, 0
+        UNION ALL
+        SELECT u.typbasetype, CASE WHEN up.typmod = -1 THEN u.typtypmod ELSE up.typmod END,
+            up.never_null OR u.typnotnull, up.depth + 1
+        FROM up JOIN pg_type u ON u.oid = up.oid WHERE u.typtype = 'd')
+    SELECT oid, typmod, never_null FROM up ORDER BY depth DESC LIMIT 1) b
+JOIN pg_type t ON t.oid = b.oid JOIN pg_namespace tn ON tn.oid = t.typnamespace
+LEFT JOIN pg_type e ON e.oid = t.typelem AND t.typcategory = 'A'
+LEFT JOIN pg_index k ON k.indrelid = a.attrelid AND k.indisprimary
+LEFT JOIN pg_collation co ON co.oid = a.attcollation
+JOIN pg_database db ON db.datname = current_database()
+WHERE a.attrelid = $1::oid AND a.attnum > 0 AND NOT a.attisdropped
+ORDER BY a.attnum";
+
+#[derive(QueryableByName)]
+struct CatalogColumn {
+    #[diesel(sql_type = Integer)]
+    number: i32,
+    #[diesel(sql_type = Text)]
+    name: String,
+    #[diesel(sql_type = Bool)]
+    nullable: bool,
+    #[diesel(sql_type = Bool)]
+    has_default: bool,
+    /// The transaction that last touched the column's entry: a change of its type may compute new
+    /// values and leave no other trace.
+    #[diesel(sql_type = Text)]
+    written_by: String,
+    #[diesel(sql_type = Text)]
+    generated: String,
+    #[diesel(sql_type = Bool)]
+    identity_always: bool,
+    #[diesel(sql_type = Text)]
+    type_name: String,
+    #[diesel(sql_type = Integer)]
+    typmod: i32,
+    #[diesel(sql_type = Text)]
+    cast_type: String,
+    #[diesel(sql_type = Text)]
+    full_type: String,
+    /// The type beneath a domain, whose own constraints may have changed since a row had the key.
+    #[diesel(sql_type = Text)]
+    base_type: String,
+    #[diesel(sql_type = Bool)]
+    is_array: bool,
+    #[diesel(sql_type = Nullable<Text>)]
+    element_name: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    labels: Option<String>,
+    #[diesel(sql_type = Nullable<Integer>)]
+    key_position: Option<i32>,
+    #[diesel(sql_type = Text)]
+    collation: String,
+}
+
+/// The table itself, all its partitions and all that it is a partition of, with how many triggers of
+/// ours each has, and which: triggers that were disabled and enabled again are no longer the same.
+const MEMBERS: &str = "\
+SELECT quote_ident(n.nspname) || '.' || quote_ident(c.relname) AS name, g.count, coalesce(g.triggers, '') AS triggers
+FROM (SELECT $1::oid AS relid UNION SELECT relid FROM pg_partition_tree($1::oid::regclass)
+    UNION SELECT relid FROM pg_partition_ancestors($1::oid::regclass)) m
+JOIN pg_class c ON c.oid = m.relid JOIN pg_namespace n ON n.oid = c.relnamespace
+CROSS JOIN LATERAL (
+    SELECT count(*) FILTER (WHERE g.tgenabled <> 'D') AS count, string_agg(g.oid || ':' || g.xmin, ',' ORDER BY g.oid) AS triggers
+    FROM pg_trigger g JOIN pg_proc p ON p.oid = g.tgfoid
+    WHERE g.tgrelid = c.oid AND p.proname = $2 AND p.pronamespace = $3::regnamespace) g
+WHERE c.relkind IN ('r', 'p') ORDER BY 1";
+
+#[derive(QueryableByName)]
+struct Member {
+    #[diesel(sql_type = Text)]
+    name: String,
+    #[diesel(sql_type = BigInt)]
+    count: i64,
+    #[diesel(sql_type = Text)]
+    triggers: String,
+}
+
+/// One trigger for each of insert, update, delete and truncate.
+const TRIGGERS_PER_TABLE: i64 = 4;
+
+impl Member {
+    fn is_captured(&self) -> bool {
+        self.count == TRIGGERS_PER_TABLE
+    }
+}
+
+/// Reads what `table` looks like now. `None` when there is no such table.
+pub(crate) async fn describe(
+    conn: &mut AsyncPgConnection,
+    entity: &str,
+    table: &str,
+    log_schema: &str,
+) -> DbResult<Result<Option<Described>, DescribeError>> {
+    let failed = |error| DbError::while_doing("reading the catalog", error);
+    let Some(relation) = find(conn, table).await.map_err(failed)? else {
+        return Ok(Ok(None));
+    };
+    if !matches!(relation.kind.as_str(), "r" | "p") {
+        return Ok(Err(DescribeError::NotATable(table.to_owned())));
+    }
+    if relation.name.starts_with(OWN_PREFIX) {
+        return Ok(Err(DescribeError::Own(table.to_owned())));
+    }
+    let rows: Vec<CatalogColumn> = sql_query(COLUMNS)
+        .bind::<BigInt, _>(relation.oid)
+        .load(conn)
+        .await
+        .map_err(failed)?;
+    let function = capture::function_name(entity);
+    let members: Vec<Member> = sql_query(MEMBERS)
+        .bind::<BigInt, _>(relation.oid)
+        .bind::<Text, _>(&function)
+        .bind::<Text, _>(ident(log_schema))
+        .load(conn)
+        .await
+        .map_err(failed)?;
+    let key = key_of(&rows);
+    if key.is_empty() {
+        return Ok(Err(DescribeError::NoPrimaryKey(table.to_owned())));
+    }
+    let columns: Vec<Column> = rows.iter().map(column).collect();
+    let schema = Arc::new(Schema {
+        entity: entity.to_owned(),
+        columns,
+        key,
+    });
+    Ok(Ok(Some(Described {
+        captured: members.iter().all(Member::is_captured),
+        settled: members
+            .iter()
+            .filter(|member| member.is_captured())
+            .flat_map(|member| capture::triggers(entity, log_schema, &member.name))
+            .collect(),
+        entity: generate(&relation, &rows, &members, schema, log_schema),
+    })))
+}
+
+/// A name may hold a dot itself, so the whole is tried before its parts.
+async fn find(
+    conn: &mut AsyncPgConnection,
+    table: &str,
+) -> Result<Option<Relation>, diesel::result::Error> {
+    let splits = table
+        .match_indices('.')
+        .map(|(at, _)| (Some(&table[..at]), &table[at + 1..]));
+    for (schema, name) in std::iter::once((None, table)).chain(splits) {
+        let quoted = match schema {
+            Some(schema) => format!("{}.{}", ident(schema), ident(name)),
+            None => ident(name),
+        };
+        if name.is_empty() || schema.is_some_and(str::is_empty) || quoted.contains('\0') {
+            continue;
+        }
+        let found: Vec<Relation> = sql_query(FIND_RELATION)
+            .bind::<Text, _>(quoted)
+            .load(conn)
+            .await?;
+        // PostgreSQL cuts a name of more than 63 bytes and would find another table.
+        let exact = found.into_iter().find(|relation| {
+            relation.name == name && schema.is_none_or(|schema| relation.schema == schema)
+        });
+        if exact.is_some() {
+            return Ok(exact);
+        }
+    }
+    Ok(None)
+}
+
+fn key_of(rows: &[CatalogColumn]) -> Vec<usize> {
+    let mut key: Vec<(i32, usize)> = rows
+        .iter()
+        .enumerate()
+        .filter_map(|(index, row)| row.key_position.map(|position| (position, index)))
+        .collect();
+    key.sort_unstable();
+    key.into_iter().map(|(_, index)| index).collect()
+}
+
+fn column(row: &CatalogColumn) -> Column {
+    let labels: Option<Vec<String>> = row
+        .labels
+        .as_deref()
+        .map(|labels| serde_json::from_str(labels).unwrap_or_default());
+    let (kind, type_name) = match &row.element_name {
+        Some(element) if row.is_array => (
+            ColumnKind::Array(Box::new(kind(element, -1, labels))),
+            format!("{element}[]"),
+        ),
+        _ => (
+            kind(&row.type_name, row.typmod, labels),
+            row.type_name.clone(),
+        ),
+    };
+    Column {
+        name: row.name.clone(),
+        kind,
+        type_name,
+        nullable: row.nullable,
+        has_default: row.has_default,
+        generated: !row.generated.is_empty() || row.identity_always,
+        collation: match row.collation.as_str() {
+            "bytes" => Collation::Bytes,
+            "deterministic" => Collation::Deterministic,
+            _ => Collation::Other,
+        },
+        logged: row.generated != "v",
+    }
+}
+
+fn kind(type_name: &str, typmod: i32, labels: Option<Vec<String>>) -> ColumnKind {
+    if let Some(labels) = labels {
+        return ColumnKind::Enum(labels);
+    }
+    // For varchar(n) and char(n) the catalog stores n + 4.
+    let chars_max = u32::try_from(typmod - 4).ok().filter(|_| typmod > 4);
+    match type_name {
+        "bool" => ColumnKind::Bool,
+        "int2" => ColumnKind::INT2,
+        "int4" => ColumnKind::INT4,
+        "int8" => ColumnKind::INT8,
+        "float4" | "float8" => ColumnKind::Float,
+        "numeric" => ColumnKind::Numeric,
+        "text" | "name" | "citext" => ColumnKind::Text { chars_max: None },
+        "varchar" | "bpchar" => ColumnKind::Text { chars_max },
+        "uuid" => ColumnKind::Uuid,
+        "date" => ColumnKind::Date,
+        "timestamp" => ColumnKind::Timestamp,
+        "timestamptz" => ColumnKind::TimestampTz,
+        "bytea" => ColumnKind::Bytes,
+        "json" | "jsonb" => ColumnKind::Json,
+        _ => ColumnKind::Other,
+    }
+}
+
+/// The part of a fingerprint that stays the same as long as keys are written as before.
+pub(super) fn key_fingerprint(fingerprint: &str) -> Option<&str> {
+    fingerprint.rsplit_once('-').map(|(key, _)| key)
+}
+
+/// Writes the SQL that reads and captures the table.
+fn generate(
+    relation: &Relation,
+    rows: &[CatalogColumn],
+    members: &[Member],
+    schema: Arc<Schema>,
+    log_schema: &str,
+) -> Entity {
+    let name = format!("{}.{}", ident(&relation.schema), ident(&relation.name));
+    // Tables that inherit from it may have the same keys, and are not captured.
+    let rows_of = if relation.kind == "p" {
+        name.clone()
+    } else {
+        format!("ONLY {name}")
+    };
+    let select = projection::select_items(&schema.columns, "t").join(", ");
+    let key: Vec<&Column> = schema.key_columns().collect();
+    let base_types: Vec<String> = rows.iter().map(|row| row.base_type.clone()).collect();
+    let typed_key: Vec<Typed<'_>> = schema
+        .key
+        .iter()
+        .map(|&index| Typed {
+            column: &schema.columns[index],
+            base_type: &base_types[index],
+        })
+        .collect();
+    let key_is = projection::key_is(&typed_key, "t", "ranked.entity_id");
+    let key_text = projection::key_text(&key, "t");
+    let virtual_columns: Vec<String> = rows
+        .iter()
+        .filter(|row| row.generated == "v")
+        .map(|row| row.name.clone())
+        .collect();
+    let relations: Vec<String> = members.iter().map(|member| member.name.clone()).collect();
+    let triggers: Vec<&str> = members
+        .iter()
+        .map(|member| member.triggers.as_str())
+        .collect();
+    let shape = rows.iter().fold(
+        format!("{:?}", (relation.oid, &relations, triggers, &schema.key)),
+        |shape, row| {
+            let column = (
+                row.number,
+                &row.written_by,
+                &row.name,
+                (&row.cast_type, &row.base_type),
+                row.typmod,
+                row.nullable,
+                &row.generated,
+                &row.labels,
+            );
+            format!("{shape}{column:?}")
+        },
+    );
+    let key_shape = schema
+        .key
+        .iter()
+        .fold(relation.oid.to_string(), |shape, &index| {
+            let row = &rows[index];
+            let column = (
+                row.number,
+                &row.name,
+                &row.cast_type,
+                &row.base_type,
+                row.typmod,
+                &row.labels,
+            );
+            format!("{shape}{column:?}")
+        });
+    let capture = Capture {
+        schema: &schema,
+        base_types: &base_types,
+        log_schema,
+        oid: u32::try_from(relation.oid).unwrap_or_default(),
+        relations: &relations,
+        virtual_columns: &virtual_columns,
+    };
+    let capture = capture.statements();
+    Entity {
+        fingerprint: format!(
+            "{}-{:016x}-{:016x}",
+            capture::GENERATION,
+            fnv1a(&key_shape),
+            fnv1a(&shape)
+        ),
+        row_by_key: format!(
+            "(SELECT row_to_json(r.*)::text FROM (SELECT {select} FROM {rows_of} t WHERE {key_is}) r)"
+        ),
+        rows: RowsSql::Table {
+            key: key_text,
+            row: projection::object_of(&select),
+            columns: projection::select_items(&schema.columns, "t"),
+            from: format!("{rows_of} t"),
+        },
+        base_types,
+        capture,
+        relation: Some(name),
+        column_types: rows.iter().map(|row| row.full_type.clone()).collect(),
+        schema,
+    }
+}

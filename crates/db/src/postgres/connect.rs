@@ -1,0 +1,244 @@
+//! Connections to PostgreSQL: TLS as `sslmode` says, and failures sorted into those that pass and
+//! those that do not.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use tokio_postgres::error::SqlState;
+use tokio_postgres::tls::MakeTlsConnect;
+use tokio_postgres::{Client, Config, Connection, Socket};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use crate::error::DbResult;
+use crate::{DbError, url};
+
+/// A client with the connection that somebody has to drive.
+pub(crate) type Connected = (
+    Client,
+    Connection<Socket, <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream>,
+);
+
+/// How to reach one PostgreSQL server.
+#[derive(Clone)]
+pub(crate) struct Connector {
+    config: Config,
+    tls: MakeRustlsConnect,
+}
+
+impl std::fmt::Debug for Connector {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connector").finish_non_exhaustive()
+    }
+}
+
+impl Connector {
+    /// Reads a connection string. `sslmode` is libpq's: `disable`, `prefer` (the default), `require`
+    /// encrypt without looking at the certificate; `verify-ca` and `verify-full` check it and the
+    /// host's name, against `sslrootcert` or else the web's roots.
+    pub(crate) fn new(connection_url: &str, connect_timeout: Duration) -> DbResult<Self> {
+        let (plain, tls) = split_tls_options(connection_url);
+        let mut config: Config = plain.parse().map_err(|error: tokio_postgres::Error| {
+            DbError::Url(format!("{error}: {}", url::redact(connection_url)))
+        })?;
+        config.connect_timeout(connect_timeout);
+        if config.get_application_name().is_none() {
+            config.application_name("rhtmx-sync");
+        }
+        Ok(Self {
+            config,
+            tls: MakeRustlsConnect::new(tls.client_config()?),
+        })
+    }
+
+    /// Opens a connection.
+    pub(crate) async fn connect(&self) -> DbResult<Connected> {
+        self.config
+            .connect(self.tls.clone())
+            .await
+            .map_err(|error| classify(&error))
+    }
+}
+
+/// Sorts a failure to connect.
+fn classify(error: &tokio_postgres::Error) -> DbError {
+    let refused = [
+        SqlState::INVALID_PASSWORD,
+        SqlState::INVALID_AUTHORIZATION_SPECIFICATION,
+        SqlState::INVALID_CATALOG_NAME,
+        SqlState::INSUFFICIENT_PRIVILEGE,
+    ];
+    if let Some(db) = error.as_db_error() {
+        let text = format!("{} (SQLSTATE {})", db.message(), db.code().code());
+        return if refused.contains(db.code()) {
+            DbError::Refused(text)
+        } else {
+            DbError::Unreachable(text)
+        };
+    }
+    let text = match std::error::Error::source(error) {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    };
+    // The driver says so when the server asks for a password and the address has none.
+    if text.contains("password missing") {
+        DbError::Refused(text)
+    } else {
+        DbError::Unreachable(text)
+    }
+}
+
+/// Sorts the failure of a statement on a connection of our own.
+pub(crate) fn failed(context: &'static str, error: &tokio_postgres::Error) -> DbError {
+    match error.as_db_error() {
+        Some(db) if !is_retryable(db.code()) => DbError::Statement {
+            context,
+            message: format!("{} (SQLSTATE {})", db.message(), db.code().code()),
+        },
+        _ => DbError::Unreachable(format!("{context}: {error}")),
+    }
+}
+
+/// Serialization failures, deadlocks, lack of resources, operator intervention, lock time-outs.
+fn is_retryable(state: &SqlState) -> bool {
+    let code = state.code();
+    ["40", "53", "57", "58"].contains(&&code[..2]) || *state == SqlState::LOCK_NOT_AVAILABLE
+}
+
+#[derive(Debug, Default, PartialEq)]
+struct TlsOptions {
+    verify: bool,
+    root_cert: Option<String>,
+}
+
+/// Takes out of the address what the driver does not know.
+fn split_tls_options(url: &str) -> (String, TlsOptions) {
+    let mut options = TlsOptions::default();
+    let Some((base, query)) = url.split_once('?') else {
+        return (url.to_owned(), options);
+    };
+    let mut kept = Vec::new();
+    for pair in query.split('&') {
+        match pair.split_once('=') {
+            Some(("sslrootcert", path)) => options.root_cert = Some(path.replace("%2F", "/")),
+            Some(("sslmode", "verify-ca" | "verify-full")) => {
+                options.verify = true;
+                kept.push("sslmode=require");
+            }
+            Some(("sslmode", "allow")) => kept.push("sslmode=prefer"),
+            _ => kept.push(pair),
+        }
+    }
+    let joined = if kept.is_empty() {
+        base.to_owned()
+    } else {
+        format!("{base}?{}", kept.join("&"))
+    };
+    (joined, options)
+}
+
+impl TlsOptions {
+    fn client_config(&self) -> DbResult<ClientConfig> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider.clone())
+            .with_safe_default_protocol_versions()
+            .map_err(|error| DbError::Unsupported(format!("TLS: {error}")))?;
+        if !self.verify {
+            let verifier = Arc::new(AnyCertificate(provider));
+            return Ok(builder
+                .dangerous()
+                .with_custom_certificate_verifier(verifier)
+                .with_no_client_auth());
+        }
+        let mut roots = RootCertStore::empty();
+        match &self.root_cert {
+            Some(path) => {
+                let unreadable = |error| DbError::Url(format!("sslrootcert {path:?}: {error}"));
+                for certificate in CertificateDer::pem_file_iter(path).map_err(unreadable)? {
+                    let certificate = certificate.map_err(unreadable)?;
+                    roots
+                        .add(certificate)
+                        .map_err(|error| DbError::Url(format!("sslrootcert {path:?}: {error}")))?;
+                }
+            }
+            None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
+        }
+        Ok(builder.with_root_certificates(roots).with_no_client_auth())
+    }
+}
+
+/// Takes any certificate, as libpq does below `verify-ca`: encryption without identity.
+#[derive(Debug)]
+struct AnyCertificate(Arc<rustls::crypto::CryptoProvider>);
+
+impl ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls12_signature(
+            message,
+            cert,
+            dss,
+            &self.0.signature_verification_algorithms,
+        )
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls13_signature(
+            message,
+            cert,
+            dss,
+            &self.0.signature_verification_algorithms,
+        )
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tls_options_are_taken_out_of_the_address() {
+        let (url, options) =
+            split_tls_options("postgresql://h/db?sslmode=verify-full&a=b&sslrootcert=%2Fca.pem");
+        assert_eq!(url, "postgresql://h/db?sslmode=require&a=b");
+        assert_eq!(
+            options,
+            TlsOptions {
+                verify: true,
+                root_cert: Some("/ca.pem".to_owned())
+            }
+        );
+        let (url, options) = split_tls_options("postgresql://h/db?sslmode=require");
+        assert_eq!(
+            (url.as_str(), options),
+            ("postgresql://h/db?sslmode=require", TlsOptions::default())
+        );
+    }
+}

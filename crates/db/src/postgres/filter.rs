@@ -1,0 +1,144 @@
+//! A filter as PostgreSQL reads it, for reads of whole tables.
+//!
+//! Every value is a parameter with a cast to the type in which Rust compares, so that neither the
+//! planner's choice of operators nor a session's settings change the answer, and so that columns
+//! stand bare on their side, where an index can serve them.
+
+use filter::{Condition, Scalar};
+use value::schema::{Column, ColumnKind, Schema};
+
+use crate::entity::Entity;
+use crate::quote::ident;
+
+/// A predicate on the table called `t`, and its parameters, all of them texts.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Predicate {
+    pub(super) sql: String,
+    pub(super) params: Vec<String>,
+}
+
+/// Writes a canonical condition on an entity's table.
+pub(super) fn predicate(condition: &Condition, entity: &Entity) -> Predicate {
+    let mut writer = Writer {
+        schema: &entity.schema,
+        base_types: &entity.base_types,
+        written: Predicate {
+            sql: String::new(),
+            params: Vec::new(),
+        },
+    };
+    writer.condition(condition);
+    writer.written
+}
+
+struct Writer<'a> {
+    schema: &'a Schema,
+    base_types: &'a [String],
+    written: Predicate,
+}
+
+impl Writer<'_> {
+    fn condition(&mut self, condition: &Condition) {
+        match condition {
+            Condition::And(parts) => self.joined(parts, " AND "),
+            Condition::Or(parts) => self.joined(parts, " OR "),
+            Condition::Not(inner) => {
+                self.push("NOT ");
+                self.condition(inner);
+            }
+            Condition::Constant(truth) => self.push(match truth {
+                Some(true) => "(1 = 1)",
+                Some(false) => "(1 = 0)",
+                None => "(1 = NULL)",
+            }),
+            Condition::Compare { column, op, value } => {
+                let (name, sql_type) = (self.name(*column), self.sql_type(*column));
+                let placeholder = self.bind(value.to_string());
+                let sign = op.sign();
+                self.push(&format!("{name} {sign} {placeholder}::text::{sql_type}"));
+            }
+            Condition::In {
+                column,
+                values,
+                null,
+                negated,
+            } => {
+                let (name, sql_type) = (self.name(*column), self.sql_type(*column));
+                let placeholder = self.bind(array(values, *null));
+                let op = if *negated { "<> ALL" } else { "= ANY" };
+                self.push(&format!("{name} {op} ({placeholder}::text::{sql_type}[])"));
+            }
+            Condition::IsNull { column, negated } => {
+                // Unlike IS NULL, it asks a value of a composite type itself, not its fields.
+                let name = self.name(*column);
+                let not = if *negated { "" } else { "NOT " };
+                self.push(&format!("{name} IS {not}DISTINCT FROM NULL"));
+            }
+            Condition::Like {
+                column,
+                pattern,
+                negated,
+            } => {
+                let name = self.name(*column);
+                let placeholder = self.bind(pattern.text());
+                let not = if *negated { "NOT " } else { "" };
+                self.push(&format!("{name} {not}LIKE {placeholder}::text"));
+            }
+        }
+    }
+
+    fn joined(&mut self, parts: &[Condition], word: &str) {
+        for (index, part) in parts.iter().enumerate() {
+            self.push(if index == 0 { "(" } else { word });
+            self.condition(part);
+        }
+        self.push(")");
+    }
+
+    fn push(&mut self, sql: &str) {
+        self.written.sql.push_str(sql);
+    }
+
+    /// A column. One of a domain over an enum has no operators of its own; without the domain an index
+    /// still serves it.
+    fn name(&self, column: usize) -> String {
+        let Column { name, kind, .. } = &self.schema.columns[column];
+        match kind {
+            ColumnKind::Enum(_) => format!("t.{}::{}", ident(name), self.base_types[column]),
+            _ => format!("t.{}", ident(name)),
+        }
+    }
+
+    fn bind(&mut self, param: String) -> String {
+        self.written.params.push(param);
+        format!("${}", self.written.params.len())
+    }
+
+    /// The type in which Rust compares a column; an enum is compared in its own.
+    fn sql_type(&self, column: usize) -> String {
+        match self.schema.columns[column].kind {
+            ColumnKind::Bool => "bool",
+            ColumnKind::Int { .. } => "int8",
+            ColumnKind::Float => "float8",
+            ColumnKind::Numeric => "numeric",
+            ColumnKind::Text { .. } => "text",
+            ColumnKind::Uuid => "uuid",
+            ColumnKind::Date => "date",
+            ColumnKind::Timestamp => "timestamp",
+            ColumnKind::TimestampTz => "timestamptz",
+            _ => return self.base_types[column].clone(),
+        }
+        .to_owned()
+    }
+}
+
+/// The text of an array: one parameter, however many values there are.
+fn array<'a>(values: impl IntoIterator<Item = &'a Scalar>, null: bool) -> String {
+    let quoted = |value: &Scalar| {
+        let text = value.to_string().replace('\\', "\\\\").replace('"', "\\\"");
+        format!("\"{text}\"")
+    };
+    let mut items: Vec<String> = values.into_iter().map(quoted).collect();
+    items.extend(null.then(|| "NULL".to_owned()));
+    format!("{{{}}}", items.join(","))
+}

@@ -1,0 +1,13 @@
+//! PostgreSQL.
+
+mod capture;
+mod catalog;
+pub(crate) mod connect;
+mod filter;
+pub(crate) mod listen;
+pub(crate) mod mutation;
+pub(crate) mod pool;
+mod projection;
+pub(crate) mod read;
+pub(crate) mod store;
+mod write;

@@ -1,0 +1,3 @@
+//! Mutations on PostgreSQL.
+
+crate::write::mutation_steps!(diesel_async::AsyncPgConnection, transaction);

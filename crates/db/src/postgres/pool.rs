@@ -1,0 +1,148 @@
+//! Connections to PostgreSQL.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use diesel_async::pooled_connection::bb8::{Pool, PooledConnection};
+use diesel_async::pooled_connection::{AsyncDieselConnectionManager, ManagerConfig};
+use diesel_async::{AsyncPgConnection, SimpleAsyncConnection as _};
+use futures_util::FutureExt as _;
+use sync_core::cursor::Cursor;
+
+use super::connect::Connector;
+use super::{read, store};
+use crate::config::DatabaseConfig;
+use crate::entity::Entity;
+use crate::error::{DbError, DbResult};
+use crate::read::{ChangeStream, ChangesQuery, ReadStream};
+use crate::{migrations, url};
+
+/// The oldest PostgreSQL that has what the capture needs (`CREATE OR REPLACE TRIGGER`).
+const POSTGRES_VERSION_MIN: i64 = 140_000;
+
+/// Connections to PostgreSQL.
+#[derive(Clone)]
+pub struct PostgresPool {
+    pool: Pool<AsyncPgConnection>,
+    url: Arc<str>,
+    config: DatabaseConfig,
+}
+
+impl std::fmt::Debug for PostgresPool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PostgresPool")
+            .field("url", &url::redact(&self.url))
+            .finish_non_exhaustive()
+    }
+}
+
+impl PostgresPool {
+    /// A connection for queries of your own.
+    ///
+    /// # Errors
+    /// When none comes free, or none can be opened, within the connect time-out.
+    pub async fn get(&self) -> Result<PooledConnection<'_, AsyncPgConnection>, DbError> {
+        Ok(self.pool.get().await?)
+    }
+
+    /// Runs statements of your own that give no rows, one after the other.
+    ///
+    /// # Errors
+    /// When no connection comes free, or a statement fails.
+    pub async fn batch_execute(&self, sql: &str) -> Result<(), DbError> {
+        let mut conn = self.get().await?;
+        let executed = conn.batch_execute(sql).await;
+        executed.map_err(|error| DbError::while_doing("running statements", error))
+    }
+
+    /// Connects once, which tells a wrong password from a server that is down.
+    pub(crate) async fn open(url: String, config: &DatabaseConfig) -> DbResult<Self> {
+        let connector = Connector::new(&url, config.connect_timeout())?;
+        match connector.connect().await {
+            Ok(_) => {}
+            Err(error) if error.is_retryable() => {
+                tracing::warn!(%error, url = url::redact(&url), "the database is not there yet");
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(Self::new(connector, url.into(), config))
+    }
+
+    /// The same database with other pool size and time-outs; itself where they are the same.
+    pub(crate) fn configured(&self, config: &DatabaseConfig) -> DbResult<Self> {
+        if self.config == *config {
+            return Ok(self.clone());
+        }
+        let connector = Connector::new(&self.url, config.connect_timeout())?;
+        Ok(Self::new(connector, self.url.clone(), config))
+    }
+
+    /// How to reach the server past the pool: at `listen_url`, or at the pool's own address.
+    pub(crate) fn direct(&self, config: &DatabaseConfig) -> DbResult<Connector> {
+        let url = config.listen_url.as_deref().unwrap_or(&self.url);
+        Connector::new(url, config.connect_timeout())
+    }
+
+    pub(crate) async fn migrate(&self, config: &DatabaseConfig) -> DbResult<()> {
+        let (client, connection) = self.direct(config)?.connect().await?;
+        let mut conn = AsyncPgConnection::try_from_client_and_connection(client, connection)
+            .await
+            .map_err(|error| DbError::Unreachable(error.to_string()))?;
+        let version = store::version(&mut conn).await?;
+        if version < POSTGRES_VERSION_MIN {
+            let text = format!(
+                "PostgreSQL 14 or later is needed; this is {}",
+                version / 10_000
+            );
+            return Err(DbError::Unsupported(text));
+        }
+        migrations::run_postgres(conn).await
+    }
+
+    pub(crate) async fn head(&self) -> DbResult<Cursor> {
+        store::head(&mut *self.get().await?).await
+    }
+
+    /// Begins to read what is new in the log.
+    pub(crate) fn read_changes(
+        &self,
+        entities: Arc<BTreeMap<String, Arc<Entity>>>,
+        query: ChangesQuery,
+    ) -> ChangeStream {
+        let pool = self.clone();
+        ReadStream::begin(|out| async move {
+            read::read_changes(&mut *pool.get().await?, &entities, &query, &out).await
+        })
+    }
+
+    fn new(connector: Connector, url: Arc<str>, config: &DatabaseConfig) -> Self {
+        let timeout_ms = config.statement_timeout_ms;
+        let mut manager = ManagerConfig::default();
+        manager.custom_setup = Box::new(move |_| {
+            let connector = connector.clone();
+            async move {
+                let bad =
+                    |error: DbError| diesel::ConnectionError::BadConnection(error.to_string());
+                let (client, connection) = connector.connect().await.map_err(bad)?;
+                let mut conn =
+                    AsyncPgConnection::try_from_client_and_connection(client, connection).await?;
+                conn.batch_execute(&format!("SET statement_timeout = {timeout_ms}"))
+                    .await
+                    .map_err(diesel::ConnectionError::CouldntSetupConfiguration)?;
+                Ok(conn)
+            }
+            .boxed()
+        });
+        // The address is in the connector; this one would only be shown.
+        let manager = AsyncDieselConnectionManager::new_with_config("", manager);
+        let pool = Pool::builder()
+            .max_size(config.pool_size.max(2))
+            .connection_timeout(config.connect_timeout())
+            .build_unchecked(manager);
+        Self {
+            pool,
+            url,
+            config: config.clone(),
+        }
+    }
+}

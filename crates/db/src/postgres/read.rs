@@ -1,0 +1,205 @@
+//! Reads of the log and of tables on pooled connections: snapshots, resumes and pulls.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use diesel::deserialize;
+use diesel::pg::Pg;
+use diesel::query_builder::{BoxedSqlQuery, SqlQuery};
+use diesel::row::NamedRow;
+use diesel::sql_types::{BigInt, Nullable, Text};
+use diesel::{QueryableByName, sql_query};
+use diesel_async::{
+    AsyncConnection as _, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection as _,
+};
+use futures_util::StreamExt as _;
+use protocol::RowImage;
+use sync_core::cursor::{CommitId, Position};
+use sync_core::log::NetChange;
+use sync_core::snapshot::Snapshot;
+
+use super::{filter, projection};
+use crate::entity::Entity;
+use crate::error::{DbError, DbResult, Failed};
+use crate::read::collect::{ChangeRow, ChangesCollector, RowLine, RowsCollector};
+use crate::read::sql::{self, Dialect};
+use crate::read::{ChangesQuery, OldValueColumns, PartSender, RowsPage, RowsQuery};
+
+/// How the generated SQL expects a session to be. `LOCAL`, because behind a transaction pooler a
+/// session belongs to everybody.
+pub(crate) const SESSION_SETTINGS: &str = "\
+SET LOCAL \"TimeZone\" = 'UTC'; SET LOCAL datestyle = 'ISO, MDY'; SET LOCAL intervalstyle = 'postgres'; \
+SET LOCAL bytea_output = 'hex'; SET LOCAL extra_float_digits = 1; \
+SET LOCAL jit = off; SET LOCAL max_parallel_workers_per_gather = 0";
+
+/// The planner knows nothing of a log that grows by thousands a second; left alone it scans tables.
+pub(crate) const PLANNER_SETTINGS: &str = "\
+SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off";
+
+/// `$1` is the snapshot's xmax, `$2` its running transactions, `$3` the entities that are wanted: two
+/// ranges of the one index on `xid`. `$4`, there only with old_value_columns, is the columns of each entity
+/// whose previous values are wanted.
+pub(crate) const DIALECT: Dialect = Dialect {
+    // Between a crash and the new epoch nobody can go on from where they were.
+    start: "SELECT pg_current_snapshot()::text AS position, (SELECT CASE \
+            WHEN EXISTS (SELECT FROM _rhtmx_sync_alive) THEN floor ELSE pg_current_snapshot()::text END \
+            FROM _rhtmx_sync_meta) AS floor",
+    fingerprints: "json_object_agg(e.entity, e.fingerprint)::text",
+    new_entries: "SELECT id, xid::text::bigint AS commit_id, entity, entity_id, action, old, data, client_id, mutation \
+           FROM _rhtmx_sync_log WHERE xid >= $1::text::xid8 AND entity = ANY ($3::text::text[]) \
+           UNION ALL \
+           SELECT id, xid::text::bigint, entity, entity_id, action, old, data, client_id, mutation \
+           FROM _rhtmx_sync_log WHERE xid = ANY ($2::text::xid8[]) AND entity = ANY ($3::text::text[])",
+    wanted: "($4::text::jsonb -> n.entity)",
+    undo_record: "json_build_array(w.id, w.commit_id, w.action, CASE WHEN w.old IS NOT NULL THEN coalesce( \
+           (SELECT jsonb_object_agg(o.key, CASE WHEN w.wanted ? o.key THEN o.value ELSE '0'::jsonb END) \
+           FROM jsonb_each(w.old) o), '{}'::jsonb) END)::text",
+};
+
+impl QueryableByName<Pg> for ChangeRow {
+    fn build<'a>(row: &impl NamedRow<'a, Pg>) -> deserialize::Result<Self> {
+        Self::read(
+            |_, name| NamedRow::get::<Nullable<Text>, _>(row, name),
+            |_, name| NamedRow::get::<Nullable<BigInt>, _>(row, name),
+        )
+    }
+}
+
+impl QueryableByName<Pg> for RowLine {
+    fn build<'a>(row: &impl NamedRow<'a, Pg>) -> deserialize::Result<Self> {
+        Self::read(|name| NamedRow::get::<Nullable<Text>, _>(row, name))
+    }
+}
+
+/// The parameters of [`DIALECT`], in their order: the last only when old_value_columns are wanted.
+pub(crate) fn parameters(
+    from: &Snapshot,
+    entities: &BTreeMap<String, Arc<Entity>>,
+    wanted: &OldValueColumns,
+) -> Vec<String> {
+    let running: Vec<String> = from.running().iter().map(u64::to_string).collect();
+    let mut parameters = vec![
+        from.xmax().to_string(),
+        format!("{{{}}}", running.join(",")),
+        array(entities.keys()),
+    ];
+    if !wanted.is_empty() {
+        parameters.push(serde_json::to_string(wanted).expect("names are JSON"));
+    }
+    parameters
+}
+
+/// The text of a `text[]`.
+fn array<'a>(items: impl Iterator<Item = &'a String>) -> String {
+    let quoted: Vec<String> = items
+        .map(|item| format!("\"{}\"", item.replace('\\', "\\\\").replace('"', "\\\"")))
+        .collect();
+    format!("{{{}}}", quoted.join(","))
+}
+
+/// Reads what is new in the log since `from`.
+pub(crate) async fn read_changes(
+    conn: &mut AsyncPgConnection,
+    entities: &BTreeMap<String, Arc<Entity>>,
+    query: &ChangesQuery,
+    out: &PartSender<NetChange>,
+) -> DbResult<()> {
+    let Position::Snapshot(from) = &query.from else {
+        return Err(DbError::Unsupported(
+            "a cursor of SQLite does not fit PostgreSQL".to_owned(),
+        ));
+    };
+    let undo = !query.old_value_columns.is_empty();
+    let sql = sql::changes_sql(&DIALECT, entities, undo, query.checked);
+    let parameters = parameters(from, entities, &query.old_value_columns);
+    let expected = query.expected(entities);
+    conn.transaction(async |conn| {
+        conn.batch_execute(&format!("{SESSION_SETTINGS}; {PLANNER_SETTINGS}"))
+            .await?;
+        let mut lines = bound(&sql, &parameters)
+            .load_stream::<ChangeRow>(conn)
+            .await?;
+        let mut collector = ChangesCollector::new(commit_id, expected);
+        while let Some(line) = lines.next().await {
+            for part in collector.take(line?)? {
+                if out.send(part).await.is_err() {
+                    return Ok(());
+                }
+            }
+        }
+        if let Some(part) = collector.finish() {
+            // Nobody waits for it when the receiver is gone.
+            let _ = out.send(part).await;
+        }
+        Ok::<_, Failed>(())
+    })
+    .await
+    .map_err(|failed| failed.while_doing("reading the log"))
+}
+
+/// A statement whose parameters are all texts.
+fn bound<'a>(sql: &str, parameters: &'a [String]) -> BoxedSqlQuery<'a, Pg, SqlQuery> {
+    let query = sql_query(sql).into_boxed();
+    parameters
+        .iter()
+        .fold(query, |query, parameter| query.bind::<Text, _>(parameter))
+}
+
+/// The statement that reads some rows of an entity, and its parameters.
+fn rows_sql(entity: &Entity, query: &RowsQuery) -> (String, Vec<String>) {
+    let part = query.shape.selection();
+    let object_of = |columns: Vec<String>| projection::object_of(&columns.join(", "));
+    let mut rows = sql::rows_before_where(&entity.rows, part, object_of);
+    let mut parameters = Vec::new();
+    if let Some(part) = part.filter(|part| !part.filter().is_everything()) {
+        let predicate = filter::predicate(part.filter().condition(), entity);
+        rows = format!("{rows} WHERE {}", predicate.sql);
+        parameters = predicate.params;
+    }
+    if let Some(RowsPage { after_key, limit }) = &query.page {
+        let mut beyond = String::new();
+        if let Some(key) = after_key {
+            parameters.push(key.clone());
+            beyond = format!("WHERE key > ${}::text COLLATE \"C\"", parameters.len());
+        }
+        let keyed = format!("SELECT key COLLATE \"C\" AS key, row FROM ({rows}) unordered");
+        rows = format!("SELECT key, row FROM ({keyed}) keyed {beyond} ORDER BY key LIMIT {limit}");
+    }
+    let (before, behind) = sql::around_rows(&DIALECT, entity);
+    (format!("{before}{rows}{behind}"), parameters)
+}
+
+/// Reads rows of an entity.
+pub(crate) async fn read_rows(
+    conn: &mut AsyncPgConnection,
+    entity: &Arc<Entity>,
+    query: &RowsQuery,
+    out: &PartSender<RowImage>,
+) -> DbResult<()> {
+    let (sql, parameters) = rows_sql(entity, query);
+    conn.transaction(async |conn| {
+        conn.batch_execute(SESSION_SETTINGS).await?;
+        let mut lines = bound(&sql, &parameters)
+            .load_stream::<RowLine>(conn)
+            .await?;
+        let mut collector = RowsCollector::new(entity);
+        while let Some(line) = lines.next().await {
+            if let Some(part) = collector.take(line?)?
+                && out.send(part).await.is_err()
+            {
+                return Ok(());
+            }
+        }
+        if let Some(part) = collector.finish() {
+            let _ = out.send(part).await;
+        }
+        Ok::<_, Failed>(())
+    })
+    .await
+    .map_err(|failed| failed.while_doing("reading a table"))
+}
+
+/// The commit_id of a log entry here is its transaction.
+pub(crate) fn commit_id(xid: i64) -> CommitId {
+    CommitId::Xid(u64::try_from(xid).unwrap_or_default())
+}

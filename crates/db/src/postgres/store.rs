@@ -1,0 +1,411 @@
+//! The engine's own tables on PostgreSQL: epoch, installed captures, retention.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use diesel::prelude::*;
+use diesel::sql_query;
+use diesel::sql_types::{BigInt, Double, Integer, Nullable, Text};
+use diesel_async::{
+    AsyncConnection as _, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection as _,
+};
+use sync_core::cursor::{Cursor, Epoch, Position};
+use sync_core::log::ChangeKind;
+
+use super::{capture, catalog};
+use crate::catalog::{DescribeError, Described, log_entity};
+use crate::entity::{Entity, EntityConfig, EntitySource};
+use crate::error::DbError;
+use crate::error::{DbResult, Failed};
+use crate::quote::ident;
+use crate::read;
+use crate::retention::Pruned;
+use crate::tables::_rhtmx_sync_entity as installed;
+
+/// Serialises those who install captures.
+const INSTALL_KEY: i64 = 0x7268_746d_785f_0003;
+/// Held with the entity's hash by those who record a change of it: shared for a row, else alone.
+const RECORD_ENTITY_KEY: i32 = 0x7268_0006;
+/// Held with the row's hash by those who record a change of it.
+const RECORD_ROW_KEY: i32 = 0x7268_0007;
+/// A trigger needs a lock that waits for writers and makes others wait behind it. Better to try
+/// again later than to hold them up, and before PostgreSQL takes us and a writer for a deadlock.
+const INSTALL_LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '900ms'";
+/// Rows that one statement of retention deletes.
+const PRUNE_ROWS: i64 = 5000;
+
+#[derive(QueryableByName)]
+struct OneText {
+    #[diesel(sql_type = Text)]
+    value: String,
+}
+
+/// Which history this database is, and where it stands. The history: the log's own uuid, the
+/// cluster, the database, and the timeline, so that a restored dump, a copy and a promoted standby
+/// all differ.
+pub(crate) const HEAD: &str = "\
+SELECT epoch || '-' || (SELECT to_hex(system_identifier) FROM pg_control_system()) || '-' || \
+(SELECT oid::text FROM pg_database WHERE datname = current_database()) || '-' || \
+CASE WHEN pg_is_in_recovery() THEN '' ELSE left(pg_walfile_name(pg_current_wal_lsn()), 8) END AS epoch, \
+pg_current_snapshot()::text AS position FROM _rhtmx_sync_meta";
+
+/// Begins a new history if the database has crashed since the last one began: cursors and checkpoints from
+/// before may see transaction numbers that are given out again.
+pub(crate) const BEGIN_AFTER_CRASH: &str = "\
+WITH crashed AS (INSERT INTO _rhtmx_sync_alive DEFAULT VALUES ON CONFLICT DO NOTHING RETURNING 1), \
+checkpoints AS (DELETE FROM _rhtmx_sync_checkpoint WHERE EXISTS (SELECT FROM crashed)) \
+UPDATE _rhtmx_sync_meta SET epoch = gen_random_uuid()::text, floor = pg_current_snapshot()::text \
+WHERE EXISTS (SELECT FROM crashed)";
+
+#[derive(QueryableByName)]
+struct Head {
+    #[diesel(sql_type = Text)]
+    epoch: String,
+    #[diesel(sql_type = Text)]
+    position: String,
+}
+
+/// Which history this database is, and where it stands.
+pub(crate) async fn head(conn: &mut AsyncPgConnection) -> DbResult<Cursor> {
+    let row: Head = sql_query(HEAD)
+        .get_result(conn)
+        .await
+        .map_err(|error| DbError::while_doing("reading the epoch", error))?;
+    Ok(Cursor {
+        epoch: Epoch::new(&row.epoch),
+        position: read::position(&row.position)?,
+    })
+}
+
+/// Where the database is now.
+pub(crate) async fn position(conn: &mut AsyncPgConnection) -> DbResult<Position> {
+    let row: OneText = sql_query("SELECT pg_current_snapshot()::text AS value")
+        .get_result(conn)
+        .await
+        .map_err(|error| DbError::while_doing("reading the position", error))?;
+    read::position(&row.value)
+}
+
+/// The version as a number: 150004 for 15.4.
+pub(crate) async fn version(conn: &mut AsyncPgConnection) -> DbResult<i64> {
+    let row: OneText = sql_query("SELECT current_setting('server_version_num') AS value")
+        .get_result(conn)
+        .await
+        .map_err(|error| DbError::while_doing("reading the version", error))?;
+    Ok(row.value.parse().unwrap_or_default())
+}
+
+/// A text that changes when one of these tables, its partitions, its key, its triggers or some enum or
+/// domain change.
+pub(crate) async fn catalog_version(
+    conn: &mut AsyncPgConnection,
+    entities: &BTreeMap<String, Arc<Entity>>,
+) -> DbResult<String> {
+    let relations: Vec<&str> = entities
+        .values()
+        .filter_map(|entity| entity.relation.as_deref())
+        .collect();
+    let row: OneText = sql_query(
+        "WITH tables AS (SELECT t.oid FROM json_array_elements_text($1::json) r(name) \
+           CROSS JOIN LATERAL (SELECT to_regclass(r.name)::oid UNION SELECT relid::oid FROM pg_partition_tree(to_regclass(r.name)) \
+             UNION SELECT relid::oid FROM pg_partition_ancestors(to_regclass(r.name))) t(oid)), \
+         facts(fact) AS ( \
+           SELECT concat_ws(':', attrelid, attnum, pg_attribute.xmin) FROM pg_attribute JOIN tables ON attrelid = tables.oid WHERE attnum > 0 \
+           UNION ALL SELECT concat_ws(':', indrelid, indkey) FROM pg_index JOIN tables ON indrelid = tables.oid WHERE indisprimary \
+           UNION ALL SELECT concat_ws(':', tgrelid, tgname, tgfoid, pg_trigger.xmin) FROM pg_trigger JOIN tables ON tgrelid = tables.oid \
+             WHERE NOT tgisinternal \
+           UNION ALL SELECT concat_ws(':', enumtypid, enumlabel, enumsortorder) FROM pg_enum \
+           UNION ALL SELECT concat_ws(':', y.oid, typname, nspname) FROM pg_type y JOIN pg_namespace s ON s.oid = typnamespace \
+             WHERE typtype IN ('e', 'd')) \
+         SELECT md5(coalesce(string_agg(fact, ',' ORDER BY fact), '')) AS value FROM facts",
+    )
+    .bind::<Text, _>(protocol::json::text(&relations))
+    .get_result(conn)
+    .await
+    .map_err(|error| DbError::while_doing("looking at the catalog", error))?;
+    Ok(row.value)
+}
+
+/// Makes sure that an entity is captured as its table is now, and says what it is. `None` when it
+/// has no table at the moment.
+pub(crate) async fn install(
+    conn: &mut AsyncPgConnection,
+    config: &EntityConfig,
+) -> DbResult<Result<Option<Described>, DescribeError>> {
+    let EntitySource::Table(table) = &config.source else {
+        return Ok(Ok(Some(Described {
+            entity: log_entity(&config.name),
+            captured: true,
+            settled: Vec::new(),
+        })));
+    };
+    conn.transaction(async |conn| {
+        conn.batch_execute(&format!(
+            "SELECT pg_advisory_xact_lock({INSTALL_KEY}); {INSTALL_LOCK_TIMEOUT}"
+        ))
+        .await?;
+        let log_schema = log_schema(conn).await?;
+        let described = match catalog::describe(conn, &config.name, table, &log_schema).await? {
+            Ok(Some(described)) => described,
+            other => {
+                // Its clients learn that the table is gone, once.
+                if diesel::delete(installed::table.find(&config.name))
+                    .execute(conn)
+                    .await?
+                    > 0
+                {
+                    record_in(conn, &config.name, None, ChangeKind::SchemaChange, None).await?;
+                }
+                return Ok(other);
+            }
+        };
+        let stored: Option<String> = installed::table
+            .find(&config.name)
+            .select(installed::fingerprint)
+            .first(conn)
+            .await
+            .optional()?;
+        if described.captured && stored.as_ref() == Some(&described.entity.fingerprint) {
+            return Ok(Ok(Some(described)));
+        }
+        // The function alone needs no lock on the table. But with another key no writer may be under
+        // way: what the old function has logged must lie before the schema_change below.
+        let fingerprint = &described.entity.fingerprint;
+        let same_key = stored.is_some_and(|stored| {
+            catalog::key_fingerprint(&stored) == catalog::key_fingerprint(fingerprint)
+        });
+        for statement in &described.entity.capture {
+            if !(same_key && described.settled.contains(statement)) {
+                conn.batch_execute(statement).await?;
+            }
+        }
+        // With the triggers that it has now.
+        let described = match catalog::describe(conn, &config.name, table, &log_schema).await? {
+            Ok(Some(described)) => described,
+            other => return Ok(other),
+        };
+        let relation = described.entity.relation.clone().unwrap_or_default();
+        let row = (
+            installed::relation.eq(&relation),
+            installed::fingerprint.eq(&described.entity.fingerprint),
+        );
+        diesel::insert_into(installed::table)
+            .values((installed::entity.eq(&config.name), row))
+            .on_conflict(installed::entity)
+            .do_update()
+            .set(row)
+            .execute(conn)
+            .await?;
+        // Whoever resumes from before this point takes the entity anew: it may have changed while
+        // nobody captured it, or looked different.
+        record_in(conn, &config.name, None, ChangeKind::SchemaChange, None).await?;
+        Ok(Ok(Some(described)))
+    })
+    .await
+    .map_err(|failed: Failed| failed.while_doing("installing the capture"))
+}
+
+/// The schema that holds the log.
+async fn log_schema(conn: &mut AsyncPgConnection) -> Result<String, diesel::result::Error> {
+    let row: OneText = sql_query(
+        "SELECT n.nspname::text AS value FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+         WHERE c.oid = '_rhtmx_sync_log'::regclass",
+    )
+    .get_result(conn)
+    .await?;
+    Ok(row.value)
+}
+
+/// Removes the captures of these entities, or of all. Gives the names of those that had one.
+pub(crate) async fn uninstall(
+    conn: &mut AsyncPgConnection,
+    only: Option<&[String]>,
+) -> DbResult<Vec<String>> {
+    conn.transaction(async |conn| {
+        conn.batch_execute(&format!("SELECT pg_advisory_xact_lock({INSTALL_KEY})"))
+            .await?;
+        let found: OneText =
+            sql_query("SELECT coalesce(to_regclass('_rhtmx_sync_entity')::text, '') AS value")
+                .get_result(conn)
+                .await?;
+        if found.value.is_empty() {
+            return Ok(Vec::new());
+        }
+        let schema = log_schema(conn).await?;
+        let mut names: Vec<String> = installed::table
+            .select(installed::entity)
+            .order(installed::entity)
+            .load(conn)
+            .await?;
+        names.retain(|name| only.is_none_or(|only| only.contains(name)));
+        for name in &names {
+            // Takes the triggers with it, for which a role that only has TRIGGER could not ask.
+            let function = format!(
+                "{}.{}",
+                ident(&schema),
+                ident(&capture::function_name(name))
+            );
+            conn.batch_execute(&format!("DROP FUNCTION IF EXISTS {function}() CASCADE"))
+                .await?;
+            diesel::delete(installed::table.find(name))
+                .execute(conn)
+                .await?;
+        }
+        Ok(names)
+    })
+    .await
+    .map_err(|failed: Failed| failed.while_doing("removing the capture"))
+}
+
+/// Writes an entry of the log for an entity that has no table.
+pub(crate) async fn record(
+    conn: &mut AsyncPgConnection,
+    entity: &str,
+    key: Option<&str>,
+    action: ChangeKind,
+    data: Option<&str>,
+) -> DbResult<Position> {
+    conn.transaction(async |conn| {
+        // Of two who record the same row the later id must commit later, and no row's lock sees to
+        // that here.
+        sql_query(
+            "SELECT CASE WHEN $2 IS NULL THEN pg_advisory_xact_lock($3, hashtext($1))::text \
+             ELSE pg_advisory_xact_lock_shared($3, hashtext($1))::text \
+               || pg_advisory_xact_lock($4, hashtext($1 || '/' || $2))::text END",
+        )
+        .bind::<Text, _>(entity)
+        .bind::<Nullable<Text>, _>(key)
+        .bind::<Integer, _>(RECORD_ENTITY_KEY)
+        .bind::<Integer, _>(RECORD_ROW_KEY)
+        .execute(conn)
+        .await?;
+        record_in(conn, entity, key, action, data).await?;
+        conn.batch_execute(&format!(
+            "DO $ring$ BEGIN IF NOT pg_try_advisory_xact_lock_shared({}) THEN PERFORM pg_notify('{}', ''); END IF; END $ring$",
+            capture::DOORBELL_KEY,
+            capture::CHANNEL
+        ))
+        .await?;
+        Ok(())
+    })
+    .await
+    .map_err(|failed: Failed| failed.while_doing("recording a change"))?;
+    position(conn).await
+}
+
+async fn record_in(
+    conn: &mut AsyncPgConnection,
+    entity: &str,
+    key: Option<&str>,
+    action: ChangeKind,
+    data: Option<&str>,
+) -> Result<(), diesel::result::Error> {
+    sql_query("INSERT INTO _rhtmx_sync_log (entity, entity_id, action, data) VALUES ($1, $2, $3, $4::jsonb)")
+        .bind::<Text, _>(entity)
+        .bind::<Nullable<Text>, _>(key)
+        .bind::<Text, _>(action.as_str())
+        .bind::<Nullable<Text>, _>(data)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Notes the current snapshot with its time, for retention to fall back on.
+pub(crate) async fn make_checkpoint(conn: &mut AsyncPgConnection) -> DbResult<()> {
+    sql_query("INSERT INTO _rhtmx_sync_checkpoint (position) VALUES (pg_current_snapshot()::text)")
+        .execute(conn)
+        .await
+        .map(|_| ())
+        .map_err(|error| DbError::while_doing("making a checkpoint", error))
+}
+
+/// Size of the log in bytes and its floor. The table's own size would not do: it stays what it was
+/// when rows go, and their space is used again. So rows are counted by their ids, which are drawn
+/// one after another, and weighed by the newest of them.
+pub(crate) async fn log_size(conn: &mut AsyncPgConnection) -> DbResult<(u64, String)> {
+    #[derive(QueryableByName)]
+    struct Size {
+        #[diesel(sql_type = Double)]
+        bytes: f64,
+        #[diesel(sql_type = Text)]
+        floor: String,
+    }
+    let size: Size = sql_query(
+        "SELECT least(pg_total_relation_size('_rhtmx_sync_log'), greatest(0, \
+           (SELECT id FROM _rhtmx_sync_log ORDER BY xid DESC, id DESC LIMIT 1) \
+             - (SELECT id FROM _rhtmx_sync_log ORDER BY xid, id LIMIT 1) + 1) \
+           * coalesce((SELECT avg(90 + coalesce(pg_column_size(entity), 0) + coalesce(pg_column_size(entity_id), 0) \
+               + coalesce(pg_column_size(old), 0) + coalesce(pg_column_size(data), 0)) \
+             FROM (SELECT * FROM _rhtmx_sync_log ORDER BY xid DESC, id DESC LIMIT 1000) l), 0))::float8 AS bytes, \
+         (SELECT floor FROM _rhtmx_sync_meta) AS floor",
+    )
+    .get_result(conn)
+    .await
+    .map_err(|error| DbError::while_doing("measuring the log", error))?;
+    // Cannot be negative or beyond what a disk holds.
+    Ok((size.bytes as u64, size.floor))
+}
+
+/// Moves the floor to the newest checkpoint that is at least this old, and deletes a batch of what it sees.
+/// The floor moves in the same transaction as the first row goes.
+pub(crate) async fn prune_older_than(
+    conn: &mut AsyncPgConnection,
+    age: Duration,
+) -> DbResult<Pruned> {
+    let newest = format!(
+        "SELECT position FROM _rhtmx_sync_checkpoint WHERE made_at <= now() - interval '{} milliseconds' \
+         ORDER BY made_at DESC LIMIT 1",
+        age.as_millis()
+    );
+    prune(conn, &newest).await
+}
+
+/// The same with the oldest checkpoint beyond the floor, for a log that has grown too large.
+pub(crate) async fn prune_oldest(conn: &mut AsyncPgConnection) -> DbResult<Pruned> {
+    let next = "SELECT position FROM _rhtmx_sync_checkpoint, _rhtmx_sync_meta \
+                WHERE pg_snapshot_xmax(position::pg_snapshot) > pg_snapshot_xmax(floor::pg_snapshot) \
+                ORDER BY made_at LIMIT 1";
+    prune(conn, next).await
+}
+
+async fn prune(conn: &mut AsyncPgConnection, new_floor: &str) -> DbResult<Pruned> {
+    #[derive(QueryableByName)]
+    struct Deleted {
+        #[diesel(sql_type = BigInt)]
+        rows: i64,
+    }
+    let move_floor = format!(
+        "UPDATE _rhtmx_sync_meta SET floor = checkpoint.position FROM ({new_floor}) checkpoint \
+         WHERE pg_snapshot_xmax(checkpoint.position::pg_snapshot) >= pg_snapshot_xmax(floor::pg_snapshot) \
+           AND pg_snapshot_xmin(checkpoint.position::pg_snapshot) >= pg_snapshot_xmin(floor::pg_snapshot) \
+           AND checkpoint.position <> floor"
+    );
+    let delete = format!(
+        "WITH gone AS (DELETE FROM _rhtmx_sync_log WHERE (xid, id) IN ( \
+           SELECT l.xid, l.id FROM _rhtmx_sync_log l, _rhtmx_sync_meta m \
+           WHERE l.xid < pg_snapshot_xmax(m.floor::pg_snapshot) \
+             AND pg_visible_in_snapshot(l.xid, m.floor::pg_snapshot) \
+           ORDER BY l.xid, l.id LIMIT {PRUNE_ROWS}) RETURNING 1) \
+         SELECT count(*) AS rows FROM gone"
+    );
+    conn.transaction(async |conn| {
+        let moved = sql_query(&move_floor).execute(conn).await?;
+        if moved > 0 {
+            sql_query(
+                "DELETE FROM _rhtmx_sync_checkpoint USING _rhtmx_sync_meta \
+                 WHERE pg_snapshot_xmax(position::pg_snapshot) < pg_snapshot_xmax(floor::pg_snapshot)",
+            )
+            .execute(conn)
+            .await?;
+        }
+        let deleted: Deleted = sql_query(&delete).get_result(conn).await?;
+        Ok(Pruned {
+            rows: u64::try_from(deleted.rows).unwrap_or_default(),
+            floor_moved: moved > 0,
+            more: deleted.rows == PRUNE_ROWS,
+        })
+    })
+    .await
+    .map_err(|failed: Failed| failed.while_doing("pruning the log"))
+}

@@ -1,0 +1,355 @@
+//! The capture of one table: its triggers.
+//!
+//! Row triggers, made of SQLite's own functions alone, because every program that writes the file
+//! fires them. They must not stand in the user's way either: each column that may be dropped is
+//! named above a [stand-in](projection::stand_in).
+//!
+//! `REPLACE` removes rows without firing a delete trigger (unless `recursive_triggers` is on). So
+//! before an insert, and before an update of a unique key, the rows that hold the new values are
+//! logged as deleted. Whether they really go is not known then: `OR IGNORE` and `DO NOTHING` leave
+//! them, which the reader sees, as it takes rows as they are; an upsert turns into an update, whose
+//! first trigger takes the entry back. Not seen are rows that go because of a unique index on
+//! expressions or on a part of the table.
+
+use super::projection::{self, Place};
+use super::table::{Field, KeyPart, Table};
+use crate::fingerprint::fnv1a;
+use crate::quote::{ident, literal};
+
+/// Raise it when the generated code changes: every table's capture is then made anew.
+pub(super) const GENERATION: u32 = 3;
+
+/// What the names of all capture triggers begin with.
+pub(super) const PREFIX: &str = "_rhtmx_sync_capture_";
+
+/// What each trigger is for; the last part of its name.
+const ROLES: [&str; 7] = [
+    "insert",
+    "update",
+    "rekey",
+    "delete",
+    "over_insert",
+    "over_update",
+    "upsert",
+];
+
+const LOG: &str =
+    "INSERT INTO _rhtmx_sync_log (entity, entity_id, action, old, client_id, mutation)";
+const ORIGIN: &str =
+    "(SELECT client_id FROM _rhtmx_sync_mutation), (SELECT mutation FROM _rhtmx_sync_mutation)";
+
+/// What the names of an entity's triggers begin with.
+pub(super) fn prefix(entity: &str) -> String {
+    format!("{PREFIX}{:016x}_", fnv1a(entity))
+}
+
+/// A capture trigger.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Trigger {
+    pub(super) name: String,
+    /// Its text, as SQLite keeps it.
+    pub(super) sql: String,
+}
+
+/// The statements that install these triggers over whatever was there.
+pub(super) fn statements(entity: &str, triggers: &[Trigger]) -> Vec<String> {
+    let drops = ROLES.map(|role| {
+        format!(
+            "DROP TRIGGER IF EXISTS {}",
+            ident(&format!("{}{role}", prefix(entity)))
+        )
+    });
+    drops
+        .into_iter()
+        .chain(triggers.iter().map(|trigger| trigger.sql.clone()))
+        .collect()
+}
+
+/// The triggers that capture `table` as `entity`.
+pub(super) fn triggers(entity: &str, table: &Table) -> Vec<Trigger> {
+    let capture = Capture {
+        entity: literal(entity),
+        table,
+    };
+    let bodies = [
+        capture.insert(),
+        capture.update(),
+        capture.rekey(),
+        capture.delete(),
+        capture.over_insert(),
+        capture.over_update(),
+        capture.upsert(),
+    ];
+    let made = ROLES.iter().zip(bodies).map(|(role, (event, body))| {
+        let name = format!("{}{role}", prefix(entity));
+        let sql = format!("CREATE TRIGGER {} {event} BEGIN {body} END", ident(&name));
+        Trigger { name, sql }
+    });
+    made.collect()
+}
+
+struct Capture<'a> {
+    /// As a literal.
+    entity: String,
+    table: &'a Table,
+}
+
+/// When a trigger fires, and what it does.
+type Body = (String, String);
+
+impl Capture<'_> {
+    fn insert(&self) -> Body {
+        let key = self.key("NEW");
+        let body = format!(
+            "{LOG} SELECT {}, {key}, 'create', NULL, {ORIGIN}{};",
+            self.entity,
+            self.only_named("WHERE", &key)
+        );
+        (format!("AFTER INSERT ON {}", self.table.quoted()), body)
+    }
+
+    fn update(&self) -> Body {
+        let key = self.key("OLD");
+        let event = format!(
+            "AFTER UPDATE ON {} WHEN {}",
+            self.table.quoted(),
+            self.same_key("OLD", "NEW")
+        );
+        let body = format!(
+            "{LOG} SELECT {}, {key}, 'update', (SELECT {}), {ORIGIN}{}{};",
+            self.entity,
+            projection::changed_columns(self.table),
+            from(self.stand_ins(&["OLD", "NEW"])),
+            self.only_named("WHERE", &key)
+        );
+        (event, body)
+    }
+
+    /// A changed key is a delete and a create.
+    fn rekey(&self) -> Body {
+        let (old_key, new_key) = (self.key("OLD"), self.key("NEW"));
+        let event = format!(
+            "AFTER UPDATE OF {} ON {} WHEN NOT ({})",
+            self.names_of(self.table.key.iter()),
+            self.table.quoted(),
+            self.same_key("OLD", "NEW")
+        );
+        let body = format!(
+            "{LOG} SELECT {entity}, {old_key}, 'delete', (SELECT {whole}), \
+             {ORIGIN}{from}{named_before}; \
+             {LOG} SELECT {entity}, {new_key}, 'create', NULL, {ORIGIN}{named_now};",
+            entity = self.entity,
+            whole = self.whole("OLD"),
+            from = from(self.stand_ins(&["OLD"])),
+            named_before = self.only_named("WHERE", &old_key),
+            named_now = self.only_named("WHERE", &new_key),
+        );
+        (event, body)
+    }
+
+    fn delete(&self) -> Body {
+        let key = self.key("OLD");
+        let body = format!(
+            "{LOG} SELECT {}, {key}, 'delete', (SELECT {}), {ORIGIN}{}{};",
+            self.entity,
+            self.whole("OLD"),
+            from(self.stand_ins(&["OLD"])),
+            self.only_named("WHERE", &key)
+        );
+        (format!("AFTER DELETE ON {}", self.table.quoted()), body)
+    }
+
+    fn over_insert(&self) -> Body {
+        let holders = self
+            .unique_keys()
+            .map(|unique| self.holder(unique))
+            .collect();
+        self.over("INSERT".to_owned(), once_each(holders), &["NEW"])
+    }
+
+    fn over_update(&self) -> Body {
+        let itself = self.same_key("t", "OLD");
+        let holders = self.unique_keys().map(|unique| {
+            let changed: Vec<String> = unique
+                .iter()
+                .map(|part| &self.table.fields[part.field])
+                .map(|field| {
+                    format!(
+                        "({} COLLATE BINARY) IS NOT {}",
+                        field.of("OLD"),
+                        field.of("NEW")
+                    )
+                })
+                .collect();
+            format!(
+                "({}) AND {} AND NOT ({itself})",
+                changed.join(" OR "),
+                self.holder(unique)
+            )
+        });
+        let holders = once_each(holders.collect());
+        let mut parts = self.unique_keys().flatten();
+        let event = if parts.any(|part| self.table.fields[part.field].is_generated) {
+            "UPDATE".to_owned()
+        } else {
+            format!("UPDATE OF {}", self.names_of(self.unique_keys().flatten()))
+        };
+        self.over(event, holders, &["OLD", "NEW"])
+    }
+
+    /// Logs the rows that `holders` find, before an insert or update puts another in their place.
+    fn over(&self, event: String, holders: Vec<String>, aliases: &[&str]) -> Body {
+        let table = self.table.quoted();
+        let unique: Vec<&Field> = self
+            .table
+            .droppable()
+            .into_iter()
+            .filter(|field| self.is_unique(field))
+            .collect();
+        let around: Vec<String> = aliases
+            .iter()
+            .filter_map(|alias| projection::stand_in(&unique, alias))
+            .collect();
+        let held: Vec<String> = holders
+            .iter()
+            .map(|holder| format!("EXISTS (SELECT 1 FROM {table} AS t WHERE {holder})"))
+            .collect();
+        let held = held.join(" OR ");
+        let when = match projection::stand_in(&unique, "t") {
+            Some(t) => format!(
+                "EXISTS (SELECT 1{} WHERE {held})",
+                from(std::iter::once(t).chain(around.clone()).collect())
+            ),
+            None => held,
+        };
+        let (whole, key) = (self.whole("t"), self.key("t"));
+        let sources = from(self.stand_ins(&["t"]).into_iter().chain(around).collect());
+        let entries: Vec<String> = holders
+            .iter()
+            .map(|holder| {
+                let found = format!("FROM {table} AS t WHERE {holder}");
+                format!(
+                    "{LOG} SELECT {}, (SELECT {key} {found}), 'delete', \
+                     (SELECT {whole} {found}), {ORIGIN}{sources} \
+                     WHERE (SELECT {key} {found}) IS NOT NULL;",
+                    self.entity,
+                )
+            })
+            .collect();
+        (
+            format!("BEFORE {event} ON {table} WHEN {when}"),
+            entries.join(" "),
+        )
+    }
+
+    /// The row is there and is being updated, so an entry that it was deleted, with nothing after
+    /// it, is what [`Capture::over_insert`] wrote before the insert became this update.
+    fn upsert(&self) -> Body {
+        let event = format!(
+            "BEFORE UPDATE ON {} WHEN \
+             (SELECT action FROM _rhtmx_sync_log ORDER BY id DESC LIMIT 1) = 'delete'",
+            self.table.quoted()
+        );
+        let body = format!(
+            "DELETE FROM _rhtmx_sync_log WHERE id = (SELECT max(id) FROM _rhtmx_sync_log) \
+             AND entity = {} AND entity_id = {};",
+            self.entity,
+            self.key("OLD")
+        );
+        (event, body)
+    }
+
+    /// The primary key last, so that its entry is the one that [`Capture::upsert`] finds.
+    fn unique_keys(&self) -> impl Iterator<Item = &[KeyPart]> {
+        let others = self.table.uniques.iter().map(Vec::as_slice);
+        others.chain(std::iter::once(self.table.key.as_slice()))
+    }
+
+    fn is_unique(&self, field: &Field) -> bool {
+        let mut parts = self.table.uniques.iter().flatten();
+        parts.any(|part| self.table.fields[part.field].name == field.name)
+    }
+
+    /// The columns whose update fires a trigger; a row's number has more than one name.
+    fn names_of<'a>(&self, parts: impl Iterator<Item = &'a KeyPart>) -> String {
+        let names = parts
+            .map(|part| &self.table.fields[part.field])
+            .map(|field| match field.is_rowid {
+                true => format!("{}, rowid, oid, _rowid_", ident(&field.name)),
+                false => ident(&field.name),
+            });
+        names.collect::<Vec<_>>().join(", ")
+    }
+
+    /// The condition that the row `t` holds the new row's values of a unique key.
+    fn holder(&self, unique: &[KeyPart]) -> String {
+        let parts: Vec<String> = unique
+            .iter()
+            .map(|part| {
+                let field = &self.table.fields[part.field];
+                let collation = match field.is_rowid {
+                    true => String::new(),
+                    false => format!(" COLLATE {}", ident(&part.collation)),
+                };
+                format!("{}{collation} = {}", field.of("t"), field.of("NEW"))
+            })
+            .collect();
+        parts.join(" AND ")
+    }
+
+    fn key(&self, alias: &str) -> String {
+        projection::key_text(self.table, alias, Place::Trigger)
+    }
+
+    fn whole(&self, alias: &str) -> String {
+        projection::whole_row(self.table, alias, Place::Trigger)
+    }
+
+    fn same_key(&self, one: &str, other: &str) -> String {
+        let same =
+            |field: &Field| format!("({} COLLATE BINARY) IS {}", field.of(one), field.of(other));
+        self.table
+            .key_fields()
+            .map(same)
+            .collect::<Vec<_>>()
+            .join(" AND ")
+    }
+
+    /// The condition that a row has a name, where it may lack one.
+    fn only_named(&self, word: &str, key: &str) -> String {
+        match self.table.key_fields().all(|field| field.is_rowid) {
+            true => String::new(),
+            false => format!(" {word} {key} IS NOT NULL"),
+        }
+    }
+
+    fn stand_ins(&self, aliases: &[&str]) -> Vec<String> {
+        let droppable = self.table.droppable();
+        aliases
+            .iter()
+            .filter_map(|alias| projection::stand_in(&droppable, alias))
+            .collect()
+    }
+}
+
+/// The same conditions, each without the rows that one before it finds.
+fn once_each(holders: Vec<String>) -> Vec<String> {
+    let others = |place: usize| {
+        let before = holders[..place]
+            .iter()
+            .map(|holder| format!(" AND ({holder}) IS NOT TRUE"));
+        before.collect::<String>()
+    };
+    holders
+        .iter()
+        .enumerate()
+        .map(|(place, holder)| format!("{holder}{}", others(place)))
+        .collect()
+}
+
+fn from(sources: Vec<String>) -> String {
+    match sources.is_empty() {
+        true => String::new(),
+        false => format!(" FROM {}", sources.join(", ")),
+    }
+}

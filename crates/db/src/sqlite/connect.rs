@@ -1,0 +1,154 @@
+//! Connections to SQLite: how each is set up, and what its failures mean.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use diesel::connection::SimpleConnection as _;
+use diesel::sql_types::Text;
+use diesel::{Connection as _, QueryableByName, RunQueryDsl as _, SqliteConnection, sql_query};
+use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
+
+use crate::error::{DbError, DbResult, Failed};
+
+/// A connection whose work is done on tokio's blocking threads.
+pub(crate) type SqliteConn = SyncConnectionWrapper<SqliteConnection>;
+
+/// The address of a database that is nowhere but in memory.
+const MEMORY: &str = ":memory:";
+
+/// Between two tries to switch to the write-ahead log while others open the file.
+const JOURNAL_PAUSE: Duration = Duration::from_millis(10);
+
+/// An acknowledged write must survive a power cut, hence `FULL`. Recursive triggers stay off: a
+/// trigger of the user's that updates its own table, as many do, would call itself without end.
+const SETTINGS: &str = "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON";
+
+mod functions {
+    //! What reads use beside SQLite's own functions. Triggers must not: other programs fire them.
+
+    #[diesel::declare_sql_function]
+    extern "SQL" {
+        /// Bytes as base64.
+        fn rhtmx_base64(bytes: diesel::sql_types::Binary) -> diesel::sql_types::Text;
+        /// Bytes from base64; null when it is none.
+        fn rhtmx_unbase64(
+            text: diesel::sql_types::Text,
+        ) -> diesel::sql_types::Nullable<diesel::sql_types::Binary>;
+    }
+
+    pub(super) use rhtmx_base64_utils::register_impl as register_base64;
+    pub(super) use rhtmx_unbase64_utils::register_impl as register_unbase64;
+}
+
+/// Opens a file, which is made where its directory is there, or `:memory:`. Blocks.
+pub(crate) fn establish(path: &str, busy_timeout: Duration) -> DbResult<SqliteConnection> {
+    if path != MEMORY {
+        check_place(path)?;
+    }
+    let mut conn = SqliteConnection::establish(path).map_err(|error| {
+        DbError::Refused(format!(
+            "the SQLite file {path:?} cannot be opened ({error}); may this user read and write it \
+             and its directory?"
+        ))
+    })?;
+    let opened = set_up(&mut conn, path, busy_timeout);
+    opened.map_err(|failed| explain(path, failed.while_doing("opening the SQLite file")))?;
+    Ok(conn)
+}
+
+fn check_place(path: &str) -> DbResult<()> {
+    let place = Path::new(path);
+    if place.is_dir() {
+        return Err(DbError::Refused(format!(
+            "{path:?} is a directory, not a SQLite file"
+        )));
+    }
+    match place.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() && !parent.is_dir() => {
+            Err(DbError::Refused(format!(
+                "the SQLite file {path:?} cannot be made: there is no directory {parent:?}"
+            )))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn set_up(conn: &mut SqliteConnection, path: &str, busy_timeout: Duration) -> Result<(), Failed> {
+    conn.batch_execute(&format!(
+        "PRAGMA busy_timeout = {}",
+        busy_timeout.as_millis()
+    ))?;
+    if path != MEMORY {
+        use_write_ahead_log(conn, path, busy_timeout)?;
+    }
+    conn.batch_execute(SETTINGS)?;
+    functions::register_base64(conn, |bytes: Vec<u8>| BASE64.encode(bytes))?;
+    functions::register_unbase64(conn, |text: String| BASE64.decode(text).ok())?;
+    Ok(())
+}
+
+/// Readers and writers do not wait for each other only with a write-ahead log. The switch needs the
+/// file for itself and does not wait for it by itself.
+fn use_write_ahead_log(
+    conn: &mut SqliteConnection,
+    path: &str,
+    patience: Duration,
+) -> Result<(), Failed> {
+    #[derive(QueryableByName)]
+    struct Mode {
+        #[diesel(sql_type = Text)]
+        journal_mode: String,
+    }
+    let begun = Instant::now();
+    loop {
+        match sql_query("PRAGMA journal_mode = WAL").get_result::<Mode>(conn) {
+            Ok(mode) if mode.journal_mode == "wal" => return Ok(()),
+            Ok(mode) => {
+                return Err(Failed::Other(DbError::Unsupported(format!(
+                    "the SQLite file {path:?} cannot have a write-ahead log (its journal mode \
+                     stays {:?}); is it on a network disk?",
+                    mode.journal_mode
+                ))));
+            }
+            Err(diesel::result::Error::DatabaseError(_, info))
+                if info.message().contains("locked") && begun.elapsed() < patience =>
+            {
+                std::thread::sleep(JOURNAL_PAUSE);
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Names the file, and says what can be done.
+fn explain(path: &str, error: DbError) -> DbError {
+    match error {
+        DbError::Unreachable(text) => {
+            DbError::Unreachable(format!("the SQLite file {path:?}: {text}"))
+        }
+        DbError::Statement { message, .. } if message.contains("not a database") => {
+            DbError::Refused(format!("{path:?} is not a SQLite file"))
+        }
+        DbError::Statement { message, .. } if message.contains("readonly") => DbError::Refused(
+            format!("the SQLite file {path:?} may not be written; sync keeps its log in it"),
+        ),
+        DbError::Statement { message, .. } => DbError::Refused(format!(
+            "the SQLite file {path:?} cannot be used: {message}"
+        )),
+        other => other,
+    }
+}
+
+/// Does `work` on a blocking thread.
+pub(super) async fn blocking<T: Send + 'static>(
+    conn: &mut SqliteConn,
+    context: &'static str,
+    work: impl FnOnce(&mut SqliteConnection) -> Result<T, Failed> + Send + 'static,
+) -> DbResult<T> {
+    match conn.spawn_blocking(move |conn| Ok(work(conn))).await {
+        Ok(done) => done.map_err(|failed| failed.while_doing(context)),
+        Err(error) => Err(DbError::while_doing(context, error)),
+    }
+}

@@ -1,0 +1,133 @@
+//! The listener on SQLite: the engine's own commits wake it, those of other programs show in the file.
+
+use std::time::Duration;
+
+use sync_core::cursor::Cursor;
+use tokio::time::Instant;
+use tracing::warn;
+
+use super::pool::SqlitePool;
+use super::watch::Watch;
+use crate::backoff;
+use crate::error::DbError;
+use crate::feed::{Drain, DrainError, Pacer};
+use crate::listener::{ListenerContext, ListenerStatus, WakeUp};
+use crate::read::ChangesQuery;
+
+/// Between two looks that nothing asked for.
+const SAFETY_DRAIN: Duration = Duration::from_secs(1);
+/// The same for a database in memory, where other users of the pool cannot be seen.
+const MEMORY_DRAIN: Duration = Duration::from_millis(20);
+
+/// Publishes what is new in the log, for as long as the engine lives.
+pub(crate) struct SqliteListener {
+    pool: SqlitePool,
+    context: ListenerContext,
+    /// Watches the file for as long as the listener lives.
+    _watch: Option<Watch>,
+    safety_drain: Duration,
+}
+
+impl SqliteListener {
+    pub(crate) fn new(pool: SqlitePool, context: ListenerContext) -> Result<Self, DbError> {
+        let watch = pool
+            .path()
+            .map(|path| Watch::start(path, context.wake.clone()))
+            .transpose()?;
+        let safety_drain = if watch.is_some() {
+            SAFETY_DRAIN
+        } else {
+            MEMORY_DRAIN
+        };
+        Ok(Self {
+            pool,
+            context,
+            _watch: watch,
+            safety_drain,
+        })
+    }
+
+    /// Listens until the engine shuts down.
+    pub(crate) async fn run(self) {
+        let ListenerContext {
+            subscriber,
+            wake,
+            status,
+            shutdown,
+            ..
+        } = self.context.clone();
+        let mut reached: Option<Cursor> = None;
+        let mut pacer = Pacer::default();
+        let mut failures = 0;
+        loop {
+            pacer.rest(&*subscriber).await;
+            let began = Instant::now();
+            let pause = match self.look(&mut reached).await {
+                Ok(found) => {
+                    if found {
+                        pacer.found(began);
+                    }
+                    failures = 0;
+                    let listening = ListenerStatus {
+                        wake_up: WakeUp::DataVersion,
+                        leader: true,
+                    };
+                    status.send_if_modified(|status| {
+                        std::mem::replace(status, listening) != listening
+                    });
+                    self.safety_drain
+                }
+                Err(DrainError::Gap) => {
+                    warn!(
+                        "this server was away for longer than the log remembers; clients refetch their rows"
+                    );
+                    reached = None;
+                    Duration::ZERO
+                }
+                Err(error) => {
+                    failures += 1;
+                    warn!(%error, failures, "the log could not be read; trying again");
+                    status.send_replace(ListenerStatus::default());
+                    if let Err(error) = subscriber.refresh().await {
+                        warn!(%error, "the tables could not be looked at again");
+                    }
+                    backoff::pause(failures)
+                }
+            };
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = wake.notified(), if failures == 0 => {}
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    async fn look(&self, reached: &mut Option<Cursor>) -> Result<bool, DrainError> {
+        let subscriber = &*self.context.subscriber;
+        let from = match reached {
+            Some(reached) => &mut reached.position,
+            None => {
+                let head = self.pool.head().await?;
+                subscriber.reset(head.clone());
+                &mut reached.insert(head).position
+            }
+        };
+        let old_value_columns = subscriber.old_value_columns();
+        let query = ChangesQuery {
+            from: from.clone(),
+            old_value_columns: (*old_value_columns).clone(),
+            checked: false,
+        };
+        let mut changes = self
+            .pool
+            .read_changes(self.context.entities.with_missing(), query);
+        let mut drain = Drain::new(subscriber, from, old_value_columns);
+        drain.begin(changes.start().await?)?;
+        while let Some(entries) = changes.next().await? {
+            drain.take_entries(entries).await?;
+        }
+        let (position, found) = drain.finish().ok_or(DrainError::Gap)?;
+        *from = (*position).clone();
+        Ok(found)
+    }
+}

@@ -1,0 +1,20 @@
+//! SQLite.
+
+mod capture;
+pub(crate) mod catalog;
+pub(crate) mod connect;
+mod explain;
+mod filter;
+pub(crate) mod listen;
+pub(crate) mod mutation;
+pub(crate) mod pool;
+mod projection;
+pub(crate) mod read;
+mod statement;
+pub(crate) mod store;
+mod table;
+mod watch;
+mod write;
+
+#[cfg(test)]
+mod tests;

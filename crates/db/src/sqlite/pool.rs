@@ -1,0 +1,142 @@
+//! Connections to SQLite.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use diesel_async::SimpleAsyncConnection as _;
+use diesel_async::pooled_connection::bb8::{Pool, PooledConnection};
+use diesel_async::pooled_connection::{AsyncDieselConnectionManager, ManagerConfig};
+use futures_util::FutureExt as _;
+use sync_core::cursor::Cursor;
+
+use super::connect::{SqliteConn, establish};
+use super::{read, store};
+use crate::config::DatabaseConfig;
+use crate::entity::Entity;
+use crate::error::{DbError, DbResult};
+use crate::migrations;
+use crate::read::{ChangeStream, ChangesQuery, ReadStream};
+
+/// Connections to SQLite.
+#[derive(Clone)]
+pub struct SqlitePool {
+    pool: Pool<SqliteConn>,
+    /// The file; none for a database in memory.
+    path: Option<Arc<str>>,
+    config: DatabaseConfig,
+}
+
+impl std::fmt::Debug for SqlitePool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SqlitePool")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
+}
+
+impl SqlitePool {
+    /// A connection for queries of your own.
+    ///
+    /// # Errors
+    /// When none comes free, or none can be opened, within the connect time-out.
+    pub async fn get(&self) -> Result<PooledConnection<'_, SqliteConn>, DbError> {
+        Ok(self.pool.get().await?)
+    }
+
+    /// Runs statements of your own that give no rows, one after the other.
+    ///
+    /// # Errors
+    /// When no connection comes free, or a statement fails.
+    pub async fn batch_execute(&self, sql: &str) -> Result<(), DbError> {
+        let mut conn = self.get().await?;
+        let executed = conn.batch_execute(sql).await;
+        executed.map_err(|error| DbError::while_doing("running statements", error))
+    }
+
+    /// Opens a file once, so that a wrong path is an error at once; or a database in memory.
+    pub(crate) async fn open(path: Option<String>, config: &DatabaseConfig) -> DbResult<Self> {
+        if let Some(file) = path.clone() {
+            let busy = config.connect_timeout();
+            let opened = tokio::task::spawn_blocking(move || establish(&file, busy)).await;
+            drop(opened.map_err(|error| DbError::Unreachable(error.to_string()))??);
+        }
+        Ok(Self::new(path.map(Into::into), config))
+    }
+
+    /// The same database with other pool size and time-outs; itself where they are the same, or where it is
+    /// in memory.
+    pub(crate) fn configured(&self, config: &DatabaseConfig) -> Self {
+        match &self.path {
+            Some(path) if self.config != *config => Self::new(Some(path.clone()), config),
+            _ => self.clone(),
+        }
+    }
+
+    /// The file; none for a database in memory.
+    pub(crate) fn path(&self) -> Option<&str> {
+        self.path.as_deref()
+    }
+
+    pub(crate) async fn migrate(&self) -> DbResult<()> {
+        let mut conn = self.get().await?;
+        conn.spawn_blocking(|conn| Ok(migrations::run_sqlite(conn)))
+            .await
+            .map_err(|error| DbError::while_doing("running the migrations", error))?
+    }
+
+    pub(crate) async fn head(&self) -> DbResult<Cursor> {
+        store::head(&mut *self.get().await?).await
+    }
+
+    /// Begins to read what is new in the log.
+    pub(crate) fn read_changes(
+        &self,
+        entities: Arc<BTreeMap<String, Arc<Entity>>>,
+        query: ChangesQuery,
+    ) -> ChangeStream {
+        let pool = self.clone();
+        ReadStream::begin(|out| async move {
+            read::read_changes(&mut *pool.get().await?, &entities, &query, &out).await
+        })
+    }
+
+    fn new(path: Option<Arc<str>>, config: &DatabaseConfig) -> Self {
+        let busy = config.connect_timeout();
+        let file: Arc<str> = path.clone().unwrap_or_else(|| ":memory:".into());
+        let mut manager = ManagerConfig::default();
+        manager.custom_setup = Box::new(move |_| {
+            let file = file.clone();
+            async move {
+                let opened = tokio::task::spawn_blocking(move || establish(&file, busy)).await;
+                let bad = |error: &dyn std::fmt::Display| {
+                    diesel::ConnectionError::BadConnection(error.to_string())
+                };
+                Ok(SqliteConn::new(
+                    opened
+                        .map_err(|error| bad(&error))?
+                        .map_err(|error| bad(&error))?,
+                ))
+            }
+            .boxed()
+        });
+        let manager = AsyncDieselConnectionManager::new_with_config("", manager);
+        // A database in memory is its one connection: there must be no second, and it must not be closed
+        // for being idle.
+        let size = if path.is_some() {
+            config.pool_size.max(2)
+        } else {
+            1
+        };
+        let pool = Pool::builder()
+            .max_size(size)
+            .max_lifetime(None)
+            .idle_timeout(None)
+            .connection_timeout(config.connect_timeout())
+            .build_unchecked(manager);
+        Self {
+            pool,
+            path,
+            config: config.clone(),
+        }
+    }
+}

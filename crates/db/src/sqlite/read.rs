@@ -1,0 +1,207 @@
+//! Reads of the log and of tables: snapshots, resumes and pulls.
+//!
+//! Each is one statement, so it sees one committed state. It runs on a blocking thread and stops
+//! while nobody takes its parts; meanwhile writers go on, and the write-ahead log keeps what it
+//! still has to see.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use diesel::connection::DefaultLoadingMode;
+use diesel::deserialize::{self, FromSql, FromSqlRow};
+use diesel::row::NamedRow;
+use diesel::sql_types::{BigInt, Nullable, Text};
+use diesel::sqlite::{Sqlite, SqliteValue};
+use diesel::{QueryableByName, RunQueryDsl as _};
+use protocol::RowImage;
+use sync_core::cursor::{CommitId, Position};
+use sync_core::log::NetChange;
+
+use super::connect::{SqliteConn, blocking};
+use super::statement::{Statement, Value};
+use super::{filter, projection};
+use crate::entity::Entity;
+use crate::error::{DbError, DbResult};
+use crate::read::collect::{ChangeRow, ChangesCollector, RowLine, RowsCollector};
+use crate::read::sql::{self, Dialect};
+use crate::read::{ChangesQuery, PartSender, RowsPage, RowsQuery};
+
+/// `?1` is the newest id that is known, `?2` the JSON array of the entities that are wanted, `?3`,
+/// there only with old_value_columns, the columns of each entity whose previous values are wanted. Ids are
+/// never used again, so the newest one ever given stands for the log also when it is empty.
+pub(crate) const DIALECT: Dialect = Dialect {
+    start: "SELECT CAST(coalesce((SELECT seq FROM sqlite_sequence \
+            WHERE name = '_rhtmx_sync_log'), 0) AS TEXT) AS position, \
+            (SELECT floor FROM _rhtmx_sync_meta) AS floor",
+    fingerprints: "json_group_object(e.entity, e.fingerprint)",
+    new_entries: "SELECT id, id AS commit_id, entity, entity_id, action, old, data, client_id, mutation \
+           FROM _rhtmx_sync_log WHERE id > ?1 AND entity IN (SELECT value FROM json_each(?2))",
+    wanted: "(SELECT j.value FROM json_each(?3) j WHERE j.key = n.entity)",
+    // Put together as text: a CASE takes missing what SQLite knows of JSON.
+    undo_record: "'[' || w.id || ',null,' || json_quote(w.action) || ',' || \
+           CASE WHEN CASE WHEN json_valid(w.old) THEN json_type(w.old) END = 'object' THEN '{' || coalesce( \
+           (SELECT group_concat(json_quote(o.key) || ':' || CASE \
+           WHEN NOT EXISTS (SELECT 1 FROM json_each(w.wanted) c WHERE c.value = o.key) THEN '0' \
+           WHEN o.type IN ('null', 'true', 'false') THEN o.type \
+           WHEN o.type IN ('object', 'array') THEN o.value \
+           ELSE json_quote(o.value) END, ',') FROM json_each(w.old) o), '') || '}' \
+           ELSE 'null' END || ']'",
+};
+
+/// A text of the user's. SQLite takes any bytes for one; what is not UTF-8 becomes U+FFFD, so that
+/// one such value does not keep all others from being read.
+#[derive(FromSqlRow)]
+struct AnyText(String);
+
+impl FromSql<Text, Sqlite> for AnyText {
+    fn from_sql(mut value: SqliteValue<'_, '_, '_>) -> deserialize::Result<Self> {
+        Ok(Self(value.read_text().to_owned()))
+    }
+}
+
+impl QueryableByName<Sqlite> for ChangeRow {
+    fn build<'a>(row: &impl NamedRow<'a, Sqlite>) -> deserialize::Result<Self> {
+        Self::read(
+            |_, name| text(row, name),
+            |_, name| NamedRow::get::<Nullable<BigInt>, _>(row, name),
+        )
+    }
+}
+
+impl QueryableByName<Sqlite> for RowLine {
+    fn build<'a>(row: &impl NamedRow<'a, Sqlite>) -> deserialize::Result<Self> {
+        Self::read(|name| text(row, name))
+    }
+}
+
+fn text<'a>(row: &impl NamedRow<'a, Sqlite>, name: &str) -> deserialize::Result<Option<String>> {
+    let text: Option<AnyText> = NamedRow::get::<Nullable<Text>, _>(row, name)?;
+    Ok(text.map(|text| text.0))
+}
+
+/// Reads what is new in the log since `from`.
+pub(crate) async fn read_changes(
+    conn: &mut SqliteConn,
+    entities: &BTreeMap<String, Arc<Entity>>,
+    query: &ChangesQuery,
+    out: &PartSender<NetChange>,
+) -> DbResult<()> {
+    let Position::LogId(from) = query.from else {
+        return Err(DbError::Unsupported(
+            "a cursor of PostgreSQL does not fit SQLite".to_owned(),
+        ));
+    };
+    let names: Vec<&String> = entities.keys().collect();
+    let names = serde_json::to_string(&names).expect("names are JSON");
+    let wanted = serde_json::to_string(&query.old_value_columns)
+        .ok()
+        .filter(|_| !query.old_value_columns.is_empty());
+    let statement = changes_statement(entities, from, names, wanted, query.checked);
+    let expected = query.expected(entities);
+    let out = out.clone();
+    blocking(conn, "reading the log", move |conn| {
+        let mut collector = ChangesCollector::new(commit_id, expected);
+        for line in statement.load_iter::<ChangeRow, DefaultLoadingMode>(conn)? {
+            for part in collector.take(line?)? {
+                if out.blocking_send(part).is_err() {
+                    return Ok(());
+                }
+            }
+        }
+        if let Some(part) = collector.finish() {
+            // Nobody waits for it when the receiver is gone.
+            let _ = out.blocking_send(part);
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// The text is the same at each drain, and preparing it takes longer than most drains.
+fn changes_statement(
+    entities: &BTreeMap<String, Arc<Entity>>,
+    from: i64,
+    names: String,
+    wanted: Option<String>,
+    checked: bool,
+) -> Statement {
+    let new_entries = sql::new_entries_sql(&DIALECT, wanted.is_some());
+    let sql = sql::changes_sql(&DIALECT, entities, wanted.is_some(), checked);
+    // Names of entities may look like parameters; only what is between them is searched.
+    let (before, after) = sql.split_once(&new_entries).expect("it is in there");
+    let mut statement = Statement::new(before);
+    for (index, piece) in new_entries.split('?').enumerate() {
+        if index == 0 {
+            statement = statement.sql(piece);
+            continue;
+        }
+        let (number, piece) = piece.split_at(1);
+        let value = match number {
+            "1" => Value::Integer(from),
+            "2" => Value::Text(names.clone()),
+            _ => Value::Text(wanted.clone().unwrap_or_default()),
+        };
+        statement = statement.value(value).sql(piece);
+    }
+    statement.sql(after).kept()
+}
+
+/// The statement that reads some rows of an entity.
+fn rows_statement(entity: &Entity, query: &RowsQuery) -> Statement {
+    let part = query.shape.selection();
+    let rows = sql::rows_before_where(&entity.rows, part, projection::object);
+    let (before, behind) = sql::around_rows(&DIALECT, entity);
+    let mut statement = Statement::new(before);
+    if query.page.is_some() {
+        statement =
+            statement.sql("SELECT key, row FROM (SELECT key COLLATE BINARY AS key, row FROM (");
+    }
+    statement = statement.sql(rows);
+    if let Some(part) = part.filter(|part| !part.filter().is_everything()) {
+        statement = filter::predicate(
+            statement.sql(" WHERE "),
+            part.filter().condition(),
+            part.table().schema,
+        );
+    }
+    if let Some(RowsPage { after_key, limit }) = &query.page {
+        // Rows without a name are not sent, and must not fill the page.
+        statement = statement.sql(") unordered) keyed WHERE key IS NOT NULL");
+        if let Some(key) = after_key {
+            statement = statement.sql(" AND key > ").value(Value::Text(key.clone()));
+        }
+        statement = statement.sql(format!(" ORDER BY key LIMIT {limit}"));
+    }
+    statement.sql(behind)
+}
+
+/// Reads rows of an entity.
+pub(crate) async fn read_rows(
+    conn: &mut SqliteConn,
+    entity: &Arc<Entity>,
+    query: &RowsQuery,
+    out: &PartSender<RowImage>,
+) -> DbResult<()> {
+    let statement = rows_statement(entity, query);
+    let (entity, out) = (entity.clone(), out.clone());
+    blocking(conn, "reading a table", move |conn| {
+        let mut collector = RowsCollector::new(&entity);
+        for line in statement.load_iter::<RowLine, DefaultLoadingMode>(conn)? {
+            if let Some(part) = collector.take(line?)?
+                && out.blocking_send(part).is_err()
+            {
+                return Ok(());
+            }
+        }
+        if let Some(part) = collector.finish() {
+            let _ = out.blocking_send(part);
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// The commit_id of a log entry here is its id.
+pub(crate) fn commit_id(id: i64) -> CommitId {
+    CommitId::LogId(id)
+}

@@ -1,0 +1,353 @@
+//! The engine's own tables on SQLite: epoch, installed captures, retention.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use diesel::connection::SimpleConnection as _;
+use diesel::prelude::*;
+use diesel::sql_query;
+use diesel::sql_types::{BigInt, Nullable, Text};
+use sync_core::cursor::{Cursor, Epoch, Position};
+use sync_core::log::ChangeKind;
+
+use super::connect::{SqliteConn, blocking};
+use super::statement::Statement;
+use super::{capture, catalog};
+use crate::catalog::{DescribeError, Described, log_entity};
+use crate::entity::{Entity, EntityConfig, EntitySource};
+use crate::error::DbResult;
+use crate::quote::ident;
+use crate::read;
+use crate::retention::Pruned;
+use crate::tables::_rhtmx_sync_entity as installed;
+
+/// Rows that one statement of retention deletes.
+const PRUNE_ROWS: i64 = 5000;
+/// Entries by whose length the log's size is estimated.
+const SAMPLE_ROWS: i64 = 1000;
+/// What an entry takes besides its texts: numbers, record and cell headers, its share of the pages.
+const ENTRY_BYTES: i64 = 40;
+
+/// SQLite counts no further back than the year 0.
+const AGE_SECONDS_MAX: f64 = 1e10;
+
+/// The newest id that the log has ever given.
+const NEWEST: &str =
+    "coalesce((SELECT seq FROM sqlite_sequence WHERE name = '_rhtmx_sync_log'), 0)";
+
+/// Which history this database is, and where it stands. The history is the log's own and the
+/// file's: a copy of the file goes its own way.
+pub(crate) async fn head(conn: &mut SqliteConn) -> DbResult<Cursor> {
+    #[derive(QueryableByName)]
+    struct Head {
+        #[diesel(sql_type = Text)]
+        epoch: String,
+        #[diesel(sql_type = Text)]
+        position: String,
+        #[diesel(sql_type = Text)]
+        file: String,
+    }
+    let sql = format!(
+        "SELECT epoch, CAST({NEWEST} AS TEXT) AS position, \
+         coalesce((SELECT file FROM pragma_database_list WHERE name = 'main'), '') AS file \
+         FROM _rhtmx_sync_meta"
+    );
+    let row: Head = blocking(conn, "reading the epoch", move |conn| {
+        Ok(sql_query(sql).get_result(conn)?)
+    })
+    .await?;
+    let epoch = Epoch::new(&format!("{}-{:x}", row.epoch, file_number(&row.file)));
+    Ok(Cursor {
+        epoch,
+        position: read::position(&row.position)?,
+    })
+}
+
+#[cfg(unix)]
+fn file_number(path: &str) -> u64 {
+    use std::os::unix::fs::MetadataExt as _;
+    std::fs::metadata(path).map_or(0, |file| file.ino())
+}
+
+#[cfg(not(unix))]
+fn file_number(_path: &str) -> u64 {
+    0
+}
+
+/// The newest id that the log has ever given.
+pub(super) fn newest(conn: &mut SqliteConnection) -> QueryResult<i64> {
+    one_number(conn, &format!("SELECT {NEWEST} AS number"))
+}
+
+fn one_number(conn: &mut SqliteConnection, sql: &str) -> QueryResult<i64> {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = BigInt)]
+        number: i64,
+    }
+    let row: Row = Statement::new(sql).kept().get_result(conn)?;
+    Ok(row.number)
+}
+
+/// A text that changes when any table, index or trigger of the database changes.
+pub(crate) async fn catalog_version(
+    conn: &mut SqliteConn,
+    _entities: &BTreeMap<String, Arc<Entity>>,
+) -> DbResult<String> {
+    let version = blocking(conn, "looking at the catalog", |conn| {
+        Ok(one_number(
+            conn,
+            "SELECT schema_version AS number FROM pragma_schema_version",
+        )?)
+    });
+    Ok(version.await?.to_string())
+}
+
+/// Makes sure that an entity is captured as its table is now, and says what it is. `None` when it
+/// has no table at the moment.
+pub(crate) async fn install(
+    conn: &mut SqliteConn,
+    config: &EntityConfig,
+) -> DbResult<Result<Option<Described>, DescribeError>> {
+    let EntitySource::Table(table) = &config.source else {
+        return Ok(Ok(Some(Described {
+            entity: log_entity(&config.name),
+            captured: true,
+            settled: Vec::new(),
+        })));
+    };
+    let (entity, table) = (config.name.clone(), table.clone());
+    blocking(conn, "installing the capture", move |conn| {
+        // Most often there is nothing to do, and then no writer need wait for it.
+        let found = conn.transaction(|conn| look(conn, &entity, &table))?;
+        if let Found {
+            described,
+            settled: true,
+        } = found
+        {
+            return Ok(described);
+        }
+        Ok(conn.immediate_transaction(|conn| install_in(conn, &entity, &table))?)
+    })
+    .await
+}
+
+/// What an entity's table is, and whether the log's tables know all that.
+struct Found {
+    described: Result<Option<Described>, DescribeError>,
+    settled: bool,
+}
+
+fn look(conn: &mut SqliteConnection, entity: &str, table: &str) -> QueryResult<Found> {
+    let described = catalog::describe(conn, entity, table)?;
+    let stored: Option<String> = installed::table
+        .find(entity)
+        .select(installed::fingerprint)
+        .first(conn)
+        .optional()?;
+    let settled = match &described {
+        Ok(Some(now)) => now.captured && stored.as_ref() == Some(&now.entity.fingerprint),
+        _ => stored.is_none(),
+    };
+    Ok(Found { described, settled })
+}
+
+fn install_in(
+    conn: &mut SqliteConnection,
+    entity: &str,
+    table: &str,
+) -> QueryResult<Result<Option<Described>, DescribeError>> {
+    let Found { described, settled } = look(conn, entity, table)?;
+    if settled {
+        return Ok(described);
+    }
+    if let Ok(Some(Described { entity: now, .. })) = &described {
+        for statement in &now.capture {
+            conn.batch_execute(statement)?;
+        }
+        let relation = now.relation.as_deref().unwrap_or_default();
+        let row = (
+            installed::relation.eq(relation),
+            installed::fingerprint.eq(&now.fingerprint),
+        );
+        diesel::insert_into(installed::table)
+            .values((installed::entity.eq(entity), row))
+            .on_conflict(installed::entity)
+            .do_update()
+            .set(row)
+            .execute(conn)?;
+    } else {
+        // Its clients learn that the table is gone, once.
+        diesel::delete(installed::table.find(entity)).execute(conn)?;
+    }
+    // Whoever resumes from before this point takes the entity anew: it may have changed while
+    // nobody captured it, or looked different.
+    record_in(conn, entity, None, ChangeKind::SchemaChange, None)?;
+    Ok(described)
+}
+
+/// Removes the captures of these entities, or of all. Gives the names of those that had one.
+pub(crate) async fn uninstall(
+    conn: &mut SqliteConn,
+    only: Option<&[String]>,
+) -> DbResult<Vec<String>> {
+    let only = only.map(<[String]>::to_vec);
+    blocking(conn, "removing the capture", move |conn| {
+        Ok(conn.immediate_transaction(|conn| uninstall_in(conn, only.as_deref()))?)
+    })
+    .await
+}
+
+fn uninstall_in(conn: &mut SqliteConnection, only: Option<&[String]>) -> QueryResult<Vec<String>> {
+    let is_known = "SELECT count(*) AS number FROM sqlite_schema WHERE name = '_rhtmx_sync_entity'";
+    if one_number(conn, is_known)? == 0 {
+        return Ok(Vec::new());
+    }
+    let mut names: Vec<String> = installed::table
+        .select(installed::entity)
+        .order(installed::entity)
+        .load(conn)?;
+    names.retain(|name| only.is_none_or(|only| only.contains(name)));
+    let prefixes: Vec<String> = match only {
+        Some(_) => names.iter().map(|name| capture::prefix(name)).collect(),
+        // Also those of which the log's tables know nothing.
+        None => vec![capture::PREFIX.to_owned()],
+    };
+    for prefix in prefixes {
+        for trigger in catalog::triggers(conn, &prefix)? {
+            conn.batch_execute(&format!("DROP TRIGGER {}", ident(&trigger.name)))?;
+        }
+    }
+    for name in &names {
+        diesel::delete(installed::table.find(name)).execute(conn)?;
+    }
+    Ok(names)
+}
+
+/// Writes an entry of the log for an entity that has no table.
+pub(crate) async fn record(
+    conn: &mut SqliteConn,
+    entity: &str,
+    key: Option<&str>,
+    action: ChangeKind,
+    data: Option<&str>,
+) -> DbResult<Position> {
+    let (entity, key, data) = (
+        entity.to_owned(),
+        key.map(str::to_owned),
+        data.map(str::to_owned),
+    );
+    let id = blocking(conn, "recording a change", move |conn| {
+        Ok(conn.immediate_transaction(|conn| {
+            record_in(conn, &entity, key.as_deref(), action, data.as_deref())?;
+            newest(conn)
+        })?)
+    });
+    Ok(Position::LogId(id.await?))
+}
+
+fn record_in(
+    conn: &mut SqliteConnection,
+    entity: &str,
+    key: Option<&str>,
+    action: ChangeKind,
+    data: Option<&str>,
+) -> QueryResult<()> {
+    sql_query(
+        "INSERT INTO _rhtmx_sync_log (entity, entity_id, action, data) VALUES (?1, ?2, ?3, ?4)",
+    )
+    .bind::<Text, _>(entity)
+    .bind::<Nullable<Text>, _>(key)
+    .bind::<Text, _>(action.as_str())
+    .bind::<Nullable<Text>, _>(data)
+    .execute(conn)?;
+    Ok(())
+}
+
+/// Nothing to do: the log's entries carry their time and are in the order of the commits.
+pub(crate) async fn make_checkpoint(_conn: &mut SqliteConn) -> DbResult<()> {
+    Ok(())
+}
+
+/// Size of the log in bytes, estimated from its newest entries, and its floor. Space that deleted
+/// rows have left is not counted: it is used again.
+pub(crate) async fn log_size(conn: &mut SqliteConn) -> DbResult<(u64, String)> {
+    let sql = format!(
+        "SELECT coalesce((SELECT (max(id) - min(id) + 1) FROM _rhtmx_sync_log) * \
+         (SELECT avg({ENTRY_BYTES} + octet_length(entity) + octet_length(action) \
+         + octet_length(created_at) + coalesce(octet_length(entity_id), 0) \
+         + coalesce(octet_length(old), 0) + coalesce(octet_length(data), 0) \
+         + coalesce(octet_length(client_id), 0)) \
+         FROM (SELECT * FROM _rhtmx_sync_log ORDER BY id DESC LIMIT {SAMPLE_ROWS})), 0) AS number"
+    );
+    blocking(conn, "measuring the log", move |conn| {
+        let (bytes, floor) = (one_number(conn, &sql)?, floor(conn)?);
+        Ok((u64::try_from(bytes).unwrap_or_default(), floor.to_string()))
+    })
+    .await
+}
+
+fn floor(conn: &mut SqliteConnection) -> QueryResult<i64> {
+    one_number(
+        conn,
+        "SELECT CAST(floor AS INTEGER) AS number FROM _rhtmx_sync_meta",
+    )
+}
+
+/// Moves the floor up to the entries that are younger, and deletes a batch of what lies below it.
+/// The floor moves in the same transaction as the first row goes.
+pub(crate) async fn prune_older_than(conn: &mut SqliteConn, age: Duration) -> DbResult<Pruned> {
+    // The oldest young entry ends it, so a clock that was put back keeps entries rather than losing
+    // them.
+    let old_enough = format!(
+        "SELECT coalesce(max(id), 0) AS number FROM _rhtmx_sync_log WHERE id < coalesce( \
+         (SELECT id FROM _rhtmx_sync_log \
+         WHERE created_at > strftime('%Y-%m-%dT%H:%M:%fZ', 'now', '-{:.3} seconds') \
+         ORDER BY id LIMIT 1), {NEWEST} + 1)",
+        age.as_secs_f64().min(AGE_SECONDS_MAX)
+    );
+    prune(conn, old_enough).await
+}
+
+/// The same with the oldest tenth of the entries, for a log that has grown too large.
+pub(crate) async fn prune_oldest(conn: &mut SqliteConn) -> DbResult<Pruned> {
+    let tenth = "SELECT coalesce((SELECT min(id) + (max(id) - min(id)) / 10 \
+        FROM _rhtmx_sync_log), 0) AS number";
+    prune(conn, tenth.to_owned()).await
+}
+
+async fn prune(conn: &mut SqliteConn, new_floor: String) -> DbResult<Pruned> {
+    blocking(conn, "pruning the log", move |conn| {
+        Ok(conn.immediate_transaction(|conn| prune_in(conn, &new_floor))?)
+    })
+    .await
+}
+
+fn prune_in(conn: &mut SqliteConnection, new_floor: &str) -> QueryResult<Pruned> {
+    let old = floor(conn)?;
+    let oldest = "SELECT coalesce(min(id), 0) AS number FROM _rhtmx_sync_log";
+    // What already lies below the floor goes first.
+    let target = match one_number(conn, oldest)? {
+        id if id > old => one_number(conn, new_floor)?.max(old),
+        _ => old,
+    };
+    if target > old {
+        sql_query("UPDATE _rhtmx_sync_meta SET floor = CAST(?1 AS TEXT)")
+            .bind::<BigInt, _>(target)
+            .execute(conn)?;
+    }
+    let rows = sql_query(
+        "DELETE FROM _rhtmx_sync_log WHERE id IN \
+         (SELECT id FROM _rhtmx_sync_log WHERE id <= ?1 ORDER BY id LIMIT ?2)",
+    )
+    .bind::<BigInt, _>(target)
+    .bind::<BigInt, _>(PRUNE_ROWS)
+    .execute(conn)?;
+    let rows = u64::try_from(rows).unwrap_or_default();
+    Ok(Pruned {
+        rows,
+        floor_moved: target > old,
+        more: rows == PRUNE_ROWS.unsigned_abs(),
+    })
+}

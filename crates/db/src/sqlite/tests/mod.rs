@@ -1,0 +1,278 @@
+//! Capture, reads and writes together, on real files.
+
+mod capture;
+mod keys;
+mod replace;
+mod rows;
+mod schema_change;
+mod upkeep;
+mod writes;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use diesel::connection::SimpleConnection as _;
+use diesel::sql_types::{Nullable, Text};
+use diesel::{Connection as _, QueryableByName, RunQueryDsl as _, SqliteConnection, sql_query};
+use protocol::Change;
+use serde_json::Value;
+use sync_core::cursor::Position;
+use sync_core::effect::Effect;
+use sync_core::log::NetChange;
+use sync_core::shape::Shape;
+use tempfile::TempDir;
+use tokio::sync::mpsc;
+
+use super::connect::{self, SqliteConn};
+use super::{read, store};
+use crate::entity::{Entity, EntityConfig};
+use crate::read::sql::changes_sql;
+use crate::read::{ChangesQuery, OldValueColumns, Part, RowsQuery};
+
+const MIGRATION: &str = include_str!(concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/../../migrations_sqlite/2026-11-20-000001_log/up.sql"
+));
+
+/// A database with the engine's connection and that of another program, and a copy of one entity
+/// that lives from its changes.
+struct Synced {
+    directory: TempDir,
+    conn: SqliteConn,
+    other: SqliteConnection,
+    entities: BTreeMap<String, Arc<Entity>>,
+    position: Position,
+    copy: BTreeMap<String, Value>,
+}
+
+#[derive(QueryableByName, Debug, PartialEq)]
+struct Entry {
+    #[diesel(sql_type = Nullable<Text>)]
+    key: Option<String>,
+    #[diesel(sql_type = Text)]
+    action: String,
+    #[diesel(sql_type = Nullable<Text>)]
+    old: Option<String>,
+}
+
+impl Synced {
+    /// A database with these tables, of which `table` is captured as the entity `e`.
+    async fn new(tables: &str, table: &str) -> Self {
+        let directory = TempDir::new().expect("a directory");
+        let path = directory.path().join("test.db");
+        let path = path.to_str().expect("UTF-8");
+        let mut engine = connect::establish(path, Duration::from_secs(5)).expect("a connection");
+        engine.batch_execute(MIGRATION).expect("the migration");
+        let mut other = SqliteConnection::establish(path).expect("a connection");
+        other
+            .batch_execute("PRAGMA busy_timeout = 5000; PRAGMA foreign_keys = ON")
+            .expect("settings");
+        other.batch_execute(tables).expect("the tables");
+        let mut synced = Self {
+            directory,
+            conn: SqliteConn::new(engine),
+            other,
+            entities: BTreeMap::new(),
+            position: Position::LogId(0),
+            copy: BTreeMap::new(),
+        };
+        synced.install("e", table).await;
+        synced.refetch().await;
+        synced
+    }
+
+    fn path(&self) -> String {
+        self.directory
+            .path()
+            .join("test.db")
+            .to_str()
+            .expect("UTF-8")
+            .to_owned()
+    }
+
+    async fn install(&mut self, name: &str, table: &str) -> Arc<Entity> {
+        let config = EntityConfig::on_table(name, table);
+        let described = store::install(&mut self.conn, &config)
+            .await
+            .expect("no error");
+        let described = described.expect("a fit table").expect("a table");
+        let entity = Arc::new(described.entity);
+        self.entities.insert(name.to_owned(), entity.clone());
+        entity
+    }
+
+    /// Another program runs this.
+    fn run(&mut self, sql: &str) {
+        self.other
+            .batch_execute(sql)
+            .unwrap_or_else(|error| panic!("{sql}: {error}"));
+    }
+
+    /// Another program tries this.
+    fn fails(&mut self, sql: &str) -> String {
+        self.other.batch_execute(sql).expect_err(sql).to_string()
+    }
+
+    /// Another program asks this; the first column must be called `text`.
+    fn ask(&mut self, sql: &str) -> Vec<String> {
+        #[derive(QueryableByName)]
+        struct Row {
+            #[diesel(sql_type = Text)]
+            text: String,
+        }
+        let rows: Vec<Row> = sql_query(sql)
+            .load(&mut self.other)
+            .unwrap_or_else(|error| panic!("{sql}: {error}"));
+        rows.into_iter().map(|row| row.text).collect()
+    }
+
+    fn newest_id(&mut self) -> i64 {
+        store::newest(&mut self.other).expect("an id")
+    }
+
+    /// The entries of the log after this id.
+    fn log(&mut self, after: i64) -> Vec<Entry> {
+        let sql = format!(
+            "SELECT entity_id AS key, action, old FROM _rhtmx_sync_log WHERE id > {after} ORDER \
+             BY id"
+        );
+        sql_query(sql).load(&mut self.other).expect("the log")
+    }
+
+    /// The entries that `sql` makes.
+    fn entries(&mut self, sql: &str) -> Vec<Entry> {
+        let before = self.newest_id();
+        self.run(sql);
+        self.log(before)
+    }
+
+    async fn changes(&mut self, from: &Position) -> (Position, Vec<NetChange>) {
+        let (sender, mut parts) = mpsc::channel(1000);
+        let query = ChangesQuery {
+            from: from.clone(),
+            old_value_columns: OldValueColumns::new(),
+            checked: false,
+        };
+        read::read_changes(&mut self.conn, &self.entities, &query, &sender)
+            .await
+            .expect("a read");
+        drop(sender);
+        let (mut position, mut entries) = (None, Vec::new());
+        while let Some(part) = parts.recv().await {
+            match part {
+                Part::Start(start) => position = Some(start.position),
+                Part::Items(more) => entries.extend(more),
+                Part::Outdated(_) => panic!("not asked for"),
+            }
+        }
+        (position.expect("a start"), entries)
+    }
+
+    async fn rows(&mut self) -> (Position, BTreeMap<String, Value>) {
+        let (sender, mut parts) = mpsc::channel(1000);
+        let entity = self.entities["e"].clone();
+        read::read_rows(
+            &mut self.conn,
+            &entity,
+            &RowsQuery::all(Shape::whole("e")),
+            &sender,
+        )
+        .await
+        .expect("a read");
+        drop(sender);
+        let (mut position, mut rows) = (None, BTreeMap::new());
+        while let Some(part) = parts.recv().await {
+            match part {
+                Part::Start(start) => position = Some(start.position),
+                Part::Items(more) => {
+                    for row in more {
+                        let value = serde_json::from_str(row.row.get()).expect("JSON");
+                        assert!(
+                            rows.insert(row.key.clone(), value).is_none(),
+                            "{} twice",
+                            row.key
+                        );
+                    }
+                }
+                Part::Outdated(_) => panic!("not asked for"),
+            }
+        }
+        (position.expect("a start"), rows)
+    }
+
+    /// Whether the plan of a read of changes finds a row by its key's index.
+    async fn looks_rows_up(&mut self) -> bool {
+        #[derive(QueryableByName)]
+        struct Step {
+            #[diesel(sql_type = Text)]
+            detail: String,
+        }
+        let entities = BTreeMap::from([("e".to_owned(), self.entities["e"].clone())]);
+        let sql = format!(
+            "EXPLAIN QUERY PLAN {}",
+            changes_sql(&read::DIALECT, &entities, false, false)
+        );
+        let plan = self
+            .conn
+            .spawn_blocking(move |conn| sql_query(sql).load::<Step>(conn))
+            .await;
+        let mut steps = plan.expect("a plan").into_iter().map(|step| step.detail);
+        steps.any(|step| step.starts_with("SEARCH t USING"))
+    }
+
+    async fn refetch(&mut self) {
+        (self.position, self.copy) = self.rows().await;
+    }
+
+    /// Brings the copy up to date from the log alone, and compares it with the table.
+    async fn follow(&mut self) {
+        let from = self.position.clone();
+        let (position, entries) = self.changes(&from).await;
+        for entry in entries.into_iter().filter(|entry| entry.entity == "e") {
+            match entry.effect() {
+                Effect::Change {
+                    transient: true, ..
+                }
+                | Effect::Nothing => {}
+                Effect::Change { change, .. } => match change {
+                    Change::Put { key, row, .. } => {
+                        self.copy
+                            .insert(key, serde_json::from_str(row.get()).expect("JSON"));
+                    }
+                    Change::Delete { key, .. } | Change::Leave { key, .. } => {
+                        self.copy.remove(&key);
+                    }
+                    Change::Truncate => self.copy.clear(),
+                },
+                Effect::SchemaChanged => self.copy = self.rows().await.1,
+            }
+        }
+        self.position = position;
+        let (_, rows) = self.rows().await;
+        assert_eq!(self.copy, rows);
+    }
+
+    /// Another program runs these one after the other; the copy follows after each.
+    async fn follows(&mut self, statements: &[&str]) {
+        for sql in statements {
+            self.run(sql);
+            self.follow().await;
+        }
+    }
+
+    /// The only row's value of a column.
+    async fn only(&mut self, column: &str) -> Value {
+        let (_, rows) = self.rows().await;
+        assert_eq!(rows.len(), 1);
+        rows.into_values().next().expect("a row")[column].clone()
+    }
+}
+
+fn entry(key: &str, action: &str, old: Option<&str>) -> Entry {
+    Entry {
+        key: Some(key.to_owned()),
+        action: action.to_owned(),
+        old: old.map(str::to_owned),
+    }
+}

@@ -1,0 +1,240 @@
+//! Rows as JSON.
+
+use serde_json::{Value, json};
+
+use super::Synced;
+use crate::read::RowsQuery;
+use sync_core::shape::Shape;
+
+/// What a column of this type makes of these values.
+async fn shapes(sql_type: &str, values: &[(&str, Value)]) {
+    let mut synced = Synced::new(
+        &format!("CREATE TABLE t (id INTEGER PRIMARY KEY, v {sql_type})"),
+        "t",
+    )
+    .await;
+    for (value, shape) in values {
+        synced.run(&format!("DELETE FROM t; INSERT INTO t VALUES (1, {value})"));
+        assert_eq!(synced.only("v").await, *shape, "{sql_type} {value}");
+        synced.follow().await;
+        // The log says the same of what was, but for bytes.
+        let old = synced
+            .entries("UPDATE t SET v = CASE WHEN v IS NULL THEN 'x' END")
+            .pop()
+            .and_then(|entry| entry.old);
+        let old: Value = serde_json::from_str(&old.expect("an old value")).expect("JSON");
+        if !value.contains("x'") && !value.contains("blob") {
+            assert_eq!(old["v"], *shape, "old {sql_type} {value}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn values_have_the_shapes_of_postgresql() {
+    shapes(
+        "BIGINT",
+        &[
+            ("9007199254740992", json!(9_007_199_254_740_992_i64)),
+            ("9007199254740993", json!("9007199254740993")),
+            ("-9223372036854775808", json!("-9223372036854775808")),
+            ("'text'", json!("text")),
+            ("NULL", Value::Null),
+            ("x'01ff'", json!({"base64": "Af8="})),
+            ("1.5", json!(1.5)),
+        ],
+    )
+    .await;
+    shapes(
+        "BOOLEAN",
+        &[
+            ("1", json!(true)),
+            ("FALSE", json!(false)),
+            ("2", json!(2)),
+            ("'maybe'", json!("maybe")),
+        ],
+    )
+    .await;
+    shapes(
+        "DOUBLE",
+        &[
+            ("0.1 + 0.2", json!(0.1 + 0.2)),
+            ("3", json!(3)),
+            ("-2.0", json!(-2)),
+            ("1e300", json!(1e300)),
+            ("5e-324", json!(5e-324)),
+            ("1.7976931348623157e308", json!(1.797_693_134_862_315_7e308)),
+            ("9e999", json!("Infinity")),
+            ("-9e999", json!("-Infinity")),
+        ],
+    )
+    .await;
+    shapes(
+        "NUMERIC(10, 2)",
+        &[
+            ("'1.50'", json!(1.5)),
+            ("12345678901234567", json!("12345678901234567")),
+            ("'NaN'", json!("NaN")),
+            ("-1e300", json!(-1e300)),
+            ("9e999", json!("Infinity")),
+            ("'Infinity'", json!({"text": "Infinity"})),
+        ],
+    )
+    .await;
+    shapes(
+        "TEXT",
+        &[
+            (
+                "'it''s \"é🙂\" \\ ' || char(10) || char(31)",
+                json!("it's \"é🙂\" \\ \n\u{1f}"),
+            ),
+            ("'{\"a\":1}'", json!("{\"a\":1}")),
+            ("'123'", json!("123")),
+            ("x'ff'", json!({"base64": "/w=="})),
+        ],
+    )
+    .await;
+    shapes(
+        "BLOB",
+        &[
+            ("x''", json!("")),
+            ("x'00'", json!("AA==")),
+            ("zeroblob(1000)", json!("A".repeat(1334) + "==")),
+        ],
+    )
+    .await;
+    shapes(
+        "JSON",
+        &[
+            (
+                "'{\"a\": [1, null, true], \"b\": {}}'",
+                json!({"a": [1, null, true], "b": {}}),
+            ),
+            ("'\"text\"'", json!("text")),
+            ("'not json'", json!("not json")),
+            ("'17'", json!(17)),
+            ("'null'", Value::Null),
+        ],
+    )
+    .await;
+    shapes("JSONB", &[("'[1,2]'", json!([1, 2]))]).await;
+    shapes(
+        "UUID",
+        &[
+            (
+                "'67e55044-10b1-426f-9247-bb680e5fe0c8'",
+                json!("67e55044-10b1-426f-9247-bb680e5fe0c8"),
+            ),
+            ("9007199254740993", json!({"number": "9007199254740993"})),
+            ("NULL", Value::Null),
+        ],
+    )
+    .await;
+    shapes(
+        "DATE",
+        &[("'2026-11-20'", json!("2026-11-20")), ("20", json!(20))],
+    )
+    .await;
+    shapes(
+        "TIMESTAMP",
+        &[
+            ("'2026-11-20 07:00:00'", json!("2026-11-20T07:00:00+00:00")),
+            (
+                "'2026-11-20 07:00:00.500'",
+                json!("2026-11-20T07:00:00.5+00:00"),
+            ),
+            (
+                "'2026-11-20 07:00:00.123456'",
+                json!("2026-11-20T07:00:00.123456+00:00"),
+            ),
+            ("'2026-11-20T07:00:00Z'", json!("2026-11-20T07:00:00+00:00")),
+            (
+                "'2026-11-20T07:00:59.9999+02:00'",
+                json!("2026-11-20T05:00:59.9999+00:00"),
+            ),
+            (
+                "'2026-11-20 07:00:00 or so'",
+                json!("2026-11-20 07:00:00 or so"),
+            ),
+            ("'soon'", json!("soon")),
+            ("1700000000", json!(1_700_000_000)),
+        ],
+    )
+    .await;
+    shapes(
+        "",
+        &[
+            ("7", json!(7)),
+            ("'7'", json!("7")),
+            ("2.5", json!(2.5)),
+            ("x'00'", json!("AA==")),
+        ],
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn binary_json_is_json() {
+    let mut synced = Synced::new("CREATE TABLE t (id INTEGER PRIMARY KEY, v JSONB)", "t").await;
+    synced
+        .follows(&["INSERT INTO t VALUES (1, jsonb('{\"a\":[1,2]}'))"])
+        .await;
+    assert_eq!(synced.only("v").await, json!({"a": [1, 2]}));
+}
+
+/// What is no text is not passed on as one.
+#[tokio::test(flavor = "multi_thread")]
+async fn broken_text_breaks_nothing() {
+    let mut synced = Synced::new("CREATE TABLE t (id TEXT PRIMARY KEY, v TEXT)", "t").await;
+    synced
+        .follows(&[
+            "INSERT INTO t VALUES ('a', CAST(x'61ff62' AS TEXT)), ('b', 'x' || char(0) || 'y')",
+        ])
+        .await;
+    assert_eq!(synced.copy["a"]["v"], "a\u{fffd}b");
+    synced
+        .follows(&["UPDATE t SET v = 'fine'", "DELETE FROM t"])
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_reads_come_in_parts() {
+    let mut synced = Synced::new("CREATE TABLE t (id INTEGER PRIMARY KEY, v TEXT)", "t").await;
+    synced.run(
+        "INSERT INTO t WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < \
+         3000) \
+         SELECT n, hex(zeroblob(200)) FROM n",
+    );
+    synced.follow().await;
+    assert_eq!(synced.copy.len(), 3000);
+}
+
+/// A read that nobody takes the parts of ends with its receiver.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_ends_when_its_receiver_is_gone() {
+    let mut synced = Synced::new("CREATE TABLE t (id INTEGER PRIMARY KEY, v TEXT)", "t").await;
+    synced.run(
+        "INSERT INTO t WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < \
+         5000) \
+         SELECT n, 'v' FROM n",
+    );
+    let (sender, mut parts) = tokio::sync::mpsc::channel(1);
+    let entity = synced.entities["e"].clone();
+    let mut conn = synced.conn;
+    let reading = tokio::spawn(async move {
+        super::read::read_rows(
+            &mut conn,
+            &entity,
+            &RowsQuery::all(Shape::whole("e")),
+            &sender,
+        )
+        .await
+        .expect("a read");
+        conn
+    });
+    parts.recv().await.expect("a part");
+    // A writer does not wait for the reader.
+    diesel::connection::SimpleConnection::batch_execute(&mut synced.other, "DELETE FROM t")
+        .expect("a write");
+    drop(parts);
+    reading.await.expect("no panic");
+}

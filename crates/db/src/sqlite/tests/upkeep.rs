@@ -1,0 +1,254 @@
+//! The engine's own tables, connections, and the watch.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sync_core::cursor::Position;
+use sync_core::log::ChangeKind;
+use tokio::sync::Notify;
+
+use super::Synced;
+use crate::error::DbError;
+use crate::retention::Pruned;
+use crate::sqlite::watch::Watch;
+use crate::sqlite::{connect, store};
+
+const TODOS: &str = "CREATE TABLE todos (id INTEGER PRIMARY KEY, title TEXT)";
+
+fn many(count: u32) -> String {
+    format!(
+        "INSERT INTO todos (title) WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM \
+         n WHERE n < {count}) \
+         SELECT 'todo ' || n FROM n"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn retention_forgets_by_age_in_batches() {
+    let mut synced = Synced::new(TODOS, "todos").await;
+    synced.run(&many(7000));
+    synced.run("UPDATE _rhtmx_sync_log SET created_at = '2020-01-01T00:00:00.000Z'");
+    synced.run("INSERT INTO todos (title) VALUES ('young')");
+    let day = Duration::from_secs(86_400);
+    let conn = &mut synced.conn;
+    let size = store::log_size(conn).await.expect("a size").0;
+    assert!((300_000..2_000_000).contains(&size), "{size}");
+    let first = store::prune_older_than(conn, day).await.expect("pruned");
+    assert_eq!(
+        first,
+        Pruned {
+            rows: 5000,
+            floor_moved: true,
+            more: true
+        }
+    );
+    let floor = store::log_size(conn).await.expect("a size").1;
+    assert_eq!(floor, "7001");
+    let second = store::prune_older_than(conn, day).await.expect("pruned");
+    assert_eq!(
+        second,
+        Pruned {
+            rows: 2001,
+            floor_moved: false,
+            more: false
+        }
+    );
+    let third = store::prune_older_than(conn, day).await.expect("pruned");
+    assert_eq!(
+        third,
+        Pruned {
+            rows: 0,
+            floor_moved: false,
+            more: false
+        }
+    );
+    assert_eq!(synced.log(0).len(), 1);
+    // Nothing is older than this, and nothing younger than that.
+    let never = store::prune_older_than(&mut synced.conn, Duration::MAX)
+        .await
+        .expect("pruned");
+    assert_eq!(never.rows, 0);
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    let all = store::prune_older_than(&mut synced.conn, Duration::ZERO)
+        .await
+        .expect("pruned");
+    assert_eq!(
+        all,
+        Pruned {
+            rows: 1,
+            floor_moved: true,
+            more: false
+        }
+    );
+    // The position outlives the entries.
+    let head = store::head(&mut synced.conn).await.expect("a head");
+    assert_eq!(head.position, Position::LogId(7002));
+    synced.refetch().await;
+    synced.follow().await;
+    let empty = store::prune_oldest(&mut synced.conn).await.expect("pruned");
+    assert_eq!(
+        empty,
+        Pruned {
+            rows: 0,
+            floor_moved: false,
+            more: false
+        }
+    );
+    assert_eq!(
+        store::log_size(&mut synced.conn).await.expect("a size").0,
+        0
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn retention_forgets_by_size() {
+    let mut synced = Synced::new(TODOS, "todos").await;
+    synced.run(&many(999));
+    let conn = &mut synced.conn;
+    let mut rounds = 0;
+    while synced_len(store::log_size(conn).await.expect("a size").0) {
+        assert!(store::prune_oldest(conn).await.expect("pruned").floor_moved);
+        rounds += 1;
+        assert!(rounds < 100);
+    }
+    assert!(rounds > 10);
+}
+
+fn synced_len(bytes: u64) -> bool {
+    bytes > 20_000
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn entities_without_a_table_live_in_the_log() {
+    let mut synced = Synced::new(TODOS, "todos").await;
+    let conn = &mut synced.conn;
+    let recorded = store::record(
+        conn,
+        "pings",
+        Some("a"),
+        ChangeKind::Create,
+        Some(r#"{"n":1}"#),
+    )
+    .await;
+    let head = store::head(conn).await.expect("a head");
+    assert_eq!(head.position, recorded.expect("a position"));
+    let again = store::head(conn).await.expect("a head");
+    assert_eq!(head.epoch, again.epoch);
+    store::make_checkpoint(conn).await.expect("nothing to do");
+    // A copy of the file is another history.
+    synced.run("PRAGMA wal_checkpoint(TRUNCATE)");
+    let copy = format!("{}-copy", synced.path());
+    std::fs::copy(synced.path(), &copy).expect("a copy");
+    let mut other = connect::SqliteConn::new(
+        connect::establish(&copy, Duration::from_secs(1)).expect("a connection"),
+    );
+    assert_ne!(
+        store::head(&mut other).await.expect("a head").epoch,
+        head.epoch
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn uninstalling_leaves_nothing() {
+    let mut synced = Synced::new(TODOS, "todos").await;
+    synced.install("f", "todos").await;
+    let triggers = "SELECT name AS text FROM sqlite_schema WHERE type = 'trigger'";
+    assert_eq!(synced.ask(triggers).len(), 14);
+    let version = store::catalog_version(&mut synced.conn, &synced.entities)
+        .await
+        .expect("a version");
+    let only = ["f".to_owned(), "unknown".to_owned()];
+    assert_eq!(
+        store::uninstall(&mut synced.conn, Some(&only))
+            .await
+            .expect("names"),
+        ["f"]
+    );
+    assert_ne!(
+        version,
+        store::catalog_version(&mut synced.conn, &synced.entities)
+            .await
+            .expect("a version")
+    );
+    assert_eq!(synced.ask(triggers).len(), 7);
+    assert_eq!(
+        store::uninstall(&mut synced.conn, None)
+            .await
+            .expect("names"),
+        ["e"]
+    );
+    assert_eq!(synced.ask(triggers).len(), 0);
+    assert_eq!(
+        store::uninstall(&mut synced.conn, None)
+            .await
+            .expect("names"),
+        [""; 0]
+    );
+    synced.run("INSERT INTO todos (title) VALUES ('unseen')");
+    synced.install("e", "todos").await;
+    synced.follow().await;
+}
+
+#[test]
+fn a_path_that_does_not_work_is_explained() {
+    let directory = tempfile::TempDir::new().expect("a directory");
+    let inside = |name: &str| {
+        directory
+            .path()
+            .join(name)
+            .to_str()
+            .expect("UTF-8")
+            .to_owned()
+    };
+    let refusal = |path: &str| match connect::establish(path, Duration::from_millis(50)) {
+        Err(DbError::Refused(text)) => text,
+        Err(other) => panic!("{path}: {other}"),
+        Ok(_) => panic!("{path} was opened"),
+    };
+    assert!(refusal(&inside("no/such/file.db")).contains("there is no directory"));
+    assert!(refusal(&inside("")).contains("is a directory"));
+    std::fs::write(
+        inside("text.db"),
+        "this is not a database, but long enough to be taken for one".repeat(20),
+    )
+    .expect("a file");
+    assert!(refusal(&inside("text.db")).contains("is not a SQLite file"));
+    connect::establish(&inside("new.db"), Duration::from_millis(50)).expect("a new file");
+    connect::establish(":memory:", Duration::from_millis(50)).expect("a database in memory");
+}
+
+/// The journal mode is switched by whoever comes first.
+#[test]
+fn many_may_open_a_new_file_at_once() {
+    let directory = tempfile::TempDir::new().expect("a directory");
+    let path = directory
+        .path()
+        .join("new.db")
+        .to_str()
+        .expect("UTF-8")
+        .to_owned();
+    let opening = (0..8).map(|_| {
+        let path = path.clone();
+        std::thread::spawn(move || connect::establish(&path, Duration::from_secs(20)).map(drop))
+    });
+    for opened in opening.collect::<Vec<_>>() {
+        opened.join().expect("no panic").expect("a connection");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commits_of_others_are_seen() {
+    let mut synced = Synced::new(TODOS, "todos").await;
+    let notify = Arc::new(Notify::new());
+    let watch = Watch::start(&synced.path(), notify.clone()).expect("a watch");
+    for _ in 0..3 {
+        synced.run("INSERT INTO todos (title) VALUES ('a')");
+        tokio::time::timeout(Duration::from_secs(5), notify.notified())
+            .await
+            .expect("a notification");
+    }
+    drop(watch);
+    while Arc::strong_count(&notify) > 1 {
+        tokio::task::yield_now().await;
+    }
+}

@@ -1,0 +1,100 @@
+//! Database addresses: which backend they mean, and how to show them without their secrets.
+
+use crate::error::DbError;
+
+/// Where a database is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum DatabaseUrl {
+    /// A PostgreSQL connection string.
+    Postgres(String),
+    /// A SQLite file.
+    SqliteFile(String),
+    /// A SQLite database that lives as long as the pool.
+    SqliteMemory,
+}
+
+impl DatabaseUrl {
+    pub(crate) fn parse(url: &str) -> Result<Self, DbError> {
+        if url.starts_with("postgresql://") || url.starts_with("postgres://") {
+            return Ok(Self::Postgres(url.to_owned()));
+        }
+        if matches!(url, "sqlite::memory:" | "sqlite://:memory:") {
+            return Ok(Self::SqliteMemory);
+        }
+        match url.strip_prefix("sqlite://") {
+            Some("") => Err(DbError::Url(
+                "the path of the SQLite file is missing".to_owned(),
+            )),
+            Some(path) => Ok(Self::SqliteFile(path.to_owned())),
+            None => Err(DbError::Url(format!("got {:?}", redact(url)))),
+        }
+    }
+}
+
+#[cfg(not(all(feature = "postgres", feature = "sqlite")))]
+impl DatabaseUrl {
+    /// The cargo feature that it needs.
+    pub(crate) fn feature(&self) -> &'static str {
+        match self {
+            Self::Postgres(_) => "postgres",
+            Self::SqliteFile(_) | Self::SqliteMemory => "sqlite",
+        }
+    }
+}
+
+/// The address without user, password and parameters.
+pub(crate) fn redact(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return url
+            .split(':')
+            .next()
+            .unwrap_or_default()
+            .chars()
+            .take(16)
+            .collect();
+    };
+    let rest = rest.split(['?', '#']).next().unwrap_or_default();
+    // A password may hold an unescaped `@`; what follows the last one is the host.
+    let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
+    format!("{scheme}://{host}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn knows_the_four_forms() {
+        let parsed = |url| DatabaseUrl::parse(url).expect("an address");
+        assert_eq!(
+            parsed("postgresql://h/db"),
+            DatabaseUrl::Postgres("postgresql://h/db".to_owned())
+        );
+        assert_eq!(
+            parsed("postgres://h/db"),
+            DatabaseUrl::Postgres("postgres://h/db".to_owned())
+        );
+        assert_eq!(
+            parsed("sqlite://./dev.db"),
+            DatabaseUrl::SqliteFile("./dev.db".to_owned())
+        );
+        assert_eq!(parsed("sqlite::memory:"), DatabaseUrl::SqliteMemory);
+    }
+
+    #[test]
+    fn says_what_is_accepted_and_keeps_secrets() {
+        let error = DatabaseUrl::parse("mysql://root:hunter2@h/db")
+            .expect_err("unknown")
+            .to_string();
+        assert!(
+            error.contains("postgresql://") && error.contains("sqlite::memory:"),
+            "{error}"
+        );
+        assert!(!error.contains("hunter2"), "{error}");
+        assert!(DatabaseUrl::parse("sqlite://").is_err() && DatabaseUrl::parse("").is_err());
+        assert_eq!(
+            redact("postgres://u:p@ss@h:5/db?password=x"),
+            "postgres://h:5/db"
+        );
+    }
+}

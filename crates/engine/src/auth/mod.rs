@@ -1,0 +1,5 @@
+//! Who a client is.
+
+mod authenticator;
+
+pub use authenticator::{AcceptAnyone, AuthError, Authenticator};

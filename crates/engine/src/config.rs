@@ -1,0 +1,146 @@
+//! How an engine is configured.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use db::entity::EntityConfig;
+use db::{DatabaseConfig, DbPool};
+use sync_core::policy::{AllowAll, Authorizer};
+
+use crate::auth::{AcceptAnyone, Authenticator};
+use crate::bus::{Bus, LocalBus};
+
+/// How an engine behaves. [`SyncConfig::new`] has every default; change what you need.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct SyncConfig {
+    /// The database that is synced.
+    pub db_pool: DbPool,
+    /// What of it clients may subscribe to and write.
+    pub entities: Vec<EntityConfig>,
+    /// Where the routes are, below whatever the application nests them under. Default `/api/sync`.
+    pub prefix: String,
+    /// Connections and their time-outs.
+    pub database: DatabaseConfig,
+    /// How long the log remembers.
+    pub retention: RetentionConfig,
+    /// What a client may ask of the server.
+    pub limits: LimitsConfig,
+    /// Who may connect, and what they may do.
+    pub auth: AuthConfig,
+    /// How this server reaches the others. Default: it is alone.
+    pub bus: Arc<dyn Bus>,
+}
+
+impl SyncConfig {
+    /// An engine over `db_pool` that syncs these entities, each from the table of the same name.
+    pub fn new<E: Into<EntityConfig>>(db_pool: DbPool, entities: Vec<E>) -> Self {
+        Self {
+            db_pool,
+            entities: entities.into_iter().map(Into::into).collect(),
+            prefix: "/api/sync".to_owned(),
+            database: DatabaseConfig::default(),
+            retention: RetentionConfig::default(),
+            limits: LimitsConfig::default(),
+            auth: AuthConfig::default(),
+            bus: Arc::new(LocalBus::default()),
+        }
+    }
+}
+
+impl LimitsConfig {
+    pub(crate) fn heartbeat(&self) -> Duration {
+        Duration::from_millis(self.heartbeat_ms.max(1))
+    }
+
+    pub(crate) fn hello_timeout(&self) -> Duration {
+        Duration::from_millis(self.hello_timeout_ms)
+    }
+
+    pub(crate) fn stalled_timeout(&self) -> Duration {
+        Duration::from_millis(self.stalled_timeout_ms)
+    }
+}
+
+/// Who may connect, and what they may do.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct AuthConfig {
+    /// Web pages of these origins (`https://app.example`) may connect, besides pages that the server itself
+    /// has served. Programs that send no `Origin` always may. Default: none.
+    pub allowed_origins: Vec<String>,
+    /// Finds out who a client is. Default: everybody is accepted, and anonymous.
+    pub authenticator: Arc<dyn Authenticator>,
+    /// Decides what a client may see and write. Default: everything.
+    pub authorizer: Arc<dyn Authorizer>,
+}
+
+impl Default for AuthConfig {
+    fn default() -> Self {
+        Self {
+            allowed_origins: Vec::new(),
+            authenticator: Arc::new(AcceptAnyone),
+            authorizer: Arc::new(AllowAll),
+        }
+    }
+}
+
+/// How long the log remembers. A client that was away for longer refetches its rows.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct RetentionConfig {
+    /// Entries older than this go. Default 168.
+    pub hours: u64,
+    /// When the log is larger than this many MiB, its oldest part goes, whatever its age. Default
+    /// 4,096.
+    pub size_max_mb: u64,
+    /// How often retention looks. Default 60,000.
+    pub interval_ms: u64,
+}
+
+impl Default for RetentionConfig {
+    fn default() -> Self {
+        Self {
+            hours: 168,
+            size_max_mb: 4096,
+            interval_ms: 60_000,
+        }
+    }
+}
+
+/// What a client may ask of the server.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct LimitsConfig {
+    /// The largest frame from a client, also after unzipping, in bytes; a larger one closes the
+    /// connection. Default 1 MiB.
+    pub frame_bytes_max: usize,
+    /// Subscriptions of one connection. Default 100.
+    pub subscriptions_max: usize,
+    /// Writes in one mutation. Default 1,000.
+    pub writes_max: usize,
+    /// Batches that wait for one slow client; beyond it, the client reads the log at its own pace. Default
+    /// 64.
+    pub queue_batches_max: usize,
+    /// Interval of heartbeats on an idle connection. A client that answers none for twice as long is gone.
+    /// Default 25,000.
+    pub heartbeat_ms: u64,
+    /// How long a client may take to say `hello`. Default 10,000.
+    pub hello_timeout_ms: u64,
+    /// How long a client may leave everything unread before it is closed. Default 60,000.
+    pub stalled_timeout_ms: u64,
+}
+
+impl Default for LimitsConfig {
+    fn default() -> Self {
+        Self {
+            frame_bytes_max: 1024 * 1024,
+            subscriptions_max: 100,
+            writes_max: 1000,
+            queue_batches_max: 64,
+            heartbeat_ms: 25_000,
+            hello_timeout_ms: 10_000,
+            stalled_timeout_ms: 60_000,
+        }
+    }
+}

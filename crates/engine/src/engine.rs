@@ -1,0 +1,130 @@
+//! The engine: how an application makes, asks and stops it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use db::DbPool;
+use db::entity::EntityConfig;
+use tracing::warn;
+
+use crate::change_tracker::ChangeTracker;
+use crate::config::SyncConfig;
+use crate::error::SyncError;
+use crate::state::{EngineState, Readiness};
+use crate::{http, startup};
+
+/// How long [`SyncEngine::new`] waits for the first connection before it returns all the same.
+const FIRST_CONNECTION: Duration = Duration::from_secs(5);
+/// How long a shutdown waits for sessions and mutations.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// A running engine. Cheap to clone; it runs until [`SyncEngine::shutdown`].
+#[derive(Debug, Clone)]
+pub struct SyncEngine {
+    state: Arc<EngineState>,
+}
+
+impl SyncEngine {
+    /// Prepares the database (migrations, triggers) and starts to listen.
+    ///
+    /// A database that is out of reach is not an error: the engine keeps trying, and says so in
+    /// [`SyncEngine::readiness`]. Call it inside a tokio runtime with several threads.
+    ///
+    /// # Errors
+    /// When the configuration contradicts itself, an entity's table is missing or has no primary key, or the
+    /// database refuses what the engine needs.
+    pub async fn new(mut config: SyncConfig) -> Result<Self, SyncError> {
+        check(&config)?;
+        config.db_pool = config.db_pool.configured(&config.database)?;
+        let state = Arc::new(EngineState::new(config));
+        let engine = Self {
+            state: state.clone(),
+        };
+        if startup::start(&state).await? {
+            let _ = tokio::time::timeout(FIRST_CONNECTION, engine.ready()).await;
+        }
+        Ok(engine)
+    }
+
+    /// The routes, to be merged into an application with a state of its own, or nested.
+    ///
+    /// They have no fallback, so everything else stays the application's.
+    pub fn routes<S: Clone + Send + Sync + 'static>(&self) -> Router<S> {
+        http::routes(&self.state)
+    }
+
+    /// Waits until clients can be served.
+    pub async fn ready(&self) {
+        let mut readiness = self.state.readiness.subscribe();
+        // The sender lives in `state`.
+        let _ = readiness
+            .wait_for(|readiness| *readiness == Readiness::Ready)
+            .await;
+    }
+
+    /// Whether clients can be served, and why not.
+    pub fn readiness(&self) -> Readiness {
+        if self.state.shutdown.is_cancelled() {
+            return Readiness::NotReady("shutting down".to_owned());
+        }
+        self.state.readiness.borrow().clone()
+    }
+
+    /// The log, for Rust code in this process.
+    pub fn change_tracker(&self) -> ChangeTracker {
+        ChangeTracker::new(self.state.clone())
+    }
+
+    /// Ends every session with close code 1001, lets mutations that are under way finish, and stops.
+    /// Routes that are still merged answer that the server is shutting down.
+    pub async fn shutdown(&self) {
+        self.state.shutdown.cancel();
+        self.state.tasks.close();
+        if tokio::time::timeout(SHUTDOWN_TIMEOUT, self.state.tasks.wait())
+            .await
+            .is_err()
+        {
+            warn!("shutting down without having waited for everything");
+        }
+    }
+
+    /// Removes the triggers of these entities, or of all that have any; gives their names. Clients of a
+    /// later capture refetch those entities.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn uncapture(
+        db_pool: &DbPool,
+        only: Option<&[String]>,
+    ) -> Result<Vec<String>, SyncError> {
+        Ok(db_pool.uninstall(only).await?)
+    }
+}
+
+fn check(config: &SyncConfig) -> Result<(), SyncError> {
+    let wrong = |text: String| Err(SyncError::Config(text));
+    let prefix = &config.prefix;
+    if !prefix.starts_with('/') || prefix.ends_with('/') || prefix.contains(['{', '}', '*']) {
+        return wrong(format!(
+            "prefix {prefix:?} must begin with a slash and not end with one"
+        ));
+    }
+    let reserved: BTreeSet<&str> = http::reserved_names().collect();
+    let mut seen = BTreeSet::new();
+    for EntityConfig { name, .. } in &config.entities {
+        if name.is_empty() || name.contains('\0') {
+            return wrong("an entity needs a name".to_owned());
+        }
+        if reserved.contains(name.as_str()) {
+            return wrong(format!(
+                "no entity can be called {name:?}: the routes use that name"
+            ));
+        }
+        if !seen.insert(name) {
+            return wrong(format!("entity {name:?} is configured twice"));
+        }
+    }
+    Ok(())
+}

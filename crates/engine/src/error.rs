@@ -1,0 +1,31 @@
+//! What starting an engine can fail with.
+
+use db::DbError;
+
+/// Why an engine could not start. Each says what to change.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SyncError {
+    /// The database failed in a way that waiting does not mend.
+    #[error(transparent)]
+    Database(#[from] DbError),
+    /// An entity's table does not exist.
+    #[error("entity {entity:?}: there is no table {table:?} in the database")]
+    NoTable {
+        /// The entity.
+        entity: String,
+        /// The table that it should be read from.
+        table: String,
+    },
+    /// An entity's table cannot be synced.
+    #[error("entity {entity:?}: {reason}")]
+    Table {
+        /// The entity.
+        entity: String,
+        /// Why, naming the table.
+        reason: String,
+    },
+    /// The configuration contradicts itself or the protocol.
+    #[error("configuration: {0}")]
+    Config(String),
+}

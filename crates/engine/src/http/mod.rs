@@ -1,0 +1,87 @@
+//! The routes: WebSocket, server-sent events, plain HTTP, status, the client's files.
+//!
+//! Each feature is a room that gives its routes; [`FEATURES`] lists them, for the router and for
+//! `welcome.features` alike.
+
+mod assets;
+mod door;
+mod error;
+mod page_token;
+mod push;
+mod rows;
+mod selection_params;
+mod sse;
+mod status;
+mod ws;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+
+use crate::state::EngineState;
+
+/// A part of the engine that clients can use.
+struct Feature {
+    /// Its name in `welcome.features`.
+    name: &'static str,
+    /// The names below the prefix that its routes use, and that no entity can have.
+    reserved: &'static [&'static str],
+    /// Its routes below the prefix.
+    routes: fn(&str) -> Router<Arc<EngineState>>,
+}
+
+/// Every feature that this server offers.
+const FEATURES: [Feature; 6] = [
+    rows::FEATURE,
+    push::FEATURE,
+    ws::FEATURE,
+    sse::FEATURE,
+    status::FEATURE,
+    assets::FEATURE,
+];
+
+/// The names of the features.
+fn feature_names() -> Vec<String> {
+    FEATURES
+        .iter()
+        .map(|feature| feature.name.to_owned())
+        .collect()
+}
+
+/// Names that the routes use for themselves.
+pub(crate) fn reserved_names() -> impl Iterator<Item = &'static str> {
+    FEATURES
+        .iter()
+        .flat_map(|feature| feature.reserved.iter().copied())
+}
+
+/// All routes, for an application with any state of its own.
+pub(crate) fn routes<S: Clone + Send + Sync + 'static>(state: &Arc<EngineState>) -> Router<S> {
+    let prefix = &state.config.prefix;
+    let routes = FEATURES.iter().fold(Router::new(), |router, feature| {
+        router.merge((feature.routes)(prefix))
+    });
+    routes
+        .layer(DefaultBodyLimit::max(state.config.limits.frame_bytes_max))
+        .with_state(state.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn features_and_reserved_names_are_each_there_once() {
+        let names = feature_names();
+        assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len());
+        let reserved: Vec<&str> = reserved_names().collect();
+        assert_eq!(
+            reserved.iter().collect::<BTreeSet<_>>().len(),
+            reserved.len()
+        );
+        assert!(names.contains(&"rows".to_owned()) && names.contains(&"push".to_owned()));
+    }
+}

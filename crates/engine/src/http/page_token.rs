@@ -1,0 +1,154 @@
+//! From where a client of plain HTTP goes on: a cursor, or somewhere within a page.
+
+use std::fmt;
+use std::str::FromStr;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use sync_core::cursor::{Cursor, CursorError, Position};
+use sync_core::log::NetChange;
+
+/// From where `GET` goes on. Its text begins with a cursor's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum PageToken {
+    /// Everything up to the cursor has been given.
+    At(Cursor),
+    /// Of the rows, those up to this key have been given; changes count from the cursor, at which the
+    /// first page was read.
+    InRows { since: Cursor, after_key: String },
+    /// All rows have been given, on several pages: a row may have come after the cursor and be
+    /// known all the same.
+    AfterRows { since: Cursor },
+    /// Of the changes since the cursor, those have been given that a read at `read_at` found up to
+    /// the log's `after_id`.
+    InChanges {
+        since: Cursor,
+        read_at: Position,
+        after_id: i64,
+    },
+}
+
+impl PageToken {
+    /// Whether a change was on an earlier page. A row that has changed again since has a newer entry,
+    /// which was not.
+    pub(super) fn has_given(&self, entry: &NetChange) -> bool {
+        match self {
+            Self::InChanges {
+                read_at, after_id, ..
+            } => entry.id <= *after_id && read_at.contains(entry.commit_id),
+            _ => false,
+        }
+    }
+
+    /// Whether the client may know rows that have come since the cursor, so that it must be told of
+    /// those that have gone again too.
+    pub(super) fn may_know_newer(&self) -> bool {
+        !matches!(self, Self::At(_))
+    }
+
+    /// The cursor from which changes count.
+    pub(super) fn since(&self) -> &Cursor {
+        match self {
+            Self::At(since)
+            | Self::InRows { since, .. }
+            | Self::AfterRows { since }
+            | Self::InChanges { since, .. } => since,
+        }
+    }
+}
+
+impl fmt::Display for PageToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::At(cursor) => write!(f, "{cursor}"),
+            Self::InRows { since, after_key } => {
+                write!(f, "{since}.k{}", URL_SAFE_NO_PAD.encode(after_key))
+            }
+            Self::AfterRows { since } => write!(f, "{since}.r"),
+            Self::InChanges {
+                since,
+                read_at,
+                after_id,
+            } => {
+                write!(
+                    f,
+                    "{since}.c{}",
+                    URL_SAFE_NO_PAD.encode(format!("{after_id}/{read_at}"))
+                )
+            }
+        }
+    }
+}
+
+impl FromStr for PageToken {
+    type Err = CursorError;
+
+    fn from_str(text: &str) -> Result<Self, CursorError> {
+        let Some((since, rest)) = text.split_once('.') else {
+            return text.parse().map(Self::At);
+        };
+        let since: Cursor = since.parse()?;
+        let decode = |text: &str| {
+            let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| CursorError)?;
+            String::from_utf8(bytes).map_err(|_| CursorError)
+        };
+        if let Some(key) = rest.strip_prefix('k') {
+            return Ok(Self::InRows {
+                since,
+                after_key: decode(key)?,
+            });
+        }
+        if rest == "r" {
+            return Ok(Self::AfterRows { since });
+        }
+        let token = decode(rest.strip_prefix('c').ok_or(CursorError)?)?;
+        let (after_id, read_at) = token.split_once('/').ok_or(CursorError)?;
+        let after_id = after_id.parse().map_err(|_| CursorError)?;
+        Ok(Self::InChanges {
+            since,
+            read_at: read_at.parse()?,
+            after_id,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_survives_the_round_trip() {
+        let since = Cursor {
+            epoch: sync_core::cursor::Epoch::new("e"),
+            position: Position::LogId(4),
+        };
+        for token in [
+            PageToken::At(since.clone()),
+            PageToken::InRows {
+                since: since.clone(),
+                after_key: "é/[1]".to_owned(),
+            },
+            PageToken::AfterRows {
+                since: since.clone(),
+            },
+            PageToken::InChanges {
+                since,
+                read_at: "p7:9:7".parse().expect("a position"),
+                after_id: 9,
+            },
+        ] {
+            assert_eq!(token.to_string().parse(), Ok(token));
+        }
+        for text in [
+            "",
+            "x.k",
+            "a.b",
+            ".k",
+            "ZS9zNA.q",
+            "ZS9zNA.r1",
+            "ZS9zNA.c!!",
+        ] {
+            assert_eq!(text.parse::<PageToken>(), Err(CursorError), "{text}");
+        }
+    }
+}

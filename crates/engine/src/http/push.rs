@@ -1,0 +1,110 @@
+//! Mutations by `POST`.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use protocol::{Ack, ErrorCode, Push, RejectCode, Rejected, ServerFrame, Write, json_fault};
+use serde::Deserialize;
+use sync_core::mutation::Applied;
+use uuid::Uuid;
+
+use super::error::HttpError;
+use super::{Feature, door};
+use crate::mutations;
+use crate::state::EngineState;
+
+pub(super) const FEATURE: Feature = Feature {
+    name: "push",
+    reserved: &[],
+    routes: |prefix| Router::new().route(&format!("{prefix}/{{entity}}"), post(push)),
+};
+
+#[derive(Debug, Deserialize)]
+struct Body {
+    client_id: Uuid,
+    mutation: u64,
+    writes: Vec<Write>,
+}
+
+/// Applies a mutation: 200 with an ack, or the status that fits the reject.
+async fn push(
+    State(state): State<Arc<EngineState>>,
+    Path(entity): Path<String>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, HttpError> {
+    let principal = door::admit(&headers, &state.config).await?;
+    if !state.is_configured(&entity) {
+        return Err(HttpError::new(
+            ErrorCode::UnknownEntity,
+            "no entity of this name is synced here",
+        ));
+    }
+    let body = body.map_err(|error| match error.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => HttpError::new(
+            ErrorCode::TooLarge,
+            "the body is larger than frame_bytes_max",
+        ),
+        _ => HttpError::new(ErrorCode::Protocol, "the body could not be read"),
+    })?;
+    let body: Body = serde_json::from_slice(&body).map_err(|error| {
+        HttpError::new(
+            ErrorCode::Protocol,
+            format!("not a mutation: {}", json_fault(&error)),
+        )
+    })?;
+    if state.hub.epoch().is_none() || state.shutdown.is_cancelled() {
+        return Err(HttpError::unavailable());
+    }
+    let (mutation, client_id) = (body.mutation, body.client_id);
+    let push = Push {
+        mutation,
+        writes: body.writes,
+    };
+    // In a task of its own: a client that hangs up does not stop a mutation half-way.
+    let applying = state.clone();
+    let applied = state
+        .tasks
+        .spawn(async move { mutations::apply(&applying, &principal, client_id, push).await });
+    match applied.await {
+        Ok(Ok(applied)) => Ok(answer(mutation, applied)),
+        Ok(Err(_)) => Err(HttpError::unavailable()),
+        Err(_) => Err(HttpError::new(
+            ErrorCode::Internal,
+            "the server failed; send it again",
+        )),
+    }
+}
+
+fn answer(mutation: u64, applied: Applied) -> Response {
+    let (status, frame) = match applied {
+        Applied::Committed { .. } => (StatusCode::OK, ServerFrame::Ack(Ack { mutation })),
+        Applied::Rejected(reject) => {
+            let status = reject_status(reject.code);
+            (status, ServerFrame::Reject(Rejected { mutation, reject }))
+        }
+    };
+    let json = [(header::CONTENT_TYPE, "application/json")];
+    (status, json, frame.to_text()).into_response()
+}
+
+fn reject_status(code: RejectCode) -> StatusCode {
+    match code {
+        RejectCode::NotFound
+        | RejectCode::Exists
+        | RejectCode::Constraint
+        | RejectCode::OutOfOrder => StatusCode::CONFLICT,
+        RejectCode::Forbidden => StatusCode::FORBIDDEN,
+        RejectCode::Invalid
+        | RejectCode::UnknownEntity
+        | RejectCode::UnknownColumn
+        | RejectCode::TooLarge
+        | RejectCode::Clock => StatusCode::UNPROCESSABLE_ENTITY,
+    }
+}

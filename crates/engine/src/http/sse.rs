@@ -1,0 +1,86 @@
+//! Server-sent events: a session that only receives.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use axum::http::{HeaderMap, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use protocol::{ClientFrame, ErrorCode, Subscribe, SubscriptionId};
+use serde::Deserialize;
+use tokio::sync::mpsc;
+
+use super::error::HttpError;
+use super::selection_params::SelectionParams;
+use super::{Feature, door};
+use crate::session::{EventStream, NO_CURSOR, SessionTask};
+use crate::state::EngineState;
+
+/// Events that may wait for a slow client; beyond it, its session reads at its pace.
+const EVENTS_WAITING_MAX: usize = 16;
+
+pub(super) const FEATURE: Feature = Feature {
+    name: "events",
+    reserved: &["events"],
+    routes: |prefix| Router::new().route(&format!("{prefix}/events"), get(events)),
+};
+
+#[derive(Debug, Deserialize)]
+struct Parameters {
+    entity: String,
+    #[serde(flatten)]
+    selection: SelectionParams,
+    cursor: Option<String>,
+}
+
+/// The frames of one subscription, whose id is the entity's name. `Last-Event-ID`, which a browser sends when
+/// it comes back, goes before `cursor`.
+async fn events(
+    State(state): State<Arc<EngineState>>,
+    headers: HeaderMap,
+    parameters: Result<Query<Parameters>, QueryRejection>,
+) -> Result<Response, HttpError> {
+    let principal = door::admit(&headers, &state.config).await?;
+    let Query(parameters) =
+        parameters.map_err(|error| HttpError::new(ErrorCode::Protocol, error.body_text()))?;
+    let selection = parameters.selection.read()?;
+    // Reject invalid requests here, while an HTTP status can still be sent.
+    state.resolve(&principal, &parameters.entity, &selection)?;
+    if state.hub.epoch().is_none() || state.shutdown.is_cancelled() {
+        return Err(HttpError::unavailable());
+    }
+    let last_event_id = headers
+        .get("last-event-id")
+        .and_then(|id| id.to_str().ok())
+        .map(str::to_owned);
+    let subscribe = Subscribe {
+        id: SubscriptionId::Text(parameters.entity.clone()),
+        entity: parameters.entity,
+        selection,
+        mode: None,
+        cursor: last_event_id
+            .or(parameters.cursor)
+            .filter(|cursor| cursor != NO_CURSOR),
+    };
+    let (sender, mut events) = mpsc::channel::<String>(EVENTS_WAITING_MAX);
+    let transport = EventStream::new(sender);
+    let session = SessionTask::new(state.clone(), transport, principal.into(), None);
+    let first = Box::new(ClientFrame::Subscribe(subscribe));
+    state.tasks.spawn(Box::pin(session.run(Some(first))));
+    let stream = futures_util::stream::poll_fn(move |cx| {
+        events
+            .poll_recv(cx)
+            .map(|event| event.map(|event| Ok::<_, Infallible>(Bytes::from(event))))
+    });
+    let headers = [
+        (header::CONTENT_TYPE, "text/event-stream"),
+        (header::CACHE_CONTROL, "no-cache"),
+        // Says to nginx, the proxy that buffers by default, not to.
+        (header::HeaderName::from_static("x-accel-buffering"), "no"),
+    ];
+    Ok((headers, Body::from_stream(stream)).into_response())
+}

@@ -1,0 +1,154 @@
+//! What the engine is doing, for people and for monitoring.
+
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::routing::get;
+use axum::{Json, Router};
+use serde::Serialize;
+use sync_core::shape::Selection;
+
+use super::{Feature, feature_names};
+use crate::rows::ShapeStatus;
+use crate::state::EngineState;
+
+pub(super) const FEATURE: Feature = Feature {
+    name: "status",
+    reserved: &["status"],
+    routes: |prefix| Router::new().route(&format!("{prefix}/status"), get(status)),
+};
+
+#[derive(Debug, Serialize)]
+struct Status {
+    version: &'static str,
+    /// What this server offers, as in `welcome`.
+    features: Vec<String>,
+    database: &'static str,
+    /// `notify`, `polling`, `data_version`, or `none` while the database is out of reach.
+    wake_up: &'static str,
+    /// `leader` or `follower`.
+    role: &'static str,
+    /// The position of the last published batch.
+    cursor: Option<String>,
+    sessions: usize,
+    /// What the hub has done since the start.
+    hub: Hub,
+    /// How many shapes there are; the list has those that cost most.
+    shapes_total: usize,
+    shapes: Vec<Shape>,
+    entities: Vec<String>,
+    /// Configured, but without a table at the moment.
+    entities_missing: Vec<String>,
+    log: Option<Log>,
+}
+
+/// Shapes in the list, at most.
+const SHAPES_MAX: usize = 100;
+
+#[derive(Debug, Serialize)]
+struct Hub {
+    /// Changed rows that came in.
+    changes: u64,
+    /// Times that a filter was evaluated for one.
+    evaluations: u64,
+    /// Batches queued for a session, each of which wakes it.
+    deliveries: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Shape {
+    /// Names the shape as long as this engine runs; not its name on the transport, by which who knows a
+    /// filter could tell that somebody asks for it.
+    id: String,
+    entity: String,
+    /// The filter, with `?` for its values, which are nobody else's business.
+    #[serde(rename = "where", skip_serializing_if = "Option::is_none")]
+    filter: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    columns: Option<Vec<String>>,
+    sessions: usize,
+    /// Changes that its sessions received.
+    changes: u64,
+    /// Their size, written once for all its sessions.
+    bytes: u64,
+    /// Changed rows that its filter was asked about.
+    evaluations: u64,
+}
+
+impl Shape {
+    fn new(status: ShapeStatus, names: &RandomState) -> Self {
+        let ShapeStatus {
+            shape,
+            sessions,
+            stats,
+        } = status;
+        let selection = shape.selection();
+        let filter = selection
+            .map(Selection::filter)
+            .filter(|filter| !filter.is_everything());
+        let columns = selection.and_then(Selection::column_names);
+        Self {
+            entity: shape.entity().to_owned(),
+            filter: filter.map(|filter| filter.outline().to_owned()),
+            columns: columns.map(|names| names.into_iter().map(str::to_owned).collect()),
+            sessions,
+            changes: stats.changes,
+            bytes: stats.bytes,
+            evaluations: stats.evaluations,
+            id: format!("{:016x}", names.hash_one(&shape)),
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Log {
+    bytes: u64,
+    floor: String,
+}
+
+async fn status(State(state): State<Arc<EngineState>>) -> Json<Status> {
+    let listener = *state.listener.borrow();
+    let stats = state.hub.stats(SHAPES_MAX);
+    let known = state.entities.all();
+    let configured = state
+        .config
+        .entities
+        .iter()
+        .map(|entity| entity.name.clone());
+    let (entities, entities_missing) = configured.partition(|name| known.contains_key(name));
+    let log = match state.config.db_pool.log_size().await {
+        Ok((bytes, floor)) => Some(Log { bytes, floor }),
+        Err(error) => {
+            tracing::warn!(%error, "the log could not be measured");
+            None
+        }
+    };
+    Json(Status {
+        version: env!("CARGO_PKG_VERSION"),
+        features: feature_names(),
+        database: state.config.db_pool.backend(),
+        wake_up: listener.wake_up.as_str(),
+        role: if listener.leader {
+            "leader"
+        } else {
+            "follower"
+        },
+        cursor: state.hub.cursor().map(|cursor| cursor.to_string()),
+        sessions: stats.sessions,
+        hub: Hub {
+            changes: stats.counters.changes,
+            evaluations: stats.counters.evaluations,
+            deliveries: stats.counters.deliveries,
+        },
+        shapes_total: stats.shapes_total,
+        shapes: stats
+            .shapes
+            .into_iter()
+            .map(|status| Shape::new(status, &state.shape_ids))
+            .collect(),
+        entities,
+        entities_missing,
+        log,
+    })
+}

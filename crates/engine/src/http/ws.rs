@@ -1,0 +1,82 @@
+//! The WebSocket route.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::header::{CONNECTION, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::get;
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use protocol::SUBPROTOCOL;
+use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
+
+use super::{Feature, door, feature_names};
+use crate::session::{Greeting, WebSocket, greet};
+use crate::state::EngineState;
+
+pub(super) const FEATURE: Feature = Feature {
+    name: "websocket",
+    reserved: &["ws"],
+    routes: |prefix| Router::new().route(&format!("{prefix}/ws"), get(upgrade)),
+};
+
+/// The answer to a request that does not ask for a WebSocket.
+const UPGRADE_REQUIRED: &str = "this is a WebSocket: it begins with an upgrade of HTTP/1.1";
+
+async fn upgrade(State(state): State<Arc<EngineState>>, mut request: Request) -> Response {
+    let upgrade = request.extensions_mut().remove::<OnUpgrade>();
+    let response = create_response_with_body(&request, Body::empty).ok();
+    let (Some(upgrade), Some(mut response)) = (upgrade, response) else {
+        // HTTP/2 knows neither header nor upgrade, and has them left out on the way.
+        let wanted = [
+            (CONNECTION, "upgrade"),
+            (UPGRADE, "websocket"),
+            (SEC_WEBSOCKET_VERSION, "13"),
+        ];
+        return (StatusCode::UPGRADE_REQUIRED, wanted, UPGRADE_REQUIRED).into_response();
+    };
+    if asks_for_our_protocol(request.headers()) {
+        let protocol = HeaderValue::from_static(SUBPROTOCOL);
+        response
+            .headers_mut()
+            .insert(SEC_WEBSOCKET_PROTOCOL, protocol);
+    }
+    let is_allowed = door::is_allowed(request.headers(), &state.config);
+    tokio::spawn(async move {
+        // A client that goes before it is answered has asked for nothing.
+        if let Ok(upgraded) = upgrade.await {
+            let tasks = state.tasks.clone();
+            tasks
+                .track_future(Box::pin(serve(state, upgraded, is_allowed)))
+                .await;
+        }
+    });
+    response
+}
+
+async fn serve(state: Arc<EngineState>, upgraded: Upgraded, is_allowed: bool) {
+    // Boxed by itself: it has long ended while the connection lives.
+    let greeted = Box::pin(async move {
+        let socket = WebSocket::new(upgraded, state.config.limits.frame_bytes_max).await;
+        let greeting = Greeting {
+            is_allowed,
+            features: feature_names(),
+        };
+        greet(state, socket, greeting).await
+    });
+    if let Some(session) = greeted.await {
+        session.run(None).await;
+    }
+}
+
+fn asks_for_our_protocol(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(SEC_WEBSOCKET_PROTOCOL)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|name| name.trim() == SUBPROTOCOL)
+}

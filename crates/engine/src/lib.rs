@@ -1,0 +1,60 @@
+//! Live data for axum applications: what is committed to PostgreSQL or SQLite, by whichever program,
+//! is on every subscriber's WebSocket a moment later, and comes back complete after any absence.
+//!
+//! ```no_run
+//! use rhtmx_sync::{DbPool, SyncConfig, SyncEngine};
+//!
+//! # async fn quick_start() -> Result<(), Box<dyn std::error::Error>> {
+//! let db_pool = DbPool::from_url("postgresql://localhost/mydb").await?; // or "sqlite://./dev.db"
+//! let sync_engine =
+//!     SyncEngine::new(SyncConfig::new(db_pool, vec!["users".to_string(), "posts".to_string()])).await?;
+//! let app: axum::Router = axum::Router::new().merge(sync_engine.routes());
+//! # drop(app);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! One road leads out (table, trigger, log, listener, hub, session) and one leads in (session,
+//! mutation, one transaction on the table): a client's own write comes back to it on the same road as
+//! everybody else's. The repository's `ARCHITECTURE.md` explains all of it.
+
+mod auth;
+mod bus;
+mod change_batch;
+mod change_tracker;
+mod config;
+mod engine;
+mod error;
+mod http;
+mod mailbox;
+mod mutations;
+mod publisher;
+mod retention;
+mod rows;
+mod schema_watch;
+mod session;
+mod shared_frame;
+mod startup;
+mod state;
+
+pub use auth::{AcceptAnyone, AuthError, Authenticator};
+pub use bus::{Bus, BusSubscription, LocalBus, TOPIC_MESSAGES_MAX};
+pub use change_batch::{ChangeBatch, TrackedChange};
+pub use change_tracker::{ChangeReceiver, ChangeTracker, ReceiveError, TrackerError};
+pub use config::{AuthConfig, LimitsConfig, RetentionConfig, SyncConfig};
+#[cfg(feature = "postgres")]
+pub use db::PostgresNotifyListener;
+#[cfg(feature = "postgres")]
+pub use db::PostgresPool;
+#[cfg(feature = "sqlite")]
+pub use db::SqlitePool;
+pub use db::entity::{EntityConfig, EntitySource};
+pub use db::listener::{ListenerStatus, WakeUp};
+pub use db::{DatabaseConfig, DbError, DbPool};
+pub use engine::SyncEngine;
+pub use error::SyncError;
+pub use protocol::{Change, Op, RefetchReason, SelectionRequest};
+pub use state::Readiness;
+pub use sync_core::cursor::Cursor;
+pub use sync_core::log::ChangeKind;
+pub use sync_core::policy::{AllowAll, Authorizer, Principal, ReadScope, WriteScope};

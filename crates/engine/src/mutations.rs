@@ -1,0 +1,158 @@
+//! From a `push` to its answer.
+
+use std::sync::Arc;
+
+use db::backoff;
+use db::entity::Entity;
+use db::write::{Mutation, TableScope, TableWrite};
+use filter::{Filter, FilterError, Table};
+use protocol::{MutationId, Op, Push, Reject, RejectCode, SelectionRequest};
+use sync_core::mutation::{self, Applied};
+use sync_core::policy::Principal;
+use tracing::{error, warn};
+use uuid::Uuid;
+
+use crate::schema_watch;
+use crate::state::EngineState;
+
+/// How often a mutation is tried before its client is sent away to come back with it.
+const TRIES: u32 = 12;
+
+/// Whether it was applied is not known; the client pushes it again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MutationError {
+    /// The database stayed out of reach.
+    Unavailable,
+    /// A fault of ours.
+    Internal,
+}
+
+/// Applies a mutation of a principal, once however often it comes, and says how that ended.
+pub(crate) async fn apply(
+    state: &Arc<EngineState>,
+    principal: &Principal,
+    client_id: Uuid,
+    push: Push,
+) -> Result<Applied, MutationError> {
+    let mutation_id = MutationId {
+        client_id,
+        mutation: push.mutation,
+    };
+    let mut failures = 0;
+    loop {
+        let mutation = Mutation {
+            mutation_id,
+            writes: check(state, principal, &push),
+        };
+        let error = match state.config.db_pool.apply(&mutation).await {
+            Ok(applied) if is_of_our_history(state, &applied) => {
+                count(state, &applied);
+                return Ok(applied);
+            }
+            // Pushed again, it is answered by then.
+            Ok(_) => return Err(MutationError::Unavailable),
+            Err(error) => error,
+        };
+        failures += 1;
+        // A failure that passes is not told from a lasting one here: a client must not lose a write because
+        // the database refused it for a reason that passes.
+        warn!(%error, %client_id, mutation = push.mutation, failures, "a mutation failed; trying again");
+        if failures == TRIES {
+            return Err(MutationError::Unavailable);
+        }
+        tokio::time::sleep(backoff::pause(failures)).await;
+        // Perhaps the table is no longer what the statement was made for.
+        if !error.is_retryable()
+            && let Err(error) = schema_watch::refresh(state).await
+        {
+            warn!(%error, "the tables could not be looked at again");
+        }
+    }
+}
+
+/// Whether the hub's positions can say when it is visible. After a crash of the database a mutation may be
+/// applied before this server's listener knows of the new history.
+fn is_of_our_history(state: &EngineState, applied: &Applied) -> bool {
+    match applied {
+        Applied::Committed {
+            epoch: Some(epoch), ..
+        } => {
+            let ours = state.hub.epoch();
+            ours.is_some_and(|ours| ours.as_str().starts_with(epoch))
+        }
+        Applied::Committed { epoch: None, .. } | Applied::Rejected(_) => true,
+    }
+}
+
+fn count(state: &EngineState, applied: &Applied) {
+    let outcome = match applied {
+        Applied::Committed { .. } => {
+            state.wake();
+            "ack"
+        }
+        Applied::Rejected(_) => "reject",
+    };
+    metrics::counter!("rhtmx_sync_mutations_total", "outcome" => outcome).increment(1);
+}
+
+/// Checks the writes against the tables as they are now, and adds what the principal may write of them.
+fn check(
+    state: &EngineState,
+    principal: &Principal,
+    push: &Push,
+) -> Result<Vec<TableWrite>, Reject> {
+    let entities = state.entities.all();
+    let has_no_table = |name: &str| {
+        entities
+            .get(name)
+            .is_some_and(|entity| entity.relation.is_none())
+    };
+    if let Some(index) = push
+        .writes
+        .iter()
+        .position(|write| has_no_table(&write.entity))
+    {
+        return Err(only_the_server(index));
+    }
+    let schema = |name: &str| entities.get(name).map(|entity| entity.schema.clone());
+    let checked = mutation::check(&push.writes, schema, state.config.limits.writes_max)?;
+    let with_tables = checked.into_iter().enumerate().map(|(index, checked)| {
+        let table = entities
+            .get(&checked.entity)
+            .ok_or_else(|| only_the_server(index))?;
+        let scope = scope(state, principal, table, checked.op).map_err(|error| {
+            error!(%error, entity = checked.entity, "the write scope of an entity cannot be used; its writes are rejected");
+            Reject::new(RejectCode::Forbidden, "this user may not write this entity").of_write(index)
+        })?;
+        TableWrite::new(checked, table.clone(), scope).ok_or_else(|| only_the_server(index))
+    });
+    with_tables.collect()
+}
+
+fn only_the_server(index: usize) -> Reject {
+    Reject::new(RejectCode::Forbidden, "only the server writes this entity").of_write(index)
+}
+
+/// What a principal may write of a table, as filters on it.
+fn scope(
+    state: &EngineState,
+    principal: &Principal,
+    table: &Entity,
+    op: Op,
+) -> Result<TableScope, FilterError> {
+    let authorizer = &state.config.auth.authorizer;
+    let scope = authorizer.write(principal, &table.schema.entity, op);
+    let filter = |request: Option<SelectionRequest>| {
+        let backend = state.config.db_pool.filter_backend();
+        let request = request.unwrap_or_default();
+        let params = request.params.unwrap_or_default();
+        let filter = request.filter.as_deref();
+        filter
+            .map(|text| Filter::new(text, &params, Table::new(&table.schema, backend)))
+            .transpose()
+    };
+    Ok(TableScope {
+        using: filter(scope.using)?,
+        check: filter(scope.check)?,
+    })
+}

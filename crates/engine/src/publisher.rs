@@ -1,0 +1,90 @@
+//! The engine as a subscriber of the log: to the hub, and to Rust code in this process.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use db::DbError;
+use db::feed::{LogBatch, LogSubscriber};
+use db::read::OldValueColumns;
+use sync_core::cursor::Cursor;
+use tokio::time::Instant;
+
+use crate::change_batch::ChangeBatch;
+use crate::schema_watch;
+use crate::state::EngineState;
+
+/// Publishes what the listener finds.
+pub(crate) struct Publisher {
+    state: Arc<EngineState>,
+    /// Part of a drain has been published in this process, and its cursor has not.
+    cursor_due: AtomicBool,
+}
+
+impl Publisher {
+    pub(crate) fn new(state: Arc<EngineState>) -> Self {
+        Self {
+            state,
+            cursor_due: AtomicBool::new(false),
+        }
+    }
+
+    /// Publishes to those in this process that follow the log.
+    fn publish_in_process(&self, drained: &LogBatch) {
+        let EngineState { changes, hub, .. } = &*self.state;
+        if changes.receiver_count() == 0 {
+            return;
+        }
+        let mut batch = ChangeBatch {
+            changes: Vec::new(),
+            schema_changed: Vec::new(),
+            cursor: None,
+        };
+        batch.take(drained.entries.clone(), false);
+        let due = self.cursor_due.load(Ordering::Relaxed)
+            || !batch.changes.is_empty()
+            || !batch.schema_changed.is_empty();
+        self.cursor_due
+            .store(due && !drained.complete, Ordering::Relaxed);
+        if drained.complete {
+            let position = (*drained.position).clone();
+            batch.cursor = hub.epoch().map(|epoch| Cursor { epoch, position });
+        }
+        if due {
+            // It fails only when the last receiver has just gone.
+            let _ = changes.send(Arc::new(batch));
+        }
+    }
+}
+
+impl LogSubscriber for Publisher {
+    fn old_value_columns(&self) -> Arc<OldValueColumns> {
+        self.state.hub.old_value_columns()
+    }
+
+    fn publish(&self, batch: LogBatch) {
+        self.publish_in_process(&batch);
+        self.state.hub.publish(batch);
+    }
+
+    fn taken(&self) -> Pin<Box<dyn Future<Output = Instant> + Send + '_>> {
+        Box::pin(self.state.hub.wait_taken())
+    }
+
+    fn reset(&self, cursor: Cursor) {
+        self.state.hub.reset(cursor.clone());
+        self.cursor_due.store(false, Ordering::Relaxed);
+        let entities = self.state.config.entities.iter();
+        let schema_changed = entities.map(|entity| entity.name.clone()).collect();
+        let _ = self.state.changes.send(Arc::new(ChangeBatch {
+            changes: Vec::new(),
+            schema_changed,
+            cursor: Some(cursor),
+        }));
+    }
+
+    fn refresh(&self) -> Pin<Box<dyn Future<Output = Result<(), DbError>> + Send + '_>> {
+        Box::pin(schema_watch::refresh(&self.state))
+    }
+}

@@ -1,0 +1,447 @@
+//! Reads for clients: whole shapes, and changes since a position.
+//!
+//! Each is written to a spool at the database's pace. So no client, however slow, holds a connection or a
+//! transaction.
+//!
+//! Clients that arrive together share one read of the same shape: a client that comes while a read waits for
+//! its turn joins it. A read that has begun is not joined: its snapshot may be older than the moment from
+//! which the newcomer receives changes. Therefore, while a shape is being read, its next read waits a moment
+//! for others.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use db::DbPool;
+use db::entity::{Entities, Entity};
+use db::read::{ChangesQuery, OldValueColumns, ReadError, RowsQuery};
+use protocol::{Change, MutationId, RefetchReason, json};
+use sync_core::cursor::{Cursor, Position};
+use sync_core::effect::Effect;
+use sync_core::log::NetChange;
+use sync_core::session::ReadFrom;
+use sync_core::shape::{Shape, ShapeReader};
+use tokio::sync::Semaphore;
+use value::schema::Schema;
+
+use super::hub::Hub;
+use super::spool::{Spool, SpoolReader};
+
+/// How long a read waits for others to join it while its shape is being read for somebody else. A lone
+/// client never waits.
+const GATHERING: Duration = Duration::from_millis(5);
+
+/// How a read of pages ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum PagesEnd {
+    /// Everything is in the pages.
+    Complete {
+        /// The mutations that made the changes.
+        mutations: Arc<[MutationId]>,
+        /// The table that the rows were read from: by now it may be another.
+        schema: Arc<Schema>,
+    },
+    /// The position cannot be resumed from.
+    Refused(RefetchReason),
+    /// The read failed; the text is for the log.
+    Failed(Arc<str>),
+}
+
+/// How a read of frames ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum FramesEnd {
+    /// Everything is in the frames.
+    Complete {
+        /// The mutations that made the changes.
+        mutations: Arc<[MutationId]>,
+    },
+    /// The positions cannot be resumed from; the one entity that is at fault, or all.
+    Refused(RefetchReason, Option<String>),
+    /// The read failed; the text is for the log.
+    Failed(Arc<str>),
+}
+
+/// Why a read stopped before its end.
+enum Stopped {
+    Refused(RefetchReason, Option<String>),
+    Failed(Arc<str>),
+}
+
+impl From<ReadError> for Stopped {
+    fn from(error: ReadError) -> Self {
+        // It will be tried again, and by then the tables will have been looked at.
+        Self::Failed(error.to_string().into())
+    }
+}
+
+impl From<std::io::Error> for Stopped {
+    fn from(error: std::io::Error) -> Self {
+        Self::Failed(format!("spooling a read: {error}").into())
+    }
+}
+
+impl From<Stopped> for PagesEnd {
+    fn from(stopped: Stopped) -> Self {
+        match stopped {
+            Stopped::Refused(reason, _) => Self::Refused(reason),
+            Stopped::Failed(error) => Self::Failed(error),
+        }
+    }
+}
+
+impl From<Stopped> for FramesEnd {
+    fn from(stopped: Stopped) -> Self {
+        match stopped {
+            Stopped::Refused(reason, entity) => Self::Refused(reason, entity),
+            Stopped::Failed(error) => Self::Failed(error),
+        }
+    }
+}
+
+/// A read's pages: JSON arrays of rows, or of changes.
+pub(crate) type Pages = SpoolReader<Arc<Position>, PagesEnd>;
+type PagesSpool = Spool<Arc<Position>, PagesEnd>;
+/// A catch-up's pages: whole frames.
+pub(crate) type Frames = SpoolReader<Arc<Position>, FramesEnd>;
+type FramesSpool = Spool<Arc<Position>, FramesEnd>;
+
+/// Reads for clients.
+#[derive(Debug)]
+pub(crate) struct Reader {
+    db: DbPool,
+    entities: Arc<Entities>,
+    hub: Arc<Hub>,
+    /// Reads at once; the rest of the pool stays free for writes.
+    turns: Arc<Semaphore>,
+    /// Pages sent at once, so that however many clients read, processors are left for those that follow and
+    /// for other programs on this machine.
+    pub(crate) page_turns: Arc<Semaphore>,
+    shapes: Mutex<ShapeReads>,
+    budget: Arc<AtomicUsize>,
+}
+
+/// Reads of whole shapes.
+#[derive(Debug, Default)]
+struct ShapeReads {
+    /// Those that can still be joined.
+    waiting: HashMap<Shape, Arc<PagesSpool>>,
+    /// How many have begun.
+    under_way: HashMap<Shape, usize>,
+}
+
+impl ShapeReads {
+    /// From here on newcomers need a read of their own.
+    fn begin(&mut self, shape: &Shape) {
+        self.waiting.remove(shape);
+        *self.under_way.entry(shape.clone()).or_default() += 1;
+    }
+
+    fn end(&mut self, shape: &Shape) {
+        if let Some(count) = self.under_way.get_mut(shape) {
+            *count -= 1;
+            if *count == 0 {
+                self.under_way.remove(shape);
+            }
+        }
+    }
+}
+
+/// Of the runtime's threads, and at least one.
+fn half_of_the_workers() -> usize {
+    let workers = tokio::runtime::Handle::current().metrics().num_workers();
+    (workers / 2).max(1)
+}
+
+impl Reader {
+    pub(crate) fn new(
+        db: DbPool,
+        entities: Arc<Entities>,
+        hub: Arc<Hub>,
+        at_once: usize,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            db,
+            entities,
+            hub,
+            turns: Arc::new(Semaphore::new(at_once.max(1))),
+            page_turns: Arc::new(Semaphore::new(half_of_the_workers())),
+            shapes: Mutex::default(),
+            budget: Arc::default(),
+        })
+    }
+
+    fn shapes(&self) -> MutexGuard<'_, ShapeReads> {
+        self.shapes.lock().expect("no panic holds this lock")
+    }
+
+    /// All rows of a shape.
+    pub(crate) fn rows(self: &Arc<Self>, shape: &Shape) -> Pages {
+        let mut shapes = self.shapes();
+        if let Some(spool) = shapes.waiting.get(shape) {
+            return spool.reader();
+        }
+        let spool: Arc<PagesSpool> = Spool::new(self.budget.clone());
+        shapes.waiting.insert(shape.clone(), spool.clone());
+        let pages = spool.reader();
+        let (reader, shape) = (self.clone(), shape.clone());
+        tokio::spawn(async move {
+            let is_read = reader.shapes().under_way.contains_key(&shape);
+            if is_read {
+                tokio::time::sleep(GATHERING).await;
+            }
+            let turn = reader.turns.acquire().await;
+            reader.shapes().begin(&shape);
+            let read = reader.read_rows(&shape, &spool).await;
+            reader.shapes().end(&shape);
+            spool.finish(read.unwrap_or_else(PagesEnd::from));
+            drop(turn);
+        });
+        pages
+    }
+
+    async fn read_rows(&self, shape: &Shape, spool: &PagesSpool) -> Result<PagesEnd, Stopped> {
+        let entity = self.entity_of(shape)?;
+        metrics::counter!("rhtmx_sync_snapshot_reads_total").increment(1);
+        let schema = entity.schema.clone();
+        let mut rows = self.db.read_rows(entity, RowsQuery::all(shape.clone()));
+        spool.begin(Arc::new(rows.start().await?.position));
+        while let Some(chunk) = rows.next().await? {
+            spool.push(json::text(&chunk).into()).await?;
+        }
+        Ok(PagesEnd::Complete {
+            mutations: Arc::default(),
+            schema,
+        })
+    }
+
+    /// The entity of a shape as it is now, which must be as it was when the shape was made.
+    fn entity_of(&self, shape: &Shape) -> Result<Arc<Entity>, Stopped> {
+        let Some(entity) = self.entities.find(shape.entity()) else {
+            return Err(Stopped::Failed(
+                "the entity has no table at the moment".into(),
+            ));
+        };
+        if entity.fits(shape) {
+            return Ok(entity);
+        }
+        Err(Stopped::Refused(
+            RefetchReason::Schema,
+            Some(shape.entity().to_owned()),
+        ))
+    }
+
+    /// What changed in a shape since `from`.
+    pub(crate) fn changes(self: &Arc<Self>, shape: &Shape, from: ReadFrom) -> Pages {
+        let spool: Arc<PagesSpool> = Spool::new(self.budget.clone());
+        let pages = spool.reader();
+        let (reader, shape) = (self.clone(), shape.clone());
+        tokio::spawn(async move {
+            let turn = reader.turns.acquire().await;
+            let read = reader.read_changes(shape, from, &spool).await;
+            spool.finish(read.unwrap_or_else(PagesEnd::from));
+            drop(turn);
+        });
+        pages
+    }
+
+    /// The frames that bring shapes from where each is to where the database is, for a session whose mailbox
+    /// has overflowed.
+    pub(crate) fn catch_up(self: &Arc<Self>, shapes: Vec<(Shape, Arc<Position>)>) -> Frames {
+        let spool: Arc<FramesSpool> = Spool::new(self.budget.clone());
+        let frames = spool.reader();
+        let reader = self.clone();
+        tokio::spawn(async move {
+            let turn = reader.turns.acquire().await;
+            let read = reader.read_frames(&shapes, &spool).await;
+            spool.finish(read.unwrap_or_else(FramesEnd::from));
+            drop(turn);
+        });
+        frames
+    }
+
+    async fn read_frames(
+        &self,
+        shapes: &[(Shape, Arc<Position>)],
+        spool: &FramesSpool,
+    ) -> Result<FramesEnd, Stopped> {
+        let all = self.entities.all();
+        let mut entities = BTreeMap::new();
+        for (shape, _) in shapes {
+            let entity = shape.entity().to_owned();
+            match all.get(&entity).filter(|found| found.fits(shape)) {
+                Some(found) => entities.insert(entity, found.clone()),
+                None => return Err(Stopped::Refused(RefetchReason::Schema, Some(entity))),
+            };
+        }
+        let positions = shapes.iter().map(|(_, at)| at);
+        let Some(from) = positions.reduce(|one, other| if other.covers(one) { one } else { other })
+        else {
+            // Only the position is wanted.
+            let head = self.db.head().await.map_err(ReadError::from)?;
+            spool.begin(Arc::new(head.position));
+            return Ok(FramesEnd::Complete {
+                mutations: Arc::default(),
+            });
+        };
+        let readers: Vec<(ShapeReader, Arc<Position>)> = shapes
+            .iter()
+            .map(|(shape, at)| (ShapeReader::new(shape.clone()), at.clone()))
+            .collect();
+        let query = ChangesQuery {
+            from: (**from).clone(),
+            old_value_columns: old_value_columns_of(shapes.iter().map(|(shape, _)| shape)),
+            checked: true,
+        };
+        let mut changes = self.db.read_changes(Arc::new(entities), query);
+        let start = changes.start().await?;
+        if let Some(reason) = refuse(from, &start.position, &start.floor) {
+            return Err(Stopped::Refused(reason, None));
+        }
+        spool.begin(Arc::new(start.position));
+        let mut mutations = Vec::new();
+        while let Some(entries) = changes.next().await? {
+            mutations.extend(entries.iter().filter_map(|entry| entry.mutation_id));
+            let frames = changes_of_shapes(&entries, &readers)
+                .map_err(|entity| Stopped::Refused(RefetchReason::Schema, Some(entity)))?;
+            for frame in frames {
+                spool.push(frame.into()).await?;
+            }
+        }
+        Ok(FramesEnd::Complete {
+            mutations: mutations.into(),
+        })
+    }
+
+    async fn read_changes(
+        &self,
+        shape: Shape,
+        from: ReadFrom,
+        spool: &PagesSpool,
+    ) -> Result<PagesEnd, Stopped> {
+        let refused = |reason| Err(Stopped::Refused(reason, None));
+        let from = match from {
+            ReadFrom::Position(position) => position,
+            ReadFrom::Cursor(Cursor { epoch, position }) => {
+                if self.hub.epoch().as_ref() != Some(&epoch) {
+                    return refused(RefetchReason::Epoch);
+                }
+                Arc::new(position)
+            }
+        };
+        let entity = self.entity_of(&shape)?;
+        metrics::counter!("rhtmx_sync_resumes_total").increment(1);
+        let schema = entity.schema.clone();
+        let entities = BTreeMap::from([(shape.entity().to_owned(), entity)]);
+        let query = ChangesQuery {
+            from: (*from).clone(),
+            old_value_columns: old_value_columns_of([&shape]),
+            checked: true,
+        };
+        let shape = ShapeReader::new(shape);
+        let mut changes = self.db.read_changes(Arc::new(entities), query);
+        let start = changes.start().await?;
+        if let Some(reason) = refuse(&from, &start.position, &start.floor) {
+            return refused(reason);
+        }
+        spool.begin(Arc::new(start.position));
+        let mut mutations = Vec::new();
+        while let Some(entries) = changes.next().await? {
+            match changes_array(&entries, &shape, &mut mutations) {
+                Ok(Some(array)) => spool.push(array.into()).await?,
+                Ok(None) => {}
+                Err(reason) => return refused(reason),
+            }
+        }
+        Ok(PagesEnd::Complete {
+            mutations: mutations.into(),
+            schema,
+        })
+    }
+}
+
+/// Whether `from` can be resumed from in a database that stands at `position` and has forgotten what
+/// `floor` sees.
+pub(crate) fn refuse(
+    from: &Position,
+    position: &Position,
+    floor: &Position,
+) -> Option<RefetchReason> {
+    if !position.covers(from) {
+        // From the future of this database: it was put back to an earlier state.
+        return Some(RefetchReason::Epoch);
+    }
+    (!from.covers(floor)).then_some(RefetchReason::Expired)
+}
+
+/// The columns whose previous values the filters of these shapes look at.
+pub(crate) fn old_value_columns_of<'a>(
+    shapes: impl IntoIterator<Item = &'a Shape>,
+) -> OldValueColumns {
+    let mut old_value_columns = OldValueColumns::new();
+    for shape in shapes {
+        if let Some(part) = shape.selection() {
+            let columns = old_value_columns
+                .entry(shape.entity().to_owned())
+                .or_default();
+            columns.extend(part.filter_columns().map(str::to_owned));
+        }
+    }
+    old_value_columns
+}
+
+/// The JSON array of what `entries` mean for a reader that resumes; none when it would be empty.
+fn changes_array(
+    entries: &[NetChange],
+    shape: &ShapeReader,
+    mutations: &mut Vec<MutationId>,
+) -> Result<Option<String>, RefetchReason> {
+    let mut changes = Vec::with_capacity(entries.len());
+    for entry in entries {
+        mutations.extend(entry.mutation_id);
+        match entry.effect_on(shape) {
+            // A row that cannot be read is of another table than the shape was made for.
+            Ok(Effect::SchemaChanged) | Err(_) => return Err(RefetchReason::Schema),
+            Ok(Effect::Change {
+                change,
+                transient: false,
+            }) => changes.push(change),
+            Ok(
+                Effect::Change {
+                    transient: true, ..
+                }
+                | Effect::Nothing,
+            ) => {}
+        }
+    }
+    Ok((!changes.is_empty()).then(|| json::text(&changes)))
+}
+
+/// The frames with what `entries` mean for each shape, without what it has already; the entity's name when one
+/// of them says that its schema changed.
+///
+/// The shapes may stand at different positions, so each gets rows that were created and deleted, too.
+fn changes_of_shapes(
+    entries: &[NetChange],
+    shapes: &[(ShapeReader, Arc<Position>)],
+) -> Result<Vec<String>, String> {
+    let mut frames = Vec::new();
+    for (shape, at) in shapes {
+        let name = shape.shape();
+        let is_new =
+            |entry: &&NetChange| name.entity() == entry.entity && !at.contains(entry.commit_id);
+        let mut changes: Vec<Change> = Vec::new();
+        for entry in entries.iter().filter(is_new) {
+            match entry.effect_on(shape) {
+                Ok(Effect::Nothing) => {}
+                Ok(Effect::SchemaChanged) | Err(_) => return Err(entry.entity.clone()),
+                Ok(Effect::Change { change, .. }) => changes.push(change),
+            }
+        }
+        if !changes.is_empty() {
+            let array = json::text(&changes);
+            frames.push(json::changes_of_shape(name.as_str(), &array));
+        }
+    }
+    Ok(frames)
+}

@@ -1,0 +1,175 @@
+//! The first frame of a WebSocket.
+
+use std::sync::Arc;
+
+use protocol::{
+    ClientFrame, CloseCode, Error, ErrorCode, Hello, PROTOCOL_VERSION, ServerFrame, Welcome,
+};
+use sync_core::policy::Principal;
+use uuid::Uuid;
+
+use super::transport::{Incoming, Outgoing, Resume, Transport as _};
+use super::websocket::WebSocket;
+use super::{CLOSE_TIMEOUT, SessionTask};
+use crate::auth::AuthError;
+use crate::shared_frame::SharedFrame;
+use crate::state::EngineState;
+
+/// Why a connection was not welcomed.
+struct Refused {
+    error: Error,
+    close: CloseCode,
+}
+
+impl Refused {
+    fn new(code: ErrorCode, message: impl Into<String>, close: CloseCode) -> Self {
+        Self {
+            error: Error::fatal(code, message),
+            close,
+        }
+    }
+
+    fn protocol(message: impl Into<String>) -> Self {
+        Self::new(ErrorCode::Protocol, message, CloseCode::Protocol)
+    }
+
+    fn unavailable(message: impl Into<String>) -> Self {
+        Self::new(ErrorCode::Unavailable, message, CloseCode::ShuttingDown)
+    }
+}
+
+impl From<AuthError> for Refused {
+    fn from(error: AuthError) -> Self {
+        match error {
+            AuthError::Unauthenticated(message) => Self::new(
+                ErrorCode::Unauthenticated,
+                message,
+                CloseCode::Unauthenticated,
+            ),
+            AuthError::Unavailable(message) => Self::unavailable(message),
+        }
+    }
+}
+
+/// What a connection may be welcomed with.
+pub(crate) struct Greeting {
+    /// Whether the page behind it may connect. A browser shows a page only the close code, so that is how it
+    /// is told.
+    pub(crate) is_allowed: bool,
+    /// What this server offers.
+    pub(crate) features: Vec<String>,
+}
+
+/// Waits for `hello` and answers it; none when the connection was not welcomed and has ended.
+pub(crate) async fn greet(
+    state: Arc<EngineState>,
+    mut socket: WebSocket,
+    greeting: Greeting,
+) -> Option<Box<SessionTask<WebSocket>>> {
+    let shutdown = state.shutdown.clone();
+    let greeted = tokio::select! {
+        greeted = welcome(&state, &mut socket, greeting) => greeted,
+        () = shutdown.cancelled() => {
+            Err(Some(Refused::unavailable("the server is shutting down")))
+        }
+    };
+    match greeted {
+        Ok((hello, principal)) => Some(SessionTask::new(
+            state,
+            socket,
+            principal.into(),
+            Some(hello.client_id),
+        )),
+        Err(Some(Refused { error, close })) => {
+            let frame = ServerFrame::Error(error).to_text();
+            socket.feed(Outgoing {
+                frame: SharedFrame::new(frame),
+                resume: Resume::Unchanged,
+            });
+            let _ = tokio::time::timeout(CLOSE_TIMEOUT, socket.close(close, "no welcome")).await;
+            None
+        }
+        Err(None) => None,
+    }
+}
+
+/// Reads `hello` and answers `welcome`. `Err(None)`: the client is gone.
+async fn welcome(
+    state: &EngineState,
+    socket: &mut WebSocket,
+    greeting: Greeting,
+) -> Result<(Hello, Principal), Option<Refused>> {
+    if !greeting.is_allowed {
+        return Err(Some(Refused::new(
+            ErrorCode::Forbidden,
+            "pages of this origin may not connect",
+            CloseCode::Forbidden,
+        )));
+    }
+    let limits = &state.config.limits;
+    let hello = match tokio::time::timeout(limits.hello_timeout(), hello(socket)).await {
+        Ok(hello) => hello?,
+        Err(_) => {
+            return Err(Some(Refused {
+                close: CloseCode::Timeout,
+                ..Refused::protocol("no hello came in time")
+            }));
+        }
+    };
+    if hello.protocol != PROTOCOL_VERSION {
+        return Err(Some(Refused::protocol(format!(
+            "this server speaks protocol {PROTOCOL_VERSION}"
+        ))));
+    }
+    let authenticator = &state.config.auth.authenticator;
+    let verified = authenticator.verify(hello.token.as_deref()).await;
+    let principal = verified.map_err(|error| Some(error.into()))?;
+    let out_of_reach = || Refused::unavailable("the database is out of reach; try again");
+    let epoch = state.hub.epoch().ok_or_else(|| Some(out_of_reach()))?;
+    let db = &state.config.db_pool;
+    let last_mutation = db.last_mutation(&hello.client_id.to_string()).await;
+    let last_mutation = last_mutation.map_err(|error| {
+        tracing::warn!(%error, "a client could not be welcomed");
+        Some(out_of_reach())
+    })?;
+    let frame = ServerFrame::Welcome(Welcome {
+        protocol: PROTOCOL_VERSION,
+        features: greeting.features,
+        session_id: Uuid::new_v4(),
+        epoch: epoch.to_string(),
+        last_mutation,
+        heartbeat_ms: limits.heartbeat_ms,
+        limits: state.wire_limits(),
+        user: principal.user_id.clone(),
+    });
+    socket.feed(Outgoing {
+        frame: SharedFrame::new(frame.to_text()),
+        resume: Resume::Unchanged,
+    });
+    socket.flush().await.map_err(|_| None)?;
+    socket.gzip = hello.accept.iter().any(|accepted| accepted == "gzip");
+    Ok((hello, principal))
+}
+
+async fn hello(socket: &mut WebSocket) -> Result<Hello, Option<Refused>> {
+    loop {
+        let text = match socket.next().await {
+            Incoming::Alive => continue,
+            Incoming::Disconnected => return Err(None),
+            Incoming::Malformed(message) => return Err(Some(Refused::protocol(message))),
+            Incoming::TooLarge => {
+                return Err(Some(Refused::new(
+                    ErrorCode::TooLarge,
+                    "the frame is larger than frame_bytes_max",
+                    CloseCode::TooLarge,
+                )));
+            }
+            Incoming::Frame(text) => text,
+        };
+        return match ClientFrame::parse(&text) {
+            Ok(ClientFrame::Hello(hello)) => Ok(hello),
+            Ok(_) => Err(Some(Refused::protocol("the first frame must be hello"))),
+            Err(error) => Err(Some(Refused::protocol(error.message))),
+        };
+    }
+}

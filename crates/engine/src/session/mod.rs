@@ -1,0 +1,403 @@
+//! A session: one task that owns a connection and carries out what the rules of core decide.
+
+mod catch_up;
+mod frames;
+mod handshake;
+mod reads;
+mod send;
+mod sse;
+mod transport;
+mod websocket;
+
+use std::collections::{HashMap, VecDeque};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use protocol::{
+    ClientFrame, CloseCode, Error, ErrorCode, MutationId, Push, RefetchReason, SubscriptionId,
+};
+use sync_core::mutation::Applied;
+use sync_core::policy::Principal;
+use sync_core::session::{Command, Frame, HubCommand, ReadCommand, Session};
+use tokio::task::JoinHandle;
+use tokio::time::MissedTickBehavior;
+use uuid::Uuid;
+use value::schema::Schema;
+
+pub(crate) use handshake::{Greeting, greet};
+use reads::{Read, Reads, Step};
+pub(crate) use sse::{EventStream, NO_CURSOR};
+use transport::{Disconnected, Incoming, Resume, Transport};
+pub(crate) use websocket::WebSocket;
+
+use crate::mailbox::Mailbox;
+use crate::mutations::{self, MutationError};
+use crate::rows::Batch;
+use crate::state::EngineState;
+
+/// Mutations that one client may have waiting here; beyond it, its socket is not read.
+const PUSHES_WAITING_MAX: usize = 32;
+/// After so many heartbeats without an answer a client is gone.
+const MISSED_HEARTBEATS_MAX: u32 = 2;
+/// How long the closing of a connection may take.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+type Commands = VecDeque<Command<Batch>>;
+
+/// One connection after its `hello`.
+pub(crate) struct SessionTask<T> {
+    state: Arc<EngineState>,
+    transport: T,
+    mailbox: Mailbox<Batch>,
+    rules: Session<Batch>,
+    principal: Arc<Principal>,
+    /// None for a connection that cannot push.
+    client_id: Option<Uuid>,
+    reads: Reads,
+    /// The tables of finished reads, until `subscribed` says what they are.
+    schemas: HashMap<SubscriptionId, Arc<Schema>>,
+    applying: Option<Applying>,
+    /// Heartbeats since the client last sent something.
+    missed_heartbeats: u32,
+}
+
+struct Applying {
+    mutation: u64,
+    task: JoinHandle<Result<Applied, MutationError>>,
+}
+
+/// Why a session ends.
+enum Close {
+    /// The client is gone, or does not read.
+    Disconnected,
+    /// The server closes the connection.
+    With(CloseCode, &'static str),
+}
+
+/// There is no epoch: the hub was reset, so the client must reconnect.
+const NO_EPOCH: Close = Close::With(
+    CloseCode::ShuttingDown,
+    "the database has changed; reconnect",
+);
+
+impl From<Disconnected> for Close {
+    fn from(Disconnected: Disconnected) -> Self {
+        Self::Disconnected
+    }
+}
+
+impl<T: Transport> SessionTask<T> {
+    /// Boxed, because a future holds what is moved into it twice.
+    pub(crate) fn new(
+        state: Arc<EngineState>,
+        transport: T,
+        principal: Arc<Principal>,
+        client_id: Option<Uuid>,
+    ) -> Box<Self> {
+        let limits = &state.config.limits;
+        let rules = Session::new(limits.subscriptions_max);
+        let mailbox = state.hub.join(limits.queue_batches_max);
+        Box::new(Self {
+            state,
+            transport,
+            mailbox,
+            rules,
+            principal,
+            client_id,
+            reads: Reads::default(),
+            schemas: HashMap::new(),
+            applying: None,
+            missed_heartbeats: 0,
+        })
+    }
+
+    /// Does what the first frame asks for, and then serves the connection to its end.
+    ///
+    /// An idle connection holds this future, as large as the largest that may be under way within it. So
+    /// those that are seldom under way are boxed.
+    pub(crate) async fn run(mut self: Box<Self>, first: Option<Box<ClientFrame>>) {
+        let begun = match first {
+            Some(frame) => Box::pin(self.frame(*frame)).await,
+            None => Ok(()),
+        };
+        let close = match begun {
+            Ok(()) => self.serve().await,
+            Err(close) => close,
+        };
+        self.state.hub.leave(self.mailbox.session);
+        // A mutation that is under way finishes, even if nobody waits for its answer.
+        if let Some(applying) = self.applying.take() {
+            self.state.tasks.spawn(applying.task);
+        }
+        if let Close::With(code, reason) = close {
+            let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.transport.close(code, reason)).await;
+        }
+    }
+
+    async fn serve(&mut self) -> Close {
+        let shutdown = self.state.shutdown.clone();
+        // Made in each turn it would take a lock that all sessions share.
+        let mut shut_down = pin!(shutdown.cancelled());
+        let mut heartbeat = tokio::time::interval(self.state.config.limits.heartbeat());
+        heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        heartbeat.reset();
+        loop {
+            let reads_input = self.reads_input();
+            let step = tokio::select! {
+                () = &mut shut_down => Err(Close::With(CloseCode::ShuttingDown, "the server is shutting down")),
+                incoming = self.transport.next(), if reads_input => Box::pin(self.incoming(incoming)).await,
+                batch = self.mailbox.next() => match batch {
+                    Some(batch) => self.deliver(batch).await,
+                    None => Err(NO_EPOCH),
+                },
+                applied = finished(&mut self.applying) => Box::pin(self.applied(applied)).await,
+                step = self.reads.next() => Box::pin(self.read_step(step)).await,
+                _ = heartbeat.tick() => Box::pin(self.beat()).await,
+            };
+            let step = match step {
+                Ok(()) => self.settle().await,
+                Err(close) => Err(close),
+            };
+            if let Err(close) = step {
+                return close;
+            }
+        }
+    }
+
+    /// Ends a step: reads what the mailbox could not take, and sends what waits, unless more has come to go
+    /// with it.
+    async fn settle(&mut self) -> Result<(), Close> {
+        while self.mailbox.has_overflowed() {
+            let commands = self.rules.overflowed();
+            Box::pin(self.perform(commands)).await?;
+        }
+        if !self.mailbox.is_empty() {
+            return Ok(());
+        }
+        self.flush().await
+    }
+
+    async fn incoming(&mut self, incoming: Incoming) -> Result<(), Close> {
+        self.missed_heartbeats = 0;
+        match incoming {
+            Incoming::Alive => Ok(()),
+            Incoming::Disconnected => Err(Close::Disconnected),
+            Incoming::TooLarge => {
+                let message = "the frame is larger than frame_bytes_max";
+                self.error(Error::fatal(ErrorCode::TooLarge, message))
+                    .await?;
+                Err(Close::With(CloseCode::TooLarge, "the frame was too large"))
+            }
+            Incoming::Malformed(message) => {
+                self.error(Error::new(ErrorCode::Protocol, message)).await
+            }
+            Incoming::Frame(text) => match ClientFrame::parse(&text) {
+                Ok(frame) => self.frame(frame).await,
+                Err(error) => {
+                    let frame = Error::new(ErrorCode::Protocol, error.message);
+                    self.error(frame.of_subscription(error.id)).await
+                }
+            },
+        }
+    }
+
+    fn reads_input(&self) -> bool {
+        self.rules.pushes_waiting() < PUSHES_WAITING_MAX
+    }
+
+    async fn beat(&mut self) -> Result<(), Close> {
+        if self.missed_heartbeats == MISSED_HEARTBEATS_MAX {
+            return Err(Close::With(
+                CloseCode::Timeout,
+                "nothing came for two heartbeats",
+            ));
+        }
+        // Counted in heartbeats, not in time: a session that was busy sending has not read.
+        if T::ANSWERS && self.reads_input() {
+            self.missed_heartbeats += 1;
+        }
+        self.transport.ping();
+        // A quiet client's cursor moves on too, so that it does not grow too old to resume from.
+        self.state.hub.publish_position(self.mailbox.session);
+        Ok(())
+    }
+
+    /// Takes a batch. A change of our own mutation may be here before its task says that it is committed; its
+    /// ack goes first.
+    async fn deliver(&mut self, batch: Batch) -> Result<(), Close> {
+        if self
+            .under_way()
+            .is_some_and(|mutation| batch.is_by(mutation))
+        {
+            Box::pin(self.finish_applying()).await?;
+        }
+        let commands = self.rules.batch(batch);
+        self.perform(commands).await
+    }
+
+    fn under_way(&self) -> Option<MutationId> {
+        let mutation = self.applying.as_ref()?.mutation;
+        Some(MutationId {
+            client_id: self.client_id?,
+            mutation,
+        })
+    }
+
+    async fn finish_applying(&mut self) -> Result<(), Close> {
+        // It may take long, and what waits to be sent need not wait for it.
+        self.flush().await?;
+        let applied = finished(&mut self.applying).await;
+        self.applied(applied).await
+    }
+
+    async fn applied(
+        &mut self,
+        (mutation, applied): (u64, Result<Applied, MutationError>),
+    ) -> Result<(), Close> {
+        // Whether it was applied is not known. The client comes back and pushes it again.
+        let error = match applied {
+            Ok(applied) => {
+                let commands = self.rules.applied(mutation, applied);
+                return self.perform(commands).await;
+            }
+            Err(MutationError::Unavailable) => Error::fatal(
+                ErrorCode::Unavailable,
+                "the database is out of reach; push again",
+            ),
+            Err(MutationError::Internal) => {
+                Error::fatal(ErrorCode::Internal, "the server failed; push again")
+            }
+        };
+        self.error(error).await?;
+        Err(Close::With(
+            CloseCode::ShuttingDown,
+            "a mutation could not be tried to its end",
+        ))
+    }
+
+    async fn read_step(&mut self, step: Step) -> Result<(), Close> {
+        match step {
+            Step::Frame { text, turn } => self.send_page(text, turn).await,
+            Step::Restarted(id) => self.refetch(id, RefetchReason::Expired).await,
+            Step::Failed(id) => {
+                let message = "the rows cannot be read at the moment; trying again";
+                let error = Error::new(ErrorCode::Unavailable, message);
+                self.error(error.of_subscription(id)).await
+            }
+            Step::Ended {
+                id,
+                end,
+                mutations,
+                schema,
+            } => {
+                self.schemas
+                    .extend(schema.map(|schema| (id.clone(), schema)));
+                if self
+                    .under_way()
+                    .is_some_and(|mutation| mutations.contains(&mutation))
+                {
+                    self.finish_applying().await?;
+                }
+                let commands = self.rules.read(&id, end);
+                self.perform(commands).await
+            }
+        }
+    }
+
+    /// Carries out what the rules decided, in order. What comes with each batch is done here, the rest in
+    /// futures of their own.
+    async fn perform(&mut self, commands: Vec<Command<Batch>>) -> Result<(), Close> {
+        let mut commands = Commands::from(commands);
+        while let Some(command) = commands.pop_front() {
+            match command {
+                Command::Send(Frame::Changes {
+                    batch,
+                    shape,
+                    id,
+                    since,
+                }) => {
+                    let since = since.as_deref();
+                    if let Some(frame) = send::changes_frame(&batch, &shape, id.as_ref(), since) {
+                        self.feed(frame, Resume::Unchanged).await?;
+                    }
+                }
+                Command::Send(Frame::Cursor(position)) => {
+                    let written = self.state.hub.cursor_frame(&position).ok_or(NO_EPOCH)?;
+                    self.feed(written.frame.clone(), Resume::At(&written.cursor))
+                        .await?;
+                }
+                Command::Send(frame) => Box::pin(self.send_frame(frame)).await?,
+                Command::Hub(command) => self.tell_hub(command),
+                Command::Read(command) => self.read(command),
+                Command::Apply(push) => self.apply(*push),
+                Command::Resolve(id) => self.resolve(&id, &mut commands),
+                Command::CatchUp(shapes) => {
+                    // The rules' answer comes before what else was decided.
+                    let answer = Box::pin(self.catch_up(&shapes)).await?;
+                    push_in_front(&mut commands, answer);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn tell_hub(&self, command: HubCommand) {
+        let (hub, session) = (&self.state.hub, self.mailbox.session);
+        match command {
+            HubCommand::Attach(shape) => hub.attach(session, &shape),
+            HubCommand::Detach(shape) => hub.detach(session, &shape),
+            HubCommand::Await(awaited) => {
+                if hub.wait_for(session, awaited) {
+                    self.state.wake();
+                }
+            }
+        }
+    }
+
+    fn read(&mut self, command: ReadCommand) {
+        match command {
+            ReadCommand::Start { id, shape, from } => {
+                let reader = self.state.reader.clone();
+                self.reads.push(Read::new(reader, id, shape, from));
+            }
+            ReadCommand::Stop(id) => self.reads.stop(&id),
+        }
+    }
+
+    fn resolve(&mut self, id: &SubscriptionId, commands: &mut Commands) {
+        let Some((entity, request)) = self.rules.request(id) else {
+            return;
+        };
+        let resolved = self.state.resolve(&self.principal, &entity, &request);
+        push_in_front(commands, self.rules.resolved(id, resolved));
+    }
+
+    fn apply(&mut self, push: Push) {
+        let mutation = push.mutation;
+        let client_id = self.client_id.unwrap_or_default();
+        let (state, principal) = (self.state.clone(), self.principal.clone());
+        let task = self
+            .state
+            .tasks
+            .spawn(async move { mutations::apply(&state, &principal, client_id, push).await });
+        self.applying = Some(Applying { mutation, task });
+    }
+}
+
+fn push_in_front(commands: &mut Commands, answer: Vec<Command<Batch>>) {
+    for command in answer.into_iter().rev() {
+        commands.push_front(command);
+    }
+}
+
+/// The mutation that is being applied, when it has ended. Dropping the future loses nothing.
+async fn finished(applying: &mut Option<Applying>) -> (u64, Result<Applied, MutationError>) {
+    let Some(under_way) = applying else {
+        return std::future::pending().await;
+    };
+    let ended = (&mut under_way.task).await;
+    let mutation = under_way.mutation;
+    *applying = None;
+    (mutation, ended.unwrap_or(Err(MutationError::Internal)))
+}

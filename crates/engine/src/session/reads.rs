@@ -1,0 +1,247 @@
+//! The reads of a session's joining subscriptions: one after another on the transport, begun at once.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use db::backoff;
+use protocol::{MutationId, SubscriptionId, json};
+use sync_core::cursor::Position;
+use sync_core::session::{ReadEnd, ReadFrom};
+use sync_core::shape::Shape;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
+use tokio_util::sync::PollSemaphore;
+use value::schema::Schema;
+
+use crate::rows::Reader;
+use crate::rows::reads::{Pages, PagesEnd};
+use crate::rows::spool::Next;
+
+/// What the session has to do next for its reads.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// Send this.
+    Frame {
+        text: String,
+        /// Its turn to be sent, however many clients read at once: it need not wait for this client.
+        turn: Option<OwnedSemaphorePermit>,
+    },
+    /// What has been sent for this subscription does not hold: its read begins anew.
+    Restarted(SubscriptionId),
+    /// The read failed; it will be tried again.
+    Failed(SubscriptionId),
+    /// The read is at its end.
+    Ended {
+        /// The subscription.
+        id: SubscriptionId,
+        /// How.
+        end: ReadEnd,
+        /// The mutations among the changes.
+        mutations: Arc<[MutationId]>,
+        /// What the rows look like, when they have been read.
+        schema: Option<Arc<Schema>>,
+    },
+}
+
+/// The reads that are not at their end.
+#[derive(Debug, Default)]
+pub(super) struct Reads {
+    queue: VecDeque<Read>,
+}
+
+/// One subscription's read.
+#[derive(Debug)]
+pub(super) struct Read {
+    reader: Arc<Reader>,
+    id: SubscriptionId,
+    shape: Shape,
+    from: Option<ReadFrom>,
+    pages: Pages,
+    /// What came next, while it waits for its turn.
+    next: Option<io::Result<Next<Arc<Position>, PagesEnd>>>,
+    turns: PollSemaphore,
+    position: Option<Arc<Position>>,
+    /// A page of rows is sent when it is known whether another follows.
+    held: Option<Bytes>,
+    sent: bool,
+    failures: u32,
+    /// After a failure: when to try again.
+    rests_until: Option<Instant>,
+}
+
+impl Reads {
+    pub(super) fn push(&mut self, read: Read) {
+        self.queue.push_back(read);
+    }
+
+    pub(super) fn stop(&mut self, id: &SubscriptionId) {
+        self.queue.retain(|read| read.id != *id);
+    }
+
+    /// What comes next; never, when nothing is being read. Dropping the future loses nothing.
+    pub(super) async fn next(&mut self) -> Step {
+        loop {
+            let Some(read) = self.queue.front_mut() else {
+                return std::future::pending().await;
+            };
+            let step = read.next().await;
+            match &step {
+                Some(Step::Ended { .. }) => {
+                    self.queue.pop_front();
+                    // Most sessions never read again; a kilobyte each is not kept for that.
+                    if self.queue.is_empty() {
+                        self.queue = VecDeque::new();
+                    }
+                }
+                // Others need not wait for one that fails.
+                Some(Step::Failed(_)) => self.queue.rotate_left(1),
+                _ => {}
+            }
+            if let Some(step) = step {
+                return step;
+            }
+        }
+    }
+}
+
+impl Read {
+    pub(super) fn new(
+        reader: Arc<Reader>,
+        id: SubscriptionId,
+        shape: Shape,
+        from: Option<ReadFrom>,
+    ) -> Self {
+        let pages = begin(&reader, &shape, from.as_ref());
+        let turns = PollSemaphore::new(reader.page_turns.clone());
+        Self {
+            reader,
+            id,
+            shape,
+            from,
+            pages,
+            next: None,
+            turns,
+            position: None,
+            held: None,
+            sent: false,
+            failures: 0,
+            rests_until: None,
+        }
+    }
+
+    async fn next(&mut self) -> Option<Step> {
+        if let Some(until) = self.rests_until {
+            tokio::time::sleep_until(until).await;
+            self.rests_until = None;
+            self.held = None;
+            // What has been sent may be gone by now, and nothing would say so: the client drops it.
+            let restarts = std::mem::take(&mut self.sent);
+            if restarts {
+                self.from = None;
+            }
+            self.pages = begin(&self.reader, &self.shape, self.from.as_ref());
+            if restarts {
+                return Some(Step::Restarted(self.id.clone()));
+            }
+        }
+        if self.next.is_none() {
+            self.next = Some(self.pages.next().await);
+        }
+        let turn = match &self.next {
+            Some(Ok(Next::Page(_) | Next::End(_))) => {
+                poll_fn(|cx| self.turns.poll_acquire(cx)).await
+            }
+            _ => None,
+        };
+        match self.next.take()? {
+            Ok(Next::Head(position)) => {
+                self.position = Some(position);
+                None
+            }
+            Ok(Next::Page(page)) => {
+                let text = self.page(page)?;
+                Some(Step::Frame { text, turn })
+            }
+            Ok(Next::End(ended)) => Some(self.end(ended, turn)),
+            Err(error) => Some(self.failed(&error.to_string())),
+        }
+    }
+
+    fn page(&mut self, page: Bytes) -> Option<String> {
+        let frame = match self.from {
+            Some(_) => json::changes_of_subscription(&self.id, text(&page)),
+            None => json::snapshot(&self.id, text(&self.held.replace(page)?), true),
+        };
+        self.sent = true;
+        Some(frame)
+    }
+
+    fn end(&mut self, ended: PagesEnd, turn: Option<OwnedSemaphorePermit>) -> Step {
+        let id = self.id.clone();
+        let mutations: Arc<[MutationId]> = Arc::default();
+        match (ended, self.position.clone()) {
+            (PagesEnd::Refused(reason), _) => Step::Ended {
+                id,
+                end: ReadEnd::Refused(reason),
+                mutations,
+                schema: None,
+            },
+            (PagesEnd::Complete { mutations, schema }, Some(position)) => {
+                if self.from.is_none() && !self.finished_rows() {
+                    let text = self.last_page();
+                    return Step::Frame { text, turn };
+                }
+                Step::Ended {
+                    id,
+                    end: ReadEnd::Complete(position),
+                    mutations,
+                    schema: Some(schema),
+                }
+            }
+            (PagesEnd::Complete { .. }, None) => self.failed("a read without a position"),
+            (PagesEnd::Failed(error), _) => self.failed(&error),
+        }
+    }
+
+    /// Whether the page that says that no more follow has been sent.
+    fn finished_rows(&self) -> bool {
+        self.held.as_ref().is_some_and(Bytes::is_empty)
+    }
+
+    fn last_page(&mut self) -> String {
+        let last = self.held.replace(Bytes::new());
+        self.sent = true;
+        json::snapshot(
+            &self.id,
+            last.as_deref()
+                .map_or("[]", |last| std::str::from_utf8(last).unwrap_or("[]")),
+            false,
+        )
+    }
+
+    fn failed(&mut self, error: &str) -> Step {
+        self.failures += 1;
+        self.rests_until = Some(Instant::now() + backoff::pause(self.failures));
+        tracing::warn!(
+            error,
+            entity = self.shape.entity(),
+            failures = self.failures,
+            "a read failed; trying again"
+        );
+        Step::Failed(self.id.clone())
+    }
+}
+
+fn begin(reader: &Arc<Reader>, shape: &Shape, from: Option<&ReadFrom>) -> Pages {
+    match from {
+        None => reader.rows(shape),
+        Some(from) => reader.changes(shape, from.clone()),
+    }
+}
+
+fn text(page: &Bytes) -> &str {
+    std::str::from_utf8(page).expect("pages are written as text")
+}

@@ -1,0 +1,159 @@
+//! What a session sends, and when it gives up a client that does not read.
+
+use std::pin::pin;
+use std::task::Poll;
+
+use protocol::{
+    Ack, Error, Refetch, RefetchReason, Rejected, ServerFrame, Subscribed, SubscriptionId, json,
+};
+use sync_core::cursor::{Cursor, Position};
+use sync_core::session::Frame;
+use sync_core::shape::Shape;
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::transport::{Outgoing, Resume, Transport};
+use super::{Close, NO_EPOCH, SessionTask};
+use crate::rows::Batch;
+use crate::shared_frame::SharedFrame;
+
+impl<T: Transport> SessionTask<T> {
+    /// Sends a frame that the rules decided on.
+    pub(super) async fn send_frame(&mut self, frame: Frame<Batch>) -> Result<(), Close> {
+        match frame {
+            Frame::Subscribed {
+                id,
+                shape,
+                position,
+            } => self.subscribed(id, &shape, &position).await,
+            Frame::Refetch { id, reason } => self.refetch(id, reason).await,
+            Frame::Ack { mutation } => self.send(&ServerFrame::Ack(Ack { mutation })).await,
+            Frame::Reject { mutation, reject } => {
+                let rejected = Rejected { mutation, reject };
+                self.send(&ServerFrame::Reject(rejected)).await
+            }
+            Frame::Error { code, message, id } => {
+                self.error(Error::new(code, message).of_subscription(id))
+                    .await
+            }
+            Frame::Changes {
+                batch,
+                shape,
+                id,
+                since,
+            } => match changes_frame(&batch, &shape, id.as_ref(), since.as_deref()) {
+                Some(frame) => self.feed(frame, Resume::Unchanged).await,
+                None => Ok(()),
+            },
+            Frame::Cursor(position) => {
+                let written = self.state.hub.cursor_frame(&position).ok_or(NO_EPOCH)?;
+                self.feed(written.frame.clone(), Resume::At(&written.cursor))
+                    .await
+            }
+        }
+    }
+
+    async fn subscribed(
+        &mut self,
+        id: SubscriptionId,
+        shape: &Shape,
+        position: &Position,
+    ) -> Result<(), Close> {
+        let read = self.schemas.remove(&id);
+        let schema = match (shape.selection(), read) {
+            (Some(selection), _) => selection.summary(),
+            (None, Some(schema)) => sync_core::schema::summary(&schema),
+            (None, None) => self.state.summary(shape.entity()),
+        };
+        let cursor = Cursor {
+            epoch: self.state.hub.epoch().ok_or(NO_EPOCH)?,
+            position: position.clone(),
+        };
+        let frame = ServerFrame::Subscribed(Subscribed {
+            id,
+            shape: shape.as_str().to_owned(),
+            cursor: cursor.to_string(),
+            schema,
+        });
+        self.feed(SharedFrame::new(frame.to_text()), Resume::At(&cursor))
+            .await
+    }
+
+    pub(super) async fn error(&mut self, error: Error) -> Result<(), Close> {
+        self.send(&ServerFrame::Error(error)).await
+    }
+
+    pub(super) async fn send(&mut self, frame: &ServerFrame) -> Result<(), Close> {
+        self.feed(SharedFrame::new(frame.to_text()), Resume::Unchanged)
+            .await
+    }
+
+    pub(super) async fn refetch(
+        &mut self,
+        id: SubscriptionId,
+        reason: RefetchReason,
+    ) -> Result<(), Close> {
+        let frame = ServerFrame::Refetch(Refetch { id, reason }).to_text();
+        self.feed(SharedFrame::new(frame), Resume::FromTheBeginning)
+            .await
+    }
+
+    pub(super) async fn feed(
+        &mut self,
+        frame: SharedFrame,
+        resume: Resume<'_>,
+    ) -> Result<(), Close> {
+        self.transport.feed(Outgoing { frame, resume });
+        if self.transport.is_full() {
+            return self.flush().await;
+        }
+        Ok(())
+    }
+
+    /// Sends a page of a read, whose turn ends when the socket takes no more.
+    pub(super) async fn send_page(
+        &mut self,
+        text: String,
+        turn: Option<OwnedSemaphorePermit>,
+    ) -> Result<(), Close> {
+        self.transport.feed(Outgoing {
+            frame: SharedFrame::new(text),
+            resume: Resume::Unchanged,
+        });
+        let sent = futures_util::poll!(pin!(self.transport.flush()));
+        drop(turn);
+        match sent {
+            Poll::Ready(sent) => sent.map_err(Close::from),
+            Poll::Pending => self.flush().await,
+        }
+    }
+
+    /// Sends what waits. A client that leaves everything unread for too long is given up.
+    pub(super) async fn flush(&mut self) -> Result<(), Close> {
+        let stalled = self.state.config.limits.stalled_timeout();
+        let mut flushed = pin!(self.transport.flush());
+        // Most often the socket takes it at once, and no timer is needed.
+        if let Poll::Ready(flushed) = futures_util::poll!(&mut flushed) {
+            return flushed.map_err(Close::from);
+        }
+        match Box::pin(tokio::time::timeout(stalled, flushed)).await {
+            Ok(flushed) => flushed.map_err(Close::from),
+            Err(_) => Err(Close::Disconnected),
+        }
+    }
+}
+
+/// What a batch has for a shape; none when that is nothing for a session that has followed it since then.
+pub(super) fn changes_frame(
+    batch: &Batch,
+    shape: &Shape,
+    id: Option<&SubscriptionId>,
+    since: Option<&Position>,
+) -> Option<SharedFrame> {
+    let changes = batch.changes(shape)?;
+    let text = match (id, since) {
+        (None, None) => return changes.shared_frame(shape).cloned(),
+        (None, Some(_)) => json::changes_of_shape(shape.as_str(), &changes.array(since)?),
+        (Some(id), _) => json::changes_of_subscription(id, &changes.array(since)?),
+    };
+    Some(SharedFrame::new(text))
+}

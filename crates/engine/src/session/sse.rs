@@ -1,0 +1,72 @@
+//! A session over server-sent events: nothing comes in, and the event id is the cursor.
+
+use std::collections::VecDeque;
+
+use protocol::CloseCode;
+use tokio::sync::mpsc;
+
+use super::transport::{Disconnected, Incoming, Outgoing, Resume, Transport};
+
+/// The event id of a client that has nothing to resume from: an empty one would not be sent back.
+pub(crate) const NO_CURSOR: &str = "-";
+
+/// A stream of server-sent events: nothing comes in, and the event id is the cursor.
+pub(crate) struct EventStream {
+    events: mpsc::Sender<String>,
+    waiting: VecDeque<String>,
+}
+
+impl EventStream {
+    pub(crate) fn new(events: mpsc::Sender<String>) -> Self {
+        Self {
+            events,
+            waiting: VecDeque::new(),
+        }
+    }
+}
+
+impl Transport for EventStream {
+    const ANSWERS: bool = false;
+
+    fn feed(&mut self, outgoing: Outgoing<'_>) {
+        let text = std::str::from_utf8(outgoing.frame.text()).expect("frames are written as text");
+        // A line break would end the field. Inside JSON's strings they are escaped; between its
+        // tokens, where a `json` column keeps what somebody wrote, a space is as good.
+        let data = text.replace(['\n', '\r'], " ");
+        let id = match outgoing.resume {
+            Resume::Unchanged => String::new(),
+            Resume::At(cursor) => format!("id: {cursor}\n"),
+            Resume::FromTheBeginning => format!("id: {NO_CURSOR}\n"),
+        };
+        self.waiting.push_back(format!("{id}data: {data}\n\n"));
+    }
+
+    fn ping(&mut self) {
+        self.waiting.push_back(":\n\n".to_owned());
+    }
+
+    // Each is a copy of its own, so no more than one is kept here.
+    fn is_full(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    async fn flush(&mut self) -> Result<(), Disconnected> {
+        while !self.waiting.is_empty() {
+            let slot = self.events.reserve().await.map_err(|_| Disconnected)?;
+            if let Some(event) = self.waiting.pop_front() {
+                slot.send(event);
+            }
+        }
+        Ok(())
+    }
+
+    async fn next(&mut self) -> Incoming {
+        self.events.closed().await;
+        Incoming::Disconnected
+    }
+
+    async fn close(&mut self, _code: CloseCode, _reason: &'static str) {
+        // A client that is gone needs no goodbye.
+        let _ = self.flush().await;
+    }
+}

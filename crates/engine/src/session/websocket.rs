@@ -1,0 +1,321 @@
+//! A WebSocket whose outgoing frames are shared.
+//!
+//! The library reads, answers pings and says goodbye. Frames go around it: it would copy each into a
+//! buffer of every connection, which then stays as large as the largest frame was. A server's frames are
+//! not masked (RFC 6455, 5.1), so the same bytes go to everybody, behind a head of a few bytes.
+//!
+//! Both ways meet at frames' ends: what the library has to say goes out before what waits here, and it is
+//! asked for nothing while a frame of ours is half written.
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+use std::pin::pin;
+
+use bytes::{Buf, Bytes};
+use futures_util::{SinkExt as _, StreamExt as _};
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use protocol::CloseCode;
+use protocol::version::GZIP_BYTES_MIN;
+use tokio::io::AsyncWriteExt as _;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::error::{CapacityError, Error};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode as WireCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
+
+use super::transport::{Disconnected, Incoming, Outgoing, Transport};
+use crate::shared_frame::{UnzipError, unzip};
+
+/// Memory that an idle connection keeps for reading; it grows for larger frames. The library's default
+/// of 128 KiB would be most of what a connection costs.
+const READ_BUFFER_BYTES: usize = 512;
+/// Frames wait for a flush up to this size.
+const UNSENT_BYTES_MAX: usize = 16 * 1024;
+/// A frame up to so many times the limit is still read, so that the client reads_input why it is refused;
+/// beyond that the connection is cut.
+const READ_ANYWAY: usize = 4;
+
+/// A WebSocket.
+pub(crate) struct WebSocket {
+    stream: WebSocketStream<TokioIo<Upgraded>>,
+    unsent: Unsent,
+    frame_bytes_max: usize,
+    pub(crate) gzip: bool,
+}
+
+impl WebSocket {
+    /// Speaks as a server over a connection that has been upgraded.
+    pub(crate) async fn new(upgraded: Upgraded, frame_bytes_max: usize) -> Self {
+        let bytes_max = Some(frame_bytes_max.saturating_mul(READ_ANYWAY));
+        let config = WebSocketConfig::default()
+            .read_buffer_size(READ_BUFFER_BYTES)
+            .max_message_size(bytes_max)
+            .max_frame_size(bytes_max);
+        let io = TokioIo::new(upgraded);
+        Self {
+            stream: WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await,
+            unsent: Unsent::default(),
+            frame_bytes_max,
+            gzip: false,
+        }
+    }
+
+    fn read(&self, message: Message) -> Incoming {
+        match message {
+            Message::Text(text) if text.len() > self.frame_bytes_max => Incoming::TooLarge,
+            Message::Text(text) => Incoming::Frame(text.as_str().to_owned()),
+            Message::Binary(bytes) => match unzip(&bytes, self.frame_bytes_max) {
+                Ok(text) => Incoming::Frame(text),
+                Err(UnzipError::TooLarge) => Incoming::TooLarge,
+                Err(UnzipError::Malformed) => {
+                    Incoming::Malformed("a binary frame must be gzipped text")
+                }
+            },
+            Message::Ping(_) | Message::Pong(_) => Incoming::Alive,
+            Message::Close(_) => Incoming::Disconnected,
+            Message::Frame(_) => unreachable!("the library gives whole messages"),
+        }
+    }
+}
+
+impl Transport for WebSocket {
+    const ANSWERS: bool = true;
+
+    fn feed(&mut self, outgoing: Outgoing<'_>) {
+        let frame = outgoing.frame;
+        let zips = self.gzip && frame.text().len() > GZIP_BYTES_MIN;
+        match zips.then(|| frame.gzipped()).flatten() {
+            Some(zipped) => self.unsent.push(Opcode::Binary, zipped.clone()),
+            None => self.unsent.push(Opcode::Text, frame.text().clone()),
+        }
+    }
+
+    fn ping(&mut self) {
+        self.unsent.push(Opcode::Ping, Bytes::new());
+    }
+
+    fn is_full(&self) -> bool {
+        self.unsent.remaining() > UNSENT_BYTES_MAX
+    }
+
+    async fn flush(&mut self) -> Result<(), Disconnected> {
+        self.stream.flush().await.map_err(|_| Disconnected)?;
+        if self.unsent.has_remaining() {
+            let io = self.stream.get_mut();
+            io.write_all_buf(&mut self.unsent)
+                .await
+                .map_err(|_| Disconnected)?;
+            io.flush().await.map_err(|_| Disconnected)?;
+        }
+        Ok(())
+    }
+
+    async fn next(&mut self) -> Incoming {
+        match self.stream.next().await {
+            Some(Ok(Message::Close(_))) => {
+                // The library has an answer ready. Whoever says goodbye and reads nothing is not waited for.
+                let _ = futures_util::poll!(pin!(self.stream.flush()));
+                Incoming::Disconnected
+            }
+            Some(Ok(message)) => self.read(message),
+            // The library stops at its own limit, which lies above ours.
+            Some(Err(Error::Capacity(CapacityError::MessageTooLong { .. }))) => Incoming::TooLarge,
+            Some(Err(_)) | None => Incoming::Disconnected,
+        }
+    }
+
+    async fn close(&mut self, code: CloseCode, reason: &'static str) {
+        let frame = CloseFrame {
+            code: WireCode::from(code as u16),
+            reason: Utf8Bytes::from_static(reason),
+        };
+        if self.flush().await.is_err()
+            || self.stream.send(Message::Close(Some(frame))).await.is_err()
+        {
+            return;
+        }
+        // What the client has still in flight is read missing: closing over unread bytes would reset the
+        // connection and take the last frames with it.
+        while let Some(Ok(message)) = self.stream.next().await {
+            if matches!(message, Message::Close(_)) {
+                return;
+            }
+        }
+    }
+}
+
+/// What a frame is (RFC 6455, 11.8).
+#[derive(Debug, Clone, Copy)]
+enum Opcode {
+    Text = 0x1,
+    Binary = 0x2,
+    Ping = 0x9,
+}
+
+/// Frames that wait to be written, each a head and shared bytes.
+#[derive(Debug, Default)]
+struct Unsent {
+    frames: VecDeque<Frame>,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct Frame {
+    head: [u8; HEAD_BYTES_MAX],
+    /// What of the head is still to be written.
+    head_at: u8,
+    head_end: u8,
+    payload: Bytes,
+}
+
+const HEAD_BYTES_MAX: usize = 10;
+
+impl Frame {
+    /// A whole message in one frame, not masked (RFC 6455, 5.2).
+    fn new(opcode: Opcode, payload: Bytes) -> Self {
+        let mut head = [0; HEAD_BYTES_MAX];
+        head[0] = 0x80 | opcode as u8;
+        let length = payload.len() as u64;
+        let head_end = match (u8::try_from(length), u16::try_from(length)) {
+            (Ok(short), _) if short < 126 => {
+                head[1] = short;
+                2
+            }
+            (_, Ok(medium)) => {
+                head[1] = 126;
+                head[2..4].copy_from_slice(&medium.to_be_bytes());
+                4
+            }
+            _ => {
+                head[1] = 127;
+                head[2..10].copy_from_slice(&length.to_be_bytes());
+                10
+            }
+        };
+        Self {
+            head,
+            head_at: 0,
+            head_end,
+            payload,
+        }
+    }
+
+    fn head(&self) -> &[u8] {
+        &self.head[usize::from(self.head_at)..usize::from(self.head_end)]
+    }
+
+    fn len(&self) -> usize {
+        self.head().len() + self.payload.len()
+    }
+
+    fn advance(&mut self, bytes: usize) {
+        let of_head = bytes.min(self.head().len());
+        self.head_at += of_head as u8;
+        self.payload.advance(bytes - of_head);
+    }
+}
+
+impl Unsent {
+    fn push(&mut self, opcode: Opcode, payload: Bytes) {
+        let frame = Frame::new(opcode, payload);
+        self.bytes += frame.len();
+        self.frames.push_back(frame);
+    }
+}
+
+impl Buf for Unsent {
+    fn remaining(&self) -> usize {
+        self.bytes
+    }
+
+    fn chunk(&self) -> &[u8] {
+        match self.frames.front() {
+            Some(frame) if frame.head().is_empty() => &frame.payload,
+            Some(frame) => frame.head(),
+            None => &[],
+        }
+    }
+
+    fn chunks_vectored<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+        let chunks = self
+            .frames
+            .iter()
+            .flat_map(|frame| [frame.head(), &frame.payload])
+            .filter(|chunk| !chunk.is_empty());
+        let mut count = 0;
+        for (slice, chunk) in slices.iter_mut().zip(chunks) {
+            *slice = IoSlice::new(chunk);
+            count += 1;
+        }
+        count
+    }
+
+    fn advance(&mut self, mut bytes: usize) {
+        assert!(bytes <= self.bytes, "more was written than there was");
+        self.bytes -= bytes;
+        while let Some(frame) = self.frames.front_mut() {
+            let length = frame.len();
+            if bytes < length {
+                frame.advance(bytes);
+                return;
+            }
+            bytes -= length;
+            self.frames.pop_front();
+        }
+        // An idle connection keeps nothing.
+        self.frames = VecDeque::new();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use tokio_tungstenite::tungstenite::protocol::WebSocket as ClientSocket;
+
+    use super::*;
+
+    /// What a client's library reads from these bytes.
+    fn read_by_a_client(bytes: Vec<u8>, count: usize) -> Vec<Message> {
+        let stream = std::io::Cursor::new(bytes);
+        let mut client = ClientSocket::from_raw_socket(stream, Role::Client, None);
+        (0..count)
+            .map(|_| client.read().expect("a frame"))
+            .collect()
+    }
+
+    proptest! {
+        #[test]
+        fn frames_arrive_whole_however_they_are_written(
+            lengths in vec(prop_oneof![0_usize..200, 65_530_usize..65_540], 1..6),
+            steps in vec(1_usize..70_000, 1..40),
+            slices_max in 1_usize..5,
+        ) {
+            let mut unsent = Unsent::default();
+            for (index, length) in lengths.iter().enumerate() {
+                let opcode = if index % 2 == 0 { Opcode::Text } else { Opcode::Binary };
+                unsent.push(opcode, vec![b'a' + index as u8; *length].into());
+            }
+            let mut written = Vec::new();
+            let mut steps = steps.into_iter().cycle();
+            while unsent.has_remaining() {
+                let before = unsent.remaining();
+                let mut slices = vec![IoSlice::new(&[]); slices_max];
+                let count = unsent.chunks_vectored(&mut slices);
+                prop_assert!(count > 0 && slices[0].starts_with(unsent.chunk()));
+                let offered: Vec<u8> = slices[..count].iter().flat_map(|slice| slice.to_vec()).collect();
+                let taken = steps.next().expect("endless").min(offered.len());
+                written.extend_from_slice(&offered[..taken]);
+                unsent.advance(taken);
+                prop_assert_eq!(unsent.remaining(), before - taken);
+            }
+            let read = read_by_a_client(written, lengths.len());
+            for (index, (message, length)) in read.iter().zip(&lengths).enumerate() {
+                prop_assert_eq!(message.is_text(), index % 2 == 0);
+                prop_assert_eq!(message.clone().into_data(), vec![b'a' + index as u8; *length]);
+            }
+            prop_assert_eq!(unsent.frames.capacity(), 0);
+        }
+    }
+}

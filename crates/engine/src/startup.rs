@@ -1,0 +1,115 @@
+//! How an engine starts: the database is prepared, then everything that runs beside the sessions.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use db::backoff;
+use db::entity::EntitySource;
+use db::feed::LogSubscriber;
+use db::listener::{ListenerContext, WakeUp};
+use tracing::{error, warn};
+
+use crate::error::SyncError;
+use crate::publisher::Publisher;
+use crate::state::{EngineState, Readiness};
+use crate::{retention, schema_watch};
+
+/// Starts the engine. False when the database is out of reach: then it keeps trying.
+pub(crate) async fn start(state: &Arc<EngineState>) -> Result<bool, SyncError> {
+    match prepare(state).await {
+        Ok(()) => run(state).map(|()| true),
+        Err(SyncError::Database(error)) if error.is_retryable() => {
+            warn!(%error, "the database is not there yet; trying again");
+            state.not_ready(&error.to_string());
+            let starting = state.clone();
+            state.spawn(async move { start_later(&starting).await });
+            Ok(false)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Tries until the database is there and has what it needs.
+async fn start_later(state: &Arc<EngineState>) {
+    let mut failures = 0;
+    loop {
+        failures += 1;
+        tokio::time::sleep(backoff::pause(failures)).await;
+        let started = match prepare(state).await {
+            Ok(()) => run(state),
+            Err(error) => Err(error),
+        };
+        let Err(error) = started else {
+            return;
+        };
+        // Loud when it is not just the database that is still down.
+        match &error {
+            SyncError::Database(database) if database.is_retryable() => {
+                warn!(%error, failures, "the database is not there yet; trying again");
+            }
+            _ => error!(%error, failures, "the engine cannot start; trying again"),
+        }
+        state.not_ready(&error.to_string());
+    }
+}
+
+/// Makes the tables and the triggers.
+async fn prepare(state: &EngineState) -> Result<(), SyncError> {
+    let config = &state.config;
+    config.db_pool.migrate(&config.database).await?;
+    let mut entities = BTreeMap::new();
+    for entity in &config.entities {
+        let described = config.db_pool.install(entity).await?;
+        let described = described.map_err(|reason| SyncError::Table {
+            entity: entity.name.clone(),
+            reason: reason.to_string(),
+        })?;
+        let described = described.ok_or_else(|| SyncError::NoTable {
+            entity: entity.name.clone(),
+            table: match &entity.source {
+                EntitySource::Table(table) => table.clone(),
+                EntitySource::Log => String::new(),
+            },
+        })?;
+        entities.insert(entity.name.clone(), Arc::new(described.entity));
+    }
+    state.entities.replace(entities);
+    Ok(())
+}
+
+/// Starts what runs beside the sessions.
+fn run(state: &Arc<EngineState>) -> Result<(), SyncError> {
+    let subscriber: Arc<dyn LogSubscriber> = Arc::new(Publisher::new(state.clone()));
+    let context = ListenerContext {
+        entities: state.entities.clone(),
+        subscriber,
+        wake: state.listener_wake.clone(),
+        status: state.listener.clone(),
+        shutdown: state.shutdown.clone(),
+    };
+    let config = &state.config;
+    let listener = config.db_pool.listen(&config.database, context)?;
+    state.tasks.spawn(listener);
+    let (ready, catalog, pruned) = (state.clone(), state.clone(), state.clone());
+    state.spawn(async move { follow_readiness(&ready).await });
+    state.spawn(async move { schema_watch::watch(&catalog).await });
+    state.spawn(async move { retention::run(&pruned).await });
+    Ok(())
+}
+
+/// Ready means that the listener is connected.
+async fn follow_readiness(state: &EngineState) {
+    let mut listener = state.listener.subscribe();
+    loop {
+        let wake_up = listener.borrow_and_update().wake_up;
+        match wake_up {
+            WakeUp::None => state.not_ready("the database is out of reach"),
+            _ => {
+                state.readiness.send_replace(Readiness::Ready);
+            }
+        }
+        if listener.changed().await.is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! The parser of filters, held against `sqlparser`'s own.
+
+use proptest::prelude::*;
+use sqlparser::ast::{self, BinaryOperator, UnaryOperator};
+use sqlparser::dialect::PostgreSqlDialect;
+use sqlparser::parser::Parser;
+
+use super::parse::parse;
+use super::syntax::{CompareOp, Expr, Operand, Term};
+use super::testing::arbitrary;
+
+/// What `sqlparser` reads, in terms of filters; none when it is no filter.
+fn read(text: &str) -> Option<Expr> {
+    // Its recursion needs more stack than a test has.
+    let read = |text: String| {
+        let mut parser = Parser::new(&PostgreSqlDialect {})
+            .with_recursion_limit(1000)
+            .try_with_sql(&text)
+            .ok()?;
+        let expr = parser.parse_expr().ok()?;
+        (parser.peek_token().token == sqlparser::tokenizer::Token::EOF).then(|| of_expr(expr))?
+    };
+    let text = spaced(text);
+    let thread = std::thread::Builder::new()
+        .stack_size(64 << 20)
+        .spawn(move || read(text));
+    thread.expect("a thread").join().expect("no panic")
+}
+
+/// The same with a space between a comparison and a minus, which it would take for one operator.
+fn spaced(text: &str) -> String {
+    let mut spaced = String::with_capacity(text.len());
+    let (mut quote, mut before) = (None, ' ');
+    for character in text.chars() {
+        match quote {
+            None if matches!(character, '\'' | '"') => quote = Some(character),
+            Some(open) if character == open => quote = None,
+            None if character == '-' && matches!(before, '=' | '<' | '>') => spaced.push(' '),
+            _ => {}
+        }
+        spaced.push(character);
+        before = character;
+    }
+    spaced
+}
+
+fn of_expr(expr: ast::Expr) -> Option<Expr> {
+    Some(match expr {
+        ast::Expr::Nested(inner) => of_expr(*inner)?,
+        ast::Expr::UnaryOp {
+            op: UnaryOperator::Not,
+            expr,
+        } => Expr::Not(Box::new(of_expr(*expr)?)),
+        ast::Expr::BinaryOp {
+            left,
+            op: BinaryOperator::And,
+            right,
+        } => Expr::And(joined(*left, *right, &BinaryOperator::And)?),
+        ast::Expr::BinaryOp {
+            left,
+            op: BinaryOperator::Or,
+            right,
+        } => Expr::Or(joined(*left, *right, &BinaryOperator::Or)?),
+        ast::Expr::BinaryOp { left, op, right } => {
+            let op = match op {
+                BinaryOperator::Eq => CompareOp::Eq,
+                BinaryOperator::NotEq => CompareOp::Ne,
+                BinaryOperator::Lt => CompareOp::Lt,
+                BinaryOperator::LtEq => CompareOp::Le,
+                BinaryOperator::Gt => CompareOp::Gt,
+                BinaryOperator::GtEq => CompareOp::Ge,
+                _ => return None,
+            };
+            Expr::Compare {
+                left: of_operand(*left)?,
+                op,
+                right: of_operand(*right)?,
+            }
+        }
+        ast::Expr::IsNull(operand) => Expr::IsNull {
+            operand: of_operand(*operand)?,
+            negated: false,
+        },
+        ast::Expr::IsNotNull(operand) => Expr::IsNull {
+            operand: of_operand(*operand)?,
+            negated: true,
+        },
+        ast::Expr::InList {
+            expr,
+            list,
+            negated,
+        } => Expr::In {
+            operand: of_operand(*expr)?,
+            values: list.into_iter().map(of_operand).collect::<Option<_>>()?,
+            negated,
+        },
+        ast::Expr::Between {
+            expr,
+            negated,
+            low,
+            high,
+        } => Expr::Between {
+            operand: of_operand(*expr)?,
+            low: of_operand(*low)?,
+            high: of_operand(*high)?,
+            negated,
+        },
+        ast::Expr::Like {
+            negated,
+            any: false,
+            expr,
+            pattern,
+            escape_char: None,
+        } => Expr::Like {
+            operand: of_operand(*expr)?,
+            pattern: of_operand(*pattern)?,
+            negated,
+        },
+        other => Expr::Operand(of_operand(other)?),
+    })
+}
+
+/// `a AND b AND c` leans to the left; what stood in parentheses stays apart.
+fn joined(left: ast::Expr, right: ast::Expr, word: &BinaryOperator) -> Option<Vec<Expr>> {
+    let mut parts = vec![of_expr(right)?];
+    let mut left = left;
+    loop {
+        match left {
+            ast::Expr::BinaryOp {
+                left: inner,
+                op,
+                right,
+            } if op == *word => {
+                parts.push(of_expr(*right)?);
+                left = *inner;
+            }
+            other => {
+                parts.push(of_expr(other)?);
+                break;
+            }
+        }
+    }
+    parts.reverse();
+    Some(parts)
+}
+
+fn of_operand(expr: ast::Expr) -> Option<Operand> {
+    let term = match expr {
+        ast::Expr::Nested(inner) => return of_operand(*inner),
+        ast::Expr::Identifier(name) => Term::Column {
+            quoted: name.quote_style.is_some(),
+            name: name.value,
+        },
+        ast::Expr::UnaryOp {
+            op: UnaryOperator::Minus,
+            expr,
+        } => match of_operand(*expr)?.term {
+            Term::Number(text) if !text.starts_with('-') => Term::Number(format!("-{text}")),
+            _ => return None,
+        },
+        ast::Expr::Value(value) => match value.value {
+            ast::Value::Number(text, false) => Term::Number(text),
+            ast::Value::SingleQuotedString(text) => Term::Text(text),
+            ast::Value::Boolean(value) => Term::Bool(value),
+            ast::Value::Null => Term::Null,
+            ast::Value::Placeholder(text) => Term::Param(text.strip_prefix('$')?.parse().ok()?),
+            _ => return None,
+        },
+        _ => return None,
+    };
+    Some(Operand { term, at: 0 })
+}
+
+/// Without places, which `sqlparser` does not keep.
+pub(super) fn without_places(expr: Expr) -> Expr {
+    let operand = |operand: Operand| Operand { at: 0, ..operand };
+    let operands = |operands: Vec<Operand>| operands.into_iter().map(operand).collect();
+    let parts = |parts: Vec<Expr>| parts.into_iter().map(without_places).collect();
+    match expr {
+        Expr::Operand(one) => Expr::Operand(operand(one)),
+        Expr::Compare { left, op, right } => Expr::Compare {
+            left: operand(left),
+            op,
+            right: operand(right),
+        },
+        Expr::In {
+            operand: one,
+            values,
+            negated,
+        } => Expr::In {
+            operand: operand(one),
+            values: operands(values),
+            negated,
+        },
+        Expr::Between {
+            operand: one,
+            low,
+            high,
+            negated,
+        } => Expr::Between {
+            operand: operand(one),
+            low: operand(low),
+            high: operand(high),
+            negated,
+        },
+        Expr::IsNull {
+            operand: one,
+            negated,
+        } => Expr::IsNull {
+            operand: operand(one),
+            negated,
+        },
+        Expr::Like {
+            operand: one,
+            pattern,
+            negated,
+        } => Expr::Like {
+            operand: operand(one),
+            pattern: operand(pattern),
+            negated,
+        },
+        Expr::Not(inner) => Expr::Not(Box::new(without_places(*inner))),
+        Expr::And(list) => Expr::And(parts(list)),
+        Expr::Or(list) => Expr::Or(parts(list)),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_is_written_is_read_alike(expr in arbitrary::expr()) {
+        let text = expr.to_string();
+        let ours = parse(&text).map(without_places);
+        prop_assert_eq!(ours.as_ref(), Ok(&expr), "{}", text);
+        prop_assert_eq!(read(&text), Some(expr), "{}", text);
+    }
+
+    #[test]
+    fn what_is_taken_is_taken_by_both(text in arbitrary::token_soup()) {
+        if let Ok(ours) = parse(&text) {
+            prop_assert_eq!(read(&text), Some(without_places(ours)), "{}", text);
+        }
+    }
+}

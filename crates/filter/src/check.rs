@@ -1,0 +1,298 @@
+//! From what was written to a condition on a table's columns, or to what is wrong with it.
+
+use serde_json::value::RawValue;
+
+use super::class::Class;
+use super::condition::Condition;
+use super::error::{FilterError, echo};
+use super::like::Pattern;
+use super::literal::{self, Given};
+use super::params;
+use super::scalar::Scalar;
+use super::syntax::{CompareOp, Expr, Operand, Term};
+use super::table::Table;
+use value::schema::ColumnKind;
+
+/// Resolves names, literals and parameters.
+///
+/// # Errors
+/// The first thing that cannot be answered, with its place.
+pub(super) fn check(
+    expr: &Expr,
+    params: &[Box<RawValue>],
+    table: Table<'_>,
+) -> Result<Condition, FilterError> {
+    params::check(expr, params)?;
+    Checker { params, table }.condition(expr)
+}
+
+struct Checker<'a> {
+    params: &'a [Box<RawValue>],
+    table: Table<'a>,
+}
+
+/// An operand is a column, or something that was given.
+enum Side<'a> {
+    Column(usize),
+    Given(Given<'a>),
+}
+
+impl<'a> Checker<'a> {
+    fn condition(&self, expr: &'a Expr) -> Result<Condition, FilterError> {
+        Ok(match expr {
+            Expr::Operand(operand) => self.alone(operand)?,
+            Expr::Compare { left, op, right } => self.compare(left, *op, right)?,
+            Expr::Between {
+                operand,
+                low,
+                high,
+                negated,
+            } => {
+                let low = self.compare(operand, CompareOp::Ge, low)?;
+                let high = self.compare(operand, CompareOp::Le, high)?;
+                negate(*negated, Condition::And(vec![low, high]))
+            }
+            Expr::In {
+                operand,
+                values,
+                negated,
+            } => self.within(operand, values, *negated)?,
+            Expr::IsNull { operand, negated } => {
+                let column = self.column(operand)?;
+                self.check_null(column, operand.at)?;
+                Condition::IsNull {
+                    column,
+                    negated: *negated,
+                }
+            }
+            Expr::Like {
+                operand,
+                pattern,
+                negated,
+            } => self.like(operand, pattern, *negated)?,
+            Expr::Not(inner) => Condition::Not(Box::new(self.condition(inner)?)),
+            Expr::And(parts) => Condition::And(self.conditions(parts)?),
+            Expr::Or(parts) => Condition::Or(self.conditions(parts)?),
+        })
+    }
+
+    fn conditions(&self, parts: &'a [Expr]) -> Result<Vec<Condition>, FilterError> {
+        parts.iter().map(|part| self.condition(part)).collect()
+    }
+
+    /// An operand that stands for a condition.
+    fn alone(&self, operand: &'a Operand) -> Result<Condition, FilterError> {
+        match self.side(operand)? {
+            Side::Column(column) if self.class(column, operand.at)? == Class::Bool => {
+                Ok(Condition::Compare {
+                    column,
+                    op: CompareOp::Eq,
+                    value: Scalar::Bool(true),
+                })
+            }
+            Side::Given(Given::Bool(value)) => Ok(Condition::Constant(Some(value))),
+            Side::Given(Given::Null) => Ok(Condition::Constant(None)),
+            Side::Column(_) | Side::Given(_) => Err(FilterError::bad(
+                operand.at,
+                "this is not a condition; compare it with something",
+            )),
+        }
+    }
+
+    fn compare(
+        &self,
+        left: &'a Operand,
+        op: CompareOp,
+        right: &'a Operand,
+    ) -> Result<Condition, FilterError> {
+        let (column, op, given, column_at, given_at) = match (self.side(left)?, self.side(right)?) {
+            (Side::Column(column), Side::Given(given)) => (column, op, given, left.at, right.at),
+            (Side::Given(given), Side::Column(column)) => {
+                (column, op.mirrored(), given, right.at, left.at)
+            }
+            (Side::Column(_), Side::Column(_)) => {
+                return Err(FilterError::bad(
+                    right.at,
+                    "a column is compared with a value, not a column",
+                ));
+            }
+            (Side::Given(_), Side::Given(_)) => {
+                return Err(FilterError::bad(
+                    left.at,
+                    "one side of a comparison is a column",
+                ));
+            }
+        };
+        let class = self.class(column, column_at)?;
+        if op.needs_order() && !class.is_ordered() {
+            let message = format!(
+                "{} has no order here: texts are ordered only in the collation \"C\"",
+                self.name(column)
+            );
+            return Err(FilterError::bad(column_at, message));
+        }
+        Ok(match self.value(column, &class, &given, given_at)? {
+            Some(value) => Condition::Compare { column, op, value },
+            None => Condition::Constant(None),
+        })
+    }
+
+    fn within(
+        &self,
+        operand: &'a Operand,
+        values: &'a [Operand],
+        negated: bool,
+    ) -> Result<Condition, FilterError> {
+        let column = self.column(operand)?;
+        let class = self.class(column, operand.at)?;
+        let mut found = std::collections::BTreeSet::new();
+        let mut null = false;
+        for value in values {
+            let Side::Given(given) = self.side(value)? else {
+                return Err(FilterError::bad(
+                    value.at,
+                    "a list holds values, not columns",
+                ));
+            };
+            match self.value(column, &class, &given, value.at)? {
+                Some(value) => {
+                    found.insert(value);
+                }
+                None => null = true,
+            }
+        }
+        Ok(Condition::In {
+            column,
+            values: found,
+            null,
+            negated,
+        })
+    }
+
+    fn like(
+        &self,
+        operand: &'a Operand,
+        pattern: &'a Operand,
+        negated: bool,
+    ) -> Result<Condition, FilterError> {
+        let column = self.column(operand)?;
+        if !self.class(column, operand.at)?.is_text() {
+            let message = format!("LIKE is for texts, {} is none", self.name(column));
+            return Err(FilterError::bad(operand.at, message));
+        }
+        match self.side(pattern)? {
+            Side::Given(Given::Null) => Ok(Condition::Constant(None)),
+            Side::Given(Given::Text(text)) if !text.contains('\0') => {
+                let pattern =
+                    Pattern::read(&text).map_err(|fault| FilterError::bad(pattern.at, fault))?;
+                Ok(Condition::Like {
+                    column,
+                    pattern,
+                    negated,
+                })
+            }
+            _ => Err(FilterError::bad(
+                pattern.at,
+                "a pattern is a text without the character U+0000",
+            )),
+        }
+    }
+
+    fn side(&self, operand: &'a Operand) -> Result<Side<'a>, FilterError> {
+        match &operand.term {
+            Term::Column { name, quoted } => match self.table.find(name, *quoted) {
+                Some(column) => Ok(Side::Column(column)),
+                None => {
+                    let message = format!("there is no column {}", echo(name));
+                    Err(FilterError::bad(operand.at, message))
+                }
+            },
+            Term::Param(number) => Given::of_param(&self.params[number - 1])
+                .map(Side::Given)
+                .ok_or_else(|| {
+                    let message = format!(
+                        "parameter ${number} is neither a text, a number, a boolean nor null"
+                    );
+                    FilterError::bad(operand.at, message)
+                }),
+            literal => Ok(Side::Given(
+                Given::of_term(literal).expect("all that is left"),
+            )),
+        }
+    }
+
+    fn column(&self, operand: &'a Operand) -> Result<usize, FilterError> {
+        match self.side(operand)? {
+            Side::Column(column) => Ok(column),
+            Side::Given(_) => Err(FilterError::bad(operand.at, "expected a column here")),
+        }
+    }
+
+    fn class(&self, column: usize, at: usize) -> Result<Class, FilterError> {
+        self.check_logged(column, at)?;
+        Class::of(self.table, column).map_err(|reason| {
+            FilterError::bad(
+                at,
+                format!("{} cannot be compared: {reason}", self.name(column)),
+            )
+        })
+    }
+
+    /// `IS NULL` works for all types whose null can be told from their values in JSON.
+    fn check_null(&self, column: usize, at: usize) -> Result<(), FilterError> {
+        self.check_logged(column, at)?;
+        if self.table.schema.columns[column].kind != ColumnKind::Json {
+            return Ok(());
+        }
+        let message = format!(
+            "{} may hold JSON's own null, which is not SQL's",
+            self.name(column)
+        );
+        Err(FilterError::bad(at, message))
+    }
+
+    /// Without the previous value nobody could tell who has to hear that a row left.
+    fn check_logged(&self, column: usize, at: usize) -> Result<(), FilterError> {
+        if self.table.column(column).logged {
+            return Ok(());
+        }
+        let message = format!(
+            "{} is computed on reading, so the log does not have it",
+            self.name(column)
+        );
+        Err(FilterError::bad(at, message))
+    }
+
+    fn value(
+        &self,
+        column: usize,
+        class: &Class,
+        given: &Given<'_>,
+        at: usize,
+    ) -> Result<Option<Scalar>, FilterError> {
+        if *given == Given::Null {
+            return Ok(None);
+        }
+        literal::scalar(class, given).map(Some).ok_or_else(|| {
+            let message = format!(
+                "{} is compared with {}, not {}",
+                self.name(column),
+                class.expected(),
+                echo(given.words())
+            );
+            FilterError::bad(at, message)
+        })
+    }
+
+    fn name(&self, column: usize) -> String {
+        echo(&self.table.schema.columns[column].name)
+    }
+}
+
+fn negate(negated: bool, condition: Condition) -> Condition {
+    if negated {
+        Condition::Not(Box::new(condition))
+    } else {
+        condition
+    }
+}

@@ -1,0 +1,167 @@
+//! What may be asked of a column.
+//!
+//! A class says how a column's values are compared, in the database and in Rust alike. Columns
+//! whose comparison cannot be repeated exactly have none.
+
+use std::sync::Arc;
+
+use super::table::{Backend, Table};
+use value::schema::{Collation, ColumnKind};
+
+/// How a column's values are compared.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Class {
+    Bool,
+    Int,
+    /// Compared as doubles.
+    Float4,
+    Float8,
+    Numeric,
+    /// Any number of SQLite, which keeps decimals as doubles.
+    Real,
+    Text {
+        form: Form,
+        ordered: bool,
+    },
+    Uuid,
+    Date,
+    Timestamp,
+    TimestampTz,
+    Enum(Arc<[Arc<str>]>),
+}
+
+/// What the texts of a column are. SQLite keeps them as they were written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    Any,
+    Uuid,
+    Date,
+}
+
+impl Class {
+    /// The class of a column.
+    ///
+    /// # Errors
+    /// Says why its values cannot be compared.
+    pub(super) fn of(table: Table<'_>, index: usize) -> Result<Self, &'static str> {
+        let column = table.column(index);
+        match table.backend {
+            Backend::Postgres => of_postgres(&column.kind, &column.type_name, column.collation),
+            Backend::Sqlite => of_sqlite(&column.kind, column.collation),
+        }
+    }
+
+    /// Whether `<` and its like are answered.
+    pub(super) fn is_ordered(&self) -> bool {
+        !matches!(self, Self::Text { ordered: false, .. })
+    }
+
+    /// Whether `LIKE` is answered.
+    pub(super) fn is_text(&self) -> bool {
+        matches!(
+            self,
+            Self::Text {
+                form: Form::Any,
+                ..
+            }
+        )
+    }
+
+    /// What a literal has to be.
+    pub(super) fn expected(&self) -> &'static str {
+        match self {
+            Self::Bool => "true or false",
+            Self::Int => "a whole number of 64 bits",
+            Self::Float4 | Self::Float8 => r#"a double, 'NaN', 'Infinity' or '-Infinity'"#,
+            Self::Numeric => {
+                "a number of at most 1000 digits on either side of its point, or 'NaN'"
+            }
+            Self::Real => "a number, 'Infinity' or '-Infinity'",
+            Self::Text {
+                form: Form::Any, ..
+            } => "a text without the character U+0000",
+            Self::Uuid
+            | Self::Text {
+                form: Form::Uuid, ..
+            } => "a uuid",
+            Self::Date
+            | Self::Text {
+                form: Form::Date, ..
+            } => "a date of the years 1 to 9999 as 'YYYY-MM-DD'",
+            Self::Timestamp => {
+                "a time of the years 1 to 9999 as 'YYYY-MM-DDTHH:MM:SS.ffffff', without a zone or in UTC"
+            }
+            Self::TimestampTz => {
+                "a time of the years 1 to 9999 as 'YYYY-MM-DDTHH:MM:SS.ffffff' with Z, +HH:MM or -HH:MM"
+            }
+            Self::Enum(_) => "one of the type's labels",
+        }
+    }
+}
+
+fn of_postgres(
+    kind: &ColumnKind,
+    type_name: &str,
+    collation: Collation,
+) -> Result<Class, &'static str> {
+    Ok(match kind {
+        ColumnKind::Bool => Class::Bool,
+        ColumnKind::Int { .. } => Class::Int,
+        ColumnKind::Float if type_name == "float4" => Class::Float4,
+        ColumnKind::Float => Class::Float8,
+        ColumnKind::Numeric => Class::Numeric,
+        ColumnKind::Text { .. } => match type_name {
+            "bpchar" => return Err("char(n) ignores spaces at the end"),
+            "citext" => return Err("citext has an equality of its own"),
+            _ => text(collation)?,
+        },
+        ColumnKind::Uuid => Class::Uuid,
+        ColumnKind::Date => Class::Date,
+        ColumnKind::Timestamp => Class::Timestamp,
+        ColumnKind::TimestampTz => Class::TimestampTz,
+        ColumnKind::Enum(labels) => {
+            Class::Enum(labels.iter().map(|label| label.as_str().into()).collect())
+        }
+        other => return Err(opaque(other)),
+    })
+}
+
+fn of_sqlite(kind: &ColumnKind, collation: Collation) -> Result<Class, &'static str> {
+    let form = match kind {
+        ColumnKind::Bool => return Ok(Class::Bool),
+        ColumnKind::Int { .. } => return Ok(Class::Int),
+        ColumnKind::Float | ColumnKind::Numeric => return Ok(Class::Real),
+        ColumnKind::Text { .. } => Form::Any,
+        ColumnKind::Uuid => Form::Uuid,
+        ColumnKind::Date => Form::Date,
+        ColumnKind::Timestamp | ColumnKind::TimestampTz => {
+            return Err("SQLite keeps times in whatever form they were written");
+        }
+        other => return Err(opaque(other)),
+    };
+    let Class::Text { ordered, .. } = text(collation)? else {
+        unreachable!("made by `text`")
+    };
+    Ok(Class::Text { form, ordered })
+}
+
+fn text(collation: Collation) -> Result<Class, &'static str> {
+    let ordered = match collation {
+        Collation::Bytes => true,
+        Collation::Deterministic => false,
+        Collation::Other => return Err("its collation calls different texts equal"),
+    };
+    Ok(Class::Text {
+        form: Form::Any,
+        ordered,
+    })
+}
+
+fn opaque(kind: &ColumnKind) -> &'static str {
+    match kind {
+        ColumnKind::Bytes => "bytes are not compared",
+        ColumnKind::Json => "JSON values are not compared",
+        ColumnKind::Array(_) => "arrays are not compared",
+        _ => "values of this type are not compared",
+    }
+}

@@ -1,0 +1,78 @@
+//! A condition on the columns of one table, with every name and literal resolved.
+
+use std::collections::BTreeSet;
+
+use super::like::Pattern;
+use super::scalar::Scalar;
+use super::syntax::CompareOp;
+
+/// A condition. Columns are positions in the schema. The order has no meaning but that there is
+/// one, which [`super::canonical`] sorts by.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Condition {
+    /// True, false, or null.
+    Constant(Option<bool>),
+    /// The column's value and another.
+    Compare {
+        /// The column.
+        column: usize,
+        /// The sign.
+        op: CompareOp,
+        /// The other value.
+        value: Scalar,
+    },
+    /// The column's value is one of these, or (negated) none of these.
+    In {
+        /// The column.
+        column: usize,
+        /// The values.
+        values: BTreeSet<Scalar>,
+        /// Whether null was among them: what is not found is then unknown.
+        null: bool,
+        /// Whether it is `NOT IN`.
+        negated: bool,
+    },
+    /// The column is null, or (negated) is not.
+    IsNull {
+        /// The column.
+        column: usize,
+        /// Whether it is `IS NOT NULL`.
+        negated: bool,
+    },
+    /// The column's text fits a pattern, or (negated) does not.
+    Like {
+        /// The column.
+        column: usize,
+        /// The pattern.
+        pattern: Pattern,
+        /// Whether it is `NOT LIKE`.
+        negated: bool,
+    },
+    /// The opposite.
+    Not(Box<Condition>),
+    /// All of these.
+    And(Vec<Condition>),
+    /// Any of these.
+    Or(Vec<Condition>),
+}
+
+impl Condition {
+    /// Adds the positions of the columns that it names.
+    pub(super) fn collect_columns(&self, columns: &mut BTreeSet<usize>) {
+        match self {
+            Self::Constant(_) => {}
+            Self::Compare { column, .. }
+            | Self::In { column, .. }
+            | Self::IsNull { column, .. }
+            | Self::Like { column, .. } => {
+                columns.insert(*column);
+            }
+            Self::Not(inner) => inner.collect_columns(columns),
+            Self::And(parts) | Self::Or(parts) => {
+                for part in parts {
+                    part.collect_columns(columns);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! SQL's three-valued logic over a row's values. None is SQL's unknown.
+
+use std::cmp::Ordering;
+
+use super::condition::Condition;
+use super::row::RowValues;
+use super::scalar::{Cell, Scalar};
+use super::syntax::CompareOp;
+
+/// What the condition says of a row.
+pub(super) fn truth(condition: &Condition, row: &RowValues) -> Option<bool> {
+    match condition {
+        Condition::Constant(truth) => *truth,
+        Condition::Compare { column, op, value } => {
+            scalar(row, *column).map(|found| holds(*op, found.cmp(value)))
+        }
+        Condition::In {
+            column,
+            values,
+            null,
+            negated,
+        } => {
+            let found = values.contains(scalar(row, *column)?);
+            if *null && !found {
+                None
+            } else {
+                Some(found != *negated)
+            }
+        }
+        Condition::IsNull { column, negated } => {
+            Some((read(row, *column) == &Cell::Null) != *negated)
+        }
+        Condition::Like {
+            column,
+            pattern,
+            negated,
+        } => {
+            let Scalar::Text(text) = scalar(row, *column)? else {
+                return None;
+            };
+            // SQLite's texts end at a null character when they are held against a pattern, so those
+            // that have one match none.
+            (!text.contains('\0')).then(|| pattern.matches(text) != *negated)
+        }
+        Condition::Not(inner) => truth(inner, row).map(|truth| !truth),
+        Condition::And(parts) => all(parts, row, true),
+        Condition::Or(parts) => all(parts, row, false),
+    }
+}
+
+/// Whether the condition may be true of a row of which each column holds one of the values that are
+/// here: it is when it can be made so part by part. On canonical conditions, which have no `NOT`.
+pub(super) fn is_possible(condition: &Condition, values: &[RowValues]) -> bool {
+    match condition {
+        Condition::Constant(truth) => *truth == Some(true),
+        Condition::And(parts) => parts.iter().all(|part| is_possible(part, values)),
+        Condition::Or(parts) => parts.iter().any(|part| is_possible(part, values)),
+        Condition::Compare { column, .. }
+        | Condition::In { column, .. }
+        | Condition::IsNull { column, .. }
+        | Condition::Like { column, .. } => values
+            .iter()
+            .filter(|row| row.cell(*column) != &Cell::Unread)
+            .any(|row| truth(condition, row) == Some(true)),
+        Condition::Not(_) => true,
+    }
+}
+
+/// `neutral` when all parts are that, its opposite when any part is, otherwise unknown.
+fn all(parts: &[Condition], row: &RowValues, neutral: bool) -> Option<bool> {
+    let mut result = Some(neutral);
+    for part in parts {
+        match truth(part, row) {
+            Some(truth) if truth == neutral => {}
+            Some(truth) => return Some(truth),
+            None => result = None,
+        }
+    }
+    result
+}
+
+fn read(row: &RowValues, column: usize) -> &Cell {
+    let cell = row.cell(column);
+    debug_assert_ne!(cell, &Cell::Unread, "column {column} was not read");
+    cell
+}
+
+fn scalar(row: &RowValues, column: usize) -> Option<&Scalar> {
+    match read(row, column) {
+        Cell::Value(scalar) => Some(scalar),
+        Cell::Unread | Cell::Null | Cell::Foreign => None,
+    }
+}
+
+fn holds(op: CompareOp, ordering: Ordering) -> bool {
+    match op {
+        CompareOp::Eq => ordering.is_eq(),
+        CompareOp::Ne => ordering.is_ne(),
+        CompareOp::Lt => ordering.is_lt(),
+        CompareOp::Le => ordering.is_le(),
+        CompareOp::Gt => ordering.is_gt(),
+        CompareOp::Ge => ordering.is_ge(),
+    }
+}

@@ -1,0 +1,85 @@
+//! What holds for any filter and any row.
+
+use proptest::prelude::*;
+
+use super::testing::{TestTable, arbitrary, raw, test_table};
+use super::*;
+
+fn whole_row(table: &TestTable, json: &str) -> RowValues {
+    let columns = 0..table.schema.columns.len();
+    RowReader::new(table.table(), columns)
+        .read(&raw(json))
+        .expect("a row")
+}
+
+fn checked(text: &str, table: Table<'_>) -> Option<Condition> {
+    check::check(&parse::parse(text).ok()?, &[], table).ok()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_text_gets_an_answer(
+        text in prop_oneof![arbitrary::token_soup(), any::<String>(), arbitrary::filter_text()],
+        row in arbitrary::row_json(),
+        sqlite in any::<bool>(),
+    ) {
+        let table = test_table(if sqlite { Backend::Sqlite } else { Backend::Postgres });
+        match Filter::new(&text, &[raw("\"a\""), raw("1")], table.table()) {
+            Ok(filter) => {
+                filter.matches(&whole_row(&table, &row));
+                filter.access(|_| 0);
+            }
+            Err(error) => {
+                prop_assert!(error.message.chars().count() < 400, "{}", error);
+                prop_assert!(error.position.is_none_or(|at| at <= text.chars().count() + 1));
+            }
+        }
+    }
+
+    #[test]
+    fn the_one_form_means_the_same(
+        text in arbitrary::filter_text(),
+        rows in prop::collection::vec(arbitrary::row_json(), 8),
+        sqlite in any::<bool>(),
+    ) {
+        let table = test_table(if sqlite { Backend::Sqlite } else { Backend::Postgres });
+        let Some(written) = checked(&text, table.table()) else { return Ok(()) };
+        let one_form = canonical::canonical(written.clone());
+        for row in rows {
+            let row = whole_row(&table, &row);
+            prop_assert_eq!(eval::truth(&one_form, &row), eval::truth(&written, &row), "{}", text);
+        }
+        prop_assert_eq!(canonical::canonical(one_form.clone()), one_form, "{}", text);
+    }
+
+    #[test]
+    fn the_text_of_the_one_form_is_the_same_filter(text in arbitrary::filter_text()) {
+        let table = test_table(Backend::Postgres);
+        let Ok(filter) = Filter::new(&text, &[], table.table()) else { return Ok(()) };
+        let again = Filter::new(filter.id(), &[], table.table());
+        prop_assert_eq!(again, Ok(filter));
+    }
+
+    #[test]
+    fn matching_rows_hold_a_key_of_the_cover(
+        text in arbitrary::filter_text(),
+        rows in prop::collection::vec(arbitrary::row_json(), 8),
+        loads in prop::collection::vec(0..3_usize, 16),
+        sqlite in any::<bool>(),
+    ) {
+        let table = test_table(if sqlite { Backend::Sqlite } else { Backend::Postgres });
+        let Ok(filter) = Filter::new(&text, &[], table.table()) else { return Ok(()) };
+        let Access::Keys(keys) = filter.access(|(column, _)| loads[column % loads.len()]) else {
+            return Ok(());
+        };
+        for row in rows {
+            let row = whole_row(&table, &row);
+            if filter.matches(&row) == Some(true) {
+                let held = |(column, value): &AccessKey| row.scalar(*column) == Some(value);
+                prop_assert!(keys.iter().any(held), "{} {:?}", text, row);
+            }
+        }
+    }
+}

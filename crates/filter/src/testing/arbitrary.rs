@@ -1,0 +1,240 @@
+//! Arbitrary filters and rows for the table of the tests.
+
+use proptest::prelude::*;
+use serde_json::json;
+
+use crate::syntax::CompareOp;
+#[cfg(test)]
+use crate::syntax::{Expr, Operand, Term};
+
+/// Columns of the table of the tests, each with literals, and with the JSON of its values.
+const COLUMNS: [(&str, &[&str], &[&str]); 14] = [
+    (
+        "id",
+        &["1", "9007199254740993", "-0"],
+        &["1", "\"9007199254740993\"", "0"],
+    ),
+    ("n", &["1", "2", "3.0"], &["1", "2", "3"]),
+    (
+        "t",
+        &["'a'", "'b'", "'a%'", "'é'", "'a_'"],
+        &["\"a\"", "\"b\"", "\"ab\"", "\"é\""],
+    ),
+    ("b", &["TRUE", "FALSE"], &["true", "false"]),
+    (
+        "f4",
+        &["0.1", "1", "'NaN'"],
+        &["0.1", "1", "\"NaN\"", "3.4028235e+38"],
+    ),
+    (
+        "f8",
+        &["0.1", "1e300", "'-Infinity'"],
+        &["0.1", "1e+300", "\"-Infinity\"", "\"NaN\""],
+    ),
+    (
+        "num",
+        &["0.1", "12e3", "'NaN'"],
+        &["0.1", "12000", "\"NaN\"", "\"0.10000000000000000001\""],
+    ),
+    ("s", &["'a'", "''"], &["\"a\"", "\"\""]),
+    (
+        "u",
+        &["'67e55044-10b1-426f-9247-bb680e5fe0c8'"],
+        &["\"67e55044-10b1-426f-9247-bb680e5fe0c8\""],
+    ),
+    (
+        "d",
+        &["'2026-11-20'", "'0001-01-01'"],
+        &["\"2026-11-20\"", "\"infinity\"", "\"0044-03-15 BC\""],
+    ),
+    (
+        "ts",
+        &["'2026-11-20'"],
+        &["\"2026-11-20T00:00:00\"", "\"-infinity\""],
+    ),
+    (
+        "tz",
+        &["'2026-11-20T07:00Z'"],
+        &["\"2026-11-20T07:00:00+00:00\"", "\"infinity\""],
+    ),
+    (
+        "e",
+        &["'low'", "'mid'", "'high'"],
+        &["\"low\"", "\"mid\"", "\"high\""],
+    ),
+    ("\"Mixed Case\"", &["'a'"], &["\"a\""]),
+];
+
+/// Filters, most of which fit the table.
+pub fn filter_text() -> impl Strategy<Value = String> {
+    let atom = prop::sample::select(&COLUMNS[..]).prop_flat_map(|(name, literals, _)| {
+        let fitting = prop::sample::select(literals).prop_map(str::to_owned);
+        let literal = prop_oneof![9 => fitting.boxed(), 1 => Just("NULL".to_owned()).boxed()];
+        let list = prop::collection::vec(literal.clone(), 1..4).prop_map(|list| list.join(", "));
+        let not = prop::sample::select(&["", "NOT "][..]);
+        prop_oneof![
+            8 => (op(), literal.clone(), any::<bool>()).prop_map(move |(op, literal, mirrored)| {
+                let (left, right) = if mirrored { (literal.as_str(), name) } else { (name, literal.as_str()) };
+                format!("{left} {} {right}", op.sign())
+            }),
+            2 => (not.clone(), list).prop_map(move |(not, list)| format!("{name} {not}IN ({list})")),
+            2 => (not.clone(), literal.clone(), literal.clone())
+                .prop_map(move |(not, low, high)| format!("{name} {not}BETWEEN {low} AND {high}")),
+            1 => not.clone().prop_map(move |not| format!("{name} IS {not}NULL")),
+            1 => (not, "[ab%_é]{0,4}").prop_map(|(not, pattern)| format!("t {not}LIKE '{pattern}'")),
+        ]
+    });
+    let constant =
+        prop::sample::select(&["TRUE", "FALSE", "NULL", "b"][..]).prop_map(str::to_owned);
+    prop_oneof![8 => atom.boxed(), 1 => constant.boxed()].prop_recursive(5, 24, 4, |inner| {
+        let several = |word: &'static str| {
+            prop::collection::vec(inner.clone(), 2..4)
+                .prop_map(move |parts| format!("({})", parts.join(&format!(" {word} "))))
+        };
+        prop_oneof![
+            several("AND"),
+            several("OR"),
+            inner.clone().prop_map(|inner| format!("NOT {inner}")),
+        ]
+    })
+}
+
+/// Rows as JSON, most of whose values are of their column's kind and met by the filters.
+pub fn row_json() -> impl Strategy<Value = String> {
+    let members = COLUMNS.iter().map(|(name, _, values)| {
+        let name = name.trim_matches('"');
+        let value = prop_oneof![
+            8 => prop::sample::select(*values).prop_map(str::to_owned),
+            2 => Just("null".to_owned()),
+            1 => json_text(),
+        ];
+        value.prop_map(move |value| format!("\"{name}\":{value}"))
+    });
+    members
+        .collect::<Vec<_>>()
+        .prop_map(|members| format!("{{{}}}", members.join(",")))
+}
+
+fn json_text() -> impl Strategy<Value = String> {
+    prop_oneof![
+        any::<f64>().prop_map(|value| json!(value).to_string()),
+        any::<i64>().prop_map(|value| value.to_string()),
+        any::<String>().prop_map(|value| json!(value).to_string()),
+        Just("[{\"a\":1e999}]".to_owned()),
+        Just("1e99999999999".to_owned()),
+    ]
+}
+
+/// Texts made of what filters are made of, few of which are filters.
+#[cfg(test)]
+pub(crate) fn token_soup() -> impl Strategy<Value = String> {
+    const WORDS: [&str; 34] = [
+        "n",
+        "t",
+        "\"Mixed Case\"",
+        "b",
+        "1",
+        "-1.5e3",
+        "'a'",
+        "'%a_\\'",
+        "$1",
+        "$2",
+        "=",
+        "<>",
+        "!=",
+        "<",
+        ">=",
+        "(",
+        ")",
+        ",",
+        "AND",
+        "or",
+        "NOT",
+        "IN",
+        "BETWEEN",
+        "LIKE",
+        "IS",
+        "NULL",
+        "TRUE",
+        "-",
+        ";",
+        "/*",
+        "--",
+        "'",
+        "\"",
+        "\u{1F600}",
+    ];
+    let word = prop_oneof![
+        12 => prop::sample::select(&WORDS[..]).prop_map(str::to_owned),
+        1 => any::<String>(),
+    ];
+    let space = prop::sample::select(&[" ", "", "\n"][..]);
+    prop::collection::vec((word, space), 0..24).prop_map(|words| {
+        words
+            .into_iter()
+            .map(|(word, space)| word + space)
+            .collect()
+    })
+}
+
+fn op() -> impl Strategy<Value = CompareOp> {
+    prop::sample::select(&CompareOp::ALL[..])
+}
+
+/// Anything that can be written, whether or not it makes sense.
+#[cfg(test)]
+pub(crate) fn expr() -> impl Strategy<Value = Expr> {
+    let values = || prop::collection::vec(operand(), 1..4);
+    let leaf = prop_oneof![
+        operand().prop_map(Expr::Operand),
+        (operand(), op(), operand()).prop_map(|(left, op, right)| Expr::Compare {
+            left,
+            op,
+            right
+        }),
+        (operand(), values(), any::<bool>()).prop_map(|(operand, values, negated)| Expr::In {
+            operand,
+            values,
+            negated
+        }),
+        (operand(), operand(), operand(), any::<bool>()).prop_map(
+            |(operand, low, high, negated)| Expr::Between {
+                operand,
+                low,
+                high,
+                negated
+            }
+        ),
+        (operand(), any::<bool>()).prop_map(|(operand, negated)| Expr::IsNull { operand, negated }),
+        (operand(), operand(), any::<bool>()).prop_map(|(operand, pattern, negated)| Expr::Like {
+            operand,
+            pattern,
+            negated
+        }),
+    ];
+    leaf.prop_recursive(6, 32, 4, |inner| {
+        let several = || prop::collection::vec(inner.clone(), 2..4);
+        prop_oneof![
+            inner.clone().prop_map(|inner| Expr::Not(Box::new(inner))),
+            several().prop_map(Expr::And),
+            several().prop_map(Expr::Or),
+        ]
+    })
+}
+
+#[cfg(test)]
+fn operand() -> impl Strategy<Value = Operand> {
+    let term = prop_oneof![
+        "[a-z_é][a-z0-9_]{0,3}x".prop_map(|name| Term::Column {
+            name,
+            quoted: false
+        }),
+        "[^\0]{1,6}".prop_map(|name| Term::Column { name, quoted: true }),
+        "-?(0|[1-9][0-9]{0,20})(\\.[0-9]{1,5})?(e[-+]?[0-9]{1,3})?".prop_map(Term::Number),
+        any::<String>().prop_map(Term::Text),
+        any::<bool>().prop_map(Term::Bool),
+        Just(Term::Null),
+        (1_usize..100).prop_map(Term::Param),
+    ];
+    term.prop_map(|term| Operand { term, at: 0 })
+}

@@ -1,0 +1,52 @@
+//! The largest filters that are taken, and rows made to be in the way.
+
+use super::{raw, test_table};
+use crate::{Backend, Filter, NESTING_MAX, OPERANDS_MAX, RowReader};
+
+/// Everything that is done with a filter, on half the stack that tokio gives a thread.
+fn whole_life(text: String, backend: Backend) {
+    let live = move || {
+        let table = test_table(backend);
+        let filter = Filter::new(&text, &[], table.table()).expect("a filter");
+        let row = RowReader::new(table.table(), filter.columns()).read(&raw(r#"{"n":1}"#));
+        assert!(filter.matches(&row.expect("a row")).is_some());
+        assert_eq!(
+            Filter::new(filter.id(), &[], table.table()),
+            Ok(filter.clone())
+        );
+        filter.access(|_| 0);
+    };
+    let thread = std::thread::Builder::new()
+        .stack_size(1024 * 1024)
+        .spawn(live);
+    thread.expect("a thread").join().expect("enough stack");
+}
+
+#[test]
+fn the_deepest_filters_need_little_stack() {
+    for backend in [Backend::Postgres, Backend::Sqlite] {
+        let half = NESTING_MAX / 2;
+        whole_life(
+            format!("{}n = 1{}", "NOT (".repeat(half), ")".repeat(half)),
+            backend,
+        );
+        let open = "n = 1 AND (n = 2 OR (".repeat(half);
+        whole_life(format!("{open}n = 3{}", "))".repeat(half)), backend);
+        let different: Vec<String> = (0..OPERANDS_MAX / 2).map(|n| format!("n>{n}")).collect();
+        whole_life(different.join(" OR "), backend);
+        let listed: Vec<String> = (1..OPERANDS_MAX).map(|n| n.to_string()).collect();
+        whole_life(format!("n NOT IN ({})", listed.join(",")), backend);
+    }
+}
+
+#[test]
+fn other_columns_may_hold_anything() {
+    let table = test_table(Backend::Postgres);
+    let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+    let row = raw(&format!(r#"{{"j":{deep},"n":7,"n2":1e99999}}"#));
+    let row = RowReader::new(table.table(), [1, 13])
+        .read(&row)
+        .expect("a row");
+    let filter = Filter::new("n = 7", &[], table.table()).expect("a filter");
+    assert_eq!(filter.matches(&row), Some(true));
+}

@@ -1,0 +1,309 @@
+//! From text to the few tokens that a filter may hold.
+//!
+//! `sqlparser` knows how PostgreSQL quotes, escapes and comments; whatever a filter has no use for
+//! is refused here, with its place, before anything is parsed.
+
+use sqlparser::dialect::PostgreSqlDialect;
+use sqlparser::tokenizer::{Location, Token as SqlToken, Tokenizer, Whitespace};
+
+use super::error::{FilterError, echo};
+use super::syntax::CompareOp;
+
+/// The longest text that is looked at, in bytes.
+pub const TEXT_BYTES_MAX: usize = 16 * 1024;
+
+/// One token and where it begins, in characters from 1.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Token {
+    pub(super) kind: TokenKind,
+    pub(super) at: usize,
+}
+
+/// What filters are made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum TokenKind {
+    Keyword(Keyword),
+    Name { name: String, quoted: bool },
+    Number(String),
+    Text(String),
+    Param(usize),
+    Compare(CompareOp),
+    Open,
+    Close,
+    Comma,
+    Minus,
+}
+
+/// The words with a meaning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Keyword {
+    And,
+    Or,
+    Not,
+    In,
+    Between,
+    Is,
+    Null,
+    Like,
+    True,
+    False,
+}
+
+impl Keyword {
+    const ALL: [(&str, Self); 10] = [
+        ("AND", Self::And),
+        ("OR", Self::Or),
+        ("NOT", Self::Not),
+        ("IN", Self::In),
+        ("BETWEEN", Self::Between),
+        ("IS", Self::Is),
+        ("NULL", Self::Null),
+        ("LIKE", Self::Like),
+        ("TRUE", Self::True),
+        ("FALSE", Self::False),
+    ];
+
+    fn of(word: &str) -> Option<Self> {
+        let same = |(spelling, _): &&(&str, Self)| spelling.eq_ignore_ascii_case(word);
+        Self::ALL.iter().find(same).map(|(_, keyword)| *keyword)
+    }
+}
+
+/// Words that PostgreSQL does not take for a column unless they are quoted (its reserved words,
+/// appendix C of its manual). Some of them mean something else entirely, such as `user`.
+const RESERVED: &str = " all analyse analyze any array as asc asymmetric authorization binary both \
+case cast check collate collation column concurrently constraint create cross current_catalog \
+current_date current_role current_schema current_time current_timestamp current_user default \
+deferrable desc distinct do else end except fetch for foreign freeze from full grant group having \
+ilike initially inner intersect into isnull join lateral leading left limit localtime \
+localtimestamp natural notnull offset on only order outer overlaps placing primary references \
+returning right select session_user similar some symmetric system_user table tablesample then to \
+trailing union unique user using variadic verbose when where window with ";
+
+/// Takes a text apart.
+///
+/// # Errors
+/// When it is too long, or holds something that no filter holds.
+pub(super) fn tokens(text: &str) -> Result<Vec<Token>, FilterError> {
+    if text.len() > TEXT_BYTES_MAX {
+        let message = format!("a filter has at most {TEXT_BYTES_MAX} bytes");
+        return Err(FilterError::too_large_throughout(message));
+    }
+    let places = Places::new(text);
+    let found = Tokenizer::new(&PostgreSqlDialect {}, text)
+        .tokenize_with_location()
+        .map_err(|error| FilterError::bad(places.of(error.location), error.message))?;
+    let mut tokens = Vec::with_capacity(found.len());
+    for token in found {
+        let at = places.of(token.span.start);
+        let blank = Whitespace::Space;
+        match token.token {
+            SqlToken::Whitespace(Whitespace::Newline | Whitespace::Tab) => {}
+            SqlToken::Whitespace(space) if space == blank => {}
+            other => match before_minus(&other) {
+                Some((op, length)) => tokens.extend([
+                    Token {
+                        kind: TokenKind::Compare(op),
+                        at,
+                    },
+                    Token {
+                        kind: TokenKind::Minus,
+                        at: at + length,
+                    },
+                ]),
+                None => tokens.push(Token {
+                    kind: kind(other, at)?,
+                    at,
+                }),
+            },
+        }
+    }
+    Ok(tokens)
+}
+
+/// In `n>-5` the tokenizer sees an operator of its own. In PostgreSQL such an operator does not end in
+/// a minus, so that is a comparison, this long, and a minus.
+fn before_minus(token: &SqlToken) -> Option<(CompareOp, usize)> {
+    let text = token.to_string();
+    let sign = text.strip_suffix('-')?;
+    let op = match sign {
+        "=" => CompareOp::Eq,
+        "<>" | "!=" => CompareOp::Ne,
+        "<" => CompareOp::Lt,
+        "<=" => CompareOp::Le,
+        ">" => CompareOp::Gt,
+        ">=" => CompareOp::Ge,
+        _ => return None,
+    };
+    Some((op, sign.len()))
+}
+
+fn kind(token: SqlToken, at: usize) -> Result<TokenKind, FilterError> {
+    Ok(match token {
+        SqlToken::Word(word) if word.quote_style.is_some() => TokenKind::Name {
+            name: word.value,
+            quoted: true,
+        },
+        SqlToken::Word(word) => match Keyword::of(&word.value) {
+            Some(keyword) => TokenKind::Keyword(keyword),
+            None => TokenKind::Name {
+                name: unreserved(word.value, at)?,
+                quoted: false,
+            },
+        },
+        SqlToken::Number(text, false) => TokenKind::Number(text),
+        SqlToken::SingleQuotedString(text) => TokenKind::Text(text),
+        SqlToken::Placeholder(text) => TokenKind::Param(param(&text, at)?),
+        SqlToken::Eq => TokenKind::Compare(CompareOp::Eq),
+        SqlToken::Neq => TokenKind::Compare(CompareOp::Ne),
+        SqlToken::Lt => TokenKind::Compare(CompareOp::Lt),
+        SqlToken::LtEq => TokenKind::Compare(CompareOp::Le),
+        SqlToken::Gt => TokenKind::Compare(CompareOp::Gt),
+        SqlToken::GtEq => TokenKind::Compare(CompareOp::Ge),
+        SqlToken::LParen => TokenKind::Open,
+        SqlToken::RParen => TokenKind::Close,
+        SqlToken::Comma => TokenKind::Comma,
+        SqlToken::Minus => TokenKind::Minus,
+        SqlToken::Whitespace(_) => return Err(FilterError::bad(at, "a filter has no comments")),
+        SqlToken::SemiColon => return Err(FilterError::bad(at, "a filter is one condition")),
+        other => {
+            let message = format!("{} is not supported in a filter", echo(&other.to_string()));
+            return Err(FilterError::bad(at, message));
+        }
+    })
+}
+
+fn unreserved(word: String, at: usize) -> Result<String, FilterError> {
+    if word.is_ascii() && RESERVED.contains(&format!(" {} ", word.to_ascii_lowercase())) {
+        let message = format!(
+            "{} is not supported; a column of this name is written in quotes",
+            echo(&word)
+        );
+        return Err(FilterError::bad(at, message));
+    }
+    Ok(word)
+}
+
+fn param(text: &str, at: usize) -> Result<usize, FilterError> {
+    let digits = text.strip_prefix('$').unwrap_or_default();
+    let number = digits
+        .parse()
+        .ok()
+        .filter(|number: &usize| number.to_string() == digits);
+    number.filter(|&number| number > 0).ok_or_else(|| {
+        FilterError::bad(
+            at,
+            format!("a parameter is $1, $2 and so on, not {}", echo(text)),
+        )
+    })
+}
+
+/// From lines and columns to characters from the beginning.
+struct Places {
+    /// How many characters come before each line.
+    lines: Vec<usize>,
+    length: usize,
+}
+
+impl Places {
+    fn new(text: &str) -> Self {
+        let mut lines = vec![0];
+        let mut length = 0;
+        for character in text.chars() {
+            length += 1;
+            if character == '\n' {
+                lines.push(length);
+            }
+        }
+        Self { lines, length }
+    }
+
+    fn of(&self, location: Location) -> usize {
+        let number = |value: u64| usize::try_from(value).unwrap_or(1).max(1);
+        let before = self
+            .lines
+            .get(number(location.line) - 1)
+            .copied()
+            .unwrap_or(self.length);
+        (before + number(location.column)).min(self.length + 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kinds(text: &str) -> Vec<TokenKind> {
+        tokens(text)
+            .expect(text)
+            .into_iter()
+            .map(|token| token.kind)
+            .collect()
+    }
+
+    #[test]
+    fn names_keywords_and_literals() {
+        let name = |name: &str, quoted| TokenKind::Name {
+            name: name.to_owned(),
+            quoted,
+        };
+        let text = "Ab \"A\"\"b\" aNd 'it''s\\' 1.5e+3 $12";
+        let expected = [
+            name("Ab", false),
+            name("A\"b", true),
+            TokenKind::Keyword(Keyword::And),
+            TokenKind::Text("it's\\".to_owned()),
+            TokenKind::Number("1.5e+3".to_owned()),
+            TokenKind::Param(12),
+        ];
+        assert_eq!(kinds(text), expected);
+        assert_eq!(kinds("\"and\""), [name("and", true)]);
+    }
+
+    #[test]
+    fn places_are_characters_from_one() {
+        let at = |text| {
+            tokens(text)
+                .expect(text)
+                .iter()
+                .map(|t| t.at)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(at("é = 'ü'"), [1, 3, 5]);
+        assert_eq!(at("a\r\n =\n\n\t😀"), [1, 5, 9]);
+        for (text, place) in [
+            ("a = 1; b", 6),
+            ("a = 1 -- b", 7),
+            ("a /* b */ = 1", 3),
+            ("'é' = 'b", 7),
+            ("a\n|| b", 3),
+            ("a = $x", 5),
+            ("a = $0", 5),
+            ("a = $01", 5),
+            ("a = $99999999999999999999", 5),
+            ("user = 'x'", 1),
+            ("a ILIKE 'x'", 3),
+            ("a::int = 1", 2),
+            ("a = E'x'", 5),
+            ("a = U&'x'", 5),
+            ("a = $$x$$", 5),
+            ("a = 1L", 5),
+            ("a.b = 1", 2),
+            ("a = ?", 5),
+        ] {
+            assert_eq!(
+                tokens(text).expect_err(text).position,
+                Some(place),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn long_texts_are_not_looked_at() {
+        let long = "(".repeat(1024 * 1024);
+        let error = tokens(&long).expect_err("too long");
+        assert_eq!(error.kind, crate::FilterErrorKind::TooLarge);
+        assert!(tokens(&"(".repeat(TEXT_BYTES_MAX)).is_ok());
+    }
+}

@@ -1,0 +1,93 @@
+//! The connection itself: who is there, what each side can do, whether the other is still alive.
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// The first frame of a session.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
+pub struct Hello {
+    /// The version that the client speaks.
+    pub protocol: u32,
+    /// A uuid that the client keeps.
+    pub client_id: Uuid,
+    /// Who the user is, where the server asks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
+    /// What the client can read besides plain text: `"gzip"`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(test, ts(as = "Option<_>"))]
+    pub accept: Vec<String>,
+}
+
+/// Answer to `hello`: what a client learns first.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
+pub struct Welcome {
+    /// The version that the server speaks.
+    pub protocol: u32,
+    /// What the server offers, by name. A client does not ask for what is not in here.
+    #[serde(default)]
+    pub features: Vec<String>,
+    /// This connection, for logs.
+    pub session_id: Uuid,
+    /// The history that cursors belong to.
+    pub epoch: String,
+    /// The newest mutation of this client that has been answered, 0 for none.
+    pub last_mutation: u64,
+    /// The server sends something at least this often.
+    pub heartbeat_ms: u64,
+    /// What the server accepts.
+    pub limits: Limits,
+    /// The user, where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+}
+
+/// What a server accepts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub struct Limits {
+    /// The largest frame from a client, in bytes, also after unzipping.
+    pub frame_bytes_max: usize,
+    /// Subscriptions of one connection.
+    pub subscriptions_max: usize,
+    /// Writes in one mutation.
+    pub writes_max: usize,
+}
+
+/// A fresh token on an open connection.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub struct Auth {
+    /// The token.
+    pub token: String,
+}
+
+/// Answer to `auth`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub struct Authenticated {
+    /// The user; null where the server knows no users.
+    pub user: Option<String>,
+}
+
+/// Asks for a `pong`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub struct Ping {
+    /// Sent back unchanged.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional, type = "Json"))]
+    pub at: Option<serde_json::Value>,
+}
+
+/// Answer to `ping`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub struct Pong {
+    /// What the `ping` had.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional, type = "Json"))]
+    pub at: Option<serde_json::Value>,
+}

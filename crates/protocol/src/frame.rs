@@ -1,0 +1,229 @@
+//! The frames of both directions, a line for each, and how their text is read.
+
+use std::borrow::Cow;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::connect::{Auth, Authenticated, Hello, Ping, Pong, Welcome};
+use crate::error::{Error, json_fault};
+use crate::json;
+use crate::push::{Ack, Push, Rejected};
+use crate::rows::{
+    Changes, Cursor, Refetch, SUBSCRIPTION_ID_BYTES_MAX, Snapshot, Subscribe, Subscribed,
+    SubscriptionId, Unsubscribe,
+};
+
+/// One frame from a client.
+#[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+#[serde(tag = "type", rename_all = "lowercase")]
+#[expect(missing_docs, reason = "each frame is documented at its type")]
+pub enum ClientFrame {
+    Hello(Hello),
+    Auth(Auth),
+    Subscribe(Subscribe),
+    Unsubscribe(Unsubscribe),
+    Push(Push),
+    Ping(Ping),
+}
+
+/// One frame from a server.
+#[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+#[serde(tag = "type", rename_all = "lowercase")]
+#[expect(missing_docs, reason = "each frame is documented at its type")]
+pub enum ServerFrame {
+    Welcome(Welcome),
+    Snapshot(Snapshot),
+    Subscribed(Subscribed),
+    Refetch(Refetch),
+    Changes(Changes),
+    Cursor(Cursor),
+    Ack(Ack),
+    Reject(Rejected),
+    Authenticated(Authenticated),
+    Error(Error),
+    Pong(Pong),
+}
+
+/// Why a text is not a frame, in words for the author of the peer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct FrameError {
+    /// What is wrong and where.
+    pub message: String,
+    /// The subscription that the frame names, where that much could be read.
+    pub id: Option<SubscriptionId>,
+}
+
+impl ClientFrame {
+    /// Reads one frame.
+    ///
+    /// # Errors
+    /// When the text is not a JSON object with a known `type` and the fields of that type.
+    pub fn parse(text: &str) -> Result<Self, FrameError> {
+        let frame = Unread::new(text)?;
+        match &*frame.kind {
+            "hello" => frame.read().map(Self::Hello),
+            "auth" => frame.read().map(Self::Auth),
+            "subscribe" => {
+                let subscribe: Subscribe = frame.read()?;
+                check_id(&subscribe.id)?;
+                Ok(Self::Subscribe(subscribe))
+            }
+            "unsubscribe" => frame.read().map(Self::Unsubscribe),
+            "push" => frame.read().map(Self::Push),
+            "ping" => frame.read().map(Self::Ping),
+            _ => Err(frame.unknown()),
+        }
+    }
+
+    /// The frame's text.
+    pub fn to_text(&self) -> String {
+        json::text(self)
+    }
+}
+
+impl ServerFrame {
+    /// Reads one frame. A client ignores a frame whose type it does not know.
+    ///
+    /// # Errors
+    /// When the text is not a JSON object with a known `type` and the fields of that type.
+    pub fn parse(text: &str) -> Result<Self, FrameError> {
+        let frame = Unread::new(text)?;
+        match &*frame.kind {
+            "welcome" => frame.read().map(Self::Welcome),
+            "snapshot" => frame.read().map(Self::Snapshot),
+            "subscribed" => frame.read().map(Self::Subscribed),
+            "refetch" => frame.read().map(Self::Refetch),
+            "changes" => frame.read().map(Self::Changes),
+            "cursor" => frame.read().map(Self::Cursor),
+            "ack" => frame.read().map(Self::Ack),
+            "reject" => frame.read().map(Self::Reject),
+            "authenticated" => frame.read().map(Self::Authenticated),
+            "error" => frame.read().map(Self::Error),
+            "pong" => frame.read().map(Self::Pong),
+            _ => Err(frame.unknown()),
+        }
+    }
+
+    /// The frame's text.
+    pub fn to_text(&self) -> String {
+        json::text(self)
+    }
+}
+
+/// A frame of which only the type is known. Serde's own tagged enums cannot hold raw JSON.
+struct Unread<'a> {
+    text: &'a str,
+    kind: Cow<'a, str>,
+    id: Option<SubscriptionId>,
+}
+
+#[derive(Deserialize)]
+struct Head<'a> {
+    #[serde(rename = "type", borrow)]
+    kind: Cow<'a, str>,
+    #[serde(default)]
+    id: Option<serde_json::Value>,
+}
+
+impl<'a> Unread<'a> {
+    fn new(text: &'a str) -> Result<Self, FrameError> {
+        // Left to itself, serde also reads a struct from an array of its fields.
+        if !text.trim_start().starts_with('{') {
+            return Err(FrameError {
+                message: "not a frame: not a JSON object".to_owned(),
+                id: None,
+            });
+        }
+        let head: Head<'a> = serde_json::from_str(text).map_err(|error| FrameError {
+            message: format!("not a frame: {}", json_fault(&error)),
+            id: None,
+        })?;
+        let id = head
+            .id
+            .and_then(|id| serde_json::from_value(id).ok())
+            .filter(fits);
+        Ok(Self {
+            text,
+            kind: head.kind,
+            id,
+        })
+    }
+
+    fn read<T: DeserializeOwned>(&self) -> Result<T, FrameError> {
+        serde_json::from_str(self.text).map_err(|error| FrameError {
+            message: format!("not a {} frame: {}", self.kind, json_fault(&error)),
+            id: self.id.clone(),
+        })
+    }
+
+    fn unknown(self) -> FrameError {
+        FrameError {
+            message: "unknown type".to_owned(),
+            id: self.id,
+        }
+    }
+}
+
+fn fits(id: &SubscriptionId) -> bool {
+    !matches!(id, SubscriptionId::Text(text) if text.len() > SUBSCRIPTION_ID_BYTES_MAX)
+}
+
+fn check_id(id: &SubscriptionId) -> Result<(), FrameError> {
+    if fits(id) {
+        return Ok(());
+    }
+    let message = format!("id is longer than {SUBSCRIPTION_ID_BYTES_MAX} bytes");
+    Err(FrameError { message, id: None })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_a_push_without_losing_digits() {
+        let text = r#"{"type":"push","mutation":1,"later":true,"writes":[{"entity":"t","op":"create","values":{"n":0.12345678901234567890123}}]}"#;
+        let ClientFrame::Push(push) = ClientFrame::parse(text).expect("a push") else {
+            panic!("not a push");
+        };
+        assert_eq!(
+            push.writes[0].values["n"].get(),
+            "0.12345678901234567890123"
+        );
+    }
+
+    #[test]
+    fn repeats_little_of_what_is_wrong() {
+        let long = "é".repeat(100_000);
+        for text in [
+            format!(r#"{{"type":"push","mutation":1,"writes":[{{"entity":"t","op":"{long}"}}]}}"#),
+            format!(r#"{{"type":"push","mutation":"{long}","writes":[]}}"#),
+            format!(r#"{{"type":"{long}"}}"#),
+        ] {
+            let wrong = ClientFrame::parse(&text).expect_err("no frame");
+            assert!(wrong.message.len() < 500, "{}", wrong.message.len());
+        }
+    }
+
+    #[test]
+    fn says_what_is_wrong_and_of_which_subscription() {
+        let wrong = ClientFrame::parse(r#"{"type":"subscribe","id":7}"#).expect_err("no entity");
+        assert_eq!(wrong.id, Some(SubscriptionId::Number(7)));
+        assert!(wrong.message.contains("entity"), "{wrong}");
+        for text in [
+            "",
+            "[]",
+            "[\"ping\"]",
+            "{}",
+            "{\"type\":1}",
+            "{\"type\":\"dance\"}",
+            "nul",
+        ] {
+            assert!(ClientFrame::parse(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! The text of frames whose payload is JSON text already, so that it is written once and shared.
+//!
+//! A test holds each against the frame that serde writes.
+
+use serde::Serialize;
+
+use crate::SubscriptionId;
+
+/// The JSON text of a value of ours.
+///
+/// # Panics
+/// When the value holds what JSON cannot say, such as a map whose keys are no texts.
+pub fn text(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("our values hold only what JSON can say")
+}
+
+/// A `changes` frame of a live shape, around an array of changes.
+pub fn changes_of_shape(shape: &str, array: &str) -> String {
+    format!(
+        r#"{{"type":"changes","shape":{},"changes":{array}}}"#,
+        text(&shape)
+    )
+}
+
+/// A `changes` frame of a subscription that catches up, around an array of changes.
+pub fn changes_of_subscription(id: &SubscriptionId, array: &str) -> String {
+    format!(
+        r#"{{"type":"changes","id":{},"changes":{array}}}"#,
+        text(id)
+    )
+}
+
+/// A `snapshot` frame, around an array of row images.
+pub fn snapshot(id: &SubscriptionId, array: &str, more: bool) -> String {
+    format!(
+        r#"{{"type":"snapshot","id":{},"rows":{array},"more":{more}}}"#,
+        text(id)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Change, Changes, RowImage, ServerFrame, Snapshot};
+
+    #[test]
+    fn written_frames_are_those_that_serde_writes() {
+        let id = SubscriptionId::from("a\"b");
+        let changes = vec![Change::Truncate];
+        let array = text(&changes);
+        let of_shape = ServerFrame::Changes(Changes {
+            shape: Some("s\"".to_owned()),
+            id: None,
+            changes: changes.clone(),
+        });
+        assert_eq!(changes_of_shape("s\"", &array), of_shape.to_text());
+        let of_id = ServerFrame::Changes(Changes {
+            shape: None,
+            id: Some(id.clone()),
+            changes,
+        });
+        assert_eq!(changes_of_subscription(&id, &array), of_id.to_text());
+        let rows: Vec<RowImage> =
+            serde_json::from_str(r#"[{"key":"1","row":{"id": 1}}]"#).expect("rows");
+        let array = text(&rows);
+        let page = ServerFrame::Snapshot(Snapshot {
+            id: id.clone(),
+            rows,
+            more: true,
+        });
+        assert_eq!(snapshot(&id, &array, true), page.to_text());
+    }
+}

@@ -1,0 +1,313 @@
+//! Subscriptions: what a client asks for, its first rows, and the changes that follow.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use crate::MutationId;
+
+/// The longest subscription id that is accepted, in bytes.
+pub const SUBSCRIPTION_ID_BYTES_MAX: usize = 256;
+
+/// A subscription's name: text or a whole number, sent back as it came.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+#[serde(untagged)]
+pub enum SubscriptionId {
+    /// A number.
+    Number(i64),
+    /// A text.
+    Text(String),
+}
+
+/// Which rows and columns of an entity a client asks for; all of them when nothing is set.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
+pub struct SelectionRequest {
+    /// A filter.
+    #[serde(rename = "where", skip_serializing_if = "Option::is_none")]
+    pub filter: Option<String>,
+    /// The filter's `$1`, `$2`, …
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional, type = "Array<Json>"))]
+    pub params: Option<Vec<Box<RawValue>>>,
+    /// Only these columns (and the key).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub columns: Option<Vec<String>>,
+}
+
+/// Asks for an entity's rows and their changes.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
+#[serde(from = "SubscribeFields")]
+pub struct Subscribe {
+    /// Chosen by the client.
+    pub id: SubscriptionId,
+    /// Which entity.
+    pub entity: String,
+    /// Which rows and columns of it.
+    #[serde(flatten)]
+    pub selection: SelectionRequest,
+    /// `rows` or `fields`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mode: Option<String>,
+    /// Resume from here. Any text: one that is no cursor of this server is answered with `refetch`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
+}
+
+/// A `subscribe` as it is read: serde cannot flatten raw JSON.
+#[derive(Deserialize)]
+struct SubscribeFields {
+    id: SubscriptionId,
+    entity: String,
+    #[serde(rename = "where")]
+    filter: Option<String>,
+    #[serde(default)]
+    params: Option<Vec<Box<RawValue>>>,
+    columns: Option<Vec<String>>,
+    mode: Option<String>,
+    cursor: Option<String>,
+}
+
+/// Ends a subscription.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub struct Unsubscribe {
+    /// Which one.
+    pub id: SubscriptionId,
+}
+
+/// One row of a snapshot.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub struct RowImage {
+    /// The row's key, canonical.
+    pub key: String,
+    /// The row.
+    #[cfg_attr(test, ts(type = "Row"))]
+    pub row: Box<RawValue>,
+}
+
+/// A page of a first read.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub struct Snapshot {
+    /// The subscription.
+    pub id: SubscriptionId,
+    /// The page's rows.
+    pub rows: Vec<RowImage>,
+    /// Whether pages follow.
+    pub more: bool,
+}
+
+/// Everything up to `cursor` has been sent, and the stream is attached from there.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub struct Subscribed {
+    /// The subscription.
+    pub id: SubscriptionId,
+    /// The name under which its changes come.
+    pub shape: String,
+    /// This subscription's resume point.
+    pub cursor: String,
+    /// The columns.
+    pub schema: SchemaSummary,
+}
+
+/// What a table's columns are called and hold.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub struct SchemaSummary {
+    /// The primary key's columns.
+    pub key: Vec<String>,
+    /// Each column's PostgreSQL type name.
+    pub columns: BTreeMap<String, String>,
+}
+
+/// Drop the rows of this subscription; a snapshot follows by itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub struct Refetch {
+    /// The subscription.
+    pub id: SubscriptionId,
+    /// Why.
+    pub reason: RefetchReason,
+}
+
+/// Why a client must drop a subscription's rows and take them again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+#[serde(rename_all = "snake_case")]
+pub enum RefetchReason {
+    /// The cursor is older than the log.
+    Expired,
+    /// The cursor belongs to another history.
+    Epoch,
+    /// The table's schema changed.
+    Schema,
+    /// What the user may see has changed.
+    Permission,
+}
+
+/// Changes, to be held back until the next `cursor` (with `id`: until `subscribed`).
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
+pub struct Changes {
+    /// The shape, on a live stream.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shape: Option<String>,
+    /// The subscription, while it catches up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<SubscriptionId>,
+    /// In the order in which they apply.
+    pub changes: Vec<Change>,
+}
+
+/// One change of one row, or of all.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+#[serde(tag = "op", rename_all = "lowercase", try_from = "ChangeFields")]
+pub enum Change {
+    /// The row now is this.
+    Put {
+        /// The row's key, canonical.
+        key: String,
+        /// The whole row.
+        #[cfg_attr(test, ts(type = "Row"))]
+        row: Box<RawValue>,
+        /// Which mutation made it.
+        #[serde(flatten)]
+        #[cfg_attr(test, ts(skip))]
+        mutation_id: Option<MutationId>,
+    },
+    /// The row is gone from the table.
+    Delete {
+        /// The row's key, canonical.
+        key: String,
+        /// Which mutation made it.
+        #[serde(flatten)]
+        #[cfg_attr(test, ts(skip))]
+        mutation_id: Option<MutationId>,
+    },
+    /// The row is no longer in this shape.
+    Leave {
+        /// The row's key, canonical.
+        key: String,
+        /// Which mutation made it.
+        #[serde(flatten)]
+        #[cfg_attr(test, ts(skip))]
+        mutation_id: Option<MutationId>,
+    },
+    /// All rows are gone.
+    Truncate,
+}
+
+/// A change as it is read: serde can neither flatten nor tag raw JSON.
+#[derive(Deserialize)]
+struct ChangeFields {
+    op: ChangeOp,
+    key: Option<String>,
+    row: Option<Box<RawValue>>,
+    client_id: Option<Uuid>,
+    mutation: Option<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum ChangeOp {
+    Put,
+    Delete,
+    Leave,
+    Truncate,
+}
+
+/// Apply everything held back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub struct Cursor {
+    /// The new resume point of all subscriptions.
+    pub cursor: String,
+}
+
+impl fmt::Display for SubscriptionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(number) => write!(f, "{number}"),
+            Self::Text(text) => f.write_str(text),
+        }
+    }
+}
+
+impl From<&str> for SubscriptionId {
+    fn from(text: &str) -> Self {
+        Self::Text(text.to_owned())
+    }
+}
+
+impl SelectionRequest {
+    /// Whether it asks for the whole entity.
+    pub fn is_everything(&self) -> bool {
+        self.filter.is_none() && self.params.is_none() && self.columns.is_none()
+    }
+}
+
+impl From<SubscribeFields> for Subscribe {
+    fn from(fields: SubscribeFields) -> Self {
+        Self {
+            id: fields.id,
+            entity: fields.entity,
+            selection: SelectionRequest {
+                filter: fields.filter,
+                params: fields.params,
+                columns: fields.columns,
+            },
+            mode: fields.mode,
+            cursor: fields.cursor,
+        }
+    }
+}
+
+impl Change {
+    /// The row's key; a truncate has none.
+    pub fn key(&self) -> Option<&str> {
+        match self {
+            Self::Put { key, .. } | Self::Delete { key, .. } | Self::Leave { key, .. } => Some(key),
+            Self::Truncate => None,
+        }
+    }
+}
+
+impl TryFrom<ChangeFields> for Change {
+    type Error = &'static str;
+
+    fn try_from(fields: ChangeFields) -> Result<Self, &'static str> {
+        let mutation_id = fields
+            .client_id
+            .zip(fields.mutation)
+            .map(|(client_id, mutation)| MutationId {
+                client_id,
+                mutation,
+            });
+        let key = fields.key.ok_or("a change of a row without its `key`");
+        Ok(match fields.op {
+            ChangeOp::Put => Self::Put {
+                key: key?,
+                row: fields.row.ok_or("a put without its `row`")?,
+                mutation_id,
+            },
+            ChangeOp::Delete => Self::Delete {
+                key: key?,
+                mutation_id,
+            },
+            ChangeOp::Leave => Self::Leave {
+                key: key?,
+                mutation_id,
+            },
+            ChangeOp::Truncate => Self::Truncate,
+        })
+    }
+}

@@ -1,0 +1,488 @@
+//! The wire, letter by letter: `golden/frames.json` holds examples of every frame.
+//!
+//! Each frame must be written exactly so, and be read again as what it was. The file is the contract with
+//! clients written elsewhere: the TypeScript client is held against it too.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rhtmx_sync_protocol::{
+    Ack, Auth, Authenticated, Change, Changes, ClientFrame, CloseCode, Cursor, Error, ErrorCode,
+    Limits, MutationId, Op, PROTOCOL_VERSION, Ping, Pong, Refetch, RefetchReason, Reject,
+    RejectCode, Rejected, RowImage, SchemaSummary, ServerFrame, Snapshot, Subscribed,
+    SubscriptionId, Unsubscribe, Welcome,
+};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use serde_json::value::{RawValue, to_raw_value};
+use uuid::{Uuid, uuid};
+
+/// Every state of the golden frames that was released, with the version of the protocol that it
+/// belongs to. Entries stay for ever; a new one goes to the end.
+const VERSIONS: &[(u32, &str)] = &[(1, "0e8457f39e3625cc")];
+
+const CLIENT: Uuid = uuid!("67e55044-10b1-426f-9247-bb680e5fe0c8");
+
+/// The file: frames by the name of the example, in the order of the names.
+#[derive(Deserialize)]
+struct Golden<'a> {
+    #[serde(borrow)]
+    server: BTreeMap<String, &'a RawValue>,
+    #[serde(borrow)]
+    client: BTreeMap<String, &'a RawValue>,
+    #[serde(borrow)]
+    codes: BTreeMap<String, &'a RawValue>,
+}
+
+fn golden() -> Golden<'static> {
+    serde_json::from_str(include_str!("golden/frames.json")).expect("golden frames")
+}
+
+fn raw(value: impl Serialize) -> Box<RawValue> {
+    to_raw_value(&value).expect("JSON")
+}
+
+fn row(text: &str) -> Box<RawValue> {
+    RawValue::from_string(text.to_owned()).expect("JSON")
+}
+
+fn subscription() -> SubscriptionId {
+    SubscriptionId::from("todos-1")
+}
+
+/// A cursor of PostgreSQL.
+const CURSOR: &str = "MGY5YS03LTEvcDc0NTo3NDg6NzQ1LDc0Nw";
+/// A cursor of SQLite.
+const SQLITE_CURSOR: &str = "MGY5YS03LTEvczQy";
+
+/// The word that `type` has; it does not compile when a frame has come that nobody has thought of
+/// here. Then add the word, and an example to `each_server_frame`.
+fn word(frame: &ServerFrame) -> &'static str {
+    match frame {
+        ServerFrame::Welcome(_) => "welcome",
+        ServerFrame::Snapshot(_) => "snapshot",
+        ServerFrame::Subscribed(_) => "subscribed",
+        ServerFrame::Refetch(_) => "refetch",
+        ServerFrame::Changes(_) => "changes",
+        ServerFrame::Cursor(_) => "cursor",
+        ServerFrame::Ack(_) => "ack",
+        ServerFrame::Reject(_) => "reject",
+        ServerFrame::Authenticated(_) => "authenticated",
+        ServerFrame::Error(_) => "error",
+        ServerFrame::Pong(_) => "pong",
+    }
+}
+
+/// All words of `word`.
+const SERVER_WORDS: [&str; 11] = [
+    "welcome",
+    "snapshot",
+    "subscribed",
+    "refetch",
+    "changes",
+    "cursor",
+    "ack",
+    "reject",
+    "authenticated",
+    "error",
+    "pong",
+];
+
+fn changes() -> [Change; 6] {
+    let key = || "1".to_owned();
+    let mutation_id = Some(MutationId {
+        client_id: CLIENT,
+        mutation: 3,
+    });
+    [
+        Change::Put {
+            key: key(),
+            row: row(r#"{"id": 1, "n": 1.10}"#),
+            mutation_id: None,
+        },
+        Change::Put {
+            key: key(),
+            row: row(r#"{"id": 1, "n": "9007199254740993"}"#),
+            mutation_id,
+        },
+        Change::Delete {
+            key: key(),
+            mutation_id,
+        },
+        Change::Delete {
+            key: r#"[1,"eu"]"#.to_owned(),
+            mutation_id: None,
+        },
+        Change::Leave {
+            key: key(),
+            mutation_id: None,
+        },
+        Change::Truncate,
+    ]
+}
+
+fn rejects() -> [(&'static str, Reject); 3] {
+    let column = Reject::new(RejectCode::Constraint, "title may not be null");
+    let mut order = Reject::new(RejectCode::OutOfOrder, "mutation 7 comes next");
+    order.expected = Some(7);
+    [
+        ("reject", column.of_write(0).of_column("title")),
+        (
+            "reject_of_all_writes",
+            Reject::new(RejectCode::Forbidden, "not yours"),
+        ),
+        ("reject_out_of_order", order),
+    ]
+}
+
+fn welcome(user: Option<&str>) -> ServerFrame {
+    ServerFrame::Welcome(Welcome {
+        protocol: PROTOCOL_VERSION,
+        features: vec!["rows".to_owned(), "push".to_owned()],
+        session_id: uuid!("0b0e6c3e-7d1c-4a51-9a7b-0f4b8f0d9c11"),
+        epoch: "0f9a-7-1".to_owned(),
+        last_mutation: 2,
+        heartbeat_ms: 30_000,
+        limits: Limits {
+            frame_bytes_max: 1_048_576,
+            subscriptions_max: 100,
+            writes_max: 1_000,
+        },
+        user: user.map(str::to_owned),
+    })
+}
+
+/// Each example of a server frame, with its name.
+fn server_frames() -> Vec<(&'static str, ServerFrame)> {
+    let id = subscription;
+    let schema = SchemaSummary {
+        key: vec!["id".to_owned()],
+        columns: [("id", "int8"), ("title", "text")]
+            .map(|(name, kind)| (name.to_owned(), kind.to_owned()))
+            .into(),
+    };
+    let rows = [
+        ("1", r#"{"id": 1, "title": "a"}"#),
+        ("2", r#"{"id": 2, "title": null}"#),
+    ];
+    let rows = rows.map(|(key, text)| RowImage {
+        key: key.to_owned(),
+        row: row(text),
+    });
+    let cursor = |text: &str| {
+        ServerFrame::Cursor(Cursor {
+            cursor: text.to_owned(),
+        })
+    };
+    let user = |user: Option<&str>| {
+        ServerFrame::Authenticated(Authenticated {
+            user: user.map(str::to_owned),
+        })
+    };
+    let pong = |at| ServerFrame::Pong(Pong { at });
+    let mut frames = vec![
+        ("welcome", welcome(None)),
+        ("welcome_of_a_user", welcome(Some("ann"))),
+        (
+            "snapshot",
+            ServerFrame::Snapshot(Snapshot {
+                id: id(),
+                rows: rows.into(),
+                more: true,
+            }),
+        ),
+        (
+            "subscribed",
+            ServerFrame::Subscribed(Subscribed {
+                id: SubscriptionId::Number(7),
+                shape: "s1".to_owned(),
+                cursor: CURSOR.to_owned(),
+                schema,
+            }),
+        ),
+        (
+            "refetch",
+            ServerFrame::Refetch(Refetch {
+                id: id(),
+                reason: RefetchReason::Expired,
+            }),
+        ),
+        (
+            "changes",
+            ServerFrame::Changes(Changes {
+                shape: Some("s1".to_owned()),
+                id: None,
+                changes: changes().into(),
+            }),
+        ),
+        (
+            "changes_of_a_resume",
+            ServerFrame::Changes(Changes {
+                shape: None,
+                id: Some(id()),
+                changes: changes().into(),
+            }),
+        ),
+        ("cursor", cursor(CURSOR)),
+        ("cursor_of_sqlite", cursor(SQLITE_CURSOR)),
+        ("ack", ServerFrame::Ack(Ack { mutation: 3 })),
+        ("authenticated", user(Some("ann"))),
+        ("authenticated_nobody", user(None)),
+        (
+            "error",
+            ServerFrame::Error(
+                Error::new(ErrorCode::UnknownEntity, "no entity \"t\"").of_subscription(id()),
+            ),
+        ),
+        (
+            "error_fatal",
+            ServerFrame::Error(Error::fatal(ErrorCode::Protocol, "unknown type")),
+        ),
+        ("pong", pong(Some(json!({"n": [1, null]})))),
+        ("pong_without_at", pong(None)),
+    ];
+    frames.extend(rejects().map(|(name, reject)| {
+        let mutation = 3;
+        (name, ServerFrame::Reject(Rejected { mutation, reject }))
+    }));
+    frames
+}
+
+#[test]
+fn server_frames_are_written_and_read_as_the_file_says() {
+    let golden = golden().server;
+    let mut names = BTreeSet::new();
+    let mut words = BTreeSet::new();
+    for (name, frame) in server_frames() {
+        let text = frame.to_text();
+        let expected = golden.get(name).map_or("nothing", |raw| raw.get());
+        assert_eq!(
+            text, expected,
+            "server frame {name:?} of golden/frames.json"
+        );
+        let read = ServerFrame::parse(&text).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(read.to_text(), text, "{name}, read and written again");
+        let plain: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        assert_eq!(plain["type"], word(&frame), "{name}");
+        words.insert(word(&frame));
+        names.insert(name.to_owned());
+    }
+    assert!(
+        golden.keys().eq(&names),
+        "golden/frames.json has server frames that nobody sends"
+    );
+    assert_eq!(
+        words,
+        BTreeSet::from(SERVER_WORDS),
+        "each frame has an example"
+    );
+}
+
+#[test]
+fn client_frames_are_written_as_the_file_says() {
+    for (name, raw) in golden().client {
+        let written = parsed(&name).to_text();
+        let written: serde_json::Value = serde_json::from_str(&written).expect("JSON");
+        let mut golden: serde_json::Value = serde_json::from_str(raw.get()).expect("JSON");
+        // Stands for what a newer client may add.
+        golden.as_object_mut().expect("an object").remove("later");
+        assert_eq!(written, golden, "client frame {name:?}");
+    }
+}
+
+#[test]
+fn a_change_without_what_it_needs_is_refused() {
+    for text in [
+        r#"{"op":"put","key":"1"}"#,
+        r#"{"op":"put","row":{}}"#,
+        r#"{"op":"delete"}"#,
+        r#"{"op":"leave"}"#,
+        r#"{"op":"dance","key":"1"}"#,
+    ] {
+        assert!(serde_json::from_str::<Change>(text).is_err(), "{text}");
+    }
+}
+
+/// All words that a code can be, in order, by asking serde for one that is none.
+fn words_of<T: DeserializeOwned + Serialize>() -> Box<RawValue> {
+    let Err(none) = serde_json::from_str::<T>("\"\"") else {
+        panic!("the empty word is a code")
+    };
+    let message = none.to_string();
+    let words = message.split('`').skip(3).step_by(2);
+    let codes = words.map(|word| serde_json::from_value(json!(word)).expect("a code"));
+    raw(codes.collect::<Vec<T>>())
+}
+
+#[test]
+fn codes_are_spelled_as_they_are_written_down() {
+    let close = [
+        CloseCode::ShuttingDown,
+        CloseCode::Protocol,
+        CloseCode::Unauthenticated,
+        CloseCode::Forbidden,
+        CloseCode::Timeout,
+        CloseCode::TooLarge,
+        CloseCode::RateLimited,
+    ];
+    let actual = [
+        ("close", raw(close.map(|code| code as u16))),
+        ("error", words_of::<ErrorCode>()),
+        ("refetch", words_of::<RefetchReason>()),
+        ("reject", words_of::<RejectCode>()),
+    ];
+    let golden = golden().codes;
+    for (name, codes) in &actual {
+        let expected = golden.get(*name).map_or("nothing", |raw| raw.get());
+        assert_eq!(
+            codes.get(),
+            expected,
+            "codes {name:?} of golden/frames.json"
+        );
+    }
+    assert_eq!(golden.len(), actual.len());
+}
+
+fn parsed(name: &str) -> ClientFrame {
+    let frame = golden().client[name];
+    ClientFrame::parse(frame.get()).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+#[test]
+fn client_frames_are_all_understood() {
+    let names = golden().client.into_keys();
+    let words = names.map(|name| match parsed(&name) {
+        ClientFrame::Hello(_) => "hello",
+        ClientFrame::Auth(_) => "auth",
+        ClientFrame::Subscribe(_) => "subscribe",
+        ClientFrame::Unsubscribe(_) => "unsubscribe",
+        ClientFrame::Push(_) => "push",
+        ClientFrame::Ping(_) => "ping",
+    });
+    let all = ["hello", "auth", "subscribe", "unsubscribe", "push", "ping"];
+    assert_eq!(
+        words.collect::<BTreeSet<_>>(),
+        BTreeSet::from(all),
+        "each frame has an example"
+    );
+}
+
+#[test]
+fn a_hello_says_who_and_what() {
+    let ClientFrame::Hello(least) = parsed("hello") else {
+        panic!("a hello")
+    };
+    assert_eq!((least.protocol, least.client_id), (1, CLIENT));
+    assert_eq!((least.token, least.accept.len()), (None, 0));
+    let ClientFrame::Hello(full) = parsed("hello_with_all") else {
+        panic!("a hello")
+    };
+    assert_eq!(full.token.as_deref(), Some("secret"));
+    assert_eq!(full.accept, ["gzip"]);
+    let ClientFrame::Auth(Auth { token }) = parsed("auth") else {
+        panic!("an auth")
+    };
+    assert_eq!(token, "fresh");
+}
+
+#[test]
+fn a_subscribe_says_which_rows_from_where() {
+    let ClientFrame::Subscribe(least) = parsed("subscribe") else {
+        panic!("a subscribe")
+    };
+    assert_eq!(
+        (least.id, least.entity.as_str()),
+        (SubscriptionId::Number(7), "todos")
+    );
+    assert!(least.selection.is_everything());
+    assert!(least.mode.is_none() && least.cursor.is_none());
+    let ClientFrame::Subscribe(full) = parsed("subscribe_with_all") else {
+        panic!("a subscribe")
+    };
+    assert_eq!(full.id, subscription());
+    assert_eq!(
+        full.selection.filter.as_deref(),
+        Some("owner = $1 AND done = $2")
+    );
+    let params = full.selection.params.expect("parameters");
+    let params: Vec<&str> = params.iter().map(|param| param.get()).collect();
+    assert_eq!(params, [r#""ann""#, "false"]);
+    assert_eq!(full.selection.columns, Some(vec!["title".to_owned()]));
+    assert_eq!(full.mode.as_deref(), Some("rows"));
+    assert_eq!(full.cursor.as_deref(), Some(CURSOR));
+    let ClientFrame::Unsubscribe(Unsubscribe { id }) = parsed("unsubscribe") else {
+        panic!("an unsubscribe")
+    };
+    assert_eq!(id, subscription());
+}
+
+#[test]
+fn a_push_keeps_values_as_they_were_spelled() {
+    let ClientFrame::Push(push) = parsed("push") else {
+        panic!("a push")
+    };
+    assert_eq!(push.mutation, 3);
+    let ops: Vec<Op> = push.writes.iter().map(|write| write.op).collect();
+    assert_eq!(ops, [Op::Create, Op::Update, Op::Upsert, Op::Delete]);
+    let [create, update, upsert, delete] = &push.writes[..] else {
+        panic!("four writes")
+    };
+    assert_eq!((create.entity.as_str(), &create.key), ("todos", &None));
+    assert_eq!(create.values["n"].get(), "1.10");
+    assert_eq!(
+        (&update.key, update.values["title"].get()),
+        (&Some(json!("1")), "null")
+    );
+    assert_eq!(
+        update.hlc.as_deref(),
+        Some("2026-11-20T07:00:00.000Z-0000-node")
+    );
+    assert_eq!(upsert.key, Some(json!([1, "eu"])));
+    assert_eq!((&delete.key, delete.values.len()), (&Some(json!(1)), 0));
+}
+
+#[test]
+fn a_ping_brings_back_what_it_took() {
+    let ClientFrame::Ping(Ping { at }) = parsed("ping") else {
+        panic!("a ping")
+    };
+    assert_eq!(at, Some(json!({"n": [1, null]})));
+    let ClientFrame::Ping(Ping { at }) = parsed("ping_without_at") else {
+        panic!("a ping")
+    };
+    assert_eq!(at, None);
+}
+
+/// FNV-1a, 64 bits.
+fn fnv(bytes: impl Iterator<Item = u8>) -> u64 {
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
+
+#[test]
+fn a_changed_frame_has_its_entry_in_the_history() {
+    let golden = golden();
+    let frames = golden
+        .server
+        .into_iter()
+        .chain(golden.client)
+        .chain(golden.codes);
+    let text: Vec<String> = frames
+        .map(|(name, raw)| format!("{name} {raw}\n"))
+        .collect();
+    let hash = format!("{:016x}", fnv(text.concat().bytes()));
+    assert_eq!(
+        VERSIONS.last(),
+        Some(&(PROTOCOL_VERSION, hash.as_str())),
+        "the golden frames are not those of the last entry of VERSIONS. Append one, with the hash \
+         above. If a client or a server of the last entry would not understand the new frames, \
+         raise PROTOCOL_VERSION and say in the history in version.rs what changed; if it \
+         would (another example, a field that may be missing), the number stays. Only an entry \
+         that was never released may be replaced."
+    );
+    assert!(
+        VERSIONS.is_sorted_by_key(|(version, _)| *version),
+        "versions only grow"
+    );
+}

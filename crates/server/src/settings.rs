@@ -1,0 +1,444 @@
+//! The settings: flags win over the environment, which wins over the file. An unknown key is an
+//! error, and so is a known one that is not built yet: a rule that is silently not applied would be
+//! worse than no server.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::Path;
+
+use anyhow::{Context as _, bail, ensure};
+use rhtmx_sync::{
+    AuthConfig, DatabaseConfig, DbPool, EntityConfig, LimitsConfig, RetentionConfig, SyncConfig,
+};
+use serde::Deserialize;
+
+use crate::cli::Common;
+
+/// Read when no other file is named.
+const DEFAULT_FILE: &str = "rhtmx-sync.toml";
+const DEFAULT_BIND: &str = "127.0.0.1:8080";
+
+/// Everything that the server is told.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    pub(crate) bind: SocketAddr,
+    /// None: the demo.
+    pub(crate) database_url: Option<String>,
+    pub(crate) database: DatabaseConfig,
+    pub(crate) retention: RetentionConfig,
+    pub(crate) limits: LimitsConfig,
+    pub(crate) auth: AuthConfig,
+    pub(crate) entities: Vec<EntityConfig>,
+}
+
+/// The file. Each key has the same name in `SyncConfig`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct File {
+    bind: Option<String>,
+    database: DatabaseSection,
+    retention: RetentionSection,
+    auth: AuthSection,
+    limits: LimitsSection,
+    entities: BTreeMap<String, EntitySection>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct DatabaseSection {
+    url: Option<String>,
+    listen_url: Option<String>,
+    pool_size: Option<u32>,
+    connect_timeout_ms: Option<u64>,
+    statement_timeout_ms: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RetentionSection {
+    hours: Option<u64>,
+    size_max_mb: Option<u64>,
+    interval_ms: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct AuthSection {
+    allowed_origins: Option<Vec<String>>,
+    jwt_secret: Option<toml::Value>,
+    jwks_file: Option<toml::Value>,
+    jwks_url: Option<toml::Value>,
+    issuer: Option<toml::Value>,
+    audience: Option<toml::Value>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct LimitsSection {
+    frame_bytes_max: Option<usize>,
+    subscriptions_max: Option<usize>,
+    writes_max: Option<usize>,
+    queue_batches_max: Option<usize>,
+    heartbeat_ms: Option<u64>,
+    hello_timeout_ms: Option<u64>,
+    stalled_timeout_ms: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct EntitySection {
+    table: Option<String>,
+    fields: Option<toml::Value>,
+    deletes: Option<toml::Value>,
+    read: Option<toml::Value>,
+    create: Option<toml::Value>,
+    update: Option<toml::Value>,
+    delete: Option<toml::Value>,
+    rls: Option<toml::Value>,
+    columns: Option<toml::Value>,
+}
+
+impl Settings {
+    /// Reads flags, environment and file.
+    pub(crate) fn load(common: &Common) -> anyhow::Result<Self> {
+        let file = match &common.config {
+            Some(path) => Some(read(path)?),
+            None if Path::new(DEFAULT_FILE).exists() => Some(read(Path::new(DEFAULT_FILE))?),
+            None => None,
+        };
+        Self::merge(
+            common,
+            &|name| std::env::var(name).ok().filter(|value| !value.is_empty()),
+            file.unwrap_or_default(),
+        )
+    }
+
+    fn merge(
+        common: &Common,
+        env: &dyn Fn(&str) -> Option<String>,
+        file: File,
+    ) -> anyhow::Result<Self> {
+        file.check_built()?;
+        let bind = common
+            .bind
+            .clone()
+            .or_else(|| env("RHTMX_SYNC_BIND"))
+            .or(file.bind);
+        let bind = bind.unwrap_or_else(|| DEFAULT_BIND.to_owned());
+        let bind = bind
+            .parse()
+            .with_context(|| format!("bind: {bind:?} is not an address like {DEFAULT_BIND}"))?;
+
+        let database_url = common
+            .database_url
+            .clone()
+            .or_else(|| env("DATABASE_URL"))
+            .or_else(|| env("RHTMX_SYNC_DATABASE_URL"))
+            .or(file.database.url.clone());
+        let number = Numbers { env };
+        let mut database = number.database(&file.database)?;
+        database.listen_url = common
+            .listen_url
+            .clone()
+            .or_else(|| env("RHTMX_SYNC_DATABASE_LISTEN_URL"))
+            .or(file.database.listen_url);
+        let retention = number.retention(&file.retention)?;
+        let limits = number.limits(&file.limits)?;
+        let listed = |text: String| {
+            text.split(',')
+                .map(|item| item.trim().to_owned())
+                .collect::<Vec<String>>()
+        };
+        let mut auth = AuthConfig::default();
+        auth.allowed_origins = env("RHTMX_SYNC_AUTH_ALLOWED_ORIGINS")
+            .map(listed)
+            .or(file.auth.allowed_origins)
+            .unwrap_or_default();
+
+        let named = match common.entities.as_slice() {
+            [] => env("RHTMX_SYNC_ENTITY").map(listed).unwrap_or_default(),
+            named => named.to_vec(),
+        };
+        let entities = if named.is_empty() {
+            file.entities
+                .into_iter()
+                .map(|(name, section)| entity(&name, section.table))
+                .collect()
+        } else {
+            named
+                .iter()
+                .map(|named| named_entity(named))
+                .collect::<anyhow::Result<_>>()?
+        };
+        Ok(Self {
+            bind,
+            database_url,
+            database,
+            retention,
+            limits,
+            auth,
+            entities,
+        })
+    }
+
+    /// Connects to the database that was named.
+    pub(crate) async fn connect(&self) -> anyhow::Result<DbPool> {
+        let url = self.database_url.as_deref();
+        let url = url.context("name the database with --database-url or DATABASE_URL")?;
+        Ok(DbPool::with_config(url, &self.database).await?)
+    }
+
+    /// The engine's part of the settings.
+    pub(crate) fn sync_config(&self, pool: DbPool) -> SyncConfig {
+        let mut config = SyncConfig::new(pool, self.entities.clone());
+        config.database = self.database.clone();
+        config.retention = self.retention.clone();
+        config.limits = self.limits.clone();
+        config.auth = self.auth.clone();
+        config
+    }
+}
+
+fn read(path: &Path) -> anyhow::Result<File> {
+    let text =
+        std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+    // Only the message: the excerpt that the library would show may hold a secret.
+    toml::from_str(&text)
+        .map_err(|error| anyhow::anyhow!("{}: {}", path.display(), error.message()))
+}
+
+impl File {
+    fn check_built(&self) -> anyhow::Result<()> {
+        let auth = &self.auth;
+        let not_built = [
+            ("auth.jwt_secret", &auth.jwt_secret),
+            ("auth.jwks_file", &auth.jwks_file),
+            ("auth.jwks_url", &auth.jwks_url),
+            ("auth.issuer", &auth.issuer),
+            ("auth.audience", &auth.audience),
+        ];
+        for (key, value) in not_built {
+            ensure!(
+                value.is_none(),
+                "{key}: authentication is not built yet; take the key out"
+            );
+        }
+        for (name, section) in &self.entities {
+            let not_built = [
+                ("fields", &section.fields),
+                ("deletes", &section.deletes),
+                ("read", &section.read),
+                ("create", &section.create),
+                ("update", &section.update),
+                ("delete", &section.delete),
+                ("rls", &section.rls),
+                ("columns", &section.columns),
+            ];
+            for (key, value) in not_built {
+                ensure!(
+                    value.is_none(),
+                    "entities.{name}.{key} is not built yet; take the key out"
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reads settings that are numbers: from the environment, or else from the file.
+struct Numbers<'a> {
+    env: &'a dyn Fn(&str) -> Option<String>,
+}
+
+impl Numbers<'_> {
+    fn database(&self, file: &DatabaseSection) -> anyhow::Result<DatabaseConfig> {
+        let mut config = DatabaseConfig::default();
+        self.set(&mut config.pool_size, "DATABASE_POOL_SIZE", file.pool_size)?;
+        self.set(
+            &mut config.connect_timeout_ms,
+            "DATABASE_CONNECT_TIMEOUT_MS",
+            file.connect_timeout_ms,
+        )?;
+        self.set(
+            &mut config.statement_timeout_ms,
+            "DATABASE_STATEMENT_TIMEOUT_MS",
+            file.statement_timeout_ms,
+        )?;
+        Ok(config)
+    }
+
+    fn retention(&self, file: &RetentionSection) -> anyhow::Result<RetentionConfig> {
+        let mut config = RetentionConfig::default();
+        self.set(&mut config.hours, "RETENTION_HOURS", file.hours)?;
+        self.set(
+            &mut config.size_max_mb,
+            "RETENTION_SIZE_MAX_MB",
+            file.size_max_mb,
+        )?;
+        self.set(
+            &mut config.interval_ms,
+            "RETENTION_INTERVAL_MS",
+            file.interval_ms,
+        )?;
+        Ok(config)
+    }
+
+    fn limits(&self, file: &LimitsSection) -> anyhow::Result<LimitsConfig> {
+        let mut config = LimitsConfig::default();
+        self.set(
+            &mut config.frame_bytes_max,
+            "LIMITS_FRAME_BYTES_MAX",
+            file.frame_bytes_max,
+        )?;
+        self.set(
+            &mut config.subscriptions_max,
+            "LIMITS_SUBSCRIPTIONS_MAX",
+            file.subscriptions_max,
+        )?;
+        self.set(&mut config.writes_max, "LIMITS_WRITES_MAX", file.writes_max)?;
+        self.set(
+            &mut config.queue_batches_max,
+            "LIMITS_QUEUE_BATCHES_MAX",
+            file.queue_batches_max,
+        )?;
+        self.set(
+            &mut config.heartbeat_ms,
+            "LIMITS_HEARTBEAT_MS",
+            file.heartbeat_ms,
+        )?;
+        self.set(
+            &mut config.hello_timeout_ms,
+            "LIMITS_HELLO_TIMEOUT_MS",
+            file.hello_timeout_ms,
+        )?;
+        self.set(
+            &mut config.stalled_timeout_ms,
+            "LIMITS_STALLED_TIMEOUT_MS",
+            file.stalled_timeout_ms,
+        )?;
+        Ok(config)
+    }
+
+    /// Sets `target` from `RHTMX_SYNC_<name>`, or else from the file.
+    fn set<T: std::str::FromStr>(
+        &self,
+        target: &mut T,
+        name: &str,
+        of_file: Option<T>,
+    ) -> anyhow::Result<()> {
+        let name = format!("RHTMX_SYNC_{name}");
+        if let Some(text) = (self.env)(&name) {
+            let Ok(number) = text.parse() else {
+                bail!("{name}: {text:?} is not a number that fits")
+            };
+            *target = number;
+        } else if let Some(number) = of_file {
+            *target = number;
+        }
+        Ok(())
+    }
+}
+
+fn entity(name: &str, table: Option<String>) -> EntityConfig {
+    match table {
+        Some(table) => EntityConfig::on_table(name, table),
+        None => EntityConfig::new(name),
+    }
+}
+
+fn named_entity(named: &str) -> anyhow::Result<EntityConfig> {
+    let (name, table) = match named.split_once('=') {
+        Some((name, table)) => (name, Some(table.to_owned())),
+        None => (named, None),
+    };
+    ensure!(
+        !name.is_empty() && table.as_deref() != Some(""),
+        "--entity {named:?}: expected NAME or NAME=TABLE"
+    );
+    Ok(entity(name, table))
+}
+
+#[cfg(test)]
+mod tests {
+    use rhtmx_sync::EntitySource;
+
+    use super::*;
+
+    fn merged(common: &Common, env: &[(&str, &str)], file: &str) -> anyhow::Result<Settings> {
+        let file = toml::from_str(file)
+            .map_err(|error: toml::de::Error| anyhow::anyhow!("{}", error.message()))?;
+        let env = |name: &str| {
+            env.iter()
+                .find(|(key, _)| *key == name)
+                .map(|(_, value)| (*value).to_owned())
+        };
+        Settings::merge(common, &env, file)
+    }
+
+    #[test]
+    fn flags_win_over_environment_over_file() {
+        let file = "bind = '127.0.0.1:1'\n[database]\nurl = 'sqlite://file'\npool_size = 3\n[retention]\nhours = 7\n[entities.todos]\ntable = 'public.todos'";
+        let settings = merged(&Common::default(), &[], file).expect("settings");
+        assert_eq!(
+            (
+                settings.bind.port(),
+                settings.database.pool_size,
+                settings.retention.hours
+            ),
+            (1, 3, 7)
+        );
+        assert_eq!(
+            settings.entities[0].source,
+            EntitySource::Table("public.todos".to_owned())
+        );
+        let env = [
+            ("DATABASE_URL", "sqlite://env"),
+            ("RHTMX_SYNC_DATABASE_POOL_SIZE", "4"),
+            ("RHTMX_SYNC_BIND", "127.0.0.1:2"),
+            ("RHTMX_SYNC_ENTITY", "a,b=c"),
+        ];
+        let settings = merged(&Common::default(), &env, file).expect("settings");
+        assert_eq!((settings.bind.port(), settings.database.pool_size), (2, 4));
+        assert_eq!(settings.database_url.as_deref(), Some("sqlite://env"));
+        assert_eq!(settings.entities.len(), 2);
+        let flags = Common {
+            bind: Some("127.0.0.1:3".to_owned()),
+            database_url: Some("sqlite://flag".to_owned()),
+            ..Common::default()
+        };
+        let settings = merged(&flags, &env, file).expect("settings");
+        assert_eq!(settings.bind.port(), 3);
+        assert_eq!(settings.database_url.as_deref(), Some("sqlite://flag"));
+    }
+
+    #[test]
+    fn unknown_and_unbuilt_keys_are_named() {
+        for (file, named) in [
+            ("bnd = 'x'", "bnd"),
+            ("[database]\npool = 1", "pool"),
+            ("[auth]\njwt_secret = 'hunter2'", "auth.jwt_secret"),
+            ("[entities.todos]\nread = 'true'", "entities.todos.read"),
+        ] {
+            let error = format!(
+                "{:#}",
+                merged(&Common::default(), &[], file).expect_err(file)
+            );
+            assert!(
+                error.contains(named) && !error.contains("hunter2"),
+                "{error}"
+            );
+        }
+        let error = merged(
+            &Common::default(),
+            &[("RHTMX_SYNC_RETENTION_SIZE_MAX_MB", "much")],
+            "",
+        )
+        .expect_err("no number");
+        assert!(
+            error
+                .to_string()
+                .contains("RHTMX_SYNC_RETENTION_SIZE_MAX_MB"),
+            "{error}"
+        );
+    }
+}
