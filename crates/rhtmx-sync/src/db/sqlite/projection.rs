@@ -97,13 +97,13 @@ fn is_whole(v: &str) -> String {
 }
 
 fn real(v: &str, place: Place) -> String {
+    // Before 3.53 SQLite writes only 15 digits by itself, and not always the right ones when asked for more.
     let exact = match place {
-        Place::Read => v.to_owned(),
-        // An older SQLite writes only 15 digits by itself.
-        Place::Trigger => format!("json({})", digits(v)),
+        Place::Read => format!("rhtmx_double({v})"),
+        Place::Trigger => digits(v),
     };
     format!(
-        "CASE WHEN {} THEN CAST({v} AS INTEGER) WHEN abs({v}) <= {REAL_MAX} THEN {exact} \
+        "CASE WHEN {} THEN CAST({v} AS INTEGER) WHEN abs({v}) <= {REAL_MAX} THEN json({exact}) \
          WHEN {v} > 0 THEN 'Infinity' ELSE '-Infinity' END",
         is_whole(v)
     )

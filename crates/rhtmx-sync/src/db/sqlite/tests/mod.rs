@@ -147,10 +147,18 @@ impl Synced {
     }
 
     async fn changes(&mut self, from: &Position) -> (Position, Vec<NewestEntry>) {
+        self.changes_with(from, HistoryColumns::new()).await
+    }
+
+    async fn changes_with(
+        &mut self,
+        from: &Position,
+        histories: HistoryColumns,
+    ) -> (Position, Vec<NewestEntry>) {
         let (sender, mut parts) = mpsc::channel(1000);
         let query = ChangesQuery {
             from: from.clone(),
-            histories: HistoryColumns::new(),
+            histories,
             checked: false,
         };
         read::read_changes(&mut self.conn, &self.entities, &query, &sender)
