@@ -16,8 +16,8 @@ use crate::db::quote::{ident, literal};
 /// The greatest whole number up to which every one is a double.
 const EXACT_MAX: &str = "9007199254740992";
 const REAL_MAX: &str = "1.7976931348623157e308";
-/// SQLite passes at most 1000 arguments to a function, two of them for each column.
-const OBJECT_COLUMNS_MAX: usize = 450;
+/// An older SQLite passes at most 127 arguments to a function, two of them for each column.
+const OBJECT_COLUMNS_MAX: usize = 63;
 /// SQLite nests expressions 1000 deep, and `a || b || c` is as deep as it is long.
 const CONCATENATED_MAX: usize = 64;
 
