@@ -10,6 +10,8 @@ mod guarantees;
 mod install;
 mod mutants;
 mod options;
+#[cfg(test)]
+mod resolves;
 mod steps;
 
 use std::env;

@@ -67,7 +67,7 @@ fn arguments<'a>(step: &Step, extra: &[&'a str]) -> Vec<&'a str> {
 }
 
 /// The cargo that started us, so that a chosen toolchain stays chosen.
-fn executable(program: &str) -> String {
+pub(crate) fn executable(program: &str) -> String {
     match program {
         "cargo" => env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()),
         other => other.to_owned(),

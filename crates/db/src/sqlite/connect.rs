@@ -36,9 +36,12 @@ mod functions {
         fn rhtmx_unbase64(
             text: diesel::sql_types::Text,
         ) -> diesel::sql_types::Nullable<diesel::sql_types::Binary>;
+        /// A finite double with all its digits, as JSON writes it.
+        fn rhtmx_double(value: diesel::sql_types::Double) -> diesel::sql_types::Text;
     }
 
     pub(super) use rhtmx_base64_utils::register_impl as register_base64;
+    pub(super) use rhtmx_double_utils::register_impl as register_double;
     pub(super) use rhtmx_unbase64_utils::register_impl as register_unbase64;
 }
 
@@ -86,6 +89,7 @@ fn set_up(conn: &mut SqliteConnection, path: &str, busy_timeout: Duration) -> Re
     conn.batch_execute(SETTINGS)?;
     functions::register_base64(conn, |bytes: Vec<u8>| BASE64.encode(bytes))?;
     functions::register_unbase64(conn, |text: String| BASE64.decode(text).ok())?;
+    functions::register_double(conn, |value: f64| format!("{value:?}"))?;
     Ok(())
 }
 

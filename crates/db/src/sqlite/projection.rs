@@ -16,8 +16,8 @@ use crate::quote::{ident, literal};
 /// The greatest whole number up to which every one is a double.
 const EXACT_MAX: &str = "9007199254740992";
 const REAL_MAX: &str = "1.7976931348623157e308";
-/// SQLite passes at most 1000 arguments to a function, two of them for each column.
-const OBJECT_COLUMNS_MAX: usize = 450;
+/// An older SQLite passes at most 127 arguments to a function, two of them for each column.
+const OBJECT_COLUMNS_MAX: usize = 63;
 /// SQLite nests expressions 1000 deep, and `a || b || c` is as deep as it is long.
 const CONCATENATED_MAX: usize = 64;
 
@@ -97,13 +97,13 @@ fn is_whole(v: &str) -> String {
 }
 
 fn real(v: &str, place: Place) -> String {
+    // Before 3.53 SQLite writes only 15 digits by itself, and not always the right ones when asked for more.
     let exact = match place {
-        Place::Read => v.to_owned(),
-        // An older SQLite writes only 15 digits by itself.
-        Place::Trigger => format!("json({})", digits(v)),
+        Place::Read => format!("rhtmx_double({v})"),
+        Place::Trigger => digits(v),
     };
     format!(
-        "CASE WHEN {} THEN CAST({v} AS INTEGER) WHEN abs({v}) <= {REAL_MAX} THEN {exact} \
+        "CASE WHEN {} THEN CAST({v} AS INTEGER) WHEN abs({v}) <= {REAL_MAX} THEN json({exact}) \
          WHEN {v} > 0 THEN 'Infinity' ELSE '-Infinity' END",
         is_whole(v)
     )

@@ -37,13 +37,15 @@ pub(crate) const DIALECT: Dialect = Dialect {
     new_entries: "SELECT id, id AS commit_id, entity, entity_id, action, old, data, client_id, mutation \
            FROM _rhtmx_sync_log WHERE id > ?1 AND entity IN (SELECT value FROM json_each(?2))",
     wanted: "(SELECT j.value FROM json_each(?3) j WHERE j.key = n.entity)",
-    // Put together as text: a CASE takes missing what SQLite knows of JSON.
+    // Put together as text: a CASE takes away what SQLite knows of JSON. A double is taken as the log has
+    // it, since `json_quote` writes only 15 digits before SQLite 3.53; a name with quotes has no path.
     undo_record: "'[' || w.id || ',null,' || json_quote(w.action) || ',' || \
            CASE WHEN CASE WHEN json_valid(w.old) THEN json_type(w.old) END = 'object' THEN '{' || coalesce( \
            (SELECT group_concat(json_quote(o.key) || ':' || CASE \
            WHEN NOT EXISTS (SELECT 1 FROM json_each(w.wanted) c WHERE c.value = o.key) THEN '0' \
            WHEN o.type IN ('null', 'true', 'false') THEN o.type \
            WHEN o.type IN ('object', 'array') THEN o.value \
+           WHEN o.type = 'real' THEN coalesce(w.old -> o.fullkey, json_quote(o.value)) \
            ELSE json_quote(o.value) END, ',') FROM json_each(w.old) o), '') || '}' \
            ELSE 'null' END || ']'",
 };

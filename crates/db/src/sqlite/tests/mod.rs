@@ -148,10 +148,18 @@ impl Synced {
     }
 
     async fn changes(&mut self, from: &Position) -> (Position, Vec<NetChange>) {
+        self.changes_with(from, OldValueColumns::new()).await
+    }
+
+    async fn changes_with(
+        &mut self,
+        from: &Position,
+        old_value_columns: OldValueColumns,
+    ) -> (Position, Vec<NetChange>) {
         let (sender, mut parts) = mpsc::channel(1000);
         let query = ChangesQuery {
             from: from.clone(),
-            old_value_columns: OldValueColumns::new(),
+            old_value_columns,
             checked: false,
         };
         read::read_changes(&mut self.conn, &self.entities, &query, &sender)
