@@ -3,6 +3,8 @@
 //! It needs nothing but the standard library, `anyhow` and our own clusters, because compiling it is
 //! the first thing a newcomer waits for.
 
+#[cfg(test)]
+mod architecture;
 mod fault;
 mod fetched;
 #[cfg(test)]

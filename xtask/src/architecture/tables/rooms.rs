@@ -1,0 +1,82 @@
+//! The floors of the crates that have rooms.
+
+/// A crate with its rooms.
+#[derive(Debug, Clone, Copy)]
+pub(in super::super) struct House {
+    /// The crate's directory, relative to the repository.
+    pub(in super::super) directory: &'static str,
+    /// From the ground to the top; the rooms of each floor. `lib` is the crate's root.
+    pub(in super::super) floors: &'static [&'static [&'static str]],
+}
+
+/// Every crate whose rooms have floors, lowest first.
+pub(in super::super) const HOUSES: &[House] = &[FILTER, PROTOCOL, CORE, DB, ENGINE];
+
+const FILTER: House = House {
+    directory: "crates/filter",
+    floors: &[
+        &["error", "like", "scalar", "syntax", "table"],
+        &["class", "condition", "params", "token"],
+        &["access", "canonical", "literal", "parse", "print", "row"],
+        &["check", "eval"],
+        &["testing"],
+        &["lib"],
+    ],
+};
+
+/// What a frame carries, then the frames of a topic, then the lists of all frames.
+const PROTOCOL: House = House {
+    directory: "crates/protocol",
+    floors: &[
+        &["push", "version"],
+        &["connect", "rows"],
+        &["error", "json"],
+        &["frame"],
+        &["lib"],
+    ],
+};
+
+/// From what an entry of the log *is* to what it means for a shape, then to what a session does about it.
+const CORE: House = House {
+    directory: "crates/core",
+    floors: &[
+        &["doorbell", "key", "policy", "schema", "snapshot"],
+        &["cursor", "mutation"],
+        &["log"],
+        &["undo"],
+        &["shape"],
+        &["effect"],
+        &["session"],
+        &["lib"],
+    ],
+};
+
+/// What both databases share, then the twins, which do not know each other, then the pool in front of them.
+const DB: House = House {
+    directory: "crates/db",
+    floors: &[
+        &["backoff", "config", "error", "quote", "tables"],
+        &["entity", "migrations", "url"],
+        &["catalog", "read", "retention", "write"],
+        &["feed"],
+        &["listener"],
+        &["postgres", "sqlite"],
+        &["lib"],
+    ],
+};
+
+/// What is shared lies below what starts and stops: `state` knows nothing that runs.
+const ENGINE: House = House {
+    directory: "crates/engine",
+    floors: &[
+        &["error"],
+        &["bus", "config", "mailbox"],
+        &["auth", "rows"],
+        &["state"],
+        &["mutations", "publisher", "retention", "schema_watch"],
+        &["change_tracker", "session"],
+        &["http", "startup"],
+        &["engine"],
+        &["lib"],
+    ],
+};
