@@ -2,8 +2,8 @@
 
 import { InvalidWriteError, type Issue } from "./errors.js";
 import { canonicalKey, keyOfRow, type KeyInput } from "./key.js";
-import type { Write } from "./protocol/client.js";
-import type { Json, Row, RowKey } from "./protocol/value.js";
+import type { Write } from "./protocol/generated.js";
+import type { Json, Row, RowKey } from "./protocol/json.js";
 import type { QueryOptions } from "./replica/query.js";
 import type { Validator, View } from "./replica/view.js";
 import { uuid } from "./uuid.js";

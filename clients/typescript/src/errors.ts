@@ -1,7 +1,7 @@
 /** What can go wrong, and what the user or the application can do about it. */
 
-import type { Json } from "./protocol/value.js";
-import type { ErrorCode, RejectCode } from "./protocol/code.js";
+import type { ErrorCode, RejectCode } from "./protocol/generated.js";
+import type { Json } from "./protocol/json.js";
 
 /** What helps: nothing to do, reload the page, sign in, correct the request, make room, report it. */
 export type Remedy = "wait" | "reload" | "sign_in" | "correct" | "free_space" | "report";

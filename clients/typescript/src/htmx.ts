@@ -10,7 +10,7 @@
 
 import { createSync } from "./create.js";
 import { entity } from "./entity.js";
-import type { Row } from "./protocol/value.js";
+import type { Row } from "./protocol/json.js";
 import type { View } from "./replica/view.js";
 import type { Status } from "./status.js";
 import type { Sync } from "./sync.js";

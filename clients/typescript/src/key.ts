@@ -3,7 +3,7 @@
  * text (`42`), a key of several is a JSON array of their values (`[42,"eu"]`).
  */
 
-import type { Json, Row, RowKey } from "./protocol/value.js";
+import type { Json, Row, RowKey } from "./protocol/json.js";
 
 /** A key as an application may give it: a value, or the values of a composite key in its order. */
 export type KeyInput = string | number | boolean | readonly Json[];

@@ -2,9 +2,8 @@
 
 import { errorFromJson, InvalidWriteError, SyncError } from "./errors.js";
 import { Entity, type EntityDefinition, type LiveOptions, type Outcome, type Written } from "./entity.js";
-import type { ClientFrame, Write } from "./protocol/client.js";
-import type { ServerFrame } from "./protocol/server.js";
-import type { Row, RowKey } from "./protocol/value.js";
+import type { ClientFrame, ServerFrame, Write } from "./protocol/generated.js";
+import type { Row, RowKey } from "./protocol/json.js";
 import type { Mutation, Rejection } from "./replica/mutation.js";
 import { queryOf, type Query } from "./replica/query.js";
 import { Replica } from "./replica/replica.js";

@@ -1,9 +1,8 @@
 /** Carries out what the table of states says: opens transports, greets, listens for silence, retries. */
 
 import { serverError, SyncError } from "../errors.js";
-import { CLOSE, type ErrorCode } from "../protocol/code.js";
-import { PROTOCOL_VERSION, type ClientFrame } from "../protocol/client.js";
-import type { ServerFrame, Welcome } from "../protocol/server.js";
+import type { WelcomeFrame } from "../protocol/frames.js";
+import { CLOSE, type ClientFrame, type ErrorCode, PROTOCOL_VERSION, type ServerFrame } from "../protocol/generated.js";
 import { pause, PAUSE_MAX_MS, PAUSE_MIN_MS, RATE_LIMITED_MS } from "./backoff.js";
 import type { Clock } from "./clock.js";
 import { TABLE, type Action, type Event, type State } from "./states.js";
@@ -25,7 +24,7 @@ const TRIES_OF_THE_FIRST = 2;
 export type TokenSource = () => string | undefined | Promise<string | undefined>;
 
 export interface ConnectionPorts {
-  welcome(welcome: Welcome): void;
+  welcome(welcome: WelcomeFrame): void;
   frame(frame: ServerFrame): void;
   lost(): void;
   /** The state has changed; the error says why, where there is a reason to tell. */
@@ -200,7 +199,7 @@ export class Connection {
     if (this.#state === "up") this.#ports.frame(frame);
   }
 
-  #welcomed(welcome: Welcome): void {
+  #welcomed(welcome: WelcomeFrame): void {
     if (welcome.protocol !== PROTOCOL_VERSION) {
       return this.#refuse("protocol", `the server speaks protocol ${welcome.protocol}`);
     }

@@ -6,12 +6,9 @@
  * that bears our mark tells it, or, where somebody overwrote that at once, a short while.
  */
 
-import type { ClientFrame, Push, Subscribe } from "../protocol/client.js";
-import { CLOSE, type ErrorCode } from "../protocol/code.js";
+import { LAST_MUTATION_UNKNOWN, type PushFrame, type RejectFrame, type SubscribeFrame } from "../protocol/frames.js";
+import { CLOSE, type ClientFrame, type ErrorCode, type ServerFrame, type SubscriptionId } from "../protocol/generated.js";
 import { readFrame } from "../protocol/read.js";
-import type { RejectFrame, ServerFrame } from "../protocol/server.js";
-import type { SubscriptionId } from "../protocol/value.js";
-import { UNKNOWN } from "../session/outbox.js";
 import type { Clock } from "./clock.js";
 import { eventData } from "./event_stream.js";
 import type { Link, Transport, TransportHandlers } from "./transport.js";
@@ -34,7 +31,7 @@ interface Stream {
 
 export function serverSentEvents(url: URL, clock: Clock): Transport {
   // What the server expects next, learnt from a reject; the next connection goes on from there.
-  const memory = { last_mutation: UNKNOWN };
+  const memory = { last_mutation: LAST_MUTATION_UNKNOWN };
   return { name: "events", open: (handlers) => new EventsLink(url, clock, handlers, memory) };
 }
 
@@ -98,11 +95,11 @@ class EventsLink implements Link {
     await answer.body?.cancel();
     const limits = { frame_bytes_max: 1_048_576, subscriptions_max: STREAMS_MAX, writes_max: 1000 };
     const { last_mutation } = this.#memory;
-    this.#memory.last_mutation = UNKNOWN;
+    this.#memory.last_mutation = LAST_MUTATION_UNKNOWN;
     this.#frame({ type: "welcome", protocol: 1, session_id: "", epoch: "", last_mutation, heartbeat_ms: HEARTBEAT_MS, limits });
   }
 
-  async #subscribe({ id, entity, where, params, columns, cursor }: Subscribe): Promise<void> {
+  async #subscribe({ id, entity, where, params, columns, cursor }: SubscribeFrame): Promise<void> {
     if (this.#streams.size >= STREAMS_MAX && this.#prefix.startsWith("http:")) {
       return this.#refuse(id, "too_many_subscriptions", `at most ${STREAMS_MAX} lists without WebSockets`);
     }
@@ -158,7 +155,7 @@ class EventsLink implements Link {
     }
   }
 
-  async #push({ mutation, writes }: Push): Promise<void> {
+  async #push({ mutation, writes }: PushFrame): Promise<void> {
     if (!this.#handlers) return;
     const entity = encodeURIComponent(writes[0]?.entity ?? "");
     const body = JSON.stringify({ client_id: this.#client_id, mutation, writes });

@@ -1,8 +1,7 @@
 /** A way to the server and back: WebSocket, or server-sent events with POST. */
 
 import type { SyncError } from "../errors.js";
-import type { ClientFrame } from "../protocol/client.js";
-import type { ServerFrame } from "../protocol/server.js";
+import type { ClientFrame, ServerFrame } from "../protocol/generated.js";
 
 export interface TransportHandlers {
   /** Frames can be sent. */

@@ -1,8 +1,7 @@
 /** Frames over a WebSocket. */
 
 import { FrameError, SyncError } from "../errors.js";
-import { SUBPROTOCOL } from "../protocol/client.js";
-import { CLOSE } from "../protocol/code.js";
+import { CLOSE, SUBPROTOCOL } from "../protocol/generated.js";
 import { readFrame } from "../protocol/read.js";
 import { canUnzip, unzip } from "./gzip.js";
 import type { Link, Transport, TransportHandlers } from "./transport.js";

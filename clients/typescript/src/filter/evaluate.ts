@@ -1,6 +1,6 @@
 /** Evaluates a filter on a row, with SQL's three-valued logic: null stands for unknown. */
 
-import type { Json, Row } from "../protocol/value.js";
+import type { Json, Row } from "../protocol/json.js";
 import type { Comparison, Expression } from "./parse.js";
 
 /** What only the server can tell. */

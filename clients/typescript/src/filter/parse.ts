@@ -3,7 +3,7 @@
  * can tell at once which lists a row that the user has just written belongs to.
  */
 
-import type { Json } from "../protocol/value.js";
+import type { Json } from "../protocol/json.js";
 
 export type Expression =
   | { op: "literal"; value: Json }

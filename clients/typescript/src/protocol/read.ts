@@ -1,7 +1,7 @@
 /** Reads what came over the wire. Nothing behind this file meets a frame that is not one. */
 
 import { FrameError } from "../errors.js";
-import type { Change, ServerFrame } from "./server.js";
+import type { Change, ServerFrame } from "./generated.js";
 
 type Fields = { [name: string]: unknown };
 type Check = (value: unknown) => boolean;

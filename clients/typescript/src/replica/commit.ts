@@ -3,8 +3,8 @@
  * moves the rows in memory, the store, and the other tabs, so that they cannot come apart.
  */
 
-import type { Row, RowKey, Json } from "../protocol/value.js";
-import type { Schema } from "../protocol/server.js";
+import type { SchemaSummary } from "../protocol/generated.js";
+import type { Json, Row, RowKey } from "../protocol/json.js";
 import type { Rejection } from "./mutation.js";
 
 export interface Commit {
@@ -35,7 +35,7 @@ export interface RowsCommit {
   gone: RowKey[];
   /** The rows are those of this instant: the place to resume from. */
   cursor?: string;
-  schema?: Schema;
+  schema?: SchemaSummary;
 }
 
 export function emptyCommit(): Commit {

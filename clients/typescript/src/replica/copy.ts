@@ -6,8 +6,8 @@
  * them. The price is memory for rows that are in several queries.
  */
 
-import type { Row, RowKey } from "../protocol/value.js";
-import type { Schema } from "../protocol/server.js";
+import type { SchemaSummary } from "../protocol/generated.js";
+import type { Row, RowKey } from "../protocol/json.js";
 import { errorFromJson, type SyncError } from "../errors.js";
 import type { QueryCommit, QueryPhase } from "./commit.js";
 import type { Query } from "./query.js";
@@ -17,7 +17,7 @@ export class Copy {
   phase: QueryPhase = "loading";
   error: SyncError | undefined;
   cursor: string | undefined;
-  schema: Schema | undefined;
+  schema: SchemaSummary | undefined;
   /** Open mutations whose effects these rows contain already. */
   readonly settled = new Set<string>();
   constructor(readonly query: Query) {}

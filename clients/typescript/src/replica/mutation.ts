@@ -1,7 +1,6 @@
 /** The user's writes on their way to the server, and those that came back. */
 
-import type { RejectCode } from "../protocol/code.js";
-import type { Write } from "../protocol/client.js";
+import type { RejectCode, Write } from "../protocol/generated.js";
 
 /** Writes that the user made together: applied together or not at all. */
 export interface Mutation {
@@ -15,6 +14,13 @@ export interface Mutation {
    * is it known which one comes next; kept for good, so that it is never applied twice.
    */
   number?: number;
+}
+
+/** The number that a mutation is given. */
+export interface Numbering {
+  /** The id of the mutation. */
+  id: string;
+  number: number;
 }
 
 /** A mutation that the server refused: a dead letter, kept until somebody has dealt with it. */

@@ -3,8 +3,8 @@
  * either of them changes.
  */
 
-import type { Write } from "../protocol/client.js";
-import type { Row, RowKey } from "../protocol/value.js";
+import type { Write } from "../protocol/generated.js";
+import type { Row, RowKey } from "../protocol/json.js";
 import { canonicalKey, keyOfRow, type KeyInput } from "../key.js";
 import type { Copy } from "./copy.js";
 import type { Mutation } from "./mutation.js";

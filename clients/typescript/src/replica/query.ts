@@ -1,6 +1,6 @@
 /** Which rows a view wants. Equal wishes have one name, share one subscription and one copy. */
 
-import type { Json } from "../protocol/value.js";
+import type { Json } from "../protocol/json.js";
 
 /** A part of an entity: a filter in the server's SQL, its `$1…`, and the columns that are wanted. */
 export interface QueryOptions {

@@ -3,14 +3,13 @@
  * and the dead letters. Moved by commits, and by nothing else from the server.
  */
 
-import type { Row, RowKey } from "../protocol/value.js";
+import type { Row, RowKey } from "../protocol/json.js";
 import { Matcher } from "../filter/matcher.js";
 import type { Commit } from "./commit.js";
 import { Copy } from "./copy.js";
-import type { Mutation, Rejection } from "./mutation.js";
+import type { Mutation, Numbering, Rejection } from "./mutation.js";
 import { overlayOf, type Overlay } from "./overlay.js";
 import type { Query } from "./query.js";
-import type { Numbering } from "../session/outbox.js";
 
 /** Answered mutations that are remembered, so that a late message does not bring one back. */
 const ANSWERED_KEPT = 1000;
@@ -121,7 +120,7 @@ export class Replica {
       queue: this.queue,
       keyColumns: (entity) => this.keyColumns(entity),
       image: (entity, key) => this.#image(entity, key),
-      matches: (of, row) => this.#matcher.matches(of, row, (column) => this.columnType(of.query.entity, column)),
+      matches: (of, row) => this.#matcher.matches(of.query, row, (column) => this.columnType(of.query.entity, column)),
     });
   }
 

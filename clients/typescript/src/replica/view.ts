@@ -2,7 +2,7 @@
 
 import type { Issue, SyncError } from "../errors.js";
 import { canonicalKey, compareKeys, type KeyInput } from "../key.js";
-import type { Row, RowKey } from "../protocol/value.js";
+import type { Row, RowKey } from "../protocol/json.js";
 import type { Copy } from "./copy.js";
 import { sameRow } from "./copy.js";
 import { keyOfWrite, temporaryKey } from "./overlay.js";

@@ -1,7 +1,7 @@
 /** Changes that wait for the frame that makes them visible, folded to the last word on each row. */
 
-import type { Change, RowImage } from "../protocol/server.js";
-import type { Row, RowKey } from "../protocol/value.js";
+import type { Change, RowImage } from "../protocol/generated.js";
+import type { Row, RowKey } from "../protocol/json.js";
 import type { RowsCommit } from "../replica/commit.js";
 import { isKnown } from "../protocol/read.js";
 

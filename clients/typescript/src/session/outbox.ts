@@ -5,26 +5,17 @@
  * Then a mutation that is sent again has the number it had, and a number never stands for two.
  */
 
-import type { Mutation, Rejection } from "../replica/mutation.js";
-import type { Push } from "../protocol/client.js";
-import type { RejectCode } from "../protocol/code.js";
-import type { Limits, RejectFrame, Welcome } from "../protocol/server.js";
+import type { Mutation, Numbering, Rejection } from "../replica/mutation.js";
+import { LAST_MUTATION_UNKNOWN, type PushFrame, type RejectFrame, type WelcomeFrame } from "../protocol/frames.js";
+import type { Limits, RejectCode } from "../protocol/generated.js";
 
 /** Mutations that may wait for their answers at once; the server reads no further either. */
 const WINDOW = 32;
 
-/** `last_mutation` of a transport on which the server does not say it. */
-export const UNKNOWN = -1;
-
-export interface Numbering {
-  id: string;
-  number: number;
-}
-
 export interface OutboxPorts {
   /** Everything unanswered, in the order in which it was made. */
   queue(): readonly Mutation[];
-  send(push: Push): void;
+  send(push: PushFrame): void;
   /** Keeps numbers, durably where there is a store. */
   number(assigned: readonly Numbering[]): Promise<void>;
   /** The highest number that was ever given. */
@@ -52,12 +43,12 @@ export class Outbox {
     this.#ports = ports;
   }
 
-  welcome(welcome: Welcome): void {
+  welcome(welcome: WelcomeFrame): void {
     this.#connection += 1;
     this.#open = true;
     this.#numbering = false;
     this.#last_mutation = welcome.last_mutation;
-    this.#highest = welcome.last_mutation === UNKNOWN ? this.#ports.lastNumber() : welcome.last_mutation;
+    this.#highest = welcome.last_mutation === LAST_MUTATION_UNKNOWN ? this.#ports.lastNumber() : welcome.last_mutation;
     this.#limits = welcome.limits;
     this.pump();
   }
@@ -127,7 +118,7 @@ export class Outbox {
    * is another database, or an older copy of it, and counts on from where it stands.
    */
   #misnumbered(unanswered: readonly Mutation[]): Numbering[] {
-    const known = this.#last_mutation !== UNKNOWN;
+    const known = this.#last_mutation !== LAST_MUTATION_UNKNOWN;
     let last = this.#highest;
     const assigned: Numbering[] = [];
     for (const { id, number } of unanswered) {

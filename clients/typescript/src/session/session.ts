@@ -9,9 +9,8 @@
  */
 
 import { FrameError, serverError, errorToJson, type SyncError } from "../errors.js";
-import type { ClientFrame, Subscribe } from "../protocol/client.js";
-import type { Change, ErrorFrame, Schema, ServerFrame, Welcome } from "../protocol/server.js";
-import type { SubscriptionId } from "../protocol/value.js";
+import type { ErrorFrame, SubscribeFrame, WelcomeFrame } from "../protocol/frames.js";
+import type { Change, ClientFrame, SchemaSummary, ServerFrame, SubscriptionId } from "../protocol/generated.js";
 import { emptyCommit, type Commit, type QueryCommit } from "../replica/commit.js";
 import type { Query } from "../replica/query.js";
 import { Acks } from "./acks.js";
@@ -44,7 +43,7 @@ export class Session {
   }
 
   /** A new connection: everything that is wanted is asked for, from where its rows are. */
-  welcome(welcome: Welcome): void {
+  welcome(welcome: WelcomeFrame): void {
     this.#open = true;
     this.#last_mutation = welcome.last_mutation;
     this.#welcomed_at = this.#acks.count;
@@ -119,7 +118,7 @@ export class Session {
     const subscription = new Subscription(this.#next_id++, query, this.#acks.count, cursor !== undefined);
     this.#subscriptions.set(subscription.id, subscription);
     const { name: _, ...wish } = query;
-    const frame: Subscribe = { type: "subscribe", id: subscription.id, ...wish };
+    const frame: SubscribeFrame = { type: "subscribe", id: subscription.id, ...wish };
     if (cursor !== undefined) frame.cursor = cursor;
     this.#ports.send(frame);
   }
@@ -171,7 +170,7 @@ export class Session {
     subscription.phase = next;
   }
 
-  #join(subscription: Subscription, shape: string, cursor: string, schema: Schema): void {
+  #join(subscription: Subscription, shape: string, cursor: string, schema: SchemaSummary): void {
     subscription.phase = "live";
     subscription.shape = shape;
     subscription.unavailable = false;
@@ -186,7 +185,7 @@ export class Session {
     this.#settle(moved.map((live) => this.#release(live, cursor, this.#acks.count)));
   }
 
-  #release(subscription: Subscription, cursor: string, covers: number, schema?: Schema): QueryCommit {
+  #release(subscription: Subscription, cursor: string, covers: number, schema?: SchemaSummary): QueryCommit {
     const settled = this.#acks.between(subscription.covers, covers);
     subscription.covers = Math.max(subscription.covers, covers);
     const wanted = this.#wanted.get(subscription.query.name);

@@ -1,9 +1,8 @@
 /** One query on one connection: its phase, and what is held back for it. */
 
-import type { SubscriptionId } from "../protocol/value.js";
+import type { SchemaSummary, SubscriptionId } from "../protocol/generated.js";
 import type { Query } from "../replica/query.js";
 import type { QueryCommit, RowsCommit } from "../replica/commit.js";
-import type { Schema } from "../protocol/server.js";
 import { HeldChanges } from "./held.js";
 import type { Phase } from "./phases.js";
 
@@ -46,7 +45,7 @@ export class Subscription {
     this.asked_at = asked_at;
   }
 
-  release(cursor: string, settled: string[], schema?: Schema): QueryCommit {
+  release(cursor: string, settled: string[], schema?: SchemaSummary): QueryCommit {
     const rows: RowsCommit = { ...this.held.release(), cursor };
     if (schema) rows.schema = schema;
     return { name: this.query.name, phase: "live", rows, settled };

@@ -2,12 +2,11 @@
 
 import { openDB, type DBSchema, type IDBPDatabase, type IDBPTransaction } from "idb";
 import { StorageError } from "../errors.js";
-import type { Row, RowKey } from "../protocol/value.js";
-import type { Schema } from "../protocol/server.js";
+import type { SchemaSummary } from "../protocol/generated.js";
+import type { Row, RowKey } from "../protocol/json.js";
 import type { Commit, RowsCommit } from "../replica/commit.js";
-import type { Mutation, Rejection } from "../replica/mutation.js";
+import type { Mutation, Numbering, Rejection } from "../replica/mutation.js";
 import type { Query } from "../replica/query.js";
-import type { Numbering } from "../session/outbox.js";
 import { uuid } from "../uuid.js";
 import type { Store, Stored, StoredRows } from "./store.js";
 
@@ -18,7 +17,7 @@ interface Tables extends DBSchema {
   /** `client_id`, `last_number`. */
   meta: { key: string; value: string | number };
   /** By name: the resume point of each query, and what its columns are. */
-  queries: { key: string; value: { cursor: string; schema: Schema } };
+  queries: { key: string; value: { cursor: string; schema: SchemaSummary } };
   /** By query and key. The value repeats the key, so that one read gives both. */
   rows: { key: [string, RowKey]; value: [RowKey, Row] };
   /** In the order in which they were made. */

@@ -6,9 +6,8 @@
 
 import { StorageError } from "../errors.js";
 import type { Commit } from "../replica/commit.js";
-import type { Mutation } from "../replica/mutation.js";
+import type { Mutation, Numbering } from "../replica/mutation.js";
 import type { Query } from "../replica/query.js";
-import type { Numbering } from "../session/outbox.js";
 import { MemoryStore } from "./memory.js";
 import type { Store, Stored, StoredRows } from "./store.js";
 

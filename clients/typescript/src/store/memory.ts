@@ -1,10 +1,9 @@
 /** A store that lives as long as the page: for tests, for Node, and where the browser grants no other. */
 
-import type { Row, RowKey } from "../protocol/value.js";
+import type { Row, RowKey } from "../protocol/json.js";
 import type { Commit, RowsCommit } from "../replica/commit.js";
-import type { Mutation, Rejection } from "../replica/mutation.js";
+import type { Mutation, Numbering, Rejection } from "../replica/mutation.js";
 import type { Query } from "../replica/query.js";
-import type { Numbering } from "../session/outbox.js";
 import { uuid } from "../uuid.js";
 import type { Store, Stored, StoredRows } from "./store.js";
 

@@ -3,7 +3,7 @@
  * the last of them, which is a committed state of the database too.
  */
 
-import type { Row, RowKey } from "../protocol/value.js";
+import type { Row, RowKey } from "../protocol/json.js";
 import { emptyCommit, type Commit, type QueryCommit, type RowsCommit } from "../replica/commit.js";
 
 export function mergeCommits(commits: readonly Commit[]): Commit {

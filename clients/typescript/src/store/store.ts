@@ -3,12 +3,11 @@
  * with the cursor that vouches for them.
  */
 
-import type { Row, RowKey } from "../protocol/value.js";
-import type { Schema } from "../protocol/server.js";
+import type { SchemaSummary } from "../protocol/generated.js";
+import type { Row, RowKey } from "../protocol/json.js";
 import type { Commit } from "../replica/commit.js";
-import type { Mutation, Rejection } from "../replica/mutation.js";
+import type { Mutation, Numbering, Rejection } from "../replica/mutation.js";
 import type { Query } from "../replica/query.js";
-import type { Numbering } from "../session/outbox.js";
 
 /** What is there when the store is opened. */
 export interface Stored {
@@ -23,7 +22,7 @@ export interface Stored {
 export interface StoredRows {
   rows: [RowKey, Row][];
   cursor: string;
-  schema: Schema;
+  schema: SchemaSummary;
 }
 
 /** Every method is one transaction: all of it is kept, or nothing, wherever the tab is killed. */

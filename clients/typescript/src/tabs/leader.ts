@@ -3,13 +3,14 @@
 import { Connection, type ConnectionOptions } from "../connection/connection.js";
 import type { State } from "../connection/states.js";
 import { errorToJson, serverError, type SyncError } from "../errors.js";
-import type { ClientFrame } from "../protocol/client.js";
-import type { ServerFrame, Welcome } from "../protocol/server.js";
+import type { WelcomeFrame } from "../protocol/frames.js";
+import type { ClientFrame, ServerFrame } from "../protocol/generated.js";
 import { emptyCommit, type Commit } from "../replica/commit.js";
 import type { Copy } from "../replica/copy.js";
+import type { Numbering } from "../replica/mutation.js";
 import type { Query } from "../replica/query.js";
 import type { Replica } from "../replica/replica.js";
-import { Outbox, type Numbering } from "../session/outbox.js";
+import { Outbox } from "../session/outbox.js";
 import { Session } from "../session/session.js";
 import type { Keeper } from "../store/keeper.js";
 import type { Stored } from "../store/store.js";
@@ -150,7 +151,7 @@ export class Leader {
     await this.#writer.idle();
   }
 
-  #welcome(welcome: Welcome): void {
+  #welcome(welcome: WelcomeFrame): void {
     this.#session.welcome(welcome);
     this.#outbox.welcome(welcome);
     this.#tell();

@@ -1,11 +1,10 @@
 /** What the tabs of one browser tell each other. One of them leads: it holds the connection. */
 
-import type { Json, Row, RowKey } from "../protocol/value.js";
-import type { Schema } from "../protocol/server.js";
+import type { SchemaSummary } from "../protocol/generated.js";
+import type { Json, Row, RowKey } from "../protocol/json.js";
 import type { Commit, QueryPhase } from "../replica/commit.js";
-import type { Mutation } from "../replica/mutation.js";
+import type { Mutation, Numbering } from "../replica/mutation.js";
 import type { Query } from "../replica/query.js";
-import type { Numbering } from "../session/outbox.js";
 
 export type Message =
   /** From a new leader: say what you want. */
@@ -43,7 +42,7 @@ export interface QueryState {
   phase: QueryPhase;
   error?: { [name: string]: Json };
   cursor?: string;
-  schema?: Schema;
+  schema?: SchemaSummary;
   settled: string[];
   /** The leader's count of commits that are in it. */
   count: number;

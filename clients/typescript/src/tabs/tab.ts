@@ -7,8 +7,7 @@ import type { Clock } from "../connection/clock.js";
 import type { TokenSource } from "../connection/connection.js";
 import type { Transport } from "../connection/transport.js";
 import { SyncError, type StorageError } from "../errors.js";
-import type { ClientFrame } from "../protocol/client.js";
-import type { ServerFrame } from "../protocol/server.js";
+import type { ClientFrame, ServerFrame } from "../protocol/generated.js";
 import { emptyCommit, type Commit } from "../replica/commit.js";
 import type { Mutation } from "../replica/mutation.js";
 import type { Query } from "../replica/query.js";
@@ -28,7 +27,11 @@ export interface Channel {
 }
 
 /** What is loaded behind the rest. */
-export type Network = typeof import("../network.js");
+export interface Network {
+  Leader: typeof Leader;
+  /** The ways to a server, in the order in which they are tried. */
+  transportsTo(url: URL, clock: Clock): Transport[];
+}
 
 /** How long to wait before the code that connects is asked for again. */
 const LOAD_AGAIN_MS = 5_000;

@@ -1,8 +1,8 @@
 /** A database with a log, as far as a client can tell: positions, filters, mutations applied once. */
 
-import type { RejectFrame } from "../../src/protocol/server.js";
-import type { Push, Write } from "../../src/protocol/client.js";
-import type { Json, Row, RowKey } from "../../src/protocol/value.js";
+import type { PushFrame, RejectFrame } from "../../src/protocol/frames.js";
+import type { Write } from "../../src/protocol/generated.js";
+import type { Json, Row, RowKey } from "../../src/protocol/json.js";
 
 interface Entry {
   position: number;
@@ -77,7 +77,7 @@ export class Database {
     return changes;
   }
 
-  push(client_id: string, { mutation, writes }: Push): Answer {
+  push(client_id: string, { mutation, writes }: PushFrame): Answer {
     let client = this.clients.get(client_id);
     if (!client) this.clients.set(client_id, (client = { last: 0, answers: new Map() }));
     const known = client.answers.get(mutation);

@@ -5,8 +5,8 @@
 
 import type { Link, Transport, TransportHandlers } from "../../src/connection/transport.js";
 import { readFrame } from "../../src/protocol/read.js";
-import type { ClientFrame, Push, Subscribe } from "../../src/protocol/client.js";
-import type { SubscriptionId } from "../../src/protocol/value.js";
+import type { PushFrame, SubscribeFrame } from "../../src/protocol/frames.js";
+import type { ClientFrame, SubscriptionId } from "../../src/protocol/generated.js";
 import { Database, type Answer, type Shape } from "./database.js";
 
 interface Subscription {
@@ -22,7 +22,7 @@ export class Session {
   readonly frames: object[] = [];
   readonly received: ClientFrame[] = [];
   readonly subscriptions = new Map<SubscriptionId, Subscription>();
-  #pushes: Push[] = [];
+  #pushes: PushFrame[] = [];
   #answers: Answer[] = [];
   #client_id = "";
   #beat = false;
@@ -130,7 +130,7 @@ export class Session {
     });
   }
 
-  #subscribe({ id, entity, where, params, cursor }: Subscribe): void {
+  #subscribe({ id, entity, where, params, cursor }: SubscribeFrame): void {
     const refused = this.options.refuse(entity, where);
     if (refused) return void this.frames.push({ type: "error", code: refused, message: refused, id, fatal: false });
     const column = /^"?(\w+)"? = \$1$/.exec(where ?? "")?.[1];

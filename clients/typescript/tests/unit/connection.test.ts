@@ -2,8 +2,7 @@ import { describe, expect, test } from "vitest";
 import { pause, PAUSE_MAX_MS } from "../../src/connection/backoff.js";
 import { Connection, type TokenSource } from "../../src/connection/connection.js";
 import type { Transport, TransportHandlers } from "../../src/connection/transport.js";
-import type { ClientFrame } from "../../src/protocol/client.js";
-import type { ServerFrame } from "../../src/protocol/server.js";
+import type { ClientFrame, ServerFrame } from "../../src/protocol/generated.js";
 import { ManualClock, rest } from "../simulated/harness.js";
 
 const WELCOME: ServerFrame = {

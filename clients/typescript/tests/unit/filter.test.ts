@@ -2,7 +2,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { evaluate, Undecidable } from "../../src/filter/evaluate.js";
 import { parseFilter } from "../../src/filter/parse.js";
-import type { Json, Row } from "../../src/protocol/value.js";
+import type { Json, Row } from "../../src/protocol/json.js";
 
 const TYPES: { [column: string]: string } = { n: "int8", price: "numeric", at: "timestamptz", title: "text", id: "uuid", state: "mood" };
 

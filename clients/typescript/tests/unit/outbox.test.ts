@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
-import type { Push } from "../../src/protocol/client.js";
-import type { Mutation, Rejection } from "../../src/replica/mutation.js";
-import { Outbox, UNKNOWN, type Numbering } from "../../src/session/outbox.js";
+import { LAST_MUTATION_UNKNOWN, type PushFrame } from "../../src/protocol/frames.js";
+import type { Mutation, Numbering, Rejection } from "../../src/replica/mutation.js";
+import { Outbox } from "../../src/session/outbox.js";
 import { rest } from "../simulated/harness.js";
 
 const mutation = (id: string, number?: number, size = 1): Mutation => ({
@@ -10,7 +10,7 @@ const mutation = (id: string, number?: number, size = 1): Mutation => ({
 });
 
 function setup(queue: Mutation[], last_number = 0) {
-  const sent: Push[] = [];
+  const sent: PushFrame[] = [];
   const numbered: Numbering[] = [];
   const refused: Rejection[] = [];
   const state = { waits: false, fails: false };
@@ -68,7 +68,7 @@ describe("SPEC 5: a number stands for one mutation, and a mutation has one numbe
 
   test("where the server does not say where it stands, numbers stay and the count goes on", async () => {
     const { welcome, numbers } = setup([mutation("a", 8), mutation("b")], 8);
-    welcome(UNKNOWN);
+    welcome(LAST_MUTATION_UNKNOWN);
     await rest();
     expect(numbers()).toEqual([["a", 8], ["b", 9]]);
   });

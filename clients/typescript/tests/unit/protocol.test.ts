@@ -1,9 +1,8 @@
 import { existsSync, readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { FrameError } from "../../src/errors.js";
-import { CLOSE, ERROR_CODES, REFETCH_REASONS, REJECT_CODES } from "../../src/protocol/code.js";
+import { CLOSE, type ClientFrame, ERROR_CODES, REFETCH_REASONS, REJECT_CODES } from "../../src/protocol/generated.js";
 import { isKnown, readFrame } from "../../src/protocol/read.js";
-import type { ClientFrame } from "../../src/protocol/client.js";
 
 interface Golden {
   server: Record<string, unknown>;

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import type { ClientFrame } from "../../src/protocol/client.js";
+import type { ClientFrame } from "../../src/protocol/generated.js";
 import type { Commit } from "../../src/replica/commit.js";
 import { queryOf } from "../../src/replica/query.js";
 import { Session, type SessionFrame } from "../../src/session/session.js";

@@ -1,0 +1,12 @@
+/** Single frames of the two unions, for code that handles one kind. */
+
+import type { ClientFrame, ServerFrame } from "./generated.js";
+
+export type SubscribeFrame = Extract<ClientFrame, { type: "subscribe" }>;
+export type PushFrame = Extract<ClientFrame, { type: "push" }>;
+export type WelcomeFrame = Extract<ServerFrame, { type: "welcome" }>;
+export type RejectFrame = Extract<ServerFrame, { type: "reject" }>;
+export type ErrorFrame = Extract<ServerFrame, { type: "error" }>;
+
+/** Stands in `last_mutation` where a transport does not report it. */
+export const LAST_MUTATION_UNKNOWN = -1;
