@@ -48,8 +48,8 @@ export interface Environment {
 export function createSync<const D extends Definitions>(options: CreateSyncOptions<D>): SyncClient<D> {
   const { environment = {}, token } = options;
   // On a server there is no page to be relative to, and nothing to connect for unless told so.
-  const in_page = typeof window !== "undefined";
-  const url = new URL(options.url ?? "/api/sync", in_page ? location.href : "http://localhost");
+  const inPage = typeof window !== "undefined";
+  const url = new URL(options.url ?? "/api/sync", inPage ? location.href : "http://localhost");
   const clock = environment.clock ?? systemClock;
   const name = options.name ?? `rhtmx-sync:${url.host}${url.pathname}`;
   const tab = {
@@ -57,7 +57,7 @@ export function createSync<const D extends Definitions>(options: CreateSyncOptio
     store: storeOf(options.storage, name),
     election: environment.election ?? (globalThis.navigator?.locks ? webLocks(navigator.locks) : alone),
     channel: "channel" in environment ? environment.channel : (name: string) => new BroadcastChannel(name) as Channel,
-    connect: options.connect ?? in_page,
+    connect: options.connect ?? inPage,
     network: environment.network ?? network,
     transports: environment.transports,
     url,

@@ -137,9 +137,9 @@ export class Entity<R extends object> {
     const [column] = columns;
     if (columns.length !== 1 || column === undefined || row[column] !== undefined) return row;
     const type = this.ports.columnType(this.name, column);
-    const takes_uuid = type === undefined || /text|uuid|char/.test(type);
+    const takesUuid = type === undefined || /text|uuid|char/.test(type);
     // Other keys are for the database to choose.
-    return takes_uuid ? { [column]: uuid(), ...row } : row;
+    return takesUuid ? { [column]: uuid(), ...row } : row;
   }
 
   #check(row: Row): void {

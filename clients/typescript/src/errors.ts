@@ -4,7 +4,7 @@ import type { ErrorCode, RejectCode } from "./protocol/generated.js";
 import type { Json } from "./protocol/json.js";
 
 /** What helps: nothing to do, reload the page, sign in, correct the request, make room, report it. */
-export type Remedy = "wait" | "reload" | "sign_in" | "correct" | "free_space" | "report";
+export type Remedy = "wait" | "reload" | "signIn" | "correct" | "freeSpace" | "report";
 
 /** Every error of this package. `code` is for programs, `remedy` for what to tell people. */
 export class SyncError extends Error {
@@ -28,7 +28,7 @@ export class FrameError extends SyncError {
 
 /** The local store cannot keep something. */
 export class StorageError extends SyncError {
-  constructor(message: string, remedy: Remedy = "free_space", cause?: unknown) {
+  constructor(message: string, remedy: Remedy = "freeSpace", cause?: unknown) {
     super("storage", message, remedy, { cause });
   }
 }
@@ -52,8 +52,8 @@ export interface Issue {
 
 const REMEDIES: Record<ErrorCode, Remedy> = {
   protocol: "reload",
-  unauthenticated: "sign_in",
-  forbidden: "sign_in",
+  unauthenticated: "signIn",
+  forbidden: "signIn",
   unknown_entity: "correct",
   bad_filter: "correct",
   too_many_subscriptions: "correct",

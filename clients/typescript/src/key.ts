@@ -27,8 +27,8 @@ function plain(value: Json): string {
 /** Orders rows by their keys: numbers by their value, before texts by their characters. */
 export function compareKeys(a: RowKey, b: RowKey): number {
   const [x, y] = [Number(a), Number(b)];
-  const [a_is_text, b_is_text] = [Number.isNaN(x), Number.isNaN(y)];
-  if (a_is_text !== b_is_text) return a_is_text ? 1 : -1;
-  if (!a_is_text && x !== y) return x - y;
+  const [aIsText, bIsText] = [Number.isNaN(x), Number.isNaN(y)];
+  if (aIsText !== bIsText) return aIsText ? 1 : -1;
+  if (!aIsText && x !== y) return x - y;
   return a < b ? -1 : a > b ? 1 : 0;
 }

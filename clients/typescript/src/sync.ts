@@ -193,7 +193,7 @@ export class Sync {
   }
 
   #enqueue(writes: Write[], receipt: Receipt): void {
-    const mutation: Mutation = { id: uuid(), writes, made_at: this.#clock.now() };
+    const mutation: Mutation = { id: uuid(), writes, madeAt: this.#clock.now() };
     this.#outcomes.set(mutation.id, receipt.outcome);
     this.#tab.enqueue(mutation).then(
       () => receipt.saved(true),
@@ -255,12 +255,12 @@ export class Sync {
   #changed(): void {
     const changed = [...this.#views].filter((view) => view.refresh());
     const status = this.#currentStatus();
-    const status_changed = !sameStatus(status, this.#status);
-    if (status_changed) this.#status = status;
+    const statusChanged = !sameStatus(status, this.#status);
+    if (statusChanged) this.#status = status;
     for (const view of changed) view.notify();
     for (const entity of new Set(changed.map((view) => view.entity))) this.#emit("change", entity);
     this.#tellOutcomes();
-    if (status_changed) this.#emit("status", status);
+    if (statusChanged) this.#emit("status", status);
   }
 
   #tellOutcomes(): void {
@@ -282,7 +282,7 @@ export class Sync {
   }
 
   #currentStatus(): Status {
-    const { state, error, synced_at, transport } = this.#tab.status;
+    const { state, error, syncedAt, transport } = this.#tab.status;
     const pending = this.pending.length;
     return {
       state,
@@ -290,7 +290,7 @@ export class Sync {
       pending,
       unsaved: { indexeddb: 0, memory: pending, full: this.#tab.unsaved }[this.#tab.storage],
       rejected: this.#replica.rejected.length,
-      lastSynced: synced_at === undefined ? undefined : new Date(Math.floor(synced_at / 1000) * 1000),
+      lastSynced: syncedAt === undefined ? undefined : new Date(Math.floor(syncedAt / 1000) * 1000),
       storage: this.#tab.storage,
       leader: this.#tab.leads,
       transport,

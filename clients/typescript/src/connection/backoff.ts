@@ -8,7 +8,7 @@ export const PAUSE_MAX_MS = 30_000;
 export const RATE_LIMITED_MS = 5_000;
 
 /** Doubles with each try. Half of it is chance, so that many clients do not come back together. */
-export function pause(attempt: number, clock: Clock, at_least_ms = PAUSE_MIN_MS): number {
-  const ceiling = Math.min(PAUSE_MAX_MS, at_least_ms * 2 ** Math.min(attempt, 16));
+export function pause(attempt: number, clock: Clock, atLeastMs = PAUSE_MIN_MS): number {
+  const ceiling = Math.min(PAUSE_MAX_MS, atLeastMs * 2 ** Math.min(attempt, 16));
   return ceiling * (0.5 + clock.random() / 2);
 }

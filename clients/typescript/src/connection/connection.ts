@@ -37,7 +37,7 @@ export interface ConnectionPorts {
 export interface ConnectionOptions {
   /** Tried in this order. */
   transports: readonly Transport[];
-  client_id: string;
+  clientId: string;
   token: TokenSource | undefined;
   clock: Clock;
 }
@@ -56,10 +56,10 @@ export class Connection {
   #timer: (() => void) | undefined;
   #beat: (() => void) | undefined;
   #attempt = 0;
-  #pause_min_ms = PAUSE_MIN_MS;
-  #beats_unheard = 0;
+  #pauseMinMs = PAUSE_MIN_MS;
+  #beatsUnheard = 0;
   /** The token was refused; one fresh one is tried before that counts. */
-  #token_refused = false;
+  #tokenRefused = false;
   #error: SyncError | undefined;
   readonly #ports: ConnectionPorts;
   readonly #options: ConnectionOptions;
@@ -100,10 +100,10 @@ export class Connection {
   handle(event: Event): void {
     const [action, next] = TABLE[this.#state][event];
     if (action === "ignore") return;
-    const was_up = this.#state === "up" && next !== "up";
+    const wasUp = this.#state === "up" && next !== "up";
     this.#state = next;
     this.#act(action);
-    if (was_up) this.#ports.lost();
+    if (wasUp) this.#ports.lost();
     this.#ports.state(next, this.#error);
   }
 
@@ -116,8 +116,8 @@ export class Connection {
         return void this.#greet();
       case "up":
         this.#attempt = 0;
-        this.#pause_min_ms = PAUSE_MIN_MS;
-        this.#token_refused = false;
+        this.#pauseMinMs = PAUSE_MIN_MS;
+        this.#tokenRefused = false;
         this.#error = undefined;
         this.#cancelTimer();
         return;
@@ -132,7 +132,7 @@ export class Connection {
         this.#error = undefined;
         this.#attempt = 0;
         return this.#drop();
-      case "give_up":
+      case "giveUp":
         return this.#drop();
       case "probe":
         return this.#probe();
@@ -148,7 +148,7 @@ export class Connection {
   }
 
   #pause(): number {
-    return pause(this.#attempt - 1, this.#options.clock, this.#pause_min_ms);
+    return pause(this.#attempt - 1, this.#options.clock, this.#pauseMinMs);
   }
 
   #open(): void {
@@ -161,7 +161,7 @@ export class Connection {
     this.#transport = this.#options.transports[this.#turn()]!;
     link = this.#transport.open({
       opened: ours(() => this.handle("opened")),
-      heard: ours(() => (this.#beats_unheard = 0)),
+      heard: ours(() => (this.#beatsUnheard = 0)),
       frame: ours((frame) => this.#receive(frame)),
       problem: ours((error) => this.#ports.problem(error)),
       closed: ours((code, reason) => this.#closed(code, reason)),
@@ -173,7 +173,7 @@ export class Connection {
     const link = this.#link;
     const token = await this.#token();
     if (this.#link !== link) return;
-    const hello: ClientFrame = { type: "hello", protocol: PROTOCOL_VERSION, client_id: this.#options.client_id };
+    const hello: ClientFrame = { type: "hello", protocol: PROTOCOL_VERSION, client_id: this.#options.clientId };
     if (token !== undefined) hello.token = token;
     this.send(hello);
   }
@@ -183,18 +183,18 @@ export class Connection {
     try {
       return await this.#options.token?.();
     } catch (cause) {
-      const error = new SyncError("unauthenticated", "the token callback failed", "sign_in", { cause });
+      const error = new SyncError("unauthenticated", "the token callback failed", "signIn", { cause });
       this.#ports.problem(error);
       return undefined;
     }
   }
 
   #receive(frame: ServerFrame): void {
-    this.#beats_unheard = 0;
+    this.#beatsUnheard = 0;
     this.#ports.traffic("received", frame);
     if (frame.type === "welcome") return this.#welcomed(frame);
     if (frame.type === "pong") return;
-    if (frame.type === "authenticated") this.#token_refused = false;
+    if (frame.type === "authenticated") this.#tokenRefused = false;
     if (frame.type === "error" && this.#concernsUs(frame.code, frame.message, frame.fatal, frame.id !== undefined)) return;
     if (this.#state === "up") this.#ports.frame(frame);
   }
@@ -210,29 +210,29 @@ export class Connection {
   }
 
   /** Errors about the connection, not about a subscription. */
-  #concernsUs(code: ErrorCode, message: string, fatal: boolean, of_subscription: boolean): boolean {
+  #concernsUs(code: ErrorCode, message: string, fatal: boolean, ofSubscription: boolean): boolean {
     const error = serverError(code, message);
     if (fatal) {
       this.#error = error;
       return true; // the close that follows decides
     }
-    if (code === "unauthenticated" && !of_subscription) {
-      if (this.#token_refused || !this.#options.token) this.#refuse(code, message);
+    if (code === "unauthenticated" && !ofSubscription) {
+      if (this.#tokenRefused || !this.#options.token) this.#refuse(code, message);
       else void this.authenticate();
-      this.#token_refused = true;
+      this.#tokenRefused = true;
       return true;
     }
     if (code !== "rate_limited" && code !== "internal") return false;
-    if (code === "rate_limited") this.#pause_min_ms = RATE_LIMITED_MS;
+    if (code === "rate_limited") this.#pauseMinMs = RATE_LIMITED_MS;
     this.resync(error);
     return true;
   }
 
   #closed(code: number, reason: string): void {
     const refusal = REFUSALS[code];
-    if (code === CLOSE.rate_limited) this.#pause_min_ms = RATE_LIMITED_MS;
-    if (refusal === "unauthenticated" && this.#options.token && !this.#token_refused) {
-      this.#token_refused = true;
+    if (code === CLOSE.rate_limited) this.#pauseMinMs = RATE_LIMITED_MS;
+    if (refusal === "unauthenticated" && this.#options.token && !this.#tokenRefused) {
+      this.#tokenRefused = true;
       return this.handle("lost");
     }
     if (refusal) return this.#refuse(refusal, this.#error?.message ?? reason);
@@ -245,25 +245,25 @@ export class Connection {
   }
 
   /** The browser hides the pings of WebSockets, so a dead connection is found with our own. */
-  #listen(interval_ms: number): void {
-    if (!(interval_ms > 0)) return;
-    this.#beats_unheard = 0;
+  #listen(intervalMs: number): void {
+    if (!(intervalMs > 0)) return;
+    this.#beatsUnheard = 0;
     const beat = () => {
       // Counted, not timed: in a tab in the background timers are late.
-      if (this.#beats_unheard++ >= BEATS_UNHEARD_MAX) return this.handle("silent");
+      if (this.#beatsUnheard++ >= BEATS_UNHEARD_MAX) return this.handle("silent");
       this.send({ type: "ping" });
-      this.#beat = this.#options.clock.after(interval_ms, beat);
+      this.#beat = this.#options.clock.after(intervalMs, beat);
     };
-    this.#beat = this.#options.clock.after(interval_ms, beat);
+    this.#beat = this.#options.clock.after(intervalMs, beat);
   }
 
   /** After a sleep or a change of network: whether the connection is more than a memory. */
   #probe(): void {
-    this.#beats_unheard = 1;
+    this.#beatsUnheard = 1;
     this.send({ type: "ping" });
     this.#cancelTimer();
     this.#timer = this.#options.clock.after(PROBE_MS, () => {
-      if (this.#beats_unheard > 0) this.handle("silent");
+      if (this.#beatsUnheard > 0) this.handle("silent");
     });
   }
 

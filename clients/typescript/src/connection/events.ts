@@ -7,7 +7,7 @@
  */
 
 import { LAST_MUTATION_UNKNOWN, type PushFrame, type RejectFrame, type SubscribeFrame } from "../protocol/frames.js";
-import { CLOSE, type ClientFrame, type ErrorCode, type ServerFrame, type SubscriptionId } from "../protocol/generated.js";
+import { CLOSE, PROTOCOL_VERSION, type ClientFrame, type ErrorCode, type ServerFrame, type SubscriptionId } from "../protocol/generated.js";
 import { readFrame } from "../protocol/read.js";
 import type { Clock } from "./clock.js";
 import { eventData } from "./event_stream.js";
@@ -31,16 +31,16 @@ interface Stream {
 
 export function serverSentEvents(url: URL, clock: Clock): Transport {
   // What the server expects next, learnt from a reject; the next connection goes on from there.
-  const memory = { last_mutation: LAST_MUTATION_UNKNOWN };
+  const memory = { lastMutation: LAST_MUTATION_UNKNOWN };
   return { name: "events", open: (handlers) => new EventsLink(url, clock, handlers, memory) };
 }
 
 class EventsLink implements Link {
   readonly #prefix: string;
   readonly #clock: Clock;
-  readonly #memory: { last_mutation: number };
+  readonly #memory: { lastMutation: number };
   #handlers: TransportHandlers | undefined;
-  #client_id = "";
+  #clientId = "";
   #token: string | undefined;
   readonly #streams = new Map<SubscriptionId, Stream>();
   readonly #ended = new AbortController();
@@ -50,7 +50,7 @@ class EventsLink implements Link {
   /** The newest of our mutations that a stream has shown. */
   #seen = 0;
 
-  constructor(url: URL, clock: Clock, handlers: TransportHandlers, memory: { last_mutation: number }) {
+  constructor(url: URL, clock: Clock, handlers: TransportHandlers, memory: { lastMutation: number }) {
     this.#prefix = url.href.replace(/\/$/, "");
     this.#clock = clock;
     this.#handlers = handlers;
@@ -61,7 +61,7 @@ class EventsLink implements Link {
   send(frame: ClientFrame): void {
     switch (frame.type) {
       case "hello":
-        this.#client_id = frame.client_id;
+        this.#clientId = frame.client_id;
         this.#token = frame.token;
         return void this.#hello();
       case "auth":
@@ -94,9 +94,12 @@ class EventsLink implements Link {
     if (!answer.ok) return this.#closed(CLOSE_OF[answer.status] ?? 1006);
     await answer.body?.cancel();
     const limits = { frame_bytes_max: 1_048_576, subscriptions_max: STREAMS_MAX, writes_max: 1000 };
-    const { last_mutation } = this.#memory;
-    this.#memory.last_mutation = LAST_MUTATION_UNKNOWN;
-    this.#frame({ type: "welcome", protocol: 1, session_id: "", epoch: "", last_mutation, heartbeat_ms: HEARTBEAT_MS, limits });
+    const { lastMutation } = this.#memory;
+    this.#memory.lastMutation = LAST_MUTATION_UNKNOWN;
+    this.#frame({
+      type: "welcome", protocol: PROTOCOL_VERSION, session_id: "", epoch: "", last_mutation: lastMutation,
+      heartbeat_ms: HEARTBEAT_MS, limits,
+    });
   }
 
   async #subscribe({ id, entity, where, params, columns, cursor }: SubscribeFrame): Promise<void> {
@@ -134,7 +137,7 @@ class EventsLink implements Link {
       case "changes":
         stream.dirty = true;
         for (const change of frame.changes) {
-          if ("client_id" in change && change.client_id === this.#client_id) {
+          if ("client_id" in change && change.client_id === this.#clientId) {
             this.#seen = Math.max(this.#seen, change.mutation ?? 0);
           }
         }
@@ -158,7 +161,7 @@ class EventsLink implements Link {
   async #push({ mutation, writes }: PushFrame): Promise<void> {
     if (!this.#handlers) return;
     const entity = encodeURIComponent(writes[0]?.entity ?? "");
-    const body = JSON.stringify({ client_id: this.#client_id, mutation, writes });
+    const body = JSON.stringify({ client_id: this.#clientId, mutation, writes });
     const answer = await this.#request(`/${entity}`, { method: "POST", body });
     const said = (await answer?.json().catch(() => undefined)) as ServerFrame | undefined;
     if (!this.#handlers || !answer) return;
@@ -190,7 +193,7 @@ class EventsLink implements Link {
   }
 
   #rejected(frame: RejectFrame): void {
-    if (frame.expected !== undefined) this.#memory.last_mutation = frame.expected - 1;
+    if (frame.expected !== undefined) this.#memory.lastMutation = frame.expected - 1;
     this.#frame(frame);
   }
 

@@ -8,7 +8,7 @@ export interface Mutation {
   id: string;
   writes: Write[];
   /** For people to read; nothing is decided by it. */
-  made_at: number;
+  madeAt: number;
   /**
    * Its number for the server. Given just before it is sent for the first time, because only then
    * is it known which one comes next; kept for good, so that it is never applied twice.
@@ -28,7 +28,7 @@ export interface Rejection {
   /** The id of the mutation. */
   id: string;
   writes: Write[];
-  made_at: number;
+  madeAt: number;
   code: RejectCode;
   message: string;
   /** Which of the writes, from 0. */

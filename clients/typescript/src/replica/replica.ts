@@ -24,11 +24,11 @@ export class Replica {
   readonly #answered = new Set<string>();
   readonly #listeners = new Set<() => void>();
   readonly #matcher = new Matcher();
-  readonly #key_columns: (entity: string) => readonly string[] | undefined;
+  readonly #keyColumns: (entity: string) => readonly string[] | undefined;
 
   /** @param keyColumns what the application says of an entity's key, until the server has. */
   constructor(keyColumns: (entity: string) => readonly string[] | undefined) {
-    this.#key_columns = keyColumns;
+    this.#keyColumns = keyColumns;
   }
 
   /** Called after every step, when all of it has been taken in. */
@@ -68,10 +68,10 @@ export class Replica {
 
   /** What the store held when it was opened. */
   restore(queue: readonly Mutation[], rejected: readonly Rejection[]): void {
-    const made_here = this.queue;
+    const madeHere = this.queue;
     this.queue = [];
     this.#bury(rejected);
-    this.enqueue(...queue, ...made_here);
+    this.enqueue(...queue, ...madeHere);
     this.#changed();
   }
 
@@ -103,7 +103,7 @@ export class Replica {
     for (const copy of this.copies.values()) {
       if (copy.query.entity === entity && copy.schema) return copy.schema.key;
     }
-    return this.#key_columns(entity) ?? ["id"];
+    return this.#keyColumns(entity) ?? ["id"];
   }
 
   /** The type of a column on the wire, once the server has said it. */

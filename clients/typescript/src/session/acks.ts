@@ -30,8 +30,8 @@ export class Acks {
   }
 
   /** An answer repeated: whatever was asked for on this connection contains the effects. */
-  addContained(id: string, welcomed_at: number): void {
-    this.#open.push({ id, at: welcomed_at });
+  addContained(id: string, welcomedAt: number): void {
+    this.#open.push({ id, at: welcomedAt });
   }
 
   /** Those that a copy contains when it covers `to`, without those it had at `from`. */

@@ -30,7 +30,7 @@ export class Outbox {
   #connection = 0;
   #open = false;
   #numbering = false;
-  #last_mutation = 0;
+  #lastMutation = 0;
   /** The highest number that the server has seen, as far as we know. */
   #highest = 0;
   #limits: Limits = { frame_bytes_max: Infinity, subscriptions_max: Infinity, writes_max: Infinity };
@@ -47,7 +47,7 @@ export class Outbox {
     this.#connection += 1;
     this.#open = true;
     this.#numbering = false;
-    this.#last_mutation = welcome.last_mutation;
+    this.#lastMutation = welcome.last_mutation;
     this.#highest = welcome.last_mutation === LAST_MUTATION_UNKNOWN ? this.#ports.lastNumber() : welcome.last_mutation;
     this.#limits = welcome.limits;
     this.pump();
@@ -118,11 +118,11 @@ export class Outbox {
    * is another database, or an older copy of it, and counts on from where it stands.
    */
   #misnumbered(unanswered: readonly Mutation[]): Numbering[] {
-    const known = this.#last_mutation !== LAST_MUTATION_UNKNOWN;
+    const known = this.#lastMutation !== LAST_MUTATION_UNKNOWN;
     let last = this.#highest;
     const assigned: Numbering[] = [];
     for (const { id, number } of unanswered) {
-      const settled = number !== undefined && (number <= this.#last_mutation || !known || this.#waiting.has(number));
+      const settled = number !== undefined && (number <= this.#lastMutation || !known || this.#waiting.has(number));
       if (settled) continue;
       last += 1;
       if (number !== last) assigned.push({ id, number: last });
@@ -146,9 +146,9 @@ export class Outbox {
     for (const mutation of this.#unanswered()) {
       if (mutation.number !== undefined) continue;
       const bytes = new TextEncoder().encode(JSON.stringify(mutation.writes)).length + 64;
-      const { writes_max, frame_bytes_max } = this.#limits;
-      if (mutation.writes.length <= writes_max && bytes <= frame_bytes_max) continue;
-      const message = `at most ${writes_max} writes and ${frame_bytes_max} bytes in one mutation`;
+      const { writes_max: writesMax, frame_bytes_max: bytesMax } = this.#limits;
+      if (mutation.writes.length <= writesMax && bytes <= bytesMax) continue;
+      const message = `at most ${writesMax} writes and ${bytesMax} bytes in one mutation`;
       this.#answered.add(mutation.id);
       this.#ports.refused(rejection(mutation, { code: "too_large", message }));
     }
@@ -156,10 +156,10 @@ export class Outbox {
 }
 
 function rejection(
-  { id, writes, made_at }: Mutation,
+  { id, writes, madeAt }: Mutation,
   { code, message, write, column }: { code: RejectCode; message: string; write?: number; column?: string },
 ): Rejection {
-  const rejected: Rejection = { id, writes, made_at, code, message };
+  const rejected: Rejection = { id, writes, madeAt, code, message };
   if (write !== undefined) rejected.write = write;
   if (column !== undefined) rejected.column = column;
   return rejected;

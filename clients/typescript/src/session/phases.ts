@@ -10,9 +10,9 @@
 
 export type Phase = "asked" | "filling" | "live" | "refused";
 
-/** The frames that concern one subscription; `changes_id` and `changes_shape` by what they carry. */
+/** The frames that concern one subscription; `changesById` and `changesByShape` by what they carry. */
 export type PhaseEvent =
-  | "snapshot" | "changes_id" | "changes_shape" | "subscribed" | "cursor" | "refetch" | "refused";
+  | "snapshot" | "changesById" | "changesByShape" | "subscribed" | "cursor" | "refetch" | "refused";
 
 /**
  * What to do: `hold` what the frame carries, `commit` what is held, `join` (commit and go live),
@@ -24,8 +24,8 @@ export type PhaseAction = "hold" | "commit" | "join" | "restart" | "refuse" | "i
 export const PHASES: Record<Phase, Record<PhaseEvent, readonly [PhaseAction, Phase]>> = {
   asked: {
     snapshot: ["hold", "filling"],
-    changes_id: ["hold", "asked"],
-    changes_shape: ["ignore", "asked"],
+    changesById: ["hold", "asked"],
+    changesByShape: ["ignore", "asked"],
     subscribed: ["join", "live"],
     cursor: ["ignore", "asked"],
     refetch: ["restart", "asked"],
@@ -33,8 +33,8 @@ export const PHASES: Record<Phase, Record<PhaseEvent, readonly [PhaseAction, Pha
   },
   filling: {
     snapshot: ["hold", "filling"],
-    changes_id: ["hold", "filling"],
-    changes_shape: ["ignore", "filling"],
+    changesById: ["hold", "filling"],
+    changesByShape: ["ignore", "filling"],
     subscribed: ["join", "live"],
     cursor: ["ignore", "filling"],
     refetch: ["restart", "asked"],
@@ -42,8 +42,8 @@ export const PHASES: Record<Phase, Record<PhaseEvent, readonly [PhaseAction, Pha
   },
   live: {
     snapshot: ["violation", "asked"],
-    changes_id: ["violation", "asked"],
-    changes_shape: ["hold", "live"],
+    changesById: ["violation", "asked"],
+    changesByShape: ["hold", "live"],
     subscribed: ["violation", "asked"],
     cursor: ["commit", "live"],
     refetch: ["restart", "asked"],
@@ -51,8 +51,8 @@ export const PHASES: Record<Phase, Record<PhaseEvent, readonly [PhaseAction, Pha
   },
   refused: {
     snapshot: ["ignore", "refused"],
-    changes_id: ["ignore", "refused"],
-    changes_shape: ["ignore", "refused"],
+    changesById: ["ignore", "refused"],
+    changesByShape: ["ignore", "refused"],
     subscribed: ["ignore", "refused"],
     cursor: ["ignore", "refused"],
     refetch: ["ignore", "refused"],

@@ -31,12 +31,12 @@ export type SessionFrame = Exclude<ServerFrame, { type: "welcome" | "pong" | "au
 export class Session {
   readonly #ports: SessionPorts;
   #open = false;
-  #next_id = 1;
+  #nextId = 1;
   #wanted = new Map<string, { query: Query; cursor: string | undefined }>();
   #subscriptions = new Map<SubscriptionId, Subscription>();
   #acks = new Acks();
-  #welcomed_at = 0;
-  #last_mutation = 0;
+  #welcomedAt = 0;
+  #lastMutation = 0;
 
   constructor(ports: SessionPorts) {
     this.#ports = ports;
@@ -45,8 +45,8 @@ export class Session {
   /** A new connection: everything that is wanted is asked for, from where its rows are. */
   welcome(welcome: WelcomeFrame): void {
     this.#open = true;
-    this.#last_mutation = welcome.last_mutation;
-    this.#welcomed_at = this.#acks.count;
+    this.#lastMutation = welcome.last_mutation;
+    this.#welcomedAt = this.#acks.count;
     for (const { query } of this.#wanted.values()) this.#subscribe(query);
     this.#settle([]);
   }
@@ -91,7 +91,7 @@ export class Session {
       case "cursor":
         return this.#cursor(frame.cursor, frame.id);
       case "changes":
-        if (frame.id !== undefined) return this.#addressed(frame.id, "changes_id", frame);
+        if (frame.id !== undefined) return this.#addressed(frame.id, "changesById", frame);
         return this.#changes(frame.shape, frame.changes);
       case "error":
         return this.#error(frame);
@@ -102,8 +102,8 @@ export class Session {
 
   /** A mutation has been committed. */
   ack(id: string, number: number): void {
-    const repeated = number <= this.#last_mutation;
-    if (repeated) this.#acks.addContained(id, this.#welcomed_at);
+    const repeated = number <= this.#lastMutation;
+    if (repeated) this.#acks.addContained(id, this.#welcomedAt);
     else this.#acks.add(id);
     this.#ports.commit({ ...emptyCommit(), acked: [id] });
     // No `cursor` need follow a repeated answer: what it stands for is here already.
@@ -115,7 +115,7 @@ export class Session {
 
   #subscribe(query: Query): void {
     const cursor = this.#wanted.get(query.name)?.cursor;
-    const subscription = new Subscription(this.#next_id++, query, this.#acks.count, cursor !== undefined);
+    const subscription = new Subscription(this.#nextId++, query, this.#acks.count, cursor !== undefined);
     this.#subscriptions.set(subscription.id, subscription);
     const { name: _, ...wish } = query;
     const frame: SubscribeFrame = { type: "subscribe", id: subscription.id, ...wish };
@@ -130,7 +130,7 @@ export class Session {
 
   #changes(shape: string | undefined, changes: Change[]): void {
     for (const subscription of this.#live()) {
-      if (subscription.shape === shape) this.#step(subscription, "changes_shape", { type: "changes", changes });
+      if (subscription.shape === shape) this.#step(subscription, "changesByShape", { type: "changes", changes });
     }
   }
 
@@ -174,7 +174,7 @@ export class Session {
     subscription.phase = "live";
     subscription.shape = shape;
     subscription.unavailable = false;
-    this.#settle([this.#release(subscription, cursor, subscription.asked_at, schema)]);
+    this.#settle([this.#release(subscription, cursor, subscription.askedAt, schema)]);
   }
 
   #cursor(cursor: string, id?: SubscriptionId): void {

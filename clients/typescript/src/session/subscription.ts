@@ -16,13 +16,13 @@ export class Subscription {
   covers = -1;
 
   /**
-   * @param asked_at the session's count of acks when the server was asked: what was acked before is
+   * @param askedAt the session's count of acks when the server was asked: what was acked before is
    *   in whatever the server reads from then on.
    */
   constructor(
     readonly id: SubscriptionId,
     readonly query: Query,
-    public asked_at: number,
+    public askedAt: number,
     resumes: boolean,
   ) {
     if (!resumes) this.held.reset();
@@ -38,11 +38,11 @@ export class Subscription {
   }
 
   /** Forgets what is held: a snapshot follows. */
-  restart(asked_at: number): void {
+  restart(askedAt: number): void {
     this.held = new HeldChanges();
     this.held.reset();
     this.shape = undefined;
-    this.asked_at = asked_at;
+    this.askedAt = askedAt;
   }
 
   release(cursor: string, settled: string[], schema?: SchemaSummary): QueryCommit {

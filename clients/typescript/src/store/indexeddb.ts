@@ -10,11 +10,11 @@ import type { Query } from "../replica/query.js";
 import { uuid } from "../uuid.js";
 import type { Store, Stored, StoredRows } from "./store.js";
 
-/** Raised when the object stores change. A page with an older one leaves the store to the newer. */
-const VERSION = 1;
+/** Raised when what is stored changes. A page with an older one leaves the store to the newer. */
+export const VERSION = 2;
 
 interface Tables extends DBSchema {
-  /** `client_id`, `last_number`. */
+  /** `clientId`, `lastNumber`. */
   meta: { key: string; value: string | number };
   /** By name: the resume point of each query, and what its columns are. */
   queries: { key: string; value: { cursor: string; schema: SchemaSummary } };
@@ -44,11 +44,11 @@ export class IndexedDbStore implements Store {
     return guarded(async () => {
       const transaction = (await this.#opened()).transaction(["meta", "queue", "rejected"]);
       const [meta, queue, rejected] = [transaction.objectStore("meta"), transaction.objectStore("queue"), transaction.objectStore("rejected")];
-      const [client_id, last_number, ...open] = await Promise.all([
-        meta.get("client_id"), meta.get("last_number"), queue.getAll(), rejected.getAll(),
+      const [clientId, lastNumber, ...open] = await Promise.all([
+        meta.get("clientId"), meta.get("lastNumber"), queue.getAll(), rejected.getAll(),
       ]);
-      const stored = { last_number: Number(last_number ?? 0), queue: open[0], rejected: open[1] };
-      return { client_id: typeof client_id === "string" ? client_id : await this.#identify(), ...stored };
+      const stored = { lastNumber: Number(lastNumber ?? 0), queue: open[0], rejected: open[1] };
+      return { clientId: typeof clientId === "string" ? clientId : await this.#identify(), ...stored };
     });
   }
 
@@ -80,13 +80,13 @@ export class IndexedDbStore implements Store {
       const transaction = (await this.#opened()).transaction(["queue", "meta"], "readwrite", { durability: "strict" });
       const [queue, meta] = [transaction.objectStore("queue"), transaction.objectStore("meta")];
       await together(transaction.done, async () => {
-        let last = Number((await meta.get("last_number")) ?? 0);
+        let last = Number((await meta.get("lastNumber")) ?? 0);
         for (const { id, number } of assigned) {
           last = Math.max(last, number);
           const cursor = await queue.index("id").openCursor(id);
           await cursor?.update({ ...cursor.value, number });
         }
-        await meta.put(last, "last_number");
+        await meta.put(last, "lastNumber");
       });
     });
   }
@@ -133,19 +133,21 @@ export class IndexedDbStore implements Store {
   /** Two tabs may come at once to a new store: the first one's id is everybody's. */
   async #identify(): Promise<string> {
     const transaction = (await this.#opened()).transaction("meta", "readwrite");
-    let client_id = uuid();
+    let clientId = uuid();
     await together(transaction.done, async () => {
-      const known = await transaction.store.get("client_id");
-      if (typeof known === "string") client_id = known;
-      else await transaction.store.put(client_id, "client_id");
+      const known = await transaction.store.get("clientId");
+      if (typeof known === "string") clientId = known;
+      else await transaction.store.put(clientId, "clientId");
     });
-    return client_id;
+    return clientId;
   }
 
   #connect(): Promise<IDBPDatabase<Tables>> {
     return guarded(() =>
       openDB<Tables>(this.#name, VERSION, {
         upgrade(database) {
+          // What an older version stored is dropped, never misread.
+          for (const name of database.objectStoreNames) database.deleteObjectStore(name);
           database.createObjectStore("meta");
           database.createObjectStore("queries");
           database.createObjectStore("rows");
@@ -224,7 +226,7 @@ async function guarded<T>(act: () => Promise<T>): Promise<T> {
   } catch (cause) {
     if (cause instanceof StorageError) throw cause;
     const name = cause instanceof Error ? cause.name : "";
-    if (name === "QuotaExceededError") throw new StorageError("the store is full", "free_space", cause);
+    if (name === "QuotaExceededError") throw new StorageError("the store is full", "freeSpace", cause);
     if (name === "VersionError") throw new StorageError("a newer page owns the store", "reload", cause);
     throw new StorageError(`the store failed: ${String(cause)}`, "reload", cause);
   }

@@ -20,8 +20,8 @@ export interface KeeperPorts {
 export class Keeper {
   #store: Store;
   readonly #ports: KeeperPorts;
-  #client_id: string | undefined;
-  #last_number = 0;
+  #clientId: string | undefined;
+  #lastNumber = 0;
   /** Mutations that are in the store for sure. */
   readonly #kept = new Set<string>();
   #frozen = false;
@@ -48,8 +48,8 @@ export class Keeper {
       stored = await this.#store.open();
     }
     this.#store.onLost?.(() => void this.#replace(new StorageError("the store was taken away", "reload")));
-    this.#client_id = stored.client_id;
-    this.#last_number = stored.last_number;
+    this.#clientId = stored.clientId;
+    this.#lastNumber = stored.lastNumber;
     for (const { id } of stored.queue) this.#kept.add(id);
     return stored;
   }
@@ -77,7 +77,7 @@ export class Keeper {
       // What this page alone has is sent all the same: it cannot come back with another number.
       if (assigned.some(({ id }) => this.#kept.has(id))) throw error;
     }
-    for (const { number } of assigned) this.#last_number = Math.max(this.#last_number, number);
+    for (const { number } of assigned) this.#lastNumber = Math.max(this.#lastNumber, number);
   }
 
   /**
@@ -120,11 +120,11 @@ export class Keeper {
   }
 
   async #replace(error: unknown): Promise<void> {
-    const memory = new MemoryStore(this.#client_id);
+    const memory = new MemoryStore(this.#clientId);
     this.#store = memory;
     this.#kept.clear();
     for (const mutation of this.#ports.open().queue) await memory.enqueue(mutation);
-    await memory.number([{ id: "", number: this.#last_number }]);
+    await memory.number([{ id: "", number: this.#lastNumber }]);
     this.#failed(error);
   }
 

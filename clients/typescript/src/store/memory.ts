@@ -16,20 +16,20 @@ interface Kept {
 export class MemoryStore implements Store {
   readonly kind = "memory";
   readonly shared = false;
-  readonly #client_id: string;
-  #last_number = 0;
+  readonly #clientId: string;
+  #lastNumber = 0;
   #queue: Mutation[] = [];
   #rejected: Rejection[] = [];
   readonly #queries = new Map<string, Kept>();
 
-  constructor(client_id = uuid()) {
-    this.#client_id = client_id;
+  constructor(clientId = uuid()) {
+    this.#clientId = clientId;
   }
 
   async open(): Promise<Stored> {
     return structuredClone({
-      client_id: this.#client_id,
-      last_number: this.#last_number,
+      clientId: this.#clientId,
+      lastNumber: this.#lastNumber,
       queue: this.#queue,
       rejected: this.#rejected,
     });
@@ -52,7 +52,7 @@ export class MemoryStore implements Store {
     for (const { id, number } of assigned) {
       const mutation = this.#queue.find((queued) => queued.id === id);
       if (mutation) mutation.number = number;
-      this.#last_number = Math.max(this.#last_number, number);
+      this.#lastNumber = Math.max(this.#lastNumber, number);
     }
   }
 

@@ -11,9 +11,9 @@ import type { Query } from "../replica/query.js";
 
 /** What is there when the store is opened. */
 export interface Stored {
-  client_id: string;
+  clientId: string;
   /** The highest number that a mutation was ever given. */
-  last_number: number;
+  lastNumber: number;
   queue: Mutation[];
   rejected: Rejection[];
 }

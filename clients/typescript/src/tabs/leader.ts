@@ -36,19 +36,19 @@ export class Leader {
   /** What each tab wants, by the tab's name. */
   readonly #wishes = new Map<string, Query[]>();
   readonly #queries = new Map<string, Query>();
-  #last_number: number;
+  #lastNumber: number;
   #count = 0;
   #status: SharedStatus = { state: "connecting" };
-  #told_at: number | undefined;
+  #toldAt: number | undefined;
 
-  constructor(replica: Replica, store: Keeper, stored: Stored, options: Omit<ConnectionOptions, "client_id">, ports: LeaderPorts) {
+  constructor(replica: Replica, store: Keeper, stored: Stored, options: Omit<ConnectionOptions, "clientId">, ports: LeaderPorts) {
     this.#replica = replica;
     this.#store = store;
     this.#ports = ports;
     this.#clock = options.clock;
-    this.#last_number = stored.last_number;
+    this.#lastNumber = stored.lastNumber;
     this.#writer = new Writer(store);
-    this.#connection = new Connection({ ...options, client_id: stored.client_id }, {
+    this.#connection = new Connection({ ...options, clientId: stored.clientId }, {
       welcome: (welcome) => this.#welcome(welcome),
       frame: (frame) => this.#frame(frame),
       lost: () => {
@@ -68,7 +68,7 @@ export class Leader {
       queue: () => this.#replica.queue,
       send: (push) => this.#connection.send(push),
       number: (assigned) => this.#number(assigned),
-      lastNumber: () => this.#last_number,
+      lastNumber: () => this.#lastNumber,
       refused: (rejection) => this.#commit({ ...emptyCommit(), rejected: [rejection] }),
       mustWait: () => this.#session.isJoining,
     });
@@ -105,7 +105,7 @@ export class Leader {
   }
 
   wentOffline(): void {
-    this.#connection.handle("went_offline");
+    this.#connection.handle("wentOffline");
   }
 
   /** What a tab shows from now on. `load` brings what the store has of a query into the copy. */
@@ -184,7 +184,7 @@ export class Leader {
 
   #commit(commit: Commit): void {
     this.#count += 1;
-    if (commit.queries.some(({ rows }) => rows?.cursor !== undefined)) this.#status.synced_at = this.#clock.now();
+    if (commit.queries.some(({ rows }) => rows?.cursor !== undefined)) this.#status.syncedAt = this.#clock.now();
     this.#replica.apply(commit);
     this.#ports.post({ type: "commit", count: this.#count, commit });
     this.#writer.write(commit);
@@ -192,7 +192,7 @@ export class Leader {
 
   async #number(assigned: readonly Numbering[]): Promise<void> {
     await this.#store.number(assigned);
-    for (const { number } of assigned) this.#last_number = Math.max(this.#last_number, number);
+    for (const { number } of assigned) this.#lastNumber = Math.max(this.#lastNumber, number);
     this.#replica.number(assigned);
     this.#ports.post({ type: "numbered", assigned: [...assigned] });
   }
@@ -227,17 +227,17 @@ export class Leader {
     const { transport } = this.#connection;
     const status: SharedStatus = { state: this.#stateOf(state), ...(transport !== undefined && { transport }) };
     if (error) status.error = errorToJson(error);
-    if (this.#status.synced_at !== undefined) status.synced_at = this.#status.synced_at;
+    if (this.#status.syncedAt !== undefined) status.syncedAt = this.#status.syncedAt;
     this.#status = status;
     this.#ports.status(status);
   }
 
   /** Tells what the frames have changed. Why a connection was lost stays told until there is another. */
   #tell(): void {
-    const { state, synced_at } = this.#status;
+    const { state, syncedAt } = this.#status;
     const now = this.#stateOf(this.#connection.state);
-    if (now === state && synced_at === this.#told_at) return;
-    this.#told_at = synced_at;
+    if (now === state && syncedAt === this.#toldAt) return;
+    this.#toldAt = syncedAt;
     this.#tellState(this.#connection.state, undefined);
   }
 

@@ -52,6 +52,6 @@ export interface QueryState {
 export interface SharedStatus {
   state: "connecting" | "live" | "behind" | "offline" | "error";
   error?: { [name: string]: Json };
-  synced_at?: number;
+  syncedAt?: number;
   transport?: string;
 }

@@ -77,9 +77,9 @@ export class Database {
     return changes;
   }
 
-  push(client_id: string, { mutation, writes }: PushFrame): Answer {
-    let client = this.clients.get(client_id);
-    if (!client) this.clients.set(client_id, (client = { last: 0, answers: new Map() }));
+  push(clientId: string, { mutation, writes }: PushFrame): Answer {
+    let client = this.clients.get(clientId);
+    if (!client) this.clients.set(clientId, (client = { last: 0, answers: new Map() }));
     const known = client.answers.get(mutation);
     if (known) return known;
     if (mutation !== client.last + 1) {
@@ -87,7 +87,7 @@ export class Database {
       return { type: "reject", mutation, code: "out_of_order", message: `mutation ${expected} comes next`, expected };
     }
     client.last = mutation;
-    const answer = this.#apply(client_id, mutation, writes);
+    const answer = this.#apply(clientId, mutation, writes);
     client.answers.set(mutation, answer);
     return answer;
   }
@@ -97,7 +97,7 @@ export class Database {
     this.floor = this.position;
   }
 
-  #apply(client_id: string, mutation: number, writes: Write[]): Answer {
+  #apply(clientId: string, mutation: number, writes: Write[]): Answer {
     const changed: [string, RowKey, Row | undefined][] = [];
     const now = (entity: string, key: RowKey) => {
       const written = changed.findLast(([e, k]) => e === entity && k === key);
@@ -116,7 +116,7 @@ export class Database {
     }
     this.#change(changed);
     this.effects.push(...structuredClone(writes));
-    const name = `${client_id}/${mutation}`;
+    const name = `${clientId}/${mutation}`;
     this.applied.set(name, (this.applied.get(name) ?? 0) + 1);
     return { type: "ack", mutation, position: this.position };
   }

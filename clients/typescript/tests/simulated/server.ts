@@ -14,7 +14,7 @@ interface Subscription {
   shape: Shape;
   name: string;
   /** What has been read and sent, while it is joining. */
-  read_to: number;
+  readTo: number;
   live: boolean;
 }
 
@@ -24,7 +24,7 @@ export class Session {
   readonly subscriptions = new Map<SubscriptionId, Subscription>();
   #pushes: PushFrame[] = [];
   #answers: Answer[] = [];
-  #client_id = "";
+  #clientId = "";
   #beat = false;
   /** How far the stream has been sent. */
   position = 0;
@@ -61,7 +61,7 @@ export class Session {
   /** Applies the next mutation. */
   apply(): void {
     const push = this.#pushes.shift();
-    if (push) this.#answers.push(this.database.push(this.#client_id, push));
+    if (push) this.#answers.push(this.database.push(this.#clientId, push));
     while (this.#answers[0]?.type === "reject") this.frames.push(this.#answers.shift()!);
   }
 
@@ -76,14 +76,14 @@ export class Session {
     let news = false;
     for (const [name, subscription] of this.#liveShapes()) {
       const { repeats } = this.options;
-      const from = repeats ? Math.min(this.position, subscription.read_to) : subscription.read_to;
+      const from = repeats ? Math.min(this.position, subscription.readTo) : subscription.readTo;
       const changes = this.database.changes(subscription.shape, from, repeats);
       if (changes.length) this.frames.push({ type: "changes", shape: name, changes });
       news ||= changes.length > 0;
     }
     const moved = to > this.position;
     this.position = to;
-    for (const subscription of this.subscriptions.values()) if (subscription.live) subscription.read_to = to;
+    for (const subscription of this.subscriptions.values()) if (subscription.live) subscription.readTo = to;
     while (this.#answers[0]) {
       const answer = this.#answers[0];
       if (answer.type === "ack" && answer.position > to) break;
@@ -120,12 +120,12 @@ export class Session {
     this.handlers.closed(code, "");
   }
 
-  #welcome(client_id: string): void {
-    this.#client_id = client_id;
+  #welcome(clientId: string): void {
+    this.#clientId = clientId;
     this.position = this.database.position;
     this.frames.push({
       type: "welcome", protocol: 1, session_id: "s", epoch: String(this.database.epoch),
-      last_mutation: this.database.clients.get(client_id)?.last ?? 0, heartbeat_ms: 30_000,
+      last_mutation: this.database.clients.get(clientId)?.last ?? 0, heartbeat_ms: 30_000,
       limits: this.options.limits,
     });
   }
@@ -136,7 +136,7 @@ export class Session {
     const column = /^"?(\w+)"? = \$1$/.exec(where ?? "")?.[1];
     const shape: Shape = column ? { entity, where: { column, value: params?.[0] ?? null } } : { entity };
     const name = JSON.stringify(shape);
-    const subscription: Subscription = { id, shape, name, read_to: this.database.position, live: false };
+    const subscription: Subscription = { id, shape, name, readTo: this.database.position, live: false };
     this.subscriptions.set(id, subscription);
     const from = cursor === undefined ? undefined : this.#positionOf(cursor);
     if (cursor !== undefined && from === undefined) {
@@ -149,7 +149,7 @@ export class Session {
 
   #snapshot(subscription: Subscription): void {
     subscription.live = false;
-    subscription.read_to = this.database.position;
+    subscription.readTo = this.database.position;
     const rows = [...this.database.rows(subscription.shape)].map(([key, row]) => ({ key, row }));
     do {
       const page = rows.splice(0, this.options.page);
@@ -160,14 +160,14 @@ export class Session {
   #join(subscription: Subscription): void {
     const shared = [...this.subscriptions.values()].some(({ live, name }) => live && name === subscription.name);
     if (shared) {
-      const changes = this.database.changes(subscription.shape, subscription.read_to, true);
+      const changes = this.database.changes(subscription.shape, subscription.readTo, true);
       if (changes.length) this.frames.push({ type: "changes", id: subscription.id, changes });
-      subscription.read_to = this.database.position;
+      subscription.readTo = this.database.position;
     }
     subscription.live = true;
     this.frames.push({
       type: "subscribed", id: subscription.id, shape: subscription.name,
-      cursor: `${this.database.epoch}:${subscription.read_to}`,
+      cursor: `${this.database.epoch}:${subscription.readTo}`,
       schema: { key: ["id"], columns: { id: "text" } },
     });
   }
@@ -178,7 +178,7 @@ export class Session {
     for (const subscription of this.subscriptions.values()) {
       if (!subscription.live) continue;
       const known = shapes.get(subscription.name);
-      if (!known || subscription.read_to < known.read_to) shapes.set(subscription.name, subscription);
+      if (!known || subscription.readTo < known.readTo) shapes.set(subscription.name, subscription);
     }
     return shapes;
   }

@@ -98,7 +98,7 @@ test("SPEC 12, 13: why there is no connection is told, and stays told while view
   await rest();
   sync.todos.live();
   await rest();
-  expect(sync.status).toMatchObject({ state: "error", error: { code: "forbidden", remedy: "sign_in" } });
+  expect(sync.status).toMatchObject({ state: "error", error: { code: "forbidden", remedy: "signIn" } });
   sync.connect();
   await world.settle();
   expect(sync.status).toMatchObject({ state: "live", error: undefined });

@@ -5,11 +5,11 @@ import { Outbox } from "../../src/session/outbox.js";
 import { rest } from "../simulated/harness.js";
 
 const mutation = (id: string, number?: number, size = 1): Mutation => ({
-  id, made_at: 0, writes: Array.from({ length: size }, () => ({ entity: "t", op: "delete" as const, key: id })),
+  id, madeAt: 0, writes: Array.from({ length: size }, () => ({ entity: "t", op: "delete" as const, key: id })),
   ...(number !== undefined && { number }),
 });
 
-function setup(queue: Mutation[], last_number = 0) {
+function setup(queue: Mutation[], lastNumber = 0) {
   const sent: PushFrame[] = [];
   const numbered: Numbering[] = [];
   const refused: Rejection[] = [];
@@ -25,16 +25,16 @@ function setup(queue: Mutation[], last_number = 0) {
         queue[at] = { ...queue[at]!, number };
       }
     },
-    lastNumber: () => last_number,
+    lastNumber: () => lastNumber,
     refused: (rejection) => {
       refused.push(rejection);
       queue.splice(queue.findIndex(({ id }) => id === rejection.id), 1);
     },
     mustWait: () => state.waits,
   });
-  const welcome = (last_mutation: number) =>
+  const welcome = (lastMutation: number) =>
     outbox.welcome({
-      type: "welcome", protocol: 1, session_id: "s", epoch: "e", last_mutation, heartbeat_ms: 1,
+      type: "welcome", protocol: 1, session_id: "s", epoch: "e", last_mutation: lastMutation, heartbeat_ms: 1,
       limits: { frame_bytes_max: 2000, subscriptions_max: 1, writes_max: 3 },
     });
   const numbers = () => sent.map(({ mutation: number, writes }) => [writes[0]!.key, number]);

@@ -5,7 +5,7 @@ import { queryOf } from "../../src/replica/query.js";
 import { Replica } from "../../src/replica/replica.js";
 
 const TODOS = queryOf("todos");
-const mutation = (id: string, ...writes: Mutation["writes"]): Mutation => ({ id, made_at: 0, writes });
+const mutation = (id: string, ...writes: Mutation["writes"]): Mutation => ({ id, madeAt: 0, writes });
 const rows = (change: Partial<RowsCommit>): RowsCommit => ({ reset: false, puts: [], gone: [], cursor: "c", ...change });
 
 function filled(...keys: string[]) {
@@ -62,7 +62,7 @@ describe("SPEC 6: the optimistic layer", () => {
 
   test("a dead letter that is told twice is one", () => {
     const { replica } = filled();
-    const letter = { id: "a", writes: [], made_at: 0, code: "invalid" as const, message: "no" };
+    const letter = { id: "a", writes: [], madeAt: 0, code: "invalid" as const, message: "no" };
     replica.apply({ ...emptyCommit(), rejected: [letter] });
     replica.apply({ ...emptyCommit(), rejected: [letter] });
     replica.restore([], [letter]);

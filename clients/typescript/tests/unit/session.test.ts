@@ -7,7 +7,7 @@ import { Session, type SessionFrame } from "../../src/session/session.js";
 const SCHEMA = { key: ["id"], columns: { id: "text" } };
 const TODOS = queryOf("todos");
 
-function started(last_mutation = 0) {
+function started(lastMutation = 0) {
   const sent: ClientFrame[] = [];
   const commits: Commit[] = [];
   const problems: string[] = [];
@@ -18,7 +18,7 @@ function started(last_mutation = 0) {
   });
   const welcome = () =>
     session.welcome({
-      type: "welcome", protocol: 1, session_id: "s", epoch: "e", last_mutation, heartbeat_ms: 1,
+      type: "welcome", protocol: 1, session_id: "s", epoch: "e", last_mutation: lastMutation, heartbeat_ms: 1,
       limits: { frame_bytes_max: 1, subscriptions_max: 1, writes_max: 1 },
     });
   const subscribed = (id: number, cursor = "c1", shape = "s"): void =>

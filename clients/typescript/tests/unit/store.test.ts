@@ -5,7 +5,7 @@ import { StorageError } from "../../src/errors.js";
 import { emptyCommit, type Commit, type RowsCommit } from "../../src/replica/commit.js";
 import type { Mutation } from "../../src/replica/mutation.js";
 import { queryOf } from "../../src/replica/query.js";
-import { IndexedDbStore } from "../../src/store/indexeddb.js";
+import { IndexedDbStore, VERSION } from "../../src/store/indexeddb.js";
 import { Keeper } from "../../src/store/keeper.js";
 import { MemoryStore } from "../../src/store/memory.js";
 import { mergeCommits } from "../../src/store/merge.js";
@@ -14,7 +14,7 @@ import type { Store } from "../../src/store/store.js";
 const TODOS = queryOf("todos");
 const FILTERED = queryOf("todos", { where: "a = 1" });
 const SCHEMA = { key: ["id"], columns: { id: "text" } };
-const mutation = (id: string): Mutation => ({ id, made_at: 1, writes: [{ entity: "todos", op: "delete", key: id }] });
+const mutation = (id: string): Mutation => ({ id, madeAt: 1, writes: [{ entity: "todos", op: "delete", key: id }] });
 const rows = (change: Partial<RowsCommit>): RowsCommit => ({ reset: false, puts: [], gone: [], cursor: "c", ...change });
 const commit = (name: string, change: Partial<RowsCommit>, rest: Partial<Commit> = {}): Commit =>
   ({ ...emptyCommit(), queries: [{ name, rows: rows(change), settled: [] }], ...rest });
@@ -36,7 +36,7 @@ describe.each<[string, () => { store: Store; again: () => Store }]>([
   test("keeps who we are, the queue in its order, numbers and dead letters", async () => {
     const { store, again } = make();
     open.push(store);
-    const { client_id } = await store.open();
+    const { clientId } = await store.open();
     for (const id of ["b", "a", "c"]) await store.enqueue(mutation(id));
     await store.number([{ id: "b", number: 1 }, { id: "a", number: 2 }]);
     const rejection = { ...mutation("b"), code: "invalid" as const, message: "no" };
@@ -44,7 +44,7 @@ describe.each<[string, () => { store: Store; again: () => Store }]>([
     const reopened = again();
     open.push(reopened);
     expect(await reopened.open()).toEqual({
-      client_id, last_number: 2, rejected: [rejection],
+      clientId, lastNumber: 2, rejected: [rejection],
       queue: [{ ...mutation("a"), number: 2 }, mutation("c")],
     });
     await reopened.dismiss(["b"]);
@@ -168,16 +168,32 @@ describe("SPEC 8: a store that fails", () => {
     const name = `store-${++names}`;
     const told: string[] = [];
     const keeper = new Keeper(new IndexedDbStore(name), { open: () => ({ queue: [mutation("m")] }), failed: (error) => told.push(error.message) });
-    const { client_id } = await keeper.open();
+    const { clientId } = await keeper.open();
     await keeper.enqueue(mutation("m"));
     await keeper.number([{ id: "m", number: 7 }]);
-    const newer = await openDB(name, 2);
+    const newer = await openDB(name, VERSION + 1);
     await expect.poll(() => keeper.kind).toBe("memory");
-    expect(await keeper.open()).toEqual({ client_id, last_number: 7, queue: [mutation("m")], rejected: [] });
+    expect(await keeper.open()).toEqual({ clientId, lastNumber: 7, queue: [mutation("m")], rejected: [] });
     expect(told).toHaveLength(1);
     newer.close();
     await expect(new IndexedDbStore(name).open()).rejects.toMatchObject({ remedy: "reload" });
   });
+});
+
+test("SPEC 8: a store of an older version is dropped, not misread", async () => {
+  const name = `store-${++names}`;
+  const older = await openDB(name, VERSION - 1, {
+    upgrade(database) {
+      database.createObjectStore("meta");
+      database.createObjectStore("queue", { autoIncrement: true });
+    },
+  });
+  await older.add("queue", { id: "m", made_at: 1 });
+  older.close();
+  const store = new IndexedDbStore(name);
+  open.push(store);
+  await store.enqueue(mutation("n"));
+  expect((await store.open()).queue).toEqual([mutation("n")]);
 });
 
 test("SPEC 2: several commits as one leave the same rows", () => {

@@ -10,11 +10,11 @@ describe("SPEC 9: what a view shows", () => {
     const world = new World();
     for (const id of ["10", "9", "b", "a", "1"]) world.server.database.put("todos", { id, title: `${100 - id.length}${id}` });
     const sync = world.client();
-    const by_key = sync.todos.live();
-    const by_title = sync.todos.live({ order: (a, b) => (a.title < b.title ? -1 : 1) });
+    const byKey = sync.todos.live();
+    const byTitle = sync.todos.live({ order: (a, b) => (a.title < b.title ? -1 : 1) });
     await world.settle();
-    expect(by_key.rows.map(({ id }) => id)).toEqual(["1", "9", "10", "a", "b"]);
-    expect(by_title.rows.map(({ id }) => id)).toEqual(["10", "1", "9", "a", "b"]);
+    expect(byKey.rows.map(({ id }) => id)).toEqual(["1", "9", "10", "a", "b"]);
+    expect(byTitle.rows.map(({ id }) => id)).toEqual(["10", "1", "9", "a", "b"]);
     await sync.close();
   });
 
