@@ -9,7 +9,7 @@ import { MemoryStore } from "./store/memory.js";
 import type { Store } from "./store/store.js";
 import { Sync } from "./sync.js";
 import { alone, webLocks, type Election } from "./tabs/election.js";
-import type { Channel, Network, Tab } from "./tabs/tab.js";
+import type { TabChannel, Network, Tab } from "./tabs/tab.js";
 
 type Definitions = { [name: string]: EntityDefinition<object> };
 type RowOf<D> = D extends EntityDefinition<infer R extends object> ? R : never;
@@ -42,7 +42,7 @@ export interface Environment {
   network: () => Promise<Network>;
   transports: readonly Transport[];
   election: Election;
-  channel: ((name: string) => Channel) | undefined;
+  channel: ((name: string) => TabChannel) | undefined;
 }
 
 export function createSync<const D extends Definitions>(options: CreateSyncOptions<D>): SyncClient<D> {
@@ -56,7 +56,7 @@ export function createSync<const D extends Definitions>(options: CreateSyncOptio
     name,
     store: storeOf(options.storage, name),
     election: environment.election ?? (globalThis.navigator?.locks ? webLocks(navigator.locks) : alone),
-    channel: "channel" in environment ? environment.channel : (name: string) => new BroadcastChannel(name) as Channel,
+    channel: "channel" in environment ? environment.channel : (name: string) => new BroadcastChannel(name) as TabChannel,
     connect: options.connect ?? inPage,
     network: environment.network ?? network,
     transports: environment.transports,
@@ -90,9 +90,9 @@ function listenToBrowser(sync: Sync, tab: Tab): () => void {
   listen(document, "visibilitychange", () => {
     if (document.visibilityState === "visible") tab.command("wake");
   });
-  listen(document, "resume", () => tab.thawed());
+  listen(document, "resume", () => tab.resumed());
   // A page that is only put aside comes back.
-  listen(window, "pageshow", (event) => (event as PageTransitionEvent).persisted && tab.thawed());
+  listen(window, "pageshow", (event) => (event as PageTransitionEvent).persisted && tab.resumed());
   listen(window, "pagehide", (event) => (event as PageTransitionEvent).persisted || void sync.close());
   return () => ends.abort();
 }

@@ -4,7 +4,7 @@ import { InvalidWriteError, type Issue } from "./errors.js";
 import { canonicalKey, keyOfRow, type KeyInput } from "./key.js";
 import type { Write } from "./protocol/generated.js";
 import type { Json, Row, RowKey } from "./protocol/json.js";
-import type { QueryOptions } from "./replica/query.js";
+import type { SelectionOptions } from "./replica/selection.js";
 import type { Validator, View } from "./replica/view.js";
 import { uuid } from "./uuid.js";
 
@@ -39,24 +39,24 @@ export function entity<R extends object = Row>(options: EntityOptions<R> = {}): 
 }
 
 /** What a view shows. */
-export interface LiveOptions<R> extends QueryOptions {
+export interface LiveOptions<R> extends SelectionOptions {
   /** How to sort; by key where it says nothing. */
   order?: (a: R, b: R) => number;
 }
 
 /** How a write ended. */
-export type Outcome =
+export type WriteResult =
   | { ok: true }
   | { ok: false; code: string; message: string };
 
 /** A write that the user has made. It is shown already. */
-export interface Written {
+export interface PendingWrite {
   /** The row's key, or a temporary one where the database chooses it. */
   readonly key: RowKey;
   /** Resolves when it would survive a reload; false when only this page has it. */
   readonly saved: Promise<boolean>;
   /** Resolves when the server has answered, however long that takes. Never rejects. */
-  readonly outcome: Promise<Outcome>;
+  readonly result: Promise<WriteResult>;
 }
 
 export interface EntityPorts {
@@ -65,7 +65,7 @@ export interface EntityPorts {
   /** The row as it is shown now, in any view. */
   current(entity: string, key: RowKey): Row | undefined;
   view(entity: string, options: LiveOptions<never>, validate: Validator | undefined): View<never>;
-  write(write: Write): Omit<Written, "key">;
+  write(write: Write): Omit<PendingWrite, "key">;
 }
 
 /** One entity: its live lists, and the writes on it. */
@@ -99,14 +99,14 @@ export class Entity<R extends object> {
   }
 
   /** A new row. Without a key of its own it gets a random uuid, where the key is one column of text. */
-  create(values: Partial<R>): Written {
+  create(values: Partial<R>): PendingWrite {
     const row = this.#withKey({ ...values } as Row);
     this.#check(row);
     return this.#write({ entity: this.name, op: "create", values: row });
   }
 
   /** Changes some columns of a row. */
-  update(key: KeyInput, values: Partial<R>): Written {
+  update(key: KeyInput, values: Partial<R>): PendingWrite {
     const text = canonicalKey(key);
     const current = this.ports.current(this.name, text);
     if (current) this.#check({ ...current, ...(values as Row) });
@@ -114,7 +114,7 @@ export class Entity<R extends object> {
   }
 
   /** A new row, or, where the key is known, the same as `update`. */
-  upsert(values: Partial<R>): Written {
+  upsert(values: Partial<R>): PendingWrite {
     const row = { ...values } as Row;
     const key = keyOfRow(row, this.ports.keyColumns(this.name));
     if (key === undefined) throw new InvalidWriteError("an upsert names its whole key", this.name);
@@ -122,11 +122,11 @@ export class Entity<R extends object> {
     return this.#write({ entity: this.name, op: "upsert", key, values: row });
   }
 
-  delete(key: KeyInput): Written {
+  delete(key: KeyInput): PendingWrite {
     return this.#write({ entity: this.name, op: "delete", key: canonicalKey(key) });
   }
 
-  #write(write: Write): Written {
+  #write(write: Write): PendingWrite {
     const ports = this.ports;
     const known = write.key ?? keyOfRow(write.values ?? {}, ports.keyColumns(this.name));
     return { key: known === undefined ? "" : String(known), ...ports.write(write) };

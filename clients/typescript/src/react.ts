@@ -3,7 +3,7 @@
 import { useCallback, useMemo, useSyncExternalStore } from "react";
 import type { Entity, LiveOptions } from "./entity.js";
 import type { KeyInput } from "./key.js";
-import { queryOf } from "./replica/query.js";
+import { selectionOf } from "./replica/selection.js";
 import type { View, ViewSnapshot } from "./replica/view.js";
 import type { Status } from "./status.js";
 import type { Sync } from "./sync.js";
@@ -48,8 +48,8 @@ function useView<R extends object>(entity: Entity<R>, name: string, open: () => 
 
 /** A live list. `options` may be made anew by each render; `order` should be a stable function. */
 export function useLive<R extends object>(entity: Entity<R>, options: LiveOptions<R> = {}): ViewSnapshot<R> {
-  const { order, ...wish } = options;
-  const snapshot = useView(entity, queryOf(entity.name, wish).name, () => entity.live(wish) as View<R>);
+  const { order, ...selection } = options;
+  const snapshot = useView(entity, selectionOf(entity.name, selection).name, () => entity.live(selection) as View<R>);
   return useMemo(() => (order ? { ...snapshot, rows: snapshot.rows.toSorted(order) } : snapshot), [snapshot, order]);
 }
 

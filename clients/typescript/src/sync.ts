@@ -1,11 +1,11 @@
 /** The client: entities, views, writes and status over one tab's copy. */
 
 import { errorFromJson, InvalidWriteError, SyncError } from "./errors.js";
-import { Entity, type EntityDefinition, type LiveOptions, type Outcome, type Written } from "./entity.js";
+import { Entity, type EntityDefinition, type LiveOptions, type PendingWrite, type WriteResult } from "./entity.js";
 import type { ClientFrame, ServerFrame, Write } from "./protocol/generated.js";
 import type { Row, RowKey } from "./protocol/json.js";
 import type { Mutation, Rejection } from "./replica/mutation.js";
-import { queryOf, type Query } from "./replica/query.js";
+import { selectionOf, type Selection } from "./replica/selection.js";
 import { Replica } from "./replica/replica.js";
 import { View, type Validator } from "./replica/view.js";
 import { sameStatus, type Status } from "./status.js";
@@ -29,20 +29,20 @@ export interface SyncEvents {
 }
 
 interface Opened {
-  query: Query;
+  selection: Selection;
   views: number;
   linger: (() => void) | undefined;
 }
 
-type Promises = Omit<Written, "key">;
+type Promises = Omit<PendingWrite, "key">;
 
 /** What the maker of a write holds, and the other end of it. */
 class Receipt {
   saved: (saved: boolean) => void = () => {};
-  outcome: (outcome: Outcome) => void = () => {};
+  result: (result: WriteResult) => void = () => {};
   readonly promises: Promises = {
     saved: new Promise((resolve) => (this.saved = resolve)),
-    outcome: new Promise((resolve) => (this.outcome = resolve)),
+    result: new Promise((resolve) => (this.result = resolve)),
   };
 }
 
@@ -54,7 +54,7 @@ export class Sync {
   readonly #views = new Set<View<never>>();
   readonly #opened = new Map<string, Opened>();
   readonly #listeners: { [E in keyof SyncEvents]?: Set<(event: SyncEvents[E]) => void> } = {};
-  readonly #outcomes = new Map<string, (outcome: Outcome) => void>();
+  readonly #results = new Map<string, (result: WriteResult) => void>();
   readonly #entities = new Map<string, Entity<Row>>();
   #reported = new Set<string>();
   #transaction: { writes: Write[]; receipt: Receipt } | undefined;
@@ -122,7 +122,7 @@ export class Sync {
     if (writes.length) this.#enqueue(writes, receipt);
     else {
       receipt.saved(true);
-      receipt.outcome({ ok: true });
+      receipt.result({ ok: true });
     }
     return receipt.promises;
   }
@@ -194,7 +194,7 @@ export class Sync {
 
   #enqueue(writes: Write[], receipt: Receipt): void {
     const mutation: Mutation = { id: uuid(), writes, madeAt: this.#clock.now() };
-    this.#outcomes.set(mutation.id, receipt.outcome);
+    this.#results.set(mutation.id, receipt.result);
     this.#tab.enqueue(mutation).then(
       () => receipt.saved(true),
       () => receipt.saved(false),
@@ -202,33 +202,33 @@ export class Sync {
   }
 
   #view(entity: string, options: LiveOptions<never>, validate: Validator | undefined): View<never> {
-    const query = queryOf(entity, options);
-    this.#open(query);
+    const selection = selectionOf(entity, options);
+    this.#open(selection);
     let closed = false;
-    const view: View<never> = new View<never>(this.#replica, this.#replica.copy(query), {
+    const view: View<never> = new View<never>(this.#replica, this.#replica.query(selection), {
       order: options.order,
       validate,
       close: () => {
         if (closed) return;
         closed = true;
         this.#views.delete(view);
-        this.#release(query.name);
+        this.#release(selection.name);
       },
     });
     this.#views.add(view);
     return view;
   }
 
-  #open(query: Query): void {
-    const opened = this.#opened.get(query.name);
+  #open(selection: Selection): void {
+    const opened = this.#opened.get(selection.name);
     if (opened) {
       opened.views += 1;
       opened.linger?.();
       opened.linger = undefined;
       return;
     }
-    this.#opened.set(query.name, { query, views: 1, linger: undefined });
-    this.#tab.want(query);
+    this.#opened.set(selection.name, { selection, views: 1, linger: undefined });
+    this.#tab.want(selection);
   }
 
   #release(name: string): void {
@@ -241,11 +241,11 @@ export class Sync {
   }
 
   #current(entity: string, key: RowKey): Row | undefined {
-    for (const copy of this.#replica.copies.values()) {
-      if (copy.query.entity !== entity || !copy.isFull) continue;
-      const over = this.#replica.overlay(copy).get(key);
+    for (const query of this.#replica.queries.values()) {
+      if (query.selection.entity !== entity || !query.isFull) continue;
+      const over = this.#replica.overlay(query).get(key);
       if (over === null) return undefined;
-      const row = over ?? copy.rows.get(key);
+      const row = over ?? query.rows.get(key);
       if (row) return row;
     }
     return undefined;
@@ -259,25 +259,25 @@ export class Sync {
     if (statusChanged) this.#status = status;
     for (const view of changed) view.notify();
     for (const entity of new Set(changed.map((view) => view.entity))) this.#emit("change", entity);
-    this.#tellOutcomes();
+    this.#settleResults();
     if (statusChanged) this.#emit("status", status);
   }
 
-  #tellOutcomes(): void {
+  #settleResults(): void {
     for (const rejection of this.#replica.rejected) {
       if (this.#reported.has(rejection.id)) continue;
       this.#reported.add(rejection.id);
       const { code, message } = rejection;
-      this.#outcomes.get(rejection.id)?.({ ok: false, code, message });
-      this.#outcomes.delete(rejection.id);
+      this.#results.get(rejection.id)?.({ ok: false, code, message });
+      this.#results.delete(rejection.id);
       this.#emit("rejected", rejection);
     }
-    if (this.#outcomes.size === 0) return;
+    if (this.#results.size === 0) return;
     const open = new Set(this.pending.map(({ id }) => id));
-    for (const [id, tell] of this.#outcomes) {
+    for (const [id, tell] of this.#results) {
       if (open.has(id)) continue;
       tell({ ok: true });
-      this.#outcomes.delete(id);
+      this.#results.delete(id);
     }
   }
 

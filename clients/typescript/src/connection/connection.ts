@@ -13,7 +13,7 @@ const GREETING_MS = 15_000;
 /** How long the answer to a probe may take. */
 const PROBE_MS = 5_000;
 /** Heartbeats without a word after which the server counts as gone. */
-const BEATS_UNHEARD_MAX = 2;
+const MISSED_HEARTBEATS_MAX = 2;
 /**
  * Tries of the first transport after which the others get one each, at once: when they get through in
  * the moment in which the first has failed, it is the transport that is at fault and not the network.
@@ -57,7 +57,7 @@ export class Connection {
   #beat: (() => void) | undefined;
   #attempt = 0;
   #pauseMinMs = PAUSE_MIN_MS;
-  #beatsUnheard = 0;
+  #missedHeartbeats = 0;
   /** The token was refused; one fresh one is tried before that counts. */
   #tokenRefused = false;
   #error: SyncError | undefined;
@@ -161,7 +161,7 @@ export class Connection {
     this.#transport = this.#options.transports[this.#turn()]!;
     link = this.#transport.open({
       opened: ours(() => this.handle("opened")),
-      heard: ours(() => (this.#beatsUnheard = 0)),
+      received: ours(() => (this.#missedHeartbeats = 0)),
       frame: ours((frame) => this.#receive(frame)),
       problem: ours((error) => this.#ports.problem(error)),
       closed: ours((code, reason) => this.#closed(code, reason)),
@@ -190,7 +190,7 @@ export class Connection {
   }
 
   #receive(frame: ServerFrame): void {
-    this.#beatsUnheard = 0;
+    this.#missedHeartbeats = 0;
     this.#ports.traffic("received", frame);
     if (frame.type === "welcome") return this.#welcomed(frame);
     if (frame.type === "pong") return;
@@ -247,10 +247,10 @@ export class Connection {
   /** The browser hides the pings of WebSockets, so a dead connection is found with our own. */
   #listen(intervalMs: number): void {
     if (!(intervalMs > 0)) return;
-    this.#beatsUnheard = 0;
+    this.#missedHeartbeats = 0;
     const beat = () => {
       // Counted, not timed: in a tab in the background timers are late.
-      if (this.#beatsUnheard++ >= BEATS_UNHEARD_MAX) return this.handle("silent");
+      if (this.#missedHeartbeats++ >= MISSED_HEARTBEATS_MAX) return this.handle("silent");
       this.send({ type: "ping" });
       this.#beat = this.#options.clock.after(intervalMs, beat);
     };
@@ -259,11 +259,11 @@ export class Connection {
 
   /** After a sleep or a change of network: whether the connection is more than a memory. */
   #probe(): void {
-    this.#beatsUnheard = 1;
+    this.#missedHeartbeats = 1;
     this.send({ type: "ping" });
     this.#cancelTimer();
     this.#timer = this.#options.clock.after(PROBE_MS, () => {
-      if (this.#beatsUnheard > 0) this.handle("silent");
+      if (this.#missedHeartbeats > 0) this.handle("silent");
     });
   }
 

@@ -117,7 +117,7 @@ class EventsLink implements Link {
     if (!answer) return;
     if (!answer.ok || !answer.body) return this.#refused(id, answer);
     try {
-      for await (const data of eventData(answer.body, () => this.#handlers?.heard())) {
+      for await (const data of eventData(answer.body, () => this.#handlers?.received())) {
         const frame = readFrame(data);
         if (frame) this.#streamed(stream, frame);
       }
@@ -165,7 +165,7 @@ class EventsLink implements Link {
     const answer = await this.#request(`/${entity}`, { method: "POST", body });
     const said = (await answer?.json().catch(() => undefined)) as ServerFrame | undefined;
     if (!this.#handlers || !answer) return;
-    this.#handlers.heard();
+    this.#handlers.received();
     if (said?.type === "ack") return this.#acked(mutation);
     if (said?.type === "reject") return this.#rejected(said);
     this.#closed(CLOSE_OF[answer.status] ?? 1006);

@@ -8,7 +8,7 @@ export interface TransportHandlers {
   opened(): void;
   frame(frame: ServerFrame): void;
   /** The other side is there, although it had nothing to say. */
-  heard(): void;
+  received(): void;
   /** Something came that is no frame, or of a kind that this client does not know. */
   problem(error: SyncError): void;
   /** It is over; a code of the protocol, or 1006 for none. */

@@ -43,7 +43,7 @@ class SocketLink implements Link {
   }
 
   #receive(data: string | ArrayBuffer): void {
-    this.#handlers?.heard();
+    this.#handlers?.received();
     if (typeof data === "string" && !this.#queue) return this.#read(data);
     this.#inOrder(async () => this.#read(typeof data === "string" ? data : await unzip(data)));
   }

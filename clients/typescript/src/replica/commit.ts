@@ -16,7 +16,7 @@ export interface Commit {
   rejected: Rejection[];
 }
 
-/** How far a query is: its rows are what they are at the server (`live`), or were once (`stale`). */
+/** How far a selection is: its rows are what they are at the server (`live`), or were once (`stale`). */
 export type QueryPhase = "loading" | "stale" | "live" | "refused";
 
 export interface QueryCommit {

@@ -1,12 +1,12 @@
 /**
- * The optimistic layer: the user's open writes, applied on top of the rows of one query whenever
+ * The optimistic layer: the user's open writes, applied on top of the rows of one selection whenever
  * either of them changes.
  */
 
 import type { Write } from "../protocol/generated.js";
 import type { Row, RowKey } from "../protocol/json.js";
 import { canonicalKey, keyOfRow, type KeyInput } from "../key.js";
-import type { Copy } from "./copy.js";
+import type { QueryRows } from "./query_rows.js";
 import type { Mutation } from "./mutation.js";
 
 /** The rows that differ from the server's: as they are shown, or null where one is not. */
@@ -16,41 +16,41 @@ export interface OverlaySource {
   queue: readonly Mutation[];
   /** The key columns of an entity. */
   keyColumns(entity: string): readonly string[];
-  /** A row as some other query knows it, with all its columns. */
+  /** A row as some other selection knows it, with all its columns. */
   image(entity: string, key: RowKey): Row | undefined;
-  /** Whether a row belongs to the query; undefined when only the server can tell. */
-  matches(copy: Copy, row: Row): boolean | undefined;
+  /** Whether a row belongs to the selection; undefined when only the server can tell. */
+  matches(query: QueryRows, row: Row): boolean | undefined;
 }
 
 const NOTHING: Overlay = new Map();
 
-export function overlayOf(copy: Copy, source: OverlaySource): Overlay {
+export function overlayOf(query: QueryRows, source: OverlaySource): Overlay {
   const open = source.queue.filter(
-    ({ id, writes }) => !copy.settled.has(id) && writes.some(({ entity }) => entity === copy.query.entity),
+    ({ id, writes }) => !query.settled.has(id) && writes.some(({ entity }) => entity === query.selection.entity),
   );
   if (open.length === 0) return NOTHING;
-  const { entity } = copy.query;
+  const { entity } = query.selection;
   const rows = new Map<RowKey, Row | null>();
   for (const mutation of open) {
     mutation.writes.forEach((write, index) => {
       if (write.entity !== entity) return;
       const key = keyOfWrite(write, source.keyColumns(entity)) ?? temporaryKey(mutation, index);
-      const before = rows.has(key) ? rows.get(key) : (copy.rows.get(key) ?? source.image(entity, key));
+      const before = rows.has(key) ? rows.get(key) : (query.rows.get(key) ?? source.image(entity, key));
       const after = applyWrite(write, before ?? undefined);
       if (after !== undefined) rows.set(key, after);
     });
   }
-  return shownIn(copy, rows, source);
+  return shownIn(query, rows, source);
 }
 
-/** Of the rows that were written, those that this query shows or hides because of it. */
-function shownIn(copy: Copy, rows: ReadonlyMap<RowKey, Row | null>, source: OverlaySource): Overlay {
+/** Of the rows that were written, those that this selection shows or hides because of it. */
+function shownIn(query: QueryRows, rows: ReadonlyMap<RowKey, Row | null>, source: OverlaySource): Overlay {
   const shown = new Map<RowKey, Row | null>();
   for (const [key, row] of rows) {
     // What only the server can tell stays as it was until the server tells.
-    const belongs = row !== null && (source.matches(copy, row) ?? copy.rows.has(key));
-    if (belongs) shown.set(key, project(row, copy, source.keyColumns(copy.query.entity)));
-    else if (copy.rows.has(key)) shown.set(key, null);
+    const belongs = row !== null && (source.matches(query, row) ?? query.rows.has(key));
+    if (belongs) shown.set(key, project(row, query, source.keyColumns(query.selection.entity)));
+    else if (query.rows.has(key)) shown.set(key, null);
   }
   return shown;
 }
@@ -69,9 +69,9 @@ function applyWrite(write: Write, before: Row | undefined): Row | null | undefin
   }
 }
 
-function project(row: Row, { query }: Copy, key: readonly string[]): Row {
-  if (!query.columns) return row;
-  const wanted = new Set([...query.columns, ...key]);
+function project(row: Row, { selection }: QueryRows, key: readonly string[]): Row {
+  if (!selection.columns) return row;
+  const wanted = new Set([...selection.columns, ...key]);
   return Object.fromEntries(Object.entries(row).filter(([column]) => wanted.has(column)));
 }
 

@@ -6,16 +6,16 @@
 import type { Row, RowKey } from "../protocol/json.js";
 import { Matcher } from "../filter/matcher.js";
 import type { Commit } from "./commit.js";
-import { Copy } from "./copy.js";
+import { QueryRows } from "./query_rows.js";
 import type { Mutation, Numbering, Rejection } from "./mutation.js";
 import { overlayOf, type Overlay } from "./overlay.js";
-import type { Query } from "./query.js";
+import type { Selection } from "./selection.js";
 
 /** Answered mutations that are remembered, so that a late message does not bring one back. */
 const ANSWERED_KEPT = 1000;
 
 export class Replica {
-  readonly copies = new Map<string, Copy>();
+  readonly queries = new Map<string, QueryRows>();
   /** Grows with every step. */
   version = 0;
   queue: readonly Mutation[] = [];
@@ -37,21 +37,21 @@ export class Replica {
     return () => this.#listeners.delete(listener);
   }
 
-  copy(query: Query): Copy {
-    let copy = this.copies.get(query.name);
-    if (!copy) this.copies.set(query.name, (copy = new Copy(query)));
-    return copy;
+  query(selection: Selection): QueryRows {
+    let query = this.queries.get(selection.name);
+    if (!query) this.queries.set(selection.name, (query = new QueryRows(selection)));
+    return query;
   }
 
   drop(name: string): void {
-    this.copies.delete(name);
+    this.queries.delete(name);
   }
 
   apply(commit: Commit): void {
     for (const id of commit.acked) this.#acked.add(id);
-    for (const part of commit.queries) this.copies.get(part.name)?.apply(part);
-    if (commit.rejected.length) this.#bury(commit.rejected);
-    this.#letGo([...commit.answered, ...commit.rejected.map(({ id }) => id)]);
+    for (const part of commit.queries) this.queries.get(part.name)?.apply(part);
+    if (commit.rejected.length) this.#addRejections(commit.rejected);
+    this.#removeAnswered([...commit.answered, ...commit.rejected.map(({ id }) => id)]);
     this.#changed();
   }
 
@@ -70,7 +70,7 @@ export class Replica {
   restore(queue: readonly Mutation[], rejected: readonly Rejection[]): void {
     const madeHere = this.queue;
     this.queue = [];
-    this.#bury(rejected);
+    this.#addRejections(rejected);
     this.enqueue(...queue, ...madeHere);
     this.#changed();
   }
@@ -100,53 +100,53 @@ export class Replica {
 
   /** The key columns of an entity, as the server says, or else the application. */
   keyColumns(entity: string): readonly string[] {
-    for (const copy of this.copies.values()) {
-      if (copy.query.entity === entity && copy.schema) return copy.schema.key;
+    for (const query of this.queries.values()) {
+      if (query.selection.entity === entity && query.schema) return query.schema.key;
     }
     return this.#keyColumns(entity) ?? ["id"];
   }
 
   /** The type of a column on the wire, once the server has said it. */
   columnType(entity: string, column: string): string | undefined {
-    for (const copy of this.copies.values()) {
-      const type = copy.query.entity === entity ? copy.schema?.columns[column] : undefined;
+    for (const query of this.queries.values()) {
+      const type = query.selection.entity === entity ? query.schema?.columns[column] : undefined;
       if (type !== undefined) return type;
     }
     return undefined;
   }
 
-  overlay(copy: Copy): Overlay {
-    return overlayOf(copy, {
+  overlay(query: QueryRows): Overlay {
+    return overlayOf(query, {
       queue: this.queue,
       keyColumns: (entity) => this.keyColumns(entity),
       image: (entity, key) => this.#image(entity, key),
-      matches: (of, row) => this.#matcher.matches(of.query, row, (column) => this.columnType(of.query.entity, column)),
+      matches: (of, row) => this.#matcher.matches(of.selection, row, (column) => this.columnType(of.selection.entity, column)),
     });
   }
 
-  /** The freshest full image of a row in any query. */
+  /** The freshest full image of a row in any selection. */
   #image(entity: string, key: RowKey): Row | undefined {
     let image: Row | undefined;
-    for (const copy of this.copies.values()) {
-      if (copy.query.entity !== entity || !copy.isFull) continue;
-      const row = copy.rows.get(key);
-      if (row && copy.phase === "live") return row;
+    for (const query of this.queries.values()) {
+      if (query.selection.entity !== entity || !query.isFull) continue;
+      const row = query.rows.get(key);
+      if (row && query.phase === "live") return row;
       image ??= row;
     }
     return image;
   }
 
   /** Each dead letter once, in the order of its id's first coming. */
-  #bury(rejected: readonly Rejection[]): void {
+  #addRejections(rejected: readonly Rejection[]): void {
     this.rejected = [...new Map([...this.rejected, ...rejected].map((rejection) => [rejection.id, rejection])).values()];
   }
 
-  #letGo(ids: readonly string[]): void {
+  #removeAnswered(ids: readonly string[]): void {
     if (ids.length === 0) return;
     for (const id of ids) {
       this.#answered.add(id);
       this.#acked.delete(id);
-      for (const copy of this.copies.values()) copy.settled.delete(id);
+      for (const query of this.queries.values()) query.settled.delete(id);
     }
     this.queue = this.queue.filter(({ id }) => !ids.includes(id));
     for (const id of this.#answered) {

@@ -1,10 +1,10 @@
-/** A live list: the rows of a query with the user's open writes on top, in order. */
+/** A live list: the rows of a selection with the user's open writes on top, in order. */
 
 import type { Issue, SyncError } from "../errors.js";
 import { canonicalKey, compareKeys, type KeyInput } from "../key.js";
 import type { Row, RowKey } from "../protocol/json.js";
-import type { Copy } from "./copy.js";
-import { sameRow } from "./copy.js";
+import type { QueryRows } from "./query_rows.js";
+import { sameRow } from "./query_rows.js";
 import { keyOfWrite, temporaryKey } from "./overlay.js";
 import type { Replica } from "./replica.js";
 
@@ -38,13 +38,13 @@ const NO_KEYS: ReadonlySet<RowKey> = new Set();
 const NONE: readonly never[] = [];
 
 export class View<R> {
-  readonly #copy: Copy;
+  readonly #query: QueryRows;
   readonly #replica: Replica;
   readonly #validate: Validator | undefined;
   readonly #order: ((a: R, b: R) => number) | undefined;
   readonly #listeners = new Set<(view: View<R>) => void>();
   readonly #close: () => void;
-  readonly #verdicts = new WeakMap<Row, readonly Issue[]>();
+  readonly #checked = new WeakMap<Row, readonly Issue[]>();
   #seen = -1;
   #shown: ReadonlyMap<RowKey, Row> = new Map();
   #snapshot: ViewSnapshot<R> = { rows: NONE, state: "loading", error: undefined, pending: NO_KEYS, invalid: NONE };
@@ -54,11 +54,11 @@ export class View<R> {
 
   constructor(
     replica: Replica,
-    copy: Copy,
+    query: QueryRows,
     options: { order?: ((a: R, b: R) => number) | undefined; validate?: Validator | undefined; close: () => void },
   ) {
     this.#replica = replica;
-    this.#copy = copy;
+    this.#query = query;
     this.#order = options.order;
     this.#validate = options.validate;
     this.#close = options.close;
@@ -68,7 +68,7 @@ export class View<R> {
 
   /** The entity that its rows are of. */
   get entity(): string {
-    return this.#copy.query.entity;
+    return this.#query.selection.entity;
   }
 
   get snapshot(): ViewSnapshot<R> {
@@ -129,7 +129,7 @@ export class View<R> {
   }
 
   #look(): ViewSnapshot<R> {
-    const { phase, error } = this.#copy;
+    const { phase, error } = this.#query;
     const invalid: InvalidRow[] = [];
     const shown = this.#arrange(this.#collect(), invalid);
     this.#shown = shown;
@@ -145,14 +145,14 @@ export class View<R> {
 
   /** The server's rows with the open writes on top; a row that looks as before is the same object. */
   #collect(): Map<RowKey, Row> {
-    const overlay = this.#replica.overlay(this.#copy);
+    const overlay = this.#replica.overlay(this.#query);
     const rows = new Map<RowKey, Row>();
     // In the order of the last time, so that sorting has next to nothing to do.
     for (const key of this.#shown.keys()) {
-      const row = this.#copy.rows.get(key);
+      const row = this.#query.rows.get(key);
       if (row) rows.set(key, row);
     }
-    for (const [key, row] of this.#copy.rows) rows.set(key, row);
+    for (const [key, row] of this.#query.rows) rows.set(key, row);
     for (const [key, row] of overlay) {
       const known = this.#shown.get(key);
       if (row) rows.set(key, known && sameRow(known, row) ? known : row);
@@ -175,13 +175,13 @@ export class View<R> {
 
   #issues(row: Row): readonly Issue[] {
     if (!this.#validate) return NONE;
-    let issues = this.#verdicts.get(row);
-    if (!issues) this.#verdicts.set(row, (issues = this.#validate(row)));
+    let issues = this.#checked.get(row);
+    if (!issues) this.#checked.set(row, (issues = this.#validate(row)));
     return issues;
   }
 
   #pending(): ReadonlySet<RowKey> {
-    const { entity } = this.#copy.query;
+    const { entity } = this.#query.selection;
     const keys = new Set<RowKey>();
     for (const mutation of this.#replica.queue) {
       if (!this.#replica.isPending(mutation)) continue;

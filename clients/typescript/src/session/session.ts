@@ -4,7 +4,7 @@
  *
  * Invariants (SPEC.md has the whole list):
  * - rows move only at `subscribed` and `cursor`, all live queries together;
- * - a query's rows and its cursor move in the same commit;
+ * - a selection's rows and its cursor move in the same commit;
  * - a mutation's optimistic effects go in the commit that brings the real ones.
  */
 
@@ -12,7 +12,7 @@ import { FrameError, serverError, errorToJson, type SyncError } from "../errors.
 import type { ErrorFrame, SubscribeFrame, WelcomeFrame } from "../protocol/frames.js";
 import type { Change, ClientFrame, SchemaSummary, ServerFrame, SubscriptionId } from "../protocol/generated.js";
 import { emptyCommit, type Commit, type QueryCommit } from "../replica/commit.js";
-import type { Query } from "../replica/query.js";
+import type { Selection } from "../replica/selection.js";
 import { Acks } from "./acks.js";
 import { PHASES, type PhaseEvent } from "./phases.js";
 import { Subscription } from "./subscription.js";
@@ -32,7 +32,7 @@ export class Session {
   readonly #ports: SessionPorts;
   #open = false;
   #nextId = 1;
-  #wanted = new Map<string, { query: Query; cursor: string | undefined }>();
+  #wanted = new Map<string, { selection: Selection; cursor: string | undefined }>();
   #subscriptions = new Map<SubscriptionId, Subscription>();
   #acks = new Acks();
   #welcomedAt = 0;
@@ -47,7 +47,7 @@ export class Session {
     this.#open = true;
     this.#lastMutation = welcome.last_mutation;
     this.#welcomedAt = this.#acks.count;
-    for (const { query } of this.#wanted.values()) this.#subscribe(query);
+    for (const { selection } of this.#wanted.values()) this.#subscribe(selection);
     this.#settle([]);
   }
 
@@ -56,15 +56,15 @@ export class Session {
     this.#open = false;
     const live = [...this.#subscriptions.values()].filter((subscription) => subscription.isLive);
     this.#subscriptions.clear();
-    const queries = live.map(({ query }): QueryCommit => ({ name: query.name, phase: "stale", settled: [] }));
+    const queries = live.map(({ selection }): QueryCommit => ({ name: selection.name, phase: "stale", settled: [] }));
     if (queries.length) this.#ports.commit({ ...emptyCommit(), queries });
   }
 
   /** Asks for rows, from `cursor` where there are some already. */
-  want(query: Query, cursor: string | undefined): void {
-    if (this.#wanted.has(query.name)) return;
-    this.#wanted.set(query.name, { query, cursor });
-    if (this.#open) this.#subscribe(query);
+  want(selection: Selection, cursor: string | undefined): void {
+    if (this.#wanted.has(selection.name)) return;
+    this.#wanted.set(selection.name, { selection, cursor });
+    if (this.#open) this.#subscribe(selection);
   }
 
   /** Its rows are no longer wanted. */
@@ -108,17 +108,17 @@ export class Session {
     this.#ports.commit({ ...emptyCommit(), acked: [id] });
     // No `cursor` need follow a repeated answer: what it stands for is here already.
     if (repeated) {
-      const queries = this.#live().map((live): QueryCommit => ({ name: live.query.name, settled: [id] }));
+      const queries = this.#live().map((live): QueryCommit => ({ name: live.selection.name, settled: [id] }));
       this.#settle(queries);
     }
   }
 
-  #subscribe(query: Query): void {
-    const cursor = this.#wanted.get(query.name)?.cursor;
-    const subscription = new Subscription(this.#nextId++, query, this.#acks.count, cursor !== undefined);
+  #subscribe(selection: Selection): void {
+    const cursor = this.#wanted.get(selection.name)?.cursor;
+    const subscription = new Subscription(this.#nextId++, selection, this.#acks.count, cursor !== undefined);
     this.#subscriptions.set(subscription.id, subscription);
-    const { name: _, ...wish } = query;
-    const frame: SubscribeFrame = { type: "subscribe", id: subscription.id, ...wish };
+    const { name: _, ...wanted } = selection;
+    const frame: SubscribeFrame = { type: "subscribe", id: subscription.id, ...wanted };
     if (cursor !== undefined) frame.cursor = cursor;
     this.#ports.send(frame);
   }
@@ -188,7 +188,7 @@ export class Session {
   #release(subscription: Subscription, cursor: string, covers: number, schema?: SchemaSummary): QueryCommit {
     const settled = this.#acks.between(subscription.covers, covers);
     subscription.covers = Math.max(subscription.covers, covers);
-    const wanted = this.#wanted.get(subscription.query.name);
+    const wanted = this.#wanted.get(subscription.selection.name);
     if (wanted) wanted.cursor = cursor;
     return subscription.release(cursor, settled, schema);
   }
@@ -206,7 +206,7 @@ export class Session {
    * user may no longer see go at once.
    */
   #restarted(subscription: Subscription, frame: SessionFrame): void {
-    const { name } = subscription.query;
+    const { name } = subscription.selection;
     const wanted = this.#wanted.get(name);
     if (wanted) wanted.cursor = undefined;
     const commit: QueryCommit = { name, phase: "stale", settled: [] };
@@ -217,12 +217,12 @@ export class Session {
     this.#ports.commit({ ...emptyCommit(), queries: [commit] });
   }
 
-  /** Asks for a query's rows afresh, under a new id, because what came cannot be relied on. */
+  /** Asks for a selection's rows afresh, under a new id, because what came cannot be relied on. */
   #again(subscription: Subscription, why: string): void {
     this.#ports.problem(new FrameError(why));
     this.#forget(subscription);
     this.#restarted(subscription, { type: "cursor", cursor: "" });
-    this.#subscribe(subscription.query);
+    this.#subscribe(subscription.selection);
   }
 
   #error(frame: ErrorFrame): void {
@@ -238,7 +238,7 @@ export class Session {
   }
 
   /** The subscription is over. Its rows stay as they were last, unless they are not for this user. */
-  #refuse({ query: { name } }: Subscription, frame: SessionFrame): void {
+  #refuse({ selection: { name } }: Subscription, frame: SessionFrame): void {
     if (frame.type !== "error") return;
     const error = errorToJson(serverError(frame.code, frame.message));
     const refused: QueryCommit = { name, phase: "refused", error, settled: [] };
@@ -251,7 +251,7 @@ export class Session {
   }
 
   #find(name: string): Subscription | undefined {
-    return [...this.#subscriptions.values()].find(({ query }) => query.name === name);
+    return [...this.#subscriptions.values()].find(({ selection }) => selection.name === name);
   }
 
   #live(): Subscription[] {

@@ -1,7 +1,7 @@
-/** One query on one connection: its phase, and what is held back for it. */
+/** One selection on one connection: its phase, and what is held back for it. */
 
 import type { SchemaSummary, SubscriptionId } from "../protocol/generated.js";
-import type { Query } from "../replica/query.js";
+import type { Selection } from "../replica/selection.js";
 import type { QueryCommit, RowsCommit } from "../replica/commit.js";
 import { HeldChanges } from "./held.js";
 import type { Phase } from "./phases.js";
@@ -21,7 +21,7 @@ export class Subscription {
    */
   constructor(
     readonly id: SubscriptionId,
-    readonly query: Query,
+    readonly selection: Selection,
     public askedAt: number,
     resumes: boolean,
   ) {
@@ -48,6 +48,6 @@ export class Subscription {
   release(cursor: string, settled: string[], schema?: SchemaSummary): QueryCommit {
     const rows: RowsCommit = { ...this.held.release(), cursor };
     if (schema) rows.schema = schema;
-    return { name: this.query.name, phase: "live", rows, settled };
+    return { name: this.selection.name, phase: "live", rows, settled };
   }
 }

@@ -6,7 +6,7 @@ import type { SchemaSummary } from "../protocol/generated.js";
 import type { Row, RowKey } from "../protocol/json.js";
 import type { Commit, RowsCommit } from "../replica/commit.js";
 import type { Mutation, Numbering, Rejection } from "../replica/mutation.js";
-import type { Query } from "../replica/query.js";
+import type { Selection } from "../replica/selection.js";
 import { uuid } from "../uuid.js";
 import type { Store, Stored, StoredRows } from "./store.js";
 
@@ -16,9 +16,9 @@ export const VERSION = 2;
 interface Tables extends DBSchema {
   /** `clientId`, `lastNumber`. */
   meta: { key: string; value: string | number };
-  /** By name: the resume point of each query, and what its columns are. */
+  /** By name: the resume point of each selection, and what its columns are. */
   queries: { key: string; value: { cursor: string; schema: SchemaSummary } };
-  /** By query and key. The value repeats the key, so that one read gives both. */
+  /** By selection and key. The value repeats the key, so that one read gives both. */
   rows: { key: [string, RowKey]; value: [RowKey, Row] };
   /** In the order in which they were made. */
   queue: { key: number; value: Mutation; indexes: { id: string } };
@@ -52,7 +52,7 @@ export class IndexedDbStore implements Store {
     });
   }
 
-  async rows({ name }: Query): Promise<StoredRows | undefined> {
+  async rows({ name }: Selection): Promise<StoredRows | undefined> {
     return guarded(async () => {
       const transaction = (await this.#opened()).transaction(["queries", "rows"]);
       const [query, rows] = await Promise.all([
@@ -63,7 +63,7 @@ export class IndexedDbStore implements Store {
     });
   }
 
-  async cursor({ name }: Query): Promise<string | undefined> {
+  async cursor({ name }: Selection): Promise<string | undefined> {
     return guarded(async () => (await (await this.#opened()).get("queries", name))?.cursor);
   }
 
@@ -174,7 +174,7 @@ export class IndexedDbStore implements Store {
   }
 }
 
-/** Brings the rows of one query to where its cursor is. */
+/** Brings the rows of one selection to where its cursor is. */
 async function move(
   transaction: Writing<("queries" | "rows" | "queue" | "rejected")[]>,
   name: string,
@@ -202,7 +202,7 @@ async function dequeue(
   if (key !== undefined) await queue.delete(key);
 }
 
-/** All rows of a query. */
+/** All rows of a selection. */
 function all(name: string): IDBKeyRange {
   return IDBKeyRange.bound([name], [name, []]);
 }

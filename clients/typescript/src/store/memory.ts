@@ -3,7 +3,7 @@
 import type { Row, RowKey } from "../protocol/json.js";
 import type { Commit, RowsCommit } from "../replica/commit.js";
 import type { Mutation, Numbering, Rejection } from "../replica/mutation.js";
-import type { Query } from "../replica/query.js";
+import type { Selection } from "../replica/selection.js";
 import { uuid } from "../uuid.js";
 import type { Store, Stored, StoredRows } from "./store.js";
 
@@ -35,12 +35,12 @@ export class MemoryStore implements Store {
     });
   }
 
-  async rows({ name }: Query): Promise<StoredRows | undefined> {
+  async rows({ name }: Selection): Promise<StoredRows | undefined> {
     const kept = this.#queries.get(name);
     return kept && structuredClone({ ...kept, rows: [...kept.rows] });
   }
 
-  async cursor({ name }: Query): Promise<string | undefined> {
+  async cursor({ name }: Selection): Promise<string | undefined> {
     return this.#queries.get(name)?.cursor;
   }
 

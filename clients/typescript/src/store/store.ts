@@ -1,5 +1,5 @@
 /**
- * What survives a reload: who this device is, the queue, the dead letters, and the rows of each query
+ * What survives a reload: who this device is, the queue, the dead letters, and the rows of each selection
  * with the cursor that vouches for them.
  */
 
@@ -7,7 +7,7 @@ import type { SchemaSummary } from "../protocol/generated.js";
 import type { Row, RowKey } from "../protocol/json.js";
 import type { Commit } from "../replica/commit.js";
 import type { Mutation, Numbering, Rejection } from "../replica/mutation.js";
-import type { Query } from "../replica/query.js";
+import type { Selection } from "../replica/selection.js";
 
 /** What is there when the store is opened. */
 export interface Stored {
@@ -18,7 +18,7 @@ export interface Stored {
   rejected: Rejection[];
 }
 
-/** The rows of a query as they were last. */
+/** The rows of a selection as they were last. */
 export interface StoredRows {
   rows: [RowKey, Row][];
   cursor: string;
@@ -31,9 +31,9 @@ export interface Store {
   /** Whether other tabs see the same. */
   readonly shared: boolean;
   open(): Promise<Stored>;
-  rows(query: Query): Promise<StoredRows | undefined>;
-  /** The resume point of a query, without its rows. */
-  cursor(query: Query): Promise<string | undefined>;
+  rows(selection: Selection): Promise<StoredRows | undefined>;
+  /** The resume point of a selection, without its rows. */
+  cursor(selection: Selection): Promise<string | undefined>;
   enqueue(mutation: Mutation): Promise<void>;
   number(assigned: readonly Numbering[]): Promise<void>;
   /** Rows, cursors, the queue and the dead letters move together. */

@@ -6,13 +6,13 @@ import { errorToJson, serverError, type SyncError } from "../errors.js";
 import type { WelcomeFrame } from "../protocol/frames.js";
 import type { ClientFrame, ServerFrame } from "../protocol/generated.js";
 import { emptyCommit, type Commit } from "../replica/commit.js";
-import type { Copy } from "../replica/copy.js";
+import type { QueryRows } from "../replica/query_rows.js";
 import type { Numbering } from "../replica/mutation.js";
-import type { Query } from "../replica/query.js";
+import type { Selection } from "../replica/selection.js";
 import type { Replica } from "../replica/replica.js";
 import { Outbox } from "../session/outbox.js";
 import { Session } from "../session/session.js";
-import type { Keeper } from "../store/keeper.js";
+import type { FallbackStore } from "../store/fallback_store.js";
 import type { Stored } from "../store/store.js";
 import type { Command, Message, QueryState, SharedStatus } from "./message.js";
 import { Writer } from "./writer.js";
@@ -26,7 +26,7 @@ export interface LeaderPorts {
 
 export class Leader {
   readonly #replica: Replica;
-  readonly #store: Keeper;
+  readonly #store: FallbackStore;
   readonly #ports: LeaderPorts;
   readonly #session: Session;
   readonly #outbox: Outbox;
@@ -34,14 +34,14 @@ export class Leader {
   readonly #writer: Writer;
   readonly #clock: ConnectionOptions["clock"];
   /** What each tab wants, by the tab's name. */
-  readonly #wishes = new Map<string, Query[]>();
-  readonly #queries = new Map<string, Query>();
+  readonly #wanted = new Map<string, Selection[]>();
+  readonly #selections = new Map<string, Selection>();
   #lastNumber: number;
   #count = 0;
   #status: SharedStatus = { state: "connecting" };
-  #toldAt: number | undefined;
+  #reportedAt: number | undefined;
 
-  constructor(replica: Replica, store: Keeper, stored: Stored, options: Omit<ConnectionOptions, "clientId">, ports: LeaderPorts) {
+  constructor(replica: Replica, store: FallbackStore, stored: Stored, options: Omit<ConnectionOptions, "clientId">, ports: LeaderPorts) {
     this.#replica = replica;
     this.#store = store;
     this.#ports = ports;
@@ -55,7 +55,7 @@ export class Leader {
         this.#session.lost();
         this.#outbox.lost();
       },
-      state: (state, error) => this.#tellState(state, error),
+      state: (state, error) => this.#reportState(state, error),
       problem: ports.problem,
       traffic: ports.traffic,
     });
@@ -80,17 +80,17 @@ export class Leader {
    *
    * @param unsaved whether a mutation has never reached the store.
    */
-  async takeOffice(stored: Stored, unsaved: (id: string) => boolean): Promise<void> {
+  async takeOver(stored: Stored, unsaved: (id: string) => boolean): Promise<void> {
     const told = stored.queue.filter(({ id }) => this.#replica.hasAnswered(id)).map(({ id }) => id);
     // What was kept and is gone has been answered, even if nobody lived to tell us.
     const kept = new Set(stored.queue.map(({ id }) => id));
     const gone = this.#replica.queue.filter(({ id }) => !kept.has(id) && !unsaved(id)).map(({ id }) => id);
     this.#replica.restore(stored.queue, stored.rejected);
-    const live = [...this.#replica.copies.values()].filter(({ phase }) => phase === "live");
-    const queries = live.map(({ query }) => ({ name: query.name, phase: "stale" as const, settled: [] }));
+    const live = [...this.#replica.queries.values()].filter(({ phase }) => phase === "live");
+    const queries = live.map(({ selection }) => ({ name: selection.name, phase: "stale" as const, settled: [] }));
     this.#replica.apply({ ...emptyCommit(), answered: gone, queries });
     if (told.length) this.#writer.write({ ...emptyCommit(), answered: told });
-    for (const copy of this.#replica.copies.values()) await this.#align(copy);
+    for (const query of this.#replica.queries.values()) await this.#align(query);
     this.#ports.post({ type: "lead" });
   }
 
@@ -108,33 +108,33 @@ export class Leader {
     this.#connection.handle("wentOffline");
   }
 
-  /** What a tab shows from now on. `load` brings what the store has of a query into the copy. */
-  async want(tab: string, queries: Query[], load: (query: Query) => Promise<void>): Promise<void> {
-    this.#wishes.set(tab, queries);
+  /** What a tab shows from now on. `load` brings what the store has of a selection into the copy. */
+  async want(tab: string, selections: Selection[], load: (selection: Selection) => Promise<void>): Promise<void> {
+    this.#wanted.set(tab, selections);
     this.#reconsider();
-    for (const query of queries) {
-      await load(query);
-      if (!this.#isWanted(query.name)) continue;
-      this.#queries.set(query.name, query);
-      this.#session.want(query, this.#replica.copy(query).cursor);
+    for (const selection of selections) {
+      await load(selection);
+      if (!this.#isWanted(selection.name)) continue;
+      this.#selections.set(selection.name, selection);
+      this.#session.want(selection, this.#replica.query(selection).cursor);
     }
     this.#tell();
   }
 
   /** The names of what a tab wants. */
-  wishesOf(tab: string): string[] {
-    return (this.#wishes.get(tab) ?? []).map(({ name }) => name);
+  wantedBy(tab: string): string[] {
+    return (this.#wanted.get(tab) ?? []).map(({ name }) => name);
   }
 
   bye(tab: string): void {
-    this.#wishes.delete(tab);
+    this.#wanted.delete(tab);
     this.#reconsider();
   }
 
-  /** A query as another tab needs it to go on from. */
-  state(query: Query): QueryState {
-    const { rows, phase, error, cursor, schema, settled } = this.#replica.copy(query);
-    const state: QueryState = { name: query.name, rows: [...rows], phase, settled: [...settled], count: this.#count };
+  /** A selection as another tab needs it to go on from. */
+  state(selection: Selection): QueryState {
+    const { rows, phase, error, cursor, schema, settled } = this.#replica.query(selection);
+    const state: QueryState = { name: selection.name, rows: [...rows], phase, settled: [...settled], count: this.#count };
     if (error) state.error = errorToJson(error);
     if (cursor !== undefined) state.cursor = cursor;
     if (schema) state.schema = schema;
@@ -198,13 +198,13 @@ export class Leader {
   }
 
   #isWanted(name: string): boolean {
-    return [...this.#wishes.values()].some((queries) => queries.some((query) => query.name === name));
+    return [...this.#wanted.values()].some((selections) => selections.some((selection) => selection.name === name));
   }
 
   #reconsider(): void {
-    for (const name of [...this.#queries.keys()]) {
+    for (const name of [...this.#selections.keys()]) {
       if (this.#isWanted(name)) continue;
-      this.#queries.delete(name);
+      this.#selections.delete(name);
       this.#session.unwant(name);
       this.#replica.drop(name);
     }
@@ -215,15 +215,15 @@ export class Leader {
    * A copy that the store does not have in this state is written whole. To add later changes to older
    * rows would lose those in between.
    */
-  async #align(copy: Copy): Promise<void> {
-    const { query, cursor, schema } = copy;
-    if (cursor === undefined || !schema || (await this.#store.cursor(query)) === cursor) return;
-    this.#queries.set(query.name, query);
-    const rows = { reset: true, puts: [...copy.rows], gone: [], cursor, schema };
-    this.#writer.write({ ...emptyCommit(), queries: [{ name: query.name, rows, settled: [] }] });
+  async #align(query: QueryRows): Promise<void> {
+    const { selection, cursor, schema } = query;
+    if (cursor === undefined || !schema || (await this.#store.cursor(selection)) === cursor) return;
+    this.#selections.set(selection.name, selection);
+    const rows = { reset: true, puts: [...query.rows], gone: [], cursor, schema };
+    this.#writer.write({ ...emptyCommit(), queries: [{ name: selection.name, rows, settled: [] }] });
   }
 
-  #tellState(state: State, error: SyncError | undefined): void {
+  #reportState(state: State, error: SyncError | undefined): void {
     const { transport } = this.#connection;
     const status: SharedStatus = { state: this.#stateOf(state), ...(transport !== undefined && { transport }) };
     if (error) status.error = errorToJson(error);
@@ -236,9 +236,9 @@ export class Leader {
   #tell(): void {
     const { state, syncedAt } = this.#status;
     const now = this.#stateOf(this.#connection.state);
-    if (now === state && syncedAt === this.#toldAt) return;
-    this.#toldAt = syncedAt;
-    this.#tellState(this.#connection.state, undefined);
+    if (now === state && syncedAt === this.#reportedAt) return;
+    this.#reportedAt = syncedAt;
+    this.#reportState(this.#connection.state, undefined);
   }
 
   #stateOf(state: State): SharedStatus["state"] {

@@ -4,16 +4,16 @@ import type { SchemaSummary } from "../protocol/generated.js";
 import type { Json, Row, RowKey } from "../protocol/json.js";
 import type { Commit, QueryPhase } from "../replica/commit.js";
 import type { Mutation, Numbering } from "../replica/mutation.js";
-import type { Query } from "../replica/query.js";
+import type { Selection } from "../replica/selection.js";
 
 export type Message =
   /** From a new leader: say what you want. */
   | { type: "lead" }
   /** To the leader: everything that this tab shows. `again`: the rows anew, something was missed. */
-  | { type: "want"; queries: Query[]; again: boolean }
+  | { type: "want"; selections: Selection[]; again: boolean }
   /** This tab is closing. */
   | { type: "bye" }
-  /** From the leader to one tab: a query as it is. */
+  /** From the leader to one tab: a selection as it is. */
   | { type: "rows"; to: string; query: QueryState }
   /** From the leader: a step of everybody's copy. Counted, so that a gap is noticed. */
   | { type: "commit"; count: number; commit: Commit }
@@ -35,7 +35,7 @@ export interface Envelope {
   message: Message;
 }
 
-/** A query's copy as the leader has it. */
+/** A selection's copy as the leader has it. */
 export interface QueryState {
   name: string;
   rows: [RowKey, Row][];

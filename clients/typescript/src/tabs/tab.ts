@@ -10,9 +10,9 @@ import { SyncError, type StorageError } from "../errors.js";
 import type { ClientFrame, ServerFrame } from "../protocol/generated.js";
 import { emptyCommit, type Commit } from "../replica/commit.js";
 import type { Mutation } from "../replica/mutation.js";
-import type { Query } from "../replica/query.js";
+import type { Selection } from "../replica/selection.js";
 import type { Replica } from "../replica/replica.js";
-import { Keeper } from "../store/keeper.js";
+import { FallbackStore } from "../store/fallback_store.js";
 import type { Store } from "../store/store.js";
 import { uuid } from "../uuid.js";
 import { alone, type Election } from "./election.js";
@@ -20,7 +20,7 @@ import type { Leader } from "./leader.js";
 import type { Command, Envelope, Message, QueryState, SharedStatus } from "./message.js";
 
 /** What tabs talk through; a BroadcastChannel fits. */
-export interface Channel {
+export interface TabChannel {
   postMessage(envelope: Envelope): void;
   onmessage: ((event: MessageEvent<Envelope>) => void) | null;
   close(): void;
@@ -41,7 +41,7 @@ export interface TabOptions {
   store: Store;
   election: Election;
   /** None: this tab shares nothing with others. */
-  channel: ((name: string) => Channel) | undefined;
+  channel: ((name: string) => TabChannel) | undefined;
   /** The code that connects; begun to be loaded already. */
   network: () => Promise<Network>;
   /** Absent: those of the network. */
@@ -71,14 +71,14 @@ export class Tab {
   readonly #options: TabOptions;
   readonly #ports: TabPorts;
   readonly #replica: Replica;
-  readonly #store: Keeper;
+  readonly #store: FallbackStore;
   #leader: Leader | undefined;
-  #channel: Channel | undefined;
+  #channel: TabChannel | undefined;
   #endElection: () => void = () => {};
   #closed = false;
   /** The application wants a connection; where this tab leads it has one. */
   #connects: boolean;
-  readonly #wanted = new Map<string, Query>();
+  readonly #wanted = new Map<string, Selection>();
   readonly #loading = new Map<string, Promise<void>>();
   /** Steps of the leader that we have followed; none before its first answer. */
   #count: number | undefined;
@@ -92,7 +92,7 @@ export class Tab {
     this.#replica = replica;
     this.#options = options;
     this.#ports = ports;
-    this.#store = new Keeper(options.store, {
+    this.#store = new FallbackStore(options.store, {
       open: () => ({ queue: replica.queue }),
       failed: (error) => this.#storageFailed(error),
     });
@@ -106,12 +106,12 @@ export class Tab {
     return this.#leader !== undefined;
   }
 
-  /** Shows a query from now on: at first as the store has it, then as the server does. */
-  want(query: Query): void {
-    this.#wanted.set(query.name, query);
-    this.#replica.copy(query);
-    void this.#load(query);
-    this.#tellWishes();
+  /** Shows a selection from now on: at first as the store has it, then as the server does. */
+  want(selection: Selection): void {
+    this.#wanted.set(selection.name, selection);
+    this.#replica.query(selection);
+    void this.#load(selection);
+    this.#postWanted();
   }
 
   unwant(name: string): void {
@@ -119,7 +119,7 @@ export class Tab {
     this.#loading.delete(name);
     this.#followed.delete(name);
     if (!this.#leader) this.#replica.drop(name);
-    this.#tellWishes();
+    this.#postWanted();
   }
 
   /** Takes the user's write. Resolves when it is kept; rejects when only this page has it. */
@@ -149,10 +149,10 @@ export class Tab {
   }
 
   /** The page was frozen: what it was told meanwhile may be lost. */
-  thawed(): void {
+  resumed(): void {
     if (this.#leader) return;
     this.#forgetLeader();
-    this.#tellWishes();
+    this.#postWanted();
   }
 
   /** How many writes only this page has. */
@@ -192,7 +192,7 @@ export class Tab {
     if (this.#store.shared && channel) {
       this.#channel = channel(name);
       this.#channel.onmessage = ({ data }) => this.#receive(data);
-      this.#tellWishes();
+      this.#postWanted();
     }
     const elect = this.#store.shared ? election : alone;
     this.#endElection = elect(name, () => void this.#elected());
@@ -207,16 +207,16 @@ export class Tab {
     const connection = { transports: transports ?? network.transportsTo(url, clock), token, clock };
     const leader = new network.Leader(this.#replica, this.#store, stored, connection, {
       post: (message) => this.#post(message),
-      status: (status) => this.#tellStatus(status),
+      status: (status) => this.#setStatus(status),
       problem: (error) => this.#ports.problem(error),
       traffic: (direction, frame) => this.#ports.traffic(direction, frame),
     });
     this.#leader = leader;
-    await leader.takeOffice(stored, (id) => this.#unsaved.has(id));
+    await leader.takeOver(stored, (id) => this.#unsaved.has(id));
     if (this.#closed) return;
-    this.#tellWishes();
+    this.#postWanted();
     if (this.#connects) leader.command("connect");
-    else this.#tellStatus({ state: "offline" });
+    else this.#setStatus({ state: "offline" });
   }
 
   /** Whoever leads next shall know, too, whether a connection is wanted. */
@@ -250,7 +250,7 @@ export class Tab {
   #asLeader(leader: Leader, from: string, message: Message): void {
     switch (message.type) {
       case "want":
-        return void this.#serve(leader, from, message.queries, message.again);
+        return void this.#serve(leader, from, message.selections, message.again);
       case "bye":
         leader.bye(from);
         return void this.#adopt();
@@ -258,13 +258,13 @@ export class Tab {
   }
 
   /** What other tabs want is loaded here too, so that this tab can tell them how it is. */
-  async #serve(leader: Leader, tab: string, queries: Query[], again: boolean): Promise<void> {
-    const known = new Set(leader.wishesOf(tab));
-    await leader.want(tab, queries, (query) => this.#load(query));
-    for (const query of queries) {
-      if (again || !known.has(query.name)) this.#post({ type: "rows", to: tab, query: leader.state(query) });
+  async #serve(leader: Leader, tab: string, selections: Selection[], again: boolean): Promise<void> {
+    const known = new Set(leader.wantedBy(tab));
+    await leader.want(tab, selections, (selection) => this.#load(selection));
+    for (const selection of selections) {
+      if (again || !known.has(selection.name)) this.#post({ type: "rows", to: tab, query: leader.state(selection) });
     }
-    this.#tellStatus(leader.status);
+    this.#setStatus(leader.status);
   }
 
   /** A tab that is gone may have kept a write and not lived to say so. */
@@ -278,7 +278,7 @@ export class Tab {
     switch (message.type) {
       case "lead":
         this.#forgetLeader();
-        return this.#tellWishes();
+        return this.#postWanted();
       case "rows":
         if (message.to === this.id) this.#take(message.query);
         return;
@@ -293,7 +293,7 @@ export class Tab {
   }
 
   #follow(count: number, commit: Commit): void {
-    if (this.#count !== undefined && count !== this.#count + 1) this.thawed();
+    if (this.#count !== undefined && count !== this.#count + 1) this.resumed();
     else if (this.#count !== undefined) this.#count = count;
     // A step goes on from where the leader was; of other queries we know only what was once.
     const queries = commit.queries.filter(({ name }) => this.#followed.has(name));
@@ -315,35 +315,35 @@ export class Tab {
     this.#replica.apply({ ...emptyCommit(), queries: [part] });
   }
 
-  #tellWishes(): void {
+  #postWanted(): void {
     if (this.#closed) return;
-    const queries = [...this.#wanted.values()];
-    if (this.#leader) void this.#leader.want(this.id, queries, (query) => this.#load(query));
-    else this.#post({ type: "want", queries, again: this.#count === undefined });
+    const selections = [...this.#wanted.values()];
+    if (this.#leader) void this.#leader.want(this.id, selections, (selection) => this.#load(selection));
+    else this.#post({ type: "want", selections, again: this.#count === undefined });
   }
 
-  #tellStatus(status: SharedStatus): void {
+  #setStatus(status: SharedStatus): void {
     this.status = status;
     this.#post({ type: "status", status });
     this.#ports.changed();
   }
 
   /** Brings into the copy what the store has of it, once, and unless somebody knew more already. */
-  #load(query: Query): Promise<void> {
-    let loading = this.#loading.get(query.name);
-    if (!loading) this.#loading.set(query.name, (loading = this.#read(query)));
+  #load(selection: Selection): Promise<void> {
+    let loading = this.#loading.get(selection.name);
+    if (!loading) this.#loading.set(selection.name, (loading = this.#read(selection)));
     return loading;
   }
 
-  async #read(query: Query): Promise<void> {
+  async #read(selection: Selection): Promise<void> {
     // Begun before the queue is there, but not shown without it.
-    const reading = this.#store.rows(query);
+    const reading = this.#store.rows(selection);
     await this.opened;
     const stored = await reading;
-    const copy = this.#replica.copy(query);
-    if (!stored || copy.phase !== "loading" || copy.cursor !== undefined) return;
+    const query = this.#replica.query(selection);
+    if (!stored || query.phase !== "loading" || query.cursor !== undefined) return;
     const { rows: puts, cursor, schema } = stored;
-    const part = { name: query.name, phase: "stale" as const, rows: { reset: true, puts, gone: [], cursor, schema }, settled: [] };
+    const part = { name: selection.name, phase: "stale" as const, rows: { reset: true, puts, gone: [], cursor, schema }, settled: [] };
     this.#replica.apply({ ...emptyCommit(), queries: [part] });
   }
 

@@ -6,7 +6,7 @@
 
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { queryOf } from "../../src/replica/query.js";
+import { selectionOf } from "../../src/replica/selection.js";
 import { MemoryStore } from "../../src/store/memory.js";
 import { MortalStore } from "../simulated/mortal.js";
 import { rest, World, type Client, type Todo } from "../simulated/harness.js";
@@ -87,8 +87,8 @@ class Device {
 
   /** What is on disk is always a state that the database was in. */
   async checkDisk(): Promise<void> {
-    for (const [shape, query] of [[WHOLE, queryOf("todos")], [LIST_A, queryOf("todos", FILTER)]] as const) {
-      const stored = await this.disk.rows(query);
+    for (const [shape, selection] of [[WHOLE, selectionOf("todos")], [LIST_A, selectionOf("todos", FILTER)]] as const) {
+      const stored = await this.disk.rows(selection);
       if (!stored) continue;
       const position = Number(stored.cursor.split(":")[1]);
       expect(new Map(stored.rows)).toEqual(this.world.server.database.rowsAt(shape, position));

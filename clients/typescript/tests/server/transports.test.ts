@@ -63,7 +63,7 @@ describe.skipIf(!BINARY)("the real server", () => {
     expect(view.rows).toEqual([{ id: "1", title: "one", done: false }]);
     const shown = recording(view);
     const written = sync.notes.update("1", { done: true });
-    expect(await written.outcome).toEqual({ ok: true });
+    expect(await written.result).toEqual({ ok: true });
     await until(sync, () => sync.pending.length === 0);
     expect(shown.slice(1).every(([row]) => row?.done)).toBe(true);
     server.sql("INSERT INTO notes (id, title) VALUES ('2', 'two');");
@@ -77,8 +77,8 @@ describe.skipIf(!BINARY)("the real server", () => {
     await until(sync, () => view.state === "live");
     const [bad, good] = [sync.notes.create({ title: "x".repeat(30) }), sync.notes.create({ title: "short" })];
     expect(view.rows).toHaveLength(2);
-    expect(await bad.outcome).toMatchObject({ ok: false, code: "constraint" });
-    expect(await good.outcome).toEqual({ ok: true });
+    expect(await bad.result).toMatchObject({ ok: false, code: "constraint" });
+    expect(await good.result).toEqual({ ok: true });
     expect(view.rows.map(({ title }) => title)).toEqual(["short"]);
     expect(sync.rejected).toHaveLength(1);
   });
@@ -93,7 +93,7 @@ describe.skipIf(!BINARY)("the real server", () => {
     await until(sync, () => view.state === "stale");
     expect(view.get("a")?.title).toBe("while down");
     await server.start();
-    expect(await first.outcome).toEqual({ ok: true });
+    expect(await first.result).toEqual({ ok: true });
     await until(sync, () => sync.status.state === "live" && sync.status.pending === 0);
     expect(server.sql("SELECT title FROM notes;").trim()).toBe("while down");
     expect(view.rows).toEqual([{ id: "a", title: "while down", done: false }]);

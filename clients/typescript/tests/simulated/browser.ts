@@ -4,7 +4,7 @@ import { MemoryStore } from "../../src/store/memory.js";
 import type { Store } from "../../src/store/store.js";
 import type { Election } from "../../src/tabs/election.js";
 import type { Envelope } from "../../src/tabs/message.js";
-import type { Channel } from "../../src/tabs/tab.js";
+import type { TabChannel } from "../../src/tabs/tab.js";
 import { World, type Client } from "./harness.js";
 import { MortalStore } from "./mortal.js";
 
@@ -16,7 +16,7 @@ class SharedStore extends MortalStore {
 /** A tab, from the outside. */
 export class BrowserTab {
   readonly store: SharedStore;
-  readonly channels: Set<TabChannel> = new Set();
+  readonly channels: Set<SimulatedChannel> = new Set();
   sync!: Client;
   alive = true;
 
@@ -38,10 +38,10 @@ export class BrowserTab {
   }
 }
 
-class TabChannel implements Channel {
+class SimulatedChannel implements TabChannel {
   onmessage: ((event: MessageEvent<Envelope>) => void) | null = null;
 
-  constructor(readonly tab: BrowserTab, readonly all: Set<TabChannel>) {
+  constructor(readonly tab: BrowserTab, readonly all: Set<SimulatedChannel>) {
     all.add(this);
     tab.channels.add(this);
   }
@@ -92,7 +92,7 @@ export class Browser {
   readonly world = new World();
   readonly disk = new MemoryStore();
   readonly locks = new Locks();
-  readonly #channels = new Set<TabChannel>();
+  readonly #channels = new Set<SimulatedChannel>();
   /** Whether a message gets to a tab. */
   delivers: (to: BrowserTab, envelope: Envelope) => boolean = () => true;
 
@@ -102,14 +102,14 @@ export class Browser {
       storage: tab.store as Store,
       environment: {
         election: this.locks.election(tab),
-        channel: () => new TabChannel(tab, this.#channels),
+        channel: () => new SimulatedChannel(tab, this.#channels),
         transports: [
           {
             name: "simulated",
             open: (handlers) => {
               // The socket of a killed page dies with it.
               const guarded = { ...handlers };
-              for (const name of ["opened", "frame", "heard", "problem", "closed"] as const) {
+              for (const name of ["opened", "frame", "received", "problem", "closed"] as const) {
                 const handler = handlers[name] as (...args: unknown[]) => void;
                 guarded[name] = ((...args: unknown[]) => tab.alive && handler(...args)) as never;
               }

@@ -28,8 +28,8 @@ export class MortalStore implements Store {
   }
 
   open = () => this.#do(() => this.disk.open());
-  rows: Store["rows"] = (query) => this.#do(() => this.disk.rows(query));
-  cursor: Store["cursor"] = (query) => this.#do(() => this.disk.cursor(query));
+  rows: Store["rows"] = (selection) => this.#do(() => this.disk.rows(selection));
+  cursor: Store["cursor"] = (selection) => this.#do(() => this.disk.cursor(selection));
   enqueue: Store["enqueue"] = (mutation) => this.#do(() => this.disk.enqueue(mutation));
   number: Store["number"] = (assigned) => this.#do(() => this.disk.number(assigned));
   commit: Store["commit"] = (commit) => this.#do(() => this.disk.commit(commit));

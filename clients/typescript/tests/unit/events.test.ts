@@ -26,7 +26,7 @@ function setup(answers: { status?: number; post?: (body: { mutation: number }) =
   const open = async (): Promise<Link> => {
     const link = transport.open({
       opened: () => {},
-      heard: () => {},
+      received: () => {},
       frame: (frame) => frames.push(frame),
       problem: () => {},
       closed: (code) => closed.push(code),

@@ -25,13 +25,13 @@ test("a write is shown at once, stays through ack and cursor, and is the server'
   const view = sync.todos.live();
   await world.settle();
   const shown = recording(view);
-  const { key, outcome, saved } = sync.todos.create({ title: "milk" });
+  const { key, result, saved } = sync.todos.create({ title: "milk" });
   expect(view.rows).toEqual([{ id: key, title: "milk" }]);
   expect(view.isPending(key)).toBe(true);
   expect(sync.status.pending).toBe(1);
   await world.settle();
   expect(await saved).toBe(true);
-  expect(await outcome).toEqual({ ok: true });
+  expect(await result).toEqual({ ok: true });
   expect(view.isPending(key)).toBe(false);
   expect(sync.status.pending).toBe(0);
   expect(world.server.database.table("todos").get(key)).toEqual({ id: key, title: "milk" });
@@ -50,8 +50,8 @@ test("a rejected write disappears, is kept as a dead letter, and lets the next o
   const good = sync.todos.create({ id: "2", title: "good" });
   expect(view.rows).toHaveLength(2);
   await world.settle();
-  expect(await bad.outcome).toEqual({ ok: false, code: "constraint", message: "no bad titles" });
-  expect(await good.outcome).toEqual({ ok: true });
+  expect(await bad.result).toEqual({ ok: false, code: "constraint", message: "no bad titles" });
+  expect(await good.result).toEqual({ ok: true });
   expect(view.rows).toEqual([{ id: "2", title: "good" }]);
   expect(sync.rejected).toMatchObject([{ code: "constraint", writes: [{ op: "create", values: { title: "bad" } }] }]);
   world.server.database.refuses = () => undefined;

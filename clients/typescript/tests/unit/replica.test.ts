@@ -1,19 +1,19 @@
 import { describe, expect, test } from "vitest";
 import { emptyCommit, type RowsCommit } from "../../src/replica/commit.js";
 import type { Mutation } from "../../src/replica/mutation.js";
-import { queryOf } from "../../src/replica/query.js";
+import { selectionOf } from "../../src/replica/selection.js";
 import { Replica } from "../../src/replica/replica.js";
 
-const TODOS = queryOf("todos");
+const TODOS = selectionOf("todos");
 const mutation = (id: string, ...writes: Mutation["writes"]): Mutation => ({ id, madeAt: 0, writes });
 const rows = (change: Partial<RowsCommit>): RowsCommit => ({ reset: false, puts: [], gone: [], cursor: "c", ...change });
 
 function filled(...keys: string[]) {
   const replica = new Replica(() => undefined);
-  const copy = replica.copy(TODOS);
+  const query = replica.query(TODOS);
   const puts = keys.map((key): [string, { id: string; n: number }] => [key, { id: key, n: 0 }]);
   replica.apply({ ...emptyCommit(), queries: [{ name: "todos", phase: "live", rows: rows({ reset: true, puts }), settled: [] }] });
-  return { replica, copy, shown: () => Object.fromEntries(replica.overlay(copy)) };
+  return { replica, query, shown: () => Object.fromEntries(replica.overlay(query)) };
 }
 
 describe("SPEC 6: the optimistic layer", () => {
@@ -36,13 +36,13 @@ describe("SPEC 6: the optimistic layer", () => {
   });
 
   test("lets go of a mutation in the step that settles it, in that list alone", () => {
-    const { replica, copy, shown } = filled("1");
-    const other = replica.copy(queryOf("todos", { where: "n >= 0" }));
-    replica.apply({ ...emptyCommit(), queries: [{ name: other.query.name, phase: "live", rows: rows({ reset: true, puts: [["1", { id: "1", n: 0 }]] }), settled: [] }] });
+    const { replica, query, shown } = filled("1");
+    const other = replica.query(selectionOf("todos", { where: "n >= 0" }));
+    replica.apply({ ...emptyCommit(), queries: [{ name: other.selection.name, phase: "live", rows: rows({ reset: true, puts: [["1", { id: "1", n: 0 }]] }), settled: [] }] });
     replica.enqueue(mutation("a", { entity: "todos", op: "update", key: "1", values: { n: 1 } }));
     replica.apply({ ...emptyCommit(), queries: [{ name: "todos", rows: rows({ puts: [["1", { id: "1", n: 1 }]] }), settled: ["a"] }] });
     expect(shown()).toEqual({});
-    expect(copy.rows.get("1")).toEqual({ id: "1", n: 1 });
+    expect(query.rows.get("1")).toEqual({ id: "1", n: 1 });
     expect(Object.fromEntries(replica.overlay(other))).toEqual({ 1: { id: "1", n: 1 } });
     replica.apply({ ...emptyCommit(), answered: ["a"] });
     expect(replica.queue).toEqual([]);

@@ -1,11 +1,11 @@
 import { describe, expect, test } from "vitest";
 import type { ClientFrame } from "../../src/protocol/generated.js";
 import type { Commit } from "../../src/replica/commit.js";
-import { queryOf } from "../../src/replica/query.js";
+import { selectionOf } from "../../src/replica/selection.js";
 import { Session, type SessionFrame } from "../../src/session/session.js";
 
 const SCHEMA = { key: ["id"], columns: { id: "text" } };
-const TODOS = queryOf("todos");
+const TODOS = selectionOf("todos");
 
 function started(lastMutation = 0) {
   const sent: ClientFrame[] = [];
@@ -56,7 +56,7 @@ describe("SPEC 1: rows move only at `subscribed` and `cursor`", () => {
 
   test("two lists of one shape move in one commit, and one that is joining does not", () => {
     const { session, welcome, subscribed, receive, taken } = started();
-    const [a, b] = [queryOf("todos", { where: "x = 1" }), queryOf("todos", { where: "1 = x" })];
+    const [a, b] = [selectionOf("todos", { where: "x = 1" }), selectionOf("todos", { where: "1 = x" })];
     session.want(a, undefined);
     session.want(b, undefined);
     session.want(TODOS, undefined);
@@ -134,7 +134,7 @@ describe("SPEC 4: a refetch swaps, it does not empty", () => {
   test("a refetch that no longer fits the table ends the subscription alone", () => {
     const { session, welcome, subscribed, receive, taken } = started();
     session.want(TODOS, undefined);
-    session.want(queryOf("lists"), undefined);
+    session.want(selectionOf("lists"), undefined);
     welcome();
     subscribed(1);
     subscribed(2, "c1", "l");
@@ -160,7 +160,7 @@ describe("SPEC 6: a mutation's optimistic effects go in the commit that brings t
 
   test("a list that was joining when the ack came keeps them until its own cursor", () => {
     const { session, welcome, subscribed, receive, taken } = started();
-    const lists = queryOf("lists");
+    const lists = selectionOf("lists");
     session.want(TODOS, undefined);
     welcome();
     subscribed(1);

@@ -4,15 +4,15 @@ import { afterEach, describe, expect, test } from "vitest";
 import { StorageError } from "../../src/errors.js";
 import { emptyCommit, type Commit, type RowsCommit } from "../../src/replica/commit.js";
 import type { Mutation } from "../../src/replica/mutation.js";
-import { queryOf } from "../../src/replica/query.js";
+import { selectionOf } from "../../src/replica/selection.js";
 import { IndexedDbStore, VERSION } from "../../src/store/indexeddb.js";
-import { Keeper } from "../../src/store/keeper.js";
+import { FallbackStore } from "../../src/store/fallback_store.js";
 import { MemoryStore } from "../../src/store/memory.js";
 import { mergeCommits } from "../../src/store/merge.js";
 import type { Store } from "../../src/store/store.js";
 
-const TODOS = queryOf("todos");
-const FILTERED = queryOf("todos", { where: "a = 1" });
+const TODOS = selectionOf("todos");
+const FILTERED = selectionOf("todos", { where: "a = 1" });
 const SCHEMA = { key: ["id"], columns: { id: "text" } };
 const mutation = (id: string): Mutation => ({ id, madeAt: 1, writes: [{ entity: "todos", op: "delete", key: id }] });
 const rows = (change: Partial<RowsCommit>): RowsCommit => ({ reset: false, puts: [], gone: [], cursor: "c", ...change });
@@ -51,7 +51,7 @@ describe.each<[string, () => { store: Store; again: () => Store }]>([
     expect((await reopened.open()).rejected).toEqual([]);
   });
 
-  test("moves rows, cursor and queue together, each query by itself", async () => {
+  test("moves rows, cursor and queue together, each selection by itself", async () => {
     const { store } = make();
     open.push(store);
     await store.open();
@@ -104,31 +104,31 @@ describe("SPEC 8: a store that fails", () => {
       },
     });
     const told: string[] = [];
-    const keeper = new Keeper(store, { open: () => ({ queue: [mutation("open")] }), failed: (error) => told.push(error.message) });
-    return { memory, keeper, told };
+    const fallback = new FallbackStore(store, { open: () => ({ queue: [mutation("open")] }), failed: (error) => told.push(error.message) });
+    return { memory, fallback, told };
   }
 
   test("gives up rows before a write", async () => {
-    const { memory, keeper, told } = failing({ enqueue: 1 });
-    await keeper.open();
-    await keeper.commit(commit("todos", { reset: true, puts: [["1", { id: "1" }]], cursor: "c1", schema: SCHEMA }));
-    await keeper.enqueue(mutation("m"));
+    const { memory, fallback, told } = failing({ enqueue: 1 });
+    await fallback.open();
+    await fallback.commit(commit("todos", { reset: true, puts: [["1", { id: "1" }]], cursor: "c1", schema: SCHEMA }));
+    await fallback.enqueue(mutation("m"));
     expect(await memory.rows(TODOS)).toBeUndefined();
     expect((await memory.open()).queue).toEqual([mutation("m")]);
     expect(told).toEqual(["full"]);
   });
 
   test("says when even that does not help", async () => {
-    const { keeper } = failing({ enqueue: 2 });
-    await keeper.open();
-    await expect(keeper.enqueue(mutation("m"))).rejects.toThrow(StorageError);
+    const { fallback } = failing({ enqueue: 2 });
+    await fallback.open();
+    await expect(fallback.enqueue(mutation("m"))).rejects.toThrow(StorageError);
   });
 
   test("keeps answers when it cannot keep rows", async () => {
-    const { memory, keeper, told } = failing({ commit: 1 });
-    await keeper.open();
-    await keeper.enqueue(mutation("m"));
-    await keeper.commit(commit("todos", { reset: true, cursor: "c1", schema: SCHEMA }, { answered: ["m"] }));
+    const { memory, fallback, told } = failing({ commit: 1 });
+    await fallback.open();
+    await fallback.enqueue(mutation("m"));
+    await fallback.commit(commit("todos", { reset: true, cursor: "c1", schema: SCHEMA }, { answered: ["m"] }));
     expect((await memory.open()).queue).toEqual([]);
     expect(await memory.rows(TODOS)).toBeUndefined();
     expect(told).toEqual(["full"]);
@@ -136,44 +136,44 @@ describe("SPEC 8: a store that fails", () => {
 
   test("never adds later changes to rows that lack earlier ones", async () => {
     const failures = { commit: 0 };
-    const { memory, keeper } = failing(failures);
-    await keeper.open();
-    await keeper.commit(commit("todos", { reset: true, puts: [["1", { id: "1" }]], cursor: "c1", schema: SCHEMA }));
+    const { memory, fallback } = failing(failures);
+    await fallback.open();
+    await fallback.commit(commit("todos", { reset: true, puts: [["1", { id: "1" }]], cursor: "c1", schema: SCHEMA }));
     failures.commit = 1;
-    await keeper.commit(commit("todos", { puts: [["2", { id: "2" }]], cursor: "c2" }));
-    await keeper.commit(commit("todos", { puts: [["3", { id: "3" }]], cursor: "c3" }));
+    await fallback.commit(commit("todos", { puts: [["2", { id: "2" }]], cursor: "c2" }));
+    await fallback.commit(commit("todos", { puts: [["3", { id: "3" }]], cursor: "c3" }));
     expect(await memory.rows(TODOS)).toMatchObject({ cursor: "c1", rows: [["1", { id: "1" }]] });
-    await keeper.commit({ ...emptyCommit(), queries: [{ name: "todos", rows: { reset: true, puts: [], gone: [] }, settled: [] }] });
+    await fallback.commit({ ...emptyCommit(), queries: [{ name: "todos", rows: { reset: true, puts: [], gone: [] }, settled: [] }] });
     expect(await memory.rows(TODOS)).toBeUndefined();
   });
 
   test("does not let a kept mutation go out under a number that would be forgotten", async () => {
-    const { keeper } = failing({ number: 4 });
-    await keeper.open();
-    await keeper.enqueue(mutation("m"));
-    await expect(keeper.number([{ id: "m", number: 1 }])).rejects.toThrow(StorageError);
+    const { fallback } = failing({ number: 4 });
+    await fallback.open();
+    await fallback.enqueue(mutation("m"));
+    await expect(fallback.number([{ id: "m", number: 1 }])).rejects.toThrow(StorageError);
     // One that this page alone has cannot come back with another number.
-    await keeper.number([{ id: "elsewhere", number: 2 }]);
+    await fallback.number([{ id: "elsewhere", number: 2 }]);
   });
 
   test("is replaced by memory, with what is open, when it cannot be opened", async () => {
-    const { keeper, told } = failing({ open: 1 });
-    const stored = await keeper.open();
+    const { fallback, told } = failing({ open: 1 });
+    const stored = await fallback.open();
     expect(stored.queue).toEqual([mutation("open")]);
-    expect(keeper.kind).toBe("memory");
+    expect(fallback.kind).toBe("memory");
     expect(told).toEqual(["full"]);
   });
 
   test("on IndexedDB: taken away by a newer page, it becomes memory with the same device and the same numbers", async () => {
     const name = `store-${++names}`;
     const told: string[] = [];
-    const keeper = new Keeper(new IndexedDbStore(name), { open: () => ({ queue: [mutation("m")] }), failed: (error) => told.push(error.message) });
-    const { clientId } = await keeper.open();
-    await keeper.enqueue(mutation("m"));
-    await keeper.number([{ id: "m", number: 7 }]);
+    const fallback = new FallbackStore(new IndexedDbStore(name), { open: () => ({ queue: [mutation("m")] }), failed: (error) => told.push(error.message) });
+    const { clientId } = await fallback.open();
+    await fallback.enqueue(mutation("m"));
+    await fallback.number([{ id: "m", number: 7 }]);
     const newer = await openDB(name, VERSION + 1);
-    await expect.poll(() => keeper.kind).toBe("memory");
-    expect(await keeper.open()).toEqual({ clientId, lastNumber: 7, queue: [mutation("m")], rejected: [] });
+    await expect.poll(() => fallback.kind).toBe("memory");
+    expect(await fallback.open()).toEqual({ clientId, lastNumber: 7, queue: [mutation("m")], rejected: [] });
     expect(told).toHaveLength(1);
     newer.close();
     await expect(new IndexedDbStore(name).open()).rejects.toMatchObject({ remedy: "reload" });

@@ -166,9 +166,9 @@ test("SPEC 10: dead letters and the offline switch are everybody's", async () =>
   world.server.database.refuses = () => "never";
   const [a, b] = [browser.tab(), browser.tab()];
   await world.settle();
-  const { outcome } = b.sync.todos.create({ id: "1", title: "x" });
+  const { result } = b.sync.todos.create({ id: "1", title: "x" });
   await world.settle();
-  expect(await outcome).toMatchObject({ ok: false, message: "never" });
+  expect(await result).toMatchObject({ ok: false, message: "never" });
   expect([a.sync.rejected.length, b.sync.rejected.length]).toEqual([1, 1]);
   a.sync.dismiss(a.sync.rejected[0]!.id);
   await rest();

@@ -63,7 +63,7 @@ describe("SPEC 9: what a view shows", () => {
     await world.settle();
     let steps = 0;
     view.subscribe(() => (steps += 1));
-    const { outcome } = sync.transaction(() => {
+    const { result } = sync.transaction(() => {
       sync.todos.create({ id: "1", title: "x" });
       sync.lists.create({ id: "l", name: "y" });
     });
@@ -75,7 +75,7 @@ describe("SPEC 9: what a view shows", () => {
       }),
     ).toThrow("changed my mind");
     await world.settle();
-    expect(await outcome).toEqual({ ok: true });
+    expect(await result).toEqual({ ok: true });
     expect(view.rows.map(({ id }) => id)).toEqual(["1"]);
     expect(world.server.sessions[0]!.received.filter(({ type }) => type === "push")).toHaveLength(1);
     await sync.close();

@@ -28,7 +28,7 @@ function open() {
   const closed = new Promise<number>((resolve) => {
     link = webSocket(new URL("https://server.test/api/sync/")).open({
       opened: () => seen.push("opened"),
-      heard: () => {},
+      received: () => {},
       frame: (frame) => seen.push(frame.type === "cursor" ? frame.cursor : frame.type),
       problem: ({ message }) => seen.push(message),
       closed: (code) => {

@@ -7,26 +7,26 @@
 import { StorageError } from "../errors.js";
 import type { Commit } from "../replica/commit.js";
 import type { Mutation, Numbering } from "../replica/mutation.js";
-import type { Query } from "../replica/query.js";
+import type { Selection } from "../replica/selection.js";
 import { MemoryStore } from "./memory.js";
 import type { Store, Stored, StoredRows } from "./store.js";
 
-export interface KeeperPorts {
+export interface FallbackPorts {
   /** What the page has open, for the store that takes over. */
   open(): { queue: readonly Mutation[] };
   failed(error: StorageError): void;
 }
 
-export class Keeper {
+export class FallbackStore {
   #store: Store;
-  readonly #ports: KeeperPorts;
+  readonly #ports: FallbackPorts;
   #clientId: string | undefined;
   #lastNumber = 0;
   /** Mutations that are in the store for sure. */
   readonly #kept = new Set<string>();
   #frozen = false;
 
-  constructor(store: Store, ports: KeeperPorts) {
+  constructor(store: Store, ports: FallbackPorts) {
     this.#store = store;
     this.#ports = ports;
   }
@@ -55,12 +55,12 @@ export class Keeper {
   }
 
   /** Rows that cannot be read are asked for again. */
-  async rows(query: Query): Promise<StoredRows | undefined> {
-    return this.#store.rows(query).catch((error) => this.#failed(error));
+  async rows(selection: Selection): Promise<StoredRows | undefined> {
+    return this.#store.rows(selection).catch((error) => this.#failed(error));
   }
 
-  async cursor(query: Query): Promise<string | undefined> {
-    return this.#store.cursor(query).catch((error) => this.#failed(error));
+  async cursor(selection: Selection): Promise<string | undefined> {
+    return this.#store.cursor(selection).catch((error) => this.#failed(error));
   }
 
   /** @throws {StorageError} when there is no room, not even without the rows. */

@@ -1,7 +1,7 @@
 /**
- * The rows of one query as the server has told them, without the user's own open writes.
+ * The rows of one selection as the server has told them, without the user's own open writes.
  *
- * Each query keeps rows of its own. Two queries may hold the same row at different instants while
+ * Each selection keeps rows of its own. Two queries may hold the same row at different instants while
  * one of them is joining, and with different columns; one shared image would be wrong for one of
  * them. The price is memory for rows that are in several queries.
  */
@@ -10,9 +10,9 @@ import type { SchemaSummary } from "../protocol/generated.js";
 import type { Row, RowKey } from "../protocol/json.js";
 import { errorFromJson, type SyncError } from "../errors.js";
 import type { QueryCommit, QueryPhase } from "./commit.js";
-import type { Query } from "./query.js";
+import type { Selection } from "./selection.js";
 
-export class Copy {
+export class QueryRows {
   rows: ReadonlyMap<RowKey, Row> = new Map();
   phase: QueryPhase = "loading";
   error: SyncError | undefined;
@@ -20,11 +20,11 @@ export class Copy {
   schema: SchemaSummary | undefined;
   /** Open mutations whose effects these rows contain already. */
   readonly settled = new Set<string>();
-  constructor(readonly query: Query) {}
+  constructor(readonly selection: Selection) {}
 
   /** Whether its rows are full images of rows of the entity. */
   get isFull(): boolean {
-    return !this.query.columns;
+    return !this.selection.columns;
   }
 
   apply(commit: QueryCommit): void {
@@ -34,7 +34,7 @@ export class Copy {
     this.error = commit.error ? errorFromJson(commit.error) : undefined;
   }
 
-  /** A query of which nothing is known does not become stale; one with rows does not load again. */
+  /** A selection of which nothing is known does not become stale; one with rows does not load again. */
   #enter(phase: QueryPhase): void {
     const known = this.cursor !== undefined || this.phase === "stale" || this.phase === "live";
     this.phase = phase === "stale" && !known ? "loading" : phase;
