@@ -21,7 +21,7 @@ export interface Todo {
 }
 
 /** Who looks at which list: rows like all others, which is all that presence needs. */
-export interface Presence {
+export interface Viewer {
   id: string;
   name: string;
   list_id: string | null;
@@ -37,7 +37,7 @@ export function openDevice(name: string) {
   return createSync({
     name: `rhtmx-sync-todo:${name}`,
     connect: recall(`${name}:offline`) !== "true",
-    entities: { lists: entity<List>(), todos: entity<Todo>(), presence: entity<Presence>() },
+    entities: { lists: entity<List>(), todos: entity<Todo>(), viewers: entity<Viewer>() },
   });
 }
 

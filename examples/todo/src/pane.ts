@@ -5,7 +5,7 @@ import { find, fromTemplate, make, say } from "./dom.js";
 import { ItemList } from "./items.js";
 import { remember } from "./memory.js";
 import { byPosition, positionBetween, type Device, type List, type Todo } from "./model.js";
-import { PresenceLine } from "./presence.js";
+import { ViewersLine } from "./viewers.js";
 import { QueueView } from "./queue.js";
 
 /** A list of its own: what is mine and open, wherever it stands. */
@@ -19,7 +19,7 @@ export class Pane {
   readonly #name: string;
   readonly #lists: View<List>;
   readonly #items: ItemList;
-  readonly #presence: PresenceLine;
+  readonly #viewers: ViewersLine;
   #todos!: View<Todo>;
   #chosen = "";
 
@@ -36,9 +36,9 @@ export class Pane {
     this.#lists.subscribe(() => this.#drawLists());
     this.#items = new ItemList(this.#element(".scroll"), device, {
       move: (todo, by) => this.#move(todo, by),
-      editing: (id) => this.#presence.editing(id),
+      editing: (id) => this.#viewers.editing(id),
     });
-    this.#presence = new PresenceLine(device, name, this.#element(".presence"));
+    this.#viewers = new ViewersLine(device, name, this.#element(".viewers"));
     new QueueView(device, this.#element(".queue"), this.#element(".rejected"));
     this.#listen();
     device.on("status", () => this.#drawState());
@@ -102,7 +102,7 @@ export class Pane {
       order: byPosition,
     });
     this.#todos.subscribe(() => this.#drawItems());
-    this.#presence.at(list === MINE ? null : list);
+    this.#viewers.at(list === MINE ? null : list);
     this.#element<HTMLInputElement>(".composer input").placeholder = list === MINE ? `Something for ${this.#name}` : "Something to do";
     this.#items.show(this.#todos);
     this.#drawLists();

@@ -31,7 +31,7 @@ export class QueueView {
   #drawQueue(): void {
     clearTimeout(this.#timer);
     this.#timer = undefined;
-    const waiting = this.#device.pending.filter(({ writes }) => writes.some(({ entity }) => entity !== "presence"));
+    const waiting = this.#device.pending.filter(({ writes }) => writes.some(({ entity }) => entity !== "viewers"));
     this.#queue.hidden = waiting.length === 0;
     say(find(this.#queue, "h3"), `Waiting for the server: ${waiting.length}`);
     const lines = waiting.slice(0, SHOWN_MAX).map((mutation) => make("li", { textContent: this.#describe(mutation) }));

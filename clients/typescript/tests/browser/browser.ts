@@ -25,16 +25,16 @@ CREATE TABLE todos (
   position ${real} NOT NULL DEFAULT 0,
   assignee ${text},
   created_at ${time});
-CREATE TABLE presence (id ${text} PRIMARY KEY NOT NULL, name ${text} NOT NULL, list_id ${text}, todo_id ${text}, seen_at ${time});
+CREATE TABLE viewers (id ${text} PRIMARY KEY NOT NULL, name ${text} NOT NULL, list_id ${text}, todo_id ${text}, seen_at ${time});
 INSERT INTO lists (id, name, position) VALUES ('inbox', 'Inbox', 0), ('groceries', 'Groceries', 1);`;
 
 export const SCHEMA = {
   sqlite: TABLES("TEXT", "REAL", "TIMESTAMP NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))"),
-  postgres: `DROP TABLE IF EXISTS todos, lists, presence CASCADE;${TABLES("text", "double precision", "timestamptz NOT NULL DEFAULT now()")}`,
+  postgres: `DROP TABLE IF EXISTS todos, lists, viewers CASCADE;${TABLES("text", "double precision", "timestamptz NOT NULL DEFAULT now()")}`,
 };
 
 export function startServer(): Promise<ServerProcess> {
-  return ServerProcess.start(SCHEMA, ["lists", "todos", "presence"]);
+  return ServerProcess.start(SCHEMA, ["lists", "todos", "viewers"]);
 }
 
 /** A browser with a profile of its own: another person, another machine. */

@@ -40,7 +40,7 @@ describe.skipIf(!BINARY)("the bundles", () => {
     await page.getByText("live", { exact: true }).waitFor();
     server.sql("INSERT INTO todos (id, title) VALUES ('1', 'one');");
     await page.locator("#count", { hasText: "1" }).waitFor();
-    await page.evaluate(() => window.rhtmx!.sync!.entity("todos").update("1", { done: true }).outcome);
+    await page.evaluate(() => window.rhtmx!.sync!.entity("todos").update("1", { done: true }).result);
     expect(server.sql("SELECT count(*) FROM todos WHERE done;").trim()).toBe("1");
     expect(visitor.errors).toEqual([]);
   });

@@ -10,7 +10,7 @@ describe.skipIf(!BINARY)("the example application", () => {
   beforeAll(async () => {
     server = await startServer();
   });
-  beforeEach(() => server.sql("DELETE FROM todos; DELETE FROM presence;"));
+  beforeEach(() => server.sql("DELETE FROM todos; DELETE FROM viewers;"));
   afterEach(async () => {
     const errors = visitors.flatMap((visitor) => visitor.errors);
     await Promise.all(visitors.splice(0).map((visitor) => visitor.leave()));
