@@ -9,7 +9,8 @@ import { MemoryStore } from "./store/memory.js";
 import type { Store } from "./store/store.js";
 import { Sync } from "./sync.js";
 import { alone, webLocks, type Election } from "./tabs/election.js";
-import type { TabChannel, Network, Tab } from "./tabs/tab.js";
+import type { TabChannel } from "./tabs/message.js";
+import type { Network, Tab } from "./tabs/tab.js";
 
 type Definitions = { [name: string]: EntityDefinition<object> };
 type RowOf<D> = D extends EntityDefinition<infer R extends object> ? R : never;

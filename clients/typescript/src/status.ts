@@ -1,7 +1,7 @@
 /** How the client is, in one object for whoever shows it. */
 
 import type { SyncError } from "./errors.js";
-import type { StorageState } from "./tabs/tab.js";
+import type { StorageState } from "./store/fallback_store.js";
 
 /**
  * `connecting`: no connection, one is being made. `behind`: connected, and rows are on their way.

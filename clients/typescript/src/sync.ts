@@ -71,7 +71,6 @@ export class Sync {
       traffic: (direction, frame) => this.#emit("frame", { direction, frame }),
     });
     this.#status = this.#currentStatus();
-    this.#replica.onChange(() => this.#changed());
     for (const [name, definition] of Object.entries(entities)) this.#define(name, definition as EntityDefinition<Row>);
     this.#unlisten = listen(this, this.#tab);
   }

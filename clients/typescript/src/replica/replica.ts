@@ -16,25 +16,20 @@ const ANSWERED_KEPT = 1000;
 
 export class Replica {
   readonly queries = new Map<string, QueryRows>();
+  /** Called after every step, when all of it has been taken in. */
+  onChange: () => void = () => {};
   /** Grows with every step. */
   version = 0;
   queue: readonly Mutation[] = [];
   rejected: readonly Rejection[] = [];
   readonly #acked = new Set<string>();
   readonly #answered = new Set<string>();
-  readonly #listeners = new Set<() => void>();
   readonly #matcher = new Matcher();
   readonly #keyColumns: (entity: string) => readonly string[] | undefined;
 
   /** @param keyColumns what the application says of an entity's key, until the server has. */
   constructor(keyColumns: (entity: string) => readonly string[] | undefined) {
     this.#keyColumns = keyColumns;
-  }
-
-  /** Called after every step, when all of it has been taken in. */
-  onChange(listener: () => void): () => void {
-    this.#listeners.add(listener);
-    return () => this.#listeners.delete(listener);
   }
 
   query(selection: Selection): QueryRows {
@@ -157,6 +152,6 @@ export class Replica {
 
   #changed(): void {
     this.version += 1;
-    for (const listener of [...this.#listeners]) listener();
+    this.onChange();
   }
 }

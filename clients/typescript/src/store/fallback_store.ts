@@ -17,7 +17,11 @@ export interface FallbackPorts {
   failed(error: StorageError): void;
 }
 
+/** How the store is: as asked for, gone (this page alone keeps what there is), or full. */
+export type StorageState = "indexeddb" | "memory" | "full";
+
 export class FallbackStore {
+  state: StorageState;
   #store: Store;
   readonly #ports: FallbackPorts;
   #clientId: string | undefined;
@@ -28,11 +32,8 @@ export class FallbackStore {
 
   constructor(store: Store, ports: FallbackPorts) {
     this.#store = store;
+    this.state = store.kind;
     this.#ports = ports;
-  }
-
-  get kind(): Store["kind"] {
-    return this.#store.kind;
   }
 
   get shared(): boolean {
@@ -130,6 +131,7 @@ export class FallbackStore {
 
   /** Stores throw nothing but StorageErrors. */
   #failed(error: unknown): undefined {
+    this.state = this.#store.kind === "memory" ? "memory" : "full";
     this.#ports.failed(error as StorageError);
   }
 }

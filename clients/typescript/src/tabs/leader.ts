@@ -19,6 +19,8 @@ import { Writer } from "./writer.js";
 
 export interface LeaderPorts {
   post(message: Message): void;
+  /** Brings in the rows that the store has of a selection. */
+  load(selection: Selection): Promise<void>;
   status(status: SharedStatus): void;
   problem(error: SyncError): void;
   traffic(direction: "sent" | "received", frame: ClientFrame | ServerFrame): void;
@@ -94,11 +96,6 @@ export class Leader {
     this.#ports.post({ type: "lead" });
   }
 
-  /** How the connection is, for whoever has just come. */
-  get status(): SharedStatus {
-    return this.#status;
-  }
-
   command(command: Command): void {
     if (command === "authenticate") return void this.#connection.authenticate();
     this.#connection.handle(command === "connect" ? "start" : command === "disconnect" ? "stop" : "wake");
@@ -108,37 +105,23 @@ export class Leader {
     this.#connection.handle("wentOffline");
   }
 
-  /** What a tab shows from now on. `load` brings what the store has of a selection into the copy. */
-  async want(tab: string, selections: Selection[], load: (selection: Selection) => Promise<void>): Promise<void> {
+  /** Takes what a tab shows from now on. */
+  async want(tab: string, selections: Selection[]): Promise<void> {
     this.#wanted.set(tab, selections);
     this.#reconsider();
     for (const selection of selections) {
-      await load(selection);
+      await this.#ports.load(selection);
       if (!this.#isWanted(selection.name)) continue;
       this.#selections.set(selection.name, selection);
       this.#session.want(selection, this.#replica.query(selection).cursor);
     }
-    this.#tell();
+    this.#report();
   }
 
-  /** The names of what a tab wants. */
-  wantedBy(tab: string): string[] {
-    return (this.#wanted.get(tab) ?? []).map(({ name }) => name);
-  }
-
-  bye(tab: string): void {
-    this.#wanted.delete(tab);
-    this.#reconsider();
-  }
-
-  /** A selection as another tab needs it to go on from. */
-  state(selection: Selection): QueryState {
-    const { rows, phase, error, cursor, schema, settled } = this.#replica.query(selection);
-    const state: QueryState = { name: selection.name, rows: [...rows], phase, settled: [...settled], count: this.#count };
-    if (error) state.error = errorToJson(error);
-    if (cursor !== undefined) state.cursor = cursor;
-    if (schema) state.schema = schema;
-    return state;
+  /** Takes a message of another tab. */
+  receive(from: string, message: Message): void {
+    if (message.type === "want") void this.#serve(from, message.selections, message.again);
+    if (message.type === "bye") void this.#adopt(from);
   }
 
   /** There is something new in the queue. */
@@ -151,10 +134,39 @@ export class Leader {
     await this.#writer.idle();
   }
 
+  /** Follows a tab's selections, and sends it the state of those that are new to it. */
+  async #serve(tab: string, selections: Selection[], again: boolean): Promise<void> {
+    const known = new Set((this.#wanted.get(tab) ?? []).map(({ name }) => name));
+    await this.want(tab, selections);
+    for (const selection of selections) {
+      if (again || !known.has(selection.name)) this.#ports.post({ type: "rows", to: tab, query: this.#state(selection) });
+    }
+    this.#ports.status(this.#status);
+  }
+
+  /** A tab that is gone may have kept a write without living to announce it. */
+  async #adopt(tab: string): Promise<void> {
+    this.#wanted.delete(tab);
+    this.#reconsider();
+    const { queue } = await this.#store.open();
+    this.#replica.enqueue(...queue);
+    this.pump();
+  }
+
+  /** A query's state, for another tab to continue from. */
+  #state(selection: Selection): QueryState {
+    const { rows, phase, error, cursor, schema, settled } = this.#replica.query(selection);
+    const state: QueryState = { name: selection.name, rows: [...rows], phase, settled: [...settled], count: this.#count };
+    if (error) state.error = errorToJson(error);
+    if (cursor !== undefined) state.cursor = cursor;
+    if (schema) state.schema = schema;
+    return state;
+  }
+
   #welcome(welcome: WelcomeFrame): void {
     this.#session.welcome(welcome);
     this.#outbox.welcome(welcome);
-    this.#tell();
+    this.#report();
   }
 
   #frame(frame: ServerFrame): void {
@@ -178,7 +190,7 @@ export class Leader {
       default:
         this.#session.receive(frame);
         this.#outbox.pump();
-        this.#tell();
+        this.#report();
     }
   }
 
@@ -208,7 +220,7 @@ export class Leader {
       this.#session.unwant(name);
       this.#replica.drop(name);
     }
-    this.#tell();
+    this.#report();
   }
 
   /**
@@ -233,7 +245,7 @@ export class Leader {
   }
 
   /** Tells what the frames have changed. Why a connection was lost stays told until there is another. */
-  #tell(): void {
+  #report(): void {
     const { state, syncedAt } = this.#status;
     const now = this.#stateOf(this.#connection.state);
     if (now === state && syncedAt === this.#reportedAt) return;

@@ -35,6 +35,13 @@ export interface Envelope {
   message: Message;
 }
 
+/** What tabs talk through; a BroadcastChannel fits. */
+export interface TabChannel {
+  postMessage(envelope: Envelope): void;
+  onmessage: ((event: MessageEvent<Envelope>) => void) | null;
+  close(): void;
+}
+
 /** A selection's copy as the leader has it. */
 export interface QueryState {
   name: string;

@@ -8,23 +8,17 @@ import type { TokenSource } from "../connection/connection.js";
 import type { Transport } from "../connection/transport.js";
 import { SyncError, type StorageError } from "../errors.js";
 import type { ClientFrame, ServerFrame } from "../protocol/generated.js";
-import { emptyCommit, type Commit } from "../replica/commit.js";
+import { emptyCommit } from "../replica/commit.js";
 import type { Mutation } from "../replica/mutation.js";
 import type { Selection } from "../replica/selection.js";
 import type { Replica } from "../replica/replica.js";
-import { FallbackStore } from "../store/fallback_store.js";
+import { FallbackStore, type StorageState } from "../store/fallback_store.js";
 import type { Store } from "../store/store.js";
 import { uuid } from "../uuid.js";
 import { alone, type Election } from "./election.js";
+import { Follower } from "./follower.js";
 import type { Leader } from "./leader.js";
-import type { Command, Envelope, Message, QueryState, SharedStatus } from "./message.js";
-
-/** What tabs talk through; a BroadcastChannel fits. */
-export interface TabChannel {
-  postMessage(envelope: Envelope): void;
-  onmessage: ((event: MessageEvent<Envelope>) => void) | null;
-  close(): void;
-}
+import type { Command, Envelope, Message, SharedStatus, TabChannel } from "./message.js";
 
 /** What is loaded behind the rest. */
 export interface Network {
@@ -53,9 +47,6 @@ export interface TabOptions {
   connect: boolean;
 }
 
-/** How the store is: as asked for, gone (this page alone keeps what there is), or full. */
-export type StorageState = "indexeddb" | "memory" | "full";
-
 export interface TabPorts {
   changed(): void;
   problem(error: SyncError): void;
@@ -67,11 +58,11 @@ export class Tab {
   /** Resolves when the store has been read: the queue and the dead letters are there. */
   readonly opened: Promise<void>;
   status: SharedStatus = { state: "connecting" };
-  storage: StorageState;
   readonly #options: TabOptions;
   readonly #ports: TabPorts;
   readonly #replica: Replica;
   readonly #store: FallbackStore;
+  readonly #follower: Follower;
   #leader: Leader | undefined;
   #channel: TabChannel | undefined;
   #endElection: () => void = () => {};
@@ -80,10 +71,6 @@ export class Tab {
   #connects: boolean;
   readonly #wanted = new Map<string, Selection>();
   readonly #loading = new Map<string, Promise<void>>();
-  /** Steps of the leader that we have followed; none before its first answer. */
-  #count: number | undefined;
-  /** The queries that the leader has told us of. */
-  readonly #followed = new Set<string>();
   /** Writes that the store has not taken. */
   readonly #unsaved = new Set<string>();
   readonly #saving = new Set<Promise<void>>();
@@ -96,10 +83,18 @@ export class Tab {
       open: () => ({ queue: replica.queue }),
       failed: (error) => this.#storageFailed(error),
     });
+    this.#follower = new Follower(this.id, replica, this.#wanted, {
+      post: (message) => this.#post(message),
+      status: (status) => this.#setStatus(status),
+    });
+    replica.onChange = ports.changed;
     this.#connects = options.connect;
-    this.storage = options.store.kind;
     if (!options.connect) this.status = { state: "offline" };
     this.opened = this.#open();
+  }
+
+  get storage(): StorageState {
+    return this.#store.state;
   }
 
   get leads(): boolean {
@@ -111,15 +106,14 @@ export class Tab {
     this.#wanted.set(selection.name, selection);
     this.#replica.query(selection);
     void this.#load(selection);
-    this.#postWanted();
+    this.#announceWanted();
   }
 
   unwant(name: string): void {
     this.#wanted.delete(name);
     this.#loading.delete(name);
-    this.#followed.delete(name);
-    if (!this.#leader) this.#replica.drop(name);
-    this.#postWanted();
+    if (this.#leader) this.#announceWanted();
+    else this.#follower.unwant(name);
   }
 
   /** Takes the user's write. Resolves when it is kept; rejects when only this page has it. */
@@ -150,9 +144,7 @@ export class Tab {
 
   /** The page was frozen: what it was told meanwhile may be lost. */
   resumed(): void {
-    if (this.#leader) return;
-    this.#forgetLeader();
-    this.#postWanted();
+    if (!this.#leader) this.#follower.restart();
   }
 
   /** How many writes only this page has. */
@@ -192,7 +184,7 @@ export class Tab {
     if (this.#store.shared && channel) {
       this.#channel = channel(name);
       this.#channel.onmessage = ({ data }) => this.#receive(data);
-      this.#postWanted();
+      this.#announceWanted();
     }
     const elect = this.#store.shared ? election : alone;
     this.#endElection = elect(name, () => void this.#elected());
@@ -207,16 +199,17 @@ export class Tab {
     const connection = { transports: transports ?? network.transportsTo(url, clock), token, clock };
     const leader = new network.Leader(this.#replica, this.#store, stored, connection, {
       post: (message) => this.#post(message),
-      status: (status) => this.#setStatus(status),
+      load: (selection) => this.#load(selection),
+      status: (status) => this.#shareStatus(status),
       problem: (error) => this.#ports.problem(error),
       traffic: (direction, frame) => this.#ports.traffic(direction, frame),
     });
     this.#leader = leader;
     await leader.takeOver(stored, (id) => this.#unsaved.has(id));
     if (this.#closed) return;
-    this.#postWanted();
+    this.#announceWanted();
     if (this.#connects) leader.command("connect");
-    else this.#setStatus({ state: "offline" });
+    else this.#shareStatus({ state: "offline" });
   }
 
   /** Whoever leads next shall know, too, whether a connection is wanted. */
@@ -242,90 +235,25 @@ export class Tab {
       case "command":
         return this.#obey(message.command);
       default:
-        if (this.#leader) this.#asLeader(this.#leader, from, message);
-        else this.#asFollower(message);
+        (this.#leader ?? this.#follower).receive(from, message);
     }
   }
 
-  #asLeader(leader: Leader, from: string, message: Message): void {
-    switch (message.type) {
-      case "want":
-        return void this.#serve(leader, from, message.selections, message.again);
-      case "bye":
-        leader.bye(from);
-        return void this.#adopt();
-    }
-  }
-
-  /** What other tabs want is loaded here too, so that this tab can tell them how it is. */
-  async #serve(leader: Leader, tab: string, selections: Selection[], again: boolean): Promise<void> {
-    const known = new Set(leader.wantedBy(tab));
-    await leader.want(tab, selections, (selection) => this.#load(selection));
-    for (const selection of selections) {
-      if (again || !known.has(selection.name)) this.#post({ type: "rows", to: tab, query: leader.state(selection) });
-    }
-    this.#setStatus(leader.status);
-  }
-
-  /** A tab that is gone may have kept a write and not lived to say so. */
-  async #adopt(): Promise<void> {
-    const { queue } = await this.#store.open();
-    this.#replica.enqueue(...queue);
-    this.#leader?.pump();
-  }
-
-  #asFollower(message: Message): void {
-    switch (message.type) {
-      case "lead":
-        this.#forgetLeader();
-        return this.#postWanted();
-      case "rows":
-        if (message.to === this.id) this.#take(message.query);
-        return;
-      case "commit":
-        return this.#follow(message.count, message.commit);
-      case "numbered":
-        return this.#replica.number(message.assigned);
-      case "status":
-        this.status = message.status;
-        return this.#ports.changed();
-    }
-  }
-
-  #follow(count: number, commit: Commit): void {
-    if (this.#count !== undefined && count !== this.#count + 1) this.resumed();
-    else if (this.#count !== undefined) this.#count = count;
-    // A step goes on from where the leader was; of other queries we know only what was once.
-    const queries = commit.queries.filter(({ name }) => this.#followed.has(name));
-    this.#replica.apply({ ...commit, queries });
-  }
-
-  #forgetLeader(): void {
-    this.#count = undefined;
-    this.#followed.clear();
-  }
-
-  #take({ name, rows, phase, error, cursor, schema, settled, count }: QueryState): void {
-    this.#count = Math.max(this.#count ?? 0, count);
-    if (!this.#wanted.has(name)) return;
-    this.#followed.add(name);
-    const whole = { reset: true, puts: rows, gone: [], ...(cursor !== undefined && { cursor }), ...(schema && { schema }) };
-    // A leader that knows nothing yet has less than the store.
-    const part = { name, settled, ...(error && { error }), ...(phase !== "loading" && { phase, rows: whole }) };
-    this.#replica.apply({ ...emptyCommit(), queries: [part] });
-  }
-
-  #postWanted(): void {
+  #announceWanted(): void {
     if (this.#closed) return;
-    const selections = [...this.#wanted.values()];
-    if (this.#leader) void this.#leader.want(this.id, selections, (selection) => this.#load(selection));
-    else this.#post({ type: "want", selections, again: this.#count === undefined });
+    if (this.#leader) void this.#leader.want(this.id, [...this.#wanted.values()]);
+    else this.#follower.want();
   }
 
   #setStatus(status: SharedStatus): void {
     this.status = status;
-    this.#post({ type: "status", status });
     this.#ports.changed();
+  }
+
+  /** As the leader, whose status is everybody's. */
+  #shareStatus(status: SharedStatus): void {
+    this.#post({ type: "status", status });
+    this.#setStatus(status);
   }
 
   /** Brings into the copy what the store has of it, once, and unless somebody knew more already. */
@@ -348,7 +276,6 @@ export class Tab {
   }
 
   #storageFailed(error: StorageError): void {
-    this.storage = this.#store.kind === "memory" ? "memory" : "full";
     if (this.storage === "memory") for (const { id } of this.#replica.queue) this.#unsaved.add(id);
     this.#ports.problem(error);
     this.#ports.changed();

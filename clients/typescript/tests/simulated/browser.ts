@@ -3,8 +3,7 @@
 import { MemoryStore } from "../../src/store/memory.js";
 import type { Store } from "../../src/store/store.js";
 import type { Election } from "../../src/tabs/election.js";
-import type { Envelope } from "../../src/tabs/message.js";
-import type { TabChannel } from "../../src/tabs/tab.js";
+import type { Envelope, TabChannel } from "../../src/tabs/message.js";
 import { World, type Client } from "./harness.js";
 import { MortalStore } from "./mortal.js";
 

@@ -160,7 +160,7 @@ describe("SPEC 8: a store that fails", () => {
     const { fallback, told } = failing({ open: 1 });
     const stored = await fallback.open();
     expect(stored.queue).toEqual([mutation("open")]);
-    expect(fallback.kind).toBe("memory");
+    expect(fallback.state).toBe("memory");
     expect(told).toEqual(["full"]);
   });
 
@@ -172,7 +172,7 @@ describe("SPEC 8: a store that fails", () => {
     await fallback.enqueue(mutation("m"));
     await fallback.number([{ id: "m", number: 7 }]);
     const newer = await openDB(name, VERSION + 1);
-    await expect.poll(() => fallback.kind).toBe("memory");
+    await expect.poll(() => fallback.state).toBe("memory");
     expect(await fallback.open()).toEqual({ clientId, lastNumber: 7, queue: [mutation("m")], rejected: [] });
     expect(told).toHaveLength(1);
     newer.close();
