@@ -28,6 +28,8 @@ export interface Status {
   /** Whether this tab holds the connection for the browser. */
   readonly leader: boolean;
   readonly transport: string | undefined;
+  /** What the server offers, by name, such as `rows`; empty until it has been reached. */
+  readonly features: readonly string[];
 }
 
 export function sameStatus(a: Status, b: Status): boolean {

@@ -281,7 +281,7 @@ export class Sync {
   }
 
   #currentStatus(): Status {
-    const { state, error, syncedAt, transport } = this.#tab.status;
+    const { state, error, syncedAt, transport, features } = this.#tab.status;
     const pending = this.pending.length;
     return {
       state,
@@ -293,6 +293,7 @@ export class Sync {
       storage: this.#tab.storage,
       leader: this.#tab.leads,
       transport,
+      features,
     };
   }
 

@@ -6,7 +6,7 @@
  * that bears our mark tells it, or, where somebody overwrote that at once, a short while.
  */
 
-import { LAST_MUTATION_UNKNOWN, type PushFrame, type RejectFrame, type SubscribeFrame } from "../protocol/frames.js";
+import { LAST_MUTATION_UNKNOWN, type PushFrame, type RejectFrame, type SubscribeFrame, type WelcomeFrame } from "../protocol/frames.js";
 import { CLOSE, PROTOCOL_VERSION, type ClientFrame, type ErrorCode, type ServerFrame, type SubscriptionId } from "../protocol/generated.js";
 import { readFrame } from "../protocol/read.js";
 import type { Clock } from "./clock.js";
@@ -92,14 +92,15 @@ class EventsLink implements Link {
     const answer = await this.#request("/status", {});
     if (!answer) return;
     if (!answer.ok) return this.#closed(CLOSE_OF[answer.status] ?? 1006);
-    await answer.body?.cancel();
+    const { features = [] } = (await answer.json().catch(() => ({}))) as { features?: string[] };
     const limits = { frame_bytes_max: 1_048_576, subscriptions_max: STREAMS_MAX, writes_max: 1000 };
     const { lastMutation } = this.#memory;
     this.#memory.lastMutation = LAST_MUTATION_UNKNOWN;
-    this.#frame({
+    const welcome: WelcomeFrame = {
       type: "welcome", protocol: PROTOCOL_VERSION, session_id: "", epoch: "", last_mutation: lastMutation,
-      heartbeat_ms: HEARTBEAT_MS, limits,
-    });
+      heartbeat_ms: HEARTBEAT_MS, limits, features,
+    };
+    this.#frame(welcome);
   }
 
   async #subscribe({ id, entity, where, params, columns, cursor }: SubscribeFrame): Promise<void> {

@@ -19,7 +19,7 @@ const fields = (checks: Record<string, Check>): Check => (value) =>
 /** What this client relies on. Fields that it does not know are ignored, and so are types. */
 const FRAMES: { [T in ServerFrame["type"]]: Check } = {
   welcome: fields({
-    protocol: number, last_mutation: number, heartbeat_ms: number, epoch: text, user: maybe(text),
+    protocol: number, last_mutation: number, heartbeat_ms: number, epoch: text, user: maybe(text), features: maybe(list(text)),
     limits: fields({ frame_bytes_max: number, subscriptions_max: number, writes_max: number }),
   }),
   snapshot: fields({ id, rows: list(fields({ key: text, row: object })), more: flag }),

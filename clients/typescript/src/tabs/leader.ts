@@ -40,7 +40,7 @@ export class Leader {
   readonly #selections = new Map<string, Selection>();
   #lastNumber: number;
   #count = 0;
-  #status: SharedStatus = { state: "connecting" };
+  #status: SharedStatus = { state: "connecting", features: [] };
   #reportedAt: number | undefined;
 
   constructor(replica: Replica, store: FallbackStore, stored: Stored, options: Omit<ConnectionOptions, "clientId">, ports: LeaderPorts) {
@@ -80,9 +80,11 @@ export class Leader {
    * Takes office. The store and this tab's copy may stand at different places, because the leader
    * before could die between telling the tabs and writing it down.
    *
+   * @param last the status that the leader before reported.
    * @param unsaved whether a mutation has never reached the store.
    */
-  async takeOver(stored: Stored, unsaved: (id: string) => boolean): Promise<void> {
+  async takeOver(stored: Stored, last: SharedStatus, unsaved: (id: string) => boolean): Promise<void> {
+    this.#status = { ...last, state: "connecting" };
     const told = stored.queue.filter(({ id }) => this.#replica.hasAnswered(id)).map(({ id }) => id);
     // What was kept and is gone has been answered, even if nobody lived to tell us.
     const kept = new Set(stored.queue.map(({ id }) => id));
@@ -94,6 +96,12 @@ export class Leader {
     if (told.length) this.#writer.write({ ...emptyCommit(), answered: told });
     for (const query of this.#replica.queries.values()) await this.#align(query);
     this.#ports.post({ type: "lead" });
+  }
+
+  /** Connects, where a connection is wanted. */
+  start(connects: boolean): void {
+    if (connects) this.#connection.handle("start");
+    else this.#reportState("off", undefined);
   }
 
   command(command: Command): void {
@@ -166,7 +174,8 @@ export class Leader {
   #welcome(welcome: WelcomeFrame): void {
     this.#session.welcome(welcome);
     this.#outbox.welcome(welcome);
-    this.#report();
+    this.#status.features = welcome.features ?? [];
+    this.#reportState(this.#connection.state, undefined);
   }
 
   #frame(frame: ServerFrame): void {
@@ -237,9 +246,11 @@ export class Leader {
 
   #reportState(state: State, error: SyncError | undefined): void {
     const { transport } = this.#connection;
-    const status: SharedStatus = { state: this.#stateOf(state), ...(transport !== undefined && { transport }) };
+    const { syncedAt, features } = this.#status;
+    const status: SharedStatus = { state: this.#stateOf(state), features };
+    if (transport !== undefined) status.transport = transport;
     if (error) status.error = errorToJson(error);
-    if (this.#status.syncedAt !== undefined) status.syncedAt = this.#status.syncedAt;
+    if (syncedAt !== undefined) status.syncedAt = syncedAt;
     this.#status = status;
     this.#ports.status(status);
   }

@@ -59,6 +59,7 @@ export interface QueryState {
 export interface SharedStatus {
   state: "connecting" | "live" | "behind" | "offline" | "error";
   error?: { [name: string]: Json };
+  features: readonly string[];
   syncedAt?: number;
   transport?: string;
 }

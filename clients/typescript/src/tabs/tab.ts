@@ -57,7 +57,7 @@ export class Tab {
   readonly id = uuid();
   /** Resolves when the store has been read: the queue and the dead letters are there. */
   readonly opened: Promise<void>;
-  status: SharedStatus = { state: "connecting" };
+  status: SharedStatus = { state: "connecting", features: [] };
   readonly #options: TabOptions;
   readonly #ports: TabPorts;
   readonly #replica: Replica;
@@ -89,7 +89,7 @@ export class Tab {
     });
     replica.onChange = ports.changed;
     this.#connects = options.connect;
-    if (!options.connect) this.status = { state: "offline" };
+    if (!options.connect) this.status.state = "offline";
     this.opened = this.#open();
   }
 
@@ -200,16 +200,18 @@ export class Tab {
     const leader = new network.Leader(this.#replica, this.#store, stored, connection, {
       post: (message) => this.#post(message),
       load: (selection) => this.#load(selection),
-      status: (status) => this.#shareStatus(status),
+      status: (status) => {
+        this.#post({ type: "status", status });
+        this.#setStatus(status);
+      },
       problem: (error) => this.#ports.problem(error),
       traffic: (direction, frame) => this.#ports.traffic(direction, frame),
     });
     this.#leader = leader;
-    await leader.takeOver(stored, (id) => this.#unsaved.has(id));
+    await leader.takeOver(stored, this.status, (id) => this.#unsaved.has(id));
     if (this.#closed) return;
     this.#announceWanted();
-    if (this.#connects) leader.command("connect");
-    else this.#shareStatus({ state: "offline" });
+    leader.start(this.#connects);
   }
 
   /** Whoever leads next shall know, too, whether a connection is wanted. */
@@ -248,12 +250,6 @@ export class Tab {
   #setStatus(status: SharedStatus): void {
     this.status = status;
     this.#ports.changed();
-  }
-
-  /** As the leader, whose status is everybody's. */
-  #shareStatus(status: SharedStatus): void {
-    this.#post({ type: "status", status });
-    this.#setStatus(status);
   }
 
   /** Brings into the copy what the store has of it, once, and unless somebody knew more already. */

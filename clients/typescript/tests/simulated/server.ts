@@ -126,7 +126,7 @@ export class Session {
     this.frames.push({
       type: "welcome", protocol: 1, session_id: "s", epoch: String(this.database.epoch),
       last_mutation: this.database.clients.get(clientId)?.last ?? 0, heartbeat_ms: 30_000,
-      limits: this.options.limits,
+      limits: this.options.limits, features: this.options.features,
     });
   }
 
@@ -199,6 +199,8 @@ export interface ServerOptions {
   /** Changes are told more often than needed, also of rows that came and went. */
   repeats: boolean;
   limits: { frame_bytes_max: number; subscriptions_max: number; writes_max: number };
+  /** What `welcome` says the server offers; undefined: nothing, as an older server. */
+  features: string[] | undefined;
   refuse: (entity: string, where: string | undefined) => string | undefined;
 }
 
@@ -210,6 +212,7 @@ export class SimulatedServer {
     page: 2,
     repeats: false,
     limits: { frame_bytes_max: 1_000_000, subscriptions_max: 100, writes_max: 1000 },
+    features: ["rows", "push"],
     refuse: () => undefined,
   };
 

@@ -2,12 +2,13 @@ import { describe, expect, test } from "vitest";
 import { pause, PAUSE_MAX_MS } from "../../src/connection/backoff.js";
 import { Connection, type TokenSource } from "../../src/connection/connection.js";
 import type { Transport, TransportHandlers } from "../../src/connection/transport.js";
-import type { ClientFrame, ServerFrame } from "../../src/protocol/generated.js";
+import type { WelcomeFrame } from "../../src/protocol/frames.js";
+import type { ClientFrame } from "../../src/protocol/generated.js";
 import { ManualClock, rest } from "../simulated/harness.js";
 
-const WELCOME: ServerFrame = {
+const WELCOME: WelcomeFrame = {
   type: "welcome", protocol: 1, session_id: "s", epoch: "e", last_mutation: 0, heartbeat_ms: 10_000,
-  limits: { frame_bytes_max: 1000, subscriptions_max: 10, writes_max: 10 },
+  limits: { frame_bytes_max: 1000, subscriptions_max: 10, writes_max: 10 }, features: [],
 };
 
 function setup(token?: TokenSource, names = ["websocket"]) {

@@ -12,7 +12,7 @@ function setup(answers: { status?: number; post?: (body: { mutation: number }) =
   const streams: ReadableStreamDefaultController<Uint8Array>[] = [];
   vi.stubGlobal("fetch", async (url: string, { method, body }: RequestInit) => {
     requests.push(`${method ?? "GET"} ${url.replace("http://server.test/api/sync", "")}`);
-    if (url.endsWith("/status")) return new Response("{}", { status: answers.status ?? 200 });
+    if (url.endsWith("/status")) return new Response('{"features":["rows"]}', { status: answers.status ?? 200 });
     if (method === "POST") {
       const [status, said] = answers.post!(JSON.parse(String(body)));
       return new Response(JSON.stringify(said), { status });
@@ -133,7 +133,7 @@ describe("SPEC 12: over server-sent events", () => {
   test("after `out_of_order` the next connection goes on from where the server stands", async () => {
     const { open, frames } = setup({ post: ({ mutation }) => [409, { type: "reject", mutation, code: "out_of_order", message: "", expected: 5 }] });
     const link = await open();
-    expect(frames.at(-1)).toMatchObject({ type: "welcome", last_mutation: -1 });
+    expect(frames.at(-1)).toMatchObject({ type: "welcome", last_mutation: -1, features: ["rows"] });
     link.send({ type: "push", mutation: 9, writes: [] });
     await rest();
     expect(frames.at(-1)).toMatchObject({ type: "reject", code: "out_of_order" });

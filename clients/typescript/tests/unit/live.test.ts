@@ -120,3 +120,24 @@ test("SPEC 12: an error of one list is that list's alone, and it is asked for ag
   expect([todos.state, lists.state, lists.error]).toEqual(["live", "live", undefined]);
   await sync.close();
 });
+
+test("what the server offers is known once it has been reached, and while it is not reached any more", async () => {
+  const world = new World();
+  const sync = world.client();
+  const reported: (readonly string[])[] = [];
+  sync.on("status", ({ features }) => reported.push(features));
+  expect(sync.status.features).toEqual([]);
+  await world.settle();
+  expect(sync.status).toMatchObject({ state: "live", features: ["rows", "push"] });
+  world.server.drop();
+  expect(sync.status).toMatchObject({ state: "connecting", features: ["rows", "push"] });
+  world.server.options.features = ["rows"];
+  await world.recover();
+  expect(sync.status).toMatchObject({ state: "live", features: ["rows"] });
+  expect(reported.at(-1)).toEqual(["rows"]);
+  world.server.options.features = undefined;
+  world.server.drop();
+  await world.recover();
+  expect(sync.status).toMatchObject({ state: "live", features: [] });
+  await sync.close();
+});

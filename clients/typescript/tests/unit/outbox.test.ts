@@ -35,7 +35,7 @@ function setup(queue: Mutation[], lastNumber = 0) {
   const welcome = (lastMutation: number) =>
     outbox.welcome({
       type: "welcome", protocol: 1, session_id: "s", epoch: "e", last_mutation: lastMutation, heartbeat_ms: 1,
-      limits: { frame_bytes_max: 2000, subscriptions_max: 1, writes_max: 3 },
+      limits: { frame_bytes_max: 2000, subscriptions_max: 1, writes_max: 3 }, features: [],
     });
   const numbers = () => sent.map(({ mutation: number, writes }) => [writes[0]!.key, number]);
   return { outbox, sent, numbered, refused, state, welcome, numbers };

@@ -19,7 +19,7 @@ function started(lastMutation = 0) {
   const welcome = () =>
     session.welcome({
       type: "welcome", protocol: 1, session_id: "s", epoch: "e", last_mutation: lastMutation, heartbeat_ms: 1,
-      limits: { frame_bytes_max: 1, subscriptions_max: 1, writes_max: 1 },
+      limits: { frame_bytes_max: 1, subscriptions_max: 1, writes_max: 1 }, features: [],
     });
   const subscribed = (id: number, cursor = "c1", shape = "s"): void =>
     session.receive({ type: "subscribed", id, shape, cursor, schema: SCHEMA });

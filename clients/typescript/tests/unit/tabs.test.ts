@@ -201,6 +201,30 @@ test("SPEC 10: who was told to stay offline stays offline when another tab takes
   await c.close();
 });
 
+test("SPEC 10: every tab knows what the leader knows of the server, also when it joins late or takes over", async () => {
+  const browser = new Browser();
+  const { world } = browser;
+  const [a, b] = [browser.tab(), browser.tab()];
+  b.sync.todos.live();
+  await world.settle();
+  const known = { features: ["rows", "push"], lastSynced: new Date(0) };
+  expect(b.sync.status).toMatchObject({ leader: false, transport: "simulated", ...known });
+  world.server.reachable = false;
+  a.kill();
+  await world.recover();
+  expect(b.sync.status).toMatchObject({ leader: true, state: "connecting", ...known });
+  b.sync.disconnect();
+  await b.close();
+  const [c, d] = [browser.tab(), browser.tab()];
+  c.sync.disconnect();
+  await world.settle();
+  const late = browser.tab();
+  late.sync.todos.live();
+  await world.settle();
+  expect([c, d, late].map(({ sync }) => sync.status.state)).toEqual(["offline", "offline", "offline"]);
+  await Promise.all([c, d, late].map((tab) => tab.close()));
+});
+
 test("SPEC 5, 10: what a closing tab kept is sent, whether it still came to say so or not", async () => {
   const browser = new Browser();
   const { world } = browser;
