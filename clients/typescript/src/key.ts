@@ -5,7 +5,7 @@
 
 import type { Json, Row, RowKey } from "./protocol/json.js";
 
-/** A key as an application may give it: a value, or the values of a composite key in its order. */
+/** A key as an application writes it: a value, or the values of a composite key in its order. */
 export type KeyInput = string | number | boolean | readonly Json[];
 
 export function canonicalKey(key: KeyInput): RowKey {
@@ -24,7 +24,7 @@ function plain(value: Json): string {
   return typeof value === "string" ? value : JSON.stringify(value);
 }
 
-/** Orders rows by their keys: numbers by their value, before texts by their characters. */
+/** Compares keys: numbers by value, before texts by character. */
 export function compareKeys(a: RowKey, b: RowKey): number {
   const [x, y] = [Number(a), Number(b)];
   const [aIsText, bIsText] = [Number.isNaN(x), Number.isNaN(y)];

@@ -1,4 +1,4 @@
-/** The client: entities, views, writes and status over one tab's copy. */
+/** The client: entities, views, writes and status over one tab's replica. */
 
 import { errorFromJson, InvalidWriteError, SyncError } from "./errors.js";
 import { Entity, type EntityDefinition, type LiveOptions, type PendingWrite, type WriteResult } from "./entity.js";
@@ -12,19 +12,19 @@ import { sameStatus, type Status } from "./status.js";
 import { Tab, type TabOptions } from "./tabs/tab.js";
 import { uuid } from "./uuid.js";
 
-/** How long a list that nobody shows any more is kept up to date, for whoever comes back to it. */
+/** How long a closed list is kept up to date, in case it is opened again. */
 const LINGER_MS = 5_000;
 
 export interface SyncEvents {
   /** The status has changed. */
   status: Status;
-  /** The server has refused a mutation. */
+  /** The server has rejected a mutation. */
   rejected: Rejection;
-  /** Rows of an entity have changed in some view; its name. */
+  /** Rows of the named entity have changed in some view. */
   change: string;
-  /** Something went wrong and was dealt with; for logs. */
+  /** Something went wrong and was handled; for logs. */
   problem: SyncError;
-  /** A frame has gone out or come in, in the tab that leads. */
+  /** A frame was sent or received; only in the leading tab. */
   frame: { direction: "sent" | "received"; frame: ClientFrame | ServerFrame };
 }
 
@@ -36,7 +36,7 @@ interface Opened {
 
 type Promises = Omit<PendingWrite, "key">;
 
-/** What the maker of a write holds, and the other end of it. */
+/** The promises of a write, and what resolves them. */
 class Receipt {
   saved: (saved: boolean) => void = () => {};
   result: (result: WriteResult) => void = () => {};
@@ -46,6 +46,7 @@ class Receipt {
   };
 }
 
+/** A client, made by `createSync`. */
 export class Sync {
   readonly #replica: Replica;
   readonly #tab: Tab;
@@ -79,17 +80,17 @@ export class Sync {
     return this.#status;
   }
 
-  /** The dead letters: what the server refused, until it is dismissed or tried again. */
+  /** The dead letters: rejected mutations, until they are dismissed or tried again. */
   get rejected(): readonly Rejection[] {
     return this.#replica.rejected;
   }
 
-  /** What the user has written and the server has not answered, oldest first. */
+  /** Mutations that the server has not answered, oldest first. */
   get pending(): readonly Mutation[] {
     return this.#replica.queue.filter((mutation) => this.#replica.isPending(mutation));
   }
 
-  /** Resolves when the store has been read. Nothing need wait for it. */
+  /** Resolves when the store has been read. Waiting for it is never necessary. */
   get opened(): Promise<void> {
     return this.#tab.opened;
   }
@@ -100,7 +101,11 @@ export class Sync {
     return entity;
   }
 
-  /** Calls `listener` at each event; the result ends that. */
+  /**
+   * Calls `listener` at each event; the result ends that.
+   *
+   *     const end = sync.on("rejected", ({ message }) => alert(message));
+   */
   on<E extends keyof SyncEvents>(event: E, listener: (event: SyncEvents[E]) => void): () => void {
     const listeners = ((this.#listeners[event] as Set<typeof listener> | undefined) ??=
       (this.#listeners[event] = new Set() as never) as Set<typeof listener>);
@@ -108,7 +113,13 @@ export class Sync {
     return () => listeners.delete(listener);
   }
 
-  /** All writes in `act` are one mutation: applied together or not at all. `act` must not wait for anything. */
+  /**
+   * Makes all writes in `act` one mutation: applied together or not at all. `act` must be synchronous.
+   *
+   *     const { result } = sync.transaction(() => {
+   *       for (const { id, done } of todos.rows) if (done) sync.todos.delete(id);
+   *     });
+   */
   transaction(act: () => void): Promises {
     if (this.#transaction) throw new SyncError("invalid", "nested transaction");
     const { writes, receipt } = (this.#transaction = { writes: [] as Write[], receipt: new Receipt() });
@@ -126,7 +137,7 @@ export class Sync {
     return receipt.promises;
   }
 
-  /** Takes dead letters off the list. */
+  /** Removes dead letters. */
   dismiss(...ids: string[]): void {
     void this.#tab.dismiss(ids);
   }
@@ -144,17 +155,17 @@ export class Sync {
     this.#tab.command("connect");
   }
 
-  /** Works offline until `connect`, whatever the network. */
+  /** Stays offline until `connect`, whatever the network does. */
   disconnect(): void {
     this.#tab.command("disconnect");
   }
 
-  /** Asks for a fresh token and tells it to the server. */
+  /** Asks for a fresh token and sends it to the server. */
   authenticate(): void {
     this.#tab.command("authenticate");
   }
 
-  /** Ends everything. What is kept in the store stays. */
+  /** Ends everything. The store keeps what it has. */
   async close(): Promise<void> {
     this.#closed = true;
     this.#unlisten();
@@ -250,7 +261,7 @@ export class Sync {
     return undefined;
   }
 
-  /** All views take in a step before anybody hears of it, so nobody sees half of one. */
+  /** All views take in a step before any listener is called, so that none sees half of it. */
   #changed(): void {
     const changed = [...this.#views].filter((view) => view.refresh());
     const status = this.#currentStatus();
@@ -273,9 +284,9 @@ export class Sync {
     }
     if (this.#results.size === 0) return;
     const open = new Set(this.pending.map(({ id }) => id));
-    for (const [id, tell] of this.#results) {
+    for (const [id, resolve] of this.#results) {
       if (open.has(id)) continue;
-      tell({ ok: true });
+      resolve({ ok: true });
       this.#results.delete(id);
     }
   }

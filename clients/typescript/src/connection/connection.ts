@@ -1,4 +1,4 @@
-/** Carries out what the table of states says: opens transports, greets, listens for silence, retries. */
+/** Carries out the table of states: opens transports, greets, notices silence, retries. */
 
 import { serverError, SyncError } from "../errors.js";
 import type { WelcomeFrame } from "../protocol/frames.js";
@@ -8,34 +8,34 @@ import type { Clock } from "./clock.js";
 import { TABLE, type Action, type Event, type State } from "./states.js";
 import type { Link, Transport } from "./transport.js";
 
-/** How long a transport and a welcome may take. */
+/** How long a transport may take to open, and then the welcome to come. */
 const GREETING_MS = 15_000;
 /** How long the answer to a probe may take. */
 const PROBE_MS = 5_000;
-/** Heartbeats without a word after which the server counts as gone. */
+/** After so many heartbeats without a frame the server counts as gone. */
 const MISSED_HEARTBEATS_MAX = 2;
 /**
- * Tries of the first transport after which the others get one each, at once: when they get through in
- * the moment in which the first has failed, it is the transport that is at fault and not the network.
+ * After so many attempts with the first transport the others get one each, at once: if they get through
+ * just after the first has failed, the transport is at fault and not the network.
  */
-const TRIES_OF_THE_FIRST = 2;
+const ATTEMPTS_OF_THE_FIRST = 2;
 
-/** Supplies the token, each time that the server is greeted. */
+/** Supplies the token for each `hello`. */
 export type TokenSource = () => string | undefined | Promise<string | undefined>;
 
 export interface ConnectionPorts {
   welcome(welcome: WelcomeFrame): void;
   frame(frame: ServerFrame): void;
   lost(): void;
-  /** The state has changed; the error says why, where there is a reason to tell. */
+  /** The state has changed; the error says why, if there is one. */
   state(state: State, error: SyncError | undefined): void;
   problem(error: SyncError): void;
-  /** Every frame in either direction, for the curious. */
+  /** Every frame in either direction, for display. */
   traffic(direction: "sent" | "received", frame: ClientFrame | ServerFrame): void;
 }
 
 export interface ConnectionOptions {
-  /** Tried in this order. */
+  /** In the order in which they are tried. */
   transports: readonly Transport[];
   clientId: string;
   token: TokenSource | undefined;
@@ -58,7 +58,7 @@ export class Connection {
   #attempt = 0;
   #pauseMinMs = PAUSE_MIN_MS;
   #missedHeartbeats = 0;
-  /** The token was refused; one fresh one is tried before that counts. */
+  /** A token was rejected; a fresh one is tried once before that counts. */
   #tokenRefused = false;
   #error: SyncError | undefined;
   readonly #ports: ConnectionPorts;
@@ -84,14 +84,14 @@ export class Connection {
     this.#link.send(frame);
   }
 
-  /** A fresh token for the living connection; without one, for the next. */
+  /** Sends a fresh token on the open connection, or starts again after a refusal. */
   async authenticate(): Promise<void> {
     const token = await this.#token();
     if (this.#state === "up" && token !== undefined) this.send({ type: "auth", token });
     else if (this.#state === "failed") this.handle("start");
   }
 
-  /** Drops the connection and comes back, because only a new `welcome` can tell where we stand. */
+  /** Reconnects, because only a new `welcome` can say where the client stands. */
   resync(error: SyncError): void {
     this.#error = error;
     this.handle("lost");
@@ -141,10 +141,10 @@ export class Connection {
     }
   }
 
-  /** Which transport is to be tried. */
+  /** The transport to try now. */
   #turn(): number {
     const others = this.#options.transports.length - 1;
-    return Math.max(0, (this.#attempt % (TRIES_OF_THE_FIRST + others)) - TRIES_OF_THE_FIRST + 1);
+    return Math.max(0, (this.#attempt % (ATTEMPTS_OF_THE_FIRST + others)) - ATTEMPTS_OF_THE_FIRST + 1);
   }
 
   #pause(): number {
@@ -154,17 +154,17 @@ export class Connection {
   #open(): void {
     this.#after(GREETING_MS, "timer");
     let link: Link | undefined;
-    // A transport that we have let go of has nothing more to say.
-    const ours = <A extends unknown[]>(act: (...args: A) => void) => (...args: A) => {
+    // A transport that was dropped is ignored.
+    const current = <A extends unknown[]>(act: (...args: A) => void) => (...args: A) => {
       if (link === undefined || this.#link === link) act(...args);
     };
     this.#transport = this.#options.transports[this.#turn()]!;
     link = this.#transport.open({
-      opened: ours(() => this.handle("opened")),
-      received: ours(() => (this.#missedHeartbeats = 0)),
-      frame: ours((frame) => this.#receive(frame)),
-      problem: ours((error) => this.#ports.problem(error)),
-      closed: ours((code, reason) => this.#closed(code, reason)),
+      opened: current(() => this.handle("opened")),
+      received: current(() => (this.#missedHeartbeats = 0)),
+      frame: current((frame) => this.#receive(frame)),
+      problem: current((error) => this.#ports.problem(error)),
+      closed: current((code, reason) => this.#closed(code, reason)),
     });
     this.#link = link;
   }
@@ -178,7 +178,7 @@ export class Connection {
     this.send(hello);
   }
 
-  /** An application that cannot get a token is asked again on the next try. */
+  /** An application that cannot get a token is asked again on the next attempt. */
   async #token(): Promise<string | undefined> {
     try {
       return await this.#options.token?.();
@@ -195,7 +195,7 @@ export class Connection {
     if (frame.type === "welcome") return this.#welcomed(frame);
     if (frame.type === "pong") return;
     if (frame.type === "authenticated") this.#tokenRefused = false;
-    if (frame.type === "error" && this.#concernsUs(frame.code, frame.message, frame.fatal, frame.id !== undefined)) return;
+    if (frame.type === "error" && this.#isOurs(frame.code, frame.message, frame.fatal, frame.id !== undefined)) return;
     if (this.#state === "up") this.#ports.frame(frame);
   }
 
@@ -209,8 +209,8 @@ export class Connection {
     this.#ports.welcome(welcome);
   }
 
-  /** Errors about the connection, not about a subscription. */
-  #concernsUs(code: ErrorCode, message: string, fatal: boolean, ofSubscription: boolean): boolean {
+  /** Handles errors that are about the connection, not about a subscription. */
+  #isOurs(code: ErrorCode, message: string, fatal: boolean, ofSubscription: boolean): boolean {
     const error = serverError(code, message);
     if (fatal) {
       this.#error = error;
@@ -244,12 +244,12 @@ export class Connection {
     this.handle("refused");
   }
 
-  /** The browser hides the pings of WebSockets, so a dead connection is found with our own. */
+  /** Browsers hide the pings of WebSockets, so `ping` frames find a dead connection. */
   #listen(intervalMs: number): void {
     if (!(intervalMs > 0)) return;
     this.#missedHeartbeats = 0;
     const beat = () => {
-      // Counted, not timed: in a tab in the background timers are late.
+      // Counted, not timed: timers of a background tab are late.
       if (this.#missedHeartbeats++ >= MISSED_HEARTBEATS_MAX) return this.handle("silent");
       this.send({ type: "ping" });
       this.#beat = this.#options.clock.after(intervalMs, beat);
@@ -257,7 +257,7 @@ export class Connection {
     this.#beat = this.#options.clock.after(intervalMs, beat);
   }
 
-  /** After a sleep or a change of network: whether the connection is more than a memory. */
+  /** Tests the connection after a sleep or a change of network. */
   #probe(): void {
     this.#missedHeartbeats = 1;
     this.send({ type: "ping" });

@@ -1,4 +1,4 @@
-/** Reads the `data` of server-sent events from a body, as the HTML standard says. */
+/** Reads the `data` of server-sent events from a body, as the HTML standard defines it. */
 export async function* eventData(body: ReadableStream<Uint8Array>, received: () => void): AsyncGenerator<string> {
   const reader = body.pipeThrough(new TextDecoderStream() as ReadableWritablePair<string, Uint8Array>).getReader();
   let buffer = "";

@@ -1,9 +1,9 @@
 /**
  * Frames over server-sent events and POST, where WebSockets do not get through.
  *
- * Each subscription is a stream of its own with a cursor of its own, so lists move one by one and not
- * all at the same instant. The server does not say here which `cursor` shows a mutation: the change
- * that bears our mark tells it, or, where somebody overwrote that at once, a short while.
+ * Each subscription has its own stream and cursor, so lists move one by one and not at the same
+ * instant. The server does not say here which `cursor` shows a mutation: the change with its id does,
+ * or, where that was overwritten at once, a short wait.
  */
 
 import { LAST_MUTATION_UNKNOWN, type PushFrame, type RejectFrame, type SubscribeFrame, type WelcomeFrame } from "../protocol/frames.js";
@@ -13,24 +13,24 @@ import type { Clock } from "./clock.js";
 import { eventData } from "./event_stream.js";
 import type { Link, Transport, TransportHandlers } from "./transport.js";
 
-/** The server's own; streams say nothing of it. */
+/** The server's interval, which streams do not send. */
 const HEARTBEAT_MS = 30_000;
-/** How long an ack waits for the change that it is about. */
+/** How long an ack waits for its change. */
 const ACK_HELD_MS = 2_000;
-/** Browsers open six connections to a server over HTTP/1.1, and one must be left for writes. */
+/** Browsers open six connections to a server over HTTP/1.1; one is left for writes. */
 const STREAMS_MAX = 5;
 
 interface Stream {
   id: SubscriptionId;
   request: AbortController;
-  /** Where it stands; none before `subscribed`. */
+  /** Undefined before `subscribed`. */
   cursor: string | undefined;
-  /** Changes have come that no `cursor` has made visible. */
+  /** Changes have arrived that no `cursor` has made visible. */
   dirty: boolean;
 }
 
 export function serverSentEvents(url: URL, clock: Clock): Transport {
-  // What the server expects next, learnt from a reject; the next connection goes on from there.
+  // Learnt from a reject; the next connection continues from there.
   const memory = { lastMutation: LAST_MUTATION_UNKNOWN };
   return { name: "events", open: (handlers) => new EventsLink(url, clock, handlers, memory) };
 }
@@ -45,9 +45,9 @@ class EventsLink implements Link {
   readonly #streams = new Map<SubscriptionId, Stream>();
   readonly #ended = new AbortController();
   #pushing: Promise<void> = Promise.resolve();
-  /** Acks that wait for their effects, and what ends the wait. */
+  /** Acks that wait for their changes, with what cancels the wait. */
   readonly #acks = new Map<number, () => void>();
-  /** The newest of our mutations that a stream has shown. */
+  /** This client's newest mutation whose change has arrived. */
   #seen = 0;
 
   constructor(url: URL, clock: Clock, handlers: TransportHandlers, memory: { lastMutation: number }) {
@@ -76,7 +76,7 @@ class EventsLink implements Link {
       case "push":
         this.#pushing = this.#pushing.then(() => this.#push(frame));
         return;
-      case "ping": // the streams' own beat shows that the server is there
+      case "ping": // the streams have heartbeats of their own
         return;
     }
   }
@@ -123,12 +123,12 @@ class EventsLink implements Link {
         if (frame) this.#streamed(stream, frame);
       }
     } catch {
-      // Broken, or not frames: either way the stream is over.
+      // The stream broke, or sent what is no frame: either way it is over.
     }
     if (this.#streams.get(id) === stream) this.#closed(1006);
   }
 
-  /** A stream knows one subscription, by its entity's name; here it has the id that it was asked under. */
+  /** A stream names its subscription by the entity; here it gets the id under which it was requested. */
   #streamed(stream: Stream, frame: ServerFrame): void {
     const { id } = stream;
     switch (frame.type) {
@@ -177,7 +177,7 @@ class EventsLink implements Link {
     if (mutation <= this.#seen) this.#settle(mutation);
   }
 
-  /** The effects are here, or were overwritten: streams without open changes contain them. */
+  /** The change is here, or was overwritten: streams without open changes contain it. */
   #settle(mutation: number): void {
     this.#release(mutation);
     for (const stream of this.#streams.values()) if (!stream.dirty) this.#moved(stream);
@@ -211,7 +211,7 @@ class EventsLink implements Link {
     this.#frame({ type: "error", code, message, id, fatal: false });
   }
 
-  /** Undefined when nobody waits for the answer any more. */
+  /** Undefined when the answer is no longer needed. */
   async #request(path: string, request: RequestInit): Promise<Response | undefined> {
     const headers: Record<string, string> = request.body ? { "content-type": "application/json" } : {};
     if (this.#token !== undefined) headers["authorization"] = `Bearer ${this.#token}`;

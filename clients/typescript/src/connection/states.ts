@@ -5,8 +5,8 @@
  *                     ^                   │ lost               │ lost, silent
  *                     └────timer──── waiting <─────────────────┘
  *
- * `off`: not wanted. `offline`: the browser says that there is no network. `failed`: the server
- * refused us in a way that trying again does not mend.
+ * `off`: not wanted. `offline`: the browser reports that there is no network. `failed`: the server
+ * refuses the connection, and another attempt would not help.
  */
 
 export const STATES = ["off", "opening", "greeting", "up", "waiting", "offline", "failed"] as const;
@@ -18,10 +18,10 @@ export const EVENTS = [
 export type Event = (typeof EVENTS)[number];
 
 /**
- * What to do on the way: `open` a transport, `greet` the server, go `up`, `drop` the transport,
- * `retry` (drop it and try again later), `rest` (drop it and try again when the network is back or
- * after the longest pause), `giveUp` (drop it and wait for the application), `probe` (ask whether
- * the server is still there), `ignore`.
+ * What to do: `open` a transport, `greet` the server, go `up`, `drop` the transport, `retry` (drop it
+ * and try again later), `rest` (drop it and try again when the network is back or after the longest
+ * pause), `giveUp` (drop it and wait for the application), `probe` (ask whether the server is still
+ * there), `ignore`.
  */
 export type Action = "open" | "greet" | "up" | "drop" | "retry" | "rest" | "giveUp" | "probe" | "ignore";
 
@@ -49,7 +49,7 @@ export const TABLE: Record<State, Record<Event, readonly [Action, State]>> = {
     start: ignore("opening"),
     stop: off,
     opened: ["greet", "greeting"],
-    welcomed: waiting, // a welcome before our hello: not a server of this protocol
+    welcomed: waiting, // a welcome before the hello: not a server of this protocol
     lost: waiting,
     refused: failed,
     silent: waiting,
@@ -73,12 +73,12 @@ export const TABLE: Record<State, Record<Event, readonly [Action, State]>> = {
     start: ignore("up"),
     stop: off,
     opened: ignore("up"),
-    welcomed: waiting, // a second welcome: whatever this is, begin anew
+    welcomed: waiting, // a second welcome: start again
     lost: waiting,
     refused: failed,
     silent: waiting,
     timer: ["probe", "up"],
-    wentOffline: ["probe", "up"], // browsers err; a probe finds out
+    wentOffline: ["probe", "up"], // browsers err; a probe decides
     wake: ["probe", "up"],
   },
   waiting: {

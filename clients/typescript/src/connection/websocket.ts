@@ -16,7 +16,7 @@ export function webSocket(url: URL): Transport {
 class SocketLink implements Link {
   readonly #socket: WebSocket;
   #handlers: TransportHandlers | undefined;
-  /** Frames in their order, although unzipping takes a moment. */
+  /** Keeps frames in order while one is being unzipped. */
   #queue: Promise<void> | undefined;
 
   constructor(socket: WebSocket, handlers: TransportHandlers) {
@@ -25,13 +25,13 @@ class SocketLink implements Link {
     socket.binaryType = "arraybuffer";
     socket.onopen = () => this.#handlers?.opened();
     socket.onmessage = ({ data }: MessageEvent<string | ArrayBuffer>) => this.#receive(data);
-    // A close follows, and says as much; outside browsers an error that nobody hears is thrown.
+    // A close follows and says as much; outside browsers an error without a listener is thrown.
     socket.onerror = () => {};
     socket.onclose = ({ code, reason }) => this.#inOrder(async () => this.#closed(code, reason));
   }
 
   send(frame: { type: string }): void {
-    // What is sent to a socket that is closing is sent again on the next one.
+    // A frame for a socket that is closing is sent again on the next one.
     if (this.#socket.readyState !== 1) return;
     const accept = frame.type === "hello" && canUnzip() ? { accept: ["gzip"] } : undefined;
     this.#socket.send(JSON.stringify({ ...frame, ...accept }));
@@ -51,7 +51,7 @@ class SocketLink implements Link {
   #inOrder(act: () => Promise<void>): void {
     const queue = (this.#queue ?? Promise.resolve())
       .then(act)
-      .catch(() => this.#broken(new FrameError("bytes that could not be unzipped")))
+      .catch(() => this.#broken(new FrameError("bytes that cannot be unzipped")))
       .finally(() => {
         if (this.#queue === queue) this.#queue = undefined;
       });
@@ -68,7 +68,7 @@ class SocketLink implements Link {
     }
   }
 
-  /** Something has been missed: only a new connection can tell what. */
+  /** A frame was missed, and only a new connection can say which. */
   #broken(error: SyncError): void {
     const handlers = this.#handlers;
     handlers?.problem(error);

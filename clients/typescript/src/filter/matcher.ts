@@ -1,4 +1,4 @@
-/** Whether a row fulfils a condition, as far as the client can tell. Filters are parsed once. */
+/** Tells whether a row fulfils a condition, as far as the client can. Parses each filter once. */
 
 import type { Json, Row } from "../protocol/json.js";
 import { evaluate, Undecidable, type ColumnType } from "./evaluate.js";
@@ -13,7 +13,7 @@ export interface Condition {
 export class Matcher {
   #parsed = new Map<string, Expression | undefined>();
 
-  /** True or false; undefined when only the server can tell. */
+  /** Undefined when only the server can tell. */
   matches({ where, params = [] }: Condition, row: Row, typeOf: ColumnType): boolean | undefined {
     if (where === undefined) return true;
     const expression = this.#expression(where);

@@ -1,4 +1,4 @@
-/** Single frames of the two unions, for code that handles one kind. */
+/** Single frames of the two unions, for code that handles one type. */
 
 import type { ClientFrame, ServerFrame } from "./generated.js";
 
@@ -9,5 +9,5 @@ export type WelcomeFrame = Extract<ServerFrame, { type: "welcome" }> & { feature
 export type RejectFrame = Extract<ServerFrame, { type: "reject" }>;
 export type ErrorFrame = Extract<ServerFrame, { type: "error" }>;
 
-/** Stands in `last_mutation` where a transport does not report it. */
+/** The `last_mutation` of a transport that does not report it. */
 export const LAST_MUTATION_UNKNOWN = -1;

@@ -1,6 +1,6 @@
 /**
- * The optimistic layer: the user's open writes, applied on top of the rows of one selection whenever
- * either of them changes.
+ * The optimistic layer: the user's open writes, applied on top of a query's rows whenever either
+ * changes.
  */
 
 import type { Write } from "../protocol/generated.js";
@@ -9,16 +9,16 @@ import { canonicalKey, keyOfRow, type KeyInput } from "../key.js";
 import type { QueryRows } from "./query_rows.js";
 import type { Mutation } from "./mutation.js";
 
-/** The rows that differ from the server's: as they are shown, or null where one is not. */
+/** The rows that are shown differently from the server's; null for one that is hidden. */
 export type Overlay = ReadonlyMap<RowKey, Row | null>;
 
 export interface OverlaySource {
   queue: readonly Mutation[];
   /** The key columns of an entity. */
   keyColumns(entity: string): readonly string[];
-  /** A row as some other selection knows it, with all its columns. */
+  /** The row with all its columns, from any query. */
   image(entity: string, key: RowKey): Row | undefined;
-  /** Whether a row belongs to the selection; undefined when only the server can tell. */
+  /** Whether a row belongs to the query; undefined when only the server can tell. */
   matches(query: QueryRows, row: Row): boolean | undefined;
 }
 
@@ -43,11 +43,11 @@ export function overlayOf(query: QueryRows, source: OverlaySource): Overlay {
   return shownIn(query, rows, source);
 }
 
-/** Of the rows that were written, those that this selection shows or hides because of it. */
+/** The written rows that this query therefore shows or hides. */
 function shownIn(query: QueryRows, rows: ReadonlyMap<RowKey, Row | null>, source: OverlaySource): Overlay {
   const shown = new Map<RowKey, Row | null>();
   for (const [key, row] of rows) {
-    // What only the server can tell stays as it was until the server tells.
+    // When only the server can tell, the row stays where it was until it does.
     const belongs = row !== null && (source.matches(query, row) ?? query.rows.has(key));
     if (belongs) shown.set(key, project(row, query, source.keyColumns(query.selection.entity)));
     else if (query.rows.has(key)) shown.set(key, null);
@@ -55,7 +55,7 @@ function shownIn(query: QueryRows, rows: ReadonlyMap<RowKey, Row | null>, source
   return shown;
 }
 
-/** The row after a write, null when it is gone, undefined when the write changes nothing here. */
+/** The row after a write; null when it is deleted, undefined when the write changes nothing here. */
 function applyWrite(write: Write, before: Row | undefined): Row | null | undefined {
   switch (write.op) {
     case "create":
@@ -75,13 +75,13 @@ function project(row: Row, { selection }: QueryRows, key: readonly string[]): Ro
   return Object.fromEntries(Object.entries(row).filter(([column]) => wanted.has(column)));
 }
 
-/** The key of the row that a write is about; none when the database is to choose it. */
+/** The key of the written row; undefined when the database chooses it. */
 export function keyOfWrite(write: Write, columns: readonly string[]): RowKey | undefined {
   if (write.key !== undefined) return canonicalKey(write.key as KeyInput);
   return keyOfRow(write.values ?? {}, columns);
 }
 
-/** Until the database has chosen a key, the row goes by this one. */
+/** The key of a row until the database has chosen one. */
 export function temporaryKey({ id }: Mutation, index: number): RowKey {
   return `new:${id}:${index}`;
 }

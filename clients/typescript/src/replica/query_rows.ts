@@ -1,9 +1,9 @@
 /**
- * The rows of one selection as the server has told them, without the user's own open writes.
+ * A query: the rows of one selection as the server sent them, without the user's open writes.
  *
- * Each selection keeps rows of its own. Two queries may hold the same row at different instants while
- * one of them is joining, and with different columns; one shared image would be wrong for one of
- * them. The price is memory for rows that are in several queries.
+ * Each query has its own rows. Two queries may hold the same row at different instants while one of
+ * them is joining, and with different columns, so a shared image would be wrong for one of them. The
+ * price is memory for rows that are in several queries.
  */
 
 import type { SchemaSummary } from "../protocol/generated.js";
@@ -22,7 +22,7 @@ export class QueryRows {
   readonly settled = new Set<string>();
   constructor(readonly selection: Selection) {}
 
-  /** Whether its rows are full images of rows of the entity. */
+  /** Whether its rows have all their columns. */
   get isFull(): boolean {
     return !this.selection.columns;
   }
@@ -34,7 +34,7 @@ export class QueryRows {
     this.error = commit.error ? errorFromJson(commit.error) : undefined;
   }
 
-  /** A selection of which nothing is known does not become stale; one with rows does not load again. */
+  /** A query that has never had rows is loading, not stale. */
   #enter(phase: QueryPhase): void {
     const known = this.cursor !== undefined || this.phase === "stale" || this.phase === "live";
     this.phase = phase === "stale" && !known ? "loading" : phase;
@@ -46,7 +46,7 @@ export class QueryRows {
     for (const key of gone) rows.delete(key);
     for (const [key, row] of puts) {
       const known = before.get(key);
-      // An unchanged row stays the same object, so that nobody draws it again.
+      // An unchanged row stays the same object, so that it is not drawn again.
       rows.set(key, known && sameRow(known, row) ? known : row);
     }
     this.rows = rows;

@@ -1,6 +1,6 @@
 /**
- * A tab's copy of everything it shows: the rows of its queries, the queue of the user's open writes,
- * and the dead letters. Moved by commits, and by nothing else from the server.
+ * Everything that a tab shows: the rows of its queries, the queue of the user's open writes and the dead
+ * letters. Of what comes from the server, only commits change it.
  */
 
 import type { Row, RowKey } from "../protocol/json.js";
@@ -11,14 +11,14 @@ import type { Mutation, Numbering, Rejection } from "./mutation.js";
 import { overlayOf, type Overlay } from "./overlay.js";
 import type { Selection } from "./selection.js";
 
-/** Answered mutations that are remembered, so that a late message does not bring one back. */
+/** How many answered mutations are remembered, so that a late message does not bring one back. */
 const ANSWERED_KEPT = 1000;
 
 export class Replica {
   readonly queries = new Map<string, QueryRows>();
-  /** Called after every step, when all of it has been taken in. */
+  /** Called after every step, when all of it has been applied. */
   onChange: () => void = () => {};
-  /** Grows with every step. */
+  /** Increases with every step. */
   version = 0;
   queue: readonly Mutation[] = [];
   rejected: readonly Rejection[] = [];
@@ -27,7 +27,7 @@ export class Replica {
   readonly #matcher = new Matcher();
   readonly #keyColumns: (entity: string) => readonly string[] | undefined;
 
-  /** @param keyColumns what the application says of an entity's key, until the server has. */
+  /** @param keyColumns the key as the application declares it, used until the server sends it. */
   constructor(keyColumns: (entity: string) => readonly string[] | undefined) {
     this.#keyColumns = keyColumns;
   }
@@ -50,7 +50,7 @@ export class Replica {
     this.#changed();
   }
 
-  /** The user's write, to be shown from now on. */
+  /** Shows writes of the user from now on. */
   enqueue(...mutations: readonly Mutation[]): void {
     const queue = new Map(this.queue.map((mutation) => [mutation.id, mutation]));
     for (const mutation of mutations) {
@@ -61,7 +61,7 @@ export class Replica {
     this.#changed();
   }
 
-  /** What the store held when it was opened. */
+  /** Takes what the store holds. */
   restore(queue: readonly Mutation[], rejected: readonly Rejection[]): void {
     const madeHere = this.queue;
     this.queue = [];
@@ -70,7 +70,7 @@ export class Replica {
     this.#changed();
   }
 
-  /** Numbers that the leader has given. */
+  /** Takes the numbers that the leader has assigned. */
   number(assigned: readonly Numbering[]): void {
     const numbers = new Map(assigned.map(({ id, number }) => [id, number]));
     this.queue = this.queue.map((mutation) => {
@@ -93,7 +93,7 @@ export class Replica {
     return !this.#acked.has(id);
   }
 
-  /** The key columns of an entity, as the server says, or else the application. */
+  /** The key columns of an entity, as the server sent them or else as the application declares them. */
   keyColumns(entity: string): readonly string[] {
     for (const query of this.queries.values()) {
       if (query.selection.entity === entity && query.schema) return query.schema.key;
@@ -101,7 +101,7 @@ export class Replica {
     return this.#keyColumns(entity) ?? ["id"];
   }
 
-  /** The type of a column on the wire, once the server has said it. */
+  /** The type of a column, once the server has sent it. */
   columnType(entity: string, column: string): string | undefined {
     for (const query of this.queries.values()) {
       const type = query.selection.entity === entity ? query.schema?.columns[column] : undefined;
@@ -119,7 +119,7 @@ export class Replica {
     });
   }
 
-  /** The freshest full image of a row in any selection. */
+  /** The row with all its columns, from a live query if there is one. */
   #image(entity: string, key: RowKey): Row | undefined {
     let image: Row | undefined;
     for (const query of this.queries.values()) {
@@ -131,7 +131,7 @@ export class Replica {
     return image;
   }
 
-  /** Each dead letter once, in the order of its id's first coming. */
+  /** Each dead letter appears once, at the place of its first arrival. */
   #addRejections(rejected: readonly Rejection[]): void {
     this.rejected = [...new Map([...this.rejected, ...rejected].map((rejection) => [rejection.id, rejection])).values()];
   }

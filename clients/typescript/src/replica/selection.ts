@@ -1,8 +1,8 @@
-/** Which rows a view wants. Equal wishes have one name, share one subscription and one copy. */
+/** Which rows a view wants. Equal selections have one name, and share a subscription and its rows. */
 
 import type { Json } from "../protocol/json.js";
 
-/** A part of an entity: a filter in the server's SQL, its `$1…`, and the columns that are wanted. */
+/** A filter in the server's SQL, the values of its `$1…`, and the wanted columns; default all. */
 export interface SelectionOptions {
   where?: string;
   params?: readonly Json[];
@@ -10,7 +10,7 @@ export interface SelectionOptions {
 }
 
 export interface Selection {
-  /** What the store and the other tabs know it by. */
+  /** Identifies it in the store and among tabs. */
   name: string;
   entity: string;
   where?: string;

@@ -1,11 +1,11 @@
 /**
- * What the frames of one connection mean for the local copy: frames in, commits and frames out. It
- * knows no socket, no time and no store, so that its rules can be tested by themselves.
+ * What the frames of a connection mean for the replica: frames in, commits and frames out. It knows no
+ * socket, no time and no store, so that its rules can be tested by themselves.
  *
  * Invariants (SPEC.md has the whole list):
  * - rows move only at `subscribed` and `cursor`, all live queries together;
- * - a selection's rows and its cursor move in the same commit;
- * - a mutation's optimistic effects go in the commit that brings the real ones.
+ * - a query's rows and its cursor move in the same commit;
+ * - a mutation's optimistic effects are dropped by the commit that brings the real ones.
  */
 
 import { FrameError, serverError, errorToJson, type SyncError } from "../errors.js";
@@ -20,11 +20,11 @@ import { Subscription } from "./subscription.js";
 export interface SessionPorts {
   send(frame: ClientFrame): void;
   commit(commit: Commit): void;
-  /** Something the server said that could not be used; the copy is sound all the same. */
+  /** The server sent something unusable; the rows are sound all the same. */
   problem(error: SyncError): void;
 }
 
-/** A frame as a transport hands it on. A stream of a single subscription says whose cursor moves. */
+/** A frame as a transport delivers it. One with a stream per subscription adds the id to a `cursor`. */
 export type SessionFrame = Exclude<ServerFrame, { type: "welcome" | "pong" | "authenticated" | "ack" | "reject" }> &
   { id?: SubscriptionId };
 
@@ -42,7 +42,7 @@ export class Session {
     this.#ports = ports;
   }
 
-  /** A new connection: everything that is wanted is asked for, from where its rows are. */
+  /** Subscribes on a new connection to everything wanted, from the cursor of its rows. */
   welcome(welcome: WelcomeFrame): void {
     this.#open = true;
     this.#lastMutation = welcome.last_mutation;
@@ -51,7 +51,7 @@ export class Session {
     this.#settle([]);
   }
 
-  /** The connection is gone, and with it everything that was held back. */
+  /** Forgets the connection and everything that was held back. */
   lost(): void {
     this.#open = false;
     const live = [...this.#subscriptions.values()].filter((subscription) => subscription.isLive);
@@ -60,14 +60,14 @@ export class Session {
     if (queries.length) this.#ports.commit({ ...emptyCommit(), queries });
   }
 
-  /** Asks for rows, from `cursor` where there are some already. */
+  /** Subscribes to rows, from `cursor` if there are some already. */
   want(selection: Selection, cursor: string | undefined): void {
     if (this.#wanted.has(selection.name)) return;
     this.#wanted.set(selection.name, { selection, cursor });
     if (this.#open) this.#subscribe(selection);
   }
 
-  /** Its rows are no longer wanted. */
+  /** Unsubscribes. */
   unwant(name: string): void {
     this.#wanted.delete(name);
     const subscription = this.#find(name);
@@ -76,12 +76,12 @@ export class Session {
     this.#settle([{ name, phase: "stale", settled: [] }]);
   }
 
-  /** Whether rows are on their way, so that a push had better wait: its ack would come before them. */
+  /** Whether rows are on their way, so that a push has to wait: its ack would come before them. */
   get isJoining(): boolean {
     return [...this.#subscriptions.values()].some((subscription) => subscription.isJoining);
   }
 
-  /** Whether everything wanted is as fresh as the server can make it. */
+  /** Whether everything wanted is as current as the server can make it. */
   get isLive(): boolean {
     return this.#open && !this.isJoining;
   }
@@ -100,13 +100,13 @@ export class Session {
     }
   }
 
-  /** A mutation has been committed. */
+  /** Takes the ack of a mutation. */
   ack(id: string, number: number): void {
     const repeated = number <= this.#lastMutation;
     if (repeated) this.#acks.addContained(id, this.#welcomedAt);
     else this.#acks.add(id);
     this.#ports.commit({ ...emptyCommit(), acked: [id] });
-    // No `cursor` need follow a repeated answer: what it stands for is here already.
+    // A repeated answer needs no `cursor`: its effects are here already.
     if (repeated) {
       const queries = this.#live().map((live): QueryCommit => ({ name: live.selection.name, settled: [id] }));
       this.#settle(queries);
@@ -125,7 +125,7 @@ export class Session {
 
   #forget(subscription: Subscription): void {
     this.#subscriptions.delete(subscription.id);
-    if (subscription.phase !== "refused") this.#ports.send({ type: "unsubscribe", id: subscription.id });
+    if (subscription.phase !== "failed") this.#ports.send({ type: "unsubscribe", id: subscription.id });
   }
 
   #changes(shape: string | undefined, changes: Change[]): void {
@@ -134,7 +134,7 @@ export class Session {
     }
   }
 
-  /** Frames for a subscription that we gave up may still be on their way: they concern nobody. */
+  /** Ignores frames for a subscription that has ended: they were on their way. */
   #addressed(id: SubscriptionId, event: PhaseEvent, frame: SessionFrame): void {
     const subscription = this.#subscriptions.get(id);
     if (subscription) this.#step(subscription, event, frame);
@@ -146,12 +146,12 @@ export class Session {
       case "ignore":
         return;
       case "violation":
-        return this.#again(subscription, `${frame.type} out of place`);
+        return this.#again(subscription, `unexpected ${frame.type}`);
       case "hold":
         subscription.unavailable = false;
         if (frame.type === "snapshot") subscription.held.snapshot(frame.rows);
         else if (frame.type === "changes" && !subscription.held.take(frame.changes)) {
-          return this.#again(subscription, "a change of a kind that this client does not know");
+          return this.#again(subscription, "a change of an unknown kind");
         }
         break;
       case "join":
@@ -161,9 +161,9 @@ export class Session {
         subscription.restart(this.#acks.count);
         subscription.phase = next;
         return this.#restarted(subscription, frame);
-      case "refuse":
+      case "fail":
         subscription.phase = next;
-        return this.#refuse(subscription, frame);
+        return this.#fail(subscription, frame);
       case "commit":
         return;
     }
@@ -193,17 +193,17 @@ export class Session {
     return subscription.release(cursor, settled, schema);
   }
 
-  /** Commits, and lets go of the mutations that are in every copy by now. */
+  /** Commits, and drops the mutations that the rows of every query contain by now. */
   #settle(queries: QueryCommit[]): void {
-    const waiting = [...this.#subscriptions.values()].filter(({ phase }) => phase !== "refused");
+    const waiting = [...this.#subscriptions.values()].filter(({ phase }) => phase !== "failed");
     const everywhere = waiting.reduce((least, { covers }) => Math.min(least, covers), this.#acks.count);
     const answered = this.#acks.isEmpty ? [] : this.#acks.takeCoveredBy(everywhere);
     if (queries.length || answered.length) this.#ports.commit({ ...emptyCommit(), queries, answered });
   }
 
   /**
-   * The old rows stay on the screen, marked stale, until the new ones are whole. Only those that the
-   * user may no longer see go at once.
+   * The old rows stay, marked stale, until the new ones are complete. Only rows that the user may no
+   * longer see are dropped at once.
    */
   #restarted(subscription: Subscription, frame: SessionFrame): void {
     const { name } = subscription.selection;
@@ -217,7 +217,7 @@ export class Session {
     this.#ports.commit({ ...emptyCommit(), queries: [commit] });
   }
 
-  /** Asks for a selection's rows afresh, under a new id, because what came cannot be relied on. */
+  /** Subscribes again under a new id, because what came cannot be relied on. */
   #again(subscription: Subscription, why: string): void {
     this.#ports.problem(new FrameError(why));
     this.#forget(subscription);
@@ -229,25 +229,25 @@ export class Session {
     const error = serverError(frame.code, frame.message);
     const subscription = frame.id === undefined ? undefined : this.#subscriptions.get(frame.id);
     if (!subscription) return this.#ports.problem(error);
-    // The server goes on trying by itself.
+    // The server keeps trying by itself.
     if (frame.code === "unavailable") {
       subscription.unavailable = true;
       return this.#ports.problem(error);
     }
-    this.#step(subscription, "refused", frame);
+    this.#step(subscription, "error", frame);
   }
 
-  /** The subscription is over. Its rows stay as they were last, unless they are not for this user. */
-  #refuse({ selection: { name } }: Subscription, frame: SessionFrame): void {
+  /** Ends a subscription. Its rows stay, unless the user may not see them. */
+  #fail({ selection: { name } }: Subscription, frame: SessionFrame): void {
     if (frame.type !== "error") return;
     const error = errorToJson(serverError(frame.code, frame.message));
-    const refused: QueryCommit = { name, phase: "refused", error, settled: [] };
+    const failed: QueryCommit = { name, phase: "error", error, settled: [] };
     if (frame.code === "forbidden") {
-      refused.rows = { reset: true, puts: [], gone: [] };
+      failed.rows = { reset: true, puts: [], gone: [] };
       const wanted = this.#wanted.get(name);
       if (wanted) wanted.cursor = undefined;
     }
-    this.#settle([refused]);
+    this.#settle([failed]);
   }
 
   #find(name: string): Subscription | undefined {

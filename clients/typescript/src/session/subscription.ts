@@ -10,14 +10,14 @@ export class Subscription {
   phase: Phase = "asked";
   held = new HeldChanges();
   shape: string | undefined;
-  /** The server cannot read its rows for now and goes on trying; nobody else waits for it. */
+  /** The server cannot read its rows for now and keeps trying; nothing else waits for it. */
   unavailable = false;
-  /** Acks up to this one (counted by the session) are contained in its rows. */
+  /** Its rows contain the acks up to this one, as the session counts them. */
   covers = -1;
 
   /**
-   * @param askedAt the session's count of acks when the server was asked: what was acked before is
-   *   in whatever the server reads from then on.
+   * @param askedAt the session's count of acks when the server was asked: whatever the server reads
+   *   from then on contains those before.
    */
   constructor(
     readonly id: SubscriptionId,
@@ -37,7 +37,7 @@ export class Subscription {
     return (this.phase === "asked" || this.phase === "filling") && !this.unavailable;
   }
 
-  /** Forgets what is held: a snapshot follows. */
+  /** Drops what is held: a snapshot follows. */
   restart(askedAt: number): void {
     this.held = new HeldChanges();
     this.held.reset();

@@ -1,7 +1,7 @@
 /**
- * Stands before the store and goes on without it where it fails: rows are given up before writes, and
- * a store that is taken away is replaced by memory, with all that this page knows. Nothing is lost
- * in silence: each of these is told.
+ * Continues where a store fails: it gives up rows before writes, and replaces a store that is taken
+ * away by memory, with everything that this page has. It reports every failure, so that nothing is
+ * lost silently.
  */
 
 import { StorageError } from "../errors.js";
@@ -12,12 +12,12 @@ import { MemoryStore } from "./memory.js";
 import type { Store, Stored, StoredRows } from "./store.js";
 
 export interface FallbackPorts {
-  /** What the page has open, for the store that takes over. */
+  /** What the page has open, for the store in memory. */
   open(): { queue: readonly Mutation[] };
   failed(error: StorageError): void;
 }
 
-/** How the store is: as asked for, gone (this page alone keeps what there is), or full. */
+/** `indexeddb` as requested; `memory`: requested, or the store is gone and only this page has the data; `full`. */
 export type StorageState = "indexeddb" | "memory" | "full";
 
 export class FallbackStore {
@@ -26,7 +26,7 @@ export class FallbackStore {
   readonly #ports: FallbackPorts;
   #clientId: string | undefined;
   #lastNumber = 0;
-  /** Mutations that are in the store for sure. */
+  /** Mutations that are known to be in the store. */
   readonly #kept = new Set<string>();
   #frozen = false;
 
@@ -55,7 +55,7 @@ export class FallbackStore {
     return stored;
   }
 
-  /** Rows that cannot be read are asked for again. */
+  /** Rows that cannot be read are undefined, so that the server is asked for them. */
   async rows(selection: Selection): Promise<StoredRows | undefined> {
     return this.#store.rows(selection).catch((error) => this.#failed(error));
   }
@@ -64,35 +64,35 @@ export class FallbackStore {
     return this.#store.cursor(selection).catch((error) => this.#failed(error));
   }
 
-  /** @throws {StorageError} when there is no room, not even without the rows. */
+  /** @throws {StorageError} when there is no room even without the rows. */
   async enqueue(mutation: Mutation): Promise<void> {
     await this.#withRoom(() => this.#store.enqueue(mutation));
     this.#kept.add(mutation.id);
   }
 
-  /** @throws {StorageError} when a mutation that is kept cannot be given its number for good. */
+  /** @throws {StorageError} when the number of a stored mutation cannot be stored. */
   async number(assigned: readonly Numbering[]): Promise<void> {
     try {
       await this.#withRoom(() => this.#store.number(assigned));
     } catch (error) {
-      // What this page alone has is sent all the same: it cannot come back with another number.
+      // A mutation that only this page has is sent anyway: it cannot come back with another number.
       if (assigned.some(({ id }) => this.#kept.has(id))) throw error;
     }
     for (const { number } of assigned) this.#lastNumber = Math.max(this.#lastNumber, number);
   }
 
   /**
-   * Where rows cannot be kept they stay as they are, at their cursor: what comes later must not be
-   * added to rows that lack what came before it. The next reload goes on from there.
+   * When rows cannot be stored, the stored ones stay at their cursor: later changes must not be added
+   * to rows that lack earlier ones. The next reload resumes from there.
    */
   async commit(commit: Commit): Promise<void> {
     try {
-      // Rows that the user may no longer see, which have no cursor, go all the same.
+      // Rows that the user may no longer see (they have no cursor) are removed anyway.
       const queries = commit.queries.filter(({ rows }) => !this.#frozen || !rows?.cursor);
       await this.#store.commit({ ...commit, queries });
     } catch (error) {
       this.#failed(error);
-      // When even the answers cannot be kept, they come again after the next reload.
+      // If even the answers cannot be stored, the server repeats them after the next reload.
       if (!this.#frozen) {
         this.#frozen = true;
         await this.commit(commit);
@@ -109,7 +109,7 @@ export class FallbackStore {
     this.#store.close?.();
   }
 
-  /** Rows can be had again, so they make room for what cannot. */
+  /** Frees rows, which the server has, for what only this store has. */
   async #withRoom(act: () => Promise<void>): Promise<void> {
     try {
       await act();
@@ -129,7 +129,7 @@ export class FallbackStore {
     this.#failed(error);
   }
 
-  /** Stores throw nothing but StorageErrors. */
+  /** Stores throw only StorageErrors. */
   #failed(error: unknown): undefined {
     this.state = this.#store.kind === "memory" ? "memory" : "full";
     this.#ports.failed(error as StorageError);

@@ -1,4 +1,4 @@
-/** The store on IndexedDB. Rows, cursors, queue and dead letters move in one transaction. */
+/** The store on IndexedDB: rows, cursors, queue and dead letters change in one transaction. */
 
 import { openDB, type DBSchema, type IDBPDatabase, type IDBPTransaction } from "idb";
 import { StorageError } from "../errors.js";
@@ -10,15 +10,15 @@ import type { Selection } from "../replica/selection.js";
 import { uuid } from "../uuid.js";
 import type { Store, Stored, StoredRows } from "./store.js";
 
-/** Raised when what is stored changes. A page with an older one leaves the store to the newer. */
+/** Raised when what is stored changes. An older page gives the store up to a newer one. */
 export const VERSION = 2;
 
 interface Tables extends DBSchema {
   /** `clientId`, `lastNumber`. */
   meta: { key: string; value: string | number };
-  /** By name: the resume point of each selection, and what its columns are. */
+  /** By name: the cursor and the schema of each query. */
   queries: { key: string; value: { cursor: string; schema: SchemaSummary } };
-  /** By selection and key. The value repeats the key, so that one read gives both. */
+  /** By query and key. The value repeats the key, so that one read gives both. */
   rows: { key: [string, RowKey]; value: [RowKey, Row] };
   /** In the order in which they were made. */
   queue: { key: number; value: Mutation; indexes: { id: string } };
@@ -31,7 +31,7 @@ export class IndexedDbStore implements Store {
   readonly kind = "indexeddb";
   readonly shared = true;
   readonly #name: string;
-  /** Opened by whoever comes first, so that rows can be read before anything else is known. */
+  /** Opened by the first method that needs it, so that reading rows need not wait for `open`. */
   #database: Promise<IDBPDatabase<Tables>> | undefined;
   #closed = false;
   #lost: () => void = () => {};
@@ -67,7 +67,7 @@ export class IndexedDbStore implements Store {
     return guarded(async () => (await (await this.#opened()).get("queries", name))?.cursor);
   }
 
-  /** Durable when it resolves, even if the machine loses power: nobody else has this. */
+  /** Durable when it resolves, even if the machine loses power: nothing else has a copy. */
   async enqueue(mutation: Mutation): Promise<void> {
     await guarded(async () => {
       const transaction = (await this.#opened()).transaction("queue", "readwrite", { durability: "strict" });
@@ -130,7 +130,7 @@ export class IndexedDbStore implements Store {
     this.#database?.then((database) => database.close(), () => {});
   }
 
-  /** Two tabs may come at once to a new store: the first one's id is everybody's. */
+  /** Two tabs may open a new store at once: all take the id of the first. */
   async #identify(): Promise<string> {
     const transaction = (await this.#opened()).transaction("meta", "readwrite");
     let clientId = uuid();
@@ -154,7 +154,7 @@ export class IndexedDbStore implements Store {
           database.createObjectStore("queue", { autoIncrement: true }).createIndex("id", "id", { unique: true });
           database.createObjectStore("rejected", { keyPath: "id" });
         },
-        // A newer page wants to change the tables: it must not have to wait for us.
+        // A newer page that wants to change the tables must not wait for this one.
         blocking: () => this.#gone(),
         terminated: () => this.#gone(),
       }),
@@ -174,7 +174,7 @@ export class IndexedDbStore implements Store {
   }
 }
 
-/** Brings the rows of one selection to where its cursor is. */
+/** Moves a query's rows to the cursor of the commit. */
 async function move(
   transaction: Writing<("queries" | "rows" | "queue" | "rejected")[]>,
   name: string,
@@ -186,7 +186,7 @@ async function move(
   const known = schema ?? kept?.schema;
   if (reset) also(rows.delete(all(name)));
   if (cursor === undefined) return void also(queries.delete(name));
-  // Without the rows before them, changes are no rows.
+  // Without the rows before them, changes cannot be applied.
   if (!known || (!kept && !reset)) return;
   for (const key of gone) also(rows.delete([name, key]));
   for (const [key, row] of puts) also(rows.put([key, row], [name, key]));
@@ -202,15 +202,15 @@ async function dequeue(
   if (key !== undefined) await queue.delete(key);
 }
 
-/** All rows of a selection. */
+/** All rows of a query. */
 function all(name: string): IDBKeyRange {
   return IDBKeyRange.bound([name], [name, []]);
 }
 
-/** Takes note of a request that need not be waited for one by one. */
+/** Registers a request to be awaited with the others. */
 type Also = (request: Promise<unknown>) => void;
 
-/** Waits for a transaction and all its requests, so that a failure is heard of, and once. */
+/** Awaits a transaction and all its requests, so that a failure is thrown, and once. */
 async function together(done: Promise<void>, act: (also: Also) => Promise<void>): Promise<void> {
   const requests: Promise<unknown>[] = [done];
   const acting = act((request) => requests.push(request));
@@ -219,7 +219,7 @@ async function together(done: Promise<void>, act: (also: Also) => Promise<void>)
   if (failed) throw failed.reason;
 }
 
-/** Turns what IndexedDB throws into words for people. */
+/** Turns what IndexedDB throws into StorageErrors. */
 async function guarded<T>(act: () => Promise<T>): Promise<T> {
   try {
     return await act();

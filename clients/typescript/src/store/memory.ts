@@ -1,4 +1,4 @@
-/** A store that lives as long as the page: for tests, for Node, and where the browser grants no other. */
+/** A store that lives as long as the page: for tests, for Node, and for browsers that allow no other. */
 
 import type { Row, RowKey } from "../protocol/json.js";
 import type { Commit, RowsCommit } from "../replica/commit.js";

@@ -1,4 +1,4 @@
-/** A tab that does not hold the connection: it takes the steps that the leader sends. */
+/** The part of a tab without the connection: it applies the steps that the leader sends. */
 
 import { emptyCommit, type Commit } from "../replica/commit.js";
 import type { Replica } from "../replica/replica.js";
@@ -16,7 +16,7 @@ export class Follower {
   /** What this tab shows, by name. */
   readonly #wanted: ReadonlyMap<string, Selection>;
   readonly #ports: FollowerPorts;
-  /** The leader's steps that this tab has taken; none before its first answer. */
+  /** How many of the leader's steps this tab has applied; undefined before its first answer. */
   #count: number | undefined;
   /** The queries whose state the leader has sent. */
   readonly #followed = new Set<string>();
@@ -28,7 +28,7 @@ export class Follower {
     this.#ports = ports;
   }
 
-  /** Tells the leader what this tab shows now. */
+  /** Sends the leader what this tab shows. */
   want(): void {
     this.#ports.post({ type: "want", selections: [...this.#wanted.values()], again: this.#count === undefined });
   }
@@ -39,7 +39,7 @@ export class Follower {
     this.want();
   }
 
-  /** Asks for everything again: the leader is another, or steps were missed. */
+  /** Asks for everything again: there is a new leader, or steps were missed. */
   restart(): void {
     this.#count = undefined;
     this.#followed.clear();

@@ -1,4 +1,4 @@
-/** The tab that holds the connection: it moves its own copy, the store and the other tabs. */
+/** The part of the tab with the connection: it moves the replica, the store and the other tabs. */
 
 import { Connection, type ConnectionOptions } from "../connection/connection.js";
 import type { State } from "../connection/states.js";
@@ -19,7 +19,7 @@ import { Writer } from "./writer.js";
 
 export interface LeaderPorts {
   post(message: Message): void;
-  /** Brings in the rows that the store has of a selection. */
+  /** Loads a query's rows from the store. */
   load(selection: Selection): Promise<void>;
   status(status: SharedStatus): void;
   problem(error: SyncError): void;
@@ -35,7 +35,7 @@ export class Leader {
   readonly #connection: Connection;
   readonly #writer: Writer;
   readonly #clock: ConnectionOptions["clock"];
-  /** What each tab wants, by the tab's name. */
+  /** What each tab shows, by the tab's id. */
   readonly #wanted = new Map<string, Selection[]>();
   readonly #selections = new Map<string, Selection>();
   #lastNumber: number;
@@ -71,34 +71,34 @@ export class Leader {
       send: (push) => this.#connection.send(push),
       number: (assigned) => this.#number(assigned),
       lastNumber: () => this.#lastNumber,
-      refused: (rejection) => this.#commit({ ...emptyCommit(), rejected: [rejection] }),
+      rejected: (rejection) => this.#commit({ ...emptyCommit(), rejected: [rejection] }),
       mustWait: () => this.#session.isJoining,
     });
   }
 
   /**
-   * Takes office. The store and this tab's copy may stand at different places, because the leader
-   * before could die between telling the tabs and writing it down.
+   * Takes over. The store and this tab's replica may be at different positions, because the previous
+   * leader could die between sending a step to the tabs and storing it.
    *
-   * @param last the status that the leader before reported.
+   * @param last the status that the previous leader reported.
    * @param unsaved whether a mutation has never reached the store.
    */
   async takeOver(stored: Stored, last: SharedStatus, unsaved: (id: string) => boolean): Promise<void> {
     this.#status = { ...last, state: "connecting" };
-    const told = stored.queue.filter(({ id }) => this.#replica.hasAnswered(id)).map(({ id }) => id);
-    // What was kept and is gone has been answered, even if nobody lived to tell us.
+    const answered = stored.queue.filter(({ id }) => this.#replica.hasAnswered(id)).map(({ id }) => id);
+    // A mutation that was stored and is gone has been answered, even if no message said so.
     const kept = new Set(stored.queue.map(({ id }) => id));
     const gone = this.#replica.queue.filter(({ id }) => !kept.has(id) && !unsaved(id)).map(({ id }) => id);
     this.#replica.restore(stored.queue, stored.rejected);
     const live = [...this.#replica.queries.values()].filter(({ phase }) => phase === "live");
     const queries = live.map(({ selection }) => ({ name: selection.name, phase: "stale" as const, settled: [] }));
     this.#replica.apply({ ...emptyCommit(), answered: gone, queries });
-    if (told.length) this.#writer.write({ ...emptyCommit(), answered: told });
+    if (answered.length) this.#writer.write({ ...emptyCommit(), answered });
     for (const query of this.#replica.queries.values()) await this.#align(query);
     this.#ports.post({ type: "lead" });
   }
 
-  /** Connects, where a connection is wanted. */
+  /** Connects, or reports that no connection is wanted. */
   start(connects: boolean): void {
     if (connects) this.#connection.handle("start");
     else this.#reportState("off", undefined);
@@ -113,7 +113,7 @@ export class Leader {
     this.#connection.handle("wentOffline");
   }
 
-  /** Takes what a tab shows from now on. */
+  /** Subscribes to what a tab shows from now on. */
   async want(tab: string, selections: Selection[]): Promise<void> {
     this.#wanted.set(tab, selections);
     this.#reconsider();
@@ -132,7 +132,7 @@ export class Leader {
     if (message.type === "bye") void this.#adopt(from);
   }
 
-  /** There is something new in the queue. */
+  /** Sends what is new in the queue. */
   pump(): void {
     this.#outbox.pump();
   }
@@ -142,7 +142,7 @@ export class Leader {
     await this.#writer.idle();
   }
 
-  /** Follows a tab's selections, and sends it the state of those that are new to it. */
+  /** Subscribes to what another tab shows, and sends it the state of what is new to it. */
   async #serve(tab: string, selections: Selection[], again: boolean): Promise<void> {
     const known = new Set((this.#wanted.get(tab) ?? []).map(({ name }) => name));
     await this.want(tab, selections);
@@ -152,7 +152,7 @@ export class Leader {
     this.#ports.status(this.#status);
   }
 
-  /** A tab that is gone may have kept a write without living to announce it. */
+  /** Adopts the writes of a tab that is gone: it may have stored one without announcing it. */
   async #adopt(tab: string): Promise<void> {
     this.#wanted.delete(tab);
     this.#reconsider();
@@ -190,7 +190,7 @@ export class Leader {
         return;
       }
       case "reject": {
-        // The next `welcome` says where to go on.
+        // The next `welcome` says which number is next.
         if (frame.code === "out_of_order") return this.#connection.resync(serverError("protocol", frame.message));
         const rejection = this.#outbox.rejected(frame);
         if (rejection) this.#commit({ ...emptyCommit(), rejected: [rejection] });
@@ -233,8 +233,8 @@ export class Leader {
   }
 
   /**
-   * A copy that the store does not have in this state is written whole. To add later changes to older
-   * rows would lose those in between.
+   * Stores a query whole where the store has another state of it. Adding later changes to older rows
+   * would lose those in between.
    */
   async #align(query: QueryRows): Promise<void> {
     const { selection, cursor, schema } = query;
@@ -255,7 +255,7 @@ export class Leader {
     this.#ports.status(status);
   }
 
-  /** Tells what the frames have changed. Why a connection was lost stays told until there is another. */
+  /** Reports what frames have changed. The reason of a lost connection stays until there is another. */
   #report(): void {
     const { state, syncedAt } = this.#status;
     const now = this.#stateOf(this.#connection.state);

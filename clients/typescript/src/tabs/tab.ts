@@ -1,6 +1,6 @@
 /**
- * One tab: its copy, its part of the store, and its place among the other tabs, as the leader or as a
- * follower who is told what the leader knows.
+ * One tab: its replica, its use of the store, and its place among the other tabs, as the leader or as a
+ * follower.
  */
 
 import type { Clock } from "../connection/clock.js";
@@ -20,30 +20,30 @@ import { Follower } from "./follower.js";
 import type { Leader } from "./leader.js";
 import type { Command, Envelope, Message, SharedStatus, TabChannel } from "./message.js";
 
-/** What is loaded behind the rest. */
+/** The code that only a leader needs. */
 export interface Network {
   Leader: typeof Leader;
-  /** The ways to a server, in the order in which they are tried. */
+  /** The transports, in the order in which they are tried. */
   transportsTo(url: URL, clock: Clock): Transport[];
 }
 
-/** How long to wait before the code that connects is asked for again. */
+/** The pause before loading the network code again. */
 const LOAD_AGAIN_MS = 5_000;
 
 export interface TabOptions {
   name: string;
   store: Store;
   election: Election;
-  /** None: this tab shares nothing with others. */
+  /** Undefined: this tab shares nothing with others. */
   channel: ((name: string) => TabChannel) | undefined;
-  /** The code that connects; begun to be loaded already. */
+  /** Loads the code that connects. */
   network: () => Promise<Network>;
-  /** Absent: those of the network. */
+  /** Default: those of the network. */
   transports: readonly Transport[] | undefined;
   url: URL;
   token: TokenSource | undefined;
   clock: Clock;
-  /** Whether to connect by itself. */
+  /** Whether to connect without a command. */
   connect: boolean;
 }
 
@@ -55,7 +55,7 @@ export interface TabPorts {
 
 export class Tab {
   readonly id = uuid();
-  /** Resolves when the store has been read: the queue and the dead letters are there. */
+  /** Resolves when the queue and the dead letters have been read from the store. */
   readonly opened: Promise<void>;
   status: SharedStatus = { state: "connecting", features: [] };
   readonly #options: TabOptions;
@@ -67,11 +67,11 @@ export class Tab {
   #channel: TabChannel | undefined;
   #endElection: () => void = () => {};
   #closed = false;
-  /** The application wants a connection; where this tab leads it has one. */
+  /** Whether the application wants a connection. Every tab remembers this, in case it becomes the leader. */
   #connects: boolean;
   readonly #wanted = new Map<string, Selection>();
   readonly #loading = new Map<string, Promise<void>>();
-  /** Writes that the store has not taken. */
+  /** Mutations that only pages have, also other tabs'. */
   readonly #unsaved = new Set<string>();
   readonly #saving = new Set<Promise<void>>();
 
@@ -101,7 +101,7 @@ export class Tab {
     return this.#leader !== undefined;
   }
 
-  /** Shows a selection from now on: at first as the store has it, then as the server does. */
+  /** Shows a selection from now on: first as the store has it, then as the server does. */
   want(selection: Selection): void {
     this.#wanted.set(selection.name, selection);
     this.#replica.query(selection);
@@ -116,7 +116,7 @@ export class Tab {
     else this.#follower.unwant(name);
   }
 
-  /** Takes the user's write. Resolves when it is kept; rejects when only this page has it. */
+  /** Shows a write of the user. Resolves when it is stored; rejects when only this page has it. */
   enqueue(mutation: Mutation): Promise<void> {
     this.#unsaved.add(mutation.id);
     this.#replica.enqueue(mutation);
@@ -142,12 +142,12 @@ export class Tab {
     this.#leader?.wentOffline();
   }
 
-  /** The page was frozen: what it was told meanwhile may be lost. */
+  /** The page was frozen, so messages may be lost. */
   resumed(): void {
     if (!this.#leader) this.#follower.restart();
   }
 
-  /** How many writes only this page has. */
+  /** How many mutations a reload would lose. */
   get unsaved(): number {
     return this.#unsaved.size;
   }
@@ -191,7 +191,7 @@ export class Tab {
   }
 
   async #elected(): Promise<void> {
-    // What the store holds now, not what it held when this tab was opened.
+    // The store has changed since this tab was opened.
     const [stored, network] = await Promise.all([this.#store.open(), this.#options.network().catch(() => undefined)]);
     if (this.#closed) return;
     if (!network) return this.#electedAgain();
@@ -214,7 +214,6 @@ export class Tab {
     leader.start(this.#connects);
   }
 
-  /** Whoever leads next shall know, too, whether a connection is wanted. */
   #obey(command: Command): void {
     if (command === "connect" || command === "disconnect") this.#connects = command === "connect";
     this.#leader?.command(command);
@@ -252,7 +251,7 @@ export class Tab {
     this.#ports.changed();
   }
 
-  /** Brings into the copy what the store has of it, once, and unless somebody knew more already. */
+  /** Loads a query's rows from the store, once, and unless the server was faster. */
   #load(selection: Selection): Promise<void> {
     let loading = this.#loading.get(selection.name);
     if (!loading) this.#loading.set(selection.name, (loading = this.#read(selection)));
@@ -260,7 +259,7 @@ export class Tab {
   }
 
   async #read(selection: Selection): Promise<void> {
-    // Begun before the queue is there, but not shown without it.
+    // Reads before the queue is there, but shows nothing without it.
     const reading = this.#store.rows(selection);
     await this.opened;
     const stored = await reading;

@@ -12,7 +12,7 @@ const mutation = (id: string, number?: number, size = 1): Mutation => ({
 function setup(queue: Mutation[], lastNumber = 0) {
   const sent: PushFrame[] = [];
   const numbered: Numbering[] = [];
-  const refused: Rejection[] = [];
+  const rejected: Rejection[] = [];
   const state = { waits: false, fails: false };
   const outbox = new Outbox({
     queue: () => queue,
@@ -26,8 +26,8 @@ function setup(queue: Mutation[], lastNumber = 0) {
       }
     },
     lastNumber: () => lastNumber,
-    refused: (rejection) => {
-      refused.push(rejection);
+    rejected: (rejection) => {
+      rejected.push(rejection);
       queue.splice(queue.findIndex(({ id }) => id === rejection.id), 1);
     },
     mustWait: () => state.waits,
@@ -38,7 +38,7 @@ function setup(queue: Mutation[], lastNumber = 0) {
       limits: { frame_bytes_max: 2000, subscriptions_max: 1, writes_max: 3 }, features: [],
     });
   const numbers = () => sent.map(({ mutation: number, writes }) => [writes[0]!.key, number]);
-  return { outbox, sent, numbered, refused, state, welcome, numbers };
+  return { outbox, sent, numbered, rejected, state, welcome, numbers };
 }
 
 describe("SPEC 5: a number stands for one mutation, and a mutation has one number", () => {
@@ -132,11 +132,11 @@ describe("SPEC 7: the queue", () => {
     expect(sent).toHaveLength(33);
   });
 
-  test("a mutation that the server would cut the connection for is refused here, and holds up nobody", async () => {
-    const { welcome, numbers, refused } = setup([mutation("big", undefined, 4), mutation("ok")]);
+  test("a mutation that the server would cut the connection for is rejected here, and holds up nothing", async () => {
+    const { welcome, numbers, rejected } = setup([mutation("big", undefined, 4), mutation("ok")]);
     welcome(0);
     await rest();
-    expect(refused).toMatchObject([{ id: "big", code: "too_large" }]);
+    expect(rejected).toMatchObject([{ id: "big", code: "too_large" }]);
     expect(numbers()).toEqual([["ok", 1]]);
   });
 

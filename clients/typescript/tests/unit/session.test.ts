@@ -139,7 +139,7 @@ describe("SPEC 4: a refetch swaps, it does not empty", () => {
     subscribed(1);
     subscribed(2, "c1", "l");
     receive({ type: "refetch", id: 1, reason: "schema" }, { type: "error", code: "bad_filter", message: "no column", id: 1, fatal: false });
-    expect(taken().at(-1)).toMatchObject({ queries: [{ name: "todos", phase: "refused", error: { code: "bad_filter", remedy: "correct" } }] });
+    expect(taken().at(-1)).toMatchObject({ queries: [{ name: "todos", phase: "error", error: { code: "bad_filter", remedy: "correct" } }] });
     receive({ type: "cursor", cursor: "c2" });
     expect(taken()).toMatchObject([{ queries: [{ name: "lists" }] }]);
   });
