@@ -1,14 +1,14 @@
-/** One device: its lists, its state, its queue. Every part draws what a live view or the status says. */
+/** One device: its lists, its state, its queue. Every part draws a live view or the status. */
 
 import type { View } from "@rhtmx/sync";
 import { find, fromTemplate, make, say } from "./dom.js";
 import { ItemList } from "./items.js";
 import { remember } from "./memory.js";
 import { byPosition, positionBetween, type Device, type List, type Todo } from "./model.js";
-import { ViewersLine } from "./viewers.js";
 import { QueueView } from "./queue.js";
+import { ViewersLine } from "./viewers.js";
 
-/** A list of its own: what is mine and open, wherever it stands. */
+/** A list of its own: the person's open items of all lists. */
 const MINE = "mine";
 
 const STATES = { connecting: "connecting", live: "live", behind: "catching up", offline: "offline", error: "stopped" };
@@ -64,7 +64,7 @@ export class Pane {
     };
     this.#element(".refuse").onclick = () => this.#add("A title that is longer than the table allows: it shows at once, the server says no, and it goes where you can see why. ".repeat(2).trim());
     this.#element(".clear-done").onclick = () => {
-      // One mutation: all of them go, or none.
+      // One mutation: all of them are deleted, or none.
       this.#device.transaction(() => {
         for (const { id, done } of this.#todos.rows) if (done) this.#device.todos.delete(id);
       });

@@ -146,7 +146,7 @@ export class IndexedDbStore implements Store {
     return guarded(() =>
       openDB<Tables>(this.#name, VERSION, {
         upgrade(database) {
-          // What an older version stored is dropped, never misread.
+          // Drops stores from before the first release. A later version must keep the queue.
           for (const name of database.objectStoreNames) database.deleteObjectStore(name);
           database.createObjectStore("meta");
           database.createObjectStore("queries");

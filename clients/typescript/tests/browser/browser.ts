@@ -37,7 +37,7 @@ export function startServer(): Promise<ServerProcess> {
   return ServerProcess.start(SCHEMA, ["lists", "todos", "viewers"]);
 }
 
-/** A browser with a profile of its own: another person, another machine. */
+/** A browser with its own profile: another person, another machine. */
 export class Visitor {
   readonly #profile: string;
   readonly errors: string[] = [];
@@ -53,7 +53,7 @@ export class Visitor {
     });
     context.setDefaultTimeout(30_000);
     const visitor = new Visitor(context, profile, server);
-    // The page that the server would serve, also while it is away, as a service worker would do.
+    // Serves the page also while the server is down, as a service worker would.
     await context.route(`${server.url}/`, (route) => route.fulfill({ path: PAGE, contentType: "text/html" }));
     return visitor;
   }
@@ -83,7 +83,7 @@ export class Device {
     return this.root.and(this.page.locator(`[data-state=${state}]`)).waitFor();
   }
 
-  /** Connected, and nothing waits. */
+  /** Waits until it is connected and nothing is pending. */
   async settled(): Promise<void> {
     await this.state("live");
     await this.root.locator(".state", { hasText: /^live$/ }).waitFor();

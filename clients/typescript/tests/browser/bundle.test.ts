@@ -29,7 +29,7 @@ describe.skipIf(!BINARY)("the bundles", () => {
     return page;
   }
 
-  test.each(["", ' type="module"'])("a script element%s keeps entities in step and tells the page", async (type) => {
+  test.each(["", ' type="module"'])("a script element%s keeps entities in step and dispatches events", async (type) => {
     server.sql("DELETE FROM todos;");
     const page = await show(`<!doctype html><title>page</title><body><p id="count">?</p><p id="state"></p>
       <script>
@@ -45,7 +45,7 @@ describe.skipIf(!BINARY)("the bundles", () => {
     expect(visitor.errors).toEqual([]);
   });
 
-  test("the module is imported as it is", async () => {
+  test("the module can be imported as it is", async () => {
     server.sql("DELETE FROM todos;");
     const page = await show(`<!doctype html><title>page</title><body><p id="titles"></p>
       <script type="module">

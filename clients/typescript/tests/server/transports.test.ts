@@ -17,7 +17,7 @@ const SCHEMA = {
   postgres: `DROP TABLE IF EXISTS notes; CREATE TABLE notes ${COLUMNS};`,
 };
 
-/** Resolves when a condition holds, looking again at each event. */
+/** Resolves when a condition holds, which each event checks. */
 function until(sync: { on: (event: "status" | "change", act: () => void) => () => void }, holds: () => boolean): Promise<void> {
   return new Promise((resolve) => {
     const look = () => {
@@ -83,7 +83,7 @@ describe.skipIf(!BINARY)("the real server", () => {
     expect(sync.rejected).toHaveLength(1);
   });
 
-  test.each(transports)("%s: the server dies with writes under way, and comes back", async (_name, transport) => {
+  test.each(transports)("%s: writes under way survive a crash of the server", async (_name, transport) => {
     const sync = client({ transports: [transport()], clock: { ...systemClock, random: () => 0 } });
     const view = sync.notes.live();
     await until(sync, () => view.state === "live");
@@ -99,7 +99,7 @@ describe.skipIf(!BINARY)("the real server", () => {
     expect(view.rows).toEqual([{ id: "a", title: "while down", done: false }]);
   }, 20_000);
 
-  test("websocket: large frames come gzipped and in their order", async () => {
+  test("websocket: large frames come gzipped and in order", async () => {
     const values = Array.from({ length: 200 }, (_, index) => `('g${index}', 'title ${index}')`);
     server.sql(`INSERT INTO notes (id, title) VALUES ${values.join(",")};`);
     let binary = 0;
@@ -122,7 +122,7 @@ describe.skipIf(!BINARY)("the real server", () => {
     expect(view.rows[0]).toEqual({ id: "g7", title: "title 7", done: true });
   });
 
-  test("where WebSockets do not get through, events take over by themselves", async () => {
+  test("events take over where WebSockets do not get through", async () => {
     const blocked: Transport = {
       name: "blocked",
       open: (handlers) => {
@@ -136,7 +136,7 @@ describe.skipIf(!BINARY)("the real server", () => {
     expect(sync.status.transport).toBe("events");
   });
 
-  test("an entity that the server does not have is that list's error alone", async () => {
+  test("an unknown entity is an error of that list alone", async () => {
     const sync = createSync({ url: server.sync, entities: { notes: entity<Todo>(), none: entity() }, storage: "memory", connect: true });
     open.push(sync);
     const [notes, none] = [sync.notes.live(), sync.none.live()];

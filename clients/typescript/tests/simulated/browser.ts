@@ -1,4 +1,4 @@
-/** What the tabs of one browser share: locks, a channel, and a store. A tab can be closed or killed. */
+/** A browser whose tabs share locks, a channel and a store, and can be closed or killed. */
 
 import { MemoryStore } from "../../src/store/memory.js";
 import type { Store } from "../../src/store/store.js";
@@ -12,7 +12,7 @@ class SharedStore extends MortalStore {
   override readonly shared: boolean = true;
 }
 
-/** A tab, from the outside. */
+/** A tab, as a test sees it. */
 export class BrowserTab {
   readonly store: SharedStore;
   readonly channels: Set<SimulatedChannel> = new Set();
@@ -28,7 +28,7 @@ export class BrowserTab {
     this.alive = false;
   }
 
-  /** Nothing that it had begun goes on: no message, no transaction, no frame. */
+  /** Stops everything that is under way: messages, transactions, frames. */
   kill(): void {
     this.alive = false;
     this.store.kill();
@@ -92,7 +92,7 @@ export class Browser {
   readonly disk = new MemoryStore();
   readonly locks = new Locks();
   readonly #channels = new Set<SimulatedChannel>();
-  /** Whether a message gets to a tab. */
+  /** Whether a message reaches a tab. */
   delivers: (to: BrowserTab, envelope: Envelope) => boolean = () => true;
 
   tab(): BrowserTab {

@@ -13,7 +13,7 @@ interface Entry {
 
 export interface Shape {
   entity: string;
-  /** Only `column = value`, which is enough for a client to meet rows that come and go. */
+  /** Only `column = value`, which is enough for rows that come and go. */
   where?: { column: string; value: Json };
 }
 
@@ -33,8 +33,8 @@ export class Database {
   readonly effects: Write[] = [];
   /** The tables at each position. */
   readonly history = new Map<number, Map<string, Map<RowKey, Row>>>([[0, new Map()]]);
-  /** Refuses a write for a reason of its own. */
-  refuses: (write: Write) => string | undefined = () => undefined;
+  /** The reason to reject a write. */
+  rejects: (write: Write) => string | undefined = () => undefined;
 
   table(entity: string): Map<RowKey, Row> {
     let table = this.tables.get(entity);
@@ -42,7 +42,7 @@ export class Database {
     return table;
   }
 
-  /** A write of any program. */
+  /** A write of another program. */
   put(entity: string, row: Row): void {
     this.#change([[entity, String(row["id"]), row]]);
   }
@@ -62,7 +62,7 @@ export class Database {
     return new Map([...rows].filter(([, row]) => belongs(row, where)));
   }
 
-  /** What changed for a shape after `from`, each row once, as it is now. */
+  /** The changes of a shape after `from`: each row once, as it is now. */
   changes(shape: Shape, from: number, transient = false): Json[] {
     const first = new Map<RowKey, Row | undefined>();
     for (const { position, entity, key, before } of this.log) {
@@ -108,8 +108,8 @@ export class Database {
         ({ type: "reject", mutation, code, message, write: index });
       const key = String(write.key ?? write.values?.["id"]);
       const row = now(write.entity, key);
-      const refused = this.refuses(write);
-      if (refused !== undefined) return reject("constraint", refused);
+      const reason = this.rejects(write);
+      if (reason !== undefined) return reject("constraint", reason);
       if (write.op === "create" && row) return reject("exists", `there is a row ${key}`);
       if ((write.op === "update" || write.op === "delete") && !row) return reject("not_found", `no row ${key}`);
       changed.push([write.entity, key, write.op === "delete" ? undefined : { ...row, ...write.values }]);

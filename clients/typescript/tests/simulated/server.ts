@@ -1,6 +1,6 @@
 /**
- * A server that keeps the rules of the protocol and nothing else: when a read ends, when the stream
- * moves, when a frame arrives and when a connection breaks is for the test to say.
+ * A server that keeps the rules of the protocol and nothing else. The test decides when a read ends, the
+ * stream moves, a frame arrives or a connection breaks.
  */
 
 import type { Link, Transport, TransportHandlers } from "../../src/connection/transport.js";
@@ -13,7 +13,7 @@ interface Subscription {
   id: SubscriptionId;
   shape: Shape;
   name: string;
-  /** What has been read and sent, while it is joining. */
+  /** The position up to which rows and changes have been sent. */
   readTo: number;
   live: boolean;
 }
@@ -52,7 +52,7 @@ export class Session {
         return;
       case "ping":
         this.frames.push({ type: "pong" });
-        // A quiet client's cursor moves on too, once in a heartbeat.
+        // The cursor of a quiet client moves, too, once in a heartbeat.
         this.#beat = true;
         return;
     }
@@ -65,7 +65,7 @@ export class Session {
     while (this.#answers[0]?.type === "reject") this.frames.push(this.#answers.shift()!);
   }
 
-  /** Ends the reads of joining subscriptions; the stream goes on from there. */
+  /** Ends the reads of joining subscriptions; the stream continues from there. */
   join(): void {
     for (const subscription of this.subscriptions.values()) if (!subscription.live) this.#join(subscription);
   }
@@ -73,13 +73,13 @@ export class Session {
   /** Sends what has been committed, and the cursor at which it is visible. */
   drain(): void {
     const to = this.database.position;
-    let news = false;
+    let sent = false;
     for (const [name, subscription] of this.#liveShapes()) {
       const { repeats } = this.options;
       const from = repeats ? Math.min(this.position, subscription.readTo) : subscription.readTo;
       const changes = this.database.changes(subscription.shape, from, repeats);
       if (changes.length) this.frames.push({ type: "changes", shape: name, changes });
-      news ||= changes.length > 0;
+      sent ||= changes.length > 0;
     }
     const moved = to > this.position;
     this.position = to;
@@ -89,13 +89,13 @@ export class Session {
       if (answer.type === "ack" && answer.position > to) break;
       this.#answers.shift();
       this.frames.push(answer.type === "ack" ? { type: "ack", mutation: answer.mutation } : answer);
-      news = true;
+      sent = true;
     }
-    if (news || moved || this.#beat) this.frames.push({ type: "cursor", cursor: this.#cursor() });
+    if (sent || moved || this.#beat) this.frames.push({ type: "cursor", cursor: this.#cursor() });
     this.#beat = false;
   }
 
-  /** Everybody of an entity begins anew. */
+  /** Makes all subscriptions of an entity take their rows again. */
   refetch(entity: string, reason: string): void {
     for (const subscription of this.subscriptions.values()) {
       if (subscription.shape.entity !== entity || !subscription.live) continue;
@@ -104,7 +104,7 @@ export class Session {
     }
   }
 
-  /** Hands the next frame to the client. */
+  /** Delivers the next frame to the client. */
   deliver(): boolean {
     const frame = this.frames.shift();
     if (!frame || !this.open) return false;
@@ -131,8 +131,8 @@ export class Session {
   }
 
   #subscribe({ id, entity, where, params, cursor }: SubscribeFrame): void {
-    const refused = this.options.refuse(entity, where);
-    if (refused) return void this.frames.push({ type: "error", code: refused, message: refused, id, fatal: false });
+    const code = this.options.error(entity, where);
+    if (code) return void this.frames.push({ type: "error", code, message: code, id, fatal: false });
     const column = /^"?(\w+)"? = \$1$/.exec(where ?? "")?.[1];
     const shape: Shape = column ? { entity, where: { column, value: params?.[0] ?? null } } : { entity };
     const name = JSON.stringify(shape);
@@ -172,7 +172,7 @@ export class Session {
     });
   }
 
-  /** Each live shape once, with the subscription that is furthest behind. */
+  /** Each live shape once, with its subscription that is furthest behind. */
   #liveShapes(): Map<string, Subscription> {
     const shapes = new Map<string, Subscription>();
     for (const subscription of this.subscriptions.values()) {
@@ -196,24 +196,25 @@ export class Session {
 export interface ServerOptions {
   /** Rows in a page of a snapshot. */
   page: number;
-  /** Changes are told more often than needed, also of rows that came and went. */
+  /** Sends changes more often than needed, also of rows that came and went. */
   repeats: boolean;
   limits: { frame_bytes_max: number; subscriptions_max: number; writes_max: number };
-  /** What `welcome` says the server offers; undefined: nothing, as an older server. */
+  /** The features in `welcome`; undefined: without the field. */
   features: string[] | undefined;
-  refuse: (entity: string, where: string | undefined) => string | undefined;
+  /** The code of the error that a subscription gets. */
+  error: (entity: string, where: string | undefined) => string | undefined;
 }
 
 export class SimulatedServer {
   readonly sessions: Session[] = [];
-  /** Whether anybody gets through. */
+  /** Whether connections succeed. */
   reachable = true;
   readonly options: ServerOptions = {
     page: 2,
     repeats: false,
     limits: { frame_bytes_max: 1_000_000, subscriptions_max: 100, writes_max: 1000 },
     features: ["rows", "push"],
-    refuse: () => undefined,
+    error: () => undefined,
   };
 
   constructor(readonly database = new Database()) {}
@@ -238,7 +239,7 @@ export class SimulatedServer {
     },
   };
 
-  /** One step of everything, for every session; true while there was something to do. */
+  /** One step of everything, for every session; true while frames were delivered. */
   step(): boolean {
     let busy = false;
     for (const session of [...this.sessions]) {

@@ -35,14 +35,14 @@ test("a write is shown at once, stays through ack and cursor, and is the server'
   expect(view.isPending(key)).toBe(false);
   expect(sync.status.pending).toBe(0);
   expect(world.server.database.table("todos").get(key)).toEqual({ id: key, title: "milk" });
-  // From the first moment on it was always there, once.
+  // It was always there, once.
   expect(shown.slice(1).every((rows) => rows.length === 1)).toBe(true);
   await sync.close();
 });
 
 test("a rejected write disappears, is kept as a dead letter, and lets the next one pass", async () => {
   const world = new World();
-  world.server.database.refuses = ({ values }) => (values?.["title"] === "bad" ? "no bad titles" : undefined);
+  world.server.database.rejects = ({ values }) => (values?.["title"] === "bad" ? "no bad titles" : undefined);
   const sync = world.client();
   const view = sync.todos.live();
   await world.settle();
@@ -54,7 +54,7 @@ test("a rejected write disappears, is kept as a dead letter, and lets the next o
   expect(await good.result).toEqual({ ok: true });
   expect(view.rows).toEqual([{ id: "2", title: "good" }]);
   expect(sync.rejected).toMatchObject([{ code: "constraint", writes: [{ op: "create", values: { title: "bad" } }] }]);
-  world.server.database.refuses = () => undefined;
+  world.server.database.rejects = () => undefined;
   sync.retry(sync.rejected[0]!.id);
   await world.settle();
   expect(sync.rejected).toEqual([]);
@@ -62,7 +62,7 @@ test("a rejected write disappears, is kept as a dead letter, and lets the next o
   await sync.close();
 });
 
-test("offline writes survive a reload, show before the network, and reach the server once and in order", async () => {
+test("offline writes survive a reload, are shown before the network answers, and reach the server once and in order", async () => {
   const world = new World();
   world.server.database.put("todos", { id: "1", title: "one" });
   const first = world.client();
@@ -89,7 +89,7 @@ test("offline writes survive a reload, show before the network, and reach the se
   await second.close();
 });
 
-test("SPEC 12, 13: why there is no connection is told, and stays told while views come and go", async () => {
+test("SPEC 12, 13: the status says why there is no connection, also while views come and go", async () => {
   const world = new World();
   const sync = world.client();
   await world.settle();
@@ -105,23 +105,23 @@ test("SPEC 12, 13: why there is no connection is told, and stays told while view
   await sync.close();
 });
 
-test("SPEC 12: an error of one list is that list's alone, and it is asked for again on the next connection", async () => {
+test("SPEC 12: an error of one list is that list's alone, and the next connection requests it again", async () => {
   const world = new World();
-  world.server.options.refuse = (entity) => (entity === "lists" ? "bad_filter" : undefined);
+  world.server.options.error = (entity) => (entity === "lists" ? "bad_filter" : undefined);
   const sync = world.client();
   const [todos, lists] = [sync.todos.live(), sync.lists.live()];
   await world.settle();
   expect([todos.state, lists.state]).toEqual(["live", "error"]);
   expect(lists.error).toMatchObject({ code: "bad_filter", remedy: "correct" });
   await lists.ready;
-  world.server.options.refuse = () => undefined;
+  world.server.options.error = () => undefined;
   world.server.drop();
   await world.recover();
   expect([todos.state, lists.state, lists.error]).toEqual(["live", "live", undefined]);
   await sync.close();
 });
 
-test("what the server offers is known once it has been reached, and while it is not reached any more", async () => {
+test("the status has the server's features after the first connection, also while there is none", async () => {
   const world = new World();
   const sync = world.client();
   const reported: (readonly string[])[] = [];

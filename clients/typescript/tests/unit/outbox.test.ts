@@ -42,16 +42,16 @@ function setup(queue: Mutation[], lastNumber = 0) {
 }
 
 describe("SPEC 5: a number stands for one mutation, and a mutation has one number", () => {
-  test("numbers are given before the first sending, from where the server stands", async () => {
+  test("numbers are assigned before the first sending, from the server's count", async () => {
     const { welcome, numbers, numbered } = setup([mutation("a"), mutation("b")]);
     welcome(7);
-    expect(numbers()).toEqual([]); // not before they are kept
+    expect(numbers()).toEqual([]); // not before the numbers are stored
     await rest();
     expect(numbered).toEqual([{ id: "a", number: 8 }, { id: "b", number: 9 }]);
     expect(numbers()).toEqual([["a", 8], ["b", 9]]);
   });
 
-  test("what was sent before is sent again under its number, answered or not", async () => {
+  test("a mutation that was sent is sent again under its number, answered or not", async () => {
     const { welcome, numbers, numbered } = setup([mutation("a", 3), mutation("b", 4), mutation("c")]);
     welcome(3);
     await rest();
@@ -59,14 +59,14 @@ describe("SPEC 5: a number stands for one mutation, and a mutation has one numbe
     expect(numbered).toEqual([{ id: "c", number: 5 }]);
   });
 
-  test("a server that has never heard of our numbers counts on from where it stands", async () => {
+  test("a server that does not know the numbers continues from its own count", async () => {
     const { welcome, numbers } = setup([mutation("a", 8), mutation("b", 9)]);
     welcome(0);
     await rest();
     expect(numbers()).toEqual([["a", 1], ["b", 2]]);
   });
 
-  test("where the server does not say where it stands, numbers stay and the count goes on", async () => {
+  test("where the server does not send its count, numbers stay and the client's count continues", async () => {
     const { welcome, numbers } = setup([mutation("a", 8), mutation("b")], 8);
     welcome(LAST_MUTATION_UNKNOWN);
     await rest();
@@ -85,7 +85,7 @@ describe("SPEC 5: a number stands for one mutation, and a mutation has one numbe
     expect(numbers()).toEqual([["a", 1], ["b", 2]]);
   });
 
-  test("what cannot be kept is not sent", async () => {
+  test("a mutation whose number cannot be stored is not sent", async () => {
     const { outbox, state, welcome, numbers } = setup([mutation("a")]);
     state.fails = true;
     welcome(0);
@@ -97,7 +97,7 @@ describe("SPEC 5: a number stands for one mutation, and a mutation has one numbe
     expect(numbers()).toEqual([["a", 1]]);
   });
 
-  test("numbers that are kept after the connection broke are sent on the next one", async () => {
+  test("numbers that are stored after the connection broke are sent on the next one", async () => {
     const { outbox, welcome, numbers } = setup([mutation("a")]);
     welcome(0);
     outbox.lost();
@@ -122,7 +122,7 @@ describe("SPEC 7: the queue", () => {
     expect(numbers()).toEqual([["a", 1]]);
   });
 
-  test("has a bounded part under way, and goes on with each answer", async () => {
+  test("has a bounded number under way, and continues with each answer", async () => {
     const queue = Array.from({ length: 40 }, (_, index) => mutation(`m${index}`));
     const { outbox, sent, welcome } = setup(queue);
     welcome(0);
@@ -132,7 +132,7 @@ describe("SPEC 7: the queue", () => {
     expect(sent).toHaveLength(33);
   });
 
-  test("a mutation that the server would cut the connection for is rejected here, and holds up nothing", async () => {
+  test("a mutation that is too large to be sent is rejected here, and holds up nothing", async () => {
     const { welcome, numbers, rejected } = setup([mutation("big", undefined, 4), mutation("ok")]);
     welcome(0);
     await rest();
@@ -140,7 +140,7 @@ describe("SPEC 7: the queue", () => {
     expect(numbers()).toEqual([["ok", 1]]);
   });
 
-  test("a reject names its mutation; an answer to nothing is nothing", async () => {
+  test("a reject names its mutation; an answer without a mutation is ignored", async () => {
     const { outbox, welcome } = setup([mutation("a")]);
     welcome(0);
     await rest();

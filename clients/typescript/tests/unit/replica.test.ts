@@ -17,7 +17,7 @@ function filled(...keys: string[]) {
 }
 
 describe("SPEC 6: the optimistic layer", () => {
-  test("applies open writes in their order, each op as the server would", () => {
+  test("applies open writes in order, each op as the server would", () => {
     const { replica, shown } = filled("1", "2");
     replica.enqueue(
       mutation("a", { entity: "todos", op: "update", key: "1", values: { n: 1 } }),
@@ -29,13 +29,13 @@ describe("SPEC 6: the optimistic layer", () => {
     expect(shown()).toEqual({ 1: { id: "1", n: 1, m: 5 }, 2: null, 3: { id: "3", n: 3, m: 4 } });
   });
 
-  test("a create whose key the database chooses has a temporary one, of its own for each write", () => {
+  test("each create whose key the database chooses has a temporary key of its own", () => {
     const { replica, shown } = filled();
     replica.enqueue(mutation("a", { entity: "todos", op: "create", values: { n: 1 } }, { entity: "todos", op: "create", values: { n: 2 } }));
     expect(shown()).toEqual({ "new:a:0": { n: 1 }, "new:a:1": { n: 2 } });
   });
 
-  test("lets go of a mutation in the step that settles it, in that list alone", () => {
+  test("drops a mutation in the step that settles it, in that list alone", () => {
     const { replica, query, shown } = filled("1");
     const other = replica.query(selectionOf("todos", { where: "n >= 0" }));
     replica.apply({ ...emptyCommit(), queries: [{ name: other.selection.name, phase: "live", rows: rows({ reset: true, puts: [["1", { id: "1", n: 0 }]] }), settled: [] }] });
@@ -49,7 +49,7 @@ describe("SPEC 6: the optimistic layer", () => {
     expect(Object.fromEntries(replica.overlay(other))).toEqual({});
   });
 
-  test("does not bring back what was answered, however late somebody tells of it", () => {
+  test("does not bring back an answered mutation, however late a message has it", () => {
     const { replica } = filled("1");
     const late = mutation("a", { entity: "todos", op: "update", key: "1", values: { n: 1 } });
     replica.enqueue(late);
@@ -60,7 +60,7 @@ describe("SPEC 6: the optimistic layer", () => {
     expect(replica.queue).toEqual([]);
   });
 
-  test("a dead letter that is told twice is one", () => {
+  test("a dead letter that arrives twice is one", () => {
     const { replica } = filled();
     const letter = { id: "a", writes: [], madeAt: 0, code: "invalid" as const, message: "no" };
     replica.apply({ ...emptyCommit(), rejected: [letter] });

@@ -24,7 +24,7 @@ function started(lastMutation = 0) {
   const subscribed = (id: number, cursor = "c1", shape = "s"): void =>
     session.receive({ type: "subscribed", id, shape, cursor, schema: SCHEMA });
   const receive = (...frames: SessionFrame[]) => frames.forEach((frame) => session.receive(frame));
-  /** What has been committed since the last look. */
+  /** The commits since the last call. */
   const taken = () => commits.splice(0);
   return { session, sent, problems, welcome, subscribed, receive, taken };
 }
@@ -75,7 +75,7 @@ describe("SPEC 1: rows move only at `subscribed` and `cursor`", () => {
   });
 });
 
-describe("SPEC 3: a resume goes on from the last cursor", () => {
+describe("SPEC 3: a resume continues from the last cursor", () => {
   test("and takes only the difference", () => {
     const { session, sent, welcome, subscribed, receive, taken } = started();
     session.want(TODOS, "c0");
@@ -106,7 +106,7 @@ describe("SPEC 3: a resume goes on from the last cursor", () => {
 });
 
 describe("SPEC 4: a refetch swaps, it does not empty", () => {
-  test.each(["expired", "epoch", "schema"] as const)("%s: the old rows stay until the new ones are whole", (reason) => {
+  test.each(["expired", "epoch", "schema"] as const)("%s: the old rows stay until the new ones are complete", (reason) => {
     const { session, sent, welcome, subscribed, receive, taken } = started();
     session.want(TODOS, undefined);
     welcome();
@@ -121,7 +121,7 @@ describe("SPEC 4: a refetch swaps, it does not empty", () => {
     expect(sent.filter(({ type }) => type === "subscribe")).toHaveLength(1);
   });
 
-  test("permission: they go at once", () => {
+  test("permission: the old rows are dropped at once", () => {
     const { session, welcome, subscribed, receive, taken } = started();
     session.want(TODOS, undefined);
     welcome();
@@ -145,8 +145,8 @@ describe("SPEC 4: a refetch swaps, it does not empty", () => {
   });
 });
 
-describe("SPEC 6: a mutation's optimistic effects go in the commit that brings the real ones", () => {
-  test("not at the ack, but at the cursor behind it", () => {
+describe("SPEC 6: a mutation's optimistic effects are dropped by the commit that brings the real ones", () => {
+  test("not by the ack, but by the cursor after it", () => {
     const { session, welcome, subscribed, receive, taken } = started();
     session.want(TODOS, undefined);
     welcome();
@@ -177,7 +177,7 @@ describe("SPEC 6: a mutation's optimistic effects go in the commit that brings t
     expect(taken()).toMatchObject([{ queries: [{ name: "todos", settled: [] }, { name: "lists", settled: ["m"] }], answered: ["m"] }]);
   });
 
-  test("a list that was asked for after the ack has them from the beginning", () => {
+  test("a list that was subscribed after the ack contains them from the start", () => {
     const { session, welcome, subscribed, taken } = started();
     session.want(TODOS, undefined);
     welcome();
@@ -189,7 +189,7 @@ describe("SPEC 6: a mutation's optimistic effects go in the commit that brings t
     expect(taken()).toMatchObject([{ queries: [{ settled: ["m"] }], answered: ["m"] }]);
   });
 
-  test("an answer repeated needs no cursor", () => {
+  test("a repeated answer needs no cursor", () => {
     const { session, welcome, subscribed, taken } = started(1);
     session.want(TODOS, undefined);
     welcome();
@@ -200,8 +200,8 @@ describe("SPEC 6: a mutation's optimistic effects go in the commit that brings t
   });
 });
 
-describe("SPEC 12: what a newer or a broken server says is dealt with", () => {
-  test("an unknown change makes its list begin anew, under a new id, and is told", () => {
+describe("SPEC 12: frames of a newer or a broken server do no harm", () => {
+  test("an unknown change makes its list start again under a new id, and is reported", () => {
     const { session, sent, problems, welcome, subscribed, receive, taken } = started();
     session.want(TODOS, undefined);
     welcome();
@@ -213,7 +213,7 @@ describe("SPEC 12: what a newer or a broken server says is dealt with", () => {
     expect(taken()).toMatchObject([{ queries: [{ phase: "stale" }] }]);
   });
 
-  test("frames of a shape or an id that nobody has concern nobody", () => {
+  test("frames of an unknown shape or id are ignored", () => {
     const { session, problems, welcome, subscribed, receive, taken } = started();
     session.want(TODOS, undefined);
     welcome();
@@ -228,7 +228,7 @@ describe("SPEC 12: what a newer or a broken server says is dealt with", () => {
     expect(problems).toEqual([]);
   });
 
-  test("a table out of reach holds up nobody, and a fresh frame ends that", () => {
+  test("an unavailable table holds up nothing, until its next frame", () => {
     const { session, problems, welcome, receive } = started();
     session.want(TODOS, undefined);
     welcome();

@@ -33,7 +33,7 @@ describe.each<[string, () => { store: Store; again: () => Store }]>([
     return { store: new IndexedDbStore(name), again: () => new IndexedDbStore(name) };
   }],
 ])("SPEC 2: the %s store", (_kind, make) => {
-  test("keeps who we are, the queue in its order, numbers and dead letters", async () => {
+  test("keeps the client's id, the queue in order, numbers and dead letters", async () => {
     const { store, again } = make();
     open.push(store);
     const { clientId } = await store.open();
@@ -51,7 +51,7 @@ describe.each<[string, () => { store: Store; again: () => Store }]>([
     expect((await reopened.open()).rejected).toEqual([]);
   });
 
-  test("moves rows, cursor and queue together, each selection by itself", async () => {
+  test("moves rows, cursor and queue together, each query by itself", async () => {
     const { store } = make();
     open.push(store);
     await store.open();
@@ -65,7 +65,7 @@ describe.each<[string, () => { store: Store; again: () => Store }]>([
     expect(new Map(stored!.rows)).toEqual(new Map([["2", { id: "2" }], ["3", { id: "3" }]]));
     expect(await store.rows(FILTERED)).toEqual({ rows: [["1", { id: "1", a: 1 }]], cursor: "f1", schema: SCHEMA });
     expect((await store.open()).queue).toEqual([]);
-    // An emptied table is known to be empty; one that was taken away is not known.
+    // An emptied table is known to be empty; a withdrawn one is unknown.
     await store.commit(commit("todos", { reset: true, cursor: "c3" }));
     expect(await store.rows(TODOS)).toEqual({ rows: [], cursor: "c3", schema: SCHEMA });
     const { cursor: _, ...withdrawn } = rows({ reset: true });
@@ -86,7 +86,7 @@ describe.each<[string, () => { store: Store; again: () => Store }]>([
 });
 
 describe("SPEC 8: a store that fails", () => {
-  /** A store in which some operations fail, for as long as the test says. */
+  /** A store in which operations fail as often as the test says. */
   function failing(failures: Partial<Record<keyof Store, number>>) {
     const memory = new MemoryStore();
     const store = new Proxy(memory, {
@@ -103,35 +103,35 @@ describe("SPEC 8: a store that fails", () => {
         };
       },
     });
-    const told: string[] = [];
-    const fallback = new FallbackStore(store, { open: () => ({ queue: [mutation("open")] }), failed: (error) => told.push(error.message) });
-    return { memory, fallback, told };
+    const reported: string[] = [];
+    const fallback = new FallbackStore(store, { open: () => ({ queue: [mutation("open")] }), failed: (error) => reported.push(error.message) });
+    return { memory, fallback, reported };
   }
 
   test("gives up rows before a write", async () => {
-    const { memory, fallback, told } = failing({ enqueue: 1 });
+    const { memory, fallback, reported } = failing({ enqueue: 1 });
     await fallback.open();
     await fallback.commit(commit("todos", { reset: true, puts: [["1", { id: "1" }]], cursor: "c1", schema: SCHEMA }));
     await fallback.enqueue(mutation("m"));
     expect(await memory.rows(TODOS)).toBeUndefined();
     expect((await memory.open()).queue).toEqual([mutation("m")]);
-    expect(told).toEqual(["full"]);
+    expect(reported).toEqual(["full"]);
   });
 
-  test("says when even that does not help", async () => {
+  test("throws when even that does not help", async () => {
     const { fallback } = failing({ enqueue: 2 });
     await fallback.open();
     await expect(fallback.enqueue(mutation("m"))).rejects.toThrow(StorageError);
   });
 
   test("keeps answers when it cannot keep rows", async () => {
-    const { memory, fallback, told } = failing({ commit: 1 });
+    const { memory, fallback, reported } = failing({ commit: 1 });
     await fallback.open();
     await fallback.enqueue(mutation("m"));
     await fallback.commit(commit("todos", { reset: true, cursor: "c1", schema: SCHEMA }, { answered: ["m"] }));
     expect((await memory.open()).queue).toEqual([]);
     expect(await memory.rows(TODOS)).toBeUndefined();
-    expect(told).toEqual(["full"]);
+    expect(reported).toEqual(["full"]);
   });
 
   test("never adds later changes to rows that lack earlier ones", async () => {
@@ -147,40 +147,40 @@ describe("SPEC 8: a store that fails", () => {
     expect(await memory.rows(TODOS)).toBeUndefined();
   });
 
-  test("does not let a kept mutation go out under a number that would be forgotten", async () => {
+  test("does not let a stored mutation be sent under a number that is not stored", async () => {
     const { fallback } = failing({ number: 4 });
     await fallback.open();
     await fallback.enqueue(mutation("m"));
     await expect(fallback.number([{ id: "m", number: 1 }])).rejects.toThrow(StorageError);
-    // One that this page alone has cannot come back with another number.
+    // A mutation that only this page has cannot come back with another number.
     await fallback.number([{ id: "elsewhere", number: 2 }]);
   });
 
   test("is replaced by memory, with what is open, when it cannot be opened", async () => {
-    const { fallback, told } = failing({ open: 1 });
+    const { fallback, reported } = failing({ open: 1 });
     const stored = await fallback.open();
     expect(stored.queue).toEqual([mutation("open")]);
     expect(fallback.state).toBe("memory");
-    expect(told).toEqual(["full"]);
+    expect(reported).toEqual(["full"]);
   });
 
-  test("on IndexedDB: taken away by a newer page, it becomes memory with the same device and the same numbers", async () => {
+  test("on IndexedDB: when a newer page takes it away, memory continues with the same client id and numbers", async () => {
     const name = `store-${++names}`;
-    const told: string[] = [];
-    const fallback = new FallbackStore(new IndexedDbStore(name), { open: () => ({ queue: [mutation("m")] }), failed: (error) => told.push(error.message) });
+    const reported: string[] = [];
+    const fallback = new FallbackStore(new IndexedDbStore(name), { open: () => ({ queue: [mutation("m")] }), failed: (error) => reported.push(error.message) });
     const { clientId } = await fallback.open();
     await fallback.enqueue(mutation("m"));
     await fallback.number([{ id: "m", number: 7 }]);
     const newer = await openDB(name, VERSION + 1);
     await expect.poll(() => fallback.state).toBe("memory");
     expect(await fallback.open()).toEqual({ clientId, lastNumber: 7, queue: [mutation("m")], rejected: [] });
-    expect(told).toHaveLength(1);
+    expect(reported).toHaveLength(1);
     newer.close();
     await expect(new IndexedDbStore(name).open()).rejects.toMatchObject({ remedy: "reload" });
   });
 });
 
-test("SPEC 8: a store of an older version is dropped, not misread", async () => {
+test("SPEC 12: a store from before the first release is dropped, not misread", async () => {
   const name = `store-${++names}`;
   const older = await openDB(name, VERSION - 1, {
     upgrade(database) {

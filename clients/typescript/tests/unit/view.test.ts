@@ -6,7 +6,7 @@ import type { Todo } from "../simulated/harness.js";
 import { rest, World } from "../simulated/harness.js";
 
 describe("SPEC 9: what a view shows", () => {
-  test("in the order that was asked for, else by key, numbers by their value", async () => {
+  test("rows are in the order of the options, else by key, numbers by value", async () => {
     const world = new World();
     for (const id of ["10", "9", "b", "a", "1"]) world.server.database.put("todos", { id, title: `${100 - id.length}${id}` });
     const sync = world.client();
@@ -31,7 +31,7 @@ describe("SPEC 9: what a view shows", () => {
     await sync.close();
   });
 
-  test("what only the server can tell stays as it was until the server tells", async () => {
+  test("a row that only the server can place stays where it was until the server does", async () => {
     const world = new World();
     world.server.database.put("todos", { id: "1", title: "x", list: "a" });
     const sync = world.client();
@@ -56,7 +56,7 @@ describe("SPEC 9: what a view shows", () => {
     await sync.close();
   });
 
-  test("a transaction is one mutation and one step; one that throws is none", async () => {
+  test("a transaction is one mutation and one step; one that throws is nothing", async () => {
     const world = new World();
     const sync = world.client();
     const view = sync.todos.live();
@@ -81,7 +81,7 @@ describe("SPEC 9: what a view shows", () => {
     await sync.close();
   });
 
-  test("all views take in a step before anybody hears of it", async () => {
+  test("all views take in a step before any listener is called", async () => {
     const world = new World();
     const sync = world.client();
     const [todos, lists] = [sync.todos.live(), sync.lists.live()];
@@ -119,7 +119,7 @@ describe("SPEC 9: what a view shows", () => {
     await sync.close();
   });
 
-  test("a list that is closed and opened again soon is never asked for twice", async () => {
+  test("a list that is closed and soon opened again is subscribed once", async () => {
     const world = new World();
     const sync = world.client();
     sync.todos.live().close();
@@ -147,7 +147,7 @@ describe("SPEC 12: a validator", () => {
     },
   };
 
-  test("refuses a write before it is taken, and shows rows of the server that it refuses apart", async () => {
+  test("rejects a write before it is kept, and shows invalid rows of the server apart", async () => {
     const world = new World();
     world.server.database.put("todos", { id: "1", title: "fine" });
     world.server.database.put("todos", { id: "2", title: "much too long" });
