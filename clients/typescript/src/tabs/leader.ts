@@ -42,6 +42,8 @@ export class Leader {
   #count = 0;
   #status: SharedStatus = { state: "connecting", features: [] };
   #reportedAt: number | undefined;
+  /** Before that the connection is off without being unwanted. */
+  #started = false;
 
   constructor(replica: Replica, store: FallbackStore, stored: Stored, options: Omit<ConnectionOptions, "clientId">, ports: LeaderPorts) {
     this.#replica = replica;
@@ -100,6 +102,7 @@ export class Leader {
 
   /** Connects, or reports that no connection is wanted. */
   start(connects: boolean): void {
+    this.#started = true;
     if (connects) this.#connection.handle("start");
     else this.#reportState("off", undefined);
   }
@@ -257,6 +260,7 @@ export class Leader {
 
   /** Reports what frames have changed. The reason of a lost connection stays until there is another. */
   #report(): void {
+    if (!this.#started) return;
     const { state, syncedAt } = this.#status;
     const now = this.#stateOf(this.#connection.state);
     if (now === state && syncedAt === this.#reportedAt) return;

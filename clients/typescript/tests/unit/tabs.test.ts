@@ -201,6 +201,22 @@ test("SPEC 10: a client that is disconnected stays so when another tab takes ove
   await c.close();
 });
 
+test("SPEC 10: a client that wants a connection is never offline, neither when it loads nor when a tab takes over", async () => {
+  const browser = new Browser();
+  const { world } = browser;
+  const [a, b] = [browser.tab(), browser.tab()];
+  const states: string[] = [];
+  b.sync.on("status", ({ state }) => states.push(state));
+  a.sync.todos.live();
+  b.sync.todos.live();
+  await world.settle();
+  a.kill();
+  await world.recover();
+  expect(b.sync.status).toMatchObject({ leader: true, state: "live" });
+  expect(new Set(states)).toEqual(new Set(["connecting", "behind", "live"]));
+  await b.close();
+});
+
 test("SPEC 10: every tab has the leader's status, also one that joins late or takes over", async () => {
   const browser = new Browser();
   const { world } = browser;
