@@ -1,7 +1,7 @@
 /** Makes a client from the application's options and what the browser has. */
 
-import type { TokenSource } from "./connection/connection.js";
 import { systemClock, type Clock } from "./connection/clock.js";
+import type { TokenSource } from "./connection/connection.js";
 import type { Transport } from "./connection/transport.js";
 import type { EntityDefinition, Entity } from "./entity.js";
 import { IndexedDbStore } from "./store/indexeddb.js";

@@ -5,8 +5,8 @@ import { Entity, type EntityDefinition, type LiveOptions, type PendingWrite, typ
 import type { ClientFrame, ServerFrame, Write } from "./protocol/generated.js";
 import type { Row, RowKey } from "./protocol/json.js";
 import type { Mutation, Rejection } from "./replica/mutation.js";
-import { selectionOf, type Selection } from "./replica/selection.js";
 import { Replica } from "./replica/replica.js";
+import { selectionOf, type Selection } from "./replica/selection.js";
 import { View, type Validator } from "./replica/view.js";
 import { sameStatus, type Status } from "./status.js";
 import { Tab, type TabOptions } from "./tabs/tab.js";

@@ -1,8 +1,8 @@
 /** One selection on one connection: its phase, and what is held back for it. */
 
 import type { SchemaSummary, SubscriptionId } from "../protocol/generated.js";
-import type { Selection } from "../replica/selection.js";
 import type { QueryCommit, RowsCommit } from "../replica/commit.js";
+import type { Selection } from "../replica/selection.js";
 import { HeldChanges } from "./held.js";
 import type { Phase } from "./phases.js";
 

@@ -17,7 +17,7 @@ export interface FallbackPorts {
   failed(error: StorageError): void;
 }
 
-/** `indexeddb` as requested; `memory`: requested, or the store is gone and only this page has the data; `full`. */
+/** `memory`: as requested, or because the store is gone, so that only this page has the data. */
 export type StorageState = "indexeddb" | "memory" | "full";
 
 export class FallbackStore {

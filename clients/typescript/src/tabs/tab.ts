@@ -10,8 +10,8 @@ import { SyncError, type StorageError } from "../errors.js";
 import type { ClientFrame, ServerFrame } from "../protocol/generated.js";
 import { emptyCommit } from "../replica/commit.js";
 import type { Mutation } from "../replica/mutation.js";
-import type { Selection } from "../replica/selection.js";
 import type { Replica } from "../replica/replica.js";
+import type { Selection } from "../replica/selection.js";
 import { FallbackStore, type StorageState } from "../store/fallback_store.js";
 import type { Store } from "../store/store.js";
 import { uuid } from "../uuid.js";
@@ -48,6 +48,7 @@ export interface TabOptions {
 }
 
 export interface TabPorts {
+  /** What a view or the status shows may have changed. */
   changed(): void;
   problem(error: SyncError): void;
   traffic(direction: "sent" | "received", frame: ClientFrame | ServerFrame): void;

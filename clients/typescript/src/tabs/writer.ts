@@ -4,8 +4,8 @@
  */
 
 import type { Commit } from "../replica/commit.js";
-import type { Store } from "../store/store.js";
 import { mergeCommits } from "../store/merge.js";
+import type { Store } from "../store/store.js";
 
 export class Writer {
   readonly #store: Pick<Store, "commit">;

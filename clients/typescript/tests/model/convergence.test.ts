@@ -8,9 +8,9 @@ import fc from "fast-check";
 import { expect, test } from "vitest";
 import { selectionOf } from "../../src/replica/selection.js";
 import { MemoryStore } from "../../src/store/memory.js";
-import { MortalStore } from "../simulated/mortal.js";
-import { rest, World, type Client, type Todo } from "../simulated/harness.js";
 import type { Shape } from "../simulated/database.js";
+import { rest, World, type Client, type Todo } from "../simulated/harness.js";
+import { MortalStore } from "../simulated/mortal.js";
 
 type Step =
   | { do: "write"; key: number }

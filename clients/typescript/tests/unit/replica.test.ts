@@ -1,8 +1,8 @@
 import { describe, expect, test } from "vitest";
 import { emptyCommit, type RowsCommit } from "../../src/replica/commit.js";
 import type { Mutation } from "../../src/replica/mutation.js";
-import { selectionOf } from "../../src/replica/selection.js";
 import { Replica } from "../../src/replica/replica.js";
+import { selectionOf } from "../../src/replica/selection.js";
 
 const TODOS = selectionOf("todos");
 const mutation = (id: string, ...writes: Mutation["writes"]): Mutation => ({ id, madeAt: 0, writes });
