@@ -18,7 +18,7 @@ CREATE TABLE todos (
 );
 CREATE INDEX todos_of_list ON todos (list_id);
 
-CREATE TABLE presence (
+CREATE TABLE viewers (
     id      text        PRIMARY KEY,
     name    text        NOT NULL,
     list_id text,

@@ -1,4 +1,4 @@
-/** Builds `dist/`: modules for bundlers, types, and the two bundles that a server serves as they are. */
+/** Builds `dist/`: modules for bundlers, types, and the bundles that the engine serves. */
 
 import { spawnSync } from "node:child_process";
 import { rmSync } from "node:fs";
@@ -7,7 +7,7 @@ import { build } from "esbuild";
 const shared = { bundle: true, format: "esm", target: "es2022", logLevel: "warning", legalComments: "none" };
 rmSync("dist", { recursive: true, force: true });
 
-// For bundlers: readable, with idb and react left to them.
+// For bundlers: readable, without idb and react.
 await build({
   ...shared,
   entryPoints: { index: "src/index.ts", react: "src/react.ts", htmx: "src/htmx.ts" },
@@ -18,17 +18,17 @@ await build({
   sourcemap: true,
 });
 
-// For pages without a build: one file to begin with, and one that it loads behind the first paint.
-const behind = {
-  name: "behind",
+// For pages without a build: one file to start with, and one that it loads after the first paint.
+const later = {
+  name: "later",
   setup: (build) => build.onResolve({ filter: /\/network\.js$/ }, () => ({ path: "./client-network.js", external: true })),
 };
 const small = { ...shared, outdir: "dist", minify: true };
-// Works with and without type="module", so it exports nothing: it is `window.rhtmx`. Wrapped by hand,
+// Works with and without type="module", so it sets `window.rhtmx` and exports nothing. Wrapped by hand,
 // because esbuild's own wrapping turns import() into require().
 const wrapped = { banner: { js: "(()=>{" }, footer: { js: "})();" } };
-await build({ ...small, ...wrapped, entryPoints: { client: "src/client.ts" }, plugins: [behind] });
-await build({ ...small, entryPoints: { sync: "src/index.ts" }, plugins: [behind] });
+await build({ ...small, ...wrapped, entryPoints: { client: "src/client.ts" }, plugins: [later] });
+await build({ ...small, entryPoints: { sync: "src/index.ts" }, plugins: [later] });
 await build({ ...small, entryPoints: { "client-network": "src/network.ts" } });
 
 const types = spawnSync("node_modules/.bin/tsc", ["-p", "tsconfig.build.json"], { stdio: "inherit" });

@@ -1,4 +1,4 @@
-/** Proves that the committed bundles are what the sources make: builds anew and compares. */
+/** Proves that the committed bundles are what the sources make: builds them again and compares. */
 
 import { spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";

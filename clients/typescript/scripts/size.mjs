@@ -1,4 +1,4 @@
-/** Fails when what a page loads to begin with is larger than it may be, minified and gzipped. */
+/** Fails when a bundle that a page starts with is larger than allowed, minified and gzipped. */
 
 import { readFileSync } from "node:fs";
 import { gzipSync } from "node:zlib";
@@ -11,5 +11,5 @@ for (const file of ["client.js", "sync.js"]) {
   failed ||= bytes > LIMIT_BYTES;
   console.log(`${file}: ${bytes} of ${LIMIT_BYTES} bytes${bytes > LIMIT_BYTES ? ", too large" : ""}`);
 }
-console.log(`client-network.js, loaded behind: ${size("client-network.js")} bytes`);
+console.log(`client-network.js, loaded after: ${size("client-network.js")} bytes`);
 process.exit(failed ? 1 : 0);

@@ -1,4 +1,4 @@
-/** The bundle at `/api/sync/client.js`: what a script element asks for, and the rest at `window.rhtmx`. */
+/** The bundle at `/api/sync/client.js`: starts what its script element asks for, and sets `window.rhtmx`. */
 
 import { createSync } from "./create.js";
 import { entity } from "./entity.js";

@@ -1,7 +1,7 @@
-/** Makes a client out of what an application says and what the browser has. */
+/** Makes a client from the application's options and what the browser has. */
 
-import type { TokenSource } from "./connection/connection.js";
 import { systemClock, type Clock } from "./connection/clock.js";
+import type { TokenSource } from "./connection/connection.js";
 import type { Transport } from "./connection/transport.js";
 import type { EntityDefinition, Entity } from "./entity.js";
 import { IndexedDbStore } from "./store/indexeddb.js";
@@ -9,62 +9,71 @@ import { MemoryStore } from "./store/memory.js";
 import type { Store } from "./store/store.js";
 import { Sync } from "./sync.js";
 import { alone, webLocks, type Election } from "./tabs/election.js";
-import type { Channel, Network, Tab } from "./tabs/tab.js";
+import type { TabChannel } from "./tabs/message.js";
+import type { Network, Tab } from "./tabs/tab.js";
 
 type Definitions = { [name: string]: EntityDefinition<object> };
 type RowOf<D> = D extends EntityDefinition<infer R extends object> ? R : never;
 
-/** A client, with its entities by their names. */
+/** A client, with each entity under its name. */
 export type SyncClient<D extends Definitions> = Sync & { readonly [name in keyof D]: Entity<RowOf<D[name]>> };
 
 export interface CreateSyncOptions<D extends Definitions> {
   /** Where the engine is mounted. Default `/api/sync` on the page's own server. */
   url?: string | URL;
   entities: D;
-  /** The token, or what supplies it. Called before each connection and when the server refuses one. */
+  /** The token, or a callback for it, called before each connection and when the server rejects one. */
   token?: string | TokenSource;
-  /** Default: IndexedDB, where there are Web Locks and BroadcastChannel too; else memory. */
+  /** Default: IndexedDB where Web Locks and BroadcastChannel exist too, else memory. */
   storage?: "indexeddb" | "memory" | Store;
   /**
-   * The name of the local store. Tabs with the same name share it, its device id and one connection.
-   * Choose one for each user, so that a shared computer does not mix their queues.
+   * The name of the local store. Tabs with the same name share it, its client id and one connection.
+   * Use one name per user, so that a shared computer does not mix their queues.
    */
   name?: string;
-  /** False: waits for `connect()`. */
+  /** False: stays offline until `connect()`. Default true in a page, false elsewhere. */
   connect?: boolean;
   /** For tests and other environments. */
   environment?: Partial<Environment>;
 }
 
-/** What the client takes from its surroundings. */
+/** Clock, network and tabs, as the client finds them. */
 export interface Environment {
   clock: Clock;
   network: () => Promise<Network>;
   transports: readonly Transport[];
   election: Election;
-  channel: ((name: string) => Channel) | undefined;
+  channel: ((name: string) => TabChannel) | undefined;
 }
 
+/**
+ * Opens the local store, shows what it holds, and connects.
+ *
+ *     const sync = createSync({ entities: { todos: entity<Todo>() } });
+ *     const open = sync.todos.live({ where: "done = false" });
+ *     open.subscribe(() => render(open.rows));
+ *     sync.todos.create({ title: "Milk", done: false });
+ */
 export function createSync<const D extends Definitions>(options: CreateSyncOptions<D>): SyncClient<D> {
   const { environment = {}, token } = options;
-  // On a server there is no page to be relative to, and nothing to connect for unless told so.
-  const in_page = typeof window !== "undefined";
-  const url = new URL(options.url ?? "/api/sync", in_page ? location.href : "http://localhost");
+  // When rendering on a server there is no page to be relative to, and no reason to connect.
+  const inPage = typeof window !== "undefined";
+  const url = new URL(options.url ?? "/api/sync", inPage ? location.href : "http://localhost");
   const clock = environment.clock ?? systemClock;
   const name = options.name ?? `rhtmx-sync:${url.host}${url.pathname}`;
   const tab = {
     name,
     store: storeOf(options.storage, name),
     election: environment.election ?? (globalThis.navigator?.locks ? webLocks(navigator.locks) : alone),
-    channel: "channel" in environment ? environment.channel : (name: string) => new BroadcastChannel(name) as Channel,
-    connect: options.connect ?? in_page,
+    channel: "channel" in environment ? environment.channel : (name: string) => new BroadcastChannel(name) as TabChannel,
+    connect: options.connect ?? inPage,
     network: environment.network ?? network,
     transports: environment.transports,
     url,
     token: typeof token === "string" ? () => token : token,
     clock,
   };
-  // Begun now, needed when the store has been read.
+  // Loads while the store is being read; a failure is reported when the code is needed.
   tab.network().catch(() => {});
   return new Sync(options.entities, tab, listenToBrowser) as SyncClient<D>;
 }
@@ -73,13 +82,12 @@ const network = () => import("./network.js");
 
 function storeOf(storage: CreateSyncOptions<Definitions>["storage"], name: string): Store {
   if (typeof storage === "object") return storage;
-  // Tabs that cannot agree on a leader must not share a store: each would send its queue again.
+  // Tabs that cannot elect a leader must not share a store: each would send the whole queue.
   const available = globalThis.indexedDB && globalThis.navigator?.locks && globalThis.BroadcastChannel;
   return storage === "memory" || !available ? new MemoryStore() : new IndexedDbStore(name);
 }
 
-
-/** What the browser knows of the network and of the page. */
+/** Passes on what the browser reports of the network and of the page. */
 function listenToBrowser(sync: Sync, tab: Tab): () => void {
   if (typeof window === "undefined") return () => {};
   const ends = new AbortController();
@@ -90,9 +98,9 @@ function listenToBrowser(sync: Sync, tab: Tab): () => void {
   listen(document, "visibilitychange", () => {
     if (document.visibilityState === "visible") tab.command("wake");
   });
-  listen(document, "resume", () => tab.thawed());
-  // A page that is only put aside comes back.
-  listen(window, "pageshow", (event) => (event as PageTransitionEvent).persisted && tab.thawed());
+  listen(document, "resume", () => tab.resumed());
+  // A page in the back/forward cache comes back.
+  listen(window, "pageshow", (event) => (event as PageTransitionEvent).persisted && tab.resumed());
   listen(window, "pagehide", (event) => (event as PageTransitionEvent).persisted || void sync.close());
   return () => ends.abort();
 }

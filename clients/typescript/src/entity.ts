@@ -1,14 +1,14 @@
-/** What an application says of its entities, and what it can do with one of them. */
+/** How an application declares its entities, and what it can do with one. */
 
 import { InvalidWriteError, type Issue } from "./errors.js";
 import { canonicalKey, keyOfRow, type KeyInput } from "./key.js";
-import type { Write } from "./protocol/client.js";
-import type { Json, Row, RowKey } from "./protocol/value.js";
-import type { QueryOptions } from "./replica/query.js";
+import type { Write } from "./protocol/generated.js";
+import type { Json, Row, RowKey } from "./protocol/json.js";
+import type { SelectionOptions } from "./replica/selection.js";
 import type { Validator, View } from "./replica/view.js";
 import { uuid } from "./uuid.js";
 
-/** A validator by the Standard Schema convention (zod, valibot, arktype and others). */
+/** A validator that follows Standard Schema (zod, valibot, arktype and others). */
 export interface StandardSchema<R = unknown> {
   readonly "~standard": {
     readonly version: 1;
@@ -23,52 +23,57 @@ interface StandardResult {
 }
 
 export interface EntityOptions<R> {
-  /** The columns of the primary key, until the server has said them. Default `["id"]`. */
+  /** The columns of the primary key, used until the server sends them. Default `["id"]`. */
   key?: string | readonly string[];
-  /** Held against every row that comes and every write. Rows are checked, not transformed. */
+  /** Checks every row that arrives and every write. Its transformations are ignored. */
   schema?: StandardSchema<R>;
 }
 
-/** An entity of an application: `entity<Todo>()`. */
+/** A declared entity; `R` is the type of its rows. */
 export interface EntityDefinition<R> extends EntityOptions<R> {
   readonly row?: R;
 }
 
+/**
+ * Declares an entity.
+ *
+ *     entities: { todos: entity<Todo>(), seats: entity<Seat>({ key: ["row", "number"] }) }
+ */
 export function entity<R extends object = Row>(options: EntityOptions<R> = {}): EntityDefinition<R> {
   return options;
 }
 
-/** What a view shows. */
-export interface LiveOptions<R> extends QueryOptions {
-  /** How to sort; by key where it says nothing. */
+/** Which rows a view shows, and in which order. */
+export interface LiveOptions<R> extends SelectionOptions {
+  /** Compares two rows; rows that are equal to it are sorted by key. */
   order?: (a: R, b: R) => number;
 }
 
-/** How a write ended. */
-export type Outcome =
+/** The server's answer to a write. */
+export type WriteResult =
   | { ok: true }
   | { ok: false; code: string; message: string };
 
-/** A write that the user has made. It is shown already. */
-export interface Written {
-  /** The row's key, or a temporary one where the database chooses it. */
+/** A write of the user, which is shown already. */
+export interface PendingWrite {
+  /** The row's key; empty when the database chooses it. */
   readonly key: RowKey;
-  /** Resolves when it would survive a reload; false when only this page has it. */
+  /** Resolves to true when the write would survive a reload, to false when only this page has it. */
   readonly saved: Promise<boolean>;
-  /** Resolves when the server has answered, however long that takes. Never rejects. */
-  readonly outcome: Promise<Outcome>;
+  /** Resolves when the server answers, however long that takes. Never rejects. */
+  readonly result: Promise<WriteResult>;
 }
 
 export interface EntityPorts {
   keyColumns(entity: string): readonly string[];
   columnType(entity: string, column: string): string | undefined;
-  /** The row as it is shown now, in any view. */
+  /** The row as any view shows it now. */
   current(entity: string, key: RowKey): Row | undefined;
   view(entity: string, options: LiveOptions<never>, validate: Validator | undefined): View<never>;
-  write(write: Write): Omit<Written, "key">;
+  write(write: Write): Omit<PendingWrite, "key">;
 }
 
-/** One entity: its live lists, and the writes on it. */
+/** One entity: its live lists and the writes on it. */
 export class Entity<R extends object> {
   readonly #validate: Validator | undefined;
 
@@ -80,12 +85,17 @@ export class Entity<R extends object> {
     this.#validate = definition.schema && validatorOf(definition.schema);
   }
 
-  /** A live list. It shows what the store has at once; `close` it when it is no longer needed. */
+  /**
+   * Opens a live list. It shows at once what the store has; `close` it when it is no longer needed.
+   *
+   *     const mine = sync.todos.live({ where: "assignee = $1", params: ["Ann"] });
+   *     mine.subscribe(({ rows, state }) => render(rows, state));
+   */
   live<const P extends LiveOptions<R>>(options?: P): View<P extends { columns: readonly string[] } ? Partial<R> : R> {
     return this.ports.view(this.name, (options ?? {}) as LiveOptions<never>, this.#validate) as never;
   }
 
-  /** A live list of the one row with this key, or of none. */
+  /** Opens a live list of the one row with this key. */
   row(key: KeyInput): View<R> {
     const columns = this.ports.keyColumns(this.name);
     const values = Array.isArray(key) ? (key as readonly Json[]) : [key as Json];
@@ -93,40 +103,45 @@ export class Entity<R extends object> {
     return this.live({ where, params: values }) as View<R>;
   }
 
-  /** A row as it is shown now in any open list. */
+  /** The row as any open list shows it now. */
   get(key: KeyInput): R | undefined {
     return this.ports.current(this.name, canonicalKey(key)) as R | undefined;
   }
 
-  /** A new row. Without a key of its own it gets a random uuid, where the key is one column of text. */
-  create(values: Partial<R>): Written {
+  /**
+   * Creates a row. Without a key it gets a random uuid where the key is one column of text.
+   *
+   *     const { key, saved, result } = sync.todos.create({ title: "Milk", done: false });
+   *     if (!(await saved)) warn("This will not survive a reload");
+   */
+  create(values: Partial<R>): PendingWrite {
     const row = this.#withKey({ ...values } as Row);
     this.#check(row);
     return this.#write({ entity: this.name, op: "create", values: row });
   }
 
-  /** Changes some columns of a row. */
-  update(key: KeyInput, values: Partial<R>): Written {
+  /** Changes some columns of a row: `sync.todos.update(key, { done: true })`. */
+  update(key: KeyInput, values: Partial<R>): PendingWrite {
     const text = canonicalKey(key);
     const current = this.ports.current(this.name, text);
     if (current) this.#check({ ...current, ...(values as Row) });
     return this.#write({ entity: this.name, op: "update", key: text, values: { ...values } as Row });
   }
 
-  /** A new row, or, where the key is known, the same as `update`. */
-  upsert(values: Partial<R>): Written {
+  /** Creates the row, or updates the one with its key. */
+  upsert(values: Partial<R>): PendingWrite {
     const row = { ...values } as Row;
     const key = keyOfRow(row, this.ports.keyColumns(this.name));
-    if (key === undefined) throw new InvalidWriteError("an upsert names its whole key", this.name);
+    if (key === undefined) throw new InvalidWriteError("an upsert needs the whole key", this.name);
     this.#check({ ...this.ports.current(this.name, key), ...row });
     return this.#write({ entity: this.name, op: "upsert", key, values: row });
   }
 
-  delete(key: KeyInput): Written {
+  delete(key: KeyInput): PendingWrite {
     return this.#write({ entity: this.name, op: "delete", key: canonicalKey(key) });
   }
 
-  #write(write: Write): Written {
+  #write(write: Write): PendingWrite {
     const ports = this.ports;
     const known = write.key ?? keyOfRow(write.values ?? {}, ports.keyColumns(this.name));
     return { key: known === undefined ? "" : String(known), ...ports.write(write) };
@@ -137,9 +152,9 @@ export class Entity<R extends object> {
     const [column] = columns;
     if (columns.length !== 1 || column === undefined || row[column] !== undefined) return row;
     const type = this.ports.columnType(this.name, column);
-    const takes_uuid = type === undefined || /text|uuid|char/.test(type);
-    // Other keys are for the database to choose.
-    return takes_uuid ? { [column]: uuid(), ...row } : row;
+    const takesUuid = type === undefined || /text|uuid|char/.test(type);
+    // The database chooses keys of other types.
+    return takesUuid ? { [column]: uuid(), ...row } : row;
   }
 
   #check(row: Row): void {
@@ -157,7 +172,7 @@ function validatorOf(schema: StandardSchema): Validator {
   };
 }
 
-/** A step of a path is a key, or an object that holds one. */
+/** A segment of a path is a key, or an object that holds one. */
 function step(segment: unknown): string {
   return String((segment as { key?: unknown } | null)?.key ?? segment);
 }

@@ -1,12 +1,12 @@
 /** What can go wrong, and what the user or the application can do about it. */
 
-import type { Json } from "./protocol/value.js";
-import type { ErrorCode, RejectCode } from "./protocol/code.js";
+import type { ErrorCode, RejectCode } from "./protocol/generated.js";
+import type { Json } from "./protocol/json.js";
 
-/** What helps: nothing to do, reload the page, sign in, correct the request, make room, report it. */
-export type Remedy = "wait" | "reload" | "sign_in" | "correct" | "free_space" | "report";
+/** What helps: waiting, reloading the page, signing in, correcting the request, freeing space, reporting it. */
+export type Remedy = "wait" | "reload" | "signIn" | "correct" | "freeSpace" | "report";
 
-/** Every error of this package. `code` is for programs, `remedy` for what to tell people. */
+/** Any error of this package. `code` is for programs, `remedy` says what helps. */
 export class SyncError extends Error {
   override readonly name = "SyncError";
   constructor(
@@ -19,21 +19,21 @@ export class SyncError extends Error {
   }
 }
 
-/** Something came over the wire that is not a frame. */
+/** A message from the server that is not a frame. */
 export class FrameError extends SyncError {
   constructor(message: string) {
     super("frame", message, "wait");
   }
 }
 
-/** The local store cannot keep something. */
+/** A failure of the local store. */
 export class StorageError extends SyncError {
-  constructor(message: string, remedy: Remedy = "free_space", cause?: unknown) {
+  constructor(message: string, remedy: Remedy = "freeSpace", cause?: unknown) {
     super("storage", message, remedy, { cause });
   }
 }
 
-/** A write that cannot be right, found before it was taken. Nothing of it was kept. */
+/** A write that is invalid. It is thrown at once, and nothing of the write is kept. */
 export class InvalidWriteError extends SyncError {
   constructor(
     message: string,
@@ -44,7 +44,7 @@ export class InvalidWriteError extends SyncError {
   }
 }
 
-/** What a validator has to say about a row. */
+/** An objection of a validator. */
 export interface Issue {
   readonly message: string;
   readonly path?: readonly string[];
@@ -52,8 +52,8 @@ export interface Issue {
 
 const REMEDIES: Record<ErrorCode, Remedy> = {
   protocol: "reload",
-  unauthenticated: "sign_in",
-  forbidden: "sign_in",
+  unauthenticated: "signIn",
+  forbidden: "signIn",
   unknown_entity: "correct",
   bad_filter: "correct",
   too_many_subscriptions: "correct",
@@ -63,12 +63,12 @@ const REMEDIES: Record<ErrorCode, Remedy> = {
   internal: "report",
 };
 
-/** The error that an `error` frame or a close stands for. */
+/** The error for the code of an `error` frame or of a close. */
 export function serverError(code: ErrorCode, message: string): SyncError {
   return new SyncError(code, message || code, REMEDIES[code] ?? "report");
 }
 
-/** An error as another tab can be told of it. */
+/** An error as JSON, for other tabs. */
 export function errorToJson(error: SyncError): { [name: string]: Json } {
   return { code: error.code, message: error.message, remedy: error.remedy };
 }

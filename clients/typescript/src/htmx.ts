@@ -3,26 +3,26 @@
  *
  *     <script src="/api/sync/client.js" data-sync-entities="todos lists"></script>
  *
- * keeps the named entities in step with the server and tells the page by events: on `body`
- * `rhtmx:todos:changed` after each change, on `window` `rhtmx:connection:state` with the status. So
- * `hx-trigger="rhtmx:todos:changed from:body"` fetches a fragment anew.
+ * keeps the named entities in step with the server and dispatches events: `rhtmx:todos:changed` on
+ * `body` after each change, `rhtmx:connection:state` on `window` with the status. So
+ * `hx-trigger="rhtmx:todos:changed from:body"` fetches a fragment again.
  */
 
 import { createSync } from "./create.js";
 import { entity } from "./entity.js";
-import type { Row } from "./protocol/value.js";
+import type { Row } from "./protocol/json.js";
 import type { View } from "./replica/view.js";
 import type { Status } from "./status.js";
 import type { Sync } from "./sync.js";
 
-/** What a page's own scripts find at `window.rhtmx`. */
+/** The part of `window.rhtmx` that a script element starts. */
 export interface PageSync {
   sync: Sync;
   /** The live lists of whole entities, by name. */
   views: { [name: string]: View<Row> };
 }
 
-/** Opens what a script element asks for. */
+/** Starts what a script element asks for. */
 export function startFromScript(script: HTMLElement): PageSync {
   const { syncEntities = "", syncUrl, syncName } = script.dataset;
   const names = syncEntities.split(/[\s,]+/).filter(Boolean);
@@ -36,12 +36,12 @@ export function startFromScript(script: HTMLElement): PageSync {
     const view = (views[name] = sync.entity(name).live());
     view.subscribe(() => {
       const { rows, state } = view;
-      // While there is no body yet, nobody listens to it.
+      // Before there is a body nothing listens to it.
       document.body?.dispatchEvent(new CustomEvent(`rhtmx:${name}:changed`, { bubbles: true, detail: { rows, state } }));
     });
   }
-  const tell = (status: Status) => window.dispatchEvent(new CustomEvent("rhtmx:connection:state", { detail: status }));
-  sync.on("status", tell);
-  queueMicrotask(() => tell(sync.status));
+  const dispatch = (status: Status) => window.dispatchEvent(new CustomEvent("rhtmx:connection:state", { detail: status }));
+  sync.on("status", dispatch);
+  queueMicrotask(() => dispatch(sync.status));
   return { sync, views };
 }

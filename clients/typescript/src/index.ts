@@ -1,14 +1,13 @@
 /** `@rhtmx/sync`: an offline-first client for rhtmx-sync. */
 
 export { createSync, type CreateSyncOptions, type SyncClient } from "./create.js";
-export { entity, type EntityDefinition, type EntityOptions, type LiveOptions, type Outcome, type StandardSchema, type Written } from "./entity.js";
+export { entity, type EntityDefinition, type EntityOptions, type LiveOptions, type PendingWrite, type StandardSchema, type WriteResult } from "./entity.js";
 export type { Entity } from "./entity.js";
 export { FrameError, InvalidWriteError, StorageError, SyncError, type Issue, type Remedy } from "./errors.js";
-export type { Json, Row, RowKey } from "./protocol/value.js";
-export type { ClientFrame, Write } from "./protocol/client.js";
-export type { ServerFrame } from "./protocol/server.js";
+export type { ClientFrame, ServerFrame, Write } from "./protocol/generated.js";
+export type { Json, Row, RowKey } from "./protocol/json.js";
 export type { Mutation, Rejection } from "./replica/mutation.js";
-export type { QueryOptions } from "./replica/query.js";
+export type { SelectionOptions } from "./replica/selection.js";
 export type { InvalidRow, View, ViewSnapshot, ViewState } from "./replica/view.js";
 export type { Status, SyncState } from "./status.js";
 export { IndexedDbStore } from "./store/indexeddb.js";

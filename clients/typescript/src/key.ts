@@ -3,9 +3,9 @@
  * text (`42`), a key of several is a JSON array of their values (`[42,"eu"]`).
  */
 
-import type { Json, Row, RowKey } from "./protocol/value.js";
+import type { Json, Row, RowKey } from "./protocol/json.js";
 
-/** A key as an application may give it: a value, or the values of a composite key in its order. */
+/** A key as an application writes it: a value, or the values of a composite key in its order. */
 export type KeyInput = string | number | boolean | readonly Json[];
 
 export function canonicalKey(key: KeyInput): RowKey {
@@ -24,11 +24,11 @@ function plain(value: Json): string {
   return typeof value === "string" ? value : JSON.stringify(value);
 }
 
-/** Orders rows by their keys: numbers by their value, before texts by their characters. */
+/** Compares keys: numbers by value, before texts by character. */
 export function compareKeys(a: RowKey, b: RowKey): number {
   const [x, y] = [Number(a), Number(b)];
-  const [a_is_text, b_is_text] = [Number.isNaN(x), Number.isNaN(y)];
-  if (a_is_text !== b_is_text) return a_is_text ? 1 : -1;
-  if (!a_is_text && x !== y) return x - y;
+  const [aIsText, bIsText] = [Number.isNaN(x), Number.isNaN(y)];
+  if (aIsText !== bIsText) return aIsText ? 1 : -1;
+  if (!aIsText && x !== y) return x - y;
   return a < b ? -1 : a > b ? 1 : 0;
 }

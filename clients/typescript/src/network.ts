@@ -1,6 +1,6 @@
 /**
- * What only the tab that holds the connection needs. Loaded behind the rest, while the store is being
- * read, so that the first paint does not wait for it.
+ * The code that only the tab with the connection needs. It loads while the store is being read, so that
+ * the first paint does not wait for it.
  */
 
 import type { Clock } from "./connection/clock.js";
@@ -10,7 +10,7 @@ import { webSocket } from "./connection/websocket.js";
 
 export { Leader } from "./tabs/leader.js";
 
-/** The ways to a server, in the order in which they are tried. */
+/** The transports, in the order in which they are tried. */
 export function transportsTo(url: URL, clock: Clock): Transport[] {
   return [webSocket(url), serverSentEvents(url, clock)];
 }

@@ -1,9 +1,9 @@
-/** React: live lists, rows and the status as hooks. Nothing is opened before a component is mounted. */
+/** Hooks for live lists, rows and the status. Nothing is opened before a component is mounted. */
 
 import { useCallback, useMemo, useSyncExternalStore } from "react";
 import type { Entity, LiveOptions } from "./entity.js";
 import type { KeyInput } from "./key.js";
-import { queryOf } from "./replica/query.js";
+import { selectionOf } from "./replica/selection.js";
 import type { View, ViewSnapshot } from "./replica/view.js";
 import type { Status } from "./status.js";
 import type { Sync } from "./sync.js";
@@ -39,26 +39,30 @@ function useView<R extends object>(entity: Entity<R>, name: string, open: () => 
         mine.view.close();
       };
     },
-    // `open` is made anew by each render and means the same as long as the name is the same.
+    // Each render makes another `open`, which does the same while the name is the same.
     [entity, name],
   );
   const snapshot = () => (sharedOf(entity).get(name)?.view.snapshot ?? LOADING) as ViewSnapshot<R>;
   return useSyncExternalStore(subscribe, snapshot, () => LOADING);
 }
 
-/** A live list. `options` may be made anew by each render; `order` should be a stable function. */
+/**
+ * A live list. `options` may be another object in each render; `order` should be a stable function.
+ *
+ *     const { rows, state } = useLive(sync.todos, { where: "done = false" });
+ */
 export function useLive<R extends object>(entity: Entity<R>, options: LiveOptions<R> = {}): ViewSnapshot<R> {
-  const { order, ...wish } = options;
-  const snapshot = useView(entity, queryOf(entity.name, wish).name, () => entity.live(wish) as View<R>);
+  const { order, ...selection } = options;
+  const snapshot = useView(entity, selectionOf(entity.name, selection).name, () => entity.live(selection) as View<R>);
   return useMemo(() => (order ? { ...snapshot, rows: snapshot.rows.toSorted(order) } : snapshot), [snapshot, order]);
 }
 
-/** One row, live; undefined while it is loading or where there is none. */
+/** One row, live; undefined while it loads or when it does not exist: `useRow(sync.todos, id)`. */
 export function useRow<R extends object>(entity: Entity<R>, key: KeyInput): R | undefined {
   return useView(entity, `row:${JSON.stringify(key)}`, () => entity.row(key)).rows[0];
 }
 
-/** The status of the client. */
+/** The client's status: `const { state, pending } = useStatus(sync)`. */
 export function useStatus(sync: Sync): Status {
   const subscribe = useCallback((changed: () => void) => sync.on("status", changed), [sync]);
   const status = () => sync.status;

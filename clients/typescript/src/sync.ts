@@ -1,52 +1,52 @@
-/** The client: entities, views, writes and status over one tab's copy. */
+/** The client: entities, views, writes and status over one tab's replica. */
 
 import { errorFromJson, InvalidWriteError, SyncError } from "./errors.js";
-import { Entity, type EntityDefinition, type LiveOptions, type Outcome, type Written } from "./entity.js";
-import type { ClientFrame, Write } from "./protocol/client.js";
-import type { ServerFrame } from "./protocol/server.js";
-import type { Row, RowKey } from "./protocol/value.js";
+import { Entity, type EntityDefinition, type LiveOptions, type PendingWrite, type WriteResult } from "./entity.js";
+import type { ClientFrame, ServerFrame, Write } from "./protocol/generated.js";
+import type { Row, RowKey } from "./protocol/json.js";
 import type { Mutation, Rejection } from "./replica/mutation.js";
-import { queryOf, type Query } from "./replica/query.js";
 import { Replica } from "./replica/replica.js";
+import { selectionOf, type Selection } from "./replica/selection.js";
 import { View, type Validator } from "./replica/view.js";
 import { sameStatus, type Status } from "./status.js";
 import { Tab, type TabOptions } from "./tabs/tab.js";
 import { uuid } from "./uuid.js";
 
-/** How long a list that nobody shows any more is kept up to date, for whoever comes back to it. */
+/** How long a closed list is kept up to date, in case it is opened again. */
 const LINGER_MS = 5_000;
 
 export interface SyncEvents {
   /** The status has changed. */
   status: Status;
-  /** The server has refused a mutation. */
+  /** The server has rejected a mutation. */
   rejected: Rejection;
-  /** Rows of an entity have changed in some view; its name. */
+  /** Rows of the named entity have changed in some view. */
   change: string;
-  /** Something went wrong and was dealt with; for logs. */
+  /** Something went wrong and was handled; for logs. */
   problem: SyncError;
-  /** A frame has gone out or come in, in the tab that leads. */
+  /** A frame was sent or received; only in the leading tab. */
   frame: { direction: "sent" | "received"; frame: ClientFrame | ServerFrame };
 }
 
 interface Opened {
-  query: Query;
+  selection: Selection;
   views: number;
   linger: (() => void) | undefined;
 }
 
-type Promises = Omit<Written, "key">;
+type Promises = Omit<PendingWrite, "key">;
 
-/** What the maker of a write holds, and the other end of it. */
+/** The promises of a write, and what resolves them. */
 class Receipt {
   saved: (saved: boolean) => void = () => {};
-  outcome: (outcome: Outcome) => void = () => {};
+  result: (result: WriteResult) => void = () => {};
   readonly promises: Promises = {
     saved: new Promise((resolve) => (this.saved = resolve)),
-    outcome: new Promise((resolve) => (this.outcome = resolve)),
+    result: new Promise((resolve) => (this.result = resolve)),
   };
 }
 
+/** A client, made by `createSync`. */
 export class Sync {
   readonly #replica: Replica;
   readonly #tab: Tab;
@@ -55,7 +55,7 @@ export class Sync {
   readonly #views = new Set<View<never>>();
   readonly #opened = new Map<string, Opened>();
   readonly #listeners: { [E in keyof SyncEvents]?: Set<(event: SyncEvents[E]) => void> } = {};
-  readonly #outcomes = new Map<string, (outcome: Outcome) => void>();
+  readonly #results = new Map<string, (result: WriteResult) => void>();
   readonly #entities = new Map<string, Entity<Row>>();
   #reported = new Set<string>();
   #transaction: { writes: Write[]; receipt: Receipt } | undefined;
@@ -72,7 +72,6 @@ export class Sync {
       traffic: (direction, frame) => this.#emit("frame", { direction, frame }),
     });
     this.#status = this.#currentStatus();
-    this.#replica.onChange(() => this.#changed());
     for (const [name, definition] of Object.entries(entities)) this.#define(name, definition as EntityDefinition<Row>);
     this.#unlisten = listen(this, this.#tab);
   }
@@ -81,17 +80,17 @@ export class Sync {
     return this.#status;
   }
 
-  /** The dead letters: what the server refused, until it is dismissed or tried again. */
+  /** The dead letters: rejected mutations, until they are dismissed or tried again. */
   get rejected(): readonly Rejection[] {
     return this.#replica.rejected;
   }
 
-  /** What the user has written and the server has not answered, oldest first. */
+  /** Mutations that the server has not answered, oldest first. */
   get pending(): readonly Mutation[] {
     return this.#replica.queue.filter((mutation) => this.#replica.isPending(mutation));
   }
 
-  /** Resolves when the store has been read. Nothing need wait for it. */
+  /** Resolves when the store has been read. Waiting for it is never necessary. */
   get opened(): Promise<void> {
     return this.#tab.opened;
   }
@@ -102,7 +101,11 @@ export class Sync {
     return entity;
   }
 
-  /** Calls `listener` at each event; the result ends that. */
+  /**
+   * Calls `listener` at each event; the result ends that.
+   *
+   *     const end = sync.on("rejected", ({ message }) => alert(message));
+   */
   on<E extends keyof SyncEvents>(event: E, listener: (event: SyncEvents[E]) => void): () => void {
     const listeners = ((this.#listeners[event] as Set<typeof listener> | undefined) ??=
       (this.#listeners[event] = new Set() as never) as Set<typeof listener>);
@@ -110,7 +113,13 @@ export class Sync {
     return () => listeners.delete(listener);
   }
 
-  /** All writes in `act` are one mutation: applied together or not at all. `act` must not wait for anything. */
+  /**
+   * Makes all writes in `act` one mutation: applied together or not at all. `act` must be synchronous.
+   *
+   *     const { result } = sync.transaction(() => {
+   *       for (const { id, done } of todos.rows) if (done) sync.todos.delete(id);
+   *     });
+   */
   transaction(act: () => void): Promises {
     if (this.#transaction) throw new SyncError("invalid", "nested transaction");
     const { writes, receipt } = (this.#transaction = { writes: [] as Write[], receipt: new Receipt() });
@@ -123,12 +132,12 @@ export class Sync {
     if (writes.length) this.#enqueue(writes, receipt);
     else {
       receipt.saved(true);
-      receipt.outcome({ ok: true });
+      receipt.result({ ok: true });
     }
     return receipt.promises;
   }
 
-  /** Takes dead letters off the list. */
+  /** Removes dead letters. */
   dismiss(...ids: string[]): void {
     void this.#tab.dismiss(ids);
   }
@@ -146,17 +155,17 @@ export class Sync {
     this.#tab.command("connect");
   }
 
-  /** Works offline until `connect`, whatever the network. */
+  /** Stays offline until `connect`, whatever the network does. */
   disconnect(): void {
     this.#tab.command("disconnect");
   }
 
-  /** Asks for a fresh token and tells it to the server. */
+  /** Asks for a fresh token and sends it to the server. */
   authenticate(): void {
     this.#tab.command("authenticate");
   }
 
-  /** Ends everything. What is kept in the store stays. */
+  /** Ends everything. The store keeps what it has. */
   async close(): Promise<void> {
     this.#closed = true;
     this.#unlisten();
@@ -194,8 +203,8 @@ export class Sync {
   }
 
   #enqueue(writes: Write[], receipt: Receipt): void {
-    const mutation: Mutation = { id: uuid(), writes, made_at: this.#clock.now() };
-    this.#outcomes.set(mutation.id, receipt.outcome);
+    const mutation: Mutation = { id: uuid(), writes, madeAt: this.#clock.now() };
+    this.#results.set(mutation.id, receipt.result);
     this.#tab.enqueue(mutation).then(
       () => receipt.saved(true),
       () => receipt.saved(false),
@@ -203,33 +212,33 @@ export class Sync {
   }
 
   #view(entity: string, options: LiveOptions<never>, validate: Validator | undefined): View<never> {
-    const query = queryOf(entity, options);
-    this.#open(query);
+    const selection = selectionOf(entity, options);
+    this.#open(selection);
     let closed = false;
-    const view: View<never> = new View<never>(this.#replica, this.#replica.copy(query), {
+    const view: View<never> = new View<never>(this.#replica, this.#replica.query(selection), {
       order: options.order,
       validate,
       close: () => {
         if (closed) return;
         closed = true;
         this.#views.delete(view);
-        this.#release(query.name);
+        this.#release(selection.name);
       },
     });
     this.#views.add(view);
     return view;
   }
 
-  #open(query: Query): void {
-    const opened = this.#opened.get(query.name);
+  #open(selection: Selection): void {
+    const opened = this.#opened.get(selection.name);
     if (opened) {
       opened.views += 1;
       opened.linger?.();
       opened.linger = undefined;
       return;
     }
-    this.#opened.set(query.name, { query, views: 1, linger: undefined });
-    this.#tab.want(query);
+    this.#opened.set(selection.name, { selection, views: 1, linger: undefined });
+    this.#tab.want(selection);
   }
 
   #release(name: string): void {
@@ -242,48 +251,48 @@ export class Sync {
   }
 
   #current(entity: string, key: RowKey): Row | undefined {
-    for (const copy of this.#replica.copies.values()) {
-      if (copy.query.entity !== entity || !copy.isFull) continue;
-      const over = this.#replica.overlay(copy).get(key);
+    for (const query of this.#replica.queries.values()) {
+      if (query.selection.entity !== entity || !query.isFull) continue;
+      const over = this.#replica.overlay(query).get(key);
       if (over === null) return undefined;
-      const row = over ?? copy.rows.get(key);
+      const row = over ?? query.rows.get(key);
       if (row) return row;
     }
     return undefined;
   }
 
-  /** All views take in a step before anybody hears of it, so nobody sees half of one. */
+  /** All views take in a step before any listener is called, so that none sees half of it. */
   #changed(): void {
     const changed = [...this.#views].filter((view) => view.refresh());
     const status = this.#currentStatus();
-    const status_changed = !sameStatus(status, this.#status);
-    if (status_changed) this.#status = status;
+    const statusChanged = !sameStatus(status, this.#status);
+    if (statusChanged) this.#status = status;
     for (const view of changed) view.notify();
     for (const entity of new Set(changed.map((view) => view.entity))) this.#emit("change", entity);
-    this.#tellOutcomes();
-    if (status_changed) this.#emit("status", status);
+    this.#settleResults();
+    if (statusChanged) this.#emit("status", status);
   }
 
-  #tellOutcomes(): void {
+  #settleResults(): void {
     for (const rejection of this.#replica.rejected) {
       if (this.#reported.has(rejection.id)) continue;
       this.#reported.add(rejection.id);
       const { code, message } = rejection;
-      this.#outcomes.get(rejection.id)?.({ ok: false, code, message });
-      this.#outcomes.delete(rejection.id);
+      this.#results.get(rejection.id)?.({ ok: false, code, message });
+      this.#results.delete(rejection.id);
       this.#emit("rejected", rejection);
     }
-    if (this.#outcomes.size === 0) return;
+    if (this.#results.size === 0) return;
     const open = new Set(this.pending.map(({ id }) => id));
-    for (const [id, tell] of this.#outcomes) {
+    for (const [id, resolve] of this.#results) {
       if (open.has(id)) continue;
-      tell({ ok: true });
-      this.#outcomes.delete(id);
+      resolve({ ok: true });
+      this.#results.delete(id);
     }
   }
 
   #currentStatus(): Status {
-    const { state, error, synced_at, transport } = this.#tab.status;
+    const { state, error, syncedAt, transport, features } = this.#tab.status;
     const pending = this.pending.length;
     return {
       state,
@@ -291,10 +300,11 @@ export class Sync {
       pending,
       unsaved: { indexeddb: 0, memory: pending, full: this.#tab.unsaved }[this.#tab.storage],
       rejected: this.#replica.rejected.length,
-      lastSynced: synced_at === undefined ? undefined : new Date(Math.floor(synced_at / 1000) * 1000),
+      lastSynced: syncedAt === undefined ? undefined : new Date(Math.floor(syncedAt / 1000) * 1000),
       storage: this.#tab.storage,
       leader: this.#tab.leads,
       transport,
+      features,
     };
   }
 

@@ -23,7 +23,7 @@ const HEAD: &str = r#"/**
  *     UPDATE_TYPES=1 cargo test -p rhtmx-sync-protocol --lib typescript
  */
 
-import type { Json, Row } from "./value.js";
+import type { Json, Row } from "./json.js";
 "#;
 
 /// Declares each type that it visits and those that the type needs.

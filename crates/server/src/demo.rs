@@ -9,7 +9,7 @@ use rhtmx_sync::{DbPool, EntityConfig};
 /// The file of the demo, in the folder where the server is started.
 pub(crate) const DATABASE_URL: &str = "sqlite://rhtmx-sync-lists.db";
 /// The demo's entities; wherever all of them are synced the application is served.
-const ENTITIES: [&str; 3] = ["lists", "todos", "presence"];
+const ENTITIES: [&str; 3] = ["lists", "todos", "viewers"];
 
 /// The check on the title is there to be broken: it shows what becomes of a refused write.
 const TABLES: &str = "\
@@ -28,7 +28,7 @@ CREATE TABLE IF NOT EXISTS todos (
     created_at TIMESTAMP NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))
 );
 CREATE INDEX IF NOT EXISTS todos_of_list ON todos (list_id);
-CREATE TABLE IF NOT EXISTS presence (
+CREATE TABLE IF NOT EXISTS viewers (
     id TEXT PRIMARY KEY NOT NULL,
     name TEXT NOT NULL,
     list_id TEXT,

@@ -1,4 +1,4 @@
-/** Proves that the committed page is what the sources make: builds anew and compares. */
+/** Proves that the committed page is what the sources make: builds it again and compares. */
 
 import { spawnSync } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";

@@ -1,4 +1,4 @@
-/** The few things that every part does with the document. Text from outside is only ever textContent. */
+/** What every part does with the document. Foreign text is only ever set as textContent. */
 
 export function byId(id: string): HTMLElement {
   const element = document.getElementById(id);
@@ -6,7 +6,7 @@ export function byId(id: string): HTMLElement {
   return element;
 }
 
-/** A copy of what a template holds. */
+/** Copies the content of a template. */
 export function fromTemplate(id: string): HTMLElement {
   const copy = (byId(id) as HTMLTemplateElement).content.cloneNode(true) as DocumentFragment;
   return copy.firstElementChild as HTMLElement;
@@ -18,7 +18,7 @@ export function find<E extends HTMLElement>(root: HTMLElement, selector: string)
   return element;
 }
 
-/** Sets a text only when it differs: screen readers read out what is set. */
+/** Sets a text only when it differs, since screen readers read out what is set. */
 export function say(element: HTMLElement, text: string): void {
   if (element.textContent !== text) element.textContent = text;
 }

@@ -1,4 +1,4 @@
-/** The stream of frames, for the curious; drawn only while it is open. */
+/** The panel of frames; drawn only while it is open. */
 
 import type { ClientFrame, ServerFrame } from "@rhtmx/sync";
 import { make } from "./dom.js";

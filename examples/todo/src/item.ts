@@ -26,7 +26,7 @@ export class Item {
     this.#title.onclick = () => this.#edit();
     this.#button(".up").onclick = () => this.#todo && actions.move(this.#todo, -1);
     this.#button(".down").onclick = () => this.#todo && actions.move(this.#todo, 1);
-    // On a touch screen they show while the title is edited, and must not end that before they are heard.
+    // On a touch screen these appear while the title is edited, and must not end that before their click.
     for (const button of this.root.querySelectorAll<HTMLElement>(".move")) button.onmousedown = (event) => event.preventDefault();
     this.#button(".assign").onclick = () => this.#write({ assignee: this.#next() });
     this.#button(".remove").onclick = () => this.#todo && device.todos.delete(this.#todo.id);
@@ -61,7 +61,7 @@ export class Item {
     if (this.#todo) this.#device.todos.update(this.#todo.id, values);
   }
 
-  /** Nobody, the first, the second, nobody. */
+  /** The next assignee: nobody, the first, the second, nobody. */
   #next(): string | null {
     const at = PEOPLE.findIndex((person) => person === this.#todo?.assignee);
     return PEOPLE[at + 1] ?? null;

@@ -1,6 +1,6 @@
 /**
- * The items of a list. Only those that can be seen are in the document, so that ten thousand scroll
- * like ten; each keeps its element, so that focus and edits survive a change from elsewhere.
+ * The items of a list. Only the visible ones are in the document, so that ten thousand scroll like ten;
+ * each keeps its element, so that focus and edits survive a change from elsewhere.
  */
 
 import type { View } from "@rhtmx/sync";
@@ -8,7 +8,7 @@ import { find } from "./dom.js";
 import { Item, ITEM_HEIGHT_PX, type ItemActions } from "./item.js";
 import type { Device, Todo } from "./model.js";
 
-/** Items beyond the edges of what can be seen. */
+/** Items beyond each edge of the visible part. */
 const OVERSCAN = 6;
 
 export class ItemList {
@@ -39,7 +39,7 @@ export class ItemList {
     new ResizeObserver(drawSoon).observe(scroll);
   }
 
-  /** Another list. */
+  /** Shows another list. */
   show(view: View<Todo>): void {
     this.#view = view;
     this.#fresh = true;
@@ -48,7 +48,7 @@ export class ItemList {
     this.#scroll.scrollTop = 0;
   }
 
-  /** The item that is added next shall be seen. */
+  /** Scrolls to the item that is added next. */
   reveal(): void {
     this.#reveal = true;
     this.draw();
@@ -76,7 +76,7 @@ export class ItemList {
       item.draw(todo, index, view.isPending(todo.id), !this.#fresh);
     }
     for (const key of gone) {
-      // One that is being edited stays where it was until that is done.
+      // An item that is being edited stays where it was until then.
       const item = this.#items.get(key)!;
       if (item.isEditing && view.get(key)) continue;
       item.root.remove();

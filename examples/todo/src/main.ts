@@ -1,4 +1,4 @@
-/** Two devices side by side, and what travels between them and the server. */
+/** Two devices side by side, and the frames between them and the server. */
 
 import { FramesPanel } from "./frames.js";
 import { openDevice, PEOPLE } from "./model.js";
@@ -12,7 +12,7 @@ for (const name of PEOPLE) {
   byId("panes").append(new Pane(device, name).root);
 }
 
-// The hint names SQLite, which is the default; on PostgreSQL the line is another.
+// The hint is for SQLite, the default; PostgreSQL has another.
 fetch("/api/sync/status")
   .then((answer) => answer.json())
   .then((status: { database?: string }) => {

@@ -1,4 +1,4 @@
-/** What the page itself remembers over a reload, where the browser lets it. */
+/** What the page itself remembers over a reload, where the browser allows it. */
 
 const PREFIX = "rhtmx-sync-todo:";
 
@@ -14,6 +14,6 @@ export function remember(name: string, value: string): void {
   try {
     localStorage.setItem(PREFIX + name, value);
   } catch {
-    // Then it begins anew after a reload.
+    // Then a reload forgets it.
   }
 }

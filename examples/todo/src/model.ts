@@ -1,4 +1,4 @@
-/** The tables of the application, as rows, and the client that keeps them. */
+/** The tables of the application, as rows, and the client for them. */
 
 import { createSync, entity } from "@rhtmx/sync";
 import { recall } from "./memory.js";
@@ -14,14 +14,14 @@ export interface Todo {
   list_id: string;
   title: string;
   done: boolean;
-  /** Lists are sorted by it. Between two neighbours there is always room for a third. */
+  /** Sorts the list. There is always room between two neighbours. */
   position: number;
   assignee: string | null;
   created_at?: string;
 }
 
-/** Who looks at which list: rows like all others, which is all that presence needs. */
-export interface Presence {
+/** Who looks at which list, in rows like all others. */
+export interface Viewer {
   id: string;
   name: string;
   list_id: string | null;
@@ -32,12 +32,12 @@ export interface Presence {
 
 export const PEOPLE = ["Ann", "Ben"] as const;
 
-/** A device with a store, an identity and a connection of its own. */
+/** A device with its own store, identity and connection. */
 export function openDevice(name: string) {
   return createSync({
     name: `rhtmx-sync-todo:${name}`,
     connect: recall(`${name}:offline`) !== "true",
-    entities: { lists: entity<List>(), todos: entity<Todo>(), presence: entity<Presence>() },
+    entities: { lists: entity<List>(), todos: entity<Todo>(), viewers: entity<Viewer>() },
   });
 }
 
@@ -47,7 +47,7 @@ export function byPosition(a: { position: number }, b: { position: number }): nu
   return a.position - b.position;
 }
 
-/** A position behind, before, or between others. */
+/** A position before, after or between others. */
 export function positionBetween(before: number | undefined, after: number | undefined): number {
   if (before === undefined) return after === undefined ? 0 : after - 1;
   return after === undefined ? before + 1 : (before + after) / 2;

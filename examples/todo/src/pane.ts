@@ -1,14 +1,14 @@
-/** One device: its lists, its state, its queue. Every part draws what a live view or the status says. */
+/** One device: its lists, its state, its queue. Every part draws a live view or the status. */
 
 import type { View } from "@rhtmx/sync";
 import { find, fromTemplate, make, say } from "./dom.js";
 import { ItemList } from "./items.js";
 import { remember } from "./memory.js";
 import { byPosition, positionBetween, type Device, type List, type Todo } from "./model.js";
-import { PresenceLine } from "./presence.js";
 import { QueueView } from "./queue.js";
+import { ViewersLine } from "./viewers.js";
 
-/** A list of its own: what is mine and open, wherever it stands. */
+/** A list of its own: the person's open items of all lists. */
 const MINE = "mine";
 
 const STATES = { connecting: "connecting", live: "live", behind: "catching up", offline: "offline", error: "stopped" };
@@ -19,7 +19,7 @@ export class Pane {
   readonly #name: string;
   readonly #lists: View<List>;
   readonly #items: ItemList;
-  readonly #presence: PresenceLine;
+  readonly #viewers: ViewersLine;
   #todos!: View<Todo>;
   #chosen = "";
 
@@ -36,9 +36,9 @@ export class Pane {
     this.#lists.subscribe(() => this.#drawLists());
     this.#items = new ItemList(this.#element(".scroll"), device, {
       move: (todo, by) => this.#move(todo, by),
-      editing: (id) => this.#presence.editing(id),
+      editing: (id) => this.#viewers.editing(id),
     });
-    this.#presence = new PresenceLine(device, name, this.#element(".presence"));
+    this.#viewers = new ViewersLine(device, name, this.#element(".viewers"));
     new QueueView(device, this.#element(".queue"), this.#element(".rejected"));
     this.#listen();
     device.on("status", () => this.#drawState());
@@ -64,7 +64,7 @@ export class Pane {
     };
     this.#element(".refuse").onclick = () => this.#add("A title that is longer than the table allows: it shows at once, the server says no, and it goes where you can see why. ".repeat(2).trim());
     this.#element(".clear-done").onclick = () => {
-      // One mutation: all of them go, or none.
+      // One mutation: all of them are deleted, or none.
       this.#device.transaction(() => {
         for (const { id, done } of this.#todos.rows) if (done) this.#device.todos.delete(id);
       });
@@ -102,7 +102,7 @@ export class Pane {
       order: byPosition,
     });
     this.#todos.subscribe(() => this.#drawItems());
-    this.#presence.at(list === MINE ? null : list);
+    this.#viewers.at(list === MINE ? null : list);
     this.#element<HTMLInputElement>(".composer input").placeholder = list === MINE ? `Something for ${this.#name}` : "Something to do";
     this.#items.show(this.#todos);
     this.#drawLists();

@@ -1,10 +1,10 @@
-/** What waits for the server, and what it refused. */
+/** The mutations that wait for the server, and those that it rejected. */
 
 import type { Mutation, Rejection, Write } from "@rhtmx/sync";
 import { find, make, say } from "./dom.js";
 import type { Device } from "./model.js";
 
-/** An answer that comes at once is not worth a flash on the screen. */
+/** A quick answer is not worth a flash on the screen. */
 const SHOWN_AFTER_MS = 300;
 const SHOWN_MAX = 5;
 
@@ -31,7 +31,7 @@ export class QueueView {
   #drawQueue(): void {
     clearTimeout(this.#timer);
     this.#timer = undefined;
-    const waiting = this.#device.pending.filter(({ writes }) => writes.some(({ entity }) => entity !== "presence"));
+    const waiting = this.#device.pending.filter(({ writes }) => writes.some(({ entity }) => entity !== "viewers"));
     this.#queue.hidden = waiting.length === 0;
     say(find(this.#queue, "h3"), `Waiting for the server: ${waiting.length}`);
     const lines = waiting.slice(0, SHOWN_MAX).map((mutation) => make("li", { textContent: this.#describe(mutation) }));
@@ -41,7 +41,7 @@ export class QueueView {
 
   #drawRejected(): void {
     const { rejected } = this.#device;
-    if (rejected === this.#drawn) return; // drawn again it would be read out again
+    if (rejected === this.#drawn) return; // screen readers would read it out again
     this.#drawn = rejected;
     this.#rejected.hidden = rejected.length === 0;
     find(this.#rejected, "ul").replaceChildren(...rejected.map((rejection) => this.#letter(rejection)));

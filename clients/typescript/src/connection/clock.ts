@@ -1,6 +1,6 @@
-/** Time and chance, so that tests can bring their own. */
+/** Time and randomness, which tests replace. */
 export interface Clock {
-  /** Does something later; the result calls it off. */
+  /** Calls `act` later; the result cancels that. */
   after(ms: number, act: () => void): () => void;
   random(): number;
   now(): number;

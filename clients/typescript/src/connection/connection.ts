@@ -1,44 +1,43 @@
-/** Carries out what the table of states says: opens transports, greets, listens for silence, retries. */
+/** Carries out the table of states: opens transports, greets, notices silence, retries. */
 
 import { serverError, SyncError } from "../errors.js";
-import { CLOSE, type ErrorCode } from "../protocol/code.js";
-import { PROTOCOL_VERSION, type ClientFrame } from "../protocol/client.js";
-import type { ServerFrame, Welcome } from "../protocol/server.js";
+import type { WelcomeFrame } from "../protocol/frames.js";
+import { CLOSE, type ClientFrame, type ErrorCode, PROTOCOL_VERSION, type ServerFrame } from "../protocol/generated.js";
 import { pause, PAUSE_MAX_MS, PAUSE_MIN_MS, RATE_LIMITED_MS } from "./backoff.js";
 import type { Clock } from "./clock.js";
 import { TABLE, type Action, type Event, type State } from "./states.js";
 import type { Link, Transport } from "./transport.js";
 
-/** How long a transport and a welcome may take. */
+/** How long a transport may take to open, and then the welcome to come. */
 const GREETING_MS = 15_000;
 /** How long the answer to a probe may take. */
 const PROBE_MS = 5_000;
-/** Heartbeats without a word after which the server counts as gone. */
-const BEATS_UNHEARD_MAX = 2;
+/** After so many heartbeats without a frame the server counts as gone. */
+const MISSED_HEARTBEATS_MAX = 2;
 /**
- * Tries of the first transport after which the others get one each, at once: when they get through in
- * the moment in which the first has failed, it is the transport that is at fault and not the network.
+ * After so many attempts with the first transport the others get one each, at once: if they get through
+ * just after the first has failed, the transport is at fault and not the network.
  */
-const TRIES_OF_THE_FIRST = 2;
+const ATTEMPTS_OF_THE_FIRST = 2;
 
-/** Supplies the token, each time that the server is greeted. */
+/** Supplies the token for each `hello`. */
 export type TokenSource = () => string | undefined | Promise<string | undefined>;
 
 export interface ConnectionPorts {
-  welcome(welcome: Welcome): void;
+  welcome(welcome: WelcomeFrame): void;
   frame(frame: ServerFrame): void;
   lost(): void;
-  /** The state has changed; the error says why, where there is a reason to tell. */
+  /** The state has changed; the error says why, if there is one. */
   state(state: State, error: SyncError | undefined): void;
   problem(error: SyncError): void;
-  /** Every frame in either direction, for the curious. */
+  /** Every frame in either direction, for display. */
   traffic(direction: "sent" | "received", frame: ClientFrame | ServerFrame): void;
 }
 
 export interface ConnectionOptions {
-  /** Tried in this order. */
+  /** In the order in which they are tried. */
   transports: readonly Transport[];
-  client_id: string;
+  clientId: string;
   token: TokenSource | undefined;
   clock: Clock;
 }
@@ -57,10 +56,10 @@ export class Connection {
   #timer: (() => void) | undefined;
   #beat: (() => void) | undefined;
   #attempt = 0;
-  #pause_min_ms = PAUSE_MIN_MS;
-  #beats_unheard = 0;
-  /** The token was refused; one fresh one is tried before that counts. */
-  #token_refused = false;
+  #pauseMinMs = PAUSE_MIN_MS;
+  #missedHeartbeats = 0;
+  /** A token was rejected; a fresh one is tried once before that counts. */
+  #tokenRefused = false;
   #error: SyncError | undefined;
   readonly #ports: ConnectionPorts;
   readonly #options: ConnectionOptions;
@@ -85,14 +84,14 @@ export class Connection {
     this.#link.send(frame);
   }
 
-  /** A fresh token for the living connection; without one, for the next. */
+  /** Sends a fresh token on the open connection, or starts again after a refusal. */
   async authenticate(): Promise<void> {
     const token = await this.#token();
     if (this.#state === "up" && token !== undefined) this.send({ type: "auth", token });
     else if (this.#state === "failed") this.handle("start");
   }
 
-  /** Drops the connection and comes back, because only a new `welcome` can tell where we stand. */
+  /** Reconnects, because only a new `welcome` can say where the client stands. */
   resync(error: SyncError): void {
     this.#error = error;
     this.handle("lost");
@@ -101,10 +100,10 @@ export class Connection {
   handle(event: Event): void {
     const [action, next] = TABLE[this.#state][event];
     if (action === "ignore") return;
-    const was_up = this.#state === "up" && next !== "up";
+    const wasUp = this.#state === "up" && next !== "up";
     this.#state = next;
     this.#act(action);
-    if (was_up) this.#ports.lost();
+    if (wasUp) this.#ports.lost();
     this.#ports.state(next, this.#error);
   }
 
@@ -117,8 +116,8 @@ export class Connection {
         return void this.#greet();
       case "up":
         this.#attempt = 0;
-        this.#pause_min_ms = PAUSE_MIN_MS;
-        this.#token_refused = false;
+        this.#pauseMinMs = PAUSE_MIN_MS;
+        this.#tokenRefused = false;
         this.#error = undefined;
         this.#cancelTimer();
         return;
@@ -133,7 +132,7 @@ export class Connection {
         this.#error = undefined;
         this.#attempt = 0;
         return this.#drop();
-      case "give_up":
+      case "giveUp":
         return this.#drop();
       case "probe":
         return this.#probe();
@@ -142,30 +141,30 @@ export class Connection {
     }
   }
 
-  /** Which transport is to be tried. */
+  /** The transport to try now. */
   #turn(): number {
     const others = this.#options.transports.length - 1;
-    return Math.max(0, (this.#attempt % (TRIES_OF_THE_FIRST + others)) - TRIES_OF_THE_FIRST + 1);
+    return Math.max(0, (this.#attempt % (ATTEMPTS_OF_THE_FIRST + others)) - ATTEMPTS_OF_THE_FIRST + 1);
   }
 
   #pause(): number {
-    return pause(this.#attempt - 1, this.#options.clock, this.#pause_min_ms);
+    return pause(this.#attempt - 1, this.#options.clock, this.#pauseMinMs);
   }
 
   #open(): void {
     this.#after(GREETING_MS, "timer");
     let link: Link | undefined;
-    // A transport that we have let go of has nothing more to say.
-    const ours = <A extends unknown[]>(act: (...args: A) => void) => (...args: A) => {
+    // A transport that was dropped is ignored.
+    const current = <A extends unknown[]>(act: (...args: A) => void) => (...args: A) => {
       if (link === undefined || this.#link === link) act(...args);
     };
     this.#transport = this.#options.transports[this.#turn()]!;
     link = this.#transport.open({
-      opened: ours(() => this.handle("opened")),
-      heard: ours(() => (this.#beats_unheard = 0)),
-      frame: ours((frame) => this.#receive(frame)),
-      problem: ours((error) => this.#ports.problem(error)),
-      closed: ours((code, reason) => this.#closed(code, reason)),
+      opened: current(() => this.handle("opened")),
+      received: current(() => (this.#missedHeartbeats = 0)),
+      frame: current((frame) => this.#receive(frame)),
+      problem: current((error) => this.#ports.problem(error)),
+      closed: current((code, reason) => this.#closed(code, reason)),
     });
     this.#link = link;
   }
@@ -174,33 +173,33 @@ export class Connection {
     const link = this.#link;
     const token = await this.#token();
     if (this.#link !== link) return;
-    const hello: ClientFrame = { type: "hello", protocol: PROTOCOL_VERSION, client_id: this.#options.client_id };
+    const hello: ClientFrame = { type: "hello", protocol: PROTOCOL_VERSION, client_id: this.#options.clientId };
     if (token !== undefined) hello.token = token;
     this.send(hello);
   }
 
-  /** An application that cannot get a token is asked again on the next try. */
+  /** An application that cannot get a token is asked again on the next attempt. */
   async #token(): Promise<string | undefined> {
     try {
       return await this.#options.token?.();
     } catch (cause) {
-      const error = new SyncError("unauthenticated", "the token callback failed", "sign_in", { cause });
+      const error = new SyncError("unauthenticated", "the token callback failed", "signIn", { cause });
       this.#ports.problem(error);
       return undefined;
     }
   }
 
   #receive(frame: ServerFrame): void {
-    this.#beats_unheard = 0;
+    this.#missedHeartbeats = 0;
     this.#ports.traffic("received", frame);
     if (frame.type === "welcome") return this.#welcomed(frame);
     if (frame.type === "pong") return;
-    if (frame.type === "authenticated") this.#token_refused = false;
-    if (frame.type === "error" && this.#concernsUs(frame.code, frame.message, frame.fatal, frame.id !== undefined)) return;
+    if (frame.type === "authenticated") this.#tokenRefused = false;
+    if (frame.type === "error" && this.#isOurs(frame.code, frame.message, frame.fatal, frame.id !== undefined)) return;
     if (this.#state === "up") this.#ports.frame(frame);
   }
 
-  #welcomed(welcome: Welcome): void {
+  #welcomed(welcome: WelcomeFrame): void {
     if (welcome.protocol !== PROTOCOL_VERSION) {
       return this.#refuse("protocol", `the server speaks protocol ${welcome.protocol}`);
     }
@@ -210,30 +209,30 @@ export class Connection {
     this.#ports.welcome(welcome);
   }
 
-  /** Errors about the connection, not about a subscription. */
-  #concernsUs(code: ErrorCode, message: string, fatal: boolean, of_subscription: boolean): boolean {
+  /** Handles errors that are about the connection, not about a subscription. */
+  #isOurs(code: ErrorCode, message: string, fatal: boolean, ofSubscription: boolean): boolean {
     const error = serverError(code, message);
     if (fatal) {
       this.#error = error;
       return true; // the close that follows decides
     }
-    if (code === "unauthenticated" && !of_subscription) {
-      if (this.#token_refused || !this.#options.token) this.#refuse(code, message);
+    if (code === "unauthenticated" && !ofSubscription) {
+      if (this.#tokenRefused || !this.#options.token) this.#refuse(code, message);
       else void this.authenticate();
-      this.#token_refused = true;
+      this.#tokenRefused = true;
       return true;
     }
     if (code !== "rate_limited" && code !== "internal") return false;
-    if (code === "rate_limited") this.#pause_min_ms = RATE_LIMITED_MS;
+    if (code === "rate_limited") this.#pauseMinMs = RATE_LIMITED_MS;
     this.resync(error);
     return true;
   }
 
   #closed(code: number, reason: string): void {
     const refusal = REFUSALS[code];
-    if (code === CLOSE.rate_limited) this.#pause_min_ms = RATE_LIMITED_MS;
-    if (refusal === "unauthenticated" && this.#options.token && !this.#token_refused) {
-      this.#token_refused = true;
+    if (code === CLOSE.rate_limited) this.#pauseMinMs = RATE_LIMITED_MS;
+    if (refusal === "unauthenticated" && this.#options.token && !this.#tokenRefused) {
+      this.#tokenRefused = true;
       return this.handle("lost");
     }
     if (refusal) return this.#refuse(refusal, this.#error?.message ?? reason);
@@ -245,26 +244,26 @@ export class Connection {
     this.handle("refused");
   }
 
-  /** The browser hides the pings of WebSockets, so a dead connection is found with our own. */
-  #listen(interval_ms: number): void {
-    if (!(interval_ms > 0)) return;
-    this.#beats_unheard = 0;
+  /** Browsers hide the pings of WebSockets, so `ping` frames find a dead connection. */
+  #listen(intervalMs: number): void {
+    if (!(intervalMs > 0)) return;
+    this.#missedHeartbeats = 0;
     const beat = () => {
-      // Counted, not timed: in a tab in the background timers are late.
-      if (this.#beats_unheard++ >= BEATS_UNHEARD_MAX) return this.handle("silent");
+      // Counted, not timed: timers of a background tab are late.
+      if (this.#missedHeartbeats++ >= MISSED_HEARTBEATS_MAX) return this.handle("silent");
       this.send({ type: "ping" });
-      this.#beat = this.#options.clock.after(interval_ms, beat);
+      this.#beat = this.#options.clock.after(intervalMs, beat);
     };
-    this.#beat = this.#options.clock.after(interval_ms, beat);
+    this.#beat = this.#options.clock.after(intervalMs, beat);
   }
 
-  /** After a sleep or a change of network: whether the connection is more than a memory. */
+  /** Tests the connection after a sleep or a change of network. */
   #probe(): void {
-    this.#beats_unheard = 1;
+    this.#missedHeartbeats = 1;
     this.send({ type: "ping" });
     this.#cancelTimer();
     this.#timer = this.#options.clock.after(PROBE_MS, () => {
-      if (this.#beats_unheard > 0) this.handle("silent");
+      if (this.#missedHeartbeats > 0) this.handle("silent");
     });
   }
 

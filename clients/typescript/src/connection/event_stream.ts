@@ -1,5 +1,5 @@
-/** Reads the `data` of server-sent events from a body, as the HTML standard says. */
-export async function* eventData(body: ReadableStream<Uint8Array>, heard: () => void): AsyncGenerator<string> {
+/** Reads the `data` of server-sent events from a body, as the HTML standard defines it. */
+export async function* eventData(body: ReadableStream<Uint8Array>, received: () => void): AsyncGenerator<string> {
   const reader = body.pipeThrough(new TextDecoderStream() as ReadableWritablePair<string, Uint8Array>).getReader();
   let buffer = "";
   let data: string[] = [];
@@ -7,7 +7,7 @@ export async function* eventData(body: ReadableStream<Uint8Array>, heard: () => 
     for (;;) {
       const { done, value } = await reader.read();
       if (done) return;
-      heard();
+      received();
       buffer += value;
       const lines = buffer.split("\n");
       buffer = lines.pop()!;

@@ -1,59 +1,56 @@
 /**
  * Frames over server-sent events and POST, where WebSockets do not get through.
  *
- * Each subscription is a stream of its own with a cursor of its own, so lists move one by one and not
- * all at the same instant. The server does not say here which `cursor` shows a mutation: the change
- * that bears our mark tells it, or, where somebody overwrote that at once, a short while.
+ * Each subscription has its own stream and cursor, so lists move one by one and not at the same
+ * instant. The server does not say here which `cursor` shows a mutation: the change with its id does,
+ * or, where that was overwritten at once, a short wait.
  */
 
-import type { ClientFrame, Push, Subscribe } from "../protocol/client.js";
-import { CLOSE, type ErrorCode } from "../protocol/code.js";
+import { LAST_MUTATION_UNKNOWN, type PushFrame, type RejectFrame, type SubscribeFrame, type WelcomeFrame } from "../protocol/frames.js";
+import { CLOSE, PROTOCOL_VERSION, type ClientFrame, type ErrorCode, type ServerFrame, type SubscriptionId } from "../protocol/generated.js";
 import { readFrame } from "../protocol/read.js";
-import type { RejectFrame, ServerFrame } from "../protocol/server.js";
-import type { SubscriptionId } from "../protocol/value.js";
-import { UNKNOWN } from "../session/outbox.js";
 import type { Clock } from "./clock.js";
 import { eventData } from "./event_stream.js";
 import type { Link, Transport, TransportHandlers } from "./transport.js";
 
-/** The server's own; streams say nothing of it. */
+/** The server's interval, which streams do not send. */
 const HEARTBEAT_MS = 30_000;
-/** How long an ack waits for the change that it is about. */
+/** How long an ack waits for its change. */
 const ACK_HELD_MS = 2_000;
-/** Browsers open six connections to a server over HTTP/1.1, and one must be left for writes. */
+/** Browsers open six connections to a server over HTTP/1.1; one is left for writes. */
 const STREAMS_MAX = 5;
 
 interface Stream {
   id: SubscriptionId;
   request: AbortController;
-  /** Where it stands; none before `subscribed`. */
+  /** Undefined before `subscribed`. */
   cursor: string | undefined;
-  /** Changes have come that no `cursor` has made visible. */
+  /** Changes have arrived that no `cursor` has made visible. */
   dirty: boolean;
 }
 
 export function serverSentEvents(url: URL, clock: Clock): Transport {
-  // What the server expects next, learnt from a reject; the next connection goes on from there.
-  const memory = { last_mutation: UNKNOWN };
+  // Learnt from a reject; the next connection continues from there.
+  const memory = { lastMutation: LAST_MUTATION_UNKNOWN };
   return { name: "events", open: (handlers) => new EventsLink(url, clock, handlers, memory) };
 }
 
 class EventsLink implements Link {
   readonly #prefix: string;
   readonly #clock: Clock;
-  readonly #memory: { last_mutation: number };
+  readonly #memory: { lastMutation: number };
   #handlers: TransportHandlers | undefined;
-  #client_id = "";
+  #clientId = "";
   #token: string | undefined;
   readonly #streams = new Map<SubscriptionId, Stream>();
   readonly #ended = new AbortController();
   #pushing: Promise<void> = Promise.resolve();
-  /** Acks that wait for their effects, and what ends the wait. */
+  /** Acks that wait for their changes, with what cancels the wait. */
   readonly #acks = new Map<number, () => void>();
-  /** The newest of our mutations that a stream has shown. */
+  /** This client's newest mutation whose change has arrived. */
   #seen = 0;
 
-  constructor(url: URL, clock: Clock, handlers: TransportHandlers, memory: { last_mutation: number }) {
+  constructor(url: URL, clock: Clock, handlers: TransportHandlers, memory: { lastMutation: number }) {
     this.#prefix = url.href.replace(/\/$/, "");
     this.#clock = clock;
     this.#handlers = handlers;
@@ -64,7 +61,7 @@ class EventsLink implements Link {
   send(frame: ClientFrame): void {
     switch (frame.type) {
       case "hello":
-        this.#client_id = frame.client_id;
+        this.#clientId = frame.client_id;
         this.#token = frame.token;
         return void this.#hello();
       case "auth":
@@ -79,7 +76,7 @@ class EventsLink implements Link {
       case "push":
         this.#pushing = this.#pushing.then(() => this.#push(frame));
         return;
-      case "ping": // the streams' own beat shows that the server is there
+      case "ping": // the streams have heartbeats of their own
         return;
     }
   }
@@ -95,14 +92,18 @@ class EventsLink implements Link {
     const answer = await this.#request("/status", {});
     if (!answer) return;
     if (!answer.ok) return this.#closed(CLOSE_OF[answer.status] ?? 1006);
-    await answer.body?.cancel();
+    const { features = [] } = (await answer.json().catch(() => ({}))) as { features?: string[] };
     const limits = { frame_bytes_max: 1_048_576, subscriptions_max: STREAMS_MAX, writes_max: 1000 };
-    const { last_mutation } = this.#memory;
-    this.#memory.last_mutation = UNKNOWN;
-    this.#frame({ type: "welcome", protocol: 1, session_id: "", epoch: "", last_mutation, heartbeat_ms: HEARTBEAT_MS, limits });
+    const { lastMutation } = this.#memory;
+    this.#memory.lastMutation = LAST_MUTATION_UNKNOWN;
+    const welcome: WelcomeFrame = {
+      type: "welcome", protocol: PROTOCOL_VERSION, session_id: "", epoch: "", last_mutation: lastMutation,
+      heartbeat_ms: HEARTBEAT_MS, limits, features,
+    };
+    this.#frame(welcome);
   }
 
-  async #subscribe({ id, entity, where, params, columns, cursor }: Subscribe): Promise<void> {
+  async #subscribe({ id, entity, where, params, columns, cursor }: SubscribeFrame): Promise<void> {
     if (this.#streams.size >= STREAMS_MAX && this.#prefix.startsWith("http:")) {
       return this.#refuse(id, "too_many_subscriptions", `at most ${STREAMS_MAX} lists without WebSockets`);
     }
@@ -117,17 +118,17 @@ class EventsLink implements Link {
     if (!answer) return;
     if (!answer.ok || !answer.body) return this.#refused(id, answer);
     try {
-      for await (const data of eventData(answer.body, () => this.#handlers?.heard())) {
+      for await (const data of eventData(answer.body, () => this.#handlers?.received())) {
         const frame = readFrame(data);
         if (frame) this.#streamed(stream, frame);
       }
     } catch {
-      // Broken, or not frames: either way the stream is over.
+      // The stream broke, or sent what is no frame: either way it is over.
     }
     if (this.#streams.get(id) === stream) this.#closed(1006);
   }
 
-  /** A stream knows one subscription, by its entity's name; here it has the id that it was asked under. */
+  /** A stream names its subscription by the entity; here it gets the id under which it was requested. */
   #streamed(stream: Stream, frame: ServerFrame): void {
     const { id } = stream;
     switch (frame.type) {
@@ -137,7 +138,7 @@ class EventsLink implements Link {
       case "changes":
         stream.dirty = true;
         for (const change of frame.changes) {
-          if ("client_id" in change && change.client_id === this.#client_id) {
+          if ("client_id" in change && change.client_id === this.#clientId) {
             this.#seen = Math.max(this.#seen, change.mutation ?? 0);
           }
         }
@@ -158,14 +159,14 @@ class EventsLink implements Link {
     }
   }
 
-  async #push({ mutation, writes }: Push): Promise<void> {
+  async #push({ mutation, writes }: PushFrame): Promise<void> {
     if (!this.#handlers) return;
     const entity = encodeURIComponent(writes[0]?.entity ?? "");
-    const body = JSON.stringify({ client_id: this.#client_id, mutation, writes });
+    const body = JSON.stringify({ client_id: this.#clientId, mutation, writes });
     const answer = await this.#request(`/${entity}`, { method: "POST", body });
     const said = (await answer?.json().catch(() => undefined)) as ServerFrame | undefined;
     if (!this.#handlers || !answer) return;
-    this.#handlers.heard();
+    this.#handlers.received();
     if (said?.type === "ack") return this.#acked(mutation);
     if (said?.type === "reject") return this.#rejected(said);
     this.#closed(CLOSE_OF[answer.status] ?? 1006);
@@ -176,7 +177,7 @@ class EventsLink implements Link {
     if (mutation <= this.#seen) this.#settle(mutation);
   }
 
-  /** The effects are here, or were overwritten: streams without open changes contain them. */
+  /** The change is here, or was overwritten: streams without open changes contain it. */
   #settle(mutation: number): void {
     this.#release(mutation);
     for (const stream of this.#streams.values()) if (!stream.dirty) this.#moved(stream);
@@ -193,7 +194,7 @@ class EventsLink implements Link {
   }
 
   #rejected(frame: RejectFrame): void {
-    if (frame.expected !== undefined) this.#memory.last_mutation = frame.expected - 1;
+    if (frame.expected !== undefined) this.#memory.lastMutation = frame.expected - 1;
     this.#frame(frame);
   }
 
@@ -210,7 +211,7 @@ class EventsLink implements Link {
     this.#frame({ type: "error", code, message, id, fatal: false });
   }
 
-  /** Undefined when nobody waits for the answer any more. */
+  /** Undefined when the answer is no longer needed. */
   async #request(path: string, request: RequestInit): Promise<Response | undefined> {
     const headers: Record<string, string> = request.body ? { "content-type": "application/json" } : {};
     if (this.#token !== undefined) headers["authorization"] = `Bearer ${this.#token}`;

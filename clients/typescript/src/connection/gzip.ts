@@ -1,4 +1,4 @@
-/** Gzipped frames, with what the browser has built in. */
+/** Unzips frames with what the browser has built in. */
 
 export function canUnzip(): boolean {
   return typeof DecompressionStream !== "undefined";

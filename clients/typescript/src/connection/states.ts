@@ -5,31 +5,31 @@
  *                     ^                   │ lost               │ lost, silent
  *                     └────timer──── waiting <─────────────────┘
  *
- * `off`: not wanted. `offline`: the browser says that there is no network. `failed`: the server
- * refused us in a way that trying again does not mend.
+ * `off`: not wanted. `offline`: the browser reports that there is no network. `failed`: the server
+ * refuses the connection, and another attempt would not help.
  */
 
 export const STATES = ["off", "opening", "greeting", "up", "waiting", "offline", "failed"] as const;
 export type State = (typeof STATES)[number];
 
 export const EVENTS = [
-  "start", "stop", "opened", "welcomed", "lost", "refused", "silent", "timer", "went_offline", "wake",
+  "start", "stop", "opened", "welcomed", "lost", "refused", "silent", "timer", "wentOffline", "wake",
 ] as const;
 export type Event = (typeof EVENTS)[number];
 
 /**
- * What to do on the way: `open` a transport, `greet` the server, go `up`, `drop` the transport,
- * `retry` (drop it and try again later), `rest` (drop it and try again when the network is back or
- * after the longest pause), `give_up` (drop it and wait for the application), `probe` (ask whether
- * the server is still there), `ignore`.
+ * What to do: `open` a transport, `greet` the server, go `up`, `drop` the transport, `retry` (drop it
+ * and try again later), `rest` (drop it and try again when the network is back or after the longest
+ * pause), `giveUp` (drop it and wait for the application), `probe` (ask whether the server is still
+ * there), `ignore`.
  */
-export type Action = "open" | "greet" | "up" | "drop" | "retry" | "rest" | "give_up" | "probe" | "ignore";
+export type Action = "open" | "greet" | "up" | "drop" | "retry" | "rest" | "giveUp" | "probe" | "ignore";
 
 const ignore = (state: State) => ["ignore", state] as const;
 const opening = ["open", "opening"] as const;
 const waiting = ["retry", "waiting"] as const;
 const offline = ["rest", "offline"] as const;
-const failed = ["give_up", "failed"] as const;
+const failed = ["giveUp", "failed"] as const;
 const off = ["drop", "off"] as const;
 
 export const TABLE: Record<State, Record<Event, readonly [Action, State]>> = {
@@ -42,19 +42,19 @@ export const TABLE: Record<State, Record<Event, readonly [Action, State]>> = {
     refused: ignore("off"),
     silent: ignore("off"),
     timer: ignore("off"),
-    went_offline: ignore("off"),
+    wentOffline: ignore("off"),
     wake: ignore("off"),
   },
   opening: {
     start: ignore("opening"),
     stop: off,
     opened: ["greet", "greeting"],
-    welcomed: waiting, // a welcome before our hello: not a server of this protocol
+    welcomed: waiting, // a welcome before the hello: not a server of this protocol
     lost: waiting,
     refused: failed,
     silent: waiting,
     timer: waiting, // the transport took too long
-    went_offline: offline,
+    wentOffline: offline,
     wake: ignore("opening"),
   },
   greeting: {
@@ -66,19 +66,19 @@ export const TABLE: Record<State, Record<Event, readonly [Action, State]>> = {
     refused: failed,
     silent: waiting,
     timer: waiting, // no welcome in time
-    went_offline: offline,
+    wentOffline: offline,
     wake: ignore("greeting"),
   },
   up: {
     start: ignore("up"),
     stop: off,
     opened: ignore("up"),
-    welcomed: waiting, // a second welcome: whatever this is, begin anew
+    welcomed: waiting, // a second welcome: start again
     lost: waiting,
     refused: failed,
     silent: waiting,
     timer: ["probe", "up"],
-    went_offline: ["probe", "up"], // browsers err; a probe finds out
+    wentOffline: ["probe", "up"], // browsers err; a probe decides
     wake: ["probe", "up"],
   },
   waiting: {
@@ -90,7 +90,7 @@ export const TABLE: Record<State, Record<Event, readonly [Action, State]>> = {
     refused: ignore("waiting"),
     silent: ignore("waiting"),
     timer: opening,
-    went_offline: offline,
+    wentOffline: offline,
     wake: opening,
   },
   offline: {
@@ -102,7 +102,7 @@ export const TABLE: Record<State, Record<Event, readonly [Action, State]>> = {
     refused: ignore("offline"),
     silent: ignore("offline"),
     timer: opening,
-    went_offline: ignore("offline"),
+    wentOffline: ignore("offline"),
     wake: opening,
   },
   failed: {
@@ -114,7 +114,7 @@ export const TABLE: Record<State, Record<Event, readonly [Action, State]>> = {
     refused: ignore("failed"),
     silent: ignore("failed"),
     timer: ignore("failed"),
-    went_offline: ignore("failed"),
+    wentOffline: ignore("failed"),
     wake: ignore("failed"),
   },
 };

@@ -1,22 +1,21 @@
-/** A way to the server and back: WebSocket, or server-sent events with POST. */
+/** Carries frames in both directions: WebSocket, or server-sent events with POST. */
 
 import type { SyncError } from "../errors.js";
-import type { ClientFrame } from "../protocol/client.js";
-import type { ServerFrame } from "../protocol/server.js";
+import type { ClientFrame, ServerFrame } from "../protocol/generated.js";
 
 export interface TransportHandlers {
   /** Frames can be sent. */
   opened(): void;
   frame(frame: ServerFrame): void;
-  /** The other side is there, although it had nothing to say. */
-  heard(): void;
-  /** Something came that is no frame, or of a kind that this client does not know. */
+  /** Something was received, be it only a heartbeat. */
+  received(): void;
+  /** What was received is no frame. */
   problem(error: SyncError): void;
-  /** It is over; a code of the protocol, or 1006 for none. */
+  /** The transport is closed, with a code of the protocol or 1006. */
   closed(code: number, reason: string): void;
 }
 
-/** An open way. After `close` nothing is called any more. */
+/** An open transport. After `close` it calls no handler. */
 export interface Link {
   send(frame: ClientFrame): void;
   close(): void;

@@ -1,8 +1,7 @@
 /** Frames over a WebSocket. */
 
 import { FrameError, SyncError } from "../errors.js";
-import { SUBPROTOCOL } from "../protocol/client.js";
-import { CLOSE } from "../protocol/code.js";
+import { CLOSE, SUBPROTOCOL } from "../protocol/generated.js";
 import { readFrame } from "../protocol/read.js";
 import { canUnzip, unzip } from "./gzip.js";
 import type { Link, Transport, TransportHandlers } from "./transport.js";
@@ -17,7 +16,7 @@ export function webSocket(url: URL): Transport {
 class SocketLink implements Link {
   readonly #socket: WebSocket;
   #handlers: TransportHandlers | undefined;
-  /** Frames in their order, although unzipping takes a moment. */
+  /** Keeps frames in order while one is being unzipped. */
   #queue: Promise<void> | undefined;
 
   constructor(socket: WebSocket, handlers: TransportHandlers) {
@@ -26,13 +25,13 @@ class SocketLink implements Link {
     socket.binaryType = "arraybuffer";
     socket.onopen = () => this.#handlers?.opened();
     socket.onmessage = ({ data }: MessageEvent<string | ArrayBuffer>) => this.#receive(data);
-    // A close follows, and says as much; outside browsers an error that nobody hears is thrown.
+    // A close follows and says as much; outside browsers an error without a listener is thrown.
     socket.onerror = () => {};
     socket.onclose = ({ code, reason }) => this.#inOrder(async () => this.#closed(code, reason));
   }
 
   send(frame: { type: string }): void {
-    // What is sent to a socket that is closing is sent again on the next one.
+    // A frame for a socket that is closing is sent again on the next one.
     if (this.#socket.readyState !== 1) return;
     const accept = frame.type === "hello" && canUnzip() ? { accept: ["gzip"] } : undefined;
     this.#socket.send(JSON.stringify({ ...frame, ...accept }));
@@ -44,7 +43,7 @@ class SocketLink implements Link {
   }
 
   #receive(data: string | ArrayBuffer): void {
-    this.#handlers?.heard();
+    this.#handlers?.received();
     if (typeof data === "string" && !this.#queue) return this.#read(data);
     this.#inOrder(async () => this.#read(typeof data === "string" ? data : await unzip(data)));
   }
@@ -52,7 +51,7 @@ class SocketLink implements Link {
   #inOrder(act: () => Promise<void>): void {
     const queue = (this.#queue ?? Promise.resolve())
       .then(act)
-      .catch(() => this.#broken(new FrameError("bytes that could not be unzipped")))
+      .catch(() => this.#broken(new FrameError("bytes that cannot be unzipped")))
       .finally(() => {
         if (this.#queue === queue) this.#queue = undefined;
       });
@@ -69,7 +68,7 @@ class SocketLink implements Link {
     }
   }
 
-  /** Something has been missed: only a new connection can tell what. */
+  /** A frame was missed, and only a new connection can say which. */
   #broken(error: SyncError): void {
     const handlers = this.#handlers;
     handlers?.problem(error);

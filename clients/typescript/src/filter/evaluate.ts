@@ -1,9 +1,9 @@
 /** Evaluates a filter on a row, with SQL's three-valued logic: null stands for unknown. */
 
-import type { Json, Row } from "../protocol/value.js";
+import type { Json, Row } from "../protocol/json.js";
 import type { Comparison, Expression } from "./parse.js";
 
-/** What only the server can tell. */
+/** Thrown for what only the server can decide. */
 export class Undecidable extends Error {}
 
 export type ColumnType = (column: string) => string | undefined;
@@ -14,7 +14,7 @@ interface Scope {
   typeOf: ColumnType;
 }
 
-/** @throws {Undecidable} when a value is missing here or compares in ways only the database knows. */
+/** @throws {Undecidable} when a value is missing here, or compares in a way that only the database knows. */
 export function evaluate(expression: Expression, row: Row, params: readonly Json[], typeOf: ColumnType): Json {
   return value(expression, { row, params, typeOf });
 }
@@ -46,7 +46,7 @@ function value(expression: Expression, scope: Scope): Json {
   }
 }
 
-/** AND and OR: `decisive` on one side settles it, even when the other is unknown here. */
+/** AND and OR: a `decisive` side settles it, even when the other is undecidable here. */
 function both(left: Expression, right: Expression, scope: Scope, decisive: boolean): Json {
   const sides = [left, right].map((side) => attempt(() => truth(value(side, scope))));
   if (sides.includes(decisive)) return decisive;
@@ -87,15 +87,15 @@ function typeOf(expression: Expression, scope: Scope): string | undefined {
   return expression.op === "column" ? scope.typeOf(columnOf(expression, scope)) : undefined;
 }
 
-/** Without quotes a name means the column spelled so, or else the one in lower case. */
+/** An unquoted name means the column with that spelling, or else the one in lower case. */
 function columnOf({ name, quoted }: Extract<Expression, { op: "column" }>, { row }: Scope): string {
   if (Object.hasOwn(row, name)) return name;
   const folded = name.toLowerCase();
-  // A row that the user has just made lacks what the database fills in.
+  // A row that the user has just created lacks the columns that the database fills in.
   return !quoted && Object.hasOwn(row, folded) ? folded : undecidable();
 }
 
-/** Negative, zero or positive. What has several spellings, or an order of its own, is for the database. */
+/** Negative, zero or positive. Types with several spellings or an order of their own are undecidable. */
 function orderOf(a: Json, b: Json, type: string, ordering: boolean): number {
   if (typeof a === "boolean" && typeof b === "boolean") return Number(a) - Number(b);
   if (/^(int|float|numeric)/.test(type) || (typeof a === "number" && typeof b === "number")) return numbers(a, b);
@@ -119,7 +119,7 @@ function isNumber(value: Json): value is number | string {
   return typeof value === "number" || (typeof value === "string" && value.trim() !== "" && !Number.isNaN(Number(value)));
 }
 
-/** By code points, which is the order of UTF-8 bytes; the server compares no other way. */
+/** Compares by code points, which is the order of UTF-8 bytes and the server's only one. */
 function texts(a: string, b: string): number {
   const [x, y] = [Array.from(a), Array.from(b)];
   for (let i = 0; i < x.length && i < y.length; i++) {

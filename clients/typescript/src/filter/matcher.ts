@@ -1,20 +1,25 @@
-/** Whether a row belongs to a query, as far as the client can tell. Filters are parsed once. */
+/** Tells whether a row fulfils a condition, as far as the client can. Parses each filter once. */
 
-import type { Row } from "../protocol/value.js";
-import type { Copy } from "../replica/copy.js";
+import type { Json, Row } from "../protocol/json.js";
 import { evaluate, Undecidable, type ColumnType } from "./evaluate.js";
 import { parseFilter, type Expression } from "./parse.js";
+
+/** A filter and the values of its `$1…`. */
+export interface Condition {
+  where?: string;
+  params?: readonly Json[];
+}
 
 export class Matcher {
   #parsed = new Map<string, Expression | undefined>();
 
-  /** True or false; undefined when only the server can tell. */
-  matches({ query }: Copy, row: Row, typeOf: ColumnType): boolean | undefined {
-    if (query.where === undefined) return true;
-    const expression = this.#expression(query.where);
+  /** Undefined when only the server can tell. */
+  matches({ where, params = [] }: Condition, row: Row, typeOf: ColumnType): boolean | undefined {
+    if (where === undefined) return true;
+    const expression = this.#expression(where);
     if (!expression) return undefined;
     try {
-      return evaluate(expression, row, query.params ?? [], typeOf) === true;
+      return evaluate(expression, row, params, typeOf) === true;
     } catch (error) {
       if (error instanceof Undecidable) return undefined;
       throw error;

@@ -1,9 +1,9 @@
 /**
- * Reads the server's filter language (a small part of SQL) into an expression, so that the client
- * can tell at once which lists a row that the user has just written belongs to.
+ * Parses the server's filter language (a small part of SQL), so that a row that the user has just
+ * written appears at once in the lists that it belongs to.
  */
 
-import type { Json } from "../protocol/value.js";
+import type { Json } from "../protocol/json.js";
 
 export type Expression =
   | { op: "literal"; value: Json }
@@ -18,7 +18,7 @@ export type Comparison = "=" | "<>" | "<" | "<=" | ">" | ">=";
 
 const TOKEN = /\s*(?:('(?:[^']|'')*')|("(?:[^"]|"")*")|(\d+(?:\.\d*)?(?:[eE][+-]?\d+)?|\.\d+)|\$(\d+)|([A-Za-z_][A-Za-z0-9_$]*)|(<>|!=|<=|>=|[=<>(),-]))/y;
 
-/** The groups of `TOKEN`, in their order. */
+/** The groups of `TOKEN`, in order. */
 const KINDS = ["text", "quoted", "number", "param", "name", "sign"] as const;
 
 interface Token {
@@ -26,7 +26,7 @@ interface Token {
   text: string;
 }
 
-/** The expression, or undefined for what this client cannot read: then only the server can tell. */
+/** The expression; undefined for a filter that only the server understands. */
 export function parseFilter(where: string): Expression | undefined {
   try {
     const parser = new Parser(tokens(where));
@@ -54,7 +54,7 @@ function tokens(where: string): Token[] {
   return found;
 }
 
-/** Without its quotes, and with one spelling for what has two. */
+/** A token without its quotes, and with one spelling where there are two. */
 function plain(text: string): string {
   const quote = text[0]!;
   if (text === "!=") return "<>";

@@ -5,7 +5,7 @@
  *     UPDATE_TYPES=1 cargo test -p rhtmx-sync-protocol --lib typescript
  */
 
-import type { Json, Row } from "./value.js";
+import type { Json, Row } from "./json.js";
 
 export const PROTOCOL_VERSION = 1;
 export const SUBPROTOCOL = "rhtmx-sync.v1";

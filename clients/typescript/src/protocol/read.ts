@@ -1,7 +1,7 @@
-/** Reads what came over the wire. Nothing behind this file meets a frame that is not one. */
+/** Reads frames from the wire. Code behind this file only meets valid ones. */
 
 import { FrameError } from "../errors.js";
-import type { Change, ServerFrame } from "./server.js";
+import type { Change, ServerFrame } from "./generated.js";
 
 type Fields = { [name: string]: unknown };
 type Check = (value: unknown) => boolean;
@@ -16,10 +16,10 @@ const maybe = (check: Check): Check => (value) => value === undefined || check(v
 const fields = (checks: Record<string, Check>): Check => (value) =>
   object(value) && Object.entries(checks).every(([name, check]) => check((value as Fields)[name]));
 
-/** What this client relies on. Fields that it does not know are ignored, and so are types. */
+/** The fields that this client relies on. Unknown fields and types are ignored. */
 const FRAMES: { [T in ServerFrame["type"]]: Check } = {
   welcome: fields({
-    protocol: number, last_mutation: number, heartbeat_ms: number, epoch: text, user: maybe(text),
+    protocol: number, last_mutation: number, heartbeat_ms: number, epoch: text, user: maybe(text), features: maybe(list(text)),
     limits: fields({ frame_bytes_max: number, subscriptions_max: number, writes_max: number }),
   }),
   snapshot: fields({ id, rows: list(fields({ key: text, row: object })), more: flag }),
@@ -35,10 +35,10 @@ const FRAMES: { [T in ServerFrame["type"]]: Check } = {
 };
 
 /**
- * Reads one frame. A type from a newer server gives `undefined`.
+ * Reads one frame; undefined for a type of a newer server.
  *
- * @throws {FrameError} when the text is no frame of this protocol. The connection cannot be relied
- *   on any more: something may have been missed.
+ * @throws {FrameError} when the text is no frame of this protocol. The connection is then unreliable:
+ *   something may have been missed.
  */
 export function readFrame(data: string): ServerFrame | undefined {
   let frame: unknown;
@@ -54,7 +54,7 @@ export function readFrame(data: string): ServerFrame | undefined {
   return frame as ServerFrame;
 }
 
-/** Whether a change is one that this client can carry out. A newer server may have others. */
+/** Whether this client can apply a change. A newer server may send other kinds. */
 export function isKnown(change: Change): boolean {
   switch (change.op) {
     case "put":

@@ -1,41 +1,41 @@
 /**
- * One step of the local copy, from one committed instant of the database to the next. The same value
- * moves the rows in memory, the store, and the other tabs, so that they cannot come apart.
+ * One step of the replica, from one committed instant of the database to the next. The same value
+ * moves the rows in memory, the store and the other tabs, so that they cannot diverge.
  */
 
-import type { Row, RowKey, Json } from "../protocol/value.js";
-import type { Schema } from "../protocol/server.js";
+import type { SchemaSummary } from "../protocol/generated.js";
+import type { Json, Row, RowKey } from "../protocol/json.js";
 import type { Rejection } from "./mutation.js";
 
 export interface Commit {
   queries: QueryCommit[];
-  /** Mutations that the server has committed; their effects may still have to come. */
+  /** Mutations that the server has committed; their effects may still be on their way. */
   acked: string[];
-  /** Mutations that leave the queue: every copy contains them, or the server refused them. */
+  /** Mutations that leave the queue: the rows of every query contain them, or the server rejected them. */
   answered: string[];
   rejected: Rejection[];
 }
 
-/** How far a query is: its rows are what they are at the server (`live`), or were once (`stale`). */
-export type QueryPhase = "loading" | "stale" | "live" | "refused";
+/** Whether a query's rows are those of the server (`live`), or were at some time (`stale`). */
+export type QueryPhase = "loading" | "stale" | "live" | "error";
 
 export interface QueryCommit {
   name: string;
   phase?: QueryPhase;
   error?: { [name: string]: Json };
   rows?: RowsCommit;
-  /** Mutations whose effects are in these rows from now on: the optimistic layer lets go of them. */
+  /** Mutations whose effects are in these rows from now on, so that the optimistic layer drops them. */
   settled: string[];
 }
 
 export interface RowsCommit {
-  /** The rows before this are gone. */
+  /** The rows so far are dropped. */
   reset: boolean;
   puts: [RowKey, Row][];
   gone: RowKey[];
-  /** The rows are those of this instant: the place to resume from. */
+  /** The instant of these rows, to resume from. */
   cursor?: string;
-  schema?: Schema;
+  schema?: SchemaSummary;
 }
 
 export function emptyCommit(): Commit {

@@ -1,31 +1,37 @@
-/** The user's writes on their way to the server, and those that came back. */
+/** The user's writes on their way to the server, and those that it rejected. */
 
-import type { RejectCode } from "../protocol/code.js";
-import type { Write } from "../protocol/client.js";
+import type { RejectCode, Write } from "../protocol/generated.js";
 
-/** Writes that the user made together: applied together or not at all. */
+/** Writes that are applied together or not at all. */
 export interface Mutation {
-  /** Its name on this device, known at once. */
+  /** A uuid, known at once. */
   id: string;
   writes: Write[];
-  /** For people to read; nothing is decided by it. */
-  made_at: number;
+  /** For display; nothing is decided by it. */
+  madeAt: number;
   /**
-   * Its number for the server. Given just before it is sent for the first time, because only then
-   * is it known which one comes next; kept for good, so that it is never applied twice.
+   * Its number for the server, assigned just before it is first sent, because only then is the next
+   * number known, and kept for good, so that it is never applied twice.
    */
   number?: number;
 }
 
-/** A mutation that the server refused: a dead letter, kept until somebody has dealt with it. */
+/** The number that a mutation is assigned. */
+export interface Numbering {
+  /** The id of the mutation. */
+  id: string;
+  number: number;
+}
+
+/** A mutation that the server rejected: a dead letter, kept until it is dismissed or tried again. */
 export interface Rejection {
   /** The id of the mutation. */
   id: string;
   writes: Write[];
-  made_at: number;
+  madeAt: number;
   code: RejectCode;
   message: string;
-  /** Which of the writes, from 0. */
+  /** The write at fault, from 0. */
   write?: number;
   column?: string;
 }

@@ -1,62 +1,56 @@
 /**
- * A tab's copy of everything it shows: the rows of its queries, the queue of the user's open writes,
- * and the dead letters. Moved by commits, and by nothing else from the server.
+ * Everything that a tab shows: the rows of its queries, the queue of the user's open writes and the dead
+ * letters. Of what comes from the server, only commits change it.
  */
 
-import type { Row, RowKey } from "../protocol/value.js";
+import type { Row, RowKey } from "../protocol/json.js";
 import { Matcher } from "../filter/matcher.js";
 import type { Commit } from "./commit.js";
-import { Copy } from "./copy.js";
-import type { Mutation, Rejection } from "./mutation.js";
+import { QueryRows } from "./query_rows.js";
+import type { Mutation, Numbering, Rejection } from "./mutation.js";
 import { overlayOf, type Overlay } from "./overlay.js";
-import type { Query } from "./query.js";
-import type { Numbering } from "../session/outbox.js";
+import type { Selection } from "./selection.js";
 
-/** Answered mutations that are remembered, so that a late message does not bring one back. */
+/** How many answered mutations are remembered, so that a late message does not bring one back. */
 const ANSWERED_KEPT = 1000;
 
 export class Replica {
-  readonly copies = new Map<string, Copy>();
-  /** Grows with every step. */
+  readonly queries = new Map<string, QueryRows>();
+  /** Called after every step, when all of it has been applied. */
+  onChange: () => void = () => {};
+  /** Increases with every step. */
   version = 0;
   queue: readonly Mutation[] = [];
   rejected: readonly Rejection[] = [];
   readonly #acked = new Set<string>();
   readonly #answered = new Set<string>();
-  readonly #listeners = new Set<() => void>();
   readonly #matcher = new Matcher();
-  readonly #key_columns: (entity: string) => readonly string[] | undefined;
+  readonly #keyColumns: (entity: string) => readonly string[] | undefined;
 
-  /** @param keyColumns what the application says of an entity's key, until the server has. */
+  /** @param keyColumns the key as the application declares it, used until the server sends it. */
   constructor(keyColumns: (entity: string) => readonly string[] | undefined) {
-    this.#key_columns = keyColumns;
+    this.#keyColumns = keyColumns;
   }
 
-  /** Called after every step, when all of it has been taken in. */
-  onChange(listener: () => void): () => void {
-    this.#listeners.add(listener);
-    return () => this.#listeners.delete(listener);
-  }
-
-  copy(query: Query): Copy {
-    let copy = this.copies.get(query.name);
-    if (!copy) this.copies.set(query.name, (copy = new Copy(query)));
-    return copy;
+  query(selection: Selection): QueryRows {
+    let query = this.queries.get(selection.name);
+    if (!query) this.queries.set(selection.name, (query = new QueryRows(selection)));
+    return query;
   }
 
   drop(name: string): void {
-    this.copies.delete(name);
+    this.queries.delete(name);
   }
 
   apply(commit: Commit): void {
     for (const id of commit.acked) this.#acked.add(id);
-    for (const part of commit.queries) this.copies.get(part.name)?.apply(part);
-    if (commit.rejected.length) this.#bury(commit.rejected);
-    this.#letGo([...commit.answered, ...commit.rejected.map(({ id }) => id)]);
+    for (const part of commit.queries) this.queries.get(part.name)?.apply(part);
+    if (commit.rejected.length) this.#addRejections(commit.rejected);
+    this.#removeAnswered([...commit.answered, ...commit.rejected.map(({ id }) => id)]);
     this.#changed();
   }
 
-  /** The user's write, to be shown from now on. */
+  /** Shows writes of the user from now on. */
   enqueue(...mutations: readonly Mutation[]): void {
     const queue = new Map(this.queue.map((mutation) => [mutation.id, mutation]));
     for (const mutation of mutations) {
@@ -67,16 +61,16 @@ export class Replica {
     this.#changed();
   }
 
-  /** What the store held when it was opened. */
+  /** Takes what the store holds. */
   restore(queue: readonly Mutation[], rejected: readonly Rejection[]): void {
-    const made_here = this.queue;
+    const madeHere = this.queue;
     this.queue = [];
-    this.#bury(rejected);
-    this.enqueue(...queue, ...made_here);
+    this.#addRejections(rejected);
+    this.enqueue(...queue, ...madeHere);
     this.#changed();
   }
 
-  /** Numbers that the leader has given. */
+  /** Takes the numbers that the leader has assigned. */
   number(assigned: readonly Numbering[]): void {
     const numbers = new Map(assigned.map(({ id, number }) => [id, number]));
     this.queue = this.queue.map((mutation) => {
@@ -99,55 +93,55 @@ export class Replica {
     return !this.#acked.has(id);
   }
 
-  /** The key columns of an entity, as the server says, or else the application. */
+  /** The key columns of an entity, as the server sent them or else as the application declares them. */
   keyColumns(entity: string): readonly string[] {
-    for (const copy of this.copies.values()) {
-      if (copy.query.entity === entity && copy.schema) return copy.schema.key;
+    for (const query of this.queries.values()) {
+      if (query.selection.entity === entity && query.schema) return query.schema.key;
     }
-    return this.#key_columns(entity) ?? ["id"];
+    return this.#keyColumns(entity) ?? ["id"];
   }
 
-  /** The type of a column on the wire, once the server has said it. */
+  /** The type of a column, once the server has sent it. */
   columnType(entity: string, column: string): string | undefined {
-    for (const copy of this.copies.values()) {
-      const type = copy.query.entity === entity ? copy.schema?.columns[column] : undefined;
+    for (const query of this.queries.values()) {
+      const type = query.selection.entity === entity ? query.schema?.columns[column] : undefined;
       if (type !== undefined) return type;
     }
     return undefined;
   }
 
-  overlay(copy: Copy): Overlay {
-    return overlayOf(copy, {
+  overlay(query: QueryRows): Overlay {
+    return overlayOf(query, {
       queue: this.queue,
       keyColumns: (entity) => this.keyColumns(entity),
       image: (entity, key) => this.#image(entity, key),
-      matches: (of, row) => this.#matcher.matches(of, row, (column) => this.columnType(of.query.entity, column)),
+      matches: (of, row) => this.#matcher.matches(of.selection, row, (column) => this.columnType(of.selection.entity, column)),
     });
   }
 
-  /** The freshest full image of a row in any query. */
+  /** The row with all its columns, from a live query if there is one. */
   #image(entity: string, key: RowKey): Row | undefined {
     let image: Row | undefined;
-    for (const copy of this.copies.values()) {
-      if (copy.query.entity !== entity || !copy.isFull) continue;
-      const row = copy.rows.get(key);
-      if (row && copy.phase === "live") return row;
+    for (const query of this.queries.values()) {
+      if (query.selection.entity !== entity || !query.isFull) continue;
+      const row = query.rows.get(key);
+      if (row && query.phase === "live") return row;
       image ??= row;
     }
     return image;
   }
 
-  /** Each dead letter once, in the order of its id's first coming. */
-  #bury(rejected: readonly Rejection[]): void {
+  /** Each dead letter appears once, at the place of its first arrival. */
+  #addRejections(rejected: readonly Rejection[]): void {
     this.rejected = [...new Map([...this.rejected, ...rejected].map((rejection) => [rejection.id, rejection])).values()];
   }
 
-  #letGo(ids: readonly string[]): void {
+  #removeAnswered(ids: readonly string[]): void {
     if (ids.length === 0) return;
     for (const id of ids) {
       this.#answered.add(id);
       this.#acked.delete(id);
-      for (const copy of this.copies.values()) copy.settled.delete(id);
+      for (const query of this.queries.values()) query.settled.delete(id);
     }
     this.queue = this.queue.filter(({ id }) => !ids.includes(id));
     for (const id of this.#answered) {
@@ -158,6 +152,6 @@ export class Replica {
 
   #changed(): void {
     this.version += 1;
-    for (const listener of [...this.#listeners]) listener();
+    this.onChange();
   }
 }

@@ -1,27 +1,28 @@
-/** A live list: the rows of a query with the user's open writes on top, in order. */
+/** A live list: a query's rows with the user's open writes on top, in order. */
 
 import type { Issue, SyncError } from "../errors.js";
 import { canonicalKey, compareKeys, type KeyInput } from "../key.js";
-import type { Row, RowKey } from "../protocol/value.js";
-import type { Copy } from "./copy.js";
-import { sameRow } from "./copy.js";
+import type { Row, RowKey } from "../protocol/json.js";
+import type { QueryPhase } from "./commit.js";
+import type { QueryRows } from "./query_rows.js";
+import { sameRow } from "./query_rows.js";
 import { keyOfWrite, temporaryKey } from "./overlay.js";
 import type { Replica } from "./replica.js";
 
 /**
- * `loading`: nothing is known yet. `stale`: the rows of the last time, while the server is being
- * asked. `live`: the rows as they are. `error`: the server does not give them; `error` says why.
+ * `loading`: nothing is known yet. `stale`: the last known rows, while the server is asked for the
+ * current ones. `live`: the current rows. `error`: the server does not send them; `error` says why.
  */
-export type ViewState = "loading" | "stale" | "live" | "error";
+export type ViewState = QueryPhase;
 
-/** A row that the application's validator refused. It is not among `rows`. */
+/** A row that the validator rejected. It is not in `rows`. */
 export interface InvalidRow {
   readonly key: RowKey;
   readonly row: Row;
   readonly issues: readonly Issue[];
 }
 
-/** What a view shows at one moment. A new object whenever something changes, and only then. */
+/** What a view shows at one moment. It is another object when something changes, and only then. */
 export interface ViewSnapshot<R> {
   readonly rows: readonly R[];
   readonly state: ViewState;
@@ -31,34 +32,34 @@ export interface ViewSnapshot<R> {
   readonly invalid: readonly InvalidRow[];
 }
 
-/** Says what is wrong with a row; nothing when it is right. */
+/** Lists what is wrong with a row. */
 export type Validator = (row: Row) => readonly Issue[];
 
 const NO_KEYS: ReadonlySet<RowKey> = new Set();
 const NONE: readonly never[] = [];
 
 export class View<R> {
-  readonly #copy: Copy;
+  readonly #query: QueryRows;
   readonly #replica: Replica;
   readonly #validate: Validator | undefined;
   readonly #order: ((a: R, b: R) => number) | undefined;
   readonly #listeners = new Set<(view: View<R>) => void>();
   readonly #close: () => void;
-  readonly #verdicts = new WeakMap<Row, readonly Issue[]>();
+  readonly #checked = new WeakMap<Row, readonly Issue[]>();
   #seen = -1;
   #shown: ReadonlyMap<RowKey, Row> = new Map();
   #snapshot: ViewSnapshot<R> = { rows: NONE, state: "loading", error: undefined, pending: NO_KEYS, invalid: NONE };
   #ready: (() => void) | undefined;
-  /** Resolves when there is something to show: rows of the last time, rows of the server, or an error. */
+  /** Resolves when there is something to show: stored rows, rows of the server, or an error. */
   readonly ready: Promise<void>;
 
   constructor(
     replica: Replica,
-    copy: Copy,
+    query: QueryRows,
     options: { order?: ((a: R, b: R) => number) | undefined; validate?: Validator | undefined; close: () => void },
   ) {
     this.#replica = replica;
-    this.#copy = copy;
+    this.#query = query;
     this.#order = options.order;
     this.#validate = options.validate;
     this.#close = options.close;
@@ -66,9 +67,9 @@ export class View<R> {
     this.refresh();
   }
 
-  /** The entity that its rows are of. */
+  /** The name of its rows' entity. */
   get entity(): string {
-    return this.#copy.query.entity;
+    return this.#query.selection.entity;
   }
 
   get snapshot(): ViewSnapshot<R> {
@@ -97,19 +98,19 @@ export class View<R> {
     return this.#snapshot.pending.has(canonicalKey(key));
   }
 
-  /** Calls `listener` after every change of the rows or the state, once for each. */
+  /** Calls `listener` once after every change of the rows or the state; the result unsubscribes. */
   subscribe(listener: (view: View<R>) => void): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
   }
 
-  /** The list is no longer needed. */
+  /** Ends the list. */
   close(): void {
     this.#listeners.clear();
     this.#close();
   }
 
-  /** Takes in what has changed; true when it can be seen. Whoever calls it notifies afterwards. */
+  /** Takes in what has changed; true when that is visible, and the caller has to `notify`. */
   refresh(): boolean {
     if (this.#seen === this.#replica.version) return false;
     this.#seen = this.#replica.version;
@@ -129,30 +130,30 @@ export class View<R> {
   }
 
   #look(): ViewSnapshot<R> {
-    const { phase, error } = this.#copy;
+    const { phase: state, error } = this.#query;
     const invalid: InvalidRow[] = [];
     const shown = this.#arrange(this.#collect(), invalid);
     this.#shown = shown;
     const rows = [...shown.values()] as R[];
     return {
       rows: sameList(this.#snapshot.rows, rows) ? this.#snapshot.rows : rows,
-      state: phase === "refused" ? "error" : phase,
+      state,
       error,
       pending: this.#pending(),
       invalid: invalid.length ? invalid : NONE,
     };
   }
 
-  /** The server's rows with the open writes on top; a row that looks as before is the same object. */
+  /** The server's rows with the open writes on top; an unchanged row is the same object. */
   #collect(): Map<RowKey, Row> {
-    const overlay = this.#replica.overlay(this.#copy);
+    const overlay = this.#replica.overlay(this.#query);
     const rows = new Map<RowKey, Row>();
-    // In the order of the last time, so that sorting has next to nothing to do.
+    // In the previous order, so that sorting has little to do.
     for (const key of this.#shown.keys()) {
-      const row = this.#copy.rows.get(key);
+      const row = this.#query.rows.get(key);
       if (row) rows.set(key, row);
     }
-    for (const [key, row] of this.#copy.rows) rows.set(key, row);
+    for (const [key, row] of this.#query.rows) rows.set(key, row);
     for (const [key, row] of overlay) {
       const known = this.#shown.get(key);
       if (row) rows.set(key, known && sameRow(known, row) ? known : row);
@@ -175,13 +176,13 @@ export class View<R> {
 
   #issues(row: Row): readonly Issue[] {
     if (!this.#validate) return NONE;
-    let issues = this.#verdicts.get(row);
-    if (!issues) this.#verdicts.set(row, (issues = this.#validate(row)));
+    let issues = this.#checked.get(row);
+    if (!issues) this.#checked.set(row, (issues = this.#validate(row)));
     return issues;
   }
 
   #pending(): ReadonlySet<RowKey> {
-    const { entity } = this.#copy.query;
+    const { entity } = this.#query.selection;
     const keys = new Set<RowKey>();
     for (const mutation of this.#replica.queue) {
       if (!this.#replica.isPending(mutation)) continue;

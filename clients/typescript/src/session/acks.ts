@@ -1,9 +1,8 @@
 /**
- * Which acked mutations are not yet in every copy.
+ * Tracks the acked mutations that the rows of some query do not contain yet.
  *
- * The optimistic layer of a mutation is dropped per subscription, at the very frame that brings its
- * effects there: a subscription that is still joining when the ack comes gets them later than one
- * that is live.
+ * A mutation's optimistic effects are dropped per subscription, at the very frame that brings the real
+ * ones: a subscription that is still joining when the ack comes gets them later than a live one.
  */
 
 interface Acked {
@@ -24,22 +23,22 @@ export class Acks {
     return this.#open.length === 0;
   }
 
-  /** An ack whose effects the next `cursor` shows. */
+  /** Adds an ack whose effects the next `cursor` shows. */
   add(id: string): void {
     this.#open.push({ id, at: ++this.#count });
   }
 
-  /** An answer repeated: whatever was asked for on this connection contains the effects. */
-  addContained(id: string, welcomed_at: number): void {
-    this.#open.push({ id, at: welcomed_at });
+  /** Adds a repeated answer: whatever was requested on this connection contains its effects. */
+  addContained(id: string, welcomedAt: number): void {
+    this.#open.push({ id, at: welcomedAt });
   }
 
-  /** Those that a copy contains when it covers `to`, without those it had at `from`. */
+  /** The mutations that rows covering `to` contain, without those at `from`. */
   between(from: number, to: number): string[] {
     return this.#open.filter(({ at }) => at > from && at <= to).map(({ id }) => id);
   }
 
-  /** Takes out those that every copy contains. */
+  /** Removes the mutations that the rows of every query contain. */
   takeCoveredBy(everywhere: number): string[] {
     const covered = this.#open.filter(({ at }) => at <= everywhere);
     this.#open = this.#open.filter(({ at }) => at > everywhere);

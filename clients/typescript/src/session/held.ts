@@ -1,21 +1,21 @@
-/** Changes that wait for the frame that makes them visible, folded to the last word on each row. */
+/** Changes that wait for the frame that makes them visible, folded to the newest for each row. */
 
-import type { Change, RowImage } from "../protocol/server.js";
-import type { Row, RowKey } from "../protocol/value.js";
+import type { Change, RowImage } from "../protocol/generated.js";
+import type { Row, RowKey } from "../protocol/json.js";
 import type { RowsCommit } from "../replica/commit.js";
 import { isKnown } from "../protocol/read.js";
 
 export class HeldChanges {
-  /** Each row as it will be; null when it will be gone. */
+  /** Each row as it will be; null when it will be deleted. */
   #rows = new Map<RowKey, Row | null>();
-  /** The rows before these are gone: a snapshot or a truncate came. */
+  /** A snapshot or a truncate came, so the rows before are dropped. */
   #reset = false;
 
   get isEmpty(): boolean {
     return this.#rows.size === 0 && !this.#reset;
   }
 
-  /** The rows are only those that follow. */
+  /** Drops the rows before. */
   reset(): void {
     this.#rows.clear();
     this.#reset = true;
@@ -26,7 +26,7 @@ export class HeldChanges {
     for (const { key, row } of rows) this.#rows.set(key, row);
   }
 
-  /** Takes changes in; false when there is one that this client cannot carry out. */
+  /** Holds changes; false when there is one that this client cannot apply. */
   take(changes: readonly Change[]): boolean {
     for (const change of changes) {
       if (!isKnown(change)) return false;
@@ -36,7 +36,7 @@ export class HeldChanges {
     return true;
   }
 
-  /** Hands over what was held and begins anew. */
+  /** Returns what was held, and starts again. */
   release(): RowsCommit {
     const rows: RowsCommit = { reset: this.#reset, puts: [], gone: [] };
     for (const [key, row] of this.#rows) {

@@ -1,36 +1,27 @@
 /**
- * The queue on its way to the server: numbers mutations, sends them in order, and matches answers.
+ * Sends the queue: numbers mutations, sends them in order, and matches answers.
  *
- * A number is given when a mutation is sent for the first time, and is durable before it is sent.
- * Then a mutation that is sent again has the number it had, and a number never stands for two.
+ * A mutation gets its number just before it is first sent, and the number is stored before that. So a
+ * mutation that is sent again has the same number, and no number ever stands for two.
  */
 
-import type { Mutation, Rejection } from "../replica/mutation.js";
-import type { Push } from "../protocol/client.js";
-import type { RejectCode } from "../protocol/code.js";
-import type { Limits, RejectFrame, Welcome } from "../protocol/server.js";
+import type { Mutation, Numbering, Rejection } from "../replica/mutation.js";
+import { LAST_MUTATION_UNKNOWN, type PushFrame, type RejectFrame, type WelcomeFrame } from "../protocol/frames.js";
+import type { Limits, RejectCode } from "../protocol/generated.js";
 
-/** Mutations that may wait for their answers at once; the server reads no further either. */
+/** How many mutations may wait for answers; the server does not read further either. */
 const WINDOW = 32;
 
-/** `last_mutation` of a transport on which the server does not say it. */
-export const UNKNOWN = -1;
-
-export interface Numbering {
-  id: string;
-  number: number;
-}
-
 export interface OutboxPorts {
-  /** Everything unanswered, in the order in which it was made. */
+  /** Every mutation without an answer, oldest first. */
   queue(): readonly Mutation[];
-  send(push: Push): void;
-  /** Keeps numbers, durably where there is a store. */
+  send(push: PushFrame): void;
+  /** Stores numbers. */
   number(assigned: readonly Numbering[]): Promise<void>;
-  /** The highest number that was ever given. */
+  /** The highest number that was ever assigned. */
   lastNumber(): number;
-  refused(rejection: Rejection): void;
-  /** Nothing may be sent now: rows are on their way that an ack would have to come after. */
+  rejected(rejection: Rejection): void;
+  /** Whether rows are on their way that an ack would have to come after. */
   mustWait(): boolean;
 }
 
@@ -39,25 +30,25 @@ export class Outbox {
   #connection = 0;
   #open = false;
   #numbering = false;
-  #last_mutation = 0;
-  /** The highest number that the server has seen, as far as we know. */
+  #lastMutation = 0;
+  /** The highest number that the server is known to have seen. */
   #highest = 0;
   #limits: Limits = { frame_bytes_max: Infinity, subscriptions_max: Infinity, writes_max: Infinity };
-  /** Sent on this connection and not answered. */
+  /** The mutations that were sent on this connection and not answered. */
   #waiting = new Map<number, Mutation>();
-  /** Answered, though perhaps still in the queue until every copy contains them. */
+  /** Answered mutations that stay in the queue until the rows of every query contain them. */
   #answered = new Set<string>();
 
   constructor(ports: OutboxPorts) {
     this.#ports = ports;
   }
 
-  welcome(welcome: Welcome): void {
+  welcome(welcome: WelcomeFrame): void {
     this.#connection += 1;
     this.#open = true;
     this.#numbering = false;
-    this.#last_mutation = welcome.last_mutation;
-    this.#highest = welcome.last_mutation === UNKNOWN ? this.#ports.lastNumber() : welcome.last_mutation;
+    this.#lastMutation = welcome.last_mutation;
+    this.#highest = welcome.last_mutation === LAST_MUTATION_UNKNOWN ? this.#ports.lastNumber() : welcome.last_mutation;
     this.#limits = welcome.limits;
     this.pump();
   }
@@ -68,10 +59,10 @@ export class Outbox {
     this.#waiting.clear();
   }
 
-  /** Sends what can be sent. Called whenever that may have changed. */
+  /** Sends what can be sent. To be called whenever that may have changed. */
   pump(): void {
     if (!this.#open || this.#numbering || this.#ports.mustWait()) return;
-    this.#refuseTooLarge();
+    this.#rejectTooLarge();
     const unanswered = this.#unanswered();
     const assigned = this.#misnumbered(unanswered);
     if (assigned.length === 0) return this.#send(unanswered);
@@ -83,21 +74,21 @@ export class Outbox {
         this.#numbering = false;
         this.pump();
       },
-      // The store cannot keep the numbers, so they cannot be used: the next connection tries again.
+      // Numbers that cannot be stored cannot be used: the next connection tries again.
       () => {
         if (connection === this.#connection) this.#numbering = false;
       },
     );
   }
 
-  /** The mutation that an ack is for. */
+  /** Takes an ack; returns its mutation. */
   acked(number: number): Mutation | undefined {
     const mutation = this.#take(number);
     this.pump();
     return mutation;
   }
 
-  /** What a reject is for; undefined when it was not for one of ours, or is not final. */
+  /** Takes a reject; undefined when it belongs to no mutation here, or is not final. */
   rejected(frame: RejectFrame): Rejection | undefined {
     if (frame.code === "out_of_order") return undefined;
     const mutation = this.#take(frame.mutation);
@@ -118,20 +109,20 @@ export class Outbox {
       if (!queue.some((mutation) => mutation.id === id)) this.#answered.delete(id);
     }
     const unanswered = queue.filter(({ id }) => !this.#answered.has(id));
-    // Those with a number went first, whatever order other tabs' writes reached us in.
+    // Numbered mutations come first, in whatever order other tabs' writes arrived.
     return unanswered.sort((a, b) => (a.number ?? Infinity) - (b.number ?? Infinity) || 0);
   }
 
   /**
-   * What needs a number, or another one: a server that has never heard of numbers below one of ours
-   * is another database, or an older copy of it, and counts on from where it stands.
+   * The mutations that need a number, or another one: a server that does not know the numbers below
+   * one of these is another database or an older copy of it, and continues from its own count.
    */
   #misnumbered(unanswered: readonly Mutation[]): Numbering[] {
-    const known = this.#last_mutation !== UNKNOWN;
+    const known = this.#lastMutation !== LAST_MUTATION_UNKNOWN;
     let last = this.#highest;
     const assigned: Numbering[] = [];
     for (const { id, number } of unanswered) {
-      const settled = number !== undefined && (number <= this.#last_mutation || !known || this.#waiting.has(number));
+      const settled = number !== undefined && (number <= this.#lastMutation || !known || this.#waiting.has(number));
       if (settled) continue;
       last += 1;
       if (number !== last) assigned.push({ id, number: last });
@@ -150,25 +141,25 @@ export class Outbox {
     }
   }
 
-  /** What the server would cut the connection for is refused here, and holds up nobody. */
-  #refuseTooLarge(): void {
+  /** Rejects here what the server would close the connection for, so that it holds up nothing. */
+  #rejectTooLarge(): void {
     for (const mutation of this.#unanswered()) {
       if (mutation.number !== undefined) continue;
       const bytes = new TextEncoder().encode(JSON.stringify(mutation.writes)).length + 64;
-      const { writes_max, frame_bytes_max } = this.#limits;
-      if (mutation.writes.length <= writes_max && bytes <= frame_bytes_max) continue;
-      const message = `at most ${writes_max} writes and ${frame_bytes_max} bytes in one mutation`;
+      const { writes_max: writesMax, frame_bytes_max: bytesMax } = this.#limits;
+      if (mutation.writes.length <= writesMax && bytes <= bytesMax) continue;
+      const message = `at most ${writesMax} writes and ${bytesMax} bytes in one mutation`;
       this.#answered.add(mutation.id);
-      this.#ports.refused(rejection(mutation, { code: "too_large", message }));
+      this.#ports.rejected(rejection(mutation, { code: "too_large", message }));
     }
   }
 }
 
 function rejection(
-  { id, writes, made_at }: Mutation,
+  { id, writes, madeAt }: Mutation,
   { code, message, write, column }: { code: RejectCode; message: string; write?: number; column?: string },
 ): Rejection {
-  const rejected: Rejection = { id, writes, made_at, code, message };
+  const rejected: Rejection = { id, writes, madeAt, code, message };
   if (write !== undefined) rejected.write = write;
   if (column !== undefined) rejected.column = column;
   return rejected;

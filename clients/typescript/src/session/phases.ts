@@ -4,58 +4,58 @@
  *   asked ──snapshot──> filling ──subscribed──> live ──refetch──> asked
  *     └──────changes (own id), subscribed────────^
  *
- * `asked`: nothing or only the difference since our cursor has come. `filling`: pages of a snapshot
- * have come. In both, what comes is held back, and the user sees the rows that were there before.
+ * `asked`: nothing has come, or only changes since the cursor. `filling`: pages of a snapshot have come.
+ * In both, what comes is held back, and the user sees the previous rows.
  */
 
-export type Phase = "asked" | "filling" | "live" | "refused";
+export type Phase = "asked" | "filling" | "live" | "failed";
 
-/** The frames that concern one subscription; `changes_id` and `changes_shape` by what they carry. */
+/** The frames for one subscription; `changes` by whether they carry its id or its shape. */
 export type PhaseEvent =
-  | "snapshot" | "changes_id" | "changes_shape" | "subscribed" | "cursor" | "refetch" | "refused";
+  | "snapshot" | "changesById" | "changesByShape" | "subscribed" | "cursor" | "refetch" | "error";
 
 /**
  * What to do: `hold` what the frame carries, `commit` what is held, `join` (commit and go live),
- * `restart` (forget what is held, wait for a snapshot), `refuse` (the server will send nothing more),
- * `ignore`, or `violation`: the server broke the protocol, so ask for everything anew.
+ * `restart` (drop what is held, wait for a snapshot), `fail` (the server will send nothing more),
+ * `ignore`, or `violation`: the server broke the protocol, so ask for the rows again.
  */
-export type PhaseAction = "hold" | "commit" | "join" | "restart" | "refuse" | "ignore" | "violation";
+export type PhaseAction = "hold" | "commit" | "join" | "restart" | "fail" | "ignore" | "violation";
 
 export const PHASES: Record<Phase, Record<PhaseEvent, readonly [PhaseAction, Phase]>> = {
   asked: {
     snapshot: ["hold", "filling"],
-    changes_id: ["hold", "asked"],
-    changes_shape: ["ignore", "asked"],
+    changesById: ["hold", "asked"],
+    changesByShape: ["ignore", "asked"],
     subscribed: ["join", "live"],
     cursor: ["ignore", "asked"],
     refetch: ["restart", "asked"],
-    refused: ["refuse", "refused"],
+    error: ["fail", "failed"],
   },
   filling: {
     snapshot: ["hold", "filling"],
-    changes_id: ["hold", "filling"],
-    changes_shape: ["ignore", "filling"],
+    changesById: ["hold", "filling"],
+    changesByShape: ["ignore", "filling"],
     subscribed: ["join", "live"],
     cursor: ["ignore", "filling"],
     refetch: ["restart", "asked"],
-    refused: ["refuse", "refused"],
+    error: ["fail", "failed"],
   },
   live: {
     snapshot: ["violation", "asked"],
-    changes_id: ["violation", "asked"],
-    changes_shape: ["hold", "live"],
+    changesById: ["violation", "asked"],
+    changesByShape: ["hold", "live"],
     subscribed: ["violation", "asked"],
     cursor: ["commit", "live"],
     refetch: ["restart", "asked"],
-    refused: ["refuse", "refused"],
+    error: ["fail", "failed"],
   },
-  refused: {
-    snapshot: ["ignore", "refused"],
-    changes_id: ["ignore", "refused"],
-    changes_shape: ["ignore", "refused"],
-    subscribed: ["ignore", "refused"],
-    cursor: ["ignore", "refused"],
-    refetch: ["ignore", "refused"],
-    refused: ["ignore", "refused"],
+  failed: {
+    snapshot: ["ignore", "failed"],
+    changesById: ["ignore", "failed"],
+    changesByShape: ["ignore", "failed"],
+    subscribed: ["ignore", "failed"],
+    cursor: ["ignore", "failed"],
+    refetch: ["ignore", "failed"],
+    error: ["ignore", "failed"],
   },
 };

@@ -1,19 +1,18 @@
 /**
- * What the frames of one connection mean for the local copy: frames in, commits and frames out. It
- * knows no socket, no time and no store, so that its rules can be tested by themselves.
+ * What the frames of a connection mean for the replica: frames in, commits and frames out. It knows no
+ * socket, no time and no store, so that its rules can be tested by themselves.
  *
  * Invariants (SPEC.md has the whole list):
  * - rows move only at `subscribed` and `cursor`, all live queries together;
  * - a query's rows and its cursor move in the same commit;
- * - a mutation's optimistic effects go in the commit that brings the real ones.
+ * - a mutation's optimistic effects are dropped by the commit that brings the real ones.
  */
 
 import { FrameError, serverError, errorToJson, type SyncError } from "../errors.js";
-import type { ClientFrame, Subscribe } from "../protocol/client.js";
-import type { Change, ErrorFrame, Schema, ServerFrame, Welcome } from "../protocol/server.js";
-import type { SubscriptionId } from "../protocol/value.js";
+import type { ErrorFrame, SubscribeFrame, WelcomeFrame } from "../protocol/frames.js";
+import type { Change, ClientFrame, SchemaSummary, ServerFrame, SubscriptionId } from "../protocol/generated.js";
 import { emptyCommit, type Commit, type QueryCommit } from "../replica/commit.js";
-import type { Query } from "../replica/query.js";
+import type { Selection } from "../replica/selection.js";
 import { Acks } from "./acks.js";
 import { PHASES, type PhaseEvent } from "./phases.js";
 import { Subscription } from "./subscription.js";
@@ -21,54 +20,54 @@ import { Subscription } from "./subscription.js";
 export interface SessionPorts {
   send(frame: ClientFrame): void;
   commit(commit: Commit): void;
-  /** Something the server said that could not be used; the copy is sound all the same. */
+  /** The server sent something unusable; the rows are sound all the same. */
   problem(error: SyncError): void;
 }
 
-/** A frame as a transport hands it on. A stream of a single subscription says whose cursor moves. */
+/** A frame as a transport delivers it. One with a stream per subscription adds the id to a `cursor`. */
 export type SessionFrame = Exclude<ServerFrame, { type: "welcome" | "pong" | "authenticated" | "ack" | "reject" }> &
   { id?: SubscriptionId };
 
 export class Session {
   readonly #ports: SessionPorts;
   #open = false;
-  #next_id = 1;
-  #wanted = new Map<string, { query: Query; cursor: string | undefined }>();
+  #nextId = 1;
+  #wanted = new Map<string, { selection: Selection; cursor: string | undefined }>();
   #subscriptions = new Map<SubscriptionId, Subscription>();
   #acks = new Acks();
-  #welcomed_at = 0;
-  #last_mutation = 0;
+  #welcomedAt = 0;
+  #lastMutation = 0;
 
   constructor(ports: SessionPorts) {
     this.#ports = ports;
   }
 
-  /** A new connection: everything that is wanted is asked for, from where its rows are. */
-  welcome(welcome: Welcome): void {
+  /** Subscribes on a new connection to everything wanted, from the cursor of its rows. */
+  welcome(welcome: WelcomeFrame): void {
     this.#open = true;
-    this.#last_mutation = welcome.last_mutation;
-    this.#welcomed_at = this.#acks.count;
-    for (const { query } of this.#wanted.values()) this.#subscribe(query);
+    this.#lastMutation = welcome.last_mutation;
+    this.#welcomedAt = this.#acks.count;
+    for (const { selection } of this.#wanted.values()) this.#subscribe(selection);
     this.#settle([]);
   }
 
-  /** The connection is gone, and with it everything that was held back. */
+  /** Forgets the connection and everything that was held back. */
   lost(): void {
     this.#open = false;
     const live = [...this.#subscriptions.values()].filter((subscription) => subscription.isLive);
     this.#subscriptions.clear();
-    const queries = live.map(({ query }): QueryCommit => ({ name: query.name, phase: "stale", settled: [] }));
+    const queries = live.map(({ selection }): QueryCommit => ({ name: selection.name, phase: "stale", settled: [] }));
     if (queries.length) this.#ports.commit({ ...emptyCommit(), queries });
   }
 
-  /** Asks for rows, from `cursor` where there are some already. */
-  want(query: Query, cursor: string | undefined): void {
-    if (this.#wanted.has(query.name)) return;
-    this.#wanted.set(query.name, { query, cursor });
-    if (this.#open) this.#subscribe(query);
+  /** Subscribes to rows, from `cursor` if there are some already. */
+  want(selection: Selection, cursor: string | undefined): void {
+    if (this.#wanted.has(selection.name)) return;
+    this.#wanted.set(selection.name, { selection, cursor });
+    if (this.#open) this.#subscribe(selection);
   }
 
-  /** Its rows are no longer wanted. */
+  /** Unsubscribes. */
   unwant(name: string): void {
     this.#wanted.delete(name);
     const subscription = this.#find(name);
@@ -77,12 +76,12 @@ export class Session {
     this.#settle([{ name, phase: "stale", settled: [] }]);
   }
 
-  /** Whether rows are on their way, so that a push had better wait: its ack would come before them. */
+  /** Whether rows are on their way, so that a push has to wait: its ack would come before them. */
   get isJoining(): boolean {
     return [...this.#subscriptions.values()].some((subscription) => subscription.isJoining);
   }
 
-  /** Whether everything wanted is as fresh as the server can make it. */
+  /** Whether everything wanted is as current as the server can make it. */
   get isLive(): boolean {
     return this.#open && !this.isJoining;
   }
@@ -92,7 +91,7 @@ export class Session {
       case "cursor":
         return this.#cursor(frame.cursor, frame.id);
       case "changes":
-        if (frame.id !== undefined) return this.#addressed(frame.id, "changes_id", frame);
+        if (frame.id !== undefined) return this.#addressed(frame.id, "changesById", frame);
         return this.#changes(frame.shape, frame.changes);
       case "error":
         return this.#error(frame);
@@ -101,41 +100,41 @@ export class Session {
     }
   }
 
-  /** A mutation has been committed. */
+  /** Takes the ack of a mutation. */
   ack(id: string, number: number): void {
-    const repeated = number <= this.#last_mutation;
-    if (repeated) this.#acks.addContained(id, this.#welcomed_at);
+    const repeated = number <= this.#lastMutation;
+    if (repeated) this.#acks.addContained(id, this.#welcomedAt);
     else this.#acks.add(id);
     this.#ports.commit({ ...emptyCommit(), acked: [id] });
-    // No `cursor` need follow a repeated answer: what it stands for is here already.
+    // A repeated answer needs no `cursor`: its effects are here already.
     if (repeated) {
-      const queries = this.#live().map((live): QueryCommit => ({ name: live.query.name, settled: [id] }));
+      const queries = this.#live().map((live): QueryCommit => ({ name: live.selection.name, settled: [id] }));
       this.#settle(queries);
     }
   }
 
-  #subscribe(query: Query): void {
-    const cursor = this.#wanted.get(query.name)?.cursor;
-    const subscription = new Subscription(this.#next_id++, query, this.#acks.count, cursor !== undefined);
+  #subscribe(selection: Selection): void {
+    const cursor = this.#wanted.get(selection.name)?.cursor;
+    const subscription = new Subscription(this.#nextId++, selection, this.#acks.count, cursor !== undefined);
     this.#subscriptions.set(subscription.id, subscription);
-    const { name: _, ...wish } = query;
-    const frame: Subscribe = { type: "subscribe", id: subscription.id, ...wish };
+    const { name: _, ...wanted } = selection;
+    const frame: SubscribeFrame = { type: "subscribe", id: subscription.id, ...wanted };
     if (cursor !== undefined) frame.cursor = cursor;
     this.#ports.send(frame);
   }
 
   #forget(subscription: Subscription): void {
     this.#subscriptions.delete(subscription.id);
-    if (subscription.phase !== "refused") this.#ports.send({ type: "unsubscribe", id: subscription.id });
+    if (subscription.phase !== "failed") this.#ports.send({ type: "unsubscribe", id: subscription.id });
   }
 
   #changes(shape: string | undefined, changes: Change[]): void {
     for (const subscription of this.#live()) {
-      if (subscription.shape === shape) this.#step(subscription, "changes_shape", { type: "changes", changes });
+      if (subscription.shape === shape) this.#step(subscription, "changesByShape", { type: "changes", changes });
     }
   }
 
-  /** Frames for a subscription that we gave up may still be on their way: they concern nobody. */
+  /** Ignores frames for a subscription that has ended: they were on their way. */
   #addressed(id: SubscriptionId, event: PhaseEvent, frame: SessionFrame): void {
     const subscription = this.#subscriptions.get(id);
     if (subscription) this.#step(subscription, event, frame);
@@ -147,12 +146,12 @@ export class Session {
       case "ignore":
         return;
       case "violation":
-        return this.#again(subscription, `${frame.type} out of place`);
+        return this.#again(subscription, `unexpected ${frame.type}`);
       case "hold":
         subscription.unavailable = false;
         if (frame.type === "snapshot") subscription.held.snapshot(frame.rows);
         else if (frame.type === "changes" && !subscription.held.take(frame.changes)) {
-          return this.#again(subscription, "a change of a kind that this client does not know");
+          return this.#again(subscription, "a change of an unknown kind");
         }
         break;
       case "join":
@@ -162,20 +161,20 @@ export class Session {
         subscription.restart(this.#acks.count);
         subscription.phase = next;
         return this.#restarted(subscription, frame);
-      case "refuse":
+      case "fail":
         subscription.phase = next;
-        return this.#refuse(subscription, frame);
+        return this.#fail(subscription, frame);
       case "commit":
         return;
     }
     subscription.phase = next;
   }
 
-  #join(subscription: Subscription, shape: string, cursor: string, schema: Schema): void {
+  #join(subscription: Subscription, shape: string, cursor: string, schema: SchemaSummary): void {
     subscription.phase = "live";
     subscription.shape = shape;
     subscription.unavailable = false;
-    this.#settle([this.#release(subscription, cursor, subscription.asked_at, schema)]);
+    this.#settle([this.#release(subscription, cursor, subscription.askedAt, schema)]);
   }
 
   #cursor(cursor: string, id?: SubscriptionId): void {
@@ -186,28 +185,28 @@ export class Session {
     this.#settle(moved.map((live) => this.#release(live, cursor, this.#acks.count)));
   }
 
-  #release(subscription: Subscription, cursor: string, covers: number, schema?: Schema): QueryCommit {
+  #release(subscription: Subscription, cursor: string, covers: number, schema?: SchemaSummary): QueryCommit {
     const settled = this.#acks.between(subscription.covers, covers);
     subscription.covers = Math.max(subscription.covers, covers);
-    const wanted = this.#wanted.get(subscription.query.name);
+    const wanted = this.#wanted.get(subscription.selection.name);
     if (wanted) wanted.cursor = cursor;
     return subscription.release(cursor, settled, schema);
   }
 
-  /** Commits, and lets go of the mutations that are in every copy by now. */
+  /** Commits, and drops the mutations that the rows of every query contain by now. */
   #settle(queries: QueryCommit[]): void {
-    const waiting = [...this.#subscriptions.values()].filter(({ phase }) => phase !== "refused");
+    const waiting = [...this.#subscriptions.values()].filter(({ phase }) => phase !== "failed");
     const everywhere = waiting.reduce((least, { covers }) => Math.min(least, covers), this.#acks.count);
     const answered = this.#acks.isEmpty ? [] : this.#acks.takeCoveredBy(everywhere);
     if (queries.length || answered.length) this.#ports.commit({ ...emptyCommit(), queries, answered });
   }
 
   /**
-   * The old rows stay on the screen, marked stale, until the new ones are whole. Only those that the
-   * user may no longer see go at once.
+   * The old rows stay, marked stale, until the new ones are complete. Only rows that the user may no
+   * longer see are dropped at once.
    */
   #restarted(subscription: Subscription, frame: SessionFrame): void {
-    const { name } = subscription.query;
+    const { name } = subscription.selection;
     const wanted = this.#wanted.get(name);
     if (wanted) wanted.cursor = undefined;
     const commit: QueryCommit = { name, phase: "stale", settled: [] };
@@ -218,41 +217,41 @@ export class Session {
     this.#ports.commit({ ...emptyCommit(), queries: [commit] });
   }
 
-  /** Asks for a query's rows afresh, under a new id, because what came cannot be relied on. */
+  /** Subscribes again under a new id, because what came cannot be relied on. */
   #again(subscription: Subscription, why: string): void {
     this.#ports.problem(new FrameError(why));
     this.#forget(subscription);
     this.#restarted(subscription, { type: "cursor", cursor: "" });
-    this.#subscribe(subscription.query);
+    this.#subscribe(subscription.selection);
   }
 
   #error(frame: ErrorFrame): void {
     const error = serverError(frame.code, frame.message);
     const subscription = frame.id === undefined ? undefined : this.#subscriptions.get(frame.id);
     if (!subscription) return this.#ports.problem(error);
-    // The server goes on trying by itself.
+    // The server keeps trying by itself.
     if (frame.code === "unavailable") {
       subscription.unavailable = true;
       return this.#ports.problem(error);
     }
-    this.#step(subscription, "refused", frame);
+    this.#step(subscription, "error", frame);
   }
 
-  /** The subscription is over. Its rows stay as they were last, unless they are not for this user. */
-  #refuse({ query: { name } }: Subscription, frame: SessionFrame): void {
+  /** Ends a subscription. Its rows stay, unless the user may not see them. */
+  #fail({ selection: { name } }: Subscription, frame: SessionFrame): void {
     if (frame.type !== "error") return;
     const error = errorToJson(serverError(frame.code, frame.message));
-    const refused: QueryCommit = { name, phase: "refused", error, settled: [] };
+    const failed: QueryCommit = { name, phase: "error", error, settled: [] };
     if (frame.code === "forbidden") {
-      refused.rows = { reset: true, puts: [], gone: [] };
+      failed.rows = { reset: true, puts: [], gone: [] };
       const wanted = this.#wanted.get(name);
       if (wanted) wanted.cursor = undefined;
     }
-    this.#settle([refused]);
+    this.#settle([failed]);
   }
 
   #find(name: string): Subscription | undefined {
-    return [...this.#subscriptions.values()].find(({ query }) => query.name === name);
+    return [...this.#subscriptions.values()].find(({ selection }) => selection.name === name);
   }
 
   #live(): Subscription[] {

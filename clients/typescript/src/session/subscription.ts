@@ -1,9 +1,8 @@
-/** One query on one connection: its phase, and what is held back for it. */
+/** One selection on one connection: its phase, and what is held back for it. */
 
-import type { SubscriptionId } from "../protocol/value.js";
-import type { Query } from "../replica/query.js";
+import type { SchemaSummary, SubscriptionId } from "../protocol/generated.js";
 import type { QueryCommit, RowsCommit } from "../replica/commit.js";
-import type { Schema } from "../protocol/server.js";
+import type { Selection } from "../replica/selection.js";
 import { HeldChanges } from "./held.js";
 import type { Phase } from "./phases.js";
 
@@ -11,19 +10,19 @@ export class Subscription {
   phase: Phase = "asked";
   held = new HeldChanges();
   shape: string | undefined;
-  /** The server cannot read its rows for now and goes on trying; nobody else waits for it. */
+  /** The server cannot read its rows for now and keeps trying; nothing else waits for it. */
   unavailable = false;
-  /** Acks up to this one (counted by the session) are contained in its rows. */
+  /** Its rows contain the acks up to this one, as the session counts them. */
   covers = -1;
 
   /**
-   * @param asked_at the session's count of acks when the server was asked: what was acked before is
-   *   in whatever the server reads from then on.
+   * @param askedAt the session's count of acks when the server was asked: whatever the server reads
+   *   from then on contains those before.
    */
   constructor(
     readonly id: SubscriptionId,
-    readonly query: Query,
-    public asked_at: number,
+    readonly selection: Selection,
+    public askedAt: number,
     resumes: boolean,
   ) {
     if (!resumes) this.held.reset();
@@ -38,17 +37,17 @@ export class Subscription {
     return (this.phase === "asked" || this.phase === "filling") && !this.unavailable;
   }
 
-  /** Forgets what is held: a snapshot follows. */
-  restart(asked_at: number): void {
+  /** Drops what is held: a snapshot follows. */
+  restart(askedAt: number): void {
     this.held = new HeldChanges();
     this.held.reset();
     this.shape = undefined;
-    this.asked_at = asked_at;
+    this.askedAt = askedAt;
   }
 
-  release(cursor: string, settled: string[], schema?: Schema): QueryCommit {
+  release(cursor: string, settled: string[], schema?: SchemaSummary): QueryCommit {
     const rows: RowsCommit = { ...this.held.release(), cursor };
     if (schema) rows.schema = schema;
-    return { name: this.query.name, phase: "live", rows, settled };
+    return { name: this.selection.name, phase: "live", rows, settled };
   }
 }

@@ -1,24 +1,23 @@
-/** The store on IndexedDB. Rows, cursors, queue and dead letters move in one transaction. */
+/** The store on IndexedDB: rows, cursors, queue and dead letters change in one transaction. */
 
 import { openDB, type DBSchema, type IDBPDatabase, type IDBPTransaction } from "idb";
 import { StorageError } from "../errors.js";
-import type { Row, RowKey } from "../protocol/value.js";
-import type { Schema } from "../protocol/server.js";
+import type { SchemaSummary } from "../protocol/generated.js";
+import type { Row, RowKey } from "../protocol/json.js";
 import type { Commit, RowsCommit } from "../replica/commit.js";
-import type { Mutation, Rejection } from "../replica/mutation.js";
-import type { Query } from "../replica/query.js";
-import type { Numbering } from "../session/outbox.js";
+import type { Mutation, Numbering, Rejection } from "../replica/mutation.js";
+import type { Selection } from "../replica/selection.js";
 import { uuid } from "../uuid.js";
 import type { Store, Stored, StoredRows } from "./store.js";
 
-/** Raised when the object stores change. A page with an older one leaves the store to the newer. */
-const VERSION = 1;
+/** Raised when what is stored changes. An older page gives the store up to a newer one. */
+export const VERSION = 2;
 
 interface Tables extends DBSchema {
-  /** `client_id`, `last_number`. */
+  /** `clientId`, `lastNumber`. */
   meta: { key: string; value: string | number };
-  /** By name: the resume point of each query, and what its columns are. */
-  queries: { key: string; value: { cursor: string; schema: Schema } };
+  /** By name: the cursor and the schema of each query. */
+  queries: { key: string; value: { cursor: string; schema: SchemaSummary } };
   /** By query and key. The value repeats the key, so that one read gives both. */
   rows: { key: [string, RowKey]; value: [RowKey, Row] };
   /** In the order in which they were made. */
@@ -32,7 +31,7 @@ export class IndexedDbStore implements Store {
   readonly kind = "indexeddb";
   readonly shared = true;
   readonly #name: string;
-  /** Opened by whoever comes first, so that rows can be read before anything else is known. */
+  /** Opened by the first method that needs it, so that reading rows need not wait for `open`. */
   #database: Promise<IDBPDatabase<Tables>> | undefined;
   #closed = false;
   #lost: () => void = () => {};
@@ -45,15 +44,15 @@ export class IndexedDbStore implements Store {
     return guarded(async () => {
       const transaction = (await this.#opened()).transaction(["meta", "queue", "rejected"]);
       const [meta, queue, rejected] = [transaction.objectStore("meta"), transaction.objectStore("queue"), transaction.objectStore("rejected")];
-      const [client_id, last_number, ...open] = await Promise.all([
-        meta.get("client_id"), meta.get("last_number"), queue.getAll(), rejected.getAll(),
+      const [clientId, lastNumber, ...open] = await Promise.all([
+        meta.get("clientId"), meta.get("lastNumber"), queue.getAll(), rejected.getAll(),
       ]);
-      const stored = { last_number: Number(last_number ?? 0), queue: open[0], rejected: open[1] };
-      return { client_id: typeof client_id === "string" ? client_id : await this.#identify(), ...stored };
+      const stored = { lastNumber: Number(lastNumber ?? 0), queue: open[0], rejected: open[1] };
+      return { clientId: typeof clientId === "string" ? clientId : await this.#identify(), ...stored };
     });
   }
 
-  async rows({ name }: Query): Promise<StoredRows | undefined> {
+  async rows({ name }: Selection): Promise<StoredRows | undefined> {
     return guarded(async () => {
       const transaction = (await this.#opened()).transaction(["queries", "rows"]);
       const [query, rows] = await Promise.all([
@@ -64,11 +63,11 @@ export class IndexedDbStore implements Store {
     });
   }
 
-  async cursor({ name }: Query): Promise<string | undefined> {
+  async cursor({ name }: Selection): Promise<string | undefined> {
     return guarded(async () => (await (await this.#opened()).get("queries", name))?.cursor);
   }
 
-  /** Durable when it resolves, even if the machine loses power: nobody else has this. */
+  /** Durable when it resolves, even if the machine loses power: nothing else has a copy. */
   async enqueue(mutation: Mutation): Promise<void> {
     await guarded(async () => {
       const transaction = (await this.#opened()).transaction("queue", "readwrite", { durability: "strict" });
@@ -81,13 +80,13 @@ export class IndexedDbStore implements Store {
       const transaction = (await this.#opened()).transaction(["queue", "meta"], "readwrite", { durability: "strict" });
       const [queue, meta] = [transaction.objectStore("queue"), transaction.objectStore("meta")];
       await together(transaction.done, async () => {
-        let last = Number((await meta.get("last_number")) ?? 0);
+        let last = Number((await meta.get("lastNumber")) ?? 0);
         for (const { id, number } of assigned) {
           last = Math.max(last, number);
           const cursor = await queue.index("id").openCursor(id);
           await cursor?.update({ ...cursor.value, number });
         }
-        await meta.put(last, "last_number");
+        await meta.put(last, "lastNumber");
       });
     });
   }
@@ -131,29 +130,31 @@ export class IndexedDbStore implements Store {
     this.#database?.then((database) => database.close(), () => {});
   }
 
-  /** Two tabs may come at once to a new store: the first one's id is everybody's. */
+  /** Two tabs may open a new store at once: all take the id of the first. */
   async #identify(): Promise<string> {
     const transaction = (await this.#opened()).transaction("meta", "readwrite");
-    let client_id = uuid();
+    let clientId = uuid();
     await together(transaction.done, async () => {
-      const known = await transaction.store.get("client_id");
-      if (typeof known === "string") client_id = known;
-      else await transaction.store.put(client_id, "client_id");
+      const known = await transaction.store.get("clientId");
+      if (typeof known === "string") clientId = known;
+      else await transaction.store.put(clientId, "clientId");
     });
-    return client_id;
+    return clientId;
   }
 
   #connect(): Promise<IDBPDatabase<Tables>> {
     return guarded(() =>
       openDB<Tables>(this.#name, VERSION, {
         upgrade(database) {
+          // Drops stores from before the first release. A later version must keep the queue.
+          for (const name of database.objectStoreNames) database.deleteObjectStore(name);
           database.createObjectStore("meta");
           database.createObjectStore("queries");
           database.createObjectStore("rows");
           database.createObjectStore("queue", { autoIncrement: true }).createIndex("id", "id", { unique: true });
           database.createObjectStore("rejected", { keyPath: "id" });
         },
-        // A newer page wants to change the tables: it must not have to wait for us.
+        // A newer page that wants to change the tables must not wait for this one.
         blocking: () => this.#gone(),
         terminated: () => this.#gone(),
       }),
@@ -173,7 +174,7 @@ export class IndexedDbStore implements Store {
   }
 }
 
-/** Brings the rows of one query to where its cursor is. */
+/** Moves a query's rows to the cursor of the commit. */
 async function move(
   transaction: Writing<("queries" | "rows" | "queue" | "rejected")[]>,
   name: string,
@@ -185,7 +186,7 @@ async function move(
   const known = schema ?? kept?.schema;
   if (reset) also(rows.delete(all(name)));
   if (cursor === undefined) return void also(queries.delete(name));
-  // Without the rows before them, changes are no rows.
+  // Without the rows before them, changes cannot be applied.
   if (!known || (!kept && !reset)) return;
   for (const key of gone) also(rows.delete([name, key]));
   for (const [key, row] of puts) also(rows.put([key, row], [name, key]));
@@ -206,10 +207,10 @@ function all(name: string): IDBKeyRange {
   return IDBKeyRange.bound([name], [name, []]);
 }
 
-/** Takes note of a request that need not be waited for one by one. */
+/** Registers a request to be awaited with the others. */
 type Also = (request: Promise<unknown>) => void;
 
-/** Waits for a transaction and all its requests, so that a failure is heard of, and once. */
+/** Awaits a transaction and all its requests, so that a failure is thrown, and once. */
 async function together(done: Promise<void>, act: (also: Also) => Promise<void>): Promise<void> {
   const requests: Promise<unknown>[] = [done];
   const acting = act((request) => requests.push(request));
@@ -218,14 +219,14 @@ async function together(done: Promise<void>, act: (also: Also) => Promise<void>)
   if (failed) throw failed.reason;
 }
 
-/** Turns what IndexedDB throws into words for people. */
+/** Turns what IndexedDB throws into StorageErrors. */
 async function guarded<T>(act: () => Promise<T>): Promise<T> {
   try {
     return await act();
   } catch (cause) {
     if (cause instanceof StorageError) throw cause;
     const name = cause instanceof Error ? cause.name : "";
-    if (name === "QuotaExceededError") throw new StorageError("the store is full", "free_space", cause);
+    if (name === "QuotaExceededError") throw new StorageError("the store is full", "freeSpace", cause);
     if (name === "VersionError") throw new StorageError("a newer page owns the store", "reload", cause);
     throw new StorageError(`the store failed: ${String(cause)}`, "reload", cause);
   }

@@ -1,10 +1,9 @@
-/** A store that lives as long as the page: for tests, for Node, and where the browser grants no other. */
+/** A store that lives as long as the page: for tests, for Node, and for browsers that allow no other. */
 
-import type { Row, RowKey } from "../protocol/value.js";
+import type { Row, RowKey } from "../protocol/json.js";
 import type { Commit, RowsCommit } from "../replica/commit.js";
-import type { Mutation, Rejection } from "../replica/mutation.js";
-import type { Query } from "../replica/query.js";
-import type { Numbering } from "../session/outbox.js";
+import type { Mutation, Numbering, Rejection } from "../replica/mutation.js";
+import type { Selection } from "../replica/selection.js";
 import { uuid } from "../uuid.js";
 import type { Store, Stored, StoredRows } from "./store.js";
 
@@ -17,31 +16,31 @@ interface Kept {
 export class MemoryStore implements Store {
   readonly kind = "memory";
   readonly shared = false;
-  readonly #client_id: string;
-  #last_number = 0;
+  readonly #clientId: string;
+  #lastNumber = 0;
   #queue: Mutation[] = [];
   #rejected: Rejection[] = [];
   readonly #queries = new Map<string, Kept>();
 
-  constructor(client_id = uuid()) {
-    this.#client_id = client_id;
+  constructor(clientId = uuid()) {
+    this.#clientId = clientId;
   }
 
   async open(): Promise<Stored> {
     return structuredClone({
-      client_id: this.#client_id,
-      last_number: this.#last_number,
+      clientId: this.#clientId,
+      lastNumber: this.#lastNumber,
       queue: this.#queue,
       rejected: this.#rejected,
     });
   }
 
-  async rows({ name }: Query): Promise<StoredRows | undefined> {
+  async rows({ name }: Selection): Promise<StoredRows | undefined> {
     const kept = this.#queries.get(name);
     return kept && structuredClone({ ...kept, rows: [...kept.rows] });
   }
 
-  async cursor({ name }: Query): Promise<string | undefined> {
+  async cursor({ name }: Selection): Promise<string | undefined> {
     return this.#queries.get(name)?.cursor;
   }
 
@@ -53,7 +52,7 @@ export class MemoryStore implements Store {
     for (const { id, number } of assigned) {
       const mutation = this.#queue.find((queued) => queued.id === id);
       if (mutation) mutation.number = number;
-      this.#last_number = Math.max(this.#last_number, number);
+      this.#lastNumber = Math.max(this.#lastNumber, number);
     }
   }
 

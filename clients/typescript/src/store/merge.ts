@@ -1,9 +1,9 @@
 /**
- * Several commits as one, for a store that is slower than the server. The result is the state after
- * the last of them, which is a committed state of the database too.
+ * Merges commits, for a store that is slower than the server. The result leads to the state after the
+ * last of them, which is a committed instant of the database too.
  */
 
-import type { Row, RowKey } from "../protocol/value.js";
+import type { Row, RowKey } from "../protocol/json.js";
 import { emptyCommit, type Commit, type QueryCommit, type RowsCommit } from "../replica/commit.js";
 
 export function mergeCommits(commits: readonly Commit[]): Commit {

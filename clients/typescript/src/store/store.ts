@@ -1,48 +1,47 @@
 /**
- * What survives a reload: who this device is, the queue, the dead letters, and the rows of each query
- * with the cursor that vouches for them.
+ * What survives a reload: the client's id, the queue, the dead letters, and the rows of each query with
+ * their cursor.
  */
 
-import type { Row, RowKey } from "../protocol/value.js";
-import type { Schema } from "../protocol/server.js";
+import type { SchemaSummary } from "../protocol/generated.js";
+import type { Row, RowKey } from "../protocol/json.js";
 import type { Commit } from "../replica/commit.js";
-import type { Mutation, Rejection } from "../replica/mutation.js";
-import type { Query } from "../replica/query.js";
-import type { Numbering } from "../session/outbox.js";
+import type { Mutation, Numbering, Rejection } from "../replica/mutation.js";
+import type { Selection } from "../replica/selection.js";
 
-/** What is there when the store is opened. */
+/** What a store holds besides rows. */
 export interface Stored {
-  client_id: string;
-  /** The highest number that a mutation was ever given. */
-  last_number: number;
+  clientId: string;
+  /** The highest number that a mutation was ever assigned. */
+  lastNumber: number;
   queue: Mutation[];
   rejected: Rejection[];
 }
 
-/** The rows of a query as they were last. */
+/** The last known rows of a query. */
 export interface StoredRows {
   rows: [RowKey, Row][];
   cursor: string;
-  schema: Schema;
+  schema: SchemaSummary;
 }
 
-/** Every method is one transaction: all of it is kept, or nothing, wherever the tab is killed. */
+/** Every method is one transaction: all of it is stored or nothing, whenever the tab is killed. */
 export interface Store {
   readonly kind: "indexeddb" | "memory";
-  /** Whether other tabs see the same. */
+  /** Whether other tabs use the same data. */
   readonly shared: boolean;
   open(): Promise<Stored>;
-  rows(query: Query): Promise<StoredRows | undefined>;
-  /** The resume point of a query, without its rows. */
-  cursor(query: Query): Promise<string | undefined>;
+  rows(selection: Selection): Promise<StoredRows | undefined>;
+  /** The cursor of a query, without its rows. */
+  cursor(selection: Selection): Promise<string | undefined>;
   enqueue(mutation: Mutation): Promise<void>;
   number(assigned: readonly Numbering[]): Promise<void>;
-  /** Rows, cursors, the queue and the dead letters move together. */
+  /** Changes rows, cursors, the queue and the dead letters together. */
   commit(commit: Commit): Promise<void>;
   dismiss(ids: readonly string[]): Promise<void>;
-  /** Drops rows that can be had again, to make room for what cannot. */
+  /** Drops the rows, to make room. */
   free(): Promise<void>;
-  /** Called when the store is taken away: the browser or the user deletes it, or a newer page does. */
+  /** Calls `listener` when the browser, the user or a newer page takes the store away. */
   onLost?(listener: () => void): void;
   close?(): void;
 }

@@ -1,19 +1,19 @@
-/** Which tab leads. Web Locks hand the office on in the moment in which a tab closes or crashes. */
+/** Which tab leads. A Web Lock passes leadership on as soon as the leading tab closes or crashes. */
 
-/** Calls `elected` once when this tab leads; the result ends its office or its candidacy. */
+/** Calls `elected` once, when this tab leads; the result ends its leadership or its candidacy. */
 export type Election = (name: string, elected: () => void) => () => void;
 
 export function webLocks(locks: LockManager): Election {
   return (name, elected) => {
     let end = () => {};
-    const office = new Promise<void>((resolve) => (end = resolve));
+    const leadership = new Promise<void>((resolve) => (end = resolve));
     const candidacy = new AbortController();
     locks
       .request(name, { signal: candidacy.signal }, () => {
         elected();
-        return office;
+        return leadership;
       })
-      // Called off before it was granted.
+      // The candidacy ended before the lock was granted.
       .catch(() => {});
     return () => {
       candidacy.abort();

@@ -1,23 +1,26 @@
-/** The tab that holds the connection: it moves its own copy, the store and the other tabs. */
+/** The part of the tab with the connection: it moves the replica, the store and the other tabs. */
 
 import { Connection, type ConnectionOptions } from "../connection/connection.js";
 import type { State } from "../connection/states.js";
 import { errorToJson, serverError, type SyncError } from "../errors.js";
-import type { ClientFrame } from "../protocol/client.js";
-import type { ServerFrame, Welcome } from "../protocol/server.js";
+import type { WelcomeFrame } from "../protocol/frames.js";
+import type { ClientFrame, ServerFrame } from "../protocol/generated.js";
 import { emptyCommit, type Commit } from "../replica/commit.js";
-import type { Copy } from "../replica/copy.js";
-import type { Query } from "../replica/query.js";
+import type { Numbering } from "../replica/mutation.js";
+import type { QueryRows } from "../replica/query_rows.js";
 import type { Replica } from "../replica/replica.js";
-import { Outbox, type Numbering } from "../session/outbox.js";
+import type { Selection } from "../replica/selection.js";
+import { Outbox } from "../session/outbox.js";
 import { Session } from "../session/session.js";
-import type { Keeper } from "../store/keeper.js";
+import type { FallbackStore } from "../store/fallback_store.js";
 import type { Stored } from "../store/store.js";
 import type { Command, Message, QueryState, SharedStatus } from "./message.js";
 import { Writer } from "./writer.js";
 
 export interface LeaderPorts {
   post(message: Message): void;
+  /** Loads a query's rows from the store. */
+  load(selection: Selection): Promise<void>;
   status(status: SharedStatus): void;
   problem(error: SyncError): void;
   traffic(direction: "sent" | "received", frame: ClientFrame | ServerFrame): void;
@@ -25,36 +28,38 @@ export interface LeaderPorts {
 
 export class Leader {
   readonly #replica: Replica;
-  readonly #store: Keeper;
+  readonly #store: FallbackStore;
   readonly #ports: LeaderPorts;
   readonly #session: Session;
   readonly #outbox: Outbox;
   readonly #connection: Connection;
   readonly #writer: Writer;
   readonly #clock: ConnectionOptions["clock"];
-  /** What each tab wants, by the tab's name. */
-  readonly #wishes = new Map<string, Query[]>();
-  readonly #queries = new Map<string, Query>();
-  #last_number: number;
+  /** What each tab shows, by the tab's id. */
+  readonly #wanted = new Map<string, Selection[]>();
+  readonly #selections = new Map<string, Selection>();
+  #lastNumber: number;
   #count = 0;
-  #status: SharedStatus = { state: "connecting" };
-  #told_at: number | undefined;
+  #status: SharedStatus = { state: "connecting", features: [] };
+  #reportedAt: number | undefined;
+  /** Before that the connection is off without being unwanted. */
+  #started = false;
 
-  constructor(replica: Replica, store: Keeper, stored: Stored, options: Omit<ConnectionOptions, "client_id">, ports: LeaderPorts) {
+  constructor(replica: Replica, store: FallbackStore, stored: Stored, options: Omit<ConnectionOptions, "clientId">, ports: LeaderPorts) {
     this.#replica = replica;
     this.#store = store;
     this.#ports = ports;
     this.#clock = options.clock;
-    this.#last_number = stored.last_number;
+    this.#lastNumber = stored.lastNumber;
     this.#writer = new Writer(store);
-    this.#connection = new Connection({ ...options, client_id: stored.client_id }, {
+    this.#connection = new Connection({ ...options, clientId: stored.clientId }, {
       welcome: (welcome) => this.#welcome(welcome),
       frame: (frame) => this.#frame(frame),
       lost: () => {
         this.#session.lost();
         this.#outbox.lost();
       },
-      state: (state, error) => this.#tellState(state, error),
+      state: (state, error) => this.#reportState(state, error),
       problem: ports.problem,
       traffic: ports.traffic,
     });
@@ -67,35 +72,39 @@ export class Leader {
       queue: () => this.#replica.queue,
       send: (push) => this.#connection.send(push),
       number: (assigned) => this.#number(assigned),
-      lastNumber: () => this.#last_number,
-      refused: (rejection) => this.#commit({ ...emptyCommit(), rejected: [rejection] }),
+      lastNumber: () => this.#lastNumber,
+      rejected: (rejection) => this.#commit({ ...emptyCommit(), rejected: [rejection] }),
       mustWait: () => this.#session.isJoining,
     });
   }
 
   /**
-   * Takes office. The store and this tab's copy may stand at different places, because the leader
-   * before could die between telling the tabs and writing it down.
+   * Takes over. The store and this tab's replica may be at different positions, because the previous
+   * leader could die between sending a step to the tabs and storing it.
    *
+   * @param last the status that the previous leader reported.
    * @param unsaved whether a mutation has never reached the store.
    */
-  async takeOffice(stored: Stored, unsaved: (id: string) => boolean): Promise<void> {
-    const told = stored.queue.filter(({ id }) => this.#replica.hasAnswered(id)).map(({ id }) => id);
-    // What was kept and is gone has been answered, even if nobody lived to tell us.
+  async takeOver(stored: Stored, last: SharedStatus, unsaved: (id: string) => boolean): Promise<void> {
+    this.#status = { ...last, state: "connecting" };
+    const answered = stored.queue.filter(({ id }) => this.#replica.hasAnswered(id)).map(({ id }) => id);
+    // A mutation that was stored and is gone has been answered, even if no message said so.
     const kept = new Set(stored.queue.map(({ id }) => id));
     const gone = this.#replica.queue.filter(({ id }) => !kept.has(id) && !unsaved(id)).map(({ id }) => id);
     this.#replica.restore(stored.queue, stored.rejected);
-    const live = [...this.#replica.copies.values()].filter(({ phase }) => phase === "live");
-    const queries = live.map(({ query }) => ({ name: query.name, phase: "stale" as const, settled: [] }));
+    const live = [...this.#replica.queries.values()].filter(({ phase }) => phase === "live");
+    const queries = live.map(({ selection }) => ({ name: selection.name, phase: "stale" as const, settled: [] }));
     this.#replica.apply({ ...emptyCommit(), answered: gone, queries });
-    if (told.length) this.#writer.write({ ...emptyCommit(), answered: told });
-    for (const copy of this.#replica.copies.values()) await this.#align(copy);
+    if (answered.length) this.#writer.write({ ...emptyCommit(), answered });
+    for (const query of this.#replica.queries.values()) await this.#align(query);
     this.#ports.post({ type: "lead" });
   }
 
-  /** How the connection is, for whoever has just come. */
-  get status(): SharedStatus {
-    return this.#status;
+  /** Connects, or reports that no connection is wanted. */
+  start(connects: boolean): void {
+    this.#started = true;
+    if (connects) this.#connection.handle("start");
+    else this.#reportState("off", undefined);
   }
 
   command(command: Command): void {
@@ -104,43 +113,29 @@ export class Leader {
   }
 
   wentOffline(): void {
-    this.#connection.handle("went_offline");
+    this.#connection.handle("wentOffline");
   }
 
-  /** What a tab shows from now on. `load` brings what the store has of a query into the copy. */
-  async want(tab: string, queries: Query[], load: (query: Query) => Promise<void>): Promise<void> {
-    this.#wishes.set(tab, queries);
+  /** Subscribes to what a tab shows from now on. */
+  async want(tab: string, selections: Selection[]): Promise<void> {
+    this.#wanted.set(tab, selections);
     this.#reconsider();
-    for (const query of queries) {
-      await load(query);
-      if (!this.#isWanted(query.name)) continue;
-      this.#queries.set(query.name, query);
-      this.#session.want(query, this.#replica.copy(query).cursor);
+    for (const selection of selections) {
+      await this.#ports.load(selection);
+      if (!this.#isWanted(selection.name)) continue;
+      this.#selections.set(selection.name, selection);
+      this.#session.want(selection, this.#replica.query(selection).cursor);
     }
-    this.#tell();
+    this.#report();
   }
 
-  /** The names of what a tab wants. */
-  wishesOf(tab: string): string[] {
-    return (this.#wishes.get(tab) ?? []).map(({ name }) => name);
+  /** Takes a message of another tab. */
+  receive(from: string, message: Message): void {
+    if (message.type === "want") void this.#serve(from, message.selections, message.again);
+    if (message.type === "bye") void this.#adopt(from);
   }
 
-  bye(tab: string): void {
-    this.#wishes.delete(tab);
-    this.#reconsider();
-  }
-
-  /** A query as another tab needs it to go on from. */
-  state(query: Query): QueryState {
-    const { rows, phase, error, cursor, schema, settled } = this.#replica.copy(query);
-    const state: QueryState = { name: query.name, rows: [...rows], phase, settled: [...settled], count: this.#count };
-    if (error) state.error = errorToJson(error);
-    if (cursor !== undefined) state.cursor = cursor;
-    if (schema) state.schema = schema;
-    return state;
-  }
-
-  /** There is something new in the queue. */
+  /** Sends what is new in the queue. */
   pump(): void {
     this.#outbox.pump();
   }
@@ -150,10 +145,40 @@ export class Leader {
     await this.#writer.idle();
   }
 
-  #welcome(welcome: Welcome): void {
+  /** Subscribes to what another tab shows, and sends it the state of what is new to it. */
+  async #serve(tab: string, selections: Selection[], again: boolean): Promise<void> {
+    const known = new Set((this.#wanted.get(tab) ?? []).map(({ name }) => name));
+    await this.want(tab, selections);
+    for (const selection of selections) {
+      if (again || !known.has(selection.name)) this.#ports.post({ type: "rows", to: tab, query: this.#state(selection) });
+    }
+    this.#ports.status(this.#status);
+  }
+
+  /** Adopts the writes of a tab that is gone: it may have stored one without announcing it. */
+  async #adopt(tab: string): Promise<void> {
+    this.#wanted.delete(tab);
+    this.#reconsider();
+    const { queue } = await this.#store.open();
+    this.#replica.enqueue(...queue);
+    this.pump();
+  }
+
+  /** A query's state, for another tab to continue from. */
+  #state(selection: Selection): QueryState {
+    const { rows, phase, error, cursor, schema, settled } = this.#replica.query(selection);
+    const state: QueryState = { name: selection.name, rows: [...rows], phase, settled: [...settled], count: this.#count };
+    if (error) state.error = errorToJson(error);
+    if (cursor !== undefined) state.cursor = cursor;
+    if (schema) state.schema = schema;
+    return state;
+  }
+
+  #welcome(welcome: WelcomeFrame): void {
     this.#session.welcome(welcome);
     this.#outbox.welcome(welcome);
-    this.#tell();
+    this.#status.features = welcome.features ?? [];
+    this.#reportState(this.#connection.state, undefined);
   }
 
   #frame(frame: ServerFrame): void {
@@ -168,7 +193,7 @@ export class Leader {
         return;
       }
       case "reject": {
-        // The next `welcome` says where to go on.
+        // The next `welcome` says which number is next.
         if (frame.code === "out_of_order") return this.#connection.resync(serverError("protocol", frame.message));
         const rejection = this.#outbox.rejected(frame);
         if (rejection) this.#commit({ ...emptyCommit(), rejected: [rejection] });
@@ -177,13 +202,13 @@ export class Leader {
       default:
         this.#session.receive(frame);
         this.#outbox.pump();
-        this.#tell();
+        this.#report();
     }
   }
 
   #commit(commit: Commit): void {
     this.#count += 1;
-    if (commit.queries.some(({ rows }) => rows?.cursor !== undefined)) this.#status.synced_at = this.#clock.now();
+    if (commit.queries.some(({ rows }) => rows?.cursor !== undefined)) this.#status.syncedAt = this.#clock.now();
     this.#replica.apply(commit);
     this.#ports.post({ type: "commit", count: this.#count, commit });
     this.#writer.write(commit);
@@ -191,53 +216,56 @@ export class Leader {
 
   async #number(assigned: readonly Numbering[]): Promise<void> {
     await this.#store.number(assigned);
-    for (const { number } of assigned) this.#last_number = Math.max(this.#last_number, number);
+    for (const { number } of assigned) this.#lastNumber = Math.max(this.#lastNumber, number);
     this.#replica.number(assigned);
     this.#ports.post({ type: "numbered", assigned: [...assigned] });
   }
 
   #isWanted(name: string): boolean {
-    return [...this.#wishes.values()].some((queries) => queries.some((query) => query.name === name));
+    return [...this.#wanted.values()].some((selections) => selections.some((selection) => selection.name === name));
   }
 
   #reconsider(): void {
-    for (const name of [...this.#queries.keys()]) {
+    for (const name of [...this.#selections.keys()]) {
       if (this.#isWanted(name)) continue;
-      this.#queries.delete(name);
+      this.#selections.delete(name);
       this.#session.unwant(name);
       this.#replica.drop(name);
     }
-    this.#tell();
+    this.#report();
   }
 
   /**
-   * A copy that the store does not have in this state is written whole. To add later changes to older
-   * rows would lose those in between.
+   * Stores a query whole where the store has another state of it. Adding later changes to older rows
+   * would lose those in between.
    */
-  async #align(copy: Copy): Promise<void> {
-    const { query, cursor, schema } = copy;
-    if (cursor === undefined || !schema || (await this.#store.cursor(query)) === cursor) return;
-    this.#queries.set(query.name, query);
-    const rows = { reset: true, puts: [...copy.rows], gone: [], cursor, schema };
-    this.#writer.write({ ...emptyCommit(), queries: [{ name: query.name, rows, settled: [] }] });
+  async #align(query: QueryRows): Promise<void> {
+    const { selection, cursor, schema } = query;
+    if (cursor === undefined || !schema || (await this.#store.cursor(selection)) === cursor) return;
+    this.#selections.set(selection.name, selection);
+    const rows = { reset: true, puts: [...query.rows], gone: [], cursor, schema };
+    this.#writer.write({ ...emptyCommit(), queries: [{ name: selection.name, rows, settled: [] }] });
   }
 
-  #tellState(state: State, error: SyncError | undefined): void {
+  #reportState(state: State, error: SyncError | undefined): void {
     const { transport } = this.#connection;
-    const status: SharedStatus = { state: this.#stateOf(state), ...(transport !== undefined && { transport }) };
+    const { syncedAt, features } = this.#status;
+    const status: SharedStatus = { state: this.#stateOf(state), features };
+    if (transport !== undefined) status.transport = transport;
     if (error) status.error = errorToJson(error);
-    if (this.#status.synced_at !== undefined) status.synced_at = this.#status.synced_at;
+    if (syncedAt !== undefined) status.syncedAt = syncedAt;
     this.#status = status;
     this.#ports.status(status);
   }
 
-  /** Tells what the frames have changed. Why a connection was lost stays told until there is another. */
-  #tell(): void {
-    const { state, synced_at } = this.#status;
+  /** Reports what frames have changed. The reason of a lost connection stays until there is another. */
+  #report(): void {
+    if (!this.#started) return;
+    const { state, syncedAt } = this.#status;
     const now = this.#stateOf(this.#connection.state);
-    if (now === state && synced_at === this.#told_at) return;
-    this.#told_at = synced_at;
-    this.#tellState(this.#connection.state, undefined);
+    if (now === state && syncedAt === this.#reportedAt) return;
+    this.#reportedAt = syncedAt;
+    this.#reportState(this.#connection.state, undefined);
   }
 
   #stateOf(state: State): SharedStatus["state"] {

@@ -1,32 +1,31 @@
-/** What the tabs of one browser tell each other. One of them leads: it holds the connection. */
+/** The messages between the tabs of one browser. One of them leads: it holds the connection. */
 
-import type { Json, Row, RowKey } from "../protocol/value.js";
-import type { Schema } from "../protocol/server.js";
+import type { SchemaSummary } from "../protocol/generated.js";
+import type { Json, Row, RowKey } from "../protocol/json.js";
 import type { Commit, QueryPhase } from "../replica/commit.js";
-import type { Mutation } from "../replica/mutation.js";
-import type { Query } from "../replica/query.js";
-import type { Numbering } from "../session/outbox.js";
+import type { Mutation, Numbering } from "../replica/mutation.js";
+import type { Selection } from "../replica/selection.js";
 
 export type Message =
-  /** From a new leader: say what you want. */
+  /** From a new leader: asks what the tabs show. */
   | { type: "lead" }
-  /** To the leader: everything that this tab shows. `again`: the rows anew, something was missed. */
-  | { type: "want"; queries: Query[]; again: boolean }
+  /** To the leader: everything that this tab shows. `again`: it needs the state of all of it. */
+  | { type: "want"; selections: Selection[]; again: boolean }
   /** This tab is closing. */
   | { type: "bye" }
-  /** From the leader to one tab: a query as it is. */
+  /** From the leader to one tab: the state of a query. */
   | { type: "rows"; to: string; query: QueryState }
-  /** From the leader: a step of everybody's copy. Counted, so that a gap is noticed. */
+  /** From the leader: a step for every replica. Counted, so that a gap is noticed. */
   | { type: "commit"; count: number; commit: Commit }
-  /** The user has written something in this tab. `saved`: the store has it. */
+  /** Writes of the user in this tab. `saved`: the store has them. */
   | { type: "queued"; mutations: Mutation[]; saved: boolean }
-  /** From the leader: these are their numbers. */
+  /** From the leader: the numbers of mutations. */
   | { type: "numbered"; assigned: Numbering[] }
-  /** Dead letters were dealt with. */
+  /** Dead letters were dismissed. */
   | { type: "dismissed"; ids: string[] }
-  /** From the leader. */
+  /** From the leader: what it knows of the connection. */
   | { type: "status"; status: SharedStatus }
-  /** From whatever tab the application called it in: for the leader, and for those that lead next. */
+  /** A command of the application: for the leader, and for the tabs that may lead later. */
   | { type: "command"; command: Command };
 
 export type Command = "connect" | "disconnect" | "authenticate" | "wake";
@@ -36,23 +35,31 @@ export interface Envelope {
   message: Message;
 }
 
-/** A query's copy as the leader has it. */
+/** Connects the tabs, as a BroadcastChannel does. */
+export interface TabChannel {
+  postMessage(envelope: Envelope): void;
+  onmessage: ((event: MessageEvent<Envelope>) => void) | null;
+  close(): void;
+}
+
+/** A query as the leader has it, for another tab to continue from. */
 export interface QueryState {
   name: string;
   rows: [RowKey, Row][];
   phase: QueryPhase;
   error?: { [name: string]: Json };
   cursor?: string;
-  schema?: Schema;
+  schema?: SchemaSummary;
   settled: string[];
-  /** The leader's count of commits that are in it. */
+  /** How many of the leader's commits are in it. */
   count: number;
 }
 
-/** What only the leader knows of the connection. */
+/** What the leader knows of the connection. */
 export interface SharedStatus {
   state: "connecting" | "live" | "behind" | "offline" | "error";
   error?: { [name: string]: Json };
-  synced_at?: number;
+  features: readonly string[];
+  syncedAt?: number;
   transport?: string;
 }

@@ -1,59 +1,54 @@
 /**
- * One tab: its copy, its part of the store, and its place among the other tabs, as the leader or as a
- * follower who is told what the leader knows.
+ * One tab: its replica, its use of the store, and its place among the other tabs, as the leader or as a
+ * follower.
  */
 
 import type { Clock } from "../connection/clock.js";
 import type { TokenSource } from "../connection/connection.js";
 import type { Transport } from "../connection/transport.js";
 import { SyncError, type StorageError } from "../errors.js";
-import type { ClientFrame } from "../protocol/client.js";
-import type { ServerFrame } from "../protocol/server.js";
-import { emptyCommit, type Commit } from "../replica/commit.js";
+import type { ClientFrame, ServerFrame } from "../protocol/generated.js";
+import { emptyCommit } from "../replica/commit.js";
 import type { Mutation } from "../replica/mutation.js";
-import type { Query } from "../replica/query.js";
 import type { Replica } from "../replica/replica.js";
-import { Keeper } from "../store/keeper.js";
+import type { Selection } from "../replica/selection.js";
+import { FallbackStore, type StorageState } from "../store/fallback_store.js";
 import type { Store } from "../store/store.js";
 import { uuid } from "../uuid.js";
 import { alone, type Election } from "./election.js";
+import { Follower } from "./follower.js";
 import type { Leader } from "./leader.js";
-import type { Command, Envelope, Message, QueryState, SharedStatus } from "./message.js";
+import type { Command, Envelope, Message, SharedStatus, TabChannel } from "./message.js";
 
-/** What tabs talk through; a BroadcastChannel fits. */
-export interface Channel {
-  postMessage(envelope: Envelope): void;
-  onmessage: ((event: MessageEvent<Envelope>) => void) | null;
-  close(): void;
+/** The code that only a leader needs. */
+export interface Network {
+  Leader: typeof Leader;
+  /** The transports, in the order in which they are tried. */
+  transportsTo(url: URL, clock: Clock): Transport[];
 }
 
-/** What is loaded behind the rest. */
-export type Network = typeof import("../network.js");
-
-/** How long to wait before the code that connects is asked for again. */
+/** The pause before loading the network code again. */
 const LOAD_AGAIN_MS = 5_000;
 
 export interface TabOptions {
   name: string;
   store: Store;
   election: Election;
-  /** None: this tab shares nothing with others. */
-  channel: ((name: string) => Channel) | undefined;
-  /** The code that connects; begun to be loaded already. */
+  /** Undefined: this tab shares nothing with others. */
+  channel: ((name: string) => TabChannel) | undefined;
+  /** Loads the code that connects. */
   network: () => Promise<Network>;
-  /** Absent: those of the network. */
+  /** Default: those of the network. */
   transports: readonly Transport[] | undefined;
   url: URL;
   token: TokenSource | undefined;
   clock: Clock;
-  /** Whether to connect by itself. */
+  /** Whether to connect without a command. */
   connect: boolean;
 }
 
-/** How the store is: as asked for, gone (this page alone keeps what there is), or full. */
-export type StorageState = "indexeddb" | "memory" | "full";
-
 export interface TabPorts {
+  /** What a view or the status shows may have changed. */
   changed(): void;
   problem(error: SyncError): void;
   traffic(direction: "sent" | "received", frame: ClientFrame | ServerFrame): void;
@@ -61,27 +56,23 @@ export interface TabPorts {
 
 export class Tab {
   readonly id = uuid();
-  /** Resolves when the store has been read: the queue and the dead letters are there. */
+  /** Resolves when the queue and the dead letters have been read from the store. */
   readonly opened: Promise<void>;
-  status: SharedStatus = { state: "connecting" };
-  storage: StorageState;
+  status: SharedStatus = { state: "connecting", features: [] };
   readonly #options: TabOptions;
   readonly #ports: TabPorts;
   readonly #replica: Replica;
-  readonly #store: Keeper;
+  readonly #store: FallbackStore;
+  readonly #follower: Follower;
   #leader: Leader | undefined;
-  #channel: Channel | undefined;
+  #channel: TabChannel | undefined;
   #endElection: () => void = () => {};
   #closed = false;
-  /** The application wants a connection; where this tab leads it has one. */
+  /** Whether the application wants a connection. Every tab remembers this, in case it becomes the leader. */
   #connects: boolean;
-  readonly #wanted = new Map<string, Query>();
+  readonly #wanted = new Map<string, Selection>();
   readonly #loading = new Map<string, Promise<void>>();
-  /** Steps of the leader that we have followed; none before its first answer. */
-  #count: number | undefined;
-  /** The queries that the leader has told us of. */
-  readonly #followed = new Set<string>();
-  /** Writes that the store has not taken. */
+  /** Mutations that only pages have, also other tabs'. */
   readonly #unsaved = new Set<string>();
   readonly #saving = new Set<Promise<void>>();
 
@@ -89,37 +80,44 @@ export class Tab {
     this.#replica = replica;
     this.#options = options;
     this.#ports = ports;
-    this.#store = new Keeper(options.store, {
+    this.#store = new FallbackStore(options.store, {
       open: () => ({ queue: replica.queue }),
       failed: (error) => this.#storageFailed(error),
     });
+    this.#follower = new Follower(this.id, replica, this.#wanted, {
+      post: (message) => this.#post(message),
+      status: (status) => this.#setStatus(status),
+    });
+    replica.onChange = ports.changed;
     this.#connects = options.connect;
-    this.storage = options.store.kind;
-    if (!options.connect) this.status = { state: "offline" };
+    if (!options.connect) this.status.state = "offline";
     this.opened = this.#open();
+  }
+
+  get storage(): StorageState {
+    return this.#store.state;
   }
 
   get leads(): boolean {
     return this.#leader !== undefined;
   }
 
-  /** Shows a query from now on: at first as the store has it, then as the server does. */
-  want(query: Query): void {
-    this.#wanted.set(query.name, query);
-    this.#replica.copy(query);
-    void this.#load(query);
-    this.#tellWishes();
+  /** Shows a selection from now on: first as the store has it, then as the server does. */
+  want(selection: Selection): void {
+    this.#wanted.set(selection.name, selection);
+    this.#replica.query(selection);
+    void this.#load(selection);
+    this.#announceWanted();
   }
 
   unwant(name: string): void {
     this.#wanted.delete(name);
     this.#loading.delete(name);
-    this.#followed.delete(name);
-    if (!this.#leader) this.#replica.drop(name);
-    this.#tellWishes();
+    if (this.#leader) this.#announceWanted();
+    else this.#follower.unwant(name);
   }
 
-  /** Takes the user's write. Resolves when it is kept; rejects when only this page has it. */
+  /** Shows a write of the user. Resolves when it is stored; rejects when only this page has it. */
   enqueue(mutation: Mutation): Promise<void> {
     this.#unsaved.add(mutation.id);
     this.#replica.enqueue(mutation);
@@ -145,14 +143,12 @@ export class Tab {
     this.#leader?.wentOffline();
   }
 
-  /** The page was frozen: what it was told meanwhile may be lost. */
-  thawed(): void {
-    if (this.#leader) return;
-    this.#forgetLeader();
-    this.#tellWishes();
+  /** The page was frozen, so messages may be lost. */
+  resumed(): void {
+    if (!this.#leader) this.#follower.restart();
   }
 
-  /** How many writes only this page has. */
+  /** How many mutations a reload would lose. */
   get unsaved(): number {
     return this.#unsaved.size;
   }
@@ -189,14 +185,14 @@ export class Tab {
     if (this.#store.shared && channel) {
       this.#channel = channel(name);
       this.#channel.onmessage = ({ data }) => this.#receive(data);
-      this.#tellWishes();
+      this.#announceWanted();
     }
     const elect = this.#store.shared ? election : alone;
     this.#endElection = elect(name, () => void this.#elected());
   }
 
   async #elected(): Promise<void> {
-    // What the store holds now, not what it held when this tab was opened.
+    // The store has changed since this tab was opened.
     const [stored, network] = await Promise.all([this.#store.open(), this.#options.network().catch(() => undefined)]);
     if (this.#closed) return;
     if (!network) return this.#electedAgain();
@@ -204,19 +200,21 @@ export class Tab {
     const connection = { transports: transports ?? network.transportsTo(url, clock), token, clock };
     const leader = new network.Leader(this.#replica, this.#store, stored, connection, {
       post: (message) => this.#post(message),
-      status: (status) => this.#tellStatus(status),
+      load: (selection) => this.#load(selection),
+      status: (status) => {
+        this.#post({ type: "status", status });
+        this.#setStatus(status);
+      },
       problem: (error) => this.#ports.problem(error),
       traffic: (direction, frame) => this.#ports.traffic(direction, frame),
     });
     this.#leader = leader;
-    await leader.takeOffice(stored, (id) => this.#unsaved.has(id));
+    await leader.takeOver(stored, this.status, (id) => this.#unsaved.has(id));
     if (this.#closed) return;
-    this.#tellWishes();
-    if (this.#connects) leader.command("connect");
-    else this.#tellStatus({ state: "offline" });
+    this.#announceWanted();
+    leader.start(this.#connects);
   }
 
-  /** Whoever leads next shall know, too, whether a connection is wanted. */
   #obey(command: Command): void {
     if (command === "connect" || command === "disconnect") this.#connects = command === "connect";
     this.#leader?.command(command);
@@ -239,113 +237,41 @@ export class Tab {
       case "command":
         return this.#obey(message.command);
       default:
-        if (this.#leader) this.#asLeader(this.#leader, from, message);
-        else this.#asFollower(message);
+        (this.#leader ?? this.#follower).receive(from, message);
     }
   }
 
-  #asLeader(leader: Leader, from: string, message: Message): void {
-    switch (message.type) {
-      case "want":
-        return void this.#serve(leader, from, message.queries, message.again);
-      case "bye":
-        leader.bye(from);
-        return void this.#adopt();
-    }
-  }
-
-  /** What other tabs want is loaded here too, so that this tab can tell them how it is. */
-  async #serve(leader: Leader, tab: string, queries: Query[], again: boolean): Promise<void> {
-    const known = new Set(leader.wishesOf(tab));
-    await leader.want(tab, queries, (query) => this.#load(query));
-    for (const query of queries) {
-      if (again || !known.has(query.name)) this.#post({ type: "rows", to: tab, query: leader.state(query) });
-    }
-    this.#tellStatus(leader.status);
-  }
-
-  /** A tab that is gone may have kept a write and not lived to say so. */
-  async #adopt(): Promise<void> {
-    const { queue } = await this.#store.open();
-    this.#replica.enqueue(...queue);
-    this.#leader?.pump();
-  }
-
-  #asFollower(message: Message): void {
-    switch (message.type) {
-      case "lead":
-        this.#forgetLeader();
-        return this.#tellWishes();
-      case "rows":
-        if (message.to === this.id) this.#take(message.query);
-        return;
-      case "commit":
-        return this.#follow(message.count, message.commit);
-      case "numbered":
-        return this.#replica.number(message.assigned);
-      case "status":
-        this.status = message.status;
-        return this.#ports.changed();
-    }
-  }
-
-  #follow(count: number, commit: Commit): void {
-    if (this.#count !== undefined && count !== this.#count + 1) this.thawed();
-    else if (this.#count !== undefined) this.#count = count;
-    // A step goes on from where the leader was; of other queries we know only what was once.
-    const queries = commit.queries.filter(({ name }) => this.#followed.has(name));
-    this.#replica.apply({ ...commit, queries });
-  }
-
-  #forgetLeader(): void {
-    this.#count = undefined;
-    this.#followed.clear();
-  }
-
-  #take({ name, rows, phase, error, cursor, schema, settled, count }: QueryState): void {
-    this.#count = Math.max(this.#count ?? 0, count);
-    if (!this.#wanted.has(name)) return;
-    this.#followed.add(name);
-    const whole = { reset: true, puts: rows, gone: [], ...(cursor !== undefined && { cursor }), ...(schema && { schema }) };
-    // A leader that knows nothing yet has less than the store.
-    const part = { name, settled, ...(error && { error }), ...(phase !== "loading" && { phase, rows: whole }) };
-    this.#replica.apply({ ...emptyCommit(), queries: [part] });
-  }
-
-  #tellWishes(): void {
+  #announceWanted(): void {
     if (this.#closed) return;
-    const queries = [...this.#wanted.values()];
-    if (this.#leader) void this.#leader.want(this.id, queries, (query) => this.#load(query));
-    else this.#post({ type: "want", queries, again: this.#count === undefined });
+    if (this.#leader) void this.#leader.want(this.id, [...this.#wanted.values()]);
+    else this.#follower.want();
   }
 
-  #tellStatus(status: SharedStatus): void {
+  #setStatus(status: SharedStatus): void {
     this.status = status;
-    this.#post({ type: "status", status });
     this.#ports.changed();
   }
 
-  /** Brings into the copy what the store has of it, once, and unless somebody knew more already. */
-  #load(query: Query): Promise<void> {
-    let loading = this.#loading.get(query.name);
-    if (!loading) this.#loading.set(query.name, (loading = this.#read(query)));
+  /** Loads a query's rows from the store, once, and unless the server was faster. */
+  #load(selection: Selection): Promise<void> {
+    let loading = this.#loading.get(selection.name);
+    if (!loading) this.#loading.set(selection.name, (loading = this.#read(selection)));
     return loading;
   }
 
-  async #read(query: Query): Promise<void> {
-    // Begun before the queue is there, but not shown without it.
-    const reading = this.#store.rows(query);
+  async #read(selection: Selection): Promise<void> {
+    // Reads before the queue is there, but shows nothing without it.
+    const reading = this.#store.rows(selection);
     await this.opened;
     const stored = await reading;
-    const copy = this.#replica.copy(query);
-    if (!stored || copy.phase !== "loading" || copy.cursor !== undefined) return;
+    const query = this.#replica.query(selection);
+    if (!stored || query.phase !== "loading" || query.cursor !== undefined) return;
     const { rows: puts, cursor, schema } = stored;
-    const part = { name: query.name, phase: "stale" as const, rows: { reset: true, puts, gone: [], cursor, schema }, settled: [] };
+    const part = { name: selection.name, phase: "stale" as const, rows: { reset: true, puts, gone: [], cursor, schema }, settled: [] };
     this.#replica.apply({ ...emptyCommit(), queries: [part] });
   }
 
   #storageFailed(error: StorageError): void {
-    this.storage = this.#store.kind === "memory" ? "memory" : "full";
     if (this.storage === "memory") for (const { id } of this.#replica.queue) this.#unsaved.add(id);
     this.#ports.problem(error);
     this.#ports.changed();

@@ -1,11 +1,11 @@
 /**
- * Writes commits to the store one after another. What comes while the store is busy goes into one
- * transaction: the store may skip states, but it never holds one that did not exist.
+ * Writes commits to the store one after another. Those that arrive while the store is busy become one
+ * transaction: the store may skip states, but never holds one that did not exist.
  */
 
 import type { Commit } from "../replica/commit.js";
-import type { Store } from "../store/store.js";
 import { mergeCommits } from "../store/merge.js";
+import type { Store } from "../store/store.js";
 
 export class Writer {
   readonly #store: Pick<Store, "commit">;
@@ -23,13 +23,13 @@ export class Writer {
     this.#busy ??= this.#run();
   }
 
-  /** Resolves when everything written so far is kept, or cannot be. */
+  /** Resolves when everything so far is stored, or has failed. */
   async idle(): Promise<void> {
     await this.#busy;
   }
 
   async #run(): Promise<void> {
-    // What comes in the same turn goes together.
+    // Commits of the same turn go together.
     await Promise.resolve();
     while (this.#waiting.length) {
       const commit = mergeCommits(this.#waiting);

@@ -25,19 +25,19 @@ CREATE TABLE todos (
   position ${real} NOT NULL DEFAULT 0,
   assignee ${text},
   created_at ${time});
-CREATE TABLE presence (id ${text} PRIMARY KEY NOT NULL, name ${text} NOT NULL, list_id ${text}, todo_id ${text}, seen_at ${time});
+CREATE TABLE viewers (id ${text} PRIMARY KEY NOT NULL, name ${text} NOT NULL, list_id ${text}, todo_id ${text}, seen_at ${time});
 INSERT INTO lists (id, name, position) VALUES ('inbox', 'Inbox', 0), ('groceries', 'Groceries', 1);`;
 
 export const SCHEMA = {
   sqlite: TABLES("TEXT", "REAL", "TIMESTAMP NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))"),
-  postgres: `DROP TABLE IF EXISTS todos, lists, presence CASCADE;${TABLES("text", "double precision", "timestamptz NOT NULL DEFAULT now()")}`,
+  postgres: `DROP TABLE IF EXISTS todos, lists, viewers CASCADE;${TABLES("text", "double precision", "timestamptz NOT NULL DEFAULT now()")}`,
 };
 
 export function startServer(): Promise<ServerProcess> {
-  return ServerProcess.start(SCHEMA, ["lists", "todos", "presence"]);
+  return ServerProcess.start(SCHEMA, ["lists", "todos", "viewers"]);
 }
 
-/** A browser with a profile of its own: another person, another machine. */
+/** A browser with its own profile: another person, another machine. */
 export class Visitor {
   readonly #profile: string;
   readonly errors: string[] = [];
@@ -53,7 +53,7 @@ export class Visitor {
     });
     context.setDefaultTimeout(30_000);
     const visitor = new Visitor(context, profile, server);
-    // The page that the server would serve, also while it is away, as a service worker would do.
+    // Serves the page also while the server is down, as a service worker would.
     await context.route(`${server.url}/`, (route) => route.fulfill({ path: PAGE, contentType: "text/html" }));
     return visitor;
   }
@@ -83,7 +83,7 @@ export class Device {
     return this.root.and(this.page.locator(`[data-state=${state}]`)).waitFor();
   }
 
-  /** Connected, and nothing waits. */
+  /** Waits until it is connected and nothing is pending. */
   async settled(): Promise<void> {
     await this.state("live");
     await this.root.locator(".state", { hasText: /^live$/ }).waitFor();

@@ -29,7 +29,7 @@ describe.skipIf(!BINARY)("the bundles", () => {
     return page;
   }
 
-  test.each(["", ' type="module"'])("a script element%s keeps entities in step and tells the page", async (type) => {
+  test.each(["", ' type="module"'])("a script element%s keeps entities in step and dispatches events", async (type) => {
     server.sql("DELETE FROM todos;");
     const page = await show(`<!doctype html><title>page</title><body><p id="count">?</p><p id="state"></p>
       <script>
@@ -40,12 +40,12 @@ describe.skipIf(!BINARY)("the bundles", () => {
     await page.getByText("live", { exact: true }).waitFor();
     server.sql("INSERT INTO todos (id, title) VALUES ('1', 'one');");
     await page.locator("#count", { hasText: "1" }).waitFor();
-    await page.evaluate(() => window.rhtmx!.sync!.entity("todos").update("1", { done: true }).outcome);
+    await page.evaluate(() => window.rhtmx!.sync!.entity("todos").update("1", { done: true }).result);
     expect(server.sql("SELECT count(*) FROM todos WHERE done;").trim()).toBe("1");
     expect(visitor.errors).toEqual([]);
   });
 
-  test("the module is imported as it is", async () => {
+  test("the module can be imported as it is", async () => {
     server.sql("DELETE FROM todos;");
     const page = await show(`<!doctype html><title>page</title><body><p id="titles"></p>
       <script type="module">

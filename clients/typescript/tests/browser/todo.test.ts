@@ -10,7 +10,7 @@ describe.skipIf(!BINARY)("the example application", () => {
   beforeAll(async () => {
     server = await startServer();
   });
-  beforeEach(() => server.sql("DELETE FROM todos; DELETE FROM presence;"));
+  beforeEach(() => server.sql("DELETE FROM todos; DELETE FROM viewers;"));
   afterEach(async () => {
     const errors = visitors.flatMap((visitor) => visitor.errors);
     await Promise.all(visitors.splice(0).map((visitor) => visitor.leave()));
@@ -59,7 +59,7 @@ describe.skipIf(!BINARY)("the example application", () => {
     await b.rename("shared", "renamed at home");
     await b.settled();
     await page.reload();
-    // The first paint is from the store: what was there, with what was written offline on top.
+    // The first paint comes from the store, with the offline writes on top.
     await a.item("written on the train").waitFor();
     await a.root.locator(".item.done", { hasText: "shared" }).waitFor();
     expect(await a.root.getAttribute("data-state")).not.toBe("live");
@@ -75,7 +75,7 @@ describe.skipIf(!BINARY)("the example application", () => {
     expect(inDatabase()).toEqual(["renamed at home", "written at home", "written on the train"]);
   });
 
-  test("two tabs, one connection; the leader is closed, and the other goes on without loss", async () => {
+  test("two tabs share one connection; when the leader is closed, the other continues without loss", async () => {
     const visitor = await arrive();
     const first = await visitor.open();
     const a = new Device(first, "Ann");
@@ -84,7 +84,7 @@ describe.skipIf(!BINARY)("the example application", () => {
     const b = new Device(second, "Ann");
     await b.settled();
     const sessions = async () => ((await (await fetch(`${server.sync}/status`)).json()) as { sessions: number }).sessions;
-    // Two devices on the page, each connected once, however many tabs show it.
+    // The page has two devices, each connected once, however many tabs show it.
     expect(await sessions()).toBe(2);
     await b.add("from the second tab");
     await a.item("from the second tab").waitFor();
@@ -98,7 +98,7 @@ describe.skipIf(!BINARY)("the example application", () => {
     expect(await sessions()).toBe(2);
   });
 
-  test("a rejected write is shown, explained, and holds up nobody", async () => {
+  test("a rejected write is shown, explained, and holds up nothing", async () => {
     const device = new Device(await (await arrive()).open(), "Ann");
     await device.settled();
     await device.root.locator(".refuse").click();
@@ -115,7 +115,7 @@ describe.skipIf(!BINARY)("the example application", () => {
     await device.root.locator(".rejected").waitFor({ state: "hidden" });
   });
 
-  test("a rename meets a row that somebody deleted", async () => {
+  test("a rename of a row that was deleted elsewhere is rejected", async () => {
     const device = new Device(await (await arrive()).open(), "Ann");
     await device.settled();
     await device.add("contested");
@@ -123,7 +123,7 @@ describe.skipIf(!BINARY)("the example application", () => {
     await device.offline();
     await device.rename("contested", "kept, I hoped");
     server.sql("DELETE FROM todos;");
-    // The switch stays where it was, and so does what was written.
+    // The switch stays where it was, and so do the writes.
     await device.page.reload();
     await device.item("kept, I hoped").waitFor();
     await device.state("offline");
@@ -133,7 +133,7 @@ describe.skipIf(!BINARY)("the example application", () => {
     expect(await device.titles()).toEqual([]);
   });
 
-  test("the server is killed and comes back; the lists go on where they were", async () => {
+  test("lists continue where they were after the server was killed", async () => {
     const page = await (await arrive()).open();
     const [ann, ben] = [new Device(page, "Ann"), new Device(page, "Ben")];
     await ann.settled();
@@ -151,7 +151,7 @@ describe.skipIf(!BINARY)("the example application", () => {
     expect(await ann.titles()).toEqual(inDatabase());
   });
 
-  test("lists by filter: an item that is assigned appears under Mine, at once and offline too", async () => {
+  test("an assigned item appears under Mine at once, offline too", async () => {
     const page = await (await arrive()).open();
     const [ann, ben] = [new Device(page, "Ann"), new Device(page, "Ben")];
     await ann.settled();
@@ -177,7 +177,7 @@ describe.skipIf(!BINARY)("the example application", () => {
     const device = new Device(page, "Ann");
     await device.settled();
     await device.root.getByText("of 10000 done").waitFor();
-    // Until the store has everything: a reload before that would show less.
+    // Waits until the store has everything: a reload before that would show less.
     await page.waitForFunction(async () => {
       const open = indexedDB.open("rhtmx-sync-todo:ann");
       await new Promise((resolve) => (open.onsuccess = resolve));

@@ -1,16 +1,16 @@
 /**
  * Everything that can happen, in any order: the user and others write, frames arrive or do not, the
  * connection breaks, the page is reloaded or killed while its disk is busy, the log is pruned, tables
- * are read anew, lists are opened and closed.
+ * are refetched, lists are opened and closed.
  */
 
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { queryOf } from "../../src/replica/query.js";
+import { selectionOf } from "../../src/replica/selection.js";
 import { MemoryStore } from "../../src/store/memory.js";
-import { MortalStore } from "../simulated/mortal.js";
-import { rest, World, type Client, type Todo } from "../simulated/harness.js";
 import type { Shape } from "../simulated/database.js";
+import { rest, World, type Client, type Todo } from "../simulated/harness.js";
+import { MortalStore } from "../simulated/mortal.js";
 
 type Step =
   | { do: "write"; key: number }
@@ -43,7 +43,7 @@ const WHOLE: Shape = { entity: "todos" };
 const LIST_A: Shape = { entity: "todos", where: { column: "list", value: "a" } };
 const FILTER = { where: "list = $1", params: ["a"] };
 
-/** One device over its whole life, with what is expected of it. */
+/** One client over its whole life, with what is expected of it. */
 class Device {
   readonly disk = new MemoryStore();
   readonly world = new World();
@@ -51,7 +51,7 @@ class Device {
   sync!: Client;
   view!: ReturnType<Client["todos"]["live"]>;
   list: ReturnType<Client["todos"]["live"]> | undefined;
-  /** The newest value that each of my rows has been shown with. */
+  /** The newest value with which each of the user's rows has been shown. */
   readonly shown = new Map<string, number>();
   /** The values that the store has. */
   readonly saved = new Set<number>();
@@ -65,7 +65,7 @@ class Device {
     this.view.subscribe(() => this.look());
   }
 
-  /** The user's own rows never go back to an older value: that is what flicker would be. */
+  /** The user's rows never go back to an older value, which would be flicker. */
   look(): void {
     if (this.view.state === "loading") return;
     for (const row of this.view.rows) {
@@ -87,8 +87,8 @@ class Device {
 
   /** What is on disk is always a state that the database was in. */
   async checkDisk(): Promise<void> {
-    for (const [shape, query] of [[WHOLE, queryOf("todos")], [LIST_A, queryOf("todos", FILTER)]] as const) {
-      const stored = await this.disk.rows(query);
+    for (const [shape, selection] of [[WHOLE, selectionOf("todos")], [LIST_A, selectionOf("todos", FILTER)]] as const) {
+      const stored = await this.disk.rows(selection);
       if (!stored) continue;
       const position = Number(stored.cursor.split(":")[1]);
       expect(new Map(stored.rows)).toEqual(this.world.server.database.rowsAt(shape, position));
@@ -102,7 +102,7 @@ class Device {
       case "write":
         return this.write(step.key);
       case "create":
-        // May well be there already: then it is rejected.
+        // May exist already: then it is rejected.
         return void this.sync.todos.create({ id: `shared-${step.key}`, title: "created", list: "a" });
       case "remove":
         return void this.sync.todos.delete(`shared-${step.key}`);
@@ -153,7 +153,7 @@ class Device {
     }
   }
 
-  /** What the store did not have by now is gone; what it had is not. */
+  /** Forgets what the store did not have yet. */
   async kill(): Promise<void> {
     this.mortal.kill();
     this.world.server.drop();
@@ -180,7 +180,7 @@ function sorted(rows: Iterable<Todo>): Todo[] {
   return [...rows].sort((a, b) => (a.id < b.id ? -1 : 1));
 }
 
-test("SPEC 1, 2, 5, 6, 7, 9: whatever happens, the copy and the database end equal, each write once, without flicker", async () => {
+test("SPEC 1, 2, 5, 6, 7, 9: whatever happens, client and database end equal, each write takes effect once, and nothing flickers", async () => {
   await fc.assert(
     fc.asyncProperty(fc.array(step, { minLength: 5, maxLength: 60 }), fc.boolean(), async (steps, repeats) => {
       const device = new Device();

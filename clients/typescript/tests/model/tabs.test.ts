@@ -22,7 +22,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   ...(["drop", "pass"] as const).map((name) => ({ weight: 1, arbitrary: fc.constant({ do: name }) })),
 );
 
-test("SPEC 5, 7, 10: tabs come, go and die; every write that was kept arrives once, and all end equal", async () => {
+test("SPEC 5, 7, 10: tabs come, go and die; every stored write arrives once, and all end equal", async () => {
   await fc.assert(
     fc.asyncProperty(fc.array(step, { minLength: 5, maxLength: 60 }), async (steps) => {
       const browser = new Browser();

@@ -47,7 +47,7 @@ export class ServerProcess {
     await Promise.race([exited, this.#ready()]);
   }
 
-  /** Ends it without a goodbye, as a crash does. */
+  /** Kills it, as a crash does. */
   async kill(): Promise<void> {
     const child = this.#child;
     if (!child) return;
@@ -62,7 +62,7 @@ export class ServerProcess {
     rmSync(this.#folder, { recursive: true, force: true });
   }
 
-  /** Any program may write. Returns what it prints. */
+  /** Runs SQL as another program would; returns what it prints. */
   sql(text: string): string {
     if (POSTGRES) return execFileSync("psql", [POSTGRES, "-qAtX", "-v", "ON_ERROR_STOP=1"], { input: text, encoding: "utf8" });
     return execFileSync("sqlite3", ["-cmd", ".timeout 5000", this.#file], { input: text, encoding: "utf8" });

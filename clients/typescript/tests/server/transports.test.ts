@@ -17,7 +17,7 @@ const SCHEMA = {
   postgres: `DROP TABLE IF EXISTS notes; CREATE TABLE notes ${COLUMNS};`,
 };
 
-/** Resolves when a condition holds, looking again at each event. */
+/** Resolves when a condition holds, which each event checks. */
 function until(sync: { on: (event: "status" | "change", act: () => void) => () => void }, holds: () => boolean): Promise<void> {
   return new Promise((resolve) => {
     const look = () => {
@@ -63,7 +63,7 @@ describe.skipIf(!BINARY)("the real server", () => {
     expect(view.rows).toEqual([{ id: "1", title: "one", done: false }]);
     const shown = recording(view);
     const written = sync.notes.update("1", { done: true });
-    expect(await written.outcome).toEqual({ ok: true });
+    expect(await written.result).toEqual({ ok: true });
     await until(sync, () => sync.pending.length === 0);
     expect(shown.slice(1).every(([row]) => row?.done)).toBe(true);
     server.sql("INSERT INTO notes (id, title) VALUES ('2', 'two');");
@@ -77,13 +77,13 @@ describe.skipIf(!BINARY)("the real server", () => {
     await until(sync, () => view.state === "live");
     const [bad, good] = [sync.notes.create({ title: "x".repeat(30) }), sync.notes.create({ title: "short" })];
     expect(view.rows).toHaveLength(2);
-    expect(await bad.outcome).toMatchObject({ ok: false, code: "constraint" });
-    expect(await good.outcome).toEqual({ ok: true });
+    expect(await bad.result).toMatchObject({ ok: false, code: "constraint" });
+    expect(await good.result).toEqual({ ok: true });
     expect(view.rows.map(({ title }) => title)).toEqual(["short"]);
     expect(sync.rejected).toHaveLength(1);
   });
 
-  test.each(transports)("%s: the server dies with writes under way, and comes back", async (_name, transport) => {
+  test.each(transports)("%s: writes under way survive a crash of the server", async (_name, transport) => {
     const sync = client({ transports: [transport()], clock: { ...systemClock, random: () => 0 } });
     const view = sync.notes.live();
     await until(sync, () => view.state === "live");
@@ -93,13 +93,13 @@ describe.skipIf(!BINARY)("the real server", () => {
     await until(sync, () => view.state === "stale");
     expect(view.get("a")?.title).toBe("while down");
     await server.start();
-    expect(await first.outcome).toEqual({ ok: true });
+    expect(await first.result).toEqual({ ok: true });
     await until(sync, () => sync.status.state === "live" && sync.status.pending === 0);
     expect(server.sql("SELECT title FROM notes;").trim()).toBe("while down");
     expect(view.rows).toEqual([{ id: "a", title: "while down", done: false }]);
   }, 20_000);
 
-  test("websocket: large frames come gzipped and in their order", async () => {
+  test("websocket: large frames come gzipped and in order", async () => {
     const values = Array.from({ length: 200 }, (_, index) => `('g${index}', 'title ${index}')`);
     server.sql(`INSERT INTO notes (id, title) VALUES ${values.join(",")};`);
     let binary = 0;
@@ -122,7 +122,7 @@ describe.skipIf(!BINARY)("the real server", () => {
     expect(view.rows[0]).toEqual({ id: "g7", title: "title 7", done: true });
   });
 
-  test("where WebSockets do not get through, events take over by themselves", async () => {
+  test("events take over where WebSockets do not get through", async () => {
     const blocked: Transport = {
       name: "blocked",
       open: (handlers) => {
@@ -136,7 +136,7 @@ describe.skipIf(!BINARY)("the real server", () => {
     expect(sync.status.transport).toBe("events");
   });
 
-  test("an entity that the server does not have is that list's error alone", async () => {
+  test("an unknown entity is an error of that list alone", async () => {
     const sync = createSync({ url: server.sync, entities: { notes: entity<Todo>(), none: entity() }, storage: "memory", connect: true });
     open.push(sync);
     const [notes, none] = [sync.notes.live(), sync.none.live()];

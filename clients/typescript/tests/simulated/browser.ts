@@ -1,10 +1,9 @@
-/** What the tabs of one browser share: locks, a channel, and a store. A tab can be closed or killed. */
+/** A browser whose tabs share locks, a channel and a store, and can be closed or killed. */
 
 import { MemoryStore } from "../../src/store/memory.js";
 import type { Store } from "../../src/store/store.js";
 import type { Election } from "../../src/tabs/election.js";
-import type { Envelope } from "../../src/tabs/message.js";
-import type { Channel } from "../../src/tabs/tab.js";
+import type { Envelope, TabChannel } from "../../src/tabs/message.js";
 import { World, type Client } from "./harness.js";
 import { MortalStore } from "./mortal.js";
 
@@ -13,10 +12,10 @@ class SharedStore extends MortalStore {
   override readonly shared: boolean = true;
 }
 
-/** A tab, from the outside. */
+/** A tab, as a test sees it. */
 export class BrowserTab {
   readonly store: SharedStore;
-  readonly channels: Set<TabChannel> = new Set();
+  readonly channels: Set<SimulatedChannel> = new Set();
   sync!: Client;
   alive = true;
 
@@ -29,7 +28,7 @@ export class BrowserTab {
     this.alive = false;
   }
 
-  /** Nothing that it had begun goes on: no message, no transaction, no frame. */
+  /** Stops everything that is under way: messages, transactions, frames. */
   kill(): void {
     this.alive = false;
     this.store.kill();
@@ -38,10 +37,10 @@ export class BrowserTab {
   }
 }
 
-class TabChannel implements Channel {
+class SimulatedChannel implements TabChannel {
   onmessage: ((event: MessageEvent<Envelope>) => void) | null = null;
 
-  constructor(readonly tab: BrowserTab, readonly all: Set<TabChannel>) {
+  constructor(readonly tab: BrowserTab, readonly all: Set<SimulatedChannel>) {
     all.add(this);
     tab.channels.add(this);
   }
@@ -92,8 +91,8 @@ export class Browser {
   readonly world = new World();
   readonly disk = new MemoryStore();
   readonly locks = new Locks();
-  readonly #channels = new Set<TabChannel>();
-  /** Whether a message gets to a tab. */
+  readonly #channels = new Set<SimulatedChannel>();
+  /** Whether a message reaches a tab. */
   delivers: (to: BrowserTab, envelope: Envelope) => boolean = () => true;
 
   tab(): BrowserTab {
@@ -102,14 +101,14 @@ export class Browser {
       storage: tab.store as Store,
       environment: {
         election: this.locks.election(tab),
-        channel: () => new TabChannel(tab, this.#channels),
+        channel: () => new SimulatedChannel(tab, this.#channels),
         transports: [
           {
             name: "simulated",
             open: (handlers) => {
               // The socket of a killed page dies with it.
               const guarded = { ...handlers };
-              for (const name of ["opened", "frame", "heard", "problem", "closed"] as const) {
+              for (const name of ["opened", "frame", "received", "problem", "closed"] as const) {
                 const handler = handlers[name] as (...args: unknown[]) => void;
                 guarded[name] = ((...args: unknown[]) => tab.alive && handler(...args)) as never;
               }

@@ -1,8 +1,8 @@
 /** A database with a log, as far as a client can tell: positions, filters, mutations applied once. */
 
-import type { RejectFrame } from "../../src/protocol/server.js";
-import type { Push, Write } from "../../src/protocol/client.js";
-import type { Json, Row, RowKey } from "../../src/protocol/value.js";
+import type { PushFrame, RejectFrame } from "../../src/protocol/frames.js";
+import type { Write } from "../../src/protocol/generated.js";
+import type { Json, Row, RowKey } from "../../src/protocol/json.js";
 
 interface Entry {
   position: number;
@@ -13,7 +13,7 @@ interface Entry {
 
 export interface Shape {
   entity: string;
-  /** Only `column = value`, which is enough for a client to meet rows that come and go. */
+  /** Only `column = value`, which is enough for rows that come and go. */
   where?: { column: string; value: Json };
 }
 
@@ -33,8 +33,8 @@ export class Database {
   readonly effects: Write[] = [];
   /** The tables at each position. */
   readonly history = new Map<number, Map<string, Map<RowKey, Row>>>([[0, new Map()]]);
-  /** Refuses a write for a reason of its own. */
-  refuses: (write: Write) => string | undefined = () => undefined;
+  /** The reason to reject a write. */
+  rejects: (write: Write) => string | undefined = () => undefined;
 
   table(entity: string): Map<RowKey, Row> {
     let table = this.tables.get(entity);
@@ -42,7 +42,7 @@ export class Database {
     return table;
   }
 
-  /** A write of any program. */
+  /** A write of another program. */
   put(entity: string, row: Row): void {
     this.#change([[entity, String(row["id"]), row]]);
   }
@@ -62,7 +62,7 @@ export class Database {
     return new Map([...rows].filter(([, row]) => belongs(row, where)));
   }
 
-  /** What changed for a shape after `from`, each row once, as it is now. */
+  /** The changes of a shape after `from`: each row once, as it is now. */
   changes(shape: Shape, from: number, transient = false): Json[] {
     const first = new Map<RowKey, Row | undefined>();
     for (const { position, entity, key, before } of this.log) {
@@ -77,9 +77,9 @@ export class Database {
     return changes;
   }
 
-  push(client_id: string, { mutation, writes }: Push): Answer {
-    let client = this.clients.get(client_id);
-    if (!client) this.clients.set(client_id, (client = { last: 0, answers: new Map() }));
+  push(clientId: string, { mutation, writes }: PushFrame): Answer {
+    let client = this.clients.get(clientId);
+    if (!client) this.clients.set(clientId, (client = { last: 0, answers: new Map() }));
     const known = client.answers.get(mutation);
     if (known) return known;
     if (mutation !== client.last + 1) {
@@ -87,7 +87,7 @@ export class Database {
       return { type: "reject", mutation, code: "out_of_order", message: `mutation ${expected} comes next`, expected };
     }
     client.last = mutation;
-    const answer = this.#apply(client_id, mutation, writes);
+    const answer = this.#apply(clientId, mutation, writes);
     client.answers.set(mutation, answer);
     return answer;
   }
@@ -97,7 +97,7 @@ export class Database {
     this.floor = this.position;
   }
 
-  #apply(client_id: string, mutation: number, writes: Write[]): Answer {
+  #apply(clientId: string, mutation: number, writes: Write[]): Answer {
     const changed: [string, RowKey, Row | undefined][] = [];
     const now = (entity: string, key: RowKey) => {
       const written = changed.findLast(([e, k]) => e === entity && k === key);
@@ -108,15 +108,15 @@ export class Database {
         ({ type: "reject", mutation, code, message, write: index });
       const key = String(write.key ?? write.values?.["id"]);
       const row = now(write.entity, key);
-      const refused = this.refuses(write);
-      if (refused !== undefined) return reject("constraint", refused);
+      const reason = this.rejects(write);
+      if (reason !== undefined) return reject("constraint", reason);
       if (write.op === "create" && row) return reject("exists", `there is a row ${key}`);
       if ((write.op === "update" || write.op === "delete") && !row) return reject("not_found", `no row ${key}`);
       changed.push([write.entity, key, write.op === "delete" ? undefined : { ...row, ...write.values }]);
     }
     this.#change(changed);
     this.effects.push(...structuredClone(writes));
-    const name = `${client_id}/${mutation}`;
+    const name = `${clientId}/${mutation}`;
     this.applied.set(name, (this.applied.get(name) ?? 0) + 1);
     return { type: "ack", mutation, position: this.position };
   }

@@ -1,4 +1,4 @@
-/** A client on a simulated server, with time in the test's hands. */
+/** A client on a simulated server, with a clock that the test moves. */
 
 import { createSync, type CreateSyncOptions, type SyncClient } from "../../src/create.js";
 import type { Clock } from "../../src/connection/clock.js";
@@ -48,7 +48,7 @@ export class ManualClock implements Clock {
   }
 }
 
-/** Lets everything that is under way come to rest: promises only, no time passes. */
+/** Waits for the promises that are under way; no time passes. */
 export async function rest(): Promise<void> {
   for (let i = 0; i < 3; i++) await new Promise((resolve) => setImmediate(resolve));
 }
@@ -65,7 +65,7 @@ export class World {
     this.store = store;
   }
 
-  /** What the client finds around it. */
+  /** The client's environment. */
   get environment() {
     return {
       clock: this.clock,
@@ -86,14 +86,14 @@ export class World {
     });
   }
 
-  /** Until the server and its clients have nothing more to say. */
+  /** Runs until the server and its clients have nothing more to send. */
   async settle(): Promise<void> {
     do await rest();
     while (this.server.step());
     await rest();
   }
 
-  /** The same, with time for those who come back after a pause. */
+  /** The same, with time for clients that reconnect after a pause. */
   async recover(): Promise<void> {
     await this.settle();
     this.clock.pass(60_000);
@@ -101,7 +101,7 @@ export class World {
   }
 }
 
-/** Every list that a view ever showed, the first included. */
+/** Every list that a view ever showed, including the first. */
 export function recording<R>(view: { rows: readonly R[]; subscribe(listener: () => void): () => void }): (readonly R[])[] {
   const shown = [view.rows];
   view.subscribe(() => shown.push(view.rows));

@@ -1,4 +1,4 @@
-/** A store whose page can be killed: what it had not carried out by then never happens. */
+/** A store whose page can be killed: operations that are not done by then never happen. */
 
 import type { MemoryStore } from "../../src/store/memory.js";
 import type { Store } from "../../src/store/store.js";
@@ -12,7 +12,7 @@ export class MortalStore implements Store {
 
   constructor(readonly disk: MemoryStore) {}
 
-  /** Holds back everything that comes, as a busy disk does. */
+  /** Holds back every operation, as a busy disk does. */
   pause(): void {
     this.#gate ??= new Promise((resolve) => (this.#open = resolve));
   }
@@ -28,8 +28,8 @@ export class MortalStore implements Store {
   }
 
   open = () => this.#do(() => this.disk.open());
-  rows: Store["rows"] = (query) => this.#do(() => this.disk.rows(query));
-  cursor: Store["cursor"] = (query) => this.#do(() => this.disk.cursor(query));
+  rows: Store["rows"] = (selection) => this.#do(() => this.disk.rows(selection));
+  cursor: Store["cursor"] = (selection) => this.#do(() => this.disk.cursor(selection));
   enqueue: Store["enqueue"] = (mutation) => this.#do(() => this.disk.enqueue(mutation));
   number: Store["number"] = (assigned) => this.#do(() => this.disk.number(assigned));
   commit: Store["commit"] = (commit) => this.#do(() => this.disk.commit(commit));

@@ -1,20 +1,20 @@
 /**
- * A server that keeps the rules of the protocol and nothing else: when a read ends, when the stream
- * moves, when a frame arrives and when a connection breaks is for the test to say.
+ * A server that keeps the rules of the protocol and nothing else. The test decides when a read ends, the
+ * stream moves, a frame arrives or a connection breaks.
  */
 
 import type { Link, Transport, TransportHandlers } from "../../src/connection/transport.js";
+import type { PushFrame, SubscribeFrame } from "../../src/protocol/frames.js";
+import type { ClientFrame, SubscriptionId } from "../../src/protocol/generated.js";
 import { readFrame } from "../../src/protocol/read.js";
-import type { ClientFrame, Push, Subscribe } from "../../src/protocol/client.js";
-import type { SubscriptionId } from "../../src/protocol/value.js";
 import { Database, type Answer, type Shape } from "./database.js";
 
 interface Subscription {
   id: SubscriptionId;
   shape: Shape;
   name: string;
-  /** What has been read and sent, while it is joining. */
-  read_to: number;
+  /** The position up to which rows and changes have been sent. */
+  readTo: number;
   live: boolean;
 }
 
@@ -22,9 +22,9 @@ export class Session {
   readonly frames: object[] = [];
   readonly received: ClientFrame[] = [];
   readonly subscriptions = new Map<SubscriptionId, Subscription>();
-  #pushes: Push[] = [];
+  #pushes: PushFrame[] = [];
   #answers: Answer[] = [];
-  #client_id = "";
+  #clientId = "";
   #beat = false;
   /** How far the stream has been sent. */
   position = 0;
@@ -52,7 +52,7 @@ export class Session {
         return;
       case "ping":
         this.frames.push({ type: "pong" });
-        // A quiet client's cursor moves on too, once in a heartbeat.
+        // The cursor of a quiet client moves, too, once in a heartbeat.
         this.#beat = true;
         return;
     }
@@ -61,11 +61,11 @@ export class Session {
   /** Applies the next mutation. */
   apply(): void {
     const push = this.#pushes.shift();
-    if (push) this.#answers.push(this.database.push(this.#client_id, push));
+    if (push) this.#answers.push(this.database.push(this.#clientId, push));
     while (this.#answers[0]?.type === "reject") this.frames.push(this.#answers.shift()!);
   }
 
-  /** Ends the reads of joining subscriptions; the stream goes on from there. */
+  /** Ends the reads of joining subscriptions; the stream continues from there. */
   join(): void {
     for (const subscription of this.subscriptions.values()) if (!subscription.live) this.#join(subscription);
   }
@@ -73,29 +73,29 @@ export class Session {
   /** Sends what has been committed, and the cursor at which it is visible. */
   drain(): void {
     const to = this.database.position;
-    let news = false;
+    let sent = false;
     for (const [name, subscription] of this.#liveShapes()) {
       const { repeats } = this.options;
-      const from = repeats ? Math.min(this.position, subscription.read_to) : subscription.read_to;
+      const from = repeats ? Math.min(this.position, subscription.readTo) : subscription.readTo;
       const changes = this.database.changes(subscription.shape, from, repeats);
       if (changes.length) this.frames.push({ type: "changes", shape: name, changes });
-      news ||= changes.length > 0;
+      sent ||= changes.length > 0;
     }
     const moved = to > this.position;
     this.position = to;
-    for (const subscription of this.subscriptions.values()) if (subscription.live) subscription.read_to = to;
+    for (const subscription of this.subscriptions.values()) if (subscription.live) subscription.readTo = to;
     while (this.#answers[0]) {
       const answer = this.#answers[0];
       if (answer.type === "ack" && answer.position > to) break;
       this.#answers.shift();
       this.frames.push(answer.type === "ack" ? { type: "ack", mutation: answer.mutation } : answer);
-      news = true;
+      sent = true;
     }
-    if (news || moved || this.#beat) this.frames.push({ type: "cursor", cursor: this.#cursor() });
+    if (sent || moved || this.#beat) this.frames.push({ type: "cursor", cursor: this.#cursor() });
     this.#beat = false;
   }
 
-  /** Everybody of an entity begins anew. */
+  /** Makes all subscriptions of an entity take their rows again. */
   refetch(entity: string, reason: string): void {
     for (const subscription of this.subscriptions.values()) {
       if (subscription.shape.entity !== entity || !subscription.live) continue;
@@ -104,7 +104,7 @@ export class Session {
     }
   }
 
-  /** Hands the next frame to the client. */
+  /** Delivers the next frame to the client. */
   deliver(): boolean {
     const frame = this.frames.shift();
     if (!frame || !this.open) return false;
@@ -120,23 +120,23 @@ export class Session {
     this.handlers.closed(code, "");
   }
 
-  #welcome(client_id: string): void {
-    this.#client_id = client_id;
+  #welcome(clientId: string): void {
+    this.#clientId = clientId;
     this.position = this.database.position;
     this.frames.push({
       type: "welcome", protocol: 1, session_id: "s", epoch: String(this.database.epoch),
-      last_mutation: this.database.clients.get(client_id)?.last ?? 0, heartbeat_ms: 30_000,
-      limits: this.options.limits,
+      last_mutation: this.database.clients.get(clientId)?.last ?? 0, heartbeat_ms: 30_000,
+      limits: this.options.limits, features: this.options.features,
     });
   }
 
-  #subscribe({ id, entity, where, params, cursor }: Subscribe): void {
-    const refused = this.options.refuse(entity, where);
-    if (refused) return void this.frames.push({ type: "error", code: refused, message: refused, id, fatal: false });
+  #subscribe({ id, entity, where, params, cursor }: SubscribeFrame): void {
+    const code = this.options.error(entity, where);
+    if (code) return void this.frames.push({ type: "error", code, message: code, id, fatal: false });
     const column = /^"?(\w+)"? = \$1$/.exec(where ?? "")?.[1];
     const shape: Shape = column ? { entity, where: { column, value: params?.[0] ?? null } } : { entity };
     const name = JSON.stringify(shape);
-    const subscription: Subscription = { id, shape, name, read_to: this.database.position, live: false };
+    const subscription: Subscription = { id, shape, name, readTo: this.database.position, live: false };
     this.subscriptions.set(id, subscription);
     const from = cursor === undefined ? undefined : this.#positionOf(cursor);
     if (cursor !== undefined && from === undefined) {
@@ -149,7 +149,7 @@ export class Session {
 
   #snapshot(subscription: Subscription): void {
     subscription.live = false;
-    subscription.read_to = this.database.position;
+    subscription.readTo = this.database.position;
     const rows = [...this.database.rows(subscription.shape)].map(([key, row]) => ({ key, row }));
     do {
       const page = rows.splice(0, this.options.page);
@@ -160,25 +160,25 @@ export class Session {
   #join(subscription: Subscription): void {
     const shared = [...this.subscriptions.values()].some(({ live, name }) => live && name === subscription.name);
     if (shared) {
-      const changes = this.database.changes(subscription.shape, subscription.read_to, true);
+      const changes = this.database.changes(subscription.shape, subscription.readTo, true);
       if (changes.length) this.frames.push({ type: "changes", id: subscription.id, changes });
-      subscription.read_to = this.database.position;
+      subscription.readTo = this.database.position;
     }
     subscription.live = true;
     this.frames.push({
       type: "subscribed", id: subscription.id, shape: subscription.name,
-      cursor: `${this.database.epoch}:${subscription.read_to}`,
+      cursor: `${this.database.epoch}:${subscription.readTo}`,
       schema: { key: ["id"], columns: { id: "text" } },
     });
   }
 
-  /** Each live shape once, with the subscription that is furthest behind. */
+  /** Each live shape once, with its subscription that is furthest behind. */
   #liveShapes(): Map<string, Subscription> {
     const shapes = new Map<string, Subscription>();
     for (const subscription of this.subscriptions.values()) {
       if (!subscription.live) continue;
       const known = shapes.get(subscription.name);
-      if (!known || subscription.read_to < known.read_to) shapes.set(subscription.name, subscription);
+      if (!known || subscription.readTo < known.readTo) shapes.set(subscription.name, subscription);
     }
     return shapes;
   }
@@ -196,21 +196,25 @@ export class Session {
 export interface ServerOptions {
   /** Rows in a page of a snapshot. */
   page: number;
-  /** Changes are told more often than needed, also of rows that came and went. */
+  /** Sends changes more often than needed, also of rows that came and went. */
   repeats: boolean;
   limits: { frame_bytes_max: number; subscriptions_max: number; writes_max: number };
-  refuse: (entity: string, where: string | undefined) => string | undefined;
+  /** The features in `welcome`; undefined: without the field. */
+  features: string[] | undefined;
+  /** The code of the error that a subscription gets. */
+  error: (entity: string, where: string | undefined) => string | undefined;
 }
 
 export class SimulatedServer {
   readonly sessions: Session[] = [];
-  /** Whether anybody gets through. */
+  /** Whether connections succeed. */
   reachable = true;
   readonly options: ServerOptions = {
     page: 2,
     repeats: false,
     limits: { frame_bytes_max: 1_000_000, subscriptions_max: 100, writes_max: 1000 },
-    refuse: () => undefined,
+    features: ["rows", "push"],
+    error: () => undefined,
   };
 
   constructor(readonly database = new Database()) {}
@@ -235,7 +239,7 @@ export class SimulatedServer {
     },
   };
 
-  /** One step of everything, for every session; true while there was something to do. */
+  /** One step of everything, for every session; true while frames were delivered. */
   step(): boolean {
     let busy = false;
     for (const session of [...this.sessions]) {

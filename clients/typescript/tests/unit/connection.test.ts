@@ -2,13 +2,13 @@ import { describe, expect, test } from "vitest";
 import { pause, PAUSE_MAX_MS } from "../../src/connection/backoff.js";
 import { Connection, type TokenSource } from "../../src/connection/connection.js";
 import type { Transport, TransportHandlers } from "../../src/connection/transport.js";
-import type { ClientFrame } from "../../src/protocol/client.js";
-import type { ServerFrame } from "../../src/protocol/server.js";
+import type { WelcomeFrame } from "../../src/protocol/frames.js";
+import type { ClientFrame } from "../../src/protocol/generated.js";
 import { ManualClock, rest } from "../simulated/harness.js";
 
-const WELCOME: ServerFrame = {
+const WELCOME: WelcomeFrame = {
   type: "welcome", protocol: 1, session_id: "s", epoch: "e", last_mutation: 0, heartbeat_ms: 10_000,
-  limits: { frame_bytes_max: 1000, subscriptions_max: 10, writes_max: 10 },
+  limits: { frame_bytes_max: 1000, subscriptions_max: 10, writes_max: 10 }, features: [],
 };
 
 function setup(token?: TokenSource, names = ["websocket"]) {
@@ -25,7 +25,7 @@ function setup(token?: TokenSource, names = ["websocket"]) {
   const states: string[] = [];
   const errors: (string | undefined)[] = [];
   const frames: string[] = [];
-  const connection = new Connection({ transports, client_id: "c", token, clock }, {
+  const connection = new Connection({ transports, clientId: "c", token, clock }, {
     welcome: () => frames.push("welcome"),
     frame: ({ type }) => frames.push(type),
     lost: () => frames.push("lost"),
@@ -46,7 +46,7 @@ function setup(token?: TokenSource, names = ["websocket"]) {
 }
 
 describe("SPEC 13: the connection", () => {
-  test("greets first, hands frames on, and tells when it is lost", async () => {
+  test("greets first, passes frames on, and reports when it is lost", async () => {
     const { connection, last, up, frames, states } = setup();
     connection.handle("start");
     await up();
@@ -81,13 +81,13 @@ describe("SPEC 13: the connection", () => {
     expect(opened).toHaveLength(count + 2);
   });
 
-  test("half of each pause is chance", () => {
+  test("half of each pause is random", () => {
     const clock = (random: number) => ({ ...new ManualClock(), random: () => random, now: () => 0, after: () => () => {} });
     expect(pause(3, clock(0))).toBe(1000);
     expect(pause(3, clock(1))).toBe(2000);
   });
 
-  test("two heartbeats of silence end it; any word keeps it", async () => {
+  test("two heartbeats of silence end it; any frame keeps it", async () => {
     const { clock, connection, last, up, states } = setup();
     connection.handle("start");
     await up();
@@ -100,7 +100,7 @@ describe("SPEC 13: the connection", () => {
     expect(states.at(-1)).toBe("waiting");
   });
 
-  test("after a sleep a probe finds out within seconds", async () => {
+  test("a probe finds a dead connection within seconds after a sleep", async () => {
     const { clock, connection, last, up, states } = setup();
     connection.handle("start");
     await up();
@@ -114,7 +114,7 @@ describe("SPEC 13: the connection", () => {
   });
 
   test.each([[4400, "protocol"], [4403, "forbidden"], [4413, "too_large"], [4401, "unauthenticated"]] as const)(
-    "close %d is an error that trying again does not mend",
+    "close %d is an error, and is not tried again",
     async (code, error) => {
       const { clock, connection, opened, last, up, states, errors } = setup();
       connection.handle("start");
@@ -138,7 +138,7 @@ describe("SPEC 13: the connection", () => {
     expect([states.at(-1), errors.at(-1)]).toEqual(["failed", "protocol"]);
   });
 
-  test("a refused token is asked for again once, then it is an error", async () => {
+  test("a rejected token is asked for again once, then it is an error", async () => {
     let n = 0;
     const { clock, connection, last, states } = setup(() => `token-${++n}`);
     connection.handle("start");
@@ -153,7 +153,7 @@ describe("SPEC 13: the connection", () => {
     expect(states.at(-1)).toBe("failed");
   });
 
-  test("a token that expires on a living connection is renewed on it; one that cannot be had is no crash", async () => {
+  test("a token that expires is renewed on the open connection; a failing callback does no harm", async () => {
     let supply: () => string = () => "first";
     const { connection, last, up } = setup(() => supply());
     connection.handle("start");
@@ -175,7 +175,7 @@ describe("SPEC 13: the connection", () => {
     expect(connection.state).toBe("up");
   });
 
-  test("a fresh token that is refused, too, is an error and no loop", async () => {
+  test("a fresh token that is rejected, too, is an error, not a loop", async () => {
     const { connection, last, up, states, errors } = setup(() => "stale");
     connection.handle("start");
     await up();
@@ -187,7 +187,7 @@ describe("SPEC 13: the connection", () => {
     expect([states.at(-1), errors.at(-1)]).toEqual(["failed", "unauthenticated"]);
   });
 
-  test("the second transport gets its turn in the very moment in which the first has failed twice", () => {
+  test("the second transport is tried at once when the first has failed twice", () => {
     const { clock, connection, opened, last } = setup(undefined, ["websocket", "events"]);
     connection.handle("start");
     const pauses: boolean[] = [];
@@ -202,7 +202,7 @@ describe("SPEC 13: the connection", () => {
     expect(opened.map(({ name }) => name)).toEqual(["websocket", "websocket", "events", "websocket", "websocket", "events", "websocket"]);
   });
 
-  test("a transport that was let go of has nothing more to say", async () => {
+  test("a transport that was dropped is ignored", async () => {
     const { connection, opened, up, frames } = setup();
     connection.handle("start");
     await up();

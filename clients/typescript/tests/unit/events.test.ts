@@ -5,14 +5,14 @@ import { ManualClock, rest } from "../simulated/harness.js";
 
 const SCHEMA = { key: ["id"], columns: {} };
 
-/** A server of streams and posts; what it says and when is for the test. */
+/** A server of streams and posts, which the test drives. */
 function setup(answers: { status?: number; post?: (body: { mutation: number }) => [number, object] } = {}) {
   const clock = new ManualClock();
   const requests: string[] = [];
   const streams: ReadableStreamDefaultController<Uint8Array>[] = [];
   vi.stubGlobal("fetch", async (url: string, { method, body }: RequestInit) => {
     requests.push(`${method ?? "GET"} ${url.replace("http://server.test/api/sync", "")}`);
-    if (url.endsWith("/status")) return new Response("{}", { status: answers.status ?? 200 });
+    if (url.endsWith("/status")) return new Response('{"features":["rows"]}', { status: answers.status ?? 200 });
     if (method === "POST") {
       const [status, said] = answers.post!(JSON.parse(String(body)));
       return new Response(JSON.stringify(said), { status });
@@ -26,7 +26,7 @@ function setup(answers: { status?: number; post?: (body: { mutation: number }) =
   const open = async (): Promise<Link> => {
     const link = transport.open({
       opened: () => {},
-      heard: () => {},
+      received: () => {},
       frame: (frame) => frames.push(frame),
       problem: () => {},
       closed: (code) => closed.push(code),
@@ -61,7 +61,7 @@ describe("SPEC 6: over server-sent events", () => {
     return rest();
   };
 
-  test("a subscription is a stream, whose frames come under its id", async () => {
+  test("a subscription is a stream, whose frames get its id", async () => {
     const { requests, say, taken } = await subscribed();
     expect(requests[1]).toBe("GET /events?entity=todos&where=a+%3D+%241&params=%5B%22%C3%A4%26%22%5D&columns=id%2Ca&cursor=c0");
     await say(0, { type: "changes", shape: "s", changes: [] }, { type: "cursor", cursor: "c2" }, { type: "refetch", id: "todos", reason: "schema" });
@@ -72,7 +72,7 @@ describe("SPEC 6: over server-sent events", () => {
     ]);
   });
 
-  test("an ack waits for the change that bears our mark, and comes just before its cursor", async () => {
+  test("an ack waits for the change with its mutation's id, and comes just before the cursor", async () => {
     const { link, say, taken } = await subscribed();
     await push(link, 3);
     expect(taken()).toEqual([]);
@@ -82,7 +82,7 @@ describe("SPEC 6: over server-sent events", () => {
     expect(taken().slice(1)).toEqual([{ type: "ack", mutation: 3 }, { type: "cursor", cursor: "c3", id: 7 }]);
   });
 
-  test("an answer that is slower than the stream is given at once", async () => {
+  test("an ack that is slower than its change comes at once", async () => {
     const { link, say, taken } = await subscribed();
     await say(0, mine(3), { type: "cursor", cursor: "c2" });
     taken();
@@ -90,7 +90,7 @@ describe("SPEC 6: over server-sent events", () => {
     expect(taken()).toEqual([{ type: "ack", mutation: 3 }, { type: "cursor", cursor: "c2", id: 7 }]);
   });
 
-  test("one that somebody overwrote is given after a while, without making half a step visible", async () => {
+  test("an ack whose change was overwritten comes after a while, without making half a step visible", async () => {
     const { clock, link, say, taken } = await subscribed();
     await push(link, 3);
     await say(0, { type: "changes", shape: "s", changes: [{ op: "put", key: "1", row: {} }] });
@@ -109,7 +109,7 @@ describe("SPEC 12: over server-sent events", () => {
     expect(closed).toEqual([code]);
   });
 
-  test("a list that cannot be is an error of its own; a stream that ends ends the connection", async () => {
+  test("an impossible list is an error of that list; a stream that ends ends the connection", async () => {
     const { open, streams, frames, closed } = setup();
     const link = await open();
     link.send({ type: "subscribe", id: 1, entity: "unknown" });
@@ -122,7 +122,7 @@ describe("SPEC 12: over server-sent events", () => {
     expect(closed).toEqual([1006]);
   });
 
-  test("more lists than a browser has connections for are refused, not left hanging", async () => {
+  test("more lists than a browser has connections are errors, and do not hang", async () => {
     const { open, frames } = setup();
     const link = await open();
     for (let id = 1; id <= 6; id++) link.send({ type: "subscribe", id, entity: "todos" });
@@ -130,10 +130,10 @@ describe("SPEC 12: over server-sent events", () => {
     expect(frames.filter((frame) => "code" in frame)).toMatchObject([{ code: "too_many_subscriptions", id: 6 }]);
   });
 
-  test("after `out_of_order` the next connection goes on from where the server stands", async () => {
+  test("after `out_of_order` the next connection continues from the server's count", async () => {
     const { open, frames } = setup({ post: ({ mutation }) => [409, { type: "reject", mutation, code: "out_of_order", message: "", expected: 5 }] });
     const link = await open();
-    expect(frames.at(-1)).toMatchObject({ type: "welcome", last_mutation: -1 });
+    expect(frames.at(-1)).toMatchObject({ type: "welcome", last_mutation: -1, features: ["rows"] });
     link.send({ type: "push", mutation: 9, writes: [] });
     await rest();
     expect(frames.at(-1)).toMatchObject({ type: "reject", code: "out_of_order" });

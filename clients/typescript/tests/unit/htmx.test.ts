@@ -12,7 +12,7 @@ vi.mock("../../src/create.js", async (original) => {
   };
 });
 
-test("SPEC 15: a script element opens what it names, and the page hears of every change and every state", async () => {
+test("SPEC 15: a script element opens what it names, and dispatches every change and state", async () => {
   document.body.innerHTML = '<script src="/api/sync/client.js" data-sync-entities="todos, lists" data-sync-url="http://server.test/api/sync"></script>';
   const changes: [string, number][] = [];
   const states: string[] = [];

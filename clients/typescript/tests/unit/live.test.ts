@@ -25,24 +25,24 @@ test("a write is shown at once, stays through ack and cursor, and is the server'
   const view = sync.todos.live();
   await world.settle();
   const shown = recording(view);
-  const { key, outcome, saved } = sync.todos.create({ title: "milk" });
+  const { key, result, saved } = sync.todos.create({ title: "milk" });
   expect(view.rows).toEqual([{ id: key, title: "milk" }]);
   expect(view.isPending(key)).toBe(true);
   expect(sync.status.pending).toBe(1);
   await world.settle();
   expect(await saved).toBe(true);
-  expect(await outcome).toEqual({ ok: true });
+  expect(await result).toEqual({ ok: true });
   expect(view.isPending(key)).toBe(false);
   expect(sync.status.pending).toBe(0);
   expect(world.server.database.table("todos").get(key)).toEqual({ id: key, title: "milk" });
-  // From the first moment on it was always there, once.
+  // It was always there, once.
   expect(shown.slice(1).every((rows) => rows.length === 1)).toBe(true);
   await sync.close();
 });
 
 test("a rejected write disappears, is kept as a dead letter, and lets the next one pass", async () => {
   const world = new World();
-  world.server.database.refuses = ({ values }) => (values?.["title"] === "bad" ? "no bad titles" : undefined);
+  world.server.database.rejects = ({ values }) => (values?.["title"] === "bad" ? "no bad titles" : undefined);
   const sync = world.client();
   const view = sync.todos.live();
   await world.settle();
@@ -50,11 +50,11 @@ test("a rejected write disappears, is kept as a dead letter, and lets the next o
   const good = sync.todos.create({ id: "2", title: "good" });
   expect(view.rows).toHaveLength(2);
   await world.settle();
-  expect(await bad.outcome).toEqual({ ok: false, code: "constraint", message: "no bad titles" });
-  expect(await good.outcome).toEqual({ ok: true });
+  expect(await bad.result).toEqual({ ok: false, code: "constraint", message: "no bad titles" });
+  expect(await good.result).toEqual({ ok: true });
   expect(view.rows).toEqual([{ id: "2", title: "good" }]);
   expect(sync.rejected).toMatchObject([{ code: "constraint", writes: [{ op: "create", values: { title: "bad" } }] }]);
-  world.server.database.refuses = () => undefined;
+  world.server.database.rejects = () => undefined;
   sync.retry(sync.rejected[0]!.id);
   await world.settle();
   expect(sync.rejected).toEqual([]);
@@ -62,7 +62,7 @@ test("a rejected write disappears, is kept as a dead letter, and lets the next o
   await sync.close();
 });
 
-test("offline writes survive a reload, show before the network, and reach the server once and in order", async () => {
+test("offline writes survive a reload, are shown before the network answers, and reach the server once and in order", async () => {
   const world = new World();
   world.server.database.put("todos", { id: "1", title: "one" });
   const first = world.client();
@@ -89,7 +89,7 @@ test("offline writes survive a reload, show before the network, and reach the se
   await second.close();
 });
 
-test("SPEC 12, 13: why there is no connection is told, and stays told while views come and go", async () => {
+test("SPEC 12, 13: the status says why there is no connection, also while views come and go", async () => {
   const world = new World();
   const sync = world.client();
   await world.settle();
@@ -98,25 +98,46 @@ test("SPEC 12, 13: why there is no connection is told, and stays told while view
   await rest();
   sync.todos.live();
   await rest();
-  expect(sync.status).toMatchObject({ state: "error", error: { code: "forbidden", remedy: "sign_in" } });
+  expect(sync.status).toMatchObject({ state: "error", error: { code: "forbidden", remedy: "signIn" } });
   sync.connect();
   await world.settle();
   expect(sync.status).toMatchObject({ state: "live", error: undefined });
   await sync.close();
 });
 
-test("SPEC 12: an error of one list is that list's alone, and it is asked for again on the next connection", async () => {
+test("SPEC 12: an error of one list is that list's alone, and the next connection requests it again", async () => {
   const world = new World();
-  world.server.options.refuse = (entity) => (entity === "lists" ? "bad_filter" : undefined);
+  world.server.options.error = (entity) => (entity === "lists" ? "bad_filter" : undefined);
   const sync = world.client();
   const [todos, lists] = [sync.todos.live(), sync.lists.live()];
   await world.settle();
   expect([todos.state, lists.state]).toEqual(["live", "error"]);
   expect(lists.error).toMatchObject({ code: "bad_filter", remedy: "correct" });
   await lists.ready;
-  world.server.options.refuse = () => undefined;
+  world.server.options.error = () => undefined;
   world.server.drop();
   await world.recover();
   expect([todos.state, lists.state, lists.error]).toEqual(["live", "live", undefined]);
+  await sync.close();
+});
+
+test("the status has the server's features after the first connection, also while there is none", async () => {
+  const world = new World();
+  const sync = world.client();
+  const reported: (readonly string[])[] = [];
+  sync.on("status", ({ features }) => reported.push(features));
+  expect(sync.status.features).toEqual([]);
+  await world.settle();
+  expect(sync.status).toMatchObject({ state: "live", features: ["rows", "push"] });
+  world.server.drop();
+  expect(sync.status).toMatchObject({ state: "connecting", features: ["rows", "push"] });
+  world.server.options.features = ["rows"];
+  await world.recover();
+  expect(sync.status).toMatchObject({ state: "live", features: ["rows"] });
+  expect(reported.at(-1)).toEqual(["rows"]);
+  world.server.options.features = undefined;
+  world.server.drop();
+  await world.recover();
+  expect(sync.status).toMatchObject({ state: "live", features: [] });
   await sync.close();
 });

@@ -1,18 +1,18 @@
 import { describe, expect, test } from "vitest";
-import type { Push } from "../../src/protocol/client.js";
-import type { Mutation, Rejection } from "../../src/replica/mutation.js";
-import { Outbox, UNKNOWN, type Numbering } from "../../src/session/outbox.js";
+import { LAST_MUTATION_UNKNOWN, type PushFrame } from "../../src/protocol/frames.js";
+import type { Mutation, Numbering, Rejection } from "../../src/replica/mutation.js";
+import { Outbox } from "../../src/session/outbox.js";
 import { rest } from "../simulated/harness.js";
 
 const mutation = (id: string, number?: number, size = 1): Mutation => ({
-  id, made_at: 0, writes: Array.from({ length: size }, () => ({ entity: "t", op: "delete" as const, key: id })),
+  id, madeAt: 0, writes: Array.from({ length: size }, () => ({ entity: "t", op: "delete" as const, key: id })),
   ...(number !== undefined && { number }),
 });
 
-function setup(queue: Mutation[], last_number = 0) {
-  const sent: Push[] = [];
+function setup(queue: Mutation[], lastNumber = 0) {
+  const sent: PushFrame[] = [];
   const numbered: Numbering[] = [];
-  const refused: Rejection[] = [];
+  const rejected: Rejection[] = [];
   const state = { waits: false, fails: false };
   const outbox = new Outbox({
     queue: () => queue,
@@ -25,33 +25,33 @@ function setup(queue: Mutation[], last_number = 0) {
         queue[at] = { ...queue[at]!, number };
       }
     },
-    lastNumber: () => last_number,
-    refused: (rejection) => {
-      refused.push(rejection);
+    lastNumber: () => lastNumber,
+    rejected: (rejection) => {
+      rejected.push(rejection);
       queue.splice(queue.findIndex(({ id }) => id === rejection.id), 1);
     },
     mustWait: () => state.waits,
   });
-  const welcome = (last_mutation: number) =>
+  const welcome = (lastMutation: number) =>
     outbox.welcome({
-      type: "welcome", protocol: 1, session_id: "s", epoch: "e", last_mutation, heartbeat_ms: 1,
-      limits: { frame_bytes_max: 2000, subscriptions_max: 1, writes_max: 3 },
+      type: "welcome", protocol: 1, session_id: "s", epoch: "e", last_mutation: lastMutation, heartbeat_ms: 1,
+      limits: { frame_bytes_max: 2000, subscriptions_max: 1, writes_max: 3 }, features: [],
     });
   const numbers = () => sent.map(({ mutation: number, writes }) => [writes[0]!.key, number]);
-  return { outbox, sent, numbered, refused, state, welcome, numbers };
+  return { outbox, sent, numbered, rejected, state, welcome, numbers };
 }
 
 describe("SPEC 5: a number stands for one mutation, and a mutation has one number", () => {
-  test("numbers are given before the first sending, from where the server stands", async () => {
+  test("numbers are assigned before the first sending, from the server's count", async () => {
     const { welcome, numbers, numbered } = setup([mutation("a"), mutation("b")]);
     welcome(7);
-    expect(numbers()).toEqual([]); // not before they are kept
+    expect(numbers()).toEqual([]); // not before the numbers are stored
     await rest();
     expect(numbered).toEqual([{ id: "a", number: 8 }, { id: "b", number: 9 }]);
     expect(numbers()).toEqual([["a", 8], ["b", 9]]);
   });
 
-  test("what was sent before is sent again under its number, answered or not", async () => {
+  test("a mutation that was sent is sent again under its number, answered or not", async () => {
     const { welcome, numbers, numbered } = setup([mutation("a", 3), mutation("b", 4), mutation("c")]);
     welcome(3);
     await rest();
@@ -59,16 +59,16 @@ describe("SPEC 5: a number stands for one mutation, and a mutation has one numbe
     expect(numbered).toEqual([{ id: "c", number: 5 }]);
   });
 
-  test("a server that has never heard of our numbers counts on from where it stands", async () => {
+  test("a server that does not know the numbers continues from its own count", async () => {
     const { welcome, numbers } = setup([mutation("a", 8), mutation("b", 9)]);
     welcome(0);
     await rest();
     expect(numbers()).toEqual([["a", 1], ["b", 2]]);
   });
 
-  test("where the server does not say where it stands, numbers stay and the count goes on", async () => {
+  test("where the server does not send its count, numbers stay and the client's count continues", async () => {
     const { welcome, numbers } = setup([mutation("a", 8), mutation("b")], 8);
-    welcome(UNKNOWN);
+    welcome(LAST_MUTATION_UNKNOWN);
     await rest();
     expect(numbers()).toEqual([["a", 8], ["b", 9]]);
   });
@@ -85,7 +85,7 @@ describe("SPEC 5: a number stands for one mutation, and a mutation has one numbe
     expect(numbers()).toEqual([["a", 1], ["b", 2]]);
   });
 
-  test("what cannot be kept is not sent", async () => {
+  test("a mutation whose number cannot be stored is not sent", async () => {
     const { outbox, state, welcome, numbers } = setup([mutation("a")]);
     state.fails = true;
     welcome(0);
@@ -97,7 +97,7 @@ describe("SPEC 5: a number stands for one mutation, and a mutation has one numbe
     expect(numbers()).toEqual([["a", 1]]);
   });
 
-  test("numbers that are kept after the connection broke are sent on the next one", async () => {
+  test("numbers that are stored after the connection broke are sent on the next one", async () => {
     const { outbox, welcome, numbers } = setup([mutation("a")]);
     welcome(0);
     outbox.lost();
@@ -122,7 +122,7 @@ describe("SPEC 7: the queue", () => {
     expect(numbers()).toEqual([["a", 1]]);
   });
 
-  test("has a bounded part under way, and goes on with each answer", async () => {
+  test("has a bounded number under way, and continues with each answer", async () => {
     const queue = Array.from({ length: 40 }, (_, index) => mutation(`m${index}`));
     const { outbox, sent, welcome } = setup(queue);
     welcome(0);
@@ -132,15 +132,15 @@ describe("SPEC 7: the queue", () => {
     expect(sent).toHaveLength(33);
   });
 
-  test("a mutation that the server would cut the connection for is refused here, and holds up nobody", async () => {
-    const { welcome, numbers, refused } = setup([mutation("big", undefined, 4), mutation("ok")]);
+  test("a mutation that is too large to be sent is rejected here, and holds up nothing", async () => {
+    const { welcome, numbers, rejected } = setup([mutation("big", undefined, 4), mutation("ok")]);
     welcome(0);
     await rest();
-    expect(refused).toMatchObject([{ id: "big", code: "too_large" }]);
+    expect(rejected).toMatchObject([{ id: "big", code: "too_large" }]);
     expect(numbers()).toEqual([["ok", 1]]);
   });
 
-  test("a reject names its mutation; an answer to nothing is nothing", async () => {
+  test("a reject names its mutation; an answer without a mutation is ignored", async () => {
     const { outbox, welcome } = setup([mutation("a")]);
     welcome(0);
     await rest();

@@ -46,7 +46,7 @@ test("SPEC 14: a list follows the server and the user's writes, in StrictMode, s
   expect(subscribed).toHaveLength(1);
 });
 
-test("SPEC 14: a change elsewhere draws nothing anew, and an unchanged row is the same object", async () => {
+test("SPEC 14: a change elsewhere draws nothing again, and an unchanged row is the same object", async () => {
   const seen: (readonly Todo[])[] = [];
   await act(async () => root.render(<List seen={(rows) => seen.push(rows)} />));
   await settle();
@@ -60,7 +60,7 @@ test("SPEC 14: a change elsewhere draws nothing anew, and an unchanged row is th
   expect(seen.at(-1)!.find(({ id }) => id === "2")).toBe(second);
 });
 
-test("SPEC 14: the list is given up after it has been unmounted, and not before somebody may have come back", async () => {
+test("SPEC 14: the list ends some time after it has been unmounted", async () => {
   function Toggle() {
     const [open, setOpen] = useState(true);
     return <><button onClick={() => setOpen(!open)} />{open && <List />}</>;

@@ -1,23 +1,23 @@
 import { describe, expect, test } from "vitest";
 import { emptyCommit, type RowsCommit } from "../../src/replica/commit.js";
 import type { Mutation } from "../../src/replica/mutation.js";
-import { queryOf } from "../../src/replica/query.js";
 import { Replica } from "../../src/replica/replica.js";
+import { selectionOf } from "../../src/replica/selection.js";
 
-const TODOS = queryOf("todos");
-const mutation = (id: string, ...writes: Mutation["writes"]): Mutation => ({ id, made_at: 0, writes });
+const TODOS = selectionOf("todos");
+const mutation = (id: string, ...writes: Mutation["writes"]): Mutation => ({ id, madeAt: 0, writes });
 const rows = (change: Partial<RowsCommit>): RowsCommit => ({ reset: false, puts: [], gone: [], cursor: "c", ...change });
 
 function filled(...keys: string[]) {
   const replica = new Replica(() => undefined);
-  const copy = replica.copy(TODOS);
+  const query = replica.query(TODOS);
   const puts = keys.map((key): [string, { id: string; n: number }] => [key, { id: key, n: 0 }]);
   replica.apply({ ...emptyCommit(), queries: [{ name: "todos", phase: "live", rows: rows({ reset: true, puts }), settled: [] }] });
-  return { replica, copy, shown: () => Object.fromEntries(replica.overlay(copy)) };
+  return { replica, query, shown: () => Object.fromEntries(replica.overlay(query)) };
 }
 
 describe("SPEC 6: the optimistic layer", () => {
-  test("applies open writes in their order, each op as the server would", () => {
+  test("applies open writes in order, each op as the server would", () => {
     const { replica, shown } = filled("1", "2");
     replica.enqueue(
       mutation("a", { entity: "todos", op: "update", key: "1", values: { n: 1 } }),
@@ -29,27 +29,27 @@ describe("SPEC 6: the optimistic layer", () => {
     expect(shown()).toEqual({ 1: { id: "1", n: 1, m: 5 }, 2: null, 3: { id: "3", n: 3, m: 4 } });
   });
 
-  test("a create whose key the database chooses has a temporary one, of its own for each write", () => {
+  test("each create whose key the database chooses has a temporary key of its own", () => {
     const { replica, shown } = filled();
     replica.enqueue(mutation("a", { entity: "todos", op: "create", values: { n: 1 } }, { entity: "todos", op: "create", values: { n: 2 } }));
     expect(shown()).toEqual({ "new:a:0": { n: 1 }, "new:a:1": { n: 2 } });
   });
 
-  test("lets go of a mutation in the step that settles it, in that list alone", () => {
-    const { replica, copy, shown } = filled("1");
-    const other = replica.copy(queryOf("todos", { where: "n >= 0" }));
-    replica.apply({ ...emptyCommit(), queries: [{ name: other.query.name, phase: "live", rows: rows({ reset: true, puts: [["1", { id: "1", n: 0 }]] }), settled: [] }] });
+  test("drops a mutation in the step that settles it, in that list alone", () => {
+    const { replica, query, shown } = filled("1");
+    const other = replica.query(selectionOf("todos", { where: "n >= 0" }));
+    replica.apply({ ...emptyCommit(), queries: [{ name: other.selection.name, phase: "live", rows: rows({ reset: true, puts: [["1", { id: "1", n: 0 }]] }), settled: [] }] });
     replica.enqueue(mutation("a", { entity: "todos", op: "update", key: "1", values: { n: 1 } }));
     replica.apply({ ...emptyCommit(), queries: [{ name: "todos", rows: rows({ puts: [["1", { id: "1", n: 1 }]] }), settled: ["a"] }] });
     expect(shown()).toEqual({});
-    expect(copy.rows.get("1")).toEqual({ id: "1", n: 1 });
+    expect(query.rows.get("1")).toEqual({ id: "1", n: 1 });
     expect(Object.fromEntries(replica.overlay(other))).toEqual({ 1: { id: "1", n: 1 } });
     replica.apply({ ...emptyCommit(), answered: ["a"] });
     expect(replica.queue).toEqual([]);
     expect(Object.fromEntries(replica.overlay(other))).toEqual({});
   });
 
-  test("does not bring back what was answered, however late somebody tells of it", () => {
+  test("does not bring back an answered mutation, however late a message has it", () => {
     const { replica } = filled("1");
     const late = mutation("a", { entity: "todos", op: "update", key: "1", values: { n: 1 } });
     replica.enqueue(late);
@@ -60,9 +60,9 @@ describe("SPEC 6: the optimistic layer", () => {
     expect(replica.queue).toEqual([]);
   });
 
-  test("a dead letter that is told twice is one", () => {
+  test("a dead letter that arrives twice is one", () => {
     const { replica } = filled();
-    const letter = { id: "a", writes: [], made_at: 0, code: "invalid" as const, message: "no" };
+    const letter = { id: "a", writes: [], madeAt: 0, code: "invalid" as const, message: "no" };
     replica.apply({ ...emptyCommit(), rejected: [letter] });
     replica.apply({ ...emptyCommit(), rejected: [letter] });
     replica.restore([], [letter]);

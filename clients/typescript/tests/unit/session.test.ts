@@ -1,13 +1,13 @@
 import { describe, expect, test } from "vitest";
-import type { ClientFrame } from "../../src/protocol/client.js";
+import type { ClientFrame } from "../../src/protocol/generated.js";
 import type { Commit } from "../../src/replica/commit.js";
-import { queryOf } from "../../src/replica/query.js";
+import { selectionOf } from "../../src/replica/selection.js";
 import { Session, type SessionFrame } from "../../src/session/session.js";
 
 const SCHEMA = { key: ["id"], columns: { id: "text" } };
-const TODOS = queryOf("todos");
+const TODOS = selectionOf("todos");
 
-function started(last_mutation = 0) {
+function started(lastMutation = 0) {
   const sent: ClientFrame[] = [];
   const commits: Commit[] = [];
   const problems: string[] = [];
@@ -18,13 +18,13 @@ function started(last_mutation = 0) {
   });
   const welcome = () =>
     session.welcome({
-      type: "welcome", protocol: 1, session_id: "s", epoch: "e", last_mutation, heartbeat_ms: 1,
-      limits: { frame_bytes_max: 1, subscriptions_max: 1, writes_max: 1 },
+      type: "welcome", protocol: 1, session_id: "s", epoch: "e", last_mutation: lastMutation, heartbeat_ms: 1,
+      limits: { frame_bytes_max: 1, subscriptions_max: 1, writes_max: 1 }, features: [],
     });
   const subscribed = (id: number, cursor = "c1", shape = "s"): void =>
     session.receive({ type: "subscribed", id, shape, cursor, schema: SCHEMA });
   const receive = (...frames: SessionFrame[]) => frames.forEach((frame) => session.receive(frame));
-  /** What has been committed since the last look. */
+  /** The commits since the last call. */
   const taken = () => commits.splice(0);
   return { session, sent, problems, welcome, subscribed, receive, taken };
 }
@@ -56,7 +56,7 @@ describe("SPEC 1: rows move only at `subscribed` and `cursor`", () => {
 
   test("two lists of one shape move in one commit, and one that is joining does not", () => {
     const { session, welcome, subscribed, receive, taken } = started();
-    const [a, b] = [queryOf("todos", { where: "x = 1" }), queryOf("todos", { where: "1 = x" })];
+    const [a, b] = [selectionOf("todos", { where: "x = 1" }), selectionOf("todos", { where: "1 = x" })];
     session.want(a, undefined);
     session.want(b, undefined);
     session.want(TODOS, undefined);
@@ -75,7 +75,7 @@ describe("SPEC 1: rows move only at `subscribed` and `cursor`", () => {
   });
 });
 
-describe("SPEC 3: a resume goes on from the last cursor", () => {
+describe("SPEC 3: a resume continues from the last cursor", () => {
   test("and takes only the difference", () => {
     const { session, sent, welcome, subscribed, receive, taken } = started();
     session.want(TODOS, "c0");
@@ -106,7 +106,7 @@ describe("SPEC 3: a resume goes on from the last cursor", () => {
 });
 
 describe("SPEC 4: a refetch swaps, it does not empty", () => {
-  test.each(["expired", "epoch", "schema"] as const)("%s: the old rows stay until the new ones are whole", (reason) => {
+  test.each(["expired", "epoch", "schema"] as const)("%s: the old rows stay until the new ones are complete", (reason) => {
     const { session, sent, welcome, subscribed, receive, taken } = started();
     session.want(TODOS, undefined);
     welcome();
@@ -121,7 +121,7 @@ describe("SPEC 4: a refetch swaps, it does not empty", () => {
     expect(sent.filter(({ type }) => type === "subscribe")).toHaveLength(1);
   });
 
-  test("permission: they go at once", () => {
+  test("permission: the old rows are dropped at once", () => {
     const { session, welcome, subscribed, receive, taken } = started();
     session.want(TODOS, undefined);
     welcome();
@@ -134,19 +134,19 @@ describe("SPEC 4: a refetch swaps, it does not empty", () => {
   test("a refetch that no longer fits the table ends the subscription alone", () => {
     const { session, welcome, subscribed, receive, taken } = started();
     session.want(TODOS, undefined);
-    session.want(queryOf("lists"), undefined);
+    session.want(selectionOf("lists"), undefined);
     welcome();
     subscribed(1);
     subscribed(2, "c1", "l");
     receive({ type: "refetch", id: 1, reason: "schema" }, { type: "error", code: "bad_filter", message: "no column", id: 1, fatal: false });
-    expect(taken().at(-1)).toMatchObject({ queries: [{ name: "todos", phase: "refused", error: { code: "bad_filter", remedy: "correct" } }] });
+    expect(taken().at(-1)).toMatchObject({ queries: [{ name: "todos", phase: "error", error: { code: "bad_filter", remedy: "correct" } }] });
     receive({ type: "cursor", cursor: "c2" });
     expect(taken()).toMatchObject([{ queries: [{ name: "lists" }] }]);
   });
 });
 
-describe("SPEC 6: a mutation's optimistic effects go in the commit that brings the real ones", () => {
-  test("not at the ack, but at the cursor behind it", () => {
+describe("SPEC 6: a mutation's optimistic effects are dropped by the commit that brings the real ones", () => {
+  test("not by the ack, but by the cursor after it", () => {
     const { session, welcome, subscribed, receive, taken } = started();
     session.want(TODOS, undefined);
     welcome();
@@ -160,7 +160,7 @@ describe("SPEC 6: a mutation's optimistic effects go in the commit that brings t
 
   test("a list that was joining when the ack came keeps them until its own cursor", () => {
     const { session, welcome, subscribed, receive, taken } = started();
-    const lists = queryOf("lists");
+    const lists = selectionOf("lists");
     session.want(TODOS, undefined);
     welcome();
     subscribed(1);
@@ -177,7 +177,7 @@ describe("SPEC 6: a mutation's optimistic effects go in the commit that brings t
     expect(taken()).toMatchObject([{ queries: [{ name: "todos", settled: [] }, { name: "lists", settled: ["m"] }], answered: ["m"] }]);
   });
 
-  test("a list that was asked for after the ack has them from the beginning", () => {
+  test("a list that was subscribed after the ack contains them from the start", () => {
     const { session, welcome, subscribed, taken } = started();
     session.want(TODOS, undefined);
     welcome();
@@ -189,7 +189,7 @@ describe("SPEC 6: a mutation's optimistic effects go in the commit that brings t
     expect(taken()).toMatchObject([{ queries: [{ settled: ["m"] }], answered: ["m"] }]);
   });
 
-  test("an answer repeated needs no cursor", () => {
+  test("a repeated answer needs no cursor", () => {
     const { session, welcome, subscribed, taken } = started(1);
     session.want(TODOS, undefined);
     welcome();
@@ -200,8 +200,8 @@ describe("SPEC 6: a mutation's optimistic effects go in the commit that brings t
   });
 });
 
-describe("SPEC 12: what a newer or a broken server says is dealt with", () => {
-  test("an unknown change makes its list begin anew, under a new id, and is told", () => {
+describe("SPEC 12: frames of a newer or a broken server do no harm", () => {
+  test("an unknown change makes its list start again under a new id, and is reported", () => {
     const { session, sent, problems, welcome, subscribed, receive, taken } = started();
     session.want(TODOS, undefined);
     welcome();
@@ -213,7 +213,7 @@ describe("SPEC 12: what a newer or a broken server says is dealt with", () => {
     expect(taken()).toMatchObject([{ queries: [{ phase: "stale" }] }]);
   });
 
-  test("frames of a shape or an id that nobody has concern nobody", () => {
+  test("frames of an unknown shape or id are ignored", () => {
     const { session, problems, welcome, subscribed, receive, taken } = started();
     session.want(TODOS, undefined);
     welcome();
@@ -228,7 +228,7 @@ describe("SPEC 12: what a newer or a broken server says is dealt with", () => {
     expect(problems).toEqual([]);
   });
 
-  test("a table out of reach holds up nobody, and a fresh frame ends that", () => {
+  test("an unavailable table holds up nothing, until its next frame", () => {
     const { session, problems, welcome, receive } = started();
     session.want(TODOS, undefined);
     welcome();

@@ -4,17 +4,17 @@ import { afterEach, describe, expect, test } from "vitest";
 import { StorageError } from "../../src/errors.js";
 import { emptyCommit, type Commit, type RowsCommit } from "../../src/replica/commit.js";
 import type { Mutation } from "../../src/replica/mutation.js";
-import { queryOf } from "../../src/replica/query.js";
-import { IndexedDbStore } from "../../src/store/indexeddb.js";
-import { Keeper } from "../../src/store/keeper.js";
+import { selectionOf } from "../../src/replica/selection.js";
+import { FallbackStore } from "../../src/store/fallback_store.js";
+import { IndexedDbStore, VERSION } from "../../src/store/indexeddb.js";
 import { MemoryStore } from "../../src/store/memory.js";
 import { mergeCommits } from "../../src/store/merge.js";
 import type { Store } from "../../src/store/store.js";
 
-const TODOS = queryOf("todos");
-const FILTERED = queryOf("todos", { where: "a = 1" });
+const TODOS = selectionOf("todos");
+const FILTERED = selectionOf("todos", { where: "a = 1" });
 const SCHEMA = { key: ["id"], columns: { id: "text" } };
-const mutation = (id: string): Mutation => ({ id, made_at: 1, writes: [{ entity: "todos", op: "delete", key: id }] });
+const mutation = (id: string): Mutation => ({ id, madeAt: 1, writes: [{ entity: "todos", op: "delete", key: id }] });
 const rows = (change: Partial<RowsCommit>): RowsCommit => ({ reset: false, puts: [], gone: [], cursor: "c", ...change });
 const commit = (name: string, change: Partial<RowsCommit>, rest: Partial<Commit> = {}): Commit =>
   ({ ...emptyCommit(), queries: [{ name, rows: rows(change), settled: [] }], ...rest });
@@ -33,10 +33,10 @@ describe.each<[string, () => { store: Store; again: () => Store }]>([
     return { store: new IndexedDbStore(name), again: () => new IndexedDbStore(name) };
   }],
 ])("SPEC 2: the %s store", (_kind, make) => {
-  test("keeps who we are, the queue in its order, numbers and dead letters", async () => {
+  test("keeps the client's id, the queue in order, numbers and dead letters", async () => {
     const { store, again } = make();
     open.push(store);
-    const { client_id } = await store.open();
+    const { clientId } = await store.open();
     for (const id of ["b", "a", "c"]) await store.enqueue(mutation(id));
     await store.number([{ id: "b", number: 1 }, { id: "a", number: 2 }]);
     const rejection = { ...mutation("b"), code: "invalid" as const, message: "no" };
@@ -44,7 +44,7 @@ describe.each<[string, () => { store: Store; again: () => Store }]>([
     const reopened = again();
     open.push(reopened);
     expect(await reopened.open()).toEqual({
-      client_id, last_number: 2, rejected: [rejection],
+      clientId, lastNumber: 2, rejected: [rejection],
       queue: [{ ...mutation("a"), number: 2 }, mutation("c")],
     });
     await reopened.dismiss(["b"]);
@@ -65,7 +65,7 @@ describe.each<[string, () => { store: Store; again: () => Store }]>([
     expect(new Map(stored!.rows)).toEqual(new Map([["2", { id: "2" }], ["3", { id: "3" }]]));
     expect(await store.rows(FILTERED)).toEqual({ rows: [["1", { id: "1", a: 1 }]], cursor: "f1", schema: SCHEMA });
     expect((await store.open()).queue).toEqual([]);
-    // An emptied table is known to be empty; one that was taken away is not known.
+    // An emptied table is known to be empty; a withdrawn one is unknown.
     await store.commit(commit("todos", { reset: true, cursor: "c3" }));
     expect(await store.rows(TODOS)).toEqual({ rows: [], cursor: "c3", schema: SCHEMA });
     const { cursor: _, ...withdrawn } = rows({ reset: true });
@@ -86,7 +86,7 @@ describe.each<[string, () => { store: Store; again: () => Store }]>([
 });
 
 describe("SPEC 8: a store that fails", () => {
-  /** A store in which some operations fail, for as long as the test says. */
+  /** A store in which operations fail as often as the test says. */
   function failing(failures: Partial<Record<keyof Store, number>>) {
     const memory = new MemoryStore();
     const store = new Proxy(memory, {
@@ -103,81 +103,97 @@ describe("SPEC 8: a store that fails", () => {
         };
       },
     });
-    const told: string[] = [];
-    const keeper = new Keeper(store, { open: () => ({ queue: [mutation("open")] }), failed: (error) => told.push(error.message) });
-    return { memory, keeper, told };
+    const reported: string[] = [];
+    const fallback = new FallbackStore(store, { open: () => ({ queue: [mutation("open")] }), failed: (error) => reported.push(error.message) });
+    return { memory, fallback, reported };
   }
 
   test("gives up rows before a write", async () => {
-    const { memory, keeper, told } = failing({ enqueue: 1 });
-    await keeper.open();
-    await keeper.commit(commit("todos", { reset: true, puts: [["1", { id: "1" }]], cursor: "c1", schema: SCHEMA }));
-    await keeper.enqueue(mutation("m"));
+    const { memory, fallback, reported } = failing({ enqueue: 1 });
+    await fallback.open();
+    await fallback.commit(commit("todos", { reset: true, puts: [["1", { id: "1" }]], cursor: "c1", schema: SCHEMA }));
+    await fallback.enqueue(mutation("m"));
     expect(await memory.rows(TODOS)).toBeUndefined();
     expect((await memory.open()).queue).toEqual([mutation("m")]);
-    expect(told).toEqual(["full"]);
+    expect(reported).toEqual(["full"]);
   });
 
-  test("says when even that does not help", async () => {
-    const { keeper } = failing({ enqueue: 2 });
-    await keeper.open();
-    await expect(keeper.enqueue(mutation("m"))).rejects.toThrow(StorageError);
+  test("throws when even that does not help", async () => {
+    const { fallback } = failing({ enqueue: 2 });
+    await fallback.open();
+    await expect(fallback.enqueue(mutation("m"))).rejects.toThrow(StorageError);
   });
 
   test("keeps answers when it cannot keep rows", async () => {
-    const { memory, keeper, told } = failing({ commit: 1 });
-    await keeper.open();
-    await keeper.enqueue(mutation("m"));
-    await keeper.commit(commit("todos", { reset: true, cursor: "c1", schema: SCHEMA }, { answered: ["m"] }));
+    const { memory, fallback, reported } = failing({ commit: 1 });
+    await fallback.open();
+    await fallback.enqueue(mutation("m"));
+    await fallback.commit(commit("todos", { reset: true, cursor: "c1", schema: SCHEMA }, { answered: ["m"] }));
     expect((await memory.open()).queue).toEqual([]);
     expect(await memory.rows(TODOS)).toBeUndefined();
-    expect(told).toEqual(["full"]);
+    expect(reported).toEqual(["full"]);
   });
 
   test("never adds later changes to rows that lack earlier ones", async () => {
     const failures = { commit: 0 };
-    const { memory, keeper } = failing(failures);
-    await keeper.open();
-    await keeper.commit(commit("todos", { reset: true, puts: [["1", { id: "1" }]], cursor: "c1", schema: SCHEMA }));
+    const { memory, fallback } = failing(failures);
+    await fallback.open();
+    await fallback.commit(commit("todos", { reset: true, puts: [["1", { id: "1" }]], cursor: "c1", schema: SCHEMA }));
     failures.commit = 1;
-    await keeper.commit(commit("todos", { puts: [["2", { id: "2" }]], cursor: "c2" }));
-    await keeper.commit(commit("todos", { puts: [["3", { id: "3" }]], cursor: "c3" }));
+    await fallback.commit(commit("todos", { puts: [["2", { id: "2" }]], cursor: "c2" }));
+    await fallback.commit(commit("todos", { puts: [["3", { id: "3" }]], cursor: "c3" }));
     expect(await memory.rows(TODOS)).toMatchObject({ cursor: "c1", rows: [["1", { id: "1" }]] });
-    await keeper.commit({ ...emptyCommit(), queries: [{ name: "todos", rows: { reset: true, puts: [], gone: [] }, settled: [] }] });
+    await fallback.commit({ ...emptyCommit(), queries: [{ name: "todos", rows: { reset: true, puts: [], gone: [] }, settled: [] }] });
     expect(await memory.rows(TODOS)).toBeUndefined();
   });
 
-  test("does not let a kept mutation go out under a number that would be forgotten", async () => {
-    const { keeper } = failing({ number: 4 });
-    await keeper.open();
-    await keeper.enqueue(mutation("m"));
-    await expect(keeper.number([{ id: "m", number: 1 }])).rejects.toThrow(StorageError);
-    // One that this page alone has cannot come back with another number.
-    await keeper.number([{ id: "elsewhere", number: 2 }]);
+  test("does not let a stored mutation be sent under a number that is not stored", async () => {
+    const { fallback } = failing({ number: 4 });
+    await fallback.open();
+    await fallback.enqueue(mutation("m"));
+    await expect(fallback.number([{ id: "m", number: 1 }])).rejects.toThrow(StorageError);
+    // A mutation that only this page has cannot come back with another number.
+    await fallback.number([{ id: "elsewhere", number: 2 }]);
   });
 
   test("is replaced by memory, with what is open, when it cannot be opened", async () => {
-    const { keeper, told } = failing({ open: 1 });
-    const stored = await keeper.open();
+    const { fallback, reported } = failing({ open: 1 });
+    const stored = await fallback.open();
     expect(stored.queue).toEqual([mutation("open")]);
-    expect(keeper.kind).toBe("memory");
-    expect(told).toEqual(["full"]);
+    expect(fallback.state).toBe("memory");
+    expect(reported).toEqual(["full"]);
   });
 
-  test("on IndexedDB: taken away by a newer page, it becomes memory with the same device and the same numbers", async () => {
+  test("on IndexedDB: when a newer page takes it away, memory continues with the same client id and numbers", async () => {
     const name = `store-${++names}`;
-    const told: string[] = [];
-    const keeper = new Keeper(new IndexedDbStore(name), { open: () => ({ queue: [mutation("m")] }), failed: (error) => told.push(error.message) });
-    const { client_id } = await keeper.open();
-    await keeper.enqueue(mutation("m"));
-    await keeper.number([{ id: "m", number: 7 }]);
-    const newer = await openDB(name, 2);
-    await expect.poll(() => keeper.kind).toBe("memory");
-    expect(await keeper.open()).toEqual({ client_id, last_number: 7, queue: [mutation("m")], rejected: [] });
-    expect(told).toHaveLength(1);
+    const reported: string[] = [];
+    const fallback = new FallbackStore(new IndexedDbStore(name), { open: () => ({ queue: [mutation("m")] }), failed: (error) => reported.push(error.message) });
+    const { clientId } = await fallback.open();
+    await fallback.enqueue(mutation("m"));
+    await fallback.number([{ id: "m", number: 7 }]);
+    const newer = await openDB(name, VERSION + 1);
+    await expect.poll(() => fallback.state).toBe("memory");
+    expect(await fallback.open()).toEqual({ clientId, lastNumber: 7, queue: [mutation("m")], rejected: [] });
+    expect(reported).toHaveLength(1);
     newer.close();
     await expect(new IndexedDbStore(name).open()).rejects.toMatchObject({ remedy: "reload" });
   });
+});
+
+test("SPEC 12: a store from before the first release is dropped, not misread", async () => {
+  const name = `store-${++names}`;
+  const older = await openDB(name, VERSION - 1, {
+    upgrade(database) {
+      database.createObjectStore("meta");
+      database.createObjectStore("queue", { autoIncrement: true });
+    },
+  });
+  await older.add("queue", { id: "m", made_at: 1 });
+  older.close();
+  const store = new IndexedDbStore(name);
+  open.push(store);
+  await store.enqueue(mutation("n"));
+  expect((await store.open()).queue).toEqual([mutation("n")]);
 });
 
 test("SPEC 2: several commits as one leave the same rows", () => {

@@ -30,7 +30,7 @@ test("SPEC 1: the table of phases lets rows move at `subscribed` and `cursor` on
     for (const [event, [action, next]] of Object.entries(events)) {
       if (action === "join") expect(event).toBe("subscribed");
       if (action === "commit") expect([phase, event]).toEqual(["live", "cursor"]);
-      if (next === "live") expect(["subscribed", "changes_shape", "cursor"]).toContain(event);
+      if (next === "live") expect(["subscribed", "changesByShape", "cursor"]).toContain(event);
     }
   }
 });

@@ -6,15 +6,15 @@ import type { Todo } from "../simulated/harness.js";
 import { rest, World } from "../simulated/harness.js";
 
 describe("SPEC 9: what a view shows", () => {
-  test("in the order that was asked for, else by key, numbers by their value", async () => {
+  test("rows are in the order of the options, else by key, numbers by value", async () => {
     const world = new World();
     for (const id of ["10", "9", "b", "a", "1"]) world.server.database.put("todos", { id, title: `${100 - id.length}${id}` });
     const sync = world.client();
-    const by_key = sync.todos.live();
-    const by_title = sync.todos.live({ order: (a, b) => (a.title < b.title ? -1 : 1) });
+    const byKey = sync.todos.live();
+    const byTitle = sync.todos.live({ order: (a, b) => (a.title < b.title ? -1 : 1) });
     await world.settle();
-    expect(by_key.rows.map(({ id }) => id)).toEqual(["1", "9", "10", "a", "b"]);
-    expect(by_title.rows.map(({ id }) => id)).toEqual(["10", "1", "9", "a", "b"]);
+    expect(byKey.rows.map(({ id }) => id)).toEqual(["1", "9", "10", "a", "b"]);
+    expect(byTitle.rows.map(({ id }) => id)).toEqual(["10", "1", "9", "a", "b"]);
     await sync.close();
   });
 
@@ -31,7 +31,7 @@ describe("SPEC 9: what a view shows", () => {
     await sync.close();
   });
 
-  test("what only the server can tell stays as it was until the server tells", async () => {
+  test("a row that only the server can place stays where it was until the server does", async () => {
     const world = new World();
     world.server.database.put("todos", { id: "1", title: "x", list: "a" });
     const sync = world.client();
@@ -56,14 +56,14 @@ describe("SPEC 9: what a view shows", () => {
     await sync.close();
   });
 
-  test("a transaction is one mutation and one step; one that throws is none", async () => {
+  test("a transaction is one mutation and one step; one that throws is nothing", async () => {
     const world = new World();
     const sync = world.client();
     const view = sync.todos.live();
     await world.settle();
     let steps = 0;
     view.subscribe(() => (steps += 1));
-    const { outcome } = sync.transaction(() => {
+    const { result } = sync.transaction(() => {
       sync.todos.create({ id: "1", title: "x" });
       sync.lists.create({ id: "l", name: "y" });
     });
@@ -75,13 +75,13 @@ describe("SPEC 9: what a view shows", () => {
       }),
     ).toThrow("changed my mind");
     await world.settle();
-    expect(await outcome).toEqual({ ok: true });
+    expect(await result).toEqual({ ok: true });
     expect(view.rows.map(({ id }) => id)).toEqual(["1"]);
     expect(world.server.sessions[0]!.received.filter(({ type }) => type === "push")).toHaveLength(1);
     await sync.close();
   });
 
-  test("all views take in a step before anybody hears of it", async () => {
+  test("all views take in a step before any listener is called", async () => {
     const world = new World();
     const sync = world.client();
     const [todos, lists] = [sync.todos.live(), sync.lists.live()];
@@ -119,7 +119,7 @@ describe("SPEC 9: what a view shows", () => {
     await sync.close();
   });
 
-  test("a list that is closed and opened again soon is never asked for twice", async () => {
+  test("a list that is closed and soon opened again is subscribed once", async () => {
     const world = new World();
     const sync = world.client();
     sync.todos.live().close();
@@ -147,7 +147,7 @@ describe("SPEC 12: a validator", () => {
     },
   };
 
-  test("refuses a write before it is taken, and shows rows of the server that it refuses apart", async () => {
+  test("rejects a write before it is kept, and shows invalid rows of the server apart", async () => {
     const world = new World();
     world.server.database.put("todos", { id: "1", title: "fine" });
     world.server.database.put("todos", { id: "2", title: "much too long" });

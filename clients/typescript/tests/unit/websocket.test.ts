@@ -28,7 +28,7 @@ function open() {
   const closed = new Promise<number>((resolve) => {
     link = webSocket(new URL("https://server.test/api/sync/")).open({
       opened: () => seen.push("opened"),
-      heard: () => {},
+      received: () => {},
       frame: (frame) => seen.push(frame.type === "cursor" ? frame.cursor : frame.type),
       problem: ({ message }) => seen.push(message),
       closed: (code) => {
@@ -54,7 +54,7 @@ test("opens the route of the prefix, over TLS where the prefix is, and offers gz
   expect(JSON.parse(socket.sent[0]!)).toEqual({ type: "hello", protocol: 1, client_id: "c", accept: ["gzip"] });
 });
 
-test("SPEC 1: frames keep their order, zipped or not, and the close comes last", async () => {
+test("SPEC 1: frames stay in order, zipped or not, and the close comes last", async () => {
   const { seen, closed, socket } = open();
   socket.onmessage({ data: cursor("1") });
   socket.onmessage({ data: zipped(cursor("2")) });
@@ -69,7 +69,7 @@ test.each<[string, string | ArrayBuffer]>([
   ["text that is no frame", "nonsense"],
   ["bytes that are not gzip", new Uint8Array([1, 2, 3]).buffer as ArrayBuffer],
   ["gzip of no frame", zipped("nonsense")],
-])("SPEC 12: %s ends the connection, and what follows on it is not heard", async (_name, data) => {
+])("SPEC 12: %s ends the connection, and later messages are ignored", async (_name, data) => {
   const { seen, closed, socket } = open();
   socket.onmessage({ data });
   socket.onmessage({ data: cursor("later") });

@@ -1,6 +1,4 @@
-/** What both sides of the protocol carry: JSON, rows and the names of things. */
-
-export type { SubscriptionId } from "./generated.js";
+/** JSON as the wire carries it, and the rows and keys made of it. */
 
 export type Json = null | boolean | number | string | Json[] | { [name: string]: Json };
 

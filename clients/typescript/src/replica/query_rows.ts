@@ -1,30 +1,30 @@
 /**
- * The rows of one query as the server has told them, without the user's own open writes.
+ * A query: the rows of one selection as the server sent them, without the user's open writes.
  *
- * Each query keeps rows of its own. Two queries may hold the same row at different instants while
- * one of them is joining, and with different columns; one shared image would be wrong for one of
- * them. The price is memory for rows that are in several queries.
+ * Each query has its own rows. Two queries may hold the same row at different instants while one of
+ * them is joining, and with different columns, so a shared image would be wrong for one of them. The
+ * price is memory for rows that are in several queries.
  */
 
-import type { Row, RowKey } from "../protocol/value.js";
-import type { Schema } from "../protocol/server.js";
+import type { SchemaSummary } from "../protocol/generated.js";
+import type { Row, RowKey } from "../protocol/json.js";
 import { errorFromJson, type SyncError } from "../errors.js";
 import type { QueryCommit, QueryPhase } from "./commit.js";
-import type { Query } from "./query.js";
+import type { Selection } from "./selection.js";
 
-export class Copy {
+export class QueryRows {
   rows: ReadonlyMap<RowKey, Row> = new Map();
   phase: QueryPhase = "loading";
   error: SyncError | undefined;
   cursor: string | undefined;
-  schema: Schema | undefined;
+  schema: SchemaSummary | undefined;
   /** Open mutations whose effects these rows contain already. */
   readonly settled = new Set<string>();
-  constructor(readonly query: Query) {}
+  constructor(readonly selection: Selection) {}
 
-  /** Whether its rows are full images of rows of the entity. */
+  /** Whether its rows have all their columns. */
   get isFull(): boolean {
-    return !this.query.columns;
+    return !this.selection.columns;
   }
 
   apply(commit: QueryCommit): void {
@@ -34,7 +34,7 @@ export class Copy {
     this.error = commit.error ? errorFromJson(commit.error) : undefined;
   }
 
-  /** A query of which nothing is known does not become stale; one with rows does not load again. */
+  /** A query that has never had rows is loading, not stale. */
   #enter(phase: QueryPhase): void {
     const known = this.cursor !== undefined || this.phase === "stale" || this.phase === "live";
     this.phase = phase === "stale" && !known ? "loading" : phase;
@@ -46,7 +46,7 @@ export class Copy {
     for (const key of gone) rows.delete(key);
     for (const [key, row] of puts) {
       const known = before.get(key);
-      // An unchanged row stays the same object, so that nobody draws it again.
+      // An unchanged row stays the same object, so that it is not drawn again.
       rows.set(key, known && sameRow(known, row) ? known : row);
     }
     this.rows = rows;

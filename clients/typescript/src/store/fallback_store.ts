@@ -1,39 +1,39 @@
 /**
- * Stands before the store and goes on without it where it fails: rows are given up before writes, and
- * a store that is taken away is replaced by memory, with all that this page knows. Nothing is lost
- * in silence: each of these is told.
+ * Continues where a store fails: it gives up rows before writes, and replaces a store that is taken
+ * away by memory, with everything that this page has. It reports every failure, so that nothing is
+ * lost silently.
  */
 
 import { StorageError } from "../errors.js";
 import type { Commit } from "../replica/commit.js";
-import type { Mutation } from "../replica/mutation.js";
-import type { Query } from "../replica/query.js";
-import type { Numbering } from "../session/outbox.js";
+import type { Mutation, Numbering } from "../replica/mutation.js";
+import type { Selection } from "../replica/selection.js";
 import { MemoryStore } from "./memory.js";
 import type { Store, Stored, StoredRows } from "./store.js";
 
-export interface KeeperPorts {
-  /** What the page has open, for the store that takes over. */
+export interface FallbackPorts {
+  /** What the page has open, for the store in memory. */
   open(): { queue: readonly Mutation[] };
   failed(error: StorageError): void;
 }
 
-export class Keeper {
+/** `memory`: as requested, or because the store is gone, so that only this page has the data. */
+export type StorageState = "indexeddb" | "memory" | "full";
+
+export class FallbackStore {
+  state: StorageState;
   #store: Store;
-  readonly #ports: KeeperPorts;
-  #client_id: string | undefined;
-  #last_number = 0;
-  /** Mutations that are in the store for sure. */
+  readonly #ports: FallbackPorts;
+  #clientId: string | undefined;
+  #lastNumber = 0;
+  /** Mutations that are known to be in the store. */
   readonly #kept = new Set<string>();
   #frozen = false;
 
-  constructor(store: Store, ports: KeeperPorts) {
+  constructor(store: Store, ports: FallbackPorts) {
     this.#store = store;
+    this.state = store.kind;
     this.#ports = ports;
-  }
-
-  get kind(): Store["kind"] {
-    return this.#store.kind;
   }
 
   get shared(): boolean {
@@ -49,50 +49,50 @@ export class Keeper {
       stored = await this.#store.open();
     }
     this.#store.onLost?.(() => void this.#replace(new StorageError("the store was taken away", "reload")));
-    this.#client_id = stored.client_id;
-    this.#last_number = stored.last_number;
+    this.#clientId = stored.clientId;
+    this.#lastNumber = stored.lastNumber;
     for (const { id } of stored.queue) this.#kept.add(id);
     return stored;
   }
 
-  /** Rows that cannot be read are asked for again. */
-  async rows(query: Query): Promise<StoredRows | undefined> {
-    return this.#store.rows(query).catch((error) => this.#failed(error));
+  /** Rows that cannot be read are undefined, so that the server is asked for them. */
+  async rows(selection: Selection): Promise<StoredRows | undefined> {
+    return this.#store.rows(selection).catch((error) => this.#failed(error));
   }
 
-  async cursor(query: Query): Promise<string | undefined> {
-    return this.#store.cursor(query).catch((error) => this.#failed(error));
+  async cursor(selection: Selection): Promise<string | undefined> {
+    return this.#store.cursor(selection).catch((error) => this.#failed(error));
   }
 
-  /** @throws {StorageError} when there is no room, not even without the rows. */
+  /** @throws {StorageError} when there is no room even without the rows. */
   async enqueue(mutation: Mutation): Promise<void> {
     await this.#withRoom(() => this.#store.enqueue(mutation));
     this.#kept.add(mutation.id);
   }
 
-  /** @throws {StorageError} when a mutation that is kept cannot be given its number for good. */
+  /** @throws {StorageError} when the number of a stored mutation cannot be stored. */
   async number(assigned: readonly Numbering[]): Promise<void> {
     try {
       await this.#withRoom(() => this.#store.number(assigned));
     } catch (error) {
-      // What this page alone has is sent all the same: it cannot come back with another number.
+      // A mutation that only this page has is sent anyway: it cannot come back with another number.
       if (assigned.some(({ id }) => this.#kept.has(id))) throw error;
     }
-    for (const { number } of assigned) this.#last_number = Math.max(this.#last_number, number);
+    for (const { number } of assigned) this.#lastNumber = Math.max(this.#lastNumber, number);
   }
 
   /**
-   * Where rows cannot be kept they stay as they are, at their cursor: what comes later must not be
-   * added to rows that lack what came before it. The next reload goes on from there.
+   * When rows cannot be stored, the stored ones stay at their cursor: later changes must not be added
+   * to rows that lack earlier ones. The next reload resumes from there.
    */
   async commit(commit: Commit): Promise<void> {
     try {
-      // Rows that the user may no longer see, which have no cursor, go all the same.
+      // Rows that the user may no longer see (they have no cursor) are removed anyway.
       const queries = commit.queries.filter(({ rows }) => !this.#frozen || !rows?.cursor);
       await this.#store.commit({ ...commit, queries });
     } catch (error) {
       this.#failed(error);
-      // When even the answers cannot be kept, they come again after the next reload.
+      // If even the answers cannot be stored, the server repeats them after the next reload.
       if (!this.#frozen) {
         this.#frozen = true;
         await this.commit(commit);
@@ -109,7 +109,7 @@ export class Keeper {
     this.#store.close?.();
   }
 
-  /** Rows can be had again, so they make room for what cannot. */
+  /** Frees rows, which the server has, for what only this store has. */
   async #withRoom(act: () => Promise<void>): Promise<void> {
     try {
       await act();
@@ -121,16 +121,17 @@ export class Keeper {
   }
 
   async #replace(error: unknown): Promise<void> {
-    const memory = new MemoryStore(this.#client_id);
+    const memory = new MemoryStore(this.#clientId);
     this.#store = memory;
     this.#kept.clear();
     for (const mutation of this.#ports.open().queue) await memory.enqueue(mutation);
-    await memory.number([{ id: "", number: this.#last_number }]);
+    await memory.number([{ id: "", number: this.#lastNumber }]);
     this.#failed(error);
   }
 
-  /** Stores throw nothing but StorageErrors. */
+  /** Stores throw only StorageErrors. */
   #failed(error: unknown): undefined {
+    this.state = this.#store.kind === "memory" ? "memory" : "full";
     this.#ports.failed(error as StorageError);
   }
 }

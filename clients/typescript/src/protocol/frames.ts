@@ -1,0 +1,13 @@
+/** Single frames of the two unions, for code that handles one type. */
+
+import type { ClientFrame, ServerFrame } from "./generated.js";
+
+export type SubscribeFrame = Extract<ClientFrame, { type: "subscribe" }>;
+export type PushFrame = Extract<ClientFrame, { type: "push" }>;
+/** `features` names what the server offers; a server before that field sends none. */
+export type WelcomeFrame = Extract<ServerFrame, { type: "welcome" }> & { features?: string[] };
+export type RejectFrame = Extract<ServerFrame, { type: "reject" }>;
+export type ErrorFrame = Extract<ServerFrame, { type: "error" }>;
+
+/** The `last_mutation` of a transport that does not report it. */
+export const LAST_MUTATION_UNKNOWN = -1;

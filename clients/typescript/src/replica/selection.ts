@@ -1,0 +1,30 @@
+/** Which rows a view wants. Equal selections have one name, and share a subscription and its rows. */
+
+import type { Json } from "../protocol/json.js";
+
+/** A filter in the server's SQL, the values of its `$1…`, and the wanted columns; default all. */
+export interface SelectionOptions {
+  where?: string;
+  params?: readonly Json[];
+  columns?: readonly string[];
+}
+
+export interface Selection {
+  /** Identifies it in the store and among tabs. */
+  name: string;
+  entity: string;
+  where?: string;
+  params?: Json[];
+  columns?: string[];
+}
+
+export function selectionOf(entity: string, options: SelectionOptions = {}): Selection {
+  const selection: Selection = { name: entity, entity };
+  if (options.where !== undefined) selection.where = options.where;
+  if (options.params?.length) selection.params = [...options.params];
+  if (options.columns) selection.columns = [...new Set(options.columns)].sort();
+  if (selection.where !== undefined || selection.columns) {
+    selection.name = JSON.stringify([entity, selection.where ?? null, selection.params ?? null, selection.columns ?? null]);
+  }
+  return selection;
+}
