@@ -14,7 +14,9 @@ use sync_core::log::{ChangeKind, NetChange};
 use tokio::time::Instant;
 
 use crate::error::DbError;
-use crate::read::{OldValueColumns, Part, ReadError, ReadStart};
+#[cfg(feature = "postgres")]
+use crate::read::Part;
+use crate::read::{OldValueColumns, ReadError, ReadStart};
 
 /// Part of what one drain found.
 #[derive(Debug)]
@@ -132,8 +134,9 @@ impl<'a> Drain<'a> {
         }
     }
 
-    /// The same, where the rows of some entities are not in what is read. News of them are an error,
-    /// or, when it `gives_up` waiting, a reason to take those entities anew.
+    /// The same, where the rows of some entities are not in what is read. Changes of them are an error, or,
+    /// when it `gives_up` waiting, a reason to refetch those entities.
+    #[cfg(feature = "postgres")]
     pub(crate) fn without(self, without: &'a [String], gives_up: bool) -> Self {
         Self {
             without,
@@ -143,6 +146,7 @@ impl<'a> Drain<'a> {
     }
 
     /// Takes a part of the read.
+    #[cfg(feature = "postgres")]
     pub(crate) async fn take(&mut self, part: Part<NetChange>) -> Result<(), DrainError> {
         match part {
             Part::Start(start) => self.begin(start),

@@ -1,23 +1,26 @@
 //! The engine's own tables, made by plain SQL that is embedded here and can also be run with the
 //! diesel CLI. Run under a lock, so that servers that start together both succeed.
 
-use diesel::SqliteConnection;
-use diesel::connection::SimpleConnection as _;
 use diesel::migration::MigrationSource;
-use diesel_async::{AsyncMigrationHarness, AsyncPgConnection, SimpleAsyncConnection as _};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
 use crate::error::{DbError, DbResult};
 
+#[cfg(feature = "postgres")]
 const POSTGRES: EmbeddedMigrations = embed_migrations!("../../migrations");
+#[cfg(feature = "sqlite")]
 const SQLITE: EmbeddedMigrations = embed_migrations!("../../migrations_sqlite");
 
 /// Held while migrations run.
+#[cfg(feature = "postgres")]
 const MIGRATION_KEY: i64 = 0x7268_746d_785f_0005;
 
 /// Runs what has not been run yet. The connection must be direct: the lock belongs to its session,
 /// and is given back with it.
-pub(crate) async fn run_postgres(mut conn: AsyncPgConnection) -> DbResult<()> {
+#[cfg(feature = "postgres")]
+pub(crate) async fn run_postgres(mut conn: diesel_async::AsyncPgConnection) -> DbResult<()> {
+    use diesel_async::{AsyncMigrationHarness, SimpleAsyncConnection as _};
+
     let locked = conn
         .batch_execute(&format!("SELECT pg_advisory_lock({MIGRATION_KEY})"))
         .await;
@@ -37,7 +40,10 @@ pub(crate) async fn run_postgres(mut conn: AsyncPgConnection) -> DbResult<()> {
 }
 
 /// The same for SQLite; blocking.
-pub(crate) fn run_sqlite(conn: &mut SqliteConnection) -> DbResult<()> {
+#[cfg(feature = "sqlite")]
+pub(crate) fn run_sqlite(conn: &mut diesel::SqliteConnection) -> DbResult<()> {
+    use diesel::connection::SimpleConnection as _;
+
     conn.exclusive_transaction(|conn| {
         run(conn, SQLITE)
             .map_err(|error| diesel::result::Error::QueryBuilderError(error.to_string().into()))

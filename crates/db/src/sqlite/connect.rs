@@ -18,6 +18,9 @@ pub(crate) type SqliteConn = SyncConnectionWrapper<SqliteConnection>;
 /// The address of a database that is nowhere but in memory.
 const MEMORY: &str = ":memory:";
 
+/// The oldest SQLite that the generated SQL runs on: it needs binary JSON.
+const VERSION_MIN: (u32, u32) = (3, 45);
+
 /// Between two tries to switch to the write-ahead log while others open the file.
 const JOURNAL_PAUSE: Duration = Duration::from_millis(10);
 
@@ -79,6 +82,7 @@ fn check_place(path: &str) -> DbResult<()> {
 }
 
 fn set_up(conn: &mut SqliteConnection, path: &str, busy_timeout: Duration) -> Result<(), Failed> {
+    check_version(conn)?;
     conn.batch_execute(&format!(
         "PRAGMA busy_timeout = {}",
         busy_timeout.as_millis()
@@ -91,6 +95,32 @@ fn set_up(conn: &mut SqliteConnection, path: &str, busy_timeout: Duration) -> Re
     functions::register_unbase64(conn, |text: String| BASE64.decode(text).ok())?;
     functions::register_double(conn, |value: f64| format!("{value:?}"))?;
     Ok(())
+}
+
+/// The SQLite that is linked is the one on which all crates of a program agree.
+fn check_version(conn: &mut SqliteConnection) -> Result<(), Failed> {
+    #[derive(QueryableByName)]
+    struct Version {
+        #[diesel(sql_type = Text)]
+        version: String,
+    }
+    let found: Version = sql_query("SELECT sqlite_version() AS version").get_result(conn)?;
+    if is_supported(&found.version) {
+        return Ok(());
+    }
+    let (major, minor) = VERSION_MIN;
+    Err(Failed::Other(DbError::Unsupported(format!(
+        "SQLite {major}.{minor} or later is needed; this program links {}",
+        found.version
+    ))))
+}
+
+fn is_supported(version: &str) -> bool {
+    let mut parts = version.split('.').map(str::parse::<u32>);
+    match (parts.next(), parts.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) => (major, minor) >= VERSION_MIN,
+        _ => false,
+    }
 }
 
 /// Readers and writers do not wait for each other only with a write-ahead log. The switch needs the
@@ -154,5 +184,20 @@ pub(super) async fn blocking<T: Send + 'static>(
     match conn.spawn_blocking(move |conn| Ok(work(conn))).await {
         Ok(done) => done.map_err(|failed| failed.while_doing(context)),
         Err(error) => Err(DbError::while_doing(context, error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_supported;
+
+    #[test]
+    fn versions_are_compared_by_number() {
+        for version in ["3.45.0", "3.46.1", "3.100.0", "4.0.0"] {
+            assert!(is_supported(version), "{version}");
+        }
+        for version in ["3.44.2", "3.5.9", "2.60.0", "", "3"] {
+            assert!(!is_supported(version), "{version}");
+        }
     }
 }
