@@ -4,8 +4,7 @@ import type { ClientFrame, ServerFrame } from "./generated.js";
 
 export type SubscribeFrame = Extract<ClientFrame, { type: "subscribe" }>;
 export type PushFrame = Extract<ClientFrame, { type: "push" }>;
-/** `features` names what the server offers; a server before that field sends none. */
-export type WelcomeFrame = Extract<ServerFrame, { type: "welcome" }> & { features?: string[] };
+export type WelcomeFrame = Extract<ServerFrame, { type: "welcome" }>;
 export type RejectFrame = Extract<ServerFrame, { type: "reject" }>;
 export type ErrorFrame = Extract<ServerFrame, { type: "error" }>;
 

@@ -19,7 +19,7 @@ const fields = (checks: Record<string, Check>): Check => (value) =>
 /** The fields that this client relies on. Unknown fields and types are ignored. */
 const FRAMES: { [T in ServerFrame["type"]]: Check } = {
   welcome: fields({
-    protocol: number, last_mutation: number, heartbeat_ms: number, epoch: text, user: maybe(text), features: maybe(list(text)),
+    protocol: number, last_mutation: number, heartbeat_ms: number, epoch: text, user: maybe(text), features: list(text),
     limits: fields({ frame_bytes_max: number, subscriptions_max: number, writes_max: number }),
   }),
   snapshot: fields({ id, rows: list(fields({ key: text, row: object })), more: flag }),

@@ -177,7 +177,7 @@ export class Leader {
   #welcome(welcome: WelcomeFrame): void {
     this.#session.welcome(welcome);
     this.#outbox.welcome(welcome);
-    this.#status.features = welcome.features ?? [];
+    this.#status.features = welcome.features;
     this.#reportState(this.#connection.state, undefined);
   }
 

@@ -199,8 +199,8 @@ export interface ServerOptions {
   /** Sends changes more often than needed, also of rows that came and went. */
   repeats: boolean;
   limits: { frame_bytes_max: number; subscriptions_max: number; writes_max: number };
-  /** The features in `welcome`; undefined: without the field. */
-  features: string[] | undefined;
+  /** The features in `welcome`. */
+  features: string[];
   /** The code of the error that a subscription gets. */
   error: (entity: string, where: string | undefined) => string | undefined;
 }
