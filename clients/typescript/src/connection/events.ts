@@ -8,7 +8,7 @@
 
 import { LAST_MUTATION_UNKNOWN, type PushFrame, type RejectFrame, type SubscribeFrame, type WelcomeFrame } from "../protocol/frames.js";
 import { CLOSE, PROTOCOL_VERSION, type ClientFrame, type ErrorCode, type ServerFrame, type SubscriptionId } from "../protocol/generated.js";
-import { readFrame } from "../protocol/read.js";
+import { readFrame } from "./read.js";
 import type { Clock } from "./clock.js";
 import { eventData } from "./event_stream.js";
 import type { Link, Transport, TransportHandlers } from "./transport.js";

@@ -2,7 +2,7 @@
 
 import { FrameError, SyncError } from "../errors.js";
 import { CLOSE, SUBPROTOCOL } from "../protocol/generated.js";
-import { readFrame } from "../protocol/read.js";
+import { readFrame } from "./read.js";
 import { canUnzip, unzip } from "./gzip.js";
 import type { Link, Transport, TransportHandlers } from "./transport.js";
 

@@ -3,7 +3,7 @@
 import type { Change, RowImage } from "../protocol/generated.js";
 import type { Row, RowKey } from "../protocol/json.js";
 import type { RowsCommit } from "../replica/commit.js";
-import { isKnown } from "../protocol/read.js";
+import { isKnown } from "../protocol/change.js";
 
 export class HeldChanges {
   /** Each row as it will be; null when it will be deleted. */

@@ -6,7 +6,7 @@
 import type { Link, Transport, TransportHandlers } from "../../src/connection/transport.js";
 import type { PushFrame, SubscribeFrame } from "../../src/protocol/frames.js";
 import type { ClientFrame, SubscriptionId } from "../../src/protocol/generated.js";
-import { readFrame } from "../../src/protocol/read.js";
+import { readFrame } from "../../src/connection/read.js";
 import { Database, type Answer, type Shape } from "./database.js";
 
 interface Subscription {

@@ -2,7 +2,8 @@ import { existsSync, readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { FrameError } from "../../src/errors.js";
 import { CLOSE, type ClientFrame, ERROR_CODES, REFETCH_REASONS, REJECT_CODES } from "../../src/protocol/generated.js";
-import { isKnown, readFrame } from "../../src/protocol/read.js";
+import { readFrame } from "../../src/connection/read.js";
+import { isKnown } from "../../src/protocol/change.js";
 
 interface Golden {
   server: Record<string, unknown>;

@@ -82,7 +82,6 @@ fn check_place(path: &str) -> DbResult<()> {
 }
 
 fn set_up(conn: &mut SqliteConnection, path: &str, busy_timeout: Duration) -> Result<(), Failed> {
-    check_version(conn)?;
     conn.batch_execute(&format!(
         "PRAGMA busy_timeout = {}",
         busy_timeout.as_millis()
@@ -90,6 +89,7 @@ fn set_up(conn: &mut SqliteConnection, path: &str, busy_timeout: Duration) -> Re
     if path != MEMORY {
         use_write_ahead_log(conn, path, busy_timeout)?;
     }
+    check_version(conn)?;
     conn.batch_execute(SETTINGS)?;
     functions::register_base64(conn, |bytes: Vec<u8>| BASE64.encode(bytes))?;
     functions::register_unbase64(conn, |text: String| BASE64.decode(text).ok())?;

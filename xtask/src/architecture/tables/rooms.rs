@@ -10,7 +10,16 @@ pub(in super::super) struct House {
 }
 
 /// Every crate whose rooms have floors, lowest first.
-pub(in super::super) const HOUSES: &[House] = &[FILTER, PROTOCOL, CORE, DB, ENGINE];
+pub(in super::super) const HOUSES: &[House] = &[VALUE, FILTER, PROTOCOL, CORE, DB, ENGINE];
+
+const VALUE: House = House {
+    directory: "crates/value",
+    floors: &[
+        &["date", "decimal", "number", "schema"],
+        &["timestamp"],
+        &["lib"],
+    ],
+};
 
 const FILTER: House = House {
     directory: "crates/filter",
@@ -41,8 +50,8 @@ const CORE: House = House {
     directory: "crates/core",
     floors: &[
         &["doorbell", "key", "policy", "schema", "snapshot"],
-        &["cursor", "mutation"],
-        &["log"],
+        &["cursor"],
+        &["log", "mutation"],
         &["undo"],
         &["shape"],
         &["effect"],
@@ -55,7 +64,14 @@ const CORE: House = House {
 const DB: House = House {
     directory: "crates/db",
     floors: &[
-        &["backoff", "config", "error", "quote", "tables"],
+        &[
+            "backoff",
+            "config",
+            "error",
+            "fingerprint",
+            "quote",
+            "tables",
+        ],
         &["entity", "migrations", "url"],
         &["catalog", "read", "retention", "write"],
         &["feed"],
@@ -69,11 +85,11 @@ const DB: House = House {
 const ENGINE: House = House {
     directory: "crates/engine",
     floors: &[
-        &["error"],
-        &["bus", "config", "mailbox"],
-        &["auth", "rows"],
+        &["auth", "bus", "change_batch", "error", "mailbox", "shared_frame"],
+        &["config", "rows"],
         &["state"],
-        &["mutations", "publisher", "retention", "schema_watch"],
+        &["retention", "schema_watch"],
+        &["mutations", "publisher"],
         &["change_tracker", "session"],
         &["http", "startup"],
         &["engine"],

@@ -43,7 +43,7 @@ pub(in super::super) const EXEMPT: &[&str] = &[
 const CORE: &[&str] = &["crates/core/"];
 const DATABASE: &[&str] = &["crates/db/"];
 const ENGINE: &[&str] = &["crates/engine/"];
-const SESSION: &[&str] = &["crates/engine/src/session/", "crates/engine/src/http/"];
+const SESSION: &[&str] = &["crates/engine/src/session/"];
 const VALUES: &[&str] = &["crates/value/", "crates/filter/"];
 const SERVER_SIDE: &[&str] = &[
     "crates/filter/",
@@ -72,14 +72,14 @@ pub(in super::super) const IDENTIFIERS: &[Gone] = &[
     gone_under(SERVER_SIDE, "Verdict", "`RowEffect`"),
     gone_under(SERVER_SIDE, "verdict", "`effect`"),
     gone_under(
-        SERVER_SIDE,
+        &["crates/core/src/shape/", "crates/db/", "crates/engine/"],
         "Outcome",
         "`RowOp` for a shape's row, `Applied` for a mutation",
     ),
     // Cursors, the log and what its entries mean.
     gone_under(SERVER_SIDE, "Mark", "`CommitId`"),
     gone_under(&["crates/db/src/postgres/"], "Place", "`Cursor`"),
-    gone("make_mark", "`checkpoint`"),
+    gone("make_mark", "`make_checkpoint`"),
     gone("_rhtmx_sync_mark", "`_rhtmx_sync_checkpoint`"),
     gone("LogConfig", "`RetentionConfig`"),
     gone("Reshape", "`SchemaChange`"),
@@ -88,7 +88,7 @@ pub(in super::super) const IDENTIFIERS: &[Gone] = &[
         "reshapes",
         "`changes_schema_of`, or `schema_changes` for several",
     ),
-    gone("reshaped_shapes", "`shapes_with_changed_schema`"),
+    gone("reshaped_shapes", "`outdated_shapes`"),
     gone("NewestEntry", "`NetChange`"),
     gone(
         "is_passing",
@@ -107,14 +107,14 @@ pub(in super::super) const IDENTIFIERS: &[Gone] = &[
     gone("HistoryColumns", "`OldValueColumns`"),
     gone_under(SERVER_SIDE, "histories", "`old_value_columns`"),
     // Sessions and mutations.
-    gone("PushAction", "`Command`"),
+    gone("PushAction", "`Push`"),
     gone_under(SERVER_SIDE, "Refusal", "`SubscribeError`"),
     gone("begin_anew", "`restart`"),
     gone_under(CORE, "let_go", "`release`"),
     gone_under(CORE, "go_on", "`resume_read`"),
     gone_under(SERVER_SIDE, "Pull", "`CatchUp`"),
     gone_under(SERVER_SIDE, "pulled", "`caught_up`"),
-    gone("must_pull", "`must_catch_up`"),
+    gone("must_pull", "`has_overflowed`"),
     gone("PullEnded", "`FramesEnd`"),
     gone("ReadEnded", "`PagesEnd`"),
     gone("ReadPart", "`RowStream` or `ChangeStream`"),
@@ -126,22 +126,23 @@ pub(in super::super) const IDENTIFIERS: &[Gone] = &[
     ),
     gone_under(DATABASE, "Device", "`ClientState`"),
     gone("lock_device", "`lock_client`"),
-    gone("write_on", "`MutationBackend`"),
+    gone("write_on", "`mutation_steps`"),
     // The engine.
     gone_under(ENGINE, "Inner", "`EngineState`"),
     gone_under(ENGINE, "Sink", "`Publisher`"),
     gone("ChangeSink", "`LogSubscriber`"),
-    gone_under(&["crates/db/", "crates/engine/"], "Drained", "`LogBatch`"),
+    gone_under(
+        &["crates/db/src/feed.rs", "crates/engine/"],
+        "Drained",
+        "`LogBatch`",
+    ),
     gone_under(&["crates/db/", "crates/engine/"], "Pace", "`Pacer`"),
     gone("poke", "`wake`"),
     gone("Poked", "`Woken`"),
     gone("in_log", "`with_missing`"),
-    gone(
-        "Crowd",
-        "`Backpressure` in the engine, `Subscribers` elsewhere",
-    ),
-    gone("Ear", "`Recipient`"),
-    gone("Seat", "`Mailbox`"),
+    gone_under(ENGINE, "Crowd", "`Backpressure`"),
+    gone_under(ENGINE, "Ear", "`Recipient`"),
+    gone_under(ENGINE, "Seat", "`Mailbox`"),
     gone_under(ENGINE, "Attached", "`Subscriber`"),
     gone("SessionKey", "`SessionId`"),
     gone_under(ENGINE, "Delivery", "`Batch`"),

@@ -1,7 +1,7 @@
 /** Reads frames from the wire. Code behind this file only meets valid ones. */
 
 import { FrameError } from "../errors.js";
-import type { Change, ServerFrame } from "./generated.js";
+import type { ServerFrame } from "../protocol/generated.js";
 
 type Fields = { [name: string]: unknown };
 type Check = (value: unknown) => boolean;
@@ -52,19 +52,4 @@ export function readFrame(data: string): ServerFrame | undefined {
   if (!Object.hasOwn(FRAMES, type)) return undefined;
   if (!FRAMES[type as ServerFrame["type"]](frame)) throw new FrameError(`not a ${type} frame`);
   return frame as ServerFrame;
-}
-
-/** Whether this client can apply a change. A newer server may send other kinds. */
-export function isKnown(change: Change): boolean {
-  switch (change.op) {
-    case "put":
-      return text(change.key) && object(change.row);
-    case "delete":
-    case "leave":
-      return text(change.key);
-    case "truncate":
-      return true;
-    default:
-      return false;
-  }
 }
