@@ -44,6 +44,7 @@ both_backends! {
         names.sort_unstable();
         let expected = [
             "epoch",
+            "features",
             "heartbeat_ms",
             "last_mutation",
             "limits",
@@ -53,6 +54,8 @@ both_backends! {
         ];
         assert_eq!(names, expected);
         assert_eq!(welcome["protocol"], 1);
+        let features = json!(["rows", "push", "websocket", "events", "status", "client"]);
+        assert_eq!(welcome["features"], features);
         assert_eq!(welcome["last_mutation"], 0);
         assert_eq!(welcome["heartbeat_ms"], 12_345);
         let limits = json!({ "frame_bytes_max": 5000, "subscriptions_max": 7, "writes_max": 9 });

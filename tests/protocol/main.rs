@@ -11,6 +11,7 @@ mod polling;
 mod push;
 mod rejects;
 mod resume;
+mod scopes;
 mod shapes;
 mod slow_reader;
 mod subscribe;

@@ -85,7 +85,14 @@ const DB: House = House {
 const ENGINE: House = House {
     directory: "crates/engine",
     floors: &[
-        &["auth", "bus", "change_batch", "error", "mailbox", "shared_frame"],
+        &[
+            "auth",
+            "bus",
+            "change_batch",
+            "error",
+            "mailbox",
+            "shared_frame",
+        ],
         &["config", "rows"],
         &["state"],
         &["retention", "schema_watch"],

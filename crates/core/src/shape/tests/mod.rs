@@ -178,3 +178,89 @@ fn rows_are_sent_with_the_columns_that_are_wanted() {
             .is_err()
     );
 }
+
+fn restricted(filter: Option<&str>, columns: Option<&[&str]>) -> ReadScope {
+    ReadScope::Restricted(SelectionRequest {
+        filter: filter.map(str::to_owned),
+        params: None,
+        columns: columns.map(|columns| columns.iter().map(|&name| name.to_owned()).collect()),
+    })
+}
+
+fn request(filter: Option<&str>, columns: Option<&[&str]>) -> SelectionRequest {
+    let ReadScope::Restricted(request) = restricted(filter, columns) else {
+        unreachable!("it was made restricted")
+    };
+    request
+}
+
+fn within(scope: &ReadScope, request: &SelectionRequest) -> Result<Shape, FilterError> {
+    Shape::resolve(&table("1"), request, scope)
+}
+
+#[test]
+fn a_scope_and_a_request_are_one_shape_with_the_request_that_says_both() {
+    let scope = restricted(Some("n = 1"), Some(&["n", "t"]));
+    for (asked, same) in [
+        (
+            request(None, None),
+            request(Some("n = 1"), Some(&["n", "t"])),
+        ),
+        (
+            request(Some("t = 'a'"), None),
+            request(Some("t = 'a' AND n = 1"), Some(&["n", "t"])),
+        ),
+        (
+            request(Some("t = 'a' OR n = 2"), Some(&["t"])),
+            request(Some("(t = 'a' OR n = 2) AND n = 1"), Some(&["t"])),
+        ),
+    ] {
+        let scoped = within(&scope, &asked).expect("a shape");
+        assert_eq!(scoped, resolve("1", &same).expect("a shape"), "{asked:?}");
+    }
+    let everything = restricted(None, None);
+    assert_eq!(
+        within(&everything, &request(None, None)).expect("a shape"),
+        Shape::whole("t")
+    );
+}
+
+#[test]
+fn a_scope_may_use_columns_that_it_hides() {
+    let scope = restricted(Some("b AND n = 1"), Some(&["t"]));
+    let shape = within(&scope, &request(Some("t = 'a'"), None)).expect("a shape");
+    assert_eq!(
+        shape,
+        resolve("1", &request(Some("t = 'a' AND b AND n = 1"), Some(&["t"]))).expect("a shape")
+    );
+}
+
+#[test]
+fn a_hidden_column_is_refused_as_one_that_does_not_exist() {
+    let scope = restricted(None, Some(&["t"]));
+    for (hidden, missing) in [
+        (request(Some("n = 1"), None), request(Some("x = 1"), None)),
+        (
+            request(Some("t = 'a' AND n IS NULL"), None),
+            request(Some("t = 'a' AND x IS NULL"), None),
+        ),
+        (request(None, Some(&["n"])), request(None, Some(&["x"]))),
+        // Types of a hidden column tell nothing either.
+        (
+            request(Some("n = 'a'"), None),
+            request(Some("x = 'a'"), None),
+        ),
+    ] {
+        let hidden = within(&scope, &hidden)
+            .expect_err("it is hidden")
+            .to_string();
+        let missing = within(&scope, &missing)
+            .expect_err("it is not there")
+            .to_string();
+        assert_eq!(hidden.replace('n', "x"), missing.replace('n', "x"));
+    }
+    assert!(
+        within(&scope, &request(None, Some(&["id", "t"]))).is_ok(),
+        "the key is always visible"
+    );
+}
