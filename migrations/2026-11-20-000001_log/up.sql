@@ -1,52 +1,52 @@
 -- The log: which rows changed, and what they were. The tables say what they are.
--- The triggers that fill it are made per table when the engine starts.
+-- The engine creates the triggers that fill it, for each table, when it starts.
 
 CREATE TABLE _rhtmx_sync_log (
-    -- Drawn after the row's lock is held, so within one row ids follow the order of the commits.
-    -- No sequence cache: it would break exactly that.
+    -- Drawn while the row's lock is held, so within one row ids follow the order of the commits.
+    -- A sequence cache would break this.
     id bigserial NOT NULL,
     xid xid8 NOT NULL DEFAULT pg_current_xact_id(),
     entity text NOT NULL,
-    -- The primary key as canonical text; null when the whole entity is meant.
+    -- The primary key as canonical text; null for an entry about the whole entity.
     entity_id text,
-    -- 'create', 'update', 'delete', 'truncate' or 'schema_change'. No constraint says so: PostgreSQL parses the
-    -- text of one in each statement, which took a tenth of the speed of one-row inserts.
+    -- 'create', 'update', 'delete', 'truncate' or 'schema_change'. There is no constraint: PostgreSQL would
+    -- parse its text in each statement, which cost one-row inserts a tenth of their speed.
     action text NOT NULL,
     -- The previous values of the columns that changed; the whole row for a delete.
     old jsonb,
-    -- The row, for entities that have no table.
+    -- The row, for entities without a table.
     data jsonb,
     client_id text,
     mutation bigint,
     created_at timestamptz NOT NULL DEFAULT now(),
-    -- Readers ask by transaction. One index serves them, retention, and publications that want a
-    -- replica identity; a second one would only cost the writers.
+    -- Readers search by transaction. One index serves them, retention, and publications that need a
+    -- replica identity; a second one would only slow down the writers.
     PRIMARY KEY (xid, id)
 );
 
--- One row: which history this is, and what the log still knows of it.
+-- One row: the epoch, and the floor of the log.
 CREATE TABLE _rhtmx_sync_meta (
     singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton),
     epoch text NOT NULL DEFAULT gen_random_uuid()::text,
-    -- A snapshot: what it sees may be gone from the log.
+    -- A snapshot: entries of the transactions that it sees may be gone from the log.
     floor text NOT NULL DEFAULT pg_current_snapshot()::text
 );
 INSERT INTO _rhtmx_sync_meta DEFAULT VALUES;
 
--- Snapshots with their times: to one of which retention moves the floor.
+-- Snapshots with their times. Retention moves the floor to one of them.
 CREATE TABLE _rhtmx_sync_checkpoint (
     position text NOT NULL,
     made_at timestamptz NOT NULL DEFAULT now()
 );
 
--- The entities whose tables carry triggers, and for which fingerprint of the table those were made.
+-- The entities whose tables have triggers, with the fingerprint of the table for which these were made.
 CREATE TABLE _rhtmx_sync_entity (
     entity text PRIMARY KEY,
     relation text NOT NULL,
     fingerprint text NOT NULL
 );
 
--- How far each client has come with its mutations, so that each is applied once.
+-- How far the mutations of each client have been applied, so that each is applied once.
 CREATE TABLE _rhtmx_sync_client (
     client_id text PRIMARY KEY,
     last_mutation bigint NOT NULL,
@@ -57,7 +57,7 @@ CREATE TABLE _rhtmx_sync_client (
     seen_at timestamptz NOT NULL DEFAULT now()
 );
 
--- Mutations that were not applied, so that they are answered again as the first time.
+-- Mutations that were not applied, with their rejects, so that these are the same each time.
 CREATE TABLE _rhtmx_sync_reject (
     client_id text NOT NULL,
     mutation bigint NOT NULL,
@@ -66,9 +66,9 @@ CREATE TABLE _rhtmx_sync_reject (
     PRIMARY KEY (client_id, mutation)
 );
 
--- Runs one write of a mutation. A write that the data, a constraint or the user's own trigger
--- forbids is an answer here, with the names that a client may learn and never the database's text.
--- What may pass by itself stays an error, so that the mutation is tried again.
+-- Runs one write of a mutation. For a write that the data, a constraint or a user's trigger forbids it
+-- returns the names that a client may see, and never the database's text. An error that may pass by
+-- itself stays an error, so that the mutation is retried.
 CREATE FUNCTION _rhtmx_sync_write(statement text, input text, row_key text) RETURNS text
 LANGUAGE plpgsql AS $write$
 DECLARE
@@ -89,9 +89,9 @@ EXCEPTION WHEN OTHERS THEN
         constraint_at_fault = CONSTRAINT_NAME,
         schema_at_fault = SCHEMA_NAME,
         table_at_fault = TABLE_NAME;
-    -- Connections, the state of the transaction, serialisation, a statement made for a table that
-    -- has changed since, resources, locks, operators, the system. Triggers raise what they like, so
-    -- everything else is taken for a refusal.
+    -- Errors of connections, of the transaction's state, of serialisation, of a statement made for a
+    -- table that has changed since, of resources, locks, intervention by an operator, and the system.
+    -- Triggers may raise any code, so every other one counts as a reject.
     IF left(state, 2) IN ('08', '25', '26', '40', '42', '53', '55', '57', '58', 'F0', 'XX')
         AND state NOT IN ('42501', '428C9')
     THEN
@@ -102,8 +102,8 @@ EXCEPTION WHEN OTHERS THEN
 END
 $write$;
 
--- Nobody but the owner reads or writes any of it. Supabase grants new tables and functions of
--- `public` to its API roles by default, so they are named too.
+-- Only the owner may read or write any of this. Supabase grants new tables and functions of `public` to
+-- its API roles by default, so these are named too.
 DO $grants$
 DECLARE
     grantee text;

@@ -1,7 +1,7 @@
--- One row, which a crash takes away: PostgreSQL empties unlogged tables when it recovers. A crash also
--- takes back transaction numbers that nothing durable had used, and gives them out again, so a cursor
--- from before it may call a transaction seen that has yet to come. When the row is missing, the engine
--- begins a new epoch.
+-- One row, which a crash removes: PostgreSQL empties unlogged tables when it recovers. After a crash it
+-- also gives out again transaction numbers that nothing durable had used, so a cursor from before may
+-- count a transaction as seen that is yet to come. When the row is missing, the engine begins a new
+-- epoch.
 CREATE UNLOGGED TABLE _rhtmx_sync_alive (
     singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton)
 );

@@ -1,23 +1,23 @@
 -- The log: which rows changed, and what they were. The tables say what they are.
--- The triggers that fill it are made per table when the engine starts.
+-- The engine creates the triggers that fill it, for each table, when it starts.
 
 CREATE TABLE _rhtmx_sync_log (
-    -- One writer at a time: ids are in the order of the commits. Never used again.
+    -- There is one writer at a time, so ids are in the order of the commits. None is used again.
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     entity TEXT NOT NULL,
-    -- The primary key as canonical text; null when the whole entity is meant.
+    -- The primary key as canonical text; null for an entry about the whole entity.
     entity_id TEXT,
     action TEXT NOT NULL CHECK (action IN ('create', 'update', 'delete', 'truncate', 'schema_change')),
     -- The previous values of the columns that changed; the whole row for a delete. JSON.
     old TEXT,
-    -- The row, for entities that have no table. JSON.
+    -- The row, for entities without a table. JSON.
     data TEXT,
     client_id TEXT,
     mutation INTEGER,
     created_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))
 );
 
--- One row: which history this is, and up to which id the log has forgotten.
+-- One row: the epoch, and the floor of the log: entries up to this id may be gone.
 CREATE TABLE _rhtmx_sync_meta (
     singleton INTEGER PRIMARY KEY DEFAULT 1 CHECK (singleton = 1),
     epoch TEXT NOT NULL DEFAULT (lower(hex(randomblob(16)))),
@@ -25,21 +25,21 @@ CREATE TABLE _rhtmx_sync_meta (
 );
 INSERT INTO _rhtmx_sync_meta DEFAULT VALUES;
 
--- The entities whose tables carry triggers, and for which fingerprint of the table those were made.
+-- The entities whose tables have triggers, with the fingerprint of the table for which these were made.
 CREATE TABLE _rhtmx_sync_entity (
     entity TEXT NOT NULL PRIMARY KEY,
     relation TEXT NOT NULL,
     fingerprint TEXT NOT NULL
 );
 
--- Which mutation the current transaction is; empty outside of one.
+-- The mutation that the current transaction applies; empty outside of one.
 CREATE TABLE _rhtmx_sync_mutation (
     singleton INTEGER PRIMARY KEY DEFAULT 1 CHECK (singleton = 1),
     client_id TEXT NOT NULL,
     mutation INTEGER NOT NULL
 );
 
--- How far each client has come with its mutations, so that each is applied once.
+-- How far the mutations of each client have been applied, so that each is applied once.
 CREATE TABLE _rhtmx_sync_client (
     client_id TEXT NOT NULL PRIMARY KEY,
     last_mutation INTEGER NOT NULL,
@@ -50,7 +50,7 @@ CREATE TABLE _rhtmx_sync_client (
     seen_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))
 );
 
--- Mutations that were not applied, so that they are answered again as the first time.
+-- Mutations that were not applied, with their rejects, so that these are the same each time.
 CREATE TABLE _rhtmx_sync_reject (
     client_id TEXT NOT NULL,
     mutation INTEGER NOT NULL,

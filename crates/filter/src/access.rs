@@ -1,7 +1,7 @@
-//! What an index of filters can find them by.
+//! How an index of filters finds them.
 //!
-//! A access is a set of keys (a column with a value) of which every row that matches holds at least
-//! one. A change then meets only the filters whose keys it holds.
+//! The index files a filter under keys (a column with a value) of which every matching row holds at least
+//! one. So a changed row is compared only with the filters whose keys it holds.
 
 use std::collections::BTreeSet;
 
@@ -12,20 +12,20 @@ use super::syntax::CompareOp;
 /// A column, by position, and a value in it.
 pub type AccessKey = (usize, Scalar);
 
-/// By what a filter's matching rows can be found.
+/// How an index finds the filters that a row may match.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Access {
-    /// Every row that matches holds one of these; none of them: no row matches.
+    /// Every matching row holds one of these keys. When there are none, no row matches.
     Keys(BTreeSet<AccessKey>),
-    /// Only by looking at each row.
+    /// Every row may match, so the filter is evaluated for each.
     None,
 }
 
-/// How good a access is; less is better.
+/// The cost of a set of keys; less is better.
 type Cost = (usize, usize, usize);
 
-/// The best access of a canonical condition. `load` says how many filters a key has already: of two
-/// columns that a filter asks for, the one that tells it from the others is better.
+/// The cheapest keys of a canonical condition. `load` says how many filters a key has already: of two
+/// columns that a filter names, the better is the one that few other filters share.
 pub(super) fn access(condition: &Condition, load: &impl Fn(&AccessKey) -> usize) -> Access {
     keys(condition, load).map_or(Access::None, Access::Keys)
 }
@@ -50,7 +50,7 @@ fn keys(condition: &Condition, load: &impl Fn(&AccessKey) -> usize) -> Option<BT
                 .map(|value| (*column, value.clone()))
                 .collect(),
         ),
-        // With null in the list it is false or unknown.
+        // With null in the list, `NOT IN` is false or unknown.
         Condition::In {
             null: true,
             negated: true,
@@ -74,7 +74,7 @@ fn keys(condition: &Condition, load: &impl Fn(&AccessKey) -> usize) -> Option<BT
 
 fn cost(keys: &BTreeSet<AccessKey>, load: &impl Fn(&AccessKey) -> usize) -> Cost {
     let shared = keys.iter().map(load).sum();
-    // A flag or a label has few values, so many rows hold each.
+    // A flag or a label has few values, so each is held by many rows.
     let coarse = |(_, value): &&AccessKey| matches!(value, Scalar::Bool(_) | Scalar::Label { .. });
     (shared, keys.iter().filter(coarse).count(), keys.len())
 }

@@ -1,4 +1,4 @@
-//! The parser of filters, held against `sqlparser`'s own.
+//! Compares the parser of filters with `sqlparser`'s own.
 
 use proptest::prelude::*;
 use sqlparser::ast::{self, BinaryOperator, UnaryOperator};
@@ -9,7 +9,7 @@ use super::parse::parse;
 use super::syntax::{CompareOp, Expr, Operand, Term};
 use super::testing::arbitrary;
 
-/// What `sqlparser` reads, in terms of filters; none when it is no filter.
+/// The filter that `sqlparser` reads; none when the text is not one.
 fn read(text: &str) -> Option<Expr> {
     // Its recursion needs more stack than a test has.
     let read = |text: String| {
@@ -27,7 +27,7 @@ fn read(text: &str) -> Option<Expr> {
     thread.expect("a thread").join().expect("no panic")
 }
 
-/// The same with a space between a comparison and a minus, which it would take for one operator.
+/// The text with a space between a comparison and a minus, which `sqlparser` would take for one operator.
 fn spaced(text: &str) -> String {
     let mut spaced = String::with_capacity(text.len());
     let (mut quote, mut before) = (None, ' ');
@@ -120,7 +120,7 @@ fn of_expr(expr: ast::Expr) -> Option<Expr> {
     })
 }
 
-/// `a AND b AND c` leans to the left; what stood in parentheses stays apart.
+/// The parts of `a AND b AND c`, which leans to the left; a part in parentheses stays apart.
 fn joined(left: ast::Expr, right: ast::Expr, word: &BinaryOperator) -> Option<Vec<Expr>> {
     let mut parts = vec![of_expr(right)?];
     let mut left = left;
@@ -171,11 +171,11 @@ fn of_operand(expr: ast::Expr) -> Option<Operand> {
     Some(Operand { term, at: 0 })
 }
 
-/// Without places, which `sqlparser` does not keep.
-pub(super) fn without_places(expr: Expr) -> Expr {
+/// The expression without positions, which `sqlparser` does not keep.
+pub(super) fn without_positions(expr: Expr) -> Expr {
     let operand = |operand: Operand| Operand { at: 0, ..operand };
     let operands = |operands: Vec<Operand>| operands.into_iter().map(operand).collect();
-    let parts = |parts: Vec<Expr>| parts.into_iter().map(without_places).collect();
+    let parts = |parts: Vec<Expr>| parts.into_iter().map(without_positions).collect();
     match expr {
         Expr::Operand(one) => Expr::Operand(operand(one)),
         Expr::Compare { left, op, right } => Expr::Compare {
@@ -219,7 +219,7 @@ pub(super) fn without_places(expr: Expr) -> Expr {
             pattern: operand(pattern),
             negated,
         },
-        Expr::Not(inner) => Expr::Not(Box::new(without_places(*inner))),
+        Expr::Not(inner) => Expr::Not(Box::new(without_positions(*inner))),
         Expr::And(list) => Expr::And(parts(list)),
         Expr::Or(list) => Expr::Or(parts(list)),
     }
@@ -229,17 +229,17 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
 
     #[test]
-    fn what_is_written_is_read_alike(expr in arbitrary::expr()) {
+    fn a_written_expression_is_read_back_by_both_parsers(expr in arbitrary::expr()) {
         let text = expr.to_string();
-        let ours = parse(&text).map(without_places);
+        let ours = parse(&text).map(without_positions);
         prop_assert_eq!(ours.as_ref(), Ok(&expr), "{}", text);
         prop_assert_eq!(read(&text), Some(expr), "{}", text);
     }
 
     #[test]
-    fn what_is_taken_is_taken_by_both(text in arbitrary::token_soup()) {
+    fn a_text_that_we_accept_is_read_alike_by_sqlparser(text in arbitrary::token_soup()) {
         if let Ok(ours) = parse(&text) {
-            prop_assert_eq!(read(&text), Some(without_places(ours)), "{}", text);
+            prop_assert_eq!(read(&text), Some(without_positions(ours)), "{}", text);
         }
     }
 }

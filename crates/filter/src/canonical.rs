@@ -1,10 +1,10 @@
-//! One form for conditions that say the same in other words.
+//! Brings conditions that say the same in different words into one form.
 //!
-//! Negations go down to the comparisons, joined joins become one, `BETWEEN` two comparisons, single
-//! `IN`s and patterns without wildcards equalities, equalities of one column under `OR` an `IN`;
-//! constants are folded, operands sorted and kept once. Every step is an identity of three-valued
-//! logic, so the form is true, false and unknown for the same rows. It is not a decision procedure:
-//! `a > 1` and `a > 1 AND a > 0` stay two.
+//! Negations move down to the comparisons. Nested `AND`s and `OR`s are flattened. `BETWEEN` becomes two
+//! comparisons, an `IN` with one value or a pattern without wildcards an equality, equalities of one
+//! column under `OR` an `IN`. Constants are folded, operands sorted and kept once. Every step is an
+//! identity of three-valued logic, so the form is true, false and unknown for the same rows. It is not a
+//! decision procedure: `a > 1` and `a > 1 AND a > 0` stay two.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +12,7 @@ use super::condition::Condition;
 use super::scalar::Scalar;
 use super::syntax::CompareOp;
 
-/// The one form.
+/// The one form of a condition.
 pub(super) fn canonical(condition: Condition) -> Condition {
     normal(condition, false)
 }
@@ -67,7 +67,7 @@ fn normal(condition: Condition, negate: bool) -> Condition {
 
 fn compare(column: usize, op: CompareOp, value: Scalar) -> Condition {
     use CompareOp::{Eq, Ge, Gt, Le, Lt, Ne};
-    // Of two values there are only two things to say.
+    // A boolean has two values, so every comparison is an equality.
     let (op, value) = match (op, value) {
         (Ne, Scalar::Bool(value)) => (Eq, Scalar::Bool(!value)),
         (Lt, Scalar::Bool(true)) | (Le, Scalar::Bool(false)) => (Eq, Scalar::Bool(false)),
@@ -79,7 +79,7 @@ fn compare(column: usize, op: CompareOp, value: Scalar) -> Condition {
 
 fn within(column: usize, values: BTreeSet<Scalar>, null: bool, negated: bool) -> Condition {
     if values.is_empty() {
-        // An `IN` is never written empty, so null was all there was.
+        // An `IN` is never written empty, so its list held only nulls.
         return Condition::Constant(None);
     }
     if values.len() == 1 && !null {
@@ -125,7 +125,7 @@ fn join(join: Join, parts: Vec<Condition>, negate: bool) -> Condition {
     }
 }
 
-/// Makes one list of a column's equalities under `OR`, and of its inequalities under `AND`.
+/// Gathers a column's equalities under `OR`, or its inequalities under `AND`, into one list.
 fn gather(parts: Vec<Condition>, join: Join) -> Vec<Condition> {
     let wanted_op = if join == Join::Or {
         CompareOp::Eq

@@ -1,4 +1,4 @@
-//! From what was written to a condition on a table's columns, or to what is wrong with it.
+//! Turns what was written into a condition on a table's columns, or says what is wrong with it.
 
 use serde_json::value::RawValue;
 
@@ -16,7 +16,7 @@ use value::schema::ColumnKind;
 /// Resolves names, literals and parameters.
 ///
 /// # Errors
-/// The first thing that cannot be answered, with its place.
+/// The first thing that cannot be answered, with its position.
 pub(super) fn check(
     expr: &Expr,
     params: &[Box<RawValue>],
@@ -31,7 +31,7 @@ struct Checker<'a> {
     table: Table<'a>,
 }
 
-/// An operand is a column, or something that was given.
+/// An operand: a column, or a value that the client gave.
 enum Side<'a> {
     Column(usize),
     Given(Given<'a>),
@@ -119,7 +119,7 @@ impl<'a> Checker<'a> {
             (Side::Given(_), Side::Given(_)) => {
                 return Err(FilterError::bad(
                     left.at,
-                    "one side of a comparison is a column",
+                    "one side of a comparison must be a column",
                 ));
             }
         };
@@ -177,7 +177,7 @@ impl<'a> Checker<'a> {
     ) -> Result<Condition, FilterError> {
         let column = self.column(operand)?;
         if !self.class(column, operand.at)?.is_text() {
-            let message = format!("LIKE is for texts, {} is none", self.name(column));
+            let message = format!("LIKE is for texts, and {} is not one", self.name(column));
             return Err(FilterError::bad(operand.at, message));
         }
         match self.side(pattern)? {
@@ -216,7 +216,7 @@ impl<'a> Checker<'a> {
                     FilterError::bad(operand.at, message)
                 }),
             literal => Ok(Side::Given(
-                Given::of_term(literal).expect("all that is left"),
+                Given::of_term(literal).expect("every other term is a literal"),
             )),
         }
     }
@@ -251,13 +251,14 @@ impl<'a> Checker<'a> {
         Err(FilterError::bad(at, message))
     }
 
-    /// Without the previous value nobody could tell who has to hear that a row left.
+    /// A column without previous values in the log cannot be in a filter: it would be unknown which
+    /// shapes a row has left.
     fn check_logged(&self, column: usize, at: usize) -> Result<(), FilterError> {
         if self.table.column(column).logged {
             return Ok(());
         }
         let message = format!(
-            "{} is computed on reading, so the log does not have it",
+            "{} is computed when it is read, so the log does not have it",
             self.name(column)
         );
         Err(FilterError::bad(at, message))

@@ -1,7 +1,7 @@
-//! What may be asked of a column.
+//! Which comparisons a column supports.
 //!
-//! A class says how a column's values are compared, in the database and in Rust alike. Columns
-//! whose comparison cannot be repeated exactly have none.
+//! A class says how a column's values are compared, in the database and in Rust alike. A column whose
+//! comparisons cannot be repeated exactly in Rust has no class.
 
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ pub(super) enum Class {
     Enum(Arc<[Arc<str>]>),
 }
 
-/// What the texts of a column are. SQLite keeps them as they were written.
+/// What the texts of a column stand for. SQLite keeps them as they were written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
     Any,
@@ -42,7 +42,7 @@ impl Class {
     /// The class of a column.
     ///
     /// # Errors
-    /// Says why its values cannot be compared.
+    /// The reason why its values cannot be compared.
     pub(super) fn of(table: Table<'_>, index: usize) -> Result<Self, &'static str> {
         let column = table.column(index);
         match table.backend {
@@ -51,12 +51,12 @@ impl Class {
         }
     }
 
-    /// Whether `<` and its like are answered.
+    /// Whether `<`, `<=`, `>` and `>=` are supported.
     pub(super) fn is_ordered(&self) -> bool {
         !matches!(self, Self::Text { ordered: false, .. })
     }
 
-    /// Whether `LIKE` is answered.
+    /// Whether `LIKE` is supported.
     pub(super) fn is_text(&self) -> bool {
         matches!(
             self,
@@ -67,7 +67,7 @@ impl Class {
         )
     }
 
-    /// What a literal has to be.
+    /// The literals that it takes, for a message.
     pub(super) fn expected(&self) -> &'static str {
         match self {
             Self::Bool => "true or false",
@@ -111,8 +111,8 @@ fn of_postgres(
         ColumnKind::Float => Class::Float8,
         ColumnKind::Numeric => Class::Numeric,
         ColumnKind::Text { .. } => match type_name {
-            "bpchar" => return Err("char(n) ignores spaces at the end"),
-            "citext" => return Err("citext has an equality of its own"),
+            "bpchar" => return Err("char(n) ignores trailing spaces"),
+            "citext" => return Err("citext has its own equality"),
             _ => text(collation)?,
         },
         ColumnKind::Uuid => Class::Uuid,
@@ -135,7 +135,7 @@ fn of_sqlite(kind: &ColumnKind, collation: Collation) -> Result<Class, &'static 
         ColumnKind::Uuid => Form::Uuid,
         ColumnKind::Date => Form::Date,
         ColumnKind::Timestamp | ColumnKind::TimestampTz => {
-            return Err("SQLite keeps times in whatever form they were written");
+            return Err("SQLite keeps times in the form in which they were written");
         }
         other => return Err(opaque(other)),
     };
@@ -149,7 +149,7 @@ fn text(collation: Collation) -> Result<Class, &'static str> {
     let ordered = match collation {
         Collation::Bytes => true,
         Collation::Deterministic => false,
-        Collation::Other => return Err("its collation calls different texts equal"),
+        Collation::Other => return Err("its collation treats different texts as equal"),
     };
     Ok(Class::Text {
         form: Form::Any,

@@ -6,17 +6,17 @@ use super::like::Pattern;
 use super::scalar::Scalar;
 use super::syntax::CompareOp;
 
-/// A condition. Columns are positions in the schema. The order has no meaning but that there is
-/// one, which [`super::canonical`] sorts by.
+/// A condition. Columns are positions in the schema. The order means nothing;
+/// [`super::canonical`] needs one to sort by.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Condition {
     /// True, false, or null.
     Constant(Option<bool>),
-    /// The column's value and another.
+    /// The column's value, compared with another.
     Compare {
         /// The column.
         column: usize,
-        /// The sign.
+        /// How they are compared.
         op: CompareOp,
         /// The other value.
         value: Scalar,
@@ -27,7 +27,7 @@ pub enum Condition {
         column: usize,
         /// The values.
         values: BTreeSet<Scalar>,
-        /// Whether null was among them: what is not found is then unknown.
+        /// Whether null was among them; the answer for any other value is then unknown.
         null: bool,
         /// Whether it is `NOT IN`.
         negated: bool,
@@ -39,7 +39,7 @@ pub enum Condition {
         /// Whether it is `IS NOT NULL`.
         negated: bool,
     },
-    /// The column's text fits a pattern, or (negated) does not.
+    /// The column's text matches a pattern, or (negated) does not.
     Like {
         /// The column.
         column: usize,
@@ -57,7 +57,7 @@ pub enum Condition {
 }
 
 impl Condition {
-    /// Adds the positions of the columns that it names.
+    /// Adds the positions of the columns that the condition names.
     pub(super) fn collect_columns(&self, columns: &mut BTreeSet<usize>) {
         match self {
             Self::Constant(_) => {}

@@ -1,36 +1,36 @@
-//! Why a filter is refused.
+//! Why a filter cannot be answered.
 
 /// How much of the client's own words a message repeats, in characters.
 const ECHO_CHARS_MAX: usize = 80;
 
-/// What kind of fault a filter has.
+/// The kind of fault that a filter has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FilterErrorKind {
     /// It cannot be answered as it is written.
     Bad,
-    /// It passes a bound.
+    /// It exceeds a bound.
     TooLarge,
 }
 
-/// A filter that is not answered, in words for whoever wrote it.
+/// Why a filter cannot be answered, in words for its author.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct FilterError {
-    /// What kind of fault it is.
+    /// The kind of fault.
     pub kind: FilterErrorKind,
-    /// What is wrong; begins with the place where there is one.
+    /// What is wrong; begins with the position where there is one.
     pub message: String,
-    /// The place in the filter's text, in characters from 1.
+    /// The position in the filter's text, in characters from 1.
     pub position: Option<usize>,
 }
 
 impl FilterError {
-    /// Something at `position` cannot be answered.
+    /// An error for something at `position` that cannot be answered.
     pub(super) fn bad(position: usize, what: impl AsRef<str>) -> Self {
         Self::at(FilterErrorKind::Bad, position, what.as_ref())
     }
 
-    /// Something at no one place cannot be answered.
+    /// An error for something without a position that cannot be answered.
     pub fn bad_throughout(what: impl Into<String>) -> Self {
         Self {
             kind: FilterErrorKind::Bad,
@@ -39,17 +39,17 @@ impl FilterError {
         }
     }
 
-    /// A projection names what is not there.
+    /// An error for a projection that names a missing column.
     pub fn no_such_column(name: &str) -> Self {
         Self::bad_throughout(format!("in `columns`: there is no column {}", echo(name)))
     }
 
-    /// A bound is passed at `position`.
+    /// An error for a bound that is exceeded at `position`.
     pub(super) fn too_large(position: usize, what: impl AsRef<str>) -> Self {
         Self::at(FilterErrorKind::TooLarge, position, what.as_ref())
     }
 
-    /// The filter as a whole passes a bound.
+    /// An error for a bound that the filter as a whole exceeds.
     pub(super) fn too_large_throughout(what: impl Into<String>) -> Self {
         Self {
             kind: FilterErrorKind::TooLarge,
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_name_the_place() {
+    fn errors_name_the_position() {
         let error = FilterError::bad(7, "no");
         assert_eq!(
             (error.to_string().as_str(), error.position),

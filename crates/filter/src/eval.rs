@@ -1,4 +1,4 @@
-//! SQL's three-valued logic over a row's values. None is SQL's unknown.
+//! Evaluates conditions on a row in SQL's three-valued logic. None is SQL's unknown.
 
 use std::cmp::Ordering;
 
@@ -7,7 +7,7 @@ use super::row::RowValues;
 use super::scalar::{Cell, Scalar};
 use super::syntax::CompareOp;
 
-/// What the condition says of a row.
+/// The truth of a condition for a row.
 pub(super) fn truth(condition: &Condition, row: &RowValues) -> Option<bool> {
     match condition {
         Condition::Constant(truth) => *truth,
@@ -38,8 +38,8 @@ pub(super) fn truth(condition: &Condition, row: &RowValues) -> Option<bool> {
             let Scalar::Text(text) = scalar(row, *column)? else {
                 return None;
             };
-            // SQLite's texts end at a null character when they are held against a pattern, so those
-            // that have one match none.
+            // In a `LIKE` of SQLite a text ends at its first null character, so a text with one matches no
+            // pattern here.
             (!text.contains('\0')).then(|| pattern.matches(text) != *negated)
         }
         Condition::Not(inner) => truth(inner, row).map(|truth| !truth),
@@ -48,8 +48,8 @@ pub(super) fn truth(condition: &Condition, row: &RowValues) -> Option<bool> {
     }
 }
 
-/// Whether the condition may be true of a row of which each column holds one of the values that are
-/// here: it is when it can be made so part by part. On canonical conditions, which have no `NOT`.
+/// Whether a condition may be true for a row of which each column holds one of these values. It may when
+/// each of its parts may, on its own. For canonical conditions, which have no `NOT`.
 pub(super) fn is_possible(condition: &Condition, values: &[RowValues]) -> bool {
     match condition {
         Condition::Constant(truth) => *truth == Some(true),
@@ -66,7 +66,7 @@ pub(super) fn is_possible(condition: &Condition, values: &[RowValues]) -> bool {
     }
 }
 
-/// `neutral` when all parts are that, its opposite when any part is, otherwise unknown.
+/// `neutral` when every part is that, its opposite when some part is the opposite, otherwise unknown.
 fn all(parts: &[Condition], row: &RowValues, neutral: bool) -> Option<bool> {
     let mut result = Some(neutral);
     for part in parts {

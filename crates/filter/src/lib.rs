@@ -1,14 +1,13 @@
-//! Filters: the small part of SQL by which a client says which rows it wants.
+//! Filters: the small part of SQL in which a client says which rows it wants.
 //!
-//! A filter is parsed once ([`Filter::new`]), checked against its table, and brought into one form,
-//! so that filters that say the same are one ([`Filter::id`]). The database answers it as SQL in
-//! snapshots, made from its [`Condition`], and it is answered here for each change
-//! ([`Filter::matches`]). Both give the same answer: what the database would answer in a way that
-//! cannot be repeated here is refused.
+//! A filter is parsed once ([`Filter::new`]), checked against its table, and brought into one form, so that
+//! filters that say the same are one ([`Filter::id`]). The database evaluates it in first reads, as SQL made
+//! from its [`Condition`]; this crate evaluates it for each change ([`Filter::matches`]). Both give the same
+//! answer: a filter whose answer in the database cannot be repeated here is an error.
 //!
-//! From text to answer: `token` and `parse` give what was written (`syntax`), `check` resolves it
-//! against a [`Table`] with what `class` and `literal` know of types, `canonical` gives the one
-//! form of the [`Condition`], `eval` answers it for a `row`, `access` says where an index finds it.
+//! From text to answer: `token` and `parse` read what was written (`syntax`), `check` resolves it against a
+//! [`Table`] with the rules for types in `class` and `literal`, `canonical` brings the [`Condition`] into its
+//! one form, `eval` evaluates it for a `row`, `access` finds the keys under which an index files it.
 
 mod access;
 mod canonical;
@@ -66,8 +65,8 @@ impl Filter {
     /// Reads a filter on a table. `params` are its `$1`, `$2`, ….
     ///
     /// # Errors
-    /// When it is no filter, does not fit the table or its parameters, asks for what is not
-    /// supported, or is too large.
+    /// When the text is not a filter, does not fit the table or its parameters, uses something
+    /// unsupported, or is too large.
     pub fn new(
         text: &str,
         params: &[Box<RawValue>],
@@ -83,7 +82,7 @@ impl Filter {
         Self::of(Condition::Constant(Some(true)), &[])
     }
 
-    /// The filter that a row matches when it matches both; both are on this table.
+    /// The filter of the rows that match both filters, which are on this table.
     #[must_use]
     pub fn and(self, other: Self, table: Table<'_>) -> Self {
         let both = Condition::And(vec![self.condition, other.condition]);
@@ -107,39 +106,39 @@ impl Filter {
         self.condition == Condition::Constant(Some(true))
     }
 
-    /// Whether a row matches; none is SQL's unknown, which is not a match. The row must have been
-    /// read with [`Filter::columns`].
+    /// Whether a row matches; none is SQL's unknown, which is not a match. The row must have been read
+    /// with [`Filter::columns`].
     pub fn matches(&self, row: &RowValues) -> Option<bool> {
         eval::truth(&self.condition, row)
     }
 
-    /// Whether it may match a row of which each column holds one of the values that are here.
+    /// Whether the filter may match a row of which each column holds one of these values.
     pub fn may_match(&self, values: &[RowValues]) -> bool {
         eval::is_possible(&self.condition, values)
     }
 
-    /// The positions of the columns that it looks at, ascending.
+    /// The positions of the columns that the filter names, ascending.
     pub fn columns(&self) -> impl ExactSizeIterator<Item = usize> + '_ {
         self.columns.iter().copied()
     }
 
-    /// The text of its one form, with its parameters in place. Equal texts say the same of the
-    /// same table; it is itself a filter.
+    /// The text of the filter's one form, with its parameters in place, itself a filter. Equal texts are
+    /// equal filters on the same table.
     pub fn id(&self) -> &str {
         &self.id
     }
 
-    /// The same with `?` for values and lists, which may be nobody's business.
+    /// The text of the one form with `?` for values and lists, which may be confidential.
     pub fn outline(&self) -> &str {
         &self.outline
     }
 
-    /// Its one form.
+    /// The filter's one form.
     pub fn condition(&self) -> &Condition {
         &self.condition
     }
 
-    /// By what an index finds it. `load` says how many filters a key has already.
+    /// How an index finds the filter. `load` says how many filters a key has already.
     pub fn access(&self, load: impl Fn(&AccessKey) -> usize) -> Access {
         access::access(&self.condition, &load)
     }

@@ -1,4 +1,4 @@
-//! From what a client wrote to a value of a column's class.
+//! Reads what a client wrote as a value of a column's class.
 
 use std::borrow::Cow;
 
@@ -20,7 +20,7 @@ pub(super) enum Given<'a> {
 }
 
 impl<'a> Given<'a> {
-    /// Of a parameter; none when it is an array or an object.
+    /// Reads a parameter; none when it is an array or an object.
     pub(super) fn of_param(json: &'a RawValue) -> Option<Self> {
         Some(match json.get() {
             "null" => Self::Null,
@@ -34,7 +34,7 @@ impl<'a> Given<'a> {
         })
     }
 
-    /// Of a literal; none when it is something else.
+    /// Reads a literal; none when the term is something else.
     pub(super) fn of_term(term: &'a Term) -> Option<Self> {
         Some(match term {
             Term::Null => Self::Null,
@@ -45,7 +45,7 @@ impl<'a> Given<'a> {
         })
     }
 
-    /// Its words, for a message.
+    /// What the client wrote, for a message.
     pub(super) fn words(&self) -> &str {
         match self {
             Self::Null => "NULL",
@@ -57,9 +57,9 @@ impl<'a> Given<'a> {
     }
 }
 
-/// The value of a class that was given (and is not null), if it is one.
+/// The value of the class that the client gave (not null), if it is one.
 ///
-/// A number may also come as a text, as it does on the wire where a double would lose digits.
+/// A number may also be given as a text, as rows have it where a double would lose digits.
 pub(super) fn scalar(class: &Class, given: &Given<'_>) -> Option<Scalar> {
     match (class, given) {
         (Class::Bool, Given::Bool(value)) => Some(Scalar::Bool(*value)),
@@ -90,7 +90,7 @@ fn number(class: &Class, text: &str) -> Option<Scalar> {
     })
 }
 
-/// What is no number but stands where numbers stand.
+/// NaN and the infinities, in the classes whose columns may hold them.
 fn special(class: &Class, text: &str) -> Option<Scalar> {
     let double = match text {
         "NaN" => f64::NAN,
@@ -100,9 +100,9 @@ fn special(class: &Class, text: &str) -> Option<Scalar> {
     };
     match class {
         Class::Float4 | Class::Float8 => Some(Scalar::Double(Double::new(double))),
-        // Infinities in `numeric` are younger than the oldest PostgreSQL that is supported.
+        // The oldest PostgreSQL that is supported has no infinities in `numeric`.
         Class::Numeric if double.is_nan() => Some(Scalar::Decimal(Decimal::NaN)),
-        // SQLite has no NaN; it would keep null.
+        // SQLite has no NaN and would store null.
         Class::Real if !double.is_nan() => Some(Scalar::Real(Real::new(double))),
         _ => None,
     }
@@ -137,7 +137,7 @@ fn of_text(class: &Class, text: &str) -> Option<Scalar> {
 }
 
 fn uuid(text: &str) -> Option<Uuid> {
-    // The crate also takes a URN, PostgreSQL does not.
+    // The crate accepts a URN too, PostgreSQL does not.
     Uuid::try_parse(text)
         .ok()
         .filter(|_| !text.starts_with("urn"))
@@ -147,10 +147,10 @@ fn date(text: &str) -> Option<Date> {
     Date::read(text).filter(|date| date.fits_a_literal())
 }
 
-/// A time; a day alone is its beginning.
+/// A time; a date alone means its midnight.
 fn timestamp(text: &str) -> Option<(Timestamp, Zone)> {
-    let begin = || Some((Timestamp::at_midnight(Date::read(text)?)?, Zone::Unsaid));
+    let midnight = || Some((Timestamp::at_midnight(Date::read(text)?)?, Zone::Unsaid));
     Timestamp::read(text)
-        .or_else(begin)
+        .or_else(midnight)
         .filter(|(timestamp, _)| timestamp.fits_a_literal())
 }

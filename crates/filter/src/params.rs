@@ -1,17 +1,17 @@
-//! Whether a filter and its parameters belong together.
+//! Whether a filter and its parameters fit each other.
 
 use serde_json::value::RawValue;
 
 use super::error::FilterError;
 use super::syntax::{Expr, Operand, Term};
 
-/// How many bytes of JSON the parameters may have together.
+/// The most bytes of JSON that the parameters may have together.
 pub const PARAMS_BYTES_MAX: usize = 64 * 1024;
 
-/// Each parameter is used, and each that is used is there.
+/// Checks that each parameter is used, and that none is missing.
 ///
 /// # Errors
-/// When one is missing or left over, or when they are too large.
+/// When one is missing or unused, or when they are too large.
 pub(super) fn check(expr: &Expr, params: &[Box<RawValue>]) -> Result<(), FilterError> {
     let bytes: usize = params.iter().map(|param| param.get().len()).sum();
     if bytes > PARAMS_BYTES_MAX {
@@ -30,7 +30,7 @@ pub(super) fn check(expr: &Expr, params: &[Box<RawValue>]) -> Result<(), FilterE
     });
     if let Some((number, at)) = missing {
         let message = format!(
-            "there is no parameter ${number}, there are {}",
+            "there is no parameter ${number}, only {} given",
             params.len()
         );
         return Err(FilterError::bad(at, message));

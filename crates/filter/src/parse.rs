@@ -1,8 +1,8 @@
-//! From tokens to an [`Expr`], by recursive descent.
+//! Parses tokens into an [`Expr`], by recursive descent.
 //!
-//! `sqlparser`'s own parser is not used beyond its tokens: it needs megabytes of stack for the
-//! nesting that is allowed here (more than a thread of tokio has, in a build without optimisation),
-//! and its tree does not say where an operator stood. A test holds this parser against it.
+//! Only the tokens are `sqlparser`'s. Its parser needs megabytes of stack for the nesting that is allowed here
+//! (more than a thread of tokio has, in a build without optimisation), and its tree does not say where an
+//! operator stood. A test compares the two.
 //!
 //! From loosest to tightest: `OR`, `AND`, `NOT`, then one comparison, as in PostgreSQL.
 
@@ -10,16 +10,16 @@ use super::error::FilterError;
 use super::syntax::{Expr, Operand, Term};
 use super::token::{Keyword, Token, TokenKind, tokens};
 
-/// How deep parentheses and `NOT` may be nested.
+/// The deepest nesting of parentheses and `NOT`.
 pub const NESTING_MAX: usize = 64;
 
-/// How many columns, literals and parameters there may be.
+/// The most columns, literals and parameters of a filter.
 pub const OPERANDS_MAX: usize = 1000;
 
 /// Reads a filter's text.
 ///
 /// # Errors
-/// When it is too large, or is not a filter; the error says where.
+/// When the text is too large, or is not a filter; the error says where.
 pub(super) fn parse(text: &str) -> Result<Expr, FilterError> {
     let tokens = tokens(text)?;
     let end = text.chars().count() + 1;
@@ -39,7 +39,7 @@ pub(super) fn parse(text: &str) -> Result<Expr, FilterError> {
 
 struct Parser<'a> {
     tokens: &'a [Token],
-    /// The place behind the last character.
+    /// The position after the last character.
     end: usize,
     next: usize,
     nesting: usize,
@@ -92,22 +92,22 @@ impl<'a> Parser<'a> {
         self.nesting -= 1;
         self.expect(&TokenKind::Close, "a closing parenthesis")?;
         match inner {
-            // What stood in parentheses may be the left side of a comparison.
+            // An operand in parentheses may be the left side of a comparison.
             Expr::Operand(operand) => self.comparison(operand),
             _ if self.at_comparison() => Err(FilterError::bad(
-                self.place(),
+                self.position(),
                 "a condition cannot be compared",
             )),
             inner => Ok(inner),
         }
     }
 
-    /// What follows an operand: a comparison, or nothing.
+    /// Reads what follows an operand: a comparison, or nothing.
     fn comparison(&mut self, operand: Operand) -> Result<Expr, FilterError> {
         let expr = self.one_comparison(operand)?;
         if !matches!(expr, Expr::Operand(_)) && self.at_comparison() {
             return Err(FilterError::bad(
-                self.place(),
+                self.position(),
                 "a condition cannot be compared",
             ));
         }
@@ -183,9 +183,9 @@ impl<'a> Parser<'a> {
         self.operands += 1;
         if self.operands > OPERANDS_MAX {
             let message = format!("a filter has at most {OPERANDS_MAX} columns and values");
-            return Err(FilterError::too_large(self.place(), message));
+            return Err(FilterError::too_large(self.position(), message));
         }
-        let at = self.place();
+        let at = self.position();
         let term = self.term()?;
         Ok(Operand { term, at })
     }
@@ -194,8 +194,8 @@ impl<'a> Parser<'a> {
         let term = match self.peek() {
             Some(TokenKind::Name { .. }) if self.peek_second() == Some(&TokenKind::Open) => {
                 return Err(FilterError::bad(
-                    self.place(),
-                    "a filter calls no functions",
+                    self.position(),
+                    "a filter cannot call functions",
                 ));
             }
             Some(TokenKind::Name { name, quoted }) => Term::Column {
@@ -215,8 +215,8 @@ impl<'a> Parser<'a> {
                 }
                 _ => {
                     return Err(FilterError::bad(
-                        self.place(),
-                        "a filter does not calculate",
+                        self.position(),
+                        "a filter cannot calculate",
                     ));
                 }
             },
@@ -226,11 +226,11 @@ impl<'a> Parser<'a> {
         Ok(term)
     }
 
-    /// Goes one level deeper. Nobody goes on after an error, so only success comes back up.
+    /// Goes one level deeper. An error ends the parse, so only success needs to come back up.
     fn enter(&mut self) -> Result<(), FilterError> {
         if self.nesting == NESTING_MAX {
             let message = format!("a filter is nested at most {NESTING_MAX} deep");
-            return Err(FilterError::too_large(self.place(), message));
+            return Err(FilterError::too_large(self.position(), message));
         }
         self.nesting += 1;
         Ok(())
@@ -252,7 +252,7 @@ impl<'a> Parser<'a> {
         self.tokens.get(self.next + 1).map(|token| &token.kind)
     }
 
-    fn place(&self) -> usize {
+    fn position(&self) -> usize {
         self.tokens
             .get(self.next)
             .map_or(self.end, |token| token.at)
@@ -278,7 +278,7 @@ impl<'a> Parser<'a> {
         } else {
             ""
         };
-        FilterError::bad(self.place(), format!("expected {expected}{found}"))
+        FilterError::bad(self.position(), format!("expected {expected}{found}"))
     }
 }
 
@@ -288,7 +288,7 @@ mod tests {
     use crate::FilterErrorKind;
 
     #[test]
-    fn binds_as_postgresql_does() {
+    fn operators_bind_as_in_postgresql() {
         for (text, read) in [
             ("a", "a"),
             (
@@ -324,8 +324,8 @@ mod tests {
     }
 
     #[test]
-    fn names_the_place_of_what_is_not_a_filter() {
-        for (text, place, words) in [
+    fn an_error_names_the_position_at_which_a_text_stops_being_a_filter() {
+        for (text, position, words) in [
             ("", 1, "expected a column"),
             ("a =", 4, "not the end"),
             ("a = 1 b", 7, "expected AND"),
@@ -358,7 +358,7 @@ mod tests {
             let error = parse(text).expect_err(text);
             assert_eq!(
                 (error.kind, error.position),
-                (FilterErrorKind::Bad, Some(place)),
+                (FilterErrorKind::Bad, Some(position)),
                 "{text}"
             );
             assert!(error.message.contains(words), "{text}: {error}");
@@ -366,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn bounds_are_told_at_once() {
+    fn a_filter_beyond_a_bound_is_too_large() {
         let ors = |count| vec!["a=1"; count].join(" OR ");
         let deep = |word: &str, end: &str, levels| {
             format!("{}a = 1{}", word.repeat(levels), end.repeat(levels))

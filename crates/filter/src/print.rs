@@ -1,9 +1,9 @@
-//! The canonical text of a condition: a filter that says the same.
+//! Writes the canonical text of a condition: a filter that says the same.
 
 use super::condition::Condition;
 use super::scalar::{Scalar, quoted};
 
-/// Writes a canonical condition. `names` are those of the columns.
+/// The text of a canonical condition. `names` are those of the columns.
 pub(super) fn text(condition: &Condition, names: &[&str]) -> String {
     let mut writer = Writer {
         names,
@@ -14,7 +14,7 @@ pub(super) fn text(condition: &Condition, names: &[&str]) -> String {
     writer.out
 }
 
-/// The same with `?` in place of each value and each list.
+/// The text with `?` in place of each value and each list.
 pub(super) fn outline(condition: &Condition, names: &[&str]) -> String {
     let mut writer = Writer {
         names,
@@ -70,7 +70,7 @@ impl Writer<'_> {
                 self.out.push_str(&format!(" {}LIKE ", not(*negated)));
                 self.value(|| quoted(&pattern.text()));
             }
-            Condition::Not(_) => unreachable!("the one form has none"),
+            Condition::Not(_) => unreachable!("a canonical condition has no NOT"),
             Condition::And(parts) => self.joined(parts, " AND "),
             Condition::Or(parts) => self.joined(parts, " OR "),
         }
@@ -92,9 +92,10 @@ impl Writer<'_> {
     }
 
     fn value(&mut self, text: impl FnOnce() -> String) {
-        match self.with_values {
-            true => self.out.push_str(&text()),
-            false => self.out.push('?'),
+        if self.with_values {
+            self.out.push_str(&text());
+        } else {
+            self.out.push('?');
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What holds for any filter and any row.
+//! Properties of any filter and any row.
 
 use proptest::prelude::*;
 
@@ -20,7 +20,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_text_gets_an_answer(
+    fn any_text_is_a_filter_or_a_short_error(
         text in prop_oneof![arbitrary::token_soup(), any::<String>(), arbitrary::filter_text()],
         row in arbitrary::row_json(),
         sqlite in any::<bool>(),
@@ -39,7 +39,7 @@ proptest! {
     }
 
     #[test]
-    fn the_one_form_means_the_same(
+    fn the_one_form_is_true_for_the_same_rows(
         text in arbitrary::filter_text(),
         rows in prop::collection::vec(arbitrary::row_json(), 8),
         sqlite in any::<bool>(),
@@ -63,7 +63,7 @@ proptest! {
     }
 
     #[test]
-    fn matching_rows_hold_a_key_of_the_cover(
+    fn a_matching_row_holds_an_access_key(
         text in arbitrary::filter_text(),
         rows in prop::collection::vec(arbitrary::row_json(), 8),
         loads in prop::collection::vec(0..3_usize, 16),

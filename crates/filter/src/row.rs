@@ -1,4 +1,4 @@
-//! From a row's JSON to values that can be compared.
+//! Reads a row's JSON as values that can be compared.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,8 +13,8 @@ use super::class::Class;
 use super::scalar::{Cell, Scalar};
 use super::table::Table;
 
-/// Reads some of a table's columns out of its rows. Made once for all the filters on a table, so
-/// that a row is read once however many of them look at it.
+/// Reads some columns of a table's rows. One reader serves all filters on a table, so that a row is read
+/// once for all of them.
 #[derive(Debug, Clone)]
 pub struct RowReader {
     known: BTreeMap<String, Known>,
@@ -25,13 +25,13 @@ pub struct RowReader {
 #[derive(Debug, Clone)]
 struct Known {
     position: usize,
-    /// None where nobody wants its values.
+    /// None for a column that no filter names.
     wanted: Option<Read>,
 }
 
 #[derive(Debug, Clone)]
 struct Read {
-    /// None where only null can be told from the rest.
+    /// None where null is all that can be recognised.
     class: Option<Class>,
 }
 
@@ -47,7 +47,7 @@ pub struct RowValues {
 pub struct RowError(String);
 
 impl RowReader {
-    /// A reader of these columns, given by their positions.
+    /// Makes a reader of these columns, given by their positions.
     pub fn new(table: Table<'_>, columns: impl IntoIterator<Item = usize>) -> Self {
         let columns: BTreeSet<usize> = columns.into_iter().collect();
         let known = table.names().enumerate().map(|(position, name)| {
@@ -62,7 +62,7 @@ impl RowReader {
         }
     }
 
-    /// The values of a row in the JSON that the engine's projection makes.
+    /// Reads a row from the JSON that the engine's projection makes.
     ///
     /// # Errors
     /// When it is not a JSON object.
@@ -71,14 +71,14 @@ impl RowReader {
             cells: vec![Cell::Unread; self.columns],
         };
         for known in self.known.values().filter(|known| known.wanted.is_some()) {
-            // A column that the row does not have is not null either.
+            // A column that the row lacks is not null.
             values.cells[known.position] = Cell::Foreign;
         }
         self.read_into(row, &mut values, &mut BTreeSet::new())?;
         Ok(values)
     }
 
-    /// The values of those columns alone that `changed` names.
+    /// Reads only the columns that `changed` names.
     ///
     /// # Errors
     /// When it is not a JSON object.
@@ -90,8 +90,7 @@ impl RowReader {
         Ok(values)
     }
 
-    /// Lays the columns that `changed` names over a row's values, and adds their positions to
-    /// `named`.
+    /// Overwrites a row's values with the columns that `changed` names, and adds their positions to `named`.
     ///
     /// # Errors
     /// When it is not a JSON object.
@@ -114,13 +113,12 @@ impl RowReader {
 }
 
 impl RowValues {
-    /// What the row holds in the column at `position`.
+    /// The cell in the column at `position`.
     pub fn cell(&self, position: usize) -> &Cell {
         self.cells.get(position).unwrap_or(&Cell::Unread)
     }
 
-    /// The value in the column at `position`, if there is one that can be compared: what an index
-    /// of shapes looks for.
+    /// The value in the column at `position`, if it can be compared; an index of shapes looks it up.
     pub fn scalar(&self, position: usize) -> Option<&Scalar> {
         match self.cell(position) {
             Cell::Value(scalar) => Some(scalar),
@@ -129,7 +127,7 @@ impl RowValues {
     }
 }
 
-/// Visits an object's members without making a map of those that nobody wants.
+/// Visits an object's members and keeps only the wanted ones.
 struct Members<'a> {
     known: &'a BTreeMap<String, Known>,
     cells: &'a mut [Cell],
@@ -169,7 +167,7 @@ impl<'de> Visitor<'de> for Members<'_> {
     }
 }
 
-/// The members of a row that `keep` names, in their order.
+/// The members of a row whose names `keep` accepts, in their order.
 ///
 /// # Errors
 /// When it is not a JSON object.
@@ -221,7 +219,7 @@ impl<'de, F: Fn(&str) -> bool> Visitor<'de> for Projected<F> {
 #[derive(serde::Deserialize)]
 struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
-/// What a JSON value is in a column of this class.
+/// The cell of a JSON value in a column of this class.
 fn cell(class: Option<&Class>, json: &str) -> Cell {
     if json == "null" {
         return Cell::Null;
@@ -249,11 +247,11 @@ fn scalar(class: &Class, json: &str) -> Option<Scalar> {
     }
 }
 
-/// A number is a text on the wire where a double would lose digits, or has no name for it.
+/// Reads a number. Rows have it as a text where a double would lose digits or JSON has no number for it.
 fn of_number(class: &Class, text: &str) -> Option<Scalar> {
     Some(match class {
         Class::Int => Scalar::Int(text.parse().ok()?),
-        // The text names a float; read as a double it would name another value.
+        // The text is that of a `float4`; read as a double it would be another value.
         Class::Float4 => Scalar::Double(Double::new(f64::from(text.parse::<f32>().ok()?))),
         Class::Float8 => Scalar::Double(Double::new(text.parse().ok()?)),
         Class::Numeric => Scalar::Decimal(Decimal::read(text)?),
@@ -270,7 +268,7 @@ fn of_text(class: &Class, text: &str) -> Option<Scalar> {
         Class::Int | Class::Float4 | Class::Float8 | Class::Numeric => {
             return of_number(class, text);
         }
-        // A column of SQLite may hold any text; only these stand for numbers.
+        // A column of SQLite may hold any text; only these are numbers.
         Class::Real => Scalar::Real(match text {
             "Infinity" => Real::new(f64::INFINITY),
             "-Infinity" => Real::new(f64::NEG_INFINITY),

@@ -6,9 +6,8 @@ use std::sync::Arc;
 use uuid::Uuid;
 use value::{Date, Decimal, Double, Real, Timestamp};
 
-/// A value of a column, in one form only: equal values are equal here, and the order is the
-/// database's. Only values of one column are ever compared, so the order between variants means
-/// nothing.
+/// A value of a column. Values that are equal in the database are equal here, and the order is the
+/// database's. Only values of one column are ever compared, so the order between variants means nothing.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Scalar {
     /// False is below true.
@@ -33,7 +32,7 @@ pub enum Scalar {
     TimestampTz(Timestamp),
     /// A label of an enum, ordered as the type lists them.
     Label {
-        /// Its place among the labels.
+        /// Its position among the labels.
         order: usize,
         /// Its spelling.
         name: Arc<str>,
@@ -43,11 +42,11 @@ pub enum Scalar {
 /// What a row holds in a column.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Cell {
-    /// Nobody asked for it.
+    /// It was not read.
     Unread,
     /// Null.
     Null,
-    /// Something, but nothing of the column's kind: no comparison with it is true or false.
+    /// Something that is not of the column's kind: no comparison with it is true or false.
     Foreign,
     /// A value.
     Value(Scalar),
@@ -73,7 +72,7 @@ impl fmt::Display for Scalar {
 }
 
 impl Scalar {
-    /// As a filter spells it.
+    /// The value as a filter spells it.
     pub(super) fn literal(&self) -> String {
         let text = self.to_string();
         match self {
@@ -98,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn literals_are_what_a_filter_would_say() {
+    fn a_value_is_written_as_a_filter_spells_it() {
         for (scalar, literal) in [
             (Scalar::Bool(true), "TRUE"),
             (Scalar::Int(-5), "-5"),

@@ -1,4 +1,4 @@
-//! What a filter says, as it was written: names are not yet columns, literals have no type.
+//! A filter as it was written: names are not columns yet, and literals have no type.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use std::fmt;
 pub(super) enum Expr {
     /// A column, a literal or a parameter where a condition is expected.
     Operand(Operand),
-    /// Two operands and a sign between them.
+    /// Two operands with an operator between them.
     Compare {
         left: Operand,
         op: CompareOp,
@@ -57,7 +57,7 @@ pub(super) enum Term {
     Column { name: String, quoted: bool },
     /// A number, as it was written, with its sign.
     Number(String),
-    /// What stood between single quotes.
+    /// A text in single quotes.
     Text(String),
     /// `TRUE` or `FALSE`.
     Bool(bool),
@@ -67,7 +67,7 @@ pub(super) enum Term {
     Param(usize),
 }
 
-/// A sign of comparison.
+/// A comparison operator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum CompareOp {
     /// `=`
@@ -85,11 +85,11 @@ pub enum CompareOp {
 }
 
 impl CompareOp {
-    /// All of them.
+    /// Every operator.
     #[cfg(any(test, feature = "testing"))]
     pub(super) const ALL: [Self; 6] = [Self::Eq, Self::Ne, Self::Lt, Self::Le, Self::Gt, Self::Ge];
 
-    /// Its sign, in both databases.
+    /// The operator in SQL, for both databases.
     pub fn sign(self) -> &'static str {
         match self {
             Self::Eq => "=",
@@ -101,12 +101,12 @@ impl CompareOp {
         }
     }
 
-    /// Whether it needs an order, not only equality.
+    /// Whether the operator needs an order, not only equality.
     pub(super) fn needs_order(self) -> bool {
         !matches!(self, Self::Eq | Self::Ne)
     }
 
-    /// The one that holds exactly when this one does not.
+    /// The operator that holds exactly when this one does not.
     pub(super) fn negated(self) -> Self {
         match self {
             Self::Eq => Self::Ne,
@@ -118,7 +118,7 @@ impl CompareOp {
         }
     }
 
-    /// The one that says the same with its sides exchanged.
+    /// The operator that says the same with its sides exchanged.
     pub(super) fn mirrored(self) -> Self {
         match self {
             Self::Eq | Self::Ne => self,
@@ -175,7 +175,7 @@ impl fmt::Display for Expr {
     }
 }
 
-/// Parts with a word between them, those that `nested` names in parentheses.
+/// Writes parts with a word between them, and parentheses around those that `nested` accepts.
 fn write_joined<T: fmt::Display>(
     f: &mut fmt::Formatter<'_>,
     parts: &[T],

@@ -1,10 +1,10 @@
-//! What a filter must know of a table.
+//! A table as filters see it.
 
 use std::collections::BTreeSet;
 
 use value::schema::{Column, Schema};
 
-/// Which database answers.
+/// The database that holds a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Backend {
     /// PostgreSQL.
@@ -13,20 +13,20 @@ pub enum Backend {
     Sqlite,
 }
 
-/// A table, as filters see it.
+/// What a filter needs to know of a table.
 #[derive(Debug, Clone, Copy)]
 pub struct Table<'a> {
     /// Its columns.
     pub schema: &'a Schema,
-    /// Where it is.
+    /// The database that holds it.
     pub backend: Backend,
-    /// The positions of the columns that may be named; none for all. Any other does not exist for the
-    /// author of a filter.
+    /// The positions of the columns that a filter may name; none for all. For a filter, any other does not
+    /// exist.
     pub visible: Option<&'a BTreeSet<usize>>,
 }
 
 impl<'a> Table<'a> {
-    /// A table of which every column may be named.
+    /// A table of which filters may name every column.
     pub fn new(schema: &'a Schema, backend: Backend) -> Self {
         Self {
             schema,
@@ -43,7 +43,7 @@ impl<'a> Table<'a> {
         })
     }
 
-    /// The names of its columns.
+    /// The names of all its columns.
     pub(super) fn names(self) -> impl Iterator<Item = &'a str> {
         self.schema
             .columns
@@ -56,8 +56,8 @@ impl<'a> Table<'a> {
         &self.schema.columns[index]
     }
 
-    /// The position of the column that a name in a filter means: the one spelled like it; without
-    /// quotes also the one spelled in lower case, as PostgreSQL reads names.
+    /// The position of the column that a name in a filter means: the one spelled alike or, without quotes,
+    /// the one spelled in lower case, as PostgreSQL reads names.
     pub(super) fn find(self, name: &str, quoted: bool) -> Option<usize> {
         let folded = || {
             self.position(&name.to_ascii_lowercase())

@@ -1,7 +1,7 @@
-//! From text to the few tokens that a filter may hold.
+//! Splits a text into the few tokens that a filter may hold.
 //!
-//! `sqlparser` knows how PostgreSQL quotes, escapes and comments; whatever a filter has no use for
-//! is refused here, with its place, before anything is parsed.
+//! `sqlparser` knows how PostgreSQL quotes, escapes and comments. Any token that no filter may hold is an error
+//! here, with its position, before anything is parsed.
 
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::tokenizer::{Location, Token as SqlToken, Tokenizer, Whitespace};
@@ -9,7 +9,7 @@ use sqlparser::tokenizer::{Location, Token as SqlToken, Tokenizer, Whitespace};
 use super::error::{FilterError, echo};
 use super::syntax::CompareOp;
 
-/// The longest text that is looked at, in bytes.
+/// The longest text that is read, in bytes.
 pub const TEXT_BYTES_MAX: usize = 16 * 1024;
 
 /// One token and where it begins, in characters from 1.
@@ -19,7 +19,7 @@ pub(super) struct Token {
     pub(super) at: usize,
 }
 
-/// What filters are made of.
+/// The tokens of filters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum TokenKind {
     Keyword(Keyword),
@@ -34,7 +34,7 @@ pub(super) enum TokenKind {
     Minus,
 }
 
-/// The words with a meaning.
+/// The words with a meaning of their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Keyword {
     And,
@@ -69,8 +69,8 @@ impl Keyword {
     }
 }
 
-/// Words that PostgreSQL does not take for a column unless they are quoted (its reserved words,
-/// appendix C of its manual). Some of them mean something else entirely, such as `user`.
+/// Words that name a column in PostgreSQL only when they are quoted (its reserved words, appendix C of its
+/// manual). Some of them mean something else entirely, such as `user`.
 const RESERVED: &str = " all analyse analyze any array as asc asymmetric authorization binary both \
 case cast check collate collation column concurrently constraint create cross current_catalog \
 current_date current_role current_schema current_time current_timestamp current_user default \
@@ -80,22 +80,22 @@ localtimestamp natural notnull offset on only order outer overlaps placing prima
 returning right select session_user similar some symmetric system_user table tablesample then to \
 trailing union unique user using variadic verbose when where window with ";
 
-/// Takes a text apart.
+/// Splits a text into tokens.
 ///
 /// # Errors
-/// When it is too long, or holds something that no filter holds.
+/// When the text is too long, or holds something that no filter may hold.
 pub(super) fn tokens(text: &str) -> Result<Vec<Token>, FilterError> {
     if text.len() > TEXT_BYTES_MAX {
         let message = format!("a filter has at most {TEXT_BYTES_MAX} bytes");
         return Err(FilterError::too_large_throughout(message));
     }
-    let places = Places::new(text);
+    let positions = Positions::new(text);
     let found = Tokenizer::new(&PostgreSqlDialect {}, text)
         .tokenize_with_location()
-        .map_err(|error| FilterError::bad(places.of(error.location), error.message))?;
+        .map_err(|error| FilterError::bad(positions.of(error.location), error.message))?;
     let mut tokens = Vec::with_capacity(found.len());
     for token in found {
-        let at = places.of(token.span.start);
+        let at = positions.of(token.span.start);
         let blank = Whitespace::Space;
         match token.token {
             SqlToken::Whitespace(Whitespace::Newline | Whitespace::Tab) => {}
@@ -121,8 +121,8 @@ pub(super) fn tokens(text: &str) -> Result<Vec<Token>, FilterError> {
     Ok(tokens)
 }
 
-/// In `n>-5` the tokenizer sees an operator of its own. In PostgreSQL such an operator does not end in
-/// a minus, so that is a comparison, this long, and a minus.
+/// The comparison in a token like the `>-` of `n>-5`, and its length. The tokenizer takes it for one
+/// operator, but in PostgreSQL such an operator does not end in a minus: it is a comparison and a minus.
 fn before_minus(token: &SqlToken) -> Option<(CompareOp, usize)> {
     let text = token.to_string();
     let sign = text.strip_suffix('-')?;
@@ -164,7 +164,9 @@ fn kind(token: SqlToken, at: usize) -> Result<TokenKind, FilterError> {
         SqlToken::RParen => TokenKind::Close,
         SqlToken::Comma => TokenKind::Comma,
         SqlToken::Minus => TokenKind::Minus,
-        SqlToken::Whitespace(_) => return Err(FilterError::bad(at, "a filter has no comments")),
+        SqlToken::Whitespace(_) => {
+            return Err(FilterError::bad(at, "a filter cannot have comments"));
+        }
         SqlToken::SemiColon => return Err(FilterError::bad(at, "a filter is one condition")),
         other => {
             let message = format!("{} is not supported in a filter", echo(&other.to_string()));
@@ -176,7 +178,7 @@ fn kind(token: SqlToken, at: usize) -> Result<TokenKind, FilterError> {
 fn unreserved(word: String, at: usize) -> Result<String, FilterError> {
     if word.is_ascii() && RESERVED.contains(&format!(" {} ", word.to_ascii_lowercase())) {
         let message = format!(
-            "{} is not supported; a column of this name is written in quotes",
+            "{} is not supported; write a column of this name in quotes",
             echo(&word)
         );
         return Err(FilterError::bad(at, message));
@@ -198,14 +200,14 @@ fn param(text: &str, at: usize) -> Result<usize, FilterError> {
     })
 }
 
-/// From lines and columns to characters from the beginning.
-struct Places {
-    /// How many characters come before each line.
+/// Converts lines and columns to characters from the beginning.
+struct Positions {
+    /// The number of characters before each line.
     lines: Vec<usize>,
     length: usize,
 }
 
-impl Places {
+impl Positions {
     fn new(text: &str) -> Self {
         let mut lines = vec![0];
         let mut length = 0;
@@ -261,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn places_are_characters_from_one() {
+    fn positions_are_characters_from_one() {
         let at = |text| {
             tokens(text)
                 .expect(text)
@@ -271,7 +273,7 @@ mod tests {
         };
         assert_eq!(at("é = 'ü'"), [1, 3, 5]);
         assert_eq!(at("a\r\n =\n\n\t😀"), [1, 5, 9]);
-        for (text, place) in [
+        for (text, position) in [
             ("a = 1; b", 6),
             ("a = 1 -- b", 7),
             ("a /* b */ = 1", 3),
@@ -293,14 +295,14 @@ mod tests {
         ] {
             assert_eq!(
                 tokens(text).expect_err(text).position,
-                Some(place),
+                Some(position),
                 "{text}"
             );
         }
     }
 
     #[test]
-    fn long_texts_are_not_looked_at() {
+    fn a_text_that_is_too_long_is_not_read() {
         let long = "(".repeat(1024 * 1024);
         let error = tokens(&long).expect_err("too long");
         assert_eq!(error.kind, crate::FilterErrorKind::TooLarge);

@@ -11,7 +11,7 @@ pub struct Hello {
     pub protocol: u32,
     /// A uuid that the client keeps.
     pub client_id: Uuid,
-    /// Who the user is, where the server asks.
+    /// Proof of who the user is, where the server asks for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token: Option<String>,
     /// What the client can read besides plain text: `"gzip"`.
@@ -20,7 +20,7 @@ pub struct Hello {
     pub accept: Vec<String>,
 }
 
-/// Answer to `hello`: what a client learns first.
+/// Answer to `hello`: what a client must know first.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
 pub struct Welcome {
@@ -31,7 +31,7 @@ pub struct Welcome {
     pub features: Vec<String>,
     /// This connection, for logs.
     pub session_id: Uuid,
-    /// The history that cursors belong to.
+    /// The epoch that cursors belong to.
     pub epoch: String,
     /// The newest mutation of this client that has been answered, 0 for none.
     pub last_mutation: u64,
@@ -86,7 +86,7 @@ pub struct Ping {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
 pub struct Pong {
-    /// What the `ping` had.
+    /// The `at` of the `ping`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, ts(optional, type = "Json"))]
     pub at: Option<serde_json::Value>,

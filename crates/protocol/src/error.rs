@@ -45,7 +45,7 @@ pub enum ErrorCode {
     TooLarge,
     /// The database is out of reach; try again.
     Unavailable,
-    /// A fault of the server; its log says more.
+    /// A fault of the server; its logs say more.
     Internal,
 }
 
@@ -54,7 +54,7 @@ pub enum ErrorCode {
 #[cfg_attr(test, derive(ts_rs::TS), ts(repr(enum), rename_all = "snake_case"))]
 #[repr(u16)]
 pub enum CloseCode {
-    /// The server goes away; reconnect.
+    /// The server shuts down; reconnect.
     ShuttingDown = 1001,
     /// The client broke the protocol.
     Protocol = 4400,
@@ -66,7 +66,7 @@ pub enum CloseCode {
     Timeout = 4408,
     /// A frame was too large.
     TooLarge = 4413,
-    /// Too many frames came.
+    /// Too many frames in too short a time.
     RateLimited = 4429,
 }
 

@@ -185,7 +185,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_a_push_without_losing_digits() {
+    fn a_push_is_read_without_losing_digits() {
         let text = r#"{"type":"push","mutation":1,"later":true,"writes":[{"entity":"t","op":"create","values":{"n":0.12345678901234567890123}}]}"#;
         let ClientFrame::Push(push) = ClientFrame::parse(text).expect("a push") else {
             panic!("not a push");
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn repeats_little_of_what_is_wrong() {
+    fn an_error_repeats_little_of_a_wrong_frame() {
         let long = "é".repeat(100_000);
         for text in [
             format!(r#"{{"type":"push","mutation":1,"writes":[{{"entity":"t","op":"{long}"}}]}}"#),
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn says_what_is_wrong_and_of_which_subscription() {
+    fn an_error_names_the_fault_and_the_subscription() {
         let wrong = ClientFrame::parse(r#"{"type":"subscribe","id":7}"#).expect_err("no entity");
         assert_eq!(wrong.id, Some(SubscriptionId::Number(7)));
         assert!(wrong.message.contains("entity"), "{wrong}");

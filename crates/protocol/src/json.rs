@@ -1,6 +1,6 @@
-//! The text of frames whose payload is JSON text already, so that it is written once and shared.
+//! Writes frames whose payload is JSON text already, so that it is written once and shared.
 //!
-//! A test holds each against the frame that serde writes.
+//! A test compares each with the frame that serde writes.
 
 use serde::Serialize;
 
@@ -9,9 +9,9 @@ use crate::SubscriptionId;
 /// The JSON text of a value of ours.
 ///
 /// # Panics
-/// When the value holds what JSON cannot say, such as a map whose keys are no texts.
+/// When JSON cannot express the value, such as a map whose keys are not texts.
 pub fn text(value: &impl Serialize) -> String {
-    serde_json::to_string(value).expect("our values hold only what JSON can say")
+    serde_json::to_string(value).expect("JSON can express our values")
 }
 
 /// A `changes` frame of a live shape, around an array of changes.
@@ -44,7 +44,7 @@ mod tests {
     use crate::{Change, Changes, RowImage, ServerFrame, Snapshot};
 
     #[test]
-    fn written_frames_are_those_that_serde_writes() {
+    fn frames_are_written_as_serde_writes_them() {
         let id = SubscriptionId::from("a\"b");
         let changes = vec![Change::Truncate];
         let array = text(&changes);

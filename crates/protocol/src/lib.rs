@@ -1,9 +1,9 @@
-//! The wire protocol: every frame, in both directions, for servers and for clients.
+//! The protocol: every frame, in both directions, for servers and for clients.
 //!
 //! A file for each topic holds the frames of both directions: [`connect`] (hello, welcome, auth, ping),
 //! [`rows`] (subscriptions and what they receive), [`push`] (mutations and their answers), [`error`].
-//! [`frame`] lists the frames and reads their text; [`json`] writes those of which the payload is text
-//! already; [`version`] has the version and its history.
+//! [`frame`] lists the frames and reads their text; [`json`] writes those whose payload is text already;
+//! [`version`] has the version and its history.
 //!
 //! A frame's text is one JSON object with a `type`. Unknown fields are ignored, so a newer peer can add
 //! some.

@@ -53,7 +53,7 @@ pub struct Write {
 }
 
 impl PartialEq for Write {
-    /// Values are equal when they are spelled alike.
+    /// Compares values by their spelling.
     fn eq(&self, other: &Self) -> bool {
         let spelled = |write: &Self| -> Vec<(String, String)> {
             let values = write.values.iter();
@@ -67,7 +67,7 @@ impl PartialEq for Write {
     }
 }
 
-/// Names a mutation among all of all clients.
+/// Names a mutation among those of all clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
 pub struct MutationId {
@@ -85,7 +85,7 @@ pub struct Ack {
     pub mutation: u64,
 }
 
-/// The mutation was not applied, not a row of it: the `reject` frame.
+/// The `reject` frame: no row of the mutation was applied.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
 pub struct Rejected {

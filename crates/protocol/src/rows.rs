@@ -54,7 +54,7 @@ pub struct Subscribe {
     /// `rows` or `fields`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<String>,
-    /// Resume from here. Any text: one that is no cursor of this server is answered with `refetch`.
+    /// Resume from here. A text that is not a cursor of this server is answered with `refetch`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cursor: Option<String>,
 }
@@ -118,7 +118,7 @@ pub struct Subscribed {
     pub schema: SchemaSummary,
 }
 
-/// What a table's columns are called and hold.
+/// The names and types of a table's columns.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
 pub struct SchemaSummary {
@@ -145,7 +145,7 @@ pub struct Refetch {
 pub enum RefetchReason {
     /// The cursor is older than the log.
     Expired,
-    /// The cursor belongs to another history.
+    /// The cursor belongs to another epoch.
     Epoch,
     /// The table's schema changed.
     Schema,
@@ -179,7 +179,7 @@ pub enum Change {
         /// The whole row.
         #[cfg_attr(test, ts(type = "Row"))]
         row: Box<RawValue>,
-        /// Which mutation made it.
+        /// The mutation that made the change.
         #[serde(flatten)]
         #[cfg_attr(test, ts(skip))]
         mutation_id: Option<MutationId>,
@@ -188,7 +188,7 @@ pub enum Change {
     Delete {
         /// The row's key, canonical.
         key: String,
-        /// Which mutation made it.
+        /// The mutation that made the change.
         #[serde(flatten)]
         #[cfg_attr(test, ts(skip))]
         mutation_id: Option<MutationId>,
@@ -197,7 +197,7 @@ pub enum Change {
     Leave {
         /// The row's key, canonical.
         key: String,
-        /// Which mutation made it.
+        /// The mutation that made the change.
         #[serde(flatten)]
         #[cfg_attr(test, ts(skip))]
         mutation_id: Option<MutationId>,

@@ -1,5 +1,5 @@
-//! The wire in TypeScript: holds the browser client's `protocol/generated.ts` against the types
-//! here, or writes it.
+//! The protocol in TypeScript: compares the browser client's `protocol/generated.ts` with the types
+//! here, or rewrites it.
 
 use std::any::TypeId;
 use std::collections::{BTreeMap, HashSet};
@@ -17,8 +17,8 @@ const FILE: &str = concat!(
 );
 
 const HEAD: &str = r#"/**
- * The frames of the wire and the words in them, generated from the Rust types in
- * crates/protocol. Do not edit. To make it again, at the top of the repository:
+ * The frames of the protocol and their words, generated from the Rust types in
+ * crates/protocol. Do not edit. To generate it again, at the top of the repository:
  *
  *     UPDATE_TYPES=1 cargo test -p rhtmx-sync-protocol --lib typescript
  */
@@ -36,7 +36,7 @@ struct Declarations {
 
 impl TypeVisitor for Declarations {
     fn visit<T: TS + 'static + ?Sized>(&mut self) {
-        // What Rust itself has, such as `Vec`, is not declared: its name says all.
+        // Rust's own types, such as `Vec`, are not declared: TypeScript has them too.
         if T::output_path().is_none() || !self.seen.insert(TypeId::of::<T>()) {
             return;
         }
@@ -46,7 +46,7 @@ impl TypeVisitor for Declarations {
         let inline = T::inline(&self.config);
         let members = members(&inline);
         let text = if members.iter().all(|member| member.starts_with('"')) {
-            // As a value too: a client may want to go through the words.
+            // As a value too: a client may want to iterate over the words.
             let list = list_name(&name);
             let words = members.join(",\n  ");
             format!(
@@ -78,7 +78,7 @@ fn list_name(name: &str) -> String {
     list + "S"
 }
 
-/// The members of a union, as ts-rs writes it; of another type the whole.
+/// The members of a union, as ts-rs writes it; any other type is its own only member.
 fn members(inline: &str) -> Vec<&str> {
     let mut members = Vec::new();
     let (mut start, mut depth, mut in_comment) = (0, 0, false);
@@ -122,8 +122,8 @@ fn laid_out(inline: &str, indent: &str) -> String {
     let deeper = format!("{indent}  ");
     let mut text = "{\n".to_owned();
     let fields = inline.trim_start_matches('{').trim_end_matches('}').trim();
-    // A comment is followed by its field, which is the rest of the part; what stands before the
-    // first one has none.
+    // A comment is followed by its field, which is the rest of the part; the fields before the first
+    // comment have none.
     for part in fields.split("\n/**\n") {
         let (docs, fields) = part.split_once("\n */\n").unwrap_or(("", part));
         if !docs.is_empty() {
@@ -139,7 +139,7 @@ fn laid_out(inline: &str, indent: &str) -> String {
     text + indent + "}"
 }
 
-/// Fields, the first without the quotes that ts-rs gives the name of a tag.
+/// Fields, without the quotes that ts-rs puts around the name of a tag.
 fn unquoted(field: &str) -> String {
     match field
         .strip_prefix('"')
@@ -150,7 +150,7 @@ fn unquoted(field: &str) -> String {
     }
 }
 
-/// A comment as people write it, of the lines of one of ts-rs.
+/// A comment of ts-rs as people write it.
 fn comment(docs: &str, indent: &str) -> String {
     let docs = docs.replace("[`", "`").replace("`]", "`");
     let lines: Vec<&str> = docs
@@ -188,7 +188,7 @@ fn close(config: &Config) -> String {
 
 fn generated() -> String {
     let mut declarations = Declarations {
-        // The wire's counters stay below 2^53, and `JSON.parse` makes no bigint.
+        // The protocol's counters stay below 2^53, and `JSON.parse` makes no bigint.
         config: Config::new().with_large_int("number"),
         seen: HashSet::new(),
         texts: BTreeMap::new(),
@@ -209,7 +209,7 @@ fn generated() -> String {
 }
 
 #[test]
-fn typescript_has_the_types_of_the_wire() {
+fn generated_ts_has_the_types_of_the_protocol() {
     let generated = generated();
     if env::var_os("UPDATE_TYPES").is_some() {
         fs::write(FILE, &generated).expect("generated.ts is written");
@@ -217,7 +217,7 @@ fn typescript_has_the_types_of_the_wire() {
     let committed = fs::read_to_string(FILE).unwrap_or_default();
     assert!(
         committed == generated,
-        "clients/typescript/src/protocol/generated.ts is not what the Rust types make: run this \
-         test with UPDATE_TYPES=1 and commit the file. As it should be:\n\n{generated}"
+        "clients/typescript/src/protocol/generated.ts does not match the Rust types: run this test \
+         with UPDATE_TYPES=1 and commit the file. Expected:\n\n{generated}"
     );
 }

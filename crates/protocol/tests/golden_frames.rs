@@ -1,7 +1,7 @@
-//! The wire, letter by letter: `golden/frames.json` holds examples of every frame.
+//! The protocol, letter by letter: `golden/frames.json` holds examples of every frame.
 //!
-//! Each frame must be written exactly so, and be read again as what it was. The file is the contract with
-//! clients written elsewhere: the TypeScript client is held against it too.
+//! Each frame must be written exactly as there, and be read back unchanged. The file is the contract with
+//! clients in other languages: the TypeScript client is tested with it too.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,8 +17,8 @@ use serde_json::json;
 use serde_json::value::{RawValue, to_raw_value};
 use uuid::{Uuid, uuid};
 
-/// Every state of the golden frames that was released, with the version of the protocol that it
-/// belongs to. Entries stay for ever; a new one goes to the end.
+/// The hash of every released state of the golden frames, with the version of the protocol that it belongs
+/// to. Entries stay for ever; a new one goes to the end.
 const VERSIONS: &[(u32, &str)] = &[(1, "0e8457f39e3625cc")];
 
 const CLIENT: Uuid = uuid!("67e55044-10b1-426f-9247-bb680e5fe0c8");
@@ -55,8 +55,8 @@ const CURSOR: &str = "MGY5YS03LTEvcDc0NTo3NDg6NzQ1LDc0Nw";
 /// A cursor of SQLite.
 const SQLITE_CURSOR: &str = "MGY5YS03LTEvczQy";
 
-/// The word that `type` has; it does not compile when a frame has come that nobody has thought of
-/// here. Then add the word, and an example to `each_server_frame`.
+/// The word in `type`. This does not compile when a frame is added: then add its word here and in
+/// `SERVER_WORDS`, and an example to `server_frames`.
 fn word(frame: &ServerFrame) -> &'static str {
     match frame {
         ServerFrame::Welcome(_) => "welcome",
@@ -269,7 +269,7 @@ fn server_frames_are_written_and_read_as_the_file_says() {
     }
     assert!(
         golden.keys().eq(&names),
-        "golden/frames.json has server frames that nobody sends"
+        "golden/frames.json has server frames that are not tested"
     );
     assert_eq!(
         words,
@@ -284,14 +284,14 @@ fn client_frames_are_written_as_the_file_says() {
         let written = parsed(&name).to_text();
         let written: serde_json::Value = serde_json::from_str(&written).expect("JSON");
         let mut golden: serde_json::Value = serde_json::from_str(raw.get()).expect("JSON");
-        // Stands for what a newer client may add.
+        // Stands for a field that a newer client may add.
         golden.as_object_mut().expect("an object").remove("later");
         assert_eq!(written, golden, "client frame {name:?}");
     }
 }
 
 #[test]
-fn a_change_without_what_it_needs_is_refused() {
+fn a_change_without_a_required_field_is_an_error() {
     for text in [
         r#"{"op":"put","key":"1"}"#,
         r#"{"op":"put","row":{}}"#,
@@ -303,7 +303,7 @@ fn a_change_without_what_it_needs_is_refused() {
     }
 }
 
-/// All words that a code can be, in order, by asking serde for one that is none.
+/// All words of a code, in order, from serde's error for a word that is not one of them.
 fn words_of<T: DeserializeOwned + Serialize>() -> Box<RawValue> {
     let Err(none) = serde_json::from_str::<T>("\"\"") else {
         panic!("the empty word is a code")
@@ -315,7 +315,7 @@ fn words_of<T: DeserializeOwned + Serialize>() -> Box<RawValue> {
 }
 
 #[test]
-fn codes_are_spelled_as_they_are_written_down() {
+fn codes_are_spelled_as_in_the_file() {
     let close = [
         CloseCode::ShuttingDown,
         CloseCode::Protocol,
@@ -349,7 +349,7 @@ fn parsed(name: &str) -> ClientFrame {
 }
 
 #[test]
-fn client_frames_are_all_understood() {
+fn every_client_frame_is_read() {
     let names = golden().client.into_keys();
     let words = names.map(|name| match parsed(&name) {
         ClientFrame::Hello(_) => "hello",
@@ -368,7 +368,7 @@ fn client_frames_are_all_understood() {
 }
 
 #[test]
-fn a_hello_says_who_and_what() {
+fn a_hello_is_read_with_all_its_fields() {
     let ClientFrame::Hello(least) = parsed("hello") else {
         panic!("a hello")
     };
@@ -386,7 +386,7 @@ fn a_hello_says_who_and_what() {
 }
 
 #[test]
-fn a_subscribe_says_which_rows_from_where() {
+fn a_subscribe_is_read_with_all_its_fields() {
     let ClientFrame::Subscribe(least) = parsed("subscribe") else {
         panic!("a subscribe")
     };
@@ -442,7 +442,7 @@ fn a_push_keeps_values_as_they_were_spelled() {
 }
 
 #[test]
-fn a_ping_brings_back_what_it_took() {
+fn a_ping_is_read_with_any_json() {
     let ClientFrame::Ping(Ping { at }) = parsed("ping") else {
         panic!("a ping")
     };
@@ -461,7 +461,7 @@ fn fnv(bytes: impl Iterator<Item = u8>) -> u64 {
 }
 
 #[test]
-fn a_changed_frame_has_its_entry_in_the_history() {
+fn changed_golden_frames_have_an_entry_in_versions() {
     let golden = golden();
     let frames = golden
         .server

@@ -6,7 +6,7 @@ use std::fmt;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Date(i32);
 
-/// The days of the years 1 to 9999, which every spelling has room for.
+/// The days of the years 1 to 9999, which every spelling can express.
 pub(crate) const LITERAL_DAYS: std::ops::RangeInclusive<i64> = -730_119..=2_921_939;
 
 impl Date {
@@ -22,7 +22,7 @@ impl Date {
         Some(Self(days))
     }
 
-    /// Whether it is of the years that a literal may name.
+    /// Whether a literal may name it: it lies in the years 1 to 9999.
     pub fn fits_a_literal(self) -> bool {
         LITERAL_DAYS.contains(&i64::from(self.0))
     }
@@ -78,7 +78,7 @@ fn count_days(year: i64, month: i64, day: i64) -> i64 {
     era * 146_097 + day_of_era - 730_425
 }
 
-/// The inverse (`civil_from_days`).
+/// The inverse of `count_days` (`civil_from_days`).
 pub(crate) fn date_of_day(days: i64) -> (i64, i64, i64) {
     let days = days + 730_425;
     let era = days.div_euclid(146_097);
@@ -121,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn days_are_counted() {
+    fn dates_are_days_from_2000() {
         for (text, days) in [
             ("2000-01-01", 0),
             ("1999-12-31", -1),
@@ -154,14 +154,14 @@ mod tests {
     }
 
     #[test]
-    fn literals_are_of_four_digit_years() {
+    fn a_literal_has_a_year_of_four_digits() {
         assert!(Date::read("9999-12-31").is_some_and(Date::fits_a_literal));
         assert!(!Date::read("10000-01-01").is_some_and(Date::fits_a_literal));
         assert!(!Date::read("infinity").is_some_and(Date::fits_a_literal));
     }
 
     #[test]
-    fn dates_are_days_of_the_calendar() {
+    fn only_days_of_the_calendar_fit_a_literal() {
         for text in [
             "0001-01-01",
             "2026-11-20",

@@ -6,15 +6,15 @@ use std::fmt;
 /// How many digits a literal may have on either side of its point.
 const LITERAL_DIGITS_MAX: i64 = 1000;
 
-/// Exponents beyond this are not read; PostgreSQL's own numbers end far below.
+/// The largest exponent that is read; PostgreSQL's own numbers end far below it.
 const EXPONENT_MAX: i64 = 1_000_000;
 
-/// A value of PostgreSQL's `numeric`. The order of the variants is theirs: NaN is above all.
+/// A value of PostgreSQL's `numeric`. The variants stand in the order of their values: NaN is above all.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Decimal {
     /// `-Infinity`
     NegativeInfinity,
-    /// A number.
+    /// Any other number.
     Finite(Finite),
     /// `Infinity`
     Infinity,
@@ -22,7 +22,7 @@ pub enum Decimal {
     NaN,
 }
 
-/// A finite decimal number: `0.digits × 10^point`, in one form only.
+/// A finite decimal number, `0.digits × 10^point`; equal numbers have one form.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Finite {
     negative: bool,
@@ -76,13 +76,13 @@ impl Finite {
         })
     }
 
-    /// Whether it is short enough for a literal.
+    /// Whether the number is short enough for a literal.
     pub fn fits_a_literal(&self) -> bool {
         let fraction = signed(self.digits.len()) - self.point;
         self.point <= LITERAL_DIGITS_MAX && fraction <= LITERAL_DIGITS_MAX
     }
 
-    /// The same number, if it is whole and of 64 bits.
+    /// The same number as an `i64`, if it is whole and fits.
     pub fn whole(&self) -> Option<i64> {
         let is_whole = self.point >= signed(self.digits.len());
         let is_short = self.point <= 19;
@@ -119,7 +119,7 @@ fn signed(length: usize) -> i64 {
 
 impl Ord for Finite {
     fn cmp(&self, other: &Self) -> Ordering {
-        // Without zeros at the end, digits compare like words in a dictionary.
+        // Without trailing zeros, digits compare like words in a dictionary.
         let sizes = || {
             self.point
                 .cmp(&other.point)
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn one_number_has_one_form() {
+    fn equal_numbers_have_one_form() {
         for (spellings, text) in [
             (vec!["0", "-0", "0.000", "0e9", ".0", "0."], "0"),
             (

@@ -1,7 +1,7 @@
 //! What tables hold: their columns and types ([`schema`]), and the values in them, read from text and
 //! compared as the databases compare them ([`date`], [`timestamp`], [`decimal`], [`number`]).
 //!
-//! Filters, mutations and clients all read the same values, so there is one place that does.
+//! Filters, mutations and clients all read the same values, so they read them here.
 //!
 //! Invariant: nothing in this crate knows frames, SQL, a clock or randomness.
 

@@ -6,7 +6,7 @@ use std::fmt;
 /// A double with PostgreSQL's order: NaN equals itself and is above everything, -0 equals 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Double {
-    /// Of a value that is never -0 and knows one NaN, so that equal bits are equal values.
+    /// Never those of -0, and of one NaN only, so that equal bits are equal values.
     bits: u64,
 }
 
@@ -14,7 +14,7 @@ impl Double {
     /// The canonical NaN: quiet, with a positive sign.
     const NAN_BITS: u64 = 0x7ff8_0000_0000_0000;
 
-    /// Of any double.
+    /// Makes the canonical form of any double.
     pub fn new(value: f64) -> Self {
         let bits = match value {
             nan if nan.is_nan() => Self::NAN_BITS,
@@ -62,12 +62,12 @@ impl fmt::Display for Double {
 pub enum Real {
     /// Also the form of a double that is a whole number of 64 bits.
     Whole(i64),
-    /// Any other.
+    /// Any other number.
     Double(Double),
 }
 
 impl Real {
-    /// Of a double.
+    /// The number that a double names.
     pub fn new(value: f64) -> Self {
         const BOUND: f64 = 9_223_372_036_854_775_808.0;
         if value.fract() == 0.0 && (-BOUND..BOUND).contains(&value) {
@@ -95,7 +95,7 @@ impl PartialOrd for Real {
     }
 }
 
-/// Compares with a double that is not a whole number of 64 bits, and so never equal.
+/// Compares a whole number with a double that is not one of 64 bits; the two are never equal.
 fn whole_to_double(whole: i64, double: Double) -> Ordering {
     let value = double.value();
     match Real::new(value.floor()) {
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_name_the_same_double_again() {
+    fn the_text_of_a_double_names_the_same_double() {
         for value in [
             0.1,
             -1.5e300,

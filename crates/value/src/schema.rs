@@ -1,4 +1,4 @@
-//! What is known of an entity's table: its columns, their types, its key.
+//! The schema of an entity's table: its columns, their types, its key.
 
 /// An entity's columns and key, as read from the database's catalog.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,17 +18,17 @@ pub struct Column {
     pub name: String,
     /// How its values look in JSON.
     pub kind: ColumnKind,
-    /// The name of its type on the wire (PostgreSQL's: `int4`, `text[]`, …).
+    /// The name of its type in the protocol (PostgreSQL's: `int4`, `text[]`, …).
     pub type_name: String,
     /// Whether it takes null.
     pub nullable: bool,
     /// Whether the database fills it in when a create leaves it out.
     pub has_default: bool,
-    /// Whether the database computes it (`GENERATED ALWAYS`), so that nobody may write it.
+    /// Whether the database computes it (`GENERATED ALWAYS`), so that clients may not write it.
     pub generated: bool,
-    /// How its texts are compared; no matter where there are none.
+    /// How its texts are compared; without meaning for other types.
     pub collation: Collation,
-    /// Whether the log has its previous values: not those of a virtual generated column.
+    /// Whether the log has its previous values; it lacks those of a virtual generated column.
     pub logged: bool,
 }
 
@@ -48,7 +48,7 @@ pub enum Collation {
 pub enum ColumnKind {
     /// `true` or `false`.
     Bool,
-    /// A whole number between the two bounds; beyond ±2^53 a string on the wire.
+    /// A whole number between the two bounds; a string in JSON beyond ±2^53.
     Int {
         /// The least value.
         min: i64,
@@ -59,9 +59,9 @@ pub enum ColumnKind {
     Float,
     /// A decimal number; a string where a double would lose digits.
     Numeric,
-    /// Any text without a null byte, at most this many characters where the column says so.
+    /// Any text without a null byte, of bounded length where the column says so.
     Text {
-        /// From `varchar(n)`.
+        /// The most characters, from `varchar(n)`.
         chars_max: Option<u32>,
     },
     /// A uuid.
@@ -78,7 +78,7 @@ pub enum ColumnKind {
     Json,
     /// One of these labels.
     Enum(Vec<String>),
-    /// A JSON array of such values.
+    /// A JSON array of values of this kind.
     Array(Box<ColumnKind>),
     /// Another type: the database alone judges the value.
     Other,

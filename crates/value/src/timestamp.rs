@@ -9,10 +9,10 @@ use super::date::{Date, LITERAL_DAYS, date_of_day, digits, read_days, strip_era}
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(i64);
 
-/// What a time says of its zone.
+/// The zone that a time is written with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Zone {
-    /// Nothing.
+    /// None.
     Unsaid,
     /// `Z`, or an offset of zero.
     Utc,
@@ -29,7 +29,7 @@ impl Timestamp {
     }
 
     /// Reads `YYYY-MM-DDTHH:MM[:SS[.fraction]][zone]`, also with a space for the `T` or ` BC` at the end, or
-    /// `infinity`, `-infinity`; what has an offset becomes UTC. None also for what is finer than a
+    /// `infinity`, `-infinity`; a time with an offset becomes UTC. None also for a time finer than a
     /// microsecond.
     pub fn read(text: &str) -> Option<(Self, Zone)> {
         match text {
@@ -47,8 +47,8 @@ impl Timestamp {
         (!spelled.clock.is_finer).then_some((Self(micros), spelled.zone))
     }
 
-    /// The zone of a text that PostgreSQL reads as a time of the years 1 to 9999, or as infinite, however
-    /// fine it is; none for any other text.
+    /// The zone of a text that PostgreSQL reads as a time in the years 1 to 9999, however fine, or as an
+    /// infinite one; none for any other text.
     pub fn zone_of(text: &str) -> Option<Zone> {
         if matches!(text, "infinity" | "-infinity") {
             return Some(Zone::Unsaid);
@@ -57,7 +57,7 @@ impl Timestamp {
         LITERAL_DAYS.contains(&spelled.days).then_some(spelled.zone)
     }
 
-    /// Whether it is of the years that a literal may name.
+    /// Whether a literal may name it: it lies in the years 1 to 9999.
     pub fn fits_a_literal(self) -> bool {
         LITERAL_DAYS.contains(&self.0.div_euclid(DAY_MICROS))
     }
@@ -73,7 +73,7 @@ struct Spelled {
 
 struct Clock {
     micros: i64,
-    /// There are digits below a microsecond.
+    /// Whether there are digits below a microsecond.
     is_finer: bool,
 }
 
@@ -142,7 +142,7 @@ fn read_zone(text: &str) -> Option<(Zone, i64)> {
 }
 
 impl fmt::Display for Timestamp {
-    /// Without a zone, with as many digits as it takes.
+    /// Writes the time without a zone and without trailing zeros.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             i64::MIN => return f.write_str("-infinity"),
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn timestamps_have_an_order_and_a_spelling() {
+    fn timestamps_are_ordered_and_have_one_spelling() {
         let ascending = [
             "-infinity",
             "4713-01-01T00:00:00 BC",
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn offsets_lead_to_utc() {
+    fn a_time_with_an_offset_becomes_utc() {
         for (text, utc) in [
             ("2026-11-20T07:00:00+05:30", "2026-11-20T01:30:00"),
             ("2026-11-20T23:59-08", "2026-11-21T07:59:00"),
@@ -231,13 +231,13 @@ mod tests {
     }
 
     #[test]
-    fn literals_are_of_four_digit_years() {
+    fn a_literal_has_a_year_of_four_digits() {
         assert!(!timestamp("0001-01-01T00:00:00+01:00").fits_a_literal());
         assert!(timestamp("9999-12-31T23:59:59.999999").fits_a_literal());
     }
 
     #[test]
-    fn times_say_their_zone_or_nothing() {
+    fn a_zone_is_utc_an_offset_or_unsaid() {
         for (text, zone) in [
             ("2026-11-20T07:00", Zone::Unsaid),
             ("2026-11-20 07:00:59.123456", Zone::Unsaid),

@@ -1,6 +1,6 @@
 /**
- * The frames of the wire and the words in them, generated from the Rust types in
- * crates/protocol. Do not edit. To make it again, at the top of the repository:
+ * The frames of the protocol and their words, generated from the Rust types in
+ * crates/protocol. Do not edit. To generate it again, at the top of the repository:
  *
  *     UPDATE_TYPES=1 cargo test -p rhtmx-sync-protocol --lib typescript
  */
@@ -120,7 +120,7 @@ export type Hello = {
   protocol: number;
   /** A uuid that the client keeps. */
   client_id: string;
-  /** Who the user is, where the server asks. */
+  /** Proof of who the user is, where the server asks for it. */
   token?: string;
   /** What the client can read besides plain text: `"gzip"`. */
   accept?: Array<string>;
@@ -136,7 +136,7 @@ export type Limits = {
   writes_max: number;
 };
 
-/** Names a mutation among all of all clients. */
+/** Names a mutation among those of all clients. */
 export type MutationId = {
   /** The client. */
   client_id: string;
@@ -162,7 +162,7 @@ export type Ping = {
 
 /** Answer to `ping`. */
 export type Pong = {
-  /** What the `ping` had. */
+  /** The `at` of the `ping`. */
   at?: Json;
 };
 
@@ -208,7 +208,7 @@ export const REJECT_CODES = [
 /** The `code` of a `reject`. */
 export type RejectCode = (typeof REJECT_CODES)[number];
 
-/** The mutation was not applied, not a row of it: the `reject` frame. */
+/** The `reject` frame: no row of the mutation was applied. */
 export type Rejected = {
   /** The mutation. */
   mutation: number;
@@ -232,7 +232,7 @@ export type RowImage = {
   row: Row;
 };
 
-/** What a table's columns are called and hold. */
+/** The names and types of a table's columns. */
 export type SchemaSummary = {
   /** The primary key's columns. */
   key: Array<string>;
@@ -272,7 +272,7 @@ export type Subscribe = {
   entity: string;
   /** `rows` or `fields`. */
   mode?: string;
-  /** Resume from here. Any text: one that is no cursor of this server is answered with `refetch`. */
+  /** Resume from here. A text that is not a cursor of this server is answered with `refetch`. */
   cursor?: string;
   /** A filter. */
   where?: string;
@@ -303,7 +303,7 @@ export type Unsubscribe = {
   id: SubscriptionId;
 };
 
-/** Answer to `hello`: what a client learns first. */
+/** Answer to `hello`: what a client must know first. */
 export type Welcome = {
   /** The version that the server speaks. */
   protocol: number;
@@ -311,7 +311,7 @@ export type Welcome = {
   features: Array<string>;
   /** This connection, for logs. */
   session_id: string;
-  /** The history that cursors belong to. */
+  /** The epoch that cursors belong to. */
   epoch: string;
   /** The newest mutation of this client that has been answered, 0 for none. */
   last_mutation: number;

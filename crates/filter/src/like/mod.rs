@@ -1,32 +1,30 @@
 //! `LIKE`, in time that grows with the text alone.
 //!
-//! A pattern is cut at its `%`. What stands before the first and behind the last is held against
-//! the ends of the text; each part between is looked for where the one before it ended, and the
-//! first place found is as good as any. Parts without `_` are found by the standard library's
-//! search, the others by shift-and (Baeza-Yates and Gonnet, "A New Approach to Text Searching",
-//! 1992), so no part is ever tried again at every place.
+//! A pattern is cut at its `%`. The parts before the first and after the last are compared with the ends of
+//! the text. Each part between is searched for from where the part before it ended, and its first occurrence
+//! is as good as any. Parts without `_` are found by the standard library's search, the others by shift-and
+//! (Baeza-Yates and Gonnet, "A New Approach to Text Searching", 1992), so nothing backtracks.
 
 mod part;
 
 use part::{PART_CHARS_MAX, Part};
 
-/// How many characters a pattern may have.
+/// The most characters of a pattern.
 pub(super) const PATTERN_CHARS_MAX: usize = 1000;
 
-/// A pattern, in one form only: patterns that say the same are equal.
+/// A pattern, in one form: patterns that say the same are equal.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Pattern {
-    /// What stands between the `%`; one more than there are `%`. Only the first and the last may
-    /// be empty.
+    /// The parts between the `%`, one more than there are `%`. Only the first and the last may be empty.
     parts: Vec<Part>,
 }
 
 impl Pattern {
-    /// Reads a pattern: `%` is any run of characters, `_` any one, a backslash takes away the
-    /// meaning of what follows.
+    /// Reads a pattern: `%` is any run of characters, `_` any one, and a backslash escapes the character
+    /// after it.
     ///
     /// # Errors
-    /// Says what is wrong.
+    /// What is wrong, as a message.
     pub(super) fn read(text: &str) -> Result<Self, String> {
         if text.chars().nth(PATTERN_CHARS_MAX).is_some() {
             return Err(format!(
@@ -42,7 +40,7 @@ impl Pattern {
                 '_' => last.push(None),
                 '\\' => match chars.next() {
                     Some(escaped) => last.push(Some(escaped)),
-                    None => return Err("a pattern does not end with a backslash".to_owned()),
+                    None => return Err("a pattern cannot end with a backslash".to_owned()),
                 },
                 other => last.push(Some(other)),
             }
@@ -52,7 +50,7 @@ impl Pattern {
         let is_too_long = |part: &Vec<_>| part.len() > PART_CHARS_MAX && part.contains(&None);
         if middle.clone().any(is_too_long) {
             return Err(format!(
-                "a part of a pattern between two % has at most {PART_CHARS_MAX} characters when _ is among them"
+                "a part of a pattern between two % has at most {PART_CHARS_MAX} characters if it contains _"
             ));
         }
         let count = parts.len();
@@ -63,7 +61,7 @@ impl Pattern {
         })
     }
 
-    /// Whether the whole text fits.
+    /// Whether the whole text matches.
     pub fn matches(&self, text: &str) -> bool {
         let (first, rest) = self.parts.split_first().expect("never empty");
         let Some(text) = first.strip_from_start(text) else {
@@ -72,7 +70,7 @@ impl Pattern {
         let Some((last, middle)) = rest.split_last() else {
             return text.is_empty();
         };
-        // The end is taken off first: the parts between may not reach into it.
+        // The end is stripped first: the parts between may not reach into it.
         let Some(mut text) = last.strip_from_end(text) else {
             return false;
         };
@@ -85,7 +83,7 @@ impl Pattern {
         true
     }
 
-    /// The only text that fits, if there is only one.
+    /// The only text that matches, if there is only one.
     pub(super) fn only_text(&self) -> Option<String> {
         match &self.parts[..] {
             [one] => one.chars.iter().copied().collect(),
@@ -105,7 +103,7 @@ impl Pattern {
         })
     }
 
-    /// Its text; a backslash stands only where it must.
+    /// The pattern's text, with a backslash only where it needs one.
     pub fn text(&self) -> String {
         let mut text = String::new();
         for piece in self.pieces() {
@@ -125,13 +123,13 @@ impl Pattern {
 pub enum Piece {
     /// This character.
     Char(char),
-    /// Any one.
+    /// `_`: any one character.
     One,
-    /// Any run.
+    /// `%`: any run of characters.
     Run,
 }
 
-/// Of a run of `%` and `_` only their number counts: `_` come first, then one `%`.
+/// Rewrites each run of `%` and `_` as its `_`, then one `%`: only their number matters.
 fn one_form(parts: Vec<Vec<Option<char>>>) -> Vec<Vec<Option<char>>> {
     let count = parts.len();
     let mut kept: Vec<Vec<Option<char>>> = Vec::with_capacity(count);
@@ -157,7 +155,7 @@ mod tests {
 
     #[test]
     fn wildcards_and_escapes() {
-        for (text, fits, fits_not) in [
+        for (text, matching, no_match) in [
             ("", vec![""], vec!["a"]),
             ("a", vec!["a"], vec!["", "A", "aa"]),
             ("%", vec!["", "a", "😀\n"], vec![]),
@@ -181,10 +179,10 @@ mod tests {
             ("*?[a]", vec!["*?[a]"], vec!["xya"]),
         ] {
             let pattern = pattern(text);
-            for one in fits {
+            for one in matching {
                 assert!(pattern.matches(one), "{text} {one}");
             }
-            for one in fits_not {
+            for one in no_match {
                 assert!(!pattern.matches(one), "{text} {one}");
             }
         }
@@ -209,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_patterns() {
+    fn invalid_patterns_are_errors() {
         assert!(Pattern::read("a\\").is_err());
         assert!(Pattern::read(r"a\\").is_ok());
         assert!(Pattern::read(&"a".repeat(PATTERN_CHARS_MAX + 1)).is_err());
@@ -221,9 +219,9 @@ mod tests {
         assert!(pattern(&format!("%{}%", "a".repeat(500))).matches(&"a".repeat(500)));
     }
 
-    /// Backtracking would need more steps here than there are atoms.
+    /// Backtracking would take more steps here than there are atoms in the universe.
     #[test]
-    fn patterns_made_to_be_slow_are_not() {
+    fn patterns_that_invite_backtracking_are_fast() {
         let text = "a".repeat(1_000_000);
         for slow in [
             "%a".repeat(450) + "b",

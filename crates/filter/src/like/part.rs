@@ -2,45 +2,45 @@
 
 use std::collections::BTreeMap;
 
-/// How many characters a part between two `%` may have when `_` is among them: the bits of a word.
+/// The most characters of a part between two `%` that contains `_`: the bits of a word.
 pub(super) const PART_CHARS_MAX: usize = 128;
 
-/// Characters, and none for `_`.
+/// A part: characters, and none for `_`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Part {
     pub(super) chars: Vec<Option<char>>,
     finder: Finder,
 }
 
-/// How a part is looked for; follows from its characters.
+/// How a part is searched for; follows from its characters.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Finder {
     Literal(String),
-    /// For each character the places in the part where it may stand, and those where any may.
+    /// The positions in the part at which each character may stand, and those at which any may.
     ShiftAnd {
-        places: BTreeMap<char, u128>,
+        positions: BTreeMap<char, u128>,
         any: u128,
     },
-    /// At an end of the pattern, where nothing is looked for.
+    /// The part is at an end of the pattern, and is not searched for.
     Anchored,
 }
 
 impl Part {
-    /// A part; `anchored` when it stands at an end of the pattern.
+    /// Makes a part; it is `anchored` at an end of the pattern.
     pub(super) fn new(chars: Vec<Option<char>>, anchored: bool) -> Self {
         let finder = match chars.iter().copied().collect::<Option<String>>() {
             _ if anchored => Finder::Anchored,
             Some(literal) => Finder::Literal(literal),
             None => {
-                let mut places = BTreeMap::new();
+                let mut positions = BTreeMap::new();
                 let mut any = 0;
                 for (index, one) in chars.iter().enumerate() {
                     match one {
-                        Some(character) => *places.entry(*character).or_default() |= 1 << index,
+                        Some(character) => *positions.entry(*character).or_default() |= 1 << index,
                         None => any |= 1 << index,
                     }
                 }
-                Finder::ShiftAnd { places, any }
+                Finder::ShiftAnd { positions, any }
             }
         };
         Self { chars, finder }
@@ -68,15 +68,15 @@ impl Part {
         Some(rest.as_str())
     }
 
-    /// Where the first occurrence ends.
+    /// The end of the first occurrence.
     pub(super) fn find_end(&self, text: &str) -> Option<usize> {
         match &self.finder {
             Finder::Literal(literal) => text.find(literal.as_str()).map(|at| at + literal.len()),
-            Finder::ShiftAnd { places, any } => {
+            Finder::ShiftAnd { positions, any } => {
                 let accept = 1_u128 << (self.chars.len() - 1);
                 let mut state = 0_u128;
                 for (at, character) in text.char_indices() {
-                    let fits = any | places.get(&character).copied().unwrap_or_default();
+                    let fits = any | positions.get(&character).copied().unwrap_or_default();
                     state = ((state << 1) | 1) & fits;
                     if state & accept != 0 {
                         return Some(at + character.len_utf8());

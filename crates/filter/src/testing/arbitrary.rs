@@ -1,4 +1,4 @@
-//! Arbitrary filters and rows for the table of the tests.
+//! Arbitrary filters and rows for the test table.
 
 use proptest::prelude::*;
 use serde_json::json;
@@ -7,7 +7,7 @@ use crate::syntax::CompareOp;
 #[cfg(test)]
 use crate::syntax::{Expr, Operand, Term};
 
-/// Columns of the table of the tests, each with literals, and with the JSON of its values.
+/// Columns of the test table, each with literals and with the JSON of some values.
 const COLUMNS: [(&str, &[&str], &[&str]); 14] = [
     (
         "id",
@@ -65,7 +65,7 @@ const COLUMNS: [(&str, &[&str], &[&str]); 14] = [
     ("\"Mixed Case\"", &["'a'"], &["\"a\""]),
 ];
 
-/// Filters, most of which fit the table.
+/// Filters, most of which fit the test table.
 pub fn filter_text() -> impl Strategy<Value = String> {
     let atom = prop::sample::select(&COLUMNS[..]).prop_flat_map(|(name, literals, _)| {
         let fitting = prop::sample::select(literals).prop_map(str::to_owned);
@@ -99,7 +99,7 @@ pub fn filter_text() -> impl Strategy<Value = String> {
     })
 }
 
-/// Rows as JSON, most of whose values are of their column's kind and met by the filters.
+/// Rows as JSON. Most values are of their column's kind and occur in filters.
 pub fn row_json() -> impl Strategy<Value = String> {
     let members = COLUMNS.iter().map(|(name, _, values)| {
         let name = name.trim_matches('"');
@@ -125,7 +125,7 @@ fn json_text() -> impl Strategy<Value = String> {
     ]
 }
 
-/// Texts made of what filters are made of, few of which are filters.
+/// Texts made of the tokens of filters; few of them are filters.
 #[cfg(test)]
 pub(crate) fn token_soup() -> impl Strategy<Value = String> {
     const WORDS: [&str; 34] = [
@@ -181,7 +181,7 @@ fn op() -> impl Strategy<Value = CompareOp> {
     prop::sample::select(&CompareOp::ALL[..])
 }
 
-/// Anything that can be written, whether or not it makes sense.
+/// Any expression that can be written, whether or not it makes sense.
 #[cfg(test)]
 pub(crate) fn expr() -> impl Strategy<Value = Expr> {
     let values = || prop::collection::vec(operand(), 1..4);

@@ -1,4 +1,4 @@
-//! A table with a column of each kind, and arbitrary filters and rows of it, for tests.
+//! For tests: a table with a column of each kind, and arbitrary filters and rows of it.
 
 pub mod arbitrary;
 
@@ -7,22 +7,22 @@ use value::schema::{Collation, Column, ColumnKind, Schema};
 
 use crate::{Backend, Table};
 
-/// A table that owns its parts.
+/// A table that owns its schema.
 pub struct TestTable {
     /// Its columns.
     pub schema: Schema,
-    /// Where it is.
+    /// The database that holds it.
     pub backend: Backend,
 }
 
 impl TestTable {
-    /// As filters see it.
+    /// The table as filters see it.
     pub fn table(&self) -> Table<'_> {
         Table::new(&self.schema, self.backend)
     }
 }
 
-/// A column of each kind.
+/// A table with a column of each kind.
 pub fn test_table(backend: Backend) -> TestTable {
     use ColumnKind::{
         Array, Bool, Bytes, Date, Enum, Float, Json, Numeric, Other, Timestamp, TimestampTz, Uuid,

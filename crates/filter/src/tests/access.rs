@@ -1,9 +1,9 @@
-//! By what an index finds a filter.
+//! How an index finds a filter.
 
 use super::filter;
 use crate::{Access, AccessKey};
 
-/// The keys as `column:value`, by the table's positions; none where there is no access.
+/// The access keys as `column:value`, with the table's positions; none where there are no keys.
 fn keys(text: &str, load: impl Fn(&AccessKey) -> usize) -> Option<String> {
     let Access::Keys(keys) = filter(text).access(load) else {
         return None;
@@ -15,7 +15,7 @@ fn keys(text: &str, load: impl Fn(&AccessKey) -> usize) -> Option<String> {
 }
 
 #[test]
-fn every_row_that_matches_holds_one_of_the_keys() {
+fn a_filter_is_found_by_keys_that_its_rows_hold() {
     for (text, expected) in [
         ("n = 1", Some("1:1")),
         ("n IN (1, 2)", Some("1:1 1:2")),
@@ -41,7 +41,7 @@ fn every_row_that_matches_holds_one_of_the_keys() {
 }
 
 #[test]
-fn what_no_row_matches_has_no_keys() {
+fn a_filter_that_no_row_matches_has_an_empty_set_of_keys() {
     for text in [
         "FALSE",
         "NULL",
@@ -53,14 +53,14 @@ fn what_no_row_matches_has_no_keys() {
     ] {
         assert_eq!(keys(text, |_| 0).as_deref(), Some(""), "{text}");
     }
-    // One side of an `OR` that nothing matches takes nothing from the other.
+    // A side of an `OR` that matches nothing does not affect the other.
     assert_eq!(keys("n = 1 OR t = NULL", |_| 0).as_deref(), Some("1:1"));
 }
 
 #[test]
-fn of_several_keys_the_rarest_is_taken() {
+fn the_rarest_of_several_keys_is_chosen() {
     let free = |_: &AccessKey| 0;
-    // A flag and a label say little, so they come last; then a short list comes before a long one.
+    // A flag or a label comes last, since many rows hold it; a short list comes before a long one.
     assert_eq!(keys("b AND id = 7", free).as_deref(), Some("0:7"));
     assert_eq!(keys("e = 'low' AND s = 'x'", free).as_deref(), Some("7:x"));
     assert_eq!(
@@ -75,7 +75,7 @@ fn of_several_keys_the_rarest_is_taken() {
         keys("b AND e IN ('low', 'mid')", free).as_deref(),
         Some("3:true")
     );
-    // What other filters ask for already tells them less apart than anything else would.
+    // A key that other filters share comes after any that they do not.
     let crowded = |(column, _): &AccessKey| if *column == 0 { 9 } else { 0 };
     assert_eq!(
         keys("id = 7 AND n IN (1, 2)", crowded).as_deref(),

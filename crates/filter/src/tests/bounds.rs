@@ -1,11 +1,11 @@
-//! The largest filters that are taken, and rows made to be in the way.
+//! The largest filters that are accepted, and rows with extreme values in other columns.
 
 use super::{raw, test_table};
 use crate::{Backend, Filter, NESTING_MAX, OPERANDS_MAX, RowReader};
 
-/// Everything that is done with a filter, on half the stack that tokio gives a thread.
-fn whole_life(text: String, backend: Backend) {
-    let live = move || {
+/// Does everything that can be done with a filter, on half the stack that tokio gives a thread.
+fn use_on_little_stack(text: String, backend: Backend) {
+    let use_filter = move || {
         let table = test_table(backend);
         let filter = Filter::new(&text, &[], table.table()).expect("a filter");
         let row = RowReader::new(table.table(), filter.columns()).read(&raw(r#"{"n":1}"#));
@@ -18,29 +18,29 @@ fn whole_life(text: String, backend: Backend) {
     };
     let thread = std::thread::Builder::new()
         .stack_size(1024 * 1024)
-        .spawn(live);
+        .spawn(use_filter);
     thread.expect("a thread").join().expect("enough stack");
 }
 
 #[test]
-fn the_deepest_filters_need_little_stack() {
+fn the_largest_filters_need_little_stack() {
     for backend in [Backend::Postgres, Backend::Sqlite] {
         let half = NESTING_MAX / 2;
-        whole_life(
+        use_on_little_stack(
             format!("{}n = 1{}", "NOT (".repeat(half), ")".repeat(half)),
             backend,
         );
         let open = "n = 1 AND (n = 2 OR (".repeat(half);
-        whole_life(format!("{open}n = 3{}", "))".repeat(half)), backend);
+        use_on_little_stack(format!("{open}n = 3{}", "))".repeat(half)), backend);
         let different: Vec<String> = (0..OPERANDS_MAX / 2).map(|n| format!("n>{n}")).collect();
-        whole_life(different.join(" OR "), backend);
+        use_on_little_stack(different.join(" OR "), backend);
         let listed: Vec<String> = (1..OPERANDS_MAX).map(|n| n.to_string()).collect();
-        whole_life(format!("n NOT IN ({})", listed.join(",")), backend);
+        use_on_little_stack(format!("n NOT IN ({})", listed.join(",")), backend);
     }
 }
 
 #[test]
-fn other_columns_may_hold_anything() {
+fn a_row_is_read_whatever_its_other_columns_hold() {
     let table = test_table(Backend::Postgres);
     let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
     let row = raw(&format!(r#"{{"j":{deep},"n":7,"n2":1e99999}}"#));

@@ -1,9 +1,9 @@
-//! From text to answer, and what is refused.
+//! Filters from text to answer, and those that are errors.
 
 mod access;
 mod bounds;
+mod errors;
 mod one_form;
-mod refused;
 
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -34,15 +34,15 @@ fn answer(text: &str, row: &Value) -> Option<bool> {
     filter.matches(&row.expect("a row"))
 }
 
-fn refusal(text: &str, params: &[Value], backend: Backend) -> FilterError {
+fn error_of(text: &str, params: &[Value], backend: Backend) -> FilterError {
     match Filter::new(text, &raw_params(params), test_table(backend).table()) {
-        Ok(filter) => panic!("{text} was taken as {}", filter.id()),
+        Ok(filter) => panic!("{text} was accepted as {}", filter.id()),
         Err(error) => error,
     }
 }
 
 #[test]
-fn three_valued_logic() {
+fn conditions_follow_three_valued_logic() {
     let row = json!({"n": 5, "t": "x", "s": null, "b": false});
     for (text, truth) in [
         ("n = 5", Some(true)),
@@ -75,7 +75,7 @@ fn three_valued_logic() {
 }
 
 #[test]
-fn values_of_each_kind() {
+fn values_of_each_kind_compare_as_in_postgresql() {
     let row = json!({
         "id": "9007199254740993", "n": 5, "t": "é", "b": true, "f4": 0.1, "f8": "NaN",
         "num": "0.1234567890123456789", "u": "67e55044-10b1-426f-9247-bb680e5fe0c8",
@@ -100,7 +100,7 @@ fn values_of_each_kind() {
     ] {
         assert_eq!(answer(text, &row), Some(true), "{text}");
     }
-    // What is not of its column's kind compares with nothing, but is not null.
+    // A value that is not of its column's kind compares with nothing, but is not null.
     let foreign = json!({"n": "five", "b": 1, "d": "soon", "e": "new", "f8": true});
     for text in [
         "n = 5",
@@ -125,14 +125,14 @@ fn names_are_read_as_postgresql_reads_them() {
     for text in ["N = 1", "\"n\" = 1", "\"Mixed Case\" = 'x'", "T = 'x'"] {
         filter(text);
     }
-    for (text, place) in [
+    for (text, position) in [
         ("\"N\" = 1", 1),
         ("nn = 1", 1),
         ("mixed = 1", 1),
         ("n = 1 AND m = 2", 11),
     ] {
-        let error = refusal(text, &[], Backend::Postgres);
-        assert_eq!(error.position, Some(place), "{text}");
+        let error = error_of(text, &[], Backend::Postgres);
+        assert_eq!(error.position, Some(position), "{text}");
         assert!(error.message.contains("no column"), "{error}");
     }
 }

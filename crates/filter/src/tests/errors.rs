@@ -1,14 +1,14 @@
-//! What is refused, in which words, and where.
+//! Which filters are errors, in which words, and at which position.
 
 use serde_json::json;
 
-use super::{filter_with, refusal};
+use super::{error_of, filter_with};
 use crate::FilterErrorKind;
 use crate::{Backend, PARAMS_BYTES_MAX};
 
 #[test]
-fn what_cannot_be_answered_is_refused_with_its_place() {
-    for (text, place, words) in [
+fn a_filter_that_cannot_be_answered_is_an_error_with_its_position() {
+    for (text, position, words) in [
         ("n = 'x'", 5, "whole number"),
         ("n = 1.5", 5, "whole number"),
         ("n = 9223372036854775808", 5, "whole number"),
@@ -19,7 +19,7 @@ fn what_cannot_be_answered_is_refused_with_its_place() {
         ("t < 'x' AND s < 'x'", 13, "collation"),
         ("s BETWEEN 'a' AND 'b'", 1, "collation"),
         ("'x' < s", 7, "collation"),
-        ("odd = 'x'", 1, "different texts equal"),
+        ("odd = 'x'", 1, "different texts as equal"),
         ("f8 = 1e400", 6, "a double"),
         ("f8 = 'nan'", 6, "a double"),
         ("num = 'Infinity'", 7, "a number"),
@@ -62,10 +62,10 @@ fn what_cannot_be_answered_is_refused_with_its_place() {
         ("n::text = '1'", 2, "not supported"),
         ("t COLLATE \"C\" < 'x'", 3, "\"COLLATE\""),
     ] {
-        let error = refusal(text, &[], Backend::Postgres);
+        let error = error_of(text, &[], Backend::Postgres);
         assert_eq!(
             (error.kind, error.position),
-            (FilterErrorKind::Bad, Some(place)),
+            (FilterErrorKind::Bad, Some(position)),
             "{text}"
         );
         assert!(error.message.contains(words), "{text}: {error}");
@@ -74,7 +74,7 @@ fn what_cannot_be_answered_is_refused_with_its_place() {
 }
 
 #[test]
-fn params_are_all_there_and_all_used() {
+fn each_parameter_is_there_and_used() {
     let texts = [json!("x"), json!(1), json!(null), json!(true)];
     let filter = filter_with("t = $1 AND n = $2 AND s = $3 AND b = $4", &texts);
     assert_eq!(
@@ -93,7 +93,7 @@ fn params_are_all_there_and_all_used() {
         filter_with("id = $1", &[json!(u64::MAX / 2)]).id(),
         "\"id\" = 9223372036854775807"
     );
-    for (text, params, place, words) in [
+    for (text, params, position, words) in [
         (
             "n = $2",
             vec![json!(1)],
@@ -109,19 +109,19 @@ fn params_are_all_there_and_all_used() {
         ("t = $1", vec![json!("a\0b")], Some(5), "U+0000"),
         ("$1", vec![json!("x")], Some(1), "not a condition"),
     ] {
-        let error = refusal(text, &params, Backend::Postgres);
-        assert_eq!(error.position, place, "{text}");
+        let error = error_of(text, &params, Backend::Postgres);
+        assert_eq!(error.position, position, "{text}");
         assert!(error.message.contains(words), "{text}: {error}");
     }
     let long = json!("x".repeat(PARAMS_BYTES_MAX + 1));
     assert_eq!(
-        refusal("t = $1", &[long], Backend::Postgres).kind,
+        error_of("t = $1", &[long], Backend::Postgres).kind,
         FilterErrorKind::TooLarge
     );
 }
 
 #[test]
-fn sqlite_refuses_what_it_keeps_in_many_forms() {
+fn sqlite_does_not_compare_values_that_it_keeps_in_many_forms() {
     for (text, words) in [
         ("ts = '2026-11-20'", "SQLite"),
         ("tz > '2026-11-20'", "SQLite"),
@@ -131,7 +131,7 @@ fn sqlite_refuses_what_it_keeps_in_many_forms() {
         ("s > 'x'", "collation"),
         ("u LIKE 'a%'", "LIKE"),
     ] {
-        let error = refusal(text, &[], Backend::Sqlite);
+        let error = error_of(text, &[], Backend::Sqlite);
         assert!(error.message.contains(words), "{text}: {error}");
     }
 }
