@@ -6,8 +6,7 @@ use super::watch::Watch;
 use super::*;
 
 both_backends! {
-    /// A changed key is a row that goes and another that comes.
-    async fn a_changed_key(db: TestDatabase) {
+    async fn a_changed_key_is_a_create_and_a_delete(db: TestDatabase) {
         db.execute("CREATE TABLE notes (id integer PRIMARY KEY, body text)").await;
         let mut watch = Watch::start(db, ["notes"]).await;
         watch.step("INSERT INTO notes VALUES (1, 'a'), (2, 'b')").await;
@@ -19,8 +18,8 @@ both_backends! {
         assert_eq!(said[1], ("delete", Some("1"), &json!({ "id": 1, "body": "a" })));
     }
 
-    /// All keys move up by one, in two statements because each must be unique at any moment.
-    async fn shifted_keys_in_two_statements(db: TestDatabase) {
+    /// All keys move up by one, in two statements because each key must be unique at any moment.
+    async fn keys_shifted_in_two_statements_are_captured(db: TestDatabase) {
         db.execute("CREATE TABLE notes (id integer PRIMARY KEY, body text)").await;
         let mut watch = Watch::start(db, ["notes"]).await;
         let numbers = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 500)";
@@ -33,8 +32,7 @@ both_backends! {
         assert_eq!(watch.row("notes", "2")["body"], "note 1");
     }
 
-    /// Two rows exchange their keys by way of a third.
-    async fn swapped_keys_by_way_of_a_third(db: TestDatabase) {
+    async fn keys_swapped_through_a_third_are_captured(db: TestDatabase) {
         db.execute("CREATE TABLE notes (id integer PRIMARY KEY, body text)").await;
         let mut watch = Watch::start(db, ["notes"]).await;
         watch.step("INSERT INTO notes VALUES (1, 'a'), (2, 'b'), (3, 'c')").await;
@@ -48,8 +46,8 @@ both_backends! {
         assert_eq!(watch.row("notes", "2")["body"], "a");
     }
 
-    /// Several columns, in another order than the table's.
-    async fn composite_keys(db: TestDatabase) {
+    /// A key of several columns, in another order than the table's.
+    async fn composite_keys_are_captured(db: TestDatabase) {
         db.execute(
             "CREATE TABLE seats (hall text NOT NULL, note text, place integer NOT NULL, taken integer, \
              PRIMARY KEY (place, hall))",
@@ -71,8 +69,8 @@ both_backends! {
         watch.step("DELETE FROM seats").await;
     }
 
-    /// Texts that a careless program would take apart, quote wrongly or call the same.
-    async fn text_keys(db: TestDatabase) {
+    /// Texts that careless code would split, quote wrongly or consider equal.
+    async fn odd_texts_as_keys_stay_distinct(db: TestDatabase) {
         db.execute("CREATE TABLE words (word text PRIMARY KEY, n integer)").await;
         let mut watch = Watch::start(db, ["words"]).await;
         let words = [
@@ -94,8 +92,8 @@ both_backends! {
         watch.step("DELETE FROM words").await;
     }
 
-    /// A key beyond what a double holds exactly.
-    async fn large_numbers_as_keys(db: TestDatabase) {
+    /// Keys beyond what a double holds exactly.
+    async fn large_numbers_as_keys_stay_exact(db: TestDatabase) {
         db.execute("CREATE TABLE visits (id bigint PRIMARY KEY, n integer)").await;
         let mut watch = Watch::start(db, ["visits"]).await;
         watch
@@ -118,14 +116,14 @@ both_backends! {
 
 on_postgres! {
     /// `SET id = id + 1` over many rows, and a swap, in one statement each.
-    async fn shifted_and_swapped_keys(db: TestDatabase) {
+    async fn keys_shifted_or_swapped_in_one_statement_are_captured(db: TestDatabase) {
         db.execute("CREATE TABLE notes (id integer PRIMARY KEY DEFERRABLE, body text)").await;
         let mut watch = Watch::start(db, ["notes"]).await;
         watch.step("INSERT INTO notes SELECT i, 'note ' || i FROM generate_series(1, 2000) i").await;
         watch.step("UPDATE notes SET id = id + 1").await;
         assert_eq!(watch.row("notes", "2001")["body"], "note 2000");
         assert_eq!(watch.rows("notes").len(), 2000);
-        // One row goes, one comes, and all between are changed in place.
+        // One row is deleted, one created, and all between are updated in place.
         let count = |action| watch.entries().iter().filter(|entry| entry.action == action).count();
         assert_eq!((count("delete"), count("update"), count("create")), (1, 1999, 1));
 
@@ -138,8 +136,7 @@ on_postgres! {
         assert_eq!(said, [("update".into(), "2".into()), ("update".into(), "3".into())]);
     }
 
-    /// A swap inside a composite key.
-    async fn swapped_composite_keys(db: TestDatabase) {
+    async fn swapped_composite_keys_are_captured(db: TestDatabase) {
         db.execute("CREATE TABLE cells (x integer, y integer, body text, PRIMARY KEY (x, y) DEFERRABLE)").await;
         let mut watch = Watch::start(db, ["cells"]).await;
         watch.step("INSERT INTO cells VALUES (1, 2, 'a'), (2, 1, 'b'), (3, 3, 'c'), (1, 3, 'd')").await;
@@ -149,8 +146,8 @@ on_postgres! {
         assert_eq!(watch.rows("cells").len(), 4);
     }
 
-    /// The canonical text is the JSON value's.
-    async fn keys_of_other_types(db: TestDatabase) {
+    /// The canonical text of a key is that of its JSON value.
+    async fn a_key_of_any_type_has_the_text_of_its_json(db: TestDatabase) {
         db.execute("CREATE TYPE mood AS ENUM ('sad', 'very \"happy\"')").await;
         let keys = [
             ("uuid", "'A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11'", "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"),
@@ -180,7 +177,7 @@ on_postgres! {
         let mut watch = Watch::start(db, names.iter().map(String::as_str)).await;
         for (number, (sql_type, value, text)) in keys.iter().enumerate() {
             let table = name(number);
-            // The writer's session must not show in the key.
+            // The settings of the writer's database session must not show in the key.
             let session = "SET \"TimeZone\" = 'Asia/Tokyo'; SET datestyle = 'German'; \
                            SET intervalstyle = 'iso_8601'; SET bytea_output = 'escape'; \
                            SET extra_float_digits = -10";
@@ -193,8 +190,8 @@ on_postgres! {
         }
     }
 
-    /// Keys at the ends of their types' ranges: a key that could not be read back would stop all news.
-    async fn keys_at_the_ends_of_their_ranges(db: TestDatabase) {
+    /// A key that could not be read back would stop all later changes.
+    async fn extreme_keys_do_not_stop_the_stream(db: TestDatabase) {
         let keys: &[(&str, &[&str])] = &[
             ("integer", &["-2147483648", "2147483647"]),
             ("date", &["'-infinity'", "'infinity'", "'4713-01-01 BC'", "'12024-01-01'", "'0001-01-01'"]),
@@ -234,8 +231,8 @@ on_postgres! {
         assert_eq!(watch.client.frames("refetch"), 0);
     }
 
-    /// The same inside a composite key, where each part is its JSON.
-    async fn composite_keys_of_other_types(db: TestDatabase) {
+    /// As above in a composite key, where each component is its JSON.
+    async fn a_composite_key_has_the_json_of_its_components(db: TestDatabase) {
         db.execute(
             "CREATE TABLE t (at timestamptz, big bigint, bytes bytea, day date, yes boolean, n integer, \
              PRIMARY KEY (at, big, bytes, day, yes))",
@@ -257,8 +254,8 @@ on_postgres! {
         watch.step_unlike_sql("DELETE FROM t").await;
     }
 
-    /// Two spellings of one number are one row of the table, but two keys: the first must go.
-    async fn keys_that_are_equal_and_spelled_differently(db: TestDatabase) {
+    /// Two spellings of one number are one row of the table but two keys: the first must be deleted.
+    async fn another_spelling_of_an_equal_key_replaces_the_first(db: TestDatabase) {
         db.execute("CREATE TABLE prices (id numeric PRIMARY KEY, n integer)").await;
         db.execute("CREATE TABLE spans (id interval PRIMARY KEY, n integer)").await;
         db.execute(
@@ -282,9 +279,9 @@ on_postgres! {
 }
 
 on_sqlite! {
-    /// SQLite takes a null in most keys. Such a row has no name, so nobody hears of it, and no
-    /// write fails for it.
-    async fn null_keys(db: TestDatabase) {
+    /// SQLite permits null in most keys. Such a row has no key for clients, so it is not sent, and no
+    /// write fails because of it.
+    async fn rows_with_a_null_key_are_left_out(db: TestDatabase) {
         db.execute("CREATE TABLE words (word text PRIMARY KEY, n integer)").await;
         db.execute("CREATE TABLE pairs (a text, b text, n integer, PRIMARY KEY (a, b))").await;
         let mut watch = Watch::start(db, ["words", "pairs"]).await;
@@ -308,9 +305,9 @@ on_sqlite! {
         watch.compare().await;
     }
 
-    /// Keys of every declared type, and of none. Values that no text could name again are left out,
-    /// and harm nobody.
-    async fn keys_of_every_kind(db: TestDatabase) {
+    /// Keys of every declared type, and of none. Values that no text can identify are left out without
+    /// harm to others.
+    async fn keys_of_every_declared_type_are_captured(db: TestDatabase) {
         let keys: [(&str, &[&str], &[&str]); 9] = [
             ("real", &["0.1", "1.0", "-2.5e300", "5e-324", "1e15", "123456789.125"], &["9e999", "-9e999"]),
             ("numeric", &["1", "1.5", "'text'", "9007199254740993", "1e300"], &["x'00'"]),
@@ -347,8 +344,8 @@ on_sqlite! {
         }
     }
 
-    /// A collation that calls two texts equal does not make them one key.
-    async fn keys_without_case(db: TestDatabase) {
+    /// A collation that considers two texts equal does not make them one key.
+    async fn a_caseless_collation_keeps_keys_apart(db: TestDatabase) {
         db.execute("CREATE TABLE words (word text COLLATE NOCASE PRIMARY KEY, n integer)").await;
         let mut watch = Watch::start(db, ["words"]).await;
         watch.step("INSERT INTO words VALUES ('Word', 1), ('Other', 1)").await;

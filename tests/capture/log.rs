@@ -1,4 +1,4 @@
-//! What the log says, and that undoing it gives what was.
+//! The log's entries, and that undoing them gives the rows as they were.
 
 use serde_json::Value;
 use testkit::{Backend, TestDatabase};
@@ -17,7 +17,7 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    /// What it says, without its number.
+    /// Its content, without its id.
     pub(crate) fn says(&self) -> (&str, Option<&str>, &Value) {
         (&self.action, self.key.as_deref(), &self.old)
     }
@@ -42,7 +42,7 @@ pub(crate) async fn since(db: &TestDatabase, id: i64, without: &str) -> Vec<Entr
     rows.iter().flatten().map(|hex| parse(hex)).collect()
 }
 
-/// In hex, because SQLite takes texts that are not UTF-8.
+/// Parses an entry in hex, because SQLite permits texts that are not UTF-8.
 fn parse(hex: &str) -> Entry {
     let byte = |at: usize| u8::from_str_radix(&hex[at..at + 2], 16).expect("two hex digits");
     let bytes: Vec<u8> = (0..hex.len()).step_by(2).map(byte).collect();
@@ -57,13 +57,14 @@ fn parse(hex: &str) -> Entry {
     }
 }
 
-/// How many entries there are.
+/// The number of entries.
 pub(crate) async fn length(db: &TestDatabase) -> u64 {
     let count = db.query_json("SELECT count(*) FROM _rhtmx_sync_log").await;
     count[0].as_u64().expect("a count")
 }
 
-/// The rows before the entries, from those after; none when the entries do not tell.
+/// Takes the rows after the entries and returns those before; none when the entries do not determine
+/// them.
 pub(crate) fn undo<'a>(
     mut rows: Rows,
     entries: impl DoubleEndedIterator<Item = &'a Entry> + Clone,
@@ -79,15 +80,16 @@ pub(crate) fn undo<'a>(
                 assert_eq!(entry.old, Value::Null, "a create has an old row: {entry:?}");
                 assert!(
                     row.is_some(),
-                    "a create of a row that is not there: {entry:?}"
+                    "a create of a row that does not exist: {entry:?}"
                 );
             }
             "update" => {
-                let mut row = row.unwrap_or_else(|| panic!("no row to undo: {entry:?}"));
+                let mut row =
+                    row.unwrap_or_else(|| panic!("no row to undo an update of: {entry:?}"));
                 let old = entry
                     .old
                     .as_object()
-                    .unwrap_or_else(|| panic!("no old: {entry:?}"));
+                    .unwrap_or_else(|| panic!("an update without old values: {entry:?}"));
                 let columns = row.as_object_mut().expect("a row is an object");
                 columns.extend(
                     old.iter()
@@ -96,12 +98,13 @@ pub(crate) fn undo<'a>(
                 rows.insert(key, row);
             }
             "delete" => {
-                // SQLite's capture notes a row that may be replaced before that is known.
-                let is_gone = row.is_none_or(|row| row == entry.old);
-                assert!(is_gone, "a delete of a row that is there: {entry:?}");
+                // SQLite's capture logs a row that may be replaced before it is known whether it will
+                // be.
+                let is_deleted = row.is_none_or(|row| row == entry.old);
+                assert!(is_deleted, "a delete of a row that still exists: {entry:?}");
                 rows.insert(key, entry.old.clone());
             }
-            other => panic!("{other} has a key"),
+            other => panic!("an entry `{other}` has a key"),
         }
     }
     Some(rows)

@@ -1,16 +1,16 @@
-//! Capture: whatever any program writes to a synced table is in its subscribers' copies.
+//! Capture: whatever any program writes to a synced table arrives in its subscribers' copies.
 //!
-//! Each test writes as another program would and compares, after every step, the client's copy with
-//! the table, the pages of plain HTTP with the copy, and the log with the difference.
+//! Each test writes as another program would. After every step it compares the client's copy with the
+//! table, the pages of plain HTTP with the copy, and the log with the difference.
 
 use testkit::{Backend, TestDatabase, both_backends};
 
-/// As `both_backends!`, for what only PostgreSQL has.
+/// As `both_backends!`, for features that only PostgreSQL has.
 macro_rules! on_postgres {
     ($($rest:tt)+) => { one_backend! { postgres $($rest)+ } };
 }
 
-/// As `both_backends!`, for what only SQLite has.
+/// As `both_backends!`, for features that only SQLite has.
 macro_rules! on_sqlite {
     ($($rest:tt)+) => { one_backend! { sqlite $($rest)+ } };
 }
@@ -42,7 +42,7 @@ mod types;
 mod watch;
 mod writers;
 
-/// The text for this database.
+/// The text for the backend of this database.
 fn dialect<'a>(db: &TestDatabase, postgres: &'a str, sqlite: &'a str) -> &'a str {
     match db.backend() {
         Backend::Postgres => postgres,

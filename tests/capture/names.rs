@@ -1,4 +1,4 @@
-//! Names that have to be quoted, names that our own statements use, and long ones.
+//! Names that must be quoted, names that the engine's own statements use, and long ones.
 
 use rhtmx_sync::EntityConfig;
 use serde_json::json;
@@ -11,12 +11,12 @@ fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-/// A table whose entity has the same name, however odd.
+/// A table whose entity has the same name.
 fn table(name: &str) -> Table {
     Table::new(EntityConfig::new(name), &quoted(name))
 }
 
-/// Every kind of statement on a table of `id`, `key` and `value`, under any names.
+/// Runs every kind of statement on a table of `id`, `key` and `value`, under any names.
 async fn write_everything(watch: &mut Watch, entity: &str, sql: &str, key: &str, value: &str) {
     let (k, v) = (quoted(key), quoted(value));
     watch
@@ -57,8 +57,7 @@ const ODD_NAMES: [&str; 14] = [
 ];
 
 both_backends! {
-    /// Tables.
-    async fn odd_table_names(db: TestDatabase) {
+    async fn tables_with_odd_names_are_captured(db: TestDatabase) {
         for name in ODD_NAMES {
             db.execute(&format!("CREATE TABLE {} (id integer PRIMARY KEY, body text)", quoted(name))).await;
         }
@@ -68,8 +67,8 @@ both_backends! {
         }
     }
 
-    /// Columns, the key's and others.
-    async fn odd_column_names(db: TestDatabase) {
+    /// Odd names for the key's column and for another.
+    async fn columns_with_odd_names_are_captured(db: TestDatabase) {
         let name = |number: usize| format!("t{number}");
         for (number, column) in ODD_NAMES.iter().enumerate() {
             let (key, value) = (quoted(column), quoted(&format!("{column}2")));
@@ -84,12 +83,12 @@ both_backends! {
         }
     }
 
-    /// Columns that are called what the generated statements call something.
-    async fn columns_named_like_our_own(db: TestDatabase) {
+    /// Columns with names that the generated statements use themselves.
+    async fn columns_named_like_the_engines_own_are_captured(db: TestDatabase) {
         let names = [
             "client", "mutation", "key", "row", "id", "xid", "entity", "entity_id", "action", "old", "new",
-            "data", "client_id", "created_at", "rank", "position", "floor", "mark", "first_action",
-            "truncated_at", "reshaped_at", "t", "r", "n", "o", "e", "v", "k", "s", "l", "ranked", "news",
+            "data", "client_id", "created_at", "rank", "position", "floor", "checkpoint", "first_action",
+            "truncated_at", "schema_changed_at", "t", "r", "n", "o", "e", "v", "k", "s", "l", "ranked", "news",
             "tg_op", "found", "_rhtmx_client", "_rhtmx_mutation", "_rhtmx_old", "_rhtmx_new", "rowid",
             "singleton", "value", "epoch",
         ];
@@ -98,7 +97,7 @@ both_backends! {
             let (key, value) = (quoted(name), quoted(names[(number + 1) % names.len()]));
             db.execute(&format!("CREATE TABLE t{number} ({key} integer PRIMARY KEY, {value} text)")).await;
         }
-        // And all are in one table.
+        // And one table has all of them.
         let all: Vec<String> = names.iter().map(|name| format!("{} text", quoted(name))).collect();
         let key = "PRIMARY KEY (entity_id, \"key\", mutation)";
         db.execute(&format!("CREATE TABLE everything ({}, {key})", all.join(", "))).await;
@@ -115,8 +114,8 @@ both_backends! {
         watch.step("DELETE FROM everything").await;
     }
 
-    /// The most bytes that PostgreSQL keeps of a name.
-    async fn names_of_63_bytes(db: TestDatabase) {
+    /// The longest names that PostgreSQL keeps whole.
+    async fn names_of_63_bytes_are_captured(db: TestDatabase) {
         let long = "n".repeat(63);
         let other = format!("{}m", "n".repeat(62));
         let unicode = "ü".repeat(31) + "x";
@@ -132,8 +131,8 @@ both_backends! {
         }
     }
 
-    /// An entity need not be called as its table, and two may be on one table.
-    async fn entities_named_otherwise(db: TestDatabase) {
+    /// An entity may have another name than its table, and two may be on one table.
+    async fn an_entity_may_have_another_name_than_its_table(db: TestDatabase) {
         db.execute("CREATE TABLE notes (id integer PRIMARY KEY, body text)").await;
         let one = "it's \"one\", ü/🙂?&";
         let tables = [one, "other"].map(|name| Table::new(EntityConfig::on_table(name, "notes"), "notes"));
@@ -147,8 +146,8 @@ both_backends! {
 }
 
 on_postgres! {
-    /// One name in two schemas, and a name with a dot that reads like a schema.
-    async fn the_same_name_in_two_schemas(db: TestDatabase) {
+    /// One name in several schemas, and names with a dot that look like a schema's.
+    async fn tables_of_the_same_name_in_two_schemas_are_told_apart(db: TestDatabase) {
         db.execute("CREATE SCHEMA a; CREATE SCHEMA \"B c\"").await;
         let columns = "(id integer PRIMARY KEY, body text)";
         for table in ["items", "a.items", "\"B c\".items", "\"a.items\"", "\"B c\".\"it.ems\""] {
@@ -162,7 +161,7 @@ on_postgres! {
         ];
         let mut watch = Watch::start(db, tables).await;
         write_everything(&mut watch, "items", "items", "id", "body").await;
-        // The whole is tried first.
+        // A name is first looked up as a whole.
         write_everything(&mut watch, "a's", "\"a.items\"", "id", "body").await;
         write_everything(&mut watch, "b's", "\"B c\".items", "id", "body").await;
         write_everything(&mut watch, "b's dotted", "\"B c\".\"it.ems\"", "id", "body").await;
@@ -171,7 +170,7 @@ on_postgres! {
     }
 
     /// Writers find their own tables first; the log is found all the same.
-    async fn a_search_path_of_the_writer(db: TestDatabase) {
+    async fn a_writers_search_path_does_not_hide_the_log(db: TestDatabase) {
         db.execute("CREATE SCHEMA mine; CREATE TABLE mine.notes (id integer PRIMARY KEY, body text)").await;
         db.execute("CREATE TABLE mine._rhtmx_sync_log (id integer)").await;
         let notes = Table::new(EntityConfig::on_table("notes", "mine.notes"), "mine.notes");

@@ -1,4 +1,4 @@
-//! Partitioned tables, written at the top and at the bottom.
+//! Partitioned tables, written through the parent and through their partitions.
 
 use serde_json::json;
 
@@ -14,9 +14,9 @@ CREATE TABLE visits_us_low PARTITION OF visits_us FOR VALUES FROM (0) TO (100); 
 CREATE TABLE visits_us_high PARTITION OF visits_us FOR VALUES FROM (100) TO (1000)";
 
 on_postgres! {
-    /// Every statement through the parent, into a partition, and into a partition that is
-    /// partitioned itself.
-    async fn written_everywhere(db: TestDatabase) {
+    /// Every statement through the parent, into a partition, and into a partition that is itself
+    /// partitioned.
+    async fn writes_at_any_level_of_partitions_are_captured(db: TestDatabase) {
         db.execute(VISITS).await;
         let mut watch = Watch::start(db, ["visits"]).await;
         watch.step("INSERT INTO visits VALUES (1, 'eu', 0), (1, 'us', 0), (100, 'us', 0)").await;
@@ -40,8 +40,8 @@ on_postgres! {
         assert_eq!(watch.row("visits", r#"[20,"eu"]"#)["n"], 0);
     }
 
-    /// A row that moves to another partition, with its key and without.
-    async fn rows_that_move(db: TestDatabase) {
+    /// Rows move to another partition, with their key changed and unchanged.
+    async fn rows_that_move_between_partitions_are_captured(db: TestDatabase) {
         db.execute(
             "CREATE TABLE jobs (id integer NOT NULL, state text NOT NULL, PRIMARY KEY (id, state)) PARTITION BY LIST (state); \
              CREATE TABLE jobs_open PARTITION OF jobs FOR VALUES IN ('open'); \
@@ -62,8 +62,8 @@ on_postgres! {
         assert_eq!(watch.rows("spans").len(), 21);
     }
 
-    /// Partitions that are truncated, attached and detached while a client is there.
-    async fn partitions_come_and_go(db: TestDatabase) {
+    /// Partitions are truncated, attached and detached while a client is connected.
+    async fn partitions_may_be_attached_and_detached(db: TestDatabase) {
         db.execute(VISITS).await;
         let mut watch = Watch::start(db, ["visits"]).await;
         let fill = "INSERT INTO visits SELECT i, r, 0 FROM generate_series(1, 200) i, (VALUES ('eu'), ('us')) v(r)";
@@ -77,7 +77,7 @@ on_postgres! {
         assert!(watch.rows("visits").is_empty());
         watch.step(fill).await;
 
-        // One with rows in it is attached; then it is written.
+        // A partition that already has rows is attached, then written.
         watch.db.execute("CREATE TABLE visits_asia (id integer NOT NULL, n integer, region text NOT NULL)").await;
         watch.db.execute("INSERT INTO visits_asia VALUES (5, 50, 'asia'), (6, 60, 'asia')").await;
         watch.db.execute("ALTER TABLE visits ATTACH PARTITION visits_asia FOR VALUES IN ('asia')").await;
@@ -93,7 +93,7 @@ on_postgres! {
         watch.client.wait_until(|client| client.row("visits", r#"[6,"asia"]"#).is_none()).await;
         watch.settle().await;
         watch.compare().await;
-        // It is a table of its own again; nobody watches it, and its writes harm nobody.
+        // It is an ordinary table again: its writes are not captured, and none of them fails.
         watch.write("UPDATE visits_asia SET n = 0; DELETE FROM visits_asia WHERE id = 5").await;
         watch.compare().await;
 
@@ -103,8 +103,8 @@ on_postgres! {
         watch.compare().await;
     }
 
-    /// A new partition that is written at once, before the engine can know of it.
-    async fn a_partition_written_at_once(db: TestDatabase) {
+    /// A new partition is written at once, before the engine can know it.
+    async fn a_new_partition_is_captured_from_its_first_write(db: TestDatabase) {
         db.execute(VISITS).await;
         let mut watch = Watch::start(db, ["visits"]).await;
         watch.db.execute(
@@ -118,28 +118,27 @@ on_postgres! {
         watch.compare().await;
     }
 
-    /// A partition that is attached while somebody writes for long: nobody waits for him.
-    async fn a_partition_attached_beside_a_long_writer(db: TestDatabase) {
+    /// Nothing waits for the transaction that is still writing another partition.
+    async fn a_partition_attached_beside_a_long_writer_is_captured(db: TestDatabase) {
         db.execute(VISITS).await;
         db.execute("CREATE TABLE visits_asia (id integer NOT NULL, region text NOT NULL, n integer, PRIMARY KEY (id, region))")
             .await;
         let mut watch = Watch::start(db, ["visits"]).await;
         let writer = watch.db.connect_postgres().await;
-        writer.batch_execute("BEGIN; INSERT INTO visits VALUES (1, 'eu', 0)").await.expect("it may write");
+        writer.batch_execute("BEGIN; INSERT INTO visits VALUES (1, 'eu', 0)").await.expect("the writer may insert");
         watch.db.execute("ALTER TABLE visits ATTACH PARTITION visits_asia FOR VALUES IN ('asia')").await;
         watch.db.execute("INSERT INTO visits_asia VALUES (2, 'asia', 0)").await;
         watch.client.wait_until(|client| client.rows("visits").contains_key(r#"[2,"asia"]"#)).await;
         watch.settle().await;
         watch.compare().await;
         watch.step("UPDATE visits_asia SET n = 1").await;
-        writer.batch_execute("COMMIT").await.expect("it may commit");
+        writer.batch_execute("COMMIT").await.expect("the writer may commit");
         watch.settle().await;
         watch.compare().await;
         assert_eq!(watch.rows("visits").len(), 2);
     }
 
-    /// A partition that is an entity itself hears of what is written through its parent.
-    async fn a_partition_as_an_entity(db: TestDatabase) {
+    async fn a_partition_that_is_an_entity_receives_writes_through_its_parent(db: TestDatabase) {
         db.execute(VISITS).await;
         let tables = ["visits", "visits_eu", "visits_us_low"].map(Table::from);
         let mut watch = Watch::start(db, tables).await;
@@ -161,7 +160,7 @@ on_postgres! {
     }
 
     /// Foreign keys to and from partitioned tables.
-    async fn cascades_into_partitions(db: TestDatabase) {
+    async fn cascades_into_partitions_are_captured(db: TestDatabase) {
         db.execute("CREATE TABLE users (id integer PRIMARY KEY)").await;
         db.execute(
             "CREATE TABLE posts (id integer, user_id integer REFERENCES users (id) ON DELETE CASCADE ON UPDATE CASCADE, \

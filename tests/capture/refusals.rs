@@ -1,4 +1,4 @@
-//! What cannot be captured, and taking the capture away again.
+//! Tables that cannot be captured, and the removal of the capture.
 
 use rhtmx_sync::{DbPool, EntityConfig, SyncEngine};
 use rhtmx_sync_tests::TestServer;
@@ -7,8 +7,8 @@ use testkit::{ClientOptions, SyncClient};
 use super::watch::Watch;
 use super::*;
 
-/// What starting an engine on this entity fails with.
-async fn refusal(db: &TestDatabase, entity: EntityConfig) -> String {
+/// The error with which an engine on this entity fails to start.
+async fn start_error(db: &TestDatabase, entity: EntityConfig) -> String {
     let config = TestServer::config(db, [entity.clone()]).await;
     match SyncEngine::new(config).await {
         Ok(_) => panic!("{entity:?} is captured"),
@@ -22,8 +22,8 @@ async fn pool(db: &TestDatabase) -> DbPool {
         .expect("the test's database opens")
 }
 
-/// How many triggers and functions of ours there are.
-async fn captures(db: &TestDatabase) -> u64 {
+/// The number of the engine's triggers and functions.
+async fn count_captures(db: &TestDatabase) -> u64 {
     let sql = dialect(
         db,
         "SELECT (SELECT count(*) FROM pg_trigger WHERE tgname LIKE '\\_rhtmx%') \
@@ -34,8 +34,8 @@ async fn captures(db: &TestDatabase) -> u64 {
 }
 
 both_backends! {
-    /// Each error names the entity and the table, and says what is the matter.
-    async fn what_cannot_be_captured(db: TestDatabase) {
+    /// Each error names the entity and the table, and says what is wrong.
+    async fn a_table_that_cannot_be_captured_is_named_in_the_error(db: TestDatabase) {
         db.execute("CREATE TABLE keyless (id integer, body text)").await;
         db.execute("CREATE VIEW seen AS SELECT id, body FROM keyless").await;
         db.execute("CREATE TABLE \"it's\" (id integer PRIMARY KEY)").await;
@@ -51,28 +51,28 @@ both_backends! {
             if why.is_empty() {
                 continue;
             }
-            let error = refusal(&db, EntityConfig::on_table("things", table)).await;
+            let error = start_error(&db, EntityConfig::on_table("things", table)).await;
             assert!(error.contains("\"things\"") && error.contains(&format!("{table:?}")), "{error}");
             assert!(error.contains(why), "{error}");
         }
         db.execute("INSERT INTO keyless VALUES (1, 'it is still there')").await;
     }
 
-    /// The engine's own tables are not for clients.
-    async fn its_own_tables(db: TestDatabase) {
+    async fn the_engines_own_tables_cannot_be_entities(db: TestDatabase) {
         db.execute("CREATE TABLE notes (id integer PRIMARY KEY)").await;
         let watch = Watch::start(db, ["notes"]).await;
         let Watch { server, db, .. } = watch;
         server.shutdown().await;
         for table in ["_rhtmx_sync_log", "_rhtmx_sync_meta", "_rhtmx_sync_client", "_rhtmx_sync_entity"] {
-            let error = refusal(&db, EntityConfig::on_table("things", table)).await;
+            let error = start_error(&db, EntityConfig::on_table("things", table)).await;
             assert!(error.contains(table), "{error}");
         }
         db.execute("INSERT INTO notes VALUES (1)").await;
     }
 
-    /// Everything goes, the tables stay, and whoever comes back later takes them anew.
-    async fn uncapture(db: TestDatabase) {
+    /// All triggers and functions are removed, the tables stay, and a client that resumes later
+    /// refetches.
+    async fn uncapture_removes_everything_but_the_tables(db: TestDatabase) {
         db.execute("CREATE TABLE notes (id integer PRIMARY KEY, body text)").await;
         db.execute("CREATE TABLE \"Odd 'name'\" (id integer PRIMARY KEY, body text)").await;
         let odd = super::watch::Table::new(EntityConfig::on_table("odd", "Odd 'name'"), "\"Odd 'name'\"");
@@ -83,9 +83,9 @@ both_backends! {
         let state = client.into_state();
         server.shutdown().await;
         let pool = pool(&db).await;
-        assert!(captures(&db).await > 0);
+        assert!(count_captures(&db).await > 0);
 
-        let gone = SyncEngine::uncapture(&pool, Some(&["odd".to_owned()])).await.expect("it goes");
+        let gone = SyncEngine::uncapture(&pool, Some(&["odd".to_owned()])).await.expect("the entity is uncaptured");
         assert_eq!(gone, ["odd"]);
         let before = log::length(&db).await;
         db.execute("UPDATE \"Odd 'name'\" SET body = 'unseen'").await;
@@ -93,14 +93,14 @@ both_backends! {
         db.execute("UPDATE notes SET body = 'seen' WHERE id = 1").await;
         assert_eq!(log::length(&db).await, before + 1);
 
-        let gone = SyncEngine::uncapture(&pool, None).await.expect("it goes");
+        let gone = SyncEngine::uncapture(&pool, None).await.expect("the rest is uncaptured");
         assert_eq!(gone, ["fence", "notes"]);
-        assert_eq!(captures(&db).await, 0);
+        assert_eq!(count_captures(&db).await, 0);
         let before = log::length(&db).await;
         db.execute("INSERT INTO notes VALUES (3, 'unseen'); UPDATE notes SET id = 20 WHERE id = 2").await;
         db.execute("DELETE FROM notes WHERE id = 1; ALTER TABLE notes ADD COLUMN stars integer").await;
         assert_eq!(log::length(&db).await, before);
-        assert_eq!(SyncEngine::uncapture(&pool, None).await.expect("it goes"), Vec::<String>::new());
+        assert_eq!(SyncEngine::uncapture(&pool, None).await.expect("a second time succeeds"), Vec::<String>::new());
 
         let odd = EntityConfig::on_table("odd", "Odd 'name'");
         let server = TestServer::start(&db, [odd, "notes".into(), "fence".into()]).await;
@@ -111,11 +111,10 @@ both_backends! {
         }
         client.wait_until(|client| client.subscriptions().values().all(|one| one.is_live())).await;
         assert_eq!(client.rows("notes").keys().collect::<Vec<_>>(), ["20", "3"]);
-        assert_eq!(client.row("odd", "1").expect("it is there")["body"], "unseen");
+        assert_eq!(client.row("odd", "1").expect("the row exists")["body"], "unseen");
     }
 
-    /// A database without our tables has nothing to take away.
-    async fn uncapture_of_what_was_never_captured(db: TestDatabase) {
+    async fn uncapture_without_a_capture_removes_nothing(db: TestDatabase) {
         db.execute("CREATE TABLE notes (id integer PRIMARY KEY)").await;
         let pool = pool(&db).await;
         let gone = SyncEngine::uncapture(&pool, None).await.expect("there is nothing to do");
@@ -124,25 +123,25 @@ both_backends! {
 }
 
 on_postgres! {
-    /// Relations of other kinds, and a name that PostgreSQL would cut.
-    async fn other_relations(db: TestDatabase) {
+    /// Relations of other kinds, and a name that PostgreSQL would truncate.
+    async fn other_relations_cannot_be_captured(db: TestDatabase) {
         db.execute(
             "CREATE TABLE notes (id integer PRIMARY KEY); CREATE MATERIALIZED VIEW kept AS SELECT 1 AS id; \
              CREATE SEQUENCE numbers; CREATE TYPE pair AS (a integer, b integer)",
         )
         .await;
         for table in ["kept", "numbers", "notes_pkey"] {
-            let error = refusal(&db, EntityConfig::new(table)).await;
+            let error = start_error(&db, EntityConfig::new(table)).await;
             assert!(error.contains(table) && error.contains("is not a table"), "{error}");
         }
         let cut = "n".repeat(63);
         db.execute(&format!("CREATE TABLE {cut} (id integer PRIMARY KEY)")).await;
-        let error = refusal(&db, EntityConfig::new(format!("{cut}n"))).await;
+        let error = start_error(&db, EntityConfig::new(format!("{cut}n"))).await;
         assert!(error.contains("there is no table"), "{error}");
     }
 
-    /// Partitions lose their triggers too, also one that was detached meanwhile.
-    async fn uncapture_of_partitions(db: TestDatabase) {
+    /// Partitions lose their triggers too, even one that was detached in the meantime.
+    async fn uncapture_includes_partitions(db: TestDatabase) {
         db.execute(
             "CREATE TABLE t (id integer PRIMARY KEY) PARTITION BY RANGE (id); \
              CREATE TABLE t_low PARTITION OF t FOR VALUES FROM (0) TO (100); \
@@ -153,8 +152,8 @@ on_postgres! {
         let Watch { server, db, .. } = watch;
         server.shutdown().await;
         db.execute("ALTER TABLE t DETACH PARTITION t_high").await;
-        SyncEngine::uncapture(&pool(&db).await, None).await.expect("it goes");
-        assert_eq!(captures(&db).await, 0);
+        SyncEngine::uncapture(&pool(&db).await, None).await.expect("the table is uncaptured");
+        assert_eq!(count_captures(&db).await, 0);
         db.execute("INSERT INTO t VALUES (1); INSERT INTO t_low VALUES (2); INSERT INTO t_high VALUES (3)").await;
     }
 }

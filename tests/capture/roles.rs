@@ -1,4 +1,4 @@
-//! Roles: whoever may write the table is captured, and may do nothing else.
+//! Roles: every role that may write a table is captured, and the capture gives it no other rights.
 
 use serde_json::json;
 use tokio_postgres::{Client, NoTls};
@@ -6,7 +6,7 @@ use tokio_postgres::{Client, NoTls};
 use super::watch::{Table, Watch};
 use super::*;
 
-/// A connection of the role's own.
+/// A connection as the role.
 async fn connect(url: &str) -> Client {
     let (client, connection) = tokio_postgres::connect(url, NoTls)
         .await
@@ -15,8 +15,8 @@ async fn connect(url: &str) -> Client {
     client
 }
 
-/// The SQLSTATE of a refusal.
-async fn refused(client: &Client, sql: &str) -> String {
+/// The SQLSTATE with which a statement fails.
+async fn sqlstate(client: &Client, sql: &str) -> String {
     let error = client.batch_execute(sql).await.expect_err(sql);
     error
         .code()
@@ -26,8 +26,8 @@ async fn refused(client: &Client, sql: &str) -> String {
 const INSUFFICIENT_PRIVILEGE: &str = "42501";
 
 on_postgres! {
-    /// Its writes are captured though it can neither read nor forge the log.
-    async fn a_role_without_rights_on_the_log(db: TestDatabase) {
+    /// The role's writes are captured though it can neither read nor forge the log.
+    async fn a_writer_needs_no_rights_on_the_log(db: TestDatabase) {
         db.execute("CREATE TABLE notes (id integer PRIMARY KEY, body text)").await;
         let role = db.create_role("writer").await;
         db.execute(&format!("GRANT SELECT, INSERT, UPDATE, DELETE, TRUNCATE ON notes TO {}", role.name)).await;
@@ -45,7 +45,7 @@ on_postgres! {
         }
         assert_eq!(watch.row("notes", "1"), &json!({ "id": 1, "body": "c" }));
         assert_eq!(watch.entries().len(), 1);
-        writer.batch_execute("TRUNCATE notes").await.expect("it may truncate");
+        writer.batch_execute("TRUNCATE notes").await.expect("the role may truncate");
         watch.settle().await;
         assert!(watch.rows("notes").is_empty());
 
@@ -54,7 +54,7 @@ on_postgres! {
             .query_text("SELECT oid::regprocedure::text FROM pg_proc WHERE proname LIKE '\\_rhtmx\\_sync\\_capture\\_%' LIMIT 1")
             .await
             .remove(0)
-            .expect("there is a function");
+            .expect("the capture has a function");
         let call = format!("SELECT {function}");
         for sql in [
             "SELECT * FROM _rhtmx_sync_log",
@@ -73,12 +73,12 @@ on_postgres! {
             "SELECT _rhtmx_sync_write('SELECT 1', '{}', '{}')",
             call.as_str(),
         ] {
-            assert_eq!(refused(&writer, sql).await, INSUFFICIENT_PRIVILEGE, "{sql}");
+            assert_eq!(sqlstate(&writer, sql).await, INSUFFICIENT_PRIVILEGE, "{sql}");
         }
     }
 
-    /// A trigger of its own on a table of its own does not lend it the function's rights.
-    async fn the_function_cannot_be_borrowed(db: TestDatabase) {
+    /// A trigger of the role's on its own table does not give it the function's rights.
+    async fn the_capture_function_cannot_be_borrowed(db: TestDatabase) {
         db.execute("CREATE TABLE notes (id integer PRIMARY KEY, body text)").await;
         let role = db.create_role("borrower").await;
         db.execute(&format!("CREATE SCHEMA theirs AUTHORIZATION {}", role.name)).await;
@@ -89,14 +89,14 @@ on_postgres! {
             .query_text("SELECT DISTINCT tgfoid::regproc::text FROM pg_trigger WHERE tgrelid = 'notes'::regclass")
             .await
             .remove(0)
-            .expect("there is a trigger");
+            .expect("the table has a trigger");
         let borrower = connect(&role.url).await;
-        borrower.batch_execute("CREATE TABLE theirs.notes (id integer, body text)").await.expect("it may");
+        borrower.batch_execute("CREATE TABLE theirs.notes (id integer, body text)").await.expect("the role may create a table");
         let forge = format!(
             "CREATE TRIGGER forge AFTER INSERT ON theirs.notes REFERENCING NEW TABLE AS _rhtmx_new \
              FOR EACH STATEMENT EXECUTE FUNCTION {function}()"
         );
-        assert_eq!(refused(&borrower, &forge).await, INSUFFICIENT_PRIVILEGE);
+        assert_eq!(sqlstate(&borrower, &forge).await, INSUFFICIENT_PRIVILEGE);
     }
 
     /// Operators and functions that a role puts in the way are not used by the capture.
@@ -121,7 +121,7 @@ on_postgres! {
                  INSERT INTO notes VALUES (1, 'a'); UPDATE notes SET body = 'b'; DELETE FROM notes",
             )
             .await
-            .expect("it may write");
+            .expect("the role may write");
         watch.settle().await;
         let said: Vec<_> = watch.entries().iter().map(|entry| entry.says()).collect();
         assert_eq!(said[1], ("update", Some("1"), &json!({ "body": "a" })));
@@ -130,8 +130,7 @@ on_postgres! {
         assert_eq!(ran, Vec::<Option<String>>::new());
     }
 
-    /// Row security of the table does not hide rows from the capture.
-    async fn row_security(db: TestDatabase) {
+    async fn row_security_does_not_hide_rows_from_the_capture(db: TestDatabase) {
         db.execute("CREATE SCHEMA app; CREATE TABLE app.notes (id integer PRIMARY KEY, owner text, body text)").await;
         let role = db.create_role("owner").await;
         db.execute(&format!(
@@ -158,32 +157,31 @@ on_postgres! {
         assert_eq!(watch.row("notes", "1")["body"], "a");
     }
 
-    /// A role that may not make triggers cannot capture, and is told so.
-    async fn a_role_that_may_not_make_triggers(db: TestDatabase) {
+    /// A role that may not create triggers cannot capture, and the error says so.
+    async fn a_role_that_may_not_create_triggers_cannot_capture(db: TestDatabase) {
         db.execute("CREATE TABLE notes (id integer PRIMARY KEY)").await;
         let role = db.create_role("reader").await;
         db.execute(&format!("GRANT SELECT ON notes TO {0}; GRANT CREATE ON SCHEMA public TO {0}", role.name)).await;
-        let pool = rhtmx_sync::DbPool::from_url(&role.url).await.expect("it may connect");
+        let pool = rhtmx_sync::DbPool::from_url(&role.url).await.expect("the role may connect");
         let config = rhtmx_sync::SyncConfig::new(pool, vec!["notes"]);
-        let error = rhtmx_sync::SyncEngine::new(config).await.expect_err("it may not").to_string();
+        let error = rhtmx_sync::SyncEngine::new(config).await.expect_err("the role may not create triggers").to_string();
         assert!(error.contains("notes") && error.contains("permission denied"), "{error}");
     }
 
-    /// Nothing of the session has to be set: an ordinary role runs the whole engine on tables of
-    /// its own.
+    /// No session setting is needed: an ordinary role runs the whole engine on tables of its own.
     async fn an_ordinary_role_runs_the_engine(db: TestDatabase) {
         let role = db.create_role("engine").await;
         db.execute(&format!("CREATE SCHEMA mine AUTHORIZATION {0}; ALTER ROLE {0} SET search_path = mine", role.name)).await;
         let owner = connect(&role.url).await;
-        owner.batch_execute("CREATE TABLE notes (id integer PRIMARY KEY, body text)").await.expect("it may");
-        let pool = rhtmx_sync::DbPool::from_url(&role.url).await.expect("it may connect");
+        owner.batch_execute("CREATE TABLE notes (id integer PRIMARY KEY, body text)").await.expect("the role may create a table");
+        let pool = rhtmx_sync::DbPool::from_url(&role.url).await.expect("the role may connect");
         let config = rhtmx_sync::SyncConfig::new(pool, vec!["notes"]);
         let server = rhtmx_sync_tests::TestServer::with_config(config).await;
         let mut client = server.connect().await;
         client.subscribe("all", "notes").await;
         client.wait_subscribed("all").await;
         db.execute("INSERT INTO mine.notes VALUES (1, 'by a superuser')").await;
-        owner.batch_execute("INSERT INTO notes VALUES (2, 'by itself')").await.expect("it may");
+        owner.batch_execute("INSERT INTO notes VALUES (2, 'by itself')").await.expect("the owner may write");
         client.wait_until(|client| client.rows("all").len() == 2).await;
     }
 }

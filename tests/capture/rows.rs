@@ -1,4 +1,4 @@
-//! The ordinary statements: which rows changed, and what the log says of it.
+//! Ordinary statements: which rows changed, and what the log says about it.
 
 use serde_json::{Value, json};
 
@@ -9,8 +9,8 @@ const NOTES: &str =
     "CREATE TABLE notes (id integer PRIMARY KEY, body text, stars integer NOT NULL DEFAULT 0)";
 
 both_backends! {
-    /// Inserts log nothing old, updates what changed, deletes the whole row.
-    async fn one_row_comes_changes_and_goes(db: TestDatabase) {
+    /// An insert logs no old values, an update those that changed, a delete the whole row.
+    async fn a_row_is_logged_when_created_updated_and_deleted(db: TestDatabase) {
         db.execute(NOTES).await;
         let mut watch = Watch::start(db, ["notes"]).await;
 
@@ -37,8 +37,7 @@ both_backends! {
         assert!(watch.rows("notes").is_empty());
     }
 
-    /// A snapshot has what was there before.
-    async fn rows_from_before_the_capture(db: TestDatabase) {
+    async fn rows_from_before_the_capture_are_in_the_first_read(db: TestDatabase) {
         db.execute(NOTES).await;
         db.execute("INSERT INTO notes (id, body) VALUES (1, 'old'), (2, 'older')").await;
         let mut watch = Watch::start(db, ["notes"]).await;
@@ -47,8 +46,8 @@ both_backends! {
         watch.step("DELETE FROM notes WHERE id = 1").await;
     }
 
-    /// A statement that finds no row, or changes none, breaks nothing.
-    async fn statements_without_effect(db: TestDatabase) {
+    /// A statement finds no row, or sets a row to what it is.
+    async fn statements_without_effect_send_nothing(db: TestDatabase) {
         db.execute(NOTES).await;
         db.execute("INSERT INTO notes (id, body) VALUES (1, 'same')").await;
         let mut watch = Watch::start(db, ["notes"]).await;
@@ -62,8 +61,7 @@ both_backends! {
         assert!(watch.entries().iter().all(|entry| entry.old == json!({})), "{:?}", watch.entries());
     }
 
-    /// Every row of a statement, each once.
-    async fn statements_of_many_rows(db: TestDatabase) {
+    async fn each_row_of_a_large_statement_is_sent_once(db: TestDatabase) {
         db.execute(NOTES).await;
         let mut watch = Watch::start(db, ["notes"]).await;
 
@@ -79,8 +77,8 @@ both_backends! {
         assert!(watch.rows("notes").is_empty());
     }
 
-    /// All three endings of an upsert, alone and mixed in one statement.
-    async fn upserts(db: TestDatabase) {
+    /// All three results of an upsert, alone and mixed in one statement.
+    async fn upserts_are_captured(db: TestDatabase) {
         db.execute(NOTES).await;
         let mut watch = Watch::start(db, ["notes"]).await;
         let upsert = "ON CONFLICT (id) DO UPDATE SET body = excluded.body, stars = notes.stars + 1";
@@ -99,8 +97,8 @@ both_backends! {
         assert_eq!(watch.row("notes", "1")["body"], "d");
     }
 
-    /// What the database writes by itself for a foreign key.
-    async fn cascades(db: TestDatabase) {
+    /// The writes that the database makes itself for a foreign key.
+    async fn cascades_are_captured(db: TestDatabase) {
         db.execute("CREATE TABLE lists (id integer PRIMARY KEY, name text)").await;
         db.execute(
             "CREATE TABLE todos (id integer PRIMARY KEY, \
@@ -152,8 +150,7 @@ both_backends! {
         assert_eq!(watch.sent(), [("delete", "1")]);
     }
 
-    /// A table is captured with the columns that the database computes.
-    async fn generated_columns(db: TestDatabase) {
+    async fn generated_columns_are_captured(db: TestDatabase) {
         db.execute(
             "CREATE TABLE boxes (id integer PRIMARY KEY, width integer NOT NULL, height integer NOT NULL, \
              area integer GENERATED ALWAYS AS (width * height) STORED)",
@@ -169,7 +166,7 @@ both_backends! {
     }
 
     /// More columns than a function of PostgreSQL takes arguments.
-    async fn a_table_of_120_columns(db: TestDatabase) {
+    async fn a_table_of_120_columns_is_captured(db: TestDatabase) {
         let columns: Vec<String> = (0..120).map(|number| format!("c{number:03} integer")).collect();
         db.execute(&format!("CREATE TABLE wide (id integer PRIMARY KEY, {})", columns.join(", "))).await;
         let mut watch = Watch::start(db, ["wide"]).await;
@@ -179,7 +176,7 @@ both_backends! {
         watch.step(&insert).await;
         assert_eq!(watch.row("wide", "1")["c119"], 119);
 
-        // In the first chunk of arguments alone, in the last alone, in both, and everywhere.
+        // Columns of the first chunk of arguments alone, of the last alone, of both, and all of them.
         for (set, old) in [
             ("c000 = -1", json!({ "c000": 0 })),
             ("c119 = -1", json!({ "c119": 119 })),
@@ -196,8 +193,8 @@ both_backends! {
         assert_eq!(watch.entries()[0].old.as_object().map(serde_json::Map::len), Some(121));
     }
 
-    /// A value of five megabytes is not copied into the log because a flag beside it flips.
-    async fn a_large_text_beside_a_flag(db: TestDatabase) {
+    /// Five megabytes are not copied into the log when a flag beside them flips.
+    async fn an_unchanged_large_text_is_not_logged(db: TestDatabase) {
         db.execute("CREATE TABLE pages (id integer PRIMARY KEY, body text, seen integer NOT NULL)").await;
         let megabytes = 5;
         let body = dialect(
@@ -215,7 +212,7 @@ both_backends! {
         assert_eq!(watch.entries()[0].says(), ("update", Some("1"), &json!({ "seen": 0 })));
         assert_eq!(watch.row("pages", "1")["seen"], 1);
 
-        // The same length, so that comparing lengths alone would not see it.
+        // Same length, so a comparison of lengths alone would miss it.
         watch.step("UPDATE pages SET body = '-' || substr(body, 2)").await;
         let old = &watch.entries()[0].old;
         assert_eq!(old["body"].as_str().map(str::len), Some(megabytes * 1024 * 1024));

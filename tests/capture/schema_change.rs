@@ -1,5 +1,5 @@
-//! Tables that change their shape while clients are attached and programs write: no write fails, no
-//! change is missed, and the copies have the new shape.
+//! Tables whose columns, key or types change while clients are connected and programs write: no write
+//! fails, no change is missed, and the copies have the new schema.
 
 use serde_json::{Value, json};
 use testkit::{ClientOptions, SyncClient};
@@ -8,7 +8,7 @@ use super::watch::{Watch, has_columns};
 use super::writers::Writers;
 use super::*;
 
-/// A table whose key makes itself, and on which the writers below can do without it.
+/// A table that generates its key, for the writers below.
 fn notes(db: &TestDatabase) -> &'static str {
     dialect(
         db,
@@ -19,8 +19,7 @@ fn notes(db: &TestDatabase) -> &'static str {
     )
 }
 
-/// They name no column but `n`, which no test touches. One transaction has a part that is rolled
-/// back.
+/// Name no column but `n`, which no test touches. One transaction rolls back to a savepoint.
 const WRITERS: [&str; 3] = [
     "INSERT INTO notes (n) VALUES (0)",
     "BEGIN; INSERT INTO notes (n) VALUES (1); SAVEPOINT s; INSERT INTO notes (n) VALUES (-1); \
@@ -38,26 +37,26 @@ fn has_type(column: &str, type_name: &str) -> impl Fn(&Value) -> bool {
     move |schema| schema["columns"][&column] == type_name
 }
 
-/// A change of the table, and the schema that clients must be told for it.
-type Reshape<'a> = (&'a str, Box<dyn Fn(&Value) -> bool + Send + Sync + 'a>);
+/// A statement that changes the table, and a test of the schema that clients must receive after it.
+type SchemaChange<'a> = (&'a str, Box<dyn Fn(&Value) -> bool + Send + Sync + 'a>);
 
-/// Makes one change after another while programs write, and compares at the end.
-async fn reshape_under_writers(db: TestDatabase, reshapes: Vec<Reshape<'_>>) {
+/// Makes one schema change after another while programs write, and compares at the end.
+async fn change_schema_under_writers(db: TestDatabase, changes: Vec<SchemaChange<'_>>) {
     db.execute(notes(&db)).await;
     let mut watch = Watch::start(db, ["notes"]).await;
     let mut writers = Writers::start(&watch.db, &WRITERS).await;
-    for (sql, is_like_this) in reshapes {
-        writers.resume_read().await;
+    for (sql, is_expected) in changes {
+        writers.wait_for_progress().await;
         watch.db.execute(sql).await;
-        writers.resume_read().await;
-        watch.wait_schema("notes", is_like_this).await;
+        writers.wait_for_progress().await;
+        watch.wait_schema("notes", is_expected).await;
     }
-    writers.resume_read().await;
+    writers.wait_for_progress().await;
     writers.stop().await;
     watch.settle().await;
     watch.compare().await;
     assert!(!watch.rows("notes").is_empty());
-    // And the capture is whole again.
+    // And the capture works as before.
     watch.step("INSERT INTO notes (n) VALUES (100)").await;
     watch.step("UPDATE notes SET n = 200 WHERE n = 100").await;
     watch.step("DELETE FROM notes WHERE n = 200").await;
@@ -65,9 +64,8 @@ async fn reshape_under_writers(db: TestDatabase, reshapes: Vec<Reshape<'_>>) {
 }
 
 both_backends! {
-    /// Columns come and are renamed.
-    async fn columns_added_and_renamed(db: TestDatabase) {
-        reshape_under_writers(
+    async fn columns_may_be_added_and_renamed(db: TestDatabase) {
+        change_schema_under_writers(
             db,
             vec![
                 ("ALTER TABLE notes ADD COLUMN stars integer", Box::new(has_columns(&["id", "n", "body", "stars"]))),
@@ -84,9 +82,9 @@ both_backends! {
         .await;
     }
 
-    /// Columns go, and one comes back as something else.
-    async fn columns_dropped(db: TestDatabase) {
-        reshape_under_writers(
+    /// Columns are dropped, and one is added again with another type.
+    async fn columns_may_be_dropped(db: TestDatabase) {
+        change_schema_under_writers(
             db,
             vec![
                 ("ALTER TABLE notes DROP COLUMN body", Box::new(has_columns(&["id", "n"]))),
@@ -98,8 +96,8 @@ both_backends! {
     }
 
     /// The key's column is renamed, twice.
-    async fn the_key_renamed(db: TestDatabase) {
-        reshape_under_writers(
+    async fn the_key_may_be_renamed(db: TestDatabase) {
+        change_schema_under_writers(
             db,
             vec![
                 ("ALTER TABLE notes RENAME COLUMN id TO note_id", Box::new(has_key(&["note_id"]))),
@@ -109,8 +107,8 @@ both_backends! {
         .await;
     }
 
-    /// Two columns exchange their names, so that every name is still there.
-    async fn names_exchanged(db: TestDatabase) {
+    /// Two columns exchange their names, so that every name still exists.
+    async fn columns_may_exchange_their_names(db: TestDatabase) {
         db.execute("CREATE TABLE t (id integer PRIMARY KEY, a text, b text)").await;
         db.execute("INSERT INTO t VALUES (1, 'first', 'second')").await;
         let mut watch = Watch::start(db, ["t"]).await;
@@ -127,18 +125,18 @@ both_backends! {
         assert_eq!(watch.entries()[0].old, json!({ "a": "second" }));
     }
 
-    /// The table is dropped, is away for a while, and comes back with other columns.
-    async fn a_table_made_anew(db: TestDatabase) {
+    /// The table is dropped, is missing for a while, and is created again with other columns.
+    async fn a_table_may_be_dropped_and_created_again(db: TestDatabase) {
         db.execute("CREATE TABLE t (id integer PRIMARY KEY, a text)").await;
         let mut watch = Watch::start(db, ["t"]).await;
         watch.step("INSERT INTO t VALUES (1, 'old'), (2, 'old')").await;
         watch.db.execute("DROP TABLE t").await;
         watch.db.execute("CREATE TABLE t (id integer PRIMARY KEY, b text); INSERT INTO t VALUES (2, 'new')").await;
-        watch.reshaped("t", has_columns(&["id", "b"])).await;
+        watch.schema_changed("t", has_columns(&["id", "b"])).await;
         watch.step("INSERT INTO t VALUES (3, 'newer')").await;
         watch.step("UPDATE t SET b = 'newest'").await;
 
-        // The same columns, in one transaction: nothing but the rows tells.
+        // The same columns, in one transaction: only the rows differ.
         watch
             .db
             .execute(
@@ -152,36 +150,36 @@ both_backends! {
         watch.step("INSERT INTO t VALUES (10, 'and again')").await;
     }
 
-    /// While the table is away the server serves everything else, and who asks for it waits.
-    async fn a_table_that_is_away(db: TestDatabase) {
+    /// The server serves everything else, and a subscription to the missing table waits.
+    async fn a_missing_table_holds_up_no_other(db: TestDatabase) {
         db.execute("CREATE TABLE t (id integer PRIMARY KEY)").await;
         db.execute("CREATE TABLE u (id integer PRIMARY KEY)").await;
         let mut watch = Watch::start(db, ["t", "u"]).await;
         watch.db.execute("INSERT INTO t VALUES (1); DROP TABLE t").await;
         let http = watch.server.http();
-        testkit::eventually("the server notices", || async {
+        testkit::eventually("the server notices that the table is missing", || async {
             (http.get("/api/sync/t").await.status == 503).then_some(())
         })
         .await;
         watch.db.execute("INSERT INTO u VALUES (1)").await;
         watch.client.wait_until(|client| client.rows("u").contains_key("1")).await;
 
-        // Whoever asks for it meanwhile is served when it is back.
-        let mut newcomer = watch.server.connect().await;
-        newcomer.subscribe("t", "t").await;
-        newcomer.subscribe("u", "u").await;
-        newcomer.wait_subscribed("u").await;
+        // A client that subscribes in the meantime is served once the table is back.
+        let mut late_client = watch.server.connect().await;
+        late_client.subscribe("t", "t").await;
+        late_client.subscribe("u", "u").await;
+        late_client.wait_subscribed("u").await;
         watch.db.execute("CREATE TABLE t (id integer PRIMARY KEY); INSERT INTO t VALUES (5)").await;
-        newcomer.wait_subscribed("t").await;
-        assert!(newcomer.rows("t").contains_key("5"));
+        late_client.wait_subscribed("t").await;
+        assert!(late_client.rows("t").contains_key("5"));
         watch.client.wait_until(|client| client.rows("t").contains_key("5")).await;
         watch.settle().await;
         watch.step("INSERT INTO t VALUES (6)").await;
-        newcomer.wait_until(|client| client.rows("t").contains_key("6")).await;
+        late_client.wait_until(|client| client.rows("t").contains_key("6")).await;
     }
 
-    /// Another table takes the name, as in a blue-green migration.
-    async fn another_table_takes_the_name(db: TestDatabase) {
+    /// As in a blue-green migration.
+    async fn another_table_may_take_the_name(db: TestDatabase) {
         db.execute("CREATE TABLE t (id integer PRIMARY KEY, a text)").await;
         db.execute("CREATE TABLE t2 (id integer PRIMARY KEY, a text)").await;
         let mut watch = Watch::start(db, ["t"]).await;
@@ -203,8 +201,8 @@ both_backends! {
         watch.step("DELETE FROM t WHERE id = 11").await;
     }
 
-    /// The table changes amid a transaction that writes it, and a change that is rolled back.
-    async fn a_change_inside_a_transaction(db: TestDatabase) {
+    /// A schema change within a transaction that writes the table, and one that is rolled back.
+    async fn a_schema_change_inside_a_transaction_is_captured(db: TestDatabase) {
         db.execute("CREATE TABLE t (id integer PRIMARY KEY, a text)").await;
         let mut watch = Watch::start(db, ["t"]).await;
         watch.step("INSERT INTO t VALUES (1, 'a'), (2, 'b')").await;
@@ -223,19 +221,19 @@ both_backends! {
                  UPDATE t SET a = 'changed' WHERE key = 2; COMMIT",
             )
             .await;
-        watch.reshaped("t", has_key(&["key"])).await;
+        watch.schema_changed("t", has_key(&["key"])).await;
         assert_eq!(watch.keys("t"), ["2", "3", "4"]);
     }
 
-    /// A restart finds the capture as it was left, and nobody takes anything anew.
-    async fn a_restart_changes_nothing(db: TestDatabase) {
+    /// A restart finds the capture as it was, and no client refetches.
+    async fn a_restart_causes_no_refetch(db: TestDatabase) {
         db.execute("CREATE TABLE t (id integer PRIMARY KEY, a text)").await;
         let mut watch = Watch::start(db, ["t"]).await;
         watch.step("INSERT INTO t VALUES (1, 'a'), (2, 'b')").await;
         let Watch { client, server, db, .. } = watch;
         let state = client.into_state();
         server.shutdown().await;
-        db.execute("UPDATE t SET a = 'while it was away' WHERE id = 1; DELETE FROM t WHERE id = 2").await;
+        db.execute("UPDATE t SET a = 'while the server was down' WHERE id = 1; DELETE FROM t WHERE id = 2").await;
         for _ in 0..2 {
             let server = rhtmx_sync_tests::TestServer::start(&db, ["t", "fence"]).await;
             let options = ClientOptions::default();
@@ -243,14 +241,14 @@ both_backends! {
             client.wait_subscribed("t").await;
             client.wait_subscribed("fence").await;
             assert_eq!(client.rows("t").len(), 1);
-            assert_eq!(client.row("t", "1").expect("it is there")["a"], "while it was away");
+            assert_eq!(client.row("t", "1").expect("the row exists")["a"], "while the server was down");
             assert_eq!((client.frames("refetch"), client.frames("snapshot")), (0, 0));
             server.shutdown().await;
         }
     }
 
-    /// The table changes and is written while no server runs: whoever resumes takes it anew.
-    async fn changes_while_no_server_runs(db: TestDatabase) {
+    /// The table is also written; a client that resumes refetches.
+    async fn a_schema_change_without_a_server_is_noticed_at_the_start(db: TestDatabase) {
         db.execute("CREATE TABLE t (id integer PRIMARY KEY, a text)").await;
         let Watch { client, server, db, .. } = {
             let mut watch = Watch::start(db, ["t"]).await;
@@ -276,9 +274,9 @@ both_backends! {
 }
 
 on_postgres! {
-    /// A column's type changes, and back.
-    async fn a_column_of_another_type(db: TestDatabase) {
-        reshape_under_writers(
+    /// To another type and back.
+    async fn a_column_may_change_its_type(db: TestDatabase) {
+        change_schema_under_writers(
             db,
             vec![
                 (
@@ -291,9 +289,9 @@ on_postgres! {
         .await;
     }
 
-    /// The key's type changes, so that its keys are other texts in the JSON.
-    async fn the_key_of_another_type(db: TestDatabase) {
-        reshape_under_writers(
+    /// The keys become other texts in the JSON.
+    async fn the_key_may_change_its_type(db: TestDatabase) {
+        change_schema_under_writers(
             db,
             vec![
                 ("ALTER TABLE notes ALTER COLUMN id TYPE bigint", Box::new(has_type("id", "int8"))),
@@ -307,9 +305,9 @@ on_postgres! {
         .await;
     }
 
-    /// The primary key is taken away, with and without its column, and another one is added.
-    async fn the_key_dropped_and_added(db: TestDatabase) {
-        reshape_under_writers(
+    /// The primary key is dropped, with and without its column, and another one is added.
+    async fn the_key_may_be_dropped_and_another_added(db: TestDatabase) {
+        change_schema_under_writers(
             db,
             vec![
                 ("ALTER TABLE notes DROP CONSTRAINT notes_pkey", Box::new(|_| true)),
@@ -329,9 +327,9 @@ on_postgres! {
         .await;
     }
 
-    /// Another key, and a writer under way that still writes as for the old one. Other tables' news do
-    /// not wait for him.
-    async fn a_writer_under_way_while_the_key_changes(db: TestDatabase) {
+    /// The key changes while a writer still writes as for the old one. Changes of other tables do not
+    /// wait for that writer.
+    async fn the_key_may_change_during_a_write(db: TestDatabase) {
         db.execute("CREATE TABLE t (a text, b integer, n integer, PRIMARY KEY (a, b))").await;
         db.execute("CREATE TABLE u (id integer PRIMARY KEY)").await;
         let mut watch = Watch::start(db, ["t", "u"]).await;
@@ -339,7 +337,7 @@ on_postgres! {
         watch.db.execute("ALTER TABLE t DROP CONSTRAINT t_pkey, ADD PRIMARY KEY (b, a)").await;
         let writer = watch.db.connect_postgres().await;
         let write = "BEGIN; INSERT INTO t VALUES ('x', 2, 0); UPDATE t SET n = 1";
-        writer.batch_execute(write).await.expect("it may write");
+        writer.batch_execute(write).await.expect("the writer may write");
         let waits = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
         testkit::eventually("the engine waits for the writer", || async {
             (!watch.db.query_text(waits).await.is_empty()).then_some(())
@@ -349,51 +347,51 @@ on_postgres! {
             watch.db.execute(&format!("INSERT INTO u VALUES ({id})")).await;
             watch.client.wait_until(|client| client.rows("u").contains_key(&id.to_string())).await;
         }
-        writer.batch_execute("INSERT INTO t VALUES ('x', 3, 0); COMMIT").await.expect("it may commit");
-        watch.reshaped("t", has_key(&["b", "a"])).await;
+        writer.batch_execute("INSERT INTO t VALUES ('x', 3, 0); COMMIT").await.expect("the writer may commit");
+        watch.schema_changed("t", has_key(&["b", "a"])).await;
         assert_eq!(watch.keys("t"), [r#"[1,"x"]"#, r#"[2,"x"]"#, r#"[3,"x"]"#]);
         watch.step("UPDATE t SET n = 2").await;
     }
 
-    /// The key is renamed, somebody writes, and somebody else is amid a long transaction on the table:
-    /// its clients wait for him, those of other tables do not.
-    async fn a_long_writer_while_the_key_is_renamed(db: TestDatabase) {
+    /// After the rename one writer has committed, another is in a long transaction on the table: the
+    /// table's clients wait for it, those of other tables do not.
+    async fn the_key_may_be_renamed_during_a_long_write(db: TestDatabase) {
         db.execute("CREATE TABLE t (id integer PRIMARY KEY, n integer)").await;
         db.execute("CREATE TABLE u (id integer PRIMARY KEY)").await;
         let mut watch = Watch::start(db, ["t", "u"]).await;
         watch.step("INSERT INTO t VALUES (1, 0)").await;
         watch.db.execute("ALTER TABLE t RENAME COLUMN id TO key").await;
         let writer = watch.db.connect_postgres().await;
-        writer.batch_execute("BEGIN; INSERT INTO t VALUES (2, 0)").await.expect("it may write");
+        writer.batch_execute("BEGIN; INSERT INTO t VALUES (2, 0)").await.expect("the writer may write");
         watch.db.execute("INSERT INTO t VALUES (3, 0)").await;
         for id in 0..5 {
             watch.db.execute(&format!("INSERT INTO u VALUES ({id})")).await;
             watch.client.wait_until(|client| client.rows("u").contains_key(&id.to_string())).await;
         }
-        writer.batch_execute("COMMIT").await.expect("it may commit");
-        watch.reshaped("t", has_key(&["key"])).await;
+        writer.batch_execute("COMMIT").await.expect("the writer may commit");
+        watch.schema_changed("t", has_key(&["key"])).await;
         assert_eq!(watch.keys("t"), ["1", "2", "3"]);
         watch.step("UPDATE t SET n = 2").await;
     }
 
-    /// The label of an enum key is renamed while a writer has written the old one.
-    async fn a_writer_under_way_while_a_label_changes(db: TestDatabase) {
+    /// The label is renamed while a writer has written the old one.
+    async fn an_enum_label_may_be_renamed_during_a_write(db: TestDatabase) {
         db.execute("CREATE TYPE mood AS ENUM ('sad', 'glad'); CREATE TABLE t (id mood PRIMARY KEY, n integer)").await;
         let mut watch = Watch::start(db, ["t"]).await;
         watch.step("INSERT INTO t VALUES ('sad', 0)").await;
         let writer = watch.db.connect_postgres().await;
-        writer.batch_execute("BEGIN; INSERT INTO t VALUES ('glad', 0)").await.expect("it may write");
+        writer.batch_execute("BEGIN; INSERT INTO t VALUES ('glad', 0)").await.expect("the writer may write");
         watch.db.execute("ALTER TYPE mood RENAME VALUE 'glad' TO 'happy'").await;
         watch.db.execute("UPDATE t SET n = 1 WHERE id = 'sad'").await;
-        writer.batch_execute("COMMIT").await.expect("it may commit");
+        writer.batch_execute("COMMIT").await.expect("the writer may commit");
         watch.client.wait_until(|client| client.rows("t").contains_key("happy")).await;
         watch.settle().await;
         watch.compare().await;
         watch.step("UPDATE t SET n = 2").await;
     }
 
-    /// A type's change that computes new values leaves no trace but the values.
-    async fn values_rewritten_by_a_change_of_type(db: TestDatabase) {
+    /// A change of type that computes new values.
+    async fn values_rewritten_by_a_change_of_type_arrive(db: TestDatabase) {
         db.execute("CREATE TABLE t (id integer PRIMARY KEY, a text)").await;
         db.execute("INSERT INTO t VALUES (1, 'one'), (2, 'two')").await;
         let mut watch = Watch::start(db, ["t"]).await;
@@ -404,7 +402,7 @@ on_postgres! {
     }
 
     /// The label of an enum is renamed, and with it every value.
-    async fn an_enum_renamed(db: TestDatabase) {
+    async fn an_enum_label_may_be_renamed(db: TestDatabase) {
         db.execute("CREATE TYPE mood AS ENUM ('sad', 'glad'); CREATE TABLE t (id mood PRIMARY KEY, a mood)").await;
         db.execute("INSERT INTO t VALUES ('sad', 'glad'), ('glad', 'sad')").await;
         let mut watch = Watch::start(db, ["t"]).await;
@@ -419,8 +417,8 @@ on_postgres! {
         watch.compare().await;
     }
 
-    /// Somebody drops a trigger; the engine puts it back, and what was missed is fetched.
-    async fn a_trigger_dropped(db: TestDatabase) {
+    /// A program drops the triggers; the engine creates them again and the missed change is fetched.
+    async fn a_dropped_trigger_is_restored(db: TestDatabase) {
         db.execute("CREATE TABLE t (id integer PRIMARY KEY, a text)").await;
         let mut watch = Watch::start(db, ["t"]).await;
         watch.step("INSERT INTO t VALUES (1, 'a')").await;
@@ -435,8 +433,8 @@ on_postgres! {
         watch.step("INSERT INTO t VALUES (3, 'seen')").await;
     }
 
-    /// Triggers that were disabled for a load, as `pg_restore --disable-triggers` does.
-    async fn triggers_disabled_for_a_while(db: TestDatabase) {
+    /// As `pg_restore --disable-triggers` does for a load.
+    async fn rows_loaded_with_disabled_triggers_arrive(db: TestDatabase) {
         db.execute("CREATE TABLE t (id integer PRIMARY KEY, a text)").await;
         let mut watch = Watch::start(db, ["t"]).await;
         watch.step("INSERT INTO t VALUES (1, 'a')").await;
@@ -457,8 +455,8 @@ on_postgres! {
         watch.step("INSERT INTO t VALUES (4, 'captured')").await;
     }
 
-    /// The table is rewritten without a change of its rows: nothing happens to clients.
-    async fn maintenance(db: TestDatabase) {
+    /// The table is rewritten without a change of its rows.
+    async fn maintenance_causes_no_refetch(db: TestDatabase) {
         db.execute("CREATE TABLE t (id integer PRIMARY KEY, a text)").await;
         let mut watch = Watch::start(db, ["t"]).await;
         watch.step("INSERT INTO t SELECT i, 'a' FROM generate_series(1, 100) i").await;
@@ -469,9 +467,9 @@ on_postgres! {
         assert_eq!(watch.client.frames("refetch"), 0);
     }
 
-    /// With the key's column renamed and nobody there to notice, every write says so in the log and
+    /// The key's column is renamed while no server runs to notice: every write logs a schema change and
     /// commits.
-    async fn writes_to_a_table_that_the_capture_does_not_know(db: TestDatabase) {
+    async fn writes_to_an_unknown_schema_commit(db: TestDatabase) {
         db.execute("CREATE TABLE t (id integer PRIMARY KEY, a text)").await;
         let watch = Watch::start(db, ["t"]).await;
         let Watch { server, db, .. } = watch;
@@ -488,8 +486,8 @@ on_postgres! {
 }
 
 on_sqlite! {
-    /// SQLite itself refuses to drop a column of a key or an index. Nothing is lost by it.
-    async fn a_refused_change(db: TestDatabase) {
+    /// SQLite itself rejects dropping a column of a key or an index. No change is lost by it.
+    async fn a_failed_schema_change_loses_nothing(db: TestDatabase) {
         db.execute("CREATE TABLE t (id integer PRIMARY KEY, a text UNIQUE, b text)").await;
         let mut watch = Watch::start(db, ["t"]).await;
         watch.step("INSERT INTO t VALUES (1, 'a', 'b')").await;
@@ -502,8 +500,8 @@ on_sqlite! {
         assert_eq!(watch.row("t", "1"), &json!({ "id": 1, "a": "a", "b": "e" }));
     }
 
-    /// The way that SQLite's manual gives for what ALTER TABLE cannot do.
-    async fn a_table_rebuilt(db: TestDatabase) {
+    /// The procedure of SQLite's manual for what ALTER TABLE cannot do.
+    async fn a_table_may_be_rebuilt(db: TestDatabase) {
         db.execute("CREATE TABLE t (id integer PRIMARY KEY, a text, b text)").await;
         let mut watch = Watch::start(db, ["t"]).await;
         watch.step("INSERT INTO t VALUES (1, 'a', 'b'), (2, 'c', 'd')").await;
@@ -514,7 +512,7 @@ on_sqlite! {
                  INSERT INTO new_t SELECT 'key-' || id, a FROM t; DROP TABLE t; ALTER TABLE new_t RENAME TO t; COMMIT",
             )
             .await;
-        watch.reshaped("t", has_columns(&["id", "a"])).await;
+        watch.schema_changed("t", has_columns(&["id", "a"])).await;
         assert_eq!(watch.keys("t"), ["key-1", "key-2"]);
         watch.step("UPDATE t SET a = 'e' WHERE id = 'key-1'").await;
         watch.step("DELETE FROM t WHERE id = 'key-2'").await;

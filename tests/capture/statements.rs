@@ -1,4 +1,4 @@
-//! Statements that only one of the databases has, and triggers that users write.
+//! Statements that only one of the databases has, and users' own triggers.
 
 use std::pin::pin;
 
@@ -15,7 +15,7 @@ const NOTES: &str =
 
 on_postgres! {
     /// COPY, whose rows come in one statement.
-    async fn copy(db: TestDatabase) {
+    async fn copy_is_captured(db: TestDatabase) {
         db.execute(NOTES).await;
         let mut watch = Watch::start(db, ["notes"]).await;
         let writer = watch.db.connect_postgres().await;
@@ -31,8 +31,8 @@ on_postgres! {
         assert_eq!(watch.entries().len(), 2000);
     }
 
-    /// TRUNCATE, alone, with what refers to the table, and between other writes.
-    async fn truncate(db: TestDatabase) {
+    /// TRUNCATE: alone, with the tables that refer to it, and between other writes.
+    async fn truncate_is_captured(db: TestDatabase) {
         db.execute(NOTES).await;
         db.execute("CREATE TABLE tags (id integer PRIMARY KEY, note_id integer REFERENCES notes (id))").await;
         let mut watch = Watch::start(db, ["notes", "tags"]).await;
@@ -63,7 +63,7 @@ on_postgres! {
     }
 
     /// MERGE inserts, updates and deletes in one statement.
-    async fn merge(db: TestDatabase) {
+    async fn merge_is_captured(db: TestDatabase) {
         let version = db.query_text("SHOW server_version_num").await.remove(0).unwrap_or_default();
         if version.parse::<u32>().expect("a number") < 150_000 {
             return;
@@ -88,7 +88,7 @@ on_postgres! {
     }
 
     /// One statement that writes the same table several times.
-    async fn writes_inside_a_with(db: TestDatabase) {
+    async fn writes_inside_a_with_are_captured(db: TestDatabase) {
         db.execute(NOTES).await;
         db.execute("CREATE TABLE archive (id integer PRIMARY KEY, body text)").await;
         let mut watch = Watch::start(db, ["notes", "archive"]).await;
@@ -106,8 +106,8 @@ on_postgres! {
         assert_eq!(watch.keys("archive"), ["1"]);
     }
 
-    /// Rows of a table that inherits are not the table's own: their keys may be the same.
-    async fn inheritance(db: TestDatabase) {
+    /// The rows of a table that inherits do not belong to its parent: their keys may be the same.
+    async fn rows_of_a_table_that_inherits_are_left_out(db: TestDatabase) {
         db.execute(NOTES).await;
         db.execute("CREATE TABLE drafts (PRIMARY KEY (id)) INHERITS (notes)").await;
         let notes = super::watch::Table::new("notes".into(), "ONLY notes");
@@ -125,8 +125,8 @@ on_postgres! {
 }
 
 on_sqlite! {
-    /// `OR REPLACE` takes away every row that stands in the way, whatever its key.
-    async fn replace(db: TestDatabase) {
+    /// `OR REPLACE` deletes every conflicting row, whatever its key.
+    async fn rows_replaced_by_a_statement_are_deleted(db: TestDatabase) {
         db.execute("CREATE TABLE users (id integer PRIMARY KEY, email text UNIQUE, age integer, UNIQUE (age))").await;
         let mut watch = Watch::start(db, ["users"]).await;
         watch.step("INSERT INTO users VALUES (1, 'a', 1), (2, 'b', 2), (3, 'c', 3), (4, 'd', 4)").await;
@@ -148,8 +148,8 @@ on_sqlite! {
         watch.compare().await;
     }
 
-    /// The same where the table says what a conflict does, and where triggers are recursive.
-    async fn replace_by_the_table(db: TestDatabase) {
+    /// As above where the table defines the conflict's resolution, and where triggers are recursive.
+    async fn rows_replaced_by_the_tables_conflict_clause_are_deleted(db: TestDatabase) {
         db.execute(
             "CREATE TABLE users (id integer PRIMARY KEY ON CONFLICT REPLACE, \
              email text UNIQUE ON CONFLICT REPLACE, age integer)",
@@ -167,7 +167,7 @@ on_sqlite! {
     }
 
     /// Tables without a rowid, and strict ones.
-    async fn other_kinds_of_table(db: TestDatabase) {
+    async fn tables_without_rowid_and_strict_tables_are_captured(db: TestDatabase) {
         db.execute("CREATE TABLE words (word text PRIMARY KEY, count integer) WITHOUT ROWID, STRICT").await;
         db.execute("CREATE TABLE jobs (id integer PRIMARY KEY AUTOINCREMENT, name text) STRICT").await;
         let mut watch = Watch::start(db, ["words", "jobs"]).await;
@@ -182,7 +182,7 @@ on_sqlite! {
     }
 
     /// Columns that are computed when they are read.
-    async fn virtual_columns(db: TestDatabase) {
+    async fn virtual_columns_are_captured(db: TestDatabase) {
         db.execute(
             "CREATE TABLE boxes (id integer PRIMARY KEY, width integer, \
              double integer GENERATED ALWAYS AS (width * 2) VIRTUAL)",
@@ -195,8 +195,8 @@ on_sqlite! {
         watch.step("DELETE FROM boxes").await;
     }
 
-    /// A file that another program has attached under another name.
-    async fn writes_to_an_attached_file(db: TestDatabase) {
+    /// Another program attaches the file under another name.
+    async fn writes_to_an_attached_file_are_captured(db: TestDatabase) {
         db.execute(NOTES).await;
         let mut watch = Watch::start(db, ["notes"]).await;
         let file = watch.db.url().replacen("sqlite://", "", 1);
@@ -214,8 +214,8 @@ on_sqlite! {
 }
 
 both_backends! {
-    /// Triggers of the user that write other tables, and the same one.
-    async fn triggers_of_the_user(db: TestDatabase) {
+    /// Users' triggers that write other tables, and the same one.
+    async fn writes_by_users_triggers_are_captured(db: TestDatabase) {
         db.execute(NOTES).await;
         db.execute("CREATE TABLE audit (id integer PRIMARY KEY, what text NOT NULL)").await;
         db.execute(dialect(
@@ -239,8 +239,8 @@ both_backends! {
         assert_eq!(watch.rows("audit").len(), 4);
     }
 
-    /// A trigger of the user that changes the row that was just written, or takes it away again.
-    async fn triggers_on_the_row_itself(db: TestDatabase) {
+    /// A user's trigger changes the row that was just written, or deletes it.
+    async fn a_trigger_may_change_the_written_row(db: TestDatabase) {
         db.execute(NOTES).await;
         db.execute(dialect(
             &db,
@@ -264,8 +264,8 @@ both_backends! {
 }
 
 on_postgres! {
-    /// What a `BEFORE` trigger makes of a row is what counts; a row that it refuses never was.
-    async fn before_triggers(db: TestDatabase) {
+    /// A row counts as its `BEFORE` trigger leaves it; one that the trigger rejects is not captured.
+    async fn before_triggers_decide_what_is_captured(db: TestDatabase) {
         db.execute(NOTES).await;
         db.execute(
             "CREATE FUNCTION censor() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \

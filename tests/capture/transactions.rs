@@ -1,4 +1,4 @@
-//! Transactions: what is rolled back never was.
+//! Transactions: what is rolled back is never captured.
 
 use serde_json::json;
 
@@ -8,8 +8,7 @@ use super::*;
 const NOTES: &str = "CREATE TABLE notes (id integer PRIMARY KEY, body text)";
 
 both_backends! {
-    /// Nothing of it is sent, and nothing of it is in the log.
-    async fn a_rolled_back_transaction(db: TestDatabase) {
+    async fn a_rolled_back_transaction_leaves_nothing(db: TestDatabase) {
         db.execute(NOTES).await;
         let mut watch = Watch::start(db, ["notes"]).await;
         watch.step("INSERT INTO notes VALUES (1, 'a')").await;
@@ -22,7 +21,7 @@ both_backends! {
         assert_eq!((watch.sent(), watch.entries()), (vec![], [].as_slice()));
         assert_eq!(watch.row("notes", "1")["body"], "a");
 
-        // The same when it fails, or is simply left.
+        // As above when it fails, or is left open.
         let failed = watch.db.try_execute("BEGIN; INSERT INTO notes VALUES (3, 'b'), (1, 'twice'); COMMIT").await;
         assert!(failed.is_err());
         watch.step("BEGIN; INSERT INTO notes VALUES (4, 'never committed')").await;
@@ -30,8 +29,8 @@ both_backends! {
         assert_eq!(watch.keys("notes"), ["1"]);
     }
 
-    /// What comes before and after the savepoint is sent, what lies inside is not.
-    async fn a_rolled_back_savepoint(db: TestDatabase) {
+    /// Writes before and after the savepoint are sent, those inside it are not.
+    async fn only_a_rolled_back_savepoint_is_left_out(db: TestDatabase) {
         db.execute(NOTES).await;
         let mut watch = Watch::start(db, ["notes"]).await;
         watch
@@ -78,8 +77,8 @@ both_backends! {
         watch.compare().await;
     }
 
-    /// A change that a client pushed says whose it was; other writers' changes say nothing, also in
-    /// the same connection later on.
+    /// A change that a client pushed names its mutation; other writers' changes name none, nor do later
+    /// ones on the same connection.
     async fn changes_name_their_mutation(db: TestDatabase) {
         db.execute(NOTES).await;
         let mut watch = Watch::start(db, ["notes"]).await;
@@ -96,8 +95,8 @@ both_backends! {
 }
 
 on_postgres! {
-    /// A block of PL/pgSQL that catches an error is a savepoint too.
-    async fn caught_errors(db: TestDatabase) {
+    /// A PL/pgSQL block that catches an error is a savepoint too.
+    async fn writes_before_a_caught_error_are_left_out(db: TestDatabase) {
         db.execute(NOTES).await;
         let mut watch = Watch::start(db, ["notes"]).await;
         watch
@@ -111,12 +110,12 @@ on_postgres! {
         assert_eq!(watch.entries().len(), 2);
     }
 
-    /// Constraints that wait for the commit, and the strictest isolation.
-    async fn deferred_constraints_and_isolation(db: TestDatabase) {
+    /// Constraints deferred to the commit, and the strictest isolation.
+    async fn deferred_constraints_and_isolation_are_respected(db: TestDatabase) {
         db.execute("CREATE TABLE pairs (id integer PRIMARY KEY DEFERRABLE INITIALLY DEFERRED, n integer)").await;
         let mut watch = Watch::start(db, ["pairs"]).await;
         watch.step("INSERT INTO pairs VALUES (1, 1), (2, 2)").await;
-        // For a moment two rows have one key, so undoing the entries one by one says nothing.
+        // For a moment two rows have one key, so the entries cannot be undone one by one.
         watch
             .write("BEGIN ISOLATION LEVEL SERIALIZABLE; UPDATE pairs SET id = 2 WHERE n = 1; UPDATE pairs SET id = 1 WHERE n = 2; COMMIT")
             .await;
@@ -130,16 +129,16 @@ on_postgres! {
     }
 
     /// Transactions that commit in another order than they began, one of them late.
-    async fn commits_out_of_order(db: TestDatabase) {
+    async fn transactions_may_commit_out_of_order(db: TestDatabase) {
         db.execute(NOTES).await;
         let mut watch = Watch::start(db, ["notes"]).await;
         let (early, late) = (watch.db.connect_postgres().await, watch.db.connect_postgres().await);
-        early.batch_execute("BEGIN; INSERT INTO notes VALUES (1, 'began first')").await.expect("it begins");
-        late.batch_execute("BEGIN; INSERT INTO notes VALUES (2, 'began second'); COMMIT").await.expect("it commits");
+        early.batch_execute("BEGIN; INSERT INTO notes VALUES (1, 'began first')").await.expect("the early transaction begins");
+        late.batch_execute("BEGIN; INSERT INTO notes VALUES (2, 'began second'); COMMIT").await.expect("the late transaction commits");
         watch.settle().await;
         assert_eq!(watch.keys("notes"), ["2"]);
         watch.step("UPDATE notes SET body = 'x' WHERE id = 2").await;
-        early.batch_execute("COMMIT").await.expect("it commits");
+        early.batch_execute("COMMIT").await.expect("the early transaction commits");
         watch.settle().await;
         watch.compare().await;
         assert_eq!(watch.sent(), [("put", "1")]);

@@ -1,4 +1,4 @@
-//! Values of every type, as the wire spells them: nothing is lost on the way to a browser.
+//! Values of every type as the protocol writes them: nothing is lost on the way to a browser.
 
 use serde_json::{Value, json};
 
@@ -6,8 +6,8 @@ use super::watch::Watch;
 use super::*;
 
 on_postgres! {
-    /// One table of each type: SQL's literal, and the JSON that arrives.
-    async fn values(db: TestDatabase) {
+    /// One column of each type: SQL's literal, and the JSON that arrives.
+    async fn values_of_every_type_arrive_whole(db: TestDatabase) {
         db.execute(
             "CREATE TYPE mood AS ENUM ('sad', 'it''s \"ok\"', '漢'); CREATE TYPE pair AS (x integer, y text); \
              CREATE DOMAIN age AS smallint CHECK (value >= 0); CREATE DOMAIN big AS bigint; \
@@ -92,7 +92,7 @@ on_postgres! {
             values.iter().enumerate().map(|(number, (sql_type, ..))| format!("c{number} {sql_type}")).collect();
         db.execute(&format!("CREATE TABLE t (id integer PRIMARY KEY, n integer, {})", columns.join(", "))).await;
         let mut watch = Watch::start(db, ["t"]).await;
-        // What the writer has set must not show.
+        // The writer's settings must not show.
         let session = "SET \"TimeZone\" = 'Asia/Tokyo'; SET datestyle = 'German'; SET bytea_output = 'escape'; \
                        SET intervalstyle = 'iso_8601'; SET extra_float_digits = -10; SET lc_monetary = 'C'";
         let check = |watch: &Watch, keys: &[&str]| {
@@ -110,7 +110,7 @@ on_postgres! {
         watch.step_unlike_sql("INSERT INTO t (id) VALUES (2)").await;
         assert!((0..values.len()).all(|number| watch.row("t", "2")[format!("c{number}")] == Value::Null));
 
-        // Every value becomes null, and back: `old` has them all, in the wire's form.
+        // Every value becomes null and is set again: `old` has them all, as the protocol writes them.
         let nulls: Vec<String> = (0..values.len()).map(|number| format!("c{number} = NULL")).collect();
         watch.step_unlike_sql(&format!("{session}; UPDATE t SET {} WHERE id = 1", nulls.join(", "))).await;
         for (number, (sql_type, literal, expected)) in values.iter().enumerate() {
@@ -121,15 +121,15 @@ on_postgres! {
         watch.step_unlike_sql(&format!("{session}; UPDATE t SET {} WHERE id = 1", back.join(", "))).await;
         check(&watch, &["1"]);
 
-        // Nothing but `n` changes, so nothing else is in the log.
+        // Only `n` changes, so nothing else is in the log.
         watch.step_unlike_sql(&format!("{session}; UPDATE t SET n = 1, {} WHERE id = 1", back.join(", "))).await;
         assert_eq!(watch.entries()[0].old, json!({ "n": 0 }));
         watch.step_unlike_sql(&format!("{session}; DELETE FROM t WHERE id = 1")).await;
         assert_eq!(watch.keys("t"), ["2"]);
     }
 
-    /// A time is one moment, whatever zone its writer's clock shows, and it comes in UTC.
-    async fn times_in_other_zones(db: TestDatabase) {
+    /// A time is one instant whatever its writer's time zone, and it is sent in UTC.
+    async fn a_time_is_sent_in_utc_whatever_its_zone(db: TestDatabase) {
         db.execute("CREATE TABLE visits (id integer PRIMARY KEY, at timestamptz, local timestamp)").await;
         let mut watch = Watch::start(db, ["visits"]).await;
         let zones = ["UTC", "Asia/Kolkata", "America/St_Johns", "Pacific/Kiritimati", "-03:30"];
@@ -149,8 +149,7 @@ on_postgres! {
         assert_eq!(watch.row("visits", "0")["at"], "2024-07-01T03:00:00+00:00");
     }
 
-    /// The session settings of the database itself do not show either.
-    async fn settings_of_the_database(db: TestDatabase) {
+    async fn session_settings_of_the_database_do_not_show(db: TestDatabase) {
         db.execute("CREATE TABLE t (id timestamptz PRIMARY KEY, f double precision, i interval, b bytea, d daterange)").await;
         let name = db.query_text("SELECT current_database()").await.remove(0).unwrap_or_default();
         for setting in [
@@ -175,7 +174,7 @@ on_postgres! {
 
 on_sqlite! {
     /// SQLite's five kinds of value, in columns that take anything and in columns with a type.
-    async fn values_of_sqlite(db: TestDatabase) {
+    async fn values_of_every_sqlite_type_arrive_whole(db: TestDatabase) {
         db.execute(
             "CREATE TABLE t (id integer PRIMARY KEY, whole integer, real real, words text, bytes blob, \
              flag boolean, day date, at timestamp, doc json, amount numeric, anything)",
@@ -203,7 +202,7 @@ on_sqlite! {
         assert_eq!(two["whole"], -9007199254740992_i64);
         assert_eq!((&two["real"], &two["bytes"], &two["flag"]), (&json!(1e300), &json!(""), &json!(false)));
 
-        // In the log bytes are in hex: base64 would cost writers time.
+        // The log has bytes in hex: base64 would cost writers time.
         watch.write("UPDATE t SET bytes = NULL WHERE id = 1").await;
         assert_eq!(watch.entries()[0].old, json!({ "bytes": "00FF10" }));
         watch.write("UPDATE t SET bytes = NULL WHERE id = 2").await;
@@ -216,7 +215,7 @@ on_sqlite! {
     }
 
     /// Infinity is a value of SQLite; not-a-number is its null.
-    async fn numbers_beyond_the_ordinary(db: TestDatabase) {
+    async fn extreme_numbers_arrive_whole(db: TestDatabase) {
         db.execute("CREATE TABLE t (id integer PRIMARY KEY, x real)").await;
         let mut watch = Watch::start(db, ["t"]).await;
         watch
@@ -233,8 +232,8 @@ on_sqlite! {
 }
 
 on_sqlite! {
-    /// SQLite takes texts that are none elsewhere: one such row must not hold up the others.
-    async fn texts_that_are_none_elsewhere(db: TestDatabase) {
+    /// SQLite permits texts that are not valid elsewhere: one such row must not hold up the others.
+    async fn an_invalid_text_holds_up_no_other_row(db: TestDatabase) {
         db.execute("CREATE TABLE t (id text PRIMARY KEY, a text)").await;
         let mut watch = Watch::start(db, ["t"]).await;
         watch.write("INSERT INTO t VALUES ('null', 'a' || char(0) || 'b'), ('bytes', CAST(x'61ff62' AS TEXT))").await;
@@ -254,7 +253,7 @@ on_sqlite! {
 }
 
 both_backends! {
-    /// No text holds a null byte: such a mutation is rejected, and nothing else is harmed.
+    /// No text may hold a null byte: only the mutation is rejected.
     async fn a_null_byte_is_rejected(db: TestDatabase) {
         db.execute("CREATE TABLE notes (id integer PRIMARY KEY, body text)").await;
         db.execute("CREATE TABLE words (word text PRIMARY KEY, n integer)").await;
@@ -279,7 +278,7 @@ both_backends! {
     }
 
     /// A number that no double holds survives the way in and out.
-    async fn a_large_number_pushed(db: TestDatabase) {
+    async fn a_pushed_large_number_stays_exact(db: TestDatabase) {
         db.execute("CREATE TABLE visits (id bigint PRIMARY KEY, n bigint)").await;
         let mut watch = Watch::start(db, ["visits"]).await;
         let values = json!({ "id": "9223372036854775807", "n": "-9223372036854775808" });

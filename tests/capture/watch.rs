@@ -1,4 +1,4 @@
-//! Tables, a client that watches them, and the comparison of the two.
+//! A client that watches tables, and the comparison of its copy with them.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use super::log::{self, Entry};
 /// A client's copy of one entity, by key.
 pub(crate) type Rows = BTreeMap<String, Value>;
 
-/// An entity, and how SQL names its table.
+/// An entity, and the name of its table in SQL.
 #[derive(Clone, Debug)]
 pub(crate) struct Table {
     config: EntityConfig,
@@ -39,9 +39,8 @@ impl From<&str> for Table {
 
 /// A server on a database, and a client that is subscribed to all its entities.
 ///
-/// Beside the tables there is another, the fence: what was committed before it was written is
-/// visible when it is, so the client knows when it has seen everything without waiting for time to
-/// pass.
+/// An additional table is the fence: changes committed before a write to the fence are visible with it,
+/// so the client knows when it has seen everything, without waiting for time to pass.
 #[derive(Debug)]
 pub(crate) struct Watch {
     pub(crate) client: SyncClient,
@@ -59,7 +58,7 @@ pub(crate) struct Watch {
 const FENCE: &str = "fence";
 
 impl Watch {
-    /// Starts the server and subscribes the client; the tables are there already.
+    /// Starts the server and subscribes the client; the tables must exist.
     pub(crate) async fn start<T: Into<Table>>(
         db: TestDatabase,
         tables: impl IntoIterator<Item = T>,
@@ -104,8 +103,8 @@ impl Watch {
         self.undo(&before);
     }
 
-    /// As [`step`](Self::step), for values whose SQL form is not their form on the wire: the table
-    /// is compared with nothing.
+    /// As [`step`](Self::step), for values that SQL and the protocol write differently: the table
+    /// itself is not compared.
     pub(crate) async fn step_unlike_sql(&mut self, sql: &str) {
         let before = self.copies();
         self.write(sql).await;
@@ -138,7 +137,7 @@ impl Watch {
                     .extend(frame["changes"].as_array().into_iter().flatten().cloned());
             }
         }
-        // What takes its rows anew reads them at a later moment than the fence's.
+        // An entity that refetches reads its rows at a later moment than the fence's.
         self.client
             .wait_until(|client| client.subscriptions().values().all(|one| one.is_live()))
             .await;
@@ -146,27 +145,27 @@ impl Watch {
         self.log_id = self.entries.last().map_or(self.log_id, |entry| entry.id);
     }
 
-    /// Waits until the client has been told a schema like this; then compares everything.
-    pub(crate) async fn reshaped(&mut self, entity: &str, is_like_this: impl Fn(&Value) -> bool) {
-        self.wait_schema(entity, is_like_this).await;
+    /// Waits until the client has received the expected schema, then compares everything.
+    pub(crate) async fn schema_changed(
+        &mut self,
+        entity: &str,
+        is_expected: impl Fn(&Value) -> bool,
+    ) {
+        self.wait_schema(entity, is_expected).await;
         self.settle().await;
         self.compare().await;
     }
 
-    /// Waits until the client has been told a schema like this.
-    pub(crate) async fn wait_schema(
-        &mut self,
-        entity: &str,
-        is_like_this: impl Fn(&Value) -> bool,
-    ) {
-        let told = |client: &SyncClient| {
+    /// Waits until the client has received the expected schema.
+    pub(crate) async fn wait_schema(&mut self, entity: &str, is_expected: impl Fn(&Value) -> bool) {
+        let received = |client: &SyncClient| {
             let one = client.subscription(entity);
-            one.is_live() && one.schema().is_some_and(&is_like_this)
+            one.is_live() && one.schema().is_some_and(&is_expected)
         };
-        self.client.wait_until(told).await;
+        self.client.wait_until(received).await;
     }
 
-    /// Waits until the client takes the entity anew; then compares everything.
+    /// Waits until the client refetches the entity, then compares everything.
     pub(crate) async fn refetched(&mut self, entity: &str) {
         self.client
             .wait_for(|frame| frame["type"] == "refetch" && frame["id"] == entity)
@@ -206,7 +205,7 @@ impl Watch {
         &self.entries
     }
 
-    /// Compares the copies with the tables, and what HTTP gives with the copies.
+    /// Compares the copies with the tables, and the rows that HTTP returns with the copies.
     pub(crate) async fn compare(&self) {
         for table in &self.tables {
             let schema = self.schema(table);
@@ -221,7 +220,7 @@ impl Watch {
         self.compare_http().await;
     }
 
-    /// Compares what HTTP gives with the copies.
+    /// Compares the rows that HTTP returns with the copies.
     pub(crate) async fn compare_http(&self) {
         let http = self.server.http();
         for table in &self.tables {
@@ -240,7 +239,7 @@ impl Watch {
     }
 
     /// Undoing the log's entries, newest first, must give the rows as they were.
-    fn undo(&self, before: &BTreeMap<String, Rows>) {
+    fn assert_undo_restores(&self, before: &BTreeMap<String, Rows>) {
         for (name, before) in before {
             let entries = self.entries.iter().filter(|entry| entry.entity == *name);
             if let Some(undone) = log::undo(self.rows(name).clone(), entries) {
@@ -298,7 +297,7 @@ fn text_of<'a>(object: &'a Value, name: &str) -> &'a str {
     object[name].as_str().unwrap_or_default()
 }
 
-/// The canonical key of a row whose key's JSON is its text.
+/// The canonical key of a row whose key values are equal in JSON and in the row.
 fn key_of(schema: &Value, row: &Value) -> String {
     let columns = schema["key"].as_array().expect("an array").iter();
     let values: Vec<Value> = columns
@@ -307,7 +306,7 @@ fn key_of(schema: &Value, row: &Value) -> String {
     key::canonical(&values)
 }
 
-/// Says only what differs: the copies may be large.
+/// Compares, and shows only the differences: the copies may be large.
 #[track_caller]
 fn assert_same(what: &str, found: &Rows, expected: &Rows) {
     let keys = found
@@ -329,7 +328,7 @@ fn assert_same(what: &str, found: &Rows, expected: &Rows) {
     let text: String = differences.join("\n").chars().take(3000).collect();
     assert!(
         text.is_empty(),
-        "{what}: {} rows, and not {};\n{text}",
+        "{what}: {} rows instead of {};\n{text}",
         found.len(),
         expected.len()
     );
@@ -353,7 +352,7 @@ fn difference(found: &Value, expected: &Value) -> String {
     differs
         .map(|name| {
             format!(
-                "{name}: {:?}, and not {:?}; ",
+                "{name}: {:?} instead of {:?}; ",
                 found.get(&name),
                 expected.get(&name)
             )

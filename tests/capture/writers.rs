@@ -9,7 +9,7 @@ use testkit::{Backend, TestDatabase};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// What a writer leaves between two writes, so that others come to their turn.
+/// Pause between two writes, so that others get a turn.
 const PACE: Duration = Duration::from_millis(1);
 
 /// Writers with a connection each. None of their writes may fail.
@@ -74,8 +74,8 @@ impl Writers {
         }
     }
 
-    /// Waits until each has written some more.
-    pub(crate) async fn resume_read(&mut self) {
+    /// Waits until each writer has written some more.
+    pub(crate) async fn wait_for_progress(&mut self) {
         let target: Vec<u64> = self
             .progress
             .borrow()
@@ -100,7 +100,7 @@ impl Writers {
         assert_eq!(progress.failed, None, "a write failed");
     }
 
-    /// Ends them, and fails when a write has.
+    /// Stops the writers, and fails when a write has failed.
     pub(crate) async fn stop(self) {
         self.stopped.store(true, Ordering::Relaxed);
         for task in self.tasks {

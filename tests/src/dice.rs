@@ -1,4 +1,4 @@
-//! Chance that can be repeated.
+//! Repeatable pseudo-random numbers.
 
 use std::ops::Range;
 
@@ -7,7 +7,7 @@ use std::ops::Range;
 pub struct Dice(u64);
 
 impl Dice {
-    /// Seeded by the environment's `SEED`, or else anew; either way it prints the seed.
+    /// Seeded by `SEED` of the environment, or else at random. Prints the seed either way.
     pub fn new(test: &str) -> Self {
         let given = std::env::var("SEED")
             .ok()
@@ -17,12 +17,12 @@ impl Dice {
         Self(seed)
     }
 
-    /// The generator of a seed.
+    /// A generator with this seed.
     pub fn seeded(seed: u64) -> Self {
         Self(seed)
     }
 
-    /// Another generator, for a task of its own.
+    /// An independent generator, for another task.
     #[must_use]
     pub fn split(&mut self) -> Self {
         Self(self.number())
@@ -42,7 +42,7 @@ impl Dice {
         range.start + self.number() % (range.end - range.start)
     }
 
-    /// Whether something of so many percent happens.
+    /// True with a probability of `percent`.
     pub fn chance(&mut self, percent: u64) -> bool {
         self.pick(0..100) < percent
     }

@@ -1,5 +1,5 @@
-//! What the suite's tests share beside the testkit: an engine in the test's own process,
-//! a network that fails, and chance.
+//! What the suites share beside the testkit: an engine in the test's own process, a network that fails,
+//! and repeatable randomness.
 
 mod dice;
 mod proxy;

@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// Passes connections to 127.0.0.1 on to another address, for as long as it is open.
+/// Forwards connections to 127.0.0.1 to another address while it is open.
 #[derive(Debug)]
 pub struct TcpProxy {
     address: SocketAddr,
@@ -22,29 +22,29 @@ pub struct TcpProxy {
 #[derive(Debug)]
 struct Network {
     target: String,
-    /// Counts the cuts; each ends the connections of its time.
+    /// Counts the cuts. A cut ends every connection that was open before it.
     cuts: watch::Sender<u64>,
-    /// Reads that brought something from clients.
+    /// Reads that returned data from clients.
     requests: AtomicU64,
-    /// After so many bytes from the target a new connection breaks; 0 for never.
+    /// A new connection breaks after this many bytes from the target; 0 for never.
     bytes_max: AtomicU64,
-    /// Cuts are made with a reset, so that what is on its way is lost.
+    /// Whether a cut resets the connections, so that data in flight is lost.
     resets: AtomicBool,
-    /// While it holds, nothing is passed on; the connections stay.
+    /// While true, nothing is forwarded; the connections stay open.
     stalled: watch::Sender<bool>,
-    /// How long each read waits before it is passed on, in milliseconds.
+    /// How long each read waits before it is forwarded, in milliseconds.
     delay_ms: AtomicU64,
 }
 
 impl TcpProxy {
-    /// An open proxy of `target`, a `host:port`.
+    /// An open proxy to `target`, a `host:port`.
     pub async fn open_to(target: impl Into<String>) -> Self {
         let mut proxy = Self::closed_to(target).await;
         proxy.open().await;
         proxy
     }
 
-    /// A proxy whose port nobody listens on until it is opened.
+    /// A proxy on whose port nothing listens until it is opened.
     pub async fn closed_to(target: impl Into<String>) -> Self {
         let address = listen("127.0.0.1:0".parse().expect("an address"))
             .await
@@ -66,7 +66,7 @@ impl TcpProxy {
         }
     }
 
-    /// An open proxy of the server in a database's address, and the address that leads through it.
+    /// An open proxy to the server of a database URL, and the URL that leads through it.
     pub async fn of_database(url: &str) -> (Self, String) {
         let mut proxy = Self::closed_of_database(url).await;
         proxy.0.open().await;
@@ -94,7 +94,7 @@ impl TcpProxy {
         self.address
     }
 
-    /// Lets connections in.
+    /// Accepts connections.
     pub async fn open(&mut self) {
         let listener = listen(self.address).await;
         let network = self.network.clone();
@@ -105,45 +105,45 @@ impl TcpProxy {
         }));
     }
 
-    /// Refuses new connections, and cuts those that are there.
+    /// Refuses new connections and cuts the existing ones.
     pub async fn close(&mut self) {
         if let Some(accepting) = self.accepting.take() {
             accepting.abort();
-            // Then the port is free.
+            // Wait until the port is free.
             let _ = accepting.await;
         }
         self.cut();
     }
 
-    /// Cuts all connections; new ones are let in.
+    /// Cuts all connections; new ones are still accepted.
     pub fn cut(&self) {
         self.network.resets.store(false, Ordering::Relaxed);
         self.network.cuts.send_modify(|cuts| *cuts += 1);
     }
 
-    /// As [`cut`](Self::cut), with a reset instead of an end: both sides lose what they had not read.
+    /// As [`cut`](Self::cut), with a reset: both sides lose what they have not read yet.
     pub fn reset(&self) {
         self.network.resets.store(true, Ordering::Relaxed);
         self.network.cuts.send_modify(|cuts| *cuts += 1);
     }
 
-    /// Passes nothing on until it is told otherwise; the connections stay, in silence.
+    /// Forwards nothing while `stalled`; the connections stay open and silent.
     pub fn stall(&self, stalled: bool) {
         self.network.stalled.send_replace(stalled);
     }
 
-    /// Holds back everything for so long, as a long way would; 0 for not at all.
+    /// Delays everything by this much, as a long distance would; 0 for not at all.
     pub fn delay(&self, milliseconds: u64) {
         self.network.delay_ms.store(milliseconds, Ordering::Relaxed);
     }
 
-    /// Breaks each connection from now on after so many bytes of the target's, most likely in the
-    /// middle of something.
+    /// From now on breaks each new connection after this many bytes from the target, most likely in the
+    /// middle of a message.
     pub fn break_after(&self, bytes: u64) {
         self.network.bytes_max.store(bytes, Ordering::Relaxed);
     }
 
-    /// How often clients have sent something.
+    /// The number of reads that returned data from clients.
     pub fn requests(&self) -> u64 {
         self.network.requests.load(Ordering::Relaxed)
     }
@@ -164,7 +164,7 @@ async fn listen(address: SocketAddr) -> TcpListener {
         .unwrap_or_else(|error| panic!("the proxy cannot listen on {address}: {error}"))
 }
 
-/// Carries one connection until either side ends it or it is cut.
+/// Forwards one connection until either side ends it or it is cut.
 async fn carry(mut client: TcpStream, network: Arc<Network>) {
     let mut cuts = network.cuts.subscribe();
     let bytes_max = network.bytes_max.load(Ordering::Relaxed);
@@ -172,7 +172,7 @@ async fn carry(mut client: TcpStream, network: Arc<Network>) {
         return;
     };
     for socket in [&client, &server] {
-        // Refused only by a connection that has ended, which the copying sees.
+        // Fails only on a connection that has ended, which `copy` notices.
         let _ = socket.set_nodelay(true);
     }
     let (from_client, to_client) = client.split();
@@ -184,7 +184,7 @@ async fn carry(mut client: TcpStream, network: Arc<Network>) {
     };
     if cut && network.resets.load(Ordering::Relaxed) {
         for socket in [&client, &server] {
-            // Likewise.
+            // As above.
             let _ = socket.set_zero_linger();
         }
     }
@@ -211,7 +211,7 @@ async fn copy(
         if delay_ms > 0 {
             tokio::time::sleep(Duration::from_millis(delay_ms)).await;
         }
-        // It fails only when the proxy is gone.
+        // Fails only when the proxy has been dropped.
         let _ = stalled.wait_for(|stalled| !*stalled).await;
         let passed = length.min(usize::try_from(left).unwrap_or(usize::MAX));
         left -= passed as u64;

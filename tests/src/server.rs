@@ -37,9 +37,10 @@ impl TestServer {
             .unwrap_or_else(|error| panic!("the engine does not start: {error}"))
     }
 
-    /// As [`with_config`](Self::with_config), for configurations that may be refused.
+    /// As [`with_config`](Self::with_config), for configurations that the engine may reject.
     pub async fn try_with_config(config: SyncConfig) -> Result<Self, SyncError> {
-        // `RUST_LOG` says what of the engine's log is shown; set already by an earlier test.
+        // `RUST_LOG` selects what of the engine's output is shown. Fails when an earlier test has set
+        // it.
         let _ = tracing_subscriber::fmt()
             .with_env_filter(EnvFilter::from_default_env())
             .with_test_writer()
@@ -54,7 +55,7 @@ impl TestServer {
             .expect("a bound socket has an address");
         let app: Router = Router::new().merge(engine.routes());
         let serving = tokio::spawn(async move {
-            // It ends only by being aborted.
+            // Ends only when aborted.
             let _ = axum::serve(listener, app).await;
         });
         Ok(Self {
@@ -65,7 +66,7 @@ impl TestServer {
         })
     }
 
-    /// What [`start`](Self::start) starts with, to be changed.
+    /// The configuration that [`start`](Self::start) uses, for tests that change it.
     pub async fn config<E>(db: &TestDatabase, entities: impl IntoIterator<Item = E>) -> SyncConfig
     where
         E: Into<EntityConfig>,
@@ -91,17 +92,17 @@ impl TestServer {
         format!("ws://{}{}/ws", self.address, self.prefix)
     }
 
-    /// An HTTP client of it.
+    /// An HTTP client for this server.
     pub fn http(&self) -> Http {
         Http::new(self.base_url())
     }
 
-    /// A client with default options that has said `hello`.
+    /// A client with default options, after its `hello`.
     pub async fn connect(&self) -> SyncClient {
         SyncClient::connect(&self.ws_url(), ClientOptions::default()).await
     }
 
-    /// Shuts the engine down, waits for it, and gives the port free.
+    /// Shuts the engine down, waits for it, and frees the port.
     pub async fn shutdown(self) {
         self.engine.shutdown().await;
     }
@@ -110,7 +111,7 @@ impl TestServer {
 impl Drop for TestServer {
     fn drop(&mut self) {
         self.serving.abort();
-        // Where the runtime has ended, so has the engine.
+        // When the runtime has ended, so has the engine.
         if let Ok(runtime) = Handle::try_current() {
             let engine = self.engine.clone();
             runtime.spawn(async move { engine.shutdown().await });
