@@ -183,7 +183,7 @@ both_backends! {
         let page = http(&server, "ben").get("/api/sync/cards").await;
         assert_eq!(page.status, 200, "{}", page.text);
         let page = page.json();
-        assert_eq!(page["rows"], json!([card(2, "ben", "two")]));
+        assert_eq!(page["rows"], json!([{ "key": "2", "row": card(2, "ben", "two") }]));
         let cursor = page["cursor"].as_str().expect("a cursor").to_owned();
         db.execute("UPDATE cards SET body = body || '!'").await;
         let path = format!("/api/sync/cards?cursor={cursor}&wait_ms=20000");
@@ -214,7 +214,7 @@ both_backends! {
             for answer in [
                 http.get("/api/sync/cards").await,
                 http.get("/api/sync/events?entity=cards").await,
-                http.post("/api/sync/push", &push).await,
+                http.post("/api/sync/cards", &push).await,
             ] {
                 let found = (answer.status, answer.json()["code"].clone());
                 assert_eq!(found, (status, json!(code)), "{}", answer.text);
@@ -249,7 +249,7 @@ both_backends! {
         // The way by HTTP is the same.
         let client = uuid::Uuid::new_v4();
         let push = json!({ "client_id": client, "mutation": 1, "writes": [delete("cards", 2)] });
-        let answer = http(&server, "ann").post("/api/sync/push", &push).await;
+        let answer = http(&server, "ann").post("/api/sync/cards", &push).await;
         assert_eq!(answer.json()["code"], "not_found", "{}", answer.text);
         assert_eq!(cards(&db).await, before);
     }

@@ -80,6 +80,34 @@ const TEST_STEPS: &[Step] = &[
     },
 ];
 
+/// The library with one database: a program that needs only the one must not need the other to compile.
+const ONE_DATABASE_STEPS: &[Step] = &[
+    Step {
+        about: "the library with PostgreSQL alone",
+        program: "cargo",
+        args: &[
+            "check",
+            "--package",
+            "rhtmx-sync",
+            "--no-default-features",
+            "--features",
+            "postgres",
+        ],
+    },
+    Step {
+        about: "the library with SQLite alone",
+        program: "cargo",
+        args: &[
+            "check",
+            "--package",
+            "rhtmx-sync",
+            "--no-default-features",
+            "--features",
+            "sqlite",
+        ],
+    },
+];
+
 /// The browser client: what is committed is what its sources make, and works against the server that
 /// was just built.
 const CLIENT_STEPS: &[Step] = &[
@@ -146,14 +174,21 @@ fn run(arguments: &[&str]) -> Result<()> {
         ["test", rest @ ..] => {
             let options = Options::read(rest, &["--pg", "--"])?;
             let mut steps = TEST_STEPS.to_vec();
-            // Whoever asks for some of the tests does not ask for the browser.
+            // Whoever asks for some of the tests does not ask for the rest.
             if options.extra.is_empty() {
+                steps.extend(ONE_DATABASE_STEPS);
                 steps.extend(client_steps()?);
             }
             test(steps, &options)
         }
         ["check"] => test(
-            [CHECK_STEPS, TEST_STEPS, &client_steps()?].concat(),
+            [
+                CHECK_STEPS,
+                TEST_STEPS,
+                ONE_DATABASE_STEPS,
+                &client_steps()?,
+            ]
+            .concat(),
             &Options::default(),
         ),
         ["fault", rest @ ..] => {
