@@ -20,7 +20,8 @@ pub struct WriteScope {
     /// What a row must match before it is updated or deleted. Any other row does not exist for the
     /// principal.
     pub using: Option<SelectionRequest>,
-    /// What a row must match after it is created or updated.
+    /// What a row must match after it is created or updated. A create that leaves its key to the database
+    /// cannot be found again to be checked, so it is forbidden.
     pub check: Option<SelectionRequest>,
 }
 
