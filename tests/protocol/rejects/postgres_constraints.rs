@@ -64,7 +64,7 @@ async fn constraint_triggers_and_exclusions_are_rejects() {
         (rejection.code.as_str(), rejection.write),
         ("constraint", Some(0))
     );
-    assert_our_words(rejection);
+    assert_no_database_words(rejection);
     assert_rejected(
         &mut client,
         json!([booking(101, "[8,9)")]),
@@ -137,7 +137,7 @@ async fn exceptions_of_every_code_are_rejects() {
             .await;
         let rejection = outcome.rejected();
         assert_eq!(rejection.write, Some(0), "{code}: {rejection:?}");
-        assert_our_words(rejection);
+        assert_no_database_words(rejection);
     }
     client.push_next(json!([note(1, "x")])).await.acked();
     assert_eq!(count(&db, "cars").await, 0);
