@@ -100,7 +100,7 @@ impl Watch {
         let before = self.copies();
         self.write(sql).await;
         self.compare().await;
-        self.undo(&before);
+        self.assert_undo_restores(&before);
     }
 
     /// As [`step`](Self::step), for values that SQL and the protocol write differently: the table
@@ -109,7 +109,7 @@ impl Watch {
         let before = self.copies();
         self.write(sql).await;
         self.compare_http().await;
-        self.undo(&before);
+        self.assert_undo_restores(&before);
     }
 
     /// Writes, and waits until the client has seen it.

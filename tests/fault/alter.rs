@@ -1,10 +1,10 @@
-//! Tables that change their shape while everybody uses them.
+//! Tables whose columns change while they are in use.
 
 use rhtmx_sync_tests::Dice;
 
 use crate::database::Database;
 
-/// The columns that `items` begins with, which filters and projections name.
+/// The first columns of `items`, which filters and projections name.
 const BASE: [&str; 6] = ["body", "done", "id", "list", "n", "title"];
 
 #[derive(Debug, Default)]
@@ -15,7 +15,7 @@ pub(crate) struct Alterations {
 }
 
 impl Alterations {
-    /// Adds, renames or drops a column; says what.
+    /// Adds, renames or drops a column; returns a description.
     pub(crate) async fn make(&mut self, db: &Database, dice: &mut Dice) -> String {
         let number = self.made + 1;
         let mut added = self.added.clone();
@@ -33,7 +33,7 @@ impl Alterations {
                 format!("ADD COLUMN x{number} int DEFAULT {number}")
             }
         };
-        // The history learns what every row is from now on.
+        // The history records every row as it is from now on.
         let sql = format!(
             "SET lock_timeout = '3s'; BEGIN; ALTER TABLE items {change}; \
              INSERT INTO history (entity, key, row) SELECT 'items', t.id::text, to_jsonb(t) FROM items t; COMMIT"

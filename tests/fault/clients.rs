@@ -1,4 +1,4 @@
-//! Clients that come and go, push, and hold every frame against what they know.
+//! Clients that come and go, push, and check every frame against what they know.
 
 mod resting;
 
@@ -20,10 +20,11 @@ use crate::scene::{Phase, Scene};
 use crate::subscriptions::{Plan, plans};
 use crate::watcher::Watcher;
 
-/// How long a client waits for a frame: longer than the run waits for the client, which then says more.
+/// How long a client waits for a frame: longer than the run waits for the client, whose failure says
+/// more.
 const PATIENCE: Duration = Duration::from_secs(180);
 
-/// One device over many connections.
+/// One client over many connections.
 pub(crate) struct Client {
     number: usize,
     scene: Arc<Scene>,
@@ -37,10 +38,10 @@ pub(crate) struct Client {
     connections: u64,
 }
 
-/// Why a connection was left.
+/// Why a connection ended.
 enum Left {
     Closed,
-    /// For a new one, with the state kept.
+    /// The client reconnects, with its state.
     Chance,
     TheEnd,
 }
@@ -67,7 +68,7 @@ impl Client {
         }
     }
 
-    /// Lives until the run ends.
+    /// Runs until the run ends.
     pub(crate) async fn run(mut self) {
         loop {
             match self.connect().await {
@@ -91,11 +92,11 @@ impl Client {
         }
     }
 
-    /// Offline, perhaps for longer than the log remembers; comes back when all are to rest.
+    /// Stays offline, perhaps longer than the retention; ends when all are to come to rest.
     async fn be_away(&mut self) {
         let away = Duration::from_millis(self.dice.pick(500..6000));
         let resting = self.phase.wait_for(|phase| *phase != Phase::Load);
-        // Either way it is time to come back.
+        // Reconnects in either case.
         let _ = timeout(away, resting).await;
     }
 
@@ -116,7 +117,7 @@ impl Client {
                 }
             }
         };
-        // A stalled network is one to leave.
+        // A connection attempt over a stalled network is abandoned.
         let connected = timeout(Duration::from_secs(5), connecting).await;
         self.watcher.connected();
         match connected {
@@ -132,7 +133,7 @@ impl Client {
         }
     }
 
-    /// One connection, until it ends in one way or another.
+    /// Uses one connection until it ends.
     async fn live(&mut self, mut client: SyncClient) -> Left {
         let life = match self.dice.pick(0..10) {
             0..3 => self.dice.pick(10..800),
@@ -153,7 +154,7 @@ impl Client {
                     }
                     let pause = self.scene.pause(self.number);
                     if !pause.is_zero() {
-                        // Connected, and deaf.
+                        // Stays connected and reads nothing.
                         sleep(pause).await;
                     }
                 }
@@ -185,13 +186,14 @@ impl Client {
                         client.send_push(number, writes).await;
                     }
                 }
-                // A network in which nothing moves any more is left, as a device would.
+                // A connection over which nothing arrives any more is abandoned, as a real client
+                // would.
                 () = sleep(Duration::from_secs(45)), if quiet.moves() => {
                     let waits = client.subscriptions().iter().filter(|(_, one)| !one.is_live());
                     let waits: Vec<String> = waits.map(|(id, _)| id.to_string()).collect();
                     let unanswered = self.pushes.unanswered();
                     let note = format!(
-                        "client {} hears nothing in {phase:?}: {waits:?} not live, {unanswered} unanswered",
+                        "client {} receives nothing in {phase:?}: {waits:?} not live, {unanswered} unanswered",
                         self.number
                     );
                     self.scene.trace.note(note);
@@ -206,12 +208,12 @@ impl Client {
     }
 
     async fn leave(&mut self, client: SyncClient, left: Left) -> Left {
-        self.pushes.hear(&client, &self.scene);
+        self.pushes.record_answers(&client, &self.scene);
         let state = client.state();
         if self.dice.chance(20) {
             client.close().await;
         }
-        // Now and then a device loses its disk, and begins anew.
+        // Now and then a client loses its disk, and starts again.
         let forgets = self.dice.chance(3);
         self.state = Some(state);
         if forgets && let Some(state) = &mut self.state {
@@ -224,13 +226,13 @@ impl Client {
         left
     }
 
-    /// Takes in what a frame has changed.
+    /// Checks what a frame has changed.
     fn saw(&mut self, client: &SyncClient, frame: &Value) {
         if let Some(wrong) = self.watcher.saw(client, frame, &self.plans) {
             self.fail(client, &wrong);
         }
         match frame["type"].as_str() {
-            Some("ack" | "reject") => self.pushes.hear(client, &self.scene),
+            Some("ack" | "reject") => self.pushes.record_answers(client, &self.scene),
             Some("cursor") => {
                 let ledger = client.subscription("ledger");
                 if ledger.is_live()
@@ -245,7 +247,7 @@ impl Client {
             if let SubscriptionPhase::Refused(code) = subscription.phase() {
                 self.fail(
                     client,
-                    &format!("the subscription {id} was refused: {code}"),
+                    &format!("the subscription {id} was rejected: {code}"),
                 );
             }
         }

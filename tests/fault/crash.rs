@@ -1,22 +1,22 @@
-//! A crash of PostgreSQL takes back transaction numbers that nothing durable had used. Whoever then
-//! gets such a number must not be taken for somebody whom a cursor has seen.
+//! A crash of PostgreSQL takes back transaction numbers that nothing durable has used. A later
+//! transaction with such a number must not be taken for the one that a cursor has seen.
 
 use testkit::{ClientOptions, ServerProcess, SyncClient};
 
 use crate::database::Database;
 
-/// A cursor sees a transaction that was rolled back and never written down; after the crash another
-/// one has its number, and commits.
+/// A cursor sees a transaction that was rolled back and never written to disk; after the crash another
+/// one with the same number commits.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_number_that_is_used_again_is_not_taken_for_the_old_one() {
+async fn a_reused_transaction_number_is_not_taken_for_the_old_one() {
     let db = Database::start().await;
     let server = ServerProcess::spawn(
         ["--bind", "127.0.0.1:0", "--entity", "accounts"],
         [("DATABASE_URL", db.url())],
     )
     .await;
-    // The log is written when somebody commits; in between only every ten seconds, so that what is
-    // not committed stays unwritten for sure.
+    // A commit writes the WAL; otherwise it is written only every ten seconds, so that uncommitted
+    // changes stay unwritten for certain.
     db.execute("ALTER SYSTEM SET wal_writer_delay = '10s'")
         .await;
     db.execute("SELECT pg_reload_conf()").await;
@@ -44,7 +44,7 @@ async fn a_number_that_is_used_again_is_not_taken_for_the_old_one() {
     }
 
     let mut client = loop {
-        // The server finds the database again in its own time.
+        // The server reconnects to the database in its own time.
         if let Ok(client) =
             SyncClient::try_reconnect(&server.ws_url(), ClientOptions::default(), &state).await
         {

@@ -1,4 +1,4 @@
-//! A PostgreSQL of the suite's own, which it stops and starts.
+//! The suite's own PostgreSQL, which it stops and starts.
 
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
@@ -40,7 +40,7 @@ impl Database {
         self.url.clone()
     }
 
-    /// Stops the server as a crash would.
+    /// Stops the server as a crash does.
     pub(crate) fn stop(&self) {
         tokio::task::block_in_place(|| {
             let mut cluster = self.cluster.lock().unwrap_or_else(PoisonError::into_inner);
@@ -48,8 +48,8 @@ impl Database {
         });
     }
 
-    /// Starts it after a crash: the first transaction number that it gives out, for all that snapshots from
-    /// before have seen.
+    /// Starts it after a crash. Returns the first transaction number that it assigns, whatever earlier
+    /// snapshots have seen.
     pub(crate) async fn start_again(&self) -> u64 {
         tokio::task::block_in_place(|| {
             let mut cluster = self.cluster.lock().unwrap_or_else(PoisonError::into_inner);
@@ -60,10 +60,10 @@ impl Database {
         self.texts(next).await[0].parse().expect("a transaction")
     }
 
-    /// A connection, or none while the server is away.
+    /// A connection, or none while the server is down.
     pub(crate) async fn try_connect(&self) -> Option<Client> {
         let (client, connection) = tokio_postgres::connect(&self.url, NoTls).await.ok()?;
-        // It ends with the client or the server; the next statement tells.
+        // Ends with the client or the server; the next statement fails then.
         tokio::spawn(connection);
         Some(client)
     }
@@ -75,7 +75,7 @@ impl Database {
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        panic!("PostgreSQL lets nobody in");
+        panic!("PostgreSQL accepts no connection");
     }
 
     pub(crate) async fn execute(&self, sql: &str) {

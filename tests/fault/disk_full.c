@@ -1,5 +1,5 @@
-/* A disk that is full for as long as a file exists: preloaded into a server, so that it needs neither
-   root nor a file system of its own. Reading, and writing to sockets and pipes, goes on. */
+/* Makes the disk of a server full while a file exists. It is preloaded, so it needs neither root nor a
+   file system of its own. Reading, and writing to sockets and pipes, continues. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>

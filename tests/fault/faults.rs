@@ -1,4 +1,4 @@
-//! Doing to the system what the schedule says.
+//! Applies the faults of the schedule.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::schedule::Fault;
 use crate::servers::{Manner, Pooled, Servers, absence};
 use crate::subscriptions::reads_bulk;
 
-/// The advisory locks of the engine: who leads, who rings, who follows.
+/// The advisory locks of the engine: leader, doorbell and followers.
 const LISTENERS: &str = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' \
                          AND classid = 1919448173 AND objid IN (2019491842, 2019491844)";
 const DOORBELLS: &str = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' \
@@ -83,8 +83,8 @@ impl Faults {
             }
             Fault::DeafClients => {
                 let deaf = (0..self.clients).filter(|client| reads_bulk(*client));
-                deaf.for_each(|client| self.scene.deafen(client, DEAF));
-                // More than the buffers on the way hold.
+                deaf.for_each(|client| self.scene.stop_reading(client, DEAF));
+                // More than all buffers on the way hold.
                 for _ in 0..5 {
                     self.db.execute("UPDATE bulk SET n = n + 1, body = repeat('deaf ', 1000) WHERE id <= 425").await;
                 }
@@ -138,7 +138,7 @@ impl Faults {
         }
     }
 
-    /// Ends a server, and starts one in its place.
+    /// Ends a server, and starts another in its place.
     async fn replace(&mut self, at: usize, in_peace: bool) {
         let trace = &self.scene.trace;
         trace.note(format!("server{at} ends"));
@@ -157,7 +157,7 @@ impl Faults {
             .note(format!("server{at} is back: {:?}", self.servers.manner(at)));
     }
 
-    /// The server that leads.
+    /// The index of the leader.
     pub(crate) async fn leader(&self) -> Option<usize> {
         let found = self
             .db
@@ -182,7 +182,7 @@ impl Faults {
             .note(format!("{} connections terminated", ended.len()));
     }
 
-    /// 100,000 rows in one transaction: in, or out again.
+    /// Inserts or deletes 100,000 rows in one transaction.
     async fn burst(&mut self) {
         let there = self.db.texts("SELECT count(*) FROM bulk").await[0]
             .parse::<u64>()
@@ -195,7 +195,7 @@ impl Faults {
         self.db.execute(sql).await;
     }
 
-    /// It writes first, to rows that nobody else needs, and commits, or not, after twenty seconds.
+    /// Writes first, to rows that no other writer needs, and commits, or not, after twenty seconds.
     fn long_transaction(&mut self) {
         let (db, commits) = (self.db.clone(), self.dice.chance(70));
         let (id, scene) = (self.dice.pick(430..500), self.scene.clone());
@@ -205,12 +205,12 @@ impl Faults {
                 "BEGIN; UPDATE bulk SET n = -1 WHERE id = {id}; \
                  INSERT INTO ledger (client, tag) SELECT 'long', 'long' FROM generate_series(1, 3)"
             );
-            // PostgreSQL may be stopped meanwhile.
+            // PostgreSQL may be stopped in the meantime.
             if client.batch_execute(&sql).await.is_err() {
                 return;
             }
             sleep(LONG).await;
-            // Who looks whether nothing has changed while all is at rest must be right.
+            // No transaction may commit while a client at rest checks that nothing has changed.
             let _writing = scene.writing_under_load().await;
             let ended = client
                 .batch_execute(if commits { "COMMIT" } else { "ROLLBACK" })
@@ -222,7 +222,7 @@ impl Faults {
         });
     }
 
-    /// All servers forget their log as fast as they may, for a while.
+    /// For a while all servers prune their log as fast as they may.
     async fn retention(&mut self) {
         for forgets in [true, false] {
             for at in 0..self.servers.len() {

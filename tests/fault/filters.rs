@@ -1,10 +1,10 @@
-//! Filters at random, and what they mean: written anew, so that the engine's reading of them can be
+//! Random filters and their meaning, implemented independently, so that the engine's evaluation can be
 //! contradicted.
 
 use rhtmx_sync_tests::Dice;
 use serde_json::{Value, json};
 
-/// Lists that rows belong to.
+/// The number of lists.
 pub(crate) const LISTS: u64 = 12;
 
 /// A filter over `items`, and a few over the other tables.
@@ -54,7 +54,7 @@ impl Filter {
         }
     }
 
-    /// The text of `where`, which is SQL as well.
+    /// The text of `where`, which is SQL too.
     pub(crate) fn text(&self) -> String {
         match self {
             Self::Everything => "TRUE".to_owned(),
@@ -75,7 +75,7 @@ impl Filter {
         }
     }
 
-    /// Whether a row belongs to it: the answer must be true, not unknown.
+    /// Whether a row matches: the answer must be true, not unknown.
     pub(crate) fn holds(&self, row: &Value) -> bool {
         self.answer(row) == Some(true)
     }
@@ -88,7 +88,7 @@ impl Filter {
             Self::ClientIs(client) => row["client"].as_str().map(|found| found == client),
             Self::ListIn(lists) => row["list"].as_u64().map(|found| lists.contains(&found)),
             Self::Below(n) => row["n"].as_i64().map(|found| found < *n as i64),
-            // SQLite's booleans are numbers where the test asks the database itself.
+            // SQLite's booleans are numbers when the test queries the database itself.
             Self::Done(done) => match &row["done"] {
                 Value::Bool(found) => Some(found == done),
                 found => found.as_u64().map(|found| (found == 1) == *done),

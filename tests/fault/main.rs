@@ -1,9 +1,8 @@
-//! Everything that can go wrong, at random, while writers write and clients come and go; and after
-//! each round the proof that nobody noticed.
+//! Everything that can go wrong, at random, while writers write and clients come and go. After each
+//! round everything is compared.
 //!
-//! `FAULT_SECONDS` says for how long (60), `FAULT_SEED` repeats the choices; what the machine makes
-//! of them differs from run to run. `FAULT_ONLY=StopPostgres,Burst` looks at some
-//! faults, `FAULT_WITHOUT=…` leaves some out.
+//! `FAULT_SECONDS` sets the duration (60), `FAULT_SEED` repeats the choices; their timing differs from
+//! run to run. `FAULT_ONLY=StopPostgres,Burst` selects some faults, `FAULT_WITHOUT=…` leaves some out.
 
 mod alter;
 mod clients;
@@ -41,7 +40,7 @@ use database::Database;
 use faults::Faults;
 use oracle::Oracle;
 use pooler::Pooler;
-use rest::{Figures, History};
+use rest::{Crashes, RunStats};
 use scene::{Phase, Report, Scene};
 use schedule::Schedule;
 use servers::Servers;
@@ -61,7 +60,7 @@ async fn postgres() {
     run.end().await;
 }
 
-/// That of the environment, or else a new one.
+/// The seed of the environment, or a new one.
 fn seed() -> u64 {
     let seed = number("FAULT_SEED").unwrap_or_else(|| uuid::Uuid::new_v4().as_u64_pair().0 >> 32);
     println!("fault: FAULT_SEED={seed}");
@@ -82,7 +81,7 @@ struct Run {
     reports: mpsc::Receiver<Report>,
     clients: JoinSet<()>,
     writers: JoinSet<u64>,
-    figures: Figures,
+    stats: RunStats,
 }
 
 impl Run {
@@ -121,7 +120,7 @@ impl Run {
             background: JoinSet::new(),
         };
         let oracle = Oracle::default();
-        let figures = Figures::default();
+        let stats = RunStats::default();
         Self {
             db,
             scene,
@@ -132,16 +131,16 @@ impl Run {
             reports,
             clients,
             writers,
-            figures,
+            stats,
         }
     }
 
-    /// Load with faults, and then rest.
+    /// Load with faults, then rest.
     async fn round(&mut self) {
-        self.figures.rounds += 1;
+        self.stats.rounds += 1;
         self.scene
             .trace
-            .note(format!("round {}", self.figures.rounds));
+            .note(format!("round {}", self.stats.rounds));
         self.scene.phase.send_replace(Phase::Load);
         let faults = self.schedule.round();
         for fault in faults {
@@ -159,7 +158,7 @@ impl Run {
     async fn rest(&mut self) {
         self.scene.phase.send_replace(Phase::Settle);
         self.scene.trace.note("settling");
-        // Every writer has ended its transaction when this is granted.
+        // Granted when every writer has ended its transaction.
         drop(self.scene.writing.write().await);
         let clients = self.clients.len();
         let answered = {
@@ -172,12 +171,12 @@ impl Run {
         self.must(answered);
         let before = self.db.texts("SELECT pg_current_snapshot()::text").await;
         let position = Position::Snapshot(before[0].parse().expect("a snapshot"));
-        let note = format!("rest {}", self.figures.rounds);
+        let note = format!("rest {}", self.stats.rounds);
         self.db
             .execute(&format!("UPDATE accounts SET note = '{note}' WHERE id = 0"))
             .await;
         let now = self.oracle.read(&self.db).await;
-        // So that what the snapshot saw outlives a crash.
+        // Makes what the snapshot saw survive a crash.
         self.db.execute("INSERT INTO pulse DEFAULT VALUES").await;
         let sentinel = Sentinel {
             note,
@@ -186,23 +185,23 @@ impl Run {
         };
         self.scene.phase.send_replace(Phase::Quiet(sentinel));
         let ledger = rest::counted(self.db.texts("SELECT tag FROM ledger").await.into_iter());
-        let history = History {
+        let crashes = Crashes {
             epoch: self
                 .db
                 .texts("SELECT epoch FROM _rhtmx_sync_meta")
                 .await
                 .remove(0),
-            crashes: std::mem::take(&mut self.faults.crashes),
+            first_transactions: std::mem::take(&mut self.faults.crashes),
         };
         let compared = {
             let compared = rest::compare(
                 &self.scene,
                 &self.oracle,
-                (&now, &history),
+                (&now, &crashes),
                 &ledger,
                 &mut self.reports,
                 clients,
-                &mut self.figures,
+                &mut self.stats,
             );
             tokio::select! {
                 compared = compared => compared,
@@ -216,12 +215,12 @@ impl Run {
         self.oracle.forget_before(&now);
         self.scene.trace.note(format!(
             "at rest: {} samples, {} acks, {} rejects, {} connections, {} cursors, {} refetches; at most {} MB",
-            self.figures.samples,
-            self.figures.acked,
-            self.figures.rejected,
-            self.figures.connections,
-            self.figures.cursors,
-            self.figures.refetches,
+            self.stats.samples,
+            self.stats.acked,
+            self.stats.rejected,
+            self.stats.connections,
+            self.stats.cursors,
+            self.stats.refetches,
             self.faults.servers.resident_mb_max(),
         ));
     }
@@ -248,12 +247,12 @@ impl Run {
         self.scene.phase.send_replace(Phase::Stop);
         while self.clients.join_next().await.is_some() {}
         let commits: u64 = self.writers.join_all().await.into_iter().sum();
-        println!("fault: {commits} commits, {:?}", self.figures);
-        assert!(commits > 20 && self.figures.acked > 20, "this was no load");
+        println!("fault: {commits} commits, {:?}", self.stats);
+        assert!(commits > 20 && self.stats.acked > 20, "this was no load");
     }
 }
 
-/// Never ends while all clients live.
+/// Never returns while all clients run.
 async fn first_failure(clients: &mut JoinSet<()>) -> String {
     match clients.join_next().await {
         Some(Err(error)) => format!("a client has failed: {error}"),

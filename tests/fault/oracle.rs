@@ -1,4 +1,4 @@
-//! Every state that the tables have ever been in, and what a client must hold at a cursor.
+//! Every state that the tables have been in, and what a client must hold at a cursor.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -7,9 +7,9 @@ use serde_json::Value;
 use sync_core::snapshot::Snapshot;
 
 use crate::database::Database;
-use crate::sample::{Part, Sample};
+use crate::sample::{Sample, SampledSubscription};
 
-/// What a row was after a transaction; none when it was gone.
+/// A row after a transaction; none when it was deleted.
 #[derive(Debug)]
 struct Version {
     seq: i64,
@@ -27,12 +27,12 @@ struct Table {
 #[derive(Debug, Default)]
 pub(crate) struct Oracle {
     tables: BTreeMap<String, Table>,
-    /// Everything that this sees has been read.
+    /// The snapshot up to which the history has been read.
     read: Option<String>,
 }
 
 impl Oracle {
-    /// One that knows only how the tables are, at a snapshot that sees everything.
+    /// An oracle that knows only the current rows, at a snapshot that sees everything.
     pub(crate) fn of_tables(tables: BTreeMap<String, Vec<Value>>) -> Self {
         let version = |row| Version {
             seq: 1,
@@ -53,7 +53,7 @@ impl Oracle {
         Self { tables, read: None }
     }
 
-    /// Reads what has been committed since the last time; the snapshot that it was read at.
+    /// Reads what has been committed since the last time; returns the snapshot of the read.
     pub(crate) async fn read(&mut self, db: &Database) -> Snapshot {
         let mut client = db.connect().await;
         let transaction = client
@@ -88,7 +88,7 @@ impl Oracle {
                     let row = row.map(|row| serde_json::from_str(&row).expect("JSON"));
                     let versions = table.rows.entry(key).or_default();
                     versions.push(Version { seq, xid, row });
-                    // What was open for long comes late.
+                    // Entries of long transactions arrive late.
                     versions.sort_by_key(|version| version.seq);
                 }
             }
@@ -96,7 +96,7 @@ impl Oracle {
         now.parse().expect("a snapshot")
     }
 
-    /// Forgets what no later snapshot can show.
+    /// Drops the versions that no later snapshot can show.
     pub(crate) fn forget_before(&mut self, snapshot: &Snapshot) {
         for table in self.tables.values_mut() {
             let emptied = table.emptied_at(snapshot);
@@ -130,34 +130,38 @@ impl Oracle {
         })
     }
 
-    /// What is wrong with what a client held at a cursor, if anything is: the first row's key, and the
-    /// message.
+    /// The contradiction between a client's copy at a cursor and the history, if any: the first row's
+    /// key, and the message.
     ///
-    /// Transactions from `before` on are none that the sample may have seen, whatever its snapshot says.
+    /// The sample cannot have seen transactions from `before` on, whatever its snapshot says.
     pub(crate) fn contradicts(&self, sample: &Sample, before: u64) -> Option<(String, String)> {
         let seen = earlier(&sample.snapshot, before);
         sample
-            .parts
+            .subscriptions
             .iter()
-            .find_map(|part| self.contradicts_part(&seen, part))
+            .find_map(|subscription| self.contradicts_subscription(&seen, subscription))
     }
 
-    fn contradicts_part(&self, snapshot: &Snapshot, part: &Part) -> Option<(String, String)> {
-        let mut held: BTreeMap<&str, u64> = part
+    fn contradicts_subscription(
+        &self,
+        snapshot: &Snapshot,
+        subscription: &SampledSubscription,
+    ) -> Option<(String, String)> {
+        let mut held: BTreeMap<&str, u64> = subscription
             .rows
             .iter()
             .map(|(key, hash)| (key.as_str(), *hash))
             .collect();
         let mut wrong = Vec::new();
-        for (key, row) in self.rows(&part.entity, snapshot) {
-            if !part.filter.holds(row) {
+        for (key, row) in self.rows(&subscription.entity, snapshot) {
+            if !subscription.filter.holds(row) {
                 continue;
             }
             match held.remove(key.as_str()) {
-                None => wrong.push(format!("{key} is missing, which was {row}")),
-                Some(hash) if hash != fingerprint(row, &part.columns, Some(row)) => {
-                    // A column that has been dropped or renamed since the client was told of it.
-                    let known: BTreeSet<String> = part.columns.iter().cloned().collect();
+                None => wrong.push(format!("{key} is missing: {row}")),
+                Some(hash) if hash != fingerprint(row, &subscription.columns, Some(row)) => {
+                    // A column may have been dropped or renamed since the client received the schema.
+                    let known: BTreeSet<String> = subscription.columns.iter().cloned().collect();
                     let there = |name: &String| row.get(name).is_some();
                     if known.iter().all(there) {
                         wrong.push(format!("{key} is not what it was: {row}"));
@@ -171,17 +175,17 @@ impl Oracle {
             return None;
         }
         let first = wrong[0].split(' ').next().unwrap_or_default();
-        let past = self.tables[&part.entity].rows.get(first);
+        let past = self.tables[&subscription.entity].rows.get(first);
         Some((
             first.to_owned(),
             format!(
                 "{} WHERE {}, columns {:?}, at {snapshot}: {} rows are wrong:\n  {}\nthe first one's past: {past:?}\nall that was emptied: {:?}",
-                part.entity,
-                part.filter.text(),
-                part.columns,
+                subscription.entity,
+                subscription.filter.text(),
+                subscription.columns,
                 wrong.len(),
                 wrong[..wrong.len().min(5)].join("\n  "),
-                self.tables[&part.entity].emptied,
+                self.tables[&subscription.entity].emptied,
             ),
         ))
     }
@@ -198,13 +202,13 @@ impl Table {
     }
 }
 
-/// What the snapshot sees below `before`.
+/// The snapshot without transactions from `before` on.
 fn earlier(snapshot: &Snapshot, before: u64) -> Snapshot {
     let running = snapshot.running().iter().copied();
     let running: Vec<u64> = running.filter(|xid| *xid < before).collect();
     let xmax = snapshot.xmax().min(before);
     let xmin = running.first().copied().unwrap_or(xmax);
-    Snapshot::new(xmin, xmax, running).expect("a part of a snapshot is one")
+    Snapshot::new(xmin, xmax, running).expect("a smaller snapshot is valid")
 }
 
 fn visible<'a>(versions: &'a [Version], snapshot: &Snapshot, emptied: i64) -> Option<&'a Version> {
@@ -215,7 +219,7 @@ fn visible<'a>(versions: &'a [Version], snapshot: &Snapshot, emptied: i64) -> Op
     (newest.seq > emptied).then_some(newest)
 }
 
-/// The columns of a row as one number; columns that `within` lacks are left out.
+/// The columns of a row as one number, without those that `within` lacks.
 pub(crate) fn fingerprint(row: &Value, columns: &[String], within: Option<&Value>) -> u64 {
     let mut hasher = DefaultHasher::new();
     for column in columns {

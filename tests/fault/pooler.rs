@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-/// Where packages put it, besides the `PATH`.
+/// Where packages install it, besides the `PATH`.
 const PLACES: [&str; 3] = [
     "/usr/sbin/pgbouncer",
     "/usr/local/bin/pgbouncer",
     "/opt/homebrew/bin/pgbouncer",
 ];
-/// From this version on it knows prepared statements in transaction mode, which the engine needs.
+/// Since this version it supports prepared statements in transaction mode, which the engine needs.
 const VERSION_MIN: (u32, u32) = (1, 21);
 
 #[derive(Debug)]
@@ -25,12 +25,12 @@ pub(crate) struct Pooler {
 }
 
 impl Pooler {
-    /// A pooler before the database of this address; a reason where there can be none.
+    /// A pooler in front of the database at this URL, or the reason why there is none.
     pub(crate) async fn start(url: &str) -> Result<Self, String> {
         let program = PLACES.iter().find(|place| Path::new(place).exists());
         let program = program.ok_or("pgbouncer is not installed")?;
-        let version = version(program).ok_or("pgbouncer does not tell its version")?;
-        // An older one can only be asked to keep sessions together.
+        let version = version(program).ok_or("pgbouncer does not print its version")?;
+        // An older one can only pool whole sessions.
         let mode = if version >= VERSION_MIN {
             "transaction"
         } else {
@@ -44,14 +44,10 @@ impl Pooler {
         let (user, server) = url
             .strip_prefix("postgresql://")
             .and_then(|rest| rest.split_once('@'))
-            .ok_or("an address without a user")?;
-        let (name, password) = user
-            .split_once(':')
-            .ok_or("an address without a password")?;
-        let (server, database) = server
-            .split_once('/')
-            .ok_or("an address without a database")?;
-        let (host, server_port) = server.split_once(':').ok_or("an address without a port")?;
+            .ok_or("a URL without a user")?;
+        let (name, password) = user.split_once(':').ok_or("a URL without a password")?;
+        let (server, database) = server.split_once('/').ok_or("a URL without a database")?;
+        let (host, server_port) = server.split_once(':').ok_or("a URL without a port")?;
         let place = directory.path();
         let prepared = if version >= VERSION_MIN {
             "max_prepared_statements = 200\n"
@@ -70,7 +66,7 @@ impl Pooler {
         fs::write(&file, settings).map_err(|error| error.to_string())?;
         let mut command = Command::new(program);
         if test_postgres::is_root() {
-            // It refuses to be root.
+            // PgBouncer does not run as root.
             Command::new("chown")
                 .args(["-R", "nobody"])
                 .arg(place)
@@ -107,7 +103,7 @@ impl Pooler {
 
 impl Drop for Pooler {
     fn drop(&mut self) {
-        // Both fail only when it has ended already.
+        // Both fail only when it has already ended.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }

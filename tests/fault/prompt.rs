@@ -1,4 +1,5 @@
-//! Whether a lone write is heard of at once, or only when somebody looks at the clock.
+//! Whether the change of a single write arrives at once, or only with the listener's next look at the
+//! log.
 
 use std::time::{Duration, Instant};
 
@@ -8,13 +9,13 @@ use tokio::time::sleep;
 
 use crate::database::Database;
 
-/// Long enough for a listener to fall asleep, which it does after a quiet 20 milliseconds.
+/// Long enough for a listener to fall asleep, which it does after 20 quiet milliseconds.
 const QUIET: Duration = Duration::from_millis(100);
-/// Half the time after which it looks by itself.
+/// Half the interval after which a listener looks by itself.
 const LATE: Duration = Duration::from_millis(500);
 const WRITES: usize = 7;
 
-/// Writes now and then while all else is at rest. Most writes that come late are a doorbell that does
+/// Writes now and then while everything else is at rest. When most changes are late, the doorbell does
 /// not ring; a busy machine delays a few.
 pub(crate) async fn late_writes(db: &Database, url: &str) -> Result<(), String> {
     let mut client = SyncClient::connect(url, ClientOptions::default()).await;

@@ -1,4 +1,4 @@
-//! What one client has pushed, and what became of it.
+//! The mutations of one client, and their answers.
 
 use std::collections::BTreeMap;
 
@@ -8,17 +8,17 @@ use testkit::{PushOutcome, SyncClient};
 
 use crate::scene::Scene;
 
-/// A mutation: so many rows of the ledger with one tag, and other writes.
+/// A mutation: a number of rows of the ledger with one tag, and other writes.
 #[derive(Clone, Debug)]
 pub(crate) struct Pushed {
     pub(crate) tag: String,
     pub(crate) entries: usize,
     writes: Value,
-    /// It breaks a constraint in its last write, so nothing of it may be there.
+    /// The last write breaks a constraint, so nothing of it may be applied.
     doomed: bool,
-    /// Whether it was acked, once it is known.
+    /// Whether it was acked, once that is known.
     pub(crate) acked: Option<bool>,
-    /// The client has seen its rows.
+    /// Whether the client has seen its rows.
     seen: bool,
 }
 
@@ -72,8 +72,8 @@ impl Pushes {
         writes
     }
 
-    /// Takes note of the answers that have come.
-    pub(crate) fn hear(&mut self, client: &SyncClient, scene: &Scene) {
+    /// Records the answers that have arrived.
+    pub(crate) fn record_answers(&mut self, client: &SyncClient, scene: &Scene) {
         for (number, pushed) in &mut self.sent {
             let acked = match client.outcome(*number) {
                 Some(PushOutcome::Acked { .. }) => true,
@@ -102,7 +102,7 @@ impl Pushes {
         }
     }
 
-    /// How many have no answer.
+    /// The number of mutations without an answer.
     pub(crate) fn unanswered(&self) -> usize {
         self.sent
             .values()
@@ -110,8 +110,8 @@ impl Pushes {
             .count()
     }
 
-    /// Those without an answer that the connection does not push again by itself.
-    pub(crate) fn untold(&self, waiting: &[u64]) -> Vec<(u64, Value)> {
+    /// The unanswered mutations that the connection does not push again by itself.
+    pub(crate) fn forgotten(&self, waiting: &[u64]) -> Vec<(u64, Value)> {
         self.sent
             .iter()
             .filter(|(number, pushed)| pushed.acked.is_none() && !waiting.contains(number))
@@ -119,7 +119,7 @@ impl Pushes {
             .collect()
     }
 
-    /// An acked mutation is visible from the next cursor on: whole.
+    /// An acked mutation is visible as a whole from the next cursor on.
     pub(crate) fn invisible(&mut self, ledger: &BTreeMap<String, Value>) -> Option<String> {
         for pushed in self
             .sent
@@ -141,7 +141,7 @@ impl Pushes {
         None
     }
 
-    /// Hands over those that are done with.
+    /// Hands over all mutations.
     pub(crate) fn take(&mut self) -> Vec<Pushed> {
         std::mem::take(&mut self.sent).into_values().collect()
     }

@@ -14,12 +14,12 @@ use crate::sample::Sample;
 use crate::scene::{Report, Scene};
 use crate::subscriptions::Plan;
 
-/// How long everybody may take together.
+/// How long all clients may take together.
 const PATIENCE: Duration = Duration::from_secs(150);
 
-/// What was counted over a run.
+/// The counts of a run.
 #[derive(Debug, Default)]
-pub(crate) struct Figures {
+pub(crate) struct RunStats {
     pub(crate) rounds: u64,
     pub(crate) samples: usize,
     pub(crate) acked: usize,
@@ -29,27 +29,27 @@ pub(crate) struct Figures {
     pub(crate) refetches: u64,
 }
 
-/// What a crash did to the numbers of transactions.
+/// The crashes since the last rest, which took back transaction numbers.
 #[derive(Debug, Default)]
-pub(crate) struct History {
-    /// That of the engine, now that all is at rest.
+pub(crate) struct Crashes {
+    /// The epoch of the engine, now that everything is at rest.
     pub(crate) epoch: String,
-    /// The first transaction after each crash since the last rest.
-    pub(crate) crashes: Vec<u64>,
+    /// The first transaction after each crash.
+    pub(crate) first_transactions: Vec<u64>,
 }
 
-impl History {
+impl Crashes {
     /// What is wrong with a sample: the first row's key, and the message.
     ///
-    /// One of another history was taken before a crash, after which the numbers that its snapshot may have
-    /// seen were given out again; or after it, at a server that had not heard of that. It has to be right in
-    /// one of these ways. After several crashes nobody knows which numbers it has seen.
+    /// A sample of another epoch was taken before a crash, after which the numbers that its snapshot
+    /// may have seen were assigned again; or after it, at a server that had not noticed. It must be
+    /// right in one of these ways. After several crashes the numbers that it has seen are unknown.
     fn contradicted(&self, oracle: &Oracle, sample: &Sample) -> Option<(String, String)> {
         let wrong = oracle.contradicts(sample, u64::MAX)?;
         if sample.epoch.as_str().starts_with(&self.epoch) {
             return Some(wrong);
         }
-        match self.crashes.as_slice() {
+        match self.first_transactions.as_slice() {
             [] => Some(wrong),
             [next] => oracle.contradicts(sample, *next),
             _ => None,
@@ -82,15 +82,15 @@ pub(crate) async fn answered(
     Ok(())
 }
 
-/// Takes every client's copy, and holds it against the tables and the history.
+/// Takes every client's copy, and compares it with the tables and the history.
 pub(crate) async fn compare(
     scene: &Scene,
     oracle: &Oracle,
-    (now, history): (&Snapshot, &History),
+    (now, crashes): (&Snapshot, &Crashes),
     ledger: &BTreeMap<String, usize>,
     reports: &mut mpsc::Receiver<Report>,
     clients: usize,
-    figures: &mut Figures,
+    stats: &mut RunStats,
 ) -> Result<(), String> {
     let deadline = Instant::now() + PATIENCE;
     let mut waiting: BTreeSet<usize> = (0..clients).collect();
@@ -118,9 +118,9 @@ pub(crate) async fn compare(
             continue;
         };
         waiting.remove(&client);
-        figures.connections += connections;
-        figures.cursors += counts.cursors;
-        figures.refetches += counts.refetches;
+        stats.connections += connections;
+        stats.cursors += counts.cursors;
+        stats.refetches += counts.refetches;
         let fail = |what: String| {
             scene
                 .trace
@@ -136,24 +136,27 @@ pub(crate) async fn compare(
                 fail(wrong);
             }
             let counted = if mutation.acked == Some(true) {
-                &mut figures.acked
+                &mut stats.acked
             } else {
-                &mut figures.rejected
+                &mut stats.rejected
             };
             *counted += 1;
         }
         for sample in &samples {
-            figures.samples += 1;
-            if let Some((key, wrong)) = history.contradicted(oracle, sample) {
+            stats.samples += 1;
+            if let Some((key, wrong)) = crashes.contradicted(oracle, sample) {
                 let about = |line: &&String| {
                     line.contains(&format!("\"{key}\"")) || line.contains("truncate")
                 };
                 let at = sample.snapshot.to_string();
-                let told = past.iter().filter(|line| about(line) || line.contains(&at));
-                let told: Vec<&str> = told.map(String::as_str).collect();
-                let wrong = format!("{wrong}\nwhat it was told of it:\n{}", told.join("\n"));
+                let received = past.iter().filter(|line| about(line) || line.contains(&at));
+                let received: Vec<&str> = received.map(String::as_str).collect();
+                let wrong = format!(
+                    "{wrong}\nwhat it received about it:\n{}",
+                    received.join("\n")
+                );
                 fail(format!(
-                    "what client {} held at a cursor never was: {wrong}",
+                    "client {} held at a cursor what never was: {wrong}",
                     sample.client
                 ));
             }
@@ -162,7 +165,7 @@ pub(crate) async fn compare(
     Ok(())
 }
 
-/// A copy against the table, as the plan chooses.
+/// Compares a copy with the plan's rows of the table.
 fn differs(
     oracle: &Oracle,
     now: &Snapshot,
@@ -174,13 +177,17 @@ fn differs(
         if !plan.filter.holds(row) {
             continue;
         }
-        let mut wanted = row.clone();
-        if let (Some(columns), Some(fields)) = (&plan.columns, wanted.as_object_mut()) {
+        let mut expected = row.clone();
+        if let (Some(columns), Some(fields)) = (&plan.columns, expected.as_object_mut()) {
             fields.retain(|name, _| name == "id" || columns.contains(&name.as_str()));
         }
         match held.remove(key) {
-            Some(found) if *found == wanted => {}
-            found => return Some(format!("{key} of {plan:?} is {found:?}, not {wanted}")),
+            Some(found) if *found == expected => {}
+            found => {
+                return Some(format!(
+                    "{key} of {plan:?} is {found:?} instead of {expected}"
+                ));
+            }
         }
     }
     let (key, row) = held.first_key_value()?;
@@ -189,7 +196,7 @@ fn differs(
     ))
 }
 
-/// How many rows each tag has.
+/// The number of rows of each tag.
 pub(crate) fn counted(tags: impl Iterator<Item = String>) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
     for tag in tags {
@@ -198,13 +205,13 @@ pub(crate) fn counted(tags: impl Iterator<Item = String>) -> BTreeMap<String, us
     counts
 }
 
-/// An acked mutation is there once and whole, another not at all.
+/// An acked mutation is applied once and whole, a rejected one not at all.
 fn unlike(mutation: &Pushed, ledger: &BTreeMap<String, usize>) -> Option<String> {
     let found = ledger.get(&mutation.tag).copied().unwrap_or(0);
-    let wanted = if mutation.acked == Some(true) {
+    let expected = if mutation.acked == Some(true) {
         mutation.entries
     } else {
         0
     };
-    (found != wanted).then(|| format!("{mutation:?} has {found} rows instead of {wanted}"))
+    (found != expected).then(|| format!("{mutation:?} has {found} rows instead of {expected}"))
 }

@@ -1,4 +1,4 @@
-//! What the run's tasks share.
+//! The state that the run's tasks share.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -16,22 +16,22 @@ use crate::subscriptions::Plan;
 use crate::trace::Trace;
 use crate::watcher::Counts;
 
-/// What everybody is to do.
+/// What all tasks do.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Phase {
     /// Write, push, come and go.
     Load,
-    /// Nothing is broken: hear all answers.
+    /// Nothing is broken: receive all answers.
     Settle,
     /// The last write has been made: hand over the copy.
     Quiet(Sentinel),
     Stop,
 }
 
-/// What a client tells the run.
+/// A client's message to the run.
 #[derive(Debug)]
 pub(crate) enum Report {
-    /// No push of this client waits for its answer.
+    /// No push of this client waits for an answer.
     Answered(usize),
     Settled {
         client: usize,
@@ -42,7 +42,7 @@ pub(crate) enum Report {
         connections: u64,
         counts: Counts,
         transcript: String,
-        /// What it was told of rows.
+        /// The changes that it received.
         past: Vec<String>,
     },
 }
@@ -54,17 +54,17 @@ pub(crate) struct Scene {
     pub(crate) phase: watch::Sender<Phase>,
     /// Where the servers are reached, through networks that break.
     addresses: Mutex<Vec<String>>,
-    /// Writers hold it shared for each transaction.
+    /// Each transaction of a writer holds it shared.
     pub(crate) writing: RwLock<()>,
-    /// How long each client shall be deaf, in milliseconds.
+    /// How long each client shall stop reading, in milliseconds.
     pauses: Vec<AtomicU64>,
-    /// What each client does, for the message of a run that fails.
+    /// What each client does, for the message of a failed run.
     doing: Vec<Mutex<String>>,
     reports: mpsc::Sender<Report>,
 }
 
 impl Scene {
-    /// The right to write, when there is load: whoever has it ends before all comes to rest.
+    /// Permission to write while there is load. Its holder finishes before everything comes to rest.
     pub(crate) async fn writing_under_load(&self) -> RwLockReadGuard<'_, ()> {
         let mut phase = self.phase.subscribe();
         loop {
@@ -73,7 +73,7 @@ impl Scene {
                 return writing;
             }
             drop(writing);
-            // It cannot fail: the sender is ours.
+            // Cannot fail: `self` has the sender.
             let _ = phase.wait_for(|phase| matches!(phase, Phase::Load)).await;
         }
     }
@@ -98,7 +98,7 @@ impl Scene {
         (scene, reported)
     }
 
-    /// The WebSocket of some server.
+    /// The WebSocket URL of some server.
     pub(crate) fn address(&self, dice: &mut Dice) -> String {
         let addresses = self
             .addresses
@@ -107,8 +107,8 @@ impl Scene {
         addresses[dice.pick(0..addresses.len() as u64) as usize].clone()
     }
 
-    /// Makes a client deaf.
-    pub(crate) fn deafen(&self, client: usize, pause: Duration) {
+    /// Makes a client stop reading.
+    pub(crate) fn stop_reading(&self, client: usize, pause: Duration) {
         self.pauses[client].store(pause.as_millis() as u64, Ordering::Relaxed);
     }
 
@@ -117,14 +117,14 @@ impl Scene {
         Duration::from_millis(self.pauses[client].swap(0, Ordering::Relaxed))
     }
 
-    /// Takes note of what a client does.
+    /// Records what a client does.
     pub(crate) fn say(&self, client: usize, text: String) {
         *self.doing[client]
             .lock()
             .unwrap_or_else(PoisonError::into_inner) = text;
     }
 
-    /// What some clients do.
+    /// What these clients do.
     pub(crate) fn doing<'a>(&self, clients: impl IntoIterator<Item = &'a usize>) -> String {
         let one = |client: &usize| {
             let text = self.doing[*client]
@@ -136,7 +136,7 @@ impl Scene {
     }
 
     pub(crate) async fn report(&self, report: Report) {
-        // Nobody listens any more when the run has failed.
+        // Nothing receives any more when the run has failed.
         let _ = self.reports.send(report).await;
     }
 }

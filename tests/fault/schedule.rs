@@ -1,4 +1,4 @@
-//! What goes wrong, and when: from the seed alone.
+//! The order of the faults, from the seed alone.
 
 use rhtmx_sync_tests::Dice;
 
@@ -9,7 +9,7 @@ pub(crate) enum Fault {
     KillLeader,
     /// The connections that listen, lead or follow, and drain.
     CutListeners,
-    /// Those that hold or wait for the doorbell.
+    /// The connections that hold or wait for the doorbell.
     CutDoorbells,
     CutPools,
     CutAllConnections,
@@ -31,7 +31,7 @@ pub(crate) enum Fault {
     Pooler,
 }
 
-/// Every fault once; the deck is then shuffled anew.
+/// Every fault once; then the deck is shuffled again.
 const ALL: [Fault; 23] = [
     Fault::KillServer,
     Fault::TerminateServer,
@@ -63,7 +63,7 @@ const ALL: [Fault; 23] = [
 pub(crate) struct Schedule {
     dice: Dice,
     deck: Vec<Fault>,
-    /// What there is to draw: `FAULT_ONLY` and `FAULT_WITHOUT` name some, for looking at one thing.
+    /// The faults to draw from: `FAULT_ONLY` and `FAULT_WITHOUT` restrict them.
     chosen: Vec<Fault>,
 }
 
@@ -84,7 +84,7 @@ impl Schedule {
         }
     }
 
-    /// What goes wrong in the next round, one after another.
+    /// The faults of the next round, in order.
     pub(crate) fn round(&mut self) -> Vec<Fault> {
         (0..self.dice.pick(2..6)).map(|_| self.draw()).collect()
     }

@@ -9,17 +9,17 @@ use testkit::ServerProcess;
 use crate::pooler::Pooler;
 use crate::trace::Trace;
 
-/// Debian's place for it.
+/// Where Debian installs it.
 const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";
-/// What a server may use at any time, in megabytes. Snapshots alone may take 64.
+/// The memory that a server may use at any time, in megabytes. First reads alone may take 64.
 const RESIDENT_MB_MAX: u64 = 400;
 
-/// What is peculiar about a server.
+/// How a server differs from the others.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Manner {
-    /// Its clock is so many seconds off.
+    /// Its clock is this many seconds off.
     pub(crate) clock: i64,
-    /// It forgets its log as soon as it may.
+    /// It prunes its log as soon as it may.
     pub(crate) forgets: bool,
     /// A pooler stands between it and the database.
     pub(crate) pooled: Option<Pooled>,
@@ -82,7 +82,7 @@ impl Servers {
         self.pooler.is_some()
     }
 
-    /// The WebSockets, through the networks.
+    /// The WebSocket URLs, through the networks.
     pub(crate) fn addresses(&self) -> Vec<String> {
         let proxies = self.slots.iter().flat_map(|slot| &slot.clients);
         proxies
@@ -90,7 +90,7 @@ impl Servers {
             .collect()
     }
 
-    /// The WebSocket of one server, without a network that can be broken.
+    /// The WebSocket URL of one server, without a network that can be broken.
     pub(crate) fn address(&self, at: usize) -> String {
         format!("ws://{}/api/sync/ws", self.slots[at].bind)
     }
@@ -140,7 +140,7 @@ impl Servers {
         self.slots[at].start(self.pooler.as_ref()).await;
     }
 
-    /// Everything works again: networks pass on, every server runs.
+    /// Makes everything work again: networks forward, every server runs.
     pub(crate) async fn mend(&mut self) {
         for slot in &mut self.slots {
             for network in slot.clients.iter().chain([&slot.database]) {
@@ -153,7 +153,7 @@ impl Servers {
         }
     }
 
-    /// Fails when one has panicked, ended or grown.
+    /// Fails when a server has panicked, ended or grown too large.
     pub(crate) fn look(&mut self, trace: &Trace) {
         for slot in &mut self.slots {
             slot.look(trace);
@@ -168,7 +168,7 @@ impl Servers {
             .unwrap_or(0)
     }
 
-    /// What each has printed lately.
+    /// The recent output of each server.
     pub(crate) fn outputs(&self) -> String {
         let tail = |slot: &Slot| {
             let output = slot
@@ -214,7 +214,7 @@ impl Slot {
         if self.manner.clock != 0 && Path::new(FAKETIME).exists() {
             set("LD_PRELOAD", FAKETIME.to_owned());
             set("FAKETIME", format!("{:+}s", self.manner.clock));
-            // Waiting is not a matter of what time it is.
+            // Waits must not depend on the wrong clock.
             set("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned());
         }
         let args = ["items", "accounts", "ledger", "bulk"].map(|entity| ["--entity", entity]);
@@ -241,7 +241,7 @@ impl Slot {
     }
 }
 
-/// Nothing where there is no `/proc`.
+/// Zero where there is no `/proc`.
 fn resident_mb(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = status.lines().find(|line| line.starts_with("VmRSS:"));
@@ -249,12 +249,12 @@ fn resident_mb(pid: u32) -> u64 {
     kilobytes.unwrap_or(0) / 1024
 }
 
-/// Whether clocks can be set wrong here.
+/// Whether clocks can be shifted here.
 pub(crate) fn can_shift_clocks() -> bool {
     Path::new(FAKETIME).exists()
 }
 
-/// How long a server that was killed stays away.
+/// How long a killed server stays down.
 pub(crate) fn absence(dice: &mut Dice) -> Duration {
     Duration::from_millis(dice.pick(0..1500))
 }

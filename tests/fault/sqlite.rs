@@ -1,4 +1,4 @@
-//! The embedded database: its server is killed, and its disk is full.
+//! SQLite: its server is killed, and its disk is full.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -17,7 +17,7 @@ use tokio::time::sleep;
 
 use crate::clients::{Client, Sentinel};
 use crate::oracle::Oracle;
-use crate::rest::{self, Figures, History};
+use crate::rest::{self, Crashes, RunStats};
 use crate::scene::{Phase, Scene};
 use crate::trace::Trace;
 use crate::{number, seed};
@@ -51,13 +51,13 @@ const ROWS: [(&str, &str); 3] = [
     ),
 ];
 
-/// A library that a server is started with, and the file whose presence fills its disk.
+/// A library that is preloaded into a server, and the file whose presence fills its disk.
 struct Disk {
     directory: TempDir,
 }
 
 impl Disk {
-    /// Compiled here: the C compiler that bundles SQLite is at hand.
+    /// Compiled here: the C compiler that builds SQLite is available.
     fn new() -> Self {
         let directory = TempDir::new().expect("a directory");
         let source = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fault/disk_full.c");
@@ -127,9 +127,9 @@ async fn sqlite() {
         let (db, scene, dice) = (db.clone(), scene.clone(), dice.split());
         writers.spawn_blocking(move || write(&db, &scene, dice));
     }
-    let mut figures = Figures::default();
+    let mut stats = RunStats::default();
     while Instant::now() < ends {
-        figures.rounds += 1;
+        stats.rounds += 1;
         scene.phase.send_replace(Phase::Load);
         for _ in 0..dice.pick(1..4) {
             sleep(Duration::from_millis(dice.pick(100..1500))).await;
@@ -155,20 +155,20 @@ async fn sqlite() {
                 disk.fill(false);
             }
         }
-        at_rest(&db, &scene, &mut reports, &mut figures, &process).await;
+        at_rest(&db, &scene, &mut reports, &mut stats, &process).await;
     }
     scene.phase.send_replace(Phase::Stop);
     while clients.join_next().await.is_some() {}
     let commits: u64 = writers.join_all().await.into_iter().sum();
-    println!("fault: on SQLite {commits} commits, {figures:?}");
-    assert!(commits > 10 && figures.acked > 10, "this was no load");
+    println!("fault: on SQLite {commits} commits, {stats:?}");
+    assert!(commits > 10 && stats.acked > 10, "this was no load");
 }
 
 async fn at_rest(
     db: &TestDatabase,
     scene: &Scene,
     reports: &mut tokio::sync::mpsc::Receiver<crate::scene::Report>,
-    figures: &mut Figures,
+    stats: &mut RunStats,
     process: &ServerProcess,
 ) {
     scene.phase.send_replace(Phase::Settle);
@@ -182,7 +182,7 @@ async fn at_rest(
         .as_ref()
         .and_then(|text| text.parse().ok())
         .unwrap_or(0);
-    let note = format!("rest {}", figures.rounds);
+    let note = format!("rest {}", stats.rounds);
     db.execute(&format!("UPDATE accounts SET note = '{note}' WHERE id = 0"))
         .await;
     let mut tables = BTreeMap::new();
@@ -206,17 +206,17 @@ async fn at_rest(
     let compared = rest::compare(
         scene,
         &oracle,
-        (&now, &History::default()),
+        (&now, &Crashes::default()),
         &ledger,
         reports,
         CLIENTS,
-        figures,
+        stats,
     )
     .await;
     if let Err(wrong) = compared {
         scene.trace.fail(&format!("{wrong}\n{}", process.output()));
     }
-    scene.trace.note(format!("at rest: {figures:?}"));
+    scene.trace.note(format!("at rest: {stats:?}"));
 }
 
 /// Another program on the same file; its disk is not full.
@@ -249,7 +249,7 @@ fn write(db: &TestDatabase, scene: &Scene, mut dice: Dice) -> u64 {
         );
         match conn.batch_execute(&sql) {
             Ok(()) => commits += u64::from(commit),
-            // Somebody else had the file for too long.
+            // Another connection had the file for too long.
             Err(_) => drop(conn.batch_execute("ROLLBACK")),
         }
     }

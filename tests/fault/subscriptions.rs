@@ -1,4 +1,4 @@
-//! What each client subscribes to.
+//! The subscriptions of each client.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use crate::filters::Filter;
 pub(crate) struct Plan {
     pub(crate) entity: &'static str,
     pub(crate) filter: Filter,
-    /// None: all of them. The key comes along in any case.
+    /// None for all columns. The key is always included.
     pub(crate) columns: Option<Vec<&'static str>>,
 }
 
@@ -39,7 +39,7 @@ impl Plan {
     }
 }
 
-/// Of these clients one in so many has the whole of `bulk`.
+/// One client in this many has the whole of `bulk`.
 const BULK_READERS: usize = 12;
 
 /// Whether it subscribes to all of `bulk`.

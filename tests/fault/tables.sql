@@ -1,5 +1,5 @@
--- The tables, and beside them a history that the engine knows nothing of: what each row was after
--- each transaction, so that the state at any snapshot can be told.
+-- The tables, and beside them a history that the engine knows nothing of: each row after each
+-- transaction, from which the state at any snapshot follows.
 
 CREATE TABLE items (
     id bigint PRIMARY KEY,
@@ -9,12 +9,12 @@ CREATE TABLE items (
     title text CHECK (title <> 'forbidden'),
     body text NOT NULL DEFAULT ''
 );
--- Money moves and none is made: the sum is the same at every instant.
+-- Money moves and none is created: the sum is the same at every instant.
 CREATE TABLE accounts (id int PRIMARY KEY, amount int NOT NULL, moves int NOT NULL, note text NOT NULL);
 -- What clients push.
 CREATE TABLE ledger (id bigserial PRIMARY KEY, client text NOT NULL, tag text NOT NULL);
 CREATE TABLE bulk (id int PRIMARY KEY, list int NOT NULL, n int NOT NULL, body text NOT NULL);
--- Something durable to write that nobody watches.
+-- Something durable to write that no client subscribes to.
 CREATE TABLE pulse (n bigserial PRIMARY KEY);
 
 INSERT INTO accounts SELECT g, 100, 0, '' FROM generate_series(0, 15) g;
@@ -26,9 +26,9 @@ CREATE TABLE history (
     seq bigserial PRIMARY KEY,
     xid xid8 NOT NULL DEFAULT pg_current_xact_id(),
     entity text NOT NULL,
-    -- Null: the whole table was emptied.
+    -- Null: the whole table was truncated.
     key text,
-    -- Null: the row is gone.
+    -- Null: the row was deleted.
     row jsonb
 );
 CREATE INDEX history_xid ON history (xid);

@@ -1,9 +1,9 @@
-//! What has been done to the system so far, for the message of a run that fails.
+//! What has been done to the system so far, for the message of a failed run.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-/// The newest so many lines are printed.
+/// As many of the newest lines are printed.
 const LINES_MAX: usize = 60;
 
 #[derive(Debug)]
@@ -22,7 +22,7 @@ impl Trace {
         }
     }
 
-    /// Takes note of something that was done.
+    /// Records an event.
     pub(crate) fn note(&self, text: impl AsRef<str>) {
         let line = format!(
             "{:8.3} s  {}",
@@ -33,7 +33,7 @@ impl Trace {
         self.lines().push(line);
     }
 
-    /// Fails the run, and says how to see it again.
+    /// Fails the run, and prints how to repeat it.
     pub(crate) fn fail(&self, what: &str) -> ! {
         let lines = self.lines();
         let newest = lines.len().saturating_sub(LINES_MAX);

@@ -1,4 +1,4 @@
-//! What one client holds against every frame, and what it keeps for the oracle.
+//! What a client checks at every frame, and what it keeps for the oracle.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -8,14 +8,14 @@ use sync_core::cursor::{Cursor, Position};
 use testkit::{Backend, SubscriptionId, SyncClient};
 
 use crate::oracle::fingerprint;
-use crate::sample::{Part, Sample};
+use crate::sample::{Sample, SampledSubscription};
 use crate::subscriptions::Plan;
 
-/// The money that there is.
+/// The sum of all accounts.
 const MONEY: i64 = 1600;
 /// Samples of one round, at most.
 const SAMPLES_MAX: usize = 12;
-/// Lines of a client's past.
+/// Lines of a client's past, at most.
 const PAST_MAX: usize = 4000;
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -32,11 +32,11 @@ pub(crate) struct Watcher {
     dice: Dice,
     /// The newest cursor of each subscription.
     cursors: BTreeMap<SubscriptionId, Cursor>,
-    /// How often each account had been moved.
+    /// How often money was moved in each account.
     moves: BTreeMap<String, i64>,
     samples: Vec<Sample>,
     counts: Counts,
-    /// What has lately happened to rows: for the message of a run that fails.
+    /// The recent changes of rows, for the message of a failed run.
     past: VecDeque<String>,
     connection: u64,
 }
@@ -61,7 +61,7 @@ impl Watcher {
         self.connection += 1;
     }
 
-    /// What this client was told of rows, newest last.
+    /// The changes that this client received, newest last.
     pub(crate) fn past(&self) -> Vec<String> {
         self.past.iter().cloned().collect()
     }
@@ -95,7 +95,7 @@ impl Watcher {
         );
     }
 
-    /// The client begins anew.
+    /// The client starts again.
     pub(crate) fn forget(&mut self) {
         self.moves.clear();
     }
@@ -108,7 +108,7 @@ impl Watcher {
         std::mem::take(&mut self.counts)
     }
 
-    /// What is wrong after this frame, if anything is.
+    /// What is wrong after this frame, if anything.
     pub(crate) fn saw(
         &mut self,
         client: &SyncClient,
@@ -134,7 +134,7 @@ impl Watcher {
         }
     }
 
-    /// Cursors only grow, also from one connection to the next.
+    /// Cursors only advance, even from one connection to the next.
     fn forward(&mut self, client: &SyncClient) -> Option<String> {
         for (id, subscription) in client.subscriptions() {
             if !subscription.is_live() {
@@ -158,7 +158,7 @@ impl Watcher {
         None
     }
 
-    /// Every transfer is there whole or not at all, and none is undone.
+    /// Every transfer is visible as a whole or not at all, and none is undone.
     fn balanced(&mut self, client: &SyncClient) -> Option<String> {
         let accounts = client.subscription("accounts");
         if !accounts.is_live() {
@@ -187,8 +187,8 @@ impl Watcher {
         if self.backend != Backend::Postgres || full || !self.dice.chance(15) {
             return;
         }
-        // Each position comes once: after `subscribed` subscriptions may differ for a while.
-        let mut at: BTreeMap<String, Vec<Part>> = BTreeMap::new();
+        // Each position on its own: after `subscribed` subscriptions may differ for a while.
+        let mut at: BTreeMap<String, Vec<SampledSubscription>> = BTreeMap::new();
         for (id, subscription) in client.subscriptions() {
             let large = subscription.rows().len() > 5_000;
             if !subscription.is_live() || (large && self.dice.chance(80)) {
@@ -208,15 +208,15 @@ impl Watcher {
                 .map(|(key, row)| (key.clone(), fingerprint(row, &columns, None)))
                 .collect();
             let cursor = subscription.cursor().unwrap_or_default().to_owned();
-            let part = Part {
+            let subscription = SampledSubscription {
                 entity: plan.entity.to_owned(),
                 filter: plan.filter.clone(),
                 columns,
                 rows,
             };
-            at.entry(cursor).or_default().push(part);
+            at.entry(cursor).or_default().push(subscription);
         }
-        for (cursor, parts) in at {
+        for (cursor, subscriptions) in at {
             let Ok(Cursor {
                 position: Position::Snapshot(snapshot),
                 epoch,
@@ -228,7 +228,7 @@ impl Watcher {
                 client: self.number,
                 epoch,
                 snapshot,
-                parts,
+                subscriptions,
             });
         }
     }

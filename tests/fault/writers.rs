@@ -1,4 +1,4 @@
-//! Programs that know nothing of the servers, and write as they like.
+//! Programs that know nothing of the servers and write at random.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,18 +11,18 @@ use crate::database::Database;
 use crate::filters::LISTS;
 use crate::scene::{Phase, Scene};
 
-/// Rows that are fought over.
+/// Rows that writers compete for.
 const ITEMS: u64 = 400;
 const ACCOUNTS: u64 = 16;
 
-/// What writers do to each other, and what faults do to them: unique and check violations, deadlocks,
-/// lock time-outs, the end of the server, columns that have just gone. Anything else would be the
-/// engine's doing.
+/// Errors that writers cause each other, and that faults cause: unique and check violations, deadlocks,
+/// lock time-outs, the end of the server, columns that have just been dropped. Any other error would be
+/// the engine's fault.
 const EXPECTED: [&str; 10] = [
     "23505", "23514", "40001", "40P01", "55P03", "57P01", "57P02", "57P03", "42703", "0A000",
 ];
 
-/// Writes until the run stops; gives the number of commits.
+/// Writes until the run stops; returns the number of commits.
 pub(crate) async fn write(db: Arc<Database>, scene: Arc<Scene>, mut dice: Dice) -> u64 {
     let mut commits = 0;
     let mut client = None;
@@ -55,7 +55,7 @@ pub(crate) async fn write(db: Arc<Database>, scene: Arc<Scene>, mut dice: Dice) 
                 if !EXPECTED.contains(&refused.code().code()) {
                     scene
                         .trace
-                        .fail(&format!("a writer was refused: {refused:?}\nin: {sql}"));
+                        .fail(&format!("a write failed: {refused:?}\nin: {sql}"));
                 }
                 if connected.batch_execute("ROLLBACK").await.is_ok() {
                     client = Some(connected);
@@ -80,7 +80,7 @@ fn transaction(dice: &mut Dice) -> (String, bool) {
     for _ in 0..dice.pick(0..4) {
         sql.push(statement(dice));
     }
-    // Most end at once, some take their time, and few take long.
+    // Most end at once, some take some time, few take long.
     let seconds = [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.01, 0.03, 0.1, 0.5][dice.pick(0..10) as usize];
     if seconds > 0.0 {
         sql.push(format!("SELECT pg_sleep({seconds})"));
@@ -90,7 +90,7 @@ fn transaction(dice: &mut Dice) -> (String, bool) {
     (sql.join("; "), commit)
 }
 
-/// Both sides in one transaction, and now and then in two statements.
+/// Both sides in one transaction, at times in two statements.
 fn transfer(dice: &mut Dice) -> String {
     let from = dice.pick(0..ACCOUNTS - 1);
     let to = dice.pick(from + 1..ACCOUNTS);

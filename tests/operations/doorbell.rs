@@ -1,5 +1,5 @@
-//! The cursor and the doorbell: nothing lost, nothing repeated, nobody held up, and no
-//! notification for each commit.
+//! The cursor and the doorbell: no change is lost, repeated or held up, and not every commit sends a
+//! notification.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -20,10 +20,10 @@ async fn subscriber(server: &TestServer) -> SyncClient {
     client
 }
 
-/// How often a receiver is told of each row, up to the last row.
-async fn told(mut receiver: ChangeReceiver) -> BTreeMap<String, u32> {
-    let mut told = BTreeMap::new();
-    while !told.contains_key(&LAST.to_string()) {
+/// How often a receiver received each row, up to the last row.
+async fn received(mut receiver: ChangeReceiver) -> BTreeMap<String, u32> {
+    let mut received = BTreeMap::new();
+    while !received.contains_key(&LAST.to_string()) {
         for tracked in &receiver
             .recv()
             .await
@@ -33,21 +33,21 @@ async fn told(mut receiver: ChangeReceiver) -> BTreeMap<String, u32> {
             let Change::Put { key, .. } = &tracked.change else {
                 panic!("{tracked:?}")
             };
-            *told.entry(key.clone()).or_default() += 1;
+            *received.entry(key.clone()).or_default() += 1;
         }
     }
-    told
+    received
 }
 
 both_backends! {
-    /// Transactions commit in another order than they began, and last from nothing to a second and
-    /// a half; some are rolled back. One subscriber was there before, one comes in their midst.
+    /// Transactions commit in another order than they began, and take between nothing and a second and
+    /// a half; some are rolled back. One client subscribed before them, one subscribes in between.
     async fn nothing_is_lost_or_repeated(db: TestDatabase) {
         let mut dice = Dice::new("nothing_is_lost_or_repeated");
         db.execute(NOTES).await;
         let server = TestServer::start(&db, ["notes"]).await;
         let mut early = subscriber(&server).await;
-        let receiver = tokio::spawn(told(server.engine().change_tracker().subscribe()));
+        let receiver = tokio::spawn(received(server.engine().change_tracker().subscribe()));
 
         let (writers, transactions, slowest_ms) = match db.backend() {
             Backend::Postgres => (8, 25, 1500),
@@ -70,16 +70,16 @@ both_backends! {
 
         has_each_once(&mut early, "notes", &left).await;
         has_each_once(&mut late, "notes", &left).await;
-        let told = receiver.await.expect("the receiver does not fail");
-        assert_eq!(told.len(), left.len() + 1);
-        assert!(told.values().all(|times| *times == 1), "{told:?}");
+        let received = receiver.await.expect("the receiver does not fail");
+        assert_eq!(received.len(), left.len() + 1);
+        assert!(received.values().all(|times| *times == 1), "{received:?}");
     }
 }
 
-/// A transaction that has nothing to do with the engine, another that writes to a table that the
-/// engine does not sync, and a third that has written to one that it does: all stay open.
+/// Three transactions stay open: one that has nothing to do with the engine, one that writes to a table
+/// that is not synced, and one that has written to a synced one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn long_transactions_hold_up_nobody_else() {
+async fn long_transactions_hold_up_no_other_change() {
     let db = TestDatabase::postgres().await;
     db.execute(&format!("{NOTES}; {TASKS}")).await;
     let server = TestServer::start(&db, ["notes"]).await;
@@ -107,7 +107,10 @@ async fn long_transactions_hold_up_nobody_else() {
             .wait_until(|client| client.row("notes", &id.to_string()).is_some())
             .await;
     }
-    assert!(client.row("notes", "1000").is_none(), "it is not committed");
+    assert!(
+        client.row("notes", "1000").is_none(),
+        "the row is not committed"
+    );
     writer.batch_execute("COMMIT").await.expect("a commit");
     client
         .wait_until(|client| client.row("notes", "1000").is_some())
@@ -119,11 +122,11 @@ async fn long_transactions_hold_up_nobody_else() {
     has_each_once(&mut client, "notes", &(1..40).chain([1000]).collect()).await;
 }
 
-/// Round trips that a change may take beside other work. A listener that has missed a wake-up finds
-/// the change a second later, which is some thousands.
+/// Round trips that a change may take beside other work. A listener that misses a wake-up finds the
+/// change a second later, which is some thousands of round trips.
 const ROUND_TRIPS_MAX: u32 = 400;
 
-/// Waits for a row, for no longer than so many others can talk to the same server and database.
+/// Waits for a row, for at most this many round trips to the same server and database.
 async fn arrives_soon(client: &mut SyncClient, conn: &Client, id: u64) {
     for _ in 0..ROUND_TRIPS_MAX {
         conn.simple_query("SELECT 1").await.expect("an answer");
@@ -132,13 +135,13 @@ async fn arrives_soon(client: &mut SyncClient, conn: &Client, id: u64) {
             return;
         }
     }
-    panic!("row {id} is not there after {ROUND_TRIPS_MAX} round trips");
+    panic!("row {id} has not arrived after {ROUND_TRIPS_MAX} round trips");
 }
 
-/// Writers that begin while the listener is awake do not ring. When the listener goes to sleep
-/// behind one of them, and that one then commits, only the drain before the sleep finds its row.
+/// Writers that begin while the listener is awake do not ring. When the listener goes to sleep behind
+/// such a writer, which then commits, only the drain before the sleep finds its row.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_silent_writer_is_heard_when_it_commits() {
+async fn the_row_of_a_silent_writer_arrives_when_it_commits() {
     let db = TestDatabase::postgres().await;
     db.execute(NOTES).await;
     let server = TestServer::start(&db, ["notes"]).await;
@@ -146,7 +149,7 @@ async fn a_silent_writer_is_heard_when_it_commits() {
     let (other, observer) = (db.connect_postgres().await, db.connect_postgres().await);
     for round in 0..8 {
         let id = 1 + round * 10;
-        // It is silent only if the listener is awake, which a write just before sees to.
+        // It is silent only if the listener is awake, which the write just before ensures.
         let silent = loop {
             let silent = db.connect_postgres().await;
             other.batch_execute("INSERT INTO notes VALUES (0, '') ON CONFLICT (id) DO UPDATE SET body = notes.body || '.'").await.expect("a write");
@@ -163,7 +166,7 @@ async fn a_silent_writer_is_heard_when_it_commits() {
         };
         silent_writer(&db).await;
         queued(&db).await;
-        // While it waits, others are heard as ever.
+        // While it waits, the changes of others arrive as ever.
         other
             .batch_execute(&insert([id + 1]))
             .await
@@ -176,10 +179,10 @@ async fn a_silent_writer_is_heard_when_it_commits() {
     }
 }
 
-/// A listener that sleeps, or waits behind a writer that has been open for long, looks at the log
-/// once a second. One that spins would do so thousands of times.
+/// A listener that sleeps, or waits behind a writer that has been open for long, looks at the log once
+/// a second. One that spins would do so thousands of times.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn at_rest_it_leaves_the_database_alone() {
+async fn an_idle_listener_reads_the_log_once_a_second() {
     const PAUSE: Duration = Duration::from_secs(3);
     const REQUESTS_MAX: u64 = 40;
     let db = TestDatabase::postgres().await;
@@ -205,7 +208,7 @@ async fn at_rest_it_leaves_the_database_alone() {
         .batch_execute(&format!("BEGIN; {}", insert([2])))
         .await
         .expect("a write");
-    // Whether it has rung or is silent: the listener comes to rest.
+    // Whether the writer has rung or is silent, the listener comes to rest.
     tokio::time::sleep(PAUSE).await;
     let before = proxy.requests();
     tokio::time::sleep(PAUSE).await;
@@ -239,7 +242,7 @@ async fn notifications(db: &TestDatabase) -> impl Future<Output = usize> {
     client
         .batch_execute("LISTEN _rhtmx_sync")
         .await
-        .expect("it listens");
+        .expect("the connection listens");
     async move {
         let _open = client;
         let mut count = 0;
@@ -253,9 +256,9 @@ async fn notifications(db: &TestDatabase) -> impl Future<Output = usize> {
     }
 }
 
-/// Eight writers commit thousands of times. Most commits find the listener awake and say nothing.
+/// Most of thousands of commits find the listener awake and send no notification.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn under_load_nobody_rings() {
+async fn few_writers_ring_under_load() {
     const WRITERS: u64 = 8;
     const COMMITS: u64 = 400;
     let db = TestDatabase::postgres().await;
@@ -289,10 +292,10 @@ async fn under_load_nobody_rings() {
     has_each_once(&mut client, "notes", &(1..=WRITERS * COMMITS).collect()).await;
 }
 
-/// The listener's connection is ended again and again while writers write. No session notices.
+/// The listener's connection is ended again and again while writers write. No session is affected.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn lost_connections_lose_nothing() {
-    let mut dice = Dice::new("lost_connections_lose_nothing");
+async fn lost_listener_connections_lose_nothing() {
+    let mut dice = Dice::new("lost_listener_connections_lose_nothing");
     let db = TestDatabase::postgres().await;
     db.execute(NOTES).await;
     let server = TestServer::start(&db, ["notes"]).await;
@@ -304,7 +307,7 @@ async fn lost_connections_lose_nothing() {
     let terminating = async {
         let mut ended = 0;
         while ended < 12 {
-            // There is no leader while it comes back.
+            // There is no leader while the listener reconnects.
             ended += u32::from(terminate_leader(&db).await);
             tokio::time::sleep(Duration::from_millis(20)).await;
         }

@@ -1,4 +1,4 @@
-//! What PostgreSQL knows of the engines on a database, and what they say of themselves.
+//! What PostgreSQL knows of the engines on a database, and the status of a server.
 
 use serde_json::Value;
 use testkit::{Http, TestDatabase, eventually};
@@ -8,7 +8,7 @@ const LOCKS: i64 = 0x7268_746d;
 const DOORBELL: i64 = 0x785f_0001;
 const LEADER: i64 = 0x785f_0002;
 
-/// The locks of one kind that an engine has or waits for: granted or not, and by whom.
+/// The locks of one kind that an engine holds or waits for.
 fn locks(lower: i64, condition: &str) -> String {
     format!(
         "FROM pg_locks WHERE locktype = 'advisory' AND classid = {LOCKS} AND objid = {lower} \
@@ -22,13 +22,13 @@ pub(crate) async fn asleep(db: &TestDatabase) {
     exists(db, "the listener sleeps", &held).await;
 }
 
-/// Waits until the listener waits in the doorbell's queue, behind a writer that is still open.
+/// Waits until the listener is in the doorbell's queue, behind a writer that is still open.
 pub(crate) async fn queued(db: &TestDatabase) {
     let waiting = locks(DOORBELL, "AND mode = 'ExclusiveLock' AND NOT granted");
     exists(db, "the listener waits behind an open writer", &waiting).await;
 }
 
-/// Waits until somebody has written without ringing, and is still open.
+/// Waits until a writer has written without ringing, and is still open.
 pub(crate) async fn silent_writer(db: &TestDatabase) {
     exists(
         db,
@@ -38,8 +38,7 @@ pub(crate) async fn silent_writer(db: &TestDatabase) {
     .await;
 }
 
-/// Ends the leader's listening connection, as a network that breaks would. Gives whether there was
-/// one.
+/// Ends the leader's listening connection, as a broken network would. Returns whether there was one.
 pub(crate) async fn terminate_leader(db: &TestDatabase) -> bool {
     let ended = format!(
         "SELECT pg_terminate_backend(pid)::text {}",
@@ -58,7 +57,7 @@ pub(crate) async fn exists(db: &TestDatabase, what: &str, from: &str) {
     .await;
 }
 
-/// What a server says of itself.
+/// A server's own status.
 pub(crate) async fn status(http: &Http) -> Value {
     http.get("/api/sync/status").await.json()
 }

@@ -30,8 +30,7 @@ async fn each_once(client: &mut SyncClient, ids: std::ops::Range<u32>) {
 }
 
 both_backends! {
-    /// What is pushed to one engine appears at the clients of the other, and so does what another
-    /// program writes.
+    /// Mutations pushed to one engine reach the clients of the other, and so do other programs' writes.
     async fn two_engines_serve_one_database(db: TestDatabase) {
         db.execute(NOTES).await;
         let one = TestServer::start(&db, ["notes"]).await;
@@ -61,10 +60,10 @@ both_backends! {
         let mut resumed = SyncClient::reconnect(&two.ws_url(), Default::default(), &state).await;
         resumed.wait_subscribed("notes").await;
         assert_eq!(resumed.rows("notes").len(), 32);
-        assert_eq!(resumed.puts("notes", "29"), 0, "it had that row");
+        assert_eq!(resumed.puts("notes", "29"), 0, "the client already had that row");
     }
 
-    /// Engines that start together on an empty database race for the migrations and the triggers.
+    /// They race for the migrations and the triggers of an empty database.
     async fn engines_that_start_together_all_succeed(db: TestDatabase) {
         db.execute(NOTES).await;
         let starts = (0..4).map(|_| TestServer::start(&db, ["notes"]));
@@ -81,8 +80,8 @@ both_backends! {
     }
 }
 
-/// The leader's network breaks, and stays broken. The follower takes the lead; the other comes back
-/// as a follower, and its clients have lost nothing.
+/// The leader's network breaks, and stays broken. The follower takes the lead; the former leader comes
+/// back as a follower, and its clients have lost nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_follower_takes_the_lead() {
     let db = TestDatabase::postgres().await;
@@ -90,7 +89,7 @@ async fn a_follower_takes_the_lead() {
     let (mut proxy, through) = TcpProxy::of_database(&db.url()).await;
     let pool = DbPool::from_url(&through)
         .await
-        .expect("it connects through the proxy");
+        .expect("the engine connects through the proxy");
     let one = TestServer::with_config(SyncConfig::new(pool, vec!["notes"])).await;
     role(&one.http(), "leader").await;
     let two = TestServer::start(&db, ["notes"]).await;
@@ -118,7 +117,7 @@ async fn a_follower_takes_the_lead() {
     assert_eq!(status(&two.http()).await["role"], "leader");
 }
 
-/// A follower that is kept busy by its own clients still sees that nobody leads.
+/// Its own clients keep the follower busy; it still notices that no server leads.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_busy_follower_takes_the_lead_too() {
     let db = TestDatabase::postgres().await;

@@ -1,12 +1,13 @@
-//! The engine in operation: under load, beside long transactions, with connections and whole
-//! servers that end, and at its beginning and its end.
+//! The engine in operation: under load, beside long transactions, with connections and whole servers
+//! that end, at its start and its shutdown.
 
-mod audience;
+mod change_cost;
+mod change_tracker;
 mod doorbell;
 mod engines;
 mod leader;
-mod locked;
-mod measures;
+mod locked_tables;
+mod metrics;
 mod migrations;
 mod process;
 mod reconnect;
@@ -14,5 +15,4 @@ mod retention;
 mod routes;
 mod shutdown;
 mod tail;
-mod tracker;
 mod writers;

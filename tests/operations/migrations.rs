@@ -9,7 +9,7 @@ use testkit::{Backend, TestDatabase, both_backends};
 
 use crate::writers::{NOTES, write_last};
 
-/// The scripts of one direction, in the order in which they are run.
+/// The scripts of one direction, in the order in which they run.
 fn scripts(backend: Backend, name: &str) -> Vec<String> {
     let folder = match backend {
         Backend::Postgres => "../migrations",
@@ -38,8 +38,7 @@ async fn apply(db: &TestDatabase, name: &str) {
     }
 }
 
-/// Everything of the engine's that the catalog knows: tables with their columns, indexes, functions,
-/// triggers.
+/// Everything of the engine's in the catalog: tables with their columns, indexes, functions, triggers.
 async fn catalog(db: &TestDatabase) -> Vec<String> {
     let query = match db.backend() {
         Backend::Postgres => {
@@ -73,7 +72,7 @@ async fn serves(db: &TestDatabase) {
 }
 
 both_backends! {
-    async fn scripts_lead_up_and_down_again(db: TestDatabase) {
+    async fn migrations_run_up_and_down(db: TestDatabase) {
         apply(&db, "up.sql").await;
         let up = catalog(&db).await;
         assert!(up.len() > 5, "{up:?}");
@@ -82,7 +81,7 @@ both_backends! {
         apply(&db, "up.sql").await;
         assert_eq!(catalog(&db).await, up);
 
-        // The engine makes the same.
+        // The engine creates the same.
         apply(&db, "down.sql").await;
         let config = TestServer::config(&db, Vec::<String>::new()).await;
         config.db_pool.migrate(&config.database).await.expect("the migrations");
@@ -91,16 +90,16 @@ both_backends! {
         assert_eq!(catalog(&db).await, up);
     }
 
-    /// An engine's tables can be taken away and made anew; the user's table stays as it was.
-    async fn an_engine_leaves_and_comes_back(db: TestDatabase) {
+    /// The engine's tables can be removed and created again; the user's table stays as it is.
+    async fn an_engine_may_be_removed_and_installed_again(db: TestDatabase) {
         db.execute(NOTES).await;
         serves(&db).await;
         let config = TestServer::config(&db, ["notes"]).await;
-        let removed = SyncEngine::uncapture(&config.db_pool, None).await.expect("it is removed");
+        let removed = SyncEngine::uncapture(&config.db_pool, None).await.expect("the capture is removed");
         assert_eq!(removed, ["notes"]);
         apply(&db, "down.sql").await;
         assert_eq!(catalog(&db).await, Vec::<String>::new());
-        db.execute("INSERT INTO notes VALUES (1, 'nobody hears of it'); DELETE FROM notes").await;
+        db.execute("INSERT INTO notes VALUES (1, 'not captured'); DELETE FROM notes").await;
         db.execute("DELETE FROM __diesel_schema_migrations").await;
         serves(&db).await;
     }

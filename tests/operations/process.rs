@@ -1,4 +1,4 @@
-//! The server binary: what it serves, what it is told, and how it ends.
+//! The server binary: what it serves, its settings, and how it ends.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -32,7 +32,7 @@ async fn subscriber(server: &ServerProcess, entity: &str) -> SyncClient {
 /// Runs a command of the binary that ends by itself.
 async fn command(args: &[&str], url: &str) -> Exited {
     let ended = ServerProcess::try_spawn(args, [("DATABASE_URL", url)]).await;
-    ended.expect_err("it does not stay")
+    ended.expect_err("the command ends")
 }
 
 async fn succeeds(args: &[&str], url: &str) -> String {
@@ -41,9 +41,9 @@ async fn succeeds(args: &[&str], url: &str) -> String {
     exited.output
 }
 
-/// Without being told anything it serves a demo in the current folder.
+/// Without settings it serves a demo in the current folder.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_newcomer_sees_a_demo() {
+async fn a_server_without_settings_serves_a_demo() {
     let folder = TempDir::new().expect("a folder");
     let serve = async || {
         ServerProcess::try_spawn_in(folder.path(), ANY_PORT, NO_SETTINGS)
@@ -70,18 +70,18 @@ async fn a_newcomer_sees_a_demo() {
     two.wait_until(|client| client.rows("todos").len() == before + 1)
         .await;
     assert_eq!(
-        two.row("todos", "mine").expect("it is there")["title"],
+        two.row("todos", "mine").expect("the row exists")["title"],
         "write"
     );
     server.kill();
 
-    // The file is still there.
+    // The file still exists.
     let server = serve().await;
     let again = subscriber(&server, "todos").await;
     assert_eq!(again.rows("todos"), two.rows("todos"));
 }
 
-/// A folder with a configuration file, and three databases that hold one table each.
+/// A folder with a configuration file, and three databases with one table each.
 struct Choice {
     folder: TempDir,
     databases: BTreeMap<&'static str, TestDatabase>,
@@ -106,7 +106,7 @@ impl Choice {
         Self { folder, databases }
     }
 
-    /// The entities that a server says it serves, and the most writes of a mutation.
+    /// The entities that a server serves, and the most writes of a mutation.
     async fn served(&self, args: &[&str], envs: &[(&str, String)]) -> (Value, Value) {
         let server = ServerProcess::try_spawn_in(self.folder.path(), args, envs.iter().cloned());
         let server = server
@@ -150,7 +150,7 @@ async fn flags_win_over_the_environment_which_wins_over_the_file() {
         (json!(["of_flag", "again"]), json!(8))
     );
 
-    // A file that is named, also in another place.
+    // A configuration file may also be named, in another place.
     let elsewhere = TempDir::new().expect("a folder");
     let file = elsewhere.path().join("other.toml");
     fs::rename(choice.folder.path().join("rhtmx-sync.toml"), &file).expect("a file");
@@ -166,16 +166,16 @@ async fn flags_win_over_the_environment_which_wins_over_the_file() {
     );
 }
 
-async fn refused(folder: &Path, args: &[&str], envs: &[(&str, &str)]) -> String {
+async fn start_error(folder: &Path, args: &[&str], envs: &[(&str, &str)]) -> String {
     let exited = ServerProcess::try_spawn_in(folder, args, envs.iter().copied()).await;
-    let exited = exited.expect_err("it does not start");
+    let exited = exited.expect_err("the server does not start");
     assert!(!exited.status.success());
     assert!(!exited.output.contains("panicked"), "{}", exited.output);
     exited.output
 }
 
 #[tokio::test]
-async fn settings_that_mean_nothing_are_named() {
+async fn invalid_settings_are_named_in_the_error() {
     let folder = TempDir::new().expect("a folder");
     let path = folder.path();
     for (file, named) in [
@@ -186,11 +186,11 @@ async fn settings_that_mean_nothing_are_named() {
         ("[log", "rhtmx-sync.toml"),
     ] {
         fs::write(path.join("rhtmx-sync.toml"), file).expect("a file");
-        let output = refused(path, &ANY_PORT[..0], &[]).await;
+        let output = start_error(path, &ANY_PORT[..0], &[]).await;
         assert!(output.contains(named), "{file}: {output}");
     }
     fs::remove_file(path.join("rhtmx-sync.toml")).expect("a file");
-    let output = refused(
+    let output = start_error(
         path,
         &ANY_PORT,
         &[("RHTMX_SYNC_RETENTION_SIZE_MAX_MB", "much")],
@@ -200,9 +200,9 @@ async fn settings_that_mean_nothing_are_named() {
         output.contains("RHTMX_SYNC_RETENTION_SIZE_MAX_MB"),
         "{output}"
     );
-    let output = refused(path, &with(&["--config", "missing.toml"]), &[]).await;
+    let output = start_error(path, &with(&["--config", "missing.toml"]), &[]).await;
     assert!(output.contains("missing.toml"), "{output}");
-    let output = refused(path, &with(&["--database-url", "sqlite://x.db"]), &[]).await;
+    let output = start_error(path, &with(&["--database-url", "sqlite://x.db"]), &[]).await;
     assert!(output.contains("--entity"), "{output}");
     let wrong_table = with(&[
         "--database-url",
@@ -210,14 +210,14 @@ async fn settings_that_mean_nothing_are_named() {
         "--entity",
         "no_such_table",
     ]);
-    let output = refused(path, &wrong_table, &[]).await;
+    let output = start_error(path, &wrong_table, &[]).await;
     assert!(output.contains("no_such_table"), "{output}");
 }
 
 #[tokio::test]
-async fn only_this_machine_is_served_unless_it_is_opened() {
+async fn other_machines_are_served_only_with_open() {
     let folder = TempDir::new().expect("a folder");
-    let output = refused(folder.path(), &["--bind", "0.0.0.0:0"], &[]).await;
+    let output = start_error(folder.path(), &["--bind", "0.0.0.0:0"], &[]).await;
     assert!(
         output.contains("--open") && output.contains("0.0.0.0"),
         "{output}"
@@ -236,7 +236,7 @@ async fn only_this_machine_is_served_unless_it_is_opened() {
     assert_eq!(status_with_host(&server, "example.com").await, 421);
 }
 
-/// The HTTP status of a request that names this host.
+/// The HTTP status of a request with this host name.
 async fn status_with_host(server: &ServerProcess, host: &str) -> u16 {
     let mut socket = TcpStream::connect(server.address())
         .await
@@ -246,16 +246,16 @@ async fn status_with_host(server: &ServerProcess, host: &str) -> u16 {
     socket
         .write_all(request.as_bytes())
         .await
-        .expect("it is sent");
+        .expect("the request is sent");
     let mut answer = String::new();
     socket.read_to_string(&mut answer).await.expect("an answer");
     let status = answer.split(' ').nth(1).expect("a status line");
     status.parse().expect("a number")
 }
 
-/// A page whose own name points to this machine must not read what is served here.
+/// A page on a host name that resolves to this machine must not read what is served here.
 #[tokio::test]
-async fn other_names_of_this_machine_are_refused() {
+async fn other_host_names_of_this_machine_are_forbidden() {
     let server = ServerProcess::spawn(ANY_PORT, NO_SETTINGS).await;
     for host in [
         "localhost",
@@ -278,7 +278,7 @@ async fn other_names_of_this_machine_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn health_readiness_and_metrics_are_told() {
+async fn health_readiness_and_metrics_are_served() {
     let server = ServerProcess::spawn(ANY_PORT, NO_SETTINGS).await;
     let http = Http::new(server.base_url());
     let healthy = http.get("/healthz").await;
@@ -320,7 +320,7 @@ async fn captures(db: &TestDatabase) -> Vec<Option<String>> {
 
 both_backends! {
     /// Servers and commands that start together on an empty database all succeed.
-    async fn migrations_run_once_whoever_comes(db: TestDatabase) {
+    async fn concurrent_migrations_run_once(db: TestDatabase) {
         db.execute(NOTES).await;
         let url = db.url();
         let args = with(&["--entity", "notes"]);
@@ -340,7 +340,7 @@ both_backends! {
         succeeds(&["migrate"], &url).await;
     }
 
-    async fn uncapture_leaves_nothing_behind(db: TestDatabase) {
+    async fn uncapture_leaves_no_trigger_behind(db: TestDatabase) {
         db.execute(&format!("{NOTES}; {TASKS}")).await;
         let url = db.url();
         succeeds(&["migrate"], &url).await;
@@ -380,14 +380,14 @@ both_backends! {
         assert!(!exited.status.success() && exited.output.contains(&address), "{}", exited.output);
     }
 
-    /// SIGTERM: sessions are told to come back, and the server ends well.
-    async fn a_signal_drains(db: TestDatabase) {
+    /// SIGTERM: sessions are closed so that clients reconnect, and the server exits with success.
+    async fn a_signal_ends_sessions_and_the_server(db: TestDatabase) {
         db.execute(NOTES).await;
         let args = with(&["--entity", "notes"]);
         let server = ServerProcess::spawn(args, [("DATABASE_URL", db.url())]).await;
         let mut client = subscriber(&server, "notes").await;
         let http = Http::new(server.base_url());
-        // A connection that HTTP keeps alive, and a request that waits for news.
+        // A kept-alive connection of HTTP, and a long poll.
         assert_eq!(http.get("/healthz").await.status, 200);
         let cursor = client.subscription("notes").cursor().expect("a cursor").to_owned();
         let path = format!("/api/sync/notes?cursor={cursor}&wait_ms=60000");
@@ -397,11 +397,11 @@ both_backends! {
         assert_eq!(code, 1001);
         assert!(exited.status.success(), "{}", exited.output);
         assert!(exited.output.contains("bye"), "{}", exited.output);
-        polling.await.expect("it was answered");
+        polling.await.expect("the poll was answered");
     }
 }
 
-/// A mutation that waits for a lock when the signal comes is applied before the server ends.
+/// A mutation that waits for a lock when the signal arrives is applied before the server ends.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_signal_lets_mutations_finish() {
     let db = TestDatabase::postgres().await;
@@ -422,7 +422,10 @@ async fn a_signal_lets_mutations_finish() {
     let ending = server.terminate();
     let releasing = async {
         assert_eq!(client.close_code().await, 1001);
-        holder.batch_execute("COMMIT").await.expect("the end");
+        holder
+            .batch_execute("COMMIT")
+            .await
+            .expect("the lock is released");
     };
     let (exited, ()) = tokio::join!(ending, releasing);
     assert!(exited.status.success(), "{}", exited.output);

@@ -1,4 +1,4 @@
-//! A database that is not there yet, goes away and comes back, and addresses that lead nowhere.
+//! A database that starts late, goes away and comes back, and addresses that lead nowhere.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -15,9 +15,9 @@ use crate::writers::{self, LAST, NOTES, Transaction, has_each_once, insert, writ
 
 const SERVE_NOTES: [&str; 4] = ["--bind", "127.0.0.1:0", "--entity", "notes"];
 
-/// Waits until the server is ready, or says why it is not.
-async fn readiness(http: &Http, wanted: u16) -> String {
-    eventually("the wanted readiness", async || {
+/// Waits for this status of readiness; returns the text.
+async fn readiness(http: &Http, expected: u16) -> String {
+    eventually("the expected readiness", async || {
         let reply = http.get("/readyz").await;
         (reply.status == wanted).then_some(reply.text)
     })
@@ -85,7 +85,7 @@ async fn a_database_may_go_away_and_come_back() {
 
     proxy.open().await;
     readiness(&http, 200).await;
-    // The sessions are those of before.
+    // The sessions survived.
     pusher.wait_answered().await;
     pusher.outcome(1).expect("an answer").acked();
     write_last(&db).await;
@@ -93,10 +93,9 @@ async fn a_database_may_go_away_and_come_back() {
     has_each_once(&mut pusher, "notes", &BTreeSet::from([1, 2, 3])).await;
 }
 
-/// The network between server and database breaks again and again, in the middle of whatever is
-/// under way.
+/// The network between server and database breaks again and again, in the middle of anything.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_network_may_break_all_the_time() {
+async fn a_network_that_keeps_breaking_loses_nothing() {
     let mut dice = Dice::new("a_network_may_break_all_the_time");
     let db = TestDatabase::postgres().await;
     db.execute(NOTES).await;
@@ -104,7 +103,7 @@ async fn a_network_may_break_all_the_time() {
     let mut config = TestServer::config(&db, ["notes"]).await;
     config.db_pool = DbPool::from_url(&through)
         .await
-        .expect("it connects through the proxy");
+        .expect("the engine connects through the proxy");
     let server = TestServer::with_config(config).await;
     let mut client = subscriber(&server.ws_url()).await;
     let mut pusher = subscriber(&server.ws_url()).await;
@@ -146,7 +145,7 @@ async fn a_network_may_break_all_the_time() {
     assert!(client.row("notes", &LAST.to_string()).is_some());
 }
 
-/// The address of the database with another password, and whether the server looks at passwords.
+/// The database's address with a wrong password, and whether the server checks passwords.
 async fn wrong_password(db: &TestDatabase) -> (String, bool) {
     let role = db.create_role("reader").await;
     let (before, host) = role.url.split_once('@').expect("a role has a password");
@@ -159,11 +158,11 @@ async fn wrong_password(db: &TestDatabase) -> (String, bool) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_wrong_password_is_told_at_once_and_to_nobody() {
+async fn a_wrong_password_is_an_error_and_is_never_shown() {
     let db = TestDatabase::postgres().await;
     let (url, asks) = wrong_password(&db).await;
     if !asks {
-        println!("this server lets anybody in without a password");
+        println!("this server accepts connections without a password");
         return;
     }
     let error = DbPool::from_url(&url)
@@ -180,7 +179,7 @@ async fn a_wrong_password_is_told_at_once_and_to_nobody() {
         let envs = [("DATABASE_URL", url.as_str()), ("RUST_LOG", "debug")];
         let exited = ServerProcess::try_spawn(args, envs)
             .await
-            .expect_err("it does not start");
+            .expect_err("the server does not start");
         assert!(!exited.status.success());
         assert!(
             exited.output.contains("password authentication failed"),
@@ -191,9 +190,9 @@ async fn a_wrong_password_is_told_at_once_and_to_nobody() {
     }
 }
 
-/// Neither what the engine prints nor what it says of itself holds the password that works.
+/// Neither the output nor the status of the engine contains a working password.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_right_password_is_told_to_nobody() {
+async fn the_right_password_is_never_shown() {
     let db = TestDatabase::postgres().await;
     db.execute(NOTES).await;
     let role = db.create_role("owner").await;
@@ -217,12 +216,14 @@ async fn the_right_password_is_told_to_nobody() {
         said.contains("out of reach") && !said.contains(password),
         "{said}"
     );
-    let pool = DbPool::from_url(&role.url).await.expect("it connects");
+    let pool = DbPool::from_url(&role.url)
+        .await
+        .expect("the engine connects");
     assert!(!format!("{pool:?}").contains(password), "{pool:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_unknown_database_is_told_at_once() {
+async fn an_unknown_database_is_an_error_at_the_start() {
     let db = TestDatabase::postgres().await;
     let (server, _) = db
         .url()
@@ -235,12 +236,12 @@ async fn an_unknown_database_is_told_at_once() {
         .expect_err("there is no such database");
     assert!(matches!(error, DbError::Refused(_)), "{error}");
     let exited = ServerProcess::try_spawn(SERVE_NOTES, [("DATABASE_URL", url)]).await;
-    let output = exited.expect_err("it does not start").output;
+    let output = exited.expect_err("the server does not start").output;
     assert!(output.contains("no_such_database"), "{output}");
 }
 
 #[tokio::test]
-async fn an_address_that_is_none_is_told_with_what_is_accepted() {
+async fn the_error_for_an_invalid_address_names_the_valid_forms() {
     for url in [
         "",
         "mysql://root:hunter2@h/db",
@@ -262,20 +263,20 @@ async fn an_address_that_is_none_is_told_with_what_is_accepted() {
     }
     let exited =
         ServerProcess::try_spawn(SERVE_NOTES, [("DATABASE_URL", "mysql://u:hunter2@h/d")]).await;
-    let exited = exited.expect_err("it does not start");
+    let exited = exited.expect_err("the server does not start");
     assert!(exited.output.contains("sqlite://path") && !exited.output.contains("hunter2"));
 }
 
-/// Shutting down does not wait for a database that is away.
+/// The shutdown does not wait for a missing database.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_engine_without_a_database_ends() {
+async fn an_engine_without_a_database_shuts_down() {
     let db = TestDatabase::postgres().await;
     db.execute(NOTES).await;
     let (mut proxy, through) = TcpProxy::of_database(&db.url()).await;
     let mut config = TestServer::config(&db, ["notes"]).await;
     config.db_pool = DbPool::from_url(&through)
         .await
-        .expect("it connects through the proxy");
+        .expect("the engine connects through the proxy");
     let server = TestServer::with_config(config).await;
     let mut client = subscriber(&server.ws_url()).await;
     proxy.close().await;

@@ -1,4 +1,4 @@
-//! The log forgets by itself, by age and by size, and nobody is held up or missed.
+//! Retention prunes the log by age and by size; no change is held up or missed.
 
 use rhtmx_sync::SyncConfig;
 use rhtmx_sync_tests::TestServer;
@@ -7,7 +7,7 @@ use testkit::{Backend, ClientOptions, SyncClient, TestDatabase, both_backends, e
 use crate::engines::{exists, status};
 use crate::writers::{NOTES, insert};
 
-/// Retention that looks all the time.
+/// Retention that runs all the time.
 async fn eager(db: &TestDatabase) -> SyncConfig {
     let mut config = TestServer::config(db, ["notes"]).await;
     config.retention.interval_ms = 40;
@@ -27,14 +27,14 @@ async fn entries(db: &TestDatabase, condition: &str) -> usize {
 }
 
 async fn until_none(db: &TestDatabase, condition: &str) {
-    eventually("the log forgets", async || {
+    eventually("the log is pruned", async || {
         (entries(db, condition).await == 0).then_some(())
     })
     .await;
 }
 
 both_backends! {
-    async fn by_age(db: TestDatabase) {
+    async fn the_log_is_pruned_by_age(db: TestDatabase) {
         db.execute(NOTES).await;
         let mut config = eager(&db).await;
         config.retention.hours = 0;
@@ -56,8 +56,8 @@ both_backends! {
         assert_eq!(resumed.rows("notes"), client.rows("notes"));
     }
 
-    /// The oldest part goes, and the newest stays.
-    async fn by_size(db: TestDatabase) {
+    /// The oldest entries are deleted, the newest stay.
+    async fn the_log_is_pruned_by_size(db: TestDatabase) {
         const LIMIT: u64 = 1024 * 1024;
         db.execute(NOTES).await;
         db.execute(&insert(0..200)).await;
@@ -65,7 +65,7 @@ both_backends! {
         config.retention.size_max_mb = 1;
         let server = TestServer::with_config(config).await;
         let mut client = subscriber(&server).await;
-        // Every update leaves the body before it in the log: a kilobyte that cannot be compressed.
+        // Every update logs the previous body: a kilobyte that cannot be compressed.
         let body = match db.backend() {
             Backend::Postgres => {
                 "(SELECT string_agg(md5(random()::text || n), '') FROM generate_series(1, 32) n)"
@@ -90,9 +90,9 @@ both_backends! {
     }
 }
 
-/// Retention comes and goes while a transaction is open, and does not take what nobody has seen.
+/// Retention runs while a transaction is open, and does not delete what no client has received.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_open_transaction_is_not_forgotten() {
+async fn changes_of_an_open_transaction_are_not_pruned() {
     let db = TestDatabase::postgres().await;
     db.execute(NOTES).await;
     let mut config = eager(&db).await;
@@ -123,9 +123,9 @@ async fn an_open_transaction_is_not_forgotten() {
     until_none(&db, "entity_id IS NOT NULL").await;
 }
 
-/// Retention is stuck in the middle of a batch; writers go on, and are heard.
+/// Retention is stuck in the middle of a batch; writers continue, and their changes arrive.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn writers_do_not_wait_for_it() {
+async fn writers_do_not_wait_for_retention() {
     let db = TestDatabase::postgres().await;
     db.execute(NOTES).await;
     let mut config = eager(&db).await;
@@ -147,7 +147,10 @@ async fn writers_do_not_wait_for_it() {
             .await;
     }
     exists(&db, "retention still waits", stuck).await;
-    holder.batch_execute("COMMIT").await.expect("the end");
+    holder
+        .batch_execute("COMMIT")
+        .await
+        .expect("the lock is released");
     until_none(&db, "entity_id IS NOT NULL").await;
     assert_eq!(client.frames("refetch"), 0);
 }

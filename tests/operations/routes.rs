@@ -1,4 +1,4 @@
-//! The engine inside an application of somebody else's.
+//! The engine inside another application.
 
 use axum::Router;
 use axum::extract::State;
@@ -19,10 +19,10 @@ async fn engine(db: &TestDatabase, prefix: &str) -> SyncEngine {
     db.execute(NOTES).await;
     let mut config = TestServer::config(db, ["notes"]).await;
     config.prefix = prefix.to_owned();
-    SyncEngine::new(config).await.expect("it starts")
+    SyncEngine::new(config).await.expect("the engine starts")
 }
 
-/// Serves an application; gives `127.0.0.1:port`.
+/// Serves an application; returns `127.0.0.1:port`.
 async fn serve(app: Router) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address").to_string();
@@ -30,7 +30,7 @@ async fn serve(app: Router) -> String {
     address
 }
 
-/// A subscriber at this path hears of a write.
+/// A subscriber at this path receives a write.
 async fn serves(db: &TestDatabase, url: &str, id: u64) {
     let mut client = SyncClient::connect(url, ClientOptions::default()).await;
     client.subscribe("notes", "notes").await;
@@ -42,8 +42,8 @@ async fn serves(db: &TestDatabase, url: &str, id: u64) {
 }
 
 both_backends! {
-    /// Merged, the routes leave the application its state, its routes and its fallback.
-    async fn they_merge_into_an_application(db: TestDatabase) {
+    /// The application keeps its state, its routes and its fallback.
+    async fn routes_merge_into_an_application(db: TestDatabase) {
         let engine = engine(&db, "/api/sync").await;
         let app = Router::new()
             .route("/hello", get(|State(Greeting(text)): State<Greeting>| async move { text }))
@@ -70,7 +70,7 @@ both_backends! {
         assert_eq!(http.get("/hello").await.text, "hello");
     }
 
-    async fn they_nest_under_a_prefix(db: TestDatabase) {
+    async fn routes_nest_under_a_prefix(db: TestDatabase) {
         let engine = engine(&db, "/live").await;
         let app = Router::new().nest("/inside", engine.routes()).fallback(|| async { "mine" });
         let address = serve(app).await;
@@ -81,13 +81,13 @@ both_backends! {
         engine.shutdown().await;
     }
 
-    /// Two engines of one application, on the same database.
-    async fn two_engines_share_an_application(db: TestDatabase) {
+    /// Both are on the same database.
+    async fn an_application_may_have_two_engines(db: TestDatabase) {
         let one = engine(&db, "/one").await;
         db.execute("CREATE TABLE others (id integer PRIMARY KEY)").await;
         let mut config = TestServer::config(&db, ["others"]).await;
         config.prefix = "/two".to_owned();
-        let two = SyncEngine::new(config).await.expect("it starts");
+        let two = SyncEngine::new(config).await.expect("the second engine starts");
         let address = serve(Router::new().merge(one.routes()).merge(two.routes())).await;
         serves(&db, &format!("ws://{address}/one/ws"), 1).await;
         let url = format!("ws://{address}/two/ws");

@@ -1,4 +1,5 @@
-//! The end of an engine: sessions are told to come back, and what is under way finishes.
+//! The shutdown of an engine: sessions are closed so that clients reconnect, and running mutations
+//! finish.
 
 use diesel::connection::SimpleConnection;
 use rhtmx_sync::Readiness;
@@ -9,9 +10,9 @@ use tokio::sync::oneshot;
 
 use crate::writers::{NOTES, insert};
 
-/// Keeps others from writing row 1 until it is told to let go.
+/// Locks row 1 until it is released.
 async fn hold(db: &TestDatabase) -> oneshot::Sender<()> {
-    let (release, told) = oneshot::channel();
+    let (release, released) = oneshot::channel();
     let (holds, held) = oneshot::channel();
     match db.backend() {
         Backend::Postgres => {
@@ -20,8 +21,10 @@ async fn hold(db: &TestDatabase) -> oneshot::Sender<()> {
             conn.batch_execute(lock).await.expect("the lock");
             holds.send(()).expect("the test waits");
             tokio::spawn(async move {
-                let _ = told.await;
-                conn.batch_execute("COMMIT").await.expect("the end");
+                let _ = released.await;
+                conn.batch_execute("COMMIT")
+                    .await
+                    .expect("the lock is released");
             });
         }
         Backend::Sqlite => {
@@ -29,8 +32,8 @@ async fn hold(db: &TestDatabase) -> oneshot::Sender<()> {
             tokio::task::spawn_blocking(move || {
                 conn.batch_execute("BEGIN IMMEDIATE").expect("the lock");
                 holds.send(()).expect("the test waits");
-                let _ = told.blocking_recv();
-                conn.batch_execute("COMMIT").expect("the end");
+                let _ = released.blocking_recv();
+                conn.batch_execute("COMMIT").expect("the lock is released");
             });
         }
     }
@@ -51,7 +54,7 @@ async fn bodies(db: &TestDatabase) -> Vec<String> {
 }
 
 both_backends! {
-    async fn every_session_is_told(db: TestDatabase) {
+    async fn a_shutdown_closes_every_session(db: TestDatabase) {
         db.execute(NOTES).await;
         let server = TestServer::start(&db, ["notes"]).await;
         let mut clients = Vec::new();
@@ -69,26 +72,26 @@ both_backends! {
             assert_eq!(client.close_code().await, 1001);
         }
         assert_eq!(engine.readiness(), Readiness::NotReady("shutting down".to_owned()));
-        // Whoever comes now is turned away.
+        // A new client is rejected.
         let late = SyncClient::try_connect(&server.ws_url(), ClientOptions::default()).await;
         assert!(late.is_err());
     }
 
-    /// A mutation waits for a lock when the shutdown begins. It is applied, once, although its
-    /// client is gone by then.
-    async fn a_mutation_under_way_finishes(db: TestDatabase) {
+    /// A mutation waits for a lock when the shutdown begins. It is applied once, although its client
+    /// has disconnected by then.
+    async fn a_running_mutation_finishes_before_the_shutdown(db: TestDatabase) {
         db.execute(&format!("{NOTES}; {}", insert([1]))).await;
         let server = TestServer::start(&db, ["notes"]).await;
         let mut client = server.connect().await;
         let release = hold(&db).await;
         client.send_push(1, update("first")).await;
-        // The server has read the push when it answers this.
+        // The server has read the push when it answers this ping.
         client.ping().await;
 
         let engine = server.engine().clone();
         let stopping = tokio::spawn(async move { engine.shutdown().await });
         assert_eq!(client.close_code().await, 1001);
-        assert!(!stopping.is_finished(), "it waits for the mutation");
+        assert!(!stopping.is_finished(), "the shutdown waits for the mutation");
         release.send(()).expect("the lock is held");
         stopping.await.expect("the shutdown");
         assert_eq!(bodies(&db).await, ["first"]);
@@ -96,10 +99,10 @@ both_backends! {
         db.execute("UPDATE notes SET body = body || ' and more'").await;
         let second = TestServer::start(&db, ["notes"]).await;
         let state = client.into_state();
-        assert_eq!(state.unanswered.len(), 1, "it was never answered");
+        assert_eq!(state.unanswered.len(), 1, "the push was never answered");
         let mut again = SyncClient::reconnect(&second.ws_url(), ClientOptions::default(), &state).await;
         assert_eq!(again.welcome()["last_mutation"], 1);
         again.push(1, update("first")).await.acked();
-        assert_eq!(bodies(&db).await, ["first and more"], "it is not applied again");
+        assert_eq!(bodies(&db).await, ["first and more"], "the mutation is not applied again");
     }
 }

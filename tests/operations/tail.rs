@@ -1,4 +1,4 @@
-//! `rhtmx-sync tail`: changes as they happen, whoever makes them.
+//! `rhtmx-sync tail`: changes as they happen, by any program.
 
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -12,14 +12,14 @@ use tokio::process::{Child, ChildStdout, Command};
 
 use crate::writers::{NOTES, TASKS, insert};
 
-/// A running `tail`; it ends when it is dropped.
+/// A running `tail`; dropping it ends the process.
 struct Tail {
     _process: Child,
     _folder: TempDir,
     lines: Lines<BufReader<ChildStdout>>,
 }
 
-/// The server binary, as the testkit finds it.
+/// The server binary, found as the testkit finds it.
 fn binary() -> PathBuf {
     std::env::var_os("RHTMX_SYNC_BIN")
         .map(PathBuf::from)
@@ -45,7 +45,7 @@ impl Tail {
             .stderr(Stdio::null())
             .kill_on_drop(true)
             .spawn()
-            .expect("it starts");
+            .expect("tail starts");
         let lines = BufReader::new(process.stdout.take().expect("its output")).lines();
         Self {
             _process: process,
@@ -58,10 +58,10 @@ impl Tail {
         let line = tokio::time::timeout(patience, self.lines.next_line())
             .await
             .ok()?;
-        Some(line.expect("text").expect("it goes on"))
+        Some(line.expect("text").expect("tail continues"))
     }
 
-    /// Writes until it shows something: it says in no other way that it has begun.
+    /// Writes until it shows something, the only sign that it has started.
     async fn begun(&mut self, db: &TestDatabase) {
         for id in 1_000_000.. {
             db.execute(&insert([id])).await;
@@ -69,7 +69,7 @@ impl Tail {
                 break;
             }
         }
-        // Everything before this has been shown when this is.
+        // Earlier changes have been shown once this one is.
         db.execute("INSERT INTO notes VALUES (0, 'begun')").await;
         while !self.next().await.contains("begun") {}
     }
@@ -84,7 +84,7 @@ impl Tail {
 }
 
 both_backends! {
-    async fn it_shows_what_others_write(db: TestDatabase) {
+    async fn tail_shows_changes_of_other_programs(db: TestDatabase) {
         db.execute(&format!("{NOTES}; {TASKS}")).await;
         let mut tail = Tail::start(&db, &["notes", "--json"]);
         tail.begun(&db).await;
@@ -98,7 +98,7 @@ both_backends! {
         assert_eq!(tail.next_json().await, line);
     }
 
-    async fn people_can_read_it(db: TestDatabase) {
+    async fn tail_prints_readable_lines(db: TestDatabase) {
         db.execute(&format!("{NOTES}; {TASKS}")).await;
         let mut tail = Tail::start(&db, &["--entity", "notes", "--entity", "tasks"]);
         tail.begun(&db).await;

@@ -1,4 +1,4 @@
-//! Programs that write while the engine runs, and what a subscriber must have of it.
+//! Programs that write while the engine runs, and what a subscriber must receive of it.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use tokio_postgres::Client;
 pub(crate) const NOTES: &str = "CREATE TABLE notes (id integer PRIMARY KEY, body text NOT NULL)";
 pub(crate) const TASKS: &str = "CREATE TABLE tasks (id integer PRIMARY KEY, body text NOT NULL)";
 
-/// An `INSERT` of these rows, each of its own key.
+/// An `INSERT` of these rows, each with its own key.
 pub(crate) fn insert(ids: impl IntoIterator<Item = u64>) -> String {
     let rows: Vec<String> = ids
         .into_iter()
@@ -29,7 +29,7 @@ pub(crate) struct Transaction {
 }
 
 impl Transaction {
-    /// Rows that a transaction may insert, so that no two share a key.
+    /// Rows that a transaction may insert at most, so that no two share a key.
     pub(crate) const IDS: u64 = 4;
 
     /// The transactions of one writer; a few of them are slow.
@@ -46,7 +46,7 @@ impl Transaction {
         plan.collect()
     }
 
-    /// Before the pause, and after it.
+    /// The statements before the pause, and those after it.
     fn statements(&self) -> (String, String) {
         let id = self.first_id;
         let begin = insert([id, id + 1]);
@@ -62,7 +62,7 @@ impl Transaction {
     }
 }
 
-/// Runs the transactions one after another; gives the keys of the rows that they leave.
+/// Runs the transactions one after another; returns the keys of the rows that they leave.
 pub(crate) async fn run(db: &TestDatabase, plan: Vec<Transaction>) -> BTreeSet<u64> {
     let left = plan.iter().flat_map(Transaction::leaves).collect();
     match db.backend() {
@@ -97,7 +97,7 @@ fn on_sqlite(mut conn: SqliteConnection, plan: Vec<Transaction>) {
     }
 }
 
-/// The key of the row that a test writes last: whoever has it has everything.
+/// The key of the row that a test writes last: a client that has it has everything.
 pub(crate) const LAST: u64 = 9_999_999;
 
 /// Writes the last row.

@@ -1,4 +1,4 @@
-//! The engine's query for what is new, held against a plain look at every row of the log.
+//! The engine's query for new entries, checked against a plain look at every row of the log.
 
 use std::collections::BTreeSet;
 
@@ -15,7 +15,7 @@ const STEPS: usize = 160;
 struct Writers {
     dice: Dice,
     connections: Vec<Client>,
-    /// The rows that each has inserted without having committed them.
+    /// The rows that each connection has inserted but not committed.
     open: Vec<Option<BTreeSet<String>>>,
     next_id: u64,
     committed: BTreeSet<String>,
@@ -97,7 +97,7 @@ async fn since(tracker: &ChangeTracker, cursor: &Cursor) -> (BTreeSet<String>, C
     (put_keys(&batch), batch.cursor.expect("a cursor"))
 }
 
-/// The rows that one cursor sees and the other does not, by looking at all of them.
+/// The rows that one cursor sees and the other does not, found by looking at all of them.
 async fn between(db: &TestDatabase, from: &Cursor, to: &Cursor) -> BTreeSet<String> {
     let (from, to) = (snapshot_text(from), snapshot_text(to));
     let query = format!(
@@ -108,7 +108,7 @@ async fn between(db: &TestDatabase, from: &Cursor, to: &Cursor) -> BTreeSet<Stri
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_query_gives_what_the_cursor_does_not_see() {
+async fn the_query_returns_what_the_cursor_does_not_see() {
     let mut dice = Dice::new("the_query_gives_what_the_cursor_does_not_see");
     let db = TestDatabase::postgres().await;
     db.execute("CREATE TABLE marks (id integer PRIMARY KEY)")

@@ -1,4 +1,4 @@
-//! Core's logic held against the databases themselves.
+//! Core's logic checked against the databases themselves.
 
 mod changes;
 mod cursor_query;

@@ -1,4 +1,4 @@
-//! Snapshots that chance has made.
+//! Random snapshots.
 
 use rhtmx_sync_tests::Dice;
 use sync_core::snapshot::{Snapshot, Xid};
@@ -6,8 +6,8 @@ use testkit::TestDatabase;
 
 use crate::visibility::{includes, visible, written};
 
-/// Where transaction numbers are: young, before and after a wrap of 32 bits, and far beyond. At the
-/// wrap itself PostgreSQL leaves some out, and does not read them.
+/// Ranges of transaction numbers: young, before and after a wrap of 32 bits, and far beyond. At the
+/// wrap itself PostgreSQL skips some numbers, and does not parse them.
 const BASES: [Xid; 4] = [1, (1 << 32) - 500, (1 << 32) + 1003, (1 << 62) + 1003];
 
 /// A snapshot a little above `base`.
@@ -55,16 +55,16 @@ async fn covers_is_inclusion() {
     let covering = expected.iter().filter(|covers| **covers).count();
     assert!(
         (100..2900).contains(&covering),
-        "{covering} of 3000 say little"
+        "{covering} of 3000 cover each other: too few"
     );
     for ((ours, theirs), expected) in pairs.into_iter().zip(expected) {
         assert_eq!(ours.covers(theirs), expected, "{ours} covers {theirs}");
     }
 }
 
-/// What core reads, PostgreSQL reads too, and writes as it was: a cursor has one text.
+/// PostgreSQL parses what core parses, and writes it in the same way: a cursor has one text.
 #[tokio::test]
-async fn texts_are_postgresqls_own() {
+async fn texts_are_the_same_as_postgresqls() {
     let mut dice = Dice::new("texts_are_postgresqls_own");
     let mut texts: Vec<String> = snapshots(&mut dice, 4000)
         .iter()
@@ -84,7 +84,7 @@ async fn texts_are_postgresqls_own() {
         .collect();
     assert!(
         (1500..3900).contains(&accepted.len()),
-        "{} of 4000 say little",
+        "{} of 4000 are valid: too few",
         accepted.len()
     );
     let db = TestDatabase::postgres().await;
@@ -94,7 +94,7 @@ async fn texts_are_postgresqls_own() {
         assert_eq!(
             accepted
                 .parse::<Snapshot>()
-                .expect("it was read")
+                .expect("PostgreSQL parses it")
                 .to_string(),
             written
         );

@@ -16,7 +16,7 @@ const STEPS: usize = 300;
 struct Traffic {
     dice: Dice,
     connections: Vec<Client>,
-    /// The transaction that each connection has open.
+    /// The open transaction of each connection.
     open: Vec<Option<Xid>>,
     /// Every transaction, and whether it has ended.
     ended: BTreeMap<Xid, bool>,
@@ -56,7 +56,7 @@ impl Traffic {
         };
         let ending = match self.dice.pick(0..4) {
             0 => {
-                // A number of its own that no snapshot of ours has to know.
+                // A subtransaction with a number of its own, which core's snapshots need not know.
                 let nested = "SAVEPOINT s; INSERT INTO marks DEFAULT VALUES; RELEASE s";
                 return conn.batch_execute(nested).await.expect("a savepoint");
             }
@@ -70,7 +70,7 @@ impl Traffic {
 }
 
 #[tokio::test]
-async fn real_snapshots_see_what_has_ended() {
+async fn real_snapshots_contain_ended_transactions() {
     let mut dice = Dice::new("real_snapshots_see_what_has_ended");
     let db = TestDatabase::postgres().await;
     let observer = db.connect_postgres().await;
@@ -100,7 +100,7 @@ async fn real_snapshots_see_what_has_ended() {
     }
 }
 
-/// Of two snapshots of one server the later sees everything that the earlier sees.
+/// Of two snapshots of one server the later one sees everything that the earlier one sees.
 #[tokio::test]
 async fn later_snapshots_cover_earlier_ones() {
     let mut dice = Dice::new("later_snapshots_cover_earlier_ones");
@@ -118,7 +118,7 @@ async fn later_snapshots_cover_earlier_ones() {
             "{later}"
         );
     }
-    // And the other way round only where nothing has been added.
+    // And the reverse only where nothing has been added.
     let pairs: Vec<(&Snapshot, &Snapshot)> =
         taken.windows(2).map(|pair| (&pair[0], &pair[1])).collect();
     let expected = includes(&observer, &pairs).await;

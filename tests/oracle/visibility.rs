@@ -1,4 +1,4 @@
-//! What PostgreSQL says of snapshots: the oracle.
+//! What PostgreSQL says about snapshots: the oracle.
 
 use sync_core::snapshot::{Snapshot, Xid};
 use tokio_postgres::Client;
@@ -37,7 +37,7 @@ pub(crate) async fn includes(conn: &Client, pairs: &[(&Snapshot, &Snapshot)]) ->
         .get(0)
 }
 
-/// The texts that PostgreSQL reads as snapshots, as it writes them.
+/// The texts that PostgreSQL parses as snapshots, as it writes them.
 pub(crate) async fn written(conn: &Client, texts: &[String]) -> Vec<String> {
     let query = "SELECT array_agg(text::pg_snapshot::text ORDER BY n) \
                  FROM unnest($1::text[]) WITH ORDINALITY texts(text, n)";
@@ -47,11 +47,11 @@ pub(crate) async fn written(conn: &Client, texts: &[String]) -> Vec<String> {
         .get(0)
 }
 
-/// The snapshot of the moment.
+/// The current snapshot.
 pub(crate) async fn snapshot(conn: &Client) -> Snapshot {
     let row = conn
         .query_one("SELECT pg_current_snapshot()::text", &[])
         .await
         .expect("a snapshot");
-    row.get::<_, String>(0).parse().expect("core reads it")
+    row.get::<_, String>(0).parse().expect("core parses it")
 }

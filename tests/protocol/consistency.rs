@@ -1,4 +1,4 @@
-//! At each cursor a copy equals the database at one committed instant, over all subscriptions
+//! At each cursor a copy equals the database at one committed instant, over all its subscriptions
 //! together, while writers write and clients come and go.
 
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use testkit::{ClientOptions, SyncClient, TestDatabase, both_backends};
 use crate::tables::{NOTES, TASKS, notes, rows};
 use crate::writes::{create, delete, note, update};
 
-/// All balances together, at any moment.
+/// The sum of all balances at any moment.
 const TOTAL: i64 = 2000;
 
 async fn make_accounts(db: &TestDatabase) {
@@ -25,8 +25,8 @@ async fn make_accounts(db: &TestDatabase) {
     }
 }
 
-/// Moves money about in ways that leave the total as it is: between rows, between tables, by rows
-/// that come and go, and now and then in a transaction that is rolled back.
+/// Moves money in ways that keep the total: between rows, between tables, by rows that are created and
+/// deleted, and at times in a transaction that is rolled back.
 async fn move_money(db: &TestDatabase, number: i64) {
     let (from, to, sum) = (1 + number % 10, 1 + number * 7 % 10, number % 13);
     let (source, target) = if number % 3 == 0 {
@@ -52,13 +52,13 @@ async fn move_money(db: &TestDatabase, number: i64) {
                       UPDATE {target} SET balance = balance + {sum} WHERE id = {to}"
         ),
     };
-    // The third way is never finished.
+    // The third way never commits.
     let end = if number % 5 == 2 {
         "ROLLBACK"
     } else {
         "COMMIT"
     };
-    // Two writers that take rows in different orders may find each other in the way.
+    // Fails when two writers lock rows in different orders.
     let _ = db.try_execute(&format!("BEGIN; {statements}; {end}")).await;
 }
 
@@ -69,7 +69,7 @@ fn total(client: &SyncClient, entities: [&str; 2]) -> i64 {
         .sum()
 }
 
-/// Reads one frame and looks at the copy where the protocol says that it is of one instant.
+/// Reads one frame, and checks the copy at each cursor.
 async fn next_frame(client: &mut SyncClient) -> Value {
     let frame = client.next_frame().await;
     let all_live = client
@@ -83,7 +83,7 @@ async fn next_frame(client: &mut SyncClient) -> Value {
     frame
 }
 
-async fn follow(client: &mut SyncClient) {
+async fn subscribe_all(client: &mut SyncClient) {
     for (id, entity) in [
         ("accounts", "accounts"),
         ("vault", "vault"),
@@ -93,7 +93,7 @@ async fn follow(client: &mut SyncClient) {
     }
 }
 
-/// The copy is what the tables hold in the end.
+/// Waits until the copy equals the tables.
 async fn settle(client: &mut SyncClient, db: &TestDatabase) {
     for entity in ["accounts", "vault"] {
         let expected = rows(db, entity, &["id", "balance"]).await;
@@ -116,7 +116,7 @@ both_backends! {
         let mut clients = Vec::new();
         for _ in 0..3 {
             let mut client = server.connect().await;
-            follow(&mut client).await;
+            subscribe_all(&mut client).await;
             clients.push(client);
         }
         let writers: Vec<_> = (0..3)
@@ -129,7 +129,7 @@ both_backends! {
                 })
             })
             .collect();
-        let followers: Vec<_> = clients
+        let subscribers: Vec<_> = clients
             .into_iter()
             .map(|mut client| {
                 tokio::spawn(async move {
@@ -143,14 +143,14 @@ both_backends! {
         for writer in writers {
             writer.await.expect("no panic");
         }
-        for follower in followers {
-            let mut client = follower.await.expect("no panic");
+        for subscriber in subscribers {
+            let mut client = subscriber.await.expect("no panic");
             settle(&mut client, &db).await;
         }
     }
 
-    /// Clients that subscribe, leave and come back in the middle of the writing.
-    async fn whoever_joins_in_the_middle_misses_nothing(db: TestDatabase) {
+    /// Clients subscribe, leave and resume while a writer writes.
+    async fn a_client_that_joins_during_writes_misses_nothing(db: TestDatabase) {
         make_accounts(&db).await;
         let server = TestServer::start(&db, ["accounts", "vault"]).await;
         let db = Arc::new(db);
@@ -166,7 +166,7 @@ both_backends! {
             })
         };
         let mut client = server.connect().await;
-        follow(&mut client).await;
+        subscribe_all(&mut client).await;
         for round in 0..30_u64 {
             let enough = client.frames("cursor") + 1 + round % 3;
             while client.frames("cursor") < enough {
@@ -174,7 +174,7 @@ both_backends! {
             }
             if round % 5 == 4 {
                 let mut other = server.connect().await;
-                follow(&mut other).await;
+                subscribe_all(&mut other).await;
                 while other.frames("cursor") < 3 {
                     next_frame(&mut other).await;
                 }
@@ -189,8 +189,8 @@ both_backends! {
         assert_eq!(client.frames("refetch"), 0);
     }
 
-    /// One writer counts; so a copy is always a beginning of what he has counted, without a hole.
-    async fn nothing_falls_between_snapshot_and_stream(db: TestDatabase) {
+    /// The writer inserts increasing ids, so every copy must hold the first ids without a gap.
+    async fn no_change_falls_between_first_read_and_stream(db: TestDatabase) {
         db.execute(NOTES).await;
         let server = TestServer::start(&db, ["notes"]).await;
         let db = Arc::new(db);
@@ -214,7 +214,7 @@ both_backends! {
                 let keys = client.rows(id).len();
                 assert!(
                     (1..=keys).all(|key| client.row(id, &key.to_string()).is_some()),
-                    "a hole"
+                    "a gap"
                 );
             }
             if joined == 90 {
@@ -234,8 +234,8 @@ both_backends! {
         }
     }
 
-    /// Mutations of clients and statements of another program, on the same rows.
-    async fn clients_and_programs_write_together(db: TestDatabase) {
+    /// Mutations of clients and statements of another program write the same rows.
+    async fn copies_are_right_while_clients_and_programs_write_the_same_rows(db: TestDatabase) {
         db.execute(&format!("{NOTES}; {TASKS}")).await;
         let server = TestServer::start(&db, ["notes", "tasks"]).await;
         let db = Arc::new(db);
@@ -296,7 +296,7 @@ both_backends! {
         }
     }
 
-    async fn what_is_rolled_back_is_never_seen(db: TestDatabase) {
+    async fn a_rolled_back_transaction_is_never_sent(db: TestDatabase) {
         db.execute(NOTES).await;
         let server = TestServer::start(&db, ["notes"]).await;
         let mut client = server.connect().await;

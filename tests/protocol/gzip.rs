@@ -11,8 +11,7 @@ use uuid::Uuid;
 use crate::tables::{NOTES, count, insert_notes, notes};
 use crate::writes::note;
 
-/// The sizes of the text and of the binary frames that make up a subscription's first read, as they
-/// are on the socket.
+/// The sizes of the text and binary frames of a subscription's first read, as they are on the socket.
 async fn frames_of_a_first_read(server: &TestServer, accept: Value) -> (Vec<usize>, Vec<usize>) {
     let mut request = server.ws_url().into_client_request().expect("an address");
     let protocol = "rhtmx-sync.v1".parse().expect("a header");
@@ -34,7 +33,7 @@ async fn frames_of_a_first_read(server: &TestServer, accept: Value) -> (Vec<usiz
         socket
             .send(Message::text(frame.to_string()))
             .await
-            .expect("it is open");
+            .expect("the socket is open");
     }
     let (mut texts, mut binaries) = (Vec::new(), Vec::new());
     loop {
@@ -52,7 +51,7 @@ async fn frames_of_a_first_read(server: &TestServer, accept: Value) -> (Vec<usiz
 }
 
 both_backends! {
-    async fn long_frames_are_gzipped_for_those_who_accept_it(db: TestDatabase) {
+    async fn long_frames_are_gzipped_for_clients_that_accept_it(db: TestDatabase) {
         db.execute(NOTES).await;
         insert_notes(&db, 1, 1000).await;
         let server = TestServer::start(&db, ["notes"]).await;
@@ -71,7 +70,7 @@ both_backends! {
         }
     }
 
-    async fn one_frame_goes_to_both_kinds_of_clients(db: TestDatabase) {
+    async fn clients_with_and_without_gzip_receive_the_same_rows(db: TestDatabase) {
         db.execute(NOTES).await;
         let server = TestServer::start(&db, ["notes"]).await;
         let mut clients = Vec::new();
@@ -94,7 +93,7 @@ both_backends! {
         }
     }
 
-    async fn a_client_may_gzip(db: TestDatabase) {
+    async fn a_client_may_gzip_its_frames(db: TestDatabase) {
         db.execute(NOTES).await;
         let server = TestServer::start(&db, ["notes"]).await;
         let mut client = SyncClient::open(&server.ws_url(), ClientOptions::default())
@@ -118,14 +117,14 @@ both_backends! {
         client
             .wait_until(|client| client.rows("a").len() == 200)
             .await;
-        // Exactly as much as a frame may hold.
+        // Exactly the size limit of a frame.
         let start = r#"{"type":"ping","at":""#;
         let full = format!("{start}{}\"}}", "x".repeat(1024 * 1024 - start.len() - 2));
         client.send_binary(gzip(full.as_bytes())).await;
         client.wait_for(|frame| frame["type"] == "pong").await;
     }
 
-    async fn a_bomb_is_too_large(db: TestDatabase) {
+    async fn a_gzip_bomb_is_too_large(db: TestDatabase) {
         db.execute(NOTES).await;
         let server = TestServer::start(&db, ["notes"]).await;
         let zeros = gzip(&vec![b' '; 100 * 1024 * 1024]);
@@ -147,7 +146,7 @@ both_backends! {
             .acked();
     }
 
-    async fn bytes_that_are_no_frame(db: TestDatabase) {
+    async fn invalid_bytes_are_errors_and_the_session_continues(db: TestDatabase) {
         db.execute(NOTES).await;
         let server = TestServer::start(&db, ["notes"]).await;
         let mut client = server.connect().await;

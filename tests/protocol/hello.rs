@@ -1,4 +1,4 @@
-//! The first frame, and its answer.
+//! The first frame and its answer.
 
 use rhtmx_sync_tests::TestServer;
 use serde_json::{Value, json};
@@ -8,8 +8,8 @@ use uuid::Uuid;
 use crate::tables::NOTES;
 use crate::writes::note;
 
-/// The error and the close code that this client got instead of `welcome`.
-async fn refused(mut client: SyncClient) -> (Value, u16) {
+/// The error and the close code that this client received instead of `welcome`.
+async fn fatal_error(mut client: SyncClient) -> (Value, u16) {
     let error = client.next_frame().await;
     assert_eq!(
         (&error["type"], &error["fatal"]),
@@ -25,7 +25,7 @@ async fn silent(server: &TestServer) -> SyncClient {
 }
 
 both_backends! {
-    async fn welcome_says_what_the_client_needs(db: TestDatabase) {
+    async fn welcome_has_the_epoch_the_limits_and_the_last_mutation(db: TestDatabase) {
         db.execute(NOTES).await;
         let mut config = TestServer::config(&db, ["notes"]).await;
         config.limits.frame_bytes_max = 5000;
@@ -106,17 +106,17 @@ both_backends! {
                 "type": "hello", "protocol": protocol, "client_id": Uuid::new_v4(),
             });
             client.send_json(hello).await;
-            assert_eq!(refused(client).await, (json!("protocol"), 4400));
+            assert_eq!(fatal_error(client).await, (json!("protocol"), 4400));
         }
     }
 
-    async fn whoever_says_nothing_is_closed(db: TestDatabase) {
+    async fn a_silent_connection_is_closed(db: TestDatabase) {
         db.execute(NOTES).await;
         let mut config = TestServer::config(&db, ["notes"]).await;
         config.limits.hello_timeout_ms = 50;
         let server = TestServer::with_config(config).await;
         assert_eq!(
-            refused(silent(&server).await).await,
+            fatal_error(silent(&server).await).await,
             (json!("protocol"), 4408)
         );
     }
@@ -142,19 +142,19 @@ both_backends! {
         ] {
             let mut client = silent(&server).await;
             client.send_text(&text).await;
-            assert_eq!(refused(client).await, (json!("protocol"), 4400), "{text}");
+            assert_eq!(fatal_error(client).await, (json!("protocol"), 4400), "{text}");
         }
         let mut client = silent(&server).await;
         client.send_binary(vec![0, 159, 146, 150]).await;
-        assert_eq!(refused(client).await, (json!("protocol"), 4400));
+        assert_eq!(fatal_error(client).await, (json!("protocol"), 4400));
         let mut client = silent(&server).await;
         client.send_text(&"x".repeat(2_000_000)).await;
-        assert_eq!(refused(client).await, (json!("too_large"), 4413));
+        assert_eq!(fatal_error(client).await, (json!("too_large"), 4413));
         let counted = db.query_text("SELECT count(*) FROM notes").await;
         assert_eq!(counted, [Some("0".to_owned())]);
     }
 
-    async fn pages_of_other_origins_are_refused(db: TestDatabase) {
+    async fn pages_of_other_origins_may_not_connect(db: TestDatabase) {
         db.execute(NOTES).await;
         let mut config = TestServer::config(&db, ["notes"]).await;
         config
@@ -185,7 +185,7 @@ both_backends! {
         }
     }
 
-    async fn an_engine_that_shuts_down_says_so(db: TestDatabase) {
+    async fn an_engine_that_shuts_down_closes_with_1001(db: TestDatabase) {
         db.execute(NOTES).await;
         let server = TestServer::start(&db, ["notes"]).await;
         let mut client = server.connect().await;

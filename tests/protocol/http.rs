@@ -1,4 +1,4 @@
-//! Plain HTTP: mutations, refusals, status.
+//! Plain HTTP: mutations, rejects, status.
 
 use rhtmx_sync::EntityConfig;
 use rhtmx_sync_tests::TestServer;
@@ -17,7 +17,7 @@ pub(crate) fn push(client_id: Uuid, mutation: u64, writes: &Value) -> Value {
 }
 
 both_backends! {
-    async fn mutations(db: TestDatabase) {
+    async fn mutations_are_answered_with_a_status(db: TestDatabase) {
         db.execute(NOTES).await;
         let server = TestServer::start(&db, ["notes"]).await;
         let http = server.http();
@@ -79,7 +79,7 @@ both_backends! {
         assert_eq!(notes(&db).await.into_values().collect::<Vec<_>>(), [values]);
     }
 
-    async fn forbidden_mutations(db: TestDatabase) {
+    async fn a_mutation_of_an_entity_without_a_table_is_forbidden(db: TestDatabase) {
         db.execute(NOTES).await;
         let entities = vec![
             EntityConfig::new("notes"),
@@ -94,7 +94,7 @@ both_backends! {
         );
     }
 
-    async fn bodies_that_are_no_mutation(db: TestDatabase) {
+    async fn bodies_that_are_not_mutations_are_errors(db: TestDatabase) {
         db.execute(NOTES).await;
         let mut config = TestServer::config(&db, ["notes"]).await;
         config.limits.frame_bytes_max = 10_000;
@@ -151,7 +151,7 @@ both_backends! {
         assert_eq!(server.http().post(PATH, &good).await.status, 200);
     }
 
-    async fn names_that_are_not_there(db: TestDatabase) {
+    async fn unknown_names_are_not_found(db: TestDatabase) {
         db.execute(&format!("{NOTES}; {TASKS}")).await;
         let server = TestServer::start(&db, ["notes"]).await;
         let http = server.http();
@@ -194,7 +194,7 @@ both_backends! {
         assert_eq!(count(&db, "notes").await, 0);
     }
 
-    async fn pages_of_other_origins_are_refused(db: TestDatabase) {
+    async fn pages_of_other_origins_are_forbidden(db: TestDatabase) {
         db.execute(NOTES).await;
         let mut config = TestServer::config(&db, ["notes"]).await;
         config
@@ -228,7 +228,7 @@ both_backends! {
         }
     }
 
-    async fn status_says_what_goes_on(db: TestDatabase) {
+    async fn status_shows_entities_shapes_and_sessions(db: TestDatabase) {
         db.execute(&format!("{NOTES}; {TASKS}")).await;
         let server = TestServer::start(&db, ["notes", "tasks"]).await;
         let mut clients = Vec::new();

@@ -1,4 +1,4 @@
-//! Frames that are none, frames that are too large, and more than a client may have.
+//! Malformed frames, frames that are too large, and more than a client may have.
 
 use rhtmx_sync_tests::TestServer;
 use serde_json::{Value, json};
@@ -12,14 +12,14 @@ fn nested(levels: usize) -> String {
     format!("{}{}", "[".repeat(levels), "]".repeat(levels))
 }
 
-/// A frame of exactly so many bytes.
+/// A frame of exactly this many bytes.
 fn ping_of(bytes: usize) -> String {
     let start = r#"{"type":"ping","padding":""#;
     format!("{start}{}\"}}", "x".repeat(bytes - start.len() - 2))
 }
 
 both_backends! {
-    async fn malformed_frames_are_told_and_harm_nothing(db: TestDatabase) {
+    async fn malformed_frames_are_errors_and_the_session_continues(db: TestDatabase) {
         db.execute(NOTES).await;
         let server = TestServer::start(&db, ["notes"]).await;
         let mut client = server.connect().await;
@@ -96,8 +96,8 @@ both_backends! {
         assert_eq!(client.errors().len(), texts.len());
     }
 
-    /// What is wrong is not sent back whole.
-    async fn long_words_are_not_repeated(db: TestDatabase) {
+    /// An error does not repeat the client's text at full length.
+    async fn long_texts_are_not_repeated_in_errors(db: TestDatabase) {
         db.execute(NOTES).await;
         let server = TestServer::start(&db, ["notes"]).await;
         let mut client = server.connect().await;
@@ -145,7 +145,7 @@ both_backends! {
         );
     }
 
-    async fn deep_nesting_is_told(db: TestDatabase) {
+    async fn deep_nesting_is_an_error(db: TestDatabase) {
         db.execute(NOTES).await;
         let server = TestServer::start(&db, ["notes"]).await;
         let mut client = server.connect().await;
@@ -161,10 +161,11 @@ both_backends! {
                 ),
                 deep.clone(),
             ] {
-                // Parameters are read when the filter is, to the last digit.
-                let code = match frame.contains("params") {
-                    true => "bad_filter",
-                    false => "protocol",
+                // Parameters are parsed with the filter, to keep every digit.
+                let code = if frame.contains("params") {
+                    "bad_filter"
+                } else {
+                    "protocol"
                 };
                 client.send_text(&frame).await;
                 let error = client.wait_for(|frame| frame["type"] == "error").await;
@@ -173,7 +174,7 @@ both_backends! {
                     (&json!(code), &json!(false))
                 );
             }
-            // Unknown fields are passed over, however they look.
+            // Unknown fields are ignored, whatever they contain.
             client
                 .send_text(&format!(r#"{{"type":"ping","at":1,"later":{deep}}}"#))
                 .await;
@@ -182,7 +183,7 @@ both_backends! {
                 json!({ "type": "pong", "at": 1 })
             );
         }
-        // A value is looked at by the check of its column.
+        // The check of its column judges a value.
         for levels in [1, 200, 100_000] {
             let write = format!(
                 r#"{{"entity":"notes","op":"create","values":{{"id":1,"body":{}}}}}"#,
@@ -231,8 +232,9 @@ both_backends! {
             .await;
     }
 
-    /// So much too large that nobody reads it to its end: the connection goes, the server stays.
-    async fn a_frame_beyond_all_measure_is_cut_off(db: TestDatabase) {
+    /// The frame is so large that the server does not read it to its end: only this connection is
+    /// closed.
+    async fn a_huge_frame_is_cut_off(db: TestDatabase) {
         db.execute(NOTES).await;
         let server = TestServer::start(&db, ["notes"]).await;
         let mut client = server.connect().await;
@@ -240,12 +242,12 @@ both_backends! {
         client
             .try_wait_for(|frame| frame["type"] == "pong")
             .await
-            .expect_err("it is closed");
+            .expect_err("the connection is closed");
         let mut client = server.connect().await;
         client.push_next(json!([note(1, "one")])).await.acked();
     }
 
-    async fn a_limit_may_be_smaller(db: TestDatabase) {
+    async fn the_frame_limit_is_configurable(db: TestDatabase) {
         db.execute(NOTES).await;
         let mut config = TestServer::config(&db, ["notes"]).await;
         config.limits.frame_bytes_max = 500;
@@ -258,7 +260,7 @@ both_backends! {
         assert_eq!(client.close_code().await, 4413);
     }
 
-    async fn too_many_subscriptions(db: TestDatabase) {
+    async fn subscriptions_beyond_the_limit_are_errors(db: TestDatabase) {
         db.execute(NOTES).await;
         let mut config = TestServer::config(&db, ["notes"]).await;
         config.limits.subscriptions_max = 3;
@@ -273,7 +275,7 @@ both_backends! {
         for id in 3..5_u64 {
             assert_eq!(client.wait_refused(id).await, "too_many_subscriptions");
         }
-        // What was refused does not count; what is given up makes room.
+        // Rejected subscriptions do not count, and an ended one makes room.
         client.unsubscribe(1).await;
         client.subscribe("more", "notes").await;
         client.wait_subscribed("more").await;
@@ -294,7 +296,7 @@ both_backends! {
         }
     }
 
-    async fn a_thousand_subscriptions(db: TestDatabase) {
+    async fn a_client_may_have_a_thousand_subscriptions(db: TestDatabase) {
         db.execute(NOTES).await;
         db.execute("INSERT INTO notes VALUES (1, 'one')").await;
         let server = TestServer::start(&db, ["notes"]).await;
@@ -327,7 +329,7 @@ both_backends! {
     }
 
     /// A row may be larger than any frame that a client may send.
-    async fn a_row_of_five_megabytes(db: TestDatabase) {
+    async fn a_row_of_five_megabytes_arrives(db: TestDatabase) {
         db.execute(NOTES).await;
         let server = TestServer::start(&db, ["notes"]).await;
         let options = ClientOptions {
@@ -350,7 +352,7 @@ both_backends! {
             client
                 .wait_until(|client| client.row("a", "1").is_some())
                 .await;
-            // Too much to print.
+            // Too large to print.
             assert!(*client.rows("a") == expected);
         }
         let mut late = server.connect().await;
@@ -361,7 +363,7 @@ both_backends! {
         assert!(page["rows"][0]["row"] == expected["1"]);
     }
 
-    async fn a_long_mutation_within_the_limits(db: TestDatabase) {
+    async fn a_mutation_as_large_as_the_limits_is_applied(db: TestDatabase) {
         db.execute(NOTES).await;
         let server = TestServer::start(&db, ["notes"]).await;
         let mut client = server.connect().await;

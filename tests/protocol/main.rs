@@ -1,8 +1,6 @@
-//! Protocol version 1, held against a running engine on each database.
+//! Protocol version 1, tested against a running engine on each database.
 
 mod consistency;
-mod events;
-mod followers;
 mod gzip;
 mod hello;
 mod http;
@@ -14,6 +12,8 @@ mod resume;
 mod scopes;
 mod shapes;
 mod slow_reader;
+mod sse;
 mod subscribe;
+mod subscribers;
 mod tables;
 mod writes;

@@ -1,4 +1,4 @@
-//! Plain HTTP: rows, changes, and polls that wait for some.
+//! Plain HTTP: rows, changes, and long polls.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use testkit::{Http, HttpReply, TestDatabase, both_backends, eventually};
 use uuid::Uuid;
 
 use crate::http::push;
-use crate::tables::{NOTES, TASKS, begin_another_history, count, insert_notes, notes};
+use crate::tables::{NOTES, TASKS, begin_another_epoch, count, insert_notes, notes};
 use crate::writes::note;
 
 const PATH: &str = "/api/sync/notes";
@@ -21,12 +21,12 @@ struct Copy {
     rows: BTreeMap<String, Value>,
     cursor: Option<String>,
     more: bool,
-    /// How often each row came.
-    told: BTreeMap<String, u32>,
+    /// How often each row was received.
+    received: BTreeMap<String, u32>,
 }
 
 impl Copy {
-    /// Gets one page and takes it in.
+    /// Gets one page and applies it.
     async fn get(&mut self, http: &Http, query: &str) -> HttpReply {
         let cursor = self
             .cursor
@@ -50,7 +50,7 @@ impl Copy {
                 "put" => self.put(change),
                 "delete" => {
                     let key = change["key"].as_str().expect("a key");
-                    *self.told.entry(key.to_owned()).or_default() += 1;
+                    *self.received.entry(key.to_owned()).or_default() += 1;
                     self.rows.remove(key);
                 }
                 "truncate" => self.rows.clear(),
@@ -63,11 +63,11 @@ impl Copy {
 
     fn put(&mut self, entry: &Value) {
         let key = entry["key"].as_str().expect("a key").to_owned();
-        *self.told.entry(key.clone()).or_default() += 1;
+        *self.received.entry(key.clone()).or_default() += 1;
         self.rows.insert(key, entry["row"].clone());
     }
 
-    /// Gets pages until no more follow; gives their number.
+    /// Gets pages until no more follow; returns their number.
     async fn get_all(&mut self, http: &Http, query: &str) -> u32 {
         let mut pages = 0;
         loop {
@@ -81,7 +81,7 @@ impl Copy {
 }
 
 both_backends! {
-    async fn rows_and_then_changes(db: TestDatabase) {
+    async fn a_copy_is_kept_by_rows_and_then_changes(db: TestDatabase) {
         db.execute(NOTES).await;
         insert_notes(&db, 1, 10).await;
         let server = TestServer::start(&db, ["notes"]).await;
@@ -103,7 +103,7 @@ both_backends! {
             (None, &json!([]), &json!(false))
         );
 
-        copy.told.clear();
+        copy.received.clear();
         for text in ["one", "two"] {
             db.execute(&format!("UPDATE notes SET body = '{text}' WHERE id = 1"))
                 .await;
@@ -114,15 +114,15 @@ both_backends! {
         db.execute("DELETE FROM notes WHERE id = 12").await;
         copy.get(&http, "").await;
         assert_eq!(copy.rows, notes(&db).await);
-        let told: Vec<(&str, u32)> = copy
-            .told
+        let received: Vec<(&str, u32)> = copy
+            .received
             .iter()
             .map(|(key, times)| (key.as_str(), *times))
             .collect();
-        assert_eq!(told, [("1", 1), ("11", 1), ("2", 1)]);
+        assert_eq!(received, [("1", 1), ("11", 1), ("2", 1)]);
     }
 
-    async fn rows_in_pages_with_writes_in_between(db: TestDatabase) {
+    async fn writes_between_pages_of_rows_end_in_the_right_copy(db: TestDatabase) {
         db.execute(NOTES).await;
         insert_notes(&db, 1, 100).await;
         let server = TestServer::start(&db, ["notes"]).await;
@@ -135,8 +135,8 @@ both_backends! {
             if !copy.more {
                 break;
             }
-            // Keys are in the order of their texts: some of these have been given, some have not,
-            // some come behind what has been given and some before it.
+            // Keys are in the order of their texts. Some of these rows have been sent, some have not;
+            // some come after the current page and some before it.
             for statement in [
                 format!("DELETE FROM notes WHERE id = {pages}"),
                 format!(
@@ -161,13 +161,13 @@ both_backends! {
         assert!(pages >= 100 / 7);
         copy.get_all(&http, "limit=7").await;
         assert_eq!(copy.rows, notes(&db).await);
-        copy.told.clear();
+        copy.received.clear();
         copy.get_all(&http, "limit=7").await;
-        assert_eq!(copy.told.len(), 0);
+        assert_eq!(copy.received.len(), 0);
     }
 
-    /// A row that came on a page and went before the next call is known to the client.
-    async fn a_row_that_came_while_pages_were_read(db: TestDatabase) {
+    /// The row was on a page and is deleted before the next call.
+    async fn a_row_created_and_deleted_between_pages_is_removed(db: TestDatabase) {
         db.execute(NOTES).await;
         insert_notes(&db, 1, 5).await;
         let server = TestServer::start(&db, ["notes"]).await;
@@ -182,14 +182,14 @@ both_backends! {
         assert_eq!(copy.rows, notes(&db).await);
     }
 
-    async fn changes_in_pages_with_writes_in_between(db: TestDatabase) {
+    async fn writes_between_pages_of_changes_end_in_the_right_copy(db: TestDatabase) {
         db.execute(NOTES).await;
         insert_notes(&db, 1, 50).await;
         let server = TestServer::start(&db, ["notes"]).await;
         let http = server.http();
         let mut copy = Copy::default();
         copy.get(&http, "").await;
-        copy.told.clear();
+        copy.received.clear();
         db.execute("UPDATE notes SET body = 'first' WHERE id <= 30")
             .await;
         insert_notes(&db, 101, 130).await;
@@ -201,7 +201,7 @@ both_backends! {
                 break;
             }
             if pages <= 5 {
-                // One that has been told, one that has not, one that is new, one that goes again.
+                // A row that was sent, one that was not, a new one, and one that is deleted.
                 db.execute(&format!(
                     "UPDATE notes SET body = 'again' WHERE id = {pages}"
                 ))
@@ -222,17 +222,17 @@ both_backends! {
         }
         copy.get_all(&http, "limit=7").await;
         assert_eq!(copy.rows, notes(&db).await);
-        // What did not change again was told once.
+        // A row that did not change again was sent once.
         assert!(
-            (6..=30).all(|id| copy.told[&id.to_string()] == 1),
+            (6..=30).all(|id| copy.received[&id.to_string()] == 1),
             "{:?}",
-            copy.told
+            copy.received
         );
-        assert!((31..=50).all(|id| !copy.told.contains_key(&id.to_string())));
+        assert!((31..=50).all(|id| !copy.received.contains_key(&id.to_string())));
     }
 
-    /// A row that was told on one page and is gone by the next.
-    async fn a_row_that_passes_between_two_pages(db: TestDatabase) {
+    /// A new row was on one page and is deleted before the next.
+    async fn a_new_row_deleted_between_pages_of_changes_is_removed(db: TestDatabase) {
         db.execute(NOTES).await;
         let server = TestServer::start(&db, ["notes"]).await;
         let http = server.http();
@@ -248,7 +248,7 @@ both_backends! {
         assert_eq!(copy.rows, notes(&db).await);
     }
 
-    async fn limits_of_pages(db: TestDatabase) {
+    async fn the_limit_of_a_page_is_bounded(db: TestDatabase) {
         db.execute(NOTES).await;
         insert_notes(&db, 1, 6).await;
         let server = TestServer::start(&db, ["notes"]).await;
@@ -288,7 +288,7 @@ both_backends! {
         let mut copy = Copy::default();
         copy.get(&http, "").await;
         for id in 10..15 {
-            // Whether the write comes before the request or after it, the answer holds it.
+            // The answer holds the write, whether it comes before the request or after it.
             let (_, ()) = tokio::join!(copy.get(&http, "wait_ms=60000"), async {
                 db.execute(&format!(
                     "INSERT INTO tasks VALUES ({id}, 'of no interest')"
@@ -300,7 +300,7 @@ both_backends! {
             assert!(copy.rows.contains_key(&id.to_string()));
         }
         assert_eq!(copy.rows, notes(&db).await);
-        // Nobody stays behind in the hub.
+        // No session remains in the hub.
         let status = server.http().get("/api/sync/status").await.json();
         assert_eq!(
             (&status["sessions"], &status["shapes"]),
@@ -308,7 +308,7 @@ both_backends! {
         );
     }
 
-    async fn a_long_poll_without_news_ends(db: TestDatabase) {
+    async fn a_long_poll_without_changes_ends(db: TestDatabase) {
         db.execute(NOTES).await;
         let server = TestServer::start(&db, ["notes"]).await;
         let http = server.http();
@@ -342,7 +342,7 @@ both_backends! {
         );
     }
 
-    async fn cursors_that_are_none(db: TestDatabase) {
+    async fn invalid_cursors_must_refetch(db: TestDatabase) {
         db.execute(NOTES).await;
         insert_notes(&db, 1, 20).await;
         let elsewhere = TestDatabase::new(db.backend()).await;
@@ -355,8 +355,8 @@ both_backends! {
         let server = TestServer::start(&db, ["notes"]).await;
         let http = server.http();
         let page = http.get(&format!("{PATH}?limit=3")).await.json();
-        let place = page["cursor"].as_str().expect("text");
-        let (since, _) = place.split_once('.').unwrap_or((place, ""));
+        let token = page["cursor"].as_str().expect("text");
+        let (since, _) = token.split_once('.').unwrap_or((token, ""));
         for cursor in [
             "",
             "garbage",
@@ -374,7 +374,7 @@ both_backends! {
             let found = (reply.status, &body["code"], &body["reason"]);
             assert_eq!(found, (409, &json!("refetch"), &json!("epoch")), "{cursor}");
         }
-        // A key in a place is only compared with.
+        // A key in a page token is only compared.
         let quoted = format!("{since}.k{}", "Jyk7IERST1AgVEFCTEUgbm90ZXM7IC0t");
         assert_eq!(
             http.get(&format!("{PATH}?cursor={quoted}&limit=3"))
@@ -385,7 +385,7 @@ both_backends! {
         assert_eq!(count(&db, "notes").await, 20);
     }
 
-    async fn an_expired_cursor(db: TestDatabase) {
+    async fn an_expired_cursor_must_refetch(db: TestDatabase) {
         db.execute(NOTES).await;
         insert_notes(&db, 1, 3).await;
         let server = TestServer::start(&db, ["notes"]).await;
@@ -407,7 +407,7 @@ both_backends! {
         assert_eq!(copy.rows, notes(&db).await);
     }
 
-    /// Reads see what was acked before them.
+    /// A read sees what was acked before it.
     async fn a_poll_after_an_ack_holds_the_write(db: TestDatabase) {
         db.execute(NOTES).await;
         let server = TestServer::start(&db, ["notes"]).await;
@@ -430,10 +430,10 @@ both_backends! {
     }
 }
 
-/// The database is put back to another state under a poll that waits: it ends, and the next one is
-/// told.
+/// The database is restored to another state during a long poll: the poll ends, and the next one must
+/// refetch.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_long_poll_ends_with_the_history() {
+async fn a_long_poll_ends_with_the_epoch() {
     let db = TestDatabase::postgres().await;
     db.execute(NOTES).await;
     let server = TestServer::start(&db, ["notes"]).await;
@@ -448,10 +448,10 @@ async fn a_long_poll_ends_with_the_history() {
                 (status["sessions"] == 1).then_some(())
             })
             .await;
-            begin_another_history(&db).await;
+            begin_another_epoch(&db).await;
         }
     );
-    // Where its own read was what broke, it is told to try again.
+    // 503 when the poll's own read failed.
     let status = reply.expect("the server hangs").status;
     assert!([200, 503].contains(&status), "{status}");
     let reply = copy.get(&http, "wait_ms=60000").await;

@@ -5,10 +5,8 @@ use serde_json::{Value, json};
 use testkit::{ClientOptions, PushOutcome, SyncClient, TestDatabase, both_backends, eventually};
 use uuid::Uuid;
 
-use crate::events::Events;
-use crate::tables::{
-    NOTES, TASKS, begin_another_history, count, insert_notes, ledger, notes, rows,
-};
+use crate::sse::Events;
+use crate::tables::{NOTES, TASKS, begin_another_epoch, count, insert_notes, ledger, notes, rows};
 use crate::writes::{create, delete, note, update, upsert};
 
 async fn server_of(db: &TestDatabase) -> TestServer {
@@ -26,13 +24,13 @@ async fn connect_as(server: &TestServer, client_id: Uuid) -> SyncClient {
     SyncClient::connect(&server.ws_url(), options).await
 }
 
-/// One more row in the ledger.
+/// Another row in the ledger.
 fn entry(body: &str) -> Value {
     json!([create("ledger", json!({ "body": body }))])
 }
 
-/// The answers in the order in which they come, until there are so many.
-async fn answers(client: &mut SyncClient, wanted: usize) -> Vec<(String, u64)> {
+/// The first answers, in their order.
+async fn answers(client: &mut SyncClient, count: usize) -> Vec<(String, u64)> {
     let mut answers = Vec::new();
     while answers.len() < wanted {
         let frame = client.next_frame().await;
@@ -55,7 +53,7 @@ async fn wait_notes(client: &mut SyncClient, db: &TestDatabase) {
 }
 
 both_backends! {
-    async fn the_four_operations(db: TestDatabase) {
+    async fn each_operation_is_applied_and_visible(db: TestDatabase) {
         let server = server_of(&db).await;
         let mut client = server.connect().await;
         client.subscribe("a", "notes").await;
@@ -90,8 +88,8 @@ both_backends! {
         assert_eq!(*client.rows("a"), notes(&db).await);
     }
 
-    /// The key may stand in `key`, in `values`, or in both.
-    async fn where_the_key_stands(db: TestDatabase) {
+    /// The key may be in `key`, in `values`, or in both.
+    async fn the_key_may_be_in_key_or_in_values(db: TestDatabase) {
         let server = server_of(&db).await;
         let mut client = server.connect().await;
         let write = |op: &str, key: Option<Value>, values: Value| {
@@ -123,8 +121,8 @@ both_backends! {
         assert_eq!(bodies, ["c", "a", "b", "b"]);
     }
 
-    /// Nothing but other answers stands between an ack and the cursor at which it is visible.
-    async fn an_ack_stands_just_before_its_cursor(db: TestDatabase) {
+    /// Only other answers come between an ack and the cursor at which its change is visible.
+    async fn an_ack_comes_just_before_its_cursor(db: TestDatabase) {
         let server = server_of(&db).await;
         let mut client = server.connect().await;
         client.subscribe("a", "notes").await;
@@ -147,7 +145,7 @@ both_backends! {
                     for key in acked.drain(..) {
                         assert!(
                             client.row("a", &key).is_some(),
-                            "{key} is acked and not visible"
+                            "{key} is acked but not visible"
                         );
                         seen += 1;
                     }
@@ -157,7 +155,7 @@ both_backends! {
         }
     }
 
-    async fn without_a_subscription(db: TestDatabase) {
+    async fn a_push_without_a_subscription_is_answered(db: TestDatabase) {
         let server = server_of(&db).await;
         let mut client = server.connect().await;
         client.push_next(json!([note(1, "one")])).await.acked();
@@ -169,7 +167,8 @@ both_backends! {
                 .code,
             "exists"
         );
-        // Of an entity that others watch, while this client watches another.
+        // A mutation of an entity that others are subscribed to, while this client is subscribed to
+        // another.
         client.subscribe("t", "tasks").await;
         client.wait_subscribed("t").await;
         client.push_next(json!([note(2, "two")])).await.acked();
@@ -178,7 +177,7 @@ both_backends! {
         assert_eq!(notes(&db).await.len(), 3);
     }
 
-    async fn while_the_rows_are_read(db: TestDatabase) {
+    async fn a_push_during_a_first_read_is_answered(db: TestDatabase) {
         let server = server_of(&db).await;
         insert_notes(&db, 1, 3000).await;
         let mut client = server.connect().await;
@@ -193,7 +192,7 @@ both_backends! {
         wait_notes(&mut client, &db).await;
     }
 
-    async fn several_writes_are_one_instant(db: TestDatabase) {
+    async fn the_writes_of_a_mutation_are_one_instant(db: TestDatabase) {
         let server = server_of(&db).await;
         let mut watcher = server.connect().await;
         watcher.subscribe("n", "notes").await;
@@ -218,7 +217,7 @@ both_backends! {
         client.wait_answered().await;
     }
 
-    async fn a_rejected_one_leaves_nothing(db: TestDatabase) {
+    async fn a_rejected_mutation_leaves_nothing(db: TestDatabase) {
         let server = server_of(&db).await;
         let mut client = server.connect().await;
         client.subscribe("n", "notes").await;
@@ -242,13 +241,13 @@ both_backends! {
         assert_eq!((client.rows("n").len(), client.puts("n", "1")), (1, 0));
     }
 
-    async fn answers_come_in_order(db: TestDatabase) {
+    async fn answers_come_in_the_order_of_the_pushes(db: TestDatabase) {
         let server = server_of(&db).await;
         let mut client = server.connect().await;
         client.subscribe("a", "notes").await;
         client.wait_subscribed("a").await;
         for mutation in 1..=100 {
-            // Every third is there already.
+            // Every third row exists already.
             let id = if mutation % 3 == 0 { 1 } else { mutation };
             client.send_push(mutation, json!([note(id, "x")])).await;
         }
@@ -263,13 +262,13 @@ both_backends! {
         assert_eq!(client.rows("a").len(), 67);
     }
 
-    async fn sent_twice_on_one_connection(db: TestDatabase) {
+    async fn a_mutation_sent_twice_on_one_connection_is_applied_once(db: TestDatabase) {
         let server = server_of(&db).await;
         let mut client = server.connect().await;
         for mutation in [1, 1, 2, 1, 2] {
             client.push(mutation, entry("once")).await.acked();
         }
-        // And without waiting for the answers.
+        // And without a wait for the answers.
         for mutation in [3, 3, 4, 3, 4, 4] {
             client.send_push(mutation, entry("once")).await;
         }
@@ -278,7 +277,7 @@ both_backends! {
         assert_eq!(count(&db, "ledger").await, 4);
     }
 
-    async fn sent_on_two_connections_at_once(db: TestDatabase) {
+    async fn a_mutation_sent_on_two_connections_is_applied_once(db: TestDatabase) {
         let server = server_of(&db).await;
         let client_id = Uuid::new_v4();
         let mut one = connect_as(&server, client_id).await;
@@ -309,7 +308,7 @@ both_backends! {
         assert_eq!(count(&db, "ledger").await, 30);
     }
 
-    async fn sent_by_http_and_by_websocket(db: TestDatabase) {
+    async fn a_mutation_sent_by_http_and_websocket_is_applied_once(db: TestDatabase) {
         let server = server_of(&db).await;
         let http = server.http();
         let client_id = Uuid::new_v4();
@@ -338,7 +337,7 @@ both_backends! {
         assert_eq!(by_http["write"], json!(rejection.write));
     }
 
-    async fn sent_again_after_a_reconnect(db: TestDatabase) {
+    async fn a_mutation_sent_again_after_a_restart_is_applied_once(db: TestDatabase) {
         let server = server_of(&db).await;
         let mut client = server.connect().await;
         let state = client.state();
@@ -355,7 +354,7 @@ both_backends! {
         let mut client = connect_as(&server, state.client_id).await;
         assert_eq!(client.welcome()["last_mutation"], 3);
         client.push(1, entry("once")).await.acked();
-        // What it would do now does not matter: it is answered as the first time.
+        // The stored answer is returned, whatever the mutation would do now.
         let outcome = client.push(2, json!([note(1, "x")])).await;
         let rejection = outcome.rejected();
         assert_eq!(
@@ -370,8 +369,8 @@ both_backends! {
         client.push(4, entry("once")).await.acked();
     }
 
-    /// A connection that breaks with pushes in flight: each is applied once all the same.
-    async fn cut_off_in_the_middle(db: TestDatabase) {
+    /// Each push in flight is applied once.
+    async fn pushes_in_flight_on_a_broken_connection_are_applied_once(db: TestDatabase) {
         let server = server_of(&db).await;
         let mut client = server.connect().await;
         client.subscribe("l", "ledger").await;
@@ -395,7 +394,7 @@ both_backends! {
         assert_eq!(count(&db, "ledger").await, 50);
     }
 
-    async fn out_of_order(db: TestDatabase) {
+    async fn a_mutation_out_of_order_is_rejected(db: TestDatabase) {
         let server = server_of(&db).await;
         let mut client = server.connect().await;
         for mutation in [0, 2, 3, 99, i64::MAX as u64, u64::MAX] {
@@ -422,7 +421,7 @@ both_backends! {
         assert_eq!(count(&db, "ledger").await, 4);
     }
 
-    async fn a_rejected_one_does_not_hold_up_the_next(db: TestDatabase) {
+    async fn a_rejected_mutation_does_not_hold_up_the_next(db: TestDatabase) {
         let server = server_of(&db).await;
         let mut client = server.connect().await;
         let bad = [
@@ -450,8 +449,8 @@ both_backends! {
         assert_eq!(count(&db, "ledger").await, 5);
     }
 
-    /// A field entity's stamp says nothing to an entity that keeps rows.
-    async fn a_clock_is_taken_and_not_looked_at(db: TestDatabase) {
+    /// A clock concerns field entities, not entities that keep rows.
+    async fn a_clock_is_accepted_and_ignored(db: TestDatabase) {
         let server = server_of(&db).await;
         let mut client = server.connect().await;
         for (id, hlc) in [(1, "2026-11-20T07:00:00.000Z-0000-node"), (2, "soon")] {
@@ -461,8 +460,8 @@ both_backends! {
         }
     }
 
-    /// Two clients that write one row: the copy of each is what the table holds in the end.
-    async fn two_clients_write_one_row(db: TestDatabase) {
+    /// In the end the copy of each client equals the table.
+    async fn two_clients_that_write_one_row_see_the_same(db: TestDatabase) {
         let server = server_of(&db).await;
         insert_notes(&db, 1, 1).await;
         let mut one = server.connect().await;
@@ -486,8 +485,8 @@ both_backends! {
         }
     }
 
-    /// Two mutations that each wait for what the other has: neither is lost.
-    async fn mutations_in_each_other_s_way(db: TestDatabase) {
+    /// Each of the two mutations waits for a row that the other has locked.
+    async fn deadlocked_mutations_are_both_applied(db: TestDatabase) {
         let server = server_of(&db).await;
         insert_notes(&db, 1, 2).await;
         let mut one = server.connect().await;
@@ -514,9 +513,10 @@ both_backends! {
     }
 }
 
-/// A client that has pushed so much that it is not listened to for a while is not taken for gone.
+/// The server does not read from a client with too many pending pushes, so missing answers to its pings
+/// do not count.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn pushes_that_wait_for_long() {
+async fn a_client_with_waiting_pushes_is_not_timed_out() {
     let db = TestDatabase::postgres().await;
     db.execute(NOTES).await;
     insert_notes(&db, 1, 1).await;
@@ -528,21 +528,24 @@ async fn pushes_that_wait_for_long() {
     holder
         .batch_execute("BEGIN; UPDATE notes SET body = 'held' WHERE id = 1")
         .await
-        .expect("it runs");
+        .expect("the holder locks the row");
     let mut client = server.connect().await;
     for mutation in 1..=100 {
         let writes = json!([update("notes", 1, json!({ "body": mutation.to_string() }))]);
         client.send_push(mutation, writes).await;
     }
     clock.heartbeats(4).await;
-    holder.batch_execute("COMMIT").await.expect("it commits");
+    holder
+        .batch_execute("COMMIT")
+        .await
+        .expect("the holder commits");
     client.wait_answered().await;
     assert_eq!(count(&db, "notes WHERE body = '100'").await, 1);
 }
 
-/// An engine that is told to stop lets the mutation that is under way come to its end.
+/// An engine that shuts down lets a running mutation finish.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_mutation_under_way_outlives_its_session() {
+async fn a_running_mutation_outlives_its_session() {
     let db = TestDatabase::postgres().await;
     let server = server_of(&db).await;
     insert_notes(&db, 1, 1).await;
@@ -550,7 +553,7 @@ async fn a_mutation_under_way_outlives_its_session() {
     holder
         .batch_execute("BEGIN; UPDATE notes SET body = 'held' WHERE id = 1")
         .await
-        .expect("it runs");
+        .expect("the holder locks the row");
     let mut client = server.connect().await;
     let writes = json!([
         update("notes", 1, json!({ "body": "mine" })),
@@ -566,7 +569,10 @@ async fn a_mutation_under_way_outlives_its_session() {
     let (code, ()) = tokio::join!(
         async {
             let code = client.close_code().await;
-            holder.batch_execute("COMMIT").await.expect("it commits");
+            holder
+                .batch_execute("COMMIT")
+                .await
+                .expect("the holder commits");
             code
         },
         server.engine().shutdown()
@@ -582,17 +588,17 @@ async fn a_mutation_under_way_outlives_its_session() {
     assert_eq!(count(&db, "ledger").await, 1);
 }
 
-/// After a crash of PostgreSQL another server's listener may be the first to begin the new history. Marks of
-/// the new one mean nothing to a server that still has the positions of the old one.
+/// After a crash of PostgreSQL another server's listener may be the first to begin the new epoch. A
+/// commit id of the new epoch means nothing to a server that still has positions of the old one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_ack_is_of_the_history_that_the_server_knows() {
+async fn a_mutation_of_an_unknown_epoch_is_not_acked() {
     let db = TestDatabase::postgres().await;
     let server = server_of(&db).await;
     let mut client = server.connect().await;
     client.subscribe("l", "ledger").await;
     client.wait_subscribed("l").await;
     let epoch = client.welcome()["epoch"].clone();
-    // What recovery does. The listener's connections live on here, so this server does not notice.
+    // As recovery does. The listener's connections survive here, so this server does not notice.
     db.execute("DELETE FROM _rhtmx_sync_alive").await;
     client.send_push(1, entry("once")).await;
     db.execute("UPDATE _rhtmx_sync_meta SET epoch = gen_random_uuid()::text; INSERT INTO _rhtmx_sync_alive DEFAULT VALUES")
@@ -600,7 +606,7 @@ async fn an_ack_is_of_the_history_that_the_server_knows() {
     assert_eq!(client.wait_error().await, "unavailable");
     assert_eq!(client.close_code().await, 1001);
 
-    begin_another_history(&db).await;
+    begin_another_epoch(&db).await;
     let state = client.into_state();
     let mut client = loop {
         let options = ClientOptions::default();

@@ -1,8 +1,8 @@
-//! Mutations that are not applied: the code, the write and the column at fault, and never a word of
-//! the database's.
+//! Mutations that are not applied: the code, the write and the column at fault, and never the
+//! database's text.
 
-mod kinds;
-mod only_on_postgres;
+mod postgres_constraints;
+mod wrong_types;
 
 use rhtmx_sync::EntityConfig;
 use rhtmx_sync_tests::TestServer;
@@ -12,7 +12,7 @@ use testkit::{Backend, Rejection, SyncClient, TestDatabase, both_backends};
 use crate::tables::{NOTES, count};
 use crate::writes::{create, delete, note, update, upsert};
 
-/// What a message would hold if it were the database's own.
+/// Words of the databases' own messages.
 const DATABASE_WORDS: [&str; 22] = [
     "violates",
     "constraint \"",
@@ -38,11 +38,11 @@ const DATABASE_WORDS: [&str; 22] = [
     "invalid input",
 ];
 
-/// What a mutation is rejected with: the code, the write, the column.
+/// Why a mutation is rejected: the code, the write, the column.
 type Reason<'a> = (&'a str, Option<u64>, Option<&'a str>);
 
 #[track_caller]
-fn assert_our_words(rejection: &Rejection) {
+fn assert_no_database_words(rejection: &Rejection) {
     let message = rejection.message.to_lowercase();
     for word in DATABASE_WORDS {
         assert!(!message.contains(word), "{word:?} in {rejection:?}");
@@ -50,7 +50,7 @@ fn assert_our_words(rejection: &Rejection) {
     assert!(!message.is_empty() && message.len() < 400, "{rejection:?}");
 }
 
-/// Pushes the writes, which must be rejected for this reason, and then one that must not be.
+/// Pushes writes that must be rejected for this reason, then a mutation that must be applied.
 async fn assert_rejected(client: &mut SyncClient, writes: Value, reason: Reason<'_>) -> Rejection {
     let outcome = client.push_next(writes.clone()).await;
     let rejection = outcome.rejected().clone();
@@ -60,7 +60,7 @@ async fn assert_rejected(client: &mut SyncClient, writes: Value, reason: Reason<
         rejection.column.as_deref(),
     );
     assert_eq!(found, reason, "{writes}: {rejection:?}");
-    assert_our_words(&rejection);
+    assert_no_database_words(&rejection);
     let good = upsert("notes", json!({ "id": 1, "body": "the next one" }));
     client.push_next(json!([good])).await.acked();
     rejection
@@ -89,7 +89,7 @@ async fn library(db: &TestDatabase) -> (TestServer, SyncClient) {
     (server, client)
 }
 
-/// The write with its row named in `key` as well.
+/// The write, with its key in `key` as well.
 fn with_key(mut write: Value, key: u64) -> Value {
     write["key"] = json!(key);
     write
@@ -107,7 +107,7 @@ fn book(id: u64, author: u64, title: &str) -> Value {
 }
 
 both_backends! {
-    async fn names_that_are_not_there(db: TestDatabase) {
+    async fn unknown_names_are_rejected(db: TestDatabase) {
         let (_server, mut client) = library(&db).await;
         for name in [
             "nowhere",
@@ -130,14 +130,14 @@ both_backends! {
         );
     }
 
-    async fn rows_that_are_not_there_or_are(db: TestDatabase) {
+    async fn missing_and_existing_rows_are_rejected(db: TestDatabase) {
         let (_server, mut client) = library(&db).await;
         let missing = json!([update("authors", 9, json!({ "email": "x" }))]);
         assert_rejected(&mut client, missing, ("not_found", Some(0), None)).await;
         let missing = json!([note(5, "x"), note(6, "x"), delete("authors", 9)]);
         assert_rejected(&mut client, missing, ("not_found", Some(2), None)).await;
-        let there = json!([author(1, "new@x")]);
-        assert_rejected(&mut client, there, ("exists", Some(0), None)).await;
+        let existing = json!([author(1, "new@x")]);
+        assert_rejected(&mut client, existing, ("exists", Some(0), None)).await;
         let twice = json!([note(7, "x"), note(7, "x")]);
         assert_rejected(&mut client, twice, ("exists", Some(1), None)).await;
         let gone = json!([
@@ -151,7 +151,7 @@ both_backends! {
         );
     }
 
-    async fn values_that_must_be_there(db: TestDatabase) {
+    async fn missing_required_values_are_rejected(db: TestDatabase) {
         let (_server, mut client) = library(&db).await;
         let email = ("constraint", Some(0), Some("email"));
         for write in [
@@ -168,7 +168,7 @@ both_backends! {
             json!({ "id": 5, "author_id": 1, "title": "x", "pages": null })
         )]);
         assert_rejected(&mut client, writes, ("constraint", Some(0), Some("pages"))).await;
-        // What has a default may be left out, and so may anything of a row that is there.
+        // A column with a default may be left out, as may any column of an existing row.
         client.push_next(json!([book(5, 1, "five")])).await.acked();
         client
             .push_next(json!([upsert("authors", json!({ "id": 1, "age": 31 }))]))
@@ -180,7 +180,7 @@ both_backends! {
         );
     }
 
-    async fn values_that_are_taken(db: TestDatabase) {
+    async fn values_that_are_not_unique_are_rejected(db: TestDatabase) {
         let (_server, mut client) = library(&db).await;
         let email = ("constraint", Some(0), Some("email"));
         for write in [
@@ -199,14 +199,14 @@ both_backends! {
             (rejection.code.as_str(), rejection.write),
             ("constraint", Some(1))
         );
-        assert_our_words(rejection);
+        assert_no_database_words(rejection);
         assert_eq!(
             (count(&db, "authors").await, count(&db, "books").await),
             (2, 1)
         );
     }
 
-    async fn rows_that_refer_to_others(db: TestDatabase) {
+    async fn broken_references_are_rejected(db: TestDatabase) {
         let (_server, mut client) = library(&db).await;
         let column = Some("author_id");
         let orphan = json!([book(5, 77, "x")]);
@@ -215,21 +215,21 @@ both_backends! {
         assert_rejected(&mut client, orphan, ("constraint", Some(0), column)).await;
         let parent = json!([delete("authors", 1)]);
         assert_rejected(&mut client, parent, ("constraint", Some(0), None)).await;
-        // In the right order it goes.
-        let parts = json!([
+        // In the right order it is applied.
+        let writes = json!([
             author(5, "c@x"),
             book(5, 5, "x"),
             delete("books", 1),
             delete("authors", 1)
         ]);
-        client.push_next(parts).await.acked();
+        client.push_next(writes).await.acked();
         assert_eq!(
             (count(&db, "authors").await, count(&db, "books").await),
             (2, 1)
         );
     }
 
-    async fn values_that_a_check_forbids(db: TestDatabase) {
+    async fn values_that_fail_a_check_are_rejected(db: TestDatabase) {
         let (_server, mut client) = library(&db).await;
         for write in [
             create("authors", json!({ "id": 5, "email": "e@x", "age": -1 })),
@@ -246,7 +246,7 @@ both_backends! {
         assert_eq!(count(&db, "authors WHERE age = 30").await, 1);
     }
 
-    async fn columns_that_the_database_computes(db: TestDatabase) {
+    async fn values_of_generated_columns_are_rejected(db: TestDatabase) {
         let (_server, mut client) = library(&db).await;
         let letters = ("invalid", Some(0), Some("letters"));
         for write in [
@@ -266,9 +266,9 @@ both_backends! {
         assert_eq!(count(&db, "books WHERE letters = 4").await, 1);
     }
 
-    async fn values_that_do_not_fit(db: TestDatabase) {
+    async fn values_that_are_too_large_are_rejected(db: TestDatabase) {
         let (_server, mut client) = library(&db).await;
-        // SQLite gives every text and every integer all the room there is.
+        // SQLite does not limit the size of texts and integers.
         let mut too_much = vec![
             ("title", json!("eleven char")),
             ("pages", json!(2_147_483_648_u64)),
@@ -308,7 +308,7 @@ both_backends! {
         }
     }
 
-    async fn keys_that_are_none(db: TestDatabase) {
+    async fn invalid_keys_are_rejected(db: TestDatabase) {
         db.execute(
             "CREATE TABLE members (team integer NOT NULL, name text NOT NULL, role text, \
              PRIMARY KEY (team, name))",
@@ -411,7 +411,7 @@ both_backends! {
         }
     }
 
-    async fn too_many_writes(db: TestDatabase) {
+    async fn mutations_beyond_the_limit_of_writes_are_rejected(db: TestDatabase) {
         db.execute(NOTES).await;
         let mut config = TestServer::config(&db, ["notes"]).await;
         config.limits.writes_max = 3;
@@ -425,7 +425,7 @@ both_backends! {
         assert_eq!(count(&db, "notes").await, 4);
     }
 
-    async fn entities_without_a_table(db: TestDatabase) {
+    async fn writes_to_an_entity_without_a_table_are_rejected(db: TestDatabase) {
         db.execute(NOTES).await;
         let entities = vec![
             EntityConfig::new("notes"),
@@ -443,8 +443,8 @@ both_backends! {
         assert_eq!(count(&db, "notes").await, 1);
     }
 
-    /// What such a constraint says, it says at the commit, when all writes have gone through.
-    async fn references_that_are_looked_at_last(db: TestDatabase) {
+    /// Such a constraint fails at the commit, after all writes have succeeded.
+    async fn broken_deferred_references_are_rejected(db: TestDatabase) {
         let knots = "CREATE TABLE knots (id integer PRIMARY KEY, \
                      next_id integer REFERENCES knots (id) DEFERRABLE INITIALLY DEFERRED)";
         db.execute(&format!("{NOTES}; {knots}")).await;
@@ -461,8 +461,8 @@ both_backends! {
                 (rejection.code.as_str(), rejection.write),
                 ("constraint", write)
             );
-            assert_our_words(rejection);
-            // The same again.
+            assert_no_database_words(rejection);
+            // The same answer again.
             let mutation = client.next_mutation() - 1;
             let again = client.push(mutation, writes).await;
             assert_eq!(again.rejected(), rejection);
@@ -471,7 +471,7 @@ both_backends! {
             (count(&db, "knots").await, count(&db, "notes").await),
             (0, 0)
         );
-        // Two that need each other can only come together.
+        // Two rows that need each other must be created together.
         client
             .push_next(json!([knot(1, 2), knot(2, 1)]))
             .await
@@ -481,8 +481,8 @@ both_backends! {
         assert_eq!(count(&db, "knots").await, 2);
     }
 
-    /// What a trigger of the user's says is not for clients, and it holds nobody up.
-    async fn a_trigger_that_refuses(db: TestDatabase) {
+    /// The trigger's message is not sent to clients, and the next mutation is applied.
+    async fn a_failing_trigger_is_a_reject(db: TestDatabase) {
         db.execute(NOTES).await;
         let trigger = match db.backend() {
             Backend::Postgres => {

@@ -1,4 +1,4 @@
-//! Coming back: what has changed meanwhile, or everything anew.
+//! Resuming: the changes in the meantime, or a refetch of everything.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,21 +7,21 @@ use rhtmx_sync_tests::TestServer;
 use serde_json::json;
 use testkit::{ClientOptions, SyncClient, TestDatabase, both_backends};
 
-use crate::followers::{again, caught_up, following, wait_equal};
-use crate::tables::{NOTES, begin_another_history, count, insert_notes, notes};
+use crate::subscribers::{reconnect, resumed_changes, serve_and_subscribe, wait_equal};
+use crate::tables::{NOTES, begin_another_epoch, count, insert_notes, notes};
 
 both_backends! {
     async fn a_resume_sends_each_changed_row_once(db: TestDatabase) {
         db.execute(NOTES).await;
         insert_notes(&db, 1, 1000).await;
-        let (server, client) = following(&db).await;
+        let (server, client) = serve_and_subscribe(&db).await;
         let state = client.into_state();
         for text in ["first", "second", "third"] {
             db.execute(&format!("UPDATE notes SET body = '{text}' WHERE id = 1"))
                 .await;
         }
         db.execute("DELETE FROM notes WHERE id = 2").await;
-        db.execute("DELETE FROM notes WHERE id = 3; INSERT INTO notes VALUES (3, 'anew')")
+        db.execute("DELETE FROM notes WHERE id = 3; INSERT INTO notes VALUES (3, 'again')")
             .await;
         db.execute("INSERT INTO notes VALUES (2000, 'stays')").await;
         db.execute("INSERT INTO notes VALUES (2001, 'passes')")
@@ -32,8 +32,8 @@ both_backends! {
 
         let mut client =
             SyncClient::reconnect(&server.ws_url(), ClientOptions::default(), &state).await;
-        let changes = caught_up(&mut client, "a").await;
-        let told: BTreeMap<&str, &str> = changes
+        let changes = resumed_changes(&mut client, "a").await;
+        let received: BTreeMap<&str, &str> = changes
             .iter()
             .map(|change| {
                 (
@@ -43,7 +43,7 @@ both_backends! {
             })
             .collect();
         let expected = [("1", "put"), ("2", "delete"), ("2000", "put"), ("3", "put")];
-        assert_eq!(told.into_iter().collect::<Vec<_>>(), expected);
+        assert_eq!(received.into_iter().collect::<Vec<_>>(), expected);
         assert_eq!(
             (
                 changes.len(),
@@ -57,26 +57,26 @@ both_backends! {
         wait_equal(&mut client, &db, "a").await;
     }
 
-    async fn a_long_absence_comes_in_pages(db: TestDatabase) {
+    async fn a_long_absence_is_resumed_in_pages(db: TestDatabase) {
         db.execute(NOTES).await;
         insert_notes(&db, 1, 1500).await;
-        let (server, client) = following(&db).await;
+        let (server, client) = serve_and_subscribe(&db).await;
         db.execute("UPDATE notes SET body = 'changed' WHERE id <= 1400")
             .await;
         db.execute("DELETE FROM notes WHERE id > 1400").await;
         insert_notes(&db, 5001, 6500).await;
-        let mut client = again(&server, client).await;
-        let changes = caught_up(&mut client, "a").await;
+        let mut client = reconnect(&server, client).await;
+        let changes = resumed_changes(&mut client, "a").await;
         assert_eq!(changes.len(), 3000);
         assert!(client.frames("changes") > 1);
         assert_eq!(*client.rows("a"), notes(&db).await);
     }
 
-    async fn a_resume_without_news_sends_no_changes(db: TestDatabase) {
+    async fn a_resume_without_changes_sends_none(db: TestDatabase) {
         db.execute(NOTES).await;
         insert_notes(&db, 1, 10).await;
-        let (server, client) = following(&db).await;
-        let mut client = again(&server, client).await;
+        let (server, client) = serve_and_subscribe(&db).await;
+        let mut client = reconnect(&server, client).await;
         client.wait_subscribed("a").await;
         assert_eq!(
             (client.frames("changes"), client.frames("snapshot")),
@@ -88,7 +88,7 @@ both_backends! {
     async fn a_resume_survives_a_restart_of_the_engine(db: TestDatabase) {
         db.execute(NOTES).await;
         insert_notes(&db, 1, 10).await;
-        let (server, client) = following(&db).await;
+        let (server, client) = serve_and_subscribe(&db).await;
         let state = client.into_state();
         server.shutdown().await;
         db.execute("UPDATE notes SET body = 'while it was down' WHERE id = 5")
@@ -108,10 +108,10 @@ both_backends! {
         assert_eq!(*client.rows("a"), notes(&db).await);
     }
 
-    async fn cursors_of_nobody_get_the_rows_anew(db: TestDatabase) {
+    async fn invalid_cursors_refetch(db: TestDatabase) {
         db.execute(NOTES).await;
         insert_notes(&db, 1, 10).await;
-        let (server, client) = following(&db).await;
+        let (server, client) = serve_and_subscribe(&db).await;
         let good = client.cursor().expect("a cursor").to_owned();
         let cut = &good[..good.len() - 4];
         let long = "A".repeat(100_000);
@@ -141,26 +141,26 @@ both_backends! {
             .await;
     }
 
-    async fn a_cursor_of_another_database_gets_the_rows_anew(db: TestDatabase) {
+    async fn a_cursor_of_another_database_refetches(db: TestDatabase) {
         let elsewhere = TestDatabase::new(db.backend()).await;
         for db in [&db, &elsewhere] {
             db.execute(NOTES).await;
         }
         insert_notes(&db, 1, 3).await;
         insert_notes(&elsewhere, 1, 5).await;
-        let (_other, client) = following(&elsewhere).await;
+        let (_other, client) = serve_and_subscribe(&elsewhere).await;
         let server = TestServer::start(&db, ["notes"]).await;
-        let mut client = again(&server, client).await;
+        let mut client = reconnect(&server, client).await;
         let refetch = client.wait_for(|frame| frame["type"] == "refetch").await;
         assert_eq!(refetch["reason"], "epoch");
         client.wait_subscribed("a").await;
         assert_eq!(*client.rows("a"), notes(&db).await);
     }
 
-    async fn an_expired_cursor_gets_the_rows_anew(db: TestDatabase) {
+    async fn an_expired_cursor_refetches(db: TestDatabase) {
         db.execute(NOTES).await;
         insert_notes(&db, 1, 10).await;
-        let (server, client) = following(&db).await;
+        let (server, client) = serve_and_subscribe(&db).await;
         let state = client.into_state();
         db.execute("DELETE FROM notes WHERE id = 5; UPDATE notes SET body = 'x' WHERE id = 6")
             .await;
@@ -182,7 +182,7 @@ both_backends! {
         assert_eq!(*client.rows("a"), notes(&db).await);
         assert!(client.frames("snapshot") > 0);
 
-        // What is younger than the floor is still good.
+        // A cursor above the floor is still good.
         let state = client.into_state();
         db.execute("UPDATE notes SET body = 'y' WHERE id = 7").await;
         let mut client =
@@ -199,10 +199,10 @@ both_backends! {
         assert_eq!(*client.rows("a"), notes(&db).await);
     }
 
-    async fn a_live_session_outlives_the_cleaning_of_the_log(db: TestDatabase) {
+    async fn a_live_session_outlives_the_cleanup_of_the_log(db: TestDatabase) {
         db.execute(NOTES).await;
         insert_notes(&db, 1, 10).await;
-        let (server, mut client) = following(&db).await;
+        let (server, mut client) = serve_and_subscribe(&db).await;
         let tracker = server.engine().change_tracker();
         for id in 1..=10 {
             db.execute(&format!(
@@ -219,17 +219,17 @@ both_backends! {
     }
 }
 
-/// The database is put back to another state under clients that are attached: they are sent away,
-/// and take their rows anew when they come back.
+/// The database is restored to another state while clients are connected: their sessions end, and they
+/// refetch when they reconnect.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn another_history_sends_everybody_away() {
+async fn another_epoch_ends_every_session() {
     let db = TestDatabase::postgres().await;
     db.execute(NOTES).await;
     insert_notes(&db, 1, 3).await;
-    let (server, mut client) = following(&db).await;
-    begin_another_history(&db).await;
+    let (server, mut client) = serve_and_subscribe(&db).await;
+    begin_another_epoch(&db).await;
     assert_eq!(client.close_code().await, 1001);
-    let mut client = again(&server, client).await;
+    let mut client = reconnect(&server, client).await;
     let refetch = client.wait_for(|frame| frame["type"] == "refetch").await;
     assert_eq!(refetch["reason"], "epoch");
     client.wait_subscribed("a").await;

@@ -1,4 +1,4 @@
-//! A client that does not read while the database changes: it loses nothing, and nobody notices.
+//! A client that does not read while the database changes loses nothing and slows nobody.
 
 use std::collections::BTreeMap;
 
@@ -10,11 +10,11 @@ use testkit::{Backend, ClientOptions, SyncClient, TestDatabase, both_backends, e
 use crate::tables::rows;
 use crate::writes::update;
 
-/// The accounts of each table. What all balances of both tables add up to is always 0.
+/// The accounts of each table. The sum of all balances of both tables is always 0.
 const ACCOUNTS: u64 = 10;
-/// Makes a row much larger than what names it, so that sockets fill up.
+/// Makes a row much larger than its key, so that sockets fill up.
 const PADDING_BYTES: usize = 16 * 1024;
-/// More than the buffers of a socket and the hub's queue hold.
+/// More than the buffers of a socket and the mailbox hold.
 const TRANSFERS: u64 = 600;
 
 async fn make_accounts(db: &TestDatabase) {
@@ -45,7 +45,7 @@ async fn config(db: &TestDatabase) -> SyncConfig {
     config
 }
 
-async fn follower(server: &TestServer) -> SyncClient {
+async fn subscriber(server: &TestServer) -> SyncClient {
     let mut client = server.connect().await;
     for entity in ["accounts", "vault"] {
         client.subscribe(entity, entity).await;
@@ -72,7 +72,7 @@ async fn balances_in(db: &TestDatabase, table: &str) -> BTreeMap<String, i64> {
         .collect()
 }
 
-/// Transfers one by one, each seen by the fast client before the next.
+/// Makes transfers one by one; the fast client sees each before the next.
 async fn transfer_before(db: &TestDatabase, fast: &mut SyncClient, transfers: u64) {
     for number in 0..transfers {
         let id = 1 + number % ACCOUNTS;
@@ -85,7 +85,7 @@ async fn transfer_before(db: &TestDatabase, fast: &mut SyncClient, transfers: u6
     }
 }
 
-/// Reads until the copy is what the tables hold, and looks at it at each cursor.
+/// Reads until the copy equals the tables, and checks it at each cursor.
 async fn catch_up(db: &TestDatabase, slow: &mut SyncClient) {
     let expected = balances_in(db, "vault").await;
     while balances(slow, "vault") != expected {
@@ -95,7 +95,7 @@ async fn catch_up(db: &TestDatabase, slow: &mut SyncClient) {
             assert_eq!(
                 sum("accounts") + sum("vault"),
                 0,
-                "a cursor amid a transfer"
+                "a cursor within a transfer"
             );
         }
     }
@@ -109,23 +109,23 @@ fn puts(client: &SyncClient, entity: &str) -> u64 {
 }
 
 both_backends! {
-    async fn from_push_to_pull_and_back(db: TestDatabase) {
+    async fn a_slow_client_catches_up_and_is_live_again(db: TestDatabase) {
         make_accounts(&db).await;
         let server = TestServer::with_config(config(&db).await).await;
-        let mut slow = follower(&server).await;
-        let mut fast = follower(&server).await;
+        let mut slow = subscriber(&server).await;
+        let mut fast = subscriber(&server).await;
         slow.reset_counters();
         transfer_before(&db, &mut fast, TRANSFERS).await;
         catch_up(&db, &mut slow).await;
         assert_eq!((slow.frames("refetch"), slow.frames("snapshot")), (0, 0));
-        // Pushed, each change comes by itself; pulled, a row comes once as it is by then.
-        let told = puts(&slow, "vault");
+        // Live, each change is sent by itself; in a catch-up a row is sent once, as it is by then.
+        let received = puts(&slow, "vault");
         assert!(
-            told < TRANSFERS,
-            "{told} of {TRANSFERS}: it was pushed everything"
+            received < TRANSFERS,
+            "{received} of {TRANSFERS}: every change was sent live"
         );
 
-        // Now that it reads, it is pushed to again.
+        // It reads again, so it is live again.
         let before = puts(&slow, "vault");
         for _ in 0..5 {
             transfer(&db, 1).await;
@@ -134,19 +134,19 @@ both_backends! {
         assert_eq!(puts(&slow, "vault"), before + 5);
     }
 
-    /// The database is read at its own pace, not at that of whoever does not read.
-    async fn they_hold_no_connection(db: TestDatabase) {
+    /// The database is read at its own pace, not at that of clients that do not read.
+    async fn slow_clients_hold_no_database_connection(db: TestDatabase) {
         make_accounts(&db).await;
         let mut config = config(&db).await;
         config.database.pool_size = 2;
         let server = TestServer::with_config(config).await;
-        let mut fast = follower(&server).await;
+        let mut fast = subscriber(&server).await;
         let mut slow = Vec::new();
         for _ in 0..3 {
-            slow.push(follower(&server).await);
+            slow.push(subscriber(&server).await);
         }
         transfer_before(&db, &mut fast, TRANSFERS).await;
-        // More than fits into a socket, so that whoever begins to pull cannot end.
+        // More than fits into a socket, so that a catch-up cannot end.
         let padding = "y".repeat(PADDING_BYTES);
         let many = 1000;
         for table in ["accounts", "vault"] {
@@ -158,7 +158,7 @@ both_backends! {
             .await;
         }
         for client in &mut slow {
-            // Where the first of the new rows comes, the client is pulling.
+            // The first of the new rows arrives by the catch-up.
             client
                 .wait_for(|frame| {
                     let changes = frame["changes"].as_array();
@@ -184,7 +184,7 @@ both_backends! {
         }
     }
 
-    async fn a_first_read_that_is_not_read(db: TestDatabase) {
+    async fn a_first_read_may_be_read_slowly(db: TestDatabase) {
         make_accounts(&db).await;
         let padding = "y".repeat(PADDING_BYTES);
         db.execute(&format!(
@@ -193,7 +193,7 @@ both_backends! {
         ))
         .await;
         let server = TestServer::with_config(config(&db).await).await;
-        let mut fast = follower(&server).await;
+        let mut fast = subscriber(&server).await;
         let mut slow = server.connect().await;
         for entity in ["vault", "accounts"] {
             slow.subscribe(entity, entity).await;
@@ -207,12 +207,12 @@ both_backends! {
         assert_eq!(slow.frames("refetch"), 0);
     }
 
-    /// The log forgets what a slow reader has not seen: it takes the rows anew.
-    async fn slower_than_the_log_remembers(db: TestDatabase) {
+    /// The log no longer has what a slow reader has not seen.
+    async fn a_client_slower_than_the_retention_refetches(db: TestDatabase) {
         make_accounts(&db).await;
         let server = TestServer::with_config(config(&db).await).await;
-        let mut slow = follower(&server).await;
-        let mut fast = follower(&server).await;
+        let mut slow = subscriber(&server).await;
+        let mut fast = subscriber(&server).await;
         transfer_before(&db, &mut fast, TRANSFERS).await;
         db.execute("DELETE FROM vault WHERE id = 3; DELETE FROM accounts WHERE id = 3")
             .await;
@@ -229,11 +229,11 @@ both_backends! {
         catch_up(&db, &mut slow).await;
     }
 
-    async fn what_it_pushes_is_answered_when_it_reads(db: TestDatabase) {
+    async fn pushes_of_a_slow_client_are_answered(db: TestDatabase) {
         make_accounts(&db).await;
         let server = TestServer::with_config(config(&db).await).await;
-        let mut slow = follower(&server).await;
-        let mut fast = follower(&server).await;
+        let mut slow = subscriber(&server).await;
+        let mut fast = subscriber(&server).await;
         transfer_before(&db, &mut fast, TRANSFERS).await;
         for mutation in 1..=50 {
             let padding = format!("mutation {mutation}");
@@ -254,20 +254,20 @@ both_backends! {
         .await;
     }
 
-    async fn whoever_reads_nothing_at_all_is_given_up(db: TestDatabase) {
+    async fn a_client_that_never_reads_is_disconnected(db: TestDatabase) {
         make_accounts(&db).await;
         let mut config = config(&db).await;
         config.limits.stalled_timeout_ms = 100;
         let server = TestServer::with_config(config).await;
-        let slow = follower(&server).await;
-        let mut fast = follower(&server).await;
+        let slow = subscriber(&server).await;
+        let mut fast = subscriber(&server).await;
         transfer_before(&db, &mut fast, TRANSFERS).await;
         let http = server.http();
         eventually("the slow session ends", || async {
             (http.get("/api/sync/status").await.json()["sessions"] == 1).then_some(())
         })
         .await;
-        // It comes back, and goes on from where it was.
+        // The client reconnects and continues from its cursor.
         let options = ClientOptions::default();
         let mut back = SyncClient::reconnect(&server.ws_url(), options, &slow.into_state()).await;
         back.wait_subscribed("vault").await;
@@ -277,11 +277,11 @@ both_backends! {
     }
 }
 
-/// A read that fails when part of it has been sent begins anew, without rows that are gone by then.
+/// The rows that were sent already are sent again, without those that are deleted by then.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_read_that_fails_midway() {
+async fn a_read_that_fails_midway_begins_again() {
     let db = TestDatabase::new(Backend::Postgres).await;
-    // How a type becomes JSON may be the user's to say; this one fails as long as a switch is on.
+    // A user may define how a type becomes JSON; this conversion fails while a switch is on.
     db.execute(
         "CREATE TABLE switch (is_on boolean); INSERT INTO switch VALUES (true);
          CREATE TYPE stretch AS RANGE (subtype = integer);
@@ -306,20 +306,20 @@ async fn a_read_that_fails_midway() {
     assert!(client.frames("snapshot") > 0);
     db.execute("DELETE FROM things WHERE id = 1; UPDATE switch SET is_on = false")
         .await;
-    // The testkit takes the error for a refusal, so the frames are looked at as they are.
-    let mut told = Vec::new();
-    let mut began_anew = false;
+    // The testkit takes the error for the end of the subscription, so the test reads the frames itself.
+    let mut received = Vec::new();
+    let mut refetched = false;
     loop {
         let frame = client.next_frame().await;
         match frame["type"].as_str() {
             Some("refetch") => {
-                began_anew = true;
-                told.clear();
+                refetched = true;
+                received.clear();
             }
-            Some("snapshot") => told.extend(frame["rows"].as_array().expect("rows").clone()),
+            Some("snapshot") => received.extend(frame["rows"].as_array().expect("rows").clone()),
             Some("subscribed") => break,
             _ => {}
         }
     }
-    assert!(began_anew && told.len() == 2999, "{}", told.len());
+    assert!(refetched && received.len() == 2999, "{}", received.len());
 }

@@ -1,14 +1,14 @@
-//! Subscriptions: first reads, live changes, and what is refused.
+//! Subscriptions: first reads, live changes, and errors.
 
 use rhtmx_sync_tests::TestServer;
 use serde_json::{Value, json};
 use testkit::{Phase, SyncClient, both_backends};
 
-use crate::followers::{caught_up, following, wait_equal};
+use crate::subscribers::{resumed_changes, serve_and_subscribe, wait_equal};
 use crate::tables::{NOTES, TASKS, insert_notes, notes, rows};
 use crate::writes::note;
 
-/// An `error` that this frame got, and that left the session as it was.
+/// The `error` that answers this frame and leaves the session open.
 async fn error_of(client: &mut SyncClient, frame: Value) -> Value {
     client.send_json(frame).await;
     let error = client.wait_for(|frame| frame["type"] == "error").await;
@@ -18,7 +18,7 @@ async fn error_of(client: &mut SyncClient, frame: Value) -> Value {
 }
 
 both_backends! {
-    async fn pages_then_subscribed_then_changes(db: TestDatabase) {
+    async fn a_subscription_sends_pages_then_subscribed_then_changes(db: TestDatabase) {
         db.execute(NOTES).await;
         insert_notes(&db, 1, 3000).await;
         let server = TestServer::start(&db, ["notes"]).await;
@@ -102,10 +102,10 @@ both_backends! {
         assert_eq!(*client.rows("a"), notes(&db).await);
     }
 
-    async fn two_subscriptions_of_one_entity(db: TestDatabase) {
+    async fn two_subscriptions_of_one_entity_share_each_frame(db: TestDatabase) {
         db.execute(NOTES).await;
         insert_notes(&db, 1, 10).await;
-        let (_server, mut client) = following(&db).await;
+        let (_server, mut client) = serve_and_subscribe(&db).await;
         db.execute("UPDATE notes SET body = 'before b' WHERE id = 1")
             .await;
         client.subscribe("b", "notes").await;
@@ -121,7 +121,7 @@ both_backends! {
         assert_eq!((client.frames("changes"), client.rows("a").len()), (1, 9));
         assert_eq!(client.rows("a"), client.rows("b"));
 
-        // Either goes on without the other.
+        // Each continues without the other.
         client.unsubscribe("a").await;
         client.ping().await;
         db.execute("DELETE FROM notes WHERE id = 4").await;
@@ -152,14 +152,14 @@ both_backends! {
         db.execute("INSERT INTO tasks VALUES (2, 'two')").await;
         let mut other = server.connect().await;
         other.resume("b", "tasks", &cursor).await;
-        let changes = caught_up(&mut other, "b").await;
+        let changes = resumed_changes(&mut other, "b").await;
         assert_eq!(changes.len(), 1);
         assert_eq!(changes[0]["key"], "2");
         other.resume("a", "notes", &cursor).await;
-        assert_eq!(caught_up(&mut other, "a").await, Vec::<Value>::new());
+        assert_eq!(resumed_changes(&mut other, "a").await, Vec::<Value>::new());
     }
 
-    async fn numbers_are_ids_too(db: TestDatabase) {
+    async fn numbers_may_be_ids(db: TestDatabase) {
         db.execute(&format!("{NOTES}; {TASKS}")).await;
         let server = TestServer::start(&db, ["notes", "tasks"]).await;
         let mut client = server.connect().await;
@@ -199,7 +199,7 @@ both_backends! {
             .await;
         assert_eq!(client.frames("changes"), 1);
 
-        // The id is free again.
+        // The id may be used again.
         let subscribe = json!({ "type": "subscribe", "id": "a", "entity": "notes" });
         client.send_text(&subscribe.to_string()).await;
         client
@@ -207,7 +207,7 @@ both_backends! {
             .await;
     }
 
-    async fn unsubscribing_while_the_rows_are_read(db: TestDatabase) {
+    async fn a_client_may_unsubscribe_during_a_first_read(db: TestDatabase) {
         db.execute(&format!("{NOTES}; {TASKS}")).await;
         insert_notes(&db, 1, 3000).await;
         let server = TestServer::start(&db, ["notes", "tasks"]).await;
@@ -231,9 +231,9 @@ both_backends! {
         assert_eq!(client.errors(), [] as [Value; 0]);
     }
 
-    async fn ids_that_are_in_use_or_unknown(db: TestDatabase) {
+    async fn ids_that_are_in_use_or_unknown_are_errors(db: TestDatabase) {
         db.execute(NOTES).await;
-        let (_server, mut client) = following(&db).await;
+        let (_server, mut client) = serve_and_subscribe(&db).await;
         client.subscribe("b", "notes").await;
         client.wait_subscribed("b").await;
         let again = json!({ "type": "subscribe", "id": "b", "entity": "notes" });
@@ -252,9 +252,9 @@ both_backends! {
         wait_equal(&mut client, &db, "a").await;
     }
 
-    async fn unknown_entities(db: TestDatabase) {
+    async fn unknown_entities_are_errors(db: TestDatabase) {
         db.execute(&format!("{NOTES}; {TASKS}")).await;
-        let (_server, mut client) = following(&db).await;
+        let (_server, mut client) = serve_and_subscribe(&db).await;
         let long = "n".repeat(10_000);
         let names = [
             "tasks",
@@ -290,9 +290,9 @@ both_backends! {
         wait_equal(&mut client, &db, "a").await;
     }
 
-    async fn what_is_not_built_yet_is_said(db: TestDatabase) {
+    async fn unsupported_modes_are_errors(db: TestDatabase) {
         db.execute(NOTES).await;
-        let (_server, mut client) = following(&db).await;
+        let (_server, mut client) = serve_and_subscribe(&db).await;
         for (fields, code) in [
             (json!({ "mode": "fields" }), "protocol"),
             (json!({ "mode": "dance" }), "protocol"),
@@ -315,9 +315,9 @@ both_backends! {
         wait_equal(&mut client, &db, "a").await;
     }
 
-    async fn subscriptions_of_wrong_types(db: TestDatabase) {
+    async fn subscriptions_of_wrong_types_are_errors(db: TestDatabase) {
         db.execute(NOTES).await;
-        let (_server, mut client) = following(&db).await;
+        let (_server, mut client) = serve_and_subscribe(&db).await;
         for fields in [
             json!({ "entity": "notes" }),
             json!({ "id": null, "entity": "notes" }),
@@ -356,7 +356,7 @@ both_backends! {
         wait_equal(&mut client, &db, "a").await;
     }
 
-    async fn a_quiet_client_s_cursor_moves_on(db: TestDatabase) {
+    async fn the_cursor_of_a_quiet_client_advances(db: TestDatabase) {
         db.execute(&format!("{NOTES}; {TASKS}")).await;
         let mut config = TestServer::config(&db, ["notes", "tasks"]).await;
         config.limits.heartbeat_ms = 500;
@@ -371,7 +371,7 @@ both_backends! {
         assert_eq!(client.frames("changes"), 0);
     }
 
-    async fn pings_come_back_as_they_went(db: TestDatabase) {
+    async fn a_pong_returns_the_ping_as_it_was(db: TestDatabase) {
         db.execute(NOTES).await;
         let server = TestServer::start(&db, ["notes"]).await;
         let mut client = server.connect().await;
@@ -392,9 +392,9 @@ both_backends! {
         assert_eq!(client.next_frame().await, json!({ "type": "pong" }));
     }
 
-    async fn a_token_is_taken(db: TestDatabase) {
+    async fn any_token_is_accepted(db: TestDatabase) {
         db.execute(NOTES).await;
-        let (_server, mut client) = following(&db).await;
+        let (_server, mut client) = serve_and_subscribe(&db).await;
         client
             .send_json(json!({ "type": "auth", "token": "anything" }))
             .await;
@@ -404,8 +404,7 @@ both_backends! {
         wait_equal(&mut client, &db, "a").await;
     }
 
-    /// Many clients that come at once all get everything.
-    async fn clients_that_arrive_together(db: TestDatabase) {
+    async fn clients_that_arrive_together_receive_all_rows(db: TestDatabase) {
         db.execute(NOTES).await;
         insert_notes(&db, 1, 2000).await;
         let server = TestServer::start(&db, ["notes"]).await;
@@ -426,10 +425,10 @@ both_backends! {
         }
     }
 
-    /// Changes by the engine's own clients and by others come on the same road.
-    async fn a_change_says_whose_it_is(db: TestDatabase) {
+    /// Changes of the engine's clients and of other programs arrive in the same way.
+    async fn a_change_names_its_mutation(db: TestDatabase) {
         db.execute(NOTES).await;
-        let (server, mut client) = following(&db).await;
+        let (server, mut client) = serve_and_subscribe(&db).await;
         let mut writer = server.connect().await;
         writer.push_next(json!([note(1, "one")])).await.acked();
         let changes = client.wait_for(|frame| frame["type"] == "changes").await;

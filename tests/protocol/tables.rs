@@ -1,4 +1,4 @@
-//! The tables that the tests write to, and what is in them.
+//! The tables that the tests write to, and their rows.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use testkit::{Backend, TestDatabase};
 pub(crate) const NOTES: &str = "CREATE TABLE notes (id integer PRIMARY KEY, body text NOT NULL)";
 pub(crate) const TASKS: &str = "CREATE TABLE tasks (id integer PRIMARY KEY, body text NOT NULL)";
 
-/// A table whose keys the database draws, so that a write that is applied twice leaves two rows.
+/// A table whose keys the database generates, so that a write that is applied twice leaves two rows.
 pub(crate) fn ledger(backend: Backend) -> &'static str {
     match backend {
         Backend::Postgres => {
@@ -19,7 +19,7 @@ pub(crate) fn ledger(backend: Backend) -> &'static str {
     }
 }
 
-/// Inserts `note 7` under the id 7, and so on, in one statement.
+/// Inserts `note 7` with id 7, and so on, in one statement.
 pub(crate) async fn insert_notes(db: &TestDatabase, first: u32, last: u32) {
     db.execute(&format!(
         "WITH RECURSIVE n(i) AS (SELECT {first} UNION ALL SELECT i + 1 FROM n WHERE i < {last}) \
@@ -28,7 +28,7 @@ pub(crate) async fn insert_notes(db: &TestDatabase, first: u32, last: u32) {
     .await;
 }
 
-/// The notes as a client's copy has to hold them.
+/// The notes as a client's copy must hold them.
 pub(crate) async fn notes(db: &TestDatabase) -> BTreeMap<String, Value> {
     rows(db, "notes", &["id", "body"]).await
 }
@@ -58,7 +58,7 @@ pub(crate) async fn rows(
     db.query_json(&query).await.into_iter().map(keyed).collect()
 }
 
-/// How many rows a query counts.
+/// The number of rows that a query counts.
 pub(crate) async fn count(db: &TestDatabase, from: &str) -> u64 {
     let counted = db.query_text(&format!("SELECT count(*) FROM {from}")).await;
     counted[0]
@@ -67,9 +67,9 @@ pub(crate) async fn count(db: &TestDatabase, from: &str) -> u64 {
         .expect("a number")
 }
 
-/// What restoring a dump does to an engine that runs on PostgreSQL: the log has another identity,
-/// and the listener's connections are gone.
-pub(crate) async fn begin_another_history(db: &TestDatabase) {
+/// Does to a running engine on PostgreSQL what restoring a dump does: the log has another epoch, and
+/// the listener's connections are cut.
+pub(crate) async fn begin_another_epoch(db: &TestDatabase) {
     db.execute("UPDATE _rhtmx_sync_meta SET epoch = gen_random_uuid()::text")
         .await;
     db.execute(

@@ -1,10 +1,10 @@
-//! Everything at once: writers, subscribers that come and go and want now this and now that, servers
-//! that die. At the end every copy is what the database gives for its filter, and every mutation is
-//! there as often as its answer says.
+//! Everything at once: writers, subscribers that come and go and change their subscriptions, servers
+//! that die. In the end every copy equals what the database returns for its filter, and every mutation
+//! is applied as often as its answer says.
 //!
-//! `SEED=…` repeats the choices; what the machine makes of them differs from run to run.
+//! `SEED=…` repeats the choices; their timing differs from run to run.
 
-mod parts;
+mod selections;
 mod subscribers;
 mod writers;
 
@@ -21,7 +21,7 @@ use tokio::task::JoinSet;
 
 use subscribers::{Copies, Subscriber};
 
-/// How much of it, and for how long.
+/// The amount of load, and its duration.
 struct Load {
     servers: usize,
     writers: usize,
@@ -30,13 +30,13 @@ struct Load {
     accidents: usize,
 }
 
-/// What everybody shares.
+/// The state that all tasks share.
 struct Scene {
-    /// Where the servers are now.
+    /// The current addresses of the servers.
     urls: Mutex<Vec<String>>,
     stop: AtomicBool,
     stopped: watch::Sender<bool>,
-    /// The last write of all, once it has been made.
+    /// Whether the last write has been made.
     sentinel: watch::Sender<bool>,
     ready: Barrier,
 }
@@ -95,10 +95,10 @@ async fn soak(db: TestDatabase, load: Load) {
     scene.stopped.send_replace(true);
     let commits: usize = writing.join_all().await.into_iter().sum();
     println!("soak: {commits} transactions were committed");
-    assert!(commits > 20, "the writers hardly came to write: {commits}");
+    assert!(commits > 20, "the writers hardly wrote: {commits}");
 
-    // Everybody is back and has all answers; then some items for every filter, the last write of
-    // all, and everybody shall have them.
+    // All subscribers are connected and have all answers. Then come some items for every filter and the
+    // last write, which all subscribers must receive.
     scene.ready.wait().await;
     db.execute(writers::MORE_ITEMS).await;
     db.execute(&format!(
@@ -163,7 +163,7 @@ async fn accidents(
     }
 }
 
-/// Every copy is what its filter takes of the tables, and every mutation is there as its answer says.
+/// Every copy equals the rows of its filter, and every mutation is applied as its answer says.
 async fn compare(db: &TestDatabase, copies: Vec<Copies>) {
     let object = match db.backend() {
         Backend::Postgres => "json_build_object",
@@ -185,29 +185,29 @@ async fn compare(db: &TestDatabase, copies: Vec<Copies>) {
             .entry(mark["token"].as_str().expect("a text").to_owned())
             .or_default() += 1;
     }
-    let (mut acked, mut sent, mut parts, mut wanted) = (0, 0, 0, 0);
+    let (mut acked, mut sent, mut selections, mut selected) = (0, 0, 0, 0);
     for (number, copy) in copies.iter().enumerate() {
-        for (part, rows) in &copy.items {
+        for (selection, rows) in &copy.items {
             assert_eq!(
                 *rows,
-                part.of(db, &items).await,
-                "subscriber {number} of {part:?}"
+                selection.of(db, &items).await,
+                "subscriber {number} of {selection:?}"
             );
-            parts += 1;
-            wanted += rows.len();
+            selections += 1;
+            selected += rows.len();
         }
         assert_eq!(copy.marks, marks, "marks of subscriber {number}");
         for token in &copy.acked {
             assert_eq!(
                 times.get(token),
                 Some(&1),
-                "an acked mutation is there once: {token}"
+                "an acked mutation is applied once: {token}"
             );
         }
         for token in &copy.sent {
             assert!(
                 times.get(token).is_none_or(|times| *times == 1),
-                "a mutation is there twice: {token}"
+                "a mutation is applied twice: {token}"
             );
         }
         acked += copy.acked.len();
@@ -222,15 +222,15 @@ async fn compare(db: &TestDatabase, copies: Vec<Copies>) {
                 .count()
         })
         .sum();
-    assert_eq!(known + 1, times.len(), "nothing is there that nobody sent");
+    assert_eq!(known + 1, times.len(), "every applied mutation was sent");
     println!(
-        "soak: {} items, {wanted} of them in {parts} copies",
+        "soak: {} items, {selected} of them in {selections} copies",
         items.len()
     );
-    println!("soak: {sent} mutations sent, {acked} acks heard");
+    println!("soak: {sent} mutations sent, {acked} acks received");
     assert!(
-        wanted > parts,
-        "the filters took hardly any item: {wanted} in {parts}"
+        selected > selections,
+        "the filters matched hardly any item: {selected} in {selections}"
     );
     assert!(acked > 20, "hardly any mutation was acked: {acked}");
 }

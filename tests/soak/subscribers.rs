@@ -1,4 +1,4 @@
-//! Clients that come and go, push, and keep what they have.
+//! Clients that come and go, push, and keep their copies.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -11,17 +11,17 @@ use sync_core::cursor::{Cursor, Position};
 use testkit::{ClientOptions, ClientState, PushOutcome, Subscription, SyncClient};
 use uuid::Uuid;
 
-use crate::parts::Part;
+use crate::selections::Selection;
 use crate::{SENTINEL, Scene};
 
-/// What a subscriber has in the end.
+/// The final state of a subscriber.
 pub(crate) struct Copies {
-    /// What it wanted of the items, and what it has of that.
-    pub(crate) items: Vec<(Part, BTreeMap<String, Value>)>,
+    /// Its selections of the items, and the copy of each.
+    pub(crate) items: Vec<(Selection, BTreeMap<String, Value>)>,
     pub(crate) marks: BTreeMap<String, Value>,
     /// Tokens of the mutations that it pushed.
     pub(crate) sent: BTreeSet<String>,
-    /// Those whose ack it heard.
+    /// Tokens of the mutations whose ack it received.
     pub(crate) acked: BTreeSet<String>,
 }
 
@@ -31,9 +31,9 @@ pub(crate) struct Subscriber {
     dice: Dice,
     client_id: Uuid,
     state: Option<ClientState>,
-    /// What its subscriptions want. Their ids are never used again.
-    parts: BTreeMap<u64, Part>,
-    parts_made: u64,
+    /// The selections of its subscriptions. Ids are never used again.
+    selections: BTreeMap<u64, Selection>,
+    selections_made: u64,
     sent: BTreeSet<String>,
     acked: BTreeSet<String>,
 }
@@ -45,19 +45,19 @@ impl Subscriber {
             dice,
             client_id: Uuid::new_v4(),
             state: None,
-            parts: BTreeMap::new(),
-            parts_made: 0,
+            selections: BTreeMap::new(),
+            selections_made: 0,
             sent: BTreeSet::new(),
             acked: BTreeSet::new(),
         }
     }
 
-    /// Lives through the load, and then waits until it has everything.
+    /// Runs during the load, then waits until it has everything.
     pub(crate) async fn run(mut self) -> Copies {
         while !self.scene.stop.load(Ordering::Relaxed) {
             match self.connect().await {
                 Some(client) => self.live(client).await,
-                // Its server has just died; the next one is chosen anew.
+                // Its server has just died; the next one is chosen again.
                 None => tokio::task::yield_now().await,
             }
         }
@@ -84,7 +84,7 @@ impl Subscriber {
             None => {
                 let mut client = SyncClient::try_connect(&url, options).await.ok()?;
                 client.subscribe("marks", "marks").await;
-                self.parts.clear();
+                self.selections.clear();
                 for _ in 0..self.dice.pick(1..4) {
                     self.subscribe(&mut client).await;
                 }
@@ -94,26 +94,28 @@ impl Subscriber {
     }
 
     async fn subscribe(&mut self, client: &mut SyncClient) {
-        let part = Part::random(&mut self.dice);
-        self.parts_made += 1;
-        client.subscribe_with(self.parts_made, part.request()).await;
-        self.parts.insert(self.parts_made, part);
+        let selection = Selection::random(&mut self.dice);
+        self.selections_made += 1;
+        client
+            .subscribe_with(self.selections_made, selection.request())
+            .await;
+        self.selections.insert(self.selections_made, selection);
     }
 
-    /// Wants something else.
+    /// Changes its subscriptions.
     async fn change(&mut self, client: &mut SyncClient) {
-        let first = self.parts.keys().next().copied();
-        let Some(id) = first.filter(|_| self.parts.len() > 1) else {
+        let first = self.selections.keys().next().copied();
+        let Some(id) = first.filter(|_| self.selections.len() > 1) else {
             return self.subscribe(client).await;
         };
-        self.parts.remove(&id);
+        self.selections.remove(&id);
         client.unsubscribe(id).await;
         if self.dice.chance(60) {
             self.subscribe(client).await;
         }
     }
 
-    /// Takes some frames, pushes now and then, and goes without a word.
+    /// Reads some frames, pushes now and then, and disconnects without a word.
     async fn live(&mut self, mut client: SyncClient) {
         let mut stopped = self.scene.stopped.subscribe();
         for _ in 0..self.dice.pick(3..80) {
@@ -151,10 +153,10 @@ impl Subscriber {
         self.state = Some(client.into_state());
     }
 
-    /// Comes back for the last time, and stays until it has the last rows.
+    /// Reconnects for the last time, and stays until it has the last rows.
     async fn end(mut self) -> Copies {
         let mut client = loop {
-            // The accidents are over, so servers answer.
+            // No server is killed any more, so servers answer.
             let Some(mut client) = self.connect().await else {
                 continue;
             };
@@ -183,8 +185,9 @@ impl Subscriber {
             .wait_until(|client| Self::has_all(client, &mut last))
             .await;
         let marks = client.rows("marks").clone();
-        let rows = |(id, part): (&u64, &Part)| (part.clone(), client.rows(*id).clone());
-        let items = self.parts.iter().map(rows).collect();
+        let rows =
+            |(id, selection): (&u64, &Selection)| (selection.clone(), client.rows(*id).clone());
+        let items = self.selections.iter().map(rows).collect();
         self.keep(client);
         Copies {
             items,
@@ -194,8 +197,8 @@ impl Subscriber {
         }
     }
 
-    /// Whether everything is as new as the last row of all, which filters may leave out: `last` is
-    /// where it came.
+    /// Whether all subscriptions are as new as the last row, which filters may leave out: `last` is its
+    /// position.
     fn has_all(client: &SyncClient, last: &mut Option<Position>) -> bool {
         let position = |subscription: &Subscription| {
             let cursor: Cursor = subscription.cursor()?.parse().expect("a cursor");

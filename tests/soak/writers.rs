@@ -1,4 +1,4 @@
-//! Programs that know nothing of the servers and write as they like.
+//! Programs that know nothing of the servers and write at random.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -9,7 +9,7 @@ use testkit::{Backend, TestDatabase};
 
 use crate::Scene;
 
-/// Rows that are fought over.
+/// Rows that writers compete for.
 const IDS: u64 = 200;
 
 /// The two tables.
@@ -26,13 +26,13 @@ pub(crate) fn tables(backend: Backend) -> &'static str {
     }
 }
 
-/// So that there are some, whatever the last statements were.
+/// Inserts some items, whatever the last statements did.
 pub(crate) const MORE_ITEMS: &str = "\
     WITH RECURSIVE more(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM more WHERE i < 59) \
     INSERT INTO items (id, owner, n, note) SELECT i, i % 9, i * 17 % 1000, 'of ' || (i % 8) FROM more WHERE true \
     ON CONFLICT (id) DO NOTHING";
 
-/// Writes until it is told to stop; the number of transactions that were committed.
+/// Writes until the load stops; returns the number of committed transactions.
 pub(crate) async fn write(db: Arc<TestDatabase>, scene: Arc<Scene>, mut dice: Dice) -> usize {
     match db.backend() {
         Backend::Postgres => {
@@ -40,7 +40,7 @@ pub(crate) async fn write(db: Arc<TestDatabase>, scene: Arc<Scene>, mut dice: Di
             let mut commits = 0;
             while !scene.stop.load(Ordering::Relaxed) {
                 let (sql, commit) = transaction(Backend::Postgres, &mut dice);
-                // Deadlocks and keys that others took first are part of it.
+                // Deadlocks and keys that already exist are expected.
                 match client.batch_execute(&sql).await {
                     Ok(()) => commits += usize::from(commit),
                     Err(_) => client.batch_execute("ROLLBACK").await.expect("a rollback"),
@@ -58,8 +58,8 @@ pub(crate) async fn write(db: Arc<TestDatabase>, scene: Arc<Scene>, mut dice: Di
                     // After some errors SQLite has ended the transaction itself.
                     Err(_) => drop(conn.batch_execute("ROLLBACK")),
                 }
-                // SQLite's writers wait for each other by asking again and again; without a pause
-                // one of them has the file to itself.
+                // SQLite's writers wait for each other by polling; without a pause one of them has the
+                // file to itself.
                 std::thread::sleep(std::time::Duration::from_millis(dice.pick(1..15)));
             }
             commits
@@ -80,7 +80,7 @@ fn transaction(backend: Backend, dice: &mut Dice) -> (String, bool) {
         sql.push(statement(backend, dice));
     }
     if backend == Backend::Postgres {
-        // Most end at once, some take their time, and few take long.
+        // Most end at once, some take some time, few take long.
         let seconds =
             [0.0, 0.0, 0.0, 0.0, 0.01, 0.02, 0.05, 0.1, 0.4, 1.2][dice.pick(0..10) as usize];
         sql.push(format!("SELECT pg_sleep({seconds})"));

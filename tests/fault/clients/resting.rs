@@ -1,4 +1,4 @@
-//! Coming to rest: all answers are asked for, and the copy is handed over.
+//! A client at rest: it collects all answers, then hands over its copy.
 
 use std::collections::BTreeMap;
 
@@ -13,20 +13,20 @@ use crate::scene::{Phase, Report};
 use crate::subscriptions::Plan;
 
 impl Client {
-    /// Nothing is broken: all answers are asked for, then the whole copy is handed over. Gives how
-    /// to leave, if it is to.
+    /// Nothing is broken: collects all answers, then hands over the whole copy. Returns how to leave,
+    /// if the client must.
     pub(super) async fn rest(
         &mut self,
         client: &mut SyncClient,
         phase: &Phase,
         quiet: &mut Quiet,
     ) -> Option<Left> {
-        self.pushes.hear(client, &self.scene);
+        self.pushes.record_answers(client, &self.scene);
         if !quiet.asked {
             quiet.asked = true;
-            // Those whose answer was lost on the way are answered again as the first time.
+            // Lost answers are sent again, the same as the first time.
             let waiting: Vec<u64> = client.unanswered().collect();
-            for (number, writes) in self.pushes.untold(&waiting) {
+            for (number, writes) in self.pushes.forgotten(&waiting) {
                 client.send_push(number, writes).await;
             }
         }
@@ -44,7 +44,7 @@ impl Client {
             return None;
         }
         if self.dice.chance(25) {
-            // It has the same copy afterwards, or has failed.
+            // The client has the same copy afterwards, or has failed.
             self.probe(client).await;
         }
         quiet.reported = true;
@@ -73,7 +73,7 @@ impl Client {
         None
     }
 
-    /// Comes back with a cursor after which nothing has happened, and must be sent nothing.
+    /// Reconnects with a cursor after which nothing has happened, and must receive no changes.
     async fn probe(&mut self, client: &mut SyncClient) {
         let state = client.state();
         let url = self.scene.address(&mut self.dice);
@@ -100,7 +100,7 @@ impl Client {
     }
 }
 
-/// How far a client is in coming to rest.
+/// How far a client has come to rest.
 #[derive(Debug, Default)]
 pub(super) struct Quiet {
     asked: bool,
@@ -114,8 +114,8 @@ impl Quiet {
     }
 }
 
-/// The note that the last write of a round leaves, where the database was before it, and the columns
-/// that `items` has by then.
+/// The note of the last write of a round, the database's position before it, and the columns of `items`
+/// by then.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Sentinel {
     pub(crate) note: String,

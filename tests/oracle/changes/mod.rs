@@ -1,11 +1,11 @@
-//! Changes as seen through random filters and projections: at each cursor each copy is what the
-//! table was, by its own account, across random writes, resumes, and subscriptions that come and go.
+//! Changes through random filters and projections: at each cursor each copy equals the table as
+//! independently recorded, across random writes, resumes, and subscriptions that come and go.
 //!
 //! `SEED=…` repeats the choices, `ORACLE_ROUNDS=…` makes it longer.
 
-mod follower;
+mod selections;
+mod subscribers;
 mod truth;
-mod wishes;
 mod writes;
 
 use std::collections::BTreeMap;
@@ -21,24 +21,24 @@ use crate::filters::random::{Random, cases};
 use crate::filters::subject::Subject;
 use crate::filters::writer::Written;
 use crate::filters::{postgres, sqlite};
-use follower::{Follower, Instant, Poller};
+use subscribers::{Instant, Poller, Subscriber};
 use truth::Truth;
 use writes::Programs;
 
-/// What is wanted in a round, of which so many from its beginning.
-const WANTED: usize = 18;
+/// The selections of a round, of which the first so many are subscribed to from its beginning.
+const SELECTIONS: usize = 18;
 const AT_FIRST: usize = 12;
 const STEPS: usize = 60;
 
 /// A filter and a projection.
 #[derive(Debug, Clone)]
-pub(crate) struct Wanted {
+pub(crate) struct Selection {
     pub(crate) written: Written,
     pub(crate) columns: Option<Vec<String>>,
 }
 
-impl Wanted {
-    /// What its audience gets of a row.
+impl Selection {
+    /// What its subscribers receive of a row.
     fn project(&self, row: &Value) -> Value {
         let Some(columns) = &self.columns else {
             return row.clone();
@@ -62,16 +62,16 @@ struct World {
     pools: Vec<Vec<String>>,
     programs: Programs,
     compared: usize,
-    /// Rows in the copies that were compared.
+    /// Rows in the compared copies.
     rows: usize,
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn copies_are_what_postgresql_had() {
+async fn copies_equal_the_table_at_each_cursor_on_postgres() {
     let db = TestDatabase::postgres().await;
     let subjects = postgres::subjects(postgres::usual_collation(&db).await);
     db.execute(&postgres::table(&subjects)).await;
-    let random = Random::new("copies_are_what_postgresql_had");
+    let random = Random::new("copies_equal_the_table_at_each_cursor_on_postgres");
     World::new(db, Backend::Postgres, random, subjects)
         .await
         .run(cases("ORACLE_ROUNDS", 6))
@@ -79,12 +79,12 @@ async fn copies_are_what_postgresql_had() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn copies_are_what_sqlite_had() {
+async fn copies_equal_the_table_at_each_cursor_on_sqlite() {
     let db = TestDatabase::sqlite().await;
     let subjects = sqlite::subjects();
     db.execute(&sqlite::table(&subjects)).await;
     db.execute("PRAGMA case_sensitive_like = ON").await;
-    let random = Random::new("copies_are_what_sqlite_had");
+    let random = Random::new("copies_equal_the_table_at_each_cursor_on_sqlite");
     World::new(db, Backend::Sqlite, random, subjects)
         .await
         .run(cases("ORACLE_ROUNDS", 6))
@@ -133,96 +133,101 @@ impl World {
             self.round(round).await;
         }
         let (compared, rows) = (self.compared, self.rows);
-        println!("{compared} copies of {rows} rows are what the table was, in {rounds} rounds");
+        println!("{compared} copies of {rows} rows equal the table, in {rounds} rounds");
         assert!(rows > compared, "the filters test too little");
     }
 
     async fn round(&mut self, round: usize) {
-        let wanted = self.wanted().await;
+        let selections = self.selections().await;
         let mut truth = match self.backend {
             Backend::Postgres => Truth::Versions(Vec::new()),
             Backend::Sqlite => Truth::States(Vec::new()),
         };
-        truth.add_state(&self.db, &wanted).await;
-        let mut follower = Follower::new(self.server.ws_url(), self.random.once_in(2)).await;
-        for (number, wanted) in wanted.iter().enumerate().take(AT_FIRST) {
-            follower.subscribe(number, wanted).await;
+        truth.add_state(&self.db, &selections).await;
+        let mut subscriber = Subscriber::new(self.server.ws_url(), self.random.once_in(2)).await;
+        for (number, selection) in selections.iter().enumerate().take(AT_FIRST) {
+            subscriber.subscribe(number, selection).await;
         }
-        let number = self.random.below(WANTED);
+        let number = self.random.below(SELECTIONS);
         let limit = 1 + self.random.below(12);
-        let mut poller = Poller::new(self.server.http(), number, &wanted[number], limit);
-        let conditions: Vec<&str> = wanted
+        let mut poller = Poller::new(self.server.http(), number, &selections[number], limit);
+        let conditions: Vec<&str> = selections
             .iter()
-            .map(|wanted| wanted.written.plain.as_str())
+            .map(|selection| selection.written.plain.as_str())
             .collect();
         for _ in 0..STEPS {
             match self.random.below(20) {
                 0 => {
-                    let state = follower.leave();
+                    let state = subscriber.leave();
                     for _ in 0..self.random.below(12) {
-                        self.step(&conditions, &wanted, &mut truth).await;
+                        self.step(&conditions, &selections, &mut truth).await;
                     }
-                    follower.come_back(&state, self.random.once_in(2)).await;
+                    subscriber.come_back(&state, self.random.once_in(2)).await;
                 }
                 1 | 2 => {
-                    follower.unsubscribe(&mut self.random).await;
-                    let number = self.random.below(WANTED);
-                    follower.subscribe(number, &wanted[number]).await;
+                    subscriber.unsubscribe(&mut self.random).await;
+                    let number = self.random.below(SELECTIONS);
+                    subscriber.subscribe(number, &selections[number]).await;
                 }
                 3..=6 => {
-                    follower
+                    subscriber
                         .listen(Duration::from_millis(self.random.below(20) as u64))
                         .await
                 }
                 7 | 8 => drop(poller.ask().await),
-                _ => self.step(&conditions, &wanted, &mut truth).await,
+                _ => self.step(&conditions, &selections, &mut truth).await,
             }
         }
         self.programs.rest().await;
-        truth.add_state(&self.db, &wanted).await;
-        follower.settle().await;
+        truth.add_state(&self.db, &selections).await;
+        subscriber.settle().await;
         self.db
             .execute(&format!("INSERT INTO marks VALUES ({round})"))
             .await;
-        follower.catch_up(&round.to_string()).await;
+        subscriber.catch_up(&round.to_string()).await;
         poller.catch_up().await;
         if self.backend == Backend::Postgres {
-            truth = Truth::of_history(&self.db, &self.subjects, &wanted).await;
+            truth = Truth::of_history(&self.db, &self.subjects, &selections).await;
         }
-        for instant in follower.instants.iter().chain(&poller.instants) {
-            self.assert_true(instant, &wanted, &truth);
+        for instant in subscriber.instants.iter().chain(&poller.instants) {
+            self.assert_true(instant, &selections, &truth);
         }
-        let ends = [follower.instants.last(), poller.instants.last()];
+        let ends = [subscriber.instants.last(), poller.instants.last()];
         for end in ends.into_iter().flatten() {
-            self.assert_now(end, &wanted).await;
+            self.assert_now(end, &selections).await;
         }
     }
 
-    async fn step(&mut self, conditions: &[&str], wanted: &[Wanted], truth: &mut Truth) {
+    async fn step(&mut self, conditions: &[&str], selections: &[Selection], truth: &mut Truth) {
         let statement = self.statements(conditions).statement();
-        self.write(statement, wanted, truth).await;
+        self.write(statement, selections, truth).await;
     }
 
-    async fn write(&mut self, statement: String, wanted: &[Wanted], truth: &mut Truth) {
+    async fn write(&mut self, statement: String, selections: &[Selection], truth: &mut Truth) {
         match self.backend {
             Backend::Postgres => self.programs.step(&mut self.random, statement).await,
             Backend::Sqlite => {
                 writes::transaction(&self.db, &mut self.random, vec![statement]).await;
-                truth.add_state(&self.db, wanted).await;
+                truth.add_state(&self.db, selections).await;
             }
         }
     }
 
-    /// A copy is what the table was at its cursor.
-    fn assert_true(&mut self, instant: &Instant, wanted: &[Wanted], truth: &Truth) {
-        let wanted = &wanted[instant.number];
-        let truth = truth.at(&instant.position, instant.number, wanted);
+    /// A copy equals the table at its cursor.
+    fn assert_true(&mut self, instant: &Instant, selections: &[Selection], truth: &Truth) {
+        let selection = &selections[instant.number];
+        let truth = truth.at(&instant.position, instant.number, selection);
         let rows: BTreeMap<i64, &Value> = instant
             .rows
             .iter()
             .map(|(key, row)| (key.parse().expect("a key"), row))
             .collect();
-        let about = || format!("{}: {wanted:#?}\nat {}", instant.who, instant.position);
+        let about = || {
+            format!(
+                "{}: {selection:#?}\nat {}",
+                instant.source, instant.position
+            )
+        };
         for key in rows.keys() {
             assert!(
                 truth.contains_key(key),
@@ -243,12 +248,12 @@ impl World {
         self.rows += rows.len();
     }
 
-    /// A copy is what the database and the server give now.
-    async fn assert_now(&self, end: &Instant, wanted: &[Wanted]) {
-        let wanted = &wanted[end.number];
+    /// A copy equals what the database and the server return now.
+    async fn assert_now(&self, end: &Instant, selections: &[Selection]) {
+        let selection = &selections[end.number];
         let sql = format!(
             "SELECT CAST(k AS text) FROM t WHERE {} ORDER BY k",
-            wanted.written.plain
+            selection.written.plain
         );
         let sql = match self.backend {
             Backend::Postgres => format!("SET \"TimeZone\" = 'UTC'; {sql}"),
@@ -265,17 +270,17 @@ impl World {
         assert_eq!(
             end.rows.keys().cloned().collect::<Vec<_>>(),
             keys,
-            "{}: {wanted:#?}",
-            end.who
+            "{}: {selection:#?}",
+            end.source
         );
         let rows = self.server.http().get("/api/sync/t").await.json();
         for row in rows["rows"].as_array().expect("rows") {
             if let Some(found) = end.rows.get(row["key"].as_str().expect("a key")) {
                 assert_eq!(
                     *found,
-                    wanted.project(&row["row"]),
-                    "{}: {wanted:#?}",
-                    end.who
+                    selection.project(&row["row"]),
+                    "{}: {selection:#?}",
+                    end.source
                 );
             }
         }

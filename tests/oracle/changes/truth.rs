@@ -1,6 +1,5 @@
-//! What the table was at each instant, by its own account: a history that triggers keep on
-//! PostgreSQL, where writers overlap, and a look after each transaction on SQLite, where they
-//! cannot.
+//! The table at each instant, recorded independently: by triggers on PostgreSQL, where writers overlap,
+//! and by a query after each transaction on SQLite, where they cannot.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,19 +10,19 @@ use sync_core::snapshot::Xid;
 use testkit::TestDatabase;
 use value::schema::ColumnKind;
 
-use super::Wanted;
+use super::Selection;
 use crate::filters::subject::Subject;
 
-/// Rows by key; none for a row whose values the history does not have.
+/// Rows by key; none for a row whose values were not recorded.
 pub(crate) type Copy = BTreeMap<i64, Option<Value>>;
 
-/// One version of a row, or its end; without a key the end of all.
+/// One version of a row, or its end; without a key the end of all rows.
 #[derive(Debug)]
 pub(crate) struct Version {
     xid: Xid,
     key: Option<i64>,
     row: Option<Value>,
-    /// For each of what is wanted, whether it matches.
+    /// For each selection, whether it matches.
     truths: String,
 }
 
@@ -31,7 +30,7 @@ pub(crate) struct Version {
 #[derive(Debug)]
 pub(crate) struct State {
     log_id: i64,
-    /// For each of what is wanted, the keys of the rows that match.
+    /// For each selection, the keys of the rows that match.
     matching: Vec<BTreeSet<i64>>,
 }
 
@@ -52,7 +51,7 @@ END $$;
 CREATE TRIGGER remember AFTER INSERT OR UPDATE OR DELETE ON t FOR EACH ROW EXECUTE FUNCTION remember();
 CREATE TRIGGER remember_all AFTER TRUNCATE ON t FOR EACH STATEMENT EXECUTE FUNCTION remember();";
 
-/// Begins to remember, before the table has rows.
+/// Starts the record, before the table has rows.
 pub(crate) async fn prepare(db: &TestDatabase, backend: Backend) {
     let sql = match backend {
         Backend::Postgres => HISTORY,
@@ -61,19 +60,19 @@ pub(crate) async fn prepare(db: &TestDatabase, backend: Backend) {
     db.execute(sql).await;
 }
 
-/// On SQLite, the last statement of each transaction: how far the log goes with it.
+/// On SQLite, the last statement of each transaction: the end of the log with it.
 pub(crate) const BOUND: &str = "INSERT INTO bounds SELECT NULL, coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = '_rhtmx_sync_log'";
 
 impl Truth {
-    /// For PostgreSQL, at rest: all that has been.
+    /// For PostgreSQL, at rest: everything recorded.
     pub(crate) async fn of_history(
         db: &TestDatabase,
         subjects: &[Subject],
-        wanted: &[Wanted],
+        selections: &[Selection],
     ) -> Self {
-        let truths: Vec<String> = wanted
+        let truths: Vec<String> = selections
             .iter()
-            .map(|wanted| format!("coalesce(({})::int::text, 'u')", wanted.written.plain))
+            .map(|selection| format!("coalesce(({})::int::text, 'u')", selection.written.plain))
             .collect();
         let columns: Vec<String> = subjects
             .iter()
@@ -105,8 +104,8 @@ impl Truth {
         Self::Versions(db.query_json(&sql).await.into_iter().map(version).collect())
     }
 
-    /// For SQLite: adds the state of the moment, after a transaction.
-    pub(crate) async fn add_state(&mut self, db: &TestDatabase, wanted: &[Wanted]) {
+    /// For SQLite: adds the current state, after a transaction.
+    pub(crate) async fn add_state(&mut self, db: &TestDatabase, selections: &[Selection]) {
         let Self::States(states) = self else { return };
         let bound = db
             .query_text("SELECT CAST(max(log_id) AS TEXT) FROM bounds")
@@ -114,13 +113,13 @@ impl Truth {
         let log_id = bound[0]
             .as_ref()
             .map_or(0, |id| id.parse().expect("a number"));
-        let query = |(n, wanted): (usize, &Wanted)| {
+        let query = |(n, selection): (usize, &Selection)| {
             format!(
                 "SELECT {n} AS n, (SELECT group_concat(k) FROM t WHERE {}) AS keys",
-                wanted.written.plain
+                selection.written.plain
             )
         };
-        let queries: Vec<String> = wanted.iter().enumerate().map(query).collect();
+        let queries: Vec<String> = selections.iter().enumerate().map(query).collect();
         let sql = format!(
             "SELECT keys FROM ({}) ORDER BY n",
             queries.join(" UNION ALL ")
@@ -142,8 +141,8 @@ impl Truth {
         });
     }
 
-    /// The rows that somebody should have at a position.
-    pub(crate) fn at(&self, position: &Position, number: usize, wanted: &Wanted) -> Copy {
+    /// The rows that a copy must hold at a position.
+    pub(crate) fn at(&self, position: &Position, number: usize, selection: &Selection) -> Copy {
         match (self, position) {
             (Self::Versions(versions), Position::Snapshot(snapshot)) => {
                 let mut copy = BTreeMap::new();
@@ -153,7 +152,7 @@ impl Truth {
                 {
                     match (version.key, &version.row) {
                         (Some(key), Some(row)) if version.truths.as_bytes()[number] == b'1' => {
-                            copy.insert(key, Some(wanted.project(row)));
+                            copy.insert(key, Some(selection.project(row)));
                         }
                         (Some(key), _) => drop(copy.remove(&key)),
                         (None, _) => copy.clear(),
@@ -176,7 +175,7 @@ impl Truth {
     }
 }
 
-/// The JSON of a value, as the protocol says it.
+/// The JSON of a value, as the protocol writes it.
 fn json_value(kind: &ColumnKind, name: &str) -> String {
     match kind {
         ColumnKind::Int { min: i64::MIN, .. } => format!(

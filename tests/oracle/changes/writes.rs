@@ -10,10 +10,10 @@ use crate::filters::subject::Subject;
 use crate::filters::writer::quote;
 use crate::filters::{postgres, sqlite};
 
-/// Keys below are written; a key that changes moves up by as much, or down again.
+/// Keys below this are written; a change of a key adds or subtracts it.
 pub(crate) const KEYS: usize = 60;
 
-/// What must make no difference to the values that are captured.
+/// Settings that must make no difference to the captured values.
 const SETTINGS: &[&str] = &[
     "SET \"TimeZone\" = 'Asia/Kolkata'; SET \"DateStyle\" = 'German'; SET extra_float_digits = -10",
     "SET \"TimeZone\" = 'America/St_Johns'; SET \"DateStyle\" = 'SQL, DMY'; SET bytea_output = 'escape'",
@@ -21,7 +21,7 @@ const SETTINGS: &[&str] = &[
      SET extra_float_digits = 0; SET quote_all_identifiers = on",
 ];
 
-/// The connections of programs on PostgreSQL, with a transaction open or not.
+/// Connections of programs on PostgreSQL, with or without an open transaction.
 pub(crate) struct Programs {
     connections: Vec<(Client, bool)>,
 }
@@ -40,12 +40,12 @@ impl Programs {
         Self { connections }
     }
 
-    /// One statement of one of them, or the end of its transaction.
+    /// Runs a statement on one connection, or ends its transaction.
     pub(crate) async fn step(&mut self, random: &mut Random, statement: String) {
         let at = random.below(self.connections.len());
         let (client, open) = &mut self.connections[at];
         let sql = match (*open, random.below(4)) {
-            // Its lock holds up all reads, and with them the test that would end the transaction.
+            // Its lock would block all reads, and with them the test that must end the transaction.
             _ if statement.starts_with("TRUNCATE") => {
                 let end = if std::mem::take(open) { "COMMIT; " } else { "" };
                 format!("{end}{statement}")
@@ -67,14 +67,14 @@ impl Programs {
             }
             (false, _) => statement,
         };
-        // A key that is taken, a row that another transaction has: part of it.
+        // Fails when a key exists, or another transaction has locked a row.
         if client.batch_execute(&sql).await.is_err() {
             *open = false;
             client.batch_execute("ROLLBACK").await.expect("a rollback");
         }
     }
 
-    /// Ends all transactions.
+    /// Commits all transactions.
     pub(crate) async fn rest(&mut self) {
         for (client, open) in &mut self.connections {
             if std::mem::take(open) {
@@ -84,7 +84,7 @@ impl Programs {
     }
 }
 
-/// A transaction on SQLite.
+/// Runs a transaction on SQLite.
 pub(crate) async fn transaction(db: &TestDatabase, random: &mut Random, statements: Vec<String>) {
     let (body, end) = (
         statements.join("; "),
@@ -94,7 +94,7 @@ pub(crate) async fn transaction(db: &TestDatabase, random: &mut Random, statemen
             "COMMIT"
         },
     );
-    // A key that is taken is part of it.
+    // Fails when a key exists.
     let _ = db
         .try_execute(&format!("BEGIN IMMEDIATE; {body}; {BOUND}; {end}"))
         .await;
@@ -122,7 +122,7 @@ impl Statements<'_> {
                     .iter()
                     .map(|name| format!("{name} = excluded.{name}"))
                     .collect();
-                // The same column twice is refused.
+                // The same column twice is an error.
                 let set = if columns[0] == columns[1] {
                     &set[..1]
                 } else {
@@ -162,7 +162,7 @@ impl Statements<'_> {
         }
     }
 
-    /// Rows under random keys, some of which may be taken.
+    /// Rows under random keys, some of which may exist.
     pub(crate) fn insert(&mut self, rows_max: usize) -> String {
         let written: Vec<usize> = (1..self.subjects.len()).collect();
         let tuples: Vec<String> = (0..=self.random.below(rows_max))
@@ -188,7 +188,7 @@ impl Statements<'_> {
         }
     }
 
-    /// A column that may be written, but not the key.
+    /// The index of a column that may be written, but not the key.
     fn position(&mut self) -> usize {
         loop {
             let at = 1 + self.random.below(self.subjects.len() - 1);

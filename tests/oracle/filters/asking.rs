@@ -1,4 +1,4 @@
-//! Asking the server over HTTP, and the database in its own words.
+//! Queries the server over HTTP, and the database in SQL.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -9,10 +9,10 @@ use tokio_postgres::{Client, SimpleQueryMessage};
 
 use super::writer::Written;
 
-/// What the server says of a filter on the entity `t`.
+/// The server's answer to a filter on the entity `t`.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
-    /// The keys of the rows that it is true for.
+    /// The keys of the rows that match.
     Rows(BTreeSet<i64>),
     Refused {
         code: String,
@@ -33,7 +33,7 @@ impl Answer {
     }
 }
 
-/// Asks the server for the keys of the rows.
+/// Asks the server for the keys of the matching rows.
 pub(crate) async fn ask(http: &Http, written: &Written) -> Answer {
     let mut path = format!("/api/sync/t?columns=k&where={}", encoded(&written.text));
     if !written.params.is_empty() {
@@ -70,7 +70,7 @@ pub(crate) fn encoded(text: &str) -> String {
     encoded
 }
 
-/// For each condition and each row, by key, `1`, `0`, or `u` for unknown.
+/// For each condition and each row, by key: `1`, `0`, or `u` for unknown.
 pub(crate) async fn judged(
     db: &TestDatabase,
     backend: Backend,
@@ -112,8 +112,8 @@ fn truths(condition: &str) -> String {
     format!("SELECT string_agg(coalesce(({condition})::int::text, 'u'), '' ORDER BY k) FROM t")
 }
 
-/// The same for one text that PostgreSQL has to read; none when a value in it is one of core's
-/// column but not of PostgreSQL's type.
+/// As above for one text that PostgreSQL must parse; none when a value is valid for core's column but
+/// not for PostgreSQL's type.
 pub(crate) async fn judged_garbled(client: &Client, condition: &str) -> Option<String> {
     let sql = format!("SET \"TimeZone\" = 'UTC'; {}", truths(condition));
     match client.simple_query(&sql).await {
@@ -123,11 +123,11 @@ pub(crate) async fn judged_garbled(client: &Client, condition: &str) -> Option<S
         }),
         Err(error) => {
             let error = error.as_db_error().expect("an answer");
-            // `1AND` is two words for core, and was for PostgreSQL before 15.
+            // `1AND` is two tokens for core, and was for PostgreSQL before 15.
             let is_junk = error.message().starts_with("trailing junk");
             assert!(
                 is_junk || error.code().code().starts_with("22"),
-                "core reads a filter, PostgreSQL does not: {condition}\n{error}"
+                "core parses a filter, PostgreSQL does not: {condition}\n{error}"
             );
             None
         }

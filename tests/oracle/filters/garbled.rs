@@ -2,7 +2,7 @@
 
 use super::random::Random;
 
-/// A text with something out of place, most often no longer a filter.
+/// A text with something out of place, most often not a filter any more.
 pub(crate) fn garbled(random: &mut Random, text: &str) -> String {
     const PIECES: &[&str] = &[
         " ",
@@ -60,9 +60,10 @@ pub(crate) fn garbled(random: &mut Random, text: &str) -> String {
     for _ in 0..=random.below(2) {
         let at = random.below(chars.len() + 1);
         let removed = random.below(3).min(chars.len() - at);
-        let piece: Vec<char> = match random.once_in(3) {
-            true => Vec::new(),
-            false => random.pick(PIECES).chars().collect(),
+        let piece: Vec<char> = if random.once_in(3) {
+            Vec::new()
+        } else {
+            random.pick(PIECES).chars().collect()
         };
         chars.splice(at..at + removed, piece);
     }

@@ -1,6 +1,5 @@
-//! The databases as judges of filters: random filters on random rows get the same answer from the
-//! engine's reads, from core, which answers them on changes, and from the database's own reading of
-//! the filter's text.
+//! The databases as judges of filters: for random filters on random rows, the engine's reads, core,
+//! which evaluates changes, and the database's own reading of the filter's text give the same answer.
 //!
 //! `SEED=…` repeats a run, `ORACLE_FILTERS=…` makes it longer.
 
@@ -32,10 +31,10 @@ use random::Random;
 use subject::Subject;
 use writer::{Writer, Written};
 
-/// How many filters are asked about in one go.
+/// How many filters are compared at a time.
 const BATCH: usize = 48;
 
-/// A table `t` with rows, a server over it, and what core makes of both.
+/// A table `t` with rows, a server over it, and core's view of both.
 pub(crate) struct Oracle {
     db: TestDatabase,
     server: TestServer,
@@ -44,9 +43,9 @@ pub(crate) struct Oracle {
     schema: Schema,
     backend: Backend,
     pools: Vec<Vec<String>>,
-    /// The server's own rows, by key, as core reads them.
+    /// The server's rows, by key, as core reads them.
     rows: BTreeMap<i64, (RowValues, Value)>,
-    /// Reads one text at a time.
+    /// Evaluates one text at a time.
     judge: Option<Client>,
     counts: Counts,
 }
@@ -54,16 +53,16 @@ pub(crate) struct Oracle {
 #[derive(Debug, Default)]
 struct Counts {
     accepted: usize,
-    /// Filters that are true for some rows and not for all.
+    /// Filters that match some rows and not all.
     selective: usize,
     refused: BTreeMap<String, usize>,
     garbled: usize,
 }
 
-/// JSON, as it came.
+/// A JSON object with its members as received.
 type Object = BTreeMap<String, Box<RawValue>>;
 
-/// What core makes of a filter.
+/// Parses a filter with core.
 pub(crate) fn read(written: &Written, table: Table<'_>) -> Result<Filter, FilterError> {
     let params: Vec<Box<RawValue>> = written
         .params
@@ -121,7 +120,7 @@ impl Oracle {
         }
     }
 
-    /// Asks for so many filters, and says what came of it.
+    /// Compares this many filters, and prints a summary.
     async fn run(mut self, cases: usize) {
         for _ in 0..cases.div_ceil(BATCH) {
             let batch: Vec<Written> = (0..BATCH).map(|_| self.written(true)).collect();
@@ -138,7 +137,7 @@ impl Oracle {
             "{accepted} filters on {} rows agree, {selective} of them selective",
             self.rows.len()
         );
-        println!("{garbled} garbled texts were filters still; refused: {refused:#?}");
+        println!("{garbled} garbled texts were still filters; refused: {refused:#?}");
         assert!(
             selective * 3 > *accepted && *accepted * 2 > cases,
             "the filters test too little"
@@ -193,7 +192,7 @@ impl Oracle {
                         matches!(answers[1], Answer::Refused { .. }),
                         "NOT {written:?}"
                     );
-                    // The reason without the place and the value.
+                    // The reason without the position and the value.
                     let words = error.message.split(": ").nth(1).unwrap_or(&error.message);
                     let words = words.split(", not").next().unwrap_or(words);
                     *self.counts.refused.entry(words.to_owned()).or_default() += 1;
@@ -219,8 +218,8 @@ impl Oracle {
         }
     }
 
-    /// Texts with something out of place: where core still reads a filter, so does PostgreSQL, and
-    /// the same one.
+    /// Texts with something out of place: where core still parses a filter, PostgreSQL parses the same
+    /// one.
     async fn compare_garbled(&mut self) {
         for _ in 0..BATCH / 2 {
             let written = self.written(false);
@@ -236,8 +235,8 @@ impl Oracle {
             let truths = self.truths(&filter);
             let answer = ask(&self.server.http(), &written).await;
             self.assert_same("the server", &written, &truths, &answer, '1');
-            // Read in another way: domains over enums, single floats, composite values, names in their own spelling,
-            // and what PostgreSQL takes for an operator.
+            // PostgreSQL reads these differently: domains over enums, single floats, composite values,
+            // names in mixed case, and what it takes for an operator.
             let named: Vec<&str> = filter
                 .columns()
                 .map(|column| self.subjects[column].name)

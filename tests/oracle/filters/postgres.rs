@@ -52,7 +52,7 @@ pub(crate) fn random_value(random: &mut Random, subject: &Subject) -> (String, O
     }
 }
 
-/// Fills the table; gives the values that rows hold, for each column.
+/// Fills the table; returns the values that rows hold, for each column.
 async fn fill(
     db: &TestDatabase,
     subjects: &[Subject],

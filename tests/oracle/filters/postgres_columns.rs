@@ -7,7 +7,7 @@ use super::values::Sort;
 
 const LABELS: &[&str] = &["zeta", "alpha", "Mid dle", "o'clock \"x\\y,{}", "NULL", "é"];
 
-/// What the columns' types need.
+/// The types that the columns need.
 pub(crate) const TYPES: &str = r#"
 CREATE TYPE "Moo d" AS ENUM ('zeta', 'alpha', 'Mid dle', 'o''clock "x\y,{}', 'NULL', 'é');
 CREATE DOMAIN small AS int2 CHECK (VALUE < 20000);
@@ -18,7 +18,7 @@ CREATE TYPE pair AS (one int, two text);
 CREATE COLLATION vague (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
 "#;
 
-/// A column of a type whose texts are of no collation, or of the usual one.
+/// A column of a type whose texts have no collation, or the default one.
 fn subject(
     name: &'static str,
     sql_type: &'static str,
@@ -72,7 +72,7 @@ fn opaque(
     }
 }
 
-/// The columns; `usual` is the collation of the database.
+/// The columns; `usual` is the default collation of the database.
 pub(crate) fn subjects(usual: Collation) -> Vec<Subject> {
     let int = |min, max| Some(Sort::Int { min, max });
     let labels = || ColumnKind::Enum(LABELS.iter().map(|label| (*label).to_owned()).collect());

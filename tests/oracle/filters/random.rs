@@ -1,4 +1,4 @@
-//! Chance, in the words that the generators use.
+//! Randomness, in the words that the generators use.
 
 use rhtmx_sync_tests::Dice;
 
@@ -28,7 +28,7 @@ impl Random {
     }
 }
 
-/// How many cases to run: what the environment says under this name, or the default.
+/// The number of cases to run: from this variable of the environment, or the default.
 pub(crate) fn cases(name: &str, default: usize) -> usize {
     std::env::var(name)
         .ok()

@@ -10,7 +10,7 @@ use super::subject::{Subject, column};
 use super::values::{self, Sort};
 use super::writer::quote;
 
-/// Of no column's kind, or only of some. The bytes are `1234` in base64.
+/// Values of no column's kind, or only of some. The bytes are `1234` in base64.
 const STRAYS: &[&str] = &[
     "'abc'",
     "x'616263'",
@@ -28,7 +28,7 @@ const STRAYS: &[&str] = &[
     "'a' || char(0) || 'b'",
 ];
 
-/// The same without the null character, at which SQLite's own LIKE ends a text.
+/// As above without the null character, at which SQLite's own LIKE ends a text.
 const STRAYS_OF_TEXTS: &[&str] = STRAYS.split_at(STRAYS.len() - 1).0;
 
 fn subject(
@@ -118,7 +118,7 @@ pub(crate) fn subjects() -> Vec<Subject> {
     ]
 }
 
-/// Whether a column holds a value of its kind, or nothing.
+/// Whether a column holds a value of its kind, or null.
 pub(crate) fn is_of_kind(subject: &Subject) -> String {
     let name = format!("\"{}\"", subject.name);
     match subject.column.kind {
@@ -171,7 +171,7 @@ pub(crate) fn random_value(random: &mut Random, subject: &Subject) -> (String, O
     }
 }
 
-/// Fills the table; gives the values that rows hold, for each column.
+/// Fills the table; returns the values that rows hold, for each column.
 async fn fill(
     db: &TestDatabase,
     subjects: &[Subject],
@@ -201,7 +201,7 @@ async fn sqlite_core_and_the_server_agree() {
     let db = TestDatabase::sqlite().await;
     let subjects = subjects();
     db.execute(&table(&subjects)).await;
-    // As core's LIKE, which tells upper from lower case.
+    // As core's LIKE, which is case-sensitive.
     db.execute("PRAGMA case_sensitive_like = ON").await;
     let pools = fill(&db, &subjects, 300, &mut random).await;
     let oracle = Oracle::new(db, random, subjects, Backend::Sqlite, pools).await;

@@ -1,4 +1,4 @@
-//! The columns of a table that is filtered.
+//! The columns of a filtered table.
 
 use value::schema::{Collation, Column, ColumnKind};
 
@@ -8,21 +8,21 @@ use super::values::Sort;
 #[derive(Debug, Clone)]
 pub(crate) struct Subject {
     pub(crate) name: &'static str,
-    /// As the table's definition spells its type.
+    /// The type as in the table's definition.
     pub(crate) sql_type: &'static str,
-    /// None where values are not compared.
+    /// None when values are not compared.
     pub(crate) sort: Option<Sort>,
-    /// Values in SQL that a column without a sort holds, or those beside its sort.
+    /// The SQL values of a column without a sort, or those beside its sort.
     pub(crate) others: &'static [&'static str],
-    /// A cast without which the database does not compare its values, or nothing.
+    /// The cast that the database needs to compare the values, or nothing.
     pub(crate) cast: &'static str,
-    /// Whether `<` and its like are answered.
+    /// Whether `<` and similar operators are supported.
     pub(crate) ordered: bool,
-    /// What the server's catalog has to make of it.
+    /// The column as the server's catalog must describe it.
     pub(crate) column: Column,
 }
 
-/// A column as the catalog should describe it.
+/// A column as the catalog must describe it.
 pub(crate) fn column(
     name: &str,
     kind: ColumnKind,

@@ -1,8 +1,8 @@
-//! Random values of each kind, as texts that both databases and filters read.
+//! Random values of each kind, as texts that both databases and filters parse.
 
 use super::random::Random;
 
-/// What the values of a column are.
+/// The kind of a column's values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sort {
     Bool,
@@ -161,9 +161,12 @@ pub(crate) fn text(random: &mut Random, chars_max: usize) -> String {
     let any =
         |random: &mut Random| char::from_u32(random.below(0x11_0000) as u32).filter(|c| *c != '\0');
     (0..length)
-        .map(|_| match random.once_in(10) {
-            true => any(random).unwrap_or('x'),
-            false => *random.pick(&usual),
+        .map(|_| {
+            if random.once_in(10) {
+                any(random).unwrap_or('x')
+            } else {
+                *random.pick(&usual)
+            }
         })
         .collect()
 }
@@ -234,8 +237,8 @@ fn moment(random: &mut Random, any: bool) -> String {
     }
 }
 
-/// Another spelling of a value.
-pub(crate) fn respelled(random: &mut Random, sort: Sort, value: &str) -> String {
+/// Another notation of a value.
+pub(crate) fn rewritten(random: &mut Random, sort: Sort, value: &str) -> String {
     match sort {
         Sort::Uuid => match random.below(4) {
             0 => value.to_uppercase(),
@@ -255,10 +258,10 @@ pub(crate) fn respelled(random: &mut Random, sort: Sort, value: &str) -> String 
             _ => value.to_owned(),
         },
         Sort::Numeric | Sort::Int { .. } if random.once_in(4) => {
-            match value.contains(['e', '.']) || !value.ends_with(|last: char| last.is_ascii_digit())
-            {
-                true => value.to_owned(),
-                false => format!("{value}{}", random.pick(&[".0", ".00", "e0", "."])),
+            if value.contains(['e', '.']) || !value.ends_with(|last: char| last.is_ascii_digit()) {
+                value.to_owned()
+            } else {
+                format!("{value}{}", random.pick(&[".0", ".00", "e0", "."]))
             }
         }
         _ => value.to_owned(),

@@ -1,4 +1,4 @@
-//! Whether two answers are the same, and what to say when they are not.
+//! Compares two answers, and reports the difference.
 
 use serde_json::Value;
 
@@ -9,21 +9,21 @@ use super::writer::Written;
 impl Oracle {
     pub(super) fn assert_same(
         &self,
-        who: &str,
+        source: &str,
         written: &Written,
         ours: &str,
         theirs: &Answer,
         wanted: char,
     ) {
         let Answer::Rows(keys) = theirs else {
-            panic!("core reads {written:?}\nand {who} refuses it: {theirs:?}");
+            panic!("core parses {written:?}\nand {source} rejects it: {theirs:?}");
         };
         for (truth, (key, (_, row))) in ours.chars().zip(&self.rows) {
             let found = keys.contains(key);
             assert_eq!(
                 truth == wanted,
                 found,
-                "{who} gives the row: {found}, core says {truth}\n{written:#?}\n{}",
+                "{source} returns the row: {found}, core says {truth}\n{written:#?}\n{}",
                 self.named(written, row)
             );
         }
@@ -40,13 +40,13 @@ impl Oracle {
             assert_eq!(
                 ours,
                 theirs,
-                "core and the database\n{written:#?}\n{}",
+                "core and the database differ\n{written:#?}\n{}",
                 self.named(written, row)
             );
         }
     }
 
-    /// The columns of a row that a filter may be about.
+    /// The columns of a row that a filter may use.
     fn named(&self, written: &Written, row: &Value) -> Value {
         let text = written.text.to_lowercase();
         let names = self.subjects.iter().map(|subject| subject.name);

@@ -1,4 +1,4 @@
-//! Random filters over columns whose values are known.
+//! Random filters over columns with known values.
 
 use filter::Backend;
 use serde_json::{Value, json};
@@ -7,7 +7,7 @@ use super::random::Random;
 use super::subject::Subject;
 use super::values::{self, Sort};
 
-/// A filter as a client would send it, and as one would type it into the database.
+/// A filter as a client sends it, and as typed into the database.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Written {
     pub(crate) text: String,
@@ -20,9 +20,9 @@ pub(crate) struct Writer<'a> {
     pub(crate) random: &'a mut Random,
     pub(crate) backend: Backend,
     pub(crate) subjects: &'a [Subject],
-    /// Values that rows hold, for each subject.
+    /// The values that rows hold, for each subject.
     pub(crate) pools: &'a [Vec<String>],
-    /// Otherwise all values stand in the text.
+    /// False: all values are literals in the text.
     pub(crate) with_params: bool,
 }
 
@@ -43,7 +43,7 @@ impl Writer<'_> {
                 self.condition(out, depth - 1);
             }
             kind => {
-                // Without parentheses what belongs together is for the parsers to say.
+                // Without parentheses the parsers decide the precedence.
                 let grouped = !self.random.once_in(3);
                 both(out, if grouped { "(" } else { "" });
                 self.condition(out, depth - 1);
@@ -61,12 +61,14 @@ impl Writer<'_> {
         let index = self.random.below(self.subjects.len());
         let subject = &self.subjects[index];
         let plain_from = out.plain.len();
-        let name = match subject.name.contains(' ') || self.random.once_in(3) {
-            true => format!("\"{}\"", subject.name),
-            false if self.random.once_in(8) => subject.name.to_uppercase(),
-            false => subject.name.to_owned(),
+        let name = if subject.name.contains(' ') || self.random.once_in(3) {
+            format!("\"{}\"", subject.name)
+        } else if self.random.once_in(8) {
+            subject.name.to_uppercase()
+        } else {
+            subject.name.to_owned()
         };
-        let asks_value = match subject.sort {
+        let compares_value = match subject.sort {
             Some(sort) => self.comparison(out, index, sort, &name),
             None if self.random.once_in(20) => {
                 both(out, &format!("{name} = 'x'"));
@@ -74,8 +76,8 @@ impl Writer<'_> {
             }
             None => self.null(out, &name),
         };
-        if self.backend == Backend::Sqlite && asks_value {
-            // What is not of the column's kind is neither true nor false.
+        if self.backend == Backend::Sqlite && compares_value {
+            // A value of another kind than the column's neither matches nor fails to match.
             let atom = out.plain.split_off(plain_from);
             let kind = super::sqlite::is_of_kind(subject);
             out.plain
@@ -86,7 +88,7 @@ impl Writer<'_> {
     fn null(&mut self, out: &mut Written, name: &str) -> bool {
         let not = *self.random.pick(&["", "NOT "]);
         out.text.push_str(&format!("{name} IS {not}NULL"));
-        // Filters ask a value of a composite type itself, IS NULL asks its fields.
+        // Filters test a value of a composite type itself, IS NULL tests its fields.
         out.plain.push_str(&match (self.backend, not) {
             (Backend::Sqlite, _) => format!("{name} IS {not}NULL"),
             (Backend::Postgres, "") => format!("{name} IS NOT DISTINCT FROM NULL"),
@@ -95,11 +97,11 @@ impl Writer<'_> {
         false
     }
 
-    /// Says whether it asks for more than null.
+    /// Returns whether it compares with more than null.
     fn comparison(&mut self, out: &mut Written, index: usize, sort: Sort, name: &str) -> bool {
         let subject = &self.subjects[index];
         let not = *self.random.pick(&["", "NOT "]);
-        // What is refused must be refused by the server too.
+        // An operator that core rejects must be rejected by the server too.
         let ordered = subject.ordered || self.random.once_in(30);
         match self.random.below(12) {
             0 => return self.null(out, name),
@@ -127,9 +129,10 @@ impl Writer<'_> {
                 return false;
             }
             _ => {
-                let ops: &[&str] = match ordered {
-                    true => &["=", "<>", "!=", "<", "<=", ">", ">="],
-                    false => &["=", "<>"],
+                let ops: &[&str] = if ordered {
+                    &["=", "<>", "!=", "<", "<=", ">", ">="]
+                } else {
+                    &["=", "<>"]
                 };
                 let op = *self.random.pick(ops);
                 // PostgreSQL would take `!=-` for an operator.
@@ -177,11 +180,12 @@ impl Writer<'_> {
         if self.random.once_in(25) {
             return self.given(out, Value::Null, "NULL".to_owned(), "NULL".to_owned());
         }
-        let value = match self.random.once_in(4) {
-            true => values::value(self.random, sort),
-            false => self.random.pick(&self.pools[index]).clone(),
+        let value = if self.random.once_in(4) {
+            values::value(self.random, sort)
+        } else {
+            self.random.pick(&self.pools[index]).clone()
         };
-        let spelled = values::respelled(self.random, sort, &value);
+        let spelled = values::rewritten(self.random, sort, &value);
         let is_number = value.ends_with(|last: char| last.is_ascii_digit());
         match sort {
             Sort::Bool => {
@@ -189,8 +193,8 @@ impl Writer<'_> {
                 self.given(out, json!(value == "true"), word.clone(), word);
             }
             Sort::Int { .. } | Sort::Numeric | Sort::Float4 | Sort::Float8 if is_number => {
-                // In a list PostgreSQL compares float4 with float4, alone with double precision;
-                // the plain text must not leave it that choice.
+                // In a list PostgreSQL compares float4 with float4, alone with double precision; the
+                // plain text must not leave it that choice.
                 let plain = match self.backend {
                     Backend::Sqlite => value,
                     Backend::Postgres if in_list && sort == Sort::Float4 => {
@@ -211,7 +215,7 @@ impl Writer<'_> {
         }
     }
 
-    /// A parameter, or the same as a literal.
+    /// A parameter, or the same value as a literal.
     fn given(&mut self, out: &mut Written, param: Value, literal: String, plain: String) {
         out.plain.push_str(&plain);
         if self.with_params && self.random.once_in(2) {
@@ -222,7 +226,7 @@ impl Writer<'_> {
         }
     }
 
-    /// A pattern near to what a row holds.
+    /// A pattern close to a value of a row.
     fn pattern(&mut self, index: usize) -> String {
         let mut pattern = String::new();
         let value = self.random.pick(&self.pools[index]).clone();

@@ -1,4 +1,4 @@
-//! Several parts of one client agree with each other at every cursor, whatever several writers do.
+//! Several selections of one client agree with each other at every cursor, whatever several writers do.
 
 use std::collections::BTreeSet;
 
@@ -6,10 +6,10 @@ use rhtmx_sync_tests::{Dice, TestServer};
 use serde_json::json;
 use testkit::{ClientOptions, SyncClient, TestDatabase, both_backends};
 
-use super::followers::{ENTITIES, follow};
+use super::subscribers::{ENTITIES, subscribe};
 use super::todos::{ALL, make_todos, todos};
 
-/// Todos that writers move between three lists; their number never changes.
+/// Todos that writers move between three lists; their number stays the same.
 const TODOS: u64 = 30;
 const WRITERS: u64 = 3;
 const LISTS: [&str; 3] = ["1", "2", "3"];
@@ -24,9 +24,9 @@ async fn make_lists(db: &TestDatabase) {
     .await;
 }
 
-/// One transaction: rows go from list to list, through none, or are replaced by others.
+/// One transaction: rows move from list to list, through none, or are replaced.
 fn transaction(dice: &mut Dice, writer: u64) -> String {
-    // A writer's own rows, so that none waits for another.
+    // Each writer has its own rows, so that no writer waits for another.
     let mut row = || writer + WRITERS * dice.pick(0..TODOS / WRITERS);
     let (one, two) = (row(), row());
     let list = dice.pick(1..4);
@@ -55,8 +55,8 @@ fn transaction(dice: &mut Dice, writer: u64) -> String {
     format!("BEGIN; {statements}; {end}")
 }
 
-/// Each todo is in one list, and all of them are.
-fn agrees(client: &SyncClient) {
+/// Each todo is in exactly one list.
+fn assert_consistent(client: &SyncClient) {
     let live = |id: &&str| client.subscription(*id).is_live();
     if !LISTS.iter().all(live) || client.cursor().is_none() {
         return;
@@ -71,10 +71,10 @@ fn agrees(client: &SyncClient) {
     );
 }
 
-async fn follow_lists(server: &TestServer) -> SyncClient {
+async fn subscribe_to_lists(server: &TestServer) -> SyncClient {
     let mut client = server.connect().await;
     for list in LISTS {
-        follow(
+        subscribe(
             &mut client,
             list,
             json!({ "where": "list_id = $1", "params": [list] }),
@@ -84,20 +84,20 @@ async fn follow_lists(server: &TestServer) -> SyncClient {
     client
 }
 
-/// Follows until the writers are done, looks at each cursor, and loses its connection at times.
+/// Receives until the writers are done, checks each cursor, and loses its connection at times.
 async fn watch(
     server: &TestServer,
     mut dice: Dice,
     mut done: tokio::sync::watch::Receiver<bool>,
 ) -> SyncClient {
-    let mut client = follow_lists(server).await;
+    let mut client = subscribe_to_lists(server).await;
     loop {
         let frame = tokio::select! {
             frame = client.next_frame() => frame,
             _ = done.wait_for(|done| *done) => return client,
         };
         if frame["type"] == "cursor" {
-            agrees(&client);
+            assert_consistent(&client);
             if dice.chance(4) {
                 let state = client.into_state();
                 let options = ClientOptions::default();
@@ -108,13 +108,13 @@ async fn watch(
 }
 
 both_backends! {
-    async fn each_row_is_in_one_part_at_every_cursor(db: TestDatabase) {
+    async fn each_row_is_in_one_selection_at_every_cursor(db: TestDatabase) {
         make_lists(&db).await;
         let mut config = TestServer::config(&db, ENTITIES).await;
-        // Some fall behind, and are brought back by the log.
+        // Some fall behind and catch up from the log.
         config.limits.queue_batches_max = 2;
         let server = TestServer::with_config(config).await;
-        let mut dice = Dice::new("parts_agree");
+        let mut dice = Dice::new("selections_agree");
         let (done, watching) = tokio::sync::watch::channel(false);
         let watchers: Vec<_> = (0..3)
             .map(|_| watch(&server, dice.split(), watching.clone()))

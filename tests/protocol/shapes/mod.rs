@@ -1,27 +1,27 @@
-//! Subscriptions to a part of an entity: `where`, `params` and `columns`.
+//! Subscriptions to a selection of an entity: `where`, `params` and `columns`.
 
-mod altered;
-mod bad_parts;
-mod batches;
-mod columns;
+mod bad_selections;
+mod catch_up;
+mod changed_keys;
+mod column_types;
 mod consistency;
-mod events;
-mod followers;
-mod keys;
-mod live;
-mod names;
-mod outages;
+mod database_outages;
+mod dates_and_times;
+mod filter_values;
+mod first_reads;
+mod net_changes;
+mod open_transactions;
+mod own_writes;
 mod polling;
 mod projections;
-mod pulls;
-mod pushes;
-mod refused;
-mod replaced;
 mod resume;
-mod retyped;
-mod snapshots;
+mod row_effects;
+mod schema_changes;
+mod selection_errors;
+mod shape_names;
+mod sse;
 mod status;
-mod times;
+mod subscribers;
 mod todos;
-mod transactions;
-mod values;
+mod type_changes;
+mod upserts;

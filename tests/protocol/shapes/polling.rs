@@ -1,4 +1,4 @@
-//! Parts over plain HTTP: rows, changes, and polls that only what matches wakes.
+//! Selections over plain HTTP: rows, changes, and long polls that only matching changes end.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -6,47 +6,50 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use testkit::{Http, HttpReply, both_backends, eventually};
 
-use super::followers::{ops, serving};
+use super::subscribers::{ops, serve};
 use super::todos::{ALL, todos};
 
-/// A path with a query of these parameters.
+/// A path with these query parameters.
 pub(super) fn path(at: &str, parameters: &[(&str, &str)]) -> String {
     let url = reqwest::Url::parse_with_params("http://localhost", parameters).expect("an address");
     format!("/api/sync/{at}?{}", url.query().unwrap_or_default())
 }
 
-/// A copy of a part that is kept by `GET` alone.
+/// A copy of a selection, kept by `GET` alone.
 struct Copy {
     http: Http,
-    part: Vec<(&'static str, String)>,
+    selection: Vec<(&'static str, String)>,
     rows: BTreeMap<String, Value>,
     cursor: Option<String>,
 }
 
 impl Copy {
-    fn new(http: Http, part: &[(&'static str, &str)]) -> Self {
-        let part = part
+    fn new(http: Http, selection: &[(&'static str, &str)]) -> Self {
+        let selection = selection
             .iter()
             .map(|(name, value)| (*name, (*value).to_owned()));
         Self {
             http,
-            part: part.collect(),
+            selection: selection.collect(),
             rows: BTreeMap::new(),
             cursor: None,
         }
     }
 
     fn path(&self, more: &[(&str, &str)]) -> String {
-        let part = self
-            .part
+        let selection = self
+            .selection
             .iter()
             .map(|(name, value)| (*name, value.as_str()));
         let cursor = self.cursor.as_deref().map(|cursor| ("cursor", cursor));
-        let all: Vec<_> = part.chain(cursor).chain(more.iter().copied()).collect();
+        let all: Vec<_> = selection
+            .chain(cursor)
+            .chain(more.iter().copied())
+            .collect();
         path("todos", &all)
     }
 
-    /// Gets one page and takes it in.
+    /// Gets one page and applies it.
     async fn get(&mut self, more: &[(&str, &str)]) -> Value {
         let reply = self.http.get(&self.path(more)).await;
         assert_eq!(reply.status, 200, "{}", reply.text);
@@ -70,7 +73,7 @@ impl Copy {
         self.cursor = page["cursor"].as_str().map(str::to_owned);
     }
 
-    /// Gets pages until no more follow; gives their number.
+    /// Gets pages until no more follow; returns their number.
     async fn get_all(&mut self, more: &[(&str, &str)]) -> u32 {
         let mut pages = 1;
         while self.get(more).await["more"] == true {
@@ -83,8 +86,8 @@ impl Copy {
 const LIST_1: &[(&str, &str)] = &[("where", "list_id = $1"), ("params", "[1]")];
 
 both_backends! {
-    async fn rows_and_then_changes(db: TestDatabase) {
-        let server = serving(&db).await;
+    async fn a_copy_is_kept_by_rows_and_then_changes(db: TestDatabase) {
+        let server = serve(&db).await;
         let mut copy = Copy::new(server.http(), LIST_1);
         let page = copy.get(&[]).await;
         assert_eq!((page["rows"].as_array().map(Vec::len), &page["more"]), (Some(2), &json!(false)));
@@ -93,18 +96,18 @@ both_backends! {
         db.execute("UPDATE todos SET list_id = 3 - list_id").await;
         db.execute("UPDATE todos SET title = 'unseen' WHERE list_id IS NULL").await;
         db.execute("DELETE FROM todos WHERE id = 2").await;
-        let mut told = ops(&[copy.get(&[]).await]);
-        told.sort();
-        assert_eq!(told, ["delete 2", "leave 1", "put 3"]);
+        let mut received = ops(&[copy.get(&[]).await]);
+        received.sort();
+        assert_eq!(received, ["delete 2", "leave 1", "put 3"]);
         assert_eq!(copy.rows, todos(&db, &ALL, "list_id = 1").await);
     }
 
-    async fn columns_as_names_or_as_json(db: TestDatabase) {
-        let server = serving(&db).await;
+    async fn columns_may_be_names_or_json(db: TestDatabase) {
+        let server = serve(&db).await;
         let expected = todos(&db, &["id", "title", "owner"], "list_id = 1").await;
         for columns in ["title,owner", r#"["owner","title"]"#] {
-            let part = [("where", "list_id = 1"), ("columns", columns)];
-            let mut copy = Copy::new(server.http(), &part);
+            let selection = [("where", "list_id = 1"), ("columns", columns)];
+            let mut copy = Copy::new(server.http(), &selection);
             copy.get(&[]).await;
             assert_eq!(copy.rows, expected);
             db.execute("UPDATE todos SET done = NOT done").await;
@@ -112,9 +115,9 @@ both_backends! {
         }
     }
 
-    /// Pages of rows, and rows that go in and out between them.
-    async fn pages_with_writes_in_between(db: TestDatabase) {
-        let server = serving(&db).await;
+    /// Pages of rows, and rows that enter and leave between them.
+    async fn writes_between_pages_end_in_the_right_copy(db: TestDatabase) {
+        let server = serve(&db).await;
         db.execute(
             "WITH RECURSIVE n(i) AS (SELECT 10 UNION ALL SELECT i + 1 FROM n WHERE i < 99) \
              INSERT INTO todos SELECT i, i % 3, NULL, 'todo', false FROM n",
@@ -144,8 +147,8 @@ both_backends! {
         assert_eq!(copy.rows, todos(&db, &ALL, "list_id = 1").await);
     }
 
-    async fn a_poll_is_woken_by_what_matches(db: TestDatabase) {
-        let server = serving(&db).await;
+    async fn a_poll_is_woken_only_by_a_matching_change(db: TestDatabase) {
+        let server = serve(&db).await;
         let http = server.http();
         let mut copy = Copy::new(http.clone(), LIST_1);
         copy.get(&[]).await;
@@ -156,8 +159,8 @@ both_backends! {
             let status = http.get("/api/sync/status").await.json();
             (status["sessions"] == 1).then(|| status["hub"]["deliveries"].as_u64())
         };
-        let before = eventually("it waits", deliveries).await.expect("a number");
-        // What does not match wakes nobody.
+        let before = eventually("the poll waits", deliveries).await.expect("a number");
+        // Changes that do not match wake no poll.
         for statement in [
             "UPDATE todos SET title = 'unseen' WHERE list_id = 2",
             "INSERT INTO todos VALUES (9, 2, NULL, 'x', true)",
@@ -170,22 +173,22 @@ both_backends! {
             let status = http.get("/api/sync/status").await.json();
             (status["hub"]["changes"].as_u64() >= Some(4)).then_some(())
         };
-        eventually("the hub has them", changes).await;
+        eventually("the hub has the changes", changes).await;
         assert!(!poll.is_finished());
         assert_eq!(deliveries().await.flatten(), Some(before));
 
         db.execute("UPDATE todos SET list_id = 2 WHERE id = 1").await;
-        let reply: HttpReply = poll.await.expect("it ends");
+        let reply: HttpReply = poll.await.expect("the poll ends");
         let page = reply.json();
         assert_eq!(ops(std::slice::from_ref(&page)), ["leave 1"]);
         copy.take(&page);
         assert_eq!(copy.rows, todos(&db, &ALL, "list_id = 1").await);
-        assert_eq!(deliveries().await, None, "its seat is free");
+        assert_eq!(deliveries().await, None, "the poll's mailbox still exists");
     }
 
-    /// Whoever waits in vain gets a cursor to go on from.
-    async fn a_poll_in_vain(db: TestDatabase) {
-        let server = serving(&db).await;
+    /// The poll returns a cursor to continue from.
+    async fn a_poll_without_a_match_returns_a_cursor(db: TestDatabase) {
+        let server = serve(&db).await;
         let mut copy = Copy::new(server.http(), LIST_1);
         copy.get(&[]).await;
         db.execute("UPDATE todos SET list_id = 5 WHERE id = 3").await;
@@ -195,8 +198,8 @@ both_backends! {
         assert_eq!(ops(&[copy.get(&[("wait_ms", "15000")]).await]), ["put 3"]);
     }
 
-    async fn a_cursor_that_has_expired(db: TestDatabase) {
-        let server = serving(&db).await;
+    async fn an_expired_cursor_must_refetch(db: TestDatabase) {
+        let server = serve(&db).await;
         let mut copy = Copy::new(server.http(), LIST_1);
         copy.get(&[]).await;
         db.execute("UPDATE todos SET list_id = 3 - list_id").await;
@@ -209,9 +212,9 @@ both_backends! {
         );
     }
 
-    /// The table has changed: the part is taken anew, or can no longer be asked for.
-    async fn a_table_that_has_changed(db: TestDatabase) {
-        let server = serving(&db).await;
+    /// After a schema change the selection is refetched, or is not valid any more.
+    async fn a_schema_change_is_answered_with_refetch(db: TestDatabase) {
+        let server = serve(&db).await;
         let mut copy = Copy::new(server.http(), LIST_1);
         copy.get(&[]).await;
         db.execute("ALTER TABLE todos DROP COLUMN done").await;
@@ -220,20 +223,20 @@ both_backends! {
             let reply = server.http().get(&copy.path(&[])).await;
             (reply.status == 409).then(|| reply.json())
         };
-        let refetch = eventually("it has to be taken anew", refetch).await;
+        let refetch = eventually("the selection must be refetched", refetch).await;
         assert_eq!(refetch, json!({ "code": "refetch", "reason": "schema" }));
         copy = Copy::new(server.http(), LIST_1);
-        let anew = async || {
+        let refetched = async || {
             let reply = server.http().get(&copy.path(&[])).await;
             (reply.status == 200).then(|| reply.json())
         };
-        let page = eventually("it can be", anew).await;
+        let page = eventually("the selection can be refetched", refetched).await;
         assert_eq!(page["rows"].as_array().map(Vec::len), Some(2));
         db.execute("ALTER TABLE todos RENAME COLUMN list_id TO list").await;
-        let gone = async || {
+        let invalid = async || {
             let reply = server.http().get(&copy.path(&[])).await;
             (reply.status == 400).then(|| reply.json())
         };
-        assert_eq!(eventually("it means nothing any more", gone).await["code"], "bad_filter");
+        assert_eq!(eventually("the filter is not valid any more", invalid).await["code"], "bad_filter");
     }
 }

@@ -1,10 +1,10 @@
-//! What `status` says of the parts that clients follow.
+//! The shapes in `status`.
 
 use rhtmx_sync_tests::TestServer;
 use serde_json::{Value, json};
 use testkit::both_backends;
 
-use super::followers::{follow, follower, heard, serving};
+use super::subscribers::{changes_after, serve, subscribe, subscriber};
 
 async fn status(server: &TestServer) -> Value {
     server.http().get("/api/sync/status").await.json()
@@ -21,14 +21,14 @@ fn entry(status: &Value, filter: &Value, columns: &Value) -> Value {
 }
 
 both_backends! {
-    async fn who_wants_what(db: TestDatabase) {
-        let server = serving(&db).await;
-        let mut one = follower(&server, "owner = 'confidential'").await;
-        let mut two = follower(&server, "owner = 'confidential'").await;
-        let part = json!({ "where": "list_id IN (4711, 1) AND title LIKE 'confi%'", "columns": ["title"] });
-        follow(&mut two, "b", part).await;
-        follow(&mut two, "c", json!({ "columns": ["owner"] })).await;
-        follow(&mut two, "d", json!({})).await;
+    async fn status_lists_shapes_without_their_values(db: TestDatabase) {
+        let server = serve(&db).await;
+        let mut one = subscriber(&server, "owner = 'confidential'").await;
+        let mut two = subscriber(&server, "owner = 'confidential'").await;
+        let selection = json!({ "where": "list_id IN (4711, 1) AND title LIKE 'confi%'", "columns": ["title"] });
+        subscribe(&mut two, "b", selection).await;
+        subscribe(&mut two, "c", json!({ "columns": ["owner"] })).await;
+        subscribe(&mut two, "d", json!({})).await;
         let reply = server.http().get("/api/sync/status").await;
         for value in ["confi", "4711"] {
             assert!(!reply.text.contains(value), "{}", reply.text);
@@ -56,15 +56,15 @@ both_backends! {
         one.ping().await;
     }
 
-    async fn what_it_costs(db: TestDatabase) {
-        let server = serving(&db).await;
-        let mut client = follower(&server, "list_id = 1").await;
-        follow(&mut client, "b", json!({ "where": "id > 2" })).await;
+    async fn status_counts_the_cost_of_each_shape(db: TestDatabase) {
+        let server = serve(&db).await;
+        let mut client = subscriber(&server, "list_id = 1").await;
+        subscribe(&mut client, "b", json!({ "where": "id > 2" })).await;
         let before = status(&server).await;
-        // One row of the first part, and three that only the second has to look at.
-        heard(&mut client, &db, "UPDATE todos SET done = NOT done WHERE id = 1").await;
-        heard(&mut client, &db, "UPDATE todos SET done = NOT done WHERE id >= 3").await;
-        heard(&mut client, &db, "INSERT INTO todos VALUES (0, 7, NULL, 'x', true)").await;
+        // One row of the first selection, and three that only the second one evaluates.
+        changes_after(&mut client, &db, "UPDATE todos SET done = NOT done WHERE id = 1").await;
+        changes_after(&mut client, &db, "UPDATE todos SET done = NOT done WHERE id >= 3").await;
+        changes_after(&mut client, &db, "INSERT INTO todos VALUES (0, 7, NULL, 'x', true)").await;
         let after = status(&server).await;
         let of = |id: &str, name: &str| {
             let filter = if id == "a" { json!("\"list_id\" = ?") } else { json!("\"id\" > ?") };
@@ -78,28 +78,28 @@ both_backends! {
             after["hub"][name].as_u64().expect("a number") - before["hub"][name].as_u64().expect("a number")
         };
         assert_eq!(hub("evaluations"), 5);
-        // Four todos, and the marks that are news.
+        // Four todos, and the changes of the fence.
         assert!((4..=7).contains(&hub("changes")), "{after}");
     }
 
-    /// However many there are, the list stays short: those that cost most.
-    async fn the_list_has_an_end(db: TestDatabase) {
-        let server = serving(&db).await;
+    /// The list is limited to the shapes that cost most.
+    async fn status_lists_only_the_costliest_shapes(db: TestDatabase) {
+        let server = serve(&db).await;
         let mut clients = Vec::new();
         for number in 0..3 {
             let mut client = server.connect().await;
             for id in 0..60_u64 {
                 let list = 100 * number + id;
-                let part = json!({ "entity": "todos", "where": "list_id = $1", "params": [list] });
-                client.subscribe_with(id, part).await;
+                let selection = json!({ "entity": "todos", "where": "list_id = $1", "params": [list] });
+                client.subscribe_with(id, selection).await;
             }
             for id in 0..60_u64 {
                 client.wait_subscribed(id).await;
             }
             clients.push(client);
         }
-        let mut costly = follower(&server, "title LIKE '%x'").await;
-        heard(&mut costly, &db, "UPDATE todos SET title = 'x'").await;
+        let mut costly = subscriber(&server, "title LIKE '%x'").await;
+        changes_after(&mut costly, &db, "UPDATE todos SET title = 'x'").await;
         let status = status(&server).await;
         assert_eq!(status["shapes_total"], 181);
         let shapes = status["shapes"].as_array().expect("a list");

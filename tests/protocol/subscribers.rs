@@ -1,4 +1,4 @@
-//! Clients that follow the notes, and what they are told.
+//! Clients that are subscribed to the notes, and the changes that they receive.
 
 use rhtmx_sync_tests::TestServer;
 use serde_json::Value;
@@ -6,8 +6,8 @@ use testkit::{ClientOptions, SyncClient, TestDatabase};
 
 use crate::tables::notes;
 
-/// A server over `notes`, and a client that follows them as `a`.
-pub(crate) async fn following(db: &TestDatabase) -> (TestServer, SyncClient) {
+/// A server over `notes`, and a client that is subscribed to them as `a`.
+pub(crate) async fn serve_and_subscribe(db: &TestDatabase) -> (TestServer, SyncClient) {
     let server = TestServer::start(db, ["notes"]).await;
     let mut client = server.connect().await;
     client.subscribe("a", "notes").await;
@@ -15,7 +15,7 @@ pub(crate) async fn following(db: &TestDatabase) -> (TestServer, SyncClient) {
     (server, client)
 }
 
-/// Waits until the copy is what the table holds now.
+/// Waits until the copy equals the table as it is now.
 pub(crate) async fn wait_equal(client: &mut SyncClient, db: &TestDatabase, id: &str) {
     let expected = notes(db).await;
     client
@@ -24,7 +24,7 @@ pub(crate) async fn wait_equal(client: &mut SyncClient, db: &TestDatabase, id: &
 }
 
 /// The changes of a resume, up to its `subscribed`.
-pub(crate) async fn caught_up(client: &mut SyncClient, id: &str) -> Vec<Value> {
+pub(crate) async fn resumed_changes(client: &mut SyncClient, id: &str) -> Vec<Value> {
     let mut changes = Vec::new();
     loop {
         let frame = client.next_frame().await;
@@ -39,7 +39,7 @@ pub(crate) async fn caught_up(client: &mut SyncClient, id: &str) -> Vec<Value> {
 }
 
 /// The same client on a new connection.
-pub(crate) async fn again(server: &TestServer, client: SyncClient) -> SyncClient {
+pub(crate) async fn reconnect(server: &TestServer, client: SyncClient) -> SyncClient {
     let state = client.into_state();
     SyncClient::reconnect(&server.ws_url(), ClientOptions::default(), &state).await
 }

@@ -1,20 +1,22 @@
-//! What several changes at once come to.
+//! The net change of several changes at once.
 
 use serde_json::json;
 use testkit::{Backend, SyncClient, TestDatabase, both_backends};
 
-use super::followers::{follow, follower, heard, ops, ops_of, serving, told, up_to_now};
+use super::subscribers::{
+    changes_after, ops, ops_after, ops_of, pending_changes, serve, subscribe, subscriber,
+};
 use super::todos::{ALL, todos};
 
 both_backends! {
-    /// Within one transaction only what it comes to counts.
-    async fn a_row_in_one_transaction(db: TestDatabase) {
-        let server = serving(&db).await;
-        let mut client = follower(&server, "list_id = 1").await;
-        let part = json!({ "where": "list_id = 1", "columns": ["title"] });
-        follow(&mut client, "b", part).await;
-        // Where the stream has not passed the first read yet, a client is told more than it needs.
-        up_to_now(&mut client).await;
+    /// Only the net change of a transaction counts.
+    async fn a_transaction_sends_the_net_change_of_a_row(db: TestDatabase) {
+        let server = serve(&db).await;
+        let mut client = subscriber(&server, "list_id = 1").await;
+        let selection = json!({ "where": "list_id = 1", "columns": ["title"] });
+        subscribe(&mut client, "b", selection).await;
+        // While the stream has not passed the first read, a client receives more than it needs.
+        pending_changes(&mut client).await;
         for (what, statements, whole, titles) in [
             (
                 "comes, matches and goes",
@@ -74,42 +76,42 @@ both_backends! {
                 "put 8",
             ),
         ] {
-            let frames = heard(&mut client, &db, &format!("BEGIN; {statements}; COMMIT")).await;
+            let frames = changes_after(&mut client, &db, &format!("BEGIN; {statements}; COMMIT")).await;
             for (id, expected) in [("a", whole), ("b", titles)] {
                 let found = ops_of(&client, id, &frames).concat();
-                // In parentheses: what may be told, as the log of one transaction has no sure order.
+                // In parentheses: what may be sent, as the order within a transaction's log is unknown.
                 let fits = match expected.strip_prefix('(') {
                     Some(may) => found.is_empty() || Some(found.as_str()) == may.strip_suffix(')'),
                     None => found == expected,
                 };
-                assert!(fits, "{what}: {id} is told {found:?}, not {expected:?}");
+                assert!(fits, "{what}: {id} received {found:?} instead of {expected:?}");
             }
         }
         assert_eq!(*client.rows("a"), todos(&db, &ALL, "list_id = 1").await);
         assert_eq!(*client.rows("b"), todos(&db, &["id", "title"], "list_id = 1").await);
     }
 
-    async fn what_is_rolled_back_is_nothing(db: TestDatabase) {
-        let server = serving(&db).await;
-        let mut client = follower(&server, "list_id = 1").await;
+    async fn a_rolled_back_transaction_sends_nothing(db: TestDatabase) {
+        let server = serve(&db).await;
+        let mut client = subscriber(&server, "list_id = 1").await;
         let sql = "BEGIN; UPDATE todos SET list_id = 3 - list_id; DELETE FROM todos; ROLLBACK";
-        assert_eq!(told(&mut client, &db, sql).await, [""; 0]);
+        assert_eq!(ops_after(&mut client, &db, sql).await, [""; 0]);
         let sql = "BEGIN; SAVEPOINT s; UPDATE todos SET list_id = 2 WHERE id = 1; ROLLBACK TO s; \
                    UPDATE todos SET list_id = 2 WHERE id = 2; COMMIT";
-        assert_eq!(told(&mut client, &db, sql).await, ["leave 2"]);
+        assert_eq!(ops_after(&mut client, &db, sql).await, ["leave 2"]);
     }
 
-    /// Some of them enter, some leave, most are nobody's business; at each cursor the copies agree.
-    async fn many_rows_in_one_transaction(db: TestDatabase) {
-        let server = serving(&db).await;
+    /// Some rows enter, some leave, most concern no shape; at each cursor the copies agree.
+    async fn copies_agree_while_a_statement_moves_many_rows(db: TestDatabase) {
+        let server = serve(&db).await;
         db.execute(
             "WITH RECURSIVE n(i) AS (SELECT 10 UNION ALL SELECT i + 1 FROM n WHERE i < 3009) \
              INSERT INTO todos SELECT i, i % 3, NULL, 'todo', false FROM n",
         )
         .await;
-        let mut client = follower(&server, "list_id = 1 AND id >= 10").await;
-        follow(&mut client, "b", json!({ "where": "list_id = 2 AND id >= 10" })).await;
-        let frames = heard(
+        let mut client = subscriber(&server, "list_id = 1 AND id >= 10").await;
+        subscribe(&mut client, "b", json!({ "where": "list_id = 2 AND id >= 10" })).await;
+        let frames = changes_after(
             &mut client,
             &db,
             "BEGIN; UPDATE todos SET list_id = 2 WHERE list_id = 1 AND id BETWEEN 10 AND 2000; \
@@ -121,7 +123,8 @@ both_backends! {
         assert!(b.iter().all(|op| op.starts_with("put")), "{b:?}");
         assert_eq!((a.len(), b.len()), (664, 664));
 
-        // One instant moves rows from one part to the other: at no cursor is one in both or none.
+        // One statement moves rows from one selection to the other: at no cursor is a row in both or in
+        // neither.
         let moved = |client: &SyncClient| {
             client.rows("a").len() + client.rows("b").len()
         };
@@ -137,18 +140,18 @@ both_backends! {
         while *client.rows("a") != expected {
             let frame = client.next_frame().await;
             if frame["type"] == "cursor" {
-                assert_eq!(moved(&client), all, "a cursor amid a statement");
+                assert_eq!(moved(&client), all, "a cursor within a statement");
             }
         }
         let expected = todos(&db, &ALL, "list_id = 2 AND id >= 10").await;
         client.wait_until(|client| *client.rows("b") == expected).await;
     }
 
-    async fn all_rows_go(db: TestDatabase) {
-        let server = serving(&db).await;
-        let mut client = follower(&server, "list_id = 1").await;
-        follow(&mut client, "b", json!({ "where": "list_id = 77" })).await;
-        let frames = heard(&mut client, &db, "DELETE FROM todos").await;
+    async fn deleted_rows_leave_an_empty_copy(db: TestDatabase) {
+        let server = serve(&db).await;
+        let mut client = subscriber(&server, "list_id = 1").await;
+        subscribe(&mut client, "b", json!({ "where": "list_id = 77" })).await;
+        let frames = changes_after(&mut client, &db, "DELETE FROM todos").await;
         assert_eq!(ops_of(&client, "a", &frames), ["delete 1", "delete 2"]);
         assert_eq!(ops_of(&client, "b", &frames), [""; 0]);
         assert_eq!(client.rows("a").len(), 0);
@@ -156,17 +159,20 @@ both_backends! {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn truncate_and_what_comes_behind_it() {
+async fn rows_after_a_truncate_are_put() {
     let db = TestDatabase::new(Backend::Postgres).await;
-    let server = serving(&db).await;
-    let mut client = follower(&server, "list_id = 1").await;
+    let server = serve(&db).await;
+    let mut client = subscriber(&server, "list_id = 1").await;
     let sql = "BEGIN; UPDATE todos SET list_id = 1; INSERT INTO todos VALUES (5, 1, NULL, 'x', true); \
                TRUNCATE todos; INSERT INTO todos VALUES (1, 2, NULL, 'x', true), (6, 1, NULL, 'x', true), \
                (7, 2, NULL, 'x', true); UPDATE todos SET list_id = 1 WHERE id = 7; COMMIT";
-    let told = told(&mut client, &db, sql).await;
-    assert_eq!(told, ["truncate", "put 6", "put 7"]);
+    let received = ops_after(&mut client, &db, sql).await;
+    assert_eq!(received, ["truncate", "put 6", "put 7"]);
     assert_eq!(*client.rows("a"), todos(&db, &ALL, "list_id = 1").await);
     let sql = "BEGIN; INSERT INTO todos VALUES (8, 1, NULL, 'x', true); TRUNCATE todos; COMMIT";
-    assert_eq!(ops(&heard(&mut client, &db, sql).await), ["truncate"]);
+    assert_eq!(
+        ops(&changes_after(&mut client, &db, sql).await),
+        ["truncate"]
+    );
     assert_eq!(client.rows("a").len(), 0);
 }

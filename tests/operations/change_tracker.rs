@@ -1,4 +1,4 @@
-//! The log for Rust code in the same process.
+//! The change tracker: the log for Rust code in the same process.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -41,7 +41,7 @@ async fn put(tracker: &ChangeTracker, key: &str, row: Value) -> Cursor {
     recorded.expect("a change")
 }
 
-/// A copy of rows that follows batches.
+/// A copy of rows that applies batches.
 #[derive(Default)]
 struct Copy {
     rows: BTreeMap<String, Value>,
@@ -72,7 +72,11 @@ impl Copy {
     async fn follow(&mut self, receiver: &mut ChangeReceiver, mut done: impl FnMut(&Self) -> bool) {
         while !done(self) {
             let received = tokio::time::timeout(Duration::from_secs(20), receiver.recv()).await;
-            self.take(&received.expect("no batch comes").expect("it keeps up"));
+            self.take(
+                &received
+                    .expect("no batch comes")
+                    .expect("the receiver keeps up"),
+            );
         }
     }
 }
@@ -80,13 +84,13 @@ impl Copy {
 fn refetch<T: std::fmt::Debug>(result: Result<T, TrackerError>) -> RefetchReason {
     match result {
         Err(TrackerError::Refetch(reason)) => reason,
-        other => panic!("not refused: {other:?}"),
+        other => panic!("no refetch: {other:?}"),
     }
 }
 
 both_backends! {
-    /// An entity without a table lives in the log: its rows are what was recorded last.
-    async fn subscribers_follow_what_is_recorded(db: TestDatabase) {
+    /// The rows of an entity without a table are those recorded last.
+    async fn subscribers_receive_recorded_changes(db: TestDatabase) {
         let (server, tracker) = start(&db).await;
         let mut early = subscriber(&server).await;
         assert!(early.rows("presence").is_empty());
@@ -116,8 +120,8 @@ both_backends! {
         assert_eq!(last.rows("presence"), early.rows("presence"));
     }
 
-    /// Two who record the same row at once agree with everybody on who was last.
-    async fn the_last_of_two_is_the_same_for_all(db: TestDatabase) {
+    /// Early and late subscribers agree on which record was last.
+    async fn concurrent_records_end_the_same_for_all(db: TestDatabase) {
         let (server, tracker) = start(&db).await;
         let mut early = subscriber(&server).await;
         for row in 0..100 {
@@ -130,7 +134,7 @@ both_backends! {
         assert_eq!(early.rows("presence"), late.rows("presence"));
     }
 
-    async fn clients_cannot_write_what_has_no_table(db: TestDatabase) {
+    async fn clients_cannot_write_an_entity_without_a_table(db: TestDatabase) {
         let (server, _) = start(&db).await;
         let mut client = server.connect().await;
         let write = json!({ "entity": "presence", "op": "create", "key": "a", "values": { "at": 1 } });
@@ -138,7 +142,7 @@ both_backends! {
         assert_eq!(outcome.rejected().code, "forbidden");
     }
 
-    async fn what_cannot_be_recorded_is_refused(db: TestDatabase) {
+    async fn invalid_records_are_errors(db: TestDatabase) {
         let (_server, tracker) = start(&db).await;
         let row = json!({});
         for entity in ["notes", "nowhere"] {
@@ -159,8 +163,8 @@ both_backends! {
         }
     }
 
-    /// Each batch goes on where the one before ended, whoever wrote.
-    async fn changes_since_go_on_from_their_cursor(db: TestDatabase) {
+    /// Each batch continues where the previous one ended, whichever program wrote.
+    async fn changes_since_continue_from_their_cursor(db: TestDatabase) {
         let (_server, tracker) = start(&db).await;
         let begin = tracker.latest_cursor().await.expect("a cursor");
         db.execute(&insert([1, 2])).await;
@@ -177,7 +181,7 @@ both_backends! {
         db.execute("INSERT INTO notes VALUES (3, 'three'); DELETE FROM notes WHERE id = 3").await;
         db.execute("UPDATE notes SET body = 'changed' WHERE id = 2").await;
         let batch = tracker.changes_since(&middle).await.expect("changes");
-        assert_eq!(batch.changes.len(), 2, "a row that came and went is nobody's: {batch:?}");
+        assert_eq!(batch.changes.len(), 2, "a transient row is not sent: {batch:?}");
         copy.take(&batch);
         assert_eq!(keys(&copy), ["2", "anna"]);
         assert_eq!(copy.rows["2"]["body"], "changed");
@@ -188,7 +192,7 @@ both_backends! {
         assert_eq!(tracker.changes_since(&text).await.expect("changes").changes.len(), 2);
     }
 
-    async fn cursors_of_elsewhere_are_refused(db: TestDatabase) {
+    async fn a_cursor_of_another_epoch_must_refetch(db: TestDatabase) {
         let (_server, tracker) = start(&db).await;
         let here = tracker.latest_cursor().await.expect("a cursor");
         let elsewhere = Cursor { epoch: Epoch::new("elsewhere"), position: here.position.clone() };
@@ -201,13 +205,13 @@ both_backends! {
         assert_eq!(refetch(tracker.changes_since(&future).await), RefetchReason::Epoch);
     }
 
-    /// A receiver hears everything in order; one that is too slow is told, and catches up.
-    async fn receivers_hear_all_in_order(db: TestDatabase) {
+    /// A receiver that is too slow receives `Lagged`, and catches up.
+    async fn receivers_receive_all_changes_in_order(db: TestDatabase) {
         let (_server, tracker) = start(&db).await;
         let begin = tracker.latest_cursor().await.expect("a cursor");
         let (mut quick, mut slow) = (tracker.subscribe(), tracker.subscribe());
         let mut copy = Copy::default();
-        // Recorded one by one until more batches have come than a receiver may fall behind by.
+        // Records changes one by one until a receiver that does not read has lagged.
         let mut number = 0;
         while copy.batches < 1100 {
             put(&tracker, "counter", json!({ "number": number })).await;
@@ -224,7 +228,7 @@ both_backends! {
         let mut late = Copy::default();
         late.take(&tracker.changes_since(&begin).await.expect("changes"));
         assert_eq!(late.rows, copy.rows);
-        // From there it goes on with what comes after.
+        // From there it continues with later changes.
         put(&tracker, "last", json!({})).await;
         late.follow(&mut slow, |copy| copy.rows.contains_key("last")).await;
         copy.follow(&mut quick, |copy| copy.rows.contains_key("last")).await;
@@ -238,12 +242,12 @@ both_backends! {
         server.shutdown().await;
         drop(tracker);
         let ended = tokio::time::timeout(Duration::from_secs(20), receiver.recv()).await;
-        let ended = ended.expect("it is told").expect_err("nothing was written");
+        let ended = ended.expect("the receiver ends").expect_err("nothing was written");
         assert_eq!(ended, ReceiveError::Closed);
     }
 
-    /// Cleaning up moves the floor: who was there before it takes everything anew.
-    async fn cleaning_up_moves_the_floor(db: TestDatabase) {
+    /// A cursor from before the cleanup must refetch.
+    async fn a_cleanup_moves_the_floor(db: TestDatabase) {
         let (server, tracker) = start(&db).await;
         let begin = tracker.latest_cursor().await.expect("a cursor");
         let mut client = server.connect().await;
@@ -265,7 +269,7 @@ both_backends! {
         assert_eq!(resumed.frames("refetch"), 1);
         assert_eq!(resumed.rows("notes").len(), 20);
 
-        // Who was there all the while notices nothing.
+        // A client that stayed connected is not affected.
         db.execute(&insert([21])).await;
         client.wait_until(|client| client.row("notes", "21").is_some()).await;
         assert_eq!(client.frames("refetch"), 0);

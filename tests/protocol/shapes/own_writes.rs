@@ -1,11 +1,11 @@
-//! Own writes, seen through the parts that a client follows.
+//! A client's own writes, seen through its selections.
 
 use serde_json::{Value, json};
 use testkit::{SyncClient, both_backends, eventually};
 
-use super::followers::{follow, follower, serving, wait_equal};
+use super::subscribers::{serve, subscribe, subscriber, wait_equal};
 use super::todos::{ALL, todos};
-use crate::followers::again;
+use crate::subscribers::reconnect;
 use crate::tables::count;
 use crate::writes::{create, delete, update};
 
@@ -16,7 +16,7 @@ fn todo(id: u64, list_id: u64) -> Value {
     )
 }
 
-/// Pushes, and gives the frames up to the cursor behind the ack.
+/// Pushes, and returns the frames up to the cursor after the ack.
 async fn pushed(client: &mut SyncClient, writes: Value) -> Vec<Value> {
     client.send_push(client.next_mutation(), writes).await;
     let mut frames = Vec::new();
@@ -40,9 +40,9 @@ fn kinds(frames: &[Value]) -> Vec<&str> {
 }
 
 both_backends! {
-    async fn a_row_that_matches(db: TestDatabase) {
-        let server = serving(&db).await;
-        let mut client = follower(&server, "list_id = 1").await;
+    async fn a_pushed_matching_row_is_sent_before_its_ack(db: TestDatabase) {
+        let server = serve(&db).await;
+        let mut client = subscriber(&server, "list_id = 1").await;
         let frames = pushed(&mut client, json!([todo(9, 1)])).await;
         assert_eq!(kinds(&frames), ["changes", "ack", "cursor"]);
         let change = &frames[0]["changes"][0];
@@ -51,9 +51,9 @@ both_backends! {
         assert_eq!(*client.rows("a"), todos(&db, &ALL, "list_id = 1").await);
     }
 
-    async fn a_row_that_leaves_by_it(db: TestDatabase) {
-        let server = serving(&db).await;
-        let mut client = follower(&server, "list_id = 1").await;
+    async fn a_pushed_leave_is_sent_before_its_ack(db: TestDatabase) {
+        let server = serve(&db).await;
+        let mut client = subscriber(&server, "list_id = 1").await;
         let frames = pushed(&mut client, json!([update("todos", 1, json!({ "list_id": 2 }))])).await;
         assert_eq!(kinds(&frames), ["changes", "ack", "cursor"]);
         let change = &frames[0]["changes"][0];
@@ -63,10 +63,10 @@ both_backends! {
         assert_eq!(client.row("a", "1"), None);
     }
 
-    /// Nothing of it is news here, and the client has to know all the same.
-    async fn a_row_that_never_matches(db: TestDatabase) {
-        let server = serving(&db).await;
-        let mut client = follower(&server, "list_id = 1").await;
+    /// No change matches, yet the mutation is acked at a new cursor.
+    async fn a_push_that_matches_nothing_is_acked(db: TestDatabase) {
+        let server = serve(&db).await;
+        let mut client = subscriber(&server, "list_id = 1").await;
         let before = client.cursor().map(str::to_owned);
         for writes in [
             json!([todo(9, 2)]),
@@ -81,10 +81,10 @@ both_backends! {
         assert_eq!(*client.rows("a"), todos(&db, &ALL, "list_id = 1").await);
     }
 
-    async fn columns_that_are_not_followed(db: TestDatabase) {
-        let server = serving(&db).await;
+    async fn a_push_to_other_columns_is_acked_without_changes(db: TestDatabase) {
+        let server = serve(&db).await;
         let mut client = server.connect().await;
-        follow(&mut client, "a", json!({ "where": "list_id = 1", "columns": ["title"] })).await;
+        subscribe(&mut client, "a", json!({ "where": "list_id = 1", "columns": ["title"] })).await;
         let frames = pushed(&mut client, json!([update("todos", 1, json!({ "done": true }))])).await;
         assert_eq!(kinds(&frames), ["ack", "cursor"]);
         let frames = pushed(&mut client, json!([update("todos", 1, json!({ "title": "x" }))])).await;
@@ -92,11 +92,11 @@ both_backends! {
         assert_eq!(frames[0]["changes"][0]["row"], json!({ "id": 1, "title": "x" }));
     }
 
-    /// A part is no right to write, nor a bound of it: what others follow, they are told.
-    async fn from_one_part_to_another_clients(db: TestDatabase) {
-        let server = serving(&db).await;
-        let mut one = follower(&server, "list_id = 1").await;
-        let mut two = follower(&server, "list_id = 2").await;
+    /// A selection does not limit writes: other clients receive what they select.
+    async fn a_write_outside_the_own_selection_reaches_others(db: TestDatabase) {
+        let server = serve(&db).await;
+        let mut one = subscriber(&server, "list_id = 1").await;
+        let mut two = subscriber(&server, "list_id = 2").await;
         let writes = json!([
             update("todos", 1, json!({ "list_id": 2 })),
             update("todos", 3, json!({ "list_id": 1 })),
@@ -108,10 +108,10 @@ both_backends! {
         assert_eq!(two.rows("a").keys().collect::<Vec<_>>(), ["1", "9"]);
     }
 
-    /// Many at once: each ack comes before the cursor at which its change is there.
-    async fn many_pushes_in_flight(db: TestDatabase) {
-        let server = serving(&db).await;
-        let mut client = follower(&server, "list_id = 1").await;
+    /// Each ack comes before the cursor at which its change is visible.
+    async fn many_pushes_in_flight_are_all_acked(db: TestDatabase) {
+        let server = serve(&db).await;
+        let mut client = subscriber(&server, "list_id = 1").await;
         for mutation in 1..=60_u64 {
             let writes = match mutation % 3 {
                 0 => json!([todo(100 + mutation, 1)]),
@@ -127,18 +127,18 @@ both_backends! {
         }
     }
 
-    /// A push whose answer was lost is answered again, also when the part shows nothing of it.
-    async fn an_ack_that_was_lost(db: TestDatabase) {
-        let server = serving(&db).await;
-        let mut client = follower(&server, "list_id = 1").await;
+    /// The push is answered again, even when the selection shows nothing of it.
+    async fn a_lost_ack_is_sent_again(db: TestDatabase) {
+        let server = serve(&db).await;
+        let mut client = subscriber(&server, "list_id = 1").await;
         client.send_push(1, json!([todo(9, 2)])).await;
         client.send_push(2, json!([update("todos", 1, json!({ "list_id": 2 }))])).await;
-        eventually("both are applied", async || {
+        eventually("both mutations are applied", async || {
             let found = count(&db, "todos WHERE list_id = 2").await;
             (found == 3).then_some(())
         })
         .await;
-        let mut client = again(&server, client).await;
+        let mut client = reconnect(&server, client).await;
         client.wait_subscribed("a").await;
         client.wait_answered().await;
         wait_equal(&mut client, &db, "a", "list_id = 1").await;

@@ -1,14 +1,14 @@
-//! A database that goes away under the parts that clients follow.
+//! A database that goes away while clients are subscribed.
 
 use rhtmx_sync::{DbPool, EntityConfig, SyncConfig};
 use rhtmx_sync_tests::{TcpProxy, TestServer};
 use serde_json::json;
 use testkit::{ClientOptions, SyncClient, TestDatabase, eventually};
 
-use super::followers::{ENTITIES, follow};
+use super::subscribers::{ENTITIES, subscribe};
 use super::todos::{ALL, make_todos, todos};
 
-/// Reads until the copies are right, on as many connections as that takes.
+/// Reads until the copies are right, over as many connections as that takes.
 async fn until_right(db: &TestDatabase, server: &TestServer, mut client: SyncClient) -> SyncClient {
     let lists = todos(db, &ALL, "list_id = 1").await;
     let titles = todos(db, &["id", "title"], "owner = 'ann'").await;
@@ -24,13 +24,13 @@ async fn until_right(db: &TestDatabase, server: &TestServer, mut client: SyncCli
                 .await
                 .ok()
         };
-        client = eventually("the server lets it in", reconnected).await;
+        client = eventually("the client reconnects", reconnected).await;
     }
 }
 
-/// Its connections are cut while rows go in and out, again and again.
+/// The database's connections are cut again and again while rows enter and leave.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn connections_that_are_cut() {
+async fn copies_are_right_after_database_connections_are_cut() {
     let db = TestDatabase::postgres().await;
     make_todos(&db).await;
     let (proxy, through) = TcpProxy::of_database(&db.url()).await;
@@ -40,8 +40,8 @@ async fn connections_that_are_cut() {
     let entities = ENTITIES.into_iter().map(EntityConfig::from).collect();
     let server = TestServer::with_config(SyncConfig::new(pool, entities)).await;
     let mut client = server.connect().await;
-    follow(&mut client, "a", json!({ "where": "list_id = 1" })).await;
-    follow(
+    subscribe(&mut client, "a", json!({ "where": "list_id = 1" })).await;
+    subscribe(
         &mut client,
         "b",
         json!({ "where": "owner = 'ann'", "columns": ["title"] }),
@@ -71,9 +71,9 @@ async fn connections_that_are_cut() {
     }
 }
 
-/// A first read that breaks off begins anew, and ends with what the table holds by then.
+/// The read is repeated, and ends with the table's rows as they are by then.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_first_read_that_breaks_off() {
+async fn an_interrupted_first_read_is_repeated() {
     let db = TestDatabase::postgres().await;
     make_todos(&db).await;
     db.execute(
@@ -112,6 +112,6 @@ async fn a_first_read_that_breaks_off() {
                 .await
                 .ok()
         };
-        client = eventually("the server lets it in", reconnected).await;
+        client = eventually("the client reconnects", reconnected).await;
     }
 }

@@ -1,22 +1,22 @@
-//! Parts as server-sent events.
+//! Selections as server-sent events.
 
 use serde_json::{Value, json};
 use testkit::both_backends;
 
-use super::followers::{ops, serving};
 use super::polling::path;
+use super::subscribers::{ops, serve};
 use super::todos::todos;
-use crate::events::{Event, Events};
+use crate::sse::{Event, Events};
 
-/// The query of a stream of titles on list 1.
+/// The query string of a stream of the titles of list 1.
 fn query() -> String {
-    let part = [
+    let selection = [
         ("entity", "todos"),
         ("where", "list_id = $1"),
         ("params", "[1]"),
         ("columns", "title,done"),
     ];
-    let path = path("events", &part);
+    let path = path("events", &selection);
     let (_, query) = path.split_once('?').expect("a query");
     query.to_owned()
 }
@@ -26,8 +26,8 @@ fn frames(events: &[Event]) -> Vec<Value> {
 }
 
 both_backends! {
-    async fn a_part_and_its_changes(db: TestDatabase) {
-        let server = serving(&db).await;
+    async fn a_stream_sends_a_selection_and_its_changes(db: TestDatabase) {
+        let server = serve(&db).await;
         let mut events = Events::open(&server, &query(), None).await;
         let joined = events.until("subscribed").await;
         let mut rows: Vec<Value> = joined[0].frame["rows"].as_array().expect("rows").clone();
@@ -42,15 +42,15 @@ both_backends! {
         db.execute("UPDATE todos SET title = 'unseen' WHERE id = 4").await;
         db.execute("UPDATE todos SET list_id = 3 - list_id").await;
         let live = events.until("cursor").await;
-        let mut told = ops(&frames(&live));
-        told.sort();
-        assert_eq!(told, ["leave 1", "leave 2", "put 3"]);
+        let mut received = ops(&frames(&live));
+        received.sort();
+        assert_eq!(received, ["leave 1", "leave 2", "put 3"]);
         assert_eq!(live[0].frame["shape"], joined[1].frame["shape"]);
         assert!(live.last().is_some_and(|last| last.id.is_some()));
     }
 
-    async fn the_last_event_s_id_resumes(db: TestDatabase) {
-        let server = serving(&db).await;
+    async fn a_stream_resumes_after_the_last_event_id(db: TestDatabase) {
+        let server = serve(&db).await;
         let mut events = Events::open(&server, &query(), None).await;
         let joined = events.until("subscribed").await;
         let id = joined.last().and_then(|event| event.id.clone()).expect("an id");
@@ -65,17 +65,17 @@ both_backends! {
         }
         let mut events = Events::open(&server, &query(), Some(&id)).await;
         let joined = events.until("subscribed").await;
-        let mut told = ops(&frames(&joined));
-        told.sort();
-        assert_eq!(told, ["leave 2", "put 4"]);
+        let mut received = ops(&frames(&joined));
+        received.sort();
+        assert_eq!(received, ["leave 2", "put 4"]);
         assert!(joined.iter().all(|event| event.frame["type"] != "snapshot"));
         db.execute("UPDATE todos SET list_id = 7 WHERE id = 4").await;
         assert_eq!(ops(&frames(&events.until("cursor").await)), ["leave 4"]);
     }
 
-    /// Its table changes under the stream: what is still asked for goes on, what is not ends.
-    async fn a_column_goes_under_a_stream(db: TestDatabase) {
-        let server = serving(&db).await;
+    /// A selection that is still valid continues when the table changes, one that is not ends.
+    async fn a_stream_ends_with_a_selected_column(db: TestDatabase) {
+        let server = serve(&db).await;
         let mut events = Events::open(&server, &query(), None).await;
         events.until("subscribed").await;
         db.execute("ALTER TABLE todos DROP COLUMN owner").await;

@@ -1,17 +1,19 @@
-//! Statements that insert, update or replace, whichever fits.
+//! Upserts, replaced rows, and rows that move between partitions.
 
 use rhtmx_sync_tests::TestServer;
 use serde_json::{Value, json};
 use testkit::{Backend, SyncClient, TestDatabase, both_backends};
 
-use super::followers::{ENTITIES, follow, follower, heard, ops_of, serving, told, up_to_now};
-use super::todos::{ALL, MARKS, make_todos, todos};
+use super::subscribers::{
+    ENTITIES, changes_after, ops_after, ops_of, pending_changes, serve, subscribe, subscriber,
+};
+use super::todos::{ALL, FENCE, make_todos, todos};
 
 both_backends! {
-    async fn an_upsert_in_and_out(db: TestDatabase) {
-        let server = serving(&db).await;
-        let mut client = follower(&server, "list_id = 1").await;
-        up_to_now(&mut client).await;
+    async fn an_upserted_row_may_enter_and_leave(db: TestDatabase) {
+        let server = serve(&db).await;
+        let mut client = subscriber(&server, "list_id = 1").await;
+        pending_changes(&mut client).await;
         for (id, list, expected) in [
             (1, "2", "leave 1"),
             (1, "3", ""),
@@ -24,39 +26,39 @@ both_backends! {
                 "INSERT INTO todos VALUES ({id}, {list}, NULL, 'new', true) \
                  ON CONFLICT (id) DO UPDATE SET list_id = {list}"
             );
-            assert_eq!(told(&mut client, &db, &sql).await.concat(), expected, "{sql}");
+            assert_eq!(ops_after(&mut client, &db, &sql).await.concat(), expected, "{sql}");
             assert_eq!(*client.rows("a"), todos(&db, &ALL, "list_id = 1").await);
         }
     }
 
-    async fn an_insert_that_does_nothing(db: TestDatabase) {
-        let server = serving(&db).await;
-        let mut client = follower(&server, "list_id = 1").await;
-        up_to_now(&mut client).await;
+    async fn an_insert_that_does_nothing_leaves_the_copy(db: TestDatabase) {
+        let server = serve(&db).await;
+        let mut client = subscriber(&server, "list_id = 1").await;
+        pending_changes(&mut client).await;
         let sql = "INSERT INTO todos VALUES (1, 2, NULL, 'x', true), (3, 1, NULL, 'x', true) \
                    ON CONFLICT DO NOTHING";
-        let frames = heard(&mut client, &db, sql).await;
+        let frames = changes_after(&mut client, &db, sql).await;
         assert!(ops_of(&client, "a", &frames).iter().all(|op| op == "put 1"), "{frames:?}");
         assert_eq!(*client.rows("a"), todos(&db, &ALL, "list_id = 1").await);
     }
 }
 
-/// On SQLite a row may be replaced without a word.
+/// SQLite runs no delete trigger for a replaced row.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn replace() {
+async fn rows_replaced_on_sqlite_are_deleted() {
     let db = TestDatabase::new(Backend::Sqlite).await;
     make_todos(&db).await;
     db.execute("CREATE UNIQUE INDEX titles ON todos (title)")
         .await;
     let server = TestServer::start(&db, ENTITIES).await;
-    let mut client = follower(&server, "list_id = 1").await;
-    follow(
+    let mut client = subscriber(&server, "list_id = 1").await;
+    subscribe(
         &mut client,
         "b",
         json!({ "where": "list_id = 2", "columns": ["title"] }),
     )
     .await;
-    up_to_now(&mut client).await;
+    pending_changes(&mut client).await;
     for (sql, a, b) in [
         (
             "REPLACE INTO todos VALUES (1, 2, NULL, 'moved', true)",
@@ -68,7 +70,7 @@ async fn replace() {
             "",
             "put 1",
         ),
-        // The title belongs to row 2, which goes.
+        // Row 2 has this title and is replaced.
         (
             "REPLACE INTO todos VALUES (8, 2, NULL, 'two', true)",
             "delete 2",
@@ -90,7 +92,7 @@ async fn replace() {
             "",
         ),
     ] {
-        let frames = heard(&mut client, &db, sql).await;
+        let frames = changes_after(&mut client, &db, sql).await;
         assert_eq!(ops_of(&client, "a", &frames).concat(), a, "{sql}");
         assert_eq!(ops_of(&client, "b", &frames).concat(), b, "{sql}");
         assert_eq!(
@@ -106,11 +108,11 @@ async fn replace() {
     }
 }
 
-/// Rows that move between the partitions of a table.
+/// Rows move between the partitions of a table.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn partitions() {
+async fn rows_that_move_between_partitions_stay_in_their_shape() {
     let db = TestDatabase::new(Backend::Postgres).await;
-    db.execute(MARKS).await;
+    db.execute(FENCE).await;
     db.execute(
         "CREATE TABLE todos (id integer, list_id integer, title text, PRIMARY KEY (id, list_id)) \
          PARTITION BY LIST (list_id); \
@@ -120,9 +122,9 @@ async fn partitions() {
     )
     .await;
     let server = TestServer::start(&db, ENTITIES).await;
-    let mut client = follower(&server, "list_id = 1").await;
-    follow(&mut client, "b", json!({ "where": "title = 'two'" })).await;
-    up_to_now(&mut client).await;
+    let mut client = subscriber(&server, "list_id = 1").await;
+    subscribe(&mut client, "b", json!({ "where": "title = 'two'" })).await;
+    pending_changes(&mut client).await;
     let titles = |client: &SyncClient, id: &str| -> Vec<Value> {
         client
             .rows(id)
@@ -153,7 +155,7 @@ async fn partitions() {
             vec!["two"],
         ),
     ] {
-        heard(&mut client, &db, sql).await;
+        changes_after(&mut client, &db, sql).await;
         assert_eq!(
             (titles(&client, "a"), titles(&client, "b")),
             (

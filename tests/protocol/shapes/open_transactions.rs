@@ -1,5 +1,5 @@
-//! Transactions that are open while clients come and go: whatever order they end in, each row that
-//! they move in or out of a part is heard of.
+//! Transactions that are open while clients connect and leave: whatever the order of their commits,
+//! each row that they move into or out of a selection is sent.
 
 use std::time::Duration;
 
@@ -7,9 +7,11 @@ use rhtmx_sync_tests::TestServer;
 use serde_json::json;
 use testkit::{Backend, ClientOptions, SyncClient, TestDatabase, both_backends};
 
-use super::followers::{ENTITIES, follow, follower, heard, ops_of, serving, up_to_now, wait_equal};
+use super::subscribers::{
+    ENTITIES, changes_after, ops_of, pending_changes, serve, subscribe, subscriber, wait_equal,
+};
 use super::todos::{ALL, todos};
-use crate::followers::{again, caught_up};
+use crate::subscribers::{reconnect, resumed_changes};
 
 /// An open transaction that has moved row 1 out of list 1 and row 3 into it.
 async fn open(db: &TestDatabase) -> tokio_postgres::Client {
@@ -32,13 +34,13 @@ fn keys(client: &SyncClient) -> Vec<&String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn subscribing_amid_one() {
+async fn a_subscription_during_an_open_transaction_misses_nothing() {
     let db = TestDatabase::new(Backend::Postgres).await;
-    let server = serving(&db).await;
+    let server = serve(&db).await;
     let open = open(&db).await;
-    let mut client = follower(&server, "list_id = 1").await;
+    let mut client = subscriber(&server, "list_id = 1").await;
     assert_eq!(keys(&client), ["1", "2"]);
-    // What others commit meanwhile is told at once.
+    // Changes that others commit in the meantime are sent at once.
     db.execute("UPDATE todos SET list_id = 1 WHERE id = 4")
         .await;
     client
@@ -51,11 +53,11 @@ async fn subscribing_amid_one() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn away_while_one_ends() {
+async fn a_transaction_committed_during_an_absence_is_sent_on_resume() {
     let db = TestDatabase::new(Backend::Postgres).await;
-    let server = serving(&db).await;
+    let server = serve(&db).await;
     let open = open(&db).await;
-    let mut client = follower(&server, "list_id = 1").await;
+    let mut client = subscriber(&server, "list_id = 1").await;
     for id in 30..40 {
         db.execute(&format!(
             "INSERT INTO todos VALUES ({id}, 1, NULL, 'x', true)"
@@ -71,24 +73,24 @@ async fn away_while_one_ends() {
     db.execute("DELETE FROM todos WHERE id = 3").await;
     let options = ClientOptions::default();
     let mut client = SyncClient::reconnect(&server.ws_url(), options, &state).await;
-    caught_up(&mut client, "a").await;
+    resumed_changes(&mut client, "a").await;
     assert_eq!(client.frames("refetch"), 0);
     assert_eq!(*client.rows("a"), todos(&db, &ALL, "list_id = 1").await);
     tracker
         .cleanup_older_than(Duration::ZERO)
         .await
         .expect("the log is cleaned up");
-    let mut client = again(&server, client).await;
+    let mut client = reconnect(&server, client).await;
     client.wait_subscribed("a").await;
     assert_eq!(*client.rows("a"), todos(&db, &ALL, "list_id = 1").await);
 }
 
-/// Two of them move one row to and fro, the second behind the first's lock.
+/// Two transactions move one row to and fro, the second waiting for the first's lock.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_behind_the_lock_of_another() {
+async fn a_transaction_behind_the_lock_of_another_is_sent() {
     let db = TestDatabase::new(Backend::Postgres).await;
-    let server = serving(&db).await;
-    let mut client = follower(&server, "list_id = 1").await;
+    let server = serve(&db).await;
+    let mut client = subscriber(&server, "list_id = 1").await;
     for _ in 0..10 {
         let open = open(&db).await;
         let second = db.execute("UPDATE todos SET list_id = 3 - list_id WHERE id IN (1, 3)");
@@ -110,19 +112,18 @@ async fn one_behind_the_lock_of_another() {
 }
 
 both_backends! {
-    /// A server that does not lead tells its clients the same.
-    async fn through_a_second_server(db: TestDatabase) {
-        let _leader = serving(&db).await;
+    async fn a_server_that_does_not_lead_sends_the_same_changes(db: TestDatabase) {
+        let _leader = serve(&db).await;
         let server = TestServer::start(&db, ENTITIES).await;
-        let mut client = follower(&server, "list_id = 1").await;
-        follow(&mut client, "b", json!({ "where": "list_id = 2", "columns": ["title"] })).await;
-        up_to_now(&mut client).await;
-        let frames = heard(&mut client, &db, "UPDATE todos SET list_id = 2 WHERE id = 1").await;
+        let mut client = subscriber(&server, "list_id = 1").await;
+        subscribe(&mut client, "b", json!({ "where": "list_id = 2", "columns": ["title"] })).await;
+        pending_changes(&mut client).await;
+        let frames = changes_after(&mut client, &db, "UPDATE todos SET list_id = 2 WHERE id = 1").await;
         assert_eq!(ops_of(&client, "a", &frames), ["leave 1"]);
         assert_eq!(ops_of(&client, "b", &frames), ["put 1"]);
-        let frames = heard(&mut client, &db, "UPDATE todos SET done = true WHERE id = 1").await;
+        let frames = changes_after(&mut client, &db, "UPDATE todos SET done = true WHERE id = 1").await;
         assert_eq!(frames.len(), 0);
-        let frames = heard(&mut client, &db, "DELETE FROM todos WHERE id = 4").await;
+        let frames = changes_after(&mut client, &db, "DELETE FROM todos WHERE id = 4").await;
         assert_eq!(frames.len(), 0);
     }
 }

@@ -1,28 +1,28 @@
-//! Columns that change their type under the parts that look at them.
+//! Columns that change their type under selections that use them.
 
 use rhtmx_sync_tests::TestServer;
 use serde_json::json;
 use testkit::{Backend, TestDatabase, eventually};
 
-use super::altered::{alter, followers, taken_anew};
-use super::followers::{ENTITIES, follow, heard, ops_of, serving};
 use super::polling::path;
-use super::todos::MARKS;
+use super::schema_changes::{alter, subscribers, wait_live};
+use super::subscribers::{ENTITIES, changes_after, ops_of, serve, subscribe};
+use super::todos::FENCE;
 
-/// The filter's value may still fit the new type, or not.
+/// The filter's value may still be valid for the new type, or not.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_column_changes_its_type() {
+async fn a_selection_ends_when_its_value_does_not_fit_the_new_type() {
     let db = TestDatabase::new(Backend::Postgres).await;
-    let server = serving(&db).await;
-    let mut client = followers(&server).await;
+    let server = serve(&db).await;
+    let mut client = subscribers(&server).await;
     alter(
         &mut client,
         &db,
         "ALTER TABLE todos ALTER COLUMN list_id TYPE bigint",
     )
     .await;
-    taken_anew(&mut client, &["filtered", "projected", "all"]).await;
-    let frames = heard(
+    wait_live(&mut client, &["filtered", "projected", "all"]).await;
+    let frames = changes_after(
         &mut client,
         &db,
         "UPDATE todos SET list_id = 1 WHERE id = 3",
@@ -36,15 +36,15 @@ async fn a_column_changes_its_type() {
     )
     .await;
     assert_eq!(client.wait_refused("filtered").await, "bad_filter");
-    taken_anew(&mut client, &["projected", "all"]).await;
+    wait_live(&mut client, &["projected", "all"]).await;
     assert_eq!(client.row("all", "3").expect("a row")["list_id"], "1");
 }
 
-/// An enum that gets one more label is another type, whose labels filters may name from then on.
+/// An enum with another label is another type, and filters may use the new label.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_enum_gets_a_label() {
+async fn a_filter_may_use_a_new_enum_label() {
     let db = TestDatabase::new(Backend::Postgres).await;
-    db.execute(MARKS).await;
+    db.execute(FENCE).await;
     db.execute(
         "CREATE TYPE mood AS ENUM ('sad', 'happy'); \
          CREATE TABLE todos (id integer PRIMARY KEY, mood mood); \
@@ -53,7 +53,7 @@ async fn an_enum_gets_a_label() {
     .await;
     let server = TestServer::start(&db, ENTITIES).await;
     let mut client = server.connect().await;
-    follow(&mut client, "a", json!({ "where": "mood < 'happy'" })).await;
+    subscribe(&mut client, "a", json!({ "where": "mood < 'happy'" })).await;
     assert_eq!(client.rows("a").len(), 1);
     db.execute("ALTER TYPE mood ADD VALUE 'ok' BEFORE 'happy'")
         .await;
@@ -62,17 +62,17 @@ async fn an_enum_gets_a_label() {
     client
         .wait_until(|client| client.rows("a").len() == 2)
         .await;
-    eventually("the label is known", async || {
+    eventually("the server knows the label", async || {
         let asked = path("todos", &[("where", "mood = 'ok'")]);
         (server.http().get(&asked).await.status == 200).then_some(())
     })
     .await;
-    follow(&mut client, "b", json!({ "where": "mood = 'ok'" })).await;
+    subscribe(&mut client, "b", json!({ "where": "mood = 'ok'" })).await;
     assert_eq!(
         client.row("b", "2"),
         Some(&json!({ "id": 2, "mood": "ok" }))
     );
-    let frames = heard(
+    let frames = changes_after(
         &mut client,
         &db,
         "UPDATE todos SET mood = 'happy' WHERE id = 2",

@@ -1,5 +1,5 @@
-//! What the server binary measures of shapes: how many and how much, and nothing that would make
-//! the list of series grow with what clients ask for.
+//! The server's metrics of shapes: how many and how much, with a fixed list of series whatever clients
+//! ask for.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use testkit::{ClientOptions, Http, ServerProcess, SyncClient, both_backends, eve
 
 use crate::writers::NOTES;
 
-/// The series that begin with one of ours, without their values.
+/// The engine's series, without their values.
 async fn series(http: &Http) -> BTreeSet<String> {
     let metrics = http.get("/metrics").await.text;
     let lines = metrics
@@ -28,14 +28,14 @@ async fn value(http: &Http, name: &str) -> Option<f64> {
 }
 
 both_backends! {
-    async fn shapes_are_counted_and_not_named(db: TestDatabase) {
+    async fn metrics_count_shapes_without_naming_them(db: TestDatabase) {
         db.execute(NOTES).await;
         let args = ["--bind", "127.0.0.1:0", "--entity", "notes"];
         let server = ServerProcess::spawn(args, [("DATABASE_URL", db.url())]).await;
         let http = Http::new(server.base_url());
         let mut client = SyncClient::connect(&server.ws_url(), ClientOptions::default()).await;
-        let part = json!({ "entity": "notes", "where": "body = 'confidential'" });
-        client.subscribe_with("a", part).await;
+        let selection = json!({ "entity": "notes", "where": "body = 'confidential'" });
+        client.subscribe_with("a", selection).await;
         client.wait_subscribed("a").await;
         db.execute("INSERT INTO notes VALUES (1, 'confidential')").await;
         client.wait_until(|client| client.rows("a").len() == 1).await;
@@ -48,15 +48,15 @@ both_backends! {
             "rhtmx_sync_filter_evaluations_total",
             "rhtmx_sync_snapshot_reads_total",
         ] {
-            assert!(before.contains(name), "{name} is not among {before:?}");
+            assert!(before.contains(name), "{name} is missing in {before:?}");
         }
 
-        // Fifty more shapes, of values that nobody else should read, and no series more.
+        // Fifty more shapes, with values that are private, add no series.
         for id in 0..50_u64 {
             let secret = format!("confidential {id}");
-            let part = json!({ "entity": "notes", "where": "body = $1 OR id > $2", "params": [secret, id],
+            let selection = json!({ "entity": "notes", "where": "body = $1 OR id > $2", "params": [secret, id],
                 "columns": ["body"] });
-            client.subscribe_with(id, part).await;
+            client.subscribe_with(id, selection).await;
         }
         for id in 0..50_u64 {
             client.wait_subscribed(id).await;

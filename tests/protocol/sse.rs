@@ -1,4 +1,4 @@
-//! Server-sent events: the same frames, and the cursor as their id.
+//! Server-sent events: the same frames, with the cursor as their id.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -25,7 +25,7 @@ pub(crate) struct Events {
     ready: VecDeque<Event>,
     id: Option<String>,
     data: Vec<String>,
-    /// Lines that say nothing, by which the server finds out whether somebody is there.
+    /// Comment lines, by which the server detects a closed connection.
     comments: u32,
 }
 
@@ -55,7 +55,7 @@ impl Events {
         }
     }
 
-    /// The next event; none at the stream's end.
+    /// The next event; none at the end of the stream.
     async fn try_next(&mut self) -> Option<Event> {
         loop {
             if let Some(event) = self.ready.pop_front() {
@@ -65,7 +65,7 @@ impl Events {
         }
     }
 
-    /// Reads what has come; none at the stream's end.
+    /// Reads what has arrived; none at the end of the stream.
     async fn read(&mut self) -> Option<()> {
         let chunk = tokio::time::timeout(PATIENCE, self.response.chunk());
         let chunk = chunk
@@ -110,15 +110,15 @@ impl Events {
         }
     }
 
-    /// Waits for so many signs of life: a clock that ticks with the server's heartbeat.
+    /// Waits for this many heartbeats: a clock that ticks with the server.
     pub(crate) async fn heartbeats(&mut self, count: u32) {
         let enough = self.comments + count;
         while self.comments < enough {
-            self.read().await.expect("it stays open");
+            self.read().await.expect("the stream stays open");
         }
     }
 
-    /// The events up to the first of this kind.
+    /// The events up to the first of this type.
     pub(crate) async fn until(&mut self, kind: &str) -> Vec<Event> {
         let mut events = Vec::new();
         loop {
@@ -133,7 +133,7 @@ impl Events {
 }
 
 both_backends! {
-    async fn frames_with_the_cursor_as_their_id(db: TestDatabase) {
+    async fn the_cursor_is_the_id_of_an_event(db: TestDatabase) {
         db.execute(NOTES).await;
         insert_notes(&db, 1, 2000).await;
         let server = TestServer::start(&db, ["notes"]).await;
@@ -169,7 +169,7 @@ both_backends! {
         assert_eq!(live[1].id.as_deref(), live[1].frame["cursor"].as_str());
     }
 
-    async fn the_last_event_s_id_resumes(db: TestDatabase) {
+    async fn a_stream_resumes_after_the_last_event_id(db: TestDatabase) {
         db.execute(NOTES).await;
         insert_notes(&db, 1, 10).await;
         let server = TestServer::start(&db, ["notes"]).await;
@@ -190,7 +190,7 @@ both_backends! {
         drop(events);
         db.execute("UPDATE notes SET body = 'y' WHERE id = 2").await;
 
-        // The header goes before the parameter: a browser sends the address that it began with.
+        // The header takes precedence: a browser reconnects with its original URL.
         let query = format!("entity=notes&cursor={first}");
         for (header, keys) in [(None, vec!["1", "2"]), (Some(second.as_str()), vec!["2"])] {
             let mut events = Events::open(&server, &query, header).await;
@@ -216,7 +216,7 @@ both_backends! {
         events.until("subscribed").await;
     }
 
-    async fn what_is_refused(db: TestDatabase) {
+    async fn invalid_streams_are_answered_with_a_status(db: TestDatabase) {
         db.execute(&format!("{NOTES}; {TASKS}")).await;
         let server = TestServer::start(&db, ["notes"]).await;
         let http = server.http();
@@ -263,7 +263,7 @@ both_backends! {
         );
     }
 
-    /// Nobody can answer on a stream of events, so nobody is given up for not answering.
+    /// A stream of events cannot answer pings, so no answer is expected.
     async fn a_quiet_stream_stays_open(db: TestDatabase) {
         db.execute(NOTES).await;
         let mut config = TestServer::config(&db, ["notes"]).await;
@@ -283,7 +283,7 @@ both_backends! {
         );
     }
 
-    /// Whoever reads slowly is told of each row as it is by then.
+    /// A slow reader receives each row as it is by then.
     async fn a_slow_stream_loses_nothing(db: TestDatabase) {
         const TIMES: u64 = 600;
         db.execute(NOTES).await;
@@ -304,14 +304,14 @@ both_backends! {
                 .await;
         }
         db.execute("DELETE FROM notes WHERE id = 2").await;
-        let mut told = 0;
+        let mut received = 0;
         loop {
             let event = slow.next().await;
             let changes = event.frame["changes"]
                 .as_array()
                 .cloned()
                 .unwrap_or_default();
-            told += changes
+            received += changes
                 .iter()
                 .filter(|change| change["op"] == "put")
                 .count() as u64;
@@ -323,7 +323,7 @@ both_backends! {
             }
         }
         slow.until("cursor").await;
-        assert!(told < TIMES, "{told}");
+        assert!(received < TIMES, "{received}");
     }
 
     async fn a_closed_stream_leaves_the_hub(db: TestDatabase) {
@@ -341,9 +341,9 @@ both_backends! {
     }
 }
 
-/// A `json` column keeps its text as it was written, with whatever line breaks that has.
+/// A `json` column keeps its text as written, with its line breaks.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn line_breaks_between_values() {
+async fn line_breaks_in_json_do_not_break_an_event() {
     let db = TestDatabase::new(Backend::Postgres).await;
     db.execute("CREATE TABLE docs (id integer PRIMARY KEY, doc json)")
         .await;

@@ -1,11 +1,11 @@
-//! Times, whatever the time zone of the session that writes them.
+//! Dates and times, whatever the time zone of the database session that writes them.
 
 use rhtmx_sync_tests::TestServer;
 use serde_json::json;
 use testkit::{Backend, SyncClient, TestDatabase};
 
-use super::followers::{ENTITIES, follow, heard, ops_of};
-use super::todos::MARKS;
+use super::subscribers::{ENTITIES, changes_after, ops_of, subscribe};
+use super::todos::FENCE;
 
 const ZONES: [&str; 4] = [
     "UTC",
@@ -14,8 +14,8 @@ const ZONES: [&str; 4] = [
     "Pacific/Kiritimati",
 ];
 
-async fn followers(db: &TestDatabase) -> (TestServer, SyncClient) {
-    db.execute(MARKS).await;
+async fn subscribers(db: &TestDatabase) -> (TestServer, SyncClient) {
+    db.execute(FENCE).await;
     db.execute(
         "CREATE TABLE todos (id integer PRIMARY KEY, due timestamptz, local timestamp, day date)",
     )
@@ -32,20 +32,21 @@ async fn followers(db: &TestDatabase) -> (TestServer, SyncClient) {
             "local BETWEEN '2026-03-29T00:00:00' AND '2026-03-29T23:59:59.999999'",
         ),
     ] {
-        let part = match condition.contains("$1") {
-            true => json!({ "where": condition, "params": ["2026-03-29T01:30:00.000001Z"] }),
-            false => json!({ "where": condition }),
+        let selection = if condition.contains("$1") {
+            json!({ "where": condition, "params": ["2026-03-29T01:30:00.000001Z"] })
+        } else {
+            json!({ "where": condition })
         };
-        follow(&mut client, id, part).await;
+        subscribe(&mut client, id, selection).await;
     }
     (server, client)
 }
 
-/// One instant, however the session spells it: rows enter and leave by what they are.
+/// Rows enter and leave by the instant, however the database session writes it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sessions_of_other_time_zones() {
+async fn times_match_whatever_the_writers_time_zone() {
     let db = TestDatabase::new(Backend::Postgres).await;
-    let (_server, mut client) = followers(&db).await;
+    let (_server, mut client) = subscribers(&db).await;
     assert_eq!(
         client.subscription("at").shape(),
         client.subscription("zoned").shape()
@@ -56,10 +57,10 @@ async fn sessions_of_other_time_zones() {
             "{session} INSERT INTO todos VALUES ({id}, '2026-03-29 01:30:00.000001+00', \
              '2026-03-29 12:00', '2026-03-29')"
         );
-        let frames = heard(&mut client, &db, &insert).await;
-        for part in ["at", "day", "local"] {
+        let frames = changes_after(&mut client, &db, &insert).await;
+        for selection in ["at", "day", "local"] {
             assert_eq!(
-                ops_of(&client, part, &frames),
+                ops_of(&client, selection, &frames),
                 [format!("put {id}")],
                 "{zone}"
             );
@@ -70,12 +71,12 @@ async fn sessions_of_other_time_zones() {
             "{session} UPDATE todos SET due = due - interval '1 microsecond', day = day + 1, \
              local = local + interval '12 hours' WHERE id = {id}"
         );
-        let frames = heard(&mut client, &db, &earlier).await;
-        for part in ["at", "day", "local"] {
+        let frames = changes_after(&mut client, &db, &earlier).await;
+        for selection in ["at", "day", "local"] {
             assert_eq!(
-                ops_of(&client, part, &frames),
+                ops_of(&client, selection, &frames),
                 [format!("leave {id}")],
-                "{part} in {zone}"
+                "{selection} in {zone}"
             );
         }
         assert_eq!(
@@ -83,7 +84,7 @@ async fn sessions_of_other_time_zones() {
             [format!("put {id}")],
             "{zone}"
         );
-        let frames = heard(&mut client, &db, &format!("{session} DELETE FROM todos")).await;
+        let frames = changes_after(&mut client, &db, &format!("{session} DELETE FROM todos")).await;
         assert_eq!(
             ops_of(&client, "until", &frames),
             [format!("delete {id}")],
@@ -93,11 +94,11 @@ async fn sessions_of_other_time_zones() {
     }
 }
 
-/// Times at the edges of what a filter can name.
+/// Times at the limits of what a filter can name.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn times_without_end() {
+async fn infinite_and_extreme_times_are_compared() {
     let db = TestDatabase::new(Backend::Postgres).await;
-    let (_server, mut client) = followers(&db).await;
+    let (_server, mut client) = subscribers(&db).await;
     for (due, until) in [
         ("'-infinity'", "put 1"),
         ("'infinity'", "leave 1"),
@@ -109,7 +110,7 @@ async fn times_without_end() {
         let sql = format!(
             "INSERT INTO todos (id, due) VALUES (1, {due}) ON CONFLICT (id) DO UPDATE SET due = {due}"
         );
-        let frames = heard(&mut client, &db, &sql).await;
+        let frames = changes_after(&mut client, &db, &sql).await;
         assert_eq!(ops_of(&client, "until", &frames), [until], "{due}");
     }
 }

@@ -1,16 +1,18 @@
-//! Rows that enter a part, leave it, and have nothing to do with it.
+//! Rows that enter a selection, leave it, or never match it.
 
 use serde_json::{Value, json};
 use testkit::both_backends;
 
-use super::followers::{follow, follower, heard, ops_of, serving, told, wait_equal};
+use super::subscribers::{
+    changes_after, ops_after, ops_of, serve, subscribe, subscriber, wait_equal,
+};
 use super::todos::{ALL, todos};
 
 both_backends! {
-    async fn a_row_enters_whole(db: TestDatabase) {
-        let server = serving(&db).await;
-        let mut client = follower(&server, "list_id = 1").await;
-        let frames = heard(&mut client, &db, "UPDATE todos SET list_id = 1 WHERE id = 3").await;
+    async fn a_row_that_enters_is_sent_whole(db: TestDatabase) {
+        let server = serve(&db).await;
+        let mut client = subscriber(&server, "list_id = 1").await;
+        let frames = changes_after(&mut client, &db, "UPDATE todos SET list_id = 1 WHERE id = 3").await;
         let row = json!({ "id": 3, "list_id": 1, "owner": "ann", "title": "three", "done": false });
         let put = json!({ "op": "put", "key": "3", "row": row });
         assert_eq!(frames.len(), 1);
@@ -22,31 +24,31 @@ both_backends! {
         assert_eq!(*client.rows("a"), todos(&db, &ALL, "list_id = 1").await);
     }
 
-    async fn a_row_leaves(db: TestDatabase) {
-        let server = serving(&db).await;
-        let mut client = follower(&server, "list_id = 1").await;
-        let frames = heard(&mut client, &db, "UPDATE todos SET list_id = 2 WHERE id = 1").await;
+    async fn a_row_that_leaves_is_sent_by_its_key(db: TestDatabase) {
+        let server = serve(&db).await;
+        let mut client = subscriber(&server, "list_id = 1").await;
+        let frames = changes_after(&mut client, &db, "UPDATE todos SET list_id = 2 WHERE id = 1").await;
         assert_eq!(frames.len(), 1);
         assert_eq!(frames[0]["changes"], json!([{ "op": "leave", "key": "1" }]));
         assert_eq!(*client.rows("a"), todos(&db, &ALL, "list_id = 1").await);
     }
 
-    async fn a_row_that_matches_changes_and_goes(db: TestDatabase) {
-        let server = serving(&db).await;
-        let mut client = follower(&server, "list_id = 1").await;
+    async fn changes_of_a_matching_row_are_sent(db: TestDatabase) {
+        let server = serve(&db).await;
+        let mut client = subscriber(&server, "list_id = 1").await;
         let sql = "UPDATE todos SET title = 'new' WHERE id = 1";
-        assert_eq!(told(&mut client, &db, sql).await, ["put 1"]);
+        assert_eq!(ops_after(&mut client, &db, sql).await, ["put 1"]);
         assert_eq!(client.row("a", "1").expect("a row")["title"], "new");
         let sql = "INSERT INTO todos VALUES (5, 1, NULL, 'five', true)";
-        assert_eq!(told(&mut client, &db, sql).await, ["put 5"]);
+        assert_eq!(ops_after(&mut client, &db, sql).await, ["put 5"]);
         let sql = "DELETE FROM todos WHERE id = 1";
-        assert_eq!(told(&mut client, &db, sql).await, ["delete 1"]);
+        assert_eq!(ops_after(&mut client, &db, sql).await, ["delete 1"]);
         assert_eq!(*client.rows("a"), todos(&db, &ALL, "list_id = 1").await);
     }
 
-    async fn a_row_that_never_matches_is_nothing(db: TestDatabase) {
-        let server = serving(&db).await;
-        let mut client = follower(&server, "list_id = 1").await;
+    async fn a_row_that_never_matches_sends_nothing(db: TestDatabase) {
+        let server = serve(&db).await;
+        let mut client = subscriber(&server, "list_id = 1").await;
         for sql in [
             "UPDATE todos SET title = 'new' WHERE id = 3",
             "UPDATE todos SET list_id = 3 WHERE id = 3",
@@ -56,40 +58,40 @@ both_backends! {
             "INSERT INTO todos VALUES (3, 2, 'ann', 'again', false)",
             "DELETE FROM todos WHERE list_id IS NULL",
         ] {
-            let frames = heard(&mut client, &db, sql).await;
+            let frames = changes_after(&mut client, &db, sql).await;
             assert_eq!(frames, [] as [Value; 0], "{sql}");
         }
-        // A frame without a change would be one too many as well.
+        // Nor was there a frame without changes.
         assert_eq!(client.frames("changes"), 0);
     }
 
-    /// What is unknown does not match, and neither does its opposite.
-    async fn null_is_no_match(db: TestDatabase) {
-        let server = serving(&db).await;
-        let mut client = follower(&server, "list_id = 1").await;
-        follow(&mut client, "b", json!({ "where": "NOT (list_id = 1)" })).await;
-        follow(&mut client, "c", json!({ "where": "list_id IS NULL" })).await;
-        follow(&mut client, "d", json!({ "where": "list_id IS NULL OR list_id <> 1" })).await;
+    /// An unknown result does not match, and neither does its negation.
+    async fn null_does_not_match(db: TestDatabase) {
+        let server = serve(&db).await;
+        let mut client = subscriber(&server, "list_id = 1").await;
+        subscribe(&mut client, "b", json!({ "where": "NOT (list_id = 1)" })).await;
+        subscribe(&mut client, "c", json!({ "where": "list_id IS NULL" })).await;
+        subscribe(&mut client, "d", json!({ "where": "list_id IS NULL OR list_id <> 1" })).await;
         for (sql, a, b, c, d) in [
             ("UPDATE todos SET list_id = NULL WHERE id = 1", "leave 1", "", "put 1", "put 1"),
             ("UPDATE todos SET list_id = 2 WHERE id = 1", "", "put 1", "leave 1", "put 1"),
             ("UPDATE todos SET list_id = NULL WHERE id = 1", "", "leave 1", "put 1", "put 1"),
             ("UPDATE todos SET list_id = 1 WHERE id = 1", "put 1", "", "leave 1", "leave 1"),
         ] {
-            let frames = heard(&mut client, &db, sql).await;
+            let frames = changes_after(&mut client, &db, sql).await;
             for (id, expected) in [("a", a), ("b", b), ("c", c), ("d", d)] {
                 assert_eq!(ops_of(&client, id, &frames).concat(), expected, "{id}: {sql}");
             }
         }
     }
 
-    async fn several_parts_of_one_client_share_a_row(db: TestDatabase) {
-        let server = serving(&db).await;
-        let mut client = follower(&server, "list_id = 1").await;
-        follow(&mut client, "done", json!({ "where": "done", "columns": ["title"] })).await;
-        follow(&mut client, "mine", json!({ "where": "owner = $1", "params": ["ann"] })).await;
-        follow(&mut client, "titles", json!({ "columns": ["title"] })).await;
-        follow(&mut client, "all", json!({})).await;
+    async fn one_row_may_match_several_selections_of_a_client(db: TestDatabase) {
+        let server = serve(&db).await;
+        let mut client = subscriber(&server, "list_id = 1").await;
+        subscribe(&mut client, "done", json!({ "where": "done", "columns": ["title"] })).await;
+        subscribe(&mut client, "mine", json!({ "where": "owner = $1", "params": ["ann"] })).await;
+        subscribe(&mut client, "titles", json!({ "columns": ["title"] })).await;
+        subscribe(&mut client, "all", json!({})).await;
         for (sql, expected) in [
             (
                 "UPDATE todos SET done = true WHERE id = 1",
@@ -112,7 +114,7 @@ both_backends! {
                 ["delete 1", "", "", "delete 1", "delete 1"],
             ),
         ] {
-            let frames = heard(&mut client, &db, sql).await;
+            let frames = changes_after(&mut client, &db, sql).await;
             let ids = ["a", "done", "mine", "titles", "all"];
             let found = ids.map(|id| ops_of(&client, id, &frames).concat());
             assert_eq!(found, expected, "{sql}");
@@ -124,28 +126,28 @@ both_backends! {
         assert_eq!(*client.rows("all"), todos(&db, &ALL, "TRUE").await);
     }
 
-    async fn either_goes_on_without_the_other(db: TestDatabase) {
-        let server = serving(&db).await;
-        let mut client = follower(&server, "list_id = 1").await;
-        follow(&mut client, "b", json!({ "where": "list_id = 2" })).await;
+    async fn a_selection_continues_without_another(db: TestDatabase) {
+        let server = serve(&db).await;
+        let mut client = subscriber(&server, "list_id = 1").await;
+        subscribe(&mut client, "b", json!({ "where": "list_id = 2" })).await;
         client.unsubscribe("a").await;
         let sql = "UPDATE todos SET list_id = list_id + 1";
-        assert_eq!(told(&mut client, &db, sql).await, ["put 1", "put 2", "leave 3"]);
+        assert_eq!(ops_after(&mut client, &db, sql).await, ["put 1", "put 2", "leave 3"]);
         assert_eq!(*client.rows("b"), todos(&db, &ALL, "list_id = 2").await);
-        // Taken up again it is as the table is by now.
-        follow(&mut client, "c", json!({ "where": "list_id = 1" })).await;
+        // A new subscription has the rows as the table is by now.
+        subscribe(&mut client, "c", json!({ "where": "list_id = 1" })).await;
         assert_eq!(client.rows("c").len(), 0);
-        let frames = heard(&mut client, &db, "UPDATE todos SET list_id = 1 WHERE id = 2").await;
+        let frames = changes_after(&mut client, &db, "UPDATE todos SET list_id = 1 WHERE id = 2").await;
         assert_eq!(ops_of(&client, "b", &frames), ["leave 2"]);
         assert_eq!(ops_of(&client, "c", &frames), ["put 2"]);
     }
 
-    /// Subscribing and unsubscribing while rows go in and out: each copy is right at the end.
-    async fn parts_come_and_go_while_writes_go_on(db: TestDatabase) {
+    /// Subscribes and unsubscribes while rows enter and leave: each copy is right in the end.
+    async fn selections_may_come_and_go_during_writes(db: TestDatabase) {
         const ROUNDS: u64 = 60;
-        let server = serving(&db).await;
-        let mut steady = follower(&server, "list_id = 1").await;
-        let mut client = follower(&server, "list_id = 1 AND NOT done").await;
+        let server = serve(&db).await;
+        let mut steady = subscriber(&server, "list_id = 1").await;
+        let mut client = subscriber(&server, "list_id = 1 AND NOT done").await;
         let writing = async {
             for round in 0..ROUNDS {
                 db.execute(&format!(
@@ -160,8 +162,8 @@ both_backends! {
         let coming_and_going = async {
             for round in 0..ROUNDS {
                 let condition = format!("list_id = {} OR owner = 'ann'", round % 4);
-                let part = json!({ "entity": "todos", "where": condition });
-                client.subscribe_with(round, part).await;
+                let selection = json!({ "entity": "todos", "where": condition });
+                client.subscribe_with(round, selection).await;
                 if round % 3 == 0 {
                     client.wait_subscribed(round).await;
                 }

@@ -1,30 +1,30 @@
-//! A client of parts that does not read while rows go in and out of them: it is told what it comes
-//! to, by the log instead of the stream, and loses nothing.
+//! A client that does not read while rows enter and leave its selections: it catches up from the log
+//! instead of the stream, and loses nothing.
 
 use rhtmx_sync_tests::TestServer;
 use serde_json::json;
 use testkit::{SyncClient, both_backends};
 
-use super::followers::{ENTITIES, follow, serving, up_to_now, wait_equal};
+use super::subscribers::{ENTITIES, pending_changes, serve, subscribe, wait_equal};
 use super::todos::{ALL, make_todos, todos};
 
-/// Makes a row much larger than what names it, so that sockets fill up.
+/// Makes a row much larger than its key, so that sockets fill up.
 const PADDING_BYTES: usize = 64 * 1024;
-/// More than the buffers of a socket and the hub's queue hold.
+/// More than the buffers of a socket and the mailbox hold.
 const CHANGES: usize = 240;
 
 both_backends! {
-    async fn from_push_to_pull_and_back(db: TestDatabase) {
+    async fn a_slow_client_catches_up_and_is_live_again(db: TestDatabase) {
         make_todos(&db).await;
         let mut config = TestServer::config(&db, ENTITIES).await;
         config.limits.queue_batches_max = 2;
         let server = TestServer::with_config(config).await;
         let mut slow = server.connect().await;
-        follow(&mut slow, "a", json!({ "where": "list_id = 1" })).await;
-        follow(&mut slow, "b", json!({ "where": "list_id = 2", "columns": ["title"] })).await;
-        follow(&mut slow, "c", json!({ "where": "title LIKE '7%'", "columns": [] })).await;
+        subscribe(&mut slow, "a", json!({ "where": "list_id = 1" })).await;
+        subscribe(&mut slow, "b", json!({ "where": "list_id = 2", "columns": ["title"] })).await;
+        subscribe(&mut slow, "c", json!({ "where": "title LIKE '7%'", "columns": [] })).await;
         let mut fast = server.connect().await;
-        follow(&mut fast, "a", json!({ "where": "list_id = 1" })).await;
+        subscribe(&mut fast, "a", json!({ "where": "list_id = 1" })).await;
         slow.reset_counters();
 
         let padding = "x".repeat(PADDING_BYTES);
@@ -47,35 +47,34 @@ both_backends! {
         db.execute("DELETE FROM todos WHERE id = 2").await;
 
         wait_equal(&mut slow, &db, "a", "list_id = 1").await;
-        up_to_now(&mut slow).await;
+        pending_changes(&mut slow).await;
         let expected = todos(&db, &["id", "title"], "list_id = 2").await;
         assert_eq!(*slow.rows("b"), expected);
         assert_eq!(*slow.rows("c"), todos(&db, &["id"], "title LIKE '7%'").await);
         assert_eq!((slow.frames("refetch"), slow.frames("snapshot")), (0, 0));
         let puts: u64 = ["a", "b"].iter().map(|id| slow.subscription(*id).puts().values().sum::<u64>()).sum();
-        assert!(puts < CHANGES as u64, "{puts} of {CHANGES}: it was pushed everything");
+        assert!(puts < CHANGES as u64, "{puts} of {CHANGES}: every change was sent live");
 
-        // Now that it reads, it is pushed to again: one frame for each change.
+        // It reads again, so it is live again: one frame for each change.
         slow.reset_counters();
         for list in [2, 1, 2] {
             db.execute(&format!("UPDATE todos SET list_id = {list}")).await;
-            up_to_now(&mut slow).await;
+            pending_changes(&mut slow).await;
             assert_eq!(*slow.rows("a"), todos(&db, &ALL, "list_id = 1").await);
         }
         assert_eq!(slow.frames("refetch"), 0);
     }
 
-    /// What nobody in a part has to hear fills no queue.
-    async fn changes_elsewhere_fill_no_queue(db: TestDatabase) {
-        let server = serving(&db).await;
+    async fn changes_that_match_no_selection_fill_no_mailbox(db: TestDatabase) {
+        let server = serve(&db).await;
         drop(server);
         let mut config = TestServer::config(&db, ENTITIES).await;
         config.limits.queue_batches_max = 1;
         let server = TestServer::with_config(config).await;
         let mut idle = server.connect().await;
-        follow(&mut idle, "a", json!({ "where": "list_id = 1" })).await;
+        subscribe(&mut idle, "a", json!({ "where": "list_id = 1" })).await;
         let mut busy = server.connect().await;
-        follow(&mut busy, "a", json!({ "where": "list_id = 2" })).await;
+        subscribe(&mut busy, "a", json!({ "where": "list_id = 2" })).await;
         let hub = async || server.http().get("/api/sync/status").await.json()["hub"].clone();
         let before = hub().await;
         for number in 0..50 {

@@ -1,4 +1,4 @@
-//! The name of a shape: the same for all who want the same, and for nobody else.
+//! The name of a shape: equal selections have the same name, different ones do not.
 
 use std::collections::BTreeSet;
 
@@ -6,13 +6,15 @@ use rhtmx_sync_tests::TestServer;
 use serde_json::{Value, json};
 use testkit::{both_backends, eventually};
 
-use super::followers::{ENTITIES, follow, follower, heard, ops_of, serving, up_to_now};
+use super::subscribers::{
+    ENTITIES, changes_after, ops_of, pending_changes, serve, subscribe, subscriber,
+};
 use super::todos::{ALL, todos};
 
-/// The shape that a client of its own is given.
-async fn shape_of(server: &TestServer, part: &Value) -> String {
+/// The shape of a new client's subscription.
+async fn shape_of(server: &TestServer, selection: &Value) -> String {
     let mut client = server.connect().await;
-    follow(&mut client, "a", part.clone()).await;
+    subscribe(&mut client, "a", selection.clone()).await;
     let shape = client.subscription("a").shape();
     shape.expect("a shape").to_owned()
 }
@@ -23,8 +25,8 @@ async fn shapes_in_status(server: &TestServer) -> Value {
 }
 
 both_backends! {
-    async fn equal_parts_are_one_shape(db: TestDatabase) {
-        let server = serving(&db).await;
+    async fn equal_selections_are_one_shape(db: TestDatabase) {
+        let server = serve(&db).await;
         for equal in [
             vec![
                 json!({ "where": "list_id = 1 AND done" }),
@@ -57,17 +59,17 @@ both_backends! {
             ],
         ] {
             let mut names = BTreeSet::new();
-            for part in &equal {
-                names.insert(shape_of(&server, part).await);
+            for selection in &equal {
+                names.insert(shape_of(&server, selection).await);
             }
             assert_eq!(names.len(), 1, "{equal:?}: {names:?}");
         }
     }
 
-    async fn different_parts_are_not(db: TestDatabase) {
-        let server = serving(&db).await;
+    async fn different_selections_are_different_shapes(db: TestDatabase) {
+        let server = serve(&db).await;
         let mut names = BTreeSet::new();
-        let parts = [
+        let selections = [
             json!({}),
             json!({ "where": "list_id = 1" }),
             json!({ "where": "list_id = 2" }),
@@ -84,43 +86,44 @@ both_backends! {
             json!({ "where": "title = '1'" }),
             json!({ "where": "FALSE" }),
         ];
-        for part in &parts {
-            assert!(names.insert(shape_of(&server, part).await), "{part}");
+        for selection in &selections {
+            assert!(names.insert(shape_of(&server, selection).await), "{selection}");
         }
-        // What a filter asks for is nobody else's business, so its name does not tell.
+        // A filter is private, so the name does not reveal it.
         let secret = json!({ "where": "owner = 'secretly'" });
         assert!(!shape_of(&server, &secret).await.contains("secret"));
     }
 
-    /// One name stands for one thing also on another server of the same database.
-    async fn another_server_gives_the_same_name(db: TestDatabase) {
-        let server = serving(&db).await;
+    /// A name means the same on every server of a database.
+    async fn two_servers_give_a_shape_the_same_name(db: TestDatabase) {
+        let server = serve(&db).await;
         let other = TestServer::start(&db, ENTITIES).await;
-        let part = json!({ "where": "list_id = 1", "columns": ["title"] });
-        assert_eq!(shape_of(&server, &part).await, shape_of(&other, &part).await);
+        let selection = json!({ "where": "list_id = 1", "columns": ["title"] });
+        assert_eq!(shape_of(&server, &selection).await, shape_of(&other, &selection).await);
     }
 
-    async fn a_second_subscription_of_a_live_shape(db: TestDatabase) {
-        let server = serving(&db).await;
-        let mut client = follower(&server, "list_id = 1").await;
+    async fn two_subscriptions_of_a_shape_share_each_frame(db: TestDatabase) {
+        let server = serve(&db).await;
+        let mut client = subscriber(&server, "list_id = 1").await;
         db.execute("UPDATE todos SET title = 'before b' WHERE id = 1").await;
-        follow(&mut client, "b", json!({ "where": "list_id = $1", "params": [1] })).await;
+        subscribe(&mut client, "b", json!({ "where": "list_id = $1", "params": [1] })).await;
         assert_eq!(client.subscription("a").shape(), client.subscription("b").shape());
-        up_to_now(&mut client).await;
+        pending_changes(&mut client).await;
         // One frame serves both.
-        let frames = heard(&mut client, &db, "UPDATE todos SET list_id = 1 WHERE id = 3").await;
+        let frames = changes_after(&mut client, &db, "UPDATE todos SET list_id = 1 WHERE id = 3").await;
         assert_eq!((frames.len(), ops_of(&client, "b", &frames)), (1, vec!["put 3".to_owned()]));
         assert_eq!(client.rows("a"), client.rows("b"));
         assert_eq!(*client.rows("a"), todos(&db, &ALL, "list_id = 1").await);
         client.unsubscribe("a").await;
-        let frames = heard(&mut client, &db, "UPDATE todos SET list_id = 2 WHERE id = 3").await;
+        let frames = changes_after(&mut client, &db, "UPDATE todos SET list_id = 2 WHERE id = 3").await;
         assert_eq!(ops_of(&client, "b", &frames), ["leave 3"]);
     }
 
-    /// The second joins while rows go in and out, which it may hear of twice and must not miss.
-    async fn joining_a_live_shape_amid_writes(db: TestDatabase) {
-        let server = serving(&db).await;
-        let mut client = follower(&server, "list_id = 1").await;
+    /// The second subscription joins while rows enter and leave: it may receive changes twice and must
+    /// not miss any.
+    async fn a_client_may_join_a_live_shape_during_writes(db: TestDatabase) {
+        let server = serve(&db).await;
+        let mut client = subscriber(&server, "list_id = 1").await;
         let writer = async {
             for round in 0..100 {
                 db.execute(&format!(
@@ -132,8 +135,8 @@ both_backends! {
         };
         let joiner = async {
             for id in 0..20_u64 {
-                let part = json!({ "entity": "todos", "where": "list_id = 1" });
-                client.subscribe_with(id, part).await;
+                let selection = json!({ "entity": "todos", "where": "list_id = 1" });
+                client.subscribe_with(id, selection).await;
                 client.wait_subscribed(id).await;
             }
         };
@@ -146,11 +149,11 @@ both_backends! {
     }
 
     async fn shapes_end_with_their_last_subscriber(db: TestDatabase) {
-        let server = serving(&db).await;
-        let mut one = follower(&server, "list_id = 1").await;
-        let two = follower(&server, "list_id = 1").await;
-        follow(&mut one, "b", json!({ "where": "list_id = 2" })).await;
-        follow(&mut one, "c", json!({ "where": "list_id = 1 AND TRUE" })).await;
+        let server = serve(&db).await;
+        let mut one = subscriber(&server, "list_id = 1").await;
+        let two = subscriber(&server, "list_id = 1").await;
+        subscribe(&mut one, "b", json!({ "where": "list_id = 2" })).await;
+        subscribe(&mut one, "c", json!({ "where": "list_id = 1 AND TRUE" })).await;
         assert_eq!(shapes_in_status(&server).await, 2);
         one.unsubscribe("b").await;
         one.unsubscribe("a").await;

@@ -1,5 +1,5 @@
-//! What subscribers want of the items: random filters and projections, and what the database says
-//! of them.
+//! What subscribers select of the items: random filters and projections, and the database's own
+//! evaluation of them.
 
 use std::collections::BTreeMap;
 
@@ -7,9 +7,9 @@ use rhtmx_sync_tests::Dice;
 use serde_json::{Value, json};
 use testkit::TestDatabase;
 
-/// Some of the items, and of their columns.
+/// A filter over the items, and some of their columns.
 #[derive(Clone, Debug)]
-pub(crate) struct Part {
+pub(crate) struct Selection {
     filter: String,
     params: Vec<Value>,
     /// The filter with values in place of parameters.
@@ -17,30 +17,30 @@ pub(crate) struct Part {
     columns: Option<Vec<&'static str>>,
 }
 
-impl Part {
+impl Selection {
     pub(crate) fn random(dice: &mut Dice) -> Self {
-        let mut part = Self {
+        let mut selection = Self {
             filter: String::new(),
             params: Vec::new(),
             plain: String::new(),
             columns: None,
         };
         match dice.pick(0..10) {
-            0 => part.both("TRUE"),
-            1..6 => part.condition(dice),
-            6 | 7 => part.joined(dice, " AND "),
-            8 => part.joined(dice, " OR "),
+            0 => selection.both("TRUE"),
+            1..6 => selection.condition(dice),
+            6 | 7 => selection.joined(dice, " AND "),
+            8 => selection.joined(dice, " OR "),
             _ => {
-                part.both("NOT (");
-                part.joined(dice, " OR ");
-                part.both(")");
+                selection.both("NOT (");
+                selection.joined(dice, " OR ");
+                selection.both(")");
             }
         }
-        part.columns = dice.chance(40).then(|| {
+        selection.columns = dice.chance(40).then(|| {
             let columns = ["owner", "n", "note"].into_iter();
             columns.filter(|_| dice.chance(50)).collect()
         });
-        part
+        selection
     }
 
     fn joined(&mut self, dice: &mut Dice, word: &str) {
@@ -114,7 +114,7 @@ impl Part {
         request
     }
 
-    /// What it is of these items, by the database's own reading.
+    /// The selected items, as the database itself evaluates the filter.
     pub(crate) async fn of(
         &self,
         db: &TestDatabase,

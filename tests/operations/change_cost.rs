@@ -1,7 +1,6 @@
-//! What a change costs: as much as those who hear of it, not as much as those who might.
+//! A change costs as much as the sessions that receive it, not as much as those that might.
 //!
-//! Costs are counted, not timed: how often a filter was asked about a row, and how often a session
-//! was woken.
+//! Costs are counted, not timed: how often a filter was evaluated, and how often a session was woken.
 
 use futures_util::future::join_all;
 use rhtmx_sync_tests::TestServer;
@@ -12,52 +11,52 @@ use crate::engines::status;
 
 const TODOS: &str = "CREATE TABLE todos (id integer PRIMARY KEY, list_id integer, owner text, \
      assignee text, title text, done boolean NOT NULL)";
-/// As many as one connection may have.
+/// The limit of one connection.
 const SUBSCRIPTIONS: u64 = 100;
 
-/// A server over one todo, on list 7 and of ann's.
-async fn serving(db: &TestDatabase) -> TestServer {
+/// A server over one todo, on list 7 and owned by ann.
+async fn serve(db: &TestDatabase) -> TestServer {
     db.execute(TODOS).await;
     db.execute("INSERT INTO todos VALUES (1, 7, 'ann', 'bob', 'one', false)")
         .await;
     let mut config = TestServer::config(db, ["todos"]).await;
-    // Who is done joining does not read while others join.
+    // A session that has joined reads no heartbeats while others join.
     config.limits.heartbeat_ms = 600_000;
     TestServer::with_config(config).await
 }
 
-/// One client with a subscription for each part, all of them live.
-async fn client(server: &TestServer, parts: Vec<Value>) -> SyncClient {
+/// A client with a live subscription for each selection.
+async fn client(server: &TestServer, selections: Vec<Value>) -> SyncClient {
     let options = ClientOptions {
         // Ten thousand first reads take a busy machine a while.
         patience: std::time::Duration::from_secs(600),
         ..ClientOptions::default()
     };
     let mut client = SyncClient::connect(&server.ws_url(), options).await;
-    let count = parts.len() as u64;
-    for (id, part) in (0..).zip(parts) {
-        let mut fields = part;
+    let count = selections.len() as u64;
+    for (id, selection) in (0..).zip(selections) {
+        let mut fields = selection;
         fields["entity"] = json!("todos");
         client.subscribe_with(id, fields).await;
     }
-    // Each at the cursor of its own read: the next change or heartbeat brings them together.
+    // Each is at the cursor of its own read: the next change or heartbeat brings them together.
     for id in 0..count {
         client.wait_subscribed(id).await;
     }
     client
 }
 
-/// Connections of 100 subscriptions each, numbered through.
-async fn crowd(
+/// Clients with 100 numbered subscriptions each.
+async fn clients_of(
     server: &TestServer,
     connections: u64,
-    part: impl Fn(u64) -> Value,
+    selection: impl Fn(u64) -> Value,
 ) -> Vec<SyncClient> {
-    let parts_of = |connection: u64| {
+    let selections_of = |connection: u64| {
         let numbers = connection * SUBSCRIPTIONS..(connection + 1) * SUBSCRIPTIONS;
-        numbers.map(&part).collect::<Vec<_>>()
+        numbers.map(&selection).collect::<Vec<_>>()
     };
-    join_all((0..connections).map(|connection| client(server, parts_of(connection)))).await
+    join_all((0..connections).map(|connection| client(server, selections_of(connection)))).await
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -75,15 +74,16 @@ async fn total(http: &Http) -> Cost {
     }
 }
 
-/// Runs a statement, of which `witness` hears.
+/// Runs a statement, and waits until `witness` has received its changes.
 async fn change(db: &TestDatabase, witness: &mut SyncClient, sql: &str) {
     db.execute(sql).await;
     witness.wait_for(|frame| frame["type"] == "changes").await;
     witness.wait_cursor().await;
 }
 
-/// Whoever has just joined waits for the stream to come to where its read ended, and is woken once
-/// more for that. Changes of which the first hears, until nobody waits any longer.
+/// A subscription that has just joined waits until the stream has reached the end of its read, and is
+/// woken once more for that. Makes changes that the first client receives, until no subscription waits
+/// any more.
 async fn settle(db: &TestDatabase, clients: &mut [SyncClient]) {
     for round in 0..2 {
         let sql = format!("UPDATE todos SET title = 'settled {round}' WHERE id = 1");
@@ -95,7 +95,7 @@ async fn settle(db: &TestDatabase, clients: &mut [SyncClient]) {
     }
 }
 
-/// What one statement costs, of which `witness` hears.
+/// The cost of one statement whose changes `witness` receives.
 async fn cost(db: &TestDatabase, http: &Http, witness: &mut SyncClient, sql: &str) -> Cost {
     let before = total(http).await;
     change(db, witness, sql).await;
@@ -111,14 +111,14 @@ fn list(number: u64) -> Value {
 }
 
 both_backends! {
-    /// A list each: one change costs the same with a hundred subscriptions and with ten thousand, and
-    /// wakes only whom it concerns.
-    async fn one_change_among_ten_thousand_lists(db: TestDatabase) {
-        let server = serving(&db).await;
+    /// Each client has its own list: one change costs the same with a hundred subscriptions and with
+    /// ten thousand, and wakes only the sessions that it concerns.
+    async fn a_change_costs_the_same_among_ten_thousand_lists(db: TestDatabase) {
+        let server = serve(&db).await;
         let http = server.http();
         let mut costs = Vec::new();
         for connections in [1, 100] {
-            let mut clients = crowd(&server, connections, list).await;
+            let mut clients = clients_of(&server, connections, list).await;
             let shapes = connections * SUBSCRIPTIONS;
             assert_eq!(status(&http).await["shapes_total"], shapes);
             settle(&db, &mut clients).await;
@@ -133,13 +133,13 @@ both_backends! {
                 found.push(cost(&db, &http, &mut clients[0], sql).await);
             }
             costs.push(found);
-            // Nobody else has been sent anything.
+            // Nothing was sent to the others.
             for client in &mut clients[1..] {
                 client.ping().await;
                 assert_eq!((client.frames("changes"), client.frames("cursor")), (0, 0));
             }
             join_all(clients.into_iter().map(SyncClient::close)).await;
-            eventually("they are gone", async || {
+            eventually("the shapes end", async || {
                 (status(&http).await["sessions"] == 0).then_some(())
             })
             .await;
@@ -151,9 +151,9 @@ both_backends! {
         }
     }
 
-    /// Equal filters are asked once, and each session is woken once.
-    async fn one_change_for_ten_thousand_equal_filters(db: TestDatabase) {
-        let server = serving(&db).await;
+    /// Each session is woken once.
+    async fn equal_filters_are_evaluated_once(db: TestDatabase) {
+        let server = serve(&db).await;
         let http = server.http();
         let spelled = |number: u64| match number % 4 {
             0 => json!({ "where": "list_id = 7 AND NOT done" }),
@@ -161,7 +161,7 @@ both_backends! {
             2 => json!({ "where": "NOT (done OR list_id <> 7)" }),
             _ => json!({ "where": "list_id IN ($1) AND done = $2", "params": [7, false] }),
         };
-        let mut clients = crowd(&server, 100, spelled).await;
+        let mut clients = clients_of(&server, 100, spelled).await;
         assert_eq!(status(&http).await["shapes_total"], 1);
         settle(&db, &mut clients).await;
         let sql = "UPDATE todos SET title = 'new' WHERE id = 1";
@@ -175,18 +175,18 @@ both_backends! {
         }
     }
 
-    /// What no index finds is asked once for each shape, however many subscribe to it.
-    async fn ranges_and_patterns(db: TestDatabase) {
-        let server = serving(&db).await;
+    /// However many clients subscribe to it.
+    async fn an_unindexed_filter_is_evaluated_once_per_shape(db: TestDatabase) {
+        let server = serve(&db).await;
         let http = server.http();
-        let parts = |number: u64| match number % 5 {
+        let selections = |number: u64| match number % 5 {
             0 => json!({ "where": "list_id > 5" }),
             1 => json!({ "where": "title LIKE '%e%'" }),
             2 => json!({ "where": "list_id BETWEEN 100 AND 200" }),
             3 => json!({ "where": "owner IS NULL" }),
             _ => json!({ "where": "NOT (list_id = 7)" }),
         };
-        let mut clients = crowd(&server, 4, parts).await;
+        let mut clients = clients_of(&server, 4, selections).await;
         assert_eq!(status(&http).await["shapes_total"], 5);
         settle(&db, &mut clients).await;
         let sql = "UPDATE todos SET title = 'new' WHERE id = 1";
@@ -194,11 +194,11 @@ both_backends! {
         assert_eq!(found, Cost { evaluations: 5, deliveries: 4 });
     }
 
-    /// Filters of several conditions are found by the one that tells them apart.
-    async fn combinations(db: TestDatabase) {
-        let server = serving(&db).await;
+    /// The index finds a filter of several conditions by the one that distinguishes it.
+    async fn a_filter_of_several_conditions_is_indexed(db: TestDatabase) {
+        let server = serve(&db).await;
         let http = server.http();
-        let parts = |number: u64| match number % 4 {
+        let selections = |number: u64| match number % 4 {
             0 => json!({ "where": "done = false AND list_id = $1", "params": [number] }),
             1 => {
                 let name = format!("user {number}");
@@ -207,7 +207,7 @@ both_backends! {
             2 => json!({ "where": "list_id IN ($1, $2) AND title LIKE '%'", "params": [number, number + 100_000] }),
             _ => json!({ "where": "list_id > 0 AND (list_id = $1 OR owner = 'nobody')", "params": [number] }),
         };
-        let mut clients = crowd(&server, 10, parts).await;
+        let mut clients = clients_of(&server, 10, selections).await;
         let own = vec![
             json!({ "where": "done = false AND list_id = 7" }),
             json!({ "where": "owner = 'ann' OR assignee = 'ann'" }),
@@ -227,14 +227,14 @@ both_backends! {
         }
     }
 
-    /// Coming and going leaves nothing behind that a change would meet.
-    async fn who_has_gone_costs_nothing(db: TestDatabase) {
-        let server = serving(&db).await;
+    /// After clients have joined and left, a change meets nothing of them.
+    async fn ended_subscriptions_cost_nothing(db: TestDatabase) {
+        let server = serve(&db).await;
         let http = server.http();
-        let mut clients = crowd(&server, 1, |number| json!({ "where": "id > $1", "params": [number] })).await;
+        let mut clients = clients_of(&server, 1, |number| json!({ "where": "id > $1", "params": [number] })).await;
         clients.insert(0, client(&server, vec![list(7)]).await);
         settle(&db, &mut clients).await;
-        let mut other = clients.pop().expect("the crowd");
+        let mut other = clients.pop().expect("the client with many subscriptions");
         let mut witness = clients.pop().expect("the witness");
         let sql = "UPDATE todos SET title = 'new' WHERE id = 1";
         assert_eq!(cost(&db, &http, &mut witness, sql).await.evaluations, 101);
@@ -245,7 +245,7 @@ both_backends! {
         let sql = "UPDATE todos SET title = 'newer' WHERE id = 1";
         assert_eq!(cost(&db, &http, &mut witness, sql).await.evaluations, 51);
         drop(other);
-        eventually("they are gone", async || {
+        eventually("the shapes end", async || {
             (status(&http).await["shapes_total"] == 1).then_some(())
         })
         .await;

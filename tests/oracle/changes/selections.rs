@@ -1,16 +1,16 @@
-//! What a round begins with: rows, and things that are wanted of them.
+//! The rows and the selections with which a round begins.
 
 use filter::{Backend, Table};
 
 use super::truth::Truth;
 use super::writes::Statements;
-use super::{WANTED, Wanted, World};
+use super::{SELECTIONS, Selection, World};
 use crate::filters::values::Sort;
 use crate::filters::writer::Writer;
 use crate::filters::{asking, read, sqlite};
 
 impl World {
-    /// Some rows at least, and their values to compare with.
+    /// Inserts enough rows, and collects their values for comparisons.
     pub(super) async fn fill(&mut self) {
         for attempt in 0.. {
             assert!(attempt < 200, "rows cannot be inserted");
@@ -28,7 +28,7 @@ impl World {
             let (name, kind) = (self.subjects[at].name, self.subjects[at].sort);
             let is_text = match self.backend {
                 Backend::Postgres => "true".to_owned(),
-                // Of other types than the column's are those that no filter can name.
+                // Values of other types than the column's cannot be named by filters.
                 Backend::Sqlite => sqlite::is_of_kind(&self.subjects[at]),
             };
             let sql = format!(
@@ -58,10 +58,10 @@ impl World {
         }
     }
 
-    /// Filters that core takes, most of them true for some rows and not for all.
-    pub(super) async fn wanted(&mut self) -> Vec<Wanted> {
-        let mut wanted = Vec::new();
-        while wanted.len() < WANTED {
+    /// Filters that core accepts, most of which match some rows and not all.
+    pub(super) async fn selections(&mut self) -> Vec<Selection> {
+        let mut selections = Vec::new();
+        while selections.len() < SELECTIONS {
             let mut writer = Writer {
                 random: &mut self.random,
                 backend: self.backend,
@@ -82,9 +82,9 @@ impl World {
                     let names = self.subjects.iter().map(|subject| subject.name.to_owned());
                     names.filter(|_| self.random.once_in(5)).collect()
                 });
-                wanted.push(Wanted { written, columns });
+                selections.push(Selection { written, columns });
             }
         }
-        wanted
+        selections
     }
 }

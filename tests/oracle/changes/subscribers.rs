@@ -1,4 +1,4 @@
-//! A client with a dozen subscriptions, and what it had at each of its cursors.
+//! A client with a dozen subscriptions, and its copies at each of its cursors.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,14 +7,14 @@ use serde_json::{Value, json};
 use sync_core::cursor::{Cursor, Position};
 use testkit::{ClientOptions, ClientState, Http, Phase, Subscription, SubscriptionId, SyncClient};
 
-use super::Wanted;
+use super::Selection;
 use crate::filters::asking::encoded;
 use crate::filters::random::Random;
 
-/// What somebody had of something that is wanted, at a cursor.
+/// A copy of a selection at a cursor.
 #[derive(Debug)]
 pub(crate) struct Instant {
-    pub(crate) who: String,
+    pub(crate) source: String,
     pub(crate) number: usize,
     pub(crate) position: Position,
     pub(crate) rows: BTreeMap<String, Value>,
@@ -24,17 +24,17 @@ fn position(cursor: &str) -> Position {
     cursor.parse::<Cursor>().expect("a cursor").position
 }
 
-/// A client over WebSockets. It wants the numbered things and, as `marks`, when to stop.
-pub(crate) struct Follower {
+/// A client over WebSockets. It subscribes to numbered selections and, as `marks`, to the sign to stop.
+pub(crate) struct Subscriber {
     url: String,
     client: Option<SyncClient>,
-    /// What its subscriptions want. Their ids are never used again.
+    /// The number of each subscription's selection. Ids are never used again.
     numbers: BTreeMap<u64, usize>,
     next_id: u64,
     pub(crate) instants: Vec<Instant>,
 }
 
-impl Follower {
+impl Subscriber {
     pub(crate) async fn new(url: String, gzip: bool) -> Self {
         let options = ClientOptions {
             gzip,
@@ -55,19 +55,18 @@ impl Follower {
         self.client.as_mut().expect("connected")
     }
 
-    pub(crate) async fn subscribe(&mut self, number: usize, wanted: &Wanted) {
+    pub(crate) async fn subscribe(&mut self, number: usize, selection: &Selection) {
         let id = self.next_id;
         self.next_id += 1;
         self.numbers.insert(id, number);
-        let mut frame =
-            json!({ "entity": "t", "where": wanted.written.text, "params": wanted.written.params });
-        if let Some(columns) = &wanted.columns {
+        let mut frame = json!({ "entity": "t", "where": selection.written.text, "params": selection.written.params });
+        if let Some(columns) = &selection.columns {
             frame["columns"] = json!(columns);
         }
         self.client().subscribe_with(id, frame).await;
     }
 
-    /// Wants one thing less.
+    /// Ends a subscription, unless it is the last one.
     pub(crate) async fn unsubscribe(&mut self, random: &mut Random) {
         let ids: Vec<u64> = self.numbers.keys().copied().collect();
         if ids.len() > 1 {
@@ -77,7 +76,7 @@ impl Follower {
         }
     }
 
-    /// Takes in what comes within a moment.
+    /// Applies the frames that arrive within a moment.
     pub(crate) async fn listen(&mut self, moment: Duration) {
         let until = tokio::time::Instant::now() + moment;
         while let Ok(frame) = tokio::time::timeout_at(until, self.client().next_frame()).await {
@@ -85,7 +84,7 @@ impl Follower {
         }
     }
 
-    /// Goes without a word; changes that no cursor has confirmed are lost.
+    /// Disconnects without a word; changes that no cursor has confirmed are lost.
     pub(crate) fn leave(&mut self) -> ClientState {
         self.client.take().expect("connected").into_state()
     }
@@ -98,7 +97,7 @@ impl Follower {
         self.client = Some(SyncClient::reconnect(&self.url, options, state).await);
     }
 
-    /// Takes in frames until everything is live, so that the next change comes to all at once.
+    /// Applies frames until all subscriptions are live, so that the next change reaches all at once.
     pub(crate) async fn settle(&mut self) {
         while !self
             .client()
@@ -111,7 +110,7 @@ impl Follower {
         }
     }
 
-    /// Takes in frames until the mark is there, and everything is live and no older.
+    /// Applies frames until the mark has arrived, and all subscriptions are live and at least as new.
     pub(crate) async fn catch_up(&mut self, mark: &str) {
         let mut marked = None;
         loop {
@@ -156,7 +155,7 @@ impl Follower {
                 continue;
             }
             self.instants.push(Instant {
-                who: format!("subscription {name} at `{}`", frame["type"]),
+                source: format!("subscription {name} at `{}`", frame["type"]),
                 number: self.numbers[name],
                 position: position(subscription.cursor().expect("a cursor")),
                 rows: subscription.rows().clone(),
@@ -165,7 +164,7 @@ impl Follower {
     }
 }
 
-/// A client over plain HTTP, that asks again and again.
+/// A client over plain HTTP that polls.
 pub(crate) struct Poller {
     http: Http,
     number: usize,
@@ -176,14 +175,14 @@ pub(crate) struct Poller {
 }
 
 impl Poller {
-    pub(crate) fn new(http: Http, number: usize, wanted: &Wanted, limit: usize) -> Self {
-        let params = serde_json::to_string(&wanted.written.params).expect("JSON");
+    pub(crate) fn new(http: Http, number: usize, selection: &Selection, limit: usize) -> Self {
+        let params = serde_json::to_string(&selection.written.params).expect("JSON");
         let mut path = format!(
             "/api/sync/t?limit={limit}&where={}&params={}",
-            encoded(&wanted.written.text),
+            encoded(&selection.written.text),
             encoded(&params)
         );
-        if let Some(columns) = &wanted.columns {
+        if let Some(columns) = &selection.columns {
             path.push_str(&format!(
                 "&columns={}",
                 encoded(&json!(columns).to_string())
@@ -199,7 +198,7 @@ impl Poller {
         }
     }
 
-    /// Asks once; says whether there is more.
+    /// Polls once; returns whether more follows.
     pub(crate) async fn ask(&mut self) -> bool {
         let path = match &self.cursor {
             Some(cursor) => format!("{}&cursor={}", self.path, encoded(cursor)),
@@ -221,11 +220,11 @@ impl Poller {
         }
         let cursor = page["cursor"].as_str().expect("a cursor");
         let more = page["more"] == true;
-        // Rows of several pages are of several instants until their changes have been read: then
-        // it is a cursor of another form.
+        // Rows of several pages are of several instants until their changes have been read: until then
+        // there is a page token instead of a cursor.
         if let Some(cursor) = cursor.parse::<Cursor>().ok().filter(|_| !more) {
             self.instants.push(Instant {
-                who: "a poller".to_owned(),
+                source: "a poller".to_owned(),
                 number: self.number,
                 position: cursor.position,
                 rows: self.rows.clone(),
@@ -235,10 +234,10 @@ impl Poller {
         more
     }
 
-    /// Asks until nothing is new.
+    /// Polls until there are no more changes.
     pub(crate) async fn catch_up(&mut self) {
         while self.ask().await {}
-        // The changes that came while rows were read in pages.
+        // The changes that happened while rows were read in pages.
         while self.ask().await {}
     }
 }

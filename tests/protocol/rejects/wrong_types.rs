@@ -1,4 +1,4 @@
-//! Values of the wrong kind, of every kind.
+//! Values of the wrong type, for every type.
 
 use super::*;
 
@@ -11,7 +11,7 @@ const POSTGRES: &str = "
         numbers integer[], texts text[], address inet, span interval, pair int4range
     )";
 
-/// Columns that SQLite's tables have as well are in both lists.
+/// Columns that exist in SQLite's tables too are in both lists.
 fn cases() -> Vec<(&'static str, Value)> {
     vec![
         ("flag", json!("true")),
@@ -58,7 +58,7 @@ fn cases() -> Vec<(&'static str, Value)> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn postgres() {
+async fn values_of_the_wrong_type_are_rejected_on_postgres() {
     let db = TestDatabase::postgres().await;
     db.execute(&format!(
         "{NOTES}; {POSTGRES}; INSERT INTO kinds (id) VALUES (1)"
@@ -81,7 +81,7 @@ async fn postgres() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sqlite() {
+async fn values_of_the_wrong_type_are_rejected_on_sqlite() {
     let db = TestDatabase::sqlite().await;
     let table = "CREATE TABLE kinds (
         id integer PRIMARY KEY, flag boolean, big bigint, ratio8 double precision,

@@ -1,24 +1,24 @@
-//! Columns of which not everything can be asked: what the database would answer in a way that
-//! cannot be repeated is refused, in a filter; in a projection there is nothing to refuse.
+//! Columns that a filter may not compare in every way: a comparison whose answer only the database
+//! could repeat is an error. A projection may have every column.
 
 use rhtmx_sync_tests::TestServer;
 use serde_json::json;
 use testkit::{Backend, TestDatabase};
 
-use super::followers::{ENTITIES, follow, heard, ops_of, up_to_now};
 use super::polling::path;
-use super::todos::MARKS;
+use super::subscribers::{ENTITIES, changes_after, ops_of, pending_changes, subscribe};
+use super::todos::FENCE;
 
-/// A server over todos of these columns.
-async fn serving(db: &TestDatabase, columns: &str) -> TestServer {
+/// A server over todos with these columns.
+async fn serve(db: &TestDatabase, columns: &str) -> TestServer {
     db.execute(&format!(
-        "{MARKS}; CREATE TABLE todos (id integer PRIMARY KEY, {columns})"
+        "{FENCE}; CREATE TABLE todos (id integer PRIMARY KEY, {columns})"
     ))
     .await;
     TestServer::start(db, ENTITIES).await
 }
 
-/// The codes that filters are answered with, `ok` for none.
+/// The codes that filters are answered with, `ok` for success.
 async fn answers(server: &TestServer, filters: &[&str]) -> Vec<String> {
     let mut answers = Vec::new();
     for filter in filters {
@@ -33,13 +33,13 @@ async fn answers(server: &TestServer, filters: &[&str]) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_postgresql() {
+async fn filters_compare_only_repeatable_columns_on_postgres() {
     let db = TestDatabase::new(Backend::Postgres).await;
     db.execute("CREATE COLLATION loose (provider = icu, locale = 'und-u-ks-level2', deterministic = false)")
         .await;
     let columns = "bytes text COLLATE \"C\", words text COLLATE \"und-x-icu\", loose text COLLATE loose, \
                    fixed char(3), doc jsonb, list integer[], blob bytea, span interval, ok varchar(9)";
-    let server = serving(&db, columns).await;
+    let server = serve(&db, columns).await;
     let filters = [
         "bytes < 'b'",
         "words = 'b'",
@@ -59,40 +59,40 @@ async fn of_postgresql() {
         "loose IS NULL",
         "fixed IS NULL",
     ];
-    let refused = [
+    let errors = [
         "words <", "loose = ", "fixed = ", "doc ", "list = ", "blob = ", "span = ",
     ];
     for answer in answers(&server, &filters).await {
-        let is_refused = refused.iter().any(|begin| answer.starts_with(begin));
-        let expected = if is_refused { "bad_filter" } else { "ok" };
+        let is_error = errors.iter().any(|begin| answer.starts_with(begin));
+        let expected = if is_error { "bad_filter" } else { "ok" };
         assert!(answer.ends_with(expected), "{answer}");
     }
-    // Whatever they are, they can be had, and be told null from the rest.
+    // All of them may be projected and compared with null.
     let mut client = server.connect().await;
-    follow(
+    subscribe(
         &mut client,
         "a",
         json!({ "columns": ["doc", "list", "blob"] }),
     )
     .await;
-    follow(
+    subscribe(
         &mut client,
         "b",
         json!({ "where": "list IS NULL AND blob IS NULL" }),
     )
     .await;
-    follow(
+    subscribe(
         &mut client,
         "c",
         json!({ "where": "bytes < 'b'", "columns": [] }),
     )
     .await;
-    up_to_now(&mut client).await;
+    pending_changes(&mut client).await;
     let sql = "INSERT INTO todos (id, bytes, doc) VALUES (1, 'a', 'null')";
-    let frames = heard(&mut client, &db, sql).await;
+    let frames = changes_after(&mut client, &db, sql).await;
     assert_eq!(frames.len(), 3);
     let sql = "UPDATE todos SET bytes = 'B', list = '{1,2}', blob = '\\x00ff'";
-    let frames = heard(&mut client, &db, sql).await;
+    let frames = changes_after(&mut client, &db, sql).await;
     assert_eq!(ops_of(&client, "a", &frames), ["put 1"]);
     assert_eq!(ops_of(&client, "b", &frames), ["leave 1"]);
     assert_eq!(ops_of(&client, "c", &frames), [""; 0]);
@@ -100,17 +100,17 @@ async fn of_postgresql() {
         client.row("a", "1"),
         Some(&json!({ "id": 1, "doc": null, "list": [1, 2], "blob": "AP8=" }))
     );
-    let frames = heard(&mut client, &db, "UPDATE todos SET bytes = 'é'").await;
+    let frames = changes_after(&mut client, &db, "UPDATE todos SET bytes = 'é'").await;
     assert_eq!(ops_of(&client, "c", &frames), ["leave 1"]);
 }
 
-/// A column that is computed on reading changes with what it is computed from.
+/// A column that is computed when it is read changes with the columns it is computed from.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_sqlite() {
+async fn filters_compare_only_repeatable_columns_on_sqlite() {
     let db = TestDatabase::new(Backend::Sqlite).await;
     let columns = "n integer, t text, loose text COLLATE NOCASE, at timestamp, \
                    twice integer GENERATED ALWAYS AS (n * 2) VIRTUAL";
-    let server = serving(&db, columns).await;
+    let server = serve(&db, columns).await;
     let filters = [
         "n = 1",
         "t < 'b'",
@@ -121,36 +121,36 @@ async fn of_sqlite() {
         "twice = 2",
         "twice IS NULL",
     ];
-    let refused = ["loose = ", "at = "];
+    let errors = ["loose = ", "at = "];
     for answer in answers(&server, &filters).await {
-        let is_refused = refused.iter().any(|begin| answer.starts_with(begin));
-        let expected = if is_refused { "bad_filter" } else { "ok" };
+        let is_error = errors.iter().any(|begin| answer.starts_with(begin));
+        let expected = if is_error { "bad_filter" } else { "ok" };
         assert!(answer.ends_with(expected), "{answer}");
     }
     let mut client = server.connect().await;
-    follow(
+    subscribe(
         &mut client,
         "a",
         json!({ "where": "n > 0", "columns": ["twice"] }),
     )
     .await;
-    up_to_now(&mut client).await;
-    heard(
+    pending_changes(&mut client).await;
+    changes_after(
         &mut client,
         &db,
         "INSERT INTO todos (id, n, t) VALUES (1, 1, 'x')",
     )
     .await;
     assert_eq!(client.row("a", "1"), Some(&json!({ "id": 1, "twice": 2 })));
-    heard(&mut client, &db, "UPDATE todos SET n = 2").await;
+    changes_after(&mut client, &db, "UPDATE todos SET n = 2").await;
     assert_eq!(client.row("a", "1"), Some(&json!({ "id": 1, "twice": 4 })));
-    follow(
+    subscribe(
         &mut client,
         "b",
         json!({ "where": "twice = 4", "columns": ["t"] }),
     )
     .await;
-    let frames = heard(&mut client, &db, "UPDATE todos SET n = -1").await;
+    let frames = changes_after(&mut client, &db, "UPDATE todos SET n = -1").await;
     assert_eq!(ops_of(&client, "a", &frames), ["leave 1"]);
     assert_eq!(ops_of(&client, "b", &frames), ["leave 1"]);
 }

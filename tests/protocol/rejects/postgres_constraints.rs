@@ -10,7 +10,7 @@ async fn serve(db: &TestDatabase, tables: &str, entities: &[&str]) -> (TestServe
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn constraints_that_speak_at_the_commit() {
+async fn deferred_constraints_are_rejects() {
     let db = TestDatabase::postgres().await;
     let tables = "CREATE TABLE knots (
         id integer PRIMARY KEY,
@@ -25,7 +25,7 @@ async fn constraints_that_speak_at_the_commit() {
         ("constraint", Some(0), Some("next_id")),
     )
     .await;
-    // Two that need each other can only come together.
+    // Two rows that need each other must be created together.
     client
         .push_next(json!([knot(1, 2), knot(2, 1)]))
         .await
@@ -46,7 +46,7 @@ async fn constraints_that_speak_at_the_commit() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn constraint_triggers_and_exclusions() {
+async fn constraint_triggers_and_exclusions_are_rejects() {
     let db = TestDatabase::postgres().await;
     let tables = "CREATE TABLE bookings (
             id integer PRIMARY KEY, during int4range, EXCLUDE USING gist (during WITH &&));
@@ -64,7 +64,7 @@ async fn constraint_triggers_and_exclusions() {
         (rejection.code.as_str(), rejection.write),
         ("constraint", Some(0))
     );
-    assert_our_words(rejection);
+    assert_no_database_words(rejection);
     assert_rejected(
         &mut client,
         json!([booking(101, "[8,9)")]),
@@ -75,7 +75,7 @@ async fn constraint_triggers_and_exclusions() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn domains() {
+async fn constraints_of_domains_are_rejects() {
     let db = TestDatabase::postgres().await;
     let tables = "CREATE DOMAIN plate AS text CHECK (VALUE ~ '^[A-Z]+$');
         CREATE DOMAIN wheels AS integer NOT NULL;
@@ -118,9 +118,9 @@ async fn domains() {
     );
 }
 
-/// A trigger may give its exception any code, also one that stands for something else.
+/// A trigger may raise an exception with any code, even with one that means something else.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn exceptions_of_every_code() {
+async fn exceptions_of_every_code_are_rejects() {
     let db = TestDatabase::postgres().await;
     let tables = "CREATE TABLE cars (id integer PRIMARY KEY, code text);
         CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
@@ -137,15 +137,15 @@ async fn exceptions_of_every_code() {
             .await;
         let rejection = outcome.rejected();
         assert_eq!(rejection.write, Some(0), "{code}: {rejection:?}");
-        assert_our_words(rejection);
+        assert_no_database_words(rejection);
     }
     client.push_next(json!([note(1, "x")])).await.acked();
     assert_eq!(count(&db, "cars").await, 0);
 }
 
-/// An update of what other rows refer to by something else than the key.
+/// An update of a column other than the key that other rows refer to.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn references_to_other_columns() {
+async fn broken_references_to_other_columns_are_rejects() {
     let db = TestDatabase::postgres().await;
     let tables = "CREATE TABLE makers (id integer PRIMARY KEY, name text UNIQUE);
         CREATE TABLE cars (id integer PRIMARY KEY, name text REFERENCES makers (name));

@@ -1,4 +1,4 @@
-//! Clients of parts of the todos, and what they are told.
+//! Clients that are subscribed to selections of the todos, and the changes that they receive.
 
 use rhtmx_sync_tests::TestServer;
 use serde_json::{Value, json};
@@ -7,41 +7,44 @@ use testkit::{SyncClient, TestDatabase};
 use super::todos::{ALL, make_todos, todos};
 use crate::writes::upsert;
 
-pub(super) const ENTITIES: [&str; 2] = ["todos", "marks"];
+pub(super) const ENTITIES: [&str; 2] = ["todos", "fence"];
 
 /// A server over the todos.
-pub(super) async fn serving(db: &TestDatabase) -> TestServer {
+pub(super) async fn serve(db: &TestDatabase) -> TestServer {
     make_todos(db).await;
     TestServer::start(db, ENTITIES).await
 }
 
-/// A client that follows the todos that a condition holds for as `a`.
-pub(super) async fn follower(server: &TestServer, condition: &str) -> SyncClient {
+/// A client that is subscribed as `a` to the todos that match a condition.
+pub(super) async fn subscriber(server: &TestServer, condition: &str) -> SyncClient {
     let mut client = server.connect().await;
-    follow(&mut client, "a", json!({ "where": condition })).await;
+    subscribe(&mut client, "a", json!({ "where": condition })).await;
     client
 }
 
-/// One more subscription, live.
-pub(super) async fn follow(client: &mut SyncClient, id: &str, part: Value) {
-    let mut fields = part;
+/// Adds a subscription and waits until it is live.
+pub(super) async fn subscribe(client: &mut SyncClient, id: &str, selection: Value) {
+    let mut fields = selection;
     fields["entity"] = json!("todos");
     client.subscribe_with(id, fields).await;
     client.wait_subscribed(id).await;
 }
 
-/// Runs a statement and gives the `changes` frames that it brings, all of them: behind it the client
-/// pushes something, and takes in what comes up to the cursor of that.
-pub(super) async fn heard(client: &mut SyncClient, db: &TestDatabase, sql: &str) -> Vec<Value> {
+/// Runs a statement and returns all `changes` frames that it causes.
+pub(super) async fn changes_after(
+    client: &mut SyncClient,
+    db: &TestDatabase,
+    sql: &str,
+) -> Vec<Value> {
     db.execute(sql).await;
-    up_to_now(client).await
+    pending_changes(client).await
 }
 
-/// The `changes` frames that are still under way.
-pub(super) async fn up_to_now(client: &mut SyncClient) -> Vec<Value> {
+/// The `changes` frames that are still in flight: those up to the cursor of a mutation pushed now.
+pub(super) async fn pending_changes(client: &mut SyncClient) -> Vec<Value> {
     let mutation = client.next_mutation();
-    let mark = upsert("marks", json!({ "id": 1 }));
-    client.send_push(mutation, json!([mark])).await;
+    let write = upsert("fence", json!({ "id": 1 }));
+    client.send_push(mutation, json!([write])).await;
     let mut frames = Vec::new();
     let mut acked = false;
     loop {
@@ -72,7 +75,7 @@ pub(super) fn ops(frames: &[Value]) -> Vec<String> {
     changes.map(short).collect()
 }
 
-/// The same for one subscription of several.
+/// As [`ops`], for one subscription of several.
 pub(super) fn ops_of(client: &SyncClient, id: &str, frames: &[Value]) -> Vec<String> {
     let shape = client.subscription(id).shape();
     let own = frames
@@ -81,12 +84,16 @@ pub(super) fn ops_of(client: &SyncClient, id: &str, frames: &[Value]) -> Vec<Str
     ops(&own.cloned().collect::<Vec<_>>())
 }
 
-/// As [`heard`], in short.
-pub(super) async fn told(client: &mut SyncClient, db: &TestDatabase, sql: &str) -> Vec<String> {
-    ops(&heard(client, db, sql).await)
+/// As [`changes_after`], in short.
+pub(super) async fn ops_after(
+    client: &mut SyncClient,
+    db: &TestDatabase,
+    sql: &str,
+) -> Vec<String> {
+    ops(&changes_after(client, db, sql).await)
 }
 
-/// Waits until the copy is what the table holds now for a condition.
+/// Waits until the copy equals the rows that match a condition now.
 pub(super) async fn wait_equal(
     client: &mut SyncClient,
     db: &TestDatabase,

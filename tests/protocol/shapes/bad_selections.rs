@@ -1,9 +1,9 @@
-//! Parts that cannot be answered, of each kind one.
+//! Invalid selections, one of each kind.
 
 use serde_json::{Value, json};
 
-/// Each with the code that it is refused with, and a word of the message.
-pub(super) fn bad_parts() -> Vec<(Value, &'static str, &'static str)> {
+/// Each with the code of its error and a word of the message.
+pub(super) fn bad_selections() -> Vec<(Value, &'static str, &'static str)> {
     let ors = |count: usize| vec!["id = 1"; count].join(" OR ");
     let nested = |depth: usize| format!("{}done{}", "(".repeat(depth), ")".repeat(depth));
     let nots = |count: usize| format!("{}done", "NOT ".repeat(count));

@@ -1,4 +1,4 @@
-//! Tables that somebody holds exclusively, as `ALTER TABLE` and `VACUUM FULL` do.
+//! Tables under an exclusive lock, as `ALTER TABLE` and `VACUUM FULL` take it.
 
 use rhtmx_sync_tests::TestServer;
 use testkit::{SyncClient, TestDatabase};
@@ -7,7 +7,7 @@ use tokio_postgres::Client;
 use crate::engines::exists;
 use crate::writers::{NOTES, TASKS};
 
-/// A client of both tables.
+/// A client that is subscribed to both tables.
 async fn subscriber(server: &TestServer) -> SyncClient {
     let mut client = server.connect().await;
     for entity in ["notes", "tasks"] {
@@ -62,10 +62,10 @@ async fn a_locked_table_holds_up_no_other() {
     tasks_arrive(&db, &mut client, 10..20).await;
 }
 
-/// The lock is taken in the moment in which a writer commits, so there are news that nobody can
-/// read. Clients of other tables go on, those of this one take it anew when the lock is gone.
+/// The lock is taken just as a writer commits, so there are changes that cannot be read. Clients of
+/// other tables continue, those of this one refetch when the lock is released.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nor_does_one_that_has_news() {
+async fn a_locked_table_with_changes_holds_up_no_other() {
     let db = TestDatabase::postgres().await;
     db.execute(&format!("{NOTES}; {TASKS}")).await;
     let server = TestServer::start(&db, ["notes", "tasks"]).await;
@@ -79,7 +79,7 @@ async fn nor_does_one_that_has_news() {
     };
     let committing = async {
         let waits = "FROM pg_locks WHERE relation = 'notes'::regclass AND NOT granted";
-        exists(&db, "somebody waits for the lock", waits).await;
+        exists(&db, "a connection waits for the lock", waits).await;
         commit(&writer).await;
     };
     tokio::join!(locking, committing);
@@ -95,7 +95,7 @@ async fn nor_does_one_that_has_news() {
 
 /// Rebuilding an index locks the index, not the table; rows are found through it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nor_does_a_locked_index() {
+async fn a_locked_index_holds_up_no_other_table() {
     let db = TestDatabase::postgres().await;
     db.execute(&format!("{NOTES}; {TASKS}")).await;
     let server = TestServer::start(&db, ["notes", "tasks"]).await;
@@ -109,9 +109,9 @@ async fn nor_does_a_locked_index() {
         .await;
 }
 
-/// An `ALTER TABLE` that waits for a reader makes everybody else wait behind it.
+/// An `ALTER TABLE` that waits for a reader makes every later statement wait behind it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nor_does_one_that_somebody_waits_to_lock() {
+async fn a_table_with_a_waiting_lock_holds_up_no_other() {
     let db = TestDatabase::postgres().await;
     db.execute(&format!("{NOTES}; {TASKS}")).await;
     let server = TestServer::start(&db, ["notes", "tasks"]).await;
@@ -123,7 +123,7 @@ async fn nor_does_one_that_somebody_waits_to_lock() {
     };
     let meanwhile = async {
         let waits = "FROM pg_locks WHERE relation = 'notes'::regclass AND NOT granted";
-        exists(&db, "somebody waits for the lock", waits).await;
+        exists(&db, "a connection waits for the lock", waits).await;
         tasks_arrive(&db, &mut client, 0..10).await;
         commit(&reader).await;
     };
@@ -140,9 +140,9 @@ async fn nor_does_one_that_somebody_waits_to_lock() {
     tasks_arrive(&db, &mut client, 10..20).await;
 }
 
-/// An engine starts beside a locked table that it has to install its triggers on.
+/// An engine starts beside a locked table on which it must create its triggers.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_engine_waits_for_a_table_that_it_has_to_capture() {
+async fn an_engine_is_not_ready_until_it_has_captured_a_locked_table() {
     let db = TestDatabase::postgres().await;
     db.execute(NOTES).await;
     let locked = begin(&db, "LOCK TABLE notes").await;
