@@ -1,8 +1,8 @@
-//! Where a reader stands in a database's history, and the opaque text in which clients keep it.
+//! What a reader has seen of a database, and the opaque text in which clients keep it.
 //!
 //! A [`Position`] is a set of visible changes: on PostgreSQL a snapshot, on SQLite (one writer, so
 //! ids are in commit order) the newest id of the log. A [`Cursor`] is a position with the epoch of
-//! the database that it belongs to; its text is base64url, so nobody is tempted to count with it.
+//! the database that it belongs to; its text is base64url, so that clients do not calculate with it.
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,17 +13,17 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::snapshot::{Snapshot, Xid};
 
-/// The longest cursor text that is read, in bytes; beyond it lies no honest snapshot.
+/// The longest cursor text that is read, in bytes; no real snapshot is longer.
 pub const CURSOR_BYTES_MAX: usize = 64 * 1024;
 
-/// Names one history of one database. It changes when a dump is restored or a standby promoted, so
-/// that a cursor of another history is recognised.
+/// Names one incarnation of a database. It changes when a dump is restored, a standby promoted or a
+/// crash recovered from, so that a cursor of another incarnation is recognised.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Epoch(String);
 
 impl Epoch {
-    /// An epoch of letters, digits and hyphens; other characters are dropped.
+    /// Makes an epoch of letters, digits and hyphens; other characters are dropped.
     pub fn new(text: &str) -> Self {
         Self(
             text.chars()
@@ -32,7 +32,7 @@ impl Epoch {
         )
     }
 
-    /// Its text.
+    /// The epoch's text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -44,16 +44,16 @@ impl fmt::Display for Epoch {
     }
 }
 
-/// A set of committed changes: everything up to somewhere.
+/// A set of committed changes: everything up to some point.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Position {
-    /// What a PostgreSQL snapshot sees.
+    /// The transactions that a PostgreSQL snapshot sees.
     Snapshot(Snapshot),
     /// Entries of a SQLite log up to and including this id.
     LogId(i64),
 }
 
-/// What one entry of the log has to be seen by: its transaction or its id.
+/// What a position must contain to have seen an entry of the log: its transaction or its id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum CommitId {
     /// A PostgreSQL transaction.
@@ -63,7 +63,7 @@ pub enum CommitId {
 }
 
 impl Position {
-    /// Whether the change behind `commit_id` is part of this position.
+    /// Whether the change with this commit id is part of this position.
     pub fn contains(&self, commit_id: CommitId) -> bool {
         match (self, commit_id) {
             (Self::Snapshot(snapshot), CommitId::Xid(xid)) => snapshot.contains(xid),
@@ -81,7 +81,7 @@ impl Position {
         }
     }
 
-    /// The later of two positions of one history (of two incomparable ones, `self`).
+    /// The later of two positions of one epoch (of two incomparable ones, `self`).
     pub fn max(self, other: Position) -> Position {
         if other.covers(&self) { other } else { self }
     }
@@ -123,7 +123,7 @@ impl FromStr for Position {
 /// A resume point: a position in one epoch.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Cursor {
-    /// The history that the position belongs to.
+    /// The epoch that the position belongs to.
     pub epoch: Epoch,
     /// What has been seen.
     pub position: Position,
@@ -174,7 +174,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_survives_the_round_trip() {
+    fn a_cursor_survives_its_text() {
         for position in ["p7:9:7,8", "p7:7:", "s0", "s42"] {
             let cursor = Cursor {
                 epoch: Epoch::new("0f-1"),
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_other_texts() {
+    fn other_texts_are_errors() {
         for text in ["", "x", "cDc6OTo", "p7:9:", "MC9zLTE", "!!!"] {
             assert_eq!(text.parse::<Cursor>(), Err(CursorError), "{text}");
         }
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn positions_of_one_history_include_each_other() {
+    fn of_two_positions_the_newer_covers_the_older() {
         let older: Position = "p7:9:7".parse().expect("a position");
         let newer: Position = "p9:9:".parse().expect("a position");
         assert!(newer.covers(&older) && !older.covers(&newer));

@@ -1,60 +1,61 @@
-//! The listener's side of the doorbell: when to drain the log, when to sleep, how never to miss a
+//! The listener's side of the doorbell: when to drain the log, when to sleep, and how not to miss a
 //! change.
 //!
 //! A `NOTIFY` in every commit would cost a writer most of its speed, so writers ring only while
 //! the listener sleeps. Both sides meet at one advisory lock, K:
 //!
-//! - A writer tries for K *shared*, without waiting, and keeps it until it has committed. Granted,
-//!   it stays silent. Refused, it rings (`NOTIFY`).
-//! - The listener sleeps by holding K *exclusively*, and lets go of it as soon as it is rung.
+//! - A writer tries for K *shared*, without waiting, and keeps it until it has committed. If K is
+//!   granted, the writer stays silent; if not, it rings (`NOTIFY`).
+//! - The listener sleeps by holding K *exclusively*, and releases it as soon as it is rung.
 //!
-//! The listener has two connections. L has said `LISTEN` and runs the drains; W takes and releases
-//! K, because a connection that waits for a lock is told of no notification.
+//! The listener has two connections. L has executed `LISTEN` and runs the drains; W takes and releases
+//! K, because a connection that waits for a lock receives no notifications.
 //!
 //! # What PostgreSQL gives
 //!
 //! - **F1** At commit a transaction first becomes visible and then releases its locks
 //!   (`CommitTransaction`: `ProcArrayEndTransaction` before the locks' `ResourceOwnerRelease`).
-//! - **F2** A try for a lock fails when it conflicts with a holder *or with somebody in the queue*
-//!   (`LockAcquireExtended` looks at `waitMask` first). Who holds K already is granted it again.
+//! - **F2** A try for a lock fails when it conflicts with a holder *or with a waiter in the queue*
+//!   (`LockAcquireExtended` looks at `waitMask` first). A holder of K is granted it again.
 //! - **F3** A notification is delivered once its transaction is visible, and never if it rolled
-//!   back. Whoever commits `LISTEN` first and looks at the tables after misses nothing (manual,
+//!   back. A client that commits `LISTEN` first and reads the tables after that misses nothing (manual,
 //!   `LISTEN`).
-//! - **F4** A session's advisory lock outlives its transactions and ends with the session.
+//! - **F4** An advisory lock of a database session outlives its transactions and ends with the session.
 //!
 //! # Invariants
 //!
-//! 1. *Awake means silent writers.* While awake, K is neither held nor asked for by the listener,
-//!    but for the moment of a try or a release. So under load nobody rings.
-//! 2. *Asleep means drained under K.* Asleep is entered only when a drain that began after K was
-//!    granted has ended, and K has been held ever since.
-//! 3. *Nothing heard is forgotten.* A ring or a wake is followed by a drain that begins after it
-//!    was heard, whatever was under way.
+//! 1. *Awake means silent writers.* While awake, the listener neither holds nor requests K, except
+//!    during a try or a release. So under load no writer rings.
+//! 2. *Asleep means drained under K.* The listener falls asleep only when a drain that began after K
+//!    was granted has ended, and K has been held ever since.
+//! 3. *No event is forgotten.* A ring or a wake is followed by a drain that begins after it arrived,
+//!    whatever was under way.
 //! 4. *Only the answer counts.* A queued request for K stays outstanding until its own answer
-//!    comes. A cancel asks for an answer and is none: a grant that overtakes it is a grant.
-//! 5. *It comes to rest.* Left alone, even beside a writer that stays open for hours, it ends in
-//!    the queue or asleep after a bounded number of drains, and only the slow safety drain is left.
+//!    arrives. A cancel asks for an answer and is not one: a grant that overtakes it is a grant.
+//! 5. *It comes to rest.* Left alone, even beside a writer that stays open for hours, the listener ends
+//!    in the queue or asleep after a bounded number of drains, and only the slow safety drain is left.
 //!
-//! No wake-up is lost: take a change that is visible while the listener is asleep and no drain is
-//! due. If its writer held K shared, it did so before the listener was granted K, so it was visible
-//! before that (F1), and the drain of invariant 2 saw it. If it was refused, its ring comes after
-//! it was visible (F3), and the drain of invariant 3 sees it; or it was visible before we listened,
-//! and the first drain saw it. The safety drain plays no part in this; it bounds the delay where
-//! something broke that the argument rests on, such as a connection that died without a word.
+//! No wake-up is lost. Take a change that is visible while the listener is asleep and no drain is
+//! due. If its writer held K shared, it did so before the listener was granted K, so the change was
+//! visible before that (F1), and the drain of invariant 2 saw it. If the writer was refused K, its ring
+//! arrives after the change is visible (F3), and the drain of invariant 3 sees it; or the change was
+//! visible before `LISTEN`, and the first drain saw it. The safety drain plays no part in this; it
+//! bounds the delay when something breaks that the argument rests on, such as a connection that dies
+//! silently.
 //!
-//! In the queue a ring is answered likewise. Only a writer that was silent before the queue formed
-//! and ends before the last of its kind is waited for by no event: drains that grow rarer, up to
-//! the safety drain's time, find its change, and at the latest the drain after the grant.
+//! A ring in the queue is answered in the same way. Only the end of a writer that was silent before the
+//! queue formed, when another of them is still open, causes no event. Its change is found by drains at
+//! growing intervals, up to the safety drain's time, and at the latest by the drain after the grant.
 //!
-//! `tests/doorbell_model.rs` runs this very machine through every interleaving of a few writers.
+//! `tests/doorbell_model` runs this same machine through every interleaving of a few writers.
 //!
 //! # Driving it
 //!
-//! The driver executes one [`Command`] at a time and feeds its outcome to [`Doorbell::on`], which
+//! The driver executes one [`Command`] at a time and feeds its result to [`Doorbell::on`], which
 //! answers with the next. A drain must take its snapshot after it was commanded. [`Event::Rung`],
-//! [`Event::Woken`] and the answer to a queued request may be fed whenever they come: they end a
+//! [`Event::Woken`] and the answer to a queued request may be fed whenever they arrive: they end a
 //! [`Command::Wait`], and are remembered during any other command. If either connection fails, the
-//! driver closes both, opens both, says `LISTEN`, and feeds [`Event::Connected`].
+//! driver closes both, opens both, executes `LISTEN`, and feeds [`Event::Connected`].
 
 /// The listener's pauses. All times are in milliseconds, and zero counts as one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -62,16 +63,16 @@ pub struct Timing {
     /// The wait between two drains while awake; the most a silent writer's change waits for its
     /// drain. Default 1.
     pub pause_between_drains_ms: u64,
-    /// How long it must have been quiet before the listener tries to sleep. Smaller makes more
-    /// writers ring, larger drains in vain for longer after each burst. Default 20.
+    /// How long nothing must have been found before the listener tries to sleep. A smaller value
+    /// makes more writers ring, a larger one drains in vain for longer after each burst. Default 20.
     ///
-    /// Only the waits between drains are counted, not the drains: where a drain is slow it takes
-    /// longer to fall asleep, but no more drains.
+    /// Only the waits between drains are counted, not the drains: where drains are slow it takes
+    /// longer to fall asleep, but not more drains.
     pub idle_before_sleep_ms: u64,
     /// The longest time between two drains, asleep or in the queue. Default 1,000.
     pub safety_drain_ms: u64,
     /// How many drains in a row must find something, each within `idle_before_sleep_ms` of the
-    /// one before, for the listener to leave the queue: load is back. Default 5.
+    /// one before, for the listener to leave the queue because load is back. Default 5.
     pub busy_drains: u32,
 }
 
@@ -86,55 +87,55 @@ impl Default for Timing {
     }
 }
 
-/// What the driver tells the listener.
+/// What has happened, as the driver reports it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Event {
-    /// L listens and W is open, both newly so. Whatever was known before is void.
+    /// L listens and W is open, both on new connections. The state before is void.
     Connected,
-    /// Outcome of [`Command::Drain`]: whether the log held anything new.
+    /// Result of [`Command::Drain`]: whether the log held anything new.
     Drained {
         /// The drain found changes.
         found: bool,
     },
-    /// Outcome of [`Command::TryLock`].
+    /// Result of [`Command::TryLock`].
     LockTried {
         /// K is ours now.
         granted: bool,
     },
-    /// Outcome of [`Command::QueueLock`]: the request is on its way. Its answer comes later.
+    /// Result of [`Command::QueueLock`]: the request is on its way. Its answer comes later.
     LockQueued,
-    /// Outcome of [`Command::CancelLock`]: the cancel is sent. The request's answer comes later.
+    /// Result of [`Command::CancelLock`]: the cancel is sent. The request's answer comes later.
     CancelSent,
-    /// Outcome of [`Command::Unlock`].
+    /// Result of [`Command::Unlock`].
     Unlocked,
-    /// Outcome of [`Command::Wait`]: its time is over.
+    /// Result of [`Command::Wait`]: its time is over.
     Elapsed,
     /// A queued request's answer: K is ours now.
     LockGranted,
-    /// A queued request's answer: it ended without K, because we cancelled it or anybody else did.
+    /// A queued request's answer: it ended without K, cancelled by us or by somebody else.
     LockCancelled,
-    /// A notification came in.
+    /// A notification arrived.
     Rung,
-    /// Somebody in this process wants a drain that begins after now.
+    /// This process needs a drain that begins after now.
     Woken,
 }
 
-/// What the driver is to do next.
+/// What the driver has to do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Command {
     /// Read the log once, on L, with a snapshot taken after this command.
     Drain,
-    /// Wait for any event, and no longer than this.
+    /// Wait for any event, for a limited time.
     Wait {
-        /// After so many milliseconds the wait ends with [`Event::Elapsed`].
+        /// After this time the wait ends with [`Event::Elapsed`].
         at_most_ms: u64,
     },
     /// Try for K on W, without waiting: `pg_try_advisory_lock`.
     TryLock,
-    /// Send a request for K on W that waits in the lock's queue, and do not wait for its answer:
+    /// Send a request for K on W that waits in the lock's queue, without waiting for its answer:
     /// `pg_advisory_lock`.
     QueueLock,
-    /// Have the queued request cancelled, and do not wait for its answer.
+    /// Send a cancel for the queued request, without waiting for the request's answer.
     CancelLock,
     /// Release K on W: `pg_advisory_unlock`.
     Unlock,
@@ -143,17 +144,17 @@ pub enum Command {
 /// What the listener knows of K.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum State {
-    /// Not ours and not asked for.
+    /// Neither held nor requested.
     Awake,
     /// Just refused, because a silent writer is still open.
     Refused,
-    /// Asked for, in the queue. Newcomers ring already.
+    /// Requested, in the queue. New writers ring already.
     Queued { busy_drains: u32 },
-    /// Ours; the drain of invariant 2 has yet to begin.
+    /// Held; the drain of invariant 2 has yet to begin.
     Granted,
-    /// Ours; the drain of invariant 2 is under way.
+    /// Held; the drain of invariant 2 is under way.
     Settling,
-    /// Ours, and that drain is done.
+    /// Held, and that drain is done.
     Asleep,
 }
 
@@ -163,16 +164,16 @@ pub struct Doorbell {
     timing: Timing,
     state: State,
     under_way: Option<Command>,
-    /// Something asks for a drain that has not begun.
+    /// A drain is needed that has not begun.
     drain_due: bool,
-    /// A ring came in after the last drain began.
+    /// A ring arrived after the last drain began.
     rung: bool,
-    /// How long we have waited since a drain found something; no more than the safety drain's time.
+    /// How long the listener has waited since a drain found something, at most the safety drain's time.
     quiet_ms: u64,
 }
 
 impl Doorbell {
-    /// A listener that does nothing until it hears [`Event::Connected`].
+    /// Makes a listener that does nothing until [`Event::Connected`].
     #[must_use]
     pub fn new(timing: Timing) -> Self {
         Self {
@@ -185,11 +186,11 @@ impl Doorbell {
         }
     }
 
-    /// Takes in one event, and answers with the next command if the one before has ended.
+    /// Takes in one event, and returns the next command if the one before has ended.
     ///
-    /// `None` means that the command given before is still under way; the event is remembered.
-    /// Every event but a latched one is answered: [`Event::Connected`], the outcome of the command
-    /// under way, and anything at all during a [`Command::Wait`].
+    /// `None` means that the command before is still under way; the event is remembered. These events
+    /// return a command: [`Event::Connected`], the result of the command under way, and any event during a
+    /// [`Command::Wait`].
     ///
     /// # Panics
     ///
@@ -201,7 +202,7 @@ impl Doorbell {
             return None;
         }
         let ends_command = self.ends_command(event);
-        self.learn(event);
+        self.take_in(event);
         if ends_command {
             self.under_way = Some(self.next());
             self.under_way
@@ -210,8 +211,8 @@ impl Doorbell {
         }
     }
 
-    /// Whether K is held and everything committed before that is drained, so that nothing but a
-    /// ring needs an answer.
+    /// Whether K is held and everything committed before that is drained, so that only a ring needs
+    /// an answer.
     #[must_use]
     pub fn is_asleep(&self) -> bool {
         self.state == State::Asleep
@@ -230,7 +231,7 @@ impl Doorbell {
 
     fn is_expected(&self, event: Event) -> bool {
         match event {
-            // Rings and pokes even before the first connection, whose drain answers them.
+            // A ring or a wake may even come before the first connection, whose drain answers it.
             Event::Connected | Event::Rung | Event::Woken => true,
             Event::LockGranted | Event::LockCancelled => matches!(self.state, State::Queued { .. }),
             _ => self.ends_command(event),
@@ -254,7 +255,7 @@ impl Doorbell {
         }
     }
 
-    fn learn(&mut self, event: Event) {
+    fn take_in(&mut self, event: Event) {
         match event {
             Event::Connected => {
                 *self = Self::new(self.timing);
@@ -272,15 +273,14 @@ impl Doorbell {
                 }
                 self.drain_due = true;
             }
-            Event::Drained { found } => self.learn_of_drain(found),
+            Event::Drained { found } => self.take_in_drain(found),
             Event::LockTried { granted: true } | Event::LockGranted => self.state = State::Granted,
             Event::LockTried { granted: false } => self.state = State::Refused,
             // Silent writers may have committed between the last drain and the request. Nobody
-            // rings for them, and the grant may be long in coming.
+            // rings for them, and the grant may take long.
             Event::LockQueued => self.drain_due = true,
             Event::CancelSent => {}
-            // Writers fall silent from here on, so a full idle time of draining comes before the
-            // next try.
+            // Writers are silent from here on, so a full idle time of draining precedes the next try.
             Event::LockCancelled | Event::Unlocked => {
                 self.state = State::Awake;
                 self.drain_due = true;
@@ -289,7 +289,7 @@ impl Doorbell {
         }
     }
 
-    fn learn_of_drain(&mut self, found: bool) {
+    fn take_in_drain(&mut self, found: bool) {
         let load = self.quiet_ms < self.idle_ms();
         match &mut self.state {
             State::Settling => self.state = State::Asleep,
@@ -302,7 +302,7 @@ impl Doorbell {
         }
     }
 
-    /// Decides while nothing is under way.
+    /// Decides on the next command, when none is under way.
     fn next(&mut self) -> Command {
         match self.state {
             State::Refused => {
@@ -313,15 +313,15 @@ impl Doorbell {
                 self.state = State::Settling;
                 self.drain()
             }
-            // A ring means that writers are at it, and they should fall silent. A wake says nothing
-            // of writers: it is answered by a drain, and K is kept. That loses nothing, since
-            // whoever writes meanwhile rings.
+            // A ring means that there are writers, which should fall silent. A wake says nothing about
+            // writers: a drain answers it, and K is kept. That loses nothing, since a writer rings
+            // meanwhile.
             State::Asleep if self.rung => {
                 self.state = State::Awake;
                 Command::Unlock
             }
-            // Load is back, so newcomers should fall silent instead of ringing. The count starts
-            // again, so that a cancel that came to nothing is repeated while the load lasts.
+            // Load is back, so new writers should be silent instead of ringing. The count starts
+            // again, so that a cancel without effect is repeated while the load lasts.
             State::Queued { busy_drains } if busy_drains >= self.timing.busy_drains.max(1) => {
                 self.state = State::Queued { busy_drains: 0 };
                 Command::CancelLock
@@ -331,9 +331,9 @@ impl Doorbell {
             State::Awake => Command::Wait {
                 at_most_ms: self.pause_ms(),
             },
-            // Some writers that were silent before us in the queue may end long before the last of
-            // them, and neither a ring nor the grant tells of it. So we look now and then, ever less
-            // often: each is drained no later than the queue has been quiet.
+            // A silent writer ahead in the queue may end long before the last of them, and neither a ring
+            // nor the grant reports it. So drains continue at growing intervals: each wait is as long as
+            // the queue has been quiet.
             State::Queued { .. } => Command::Wait {
                 at_most_ms: self.quiet_ms.max(self.idle_ms()),
             },
@@ -451,7 +451,7 @@ mod tests {
     }
 
     #[test]
-    fn awake_a_find_starts_the_idle_time_again() {
+    fn an_awake_listener_that_finds_changes_restarts_the_idle_time() {
         let mut doorbell = awake();
         follow(
             &mut doorbell,
@@ -468,7 +468,7 @@ mod tests {
     }
 
     #[test]
-    fn awake_a_ring_or_a_poke_drains_at_once() {
+    fn an_awake_listener_drains_at_once_on_a_ring_or_a_wake() {
         let mut doorbell = awake();
         follow(
             &mut doorbell,
@@ -482,7 +482,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_during_a_drain_drains_once_more() {
+    fn a_ring_or_a_wake_during_a_drain_causes_one_more() {
         for event in [Event::Rung, Event::Woken] {
             let mut doorbell = awake();
             follow(
@@ -498,7 +498,7 @@ mod tests {
     }
 
     #[test]
-    fn granted_it_is_asleep_only_after_another_drain() {
+    fn a_listener_that_is_granted_the_lock_sleeps_only_after_another_drain() {
         let mut doorbell = trying();
         follow(&mut doorbell, &[(GRANTED, Some(Command::Drain))]);
         assert_eq!(doorbell.state_name(), "settling");
@@ -522,7 +522,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ring_during_the_final_drain_wakes() {
+    fn a_ring_during_the_final_drain_releases_the_lock() {
         let mut doorbell = trying();
         follow(
             &mut doorbell,
@@ -536,7 +536,7 @@ mod tests {
     }
 
     #[test]
-    fn rung_asleep_it_lets_go_and_then_drains_for_a_full_idle_time() {
+    fn a_ring_wakes_a_sleeping_listener_for_a_full_idle_time() {
         let mut doorbell = asleep();
         follow(&mut doorbell, &[(Event::Rung, Some(Command::Unlock))]);
         assert!(!doorbell.is_asleep());
@@ -554,7 +554,7 @@ mod tests {
     }
 
     #[test]
-    fn poked_asleep_it_drains_and_stays_asleep() {
+    fn a_wake_makes_a_sleeping_listener_drain_and_sleep_on() {
         let mut doorbell = asleep();
         follow(
             &mut doorbell,
@@ -571,7 +571,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ring_during_a_poked_drain_wakes() {
+    fn a_ring_during_the_drain_of_a_wake_releases_the_lock() {
         let mut doorbell = asleep();
         follow(
             &mut doorbell,
@@ -585,7 +585,7 @@ mod tests {
     }
 
     #[test]
-    fn in_the_queue_it_looks_ever_less_often() {
+    fn a_queued_listener_drains_at_growing_intervals() {
         let mut doorbell = queued();
         follow(
             &mut doorbell,
@@ -602,7 +602,7 @@ mod tests {
     }
 
     #[test]
-    fn in_the_queue_finds_far_apart_are_no_load() {
+    fn a_queued_listener_does_not_take_rare_changes_for_load() {
         let mut doorbell = queued();
         for _ in 0..5 {
             follow(
@@ -618,7 +618,7 @@ mod tests {
     }
 
     #[test]
-    fn granted_in_the_queue_it_drains_and_sleeps() {
+    fn a_queued_listener_drains_and_sleeps_when_granted_the_lock() {
         let mut doorbell = queued();
         follow(
             &mut doorbell,
@@ -643,7 +643,7 @@ mod tests {
     }
 
     #[test]
-    fn cancelled_it_is_awake() {
+    fn a_listener_that_cancelled_its_request_is_awake() {
         let mut doorbell = cancelling();
         follow(
             &mut doorbell,
@@ -657,7 +657,7 @@ mod tests {
     }
 
     #[test]
-    fn cancelled_by_somebody_else_it_waits_a_full_idle_time_before_it_tries_again() {
+    fn a_listener_whose_request_somebody_cancels_waits_a_full_idle_time_before_the_next_try() {
         let mut doorbell = queued();
         follow(
             &mut doorbell,
@@ -673,7 +673,7 @@ mod tests {
     }
 
     #[test]
-    fn a_grant_that_overtakes_the_cancel_is_taken_and_a_ring_gives_it_back() {
+    fn a_grant_that_overtakes_the_cancel_counts_until_a_ring() {
         let mut doorbell = cancelling();
         follow(
             &mut doorbell,
@@ -689,7 +689,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cancel_that_came_to_nothing_is_repeated_under_load() {
+    fn a_cancel_without_effect_is_repeated_under_load() {
         let mut doorbell = cancelling();
         follow(
             &mut doorbell,
@@ -706,7 +706,7 @@ mod tests {
     }
 
     #[test]
-    fn connected_anew_it_forgets_everything_and_drains() {
+    fn a_new_connection_resets_the_listener_to_its_first_drain() {
         for mut doorbell in [awake(), trying(), queued(), cancelling(), asleep()] {
             follow(&mut doorbell, &[(Event::Connected, Some(Command::Drain))]);
             assert_eq!(doorbell, awake());
@@ -728,7 +728,7 @@ mod tests {
     }
 
     #[test]
-    fn times_of_zero_neither_spin_nor_stay_awake() {
+    fn a_listener_with_times_of_zero_neither_spins_nor_stays_awake() {
         let mut doorbell = Doorbell::new(Timing {
             pause_between_drains_ms: 0,
             idle_before_sleep_ms: 0,
@@ -751,7 +751,7 @@ mod tests {
     #[test]
     #[cfg(debug_assertions)]
     #[should_panic(expected = "cannot come now")]
-    fn an_outcome_of_a_command_not_given_is_the_drivers_defect() {
+    fn a_result_of_a_command_that_was_not_given_panics() {
         let _ = asleep().on(Event::Unlocked);
     }
 }

@@ -1,4 +1,4 @@
-//! What a net change means for a reader: of everything, or of a shape.
+//! What a net change means for a reader, of all rows or of a shape.
 
 use filter::RowError;
 use protocol::{Change, MutationId};
@@ -11,22 +11,22 @@ use crate::undo::RowVersions;
 /// What a reader receives for one net change.
 #[derive(Debug, Clone)]
 pub enum Effect {
-    /// This, of one row or of all.
+    /// A change of one row or of all.
     Change {
         /// What to send.
         change: Change,
-        /// The row was created and deleted between the reader's position and its snapshot: only a reader
-        /// that joined in between can know it.
+        /// Only a reader that joined between the position and the snapshot needs it, since the row changed
+        /// and changed back in between.
         transient: bool,
     },
     /// The entity must be refetched.
     SchemaChanged,
-    /// Nothing: a later truncate removed it all.
+    /// Nothing: the change does not concern the shape, or a later truncate removed the row.
     Nothing,
 }
 
 impl NetChange {
-    /// What it means for a reader of all rows that has seen everything before the new entries.
+    /// The effect on a reader of all rows that has seen everything before the new entries.
     pub fn effect(self) -> Effect {
         let Some(key) = self.row_key() else {
             return self.effect_on_all_rows();
@@ -39,10 +39,10 @@ impl NetChange {
         Effect::of_row(key, self.row, self.mutation_id, RowEffect { op, transient })
     }
 
-    /// The same for a reader of a shape.
+    /// The effect on a reader of a shape.
     ///
     /// # Errors
-    /// When the row is not what the shape was made for.
+    /// When the row is not a JSON object.
     pub fn effect_on(&self, shape: &ShapeReader) -> Result<Effect, RowError> {
         let Some((selection, reader)) = shape.selection() else {
             return Ok(self.clone().effect());
@@ -68,7 +68,7 @@ impl NetChange {
         }
     }
 
-    /// What it means when it is not about one row.
+    /// The effect of a change that is not about one row.
     fn effect_on_all_rows(&self) -> Effect {
         match self.subject() {
             Subject::SchemaChange => Effect::SchemaChanged,
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn the_row_decides_between_put_and_delete() {
+    fn a_change_is_a_put_if_its_row_exists_and_otherwise_a_delete() {
         let put = net_change(ChangeKind::Delete, Some("{}")).effect();
         assert!(matches!(
             put,
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn a_truncate_hides_what_came_before_it() {
+    fn a_change_before_a_truncate_has_no_effect() {
         let mut before = net_change(ChangeKind::Update, None);
         before.truncated_at = Some(6);
         assert!(matches!(before.effect(), Effect::Nothing));

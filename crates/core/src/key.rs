@@ -1,4 +1,4 @@
-//! The canonical text of a primary key: how the log, the wire and a client's copy name a row.
+//! The canonical text of a primary key: how the log, the protocol and a client's copy name a row.
 //!
 //! A key of one column is that column's value as text (`42`, `a1b2…`); a key of several columns is
 //! a JSON array of their values in the key's order (`[42,"eu"]`), without spaces. The database
@@ -21,7 +21,7 @@ fn plain(value: &Value) -> String {
     }
 }
 
-/// Takes a key as clients may send it apart into one JSON value for each of `columns` columns:
+/// Splits a key as clients may send it into one JSON value for each of `columns` columns. It may be
 /// canonical text, a bare number, or (for several columns) an array.
 pub fn split(key: &Value, columns: usize) -> Option<Vec<Value>> {
     match key {
@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_column_is_plain_and_several_are_an_array() {
+    fn a_key_of_one_column_is_plain_and_of_several_an_array() {
         assert_eq!(canonical(&[json!(42)]), "42");
         assert_eq!(canonical(&[json!("a\"b")]), "a\"b");
         assert_eq!(canonical(&[json!(42), json!("eu")]), r#"[42,"eu"]"#);
@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn other_forms_are_refused() {
+    fn other_forms_are_not_keys() {
         for (key, columns) in [
             (json!(null), 1),
             (json!({"id": 1}), 1),

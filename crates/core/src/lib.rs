@@ -1,10 +1,10 @@
 //! The decisions of rhtmx-sync, without effects.
 //!
-//! What is hard about live data is decided here, where it can be tested without a network and without a
-//! database: what a reader has seen ([`cursor`], [`snapshot`]), who rings whom ([`doorbell`]), what the log
-//! says ([`log`]) and how it is undone ([`undo`]), who wants which rows ([`shape`]) and receives what
-//! ([`effect`]), who may do what ([`policy`]), whether a write can be right ([`mutation`]), and what a
-//! connection does next ([`session`]).
+//! The hard decisions about live data are made here, where they can be tested without a network and without
+//! a database: what a reader has seen ([`cursor`], [`snapshot`]), when the listener sleeps and when writers
+//! wake it ([`doorbell`]), what the log says ([`log`]) and how it is undone ([`undo`]), which rows a
+//! subscription wants ([`shape`]) and what it receives ([`effect`]), who may do what ([`policy`]), whether a
+//! write is valid ([`mutation`]), and what a connection does next ([`session`]).
 //!
 //! Invariant: nothing in this crate knows tokio, SQL, a clock or randomness; times and random values are
 //! arguments.

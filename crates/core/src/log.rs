@@ -1,8 +1,8 @@
-//! What the log says: the kinds of changes, and the net change of each row among a run of entries.
+//! What the log says: the kinds of changes, and the net change of each row in a run of entries.
 //!
 //! The log names rows; the tables say what they are. A reader takes, at one snapshot, the entries that are
-//! new to it, keeps the newest entry of each row, and reads the row beside it. Whether the row exists at
-//! that snapshot says whether it was put or deleted.
+//! new to it, keeps the newest entry of each row, and reads the row with it. The row was put if it exists at
+//! that snapshot, and deleted if it does not.
 
 use std::str::FromStr;
 
@@ -27,7 +27,6 @@ pub enum ChangeKind {
 }
 
 impl ChangeKind {
-    /// Every kind.
     const ALL: [Self; 5] = [
         Self::Create,
         Self::Update,
@@ -36,7 +35,7 @@ impl ChangeKind {
         Self::SchemaChange,
     ];
 
-    /// Its word in the log.
+    /// The kind's word in the log.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Create => "create",
@@ -48,7 +47,7 @@ impl ChangeKind {
     }
 }
 
-/// Not a kind of change that this version knows.
+/// The word is not a kind of change that this version knows.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not a kind of change in the log: {0:?}")]
 pub struct ChangeKindError(pub String);
@@ -64,25 +63,25 @@ impl FromStr for ChangeKind {
     }
 }
 
-/// One entry of the log about one row, with what undoes it.
+/// One entry of the log as a means to undo a change of one row.
 #[derive(Debug, Clone)]
 pub struct UndoRecord {
     /// The log's id.
     pub id: i64,
     /// The transaction; none where the log does not say.
     pub transaction: Option<u64>,
-    /// What it says.
+    /// What happened.
     pub kind: ChangeKind,
-    /// What the row held before, as a JSON object: of an update the columns that changed, of a delete all
-    /// of them. Values of columns that nobody asked for may be replaced.
+    /// The row's previous values, as a JSON object: for an update the columns that changed, for a delete all
+    /// of them. Values of columns that no filter needs may be replaced.
     pub old: Option<Box<RawValue>>,
 }
 
-/// The newest entry of one row (or of one entity, for a truncate and a schema change) among the entries
-/// that are new to a reader, with the row as it is at the reader's snapshot.
+/// The entries of one row (or of one entity, for a truncate and a schema change) that are new to a reader,
+/// folded into the newest of them, with the row as it is at the reader's snapshot.
 #[derive(Debug, Clone)]
 pub struct NetChange {
-    /// The log's id.
+    /// The log's id of the newest entry.
     pub id: i64,
     /// What a position must contain to have seen it.
     pub commit_id: CommitId,
@@ -90,38 +89,38 @@ pub struct NetChange {
     pub entity: String,
     /// The row's canonical key; none for a truncate and a schema change.
     pub key: Option<String>,
-    /// What the entry says.
+    /// What the newest entry says.
     pub kind: ChangeKind,
-    /// How often the row's new entries say that it was created.
+    /// How often the row was created, according to its new entries.
     pub created: i64,
-    /// How often they say that it was deleted.
+    /// How often it was deleted.
     pub deleted: i64,
     /// The id of the entity's newest truncate among the new entries.
     pub truncated_at: Option<i64>,
-    /// The mutation that made it.
+    /// The mutation that wrote the newest entry.
     pub mutation_id: Option<MutationId>,
     /// The row as it is; none when it does not exist.
     pub row: Option<Box<RawValue>>,
-    /// The row's new entries, newest first, without those before a truncate. None where nobody asked for
-    /// them, or where they are too large to be looked at.
+    /// The row's new entries, newest first, without those before a truncate. None when they were not
+    /// requested, or are too large.
     pub undo: Option<Vec<UndoRecord>>,
 }
 
-/// What an entry is about.
+/// What a net change is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Subject<'a> {
     /// The row with this key.
     Row(&'a str),
-    /// All rows: they are gone.
+    /// All rows, which are gone.
     Truncate,
-    /// The entity: it must be refetched.
+    /// The entity, which must be refetched.
     SchemaChange,
-    /// A row that a later truncate removed.
+    /// Nothing any more: a later truncate removed the row.
     Nothing,
 }
 
 impl NetChange {
-    /// What it is about.
+    /// What the change is about.
     pub fn subject(&self) -> Subject<'_> {
         if self.kind == ChangeKind::SchemaChange {
             return Subject::SchemaChange;
@@ -135,8 +134,8 @@ impl NetChange {
         self.key.as_deref().map_or(Subject::Truncate, Subject::Row)
     }
 
-    /// Whether its row was created and deleted since the reader's position. A row that existed before was
-    /// deleted once more than it was created, in whatever order the log has it.
+    /// Whether the row was created and deleted since the reader's position. A row that existed before was
+    /// deleted once more than it was created, in whatever order the log has the entries.
     pub fn is_transient(&self) -> bool {
         self.row.is_none() && self.created > 0 && self.created >= self.deleted
     }
@@ -147,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn kinds_have_one_word_each() {
+    fn each_kind_has_a_word_of_its_own() {
         for kind in ChangeKind::ALL {
             assert_eq!(kind.as_str().parse(), Ok(kind));
         }

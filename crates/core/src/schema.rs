@@ -1,9 +1,9 @@
-//! What clients learn of a table's schema.
+//! What clients receive of a table's schema.
 
 use protocol::SchemaSummary;
 use value::schema::Schema;
 
-/// The `schema` of a `subscribed` frame.
+/// The `schema` of a `subscribed` frame, with all columns.
 pub fn summary(schema: &Schema) -> SchemaSummary {
     let name = |column: &value::schema::Column| column.name.clone();
     SchemaSummary {

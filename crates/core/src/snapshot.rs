@@ -1,4 +1,4 @@
-//! Sets of visible transactions: what `pg_current_snapshot()` says, as a value that can be asked.
+//! Sets of visible transactions: the result of `pg_current_snapshot()` as a value.
 //!
 //! A snapshot `xmin:xmax:xip` sees a transaction when it is below `xmax` and was not running
 //! (`xip`). On one PostgreSQL primary, snapshots grow: of any two, one sees everything that the
@@ -26,7 +26,7 @@ pub struct Snapshot {
 pub struct SnapshotError;
 
 impl Snapshot {
-    /// The snapshot that sees every transaction below `xmax` that is not in `running`.
+    /// Makes the snapshot that sees every transaction below `xmax` that is not in `running`.
     ///
     /// # Errors
     /// When `running` is not ascending or leaves `xmin..xmax`, or a number is zero.
@@ -53,21 +53,21 @@ impl Snapshot {
         &self.running
     }
 
-    /// Whether the snapshot sees what transaction `xid` did (provided that it committed).
+    /// Whether the snapshot sees transaction `xid` (provided that it committed).
     pub fn contains(&self, xid: Xid) -> bool {
         xid < self.xmax && self.running.binary_search(&xid).is_err()
     }
 
-    /// Whether everything that `other` sees, this snapshot sees too.
+    /// Whether this snapshot sees everything that `other` sees.
     pub fn covers(&self, other: &Snapshot) -> bool {
-        // Unseen here are `running` and everything from `xmax` on; `other` must not see those.
+        // Invisible here are `running` and everything from `xmax` on; `other` must not see those.
         if other.xmax > self.xmax && other.sees_any_in(self.xmax, other.xmax) {
             return false;
         }
         self.running.iter().all(|&xid| !other.contains(xid))
     }
 
-    /// Whether some transaction in `from..to` is seen.
+    /// Whether the snapshot sees some transaction in `from..to`.
     fn sees_any_in(&self, from: Xid, to: Xid) -> bool {
         let first = self.running.partition_point(|&xid| xid < from);
         let running_in_range = self.running[first..]
@@ -97,7 +97,7 @@ impl FromStr for Snapshot {
     }
 }
 
-/// Reads one transaction number; only digits, so that every snapshot has one text.
+/// Reads one transaction number, in digits without leading zeros, so that every snapshot has one text.
 fn xid(text: &str) -> Result<Xid, SnapshotError> {
     let canonical = !text.is_empty()
         && text.bytes().all(|byte| byte.is_ascii_digit())
@@ -130,24 +130,24 @@ mod tests {
     }
 
     #[test]
-    fn sees_what_had_committed() {
+    fn a_snapshot_sees_what_had_committed() {
         let seen = snapshot("10:15:10,12");
         let visible: Vec<Xid> = (8..18).filter(|&xid| seen.contains(xid)).collect();
         assert_eq!(visible, [8, 9, 11, 13, 14]);
     }
 
     #[test]
-    fn covers_is_inclusion() {
+    fn a_snapshot_covers_those_that_see_no_more() {
         assert!(snapshot("10:15:").covers(&snapshot("10:15:10,12")));
         assert!(!snapshot("10:15:10,12").covers(&snapshot("10:15:12")));
         assert!(snapshot("12:20:12").covers(&snapshot("10:15:10,12")));
-        // Transactions 15 to 19 are running in the other: nothing more is seen there.
+        // Transactions 15 to 19 are running in the other, so it sees nothing more.
         assert!(snapshot("15:15:").covers(&snapshot("15:20:15,16,17,18,19")));
         assert!(!snapshot("15:15:").covers(&snapshot("15:20:15,16,17,19")));
     }
 
     #[test]
-    fn refuses_what_postgresql_would_not_write() {
+    fn a_text_that_postgresql_would_not_write_is_an_error() {
         for text in [
             "", "1:2", "1:2:3:4", "5:4:", "1:9:3,2", "1:9:9", "1:9:2,2", "a:b:", "1:9:,", "01:2:",
             "+1:2:", "0:1:",

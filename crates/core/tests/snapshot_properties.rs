@@ -1,4 +1,4 @@
-//! Snapshots against what they stand for: sets of transactions.
+//! Compares snapshots with what they stand for: sets of transactions.
 
 use std::collections::BTreeSet;
 
@@ -6,14 +6,14 @@ use proptest::prelude::*;
 use rhtmx_sync_core::cursor::{CommitId, Position};
 use rhtmx_sync_core::snapshot::{Snapshot, Xid};
 
-/// The models' transactions; every snapshot here ends well before.
+/// The transactions of the model; every snapshot here ends well before the last.
 const UNIVERSE: std::ops::Range<Xid> = 0..24;
 
-/// A snapshot, and the set of what it sees.
+/// A snapshot, and the set of transactions that it sees.
 fn snapshot() -> impl Strategy<Value = (Snapshot, BTreeSet<Xid>)> {
     (1..8_u64, 0..8_u64).prop_flat_map(|(xmin, length)| {
         let xmax = xmin + length;
-        // Many running at the end, so that a higher xmax need not mean that more is seen.
+        // Many are running at the end, so that a higher xmax need not mean that more is visible.
         let running = prop::collection::vec(prop::bool::weighted(0.6), length as usize);
         running.prop_map(move |running| {
             let running: Vec<Xid> = (xmin..xmax)
@@ -35,7 +35,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 4000, ..ProptestConfig::default() })]
 
     #[test]
-    fn contains_is_membership((snapshot, seen) in snapshot()) {
+    fn a_snapshot_contains_the_transactions_of_its_set((snapshot, seen) in snapshot()) {
         for xid in UNIVERSE {
             prop_assert_eq!(snapshot.contains(xid), seen.contains(&xid), "{}", xid);
             let position = Position::Snapshot(snapshot.clone());
@@ -44,14 +44,14 @@ proptest! {
     }
 
     #[test]
-    fn covers_is_inclusion((a, seen_by_a) in snapshot(), (b, seen_by_b) in snapshot()) {
+    fn a_snapshot_covers_those_whose_set_is_a_subset((a, seen_by_a) in snapshot(), (b, seen_by_b) in snapshot()) {
         prop_assert_eq!(a.covers(&b), seen_by_b.is_subset(&seen_by_a));
         prop_assert_eq!(b.covers(&a), seen_by_a.is_subset(&seen_by_b));
     }
 
-    /// Snapshots drawn at random are seldom one in the other: here a later one of the same history.
+    /// Of two random snapshots one seldom covers the other, so this is a later one of the same database.
     #[test]
-    fn a_later_snapshot_covers(
+    fn a_later_snapshot_covers_an_earlier_one(
         (earlier, seen) in snapshot(),
         begun in 0..6_u64,
         ended in prop::collection::vec(any::<bool>(), 16),

@@ -1,4 +1,4 @@
-//! What holds for any text that a client may send.
+//! Properties of any text that a client may send.
 
 use std::collections::BTreeMap;
 
@@ -40,9 +40,12 @@ fn filters() -> Vec<String> {
         r#"{"a":1,"b":true,"t":"a%b","s":null,"f":0.1,"n":"0.12345678901234567890","e":"low"}"#,
         r#"{"u":"67e55044-10b1-426f-9247-bb680e5fe0c8","d":"infinity","w":"2026-11-20T07:00:00","z":"2026-11-20T07:00:00+00:00","o":{},"f":"NaN"}"#,
     ];
-    let with = |filter: &str, row| match filter.contains('\n') {
-        true => format!("{filter}\n{row}"),
-        false => format!("{filter}\n[]\n{row}"),
+    let with = |filter: &str, row| {
+        if filter.contains('\n') {
+            format!("{filter}\n{row}")
+        } else {
+            format!("{filter}\n[]\n{row}")
+        }
     };
     let pairs = FILTERS
         .iter()
@@ -50,7 +53,7 @@ fn filters() -> Vec<String> {
     pairs.collect()
 }
 
-/// One of these in which some characters were replaced, left out or added.
+/// One of these texts with some characters replaced, left out or added.
 fn mutated(texts: Vec<String>) -> impl Strategy<Value = String> {
     let character = prop_oneof![
         any::<char>(),
@@ -100,7 +103,7 @@ fn cursor() -> impl Strategy<Value = Cursor> {
     })
 }
 
-/// Texts in the neighbourhood of a snapshot's, a position's and a cursor's.
+/// Texts that are close to those of snapshots, positions and cursors.
 fn near_cursor() -> impl Strategy<Value = String> {
     let snapshot = "[+]?0?[0-9]{0,2}:[0-9]{1,2}:([0-9]{1,2}(,[0-9]{1,2}){0,3},?)?";
     let plain = prop_oneof![
@@ -119,33 +122,33 @@ fn near_cursor() -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
-    fn any_text_as_a_frame(text in any::<String>()) {
+    fn any_text_is_a_frame_or_an_error(text in any::<String>()) {
         client_frame(&text);
     }
 
     #[test]
-    fn almost_a_frame(text in mutated(frames())) {
+    fn any_text_close_to_a_frame_is_one_or_an_error(text in mutated(frames())) {
         client_frame(&text);
     }
 
     #[test]
-    fn any_text_as_a_cursor(text in any::<String>()) {
+    fn any_text_is_the_only_text_of_a_cursor_or_an_error(text in any::<String>()) {
         cursor_text(&text);
     }
 
     #[test]
-    fn almost_a_cursor(text in near_cursor()) {
+    fn any_text_close_to_a_cursor_is_its_only_text_or_an_error(text in near_cursor()) {
         cursor_text(&text);
     }
 
     #[test]
-    fn any_text_as_a_filter(text in any::<String>(), params in any::<String>(), row in "\\PC*") {
+    fn any_text_is_a_filter_or_an_error(text in any::<String>(), params in any::<String>(), row in "\\PC*") {
         filter_text(&text);
         filter_text(&format!("{text}\n{params}\n{row}"));
     }
 
     #[test]
-    fn almost_a_filter(text in mutated(filters())) {
+    fn any_text_close_to_a_filter_is_one_or_an_error(text in mutated(filters())) {
         filter_text(&text);
     }
 
@@ -163,7 +166,7 @@ proptest! {
 }
 
 #[test]
-fn nesting_without_end_is_refused_without_overflow() {
+fn a_frame_of_deep_json_does_not_overflow_the_stack() {
     for (open, close) in [("[", "]"), ("{\"a\":", "}")] {
         let deep = format!("{}1{}", open.repeat(100_000), close.repeat(100_000));
         client_frame(&deep);
@@ -177,15 +180,15 @@ fn nesting_without_end_is_refused_without_overflow() {
 }
 
 #[test]
-fn the_filters_to_start_from_are_filters() {
-    // Else the edits would begin far from anything that is taken.
+fn the_filters_that_are_mutated_are_filters() {
+    // Otherwise the edits would start far from any filter.
     for text in filters() {
         assert!(filter_text(&text), "{text}");
     }
 }
 
 #[test]
-fn filters_without_end_are_refused_without_overflow() {
+fn a_deeply_nested_filter_is_an_error_without_a_stack_overflow() {
     let open = "NOT (".repeat(100_000);
     assert!(!filter_text(&format!("{open}a = 1{}", ")".repeat(100_000))));
     let deep = format!("{}1{}", "[".repeat(100_000), "]".repeat(100_000));

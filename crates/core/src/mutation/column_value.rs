@@ -1,6 +1,6 @@
-//! Whether a JSON value is of its column's kind.
+//! Checks that a JSON value is of its column's kind.
 //!
-//! Values are looked at as the client wrote them, so that no digit is lost.
+//! Values are checked as the client wrote them, so that no digit is lost.
 
 use std::borrow::Cow;
 
@@ -13,21 +13,20 @@ use value::{Date, Timestamp, Zone};
 
 use super::shorten;
 
-/// How deep a JSON value may be nested, so that a row inside a frame stays below the 128 levels at
-/// which JSON readers stop.
+/// The deepest nesting of a JSON value. A row inside a frame stays below the 128 levels at which JSON
+/// readers stop.
 const DEPTH_MAX: usize = 100;
 
-/// The dimensions that an array of PostgreSQL can have.
+/// The most dimensions of an array in PostgreSQL.
 const DIMENSIONS_MAX: usize = 6;
 
-/// How many of an enum's labels a message lists.
+/// The most labels of an enum that a message lists.
 const LABELS_LISTED_MAX: usize = 20;
 
-/// The value (not null) as the database shall see it: as it came, but for uuids, which get their
-/// usual form.
+/// The value (not null) for the database: unchanged, except that uuids get their usual form.
 ///
 /// # Errors
-/// Says what was expected.
+/// What was expected, as a message.
 pub(super) fn check<'a>(kind: &ColumnKind, raw: &'a RawValue) -> Result<Cow<'a, RawValue>, String> {
     let fits = match (kind, Token::of(raw)) {
         (ColumnKind::Json | ColumnKind::Other, _) => return check_json(raw),
@@ -63,7 +62,7 @@ pub(super) fn check<'a>(kind: &ColumnKind, raw: &'a RawValue) -> Result<Cow<'a, 
     }
 }
 
-/// What a JSON value is, without looking into arrays and objects.
+/// A JSON value, without the contents of arrays and objects.
 pub(super) enum Token<'a> {
     Bool,
     Number(&'a str),
@@ -138,8 +137,8 @@ fn check_text(text: &str, chars_max: Option<u32>) -> Result<(), String> {
     }
 }
 
-/// Each element is of its kind, or null, or (up to `dimensions`) again such an array. Whether all
-/// rows of a table of values are of the same length is for the database to judge.
+/// Checks an array: each element is of the element's kind, or null, or (up to `dimensions`) another such
+/// array. The database checks that nested arrays have equal lengths.
 fn check_array<'a>(
     element: &ColumnKind,
     raw: &'a RawValue,
@@ -168,7 +167,7 @@ fn check_array<'a>(
     Ok(Cow::Owned(to_raw_value(&checked).expect("values are JSON")))
 }
 
-/// Looks for what `jsonb` does not take, in one pass over the text, however deep it is nested.
+/// Looks for anything that `jsonb` does not accept, in one pass over the text, however deep it is nested.
 fn check_json(raw: &RawValue) -> Result<Cow<'_, RawValue>, String> {
     let text = raw.get();
     let mut depth = 0;
@@ -248,24 +247,24 @@ fn one_of(labels: &[String]) -> String {
 mod tests {
     use super::*;
 
-    fn taken(kind: &ColumnKind, text: &str) -> Result<String, String> {
+    fn checked(kind: &ColumnKind, text: &str) -> Result<String, String> {
         let raw = RawValue::from_string(text.to_owned()).expect("JSON");
         check(kind, &raw).map(|value| value.get().to_owned())
     }
 
-    /// `good` come out as they went in; `bad` are refused with `words`.
+    /// Asserts that `good` values are returned unchanged, and `bad` ones are errors with `words`.
     fn assert_kind(kind: &ColumnKind, good: &[&str], bad: &[&str], words: &str) {
         for text in good {
-            assert_eq!(taken(kind, text).as_deref(), Ok(*text), "{kind:?}");
+            assert_eq!(checked(kind, text).as_deref(), Ok(*text), "{kind:?}");
         }
         for text in bad {
-            let fault = taken(kind, text).expect_err(text);
+            let fault = checked(kind, text).expect_err(text);
             assert!(fault.contains(words), "{kind:?} {text}: {fault}");
         }
     }
 
     #[test]
-    fn bools_and_numbers() {
+    fn bools_and_numbers_are_checked() {
         assert_kind(
             &ColumnKind::Bool,
             &["true", "false"],
@@ -306,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn texts() {
+    fn texts_are_checked() {
         let any = ColumnKind::Text { chars_max: None };
         assert_kind(
             &any,
@@ -346,15 +345,15 @@ mod tests {
             "\"67E55044-10B1-426F-9247-BB680E5FE0C8\"",
             "\"67e5504410b1426f9247bb680e5fe0c8\"",
         ] {
-            assert_eq!(taken(&ColumnKind::Uuid, text).as_deref(), Ok(ID));
+            assert_eq!(checked(&ColumnKind::Uuid, text).as_deref(), Ok(ID));
             let array = ColumnKind::Array(Box::new(ColumnKind::Uuid));
-            let inside = taken(&array, &format!("[null,{text}]"));
+            let inside = checked(&array, &format!("[null,{text}]"));
             assert_eq!(inside, Ok(format!("[null,{ID}]")));
         }
     }
 
     #[test]
-    fn dates_and_times() {
+    fn dates_and_times_are_checked() {
         assert_kind(
             &ColumnKind::Date,
             &["\"2024-02-29\""],
@@ -383,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn json_of_any_form_but_what_jsonb_refuses() {
+    fn json_is_checked_for_what_jsonb_does_not_accept() {
         let deep = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
         for kind in [ColumnKind::Json, ColumnKind::Other] {
             let good = [
@@ -412,7 +411,7 @@ mod tests {
     }
 
     #[test]
-    fn arrays_of_a_kind() {
+    fn arrays_are_checked_element_by_element() {
         let array = |kind| ColumnKind::Array(Box::new(kind));
         let ints = ["[]", "[1,null,\"2\"]", "[[1],[2]]", "[[[[[[1]]]]]]"];
         let not_ints = ["[1.5]", "[[true]]", "[[[[[[[1]]]]]]]", "[{}]"];
@@ -431,7 +430,7 @@ mod tests {
             &[&nested],
             "levels",
         );
-        let messages = taken(&array(ColumnKind::INT2), "[[[[[7.5]]]]]").expect_err("no int");
+        let messages = checked(&array(ColumnKind::INT2), "[[[[[7.5]]]]]").expect_err("no int");
         assert!(messages.len() < 200, "{messages}");
     }
 }

@@ -1,4 +1,4 @@
-//! How a key spells its columns' values, so that each row has one key.
+//! Spells the values in a key in one way, so that each row has one key.
 
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Number, Value};
@@ -6,13 +6,13 @@ use serde_json::{Number, Value};
 use super::column_value::{Token, canonical_int, check};
 use value::schema::ColumnKind;
 
-/// Up to here every whole number is a double too; beyond, the wire has a string.
+/// Up to here every whole number is a double too; beyond, rows in JSON have a string.
 const EXACT_MAX: u64 = 1 << 53;
 
-/// The canonical form of a value that stands in a key.
+/// The canonical form of a value in a key.
 ///
 /// # Errors
-/// Says what was expected.
+/// What was expected, as a message.
 pub(super) fn canonical(kind: &ColumnKind, raw: &RawValue) -> Result<Value, String> {
     let checked = check(kind, raw)?;
     let part = match (kind, Token::of(&checked)) {
@@ -21,18 +21,20 @@ pub(super) fn canonical(kind: &ColumnKind, raw: &RawValue) -> Result<Value, Stri
         (ColumnKind::Numeric, Token::Number(text)) => decimal_or_text(text),
         (ColumnKind::Numeric, Token::Text(text)) => decimal_or_text(&text),
         (ColumnKind::Float, Token::Number(text)) => double_or_text(text),
-        _ => serde_json::from_str(checked.get()).map_err(|_| "not fit for a key".to_owned())?,
+        _ => serde_json::from_str(checked.get())
+            .map_err(|_| "this value cannot be part of a key".to_owned())?,
     };
     Ok(part)
 }
 
-/// The same for a part of a key as clients send it: also as the text that canonical keys hold.
+/// The canonical form of a value in a key that a client sent; it may also be the text that canonical keys
+/// hold.
 ///
 /// # Errors
-/// Says what was expected.
+/// What was expected, as a message.
 pub(super) fn canonical_as_sent(kind: &ColumnKind, sent: &Value) -> Result<Value, String> {
     let plain = match (kind, sent) {
-        (_, Value::Null) => return Err("a key holds no null".to_owned()),
+        (_, Value::Null) => return Err("a key cannot hold null".to_owned()),
         (ColumnKind::Bool | ColumnKind::Float | ColumnKind::Array(_), Value::String(text)) => {
             RawValue::from_string(text.clone()).ok()
         }
@@ -49,7 +51,7 @@ fn whole_or_text(text: &str) -> Value {
     }
 }
 
-/// A number where a double spells it with the same digits, otherwise a string.
+/// A number if a double has the same digits, otherwise a string.
 fn decimal_or_text(text: &str) -> Value {
     let text = text.strip_prefix('+').unwrap_or(text);
     let whole = whole_or_text(text);
@@ -78,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_have_one_spelling() {
+    fn a_value_in_a_key_has_one_spelling() {
         for (kind, sent, part) in [
             (ColumnKind::INT8, json!("7"), json!(7)),
             (ColumnKind::INT8, json!(-7), json!(-7)),

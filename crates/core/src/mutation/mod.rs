@@ -1,11 +1,11 @@
 //! Checks a client's writes before the database sees them.
 //!
-//! What a schema can tell is answered here, in plain words that name the write and the column:
-//! unknown entities and columns, values that are not of their column's kind, missing and
-//! contradicting keys. What only the database knows (other rows, its constraints, whether an upsert
-//! finds a row) is left to it. The first fault rejects the whole mutation.
+//! Faults that the schema shows are answered here, in plain words that name the write and the column:
+//! unknown entities and columns, values that are not of their column's kind, missing and contradictory
+//! keys. Everything that only the database knows (other rows, its constraints, whether an upsert finds a
+//! row) is left to it. The first fault rejects the whole mutation.
 //!
-//! A write's `hlc` is not looked at: this version keeps rows, not fields.
+//! A write's `hlc` is ignored: this version keeps rows, not fields.
 
 mod column_value;
 mod key_part;
@@ -25,15 +25,15 @@ use value::schema::Schema;
 use crate::cursor::CommitId;
 use crate::key;
 
-/// How much of a client's own words a message repeats, in characters.
+/// How much of the client's own words a message repeats, in characters.
 const ECHO_CHARS_MAX: usize = 60;
 
-/// A write that the database may see.
+/// A write that has been checked and may be given to the database.
 #[derive(Debug, Clone)]
 pub struct CheckedWrite {
-    /// Which entity.
+    /// The entity.
     pub entity: String,
-    /// What was known of its table when the write was checked.
+    /// The schema that the write was checked against.
     pub schema: Arc<Schema>,
     /// What to do.
     pub op: Op,
@@ -41,25 +41,25 @@ pub struct CheckedWrite {
     /// that leaves (part of) the key to the database.
     pub key: Option<Vec<Value>>,
     /// Positions in the schema's columns and the values to write there, ascending, each column
-    /// once. A create and an upsert have the key among them, an update and a delete do not.
+    /// once. They include the key for a create and an upsert, but not for an update and a delete.
     pub values: Vec<(usize, Box<RawValue>)>,
 }
 
 impl CheckedWrite {
-    /// The text under which the log and the wire know the row.
+    /// The text by which the log and the protocol name the row.
     pub fn canonical_key(&self) -> Option<String> {
         self.key.as_deref().map(key::canonical)
     }
 }
 
-/// How a mutation ended.
+/// How the database answered a mutation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Applied {
     /// Committed, now or when it was first sent.
     Committed {
-        /// A position that contains this shows it; none when it is older than the log remembers.
+        /// What a position must contain to show the mutation; none when the mutation is older than the log.
         commit_id: Option<CommitId>,
-        /// The history that the commit id belongs to; none where there is only one.
+        /// The epoch that the commit id belongs to; none where there is only one.
         epoch: Option<String>,
     },
     /// Not applied, now or when it was first sent.
@@ -67,7 +67,7 @@ pub enum Applied {
 }
 
 impl Applied {
-    /// Committed, in the only history that there is.
+    /// Committed, where there is only one epoch.
     pub fn committed(commit_id: Option<CommitId>) -> Self {
         Self::Committed {
             commit_id,
@@ -77,7 +77,7 @@ impl Applied {
 }
 
 /// Checks the writes of one mutation: at least one, at most `writes_max`, each against the schema
-/// that `schemas` knows for its entity.
+/// that `schemas` returns for its entity.
 ///
 /// # Errors
 /// The first fault: what is wrong, in which write, in which column.
@@ -87,10 +87,10 @@ pub fn check(
     writes_max: usize,
 ) -> Result<Vec<CheckedWrite>, Reject> {
     if writes.is_empty() {
-        return Err(invalid("a mutation holds at least one write"));
+        return Err(invalid("a mutation must have at least one write"));
     }
     if writes.len() > writes_max {
-        let message = format!("a mutation holds at most {writes_max} writes");
+        let message = format!("a mutation may have at most {writes_max} writes");
         return Err(Reject::new(RejectCode::TooLarge, message));
     }
     let numbered = writes.iter().enumerate();
@@ -132,9 +132,9 @@ type Values = BTreeMap<usize, Box<RawValue>>;
 
 fn read_key(key: &Value, schema: &Schema) -> Result<Vec<Value>, Reject> {
     let parts = key::split(key, schema.key.len()).ok_or_else(|| match schema.key.len() {
-        1 => invalid("a key of one column is a text or a number"),
+        1 => invalid("a key of one column must be a text or a number"),
         several => invalid(format!(
-            "a key of {several} columns is an array of their values"
+            "a key of {several} columns must be an array of their values"
         )),
     })?;
     let columns = schema.key_columns();
@@ -170,8 +170,8 @@ fn read_values(
     read.collect()
 }
 
-/// The key of a create or an upsert, from `key` and from the key's columns in `values`; what is
-/// known of it is then in `values` too.
+/// The key of a create or an upsert, from `key` and from the key's columns in `values`. Every known part of
+/// it is added to `values`.
 fn join_key(
     op: Op,
     sent: Option<Vec<Value>>,
@@ -179,9 +179,9 @@ fn join_key(
     schema: &Schema,
 ) -> Result<Option<Vec<Value>>, Reject> {
     let mut key = Vec::with_capacity(schema.key.len());
-    for (place, &position) in schema.key.iter().enumerate() {
+    for (index, &position) in schema.key.iter().enumerate() {
         let column = &schema.columns[position];
-        let sent = sent.as_ref().map(|sent| &sent[place]);
+        let sent = sent.as_ref().map(|sent| &sent[index]);
         let part = match (sent, key_part_of(values, position, schema)?) {
             (Some(sent), Some(part)) if *sent != part => {
                 let message = "`key` and the key's columns in `values` name different rows";
@@ -195,7 +195,7 @@ fn join_key(
                 key.push(part);
             }
             None if op == Op::Upsert => {
-                return Err(invalid("an upsert names its whole key").of_column(&column.name));
+                return Err(invalid("an upsert must name its whole key").of_column(&column.name));
             }
             None if !column.has_default && !column.generated => return Err(not_null(&column.name)),
             None => {}
@@ -204,8 +204,8 @@ fn join_key(
     Ok((key.len() == schema.key.len()).then_some(key))
 }
 
-/// The key of an update or a delete; `values` is left without the key's columns, which may only
-/// repeat it.
+/// The key of an update or a delete. The key's columns are removed from `values`; they may only repeat the
+/// key.
 fn drop_key(
     op: Op,
     sent: Option<Vec<Value>>,
@@ -213,19 +213,19 @@ fn drop_key(
     schema: &Schema,
 ) -> Result<Vec<Value>, Reject> {
     if op == Op::Delete && !values.is_empty() {
-        return Err(invalid("a delete has no values"));
+        return Err(invalid("a delete cannot have values"));
     }
-    let key = sent.ok_or_else(|| invalid("an update and a delete name their row in `key`"))?;
+    let key = sent.ok_or_else(|| invalid("an update or a delete must name its row in `key`"))?;
     for (&position, part) in schema.key.iter().zip(&key) {
         if key_part_of(values, position, schema)?.is_some_and(|other| other != *part) {
-            let message = "a key does not change; delete the row and create it anew";
+            let message = "a key cannot change; delete the row and create it again";
             return Err(invalid(message).of_column(&schema.columns[position].name));
         }
         values.remove(&position);
     }
     if op == Op::Update && values.is_empty() {
         return Err(invalid(
-            "an update holds at least one value besides the key",
+            "an update must set at least one value besides the key",
         ));
     }
     Ok(key)
@@ -240,8 +240,8 @@ fn key_part_of(values: &Values, position: usize, schema: &Schema) -> Result<Opti
         .map_err(|fault| invalid(fault).of_column(&column.name))
 }
 
-/// Whether these columns may be written, and whether a create writes all that it must. An upsert
-/// may find its row, so what it leaves out is for the database to judge.
+/// Checks that these columns may be written, and that a create sets every column it must. An upsert may find
+/// its row, so the database checks what it leaves out.
 fn check_columns(op: Op, values: &Values, schema: &Schema) -> Result<(), Reject> {
     for (position, column) in schema.columns.iter().enumerate() {
         let written = values.contains_key(&position);
@@ -264,12 +264,12 @@ fn not_null(column: &str) -> Reject {
     Reject::new(RejectCode::Constraint, format!("{column} may not be null")).of_column(column)
 }
 
-/// A client's own words, quoted and shortened.
+/// The client's own words, quoted and shortened.
 fn echo(words: &str) -> String {
     format!("{:?}", shorten(words))
 }
 
-/// The beginning of a client's own words.
+/// The beginning of the client's own words.
 fn shorten(words: &str) -> String {
     match words.char_indices().nth(ECHO_CHARS_MAX) {
         Some((end, _)) => format!("{}…", &words[..end]),

@@ -1,4 +1,4 @@
-//! What holds for any write, whatever the client sends.
+//! Properties of any write, whatever the client sends.
 
 use proptest::prelude::*;
 use serde_json::json;
@@ -7,7 +7,7 @@ use super::tests::{ID, column, text};
 use super::*;
 use value::schema::ColumnKind;
 
-/// One kind of each form, with bounds and labels that arbitrary values sometimes meet.
+/// Every kind of column, with bounds and labels that arbitrary values sometimes fit.
 fn kinds() -> Vec<ColumnKind> {
     let plain = vec![
         ColumnKind::Bool,
@@ -34,7 +34,7 @@ fn kinds() -> Vec<ColumnKind> {
     plain.iter().cloned().chain(arrays).collect()
 }
 
-/// JSON texts: of all forms, and near to what some kind takes.
+/// JSON texts of all forms, some of them close to a value of some kind.
 fn json_text() -> impl Strategy<Value = String> {
     let string = prop_oneof![any::<String>(), "[ab]", "[-+0-9.eE]{0,8}"];
     let leaf = prop_oneof![
@@ -144,13 +144,13 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
 
     #[test]
-    fn checking_never_panics_and_changes_no_meaning(
+    fn a_checked_value_passes_the_check_again(
         columns in key_columns(),
     ) {
         let (kind, text) = columns.into_iter().next().expect("one or two");
         let raw = RawValue::from_string(text).expect("JSON");
         if let Ok(checked) = column_value::check(&kind, &raw) {
-            // What comes out is taken again, as it is.
+            // A checked value passes the check again, unchanged.
             let again = column_value::check(&kind, &checked).expect("still of its kind");
             prop_assert_eq!(again.get(), checked.get());
         }
@@ -158,7 +158,7 @@ proptest! {
     }
 
     #[test]
-    fn any_write_gets_an_answer(
+    fn any_write_is_checked_or_has_a_short_fault(
         columns in key_columns(),
         op in prop::sample::select(vec![Op::Create, Op::Update, Op::Upsert, Op::Delete]),
         key in prop::option::of(json_text()),
@@ -175,7 +175,7 @@ proptest! {
     }
 
     #[test]
-    fn a_canonical_key_names_the_same_row_again(
+    fn a_canonical_key_names_the_row_that_it_was_made_of(
         columns in key_columns(),
     ) {
         let schema = schema_of_key(&columns);
@@ -187,7 +187,7 @@ proptest! {
         let deleted = check_key(&schema, Op::Delete, Some(Value::String(canonical.clone())), "{}");
         let deleted = deleted.expect("a canonical key is a key");
         prop_assert_eq!(deleted.canonical_key(), Some(canonical));
-        // The text of a lone JSON key does not tell a string from other values.
+        // The text of a key of one JSON column does not tell a string from other values.
         let kind = &columns[0].0;
         if columns.len() > 1 || !matches!(kind, ColumnKind::Json | ColumnKind::Other) {
             prop_assert_eq!(deleted.key, created.key);

@@ -1,4 +1,4 @@
-//! Each rule, by example.
+//! Each rule of a write, by example.
 
 use serde_json::json;
 
@@ -83,7 +83,7 @@ fn named_values(write: &CheckedWrite) -> Vec<(&str, &str)> {
 }
 
 #[test]
-fn good_writes_come_out_with_their_key_and_values() {
+fn valid_writes_are_returned_with_their_key_and_values() {
     let upper = ID.to_uppercase();
     let quoted = format!("\"{ID}\"");
     for (write, key, values) in [
@@ -107,7 +107,7 @@ fn good_writes_come_out_with_their_key_and_values() {
             Some(ID),
             vec![("id", &quoted), ("title", "\"a\"")],
         ),
-        // An upsert may find its row, so it may leave out what a create must have.
+        // An upsert may find its row, so it may leave out columns that a create must set.
         (
             json!({"entity": "todos", "op": "upsert", "values": {"id": ID, "done": true}}),
             Some(ID),
@@ -147,7 +147,7 @@ fn good_writes_come_out_with_their_key_and_values() {
 }
 
 #[test]
-fn each_fault_has_its_code_and_its_column() {
+fn each_fault_has_a_code_and_a_column() {
     use RejectCode::{Constraint, Invalid, UnknownColumn, UnknownEntity};
     let other = ID.replace('6', "7");
     for (write, code, column, words) in [
@@ -192,13 +192,13 @@ fn each_fault_has_its_code_and_its_column() {
             json!({"entity": "todos", "op": "delete"}),
             Invalid,
             None,
-            "name their row in `key`",
+            "name its row in `key`",
         ),
         (
             json!({"entity": "todos", "op": "update", "values": {"id": ID, "done": true}}),
             Invalid,
             None,
-            "name their row in `key`",
+            "name its row in `key`",
         ),
         (
             json!({"entity": "todos", "op": "delete", "key": {}}),
@@ -210,7 +210,7 @@ fn each_fault_has_its_code_and_its_column() {
             json!({"entity": "seats", "op": "delete", "key": "x"}),
             Invalid,
             None,
-            "a key of 2 columns is an array",
+            "a key of 2 columns must be an array",
         ),
         (
             json!({"entity": "todos", "op": "delete", "key": "x"}),
@@ -228,7 +228,7 @@ fn each_fault_has_its_code_and_its_column() {
             json!({"entity": "seats", "op": "delete", "key": ["x", null]}),
             Invalid,
             Some("row"),
-            "a key holds no null",
+            "a key cannot hold null",
         ),
         (
             json!({"entity": "seats", "op": "create", "values": {"row": null, "place": "x"}}),
@@ -246,7 +246,7 @@ fn each_fault_has_its_code_and_its_column() {
             json!({"entity": "seats", "op": "upsert", "values": {"row": 1}}),
             Invalid,
             Some("place"),
-            "an upsert names its whole key",
+            "an upsert must name its whole key",
         ),
         (
             json!({"entity": "todos", "op": "upsert", "key": ID, "values": {"id": other}}),
@@ -258,7 +258,7 @@ fn each_fault_has_its_code_and_its_column() {
             json!({"entity": "todos", "op": "update", "key": ID, "values": {"id": other, "done": true}}),
             Invalid,
             Some("id"),
-            "a key does not change",
+            "a key cannot change",
         ),
         (
             json!({"entity": "todos", "op": "update", "key": ID}),
@@ -276,7 +276,7 @@ fn each_fault_has_its_code_and_its_column() {
             json!({"entity": "todos", "op": "delete", "key": ID, "values": {"done": true}}),
             Invalid,
             None,
-            "a delete has no values",
+            "a delete cannot have values",
         ),
     ] {
         let fault = check_one(write.clone()).expect_err(&write.to_string());
@@ -291,7 +291,7 @@ fn each_fault_has_its_code_and_its_column() {
 }
 
 #[test]
-fn a_mutation_holds_one_write_to_as_many_as_allowed() {
+fn a_mutation_has_at_least_one_write_and_at_most_the_limit() {
     let delete = json!({"entity": "todos", "op": "delete", "key": ID});
     let of = |count| check_json(Value::Array(vec![delete.clone(); count]));
     let fault = of(0).expect_err("none");
@@ -311,7 +311,7 @@ fn the_first_fault_wins_and_names_its_write() {
 }
 
 #[test]
-fn a_key_that_the_database_always_makes_is_not_written() {
+fn a_key_that_the_database_always_generates_cannot_be_written() {
     let mut schema = todos();
     schema.columns[0].generated = true;
     schema.columns[0].has_default = false;
@@ -349,7 +349,7 @@ fn a_key_is_never_null_even_where_its_column_may_be() {
 }
 
 #[test]
-fn messages_repeat_little_of_what_the_client_said() {
+fn messages_repeat_little_of_what_the_client_sent() {
     let long = "é".repeat(10_000);
     for write in [
         json!({"entity": long, "op": "delete", "key": 1}),
@@ -359,11 +359,11 @@ fn messages_repeat_little_of_what_the_client_said() {
         json!({"entity": "seats", "op": "delete", "key": [long, long]}),
     ] {
         let fault = check_one(write).expect_err("too long to be right");
-        for said in [Some(&fault.message), fault.column.as_ref()]
+        for repeated in [Some(&fault.message), fault.column.as_ref()]
             .into_iter()
             .flatten()
         {
-            assert!(said.matches('é').count() <= 100, "{said}");
+            assert!(repeated.matches('é').count() <= 100, "{repeated}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Who decides what a principal may do.
+//! The seam at which an application decides what a principal may do.
 
 use std::fmt;
 
@@ -6,8 +6,8 @@ use protocol::Op;
 
 use super::{Principal, ReadScope, WriteScope};
 
-/// Decides what a principal may see and write. It is asked whenever a shape is resolved and before each
-/// write, so it answers from memory.
+/// Decides what a principal may see and write. It is called whenever a shape is resolved and before each
+/// write, so it must answer from memory.
 pub trait Authorizer: fmt::Debug + Send + Sync {
     /// What the principal may see of an entity.
     fn read(&self, principal: &Principal, entity: &str) -> ReadScope;
@@ -16,7 +16,7 @@ pub trait Authorizer: fmt::Debug + Send + Sync {
     fn write(&self, principal: &Principal, entity: &str, op: Op) -> WriteScope;
 }
 
-/// Lets everybody do everything.
+/// Allows everything to everybody.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct AllowAll;
 

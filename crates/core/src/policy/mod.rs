@@ -1,8 +1,8 @@
-//! Who may do what: the principal, what a policy lets it see and write, and who decides.
+//! Who may do what: the principal, what it may see and write, and the authorizer that decides.
 //!
-//! Decisions are pure. A read scope becomes part of the shape when that is resolved, so that equal rights
-//! share one evaluation and one serialisation. A write scope is evaluated inside the mutation's
-//! transaction.
+//! Decisions are pure. A read scope becomes part of the shape when the shape is resolved, so that sessions
+//! with equal rights share one evaluation and one serialisation. A write scope is evaluated inside the
+//! mutation's transaction.
 
 mod authorizer;
 mod principal;

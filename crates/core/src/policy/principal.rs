@@ -1,22 +1,22 @@
-//! Who a client is.
+//! Who a session acts for.
 
 use std::collections::BTreeMap;
 
-/// Who a client is, as an authenticator found out.
+/// Who a session acts for, as an authenticator established it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Principal {
-    /// The user; none for somebody unknown.
+    /// The user; none for an anonymous one.
     pub user_id: Option<String>,
     /// The role by which policies are chosen; none for the default.
     pub role: Option<String>,
     /// What else is known of the user, by name.
     pub claims: BTreeMap<String, serde_json::Value>,
-    /// When this ends to be true, in milliseconds since 1970-01-01 UTC; none for never.
+    /// When this expires, in milliseconds since 1970-01-01 UTC; none for never.
     pub expires_at_ms: Option<u64>,
 }
 
 impl Principal {
-    /// Somebody unknown.
+    /// A principal without a user.
     pub fn anonymous() -> Self {
         Self::default()
     }
@@ -29,7 +29,7 @@ impl Principal {
         }
     }
 
-    /// Whether policies cannot tell the two apart.
+    /// Whether the two have the same rights: policies cannot tell them apart.
     pub fn has_rights_of(&self, other: &Self) -> bool {
         (&self.user_id, &self.role, &self.claims) == (&other.user_id, &other.role, &other.claims)
     }

@@ -9,12 +9,12 @@ pub enum ReadScope {
     /// Every row and every column.
     #[default]
     Everything,
-    /// Only the rows and columns of this selection. The key's columns are always among them.
+    /// The rows and columns of this selection. The key's columns are always among them.
     Restricted(SelectionRequest),
 }
 
-/// Which rows of an entity a principal may write, in PostgreSQL's words for policies. Each is a filter with
-/// its parameters; none lets every row through. Neither selects columns.
+/// Which rows of an entity a principal may write, in PostgreSQL's words for policies. Each field is a filter
+/// with its parameters; none allows every row. Neither selects columns.
 #[derive(Debug, Clone, Default)]
 pub struct WriteScope {
     /// What a row must match before it is updated or deleted. Any other row does not exist for the
@@ -26,7 +26,7 @@ pub struct WriteScope {
 }
 
 impl WriteScope {
-    /// Every row, before and after.
+    /// Allows every row, before and after.
     pub fn everything() -> Self {
         Self::default()
     }

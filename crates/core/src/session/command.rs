@@ -1,4 +1,4 @@
-//! What a session decides: commands for whoever owns the socket, the hub's queue and the database.
+//! What a session decides: commands for the engine, which owns the transport, the mailbox and the database.
 
 use std::sync::Arc;
 
@@ -13,17 +13,16 @@ use crate::shape::Shape;
 pub enum Command<B> {
     /// Send a frame.
     Send(Frame<B>),
-    /// Tell the hub.
+    /// Give the hub a command.
     Hub(HubCommand),
     /// Start or stop a read.
     Read(ReadCommand),
-    /// Find the shape that a subscription asks for ([`super::Session::request`]) in its table as it is
-    /// now. Report [`super::Session::resolved`] before anything else.
+    /// Resolve the request of a subscription ([`super::Session::request`]) against its table as it is now.
+    /// Report [`super::Session::resolved`] before anything else.
     Resolve(SubscriptionId),
-    /// Have the hub queue again, then read what it could not: all changes of these shapes since their
-    /// positions, also of rows that were created and deleted since. Report [`super::Session::caught_up`] at
-    /// the end, or [`super::Session::catch_up_refused`]; until then nothing else but
-    /// [`super::Session::applied`].
+    /// Make the hub queue batches again, then read those that it could not queue: all changes of these shapes
+    /// since their positions, transient ones too. Report [`super::Session::caught_up`] at the end, or
+    /// [`super::Session::catch_up_refused`]; until then only [`super::Session::applied`].
     CatchUp(Vec<(Shape, Arc<Position>)>),
     /// Apply a mutation. Report [`super::Session::applied`] at the end.
     Apply(Box<Push>),
@@ -32,8 +31,8 @@ pub enum Command<B> {
 /// A frame to send.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Frame<B> {
-    /// This shape's changes in `batch`, without those that `since` has already. A row that was created and
-    /// deleted within the batch is left out, unless there is a `since`.
+    /// This shape's changes in `batch`, without those that `since` contains. Transient changes are left out,
+    /// unless there is a `since`.
     Changes {
         /// The batch.
         batch: B,
@@ -41,7 +40,7 @@ pub enum Frame<B> {
         shape: Shape,
         /// Send it to this joining subscription alone, not under the shape's name.
         id: Option<SubscriptionId>,
-        /// Leave out what this contains.
+        /// Leave out the changes that this contains.
         since: Option<Arc<Position>>,
     },
     /// `subscribed`.
@@ -88,11 +87,11 @@ pub enum Frame<B> {
 /// What the hub has to do for the session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HubCommand {
-    /// Queue what touches this shape.
+    /// Queue batches that touch this shape.
     Attach(Shape),
-    /// Queue it no longer.
+    /// Stop queueing them.
     Detach(Shape),
-    /// Queue a batch, empty if need be, as soon as this is reached.
+    /// Queue a batch, an empty one if necessary, as soon as this is reached.
     Await(Awaited),
 }
 
@@ -100,14 +99,13 @@ pub enum HubCommand {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReadCommand {
     /// Read the whole shape, or the changes since `from`. Report [`super::Session::read`] at the end. A
-    /// read of changes that fails half-way and is done again must include rows that were created and
-    /// deleted since.
+    /// read of changes that fails half-way and is repeated must include transient changes.
     Start {
         /// The subscription.
         id: SubscriptionId,
         /// Its shape.
         shape: Shape,
-        /// Where to begin; none for a snapshot.
+        /// Where to begin; none for all rows.
         from: Option<ReadFrom>,
     },
     /// Stop reading for this subscription.
@@ -117,13 +115,13 @@ pub enum ReadCommand {
 /// Where a read of changes begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReadFrom {
-    /// A cursor that a client brought, to be checked.
+    /// A cursor from the client, to be checked.
     Cursor(Cursor),
-    /// A position that this session reached itself.
+    /// A position that this session has reached.
     Position(Arc<Position>),
 }
 
-/// What the hub must have reached.
+/// What the hub's position must have reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Awaited {
     /// A position that contains this.
@@ -133,7 +131,7 @@ pub enum Awaited {
 }
 
 impl Awaited {
-    /// Whether `position` is enough.
+    /// Whether `position` has reached it.
     pub fn is_reached_by(&self, position: &Position) -> bool {
         match self {
             Self::Commit(commit_id) => position.contains(*commit_id),
@@ -151,7 +149,7 @@ pub enum ReadEnd {
     Refused(RefetchReason),
 }
 
-/// Why a subscription is impossible.
+/// Why a client cannot subscribe.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SubscribeError {
     /// The kind.
@@ -161,7 +159,7 @@ pub struct SubscribeError {
 }
 
 impl SubscribeError {
-    /// An error of this kind.
+    /// Makes an error of this kind.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         Self {
             code,

@@ -1,4 +1,4 @@
-//! The live shapes of a session and the one place that says whether a `cursor` may be sent.
+//! The live shapes of a session, and whether a `cursor` frame may be sent.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,16 +8,16 @@ use super::command::{Command, Frame};
 use crate::cursor::Position;
 use crate::shape::Shape;
 
-/// Each live shape with what has been sent of it.
+/// Each live shape with the position up to which it has been sent.
 #[derive(Debug, Default)]
 pub(super) struct LiveShapes {
     shapes: BTreeMap<Shape, LiveShape>,
-    /// The latest position that the client has been told, or that a read or a pull has brought some
-    /// shape to: no `cursor` before the stream covers it.
+    /// The latest position that was sent to the client, or to which a read or a catch-up has brought some
+    /// shape. No `cursor` frame is sent before the stream covers it.
     ahead: Option<Arc<Position>>,
-    /// Changes have been sent since the last `cursor`.
+    /// Changes have been sent since the last `cursor` frame.
     uncommitted: bool,
-    /// Subscriptions have joined at different positions since the last `cursor`.
+    /// Subscriptions have joined at different positions since the last `cursor` frame.
     staggered: bool,
 }
 
@@ -25,19 +25,19 @@ pub(super) struct LiveShapes {
 struct LiveShape {
     /// Everything up to here has been sent.
     at: Arc<Position>,
-    /// A read or a pull has brought some subscription here, ahead of the stream. Until the stream is
-    /// here too, a batch may hold changes that are known, and rows that came and went since count.
+    /// A read or a catch-up has brought some subscription here, ahead of the stream. Until the stream is
+    /// here too, a batch may hold changes that were sent already, and transient changes matter.
     ahead: Option<Arc<Position>>,
 }
 
-/// What of a batch is new to a shape.
+/// Which changes of a batch are new to a shape.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum New {
-    /// Nothing.
+    /// None.
     Nothing,
-    /// All of it, but for rows that were created and deleted within it.
+    /// All but the transient ones.
     All,
-    /// What this does not contain.
+    /// Those that this does not contain.
     Since(Arc<Position>),
 }
 
@@ -58,19 +58,19 @@ impl New {
     }
 }
 
-/// Whether the stream stands where a `cursor` may be sent.
+/// Whether a `cursor` frame may be sent at the stream's position.
 pub(super) enum Reached {
-    /// Not before this position is covered.
+    /// Not before the stream covers this position.
     Behind(Arc<Position>),
     /// Yes.
     Here {
-        /// Whether the client would learn something by it.
+        /// Whether the frame would be new to the client.
         is_new: bool,
     },
 }
 
 impl LiveShapes {
-    /// A read has brought `shape` to `position`.
+    /// Adds a shape that a read has brought to `position`.
     pub(super) fn join(&mut self, shape: Shape, position: Arc<Position>) {
         self.raise(&position);
         self.shapes.insert(
@@ -82,8 +82,8 @@ impl LiveShapes {
         );
     }
 
-    /// A read has brought one more subscription of the live `shape` to `position`. False when it has
-    /// not come far enough: what lies between will not be sent under the shape's name again.
+    /// Notes that a read has brought one more subscription of the live `shape` to `position`. False when that
+    /// is not far enough: the changes in between will not be sent under the shape's name again.
     pub(super) fn join_live(&mut self, shape: &Shape, position: &Arc<Position>) -> bool {
         let Some(live) = self.shapes.get_mut(shape) else {
             return false;
@@ -99,7 +99,7 @@ impl LiveShapes {
         true
     }
 
-    /// Some subscription stands at `position`.
+    /// Notes that some subscription has reached `position`.
     fn raise(&mut self, position: &Arc<Position>) {
         self.staggered |= self.ahead.as_ref().is_some_and(|ahead| ahead != position);
         if !self
@@ -123,7 +123,7 @@ impl LiveShapes {
         self.shapes.retain(|shape, _| keep(shape));
     }
 
-    /// Whether `shape` has been brought to `position` already.
+    /// Whether everything up to `position` has been sent for `shape`.
     pub(super) fn covers(&self, shape: &Shape, position: &Position) -> bool {
         self.shapes
             .get(shape)
@@ -137,7 +137,7 @@ impl LiveShapes {
             .collect()
     }
 
-    /// The shapes to which something of `batch` is new.
+    /// Takes a batch: the shapes that it has changes for, with those that are new.
     pub(super) fn take<B: Batch>(&mut self, batch: &B) -> Vec<(Shape, New)> {
         let shapes = self.shapes.iter_mut();
         let new = shapes.map(|(shape, live)| (shape.clone(), live.take(shape, batch)));
@@ -146,7 +146,7 @@ impl LiveShapes {
         new
     }
 
-    /// The same for one shape.
+    /// Takes a batch for one shape.
     pub(super) fn take_shape<B: Batch>(&mut self, shape: &Shape, batch: &B) -> New {
         let live = self.shapes.get_mut(shape);
         let new = live.map_or(New::Nothing, |live| live.take(shape, batch));
@@ -154,8 +154,8 @@ impl LiveShapes {
         new
     }
 
-    /// Part of a batch of this position has been sent that will never be complete.
-    pub(super) fn know_part_of(&mut self, begun: &Arc<Position>) {
+    /// Notes that some changes up to this position have been sent, of a batch that will never be complete.
+    pub(super) fn sent_some_up_to(&mut self, begun: &Arc<Position>) {
         for live in self.shapes.values_mut() {
             let ahead = live.ahead.as_ref().unwrap_or(&live.at);
             if !ahead.covers(begun) {
@@ -164,7 +164,7 @@ impl LiveShapes {
         }
     }
 
-    /// The stream stands at `position`.
+    /// Notes that the stream has reached `position`.
     pub(super) fn reach(&mut self, position: &Arc<Position>) -> Reached {
         if let Some(ahead) = self.ahead.as_ref().filter(|ahead| !position.covers(ahead)) {
             return Reached::Behind(ahead.clone());
@@ -184,14 +184,14 @@ impl LiveShapes {
         }
     }
 
-    /// A `cursor` frame with this position is sent.
+    /// Notes that a `cursor` frame with this position is sent.
     pub(super) fn cursor_sent(&mut self, position: &Arc<Position>) {
         self.uncommitted = false;
         self.staggered = false;
         self.ahead = Some(position.clone());
     }
 
-    /// A pull has brought every live shape to `position`.
+    /// Notes that a catch-up has brought every live shape to `position`.
     pub(super) fn caught_up(&mut self, position: &Arc<Position>) {
         self.uncommitted = true;
         for live in self.shapes.values_mut() {
@@ -202,7 +202,7 @@ impl LiveShapes {
         }
     }
 
-    /// Whether changes have been sent that no `cursor` has committed yet.
+    /// Whether changes have been sent since the last `cursor` frame.
     pub(super) fn has_uncommitted(&self) -> bool {
         self.uncommitted
     }
@@ -217,14 +217,14 @@ impl LiveShape {
             Some(_) => New::Since(self.at.clone()),
             None => New::All,
         };
-        // The position of a batch in several deliveries is reached with the last of them.
+        // The position of a batch in several parts is reached with the last of them.
         if batch.complete() {
             self.reach(batch.position());
         }
         new
     }
 
-    /// The stream has brought it to `position`.
+    /// Notes that the stream has brought the shape to `position`.
     fn reach(&mut self, position: &Arc<Position>) {
         self.at = position.clone();
         self.ahead = self.ahead.take().filter(|ahead| !position.covers(ahead));

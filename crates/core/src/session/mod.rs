@@ -1,23 +1,23 @@
 //! What one connection does next: events in, commands out.
 //!
-//! The engine owns the socket, the hub's queue and the database; it tells the session what happened
-//! and carries out, in order, what the session answers. So the rules that keep a client's copy
+//! The engine owns the transport, the mailbox and the database. It reports events to the session and
+//! executes, in order, the commands that the session returns. So the rules that keep a client's copy
 //! exact can be tested without any of those.
 //!
-//! A subscription is *joining* until its first read (a snapshot of the table, or the changes since
-//! the client's cursor) is complete, and *live* from then on. It is attached to the hub before its
-//! read begins, so every batch after the read's position passes through here.
+//! A subscription is *joining* until its first read (all rows of its shape, or the changes since the
+//! client's cursor) is complete, and *live* from then on. It is attached to the hub before its read
+//! begins, so every batch after the read's position passes through here.
 //!
 //! Invariants:
-//! 1. A live shape gets every batch that its position does not cover, in order, once.
-//! 2. `subscribed` is sent when the read is complete and every batch that came meanwhile is either
-//!    covered by the read or kept to be sent right behind it (P4).
+//! 1. A live shape receives every batch that its position does not cover, in order, once.
+//! 2. `subscribed` is sent when the read is complete and every batch that arrived meanwhile is either
+//!    covered by the read or kept, to be sent right after it (P4).
 //! 3. A `cursor` frame is sent only with a position that covers the position of every live
-//!    subscription, and with everything up to it sent (P3). It never goes backwards.
+//!    subscription, and only after everything up to it (P3). It never goes backwards.
 //! 4. Answers to mutations leave in the order of the mutations; an ack leaves just before the first
 //!    `cursor` frame whose position contains the mutation (P6).
-//! 5. What is kept for a slow client or a long read is bounded. Beyond the bound nothing is lost:
-//!    the log is read again from the position reached.
+//! 5. The memory for a slow client or a long read is bounded. Beyond the bound nothing is lost: the
+//!    log is read again from the position reached.
 
 mod command;
 mod live;
@@ -39,41 +39,41 @@ use crate::cursor::{Cursor, Position};
 use crate::mutation::Applied;
 use crate::shape::Shape;
 
-/// Batches kept for one joining subscription; more, and its read goes on from the log.
+/// The most batches that are kept for one joining subscription. Beyond that it continues from the log.
 pub const BACKLOG_BATCHES_MAX: usize = 256;
 
-/// What the session has to know of one delivery of the hub.
+/// What the session has to know of a batch of the hub.
 pub trait Batch: Clone {
-    /// The position that the database had when it was read.
+    /// The position at which its changes were read.
     fn position(&self) -> &Arc<Position>;
-    /// Whether this is the last delivery for that position.
+    /// Whether this is the last batch of that position.
     fn complete(&self) -> bool;
-    /// Whether it changes rows of this shape.
+    /// Whether it has changes for this shape.
     fn touches(&self, shape: &Shape) -> bool;
-    /// Whether the table behind this shape changed, so that its rows must be taken anew.
+    /// Whether the schema of this shape's table changed, so that its rows must be refetched.
     fn changes_schema_of(&self, shape: &Shape) -> bool;
 }
 
 #[derive(Debug)]
 struct Subscription<B> {
     shape: Shape,
-    /// What it asks for; none for everything.
+    /// The selection that the client asked for; none for everything.
     request: Option<Box<SelectionRequest>>,
     joining: Option<Joining<B>>,
 }
 
-/// What is kept while a subscription's read goes on.
+/// What is kept during a subscription's first read.
 #[derive(Debug)]
 struct Joining<B> {
     backlog: Vec<B>,
-    /// Batches were let go: the read must go on from where it ends.
+    /// Batches were dropped: another read must follow, from where this one ends.
     missed: bool,
-    /// The table changed its shape under the read.
+    /// The table's schema changed during the read.
     schema_changed: bool,
 }
 
 impl<B> Subscription<B> {
-    /// What it has been sent does not hold: it is read anew, in its table as that is now.
+    /// Starts again, since what was sent is void: refetch, and resolve the shape in the table as it is now.
     fn restart(&mut self, id: &SubscriptionId, reason: RefetchReason) -> Vec<Command<B>> {
         self.joining = Some(Joining::new());
         let id = id.clone();
@@ -84,7 +84,7 @@ impl<B> Subscription<B> {
         vec![refetch, Command::Resolve(id)]
     }
 
-    /// Its read goes on from where it has come to.
+    /// Continues the read from the position that it has reached.
     fn resume_read(&mut self, id: &SubscriptionId, position: Arc<Position>) -> Command<B> {
         self.joining = Some(Joining::new());
         Command::Read(ReadCommand::Start {
@@ -113,13 +113,13 @@ pub struct Session<B> {
     live: LiveShapes,
     /// The position of the last complete batch.
     stream: Option<Arc<Position>>,
-    /// The position of a batch that has come in part: no `cursor` before the rest.
+    /// The position of a batch whose last part has not arrived: no `cursor` frame before that.
     in_batch: Option<Arc<Position>>,
     mutations: Mutations,
 }
 
 impl<B: Batch> Session<B> {
-    /// A session without subscriptions.
+    /// Makes a session without subscriptions.
     pub fn new(subscriptions_max: usize) -> Self {
         Self {
             subscriptions_max,
@@ -131,7 +131,7 @@ impl<B: Batch> Session<B> {
         }
     }
 
-    /// How many mutations wait for their turn; the engine stops reading a client that has many.
+    /// The number of mutations that wait for their turn; the engine stops reading from a client with many.
     pub fn pushes_waiting(&self) -> usize {
         self.mutations.waiting()
     }
@@ -141,7 +141,7 @@ impl<B: Batch> Session<B> {
         self.mutations.is_applying()
     }
 
-    /// The client asks for an entity or for a part of it. `resolve` finds the shape that it means.
+    /// Handles a `subscribe`. `resolve` finds the shape that it asks for.
     pub fn subscribe(
         &mut self,
         subscribe: Subscribe,
@@ -153,10 +153,10 @@ impl<B: Batch> Session<B> {
             .and_then(|()| resolve(&subscribe));
         let shape = match resolved {
             Ok(shape) => shape,
-            Err(refusal) => return vec![refused(id, refusal)],
+            Err(error) => return vec![error_frame(id, error)],
         };
-        // A text that is no cursor is treated as one of another history: the client gets `refetch`.
-        let (from, refused) = match subscribe.cursor.as_deref().map(str::parse::<Cursor>) {
+        // A text that is not a cursor is treated as one of another epoch: the client receives `refetch`.
+        let (from, invalid) = match subscribe.cursor.as_deref().map(str::parse::<Cursor>) {
             None => (None, false),
             Some(Ok(cursor)) => (Some(ReadFrom::Cursor(cursor)), false),
             Some(Err(_)) => (None, true),
@@ -165,7 +165,7 @@ impl<B: Batch> Session<B> {
         if !self.is_attached(&shape) {
             commands.push(Command::Hub(HubCommand::Attach(shape.clone())));
         }
-        if refused {
+        if invalid {
             commands.push(Command::Send(Frame::Refetch {
                 id: id.clone(),
                 reason: RefetchReason::Epoch,
@@ -191,27 +191,27 @@ impl<B: Batch> Session<B> {
     }
 
     fn check_subscribe(&self, subscribe: &Subscribe) -> Result<(), SubscribeError> {
-        let refuse = |code, message: &str| {
+        let fail = |code, message: &str| {
             let message = message.to_owned();
             Err(SubscribeError { code, message })
         };
         if self.subscriptions.contains_key(&subscribe.id) {
-            return refuse(ErrorCode::Protocol, "this subscription id is in use");
+            return fail(ErrorCode::Protocol, "this subscription id is in use");
         }
         if self.subscriptions.len() >= self.subscriptions_max {
-            return refuse(
+            return fail(
                 ErrorCode::TooManySubscriptions,
-                "this connection has as many as it may",
+                "this connection has as many subscriptions as it may",
             );
         }
         match subscribe.mode.as_deref() {
             None | Some("rows") => Ok(()),
-            Some("fields") => refuse(ErrorCode::Protocol, "mode `fields` is not built yet"),
-            Some(_) => refuse(ErrorCode::Protocol, "mode is `rows` or `fields`"),
+            Some("fields") => fail(ErrorCode::Protocol, "mode `fields` is not built yet"),
+            Some(_) => fail(ErrorCode::Protocol, "mode is `rows` or `fields`"),
         }
     }
 
-    /// The entity that a subscription is about, and what it asks for of it.
+    /// The entity of a subscription, and the selection that it asks for.
     pub fn request(&self, id: &SubscriptionId) -> Option<(String, SelectionRequest)> {
         let subscription = self.subscriptions.get(id)?;
         let selection = subscription.request.as_deref().cloned();
@@ -219,7 +219,7 @@ impl<B: Batch> Session<B> {
         Some((entity, selection.unwrap_or_default()))
     }
 
-    /// The shape that a subscription asks for has been found, or can no longer be.
+    /// Takes the result of [`Command::Resolve`].
     pub fn resolved(
         &mut self,
         id: &SubscriptionId,
@@ -228,10 +228,10 @@ impl<B: Batch> Session<B> {
         let mut commands = Vec::new();
         let shape = match resolved {
             Ok(shape) => shape,
-            Err(refusal) => {
+            Err(error) => {
                 if let Some(subscription) = self.subscriptions.remove(id) {
                     self.release(subscription.shape, &mut commands);
-                    commands.push(refused(id.clone(), refusal));
+                    commands.push(error_frame(id.clone(), error));
                 }
                 return commands;
             }
@@ -253,12 +253,12 @@ impl<B: Batch> Session<B> {
         commands
     }
 
-    /// The client no longer wants a subscription.
+    /// Handles an `unsubscribe`.
     pub fn unsubscribe(&mut self, id: &SubscriptionId) -> Vec<Command<B>> {
         let Some(subscription) = self.subscriptions.remove(id) else {
             let message = "no subscription of this id".to_owned();
             let code = ErrorCode::Protocol;
-            return vec![refused(id.clone(), SubscribeError { code, message })];
+            return vec![error_frame(id.clone(), SubscribeError { code, message })];
         };
         let mut commands = Vec::new();
         if subscription.joining.is_some() {
@@ -268,7 +268,7 @@ impl<B: Batch> Session<B> {
         commands
     }
 
-    /// A subscription no longer has this shape.
+    /// Detaches a shape that a subscription has left, unless another one has it.
     fn release(&mut self, shape: Shape, commands: &mut Vec<Command<B>>) {
         if !self.is_live(&shape) {
             self.live.remove(&shape);
@@ -278,17 +278,17 @@ impl<B: Batch> Session<B> {
         }
     }
 
-    /// The client pushes a mutation: it is applied when those before it have been.
+    /// Handles a `push`: the mutation is applied after those before it.
     pub fn push(&mut self, push: Push) -> Vec<Command<B>> {
         self.mutations.push(push)
     }
 
-    /// The mutation that was being applied has ended.
+    /// Takes the result of [`Command::Apply`].
     pub fn applied(&mut self, mutation: u64, applied: Applied) -> Vec<Command<B>> {
         self.mutations.applied(mutation, applied)
     }
 
-    /// The hub delivers.
+    /// Takes a batch from the hub.
     pub fn batch(&mut self, batch: B) -> Vec<Command<B>> {
         let mut commands = Vec::new();
         self.restart_outdated(&batch, &mut commands);
@@ -297,8 +297,7 @@ impl<B: Batch> Session<B> {
         commands
     }
 
-    /// Live subscriptions of an entity that changed its shape begin anew; joining ones will, when
-    /// their read ends.
+    /// Restarts live subscriptions whose table's schema changed; joining ones restart when their read ends.
     fn restart_outdated(&mut self, batch: &B, commands: &mut Vec<Command<B>>) {
         for (id, subscription) in &mut self.subscriptions {
             if !batch.changes_schema_of(&subscription.shape) {
@@ -338,16 +337,16 @@ impl<B: Batch> Session<B> {
         }
     }
 
-    /// Sends what a batch has for the live shapes, and with it the cursor where that may be.
+    /// Sends the changes that a batch has for live shapes, and the cursor if that is allowed.
     fn deliver(&mut self, batch: &B, commands: &mut Vec<Command<B>>) {
         if let Some(begun) = self
             .in_batch
             .clone()
             .filter(|begun| begun != batch.position())
         {
-            // A batch broke off after some of its parts and is read again, to a later position. What
-            // came in those parts may have gone since, and would not be told of any more.
-            self.live.know_part_of(&begun);
+            // A batch ended after some of its parts and is read again, up to a later position. Rows that
+            // those parts created may be deleted by now, which makes their deletes transient.
+            self.live.sent_some_up_to(&begun);
         }
         for (shape, new) in self.live.take(batch) {
             commands.extend(new.frame(batch.clone(), shape));
@@ -364,14 +363,15 @@ impl<B: Batch> Session<B> {
             self.stream = Some(position.clone());
             self.reach(position, commands);
         }
-        // Else it is an empty one, from before the batch that has come in part.
+        // Otherwise it is an empty batch from before the one that has arrived in part.
     }
 
-    /// Everything up to `position` has been sent for every live shape that it is news to.
+    /// Sends answers and the cursor for `position`, if everything up to it has been sent for every live
+    /// shape.
     fn reach(&mut self, position: &Arc<Position>, commands: &mut Vec<Command<B>>) {
         match self.live.reach(position) {
             live::Reached::Behind(wanted) => {
-                // A subscription joined further on. The cursor waits until the hub is there too.
+                // A subscription joined at a later position. The cursor waits until the hub reaches it.
                 if self.live.has_uncommitted() || self.mutations.has_answer_at(position) {
                     commands.push(Command::Hub(HubCommand::Await(Awaited::Position(wanted))));
                 }
@@ -387,7 +387,7 @@ impl<B: Batch> Session<B> {
         }
     }
 
-    /// A joining subscription's read has ended.
+    /// Takes the end of a joining subscription's read.
     pub fn read(&mut self, id: &SubscriptionId, end: ReadEnd) -> Vec<Command<B>> {
         let Some(subscription) = self.subscriptions.get_mut(id) else {
             return Vec::new();
@@ -426,8 +426,8 @@ impl<B: Batch> Session<B> {
         commands
     }
 
-    /// A second subscription joins a shape that is live: what has been sent under the shape's name
-    /// meanwhile was not meant for it, so it gets that under its own id first.
+    /// Joins another subscription to a live shape. It was not yet joined when changes were sent under the
+    /// shape's name during its read, so it first receives those under its own id.
     fn join_live(
         &mut self,
         id: &SubscriptionId,
@@ -470,7 +470,7 @@ impl<B: Batch> Session<B> {
         commands
     }
 
-    /// The hub could not queue everything for this session: what it did queue has been delivered.
+    /// The mailbox overflowed, and everything that was in it has been delivered.
     pub fn overflowed(&mut self) -> Vec<Command<B>> {
         for subscription in self.subscriptions.values_mut() {
             if let Some(joining) = &mut subscription.joining {
@@ -478,40 +478,40 @@ impl<B: Batch> Session<B> {
                 joining.backlog = Vec::new();
             }
         }
-        // Nothing live leaves nothing to read; the answers that are owed need a position all the same.
+        // Without live shapes there is nothing to read, but the answers still wait for a position.
         vec![Command::CatchUp(self.live.positions())]
     }
 
-    /// What the hub could not queue has been read and sent, up to `position`.
+    /// The catch-up has ended: every change up to `position` has been sent.
     pub fn caught_up(&mut self, position: Arc<Position>) -> Vec<Command<B>> {
         let mut commands = Vec::new();
         self.in_batch = None;
         self.live.caught_up(&position);
         self.reach(&position, &mut commands);
-        // The hub forgot what this session had asked it to wait for, with its queue.
+        // With the queue, the hub dropped what it had to await for this session.
         commands.extend(self.mutations.await_again());
         commands
     }
 
-    /// A pull found the log shorter than it needs, or tables in another shape: these subscriptions
-    /// begin anew, and the rest is caught_up again.
+    /// The catch-up failed: the log is too short, or the schema of `entity` changed. The subscriptions that
+    /// this concerns restart, and the others catch up again.
     pub fn catch_up_refused(
         &mut self,
         reason: RefetchReason,
         entity: Option<&str>,
     ) -> Vec<Command<B>> {
-        let mut anew = Vec::new();
+        let mut restarted = Vec::new();
         let mut commands = Vec::new();
         for (id, subscription) in &self.subscriptions {
             let meant = entity.is_none_or(|entity| entity == subscription.shape.entity());
             if meant && subscription.joining.is_none() {
                 self.live.remove(&subscription.shape);
-                anew.push(id.clone());
+                restarted.push(id.clone());
             }
         }
-        // The pull comes before the reads, which need the hub's queue from their beginning.
-        let pull = self.overflowed();
-        for id in anew {
+        // The catch-up comes before the reads, which need the hub to queue from their beginning.
+        let catch_up = self.overflowed();
+        for id in restarted {
             if let Some(subscription) = self.subscriptions.get_mut(&id) {
                 commands.extend(subscription.restart(&id, reason));
             }
@@ -519,7 +519,7 @@ impl<B: Batch> Session<B> {
         let (refetches, reads): (Vec<_>, Vec<_>) = commands
             .into_iter()
             .partition(|command| matches!(command, Command::Send(Frame::Refetch { .. })));
-        refetches.into_iter().chain(pull).chain(reads).collect()
+        refetches.into_iter().chain(catch_up).chain(reads).collect()
     }
 
     fn is_attached(&self, shape: &Shape) -> bool {
@@ -535,10 +535,10 @@ impl<B: Batch> Session<B> {
     }
 }
 
-fn refused<B>(id: SubscriptionId, refusal: SubscribeError) -> Command<B> {
+fn error_frame<B>(id: SubscriptionId, error: SubscribeError) -> Command<B> {
     Command::Send(Frame::Error {
-        code: refusal.code,
-        message: refusal.message,
+        code: error.code,
+        message: error.message,
         id: Some(id),
     })
 }

@@ -8,7 +8,7 @@ use super::command::{Awaited, Command, Frame, HubCommand};
 use crate::cursor::{CommitId, Position};
 use crate::mutation::Applied;
 
-/// The mutations that wait, the one that is being applied, and the answers that have not left.
+/// The mutations that wait, whether one is being applied, and the answers that have not been sent.
 #[derive(Debug, Default)]
 pub(super) struct Mutations {
     waiting: VecDeque<Push>,
@@ -18,7 +18,7 @@ pub(super) struct Mutations {
 
 #[derive(Debug)]
 enum Answer {
-    /// It leaves with the first `cursor` whose position contains the commit.
+    /// Sent just before the first `cursor` frame whose position contains the commit.
     Ack {
         mutation: u64,
         commit_id: Option<CommitId>,
@@ -54,7 +54,7 @@ impl Mutations {
         vec![Command::Apply(Box::new(push))]
     }
 
-    /// The mutation that was being applied has ended.
+    /// Takes the result of the mutation that was being applied.
     pub(super) fn applied<B>(&mut self, mutation: u64, applied: Applied) -> Vec<Command<B>> {
         self.applying = false;
         let mut commands = Vec::new();
@@ -98,14 +98,14 @@ impl Mutations {
         }));
     }
 
-    /// Sends the answers at the front that a `cursor` with this position may carry.
+    /// Sends the answers at the front that may leave before a `cursor` frame with this position.
     pub(super) fn answer_up_to<B>(&mut self, position: &Position, commands: &mut Vec<Command<B>>) {
         while self.has_answer_at(position) {
             self.answer_first(commands);
         }
     }
 
-    /// Whether the first answer may leave with a `cursor` of this position.
+    /// Whether the first answer may leave before a `cursor` frame with this position.
     pub(super) fn has_answer_at(&self, position: &Position) -> bool {
         match self.answers.front() {
             Some(Answer::Ack {
@@ -122,7 +122,7 @@ impl Mutations {
         }
     }
 
-    /// Asks the hub again for what the answers wait for.
+    /// Commands the hub again to await what the answers wait for.
     pub(super) fn await_again<B>(&self) -> impl Iterator<Item = Command<B>> {
         self.answers.iter().filter_map(|answer| match answer {
             Answer::Ack { commit_id, .. } => commit_id.map(await_commit),

@@ -1,8 +1,8 @@
 //! Shapes: which rows and columns of an entity a subscription wants.
 //!
-//! A client asks for a selection; resolved against its table and what the client may see it is a shape.
-//! Subscriptions that want the same share one shape, however they spell it: it is evaluated, and its bytes
-//! are written, once for all of them.
+//! A client asks for a selection; resolved against its table and the read scope it is a shape.
+//! Subscriptions that ask for the same share one shape, however they spell it: each change is evaluated, and
+//! its bytes are written, once for all of them.
 
 #[cfg(test)]
 mod properties;
@@ -25,10 +25,10 @@ use value::schema::Schema;
 use crate::policy::ReadScope;
 use crate::undo::{Before, RowVersions};
 
-/// Bytes of a hash in the name of a shape: enough that nobody finds two filters with one name.
+/// The bytes of a hash in the name of a shape, enough that two filters with one name cannot be found.
 const NAME_BYTES: usize = 18;
 
-/// A set of rows that changes are sent for. Cheap to clone; compared by its name.
+/// A set of rows and columns whose changes are sent. Cheap to clone; compared by its name.
 #[derive(Debug, Clone)]
 pub struct Shape(Arc<Definition>);
 
@@ -39,7 +39,7 @@ struct Definition {
     selection: Option<Selection>,
 }
 
-/// What a shape wants when that is not everything.
+/// The rows and columns of a shape that is not a whole entity.
 #[derive(Debug)]
 pub struct Selection {
     version: Arc<str>,
@@ -50,34 +50,34 @@ pub struct Selection {
     columns: Option<BTreeSet<usize>>,
 }
 
-/// An entity as a shape finds it when it is made.
+/// The table of an entity at the time when a shape is resolved.
 #[derive(Debug, Clone)]
 pub struct TableVersion {
     /// The table's columns.
     pub schema: Arc<Schema>,
-    /// Another text when the table has changed: shapes of two versions are never the same.
+    /// Differs when the table has changed: shapes of two versions are never equal.
     pub version: Arc<str>,
-    /// Where it is.
+    /// The database that holds it.
     pub backend: Backend,
 }
 
 /// What happened to a row, as seen through a shape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RowOp {
-    /// It matches now: here it is.
+    /// The row matches now.
     Put,
-    /// It no longer matches.
+    /// The row no longer matches.
     Leave,
-    /// It is gone from the table.
+    /// The row is gone from the table.
     Delete,
 }
 
-/// What the audience of a shape hears of a changed row.
+/// What the sessions of a shape are sent for a changed row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RowEffect {
     /// What happened.
     pub op: RowOp,
-    /// Only a reader that joined between the position and now can need to hear it.
+    /// Whether only a reader that joined between the position and now needs it.
     pub transient: bool,
 }
 
@@ -91,10 +91,10 @@ impl Shape {
         }))
     }
 
-    /// The shape that a client asks for, of what it may see of the entity.
+    /// Resolves a client's request against the table and what the client may see of it.
     ///
-    /// A column that it may not see does not exist for it: neither its filter nor its projection can name
-    /// it, so that nothing can be inferred from the answer.
+    /// A column that the client may not see does not exist for it: neither its filter nor its projection can
+    /// name the column, so that nothing can be inferred from the answer.
     ///
     /// # Errors
     /// When the filter or the columns cannot be answered.
@@ -137,23 +137,23 @@ impl Shape {
         }))
     }
 
-    /// The entity that its rows are of.
+    /// The entity of its rows.
     pub fn entity(&self) -> &str {
         &self.0.entity
     }
 
-    /// Its text on the wire.
+    /// The shape's name in the protocol.
     pub fn as_str(&self) -> &str {
         &self.0.name
     }
 
-    /// What it wants; none when that is everything.
+    /// The rows and columns of the shape; none for a whole entity.
     pub fn selection(&self) -> Option<&Selection> {
         self.0.selection.as_ref()
     }
 }
 
-/// A selection as it is read, before it is one of a shape.
+/// A selection that has been checked against a table, before it becomes one of a shape.
 struct Requested {
     filter: Filter,
     /// Positions, with the key's; none for all.
@@ -174,7 +174,7 @@ impl Requested {
             Some(text) => Filter::new(text, params, table)?,
             None if !params.is_empty() => {
                 return Err(FilterError::bad_throughout(
-                    "`params` are those of `where`, which is missing",
+                    "`params` belong to `where`, which is missing",
                 ));
             }
             None => Filter::everything(),
@@ -188,7 +188,7 @@ impl Requested {
     }
 }
 
-/// A shape with what reads rows for it.
+/// A shape with a reader of the columns that its filter names.
 #[derive(Debug, Clone)]
 pub struct ShapeReader {
     shape: Shape,
@@ -196,7 +196,7 @@ pub struct ShapeReader {
 }
 
 impl ShapeReader {
-    /// Reads rows for `shape`.
+    /// Makes a reader for `shape`.
     pub fn new(shape: Shape) -> Self {
         let reader = shape
             .selection()
@@ -260,23 +260,23 @@ impl Selection {
         Table::new(&self.schema, self.backend)
     }
 
-    /// Which rows it wants.
+    /// The filter of its rows.
     pub fn filter(&self) -> &Filter {
         &self.filter
     }
 
-    /// The positions of the columns that it wants; none for all.
+    /// The positions of its columns; none for all.
     pub fn columns(&self) -> Option<&BTreeSet<usize>> {
         self.columns.as_ref()
     }
 
-    /// Their names.
+    /// The names of its columns; none for all.
     pub fn column_names(&self) -> Option<Vec<&str>> {
         let name = |&position: &usize| self.schema.columns[position].name.as_str();
         Some(self.columns.as_ref()?.iter().map(name).collect())
     }
 
-    /// What `subscribed` tells of the columns that it wants.
+    /// The `schema` of a `subscribed` frame, with its columns.
     pub fn summary(&self) -> SchemaSummary {
         let mut summary = crate::schema::summary(&self.schema);
         if let Some(names) = self.column_names() {
@@ -287,14 +287,14 @@ impl Selection {
         summary
     }
 
-    /// The columns whose previous values it has to know, by name.
+    /// The names of the columns whose previous values its filter needs.
     pub fn filter_columns(&self) -> impl Iterator<Item = &str> {
         self.filter
             .columns()
             .map(|position| self.schema.columns[position].name.as_str())
     }
 
-    /// A row as its audience gets it; none when that is the whole row.
+    /// A row as it is sent; none when that is the whole row.
     ///
     /// # Errors
     /// When the row is not a JSON object.
@@ -305,17 +305,18 @@ impl Selection {
         filter::project(row, |name| names.contains(&name)).map(Some)
     }
 
-    /// What its audience hears of a row in these versions; none for nothing.
+    /// The effect of a row with these versions; none when nothing is sent.
     ///
-    /// | before \ now  | not there | does not match | matches           |
-    /// |---------------|-----------|----------------|-------------------|
-    /// | not there     | nothing   | nothing        | put               |
-    /// | did not match | nothing   | nothing        | put               |
-    /// | matched       | delete    | leave          | put, if it shows  |
-    /// | not known     | delete    | leave          | put               |
+    /// | before \ now   | does not exist | does not match | matches              |
+    /// |----------------|----------------|----------------|----------------------|
+    /// | did not exist  | nothing        | nothing        | put                  |
+    /// | did not match  | nothing        | nothing        | put                  |
+    /// | matched        | delete         | leave          | put, if it differs   |
+    /// | unknown        | delete         | leave          | put                  |
     ///
-    /// `before` is the row at the position of a reader who has followed so far. One who joined
-    /// since may have the row as it was in between, so what happened to that is told as transient.
+    /// `before` is the row at the position of a reader that has followed the shape so far. A reader that
+    /// joined since may have the row as it was in between; an effect that only such a reader needs is
+    /// transient.
     pub fn effect(&self, versions: &RowVersions) -> Option<RowEffect> {
         let matches =
             |row: Option<&_>| row.is_some_and(|row| self.filter.matches(row) == Some(true));
@@ -325,11 +326,11 @@ impl Selection {
             Before::AnyOf(_) | Before::Unknown => None,
         };
         if matches(versions.now()) {
-            let shows = before != Some(true) || self.shows(versions);
-            let transient = !shows;
-            // Who joined while it did not match does not have it.
-            let told = shows || !versions.between().all(matches);
-            return told.then_some(RowEffect {
+            let differs = before != Some(true) || self.shows_difference(versions);
+            let transient = !differs;
+            // A reader that joined while the row did not match never received it.
+            let is_sent = differs || !versions.between().all(matches);
+            return is_sent.then_some(RowEffect {
                 op: RowOp::Put,
                 transient,
             });
@@ -339,16 +340,16 @@ impl Selection {
             None => RowOp::Delete,
         };
         let transient = before == Some(false);
-        let told = !transient || versions.between().any(matches);
-        told.then_some(RowEffect { op, transient })
+        let is_sent = !transient || versions.between().any(matches);
+        is_sent.then_some(RowEffect { op, transient })
     }
 
-    /// Whether its audience can see a difference in a row that matched and matches.
-    fn shows(&self, versions: &RowVersions) -> bool {
+    /// Whether the columns show a difference in a row that matched before and matches now.
+    fn shows_difference(&self, versions: &RowVersions) -> bool {
         let Some(columns) = &self.columns else {
             return true;
         };
-        // Of a column that the log does not have nobody knows whether it changed.
+        // A column that is not in the log may have changed.
         let unlogged = |&position: &usize| !self.schema.columns[position].logged;
         versions.touches(columns) || columns.iter().any(unlogged)
     }

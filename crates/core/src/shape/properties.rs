@@ -1,4 +1,4 @@
-//! A reader that follows a shape, or joins while a row changes, ends with what the shape holds.
+//! A reader that follows a shape, or joins while a row changes, ends with the rows of the shape.
 
 use std::collections::BTreeMap;
 
@@ -13,22 +13,22 @@ use crate::effect::Effect;
 use crate::log::{ChangeKind, NetChange, UndoRecord};
 use crate::undo::properties::{life, members, records};
 
-/// How much of a row's history its reader gets.
+/// Which of a row's undo records are available.
 #[derive(Debug, Clone)]
 enum Known {
     All,
-    /// Without the values of columns that the filter does not look at.
-    OnlyOfTheFilter,
-    /// One of the entries has lost what it held.
-    NotThis(prop::sample::Index),
+    /// All, without the values of columns that the filter does not name.
+    OnlyFilterColumns,
+    /// All, but this one has lost its previous values.
+    AllBut(prop::sample::Index),
     Nothing,
 }
 
 fn known() -> impl Strategy<Value = Known> {
     prop_oneof![
         6 => Just(Known::All),
-        2 => Just(Known::OnlyOfTheFilter),
-        1 => any::<prop::sample::Index>().prop_map(Known::NotThis),
+        2 => Just(Known::OnlyFilterColumns),
+        1 => any::<prop::sample::Index>().prop_map(Known::AllBut),
         1 => Just(Known::Nothing),
     ]
 }
@@ -38,11 +38,11 @@ impl Known {
         match self {
             Self::All => {}
             Self::Nothing => return None,
-            Self::NotThis(index) => {
+            Self::AllBut(index) => {
                 let lost = index.index(records.len());
                 records[lost].old = None;
             }
-            Self::OnlyOfTheFilter => {
+            Self::OnlyFilterColumns => {
                 for old in records.iter_mut().filter_map(|record| record.old.as_mut()) {
                     let mut kept = members(old.get());
                     for (name, value) in &mut kept {
@@ -59,37 +59,36 @@ impl Known {
 }
 
 /// A row as a client has it: each column's JSON.
-type Seen = BTreeMap<String, String>;
+type ClientRow = BTreeMap<String, String>;
 
-fn seen(row: &str, columns: &[&str]) -> Seen {
+fn client_row(row: &str, columns: &[&str]) -> ClientRow {
     let members = members(row).into_iter();
-    let wanted = members.filter(|(name, _)| columns.contains(&name.as_str()));
-    wanted
-        .map(|(name, value)| (name, value.get().to_owned()))
+    let kept = members.filter(|(name, _)| columns.contains(&name.as_str()));
+    kept.map(|(name, value)| (name, value.get().to_owned()))
         .collect()
 }
 
-/// What a client has of the row after it has heard of it.
-fn told(change: &Change, columns: &[&str]) -> Option<Seen> {
+/// What a client has of the row after a change.
+fn applied(change: &Change, columns: &[&str]) -> Option<ClientRow> {
     match change {
         Change::Put { row, .. } => {
-            let all = seen(row.get(), columns);
+            let all = client_row(row.get(), columns);
             assert_eq!(
                 all.len(),
                 members(row.get()).len(),
-                "columns that nobody wants"
+                "columns outside of the projection"
             );
             Some(all)
         }
         Change::Delete { .. } | Change::Leave { .. } => None,
-        Change::Truncate => panic!("it is about one row"),
+        Change::Truncate => panic!("the change is not about one row"),
     }
 }
 
-fn newest(
+fn net_change(
     life: &[Option<String>],
     records: &[UndoRecord],
-    history: Option<Vec<UndoRecord>>,
+    undo: Option<Vec<UndoRecord>>,
 ) -> NetChange {
     NetChange {
         id: records[0].id,
@@ -107,8 +106,8 @@ fn newest(
             .count() as i64,
         truncated_at: None,
         mutation_id: None,
-        row: life.last().expect("a state").as_deref().map(raw),
-        undo: history,
+        row: life.last().expect("a version").as_deref().map(raw),
+        undo,
     }
 }
 
@@ -116,7 +115,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 1500, ..ProptestConfig::default() })]
 
     #[test]
-    fn everybody_ends_with_what_the_shape_holds(
+    fn every_reader_ends_with_the_rows_of_the_shape(
         text in prop::option::weighted(0.9, arbitrary::filter_text()),
         columns in prop::option::of(prop::collection::vec(any::<prop::sample::Index>(), 0..4)),
         life in life(),
@@ -147,64 +146,65 @@ proptest! {
             version: "1".into(),
             backend: table.backend,
         };
-        let wanted = SelectionRequest {
+        let request = SelectionRequest {
             filter: text.clone(),
             params: None,
             columns: columns.clone(),
         };
-        let shape = Shape::resolve(&version, &wanted, &ReadScope::Everything).expect("a shape");
+        let shape = Shape::resolve(&version, &request, &ReadScope::Everything).expect("a shape");
         let kept: Vec<&str> = match &columns {
             Some(columns) => columns.iter().map(String::as_str).chain(["id"]).collect(),
             None => names,
         };
 
-        // The model: who follows, or joins at some moment, has the row if it matched then.
+        // The model: a reader that follows, or joins at some moment, has the row if it matched then.
         let all = RowReader::new(table.table(), 0..schema.columns.len());
-        let held: Vec<Option<Seen>> = life
+        let held: Vec<Option<ClientRow>> = life
             .iter()
             .map(|row| {
                 let row = row.as_deref()?;
                 let values = all.read(&raw(row)).expect("a row");
                 let matches = filter.as_ref().is_none_or(|it| it.matches(&values) == Some(true));
-                matches.then(|| seen(row, &kept))
+                matches.then(|| client_row(row, &kept))
             })
             .collect();
         let (first, last) = (&held[0], &held[held.len() - 1]);
 
         let records = records(&schema, &life);
-        let looked_at: Vec<&str> = shape.selection().into_iter().flat_map(Selection::filter_columns).collect();
-        let history = known.of(records.clone(), &looked_at);
-        let complete = history.is_some() && !matches!(known, Known::NotThis(_));
-        let entry = newest(&life, &records, history);
-        let (change, transient) = match entry.effect_on(&ShapeReader::new(shape.clone())) {
+        let selection = shape.selection().into_iter();
+        let filter_columns: Vec<&str> = selection.flat_map(Selection::filter_columns).collect();
+        let undo = known.of(records.clone(), &filter_columns);
+        let complete = undo.is_some() && !matches!(known, Known::AllBut(_));
+        let net_change = net_change(&life, &records, undo);
+        let (change, transient) = match net_change.effect_on(&ShapeReader::new(shape.clone())) {
             Ok(Effect::Change { change, transient }) => (Some(change), transient),
             Ok(Effect::Nothing) => (None, false),
             other => panic!("{other:?}"),
         };
 
-        let after = |before: &Option<Seen>, change: Option<&Change>| {
-            change.map_or_else(|| before.clone(), |change| told(change, &kept))
+        let after = |before: &Option<ClientRow>, change: Option<&Change>| {
+            change.map_or_else(|| before.clone(), |change| applied(change, &kept))
         };
         let to_first = change.as_ref().filter(|_| !transient);
-        prop_assert_eq!(&after(first, to_first), last, "who follows, told {:?}", to_first);
+        prop_assert_eq!(&after(first, to_first), last, "a reader that follows, sent {:?}", to_first);
         for (moment, before) in held.iter().enumerate() {
             let found = after(before, change.as_ref());
-            prop_assert_eq!(&found, last, "who joined at {}, told {:?}", moment, change);
+            prop_assert_eq!(&found, last, "a reader that joined at {}, sent {:?}", moment, change);
         }
         if let Some(Change::Delete { .. } | Change::Leave { .. }) = &change {
             let gone = life[life.len() - 1].is_none();
             prop_assert_eq!(matches!(change, Some(Change::Delete { .. })), gone);
         }
         if complete && let Some(Change::Delete { .. } | Change::Leave { .. }) = to_first {
-            // The audience of a whole entity gets deletes of rows that were there once.
+            // Readers of a whole entity receive deletes of any rows that existed.
             prop_assert!(first.is_some() || shape.selection().is_none(), "{to_first:?} of nothing");
         }
         if complete && columns.is_some() && shape.selection().is_some() && !kept.contains(&"virtual") {
             let stayed = life.iter().all(Option::is_some);
-            let was: Vec<Seen> = life.iter().flatten().map(|row| seen(row, &kept)).collect();
+            let was: Vec<ClientRow> = life.iter().flatten().map(|row| client_row(row, &kept)).collect();
             let same = stayed && was.iter().all(|row| *row == was[0]);
             if same && first.is_some() == last.is_some() {
-                prop_assert!(to_first.is_none(), "{to_first:?} of what nobody can see");
+                prop_assert!(to_first.is_none(), "{to_first:?} without a difference");
             }
         }
     }

@@ -1,14 +1,14 @@
-//! What a changed row was, from the row as it is and what the log says was changed.
+//! Reconstructs what a changed row was, from the row as it is and its entries in the log.
 //!
-//! Undoing a row's entries, newest first, from the row as it is gives each of the versions that it
-//! was in since a reader's position, and the row at that position at the end. From these a shape
-//! tells who must hear of the row, and who must hear that it left.
+//! Undoing a row's entries, newest first, from the row as it is gives each version of the row since a
+//! reader's position, and at the end the row at that position. From these a shape decides which readers
+//! receive the row, and which must learn that it left.
 //!
-//! The log of one row is in the order of the commits, but within a transaction it need not be in
+//! The entries of one row are in the order of the commits, but within a transaction they need not be in
 //! the order of the changes: a user's trigger that writes the row again may be logged before the
-//! statement that fired it, and with a deferred key two rows may have one key for a while. On SQLite
-//! nobody can tell what one transaction was. Steps whose order matters and may be another are
-//! *unordered*: then it is only known which values the row held, not which of them together.
+//! statement that fired it, and with a deferred key two rows may have one key for a while. On SQLite the
+//! log does not say what one transaction was. Records whose order matters, but may be another one, are
+//! *unordered*: then only the values that the row held are known, not which of them it held together.
 
 #[cfg(test)]
 pub(crate) mod properties;
@@ -23,50 +23,50 @@ use crate::log::{ChangeKind, UndoRecord};
 /// The versions of one row between a reader's position and now.
 #[derive(Debug, Clone)]
 pub struct RowVersions {
-    /// Newest first, so at least what it is now; none for a row that was not there.
+    /// Newest first, at least the row as it is now; none for a row that did not exist.
     versions: Vec<Option<RowValues>>,
     past: Past,
-    /// The columns that some record changed; none for all, as when the row came or went.
+    /// The columns that some record changed; none for all, as when the row was created or deleted.
     changed: Option<BTreeSet<usize>>,
 }
 
 /// What is known of a row's past.
 #[derive(Debug, Clone)]
 enum Past {
-    /// Each of its versions; the last of them is what it was at the reader's position.
+    /// Each of its versions; the last of them is the row at the reader's position.
     Exact,
-    /// The values that it held, some columns at a time.
+    /// The values that it held, each time of some columns.
     Unordered(Vec<RowValues>),
     /// Nothing.
     Unknown,
 }
 
-/// What a row was at the reader's position.
+/// A row at the reader's position.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Before<'a> {
-    /// This; none for a row that was not there.
+    /// This; none for a row that did not exist.
     Row(Option<&'a RowValues>),
-    /// Any combination of these values, or it was not there.
+    /// Any combination of these values, or it did not exist.
     AnyOf(&'a [RowValues]),
     /// Anything.
     Unknown,
 }
 
-/// What undoing one record says.
+/// How undoing one record went.
 enum Undone {
     Fits,
-    /// Another order may be the right one.
+    /// The records may belong in another order.
     OutOfOrder,
-    /// Entries are missing.
+    /// Records are missing.
     Broken,
 }
 
 impl RowVersions {
-    /// The versions of a row that is `row` now and that these records, newest first, made what it is.
-    /// None for a history that is not known.
+    /// The versions of a row that is `row` now, by undoing these records, newest first. `records` are none
+    /// when they are not known.
     ///
     /// # Errors
-    /// When the row or what was changed is not a JSON object.
+    /// When the row or a record's previous values are not a JSON object.
     pub fn read(
         reader: &RowReader,
         row: Option<&RawValue>,
@@ -99,7 +99,7 @@ impl RowVersions {
         Ok(versions)
     }
 
-    /// Nothing is known of its past.
+    /// Keeps only the row as it is now.
     fn forget(&mut self) {
         self.versions.truncate(1);
         self.past = Past::Unknown;
@@ -140,7 +140,7 @@ impl RowVersions {
                 }
                 Some(before)
             }
-            // The row's own creation is logged behind what a trigger of the user's did to it.
+            // A row's creation is logged after the changes that a user's trigger made to it.
             (ChangeKind::Update, Some(_), None) if undo.is_created_with(record) => {
                 return Ok(Undone::Fits);
             }
@@ -150,7 +150,7 @@ impl RowVersions {
         Ok(Undone::Fits)
     }
 
-    /// Keeps only which values the row held.
+    /// Keeps only the values that the row held.
     fn keep_values(&mut self, reader: &RowReader, records: &[UndoRecord]) -> Result<(), RowError> {
         self.forget();
         let mut values: Vec<RowValues> = self.versions.iter().flatten().cloned().collect();
@@ -166,12 +166,12 @@ impl RowVersions {
         Ok(())
     }
 
-    /// What the row is now.
+    /// The row as it is now.
     pub fn now(&self) -> Option<&RowValues> {
         self.versions[0].as_ref()
     }
 
-    /// What it was at the reader's position.
+    /// The row at the reader's position.
     pub(crate) fn before(&self) -> Before<'_> {
         match &self.past {
             Past::Exact => Before::Row(self.versions.last().and_then(Option::as_ref)),
@@ -188,13 +188,13 @@ impl RowVersions {
         }
     }
 
-    /// What it was in between, where that is known.
+    /// The versions in between, where they are known.
     pub(crate) fn between(&self) -> impl Iterator<Item = Option<&RowValues>> {
         let between = self.versions.len().saturating_sub(1).max(1);
         self.versions[1..between].iter().map(Option::as_ref)
     }
 
-    /// What it held: every value of every column is in here, where its past is known.
+    /// Row values in which every value that the row held occurs, where its past is known.
     pub fn all(&self) -> impl Iterator<Item = &RowValues> {
         let unordered = match &self.past {
             Past::Unordered(values) => values.as_slice(),
@@ -203,7 +203,7 @@ impl RowVersions {
         self.versions.iter().flatten().chain(unordered)
     }
 
-    /// Whether it is known which values it held.
+    /// Whether the values that the row held are known.
     pub fn has_past(&self) -> bool {
         !matches!(self.past, Past::Unknown)
     }
@@ -216,7 +216,7 @@ impl RowVersions {
     }
 }
 
-/// What has been met on the way back.
+/// What has been undone since the last create or delete.
 #[derive(Debug, Default)]
 struct Undo {
     /// The columns that newer updates named, with the transaction of the oldest of those.
@@ -233,8 +233,8 @@ impl Undo {
         }
     }
 
-    /// Notes what an update named. False when a newer one of the same transaction named it too: which
-    /// of the two came first is not known.
+    /// Notes the columns that an update named. False when a newer update of the same transaction named one of
+    /// them too: which of the two was first is not known.
     fn takes(&mut self, record: &UndoRecord, named: &BTreeSet<usize>) -> bool {
         named.iter().all(|&column| {
             let newer = self.named.insert(column, record.transaction);
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn updates_are_taken_back_newest_first() {
+    fn updates_are_undone_newest_first() {
         let now = r#"{"id":1,"n":3,"t":"c"}"#;
         let records = [
             (ChangeKind::Update, Some(r#"{"n":2}"#)),
@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_come_and_go() {
+    fn creates_and_deletes_are_undone() {
         let old = r#"{"id":1,"n":7,"t":"x"}"#;
         let gone = versions(None, &[(ChangeKind::Delete, Some(old))]);
         assert_eq!(
@@ -353,10 +353,10 @@ mod tests {
     }
 
     #[test]
-    fn the_order_within_a_transaction_is_not_believed() {
+    fn the_order_within_a_transaction_is_not_relied_on() {
         let now = r#"{"id":1,"n":3,"t":"c"}"#;
         let update = |old| (ChangeKind::Update, Some(old));
-        // A trigger of the user's made 3 of 2, and was logged first. It held 1 before.
+        // A user's trigger changed 2 to 3, and was logged first. Before, the row held 1.
         let twice = [update(r#"{"n":1}"#), update(r#"{"n":2,"t":"b"}"#)];
         for transaction in [Some(7), None] {
             let records = twice.iter().map(|&record| (transaction, record));
@@ -369,27 +369,31 @@ mod tests {
             assert!(held.contains(&Some("1".to_owned())), "{held:?}");
             assert!(found.has_past());
         }
-        // Other columns do not disturb each other in any order.
+        // Updates of different columns may be undone in any order.
         let apart = [update(r#"{"n":1}"#), update(r#"{"t":"b"}"#)];
         let found = of_transactions(Some(now), apart.iter().map(|&record| (Some(7), record)));
         let before = read(r#"{"id":1,"n":1,"t":"b"}"#);
         assert_eq!(found.exactly_before(), Some(Some(&before)));
-        // What a trigger did to a row that was just created is logged before its creation.
+        // The change of a trigger to a row that was just created is logged before its creation.
         let created = [(ChangeKind::Create, None), update(r#"{"n":1}"#)];
         let found = of_transactions(Some(now), created.iter().map(|&record| (Some(7), record)));
         assert_eq!(found.exactly_before(), Some(None));
-        // With a deferred key two rows have one name for a while.
+        // With a deferred key two rows have one key for a while.
         let swapped = [
             (ChangeKind::Delete, Some(r#"{"n":9}"#)),
             (ChangeKind::Create, None),
         ];
         let found = of_transactions(Some(now), swapped.iter().map(|&record| (Some(7), record)));
         assert_eq!(found.exactly_before(), None);
-        assert_eq!(found.all().count(), 3, "as it is, once more, and as it was");
+        assert_eq!(
+            found.all().count(),
+            3,
+            "the row as it is, twice, and as it was"
+        );
     }
 
     #[test]
-    fn what_does_not_fit_is_not_known() {
+    fn a_row_whose_records_do_not_fit_has_no_known_past() {
         for records in [
             [(ChangeKind::Update, Some("{}"))],
             [(ChangeKind::Delete, None)],

@@ -1,4 +1,4 @@
-//! Lives of a row, as the triggers would log them, and what is read back from the log.
+//! The versions of a row, the entries that triggers log for them, and the versions undone from those.
 
 use std::collections::BTreeMap;
 
@@ -20,16 +20,17 @@ enum Next {
     /// Some columns change; every second one is one that matters.
     Changes(Vec<(bool, prop::sample::Index)>),
     /// It is deleted.
-    Goes,
-    /// It is again what it was before it last changed.
-    ComesBack,
+    Deleted,
+    /// It is again as it was before it last changed.
+    Restored,
 }
 
-/// A row over some time.
+/// What happens to a row over time.
 #[derive(Debug, Clone)]
 pub(crate) struct Life {
-    begins: bool,
-    /// What happens, each with values that it may take.
+    /// Whether the row exists in the beginning.
+    exists: bool,
+    /// What happens, each time with values that the row may take.
     records: Vec<(Members, Next)>,
 }
 
@@ -37,8 +38,8 @@ pub(crate) fn life() -> impl Strategy<Value = Life> {
     let column = any::<(bool, prop::sample::Index)>();
     let next = prop_oneof![
         6 => prop::collection::vec(column, 0..3).prop_map(Next::Changes),
-        2 => Just(Next::Goes),
-        6 => Just(Next::ComesBack),
+        2 => Just(Next::Deleted),
+        6 => Just(Next::Restored),
     ];
     let row = (arbitrary::row_json(), 0..3_u8).prop_map(|(row, computed)| {
         let mut row = members(&row);
@@ -46,25 +47,25 @@ pub(crate) fn life() -> impl Strategy<Value = Life> {
         row
     });
     let records = prop::collection::vec((row, next), 2..7);
-    (any::<bool>(), records).prop_map(|(begins, records)| Life { begins, records })
+    (any::<bool>(), records).prop_map(|(exists, records)| Life { exists, records })
 }
 
 impl Life {
-    /// What the row was, oldest first: at least two versions, of which no two neighbours are none.
+    /// The versions of the row, oldest first: at least two, of which no two neighbours are none.
     pub(crate) fn versions(&self, columns_that_matter: &[&str]) -> Vec<Option<String>> {
         let mut versions: Vec<Option<Members>> = Vec::new();
         let id = &self.records[0].0["id"];
         for (row, next) in &self.records {
             let mut row = row.clone();
-            // A row keeps its key as long as it lives.
+            // A row keeps its key.
             row.insert("id".to_owned(), id.clone());
             let former = versions.iter().rev().skip(1).flatten().next().cloned();
             versions.push(match (versions.last(), next) {
-                (None, _) => self.begins.then_some(row),
-                (Some(_), Next::ComesBack) if former.is_some() => former,
+                (None, _) => self.exists.then_some(row),
+                (Some(_), Next::Restored) if former.is_some() => former,
                 (Some(None), _) => Some(row),
-                (Some(Some(_)), Next::Goes) => None,
-                (Some(Some(_)), Next::ComesBack) => Some(row),
+                (Some(Some(_)), Next::Deleted) => None,
+                (Some(Some(_)), Next::Restored) => Some(row),
                 (Some(Some(before)), Next::Changes(columns)) => {
                     Some(patched(before, &row, columns, columns_that_matter))
                 }
@@ -75,7 +76,7 @@ impl Life {
     }
 }
 
-/// A row with some columns of another, and the one that is computed.
+/// A row with some columns of another, the computed column among them.
 fn patched(
     before: &Members,
     other: &Members,
@@ -106,7 +107,7 @@ fn text(row: &Members) -> String {
     serde_json::to_string(row).expect("JSON")
 }
 
-/// What the triggers log of such a life, newest first.
+/// The entries that the triggers log for these versions, newest first.
 pub(crate) fn records(schema: &Schema, life: &[Option<String>]) -> Vec<UndoRecord> {
     let logged = |name: &str| schema.columns.iter().any(|it| it.name == name && it.logged);
     let pairs = life.windows(2).zip(1..);
@@ -142,7 +143,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
     #[test]
-    fn rows_are_taken_back_to_what_they_were(life in life()) {
+    fn undoing_a_rows_entries_gives_its_versions(life in life()) {
         let life = life.versions(&[]);
         let table = test_table(Backend::Postgres);
         let logged = |&column: &usize| table.schema.columns[column].logged;

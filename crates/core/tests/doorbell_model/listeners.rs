@@ -1,10 +1,10 @@
-//! What may be put to the test: the listener as it is, and listeners with a fault.
+//! The listeners that are tested: the real one, and broken ones.
 
 use std::hash::Hash;
 
 use rhtmx_sync_core::doorbell::{Command, Doorbell, Event, Timing};
 
-/// Timers that expire in one or two steps, and a load that two drains make.
+/// Timers that expire in one or two steps, and load after two busy drains.
 pub(crate) const TIMING: Timing = Timing {
     pause_between_drains_ms: 1,
     idle_before_sleep_ms: 1,
@@ -31,11 +31,11 @@ impl Listener for Doorbell {
 pub(crate) enum Fault {
     SleepsWithoutFinalDrain,
     SleepsWithoutLock,
-    DeafDuringDrain,
-    DeafInQueue,
-    /// Takes the drain that was under way when K was granted for the one that must follow.
+    IgnoresRingDuringDrain,
+    IgnoresRingInQueue,
+    /// Takes the drain that was under way when K was granted for the one that must follow the grant.
     CountsEarlierDrain,
-    IgnoresPokeAsleep,
+    IgnoresWakeAsleep,
     /// Takes the cancel itself for the answer.
     TrustsCancel,
     TriesAgainInsteadOfQueueing,
@@ -58,11 +58,11 @@ impl Broken {
         }
     }
 
-    fn is_deaf_to(&self, event: Event) -> bool {
+    fn ignores(&self, event: Event) -> bool {
         match (self.fault, event) {
-            (Fault::DeafDuringDrain, Event::Rung) => self.under_way == Some(Command::Drain),
-            (Fault::DeafInQueue, Event::Rung) => self.inner.state_name() == "queued",
-            (Fault::IgnoresPokeAsleep, Event::Woken) => self.inner.is_asleep(),
+            (Fault::IgnoresRingDuringDrain, Event::Rung) => self.under_way == Some(Command::Drain),
+            (Fault::IgnoresRingInQueue, Event::Rung) => self.inner.state_name() == "queued",
+            (Fault::IgnoresWakeAsleep, Event::Woken) => self.inner.is_asleep(),
             (Fault::TrustsCancel, Event::LockGranted | Event::LockCancelled) => {
                 self.inner.state_name() != "queued"
             }
@@ -70,8 +70,8 @@ impl Broken {
         }
     }
 
-    /// Keeps a command from the driver, makes up its outcome, and returns the command after it.
-    fn go_wrong(&mut self, command: Command, event: Event) -> Option<Command> {
+    /// Hides a command from the driver, makes up its result, and returns the command after it.
+    fn misbehave(&mut self, command: Command, event: Event) -> Option<Command> {
         let inner = &mut self.inner;
         match (self.fault, command, event) {
             (Fault::SleepsWithoutFinalDrain, Command::Drain, _)
@@ -98,12 +98,12 @@ impl Broken {
 
 impl Listener for Broken {
     fn on(&mut self, event: Event) -> Option<Command> {
-        if self.is_deaf_to(event) {
+        if self.ignores(event) {
             let waits = matches!(self.under_way, Some(Command::Wait { .. }));
             return self.under_way.filter(|_| waits);
         }
         let mut command = self.inner.on(event)?;
-        while let Some(instead) = self.go_wrong(command, event) {
+        while let Some(instead) = self.misbehave(command, event) {
             command = instead;
         }
         self.under_way = Some(command);

@@ -1,24 +1,22 @@
-//! Every interleaving of a few writers, PostgreSQL, the driver and the listener of
-//! `rhtmx_sync_core::doorbell`, which runs here as it is.
+//! Runs every interleaving of a few writers, PostgreSQL, the driver and the real listener of
+//! `rhtmx_sync_core::doorbell`.
 //!
-//! A [`World`](world::World) is one state of all of them; its `next` lists what may happen in it,
-//! each step as small as PostgreSQL takes it. `search` walks all worlds that can be reached and
-//! checks:
+//! A [`World`](world::World) is one state of all of them; its `next` lists what may happen in it, in
+//! steps as small as PostgreSQL's own. `search` visits all worlds that can be reached and checks:
 //!
-//! - where nothing has to happen any more (open transactions may stay so for ever), the listener
-//!   sleeps on K and everything visible is drained, or it queues for K because somebody has K, and
-//!   everything rung for is drained. Every wake was answered by a drain that began after it;
-//! - without safety drains no run is endless. Writers do finitely much here, so the listener comes
-//!   to rest by itself; with the check above, every run in which all writers end drains everything;
-//! - awake and between commands, nothing of the listener's keeps a writer from K: no `NOTIFY` under
-//!   load;
-//! - asleep, K is held; and no command comes that K's state does not allow.
+//! - where nothing has to happen any more (open transactions may stay open for ever), the listener
+//!   sleeps on K and everything visible is drained, or it queues for K because somebody holds K, and
+//!   every change with a ring is drained. Every wake was answered by a drain that began after it;
+//! - without safety drains no run is endless. Writers do a finite number of steps here, so the listener
+//!   comes to rest by itself; with the check above, every run in which all writers end drains everything;
+//! - awake and between commands, the listener keeps no writer from K: no `NOTIFY` under load;
+//! - asleep, K is held; and no command is given that K's state does not allow.
 //!
-//! A safety drain may happen at any time, but none is counted on. Time is abstract: a wait may end
+//! A safety drain may happen at any time, but nothing depends on one. Time is abstract: a wait may end
 //! as soon as it began.
 //!
-//! A search that cannot fail proves nothing, so broken listeners and a broken PostgreSQL are
-//! searched too, and each must be caught.
+//! A search that cannot fail proves nothing, so broken listeners and a broken PostgreSQL are searched
+//! too, and each must be caught.
 
 mod listeners;
 mod search;
@@ -34,7 +32,7 @@ const TWO_WRITERS: Setting = Setting {
     writers: 2,
     transactions_each: 2,
     writes_each: 2,
-    pokes: 0,
+    wakes: 0,
     connection_losses: 0,
     visible_before_release: true,
     visible_before_ring: true,
@@ -48,7 +46,7 @@ const THREE_WRITERS: Setting = Setting {
 
 #[track_caller]
 fn holds(setting: Setting) {
-    let worlds = search(Doorbell::new(TIMING), &setting).expect("nothing goes wrong");
+    let worlds = search(Doorbell::new(TIMING), &setting).expect("no failure");
     println!("{worlds} worlds");
     assert!(
         worlds > 1_000,
@@ -58,38 +56,38 @@ fn holds(setting: Setting) {
 
 #[track_caller]
 fn is_caught(fault: Fault, setting: Setting, expected: Failure) {
-    let caught = search(Broken::new(fault), &setting).expect_err("the fault has to show");
+    let caught = search(Broken::new(fault), &setting).expect_err("the fault must show");
     println!("{caught:?}");
     assert_eq!(caught.failure, expected, "{caught:?}");
 }
 
 #[test]
-fn two_writers_of_two_transactions_each() {
+fn two_writers_of_two_transactions_lose_no_change() {
     holds(TWO_WRITERS);
 }
 
 #[test]
-fn three_writers() {
+fn three_writers_lose_no_change() {
     holds(THREE_WRITERS);
 }
 
 #[test]
-fn three_writers_at_the_default_timing() {
+fn three_writers_at_the_default_timing_lose_no_change() {
     let listener = Doorbell::new(Timing::default());
-    let worlds = search(listener, &THREE_WRITERS).expect("nothing goes wrong");
+    let worlds = search(listener, &THREE_WRITERS).expect("no failure");
     println!("{worlds} worlds");
 }
 
 #[test]
-fn two_writers_and_a_poke() {
+fn two_writers_and_a_wake_lose_no_change() {
     holds(Setting {
-        pokes: 1,
+        wakes: 1,
         ..TWO_WRITERS
     });
 }
 
 #[test]
-fn two_writers_and_lost_connections() {
+fn two_writers_and_lost_connections_lose_no_change() {
     holds(Setting {
         connection_losses: 1,
         ..TWO_WRITERS
@@ -97,10 +95,10 @@ fn two_writers_and_lost_connections() {
 }
 
 #[test]
-fn three_writers_a_poke_and_lost_connections() {
+fn three_writers_a_wake_and_lost_connections_lose_no_change() {
     holds(Setting {
         writes_each: 1,
-        pokes: 1,
+        wakes: 1,
         connection_losses: 1,
         ..THREE_WRITERS
     });
@@ -126,12 +124,16 @@ fn sleeping_without_the_lock_is_caught() {
 
 #[test]
 fn ignoring_a_ring_during_a_drain_is_caught() {
-    is_caught(Fault::DeafDuringDrain, TWO_WRITERS, Failure::LostChange);
+    is_caught(
+        Fault::IgnoresRingDuringDrain,
+        TWO_WRITERS,
+        Failure::LostChange,
+    );
 }
 
 #[test]
 fn ignoring_a_ring_in_the_queue_is_caught() {
-    is_caught(Fault::DeafInQueue, TWO_WRITERS, Failure::LostChange);
+    is_caught(Fault::IgnoresRingInQueue, TWO_WRITERS, Failure::LostChange);
 }
 
 #[test]
@@ -140,12 +142,12 @@ fn counting_a_drain_begun_before_the_grant_is_caught() {
 }
 
 #[test]
-fn ignoring_a_poke_is_caught() {
+fn ignoring_a_wake_is_caught() {
     let setting = Setting {
-        pokes: 1,
+        wakes: 1,
         ..TWO_WRITERS
     };
-    is_caught(Fault::IgnoresPokeAsleep, setting, Failure::LostPoke);
+    is_caught(Fault::IgnoresWakeAsleep, setting, Failure::LostWake);
 }
 
 #[test]
@@ -162,14 +164,14 @@ fn trying_again_instead_of_queueing_is_caught() {
     );
 }
 
-/// The argument rests on PostgreSQL's order at commit, so without it changes must get lost.
+/// The argument rests on PostgreSQL's order at commit: without it, changes must be lost.
 #[test]
 fn a_lock_released_before_the_commit_is_visible_is_caught() {
     let setting = Setting {
         visible_before_release: false,
         ..TWO_WRITERS
     };
-    let caught = search(Doorbell::new(TIMING), &setting).expect_err("the fault has to show");
+    let caught = search(Doorbell::new(TIMING), &setting).expect_err("the fault must show");
     assert_eq!(caught.failure, Failure::LostChange, "{caught:?}");
 }
 
@@ -179,6 +181,6 @@ fn a_ring_before_the_commit_is_visible_is_caught() {
         visible_before_ring: false,
         ..TWO_WRITERS
     };
-    let caught = search(Doorbell::new(TIMING), &setting).expect_err("the fault has to show");
+    let caught = search(Doorbell::new(TIMING), &setting).expect_err("the fault must show");
     assert_eq!(caught.failure, Failure::LostChange, "{caught:?}");
 }

@@ -1,4 +1,4 @@
-//! Every world that can be reached, nearest first.
+//! Searches every world that can be reached, nearest first.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -7,7 +7,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 use crate::listeners::Listener;
 use crate::world::{Failure, Setting, Step, World};
 
-/// The hash of Firefox: worlds are many and small, and nobody attacks them.
+/// The hash of Firefox, fast and not safe against attacks: there are many worlds, and they are small.
 #[derive(Default)]
 pub(crate) struct Fx(u64);
 
@@ -46,20 +46,20 @@ impl Hasher for Fx {
 #[derive(Debug)]
 pub(crate) struct Caught {
     pub(crate) failure: Failure,
-    /// A shortest way there. Only read when a test prints it.
+    /// A shortest path there. Only read when a test prints it.
     #[allow(dead_code)]
-    pub(crate) way: Vec<Step>,
+    pub(crate) path: Vec<Step>,
 }
 
 pub(crate) struct Search<L> {
     numbers: HashMap<World<L>, usize, BuildHasherDefault<Fx>>,
-    /// How each world was reached first: from which, and by what.
+    /// How each world was first reached: from which world, by which step.
     reached_by: Vec<Option<(usize, Step)>>,
-    /// All steps from one world to another, but for safety drains.
+    /// All steps from one world to another, except safety drains.
     steps: Vec<(usize, usize)>,
 }
 
-/// Walks every world, nearest first, and returns how many there are.
+/// Visits every world, nearest first, and returns how many there are.
 pub(crate) fn search<L: Listener>(listener: L, setting: &Setting) -> Result<usize, Caught> {
     let mut search = Search {
         numbers: HashMap::default(),
@@ -116,8 +116,8 @@ impl<L: Listener> Search<L> {
         }
     }
 
-    /// A world from which one can go on for ever without a safety drain. Takes away, again and
-    /// again, the worlds that no step leads to; what is left then is round in a circle.
+    /// A world on a run that is endless without safety drains. Removes, again and again, the worlds that
+    /// no step leads to; those that remain are on a cycle or behind one.
     fn on_an_endless_run(&self) -> Option<usize> {
         let count = self.reached_by.len();
         let mut leading_here = vec![0_usize; count];
@@ -145,12 +145,12 @@ impl<L: Listener> Search<L> {
     }
 
     fn caught(&self, failure: Failure, mut number: usize) -> Caught {
-        let mut way = Vec::new();
+        let mut path = Vec::new();
         while let Some((from, step)) = self.reached_by[number] {
-            way.push(step);
+            path.push(step);
             number = from;
         }
-        way.reverse();
-        Caught { failure, way }
+        path.reverse();
+        Caught { failure, path }
     }
 }

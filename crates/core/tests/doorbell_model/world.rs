@@ -1,4 +1,4 @@
-//! One state of the writers, PostgreSQL, the driver and the listener, and all that may come next.
+//! One state of the writers, PostgreSQL, the driver and the listener, and all steps from it.
 
 use std::hash::Hash;
 
@@ -6,17 +6,17 @@ use rhtmx_sync_core::doorbell::{Command, Event};
 
 use crate::listeners::Listener;
 
-/// What may happen in a run, and what PostgreSQL promises in it.
+/// What may happen in a run, and which of PostgreSQL's promises hold.
 #[derive(Clone, Copy)]
 pub(crate) struct Setting {
     pub(crate) writers: usize,
     pub(crate) transactions_each: u8,
     pub(crate) writes_each: u8,
-    pub(crate) pokes: u8,
+    pub(crate) wakes: u8,
     pub(crate) connection_losses: u8,
     /// At commit a transaction becomes visible before it releases its locks.
     pub(crate) visible_before_release: bool,
-    /// A notification is delivered after its transaction became visible.
+    /// A notification is delivered after its transaction has become visible.
     pub(crate) visible_before_ring: bool,
 }
 
@@ -38,7 +38,7 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    /// The transaction is over when nothing of its commit is left to do.
+    /// Ends the transaction when every step of its commit is done.
     fn end_if_done(&mut self) {
         let done = Transaction::Committing { visible: true };
         if self.transaction == done && !self.silent && !self.rings {
@@ -54,10 +54,10 @@ impl Writer {
     }
 }
 
-/// The command the driver executes, and how far it got.
+/// The command that the driver executes, and its progress.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Doing {
-    /// The connections are lost, or not there yet.
+    /// The connections are lost, or not open yet.
     Nothing,
     Drain,
     DrainWithSnapshot {
@@ -93,7 +93,7 @@ pub(crate) enum Request {
 pub(crate) enum Holder {
     Nobody,
     Listener,
-    /// The session of a lost connection, whose end the server has not noticed.
+    /// The database session of a lost connection, whose end PostgreSQL has not noticed.
     Ghost,
 }
 
@@ -102,19 +102,19 @@ pub(crate) struct World<L> {
     listener: L,
     doing: Doing,
     request: Request,
-    /// Who holds K exclusively.
+    /// The exclusive holder of K.
     holder: Holder,
     ghost_queues: bool,
-    /// In order, because writers are alike: who is who makes no different world.
+    /// Sorted, because writers are alike: exchanging two of them makes the same world.
     writers: Vec<Writer>,
     /// Notifications on their way to the listener.
     rings: u8,
     /// Some change is visible that no drain's snapshot has seen.
     undrained: bool,
-    /// The same of a change whose writer rings.
+    /// One of those changes has a writer that rings.
     undrained_rung: bool,
-    poke_unanswered: bool,
-    pokes_left: u8,
+    wake_unanswered: bool,
+    wakes_left: u8,
     losses_left: u8,
 }
 
@@ -134,13 +134,13 @@ pub(crate) enum Step {
     CommandEnds,
     AnswerArrives,
     RingArrives,
-    Poke,
+    Wake,
     PauseElapses,
     SafetyDrain,
 }
 
 impl Step {
-    /// Whether it happens in the end, if it stays possible.
+    /// Whether the step happens in the end, as long as it stays possible.
     pub(crate) fn has_to_happen(self) -> bool {
         !matches!(
             self,
@@ -149,7 +149,7 @@ impl Step {
                 | Self::Commits
                 | Self::LosesConnections
                 | Self::GhostEnds
-                | Self::Poke
+                | Self::Wake
                 | Self::SafetyDrain
         )
     }
@@ -158,7 +158,7 @@ impl Step {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Failure {
     LostChange,
-    LostPoke,
+    LostWake,
     NeverSleeps,
     Endless,
     RingsUnderLoad,
@@ -186,13 +186,13 @@ impl<L: Listener> World<L> {
             rings: 0,
             undrained: false,
             undrained_rung: false,
-            poke_unanswered: false,
-            pokes_left: setting.pokes,
+            wake_unanswered: false,
+            wakes_left: setting.wakes,
             losses_left: setting.connection_losses,
         }
     }
 
-    /// All that may happen in this world.
+    /// All steps that are possible in this world.
     pub(crate) fn next(&self, setting: &Setting) -> Next<L> {
         let mut steps = Vec::new();
         for (index, writer) in self.writers.iter().enumerate() {
@@ -247,7 +247,7 @@ impl<L: Listener> World<L> {
                     push(Step::BecomesVisible, &|world, writer| {
                         writer.transaction = Transaction::Committing { visible: true };
                         world.undrained = true;
-                        // Whoever does not listen yet will not be told of this commit.
+                        // A listener that does not listen yet receives no ring of this commit.
                         writer.rings &= world.doing != Doing::Nothing;
                         world.undrained_rung |= writer.rings;
                     });
@@ -294,7 +294,7 @@ impl<L: Listener> World<L> {
                 };
                 world.undrained = false;
                 world.undrained_rung = false;
-                world.poke_unanswered = false;
+                world.wake_unanswered = false;
             }),
             Doing::TryLock { granted: None } => push(Step::CommandTakesEffect, &|world| {
                 let granted = world.exclusive_try_succeeds();
@@ -306,7 +306,7 @@ impl<L: Listener> World<L> {
                 };
             }),
             Doing::CancelLock { done: false } => push(Step::CommandTakesEffect, &|world| {
-                // Too early or too late, it does nothing.
+                // A cancel that is too early or too late has no effect.
                 if world.request == Request::Queued {
                     world.request = Request::Answered { granted: false };
                 }
@@ -324,7 +324,7 @@ impl<L: Listener> World<L> {
         let mut push = |step, event, change: &dyn Fn(&mut Self)| {
             let mut world = self.clone();
             change(&mut world);
-            world.tell(event)?;
+            world.feed(event)?;
             steps.push((step, world));
             Ok(())
         };
@@ -344,10 +344,10 @@ impl<L: Listener> World<L> {
         if self.rings > 0 {
             push(Step::RingArrives, Event::Rung, &|world| world.rings -= 1)?;
         }
-        if self.pokes_left > 0 {
-            push(Step::Poke, Event::Woken, &|world| {
-                world.pokes_left -= 1;
-                world.poke_unanswered = true;
+        if self.wakes_left > 0 {
+            push(Step::Wake, Event::Woken, &|world| {
+                world.wakes_left -= 1;
+                world.wake_unanswered = true;
             })?;
         }
         let ends = match self.doing {
@@ -367,8 +367,8 @@ impl<L: Listener> World<L> {
         push(Step::CommandEnds, ends, &|_| {})
     }
 
-    /// Feeds the listener, and starts the command that it answers with.
-    fn tell(&mut self, event: Event) -> Result<(), Failure> {
+    /// Feeds the listener an event, and starts the command that it returns.
+    fn feed(&mut self, event: Event) -> Result<(), Failure> {
         let latched = matches!(
             event,
             Event::Rung | Event::Woken | Event::LockGranted | Event::LockCancelled
@@ -408,7 +408,7 @@ impl<L: Listener> World<L> {
     fn lose_connections(&mut self) {
         self.losses_left -= 1;
         let doing = std::mem::replace(&mut self.doing, Doing::Nothing);
-        // A drain whose result never came did not move the cursor.
+        // A drain whose result never arrived did not move the cursor.
         self.undrained |= doing == Doing::DrainWithSnapshot { found: true };
         self.rings = 0;
         for writer in &mut self.writers {
@@ -420,7 +420,7 @@ impl<L: Listener> World<L> {
         if self.holder == Holder::Listener {
             self.holder = Holder::Ghost;
         }
-        // What was sent may still be carried out. A late try is less than a place in the queue.
+        // A command that was sent may still take effect. A late try blocks less than a request in the queue.
         self.ghost_queues = matches!(self.request, Request::Sent | Request::Queued)
             || doing == Doing::TryLock { granted: None };
         self.request = Request::None;
@@ -438,7 +438,7 @@ impl<L: Listener> World<L> {
         self.shared_try_succeeds() && self.writers.iter().all(|writer| !writer.silent)
     }
 
-    /// Gives a free K to the first in its queue.
+    /// Grants a free K to the first in its queue.
     fn grant_queued(&mut self) {
         let is_free =
             self.holder == Holder::Nobody && self.writers.iter().all(|writer| !writer.silent);
@@ -451,7 +451,7 @@ impl<L: Listener> World<L> {
         }
     }
 
-    /// What must hold in every world.
+    /// Checks what must hold in every world.
     pub(crate) fn check(&self) -> Result<(), Failure> {
         let between = !matches!(
             self.doing,
@@ -468,13 +468,13 @@ impl<L: Listener> World<L> {
         }
     }
 
-    /// What must hold where nothing has to happen any more.
+    /// Checks what must hold where nothing has to happen any more.
     pub(crate) fn check_at_rest(&self) -> Result<(), Failure> {
         let somebody_has_k = self.has_ghost() || self.writers.iter().any(|writer| writer.silent);
         match self.listener.state_name() {
-            _ if self.poke_unanswered => Err(Failure::LostPoke),
+            _ if self.wake_unanswered => Err(Failure::LostWake),
             "asleep" if self.undrained => Err(Failure::LostChange),
-            // Whoever fell silent before the queue formed may have to wait for a safety drain.
+            // The change of a writer that was silent before the queue formed may wait for a safety drain.
             "queued" if self.undrained_rung => Err(Failure::LostChange),
             "asleep" => Ok(()),
             "queued" if somebody_has_k => Ok(()),

@@ -4,11 +4,11 @@ use filter::{Access, AccessKey, Backend, Filter, RowReader, Table};
 use serde_json::value::RawValue;
 use value::schema::{Collation, Column, ColumnKind, Schema};
 
-/// Reads a text as a filter on a table with a column of each kind, and asks it of a row. The
-/// second line holds the filter's parameters, the third the row. Says whether it is a filter.
+/// Reads a text as a filter on a table with a column of each kind, and evaluates it for a row. The
+/// second line holds the filter's parameters, the third the row. Returns whether it is a filter.
 ///
-/// Whatever is taken has one form, which is itself a filter and has no other form, and a row that
-/// matches holds a key of the cover.
+/// The one form of a filter is itself a filter with the same form, and a row that matches holds one of
+/// the access keys.
 pub(crate) fn filter_text(text: &str) -> bool {
     let mut lines = text.splitn(3, '\n');
     let text = lines.next().unwrap_or_default();
@@ -21,13 +21,13 @@ pub(crate) fn filter_text(text: &str) -> bool {
         .and_then(|line| serde_json::from_str(line).ok());
     let row: Box<RawValue> = row.unwrap_or_else(|| RawValue::NULL.to_owned());
     let schema = schema();
-    let mut taken = false;
+    let mut is_filter = false;
     for backend in [Backend::Postgres, Backend::Sqlite] {
         let table = Table::new(&schema, backend);
         match Filter::new(text, &params, table) {
             Ok(filter) => {
-                answer(&filter, &row, table);
-                taken = true;
+                check(&filter, &row, table);
+                is_filter = true;
             }
             Err(error) => {
                 assert!(error.message.chars().count() < 400, "{error}");
@@ -39,11 +39,11 @@ pub(crate) fn filter_text(text: &str) -> bool {
             }
         }
     }
-    taken
+    is_filter
 }
 
-fn answer(filter: &Filter, row: &RawValue, table: Table<'_>) {
-    // Written out, parameters may make it longer than a filter may be.
+fn check(filter: &Filter, row: &RawValue, table: Table<'_>) {
+    // With its parameters in place, it may be longer than a filter may be.
     if let Ok(again) = Filter::new(filter.id(), &[], table) {
         assert_eq!(&again, filter);
     }

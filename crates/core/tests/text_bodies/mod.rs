@@ -1,4 +1,4 @@
-//! What must hold for any text from outside. The fuzz targets run the same bodies.
+//! Properties of any text from a client. The fuzz targets run the same bodies.
 
 mod filter_text;
 
@@ -7,7 +7,7 @@ use protocol::ClientFrame;
 use rhtmx_sync_core::cursor::Cursor;
 use rhtmx_sync_core::snapshot::Snapshot;
 
-/// Reading a frame ends in a frame or in words, and only an object is a frame.
+/// A text is a frame or an error with a message, and only an object is a frame.
 pub(crate) fn client_frame(text: &str) {
     match ClientFrame::parse(text) {
         Ok(_) => assert!(text.trim().starts_with('{') && text.trim().ends_with('}')),

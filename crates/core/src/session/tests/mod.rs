@@ -1,4 +1,4 @@
-//! Rules that one or two events show; what only many events can show is simulated.
+//! Rules that one or two events show; those that only many events can show are simulated.
 
 mod shapes;
 
@@ -7,16 +7,16 @@ use protocol::{Reject, RejectCode};
 use super::*;
 use crate::cursor::CommitId;
 
-/// A delivery that is all that its fields say.
+/// A batch that consists of its fields.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Delivery {
+struct TestBatch {
     position: Arc<Position>,
     complete: bool,
     touched: Vec<&'static str>,
     schema_changed: Vec<&'static str>,
 }
 
-impl Batch for Delivery {
+impl Batch for TestBatch {
     fn position(&self) -> &Arc<Position> {
         &self.position
     }
@@ -34,14 +34,14 @@ impl Batch for Delivery {
     }
 }
 
-type Commands = Vec<Command<Delivery>>;
+type Commands = Vec<Command<TestBatch>>;
 
 fn at(id: i64) -> Arc<Position> {
     Arc::new(Position::LogId(id))
 }
 
-fn batch(id: i64, touched: &[&'static str]) -> Delivery {
-    Delivery {
+fn batch(id: i64, touched: &[&'static str]) -> TestBatch {
+    TestBatch {
         position: at(id),
         complete: true,
         touched: touched.to_vec(),
@@ -49,8 +49,8 @@ fn batch(id: i64, touched: &[&'static str]) -> Delivery {
     }
 }
 
-fn part(id: i64, touched: &[&'static str]) -> Delivery {
-    Delivery {
+fn part(id: i64, touched: &[&'static str]) -> TestBatch {
+    TestBatch {
         complete: false,
         ..batch(id, touched)
     }
@@ -83,17 +83,17 @@ fn push(mutation: u64) -> Push {
     }
 }
 
-fn session() -> Session<Delivery> {
+fn session() -> Session<TestBatch> {
     Session::new(3)
 }
 
 /// Subscribes and ends the read.
-fn join(session: &mut Session<Delivery>, id: &str, entity: &str, position: i64) -> Commands {
+fn join(session: &mut Session<TestBatch>, id: &str, entity: &str, position: i64) -> Commands {
     session.subscribe(subscribe(id, entity), whole);
     session.read(&id.into(), ReadEnd::Complete(at(position)))
 }
 
-fn read(id: &str, entity: &str, from: Option<i64>) -> Command<Delivery> {
+fn read(id: &str, entity: &str, from: Option<i64>) -> Command<TestBatch> {
     let from = from.map(|from| ReadFrom::Position(at(from)));
     Command::Read(ReadCommand::Start {
         id: id.into(),
@@ -102,11 +102,11 @@ fn read(id: &str, entity: &str, from: Option<i64>) -> Command<Delivery> {
     })
 }
 
-fn resolve(id: &str) -> Command<Delivery> {
+fn resolve(id: &str) -> Command<TestBatch> {
     Command::Resolve(id.into())
 }
 
-fn deliver(batch: Delivery, entity: &str, since: Option<i64>) -> Command<Delivery> {
+fn deliver(batch: TestBatch, entity: &str, since: Option<i64>) -> Command<TestBatch> {
     Command::Send(Frame::Changes {
         batch,
         shape: Shape::whole(entity),
@@ -115,7 +115,7 @@ fn deliver(batch: Delivery, entity: &str, since: Option<i64>) -> Command<Deliver
     })
 }
 
-fn subscribed(id: &str, entity: &str, position: i64) -> Command<Delivery> {
+fn subscribed(id: &str, entity: &str, position: i64) -> Command<TestBatch> {
     Command::Send(Frame::Subscribed {
         id: id.into(),
         shape: Shape::whole(entity),
@@ -123,7 +123,7 @@ fn subscribed(id: &str, entity: &str, position: i64) -> Command<Delivery> {
     })
 }
 
-fn refetch(id: &str, reason: RefetchReason) -> Command<Delivery> {
+fn refetch(id: &str, reason: RefetchReason) -> Command<TestBatch> {
     Command::Send(Frame::Refetch {
         id: id.into(),
         reason,
@@ -132,7 +132,7 @@ fn refetch(id: &str, reason: RefetchReason) -> Command<Delivery> {
 
 /// The code of an answer that is one error about this subscription.
 #[track_caller]
-fn refused(commands: &Commands, about: &str) -> ErrorCode {
+fn error_code(commands: &Commands, about: &str) -> ErrorCode {
     match commands.as_slice() {
         [
             Command::Send(Frame::Error {
@@ -144,7 +144,7 @@ fn refused(commands: &Commands, about: &str) -> ErrorCode {
 }
 
 #[test]
-fn subscribes_to_what_there_is() {
+fn a_subscribe_attaches_its_shape_once_and_starts_a_read() {
     let mut session = session();
     let attach = Command::Hub(HubCommand::Attach(Shape::whole("a")));
     assert_eq!(
@@ -156,7 +156,7 @@ fn subscribes_to_what_there_is() {
 }
 
 #[test]
-fn refuses_what_it_cannot_serve() {
+fn a_subscribe_that_cannot_be_served_is_an_error() {
     type Change = fn(&mut Subscribe);
     let cases: [(Change, ErrorCode); 4] = [
         (|wanted| wanted.id = "taken".into(), ErrorCode::Protocol),
@@ -180,7 +180,7 @@ fn refuses_what_it_cannot_serve() {
         change(&mut wanted);
         let id = wanted.id.clone();
         let commands = session.subscribe(wanted, whole);
-        assert_eq!(refused(&commands, &id.to_string()), code);
+        assert_eq!(error_code(&commands, &id.to_string()), code);
         assert_eq!(session.subscriptions.len(), 1);
     }
     let mut rows = subscribe("new", "a");
@@ -189,13 +189,13 @@ fn refuses_what_it_cannot_serve() {
 }
 
 #[test]
-fn refuses_more_than_it_may_have() {
+fn a_subscription_beyond_the_limit_is_an_error() {
     let mut session = session();
     for id in ["1", "2", "3"] {
         session.subscribe(subscribe(id, "a"), whole);
     }
     let full = session.subscribe(subscribe("4", "b"), whole);
-    assert_eq!(refused(&full, "4"), ErrorCode::TooManySubscriptions);
+    assert_eq!(error_code(&full, "4"), ErrorCode::TooManySubscriptions);
     session.unsubscribe(&"2".into());
     assert_eq!(
         session.subscribe(subscribe("4", "a"), whole),
@@ -204,7 +204,7 @@ fn refuses_more_than_it_may_have() {
 }
 
 #[test]
-fn a_cursor_is_read_from_and_garbage_is_not() {
+fn a_cursor_is_resumed_from_and_garbage_is_refetched() {
     let mut resume = subscribe("1", "a");
     let cursor = Cursor {
         epoch: crate::cursor::Epoch::new("here"),
@@ -240,10 +240,10 @@ fn a_refused_read_resolves_again() {
 }
 
 #[test]
-fn unsubscribing_ends_what_was_begun() {
+fn an_unsubscribe_stops_the_read_and_detaches_the_shape() {
     let mut session = session();
     assert_eq!(
-        refused(&session.unsubscribe(&"1".into()), "1"),
+        error_code(&session.unsubscribe(&"1".into()), "1"),
         ErrorCode::Protocol
     );
     session.subscribe(subscribe("1", "a"), whole);
@@ -263,13 +263,13 @@ fn unsubscribing_ends_what_was_begun() {
     );
     assert_eq!(session.batch(batch(6, &["a"])), []);
     assert_eq!(
-        refused(&session.unsubscribe(&"2".into()), "2"),
+        error_code(&session.unsubscribe(&"2".into()), "2"),
         ErrorCode::Protocol
     );
 }
 
 #[test]
-fn mutations_are_applied_one_after_another_and_answered_in_order() {
+fn mutations_are_applied_one_at_a_time_and_answered_in_order() {
     let mut session = session();
     let apply = |mutation| Command::Apply(Box::new(push(mutation)));
     let wait = |id| Command::Hub(HubCommand::Await(Awaited::Commit(CommitId::LogId(id))));
@@ -280,7 +280,7 @@ fn mutations_are_applied_one_after_another_and_answered_in_order() {
     assert_eq!((session.is_applying(), session.pushes_waiting()), (true, 2));
     let first = session.applied(1, Applied::committed(Some(CommitId::LogId(4))));
     assert_eq!(first, [wait(4), apply(2)]);
-    // Not before the ack of the one in front of it.
+    // The reject waits for the ack of the mutation before it.
     assert_eq!(session.applied(2, Applied::Rejected(reject())), [apply(3)]);
     let third = session.applied(3, Applied::committed(Some(CommitId::LogId(6))));
     assert_eq!(third, [wait(6)]);
@@ -326,7 +326,7 @@ fn answers_that_need_no_position_do_not_wait_for_one() {
 }
 
 #[test]
-fn half_a_batch_is_not_committed() {
+fn no_cursor_is_sent_within_a_batch() {
     let mut session = session();
     join(&mut session, "1", "a", 5);
     session.batch(batch(6, &["a"]));
@@ -336,7 +336,7 @@ fn half_a_batch_is_not_committed() {
         session.batch(half.clone()),
         [deliver(half.clone(), "a", None)]
     );
-    // Neither when a read ends in the middle, nor by an empty delivery from before.
+    // Neither when a read ends in the middle, nor after an empty batch from before.
     let joined = session.read(&"2".into(), ReadEnd::Complete(at(6)));
     assert_eq!(
         joined,
@@ -350,11 +350,11 @@ fn half_a_batch_is_not_committed() {
 }
 
 #[test]
-fn a_second_subscription_that_is_behind_reads_on() {
+fn a_second_subscription_behind_the_live_shape_reads_on() {
     let mut session = session();
     session.subscribe(subscribe("slow", "a"), whole);
     join(&mut session, "fast", "a", 9);
-    // Changes between 5 and 9 are no news to the shape.
+    // Changes between 5 and 9 are not sent for the shape again.
     let behind = session.read(&"slow".into(), ReadEnd::Complete(at(5)));
     assert_eq!(behind, [read("slow", "a", Some(5))]);
     let joined = session.read(&"slow".into(), ReadEnd::Complete(at(9)));
@@ -362,17 +362,17 @@ fn a_second_subscription_that_is_behind_reads_on() {
 }
 
 #[test]
-fn rows_that_came_and_went_count_until_the_stream_has_passed_who_is_ahead() {
+fn transient_changes_are_sent_until_the_stream_covers_every_subscription() {
     let mut session = session();
     join(&mut session, "1", "a", 5);
     session.batch(batch(6, &["a"]));
     join(&mut session, "2", "a", 9);
-    let delivered = |session: &mut Session<Delivery>, id| {
+    let delivered = |session: &mut Session<TestBatch>, id| {
         session
             .batch(batch(id, &["a"]))
             .into_iter()
             .next()
-            .expect("a delivery")
+            .expect("a command")
     };
     assert_eq!(
         delivered(&mut session, 8),
@@ -393,7 +393,7 @@ fn after_a_refused_catch_up_the_other_shapes_catch_up_again() {
     let mut session = session();
     join(&mut session, "1", "a", 5);
     join(&mut session, "2", "b", 5);
-    let pull = |entities: &[&str]| {
+    let catch_up = |entities: &[&str]| {
         Command::CatchUp(
             entities
                 .iter()
@@ -401,14 +401,14 @@ fn after_a_refused_catch_up_the_other_shapes_catch_up_again() {
                 .collect(),
         )
     };
-    assert_eq!(session.overflowed(), [pull(&["a", "b"])]);
-    let refused = session.catch_up_refused(RefetchReason::Schema, Some("a"));
+    assert_eq!(session.overflowed(), [catch_up(&["a", "b"])]);
+    let commands = session.catch_up_refused(RefetchReason::Schema, Some("a"));
     let begun = [
         refetch("1", RefetchReason::Schema),
-        pull(&["b"]),
+        catch_up(&["b"]),
         resolve("1"),
     ];
-    assert_eq!(refused, begun);
+    assert_eq!(commands, begun);
     assert_eq!(
         session.caught_up(at(7)),
         [Command::Send(Frame::Cursor(at(7)))]
@@ -420,10 +420,10 @@ fn after_a_refused_catch_up_the_other_shapes_catch_up_again() {
 }
 
 #[test]
-fn a_heartbeat_brings_all_to_one_cursor() {
+fn an_empty_batch_brings_all_subscriptions_to_one_cursor() {
     let mut session = session();
     join(&mut session, "1", "a", 5);
-    assert_eq!(session.batch(batch(5, &[])), [], "no news");
+    assert_eq!(session.batch(batch(5, &[])), [], "nothing new");
     join(&mut session, "2", "b", 7);
     assert_eq!(
         session.batch(batch(7, &[])),
@@ -437,7 +437,7 @@ fn a_schema_change_restarts_subscriptions_that_have_not_seen_it() {
     let mut session = session();
     join(&mut session, "old", "a", 5);
     join(&mut session, "other", "b", 5);
-    let schema_change = Delivery {
+    let schema_change = TestBatch {
         schema_changed: vec!["a"],
         ..batch(6, &[])
     };
@@ -445,7 +445,7 @@ fn a_schema_change_restarts_subscriptions_that_have_not_seen_it() {
     let mut expected = begun.to_vec();
     expected.push(Command::Send(Frame::Cursor(at(6))));
     assert_eq!(session.batch(schema_change.clone()), expected);
-    // It came under this read as well, which may have used the old columns.
+    // It came during this read as well, which may have used the old columns.
     session.batch(schema_change.clone());
     assert_eq!(session.read(&"old".into(), ReadEnd::Complete(at(6))), begun);
     assert_eq!(

@@ -1,4 +1,4 @@
-//! Which shapes are one, which are refused, and what of a row is sent.
+//! Which shapes are equal, which requests are errors, and which columns of a row are sent.
 
 mod effect;
 
@@ -19,12 +19,12 @@ fn table(version: &str) -> TableVersion {
 fn find(filter: Option<&str>, columns: Option<&[&str]>) -> Result<Shape, FilterError> {
     let columns: Option<Vec<String>> =
         columns.map(|columns| columns.iter().map(|&name| name.to_owned()).collect());
-    let wanted = SelectionRequest {
+    let request = SelectionRequest {
         filter: filter.map(str::to_owned),
         params: None,
         columns,
     };
-    resolve("1", &wanted)
+    resolve("1", &request)
 }
 
 fn resolve(version: &str, request: &SelectionRequest) -> Result<Shape, FilterError> {
@@ -36,7 +36,7 @@ fn shape(filter: &str, columns: Option<&[&str]>) -> Shape {
 }
 
 #[test]
-fn shapes_are_one_however_they_are_written() {
+fn requests_for_the_same_are_one_shape_however_they_are_written() {
     for same in [
         [
             shape("n = 1 AND b", None),
@@ -73,7 +73,7 @@ fn shapes_are_one_however_they_are_written() {
 }
 
 #[test]
-fn all_rows_are_the_whole_entity_and_all_columns_are_those_of_today() {
+fn all_rows_are_the_whole_entity_but_naming_all_columns_is_not() {
     let all: Vec<String> = table("1")
         .schema
         .columns
@@ -104,7 +104,7 @@ fn all_rows_are_the_whole_entity_and_all_columns_are_those_of_today() {
 }
 
 #[test]
-fn a_name_says_nothing_of_the_filter() {
+fn the_name_of_a_shape_reveals_nothing_of_its_filter() {
     let secret = shape("t = 'secret'", Some(&["s"]));
     let name = secret
         .as_str()
@@ -119,14 +119,14 @@ fn a_name_says_nothing_of_the_filter() {
 
 #[test]
 fn shapes_of_two_versions_of_a_table_differ() {
-    let wanted = SelectionRequest {
+    let request = SelectionRequest {
         filter: Some("n = 1".to_owned()),
         ..SelectionRequest::default()
     };
-    let of = |version| resolve(version, &wanted).expect("a shape");
+    let of = |version| resolve(version, &request).expect("a shape");
     assert_eq!(of("1"), of("1"));
     assert_ne!(of("1"), of("2"));
-    // One filter is not two, wherever a name ends and the next begins.
+    // Where one name ends and the next begins makes a difference.
     assert_ne!(
         shape("TRUE", Some(&["t", "s"])),
         shape("TRUE", Some(&["ts"]))
@@ -134,7 +134,7 @@ fn shapes_of_two_versions_of_a_table_differ() {
 }
 
 #[test]
-fn what_cannot_be_answered_is_refused() {
+fn a_request_that_cannot_be_answered_is_an_error() {
     for (error, words) in [
         (find(None, Some(&["n", "nn"])), "no column \"nn\""),
         (find(Some("n = 1"), Some(&["N"])), "no column \"N\""),
@@ -145,21 +145,21 @@ fn what_cannot_be_answered_is_refused() {
         assert_eq!(error.kind, FilterErrorKind::Bad);
         assert!(error.message.contains(words), "{error}");
     }
-    let wanted = SelectionRequest {
+    let request = SelectionRequest {
         params: Some(vec![raw("1")]),
         ..SelectionRequest::default()
     };
-    let error = resolve("1", &wanted).expect_err("no shape");
+    let error = resolve("1", &request).expect_err("no shape");
     assert_eq!((error.kind, error.position), (FilterErrorKind::Bad, None));
     assert!(error.message.contains("`where`"), "{error}");
 }
 
 #[test]
-fn rows_are_sent_with_the_columns_that_are_wanted() {
+fn rows_are_sent_with_the_columns_of_the_projection() {
     let row = raw(r#"{"id":1,"n":1.50,"t":"a\"b","s":null,"extra":[{"n":1}]}"#);
     let projected = |shape: &Shape, row| {
-        let part = shape.selection().expect("a part");
-        let row = part.project(row).expect("a row");
+        let selection = shape.selection().expect("a selection");
+        let row = selection.project(row).expect("a row");
         row.map(|row| row.get().to_owned())
     };
     assert_eq!(
@@ -173,7 +173,7 @@ fn rows_are_sent_with_the_columns_that_are_wanted() {
     assert!(
         nothing
             .selection()
-            .expect("a part")
+            .expect("a selection")
             .project(&raw("[1]"))
             .is_err()
     );
