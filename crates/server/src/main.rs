@@ -60,7 +60,7 @@ async fn uncapture(settings: &Settings, entities: &[String]) -> anyhow::Result<(
         .await
         .context("the triggers could not be removed")?;
     match removed.as_slice() {
-        [] => println!("no triggers to remove"),
+        [] => println!("nothing to remove"),
         names => println!("no longer captured: {}", names.join(", ")),
     }
     Ok(())
