@@ -119,7 +119,7 @@ impl Transport for WebSocket {
                 Incoming::Disconnected
             }
             Some(Ok(message)) => self.read(message),
-            // The library stops at its own limit, which lies above ours.
+            // The library stops at its own limit, which is above `frame_bytes_max`.
             Some(Err(Error::Capacity(CapacityError::MessageTooLong { .. }))) => Incoming::TooLarge,
             Some(Err(_)) | None => Incoming::Disconnected,
         }
