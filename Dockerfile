@@ -9,7 +9,7 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
     cargo build --release --locked --package rhtmx-sync-server \
     && cp target/release/rhtmx-sync /usr/local/bin/rhtmx-sync
 
-# curl is there for health checks.
+# curl is for health checks.
 FROM debian:bookworm-slim
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends curl \
@@ -20,6 +20,6 @@ USER rhtmx-sync
 WORKDIR /var/lib/rhtmx-sync
 EXPOSE 8080
 ENTRYPOINT ["rhtmx-sync"]
-# There is no authentication yet, so the server refuses an address off loopback unless --open is given as well.
-# The image does not decide that for you.
+# There is no authentication yet, so the server refuses to listen beyond loopback unless --open is passed as
+# well. The image leaves that decision to you.
 CMD ["serve", "--bind", "0.0.0.0:8080"]

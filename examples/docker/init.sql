@@ -1,5 +1,5 @@
--- The tables behind the demo page. PostgreSQL runs this file once, when the volume is still empty.
--- They are ordinary tables: the server adds its triggers by itself when it starts.
+-- The tables of the demo page. PostgreSQL runs this file once, while the volume is empty.
+-- They are ordinary tables; the server adds its triggers when it starts.
 
 CREATE TABLE lists (
     id       text             PRIMARY KEY,

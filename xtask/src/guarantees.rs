@@ -1,11 +1,11 @@
-//! `docs/guarantees.md` names tests; each must exist, or a promise has lost its proof.
+//! Checks that every test named in `docs/guarantees.md` exists.
 
 use std::fs;
 use std::path::Path;
 
 use crate::steps;
 
-/// Names in backticks that look like a test's: lower case, with underscores, several words.
+/// The names in backticks that look like a test's: lower case, with at least two underscores.
 fn names(text: &str) -> Vec<&str> {
     let quoted = text.split('`').skip(1).step_by(2);
     let is_name = |name: &&str| {
@@ -19,7 +19,7 @@ fn names(text: &str) -> Vec<&str> {
         .collect()
 }
 
-/// The text of every Rust file below a directory.
+/// The text of all Rust files below a directory.
 fn sources(directory: &Path) -> String {
     let mut text = String::new();
     for entry in fs::read_dir(directory).unwrap().flatten() {
@@ -34,7 +34,7 @@ fn sources(directory: &Path) -> String {
 }
 
 #[test]
-fn every_test_that_a_promise_names_exists() {
+fn every_test_that_a_guarantee_names_exists() {
     let guarantees = fs::read_to_string(steps::workspace().join("docs/guarantees.md")).unwrap();
     let sources =
         sources(&steps::workspace().join("tests")) + &sources(&steps::workspace().join("crates"));

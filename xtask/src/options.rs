@@ -1,11 +1,11 @@
-//! What the commands understand beside their names.
+//! The options of the commands.
 
 use anyhow::{Context, Result, bail};
 
 /// The options of `test`, `check` and `fault`; each command takes some of them.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Options<'a> {
-    /// `--pg 18`: with the newest release of this version, fetched from npm.
+    /// `--pg 18`: use the newest release of this version, fetched from npm.
     pub(crate) pg: Option<u32>,
     /// `--minutes 20`
     pub(crate) minutes: Option<u64>,
@@ -13,18 +13,18 @@ pub(crate) struct Options<'a> {
     pub(crate) seed: Option<u64>,
     /// `--mutants`
     pub(crate) mutants: bool,
-    /// What follows `--`.
+    /// The arguments after `--`.
     pub(crate) extra: Vec<&'a str>,
 }
 
 impl<'a> Options<'a> {
-    /// Reads those that a command takes; `known` are their names.
+    /// Reads the options of a command, whose names are `known`.
     pub(crate) fn read(arguments: &[&'a str], known: &[&str]) -> Result<Self> {
         let mut options = Self::default();
         let mut rest = arguments.iter();
         while let Some(&argument) = rest.next() {
             if !known.contains(&argument) {
-                bail!("this command does not know {argument}");
+                bail!("this command has no option {argument}");
             }
             let mut value = || {
                 rest.next()
@@ -50,14 +50,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn options_come_before_two_dashes() {
+    fn options_end_at_two_dashes() {
         let options = Options::read(&["--pg", "18", "--", "--seed", "x"], &["--pg", "--"]).unwrap();
         assert_eq!(options.pg, Some(18));
         assert_eq!(options.extra, ["--seed", "x"]);
     }
 
     #[test]
-    fn what_a_command_does_not_take_is_refused() {
+    fn unknown_options_and_missing_values_are_refused() {
         assert!(Options::read(&["--seed", "1"], &["--pg", "--"]).is_err());
         assert!(Options::read(&["--pg"], &["--pg"]).is_err());
         assert!(Options::read(&["--pg", "new"], &["--pg"]).is_err());

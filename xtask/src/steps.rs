@@ -1,4 +1,4 @@
-//! Running one command after another, stopping at the first that fails.
+//! Runs commands one after another, and stops at the first that fails.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -6,20 +6,20 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-/// The arguments of the test step; the caller's own arguments go after them.
+/// The arguments of the test step, before the caller's own.
 pub(crate) const CARGO_TEST: &[&str] = &["test", "--workspace"];
 
 /// One command.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Step {
-    /// What it checks, in a few words.
+    /// What it does or checks, in a few words.
     pub(crate) about: &'static str,
     pub(crate) program: &'static str,
     pub(crate) args: &'static [&'static str],
 }
 
-/// Runs the steps in the workspace's directory. `extra` goes to the test step, `environment` to all
-/// of them.
+/// Runs the steps in the workspace's directory. `extra` are arguments of the test step, `environment` is set
+/// for all steps.
 pub(crate) fn run(steps: &[Step], extra: &[&str], environment: &[(&str, String)]) -> Result<()> {
     for (index, step) in steps.iter().enumerate() {
         let args = arguments(step, extra);
@@ -45,7 +45,7 @@ pub(crate) fn run(steps: &[Step], extra: &[&str], environment: &[(&str, String)]
     Ok(())
 }
 
-/// `--workspace` would override a `--package` of the caller, so it gives way.
+/// The arguments of a step. A `--package` of the caller replaces `--workspace`, which would override it.
 fn arguments<'a>(step: &Step, extra: &[&'a str]) -> Vec<&'a str> {
     let mut args = step.args.to_vec();
     if step.args == CARGO_TEST {
@@ -66,7 +66,7 @@ fn arguments<'a>(step: &Step, extra: &[&'a str]) -> Vec<&'a str> {
     args
 }
 
-/// The cargo that started us, so that a chosen toolchain stays chosen.
+/// The path of a program; for cargo, the one that started this process, so that the toolchain stays the same.
 pub(crate) fn executable(program: &str) -> String {
     match program {
         "cargo" => env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()),
@@ -74,12 +74,12 @@ pub(crate) fn executable(program: &str) -> String {
     }
 }
 
-/// Where the server is when the steps have built it.
+/// The path of the server that the steps build.
 pub(crate) fn server_binary() -> String {
     target().join("debug/rhtmx-sync").display().to_string()
 }
 
-/// Where cargo builds, wherever its settings say that is: we are in its `debug` ourselves.
+/// Cargo's target directory, whatever its settings: this program is in its `debug`.
 pub(crate) fn target() -> PathBuf {
     let own = env::current_exe().ok();
     let target = own.and_then(|own| Some(own.parent()?.parent()?.to_owned()));
@@ -102,7 +102,7 @@ mod tests {
     };
 
     #[test]
-    fn extra_arguments_go_to_the_tests_only() {
+    fn extra_arguments_are_passed_to_the_tests_only() {
         let build = Step {
             about: "build",
             program: "cargo",

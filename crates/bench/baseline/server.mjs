@@ -1,4 +1,4 @@
-// What people write by hand: LISTEN, and send every notification to everybody.
+// What people write by hand: LISTEN, and send every notification to every client.
 import pg from "pg";
 import { WebSocketServer } from "ws";
 

@@ -1,7 +1,7 @@
-//! The wall: a server that knows nothing and writes recorded bytes to every connection.
+//! The upper bound: a server without any logic, which writes recorded bytes to every connection.
 //!
-//! It runs as a process of its own, with as many threads as the engine, and writes each recorded
-//! delivery with one system call, as a server does that has just learnt of it.
+//! It runs as a process of its own, with as many threads as the engine, and writes each recorded batch with
+//! one system call, like a server that has just received it.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 use crate::load::Recording;
 use crate::process::Process;
 
-/// The server as its parent sees it. Dropping it kills it.
+/// The parent's handle of the server. Dropping it kills the server.
 #[derive(Debug)]
 pub(crate) struct BareServer {
     child: Child,
@@ -28,7 +28,7 @@ pub(crate) struct BareServer {
 }
 
 impl BareServer {
-    /// A server that waits for so many connections.
+    /// Starts a server that waits for this many connections.
     pub(crate) fn start(recording: &Recording, connections: usize) -> Result<Self> {
         let directory = TempDir::new()?;
         let (bytes, ends) = (
@@ -49,7 +49,7 @@ impl BareServer {
         let start = child.stdin.take().context("a pipe")?;
         let mut line = String::new();
         BufReader::new(child.stdout.take().context("a pipe")?).read_line(&mut line)?;
-        ensure!(!line.is_empty(), "the bare server ended");
+        ensure!(!line.is_empty(), "the bare server exited");
         Ok(Self {
             child,
             start,
@@ -66,23 +66,23 @@ impl BareServer {
         Process::new(self.child.id())
     }
 
-    /// Lets it write.
+    /// Makes the server write.
     pub(crate) fn go(&mut self) -> Result<()> {
         self.start
             .write_all(b"go\n")
-            .context("the bare server ended")
+            .context("the bare server exited")
     }
 }
 
 impl Drop for BareServer {
     fn drop(&mut self) {
-        // Both fail only when it has ended already.
+        // Both fail only if it has already exited.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// The server itself.
+/// Runs the server.
 pub(crate) fn serve(connections: usize, bytes: &Path, ends: &Path) -> Result<()> {
     let bytes: Arc<[u8]> = fs::read(bytes)?.into();
     let ends: Result<Vec<usize>, _> = fs::read_to_string(ends)?.lines().map(str::parse).collect();
@@ -114,7 +114,7 @@ async fn write_to_all(connections: usize, bytes: Arc<[u8]>, ends: Arc<[usize]>) 
                 }
                 start = *end;
             }
-            // Open until the parent has counted everything.
+            // Keep the connection open until the parent has counted everything.
             std::future::pending::<()>().await;
         });
     }

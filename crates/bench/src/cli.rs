@@ -1,4 +1,4 @@
-//! What the command line says.
+//! The command line.
 
 use std::path::PathBuf;
 
@@ -11,16 +11,16 @@ use clap::{Parser, Subcommand, ValueEnum};
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) internal: Option<Internal>,
-    /// What to measure; several are measured one after another.
+    /// The workloads to measure, one after another.
     #[arg(required = true, value_enum)]
     pub(crate) workloads: Vec<Workload>,
-    /// Also write the figures here, as JSON.
+    /// Also write the figures to this file, as JSON.
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
-    /// How often engine and reference take turns.
+    /// The number of rounds in which engine and reference take turns.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) rounds: u32,
-    /// Smaller and shorter: shows that everything runs, and no figure to be quoted.
+    /// Smaller and shorter: shows that everything runs; its figures are not to be quoted.
     #[arg(long)]
     pub(crate) quick: bool,
     /// Also draw plots into this directory, as SVG.
@@ -28,44 +28,44 @@ pub(crate) struct Cli {
     pub(crate) plots: Option<PathBuf>,
 }
 
-/// Processes that the benchmark starts of itself.
+/// Commands for processes that the benchmark starts from its own binary.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Internal {
     /// Writes a recording to every connection, as fast as the sockets take it.
     #[command(hide = true)]
     BareServer {
-        /// How many connections to wait for.
+        /// The number of connections to wait for.
         connections: usize,
         /// The recording's bytes.
         bytes: PathBuf,
-        /// Where each piece of it ends.
+        /// The offsets at which its pieces end.
         ends: PathBuf,
     },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Workload {
-    /// What capture costs those who write.
+    /// The cost of capture for writers.
     WriteCost,
-    /// From before the INSERT to receipt, at several rates.
+    /// The time from before the INSERT to receipt, at several rates.
     Latency,
-    /// One change to a thousand subscribers, the writer at full speed.
+    /// One change to a thousand subscribers, with writers at full speed.
     FanOut,
     /// Thousands of subscribers with different filters.
     Selective,
-    /// A new client, ten new clients, and one that was away.
+    /// A new client, ten new clients, and one that was offline.
     CatchUp,
     /// A thousand clients subscribe at once.
     Herd,
-    /// Memory of idle connections, and whether it comes back.
+    /// The memory of idle connections, and whether it is returned.
     Memory,
-    /// From the log to the hub, and mutations from clients.
+    /// Changes from the log to the hub, and mutations from clients.
     Ingest,
     /// Connections that break while writes go on.
     Lost,
-    /// What people write by hand, on Node, through the same load.
+    /// A hand-written Node server, under the same load.
     Baseline,
-    /// Everything.
+    /// All of them.
     All,
 }
 

@@ -1,4 +1,4 @@
-//! Where the figures were taken: a figure without its machine says nothing.
+//! Describes the machine: a figure without its machine says nothing.
 
 use std::fs;
 use std::path::Path;
@@ -49,8 +49,8 @@ fn memory() -> String {
     kib.map_or_else(unknown, |kib| format!("{} GiB", kib / 1024 / 1024))
 }
 
-/// Whether others use the machine so much that absolute times say more of them than of us. Takes a
-/// second, in which we do nothing. (The load average would count what has just ended.)
+/// Whether other programs use the machine so much that absolute times are distorted. Takes a second in which
+/// the benchmark does nothing. (The load average would include programs that have just ended.)
 pub(crate) fn is_busy() -> bool {
     let Some(before) = processor_time() else {
         return false;
@@ -63,13 +63,13 @@ pub(crate) fn is_busy() -> bool {
     (idle as f64) < (1.0 - BUSY) * all as f64
 }
 
-/// Of the processors' time: beyond it the machine is busy.
+/// The share of the processors' time above which the machine is busy.
 const BUSY: f64 = 0.1;
 
-/// In ticks, since the machine started.
+/// The processors' time in ticks, since the machine started.
 struct ProcessorTime {
     idle: u64,
-    /// With what a hypervisor gave to others.
+    /// Includes the time that a hypervisor gave to other machines.
     all: u64,
 }
 
@@ -78,13 +78,13 @@ fn processor_time() -> Option<ProcessorTime> {
     let fields = line.split_whitespace().skip(1);
     let ticks: Vec<u64> = fields.map_while(|field| field.parse().ok()).collect();
     Some(ProcessorTime {
-        // Waiting for a disk leaves the processor to others.
+        // While a program waits for a disk, the processor is free for others.
         idle: ticks.get(3)? + ticks.get(4)?,
         all: ticks.iter().take(8).sum(),
     })
 }
 
-/// The kind of file system under `path`: a figure of commits from memory would be no figure.
+/// The type of the file system of `path`: commits to memory would be no measurement.
 fn file_system(path: &Path) -> String {
     let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
     mounts

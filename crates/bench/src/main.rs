@@ -1,5 +1,5 @@
-//! `cargo run --release -p rhtmx-sync-bench -- WORKLOAD`: every figure that the project promises,
-//! measured beside its reference in the same run.
+//! `cargo run --release -p rhtmx-sync-bench -- WORKLOAD`: measures every figure that the project promises,
+//! beside its reference in the same run.
 
 mod bare;
 mod cli;
@@ -44,8 +44,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// Writers and whatever waits live on this thread; receivers have one of their own, and the rest of
-/// the machine is for the server and the database.
+/// Runs the benchmark. Writers run on this thread and receivers on another; the rest of the machine is for the
+/// server and the database.
 fn run(cli: &Cli) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -54,9 +54,10 @@ fn run(cli: &Cli) -> Result<()> {
 }
 
 async fn measure(cli: &Cli) -> Result<()> {
-    let workloads = match cli.workloads.contains(&Workload::All) {
-        true => Workload::EACH.to_vec(),
-        false => cli.workloads.clone(),
+    let workloads = if cli.workloads.contains(&Workload::All) {
+        Workload::EACH.to_vec()
+    } else {
+        cli.workloads.clone()
     };
     let stage = Stage::set(cli).await?;
     let mut report = Report::new(&stage, cli);
@@ -65,7 +66,7 @@ async fn measure(cli: &Cli) -> Result<()> {
         let began = Instant::now();
         let mut figures = Box::pin(workload::run(workload, &stage)).await;
         if let Err(error) = &mut figures {
-            // The others are still worth measuring.
+            // Continue with the other workloads.
             eprintln!("{}: {error:#}", workload.name());
         }
         let section = report.add(workload, figures, began.elapsed());

@@ -1,4 +1,4 @@
-//! What people write by hand: a Node server, from `baseline/`.
+//! The baseline: the Node server in `baseline/`, as people write it by hand.
 
 use std::env;
 use std::io::{BufRead as _, BufReader};
@@ -9,16 +9,16 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::process::Process;
 
-/// The row trigger that goes with it: it puts the row into the notification.
+/// The baseline's row trigger, which puts the row into the notification.
 pub(crate) const TRIGGER: &str = "
-    CREATE FUNCTION tell() RETURNS trigger LANGUAGE plpgsql AS $$
+    CREATE FUNCTION notify_items() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
         PERFORM pg_notify('items', row_to_json(NEW)::text);
         RETURN NULL;
     END $$;
-    CREATE TRIGGER tell AFTER INSERT OR UPDATE ON items FOR EACH ROW EXECUTE FUNCTION tell();";
+    CREATE TRIGGER notify_items AFTER INSERT OR UPDATE ON items FOR EACH ROW EXECUTE FUNCTION notify_items();";
 
-/// The running server. Dropping it kills it.
+/// A running server. Dropping it kills the server.
 #[derive(Debug)]
 pub(crate) struct NodeServer {
     child: Child,
@@ -26,7 +26,7 @@ pub(crate) struct NodeServer {
 }
 
 impl NodeServer {
-    /// Installs what it needs, once.
+    /// Installs its dependencies, once.
     pub(crate) fn install() -> Result<()> {
         let directory = directory();
         if directory.join("node_modules").is_dir() {
@@ -56,7 +56,7 @@ impl NodeServer {
             child,
             address: line.trim().to_owned(),
         };
-        ensure!(!server.address.is_empty(), "the Node server ended");
+        ensure!(!server.address.is_empty(), "the Node server exited");
         Ok(server)
     }
 
@@ -71,7 +71,7 @@ impl NodeServer {
 
 impl Drop for NodeServer {
     fn drop(&mut self) {
-        // Both fail only when it has ended already.
+        // Both fail only if it has already exited.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -1,5 +1,5 @@
-//! Commits a second, measured by PostgreSQL's own pgbench: writers that cost next to nothing, and a
-//! figure that others can compare with theirs.
+//! Commits per second, measured by PostgreSQL's own pgbench: its writers cost next to nothing, and its figures
+//! can be compared with others.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use tokio::process::Command;
 
 use crate::stage::{Database, Stage};
 
-/// Runs `script` with so many clients and gives the commits a second.
+/// Runs `script` with this many clients, and returns the commits per second.
 pub(crate) async fn commits_per_second(
     stage: &Stage,
     database: &Database,
@@ -26,7 +26,7 @@ pub(crate) async fn commits_per_second(
         .arg(&database.url)
         .output()
         .await
-        .context("could not run pgbench; it is beside PostgreSQL's own programs")?;
+        .context("could not run pgbench, which belongs to PostgreSQL's programs")?;
     let text = String::from_utf8_lossy(&output.stdout);
     ensure!(
         output.status.success(),
@@ -35,5 +35,5 @@ pub(crate) async fn commits_per_second(
     );
     let line = text.lines().find_map(|line| line.strip_prefix("tps = "));
     let figure = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
-    figure.with_context(|| format!("pgbench said no figure:\n{text}"))
+    figure.with_context(|| format!("pgbench printed no figure:\n{text}"))
 }

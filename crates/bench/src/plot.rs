@@ -1,4 +1,4 @@
-//! Line plots as SVG, both axes logarithmic: what grows with rates and crowds is seen as a slope.
+//! Line plots as SVG, with logarithmic axes, so that growth with the load shows as a slope.
 
 use std::fmt::Write as _;
 
@@ -15,7 +15,7 @@ const COLOURS: [&str; 6] = [
 /// A plot.
 #[derive(Debug, Clone)]
 pub(crate) struct Plot {
-    /// Its name without `.svg`.
+    /// The file's name, without `.svg`.
     pub(crate) file: &'static str,
     pub(crate) title: &'static str,
     pub(crate) across: &'static str,
@@ -23,7 +23,7 @@ pub(crate) struct Plot {
     pub(crate) lines: Vec<Line>,
 }
 
-/// A line in it.
+/// A line of a plot.
 #[derive(Debug, Clone)]
 pub(crate) struct Line {
     pub(crate) name: String,
@@ -125,7 +125,7 @@ impl Plot {
 
 fn draw(svg: &mut String, number: usize, line: &Line, x: &Axis, y: &Axis) {
     let colour = COLOURS[number % COLOURS.len()];
-    let places: Vec<String> = line
+    let points: Vec<String> = line
         .points
         .iter()
         .map(|(across, up)| format!("{:.1},{:.1}", x.at(*across), y.at(*up)))
@@ -133,10 +133,10 @@ fn draw(svg: &mut String, number: usize, line: &Line, x: &Axis, y: &Axis) {
     let _ = writeln!(
         svg,
         "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"/>",
-        places.join(" ")
+        points.join(" ")
     );
-    for place in &places {
-        let (across, up) = place.split_once(',').unwrap_or_default();
+    for point in &points {
+        let (across, up) = point.split_once(',').unwrap_or_default();
         let _ = writeln!(
             svg,
             "<circle cx=\"{across}\" cy=\"{up}\" r=\"3\" fill=\"{colour}\"/>"
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plot_without_points_is_still_a_plot() {
+    fn a_plot_without_points_is_drawn() {
         let plot = Plot {
             file: "f",
             title: "a < b",

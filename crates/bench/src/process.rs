@@ -1,10 +1,10 @@
-//! What the kernel says of a process: time on the processors, memory.
+//! A process's processor time and memory, as the kernel reports them.
 
 use std::fs;
 
 use anyhow::{Context as _, Result};
 
-/// Linux counts processor time for users in hundredths of a second, whatever its own tick is.
+/// Linux reports processor time in hundredths of a second, whatever the kernel's own tick is.
 const TICKS_PER_SECOND: f64 = 100.0;
 
 /// A running process.
@@ -22,10 +22,10 @@ impl Process {
         Self::new(std::process::id())
     }
 
-    /// Seconds on the processors, of all its threads, in the program and in the kernel for it.
+    /// The processor time of all threads in seconds, in user and kernel mode.
     pub(crate) fn cpu_seconds(self) -> Result<f64> {
         let stat = self.read("stat")?;
-        // The program's name stands in parentheses and may hold anything.
+        // The program's name is in parentheses and may contain anything.
         let (_, fields) = stat.rsplit_once(')').context("/proc has changed")?;
         let mut fields = fields.split_whitespace().skip(11);
         let mut ticks = || -> Option<f64> { fields.next()?.parse().ok() };
@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn our_own_figures_are_read() {
+    fn the_figures_of_this_process_are_read() {
         assert!(Process::own().cpu_seconds().unwrap() >= 0.0);
         assert!(Process::own().resident_kib().unwrap() > 100.0);
     }

@@ -1,4 +1,4 @@
-//! The engine: the server binary, in a process of its own.
+//! The engine under test: the server binary, in a process of its own.
 
 use std::env;
 use std::path::Path;
@@ -9,14 +9,14 @@ use testkit::ServerProcess;
 
 use crate::process::Process;
 
-/// A running server. Dropping it kills it.
+/// A running server. Dropping it kills the server.
 #[derive(Debug)]
 pub(crate) struct Engine {
     server: ServerProcess,
 }
 
-/// Builds the server when we run under Cargo, as contributors do. An old binary beside us would
-/// otherwise be measured for the new one.
+/// Builds the server if this process runs under Cargo, as contributors do. Otherwise an old binary might be
+/// measured instead of the new one.
 pub(crate) fn build() -> Result<()> {
     let Some(cargo) = env::var_os("CARGO") else {
         return Ok(());
@@ -43,7 +43,7 @@ pub(crate) fn build() -> Result<()> {
 }
 
 impl Engine {
-    /// Starts it with its default settings.
+    /// Starts the server with its default settings.
     pub(crate) async fn start(url: &str, entities: &[&str]) -> Self {
         let bind = ["--bind", "127.0.0.1:0"].into_iter();
         let entities = entities.iter().flat_map(|entity| ["--entity", *entity]);
@@ -62,7 +62,7 @@ impl Engine {
         Process::new(self.server.pid())
     }
 
-    /// Ends it as an operator would, and waits for it.
+    /// Shuts the server down as an operator would, and waits for it.
     pub(crate) async fn stop(self) {
         self.server.terminate().await;
     }

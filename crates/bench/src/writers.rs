@@ -1,4 +1,4 @@
-//! Programs that write to the table: at a rate, or as fast as commits return.
+//! Writers of the table: at a rate, or as fast as commits return.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,17 +12,17 @@ use tokio_postgres::{Client, Statement};
 use crate::load::{Histogram, body, now};
 use crate::stage::Database;
 
-/// A connection keeps up with so many commits a second on most machines.
+/// The commits per second that one connection can do on most machines.
 const RATE_EACH: f64 = 300.0;
 
 /// What one commit does.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Commit {
-    /// Inserts so many rows with one statement.
+    /// Inserts this many rows with one statement.
     Insert(i32),
-    /// Inserts a row into one of so many lists, in turn.
+    /// Inserts a row into one of this many lists, in turn.
     InsertIntoLists(usize),
-    /// Updates one of the first so many rows, in turn.
+    /// Updates one of the first rows, of which there are this many, in turn.
     Update(usize),
 }
 
@@ -32,7 +32,7 @@ pub(crate) struct Written {
     pub(crate) commits: u64,
     pub(crate) rows: u64,
     pub(crate) seconds: f64,
-    /// From sending a statement to its answer.
+    /// The times from sending a statement to its answer.
     pub(crate) times: Histogram,
 }
 
@@ -55,7 +55,7 @@ impl Background {
         let commits = Arc::new(AtomicU64::new(0));
         let counted = commits.clone();
         let task = tokio::spawn(async move {
-            // Its end shows in the count.
+            // If it fails, the count shows it.
             while writer.once(counted.load(Ordering::Relaxed)).await.is_ok() {
                 counted.fetch_add(1, Ordering::Relaxed);
             }
@@ -74,8 +74,8 @@ impl Drop for Background {
     }
 }
 
-/// Commits at `rate` a second, all writers together, for `time`. A writer that is late does not make
-/// up for it: what could not be written at its time shows in the count.
+/// Commits at `rate` per second, all writers together, for `time`. A late writer skips commits, which shows in
+/// the count.
 pub(crate) async fn at_rate(
     database: &Database,
     commit: Commit,
@@ -87,7 +87,7 @@ pub(crate) async fn at_rate(
     run(database, commit, writers, Some(every), time).await
 }
 
-/// So many writers commit as fast as they can, for `time`.
+/// Commits with this many writers as fast as they can, for `time`.
 pub(crate) async fn at_full_speed(
     database: &Database,
     commit: Commit,
@@ -111,7 +111,7 @@ async fn run(
     let began = Instant::now();
     let mut running = JoinSet::new();
     for (number, writer) in (0..writers).zip(open) {
-        // They take turns within the period rather than writing all at once.
+        // The writers take turns within the period instead of writing all at once.
         let first = every.map_or(began, |every| began + every * number / writers);
         running.spawn(writer.write(first, every, began + time));
     }
@@ -181,18 +181,18 @@ impl Writer {
 
     async fn once(&self, number: u64) -> Result<u64> {
         let body = body();
-        let scattered = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 16;
+        let spread = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 16;
         match self.commit {
             Commit::Insert(_) => Ok(self.client.execute(&self.statement, &[&body]).await?),
             Commit::InsertIntoLists(lists) => {
-                let list = i32::try_from(scattered % lists as u64)?;
+                let list = i32::try_from(spread % lists as u64)?;
                 Ok(self
                     .client
                     .execute(&self.statement, &[&body, &list])
                     .await?)
             }
             Commit::Update(rows) => {
-                let id = i64::try_from(scattered % rows as u64)? + 1;
+                let id = i64::try_from(spread % rows as u64)? + 1;
                 Ok(self.client.execute(&self.statement, &[&body, &id]).await?)
             }
         }

@@ -1,11 +1,11 @@
-//! Changes for Rust code in the same process.
+//! A batch of changes for Rust code in the same process.
 
 use protocol::Change;
 use sync_core::cursor::Cursor;
 use sync_core::effect::Effect;
 use sync_core::log::NetChange;
 
-/// A change with the entity whose row it is.
+/// A change and its entity.
 #[derive(Debug, Clone)]
 pub struct TrackedChange {
     /// The entity.
@@ -19,15 +19,15 @@ pub struct TrackedChange {
 pub struct ChangeBatch {
     /// In the log's order, each row once.
     pub changes: Vec<TrackedChange>,
-    /// Entities whose schema changed, or of which something was missed: read them again.
+    /// Entities to read again: their schema changed, or changes of them were missed.
     pub schema_changed: Vec<String>,
-    /// Pass it to [`ChangeTracker::changes_since`] to go on from here. None while more of the same
-    /// instant follows.
+    /// The cursor to continue from, with [`ChangeTracker::changes_since`]. None when the next batch belongs to
+    /// the same position.
     pub cursor: Option<Cursor>,
 }
 
 impl ChangeBatch {
-    /// Adds what `entries` mean. A reader that resumes needs no rows that were created and deleted meanwhile.
+    /// Adds what `entries` mean. A reader that resumes needs no transient changes.
     pub(crate) fn take(&mut self, entries: Vec<NetChange>, resumes: bool) {
         for entry in entries {
             let entity = entry.entity.clone();

@@ -16,7 +16,7 @@ use crate::retention;
 use crate::rows::reads::refuse;
 use crate::state::EngineState;
 
-/// Reads and writes the log of changes. Cheap to clone.
+/// Reads and writes the log. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct ChangeTracker {
     state: Arc<EngineState>,
@@ -29,26 +29,28 @@ pub enum TrackerError {
     /// The database failed.
     #[error(transparent)]
     Database(#[from] DbError),
-    /// The cursor cannot be resumed from; read the entities anew.
-    #[error("this cursor cannot be resumed from ({0:?}): read the entities anew")]
+    /// The cursor cannot be resumed from; read the entities again.
+    #[error("this cursor cannot be resumed from ({0:?}): read the entities again")]
     Refetch(RefetchReason),
-    /// There is no such entity, or not one without a table.
+    /// There is no such entity, or it has a table.
     #[error("{0:?} is not an entity without a table; its changes come from its table's triggers")]
     NotALogEntity(String),
-    /// The data is no JSON, or is missing where a row comes or changes.
-    #[error("a create or an update needs `data`, and a truncate takes no key")]
+    /// The key or the data is missing, or given where the kind of change takes none.
+    #[error(
+        "a create or an update needs a key and `data`, a delete only a key, a truncate neither"
+    )]
     Incomplete,
     /// The engine is not connected yet.
     #[error("the engine is not connected to its database yet")]
     NotReady,
 }
 
-/// Why a receiver got no batch.
+/// Why a receiver received no batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ReceiveError {
-    /// The receiver was too slow: so many batches were dropped for it. Catch up with
-    /// [`ChangeTracker::changes_since`] from the last cursor that it got; a batch that comes after
-    /// that may be part of it, which its cursor tells.
+    /// The receiver was too slow, and this many batches were dropped. Catch up with
+    /// [`ChangeTracker::changes_since`] from the last cursor received. The next batch may already be
+    /// contained in the result; compare the cursors.
     #[error("{0} batches were dropped; catch up from the last cursor")]
     Lagged(u64),
     /// The engine has shut down.
@@ -63,14 +65,14 @@ pub struct ChangeReceiver {
 }
 
 impl ChangeReceiver {
-    /// The next batch.
+    /// Waits for the next batch.
     ///
     /// # Errors
-    /// When batches were dropped because this receiver was too slow, or when the engine is gone.
+    /// When batches were dropped because this receiver was too slow, or when the engine has shut down.
     pub async fn recv(&mut self) -> Result<Arc<ChangeBatch>, ReceiveError> {
         self.receiver.recv().await.map_err(|error| match error {
             broadcast::error::RecvError::Lagged(dropped) => {
-                // What is still queued is in the log too, and would only be told a second time.
+                // The catch-up reads what is still queued as well, so it is not delivered a second time.
                 let queued = self.receiver.len() as u64;
                 self.receiver = self.receiver.resubscribe();
                 ReceiveError::Lagged(dropped + queued)
@@ -84,7 +86,7 @@ impl From<ReadError> for TrackerError {
     fn from(error: ReadError) -> Self {
         match error {
             ReadError::Db(error) => Self::Database(error),
-            // This read is not bound to one version of the tables.
+            // The other errors concern reads bound to one version of a table, which this one is not.
             _ => Self::NotReady,
         }
     }
@@ -95,11 +97,11 @@ impl ChangeTracker {
         Self { state }
     }
 
-    /// Records a change of an entity that has no table. `data` is the row's JSON, none for a delete
-    /// or a truncate; a truncate has no `entity_id`. Gives a cursor that contains the change.
+    /// Records a change of an entity that has no table, and returns a cursor that contains it. `data` is
+    /// the row as JSON, none for a delete or a truncate; a truncate has no `entity_id`.
     ///
     /// # Errors
-    /// When the entity has a table or is unknown, when `data` is missing, or the database fails.
+    /// When the entity has a table or is unknown, when an argument is missing, or the database fails.
     pub async fn record_change(
         &self,
         entity: &str,
@@ -139,10 +141,10 @@ impl ChangeTracker {
         })
     }
 
-    /// What changed in all entities since `cursor`, each row once, and the cursor to go on from.
+    /// Reads what changed in all entities since `cursor`, each row once, with the cursor to continue from.
     ///
     /// # Errors
-    /// When the cursor is of another history or older than the log, or the database fails.
+    /// When the cursor belongs to another epoch or is older than the log, or the database fails.
     pub async fn changes_since(&self, cursor: &Cursor) -> Result<ChangeBatch, TrackerError> {
         let epoch = self.state.hub.epoch().ok_or(TrackerError::NotReady)?;
         if cursor.epoch != epoch {
@@ -174,7 +176,7 @@ impl ChangeTracker {
         Ok(batch)
     }
 
-    /// Where the database is now.
+    /// Reads the cursor of the database at this moment.
     ///
     /// # Errors
     /// When the database fails.
@@ -182,15 +184,15 @@ impl ChangeTracker {
         Ok(self.state.config.db_pool.head().await?)
     }
 
-    /// Hears of all changes from now on.
+    /// Receives all changes from now on.
     pub fn subscribe(&self) -> ChangeReceiver {
         ChangeReceiver {
             receiver: self.state.changes.subscribe(),
         }
     }
 
-    /// Forgets what is older than `age`; gives the number of entries that went. Clients that were
-    /// missing for longer take their rows anew.
+    /// Prunes entries older than `age`, and returns their number. Clients that were offline for longer refetch
+    /// their rows.
     ///
     /// # Errors
     /// When the database fails.

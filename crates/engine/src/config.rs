@@ -1,4 +1,4 @@
-//! How an engine is configured.
+//! The configuration of an engine.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,30 +10,30 @@ use sync_core::policy::{AllowAll, Authorizer};
 use crate::auth::{AcceptAnyone, Authenticator};
 use crate::bus::{Bus, LocalBus};
 
-/// How an engine behaves. [`SyncConfig::new`] has every default; change what you need.
+/// The configuration of an engine. [`SyncConfig::new`] sets every default; change what you need.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct SyncConfig {
     /// The database that is synced.
     pub db_pool: DbPool,
-    /// What of it clients may subscribe to and write.
+    /// The entities that clients may subscribe to and write.
     pub entities: Vec<EntityConfig>,
-    /// Where the routes are, below whatever the application nests them under. Default `/api/sync`.
+    /// The path of the routes, below the path that the application nests them under. Default `/api/sync`.
     pub prefix: String,
-    /// Connections and their time-outs.
+    /// Connections to the database and their time-outs.
     pub database: DatabaseConfig,
-    /// How long the log remembers.
+    /// How long the log keeps entries.
     pub retention: RetentionConfig,
-    /// What a client may ask of the server.
+    /// Limits of what a client may ask of the server.
     pub limits: LimitsConfig,
     /// Who may connect, and what they may do.
     pub auth: AuthConfig,
-    /// How this server reaches the others. Default: it is alone.
+    /// How this server reaches the others. Default: [`LocalBus`], for a single server.
     pub bus: Arc<dyn Bus>,
 }
 
 impl SyncConfig {
-    /// An engine over `db_pool` that syncs these entities, each from the table of the same name.
+    /// The default configuration over `db_pool`, for these entities, each from the table of the same name.
     pub fn new<E: Into<EntityConfig>>(db_pool: DbPool, entities: Vec<E>) -> Self {
         Self {
             db_pool,
@@ -69,7 +69,7 @@ pub struct AuthConfig {
     /// Web pages of these origins (`https://app.example`) may connect, besides pages that the server itself
     /// has served. Programs that send no `Origin` always may. Default: none.
     pub allowed_origins: Vec<String>,
-    /// Finds out who a client is. Default: everybody is accepted, and anonymous.
+    /// Makes a principal from a client's token. Default: every client is accepted as anonymous.
     pub authenticator: Arc<dyn Authenticator>,
     /// Decides what a client may see and write. Default: everything.
     pub authorizer: Arc<dyn Authorizer>,
@@ -85,16 +85,16 @@ impl Default for AuthConfig {
     }
 }
 
-/// How long the log remembers. A client that was away for longer refetches its rows.
+/// How long the log keeps entries. A client that was offline for longer refetches its rows.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct RetentionConfig {
-    /// Entries older than this go. Default 168.
+    /// Entries older than this are pruned. Default 168.
     pub hours: u64,
-    /// When the log is larger than this many MiB, its oldest part goes, whatever its age. Default
+    /// When the log is larger than this many MiB, its oldest entries are pruned, whatever their age. Default
     /// 4,096.
     pub size_max_mb: u64,
-    /// How often retention looks. Default 60,000.
+    /// Interval between two rounds of pruning. Default 60,000.
     pub interval_ms: u64,
 }
 
@@ -108,7 +108,7 @@ impl Default for RetentionConfig {
     }
 }
 
-/// What a client may ask of the server.
+/// Limits of what a client may ask of the server.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct LimitsConfig {
@@ -119,15 +119,15 @@ pub struct LimitsConfig {
     pub subscriptions_max: usize,
     /// Writes in one mutation. Default 1,000.
     pub writes_max: usize,
-    /// Batches that wait for one slow client; beyond it, the client reads the log at its own pace. Default
-    /// 64.
+    /// Batches that may wait for one slow client; beyond that, its session catches up from the log at the
+    /// client's pace. Default 64.
     pub queue_batches_max: usize,
-    /// Interval of heartbeats on an idle connection. A client that answers none for twice as long is gone.
-    /// Default 25,000.
+    /// Interval of heartbeats on an idle connection. A client that answers none for twice as long is
+    /// disconnected. Default 25,000.
     pub heartbeat_ms: u64,
-    /// How long a client may take to say `hello`. Default 10,000.
+    /// How long a client may take to send `hello`. Default 10,000.
     pub hello_timeout_ms: u64,
-    /// How long a client may leave everything unread before it is closed. Default 60,000.
+    /// How long a client may read nothing before it is disconnected. Default 60,000.
     pub stalled_timeout_ms: u64,
 }
 

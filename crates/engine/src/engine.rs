@@ -1,4 +1,4 @@
-//! The engine: how an application makes, asks and stops it.
+//! The engine as an application sees it: started, queried and stopped.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::error::SyncError;
 use crate::state::{EngineState, Readiness};
 use crate::{http, startup};
 
-/// How long [`SyncEngine::new`] waits for the first connection before it returns all the same.
+/// How long [`SyncEngine::new`] waits for the first connection before it returns anyway.
 const FIRST_CONNECTION: Duration = Duration::from_secs(5);
 /// How long a shutdown waits for sessions and mutations.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(20);
@@ -29,8 +29,8 @@ pub struct SyncEngine {
 impl SyncEngine {
     /// Prepares the database (migrations, triggers) and starts to listen.
     ///
-    /// A database that is out of reach is not an error: the engine keeps trying, and says so in
-    /// [`SyncEngine::readiness`]. Call it inside a tokio runtime with several threads.
+    /// A database that is out of reach is not an error: the engine keeps trying, and
+    /// [`SyncEngine::readiness`] says so. Call this inside a tokio runtime with several threads.
     ///
     /// # Errors
     /// When the configuration contradicts itself, an entity's table is missing or has no primary key, or the
@@ -48,9 +48,9 @@ impl SyncEngine {
         Ok(engine)
     }
 
-    /// The routes, to be merged into an application with a state of its own, or nested.
+    /// The routes, to be merged into or nested in an application with any state.
     ///
-    /// They have no fallback, so everything else stays the application's.
+    /// They have no fallback, so all other routes remain the application's.
     pub fn routes<S: Clone + Send + Sync + 'static>(&self) -> Router<S> {
         http::routes(&self.state)
     }
@@ -58,13 +58,13 @@ impl SyncEngine {
     /// Waits until clients can be served.
     pub async fn ready(&self) {
         let mut readiness = self.state.readiness.subscribe();
-        // The sender lives in `state`.
+        // It cannot fail: the sender lives in `state`.
         let _ = readiness
             .wait_for(|readiness| *readiness == Readiness::Ready)
             .await;
     }
 
-    /// Whether clients can be served, and why not.
+    /// Returns whether clients can be served, and if not, why.
     pub fn readiness(&self) -> Readiness {
         if self.state.shutdown.is_cancelled() {
             return Readiness::NotReady("shutting down".to_owned());
@@ -77,8 +77,8 @@ impl SyncEngine {
         ChangeTracker::new(self.state.clone())
     }
 
-    /// Ends every session with close code 1001, lets mutations that are under way finish, and stops.
-    /// Routes that are still merged answer that the server is shutting down.
+    /// Ends every session with close code 1001, lets mutations that are being applied finish, and stops.
+    /// Routes that are still served answer that the server is shutting down.
     pub async fn shutdown(&self) {
         self.state.shutdown.cancel();
         self.state.tasks.close();
@@ -86,12 +86,12 @@ impl SyncEngine {
             .await
             .is_err()
         {
-            warn!("shutting down without having waited for everything");
+            warn!("shutting down before all sessions and mutations have ended");
         }
     }
 
-    /// Removes the triggers of these entities, or of all that have any; gives their names. Clients of a
-    /// later capture refetch those entities.
+    /// Removes the triggers of these entities, or of all that have any, and returns their names. When an
+    /// entity is captured again later, its clients refetch it.
     ///
     /// # Errors
     /// When the database fails.
@@ -108,19 +108,17 @@ fn check(config: &SyncConfig) -> Result<(), SyncError> {
     let prefix = &config.prefix;
     if !prefix.starts_with('/') || prefix.ends_with('/') || prefix.contains(['{', '}', '*']) {
         return wrong(format!(
-            "prefix {prefix:?} must begin with a slash and not end with one"
+            "prefix {prefix:?} must begin with a slash, not end with one, and contain no braces or asterisk"
         ));
     }
     let reserved: BTreeSet<&str> = http::reserved_names().collect();
     let mut seen = BTreeSet::new();
     for EntityConfig { name, .. } in &config.entities {
         if name.is_empty() || name.contains('\0') {
-            return wrong("an entity needs a name".to_owned());
+            return wrong("an entity's name is empty or contains a NUL character".to_owned());
         }
         if reserved.contains(name.as_str()) {
-            return wrong(format!(
-                "no entity can be called {name:?}: the routes use that name"
-            ));
+            return wrong(format!("the entity name {name:?} is reserved for a route"));
         }
         if !seen.insert(name) {
             return wrong(format!("entity {name:?} is configured twice"));

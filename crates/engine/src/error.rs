@@ -1,12 +1,12 @@
-//! What starting an engine can fail with.
+//! Errors of starting an engine.
 
 use db::DbError;
 
-/// Why an engine could not start. Each says what to change.
+/// Why an engine could not start. Each message says what to change.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SyncError {
-    /// The database failed in a way that waiting does not mend.
+    /// The database failed in a way that retrying does not solve.
     #[error(transparent)]
     Database(#[from] DbError),
     /// An entity's table does not exist.
@@ -14,7 +14,7 @@ pub enum SyncError {
     NoTable {
         /// The entity.
         entity: String,
-        /// The table that it should be read from.
+        /// The configured table.
         table: String,
     },
     /// An entity's table cannot be synced.
@@ -22,7 +22,7 @@ pub enum SyncError {
     Table {
         /// The entity.
         entity: String,
-        /// Why, naming the table.
+        /// Why, with the table's name.
         reason: String,
     },
     /// The configuration contradicts itself or the protocol.

@@ -1,5 +1,5 @@
-//! Live data for axum applications: what is committed to PostgreSQL or SQLite, by whichever program,
-//! is on every subscriber's WebSocket a moment later, and comes back complete after any absence.
+//! Live data for axum applications: what any program commits to PostgreSQL or SQLite reaches every
+//! subscriber's WebSocket a moment later, and a client that reconnects after any absence is complete again.
 //!
 //! ```no_run
 //! use rhtmx_sync::{DbPool, SyncConfig, SyncEngine};
@@ -14,9 +14,9 @@
 //! # }
 //! ```
 //!
-//! One road leads out (table, trigger, log, listener, hub, session) and one leads in (session,
-//! mutation, one transaction on the table): a client's own write comes back to it on the same road as
-//! everybody else's. The repository's `ARCHITECTURE.md` explains all of it.
+//! Changes flow out through table, trigger, log, listener, hub and session; mutations flow in through
+//! session, mutation and one transaction on the table. A client's own write comes back to it in the same way
+//! as any other. The repository's `ARCHITECTURE.md` explains all of it.
 
 mod auth;
 mod bus;

@@ -1,4 +1,4 @@
-//! From a `push` to its answer.
+//! Applies mutations: from a `push` to its answer.
 
 use std::sync::Arc;
 
@@ -15,19 +15,19 @@ use uuid::Uuid;
 use crate::schema_watch;
 use crate::state::EngineState;
 
-/// How often a mutation is tried before its client is sent away to come back with it.
-const TRIES: u32 = 12;
+/// Attempts to apply a mutation before the connection ends and the client pushes it again.
+const ATTEMPTS_MAX: u32 = 12;
 
-/// Whether it was applied is not known; the client pushes it again.
+/// Why the result of a mutation is unknown; the client pushes it again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum MutationError {
     /// The database stayed out of reach.
     Unavailable,
-    /// A fault of ours.
+    /// The server failed.
     Internal,
 }
 
-/// Applies a mutation of a principal, once however often it comes, and says how that ended.
+/// Applies a mutation, once however often it is pushed, and returns how the database answered.
 pub(crate) async fn apply(
     state: &Arc<EngineState>,
     principal: &Principal,
@@ -45,40 +45,40 @@ pub(crate) async fn apply(
             writes: check(state, principal, &push),
         };
         let error = match state.config.db_pool.apply(&mutation).await {
-            Ok(applied) if is_of_our_history(state, &applied) => {
+            Ok(applied) if is_in_current_epoch(state, &applied) => {
                 count(state, &applied);
                 return Ok(applied);
             }
-            // Pushed again, it is answered by then.
+            // When it is pushed again, the listener has reached the epoch.
             Ok(_) => return Err(MutationError::Unavailable),
             Err(error) => error,
         };
         failures += 1;
-        // A failure that passes is not told from a lasting one here: a client must not lose a write because
-        // the database refused it for a reason that passes.
-        warn!(%error, %client_id, mutation = push.mutation, failures, "a mutation failed; trying again");
-        if failures == TRIES {
+        // Every error is retried, even one that looks permanent: a client must not lose a write because the
+        // database refused it for a temporary reason.
+        warn!(%error, %client_id, mutation = push.mutation, failures, "a mutation failed; retrying");
+        if failures == ATTEMPTS_MAX {
             return Err(MutationError::Unavailable);
         }
         tokio::time::sleep(backoff::pause(failures)).await;
-        // Perhaps the table is no longer what the statement was made for.
+        // The table may have changed since the statement was made.
         if !error.is_retryable()
             && let Err(error) = schema_watch::refresh(state).await
         {
-            warn!(%error, "the tables could not be looked at again");
+            warn!(%error, "the tables could not be read again");
         }
     }
 }
 
-/// Whether the hub's positions can say when it is visible. After a crash of the database a mutation may be
-/// applied before this server's listener knows of the new history.
-fn is_of_our_history(state: &EngineState, applied: &Applied) -> bool {
+/// Whether the hub's positions can show when the mutation is visible. After a crash of the database, a
+/// mutation may be applied before this server's listener knows of the new epoch.
+fn is_in_current_epoch(state: &EngineState, applied: &Applied) -> bool {
     match applied {
         Applied::Committed {
             epoch: Some(epoch), ..
         } => {
-            let ours = state.hub.epoch();
-            ours.is_some_and(|ours| ours.as_str().starts_with(epoch))
+            let current = state.hub.epoch();
+            current.is_some_and(|current| current.as_str().starts_with(epoch))
         }
         Applied::Committed { epoch: None, .. } | Applied::Rejected(_) => true,
     }
@@ -95,7 +95,7 @@ fn count(state: &EngineState, applied: &Applied) {
     metrics::counter!("rhtmx_sync_mutations_total", "outcome" => outcome).increment(1);
 }
 
-/// Checks the writes against the tables as they are now, and adds what the principal may write of them.
+/// Checks the writes against the current tables, and adds the principal's write scopes.
 fn check(
     state: &EngineState,
     principal: &Principal,
@@ -112,28 +112,28 @@ fn check(
         .iter()
         .position(|write| has_no_table(&write.entity))
     {
-        return Err(only_the_server(index));
+        return Err(not_writable(index));
     }
     let schema = |name: &str| entities.get(name).map(|entity| entity.schema.clone());
     let checked = mutation::check(&push.writes, schema, state.config.limits.writes_max)?;
     let with_tables = checked.into_iter().enumerate().map(|(index, checked)| {
         let table = entities
             .get(&checked.entity)
-            .ok_or_else(|| only_the_server(index))?;
+            .ok_or_else(|| not_writable(index))?;
         let scope = scope(state, principal, table, checked.op).map_err(|error| {
             error!(%error, entity = checked.entity, "the write scope of an entity cannot be used; its writes are rejected");
             Reject::new(RejectCode::Forbidden, "this user may not write this entity").of_write(index)
         })?;
-        TableWrite::new(checked, table.clone(), scope).ok_or_else(|| only_the_server(index))
+        TableWrite::new(checked, table.clone(), scope).ok_or_else(|| not_writable(index))
     });
     with_tables.collect()
 }
 
-fn only_the_server(index: usize) -> Reject {
+fn not_writable(index: usize) -> Reject {
     Reject::new(RejectCode::Forbidden, "only the server writes this entity").of_write(index)
 }
 
-/// What a principal may write of a table, as filters on it.
+/// The write scope of a principal, as filters on the table.
 fn scope(
     state: &EngineState,
     principal: &Principal,

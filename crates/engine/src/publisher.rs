@@ -1,4 +1,4 @@
-//! The engine as a subscriber of the log: to the hub, and to Rust code in this process.
+//! The engine's subscriber of the log: publishes to the hub, and to Rust code in this process.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -18,7 +18,7 @@ use crate::state::EngineState;
 /// Publishes what the listener finds.
 pub(crate) struct Publisher {
     state: Arc<EngineState>,
-    /// Part of a drain has been published in this process, and its cursor has not.
+    /// Changes of a drain have been published in this process, and their cursor has not.
     cursor_due: AtomicBool,
 }
 
@@ -30,8 +30,8 @@ impl Publisher {
         }
     }
 
-    /// Publishes to those in this process that follow the log.
-    fn publish_in_process(&self, drained: &LogBatch) {
+    /// Publishes to the receivers in this process.
+    fn publish_in_process(&self, log_batch: &LogBatch) {
         let EngineState { changes, hub, .. } = &*self.state;
         if changes.receiver_count() == 0 {
             return;
@@ -41,14 +41,14 @@ impl Publisher {
             schema_changed: Vec::new(),
             cursor: None,
         };
-        batch.take(drained.entries.clone(), false);
+        batch.take(log_batch.entries.clone(), false);
         let due = self.cursor_due.load(Ordering::Relaxed)
             || !batch.changes.is_empty()
             || !batch.schema_changed.is_empty();
         self.cursor_due
-            .store(due && !drained.complete, Ordering::Relaxed);
-        if drained.complete {
-            let position = (*drained.position).clone();
+            .store(due && !log_batch.complete, Ordering::Relaxed);
+        if log_batch.complete {
+            let position = (*log_batch.position).clone();
             batch.cursor = hub.epoch().map(|epoch| Cursor { epoch, position });
         }
         if due {

@@ -1,4 +1,4 @@
-//! Retention: the log forgets by age and by size, in small batches, on one server at a time.
+//! Retention: prunes the log by age and by size, in small batches, on one server at a time.
 
 use std::time::Duration;
 
@@ -8,29 +8,29 @@ use tracing::{debug, warn};
 
 use crate::state::EngineState;
 
-/// Between two batches, so that nobody is held up.
-const BREATH: Duration = Duration::from_millis(20);
+/// The pause between two batches, so that pruning holds nobody up.
+const BATCH_PAUSE: Duration = Duration::from_millis(20);
 
-/// Younger entries stay whatever is configured: another server may not have read them yet.
+/// Younger entries are kept whatever is configured: another server may not have read them yet.
 const AGE_MIN: Duration = Duration::from_secs(2);
 
-/// Looks now and then, until the engine shuts down.
+/// Prunes the log at every interval, until the engine shuts down.
 pub(crate) async fn run(state: &EngineState) {
     loop {
         tokio::time::sleep(Duration::from_millis(state.config.retention.interval_ms)).await;
         let status = *state.listener.borrow();
-        // Of several servers the leader does it; without notifications there is none, and doing it
-        // twice does no harm.
+        // Of several servers, the leader prunes. Without notifications there is no leader, and pruning twice
+        // does no harm.
         if !status.leader && status.wake_up != WakeUp::Polling {
             continue;
         }
-        if let Err(error) = round(state).await {
-            warn!(%error, "the log could not be pruned; trying again later");
+        if let Err(error) = prune(state).await {
+            warn!(%error, "the log could not be pruned; retrying later");
         }
     }
 }
 
-async fn round(state: &EngineState) -> Result<(), DbError> {
+async fn prune(state: &EngineState) -> Result<(), DbError> {
     let (db, config) = (&state.config.db_pool, &state.config.retention);
     let age = Duration::from_secs(config.hours.saturating_mul(3600)).max(AGE_MIN);
     state.caught_up().await?;
@@ -42,34 +42,34 @@ async fn round(state: &EngineState) -> Result<(), DbError> {
             break;
         }
         let pruned = db.prune_oldest().await?;
-        counted(pruned.rows);
+        count_pruned(pruned.rows);
         if !pruned.floor_moved && pruned.rows == 0 {
-            // Everything that is old enough for a mark is gone; the rest has its turn next time.
+            // Everything below the newest checkpoint is gone; the rest is left to the next round.
             break;
         }
-        // The rest of what lies below the floor goes before the floor moves again.
-        tokio::time::sleep(BREATH).await;
+        // Prune everything below the floor before the floor moves again.
+        tokio::time::sleep(BATCH_PAUSE).await;
         prune_older_than(db, age).await?;
     }
-    // For the rounds to come: by then other servers have read what it sees.
+    // For later rounds: by then the other servers have read what the checkpoint contains.
     db.make_checkpoint().await
 }
 
-/// Forgets what is older than `age`, batch by batch; gives the number of entries that went.
+/// Prunes entries older than `age`, batch by batch, and returns their number.
 pub(crate) async fn prune_older_than(db: &DbPool, age: Duration) -> Result<u64, DbError> {
-    let mut gone = 0;
+    let mut rows = 0;
     loop {
         let pruned = db.prune_older_than(age).await?;
-        counted(pruned.rows);
-        gone += pruned.rows;
+        count_pruned(pruned.rows);
+        rows += pruned.rows;
         if !pruned.more {
-            return Ok(gone);
+            return Ok(rows);
         }
-        tokio::time::sleep(BREATH).await;
+        tokio::time::sleep(BATCH_PAUSE).await;
     }
 }
 
-fn counted(rows: u64) {
+fn count_pruned(rows: u64) {
     if rows > 0 {
         debug!(rows, "pruned the log");
         metrics::counter!("rhtmx_sync_log_pruned_total").increment(rows);

@@ -1,4 +1,4 @@
-//! Tables as they are now: watches the catalog, and installs captures again where it must.
+//! Watches the catalog for changed tables, and installs captures again where needed.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,11 +9,10 @@ use tracing::{error, info, warn};
 
 use crate::state::EngineState;
 
-/// How often the catalog is looked at for tables that have changed.
+/// Interval of checks for tables that have changed.
 const CATALOG_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Looks for tables that have changed without a trigger saying so: a new column, a new partition, a trigger
-/// that somebody dropped.
+/// Watches for changes that no trigger reports: a new column, a new partition, a dropped trigger.
 pub(crate) async fn watch(state: &EngineState) {
     let mut known = None;
     loop {
@@ -23,7 +22,7 @@ pub(crate) async fn watch(state: &EngineState) {
         let version = match state.config.db_pool.catalog_version(&entities).await {
             Ok(version) => version,
             Err(error) => {
-                warn!(%error, "the catalog could not be looked at");
+                warn!(%error, "the catalog could not be checked");
                 continue;
             }
         };
@@ -31,15 +30,15 @@ pub(crate) async fn watch(state: &EngineState) {
             continue;
         }
         match refresh(state).await {
-            // What was looked at before the refresh may be older than a change in between; then the next
-            // look differs.
+            // The version was read before the refresh. If the catalog changed in between, the next check finds
+            // another version.
             Ok(()) => known = Some(version),
-            Err(error) => warn!(%error, "the tables could not be looked at again"),
+            Err(error) => warn!(%error, "the tables could not be read again"),
         }
     }
 }
 
-/// Reads the catalog again, and installs the captures that have to be made again.
+/// Reads the catalog again, and installs the captures of changed tables.
 pub(crate) async fn refresh(state: &EngineState) -> Result<(), DbError> {
     let _one_at_a_time = state.refreshing.lock().await;
     let before = state.entities.all();
@@ -51,7 +50,7 @@ pub(crate) async fn refresh(state: &EngineState) -> Result<(), DbError> {
             Ok(installed) => installed,
             Err(error) if error.is_retryable() => return Err(error),
             Err(error) => {
-                // One table that cannot be looked at keeps no other from being looked at.
+                // A table that cannot be read must not keep the others from being read.
                 entities.extend(before.get(name).map(|known| (name.clone(), known.clone())));
                 failed = Some(error);
                 continue;
@@ -75,7 +74,7 @@ pub(crate) async fn refresh(state: &EngineState) -> Result<(), DbError> {
                 if before.contains_key(name) {
                     error!(
                         entity = name,
-                        "the table is gone; its clients wait until it is back"
+                        "the table is missing; its clients wait until it exists again"
                     );
                 }
             }

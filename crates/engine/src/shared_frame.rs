@@ -1,4 +1,4 @@
-//! Frames as bytes: written once, gzipped once where a client reads that.
+//! Frames as bytes: written once, and gzipped once if a client accepts gzip.
 
 use std::io::{Read as _, Write as _};
 use std::sync::{Arc, OnceLock};
@@ -17,7 +17,7 @@ pub(crate) struct SharedFrame {
 }
 
 impl SharedFrame {
-    /// A frame of text, which is UTF-8.
+    /// A frame of text, which must be UTF-8.
     pub(crate) fn new(text: impl Into<Bytes>) -> Self {
         Self {
             text: text.into(),
@@ -25,18 +25,18 @@ impl SharedFrame {
         }
     }
 
-    /// The frame as it is.
+    /// The frame's text.
     pub(crate) fn text(&self) -> &Bytes {
         &self.text
     }
 
-    /// The frame gzipped, where it is long enough and that makes it smaller.
+    /// The gzipped frame; none when it is too short or gzip does not make it smaller.
     pub(crate) fn gzipped(&self) -> Option<&Bytes> {
         self.gzipped.get_or_init(|| gzip(&self.text)).as_ref()
     }
 }
 
-/// Gzipped bytes, where there are enough of them and that makes them fewer.
+/// Gzips a text; none when it is too short or gzip does not make it smaller.
 fn gzip(text: &[u8]) -> Option<Bytes> {
     if text.len() <= GZIP_BYTES_MIN {
         return None;
@@ -50,13 +50,13 @@ fn gzip(text: &[u8]) -> Option<Bytes> {
 /// Why a gzipped frame could not be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum UnzipError {
-    /// It is larger than it may be.
+    /// It is above the size limit.
     TooLarge,
     /// It is not gzipped UTF-8.
     Malformed,
 }
 
-/// Unzips a client's frame, reading no further than `bytes_max`.
+/// Unzips a client's frame, and stops at `bytes_max`.
 pub(crate) fn unzip(bytes: &[u8], bytes_max: usize) -> Result<String, UnzipError> {
     let mut unzipped = Vec::new();
     let limit = bytes_max as u64 + 1;
@@ -75,10 +75,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bomb_is_refused_and_an_honest_frame_is_read() {
-        let honest = "x".repeat(4000);
-        let zipped = gzip(honest.as_bytes()).expect("smaller");
-        assert_eq!(unzip(&zipped, 4000), Ok(honest));
+    fn a_gzipped_frame_above_the_limit_is_refused() {
+        let text = "x".repeat(4000);
+        let zipped = gzip(text.as_bytes()).expect("smaller");
+        assert_eq!(unzip(&zipped, 4000), Ok(text));
         assert_eq!(unzip(&zipped, 3999), Err(UnzipError::TooLarge));
         assert_eq!(unzip(b"not gzip", 10), Err(UnzipError::Malformed));
     }

@@ -1,4 +1,4 @@
-//! How an engine starts: the database is prepared, then everything that runs beside the sessions.
+//! Starts an engine: prepares the database, then starts everything that runs beside the sessions.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,12 +14,12 @@ use crate::publisher::Publisher;
 use crate::state::{EngineState, Readiness};
 use crate::{retention, schema_watch};
 
-/// Starts the engine. False when the database is out of reach: then it keeps trying.
+/// Starts the engine. Returns false when the database is out of reach, and then keeps trying.
 pub(crate) async fn start(state: &Arc<EngineState>) -> Result<bool, SyncError> {
     match prepare(state).await {
         Ok(()) => run(state).map(|()| true),
         Err(SyncError::Database(error)) if error.is_retryable() => {
-            warn!(%error, "the database is not there yet; trying again");
+            warn!(%error, "the database is not available yet; retrying");
             state.not_ready(&error.to_string());
             let starting = state.clone();
             state.spawn(async move { start_later(&starting).await });
@@ -29,7 +29,7 @@ pub(crate) async fn start(state: &Arc<EngineState>) -> Result<bool, SyncError> {
     }
 }
 
-/// Tries until the database is there and has what it needs.
+/// Retries until the database is available and prepared.
 async fn start_later(state: &Arc<EngineState>) {
     let mut failures = 0;
     loop {
@@ -42,18 +42,18 @@ async fn start_later(state: &Arc<EngineState>) {
         let Err(error) = started else {
             return;
         };
-        // Loud when it is not just the database that is still down.
+        // Anything other than a database that is still down is an error.
         match &error {
             SyncError::Database(database) if database.is_retryable() => {
-                warn!(%error, failures, "the database is not there yet; trying again");
+                warn!(%error, failures, "the database is not available yet; retrying");
             }
-            _ => error!(%error, failures, "the engine cannot start; trying again"),
+            _ => error!(%error, failures, "the engine cannot start; retrying"),
         }
         state.not_ready(&error.to_string());
     }
 }
 
-/// Makes the tables and the triggers.
+/// Creates the engine's tables and the triggers.
 async fn prepare(state: &EngineState) -> Result<(), SyncError> {
     let config = &state.config;
     config.db_pool.migrate(&config.database).await?;
@@ -97,7 +97,7 @@ fn run(state: &Arc<EngineState>) -> Result<(), SyncError> {
     Ok(())
 }
 
-/// Ready means that the listener is connected.
+/// Keeps the readiness up to date: the engine is ready while the listener is connected.
 async fn follow_readiness(state: &EngineState) {
     let mut listener = state.listener.subscribe();
     loop {

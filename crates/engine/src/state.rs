@@ -21,22 +21,22 @@ use crate::change_batch::ChangeBatch;
 use crate::config::SyncConfig;
 use crate::rows::{Hub, Reader};
 
-/// Between two looks whether the listener has come as far as it must.
-const CATCHING_UP: Duration = Duration::from_millis(5);
-/// Batches that a slow receiver in this process may fall behind by.
+/// Interval of checks whether the listener has reached a position.
+const CATCH_UP_INTERVAL: Duration = Duration::from_millis(5);
+/// Batches by which a slow receiver in this process may lag.
 const RECEIVER_BATCHES_MAX: usize = 1024;
 
 /// Whether clients can be served.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Readiness {
-    /// Yes.
+    /// Clients can be served.
     Ready,
-    /// Not yet, or not at the moment; why.
+    /// Clients cannot be served yet, or at the moment; the text says why.
     NotReady(String),
 }
 
-/// What all parts share.
+/// The state that all parts of an engine share.
 #[derive(Debug)]
 pub(crate) struct EngineState {
     pub(crate) config: SyncConfig,
@@ -48,11 +48,11 @@ pub(crate) struct EngineState {
     pub(crate) readiness: watch::Sender<Readiness>,
     pub(crate) shutdown: CancellationToken,
     pub(crate) tasks: TaskTracker,
-    /// Has the listener read the log at once.
+    /// Makes the listener read the log at once.
     pub(crate) listener_wake: Arc<Notify>,
     /// Held while the catalog is read and captures are installed.
     pub(crate) refreshing: tokio::sync::Mutex<()>,
-    /// Makes the ids of shapes in the status.
+    /// Makes the ids of shapes in `status`.
     pub(crate) shape_ids: RandomState,
 }
 
@@ -85,7 +85,7 @@ impl EngineState {
         }
     }
 
-    /// Runs beside the sessions, until the shutdown.
+    /// Runs a task beside the sessions, until the shutdown.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let shutdown = self.shutdown.clone();
         self.tasks.spawn(async move {
@@ -93,13 +93,13 @@ impl EngineState {
         });
     }
 
-    /// Has the log read without waiting for its writers to say so.
+    /// Wakes the listener without waiting for a writer's doorbell.
     pub(crate) fn wake(&self) {
         self.listener_wake.notify_one();
     }
 
-    /// Waits until everything that is committed now has been published here, so that forgetting it takes it
-    /// from nobody in this process.
+    /// Waits until everything that is committed now has been published here, so that no session of this
+    /// process misses what is pruned afterwards.
     pub(crate) async fn caught_up(&self) -> Result<(), DbError> {
         let committed = self.config.db_pool.head().await?.position;
         while !self
@@ -108,12 +108,12 @@ impl EngineState {
             .is_some_and(|reached| reached.position.covers(&committed))
         {
             self.wake();
-            tokio::time::sleep(CATCHING_UP).await;
+            tokio::time::sleep(CATCH_UP_INTERVAL).await;
         }
         Ok(())
     }
 
-    /// Whether there is an entity of this name, with or without its table at the moment.
+    /// Whether an entity of this name is configured, even if its table does not exist at the moment.
     pub(crate) fn is_configured(&self, name: &str) -> bool {
         self.config
             .entities
@@ -121,8 +121,8 @@ impl EngineState {
             .any(|entity| entity.name == name)
     }
 
-    /// The limits as clients see them.
-    pub(crate) fn wire_limits(&self) -> Limits {
+    /// The limits that `welcome` carries.
+    pub(crate) fn client_limits(&self) -> Limits {
         Limits {
             frame_bytes_max: self.config.limits.frame_bytes_max,
             subscriptions_max: self.config.limits.subscriptions_max,
@@ -130,7 +130,7 @@ impl EngineState {
         }
     }
 
-    /// The columns of an entity, also of one whose table is gone: a schema change follows behind that.
+    /// The columns of an entity, even of one whose table is missing; a schema change follows it.
     pub(crate) fn summary(&self, entity: &str) -> SchemaSummary {
         let known = self.entities.last_known(entity);
         let nothing = || SchemaSummary {
@@ -140,8 +140,8 @@ impl EngineState {
         known.map_or_else(nothing, |entity| sync_core::schema::summary(&entity.schema))
     }
 
-    /// The shape that a principal asks for, of what it may see, in the table as it was when it could last be
-    /// read: should it have changed since, the read says so.
+    /// Resolves a request to a shape, within what the principal may read. It uses the last known table; if
+    /// that has changed since, the read reports it.
     pub(crate) fn resolve(
         &self,
         principal: &Principal,
@@ -150,7 +150,7 @@ impl EngineState {
     ) -> Result<Shape, SubscribeError> {
         let error = |code, message| Err(SubscribeError::new(code, message));
         if !self.is_configured(entity) {
-            let message = "no entity of this name is synced here";
+            let message = "no entity of this name is synced";
             return error(ErrorCode::UnknownEntity, message);
         }
         let scope = self.config.auth.authorizer.read(principal, entity);
@@ -158,11 +158,11 @@ impl EngineState {
             return Ok(Shape::whole(entity));
         }
         let Some(known) = self.entities.last_known(entity) else {
-            let message = "its table does not exist at the moment; try again";
+            let message = "the entity's table does not exist at the moment; try again";
             return error(ErrorCode::Unavailable, message);
         };
         let Some(table) = known.table_version(self.config.db_pool.filter_backend()) else {
-            let message = "this entity has no table, so nothing is known of its columns";
+            let message = "this entity has no table, so its columns are unknown";
             return error(ErrorCode::BadFilter, message);
         };
         Ok(Shape::resolve(&table, request, &scope)?)

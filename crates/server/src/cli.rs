@@ -1,4 +1,4 @@
-//! What the command line says.
+//! The command line.
 
 use std::path::PathBuf;
 
@@ -19,7 +19,7 @@ pub(crate) struct Cli {
     /// Serve beyond this machine, although there is no authentication yet.
     #[arg(long, global = true, env = "RHTMX_SYNC_OPEN", value_parser = BoolishValueParser::new())]
     pub(crate) open: bool,
-    /// How logs are written (to standard error; `RUST_LOG` says which).
+    /// Format of the log output (on standard error, filtered by `RUST_LOG`).
     #[arg(
         long,
         global = true,
@@ -29,25 +29,25 @@ pub(crate) struct Cli {
     pub(crate) log_format: LogFormat,
 }
 
-/// What every command takes. Flags win over the environment, which wins over the file.
+/// The options of every command. Flags override the environment, which overrides the file.
 #[derive(Debug, Default, Args)]
 pub(crate) struct Common {
-    /// The configuration file [default: rhtmx-sync.toml, if it is there].
+    /// The configuration file [default: rhtmx-sync.toml, if it exists].
     #[arg(long, global = true, value_name = "FILE", env = "RHTMX_SYNC_CONFIG")]
     pub(crate) config: Option<PathBuf>,
     /// postgresql://… or sqlite://path [env: DATABASE_URL].
-    // Not through clap's `env`: its help would print the password.
+    // Not with clap's `env`: its help would print the password.
     #[arg(long, global = true, value_name = "URL")]
     pub(crate) database_url: Option<String>,
-    /// A direct connection for notifications, when --database-url goes through a transaction pooler
+    /// A direct connection for notifications, if --database-url goes through a transaction pooler
     /// [env: RHTMX_SYNC_DATABASE_LISTEN_URL].
     #[arg(long, global = true, value_name = "URL")]
     pub(crate) listen_url: Option<String>,
     /// Where to listen [env: RHTMX_SYNC_BIND] [default: 127.0.0.1:8080].
     #[arg(long, global = true, value_name = "ADDR")]
     pub(crate) bind: Option<String>,
-    /// An entity to sync, from the table of the same name, or NAME=TABLE; may be given several times
-    /// [env: RHTMX_SYNC_ENTITY, comma separated].
+    /// An entity to sync, from the table of the same name, or NAME=TABLE; repeatable
+    /// [env: RHTMX_SYNC_ENTITY, comma-separated].
     #[arg(long = "entity", global = true, value_name = "NAME")]
     pub(crate) entities: Vec<String>,
 }
@@ -56,31 +56,31 @@ pub(crate) struct Common {
 pub(crate) enum Command {
     /// Serve (the default).
     Serve,
-    /// Make or update the tables of rhtmx-sync, and stop.
+    /// Create or update the tables of rhtmx-sync, and exit.
     Migrate,
     /// Remove the triggers from the tables.
     Uncapture {
         /// Only of these entities [default: all].
         entities: Vec<String>,
     },
-    /// Ask a running server how it is.
+    /// Print the status of a running server.
     Status,
     /// Print changes as they happen.
     Tail {
         /// Only this entity [default: all].
         entity: Option<String>,
-        /// One JSON object a line.
+        /// Print one JSON object per line.
         #[arg(long)]
         json: bool,
     },
 }
 
-/// How logs look.
+/// The format of the log output.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub(crate) enum LogFormat {
-    /// For people.
+    /// Text for people.
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 

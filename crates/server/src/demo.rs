@@ -6,12 +6,12 @@ use axum::response::Html;
 use axum::routing::get;
 use rhtmx_sync::{DbPool, EntityConfig};
 
-/// The file of the demo, in the folder where the server is started.
+/// The demo's database, in the server's working directory.
 pub(crate) const DATABASE_URL: &str = "sqlite://rhtmx-sync-lists.db";
-/// The demo's entities; wherever all of them are synced the application is served.
+/// The demo's entities; a server that syncs all of them serves the application.
 const ENTITIES: [&str; 3] = ["lists", "todos", "viewers"];
 
-/// The check on the title is there to be broken: it shows what becomes of a refused write.
+/// The check on the title is meant to be violated: it shows how a rejected mutation looks.
 const TABLES: &str = "\
 CREATE TABLE IF NOT EXISTS lists (
     id TEXT PRIMARY KEY NOT NULL,
@@ -46,14 +46,14 @@ pub(crate) fn entities() -> Vec<EntityConfig> {
     ENTITIES.into_iter().map(EntityConfig::new).collect()
 }
 
-/// Whether the application has what it needs.
+/// Whether the application is served with these entities.
 pub(crate) fn is_served(entities: &[EntityConfig]) -> bool {
     ENTITIES
         .iter()
         .all(|name| entities.iter().any(|entity| entity.name == *name))
 }
 
-/// Makes the tables.
+/// Creates the demo's tables.
 pub(crate) async fn prepare(pool: &DbPool) -> anyhow::Result<()> {
     let DbPool::Sqlite(sqlite) = pool else {
         return Ok(());
@@ -61,7 +61,7 @@ pub(crate) async fn prepare(pool: &DbPool) -> anyhow::Result<()> {
     sqlite
         .batch_execute(TABLES)
         .await
-        .context("making the demo's tables")
+        .context("creating the demo's tables")
 }
 
 /// The application at `/`, built from `examples/todo` into one file.

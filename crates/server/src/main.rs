@@ -1,4 +1,4 @@
-//! `rhtmx-sync`: the server for everyone who has no axum application to merge the engine into.
+//! `rhtmx-sync`: the engine as a server of its own, for use without an axum application.
 
 mod cli;
 mod demo;
@@ -16,8 +16,8 @@ use rhtmx_sync::{DbPool, SyncEngine};
 use cli::{Cli, Command};
 use settings::Settings;
 
-/// The system's allocator gives back only what lies at the end of its heap. This one's own thread gives
-/// back what has been free for some ten seconds.
+/// The system's allocator returns memory only from the end of its heap. This one has a thread that returns
+/// what has been free for some ten seconds.
 #[cfg(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64"))]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
@@ -60,7 +60,7 @@ async fn uncapture(settings: &Settings, entities: &[String]) -> anyhow::Result<(
         .await
         .context("the triggers could not be removed")?;
     match removed.as_slice() {
-        [] => println!("there was nothing to remove"),
+        [] => println!("nothing to remove"),
         names => println!("no longer captured: {}", names.join(", ")),
     }
     Ok(())

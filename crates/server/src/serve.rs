@@ -1,4 +1,4 @@
-//! The server: the engine's routes, health, metrics, and an end that leaves nothing half done.
+//! `rhtmx-sync serve`: the engine's routes, health, metrics, and an orderly shutdown.
 
 use std::net::SocketAddr;
 
@@ -19,27 +19,27 @@ use tracing::{debug, info, warn};
 use crate::demo;
 use crate::settings::Settings;
 
-/// Serves until a signal ends it.
+/// Serves until a signal stops it.
 pub(crate) async fn serve(mut settings: Settings, open: bool) -> anyhow::Result<()> {
     let loopback = settings.bind.ip().is_loopback();
     ensure!(
         loopback || open,
-        "{} is not this machine alone, and there is no authentication yet: whoever reaches the server \
-         reads and writes everything that it syncs. Bind to 127.0.0.1, or say --open.",
+        "{} is reachable from other machines, and there is no authentication yet: anyone who can reach the \
+         server can read and write everything that it syncs. Bind to 127.0.0.1, or pass --open.",
         settings.bind
     );
     let is_demo = settings.database_url.is_none();
     if is_demo {
         ensure!(
             settings.entities.is_empty(),
-            "entities without a database: name it with --database-url or DATABASE_URL"
+            "entities need a database: set --database-url or DATABASE_URL"
         );
         settings.database_url = Some(demo::DATABASE_URL.to_owned());
         settings.entities = demo::entities();
     }
     ensure!(
         !settings.entities.is_empty(),
-        "name what to sync: --entity NAME, or [entities.NAME] in the file"
+        "no entities to sync: pass --entity NAME, or set [entities.NAME] in the file"
     );
     let metrics = PrometheusBuilder::new()
         .install_recorder()
@@ -61,22 +61,22 @@ pub(crate) async fn serve(mut settings: Settings, open: bool) -> anyhow::Result<
         .await
         .with_context(|| format!("listening on {}", settings.bind))?;
     let address = listener.local_addr()?;
-    // Without it a small frame waits until the one before is acknowledged, up to 40 ms.
+    // Without TCP_NODELAY a small frame waits until the previous one is acknowledged, up to 40 ms.
     let listener = listener.tap_io(|stream| {
         if let Err(error) = stream.set_nodelay(true) {
-            debug!(%error, "a connection keeps its delay");
+            debug!(%error, "TCP_NODELAY could not be set on a connection");
         }
     });
     announce(address, has_page, loopback, open);
     axum::serve(listener, app)
         .with_graceful_shutdown(async move {
-            asked_to_end().await;
-            info!("draining: sessions are told to come back, mutations finish");
+            stop_signal().await;
+            info!("shutting down: sessions end, mutations finish");
             engine.shutdown().await;
         })
         .await
         .context("serving")?;
-    info!("bye");
+    info!("stopped");
     Ok(())
 }
 
@@ -87,9 +87,13 @@ fn announce(address: SocketAddr, has_page: bool, loopback: bool, open: bool) {
         env!("CARGO_PKG_VERSION")
     );
     if loopback && !open {
-        println!("only this machine can connect: there is no authentication yet (--open lifts it)");
+        println!(
+            "only this machine can connect, because there is no authentication yet (--open allows others)"
+        );
     } else if open {
-        warn!("open: whoever reaches this address reads and writes everything that is synced");
+        warn!(
+            "open: anyone who can reach this address can read and write everything that is synced"
+        );
     }
 }
 
@@ -114,8 +118,9 @@ fn health(engine: &SyncEngine, metrics: PrometheusHandle) -> Router {
         .route("/metrics", get(move || async move { metrics.render() }))
 }
 
-/// A page that had its own name point to this machine would pass for one of ours; its requests still
-/// carry that name.
+/// Rejects requests with another host name than this machine's. A web page could make its own name point to
+/// this machine (DNS rebinding) and pass for one that this server has served, but its requests carry that
+/// name.
 async fn only_by_local_names(request: Request, next: Next) -> Response {
     let host = request
         .headers()
@@ -139,20 +144,20 @@ async fn only_by_local_names(request: Request, next: Next) -> Response {
     }
     (
         StatusCode::MISDIRECTED_REQUEST,
-        "this server answers only to the names of this machine\n",
+        "this server accepts only the loopback names of this machine\n",
     )
         .into_response()
 }
 
-/// SIGTERM, or Ctrl-C.
-async fn asked_to_end() {
+/// Waits for SIGTERM or Ctrl-C.
+async fn stop_signal() {
     let terminated = async {
         match signal(SignalKind::terminate()) {
             Ok(mut terminate) => {
                 terminate.recv().await;
             }
             Err(error) => {
-                warn!(%error, "SIGTERM cannot be heard");
+                warn!(%error, "SIGTERM cannot be handled");
                 std::future::pending::<()>().await;
             }
         }
@@ -161,7 +166,7 @@ async fn asked_to_end() {
         () = terminated => {}
         interrupted = tokio::signal::ctrl_c() => {
             if let Err(error) = interrupted {
-                warn!(%error, "Ctrl-C cannot be heard");
+                warn!(%error, "Ctrl-C cannot be handled");
             }
         }
     }

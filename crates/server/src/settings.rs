@@ -1,6 +1,6 @@
-//! The settings: flags win over the environment, which wins over the file. An unknown key is an
-//! error, and so is a known one that is not built yet: a rule that is silently not applied would be
-//! worse than no server.
+//! The settings: flags override the environment, which overrides the file. An unknown key is an error, and so
+//! is a known one that is not implemented yet: a rule that is silently not applied would be worse than no
+//! server.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -14,15 +14,15 @@ use serde::Deserialize;
 
 use crate::cli::Common;
 
-/// Read when no other file is named.
+/// Read when no other file is given.
 const DEFAULT_FILE: &str = "rhtmx-sync.toml";
 const DEFAULT_BIND: &str = "127.0.0.1:8080";
 
-/// Everything that the server is told.
+/// All settings of the server.
 #[derive(Debug)]
 pub(crate) struct Settings {
     pub(crate) bind: SocketAddr,
-    /// None: the demo.
+    /// None for the demo.
     pub(crate) database_url: Option<String>,
     pub(crate) database: DatabaseConfig,
     pub(crate) retention: RetentionConfig,
@@ -31,7 +31,7 @@ pub(crate) struct Settings {
     pub(crate) entities: Vec<EntityConfig>,
 }
 
-/// The file. Each key has the same name in `SyncConfig`.
+/// The configuration file. Each key has the same name in `SyncConfig`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct File {
@@ -118,7 +118,7 @@ impl Settings {
         env: &dyn Fn(&str) -> Option<String>,
         file: File,
     ) -> anyhow::Result<Self> {
-        file.check_built()?;
+        file.check_implemented()?;
         let bind = common
             .bind
             .clone()
@@ -144,19 +144,19 @@ impl Settings {
             .or(file.database.listen_url);
         let retention = number.retention(&file.retention)?;
         let limits = number.limits(&file.limits)?;
-        let listed = |text: String| {
+        let split = |text: String| {
             text.split(',')
                 .map(|item| item.trim().to_owned())
                 .collect::<Vec<String>>()
         };
         let mut auth = AuthConfig::default();
         auth.allowed_origins = env("RHTMX_SYNC_AUTH_ALLOWED_ORIGINS")
-            .map(listed)
+            .map(split)
             .or(file.auth.allowed_origins)
             .unwrap_or_default();
 
         let named = match common.entities.as_slice() {
-            [] => env("RHTMX_SYNC_ENTITY").map(listed).unwrap_or_default(),
+            [] => env("RHTMX_SYNC_ENTITY").map(split).unwrap_or_default(),
             named => named.to_vec(),
         };
         let entities = if named.is_empty() {
@@ -181,10 +181,10 @@ impl Settings {
         })
     }
 
-    /// Connects to the database that was named.
+    /// Connects to the configured database.
     pub(crate) async fn connect(&self) -> anyhow::Result<DbPool> {
         let url = self.database_url.as_deref();
-        let url = url.context("name the database with --database-url or DATABASE_URL")?;
+        let url = url.context("no database: set --database-url or DATABASE_URL")?;
         Ok(DbPool::with_config(url, &self.database).await?)
     }
 
@@ -202,29 +202,29 @@ impl Settings {
 fn read(path: &Path) -> anyhow::Result<File> {
     let text =
         std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
-    // Only the message: the excerpt that the library would show may hold a secret.
+    // Only the message: the library's excerpt of the file may contain a secret.
     toml::from_str(&text)
         .map_err(|error| anyhow::anyhow!("{}: {}", path.display(), error.message()))
 }
 
 impl File {
-    fn check_built(&self) -> anyhow::Result<()> {
+    fn check_implemented(&self) -> anyhow::Result<()> {
         let auth = &self.auth;
-        let not_built = [
+        let not_implemented = [
             ("auth.jwt_secret", &auth.jwt_secret),
             ("auth.jwks_file", &auth.jwks_file),
             ("auth.jwks_url", &auth.jwks_url),
             ("auth.issuer", &auth.issuer),
             ("auth.audience", &auth.audience),
         ];
-        for (key, value) in not_built {
+        for (key, value) in not_implemented {
             ensure!(
                 value.is_none(),
-                "{key}: authentication is not built yet; take the key out"
+                "{key}: authentication is not implemented yet; remove the key"
             );
         }
         for (name, section) in &self.entities {
-            let not_built = [
+            let not_implemented = [
                 ("fields", &section.fields),
                 ("deletes", &section.deletes),
                 ("read", &section.read),
@@ -234,10 +234,10 @@ impl File {
                 ("rls", &section.rls),
                 ("columns", &section.columns),
             ];
-            for (key, value) in not_built {
+            for (key, value) in not_implemented {
                 ensure!(
                     value.is_none(),
-                    "entities.{name}.{key} is not built yet; take the key out"
+                    "entities.{name}.{key} is not implemented yet; remove the key"
                 );
             }
         }
@@ -245,7 +245,7 @@ impl File {
     }
 }
 
-/// Reads settings that are numbers: from the environment, or else from the file.
+/// Reads numbers from the environment, or else from the file.
 struct Numbers<'a> {
     env: &'a dyn Fn(&str) -> Option<String>,
 }
@@ -324,15 +324,15 @@ impl Numbers<'_> {
         &self,
         target: &mut T,
         name: &str,
-        of_file: Option<T>,
+        from_file: Option<T>,
     ) -> anyhow::Result<()> {
         let name = format!("RHTMX_SYNC_{name}");
         if let Some(text) = (self.env)(&name) {
             let Ok(number) = text.parse() else {
-                bail!("{name}: {text:?} is not a number that fits")
+                bail!("{name}: {text:?} is not a number in range")
             };
             *target = number;
-        } else if let Some(number) = of_file {
+        } else if let Some(number) = from_file {
             *target = number;
         }
         Ok(())
@@ -376,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn flags_win_over_environment_over_file() {
+    fn flags_override_the_environment_which_overrides_the_file() {
         let file = "bind = '127.0.0.1:1'\n[database]\nurl = 'sqlite://file'\npool_size = 3\n[retention]\nhours = 7\n[entities.todos]\ntable = 'public.todos'";
         let settings = merged(&Common::default(), &[], file).expect("settings");
         assert_eq!(
@@ -412,7 +412,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_and_unbuilt_keys_are_named() {
+    fn an_error_names_the_unknown_or_unimplemented_key() {
         for (file, named) in [
             ("bnd = 'x'", "bnd"),
             ("[database]\npool = 1", "pool"),

@@ -1,4 +1,4 @@
-//! `rhtmx-sync status`: asks the server that runs at the configured address.
+//! `rhtmx-sync status`: prints the status of the server at the configured address.
 
 use anyhow::{Context as _, ensure};
 use axum::body::Body;
@@ -12,9 +12,9 @@ use crate::settings::Settings;
 /// Prints the server's status.
 pub(crate) async fn status(settings: &Settings) -> anyhow::Result<()> {
     let address = settings.bind;
-    let stream = TcpStream::connect(address)
-        .await
-        .with_context(|| format!("no server answers at {address}; name another with --bind"))?;
+    let stream = TcpStream::connect(address).await.with_context(|| {
+        format!("no server answers at {address}; pass another address with --bind")
+    })?;
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let driving = tokio::spawn(connection);
@@ -24,7 +24,7 @@ pub(crate) async fn status(settings: &Settings) -> anyhow::Result<()> {
     let response = sender
         .send_request(request)
         .await
-        .context("asking for the status")?;
+        .context("requesting the status")?;
     ensure!(
         response.status().is_success(),
         "the server answers {}",

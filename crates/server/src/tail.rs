@@ -1,4 +1,4 @@
-//! `rhtmx-sync tail`: changes as they happen, one line each.
+//! `rhtmx-sync tail`: prints changes as they happen, one per line.
 
 use std::io::Write as _;
 
@@ -16,7 +16,7 @@ struct Line<'a> {
     change: &'a Change,
 }
 
-/// Prints changes until it is interrupted.
+/// Prints changes until interrupted.
 pub(crate) async fn tail(
     mut settings: Settings,
     only: Option<String>,
@@ -39,7 +39,7 @@ pub(crate) async fn tail(
     }
     ensure!(
         !settings.entities.is_empty(),
-        "name what to show: an entity, --entity NAME, or the file"
+        "no entities to show: pass an entity, or set --entity NAME or the file"
     );
     let pool = settings.connect().await?;
     let engine = SyncEngine::new(settings.sync_config(pool)).await?;
@@ -74,13 +74,11 @@ pub(crate) async fn tail(
 fn print(batch: &ChangeBatch, json: bool) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     for entity in &batch.schema_changed {
-        match json {
-            true => writeln!(
-                out,
-                "{}",
-                serde_json::json!({ "entity": entity, "op": "refetch" })
-            )?,
-            false => writeln!(out, "{entity} refetch: its schema changed")?,
+        if json {
+            let line = serde_json::json!({ "entity": entity, "op": "refetch" });
+            writeln!(out, "{line}")?;
+        } else {
+            writeln!(out, "{entity} refetch: its schema changed")?;
         }
     }
     for tracked in &batch.changes {

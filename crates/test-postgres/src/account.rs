@@ -1,4 +1,4 @@
-//! PostgreSQL refuses to run as root; this finds another account for it.
+//! The account that runs PostgreSQL, which refuses to run as root.
 
 use std::fs;
 use std::os::unix::fs::chown;
@@ -8,10 +8,10 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-/// Accounts to use instead of root, best first.
+/// The accounts to use instead of root, in order of preference.
 const CANDIDATES: [&str; 2] = ["postgres", "nobody"];
 
-/// The account that runs PostgreSQL: our own, or another when we are root.
+/// The account that runs PostgreSQL: this process's own, or another one if that is root.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Account {
     Own,
@@ -28,11 +28,11 @@ impl Account {
             .iter()
             .find_map(|name| find(&passwd, name))
             .context(
-                "PostgreSQL refuses to run as root, and has no other account: postgres or nobody",
+                "PostgreSQL refuses to run as root, and there is no account postgres or nobody",
             )
     }
 
-    /// A command that this account will run. Giving up root gives up root's groups too.
+    /// Makes a command that runs as this account. It loses root's groups as well.
     pub(crate) fn command(self, program: &Path) -> Command {
         let mut command = Command::new(program);
         if let Self::Other { uid, gid } = self {
@@ -41,11 +41,11 @@ impl Account {
         command
     }
 
-    /// Gives a file or directory to this account.
+    /// Makes this account the owner of a file or directory.
     pub(crate) fn own(self, path: &Path) -> Result<()> {
         if let Self::Other { uid, gid } = self {
             chown(path, Some(uid), Some(gid))
-                .with_context(|| format!("could not hand over {}", path.display()))?;
+                .with_context(|| format!("could not change the owner of {}", path.display()))?;
         }
         Ok(())
     }
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn accounts_are_found_by_their_whole_name() {
+    fn an_account_is_found_by_its_whole_name() {
         let passwd =
             "root:x:0:0::/root:/bin/sh\n# a comment\npostgres2:x:9:9::/:\npostgres:x:101:104::/:\n";
         assert_eq!(

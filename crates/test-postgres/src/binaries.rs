@@ -1,4 +1,4 @@
-//! Finding PostgreSQL's server programs.
+//! Finds PostgreSQL's server programs.
 
 use std::env;
 use std::fs;
@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 
-/// Where packages put a version each: the parent directory, what precedes the version, what follows
-/// it.
+/// Where packages install each version: the parent directory, the prefix of the version's directory, and the
+/// subdirectory of the programs.
 const INSTALLED: &[(&str, &str, &str)] = &[
     ("/usr/lib/postgresql", "", "bin"),          // Debian, Ubuntu
     ("/usr", "pgsql-", "bin"),                   // Fedora, from postgresql.org
@@ -16,11 +16,11 @@ const INSTALLED: &[(&str, &str, &str)] = &[
     ("/Applications/Postgres.app/Contents/Versions", "", "bin"),
 ];
 
-/// The directory with `initdb` and `postgres`: `PG_BIN_DIR`, else that of the `PATH`, else the
-/// newest installed.
+/// Returns the directory with `initdb` and `postgres`: `PG_BIN_DIR`, else the first on the `PATH`, else the
+/// newest installed version.
 ///
 /// # Errors
-/// When `PG_BIN_DIR` names a directory that does not have them.
+/// When `PG_BIN_DIR` is a directory without them.
 pub fn find() -> Result<Option<PathBuf>> {
     if let Some(chosen) = env::var_os("PG_BIN_DIR").filter(|value| !value.is_empty()) {
         let chosen = PathBuf::from(chosen);
@@ -41,8 +41,8 @@ pub fn find() -> Result<Option<PathBuf>> {
     }))
 }
 
-/// The directory, if the programs are there. They look for each other in the directory they really
-/// are in, so links are followed.
+/// Returns the directory if it has the programs. Links are followed, because the programs look for each other
+/// in the directory that they are really in.
 pub fn bin_dir(directory: &Path) -> Option<PathBuf> {
     let initdb = directory.join("initdb").canonicalize().ok()?;
     let real = initdb.parent()?.to_owned();
@@ -61,7 +61,7 @@ fn newest(parent: &Path, prefix: &str, suffix: &str) -> Option<PathBuf> {
         .map(|(_, directory)| directory)
 }
 
-/// `9.6` is older than `15`, which text order has the other way round.
+/// Parses a version, so that `9.6` is older than `15`; as text it would be newer.
 fn version(name: &str) -> Option<Vec<u32>> {
     name.split('.').map(|part| part.parse().ok()).collect()
 }
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_parent_has_nothing() {
+    fn a_missing_parent_has_no_version() {
         assert_eq!(newest(Path::new("/nonexistent"), "", "bin"), None);
     }
 }

@@ -1,5 +1,5 @@
-//! A PostgreSQL server for one run of the tests or the benchmark: a new cluster in a temporary
-//! directory, on a port of its own.
+//! A PostgreSQL server for one run of the tests or the benchmark: a new cluster in a temporary directory, on
+//! its own port.
 
 use std::fs::{self, OpenOptions};
 use std::net::{Ipv4Addr, TcpListener};
@@ -13,22 +13,22 @@ use anyhow::{Context, Result, bail};
 use crate::account::Account;
 use crate::scratch::{Scratch, random_hex};
 
-/// A fresh cluster needs a second or two; slow disks are given their time.
-const START_TRIES: u32 = 1200;
+/// A new cluster needs a second or two, on a slow disk much longer.
+const START_ATTEMPTS_MAX: u32 = 1200;
 const START_PAUSE: Duration = Duration::from_millis(50);
 
-/// Locale of the cluster: UTF-8 characters, bytewise order.
+/// The cluster's locale: UTF-8 characters, bytewise order.
 const LOCALE: &str = if cfg!(target_os = "macos") {
     "C"
 } else {
     "C.UTF-8"
 };
 
-/// For every cluster: nobody else's business.
+/// Settings of every cluster, which accepts only connections from this machine.
 const SETTINGS: [&str; 2] = ["listen_addresses=127.0.0.1", "log_line_prefix=%m [%p] %d "];
 
-/// Settings for tests. Many run at once, each with its own database and pools; and nothing there has
-/// to survive a crash.
+/// Settings for tests. Many tests run at once, each with its own database and pools, and their data need not
+/// survive a crash.
 pub const FOR_TESTS: &[&str] = &[
     "max_connections=400",
     "fsync=off",
@@ -49,11 +49,10 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Makes a cluster with the programs in `bin_dir` and starts it with `settings`
-    /// (`name=value`).
+    /// Creates a cluster with the programs in `bin_dir` and starts it with `settings` (`name=value`).
     ///
     /// # Errors
-    /// When the programs fail, with what they said.
+    /// When the programs fail, with their output.
     pub fn start(bin_dir: &Path, settings: &[&str]) -> Result<Self> {
         let account = Account::choose()?;
         let scratch = Scratch::create()?;
@@ -79,8 +78,8 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// Stops the server as a crash of it would (`immediate`): no checkpoint, no goodbye, and what was
-    /// not yet written to the log is lost. The next start recovers.
+    /// Stops the server as a crash would (`immediate`): without a checkpoint, without closing connections, and
+    /// with the loss of what was not written to the WAL. The next start recovers.
     ///
     /// # Errors
     /// When the server cannot be signalled.
@@ -101,9 +100,9 @@ impl Cluster {
     /// and waits until it has recovered.
     ///
     /// # Errors
-    /// When it does not start; with its log.
+    /// When it does not start, with its log.
     pub fn start_again(&mut self) -> Result<()> {
-        // What a crash leaves there still says `ready`.
+        // The file that a crash leaves behind still says `ready`.
         let _ = fs::remove_file(data(self.scratch.path()).join("postmaster.pid"));
         self.postgres = postgres(
             &self.bin_dir,
@@ -115,7 +114,7 @@ impl Cluster {
         self.wait_until_ready()
     }
 
-    /// The address of its database `postgres`, as a superuser.
+    /// The URL of its database `postgres`, as a superuser.
     pub fn url(&self) -> String {
         format!(
             "postgresql://postgres:{}@127.0.0.1:{}/postgres",
@@ -128,20 +127,20 @@ impl Cluster {
         self.port
     }
 
-    /// Where its programs are.
+    /// The directory of its programs.
     pub fn bin_dir(&self) -> &Path {
         &self.bin_dir
     }
 
-    /// The directory that holds it.
+    /// The directory that holds the cluster.
     pub fn directory(&self) -> &Path {
         self.scratch.path()
     }
 
-    /// The server notes in the eighth line of its pid file when it accepts connections.
+    /// Waits until the eighth line of the server's pid file says that it accepts connections.
     fn wait_until_ready(&mut self) -> Result<()> {
         let pid_file = data(self.scratch.path()).join("postmaster.pid");
-        for _ in 0..START_TRIES {
+        for _ in 0..START_ATTEMPTS_MAX {
             let ready = fs::read_to_string(&pid_file).is_ok_and(|text| {
                 text.lines()
                     .nth(7)
@@ -235,7 +234,7 @@ fn postgres(
         .with_context(|| format!("could not run {}/postgres", bin_dir.display()))
 }
 
-/// A port that nothing listens on. Somebody may take it before PostgreSQL does; then the log says
+/// Returns a port that nothing listens on. If another program takes it before PostgreSQL does, the log says
 /// so.
 fn free_port() -> Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?

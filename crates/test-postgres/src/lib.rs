@@ -1,7 +1,7 @@
-//! Throwaway PostgreSQL servers: found, started in a temporary directory, and gone without a trace.
+//! Throwaway PostgreSQL servers, in temporary directories that are removed afterwards.
 //!
-//! It needs nothing but the standard library and `anyhow`, because `cargo xtask` stands on it, and
-//! compiling that is the first thing a newcomer waits for.
+//! This crate needs only the standard library and `anyhow`, because `cargo xtask` depends on it, and compiling
+//! that is the first thing a new contributor waits for.
 
 mod account;
 pub mod binaries;

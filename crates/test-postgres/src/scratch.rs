@@ -1,4 +1,4 @@
-//! A temporary directory whose removal does not depend on this process living long enough to do it.
+//! A temporary directory that is removed even if this process is killed.
 
 use std::env;
 use std::fs::{self, DirBuilder};
@@ -9,11 +9,11 @@ use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result};
 
-/// Ctrl-C ends us without running a destructor, so a shell does the cleaning: it waits until its
-/// input ends, which happens when we close the pipe or die, stops the server that runs in the
-/// directory, if any, and removes the directory. The traps keep it alive when Ctrl-C reaches the
-/// whole process group. It tries again because a dying initdb may still be writing; a negative
-/// process id in the file is a server that initdb runs by itself.
+/// Ctrl-C ends this process without running destructors, so a shell cleans up. It waits until its input ends,
+/// which happens when this process closes the pipe or dies, then stops the server that runs in the directory,
+/// if any, and removes the directory. The traps keep the shell alive when Ctrl-C reaches the whole process
+/// group. It retries because a dying initdb may still be writing. A negative process id in the file belongs to
+/// a server that initdb runs by itself.
 const GUARD: &str = r#"
 trap : INT TERM HUP
 read -r _
@@ -30,7 +30,7 @@ while [ -e "$1" ] && [ "$tries" -lt 600 ]; do
 done
 "#;
 
-/// A temporary directory. Dropping it stops the PostgreSQL in its `data` and removes it.
+/// A temporary directory. Dropping it stops the PostgreSQL in its `data` and removes the directory.
 #[derive(Debug)]
 pub(crate) struct Scratch {
     path: PathBuf,
@@ -62,7 +62,7 @@ impl Scratch {
         &self.path
     }
 
-    /// Asks the guard to begin.
+    /// Makes the guard begin.
     pub(crate) fn release(&mut self) {
         drop(self.guard.stdin.take());
     }
@@ -77,7 +77,7 @@ impl Drop for Scratch {
     }
 }
 
-/// Eight random bytes, for names and passwords.
+/// Eight random bytes as text, for names and passwords.
 pub(crate) fn random_hex() -> Result<String> {
     let mut bytes = [0; 8];
     fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_stays_behind() {
+    fn a_dropped_directory_is_removed() {
         let scratch = Scratch::create().unwrap();
         let path = scratch.path().to_owned();
         fs::write(path.join("file"), "content").unwrap();

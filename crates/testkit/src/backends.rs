@@ -1,11 +1,10 @@
-//! One test body for both databases.
+//! A macro that runs one test body on both databases.
 
-/// Makes two tests of each function, `name::postgres` and `name::sqlite`, so that both backends run
-/// one suite.
+/// Makes two tests of each function, `name::postgres` and `name::sqlite`, so that both backends run the same
+/// suite.
 ///
-/// The body gets a fresh [`TestDatabase`](crate::TestDatabase). Attributes (`#[ignore]`,
-/// documentation) go to both tests. The calling crate must depend on `tokio`, with its macros and
-/// multi-threaded runtime.
+/// The body receives a new [`TestDatabase`](crate::TestDatabase). Attributes (`#[ignore]`, documentation)
+/// apply to both tests. The calling crate must depend on `tokio`, with its macros and multi-threaded runtime.
 #[macro_export]
 macro_rules! both_backends {
     ($( $(#[$attribute:meta])* async fn $name:ident($db:ident: TestDatabase) $body:block )+) => {$(

@@ -35,11 +35,10 @@ use self::transcript::Transcript;
 /// A client that keeps a copy of the rows exactly as the protocol says, and panics when the server
 /// breaks a rule.
 ///
-/// It reads only while one of its methods waits, so a test can be a slow reader by doing nothing.
-/// What it sends is taken note of, also by [`send_json`](Self::send_json);
-/// [`send_text`](Self::send_text) and [`send_binary`](Self::send_binary) are for what no client
-/// should send. Sending to a connection that has broken is no failure: the next wait gives
-/// [`Closed`], or panics with it.
+/// It reads only while one of its methods waits, so a test is a slow reader by doing nothing. It keeps track
+/// of the frames that it sends, including those of [`send_json`](Self::send_json);
+/// [`send_text`](Self::send_text) and [`send_binary`](Self::send_binary) are for what no client should send.
+/// Sending to a broken connection does not fail: the next wait returns [`Closed`], or panics with it.
 ///
 /// A `changes` frame with a `shape` concerns the subscriptions that are live when it arrives.
 #[derive(Debug)]
@@ -49,33 +48,33 @@ pub struct SyncClient {
     replica: Replica,
     closed: Option<Closed>,
     transcript: Transcript,
-    /// The transcript has been printed by our own panic.
+    /// The client itself panicked, with the transcript in the message.
     failed: bool,
 }
 
 /// Connecting.
 impl SyncClient {
-    /// Connects to `ws://…/api/sync/ws`, says `hello` and waits for `welcome`.
+    /// Connects to `ws://…/api/sync/ws`, sends `hello` and waits for `welcome`.
     pub async fn connect(url: &str, options: ClientOptions) -> Self {
         Self::try_connect(url, options)
             .await
             .unwrap_or_else(|error| panic!("could not connect to {url}: {error}"))
     }
 
-    /// As [`connect`](Self::connect), for connections that may be refused.
+    /// Like [`connect`](Self::connect), for connections that may be refused.
     pub async fn try_connect(url: &str, options: ClientOptions) -> Result<Self, ConnectError> {
         let mut client = Self::open(url, options).await?;
         client.hello().await?;
         Ok(client)
     }
 
-    /// Connects, and says nothing.
+    /// Connects without sending `hello`.
     pub async fn open(url: &str, options: ClientOptions) -> Result<Self, ConnectError> {
         let replica = Replica::new(options.client_id, options.client_id_shared);
         Self::with_replica(url, options, replica).await
     }
 
-    /// Says `hello` after [`open`](Self::open), and waits for `welcome`.
+    /// Sends `hello` after [`open`](Self::open), and waits for `welcome`.
     pub async fn hello(&mut self) -> Result<(), ConnectError> {
         let mut hello =
             json!({ "type": "hello", "protocol": 1, "client_id": self.options.client_id });
@@ -93,16 +92,15 @@ impl SyncClient {
         })
     }
 
-    /// Goes on where [`into_state`](Self::into_state) ended: resumes every subscription from its
-    /// cursor, and pushes again, from `last_mutation + 1`, what was not answered. The state says
-    /// who the client is.
+    /// Continues from the state of [`into_state`](Self::into_state), with its client id: resumes every
+    /// subscription from its cursor, and pushes unanswered mutations again, from `last_mutation + 1`.
     pub async fn reconnect(url: &str, options: ClientOptions, state: &ClientState) -> Self {
         Self::try_reconnect(url, options, state)
             .await
             .unwrap_or_else(|error| panic!("could not connect to {url} again: {error}"))
     }
 
-    /// As [`reconnect`](Self::reconnect), for a server that may be away.
+    /// Like [`reconnect`](Self::reconnect), for a server that may be down.
     pub async fn try_reconnect(
         url: &str,
         options: ClientOptions,
@@ -129,17 +127,17 @@ impl SyncClient {
         Ok(client)
     }
 
-    /// What a device would keep. Changes that are held back are not part of it.
+    /// What a client would store on disk. Changes that are held back are not part of it.
     pub fn state(&self) -> ClientState {
         self.replica.save()
     }
 
-    /// Drops the connection, without a close, and keeps the state.
+    /// Drops the connection without a close, and returns the state.
     pub fn into_state(self) -> ClientState {
         self.state()
     }
 
-    /// Closes the connection as a browser tab does.
+    /// Closes the connection as a browser tab would.
     pub async fn close(mut self) {
         let frame = CloseFrame {
             code: CloseCode::Normal,

@@ -18,10 +18,9 @@ pub enum Backend {
     Sqlite,
 }
 
-/// A database of its own for one test, removed when the value is dropped.
+/// A database for one test alone, removed when the value is dropped.
 ///
-/// Its methods play another program that writes to the same database: they share no connection with
-/// the engine.
+/// Its methods act as another program that uses the same database: they share no connection with the engine.
 #[derive(Debug)]
 pub struct TestDatabase {
     kind: Kind,
@@ -33,17 +32,17 @@ enum Kind {
     Sqlite(SqliteDatabase),
 }
 
-/// A login role of PostgreSQL, removed with the database it was made for.
+/// A login role of PostgreSQL, removed with its database.
 #[derive(Clone, Debug)]
 pub struct TestRole {
     /// Its name, unique on the server.
     pub name: String,
-    /// The database's address, with this role's name and password.
+    /// The database's URL, with this role's name and password.
     pub url: String,
 }
 
 impl TestDatabase {
-    /// An empty database of the given kind.
+    /// Creates an empty database of the given kind.
     pub async fn new(backend: Backend) -> Self {
         match backend {
             Backend::Postgres => Self::postgres().await,
@@ -51,21 +50,21 @@ impl TestDatabase {
         }
     }
 
-    /// An empty PostgreSQL database.
+    /// Creates an empty PostgreSQL database.
     pub async fn postgres() -> Self {
         Self {
             kind: Kind::Postgres(PostgresDatabase::create().await),
         }
     }
 
-    /// An empty SQLite file.
+    /// Creates an empty SQLite file.
     pub async fn sqlite() -> Self {
         Self {
             kind: Kind::Sqlite(SqliteDatabase::create()),
         }
     }
 
-    /// `postgresql://…` or `sqlite:///absolute/path`.
+    /// Its URL: `postgresql://…` or `sqlite:///absolute/path`.
     pub fn url(&self) -> String {
         match &self.kind {
             Kind::Postgres(database) => database.url(),
@@ -81,15 +80,15 @@ impl TestDatabase {
         }
     }
 
-    /// Runs statements separated by semicolons. A transaction that they leave open is rolled back,
-    /// and so is every session setting.
+    /// Runs statements separated by semicolons. A transaction that they leave open is rolled back, and session
+    /// settings are reset.
     pub async fn execute(&self, sql: &str) {
         if let Err(error) = self.try_execute(sql).await {
             panic!("{error}\nin: {sql}");
         }
     }
 
-    /// As [`execute`](Self::execute), giving the database's message when it refuses.
+    /// Like [`execute`](Self::execute), but returns the database's message when a statement fails.
     pub async fn try_execute(&self, sql: &str) -> Result<(), String> {
         match &self.kind {
             Kind::Postgres(database) => database.rows(sql).await.map(drop),
@@ -97,7 +96,7 @@ impl TestDatabase {
         }
     }
 
-    /// The first column of every row, as text.
+    /// Returns the first column of every row, as text.
     pub async fn query_text(&self, sql: &str) -> Vec<Option<String>> {
         let rows = match &self.kind {
             Kind::Postgres(database) => database.rows(sql).await,
@@ -106,9 +105,9 @@ impl TestDatabase {
         rows.unwrap_or_else(|error| panic!("{error}\nin: {sql}"))
     }
 
-    /// The first column of every row, parsed as JSON; SQL's null is JSON's.
+    /// Returns the first column of every row, parsed as JSON; SQL's null becomes JSON's.
     ///
-    /// `SELECT to_jsonb(t) FROM t` on PostgreSQL, `SELECT json_object('id', id) FROM t` on SQLite.
+    /// Examples: `SELECT to_jsonb(t) FROM t` on PostgreSQL, `SELECT json_object('id', id) FROM t` on SQLite.
     pub async fn query_json(&self, sql: &str) -> Vec<Value> {
         let parse = |text: Option<String>| match text {
             None => Value::Null,
@@ -118,12 +117,12 @@ impl TestDatabase {
         self.query_text(sql).await.into_iter().map(parse).collect()
     }
 
-    /// A connection of the test's own, for a transaction that stays open.
+    /// Opens another connection, for a transaction that stays open.
     pub async fn connect_postgres(&self) -> tokio_postgres::Client {
         self.as_postgres().connect().await
     }
 
-    /// A connection of the test's own. It blocks the thread that uses it.
+    /// Opens another connection. It blocks the thread that uses it.
     pub fn connect_sqlite(&self) -> SqliteConnection {
         match &self.kind {
             Kind::Sqlite(database) => database.connect(),
@@ -131,7 +130,7 @@ impl TestDatabase {
         }
     }
 
-    /// Makes a login role without any rights but those of PUBLIC. Its name begins with `name`.
+    /// Creates a login role with only the rights of PUBLIC. Its name begins with `name`.
     pub async fn create_role(&self, name: &str) -> TestRole {
         self.as_postgres().create_role(name).await
     }
@@ -139,7 +138,7 @@ impl TestDatabase {
     fn as_postgres(&self) -> &PostgresDatabase {
         match &self.kind {
             Kind::Postgres(database) => database,
-            Kind::Sqlite(_) => panic!("this test database is SQLite, not PostgreSQL"),
+            Kind::Sqlite(_) => panic!("this test database is on SQLite, not PostgreSQL"),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! JSON over HTTP.
+//! An HTTP client for JSON.
 
 use reqwest::{Client, RequestBuilder};
 use serde_json::Value;
@@ -11,19 +11,19 @@ pub struct Http {
     client: Client,
 }
 
-/// What the server answered.
+/// The server's answer.
 #[derive(Clone, Debug)]
 pub struct HttpReply {
     /// The status code.
     pub status: u16,
     /// The headers, with names in lower case.
     pub headers: Vec<(String, String)>,
-    /// The body as it came.
+    /// The body, unparsed.
     pub text: String,
 }
 
 impl Http {
-    /// A client of the server at `base_url`, such as `http://127.0.0.1:8080`.
+    /// Makes a client of the server at `base_url`, such as `http://127.0.0.1:8080`.
     pub fn new(base_url: impl Into<String>) -> Self {
         Self {
             base_url: base_url.into(),
@@ -32,24 +32,24 @@ impl Http {
         }
     }
 
-    /// The same client, sending `Authorization: Bearer`.
+    /// Returns the client with `Authorization: Bearer` in each request.
     #[must_use]
     pub fn with_token(mut self, token: impl Into<String>) -> Self {
         self.token = Some(token.into());
         self
     }
 
-    /// `GET`; `path` begins with a slash and may have a query, already percent-encoded.
+    /// Sends a `GET`. `path` begins with a slash and may have a query, already percent-encoded.
     pub async fn get(&self, path: &str) -> HttpReply {
         self.send(self.client.get(self.url(path))).await
     }
 
-    /// `POST` of a JSON body.
+    /// Sends a `POST` with a JSON body.
     pub async fn post(&self, path: &str, body: &Value) -> HttpReply {
         self.send(self.client.post(self.url(path)).json(body)).await
     }
 
-    /// The address of a path, for requests that this client has no method for.
+    /// The URL of a path, for requests that this client has no method for.
     pub fn url(&self, path: &str) -> String {
         format!("{}{path}", self.base_url)
     }
@@ -94,7 +94,7 @@ impl HttpReply {
         })
     }
 
-    /// The first header of this name, which is in lower case.
+    /// The first header with this name, in lower case.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers
             .iter()

@@ -1,16 +1,16 @@
-//! What the tests of rhtmx-sync stand on.
+//! Support for the tests of rhtmx-sync.
 //!
-//! - [`TestDatabase`]: a real database of its own for each test, on PostgreSQL or SQLite, and
-//!   a second program's connection to it.
-//! - [`both_backends!`]: one test body, run on both.
+//! - [`TestDatabase`]: a real, isolated database for each test, on PostgreSQL or SQLite, and a second program's
+//!   connection to it.
+//! - [`both_backends!`]: runs one test body on both.
 //! - [`SyncClient`]: a client of protocol version 1 that keeps a copy of the rows, and fails the
 //!   test when the server breaks a rule of the protocol.
-//! - [`ServerProcess`]: the server binary, started, killed and started again.
+//! - [`ServerProcess`]: the server binary as a process that can be killed and started again.
 //! - [`Http`], [`eventually`]: small helpers.
 //!
-//! It knows the protocol and nothing of the engine, so that it can contradict it. Everything panics
-//! on failure, with a message for whoever reads the test's output. PostgreSQL tests need
-//! `cargo xtask test`, or the server of `cargo xtask cluster`.
+//! It knows the protocol but not the engine, so that it can contradict the engine. Everything panics on
+//! failure, with a message for the test's output. PostgreSQL tests need `cargo xtask test`, or the server of
+//! `cargo xtask cluster`.
 //!
 //! ```no_run
 //! use testkit::{ClientOptions, ServerProcess, SyncClient, both_backends};

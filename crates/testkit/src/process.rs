@@ -1,4 +1,4 @@
-//! The server binary as a process of its own, to be killed and started again.
+//! The server binary as a process that can be killed and started again.
 
 use std::env;
 use std::ffi::OsStr;
@@ -11,11 +11,12 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-/// A hang detector, not a statement on speed: 20 seconds.
-const TRIES: u32 = 1000;
+/// 20 seconds, to detect a hang; it says nothing about speed.
+const ATTEMPTS_MAX: u32 = 1000;
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Settings of the developer's shell must not reach the server under test.
+/// Environment variables with this prefix are removed, so that settings of the developer's shell do not reach
+/// the server under test.
 const OWN_SETTINGS: &str = "RHTMX_SYNC_";
 
 /// A running server. Dropping it kills it.
@@ -24,20 +25,20 @@ pub struct ServerProcess {
     child: Child,
     output: Output,
     base_url: String,
-    /// The working directory, so that no configuration file is found by chance.
+    /// The working directory, empty so that no configuration file is found by chance.
     _directory: Option<TempDir>,
 }
 
-/// The server ended before it listened.
+/// The server has exited.
 #[derive(Debug)]
 pub struct Exited {
-    /// How it ended.
+    /// Its exit status.
     pub status: ExitStatus,
     /// Everything it printed.
     pub output: String,
 }
 
-/// What the process has printed; two threads copy it from its pipes.
+/// The output of the process so far; two threads copy it from its pipes.
 #[derive(Debug, Default)]
 struct Output {
     text: Arc<Mutex<String>>,
@@ -45,7 +46,7 @@ struct Output {
 }
 
 impl ServerProcess {
-    /// Starts the server in an empty directory and waits until it listens. Let it choose its port:
+    /// Starts the server in an empty directory and waits until it listens. To let it choose a port, pass
     /// `["--bind", "127.0.0.1:0"]`.
     pub async fn spawn<Args, Envs, Name, Content>(args: Args, envs: Envs) -> Self
     where
@@ -59,7 +60,7 @@ impl ServerProcess {
             .unwrap_or_else(|exited| panic!("{}", exited.describe()))
     }
 
-    /// As [`spawn`](Self::spawn), for a server that is expected to refuse its configuration.
+    /// Like [`spawn`](Self::spawn), for a server that may refuse its configuration.
     pub async fn try_spawn<Args, Envs, Name, Content>(
         args: Args,
         envs: Envs,
@@ -76,7 +77,7 @@ impl ServerProcess {
         Ok(server)
     }
 
-    /// As [`try_spawn`](Self::try_spawn), in a directory of the caller, which may hold
+    /// Like [`try_spawn`](Self::try_spawn), in a directory of the caller, which may contain
     /// `rhtmx-sync.toml`.
     pub async fn try_spawn_in<Args, Envs, Name, Content>(
         directory: &Path,
@@ -108,7 +109,7 @@ impl ServerProcess {
         self.base_url.clone()
     }
 
-    /// `127.0.0.1:PORT`, for a second server to bind after this one's end.
+    /// `127.0.0.1:PORT`, for a second server to bind after this one has ended.
     pub fn address(&self) -> String {
         self.base_url.replacen("http://", "", 1)
     }
@@ -118,7 +119,7 @@ impl ServerProcess {
         self.child.id()
     }
 
-    /// The address of the WebSocket, under the default prefix.
+    /// The URL of the WebSocket, under the default prefix.
     pub fn ws_url(&self) -> String {
         format!("{}/api/sync/ws", self.base_url.replacen("http", "ws", 1))
     }
@@ -130,7 +131,7 @@ impl ServerProcess {
 
     /// Waits until the server has printed `text`.
     pub async fn wait_for_output(&self, text: &str) {
-        for _ in 0..TRIES {
+        for _ in 0..ATTEMPTS_MAX {
             if self.output().contains(text) {
                 return;
             }
@@ -139,13 +140,12 @@ impl ServerProcess {
         panic!("the server never printed {text:?}:\n{}", self.output());
     }
 
-    /// Ends the server at once, as a crash would (SIGKILL).
+    /// Kills the server as a crash would (SIGKILL).
     pub fn kill(mut self) {
         self.end();
     }
 
-    /// Asks the server to end (SIGTERM) and waits until it has. Gives its status and everything it
-    /// printed.
+    /// Asks the server to shut down (SIGTERM) and waits until it has. Returns its status and output.
     pub async fn terminate(self) -> Exited {
         let id = self.child.id().to_string();
         let status = Command::new("kill")
@@ -160,9 +160,9 @@ impl ServerProcess {
         self.wait().await
     }
 
-    /// Waits until the server ends by itself.
+    /// Waits until the server exits by itself.
     pub async fn wait(mut self) -> Exited {
-        for _ in 0..TRIES {
+        for _ in 0..ATTEMPTS_MAX {
             if let Some(status) = self.try_wait() {
                 return self.exited(status);
             }
@@ -188,11 +188,11 @@ impl ServerProcess {
             base_url: String::new(),
             _directory: None,
         };
-        server.listening().await
+        server.wait_until_listening().await
     }
 
-    async fn listening(mut self) -> Result<Self, Exited> {
-        for _ in 0..TRIES {
+    async fn wait_until_listening(mut self) -> Result<Self, Exited> {
+        for _ in 0..ATTEMPTS_MAX {
             if let Some(address) = address(&self.output()) {
                 self.base_url = address;
                 return Ok(self);
@@ -222,7 +222,7 @@ impl ServerProcess {
     }
 
     fn end(&mut self) {
-        // Both fail only when it has ended already.
+        // Both fail only if it has already exited.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -240,7 +240,7 @@ impl Drop for ServerProcess {
 impl Exited {
     fn describe(&self) -> String {
         format!(
-            "the server ended ({}) before it listened:\n{}",
+            "the server exited ({}) before it listened:\n{}",
             self.status, self.output
         )
     }
@@ -272,7 +272,7 @@ impl Output {
             .clone()
     }
 
-    /// To be called when the process has ended: then the readers end too.
+    /// Call this after the process has exited, because only then do the readers end.
     fn all(&mut self) -> String {
         for reader in self.readers.drain(..) {
             let _ = reader.join();
@@ -281,13 +281,13 @@ impl Output {
     }
 }
 
-/// `RHTMX_SYNC_BIN`, else the binary that Cargo built beside the tests
-/// (`target/PROFILE/deps/TEST`) or beside the benchmark (`target/PROFILE`).
+/// Returns `RHTMX_SYNC_BIN`, else the binary that Cargo built beside the tests (`target/PROFILE/deps/TEST`)
+/// or beside the benchmark (`target/PROFILE`).
 fn binary() -> PathBuf {
     if let Some(chosen) = env::var_os("RHTMX_SYNC_BIN") {
         return PathBuf::from(chosen);
     }
-    let own = env::current_exe().expect("our own path is unknown");
+    let own = env::current_exe().expect("the path of this program is unknown");
     let built = own
         .ancestors()
         .skip(1)
@@ -302,7 +302,7 @@ fn binary() -> PathBuf {
     })
 }
 
-/// The address in a line that is complete.
+/// Finds the address in a complete line.
 fn address(output: &str) -> Option<String> {
     const START: &str = "http://127.0.0.1:";
     let (complete, _) = output.rsplit_once('\n')?;
@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_server_that_ends_at_once_tells_why() {
+    async fn a_server_that_exits_at_once_is_returned_with_its_output() {
         let exited = shell("echo unknown key >&2; exit 2").await.unwrap_err();
         assert_eq!(
             (exited.status.code(), exited.output.as_str()),

@@ -1,21 +1,21 @@
-//! Waiting for a state that announces itself by no event.
+//! Waits for a state that no event announces.
 
 use std::time::Duration;
 
-/// Ten seconds in all: long enough for a busy machine, and short enough to find a hang.
-const TRIES: u32 = 400;
+/// Ten seconds in all: long enough for a busy machine, and short enough to detect a hang.
+const ATTEMPTS_MAX: u32 = 400;
 const PAUSE: Duration = Duration::from_millis(25);
 
-/// Asks again until there is an answer, and panics with `what` when there never is.
+/// Calls `ask` until it returns an answer, and panics with `what` if it never does.
 ///
-/// For the size of a log table and the like; whatever arrives as a frame is awaited with
+/// This is for states such as the size of the log; frames are awaited with
 /// [`SyncClient::wait_until`](crate::SyncClient::wait_until).
 pub async fn eventually<T, F, Answer>(what: &str, mut ask: F) -> T
 where
     F: FnMut() -> Answer,
     Answer: Future<Output = Option<T>>,
 {
-    for _ in 0..TRIES {
+    for _ in 0..ATTEMPTS_MAX {
         if let Some(answer) = ask().await {
             return answer;
         }

@@ -1,4 +1,4 @@
-//! The client against a server that plays a script.
+//! The client against a scripted server.
 
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
@@ -34,11 +34,11 @@ impl Script {
         }
     }
 
-    async fn say(&mut self, frame: Value) {
+    async fn send(&mut self, frame: Value) {
         self.0.send(Message::text(frame.to_string())).await.unwrap();
     }
 
-    async fn say_gzipped(&mut self, frame: Value) {
+    async fn send_gzipped(&mut self, frame: Value) {
         self.0
             .send(Message::binary(gzip(frame.to_string().as_bytes())))
             .await
@@ -55,7 +55,7 @@ impl Script {
 
     async fn welcome(&mut self, last_mutation: u64) -> Value {
         let hello = self.expect("hello").await;
-        self.say(json!({
+        self.send(json!({
             "type": "welcome", "protocol": 1, "session_id": "x", "epoch": "e",
             "last_mutation": last_mutation, "heartbeat_ms": 1000,
             "limits": { "frame_bytes_max": 1, "subscriptions_max": 1, "writes_max": 1 },
@@ -66,9 +66,9 @@ impl Script {
 
     async fn subscribe(&mut self, rows: Value) {
         let id = self.expect("subscribe").await["id"].clone();
-        self.say(json!({ "type": "snapshot", "id": id, "rows": rows, "more": false }))
+        self.send(json!({ "type": "snapshot", "id": id, "rows": rows, "more": false }))
             .await;
-        self.say(subscribed(&id, "c1")).await;
+        self.send(subscribed(&id, "c1")).await;
     }
 }
 
@@ -77,7 +77,7 @@ fn subscribed(id: &Value, cursor: &str) -> Value {
     json!({ "type": "subscribed", "id": id, "shape": "s", "cursor": cursor, "schema": schema })
 }
 
-/// Serves one connection after another by the script, and gives the address.
+/// Serves one connection after another with the script, and returns the URL.
 async fn serve<Play>(mut script: impl FnMut(Script) -> Play + Send + 'static) -> String
 where
     Play: Future<Output = ()> + Send,
@@ -104,16 +104,16 @@ fn choose_protocol(request: &Request, mut response: Response) -> Result<Response
     Ok(response)
 }
 
-/// The message with which the future panics.
+/// Returns the message with which the future panics.
 async fn failure<T>(future: impl Future<Output = T>) -> String {
     match AssertUnwindSafe(future).catch_unwind().await {
-        Ok(_) => panic!("it did not fail"),
+        Ok(_) => panic!("the future did not panic"),
         Err(panic) => *panic.downcast::<String>().unwrap(),
     }
 }
 
 #[tokio::test]
-async fn it_follows_a_subscription() {
+async fn the_client_follows_a_subscription() {
     let url = serve(|mut server| async move {
         let hello = server.welcome(0).await;
         assert_eq!(
@@ -127,10 +127,10 @@ async fn it_follows_a_subscription() {
             .map(|id| json!({ "op": "put", "key": id.to_string(), "row": { "id": id } }))
             .collect();
         server
-            .say_gzipped(json!({ "type": "changes", "shape": "s", "changes": rows }))
+            .send_gzipped(json!({ "type": "changes", "shape": "s", "changes": rows }))
             .await;
         server
-            .say(json!({ "type": "cursor", "cursor": "c2" }))
+            .send(json!({ "type": "cursor", "cursor": "c2" }))
             .await;
         server.close(4401).await;
     })
@@ -161,7 +161,7 @@ async fn a_violation_fails_with_the_transcript() {
     let url = serve(|mut server| async move {
         server.welcome(0).await;
         server
-            .say(json!({ "type": "changes", "shape": "s9", "changes": [] }))
+            .send(json!({ "type": "changes", "shape": "s9", "changes": [] }))
             .await;
     })
     .await;
@@ -178,10 +178,10 @@ async fn a_violation_fails_with_the_transcript() {
 }
 
 #[tokio::test]
-async fn gzip_that_was_not_asked_for_is_a_violation() {
+async fn gzip_without_accept_or_benefit_is_a_violation() {
     let url = serve(|mut server| async move {
         server.welcome(0).await;
-        server.say_gzipped(json!({ "type": "pong" })).await;
+        server.send_gzipped(json!({ "type": "pong" })).await;
     })
     .await;
     let mut client = SyncClient::connect(&url, ClientOptions::default()).await;
@@ -218,12 +218,12 @@ async fn a_server_that_hangs_fails_the_test() {
 }
 
 #[tokio::test]
-async fn a_refused_hello_gives_the_error_and_the_code() {
+async fn a_refused_hello_returns_the_error_and_the_close_code() {
     let url = serve(|mut server| async move {
         server.expect("hello").await;
         let code = "unauthenticated";
         server
-            .say(json!({ "type": "error", "code": code, "message": "no", "fatal": true }))
+            .send(json!({ "type": "error", "code": code, "message": "no", "fatal": true }))
             .await;
         server.close(4401).await;
     })
@@ -243,24 +243,24 @@ async fn a_refused_hello_gives_the_error_and_the_code() {
 }
 
 #[tokio::test]
-async fn pushes_are_answered() {
+async fn push_returns_the_answer() {
     let url = serve(|mut server| async move {
         server.welcome(4).await;
         assert_eq!(server.expect("push").await["mutation"], 5);
         server
-            .say(json!({ "type": "ack", "mutation": 5, "cursor": "c" }))
+            .send(json!({ "type": "ack", "mutation": 5, "cursor": "c" }))
             .await;
         server.expect("push").await;
         server
-            .say(json!({
+            .send(json!({
                 "type": "reject", "mutation": 6, "code": "constraint", "message": "taken",
                 "write": 0, "column": "body",
             }))
             .await;
         server.expect("push").await;
-        server.say(json!({ "type": "ack", "mutation": 5 })).await;
+        server.send(json!({ "type": "ack", "mutation": 5 })).await;
         server.expect("ping").await;
-        server.say(json!({ "type": "pong", "at": 0 })).await;
+        server.send(json!({ "type": "pong", "at": 0 })).await;
     })
     .await;
     let mut client = SyncClient::connect(&url, ClientOptions::default()).await;
@@ -311,10 +311,10 @@ async fn a_reconnect_resumes_and_pushes_again() {
             assert_eq!(server.expect("push").await["mutation"], 2);
             let put = json!({ "op": "put", "key": "2", "row": { "id": 2 } });
             server
-                .say(json!({ "type": "changes", "id": "a", "changes": [put] }))
+                .send(json!({ "type": "changes", "id": "a", "changes": [put] }))
                 .await;
-            server.say(subscribed(&json!("a"), "c2")).await;
-            server.say(json!({ "type": "ack", "mutation": 2 })).await;
+            server.send(subscribed(&json!("a"), "c2")).await;
+            server.send(json!({ "type": "ack", "mutation": 2 })).await;
         }
     })
     .await;

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 const NOTES: &str = "CREATE TABLE notes (id integer PRIMARY KEY, body text UNIQUE)";
 
 both_backends! {
-    /// Rows come back as text and as JSON.
-    async fn writes_and_reads(db: TestDatabase) {
+    /// Rows are returned as text and as JSON.
+    async fn a_database_is_written_and_read(db: TestDatabase) {
         db.execute(&format!("{NOTES}; INSERT INTO notes VALUES (1, 'one'), (2, NULL)")).await;
         let bodies = db.query_text("SELECT body FROM notes ORDER BY id").await;
         assert_eq!(bodies, [Some("one".to_owned()), None]);
@@ -22,14 +22,14 @@ both_backends! {
         assert_eq!(db.query_json("SELECT NULL").await, [Value::Null]);
     }
 
-    async fn refusals_are_told(db: TestDatabase) {
+    async fn a_failed_statement_returns_the_message(db: TestDatabase) {
         db.execute(NOTES).await;
         db.execute("INSERT INTO notes VALUES (1, 'one')").await;
-        let refusal = db.try_execute("INSERT INTO notes VALUES (2, 'one')").await.unwrap_err();
-        assert!(refusal.to_lowercase().contains("unique"), "{refusal}");
+        let error = db.try_execute("INSERT INTO notes VALUES (2, 'one')").await.unwrap_err();
+        assert!(error.to_lowercase().contains("unique"), "{error}");
     }
 
-    async fn a_transaction_left_open_is_rolled_back(db: TestDatabase) {
+    async fn an_open_transaction_is_rolled_back(db: TestDatabase) {
         db.execute(NOTES).await;
         db.execute("BEGIN; INSERT INTO notes VALUES (1, 'one')").await;
         let fails = "BEGIN; INSERT INTO notes VALUES (2, 'two'); SELECT no_such_column";
@@ -40,7 +40,7 @@ both_backends! {
 }
 
 #[tokio::test]
-async fn a_database_is_gone_after_its_test() {
+async fn a_dropped_database_is_removed_with_its_roles() {
     let witness = TestDatabase::postgres().await;
     let doomed = TestDatabase::postgres().await;
     let role = doomed.create_role("writer").await;
@@ -65,7 +65,7 @@ async fn a_database_is_gone_after_its_test() {
 }
 
 #[tokio::test]
-async fn a_role_logs_in_with_its_own_rights() {
+async fn a_role_has_only_its_own_rights() {
     let db = TestDatabase::postgres().await;
     db.execute(NOTES).await;
     let role = db.create_role("reader").await;
@@ -97,7 +97,7 @@ async fn a_terminated_connection_is_replaced() {
 }
 
 #[tokio::test]
-async fn sqlite_has_a_file_and_several_connections() {
+async fn a_sqlite_database_is_a_file_with_several_connections() {
     let db = TestDatabase::sqlite().await;
     db.connect_sqlite().batch_execute(NOTES).unwrap();
     db.execute("INSERT INTO notes VALUES (1, 'one')").await;

@@ -8,7 +8,7 @@
 //! curl -N 'localhost:3000/api/sync/events?entity=notes'
 //! ```
 //!
-//! The application writes as it always did; it does not know that anybody is watching.
+//! The application writes as before; it does not know of its subscribers.
 
 use anyhow::Context as _;
 use axum::extract::State;
@@ -21,7 +21,7 @@ use diesel_async::{RunQueryDsl, SimpleAsyncConnection as _};
 use rhtmx_sync::{DbPool, SyncConfig, SyncEngine};
 use serde::{Deserialize, Serialize};
 
-/// The application's own state; the engine's routes do not need to know of it.
+/// The application's own state, which the engine's routes do not need.
 #[derive(Clone)]
 struct App {
     db_pool: DbPool,
@@ -81,7 +81,7 @@ fn failed(error: impl std::fmt::Display) -> StatusCode {
     StatusCode::INTERNAL_SERVER_ERROR
 }
 
-async fn make_table(db_pool: &DbPool) -> anyhow::Result<()> {
+async fn create_table(db_pool: &DbPool) -> anyhow::Result<()> {
     match db_pool {
         DbPool::Postgres(pool) => {
             let table =
@@ -93,7 +93,7 @@ async fn make_table(db_pool: &DbPool) -> anyhow::Result<()> {
                 "CREATE TABLE IF NOT EXISTS notes (id INTEGER PRIMARY KEY, text TEXT NOT NULL)";
             pool.get().await?.batch_execute(table).await?;
         }
-        _ => anyhow::bail!("this example knows PostgreSQL and SQLite"),
+        _ => anyhow::bail!("this example supports only PostgreSQL and SQLite"),
     }
     Ok(())
 }
@@ -102,16 +102,16 @@ async fn make_table(db_pool: &DbPool) -> anyhow::Result<()> {
 async fn main() -> anyhow::Result<()> {
     let url = std::env::var("DATABASE_URL").unwrap_or_else(|_| "sqlite://axum_app.db".to_owned());
     let db_pool = DbPool::from_url(&url).await?;
-    make_table(&db_pool).await.context("making the table")?;
+    create_table(&db_pool).await.context("creating the table")?;
 
-    // The application as it was before.
+    // The application as before.
     let app = Router::new()
         .route("/notes", get(list).post(add))
         .with_state(App {
             db_pool: db_pool.clone(),
         });
 
-    // What makes it live.
+    // The engine makes it live.
     let sync_engine = SyncEngine::new(SyncConfig::new(db_pool, vec!["notes"])).await?;
     let app = app.merge(sync_engine.routes());
 

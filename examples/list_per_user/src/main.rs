@@ -3,10 +3,10 @@
 //! `cargo run -p list_per_user` uses a SQLite file; `DATABASE_URL=postgresql://… cargo run -p
 //! list_per_user` uses PostgreSQL. Open <http://127.0.0.1:3001/?user=ann> and
 //! <http://127.0.0.1:3001/?user=ben> side by side. Hand an item over, and it leaves one list and
-//! enters the other; the page of a third user hears nothing of it.
+//! enters the other; the page of a third user receives nothing.
 //!
-//! The filter is in `page.html`: `owner = $1`. It chooses rows, it does not guard them: until there
-//! are users and policies, anybody may ask for anybody's list.
+//! The filter is in `page.html`: `owner = $1`. It selects rows but does not protect them: without an
+//! authenticator and an authorizer, every client may ask for every list.
 
 use anyhow::Context as _;
 use axum::Router;
@@ -15,17 +15,17 @@ use axum::routing::get;
 use diesel_async::SimpleAsyncConnection as _;
 use rhtmx_sync::{DbPool, SyncConfig, SyncEngine};
 
-/// The index serves first reads: the filter reaches the database as ordinary SQL.
+/// The index is for first reads, in which the database evaluates the filter as ordinary SQL.
 const TABLE: &str = "
     CREATE TABLE IF NOT EXISTS items (
         id text PRIMARY KEY, owner text NOT NULL, title text NOT NULL, done boolean NOT NULL DEFAULT false);
     CREATE INDEX IF NOT EXISTS items_of_owner ON items (owner);";
 
-async fn make_table(db_pool: &DbPool) -> anyhow::Result<()> {
+async fn create_table(db_pool: &DbPool) -> anyhow::Result<()> {
     match db_pool {
         DbPool::Postgres(pool) => pool.get().await?.batch_execute(TABLE).await?,
         DbPool::Sqlite(pool) => pool.get().await?.batch_execute(TABLE).await?,
-        _ => anyhow::bail!("this example knows PostgreSQL and SQLite"),
+        _ => anyhow::bail!("this example supports only PostgreSQL and SQLite"),
     }
     Ok(())
 }
@@ -34,7 +34,7 @@ async fn make_table(db_pool: &DbPool) -> anyhow::Result<()> {
 async fn main() -> anyhow::Result<()> {
     let url = std::env::var("DATABASE_URL").unwrap_or_else(|_| "sqlite://list_per_user.db".into());
     let db_pool = DbPool::from_url(&url).await?;
-    make_table(&db_pool).await.context("making the table")?;
+    create_table(&db_pool).await.context("creating the table")?;
 
     let sync_engine = SyncEngine::new(SyncConfig::new(db_pool, vec!["items"])).await?;
     let app = Router::new()

@@ -1,4 +1,4 @@
-//! The quick start on PostgreSQL, and the same changes heard from Rust.
+//! The quick start on PostgreSQL, with the same changes received in Rust.
 //!
 //! `DATABASE_URL=postgresql://localhost/mydb cargo run -p postgres_sync`, with tables `users` and
 //! `posts` that have primary keys. Then change a row with psql and watch.
@@ -25,7 +25,7 @@ async fn main() -> anyhow::Result<()> {
         loop {
             let batch = match receiver.recv().await {
                 Ok(batch) => batch,
-                // Too slow for the channel: the log has what was dropped.
+                // This task was too slow; the log has the changes that were dropped.
                 Err(ReceiveError::Lagged(_)) => match tracker.changes_since(&cursor).await {
                     Ok(missed) => missed.into(),
                     Err(error) => return eprintln!("{error}"),

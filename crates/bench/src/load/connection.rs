@@ -1,4 +1,4 @@
-//! One receiver: connects, says what it must, and then counts.
+//! One receiver: connects, subscribes, and then counts.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -23,7 +23,7 @@ thread_local! {
     static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; BUFFER_BYTES]);
 }
 
-/// What a receiver says to the server.
+/// What a receiver sends to the server.
 #[derive(Debug, Clone)]
 pub(crate) enum Speaks {
     /// Nothing at all, over bare TCP.
@@ -32,8 +32,11 @@ pub(crate) enum Speaks {
     Handshake,
     /// The protocol of rhtmx-sync, and this subscription.
     Protocol(Subscribe),
-    /// The protocol, and then one mutation after another: the next when the last is acked.
-    Pushes { entity: &'static str, device: u64 },
+    /// The protocol, and then one mutation after another, each when the previous one is acked.
+    Pushes {
+        entity: &'static str,
+        client_id: u64,
+    },
 }
 
 /// A subscription.
@@ -71,9 +74,9 @@ impl Subscribe {
 pub(crate) struct Shared {
     pub(crate) address: String,
     pub(crate) tally: Arc<Tally>,
-    /// How many may be connecting at once.
+    /// Limits the connections that are opened at once.
     pub(crate) connecting: Arc<Semaphore>,
-    /// Subscriptions are sent when this is true.
+    /// Subscriptions are sent once this is true.
     pub(crate) gate: watch::Receiver<bool>,
 }
 
@@ -112,13 +115,13 @@ async fn run(index: usize, speaks: Speaks, mut shared: Shared) -> Result<()> {
         drop(turn);
         return receiver.until_closed(&mut stream).await;
     }
-    let device = match speaks {
-        Speaks::Pushes { device, .. } => device,
+    let client_id = match speaks {
+        Speaks::Pushes { client_id, .. } => client_id,
         _ => now() << 16 | index as u64,
     };
     let hello = json!({
         "type": "hello", "protocol": 1,
-        "client_id": format!("00000000-0000-4000-8000-{:012x}", device & 0xffff_ffff_ffff),
+        "client_id": format!("00000000-0000-4000-8000-{:012x}", client_id & 0xffff_ffff_ffff),
     });
     stream.write_all(&client_text(&hello.to_string())).await?;
     while !receiver.state.welcomed {
@@ -174,7 +177,7 @@ struct State {
     tally: Arc<Tally>,
     recorded: bool,
     times: Times,
-    /// What has to be said: pongs.
+    /// Pongs to be sent.
     answers: Vec<u8>,
     welcomed: bool,
     acked: u64,
@@ -210,8 +213,8 @@ impl Receiver {
         }
     }
 
-    /// Waits for bytes and takes them. One system call for each piece: the runtime learns from a
-    /// short read that there is no more.
+    /// Waits for bytes and takes them, with one system call per piece: a short read shows the runtime that
+    /// there is no more.
     async fn some(&mut self, stream: &mut TcpStream) -> Result<()> {
         let length = poll_fn(|context| {
             BUFFER.with_borrow_mut(|buffer| {
@@ -281,7 +284,7 @@ impl Sink for State {
             && matches!(kind, Kind::Changes | Kind::Cursor)
             && let Some(recording) = self.tally.recording().as_mut()
         {
-            // Frame heads are not kept; something of their length stands for them.
+            // Frame headers are not recorded; filler of their length stands for them.
             recording.bytes.extend_from_slice(b"    ");
             if kind == Kind::Cursor {
                 recording.ends.push(recording.bytes.len());

@@ -1,47 +1,47 @@
-//! A WebSocket reader that knows heads and lengths, and looks at nothing else.
+//! A WebSocket reader that parses only frame headers.
 
-/// How much of a frame's text says what it is: `{"type":"ch`.
+/// The length of the prefix that tells the frame's type: `{"type":"ch`.
 const TYPE_BYTES: usize = 11;
 
 const TEXT: u8 = 1;
 const CLOSE: u8 = 8;
 const PING: u8 = 9;
 
-/// What a frame is for.
+/// The kind of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Changes,
     Snapshot,
     Cursor,
-    /// Everything that is read whole.
+    /// All others, which are read whole.
     Control,
 }
 
-/// What the reader finds.
+/// Receives what the reader finds.
 pub(crate) trait Sink {
-    /// A piece of a frame that is not read whole.
+    /// Takes a piece of a frame that is not read whole.
     fn piece(&mut self, kind: Kind, bytes: &[u8]);
-    /// A frame that is not read whole is at its end.
+    /// Takes the end of a frame that is not read whole.
     fn end(&mut self, kind: Kind);
-    /// A frame that is.
+    /// Takes a frame that is read whole.
     fn control(&mut self, text: &[u8]);
-    /// A ping, to be answered with the same bytes.
+    /// Takes a ping, to be answered with the same bytes.
     fn ping(&mut self, payload: &[u8]);
-    /// The server says goodbye.
+    /// Takes a close frame.
     fn close(&mut self, payload: &[u8]);
 }
 
-/// The state between two pieces of the stream.
+/// The reader's state between two pieces of the stream.
 #[derive(Debug)]
 pub(crate) struct Frames {
-    /// Every text frame is a change: a server without a protocol of its own.
+    /// Every text frame is a change, as from a server without a protocol of its own.
     plain: bool,
-    head: [u8; 10],
-    head_len: usize,
+    header: [u8; 10],
+    header_len: usize,
     /// Bytes of the payload still to come; none between two frames.
     left: Option<u64>,
     kind: Option<Kind>,
-    /// The payload so far, while its kind is not known, and of control frames all of it.
+    /// The payload so far, while its kind is unknown or `Control`.
     text: Vec<u8>,
 }
 
@@ -49,8 +49,8 @@ impl Frames {
     pub(crate) fn new(plain: bool) -> Self {
         Self {
             plain,
-            head: [0; 10],
-            head_len: 0,
+            header: [0; 10],
+            header_len: 0,
             left: None,
             kind: None,
             text: Vec::new(),
@@ -62,7 +62,7 @@ impl Frames {
         loop {
             let left = match self.left {
                 Some(left) => left,
-                None => match self.read_head(&mut bytes) {
+                None => match self.read_header(&mut bytes) {
                     Some(length) => length,
                     None => return,
                 },
@@ -83,26 +83,26 @@ impl Frames {
         }
     }
 
-    /// The length of the payload, when the head is complete.
-    fn read_head(&mut self, bytes: &mut &[u8]) -> Option<u64> {
+    /// Returns the length of the payload once the header is complete.
+    fn read_header(&mut self, bytes: &mut &[u8]) -> Option<u64> {
         loop {
-            let needed = match (self.head_len, self.head[1] & 0x7f) {
+            let needed = match (self.header_len, self.header[1] & 0x7f) {
                 (0 | 1, _) => 2,
                 (_, 126) => 4,
                 (_, 127) => 10,
                 _ => 2,
             };
-            if self.head_len >= needed {
+            if self.header_len >= needed {
                 break;
             }
             let (first, rest) = bytes.split_first()?;
-            self.head[self.head_len] = *first;
-            self.head_len += 1;
+            self.header[self.header_len] = *first;
+            self.header_len += 1;
             *bytes = rest;
         }
-        let length = match self.head[1] & 0x7f {
-            126 => u64::from(u16::from_be_bytes([self.head[2], self.head[3]])),
-            127 => self.head[2..10]
+        let length = match self.header[1] & 0x7f {
+            126 => u64::from(u16::from_be_bytes([self.header[2], self.header[3]])),
+            127 => self.header[2..10]
                 .iter()
                 .fold(0, |length, byte| length << 8 | u64::from(*byte)),
             short => u64::from(short),
@@ -112,7 +112,7 @@ impl Frames {
     }
 
     fn opcode(&self) -> u8 {
-        self.head[0] & 0x0f
+        self.header[0] & 0x0f
     }
 
     fn payload(&mut self, bytes: &[u8], sink: &mut impl Sink) {
@@ -161,7 +161,7 @@ impl Frames {
         self.text.clear();
         self.kind = None;
         self.left = None;
-        self.head_len = 0;
+        self.header_len = 0;
     }
 }
 
@@ -175,7 +175,7 @@ fn kind(text: &[u8]) -> Option<Kind> {
     })
 }
 
-/// A frame of a client. The mask is zero: the protocol wants one, and nothing in between is fooled.
+/// A frame of a client. RFC 6455 requires a mask against intermediaries; there are none here, so it is zero.
 pub(crate) fn client_frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = vec![0x80 | opcode];
     match payload.len() {

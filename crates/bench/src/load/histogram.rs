@@ -1,6 +1,6 @@
-//! Times in buckets of about one per cent, so that a million of them cost nothing to keep.
+//! A histogram with buckets of about one per cent, so that a million times take little memory.
 
-/// Buckets for each doubling.
+/// Buckets per doubling.
 const STEPS: usize = 64;
 const STEP_BITS: u32 = STEPS.trailing_zeros();
 
@@ -23,7 +23,7 @@ impl Histogram {
         self.max = self.max.max(nanos);
     }
 
-    /// Takes over what another has.
+    /// Adds the counts of another.
     pub(crate) fn merge(&mut self, other: &Self) {
         if self.counts.len() < other.counts.len() {
             self.counts.resize(other.counts.len(), 0);
@@ -35,13 +35,13 @@ impl Histogram {
         self.max = self.max.max(other.max);
     }
 
-    /// The value below which the share `of_all` (0 to 1) of all values lies, in milliseconds.
-    pub(crate) fn quantile_ms(&self, of_all: f64) -> f64 {
-        let wanted = (self.total as f64 * of_all).ceil().max(1.0) as u64;
+    /// The value below which the share `share` (0 to 1) of all values lies, in milliseconds.
+    pub(crate) fn quantile_ms(&self, share: f64) -> f64 {
+        let rank = (self.total as f64 * share).ceil().max(1.0) as u64;
         let mut seen = 0;
         for (bucket, count) in self.counts.iter().enumerate() {
             seen += count;
-            if seen >= wanted {
+            if seen >= rank {
                 return middle(bucket).min(self.max) as f64 / 1e6;
             }
         }
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn quantiles() {
+    fn quantiles_are_within_one_bucket_and_unchanged_by_a_merge() {
         let mut histogram = Histogram::default();
         for millis in 1..=100 {
             histogram.add(millis * 1_000_000);

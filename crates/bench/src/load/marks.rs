@@ -1,38 +1,37 @@
-//! Marks: each row that the benchmark writes holds one byte that nothing else on the wire holds,
-//! followed by the time at which it was written.
+//! Marks: each row that the benchmark writes contains one byte that occurs nowhere else in the frames, followed
+//! by the time at which it was written.
 //!
-//! So rows are counted by counting a byte, whatever frames they come in and however the network cuts
-//! them.
+//! So counting rows means counting a byte, whatever the frames and however the network splits them.
 
 use std::sync::LazyLock;
 use std::time::Instant;
 
-/// Stands once in every row: not in JSON's own syntax, not in keys, not in cursors.
+/// Occurs once in every row, and neither in JSON's syntax nor in keys or cursors.
 pub(crate) const MARK: u8 = b'~';
 const DIGITS: u8 = 16;
 
-static ORIGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
+static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 /// Nanoseconds since the benchmark began.
 pub(crate) fn now() -> u64 {
-    u64::try_from(ORIGIN.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    u64::try_from(START.elapsed().as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// A row's text that was written now: 100 bytes, about what a line of a list has.
+/// The text of a row that is written now: 100 bytes, about as long as an item of a list.
 pub(crate) fn body() -> String {
     format!("~{:016x}{:.<83}", now(), "")
 }
 
-/// Reads the times behind marks from a stream that comes in pieces.
+/// Reads the times after marks from a stream that arrives in pieces.
 #[derive(Debug, Default)]
 pub(crate) struct Times {
-    /// Digits still to come of the time that is being read.
+    /// The number of digits still to come of the time that is being read.
     missing: u8,
     value: u64,
 }
 
 impl Times {
-    /// Gives each time that is complete to `found`.
+    /// Calls `found` with each complete time.
     pub(crate) fn read(&mut self, mut bytes: &[u8], mut found: impl FnMut(u64)) {
         loop {
             while self.missing > 0 {
@@ -57,7 +56,7 @@ impl Times {
     }
 }
 
-/// How many rows are in these bytes.
+/// The number of rows in these bytes.
 pub(crate) fn count(bytes: &[u8]) -> u64 {
     memchr::memchr_iter(MARK, bytes).count() as u64
 }

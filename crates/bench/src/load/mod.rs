@@ -1,7 +1,7 @@
 //! The load: thousands of cheap receivers on one thread.
 //!
-//! A receiver looks at frame heads only, and counts marks in what lies between. Everything that a
-//! receiver does is paid from the two cores that the server needs as well, so it does nothing else.
+//! A receiver parses only frame headers, and counts marks in the payloads. Whatever a receiver does takes
+//! processor time that the server needs as well, so it does nothing else.
 
 mod connection;
 mod frames;

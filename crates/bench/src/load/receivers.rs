@@ -1,4 +1,4 @@
-//! The thread that all receivers live on, and groups of them.
+//! The thread on which all receivers run, and groups of receivers.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,17 +13,17 @@ use tokio::task::JoinHandle;
 use super::connection::{self, Shared};
 use super::{Speaks, Tally};
 
-/// Connections that may be in their handshake at once; more would only wait in the server's queue.
+/// Connections that may be in the handshake at once; more would only wait in the server's queue.
 const CONNECTING_MAX: usize = 64;
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// The thread. It ends with the process.
+/// The receivers' thread. It ends with the process.
 #[derive(Debug)]
 pub(crate) struct Receivers {
     runtime: Handle,
 }
 
-/// Some receivers that do the same. Dropping it closes their connections.
+/// Receivers that do the same. Dropping the group closes their connections.
 #[derive(Debug)]
 pub(crate) struct Group {
     pub(crate) tally: Arc<Tally>,
@@ -43,7 +43,7 @@ impl Receivers {
         Ok(Self { runtime: handle })
     }
 
-    /// Begins to connect so many receivers.
+    /// Begins to connect this many receivers.
     pub(crate) fn group(
         &self,
         address: &str,
@@ -54,7 +54,7 @@ impl Receivers {
         self.gated(address, size, speaks, gate, gated)
     }
 
-    /// As [`group`](Self::group); they subscribe when the gate opens.
+    /// Like [`group`](Self::group), but the receivers subscribe when the gate opens.
     pub(crate) fn group_at_gate(
         &self,
         address: &str,
@@ -100,11 +100,11 @@ impl Group {
     }
 
     pub(crate) fn open_gate(&self) {
-        // Nobody waits when all have failed, and then the next wait says so.
+        // It fails only if all receivers have failed, and then the next wait reports that.
         let _ = self.gate.send(true);
     }
 
-    /// Waits until all of them get changes.
+    /// Waits until all of them receive changes.
     pub(crate) async fn live(&self, at_most: Duration) -> Result<()> {
         let size = self.size;
         self.wait("being live", at_most, |tally| {
@@ -113,21 +113,21 @@ impl Group {
         .await
     }
 
-    /// Waits until they have received so many changes together.
-    pub(crate) async fn changes(&self, wanted: u64, at_most: Duration) -> Result<()> {
+    /// Waits until they have received this many changes together.
+    pub(crate) async fn changes(&self, expected: u64, at_most: Duration) -> Result<()> {
         self.wait("all changes", at_most, |tally| {
-            tally.changes.load(Ordering::Relaxed) >= wanted
+            tally.changes.load(Ordering::Relaxed) >= expected
         })
         .await?;
         let received = self.tally.changes.load(Ordering::Relaxed);
         ensure!(
-            received == wanted,
-            "{received} changes came where {wanted} were written"
+            received == expected,
+            "{received} changes were received, but {expected} were written"
         );
         Ok(())
     }
 
-    /// Waits for something that the tally shows.
+    /// Waits until the tally satisfies a condition.
     pub(crate) async fn wait(
         &self,
         what: &str,

@@ -1,4 +1,4 @@
-//! What a group of receivers has received. Written by one thread, so its counters are cheap.
+//! What a group of receivers has received. One thread writes it, so its counters are cheap.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,7 +10,7 @@ use super::{Histogram, now};
 pub(crate) struct Tally {
     /// Connections that the server has welcomed.
     pub(crate) welcomed: AtomicUsize,
-    /// Connections that get changes.
+    /// Connections that receive changes.
     pub(crate) live: AtomicUsize,
     /// Rows in changes.
     pub(crate) changes: AtomicU64,
@@ -18,9 +18,9 @@ pub(crate) struct Tally {
     pub(crate) rows: AtomicU64,
     pub(crate) bytes: AtomicU64,
     pub(crate) acks: AtomicU64,
-    /// When something of the above last came, in nanoseconds of [`now`].
+    /// When something of the above was last received, as [`now`].
     pub(crate) last_at: AtomicU64,
-    /// When the newest of the live connections became so.
+    /// When the last connection became live, as [`now`].
     pub(crate) live_at: AtomicU64,
     latency: Mutex<Option<Histogram>>,
     fault: Mutex<Option<String>>,
@@ -28,7 +28,7 @@ pub(crate) struct Tally {
     recording: Mutex<Option<Recording>>,
 }
 
-/// The bytes of one connection, and where each delivery in them ends.
+/// The bytes of one connection, and the offsets at which its batches end.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Recording {
     pub(crate) bytes: Vec<u8>,
@@ -36,8 +36,8 @@ pub(crate) struct Recording {
 }
 
 impl Recording {
-    /// Its first delivery, again and again.
-    pub(crate) fn of_the_first(&self, times: usize) -> Self {
+    /// Repeats the first batch this many times.
+    pub(crate) fn repeat_first(&self, times: usize) -> Self {
         let end = self.ends.first().copied().unwrap_or_default();
         Self {
             bytes: self.bytes[..end].repeat(times),
@@ -52,7 +52,7 @@ impl Tally {
         self.last_at.store(now(), Ordering::Relaxed);
     }
 
-    /// Times from now on are kept in a fresh histogram.
+    /// Records latencies in a new histogram from now on.
     pub(crate) fn begin_latency(&self) {
         *lock(&self.latency) = Some(Histogram::default());
     }
@@ -65,7 +65,7 @@ impl Tally {
         lock(&self.latency)
     }
 
-    /// The first connection of the group keeps what it receives.
+    /// Records what the first connection of the group receives from now on.
     pub(crate) fn begin_recording(&self) {
         *lock(&self.recording) = Some(Recording::default());
     }
@@ -78,7 +78,7 @@ impl Tally {
         lock(&self.recording)
     }
 
-    /// Something went wrong; the first word counts.
+    /// Records a failure; only the first is kept.
     pub(crate) fn fail(&self, what: impl Into<String>) {
         lock(&self.fault).get_or_insert_with(|| what.into());
     }
@@ -93,17 +93,17 @@ impl Tally {
         self.live_at.store(now(), Ordering::Relaxed);
     }
 
-    /// Seconds from `then` until something last came.
+    /// Seconds from `then` until something was last received.
     pub(crate) fn last_after(&self, then: u64) -> f64 {
         self.last_at.load(Ordering::Relaxed).saturating_sub(then) as f64 / 1e9
     }
 
-    /// Seconds from `then` until the newest connection was live.
+    /// Seconds from `then` until the last connection became live.
     pub(crate) fn live_after(&self, then: u64) -> f64 {
         self.live_at.load(Ordering::Relaxed).saturating_sub(then) as f64 / 1e9
     }
 
-    /// The cursor of the first `subscribed` that came.
+    /// The cursor of the first `subscribed` frame.
     pub(crate) fn cursor(&self) -> Option<String> {
         let frame: serde_json::Value =
             serde_json::from_str(lock(&self.subscribed).as_deref()?).ok()?;
@@ -111,7 +111,7 @@ impl Tally {
     }
 }
 
-/// A thread that panicked has failed the run already.
+/// Locks a mutex, even if it is poisoned: a thread that panicked has already failed the run.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

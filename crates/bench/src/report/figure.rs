@@ -1,20 +1,20 @@
-//! One figure: what was measured in each round, beside its reference, against its bar.
+//! One figure: its values in each round, its reference and its bar.
 
 use serde_json::{Value, json};
 
-/// What a figure has to be.
+/// The value that a figure must reach.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Bar {
-    /// Nothing was promised.
+    /// Nothing is promised.
     None,
     AtLeast(f64),
     AtMost(f64),
-    /// Times the reference.
+    /// In multiples of the reference.
     RatioAtLeast(f64),
     RatioAtMost(f64),
 }
 
-/// How a figure did.
+/// Whether a figure reaches its bar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
     Pass,
@@ -36,7 +36,7 @@ pub(crate) struct Figure {
     pub(crate) note: String,
 }
 
-/// What was measured beside it, round by round.
+/// What was measured for comparison, with one value for each round.
 #[derive(Debug, Clone)]
 pub(crate) struct Reference {
     pub(crate) name: &'static str,
@@ -55,7 +55,7 @@ impl Figure {
         }
     }
 
-    /// Something that the server cannot do yet.
+    /// A figure of something that the server cannot do yet.
     pub(crate) fn not_built(name: impl Into<String>, why: &str) -> Self {
         let mut figure = Self::new(name, "", Vec::new());
         figure.note = format!("not built: {why}");
@@ -81,7 +81,7 @@ impl Figure {
         median(&self.values)
     }
 
-    /// Engine by reference, in each round.
+    /// The ratio of engine to reference in each round.
     pub(crate) fn ratios(&self) -> Vec<f64> {
         let reference = self.reference.iter().flat_map(|it| &it.values);
         self.values
@@ -155,7 +155,7 @@ pub(crate) fn median(values: &[f64]) -> f64 {
     }
 }
 
-/// Smallest and largest.
+/// The smallest and the largest value.
 pub(crate) fn spread(values: &[f64]) -> String {
     let smallest = values.iter().copied().fold(f64::INFINITY, f64::min);
     let largest = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
@@ -165,7 +165,7 @@ pub(crate) fn spread(values: &[f64]) -> String {
     }
 }
 
-/// A number with three digits that count, and none that do not.
+/// A number with about three significant digits.
 pub(crate) fn number(value: f64) -> String {
     match value.abs() {
         huge if huge >= 10_000_000.0 => format!("{:.1}M", value / 1e6),
@@ -185,7 +185,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_ratio_is_that_of_each_round() {
+    fn the_ratio_is_computed_in_each_round() {
         // The machine was half as fast in the second round.
         let figure = Figure::new("f", "/s", vec![80.0, 40.0, 90.0])
             .beside("bare", vec![100.0, 50.0, 100.0])
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_value_nothing_passes() {
+    fn a_figure_without_a_value_does_not_pass() {
         assert_eq!(
             Figure::not_built("f", "filters").verdict(),
             Verdict::NotBuilt

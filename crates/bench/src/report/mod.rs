@@ -1,4 +1,4 @@
-//! What was measured, as a table for people and as JSON for machines.
+//! The report: a table for people, and JSON for programs.
 
 mod figure;
 
@@ -17,18 +17,18 @@ use crate::machine;
 use crate::plot::Plot;
 use crate::stage::Stage;
 
-/// What a workload found.
+/// The result of a workload.
 #[derive(Debug, Default)]
 pub(crate) struct Findings {
     pub(crate) figures: Vec<Figure>,
     pub(crate) plots: Vec<Plot>,
 }
 
-/// Everything so far.
+/// The results so far.
 #[derive(Debug)]
 pub(crate) struct Report {
     facts: Vec<(&'static str, String)>,
-    /// Others were using the machine when it began.
+    /// Other programs were using the machine at the start.
     busy: bool,
     rounds: u32,
     quick: bool,
@@ -72,14 +72,14 @@ impl Report {
         if self.busy {
             let _ = writeln!(
                 text,
-                "{:>12}  others are using this machine: trust ratios and memory, not times",
+                "{:>12}  other programs are using this machine: trust ratios and memory, not times",
                 "BUSY"
             );
         }
         text
     }
 
-    /// Adds what a workload found and gives it as a table.
+    /// Adds the result of a workload, and returns it as a table.
     pub(crate) fn add(
         &mut self,
         workload: Workload,
@@ -101,13 +101,13 @@ impl Report {
         text
     }
 
-    /// How many figures hold their bars.
+    /// The number of figures that reach their bars.
     pub(crate) fn summary(&self) -> String {
         let verdicts: Vec<Verdict> = self.figures().map(Figure::verdict).collect();
-        let count = |wanted| {
+        let count = |counted| {
             verdicts
                 .iter()
-                .filter(|verdict| **verdict == wanted)
+                .filter(|verdict| **verdict == counted)
                 .count()
         };
         let failed = self.sections.iter().filter(|it| it.failure.is_some());

@@ -1,5 +1,5 @@
-//! What people write by hand: a Node server with LISTEN and a trigger that notifies the row, through
-//! the same load as the engine.
+//! What people write by hand, a Node server with LISTEN and a trigger that sends the row by NOTIFY, under the
+//! same load as the engine.
 
 use anyhow::Result;
 
@@ -16,7 +16,7 @@ const FEW: usize = 100;
 const MANY: usize = 1_000;
 const NODE: &str = "Node";
 
-/// What one server did in one round.
+/// The results of one server in one round.
 struct Turn {
     calm: Histogram,
     busy: Histogram,

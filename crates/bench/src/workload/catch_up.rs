@@ -1,4 +1,4 @@
-//! A new client reads a large table, ten do at once, and one that was away gets each row once.
+//! A new client reads a large table, ten read it at once, and one that was offline receives each row once.
 
 use std::process::Stdio;
 use std::sync::atomic::Ordering;
@@ -16,7 +16,7 @@ use crate::stage::{self, Database, PATIENCE, Stage};
 
 const ROWS: usize = 100_000;
 const AT_ONCE: usize = 10;
-/// What the client missed: so many changes on so many rows.
+/// What the client missed: this many changes of each of this many rows.
 const MISSED_TIMES: usize = 100;
 const MISSED_ROWS: usize = 1_000;
 const COPY: &str = "COPY (SELECT to_jsonb(t) FROM items t) TO STDOUT";
@@ -71,13 +71,13 @@ pub(super) async fn run(stage: &Stage) -> Result<Findings> {
             column(&rounds, |round| round.reads),
         )
         .bar(Bar::AtMost(2.0))
-        .note("one has begun before the others came"),
+        .note("the first read begins before the other clients arrive"),
         Figure::new(
             "resume after 100,000 changes",
             "ms",
             column(&rounds, |round| round.resume_ms),
         )
-        .note("on 1,000 rows: 1,000 changes came, each row once"),
+        .note("of 1,000 rows: 1,000 changes are received, each row once"),
     ];
     Ok(Findings {
         figures,
@@ -92,12 +92,12 @@ async fn copy_seconds(stage: &Stage, database: &Database) -> Result<f64> {
         .stdout(Stdio::null())
         .status()
         .await
-        .context("could not run psql; it is beside PostgreSQL's own programs")?;
+        .context("could not run psql, which belongs to PostgreSQL's programs")?;
     ensure!(status.success(), "psql failed");
     Ok(began.elapsed().as_secs_f64())
 }
 
-/// From the subscription to `subscribed`, for all of them.
+/// Returns the seconds from the subscription to `subscribed`, for all clients.
 async fn read_seconds(stage: &Stage, engine: &Engine, clients: usize, rows: usize) -> Result<f64> {
     let receivers = &stage.receivers;
     let group = receivers.group_at_gate(&engine.address(), clients, whole_table);
@@ -112,12 +112,12 @@ async fn read_seconds(stage: &Stage, engine: &Engine, clients: usize, rows: usiz
     let received = group.tally.rows.load(Ordering::Relaxed);
     ensure!(
         received == (rows * clients) as u64,
-        "{received} rows came, of {rows} to each of {clients}"
+        "{received} rows were received, instead of {rows} by each of {clients}"
     );
     Ok(group.tally.live_after(began))
 }
 
-/// How often the engine has read a table for clients.
+/// The number of times that the engine has read a table for clients.
 async fn snapshot_reads(engine: &Engine) -> Result<f64> {
     let metrics = Http::new(format!("http://{}", engine.address()))
         .get("/metrics")

@@ -1,10 +1,9 @@
-//! One change to a thousand subscribers, writers at full speed, beside a server that knows
-//! nothing and writes the same bytes to as many sockets.
+//! One change to a thousand subscribers, with writers at full speed, beside a server without any logic that
+//! writes the same bytes to as many sockets.
 //!
-//! That server takes two turns. First it writes each commit on its own, as somebody does who has just
-//! heard of it. Then it writes the very frames of the engine, in which several commits may have come
-//! together: that costs it as little as the engine, but it has them all from the beginning, where the
-//! engine has to wait for the writers.
+//! That server is measured twice. First it writes each commit on its own, like a server that has just received
+//! it. Then it writes the engine's own frames, in which several commits may be together: that costs it as
+//! little as the engine, but it has all of them from the start, while the engine waits for the writers.
 
 use std::time::Duration;
 
@@ -22,9 +21,9 @@ use crate::writers::Commit;
 const SUBSCRIBERS: usize = 1_000;
 /// Only for the plot, and only once.
 const SMALLER: [usize; 2] = [10, 100];
-/// Enough that the server, not the writer, is what holds things up.
+/// Enough that the server is the bottleneck, not the writer.
 const WRITERS: u32 = 4;
-/// Long enough for one commit at that rate, so that it comes alone.
+/// Long enough for only one commit at that rate.
 const ONE_COMMIT: Duration = Duration::from_millis(100);
 const ROWS_A_COMMIT: [i32; 2] = [1, 10];
 
@@ -40,7 +39,7 @@ struct Pair {
     replay: Throughput,
 }
 
-/// What the engine has sent.
+/// Recordings of what the engine sent.
 struct Recorded {
     one_commit: Recording,
     at_full_speed: Recording,
@@ -139,7 +138,7 @@ fn describe(rows: i32, pairs: &[Pair], figures: &mut Vec<Figure>) {
 
 async fn pair(stage: &Stage, subscribers: usize, rows: i32) -> Result<Pair> {
     let (engine, recorded) = engine(stage, subscribers, rows).await?;
-    let alone = recorded.one_commit.of_the_first(stage.size(FRAMES));
+    let alone = recorded.one_commit.repeat_first(stage.size(FRAMES));
     Ok(Pair {
         engine,
         bare: bare(stage, subscribers, &alone).await?,

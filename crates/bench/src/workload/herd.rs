@@ -1,4 +1,4 @@
-//! A thousand clients subscribe at once, while a writer goes on.
+//! A thousand clients subscribe at once, while a writer continues.
 
 use std::sync::atomic::Ordering;
 
@@ -79,7 +79,7 @@ async fn round(stage: &Stage, database: &Database, engine: &Engine) -> Result<Ro
     let rows = group.tally.rows.load(Ordering::Relaxed);
     ensure!(
         rows == (clients * ROWS) as u64,
-        "{rows} rows came, of {ROWS} to each of {clients}"
+        "{rows} rows were received, instead of {ROWS} by each of {clients}"
     );
     Ok(Round {
         rows_per_second: rows as f64 / seconds,

@@ -1,4 +1,4 @@
-//! How fast changes come in: from the log to the hub, and as mutations from clients.
+//! How fast changes are taken in: from the log to the hub, and as mutations from clients.
 
 use std::sync::atomic::Ordering;
 
@@ -16,7 +16,7 @@ const BURST_ROWS: usize = 100_000;
 const WRITERS: u32 = 8;
 const ROWS_A_COMMIT: i32 = 10;
 const PUSHERS: u32 = 50;
-/// As many connections as the engine's pool has.
+/// The number of connections in the engine's pool.
 const DIRECT: u32 = 16;
 
 struct Round {
@@ -94,7 +94,7 @@ fn empty() -> crate::load::Subscribe {
     crate::load::Subscribe::all(ITEMS)
 }
 
-/// Changes a second, and milliseconds from the last commit to its receipt.
+/// Returns changes per second, and milliseconds from the last commit to its receipt.
 async fn stream(stage: &Stage, database: &Database, engine: &Engine) -> Result<(f64, f64)> {
     let group = stage.receivers.group(&engine.address(), 1, whole_table);
     group.live(PATIENCE).await?;
@@ -112,7 +112,7 @@ async fn stream(stage: &Stage, database: &Database, engine: &Engine) -> Result<(
     ))
 }
 
-/// Each client pushes its next mutation when the last is acked.
+/// Returns acks per second, when each client pushes its next mutation once the previous one is acked.
 async fn pushed(stage: &Stage, engine: &Engine, round: u32) -> Result<f64> {
     let clients = PUSHERS as usize;
     let first = u64::from(round + 1) << 32;
@@ -120,7 +120,7 @@ async fn pushed(stage: &Stage, engine: &Engine, round: u32) -> Result<f64> {
         .receivers
         .group(&engine.address(), clients, |index| Speaks::Pushes {
             entity: ITEMS,
-            device: first + index as u64,
+            client_id: first + index as u64,
         });
     let acks = || group.tally.acks.load(Ordering::Relaxed);
     group
@@ -134,7 +134,7 @@ async fn pushed(stage: &Stage, engine: &Engine, round: u32) -> Result<f64> {
     Ok((after - before) as f64 / (ended - began) as f64 * 1e9)
 }
 
-/// The same rows by clients who are connected to the database themselves.
+/// Returns commits per second, when clients insert the same rows directly into the database.
 async fn inserted(stage: &Stage, database: &Database) -> Result<f64> {
     let script = format!("INSERT INTO items (body) VALUES ('{:.<100}');\n", "");
     pgbench::commits_per_second(stage, database, &script, DIRECT, stage.seconds(3.0)).await

@@ -1,5 +1,5 @@
-//! The time from before an INSERT to its receipt, at several rates, on PostgreSQL and SQLite; and a
-//! crowd at a rate that makes 200,000 deliveries a second.
+//! The time from before an INSERT to its receipt, at several rates, on PostgreSQL and SQLite, and for many
+//! subscribers at 200,000 deliveries per second.
 
 mod sqlite;
 
@@ -15,13 +15,13 @@ use crate::server::Engine;
 use crate::stage::{self, Database, PATIENCE, Stage};
 use crate::writers::{Commit, Written};
 
-const SUBSCRIBERS: usize = 100;
-/// Commits a second, and for how long: slow rates need longer for as many samples.
+const FEW: usize = 100;
+/// Commits per second, and for how many seconds: slow rates take longer to yield as many samples.
 const RATES: [(u32, f64); 3] = [(10, 8.0), (200, 3.0), (2000, 3.0)];
 /// Only for the plot, and only once.
 const RATES_BETWEEN: [(u32, f64); 2] = [(50, 3.0), (700, 3.0)];
-const CROWD: usize = 1_000;
-const CROWD_RATE: f64 = 200.0;
+const MANY: usize = 1_000;
+const MANY_RATE: f64 = 200.0;
 
 /// Percentiles of one measurement, in milliseconds.
 #[derive(Debug, Clone, Copy)]
@@ -33,9 +33,9 @@ struct Times {
     /// The INSERT alone, from sending it to its answer.
     insert_p50: f64,
     insert_p99: f64,
-    /// Commits a second that the writers reached.
+    /// The commits per second that the writers reached.
     reached: f64,
-    /// Seconds of the server for a million deliveries.
+    /// The server's processor seconds per million deliveries.
     cpu_per_million: f64,
 }
 
@@ -56,22 +56,22 @@ impl Times {
 
 type ByRate = BTreeMap<u32, Vec<Times>>;
 
-/// A database with a server and subscribers.
-struct Crowd {
+/// A database with a server and its subscribers.
+struct Subscribers {
     database: Database,
     group: Group,
     engine: Engine,
 }
 
-impl Crowd {
-    async fn gather(stage: &Stage, subscribers: usize) -> Result<Self> {
+impl Subscribers {
+    async fn start(stage: &Stage, subscribers: usize) -> Result<Self> {
         let database = stage.database(stage::ITEMS).await?;
         let engine = Engine::start(&database.url, &[ITEMS]).await;
         let group = stage
             .receivers
             .group(&engine.address(), subscribers, whole_table);
         group.live(PATIENCE).await?;
-        // The first statements on each connection are parsed and planned.
+        // Warm up: the first statements on each connection are parsed and planned.
         latency_at(
             &database,
             &group,
@@ -108,8 +108,8 @@ impl Crowd {
 
 pub(super) async fn run(stage: &Stage) -> Result<Findings> {
     let (mut postgres, mut sqlite) = (ByRate::new(), ByRate::new());
-    let few = Crowd::gather(stage, SUBSCRIBERS).await?;
-    let file = sqlite::Crowd::gather(stage, SUBSCRIBERS).await?;
+    let few = Subscribers::start(stage, FEW).await?;
+    let file = sqlite::Subscribers::start(stage, FEW).await?;
     for round in 0..stage.rounds {
         let between = RATES_BETWEEN.iter().filter(|_| round == 0);
         for (rate, seconds) in RATES.iter().chain(between) {
@@ -120,10 +120,10 @@ pub(super) async fn run(stage: &Stage) -> Result<Findings> {
         }
     }
     drop((few, file));
-    let mut crowd = Vec::new();
-    let many = Crowd::gather(stage, stage.size(CROWD)).await?;
+    let mut with_many = Vec::new();
+    let many = Subscribers::start(stage, stage.size(MANY)).await?;
     for _ in 0..stage.rounds {
-        crowd.push(many.measure(stage, CROWD_RATE, 4.0).await?);
+        with_many.push(many.measure(stage, MANY_RATE, 4.0).await?);
     }
     let mut figures = Vec::new();
     for (rate, _) in RATES {
@@ -148,8 +148,16 @@ pub(super) async fn run(stage: &Stage) -> Result<Findings> {
         );
     }
     let kept_up = (Bar::None, Bar::AtMost(50.0));
-    describe("1,000 subscribers, 200/s", &crowd, kept_up, &mut figures);
-    let cpu = crowd.iter().map(|times| times.cpu_per_million).collect();
+    describe(
+        "1,000 subscribers, 200/s",
+        &with_many,
+        kept_up,
+        &mut figures,
+    );
+    let cpu = with_many
+        .iter()
+        .map(|times| times.cpu_per_million)
+        .collect();
     let name = "1,000 subscribers, 200/s: CPU per million deliveries";
     figures.push(Figure::new(name, "s", cpu).bar(Bar::AtMost(4.0)));
     Ok(Findings {

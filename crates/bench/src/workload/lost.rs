@@ -1,5 +1,5 @@
-//! Whether anything is lost, or sent twice, when connections break while writes go on: those of the
-//! engine to its database, and those of clients.
+//! Whether changes are lost or sent twice when connections break during writes: the engine's connections to
+//! its database, and those of clients.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -15,35 +15,35 @@ use crate::writers::{self, Commit, Written};
 
 const SUBSCRIBERS: usize = 100;
 const RATE: f64 = 200.0;
-/// Between two times that all of the engine's connections are terminated.
+/// The interval at which all of the engine's connections are terminated.
 const EVERY: Duration = Duration::from_millis(300);
-/// What should not come would have come by then.
+/// The time in which changes sent twice would arrive.
 const SETTLED: Duration = Duration::from_secs(1);
 
 const TERMINATE: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
     WHERE datname = current_database() AND application_name = 'rhtmx-sync'";
 
-/// Changes, of all subscribers together.
-struct Outcome {
+/// The wrong changes of all subscribers together.
+struct Wrong {
     lost: f64,
     twice: f64,
 }
 
 pub(super) async fn run(stage: &Stage) -> Result<Findings> {
-    let (mut database_cut, mut sockets_cut) = (Vec::new(), Vec::new());
+    let (mut database_cut, mut clients_cut) = (Vec::new(), Vec::new());
     for _ in 0..stage.rounds.min(2) {
         let database = stage.database(stage::ITEMS).await?;
         let engine = Engine::start(&database.url, &[ITEMS]).await;
         database_cut.push(terminated(stage, &database, &engine).await?);
-        sockets_cut.push(came_back(stage, &database, &engine).await?);
+        clients_cut.push(came_back(stage, &database, &engine).await?);
     }
     let mut figures = Vec::new();
     for (what, rounds) in [
         ("the engine's connections terminated", database_cut),
-        ("all clients cut off, and back", sockets_cut),
+        ("all clients cut off, and back", clients_cut),
     ] {
-        let lost = column(&rounds, |outcome| outcome.lost);
-        let twice = column(&rounds, |outcome| outcome.twice);
+        let lost = column(&rounds, |wrong| wrong.lost);
+        let twice = column(&rounds, |wrong| wrong.twice);
         figures.push(Figure::new(format!("{what}: lost"), "changes", lost).bar(Bar::AtMost(0.0)));
         figures.push(Figure::new(format!("{what}: twice"), "changes", twice).bar(Bar::AtMost(0.0)));
     }
@@ -53,8 +53,8 @@ pub(super) async fn run(stage: &Stage) -> Result<Findings> {
     })
 }
 
-/// The engine loses all its connections again and again, its clients none.
-async fn terminated(stage: &Stage, database: &Database, engine: &Engine) -> Result<Outcome> {
+/// Terminates the engine's connections again and again, but none of its clients'.
+async fn terminated(stage: &Stage, database: &Database, engine: &Engine) -> Result<Wrong> {
     let group = stage
         .receivers
         .group(&engine.address(), SUBSCRIBERS, whole_table);
@@ -75,8 +75,8 @@ async fn terminated(stage: &Stage, database: &Database, engine: &Engine) -> Resu
     received(&group, &written?).await
 }
 
-/// All clients are cut off in the middle, and others come with the cursor that they had.
-async fn came_back(stage: &Stage, database: &Database, engine: &Engine) -> Result<Outcome> {
+/// Cuts off all clients half-way, and connects others with their cursor.
+async fn came_back(stage: &Stage, database: &Database, engine: &Engine) -> Result<Wrong> {
     let leaving = stage
         .receivers
         .group(&engine.address(), SUBSCRIBERS, whole_table);
@@ -100,23 +100,23 @@ async fn came_back(stage: &Stage, database: &Database, engine: &Engine) -> Resul
     received(&back, &written?).await
 }
 
-/// What each member of the group has received of what was written.
-async fn received(group: &Group, written: &Written) -> Result<Outcome> {
-    let wanted = written.rows * group.size() as u64;
-    let all_came = group
+/// Compares what each client of the group has received with what was written.
+async fn received(group: &Group, written: &Written) -> Result<Wrong> {
+    let expected = written.rows * group.size() as u64;
+    let all_received = group
         .wait("all changes", PATIENCE, |tally| {
-            tally.changes.load(Ordering::Relaxed) >= wanted
+            tally.changes.load(Ordering::Relaxed) >= expected
         })
         .await;
-    if all_came.is_err()
+    if all_received.is_err()
         && let Some(fault) = group.tally.fault()
     {
         anyhow::bail!(fault);
     }
     tokio::time::sleep(SETTLED).await;
-    let came = group.tally.changes.load(Ordering::Relaxed);
-    Ok(Outcome {
-        lost: wanted.saturating_sub(came) as f64,
-        twice: came.saturating_sub(wanted) as f64,
+    let received = group.tally.changes.load(Ordering::Relaxed);
+    Ok(Wrong {
+        lost: expected.saturating_sub(received) as f64,
+        twice: received.saturating_sub(expected) as f64,
     })
 }

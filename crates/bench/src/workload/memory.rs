@@ -1,8 +1,7 @@
-//! What an idle connection keeps in memory, and whether it is given back.
+//! The memory that an idle connection keeps, and whether it is returned.
 //!
-//! Taken from the slope between two crowds, so what the server needs without any connection is not
-//! counted. Each connection has received something before: one that has just been accepted has not
-//! grown its buffers yet.
+//! It is the slope between two numbers of connections, so that what the server needs without any is not
+//! counted. Each connection has received something before: a new one has not grown its buffers yet.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -18,47 +17,47 @@ use crate::server::Engine;
 use crate::stage::{self, Database, PATIENCE, Stage};
 use crate::writers::{self, Commit};
 
-/// A crowd, and the smaller one to take the slope from.
+/// Two numbers of connections, from which the slope is taken.
 #[derive(Clone, Copy)]
-struct Crowds {
+struct Connections {
     few: usize,
     many: usize,
-    /// In the table that each of them reads first.
+    /// The number of rows in the table that each connection reads first.
     rows: usize,
 }
 
-const SHORT_LIST: Crowds = Crowds {
+const SHORT_LIST: Connections = Connections {
     few: 1_000,
     many: 8_000,
     rows: 10,
 };
-/// Buffers grow with what passes through them, and may stay so.
-const LONG_LIST: Crowds = Crowds {
+/// Buffers grow with what passes through them, and may stay large.
+const LONG_LIST: Connections = Connections {
     few: 500,
     many: 2_000,
     rows: 1_000,
 };
-/// Of what the connections took. Our own bar.
+/// The largest share of the connections' memory that may still be held. This bar is the project's own.
 const LEFT_BEHIND_MAX: f64 = 0.25;
-/// An allocator may keep for a while what it may soon need again.
-const GIVEN_BACK_WITHIN: Duration = Duration::from_secs(20);
+/// An allocator may keep memory for a while, in case it is needed again soon.
+const RETURNED_WITHIN: Duration = Duration::from_secs(20);
 const KIB_PER_MIB: f64 = 1024.0;
 
 struct Round {
     at_rest: f64,
     each: f64,
-    /// By all connections, in KiB.
+    /// The memory of all connections, in KiB.
     taken: f64,
 }
 
 pub(super) async fn run(stage: &Stage) -> Result<Findings> {
     let (mut rounds, mut long, mut left_behind) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..stage.rounds.min(2) {
-        let (round, engine) = crowds(stage, SHORT_LIST).await?;
+        let (round, engine) = connect_and_leave(stage, SHORT_LIST).await?;
         left_behind.push(still_held(&round, &engine).await?);
         drop(engine);
         rounds.push(round);
-        long.push(crowds(stage, LONG_LIST).await?.0);
+        long.push(connect_and_leave(stage, LONG_LIST).await?.0);
     }
     let figures = vec![
         Figure::new(
@@ -88,16 +87,20 @@ pub(super) async fn run(stage: &Stage) -> Result<Findings> {
     })
 }
 
-/// Two crowds, and the server that they have just left.
-async fn crowds(stage: &Stage, crowds: Crowds) -> Result<(Round, Engine)> {
+/// Measures both numbers of connections, and returns the server that they have just left.
+async fn connect_and_leave(stage: &Stage, connections: Connections) -> Result<(Round, Engine)> {
     let database = stage
-        .database(&format!("{};{}", stage::ITEMS, stage::fill(crowds.rows)))
+        .database(&format!(
+            "{};{}",
+            stage::ITEMS,
+            stage::fill(connections.rows)
+        ))
         .await?;
     let engine = Engine::start(&database.url, &[ITEMS]).await;
     let process = engine.process();
     settle().await;
     let at_rest = process.resident_kib()?;
-    let (few, many) = (stage.size(crowds.few), stage.size(crowds.many));
+    let (few, many) = (stage.size(connections.few), stage.size(connections.many));
     let first = stage.receivers.group(&engine.address(), few, whole_table);
     let with_few = after_some_changes(&database, &[&first], process).await?;
     let rest = stage
@@ -113,11 +116,11 @@ async fn crowds(stage: &Stage, crowds: Crowds) -> Result<(Round, Engine)> {
     Ok((round, engine))
 }
 
-/// Of what the connections took, the share that is still held when they have gone.
+/// Returns the share of the connections' memory that is still held after they have closed.
 async fn still_held(round: &Round, engine: &Engine) -> Result<f64> {
-    until_nobody_is_there(engine).await;
-    let wanted = round.at_rest + round.taken * LEFT_BEHIND_MAX;
-    let after = given_back(engine.process(), wanted).await?;
+    until_no_session_is_left(engine).await;
+    let allowed = round.at_rest + round.taken * LEFT_BEHIND_MAX;
+    let after = resident_after(engine.process(), allowed).await?;
     Ok((after - round.at_rest) / round.taken)
 }
 
@@ -136,31 +139,31 @@ async fn after_some_changes(
     let time = Duration::from_secs(2);
     let written = writers::at_rate(database, Commit::Update(10), 5.0, time).await?;
     for (group, before) in groups.iter().zip(before) {
-        let wanted = before + written.rows * group.size() as u64;
-        group.changes(wanted, PATIENCE).await?;
+        let expected = before + written.rows * group.size() as u64;
+        group.changes(expected, PATIENCE).await?;
     }
     settle().await;
     process.resident_kib()
 }
 
-/// Time for what has ended to be dropped.
+/// Waits until everything that has ended is dropped.
 async fn settle() {
     tokio::time::sleep(Duration::from_secs(1)).await;
 }
 
-/// What is resident when it has come down to that, or does not come down any more.
-async fn given_back(process: Process, wanted_kib: f64) -> Result<f64> {
-    let patience = Instant::now() + GIVEN_BACK_WITHIN;
+/// Returns the resident memory once it is down to `allowed_kib`, or after a while.
+async fn resident_after(process: Process, allowed_kib: f64) -> Result<f64> {
+    let patience = Instant::now() + RETURNED_WITHIN;
     loop {
         settle().await;
         let resident = process.resident_kib()?;
-        if resident <= wanted_kib || Instant::now() >= patience {
+        if resident <= allowed_kib || Instant::now() >= patience {
             return Ok(resident);
         }
     }
 }
 
-async fn until_nobody_is_there(engine: &Engine) {
+async fn until_no_session_is_left(engine: &Engine) {
     let http = Http::new(format!("http://{}", engine.address()));
     for _ in 0..100 {
         let status = http.get("/api/sync/status").await.json();

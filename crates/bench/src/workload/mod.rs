@@ -1,4 +1,4 @@
-//! The workloads: each is one row, or a few, of what the project promises.
+//! The workloads: each measures one or a few of the figures that the project promises.
 
 mod baseline;
 mod catch_up;
@@ -23,10 +23,10 @@ use crate::report::Findings;
 use crate::stage::{Database, PATIENCE, Stage};
 use crate::writers::{self, Commit, Written};
 
-/// The table's name, which is its entity's.
+/// The name of the table and its entity.
 const ITEMS: &str = "items";
 
-/// Runs one of them.
+/// Runs a workload.
 pub(crate) async fn run(workload: Workload, stage: &Stage) -> Result<Findings> {
     match workload {
         Workload::WriteCost => write_cost::run(stage).await,
@@ -39,7 +39,7 @@ pub(crate) async fn run(workload: Workload, stage: &Stage) -> Result<Findings> {
         Workload::Ingest => ingest::run(stage).await,
         Workload::Lost => lost::run(stage).await,
         Workload::Baseline => baseline::run(stage).await,
-        Workload::All => bail!("all is taken apart before"),
+        Workload::All => bail!("`all` is not a workload of its own"),
     }
 }
 
@@ -47,7 +47,7 @@ fn whole_table(_: usize) -> Speaks {
     Speaks::Protocol(Subscribe::all(ITEMS))
 }
 
-/// Writes at a rate and gives the time from before each write to each receipt.
+/// Writes at a rate, and returns the times from before each write to each receipt.
 async fn latency_at(
     database: &Database,
     group: &Group,
@@ -62,27 +62,27 @@ async fn latency_at(
     Ok((group.tally.end_latency(), written))
 }
 
-/// Waits until everybody in the group has what was written.
+/// Waits until every receiver of the group has received what was written.
 async fn all_received(group: &Group, before: u64, written: &Written) -> Result<()> {
     let deliveries = written.rows * group.size() as u64;
     group.changes(before + deliveries, PATIENCE).await
 }
 
-/// How a server did with a writer at full speed.
+/// The throughput of a server, with writers at full speed.
 #[derive(Debug, Clone, Copy)]
 struct Throughput {
     deliveries_per_second: f64,
-    /// Of the server.
+    /// The server's processor time.
     cpu_seconds_per_million: f64,
-    /// Of the writers and receivers: when it comes near the server's, they are the wall.
+    /// The processor time of writers and receivers: if it is near the server's, they are the bottleneck.
     load_seconds_per_million: f64,
-    /// What the writer reached.
+    /// The rate that the writers reached.
     commits_per_second: f64,
     /// Seconds from the writer's end to the last receipt.
     behind_seconds: f64,
 }
 
-/// Processor time so far, and when that was.
+/// The time and the processor times at the start of a measurement.
 struct Began {
     at: u64,
     server_cpu: f64,
@@ -99,7 +99,7 @@ impl Began {
     }
 }
 
-/// Writers at full speed; everybody gets everything.
+/// Writes at full speed, and measures until every receiver has received everything.
 async fn full_speed(
     database: &Database,
     group: &Group,
@@ -119,7 +119,7 @@ async fn full_speed(
     })
 }
 
-/// What the group has received since.
+/// The throughput since `began`.
 fn throughput(group: &Group, before: u64, server: Process, began: &Began) -> Result<Throughput> {
     let deliveries = (group.tally.changes.load(Ordering::Relaxed) - before) as f64;
     let ended = Began::now(server)?;
@@ -133,7 +133,7 @@ fn throughput(group: &Group, before: u64, server: Process, began: &Began) -> Res
     })
 }
 
-/// Collects one value from each round, by name.
+/// Collects one value from each round.
 fn column<T>(rounds: &[T], value: impl Fn(&T) -> f64) -> Vec<f64> {
     rounds.iter().map(value).collect()
 }

@@ -1,5 +1,5 @@
-//! Many subscribers, each with a list of its own: what a change costs must follow from who hears of
-//! it, not from who is connected.
+//! Many subscribers, each with a list of its own: the cost of a change must depend on how many receive it, not
+//! on how many are connected.
 
 use anyhow::Result;
 
@@ -15,14 +15,14 @@ const FEW: usize = 100;
 const MANY: usize = 10_000;
 const RATE: f64 = 500.0;
 
-struct Crowd {
+struct Subscribers {
     database: Database,
     group: Group,
     engine: Engine,
 }
 
-impl Crowd {
-    async fn gather(stage: &Stage, subscribers: usize) -> Result<Self> {
+impl Subscribers {
+    async fn start(stage: &Stage, subscribers: usize) -> Result<Self> {
         let database = stage.database(stage::ITEMS).await?;
         database.execute("CREATE INDEX ON items (list_id)").await?;
         let engine = Engine::start(&database.url, &[ITEMS]).await;
@@ -42,8 +42,8 @@ impl Crowd {
         })
     }
 
-    /// Microseconds of the server's processor time for each change. What the connections cost at
-    /// rest, their heartbeats, is measured before and taken off.
+    /// Microseconds of the server's processor time per change. The cost of idle connections, their heartbeats,
+    /// is measured before and subtracted.
     async fn cost(&self, stage: &Stage) -> Result<f64> {
         let (process, time) = (self.engine.process(), stage.seconds(4.0));
         let at_rest = cpu_over(process, tokio::time::sleep(time)).await?.0;
@@ -74,7 +74,7 @@ async fn cpu_over<T>(process: Process, work: impl Future<Output = T>) -> Result<
 
 pub(super) async fn run(stage: &Stage) -> Result<Findings> {
     let name = "cost of a change, 10,000 filters";
-    let few = match Crowd::gather(stage, FEW).await {
+    let few = match Subscribers::start(stage, FEW).await {
         Err(error) if error.to_string().contains("bad_filter") => {
             return Ok(Findings {
                 figures: vec![Figure::not_built(name, "the server takes no filters")],
@@ -83,7 +83,7 @@ pub(super) async fn run(stage: &Stage) -> Result<Findings> {
         }
         few => few?,
     };
-    let many = Crowd::gather(stage, stage.size(MANY)).await?;
+    let many = Subscribers::start(stage, stage.size(MANY)).await?;
     let (mut of_many, mut of_few) = (Vec::new(), Vec::new());
     for _ in 0..stage.rounds {
         of_many.push(many.cost(stage).await?);

@@ -1,8 +1,8 @@
-//! What capture costs those who write.
+//! The cost of capture for writers.
 //!
-//! Four databases of one cluster, with the same table: bare; captured, with a server and a
-//! subscriber; captured, with the server down; and with the row trigger that people write by hand,
-//! with somebody who listens. They take turns, so a slow moment of the machine meets all of them.
+//! Four databases of one cluster have the same table: bare; captured, with a server and a subscriber; captured,
+//! with the server down; and with the row trigger that people write by hand, with a connection that listens.
+//! They take turns, so that a slow moment of the machine affects all of them.
 
 use std::time::Instant;
 
@@ -28,7 +28,7 @@ fn insert() -> String {
     format!("INSERT INTO items (body) VALUES ('{:.<100}');\n", "")
 }
 
-/// One database for each way to write.
+/// One database for each kind of capture.
 struct Tables {
     bare: Database,
     attached: Database,
@@ -39,7 +39,7 @@ struct Tables {
     _listener: tokio_postgres::Client,
 }
 
-/// A value for each of them.
+/// A value for each of the databases.
 #[derive(Debug, Clone, Copy)]
 struct Turn {
     bare: f64,
@@ -50,7 +50,7 @@ struct Turn {
 
 pub(super) async fn run(stage: &Stage) -> Result<Findings> {
     let tables = Tables::make(stage).await?;
-    // The first run of each meets cold files and catalogs.
+    // Warm up: the first run of each has cold files and catalogs.
     tables.commits(stage, &insert(), 1.0).await?;
     let (mut inserts, mut updates, mut bulk) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..stage.rounds {
@@ -81,7 +81,7 @@ pub(super) async fn run(stage: &Stage) -> Result<Findings> {
     })
 }
 
-/// The figures of one kind of write. The bars are for inserts.
+/// Adds the figures of one kind of write; only inserts have bars.
 fn one_row(what: &str, turns: &[Turn], barred: bool, figures: &mut Vec<Figure>) {
     let values = |value: fn(&Turn) -> f64| -> Vec<f64> { turns.iter().map(value).collect() };
     let bare = values(|turn| turn.bare);
@@ -141,7 +141,7 @@ impl Tables {
         })
     }
 
-    /// The median of a few statements, because one alone meets every hiccup of the disk.
+    /// The median of a few statements, because a single one may hit a slow moment of the disk.
     async fn bulk_milliseconds(&self) -> Result<Turn> {
         let mut turns = Vec::new();
         for _ in 0..BULK_REPEATS {

@@ -1,4 +1,4 @@
-//! From a token to a principal.
+//! Authentication: from a token to a principal.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use sync_core::policy::Principal;
 
-/// Finds out who a client is. It is asked when a connection begins, when its client sends a fresh token,
+/// Makes a principal from a token. It is called when a connection begins, when its client sends a fresh token,
 /// and for each HTTP request.
 pub trait Authenticator: fmt::Debug + Send + Sync {
     /// Verifies a token; none when the client sent none.
@@ -16,19 +16,19 @@ pub trait Authenticator: fmt::Debug + Send + Sync {
     fn verify<'a>(&'a self, token: Option<&'a str>) -> BoxFuture<'a, Result<Principal, AuthError>>;
 }
 
-/// Why a client is not known. The message of each goes to the client.
+/// Why a client is not authenticated. The message is sent to the client.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AuthError {
     /// The client must sign in (again).
     #[error("{0}")]
     Unauthenticated(String),
-    /// Whether the token is valid cannot be said now; trying again may help.
+    /// The token cannot be verified at the moment; trying again may help.
     #[error("{0}")]
     Unavailable(String),
 }
 
-/// Accepts any token, and none. Everybody is anonymous.
+/// Accepts every client, with any token or none, as anonymous.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct AcceptAnyone;
 

@@ -1,4 +1,4 @@
-//! Who a client is.
+//! Authentication of clients.
 
 mod authenticator;
 

@@ -1,4 +1,4 @@
-//! The bus of a server that is alone.
+//! The bus of a single server.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard};
@@ -43,7 +43,7 @@ impl Bus for LocalBus {
         let (sender, messages) = mpsc::channel(TOPIC_MESSAGES_MAX);
         let mut topics = self.topics();
         let subscribers = topics.entry(topic.to_owned()).or_default();
-        // Those that are gone leave with the next message, or with the next that comes.
+        // Closed subscriptions are removed by the next message or the next subscriber.
         subscribers.retain(|subscriber| !subscriber.is_closed());
         subscribers.push(sender);
         BusSubscription::new(messages)
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slow_subscriber_loses_messages_and_slows_nobody() {
+    fn a_slow_subscriber_loses_messages_and_delays_no_other() {
         let bus = LocalBus::default();
         let (mut slow, mut fast) = (bus.subscribe("a"), bus.subscribe("a"));
         for number in 0..TOPIC_MESSAGES_MAX + 10 {
@@ -100,7 +100,7 @@ mod tests {
         assert_eq!(
             bus.topics()["b"].len(),
             1,
-            "only the last is not noticed yet"
+            "only the last is not removed yet"
         );
     }
 }

@@ -1,6 +1,6 @@
-//! How servers reach each other: a bus for what may be lost.
+//! The bus: carries messages between servers that may be lost.
 //!
-//! Rows never go over it. The log is the truth, and every server reads it; a bus carries what nobody stores.
+//! Rows never use it. The log is the truth, and every server reads it; a bus carries what is stored nowhere.
 
 mod local;
 
@@ -11,16 +11,16 @@ use tokio::sync::mpsc;
 
 pub use local::LocalBus;
 
-/// Messages that may wait for a slow subscriber of a topic; more, and the newest are dropped.
+/// Messages that may wait for a slow subscriber of a topic; beyond that, the newest are dropped.
 pub const TOPIC_MESSAGES_MAX: usize = 256;
 
-/// Carries messages between servers, by topic. A message may be lost, and never comes twice; those of one
-/// publisher come in order.
+/// Carries messages between servers, by topic. A message may be lost, but never arrives twice; messages of
+/// one publisher arrive in order.
 pub trait Bus: fmt::Debug + Send + Sync {
     /// Sends a message to every subscriber of a topic, on all servers. It never waits.
     fn publish(&self, topic: &str, message: Bytes);
 
-    /// Receives what is published to a topic from here on, until the subscription is dropped.
+    /// Subscribes to what is published to a topic from here on, until the subscription is dropped.
     fn subscribe(&self, topic: &str) -> BusSubscription;
 }
 
@@ -31,12 +31,12 @@ pub struct BusSubscription {
 }
 
 impl BusSubscription {
-    /// A subscription that receives what is sent into the queue `messages`.
+    /// Makes a subscription that receives from the queue `messages`.
     pub fn new(messages: mpsc::Receiver<Bytes>) -> Self {
         Self { messages }
     }
 
-    /// The next message; none when the bus is gone. Dropping the future loses nothing.
+    /// Waits for the next message; none when the bus is gone. Dropping the future loses nothing.
     pub async fn recv(&mut self) -> Option<Bytes> {
         self.messages.recv().await
     }

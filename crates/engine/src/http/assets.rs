@@ -1,4 +1,4 @@
-//! The browser client, for pages that build nothing.
+//! The browser client's files, for pages without a build step.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::Write as _;
@@ -44,12 +44,12 @@ impl ClientFile {
         }
     }
 
-    /// The file; its tag says when a browser has it already.
+    /// Returns the file, or 304 when the browser's copy has the same tag.
     pub(super) fn serve(&self, headers: &HeaderMap) -> Response {
         let mut hasher = DefaultHasher::new();
         self.text.hash(&mut hasher);
         let tag = format!("\"{:016x}\"", hasher.finish());
-        let says = |name, wanted: &str| {
+        let contains = |name, wanted: &str| {
             let values = headers.get_all(name).into_iter();
             values
                 .filter_map(|value| value.to_str().ok())
@@ -60,12 +60,12 @@ impl ClientFile {
             (header::CACHE_CONTROL, "no-cache".to_owned()),
             (header::VARY, "accept-encoding".to_owned()),
         ];
-        if says(header::IF_NONE_MATCH, &tag) {
+        if contains(header::IF_NONE_MATCH, &tag) {
             return (StatusCode::NOT_MODIFIED, common).into_response();
         }
         let zipped = self.gzipped.get_or_init(|| gzip(self.text.as_bytes()));
         let mut response = match zipped {
-            Some(zipped) if says(header::ACCEPT_ENCODING, "gzip") => {
+            Some(zipped) if contains(header::ACCEPT_ENCODING, "gzip") => {
                 let gzip = [(header::CONTENT_ENCODING, "gzip")];
                 (common, gzip, zipped.clone()).into_response()
             }
@@ -79,15 +79,15 @@ impl ClientFile {
     }
 }
 
-/// As small as it gets: it is done once.
+/// Gzips as small as possible, because each file is gzipped only once.
 fn gzip(text: &[u8]) -> Option<Bytes> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
     encoder.write_all(text).ok()?;
     Some(encoder.finish().ok()?.into())
 }
 
-/// `client.js` for a script tag, `sync.js` to import from, and the half of both that is loaded when
-/// the page has been painted.
+/// `client.js` for a script tag, `sync.js` to import, and the half of both that is loaded once the page has
+/// been painted.
 pub(super) static FILES: [ClientFile; 3] = [
     ClientFile::new(
         "client.js",

@@ -1,7 +1,7 @@
-//! The door of HTTP: which web pages may talk to the server, and who makes a request.
+//! Admission of HTTP requests: which web pages may connect, and for which principal.
 //!
-//! A browser sends the page's origin with a WebSocket handshake and a cross-site request, and does
-//! not stop either. Without this check any page could read a server on the visitor's own machine.
+//! A browser sends the page's origin with a WebSocket handshake and a cross-site request, but blocks neither.
+//! Without this check, any page could read from a server on the visitor's own machine.
 
 use axum::http::{HeaderMap, header};
 use protocol::ErrorCode;
@@ -10,7 +10,7 @@ use sync_core::policy::Principal;
 use super::error::HttpError;
 use crate::config::SyncConfig;
 
-/// Who makes a request with these headers: its page may connect, and its bearer token is valid.
+/// Returns the principal of a request whose page may connect and whose bearer token is valid.
 pub(super) async fn admit(
     headers: &HeaderMap,
     config: &SyncConfig,
@@ -30,8 +30,8 @@ pub(super) async fn admit(
     Ok(config.auth.authenticator.verify(token).await?)
 }
 
-/// Whether a request with these headers may be answered: it comes from no page at all, from a page
-/// that this server has served, or from one of the configured origins.
+/// Whether a request with these headers may be answered: it comes from no web page, from a page that this
+/// server has served, or from one of the configured origins.
 pub(super) fn is_allowed(headers: &HeaderMap, config: &SyncConfig) -> bool {
     let Some(origin) = headers.get(header::ORIGIN) else {
         return true;
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn own_pages_configured_pages_and_programs() {
+    async fn own_pages_configured_pages_and_programs_may_connect() {
         let pool = DbPool::from_url("sqlite::memory:")
             .await
             .expect("in memory");

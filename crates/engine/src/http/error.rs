@@ -1,4 +1,4 @@
-//! Answers that are not what was asked for, in the words of the protocol.
+//! Errors as HTTP answers, with the protocol's codes.
 
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -7,7 +7,7 @@ use sync_core::session::SubscribeError;
 
 use crate::auth::AuthError;
 
-/// An answer that is not what was asked for.
+/// An error as an HTTP answer.
 #[derive(Debug)]
 pub(super) struct HttpError {
     status: StatusCode,

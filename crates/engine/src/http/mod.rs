@@ -1,7 +1,7 @@
 //! The routes: WebSocket, server-sent events, plain HTTP, status, the client's files.
 //!
-//! Each feature is a room that gives its routes; [`FEATURES`] lists them, for the router and for
-//! `welcome.features` alike.
+//! Each feature is a module with its routes; [`FEATURES`] lists them, for the router and for
+//! `welcome.features`.
 
 mod assets;
 mod door;
@@ -21,11 +21,11 @@ use axum::extract::DefaultBodyLimit;
 
 use crate::state::EngineState;
 
-/// A part of the engine that clients can use.
+/// A capability that clients can use.
 struct Feature {
     /// Its name in `welcome.features`.
     name: &'static str,
-    /// The names below the prefix that its routes use, and that no entity can have.
+    /// The names below the prefix that its routes use, and that no entity may have.
     reserved: &'static [&'static str],
     /// Its routes below the prefix.
     routes: fn(&str) -> Router<Arc<EngineState>>,
@@ -49,14 +49,14 @@ fn feature_names() -> Vec<String> {
         .collect()
 }
 
-/// Names that the routes use for themselves.
+/// The names that the routes use and no entity may have.
 pub(crate) fn reserved_names() -> impl Iterator<Item = &'static str> {
     FEATURES
         .iter()
         .flat_map(|feature| feature.reserved.iter().copied())
 }
 
-/// All routes, for an application with any state of its own.
+/// All routes, for an application with any state.
 pub(crate) fn routes<S: Clone + Send + Sync + 'static>(state: &Arc<EngineState>) -> Router<S> {
     let prefix = &state.config.prefix;
     let routes = FEATURES.iter().fold(Router::new(), |router, feature| {
@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn features_and_reserved_names_are_each_there_once() {
+    fn features_and_reserved_names_are_unique() {
         let names = feature_names();
         assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len());
         let reserved: Vec<&str> = reserved_names().collect();

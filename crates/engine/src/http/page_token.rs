@@ -1,4 +1,4 @@
-//! From where a client of plain HTTP goes on: a cursor, or somewhere within a page.
+//! The page token: where a client of plain HTTP continues. It is a cursor, or a point within a page.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,19 +8,18 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sync_core::cursor::{Cursor, CursorError, Position};
 use sync_core::log::NetChange;
 
-/// From where `GET` goes on. Its text begins with a cursor's.
+/// Where a paginated `GET` continues. Its text begins with a cursor's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum PageToken {
-    /// Everything up to the cursor has been given.
+    /// Everything up to the cursor has been returned.
     At(Cursor),
-    /// Of the rows, those up to this key have been given; changes count from the cursor, at which the
-    /// first page was read.
+    /// The rows up to this key have been returned. The first page was read at the cursor, from which changes
+    /// count.
     InRows { since: Cursor, after_key: String },
-    /// All rows have been given, on several pages: a row may have come after the cursor and be
-    /// known all the same.
+    /// All rows have been returned, on several pages, so the client may hold rows created after the cursor.
     AfterRows { since: Cursor },
-    /// Of the changes since the cursor, those have been given that a read at `read_at` found up to
-    /// the log's `after_id`.
+    /// Of the changes since the cursor, those up to `after_id` in the log, as of a read at `read_at`, have
+    /// been returned.
     InChanges {
         since: Cursor,
         read_at: Position,
@@ -29,9 +28,9 @@ pub(super) enum PageToken {
 }
 
 impl PageToken {
-    /// Whether a change was on an earlier page. A row that has changed again since has a newer entry,
-    /// which was not.
-    pub(super) fn has_given(&self, entry: &NetChange) -> bool {
+    /// Whether a change was on an earlier page. A row that has changed again since has a newer entry, which
+    /// was not.
+    pub(super) fn has_returned(&self, entry: &NetChange) -> bool {
         match self {
             Self::InChanges {
                 read_at, after_id, ..
@@ -40,13 +39,12 @@ impl PageToken {
         }
     }
 
-    /// Whether the client may know rows that have come since the cursor, so that it must be told of
-    /// those that have gone again too.
-    pub(super) fn may_know_newer(&self) -> bool {
+    /// Whether the client may hold rows created after the cursor, so that it needs transient changes too.
+    pub(super) fn may_hold_newer_rows(&self) -> bool {
         !matches!(self, Self::At(_))
     }
 
-    /// The cursor from which changes count.
+    /// The cursor since which changes are returned.
     pub(super) fn since(&self) -> &Cursor {
         match self {
             Self::At(since)
@@ -117,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_survives_the_round_trip() {
+    fn a_token_survives_the_round_trip_through_text() {
         let since = Cursor {
             epoch: sync_core::cursor::Epoch::new("e"),
             position: Position::LogId(4),

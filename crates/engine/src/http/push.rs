@@ -43,7 +43,7 @@ async fn push(
     if !state.is_configured(&entity) {
         return Err(HttpError::new(
             ErrorCode::UnknownEntity,
-            "no entity of this name is synced here",
+            "no entity of this name is synced",
         ));
     }
     let body = body.map_err(|error| match error.status() {
@@ -67,7 +67,7 @@ async fn push(
         mutation,
         writes: body.writes,
     };
-    // In a task of its own: a client that hangs up does not stop a mutation half-way.
+    // In a task of its own, so that a client that disconnects does not stop a mutation half-way.
     let applying = state.clone();
     let applied = state
         .tasks
@@ -77,7 +77,7 @@ async fn push(
         Ok(Err(_)) => Err(HttpError::unavailable()),
         Err(_) => Err(HttpError::new(
             ErrorCode::Internal,
-            "the server failed; send it again",
+            "the server failed; push again",
         )),
     }
 }

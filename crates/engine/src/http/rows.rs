@@ -27,9 +27,9 @@ use crate::rows::Batch;
 use crate::rows::reads::{old_value_columns_of, refuse};
 use crate::state::EngineState;
 
-/// No long poll waits longer.
+/// The longest wait of a long poll.
 const WAIT_MS_MAX: u64 = 60_000;
-/// No page is larger, whatever `limit` says.
+/// The largest page, whatever `limit` asks for.
 const LIMIT_MAX: usize = 10_000;
 
 pub(super) const FEATURE: Feature = Feature {
@@ -43,7 +43,7 @@ struct Parameters {
     cursor: Option<String>,
     #[serde(flatten)]
     selection: SelectionParams,
-    // Flattened fields are read from texts, so numbers are read here.
+    // With `flatten`, every value is read as a text; `read_page` parses the numbers.
     limit: Option<String>,
     wait_ms: Option<String>,
 }
@@ -59,7 +59,7 @@ struct Page {
     more: bool,
 }
 
-/// Why a page cannot be given.
+/// Why no page is returned.
 enum Failed {
     Refetch(RefetchReason),
     Http(HttpError),
@@ -90,8 +90,7 @@ impl IntoResponse for Failed {
     }
 }
 
-/// The first call gives rows and a cursor; later ones, with the cursor, the changes since, waiting for some up
-/// to `wait_ms`.
+/// Returns rows and a cursor; with a cursor, the changes since, after waiting up to `wait_ms` for some.
 async fn read(
     State(state): State<Arc<EngineState>>,
     Path(entity): Path<String>,
@@ -104,7 +103,7 @@ async fn read(
     }
 }
 
-/// A number in the query string.
+/// Parses a number in the query string.
 fn number<T: std::str::FromStr>(name: &str, text: Option<&String>) -> Result<Option<T>, HttpError> {
     let wrong = |_| {
         HttpError::new(
@@ -167,7 +166,7 @@ async fn read_page(
     }
 }
 
-/// A place in the hub for as long as a long poll waits.
+/// A mailbox for as long as a long poll waits.
 struct Waiting<'a> {
     state: &'a EngineState,
     mailbox: Mailbox<Batch>,
@@ -175,14 +174,14 @@ struct Waiting<'a> {
 
 impl<'a> Waiting<'a> {
     fn new(state: &'a EngineState, shape: &Shape) -> Self {
-        // One batch is enough to be woken by.
+        // One batch is enough to wake the poll.
         let mailbox = state.hub.join(1);
         state.hub.attach(mailbox.session, shape);
         Self { state, mailbox }
     }
 
-    /// Waits until the log should be read. False when the hub has been reset: the next call finds out what the
-    /// history is by then.
+    /// Waits until the log should be read. Returns false when the hub has been reset: the next request sees
+    /// the epoch that follows.
     async fn next(&mut self) -> bool {
         let is_open = self.mailbox.next().await.is_some();
         // The mailbox may have overflowed since; the log is read in any case.
@@ -197,8 +196,8 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// Rows in the order of their keys' texts. Later pages are read later than the first; the changes since the
-/// first make up for it.
+/// Reads rows in the order of their keys' texts. Later pages are read later than the first; the changes since
+/// the first make up for it.
 async fn rows_page(
     state: &EngineState,
     entity: Arc<Entity>,
@@ -268,12 +267,14 @@ async fn changes_page(
     'read: while let Some(entries) = stream.next().await? {
         for entry in entries {
             match entry.effect_on(shape) {
-                // A row that cannot be read is of another table than the shape was made for.
+                // A row that cannot be read belongs to another version of the table than the shape was made
+                // for.
                 Ok(Effect::SchemaChanged) | Err(_) => {
                     return Err(Failed::Refetch(RefetchReason::Schema));
                 }
                 Ok(Effect::Change { change, transient })
-                    if !token.has_given(&entry) && (!transient || token.may_know_newer()) =>
+                    if !token.has_returned(&entry)
+                        && (!transient || token.may_hold_newer_rows()) =>
                 {
                     if changes.len() == limit {
                         more = true;

@@ -1,11 +1,11 @@
-//! Which part of an entity a request asks for: `where`, `params` and `columns` of its query string.
+//! The selection that a request asks for: `where`, `params` and `columns` of its query string.
 
 use protocol::{ErrorCode, SelectionRequest, json_fault};
 use serde::Deserialize;
 
 use super::error::HttpError;
 
-/// The three, as they came.
+/// The parameters as they arrive.
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct SelectionParams {
     /// The filter's text.
@@ -13,12 +13,12 @@ pub(super) struct SelectionParams {
     filter: Option<String>,
     /// A JSON array.
     params: Option<String>,
-    /// A JSON array of names, or names with commas between them.
+    /// A JSON array of names, or names separated by commas.
     columns: Option<String>,
 }
 
 impl SelectionParams {
-    /// Reads them, as a `subscribe` would have them.
+    /// Reads them into the form that `subscribe` has.
     pub(super) fn read(self) -> Result<SelectionRequest, HttpError> {
         let wrong = |name: &str, expected: &str, error: &serde_json::Error| {
             let fault = json_fault(error);

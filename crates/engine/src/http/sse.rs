@@ -20,7 +20,7 @@ use super::{Feature, door};
 use crate::session::{EventStream, NO_CURSOR, SessionTask};
 use crate::state::EngineState;
 
-/// Events that may wait for a slow client; beyond it, its session reads at its pace.
+/// Events that may wait for a slow client; beyond that, its session waits for it and may have to catch up.
 const EVENTS_WAITING_MAX: usize = 16;
 
 pub(super) const FEATURE: Feature = Feature {
@@ -37,8 +37,8 @@ struct Parameters {
     cursor: Option<String>,
 }
 
-/// The frames of one subscription, whose id is the entity's name. `Last-Event-ID`, which a browser sends when
-/// it comes back, goes before `cursor`.
+/// Serves the frames of one subscription, whose id is the entity's name. `Last-Event-ID`, which a browser
+/// sends when it reconnects, overrides `cursor`.
 async fn events(
     State(state): State<Arc<EngineState>>,
     headers: HeaderMap,
@@ -79,7 +79,7 @@ async fn events(
     let headers = [
         (header::CONTENT_TYPE, "text/event-stream"),
         (header::CACHE_CONTROL, "no-cache"),
-        // Says to nginx, the proxy that buffers by default, not to.
+        // nginx buffers responses by default; this header turns that off.
         (header::HeaderName::from_static("x-accel-buffering"), "no"),
     ];
     Ok((headers, Body::from_stream(stream)).into_response())

@@ -1,4 +1,4 @@
-//! What the engine is doing, for people and for monitoring.
+//! The engine's status, for people and for monitoring.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
@@ -22,7 +22,7 @@ pub(super) const FEATURE: Feature = Feature {
 #[derive(Debug, Serialize)]
 struct Status {
     version: &'static str,
-    /// What this server offers, as in `welcome`.
+    /// The features that this server offers, as in `welcome`.
     features: Vec<String>,
     database: &'static str,
     /// `notify`, `polling`, `data_version`, or `none` while the database is out of reach.
@@ -34,23 +34,23 @@ struct Status {
     sessions: usize,
     /// What the hub has done since the start.
     hub: Hub,
-    /// How many shapes there are; the list has those that cost most.
+    /// The number of all shapes; `shapes` lists the most expensive.
     shapes_total: usize,
     shapes: Vec<Shape>,
     entities: Vec<String>,
-    /// Configured, but without a table at the moment.
+    /// Entities whose table does not exist at the moment.
     entities_missing: Vec<String>,
     log: Option<Log>,
 }
 
-/// Shapes in the list, at most.
+/// The most shapes that `shapes` lists.
 const SHAPES_MAX: usize = 100;
 
 #[derive(Debug, Serialize)]
 struct Hub {
-    /// Changed rows that came in.
+    /// Changed rows received from the log.
     changes: u64,
-    /// Times that a filter was evaluated for one.
+    /// Evaluations of a filter for one of them.
     evaluations: u64,
     /// Batches queued for a session, each of which wakes it.
     deliveries: u64,
@@ -58,11 +58,11 @@ struct Hub {
 
 #[derive(Debug, Serialize)]
 struct Shape {
-    /// Names the shape as long as this engine runs; not its name on the transport, by which who knows a
-    /// filter could tell that somebody asks for it.
+    /// Identifies the shape as long as this engine runs. It is not the shape's name in frames, with which
+    /// anyone who can guess a filter could find out that somebody subscribes to it.
     id: String,
     entity: String,
-    /// The filter, with `?` for its values, which are nobody else's business.
+    /// The filter, with `?` in place of its values, which are private.
     #[serde(rename = "where", skip_serializing_if = "Option::is_none")]
     filter: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -72,7 +72,7 @@ struct Shape {
     changes: u64,
     /// Their size, written once for all its sessions.
     bytes: u64,
-    /// Changed rows that its filter was asked about.
+    /// Changed rows that its filter was evaluated for.
     evaluations: u64,
 }
 

@@ -24,19 +24,19 @@ pub(super) const FEATURE: Feature = Feature {
 };
 
 /// The answer to a request that does not ask for a WebSocket.
-const UPGRADE_REQUIRED: &str = "this is a WebSocket: it begins with an upgrade of HTTP/1.1";
+const UPGRADE_REQUIRED: &str = "this route is a WebSocket: upgrade an HTTP/1.1 connection";
 
 async fn upgrade(State(state): State<Arc<EngineState>>, mut request: Request) -> Response {
     let upgrade = request.extensions_mut().remove::<OnUpgrade>();
     let response = create_response_with_body(&request, Body::empty).ok();
     let (Some(upgrade), Some(mut response)) = (upgrade, response) else {
-        // HTTP/2 knows neither header nor upgrade, and has them left out on the way.
-        let wanted = [
+        // HTTP/2 has neither these headers nor the upgrade, so a proxy that speaks it drops them.
+        let required = [
             (CONNECTION, "upgrade"),
             (UPGRADE, "websocket"),
             (SEC_WEBSOCKET_VERSION, "13"),
         ];
-        return (StatusCode::UPGRADE_REQUIRED, wanted, UPGRADE_REQUIRED).into_response();
+        return (StatusCode::UPGRADE_REQUIRED, required, UPGRADE_REQUIRED).into_response();
     };
     if asks_for_our_protocol(request.headers()) {
         let protocol = HeaderValue::from_static(SUBPROTOCOL);
@@ -46,7 +46,7 @@ async fn upgrade(State(state): State<Arc<EngineState>>, mut request: Request) ->
     }
     let is_allowed = door::is_allowed(request.headers(), &state.config);
     tokio::spawn(async move {
-        // A client that goes before it is answered has asked for nothing.
+        // It fails when the client disconnects before the answer, and then there is nothing to serve.
         if let Ok(upgraded) = upgrade.await {
             let tasks = state.tasks.clone();
             tasks
@@ -58,7 +58,7 @@ async fn upgrade(State(state): State<Arc<EngineState>>, mut request: Request) ->
 }
 
 async fn serve(state: Arc<EngineState>, upgraded: Upgraded, is_allowed: bool) {
-    // Boxed by itself: it has long ended while the connection lives.
+    // Boxed on its own: the handshake's future is freed long before the connection ends.
     let greeted = Box::pin(async move {
         let socket = WebSocket::new(upgraded, state.config.limits.frame_bytes_max).await;
         let greeting = Greeting {

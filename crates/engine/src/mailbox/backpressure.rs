@@ -1,7 +1,7 @@
-//! Whether the recipients of a batch have begun to take it.
+//! Backpressure: whether the recipients of a batch have begun to take it.
 //!
-//! A drain that comes sooner than sessions can write out the one before only makes work: each session wakes
-//! and writes once more for a handful of changes that could have come together.
+//! A drain that begins before sessions have written out the previous one only causes work: each session wakes
+//! and writes once more for a handful of changes that could have been sent together.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
@@ -10,33 +10,33 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-/// A recipient that took longer than this the last time is not waited for the next time.
+/// A recipient that took longer than this is not waited for the next time.
 const SLOW: Duration = Duration::from_millis(10);
 
 /// All recipients of a hub.
 #[derive(Debug)]
 pub(crate) struct Backpressure {
     began: Instant,
-    /// Recipients that have something queued, have not looked since, and are not slow.
+    /// The number of recipients that have something queued, have not begun to take it, and are not slow.
     pending: AtomicUsize,
-    /// How many of them were already pending when the last batch came; those are not waited for.
+    /// How many of them were already pending when the last batch was queued; those are not waited for.
     lagging: AtomicUsize,
-    /// When all others had taken the last batch; none while they have not.
+    /// When all others had begun to take the last batch; none while they have not.
     taken_at: watch::Sender<Option<Instant>>,
 }
 
-/// What a mailbox and its sender both know of the queue between them.
+/// The state of one recipient, shared by a mailbox and its sender.
 #[derive(Debug)]
 pub(crate) struct Recipient {
     backpressure: Arc<Backpressure>,
     /// `TAKEN`, `PENDING` or `SKIPPED`.
     state: AtomicU8,
-    /// When something was first queued, in microseconds since the backpressure began.
+    /// When the first pending item was queued, in microseconds since `Backpressure::began`.
     queued_at: AtomicU64,
     slow: AtomicBool,
 }
 
-/// Everything that was queued has been looked for.
+/// The recipient has begun to take everything that was queued.
 const TAKEN: u8 = 0;
 /// Something is queued, and the recipient is waited for.
 const PENDING: u8 = 1;
@@ -55,20 +55,20 @@ impl Default for Backpressure {
 }
 
 impl Backpressure {
-    /// A batch is about to be queued. Recipients that still have earlier ones need not take it in time.
+    /// Prepares for a batch. Recipients that still have earlier ones are not waited for.
     pub(crate) fn begin_batch(&self) {
         let pending = self.pending.load(Ordering::Acquire);
         self.lagging.store(pending, Ordering::Release);
     }
 
-    /// Every recipient has been queued. Call this last: a fast recipient may take the batch before a slow
-    /// one is queued.
+    /// Starts the wait. Call this after the batch has been queued for every recipient: a fast recipient may
+    /// take it before it is queued for a slow one.
     pub(crate) fn batch_queued(&self) {
         self.taken_at.send_replace(None);
-        self.look();
+        self.update();
     }
 
-    /// Waits until the recipients of the last batch have begun to take it, and says when they had.
+    /// Waits until the recipients of the last batch have begun to take it, and returns when they had.
     pub(crate) async fn wait_taken(&self) -> Instant {
         let mut taken_at = self.taken_at.subscribe();
         let taken = taken_at.wait_for(Option::is_some).await;
@@ -79,7 +79,8 @@ impl Backpressure {
         u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
-    fn look(&self) {
+    /// Records the time when no recipient is waited for any more.
+    fn update(&self) {
         if self.pending.load(Ordering::Acquire) <= self.lagging.load(Ordering::Acquire) {
             self.taken_at.send_if_modified(|at| {
                 let is_new = at.is_none();
@@ -100,7 +101,7 @@ impl Recipient {
         }
     }
 
-    /// Something is about to be queued.
+    /// Call this before something is queued.
     pub(crate) fn queueing(&self) {
         if self.state.load(Ordering::Acquire) != TAKEN {
             return;
@@ -119,7 +120,7 @@ impl Recipient {
         self.state.store(state, Ordering::Release);
     }
 
-    /// The recipient looks, or will never look again.
+    /// Call this when the recipient takes an item, or will never take one again.
     pub(crate) fn taken(&self) {
         let state = self.state.swap(TAKEN, Ordering::AcqRel);
         if state == TAKEN {
@@ -131,7 +132,7 @@ impl Recipient {
         if state == PENDING {
             let before = self.backpressure.pending.fetch_sub(1, Ordering::AcqRel);
             if before <= self.backpressure.lagging.load(Ordering::Acquire) + 1 {
-                self.backpressure.look();
+                self.backpressure.update();
             }
         }
     }
@@ -159,7 +160,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_batch_for_nobody_is_taken_at_once() {
+    async fn a_batch_without_recipients_is_taken_at_once() {
         let (backpressure, []) = recipients();
         queue(&backpressure, &[]);
         assert!(backpressure.wait_taken().now_or_never().is_some());
@@ -182,7 +183,7 @@ mod tests {
         let (backpressure, recipients) = recipients::<2>();
         queue(&backpressure, &recipients);
         recipients[0].taken();
-        // As long ago as the backpressure, which is old.
+        // Queued when the backpressure began, longer ago than `SLOW`.
         recipients[1].queued_at.store(0, Ordering::Release);
         recipients[1].taken();
         queue(&backpressure, &recipients);
@@ -197,7 +198,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_was_behind_is_not_waited_for() {
+    async fn a_lagging_recipient_is_not_waited_for() {
         let (backpressure, recipients) = recipients::<3>();
         queue(&backpressure, &recipients);
         recipients[0].taken();
@@ -207,7 +208,7 @@ mod tests {
         assert!(backpressure.wait_taken().now_or_never().is_none());
         recipients[1].taken();
         assert!(backpressure.wait_taken().now_or_never().is_some());
-        // When he comes back he belongs to the others again.
+        // Once it has caught up, it is waited for again.
         recipients[2].taken();
         queue(&backpressure, &recipients);
         recipients[0].taken();

@@ -1,7 +1,7 @@
-//! How a session is reached: a bounded queue for each kind of delivery.
+//! A session's mailbox: a bounded queue for what is sent to it.
 //!
-//! A sender never waits. What overflow means is up to the owner of the queue: rows are read from the log
-//! instead, other deliveries may be dropped and counted.
+//! A sender never waits. The owner of the queue decides what an overflow means: rows are read from the log
+//! instead; other items may be dropped and counted.
 
 mod backpressure;
 
@@ -13,12 +13,12 @@ use tokio::sync::mpsc;
 pub(crate) use backpressure::Backpressure;
 use backpressure::Recipient;
 
-/// Names a session within this engine.
+/// Identifies a session within this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct SessionId(u64);
 
 impl SessionId {
-    /// A name that no other session of this process has.
+    /// Returns an id that no other session of this process has.
     pub(crate) fn next() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         Self(NEXT.fetch_add(1, Ordering::Relaxed))
@@ -27,7 +27,7 @@ impl SessionId {
 
 #[cfg(test)]
 impl SessionId {
-    /// The name with this number.
+    /// The id with this number.
     pub(crate) fn of(number: u64) -> Self {
         Self(number)
     }
@@ -50,7 +50,7 @@ pub(crate) struct MailboxSender<T> {
     overflowed: Arc<AtomicBool>,
 }
 
-/// What became of an item.
+/// The result of sending an item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sent {
     /// It is queued.
@@ -58,13 +58,13 @@ pub(crate) enum Sent {
     /// The queue is full: the item is dropped, and so is every further one until
     /// [`MailboxSender::reopen`].
     Overflowed,
-    /// It is dropped, because the queue has overflowed before.
+    /// It is dropped, because the queue overflowed earlier.
     Dropped,
     /// The session is gone.
     Closed,
 }
 
-/// A mailbox for a queue of at most `capacity` items, and its sender.
+/// Makes a mailbox for at most `capacity` items, and its sender.
 pub(crate) fn mailbox<T>(
     session: SessionId,
     capacity: usize,
@@ -88,7 +88,7 @@ pub(crate) fn mailbox<T>(
 }
 
 impl<T> Mailbox<T> {
-    /// The next item; none when the sender is gone. Dropping the future loses nothing.
+    /// Waits for the next item; none when the sender is gone. Dropping the future loses nothing.
     pub(crate) async fn next(&mut self) -> Option<T> {
         let item = self.queue.recv().await;
         self.recipient.taken();
@@ -108,7 +108,7 @@ impl<T> Mailbox<T> {
 
 impl<T> Drop for Mailbox<T> {
     fn drop(&mut self) {
-        // Closed first, so that whatever is queued from here on is taken back by the sender itself.
+        // Closed first, so that for anything queued from here on the sender itself calls `taken`.
         self.queue.close();
         self.recipient.taken();
     }
@@ -129,14 +129,14 @@ impl<T: Clone> MailboxSender<T> {
             }
             Err(mpsc::error::TrySendError::Full(_)) => {
                 self.overflowed.store(true, Ordering::Release);
-                // The session may have emptied its queue just before, and gone to sleep: this wakes it.
+                // The session may just have emptied its queue and gone to sleep; this wakes it.
                 let _ = self.queue.try_send(item.clone());
                 Sent::Overflowed
             }
         }
     }
 
-    /// After an overflow: queues again from here on.
+    /// Queues again after an overflow.
     pub(crate) fn reopen(&self) {
         self.overflowed.store(false, Ordering::Release);
     }
@@ -166,11 +166,11 @@ mod tests {
     }
 
     #[test]
-    fn after_an_overflow_nothing_is_queued_until_it_is_reopened() {
+    fn an_overflowed_mailbox_drops_items_until_it_is_reopened() {
         let (sender, mut mailbox) = open(1);
         sender.send(&1);
         assert_eq!(sender.send(&2), Sent::Overflowed);
-        assert!(!mailbox.has_overflowed(), "what was queued comes first");
+        assert!(!mailbox.has_overflowed(), "queued items come first");
         assert_eq!(mailbox.next().now_or_never(), Some(Some(1)));
         assert!(mailbox.has_overflowed());
         assert_eq!(sender.send(&3), Sent::Dropped);
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn each_end_notices_when_the_other_is_gone() {
+    fn each_end_notices_that_the_other_is_gone() {
         let (sender, mailbox) = open(1);
         drop(mailbox);
         assert_eq!(sender.send(&1), Sent::Closed);

@@ -1,4 +1,4 @@
-//! What the hub publishes: one part of one drain, each shape's changes written once.
+//! What the hub publishes: one log batch, with each shape's changes written once.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, OnceLock};
@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::index::{Found, ShapeIndex};
 use crate::shared_frame::SharedFrame;
 
-/// One batch. Cheap to clone.
+/// A batch. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Batch(Arc<Contents>);
 
@@ -24,19 +24,19 @@ struct Contents {
     complete: bool,
     shapes: BTreeMap<Shape, ShapeChanges>,
     schema_changed: HashSet<String>,
-    /// Shapes that do not fit their table any more, though nobody has said that it changed.
+    /// Shapes that no longer fit their table, although the log has no entry of its schema change.
     outdated: HashSet<Shape>,
-    /// The newest mutation of each client that made some change in it.
+    /// The newest mutation of each client that made a change in the batch.
     mutations: HashMap<Uuid, u64>,
 }
 
 /// The changes of one shape, as text.
 #[derive(Debug, Default)]
 pub(crate) struct ShapeChanges {
-    /// All changes' texts, one behind the other.
+    /// The texts of all changes, concatenated.
     text: String,
     changes: Vec<Written>,
-    /// The whole frame without the transient changes; written by the first session that needs it.
+    /// The frame without the transient changes, written for the first session that needs it.
     frame: OnceLock<Option<SharedFrame>>,
 }
 
@@ -47,7 +47,7 @@ struct Written {
     end: usize,
 }
 
-/// Writes a batch, each change once for all shapes that get it alike.
+/// Writes a batch, each change once for all shapes that need the same text.
 #[derive(Debug)]
 pub(super) struct Writer {
     batch: Contents,
@@ -120,14 +120,16 @@ impl Writer {
             self.push(shape, commit_id, transient, texts.text(op));
         }
         for (shape, RowEffect { op, transient }) in found.effects {
-            let columns = shape
+            let projection = shape
                 .selection()
-                .and_then(|part| Some((part, part.columns()?)));
-            match columns {
-                Some((part, columns)) if op == RowOp::Put => match texts.projected(part, columns) {
-                    Some(text) => self.push(shape.clone(), commit_id, transient, text),
-                    None => drop(self.batch.outdated.insert(shape.clone())),
-                },
+                .and_then(|selection| Some((selection, selection.columns()?)));
+            match projection {
+                Some((selection, columns)) if op == RowOp::Put => {
+                    match texts.projected(selection, columns) {
+                        Some(text) => self.push(shape.clone(), commit_id, transient, text),
+                        None => drop(self.batch.outdated.insert(shape.clone())),
+                    }
+                }
                 _ => self.push(shape, commit_id, transient, texts.text(op)),
             }
         }
@@ -139,7 +141,7 @@ impl Writer {
     }
 }
 
-/// The texts of one row's change, each written when it is first asked for.
+/// The texts of one row's change, each written when it is first needed.
 #[derive(Debug)]
 struct Texts {
     key: String,
@@ -148,7 +150,7 @@ struct Texts {
     put: Option<String>,
     leave: Option<String>,
     delete: Option<String>,
-    /// A put of some columns.
+    /// Puts of some columns, by the table's version and the columns.
     projected: HashMap<(String, BTreeSet<usize>), Option<String>>,
 }
 
@@ -182,12 +184,12 @@ impl Texts {
         }
     }
 
-    /// A put of these columns of a version of the table; none when the row cannot be read.
-    fn projected(&mut self, part: &Selection, columns: &BTreeSet<usize>) -> Option<&str> {
+    /// Returns a put of these columns; none when the row cannot be read as one of the selection's table.
+    fn projected(&mut self, selection: &Selection, columns: &BTreeSet<usize>) -> Option<&str> {
         let (key, mutation_id, row) = (&self.key, self.mutation_id, &self.row);
-        let projection = (part.version().to_owned(), columns.clone());
+        let projection = (selection.version().to_owned(), columns.clone());
         let text = self.projected.entry(projection).or_insert_with(|| {
-            let row = part.project(row.as_deref()?).ok()??;
+            let row = selection.project(row.as_deref()?).ok()??;
             Some(put(key.clone(), row, mutation_id))
         });
         text.as_deref()
@@ -216,32 +218,32 @@ impl Contents {
 }
 
 impl Batch {
-    /// Nothing but a position.
+    /// A batch that carries only a position.
     pub(super) fn empty(position: Arc<Position>) -> Self {
         Self(Arc::new(Contents::empty(position)))
     }
 
-    /// The shapes that it changes.
+    /// The shapes that the batch changes.
     pub(super) fn shapes(&self) -> impl Iterator<Item = (&Shape, &ShapeChanges)> {
         self.0.shapes.iter()
     }
 
-    /// Entities whose schema changed.
+    /// The entities whose schema changed.
     pub(super) fn schema_changed_entities(&self) -> impl Iterator<Item = &str> {
         self.0.schema_changed.iter().map(String::as_str)
     }
 
-    /// Shapes that must be refetched besides those of such entities.
+    /// The shapes that must be refetched besides those of such entities.
     pub(super) fn outdated_shapes(&self) -> impl Iterator<Item = &Shape> {
         self.0.outdated.iter()
     }
 
-    /// One shape's changes.
+    /// The changes of one shape.
     pub(crate) fn changes(&self, shape: &Shape) -> Option<&ShapeChanges> {
         self.0.shapes.get(shape)
     }
 
-    /// Whether some change in it was made by this mutation, or a later one of the same client.
+    /// Whether a change in the batch was made by this mutation or a later one of the same client.
     pub(crate) fn is_by(&self, mutation: MutationId) -> bool {
         self.0
             .mutations
@@ -269,12 +271,12 @@ impl sync_core::session::Batch for Batch {
 }
 
 impl ShapeChanges {
-    /// How many changes it holds.
+    /// The number of changes.
     pub(super) fn len(&self) -> usize {
         self.changes.len()
     }
 
-    /// Their size.
+    /// Their size as JSON.
     pub(super) fn bytes(&self) -> usize {
         self.text.len()
     }
@@ -288,10 +290,10 @@ impl ShapeChanges {
         });
     }
 
-    /// The JSON array of the changes that `since` does not contain; none when it would be empty.
+    /// Returns the JSON array of the changes that `since` does not contain; none when it would be empty.
     ///
-    /// A reader that joined in between may know a row that was created and deleted within the batch, so it
-    /// gets even those.
+    /// With `since` it includes transient changes: a reader that joined in between may hold a row that was
+    /// created and deleted within the batch.
     pub(crate) fn array(&self, since: Option<&Position>) -> Option<String> {
         let mut array = String::with_capacity(self.text.len() + self.changes.len() + 2);
         let mut start = 0;
@@ -311,7 +313,7 @@ impl ShapeChanges {
         array.starts_with('[').then_some(array)
     }
 
-    /// The frame for every session that has followed the shape so far.
+    /// The frame for every session that has received all earlier changes of the shape.
     pub(crate) fn shared_frame(&self, shape: &Shape) -> Option<&SharedFrame> {
         self.frame
             .get_or_init(|| {

@@ -14,8 +14,8 @@ pub(crate) struct CursorFrame {
     pub(crate) frame: SharedFrame,
 }
 
-/// The one that was written last. Sessions reach a position at about the same time, so it serves nearly all
-/// of them.
+/// The cursor frame that was written last. Sessions reach a position at about the same time, so it serves
+/// nearly all of them.
 #[derive(Debug, Default)]
 pub(super) struct CursorFrameCache(Mutex<Option<(Arc<Position>, Arc<CursorFrame>)>>);
 
@@ -24,7 +24,7 @@ impl CursorFrameCache {
         self.0.lock().expect("no panic holds this lock")
     }
 
-    /// The frame for `position`; `epoch` says which history that belongs to.
+    /// Returns the frame for `position`; none while there is no epoch.
     pub(super) fn of(
         &self,
         position: &Arc<Position>,
@@ -50,7 +50,7 @@ impl CursorFrameCache {
         Some(written)
     }
 
-    /// Positions belong to another history from here on.
+    /// Drops the frame, because positions belong to another epoch from here on.
     pub(super) fn forget(&self) {
         *self.last() = None;
     }

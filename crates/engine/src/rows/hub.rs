@@ -1,11 +1,11 @@
-//! The hub: takes what is new in the log once, writes each change once per shape, and hands the same bytes to
-//! every session that has the shape.
+//! The hub: receives each log batch once, writes each change once per shape, and hands the same bytes to every
+//! session that has the shape.
 //!
 //! Invariants:
-//! 1. What is published is queued for a session in order, or its mailbox overflows and nothing after that is
-//!    queued until the session has reopened it. The hub never waits for a session.
-//! 2. A session that attaches a shape gets every batch whose position is not covered by a read that begins
-//!    after the attach.
+//! 1. Batches are queued for a session in order. When its mailbox overflows, nothing more is queued until the
+//!    session rejoins. The hub never waits for a session.
+//! 2. A session that attaches a shape receives every batch whose position is not covered by a read that
+//!    begins after the attach.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -46,13 +46,12 @@ struct Subscriber {
     shapes: HashSet<Shape>,
 }
 
-/// What the hub is doing, for `status`.
+/// Numbers for `status`.
 #[derive(Debug, Clone)]
 pub(crate) struct HubStats {
     pub(crate) sessions: usize,
-    /// All of them.
     pub(crate) shapes_total: usize,
-    /// The shapes that have cost most, at most as many as were asked for.
+    /// The most expensive shapes, at most as many as were asked for.
     pub(crate) shapes: Vec<ShapeStatus>,
     pub(crate) counters: HubCounters,
 }
@@ -68,9 +67,9 @@ pub(crate) struct ShapeStatus {
 /// What the hub has done since the engine started.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct HubCounters {
-    /// Changed rows that came in.
+    /// Changed rows received from the log.
     pub(crate) changes: u64,
-    /// Times that a filter was evaluated for one.
+    /// Evaluations of a filter for one of them.
     pub(crate) evaluations: u64,
     /// Batches queued for a session, each of which wakes it.
     pub(crate) deliveries: u64,
@@ -81,7 +80,7 @@ impl Hub {
         self.state.lock().expect("no panic holds this lock")
     }
 
-    /// A new session with a queue of this length.
+    /// Adds a session with a mailbox of this capacity.
     pub(crate) fn join(&self, queue_batches_max: usize) -> Mailbox<Batch> {
         let session = SessionId::next();
         let (sender, mailbox) = mailbox(session, queue_batches_max, &self.backpressure);
@@ -95,7 +94,7 @@ impl Hub {
         mailbox
     }
 
-    /// The session is gone.
+    /// Removes a session and detaches its shapes.
     pub(crate) fn leave(&self, session: SessionId) {
         let mut state = self.state();
         let shapes = state
@@ -111,7 +110,7 @@ impl Hub {
         metrics::gauge!("rhtmx_sync_sessions").set(state.sessions.len() as f64);
     }
 
-    /// From here on the session gets what touches `shape`.
+    /// Publishes changes of `shape` to the session from here on.
     pub(crate) fn attach(&self, session: SessionId, shape: &Shape) {
         let mut state = self.state();
         let Some(subscriber) = state.sessions.get_mut(&session) else {
@@ -122,7 +121,7 @@ impl Hub {
         state.publish_shapes(shape.entity());
     }
 
-    /// From here on it does not.
+    /// Stops publishing changes of `shape` to the session.
     pub(crate) fn detach(&self, session: SessionId, shape: &Shape) {
         let mut state = self.state();
         if let Some(subscriber) = state.sessions.get_mut(&session) {
@@ -137,7 +136,7 @@ impl Hub {
         self.state().shapes.old_value_columns()
     }
 
-    /// After an overflow: queues for the session again. What it waited for is forgotten.
+    /// Queues for the session again after an overflow, and drops what it waited for.
     pub(crate) fn rejoin(&self, session: SessionId) {
         let mut state = self.state();
         state.waiting.remove(&session);
@@ -146,8 +145,8 @@ impl Hub {
         }
     }
 
-    /// Queues a batch for the session, empty if need be, once `awaited` is reached. True when it is not yet, so
-    /// that the log should be read.
+    /// Queues a batch for the session, empty if need be, once `awaited` is reached. Returns true when it is
+    /// not reached yet, so the log should be read.
     pub(crate) fn wait_for(&self, session: SessionId, awaited: Awaited) -> bool {
         let mut state = self.state();
         if let Some(position) = state
@@ -170,7 +169,7 @@ impl Hub {
         }
     }
 
-    /// The position of the last published batch, with its history.
+    /// The cursor of the last published batch.
     pub(crate) fn cursor(&self) -> Option<Cursor> {
         let state = self.state();
         Some(Cursor {
@@ -179,17 +178,17 @@ impl Hub {
         })
     }
 
-    /// The `cursor` frame for a position; none while there is no history.
+    /// The `cursor` frame for a position; none while there is no epoch.
     pub(crate) fn cursor_frame(&self, position: &Arc<Position>) -> Option<Arc<CursorFrame>> {
         self.cursor_frames.of(position, || self.epoch())
     }
 
-    /// The history that positions belong to.
+    /// The epoch that positions belong to; none until the listener has connected.
     pub(crate) fn epoch(&self) -> Option<Epoch> {
         self.state().epoch.clone()
     }
 
-    /// What the hub does, with the shapes that cost most.
+    /// The hub's numbers, with at most `shapes_max` of the most expensive shapes.
     pub(crate) fn stats(&self, shapes_max: usize) -> HubStats {
         let state = self.state();
         let all = state
@@ -224,8 +223,8 @@ impl Hub {
         }
     }
 
-    /// Begins at this cursor, after another history or a gap: every session ends, and its client comes back
-    /// with its own cursor.
+    /// Starts again at this cursor, after another epoch or a gap: every session ends, and its client
+    /// reconnects with its own cursor.
     pub(crate) fn reset(&self, cursor: Cursor) {
         let mut state = self.state();
         self.cursor_frames.forget();
@@ -240,8 +239,8 @@ impl Hub {
         state.waiting.clear();
     }
 
-    /// Publishes what is new in the log.
-    pub(crate) fn publish(&self, drained: LogBatch) {
+    /// Publishes a log batch.
+    pub(crate) fn publish(&self, batch: LogBatch) {
         let mut state = self.state();
         let State {
             shapes, counters, ..
@@ -251,7 +250,7 @@ impl Hub {
             entries,
             complete,
             old_value_columns,
-        } = drained;
+        } = batch;
         metrics::counter!("rhtmx_sync_changes_total").increment(entries.len() as u64);
         counters.changes += entries.len() as u64;
         let mut writer = Writer::new(position.clone(), complete);
@@ -283,7 +282,7 @@ impl Hub {
                 !waiting.is_empty()
             });
         } else {
-            // A session that gets a part must get the last one too, whatever that holds.
+            // A session that receives one log batch of a drain must receive the last one too, even an empty one.
             let awaited = Awaited::Position(position);
             for session in &audience {
                 let waiting = state.waiting.entry(*session).or_default();
@@ -299,21 +298,20 @@ impl Hub {
         self.backpressure.batch_queued();
     }
 
-    /// Waits until the sessions have begun to take the last batch, but not for those that were behind before,
-    /// and says when they had.
+    /// Waits until the sessions have begun to take the last batch, except lagging ones. Returns when they had.
     pub(crate) async fn wait_taken(&self) -> Instant {
         self.backpressure.wait_taken().await
     }
 }
 
 impl State {
-    /// The number of an entity's shapes has changed.
+    /// Updates the metric of an entity's number of shapes.
     fn publish_shapes(&self, entity: &str) {
         let count = self.shapes.count_of(entity) as f64;
         metrics::gauge!("rhtmx_sync_shapes", "entity" => entity.to_owned()).set(count);
     }
 
-    /// Queues a batch, or leaves it to the session to read it from the log.
+    /// Queues a batch. After an overflow the session reads it from the log instead.
     fn queue(&mut self, session: SessionId, batch: &Batch) {
         let Some(subscriber) = self.sessions.get(&session) else {
             return;

@@ -1,4 +1,5 @@
-//! Rows: who wants which, what each change means for them, and the reads that bring them up to date.
+//! Rows: which sessions subscribe to which, what each change means for them, and the reads that bring them up
+//! to date.
 
 mod batch;
 mod cursor_frame;

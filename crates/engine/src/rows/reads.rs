@@ -1,12 +1,12 @@
 //! Reads for clients: whole shapes, and changes since a position.
 //!
-//! Each is written to a spool at the database's pace. So no client, however slow, holds a connection or a
-//! transaction.
+//! Each is written to a spool at the database's pace, so that no client, however slow, holds a connection or
+//! a transaction.
 //!
-//! Clients that arrive together share one read of the same shape: a client that comes while a read waits for
-//! its turn joins it. A read that has begun is not joined: its snapshot may be older than the moment from
-//! which the newcomer receives changes. Therefore, while a shape is being read, its next read waits a moment
-//! for others.
+//! Clients that arrive together share one read of the same shape: a client that arrives while a read waits
+//! for its turn joins it. A client never joins a read that has begun: its snapshot may be older than the
+//! moment from which the client receives changes. Therefore, while a shape is being read, its next read
+//! waits a moment for more clients.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::AtomicUsize;
@@ -28,37 +28,35 @@ use value::schema::Schema;
 use super::hub::Hub;
 use super::spool::{Spool, SpoolReader};
 
-/// How long a read waits for others to join it while its shape is being read for somebody else. A lone
-/// client never waits.
+/// How long a read waits for more clients while its shape is being read for others. A lone client never
+/// waits.
 const GATHERING: Duration = Duration::from_millis(5);
 
 /// How a read of pages ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum PagesEnd {
-    /// Everything is in the pages.
     Complete {
         /// The mutations that made the changes.
         mutations: Arc<[MutationId]>,
-        /// The table that the rows were read from: by now it may be another.
+        /// The schema of the table as it was read; it may have changed since.
         schema: Arc<Schema>,
     },
     /// The position cannot be resumed from.
     Refused(RefetchReason),
-    /// The read failed; the text is for the log.
+    /// The read failed; the text is for the server's output.
     Failed(Arc<str>),
 }
 
 /// How a read of frames ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum FramesEnd {
-    /// Everything is in the frames.
     Complete {
         /// The mutations that made the changes.
         mutations: Arc<[MutationId]>,
     },
-    /// The positions cannot be resumed from; the one entity that is at fault, or all.
+    /// The positions cannot be resumed from: those of one entity, or all.
     Refused(RefetchReason, Option<String>),
-    /// The read failed; the text is for the log.
+    /// The read failed; the text is for the server's output.
     Failed(Arc<str>),
 }
 
@@ -70,7 +68,7 @@ enum Stopped {
 
 impl From<ReadError> for Stopped {
     fn from(error: ReadError) -> Self {
-        // It will be tried again, and by then the tables will have been looked at.
+        // The read is retried, and by then the catalog has been read again.
         Self::Failed(error.to_string().into())
     }
 }
@@ -112,10 +110,10 @@ pub(crate) struct Reader {
     db: DbPool,
     entities: Arc<Entities>,
     hub: Arc<Hub>,
-    /// Reads at once; the rest of the pool stays free for writes.
+    /// Limits the reads that run at once; the rest of the pool stays free for writes.
     turns: Arc<Semaphore>,
-    /// Pages sent at once, so that however many clients read, processors are left for those that follow and
-    /// for other programs on this machine.
+    /// Limits the pages sent at once, so that however many clients read, processors are left for live
+    /// sessions and for other programs on this machine.
     pub(crate) page_turns: Arc<Semaphore>,
     shapes: Mutex<ShapeReads>,
     budget: Arc<AtomicUsize>,
@@ -124,14 +122,14 @@ pub(crate) struct Reader {
 /// Reads of whole shapes.
 #[derive(Debug, Default)]
 struct ShapeReads {
-    /// Those that can still be joined.
+    /// Reads that more clients can still join.
     waiting: HashMap<Shape, Arc<PagesSpool>>,
-    /// How many have begun.
+    /// The number of reads that have begun.
     under_way: HashMap<Shape, usize>,
 }
 
 impl ShapeReads {
-    /// From here on newcomers need a read of their own.
+    /// Starts a read, which no further client can join.
     fn begin(&mut self, shape: &Shape) {
         self.waiting.remove(shape);
         *self.under_way.entry(shape.clone()).or_default() += 1;
@@ -147,7 +145,7 @@ impl ShapeReads {
     }
 }
 
-/// Of the runtime's threads, and at least one.
+/// Half of the runtime's threads, at least one.
 fn half_of_the_workers() -> usize {
     let workers = tokio::runtime::Handle::current().metrics().num_workers();
     (workers / 2).max(1)
@@ -175,7 +173,7 @@ impl Reader {
         self.shapes.lock().expect("no panic holds this lock")
     }
 
-    /// All rows of a shape.
+    /// Reads all rows of a shape.
     pub(crate) fn rows(self: &Arc<Self>, shape: &Shape) -> Pages {
         let mut shapes = self.shapes();
         if let Some(spool) = shapes.waiting.get(shape) {
@@ -186,8 +184,8 @@ impl Reader {
         let pages = spool.reader();
         let (reader, shape) = (self.clone(), shape.clone());
         tokio::spawn(async move {
-            let is_read = reader.shapes().under_way.contains_key(&shape);
-            if is_read {
+            let is_being_read = reader.shapes().under_way.contains_key(&shape);
+            if is_being_read {
                 tokio::time::sleep(GATHERING).await;
             }
             let turn = reader.turns.acquire().await;
@@ -215,7 +213,7 @@ impl Reader {
         })
     }
 
-    /// The entity of a shape as it is now, which must be as it was when the shape was made.
+    /// Returns the entity of a shape as it is now, if it is still the one that the shape was made for.
     fn entity_of(&self, shape: &Shape) -> Result<Arc<Entity>, Stopped> {
         let Some(entity) = self.entities.find(shape.entity()) else {
             return Err(Stopped::Failed(
@@ -231,7 +229,7 @@ impl Reader {
         ))
     }
 
-    /// What changed in a shape since `from`.
+    /// Reads what changed in a shape since `from`.
     pub(crate) fn changes(self: &Arc<Self>, shape: &Shape, from: ReadFrom) -> Pages {
         let spool: Arc<PagesSpool> = Spool::new(self.budget.clone());
         let pages = spool.reader();
@@ -245,8 +243,8 @@ impl Reader {
         pages
     }
 
-    /// The frames that bring shapes from where each is to where the database is, for a session whose mailbox
-    /// has overflowed.
+    /// Reads the frames that bring each shape from its position to the head, for a session whose mailbox has
+    /// overflowed.
     pub(crate) fn catch_up(self: &Arc<Self>, shapes: Vec<(Shape, Arc<Position>)>) -> Frames {
         let spool: Arc<FramesSpool> = Spool::new(self.budget.clone());
         let frames = spool.reader();
@@ -277,7 +275,7 @@ impl Reader {
         let positions = shapes.iter().map(|(_, at)| at);
         let Some(from) = positions.reduce(|one, other| if other.covers(one) { one } else { other })
         else {
-            // Only the position is wanted.
+            // The session has no shapes and needs only the position.
             let head = self.db.head().await.map_err(ReadError::from)?;
             spool.begin(Arc::new(head.position));
             return Ok(FramesEnd::Complete {
@@ -360,15 +358,15 @@ impl Reader {
     }
 }
 
-/// Whether `from` can be resumed from in a database that stands at `position` and has forgotten what
-/// `floor` sees.
+/// Returns why `from` cannot be resumed from in a database that is at `position` and may have pruned what
+/// `floor` contains.
 pub(crate) fn refuse(
     from: &Position,
     position: &Position,
     floor: &Position,
 ) -> Option<RefetchReason> {
     if !position.covers(from) {
-        // From the future of this database: it was put back to an earlier state.
+        // `from` is in the future of this database, so the database was restored to an earlier state.
         return Some(RefetchReason::Epoch);
     }
     (!from.covers(floor)).then_some(RefetchReason::Expired)
@@ -380,17 +378,17 @@ pub(crate) fn old_value_columns_of<'a>(
 ) -> OldValueColumns {
     let mut old_value_columns = OldValueColumns::new();
     for shape in shapes {
-        if let Some(part) = shape.selection() {
+        if let Some(selection) = shape.selection() {
             let columns = old_value_columns
                 .entry(shape.entity().to_owned())
                 .or_default();
-            columns.extend(part.filter_columns().map(str::to_owned));
+            columns.extend(selection.filter_columns().map(str::to_owned));
         }
     }
     old_value_columns
 }
 
-/// The JSON array of what `entries` mean for a reader that resumes; none when it would be empty.
+/// Returns the JSON array of what `entries` mean for a reader that resumes; none when it would be empty.
 fn changes_array(
     entries: &[NetChange],
     shape: &ShapeReader,
@@ -400,7 +398,7 @@ fn changes_array(
     for entry in entries {
         mutations.extend(entry.mutation_id);
         match entry.effect_on(shape) {
-            // A row that cannot be read is of another table than the shape was made for.
+            // A row that cannot be read belongs to another version of the table than the shape was made for.
             Ok(Effect::SchemaChanged) | Err(_) => return Err(RefetchReason::Schema),
             Ok(Effect::Change {
                 change,
@@ -417,10 +415,10 @@ fn changes_array(
     Ok((!changes.is_empty()).then(|| json::text(&changes)))
 }
 
-/// The frames with what `entries` mean for each shape, without what it has already; the entity's name when one
-/// of them says that its schema changed.
+/// Returns the frames with what `entries` mean for each shape, without what its position contains. The error
+/// is the name of an entity whose schema changed.
 ///
-/// The shapes may stand at different positions, so each gets rows that were created and deleted, too.
+/// The shapes may be at different positions, so transient changes are included.
 fn changes_of_shapes(
     entries: &[NetChange],
     shapes: &[(ShapeReader, Arc<Position>)],

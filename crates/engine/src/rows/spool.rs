@@ -1,8 +1,8 @@
 //! Pages that are written once at the database's pace and read by any number of clients at theirs.
 //!
-//! A read's transaction ends when the database has given everything, however slow the clients are.
-//! What they have not taken yet stays in memory up to a budget that all spools share, and beyond it
-//! in a temporary file that has no name and goes with the spool.
+//! A read's transaction ends when the database has sent everything, however slow the clients are. Pages that
+//! they have not taken yet stay in memory, up to a budget that all spools share, and beyond it in an unnamed
+//! temporary file that is deleted with the spool.
 
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
@@ -12,14 +12,14 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use bytes::Bytes;
 use tokio::sync::watch;
 
-/// What all spools together keep in memory, in bytes.
+/// The most that all spools together keep in memory, in bytes.
 pub(crate) const MEMORY_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// Pages of one read, of type `Head` at the front.
+/// The pages of one read, with a `Head` before the first and an `End` after the last.
 #[derive(Debug)]
 pub(crate) struct Spool<Head, End> {
     state: Mutex<State<Head, End>>,
-    /// Counts what has been added; readers wait on it.
+    /// Incremented for every addition; readers wait on it.
     version: watch::Sender<u64>,
     budget: Arc<AtomicUsize>,
 }
@@ -40,14 +40,11 @@ enum Stored {
     File { offset: u64, len: usize },
 }
 
-/// What comes next for a reader.
+/// The next item for a reader.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Next<Head, End> {
-    /// First of all.
     Head(Head),
-    /// A page, and whether it is known that another follows (or might).
     Page(Bytes),
-    /// Nothing more.
     End(End),
 }
 
@@ -76,7 +73,7 @@ impl<Head: Clone, End: Clone> Spool<Head, End> {
         self.version.send_modify(|version| *version += 1);
     }
 
-    /// Says what stands at the front.
+    /// Sets the head.
     pub(crate) fn begin(&self, head: Head) {
         self.state().head = Some(head);
         self.changed();
@@ -127,13 +124,13 @@ impl<Head: Clone, End: Clone> Spool<Head, End> {
         Ok(())
     }
 
-    /// Says how it ended.
+    /// Sets the end; no page may follow.
     pub(crate) fn finish(&self, end: End) {
         self.state().end = Some(end);
         self.changed();
     }
 
-    /// A reader from the front.
+    /// Returns a reader that starts at the head.
     pub(crate) fn reader(self: &Arc<Self>) -> SpoolReader<Head, End> {
         SpoolReader {
             spool: self.clone(),
@@ -154,17 +151,17 @@ impl<Head, End> Drop for Spool<Head, End> {
     }
 }
 
-/// One client's place in a spool.
+/// One client's progress through a spool.
 #[derive(Debug)]
 pub(crate) struct SpoolReader<Head, End> {
     spool: Arc<Spool<Head, End>>,
     version: watch::Receiver<u64>,
-    /// Pages taken; none before the head.
+    /// The number of pages taken; none before the head.
     read: Option<usize>,
 }
 
 impl<Head: Clone, End: Clone> SpoolReader<Head, End> {
-    /// What comes next. Dropping the future loses nothing.
+    /// Waits for the next item. Dropping the future loses nothing.
     ///
     /// # Errors
     /// When the temporary file cannot be read.
@@ -192,7 +189,7 @@ impl<Head: Clone, End: Clone> SpoolReader<Head, End> {
                 self.read = Some(read + 1);
                 return Ok(Next::Page(page));
             }
-            // The sender lives in the spool that we hold.
+            // It cannot fail: the sender lives in the spool, which this reader holds.
             let _ = self.version.changed().await;
         }
     }
@@ -211,7 +208,9 @@ async fn load(page: Stored, file: Option<Arc<Mutex<File>>>) -> std::io::Result<B
             })
             .await
         }
-        (Stored::File { .. }, None) => Err(std::io::Error::other("a page without its file")),
+        (Stored::File { .. }, None) => Err(std::io::Error::other(
+            "a page is in the spool's file, but there is no file",
+        )),
     }
 }
 
@@ -227,7 +226,7 @@ async fn blocking<T: Send + 'static>(
 mod tests {
     use super::*;
 
-    async fn drain(mut reader: SpoolReader<u8, &'static str>) -> Vec<Next<u8, &'static str>> {
+    async fn read_all(mut reader: SpoolReader<u8, &'static str>) -> Vec<Next<u8, &'static str>> {
         let mut all = Vec::new();
         loop {
             let next = reader.next().await.expect("readable");
@@ -240,14 +239,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn early_and_late_readers_get_the_same() {
+    async fn early_and_late_readers_receive_the_same() {
         let spool = Spool::new(Arc::default());
-        let early = tokio::spawn(drain(spool.reader()));
+        let early = tokio::spawn(read_all(spool.reader()));
         spool.begin(7);
         spool.push("a".into()).await.expect("room");
         spool.push("b".into()).await.expect("room");
         spool.finish("done");
-        let late = drain(spool.reader()).await;
+        let late = read_all(spool.reader()).await;
         let expected = [
             Next::Head(7),
             Next::Page("a".into()),
@@ -259,7 +258,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn beyond_the_budget_pages_go_to_a_file() {
+    async fn pages_beyond_the_memory_budget_go_to_a_file() {
         let budget = Arc::new(AtomicUsize::new(MEMORY_BYTES_MAX - 5));
         let spool = Spool::new(budget.clone());
         spool.begin(1);
@@ -268,7 +267,7 @@ mod tests {
         }
         spool.finish("done");
         assert_eq!(spool.state().file_len, 5);
-        let read = drain(spool.reader()).await;
+        let read = read_all(spool.reader()).await;
         assert_eq!(
             read[1..4],
             [

@@ -1,4 +1,4 @@
-//! From push to pull and back: reads from the log what the mailbox could not take.
+//! Catch-up: reads from the log what the mailbox could not take.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::rows::reads::FramesEnd;
 use crate::rows::spool::Next;
 use crate::shared_frame::SharedFrame;
 
-/// How one try to catch up ended.
+/// How one attempt to catch up ended.
 enum CaughtUp {
     To(Arc<Position>),
     Refused(RefetchReason, Option<String>),
@@ -23,7 +23,7 @@ enum CaughtUp {
 }
 
 impl<T: Transport> SessionTask<T> {
-    /// Reads what the mailbox could not take from the log, at the client's pace.
+    /// Reads from the log what the mailbox could not take, at the client's pace.
     pub(super) async fn catch_up(
         &mut self,
         shapes: &[(Shape, Arc<Position>)],
@@ -31,7 +31,7 @@ impl<T: Transport> SessionTask<T> {
         metrics::counter!("rhtmx_sync_catch_ups_total").increment(1);
         let mut failures = 0;
         loop {
-            // It may take long, and what waits to be sent need not wait for it.
+            // Flush first: the catch-up may take long, and what is queued need not wait for it.
             self.flush().await?;
             self.state.hub.rejoin(self.mailbox.session);
             match self.catch_up_once(shapes).await? {
@@ -41,7 +41,7 @@ impl<T: Transport> SessionTask<T> {
                 }
                 CaughtUp::Failed(error) => {
                     failures += 1;
-                    tracing::warn!(%error, failures, "a session could not read the log; trying again");
+                    tracing::warn!(%error, failures, "a session could not read the log; retrying");
                     tokio::time::sleep(backoff::pause(failures)).await;
                     if self.state.shutdown.is_cancelled() {
                         return Err(Close::With(

@@ -12,7 +12,7 @@ impl<T: Transport> SessionTask<T> {
     pub(super) async fn frame(&mut self, frame: ClientFrame) -> Result<(), Close> {
         let commands = match frame {
             ClientFrame::Hello(_) => {
-                let message = "this connection has said hello already";
+                let message = "this connection has already sent hello";
                 return self.error(Error::new(ErrorCode::Protocol, message)).await;
             }
             ClientFrame::Auth(Auth { token }) => return self.authenticate(&token).await,
@@ -31,12 +31,12 @@ impl<T: Transport> SessionTask<T> {
         self.perform(commands).await
     }
 
-    /// A fresh token for the same principal. A connection keeps its principal: its shapes were resolved for it.
+    /// Verifies a fresh token, which must give the same rights, because the shapes were resolved for them.
     async fn authenticate(&mut self, token: &str) -> Result<(), Close> {
         let authenticator = self.state.config.auth.authenticator.clone();
         let (code, error) = match authenticator.verify(Some(token)).await {
             Ok(principal) if !principal.has_rights_of(&self.principal) => {
-                let message = "this token is somebody else's; connect again with it";
+                let message = "the token is for another principal; reconnect to use it";
                 return self.error(Error::new(ErrorCode::Forbidden, message)).await;
             }
             Ok(principal) => {

@@ -1,4 +1,4 @@
-//! The first frame of a WebSocket.
+//! The handshake of a WebSocket: from `hello` to `welcome`.
 
 use std::sync::Arc;
 
@@ -51,16 +51,16 @@ impl From<AuthError> for Refused {
     }
 }
 
-/// What a connection may be welcomed with.
+/// What the route knows before the handshake.
 pub(crate) struct Greeting {
-    /// Whether the page behind it may connect. A browser shows a page only the close code, so that is how it
-    /// is told.
+    /// Whether the page's origin may connect. A browser shows a page only the close code, so that is the
+    /// answer, not an HTTP status.
     pub(crate) is_allowed: bool,
-    /// What this server offers.
+    /// The features that this server offers.
     pub(crate) features: Vec<String>,
 }
 
-/// Waits for `hello` and answers it; none when the connection was not welcomed and has ended.
+/// Waits for `hello` and answers it. Returns none when the connection was not welcomed and has ended.
 pub(crate) async fn greet(
     state: Arc<EngineState>,
     mut socket: WebSocket,
@@ -93,7 +93,7 @@ pub(crate) async fn greet(
     }
 }
 
-/// Reads `hello` and answers `welcome`. `Err(None)`: the client is gone.
+/// Reads `hello` and answers `welcome`. `Err(None)` means that the client is gone.
 async fn welcome(
     state: &EngineState,
     socket: &mut WebSocket,
@@ -112,7 +112,7 @@ async fn welcome(
         Err(_) => {
             return Err(Some(Refused {
                 close: CloseCode::Timeout,
-                ..Refused::protocol("no hello came in time")
+                ..Refused::protocol("no hello arrived in time")
             }));
         }
     };
@@ -139,7 +139,7 @@ async fn welcome(
         epoch: epoch.to_string(),
         last_mutation,
         heartbeat_ms: limits.heartbeat_ms,
-        limits: state.wire_limits(),
+        limits: state.client_limits(),
         user: principal.user_id.clone(),
     });
     socket.feed(Outgoing {

@@ -36,9 +36,9 @@ use crate::mutations::{self, MutationError};
 use crate::rows::Batch;
 use crate::state::EngineState;
 
-/// Mutations that one client may have waiting here; beyond it, its socket is not read.
+/// Mutations of one client that may wait here; beyond that, its transport is not read.
 const PUSHES_WAITING_MAX: usize = 32;
-/// After so many heartbeats without an answer a client is gone.
+/// A client that misses this many heartbeats is disconnected.
 const MISSED_HEARTBEATS_MAX: u32 = 2;
 /// How long the closing of a connection may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -55,7 +55,7 @@ pub(crate) struct SessionTask<T> {
     /// None for a connection that cannot push.
     client_id: Option<Uuid>,
     reads: Reads,
-    /// The tables of finished reads, until `subscribed` says what they are.
+    /// The schemas of finished reads, until `subscribed` sends them.
     schemas: HashMap<SubscriptionId, Arc<Schema>>,
     applying: Option<Applying>,
     /// Heartbeats since the client last sent something.
@@ -69,7 +69,7 @@ struct Applying {
 
 /// Why a session ends.
 enum Close {
-    /// The client is gone, or does not read.
+    /// The client is gone, or reads nothing.
     Disconnected,
     /// The server closes the connection.
     With(CloseCode, &'static str),
@@ -88,7 +88,7 @@ impl From<Disconnected> for Close {
 }
 
 impl<T: Transport> SessionTask<T> {
-    /// Boxed, because a future holds what is moved into it twice.
+    /// Makes a session. It is boxed because a future stores a value moved into it twice.
     pub(crate) fn new(
         state: Arc<EngineState>,
         transport: T,
@@ -112,10 +112,10 @@ impl<T: Transport> SessionTask<T> {
         })
     }
 
-    /// Does what the first frame asks for, and then serves the connection to its end.
+    /// Handles the first frame, and then serves the connection to its end.
     ///
-    /// An idle connection holds this future, as large as the largest that may be under way within it. So
-    /// those that are seldom under way are boxed.
+    /// An idle connection holds this future, which is as large as the largest future awaited in it. So those
+    /// that are seldom awaited are boxed.
     pub(crate) async fn run(mut self: Box<Self>, first: Option<Box<ClientFrame>>) {
         let begun = match first {
             Some(frame) => Box::pin(self.frame(*frame)).await,
@@ -126,7 +126,7 @@ impl<T: Transport> SessionTask<T> {
             Err(close) => close,
         };
         self.state.hub.leave(self.mailbox.session);
-        // A mutation that is under way finishes, even if nobody waits for its answer.
+        // A mutation that is being applied finishes, even if nobody waits for its answer.
         if let Some(applying) = self.applying.take() {
             self.state.tasks.spawn(applying.task);
         }
@@ -137,7 +137,7 @@ impl<T: Transport> SessionTask<T> {
 
     async fn serve(&mut self) -> Close {
         let shutdown = self.state.shutdown.clone();
-        // Made in each turn it would take a lock that all sessions share.
+        // Made once: in each iteration it would take a lock that all sessions share.
         let mut shut_down = pin!(shutdown.cancelled());
         let mut heartbeat = tokio::time::interval(self.state.config.limits.heartbeat());
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -165,8 +165,8 @@ impl<T: Transport> SessionTask<T> {
         }
     }
 
-    /// Ends a step: reads what the mailbox could not take, and sends what waits, unless more has come to go
-    /// with it.
+    /// Ends a step: reads what the mailbox could not take, and flushes, unless another batch has arrived to be
+    /// sent with it.
     async fn settle(&mut self) -> Result<(), Close> {
         while self.mailbox.has_overflowed() {
             let commands = self.rules.overflowed();
@@ -210,21 +210,21 @@ impl<T: Transport> SessionTask<T> {
         if self.missed_heartbeats == MISSED_HEARTBEATS_MAX {
             return Err(Close::With(
                 CloseCode::Timeout,
-                "nothing came for two heartbeats",
+                "no sign of life for two heartbeats",
             ));
         }
-        // Counted in heartbeats, not in time: a session that was busy sending has not read.
+        // Counted in heartbeats, not in time: a session that was busy sending has not read its input.
         if T::ANSWERS && self.reads_input() {
             self.missed_heartbeats += 1;
         }
         self.transport.ping();
-        // A quiet client's cursor moves on too, so that it does not grow too old to resume from.
+        // An idle client's cursor advances too, so that it does not grow too old to resume from.
         self.state.hub.publish_position(self.mailbox.session);
         Ok(())
     }
 
-    /// Takes a batch. A change of our own mutation may be here before its task says that it is committed; its
-    /// ack goes first.
+    /// Delivers a batch. It may contain a change of the session's own mutation before the mutation's task has
+    /// returned; the ack must be sent first.
     async fn deliver(&mut self, batch: Batch) -> Result<(), Close> {
         if self
             .under_way()
@@ -245,7 +245,7 @@ impl<T: Transport> SessionTask<T> {
     }
 
     async fn finish_applying(&mut self) -> Result<(), Close> {
-        // It may take long, and what waits to be sent need not wait for it.
+        // Flush first: the mutation may take long, and what is queued need not wait for it.
         self.flush().await?;
         let applied = finished(&mut self.applying).await;
         self.applied(applied).await
@@ -255,7 +255,7 @@ impl<T: Transport> SessionTask<T> {
         &mut self,
         (mutation, applied): (u64, Result<Applied, MutationError>),
     ) -> Result<(), Close> {
-        // Whether it was applied is not known. The client comes back and pushes it again.
+        // After an error it is unknown whether it was applied. The client reconnects and pushes it again.
         let error = match applied {
             Ok(applied) => {
                 let commands = self.rules.applied(mutation, applied);
@@ -272,7 +272,7 @@ impl<T: Transport> SessionTask<T> {
         self.error(error).await?;
         Err(Close::With(
             CloseCode::ShuttingDown,
-            "a mutation could not be tried to its end",
+            "the result of a mutation is unknown",
         ))
     }
 
@@ -281,7 +281,7 @@ impl<T: Transport> SessionTask<T> {
             Step::Frame { text, turn } => self.send_page(text, turn).await,
             Step::Restarted(id) => self.refetch(id, RefetchReason::Expired).await,
             Step::Failed(id) => {
-                let message = "the rows cannot be read at the moment; trying again";
+                let message = "the rows cannot be read at the moment; retrying";
                 let error = Error::new(ErrorCode::Unavailable, message);
                 self.error(error.of_subscription(id)).await
             }
@@ -305,8 +305,7 @@ impl<T: Transport> SessionTask<T> {
         }
     }
 
-    /// Carries out what the rules decided, in order. What comes with each batch is done here, the rest in
-    /// futures of their own.
+    /// Carries out commands in order. The frequent ones are handled here, the rest in futures of their own.
     async fn perform(&mut self, commands: Vec<Command<Batch>>) -> Result<(), Close> {
         let mut commands = Commands::from(commands);
         while let Some(command) = commands.pop_front() {
@@ -323,17 +322,17 @@ impl<T: Transport> SessionTask<T> {
                     }
                 }
                 Command::Send(Frame::Cursor(position)) => {
-                    let written = self.state.hub.cursor_frame(&position).ok_or(NO_EPOCH)?;
-                    self.feed(written.frame.clone(), Resume::At(&written.cursor))
+                    let cursor_frame = self.state.hub.cursor_frame(&position).ok_or(NO_EPOCH)?;
+                    self.feed(cursor_frame.frame.clone(), Resume::At(&cursor_frame.cursor))
                         .await?;
                 }
                 Command::Send(frame) => Box::pin(self.send_frame(frame)).await?,
-                Command::Hub(command) => self.tell_hub(command),
+                Command::Hub(command) => self.command_hub(command),
                 Command::Read(command) => self.read(command),
                 Command::Apply(push) => self.apply(*push),
                 Command::Resolve(id) => self.resolve(&id, &mut commands),
                 Command::CatchUp(shapes) => {
-                    // The rules' answer comes before what else was decided.
+                    // The rules' answer precedes the remaining commands.
                     let answer = Box::pin(self.catch_up(&shapes)).await?;
                     push_in_front(&mut commands, answer);
                 }
@@ -342,7 +341,7 @@ impl<T: Transport> SessionTask<T> {
         Ok(())
     }
 
-    fn tell_hub(&self, command: HubCommand) {
+    fn command_hub(&self, command: HubCommand) {
         let (hub, session) = (&self.state.hub, self.mailbox.session);
         match command {
             HubCommand::Attach(shape) => hub.attach(session, &shape),
@@ -391,7 +390,7 @@ fn push_in_front(commands: &mut Commands, answer: Vec<Command<Batch>>) {
     }
 }
 
-/// The mutation that is being applied, when it has ended. Dropping the future loses nothing.
+/// Waits until the mutation that is being applied has ended. Dropping the future loses nothing.
 async fn finished(applying: &mut Option<Applying>) -> (u64, Result<Applied, MutationError>) {
     let Some(under_way) = applying else {
         return std::future::pending().await;

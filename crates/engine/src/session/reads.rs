@@ -1,4 +1,4 @@
-//! The reads of a session's joining subscriptions: one after another on the transport, begun at once.
+//! The reads of a session's joining subscriptions: all start at once, and are sent one after another.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -20,33 +20,32 @@ use crate::rows::Reader;
 use crate::rows::reads::{Pages, PagesEnd};
 use crate::rows::spool::Next;
 
-/// What the session has to do next for its reads.
+/// What the session does next for its reads.
 #[derive(Debug)]
 pub(super) enum Step {
-    /// Send this.
+    /// Send this frame.
     Frame {
         text: String,
-        /// Its turn to be sent, however many clients read at once: it need not wait for this client.
+        /// Held while the frame is written, so that only so many pages are sent at once. It is released when
+        /// the client does not keep up.
         turn: Option<OwnedSemaphorePermit>,
     },
-    /// What has been sent for this subscription does not hold: its read begins anew.
+    /// Restart this subscription's read: the client must drop what has been sent.
     Restarted(SubscriptionId),
-    /// The read failed; it will be tried again.
+    /// The read failed and is retried.
     Failed(SubscriptionId),
-    /// The read is at its end.
+    /// The read has ended.
     Ended {
-        /// The subscription.
         id: SubscriptionId,
-        /// How.
         end: ReadEnd,
-        /// The mutations among the changes.
+        /// The mutations that made the changes.
         mutations: Arc<[MutationId]>,
-        /// What the rows look like, when they have been read.
+        /// The table's schema, when the read is complete.
         schema: Option<Arc<Schema>>,
     },
 }
 
-/// The reads that are not at their end.
+/// The reads that have not ended.
 #[derive(Debug, Default)]
 pub(super) struct Reads {
     queue: VecDeque<Read>,
@@ -60,16 +59,16 @@ pub(super) struct Read {
     shape: Shape,
     from: Option<ReadFrom>,
     pages: Pages,
-    /// What came next, while it waits for its turn.
+    /// The next item, while it waits for its turn.
     next: Option<io::Result<Next<Arc<Position>, PagesEnd>>>,
     turns: PollSemaphore,
     position: Option<Arc<Position>>,
-    /// A page of rows is sent when it is known whether another follows.
+    /// A page of rows, held until it is known whether another follows.
     held: Option<Bytes>,
     sent: bool,
     failures: u32,
-    /// After a failure: when to try again.
-    rests_until: Option<Instant>,
+    /// When to retry after a failure.
+    retry_at: Option<Instant>,
 }
 
 impl Reads {
@@ -81,7 +80,7 @@ impl Reads {
         self.queue.retain(|read| read.id != *id);
     }
 
-    /// What comes next; never, when nothing is being read. Dropping the future loses nothing.
+    /// Waits for the next step, forever when nothing is being read. Dropping the future loses nothing.
     pub(super) async fn next(&mut self) -> Step {
         loop {
             let Some(read) = self.queue.front_mut() else {
@@ -91,12 +90,12 @@ impl Reads {
             match &step {
                 Some(Step::Ended { .. }) => {
                     self.queue.pop_front();
-                    // Most sessions never read again; a kilobyte each is not kept for that.
+                    // Most sessions never read again, so the queue's kilobyte is freed.
                     if self.queue.is_empty() {
                         self.queue = VecDeque::new();
                     }
                 }
-                // Others need not wait for one that fails.
+                // The other reads need not wait for one that fails.
                 Some(Step::Failed(_)) => self.queue.rotate_left(1),
                 _ => {}
             }
@@ -114,7 +113,7 @@ impl Read {
         shape: Shape,
         from: Option<ReadFrom>,
     ) -> Self {
-        let pages = begin(&reader, &shape, from.as_ref());
+        let pages = start(&reader, &shape, from.as_ref());
         let turns = PollSemaphore::new(reader.page_turns.clone());
         Self {
             reader,
@@ -128,21 +127,22 @@ impl Read {
             held: None,
             sent: false,
             failures: 0,
-            rests_until: None,
+            retry_at: None,
         }
     }
 
     async fn next(&mut self) -> Option<Step> {
-        if let Some(until) = self.rests_until {
-            tokio::time::sleep_until(until).await;
-            self.rests_until = None;
+        if let Some(retry_at) = self.retry_at {
+            tokio::time::sleep_until(retry_at).await;
+            self.retry_at = None;
             self.held = None;
-            // What has been sent may be gone by now, and nothing would say so: the client drops it.
+            // Rows that have been sent may be deleted by now without a change that says so, so the client
+            // must drop them.
             let restarts = std::mem::take(&mut self.sent);
             if restarts {
                 self.from = None;
             }
-            self.pages = begin(&self.reader, &self.shape, self.from.as_ref());
+            self.pages = start(&self.reader, &self.shape, self.from.as_ref());
             if restarts {
                 return Some(Step::Restarted(self.id.clone()));
             }
@@ -190,7 +190,7 @@ impl Read {
                 schema: None,
             },
             (PagesEnd::Complete { mutations, schema }, Some(position)) => {
-                if self.from.is_none() && !self.finished_rows() {
+                if self.from.is_none() && !self.sent_last_page() {
                     let text = self.last_page();
                     return Step::Frame { text, turn };
                 }
@@ -206,8 +206,8 @@ impl Read {
         }
     }
 
-    /// Whether the page that says that no more follow has been sent.
-    fn finished_rows(&self) -> bool {
+    /// Whether the last page, which says that no more follow, has been sent.
+    fn sent_last_page(&self) -> bool {
         self.held.as_ref().is_some_and(Bytes::is_empty)
     }
 
@@ -224,18 +224,18 @@ impl Read {
 
     fn failed(&mut self, error: &str) -> Step {
         self.failures += 1;
-        self.rests_until = Some(Instant::now() + backoff::pause(self.failures));
+        self.retry_at = Some(Instant::now() + backoff::pause(self.failures));
         tracing::warn!(
             error,
             entity = self.shape.entity(),
             failures = self.failures,
-            "a read failed; trying again"
+            "a read failed; retrying"
         );
         Step::Failed(self.id.clone())
     }
 }
 
-fn begin(reader: &Arc<Reader>, shape: &Shape, from: Option<&ReadFrom>) -> Pages {
+fn start(reader: &Arc<Reader>, shape: &Shape, from: Option<&ReadFrom>) -> Pages {
     match from {
         None => reader.rows(shape),
         Some(from) => reader.changes(shape, from.clone()),

@@ -1,4 +1,4 @@
-//! What a session sends, and when it gives up a client that does not read.
+//! Sends a session's frames, and gives up on a client that does not read.
 
 use std::pin::pin;
 use std::task::Poll;
@@ -45,8 +45,8 @@ impl<T: Transport> SessionTask<T> {
                 None => Ok(()),
             },
             Frame::Cursor(position) => {
-                let written = self.state.hub.cursor_frame(&position).ok_or(NO_EPOCH)?;
-                self.feed(written.frame.clone(), Resume::At(&written.cursor))
+                let cursor_frame = self.state.hub.cursor_frame(&position).ok_or(NO_EPOCH)?;
+                self.feed(cursor_frame.frame.clone(), Resume::At(&cursor_frame.cursor))
                     .await
             }
         }
@@ -58,8 +58,8 @@ impl<T: Transport> SessionTask<T> {
         shape: &Shape,
         position: &Position,
     ) -> Result<(), Close> {
-        let read = self.schemas.remove(&id);
-        let schema = match (shape.selection(), read) {
+        let read_schema = self.schemas.remove(&id);
+        let schema = match (shape.selection(), read_schema) {
             (Some(selection), _) => selection.summary(),
             (None, Some(schema)) => sync_core::schema::summary(&schema),
             (None, None) => self.state.summary(shape.entity()),
@@ -109,7 +109,7 @@ impl<T: Transport> SessionTask<T> {
         Ok(())
     }
 
-    /// Sends a page of a read, whose turn ends when the socket takes no more.
+    /// Sends a page of a read. Its turn ends as soon as the transport takes no more.
     pub(super) async fn send_page(
         &mut self,
         text: String,
@@ -127,11 +127,11 @@ impl<T: Transport> SessionTask<T> {
         }
     }
 
-    /// Sends what waits. A client that leaves everything unread for too long is given up.
+    /// Sends what is queued. A client that reads nothing for too long is disconnected.
     pub(super) async fn flush(&mut self) -> Result<(), Close> {
         let stalled = self.state.config.limits.stalled_timeout();
         let mut flushed = pin!(self.transport.flush());
-        // Most often the socket takes it at once, and no timer is needed.
+        // Most often the transport takes everything at once, and no timer is needed.
         if let Poll::Ready(flushed) = futures_util::poll!(&mut flushed) {
             return flushed.map_err(Close::from);
         }
@@ -142,7 +142,7 @@ impl<T: Transport> SessionTask<T> {
     }
 }
 
-/// What a batch has for a shape; none when that is nothing for a session that has followed it since then.
+/// The frame with a batch's changes of a shape; none when there are none that `since` does not contain.
 pub(super) fn changes_frame(
     batch: &Batch,
     shape: &Shape,

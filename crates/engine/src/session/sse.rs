@@ -1,4 +1,4 @@
-//! A session over server-sent events: nothing comes in, and the event id is the cursor.
+//! Server-sent events as a transport: there is no input, and the event id is the cursor.
 
 use std::collections::VecDeque;
 
@@ -7,10 +7,10 @@ use tokio::sync::mpsc;
 
 use super::transport::{Disconnected, Incoming, Outgoing, Resume, Transport};
 
-/// The event id of a client that has nothing to resume from: an empty one would not be sent back.
+/// The event id of a client that has nothing to resume from. A browser would not send back an empty one.
 pub(crate) const NO_CURSOR: &str = "-";
 
-/// A stream of server-sent events: nothing comes in, and the event id is the cursor.
+/// A stream of server-sent events.
 pub(crate) struct EventStream {
     events: mpsc::Sender<String>,
     waiting: VecDeque<String>,
@@ -30,8 +30,8 @@ impl Transport for EventStream {
 
     fn feed(&mut self, outgoing: Outgoing<'_>) {
         let text = std::str::from_utf8(outgoing.frame.text()).expect("frames are written as text");
-        // A line break would end the field. Inside JSON's strings they are escaped; between its
-        // tokens, where a `json` column keeps what somebody wrote, a space is as good.
+        // A line break would end the field. Within JSON strings they are escaped; between tokens, where a
+        // `json` column keeps the writer's white space, a space is equivalent.
         let data = text.replace(['\n', '\r'], " ");
         let id = match outgoing.resume {
             Resume::Unchanged => String::new(),
@@ -45,7 +45,7 @@ impl Transport for EventStream {
         self.waiting.push_back(":\n\n".to_owned());
     }
 
-    // Each is a copy of its own, so no more than one is kept here.
+    // Each event is a copy of its own, so at most one is kept.
     fn is_full(&self) -> bool {
         !self.waiting.is_empty()
     }
@@ -66,7 +66,7 @@ impl Transport for EventStream {
     }
 
     async fn close(&mut self, _code: CloseCode, _reason: &'static str) {
-        // A client that is gone needs no goodbye.
+        // A disconnected client does not need the last events.
         let _ = self.flush().await;
     }
 }

@@ -1,4 +1,4 @@
-//! What a session speaks through: a WebSocket, or a stream of server-sent events.
+//! The way to one client: a WebSocket, or a stream of server-sent events.
 
 use std::future::Future;
 
@@ -7,12 +7,12 @@ use sync_core::cursor::Cursor;
 
 use crate::shared_frame::SharedFrame;
 
-/// What came in.
+/// What a client sent.
 #[derive(Debug)]
 pub(crate) enum Incoming {
     /// A frame's text.
     Frame(String),
-    /// A frame that is larger than it may be.
+    /// A frame above the size limit.
     TooLarge,
     /// Bytes that are no frame.
     Malformed(&'static str),
@@ -22,21 +22,21 @@ pub(crate) enum Incoming {
     Disconnected,
 }
 
-/// A frame that goes out, with what it does to the resume point.
+/// A frame to send, with its effect on the resume point.
 #[derive(Debug)]
 pub(crate) struct Outgoing<'a> {
     pub(crate) frame: SharedFrame,
     pub(crate) resume: Resume<'a>,
 }
 
-/// From where a client resumes that reconnects after this frame.
+/// Where a client that reconnects after this frame resumes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Resume<'a> {
-    /// From where it would have without this frame.
+    /// Where it would have resumed without this frame.
     Unchanged,
-    /// From here.
+    /// At this cursor.
     At(&'a Cursor),
-    /// From the beginning: it has dropped its rows.
+    /// At the beginning: it has dropped its rows.
     FromTheBeginning,
 }
 
@@ -44,7 +44,7 @@ pub(crate) enum Resume<'a> {
 #[derive(Debug)]
 pub(crate) struct Disconnected;
 
-/// A way to one client.
+/// The way to one client.
 pub(crate) trait Transport: Send {
     /// Whether a living client answers a [`Transport::ping`].
     const ANSWERS: bool;
@@ -52,11 +52,11 @@ pub(crate) trait Transport: Send {
     fn feed(&mut self, outgoing: Outgoing<'_>);
     /// Queues a ping; the next flush sends it.
     fn ping(&mut self);
-    /// Whether so much waits that it should be sent before more comes.
+    /// Whether so much is queued that it should be flushed before more is fed.
     fn is_full(&self) -> bool;
-    /// Sends what waits. Dropping the future loses nothing.
+    /// Sends what is queued. Dropping the future loses nothing.
     fn flush(&mut self) -> impl Future<Output = Result<(), Disconnected>> + Send;
-    /// What comes in. Dropping the future loses nothing.
+    /// Waits for input. Dropping the future loses nothing.
     fn next(&mut self) -> impl Future<Output = Incoming> + Send;
     /// Closes the connection and waits a moment for the answer, so that the last frames arrive.
     fn close(&mut self, code: CloseCode, reason: &'static str) -> impl Future<Output = ()> + Send;

@@ -1,11 +1,11 @@
 //! A WebSocket whose outgoing frames are shared.
 //!
-//! The library reads, answers pings and says goodbye. Frames go around it: it would copy each into a
-//! buffer of every connection, which then stays as large as the largest frame was. A server's frames are
-//! not masked (RFC 6455, 5.1), so the same bytes go to everybody, behind a head of a few bytes.
+//! The library reads, answers pings and closes. Frames bypass it: it would copy each into a buffer of every
+//! connection, which then stays as large as the largest frame. A server's frames are not masked (RFC 6455,
+//! 5.1), so every client receives the same bytes, behind a header of a few bytes of its own.
 //!
-//! Both ways meet at frames' ends: what the library has to say goes out before what waits here, and it is
-//! asked for nothing while a frame of ours is half written.
+//! The two interleave only between frames: what the library has to send is flushed before what is queued
+//! here, and the library is never used while a frame from here is half written.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -27,14 +27,14 @@ use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 use super::transport::{Disconnected, Incoming, Outgoing, Transport};
 use crate::shared_frame::{UnzipError, unzip};
 
-/// Memory that an idle connection keeps for reading; it grows for larger frames. The library's default
-/// of 128 KiB would be most of what a connection costs.
+/// The read buffer of an idle connection; it grows for larger frames. The library's default of 128 KiB would
+/// be most of what a connection costs.
 const READ_BUFFER_BYTES: usize = 512;
-/// Frames wait for a flush up to this size.
+/// Frames are flushed when more than this is queued.
 const UNSENT_BYTES_MAX: usize = 16 * 1024;
-/// A frame up to so many times the limit is still read, so that the client reads_input why it is refused;
-/// beyond that the connection is cut.
-const READ_ANYWAY: usize = 4;
+/// A frame of up to this many times the limit is still read, so that the client learns why it is refused; a
+/// larger one cuts the connection.
+const READ_LIMIT_FACTOR: usize = 4;
 
 /// A WebSocket.
 pub(crate) struct WebSocket {
@@ -45,9 +45,9 @@ pub(crate) struct WebSocket {
 }
 
 impl WebSocket {
-    /// Speaks as a server over a connection that has been upgraded.
+    /// Takes the server's side of an upgraded connection.
     pub(crate) async fn new(upgraded: Upgraded, frame_bytes_max: usize) -> Self {
-        let bytes_max = Some(frame_bytes_max.saturating_mul(READ_ANYWAY));
+        let bytes_max = Some(frame_bytes_max.saturating_mul(READ_LIMIT_FACTOR));
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER_BYTES)
             .max_message_size(bytes_max)
@@ -74,7 +74,7 @@ impl WebSocket {
             },
             Message::Ping(_) | Message::Pong(_) => Incoming::Alive,
             Message::Close(_) => Incoming::Disconnected,
-            Message::Frame(_) => unreachable!("the library gives whole messages"),
+            Message::Frame(_) => unreachable!("the library returns whole messages"),
         }
     }
 }
@@ -114,12 +114,12 @@ impl Transport for WebSocket {
     async fn next(&mut self) -> Incoming {
         match self.stream.next().await {
             Some(Ok(Message::Close(_))) => {
-                // The library has an answer ready. Whoever says goodbye and reads nothing is not waited for.
+                // The library has queued the answer. A client that closes and reads nothing is not waited for.
                 let _ = futures_util::poll!(pin!(self.stream.flush()));
                 Incoming::Disconnected
             }
             Some(Ok(message)) => self.read(message),
-            // The library stops at its own limit, which lies above ours.
+            // The library stops at its own limit, which is above `frame_bytes_max`.
             Some(Err(Error::Capacity(CapacityError::MessageTooLong { .. }))) => Incoming::TooLarge,
             Some(Err(_)) | None => Incoming::Disconnected,
         }
@@ -135,8 +135,8 @@ impl Transport for WebSocket {
         {
             return;
         }
-        // What the client has still in flight is read missing: closing over unread bytes would reset the
-        // connection and take the last frames with it.
+        // Read and discard what the client still has in flight: closing over unread bytes would reset the
+        // connection and lose the last frames.
         while let Some(Ok(message)) = self.stream.next().await {
             if matches!(message, Message::Close(_)) {
                 return;
@@ -145,7 +145,7 @@ impl Transport for WebSocket {
     }
 }
 
-/// What a frame is (RFC 6455, 11.8).
+/// The kind of a frame (RFC 6455, 11.8).
 #[derive(Debug, Clone, Copy)]
 enum Opcode {
     Text = 0x1,
@@ -153,7 +153,7 @@ enum Opcode {
     Ping = 0x9,
 }
 
-/// Frames that wait to be written, each a head and shared bytes.
+/// Frames that wait to be written, each a header and shared bytes.
 #[derive(Debug, Default)]
 struct Unsent {
     frames: VecDeque<Frame>,
@@ -162,57 +162,57 @@ struct Unsent {
 
 #[derive(Debug)]
 struct Frame {
-    head: [u8; HEAD_BYTES_MAX],
-    /// What of the head is still to be written.
-    head_at: u8,
-    head_end: u8,
+    header: [u8; HEADER_BYTES_MAX],
+    /// The bytes of the header from here to `header_end` are still to be written.
+    header_at: u8,
+    header_end: u8,
     payload: Bytes,
 }
 
-const HEAD_BYTES_MAX: usize = 10;
+const HEADER_BYTES_MAX: usize = 10;
 
 impl Frame {
-    /// A whole message in one frame, not masked (RFC 6455, 5.2).
+    /// A whole message in one unmasked frame (RFC 6455, 5.2).
     fn new(opcode: Opcode, payload: Bytes) -> Self {
-        let mut head = [0; HEAD_BYTES_MAX];
-        head[0] = 0x80 | opcode as u8;
+        let mut header = [0; HEADER_BYTES_MAX];
+        header[0] = 0x80 | opcode as u8;
         let length = payload.len() as u64;
-        let head_end = match (u8::try_from(length), u16::try_from(length)) {
+        let header_end = match (u8::try_from(length), u16::try_from(length)) {
             (Ok(short), _) if short < 126 => {
-                head[1] = short;
+                header[1] = short;
                 2
             }
             (_, Ok(medium)) => {
-                head[1] = 126;
-                head[2..4].copy_from_slice(&medium.to_be_bytes());
+                header[1] = 126;
+                header[2..4].copy_from_slice(&medium.to_be_bytes());
                 4
             }
             _ => {
-                head[1] = 127;
-                head[2..10].copy_from_slice(&length.to_be_bytes());
+                header[1] = 127;
+                header[2..10].copy_from_slice(&length.to_be_bytes());
                 10
             }
         };
         Self {
-            head,
-            head_at: 0,
-            head_end,
+            header,
+            header_at: 0,
+            header_end,
             payload,
         }
     }
 
-    fn head(&self) -> &[u8] {
-        &self.head[usize::from(self.head_at)..usize::from(self.head_end)]
+    fn header(&self) -> &[u8] {
+        &self.header[usize::from(self.header_at)..usize::from(self.header_end)]
     }
 
     fn len(&self) -> usize {
-        self.head().len() + self.payload.len()
+        self.header().len() + self.payload.len()
     }
 
     fn advance(&mut self, bytes: usize) {
-        let of_head = bytes.min(self.head().len());
-        self.head_at += of_head as u8;
-        self.payload.advance(bytes - of_head);
+        let of_header = bytes.min(self.header().len());
+        self.header_at += of_header as u8;
+        self.payload.advance(bytes - of_header);
     }
 }
 
@@ -231,8 +231,8 @@ impl Buf for Unsent {
 
     fn chunk(&self) -> &[u8] {
         match self.frames.front() {
-            Some(frame) if frame.head().is_empty() => &frame.payload,
-            Some(frame) => frame.head(),
+            Some(frame) if frame.header().is_empty() => &frame.payload,
+            Some(frame) => frame.header(),
             None => &[],
         }
     }
@@ -241,7 +241,7 @@ impl Buf for Unsent {
         let chunks = self
             .frames
             .iter()
-            .flat_map(|frame| [frame.head(), &frame.payload])
+            .flat_map(|frame| [frame.header(), &frame.payload])
             .filter(|chunk| !chunk.is_empty());
         let mut count = 0;
         for (slice, chunk) in slices.iter_mut().zip(chunks) {
@@ -252,7 +252,10 @@ impl Buf for Unsent {
     }
 
     fn advance(&mut self, mut bytes: usize) {
-        assert!(bytes <= self.bytes, "more was written than there was");
+        assert!(
+            bytes <= self.bytes,
+            "more bytes were written than were queued"
+        );
         self.bytes -= bytes;
         while let Some(frame) = self.frames.front_mut() {
             let length = frame.len();
@@ -263,7 +266,7 @@ impl Buf for Unsent {
             bytes -= length;
             self.frames.pop_front();
         }
-        // An idle connection keeps nothing.
+        // An idle connection keeps no memory.
         self.frames = VecDeque::new();
     }
 }
@@ -276,7 +279,7 @@ mod tests {
 
     use super::*;
 
-    /// What a client's library reads from these bytes.
+    /// The messages that a client reads from these bytes.
     fn read_by_a_client(bytes: Vec<u8>, count: usize) -> Vec<Message> {
         let stream = std::io::Cursor::new(bytes);
         let mut client = ClientSocket::from_raw_socket(stream, Role::Client, None);
@@ -287,7 +290,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn frames_arrive_whole_however_they_are_written(
+        fn frames_arrive_whole_however_the_writes_are_split(
             lengths in vec(prop_oneof![0_usize..200, 65_530_usize..65_540], 1..6),
             steps in vec(1_usize..70_000, 1..40),
             slices_max in 1_usize..5,

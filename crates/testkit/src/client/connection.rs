@@ -1,4 +1,4 @@
-//! The WebSocket: text frames and gzipped binary ones become JSON.
+//! The WebSocket: reads text frames and gzipped binary ones as JSON.
 
 use std::fmt;
 use std::io::{Read, Write};
@@ -19,9 +19,9 @@ use super::frame::{Violation, rule};
 use super::options::ClientOptions;
 
 const SUBPROTOCOL: &str = "rhtmx-sync.v1";
-/// Smaller frames are not worth compressing, and the protocol forbids it.
+/// The protocol forbids compressing smaller frames, which is not worth it.
 const GZIP_THRESHOLD_BYTES: usize = 1024;
-/// A WebSocket's own codes for a close without a code, and for a connection that broke.
+/// The codes of RFC 6455, 7.4.1, for a close without a code, and for a connection that broke.
 const CLOSED_WITHOUT_CODE: u16 = 1005;
 const CLOSED_ABNORMALLY: u16 = 1006;
 
@@ -34,7 +34,7 @@ pub struct Closed {
     pub reason: String,
 }
 
-/// There is no connection.
+/// Why there is no connection.
 #[derive(Clone, Debug)]
 pub enum ConnectError {
     /// The server answered the upgrade with another status.
@@ -44,14 +44,14 @@ pub enum ConnectError {
         /// The body.
         body: String,
     },
-    /// The server closed the connection instead of a `welcome`.
+    /// The server closed the connection instead of sending `welcome`.
     Closed {
-        /// How.
+        /// The close.
         closed: Closed,
         /// The `error` frame before it.
         error: Option<Value>,
     },
-    /// Nobody answered, or not as a WebSocket server of this protocol.
+    /// There was no answer, or not one of a WebSocket server with this protocol.
     Failed(String),
 }
 
@@ -78,7 +78,8 @@ impl Connection {
             HeaderValue::from_static(SUBPROTOCOL),
         );
         if let Some(origin) = &options.origin {
-            let origin = HeaderValue::from_str(origin).expect("the origin is no header value");
+            let origin =
+                HeaderValue::from_str(origin).expect("the origin is not a valid header value");
             headers.insert("Origin", origin);
         }
         // A row may be of any size.
@@ -99,12 +100,12 @@ impl Connection {
         }
     }
 
-    /// A connection that has broken takes no message; the next [`receive`](Self::receive) tells so.
+    /// Sends a message. If the connection is broken, the next [`receive`](Self::receive) says so.
     pub(super) async fn send(&mut self, message: Message) {
         let _ = self.socket.send(message).await;
     }
 
-    /// Dropping the future loses nothing.
+    /// Waits for a frame. Dropping the future loses nothing.
     pub(super) async fn receive(&mut self) -> Result<Received, Violation> {
         loop {
             match self.socket.next().await {
@@ -116,7 +117,7 @@ impl Connection {
                 Some(Ok(Message::Close(Some(close)))) => {
                     return Ok(closed(close.code.into(), &close.reason));
                 }
-                // Pongs to the server's pings are sent by the library.
+                // The library sends the pongs.
                 Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
                 Some(Err(error @ (Error::Capacity(_) | Error::Utf8(_)))) => {
                     return Err(Violation(format!("not a WebSocket message: {error}")));
@@ -181,7 +182,7 @@ impl fmt::Display for ConnectError {
     }
 }
 
-/// Gzips, for tests that send compressed frames.
+/// Gzips bytes, for tests that send compressed frames.
 pub fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
     encoder

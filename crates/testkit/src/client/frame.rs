@@ -1,4 +1,4 @@
-//! Reading the fields of a frame, and saying which rule a wrong one breaks.
+//! Reads the fields of a frame, and says which rule a wrong one breaks.
 
 use std::fmt;
 
@@ -14,7 +14,7 @@ impl fmt::Display for Violation {
     }
 }
 
-/// Breaks off with a [`Violation`] unless the condition holds.
+/// Returns a [`Violation`] unless the condition holds.
 macro_rules! rule {
     ($condition:expr, $($message:tt)+) => {
         if !$condition {

@@ -1,4 +1,4 @@
-//! What a client is told before it connects.
+//! The options of a client.
 
 use std::fmt;
 use std::time::Duration;
@@ -9,18 +9,18 @@ use uuid::Uuid;
 /// Settings of a [`SyncClient`](crate::SyncClient).
 #[derive(Clone, Debug)]
 pub struct ClientOptions {
-    /// Who it is. A new one by default.
+    /// The client id. A new one by default.
     pub client_id: Uuid,
-    /// Whether another connection pushes as the same client. Then a change may become visible here
-    /// before its own ack; otherwise that breaks a rule. Off by default.
+    /// Whether another connection pushes with the same client id. Then a change may become visible here before
+    /// its ack; otherwise that breaks a rule. Off by default.
     pub client_id_shared: bool,
-    /// Whether it accepts gzipped frames. Off by default.
+    /// Whether the client accepts gzipped frames. Off by default.
     pub gzip: bool,
     /// The token in `hello`.
     pub token: Option<String>,
     /// The `Origin` header, which browsers send.
     pub origin: Option<String>,
-    /// How long one call waits before it calls the server hung and fails. 20 seconds by default.
+    /// How long a call waits until it considers the server hung and fails. 20 seconds by default.
     pub patience: Duration,
 }
 
@@ -47,7 +47,7 @@ pub enum SubscriptionId {
 }
 
 impl SubscriptionId {
-    /// The id as it stands in a frame.
+    /// The id as a frame carries it.
     pub fn to_json(&self) -> Value {
         match self {
             Self::Number(number) => Value::from(*number),

@@ -1,4 +1,4 @@
-//! The client's own mutations: which were sent, and how each was answered.
+//! The client's mutations: which were sent, and how each was answered.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::frame::{Fields, Violation, rule};
 
-/// The one rejection after which the number is still free.
+/// The only reject code after which the mutation's number remains free.
 const OUT_OF_ORDER: &str = "out_of_order";
 
 const REJECT_CODES: [&str; 10] = [
@@ -25,12 +25,12 @@ const REJECT_CODES: [&str; 10] = [
 /// How the server answered a mutation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PushOutcome {
-    /// Committed.
+    /// It is committed.
     Acked {
         /// The cursor in the `ack`.
         cursor: Option<String>,
     },
-    /// Not applied.
+    /// It was not applied.
     Rejected(Rejection),
 }
 
@@ -39,13 +39,13 @@ pub enum PushOutcome {
 pub struct Rejection {
     /// The protocol's code.
     pub code: String,
-    /// What it says to a human.
+    /// The message for people.
     pub message: String,
-    /// The write that was refused, counted from 0.
+    /// The write at fault, counted from 0.
     pub write: Option<u64>,
-    /// The column that was refused.
+    /// The column at fault.
     pub column: Option<String>,
-    /// With `out_of_order`, the number that the server waits for.
+    /// With `out_of_order`, the number that the server expects.
     pub expected: Option<u64>,
 }
 
@@ -68,7 +68,7 @@ impl PushOutcome {
         }
     }
 
-    /// Whether the server answers the same when the mutation is sent again.
+    /// Whether the server must answer the same when the mutation is pushed again.
     fn is_final(&self) -> bool {
         !matches!(self, Self::Rejected(rejection) if rejection.code == OUT_OF_ORDER)
     }
@@ -82,27 +82,26 @@ impl PushOutcome {
     }
 }
 
-/// The ledger of one connection, carried over to the next.
+/// The mutations of one connection, carried over to the next.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Pushes {
     /// The highest number that the server has settled, from `welcome` and from its answers.
     pub(super) last_mutation: u64,
-    /// The writes of mutations that wait for their answer.
+    /// The writes of mutations without an answer.
     pub(super) unanswered: BTreeMap<u64, Value>,
     pub(super) outcomes: BTreeMap<u64, PushOutcome>,
-    /// `last_mutation` of this connection's `welcome`: up to here answers are repeated, in any
-    /// order.
+    /// `last_mutation` of this connection's `welcome`: answers up to here are repeated, in any order.
     welcomed: u64,
-    /// How many answers the server owes on this connection.
+    /// The number of answers that the server owes on this connection, for each mutation.
     owed: BTreeMap<u64, u32>,
     answers: BTreeMap<u64, u64>,
-    /// Those of `unanswered` that no other connection sent before.
+    /// Those of `unanswered` that no earlier connection sent.
     first_sent_here: BTreeSet<u64>,
     last_acked: u64,
 }
 
 impl Pushes {
-    /// Begins a connection. What the server has settled need not be sent again.
+    /// Begins a connection. Mutations that the server has settled need not be pushed again.
     pub(super) fn welcome(&mut self, last_mutation: u64) -> Result<(), Violation> {
         rule!(
             last_mutation >= self.last_mutation,
@@ -136,7 +135,7 @@ impl Pushes {
         *self.owed.entry(mutation).or_default() += 1;
     }
 
-    /// How often a mutation has been answered.
+    /// The number of answers to a mutation.
     pub(super) fn answers(&self, mutation: u64) -> u64 {
         self.answers.get(&mutation).copied().unwrap_or_default()
     }
@@ -175,7 +174,7 @@ impl Pushes {
         self.settle(frame.number("mutation")?, PushOutcome::Rejected(rejection))
     }
 
-    /// A change made by one of our mutations is about to become visible.
+    /// Checks a change of the client's own mutation that is about to become visible.
     pub(super) fn visible(&self, mutation: u64) -> Result<(), Violation> {
         rule!(
             !self.first_sent_here.contains(&mutation),

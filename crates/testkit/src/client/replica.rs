@@ -1,6 +1,6 @@
-//! All of a client's subscriptions together, moved by the server's frames alone.
+//! All subscriptions of a client, changed only by the server's frames.
 //!
-//! It knows no socket and no time, so that the rules can be tested by themselves.
+//! It has no transport and no clock, so that the rules can be tested on their own.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -27,16 +27,16 @@ const ERROR_CODES: [&str; 10] = [
     "internal",
 ];
 
-/// What a client keeps between two connections, as a device would on its disk.
+/// What a client keeps between two connections, as it would on disk.
 #[derive(Clone, Debug)]
 pub struct ClientState {
-    /// Who it is.
+    /// The client id.
     pub client_id: Uuid,
     /// Its subscriptions with their rows.
     pub subscriptions: BTreeMap<SubscriptionId, SavedSubscription>,
     /// The highest mutation that was answered.
     pub last_mutation: u64,
-    /// The writes of the mutations that were not.
+    /// The writes of mutations without an answer.
     pub unanswered: BTreeMap<u64, Value>,
 }
 
@@ -50,7 +50,7 @@ pub(super) struct Replica {
     pub(super) frames: BTreeMap<String, u64>,
     pub(super) conflicts: Vec<Value>,
     pub(super) errors: Vec<Value>,
-    /// Unsubscribed: frames that were already on their way are no violation.
+    /// Ended subscriptions; frames for them that were already on their way are no violation.
     retired: BTreeSet<SubscriptionId>,
     retired_shapes: BTreeSet<String>,
     ended: bool,
@@ -98,21 +98,20 @@ impl Replica {
         }
     }
 
-    /// The resume point that all live subscriptions share; nothing while they differ, or when none
-    /// is live.
+    /// The resume point that all live subscriptions share; none if they differ or none is live.
     pub(super) fn cursor(&self) -> Option<&str> {
         let mut live = self.live().map(|subscription| subscription.cursor());
         let first = live.next()??;
         live.all(|cursor| cursor == Some(first)).then_some(first)
     }
 
-    /// An id means one subscription for the whole connection, or a late frame could be taken for
-    /// another's.
+    /// Whether an id has been used on this connection. An id means one subscription for the whole connection;
+    /// otherwise a late frame could be taken for another's.
     pub(super) fn is_used(&self, id: &SubscriptionId) -> bool {
         self.retired.contains(id) || self.subscriptions.contains_key(id)
     }
 
-    /// The client is about to send this frame.
+    /// Records a frame that the client is about to send.
     pub(super) fn send(&mut self, frame: &Value) {
         match frame["type"].as_str() {
             Some("subscribe") => self.subscribe(frame),
@@ -200,7 +199,7 @@ impl Replica {
     }
 
     fn subscribed(&mut self, frame: Fields<'_>) -> Result<(), Violation> {
-        // Unsubscribed while this was on its way: changes of its shape may be, too.
+        // The client unsubscribed while this was on its way; changes of the shape may be on their way too.
         let id = SubscriptionId::from_json(frame.value("id")?);
         if id.is_some_and(|id| self.retired.contains(&id)) {
             self.retired_shapes.insert(frame.text("shape")?.to_owned());
@@ -267,9 +266,9 @@ impl Replica {
         );
         self.ended = frame.boolean("fatal")?;
         self.errors.push(value.clone());
-        // An id that is not ours comes from a frame that the test wrote by hand.
+        // An unknown id comes from a frame that the test wrote by hand.
         let id = frame.optional("id").and_then(SubscriptionId::from_json);
-        // When rows are out of reach for a while the server goes on trying.
+        // While rows cannot be read, the server keeps trying.
         if let Some(subscription) = id.and_then(|id| self.subscriptions.get_mut(&id))
             && code != "unavailable"
         {
@@ -285,7 +284,7 @@ impl Replica {
     ) -> Result<(), Violation> {
         let id = SubscriptionId::from_json(frame.value("id")?);
         let Some(id) = id else {
-            return Err(Violation("`id` is no id of ours".to_owned()));
+            return Err(Violation("`id` is not an id of this client".to_owned()));
         };
         match self.subscriptions.get_mut(&id) {
             Some(subscription) => act(subscription),
@@ -294,10 +293,10 @@ impl Replica {
         }
     }
 
-    /// The number of our mutation that made this change, if one did.
+    /// The number of the client's own mutation that made a change, if one did.
     fn own_mutation(&self, change: &Value) -> Option<u64> {
-        let ours = change["client_id"].as_str() == Some(self.client_id.to_string().as_str());
-        ours.then(|| change["mutation"].as_u64()).flatten()
+        let own = change["client_id"].as_str() == Some(self.client_id.to_string().as_str());
+        own.then(|| change["mutation"].as_u64()).flatten()
     }
 
     fn live(&self) -> impl Iterator<Item = &Subscription> {

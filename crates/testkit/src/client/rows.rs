@@ -15,7 +15,7 @@ pub(super) struct Rows {
 }
 
 impl Rows {
-    /// Takes `row` and `clocks` of a snapshot's entry or of a `put`.
+    /// Stores `row` and `clocks` of an entry of a `snapshot` frame or of a `put`.
     pub(super) fn put(&mut self, key: &str, entry: Fields<'_>) -> Result<(), Violation> {
         self.rows
             .insert(key.to_owned(), entry.value("row")?.clone());
@@ -26,7 +26,7 @@ impl Rows {
         Ok(())
     }
 
-    /// Applies one change. `partial`: the rows that were here before the changes may be missing.
+    /// Applies one change. With `partial`, rows from before the changes may be missing.
     pub(super) fn apply(
         &mut self,
         change: Fields<'_>,
@@ -88,12 +88,12 @@ impl Schema {
         Ok(Self(value.clone()))
     }
 
-    /// A row has the columns of the schema, and its key is the key.
+    /// Checks that a row has the columns of the schema and the given key.
     pub(super) fn check(&self, key: &str, row: &Value) -> Result<(), Violation> {
         let row = Fields::of(row)?;
         let expected: Vec<&String> = self.columns().flat_map(Map::keys).collect();
         let found: Vec<&String> = row.names().collect();
-        // An entity without a table has no columns: its rows hold whatever the server recorded.
+        // An entity without a table has no columns; its rows contain whatever the server recorded.
         let same =
             found.len() == expected.len() && found.iter().all(|column| expected.contains(column));
         rule!(
@@ -101,7 +101,7 @@ impl Schema {
             "the row {key} has the columns {found:?}, and the schema {expected:?}"
         );
         if let Some([Value::String(column)]) = self.0["key"].as_array().map(Vec::as_slice) {
-            // Other types have a canonical text that need not be their JSON.
+            // The canonical text of other types may differ from their JSON.
             let text = match row.optional(column) {
                 Some(Value::Number(number)) if number.is_i64() => number.to_string(),
                 Some(Value::String(text)) if self.0["columns"][column] == "text" => text.clone(),

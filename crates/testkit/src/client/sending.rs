@@ -1,4 +1,4 @@
-//! What the client sends.
+//! Sends the client's frames.
 
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
@@ -29,14 +29,14 @@ impl SyncClient {
         self.send_json(frame).await;
     }
 
-    /// Resumes at a cursor without the rows that belong to it: the copy then holds only what has
-    /// changed since.
+    /// Resumes at a cursor without the rows that belong to it. The copy then contains only what has changed
+    /// since.
     pub async fn resume(&mut self, id: impl Into<SubscriptionId>, entity: &str, cursor: &str) {
         self.subscribe_with(id, json!({ "entity": entity, "cursor": cursor }))
             .await;
     }
 
-    /// Ends a subscription and drops its rows. The id cannot be used again on this connection.
+    /// Ends a subscription and drops its rows. Its id cannot be used again on this connection.
     pub async fn unsubscribe(&mut self, id: impl Into<SubscriptionId>) {
         self.send_json(json!({ "type": "unsubscribe", "id": id.into().to_json() }))
             .await;
@@ -70,25 +70,25 @@ impl SyncClient {
             .await;
     }
 
-    /// Sends any frame. Subscriptions and pushes in it are kept track of.
+    /// Sends any frame, and keeps track of subscriptions and pushes.
     pub async fn send_json(&mut self, frame: Value) {
         self.replica.send(&frame);
         self.send_text(&frame.to_string()).await;
     }
 
-    /// Sends a frame gzipped. Subscriptions and pushes in it are kept track of.
+    /// Sends any frame gzipped, and keeps track of subscriptions and pushes.
     pub async fn send_gzip(&mut self, frame: Value) {
         self.replica.send(&frame);
         self.send_binary(gzip(frame.to_string().as_bytes())).await;
     }
 
-    /// Sends text as it is.
+    /// Sends a text message unchanged.
     pub async fn send_text(&mut self, text: &str) {
         self.transcript.sent(text);
         self.connection.send(Message::text(text)).await;
     }
 
-    /// Sends bytes as they are.
+    /// Sends a binary message unchanged.
     pub async fn send_binary(&mut self, bytes: Vec<u8>) {
         self.transcript.sent(&format!("{} bytes", bytes.len()));
         self.connection.send(Message::binary(bytes)).await;

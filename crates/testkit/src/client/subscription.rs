@@ -1,4 +1,4 @@
-//! One subscription's rows, and what the server may say of them in which phase.
+//! One subscription: its rows, and which frames the server may send in which phase.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,12 +9,12 @@ use super::rows::{Rows, Schema};
 
 const REFETCH_REASONS: [&str; 4] = ["expired", "epoch", "schema", "permission"];
 
-/// How far a subscription is.
+/// The phase of a subscription.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// Before `subscribed`: what arrives is held back.
+    /// Before `subscribed`: changes are held back.
     Joining,
-    /// `changes` arrive, and take effect at each `cursor`.
+    /// Changes take effect at each `cursor`.
     Live,
     /// The server answered with an `error` of this code.
     Refused(String),
@@ -30,7 +30,7 @@ pub struct Subscription {
     pub(super) cursor: Option<String>,
     schema: Option<Schema>,
     rows: Rows,
-    /// Changes that wait for the next `cursor`, or for `subscribed`.
+    /// Changes held back until the next `cursor`, or until `subscribed`.
     held: Vec<Value>,
     join: Join,
     puts: BTreeMap<String, u64>,
@@ -41,7 +41,7 @@ pub struct Subscription {
 pub struct SavedSubscription {
     /// The `subscribe` frame, without `id` and `cursor`.
     pub request: Value,
-    /// Where to resume. Without it the subscription begins afresh.
+    /// Where to resume; without it, the subscription starts over.
     pub cursor: Option<String>,
     /// The rows, by key.
     pub rows: BTreeMap<String, Value>,
@@ -49,15 +49,14 @@ pub struct SavedSubscription {
     pub clocks: BTreeMap<String, Value>,
 }
 
-/// The way from `subscribe` to `subscribed`.
+/// The state between `subscribe` and `subscribed`.
 #[derive(Clone, Debug, Default)]
 struct Join {
-    /// With a cursor: only the difference is sent, to rows that are here already.
+    /// The request has a cursor: the server sends only changes to rows that the client has.
     resuming: bool,
-    /// The test resumed without handing over the rows, so changes may concern rows that are not
-    /// here.
+    /// The test resumed without the rows, so changes may concern rows that the client does not have.
     without_rows: bool,
-    /// The rows of the snapshot so far.
+    /// The rows of the `snapshot` frames so far.
     snapshot: Rows,
     /// `more` of the last `snapshot` frame.
     more: Option<bool>,
@@ -109,7 +108,7 @@ impl Subscription {
         }
     }
 
-    /// Only what a cursor vouches for is kept.
+    /// Keeps the rows only if there is a cursor for them.
     pub(super) fn save(&self) -> SavedSubscription {
         let rows = if self.cursor.is_some() {
             self.rows.clone()
@@ -124,12 +123,12 @@ impl Subscription {
         }
     }
 
-    /// The entity it subscribes to.
+    /// The entity that it subscribes to.
     pub fn entity(&self) -> &str {
         self.request["entity"].as_str().unwrap_or_default()
     }
 
-    /// How far it is.
+    /// Its phase.
     pub fn phase(&self) -> &Phase {
         &self.phase
     }
@@ -154,7 +153,7 @@ impl Subscription {
         self.cursor.as_deref()
     }
 
-    /// The rows, by key, without what is still held back.
+    /// The rows, by key, without changes that are still held back.
     pub fn rows(&self) -> &BTreeMap<String, Value> {
         &self.rows.rows
     }
@@ -206,14 +205,14 @@ impl Subscription {
         Ok(())
     }
 
-    /// Changes that are addressed to this subscription, before it is live.
+    /// Takes changes addressed to this subscription, before it is live.
     pub(super) fn catch_up(&mut self, changes: &[Value]) -> Result<(), Violation> {
         rule!(
             self.phase == Phase::Joining,
             "changes with an `id` for a subscription that is not joining"
         );
         rule!(self.join.more != Some(true), "changes amid a snapshot");
-        // A later frame may name a row again: what changed while it was caught up.
+        // A later frame may name a row again, if it changed during the catch-up.
         let mut changed = BTreeSet::new();
         for change in changes {
             let change = Fields::of(change)?;
@@ -255,7 +254,7 @@ impl Subscription {
         }
         self.commit(cursor)?;
         if let Some(schema) = self.schema.as_ref().filter(|_| !self.join.without_rows) {
-            // Those kept from before a resume too: a changed schema asks for a refetch.
+            // Rows from before a resume are checked too, because a schema change requires a refetch.
             self.rows
                 .rows
                 .iter()
@@ -269,7 +268,7 @@ impl Subscription {
         Ok(())
     }
 
-    /// Applies what was held back: the rows are now those of `cursor`.
+    /// Applies the changes that were held back, so that the rows are those of `cursor`.
     pub(super) fn commit(&mut self, cursor: &str) -> Result<(), Violation> {
         if let Some(schema) = &self.schema {
             for change in std::mem::take(&mut self.held) {

@@ -1,4 +1,4 @@
-//! The rules, each kept once and broken once.
+//! The rules of the protocol, each kept once and broken once.
 
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -15,8 +15,7 @@ fn replica() -> Replica {
     replica
 }
 
-/// A replica whose subscription `a` is live with the rows 1 and 2, at the cursor c1, in the shape
-/// s.
+/// A replica whose subscription `a` is live with the rows 1 and 2, at the cursor c1, with the shape s.
 fn live() -> Replica {
     let mut replica = replica();
     replica.send(&json!({ "type": "subscribe", "id": "a", "entity": "notes" }));
@@ -101,7 +100,7 @@ fn accept(replica: &mut Replica, frames: impl IntoIterator<Item = Value>) {
 fn refuse(replica: &mut Replica, frame: &Value, rule: &str) {
     let Violation(message) = replica
         .receive(frame)
-        .expect_err("this should break a rule");
+        .expect_err("this frame should break a rule");
     assert!(message.contains(rule), "{message}");
 }
 
@@ -114,7 +113,7 @@ fn keys(replica: &Replica, id: &str) -> Vec<String> {
 }
 
 #[test]
-fn a_snapshot_appears_with_subscribed() {
+fn the_rows_of_a_snapshot_appear_with_subscribed() {
     let mut replica = replica();
     replica.send(&json!({ "type": "subscribe", "id": "a", "entity": "notes" }));
     accept(
@@ -129,7 +128,7 @@ fn a_snapshot_appears_with_subscribed() {
 }
 
 #[test]
-fn a_snapshot_is_whole_and_has_each_row_once() {
+fn a_snapshot_is_complete_and_has_each_row_once() {
     let mut replica = replica();
     replica.send(&json!({ "type": "subscribe", "id": "a", "entity": "notes" }));
     accept(&mut replica, [snapshot("a", &["1"], true)]);
@@ -145,7 +144,7 @@ fn a_snapshot_is_whole_and_has_each_row_once() {
 }
 
 #[test]
-fn changes_wait_for_the_cursor() {
+fn changes_take_effect_at_the_next_cursor() {
     let mut replica = live();
     let gone = json!({ "op": "delete", "key": "1" });
     let absent = json!({ "op": "leave", "key": "9" });
@@ -245,7 +244,7 @@ fn a_resume_sends_the_difference_and_each_row_once() {
 }
 
 #[test]
-fn a_refetch_begins_again() {
+fn a_refetch_drops_the_rows_and_starts_over() {
     let mut replica = live();
     refuse(
         &mut replica,
@@ -278,7 +277,7 @@ fn a_refetch_begins_again() {
 }
 
 #[test]
-fn a_patch_changes_fields_of_a_row_that_is_here() {
+fn a_patch_changes_fields_of_a_row_that_the_client_has() {
     let patch = |key: &str| json!({ "op": "patch", "key": key, "values": { "body": "x" }, "clocks": { "body": "h" } });
     let mut replica = live();
     accept(&mut replica, [changes("s", &[patch("1")]), cursor("c2")]);
@@ -323,7 +322,7 @@ fn acks_come_once_and_in_order() {
 }
 
 #[test]
-fn a_repeated_mutation_is_answered_as_the_first_time() {
+fn a_repeated_mutation_has_the_same_answer() {
     let mut replica = live();
     (1..=2).for_each(|mutation| push(&mut replica, mutation));
     accept(&mut replica, [ack(1), ack(2)]);
@@ -334,7 +333,7 @@ fn a_repeated_mutation_is_answered_as_the_first_time() {
 }
 
 #[test]
-fn a_number_out_of_order_stays_free() {
+fn a_mutation_out_of_order_leaves_its_number_free() {
     let mut replica = live();
     push(&mut replica, 2);
     let mut out_of_order = reject(2, "out_of_order");
@@ -347,7 +346,7 @@ fn a_number_out_of_order_stays_free() {
 }
 
 #[test]
-fn an_effect_follows_its_ack() {
+fn a_change_becomes_visible_after_its_ack() {
     let mut replica = live();
     push(&mut replica, 1);
     accept(
@@ -371,7 +370,7 @@ fn a_rejected_mutation_has_no_effect() {
 }
 
 #[test]
-fn what_was_not_answered_survives_the_connection() {
+fn unanswered_mutations_survive_the_connection() {
     let mut replica = live();
     (1..=3).for_each(|mutation| push(&mut replica, mutation));
     accept(&mut replica, [ack(1)]);
@@ -389,7 +388,7 @@ fn what_was_not_answered_survives_the_connection() {
 }
 
 #[test]
-fn frames_are_known_and_in_place() {
+fn unknown_and_misplaced_frames_are_violations() {
     let mut replica = Replica::new(CLIENT, false);
     refuse(&mut replica, &cursor("c1"), "`welcome` comes first");
     accept(&mut replica, [welcome(0)]);

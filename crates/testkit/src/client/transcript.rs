@@ -39,7 +39,7 @@ impl fmt::Display for Transcript {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             formatter,
-            "--- frames, of which the first {} are left out ---",
+            "--- frames, without the first {} ---",
             self.dropped
         )?;
         self.lines

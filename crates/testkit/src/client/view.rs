@@ -1,4 +1,4 @@
-//! What a test may ask of the client.
+//! What a test can query of the client.
 
 use std::collections::BTreeMap;
 
@@ -9,14 +9,17 @@ use super::options::SubscriptionId;
 use super::pushes::PushOutcome;
 use super::subscription::Subscription;
 
-/// The copy, and what has happened on this connection.
+/// The copy, and the frames of this connection.
 impl SyncClient {
     /// The `welcome` frame.
     pub fn welcome(&self) -> &Value {
-        self.replica.welcome.as_ref().expect("there was no welcome")
+        self.replica
+            .welcome
+            .as_ref()
+            .expect("no welcome was received")
     }
 
-    /// A subscription; panics when there is none with this id.
+    /// Returns a subscription, and panics if there is none with this id.
     pub fn subscription(&self, id: impl Into<SubscriptionId>) -> &Subscription {
         let id = id.into();
         self.replica
@@ -40,8 +43,7 @@ impl SyncClient {
         self.rows(id).get(key)
     }
 
-    /// The resume point that all live subscriptions share; nothing while they differ, or when none
-    /// is live.
+    /// The resume point that all live subscriptions share; none if they differ or none is live.
     pub fn cursor(&self) -> Option<&str> {
         self.replica.cursor()
     }
@@ -51,17 +53,17 @@ impl SyncClient {
         self.replica.pushes.next()
     }
 
-    /// How a mutation was answered last.
+    /// The last answer to a mutation.
     pub fn outcome(&self, mutation: u64) -> Option<&PushOutcome> {
         self.replica.pushes.outcomes.get(&mutation)
     }
 
-    /// The mutations that wait for their answer.
+    /// The mutations without an answer.
     pub fn unanswered(&self) -> impl Iterator<Item = u64> {
         self.replica.pushes.unanswered.keys().copied()
     }
 
-    /// The last frames both ways, for the message of a test that fails.
+    /// The last frames in both directions, for the message of a failed test.
     pub fn transcript(&self) -> String {
         self.transcript.to_string()
     }
@@ -85,12 +87,12 @@ impl SyncClient {
             .unwrap_or_default()
     }
 
-    /// How many frames of a type have arrived.
+    /// The number of frames of a type received so far.
     pub fn frames(&self, kind: &str) -> u64 {
         self.replica.frames.get(kind).copied().unwrap_or_default()
     }
 
-    /// Begins counting puts and frames anew.
+    /// Resets the counts of puts and frames.
     pub fn reset_counters(&mut self) {
         self.replica.frames.clear();
         self.replica

@@ -1,4 +1,4 @@
-//! Waiting for what the server sends.
+//! Waits for the server's frames.
 
 use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
@@ -10,24 +10,24 @@ use super::subscription::Phase;
 
 /// Waiting. Each method fails the test after [`patience`](super::ClientOptions::patience).
 impl SyncClient {
-    /// The next frame, of whatever type, after the copy has taken it in.
+    /// Waits for the next frame, of any type, and applies it to the copy.
     pub async fn next_frame(&mut self) -> Value {
         let next = self.try_next_frame().await;
         self.open_or_fail(next, "a frame")
     }
 
-    /// As [`next_frame`](Self::next_frame), for connections that may end.
+    /// Like [`next_frame`](Self::next_frame), for connections that may end.
     pub async fn try_next_frame(&mut self) -> Result<Value, Closed> {
         self.next_before(self.deadline()).await
     }
 
-    /// The first frame from now on that the predicate accepts.
+    /// Waits for the next frame that the predicate accepts.
     pub async fn wait_for(&mut self, accept: impl FnMut(&Value) -> bool) -> Value {
         let found = self.try_wait_for(accept).await;
         self.open_or_fail(found, "a certain frame")
     }
 
-    /// As [`wait_for`](Self::wait_for), for connections that may end.
+    /// Like [`wait_for`](Self::wait_for), for connections that may end.
     pub async fn try_wait_for(
         &mut self,
         mut accept: impl FnMut(&Value) -> bool,
@@ -41,13 +41,13 @@ impl SyncClient {
         }
     }
 
-    /// Takes in frames until the predicate holds, which it may at once.
+    /// Applies frames until the predicate holds; it may hold at once.
     pub async fn wait_until(&mut self, holds: impl FnMut(&Self) -> bool) {
         let reached = self.try_wait_until(holds).await;
         self.open_or_fail(reached, "a certain state");
     }
 
-    /// As [`wait_until`](Self::wait_until), for connections that may end.
+    /// Like [`wait_until`](Self::wait_until), for connections that may end.
     pub async fn try_wait_until(
         &mut self,
         mut holds: impl FnMut(&Self) -> bool,
@@ -59,7 +59,7 @@ impl SyncClient {
         Ok(())
     }
 
-    /// Waits until the subscription is live, and fails when it is refused.
+    /// Waits until the subscription is live, and fails if it is refused.
     pub async fn wait_subscribed(&mut self, id: impl Into<SubscriptionId>) {
         let id = id.into();
         self.wait_until(|client| *client.subscription(&id).phase() != Phase::Joining)
@@ -70,7 +70,7 @@ impl SyncClient {
         }
     }
 
-    /// Waits until the subscription is refused, and gives the code.
+    /// Waits until the subscription is refused, and returns the error code.
     pub async fn wait_refused(&mut self, id: impl Into<SubscriptionId>) -> String {
         let id = id.into();
         self.wait_until(|client| *client.subscription(&id).phase() != Phase::Joining)
@@ -84,25 +84,25 @@ impl SyncClient {
         }
     }
 
-    /// Waits for the next `cursor` frame and gives its cursor.
+    /// Waits for the next `cursor` frame, and returns its cursor.
     pub async fn wait_cursor(&mut self) -> String {
         let frame = self.wait_for(|frame| frame["type"] == "cursor").await;
         frame["cursor"].as_str().unwrap_or_default().to_owned()
     }
 
-    /// Waits until no push is without its answer.
+    /// Waits until every push is answered.
     pub async fn wait_answered(&mut self) {
         self.wait_until(|client| client.replica.pushes.unanswered.is_empty())
             .await;
     }
 
-    /// Waits for an `error` frame, and gives its code.
+    /// Waits for an `error` frame, and returns its code.
     pub async fn wait_error(&mut self) -> String {
         let frame = self.wait_for(|frame| frame["type"] == "error").await;
         frame["code"].as_str().unwrap_or_default().to_owned()
     }
 
-    /// Waits until the server closes the connection, and gives the close code.
+    /// Waits until the server closes the connection, and returns the close code.
     pub async fn close_code(&mut self) -> u16 {
         match self.try_wait_for(|_| false).await {
             Ok(_) => unreachable!("no frame is accepted"),
@@ -120,7 +120,7 @@ impl SyncClient {
         }
         let Ok(received) = timeout_at(deadline, self.connection.receive()).await else {
             let message = format!(
-                "the server hangs: what the test waits for has not come in {:?}",
+                "the server hangs: what the test waits for has not arrived within {:?}",
                 self.options.patience
             );
             self.fail(&message)
@@ -142,9 +142,9 @@ impl SyncClient {
         }
     }
 
-    fn open_or_fail<T>(&mut self, result: Result<T, Closed>, wanted: &str) -> T {
+    fn open_or_fail<T>(&mut self, result: Result<T, Closed>, awaited: &str) -> T {
         result.unwrap_or_else(|closed| {
-            self.fail(&format!("{closed}, while the test waits for {wanted}"))
+            self.fail(&format!("{closed}, while the test waits for {awaited}"))
         })
     }
 

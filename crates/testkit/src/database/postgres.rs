@@ -12,14 +12,14 @@ use super::TestRole;
 
 const NO_SERVER: &str = "\
 TEST_DATABASE_URL is not set, so there is no PostgreSQL to test with.
-Run the tests with `cargo xtask test`, or keep a server with `cargo xtask cluster`.";
+Run the tests with `cargo xtask test`, or start a server with `cargo xtask cluster`.";
 
 #[derive(Debug)]
 pub(super) struct PostgresDatabase {
-    /// Where databases are made: the address in `TEST_DATABASE_URL`.
+    /// The server on which databases are created: `TEST_DATABASE_URL`.
     server: Url,
     name: String,
-    /// Connections that no statement is using. Logging in costs more than most statements.
+    /// Connections that no statement uses. Logging in costs more than most statements.
     idle: Mutex<Vec<Client>>,
     roles: Mutex<Vec<String>>,
 }
@@ -31,10 +31,10 @@ impl PostgresDatabase {
             .filter(|url| !url.is_empty())
             .expect(NO_SERVER);
         let server = Url::parse(&server)
-            .unwrap_or_else(|error| panic!("TEST_DATABASE_URL is no URL: {error}"));
+            .unwrap_or_else(|error| panic!("TEST_DATABASE_URL is not a URL: {error}"));
         let name = unique("test");
         let client = connect(&server).await;
-        // From template0, because template1 cannot be copied while somebody is connected to it.
+        // From template0, because template1 cannot be copied while it has connections.
         client
             .batch_execute(&format!("CREATE DATABASE {name} TEMPLATE template0"))
             .await
@@ -55,7 +55,7 @@ impl PostgresDatabase {
         connect(&self.address()).await
     }
 
-    /// Runs the statements; the first column of every row, as text.
+    /// Runs the statements, and returns the first column of every row, as text.
     pub(super) async fn rows(&self, sql: &str) -> Result<Vec<Option<String>>, String> {
         let idle = lock(&self.idle).pop().filter(|client| !client.is_closed());
         let client = match idle {
@@ -66,7 +66,7 @@ impl PostgresDatabase {
             .simple_query(sql)
             .await
             .map_err(|error| message(&error))?;
-        // It fails in an open transaction; then the connection ends, and the transaction with it.
+        // It fails in an open transaction; then the connection is dropped, and the transaction with it.
         if client.batch_execute("DISCARD ALL").await.is_ok() {
             lock(&self.idle).push(client);
         }
@@ -86,7 +86,7 @@ impl PostgresDatabase {
         let mut url = self.address();
         url.set_username(&name)
             .and_then(|()| url.set_password(Some(&password)))
-            .expect("TEST_DATABASE_URL names no host, so a role cannot be put into it");
+            .expect("TEST_DATABASE_URL has no host, so it cannot take a role");
         TestRole {
             name,
             url: url.into(),
@@ -101,7 +101,7 @@ impl PostgresDatabase {
 }
 
 impl Drop for PostgresDatabase {
-    /// A runtime of its own, in a thread of its own, because the test's may be ending.
+    /// Uses its own runtime in its own thread, because the test's may be ending.
     fn drop(&mut self) {
         let server = self.server.clone();
         let mut statements = vec![format!(
@@ -136,7 +136,7 @@ async fn connect(url: &Url) -> Client {
     let (client, connection) = tokio_postgres::connect(url.as_str(), NoTls)
         .await
         .unwrap_or_else(|error| panic!("could not connect to PostgreSQL: {}", message(&error)));
-    // It ends with the client, or when a test terminates the connection; the next statement tells.
+    // It ends with the client, or when a test terminates the connection; then the next statement fails.
     tokio::spawn(connection);
     client
 }
@@ -148,12 +148,12 @@ fn message(error: &tokio_postgres::Error) -> String {
     }
 }
 
-/// A name that needs no quotes, and that no other test has.
+/// Makes a name that needs no quotes and that no other test has.
 fn unique(prefix: &str) -> String {
     format!("{prefix}_{}", Uuid::new_v4().simple())
 }
 
-/// A test that panicked while it held the lock has failed already.
+/// Locks a mutex, even if it is poisoned: a test that panicked while it held the lock has already failed.
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -11,12 +11,12 @@ use diesel::sqlite::Sqlite;
 use diesel::{Connection, RunQueryDsl, SqliteConnection, sql_query};
 use tempfile::TempDir;
 
-/// Another program waits for the engine's lock; it does not fail.
+/// The connection of another program waits for the engine's lock instead of failing.
 const SETTINGS: &str = "PRAGMA busy_timeout = 10000; PRAGMA foreign_keys = ON;";
 
 pub(super) struct SqliteDatabase {
     directory: TempDir,
-    /// Opened at its first use, so that the engine may be the first to open the file.
+    /// Opened when first used, so that the engine can be the first to open the file.
     connection: Arc<Mutex<Option<SqliteConnection>>>,
 }
 
@@ -43,7 +43,7 @@ impl SqliteDatabase {
             .await
     }
 
-    /// The first column of every row, as text.
+    /// Returns the first column of every row, as text.
     pub(super) async fn rows(&self, sql: &str) -> Result<Vec<Option<String>>, String> {
         let query = sql_query(sql);
         let rows = self
@@ -62,7 +62,7 @@ impl SqliteDatabase {
             let mut connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
             let connection = connection.get_or_insert_with(|| open(&file));
             let result = work(connection);
-            // Whatever was left open; most often nothing, and then this is refused.
+            // Rolls back a transaction that was left open; most often there is none, and then this fails.
             let _ = connection.batch_execute("ROLLBACK");
             result.map_err(|error| error.to_string())
         });
@@ -96,7 +96,7 @@ fn open(file: &std::path::Path) -> SqliteConnection {
     connection
 }
 
-/// A row of which only the first column is of interest, whatever its name and type.
+/// The first column of a row, whatever its name and type.
 struct FirstColumn(Option<String>);
 
 impl QueryableByName<Sqlite> for FirstColumn {

@@ -1,4 +1,4 @@
-//! The same on a SQLite file that another program writes: this one.
+//! The same on SQLite, with this program as the other one that writes to the file.
 
 use std::sync::atomic::Ordering;
 use std::thread;
@@ -16,15 +16,15 @@ use crate::stage::{PATIENCE, Stage};
 use crate::workload::{ITEMS, all_received, whole_table};
 use crate::writers::Written;
 
-/// A file with a server and subscribers.
-pub(super) struct Crowd {
+/// A file with a server and its subscribers.
+pub(super) struct Subscribers {
     database: TestDatabase,
     group: Group,
     _engine: Engine,
 }
 
-impl Crowd {
-    pub(super) async fn gather(stage: &Stage, subscribers: usize) -> Result<Self> {
+impl Subscribers {
+    pub(super) async fn start(stage: &Stage, subscribers: usize) -> Result<Self> {
         let database = TestDatabase::sqlite().await;
         database
             .execute(

@@ -1,12 +1,13 @@
-//! Who wants what: finds the shapes that a change may concern, without looking at the others.
+//! Finds the shapes that a change may concern, without evaluating the others.
 //!
-//! Shapes of one table are found by the values that their filters ask for ([`Access`]); those whose
-//! filters ask for none are looked at one by one, once however many sessions share them.
+//! Shapes of one table are filed under the access keys of their filters ([`Access`]). Shapes whose filters
+//! have none are evaluated for each change, once however many sessions share them.
 //!
 //! Invariants:
-//! 1. A change means nothing for a shape that is not looked at: none of the versions of the row holds a key
-//!    of its access.
-//! 2. Adding and removing a shape costs as much as its access has keys, whatever else is in here.
+//! 1. A change means nothing for a shape that is not evaluated: no version of the row holds one of its access
+//!    keys.
+//! 2. Adding or removing a shape takes time proportional to the number of its access keys, whatever else the
+//!    index holds.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use sync_core::undo::RowVersions;
 
 use crate::mailbox::SessionId;
 
-/// All shapes that sessions have.
+/// All attached shapes.
 #[derive(Debug, Default)]
 pub(super) struct ShapeIndex {
     entities: HashMap<Box<str>, EntityShapes>,
@@ -31,17 +32,18 @@ pub(super) struct ShapeIndex {
 struct EntityShapes {
     /// The shape of all rows.
     whole: Option<Audience>,
-    /// The others. More than one while a table has just changed.
+    /// The other shapes, by the table's version; there is more than one just after a schema change.
     versions: BTreeMap<Box<str>, VersionShapes>,
 }
 
-/// The shapes of one version of a table that do not want everything.
+/// The shapes with a selection, of one version of a table.
 #[derive(Debug)]
 struct VersionShapes {
-    shapes: HashMap<Shape, Known>,
+    shapes: HashMap<Shape, Indexed>,
+    /// Shapes by access key: the position of a column, then its value.
     keyed: HashMap<usize, HashMap<Scalar, HashSet<Shape>>>,
-    /// Those that have to be looked at for each change.
-    rest: HashSet<Shape>,
+    /// Shapes without access keys, which are evaluated for each change.
+    unkeyed: HashSet<Shape>,
     /// The columns that filters look at, by position.
     columns: BTreeMap<usize, Column>,
     /// Reads those columns.
@@ -55,12 +57,12 @@ struct Column {
 }
 
 #[derive(Debug)]
-struct Known {
+struct Indexed {
     audience: Audience,
     access: Access,
 }
 
-/// Who has a shape, and what it has cost so far.
+/// The sessions that have a shape, and what it has cost so far.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Audience {
     pub(super) sessions: HashSet<SessionId>,
@@ -70,7 +72,7 @@ pub(super) struct Audience {
 /// What a shape has cost.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct ShapeStats {
-    /// Changed rows that its filter was asked about.
+    /// Changed rows that its filter was evaluated for.
     pub(crate) evaluations: u64,
     /// Changes that its audience received.
     pub(crate) changes: u64,
@@ -78,17 +80,17 @@ pub(crate) struct ShapeStats {
     pub(crate) bytes: u64,
 }
 
-/// What a changed row means for shapes that do not want everything.
+/// What a changed row means for the shapes with a selection.
 #[derive(Debug, Default)]
 pub(super) struct Found {
     pub(super) effects: Vec<(Shape, RowEffect)>,
-    /// Those that could not read the row: their table is not what they were made for.
+    /// Shapes that could not read the row: the table is no longer the one that they were made for.
     pub(super) outdated: Vec<Shape>,
     pub(super) evaluations: u64,
 }
 
 impl ShapeIndex {
-    /// A session wants this shape.
+    /// Adds a session to a shape.
     pub(super) fn attach(&mut self, shape: &Shape, session: SessionId) {
         if !self.entities.contains_key(shape.entity()) {
             self.entities
@@ -97,7 +99,7 @@ impl ShapeIndex {
         let Some(entity) = self.entities.get_mut(shape.entity()) else {
             return;
         };
-        let wants_new = match shape.selection() {
+        let columns_changed = match shape.selection() {
             None => {
                 let whole = entity.whole.get_or_insert_default();
                 whole.sessions.insert(session);
@@ -111,17 +113,17 @@ impl ShapeIndex {
                 version.attach(shape, selection, session)
             }
         };
-        if wants_new {
-            self.filters_changed(shape.entity());
+        if columns_changed {
+            self.update_old_value_columns(shape.entity());
         }
     }
 
-    /// And no longer.
+    /// Removes a session from a shape.
     pub(super) fn detach(&mut self, shape: &Shape, session: SessionId) {
         let Some(entity) = self.entities.get_mut(shape.entity()) else {
             return;
         };
-        let mut wants_less = false;
+        let mut columns_changed = false;
         match shape.selection() {
             None => {
                 if let Some(whole) = &mut entity.whole {
@@ -134,10 +136,10 @@ impl ShapeIndex {
             }
             Some(selection) => {
                 if let Some(version) = entity.versions.get_mut(selection.version()) {
-                    wants_less = version.detach(shape, selection, session);
+                    columns_changed = version.detach(shape, selection, session);
                     if version.shapes.is_empty() {
                         entity.versions.remove(selection.version());
-                        wants_less = true;
+                        columns_changed = true;
                     }
                 }
             }
@@ -145,22 +147,22 @@ impl ShapeIndex {
         if entity.whole.is_none() && entity.versions.is_empty() {
             self.entities.remove(shape.entity());
         }
-        if wants_less {
-            self.filters_changed(shape.entity());
+        if columns_changed {
+            self.update_old_value_columns(shape.entity());
         }
     }
 
-    fn filters_changed(&mut self, name: &str) {
+    fn update_old_value_columns(&mut self, name: &str) {
         let mut old_value_columns = (*self.old_value_columns).clone();
         old_value_columns.remove(name);
         if let Some(entity) = self.entities.get(name)
             && !entity.versions.is_empty()
         {
-            let wanted = entity
+            let columns = entity
                 .versions
                 .values()
                 .flat_map(VersionShapes::column_names);
-            old_value_columns.insert(name.to_owned(), wanted.map(str::to_owned).collect());
+            old_value_columns.insert(name.to_owned(), columns.map(str::to_owned).collect());
         }
         self.old_value_columns = Arc::new(old_value_columns);
     }
@@ -170,18 +172,18 @@ impl ShapeIndex {
         self.old_value_columns.clone()
     }
 
-    /// Who has a shape.
+    /// The audience of a shape.
     pub(super) fn audience(&self, shape: &Shape) -> Option<&Audience> {
         let entity = self.entities.get(shape.entity())?;
         match shape.selection() {
             None => entity.whole.as_ref(),
             Some(selection) => {
-                let known = entity
+                let indexed = entity
                     .versions
                     .get(selection.version())?
                     .shapes
                     .get(shape)?;
-                Some(&known.audience)
+                Some(&indexed.audience)
             }
         }
     }
@@ -209,14 +211,14 @@ impl ShapeIndex {
     pub(super) fn shapes_of(&self, name: &str) -> impl Iterator<Item = (Shape, &Audience)> {
         let entity = self.entities.get(name);
         let whole = entity.and_then(|entity| entity.whole.as_ref());
-        let parts = entity
+        let versions = entity
             .into_iter()
             .flat_map(|entity| entity.versions.values());
-        let parts = parts.flat_map(|version| &version.shapes);
+        let selections = versions.flat_map(|version| &version.shapes);
         whole
             .map(|audience| (Shape::whole(name), audience))
             .into_iter()
-            .chain(parts.map(|(shape, known)| (shape.clone(), &known.audience)))
+            .chain(selections.map(|(shape, indexed)| (shape.clone(), &indexed.audience)))
     }
 
     /// The entities that have shapes.
@@ -227,20 +229,20 @@ impl ShapeIndex {
     /// How many shapes an entity has.
     pub(super) fn count_of(&self, name: &str) -> usize {
         self.entities.get(name).map_or(0, |entity| {
-            let parts = entity.versions.values().map(|version| version.shapes.len());
-            usize::from(entity.whole.is_some()) + parts.sum::<usize>()
+            let selections = entity.versions.values().map(|version| version.shapes.len());
+            usize::from(entity.whole.is_some()) + selections.sum::<usize>()
         })
     }
 
-    /// Whether somebody wants all rows of an entity.
+    /// Whether a session has the shape of all rows of an entity.
     pub(super) fn has_whole(&self, name: &str) -> bool {
         self.entities
             .get(name)
             .is_some_and(|entity| entity.whole.is_some())
     }
 
-    /// What a changed row means for the shapes that do not want everything. `old_value_columns`: whose
-    /// previous values the entry's undo records have.
+    /// Returns what a changed row means for the shapes with a selection. The entry's undo records have the
+    /// previous values of `old_value_columns`.
     pub(super) fn find(&mut self, entry: &NetChange, old_value_columns: &OldValueColumns) -> Found {
         let mut found = Found::default();
         let Some(entity) = self.entities.get_mut(&*entry.entity) else {
@@ -260,16 +262,16 @@ impl VersionShapes {
         Self {
             shapes: HashMap::new(),
             keyed: HashMap::new(),
-            rest: HashSet::new(),
+            unkeyed: HashSet::new(),
             columns: BTreeMap::new(),
             reader: RowReader::new(selection.table(), []),
         }
     }
 
-    /// True when it is the first of all, or looks at a column that no other did.
+    /// Returns whether this is the first shape, or its filter needs a column that no other does.
     fn attach(&mut self, shape: &Shape, selection: &Selection, session: SessionId) -> bool {
-        if let Some(known) = self.shapes.get_mut(shape) {
-            known.audience.sessions.insert(session);
+        if let Some(indexed) = self.shapes.get_mut(shape) {
+            indexed.audience.sessions.insert(session);
             return false;
         }
         let is_first = self.shapes.is_empty();
@@ -280,7 +282,7 @@ impl VersionShapes {
         let access = selection.filter().access(load);
         match &access {
             Access::None => {
-                self.rest.insert(shape.clone());
+                self.unkeyed.insert(shape.clone());
             }
             Access::Keys(keys) => {
                 for (column, value) in keys {
@@ -292,56 +294,56 @@ impl VersionShapes {
                 }
             }
         }
-        let mut is_new = false;
+        let mut has_new_column = false;
         for column in selection.filter().columns() {
             let column = self.columns.entry(column).or_insert_with(|| Column {
                 name: selection.table().schema.columns[column].name.clone(),
                 filters: 0,
             });
-            is_new |= column.filters == 0;
+            has_new_column |= column.filters == 0;
             column.filters += 1;
         }
-        if is_new {
+        if has_new_column {
             self.reader = RowReader::new(selection.table(), self.columns.keys().copied());
         }
         let mut audience = Audience::default();
         audience.sessions.insert(session);
         self.shapes
-            .insert(shape.clone(), Known { audience, access });
-        is_first || is_new
+            .insert(shape.clone(), Indexed { audience, access });
+        is_first || has_new_column
     }
 
-    /// True when nobody looks at some column any more.
+    /// Returns whether there is a column that no filter needs any more.
     fn detach(&mut self, shape: &Shape, selection: &Selection, session: SessionId) -> bool {
-        let Some(known) = self.shapes.get_mut(shape) else {
+        let Some(indexed) = self.shapes.get_mut(shape) else {
             return false;
         };
-        known.audience.sessions.remove(&session);
-        if !known.audience.sessions.is_empty() {
+        indexed.audience.sessions.remove(&session);
+        if !indexed.audience.sessions.is_empty() {
             return false;
         }
-        if let Some(Known {
+        if let Some(Indexed {
             access: Access::Keys(keys),
             ..
         }) = self.shapes.remove(shape)
         {
             keys.iter().for_each(|key| self.forget(key, shape));
         }
-        self.rest.remove(shape);
-        let mut is_less = false;
+        self.unkeyed.remove(shape);
+        let mut has_unused_column = false;
         for position in selection.filter().columns() {
             if let Some(column) = self.columns.get_mut(&position) {
                 column.filters -= 1;
                 if column.filters == 0 {
                     self.columns.remove(&position);
-                    is_less = true;
+                    has_unused_column = true;
                 }
             }
         }
-        if is_less {
+        if has_unused_column {
             self.reader = RowReader::new(selection.table(), self.columns.keys().copied());
         }
-        is_less
+        has_unused_column
     }
 
     fn forget(&mut self, (column, value): &AccessKey, shape: &Shape) {
@@ -376,36 +378,37 @@ impl VersionShapes {
         let none = BTreeSet::new();
         let known = old_value_columns.get(&entry.entity).unwrap_or(&none);
         let is_known = |name: &str| known.contains(name);
-        // Shapes that have come since the entries were read may look at columns that they lack.
-        let late: HashSet<Shape> = match self.column_names().all(is_known) {
-            true => HashSet::new(),
-            false => {
-                let lacks = |shape: &&Shape| {
-                    let selection = shape.selection();
-                    selection.is_some_and(|selection| !selection.filter_columns().all(is_known))
-                };
-                self.shapes.keys().filter(lacks).cloned().collect()
-            }
+        // Shapes attached after the drain may look at columns whose old values the entries lack.
+        let late: HashSet<Shape> = if self.column_names().all(is_known) {
+            HashSet::new()
+        } else {
+            let lacks_columns = |shape: &&Shape| {
+                let selection = shape.selection();
+                selection.is_some_and(|selection| !selection.filter_columns().all(is_known))
+            };
+            self.shapes.keys().filter(lacks_columns).cloned().collect()
         };
-        let candidates: HashSet<Shape> = match versions.has_past() && late.is_empty() {
-            true => self.candidates(&versions),
-            false => self.shapes.keys().cloned().collect(),
+        let candidates: HashSet<Shape> = if versions.has_past() && late.is_empty() {
+            self.candidates(&versions)
+        } else {
+            self.shapes.keys().cloned().collect()
         };
-        let without = match late.is_empty() {
-            true => None,
-            false => Some(RowVersions::read(&self.reader, row, None)?),
+        let without_past = if late.is_empty() {
+            None
+        } else {
+            Some(RowVersions::read(&self.reader, row, None)?)
         };
         for shape in candidates {
-            let (Some(selection), Some(known)) = (shape.selection(), self.shapes.get_mut(&shape))
+            let (Some(selection), Some(indexed)) = (shape.selection(), self.shapes.get_mut(&shape))
             else {
                 continue;
             };
-            let versions = match &without {
-                Some(without) if late.contains(&shape) => without,
+            let versions = match &without_past {
+                Some(without_past) if late.contains(&shape) => without_past,
                 _ => &versions,
             };
             found.evaluations += 1;
-            known.audience.stats.evaluations += 1;
+            indexed.audience.stats.evaluations += 1;
             if let Some(effect) = selection.effect(versions) {
                 found.effects.push((shape, effect));
             }
@@ -413,9 +416,9 @@ impl VersionShapes {
         Ok(())
     }
 
-    /// The shapes that some version of the row may concern.
+    /// The shapes that a version of the row may concern.
     fn candidates(&self, versions: &RowVersions) -> HashSet<Shape> {
-        let mut candidates = self.rest.clone();
+        let mut candidates = self.unkeyed.clone();
         for (column, values) in &self.keyed {
             for scalar in versions.all().filter_map(|row| row.scalar(*column)) {
                 candidates.extend(values.get(scalar).into_iter().flatten().cloned());

@@ -1,4 +1,4 @@
-//! What is looked at, what is told, and that nothing stays behind.
+//! Which filters are evaluated, with what effect, and that a detached shape leaves nothing behind.
 
 use filter::Backend;
 use protocol::SelectionRequest;
@@ -47,11 +47,11 @@ fn raw(json: &str) -> Box<RawValue> {
 }
 
 fn shape(filter: &str) -> Shape {
-    let wanted = SelectionRequest {
+    let request = SelectionRequest {
         filter: Some(filter.to_owned()),
         ..SelectionRequest::default()
     };
-    Shape::resolve(&todos("1"), &wanted, &ReadScope::Everything).expect("a shape")
+    Shape::resolve(&todos("1"), &request, &ReadScope::Everything).expect("a shape")
 }
 
 fn index(filters: impl IntoIterator<Item = String>) -> ShapeIndex {
@@ -89,26 +89,26 @@ fn find(index: &mut ShapeIndex, entry: &NetChange) -> Found {
     index.find(entry, &old_value_columns)
 }
 
-fn outcomes(found: &Found) -> Vec<(Shape, RowOp)> {
-    let mut outcomes: Vec<_> = found
+fn ops(found: &Found) -> Vec<(Shape, RowOp)> {
+    let mut ops: Vec<_> = found
         .effects
         .iter()
         .map(|(shape, effect)| (shape.clone(), effect.op))
         .collect();
-    outcomes.sort_by(|(one, _), (other, _)| one.cmp(other));
-    outcomes
+    ops.sort_by(|(one, _), (other, _)| one.cmp(other));
+    ops
 }
 
 const ROW: &str = r#"{"id":1,"list_id":7,"owner":3,"done":false,"title":"x"}"#;
 
 #[test]
-fn a_change_meets_only_the_filters_of_its_values() {
+fn a_change_is_evaluated_only_by_filters_on_its_values() {
     for count in [100, 10_000] {
         let mut index = index((0..count).map(|list| format!("list_id = {list}")));
         let found = find(&mut index, &update(ROW, r#"{"title":"y"}"#));
         assert_eq!(found.evaluations, 1);
-        assert_eq!(outcomes(&found), [(shape("list_id = 7"), RowOp::Put)]);
-        // A row that moves from one list to another meets both.
+        assert_eq!(ops(&found), [(shape("list_id = 7"), RowOp::Put)]);
+        // A row that moves from one list to another concerns both.
         let moved = find(&mut index, &update(ROW, r#"{"list_id":8}"#));
         assert_eq!(moved.evaluations, 2);
         let mut expected = [
@@ -116,12 +116,12 @@ fn a_change_meets_only_the_filters_of_its_values() {
             (shape("list_id = 8"), RowOp::Leave),
         ];
         expected.sort_by(|(one, _), (other, _)| one.cmp(other));
-        assert_eq!(outcomes(&moved), expected);
+        assert_eq!(ops(&moved), expected);
     }
 }
 
 #[test]
-fn the_value_that_tells_filters_apart_is_the_one_they_are_filed_under() {
+fn a_filter_is_filed_under_its_most_selective_value() {
     for filter in [
         "NOT done AND list_id = {}",
         "owner = 3 AND list_id = {}",
@@ -138,7 +138,7 @@ fn the_value_that_tells_filters_apart_is_the_one_they_are_filed_under() {
 }
 
 #[test]
-fn what_cannot_be_filed_is_asked_once_for_all_who_share_it() {
+fn an_unindexed_filter_is_evaluated_once_per_shape() {
     let mut index = ShapeIndex::default();
     for session in 0..1000 {
         index.attach(&shape("list_id > 5"), SessionId::of(session));
@@ -157,7 +157,7 @@ fn what_cannot_be_filed_is_asked_once_for_all_who_share_it() {
 }
 
 #[test]
-fn nothing_stays_when_everybody_has_gone() {
+fn the_index_is_empty_after_every_session_has_left() {
     let filters = [
         "list_id = 1 OR owner = 2",
         "title LIKE 'x%'",
@@ -175,14 +175,14 @@ fn nothing_stays_when_everybody_has_gone() {
     for (session, filter) in filters.iter().enumerate() {
         index.detach(&shape(filter), SessionId::of(session as u64));
     }
-    let wanted: Vec<&str> = index
+    let columns: Vec<&str> = index
         .old_value_columns
         .get("todos")
         .into_iter()
         .flatten()
         .map(String::as_str)
         .collect();
-    assert_eq!(wanted, ["done", "list_id", "owner", "title"]);
+    assert_eq!(columns, ["done", "list_id", "owner", "title"]);
     index.detach(&shape("done"), SessionId::of(100));
     assert!(
         !index
@@ -199,10 +199,10 @@ fn nothing_stays_when_everybody_has_gone() {
 }
 
 #[test]
-fn who_came_after_the_entries_were_read_is_told_more_and_nobody_else_is() {
+fn a_shape_attached_after_the_drain_receives_its_effects_conservatively() {
     let mut index = index(["list_id = 7".to_owned(), "list_id = 8".to_owned()]);
     let before = index.old_value_columns();
-    // A column that nobody asked for until now: its old value is not in the entry.
+    // No filter needed this column during the drain, so the entry lacks its old value.
     index.attach(&shape("owner = 4"), SessionId::of(9));
     let found = index.find(&update(ROW, r#"{"title":"y","owner":0}"#), &before);
     let mut expected = [
@@ -210,8 +210,8 @@ fn who_came_after_the_entries_were_read_is_told_more_and_nobody_else_is() {
         (shape("owner = 4"), RowOp::Leave),
     ];
     expected.sort_by(|(one, _), (other, _)| one.cmp(other));
-    assert_eq!(outcomes(&found), expected);
-    // Nothing at all is known of a row's past: everybody who does not have it now may have had it.
+    assert_eq!(ops(&found), expected);
+    // Nothing is known of the row's past, so a reader of any shape that it does not match now may hold it.
     let mut unknown = update(ROW, "{}");
     unknown.undo = None;
     let found = find(&mut index, &unknown);
@@ -219,7 +219,7 @@ fn who_came_after_the_entries_were_read_is_told_more_and_nobody_else_is() {
 }
 
 #[test]
-fn a_row_of_another_table_is_for_nobody() {
+fn a_row_of_another_schema_outdates_the_shape_and_has_no_effect() {
     let mut index = index(["list_id = 7".to_owned()]);
     let found = find(&mut index, &update("[1]", "{}"));
     assert_eq!(found.outdated, [shape("list_id = 7")]);
