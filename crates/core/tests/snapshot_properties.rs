@@ -44,7 +44,7 @@ proptest! {
     }
 
     #[test]
-    fn a_snapshot_covers_those_whose_set_is_a_subset((a, seen_by_a) in snapshot(), (b, seen_by_b) in snapshot()) {
+    fn a_snapshot_covers_its_subsets((a, seen_by_a) in snapshot(), (b, seen_by_b) in snapshot()) {
         prop_assert_eq!(a.covers(&b), seen_by_b.is_subset(&seen_by_a));
         prop_assert_eq!(b.covers(&a), seen_by_a.is_subset(&seen_by_b));
     }

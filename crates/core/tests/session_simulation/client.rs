@@ -1,6 +1,6 @@
-//! A strict client, as PROTOCOL.md wants one, which compares its copy with the database.
+//! A strict client, as docs/protocol.md demands, which compares its copy with the database.
 //!
-//! Changes of a shape belong to the subscriptions that are live when the frame comes, and are held
+//! Changes of a shape belong to the subscriptions that are live when the frame arrives, and are held
 //! back until the next `cursor`; those of one subscription until its `subscribed`.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
@@ -13,19 +13,19 @@ use rhtmx_sync_core::shape::Shape;
 use crate::database::{Database, Table};
 use crate::frames::{Frame, Message, Target, push, subscribe};
 use crate::random::Random;
-use crate::shapes::Ask;
+use crate::shapes::Selection;
 use crate::world::{Checked, EPOCH, Failure, Fault, Rule, Shared};
 
 #[derive(Debug)]
 struct Subscription {
     entity: String,
-    ask: Ask,
-    /// Written in the other way.
-    otherwise: bool,
+    selection: Selection,
+    /// Written in the other of two ways.
+    other_spelling: bool,
     rows: Table,
-    /// What `rows` is.
+    /// The position of `rows`.
     resume: Option<Arc<Position>>,
-    /// It asked with a cursor and has not been told to drop its rows.
+    /// It subscribed with a cursor and has received no `refetch`.
     resumes: bool,
     /// Its changes before `subscribed`.
     held: Vec<Change>,
@@ -45,19 +45,20 @@ struct Live {
 pub(crate) struct Client {
     number: usize,
     subscriptions: BTreeMap<SubscriptionId, Subscription>,
-    /// Unsubscribed or refused on this connection: what comes for them is late.
-    gone: BTreeSet<SubscriptionId>,
-    /// The shapes of those: the server may have them live for a while.
-    left: BTreeSet<Shape>,
+    /// Subscriptions that ended on this connection: frames for them are late.
+    ended: BTreeSet<SubscriptionId>,
+    /// Their shapes, which the server may have live for a while.
+    former_shapes: BTreeSet<Shape>,
     ids: i64,
     mutations: u64,
     unanswered: VecDeque<u64>,
-    /// How many of its messages are meant to be refused.
+    /// How many of its messages are wrong on purpose and not answered yet.
     wrong: usize,
     /// Live changes, each frame with the subscriptions that it is for.
     held: Vec<(Vec<SubscriptionId>, Vec<Change>)>,
-    told: Option<Arc<Position>>,
-    /// Acks that the next frame must make true.
+    /// The position of the last `cursor` frame.
+    cursor: Option<Arc<Position>>,
+    /// Acks whose mutations the next `cursor` must contain.
     acked: Vec<CommitId>,
 }
 
@@ -66,39 +67,42 @@ impl Client {
         Self {
             number,
             subscriptions: BTreeMap::new(),
-            gone: BTreeSet::new(),
-            left: BTreeSet::new(),
+            ended: BTreeSet::new(),
+            former_shapes: BTreeSet::new(),
             ids: 0,
             mutations: 0,
             unanswered: VecDeque::new(),
             wrong: 0,
             held: Vec::new(),
-            told: None,
+            cursor: None,
             acked: Vec::new(),
         }
     }
 
-    /// A new connection: subscribes with the cursors it has, and pushes again what is unanswered.
+    /// The first messages of a new connection: a `subscribe` with each cursor, a `push` of each unanswered
+    /// mutation.
     pub(crate) fn connect(&mut self, shared: &mut Shared) -> Result<VecDeque<Message>, Failure> {
-        self.gone.clear();
-        self.left.clear();
+        self.ended.clear();
+        self.former_shapes.clear();
         self.held.clear();
         self.wrong = 0;
-        self.told = None;
+        self.cursor = None;
         self.acked.clear();
         let mut messages = VecDeque::new();
         for (id, subscription) in &mut self.subscriptions {
             subscription.held.clear();
             subscription.live = None;
-            let asked = (subscription.ask, subscription.otherwise);
+            let selection = (subscription.selection, subscription.other_spelling);
             let Some(position) = &subscription.resume else {
                 subscription.rows.clear();
                 subscription.resumes = false;
-                messages.push_back(subscribe(id, &subscription.entity, asked, None));
+                messages.push_back(subscribe(id, &subscription.entity, selection, None));
                 continue;
             };
             let entity = &subscription.entity;
-            let rows = shared.database.table(entity, subscription.ask, position);
+            let rows = shared
+                .database
+                .table(entity, subscription.selection, position);
             if subscription.rows != rows {
                 let text = format!("{id} resumes from {position} with {:?}", subscription.rows);
                 return Err(Failure::new(Rule::Resume, text));
@@ -119,13 +123,13 @@ impl Client {
                 cursor
             };
             subscription.resumes = true;
-            messages.push_back(subscribe(id, &subscription.entity, asked, Some(text)));
+            messages.push_back(subscribe(id, &subscription.entity, selection, Some(text)));
         }
         messages.extend(self.unanswered.iter().map(|&mutation| push(mutation)));
         Ok(messages)
     }
 
-    /// Whatever a client may want.
+    /// A message that a client may send at any time.
     pub(crate) fn act(&mut self, shared: &mut Shared) -> Message {
         let random = &mut shared.random;
         if random.percent(shared.pushes_percent) {
@@ -138,10 +142,10 @@ impl Client {
                 let ids: Vec<_> = self.subscriptions.keys().cloned().collect();
                 let id = ids[random.below(ids.len())].clone();
                 self.forget(&id);
-                self.gone.insert(id.clone());
+                self.ended.insert(id.clone());
                 Message::Unsubscribe(id)
             }
-            40..48 => self.do_wrong(random),
+            40..48 => self.wrong_message(random),
             _ => {
                 self.ids += 1;
                 let id = SubscriptionId::Number(self.ids);
@@ -151,12 +155,13 @@ impl Client {
                 } else {
                     random.pick(entities)
                 };
-                let (ask, otherwise) = (random.pick(shared.asks), random.percent(50));
-                let message = subscribe(&id, entity, (ask, otherwise), None);
+                let (selection, other_spelling) =
+                    (random.pick(shared.selections), random.percent(50));
+                let message = subscribe(&id, entity, (selection, other_spelling), None);
                 let subscription = Subscription {
                     entity: entity.to_owned(),
-                    ask,
-                    otherwise,
+                    selection,
+                    other_spelling,
                     rows: Table::new(),
                     resume: None,
                     resumes: false,
@@ -169,24 +174,24 @@ impl Client {
         }
     }
 
-    /// An id that is in use, or one that is not.
-    fn do_wrong(&mut self, random: &mut Random) -> Message {
+    /// Subscribes with an id that is in use, or unsubscribes one that is not.
+    fn wrong_message(&mut self, random: &mut Random) -> Message {
         self.wrong += 1;
-        // One that the server cannot have ended.
-        let stays = |taken: &Subscription| taken.live.is_some() && taken.ask.is_answered(3);
+        // A subscription that the server cannot have ended.
+        let stays = |taken: &Subscription| taken.live.is_some() && taken.selection.is_possible(3);
         let mut live = self.subscriptions.iter().filter(|(_, taken)| stays(taken));
         match live.next() {
             Some((id, _)) if random.percent(50) => {
-                subscribe(id, "a", (Ask::Everything, false), None)
+                subscribe(id, "a", (Selection::Everything, false), None)
             }
             _ => Message::Unsubscribe("nobody".into()),
         }
     }
 
     fn forget(&mut self, id: &SubscriptionId) {
-        let left = self.subscriptions.remove(id);
-        let live = left.and_then(|left| left.live);
-        self.left.extend(live.map(|live| live.shape));
+        let removed = self.subscriptions.remove(id);
+        let live = removed.and_then(|removed| removed.live);
+        self.former_shapes.extend(live.map(|live| live.shape));
         self.drop_held(id);
     }
 
@@ -200,7 +205,7 @@ impl Client {
         shared.note(|| format!("client {} takes {frame:?}", self.number));
         let settles = matches!(frame, Frame::Cursor(_) | Frame::Ack(_) | Frame::Reject(_));
         if !self.acked.is_empty() && !settles {
-            return broken(Rule::Ack, "something between an ack and its cursor");
+            return broken(Rule::Ack, "a frame between an ack and its cursor");
         }
         match frame {
             Frame::Snapshot { id, rows } => {
@@ -208,7 +213,7 @@ impl Client {
                     return Ok(());
                 };
                 if subscription.resumes {
-                    return broken(Rule::Protocol, "a snapshot for who asked for changes");
+                    return broken(Rule::Protocol, "a snapshot for a subscription that resumes");
                 }
                 subscription.rows.extend(rows);
             }
@@ -222,7 +227,7 @@ impl Client {
             }
             Frame::Refetch { id } => {
                 shared.count("refetched");
-                if shared.fault != Some(Fault::KeepsWhatItHolds) {
+                if shared.fault != Some(Fault::KeepsHeldChangesOverRefetch) {
                     self.drop_held(&id);
                 }
                 if let Some(subscription) = self.subscriptions.get_mut(&id) {
@@ -238,28 +243,28 @@ impl Client {
             Frame::Reject(mutation) => {
                 shared.count("rejected");
                 self.answered(mutation)?;
-                let outcome = shared.database.outcome(self.number, mutation);
-                if !matches!(outcome, Some(Err(_))) {
-                    return broken(Rule::Ack, "a reject of what was committed");
+                let answer = shared.database.answer(self.number, mutation);
+                if !matches!(answer, Some(Err(_))) {
+                    return broken(Rule::Ack, "a reject of a committed mutation");
                 }
             }
-            // It was refused when its end was on the way.
-            Frame::Error { id: Some(id), .. } if self.gone.contains(&id) => {}
+            // The server ended the subscription while the client's `unsubscribe` was on its way.
+            Frame::Error { id: Some(id), .. } if self.ended.contains(&id) => {}
             Frame::Error {
                 code: ErrorCode::Protocol,
                 ..
             } if self.wrong > 0 => self.wrong -= 1,
             Frame::Error { code, id } => {
-                shared.count("refused");
+                shared.count("errors");
                 let about = id.as_ref().and_then(|id| self.subscriptions.get(id));
                 let expected = match code {
                     ErrorCode::TooManySubscriptions => true,
                     ErrorCode::UnknownEntity => about.is_some_and(|it| it.entity == "ghost"),
-                    ErrorCode::BadFilter => about.is_some_and(|it| !it.ask.is_answered(3)),
+                    ErrorCode::BadFilter => about.is_some_and(|it| !it.selection.is_possible(3)),
                     _ => false,
                 };
                 if !expected {
-                    return broken(Rule::Protocol, "an error for nothing");
+                    return broken(Rule::Protocol, "an error without a cause");
                 }
                 id.inspect(|id| self.forget(id));
             }
@@ -271,7 +276,7 @@ impl Client {
     fn joining(&mut self, id: &SubscriptionId) -> Result<Option<&mut Subscription>, Failure> {
         match self.subscriptions.get_mut(id) {
             Some(subscription) if subscription.live.is_none() => Ok(Some(subscription)),
-            None if self.gone.contains(id) => Ok(None),
+            None if self.ended.contains(id) => Ok(None),
             _ => Err(Failure::new(Rule::Protocol, format!("{id} is not joining"))),
         }
     }
@@ -311,7 +316,7 @@ impl Client {
                     .insert((change.key().map(str::to_owned), *commit_id));
                 let repeated = !new || (live.joined.contains(*commit_id) && !live.shares);
                 if repeated && !caught_up {
-                    let text = format!("{id} gets {change:?} of {commit_id:?} again");
+                    let text = format!("{id} receives {change:?} of {commit_id:?} again");
                     return Err(Failure::new(Rule::Repeat, text));
                 }
             }
@@ -337,13 +342,14 @@ impl Client {
             .subscriptions
             .values()
             .filter_map(|other| other.live.as_ref());
-        let shares = self.left.contains(&shape) || others.any(|other| other.shape == shape);
+        let is_former = self.former_shapes.contains(&shape);
+        let shares = is_former || others.any(|other| other.shape == shape);
         if shares {
             shared.count("shared");
         }
         if self.joining(id)?.is_none() {
-            // The server has it live until it hears that nobody wants it.
-            self.left.insert(shape);
+            // The server has it live until the `unsubscribe` arrives.
+            self.former_shapes.insert(shape);
             return Ok(());
         }
         let Some(subscription) = self.joining(id)? else {
@@ -366,13 +372,13 @@ impl Client {
     fn take_cursor(&mut self, position: &Arc<Position>, shared: &mut Shared) -> Checked {
         shared.count("cursors");
         if self
-            .told
+            .cursor
             .as_ref()
-            .is_some_and(|told| !position.covers(told))
+            .is_some_and(|cursor| !position.covers(cursor))
         {
             return broken(Rule::Cursor, "the cursor goes backwards");
         }
-        self.told = Some(position.clone());
+        self.cursor = Some(position.clone());
         for (ids, changes) in std::mem::take(&mut self.held) {
             self.apply(&ids, &changes);
         }
@@ -416,8 +422,8 @@ impl Client {
     fn take_ack(&mut self, mutation: u64, shared: &mut Shared) -> Checked {
         shared.count("acked");
         self.answered(mutation)?;
-        let Some(Ok(commit_id)) = shared.database.outcome(self.number, mutation) else {
-            return broken(Rule::Ack, "an ack of what was not committed");
+        let Some(Ok(commit_id)) = shared.database.answer(self.number, mutation) else {
+            return broken(Rule::Ack, "an ack of a mutation that was not committed");
         };
         let mut live = self
             .subscriptions
@@ -428,9 +434,9 @@ impl Client {
                 .as_ref()
                 .is_some_and(|at| at.contains(commit_id))
         });
-        let forgotten = shared.database.floor().contains(commit_id);
-        // Of what the log has forgotten no subscription of this connection can be ignorant.
-        if !(forgotten && seen) {
+        let pruned = shared.database.floor().contains(commit_id);
+        // Every subscription of this connection has seen a mutation that is pruned from the log.
+        if !(pruned && seen) {
             self.acked.push(commit_id);
         }
         Ok(())
@@ -443,13 +449,13 @@ impl Client {
         broken(Rule::Ack, "an answer out of order")
     }
 
-    /// What must hold when everything has come to rest.
+    /// Checks what must hold when everything has come to rest.
     pub(crate) fn check_at_rest(&self, position: &Position, database: &Database) -> Checked {
         if !self.unanswered.is_empty() || !self.acked.is_empty() {
-            return broken(Rule::Stall, "an answer is owed");
+            return broken(Rule::Stall, "an answer is missing");
         }
         if !self.held.is_empty() {
-            return broken(Rule::Stall, "changes wait for a cursor");
+            return broken(Rule::Stall, "changes still wait for a cursor");
         }
         for (id, subscription) in &self.subscriptions {
             if subscription.live.is_none() {
@@ -469,7 +475,8 @@ impl Client {
         live.map(|live| live.shape.clone()).collect()
     }
 
-    pub(crate) fn is_told(&self, position: &Position) -> bool {
+    /// Whether every subscription resumes from `position` or later.
+    pub(crate) fn has_reached(&self, position: &Position) -> bool {
         let covers = |subscription: &Subscription| {
             subscription
                 .resume
@@ -488,9 +495,9 @@ impl Subscription {
         rule: Rule,
         database: &Database,
     ) -> Checked {
-        let rows = database.table(&self.entity, self.ask, position);
+        let rows = database.table(&self.entity, self.selection, position);
         let generation = database.generation(&self.entity, position);
-        if rows == self.rows && self.ask.is_answered(generation) {
+        if rows == self.rows && self.selection.is_possible(generation) {
             return Ok(());
         }
         let text = format!("{id} has {:?}, at {position} there was {rows:?}", self.rows);

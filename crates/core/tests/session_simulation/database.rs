@@ -1,7 +1,7 @@
-//! A database that knows what its tables held at every position.
+//! A database that knows the rows of its tables at every position.
 //!
-//! On the model of PostgreSQL, transactions run side by side, commit in any order and lock the rows
-//! that they write; on that of SQLite there is one at a time.
+//! As a model of PostgreSQL, it runs transactions side by side, which commit in any order and lock the
+//! rows that they write; as a model of SQLite, one at a time.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,16 +14,16 @@ use rhtmx_sync_core::snapshot::{Snapshot, Xid};
 use serde_json::value::RawValue;
 
 use crate::random::Random;
-use crate::shapes::{Ask, Generation};
+use crate::shapes::{Generation, Selection};
 
-/// The most entities that a database has; a subset makes for denser worlds.
+/// The entities that a database may have; fewer make worlds with more changes of each.
 pub(crate) const ENTITIES: [&str; 3] = ["a", "b", "c"];
 const KEYS: usize = 4;
 
 /// Rows by key, as a client has them.
 pub(crate) type Table = BTreeMap<String, String>;
 
-/// What a row holds besides its key. The version is another whenever it is written.
+/// A row without its key. Every write gives it another version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Row {
     pub(crate) version: i64,
@@ -31,7 +31,7 @@ pub(crate) struct Row {
     pub(crate) name: usize,
 }
 
-/// How the database numbers what it commits.
+/// How the database numbers its commits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Numbering {
     Snapshots,
@@ -42,7 +42,7 @@ pub(crate) enum Numbering {
 struct LogEntry {
     id: i64,
     commit_id: CommitId,
-    /// The transaction that wrote it, while that one runs.
+    /// The transaction that wrote it, while it runs.
     running: Option<Xid>,
     aborted: bool,
     entity: usize,
@@ -51,28 +51,28 @@ struct LogEntry {
     row: Row,
 }
 
-/// One change of a batch, a pull or a resume.
+/// One change of a batch, a catch-up or a resume.
 #[derive(Debug, Clone)]
 pub(crate) struct Item {
     pub(crate) commit_id: CommitId,
     pub(crate) entity: &'static str,
     pub(crate) key: Option<String>,
-    /// What it means for everything.
-    pub(crate) learned: Effect,
-    /// What the row was, from the beginning of the batch to its end.
+    /// Its effect on a reader of all rows.
+    pub(crate) effect: Effect,
+    /// The row's versions, from the beginning of the batch to its end.
     pub(crate) versions: Vec<Option<Row>>,
-    /// Of the table, at the end.
+    /// The table's generation at the end.
     pub(crate) generation: Generation,
 }
 
-/// How a mutation ended, for ever.
-pub(crate) type Outcome = Result<CommitId, RejectCode>;
+/// The answer to a mutation, the same for ever.
+pub(crate) type Answer = Result<CommitId, RejectCode>;
 
 #[derive(Debug)]
 pub(crate) struct Database {
     numbering: Numbering,
     entities: usize,
-    /// How often a write changes a table's shape.
+    /// How often a write changes a table's schema.
     schema_changes_percent: usize,
     log: Vec<LogEntry>,
     running: Vec<Xid>,
@@ -81,9 +81,9 @@ pub(crate) struct Database {
     xmax: Xid,
     id_committed: i64,
     floor: Arc<Position>,
-    /// Positions that somebody has read at, oldest first.
+    /// Positions that were read at, oldest first.
     past: Vec<Arc<Position>>,
-    outcomes: BTreeMap<(usize, u64), Outcome>,
+    answers: BTreeMap<(usize, u64), Answer>,
 }
 
 impl Database {
@@ -103,7 +103,7 @@ impl Database {
             id_committed: 0,
             floor: Arc::new(Position::LogId(0)),
             past: Vec::new(),
-            outcomes: BTreeMap::new(),
+            answers: BTreeMap::new(),
         };
         database.floor = database.now();
         database
@@ -132,7 +132,7 @@ impl Database {
         &self.floor
     }
 
-    /// Forgets the log up to some position of the past.
+    /// Prunes the log up to some position of the past.
     pub(crate) fn prune(&mut self, random: &mut Random) {
         let position = &self.past[random.below(self.past.len())];
         if position.covers(&self.floor) {
@@ -144,7 +144,7 @@ impl Database {
         &self.running
     }
 
-    /// Begins a transaction, unless it would have to wait for another.
+    /// Begins a transaction, unless it would have to wait for another one.
     pub(crate) fn begin(&mut self) -> Option<Xid> {
         let running_max = if self.numbering == Numbering::LogIds {
             1
@@ -160,12 +160,12 @@ impl Database {
         Some(xid)
     }
 
-    /// Writes something, unless the lock is taken or there is nothing to delete.
+    /// Makes a random write, unless the lock is taken or there is nothing to delete.
     pub(crate) fn write(&mut self, xid: Xid, random: &mut Random) {
         let entity = random.below(self.entities);
         let key = random.below(KEYS);
         let exists = self.latest(entity, key).is_some();
-        let (key, action) = match random.below(100) {
+        let (key, kind) = match random.below(100) {
             drawn if drawn < self.schema_changes_percent => (None, ChangeKind::SchemaChange),
             0..8 if random.percent(60) => (None, ChangeKind::Truncate),
             0..45 if exists => (Some(key), ChangeKind::Delete),
@@ -179,18 +179,18 @@ impl Database {
             others && entry.entity == entity && same
         });
         if !locked {
-            self.append(xid, entity, key, action, random);
+            self.append(xid, entity, key, kind, random);
         }
     }
 
-    /// Writes some row of `entity`, whose locks nobody has.
+    /// Writes some row of `entity`, on which nobody has a lock.
     pub(crate) fn put(&mut self, xid: Xid, entity: usize, random: &mut Random) {
         let key = random.below(KEYS);
-        let action = match self.latest(entity, key) {
+        let kind = match self.latest(entity, key) {
             Some(_) => ChangeKind::Update,
             None => ChangeKind::Create,
         };
-        self.append(xid, entity, Some(key), action, random);
+        self.append(xid, entity, Some(key), kind, random);
     }
 
     fn append(
@@ -209,7 +209,7 @@ impl Database {
             name: random.below(2),
         };
         if let Some(before) = before {
-            // Most writes leave most columns as they were.
+            // Most writes leave most columns unchanged.
             row.kind = if random.percent(50) {
                 before.kind
             } else {
@@ -238,7 +238,7 @@ impl Database {
         });
     }
 
-    /// The row, where it is there, for whoever may write it.
+    /// The row, if it exists, as a transaction sees it that may write it.
     fn latest(&self, entity: usize, key: usize) -> Option<Row> {
         let newest = self
             .log
@@ -254,7 +254,7 @@ impl Database {
             .map(|entry| entry.row)
     }
 
-    /// Commits, and gives the commit_id of the transaction.
+    /// Commits a transaction, and returns its commit id.
     pub(crate) fn commit(&mut self, xid: Xid) -> CommitId {
         self.end(xid);
         self.id_committed = self.log.last().map_or(0, |entry| entry.id);
@@ -266,7 +266,7 @@ impl Database {
 
     pub(crate) fn abort(&mut self, xid: Xid) {
         match self.numbering {
-            // SQLite gives the numbers out again.
+            // SQLite uses the numbers again.
             Numbering::LogIds => self.log.retain(|entry| entry.running.is_none()),
             Numbering::Snapshots => {
                 let own = self
@@ -291,33 +291,35 @@ impl Database {
         }
     }
 
-    /// Keeps how a mutation ended, as the transaction does that applies it.
-    pub(crate) fn keep_outcome(&mut self, client: usize, mutation: u64, outcome: Outcome) {
-        let before = self.outcomes.insert((client, mutation), outcome);
+    /// Stores the answer to a mutation, as the transaction that applies it does.
+    pub(crate) fn store_answer(&mut self, client: usize, mutation: u64, answer: Answer) {
+        let before = self.answers.insert((client, mutation), answer);
         assert!(
             before.is_none(),
             "the model engine applied a mutation twice"
         );
     }
 
-    pub(crate) fn outcome(&self, client: usize, mutation: u64) -> Option<Outcome> {
-        self.outcomes.get(&(client, mutation)).copied()
+    pub(crate) fn answer(&self, client: usize, mutation: u64) -> Option<Answer> {
+        self.answers.get(&(client, mutation)).copied()
     }
 
-    /// What whoever asks so has to have at `position`.
-    pub(crate) fn table(&self, entity: &str, ask: Ask, position: &Position) -> Table {
+    /// The rows that a client with this selection must have at `position`.
+    pub(crate) fn table(&self, entity: &str, selection: Selection, position: &Position) -> Table {
         let (rows, generation) = self.rows(entity, position);
         let rows = rows.iter().enumerate();
-        rows.filter_map(|(key, row)| Some((key.to_string(), ask.view(row.as_ref()?, generation)?)))
-            .collect()
+        rows.filter_map(|(key, row)| {
+            Some((key.to_string(), selection.view(row.as_ref()?, generation)?))
+        })
+        .collect()
     }
 
-    /// How often the table had changed its shape at `position`.
+    /// How often the table's schema had changed at `position`.
     pub(crate) fn generation(&self, entity: &str, position: &Position) -> Generation {
         self.rows(entity, position).1
     }
 
-    /// What the table held at `position`, by key, and in which shape.
+    /// The table's rows at `position`, by key, and its generation.
     fn rows(&self, entity: &str, position: &Position) -> ([Option<Row>; KEYS], Generation) {
         let mut rows = [None; KEYS];
         let mut generation = 0;
@@ -335,7 +337,7 @@ impl Database {
         (rows, generation)
     }
 
-    /// What is new at `until` to whoever has seen `since`: the newest entry of each row.
+    /// The net change of each row from `since` to `until`.
     pub(crate) fn changes(&self, since: &Position, until: &Position) -> Vec<Item> {
         let new = self.log.iter().filter(|entry| {
             !entry.aborted && until.contains(entry.commit_id) && !since.contains(entry.commit_id)
@@ -364,11 +366,11 @@ impl Database {
         newest.sort_by_key(|(entry, ..)| entry.id);
         let items = newest.into_iter().map(|(entry, created, deleted)| {
             let (rows, generation) = after[entry.entity];
-            // A row of the time before a schema_change cannot be looked up.
+            // A row of the time before a schema change cannot be looked up.
             let lost = schema_changed[entry.entity]
                 .is_some_and(|schema_changed| entry.id < schema_changed);
             let row = entry.key.filter(|_| !lost).and_then(|key| rows[key]);
-            let text = row.and_then(|row| Ask::Everything.view(&row, generation));
+            let text = row.and_then(|row| Selection::Everything.view(&row, generation));
             let net_change = NetChange {
                 id: entry.id,
                 commit_id: entry.commit_id,
@@ -398,7 +400,7 @@ impl Database {
                 commit_id: entry.commit_id,
                 entity: ENTITIES[entry.entity],
                 key: net_change.key.clone(),
-                learned: net_change.effect(),
+                effect: net_change.effect(),
                 versions: std::iter::once(begin).chain(written).collect(),
                 generation,
             }

@@ -1,4 +1,4 @@
-//! An engine: carries out what a session answers, as the documentation of the commands says.
+//! An engine: executes a session's commands as their documentation says.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -17,20 +17,20 @@ use rhtmx_sync_core::snapshot::Xid;
 
 use crate::database::ENTITIES;
 use crate::frames::{Frame, Message, Target};
-use crate::hub::{Delivery, Queued};
-use crate::reading::{Reading, learned};
+use crate::hub::{Queued, SharedBatch};
+use crate::reading::{Reading, changes_for};
 use crate::world::{Checked, Failure, Fault, Rule, Shared};
 
 const SUBSCRIPTIONS_MAX: usize = 4;
 
-/// A pull goes through its shapes at the position of its snapshot.
+/// A catch-up sends its shapes one after another, at the position of its snapshot.
 #[derive(Debug)]
-struct Pulling {
+struct CatchUp {
     shapes: Vec<(Shape, Arc<Position>)>,
     sent: usize,
     position: Option<Arc<Position>>,
-    /// What the session decided besides: it waits for the end.
-    then: Vec<Command<Delivery>>,
+    /// The session's other commands, which wait for the end.
+    then: Vec<Command<SharedBatch>>,
 }
 
 #[derive(Debug)]
@@ -44,13 +44,13 @@ struct Applying {
 #[derive(Debug)]
 pub(crate) struct Connection {
     client: usize,
-    session: Session<Delivery>,
+    session: Session<SharedBatch>,
     pub(crate) inbox: VecDeque<Message>,
     pub(crate) outbox: VecDeque<Frame>,
     reads: Vec<Reading>,
-    /// The shape that each subscription was last read for with.
+    /// The shape with which each subscription was last read.
     shapes: BTreeMap<SubscriptionId, Shape>,
-    pull: Option<Pulling>,
+    catch_up: Option<CatchUp>,
     apply: Option<Applying>,
 }
 
@@ -64,12 +64,12 @@ impl Connection {
             outbox: VecDeque::new(),
             reads: Vec::new(),
             shapes: BTreeMap::new(),
-            pull: None,
+            catch_up: None,
             apply: None,
         }
     }
 
-    /// The socket is gone; a transaction under way may still commit.
+    /// The connection is lost; a transaction under way may still commit.
     pub(crate) fn close(self, shared: &mut Shared) {
         shared.hub.disconnect(self.client);
         if let Some(Applying {
@@ -82,7 +82,7 @@ impl Connection {
                 let commit_id = shared.database.commit(xid);
                 shared
                     .database
-                    .keep_outcome(self.client, mutation, Ok(commit_id));
+                    .store_answer(self.client, mutation, Ok(commit_id));
             } else {
                 shared.database.abort(xid);
             }
@@ -94,7 +94,7 @@ impl Connection {
         self.apply.as_ref()?.transaction
     }
 
-    /// The entity of a read that has its snapshot and is not at its end.
+    /// The entity of a read that has taken its snapshot and has not ended.
     pub(crate) fn reading(&self) -> Option<usize> {
         let reading = self.reads.iter().find(|reading| reading.end.is_some())?;
         ENTITIES
@@ -102,10 +102,10 @@ impl Connection {
             .position(|entity| *entity == reading.shape.entity())
     }
 
-    /// Takes one message of the client. This and its like say whether there was something to do;
-    /// while a pull goes on, only a mutation may end.
+    /// Takes one message of the client. Like the methods below, it returns whether there was something to
+    /// do. During a catch-up only a mutation may end.
     pub(crate) fn receive(&mut self, shared: &mut Shared) -> Result<bool, Failure> {
-        if self.pull.is_some() {
+        if self.catch_up.is_some() {
             return Ok(false);
         }
         let Some(message) = self.inbox.pop_front() else {
@@ -123,23 +123,24 @@ impl Connection {
         Ok(true)
     }
 
-    /// Takes one delivery of the hub.
-    pub(crate) fn take_delivery(&mut self, shared: &mut Shared) -> Result<bool, Failure> {
-        if self.pull.is_some() {
+    /// Takes one batch from the mailbox.
+    pub(crate) fn take_batch(&mut self, shared: &mut Shared) -> Result<bool, Failure> {
+        if self.catch_up.is_some() {
             return Ok(false);
         }
         let commands = match shared.hub.take(self.client) {
             None => return Ok(false),
             Some(Queued::Overflow) => {
-                shared.note(|| format!("server {} finds its queue overflowed", self.client));
+                shared.note(|| format!("server {} finds its mailbox overflowed", self.client));
                 self.session.overflowed()
             }
-            Some(Queued::Delivery(delivery)) => {
-                shared.note(|| format!("server {} takes {delivery:?}", self.client));
-                let position = delivery.position().clone();
-                let tells = shared.fault == Some(Fault::TellsEachBatch) && delivery.complete();
-                let mut commands = self.session.batch(delivery);
-                commands.extend(tells.then_some(Command::Send(Outgoing::Cursor(position))));
+            Some(Queued::Batch(batch)) => {
+                shared.note(|| format!("server {} takes {batch:?}", self.client));
+                let position = batch.position().clone();
+                let is_faulty = shared.fault == Some(Fault::SendsCursorForEachBatch);
+                let cursor = (is_faulty && batch.complete()).then_some(Outgoing::Cursor(position));
+                let mut commands = self.session.batch(batch);
+                commands.extend(cursor.map(Command::Send));
                 commands
             }
         };
@@ -147,7 +148,7 @@ impl Connection {
         Ok(true)
     }
 
-    /// One of the reads takes its snapshot, or sends a page, or ends.
+    /// Lets one of the reads take its snapshot, send a page, or end.
     pub(crate) fn step_read(&mut self, shared: &mut Shared) -> Result<bool, Failure> {
         if self.reads.is_empty() {
             return Ok(false);
@@ -156,8 +157,8 @@ impl Connection {
         let reading = &mut self.reads[index];
         if reading.end.is_none() {
             reading.begin(shared);
-        } else if self.pull.is_some() {
-            // A pull has the socket to itself.
+        } else if self.catch_up.is_some() {
+            // During a catch-up nothing else is sent.
             return Ok(false);
         } else if shared.random.percent(shared.failures_percent) {
             reading.fail(shared);
@@ -189,55 +190,55 @@ impl Connection {
         Ok(true)
     }
 
-    /// The pull takes its snapshot, or sends one shape's changes, or ends.
-    pub(crate) fn step_pull(&mut self, shared: &mut Shared) -> Result<bool, Failure> {
-        let Some(pull) = &mut self.pull else {
+    /// Lets the catch-up take its snapshot, send one shape's changes, or end.
+    pub(crate) fn step_catch_up(&mut self, shared: &mut Shared) -> Result<bool, Failure> {
+        let Some(catch_up) = &mut self.catch_up else {
             return Ok(false);
         };
-        let Some(position) = &pull.position else {
+        let Some(position) = &catch_up.position else {
             let position = shared.database.now();
-            shared.note(|| format!("server {} pulls at {position}", self.client));
-            pull.position = Some(position);
+            shared.note(|| format!("server {} catches up to {position}", self.client));
+            catch_up.position = Some(position);
             return Ok(true);
         };
         if shared.random.percent(shared.failures_percent) {
-            shared.note(|| format!("the pull of server {} fails", self.client));
+            shared.note(|| format!("the catch-up of server {} breaks off", self.client));
             shared.hub.rejoin(self.client);
-            pull.position = None;
-            pull.sent = 0;
+            catch_up.position = None;
+            catch_up.sent = 0;
             return Ok(true);
         }
-        let Some((shape, since)) = pull.shapes.get(pull.sent) else {
-            if shared.fault == Some(Fault::RejoinsAfterPull) {
+        let Some((shape, since)) = catch_up.shapes.get(catch_up.sent) else {
+            if shared.fault == Some(Fault::RejoinsAfterCatchUp) {
                 shared.hub.rejoin(self.client);
             }
             let commands = self.session.caught_up(position.clone());
-            self.end_pull(commands, shared)?;
+            self.end_catch_up(commands, shared)?;
             return Ok(true);
         };
-        pull.sent += 1;
+        catch_up.sent += 1;
         let entity = shape.entity();
         let items = shared.database.changes(since, position);
         let mut items = items.iter().filter(|item| item.entity == entity).peekable();
         let expired = !since.covers(shared.database.floor());
-        let refused = if expired {
+        let failure = if expired {
             Some((RefetchReason::Expired, None))
         } else if items
             .clone()
-            .any(|item| matches!(item.learned, Effect::SchemaChanged))
+            .any(|item| matches!(item.effect, Effect::SchemaChanged))
         {
             Some((RefetchReason::Schema, Some(entity)))
         } else {
             None
         };
-        if let Some((reason, entity)) = refused {
-            shared.count("pulls refused");
-            shared.note(|| format!("server {} cannot pull: {reason:?}", self.client));
+        if let Some((reason, entity)) = failure {
+            shared.count("failed catch-ups");
+            shared.note(|| format!("server {} cannot catch up: {reason:?}", self.client));
             let commands = self.session.catch_up_refused(reason, entity);
-            self.end_pull(commands, shared)?;
+            self.end_catch_up(commands, shared)?;
         } else if items.peek().is_some() {
-            let transients = shared.fault != Some(Fault::PullsWithoutTransients);
-            let changes = learned(items, shared.shapes.ask(shape), None, transients);
+            let transients = shared.fault != Some(Fault::CatchesUpWithoutTransients);
+            let changes = changes_for(shared.shapes.resolved(shape), items, None, transients);
             self.outbox.push_back(Frame::Changes {
                 target: Target::CaughtUp(shape.clone()),
                 changes,
@@ -246,13 +247,18 @@ impl Connection {
         Ok(true)
     }
 
-    /// The session's answer comes before what it had decided besides.
-    fn end_pull(&mut self, mut commands: Vec<Command<Delivery>>, shared: &mut Shared) -> Checked {
-        commands.extend(self.pull.take().into_iter().flat_map(|pull| pull.then));
+    /// Performs the session's commands at the end of a catch-up, then those that waited for it.
+    fn end_catch_up(
+        &mut self,
+        mut commands: Vec<Command<SharedBatch>>,
+        shared: &mut Shared,
+    ) -> Checked {
+        let ended = self.catch_up.take().into_iter();
+        commands.extend(ended.flat_map(|catch_up| catch_up.then));
         self.perform(commands, shared)
     }
 
-    /// The mutation's transaction begins, writes or ends, or its end is told.
+    /// Lets the mutation's transaction begin, write or end, or reports its end.
     pub(crate) fn step_apply(&mut self, shared: &mut Shared) -> Result<bool, Failure> {
         let Some(apply) = &mut self.apply else {
             return Ok(false);
@@ -275,16 +281,16 @@ impl Connection {
             apply.transaction = None;
             apply.end = Some(if shared.random.percent(20) {
                 database.abort(xid);
-                database.keep_outcome(self.client, mutation, Err(RejectCode::Constraint));
+                database.store_answer(self.client, mutation, Err(RejectCode::Constraint));
                 rejected(RejectCode::Constraint)
             } else {
                 let commit_id = database.commit(xid);
-                database.keep_outcome(self.client, mutation, Ok(commit_id));
+                database.store_answer(self.client, mutation, Ok(commit_id));
                 Applied::committed(Some(commit_id))
             });
-        } else if let Some(outcome) = database.outcome(self.client, mutation) {
-            // Answered before: again what it was then.
-            apply.end = Some(match outcome {
+        } else if let Some(answer) = database.answer(self.client, mutation) {
+            // It was answered before: the same again.
+            apply.end = Some(match answer {
                 Ok(commit_id) if database.floor().contains(commit_id) => Applied::committed(None),
                 Ok(commit_id) => Applied::committed(Some(commit_id)),
                 Err(code) => rejected(code),
@@ -296,13 +302,13 @@ impl Connection {
         Ok(true)
     }
 
-    fn perform(&mut self, commands: Vec<Command<Delivery>>, shared: &mut Shared) -> Checked {
+    fn perform(&mut self, commands: Vec<Command<SharedBatch>>, shared: &mut Shared) -> Checked {
         let mut commands = VecDeque::from(commands);
         while let Some(command) = commands.pop_front() {
-            shared.note(|| format!("session {}: {}", self.client, brief(&command)));
+            shared.note(|| format!("session {}: {}", self.client, summary(&command)));
             match command {
                 Command::CatchUp(shapes) => {
-                    return self.begin_pull(shapes, commands.into(), shared);
+                    return self.begin_catch_up(shapes, commands.into(), shared);
                 }
                 Command::Resolve(id) => {
                     let resolved = VecDeque::from(self.resolve(&id, shared)?);
@@ -313,21 +319,21 @@ impl Connection {
                     first.append(&mut then);
                     commands = first;
                 }
-                other => self.carry_out(other, shared)?,
+                other => self.execute(other, shared)?,
             }
         }
         Ok(())
     }
 
-    /// Finds the shape of a subscription whose table has changed.
+    /// Resolves the shape of a subscription whose table has changed.
     fn resolve(
         &mut self,
         id: &SubscriptionId,
         shared: &mut Shared,
-    ) -> Result<Vec<Command<Delivery>>, Failure> {
+    ) -> Result<Vec<Command<SharedBatch>>, Failure> {
         let Some((entity, request)) = self.session.request(id) else {
-            let text = format!("nobody knows what {id} asks for");
-            return Err(Failure::new(Rule::Actions, text));
+            let text = format!("{id} has no request to resolve");
+            return Err(Failure::new(Rule::Commands, text));
         };
         let found = resolve(&entity, &request, shared);
         shared.count(match found {
@@ -335,26 +341,27 @@ impl Connection {
             Err(_) => "ended",
         });
         if shared.fault == Some(Fault::KeepsTheOldShape) {
-            let old = self.shapes.get(id).cloned().expect("it was found once");
+            let old = self.shapes.get(id).cloned().expect("a shape, from a read");
             return Ok(self.session.resolved(id, Ok(old)));
         }
         Ok(self.session.resolved(id, found))
     }
 
-    fn begin_pull(
+    fn begin_catch_up(
         &mut self,
         shapes: Vec<(Shape, Arc<Position>)>,
-        then: Vec<Command<Delivery>>,
+        then: Vec<Command<SharedBatch>>,
         shared: &mut Shared,
     ) -> Checked {
-        if self.pull.is_some() {
-            return Err(Failure::new(Rule::Actions, "a pull is going on".to_owned()));
+        if self.catch_up.is_some() {
+            let text = "a second catch-up at once".to_owned();
+            return Err(Failure::new(Rule::Commands, text));
         }
-        shared.count("pulls");
-        if shared.fault != Some(Fault::RejoinsAfterPull) {
+        shared.count("catch-ups");
+        if shared.fault != Some(Fault::RejoinsAfterCatchUp) {
             shared.hub.rejoin(self.client);
         }
-        self.pull = Some(Pulling {
+        self.catch_up = Some(CatchUp {
             shapes,
             sent: 0,
             position: None,
@@ -363,7 +370,7 @@ impl Connection {
         Ok(())
     }
 
-    fn carry_out(&mut self, command: Command<Delivery>, shared: &mut Shared) -> Checked {
+    fn execute(&mut self, command: Command<SharedBatch>, shared: &mut Shared) -> Checked {
         let fault = shared.fault;
         match command {
             Command::Hub(HubCommand::Attach(_)) if fault == Some(Fault::AttachesAfterRead) => {}
@@ -374,12 +381,12 @@ impl Connection {
                 self.shapes.insert(id.clone(), shape.clone());
                 let (_, request) = self.session.request(&id).unwrap_or_default();
                 if matches!(from, Some(ReadFrom::Position(_))) {
-                    shared.count("read on");
+                    shared.count("continued reads");
                 }
                 if self.reads.iter().any(|reading| reading.id == id) {
                     return Err(Failure::new(
-                        Rule::Actions,
-                        format!("{id} is being read for"),
+                        Rule::Commands,
+                        format!("{id} is read already"),
                     ));
                 }
                 let mut reading = Reading::new(id, shape, request, from);
@@ -396,26 +403,27 @@ impl Connection {
                 since,
             }) => {
                 if id.is_some() {
-                    shared.count("delivered to one");
+                    shared.count("batches for one subscription");
                 }
                 let transients = since.is_some() && fault != Some(Fault::DropsTransients);
                 let since = since.filter(|_| fault != Some(Fault::IgnoresSince));
-                let Some((asked, items)) = batch.items(&shape) else {
-                    let text = "a delivery that was not written for this shape".to_owned();
-                    return Err(Failure::new(Rule::Actions, text));
+                let Some((resolved, items)) = batch.items(&shape) else {
+                    let text = "a batch that was not read for this shape".to_owned();
+                    return Err(Failure::new(Rule::Commands, text));
                 };
-                let mut changes = learned(items, asked, since.as_deref(), transients);
-                let leaves = |(_, change): &(_, Change)| matches!(change, Change::Leave { .. });
-                if changes.iter().any(leaves) {
-                    shared.count("left");
+                let mut changes = changes_for(resolved, items, since.as_deref(), transients);
+                let is_leave = |(_, change): &(_, Change)| matches!(change, Change::Leave { .. });
+                if changes.iter().any(is_leave) {
+                    shared.count("leaves");
                 }
-                if fault == Some(Fault::TellsNobodyToLeave) {
-                    changes.retain(|change| !leaves(change));
+                if fault == Some(Fault::SendsNoLeaves) {
+                    changes.retain(|change| !is_leave(change));
                 }
                 if !changes.is_empty() {
-                    let of_shape = match batch.may_repeat() {
-                        true => Target::CaughtUp(shape),
-                        false => Target::Shape(shape),
+                    let of_shape = if batch.may_repeat() {
+                        Target::CaughtUp(shape)
+                    } else {
+                        Target::Shape(shape)
                     };
                     let target = id.map_or(of_shape, Target::Subscription);
                     self.outbox.push_back(Frame::Changes { target, changes });
@@ -426,12 +434,12 @@ impl Connection {
                 shared.hub.await_position(self.client, awaited)
             }
             Command::CatchUp(_) | Command::Resolve(_) => {
-                unreachable!("whoever performs takes them out")
+                unreachable!("`perform` handles them")
             }
             Command::Apply(push) => {
                 if self.apply.is_some() {
                     return Err(Failure::new(
-                        Rule::Actions,
+                        Rule::Commands,
                         "two mutations at once".to_owned(),
                     ));
                 }
@@ -479,11 +487,11 @@ impl Connection {
     }
 }
 
-/// Finds the shape that a frame asks for in its table, as the engine knows it: that may be as old as
-/// what the hub has told.
+/// Resolves a request against its table as the engine knows it, which may be as old as the hub's last
+/// position.
 fn resolve(
     entity: &str,
-    selection: &SelectionRequest,
+    request: &SelectionRequest,
     shared: &mut Shared,
 ) -> Result<Shape, SubscribeError> {
     if !ENTITIES.contains(&entity) {
@@ -497,9 +505,9 @@ fn resolve(
         shared.database.now()
     };
     let generation = shared.database.generation(entity, &position);
-    let found = shared.shapes.resolve(entity, selection, generation);
+    let found = shared.shapes.resolve(entity, request, generation);
     if shared.random.percent(5) {
-        // The hub goes on while nobody has attached what was found.
+        // The hub publishes before the new shape is attached.
         let Shared {
             hub,
             database,
@@ -513,10 +521,10 @@ fn resolve(
 }
 
 fn rejected(code: RejectCode) -> Applied {
-    Applied::Rejected(Reject::new(code, "not this one"))
+    Applied::Rejected(Reject::new(code, "rejected"))
 }
 
-fn brief(command: &Command<Delivery>) -> String {
+fn summary(command: &Command<SharedBatch>) -> String {
     match command {
         Command::Send(Outgoing::Changes {
             batch,

@@ -1,4 +1,4 @@
-//! What goes over the wire, both ways, as values.
+//! The frames of both directions, as values.
 
 use std::sync::Arc;
 
@@ -6,9 +6,9 @@ use protocol::{Change, ErrorCode, Push, SelectionRequest, Subscribe, Subscriptio
 use rhtmx_sync_core::cursor::{CommitId, Position};
 use rhtmx_sync_core::shape::Shape;
 
-use crate::shapes::Ask;
+use crate::shapes::Selection;
 
-/// What a client sends.
+/// A frame from a client.
 #[derive(Debug, Clone)]
 pub(crate) enum Message {
     Subscribe(Subscribe),
@@ -16,7 +16,7 @@ pub(crate) enum Message {
     Push(Push),
 }
 
-/// What the server sends; the cursors in it as positions, the changes with what made them.
+/// A frame from the server. Cursors are positions here, and each change comes with its commit id.
 #[derive(Debug, Clone)]
 pub(crate) enum Frame {
     Snapshot {
@@ -48,14 +48,14 @@ pub(crate) enum Frame {
 pub(crate) enum Target {
     Subscription(SubscriptionId),
     Shape(Shape),
-    /// On the wire like the one before; but what comes from the log may have been sent before.
+    /// In the protocol the same as `Shape`; but changes read from the log may have been sent before.
     CaughtUp(Shape),
 }
 
 pub(crate) fn subscribe(
     id: &SubscriptionId,
     entity: &str,
-    (ask, otherwise): (Ask, bool),
+    (selection, other_spelling): (Selection, bool),
     cursor: Option<String>,
 ) -> Message {
     let mut subscribe = Subscribe {
@@ -65,7 +65,7 @@ pub(crate) fn subscribe(
         mode: None,
         cursor,
     };
-    ask.write(&mut subscribe.selection, otherwise);
+    selection.write(&mut subscribe.selection, other_spelling);
     Message::Subscribe(subscribe)
 }
 

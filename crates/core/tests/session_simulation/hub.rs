@@ -1,4 +1,4 @@
-//! A hub: reads what is new, in batches of one or several parts, and queues it for each session.
+//! A hub: reads the new changes, in batches of one or several parts, and queues them for each session.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
@@ -11,55 +11,53 @@ use rhtmx_sync_core::shape::Shape;
 
 use crate::database::{Database, Item};
 use crate::random::Random;
-use crate::shapes::{Ask, Generation, Shapes};
+use crate::shapes::{Resolved, Shapes};
 
-/// One delivery, shared by all who get it.
+/// One part of a batch, shared by all sessions that receive it.
 #[derive(Debug, Clone)]
-pub(crate) struct Delivery(Rc<Part>);
+pub(crate) struct SharedBatch(Rc<Part>);
 
 #[derive(Debug)]
 struct Part {
     position: Arc<Position>,
     complete: bool,
     /// Some of it may have been delivered before.
-    again: bool,
+    repeated: bool,
     items: Vec<Item>,
-    /// What it was written for: the shapes that somebody had attached when it was read.
-    shapes: BTreeMap<Shape, Asked>,
-    /// Shapes for which it could not be read, as happens when a table changes unseen.
+    /// The shapes for which it was read: those that were attached at the time.
+    shapes: BTreeMap<Shape, Resolved>,
+    /// Shapes for which it could not be read, because the table had changed unnoticed.
     outdated: BTreeSet<Shape>,
 }
 
-type Asked = (Ask, Option<Generation>);
-
-impl Delivery {
+impl SharedBatch {
     fn new(
         position: &Arc<Position>,
         complete: bool,
         items: Vec<Item>,
-        shapes: BTreeMap<Shape, Asked>,
+        shapes: BTreeMap<Shape, Resolved>,
         outdated: BTreeSet<Shape>,
     ) -> Self {
         Self(Rc::new(Part {
             position: position.clone(),
             complete,
-            again: false,
+            repeated: false,
             items,
             shapes,
             outdated,
         }))
     }
 
-    /// The same, of a batch that broke off once.
-    fn again(self, again: bool) -> Self {
+    /// The same batch; `repeated` when an earlier read of it ended after some parts.
+    fn repeated(self, repeated: bool) -> Self {
         let mut part = Rc::into_inner(self.0).expect("not yet shared");
-        part.again = again;
+        part.repeated = repeated;
         Self(Rc::new(part))
     }
 
     /// Whether some of it may have been delivered before.
     pub(crate) fn may_repeat(&self) -> bool {
-        self.0.again
+        self.0.repeated
     }
 
     fn empty(position: &Arc<Position>) -> Self {
@@ -67,13 +65,13 @@ impl Delivery {
         Self::new(position, true, Vec::new(), shapes, outdated)
     }
 
-    /// What it has for a shape; none when it was not written for it, or could not be.
-    pub(crate) fn items(&self, shape: &Shape) -> Option<(Asked, impl Iterator<Item = &Item>)> {
+    /// The changes of a shape's entity; none when the batch was not, or could not be, read for the shape.
+    pub(crate) fn items(&self, shape: &Shape) -> Option<(Resolved, impl Iterator<Item = &Item>)> {
         if self.0.outdated.contains(shape) {
             return None;
         }
-        let asked = *self.0.shapes.get(shape)?;
-        Some((asked, self.items_of(shape.entity().to_owned())))
+        let resolved = *self.0.shapes.get(shape)?;
+        Some((resolved, self.items_of(shape.entity().to_owned())))
     }
 
     fn items_of(&self, entity: String) -> impl Iterator<Item = &Item> {
@@ -82,7 +80,7 @@ impl Delivery {
     }
 }
 
-impl Batch for Delivery {
+impl Batch for SharedBatch {
     fn position(&self) -> &Arc<Position> {
         &self.0.position
     }
@@ -92,51 +90,51 @@ impl Batch for Delivery {
     }
 
     fn touches(&self, shape: &Shape) -> bool {
-        self.items(shape).is_some_and(|(asked, mut items)| {
-            items.any(|item| matches!(item.of(asked), Effect::Change { .. }))
+        self.items(shape).is_some_and(|(resolved, mut items)| {
+            items.any(|item| matches!(item.effect_on(resolved), Effect::Change { .. }))
         })
     }
 
     fn changes_schema_of(&self, shape: &Shape) -> bool {
         let mut items = self.items_of(shape.entity().to_owned());
         self.0.outdated.contains(shape)
-            || items.any(|item| matches!(item.learned, Effect::SchemaChanged))
+            || items.any(|item| matches!(item.effect, Effect::SchemaChanged))
     }
 }
 
-/// What the hub has for one session.
+/// What the hub keeps for one session.
 #[derive(Debug)]
-pub(crate) struct Outlet {
+pub(crate) struct Mailbox {
     attached: BTreeSet<Shape>,
-    queue: VecDeque<Delivery>,
-    deliveries_max: usize,
+    queue: VecDeque<SharedBatch>,
+    batches_max: usize,
     overflowed: bool,
     awaited: Vec<Awaited>,
-    /// Part of a batch has been queued, so the last part must be too.
+    /// A part of a batch has been queued, so the last part must be too.
     in_batch: bool,
 }
 
-/// What a session finds in its queue.
+/// What a session finds in its mailbox.
 pub(crate) enum Queued {
-    Delivery(Delivery),
+    Batch(SharedBatch),
     Overflow,
 }
 
-impl Outlet {
-    fn push(&mut self, delivery: Delivery) {
+impl Mailbox {
+    fn push(&mut self, batch: SharedBatch) {
         if self.overflowed {
             return;
         }
-        if self.queue.len() >= self.deliveries_max {
+        if self.queue.len() >= self.batches_max {
             self.overflowed = true;
         } else {
-            self.queue.push_back(delivery);
+            self.queue.push_back(batch);
         }
     }
 
-    fn publish(&mut self, part: &Delivery) {
-        let is_news = |shape| part.touches(shape) || part.changes_schema_of(shape);
-        let touched = self.attached.iter().any(is_news);
+    fn publish(&mut self, part: &SharedBatch) {
+        let concerns = |shape| part.touches(shape) || part.changes_schema_of(shape);
+        let touched = self.attached.iter().any(concerns);
         let reached = |awaited: &Awaited| part.complete() && awaited.is_reached_by(part.position());
         let awaited = self.awaited.iter().any(reached);
         let last = part.complete() && self.in_batch;
@@ -153,30 +151,30 @@ pub(crate) struct Hub {
     /// Everything up to here has been published.
     position: Arc<Position>,
     /// The rest of the batch that is being published.
-    parts: VecDeque<Delivery>,
+    parts: VecDeque<SharedBatch>,
     parts_max: usize,
-    deliveries_max: usize,
-    misfits_percent: usize,
-    /// How often the rest of a batch cannot be read: it is read again from where it began, to where the
-    /// database is by then.
+    batches_max: usize,
+    outdated_percent: usize,
+    /// How often the rest of a batch cannot be read. The batch is then read again, from the same position
+    /// to a later one.
     breaks_percent: usize,
     broken: bool,
-    outlets: Vec<Option<Outlet>>,
+    mailboxes: Vec<Option<Mailbox>>,
 }
 
 impl Hub {
     pub(crate) fn new(position: Arc<Position>, sessions: usize, random: &mut Random) -> Self {
-        let mut outlets = Vec::new();
-        outlets.resize_with(sessions, || None);
+        let mut mailboxes = Vec::new();
+        mailboxes.resize_with(sessions, || None);
         Self {
             position,
             parts: VecDeque::new(),
             parts_max: random.pick(&[1, 2, 4, 8]),
-            deliveries_max: random.pick(&[1, 3, 8, 1000, 1000]),
-            misfits_percent: random.pick(&[0, 0, 1, 5]),
+            batches_max: random.pick(&[1, 3, 8, 1000, 1000]),
+            outdated_percent: random.pick(&[0, 0, 1, 5]),
             breaks_percent: random.pick(&[0, 0, 30, 80]),
             broken: false,
-            outlets,
+            mailboxes,
         }
     }
 
@@ -184,7 +182,7 @@ impl Hub {
         &self.position
     }
 
-    /// Publishes what is left of a batch, or reads the next. Says whether there was anything.
+    /// Publishes the next part of a batch, or reads another batch. Returns whether there was anything.
     pub(crate) fn drain(
         &mut self,
         database: &mut Database,
@@ -199,19 +197,19 @@ impl Hub {
             let position = database.now();
             let items = database.changes(&self.position, &position);
             let attached = self
-                .outlets
+                .mailboxes
                 .iter()
                 .flatten()
-                .flat_map(|outlet| &outlet.attached);
-            let attached = attached.map(|shape| (shape.clone(), shapes.ask(shape)));
+                .flat_map(|mailbox| &mailbox.attached);
+            let attached = attached.map(|shape| (shape.clone(), shapes.resolved(shape)));
             let attached = attached.collect();
             self.split(&position, items, &attached, random);
         }
         let Some(part) = self.parts.pop_front() else {
             return false;
         };
-        for outlet in self.outlets.iter_mut().flatten() {
-            outlet.publish(&part);
+        for mailbox in self.mailboxes.iter_mut().flatten() {
+            mailbox.publish(&part);
         }
         let moved = part.complete() && self.position != *part.position();
         if part.complete() {
@@ -225,17 +223,18 @@ impl Hub {
         &mut self,
         position: &Arc<Position>,
         mut items: Vec<Item>,
-        shapes: &BTreeMap<Shape, Asked>,
+        shapes: &BTreeMap<Shape, Resolved>,
         random: &mut Random,
     ) {
         let part = |complete, items: Vec<Item>, random: &mut Random| {
             let read = |shape: &Shape| items.iter().any(|item| item.entity == shape.entity());
-            let parts = shapes
+            let selected = shapes
                 .keys()
                 .filter(|shape| shape.selection().is_some() && read(shape));
-            let outdated = parts.filter(|_| random.percent(self.misfits_percent));
+            let outdated = selected.filter(|_| random.percent(self.outdated_percent));
             let outdated = outdated.cloned().collect();
-            Delivery::new(position, complete, items, shapes.clone(), outdated).again(self.broken)
+            SharedBatch::new(position, complete, items, shapes.clone(), outdated)
+                .repeated(self.broken)
         };
         for _ in 1..random.below(self.parts_max) + 1 {
             let rest = items.split_off(random.below(items.len() + 1));
@@ -248,10 +247,10 @@ impl Hub {
     }
 
     pub(crate) fn connect(&mut self, session: usize) {
-        self.outlets[session] = Some(Outlet {
+        self.mailboxes[session] = Some(Mailbox {
             attached: BTreeSet::new(),
             queue: VecDeque::new(),
-            deliveries_max: self.deliveries_max,
+            batches_max: self.batches_max,
             overflowed: false,
             awaited: Vec::new(),
             in_batch: false,
@@ -259,69 +258,68 @@ impl Hub {
     }
 
     pub(crate) fn disconnect(&mut self, session: usize) {
-        self.outlets[session] = None;
+        self.mailboxes[session] = None;
     }
 
-    fn outlet(&mut self, session: usize) -> &mut Outlet {
-        self.outlets[session]
+    fn mailbox(&mut self, session: usize) -> &mut Mailbox {
+        self.mailboxes[session]
             .as_mut()
             .expect("the session is connected")
     }
 
     pub(crate) fn attach(&mut self, session: usize, shape: Shape) {
         assert!(
-            self.outlet(session).attached.insert(shape),
+            self.mailbox(session).attached.insert(shape),
             "attached twice"
         );
     }
 
-    /// What a session hears of.
+    /// The shapes of a session.
     pub(crate) fn attached(&mut self, session: usize) -> &BTreeSet<Shape> {
-        &self.outlet(session).attached
+        &self.mailbox(session).attached
     }
 
-    /// As a wrong engine does: not before the read has ended.
+    /// Attaches a shape as a faulty engine does: after the read has ended.
     pub(crate) fn attach_late(&mut self, session: usize, shape: Shape) {
-        self.outlet(session).attached.insert(shape);
+        self.mailbox(session).attached.insert(shape);
     }
 
     pub(crate) fn detach(&mut self, session: usize, shape: &Shape) {
         assert!(
-            self.outlet(session).attached.remove(shape),
-            "detached what was not attached"
+            self.mailbox(session).attached.remove(shape),
+            "detached a shape that was not attached"
         );
     }
 
     pub(crate) fn await_position(&mut self, session: usize, awaited: Awaited) {
-        let empty = Delivery::empty(&self.position);
-        let outlet = self.outlet(session);
+        let empty = SharedBatch::empty(&self.position);
+        let mailbox = self.mailbox(session);
         if awaited.is_reached_by(empty.position()) {
-            outlet.push(empty);
+            mailbox.push(empty);
         } else {
-            outlet.awaited.push(awaited);
+            mailbox.awaited.push(awaited);
         }
     }
 
-    /// An empty delivery for everybody.
-    pub(crate) fn beat(&mut self) {
-        let empty = Delivery::empty(&self.position);
-        for outlet in self.outlets.iter_mut().flatten() {
-            outlet.push(empty.clone());
+    /// Queues an empty batch for every session.
+    pub(crate) fn heartbeat(&mut self) {
+        let empty = SharedBatch::empty(&self.position);
+        for mailbox in self.mailboxes.iter_mut().flatten() {
+            mailbox.push(empty.clone());
         }
     }
 
     pub(crate) fn take(&mut self, session: usize) -> Option<Queued> {
-        let outlet = self.outlet(session);
-        let delivery = outlet.queue.pop_front().map(Queued::Delivery);
-        delivery.or_else(|| outlet.overflowed.then_some(Queued::Overflow))
+        let mailbox = self.mailbox(session);
+        let batch = mailbox.queue.pop_front().map(Queued::Batch);
+        batch.or_else(|| mailbox.overflowed.then_some(Queued::Overflow))
     }
 
-    /// Queues again for a session that is about to read what it missed. What it waited for is
-    /// forgotten.
+    /// Queues batches again for a session that is about to catch up. What it awaited is dropped.
     pub(crate) fn rejoin(&mut self, session: usize) {
-        let outlet = self.outlet(session);
-        outlet.overflowed = false;
-        outlet.in_batch = false;
-        outlet.awaited.clear();
+        let mailbox = self.mailbox(session);
+        mailbox.overflowed = false;
+        mailbox.in_batch = false;
+        mailbox.awaited.clear();
     }
 }

@@ -1,12 +1,11 @@
-//! Sessions over a model of everything around them, from a seed.
+//! Runs real sessions in a model of everything around them, from a seed.
 //!
-//! The session of `rhtmx_sync_core::session` runs as it is. Around it stand a database whose
-//! transactions commit out of order (`database`), a hub (`hub`), an engine that carries out what
-//! the session says (`engine`, `reading`) for subscriptions that ask for different parts of a table
-//! (`shapes`), and strict clients that lose their connections
-//! (`client`). Which of them takes the next step is drawn from the seed (`world`). The rules that
-//! are checked, and what can go wrong so that each is seen to be checked, are in [`world::Rule`]
-//! and [`world::Fault`].
+//! The sessions are those of `rhtmx_sync_core::session`. Around them are a database whose transactions
+//! commit out of order (`database`), a hub (`hub`), an engine that executes the sessions' commands
+//! (`engine`, `reading`) for subscriptions with different selections (`shapes`), and strict clients that
+//! lose their connections (`client`). Which of them takes the next step is drawn from the seed (`world`).
+//! [`world::Rule`] lists the rules that are checked, [`world::Fault`] the faults that show that each rule
+//! is checked.
 
 mod client;
 mod database;
@@ -23,17 +22,18 @@ use world::{Failure, Fault, Rule, Tally, World};
 const SEEDS: u64 = 3_000;
 const EVENTS: usize = 300;
 
-const HAPPENINGS: [&str; 17] = [
+/// What must happen often enough in all worlds together.
+const EXPECTED: [&str; 17] = [
     "acked",
+    "batches for one subscription",
+    "catch-ups",
+    "continued reads",
     "cursors",
-    "delivered to one",
     "ended",
-    "left",
-    "pulls",
-    "pulls refused",
-    "read on",
+    "errors",
+    "failed catch-ups",
+    "leaves",
     "refetched",
-    "refused",
     "rejected",
     "resolved",
     "resumed",
@@ -47,7 +47,7 @@ fn run(seed: u64, events: usize, fault: Option<Fault>) -> Result<(), Failure> {
     World::new(seed, fault, false).run(events)
 }
 
-/// The failure of the shortest run of this seed that fails, with everything that happened in it.
+/// The failure of this seed's shortest run that fails, with everything that happened in it.
 fn explain(seed: u64, fault: Option<Fault>) -> String {
     let fails = |events: &usize| run(seed, *events, fault).is_err();
     let events = (0..EVENTS).find(fails).unwrap_or(EVENTS);
@@ -69,9 +69,9 @@ fn every_promise_holds() {
             *happened.entry(what).or_default() += times;
         }
     }
-    // Worlds in which hardly anything happens would prove little.
+    // Worlds in which little happens would prove little.
     println!("{happened:?}");
-    for what in HAPPENINGS {
+    for what in EXPECTED {
         let often = happened.get(what).is_some_and(|times| *times > 10);
         assert!(often, "{what} in {happened:?}");
     }
@@ -81,7 +81,7 @@ fn every_promise_holds() {
 fn is_caught(fault: Fault, rules: &[Rule]) {
     let caught =
         (0..10 * SEEDS).find_map(|seed| run(seed, EVENTS, Some(fault)).err().map(|e| (seed, e)));
-    let (seed, failure) = caught.expect("the fault has to show");
+    let (seed, failure) = caught.expect("the fault must show");
     println!("seed {seed}: {failure}");
     assert!(rules.contains(&failure.rule), "seed {seed}: {failure}");
 }
@@ -94,34 +94,34 @@ fn attaching_after_the_read_is_caught() {
 }
 
 #[test]
-fn dropping_what_came_during_a_read_is_caught() {
+fn dropping_batches_during_a_read_is_caught() {
     is_caught(Fault::DropsBacklog, COPY);
 }
 
 #[test]
-fn sending_what_the_read_had_is_caught() {
+fn sending_changes_that_a_read_had_is_caught() {
     is_caught(Fault::IgnoresSince, &[Rule::Repeat]);
 }
 
 #[test]
-fn leaving_out_rows_that_came_and_went_is_caught() {
+fn leaving_out_transient_changes_is_caught() {
     is_caught(Fault::DropsTransients, COPY);
-    is_caught(Fault::PullsWithoutTransients, COPY);
+    is_caught(Fault::CatchesUpWithoutTransients, COPY);
     is_caught(Fault::RepeatsWithoutTransients, COPY);
 }
 
 #[test]
-fn queueing_again_after_the_pull_is_caught() {
-    is_caught(Fault::RejoinsAfterPull, COPY);
+fn queueing_again_after_the_catch_up_is_caught() {
+    is_caught(Fault::RejoinsAfterCatchUp, COPY);
 }
 
 #[test]
 fn a_cursor_for_each_batch_is_caught() {
-    is_caught(Fault::TellsEachBatch, &[Rule::Cursor]);
+    is_caught(Fault::SendsCursorForEachBatch, &[Rule::Cursor]);
 }
 
 #[test]
-fn forgetting_what_is_waited_for_is_caught() {
+fn dropping_an_awaited_position_is_caught() {
     is_caught(Fault::ForgetsAwaits, &[Rule::Stall]);
 }
 
@@ -136,17 +136,17 @@ fn a_client_that_holds_nothing_back_is_caught() {
 }
 
 #[test]
-fn a_client_that_keeps_what_it_holds_over_a_refetch_is_caught() {
-    is_caught(Fault::KeepsWhatItHolds, COPY);
+fn a_client_that_keeps_held_changes_over_a_refetch_is_caught() {
+    is_caught(Fault::KeepsHeldChangesOverRefetch, COPY);
 }
 
 #[test]
 fn keeping_rows_that_left_a_shape_is_caught() {
-    is_caught(Fault::TellsNobodyToLeave, COPY);
+    is_caught(Fault::SendsNoLeaves, COPY);
 }
 
 #[test]
-fn shapes_of_a_table_that_is_no_more_are_caught() {
+fn shapes_of_a_former_table_are_caught() {
     is_caught(Fault::KeepsTheOldShape, COPY);
-    is_caught(Fault::ReadsWhatIsStale, COPY);
+    is_caught(Fault::ReadsStaleShapes, COPY);
 }

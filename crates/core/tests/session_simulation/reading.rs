@@ -1,4 +1,4 @@
-//! A joining subscription's read: a snapshot, taken at some moment, and pages that wait to be sent.
+//! A joining subscription's read: a snapshot, taken at some moment, and pages to send.
 
 use std::collections::VecDeque;
 
@@ -10,20 +10,20 @@ use rhtmx_sync_core::shape::Shape;
 
 use crate::database::Item;
 use crate::frames::{Frame, Target};
-use crate::shapes::{Ask, Generation};
+use crate::shapes::Resolved;
 use crate::world::{EPOCH, Fault, Shared};
 
-/// A read for one subscription. It has no end until its snapshot is taken.
+/// A read for one subscription. It has an `end` once its snapshot is taken.
 #[derive(Debug)]
 pub(crate) struct Reading {
     pub(crate) id: SubscriptionId,
     pub(crate) shape: Shape,
-    /// What its subscription asks for.
+    /// What its subscription requests.
     request: SelectionRequest,
     pub(crate) from: Option<ReadFrom>,
     pub(crate) frames: VecDeque<Frame>,
     pub(crate) end: Option<ReadEnd>,
-    /// It failed once, so the client may have had some of it.
+    /// It failed once, so the client may have received some of it.
     repeated: bool,
 }
 
@@ -45,7 +45,7 @@ impl Reading {
         }
     }
 
-    /// The database was out of reach: all over again, from a snapshot of later.
+    /// The database was out of reach: the read starts again, with a later snapshot.
     pub(crate) fn fail(&mut self, shared: &mut Shared) {
         shared.note(|| format!("the read for {} fails", self.id));
         self.frames.clear();
@@ -53,27 +53,27 @@ impl Reading {
         self.repeated = true;
     }
 
-    /// Takes the snapshot and makes the pages.
+    /// Takes the snapshot and prepares the pages.
     pub(crate) fn begin(&mut self, shared: &mut Shared) {
         let position = shared.database.now();
         shared.note(|| format!("the read for {} has its snapshot at {position}", self.id));
         let id = self.id.clone();
         let entity = self.shape.entity();
-        let (ask, made_for) = shared.shapes.ask(&self.shape);
-        // In the table as the snapshot has it, what is asked for may be another shape.
+        let (selection, made_for) = shared.shapes.resolved(&self.shape);
+        // In the table at the snapshot, the request may resolve to another shape.
         let generation = shared.database.generation(entity, &position);
         let found = shared.shapes.resolve(entity, &self.request, generation);
         let stale = found.as_ref() != Ok(&self.shape);
         if stale {
             shared.count("stale");
         }
-        let stale = stale && shared.fault != Some(Fault::ReadsWhatIsStale);
+        let stale = stale && shared.fault != Some(Fault::ReadsStaleShapes);
         let Some(from) = &self.from else {
             if stale {
                 self.end = Some(ReadEnd::Refused(RefetchReason::Schema));
                 return;
             }
-            let rows = shared.database.table(entity, ask, &position);
+            let rows = shared.database.table(entity, selection, &position);
             let rows: Vec<_> = rows.into_iter().collect();
             let pages = rows.chunks(2).map(|rows| rows.to_vec());
             self.frames = pages
@@ -92,31 +92,27 @@ impl Reading {
         };
         let items = shared.database.changes(from, &position);
         let items = items.iter().filter(|item| item.entity == entity);
-        let refused = if foreign || !position.covers(from) {
+        let refetch = if foreign || !position.covers(from) {
             Some(RefetchReason::Epoch)
         } else if !from.covers(shared.database.floor()) {
             Some(RefetchReason::Expired)
         } else if stale
             || items
                 .clone()
-                .any(|item| matches!(item.learned, Effect::SchemaChanged))
+                .any(|item| matches!(item.effect, Effect::SchemaChanged))
         {
             Some(RefetchReason::Schema)
         } else {
             None
         };
-        if let Some(reason) = refused {
+        if let Some(reason) = refetch {
             self.end = Some(ReadEnd::Refused(reason));
             return;
         }
         shared.count("resumed");
         let transients = self.repeated && shared.fault != Some(Fault::RepeatsWithoutTransients);
-        let changes = learned(
-            items,
-            (ask, made_for),
-            None,
-            transients || shared.resumes_with_transients,
-        );
+        let transients = transients || shared.resumes_with_transients;
+        let changes = changes_for((selection, made_for), items, None, transients);
         let pages = changes.chunks(2).map(|changes| changes.to_vec());
         let target = Target::Subscription(id);
         let frame = |changes| Frame::Changes {
@@ -128,15 +124,15 @@ impl Reading {
     }
 }
 
-/// What `items` mean for somebody who has this shape and has seen `since`.
-pub(crate) fn learned<'a>(
+/// What a reader of this shape that has seen `since` is sent for `items`.
+pub(crate) fn changes_for<'a>(
+    shape: Resolved,
     items: impl Iterator<Item = &'a Item>,
-    shape: (Ask, Option<Generation>),
     since: Option<&Position>,
     transients: bool,
 ) -> Vec<(CommitId, Change)> {
-    let news = items.filter(|item| !since.is_some_and(|since| since.contains(item.commit_id)));
-    news.filter_map(|item| match item.of(shape) {
+    let new = items.filter(|item| !since.is_some_and(|since| since.contains(item.commit_id)));
+    new.filter_map(|item| match item.effect_on(shape) {
         Effect::Change { change, transient } if transients || !transient => {
             Some((item.commit_id, change))
         }

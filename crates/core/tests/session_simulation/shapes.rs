@@ -1,5 +1,5 @@
-//! What subscriptions ask for, and what each of them has to see: by the model's own rows and rules,
-//! written apart from those of `rhtmx_sync_core::shape`.
+//! What subscriptions ask for, and what each of them must receive, by rules of the model that are
+//! independent of `rhtmx_sync_core::shape`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,12 +15,12 @@ use value::schema::{Collation, Column, ColumnKind, Schema};
 
 use crate::database::{Item, Row};
 
-/// How often a table has changed its shape.
+/// How often a table's schema has changed.
 pub(crate) type Generation = u32;
 
-/// What a subscription asks of an entity.
+/// Which rows and columns of an entity a subscription asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Ask {
+pub(crate) enum Selection {
     Everything,
     /// The rows of one kind.
     One,
@@ -30,11 +30,11 @@ pub(crate) enum Ask {
     Names,
     /// One column of the rows of one kind.
     NamesOfOne,
-    /// These columns, which every second table has no others besides: then it is everything.
+    /// Named columns. Every second generation of a table has no others.
     Columns,
 }
 
-impl Ask {
+impl Selection {
     pub(crate) const ALL: [Self; 6] = [
         Self::Everything,
         Self::One,
@@ -44,44 +44,41 @@ impl Ask {
         Self::Columns,
     ];
 
-    /// Whether a table can answer it: every fourth has no kinds.
-    pub(crate) fn is_answered(self, generation: Generation) -> bool {
+    /// Whether it is possible in a table of this generation; every fourth has no kinds.
+    pub(crate) fn is_possible(self, generation: Generation) -> bool {
         matches!(self, Self::Everything | Self::Names) || has_kinds(generation)
     }
 
-    /// Writes it into a frame, in one of two ways that mean the same.
-    pub(crate) fn write(self, selection: &mut SelectionRequest, otherwise: bool) {
-        selection.filter = match self {
-            Self::Everything => otherwise.then_some("TRUE"),
-            Self::One | Self::NamesOfOne if otherwise => Some("kind = $1"),
+    /// Writes it into a request, in one of two ways that mean the same.
+    pub(crate) fn write(self, request: &mut SelectionRequest, other_spelling: bool) {
+        request.filter = match self {
+            Self::Everything => other_spelling.then_some("TRUE"),
+            Self::One | Self::NamesOfOne if other_spelling => Some("kind = $1"),
             Self::One | Self::NamesOfOne => Some("kind IN (1)"),
-            Self::Some if otherwise => Some("NOT kind = 0"),
+            Self::Some if other_spelling => Some("NOT kind = 0"),
             Self::Some => Some("kind <> 0"),
             Self::Names | Self::Columns => None,
         }
         .map(str::to_owned);
         let one = || vec![RawValue::from_string("1".to_owned()).expect("JSON")];
-        let has_params = selection.filter.as_deref() == Some("kind = $1");
-        selection.params = has_params.then(one);
+        let has_params = request.filter.as_deref() == Some("kind = $1");
+        request.params = has_params.then(one);
         let mut columns = match self {
             Self::Everything | Self::One | Self::Some => return,
             Self::Names | Self::NamesOfOne => vec!["name"],
             Self::Columns => vec!["kind", "name", "version"],
         };
-        if otherwise {
+        if other_spelling {
             columns.insert(0, "id");
         }
-        selection.columns = Some(columns.into_iter().map(str::to_owned).collect());
+        request.columns = Some(columns.into_iter().map(str::to_owned).collect());
     }
 
-    /// What a frame asks for.
-    pub(crate) fn read(selection: &SelectionRequest) -> Self {
-        let filter = selection
-            .filter
-            .as_deref()
-            .filter(|filter| *filter != "TRUE");
+    /// Reads it from a request.
+    pub(crate) fn read(request: &SelectionRequest) -> Self {
+        let filter = request.filter.as_deref().filter(|filter| *filter != "TRUE");
         let some = filter.is_some_and(|filter| filter.contains('0'));
-        let columns = selection.columns.as_ref();
+        let columns = request.columns.as_ref();
         let columns = columns.map(|columns| columns.iter().filter(|name| *name != "id").count());
         match (filter, columns) {
             (None, None) => Self::Everything,
@@ -93,14 +90,14 @@ impl Ask {
         }
     }
 
-    /// A row as a client has it that asks so; none when it has not.
+    /// A row as a client with this selection has it; none when it does not match.
     pub(crate) fn view(self, row: &Row, generation: Generation) -> Option<String> {
         let Row {
             version,
             kind,
             name,
         } = row;
-        let wanted = match self {
+        let matches = match self {
             Self::One | Self::NamesOfOne => *kind == 1,
             Self::Some => *kind != 0,
             Self::Everything | Self::Names | Self::Columns => true,
@@ -112,7 +109,7 @@ impl Ask {
             }
             _ => format!("[{version},{kind},{name},{generation}]"),
         };
-        wanted.then_some(text)
+        matches.then_some(text)
     }
 }
 
@@ -124,16 +121,19 @@ fn has_more(generation: Generation) -> bool {
     generation % 2 == 1
 }
 
-/// The shapes that were ever found, with what was asked and of which table.
+/// A shape's selection, and the generation that it was resolved for where that matters.
+pub(crate) type Resolved = (Selection, Option<Generation>);
+
+/// All shapes that were ever resolved, with their selections and generations.
 #[derive(Debug, Default)]
-pub(crate) struct Shapes(BTreeMap<Shape, (Ask, Generation)>);
+pub(crate) struct Shapes(BTreeMap<Shape, (Selection, Generation)>);
 
 impl Shapes {
-    /// Finds the shape that a frame asks for in a table of this generation.
+    /// Resolves a request against a table of this generation.
     pub(crate) fn resolve(
         &mut self,
         entity: &str,
-        selection: &SelectionRequest,
+        request: &SelectionRequest,
         generation: Generation,
     ) -> Result<Shape, SubscribeError> {
         let table = TableVersion {
@@ -141,18 +141,20 @@ impl Shapes {
             version: generation.to_string().into(),
             backend: Backend::Postgres,
         };
-        let shape = Shape::resolve(&table, selection, &ReadScope::Everything)?;
+        let shape = Shape::resolve(&table, request, &ReadScope::Everything)?;
         if shape.selection().is_some() {
             self.0
-                .insert(shape.clone(), (Ask::read(selection), generation));
+                .insert(shape.clone(), (Selection::read(request), generation));
         }
         Ok(shape)
     }
 
-    /// What a shape asks for, and of which table where that matters.
-    pub(crate) fn ask(&self, shape: &Shape) -> (Ask, Option<Generation>) {
-        let found = self.0.get(shape);
-        found.map_or((Ask::Everything, None), |(ask, of)| (*ask, Some(*of)))
+    /// The selection of a shape, and the generation that it was resolved for where that matters.
+    pub(crate) fn resolved(&self, shape: &Shape) -> Resolved {
+        match self.0.get(shape) {
+            Some((selection, generation)) => (*selection, Some(*generation)),
+            None => (Selection::Everything, None),
+        }
     }
 }
 
@@ -178,21 +180,21 @@ fn schema(entity: &str, generation: Generation) -> Schema {
 }
 
 impl Item {
-    /// What the audience of a shape learns: who has followed, what changed in the end; who may have
-    /// joined in between, what changed in between.
-    pub(crate) fn of(&self, (ask, made_for): (Ask, Option<Generation>)) -> Effect {
+    /// The effect on a shape's readers: on those that have followed, by the first and the last version; on
+    /// those that may have joined in between, by the versions in between.
+    pub(crate) fn effect_on(&self, (selection, made_for): Resolved) -> Effect {
         let Some(made_for) = made_for else {
-            return self.learned.clone();
+            return self.effect.clone();
         };
-        let (Effect::Change { change, .. }, Some(key)) = (&self.learned, &self.key) else {
-            return self.learned.clone();
+        let (Effect::Change { change, .. }, Some(key)) = (&self.effect, &self.key) else {
+            return self.effect.clone();
         };
         let view = |row: &Option<Row>| {
             if made_for != self.generation {
-                // Whoever looks for the columns of another table may find anything.
+                // A reader of a former generation may find anything.
                 return Some("\"stale\"".to_owned());
             }
-            ask.view(row.as_ref()?, self.generation)
+            selection.view(row.as_ref()?, self.generation)
         };
         let views: Vec<Option<String>> = self.versions.iter().map(view).collect();
         let (first, last) = (&views[0], &views[views.len() - 1]);

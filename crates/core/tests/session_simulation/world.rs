@@ -1,4 +1,4 @@
-//! A seed's world: who takes part in it, what may happen, and how it comes to rest.
+//! The world of a seed: who takes part in it, what may happen, and how it comes to rest.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,29 +11,29 @@ use crate::database::{Database, ENTITIES, Numbering};
 use crate::engine::Connection;
 use crate::hub::Hub;
 use crate::random::Random;
-use crate::shapes::{Ask, Shapes};
+use crate::shapes::{Selection, Shapes};
 
 pub(crate) const EPOCH: &str = "here";
 
-/// What was broken.
+/// A rule that may be broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Rule {
-    /// At a `cursor` the copy is the table (P3).
+    /// At a `cursor` frame the copy equals the table (P3).
     Cursor,
     /// At `subscribed` too (P4).
     Subscribed,
     /// A client resumes with the copy that its cursor stands for.
     Resume,
-    /// Answers come in order, each ack with a cursor that contains it (P6).
+    /// Answers arrive in order, each ack with a `cursor` frame that contains the mutation (P6).
     Ack,
-    /// No change twice.
+    /// No change is sent twice.
     Repeat,
-    /// Whatever is owed comes.
+    /// Nothing stays outstanding.
     Stall,
-    /// Frames come where the protocol has a place for them.
+    /// Frames arrive where the protocol allows them.
     Protocol,
-    /// Actions are such that they can be carried out.
-    Actions,
+    /// Commands can be executed.
+    Commands,
 }
 
 #[derive(Debug)]
@@ -56,30 +56,30 @@ impl fmt::Display for Failure {
 
 pub(crate) type Checked = Result<(), Failure>;
 
-/// What an engine or a client may do wrong.
+/// A fault of an engine or a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
     AttachesAfterRead,
     DropsBacklog,
     IgnoresSince,
     DropsTransients,
-    PullsWithoutTransients,
+    CatchesUpWithoutTransients,
     RepeatsWithoutTransients,
-    RejoinsAfterPull,
-    TellsEachBatch,
+    RejoinsAfterCatchUp,
+    SendsCursorForEachBatch,
     ForgetsAwaits,
     AcksAtOnce,
     HoldsNothingBack,
-    KeepsWhatItHolds,
-    TellsNobodyToLeave,
+    KeepsHeldChangesOverRefetch,
+    SendsNoLeaves,
     KeepsTheOldShape,
-    ReadsWhatIsStale,
+    ReadsStaleShapes,
 }
 
-/// How often what happened, so that a test can see that it did.
+/// How often each event happened, so that a test can see that it did.
 pub(crate) type Tally = BTreeMap<&'static str, usize>;
 
-/// What all who act in a world need.
+/// What all actors of a world share.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) database: Database,
@@ -89,22 +89,22 @@ pub(crate) struct Shared {
     pub(crate) fault: Option<Fault>,
     /// How often a client pushes when it does something.
     pub(crate) pushes_percent: usize,
-    /// What subscriptions ask for.
-    pub(crate) asks: &'static [Ask],
-    /// Whether a shape that is found anew is told to the session before what else it decided.
+    /// The selections of subscriptions.
+    pub(crate) selections: &'static [Selection],
+    /// Whether the commands that follow from a resolved shape precede the session's other commands.
     pub(crate) resolves_first: bool,
     /// How often a step of a read fails.
     pub(crate) failures_percent: usize,
-    /// Whether a resume sends rows that came and went; it may, and need not.
+    /// Whether a resume sends transient changes; it may, and need not.
     pub(crate) resumes_with_transients: bool,
     pub(crate) tally: Tally,
-    /// What happened, when somebody wants to know.
+    /// What happened, when it is wanted.
     pub(crate) trace: Option<Vec<String>>,
 }
 
 impl Shared {
-    pub(crate) fn count(&mut self, what: &'static str) {
-        *self.tally.entry(what).or_default() += 1;
+    pub(crate) fn count(&mut self, event: &'static str) {
+        *self.tally.entry(event).or_default() += 1;
     }
 
     pub(crate) fn note(&mut self, line: impl FnOnce() -> String) {
@@ -120,7 +120,7 @@ enum Event {
     Transaction,
     Drain,
     Receive,
-    Delivery,
+    Batch,
     Read,
     CatchUp,
     Apply,
@@ -128,16 +128,16 @@ enum Event {
     Act,
     Connect,
     Prune,
-    Beat,
+    Heartbeat,
     Storm,
 }
 
-/// Each event with what its weight in a world may be.
+/// Each event with the weights that it may have in a world.
 const EVENTS: [(Event, [usize; 4]); 12] = [
     (Event::Transaction, [5, 20, 40, 80]),
     (Event::Drain, [1, 3, 10, 40]),
     (Event::Receive, [10, 20, 40, 80]),
-    (Event::Delivery, [1, 5, 20, 60]),
+    (Event::Batch, [1, 5, 20, 60]),
     (Event::Read, [2, 5, 20, 60]),
     (Event::CatchUp, [2, 10, 30, 60]),
     (Event::Apply, [5, 20, 40, 80]),
@@ -145,7 +145,7 @@ const EVENTS: [(Event, [usize; 4]); 12] = [
     (Event::Act, [2, 5, 10, 20]),
     (Event::Connect, [0, 1, 2, 6]),
     (Event::Prune, [0, 0, 1, 2]),
-    (Event::Beat, [0, 0, 2, 4]),
+    (Event::Heartbeat, [0, 0, 2, 4]),
 ];
 
 pub(crate) struct World {
@@ -171,18 +171,18 @@ impl World {
         let mut weights = EVENTS
             .map(|(event, weights)| (event, random.pick(&weights)))
             .to_vec();
-        // A storm is dear, so it comes to few worlds, and once.
+        // A storm is expensive, so it happens in few worlds, and once.
         if random.percent(1) {
             weights.push((Event::Storm, 5));
         }
         let pushes_percent = random.pick(&[5, 20, 50]);
-        // Worlds of few asks have more subscriptions that share a shape.
-        let asks = random.pick(&[
-            &[Ask::Everything][..],
-            &[Ask::One, Ask::NamesOfOne],
-            &[Ask::Columns, Ask::Everything],
-            &Ask::ALL,
-            &Ask::ALL,
+        // In worlds with few selections more subscriptions share a shape.
+        let selections = random.pick(&[
+            &[Selection::Everything][..],
+            &[Selection::One, Selection::NamesOfOne],
+            &[Selection::Columns, Selection::Everything],
+            &Selection::ALL,
+            &Selection::ALL,
         ]);
         let resolves_first = random.percent(50);
         let failures_percent = random.pick(&[0, 0, 5, 30]);
@@ -196,7 +196,7 @@ impl World {
                 random,
                 fault,
                 pushes_percent,
-                asks,
+                selections,
                 resolves_first,
                 failures_percent,
                 resumes_with_transients,
@@ -209,13 +209,13 @@ impl World {
         }
     }
 
-    /// Lets so many events happen, then lets everything come to rest.
+    /// Lets this number of events happen, then lets everything come to rest.
     pub(crate) fn run(&mut self, events: usize) -> Checked {
         for client in 0..self.clients.len() {
             self.connect(client)?;
         }
         for _ in 0..events {
-            // Of what is drawn much is not possible just now.
+            // Many of the events that are drawn are not possible at the moment.
             for _ in 0..20 {
                 let event = self.draw();
                 if self.happen(event)? {
@@ -246,7 +246,7 @@ impl World {
         self.shared.trace.take().unwrap_or_default()
     }
 
-    /// Says whether anything did happen.
+    /// Lets an event happen, and returns whether it was possible.
     fn happen(&mut self, event: Event) -> Result<bool, Failure> {
         let client = self.shared.random.below(self.clients.len());
         match event {
@@ -257,7 +257,7 @@ impl World {
                 let floor = self.shared.database.floor().clone();
                 self.shared.note(|| format!("the log begins at {floor}"));
             }
-            Event::Beat => self.shared.hub.beat(),
+            Event::Heartbeat => self.shared.hub.heartbeat(),
             Event::Storm => return self.storm(client),
             Event::Connect => {
                 if let Some(connection) = self.connections[client].take() {
@@ -276,7 +276,7 @@ impl World {
                 connection.inbox.push_back(message);
             }
             Event::Frame => return self.take_frame(client),
-            Event::Receive | Event::Delivery | Event::Read | Event::CatchUp | Event::Apply => {
+            Event::Receive | Event::Batch | Event::Read | Event::CatchUp | Event::Apply => {
                 return self.serve(client, event);
             }
         }
@@ -289,9 +289,9 @@ impl World {
         };
         match event {
             Event::Receive => connection.receive(&mut self.shared),
-            Event::Delivery => connection.take_delivery(&mut self.shared),
+            Event::Batch => connection.take_batch(&mut self.shared),
             Event::Read => connection.step_read(&mut self.shared),
-            Event::CatchUp => connection.step_pull(&mut self.shared),
+            Event::CatchUp => connection.step_catch_up(&mut self.shared),
             _ => connection.step_apply(&mut self.shared),
         }
     }
@@ -327,7 +327,7 @@ impl World {
         moved
     }
 
-    /// The transactions that no session waits for.
+    /// The running transactions that no session waits for.
     fn transactions(&self) -> Vec<Xid> {
         let own = self
             .connections
@@ -345,7 +345,7 @@ impl World {
         }
     }
 
-    /// Some other program begins a transaction, writes, commits or rolls back.
+    /// Lets another program begin a transaction, write, commit or roll back.
     fn step_transaction(&mut self) {
         let others = self.transactions();
         let Shared {
@@ -366,8 +366,8 @@ impl World {
         }
     }
 
-    /// Commits to what a session reads while the read stands still: about as many as the session
-    /// keeps the batches of.
+    /// Commits changes to the entity of a read while the read stands still: about as many as the session
+    /// keeps batches for.
     fn storm(&mut self, client: usize) -> Result<bool, Failure> {
         let reading = self.connections[client]
             .as_ref()
@@ -394,14 +394,14 @@ impl World {
             database.put(xid, entity, random);
             database.commit(xid);
             while hub.drain(database, shapes, random) {}
-            while self.serve(client, Event::Delivery)? {}
+            while self.serve(client, Event::Batch)? {}
             self.serve(client, Event::CatchUp)?;
             while self.take_frame(client)? {}
         }
         Ok(true)
     }
 
-    /// Everybody else ends; then nothing may be owed, without so much as a heartbeat.
+    /// Ends all other transactions; then nothing may stay outstanding, even without a heartbeat.
     fn come_to_rest(&mut self) -> Checked {
         self.shared
             .note(|| "nothing new happens from here on".to_owned());
@@ -413,11 +413,15 @@ impl World {
         self.end_transactions();
         self.settle()?;
         self.check_at_rest()?;
-        self.shared.hub.beat();
+        self.shared.hub.heartbeat();
         self.settle()?;
         self.check_at_rest()?;
         let position = self.shared.hub.position();
-        if !self.clients.iter().all(|client| client.is_told(position)) {
+        if !self
+            .clients
+            .iter()
+            .all(|client| client.has_reached(position))
+        {
             let text = "a heartbeat did not bring the cursor up".to_owned();
             return Err(Failure::new(Rule::Stall, text));
         }
@@ -430,7 +434,7 @@ impl World {
             for client in 0..self.clients.len() {
                 for event in [
                     Event::Receive,
-                    Event::Delivery,
+                    Event::Batch,
                     Event::Read,
                     Event::CatchUp,
                     Event::Apply,
@@ -458,8 +462,8 @@ impl World {
             client.check_at_rest(&position, &self.shared.database)?;
             let attached = self.shared.hub.attached(number);
             if self.shared.fault.is_none() && *attached != client.shapes() {
-                let text = format!("{number} hears of {attached:?}");
-                return Err(Failure::new(Rule::Actions, text));
+                let text = format!("{number} is attached to {attached:?}");
+                return Err(Failure::new(Rule::Commands, text));
             }
         }
         Ok(())
