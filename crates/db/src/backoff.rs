@@ -1,14 +1,14 @@
-//! How long to wait before trying again.
+//! Exponential backoff: how long to wait before trying again.
 
 use std::time::Duration;
 
-/// The first pause.
+/// The upper bound of the first pause.
 const FIRST_MS: u64 = 50;
-/// No pause is longer.
+/// The upper bound of every pause.
 const LONGEST_MS: u64 = 2_000;
 
-/// The pause after so many failures in a row: doubling, with a random half so that many who failed
-/// together do not come back together.
+/// The pause after this many failures in a row. It doubles, and half of it is random, so that servers that
+/// failed together do not come back together.
 pub fn pause(failures: u32) -> Duration {
     let full = FIRST_MS
         .saturating_mul(1 << failures.clamp(1, 10).saturating_sub(1))
@@ -23,7 +23,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn grows_and_stays_bounded() {
+    fn a_pause_stays_within_its_bounds() {
         for failures in 0..40 {
             let pause = pause(failures).as_millis();
             assert!((25..=2_000).contains(&pause), "{failures}: {pause}");

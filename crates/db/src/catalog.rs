@@ -1,4 +1,4 @@
-//! What both backends say of a table.
+//! The description of a table, the same for both backends.
 
 use value::schema::Schema;
 
@@ -9,33 +9,33 @@ use crate::entity::{Entity, RowsSql};
 pub struct Described {
     /// Its entity.
     pub entity: Entity,
-    /// Whether all its triggers are there.
+    /// Whether all its triggers are installed and enabled.
     pub captured: bool,
-    /// The statements of its capture that need not run again while its key is what it was.
+    /// The statements of its capture that need not run again unless its key has changed.
     pub settled: Vec<String>,
 }
 
-/// Why a table cannot be synced. Each names the table.
+/// Why a table cannot be synced. Each variant names the table.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DescribeError {
-    /// Its rows have no names.
-    #[error("{0:?} has no primary key; add one, so that its rows have names")]
+    /// Nothing identifies its rows.
+    #[error("{0:?} has no primary key; add one, so that its rows can be identified")]
     NoPrimaryKey(String),
     /// It is a view, a sequence or the like.
     #[error("{0:?} is not a table; only tables can be synced")]
     NotATable(String),
-    /// Capturing it would never end.
-    #[error("{0:?} is a table of the engine itself")]
+    /// Capturing the log would write to the log without end.
+    #[error("{0:?} is one of the engine's own tables")]
     Own(String),
 }
 
-/// How the names of the engine's own tables begin. Capturing the log would never end.
+/// The prefix of the engine's own tables.
 pub(crate) const OWN_PREFIX: &str = "_rhtmx_";
 
-/// An entity that has no table: its rows are the log's newest `data`.
+/// An entity without a table, whose rows are the newest `data` in the log.
 pub(crate) fn log_entity(name: &str) -> Entity {
     Entity {
-        // Nobody has said what its rows hold, and each may hold something else.
+        // No schema is declared; each row may hold other columns.
         schema: std::sync::Arc::new(Schema {
             entity: name.to_owned(),
             columns: Vec::new(),

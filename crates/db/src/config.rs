@@ -1,19 +1,20 @@
-//! Connections and their time-outs.
+//! The configuration of the database connections.
 
 use std::time::Duration;
 
-/// Connections and their time-outs.
+/// The database connections and their time-outs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DatabaseConfig {
-    /// A direct connection to PostgreSQL, where the pool's address goes through a transaction pooler:
-    /// notifications and locks need a session of their own. Default: the pool's address.
+    /// The address of a direct connection to PostgreSQL, needed when the pool's address goes through a
+    /// transaction pooler: notifications and locks need a database session of their own. Default: the
+    /// pool's address.
     pub listen_url: Option<String>,
-    /// The most connections that the pool opens. The listener has two more. Default 16.
+    /// The maximum number of connections in the pool. The listener opens two more. Default 16.
     pub pool_size: u32,
-    /// How long opening a connection, or waiting for a free one, may take. Default 10,000.
+    /// The time-out for opening a connection and for waiting for a free one. Default 10,000.
     pub connect_timeout_ms: u64,
-    /// How long one statement may take; a longer one is cancelled and tried again. Default 60,000.
+    /// The time-out of a statement; a longer one is cancelled and tried again. Default 60,000.
     pub statement_timeout_ms: u64,
 }
 

@@ -1,4 +1,4 @@
-//! What the engine syncs: the configured entities with what their tables look like now.
+//! The configured entities, and what their tables look like now.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, RwLock};
@@ -7,10 +7,10 @@ use filter::Backend;
 use sync_core::shape::{Shape, TableVersion};
 use value::schema::Schema;
 
-/// One synced entity: the name that clients know and the table behind it.
+/// One synced entity: the name that clients know, and the table behind it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EntityConfig {
-    /// The name on the wire.
+    /// The name in the protocol.
     pub name: String,
     /// Where its rows are.
     pub source: EntitySource,
@@ -19,11 +19,10 @@ pub struct EntityConfig {
 /// Where an entity's rows are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EntitySource {
-    /// In this table: `table` or `schema.table`, spelled as the catalog spells it. Changes come from
-    /// its triggers.
+    /// In this table: `table` or `schema.table`, spelled as in the catalog. Its triggers write the changes.
     Table(String),
-    /// Nowhere but in the log: changes come from [`crate::ChangeTracker::record_change`], and rows
-    /// live as long as the log keeps them.
+    /// In the log alone: the application records the changes ([`crate::DbPool::record`]), and rows live as
+    /// long as the log keeps them.
     Log,
 }
 
@@ -37,7 +36,7 @@ impl EntityConfig {
         }
     }
 
-    /// An entity on another table: `table` or `schema.table`.
+    /// An entity on a table of another name: `table` or `schema.table`.
     pub fn on_table(name: impl Into<String>, table: impl Into<String>) -> Self {
         Self {
             name: name.into(),
@@ -66,47 +65,47 @@ impl From<&str> for EntityConfig {
     }
 }
 
-/// An entity as it is now: its schema, and the generated SQL that reads it.
+/// An entity as it is now: its schema, and the generated SQL that reads and captures it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entity {
     /// Its columns and its key.
     pub schema: Arc<Schema>,
-    /// What its table looks like, as one short text; another text means another shape.
+    /// A short text that identifies the table's columns and types; when it differs, so does the table.
     pub fingerprint: String,
-    /// The table's quoted name; none for an entity that lives in the log.
+    /// The table's quoted name; `None` for an entity without a table.
     pub relation: Option<String>,
-    /// The columns' types as casts spell them; empty on SQLite, which needs none.
+    /// The columns' types, as casts spell them; empty on SQLite, which needs no casts.
     pub column_types: Vec<String>,
-    /// A scalar subquery: the row's JSON text, for the key in `ranked.entity_id` around it.
+    /// A scalar subquery for the row's JSON text, by the key `ranked.entity_id` of the query around it.
     pub row_by_key: String,
-    /// The types beneath domains, as casts spell them; empty on SQLite.
+    /// The columns' types beneath domains, as casts spell them; empty on SQLite.
     pub base_types: Vec<String>,
-    /// How its rows are read.
+    /// The SQL that reads its rows.
     pub rows: RowsSql,
-    /// The statements that install its capture, in order; empty for an entity that lives in the log.
+    /// The statements that install its capture, in order; empty for an entity without a table.
     pub capture: Vec<String>,
 }
 
 /// The parts of a query of two columns, `key` and `row`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RowsSql {
-    /// Of a table.
+    /// For a table.
     Table {
-        /// The expression of a row's canonical key.
+        /// The expression for a row's canonical key.
         key: String,
-        /// The whole row's JSON.
+        /// The expression for the whole row's JSON.
         row: String,
-        /// What each column adds to a row of some columns, in the backend's own way.
+        /// Each column's part of the JSON of some columns, in the backend's own form.
         columns: Vec<String>,
-        /// The table, called `t`.
+        /// The table under the alias `t`.
         from: String,
     },
-    /// All in one piece, for an entity that lives in the log.
+    /// The whole query, for an entity without a table.
     Query(String),
 }
 
 impl Entity {
-    /// The table as shapes see it; none for an entity that lives in the log, or is missing.
+    /// The table as shapes see it; `None` for an entity that has no table or is missing.
     pub fn table_version(&self, backend: Backend) -> Option<TableVersion> {
         self.relation.as_ref()?;
         Some(TableVersion {
@@ -116,14 +115,14 @@ impl Entity {
         })
     }
 
-    /// Whether a shape was made for the entity as it is.
+    /// Whether a shape was resolved for the table as it is now.
     pub fn fits(&self, shape: &Shape) -> bool {
         shape
             .selection()
-            .is_none_or(|part| part.version() == self.fingerprint)
+            .is_none_or(|selection| selection.version() == self.fingerprint)
     }
 
-    /// Stands for an entity whose table is missing at the moment.
+    /// A stand-in for an entity whose table is missing.
     fn missing(name: &str) -> Self {
         Self {
             schema: Arc::new(Schema {
@@ -141,14 +140,13 @@ impl Entity {
         }
     }
 
-    /// Whether its table is missing, so that the log's entries of single rows mean nothing.
+    /// Whether its table is missing. The log's entries for single rows mean nothing then.
     pub fn is_missing(&self) -> bool {
         self.row_by_key.is_empty()
     }
 }
 
-/// The entities that can be read now. An entity whose table is missing at the moment is configured
-/// but not in here.
+/// The entities that can be read now. An entity whose table is missing is configured, but not among them.
 #[derive(Debug)]
 pub struct Entities {
     configured: Vec<String>,
@@ -159,12 +157,12 @@ pub struct Entities {
 struct Current {
     all: Arc<BTreeMap<String, Arc<Entity>>>,
     with_missing: Arc<BTreeMap<String, Arc<Entity>>>,
-    /// As each was when it could last be read.
+    /// Each entity as it was when it could last be read.
     last: BTreeMap<String, Arc<Entity>>,
 }
 
 impl Entities {
-    /// Entities of these names, none of which can be read yet.
+    /// Configured entities, none of which can be read yet.
     pub fn new(configured: Vec<String>) -> Self {
         let entities = Self {
             configured,
@@ -174,38 +172,38 @@ impl Entities {
         entities
     }
 
-    /// All of them, as they are now.
+    /// All entities that can be read now.
     pub fn all(&self) -> Arc<BTreeMap<String, Arc<Entity>>> {
         self.current
             .read()
-            .expect("no panic holds this lock")
+            .expect("no holder of this lock panics")
             .all
             .clone()
     }
 
-    /// The same with those that are missing: what the log says of a whole entity must reach its clients
-    /// also while its table is coming or going.
+    /// The same with those that are missing: entries for a whole entity must reach its clients even while
+    /// its table appears or disappears.
     pub fn with_missing(&self) -> Arc<BTreeMap<String, Arc<Entity>>> {
         self.current
             .read()
-            .expect("no panic holds this lock")
+            .expect("no holder of this lock panics")
             .with_missing
             .clone()
     }
 
-    /// One of them.
+    /// An entity that can be read now.
     pub fn find(&self, name: &str) -> Option<Arc<Entity>> {
         self.all().get(name).cloned()
     }
 
-    /// One of them as it was when it could last be read.
+    /// An entity as it was when it could last be read.
     pub fn last_known(&self, name: &str) -> Option<Arc<Entity>> {
-        let current = self.current.read().expect("no panic holds this lock");
+        let current = self.current.read().expect("no holder of this lock panics");
         current.last.get(name).cloned()
     }
 
-    /// Replaces all of them. The same value stays the same allocation, so that what was prepared for it
-    /// stays prepared.
+    /// Replaces all entities. When nothing differs the allocation stays the same, so that statements
+    /// prepared for it stay valid.
     pub fn replace(&self, entities: BTreeMap<String, Arc<Entity>>) {
         if *self.all() != entities {
             self.set(entities);
@@ -219,7 +217,7 @@ impl Entities {
             .map(|name| (name.clone(), Arc::new(Entity::missing(name))));
         let mut with_missing: BTreeMap<String, Arc<Entity>> = missing.collect();
         with_missing.extend(entities.clone());
-        let mut current = self.current.write().expect("no panic holds this lock");
+        let mut current = self.current.write().expect("no holder of this lock panics");
         current.last.extend(entities.clone());
         current.all = Arc::new(entities);
         current.with_missing = Arc::new(with_missing);

@@ -1,36 +1,36 @@
-//! What can go wrong between the engine and its database.
+//! Database errors.
 
 use thiserror::Error;
 
-/// A database error, sorted by what can be done about it. The text is for logs and operators; it
-/// never goes over the wire and never holds a password.
+/// A database error, classified by what can be done about it. The text is for logs and operators; it is
+/// never sent to clients and never contains a password.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum DbError {
-    /// The address is not one that the engine knows.
+    /// The address has none of the known forms, or cannot be parsed.
     #[error(
         "not a database address: expected postgresql://…, postgres://…, sqlite://path or \
          sqlite::memory: ({0})"
     )]
     Url(String),
-    /// The server refuses this user, password or database name: trying again will not help.
+    /// The server refuses this user, password or database name; trying again will not help.
     #[error("the database refuses the connection: {0}")]
     Refused(String),
     /// No connection now; trying again may help.
     #[error("the database is out of reach: {0}")]
     Unreachable(String),
-    /// A statement failed for a reason that trying again does not change.
+    /// A statement failed, and would fail again.
     #[error("{context}: {message}")]
     Statement {
         /// What was being done.
         context: &'static str,
-        /// The database's words.
+        /// The database's message.
         message: String,
     },
     /// The migrations could not be run.
     #[error("the migrations could not be run: {0}")]
     Migration(String),
-    /// The database is of a version that the engine cannot use.
+    /// The engine cannot use this database: its version, its settings or the program's features rule it out.
     #[error("{0}")]
     Unsupported(String),
 }
@@ -41,7 +41,7 @@ impl DbError {
         matches!(self, Self::Unreachable(_))
     }
 
-    /// Says what was being done when Diesel reported `error`.
+    /// Classifies an error of Diesel's and adds what was being done.
     pub(crate) fn while_doing(context: &'static str, error: diesel::result::Error) -> Self {
         use diesel::result::{DatabaseErrorKind as Kind, Error};
         match error {
@@ -52,8 +52,7 @@ impl DbError {
                 | Kind::ReadOnlyTransaction,
                 info,
             ) => Self::Unreachable(format!("{context}: {}", info.message())),
-            // SQLite says so when another program holds its lock for longer than the time-out.
-            Error::DatabaseError(_, info) if passes_by_itself(info.message()) => {
+            Error::DatabaseError(_, info) if is_temporary(info.message()) => {
                 Self::Unreachable(format!("{context}: {}", info.message()))
             }
             Error::BrokenTransactionManager | Error::RollbackErrorOnCommit { .. } => {
@@ -67,9 +66,10 @@ impl DbError {
     }
 }
 
-/// Diesel does not pass SQLSTATE on; these messages stand for states that end without anybody doing something.
-fn passes_by_itself(message: &str) -> bool {
-    const RETRYABLE: [&str; 10] = [
+/// Whether a message stands for a state that ends by itself. Diesel does not pass SQLSTATE on.
+fn is_temporary(message: &str) -> bool {
+    const TEMPORARY: [&str; 10] = [
+        // SQLite's, when another program holds its lock for longer than the time-out.
         "database is locked",
         "database table is locked",
         "terminating connection",
@@ -81,22 +81,22 @@ fn passes_by_itself(message: &str) -> bool {
         "remaining connection slots",
         "sorry, too many clients",
     ];
-    RETRYABLE.iter().any(|words| message.contains(words))
+    TEMPORARY.iter().any(|words| message.contains(words))
 }
 
 impl From<bb8::RunError<diesel_async::pooled_connection::PoolError>> for DbError {
     fn from(error: bb8::RunError<diesel_async::pooled_connection::PoolError>) -> Self {
         Self::Unreachable(match error {
-            bb8::RunError::TimedOut => "no connection of the pool came free in time".to_owned(),
+            bb8::RunError::TimedOut => "no connection in the pool became free in time".to_owned(),
             bb8::RunError::User(error) => error.to_string(),
         })
     }
 }
 
-/// What the migration and catalog code returns.
+/// The result of an operation on the database.
 pub type DbResult<T> = Result<T, DbError>;
 
-/// A transaction fails in Diesel or in what was done inside it; it needs one type for both.
+/// The error of a transaction, which fails either in Diesel or in the work done inside it.
 pub(crate) enum Failed {
     Diesel(diesel::result::Error),
     Other(DbError),

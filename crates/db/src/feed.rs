@@ -1,7 +1,8 @@
-//! From the log to its subscriber: what the two listeners share.
+//! From the log to its subscriber: what the listeners of both databases share.
 //!
 //! A drain reads everything that is new since the position reached and hands it on in batches; the last one
-//! completes the position. Entities whose schema changed are looked at again before anybody receives it.
+//! completes the position. When an entity's schema has changed, the catalog is read again before the change
+//! is published.
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -18,54 +19,53 @@ use crate::error::DbError;
 use crate::read::Part;
 use crate::read::{OldValueColumns, ReadError, ReadStart};
 
-/// Part of what one drain found.
+/// A part of what one drain found.
 #[derive(Debug)]
 pub struct LogBatch {
-    /// Where the database was when it was read.
+    /// The database's position at the drain's snapshot.
     pub position: Arc<Position>,
     /// In the log's order; may be empty.
     pub entries: Vec<NetChange>,
-    /// Whether this is the last part for that position.
+    /// Whether this is the last batch for that position.
     pub complete: bool,
-    /// The columns whose previous values the entries' undo records have.
+    /// The columns whose previous values the entries' undo records contain.
     pub old_value_columns: Arc<OldValueColumns>,
 }
 
-/// Receives what is new in the log. It must not wait: what it cannot take at once it finds in the log.
+/// Receives the log's new entries. It must not wait: what it cannot take at once is still in the log.
 pub trait LogSubscriber: Send + Sync {
-    /// The columns whose previous values somebody wants.
+    /// The columns whose previous values the next drain must bring along.
     fn old_value_columns(&self) -> Arc<OldValueColumns>;
-    /// Takes what is new, in order.
+    /// Takes a batch, in order.
     fn publish(&self, batch: LogBatch);
-    /// Waits until the recipients of the last batch have begun to take it, and says when they had.
+    /// Waits until all recipients of the last batch have begun to take it, and returns when that was.
     fn taken(&self) -> Pin<Box<dyn Future<Output = Instant> + Send + '_>>;
-    /// Begins at this cursor: its history is not the one before, so nothing that was published still holds.
+    /// Starts over at a cursor of another epoch: nothing published before is valid any more.
     fn reset(&self, cursor: Cursor);
     /// Reads the catalog again, because some tables may have changed.
     fn refresh(&self) -> Pin<Box<dyn Future<Output = Result<(), DbError>> + Send + '_>>;
 }
 
-/// The most that one drain puts off the next.
+/// The longest time by which one drain delays the next.
 const REST_MAX: Duration = Duration::from_millis(10);
 
-/// Keeps drains, and the deliveries that follow them, from taking more than half of the time: after
-/// each, as long a rest as it took. Under load more comes together in each; a change that comes alone
-/// finds the rest over.
+/// Keeps drains, and the deliveries that follow them, from taking more than half of the time: after each
+/// comes a rest as long as it took. Under load each drain then finds more; a lone change finds the rest over.
 #[derive(Debug, Default)]
 pub(crate) struct Pacer {
     /// When the last drain that found something began.
-    found_since: Option<Instant>,
+    last_found: Option<Instant>,
 }
 
 impl Pacer {
-    /// A drain that began then has found something.
+    /// Notes that a drain that began at this time found something.
     pub(crate) fn found(&mut self, began: Instant) {
-        self.found_since = Some(began);
+        self.last_found = Some(began);
     }
 
     /// Waits until the next drain may begin.
     pub(crate) async fn rest(&mut self, subscriber: &dyn LogSubscriber) {
-        let Some(began) = self.found_since.take() else {
+        let Some(began) = self.last_found.take() else {
             return;
         };
         let taken = tokio::time::timeout_at(began + REST_MAX, subscriber.taken());
@@ -81,10 +81,10 @@ pub(crate) enum DrainError {
     /// The database failed.
     #[error(transparent)]
     Db(#[from] DbError),
-    /// The log has forgotten what lies between the position reached and now.
-    #[error("the log no longer reaches back to where this server was")]
+    /// Entries between the position reached and now have been pruned.
+    #[error("the log no longer reaches back to this server's position")]
     Gap,
-    /// A table that has changed is locked by another transaction.
+    /// A table with new entries is locked by another transaction.
     #[error("{0:?} is locked by another transaction")]
     Locked(String),
 }
@@ -100,22 +100,23 @@ impl From<ReadError> for DrainError {
     }
 }
 
-/// One drain under way.
+/// A drain in progress.
 pub(crate) struct Drain<'a> {
     subscriber: &'a dyn LogSubscriber,
     from: &'a Position,
     old_value_columns: Arc<OldValueColumns>,
-    /// Entities whose rows are not in what is read.
+    /// Entities whose rows the read leaves out.
     without: &'a [String],
     gives_up: bool,
     given_up: BTreeSet<String>,
     position: Option<Arc<Position>>,
+    /// The newest chunk, held back until it is known whether it is the last.
     held: Option<Vec<NetChange>>,
     found: bool,
 }
 
 impl<'a> Drain<'a> {
-    /// A drain from `from`, whose entries have these old_value_columns.
+    /// A drain from `from`, whose undo records contain the previous values of `old_value_columns`.
     pub(crate) fn new(
         subscriber: &'a dyn LogSubscriber,
         from: &'a Position,
@@ -134,8 +135,8 @@ impl<'a> Drain<'a> {
         }
     }
 
-    /// The same, where the rows of some entities are not in what is read. Changes of them are an error, or,
-    /// when it `gives_up` waiting, a reason to refetch those entities.
+    /// The same drain, from a read that leaves out the rows of some entities. Their changes are an error or,
+    /// when the drain `gives_up` waiting, become schema changes, which make clients refetch.
     #[cfg(feature = "postgres")]
     pub(crate) fn without(self, without: &'a [String], gives_up: bool) -> Self {
         Self {
@@ -145,13 +146,13 @@ impl<'a> Drain<'a> {
         }
     }
 
-    /// Takes a part of the read.
+    /// Takes the next part of the read.
     #[cfg(feature = "postgres")]
     pub(crate) async fn take(&mut self, part: Part<NetChange>) -> Result<(), DrainError> {
         match part {
             Part::Start(start) => self.begin(start),
             Part::Items(entries) => self.take_entries(entries).await,
-            // A drain is not bound to one version of the tables: the log says when they change.
+            // A drain is not bound to one form of the tables: the log says when they change.
             Part::Outdated(_) => Ok(()),
         }
     }
@@ -165,7 +166,7 @@ impl<'a> Drain<'a> {
         Ok(())
     }
 
-    /// Takes a chunk of what is new.
+    /// Takes a chunk of new entries.
     pub(crate) async fn take_entries(
         &mut self,
         mut entries: Vec<NetChange>,
@@ -177,15 +178,15 @@ impl<'a> Drain<'a> {
         {
             self.subscriber.refresh().await?;
         }
-        self.leave_out(&mut entries)?;
+        self.replace_unread(&mut entries)?;
         if let Some(before) = self.held.replace(entries) {
             self.publish(before, false);
         }
         Ok(())
     }
 
-    /// Puts one schema change in the place of the entries whose rows could not be read.
-    fn leave_out(&mut self, entries: &mut Vec<NetChange>) -> Result<(), DrainError> {
+    /// Replaces an entity's entries by one schema change where their rows could not be read.
+    fn replace_unread(&mut self, entries: &mut Vec<NetChange>) -> Result<(), DrainError> {
         if self.without.is_empty() {
             return Ok(());
         }
@@ -208,7 +209,7 @@ impl<'a> Drain<'a> {
         Ok(())
     }
 
-    /// Ends it: the position reached, and whether anything was new.
+    /// Publishes the last batch. Returns the position reached, and whether anything was new.
     pub(crate) fn finish(mut self) -> Option<(Arc<Position>, bool)> {
         let position = self.position.clone()?;
         let last = self.held.take().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Short names for long texts, stable between versions of Rust, as names in a database must be.
+//! Hashes that stay the same across versions of Rust, because the database stores them.
 
 /// FNV-1a, 64 bits (Fowler, Noll, Vo).
 pub(crate) fn fnv1a(text: &str) -> u64 {

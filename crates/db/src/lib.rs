@@ -1,13 +1,12 @@
-//! The databases. Everything that knows SQL or Diesel is in here.
+//! The databases. Everything that knows SQL or Diesel is in this crate.
 //!
-//! [`DbPool`] is the seam: what both backends can do is a method that matches on it and calls the function
-//! of the same name in `postgres` or `sqlite`. Each backend is behind the cargo feature of its name.
+//! [`DbPool`] is the seam: each operation of both backends is a method that matches on it and calls the
+//! function of the same name in `postgres` or `sqlite`. Each backend is behind the cargo feature of its name.
 //!
-//! Invariant: nothing in here knows a session, a socket or HTTP. Whoever wants to hear of changes is a
-//! [`feed::LogSubscriber`].
+//! Invariant: nothing in this crate knows sessions, sockets or HTTP. Changes go to a [`feed::LogSubscriber`].
 
 #[cfg(not(any(feature = "postgres", feature = "sqlite")))]
-compile_error!("a database is needed: enable the feature `postgres` or `sqlite`");
+compile_error!("no database: enable the feature `postgres` or `sqlite`");
 
 pub mod backoff;
 mod catalog;
@@ -56,19 +55,19 @@ use retention::Pruned;
 use url::DatabaseUrl;
 use write::Mutation;
 
-/// The database that is synced. Cheap to clone; clones share their connections.
+/// The synced database. Cheap to clone; clones share their connections.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum DbPool {
     /// PostgreSQL 14 or later.
     #[cfg(feature = "postgres")]
     Postgres(PostgresPool),
-    /// SQLite, built in.
+    /// SQLite, linked into the program.
     #[cfg(feature = "sqlite")]
     Sqlite(SqlitePool),
 }
 
-/// Runs one body with the pool and the module of either backend.
+/// Runs one body with the pool and the module of whichever backend it is.
 macro_rules! on_backend {
     ($db:expr, |$pool:ident, $backend:ident| $body:expr) => {
         match $db {
@@ -91,12 +90,12 @@ macro_rules! on_backend {
 impl DbPool {
     /// Connects to `postgresql://…`, `postgres://…`, `sqlite://path` or `sqlite::memory:`.
     ///
-    /// A server that is down is not an error: the pool connects when it comes up, and the engine says so in
-    /// its readiness.
+    /// A server that is down is not an error: the pool connects when it comes up, and until then the engine
+    /// is not ready.
     ///
     /// # Errors
-    /// When the address is none of these, when the server refuses the user, the password or the database,
-    /// or when the SQLite file cannot be opened.
+    /// When the address is none of these, the server refuses the user, the password or the database, or the
+    /// SQLite file cannot be opened.
     pub async fn from_url(url: &str) -> Result<Self, DbError> {
         Self::with_config(url, &DatabaseConfig::default()).await
     }
@@ -124,7 +123,7 @@ impl DbPool {
         Self::from_url(&format!("sqlite://{path}")).await
     }
 
-    /// The same as [`DbPool::from_url`] with pool size and time-outs.
+    /// Connects as [`DbPool::from_url`] does, with the pool size and time-outs of `config`.
     ///
     /// # Errors
     /// As [`DbPool::from_url`].
@@ -146,10 +145,10 @@ impl DbPool {
         }
     }
 
-    /// The same database with other pool size and time-outs; itself where they are the same.
+    /// The same database with another pool size and other time-outs; a clone when nothing differs.
     ///
     /// # Errors
-    /// When `listen_url` or the pool's own address cannot be read.
+    /// When `listen_url` or the pool's own address cannot be parsed.
     pub fn configured(&self, config: &DatabaseConfig) -> DbResult<Self> {
         match self {
             #[cfg(feature = "postgres")]
@@ -159,7 +158,7 @@ impl DbPool {
         }
     }
 
-    /// The name of the backend, for people.
+    /// The name of the backend, for display.
     pub fn backend(&self) -> &'static str {
         match self.filter_backend() {
             Backend::Postgres => "postgresql",
@@ -167,7 +166,7 @@ impl DbPool {
         }
     }
 
-    /// The same as filters see it.
+    /// The backend, as filters name it.
     pub fn filter_backend(&self) -> Backend {
         match self {
             #[cfg(feature = "postgres")]
@@ -177,7 +176,7 @@ impl DbPool {
         }
     }
 
-    /// Makes the engine's own tables, where they are missing.
+    /// Creates or updates the engine's own tables.
     ///
     /// # Errors
     /// When the database is out of reach, too old, or the migrations fail.
@@ -193,10 +192,10 @@ impl DbPool {
         }
     }
 
-    /// The listener of this database: publishes what is new in the log until the context shuts it down.
+    /// The listener of this database, which publishes new entries of the log until the context shuts it down.
     ///
     /// # Errors
-    /// When `listen_url` cannot be read, or the SQLite file cannot be watched.
+    /// When `listen_url` cannot be parsed, or the SQLite file cannot be watched.
     pub fn listen(
         &self,
         config: &DatabaseConfig,
@@ -217,7 +216,7 @@ impl DbPool {
         }
     }
 
-    /// Which history the database has now, and where it stands.
+    /// The database's epoch and position at this moment.
     ///
     /// # Errors
     /// When the database fails.
@@ -225,7 +224,7 @@ impl DbPool {
         on_backend!(self, |pool, backend| pool.head().await)
     }
 
-    /// Makes sure that an entity is captured as its table is now; none when it has no table at the moment.
+    /// Installs or updates an entity's capture for its table as it is now; `None` while the table is missing.
     ///
     /// # Errors
     /// When the database fails. The inner error says why the table cannot be synced.
@@ -238,7 +237,7 @@ impl DbPool {
         })
     }
 
-    /// Removes the captures of these entities, or of all; gives the names of those that had one.
+    /// Removes the captures of these entities, or of all, and returns the names of those that had one.
     ///
     /// # Errors
     /// When the database fails.
@@ -248,7 +247,7 @@ impl DbPool {
         })
     }
 
-    /// Begins to read what is new in the log.
+    /// Starts a read of the log's new entries.
     pub fn read_changes(
         &self,
         entities: Arc<BTreeMap<String, Arc<Entity>>>,
@@ -257,7 +256,7 @@ impl DbPool {
         on_backend!(self, |pool, backend| pool.read_changes(entities, query))
     }
 
-    /// Begins to read rows of an entity.
+    /// Starts a read of an entity's rows.
     pub fn read_rows(&self, entity: Arc<Entity>, query: RowsQuery) -> RowStream {
         let db = self.clone();
         ReadStream::begin(|out| async move {
@@ -267,17 +266,17 @@ impl DbPool {
         })
     }
 
-    /// Applies a mutation, once.
+    /// Applies a mutation exactly once.
     ///
     /// # Errors
-    /// When the database fails, so that it is not known whether the mutation was applied.
+    /// When the database fails; whether the mutation was applied is then unknown.
     pub async fn apply(&self, mutation: &Mutation) -> DbResult<Applied> {
         on_backend!(self, |pool, backend| {
             backend::mutation::apply(&mut *pool.get().await?, mutation).await
         })
     }
 
-    /// The newest mutation of a client that has been answered, 0 for none.
+    /// The number of a client's newest answered mutation, 0 for none.
     ///
     /// # Errors
     /// When the database fails.
@@ -287,7 +286,7 @@ impl DbPool {
         })
     }
 
-    /// Writes an entry of the log for an entity without a table.
+    /// Writes an entry to the log for an entity without a table.
     ///
     /// # Errors
     /// When the database fails.
@@ -303,7 +302,7 @@ impl DbPool {
         })
     }
 
-    /// A text that changes when one of these tables, or what captures it, changes.
+    /// A text that changes when one of these tables or its capture changes.
     ///
     /// # Errors
     /// When the database fails.
@@ -316,7 +315,7 @@ impl DbPool {
         })
     }
 
-    /// Stores where the database is now, as a place to which retention may move the floor later.
+    /// Stores the current position as a checkpoint, to which retention may move the floor later.
     ///
     /// # Errors
     /// When the database fails.
@@ -336,7 +335,7 @@ impl DbPool {
         })
     }
 
-    /// Forgets a batch of what is older than `age`.
+    /// Deletes a batch of the log's entries that are older than `age`.
     ///
     /// # Errors
     /// When the database fails.
@@ -346,7 +345,7 @@ impl DbPool {
         })
     }
 
-    /// Forgets a batch of what is oldest, for a log that has grown too large.
+    /// Deletes a batch of the log's oldest entries, when the log has grown too large.
     ///
     /// # Errors
     /// When the database fails.

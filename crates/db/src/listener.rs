@@ -18,12 +18,13 @@ pub enum WakeUp {
     Notify,
     /// Notifications do not arrive (a transaction pooler swallows them): the log is polled.
     Polling,
-    /// SQLite: the engine's own commits at once, others by watching the file.
+    /// SQLite: the engine's own commits wake the listener at once; those of others show in the file's
+    /// `data_version`.
     DataVersion,
 }
 
 impl WakeUp {
-    /// Its word in `status`.
+    /// Its name in `status`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::None => "none",
@@ -34,12 +35,12 @@ impl WakeUp {
     }
 }
 
-/// What the listener is doing.
+/// What the listener is doing at the moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ListenerStatus {
     /// How it learns of commits.
     pub wake_up: WakeUp,
-    /// Whether this engine runs the doorbell for all engines on the database.
+    /// Whether this engine is the leader, which rings for all other engines on the database.
     pub leader: bool,
 }
 
@@ -52,16 +53,16 @@ impl Default for ListenerStatus {
     }
 }
 
-/// What a listener works with.
+/// Everything that a listener needs from the engine.
 #[derive(Clone)]
 pub struct ListenerContext {
     /// The entities that are synced.
     pub entities: Arc<Entities>,
-    /// Who receives what is new in the log.
+    /// Receives the log's new entries.
     pub subscriber: Arc<dyn LogSubscriber>,
-    /// Has the log read at once.
+    /// Makes the listener drain the log at once.
     pub wake: Arc<Notify>,
-    /// Where the listener says what it is doing.
+    /// Receives the listener's status.
     pub status: watch::Sender<ListenerStatus>,
     /// Ends the listener.
     pub shutdown: CancellationToken,

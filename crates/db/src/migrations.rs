@@ -1,5 +1,5 @@
-//! The engine's own tables, made by plain SQL that is embedded here and can also be run with the
-//! diesel CLI. Run under a lock, so that servers that start together both succeed.
+//! The migrations of the engine's own tables: plain SQL, embedded here, that the diesel CLI can run as well.
+//! They run under a lock, so that servers that start together all succeed.
 
 use diesel::migration::MigrationSource;
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
@@ -11,12 +11,12 @@ const POSTGRES: EmbeddedMigrations = embed_migrations!("../../migrations");
 #[cfg(feature = "sqlite")]
 const SQLITE: EmbeddedMigrations = embed_migrations!("../../migrations_sqlite");
 
-/// Held while migrations run.
+/// The advisory lock that is held while migrations run.
 #[cfg(feature = "postgres")]
 const MIGRATION_KEY: i64 = 0x7268_746d_785f_0005;
 
-/// Runs what has not been run yet. The connection must be direct: the lock belongs to its session,
-/// and is given back with it.
+/// Runs the pending migrations. The connection must be direct: the lock belongs to its database session and
+/// is released with it.
 #[cfg(feature = "postgres")]
 pub(crate) async fn run_postgres(mut conn: diesel_async::AsyncPgConnection) -> DbResult<()> {
     use diesel_async::{AsyncMigrationHarness, SimpleAsyncConnection as _};
@@ -25,7 +25,7 @@ pub(crate) async fn run_postgres(mut conn: diesel_async::AsyncPgConnection) -> D
         .batch_execute(&format!("SELECT pg_advisory_lock({MIGRATION_KEY})"))
         .await;
     locked.map_err(|error| DbError::while_doing("locking for the migrations", error))?;
-    // The harness blocks its thread, and works through an adapter that must not run inside a task.
+    // The harness blocks its thread, and its adapter must not run inside a task.
     let ran = tokio::task::spawn_blocking(move || {
         let mut harness = AsyncMigrationHarness::new(conn);
         run(&mut harness, POSTGRES).map(|()| harness.into_inner())
@@ -39,7 +39,7 @@ pub(crate) async fn run_postgres(mut conn: diesel_async::AsyncPgConnection) -> D
     unlocked.map_err(|error| DbError::while_doing("unlocking after the migrations", error))
 }
 
-/// The same for SQLite; blocking.
+/// Runs the pending migrations on SQLite. Blocks.
 #[cfg(feature = "sqlite")]
 pub(crate) fn run_sqlite(conn: &mut diesel::SqliteConnection) -> DbResult<()> {
     use diesel::connection::SimpleConnection as _;
@@ -50,7 +50,7 @@ pub(crate) fn run_sqlite(conn: &mut diesel::SqliteConnection) -> DbResult<()> {
     })
     .map_err(|error| match error {
         diesel::result::Error::QueryBuilderError(error) => DbError::Migration(error.to_string()),
-        // Perhaps other programs kept it locked all the while: it will be tried again.
+        // Other programs may have kept the file locked for the whole time-out; the caller tries again.
         error => DbError::while_doing("running the migrations", error),
     })?;
     conn.batch_execute("PRAGMA optimize")

@@ -1,11 +1,11 @@
-//! The one place where names and texts become SQL.
+//! Quoting: the only module in which names and texts become SQL.
 
 /// A quoted identifier.
 pub(crate) fn ident(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-/// A quoted text literal. Backslashes mean themselves (`standard_conforming_strings`).
+/// A quoted text literal. A backslash is an ordinary character (`standard_conforming_strings`).
 pub(crate) fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }

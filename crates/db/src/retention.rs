@@ -1,12 +1,12 @@
-//! What one step of retention did.
+//! The result of one step of retention.
 
-/// One small batch of retention.
+/// The result of deleting one batch of entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pruned {
-    /// Entries that are gone.
+    /// The number of deleted entries.
     pub rows: u64,
-    /// Whether the floor is further on than before.
+    /// Whether the floor has moved forward.
     pub floor_moved: bool,
-    /// Whether more lies below the floor.
+    /// Whether entries below the floor may be left.
     pub more: bool,
 }

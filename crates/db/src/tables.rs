@@ -1,7 +1,7 @@
-//! The engine's own tables that both backends ask in the same words.
+//! The engine's own tables that both backends query through Diesel's query builder.
 
 diesel::table! {
-    /// How far each client has come.
+    /// Each client's newest answered mutation.
     _rhtmx_sync_client (client_id) {
         client_id -> Text,
         last_mutation -> BigInt,
@@ -10,7 +10,7 @@ diesel::table! {
 }
 
 diesel::table! {
-    /// Mutations that were not applied.
+    /// The stored rejects.
     _rhtmx_sync_reject (client_id, mutation) {
         client_id -> Text,
         mutation -> BigInt,
@@ -19,7 +19,7 @@ diesel::table! {
 }
 
 diesel::table! {
-    /// Which history this is.
+    /// The database's epoch and the log's floor.
     _rhtmx_sync_meta (singleton) {
         singleton -> Bool,
         epoch -> Text,
@@ -28,7 +28,7 @@ diesel::table! {
 }
 
 diesel::table! {
-    /// The entities whose tables carry triggers.
+    /// The entities whose capture is installed.
     _rhtmx_sync_entity (entity) {
         entity -> Text,
         relation -> Text,

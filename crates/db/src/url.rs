@@ -1,8 +1,8 @@
-//! Database addresses: which backend they mean, and how to show them without their secrets.
+//! Database addresses: parsing them, and showing them without their secrets.
 
 use crate::error::DbError;
 
-/// Where a database is.
+/// A database's address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum DatabaseUrl {
     /// A PostgreSQL connection string.
@@ -33,7 +33,7 @@ impl DatabaseUrl {
 
 #[cfg(not(all(feature = "postgres", feature = "sqlite")))]
 impl DatabaseUrl {
-    /// The cargo feature that it needs.
+    /// The cargo feature of its backend.
     pub(crate) fn feature(&self) -> &'static str {
         match self {
             Self::Postgres(_) => "postgres",
@@ -42,7 +42,7 @@ impl DatabaseUrl {
     }
 }
 
-/// The address without user, password and parameters.
+/// The address without user, password and parameters, for logs.
 pub(crate) fn redact(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else {
         return url
@@ -54,7 +54,7 @@ pub(crate) fn redact(url: &str) -> String {
             .collect();
     };
     let rest = rest.split(['?', '#']).next().unwrap_or_default();
-    // A password may hold an unescaped `@`; what follows the last one is the host.
+    // A password may contain an unescaped `@`; the host follows the last one.
     let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
     format!("{scheme}://{host}")
 }
@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn knows_the_four_forms() {
+    fn each_form_of_an_address_is_parsed() {
         let parsed = |url| DatabaseUrl::parse(url).expect("an address");
         assert_eq!(
             parsed("postgresql://h/db"),
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn says_what_is_accepted_and_keeps_secrets() {
+    fn an_error_lists_the_accepted_forms_and_no_secrets() {
         let error = DatabaseUrl::parse("mysql://root:hunter2@h/db")
             .expect_err("unknown")
             .to_string();

@@ -1,8 +1,8 @@
-//! One mutation, applied exactly once: the order of steps, written once for both backends.
+//! Applying a mutation exactly once: the sequence of steps that both backends share.
 //!
-//! Everything happens in one transaction: the client's row is locked, its number compared, the writes run
-//! in a savepoint, and the number moves. So a mutation that is sent again, to this server or another, finds
-//! the number moved and is answered as the first time.
+//! Everything happens in one transaction: it locks the client's row, compares its number, runs the writes in
+//! a savepoint, and advances the number. So a mutation that is sent again, to this server or another, finds
+//! the number advanced and gets the same answer as the first time.
 
 use std::sync::Arc;
 
@@ -13,16 +13,16 @@ use sync_core::mutation::CheckedWrite;
 use crate::entity::Entity;
 
 /// A mutation whose writes have been checked, or that the check has rejected. A rejected one goes to the
-/// database too, so that its number moves and its reject is stored.
+/// database too, so that its number advances and its reject is stored.
 #[derive(Debug)]
 pub struct Mutation {
-    /// Which one.
+    /// Its client and number.
     pub mutation_id: MutationId,
-    /// What it writes, or why it must not.
+    /// The checked writes, or the reject.
     pub writes: Result<Vec<TableWrite>, Reject>,
 }
 
-/// A checked write with the table that it goes to, and what the writer may do there.
+/// A checked write with its table and the rows that the writer may write there.
 #[derive(Debug)]
 pub struct TableWrite {
     checked: CheckedWrite,
@@ -30,17 +30,17 @@ pub struct TableWrite {
     pub(crate) scope: TableScope,
 }
 
-/// Which rows of a table a writer may write.
+/// The rows of a table that a writer may write.
 #[derive(Debug, Default)]
 pub struct TableScope {
-    /// What a row must match before it is updated or deleted; none for any.
+    /// The filter that a row must match before it is updated or deleted; `None` allows any row.
     pub using: Option<Filter>,
-    /// What a row must match after it is created or updated; none for any.
+    /// The filter that a row must match after it is created or updated; `None` allows any row.
     pub check: Option<Filter>,
 }
 
 impl TableWrite {
-    /// A write to the table of an entity; none when the entity has none.
+    /// A write to an entity's table; `None` when the entity has no table.
     pub fn new(checked: CheckedWrite, table: Arc<Entity>, scope: TableScope) -> Option<Self> {
         table.relation.as_ref()?;
         Some(Self {
@@ -64,13 +64,13 @@ impl std::ops::Deref for TableWrite {
     }
 }
 
-/// How far a client has come. Its row is locked until the transaction ends.
+/// A client's row, which stays locked until the transaction ends.
 #[derive(Debug)]
 pub(crate) struct ClientState {
     pub(crate) last_mutation: i64,
-    /// The transaction of the last mutation that was applied.
+    /// The commit id of the last mutation that was applied.
     pub(crate) last_commit: Option<i64>,
-    /// The database's history; none where it never changes.
+    /// The database's epoch; `None` where it never changes.
     pub(crate) epoch: Option<String>,
 }
 
@@ -78,12 +78,12 @@ pub(crate) struct ClientState {
 pub(crate) enum WriteFailed {
     /// The data or a constraint forbids it.
     Rejected(Reject),
-    /// Anything else: the mutation is tried again.
+    /// Anything else. The mutation stays open and may be tried again.
     Diesel(diesel::result::Error),
 }
 
 impl WriteFailed {
-    /// The same, naming the write.
+    /// The same failure, with the index of its write.
     pub(crate) fn of_write(self, index: usize) -> Self {
         match self {
             Self::Rejected(reject) => Self::Rejected(reject.of_write(index)),
@@ -98,6 +98,7 @@ impl From<diesel::result::Error> for WriteFailed {
     }
 }
 
+/// The reject of a mutation whose number is not the next.
 pub(crate) fn out_of_order(expected: u64) -> Reject {
     let message = format!("the next mutation of this client is {expected}");
     Reject {
@@ -106,10 +107,10 @@ pub(crate) fn out_of_order(expected: u64) -> Reject {
     }
 }
 
-/// Whether a constraint forbids it. The writes themselves explain their refusals, so this one came
-/// with the commit, at which deferred constraints speak; or a rule of the table ended the whole
-/// transaction (SQLite's `RAISE(ROLLBACK)`), and there was nothing left to commit.
-pub(crate) fn forbids(error: &diesel::result::Error) -> bool {
+/// Whether the error is a violated constraint, so that the mutation must be rejected. A write that fails
+/// explains itself, so this error came with the commit, which checks deferred constraints, or a rule of the
+/// table ended the whole transaction (SQLite's `RAISE(ROLLBACK)`) and left nothing to commit.
+pub(crate) fn is_violation(error: &diesel::result::Error) -> bool {
     use diesel::result::{DatabaseErrorKind as Kind, Error};
     match error {
         Error::NotInTransaction => true,
@@ -125,10 +126,11 @@ pub(crate) fn forbids(error: &diesel::result::Error) -> bool {
     }
 }
 
-pub(crate) fn refused_by_commit(mutation: &Mutation) -> Reject {
+/// The reject of a mutation whose commit violated a constraint.
+pub(crate) fn rejected_at_commit(mutation: &Mutation) -> Reject {
     let reject = Reject::new(
         RejectCode::Constraint,
-        "a constraint or a rule of the table does not hold",
+        "a constraint or a rule of the table is violated",
     );
     match &mutation.writes {
         Ok(writes) if writes.len() == 1 => reject.of_write(0),
@@ -136,10 +138,10 @@ pub(crate) fn refused_by_commit(mutation: &Mutation) -> Reject {
     }
 }
 
-/// The reject of a write to a row that the writer may not write as it is.
+/// The reject of a write to a row that does not match [`TableScope::using`].
 pub(crate) fn outside_using(op: Op) -> Reject {
     match op {
-        // To the writer it does not exist.
+        // For the writer such a row does not exist.
         Op::Update | Op::Delete => not_found(),
         Op::Create | Op::Upsert => outside_check(),
     }
@@ -150,13 +152,13 @@ pub(crate) fn not_found() -> Reject {
     Reject::new(RejectCode::NotFound, "the row does not exist")
 }
 
-/// The reject of a write that makes a row that the writer may not have.
+/// The reject of a write whose row does not match [`TableScope::check`] afterwards.
 pub(crate) fn outside_check() -> Reject {
     Reject::new(RejectCode::Forbidden, "this user may not write such a row")
 }
 
-/// The steps of a mutation for one backend: its connection, how it begins a transaction, and the module
-/// with its single steps.
+/// Defines `apply` and `last_mutation` for one backend: `$Conn` is its connection, `$transaction` the method
+/// that begins a transaction; the single steps are in the backend's `write` module.
 macro_rules! mutation_steps {
     ($Conn:ty, $transaction:ident) => {
         use diesel::prelude::*;
@@ -168,19 +170,19 @@ macro_rules! mutation_steps {
         use crate::error::{DbError, DbResult, Failed};
         use crate::tables::{_rhtmx_sync_client as client, _rhtmx_sync_reject as reject};
         use crate::write::{
-            ClientState, Mutation, TableWrite, WriteFailed, forbids, out_of_order, outside_check,
-            outside_using, refused_by_commit,
+            ClientState, Mutation, TableWrite, WriteFailed, is_violation, out_of_order,
+            outside_check, outside_using, rejected_at_commit,
         };
 
-        /// Applies a mutation.
+        /// Applies a mutation, or rejects it when only the commit fails.
         pub(crate) async fn apply(conn: &mut $Conn, mutation: &Mutation) -> DbResult<Applied> {
             let mut ended = conn
                 .$transaction(async |conn| run(conn, mutation).await)
                 .await;
             if let Err(Failed::Diesel(error)) = &ended
-                && forbids(error)
+                && is_violation(error)
             {
-                let writes = Err(refused_by_commit(mutation));
+                let writes = Err(rejected_at_commit(mutation));
                 let rejected = Mutation {
                     mutation_id: mutation.mutation_id,
                     writes,
@@ -231,8 +233,8 @@ macro_rules! mutation_steps {
                     commit_id: commit_id.map(read::commit_id),
                     epoch: locked.epoch,
                 }),
-                Err(why) => {
-                    let text = serde_json::to_string(&why).expect("a reject is JSON");
+                Err(reject) => {
+                    let text = serde_json::to_string(&reject).expect("a reject is JSON");
                     diesel::insert_into(reject::table)
                         .values((
                             reject::client_id.eq(&client),
@@ -241,12 +243,12 @@ macro_rules! mutation_steps {
                         ))
                         .execute(conn)
                         .await?;
-                    Ok(Applied::Rejected(why))
+                    Ok(Applied::Rejected(reject))
                 }
             }
         }
 
-        /// The answer that the mutation got when it was first sent.
+        /// The answer that the mutation got the first time.
         async fn answered(
             conn: &mut $Conn,
             client: &str,
@@ -273,7 +275,7 @@ macro_rules! mutation_steps {
             })
         }
 
-        /// Runs the writes in a savepoint, so that a reject leaves nothing of them.
+        /// Runs the writes in a savepoint, so that a reject undoes all of them.
         async fn apply_writes(
             conn: &mut $Conn,
             mutation: &Mutation,
@@ -297,7 +299,7 @@ macro_rules! mutation_steps {
             }
         }
 
-        /// Runs one write, if its row may be written as it is, and as it becomes.
+        /// Runs one write, if its row is within the writer's scope before and after.
         async fn write_in_scope(conn: &mut $Conn, write: &TableWrite) -> Result<(), WriteFailed> {
             if let Some(using) = &write.scope.using
                 && write.op != Op::Create
@@ -315,7 +317,7 @@ macro_rules! mutation_steps {
             Ok(())
         }
 
-        /// The newest mutation of a client that has been answered, 0 for none.
+        /// The number of a client's newest answered mutation, 0 for none.
         pub(crate) async fn last_mutation(conn: &mut $Conn, client: &str) -> DbResult<u64> {
             let last: Option<i64> = client::table
                 .find(client)

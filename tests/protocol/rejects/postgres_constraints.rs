@@ -160,5 +160,8 @@ async fn broken_references_to_other_columns_are_rejects() {
     let unknown = json!([update("cars", 1, json!({ "name": "other" }))]);
     let rejection =
         assert_rejected(&mut client, unknown, ("constraint", Some(0), Some("name"))).await;
-    assert!(rejection.message.contains("not there"), "{rejection:?}");
+    assert!(
+        rejection.message.contains("does not exist"),
+        "{rejection:?}"
+    );
 }

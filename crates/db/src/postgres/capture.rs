@@ -1,8 +1,9 @@
 //! The capture of one table: a generated trigger function and the triggers that call it.
 //!
-//! Statement triggers with transition tables, so a statement that touches ten thousand rows calls it
-//! once. The function must never make a writer fail: the part that names columns runs in an exception
-//! block, and when the table is no longer what it was made for, the function logs that instead.
+//! The triggers are statement triggers with transition tables, so a statement that touches ten thousand rows
+//! calls the function once. The function must never make a writer fail: its part that names columns runs in
+//! an exception block, and if the table has changed since the function was generated, the function logs a
+//! schema change instead.
 
 use value::schema::{Column, ColumnKind, Schema};
 
@@ -10,30 +11,31 @@ use super::projection::{self, Typed};
 use crate::fingerprint::fnv1a;
 use crate::quote::{ident, literal};
 
-/// Raise it when the generated code changes: every table's capture is then made anew.
+/// The version of the generated code. Raise it when that changes: every capture is then installed again.
 pub(super) const GENERATION: u32 = 3;
 
-/// Writers hold this lock shared until they have committed, and ring when they cannot get it.
+/// The doorbell's advisory lock. Writers hold it shared until they have committed, and ring when they cannot
+/// get it.
 pub(crate) const DOORBELL_KEY: i64 = 0x7268_746d_785f_0001;
-/// The channel on which they ring.
+/// The channel on which writers ring.
 pub(crate) const CHANNEL: &str = "_rhtmx_sync";
 
-/// Everything that the generated statements name.
+/// A table's properties from which its capture is generated.
 pub(super) struct Capture<'a> {
     pub(super) schema: &'a Schema,
-    /// The types beneath domains, one for each column.
+    /// Each column's type, for a domain the type beneath it.
     pub(super) base_types: &'a [String],
-    /// The schema in which the log is.
+    /// The schema that contains the log.
     pub(super) log_schema: &'a str,
     /// The table's oid.
     pub(super) oid: u32,
     /// The quoted name of the table and of each of its partitions.
     pub(super) relations: &'a [String],
-    /// Columns that transition tables do not carry (virtual generated ones).
+    /// Columns that transition tables do not contain (virtual generated ones).
     pub(super) virtual_columns: &'a [String],
 }
 
-/// The name of an entity's trigger function. Its hash keeps it short and unlike any other.
+/// The name of an entity's trigger function; the hash keeps it short and unique.
 pub(super) fn function_name(entity: &str) -> String {
     format!("_rhtmx_sync_capture_{:016x}", fnv1a(entity))
 }
@@ -47,7 +49,7 @@ fn element(kind: &ColumnKind) -> &ColumnKind {
 }
 
 impl Capture<'_> {
-    /// The statements that install it, over whatever was there.
+    /// The statements that install it, replacing an earlier one.
     pub(super) fn statements(&self) -> Vec<String> {
         let mut statements = vec![self.function(), self.revoke()];
         for relation in self.relations {
@@ -130,7 +132,7 @@ END
             oid = self.oid,
             doorbell = DOORBELL_KEY,
         );
-        // Names may hold anything, the quote too.
+        // Names may contain anything, even the quote.
         let mut quote = "$rhtmx_sync_capture$".to_owned();
         while body.contains(&quote) {
             quote.insert(1, '_');
@@ -143,7 +145,8 @@ END
         )
     }
 
-    /// What the texts of the columns' types depend on, and no more: each costs every writer a little.
+    /// The settings on which the text of the columns' types depends, and no others: each costs every writer a
+    /// little.
     fn settings(&self) -> String {
         let kinds = self
             .schema
@@ -175,7 +178,7 @@ fn qualified_function(entity: &str, log_schema: &str) -> String {
     format!("{}.{}", ident(log_schema), ident(&function_name(entity)))
 }
 
-/// The statements that make the entity's triggers on this table.
+/// The statements that create the entity's triggers on this table.
 pub(super) fn triggers(entity: &str, log_schema: &str, relation: &str) -> Vec<String> {
     let function = qualified_function(entity, log_schema);
     let name = function_name(entity);

@@ -1,4 +1,4 @@
-//! What the catalog says of a table: found by name, with columns, key, partitions and triggers.
+//! Describes a table from the catalog: its columns, key, partitions and triggers.
 
 use std::sync::Arc;
 
@@ -32,7 +32,7 @@ struct Relation {
     kind: String,
 }
 
-/// One row for each column. A domain is followed to the type beneath it.
+/// Returns one row for each column. A domain is resolved to the type beneath it.
 const COLUMNS: &str = "\
 SELECT a.attnum::int AS number, a.attname::text AS name,
     NOT (a.attnotnull OR b.never_null) AS nullable,
@@ -80,8 +80,8 @@ struct CatalogColumn {
     nullable: bool,
     #[diesel(sql_type = Bool)]
     has_default: bool,
-    /// The transaction that last touched the column's entry: a change of its type may compute new
-    /// values and leave no other trace.
+    /// The transaction that last wrote the column's catalog row: a change of its type may compute new values
+    /// and leave no other trace.
     #[diesel(sql_type = Text)]
     written_by: String,
     #[diesel(sql_type = Text)]
@@ -96,7 +96,7 @@ struct CatalogColumn {
     cast_type: String,
     #[diesel(sql_type = Text)]
     full_type: String,
-    /// The type beneath a domain, whose own constraints may have changed since a row had the key.
+    /// The type beneath a domain. The domain's own constraints may have changed since a row had a key.
     #[diesel(sql_type = Text)]
     base_type: String,
     #[diesel(sql_type = Bool)]
@@ -111,8 +111,9 @@ struct CatalogColumn {
     collation: String,
 }
 
-/// The table itself, all its partitions and all that it is a partition of, with how many triggers of
-/// ours each has, and which: triggers that were disabled and enabled again are no longer the same.
+/// Returns the table, all its partitions and all tables of which it is a partition, each with the number of
+/// its enabled capture triggers and their identity, which changes when a trigger is disabled and enabled
+/// again.
 const MEMBERS: &str = "\
 SELECT quote_ident(n.nspname) || '.' || quote_ident(c.relname) AS name, g.count, coalesce(g.triggers, '') AS triggers
 FROM (SELECT $1::oid AS relid UNION SELECT relid FROM pg_partition_tree($1::oid::regclass)
@@ -134,7 +135,7 @@ struct Member {
     triggers: String,
 }
 
-/// One trigger for each of insert, update, delete and truncate.
+/// A trigger each for insert, update, delete and truncate.
 const TRIGGERS_PER_TABLE: i64 = 4;
 
 impl Member {
@@ -143,7 +144,7 @@ impl Member {
     }
 }
 
-/// Reads what `table` looks like now. `None` when there is no such table.
+/// Describes `table` as it is now; `None` when there is no such table.
 pub(crate) async fn describe(
     conn: &mut AsyncPgConnection,
     entity: &str,
@@ -194,7 +195,7 @@ pub(crate) async fn describe(
     })))
 }
 
-/// A name may hold a dot itself, so the whole is tried before its parts.
+/// Finds a table by its name. A name may contain a dot, so the whole is tried before its parts.
 async fn find(
     conn: &mut AsyncPgConnection,
     table: &str,
@@ -214,7 +215,7 @@ async fn find(
             .bind::<Text, _>(quoted)
             .load(conn)
             .await?;
-        // PostgreSQL cuts a name of more than 63 bytes and would find another table.
+        // PostgreSQL truncates a name of more than 63 bytes and would find another table.
         let exact = found.into_iter().find(|relation| {
             relation.name == name && schema.is_none_or(|schema| relation.schema == schema)
         });
@@ -291,12 +292,12 @@ fn kind(type_name: &str, typmod: i32, labels: Option<Vec<String>>) -> ColumnKind
     }
 }
 
-/// The part of a fingerprint that stays the same as long as keys are written as before.
+/// The part of a fingerprint that stays the same as long as keys are spelled as before.
 pub(super) fn key_fingerprint(fingerprint: &str) -> Option<&str> {
     fingerprint.rsplit_once('-').map(|(key, _)| key)
 }
 
-/// Writes the SQL that reads and captures the table.
+/// Generates the SQL that reads and captures the table.
 fn generate(
     relation: &Relation,
     rows: &[CatalogColumn],
@@ -305,8 +306,8 @@ fn generate(
     log_schema: &str,
 ) -> Entity {
     let name = format!("{}.{}", ident(&relation.schema), ident(&relation.name));
-    // Tables that inherit from it may have the same keys, and are not captured.
-    let rows_of = if relation.kind == "p" {
+    // Tables that inherit from this one may have the same keys and are not captured.
+    let from = if relation.kind == "p" {
         name.clone()
     } else {
         format!("ONLY {name}")
@@ -334,9 +335,9 @@ fn generate(
         .iter()
         .map(|member| member.triggers.as_str())
         .collect();
-    let shape = rows.iter().fold(
+    let form = rows.iter().fold(
         format!("{:?}", (relation.oid, &relations, triggers, &schema.key)),
-        |shape, row| {
+        |form, row| {
             let column = (
                 row.number,
                 &row.written_by,
@@ -347,13 +348,13 @@ fn generate(
                 &row.generated,
                 &row.labels,
             );
-            format!("{shape}{column:?}")
+            format!("{form}{column:?}")
         },
     );
-    let key_shape = schema
+    let key_form = schema
         .key
         .iter()
-        .fold(relation.oid.to_string(), |shape, &index| {
+        .fold(relation.oid.to_string(), |form, &index| {
             let row = &rows[index];
             let column = (
                 row.number,
@@ -363,7 +364,7 @@ fn generate(
                 row.typmod,
                 &row.labels,
             );
-            format!("{shape}{column:?}")
+            format!("{form}{column:?}")
         });
     let capture = Capture {
         schema: &schema,
@@ -378,17 +379,17 @@ fn generate(
         fingerprint: format!(
             "{}-{:016x}-{:016x}",
             capture::GENERATION,
-            fnv1a(&key_shape),
-            fnv1a(&shape)
+            fnv1a(&key_form),
+            fnv1a(&form)
         ),
         row_by_key: format!(
-            "(SELECT row_to_json(r.*)::text FROM (SELECT {select} FROM {rows_of} t WHERE {key_is}) r)"
+            "(SELECT row_to_json(r.*)::text FROM (SELECT {select} FROM {from} t WHERE {key_is}) r)"
         ),
         rows: RowsSql::Table {
             key: key_text,
             row: projection::object_of(&select),
             columns: projection::select_items(&schema.columns, "t"),
-            from: format!("{rows_of} t"),
+            from: format!("{from} t"),
         },
         base_types,
         capture,

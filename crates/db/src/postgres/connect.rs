@@ -1,5 +1,4 @@
-//! Connections to PostgreSQL: TLS as `sslmode` says, and failures sorted into those that pass and
-//! those that do not.
+//! Connections to PostgreSQL: TLS according to `sslmode`, and errors classified by whether to try again.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +15,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use crate::error::DbResult;
 use crate::{DbError, url};
 
-/// A client with the connection that somebody has to drive.
+/// A client, with the connection that the caller has to drive.
 pub(crate) type Connected = (
     Client,
     Connection<Socket, <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream>,
@@ -36,9 +35,9 @@ impl std::fmt::Debug for Connector {
 }
 
 impl Connector {
-    /// Reads a connection string. `sslmode` is libpq's: `disable`, `prefer` (the default), `require`
-    /// encrypt without looking at the certificate; `verify-ca` and `verify-full` check it and the
-    /// host's name, against `sslrootcert` or else the web's roots.
+    /// Parses a connection string. `sslmode` is libpq's: `disable` does not encrypt, `prefer` (the default)
+    /// and `require` encrypt without checking the certificate; `verify-ca` and `verify-full` check it and the
+    /// host's name, against `sslrootcert` or else the web's root certificates.
     pub(crate) fn new(connection_url: &str, connect_timeout: Duration) -> DbResult<Self> {
         let (plain, tls) = split_tls_options(connection_url);
         let mut config: Config = plain.parse().map_err(|error: tokio_postgres::Error| {
@@ -63,7 +62,7 @@ impl Connector {
     }
 }
 
-/// Sorts a failure to connect.
+/// Classifies a failure to connect.
 fn classify(error: &tokio_postgres::Error) -> DbError {
     let refused = [
         SqlState::INVALID_PASSWORD,
@@ -83,7 +82,7 @@ fn classify(error: &tokio_postgres::Error) -> DbError {
         Some(source) => format!("{error}: {source}"),
         None => error.to_string(),
     };
-    // The driver says so when the server asks for a password and the address has none.
+    // The driver's message when the server asks for a password and the address has none.
     if text.contains("password missing") {
         DbError::Refused(text)
     } else {
@@ -91,7 +90,7 @@ fn classify(error: &tokio_postgres::Error) -> DbError {
     }
 }
 
-/// Sorts the failure of a statement on a connection of our own.
+/// Classifies the failure of a statement on a connection outside of the pool.
 pub(crate) fn failed(context: &'static str, error: &tokio_postgres::Error) -> DbError {
     match error.as_db_error() {
         Some(db) if !is_retryable(db.code()) => DbError::Statement {
@@ -102,7 +101,8 @@ pub(crate) fn failed(context: &'static str, error: &tokio_postgres::Error) -> Db
     }
 }
 
-/// Serialization failures, deadlocks, lack of resources, operator intervention, lock time-outs.
+/// Whether it is a serialization failure, a deadlock, a lack of resources, an operator's intervention, a
+/// system error or a lock time-out.
 fn is_retryable(state: &SqlState) -> bool {
     let code = state.code();
     ["40", "53", "57", "58"].contains(&&code[..2]) || *state == SqlState::LOCK_NOT_AVAILABLE
@@ -114,7 +114,7 @@ struct TlsOptions {
     root_cert: Option<String>,
 }
 
-/// Takes out of the address what the driver does not know.
+/// Removes from the address the TLS options that the driver does not know.
 fn split_tls_options(url: &str) -> (String, TlsOptions) {
     let mut options = TlsOptions::default();
     let Some((base, query)) = url.split_once('?') else {
@@ -170,7 +170,7 @@ impl TlsOptions {
     }
 }
 
-/// Takes any certificate, as libpq does below `verify-ca`: encryption without identity.
+/// Accepts any certificate, as libpq does below `verify-ca`: encryption without authentication.
 #[derive(Debug)]
 struct AnyCertificate(Arc<rustls::crypto::CryptoProvider>);
 
@@ -224,7 +224,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tls_options_are_taken_out_of_the_address() {
+    fn tls_options_are_removed_from_the_address() {
         let (url, options) =
             split_tls_options("postgresql://h/db?sslmode=verify-full&a=b&sslrootcert=%2Fca.pem");
         assert_eq!(url, "postgresql://h/db?sslmode=require&a=b");

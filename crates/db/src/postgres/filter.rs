@@ -1,8 +1,8 @@
-//! A filter as PostgreSQL reads it, for reads of whole tables.
+//! A filter as SQL for PostgreSQL, for reads of tables.
 //!
-//! Every value is a parameter with a cast to the type in which Rust compares, so that neither the
-//! planner's choice of operators nor a session's settings change the answer, and so that columns
-//! stand bare on their side, where an index can serve them.
+//! Every value is a parameter with a cast to the type in which Rust compares, so that neither the choice of
+//! operators nor a database session's settings change the result, and so that the columns need no cast and an
+//! index can serve them.
 
 use filter::{Condition, Scalar};
 use value::schema::{Column, ColumnKind, Schema};
@@ -10,14 +10,14 @@ use value::schema::{Column, ColumnKind, Schema};
 use crate::entity::Entity;
 use crate::quote::ident;
 
-/// A predicate on the table called `t`, and its parameters, all of them texts.
+/// A predicate on the table with the alias `t`, and its parameters, all of them texts.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Predicate {
     pub(super) sql: String,
     pub(super) params: Vec<String>,
 }
 
-/// Writes a canonical condition on an entity's table.
+/// Writes a canonical condition on an entity's table as SQL.
 pub(super) fn predicate(condition: &Condition, entity: &Entity) -> Predicate {
     let mut writer = Writer {
         schema: &entity.schema,
@@ -69,7 +69,7 @@ impl Writer<'_> {
                 self.push(&format!("{name} {op} ({placeholder}::text::{sql_type}[])"));
             }
             Condition::IsNull { column, negated } => {
-                // Unlike IS NULL, it asks a value of a composite type itself, not its fields.
+                // Unlike IS NULL, it tests a value of a composite type itself, not its fields.
                 let name = self.name(*column);
                 let not = if *negated { "" } else { "NOT " };
                 self.push(&format!("{name} IS {not}DISTINCT FROM NULL"));
@@ -99,8 +99,8 @@ impl Writer<'_> {
         self.written.sql.push_str(sql);
     }
 
-    /// A column. One of a domain over an enum has no operators of its own; without the domain an index
-    /// still serves it.
+    /// A column. A domain over an enum has no operators of its own; an index serves the cast to the enum,
+    /// too.
     fn name(&self, column: usize) -> String {
         let Column { name, kind, .. } = &self.schema.columns[column];
         match kind {
@@ -114,7 +114,7 @@ impl Writer<'_> {
         format!("${}", self.written.params.len())
     }
 
-    /// The type in which Rust compares a column; an enum is compared in its own.
+    /// The type in which Rust compares a column; an enum is compared in its own type.
     fn sql_type(&self, column: usize) -> String {
         match self.schema.columns[column].kind {
             ColumnKind::Bool => "bool",
@@ -132,7 +132,7 @@ impl Writer<'_> {
     }
 }
 
-/// The text of an array: one parameter, however many values there are.
+/// The text of an array, so that there is one parameter however many values there are.
 fn array<'a>(values: impl IntoIterator<Item = &'a Scalar>, null: bool) -> String {
     let quoted = |value: &Scalar| {
         let text = value.to_string().replace('\\', "\\\\").replace('"', "\\\"");

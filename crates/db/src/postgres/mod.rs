@@ -1,4 +1,4 @@
-//! PostgreSQL.
+//! The PostgreSQL backend.
 
 mod capture;
 mod catalog;

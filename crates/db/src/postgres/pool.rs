@@ -1,4 +1,4 @@
-//! Connections to PostgreSQL.
+//! The pool of connections to PostgreSQL.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::{migrations, url};
 /// The oldest PostgreSQL that has what the capture needs (`CREATE OR REPLACE TRIGGER`).
 const POSTGRES_VERSION_MIN: i64 = 140_000;
 
-/// Connections to PostgreSQL.
+/// A pool of connections to PostgreSQL. Cheap to clone; clones share their connections.
 #[derive(Clone)]
 pub struct PostgresPool {
     pool: Pool<AsyncPgConnection>,
@@ -37,25 +37,25 @@ impl std::fmt::Debug for PostgresPool {
 }
 
 impl PostgresPool {
-    /// A connection for queries of your own.
+    /// A connection for the application's own queries.
     ///
     /// # Errors
-    /// When none comes free, or none can be opened, within the connect time-out.
+    /// When none becomes free, or none can be opened, within the connect time-out.
     pub async fn get(&self) -> Result<PooledConnection<'_, AsyncPgConnection>, DbError> {
         Ok(self.pool.get().await?)
     }
 
-    /// Runs statements of your own that give no rows, one after the other.
+    /// Runs the application's own statements, which must return no rows, one after the other.
     ///
     /// # Errors
-    /// When no connection comes free, or a statement fails.
+    /// When no connection becomes free, or a statement fails.
     pub async fn batch_execute(&self, sql: &str) -> Result<(), DbError> {
         let mut conn = self.get().await?;
         let executed = conn.batch_execute(sql).await;
         executed.map_err(|error| DbError::while_doing("running statements", error))
     }
 
-    /// Connects once, which tells a wrong password from a server that is down.
+    /// Connects once, to tell a wrong password from a server that is down.
     pub(crate) async fn open(url: String, config: &DatabaseConfig) -> DbResult<Self> {
         let connector = Connector::new(&url, config.connect_timeout())?;
         match connector.connect().await {
@@ -68,7 +68,7 @@ impl PostgresPool {
         Ok(Self::new(connector, url.into(), config))
     }
 
-    /// The same database with other pool size and time-outs; itself where they are the same.
+    /// The same database with another pool size and other time-outs; a clone when nothing differs.
     pub(crate) fn configured(&self, config: &DatabaseConfig) -> DbResult<Self> {
         if self.config == *config {
             return Ok(self.clone());
@@ -77,7 +77,7 @@ impl PostgresPool {
         Ok(Self::new(connector, self.url.clone(), config))
     }
 
-    /// How to reach the server past the pool: at `listen_url`, or at the pool's own address.
+    /// A connector for connections outside of the pool: to `listen_url`, or else to the pool's own address.
     pub(crate) fn direct(&self, config: &DatabaseConfig) -> DbResult<Connector> {
         let url = config.listen_url.as_deref().unwrap_or(&self.url);
         Connector::new(url, config.connect_timeout())
@@ -103,7 +103,7 @@ impl PostgresPool {
         store::head(&mut *self.get().await?).await
     }
 
-    /// Begins to read what is new in the log.
+    /// Starts a read of the log's new entries.
     pub(crate) fn read_changes(
         &self,
         entities: Arc<BTreeMap<String, Arc<Entity>>>,
@@ -133,7 +133,7 @@ impl PostgresPool {
             }
             .boxed()
         });
-        // The address is in the connector; this one would only be shown.
+        // The connector has the address; one given here would only appear in messages.
         let manager = AsyncDieselConnectionManager::new_with_config("", manager);
         let pool = Pool::builder()
             .max_size(config.pool_size.max(2))

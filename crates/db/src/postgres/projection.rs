@@ -1,9 +1,8 @@
-//! The SQL that turns a column into JSON so that nothing is lost on the way to a browser.
+//! The SQL that turns columns into JSON without losing anything on the way to a browser.
 //!
-//! The values are what `to_json` makes of them, with these exceptions: an `int8` beyond ±2^53 and a
-//! `numeric` of more than 15 digits are strings (15 decimal digits always survive a double, and no
-//! conversion is needed to see it), bytes are base64. Times with a zone come in UTC because the
-//! session's zone is UTC.
+//! The values are those of `to_json`, with these exceptions: an `int8` beyond ±2^53 and a `numeric` of more
+//! than 15 digits are strings (15 decimal digits always survive a double, and counting them needs no
+//! conversion), bytes are base64. Times with a zone are in UTC because the database session's zone is UTC.
 
 use value::schema::{Column, ColumnKind};
 
@@ -24,7 +23,7 @@ fn json_value(kind: &ColumnKind, expr: &str) -> String {
              THEN to_json({expr}) ELSE to_json({expr}::text) END"
         ),
         ColumnKind::Bytes => format!("to_json(translate(encode({expr}, 'base64'), E'\\n', ''))"),
-        ColumnKind::Array(element) if needs_care(element) => {
+        ColumnKind::Array(element) if is_exception(element) => {
             let of_element = json_value(element, "e.v");
             let texts = match **element {
                 ColumnKind::Bytes => format!("to_json({expr})"),
@@ -40,7 +39,8 @@ fn json_value(kind: &ColumnKind, expr: &str) -> String {
     }
 }
 
-fn needs_care(kind: &ColumnKind) -> bool {
+/// Whether values of this kind are among the exceptions to `to_json`.
+fn is_exception(kind: &ColumnKind) -> bool {
     matches!(
         kind,
         ColumnKind::Int { min: i64::MIN, .. } | ColumnKind::Numeric | ColumnKind::Bytes
@@ -52,7 +52,7 @@ pub(super) fn object_of(select: &str) -> String {
     format!("(SELECT row_to_json(r.*)::text FROM (SELECT {select}) r)")
 }
 
-/// The items of a `SELECT` list that gives each column its JSON value under its own name.
+/// The items of a `SELECT` list: each column's JSON value under the column's name.
 pub(super) fn select_items(columns: &[Column], alias: &str) -> Vec<String> {
     columns
         .iter()
@@ -66,9 +66,9 @@ pub(super) fn select_items(columns: &[Column], alias: &str) -> Vec<String> {
         .collect()
 }
 
-/// Types whose equal values have one text each. Of others two spellings may be equal (`1.0` and `1.00`,
-/// texts under some collations), and those are two keys.
-fn is_spelled_one_way(kind: &ColumnKind) -> bool {
+/// Whether equal values of this kind have the same text. In other kinds, two texts may be equal (`1.0` and
+/// `1.00`, or texts under some collations) and are two keys nevertheless.
+fn has_one_spelling(kind: &ColumnKind) -> bool {
     matches!(
         kind,
         ColumnKind::Bool
@@ -90,8 +90,8 @@ pub(super) struct Typed<'a> {
 }
 
 impl Typed<'_> {
-    /// Its value in the row called `alias`, as it can be compared: PostgreSQL has no operators for a
-    /// domain over an enum.
+    /// Its value in the row with this alias, in a type that can be compared: PostgreSQL has no operators for
+    /// a domain over an enum.
     fn compared(self, alias: &str) -> String {
         let name = ident(&self.column.name);
         match self.column.kind {
@@ -101,29 +101,28 @@ impl Typed<'_> {
     }
 }
 
-/// The condition that two rows have the same key, to the letter.
+/// The condition that two rows have exactly the same key.
 pub(super) fn same_key(key: &[Typed<'_>], old: &str, new: &str) -> String {
     let parts: Vec<String> = key
         .iter()
         .map(|typed| {
             let name = ident(&typed.column.name);
-            match is_spelled_one_way(&typed.column.kind) {
-                true => format!("{} = {}", typed.compared(old), typed.compared(new)),
-                false => {
-                    format!("{old}.{name}::text COLLATE \"C\" = {new}.{name}::text COLLATE \"C\"")
-                }
+            if has_one_spelling(&typed.column.kind) {
+                format!("{} = {}", typed.compared(old), typed.compared(new))
+            } else {
+                format!("{old}.{name}::text COLLATE \"C\" = {new}.{name}::text COLLATE \"C\"")
             }
         })
         .collect();
     parts.join(" AND ")
 }
 
-/// The canonical key text of the row called `alias`.
+/// The canonical key of the row with this alias, as text.
 pub(super) fn key_text(key: &[&Column], alias: &str) -> String {
     let of = |column: &Column| format!("{alias}.{}", ident(&column.name));
     match key {
         [one] => match one.kind {
-            // What is a string in JSON, without the quotes.
+            // A string in JSON, without its quotes.
             ColumnKind::Bytes
             | ColumnKind::Timestamp
             | ColumnKind::TimestampTz
@@ -142,8 +141,8 @@ pub(super) fn key_text(key: &[&Column], alias: &str) -> String {
     }
 }
 
-/// The JSON of a value in a key of several columns. It must read back as one text, so structures stand
-/// in it as their text.
+/// The JSON of one value in a key of several columns. The value must read back as one text, so structures
+/// are written as text.
 fn key_part(column: &Column, expr: &str) -> String {
     match column.kind {
         ColumnKind::Array(_) | ColumnKind::Json | ColumnKind::Other => {
@@ -153,7 +152,7 @@ fn key_part(column: &Column, expr: &str) -> String {
     }
 }
 
-/// The condition that the row called `alias` has the key whose canonical text is `key`.
+/// The condition that the row with this alias has the key whose canonical text is `key`.
 pub(super) fn key_is(columns: &[Typed<'_>], alias: &str, key: &str) -> String {
     let parts: Vec<String> = columns
         .iter()
@@ -166,8 +165,8 @@ pub(super) fn key_is(columns: &[Typed<'_>], alias: &str, key: &str) -> String {
             let (of, sql_type) = (typed.compared(alias), typed.base_type);
             match &typed.column.kind {
                 ColumnKind::Bytes => format!("{of} = decode({text}, 'base64')"),
-                kind if is_spelled_one_way(kind) => format!("{of} = {text}::{sql_type}"),
-                // The first half finds it in the index, the second is exact.
+                kind if has_one_spelling(kind) => format!("{of} = {text}::{sql_type}"),
+                // The first half uses the index, the second is exact.
                 _ => format!(
                     "{of} = {text}::{sql_type} AND {of}::text COLLATE \"C\" = {text} COLLATE \"C\""
                 ),
@@ -177,7 +176,7 @@ pub(super) fn key_is(columns: &[Typed<'_>], alias: &str, key: &str) -> String {
     parts.join(" AND ")
 }
 
-/// A `jsonb` object of the columns of `old`; with `new`, of those alone that differ from it.
+/// A `jsonb` object of the columns of `old`; with `new`, only of those that differ from `new`.
 pub(super) fn object(columns: &[Typed<'_>], old: &str, new: Option<&str>) -> String {
     let members: Vec<String> = columns
         .iter()
@@ -203,7 +202,7 @@ pub(super) fn object(columns: &[Typed<'_>], old: &str, new: Option<&str>) -> Str
     let joined = match chunks.len() {
         0 => "''".to_owned(),
         1 => chunks.remove(0),
-        // An inner chunk in which nothing differs must not leave a comma behind.
+        // A chunk in which nothing differs must not leave a comma behind.
         _ => {
             let nullable: Vec<String> = chunks
                 .iter()
@@ -215,19 +214,20 @@ pub(super) fn object(columns: &[Typed<'_>], old: &str, new: Option<&str>) -> Str
     format!("('{{' || {joined} || '}}')::jsonb")
 }
 
-/// Types that PostgreSQL itself compares; others (json, xml, geometries, what extensions bring) may
-/// have no equality, or one that calls different texts equal, and are compared as text.
+/// The condition that a column differs. Only some types are compared natively: others (json, xml, geometries,
+/// types of extensions) may have no equality, or one under which different texts are equal, and are compared
+/// as text.
 fn differs(typed: &Typed<'_>, old: &str, new: &str) -> String {
     let column = typed.column;
     let (old, new) = (typed.compared(old), typed.compared(new));
     let native = match &column.kind {
         ColumnKind::Other => false,
         ColumnKind::Json => column.type_name == "jsonb",
-        ColumnKind::Array(element) => is_spelled_one_way(element),
+        ColumnKind::Array(element) => has_one_spelling(element),
         _ => true,
     };
     let cast = match column.kind {
-        // Some collations call different texts equal.
+        // Under some collations different texts are equal.
         ColumnKind::Text { .. } => "::text COLLATE \"C\"",
         _ if native => "",
         _ => "::text",

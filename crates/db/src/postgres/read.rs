@@ -1,4 +1,4 @@
-//! Reads of the log and of tables on pooled connections: snapshots, resumes and pulls.
+//! Reads of the log and of tables on pooled connections: first reads, resumes and catch-ups.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,22 +25,22 @@ use crate::read::collect::{ChangeRow, ChangesCollector, RowLine, RowsCollector};
 use crate::read::sql::{self, Dialect};
 use crate::read::{ChangesQuery, OldValueColumns, PartSender, RowsPage, RowsQuery};
 
-/// How the generated SQL expects a session to be. `LOCAL`, because behind a transaction pooler a
-/// session belongs to everybody.
+/// The settings on which the generated SQL relies. They are `LOCAL`, because behind a transaction pooler
+/// other clients share the database session.
 pub(crate) const SESSION_SETTINGS: &str = "\
 SET LOCAL \"TimeZone\" = 'UTC'; SET LOCAL datestyle = 'ISO, MDY'; SET LOCAL intervalstyle = 'postgres'; \
 SET LOCAL bytea_output = 'hex'; SET LOCAL extra_float_digits = 1; \
 SET LOCAL jit = off; SET LOCAL max_parallel_workers_per_gather = 0";
 
-/// The planner knows nothing of a log that grows by thousands a second; left alone it scans tables.
+/// Keeps the planner from scanning tables, because its statistics lag behind a log that grows by thousands
+/// of entries per second.
 pub(crate) const PLANNER_SETTINGS: &str = "\
 SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off";
 
-/// `$1` is the snapshot's xmax, `$2` its running transactions, `$3` the entities that are wanted: two
-/// ranges of the one index on `xid`. `$4`, there only with old_value_columns, is the columns of each entity
-/// whose previous values are wanted.
+/// `$1` is the snapshot's xmax, `$2` its running transactions: two ranges of the one index on `xid`. `$3` is
+/// the entities. `$4` is the old-value columns of each entity, and is used only if there are any.
 pub(crate) const DIALECT: Dialect = Dialect {
-    // Between a crash and the new epoch nobody can go on from where they were.
+    // Between a crash and the new epoch no cursor can be resumed, so the floor is the present.
     start: "SELECT pg_current_snapshot()::text AS position, (SELECT CASE \
             WHEN EXISTS (SELECT FROM _rhtmx_sync_alive) THEN floor ELSE pg_current_snapshot()::text END \
             FROM _rhtmx_sync_meta) AS floor",
@@ -71,11 +71,11 @@ impl QueryableByName<Pg> for RowLine {
     }
 }
 
-/// The parameters of [`DIALECT`], in their order: the last only when old_value_columns are wanted.
+/// The parameters of [`DIALECT`], in order; the last only if there are old-value columns.
 pub(crate) fn parameters(
     from: &Snapshot,
     entities: &BTreeMap<String, Arc<Entity>>,
-    wanted: &OldValueColumns,
+    old_value_columns: &OldValueColumns,
 ) -> Vec<String> {
     let running: Vec<String> = from.running().iter().map(u64::to_string).collect();
     let mut parameters = vec![
@@ -83,8 +83,8 @@ pub(crate) fn parameters(
         format!("{{{}}}", running.join(",")),
         array(entities.keys()),
     ];
-    if !wanted.is_empty() {
-        parameters.push(serde_json::to_string(wanted).expect("names are JSON"));
+    if !old_value_columns.is_empty() {
+        parameters.push(serde_json::to_string(old_value_columns).expect("names are JSON"));
     }
     parameters
 }
@@ -97,7 +97,7 @@ fn array<'a>(items: impl Iterator<Item = &'a String>) -> String {
     format!("{{{}}}", quoted.join(","))
 }
 
-/// Reads what is new in the log since `from`.
+/// Reads the changes since the query's position and sends them to `out`.
 pub(crate) async fn read_changes(
     conn: &mut AsyncPgConnection,
     entities: &BTreeMap<String, Arc<Entity>>,
@@ -106,7 +106,7 @@ pub(crate) async fn read_changes(
 ) -> DbResult<()> {
     let Position::Snapshot(from) = &query.from else {
         return Err(DbError::Unsupported(
-            "a cursor of SQLite does not fit PostgreSQL".to_owned(),
+            "a cursor of SQLite cannot be used with PostgreSQL".to_owned(),
         ));
     };
     let undo = !query.old_value_columns.is_empty();
@@ -128,7 +128,7 @@ pub(crate) async fn read_changes(
             }
         }
         if let Some(part) = collector.finish() {
-            // Nobody waits for it when the receiver is gone.
+            // An error means that the receiver has been dropped, and nothing is left to do.
             let _ = out.send(part).await;
         }
         Ok::<_, Failed>(())
@@ -147,12 +147,12 @@ fn bound<'a>(sql: &str, parameters: &'a [String]) -> BoxedSqlQuery<'a, Pg, SqlQu
 
 /// The statement that reads some rows of an entity, and its parameters.
 fn rows_sql(entity: &Entity, query: &RowsQuery) -> (String, Vec<String>) {
-    let part = query.shape.selection();
+    let selection = query.shape.selection();
     let object_of = |columns: Vec<String>| projection::object_of(&columns.join(", "));
-    let mut rows = sql::rows_before_where(&entity.rows, part, object_of);
+    let mut rows = sql::rows_before_where(&entity.rows, selection, object_of);
     let mut parameters = Vec::new();
-    if let Some(part) = part.filter(|part| !part.filter().is_everything()) {
-        let predicate = filter::predicate(part.filter().condition(), entity);
+    if let Some(selection) = selection.filter(|selection| !selection.filter().is_everything()) {
+        let predicate = filter::predicate(selection.filter().condition(), entity);
         rows = format!("{rows} WHERE {}", predicate.sql);
         parameters = predicate.params;
     }
@@ -165,11 +165,11 @@ fn rows_sql(entity: &Entity, query: &RowsQuery) -> (String, Vec<String>) {
         let keyed = format!("SELECT key COLLATE \"C\" AS key, row FROM ({rows}) unordered");
         rows = format!("SELECT key, row FROM ({keyed}) keyed {beyond} ORDER BY key LIMIT {limit}");
     }
-    let (before, behind) = sql::around_rows(&DIALECT, entity);
-    (format!("{before}{rows}{behind}"), parameters)
+    let (before, after) = sql::around_rows(&DIALECT, entity);
+    (format!("{before}{rows}{after}"), parameters)
 }
 
-/// Reads rows of an entity.
+/// Reads rows of an entity and sends them to `out`.
 pub(crate) async fn read_rows(
     conn: &mut AsyncPgConnection,
     entity: &Arc<Entity>,
@@ -199,7 +199,7 @@ pub(crate) async fn read_rows(
     .map_err(|failed| failed.while_doing("reading a table"))
 }
 
-/// The commit_id of a log entry here is its transaction.
+/// The commit id of a log entry, which on PostgreSQL is its transaction.
 pub(crate) fn commit_id(xid: i64) -> CommitId {
     CommitId::Xid(u64::try_from(xid).unwrap_or_default())
 }

@@ -1,4 +1,4 @@
-//! The engine's own tables on PostgreSQL: epoch, installed captures, retention.
+//! The engine's own tables on PostgreSQL: epoch, installed captures, recorded changes, retention.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,16 +23,17 @@ use crate::read;
 use crate::retention::Pruned;
 use crate::tables::_rhtmx_sync_entity as installed;
 
-/// Serialises those who install captures.
+/// The advisory lock under which captures are installed, one at a time.
 const INSTALL_KEY: i64 = 0x7268_746d_785f_0003;
-/// Held with the entity's hash by those who record a change of it: shared for a row, else alone.
+/// The advisory lock, with the entity's hash, for recording a change: shared for a row, exclusive for the
+/// whole entity.
 const RECORD_ENTITY_KEY: i32 = 0x7268_0006;
-/// Held with the row's hash by those who record a change of it.
+/// The advisory lock, with the row's hash, for recording a change of a row.
 const RECORD_ROW_KEY: i32 = 0x7268_0007;
-/// A trigger needs a lock that waits for writers and makes others wait behind it. Better to try
-/// again later than to hold them up, and before PostgreSQL takes us and a writer for a deadlock.
+/// Creating a trigger needs a lock that waits for writers and makes others wait behind it. It is better to
+/// try again later than to hold them up, and before PostgreSQL detects a deadlock with a writer.
 const INSTALL_LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '900ms'";
-/// Rows that one statement of retention deletes.
+/// The maximum number of rows that one statement of retention deletes.
 const PRUNE_ROWS: i64 = 5000;
 
 #[derive(QueryableByName)]
@@ -41,17 +42,16 @@ struct OneText {
     value: String,
 }
 
-/// Which history this database is, and where it stands. The history: the log's own uuid, the
-/// cluster, the database, and the timeline, so that a restored dump, a copy and a promoted standby
-/// all differ.
+/// Returns the database's epoch and position. The epoch consists of the log's own uuid, the cluster, the
+/// database and the timeline, so that a restored dump, a copy and a promoted standby all have another one.
 pub(crate) const HEAD: &str = "\
 SELECT epoch || '-' || (SELECT to_hex(system_identifier) FROM pg_control_system()) || '-' || \
 (SELECT oid::text FROM pg_database WHERE datname = current_database()) || '-' || \
 CASE WHEN pg_is_in_recovery() THEN '' ELSE left(pg_walfile_name(pg_current_wal_lsn()), 8) END AS epoch, \
 pg_current_snapshot()::text AS position FROM _rhtmx_sync_meta";
 
-/// Begins a new history if the database has crashed since the last one began: cursors and checkpoints from
-/// before may see transaction numbers that are given out again.
+/// Begins a new epoch if the database has crashed since the last one began: earlier cursors and checkpoints
+/// may contain transaction numbers that PostgreSQL assigns again.
 pub(crate) const BEGIN_AFTER_CRASH: &str = "\
 WITH crashed AS (INSERT INTO _rhtmx_sync_alive DEFAULT VALUES ON CONFLICT DO NOTHING RETURNING 1), \
 checkpoints AS (DELETE FROM _rhtmx_sync_checkpoint WHERE EXISTS (SELECT FROM crashed)) \
@@ -66,7 +66,7 @@ struct Head {
     position: String,
 }
 
-/// Which history this database is, and where it stands.
+/// The database's epoch and position.
 pub(crate) async fn head(conn: &mut AsyncPgConnection) -> DbResult<Cursor> {
     let row: Head = sql_query(HEAD)
         .get_result(conn)
@@ -78,7 +78,7 @@ pub(crate) async fn head(conn: &mut AsyncPgConnection) -> DbResult<Cursor> {
     })
 }
 
-/// Where the database is now.
+/// The database's position.
 pub(crate) async fn position(conn: &mut AsyncPgConnection) -> DbResult<Position> {
     let row: OneText = sql_query("SELECT pg_current_snapshot()::text AS value")
         .get_result(conn)
@@ -87,7 +87,7 @@ pub(crate) async fn position(conn: &mut AsyncPgConnection) -> DbResult<Position>
     read::position(&row.value)
 }
 
-/// The version as a number: 150004 for 15.4.
+/// The server's version as a number: 150004 for 15.4.
 pub(crate) async fn version(conn: &mut AsyncPgConnection) -> DbResult<i64> {
     let row: OneText = sql_query("SELECT current_setting('server_version_num') AS value")
         .get_result(conn)
@@ -96,8 +96,8 @@ pub(crate) async fn version(conn: &mut AsyncPgConnection) -> DbResult<i64> {
     Ok(row.value.parse().unwrap_or_default())
 }
 
-/// A text that changes when one of these tables, its partitions, its key, its triggers or some enum or
-/// domain change.
+/// A text that changes when one of these tables, its partitions, its key, its triggers, or any enum or domain
+/// changes.
 pub(crate) async fn catalog_version(
     conn: &mut AsyncPgConnection,
     entities: &BTreeMap<String, Arc<Entity>>,
@@ -127,8 +127,8 @@ pub(crate) async fn catalog_version(
     Ok(row.value)
 }
 
-/// Makes sure that an entity is captured as its table is now, and says what it is. `None` when it
-/// has no table at the moment.
+/// Installs or updates an entity's capture for its table as it is now, and describes the table; `None` while
+/// the table is missing.
 pub(crate) async fn install(
     conn: &mut AsyncPgConnection,
     config: &EntityConfig,
@@ -149,7 +149,7 @@ pub(crate) async fn install(
         let described = match catalog::describe(conn, &config.name, table, &log_schema).await? {
             Ok(Some(described)) => described,
             other => {
-                // Its clients learn that the table is gone, once.
+                // Its clients are notified once that the table has gone.
                 if diesel::delete(installed::table.find(&config.name))
                     .execute(conn)
                     .await?
@@ -169,8 +169,8 @@ pub(crate) async fn install(
         if described.captured && stored.as_ref() == Some(&described.entity.fingerprint) {
             return Ok(Ok(Some(described)));
         }
-        // The function alone needs no lock on the table. But with another key no writer may be under
-        // way: what the old function has logged must lie before the schema_change below.
+        // The function alone needs no lock on the table. But when the key has changed, no write may be in
+        // progress: entries of the old function must come before the schema change below.
         let fingerprint = &described.entity.fingerprint;
         let same_key = stored.is_some_and(|stored| {
             catalog::key_fingerprint(&stored) == catalog::key_fingerprint(fingerprint)
@@ -180,7 +180,7 @@ pub(crate) async fn install(
                 conn.batch_execute(statement).await?;
             }
         }
-        // With the triggers that it has now.
+        // Described again, with the triggers that it has now.
         let described = match catalog::describe(conn, &config.name, table, &log_schema).await? {
             Ok(Some(described)) => described,
             other => return Ok(other),
@@ -197,8 +197,8 @@ pub(crate) async fn install(
             .set(row)
             .execute(conn)
             .await?;
-        // Whoever resumes from before this point takes the entity anew: it may have changed while
-        // nobody captured it, or looked different.
+        // A client that resumes from before this point must refetch: the table may have changed while it was
+        // not captured, or may have had another form.
         record_in(conn, &config.name, None, ChangeKind::SchemaChange, None).await?;
         Ok(Ok(Some(described)))
     })
@@ -206,7 +206,7 @@ pub(crate) async fn install(
     .map_err(|failed: Failed| failed.while_doing("installing the capture"))
 }
 
-/// The schema that holds the log.
+/// The schema that contains the log.
 async fn log_schema(conn: &mut AsyncPgConnection) -> Result<String, diesel::result::Error> {
     let row: OneText = sql_query(
         "SELECT n.nspname::text AS value FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
@@ -217,7 +217,7 @@ async fn log_schema(conn: &mut AsyncPgConnection) -> Result<String, diesel::resu
     Ok(row.value)
 }
 
-/// Removes the captures of these entities, or of all. Gives the names of those that had one.
+/// Removes the captures of these entities, or of all, and returns the names of those that had one.
 pub(crate) async fn uninstall(
     conn: &mut AsyncPgConnection,
     only: Option<&[String]>,
@@ -240,7 +240,7 @@ pub(crate) async fn uninstall(
             .await?;
         names.retain(|name| only.is_none_or(|only| only.contains(name)));
         for name in &names {
-            // Takes the triggers with it, for which a role that only has TRIGGER could not ask.
+            // `CASCADE` drops the triggers, too, which a role with only the TRIGGER privilege could not do.
             let function = format!(
                 "{}.{}",
                 ident(&schema),
@@ -258,17 +258,17 @@ pub(crate) async fn uninstall(
     .map_err(|failed: Failed| failed.while_doing("removing the capture"))
 }
 
-/// Writes an entry of the log for an entity that has no table.
+/// Writes an entry to the log for an entity without a table.
 pub(crate) async fn record(
     conn: &mut AsyncPgConnection,
     entity: &str,
     key: Option<&str>,
-    action: ChangeKind,
+    kind: ChangeKind,
     data: Option<&str>,
 ) -> DbResult<Position> {
     conn.transaction(async |conn| {
-        // Of two who record the same row the later id must commit later, and no row's lock sees to
-        // that here.
+        // When two transactions record a change of the same row, the later id must commit later; there is no
+        // row whose lock would ensure that.
         sql_query(
             "SELECT CASE WHEN $2 IS NULL THEN pg_advisory_xact_lock($3, hashtext($1))::text \
              ELSE pg_advisory_xact_lock_shared($3, hashtext($1))::text \
@@ -280,7 +280,7 @@ pub(crate) async fn record(
         .bind::<Integer, _>(RECORD_ROW_KEY)
         .execute(conn)
         .await?;
-        record_in(conn, entity, key, action, data).await?;
+        record_in(conn, entity, key, kind, data).await?;
         conn.batch_execute(&format!(
             "DO $ring$ BEGIN IF NOT pg_try_advisory_xact_lock_shared({}) THEN PERFORM pg_notify('{}', ''); END IF; END $ring$",
             capture::DOORBELL_KEY,
@@ -298,20 +298,20 @@ async fn record_in(
     conn: &mut AsyncPgConnection,
     entity: &str,
     key: Option<&str>,
-    action: ChangeKind,
+    kind: ChangeKind,
     data: Option<&str>,
 ) -> Result<(), diesel::result::Error> {
     sql_query("INSERT INTO _rhtmx_sync_log (entity, entity_id, action, data) VALUES ($1, $2, $3, $4::jsonb)")
         .bind::<Text, _>(entity)
         .bind::<Nullable<Text>, _>(key)
-        .bind::<Text, _>(action.as_str())
+        .bind::<Text, _>(kind.as_str())
         .bind::<Nullable<Text>, _>(data)
         .execute(conn)
         .await?;
     Ok(())
 }
 
-/// Notes the current snapshot with its time, for retention to fall back on.
+/// Stores the current snapshot with its time, for retention to move the floor to later.
 pub(crate) async fn make_checkpoint(conn: &mut AsyncPgConnection) -> DbResult<()> {
     sql_query("INSERT INTO _rhtmx_sync_checkpoint (position) VALUES (pg_current_snapshot()::text)")
         .execute(conn)
@@ -320,9 +320,9 @@ pub(crate) async fn make_checkpoint(conn: &mut AsyncPgConnection) -> DbResult<()
         .map_err(|error| DbError::while_doing("making a checkpoint", error))
 }
 
-/// Size of the log in bytes and its floor. The table's own size would not do: it stays what it was
-/// when rows go, and their space is used again. So rows are counted by their ids, which are drawn
-/// one after another, and weighed by the newest of them.
+/// The log's size in bytes, and its floor. The table's own size does not help: it stays the same when rows
+/// are deleted, because their space is reused. So the number of rows is estimated from their ids, which are
+/// drawn one after another, and their size from the newest of them.
 pub(crate) async fn log_size(conn: &mut AsyncPgConnection) -> DbResult<(u64, String)> {
     #[derive(QueryableByName)]
     struct Size {
@@ -343,12 +343,12 @@ pub(crate) async fn log_size(conn: &mut AsyncPgConnection) -> DbResult<(u64, Str
     .get_result(conn)
     .await
     .map_err(|error| DbError::while_doing("measuring the log", error))?;
-    // Cannot be negative or beyond what a disk holds.
+    // Neither negative nor larger than a disk.
     Ok((size.bytes as u64, size.floor))
 }
 
-/// Moves the floor to the newest checkpoint that is at least this old, and deletes a batch of what it sees.
-/// The floor moves in the same transaction as the first row goes.
+/// Moves the floor to the newest checkpoint that is at least this old, and deletes a batch of the entries
+/// below it. The floor moves in the same transaction that deletes the first row.
 pub(crate) async fn prune_older_than(
     conn: &mut AsyncPgConnection,
     age: Duration,
@@ -361,7 +361,7 @@ pub(crate) async fn prune_older_than(
     prune(conn, &newest).await
 }
 
-/// The same with the oldest checkpoint beyond the floor, for a log that has grown too large.
+/// The same with the oldest checkpoint above the floor, for a log that has grown too large.
 pub(crate) async fn prune_oldest(conn: &mut AsyncPgConnection) -> DbResult<Pruned> {
     let next = "SELECT position FROM _rhtmx_sync_checkpoint, _rhtmx_sync_meta \
                 WHERE pg_snapshot_xmax(position::pg_snapshot) > pg_snapshot_xmax(floor::pg_snapshot) \

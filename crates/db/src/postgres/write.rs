@@ -1,4 +1,4 @@
-//! One write of a mutation, as one statement on the user's table.
+//! The single steps of a mutation; each write is one statement on the user's table.
 
 use diesel::sql_types::{BigInt, Bool, Nullable, Text};
 use diesel::{QueryableByName, sql_query};
@@ -14,7 +14,7 @@ use crate::error::{DbError, Failed};
 use crate::quote::ident;
 use crate::write::{ClientState, TableWrite, WriteFailed, not_found};
 
-/// Prepares the transaction.
+/// Applies the database session's settings to the transaction.
 pub(crate) async fn begin(conn: &mut AsyncPgConnection) -> Result<(), diesel::result::Error> {
     conn.batch_execute(SESSION_SETTINGS).await
 }
@@ -31,15 +31,15 @@ struct ClientRow {
     is_alive: bool,
 }
 
-/// Setting the number to itself takes the row's lock.
+/// Sets the number to itself, which locks the row.
 const LOCK_CLIENT: &str = "UPDATE _rhtmx_sync_client SET last_mutation = last_mutation WHERE client_id = $1 \
     RETURNING last_mutation, last_commit, (SELECT epoch FROM _rhtmx_sync_meta) AS epoch, \
     EXISTS (SELECT FROM _rhtmx_sync_alive) AS is_alive";
 
 /// Locks the client's row.
 ///
-/// After a crash transaction numbers are given out again, so until a new history has begun nothing is
-/// applied: its commit_id would be taken for that of a transaction that was seen before.
+/// After a crash PostgreSQL assigns transaction numbers again, so no mutation is applied until a new epoch
+/// has begun: its commit id would be mistaken for that of an earlier transaction.
 pub(crate) async fn lock_client(
     conn: &mut AsyncPgConnection,
     client: &str,
@@ -50,7 +50,7 @@ pub(crate) async fn lock_client(
         .await?;
     if !row.is_alive {
         return Err(Failed::Other(DbError::Unreachable(
-            "the database has crashed, and its new history has not begun".to_owned(),
+            "the database has crashed, and its new epoch has not begun".to_owned(),
         )));
     }
     Ok(ClientState {
@@ -60,7 +60,7 @@ pub(crate) async fn lock_client(
     })
 }
 
-/// Tells the triggers whose mutation this is.
+/// Sets the mutation id that the triggers write to the log.
 pub(crate) async fn set_mutation_id(
     conn: &mut AsyncPgConnection,
     mutation_id: &MutationId,
@@ -79,7 +79,7 @@ struct Number {
     number: i64,
 }
 
-/// What a position must contain to show this transaction.
+/// The commit id of this transaction.
 pub(crate) async fn commit_id(conn: &mut AsyncPgConnection) -> Result<i64, diesel::result::Error> {
     let row: Number = sql_query("SELECT pg_current_xact_id()::text::bigint AS number")
         .get_result(conn)
@@ -94,8 +94,8 @@ pub(crate) async fn write(
 ) -> Result<(), WriteFailed> {
     let input = object(&write.schema, &write.values);
     let row_key = key_object(write);
-    // `INSERT … ON CONFLICT` checks not-null columns even where it ends as an update, so an upsert
-    // of a row that is there tries the update first.
+    // `INSERT … ON CONFLICT` checks not-null columns even if it ends as an update, so an upsert tries the
+    // update first.
     let ops: &[Op] = if write.op == Op::Upsert {
         &[Op::Update, Op::Upsert]
     } else {
@@ -114,7 +114,7 @@ pub(crate) async fn write(
     match (ran, write.op) {
         (Ran::Rows { rows: 0 }, Op::Update | Op::Delete) => Err(WriteFailed::Rejected(not_found())),
         (Ran::Rows { .. }, _) => Ok(()),
-        (Ran::Refused(fault), _) => {
+        (Ran::Failed(fault), _) => {
             let reject = explain(conn, write, &input, &fault).await?;
             Err(WriteFailed::Rejected(reject))
         }
@@ -127,8 +127,8 @@ struct Matches {
     matches: bool,
 }
 
-/// Whether the row that is written matches a filter as it is now; none when it does not exist, or when the
-/// write leaves its key to the database. Locks the row, so that the answer still holds when the write runs.
+/// Whether the row to be written, as it is now, matches a filter; `None` when it does not exist, or when the
+/// database generates its key. Locks the row, so that the answer is still true when the write runs.
 pub(crate) async fn row_matches(
     conn: &mut AsyncPgConnection,
     write: &TableWrite,
@@ -159,35 +159,32 @@ pub(crate) async fn row_matches(
     Ok(found.into_iter().next().map(|found| found.matches))
 }
 
-/// Has deferred constraints speak now, while their answer can still be a reject.
+/// Checks deferred constraints now, while a violation can still become a reject.
 pub(crate) async fn settle(
     conn: &mut AsyncPgConnection,
     writes: &[TableWrite],
 ) -> Result<(), WriteFailed> {
     match run(conn, "SET CONSTRAINTS ALL IMMEDIATE", "{}", "{}").await? {
         Ran::Rows { .. } => Ok(()),
-        Ran::Refused(fault) => {
+        Ran::Failed(fault) => {
             let reject = match writes {
                 [write] => explain(conn, write, "{}", &fault).await?.of_write(0),
-                _ => Reject::new(
-                    RejectCode::Constraint,
-                    "a deferred constraint does not hold",
-                ),
+                _ => Reject::new(RejectCode::Constraint, "a deferred constraint is violated"),
             };
             Err(WriteFailed::Rejected(reject))
         }
     }
 }
 
-/// What `_rhtmx_sync_write` answers.
+/// The answer of `_rhtmx_sync_write`.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Ran {
     Rows { rows: i64 },
-    Refused(Fault),
+    Failed(Fault),
 }
 
-/// A refusal, in the names that PostgreSQL gives with it; empty where it gives none.
+/// A statement's error, with the names that PostgreSQL reports; empty where it reports none.
 #[derive(Deserialize)]
 struct Fault {
     state: String,
@@ -219,8 +216,8 @@ async fn run(
         .map_err(|error| diesel::result::Error::DeserializationError(error.into()))
 }
 
-/// The statement; `$1` is the object of the values, `$2` that of the key. None for an update that
-/// would set nothing.
+/// The write's statement; `$1` is the JSON object of the values, `$2` that of the key. `None` for an update
+/// that sets nothing.
 fn statement(write: &TableWrite, op: Op) -> Option<String> {
     let (table, schema) = (write.relation(), &write.schema);
     let written: Vec<usize> = write.values.iter().map(|(index, _)| *index).collect();
@@ -235,14 +232,17 @@ fn statement(write: &TableWrite, op: Op) -> Option<String> {
     let record = record(write, &written, "v", "$1");
     let row_key = self::record(write, &schema.key, "k", "$2");
     let key_is = key_is(write, "$2");
-    let insert = || match names.is_empty() {
-        true => format!("INSERT INTO {table} DEFAULT VALUES"),
-        false => format!(
-            "INSERT INTO {table} ({}) SELECT {}{}",
-            names.join(", "),
-            values.join(", "),
-            from("FROM", [&record])
-        ),
+    let insert = || {
+        if names.is_empty() {
+            format!("INSERT INTO {table} DEFAULT VALUES")
+        } else {
+            format!(
+                "INSERT INTO {table} ({}) SELECT {}{}",
+                names.join(", "),
+                values.join(", "),
+                from("FROM", [&record])
+            )
+        }
     };
     Some(match op {
         Op::Create => insert(),
@@ -285,7 +285,7 @@ fn statement(write: &TableWrite, op: Op) -> Option<String> {
     })
 }
 
-/// Whether the table's row `t` has the key in the JSON object `parameter`, which [`record`] calls `k`.
+/// The condition that the row `t` has the key in the JSON object `parameter`, whose [`record`] is called `k`.
 fn key_is(write: &TableWrite, parameter: &str) -> String {
     let parts: Vec<String> = write
         .schema
@@ -302,9 +302,9 @@ fn key_is(write: &TableWrite, parameter: &str) -> String {
     parts.join(" AND ")
 }
 
-/// A row of these columns, made from the JSON object `parameter`; none when no column needs it.
+/// A record of these columns from the JSON object `parameter`; `None` when no column needs one.
 ///
-/// Of these alone: where a domain takes no null, a row with that column missing could not be made.
+/// It has no other columns: a missing one would be null, which its domain may forbid.
 fn record(write: &TableWrite, columns: &[usize], alias: &str, parameter: &str) -> Option<String> {
     let defined: Vec<String> = columns
         .iter()
@@ -334,7 +334,7 @@ fn from<const N: usize>(word: &str, records: [&Option<String>; N]) -> String {
     }
 }
 
-/// Bytes travel as base64, which a record would take for text.
+/// Whether values of this kind are bytes, sent as base64, which a record would take for text.
 fn is_bytes(kind: &ColumnKind) -> bool {
     match kind {
         ColumnKind::Array(element) => **element == ColumnKind::Bytes,
@@ -342,7 +342,7 @@ fn is_bytes(kind: &ColumnKind) -> bool {
     }
 }
 
-/// A column's value out of a record, or out of the JSON itself.
+/// A column's value, from a record or from the JSON itself.
 fn value(write: &TableWrite, index: usize, record: &str, parameter: &str) -> String {
     let column = &write.schema.columns[index];
     let name = crate::quote::literal(&column.name);
@@ -357,7 +357,7 @@ fn value(write: &TableWrite, index: usize, record: &str, parameter: &str) -> Str
     }
 }
 
-/// The JSON object of these columns, each value as the client spelled it.
+/// The JSON object of these columns, each value exactly as the client wrote it.
 fn object(schema: &Schema, values: &[(usize, Box<serde_json::value::RawValue>)]) -> String {
     let members: Vec<String> = values
         .iter()
@@ -372,6 +372,7 @@ fn object(schema: &Schema, values: &[(usize, Box<serde_json::value::RawValue>)])
     format!("{{{}}}", members.join(","))
 }
 
+/// The JSON object of the key.
 fn key_object(write: &TableWrite) -> String {
     let values = write.key.iter().flatten();
     let members: Vec<String> = write
@@ -387,7 +388,7 @@ fn json_text(text: &str) -> String {
     serde_json::to_string(text).expect("text is JSON")
 }
 
-/// Says in our own words why PostgreSQL refused a write, naming the column where there is one.
+/// The reject for a failed statement, in the engine's words, with the column where there is one.
 async fn explain(
     conn: &mut AsyncPgConnection,
     write: &TableWrite,
@@ -411,41 +412,38 @@ async fn explain(
             )
         }
         ("23505", _) => match constraint_of(conn, write, fault).await? {
-            Some(of) if of.kind == "p" => {
-                Reject::new(RejectCode::Exists, "a row with this key is there already")
+            Some(found) if found.kind == "p" => {
+                Reject::new(RejectCode::Exists, "a row with this key already exists")
             }
-            of => named(
-                Reject::new(constraint, "another row has this value already"),
-                of.and_then(|of| of.column),
+            found => named(
+                Reject::new(constraint, "another row already has this value"),
+                found.and_then(|found| found.column),
             ),
         },
         ("23503", _) => {
-            let of = constraint_of(conn, write, fault).await?;
-            if write.op == Op::Delete || of.as_ref().is_some_and(|of| of.refers_here) {
+            let found = constraint_of(conn, write, fault).await?;
+            if write.op == Op::Delete || found.as_ref().is_some_and(|found| found.refers_here) {
                 Reject::new(constraint, "other rows refer to this row")
             } else {
                 named(
-                    Reject::new(constraint, "it refers to a row that is not there"),
-                    of.and_then(|of| of.column),
+                    Reject::new(constraint, "it refers to a row that does not exist"),
+                    found.and_then(|found| found.column),
                 )
             }
         }
         ("23514", _) => {
             let column = match constraint_of(conn, write, fault).await? {
-                Some(of) => of.column,
+                Some(found) => found.column,
                 // A domain's check.
                 None => column_at_fault(conn, write, input).await?,
             };
             named(
-                Reject::new(constraint, "a check of the table does not hold"),
+                Reject::new(constraint, "a check of the table is violated"),
                 column,
             )
         }
         ("42501", _) => Reject::new(RejectCode::Forbidden, "the server may not write this"),
-        ("428C9", _) => Reject::new(
-            RejectCode::Invalid,
-            "the database computes this column itself",
-        ),
+        ("428C9", _) => Reject::new(RejectCode::Invalid, "the database computes this column"),
         (_, "54") => Reject::new(
             RejectCode::TooLarge,
             "a value is too large for the database",
@@ -470,20 +468,20 @@ struct ConstraintOf {
     kind: String,
     #[diesel(sql_type = Nullable<Text>)]
     column: Option<String>,
-    /// It is of another table, and refers to the one that is written.
+    /// Whether it is a foreign key of another table that refers to the written one.
     #[diesel(sql_type = Bool)]
     refers_here: bool,
 }
 
-/// Finds a constraint, or the index behind it, by the names in a refusal. On a partition these are
-/// the partition's.
+/// Finds a constraint, or the index behind it, by the names in an error. On a partition these are the
+/// partition's.
 async fn constraint_of(
     conn: &mut AsyncPgConnection,
     write: &TableWrite,
     fault: &Fault,
 ) -> Result<Option<ConstraintOf>, diesel::result::Error> {
     if fault.table.is_empty() {
-        // A domain's, or the user's own trigger that borrows the code.
+        // A domain's constraint, or a trigger of the user's that raises this code.
         return Ok(None);
     }
     let found: Vec<ConstraintOf> = sql_query(
@@ -504,7 +502,7 @@ async fn constraint_of(
     Ok(found.into_iter().next())
 }
 
-/// PostgreSQL does not say which value it could not read, so each is tried alone.
+/// The column whose value PostgreSQL cannot read. It does not say which, so each is tried alone.
 async fn column_at_fault(
     conn: &mut AsyncPgConnection,
     write: &TableWrite,
@@ -524,7 +522,7 @@ async fn column_at_fault(
             value(write, index, "v", "$1"),
             from("FROM", [&record(write, &[index], "v", "$1")])
         );
-        if let Ran::Refused(_) = run(conn, &probe, object, "{}").await? {
+        if let Ran::Failed(_) = run(conn, &probe, object, "{}").await? {
             return Ok(Some(write.schema.columns[index].name.clone()));
         }
     }

@@ -1,4 +1,4 @@
-//! From the lines of a read to the parts of its stream.
+//! Collects the lines of a read into the parts of its stream.
 
 use std::sync::Arc;
 
@@ -11,13 +11,13 @@ use super::{Fingerprints, Part, ReadStart, fingerprints, position, raw, unreadab
 use crate::entity::Entity;
 use crate::error::DbResult;
 
-/// Items handed over together; a balance between memory and wake-ups.
+/// The maximum number of items in a chunk; a balance between memory and wake-ups.
 const ITEMS_PER_CHUNK: usize = 512;
-/// A chunk is handed over early when it holds this much.
+/// A chunk that has reached this size is sent early.
 const CHUNK_BYTES: usize = 256 * 1024;
 
-/// One line of [`super::sql::changes_sql`]: the first three of every line are the same, the rest is null where there
-/// is no entry.
+/// One line of [`super::sql::changes_sql`]: the first three columns are the same in every line; the others
+/// are null when there is no entry.
 #[derive(Debug)]
 pub(crate) struct ChangeRow {
     position: Option<String>,
@@ -38,7 +38,7 @@ pub(crate) struct ChangeRow {
 }
 
 impl ChangeRow {
-    /// Reads a line by what gives a text and a number of it, each by position and name.
+    /// Reads a line through functions that return its texts and numbers by position and name.
     pub(crate) fn read<E>(
         text: impl Fn(usize, &str) -> Result<Option<String>, E>,
         number: impl Fn(usize, &str) -> Result<Option<i64>, E>,
@@ -63,7 +63,7 @@ impl ChangeRow {
     }
 }
 
-/// The entity whose table is not the one that was expected.
+/// The first entity whose fingerprint is not the expected one.
 fn outdated(expected: &Fingerprints, found: Option<&str>) -> DbResult<Option<String>> {
     let found: Fingerprints = match found {
         Some(found) => serde_json::from_str(found).map_err(|error| unreadable(&error))?,
@@ -85,7 +85,8 @@ pub(crate) struct ChangesCollector {
 }
 
 impl ChangesCollector {
-    /// `expected`: the tables that the statement was made for, where that matters.
+    /// `expected` are the fingerprints for which the statement was generated; empty when they are not
+    /// checked.
     pub(crate) fn new(commit_id: fn(i64) -> CommitId, expected: Fingerprints) -> Self {
         Self {
             commit_id,
@@ -96,7 +97,7 @@ impl ChangesCollector {
         }
     }
 
-    /// Takes one line; gives the parts that are complete with it.
+    /// Takes one line and returns the parts that it completes.
     pub(crate) fn take(&mut self, line: ChangeRow) -> DbResult<Vec<Part<NetChange>>> {
         let mut parts = Vec::new();
         if !self.started {
@@ -117,7 +118,7 @@ impl ChangesCollector {
         Ok(parts)
     }
 
-    /// What is left.
+    /// The last chunk, unless it is empty.
     pub(crate) fn finish(&mut self) -> Option<Part<NetChange>> {
         self.bytes = 0;
         let entries = std::mem::take(&mut self.entries);
@@ -125,14 +126,14 @@ impl ChangesCollector {
     }
 }
 
-/// Collects the lines of a read of rows into parts. The first line has the position and the floor.
+/// Collects the lines of a read of rows into parts. The first line contains the position and the floor.
 pub(crate) struct RowsCollector {
     expected: Fingerprints,
     rows: Vec<RowImage>,
     bytes: usize,
 }
 
-/// One line of a read of rows: either the first two, or the last two.
+/// One line of a read of rows: either the start's columns are set, or the row's.
 #[derive(Debug)]
 pub(crate) struct RowLine {
     position: Option<String>,
@@ -143,7 +144,7 @@ pub(crate) struct RowLine {
 }
 
 impl RowLine {
-    /// Reads a line by what gives a text of it, by name.
+    /// Reads a line through a function that returns its texts by name.
     pub(crate) fn read<E>(text: impl Fn(&str) -> Result<Option<String>, E>) -> Result<Self, E> {
         Ok(Self {
             position: text("position")?,
@@ -165,7 +166,7 @@ fn start<T>(position: Option<&str>, floor: Option<&str>) -> DbResult<Part<T>> {
 }
 
 impl RowsCollector {
-    /// Of the rows of an entity as its table is expected to be.
+    /// A collector for a statement that was generated for this entity.
     pub(crate) fn new(entity: &Arc<Entity>) -> Self {
         Self {
             expected: fingerprints([entity]),
@@ -174,7 +175,7 @@ impl RowsCollector {
         }
     }
 
-    /// Takes one line; gives the part that is complete with it.
+    /// Takes one line and returns the part that it completes.
     pub(crate) fn take(&mut self, line: RowLine) -> DbResult<Option<Part<RowImage>>> {
         match line {
             RowLine {
@@ -201,12 +202,13 @@ impl RowsCollector {
                 let full = self.rows.len() >= ITEMS_PER_CHUNK || self.bytes >= CHUNK_BYTES;
                 Ok(if full { self.finish() } else { None })
             }
-            // A table of SQLite may hold a row whose key is null; it has no name to send it under.
+            // A table in SQLite may contain a row whose key is null; nothing identifies it, so it is not
+            // sent.
             _ => Ok(None),
         }
     }
 
-    /// What is left.
+    /// The last chunk, unless it is empty.
     pub(crate) fn finish(&mut self) -> Option<Part<RowImage>> {
         self.bytes = 0;
         let rows = std::mem::take(&mut self.rows);
@@ -220,7 +222,7 @@ fn entry(line: ChangeRow, commit_id: fn(i64) -> CommitId) -> DbResult<Option<Net
     else {
         return Ok(None);
     };
-    // The setting that carries it is open to any writer, so nonsense simply names no mutation.
+    // Any writer can change the setting that carries the mutation id, so nonsense counts as no mutation.
     let mutation_id = line
         .client_id
         .and_then(|client| client.parse().ok())
@@ -246,9 +248,9 @@ fn entry(line: ChangeRow, commit_id: fn(i64) -> CommitId) -> DbResult<Option<Net
     }))
 }
 
-/// A row's undo records since the newest truncate.
+/// Parses a row's undo records and keeps those after the newest truncate.
 fn undo_records(records: &str, truncated_at: Option<i64>) -> DbResult<Vec<UndoRecord>> {
-    /// As the statement writes it: id, transaction, action, old.
+    /// A record as the statement writes it: id, transaction, action, old.
     type Written = (i64, Option<u64>, String, Option<Box<RawValue>>);
     let records: Vec<Written> =
         serde_json::from_str(records).map_err(|error| unreadable(&error))?;

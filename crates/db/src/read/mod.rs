@@ -1,5 +1,4 @@
-//! Reads of the log and of tables, from both backends alike: what is asked for, and the streams that
-//! bring it.
+//! Reads of the log and of tables, the same for both backends: queries, and the streams that answer them.
 
 pub(crate) mod collect;
 pub(crate) mod sql;
@@ -18,25 +17,25 @@ pub(crate) use stream::{Part, PartSender};
 use crate::entity::Entity;
 use crate::error::{DbError, DbResult};
 
-/// Which changes to read.
+/// A query for changes.
 #[derive(Debug, Clone)]
 pub struct ChangesQuery {
-    /// Those that are not part of this.
+    /// Changes that this position does not contain.
     pub from: Position,
     /// The columns whose previous values to bring along.
     pub old_value_columns: OldValueColumns,
-    /// Whether to look at what tables the entities have at the read's snapshot. A client that misses
-    /// a change of its table, because its read was made for the old one and is as new as the new one,
-    /// would never hear of it.
+    /// Whether to compare the entities' fingerprints at the read's snapshot. Without that, a read that was
+    /// made for the old table but whose snapshot already includes the schema change would never report it.
     pub checked: bool,
 }
 
 impl ChangesQuery {
-    /// The tables that the statement is made for, where that matters.
+    /// The fingerprints for which the statement is generated; empty when they are not checked.
     pub(crate) fn expected(&self, entities: &BTreeMap<String, Arc<Entity>>) -> Fingerprints {
-        match self.checked {
-            true => fingerprints(entities.values()),
-            false => Fingerprints::new(),
+        if self.checked {
+            fingerprints(entities.values())
+        } else {
+            Fingerprints::new()
         }
     }
 }
@@ -44,7 +43,7 @@ impl ChangesQuery {
 /// The fingerprint of each entity's table.
 pub(crate) type Fingerprints = BTreeMap<String, String>;
 
-/// Those that the statement is made for.
+/// The fingerprints of the entities that have a table.
 pub(crate) fn fingerprints<'a>(
     entities: impl IntoIterator<Item = &'a Arc<Entity>>,
 ) -> Fingerprints {
@@ -56,24 +55,24 @@ pub(crate) fn fingerprints<'a>(
         .collect()
 }
 
-/// The columns whose previous values somebody wants to know, for each entity.
+/// The columns whose previous values a read must bring along, by entity.
 pub type OldValueColumns = BTreeMap<String, BTreeSet<String>>;
 
-/// Which rows of an entity to read.
+/// A query for rows of an entity.
 #[derive(Debug, Clone)]
 pub struct RowsQuery {
-    /// Those of this shape, which must have been made for the entity as it is.
+    /// The shape, which must have been resolved for the entity's table as it is now.
     pub shape: Shape,
-    /// Some of them; none for all.
+    /// One page of its rows; `None` for all.
     pub page: Option<RowsPage>,
 }
 
-/// A page of rows, in the order of the bytes of their keys.
+/// A page of rows, ordered by the bytes of their keys.
 #[derive(Debug, Clone)]
 pub struct RowsPage {
-    /// Begin behind this key.
+    /// The page begins after this key.
     pub after_key: Option<String>,
-    /// No more than these.
+    /// The maximum number of rows.
     pub limit: usize,
 }
 
@@ -84,7 +83,7 @@ impl RowsQuery {
     }
 }
 
-/// A position as the database keeps it: a snapshot, or a log id.
+/// Parses a position as the database writes it: a snapshot, or a log id.
 pub(crate) fn position(text: &str) -> DbResult<Position> {
     let tagged = if text.contains(':') {
         format!("p{text}")
@@ -94,14 +93,15 @@ pub(crate) fn position(text: &str) -> DbResult<Position> {
     tagged.parse().map_err(|error| unreadable(&error))
 }
 
-/// JSON that the database has made.
+/// Takes a text that the database generated as JSON.
 pub(crate) fn raw(text: String) -> DbResult<Box<RawValue>> {
     RawValue::from_string(text).map_err(|error| unreadable(&error))
 }
 
+/// The error for a value that cannot be decoded.
 pub(crate) fn unreadable(error: &dyn std::fmt::Display) -> DbError {
     DbError::Statement {
-        context: "reading what the log holds",
+        context: "decoding the log",
         message: error.to_string(),
     }
 }

@@ -1,4 +1,4 @@
-//! The statements that read the log and tables. What differs between the backends is in their dialects.
+//! The statements that read the log and tables, generated in the backend's dialect.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -9,63 +9,65 @@ use sync_core::shape::Selection;
 use crate::entity::{Entity, RowsSql};
 use crate::quote::literal;
 
-/// What differs between the backends in the statements below.
+/// The parts of the statements below that differ between the backends.
 pub(crate) struct Dialect {
-    /// One row: `position`, `floor`.
+    /// A query of one row: `position`, `floor`.
     pub(crate) start: &'static str,
-    /// A JSON object of the fingerprints of entities `e`.
+    /// An aggregate of the entities `e`: a JSON object of their fingerprints.
     pub(crate) fingerprints: &'static str,
-    /// The entries that are new, with `commit_id`.
+    /// A query of the new entries, with `commit_id`.
     pub(crate) new_entries: &'static str,
-    /// The columns, as JSON, whose previous values are wanted of the entity of the entry `n`; null where
-    /// none are.
+    /// The old-value columns, as JSON, of the entity of the entry `n`; null when it has none.
     pub(crate) wanted: &'static str,
     /// The entry `w` as a JSON array of its id, its transaction (or null), its action and its `old`, in
-    /// which values that are not `wanted` are 0.
+    /// which values of columns that are not `wanted` are 0.
     pub(crate) undo_record: &'static str,
 }
 
-/// What undoes the entries of one row may be this long, in bytes; beyond it the row's past is unknown.
+/// The maximum size of one row's undo records, in bytes; beyond it the row's past is unknown.
 const UNDO_BYTES_MAX: usize = 1024 * 1024;
 
-/// One statement, so one snapshot: where the database is, and for each row that the new entries
-/// name the newest of them with the row as it is. Without entries it gives one line with nulls.
+/// The statement that reads changes. It is one statement, so it has one snapshot: it returns the database's
+/// position and floor and, for each row that new entries name, the newest entry with the row as it is now.
+/// Without entries it returns one line, in which the entry's columns are null.
 ///
-/// The row is a scalar subquery by key, which leaves the planner no choice but the key's index.
-/// Entries before a schema_change are not looked up: their keys may be of another type.
+/// The row is a scalar subquery by key, which leaves the planner no choice but the key's index. Rows of
+/// entries before a schema change are not looked up: their keys may be of another type.
 ///
-/// With `undo` it also gives, for entities whose previous values somebody wants, what undoes a row's
-/// entries.
+/// With `undo` it also returns the undo records of rows whose entity has old-value columns.
 pub(crate) fn changes_sql(
     dialect: &Dialect,
     entities: &BTreeMap<String, Arc<Entity>>,
     undo: bool,
     checked: bool,
 ) -> String {
-    let fingerprints = match checked {
-        true => fingerprints_sql(dialect, entities.keys()),
-        false => "CAST(NULL AS TEXT)".to_owned(),
+    let fingerprints = if checked {
+        fingerprints_sql(dialect, entities.keys())
+    } else {
+        "CAST(NULL AS TEXT)".to_owned()
     };
     let mut rows = String::new();
-    let (missing, here): (Vec<_>, Vec<_>) =
+    let (missing, present): (Vec<_>, Vec<_>) =
         entities.iter().partition(|(_, entity)| entity.is_missing());
     let missing: Vec<String> = missing.into_iter().map(|(name, _)| literal(name)).collect();
-    let unless_missing = match missing.is_empty() {
-        true => String::new(),
-        false => format!(
+    let unless_missing = if missing.is_empty() {
+        String::new()
+    } else {
+        format!(
             "AND (entity_id IS NULL OR entity NOT IN ({})) ",
             missing.join(", ")
-        ),
+        )
     };
-    for (name, entity) in here {
+    for (name, entity) in present {
         write!(rows, " WHEN {} THEN {}", literal(name), entity.row_by_key)
-            .expect("writing to a string");
+            .expect("writing to a string cannot fail");
     }
-    let row = match rows.is_empty() {
-        true => "CAST(NULL AS TEXT)".to_owned(),
-        false => format!(
+    let row = if rows.is_empty() {
+        "CAST(NULL AS TEXT)".to_owned()
+    } else {
+        format!(
             "CASE WHEN entity_id IS NULL OR id < coalesce(schema_changed_at, 0) THEN NULL ELSE CASE entity{rows} END END"
-        ),
+        )
     };
     format!(
         "SELECT s.position, s.floor, {fingerprints} AS fingerprints, l.* FROM ({start}) s LEFT JOIN ( \
@@ -77,27 +79,29 @@ pub(crate) fn changes_sql(
          sum(CASE action WHEN 'delete' THEN 1 ELSE 0 END) OVER (PARTITION BY entity, entity_id) AS deleted, \
          max(CASE WHEN action = 'truncate' THEN id END) OVER (PARTITION BY entity) AS truncated_at, \
          max(CASE WHEN action = 'schema_change' THEN id END) OVER (PARTITION BY entity) AS schema_changed_at{records} \
-         FROM ({news}) n) ranked WHERE rank = 1 {unless_missing}) l ON true ORDER BY l.id",
+         FROM ({new_entries}) n) ranked WHERE rank = 1 {unless_missing}) l ON true ORDER BY l.id",
         start = dialect.start,
-        news = new_entries_sql(dialect, undo),
-        undo = match undo {
-            true => "'[' || undo_records || ']'".to_owned(),
-            false => "CAST(NULL AS TEXT)".to_owned(),
+        new_entries = new_entries_sql(dialect, undo),
+        undo = if undo {
+            "'[' || undo_records || ']'"
+        } else {
+            "CAST(NULL AS TEXT)"
         },
-        // One pass: the whole of a partition gives the same for each of its rows.
-        records = match undo {
-            true => format!(
+        // One pass: the frame is the whole partition, so the value is the same for each of its rows.
+        records = if undo {
+            format!(
                 ", string_agg(undo_record, ',') FILTER (WHERE undo_bytes <= {UNDO_BYTES_MAX}) \
                  OVER (PARTITION BY entity, entity_id ORDER BY id DESC \
                  ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING) AS undo_records"
-            ),
-            false => String::new(),
+            )
+        } else {
+            String::new()
         },
     )
 }
 
-/// The entries that are new; with `undo` each has its undo record where that is wanted, and how long those
-/// of its row are together.
+/// The query of the new entries. With `undo` each entry of an entity with old-value columns has its undo
+/// record, and all have the total length of their row's undo records.
 pub(crate) fn new_entries_sql(dialect: &Dialect, undo: bool) -> String {
     if !undo {
         return dialect.new_entries.to_owned();
@@ -105,14 +109,14 @@ pub(crate) fn new_entries_sql(dialect: &Dialect, undo: bool) -> String {
     format!(
         "SELECT s.*, sum(length(undo_record)) OVER (PARTITION BY entity, entity_id) AS undo_bytes FROM ( \
          SELECT w.*, CASE WHEN wanted IS NOT NULL AND entity_id IS NOT NULL THEN {record} END AS undo_record FROM ( \
-         SELECT n.*, {wanted} AS wanted FROM ({news}) n) w) s",
+         SELECT n.*, {wanted} AS wanted FROM ({new_entries}) n) w) s",
         record = dialect.undo_record,
         wanted = dialect.wanted,
-        news = dialect.new_entries,
+        new_entries = dialect.new_entries,
     )
 }
 
-/// What tables these entities have at the snapshot.
+/// A scalar subquery for these entities' fingerprints at the snapshot.
 fn fingerprints_sql<'a>(dialect: &Dialect, names: impl IntoIterator<Item = &'a String>) -> String {
     let names: Vec<String> = names.into_iter().map(|name| literal(name)).collect();
     format!(
@@ -122,7 +126,8 @@ fn fingerprints_sql<'a>(dialect: &Dialect, names: impl IntoIterator<Item = &'a S
     )
 }
 
-/// What comes before and behind a query of `key` and `row`, so that its lines are [`super::collect::RowLine`]s.
+/// The SQL before and after a query of `key` and `row` that turns its lines into
+/// [`super::collect::RowLine`]s.
 pub(crate) fn around_rows(dialect: &Dialect, entity: &Entity) -> (String, &'static str) {
     let before = format!(
         "SELECT position, floor, {} AS fingerprints, CAST(NULL AS TEXT) AS key, CAST(NULL AS TEXT) AS row \
@@ -133,7 +138,7 @@ pub(crate) fn around_rows(dialect: &Dialect, entity: &Entity) -> (String, &'stat
     (before, ") all_rows")
 }
 
-/// A query of `key` and `row`, up to the predicate that `selection` asks for, which has to follow.
+/// A query of `key` and `row` without the `WHERE` for the selection's filter, which the caller appends.
 pub(crate) fn rows_before_where(
     rows: &RowsSql,
     selection: Option<&Selection>,
@@ -147,11 +152,11 @@ pub(crate) fn rows_before_where(
             columns,
             from,
         } => {
-            let wanted = selection.and_then(Selection::columns).map(|wanted| {
-                let columns = wanted.iter().map(|&index| columns[index].clone());
+            let projected = selection.and_then(Selection::columns).map(|projection| {
+                let columns = projection.iter().map(|&index| columns[index].clone());
                 object_of(columns.collect())
             });
-            let row = wanted.unwrap_or_else(|| row.clone());
+            let row = projected.unwrap_or_else(|| row.clone());
             format!("SELECT {key} AS key, {row} AS row FROM {from}")
         }
     }

@@ -1,4 +1,4 @@
-//! A read under way: its start, then chunks of rows or of net changes, at the pace of whoever takes them.
+//! A read in progress: its start, then chunks of rows or of net changes, at the receiver's pace.
 
 use std::future::Future;
 
@@ -11,24 +11,24 @@ use tokio::task::JoinHandle;
 use super::unreadable;
 use crate::error::{DbError, DbResult};
 
-/// Parts that may wait to be taken.
+/// The maximum number of parts that wait for the receiver.
 const PARTS_WAITING_MAX: usize = 4;
 
-/// Where a read begins: what holds for everything that it brings.
+/// The start of a read, which applies to everything that follows.
 #[derive(Debug)]
 pub struct ReadStart {
-    /// The position of the database at the read's snapshot. Everything up to here is in the stream.
+    /// The database's position at the read's snapshot. The stream contains everything up to here.
     pub position: Position,
-    /// What the log has forgotten at that snapshot.
+    /// The log's floor at that snapshot.
     pub floor: Position,
 }
 
-/// Why a read brings no more.
+/// Why a read failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReadError {
-    /// This entity's table has changed since the statement was made, so what it brings may be half of the
-    /// truth. Read again with the table as it is now.
+    /// This entity's table has changed since the statement was generated, so the read may be incomplete. Read
+    /// again with the table as it is now.
     #[error("the table of {0:?} has just changed")]
     Outdated(String),
     /// The database failed.
@@ -36,22 +36,22 @@ pub enum ReadError {
     Db(#[from] DbError),
 }
 
-/// A part of what a read found, in order.
+/// A part of a read's result.
 #[derive(Debug)]
 pub(crate) enum Part<T> {
-    /// First.
+    /// The first part.
     Start(ReadStart),
-    /// Instead of it: nothing follows.
+    /// The only part of a read whose entity's table has changed; takes the place of the start.
     Outdated(String),
-    /// A chunk.
+    /// A chunk, in order.
     Items(Vec<T>),
 }
 
-/// Where a read puts its parts. When the receiver is gone the read ends.
+/// The channel for a read's parts. The read ends when its receiver is dropped.
 pub(crate) type PartSender<T> = mpsc::Sender<Part<T>>;
 
-/// A read under way in a task of its own, at most a few parts ahead of whoever takes them. Dropped, it
-/// ends with its next part.
+/// A read in a task of its own, at most a few parts ahead of its receiver. When the stream is dropped the
+/// read ends with its next part.
 #[derive(Debug)]
 pub struct ReadStream<T> {
     parts: mpsc::Receiver<Part<T>>,
@@ -61,11 +61,11 @@ pub struct ReadStream<T> {
 /// The rows of a table.
 pub type RowStream = ReadStream<RowImage>;
 
-/// The net changes that are new since a position, in the log's order.
+/// The net changes since a position, in the log's order.
 pub type ChangeStream = ReadStream<NetChange>;
 
 impl<T> ReadStream<T> {
-    /// Begins a read.
+    /// Starts a read in a task.
     pub(crate) fn begin<F: Future<Output = DbResult<()>> + Send + 'static>(
         read: impl FnOnce(PartSender<T>) -> F,
     ) -> Self {
@@ -76,7 +76,7 @@ impl<T> ReadStream<T> {
         }
     }
 
-    /// Waits for the read's start, which is before all chunks.
+    /// Waits for the read's start, which precedes all chunks.
     ///
     /// # Errors
     /// When the table has changed, or the database fails.
@@ -84,7 +84,7 @@ impl<T> ReadStream<T> {
         match self.parts.recv().await {
             Some(Part::Start(start)) => Ok(start),
             Some(Part::Outdated(entity)) => Err(ReadError::Outdated(entity)),
-            Some(Part::Items(_)) => Err(unreadable(&"a read began without its position").into()),
+            Some(Part::Items(_)) => Err(unreadable(&"a read started without its position").into()),
             None => {
                 self.ended().await?;
                 Err(unreadable(&"a read ended without its position").into())
@@ -92,7 +92,7 @@ impl<T> ReadStream<T> {
         }
     }
 
-    /// The next chunk; none at the end.
+    /// Waits for the next chunk; `None` at the end.
     ///
     /// # Errors
     /// When the database fails.
@@ -100,7 +100,7 @@ impl<T> ReadStream<T> {
         match self.parts.recv().await {
             Some(Part::Items(items)) => Ok(Some(items)),
             Some(Part::Outdated(entity)) => Err(ReadError::Outdated(entity)),
-            Some(Part::Start(_)) => Err(unreadable(&"a read began twice").into()),
+            Some(Part::Start(_)) => Err(unreadable(&"a read started twice").into()),
             None => {
                 self.ended().await?;
                 Ok(None)
@@ -108,7 +108,7 @@ impl<T> ReadStream<T> {
         }
     }
 
-    /// How the read ended.
+    /// The result of the read's task.
     async fn ended(&mut self) -> DbResult<()> {
         match self.task.take() {
             Some(task) => task.await.unwrap_or_else(|error| Err(unreadable(&error))),

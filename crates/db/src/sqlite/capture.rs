@@ -1,28 +1,27 @@
 //! The capture of one table: its triggers.
 //!
-//! Row triggers, made of SQLite's own functions alone, because every program that writes the file
-//! fires them. They must not stand in the user's way either: each column that may be dropped is
+//! They are row triggers and use only SQLite's own functions, because every program that writes the file
+//! fires them. Nor may they prevent the user from dropping a column, so each column that may be dropped is
 //! named above a [stand-in](projection::stand_in).
 //!
-//! `REPLACE` removes rows without firing a delete trigger (unless `recursive_triggers` is on). So
-//! before an insert, and before an update of a unique key, the rows that hold the new values are
-//! logged as deleted. Whether they really go is not known then: `OR IGNORE` and `DO NOTHING` leave
-//! them, which the reader sees, as it takes rows as they are; an upsert turns into an update, whose
-//! first trigger takes the entry back. Not seen are rows that go because of a unique index on
-//! expressions or on a part of the table.
+//! `REPLACE` removes rows without firing a delete trigger (unless `recursive_triggers` is on). So before an
+//! insert, and before an update of a unique key, the rows with the new values are logged as deleted. Whether
+//! they are really removed is not known then: `OR IGNORE` and `DO NOTHING` keep them, which a reader notices
+//! because it reads rows as they are now; an upsert becomes an update, whose first trigger removes the entry
+//! again. Rows that are removed because of a partial unique index, or one on expressions, are not captured.
 
-use super::projection::{self, Place};
+use super::projection::{self, Context};
 use super::table::{Field, KeyPart, Table};
 use crate::fingerprint::fnv1a;
 use crate::quote::{ident, literal};
 
-/// Raise it when the generated code changes: every table's capture is then made anew.
+/// The version of the generated code. Raise it when that changes: every capture is then installed again.
 pub(super) const GENERATION: u32 = 3;
 
-/// What the names of all capture triggers begin with.
+/// The prefix of all capture triggers' names.
 pub(super) const PREFIX: &str = "_rhtmx_sync_capture_";
 
-/// What each trigger is for; the last part of its name.
+/// Each trigger's role, the last part of its name.
 const ROLES: [&str; 7] = [
     "insert",
     "update",
@@ -35,10 +34,10 @@ const ROLES: [&str; 7] = [
 
 const LOG: &str =
     "INSERT INTO _rhtmx_sync_log (entity, entity_id, action, old, client_id, mutation)";
-const ORIGIN: &str =
+const MUTATION_ID: &str =
     "(SELECT client_id FROM _rhtmx_sync_mutation), (SELECT mutation FROM _rhtmx_sync_mutation)";
 
-/// What the names of an entity's triggers begin with.
+/// The prefix of the names of an entity's triggers.
 pub(super) fn prefix(entity: &str) -> String {
     format!("{PREFIX}{:016x}_", fnv1a(entity))
 }
@@ -47,11 +46,11 @@ pub(super) fn prefix(entity: &str) -> String {
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Trigger {
     pub(super) name: String,
-    /// Its text, as SQLite keeps it.
+    /// Its text, as SQLite stores it.
     pub(super) sql: String,
 }
 
-/// The statements that install these triggers over whatever was there.
+/// The statements that install these triggers, replacing earlier ones.
 pub(super) fn statements(entity: &str, triggers: &[Trigger]) -> Vec<String> {
     let drops = ROLES.map(|role| {
         format!(
@@ -80,30 +79,30 @@ pub(super) fn triggers(entity: &str, table: &Table) -> Vec<Trigger> {
         capture.over_update(),
         capture.upsert(),
     ];
-    let made = ROLES.iter().zip(bodies).map(|(role, (event, body))| {
+    let triggers = ROLES.iter().zip(bodies).map(|(role, (event, body))| {
         let name = format!("{}{role}", prefix(entity));
         let sql = format!("CREATE TRIGGER {} {event} BEGIN {body} END", ident(&name));
         Trigger { name, sql }
     });
-    made.collect()
+    triggers.collect()
 }
 
 struct Capture<'a> {
-    /// As a literal.
+    /// The entity's name as a literal.
     entity: String,
     table: &'a Table,
 }
 
-/// When a trigger fires, and what it does.
+/// A trigger's event with its condition, and its statements.
 type Body = (String, String);
 
 impl Capture<'_> {
     fn insert(&self) -> Body {
         let key = self.key("NEW");
         let body = format!(
-            "{LOG} SELECT {}, {key}, 'create', NULL, {ORIGIN}{};",
+            "{LOG} SELECT {}, {key}, 'create', NULL, {MUTATION_ID}{};",
             self.entity,
-            self.only_named("WHERE", &key)
+            self.if_identified(&key)
         );
         (format!("AFTER INSERT ON {}", self.table.quoted()), body)
     }
@@ -116,16 +115,16 @@ impl Capture<'_> {
             self.same_key("OLD", "NEW")
         );
         let body = format!(
-            "{LOG} SELECT {}, {key}, 'update', (SELECT {}), {ORIGIN}{}{};",
+            "{LOG} SELECT {}, {key}, 'update', (SELECT {}), {MUTATION_ID}{}{};",
             self.entity,
             projection::changed_columns(self.table),
             from(self.stand_ins(&["OLD", "NEW"])),
-            self.only_named("WHERE", &key)
+            self.if_identified(&key)
         );
         (event, body)
     }
 
-    /// A changed key is a delete and a create.
+    /// An update that changes the key, logged as a delete and a create.
     fn rekey(&self) -> Body {
         let (old_key, new_key) = (self.key("OLD"), self.key("NEW"));
         let event = format!(
@@ -136,13 +135,13 @@ impl Capture<'_> {
         );
         let body = format!(
             "{LOG} SELECT {entity}, {old_key}, 'delete', (SELECT {whole}), \
-             {ORIGIN}{from}{named_before}; \
-             {LOG} SELECT {entity}, {new_key}, 'create', NULL, {ORIGIN}{named_now};",
+             {MUTATION_ID}{from}{if_old}; \
+             {LOG} SELECT {entity}, {new_key}, 'create', NULL, {MUTATION_ID}{if_new};",
             entity = self.entity,
             whole = self.whole("OLD"),
             from = from(self.stand_ins(&["OLD"])),
-            named_before = self.only_named("WHERE", &old_key),
-            named_now = self.only_named("WHERE", &new_key),
+            if_old = self.if_identified(&old_key),
+            if_new = self.if_identified(&new_key),
         );
         (event, body)
     }
@@ -150,15 +149,16 @@ impl Capture<'_> {
     fn delete(&self) -> Body {
         let key = self.key("OLD");
         let body = format!(
-            "{LOG} SELECT {}, {key}, 'delete', (SELECT {}), {ORIGIN}{}{};",
+            "{LOG} SELECT {}, {key}, 'delete', (SELECT {}), {MUTATION_ID}{}{};",
             self.entity,
             self.whole("OLD"),
             from(self.stand_ins(&["OLD"])),
-            self.only_named("WHERE", &key)
+            self.if_identified(&key)
         );
         (format!("AFTER DELETE ON {}", self.table.quoted()), body)
     }
 
+    /// The rows that an insert may replace.
     fn over_insert(&self) -> Body {
         let holders = self
             .unique_keys()
@@ -167,8 +167,9 @@ impl Capture<'_> {
         self.over("INSERT".to_owned(), once_each(holders), &["NEW"])
     }
 
+    /// The other rows that an update may replace.
     fn over_update(&self) -> Body {
-        let itself = self.same_key("t", "OLD");
+        let same_row = self.same_key("t", "OLD");
         let holders = self.unique_keys().map(|unique| {
             let changed: Vec<String> = unique
                 .iter()
@@ -182,7 +183,7 @@ impl Capture<'_> {
                 })
                 .collect();
             format!(
-                "({}) AND {} AND NOT ({itself})",
+                "({}) AND {} AND NOT ({same_row})",
                 changed.join(" OR "),
                 self.holder(unique)
             )
@@ -197,7 +198,7 @@ impl Capture<'_> {
         self.over(event, holders, &["OLD", "NEW"])
     }
 
-    /// Logs the rows that `holders` find, before an insert or update puts another in their place.
+    /// Logs the rows that `holders` find as deleted, before an insert or update replaces them.
     fn over(&self, event: String, holders: Vec<String>, aliases: &[&str]) -> Body {
         let table = self.table.quoted();
         let unique: Vec<&Field> = self
@@ -230,7 +231,7 @@ impl Capture<'_> {
                 let found = format!("FROM {table} AS t WHERE {holder}");
                 format!(
                     "{LOG} SELECT {}, (SELECT {key} {found}), 'delete', \
-                     (SELECT {whole} {found}), {ORIGIN}{sources} \
+                     (SELECT {whole} {found}), {MUTATION_ID}{sources} \
                      WHERE (SELECT {key} {found}) IS NOT NULL;",
                     self.entity,
                 )
@@ -242,8 +243,9 @@ impl Capture<'_> {
         )
     }
 
-    /// The row is there and is being updated, so an entry that it was deleted, with nothing after
-    /// it, is what [`Capture::over_insert`] wrote before the insert became this update.
+    /// The row exists and is being updated. So if the newest entry says that it was deleted,
+    /// [`Capture::over_insert`] wrote that before the insert became this update; the trigger removes the
+    /// entry.
     fn upsert(&self) -> Body {
         let event = format!(
             "BEFORE UPDATE ON {} WHEN \
@@ -259,7 +261,7 @@ impl Capture<'_> {
         (event, body)
     }
 
-    /// The primary key last, so that its entry is the one that [`Capture::upsert`] finds.
+    /// All unique keys, the primary key last, so that its entry is the one that [`Capture::upsert`] finds.
     fn unique_keys(&self) -> impl Iterator<Item = &[KeyPart]> {
         let others = self.table.uniques.iter().map(Vec::as_slice);
         others.chain(std::iter::once(self.table.key.as_slice()))
@@ -270,26 +272,31 @@ impl Capture<'_> {
         parts.any(|part| self.table.fields[part.field].name == field.name)
     }
 
-    /// The columns whose update fires a trigger; a row's number has more than one name.
+    /// The columns whose update fires a trigger; a rowid has more than one name.
     fn names_of<'a>(&self, parts: impl Iterator<Item = &'a KeyPart>) -> String {
         let names = parts
             .map(|part| &self.table.fields[part.field])
-            .map(|field| match field.is_rowid {
-                true => format!("{}, rowid, oid, _rowid_", ident(&field.name)),
-                false => ident(&field.name),
+            .map(|field| {
+                let name = ident(&field.name);
+                if field.is_rowid {
+                    format!("{name}, rowid, oid, _rowid_")
+                } else {
+                    name
+                }
             });
         names.collect::<Vec<_>>().join(", ")
     }
 
-    /// The condition that the row `t` holds the new row's values of a unique key.
+    /// The condition that the row `t` has the new row's values of a unique key.
     fn holder(&self, unique: &[KeyPart]) -> String {
         let parts: Vec<String> = unique
             .iter()
             .map(|part| {
                 let field = &self.table.fields[part.field];
-                let collation = match field.is_rowid {
-                    true => String::new(),
-                    false => format!(" COLLATE {}", ident(&part.collation)),
+                let collation = if field.is_rowid {
+                    String::new()
+                } else {
+                    format!(" COLLATE {}", ident(&part.collation))
                 };
                 format!("{}{collation} = {}", field.of("t"), field.of("NEW"))
             })
@@ -298,11 +305,11 @@ impl Capture<'_> {
     }
 
     fn key(&self, alias: &str) -> String {
-        projection::key_text(self.table, alias, Place::Trigger)
+        projection::key_text(self.table, alias, Context::Trigger)
     }
 
     fn whole(&self, alias: &str) -> String {
-        projection::whole_row(self.table, alias, Place::Trigger)
+        projection::whole_row(self.table, alias, Context::Trigger)
     }
 
     fn same_key(&self, one: &str, other: &str) -> String {
@@ -315,11 +322,12 @@ impl Capture<'_> {
             .join(" AND ")
     }
 
-    /// The condition that a row has a name, where it may lack one.
-    fn only_named(&self, word: &str, key: &str) -> String {
-        match self.table.key_fields().all(|field| field.is_rowid) {
-            true => String::new(),
-            false => format!(" {word} {key} IS NOT NULL"),
+    /// The condition that a row can be identified, for a table where its key may be null.
+    fn if_identified(&self, key: &str) -> String {
+        if self.table.key_fields().all(|field| field.is_rowid) {
+            String::new()
+        } else {
+            format!(" WHERE {key} IS NOT NULL")
         }
     }
 
@@ -332,24 +340,25 @@ impl Capture<'_> {
     }
 }
 
-/// The same conditions, each without the rows that one before it finds.
+/// The same conditions, each without the rows that an earlier one finds.
 fn once_each(holders: Vec<String>) -> Vec<String> {
-    let others = |place: usize| {
-        let before = holders[..place]
+    let unless_earlier = |index: usize| {
+        let earlier = holders[..index]
             .iter()
             .map(|holder| format!(" AND ({holder}) IS NOT TRUE"));
-        before.collect::<String>()
+        earlier.collect::<String>()
     };
     holders
         .iter()
         .enumerate()
-        .map(|(place, holder)| format!("{holder}{}", others(place)))
+        .map(|(index, holder)| format!("{holder}{}", unless_earlier(index)))
         .collect()
 }
 
 fn from(sources: Vec<String>) -> String {
-    match sources.is_empty() {
-        true => String::new(),
-        false => format!(" FROM {}", sources.join(", ")),
+    if sources.is_empty() {
+        String::new()
+    } else {
+        format!(" FROM {}", sources.join(", "))
     }
 }

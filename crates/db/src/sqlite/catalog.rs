@@ -1,4 +1,4 @@
-//! What the catalog says of a table: found by name, with columns, keys and triggers.
+//! Describes a table from the catalog: its columns, keys and triggers.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ struct Relation {
     name: String,
     #[diesel(sql_type = Text)]
     kind: String,
-    /// It has no rowid: its rows are in the key's own index.
+    /// Whether it has no rowid (`WITHOUT ROWID`): its rows are in the key's own index.
     #[diesel(sql_type = Bool)]
     is_keyed: bool,
     #[diesel(sql_type = Bool)]
@@ -57,7 +57,7 @@ struct CatalogColumn {
     generated: bool,
 }
 
-/// The columns of the unique indexes. `field` is negative for an expression and for the rowid.
+/// Returns the columns of the unique indexes. `field` is negative for an expression and for the rowid.
 const UNIQUE_KEYS: &str = "\
 SELECT l.name, l.origin = 'pk' AS is_primary, l.partial AS is_partial, x.cid AS field,
     x.coll AS collation
@@ -90,8 +90,8 @@ struct CatalogTrigger {
     text: String,
 }
 
-/// Reads what `table` looks like now; `None` when there is no such table. Inside a transaction, so
-/// that all questions are about one schema.
+/// Describes `table` as it is now; `None` when there is no such table. To be called in a transaction, so that
+/// all queries see the same schema.
 pub(super) fn describe(
     conn: &mut SqliteConnection,
     entity: &str,
@@ -100,7 +100,7 @@ pub(super) fn describe(
     let Some(relation) = find(conn, table)? else {
         return Ok(Ok(None));
     };
-    // SQLite's own tables take no triggers.
+    // SQLite's own tables cannot have triggers.
     if relation.kind != "table" || relation.name.starts_with("sqlite_") {
         return Ok(Err(DescribeError::NotATable(table.to_owned())));
     }
@@ -127,27 +127,27 @@ pub(super) fn describe(
         columns,
         key: table_now.key.iter().map(|part| part.field).collect(),
     };
-    let mut wanted = capture::triggers(entity, &table_now);
-    let capture = capture::statements(entity, &wanted);
-    wanted.sort_unstable();
-    let shape = format!("{:?}", (&relation.name, &relation.text, &table_now.uniques));
+    let mut expected = capture::triggers(entity, &table_now);
+    let capture = capture::statements(entity, &expected);
+    expected.sort_unstable();
+    let form = format!("{:?}", (&relation.name, &relation.text, &table_now.uniques));
     let quoted = table_now.quoted();
     Ok(Ok(Some(Described {
-        captured: wanted == existing,
+        captured: expected == existing,
         settled: Vec::new(),
         entity: Entity {
             schema: Arc::new(schema),
-            fingerprint: format!("{}-{:016x}", capture::GENERATION, fnv1a(&shape)),
-            // The statement around it calls the log's entries `ranked`.
+            fingerprint: format!("{}-{:016x}", capture::GENERATION, fnv1a(&form)),
+            // The surrounding statement calls the log's entries `ranked`.
             row_by_key: format!(
                 "(SELECT {} FROM {quoted} t WHERE {})",
                 projection::row(&table_now, "t"),
                 projection::key_is(&table_now, "t", "ranked.entity_id")
             ),
             rows: RowsSql::Table {
-                key: projection::key_text(&table_now, "t", projection::Place::Read),
+                key: projection::key_text(&table_now, "t", projection::Context::Read),
                 row: projection::row(&table_now, "t"),
-                columns: projection::members(&table_now, "t", projection::Place::Read),
+                columns: projection::members(&table_now, "t", projection::Context::Read),
                 from: format!("{quoted} t"),
             },
             base_types: Vec::new(),
@@ -158,7 +158,7 @@ pub(super) fn describe(
     })))
 }
 
-/// The capture triggers whose names begin so, in the order of their names.
+/// The capture triggers with this prefix, sorted by name.
 pub(super) fn triggers(conn: &mut SqliteConnection, prefix: &str) -> QueryResult<Vec<Trigger>> {
     let rows: Vec<CatalogTrigger> = sql_query(TRIGGERS).bind::<Text, _>(prefix).load(conn)?;
     let mut triggers: Vec<Trigger> = rows
@@ -172,7 +172,7 @@ pub(super) fn triggers(conn: &mut SqliteConnection, prefix: &str) -> QueryResult
     Ok(triggers)
 }
 
-/// A name may hold a dot itself, so the whole is tried before its parts.
+/// Finds a table by its name. A name may contain a dot, so the whole is tried before its parts.
 fn find(conn: &mut SqliteConnection, table: &str) -> QueryResult<Option<Relation>> {
     let bare = table
         .split_once('.')
@@ -186,7 +186,7 @@ fn find(conn: &mut SqliteConnection, table: &str) -> QueryResult<Option<Relation
     Ok(None)
 }
 
-/// None without a primary key.
+/// The table as the generated SQL sees it; `None` when it has no primary key.
 fn table_of(relation: &Relation, rows: &[CatalogColumn], indexes: &[IndexColumn]) -> Option<Table> {
     let mut positions: Vec<(i32, usize)> = rows
         .iter()
@@ -215,7 +215,7 @@ fn table_of(relation: &Relation, rows: &[CatalogColumn], indexes: &[IndexColumn]
             collation: collation_of(field).unwrap_or_else(|| "BINARY".to_owned()),
         })
         .collect();
-    // A key without an index of its own is the rowid.
+    // A primary key without an index of its own is the rowid.
     let rowid =
         (primary.is_none() && !relation.is_keyed).then(|| key.first().map(|part| part.field));
     let fields = rows.iter().enumerate().map(|(index, row)| {
@@ -246,6 +246,7 @@ fn table_of(relation: &Relation, rows: &[CatalogColumn], indexes: &[IndexColumn]
     (!table.key.is_empty()).then_some(table)
 }
 
+/// The column in a unique key; `None` for an expression.
 fn key_part(column: &IndexColumn) -> Option<KeyPart> {
     let field = usize::try_from(column.field).ok()?;
     Some(KeyPart {
@@ -254,7 +255,7 @@ fn key_part(column: &IndexColumn) -> Option<KeyPart> {
     })
 }
 
-/// SQLite has no catalog of its columns' collations, so a comparison is tried.
+/// The collation of a column. SQLite's catalog does not contain it, so a comparison is tried.
 fn collation(
     conn: &mut SqliteConnection,
     field: &Field,
@@ -265,8 +266,8 @@ fn collation(
         #[diesel(sql_type = Bool)]
         same: bool,
     }
-    let says_collate = |text: &String| text.to_ascii_uppercase().contains("COLLATE");
-    if !relation.text.as_ref().is_some_and(says_collate) {
+    let mentions_collate = |text: &String| text.to_ascii_uppercase().contains("COLLATE");
+    if !relation.text.as_ref().is_some_and(mentions_collate) {
         return Ok(Collation::Bytes);
     }
     let sql = format!(
@@ -274,7 +275,7 @@ fn collation(
         ident(&field.name),
         ident(&relation.name)
     );
-    // A collation of the application's own is not known here, so the question itself fails.
+    // A collation that the application defines is unknown here, so the query fails.
     let tried: QueryResult<Vec<Tried>> = sql_query(sql).load(conn);
     Ok(match tried {
         Ok(tried) if tried.iter().all(|tried| !tried.same) => Collation::Bytes,
@@ -289,7 +290,7 @@ fn column(row: &CatalogColumn, field: &Field, relation: &Relation, collation: Co
         name: row.name.clone(),
         kind: field.kind.clone(),
         type_name: type_name.to_owned(),
-        // SQLite lets most primary keys be null; a row without a name cannot be synced.
+        // SQLite allows null in most primary keys, but a row with such a key cannot be synced.
         nullable: !row.not_null && row.key_position == 0,
         has_default: row.has_default || field.is_rowid,
         generated: row.generated,

@@ -1,4 +1,4 @@
-//! Connections to SQLite: how each is set up, and what its failures mean.
+//! Connections to SQLite: opening and setting them up, and explaining failures.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -12,30 +12,30 @@ use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
 
 use crate::error::{DbError, DbResult, Failed};
 
-/// A connection whose work is done on tokio's blocking threads.
+/// A connection that does its work on tokio's blocking threads.
 pub(crate) type SqliteConn = SyncConnectionWrapper<SqliteConnection>;
 
-/// The address of a database that is nowhere but in memory.
+/// The address of a database in memory.
 const MEMORY: &str = ":memory:";
 
-/// The oldest SQLite that the generated SQL runs on: it needs binary JSON.
+/// The oldest SQLite on which the generated SQL runs: it needs binary JSON.
 const VERSION_MIN: (u32, u32) = (3, 45);
 
-/// Between two tries to switch to the write-ahead log while others open the file.
+/// Between two attempts to switch to the write-ahead log while others open the file.
 const JOURNAL_PAUSE: Duration = Duration::from_millis(10);
 
-/// An acknowledged write must survive a power cut, hence `FULL`. Recursive triggers stay off: a
-/// trigger of the user's that updates its own table, as many do, would call itself without end.
+/// An acknowledged write must survive a power failure, hence `FULL`. Recursive triggers stay off: a trigger
+/// of the user's that updates its own table, as many do, would call itself without end.
 const SETTINGS: &str = "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON";
 
 mod functions {
-    //! What reads use beside SQLite's own functions. Triggers must not: other programs fire them.
+    //! The functions that reads use in addition to SQLite's own. Triggers must not: other programs fire them.
 
     #[diesel::declare_sql_function]
     extern "SQL" {
         /// Bytes as base64.
         fn rhtmx_base64(bytes: diesel::sql_types::Binary) -> diesel::sql_types::Text;
-        /// Bytes from base64; null when it is none.
+        /// Bytes from base64; null when the text is not base64.
         fn rhtmx_unbase64(
             text: diesel::sql_types::Text,
         ) -> diesel::sql_types::Nullable<diesel::sql_types::Binary>;
@@ -48,10 +48,10 @@ mod functions {
     pub(super) use rhtmx_unbase64_utils::register_impl as register_unbase64;
 }
 
-/// Opens a file, which is made where its directory is there, or `:memory:`. Blocks.
+/// Opens `:memory:` or a file, which is created if its directory exists. Blocks.
 pub(crate) fn establish(path: &str, busy_timeout: Duration) -> DbResult<SqliteConnection> {
     if path != MEMORY {
-        check_place(path)?;
+        check_path(path)?;
     }
     let mut conn = SqliteConnection::establish(path).map_err(|error| {
         DbError::Refused(format!(
@@ -64,17 +64,17 @@ pub(crate) fn establish(path: &str, busy_timeout: Duration) -> DbResult<SqliteCo
     Ok(conn)
 }
 
-fn check_place(path: &str) -> DbResult<()> {
-    let place = Path::new(path);
-    if place.is_dir() {
+fn check_path(path: &str) -> DbResult<()> {
+    let file = Path::new(path);
+    if file.is_dir() {
         return Err(DbError::Refused(format!(
             "{path:?} is a directory, not a SQLite file"
         )));
     }
-    match place.parent() {
+    match file.parent() {
         Some(parent) if !parent.as_os_str().is_empty() && !parent.is_dir() => {
             Err(DbError::Refused(format!(
-                "the SQLite file {path:?} cannot be made: there is no directory {parent:?}"
+                "the SQLite file {path:?} cannot be created: there is no directory {parent:?}"
             )))
         }
         _ => Ok(()),
@@ -97,7 +97,7 @@ fn set_up(conn: &mut SqliteConnection, path: &str, busy_timeout: Duration) -> Re
     Ok(())
 }
 
-/// The SQLite that is linked is the one on which all crates of a program agree.
+/// Checks the version of the linked SQLite, which all crates of the program share.
 fn check_version(conn: &mut SqliteConnection) -> Result<(), Failed> {
     #[derive(QueryableByName)]
     struct Version {
@@ -123,8 +123,8 @@ fn is_supported(version: &str) -> bool {
     }
 }
 
-/// Readers and writers do not wait for each other only with a write-ahead log. The switch needs the
-/// file for itself and does not wait for it by itself.
+/// Switches to the write-ahead log, without which readers and writers wait for each other. The switch needs
+/// exclusive access to the file and does not itself wait for that.
 fn use_write_ahead_log(
     conn: &mut SqliteConnection,
     path: &str,
@@ -141,7 +141,7 @@ fn use_write_ahead_log(
             Ok(mode) if mode.journal_mode == "wal" => return Ok(()),
             Ok(mode) => {
                 return Err(Failed::Other(DbError::Unsupported(format!(
-                    "the SQLite file {path:?} cannot have a write-ahead log (its journal mode \
+                    "the SQLite file {path:?} cannot use a write-ahead log (its journal mode \
                      stays {:?}); is it on a network disk?",
                     mode.journal_mode
                 ))));
@@ -156,7 +156,7 @@ fn use_write_ahead_log(
     }
 }
 
-/// Names the file, and says what can be done.
+/// Adds the file's name, and what can be done.
 fn explain(path: &str, error: DbError) -> DbError {
     match error {
         DbError::Unreachable(text) => {
@@ -166,7 +166,7 @@ fn explain(path: &str, error: DbError) -> DbError {
             DbError::Refused(format!("{path:?} is not a SQLite file"))
         }
         DbError::Statement { message, .. } if message.contains("readonly") => DbError::Refused(
-            format!("the SQLite file {path:?} may not be written; sync keeps its log in it"),
+            format!("the SQLite file {path:?} is read-only, but the engine keeps its log in it"),
         ),
         DbError::Statement { message, .. } => DbError::Refused(format!(
             "the SQLite file {path:?} cannot be used: {message}"
@@ -175,7 +175,7 @@ fn explain(path: &str, error: DbError) -> DbError {
     }
 }
 
-/// Does `work` on a blocking thread.
+/// Runs `work` on a blocking thread.
 pub(super) async fn blocking<T: Send + 'static>(
     conn: &mut SqliteConn,
     context: &'static str,

@@ -1,4 +1,4 @@
-//! Why SQLite refused a write, in our own words, naming the column where one can be found.
+//! Explains in the engine's words why a write failed, with the column where one can be found.
 
 use std::sync::Arc;
 
@@ -11,8 +11,8 @@ use value::schema::Schema;
 use super::statement::{Statement, Value};
 use crate::quote::ident;
 
-/// How SQLite's words begin for troubles that are not the data's: after those the mutation is tried
-/// again. Triggers of the user's may say anything, so these are as long as they can be.
+/// The beginnings of SQLite's messages for failures that are not the data's fault: after those the mutation
+/// is tried again. A trigger of the user's may raise any message, so these are as long as possible.
 const NOT_THE_DATA: [&str; 14] = [
     "database is locked",
     "database table is locked",
@@ -30,24 +30,24 @@ const NOT_THE_DATA: [&str; 14] = [
     "no such column: ",
 ];
 
-/// A write as it was tried, to explain why it was refused.
+/// A write that was tried, for explaining why it failed.
 pub(super) struct Tried {
     pub(super) schema: Arc<Schema>,
     /// The table's name without quotes.
     pub(super) table: String,
     pub(super) op: Op,
-    /// By the position of the column.
+    /// Each value with its column's index.
     pub(super) values: Vec<(usize, Value)>,
 }
 
-/// A refusal for which the data is to blame.
-pub(super) struct Refused {
+/// A failure that is the data's fault.
+pub(super) struct Violation {
     kind: DatabaseErrorKind,
     message: String,
 }
 
-/// Whether the data is to blame for this error.
-pub(super) fn refused(error: &Error) -> Option<Refused> {
+/// The violation behind an error; `None` when the error is not the data's fault.
+pub(super) fn violation(error: &Error) -> Option<Violation> {
     let Error::DatabaseError(kind, info) = error else {
         return None;
     };
@@ -60,54 +60,55 @@ pub(super) fn refused(error: &Error) -> Option<Refused> {
         DatabaseErrorKind::Unknown if is_of_the_data(message) => DatabaseErrorKind::Unknown,
         _ => return None,
     };
-    Some(Refused {
+    Some(Violation {
         kind,
         message: message.to_owned(),
     })
 }
 
-/// What is not known to be something else is a rule of the table.
+/// Whether a message is about the data: any that is not known to be about something else is a rule of the
+/// table.
 fn is_of_the_data(message: &str) -> bool {
     let is_outdated = message.starts_with("table ") && message.contains(" has no column named ");
     !is_outdated && !NOT_THE_DATA.iter().any(|other| message.starts_with(other))
 }
 
-/// The answer to a refused write.
+/// The reject for a write that failed.
 pub(super) fn reject(
     conn: &mut SqliteConnection,
     tried: &Tried,
-    refused: &Refused,
+    violation: &Violation,
 ) -> QueryResult<Reject> {
     let constraint = |message| Reject::new(RejectCode::Constraint, message);
-    let (reject, column) = match refused.kind {
+    let (reject, column) = match violation.kind {
         DatabaseErrorKind::UniqueViolation => {
-            if tried.is_key(refused.culprits()) {
+            if tried.is_key(violation.detail()) {
                 (
-                    Reject::new(RejectCode::Exists, "a row with this key is there already"),
+                    Reject::new(RejectCode::Exists, "a row with this key already exists"),
                     None,
                 )
             } else {
-                let column = tried.first_of(refused.culprits());
-                (constraint("another row has this value already"), column)
+                let column = tried.first_of(violation.detail());
+                (constraint("another row already has this value"), column)
             }
         }
         DatabaseErrorKind::NotNullViolation => (
             constraint("the column may not be null"),
-            tried.first_of(refused.culprits()),
+            tried.first_of(violation.detail()),
         ),
         DatabaseErrorKind::CheckViolation => {
-            let column = checked_column(conn, tried, refused.culprits())?;
-            (constraint("a check of the table does not hold"), column)
+            let column = checked_column(conn, tried, violation.detail())?;
+            (constraint("a check of the table is violated"), column)
         }
         DatabaseErrorKind::ForeignKeyViolation => match foreign_key(conn, tried)? {
             Some(column) => (
-                constraint("it refers to a row that is not there"),
+                constraint("it refers to a row that does not exist"),
                 Some(column),
             ),
             None if tried.op == Op::Delete => (constraint("other rows refer to this row"), None),
-            None => (constraint("a foreign key does not hold"), None),
+            None => (constraint("a foreign key is violated"), None),
         },
-        _ => of_message(tried, &refused.message),
+        _ => of_message(tried, &violation.message),
     };
     Ok(match column {
         Some(column) => reject.of_column(column),
@@ -115,9 +116,10 @@ pub(super) fn reject(
     })
 }
 
+/// The reject and its column for a failure that only SQLite's message describes.
 fn of_message(tried: &Tried, message: &str) -> (Reject, Option<String>) {
     if message == "datatype mismatch" {
-        // Only the row's own number has a type of its own.
+        // SQLite insists on the type of a rowid alone.
         let key = tried
             .schema
             .key_columns()
@@ -154,31 +156,31 @@ fn of_message(tried: &Tried, message: &str) -> (Reject, Option<String>) {
     }
 }
 
-impl Refused {
-    /// What follows `… constraint failed: `.
-    fn culprits(&self) -> &str {
+impl Violation {
+    /// The columns or the check that follow `… constraint failed: `.
+    fn detail(&self) -> &str {
         self.message
             .split_once(": ")
-            .map_or("", |(_, culprits)| culprits)
+            .map_or("", |(_, detail)| detail)
     }
 }
 
 impl Tried {
-    /// Whether these are the columns of the primary key: `todos.id`, `todos.list, todos.id`.
-    fn is_key(&self, culprits: &str) -> bool {
+    /// Whether these are the columns of the primary key: `todos.id` or `todos.list, todos.id`.
+    fn is_key(&self, detail: &str) -> bool {
         let key: Vec<String> = self
             .schema
             .key_columns()
             .map(|column| self.full_name(&column.name))
             .collect();
-        culprits == key.join(", ")
+        detail == key.join(", ")
     }
 
-    /// The first of these columns. Names may hold anything, so they are not taken apart, but
-    /// compared with those that there are; the longest wins.
-    fn first_of(&self, culprits: &str) -> Option<String> {
+    /// The first of these columns. Names may contain anything, so the list is not split, but compared with
+    /// the table's columns; the longest match wins.
+    fn first_of(&self, detail: &str) -> Option<String> {
         let begins = |name: &&str| {
-            let rest = culprits.strip_prefix(&self.full_name(name));
+            let rest = detail.strip_prefix(&self.full_name(name));
             rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(", "))
         };
         let names = self
@@ -197,7 +199,7 @@ impl Tried {
     }
 }
 
-/// A column that a check speaks of. SQLite gives the check's name, or its text where it has none.
+/// A column that a check mentions. SQLite reports the check's name, or its text if it has none.
 fn checked_column(
     conn: &mut SqliteConnection,
     tried: &Tried,
@@ -218,9 +220,9 @@ fn checked_column(
     Ok(mentioned(tried, named.unwrap_or(check)))
 }
 
-/// The text of the check of this name, in the text that made its table.
+/// The text of the check of this name, from the text that created its table.
 fn named_check<'a>(table: &'a str, name: &str) -> Option<&'a str> {
-    // Between the name and the parenthesis there is nothing but the end of a quote and `CHECK`.
+    // Between the name and the parenthesis there are only the end of a quote and `CHECK`.
     let between = ['"', '\'', '`', ']', ' ', '\n', '\t', '\r'];
     table.match_indices(name).find_map(|(at, _)| {
         let (word, check) = table[at + name.len()..].split_once('(')?;
@@ -231,8 +233,8 @@ fn named_check<'a>(table: &'a str, name: &str) -> Option<&'a str> {
     })
 }
 
-/// Where the parenthesis ends that has just been opened. One in a text may mislead it, by which
-/// only the column's name is lost.
+/// The end of the parenthesis that has just been opened. A parenthesis inside a string may mislead it, which
+/// loses only the column's name.
 fn end_of_parenthesis(text: &str) -> Option<usize> {
     let mut depth = 1;
     text.bytes().position(|byte| {
@@ -245,7 +247,7 @@ fn end_of_parenthesis(text: &str) -> Option<usize> {
     })
 }
 
-/// The first column in the text of a check that the write has a value for, or else the first.
+/// The first column in the text of a check for which the write has a value, or else the first column.
 fn mentioned(tried: &Tried, text: &str) -> Option<String> {
     let is_part = |c: char| c.is_alphanumeric() || c == '_' || c == '$';
     let column_of = |word: &str| {
@@ -277,13 +279,13 @@ struct ForeignKey {
     parent_column: Option<String>,
 }
 
-/// The columns that refer to other tables; without a name they refer to the primary key.
+/// Returns the columns that refer to other tables; if they name no column they refer to the primary key.
 const FOREIGN_KEYS: &str = "\
 SELECT f.id, f.\"table\" AS parent, f.\"from\" AS child_column, coalesce(f.\"to\", (SELECT p.name
     FROM pragma_table_info(f.\"table\") p WHERE p.pk = f.seq + 1)) AS parent_column
 FROM pragma_foreign_key_list(?1) f ORDER BY f.id, f.seq";
 
-/// The first column of a foreign key whose row is not there. SQLite does not say which it was.
+/// The first column of a foreign key whose row does not exist. SQLite does not say which key failed.
 fn foreign_key(conn: &mut SqliteConnection, tried: &Tried) -> QueryResult<Option<String>> {
     if tried.op == Op::Delete {
         return Ok(None);
@@ -293,7 +295,7 @@ fn foreign_key(conn: &mut SqliteConnection, tried: &Tried) -> QueryResult<Option
         .load(conn)?;
     for key in columns.chunk_by(|one, next| one.id == next.id) {
         if let Some(parent) = parent_of(tried, key)
-            && !is_there(conn, parent)?
+            && !exists(conn, parent)?
         {
             return Ok(key.first().map(|column| column.child_column.clone()));
         }
@@ -301,20 +303,20 @@ fn foreign_key(conn: &mut SqliteConnection, tried: &Tried) -> QueryResult<Option
     Ok(None)
 }
 
-/// Asks for the row that a foreign key refers to; none where the write does not say which.
+/// The query for the row to which a foreign key refers; `None` when the write does not determine it.
 fn parent_of(tried: &Tried, key: &[ForeignKey]) -> Option<Statement> {
     let parent = &key.first()?.parent;
     let mut statement = Statement::new(format!(
         "SELECT EXISTS (SELECT 1 FROM {} WHERE ",
         ident(parent)
     ));
-    for (place, column) in key.iter().enumerate() {
+    for (index, column) in key.iter().enumerate() {
         let position = tried.schema.position(&column.child_column)?;
-        let (_, value) = tried.values.iter().find(|(index, _)| *index == position)?;
+        let (_, value) = tried.values.iter().find(|(other, _)| *other == position)?;
         if *value == Value::Null {
             return None;
         }
-        let word = if place > 0 { " AND " } else { "" };
+        let word = if index > 0 { " AND " } else { "" };
         statement = statement
             .sql(format!(
                 "{word}{} = ",
@@ -325,7 +327,7 @@ fn parent_of(tried: &Tried, key: &[ForeignKey]) -> Option<Statement> {
     Some(statement.sql(") AS found"))
 }
 
-fn is_there(conn: &mut SqliteConnection, parent: Statement) -> QueryResult<bool> {
+fn exists(conn: &mut SqliteConnection, parent: Statement) -> QueryResult<bool> {
     #[derive(QueryableByName)]
     struct Answer {
         #[diesel(sql_type = Bool)]

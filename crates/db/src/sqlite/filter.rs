@@ -1,8 +1,8 @@
-//! A filter as SQLite reads it, for reads of whole tables.
+//! A filter as SQL for SQLite, for reads of tables.
 //!
-//! A column of SQLite may hold a value of any type, and every two values compare. Values that are
-//! not of the column's kind must not match, so comparisons that could be true for them ask for the
-//! value's type as well. Only on canonical conditions: below a `NOT` that would be wrong.
+//! A column in SQLite may contain a value of any type, and any two values can be compared. Values that are
+//! not of the column's kind must not match, so comparisons that could be true for them test the value's type
+//! as well. This is right for canonical conditions only: under a `NOT` it would be wrong.
 
 use filter::{CompareOp, Condition, Pattern, Piece, Scalar};
 use value::Real;
@@ -11,13 +11,13 @@ use value::schema::{ColumnKind, Schema};
 use super::statement::{Statement, Value};
 use crate::quote::ident;
 
-/// Goes on with a condition on the table called `t`. It is true for the rows for which the filter
-/// is true, but may be false where that is unknown.
+/// Appends a condition on the table with the alias `t`. It is true for the rows for which the filter is true,
+/// but may be false where the filter is unknown.
 pub(super) fn predicate(statement: Statement, condition: &Condition, schema: &Schema) -> Statement {
     match condition {
         Condition::And(parts) => joined(statement, parts, " AND ", schema),
         Condition::Or(parts) => joined(statement, parts, " OR ", schema),
-        Condition::Not(_) => unreachable!("the one form has none"),
+        Condition::Not(_) => unreachable!("a canonical condition has no NOT"),
         Condition::Constant(truth) => statement.sql(match truth {
             Some(true) => "(1 = 1)",
             Some(false) => "(1 = 0)",
@@ -45,9 +45,10 @@ pub(super) fn predicate(statement: Statement, condition: &Condition, schema: &Sc
                 (true, false) => ", NULL",
                 (false, _) => "",
             };
-            let guard = match negated {
-                true => format!(" AND {}", guard(schema, *column)),
-                false => String::new(),
+            let guard = if *negated {
+                format!(" AND {}", guard(schema, *column))
+            } else {
+                String::new()
             };
             statement
                 .sql(format!("({} {}IN (", name(schema, *column), not(*negated)))
@@ -64,7 +65,7 @@ pub(super) fn predicate(statement: Statement, condition: &Condition, schema: &Sc
             pattern,
             negated,
         } => statement
-            // Unlike LIKE, GLOB always tells upper from lower case.
+            // Unlike LIKE, GLOB is always case-sensitive.
             .sql(format!("({} {}GLOB ", name(schema, *column), not(*negated)))
             .value(Value::Text(glob(pattern)))
             // For GLOB a text ends at its first null character.
@@ -92,7 +93,7 @@ fn not(negated: bool) -> &'static str {
     if negated { "NOT " } else { "" }
 }
 
-/// That the column holds a value of its kind.
+/// The condition that the column contains a value of its kind.
 fn guard(schema: &Schema, column: usize) -> String {
     let name = name(schema, column);
     match schema.columns[column].kind {
@@ -114,7 +115,7 @@ fn param(value: &Scalar) -> Value {
     }
 }
 
-/// The pattern in the language of `GLOB`, whose signs lose their meaning in brackets.
+/// The pattern in the syntax of `GLOB`, where brackets escape special characters.
 fn glob(pattern: &Pattern) -> String {
     let mut glob = String::new();
     for piece in pattern.pieces() {

@@ -1,4 +1,4 @@
-//! The listener on SQLite: the engine's own commits wake it, those of other programs show in the file.
+//! The listener on SQLite: the engine's own commits wake it; a [watch](super::watch) reports those of others.
 
 use std::time::Duration;
 
@@ -14,12 +14,12 @@ use crate::feed::{Drain, DrainError, Pacer};
 use crate::listener::{ListenerContext, ListenerStatus, WakeUp};
 use crate::read::ChangesQuery;
 
-/// Between two looks that nothing asked for.
+/// The longest time between two drains.
 const SAFETY_DRAIN: Duration = Duration::from_secs(1);
-/// The same for a database in memory, where other users of the pool cannot be seen.
+/// The same for a database in memory, which cannot be watched for commits of the pool's other users.
 const MEMORY_DRAIN: Duration = Duration::from_millis(20);
 
-/// Publishes what is new in the log, for as long as the engine lives.
+/// Drains the log and publishes what it finds, for as long as the engine lives.
 pub(crate) struct SqliteListener {
     pool: SqlitePool,
     context: ListenerContext,
@@ -62,7 +62,7 @@ impl SqliteListener {
         loop {
             pacer.rest(&*subscriber).await;
             let began = Instant::now();
-            let pause = match self.look(&mut reached).await {
+            let pause = match self.drain(&mut reached).await {
                 Ok(found) => {
                     if found {
                         pacer.found(began);
@@ -79,7 +79,7 @@ impl SqliteListener {
                 }
                 Err(DrainError::Gap) => {
                     warn!(
-                        "this server was away for longer than the log remembers; clients refetch their rows"
+                        "the log no longer reaches back to this server's position; clients refetch their rows"
                     );
                     reached = None;
                     Duration::ZERO
@@ -89,7 +89,7 @@ impl SqliteListener {
                     warn!(%error, failures, "the log could not be read; trying again");
                     status.send_replace(ListenerStatus::default());
                     if let Err(error) = subscriber.refresh().await {
-                        warn!(%error, "the tables could not be looked at again");
+                        warn!(%error, "the catalog could not be read again");
                     }
                     backoff::pause(failures)
                 }
@@ -102,7 +102,8 @@ impl SqliteListener {
         }
     }
 
-    async fn look(&self, reached: &mut Option<Cursor>) -> Result<bool, DrainError> {
+    /// Reads and publishes everything that is new. Returns whether anything was.
+    async fn drain(&self, reached: &mut Option<Cursor>) -> Result<bool, DrainError> {
         let subscriber = &*self.context.subscriber;
         let from = match reached {
             Some(reached) => &mut reached.position,

@@ -1,4 +1,4 @@
-//! SQLite.
+//! The SQLite backend.
 
 mod capture;
 pub(crate) mod catalog;

@@ -1,4 +1,4 @@
-//! Connections to SQLite.
+//! The pool of connections to SQLite.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,11 +17,11 @@ use crate::error::{DbError, DbResult};
 use crate::migrations;
 use crate::read::{ChangeStream, ChangesQuery, ReadStream};
 
-/// Connections to SQLite.
+/// A pool of connections to SQLite. Cheap to clone; clones share their connections.
 #[derive(Clone)]
 pub struct SqlitePool {
     pool: Pool<SqliteConn>,
-    /// The file; none for a database in memory.
+    /// The file; `None` for a database in memory.
     path: Option<Arc<str>>,
     config: DatabaseConfig,
 }
@@ -35,25 +35,26 @@ impl std::fmt::Debug for SqlitePool {
 }
 
 impl SqlitePool {
-    /// A connection for queries of your own.
+    /// A connection for the application's own queries.
     ///
     /// # Errors
-    /// When none comes free, or none can be opened, within the connect time-out.
+    /// When none becomes free, or none can be opened, within the connect time-out.
     pub async fn get(&self) -> Result<PooledConnection<'_, SqliteConn>, DbError> {
         Ok(self.pool.get().await?)
     }
 
-    /// Runs statements of your own that give no rows, one after the other.
+    /// Runs the application's own statements, which must return no rows, one after the other.
     ///
     /// # Errors
-    /// When no connection comes free, or a statement fails.
+    /// When no connection becomes free, or a statement fails.
     pub async fn batch_execute(&self, sql: &str) -> Result<(), DbError> {
         let mut conn = self.get().await?;
         let executed = conn.batch_execute(sql).await;
         executed.map_err(|error| DbError::while_doing("running statements", error))
     }
 
-    /// Opens a file once, so that a wrong path is an error at once; or a database in memory.
+    /// Creates the pool for a file or, without a path, a database in memory. Opens the file once, so that a
+    /// wrong path is reported immediately.
     pub(crate) async fn open(path: Option<String>, config: &DatabaseConfig) -> DbResult<Self> {
         if let Some(file) = path.clone() {
             let busy = config.connect_timeout();
@@ -63,8 +64,8 @@ impl SqlitePool {
         Ok(Self::new(path.map(Into::into), config))
     }
 
-    /// The same database with other pool size and time-outs; itself where they are the same, or where it is
-    /// in memory.
+    /// The same database with another pool size and other time-outs; a clone when nothing differs, or when
+    /// the database is in memory.
     pub(crate) fn configured(&self, config: &DatabaseConfig) -> Self {
         match &self.path {
             Some(path) if self.config != *config => Self::new(Some(path.clone()), config),
@@ -72,7 +73,7 @@ impl SqlitePool {
         }
     }
 
-    /// The file; none for a database in memory.
+    /// The file; `None` for a database in memory.
     pub(crate) fn path(&self) -> Option<&str> {
         self.path.as_deref()
     }
@@ -88,7 +89,7 @@ impl SqlitePool {
         store::head(&mut *self.get().await?).await
     }
 
-    /// Begins to read what is new in the log.
+    /// Starts a read of the log's new entries.
     pub(crate) fn read_changes(
         &self,
         entities: Arc<BTreeMap<String, Arc<Entity>>>,
@@ -120,8 +121,8 @@ impl SqlitePool {
             .boxed()
         });
         let manager = AsyncDieselConnectionManager::new_with_config("", manager);
-        // A database in memory is its one connection: there must be no second, and it must not be closed
-        // for being idle.
+        // A database in memory exists in its one connection: there must be no second one, and it must not be
+        // closed when it is idle.
         let size = if path.is_some() {
             config.pool_size.max(2)
         } else {

@@ -1,70 +1,71 @@
-//! The SQL that turns a row into JSON, in the shapes that PostgreSQL's rows have.
+//! The SQL that turns a row into JSON, in the form of PostgreSQL's rows.
 //!
-//! SQLite lets any value into almost any column, so what decides is the value's own type; the
-//! declared type says how it is meant. A number beyond ±2^53 is a string (but not in a column of
-//! reals, where each is a double), and bytes are base64.
+//! SQLite accepts any value in almost any column, so the value's own type decides; the declared type says
+//! what the value means. A number beyond ±2^53 is a string (but not in a column of reals, where every number
+//! is a double), and bytes are base64.
 //!
-//! Triggers run inside other programs, which may bring an older SQLite: they get nothing that is
-//! younger than its JSON functions, and bytes in hex where base64 would take time. What they say is
-//! kept short, because every statement on the table that is prepared compiles it.
+//! Triggers run inside other programs, which may contain an older SQLite: their SQL uses nothing newer than
+//! its JSON functions, and bytes are hex where base64 would take time. It is kept short, because preparing
+//! any statement on the table compiles it.
 
 use value::schema::ColumnKind;
 
 use super::table::{Field, Table};
 use crate::quote::{ident, literal};
 
-/// The greatest whole number up to which every one is a double.
+/// Up to this whole number a double represents all of them exactly.
 const EXACT_MAX: &str = "9007199254740992";
+/// The greatest finite double.
 const REAL_MAX: &str = "1.7976931348623157e308";
-/// An older SQLite passes at most 127 arguments to a function, two of them for each column.
+/// An older SQLite passes at most 127 arguments to a function; each column needs two.
 const OBJECT_COLUMNS_MAX: usize = 63;
-/// SQLite nests expressions 1000 deep, and `a || b || c` is as deep as it is long.
+/// SQLite nests expressions at most 1000 deep, and `a || b || c` is as deep as it is long.
 const CONCATENATED_MAX: usize = 64;
 
-/// Where the SQL runs.
+/// The context in which the SQL runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place {
-    /// On the engine's own connections.
+pub(super) enum Context {
+    /// A read on one of the engine's own connections.
     Read,
-    /// In a trigger.
+    /// A trigger.
     Trigger,
 }
 
-/// The value of `v` as `json_object` and `json_quote` take it.
-fn json_value(field: &Field, v: &str, place: Place) -> String {
+/// The value of `v` as an argument for `json_object` and `json_quote`.
+fn json_value(field: &Field, v: &str, context: Context) -> String {
     if field.is_rowid {
         return format!("CASE WHEN {} THEN {v} ELSE {v} || '' END", is_exact(v));
     }
-    // Bytes in a column for something else must not look like that.
+    // Bytes in a column of another type must not look like a value of that type.
     let is_for_bytes = matches!(field.kind, ColumnKind::Bytes | ColumnKind::Other);
-    let bytes = match (place, is_for_bytes) {
-        (Place::Read, true) => format!("rhtmx_base64({v})"),
-        (Place::Read, false) => format!("json_object('base64', rhtmx_base64({v}))"),
-        (Place::Trigger, true) => format!("hex({v})"),
-        (Place::Trigger, false) => format!("json_object('hex', hex({v}))"),
+    let bytes = match (context, is_for_bytes) {
+        (Context::Read, true) => format!("rhtmx_base64({v})"),
+        (Context::Read, false) => format!("json_object('base64', rhtmx_base64({v}))"),
+        (Context::Trigger, true) => format!("hex({v})"),
+        (Context::Trigger, false) => format!("json_object('hex', hex({v}))"),
     };
     let any = format!(
         "CASE WHEN {} THEN {v} WHEN typeof({v}) = 'blob' THEN {bytes} ELSE {v} || '' END",
         is_exact(v)
     );
-    match (&field.kind, place) {
+    match (&field.kind, context) {
         (ColumnKind::Text { .. }, _) => {
             format!("CASE typeof({v}) WHEN 'blob' THEN {bytes} ELSE {v} END")
         }
         (ColumnKind::Float | ColumnKind::Numeric, _) => {
-            let real = real(v, place);
+            let real = real(v, context);
             let whole = match field.kind {
                 ColumnKind::Float => v.to_owned(),
                 _ => format!("CASE WHEN {} THEN {v} ELSE {v} || '' END", is_exact(v)),
             };
-            // Of the texts that are left in such a column these alone look like a number of it.
+            // Of the texts that such a column keeps as texts, only these look like one of its numbers.
             format!(
                 "CASE typeof({v}) WHEN 'real' THEN {real} WHEN 'blob' THEN {bytes} WHEN 'text' THEN \
                  CASE WHEN {v} IN ('Infinity', '-Infinity') THEN json_object('text', {v}) ELSE {v} END \
                  ELSE {whole} END"
             )
         }
-        // A number that is written as a text must not look like one of the column's.
+        // A number that has to be written as a text must not look like one of the column's texts.
         (ColumnKind::Uuid | ColumnKind::Date, _) => format!(
             "CASE typeof({v}) WHEN 'text' THEN {v} WHEN 'blob' THEN {bytes} WHEN 'null' THEN NULL \
              ELSE CASE WHEN {} THEN {v} ELSE json_object('number', {v} || '') END END",
@@ -74,11 +75,11 @@ fn json_value(field: &Field, v: &str, place: Place) -> String {
             format!("CASE {v} WHEN 0 THEN json('false') WHEN 1 THEN json('true') ELSE {any} END")
         }
         (ColumnKind::TimestampTz, _) => time(v, &any),
-        (ColumnKind::Json, Place::Trigger) => format!(
+        (ColumnKind::Json, Context::Trigger) => format!(
             "CASE WHEN typeof({v}) = 'text' AND json_valid({v}) THEN json({v}) ELSE {any} END"
         ),
-        // 8 is SQLite's own binary form.
-        (ColumnKind::Json, Place::Read) => format!(
+        // The flag 8 checks for SQLite's own binary form.
+        (ColumnKind::Json, Context::Read) => format!(
             "CASE WHEN CASE typeof({v}) WHEN 'text' THEN json_valid({v}) \
              WHEN 'blob' THEN json_valid({v}, 8) END THEN json({v}) ELSE {any} END"
         ),
@@ -86,21 +87,22 @@ fn json_value(field: &Field, v: &str, place: Place) -> String {
     }
 }
 
-/// Whether `v` is a number up to which every whole one is a double: texts and bytes are greater
-/// than any number.
+/// The condition that `v` is a number in the range in which a double represents every whole number exactly.
+/// Texts and bytes compare greater than any number.
 fn is_exact(v: &str) -> String {
     format!("{v} BETWEEN -{EXACT_MAX} AND {EXACT_MAX}")
 }
 
+/// The condition that `v` is a whole number in that range.
 fn is_whole(v: &str) -> String {
     format!("{} AND {v} = CAST({v} AS INTEGER)", is_exact(v))
 }
 
-fn real(v: &str, place: Place) -> String {
-    // Before 3.53 SQLite writes only 15 digits by itself, and not always the right ones when asked for more.
-    let exact = match place {
-        Place::Read => format!("rhtmx_double({v})"),
-        Place::Trigger => digits(v),
+fn real(v: &str, context: Context) -> String {
+    // Before 3.53 SQLite writes only 15 digits by default, and not always the right ones when asked for more.
+    let exact = match context {
+        Context::Read => format!("rhtmx_double({v})"),
+        Context::Trigger => digits(v),
     };
     format!(
         "CASE WHEN {} THEN CAST({v} AS INTEGER) WHEN abs({v}) <= {REAL_MAX} THEN json({exact}) \
@@ -109,7 +111,7 @@ fn real(v: &str, place: Place) -> String {
     )
 }
 
-/// As many digits as a double needs.
+/// The text of `v` with as many digits as the double needs.
 fn digits(v: &str) -> String {
     format!(
         "CASE CAST(printf('%.15g', {v}) AS REAL) WHEN {v} THEN printf('%.15g', {v}) \
@@ -117,8 +119,8 @@ fn digits(v: &str) -> String {
     )
 }
 
-/// A time of the form that SQLite's own functions write, with or without a fraction and a zone, as
-/// ISO 8601 in UTC; anything else as `other` has it.
+/// A time in the form that SQLite's own functions write, with or without a fraction and a zone, becomes ISO
+/// 8601 in UTC; anything else becomes `other`.
 fn time(v: &str, other: &str) -> String {
     const DAY: &str = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]";
     const CLOCK: &str = "[T ][0-9][0-9]:[0-9][0-9]:[0-9][0-9]";
@@ -134,16 +136,16 @@ fn time(v: &str, other: &str) -> String {
     )
 }
 
-/// The JSON text of the row called `alias`, for reads.
+/// The JSON text of the row with this alias, for reads.
 pub(super) fn row(table: &Table, alias: &str) -> String {
     if table.fields.len() > OBJECT_COLUMNS_MAX {
-        return whole_row(table, alias, Place::Read);
+        return whole_row(table, alias, Context::Read);
     }
     let member = |field: &Field| {
         format!(
             "{}, {}",
             literal(&field.name),
-            json_value(field, &field.of(alias), Place::Read)
+            json_value(field, &field.of(alias), Context::Read)
         )
     };
     format!(
@@ -157,35 +159,35 @@ pub(super) fn row(table: &Table, alias: &str) -> String {
     )
 }
 
-/// The JSON text of the row called `alias`, for triggers.
-pub(super) fn whole_row(table: &Table, alias: &str, place: Place) -> String {
-    object(members(table, alias, place))
+/// The JSON text of the row with this alias, however many columns it has.
+pub(super) fn whole_row(table: &Table, alias: &str, context: Context) -> String {
+    object(members(table, alias, context))
 }
 
-/// What each column adds to [`object`].
-pub(super) fn members(table: &Table, alias: &str, place: Place) -> Vec<String> {
+/// Each column's part of [`object`].
+pub(super) fn members(table: &Table, alias: &str, context: Context) -> Vec<String> {
     table
         .fields
         .iter()
-        .map(|field| member(field, alias, place))
+        .map(|field| member(field, alias, context))
         .collect()
 }
 
-/// The JSON text of what `OLD` held in the columns that changed. The collation of a column may call
-/// two texts equal that are not.
+/// The JSON text of the values of `OLD` in the columns that changed. Values are compared as bytes: under a
+/// column's collation two different texts may be equal.
 pub(super) fn changed_columns(table: &Table) -> String {
     let members = table.fields.iter().map(|field| {
         let (old, new) = (field.of("OLD"), field.of("NEW"));
-        let member = member(field, "OLD", Place::Trigger);
+        let member = member(field, "OLD", Context::Trigger);
         format!("CASE WHEN ({old} COLLATE BINARY) IS NOT {new} THEN {member} ELSE '' END")
     });
     object(members.collect())
 }
 
 /// `,"name":value`
-fn member(field: &Field, alias: &str, place: Place) -> String {
+fn member(field: &Field, alias: &str, context: Context) -> String {
     let label = serde_json::to_string(&field.name).expect("text is JSON");
-    let value = json_value(field, &field.of(alias), place);
+    let value = json_value(field, &field.of(alias), context);
     format!("{} || json_quote({value})", literal(&format!(",{label}:")))
 }
 
@@ -204,12 +206,12 @@ fn concatenated(mut parts: Vec<String>) -> String {
     parts.join(" || ")
 }
 
-/// The canonical key text of the row called `alias`; null for a key that cannot be found again by
-/// its text, whose row therefore has no name.
-pub(super) fn key_text(table: &Table, alias: &str, place: Place) -> String {
+/// The canonical key of the row with this alias, as text; null for a key that its text does not identify, so
+/// that the row is not synced.
+pub(super) fn key_text(table: &Table, alias: &str, context: Context) -> String {
     let parts: Vec<String> = table
         .key_fields()
-        .map(|field| key_part(field, &field.of(alias), place, table.key.len() > 1))
+        .map(|field| key_part(field, &field.of(alias), context, table.key.len() > 1))
         .collect();
     match parts.as_slice() {
         [one] => one.clone(),
@@ -218,7 +220,7 @@ pub(super) fn key_text(table: &Table, alias: &str, place: Place) -> String {
 }
 
 /// One value of a key as text, or as JSON.
-fn key_part(field: &Field, v: &str, place: Place, as_json: bool) -> String {
+fn key_part(field: &Field, v: &str, context: Context, as_json: bool) -> String {
     if field.is_rowid {
         return format!("CAST({v} AS TEXT)");
     }
@@ -229,18 +231,19 @@ fn key_part(field: &Field, v: &str, place: Place, as_json: bool) -> String {
             text
         }
     };
-    let whole = match as_json {
-        true => format!(
+    let whole = if as_json {
+        format!(
             "CASE WHEN {} THEN CAST({v} AS TEXT) ELSE {} END",
             is_exact(v),
-            // Without a type, a number and its text must not look alike.
+            // In a column without a type, a number and its text must not look alike.
             if field.is_untyped() {
                 "NULL".to_owned()
             } else {
                 quoted(v.to_owned())
             }
-        ),
-        false => format!("CAST({v} AS TEXT)"),
+        )
+    } else {
+        format!("CAST({v} AS TEXT)")
     };
     let text = if as_json {
         format!("json_quote({v})")
@@ -256,9 +259,9 @@ fn key_part(field: &Field, v: &str, place: Place, as_json: bool) -> String {
     match field.kind {
         ColumnKind::Text { .. } => format!("CASE typeof({v}) WHEN 'text' THEN {text} END"),
         ColumnKind::Bytes => {
-            let base64 = match place {
-                Place::Read => format!("rhtmx_base64({v})"),
-                Place::Trigger => base64(v),
+            let base64 = match context {
+                Context::Read => format!("rhtmx_base64({v})"),
+                Context::Trigger => base64(v),
             };
             format!("CASE typeof({v}) WHEN 'blob' THEN {} END", quoted(base64))
         }
@@ -267,9 +270,10 @@ fn key_part(field: &Field, v: &str, place: Place, as_json: bool) -> String {
              WHEN 'text' THEN {text} END END"
         ),
         _ if field.is_untyped() => {
-            let text = match as_json {
-                true => text,
-                false => format!("CASE WHEN {} THEN NULL ELSE {text} END", looks_whole(v)),
+            let text = if as_json {
+                text
+            } else {
+                format!("CASE WHEN {} THEN NULL ELSE {text} END", looks_whole(v))
             };
             format!("CASE typeof({v}) WHEN 'integer' THEN {whole} WHEN 'text' THEN {text} END")
         }
@@ -277,12 +281,12 @@ fn key_part(field: &Field, v: &str, place: Place, as_json: bool) -> String {
     }
 }
 
-/// Whether a text spells an integer as SQLite would.
+/// The condition that a text spells an integer as SQLite would.
 fn looks_whole(v: &str) -> String {
     format!("CAST(CAST({v} AS INTEGER) AS TEXT) = {v}")
 }
 
-/// Base64 from SQLite's own functions: some 2 µs for three bytes, so for keys alone.
+/// Base64 from SQLite's own functions. It takes some 2 µs for three bytes, so it is used for keys only.
 fn base64(v: &str) -> String {
     const ALPHABET: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let digit = |n| {
@@ -298,7 +302,7 @@ fn base64(v: &str) -> String {
     let chars = sextets
         .map(|sextet| format!("substr('{ALPHABET}', 1 + {sextet}, 1)"))
         .join(" || ");
-    // As many numbers as there are groups of three bytes.
+    // One number for each group of three bytes.
     let groups = "json_each('[' || \
         substr(replace(hex(zeroblob((length(b) + 2) / 3)), '00', ',0'), 2) || ']') e";
     format!(
@@ -308,8 +312,8 @@ fn base64(v: &str) -> String {
     )
 }
 
-/// The condition that the row called `alias` has the key whose canonical text is `key`. Written so
-/// that the key's index is used. For reads.
+/// The condition that the row with this alias has the key whose canonical text is `key`, written so that the
+/// key's index is used. For reads.
 pub(super) fn key_is(table: &Table, alias: &str, key: &str) -> String {
     let parts: Vec<String> = table
         .key
@@ -323,17 +327,18 @@ pub(super) fn key_is(table: &Table, alias: &str, key: &str) -> String {
                 return format!("{v} = {value}");
             }
             let found = format!("{v} COLLATE {} = {value}", ident(&part.collation));
-            match part.collation.eq_ignore_ascii_case("BINARY") {
-                true => found,
-                // Keys are told apart byte by byte.
-                false => format!("{found} AND {v} COLLATE BINARY = {value}"),
+            if part.collation.eq_ignore_ascii_case("BINARY") {
+                found
+            } else {
+                // Keys are compared byte by byte.
+                format!("{found} AND {v} COLLATE BINARY = {value}")
             }
         })
         .collect();
     parts.join(" AND ")
 }
 
-/// One value out of a canonical key.
+/// One value from a canonical key.
 fn key_value(field: &Field, key: &str, index: Option<usize>) -> String {
     let text = match index {
         Some(index) => format!("(CASE WHEN json_valid({key}) THEN {key} END ->> {index})"),
@@ -354,10 +359,10 @@ fn key_value(field: &Field, key: &str, index: Option<usize>) -> String {
     }
 }
 
-/// A source of nulls under the name `alias` for columns that may be dropped.
+/// A source of nulls, under the alias `alias`, for columns that may be dropped.
 ///
-/// SQLite refuses to drop a column that a trigger names. Named one level below such a source, the
-/// column is found while it is there, and its null when it is gone.
+/// SQLite does not drop a column that a trigger names. A name one level below such a source means the column
+/// as long as it exists, and the source's null once it is gone.
 pub(super) fn stand_in(fields: &[&Field], alias: &str) -> Option<String> {
     let nulls: Vec<String> = fields
         .iter()

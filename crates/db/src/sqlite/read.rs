@@ -1,8 +1,8 @@
-//! Reads of the log and of tables: snapshots, resumes and pulls.
+//! Reads of the log and of tables: first reads, resumes and catch-ups.
 //!
-//! Each is one statement, so it sees one committed state. It runs on a blocking thread and stops
-//! while nobody takes its parts; meanwhile writers go on, and the write-ahead log keeps what it
-//! still has to see.
+//! Each is one statement, so it sees one committed state. It runs on a blocking thread and pauses while its
+//! receiver takes nothing; writers go on meanwhile, and the write-ahead log keeps the pages that the read
+//! still needs.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,9 +26,9 @@ use crate::read::collect::{ChangeRow, ChangesCollector, RowLine, RowsCollector};
 use crate::read::sql::{self, Dialect};
 use crate::read::{ChangesQuery, PartSender, RowsPage, RowsQuery};
 
-/// `?1` is the newest id that is known, `?2` the JSON array of the entities that are wanted, `?3`,
-/// there only with old_value_columns, the columns of each entity whose previous values are wanted. Ids are
-/// never used again, so the newest one ever given stands for the log also when it is empty.
+/// `?1` is the newest known id, `?2` the JSON array of the entities. `?3` is the old-value columns of each
+/// entity, and is used only if there are any. Ids are never used again, so the newest id ever assigned is the
+/// position even of an empty log.
 pub(crate) const DIALECT: Dialect = Dialect {
     start: "SELECT CAST(coalesce((SELECT seq FROM sqlite_sequence \
             WHERE name = '_rhtmx_sync_log'), 0) AS TEXT) AS position, \
@@ -37,8 +37,9 @@ pub(crate) const DIALECT: Dialect = Dialect {
     new_entries: "SELECT id, id AS commit_id, entity, entity_id, action, old, data, client_id, mutation \
            FROM _rhtmx_sync_log WHERE id > ?1 AND entity IN (SELECT value FROM json_each(?2))",
     wanted: "(SELECT j.value FROM json_each(?3) j WHERE j.key = n.entity)",
-    // Put together as text: a CASE takes away what SQLite knows of JSON. A double is taken as the log has
-    // it, since `json_quote` writes only 15 digits before SQLite 3.53; a name with quotes has no path.
+    // Concatenated as text, because a value loses its JSON subtype in a CASE. A double is copied from the
+    // log, because before 3.53 `json_quote` writes only 15 digits; a name with quotes has no path, hence
+    // coalesce.
     undo_record: "'[' || w.id || ',null,' || json_quote(w.action) || ',' || \
            CASE WHEN CASE WHEN json_valid(w.old) THEN json_type(w.old) END = 'object' THEN '{' || coalesce( \
            (SELECT group_concat(json_quote(o.key) || ':' || CASE \
@@ -50,8 +51,8 @@ pub(crate) const DIALECT: Dialect = Dialect {
            ELSE 'null' END || ']'",
 };
 
-/// A text of the user's. SQLite takes any bytes for one; what is not UTF-8 becomes U+FFFD, so that
-/// one such value does not keep all others from being read.
+/// A text of the user's. SQLite accepts any bytes as text; those that are not UTF-8 become U+FFFD, so that
+/// one such value does not prevent all others from being read.
 #[derive(FromSqlRow)]
 struct AnyText(String);
 
@@ -81,7 +82,7 @@ fn text<'a>(row: &impl NamedRow<'a, Sqlite>, name: &str) -> deserialize::Result<
     Ok(text.map(|text| text.0))
 }
 
-/// Reads what is new in the log since `from`.
+/// Reads the changes since the query's position and sends them to `out`.
 pub(crate) async fn read_changes(
     conn: &mut SqliteConn,
     entities: &BTreeMap<String, Arc<Entity>>,
@@ -90,15 +91,15 @@ pub(crate) async fn read_changes(
 ) -> DbResult<()> {
     let Position::LogId(from) = query.from else {
         return Err(DbError::Unsupported(
-            "a cursor of PostgreSQL does not fit SQLite".to_owned(),
+            "a cursor of PostgreSQL cannot be used with SQLite".to_owned(),
         ));
     };
     let names: Vec<&String> = entities.keys().collect();
     let names = serde_json::to_string(&names).expect("names are JSON");
-    let wanted = serde_json::to_string(&query.old_value_columns)
+    let old_value_columns = serde_json::to_string(&query.old_value_columns)
         .ok()
         .filter(|_| !query.old_value_columns.is_empty());
-    let statement = changes_statement(entities, from, names, wanted, query.checked);
+    let statement = changes_statement(entities, from, names, old_value_columns, query.checked);
     let expected = query.expected(entities);
     let out = out.clone();
     blocking(conn, "reading the log", move |conn| {
@@ -111,7 +112,7 @@ pub(crate) async fn read_changes(
             }
         }
         if let Some(part) = collector.finish() {
-            // Nobody waits for it when the receiver is gone.
+            // An error means that the receiver has been dropped, and nothing is left to do.
             let _ = out.blocking_send(part);
         }
         Ok(())
@@ -119,18 +120,22 @@ pub(crate) async fn read_changes(
     .await
 }
 
-/// The text is the same at each drain, and preparing it takes longer than most drains.
+/// The statement that reads changes. Its text is the same for each drain, and preparing it takes longer than
+/// most drains, so it is kept prepared.
 fn changes_statement(
     entities: &BTreeMap<String, Arc<Entity>>,
     from: i64,
     names: String,
-    wanted: Option<String>,
+    old_value_columns: Option<String>,
     checked: bool,
 ) -> Statement {
-    let new_entries = sql::new_entries_sql(&DIALECT, wanted.is_some());
-    let sql = sql::changes_sql(&DIALECT, entities, wanted.is_some(), checked);
-    // Names of entities may look like parameters; only what is between them is searched.
-    let (before, after) = sql.split_once(&new_entries).expect("it is in there");
+    let undo = old_value_columns.is_some();
+    let new_entries = sql::new_entries_sql(&DIALECT, undo);
+    let sql = sql::changes_sql(&DIALECT, entities, undo, checked);
+    // Parameters occur only in `new_entries`; elsewhere an entity's name may look like one.
+    let (before, after) = sql
+        .split_once(&new_entries)
+        .expect("the statement contains the query of the new entries");
     let mut statement = Statement::new(before);
     for (index, piece) in new_entries.split('?').enumerate() {
         if index == 0 {
@@ -141,7 +146,7 @@ fn changes_statement(
         let value = match number {
             "1" => Value::Integer(from),
             "2" => Value::Text(names.clone()),
-            _ => Value::Text(wanted.clone().unwrap_or_default()),
+            _ => Value::Text(old_value_columns.clone().unwrap_or_default()),
         };
         statement = statement.value(value).sql(piece);
     }
@@ -150,34 +155,34 @@ fn changes_statement(
 
 /// The statement that reads some rows of an entity.
 fn rows_statement(entity: &Entity, query: &RowsQuery) -> Statement {
-    let part = query.shape.selection();
-    let rows = sql::rows_before_where(&entity.rows, part, projection::object);
-    let (before, behind) = sql::around_rows(&DIALECT, entity);
+    let selection = query.shape.selection();
+    let rows = sql::rows_before_where(&entity.rows, selection, projection::object);
+    let (before, after) = sql::around_rows(&DIALECT, entity);
     let mut statement = Statement::new(before);
     if query.page.is_some() {
         statement =
             statement.sql("SELECT key, row FROM (SELECT key COLLATE BINARY AS key, row FROM (");
     }
     statement = statement.sql(rows);
-    if let Some(part) = part.filter(|part| !part.filter().is_everything()) {
+    if let Some(selection) = selection.filter(|selection| !selection.filter().is_everything()) {
         statement = filter::predicate(
             statement.sql(" WHERE "),
-            part.filter().condition(),
-            part.table().schema,
+            selection.filter().condition(),
+            selection.table().schema,
         );
     }
     if let Some(RowsPage { after_key, limit }) = &query.page {
-        // Rows without a name are not sent, and must not fill the page.
+        // Rows without a key are not sent and must not fill the page.
         statement = statement.sql(") unordered) keyed WHERE key IS NOT NULL");
         if let Some(key) = after_key {
             statement = statement.sql(" AND key > ").value(Value::Text(key.clone()));
         }
         statement = statement.sql(format!(" ORDER BY key LIMIT {limit}"));
     }
-    statement.sql(behind)
+    statement.sql(after)
 }
 
-/// Reads rows of an entity.
+/// Reads rows of an entity and sends them to `out`.
 pub(crate) async fn read_rows(
     conn: &mut SqliteConn,
     entity: &Arc<Entity>,
@@ -203,7 +208,7 @@ pub(crate) async fn read_rows(
     .await
 }
 
-/// The commit_id of a log entry here is its id.
+/// The commit id of a log entry, which on SQLite is its id.
 pub(crate) fn commit_id(id: i64) -> CommitId {
     CommitId::LogId(id)
 }

@@ -1,4 +1,4 @@
-//! A statement that is put together at run time, with values of any type.
+//! A statement that is assembled at run time, with values of any type.
 
 use diesel::QueryResult;
 use diesel::SqliteConnection;
@@ -42,7 +42,7 @@ pub(super) struct Statement {
 }
 
 impl Statement {
-    /// A statement that begins so.
+    /// A statement that begins with this text.
     pub(super) fn new(sql: impl Into<String>) -> Self {
         Self {
             pieces: vec![Piece::Sql(sql.into())],
@@ -50,25 +50,25 @@ impl Statement {
         }
     }
 
-    /// The same, prepared once for each connection. Only for texts of which there are few.
+    /// Keeps the statement prepared on each connection. Only for a small number of different texts.
     pub(super) fn kept(mut self) -> Self {
         self.kept = true;
         self
     }
 
-    /// Goes on with this text.
+    /// Appends a text.
     pub(super) fn sql(mut self, sql: impl Into<String>) -> Self {
         self.pieces.push(Piece::Sql(sql.into()));
         self
     }
 
-    /// Goes on with this value.
+    /// Appends a value.
     pub(super) fn value(mut self, value: Value) -> Self {
         self.pieces.push(Piece::Value(value));
         self
     }
 
-    /// Goes on with these values, separated by commas.
+    /// Appends values, separated by commas.
     pub(super) fn values(mut self, values: impl IntoIterator<Item = Value>) -> Self {
         for (index, value) in values.into_iter().enumerate() {
             if index > 0 {

@@ -1,4 +1,4 @@
-//! The engine's own tables on SQLite: epoch, installed captures, retention.
+//! The engine's own tables on SQLite: epoch, installed captures, recorded changes, retention.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,22 +22,22 @@ use crate::read;
 use crate::retention::Pruned;
 use crate::tables::_rhtmx_sync_entity as installed;
 
-/// Rows that one statement of retention deletes.
+/// The maximum number of rows that one statement of retention deletes.
 const PRUNE_ROWS: i64 = 5000;
-/// Entries by whose length the log's size is estimated.
+/// The number of entries from which the log's size is estimated.
 const SAMPLE_ROWS: i64 = 1000;
-/// What an entry takes besides its texts: numbers, record and cell headers, its share of the pages.
+/// The size of an entry without its texts: numbers, record and cell headers, its share of the pages.
 const ENTRY_BYTES: i64 = 40;
 
-/// SQLite counts no further back than the year 0.
+/// The greatest age, because SQLite's dates begin with the year 0.
 const AGE_SECONDS_MAX: f64 = 1e10;
 
-/// The newest id that the log has ever given.
+/// The newest id that the log has ever assigned, as an expression.
 const NEWEST: &str =
     "coalesce((SELECT seq FROM sqlite_sequence WHERE name = '_rhtmx_sync_log'), 0)";
 
-/// Which history this database is, and where it stands. The history is the log's own and the
-/// file's: a copy of the file goes its own way.
+/// The database's epoch and position. The epoch consists of the log's own uuid and the file's inode, so that
+/// a copy of the file has another one.
 pub(crate) async fn head(conn: &mut SqliteConn) -> DbResult<Cursor> {
     #[derive(QueryableByName)]
     struct Head {
@@ -75,7 +75,7 @@ fn file_number(_path: &str) -> u64 {
     0
 }
 
-/// The newest id that the log has ever given.
+/// The newest id that the log has ever assigned.
 pub(super) fn newest(conn: &mut SqliteConnection) -> QueryResult<i64> {
     one_number(conn, &format!("SELECT {NEWEST} AS number"))
 }
@@ -104,8 +104,8 @@ pub(crate) async fn catalog_version(
     Ok(version.await?.to_string())
 }
 
-/// Makes sure that an entity is captured as its table is now, and says what it is. `None` when it
-/// has no table at the moment.
+/// Installs or updates an entity's capture for its table as it is now, and describes the table; `None` while
+/// the table is missing.
 pub(crate) async fn install(
     conn: &mut SqliteConn,
     config: &EntityConfig,
@@ -119,38 +119,38 @@ pub(crate) async fn install(
     };
     let (entity, table) = (config.name.clone(), table.clone());
     blocking(conn, "installing the capture", move |conn| {
-        // Most often there is nothing to do, and then no writer need wait for it.
-        let found = conn.transaction(|conn| look(conn, &entity, &table))?;
-        if let Found {
-            described,
-            settled: true,
-        } = found
-        {
-            return Ok(described);
+        // Most often there is nothing to do, and then no writer has to wait.
+        let found = conn.transaction(|conn| find(conn, &entity, &table))?;
+        if found.is_installed {
+            return Ok(found.described);
         }
         Ok(conn.immediate_transaction(|conn| install_in(conn, &entity, &table))?)
     })
     .await
 }
 
-/// What an entity's table is, and whether the log's tables know all that.
+/// An entity's table as it is now.
 struct Found {
     described: Result<Option<Described>, DescribeError>,
-    settled: bool,
+    /// Whether the installed capture is the table's, or neither exists.
+    is_installed: bool,
 }
 
-fn look(conn: &mut SqliteConnection, entity: &str, table: &str) -> QueryResult<Found> {
+fn find(conn: &mut SqliteConnection, entity: &str, table: &str) -> QueryResult<Found> {
     let described = catalog::describe(conn, entity, table)?;
     let stored: Option<String> = installed::table
         .find(entity)
         .select(installed::fingerprint)
         .first(conn)
         .optional()?;
-    let settled = match &described {
+    let is_installed = match &described {
         Ok(Some(now)) => now.captured && stored.as_ref() == Some(&now.entity.fingerprint),
         _ => stored.is_none(),
     };
-    Ok(Found { described, settled })
+    Ok(Found {
+        described,
+        is_installed,
+    })
 }
 
 fn install_in(
@@ -158,8 +158,11 @@ fn install_in(
     entity: &str,
     table: &str,
 ) -> QueryResult<Result<Option<Described>, DescribeError>> {
-    let Found { described, settled } = look(conn, entity, table)?;
-    if settled {
+    let Found {
+        described,
+        is_installed,
+    } = find(conn, entity, table)?;
+    if is_installed {
         return Ok(described);
     }
     if let Ok(Some(Described { entity: now, .. })) = &described {
@@ -178,16 +181,16 @@ fn install_in(
             .set(row)
             .execute(conn)?;
     } else {
-        // Its clients learn that the table is gone, once.
+        // Its clients are notified once that the table has gone.
         diesel::delete(installed::table.find(entity)).execute(conn)?;
     }
-    // Whoever resumes from before this point takes the entity anew: it may have changed while
-    // nobody captured it, or looked different.
+    // A client that resumes from before this point must refetch: the table may have changed while it was not
+    // captured, or may have had another form.
     record_in(conn, entity, None, ChangeKind::SchemaChange, None)?;
     Ok(described)
 }
 
-/// Removes the captures of these entities, or of all. Gives the names of those that had one.
+/// Removes the captures of these entities, or of all, and returns the names of those that had one.
 pub(crate) async fn uninstall(
     conn: &mut SqliteConn,
     only: Option<&[String]>,
@@ -200,8 +203,9 @@ pub(crate) async fn uninstall(
 }
 
 fn uninstall_in(conn: &mut SqliteConnection, only: Option<&[String]>) -> QueryResult<Vec<String>> {
-    let is_known = "SELECT count(*) AS number FROM sqlite_schema WHERE name = '_rhtmx_sync_entity'";
-    if one_number(conn, is_known)? == 0 {
+    let is_migrated =
+        "SELECT count(*) AS number FROM sqlite_schema WHERE name = '_rhtmx_sync_entity'";
+    if one_number(conn, is_migrated)? == 0 {
         return Ok(Vec::new());
     }
     let mut names: Vec<String> = installed::table
@@ -211,7 +215,7 @@ fn uninstall_in(conn: &mut SqliteConnection, only: Option<&[String]>) -> QueryRe
     names.retain(|name| only.is_none_or(|only| only.contains(name)));
     let prefixes: Vec<String> = match only {
         Some(_) => names.iter().map(|name| capture::prefix(name)).collect(),
-        // Also those of which the log's tables know nothing.
+        // Also triggers of entities that are no longer recorded as installed.
         None => vec![capture::PREFIX.to_owned()],
     };
     for prefix in prefixes {
@@ -225,12 +229,12 @@ fn uninstall_in(conn: &mut SqliteConnection, only: Option<&[String]>) -> QueryRe
     Ok(names)
 }
 
-/// Writes an entry of the log for an entity that has no table.
+/// Writes an entry to the log for an entity without a table.
 pub(crate) async fn record(
     conn: &mut SqliteConn,
     entity: &str,
     key: Option<&str>,
-    action: ChangeKind,
+    kind: ChangeKind,
     data: Option<&str>,
 ) -> DbResult<Position> {
     let (entity, key, data) = (
@@ -240,7 +244,7 @@ pub(crate) async fn record(
     );
     let id = blocking(conn, "recording a change", move |conn| {
         Ok(conn.immediate_transaction(|conn| {
-            record_in(conn, &entity, key.as_deref(), action, data.as_deref())?;
+            record_in(conn, &entity, key.as_deref(), kind, data.as_deref())?;
             newest(conn)
         })?)
     });
@@ -251,7 +255,7 @@ fn record_in(
     conn: &mut SqliteConnection,
     entity: &str,
     key: Option<&str>,
-    action: ChangeKind,
+    kind: ChangeKind,
     data: Option<&str>,
 ) -> QueryResult<()> {
     sql_query(
@@ -259,19 +263,19 @@ fn record_in(
     )
     .bind::<Text, _>(entity)
     .bind::<Nullable<Text>, _>(key)
-    .bind::<Text, _>(action.as_str())
+    .bind::<Text, _>(kind.as_str())
     .bind::<Nullable<Text>, _>(data)
     .execute(conn)?;
     Ok(())
 }
 
-/// Nothing to do: the log's entries carry their time and are in the order of the commits.
+/// Does nothing: the log's entries contain their time and are in the order of the commits.
 pub(crate) async fn make_checkpoint(_conn: &mut SqliteConn) -> DbResult<()> {
     Ok(())
 }
 
-/// Size of the log in bytes, estimated from its newest entries, and its floor. Space that deleted
-/// rows have left is not counted: it is used again.
+/// The log's size in bytes, estimated from its newest entries, and its floor. The space of deleted rows is
+/// not counted, because it is reused.
 pub(crate) async fn log_size(conn: &mut SqliteConn) -> DbResult<(u64, String)> {
     let sql = format!(
         "SELECT coalesce((SELECT (max(id) - min(id) + 1) FROM _rhtmx_sync_log) * \
@@ -295,11 +299,11 @@ fn floor(conn: &mut SqliteConnection) -> QueryResult<i64> {
     )
 }
 
-/// Moves the floor up to the entries that are younger, and deletes a batch of what lies below it.
-/// The floor moves in the same transaction as the first row goes.
+/// Moves the floor to just below the entries that are younger than `age`, and deletes a batch of the entries
+/// below it. The floor moves in the same transaction that deletes the first row.
 pub(crate) async fn prune_older_than(conn: &mut SqliteConn, age: Duration) -> DbResult<Pruned> {
-    // The oldest young entry ends it, so a clock that was put back keeps entries rather than losing
-    // them.
+    // Only entries before the first young one are deleted, so a clock that was set back keeps entries rather
+    // than losing them.
     let old_enough = format!(
         "SELECT coalesce(max(id), 0) AS number FROM _rhtmx_sync_log WHERE id < coalesce( \
          (SELECT id FROM _rhtmx_sync_log \
@@ -310,7 +314,7 @@ pub(crate) async fn prune_older_than(conn: &mut SqliteConn, age: Duration) -> Db
     prune(conn, old_enough).await
 }
 
-/// The same with the oldest tenth of the entries, for a log that has grown too large.
+/// Deletes a batch of the oldest tenth of the entries, for a log that has grown too large.
 pub(crate) async fn prune_oldest(conn: &mut SqliteConn) -> DbResult<Pruned> {
     let tenth = "SELECT coalesce((SELECT min(id) + (max(id) - min(id)) / 10 \
         FROM _rhtmx_sync_log), 0) AS number";
@@ -327,7 +331,7 @@ async fn prune(conn: &mut SqliteConn, new_floor: String) -> DbResult<Pruned> {
 fn prune_in(conn: &mut SqliteConnection, new_floor: &str) -> QueryResult<Pruned> {
     let old = floor(conn)?;
     let oldest = "SELECT coalesce(min(id), 0) AS number FROM _rhtmx_sync_log";
-    // What already lies below the floor goes first.
+    // Entries that are already below the floor are deleted first.
     let target = match one_number(conn, oldest)? {
         id if id > old => one_number(conn, new_floor)?.max(old),
         _ => old,

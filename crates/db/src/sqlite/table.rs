@@ -1,10 +1,10 @@
-//! A table as the generated SQL sees it: what its columns can hold, its key, its other unique keys.
+//! A table as the generated SQL sees it: its columns' types, its key, its other unique keys.
 
 use value::schema::ColumnKind;
 
 use crate::quote::ident;
 
-/// What SQLite does to a value that is put into a column
+/// A column's affinity: how SQLite converts a value that is stored in it
 /// (<https://www.sqlite.org/datatype3.html>, section 3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Affinity {
@@ -21,25 +21,25 @@ pub(super) struct Field {
     pub(super) name: String,
     pub(super) kind: ColumnKind,
     pub(super) affinity: Affinity,
-    /// The row's own number (`INTEGER PRIMARY KEY`): an integer and never null.
+    /// Whether it is the rowid (`INTEGER PRIMARY KEY`): an integer, never null.
     pub(super) is_rowid: bool,
-    /// Computed from others, so that it changes without being written.
+    /// Whether it is computed from others, so that it changes without being written.
     pub(super) is_generated: bool,
 }
 
 impl Field {
-    /// Its value in the row called `alias`.
+    /// Its value in the row with this alias.
     pub(super) fn of(&self, alias: &str) -> String {
         format!("{alias}.{}", ident(&self.name))
     }
 
-    /// Whether it takes every value as it comes, so that `5` and `'5'` are two keys of one text.
+    /// Whether it stores every value unconverted, so that `5` and `'5'` are two keys with the same text.
     pub(super) fn is_untyped(&self) -> bool {
         self.kind == ColumnKind::Other && self.affinity == Affinity::Blob
     }
 }
 
-/// A column of a unique key: its position, and the collation by which it is unique.
+/// A column of a unique key: its index, and the collation under which it is unique.
 #[derive(Debug, Clone)]
 pub(super) struct KeyPart {
     pub(super) field: usize,
@@ -51,9 +51,9 @@ pub(super) struct KeyPart {
 pub(super) struct Table {
     pub(super) name: String,
     pub(super) fields: Vec<Field>,
-    /// The primary key, in its order.
+    /// The primary key, in its own order.
     pub(super) key: Vec<KeyPart>,
-    /// The other unique keys of plain columns.
+    /// The other unique keys that consist of columns alone.
     pub(super) uniques: Vec<Vec<KeyPart>>,
 }
 
@@ -80,7 +80,7 @@ impl Table {
     }
 }
 
-/// What a declared type stands for: its kind, PostgreSQL's name for it, its affinity.
+/// The meaning of a declared type: its kind, PostgreSQL's name for it, its affinity.
 pub(super) fn declared(sql_type: &str, strict: bool) -> (ColumnKind, &'static str, Affinity) {
     let upper = sql_type.to_ascii_uppercase();
     let affinity = affinity(&upper, strict);
@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn declared_types_have_a_name_of_postgresql() {
+    fn a_declared_type_maps_to_a_type_of_postgresql() {
         for (sql_type, name, affinity) in [
             ("INTEGER", "int8", Affinity::Integer),
             ("bigint", "int8", Affinity::Integer),

@@ -1,4 +1,4 @@
-//! Sees commits of other connections and other programs.
+//! Watches the file for commits of other connections and other programs.
 
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -13,43 +13,42 @@ use super::connect;
 use super::statement::Statement;
 use crate::error::{DbError, DbResult};
 
-/// Between two looks; what it adds to the latency of another program's write.
+/// Between two checks; adds to the latency of another program's write.
 const PAUSE: Duration = Duration::from_millis(5);
-/// The same when looking fails.
+/// The same after a check that failed.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(1);
-/// Looking takes no lock that others hold for long.
+/// A check takes no lock that others hold for long.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A thread that looks at the file until this is dropped.
+/// A thread that watches the file until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Watch {
-    /// The thread ends when its other end hears that this one is gone.
+    /// Dropping it ends the thread, which holds the other end.
     _stop: mpsc::Sender<()>,
 }
 
 impl Watch {
-    /// Begins to watch. Every commit after this is followed by a notification, the engine's own
-    /// too.
+    /// Starts to watch. Every commit after this is followed by a notification, the engine's own included.
     pub(crate) fn start(path: &str, notify: Arc<Notify>) -> DbResult<Self> {
         let (stop, stopped) = mpsc::channel();
         let mut conn = connect::establish(path, BUSY_TIMEOUT)?;
         let seen = data_version(&mut conn).map_err(failed)?;
-        let looking = Looking { conn, seen, notify };
+        let watching = Watching { conn, seen, notify };
         std::thread::Builder::new()
             .name("rhtmx-sync-watch".to_owned())
-            .spawn(move || looking.run(&stopped))
+            .spawn(move || watching.run(&stopped))
             .map_err(|error| DbError::Unreachable(format!("watching the SQLite file: {error}")))?;
         Ok(Self { _stop: stop })
     }
 }
 
-struct Looking {
+struct Watching {
     conn: SqliteConnection,
     seen: i64,
     notify: Arc<Notify>,
 }
 
-impl Looking {
+impl Watching {
     fn run(mut self, stopped: &mpsc::Receiver<()>) {
         let mut pause = PAUSE;
         while stopped.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
@@ -62,8 +61,8 @@ impl Looking {
                     PAUSE
                 }
                 Err(error) => {
-                    warn!(error = %failed(error), "looking for other programs' commits");
-                    // Whoever is notified looks for itself.
+                    warn!(error = %failed(error), "other programs' commits could not be checked for");
+                    // The listener then reads the log itself.
                     self.notify.notify_one();
                     PAUSE_AFTER_FAILURE
                 }
@@ -72,7 +71,7 @@ impl Looking {
     }
 }
 
-/// A number that changes when another connection has committed.
+/// A number that changes with every commit of another connection.
 fn data_version(conn: &mut SqliteConnection) -> QueryResult<i64> {
     #[derive(QueryableByName)]
     struct Version {

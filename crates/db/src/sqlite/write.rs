@@ -1,4 +1,4 @@
-//! One write of a mutation, as one statement on the user's table.
+//! The single steps of a mutation; each write is one statement on the user's table.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -20,12 +20,12 @@ use crate::quote::ident;
 use crate::tables::_rhtmx_sync_client as client;
 use crate::write::{ClientState, TableWrite, WriteFailed, not_found};
 
-/// Prepares the transaction: there is nothing to prepare.
+/// Does nothing: a transaction needs no settings.
 pub(crate) async fn begin(_conn: &mut SqliteConn) -> Result<(), diesel::result::Error> {
     Ok(())
 }
 
-/// Reads how far the client has come; the transaction is the only one that writes.
+/// Reads the client's row. It needs no lock: there is only one writer at a time.
 pub(crate) async fn lock_client(
     conn: &mut SqliteConn,
     client: &str,
@@ -46,8 +46,8 @@ pub(crate) async fn lock_client(
     })
 }
 
-/// Tells the triggers whose mutation this is. There is one writer at a time, and the row is gone
-/// before its transaction ends, so no other program's write is taken for it.
+/// Stores the mutation id that the triggers write to the log. There is only one writer at a time, and the row
+/// is deleted before the transaction ends, so no other program's write is attributed to the mutation.
 pub(crate) async fn set_mutation_id(
     conn: &mut SqliteConn,
     mutation_id: &MutationId,
@@ -64,15 +64,15 @@ pub(crate) async fn set_mutation_id(
     Ok(())
 }
 
-/// What a position must contain to show this transaction.
+/// The commit id of this transaction.
 pub(crate) async fn commit_id(conn: &mut SqliteConn) -> Result<i64, diesel::result::Error> {
     conn.spawn_blocking(store::newest).await
 }
 
 /// Runs one write.
 pub(crate) async fn write(conn: &mut SqliteConn, write: &TableWrite) -> Result<(), WriteFailed> {
-    // SQLite checks not-null columns even where an upsert ends as an update, so an upsert of a row
-    // that is there tries the update first.
+    // SQLite checks not-null columns even if an upsert ends as an update, so an upsert tries the update
+    // first.
     let ops: &[Op] = if write.op == Op::Upsert {
         &[Op::Update, Op::Upsert]
     } else {
@@ -96,9 +96,9 @@ pub(crate) async fn write(conn: &mut SqliteConn, write: &TableWrite) -> Result<(
     }
 }
 
-/// Whether the row that is written matches a filter as it is now; none when it does not exist, or when the
-/// write leaves its key to the database. The transaction is the only one that writes, so the answer still
-/// holds when the write runs.
+/// Whether the row to be written, as it is now, matches a filter; `None` when it does not exist, or when the
+/// database generates its key. There is only one writer at a time, so the answer is still true when the write
+/// runs.
 pub(crate) async fn row_matches(
     conn: &mut SqliteConn,
     write: &TableWrite,
@@ -126,10 +126,10 @@ pub(crate) async fn row_matches(
     .await
 }
 
-/// The writes are done, and whatever else happens in this transaction is not the mutation's.
+/// Ends the writes: other changes in this transaction do not belong to the mutation.
 ///
-/// Deferred foreign keys speak at the commit and at nothing before it: what is left of them then
-/// fails the commit, and with it the transaction.
+/// SQLite cannot check deferred foreign keys before the commit: one that is violated then fails the commit,
+/// and with it the transaction.
 pub(crate) async fn settle(
     conn: &mut SqliteConn,
     _writes: &[TableWrite],
@@ -139,7 +139,7 @@ pub(crate) async fn settle(
     Ok(())
 }
 
-/// Tries the statements until one finds a row: the number of rows, or why there is none.
+/// Tries the statements until one affects a row. Returns the number of rows, or the reject.
 fn run(
     conn: &mut SqliteConnection,
     statements: Vec<Statement>,
@@ -149,8 +149,8 @@ fn run(
         match statement.execute(conn) {
             Ok(0) => {}
             Ok(rows) => return Ok(Ok(rows)),
-            Err(error) => match explain::refused(&error) {
-                Some(refused) => return Ok(Err(explain::reject(conn, tried, &refused)?)),
+            Err(error) => match explain::violation(&error) {
+                Some(violation) => return Ok(Err(explain::reject(conn, tried, &violation)?)),
                 None => return Err(error),
             },
         }
@@ -158,7 +158,7 @@ fn run(
     Ok(Ok(0))
 }
 
-/// None for an update that would set nothing.
+/// The write's statement; `None` for an update that sets nothing.
 fn statement(write: &TableWrite, op: Op) -> Option<Statement> {
     let (table, schema) = (write.relation(), &write.schema);
     let named = values(write);
@@ -181,9 +181,10 @@ fn statement(write: &TableWrite, op: Op) -> Option<Statement> {
                 .filter(|name| !key.contains(name))
                 .map(|name| format!("{name} = excluded.{name}"))
                 .collect();
-            let action = match set.is_empty() {
-                true => "NOTHING".to_owned(),
-                false => format!("UPDATE SET {}", set.join(", ")),
+            let action = if set.is_empty() {
+                "NOTHING".to_owned()
+            } else {
+                format!("UPDATE SET {}", set.join(", "))
             };
             insert(table, &names, named)
                 .sql(format!(" ON CONFLICT ({}) DO {action}", key.join(", ")))
@@ -198,8 +199,8 @@ fn statement(write: &TableWrite, op: Op) -> Option<Statement> {
             if set.is_empty() {
                 return None;
             }
-            for (place, (name, (_, value))) in set.into_iter().enumerate() {
-                let comma = if place > 0 { ", " } else { "" };
+            for (index, (name, (_, value))) in set.into_iter().enumerate() {
+                let comma = if index > 0 { ", " } else { "" };
                 statement = statement.sql(format!("{comma}{name} = ")).value(value);
             }
             with_key(statement, write)
@@ -217,12 +218,12 @@ fn insert(table: &str, names: &[String], named: Vec<(usize, Value)>) -> Statemen
     .sql(")")
 }
 
-/// Goes on with the condition that this is the row. Keys are told apart byte by byte, whatever the
-/// column's collation calls equal.
+/// Appends the condition that a row has the write's key. Keys are compared byte by byte, whatever is equal
+/// under the column's collation.
 fn with_key(mut statement: Statement, write: &TableWrite) -> Statement {
     let keys = write.key.iter().flatten();
-    for (place, (column, key)) in write.schema.key_columns().zip(keys).enumerate() {
-        let word = if place == 0 { "WHERE" } else { "AND" };
+    for (index, (column, key)) in write.schema.key_columns().zip(keys).enumerate() {
+        let word = if index == 0 { "WHERE" } else { "AND" };
         let name = ident(&column.name);
         let value = key_value(&write.schema, &column.kind, &key.to_string());
         let is_text = matches!(value, Value::Text(_));
@@ -238,7 +239,7 @@ fn with_key(mut statement: Statement, write: &TableWrite) -> Statement {
     statement
 }
 
-/// What is written, by the position of the column.
+/// The values to write, each with its column's index.
 fn values(write: &TableWrite) -> Vec<(usize, Value)> {
     let schema = &write.schema;
     let stored = |(index, raw): &(usize, Box<RawValue>)| {
@@ -255,8 +256,8 @@ fn values(write: &TableWrite) -> Vec<(usize, Value)> {
     write.values.iter().map(stored).collect()
 }
 
-/// A value in a key. On the wire a key of one column without a type is a text, also where it stands
-/// for an integer.
+/// A value in a key. In the protocol a key of one column without a type is a text, even if it stands for an
+/// integer.
 fn key_value(schema: &Schema, kind: &ColumnKind, json: &str) -> Value {
     match value(kind, json) {
         Value::Text(text) if *kind == ColumnKind::Other && schema.key.len() == 1 => {
@@ -274,7 +275,7 @@ fn value(kind: &ColumnKind, json: &str) -> Value {
     if json == "null" {
         return Value::Null;
     }
-    // What is in the quotes, or the number itself.
+    // The string without its quotes, or the number itself.
     let text = || serde_json::from_str(json).unwrap_or_else(|_| json.to_owned());
     match kind {
         ColumnKind::Bool => Value::Integer((json == "true").into()),
@@ -293,7 +294,7 @@ fn value(kind: &ColumnKind, json: &str) -> Value {
                 integer => integer,
             },
         },
-        // The column's affinity makes a number of what is meant as one.
+        // The column's affinity converts a text to a number where it should be one.
         _ => Value::Text(text()),
     }
 }
@@ -302,7 +303,7 @@ fn integer_or_text(text: String) -> Value {
     text.parse().map_or(Value::Text(text), Value::Integer)
 }
 
-/// `"NaN"` stays a text: SQLite takes it for null.
+/// A real, or the text if it is none. `"NaN"` stays a text, because SQLite stores it as null otherwise.
 fn real_or_text(text: String) -> Value {
     match text.parse::<f64>() {
         Ok(real) if !real.is_nan() => Value::Real(real),
@@ -310,7 +311,7 @@ fn real_or_text(text: String) -> Value {
     }
 }
 
-/// A time with its seconds, and the minutes of its zone, which SQLite's functions want to see.
+/// A time with its seconds and its zone's minutes, which SQLite's functions require.
 fn with_all_parts(mut time: String) -> String {
     const MINUTES_END: usize = "YYYY-MM-DDTHH:MM".len();
     if time.len() >= MINUTES_END && time.as_bytes().get(MINUTES_END) != Some(&b':') {

@@ -1,9 +1,9 @@
-//! Drains: what is new in the log goes to whoever wants it, whatever becomes of single tables.
+//! Drains: everything new in the log goes to the subscriber, even while single tables cannot be read.
 //!
-//! A statement that reads a table waits for whoever holds it exclusively, or waits to (`ALTER TABLE`,
-//! `VACUUM FULL`, `REINDEX`). Such tables are left out until they are free again. One that has news
-//! all the same, from just before the lock, holds up the others for a moment; then its clients are
-//! told to take it anew, for which they alone wait.
+//! A statement that reads a table waits for any transaction that holds an exclusive lock on it, or waits for
+//! one (`ALTER TABLE`, `VACUUM FULL`, `REINDEX`). Such tables are left out until they are free again. If the
+//! log has changes of one all the same, from just before the lock, they hold up those of the others for a
+//! moment; then the table's clients are told to refetch, and only they wait.
 
 use std::collections::BTreeMap;
 use std::pin::pin;
@@ -26,52 +26,52 @@ use crate::postgres::read::{DIALECT, commit_id, parameters};
 use crate::read::collect::{ChangeRow, ChangesCollector};
 use crate::read::{Fingerprints, sql};
 
-/// Between two looks at tables that are locked.
+/// Between two checks of locked tables.
 const LOCKED_PAUSE: Duration = Duration::from_millis(50);
-/// How long the news of a locked table hold up those of others.
+/// How long the changes of a locked table hold up those of others.
 const LOCKED_PATIENCE: Duration = Duration::from_secs(1);
-/// Drains that may fail in a row before the connection is given up.
+/// The number of drains that may fail in a row before the connection is given up.
 const FAILURES_MAX: u32 = 10;
 
 type EntityMap = Arc<BTreeMap<String, Arc<Entity>>>;
 
-/// What is kept from one drain to the next.
+/// The state that is kept from one drain to the next.
 #[derive(Default)]
 pub(super) struct Draining {
     prepared: Option<Prepared>,
     /// Entities whose tables cannot be read at the moment.
     locked: Vec<String>,
-    looked_at: Option<Instant>,
+    locks_checked: Option<Instant>,
 }
 
-/// The drain's statement, good for as long as the tables stay what they are.
+/// The drain's statement, valid as long as the tables stay as they are.
 struct Prepared {
     entities: EntityMap,
     without: Vec<String>,
-    /// Whether it gives what rows were.
+    /// Whether it returns undo records.
     undo: bool,
     statement: Statement,
 }
 
 impl Line<'_> {
-    /// Reads everything that is new, and says whether anything was.
+    /// Reads and publishes everything that is new. Returns whether anything was.
     pub(super) async fn drain(&mut self, reached: &mut Option<Cursor>) -> Result<bool, Ended> {
         let Some(reached) = reached else {
             return Err(Ended::Gap);
         };
-        self.pace.rest(&*self.owner.context.subscriber).await;
+        self.pacer.rest(&*self.owner.context.subscriber).await;
         let began = Instant::now();
         let from = reached.position.clone();
         let mut failures = 0;
         let mut held_up_since: Option<Instant> = None;
         loop {
-            self.look_at_locked().await?;
+            self.check_locked().await?;
             let gives_up = held_up_since.is_some_and(|since| since.elapsed() >= LOCKED_PATIENCE);
             let error = match self.drain_once(&from, gives_up).await {
                 Ok((position, found)) => {
                     reached.position = (*position).clone();
                     if found {
-                        self.pace.found(began);
+                        self.pacer.found(began);
                     }
                     return Ok(found);
                 }
@@ -87,14 +87,14 @@ impl Line<'_> {
                     held_up_since.get_or_insert_with(Instant::now);
                     self.pause(LOCKED_PAUSE).await?;
                 }
-                // Perhaps a table is locked; perhaps a table is no longer what it was.
+                // A table may be locked, or may have changed.
                 DrainError::Db(error) => {
                     failures += 1;
                     if failures > FAILURES_MAX {
                         return Err(error.into());
                     }
                     if failures > 1 {
-                        warn!(%error, failures, "the log could not be read; looking at the tables again");
+                        warn!(%error, failures, "the log could not be read; reading the catalog again");
                         self.pause(crate::backoff::pause(failures)).await?;
                     }
                     let all = self.owner.context.entities.all();
@@ -123,7 +123,8 @@ impl Line<'_> {
             return Err(DrainError::Gap);
         };
         let entities = self.owner.context.entities.with_missing();
-        // Asked before the statement begins: who comes later may find less than he wants to know.
+        // Taken before the statement starts. A shape attached later may need columns that this drain does
+        // not read.
         let old_value_columns = self.owner.context.subscriber.old_value_columns();
         let statement = self
             .statement(&entities, !old_value_columns.is_empty())
@@ -183,11 +184,11 @@ impl Line<'_> {
         Ok(statement)
     }
 
-    /// Looks, now and then, whether the tables that were locked are free.
-    async fn look_at_locked(&mut self) -> Result<(), Ended> {
+    /// Checks whether the tables that were locked are free, unless that was done just now.
+    async fn check_locked(&mut self) -> Result<(), Ended> {
         let just_now = self
             .draining
-            .looked_at
+            .locks_checked
             .is_some_and(|at| at.elapsed() < LOCKED_PAUSE);
         if !self.draining.locked.is_empty() && !just_now {
             let locked = std::mem::take(&mut self.draining.locked);
@@ -196,8 +197,8 @@ impl Line<'_> {
         Ok(())
     }
 
-    /// The entities of which a row cannot be read because somebody holds the table, one of its
-    /// partitions or an index: planning such a read takes the same locks as the read.
+    /// The entities of which no row can be read because another transaction holds the table, one of its
+    /// partitions or an index. Planning such a read takes the same locks as the read.
     async fn locked_among(
         &mut self,
         names: impl Iterator<Item = &String>,
@@ -208,19 +209,19 @@ impl Line<'_> {
             let Some(entity) = all.get(name).filter(|entity| entity.relation.is_some()) else {
                 continue;
             };
-            // A key that is not known when it is planned, so that no partition is left out.
+            // The key is not known to the planner, so that it cannot prune partitions.
             let probe = format!(
                 "BEGIN; SET LOCAL lock_timeout = '20ms'; \
                  EXPLAIN SELECT {} FROM (SELECT current_setting('rhtmx_sync.client_id', true) AS entity_id) ranked",
                 entity.row_by_key
             );
             let probed = self.l.batch_execute(&probe).await;
-            self.execute("looking for locks", "ROLLBACK").await?;
+            self.execute("checking for locks", "ROLLBACK").await?;
             if probed.is_err_and(|error| error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE)) {
                 locked.push(name.clone());
             }
         }
-        self.draining.looked_at = Some(Instant::now());
+        self.draining.locks_checked = Some(Instant::now());
         Ok(locked)
     }
 }

@@ -1,4 +1,4 @@
-//! What triggers write to the log, and what a reader makes of it.
+//! The entries that triggers write to the log, and what a reader makes of them.
 
 use super::{Synced, entry};
 
@@ -9,7 +9,7 @@ const TODOS: &str = "CREATE TABLE todos (id INTEGER PRIMARY KEY, title TEXT NOT 
 async fn every_statement_is_followed() {
     let mut synced = Synced::new(TODOS, "todos").await;
     synced
-        .follows(&[
+        .follow_each(&[
             "INSERT INTO todos (title) VALUES ('a'), ('b'), ('c'), ('d')",
             "UPDATE todos SET done = 1 WHERE id > 1",
             "UPDATE todos SET title = title || '!'",
@@ -33,7 +33,7 @@ async fn every_statement_is_followed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_log_holds_what_was_and_no_more() {
+async fn an_entry_contains_only_the_old_values_that_changed() {
     let mut synced = Synced::new(TODOS, "todos").await;
     let created = synced
         .entries("INSERT INTO todos (id, title, note) VALUES (1, 'a', hex(zeroblob(500000)))");
@@ -71,7 +71,7 @@ async fn the_log_holds_what_was_and_no_more() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_rolled_back_was_not() {
+async fn a_rolled_back_write_leaves_no_entry() {
     let mut synced = Synced::new(TODOS, "todos").await;
     let before = synced.newest_id();
     synced.run("BEGIN; INSERT INTO todos VALUES (1, 'a', 0, ''); ROLLBACK");
@@ -102,7 +102,7 @@ async fn cascades_and_the_users_own_triggers_are_followed() {
     )
     .await;
     synced
-        .follows(&[
+        .follow_each(&[
             "INSERT INTO todos (id, list, parent, title) VALUES (10, 1, NULL, 'a'), (11, 1, 10, \
              'b'), (12, 2, 11, 'c')",
             "UPDATE todos SET title = 'touched' WHERE id >= 10",
@@ -115,7 +115,7 @@ async fn cascades_and_the_users_own_triggers_are_followed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn tables_of_every_form_are_captured() {
+async fn every_form_of_a_table_is_captured() {
     for (tables, table, statements) in [
         (
             "CREATE TABLE \"we\"\"ird. tab'le 🙂\" (\"i\"\"d\" INTEGER PRIMARY KEY, \"a 'b\" \
@@ -166,12 +166,15 @@ async fn tables_of_every_form_are_captured() {
             ],
         ),
     ] {
-        Synced::new(tables, table).await.follows(&statements).await;
+        Synced::new(tables, table)
+            .await
+            .follow_each(&statements)
+            .await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_table_may_be_as_wide_as_sqlite_allows() {
+async fn the_widest_table_of_sqlite_is_captured() {
     let columns: Vec<String> = (0..1999)
         .map(|n| format!("c{n} TEXT DEFAULT 'v{n}'"))
         .collect();
@@ -181,19 +184,19 @@ async fn a_table_may_be_as_wide_as_sqlite_allows() {
     );
     let mut synced = Synced::new(&wide, "wide").await;
     synced
-        .follows(&[
+        .follow_each(&[
             "INSERT INTO wide (id) VALUES (1)",
             "UPDATE wide SET c5 = 'x', c1998 = NULL",
         ])
         .await;
     let old = synced.log(0).pop().and_then(|entry| entry.old);
     assert_eq!(old.as_deref(), Some(r#"{"c5":"v5","c1998":"v1998"}"#));
-    synced.follows(&["DELETE FROM wide"]).await;
+    synced.follow_each(&["DELETE FROM wide"]).await;
 }
 
-/// What a program asks SQLite about its own statement is not about the log.
+/// `last_insert_rowid`, `changes` and `RETURNING` are about the program's own statement, not about the log.
 #[tokio::test(flavor = "multi_thread")]
-async fn writers_see_nothing_of_it() {
+async fn the_capture_is_invisible_to_writers() {
     let mut synced = Synced::new(TODOS, "todos").await;
     synced.run(
         "INSERT INTO todos (id, title) VALUES (41, 'a'); INSERT INTO todos (title) VALUES \
@@ -208,9 +211,9 @@ async fn writers_see_nothing_of_it() {
     synced.follow().await;
 }
 
-/// Columns of the user's that are called like what the generated SQL is made of.
+/// The user's columns have the names that the generated SQL uses itself.
 #[tokio::test(flavor = "multi_thread")]
-async fn names_do_not_collide() {
+async fn column_names_do_not_collide_with_the_generated_sql() {
     let mut synced = Synced::new(
         "CREATE TABLE t (entity_id TEXT PRIMARY KEY, id, entity, action, commit_id, key, row, t, old, \
          new, data, b, e, rank)",
@@ -218,7 +221,7 @@ async fn names_do_not_collide() {
     )
     .await;
     synced
-        .follows(&[
+        .follow_each(&[
             "INSERT INTO t (entity_id, id, row) VALUES ('k', 1, 'r'), ('l', 2, 's')",
             "UPDATE t SET entity = 'x', t = 5, old = 6, new = 7, e = 8 WHERE entity_id = 'k'",
             "UPDATE t SET entity_id = 'm' WHERE id = 2",

@@ -1,4 +1,4 @@
-//! Capture, reads and writes together, on real files.
+//! Tests of capture, reads and writes together, on real files.
 
 mod capture;
 mod keys;
@@ -35,8 +35,8 @@ const MIGRATION: &str = include_str!(concat!(
     "/../../migrations_sqlite/2026-11-20-000001_log/up.sql"
 ));
 
-/// A database with the engine's connection and that of another program, and a copy of one entity
-/// that lives from its changes.
+/// A database with the engine's connection and another program's, and a copy of one entity that is kept up to
+/// date from the log alone.
 struct Synced {
     directory: TempDir,
     conn: SqliteConn,
@@ -57,7 +57,7 @@ struct Entry {
 }
 
 impl Synced {
-    /// A database with these tables, of which `table` is captured as the entity `e`.
+    /// Creates a database with these tables and captures `table` as the entity `e`.
     async fn new(tables: &str, table: &str) -> Self {
         let directory = TempDir::new().expect("a directory");
         let path = directory.path().join("test.db");
@@ -96,25 +96,25 @@ impl Synced {
         let described = store::install(&mut self.conn, &config)
             .await
             .expect("no error");
-        let described = described.expect("a fit table").expect("a table");
+        let described = described.expect("a suitable table").expect("a table");
         let entity = Arc::new(described.entity);
         self.entities.insert(name.to_owned(), entity.clone());
         entity
     }
 
-    /// Another program runs this.
+    /// Runs `sql` as another program.
     fn run(&mut self, sql: &str) {
         self.other
             .batch_execute(sql)
             .unwrap_or_else(|error| panic!("{sql}: {error}"));
     }
 
-    /// Another program tries this.
+    /// Runs `sql` as another program and returns the error.
     fn fails(&mut self, sql: &str) -> String {
         self.other.batch_execute(sql).expect_err(sql).to_string()
     }
 
-    /// Another program asks this; the first column must be called `text`.
+    /// Runs a query as another program; its column must be called `text`.
     fn ask(&mut self, sql: &str) -> Vec<String> {
         #[derive(QueryableByName)]
         struct Row {
@@ -140,7 +140,7 @@ impl Synced {
         sql_query(sql).load(&mut self.other).expect("the log")
     }
 
-    /// The entries that `sql` makes.
+    /// Runs `sql` as another program and returns the entries that it adds to the log.
     fn entries(&mut self, sql: &str) -> Vec<Entry> {
         let before = self.newest_id();
         self.run(sql);
@@ -171,7 +171,7 @@ impl Synced {
             match part {
                 Part::Start(start) => position = Some(start.position),
                 Part::Items(more) => entries.extend(more),
-                Part::Outdated(_) => panic!("not asked for"),
+                Part::Outdated(_) => panic!("the fingerprints are not checked"),
             }
         }
         (position.expect("a start"), entries)
@@ -203,14 +203,14 @@ impl Synced {
                         );
                     }
                 }
-                Part::Outdated(_) => panic!("not asked for"),
+                Part::Outdated(_) => panic!("the fingerprints are not checked"),
             }
         }
         (position.expect("a start"), rows)
     }
 
-    /// Whether the plan of a read of changes finds a row by its key's index.
-    async fn looks_rows_up(&mut self) -> bool {
+    /// Whether the plan of a read of changes finds a row through its key's index.
+    async fn finds_rows_by_index(&mut self) -> bool {
         #[derive(QueryableByName)]
         struct Step {
             #[diesel(sql_type = Text)]
@@ -261,8 +261,8 @@ impl Synced {
         assert_eq!(self.copy, rows);
     }
 
-    /// Another program runs these one after the other; the copy follows after each.
-    async fn follows(&mut self, statements: &[&str]) {
+    /// Runs statements as another program, and follows after each.
+    async fn follow_each(&mut self, statements: &[&str]) {
         for sql in statements {
             self.run(sql);
             self.follow().await;

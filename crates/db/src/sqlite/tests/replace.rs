@@ -1,4 +1,4 @@
-//! `REPLACE`, which deletes without a delete trigger, and upserts, which are inserts at first.
+//! `REPLACE`, which deletes rows without firing a delete trigger, and upserts, which begin as inserts.
 
 use super::{Synced, entry};
 
@@ -21,7 +21,7 @@ async fn replaced_rows_are_followed() {
         let mut synced = three_users().await;
         synced.run(&format!("PRAGMA recursive_triggers = {recursive}"));
         synced
-            .follows(&[
+            .follow_each(&[
                 "REPLACE INTO users VALUES (1, 'a@x', 'same key', 1, 1)",
                 "REPLACE INTO users VALUES (9, 'a@x', 'same email', 7, 7)",
                 "INSERT OR REPLACE INTO users (email, name, team, seat) VALUES ('b@x', 'same \
@@ -36,9 +36,9 @@ async fn replaced_rows_are_followed() {
     }
 }
 
-/// Somebody who resumes from before both must hear of the delete.
+/// A client that resumes from before both statements must receive the delete.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_replaced_row_that_is_deleted_did_not_just_come_and_go() {
+async fn the_delete_of_a_replaced_row_is_not_transient() {
     let mut synced = three_users().await;
     synced
         .run("REPLACE INTO users VALUES (1, 'a@x', 'again', 1, 1); DELETE FROM users WHERE id = 1");
@@ -50,7 +50,7 @@ async fn a_replaced_row_that_is_deleted_did_not_just_come_and_go() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_log_holds_what_was_replaced() {
+async fn replaced_rows_are_logged_as_deleted() {
     let mut synced = three_users().await;
     let replaced = synced.entries("REPLACE INTO users VALUES (9, 'a@x', 'n', 1, 2)");
     assert_eq!(
@@ -72,7 +72,7 @@ async fn the_log_holds_what_was_replaced() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_upsert_is_an_update_and_nothing_else() {
+async fn an_upsert_of_an_existing_row_is_logged_as_one_update() {
     let mut synced = three_users().await;
     let renamed = [entry("1", "update", Some(r#"{"name":"a"}"#))];
     let by_key =
@@ -83,9 +83,9 @@ async fn an_upsert_is_an_update_and_nothing_else() {
         "INSERT INTO users (email) VALUES ('a@x') ON CONFLICT (email) DO UPDATE SET name = 'n'";
     assert_eq!(synced.entries(by_email), renamed);
     synced
-        .follows(&["INSERT INTO users (email) VALUES ('a@x') ON CONFLICT DO NOTHING"])
+        .follow_each(&["INSERT INTO users (email) VALUES ('a@x') ON CONFLICT DO NOTHING"])
         .await;
-    // A delete that was one stays in the log.
+    // A real delete stays in the log.
     let moved =
         synced.entries("DELETE FROM users WHERE id = 1; UPDATE users SET name = 'm' WHERE id = 2");
     assert_eq!(
@@ -99,7 +99,7 @@ async fn an_upsert_is_an_update_and_nothing_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn children_of_replaced_rows_are_followed() {
+async fn cascades_from_replaced_rows_are_followed() {
     let mut synced = Synced::new(
         "CREATE TABLE lists (id INTEGER PRIMARY KEY, name TEXT UNIQUE);
          CREATE TABLE todos (id INTEGER PRIMARY KEY, list INT REFERENCES lists ON DELETE \
@@ -109,7 +109,7 @@ async fn children_of_replaced_rows_are_followed() {
     )
     .await;
     synced
-        .follows(&[
+        .follow_each(&[
             "INSERT INTO todos VALUES (1, 1, NULL), (2, 2, 1), (3, 2, 2), (4, 2, NULL)",
             "REPLACE INTO todos VALUES (2, 1, NULL)",
             "REPLACE INTO lists VALUES (3, 'b')",
@@ -117,16 +117,16 @@ async fn children_of_replaced_rows_are_followed() {
         .await;
 }
 
-/// A computed column may be unique, too, and changes without being named.
+/// A computed column may be unique, too, and changes without being named in the statement.
 #[tokio::test(flavor = "multi_thread")]
-async fn computed_unique_columns_are_followed() {
+async fn replaced_rows_are_followed_when_the_unique_column_is_computed() {
     let mut synced = Synced::new(
         "CREATE TABLE t (id INTEGER PRIMARY KEY, a TEXT, l TEXT AS (lower(a)) UNIQUE)",
         "t",
     )
     .await;
     synced
-        .follows(&[
+        .follow_each(&[
             "INSERT INTO t (a) VALUES ('x'), ('y'), ('z')",
             "UPDATE OR REPLACE t SET a = 'X' WHERE a = 'y'",
             "REPLACE INTO t (id, a) VALUES (9, 'Z')",
@@ -135,9 +135,9 @@ async fn computed_unique_columns_are_followed() {
     assert_eq!(synced.copy.keys().collect::<Vec<_>>(), ["2", "9"]);
 }
 
-/// Whatever a program does to a table with several unique keys, one statement or several at a time.
+/// Random statements on a table with several unique keys, one or several at a time.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_long_run_of_anything_is_followed() {
+async fn random_statements_are_followed() {
     let mut synced = Synced::new(
         "CREATE TABLE t (k TEXT COLLATE NOCASE PRIMARY KEY, a INT UNIQUE, b TEXT COLLATE NOCASE, \
          c INT, UNIQUE (b, c));
@@ -168,7 +168,7 @@ async fn a_long_run_of_anything_is_followed() {
                 ),
                 _ => format!("DELETE FROM t WHERE a = {a}"),
             };
-            // Many are refused, which is part of it.
+            // Many fail, and are meant to.
             let _ = diesel::connection::SimpleConnection::batch_execute(&mut synced.other, &sql);
         }
         synced.follow().await;

@@ -1,4 +1,4 @@
-//! Rows as JSON.
+//! The JSON of rows.
 
 use diesel::sql_types::{BigInt, Double};
 use diesel::{RunQueryDsl as _, sql_query};
@@ -8,32 +8,32 @@ use super::Synced;
 use crate::read::RowsQuery;
 use sync_core::shape::Shape;
 
-/// What a column of this type makes of these values.
-async fn shapes(sql_type: &str, values: &[(&str, Value)]) {
+/// Checks the JSON of values in a column of this type.
+async fn assert_json(sql_type: &str, values: &[(&str, Value)]) {
     let mut synced = Synced::new(
         &format!("CREATE TABLE t (id INTEGER PRIMARY KEY, v {sql_type})"),
         "t",
     )
     .await;
-    for (value, shape) in values {
+    for (value, json) in values {
         synced.run(&format!("DELETE FROM t; INSERT INTO t VALUES (1, {value})"));
-        assert_eq!(synced.only("v").await, *shape, "{sql_type} {value}");
+        assert_eq!(synced.only("v").await, *json, "{sql_type} {value}");
         synced.follow().await;
-        // The log says the same of what was, but for bytes.
+        // The log has the same JSON for the old value, except for bytes.
         let old = synced
             .entries("UPDATE t SET v = CASE WHEN v IS NULL THEN 'x' END")
             .pop()
             .and_then(|entry| entry.old);
         let old: Value = serde_json::from_str(&old.expect("an old value")).expect("JSON");
         if !value.contains("x'") && !value.contains("blob") {
-            assert_eq!(old["v"], *shape, "old {sql_type} {value}");
+            assert_eq!(old["v"], *json, "old {sql_type} {value}");
         }
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn values_have_the_shapes_of_postgresql() {
-    shapes(
+async fn values_have_the_same_json_as_on_postgresql() {
+    assert_json(
         "BIGINT",
         &[
             ("9007199254740992", json!(9_007_199_254_740_992_i64)),
@@ -46,7 +46,7 @@ async fn values_have_the_shapes_of_postgresql() {
         ],
     )
     .await;
-    shapes(
+    assert_json(
         "BOOLEAN",
         &[
             ("1", json!(true)),
@@ -56,7 +56,7 @@ async fn values_have_the_shapes_of_postgresql() {
         ],
     )
     .await;
-    shapes(
+    assert_json(
         "DOUBLE",
         &[
             ("0.1 + 0.2", json!(0.1 + 0.2)),
@@ -70,7 +70,7 @@ async fn values_have_the_shapes_of_postgresql() {
         ],
     )
     .await;
-    shapes(
+    assert_json(
         "NUMERIC(10, 2)",
         &[
             ("'1.50'", json!(1.5)),
@@ -82,7 +82,7 @@ async fn values_have_the_shapes_of_postgresql() {
         ],
     )
     .await;
-    shapes(
+    assert_json(
         "TEXT",
         &[
             (
@@ -95,7 +95,7 @@ async fn values_have_the_shapes_of_postgresql() {
         ],
     )
     .await;
-    shapes(
+    assert_json(
         "BLOB",
         &[
             ("x''", json!("")),
@@ -104,7 +104,7 @@ async fn values_have_the_shapes_of_postgresql() {
         ],
     )
     .await;
-    shapes(
+    assert_json(
         "JSON",
         &[
             (
@@ -118,8 +118,8 @@ async fn values_have_the_shapes_of_postgresql() {
         ],
     )
     .await;
-    shapes("JSONB", &[("'[1,2]'", json!([1, 2]))]).await;
-    shapes(
+    assert_json("JSONB", &[("'[1,2]'", json!([1, 2]))]).await;
+    assert_json(
         "UUID",
         &[
             (
@@ -131,12 +131,12 @@ async fn values_have_the_shapes_of_postgresql() {
         ],
     )
     .await;
-    shapes(
+    assert_json(
         "DATE",
         &[("'2026-11-20'", json!("2026-11-20")), ("20", json!(20))],
     )
     .await;
-    shapes(
+    assert_json(
         "TIMESTAMP",
         &[
             ("'2026-11-20 07:00:00'", json!("2026-11-20T07:00:00+00:00")),
@@ -162,7 +162,7 @@ async fn values_have_the_shapes_of_postgresql() {
         ],
     )
     .await;
-    shapes(
+    assert_json(
         "",
         &[
             ("7", json!(7)),
@@ -174,12 +174,12 @@ async fn values_have_the_shapes_of_postgresql() {
     .await;
 }
 
-/// Before 3.53 SQLite itself writes only 15 digits, and which SQLite there is depends on what else a
-/// program has.
+/// Before 3.53 SQLite itself writes only 15 digits, and the linked version depends on the program's other
+/// crates.
 #[tokio::test(flavor = "multi_thread")]
 async fn doubles_keep_all_their_digits() {
     let mut synced = Synced::new("CREATE TABLE t (id INTEGER PRIMARY KEY, v DOUBLE)", "t").await;
-    // Multiplied by an odd number, the bits are spread over all doubles.
+    // Multiplication by an odd number spreads the bits over all doubles.
     let bits = (1..=5000_u64).map(|n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15));
     let doubles: Vec<f64> = bits.map(f64::from_bits).filter(|v| v.is_finite()).collect();
     for (id, double) in (1..).zip(&doubles) {
@@ -195,15 +195,15 @@ async fn doubles_keep_all_their_digits() {
         assert_eq!(read(&rows[&i32::to_string(&id)]), *double, "read");
     }
     synced.run("UPDATE t SET v = NULL");
-    let wanted = [("e".to_owned(), ["v".to_owned()].into())].into();
-    let (_, entries) = synced.changes_with(&position, wanted).await;
+    let old_value_columns = [("e".to_owned(), ["v".to_owned()].into())].into();
+    let (_, entries) = synced.changes_with(&position, old_value_columns).await;
     assert_eq!(entries.len(), doubles.len());
     for entry in entries {
         let id: usize = entry.key.expect("a key").parse().expect("a number");
         let undo = entry.undo.expect("undo records");
         let old = undo[0].old.as_ref().expect("old values");
         let old = serde_json::from_str(old.get()).expect("JSON");
-        // A trigger has only SQLite's own digits, and 3.51 gets the last of these wrong.
+        // A trigger has only SQLite's own digits, and 3.51 gets the last of them wrong outside of this range.
         if (1e-80..1e110).contains(&doubles[id - 1].abs()) {
             assert_eq!(read(&old), doubles[id - 1], "old");
         }
@@ -211,31 +211,31 @@ async fn doubles_keep_all_their_digits() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn binary_json_is_json() {
+async fn binary_json_is_read_as_json() {
     let mut synced = Synced::new("CREATE TABLE t (id INTEGER PRIMARY KEY, v JSONB)", "t").await;
     synced
-        .follows(&["INSERT INTO t VALUES (1, jsonb('{\"a\":[1,2]}'))"])
+        .follow_each(&["INSERT INTO t VALUES (1, jsonb('{\"a\":[1,2]}'))"])
         .await;
     assert_eq!(synced.only("v").await, json!({"a": [1, 2]}));
 }
 
-/// What is no text is not passed on as one.
+/// Bytes that are not UTF-8 are replaced.
 #[tokio::test(flavor = "multi_thread")]
-async fn broken_text_breaks_nothing() {
+async fn a_text_that_is_not_utf_8_can_be_read() {
     let mut synced = Synced::new("CREATE TABLE t (id TEXT PRIMARY KEY, v TEXT)", "t").await;
     synced
-        .follows(&[
+        .follow_each(&[
             "INSERT INTO t VALUES ('a', CAST(x'61ff62' AS TEXT)), ('b', 'x' || char(0) || 'y')",
         ])
         .await;
     assert_eq!(synced.copy["a"]["v"], "a\u{fffd}b");
     synced
-        .follows(&["UPDATE t SET v = 'fine'", "DELETE FROM t"])
+        .follow_each(&["UPDATE t SET v = 'fine'", "DELETE FROM t"])
         .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn large_reads_come_in_parts() {
+async fn a_read_of_several_chunks_is_complete() {
     let mut synced = Synced::new("CREATE TABLE t (id INTEGER PRIMARY KEY, v TEXT)", "t").await;
     synced.run(
         "INSERT INTO t WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < \
@@ -246,9 +246,8 @@ async fn large_reads_come_in_parts() {
     assert_eq!(synced.copy.len(), 3000);
 }
 
-/// A read that nobody takes the parts of ends with its receiver.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_read_ends_when_its_receiver_is_gone() {
+async fn a_read_ends_when_its_receiver_is_dropped() {
     let mut synced = Synced::new("CREATE TABLE t (id INTEGER PRIMARY KEY, v TEXT)", "t").await;
     synced.run(
         "INSERT INTO t WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < \

@@ -1,4 +1,4 @@
-//! Tables that change while they are captured.
+//! Tables whose schema changes while they are captured.
 
 use serde_json::json;
 
@@ -9,22 +9,22 @@ use crate::sqlite::{catalog, store};
 
 const TODOS: &str = "CREATE TABLE todos (id INTEGER PRIMARY KEY, title TEXT, done BOOL, note TEXT)";
 
-/// What the catalog says of a table.
+/// Describes a table from the catalog.
 fn describe(synced: &mut Synced, table: &str) -> Option<Described> {
     let described = catalog::describe(&mut synced.other, "e", table).expect("no error");
-    described.expect("a fit table")
+    described.expect("a suitable table")
 }
 
 fn captured(synced: &mut Synced) -> bool {
     describe(synced, "todos").expect("a table").captured
 }
 
-/// Until the engine has looked again, writers go on, and nothing they do is missed.
+/// Until the engine has read the catalog again, writers can go on, and all their changes are captured.
 #[tokio::test(flavor = "multi_thread")]
-async fn columns_come_go_and_change_their_names() {
+async fn columns_can_be_added_dropped_and_renamed() {
     let mut synced = Synced::new(TODOS, "todos").await;
     synced.run("INSERT INTO todos VALUES (1, 'a', 0, 'n'), (2, 'b', 1, 'n')");
-    let shape = synced.entities["e"].fingerprint.clone();
+    let fingerprint = synced.entities["e"].fingerprint.clone();
     let mut before = synced.newest_id();
     for ddl in [
         "ALTER TABLE todos ADD COLUMN extra TEXT DEFAULT 'x'",
@@ -55,7 +55,7 @@ async fn columns_come_go_and_change_their_names() {
     assert!(!captured(&mut synced));
     before = synced.newest_id();
     let entity = synced.install("e", "todos").await;
-    assert_ne!(entity.fingerprint, shape);
+    assert_ne!(entity.fingerprint, fingerprint);
     assert_eq!(synced.log(before)[0].action, "schema_change");
     assert!(captured(&mut synced));
     let summary = sync_core::schema::summary(&entity.schema);
@@ -66,7 +66,7 @@ async fn columns_come_go_and_change_their_names() {
     );
     synced.follow().await;
     assert_eq!(synced.copy.len(), 2);
-    // An index on which a stand-in was needed may go again, and its column with it.
+    // An index whose columns needed stand-ins can be dropped again, and its column with it.
     synced.run("DROP INDEX by_name; ALTER TABLE todos DROP COLUMN name");
     let entries = synced.entries(
         "INSERT INTO todos DEFAULT VALUES; UPDATE todos SET extra = \
@@ -76,10 +76,10 @@ async fn columns_come_go_and_change_their_names() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_capture_is_made_anew_only_when_it_has_to_be() {
+async fn a_capture_is_installed_again_only_if_a_trigger_is_missing() {
     let mut synced = Synced::new(TODOS, "todos").await;
     let before = synced.newest_id();
-    // Looking waits for no writer.
+    // Reading the catalog does not wait for a writer.
     synced.run("BEGIN IMMEDIATE");
     synced.install("e", "todos").await;
     synced.run("COMMIT");
@@ -94,12 +94,12 @@ async fn a_capture_is_made_anew_only_when_it_has_to_be() {
     assert_eq!(synced.log(before).len(), 1);
 }
 
-/// The way in which SQLite's manual has tables changed that `ALTER TABLE` cannot change.
+/// SQLite's manual describes these steps for changes that `ALTER TABLE` does not support.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_table_that_is_built_anew_is_taken_anew() {
+async fn a_table_that_is_rebuilt_is_refetched() {
     let mut synced = Synced::new(TODOS, "todos").await;
     synced
-        .follows(&["INSERT INTO todos VALUES (1, 'a', 0, 'n'), (2, 'b', 1, 'n')"])
+        .follow_each(&["INSERT INTO todos VALUES (1, 'a', 0, 'n'), (2, 'b', 1, 'n')"])
         .await;
     synced.run(
         "BEGIN; CREATE TABLE new (list TEXT DEFAULT 'l', id INT, title TEXT, PRIMARY KEY (list, \
@@ -111,16 +111,16 @@ async fn a_table_that_is_built_anew_is_taken_anew() {
     synced.install("e", "todos").await;
     synced.follow().await;
     assert_eq!(synced.copy.keys().collect::<Vec<_>>(), [r#"["l",2]"#]);
-    synced.follows(&["UPDATE todos SET title = 'c'"]).await;
+    synced.follow_each(&["UPDATE todos SET title = 'c'"]).await;
     assert_eq!(synced.copy[r#"["l",2]"#]["title"], json!("c"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_table_that_is_gone_is_reported_once() {
+async fn a_missing_table_is_logged_once() {
     let mut synced = Synced::new(TODOS, "todos").await;
     let before = synced.newest_id();
     synced.run("ALTER TABLE todos RENAME TO elsewhere");
-    // Nobody may write less than before.
+    // Writes to the renamed table must not fail.
     synced.run("REPLACE INTO elsewhere (id) VALUES (1); UPDATE elsewhere SET id = 2");
     let before = before.max(synced.newest_id());
     let config = EntityConfig::on_table("e", "todos");
@@ -137,13 +137,15 @@ async fn a_table_that_is_gone_is_reported_once() {
     synced.run("CREATE TABLE todos (id TEXT PRIMARY KEY)");
     synced.install("e", "todos").await;
     synced.follow().await;
-    synced.follows(&["INSERT INTO todos VALUES ('x')"]).await;
+    synced
+        .follow_each(&["INSERT INTO todos VALUES ('x')"])
+        .await;
     // The old table is no longer captured.
     assert_eq!(synced.entries("INSERT INTO elsewhere (id) VALUES (5)"), []);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_no_table_is_said() {
+async fn a_table_that_cannot_be_synced_is_reported_with_the_reason() {
     let mut synced = Synced::new(
         "CREATE TABLE todos (id INTEGER PRIMARY KEY); CREATE TABLE keyless (a); CREATE VIEW seen \
          AS SELECT 1 AS id; \
@@ -173,7 +175,7 @@ async fn what_is_no_table_is_said() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn schemas_say_what_clients_may_write() {
+async fn a_schema_has_the_columns_types_nullability_and_defaults() {
     let mut synced = Synced::new(
         "CREATE TABLE t (id INTEGER PRIMARY KEY, a TEXT NOT NULL, b INT DEFAULT 5, c BOOL, g INT \
          AS (b + 1))",

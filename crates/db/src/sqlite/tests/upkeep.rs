@@ -1,4 +1,4 @@
-//! The engine's own tables, connections, and the watch.
+//! Retention, the engine's own tables, connections, and the watch.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,8 @@ use crate::sqlite::{connect, store};
 
 const TODOS: &str = "CREATE TABLE todos (id INTEGER PRIMARY KEY, title TEXT)";
 
-fn many(count: u32) -> String {
+/// A statement that inserts this many rows.
+fn insert_rows(count: u32) -> String {
     format!(
         "INSERT INTO todos (title) WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM \
          n WHERE n < {count}) \
@@ -24,9 +25,9 @@ fn many(count: u32) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn retention_forgets_by_age_in_batches() {
+async fn retention_prunes_by_age_in_batches() {
     let mut synced = Synced::new(TODOS, "todos").await;
-    synced.run(&many(7000));
+    synced.run(&insert_rows(7000));
     synced.run("UPDATE _rhtmx_sync_log SET created_at = '2020-01-01T00:00:00.000Z'");
     synced.run("INSERT INTO todos (title) VALUES ('young')");
     let day = Duration::from_secs(86_400);
@@ -63,7 +64,7 @@ async fn retention_forgets_by_age_in_batches() {
         }
     );
     assert_eq!(synced.log(0).len(), 1);
-    // Nothing is older than this, and nothing younger than that.
+    // No entry is older than this age, and every entry is older than the next.
     let never = store::prune_older_than(&mut synced.conn, Duration::MAX)
         .await
         .expect("pruned");
@@ -101,12 +102,12 @@ async fn retention_forgets_by_age_in_batches() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn retention_forgets_by_size() {
+async fn retention_prunes_by_size() {
     let mut synced = Synced::new(TODOS, "todos").await;
-    synced.run(&many(999));
+    synced.run(&insert_rows(999));
     let conn = &mut synced.conn;
     let mut rounds = 0;
-    while synced_len(store::log_size(conn).await.expect("a size").0) {
+    while is_too_large(store::log_size(conn).await.expect("a size").0) {
         assert!(store::prune_oldest(conn).await.expect("pruned").floor_moved);
         rounds += 1;
         assert!(rounds < 100);
@@ -114,12 +115,12 @@ async fn retention_forgets_by_size() {
     assert!(rounds > 10);
 }
 
-fn synced_len(bytes: u64) -> bool {
+fn is_too_large(bytes: u64) -> bool {
     bytes > 20_000
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn entities_without_a_table_live_in_the_log() {
+async fn a_recorded_change_moves_the_position_and_a_copied_file_has_another_epoch() {
     let mut synced = Synced::new(TODOS, "todos").await;
     let conn = &mut synced.conn;
     let recorded = store::record(
@@ -135,7 +136,7 @@ async fn entities_without_a_table_live_in_the_log() {
     let again = store::head(conn).await.expect("a head");
     assert_eq!(head.epoch, again.epoch);
     store::make_checkpoint(conn).await.expect("nothing to do");
-    // A copy of the file is another history.
+    // A copy of the file has another epoch.
     synced.run("PRAGMA wal_checkpoint(TRUNCATE)");
     let copy = format!("{}-copy", synced.path());
     std::fs::copy(synced.path(), &copy).expect("a copy");
@@ -149,7 +150,7 @@ async fn entities_without_a_table_live_in_the_log() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn uninstalling_leaves_nothing() {
+async fn uninstalling_removes_all_triggers() {
     let mut synced = Synced::new(TODOS, "todos").await;
     synced.install("f", "todos").await;
     let triggers = "SELECT name AS text FROM sqlite_schema WHERE type = 'trigger'";
@@ -190,7 +191,7 @@ async fn uninstalling_leaves_nothing() {
 }
 
 #[test]
-fn a_path_that_does_not_work_is_explained() {
+fn a_path_that_cannot_be_opened_is_explained() {
     let directory = tempfile::TempDir::new().expect("a directory");
     let inside = |name: &str| {
         directory
@@ -200,26 +201,26 @@ fn a_path_that_does_not_work_is_explained() {
             .expect("UTF-8")
             .to_owned()
     };
-    let refusal = |path: &str| match connect::establish(path, Duration::from_millis(50)) {
+    let explanation = |path: &str| match connect::establish(path, Duration::from_millis(50)) {
         Err(DbError::Refused(text)) => text,
         Err(other) => panic!("{path}: {other}"),
         Ok(_) => panic!("{path} was opened"),
     };
-    assert!(refusal(&inside("no/such/file.db")).contains("there is no directory"));
-    assert!(refusal(&inside("")).contains("is a directory"));
+    assert!(explanation(&inside("no/such/file.db")).contains("there is no directory"));
+    assert!(explanation(&inside("")).contains("is a directory"));
     std::fs::write(
         inside("text.db"),
         "this is not a database, but long enough to be taken for one".repeat(20),
     )
     .expect("a file");
-    assert!(refusal(&inside("text.db")).contains("is not a SQLite file"));
+    assert!(explanation(&inside("text.db")).contains("is not a SQLite file"));
     connect::establish(&inside("new.db"), Duration::from_millis(50)).expect("a new file");
     connect::establish(":memory:", Duration::from_millis(50)).expect("a database in memory");
 }
 
-/// The journal mode is switched by whoever comes first.
+/// The first connection switches the journal mode; the others wait.
 #[test]
-fn many_may_open_a_new_file_at_once() {
+fn several_connections_can_open_a_new_file_at_once() {
     let directory = tempfile::TempDir::new().expect("a directory");
     let path = directory
         .path()
@@ -237,7 +238,7 @@ fn many_may_open_a_new_file_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn commits_of_others_are_seen() {
+async fn the_watch_notifies_of_commits_of_others() {
     let mut synced = Synced::new(TODOS, "todos").await;
     let notify = Arc::new(Notify::new());
     let watch = Watch::start(&synced.path(), notify.clone()).expect("a watch");

@@ -1,4 +1,4 @@
-//! Mutations: applied once, or refused with a reason.
+//! Mutations: applied exactly once, or rejected with a code.
 
 use diesel_async::SimpleAsyncConnection as _;
 use protocol::{MutationId, Reject, RejectCode, Write};
@@ -14,7 +14,7 @@ use crate::write::{Mutation, TableScope, TableWrite};
 const CLIENT: Uuid = Uuid::from_u128(7);
 
 impl Synced {
-    /// Pushes these writes as this mutation.
+    /// Applies these writes as the mutation with this number.
     async fn push(&mut self, number: u64, writes: Value) -> Applied {
         let writes: Vec<Write> = serde_json::from_value(writes).expect("writes");
         let checked = mutation::check(
@@ -39,6 +39,7 @@ impl Synced {
         apply(&mut self.conn, &mutation).await.expect("an answer")
     }
 
+    /// Applies a mutation that must commit, and follows.
     async fn committed(&mut self, number: u64, writes: Value) {
         match self.push(number, writes).await {
             Applied::Committed {
@@ -50,6 +51,7 @@ impl Synced {
         self.follow().await;
     }
 
+    /// Applies a mutation that must be rejected; returns the code, the write and the column of the reject.
     async fn rejected(
         &mut self,
         number: u64,
@@ -82,7 +84,7 @@ impl Synced {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn values_are_stored_as_what_they_are() {
+async fn values_are_stored_in_the_type_of_their_column() {
     let mut synced = Synced::new(
         "CREATE TABLE t (id INTEGER PRIMARY KEY, i INT, b BOOLEAN, r REAL, n NUMERIC, s TEXT, u \
          UUID, d DATE, \
@@ -128,7 +130,7 @@ async fn values_are_stored_as_what_they_are() {
     assert_eq!(synced.copy["1"]["j"], Value::Null);
 }
 
-/// Whatever form of a time the core takes, SQLite can calculate with it.
+/// Every form of a time that is accepted is stored so that SQLite can calculate with it.
 #[tokio::test(flavor = "multi_thread")]
 async fn times_are_stored_with_all_their_parts() {
     let mut synced = Synced::new("CREATE TABLE t (id INTEGER PRIMARY KEY, at DATETIME)", "t").await;
@@ -147,7 +149,7 @@ async fn times_are_stored_with_all_their_parts() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_mutation_is_applied_once_and_signed() {
+async fn a_mutation_is_applied_once_and_its_entries_carry_its_id() {
     let mut synced = Synced::new("CREATE TABLE t (id INTEGER PRIMARY KEY, v INT)", "t").await;
     let create = json!([{"entity": "e", "op": "create", "values": {"v": 1}}]);
     synced.committed(1, create.clone()).await;
@@ -157,11 +159,11 @@ async fn a_mutation_is_applied_once_and_signed() {
         matches!(again, Applied::Committed { commit_id: Some(CommitId::LogId(id)), .. } if id == first),
     );
     assert_eq!(synced.newest_id(), first);
-    let signed = "SELECT client_id || ' ' || mutation AS text FROM _rhtmx_sync_log WHERE \
+    let mutation_ids = "SELECT client_id || ' ' || mutation AS text FROM _rhtmx_sync_log WHERE \
         client_id IS NOT NULL";
-    assert_eq!(synced.ask(signed), [format!("{CLIENT} 1")]);
+    assert_eq!(synced.ask(mutation_ids), [format!("{CLIENT} 1")]);
     synced.run("INSERT INTO t (v) VALUES (2)");
-    assert_eq!(synced.ask(signed).len(), 1);
+    assert_eq!(synced.ask(mutation_ids).len(), 1);
     let ahead = synced.push(9, create.clone()).await;
     assert!(
         matches!(
@@ -175,9 +177,9 @@ async fn a_mutation_is_applied_once_and_signed() {
         "{ahead:?}"
     );
     let absent = json!([{"entity": "e", "op": "delete", "key": 99}]);
-    let refused = (RejectCode::NotFound, Some(0), None);
-    assert_eq!(synced.rejected(2, absent.clone()).await, refused);
-    assert_eq!(synced.rejected(2, absent).await, refused);
+    let not_found = (RejectCode::NotFound, Some(0), None);
+    assert_eq!(synced.rejected(2, absent.clone()).await, not_found);
+    assert_eq!(synced.rejected(2, absent).await, not_found);
     assert_eq!(
         last_mutation(&mut synced.conn, &CLIENT.to_string())
             .await
@@ -188,7 +190,7 @@ async fn a_mutation_is_applied_once_and_signed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_operation_works_on_every_key() {
+async fn every_operation_works_with_every_type_of_key() {
     for (table, key, created) in [
         (
             "CREATE TABLE t (k TEXT PRIMARY KEY, v INT, w INT)",
@@ -271,24 +273,24 @@ async fn every_operation_works_on_every_key() {
     }
 }
 
-/// A key that a collation calls equal is another row's.
+/// A key that is equal only under the column's collation is another row's.
 #[tokio::test(flavor = "multi_thread")]
-async fn keys_are_told_apart_byte_by_byte() {
+async fn a_write_finds_its_row_byte_by_byte() {
     let mut synced = Synced::new(
         "CREATE TABLE t (k TEXT COLLATE NOCASE PRIMARY KEY, v INT)",
         "t",
     )
     .await;
     synced.run("INSERT INTO t VALUES ('a', 1)");
-    let refused = (RejectCode::NotFound, Some(0), None);
+    let not_found = (RejectCode::NotFound, Some(0), None);
     let update = json!([{"entity": "e", "op": "update", "key": "A", "values": {"v": 2}}]);
-    assert_eq!(synced.rejected(1, update).await, refused);
+    assert_eq!(synced.rejected(1, update).await, not_found);
     let delete = json!([{"entity": "e", "op": "delete", "key": "A"}]);
-    assert_eq!(synced.rejected(2, delete).await, refused);
+    assert_eq!(synced.rejected(2, delete).await, not_found);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn refusals_name_the_write_and_the_column() {
+async fn a_reject_names_the_write_and_the_column() {
     let mut synced = Synced::new(
         "CREATE TABLE lists (id INTEGER PRIMARY KEY, name TEXT);
          CREATE TABLE t (id INTEGER PRIMARY KEY, a TEXT UNIQUE, b TEXT, c TEXT, n INT CHECK (n \
@@ -308,7 +310,7 @@ async fn refusals_name_the_write_and_the_column() {
     let constraint =
         |column: Option<&str>| (RejectCode::Constraint, Some(1), column.map(str::to_owned));
     let mut number = 0;
-    for (write, refusal) in [
+    for (write, reject) in [
         (
             json!({"op": "create", "values": {"a": "a"}}),
             constraint(Some("a")),
@@ -365,7 +367,7 @@ async fn refusals_name_the_write_and_the_column() {
         }
         assert_eq!(
             synced.rejected(number, json!([ok, write])).await,
-            refusal,
+            reject,
             "{write}"
         );
         synced.follow().await;
@@ -375,7 +377,7 @@ async fn refusals_name_the_write_and_the_column() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn types_that_sqlite_insists_on_are_refusals_too() {
+async fn a_value_that_a_strict_table_refuses_is_rejected() {
     let mut synced = Synced::new(
         "CREATE TABLE t (id TEXT PRIMARY KEY, i INT, r REAL) STRICT",
         "t",
@@ -386,8 +388,7 @@ async fn types_that_sqlite_insists_on_are_refusals_too() {
         synced.rejected(1, nan).await,
         (RejectCode::Invalid, Some(0), Some("r".to_owned()))
     );
-    // A trigger that fails on a table that is gone is not the client's fault: the mutation stays
-    // open.
+    // A trigger that fails because its table is gone is not the client's fault: the mutation stays open.
     synced.run(
         "CREATE TABLE gone (a); CREATE TRIGGER broken AFTER INSERT ON t BEGIN INSERT INTO \
         gone VALUES (1); END; \
@@ -417,9 +418,9 @@ async fn types_that_sqlite_insists_on_are_refusals_too() {
         .expect_err("an error");
 }
 
-/// Deferred constraints speak at the commit.
+/// Deferred constraints are checked at the commit.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_fails_the_commit_is_a_refusal() {
+async fn a_mutation_whose_commit_fails_is_rejected() {
     let mut synced = Synced::new(
         "CREATE TABLE lists (id INTEGER PRIMARY KEY);
          CREATE TABLE t (id INTEGER PRIMARY KEY,
@@ -438,14 +439,14 @@ async fn what_fails_the_commit_is_a_refusal() {
         synced.rejected(1, orphan.clone()).await.0,
         RejectCode::Constraint
     );
-    // In this order it holds in the end.
+    // With its parent the constraint holds at the commit.
     let parent = json!({"entity": "l", "op": "create", "values": {"id": 5}});
     synced.committed(2, json!([orphan[0], parent])).await;
 }
 
-/// The database ends the transaction; the mutation must end, too.
+/// The database ends the transaction; the mutation must still be answered.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_rolls_everything_back_is_a_refusal() {
+async fn a_mutation_that_rolls_the_transaction_back_is_rejected() {
     let mut synced = Synced::new(
         "CREATE TABLE t (id INTEGER PRIMARY KEY, v INT UNIQUE ON CONFLICT ROLLBACK);
          CREATE TRIGGER rule BEFORE INSERT ON t WHEN NEW.v = 13
@@ -455,9 +456,9 @@ async fn what_rolls_everything_back_is_a_refusal() {
     )
     .await;
     for (number, v) in [(1, 13), (2, 7)] {
-        let refused = json!([{"entity": "e", "op": "create", "values": {"v": v}}]);
+        let create = json!([{"entity": "e", "op": "create", "values": {"v": v}}]);
         assert_eq!(
-            synced.rejected(number, refused).await.0,
+            synced.rejected(number, create).await.0,
             RejectCode::Constraint
         );
     }

@@ -1,0 +1,201 @@
+//! The two connections: opening them, driving them, and waiting for their events.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use sync_core::cursor::{Cursor, Epoch};
+use sync_core::doorbell::Event;
+use tokio::sync::Notify;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::{AsyncMessage, Client, SimpleQueryMessage};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+use tracing::debug;
+
+use super::drain::Draining;
+use super::{Ended, LEADER_PAYLOAD, Line, PostgresNotifyListener};
+use crate::error::{DbError, DbResult};
+use crate::feed::Pacer;
+use crate::postgres::connect::{Connected, failed};
+use crate::postgres::store::HEAD;
+use crate::read;
+
+/// L's settings. Those of the planner, because left alone it scans tables and the log; the time zone and
+/// output formats, because rows are turned into JSON here; no time-outs but the one for locked tables.
+const SESSION_OF_L: &str = "\
+SET statement_timeout = 0; SET idle_session_timeout = 0; SET lock_timeout = '500ms'; \
+SET \"TimeZone\" = 'UTC'; SET datestyle = 'ISO, MDY'; SET intervalstyle = 'postgres'; \
+SET bytea_output = 'hex'; SET extra_float_digits = 1; SET jit = off; \
+SET max_parallel_workers_per_gather = 0; SET plan_cache_mode = force_generic_plan; \
+SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; \
+SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3";
+/// W's settings.
+const SESSION_OF_W: &str = "\
+SET statement_timeout = 0; SET idle_session_timeout = 0; SET lock_timeout = 0; \
+SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3";
+/// Ends W's request in the lock's queue soon after this server has gone. Not every platform that PostgreSQL
+/// runs on supports it.
+const DETECT_DISCONNECT: &str = "SET client_connection_check_interval = '2s'";
+
+/// The request for the doorbell's lock, waiting in the queue.
+pub(super) type Queued = Pin<Box<dyn Future<Output = Result<(), tokio_postgres::Error>> + Send>>;
+
+impl<'a> Line<'a> {
+    pub(super) async fn open(owner: &'a PostgresNotifyListener) -> DbResult<Self> {
+        let rung = Arc::new(Notify::new());
+        let broken = CancellationToken::new();
+        let own_pid = Arc::new(AtomicI32::new(0));
+        let (l, l_driving) = drive(
+            owner.connector.connect().await?,
+            rung.clone(),
+            own_pid.clone(),
+            broken.clone(),
+        );
+        let unused = Arc::new(Notify::new());
+        let (w, w_driving) = drive(
+            owner.connector.connect().await?,
+            unused,
+            own_pid.clone(),
+            broken.clone(),
+        );
+        l.batch_execute(SESSION_OF_L)
+            .await
+            .map_err(|error| failed("preparing the listener", &error))?;
+        w.batch_execute(SESSION_OF_W)
+            .await
+            .map_err(|error| failed("preparing the listener", &error))?;
+        if let Err(error) = w.batch_execute(DETECT_DISCONNECT).await {
+            debug!(%error, "the database will not notice when this server ends in the queue");
+        }
+        own_pid.store(backend_pid(&l).await?, Ordering::Relaxed);
+        let w_pid = backend_pid(&w).await?;
+        Ok(Self {
+            owner,
+            l,
+            w: Arc::new(w),
+            w_pid,
+            rung,
+            broken,
+            draining: Draining::default(),
+            pacer: Pacer::default(),
+            followers: None,
+            _driving: [l_driving, w_driving],
+        })
+    }
+}
+
+impl Line<'_> {
+    pub(super) async fn head(&self) -> Result<Cursor, Ended> {
+        let row = self
+            .l
+            .query_one(HEAD, &[])
+            .await
+            .map_err(|error| failed("reading the epoch", &error))?;
+        let (epoch, position): (String, String) = (row.get(0), row.get(1));
+        Ok(Cursor {
+            epoch: Epoch::new(&epoch),
+            position: read::position(&position)?,
+        })
+    }
+
+    /// Waits for the first event.
+    pub(super) async fn wait(
+        &self,
+        at_most: Duration,
+        queued: Option<&mut Queued>,
+    ) -> Result<Event, Ended> {
+        let answer = async {
+            match queued {
+                Some(queued) => queued.await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = self.broken.cancelled() => Err(self.lost()),
+            answer = answer => match answer {
+                Ok(()) => Ok(Event::LockGranted),
+                Err(error) if left_the_queue(&error) => Ok(Event::LockCancelled),
+                Err(error) => Err(failed("waiting in the queue", &error).into()),
+            },
+            () = self.rung.notified() => Ok(Event::Rung),
+            () = self.owner.context.wake.notified() => Ok(Event::Woken),
+            () = tokio::time::sleep(at_most) => Ok(Event::Elapsed),
+        }
+    }
+
+    pub(super) async fn execute(&self, context: &'static str, sql: &str) -> Result<(), Ended> {
+        self.l
+            .batch_execute(sql)
+            .await
+            .map_err(|error| failed(context, &error).into())
+    }
+
+    pub(super) fn lost(&self) -> Ended {
+        Ended::Failed(DbError::Unreachable(
+            "the listener's connection ended".to_owned(),
+        ))
+    }
+}
+
+/// Tries to take an advisory lock, in one round trip: a statement with parameters would be prepared first.
+pub(super) async fn try_lock(client: &Client, key: i64, context: &'static str) -> DbResult<bool> {
+    let messages = client
+        .simple_query(&format!("SELECT pg_try_advisory_lock({key})"))
+        .await
+        .map_err(|error| failed(context, &error))?;
+    Ok(messages
+        .iter()
+        .any(|message| matches!(message, SimpleQueryMessage::Row(row) if row.get(0) == Some("t"))))
+}
+
+async fn backend_pid(client: &Client) -> DbResult<i32> {
+    let row = client.query_one("SELECT pg_backend_pid()", &[]).await;
+    row.and_then(|row| row.try_get(0))
+        .map_err(|error| failed("preparing the listener", &error))
+}
+
+/// Drives a connection in a task of its own, which passes the notifications of others on to `rung`.
+fn drive(
+    connected: Connected,
+    rung: Arc<Notify>,
+    own_pid: Arc<AtomicI32>,
+    broken: CancellationToken,
+) -> (Client, AbortOnDropHandle<()>) {
+    let (client, mut connection) = connected;
+    let driving = tokio::spawn(async move {
+        let mut messages = futures_util::stream::poll_fn(move |cx| connection.poll_message(cx));
+        while let Some(message) = messages.next().await {
+            match message {
+                Ok(AsyncMessage::Notification(notification)) => {
+                    // The leader's notification for its followers would only wake the leader itself.
+                    let own = notification.process_id() == own_pid.load(Ordering::Relaxed);
+                    if !(own && notification.payload() == LEADER_PAYLOAD) {
+                        rung.notify_one();
+                    }
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    debug!(%error, "a connection of the listener ended");
+                    break;
+                }
+            }
+        }
+        broken.cancel();
+    });
+    (client, AbortOnDropHandle::new(driving))
+}
+
+/// Whether the request ended without the lock while the connection still works.
+fn left_the_queue(error: &tokio_postgres::Error) -> bool {
+    let ends = [
+        SqlState::QUERY_CANCELED,
+        SqlState::LOCK_NOT_AVAILABLE,
+        SqlState::T_R_DEADLOCK_DETECTED,
+    ];
+    error.code().is_some_and(|code| ends.contains(code))
+}
