@@ -19,7 +19,7 @@ const SERVE_NOTES: [&str; 4] = ["--bind", "127.0.0.1:0", "--entity", "notes"];
 async fn readiness(http: &Http, expected: u16) -> String {
     eventually("the expected readiness", async || {
         let reply = http.get("/readyz").await;
-        (reply.status == wanted).then_some(reply.text)
+        (reply.status == expected).then_some(reply.text)
     })
     .await
 }

@@ -32,7 +32,7 @@ fn entry(body: &str) -> Value {
 /// The first answers, in their order.
 async fn answers(client: &mut SyncClient, count: usize) -> Vec<(String, u64)> {
     let mut answers = Vec::new();
-    while answers.len() < wanted {
+    while answers.len() < count {
         let frame = client.next_frame().await;
         let kind = frame["type"].as_str().expect("a type");
         if matches!(kind, "ack" | "reject") {

@@ -142,7 +142,7 @@ both_backends! {
         assert_eq!(ann.rows("mine").len(), 1);
         assert_eq!(ann.row("mine", "1"), Some(&card(1, "ann", "one")));
 
-        // Rows come into the scope and leave it, whoever writes them.
+        // Rows come into the scope and leave it, whichever program writes them.
         db.execute("UPDATE cards SET owner = 'ann' WHERE id = 2").await;
         ann.wait_until(|ann| ann.row("mine", "2").is_some()).await;
         assert_eq!(ann.row("mine", "2"), Some(&card(2, "ann", "two")));

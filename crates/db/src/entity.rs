@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, RwLock};
 
 use filter::Backend;
-use sync_core::shape::{Shape, TableVersion};
+use sync_core::shape::{CurrentTable, Shape};
 use value::schema::Schema;
 
 /// One synced entity: the name that clients know, and the table behind it.
@@ -106,11 +106,11 @@ pub enum RowsSql {
 
 impl Entity {
     /// The table as shapes see it; `None` for an entity that has no table or is missing.
-    pub fn table_version(&self, backend: Backend) -> Option<TableVersion> {
+    pub fn current_table(&self, backend: Backend) -> Option<CurrentTable> {
         self.relation.as_ref()?;
-        Some(TableVersion {
+        Some(CurrentTable {
             schema: self.schema.clone(),
-            version: self.fingerprint.as_str().into(),
+            fingerprint: self.fingerprint.as_str().into(),
             backend,
         })
     }
@@ -119,7 +119,7 @@ impl Entity {
     pub fn fits(&self, shape: &Shape) -> bool {
         shape
             .selection()
-            .is_none_or(|selection| selection.version() == self.fingerprint)
+            .is_none_or(|selection| selection.fingerprint() == self.fingerprint)
     }
 
     /// A stand-in for an entity whose table is missing.

@@ -161,7 +161,7 @@ impl EngineState {
             let message = "the entity's table does not exist at the moment; try again";
             return error(ErrorCode::Unavailable, message);
         };
-        let Some(table) = known.table_version(self.config.db_pool.filter_backend()) else {
+        let Some(table) = known.current_table(self.config.db_pool.filter_backend()) else {
             let message = "this entity has no table, so its columns are unknown";
             return error(ErrorCode::BadFilter, message);
         };

@@ -31,7 +31,7 @@ impl FilterError {
     }
 
     /// An error for something without a position that cannot be answered.
-    pub fn bad_throughout(what: impl Into<String>) -> Self {
+    pub fn bad_request(what: impl Into<String>) -> Self {
         Self {
             kind: FilterErrorKind::Bad,
             message: what.into(),
@@ -41,7 +41,7 @@ impl FilterError {
 
     /// An error for a projection that names a missing column.
     pub fn no_such_column(name: &str) -> Self {
-        Self::bad_throughout(format!("in `columns`: there is no column {}", echo(name)))
+        Self::bad_request(format!("in `columns`: there is no column {}", echo(name)))
     }
 
     /// An error for a bound that is exceeded at `position`.

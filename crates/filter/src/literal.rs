@@ -149,7 +149,12 @@ fn date(text: &str) -> Option<Date> {
 
 /// A time; a date alone means its midnight.
 fn timestamp(text: &str) -> Option<(Timestamp, Zone)> {
-    let midnight = || Some((Timestamp::at_midnight(Date::read(text)?)?, Zone::Unsaid));
+    let midnight = || {
+        Some((
+            Timestamp::at_midnight(Date::read(text)?)?,
+            Zone::Unspecified,
+        ))
+    };
     Timestamp::read(text)
         .or_else(midnight)
         .filter(|(timestamp, _)| timestamp.fits_a_literal())

@@ -36,7 +36,7 @@ pub(super) fn check(expr: &Expr, params: &[Box<RawValue>]) -> Result<(), FilterE
         return Err(FilterError::bad(at, message));
     }
     match used.iter().position(|used| !used) {
-        Some(index) => Err(FilterError::bad_throughout(format!(
+        Some(index) => Err(FilterError::bad_request(format!(
             "parameter ${} is not used",
             index + 1
         ))),

@@ -13,7 +13,7 @@ pub struct Timestamp(i64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Zone {
     /// None.
-    Unsaid,
+    Unspecified,
     /// `Z`, or an offset of zero.
     Utc,
     /// Another offset.
@@ -33,8 +33,8 @@ impl Timestamp {
     /// microsecond.
     pub fn read(text: &str) -> Option<(Self, Zone)> {
         match text {
-            "-infinity" => return Some((Self(i64::MIN), Zone::Unsaid)),
-            "infinity" => return Some((Self(i64::MAX), Zone::Unsaid)),
+            "-infinity" => return Some((Self(i64::MIN), Zone::Unspecified)),
+            "infinity" => return Some((Self(i64::MAX), Zone::Unspecified)),
             _ => {}
         }
         let (text, before_christ) = strip_era(text);
@@ -51,7 +51,7 @@ impl Timestamp {
     /// infinite one; none for any other text.
     pub fn zone_of(text: &str) -> Option<Zone> {
         if matches!(text, "infinity" | "-infinity") {
-            return Some(Zone::Unsaid);
+            return Some(Zone::Unspecified);
         }
         let spelled = Spelled::read(text, false)?;
         LITERAL_DAYS.contains(&spelled.days).then_some(spelled.zone)
@@ -116,7 +116,7 @@ fn read_clock(text: &str) -> Option<Clock> {
 
 fn read_zone(text: &str) -> Option<(Zone, i64)> {
     match text {
-        "" => return Some((Zone::Unsaid, 0)),
+        "" => return Some((Zone::Unspecified, 0)),
         "Z" => return Some((Zone::Utc, 0)),
         _ => {}
     }
@@ -239,14 +239,14 @@ mod tests {
     #[test]
     fn a_zone_is_utc_an_offset_or_unsaid() {
         for (text, zone) in [
-            ("2026-11-20T07:00", Zone::Unsaid),
-            ("2026-11-20 07:00:59.123456", Zone::Unsaid),
+            ("2026-11-20T07:00", Zone::Unspecified),
+            ("2026-11-20 07:00:59.123456", Zone::Unspecified),
             ("2026-11-20T07:00:00Z", Zone::Utc),
             ("2026-11-20T07:00:00.5+00:00", Zone::Utc),
             ("2026-11-20T07:00-00", Zone::Utc),
             ("2026-11-20T07:00:00+05:30", Zone::Offset),
             ("2026-11-20T23:59-08", Zone::Offset),
-            ("-infinity", Zone::Unsaid),
+            ("-infinity", Zone::Unspecified),
         ] {
             assert_eq!(Timestamp::zone_of(text), Some(zone), "{text}");
         }

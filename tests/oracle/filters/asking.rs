@@ -125,8 +125,11 @@ pub(crate) async fn judged_garbled(client: &Client, condition: &str) -> Option<S
             let error = error.as_db_error().expect("an answer");
             // `1AND` is two tokens for core, and was for PostgreSQL before 15.
             let is_junk = error.message().starts_with("trailing junk");
+            // PostgreSQL has no operators for domains over enums; garbling may take away the cast.
+            let is_bare_domain =
+                error.code().code() == "42883" && error.message().contains(": mood");
             assert!(
-                is_junk || error.code().code().starts_with("22"),
+                is_junk || is_bare_domain || error.code().code().starts_with("22"),
                 "core parses a filter, PostgreSQL does not: {condition}\n{error}"
             );
             None

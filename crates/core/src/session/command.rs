@@ -22,7 +22,7 @@ pub enum Command<B> {
     Resolve(SubscriptionId),
     /// Make the hub queue batches again, then read those that it could not queue: all changes of these shapes
     /// since their positions, transient ones too. Report [`super::Session::caught_up`] at the end, or
-    /// [`super::Session::catch_up_refused`]; until then only [`super::Session::applied`].
+    /// [`super::Session::catch_up_failed`]; until then only [`super::Session::applied`].
     CatchUp(Vec<(Shape, Arc<Position>)>),
     /// Apply a mutation. Report [`super::Session::applied`] at the end.
     Apply(Box<Push>),
@@ -146,7 +146,7 @@ pub enum ReadEnd {
     /// Everything up to this position has been sent.
     Complete(Arc<Position>),
     /// The cursor cannot be resumed from; nothing has been sent.
-    Refused(RefetchReason),
+    Refetch(RefetchReason),
 }
 
 /// Why a client cannot subscribe.

@@ -397,7 +397,7 @@ impl<B: Batch> Session<B> {
         };
         let shape = subscription.shape.clone();
         let position = match end {
-            ReadEnd::Refused(reason) => return subscription.restart(id, reason),
+            ReadEnd::Refetch(reason) => return subscription.restart(id, reason),
             ReadEnd::Complete(_) if joining.schema_changed => {
                 return subscription.restart(id, RefetchReason::Schema);
             }
@@ -495,7 +495,7 @@ impl<B: Batch> Session<B> {
 
     /// The catch-up failed: the log is too short, or the schema of `entity` changed. The subscriptions that
     /// this concerns restart, and the others catch up again.
-    pub fn catch_up_refused(
+    pub fn catch_up_failed(
         &mut self,
         reason: RefetchReason,
         entity: Option<&str>,

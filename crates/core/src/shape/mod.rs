@@ -42,7 +42,7 @@ struct Definition {
 /// The rows and columns of a shape that is not a whole entity.
 #[derive(Debug)]
 pub struct Selection {
-    version: Arc<str>,
+    fingerprint: Arc<str>,
     schema: Arc<Schema>,
     backend: Backend,
     filter: Filter,
@@ -52,11 +52,11 @@ pub struct Selection {
 
 /// The table of an entity at the time when a shape is resolved.
 #[derive(Debug, Clone)]
-pub struct TableVersion {
+pub struct CurrentTable {
     /// The table's columns.
     pub schema: Arc<Schema>,
-    /// Differs when the table has changed: shapes of two versions are never equal.
-    pub version: Arc<str>,
+    /// Differs when the table has changed: shapes of two fingerprints are never equal.
+    pub fingerprint: Arc<str>,
     /// The database that holds it.
     pub backend: Backend,
 }
@@ -99,7 +99,7 @@ impl Shape {
     /// # Errors
     /// When the filter or the columns cannot be answered.
     pub fn resolve(
-        table: &TableVersion,
+        table: &CurrentTable,
         request: &SelectionRequest,
         scope: &ReadScope,
     ) -> Result<Self, FilterError> {
@@ -119,12 +119,12 @@ impl Shape {
         Ok(Self::of(table, both))
     }
 
-    fn of(table: &TableVersion, Requested { filter, columns }: Requested) -> Self {
+    fn of(table: &CurrentTable, Requested { filter, columns }: Requested) -> Self {
         if filter.is_everything() && columns.is_none() {
             return Self::whole(&table.schema.entity);
         }
         let selection = Selection {
-            version: table.version.clone(),
+            fingerprint: table.fingerprint.clone(),
             schema: table.schema.clone(),
             backend: table.backend,
             filter,
@@ -173,7 +173,7 @@ impl Requested {
         let filter = match &request.filter {
             Some(text) => Filter::new(text, params, table)?,
             None if !params.is_empty() => {
-                return Err(FilterError::bad_throughout(
+                return Err(FilterError::bad_request(
                     "`params` belong to `where`, which is missing",
                 ));
             }
@@ -226,7 +226,7 @@ fn positions(table: Table<'_>, columns: &[String]) -> Result<BTreeSet<usize>, Fi
     Ok(positions)
 }
 
-impl TableVersion {
+impl CurrentTable {
     /// The table as filters see it.
     pub fn table(&self) -> Table<'_> {
         Table::new(&self.schema, self.backend)
@@ -241,7 +241,7 @@ impl Selection {
             hash.update(text);
         };
         add(&self.schema.entity);
-        add(&self.version);
+        add(&self.fingerprint);
         add(self.filter.id());
         for name in self.column_names().into_iter().flatten() {
             add(name);
@@ -250,9 +250,9 @@ impl Selection {
         format!("{}.{name}", self.schema.entity)
     }
 
-    /// The version of the table that it was made for.
-    pub fn version(&self) -> &str {
-        &self.version
+    /// The fingerprint of the table that it was made for.
+    pub fn fingerprint(&self) -> &str {
+        &self.fingerprint
     }
 
     /// The table that it was made for.

@@ -141,9 +141,9 @@ proptest! {
             .collect();
         let columns: Option<Vec<String>> = columns
             .map(|columns| columns.iter().map(|column| (*column.get(&names)).to_owned()).collect());
-        let version = TableVersion {
+        let table = CurrentTable {
             schema: schema.clone(),
-            version: "1".into(),
+            fingerprint: "1".into(),
             backend: table.backend,
         };
         let request = SelectionRequest {
@@ -151,7 +151,7 @@ proptest! {
             params: None,
             columns: columns.clone(),
         };
-        let shape = Shape::resolve(&version, &request, &ReadScope::Everything).expect("a shape");
+        let shape = Shape::resolve(&table, &request, &ReadScope::Everything).expect("a shape");
         let kept: Vec<&str> = match &columns {
             Some(columns) => columns.iter().map(String::as_str).chain(["id"]).collect(),
             None => names,

@@ -234,7 +234,7 @@ impl Connection {
         if let Some((reason, entity)) = failure {
             shared.count("failed catch-ups");
             shared.note(|| format!("server {} cannot catch up: {reason:?}", self.client));
-            let commands = self.session.catch_up_refused(reason, entity);
+            let commands = self.session.catch_up_failed(reason, entity);
             self.end_catch_up(commands, shared)?;
         } else if items.peek().is_some() {
             let transients = shared.fault != Some(Fault::CatchesUpWithoutTransients);

@@ -70,7 +70,7 @@ impl Reading {
         let stale = stale && shared.fault != Some(Fault::ReadsStaleShapes);
         let Some(from) = &self.from else {
             if stale {
-                self.end = Some(ReadEnd::Refused(RefetchReason::Schema));
+                self.end = Some(ReadEnd::Refetch(RefetchReason::Schema));
                 return;
             }
             let rows = shared.database.table(entity, selection, &position);
@@ -106,7 +106,7 @@ impl Reading {
             None
         };
         if let Some(reason) = refetch {
-            self.end = Some(ReadEnd::Refused(reason));
+            self.end = Some(ReadEnd::Refetch(reason));
             return;
         }
         shared.count("resumed");

@@ -9,7 +9,7 @@ use protocol::{Change, SelectionRequest};
 use rhtmx_sync_core::effect::Effect;
 use rhtmx_sync_core::policy::ReadScope;
 use rhtmx_sync_core::session::SubscribeError;
-use rhtmx_sync_core::shape::{Shape, TableVersion};
+use rhtmx_sync_core::shape::{CurrentTable, Shape};
 use serde_json::value::RawValue;
 use value::schema::{Collation, Column, ColumnKind, Schema};
 
@@ -136,9 +136,9 @@ impl Shapes {
         request: &SelectionRequest,
         generation: Generation,
     ) -> Result<Shape, SubscribeError> {
-        let table = TableVersion {
+        let table = CurrentTable {
             schema: Arc::new(schema(entity, generation)),
-            version: generation.to_string().into(),
+            fingerprint: generation.to_string().into(),
             backend: Backend::Postgres,
         };
         let shape = Shape::resolve(&table, request, &ReadScope::Everything)?;

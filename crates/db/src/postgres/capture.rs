@@ -120,7 +120,7 @@ BEGIN
         END IF;
     EXCEPTION WHEN OTHERS THEN
         -- The table is not what this function was made for. The writer's commit goes on; the engine
-        -- makes the function anew and clients take the entity anew.
+        -- generates the function again, and clients refetch the entity.
         INSERT INTO {log} (entity, action) VALUES ({entity}, 'schema_change');
     END;
     IF FOUND AND NOT pg_try_advisory_xact_lock_shared({doorbell}) THEN

@@ -150,7 +150,7 @@ struct Texts {
     put: Option<String>,
     leave: Option<String>,
     delete: Option<String>,
-    /// Puts of some columns, by the table's version and the columns.
+    /// Puts of some columns, by the table's fingerprint and the columns.
     projected: HashMap<(String, BTreeSet<usize>), Option<String>>,
 }
 
@@ -187,7 +187,7 @@ impl Texts {
     /// Returns a put of these columns; none when the row cannot be read as one of the selection's table.
     fn projected(&mut self, selection: &Selection, columns: &BTreeSet<usize>) -> Option<&str> {
         let (key, mutation_id, row) = (&self.key, self.mutation_id, &self.row);
-        let projection = (selection.version().to_owned(), columns.clone());
+        let projection = (selection.fingerprint().to_owned(), columns.clone());
         let text = self.projected.entry(projection).or_insert_with(|| {
             let row = selection.project(row.as_deref()?).ok()??;
             Some(put(key.clone(), row, mutation_id))

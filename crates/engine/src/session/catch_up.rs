@@ -37,7 +37,7 @@ impl<T: Transport> SessionTask<T> {
             match self.catch_up_once(shapes).await? {
                 CaughtUp::To(position) => return Ok(self.rules.caught_up(position)),
                 CaughtUp::Refused(reason, entity) => {
-                    return Ok(self.rules.catch_up_refused(reason, entity.as_deref()));
+                    return Ok(self.rules.catch_up_failed(reason, entity.as_deref()));
                 }
                 CaughtUp::Failed(error) => {
                     failures += 1;

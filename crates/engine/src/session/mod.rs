@@ -285,7 +285,7 @@ impl<T: Transport> SessionTask<T> {
                 let error = Error::new(ErrorCode::Unavailable, message);
                 self.error(error.of_subscription(id)).await
             }
-            Step::Ended {
+            Step::End {
                 id,
                 end,
                 mutations,

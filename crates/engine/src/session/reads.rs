@@ -35,7 +35,7 @@ pub(super) enum Step {
     /// The read failed and is retried.
     Failed(SubscriptionId),
     /// The read has ended.
-    Ended {
+    End {
         id: SubscriptionId,
         end: ReadEnd,
         /// The mutations that made the changes.
@@ -88,7 +88,7 @@ impl Reads {
             };
             let step = read.next().await;
             match &step {
-                Some(Step::Ended { .. }) => {
+                Some(Step::End { .. }) => {
                     self.queue.pop_front();
                     // Most sessions never read again, so the queue's kilobyte is freed.
                     if self.queue.is_empty() {
@@ -183,9 +183,9 @@ impl Read {
         let id = self.id.clone();
         let mutations: Arc<[MutationId]> = Arc::default();
         match (ended, self.position.clone()) {
-            (PagesEnd::Refused(reason), _) => Step::Ended {
+            (PagesEnd::Refused(reason), _) => Step::End {
                 id,
-                end: ReadEnd::Refused(reason),
+                end: ReadEnd::Refetch(reason),
                 mutations,
                 schema: None,
             },
@@ -194,7 +194,7 @@ impl Read {
                     let text = self.last_page();
                     return Step::Frame { text, turn };
                 }
-                Step::Ended {
+                Step::End {
                     id,
                     end: ReadEnd::Complete(position),
                     mutations,

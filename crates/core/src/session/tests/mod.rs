@@ -232,7 +232,7 @@ fn a_cursor_is_resumed_from_and_garbage_is_refetched() {
 fn a_refused_read_resolves_again() {
     let mut session = session();
     session.subscribe(subscribe("1", "a"), whole);
-    let commands = session.read(&"1".into(), ReadEnd::Refused(RefetchReason::Expired));
+    let commands = session.read(&"1".into(), ReadEnd::Refetch(RefetchReason::Expired));
     assert_eq!(
         commands,
         [refetch("1", RefetchReason::Expired), resolve("1")]
@@ -402,7 +402,7 @@ fn after_a_refused_catch_up_the_other_shapes_catch_up_again() {
         )
     };
     assert_eq!(session.overflowed(), [catch_up(&["a", "b"])]);
-    let commands = session.catch_up_refused(RefetchReason::Schema, Some("a"));
+    let commands = session.catch_up_failed(RefetchReason::Schema, Some("a"));
     let begun = [
         refetch("1", RefetchReason::Schema),
         catch_up(&["b"]),

@@ -5,7 +5,7 @@ use filter::testing::test_table;
 
 use super::*;
 use crate::policy::ReadScope;
-use crate::shape::TableVersion;
+use crate::shape::CurrentTable;
 
 fn subscribe_to_selection(id: &str, filter: &str) -> Subscribe {
     Subscribe {
@@ -17,22 +17,22 @@ fn subscribe_to_selection(id: &str, filter: &str) -> Subscribe {
     }
 }
 
-/// Resolves shapes against this version of the table.
-fn find(version: &str) -> impl Fn(&Subscribe) -> Result<Shape, SubscribeError> {
+/// Resolves shapes against the table with this fingerprint.
+fn find(fingerprint: &str) -> impl Fn(&Subscribe) -> Result<Shape, SubscribeError> {
     let table = test_table(Backend::Postgres);
-    let version = TableVersion {
+    let table = CurrentTable {
         schema: Arc::new(table.schema),
-        version: version.into(),
+        fingerprint: fingerprint.into(),
         backend: table.backend,
     };
     move |subscribe| {
         let everything = &ReadScope::Everything;
-        Ok(Shape::resolve(&version, &subscribe.selection, everything)?)
+        Ok(Shape::resolve(&table, &subscribe.selection, everything)?)
     }
 }
 
-fn selected(version: &str) -> Shape {
-    find(version)(&subscribe_to_selection("", "n = 1")).expect("a shape")
+fn selected(fingerprint: &str) -> Shape {
+    find(fingerprint)(&subscribe_to_selection("", "n = 1")).expect("a shape")
 }
 
 fn read_selected(id: &str, version: &str, from: Option<i64>) -> Command<TestBatch> {
@@ -157,7 +157,7 @@ fn a_shape_that_resolves_to_itself_stays_attached() {
     let again = session.resolved(&"1".into(), Ok(selected("1")));
     assert_eq!(again, [read_selected("1", "1", None)]);
     // With other columns in the table, the selection may be everything, or no longer.
-    let whole = session.read(&"1".into(), ReadEnd::Refused(RefetchReason::Schema));
+    let whole = session.read(&"1".into(), ReadEnd::Refetch(RefetchReason::Schema));
     assert_eq!(
         whole,
         [
@@ -197,7 +197,7 @@ fn a_selection_is_resolved_again_after_a_failed_catch_up() {
     let mut session = joined(&["1"]);
     join(&mut session, "other", "b", 5);
     session.overflowed();
-    let commands = session.catch_up_refused(RefetchReason::Schema, Some("t"));
+    let commands = session.catch_up_failed(RefetchReason::Schema, Some("t"));
     let expected = [
         refetch("1", RefetchReason::Schema),
         Command::CatchUp(vec![(Shape::whole("b"), at(5))]),

@@ -7,11 +7,11 @@ use filter::testing::{raw, test_table};
 
 use super::*;
 
-fn table(version: &str) -> TableVersion {
+fn table(fingerprint: &str) -> CurrentTable {
     let table = test_table(Backend::Postgres);
-    TableVersion {
+    CurrentTable {
         schema: Arc::new(table.schema),
-        version: version.into(),
+        fingerprint: fingerprint.into(),
         backend: table.backend,
     }
 }
@@ -27,8 +27,8 @@ fn find(filter: Option<&str>, columns: Option<&[&str]>) -> Result<Shape, FilterE
     resolve("1", &request)
 }
 
-fn resolve(version: &str, request: &SelectionRequest) -> Result<Shape, FilterError> {
-    Shape::resolve(&table(version), request, &ReadScope::Everything)
+fn resolve(fingerprint: &str, request: &SelectionRequest) -> Result<Shape, FilterError> {
+    Shape::resolve(&table(fingerprint), request, &ReadScope::Everything)
 }
 
 fn shape(filter: &str, columns: Option<&[&str]>) -> Shape {
@@ -118,12 +118,12 @@ fn the_name_of_a_shape_reveals_nothing_of_its_filter() {
 }
 
 #[test]
-fn shapes_of_two_versions_of_a_table_differ() {
+fn shapes_of_two_fingerprints_differ() {
     let request = SelectionRequest {
         filter: Some("n = 1".to_owned()),
         ..SelectionRequest::default()
     };
-    let of = |version| resolve(version, &request).expect("a shape");
+    let of = |fingerprint| resolve(fingerprint, &request).expect("a shape");
     assert_eq!(of("1"), of("1"));
     assert_ne!(of("1"), of("2"));
     // Where one name ends and the next begins makes a difference.

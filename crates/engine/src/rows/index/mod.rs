@@ -32,11 +32,11 @@ pub(super) struct ShapeIndex {
 struct EntityShapes {
     /// The shape of all rows.
     whole: Option<Audience>,
-    /// The other shapes, by the table's version; there is more than one just after a schema change.
+    /// The other shapes, by the table's fingerprint; there is more than one just after a schema change.
     versions: BTreeMap<Box<str>, VersionShapes>,
 }
 
-/// The shapes with a selection, of one version of a table.
+/// The shapes with a selection, made for one fingerprint of a table.
 #[derive(Debug)]
 struct VersionShapes {
     shapes: HashMap<Shape, Indexed>,
@@ -108,7 +108,7 @@ impl ShapeIndex {
             Some(selection) => {
                 let version = entity
                     .versions
-                    .entry(selection.version().into())
+                    .entry(selection.fingerprint().into())
                     .or_insert_with(|| VersionShapes::new(selection));
                 version.attach(shape, selection, session)
             }
@@ -135,10 +135,10 @@ impl ShapeIndex {
                     .filter(|whole| !whole.sessions.is_empty());
             }
             Some(selection) => {
-                if let Some(version) = entity.versions.get_mut(selection.version()) {
+                if let Some(version) = entity.versions.get_mut(selection.fingerprint()) {
                     columns_changed = version.detach(shape, selection, session);
                     if version.shapes.is_empty() {
-                        entity.versions.remove(selection.version());
+                        entity.versions.remove(selection.fingerprint());
                         columns_changed = true;
                     }
                 }
@@ -180,7 +180,7 @@ impl ShapeIndex {
             Some(selection) => {
                 let indexed = entity
                     .versions
-                    .get(selection.version())?
+                    .get(selection.fingerprint())?
                     .shapes
                     .get(shape)?;
                 Some(&indexed.audience)
@@ -193,7 +193,7 @@ impl ShapeIndex {
         match shape.selection() {
             None => entity.whole.as_mut(),
             Some(selection) => {
-                let version = entity.versions.get_mut(selection.version())?;
+                let version = entity.versions.get_mut(selection.fingerprint())?;
                 Some(&mut version.shapes.get_mut(shape)?.audience)
             }
         }

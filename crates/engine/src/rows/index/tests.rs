@@ -6,13 +6,13 @@ use serde_json::value::RawValue;
 use sync_core::cursor::CommitId;
 use sync_core::log::{ChangeKind, UndoRecord};
 use sync_core::policy::ReadScope;
-use sync_core::shape::{RowOp, TableVersion};
+use sync_core::shape::{CurrentTable, RowOp};
 use value::schema::{Collation, Column, ColumnKind, Schema};
 
 use super::*;
 
 /// `todos(id, list_id, owner, done, title)`.
-fn todos(version: &str) -> TableVersion {
+fn todos(fingerprint: &str) -> CurrentTable {
     let columns = [
         ("id", ColumnKind::INT8),
         ("list_id", ColumnKind::INT8),
@@ -35,9 +35,9 @@ fn todos(version: &str) -> TableVersion {
         columns: columns.collect(),
         key: vec![0],
     };
-    TableVersion {
+    CurrentTable {
         schema: Arc::new(schema),
-        version: version.into(),
+        fingerprint: fingerprint.into(),
         backend: Backend::Postgres,
     }
 }
