@@ -3,6 +3,7 @@
 //! The modules are found as the compiler finds them, from `lib.rs` or `main.rs` along the `mod` lines. What
 //! only tests see (`#[cfg(test)]`, `#[test]`, files and folders named `tests`) is left out.
 
+mod module;
 mod modules;
 mod names;
 mod resolve;

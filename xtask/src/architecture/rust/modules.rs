@@ -1,31 +1,15 @@
 //! The modules of a crate, read from its files along the `mod` lines.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use syn::{Attribute, Item, ItemMod, Meta, Token, punctuated::Punctuated};
+use syn::{Item, ItemMod};
 
 use super::super::files::{read, relative};
 use super::super::import::ModulePath;
-use super::names::{self, Named};
-
-/// One module: what it defines, what it imports and what it names.
-#[derive(Debug, Default)]
-pub(super) struct Module {
-    /// Its file, relative to the repository.
-    pub(super) file: String,
-    /// The module that its file is: itself, except for a module in braces.
-    pub(super) file_module: ModulePath,
-    /// The items that it defines, without modules.
-    pub(super) defined: BTreeSet<String>,
-    /// The names that its `use` lines bind, with the path behind each.
-    pub(super) bound: BTreeMap<String, Vec<String>>,
-    /// The paths before a `::*`.
-    pub(super) globs: Vec<Vec<String>>,
-    /// Every path that it names.
-    pub(super) named: Vec<Named>,
-}
+use super::module::{Module, is_for_tests};
+use super::names;
 
 /// All modules of one library or program, by their way from its root.
 #[derive(Debug, Default)]
@@ -129,29 +113,4 @@ impl Modules {
 fn file_of(folder: &Path) -> Option<PathBuf> {
     let files = [folder.with_extension("rs"), folder.join("mod.rs")];
     files.into_iter().find(|file| file.is_file())
-}
-
-/// `#[test]`, `#[cfg(test)]`, `#[cfg(all(test, …))]` and attributes like `#[tokio::test]`.
-pub(super) fn is_for_tests(attributes: &[Attribute]) -> bool {
-    attributes.iter().any(|attribute| {
-        let path = attribute.path();
-        if path.is_ident("cfg") {
-            return attribute
-                .parse_args()
-                .is_ok_and(|condition| needs_test(&condition));
-        }
-        path.segments
-            .last()
-            .is_some_and(|segment| segment.ident == "test")
-    })
-}
-
-fn needs_test(condition: &Meta) -> bool {
-    match condition {
-        Meta::Path(path) => path.is_ident("test"),
-        Meta::List(list) if list.path.is_ident("all") => list
-            .parse_args_with(Punctuated::<Meta, Token![,]>::parse_terminated)
-            .is_ok_and(|conditions| conditions.iter().any(needs_test)),
-        _ => false,
-    }
 }

@@ -6,15 +6,7 @@ use proc_macro2::{TokenStream, TokenTree};
 use syn::visit::{self, Visit};
 use syn::{Attribute, ImplItemFn, Item, ItemUse, Macro, Path, UseTree, VisRestricted};
 
-use super::modules::{Module, is_for_tests};
-
-/// A path somewhere in a module.
-#[derive(Debug)]
-pub(super) struct Named {
-    pub(super) path: Vec<String>,
-    /// The line of its first name, counted from 1.
-    pub(super) line: usize,
-}
+use super::module::{Module, Named, is_for_tests};
 
 /// Adds an item of a module to what is known about the module.
 pub(super) fn collect(item: &Item, module: &mut Module) {

@@ -7,7 +7,8 @@
 use std::collections::BTreeSet;
 
 use super::super::import::{Import, ModulePath};
-use super::modules::{Module, Modules};
+use super::module::Module;
+use super::modules::Modules;
 
 /// The imports of every module, in order, without those that stay in their own file.
 pub(super) fn imports(modules: &Modules) -> Vec<Import> {
