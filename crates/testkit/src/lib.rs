@@ -13,6 +13,7 @@
 //! `cargo xtask cluster`.
 //!
 //! ```no_run
+//! # use rhtmx_sync_testkit as testkit;
 //! use testkit::{ClientOptions, ServerProcess, SyncClient, both_backends};
 //! use serde_json::json;
 //!
