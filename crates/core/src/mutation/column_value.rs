@@ -17,6 +17,17 @@ use super::shorten;
 /// readers stop.
 const DEPTH_MAX: usize = 100;
 
+/// The largest exponent, either way, of a number in JSON. A database writes a number with all its digits when
+/// it is read, so a few bytes with a large exponent would come back as a hundred kilobytes. A double, which is
+/// what a browser reads, ends at 308.
+const JSON_EXPONENT_MAX: u32 = 400;
+
+/// The largest exponent, either way, of a decimal number.
+const NUMERIC_EXPONENT_MAX: u32 = 1_000;
+
+/// The most characters of a value, with the numbers in it written with all their digits.
+const EXPANDED_CHARS_MAX: usize = 4 << 20;
+
 /// The most dimensions of an array in PostgreSQL.
 const DIMENSIONS_MAX: usize = 6;
 
@@ -42,8 +53,13 @@ pub(super) fn check<'a>(kind: &ColumnKind, raw: &'a RawValue) -> Result<Cow<'a, 
         (ColumnKind::Int { min, max }, Token::Text(text)) => fits_int(&text, *min, *max),
         (ColumnKind::Float, Token::Number(text)) => text.parse().is_ok_and(f64::is_finite),
         (ColumnKind::Float, Token::Text(text)) => is_special_float(&text),
-        (ColumnKind::Numeric, Token::Number(_)) => true,
-        (ColumnKind::Numeric, Token::Text(text)) => text == "NaN" || is_decimal(&text),
+        (ColumnKind::Numeric, Token::Number(text)) => {
+            return check_exponent(text, NUMERIC_EXPONENT_MAX).map(|_| Cow::Borrowed(raw));
+        }
+        (ColumnKind::Numeric, Token::Text(text)) if is_decimal(&text) => {
+            return check_exponent(&text, NUMERIC_EXPONENT_MAX).map(|_| Cow::Borrowed(raw));
+        }
+        (ColumnKind::Numeric, Token::Text(text)) => text == "NaN",
         (ColumnKind::Date, Token::Text(text)) => {
             Date::read(&text).is_some_and(Date::fits_a_literal)
         }
@@ -115,6 +131,19 @@ fn unsigned(text: &str) -> &str {
     text.strip_prefix(['+', '-']).unwrap_or(text)
 }
 
+/// Checks the exponent of a number, and returns how many digits it adds at most when they are all written.
+fn check_exponent(number: &str, max: u32) -> Result<usize, String> {
+    let Some((_, exponent)) = number.split_once(['e', 'E']) else {
+        return Ok(0);
+    };
+    match unsigned(exponent).parse::<u32>() {
+        Ok(exponent) if exponent <= max => Ok(exponent as usize),
+        _ => Err(format!(
+            "expected a number with an exponent of at most {max}"
+        )),
+    }
+}
+
 fn canonical_uuid<'a>(text: &str, raw: &'a RawValue) -> Option<Cow<'a, RawValue>> {
     let canonical = Uuid::try_parse(text).ok()?.hyphenated().to_string();
     if canonical == text {
@@ -167,13 +196,27 @@ fn check_array<'a>(
     Ok(Cow::Owned(to_raw_value(&checked).expect("values are JSON")))
 }
 
-/// Looks for anything that `jsonb` does not accept, in one pass over the text, however deep it is nested.
+/// Looks for anything that `jsonb` does not accept, and for numbers that would explode on reading, in one pass
+/// over the text, however deep it is nested.
 fn check_json(raw: &RawValue) -> Result<Cow<'_, RawValue>, String> {
     let text = raw.get();
     let mut depth = 0;
     let mut escaped = false;
     let mut text_from = None;
-    for (at, byte) in text.bytes().enumerate() {
+    let mut number_from = None;
+    let mut chars = text.len();
+    // A number also ends at the end of the text.
+    for (at, byte) in text.bytes().chain([b' ']).enumerate() {
+        match number_from {
+            Some(from) if !matches!(byte, b'0'..=b'9' | b'+' | b'-' | b'.' | b'e' | b'E') => {
+                chars += check_exponent(&text[from..at], JSON_EXPONENT_MAX)?;
+                number_from = None;
+            }
+            None if text_from.is_none() && matches!(byte, b'-' | b'0'..=b'9') => {
+                number_from = Some(at);
+            }
+            _ => {}
+        }
         match (text_from, byte) {
             (Some(_), _) if escaped => escaped = false,
             (Some(_), b'\\') => escaped = true,
@@ -188,6 +231,11 @@ fn check_json(raw: &RawValue) -> Result<Cow<'_, RawValue>, String> {
         }
         if depth > DEPTH_MAX {
             return Err(format!("expected JSON of at most {DEPTH_MAX} levels"));
+        }
+        if chars > EXPANDED_CHARS_MAX {
+            return Err(format!(
+                "expected JSON of at most {EXPANDED_CHARS_MAX} characters with all digits"
+            ));
         }
     }
     Ok(Cow::Borrowed(raw))
@@ -408,6 +456,33 @@ mod tests {
                 "surrogate",
             );
         }
+    }
+
+    #[test]
+    fn numbers_that_would_explode_on_reading_are_errors() {
+        for kind in [ColumnKind::Json, ColumnKind::Other] {
+            let good = [
+                "1e400",
+                "-1.5E-400",
+                r#"["1e131071", 1E+4]"#,
+                r#"{"1e999":[0]}"#,
+            ];
+            let bad = [
+                "1e401",
+                "1E+131071",
+                "-1.5e-131071",
+                r#"{"a":[1,{"b":1e99999999999999999999}]}"#,
+                "[1e0000000000401]",
+            ];
+            assert_kind(&kind, &good, &bad, "an exponent of at most 400");
+            let many = |count: usize| format!("[{}1]", "1e400,".repeat(count));
+            assert_kind(&kind, &[&many(10_000)], &[&many(10_400)], "with all digits");
+        }
+        let numeric = ["1e1000", "\"1e-1000\"", "\"+.5E+7\""];
+        let too_large = ["1e1001", "\"-1e131071\"", "\"1e-16383\""];
+        assert_kind(&ColumnKind::Numeric, &numeric, &too_large, "at most 1000");
+        let array = ColumnKind::Array(Box::new(ColumnKind::Numeric));
+        assert_kind(&array, &["[1e1000]"], &["[[1],[1e1001]]"], "at most 1000");
     }
 
     #[test]
