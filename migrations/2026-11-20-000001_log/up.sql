@@ -35,6 +35,8 @@ INSERT INTO _rhtmx_sync_meta DEFAULT VALUES;
 
 -- Snapshots with their times. Retention moves the floor to one of them.
 CREATE TABLE _rhtmx_sync_checkpoint (
+    -- A publication of all tables forbids deletes from a table without a key.
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     position text NOT NULL,
     made_at timestamptz NOT NULL DEFAULT now()
 );
@@ -89,11 +91,11 @@ EXCEPTION WHEN OTHERS THEN
         constraint_at_fault = CONSTRAINT_NAME,
         schema_at_fault = SCHEMA_NAME,
         table_at_fault = TABLE_NAME;
-    -- Errors of connections, of the transaction's state, of serialisation, of a statement made for a
-    -- table that has changed since, of resources, locks, intervention by an operator, and the system.
-    -- Triggers may raise any code, so every other one counts as a reject.
-    IF left(state, 2) IN ('08', '25', '26', '40', '42', '53', '55', '57', '58', 'F0', 'XX')
-        AND state NOT IN ('42501', '428C9')
+    -- Errors of connections, of the transaction's state, of serialisation, of resources, of locks and
+    -- objects in use, of intervention by an operator, and of the system. Triggers may raise any code, so
+    -- every other one is answered.
+    IF left(state, 2) IN ('08', '25', '26', '40', '53', '57', '58', 'F0')
+        OR state IN ('55006', '55P03', 'XX001', 'XX002')
     THEN
         RAISE;
     END IF;
@@ -121,6 +123,7 @@ BEGIN
             EXECUTE format('REVOKE ALL ON TABLE %I FROM %s', target, grantee);
         END LOOP;
         EXECUTE format('REVOKE ALL ON SEQUENCE _rhtmx_sync_log_id_seq FROM %s', grantee);
+        EXECUTE format('REVOKE ALL ON SEQUENCE _rhtmx_sync_checkpoint_id_seq FROM %s', grantee);
         EXECUTE format('REVOKE ALL ON FUNCTION _rhtmx_sync_write(text, text, text) FROM %s', grantee);
     END LOOP;
 END

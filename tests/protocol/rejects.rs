@@ -9,7 +9,7 @@ use rhtmx_sync_tests::TestServer;
 use serde_json::{Value, json};
 use testkit::{Backend, Rejection, SyncClient, TestDatabase, both_backends};
 
-use crate::tables::{NOTES, count};
+use crate::tables::{NOTES, TASKS, count};
 use crate::writes::{create, delete, note, update, upsert};
 
 /// Words of the databases' own messages.
@@ -501,6 +501,43 @@ both_backends! {
         let mut client = server.connect().await;
         let writes = json!([note(5, "good"), note(6, "bad")]);
         assert_rejected(&mut client, writes, ("constraint", Some(1), None)).await;
+        assert_eq!(count(&db, "notes").await, 1);
+    }
+
+    /// A trigger that names what does not exist fails each time, so its mutation is rejected and holds up no other.
+    async fn a_trigger_with_a_missing_name_is_a_reject(db: TestDatabase) {
+        db.execute(&format!("{NOTES}; {TASKS}")).await;
+        let triggers = match db.backend() {
+            Backend::Postgres => {
+                "CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+                 CASE new.body \
+                   WHEN 'column' THEN new.missing := 1; \
+                   WHEN 'table' THEN DELETE FROM missing; \
+                   WHEN 'function' THEN PERFORM missing(new.id); \
+                   WHEN 'state' THEN RAISE EXCEPTION 'secret' USING ERRCODE = '55000'; \
+                   WHEN 'internal' THEN RAISE EXCEPTION 'secret' USING ERRCODE = 'XX000'; \
+                   ELSE NULL; END CASE; RETURN new; END $$; \
+                 CREATE TRIGGER fail BEFORE INSERT ON tasks FOR EACH ROW EXECUTE FUNCTION fail()"
+            }
+            Backend::Sqlite => {
+                "CREATE TABLE missing (id integer); \
+                 CREATE TRIGGER fail BEFORE INSERT ON tasks BEGIN DELETE FROM missing; END; \
+                 PRAGMA legacy_alter_table = ON; ALTER TABLE missing RENAME TO gone"
+            }
+        };
+        db.execute(triggers).await;
+        let server = TestServer::start(&db, ["notes", "tasks"]).await;
+        let mut client = server.connect().await;
+        let bodies: &[&str] = match db.backend() {
+            Backend::Postgres => &["column", "table", "function", "state", "internal"],
+            Backend::Sqlite => &["table"],
+        };
+        for body in bodies {
+            let task = create("tasks", json!({ "id": 6, "body": body }));
+            let writes = json!([note(5, "good"), task]);
+            assert_rejected(&mut client, writes, ("constraint", Some(1), None)).await;
+        }
+        assert_eq!(count(&db, "tasks").await, 0);
         assert_eq!(count(&db, "notes").await, 1);
     }
 }

@@ -27,6 +27,16 @@ pub enum DbError {
         /// The database's message.
         message: String,
     },
+    /// A write failed because of its table or a trigger on it, not because of its data. It may have been made
+    /// for columns that have changed since; if it fails again once the table has been read again, it will
+    /// always fail.
+    #[error("a write fails because of its table: {message}")]
+    Table {
+        /// The write, counted from 0; `None` when it is all of them together.
+        write: Option<usize>,
+        /// The database's message or code.
+        message: String,
+    },
     /// The migrations could not be run.
     #[error("the migrations could not be run: {0}")]
     Migration(String),

@@ -78,6 +78,12 @@ pub(crate) struct ClientState {
 pub(crate) enum WriteFailed {
     /// The data or a constraint forbids it.
     Rejected(Reject),
+    /// The table or a trigger on it is at fault. The mutation is retried once the table has been read again.
+    Table {
+        write: Option<usize>,
+        /// The database's message or code.
+        message: String,
+    },
     /// Anything else. The mutation stays open and may be tried again.
     Diesel(diesel::result::Error),
 }
@@ -87,6 +93,10 @@ impl WriteFailed {
     pub(crate) fn of_write(self, index: usize) -> Self {
         match self {
             Self::Rejected(reject) => Self::Rejected(reject.of_write(index)),
+            Self::Table { message, .. } => Self::Table {
+                write: Some(index),
+                message,
+            },
             failed @ Self::Diesel(_) => failed,
         }
     }
@@ -295,6 +305,9 @@ macro_rules! mutation_steps {
             match ended {
                 Ok(()) => Ok(Ok(())),
                 Err(WriteFailed::Rejected(reject)) => Ok(Err(reject)),
+                Err(WriteFailed::Table { write, message }) => {
+                    Err(Failed::Other(DbError::Table { write, message }))
+                }
                 Err(WriteFailed::Diesel(error)) => Err(Failed::Diesel(error)),
             }
         }

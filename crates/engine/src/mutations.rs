@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use db::backoff;
 use db::entity::Entity;
 use db::write::{Mutation, TableScope, TableWrite};
+use db::{DbError, backoff};
 use filter::{Filter, FilterError, Table};
 use protocol::{MutationId, Op, Push, Reject, RejectCode, SelectionRequest};
 use sync_core::mutation::{self, Applied};
@@ -17,6 +17,9 @@ use crate::state::EngineState;
 
 /// Attempts to apply a mutation before the connection ends and the client pushes it again.
 const ATTEMPTS_MAX: u32 = 12;
+
+/// Failures because of the table after which a mutation is rejected, though the table was read again after each.
+const TABLE_FAILURES_MAX: u32 = 5;
 
 /// Why the result of a mutation is unknown; the client pushes it again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,10 +42,15 @@ pub(crate) async fn apply(
         mutation: push.mutation,
     };
     let mut failures = 0;
+    let mut table_failures = 0;
+    let mut refused = None;
     loop {
         let mutation = Mutation {
             mutation_id,
-            writes: check(state, principal, &push),
+            writes: match refused.take() {
+                Some(reject) => Err(reject),
+                None => check(state, principal, &push),
+            },
         };
         let error = match state.config.db_pool.apply(&mutation).await {
             Ok(applied) if is_in_current_epoch(state, &applied) => {
@@ -55,18 +63,36 @@ pub(crate) async fn apply(
         };
         failures += 1;
         // Every error is retried, even one that looks permanent: a client must not lose a write because the
-        // database refused it for a temporary reason.
+        // database refused it for a temporary reason. Only what the table causes each time ends as a reject.
         warn!(%error, %client_id, mutation = push.mutation, failures, "a mutation failed; retrying");
         if failures == ATTEMPTS_MAX {
             return Err(MutationError::Unavailable);
         }
         tokio::time::sleep(backoff::pause(failures)).await;
-        // The table may have changed since the statement was made.
-        if !error.is_retryable()
-            && let Err(error) = schema_watch::refresh(state).await
-        {
-            warn!(%error, "the tables could not be read again");
+        if error.is_retryable() {
+            continue;
         }
+        // The table may have changed since the statement was made.
+        if let Err(error) = schema_watch::refresh(state).await {
+            warn!(%error, "the tables could not be read again");
+            continue;
+        }
+        if let DbError::Table { write, .. } = error {
+            table_failures += 1;
+            if table_failures >= TABLE_FAILURES_MAX {
+                refused = Some(refused_by_table(write));
+            }
+        }
+    }
+}
+
+/// The reject of a mutation that its table, as it is now, cannot take.
+fn refused_by_table(write: Option<usize>) -> Reject {
+    let message = "the table, or a rule on it, cannot take this write";
+    let reject = Reject::new(RejectCode::Constraint, message);
+    match write {
+        Some(write) => reject.of_write(write),
+        None => reject,
     }
 }
 

@@ -165,3 +165,22 @@ async fn broken_references_to_other_columns_are_rejects() {
         "{rejection:?}"
     );
 }
+
+/// PostgreSQL does not find a conflict by a key that is deferrable.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upsert_on_a_deferrable_key_is_a_reject() {
+    let db = TestDatabase::postgres().await;
+    let tables = "CREATE TABLE later (id integer PRIMARY KEY DEFERRABLE, body text)";
+    let (_server, mut client) = serve(&db, tables, &["later"]).await;
+    let row = json!({ "id": 1, "body": "a" });
+    let writes = json!([upsert("later", row.clone())]);
+    assert_rejected(&mut client, writes, ("constraint", Some(0), None)).await;
+    client
+        .push_next(json!([create("later", row.clone())]))
+        .await
+        .acked();
+    client
+        .push_next(json!([upsert("later", row)]))
+        .await
+        .acked();
+}

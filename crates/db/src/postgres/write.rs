@@ -114,6 +114,7 @@ pub(crate) async fn write(
     match (ran, write.op) {
         (Ran::Rows { rows: 0 }, Op::Update | Op::Delete) => Err(WriteFailed::Rejected(not_found())),
         (Ran::Rows { .. }, _) => Ok(()),
+        (Ran::Failed(fault), _) if fault.is_of_the_table() => Err(fault.into_table_error()),
         (Ran::Failed(fault), _) => {
             let reject = explain(conn, write, &input, &fault).await?;
             Err(WriteFailed::Rejected(reject))
@@ -166,6 +167,7 @@ pub(crate) async fn settle(
 ) -> Result<(), WriteFailed> {
     match run(conn, "SET CONSTRAINTS ALL IMMEDIATE", "{}", "{}").await? {
         Ran::Rows { .. } => Ok(()),
+        Ran::Failed(fault) if fault.is_of_the_table() => Err(fault.into_table_error()),
         Ran::Failed(fault) => {
             let reject = match writes {
                 [write] => explain(conn, write, "{}", &fault).await?.of_write(0),
@@ -192,6 +194,25 @@ struct Fault {
     constraint: String,
     schema: String,
     table: String,
+}
+
+impl Fault {
+    /// Whether the statement or a trigger of the user's does not fit the table or the schema: classes 42 (such as
+    /// a missing column or function) and 55 (such as a key that is deferrable), and an internal error.
+    fn is_of_the_table(&self) -> bool {
+        let is_kept = matches!(self.state.as_str(), "42501" | "428C9");
+        !is_kept
+            && (self.state.starts_with("42")
+                || self.state.starts_with("55")
+                || self.state == "XX000")
+    }
+
+    fn into_table_error(self) -> WriteFailed {
+        WriteFailed::Table {
+            write: None,
+            message: format!("SQLSTATE {}", self.state),
+        }
+    }
 }
 
 #[derive(QueryableByName)]

@@ -10,10 +10,11 @@ use value::schema::Schema;
 
 use super::statement::{Statement, Value};
 use crate::quote::ident;
+use crate::write::WriteFailed;
 
 /// The beginnings of SQLite's messages for failures that are not the data's fault: after those the mutation
 /// is tried again. A trigger of the user's may raise any message, so these are as long as possible.
-const NOT_THE_DATA: [&str; 14] = [
+const NOT_THE_DATA: [&str; 12] = [
     "database is locked",
     "database table is locked",
     "database schema is locked",
@@ -26,8 +27,6 @@ const NOT_THE_DATA: [&str; 14] = [
     "file is not a database",
     "locking protocol",
     "out of memory",
-    "no such table: ",
-    "no such column: ",
 ];
 
 /// A write that was tried, for explaining why it failed.
@@ -66,11 +65,34 @@ pub(super) fn violation(error: &Error) -> Option<Violation> {
     })
 }
 
+/// The failure for an error that is not a reject.
+pub(super) fn failure(error: diesel::result::Error) -> WriteFailed {
+    match &error {
+        diesel::result::Error::DatabaseError(_, info) if is_of_the_table(info.message()) => {
+            WriteFailed::Table {
+                write: None,
+                message: info.message().to_owned(),
+            }
+        }
+        _ => WriteFailed::Diesel(error),
+    }
+}
+
+/// Whether a message says that the statement or a trigger of the user's names what does not exist.
+pub(super) fn is_of_the_table(message: &str) -> bool {
+    let beginnings = ["no such table: ", "no such column: ", "no such function: "];
+    is_outdated(message) || beginnings.iter().any(|other| message.starts_with(other))
+}
+
+/// Whether the statement was made for columns that the table no longer has.
+fn is_outdated(message: &str) -> bool {
+    message.starts_with("table ") && message.contains(" has no column named ")
+}
+
 /// Whether a message is about the data: any that is not known to be about something else is a rule of the
 /// table.
 fn is_of_the_data(message: &str) -> bool {
-    let is_outdated = message.starts_with("table ") && message.contains(" has no column named ");
-    !is_outdated && !NOT_THE_DATA.iter().any(|other| message.starts_with(other))
+    !is_of_the_table(message) && !NOT_THE_DATA.iter().any(|other| message.starts_with(other))
 }
 
 /// The reject for a write that failed.

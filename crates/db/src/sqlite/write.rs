@@ -88,7 +88,8 @@ pub(crate) async fn write(conn: &mut SqliteConn, write: &TableWrite) -> Result<(
     let op = write.op;
     let ended = conn
         .spawn_blocking(move |conn| run(conn, statements, &tried))
-        .await?;
+        .await
+        .map_err(explain::failure)?;
     match (ended, op) {
         (Ok(0), Op::Update | Op::Delete) => Err(WriteFailed::Rejected(not_found())),
         (Ok(_), _) => Ok(()),
