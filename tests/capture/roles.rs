@@ -130,6 +130,56 @@ on_postgres! {
         assert_eq!(ran, Vec::<Option<String>>::new());
     }
 
+    /// Whose mutation a change is, is believed of the engine's role alone, and nonsense costs nothing.
+    async fn a_writer_cannot_forge_whose_mutation_a_change_is(db: TestDatabase) {
+        db.execute("CREATE TABLE notes (id integer PRIMARY KEY, body text)").await;
+        db.execute("INSERT INTO notes VALUES (1, 'a')").await;
+        let role = db.create_role("forger").await;
+        db.execute(&format!("GRANT SELECT, UPDATE ON notes TO {}", role.name)).await;
+        let mut watch = Watch::start(db, ["notes"]).await;
+        let writer = connect(&role.url).await;
+        let author = "00000000-0000-0000-0000-000000000007";
+        for mutation in ["7", "x", "", "-1", "1.5", "99999999999999999999"] {
+            writer
+                .batch_execute(&format!(
+                    "SET rhtmx_sync.client_id = '{author}'; SET rhtmx_sync.mutation = '{mutation}'; \
+                     UPDATE notes SET body = body || '!'"
+                ))
+                .await
+                .expect("the role may write");
+            watch.settle().await;
+            watch.compare().await;
+        }
+        // The engine's own role may still say nonsense.
+        watch
+            .step(&format!(
+                "BEGIN; SET LOCAL rhtmx_sync.client_id = '{author}'; SET LOCAL rhtmx_sync.mutation = 'x'; \
+                 UPDATE notes SET body = 'b'; COMMIT"
+            ))
+            .await;
+        let logged = "SELECT action || ' ' || coalesce(client_id, 'nobody') || ' ' || coalesce(mutation::text, 'none') \
+                      FROM _rhtmx_sync_log WHERE entity = 'notes' AND action <> 'create' ORDER BY id OFFSET 1";
+        let logged = watch.db.query_text(logged).await;
+        assert_eq!(logged, vec![Some("update nobody none".to_owned()); 7]);
+        assert_eq!(watch.client.frames("refetch"), 0);
+    }
+
+    /// Default privileges give new functions to roles by name, as Supabase's do; the capture's are taken back.
+    async fn default_privileges_do_not_lend_the_capture_function(db: TestDatabase) {
+        db.execute("CREATE TABLE notes (id integer PRIMARY KEY, body text)").await;
+        let role = db.create_role("named").await;
+        db.execute(&format!("ALTER DEFAULT PRIVILEGES GRANT ALL ON FUNCTIONS TO {}", role.name)).await;
+        let watch = Watch::start(db, ["notes"]).await;
+        let may = format!(
+            "SELECT has_function_privilege('{}', oid, 'EXECUTE')::text FROM pg_proc \
+             WHERE proname LIKE '\\_rhtmx\\_sync\\_capture\\_%'",
+            role.name
+        );
+        let may = watch.db.query_text(&may).await;
+        assert!(!may.is_empty());
+        assert!(may.iter().all(|may| may.as_deref() == Some("false")), "{may:?}");
+    }
+
     async fn row_security_does_not_hide_rows_from_the_capture(db: TestDatabase) {
         db.execute("CREATE SCHEMA app; CREATE TABLE app.notes (id integer PRIMARY KEY, owner text, body text)").await;
         let role = db.create_role("owner").await;

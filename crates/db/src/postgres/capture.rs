@@ -62,11 +62,18 @@ impl Capture<'_> {
         qualified_function(&self.schema.entity, self.log_schema)
     }
 
+    /// Takes the function from everybody but its owner. Default privileges may have granted it to roles by
+    /// name, as Supabase's do.
     fn revoke(&self) -> String {
-        format!(
-            "REVOKE ALL ON FUNCTION {}() FROM PUBLIC",
-            self.qualified_function()
-        )
+        let function = literal(&format!("{}()", self.qualified_function()));
+        let body = format!(
+            "DECLARE grantee text; BEGIN \
+             FOR grantee IN SELECT DISTINCT CASE g.grantee WHEN 0 THEN 'PUBLIC' ELSE g.grantee::regrole::text END \
+             FROM pg_proc p, aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) g \
+             WHERE p.oid = {function}::regprocedure AND g.grantee <> p.proowner \
+             LOOP EXECUTE format('REVOKE ALL ON FUNCTION %s FROM %s', {function}, grantee); END LOOP; END"
+        );
+        format!("DO {}", literal(&body))
     }
 
     fn function(&self) -> String {
@@ -96,23 +103,33 @@ impl Capture<'_> {
 #variable_conflict use_variable
 DECLARE
     _rhtmx_client text := nullif(current_setting('rhtmx_sync.client_id', true), '');
-    _rhtmx_mutation text := nullif(current_setting('rhtmx_sync.mutation', true), '');
+    _rhtmx_mutation bigint;
 BEGIN
+    -- Every role may set these, to anything: only what a role with the engine's rights says is believed.
+    IF _rhtmx_client IS NOT NULL THEN
+        IF pg_has_role(session_user, current_user, 'MEMBER')
+            AND current_setting('rhtmx_sync.mutation', true) ~ '^[0-9]{{1,18}}$'
+        THEN
+            _rhtmx_mutation := current_setting('rhtmx_sync.mutation', true);
+        ELSE
+            _rhtmx_client := NULL;
+        END IF;
+    END IF;
     BEGIN
         IF TG_OP = 'INSERT' THEN
             INSERT INTO {log} (entity, entity_id, action, client_id, mutation)
-            SELECT {entity}, {key_new}, 'create', _rhtmx_client, _rhtmx_mutation::bigint FROM _rhtmx_new n;
+            SELECT {entity}, {key_new}, 'create', _rhtmx_client, _rhtmx_mutation FROM _rhtmx_new n;
         ELSIF TG_OP = 'UPDATE' THEN
             INSERT INTO {log} (entity, entity_id, action, old, client_id, mutation)
             SELECT {entity},
                 CASE WHEN n.{first} IS NULL THEN {key_old} ELSE {key_new} END,
                 CASE WHEN n.{first} IS NULL THEN 'delete' WHEN o.{first} IS NULL THEN 'create' ELSE 'update' END,
                 CASE WHEN n.{first} IS NULL THEN {whole_old} WHEN o.{first} IS NULL THEN NULL ELSE {changed_old} END,
-                _rhtmx_client, _rhtmx_mutation::bigint
+                _rhtmx_client, _rhtmx_mutation
             FROM _rhtmx_old o FULL JOIN _rhtmx_new n ON {same_key};
         ELSIF TG_OP = 'DELETE' THEN
             INSERT INTO {log} (entity, entity_id, action, old, client_id, mutation)
-            SELECT {entity}, {key_old}, 'delete', {whole_old}, _rhtmx_client, _rhtmx_mutation::bigint FROM _rhtmx_old o;
+            SELECT {entity}, {key_old}, 'delete', {whole_old}, _rhtmx_client, _rhtmx_mutation FROM _rhtmx_old o;
         ELSE
             -- A truncated partition takes only some of the entity's rows with it.
             INSERT INTO {log} (entity, action)
