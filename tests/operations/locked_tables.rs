@@ -154,3 +154,44 @@ async fn an_engine_is_not_ready_until_it_has_captured_a_locked_table() {
     client.subscribe("notes", "notes").await;
     client.wait_subscribed("notes").await;
 }
+
+/// In a database where transactions are serializable by default, the engine's reads take no part in the checks
+/// for conflicts, so no writer fails because of them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reads_take_no_part_in_serializable_conflicts() {
+    let db = TestDatabase::postgres().await;
+    db.execute(&format!(
+        "{NOTES}; {TASKS}; INSERT INTO notes VALUES (1, 'note')"
+    ))
+    .await;
+    db.execute(
+        "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_isolation = serializable', \
+         current_database()); END $$",
+    )
+    .await;
+    // Predicate locks are kept while a serializable transaction is open that began before their end.
+    let open = begin(&db, "SELECT * FROM tasks").await;
+    open.batch_execute("COMMIT; BEGIN ISOLATION LEVEL SERIALIZABLE; SELECT * FROM tasks")
+        .await
+        .expect("a serializable transaction");
+    let server = TestServer::start(&db, ["notes", "tasks"]).await;
+    let mut client = subscriber(&server).await;
+    tasks_arrive(&db, &mut client, 0..3).await;
+    db.execute("UPDATE notes SET body = 'changed'").await;
+    client
+        .wait_until(|client| {
+            client
+                .row("notes", "1")
+                .is_some_and(|row| row["body"] == "changed")
+        })
+        .await;
+    // The writers of this test are serializable; the pages that they locked of `notes` are the update's own.
+    let readers = db
+        .query_text(
+            "SELECT a.query FROM pg_locks l JOIN pg_stat_activity a USING (pid) \
+             WHERE l.mode = 'SIReadLock' AND l.relation = 'notes'::regclass AND a.application_name = 'rhtmx-sync'",
+        )
+        .await;
+    assert_eq!(readers, Vec::<Option<String>>::new());
+    commit(&open).await;
+}

@@ -90,6 +90,28 @@ both_backends! {
     }
 }
 
+/// A publication of all tables forbids deletes from tables without a key; the engine's have one each.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_publication_of_all_tables_changes_nothing() {
+    let db = TestDatabase::postgres().await;
+    db.execute(NOTES).await;
+    db.execute("CREATE PUBLICATION everything FOR ALL TABLES")
+        .await;
+    let mut config = eager(&db).await;
+    config.retention.hours = 0;
+    let server = TestServer::with_config(config).await;
+    let mut client = subscriber(&server).await;
+    db.execute(&insert(0..100)).await;
+    until_none(&db, "entity_id IS NOT NULL").await;
+    client
+        .push_next(serde_json::json!([{ "entity": "notes", "op": "delete", "key": 7 }]))
+        .await
+        .acked();
+    client
+        .wait_until(|client| client.rows("notes").len() == 99)
+        .await;
+}
+
 /// Retention runs while a transaction is open, and does not delete what no client has received.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn changes_of_an_open_transaction_are_not_pruned() {

@@ -96,6 +96,12 @@ impl PostgresPool {
             );
             return Err(DbError::Unsupported(text));
         }
+        if store::is_superuser(&mut conn).await? {
+            tracing::warn!(
+                "the engine's role is a superuser, and the owner of any synced table can run code with its rights; give the \
+                 engine a role of its own (see docs/postgresql-setup.md)"
+            );
+        }
         migrations::run_postgres(conn).await
     }
 

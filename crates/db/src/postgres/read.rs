@@ -32,6 +32,10 @@ SET LOCAL \"TimeZone\" = 'UTC'; SET LOCAL datestyle = 'ISO, MDY'; SET LOCAL inte
 SET LOCAL bytea_output = 'hex'; SET LOCAL extra_float_digits = 1; \
 SET LOCAL jit = off; SET LOCAL max_parallel_workers_per_gather = 0";
 
+/// One statement needs no more than its own snapshot. Where transactions are serializable by default, a read
+/// would take part in the checks for conflicts, and make writers fail.
+const READ_COMMITTED: &str = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED";
+
 /// Keeps the planner from scanning tables, because its statistics lag behind a log that grows by thousands
 /// of entries per second.
 pub(crate) const PLANNER_SETTINGS: &str = "\
@@ -114,8 +118,10 @@ pub(crate) async fn read_changes(
     let parameters = parameters(from, entities, &query.old_value_columns);
     let expected = query.expected(entities);
     conn.transaction(async |conn| {
-        conn.batch_execute(&format!("{SESSION_SETTINGS}; {PLANNER_SETTINGS}"))
-            .await?;
+        conn.batch_execute(&format!(
+            "{READ_COMMITTED}; {SESSION_SETTINGS}; {PLANNER_SETTINGS}"
+        ))
+        .await?;
         let mut lines = bound(&sql, &parameters)
             .load_stream::<ChangeRow>(conn)
             .await?;
@@ -178,7 +184,8 @@ pub(crate) async fn read_rows(
 ) -> DbResult<()> {
     let (sql, parameters) = rows_sql(entity, query);
     conn.transaction(async |conn| {
-        conn.batch_execute(SESSION_SETTINGS).await?;
+        conn.batch_execute(&format!("{READ_COMMITTED}; {SESSION_SETTINGS}"))
+            .await?;
         let mut lines = bound(&sql, &parameters)
             .load_stream::<RowLine>(conn)
             .await?;

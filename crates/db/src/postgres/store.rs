@@ -96,6 +96,15 @@ pub(crate) async fn version(conn: &mut AsyncPgConnection) -> DbResult<i64> {
     Ok(row.value.parse().unwrap_or_default())
 }
 
+/// Whether the role may do everything.
+pub(crate) async fn is_superuser(conn: &mut AsyncPgConnection) -> DbResult<bool> {
+    let row: OneText = sql_query("SELECT current_setting('is_superuser') AS value")
+        .get_result(conn)
+        .await
+        .map_err(|error| DbError::while_doing("reading the role's rights", error))?;
+    Ok(row.value == "on")
+}
+
 /// A text that changes when one of these tables, its partitions, its key, its triggers, or any enum or domain
 /// changes.
 pub(crate) async fn catalog_version(

@@ -1,9 +1,11 @@
 //! Admission of HTTP requests: which web pages may connect, and for which principal.
 //!
 //! A browser sends the page's origin with a WebSocket handshake and a cross-site request, but blocks neither.
-//! Without this check, any page could read from a server on the visitor's own machine.
+//! Without this check, any page could read from a server on the visitor's own machine. For an image or a script
+//! that a page includes, it sends no origin but `Sec-Fetch-Site`: the page could not read the answer, but it could
+//! make the server work.
 
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, HeaderValue, header};
 use protocol::ErrorCode;
 use sync_core::policy::Principal;
 
@@ -15,12 +17,7 @@ pub(super) async fn admit(
     headers: &HeaderMap,
     config: &SyncConfig,
 ) -> Result<Principal, HttpError> {
-    if !is_allowed(headers, config) {
-        return Err(HttpError::new(
-            ErrorCode::Forbidden,
-            "pages of this origin may not connect",
-        ));
-    }
+    check_page(headers, config)?;
     let token = headers
         .get(header::AUTHORIZATION)
         .and_then(|value| value.to_str().ok())
@@ -30,11 +27,21 @@ pub(super) async fn admit(
     Ok(config.auth.authenticator.verify(token).await?)
 }
 
+/// Checks that the page behind a request with these headers, if there is one, may connect.
+pub(super) fn check_page(headers: &HeaderMap, config: &SyncConfig) -> Result<(), HttpError> {
+    if is_allowed(headers, config) {
+        return Ok(());
+    }
+    let message = "pages of this origin may not connect";
+    Err(HttpError::new(ErrorCode::Forbidden, message))
+}
+
 /// Whether a request with these headers may be answered: it comes from no web page, from a page that this
 /// server has served, or from one of the configured origins.
 pub(super) fn is_allowed(headers: &HeaderMap, config: &SyncConfig) -> bool {
     let Some(origin) = headers.get(header::ORIGIN) else {
-        return true;
+        let site = headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
+        return matches!(site, None | Some(b"same-origin" | b"none"));
     };
     let Ok(origin) = origin.to_str() else {
         return false;
@@ -57,7 +64,6 @@ pub(super) fn is_allowed(headers: &HeaderMap, config: &SyncConfig) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use axum::http::HeaderValue;
     use db::DbPool;
 
     use super::*;
@@ -81,6 +87,16 @@ mod tests {
         assert!(is_allowed(&headers(Some("http://127.0.0.1:8080")), &config));
         for other in ["https://evil.example", "http://127.0.0.1:9090", "null"] {
             assert!(!is_allowed(&headers(Some(other)), &config), "{other}");
+        }
+        for (site, expected) in [
+            ("same-origin", true),
+            ("none", true),
+            ("same-site", false),
+            ("cross-site", false),
+        ] {
+            let mut headers = headers(None);
+            headers.insert("sec-fetch-site", HeaderValue::from_static(site));
+            assert_eq!(is_allowed(&headers, &config), expected, "{site}");
         }
         config
             .auth

@@ -4,12 +4,14 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 
 use axum::extract::State;
+use axum::http::HeaderMap;
 use axum::routing::get;
 use axum::{Json, Router};
 use serde::Serialize;
 use sync_core::shape::Selection;
 
-use super::{Feature, feature_names};
+use super::error::HttpError;
+use super::{Feature, door, feature_names};
 use crate::rows::ShapeStatus;
 use crate::state::EngineState;
 
@@ -107,7 +109,11 @@ struct Log {
     floor: String,
 }
 
-async fn status(State(state): State<Arc<EngineState>>) -> Json<Status> {
+async fn status(
+    State(state): State<Arc<EngineState>>,
+    headers: HeaderMap,
+) -> Result<Json<Status>, HttpError> {
+    door::check_page(&headers, &state.config)?;
     let listener = *state.listener.borrow();
     let stats = state.hub.stats(SHAPES_MAX);
     let known = state.entities.all();
@@ -124,7 +130,7 @@ async fn status(State(state): State<Arc<EngineState>>) -> Json<Status> {
             None
         }
     };
-    Json(Status {
+    Ok(Json(Status {
         version: env!("CARGO_PKG_VERSION"),
         features: feature_names(),
         database: state.config.db_pool.backend(),
@@ -150,5 +156,5 @@ async fn status(State(state): State<Arc<EngineState>>) -> Json<Status> {
         entities,
         entities_missing,
         log,
-    })
+    }))
 }

@@ -28,6 +28,7 @@ use crate::read;
 /// output formats, because rows are turned into JSON here; no time-outs but the one for locked tables.
 const SESSION_OF_L: &str = "\
 SET statement_timeout = 0; SET idle_session_timeout = 0; SET lock_timeout = '500ms'; \
+SET default_transaction_isolation = 'read committed'; \
 SET \"TimeZone\" = 'UTC'; SET datestyle = 'ISO, MDY'; SET intervalstyle = 'postgres'; \
 SET bytea_output = 'hex'; SET extra_float_digits = 1; SET jit = off; \
 SET max_parallel_workers_per_gather = 0; SET plan_cache_mode = force_generic_plan; \
