@@ -130,6 +130,52 @@ on_postgres! {
         assert_eq!(ran, Vec::<Option<String>>::new());
     }
 
+    /// A role that may create functions in `public` cannot have its own called in place of PostgreSQL's, though
+    /// they fit the arguments better: not by a first read, a drain, or a resume.
+    async fn nothing_of_a_stranger_runs_as_the_engine(db: TestDatabase) {
+        db.execute("CREATE TABLE notes (id integer PRIMARY KEY, body text, done boolean)").await;
+        db.execute("INSERT INTO notes VALUES (1, 'a', false), (2, 'b', true)").await;
+        let role = db.create_role("stranger").await;
+        db.execute(&format!("GRANT CREATE ON SCHEMA public TO {}", role.name)).await;
+        let stranger = connect(&role.url).await;
+        let trick = |function: &str, returns: &str, value: &str| {
+            format!(
+                "CREATE FUNCTION public.{function} RETURNS {returns} LANGUAGE plpgsql AS \
+                 $$ BEGIN INSERT INTO public.ran VALUES (current_user); RETURN {value}; END $$; "
+            )
+        };
+        let tricks: String = [
+            trick("to_json(text)", "json", "'\"tricked\"'"),
+            trick("to_json(integer)", "json", "'7'"),
+            trick("to_json(boolean)", "json", "'true'"),
+            trick("to_json(bigint)", "json", "'7'"),
+            trick("json_build_array(bigint, bigint, text, jsonb)", "json", "'[]'"),
+            trick("json_build_object(text, integer)", "json", "'{}'"),
+            trick("concat(text, text, text)", "text", "'public'"),
+        ]
+        .concat();
+        stranger
+            .batch_execute(&format!("CREATE TABLE public.ran (who text); GRANT ALL ON public.ran TO PUBLIC; {tricks}"))
+            .await
+            .expect("the role may create functions");
+        assert_eq!(db.query_text("SELECT to_json('a'::text)").await, [Some("\"tricked\"".to_owned())]);
+        db.execute("DELETE FROM public.ran").await;
+
+        let mut watch = Watch::start(db, ["notes"]).await;
+        watch.step("UPDATE notes SET body = 'c' WHERE id = 1").await;
+        let url = watch.server.ws_url();
+        let mut other = watch.server.connect().await;
+        let selection = json!({ "entity": "notes", "where": "done OR body = 'c'", "columns": ["body"] });
+        other.subscribe_with("some", selection).await;
+        other.wait_subscribed("some").await;
+        assert_eq!(other.row("some", "1"), Some(&json!({ "id": 1, "body": "c" })));
+        let state = other.into_state();
+        watch.step("UPDATE notes SET body = 'd', done = true WHERE id = 1").await;
+        let mut other = testkit::SyncClient::reconnect(&url, testkit::ClientOptions::default(), &state).await;
+        other.wait_until(|other| other.row("some", "1") == Some(&json!({ "id": 1, "body": "d" }))).await;
+        assert_eq!(watch.db.query_text("SELECT who FROM public.ran").await, Vec::<Option<String>>::new());
+    }
+
     /// Whose mutation a change is, is believed of the engine's role alone, and nonsense costs nothing.
     async fn a_writer_cannot_forge_whose_mutation_a_change_is(db: TestDatabase) {
         db.execute("CREATE TABLE notes (id integer PRIMARY KEY, body text)").await;

@@ -32,8 +32,8 @@ pub enum DescribeError {
 /// The prefix of the engine's own tables.
 pub(crate) const OWN_PREFIX: &str = "_rhtmx_";
 
-/// An entity without a table, whose rows are the newest `data` in the log.
-pub(crate) fn log_entity(name: &str) -> Entity {
+/// An entity without a table, whose rows are the newest `data` in `log`, the name of the log's table.
+pub(crate) fn log_entity(name: &str, log: &str) -> Entity {
     Entity {
         // No schema is declared; each row may hold other columns.
         schema: std::sync::Arc::new(Schema {
@@ -46,17 +46,17 @@ pub(crate) fn log_entity(name: &str) -> Entity {
         column_types: Vec::new(),
         row_by_key: "CAST(data AS TEXT)".to_owned(),
         base_types: Vec::new(),
-        rows: RowsSql::Query(log_rows(name)),
+        rows: RowsSql::Query(log_rows(name, log)),
         capture: Vec::new(),
     }
 }
 
-fn log_rows(name: &str) -> String {
+fn log_rows(name: &str, log: &str) -> String {
     format!(
         "SELECT entity_id AS key, CAST(data AS TEXT) AS row FROM ( \
          SELECT entity_id, action, data, row_number() OVER (PARTITION BY entity_id ORDER BY id DESC) AS rank \
-         FROM _rhtmx_sync_log WHERE entity = {entity} AND id > coalesce( \
-         (SELECT max(id) FROM _rhtmx_sync_log WHERE entity = {entity} AND action = 'truncate'), 0)) newest \
+         FROM {log} WHERE entity = {entity} AND id > coalesce( \
+         (SELECT max(id) FROM {log} WHERE entity = {entity} AND action = 'truncate'), 0)) newest \
          WHERE rank = 1 AND entity_id IS NOT NULL AND action <> 'delete'",
         entity = crate::quote::literal(name),
     )

@@ -50,7 +50,7 @@ pub use sqlite::pool::SqlitePool;
 
 use entity::{Entity, EntityConfig};
 use listener::ListenerContext;
-use read::{ChangeStream, ChangesQuery, ReadStream, RowStream, RowsQuery};
+use read::{ChangeStream, ChangesQuery, RowStream, RowsQuery};
 use retention::Pruned;
 use url::DatabaseUrl;
 use write::Mutation;
@@ -258,12 +258,7 @@ impl DbPool {
 
     /// Starts a read of an entity's rows.
     pub fn read_rows(&self, entity: Arc<Entity>, query: RowsQuery) -> RowStream {
-        let db = self.clone();
-        ReadStream::begin(|out| async move {
-            on_backend!(&db, |pool, backend| {
-                backend::read::read_rows(&mut *pool.get().await?, &entity, &query, &out).await
-            })
-        })
+        on_backend!(self, |pool, backend| pool.read_rows(entity, query))
     }
 
     /// Applies a mutation exactly once.

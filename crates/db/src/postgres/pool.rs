@@ -8,13 +8,14 @@ use diesel_async::pooled_connection::{AsyncDieselConnectionManager, ManagerConfi
 use diesel_async::{AsyncPgConnection, SimpleAsyncConnection as _};
 use futures_util::FutureExt as _;
 use sync_core::cursor::Cursor;
+use tokio::sync::OnceCell;
 
 use super::connect::Connector;
 use super::{read, store};
 use crate::config::DatabaseConfig;
 use crate::entity::Entity;
 use crate::error::{DbError, DbResult};
-use crate::read::{ChangeStream, ChangesQuery, ReadStream};
+use crate::read::{ChangeStream, ChangesQuery, ReadStream, RowStream, RowsQuery};
 use crate::{migrations, url};
 
 /// The oldest PostgreSQL that has what the capture needs (`CREATE OR REPLACE TRIGGER`).
@@ -26,6 +27,7 @@ pub struct PostgresPool {
     pool: Pool<AsyncPgConnection>,
     url: Arc<str>,
     config: DatabaseConfig,
+    log_schema: Arc<OnceCell<String>>,
 }
 
 impl std::fmt::Debug for PostgresPool {
@@ -117,8 +119,26 @@ impl PostgresPool {
     ) -> ChangeStream {
         let pool = self.clone();
         ReadStream::begin(|out| async move {
-            read::read_changes(&mut *pool.get().await?, &entities, &query, &out).await
+            let mut conn = pool.get().await?;
+            let log_schema = pool.log_schema(&mut conn).await?;
+            read::read_changes(&mut conn, log_schema, &entities, &query, &out).await
         })
+    }
+
+    /// Starts a read of an entity's rows.
+    pub(crate) fn read_rows(&self, entity: Arc<Entity>, query: RowsQuery) -> RowStream {
+        let pool = self.clone();
+        ReadStream::begin(|out| async move {
+            let mut conn = pool.get().await?;
+            let log_schema = pool.log_schema(&mut conn).await?;
+            read::read_rows(&mut conn, log_schema, &entity, &query, &out).await
+        })
+    }
+
+    /// The schema that contains the log, looked up once.
+    async fn log_schema(&self, conn: &mut AsyncPgConnection) -> DbResult<&str> {
+        let schema = self.log_schema.get_or_try_init(|| store::log_schema(conn));
+        schema.await.map(String::as_str)
     }
 
     fn new(connector: Connector, url: Arc<str>, config: &DatabaseConfig) -> Self {
@@ -149,6 +169,7 @@ impl PostgresPool {
             pool,
             url,
             config: config.clone(),
+            log_schema: Arc::default(),
         }
     }
 }

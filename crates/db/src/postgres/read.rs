@@ -1,5 +1,6 @@
 //! Reads of the log and of tables on pooled connections: first reads, resumes and catch-ups.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -18,6 +19,7 @@ use sync_core::cursor::{CommitId, Position};
 use sync_core::log::NetChange;
 use sync_core::snapshot::Snapshot;
 
+use super::store::{SEARCH_PATH, in_schema};
 use super::{filter, projection};
 use crate::entity::Entity;
 use crate::error::{DbError, DbResult, Failed};
@@ -43,22 +45,37 @@ SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enabl
 
 /// `$1` is the snapshot's xmax, `$2` its running transactions: two ranges of the one index on `xid`. `$3` is
 /// the entities. `$4` is the old-value columns of each entity, and is used only if there are any.
-pub(crate) const DIALECT: Dialect = Dialect {
+const DIALECT: Dialect = Dialect {
     // Between a crash and the new epoch no cursor can be resumed, so the floor is the present.
-    start: "SELECT pg_current_snapshot()::text AS position, (SELECT CASE \
+    start: Cow::Borrowed(
+        "SELECT pg_current_snapshot()::text AS position, (SELECT CASE \
             WHEN EXISTS (SELECT FROM _rhtmx_sync_alive) THEN floor ELSE pg_current_snapshot()::text END \
             FROM _rhtmx_sync_meta) AS floor",
+    ),
+    entity_table: Cow::Borrowed("_rhtmx_sync_entity"),
     fingerprints: "json_object_agg(e.entity, e.fingerprint)::text",
-    new_entries: "SELECT id, xid::text::bigint AS commit_id, entity, entity_id, action, old, data, client_id, mutation \
+    new_entries: Cow::Borrowed(
+        "SELECT id, xid::text::bigint AS commit_id, entity, entity_id, action, old, data, client_id, mutation \
            FROM _rhtmx_sync_log WHERE xid >= $1::text::xid8 AND entity = ANY ($3::text::text[]) \
            UNION ALL \
            SELECT id, xid::text::bigint, entity, entity_id, action, old, data, client_id, mutation \
            FROM _rhtmx_sync_log WHERE xid = ANY ($2::text::xid8[]) AND entity = ANY ($3::text::text[])",
+    ),
     wanted: "($4::text::jsonb -> n.entity)",
     undo_record: "json_build_array(w.id, w.commit_id, w.action, CASE WHEN w.old IS NOT NULL THEN coalesce( \
            (SELECT jsonb_object_agg(o.key, CASE WHEN w.wanted ? o.key THEN o.value ELSE '0'::jsonb END) \
            FROM jsonb_each(w.old) o), '{}'::jsonb) END)::text",
 };
+
+/// The dialect for a log in this schema.
+pub(crate) fn dialect(log_schema: &str) -> Dialect {
+    Dialect {
+        start: in_schema(&DIALECT.start, log_schema).into(),
+        entity_table: in_schema(&DIALECT.entity_table, log_schema).into(),
+        new_entries: in_schema(&DIALECT.new_entries, log_schema).into(),
+        ..DIALECT
+    }
+}
 
 impl QueryableByName<Pg> for ChangeRow {
     fn build<'a>(row: &impl NamedRow<'a, Pg>) -> deserialize::Result<Self> {
@@ -104,6 +121,7 @@ fn array<'a>(items: impl Iterator<Item = &'a String>) -> String {
 /// Reads the changes since the query's position and sends them to `out`.
 pub(crate) async fn read_changes(
     conn: &mut AsyncPgConnection,
+    log_schema: &str,
     entities: &BTreeMap<String, Arc<Entity>>,
     query: &ChangesQuery,
     out: &PartSender<NetChange>,
@@ -114,12 +132,12 @@ pub(crate) async fn read_changes(
         ));
     };
     let undo = !query.old_value_columns.is_empty();
-    let sql = sql::changes_sql(&DIALECT, entities, undo, query.checked);
+    let sql = sql::changes_sql(&dialect(log_schema), entities, undo, query.checked);
     let parameters = parameters(from, entities, &query.old_value_columns);
     let expected = query.expected(entities);
     conn.transaction(async |conn| {
         conn.batch_execute(&format!(
-            "{READ_COMMITTED}; {SESSION_SETTINGS}; {PLANNER_SETTINGS}"
+            "{READ_COMMITTED}; {SESSION_SETTINGS}; {PLANNER_SETTINGS}; SET LOCAL {SEARCH_PATH}"
         ))
         .await?;
         let mut lines = bound(&sql, &parameters)
@@ -152,7 +170,7 @@ fn bound<'a>(sql: &str, parameters: &'a [String]) -> BoxedSqlQuery<'a, Pg, SqlQu
 }
 
 /// The statement that reads some rows of an entity, and its parameters.
-fn rows_sql(entity: &Entity, query: &RowsQuery) -> (String, Vec<String>) {
+fn rows_sql(entity: &Entity, query: &RowsQuery, log_schema: &str) -> (String, Vec<String>) {
     let selection = query.shape.selection();
     let object_of = |columns: Vec<String>| projection::object_of(&columns.join(", "));
     let mut rows = sql::rows_before_where(&entity.rows, selection, object_of);
@@ -171,21 +189,24 @@ fn rows_sql(entity: &Entity, query: &RowsQuery) -> (String, Vec<String>) {
         let keyed = format!("SELECT key COLLATE \"C\" AS key, row FROM ({rows}) unordered");
         rows = format!("SELECT key, row FROM ({keyed}) keyed {beyond} ORDER BY key LIMIT {limit}");
     }
-    let (before, after) = sql::around_rows(&DIALECT, entity);
+    let (before, after) = sql::around_rows(&dialect(log_schema), entity);
     (format!("{before}{rows}{after}"), parameters)
 }
 
 /// Reads rows of an entity and sends them to `out`.
 pub(crate) async fn read_rows(
     conn: &mut AsyncPgConnection,
+    log_schema: &str,
     entity: &Arc<Entity>,
     query: &RowsQuery,
     out: &PartSender<RowImage>,
 ) -> DbResult<()> {
-    let (sql, parameters) = rows_sql(entity, query);
+    let (sql, parameters) = rows_sql(entity, query, log_schema);
     conn.transaction(async |conn| {
-        conn.batch_execute(&format!("{READ_COMMITTED}; {SESSION_SETTINGS}"))
-            .await?;
+        conn.batch_execute(&format!(
+            "{READ_COMMITTED}; {SESSION_SETTINGS}; SET LOCAL {SEARCH_PATH}"
+        ))
+        .await?;
         let mut lines = bound(&sql, &parameters)
             .load_stream::<RowLine>(conn)
             .await?;

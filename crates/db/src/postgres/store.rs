@@ -143,8 +143,9 @@ pub(crate) async fn install(
     config: &EntityConfig,
 ) -> DbResult<Result<Option<Described>, DescribeError>> {
     let EntitySource::Table(table) = &config.source else {
+        let log = in_schema("_rhtmx_sync_log", &log_schema(conn).await?);
         return Ok(Ok(Some(Described {
-            entity: log_entity(&config.name),
+            entity: log_entity(&config.name, &log),
             captured: true,
             settled: Vec::new(),
         })));
@@ -216,14 +217,29 @@ pub(crate) async fn install(
 }
 
 /// The schema that contains the log.
-async fn log_schema(conn: &mut AsyncPgConnection) -> Result<String, diesel::result::Error> {
-    let row: OneText = sql_query(
-        "SELECT n.nspname::text AS value FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
-         WHERE c.oid = '_rhtmx_sync_log'::regclass",
+pub(crate) async fn log_schema(conn: &mut AsyncPgConnection) -> DbResult<String> {
+    let row: Result<OneText, _> = sql_query(LOG_SCHEMA).get_result(conn).await;
+    row.map(|row| row.value)
+        .map_err(|error| DbError::while_doing("looking for the log", error))
+}
+
+/// Returns the schema that contains the log. It runs with the role's own search path, so it leaves no name to be
+/// looked up there but the log's.
+pub(crate) const LOG_SCHEMA: &str = "\
+SELECT n.nspname::pg_catalog.text AS value FROM pg_catalog.pg_class c \
+JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace \
+WHERE c.oid OPERATOR(pg_catalog.=) '_rhtmx_sync_log'::pg_catalog.regclass";
+
+/// The search path of reads and of the listener: nothing but PostgreSQL's own. On the role's path a function that
+/// somebody else made, with closer argument types, would be called with the engine's rights.
+pub(crate) const SEARCH_PATH: &str = "search_path = pg_catalog, pg_temp";
+
+/// The statement with the engine's tables in this schema. It must contain no text of a user's.
+pub(crate) fn in_schema(statement: &str, log_schema: &str) -> String {
+    statement.replace(
+        "_rhtmx_sync_",
+        &format!("{}._rhtmx_sync_", ident(log_schema)),
     )
-    .get_result(conn)
-    .await?;
-    Ok(row.value)
 }
 
 /// Removes the captures of these entities, or of all, and returns the names of those that had one.

@@ -1,5 +1,6 @@
 //! The statements that read the log and tables, generated in the backend's dialect.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -12,11 +13,13 @@ use crate::quote::literal;
 /// The parts of the statements below that differ between the backends.
 pub(crate) struct Dialect {
     /// A query of one row: `position`, `floor`.
-    pub(crate) start: &'static str,
+    pub(crate) start: Cow<'static, str>,
+    /// The table of the entities that are captured.
+    pub(crate) entity_table: Cow<'static, str>,
     /// An aggregate of the entities `e`: a JSON object of their fingerprints.
     pub(crate) fingerprints: &'static str,
     /// A query of the new entries, with `commit_id`.
-    pub(crate) new_entries: &'static str,
+    pub(crate) new_entries: Cow<'static, str>,
     /// The old-value columns, as JSON, of the entity of the entry `n`; null when it has none.
     pub(crate) wanted: &'static str,
     /// The entry `w` as a JSON array of its id, its transaction (or null), its action and its `old`, in
@@ -104,7 +107,7 @@ pub(crate) fn changes_sql(
 /// record, and all have the total length of their row's undo records.
 pub(crate) fn new_entries_sql(dialect: &Dialect, undo: bool) -> String {
     if !undo {
-        return dialect.new_entries.to_owned();
+        return dialect.new_entries.to_string();
     }
     format!(
         "SELECT s.*, sum(length(undo_record)) OVER (PARTITION BY entity, entity_id) AS undo_bytes FROM ( \
@@ -120,8 +123,9 @@ pub(crate) fn new_entries_sql(dialect: &Dialect, undo: bool) -> String {
 fn fingerprints_sql<'a>(dialect: &Dialect, names: impl IntoIterator<Item = &'a String>) -> String {
     let names: Vec<String> = names.into_iter().map(|name| literal(name)).collect();
     format!(
-        "(SELECT {} FROM _rhtmx_sync_entity e WHERE e.entity IN ({}))",
+        "(SELECT {} FROM {} e WHERE e.entity IN ({}))",
         dialect.fingerprints,
+        dialect.entity_table,
         names.join(", ")
     )
 }

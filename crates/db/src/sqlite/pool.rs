@@ -15,7 +15,7 @@ use crate::config::DatabaseConfig;
 use crate::entity::Entity;
 use crate::error::{DbError, DbResult};
 use crate::migrations;
-use crate::read::{ChangeStream, ChangesQuery, ReadStream};
+use crate::read::{ChangeStream, ChangesQuery, ReadStream, RowStream, RowsQuery};
 
 /// A pool of connections to SQLite. Cheap to clone; clones share their connections.
 #[derive(Clone)]
@@ -98,6 +98,14 @@ impl SqlitePool {
         let pool = self.clone();
         ReadStream::begin(|out| async move {
             read::read_changes(&mut *pool.get().await?, &entities, &query, &out).await
+        })
+    }
+
+    /// Starts a read of an entity's rows.
+    pub(crate) fn read_rows(&self, entity: Arc<Entity>, query: RowsQuery) -> RowStream {
+        let pool = self.clone();
+        ReadStream::begin(|out| async move {
+            read::read_rows(&mut *pool.get().await?, &entity, &query, &out).await
         })
     }
 

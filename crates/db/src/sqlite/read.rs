@@ -4,6 +4,7 @@
 //! receiver takes nothing; writers go on meanwhile, and the write-ahead log keeps the pages that the read
 //! still needs.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -30,12 +31,17 @@ use crate::read::{ChangesQuery, PartSender, RowsPage, RowsQuery};
 /// entity, and is used only if there are any. Ids are never used again, so the newest id ever assigned is the
 /// position even of an empty log.
 pub(crate) const DIALECT: Dialect = Dialect {
-    start: "SELECT CAST(coalesce((SELECT seq FROM sqlite_sequence \
+    start: Cow::Borrowed(
+        "SELECT CAST(coalesce((SELECT seq FROM sqlite_sequence \
             WHERE name = '_rhtmx_sync_log'), 0) AS TEXT) AS position, \
             (SELECT floor FROM _rhtmx_sync_meta) AS floor",
+    ),
+    entity_table: Cow::Borrowed("_rhtmx_sync_entity"),
     fingerprints: "json_group_object(e.entity, e.fingerprint)",
-    new_entries: "SELECT id, id AS commit_id, entity, entity_id, action, old, data, client_id, mutation \
+    new_entries: Cow::Borrowed(
+        "SELECT id, id AS commit_id, entity, entity_id, action, old, data, client_id, mutation \
            FROM _rhtmx_sync_log WHERE id > ?1 AND entity IN (SELECT value FROM json_each(?2))",
+    ),
     wanted: "(SELECT j.value FROM json_each(?3) j WHERE j.key = n.entity)",
     // Concatenated as text, because a value loses its JSON subtype in a CASE. A double is copied from the
     // log, because before 3.53 `json_quote` writes only 15 digits; a name with quotes has no path, hence

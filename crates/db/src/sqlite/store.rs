@@ -112,7 +112,7 @@ pub(crate) async fn install(
 ) -> DbResult<Result<Option<Described>, DescribeError>> {
     let EntitySource::Table(table) = &config.source else {
         return Ok(Ok(Some(Described {
-            entity: log_entity(&config.name),
+            entity: log_entity(&config.name, "_rhtmx_sync_log"),
             captured: true,
             settled: Vec::new(),
         })));

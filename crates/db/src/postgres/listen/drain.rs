@@ -22,7 +22,7 @@ use crate::entity::Entity;
 use crate::error::DbError;
 use crate::feed::{Drain, DrainError};
 use crate::postgres::connect::failed;
-use crate::postgres::read::{DIALECT, commit_id, parameters};
+use crate::postgres::read::{commit_id, dialect, parameters};
 use crate::read::collect::{ChangeRow, ChangesCollector};
 use crate::read::{Fingerprints, sql};
 
@@ -171,7 +171,12 @@ impl Line<'_> {
             .collect();
         let prepared = self
             .l
-            .prepare(&sql::changes_sql(&DIALECT, &readable, undo, false))
+            .prepare(&sql::changes_sql(
+                &dialect(&self.log_schema),
+                &readable,
+                undo,
+                false,
+            ))
             .await;
         let statement = prepared.map_err(|error| failed("preparing the drain", &error))?;
         let (entities, without) = (entities.clone(), without.clone());

@@ -21,7 +21,7 @@ use super::{Ended, LEADER_PAYLOAD, Line, PostgresNotifyListener};
 use crate::error::{DbError, DbResult};
 use crate::feed::Pacer;
 use crate::postgres::connect::{Connected, failed};
-use crate::postgres::store::HEAD;
+use crate::postgres::store::{HEAD, LOG_SCHEMA, SEARCH_PATH, in_schema};
 use crate::read;
 
 /// L's settings. Those of the planner, because left alone it scans tables and the log; the time zone and
@@ -63,7 +63,12 @@ impl<'a> Line<'a> {
             own_pid.clone(),
             broken.clone(),
         );
-        l.batch_execute(SESSION_OF_L)
+        let log_schema: String = l
+            .query_one(LOG_SCHEMA, &[])
+            .await
+            .and_then(|row| row.try_get(0))
+            .map_err(|error| failed("looking for the log", &error))?;
+        l.batch_execute(&format!("{SESSION_OF_L}; SET {SEARCH_PATH}"))
             .await
             .map_err(|error| failed("preparing the listener", &error))?;
         w.batch_execute(SESSION_OF_W)
@@ -76,6 +81,7 @@ impl<'a> Line<'a> {
         let w_pid = backend_pid(&w).await?;
         Ok(Self {
             owner,
+            log_schema,
             l,
             w: Arc::new(w),
             w_pid,
@@ -93,7 +99,7 @@ impl Line<'_> {
     pub(super) async fn head(&self) -> Result<Cursor, Ended> {
         let row = self
             .l
-            .query_one(HEAD, &[])
+            .query_one(&in_schema(HEAD, &self.log_schema), &[])
             .await
             .map_err(|error| failed("reading the epoch", &error))?;
         let (epoch, position): (String, String) = (row.get(0), row.get(1));

@@ -26,7 +26,7 @@ use tracing::{info, warn};
 
 use super::capture::CHANNEL;
 use super::connect::Connector;
-use super::store::BEGIN_AFTER_CRASH;
+use super::store::{BEGIN_AFTER_CRASH, in_schema};
 use crate::DbError;
 use crate::feed::Pacer;
 use crate::listener::{ListenerContext, ListenerStatus, WakeUp};
@@ -128,6 +128,8 @@ impl PostgresNotifyListener {
 /// The two connections, and what is known about their database.
 struct Line<'a> {
     owner: &'a PostgresNotifyListener,
+    /// The schema that contains the log.
+    log_schema: String,
     l: Client,
     w: Arc<Client>,
     w_pid: i32,
@@ -151,8 +153,8 @@ impl Line<'_> {
         self.execute("listening", &format!("LISTEN {CHANNEL}"))
             .await?;
         let is_notified = self.is_notified().await?;
-        self.execute("looking for a crash", BEGIN_AFTER_CRASH)
-            .await?;
+        let begin = in_schema(BEGIN_AFTER_CRASH, &self.log_schema);
+        self.execute("looking for a crash", &begin).await?;
         let head = self.head().await?;
         if reached
             .as_ref()
