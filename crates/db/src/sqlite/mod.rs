@@ -4,6 +4,7 @@ mod capture;
 pub(crate) mod catalog;
 pub(crate) mod connect;
 mod explain;
+mod file_events;
 mod filter;
 pub(crate) mod listen;
 pub(crate) mod mutation;

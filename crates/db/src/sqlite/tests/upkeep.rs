@@ -1,6 +1,6 @@
 //! Retention, the engine's own tables, connections, and the watch.
 
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use sync_core::cursor::Position;
@@ -8,9 +8,10 @@ use sync_core::log::ChangeKind;
 use tokio::sync::Notify;
 
 use super::Synced;
-use crate::error::DbError;
+use crate::error::{DbError, DbResult};
 use crate::retention::Pruned;
-use crate::sqlite::watch::Watch;
+use crate::sqlite::file_events::FileEvents;
+use crate::sqlite::watch::{Watch, data_version};
 use crate::sqlite::{connect, store};
 
 const TODOS: &str = "CREATE TABLE todos (id INTEGER PRIMARY KEY, title TEXT)";
@@ -237,14 +238,14 @@ fn several_connections_can_open_a_new_file_at_once() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_watch_notifies_of_commits_of_others() {
+/// Every commit of another connection notifies, and the thread ends with the watch.
+async fn notifies_of_commits(start: fn(&str, Arc<Notify>) -> DbResult<Watch>) {
     let mut synced = Synced::new(TODOS, "todos").await;
     let notify = Arc::new(Notify::new());
-    let watch = Watch::start(&synced.path(), notify.clone()).expect("a watch");
+    let watch = start(&synced.path(), notify.clone()).expect("a watch");
     for _ in 0..3 {
         synced.run("INSERT INTO todos (title) VALUES ('a')");
-        tokio::time::timeout(Duration::from_secs(5), notify.notified())
+        tokio::time::timeout(Duration::from_secs(20), notify.notified())
             .await
             .expect("a notification");
     }
@@ -252,4 +253,34 @@ async fn the_watch_notifies_of_commits_of_others() {
     while Arc::strong_count(&notify) > 1 {
         tokio::task::yield_now().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_watch_notifies_of_commits_of_others() {
+    notifies_of_commits(Watch::start).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_watch_polls_where_the_file_system_does_not_tell() {
+    notifies_of_commits(Watch::deaf).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_file_system_tells_of_commits_and_of_nothing_else() {
+    let mut synced = Synced::new(TODOS, "todos").await;
+    let (signal, signals) = mpsc::sync_channel(1);
+    let _events = FileEvents::of(&synced.path(), signal).expect("events");
+    for _ in 0..3 {
+        synced.run("INSERT INTO todos (title) VALUES ('a')");
+        signals
+            .recv_timeout(Duration::from_secs(20))
+            .expect("a signal");
+    }
+    // What the watch itself does signals nothing, or it would never rest.
+    let mut other =
+        connect::establish(&synced.path(), Duration::from_secs(1)).expect("a connection");
+    data_version(&mut other).expect("a version");
+    while signals.try_recv().is_ok() {}
+    data_version(&mut other).expect("a version");
+    assert_eq!(signals.try_recv(), Err(mpsc::TryRecvError::Empty));
 }
