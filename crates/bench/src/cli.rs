@@ -63,6 +63,8 @@ pub(crate) enum Workload {
     Ingest,
     /// Connections that break while writes go on.
     Lost,
+    /// Honest subscribers beside a neighbour who means harm.
+    Hostile,
     /// A hand-written Node server, under the same load.
     Baseline,
     /// All of them.
@@ -70,7 +72,7 @@ pub(crate) enum Workload {
 }
 
 impl Workload {
-    pub(crate) const EACH: [Self; 10] = [
+    pub(crate) const EACH: [Self; 11] = [
         Self::WriteCost,
         Self::Latency,
         Self::FanOut,
@@ -80,6 +82,7 @@ impl Workload {
         Self::Memory,
         Self::Ingest,
         Self::Lost,
+        Self::Hostile,
         Self::Baseline,
     ];
 

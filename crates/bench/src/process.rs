@@ -35,8 +35,17 @@ impl Process {
 
     /// Resident memory in KiB.
     pub(crate) fn resident_kib(self) -> Result<f64> {
+        self.memory_kib("VmRSS:")
+    }
+
+    /// The most resident memory that it ever had, in KiB.
+    pub(crate) fn peak_kib(self) -> Result<f64> {
+        self.memory_kib("VmHWM:")
+    }
+
+    fn memory_kib(self, name: &str) -> Result<f64> {
         let status = self.read("status")?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
         let kib = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
         kib.context("/proc has changed")
     }

@@ -4,6 +4,7 @@ mod baseline;
 mod catch_up;
 mod fan_out;
 mod herd;
+mod hostile;
 mod ingest;
 mod latency;
 mod lost;
@@ -38,6 +39,7 @@ pub(crate) async fn run(workload: Workload, stage: &Stage) -> Result<Findings> {
         Workload::Memory => memory::run(stage).await,
         Workload::Ingest => ingest::run(stage).await,
         Workload::Lost => lost::run(stage).await,
+        Workload::Hostile => hostile::run(stage).await,
         Workload::Baseline => baseline::run(stage).await,
         Workload::All => bail!("`all` is not a workload of its own"),
     }
