@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::Chain;
+
 /// The first frame of a session.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
@@ -35,6 +37,13 @@ pub struct Welcome {
     pub epoch: String,
     /// The newest mutation of this client that has been answered, 0 for none.
     pub last_mutation: u64,
+    /// The chain up to that mutation; none where the server has none of this client.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional, type = "string"))]
+    pub last_chain: Option<Chain>,
+    /// The server's clock, in milliseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub now: Option<u64>,
     /// The server sends something at least this often.
     pub heartbeat_ms: u64,
     /// What the server accepts.

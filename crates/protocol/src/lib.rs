@@ -1,7 +1,8 @@
 //! The protocol: every frame, in both directions, for servers and for clients.
 //!
 //! A file for each topic holds the frames of both directions: [`connect`] (hello, welcome, auth, ping),
-//! [`rows`] (subscriptions and what they receive), [`push`] (mutations and their answers), [`error`].
+//! [`rows`] (subscriptions and what they receive), [`push`] and [`chain`] (mutations and their answers),
+//! [`error`].
 //! [`frame`] lists the frames and reads their text; [`json`] writes those whose payload is text already;
 //! [`version`] has the version and its history.
 //!
@@ -11,6 +12,7 @@
 //! Invariant: nothing in this crate knows what a frame means for a database. Cursors are opaque texts
 //! here, as they are for clients.
 
+pub mod chain;
 pub mod connect;
 pub mod error;
 pub mod frame;
@@ -22,10 +24,11 @@ pub mod version;
 #[cfg(test)]
 mod typescript;
 
+pub use chain::Chain;
 pub use connect::{Auth, Authenticated, Hello, Limits, Ping, Pong, Welcome};
 pub use error::{CloseCode, Error, ErrorCode, json_fault};
 pub use frame::{ClientFrame, FrameError, ServerFrame};
-pub use push::{Ack, MutationId, Op, Push, Reject, RejectCode, Rejected, Write};
+pub use push::{Ack, MutationId, Op, Push, Reject, RejectCode, Rejected, Write, Writes};
 pub use rows::{
     Change, Changes, Cursor, Refetch, RefetchReason, RowImage, SchemaSummary, SelectionRequest,
     Snapshot, Subscribe, Subscribed, SubscriptionId, Unsubscribe,

@@ -1,19 +1,77 @@
 //! Mutations: what a client pushes, and how the server answers.
 
 use std::collections::BTreeMap;
+use std::ops::Deref;
 
-use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::value::{RawValue, to_raw_value};
 use uuid::Uuid;
+
+use crate::Chain;
 
 /// One mutation: an atomic transaction.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(ts_rs::TS))]
+#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
 pub struct Push {
     /// 1, 2, 3 … for this client.
     pub mutation: u64,
+    /// The chain up to and including this mutation, from clients that keep one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional, type = "string"))]
+    pub chain: Option<Chain>,
     /// Applied in order, together or not at all.
-    pub writes: Vec<Write>,
+    #[cfg_attr(test, ts(as = "Vec<Write>"))]
+    pub writes: Writes,
+}
+
+/// The writes of a mutation, with the text in which they came: the chain is made of that.
+#[derive(Debug, Clone)]
+pub struct Writes {
+    list: Vec<Write>,
+    text: Box<RawValue>,
+}
+
+impl Writes {
+    /// The JSON text of the array, exactly as it came.
+    pub fn text(&self) -> &str {
+        self.text.get()
+    }
+}
+
+impl Deref for Writes {
+    type Target = [Write];
+
+    fn deref(&self) -> &[Write] {
+        &self.list
+    }
+}
+
+impl From<Vec<Write>> for Writes {
+    fn from(list: Vec<Write>) -> Self {
+        let text = to_raw_value(&list).expect("JSON can express writes");
+        Self { list, text }
+    }
+}
+
+impl PartialEq for Writes {
+    /// Compares their text.
+    fn eq(&self, other: &Self) -> bool {
+        self.text() == other.text()
+    }
+}
+
+impl Serialize for Writes {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.text.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Writes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Box::<RawValue>::deserialize(deserializer)?;
+        let list = serde_json::from_str(text.get()).map_err(serde::de::Error::custom)?;
+        Ok(Self { list, text })
+    }
 }
 
 /// What a write does.
@@ -140,6 +198,11 @@ pub enum RejectCode {
     Clock,
     /// It is not the mutation that comes next; `expected` says which is.
     OutOfOrder,
+    /// Its number stands for other writes, or other mutations precede it: another program used the client's id,
+    /// or its store was rolled back or copied. The client pushes it again under a new `client_id`.
+    Forked,
+    /// Its number is so old that the server no longer knows whether it was applied with these writes.
+    Forgotten,
 }
 
 impl Reject {

@@ -5,10 +5,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use rhtmx_sync_protocol::chain::CHAIN_BYTES;
 use rhtmx_sync_protocol::{
-    Ack, Auth, Authenticated, Change, Changes, ClientFrame, CloseCode, Cursor, Error, ErrorCode,
-    Limits, MutationId, Op, PROTOCOL_VERSION, Ping, Pong, Refetch, RefetchReason, Reject,
-    RejectCode, Rejected, RowImage, SchemaSummary, ServerFrame, Snapshot, Subscribed,
+    Ack, Auth, Authenticated, Chain, Change, Changes, ClientFrame, CloseCode, Cursor, Error,
+    ErrorCode, Limits, MutationId, Op, PROTOCOL_VERSION, Ping, Pong, Refetch, RefetchReason,
+    Reject, RejectCode, Rejected, RowImage, SchemaSummary, ServerFrame, Snapshot, Subscribed,
     SubscriptionId, Unsubscribe, Welcome,
 };
 use serde::de::DeserializeOwned;
@@ -19,7 +20,7 @@ use uuid::{Uuid, uuid};
 
 /// The hash of every released state of the golden frames, with the version of the protocol that it belongs
 /// to. Entries stay for ever; a new one goes to the end.
-const VERSIONS: &[(u32, &str)] = &[(1, "0e8457f39e3625cc")];
+const VERSIONS: &[(u32, &str)] = &[(1, "0e8457f39e3625cc"), (1, "eed54364b19b5f7b")];
 
 const CLIENT: Uuid = uuid!("67e55044-10b1-426f-9247-bb680e5fe0c8");
 
@@ -121,7 +122,7 @@ fn changes() -> [Change; 6] {
     ]
 }
 
-fn rejects() -> [(&'static str, Reject); 3] {
+fn rejects() -> [(&'static str, Reject); 4] {
     let column = Reject::new(RejectCode::Constraint, "title may not be null");
     let mut order = Reject::new(RejectCode::OutOfOrder, "mutation 7 comes next");
     order.expected = Some(7);
@@ -132,6 +133,10 @@ fn rejects() -> [(&'static str, Reject); 3] {
             Reject::new(RejectCode::Forbidden, "not yours"),
         ),
         ("reject_out_of_order", order),
+        (
+            "reject_forked",
+            Reject::new(RejectCode::Forked, "this number was used for other writes"),
+        ),
     ]
 }
 
@@ -142,6 +147,8 @@ fn welcome(user: Option<&str>) -> ServerFrame {
         session_id: uuid!("0b0e6c3e-7d1c-4a51-9a7b-0f4b8f0d9c11"),
         epoch: "0f9a-7-1".to_owned(),
         last_mutation: 2,
+        last_chain: user.map(|_| Chain([0xa5; CHAIN_BYTES])),
+        now: Some(1_774_000_000_000),
         heartbeat_ms: 30_000,
         limits: Limits {
             frame_bytes_max: 1_048_576,

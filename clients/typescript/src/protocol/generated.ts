@@ -170,6 +170,8 @@ export type Pong = {
 export type Push = {
   /** 1, 2, 3 … for this client. */
   mutation: number;
+  /** The chain up to and including this mutation, from clients that keep one. */
+  chain?: string;
   /** Applied in order, together or not at all. */
   writes: Array<Write>;
 };
@@ -203,6 +205,8 @@ export const REJECT_CODES = [
   "too_large",
   "clock",
   "out_of_order",
+  "forked",
+  "forgotten",
 ] as const;
 
 /** The `code` of a `reject`. */
@@ -315,6 +319,10 @@ export type Welcome = {
   epoch: string;
   /** The newest mutation of this client that has been answered, 0 for none. */
   last_mutation: number;
+  /** The chain up to that mutation; none where the server has none of this client. */
+  last_chain?: string;
+  /** The server's clock, in milliseconds since 1970. */
+  now?: number;
   /** The server sends something at least this often. */
   heartbeat_ms: number;
   /** What the server accepts. */

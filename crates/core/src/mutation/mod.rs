@@ -7,6 +7,7 @@
 //!
 //! A write's `hlc` is ignored: this version keeps rows, not fields.
 
+pub mod chain;
 mod column_value;
 mod key_part;
 #[cfg(test)]

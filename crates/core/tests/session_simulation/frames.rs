@@ -72,6 +72,7 @@ pub(crate) fn subscribe(
 pub(crate) fn push(mutation: u64) -> Message {
     Message::Push(Push {
         mutation,
-        writes: Vec::new(),
+        chain: None,
+        writes: Vec::new().into(),
     })
 }

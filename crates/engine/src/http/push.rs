@@ -9,7 +9,9 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
-use protocol::{Ack, ErrorCode, Push, RejectCode, Rejected, ServerFrame, Write, json_fault};
+use protocol::{
+    Ack, Chain, ErrorCode, Push, RejectCode, Rejected, ServerFrame, Writes, json_fault,
+};
 use serde::Deserialize;
 use sync_core::mutation::Applied;
 use uuid::Uuid;
@@ -29,7 +31,8 @@ pub(super) const FEATURE: Feature = Feature {
 struct Body {
     client_id: Uuid,
     mutation: u64,
-    writes: Vec<Write>,
+    chain: Option<Chain>,
+    writes: Writes,
 }
 
 /// Applies a mutation: 200 with an ack, or the status that fits the reject.
@@ -65,6 +68,7 @@ async fn push(
     let (mutation, client_id) = (body.mutation, body.client_id);
     let push = Push {
         mutation,
+        chain: body.chain,
         writes: body.writes,
     };
     // In a task of its own, so that a client that disconnects does not stop a mutation half-way.
@@ -99,7 +103,9 @@ fn reject_status(code: RejectCode) -> StatusCode {
         RejectCode::NotFound
         | RejectCode::Exists
         | RejectCode::Constraint
-        | RejectCode::OutOfOrder => StatusCode::CONFLICT,
+        | RejectCode::OutOfOrder
+        | RejectCode::Forked
+        | RejectCode::Forgotten => StatusCode::CONFLICT,
         RejectCode::Forbidden => StatusCode::FORBIDDEN,
         RejectCode::Invalid
         | RejectCode::UnknownEntity

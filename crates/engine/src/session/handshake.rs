@@ -1,6 +1,7 @@
 //! The handshake of a WebSocket: from `hello` to `welcome`.
 
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use protocol::{
     ClientFrame, CloseCode, Error, ErrorCode, Hello, PROTOCOL_VERSION, ServerFrame, Welcome,
@@ -138,6 +139,8 @@ async fn welcome(
         session_id: Uuid::new_v4(),
         epoch: epoch.to_string(),
         last_mutation,
+        last_chain: None,
+        now: Some(now_ms()),
         heartbeat_ms: limits.heartbeat_ms,
         limits: state.client_limits(),
         user: principal.user_id.clone(),
@@ -149,6 +152,12 @@ async fn welcome(
     socket.flush().await.map_err(|_| None)?;
     socket.gzip = hello.accept.iter().any(|accepted| accepted == "gzip");
     Ok((hello, principal))
+}
+
+/// Milliseconds since 1970.
+fn now_ms() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.map_or(0, |now| u64::try_from(now.as_millis()).unwrap_or(u64::MAX))
 }
 
 async fn hello(socket: &mut WebSocket) -> Result<Hello, Option<Refused>> {

@@ -6,10 +6,12 @@ use serde_json::Value;
 
 use super::frame::{Fields, Violation, rule};
 
-/// The only reject code after which the mutation's number remains free.
+/// The reject code after which the mutation's number remains free.
 const OUT_OF_ORDER: &str = "out_of_order";
+/// The reject codes that say something of the number, and not how its mutation was answered.
+const OF_THE_NUMBER: [&str; 3] = [OUT_OF_ORDER, "forked", "forgotten"];
 
-const REJECT_CODES: [&str; 10] = [
+const REJECT_CODES: [&str; 12] = [
     "invalid",
     "unknown_entity",
     "unknown_column",
@@ -20,6 +22,8 @@ const REJECT_CODES: [&str; 10] = [
     "too_large",
     "clock",
     OUT_OF_ORDER,
+    "forked",
+    "forgotten",
 ];
 
 /// How the server answered a mutation.
@@ -70,7 +74,7 @@ impl PushOutcome {
 
     /// Whether the server must answer the same when the mutation is pushed again.
     fn is_final(&self) -> bool {
-        !matches!(self, Self::Rejected(rejection) if rejection.code == OUT_OF_ORDER)
+        !matches!(self, Self::Rejected(rejection) if OF_THE_NUMBER.contains(&rejection.code.as_str()))
     }
 
     fn repeats(&self, first: &Self) -> bool {

@@ -79,7 +79,8 @@ fn whole(subscribe: &Subscribe) -> Result<Shape, SubscribeError> {
 fn push(mutation: u64) -> Push {
     Push {
         mutation,
-        writes: Vec::new(),
+        chain: None,
+        writes: Vec::new().into(),
     }
 }
 
