@@ -7,14 +7,14 @@ import { build } from "esbuild";
 const shared = { bundle: true, format: "esm", target: "es2022", logLevel: "warning", legalComments: "none" };
 rmSync("dist", { recursive: true, force: true });
 
-// For bundlers: readable, without idb and react.
+// For bundlers: readable, without react.
 await build({
   ...shared,
   entryPoints: { index: "src/index.ts", react: "src/react.ts", htmx: "src/htmx.ts" },
   outdir: "dist",
   splitting: true,
   chunkNames: "[name]-[hash]",
-  external: ["idb", "react"],
+  external: ["react"],
   sourcemap: true,
 });
 

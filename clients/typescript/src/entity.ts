@@ -4,6 +4,7 @@ import { InvalidWriteError, type Issue } from "./errors.js";
 import { canonicalKey, keyOfRow, type KeyInput } from "./key.js";
 import type { Write } from "./protocol/generated.js";
 import type { Json, Row, RowKey } from "./protocol/json.js";
+import { toJson } from "./protocol/to_json.js";
 import type { SelectionOptions } from "./replica/selection.js";
 import type { Validator, View } from "./replica/view.js";
 import { uuid } from "./uuid.js";
@@ -43,6 +44,9 @@ export function entity<R extends object = Row>(options: EntityOptions<R> = {}): 
   return options;
 }
 
+/** The values of a write: JSON, and what becomes JSON without a loss: whole numbers of any size, and dates. */
+export type Values<R> = { [C in keyof R]?: R[C] | (number extends R[C] ? bigint : never) | (string extends R[C] ? bigint | Date : never) };
+
 /** Which rows a view shows, and in which order. */
 export interface LiveOptions<R> extends SelectionOptions {
   /** Compares two rows; rows that are equal to it are sorted by key. */
@@ -58,7 +62,7 @@ export type WriteResult =
 export interface PendingWrite {
   /** The row's key; empty when the database chooses it. */
   readonly key: RowKey;
-  /** Resolves to true when the write would survive a reload, to false when only this page has it. */
+  /** Resolves to true when the write would survive a reload, to false when only the memory of this page has it. */
   readonly saved: Promise<boolean>;
   /** Resolves when the server answers, however long that takes. Never rejects. */
   readonly result: Promise<WriteResult>;
@@ -98,7 +102,7 @@ export class Entity<R extends object> {
   /** Opens a live list of the one row with this key. */
   row(key: KeyInput): View<R> {
     const columns = this.ports.keyColumns(this.name);
-    const values = Array.isArray(key) ? (key as readonly Json[]) : [key as Json];
+    const values = (Array.isArray(key) ? key : [key]) as readonly Json[];
     const where = columns.map((column, index) => `"${column.replaceAll('"', '""')}" = $${index + 1}`).join(" AND ");
     return this.live({ where, params: values }) as View<R>;
   }
@@ -113,24 +117,29 @@ export class Entity<R extends object> {
    *
    *     const { key, saved, result } = sync.todos.create({ title: "Milk", done: false });
    *     if (!(await saved)) warn("This will not survive a reload");
+   *
+   * A column that is `undefined` is left out. A `bigint` and a `Date` become JSON as the server writes them.
+   *
+   * @throws {InvalidWriteError} when a value is not JSON (NaN, a Map, something that contains itself …), or the
+   *   validator rejects the row. The same holds for the other writes.
    */
-  create(values: Partial<R>): PendingWrite {
-    const row = this.#withKey({ ...values } as Row);
+  create(values: Values<R>): PendingWrite {
+    const row = this.#withKey(this.#row(values));
     this.#check(row);
     return this.#write({ entity: this.name, op: "create", values: row });
   }
 
   /** Changes some columns of a row: `sync.todos.update(key, { done: true })`. */
-  update(key: KeyInput, values: Partial<R>): PendingWrite {
-    const text = canonicalKey(key);
+  update(key: KeyInput, values: Values<R>): PendingWrite {
+    const [text, row] = [this.#key(key), this.#row(values)];
     const current = this.ports.current(this.name, text);
-    if (current) this.#check({ ...current, ...(values as Row) });
-    return this.#write({ entity: this.name, op: "update", key: text, values: { ...values } as Row });
+    if (current) this.#check({ ...current, ...row });
+    return this.#write({ entity: this.name, op: "update", key: text, values: row });
   }
 
   /** Creates the row, or updates the one with its key. */
-  upsert(values: Partial<R>): PendingWrite {
-    const row = { ...values } as Row;
+  upsert(values: Values<R>): PendingWrite {
+    const row = this.#row(values);
     const key = keyOfRow(row, this.ports.keyColumns(this.name));
     if (key === undefined) throw new InvalidWriteError("an upsert needs the whole key", this.name);
     this.#check({ ...this.ports.current(this.name, key), ...row });
@@ -138,7 +147,33 @@ export class Entity<R extends object> {
   }
 
   delete(key: KeyInput): PendingWrite {
-    return this.#write({ entity: this.name, op: "delete", key: canonicalKey(key) });
+    return this.#write({ entity: this.name, op: "delete", key: this.#key(key) });
+  }
+
+  /** The key of a write, which must name one row. */
+  #key(key: KeyInput): RowKey {
+    const json = this.#json("the key", key);
+    if (json === null || (Array.isArray(json) && (json.length === 0 || json.includes(null)))) {
+      throw new InvalidWriteError("incomplete key", this.name);
+    }
+    return canonicalKey(json as KeyInput);
+  }
+
+  #row(values: Values<R>): Row {
+    if (typeof values !== "object" || values === null || Symbol.iterator in values) {
+      throw new InvalidWriteError("the values are not an object", this.name);
+    }
+    const written = Object.entries(values).filter(([, value]) => value !== undefined);
+    return Object.fromEntries(written.map(([column, value]) => [column, this.#json(column, value)]));
+  }
+
+  #json(place: string, value: unknown): Json {
+    try {
+      return toJson(value, place);
+    } catch (cause) {
+      const message = cause instanceof Error ? cause.message : String(cause);
+      throw new InvalidWriteError(message, this.name, [{ message, path: [place] }]);
+    }
   }
 
   #write(write: Write): PendingWrite {

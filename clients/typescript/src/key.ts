@@ -4,13 +4,14 @@
  */
 
 import type { Json, Row, RowKey } from "./protocol/json.js";
+import { toJson } from "./protocol/to_json.js";
 
 /** A key as an application writes it: a value, or the values of a composite key in its order. */
-export type KeyInput = string | number | boolean | readonly Json[];
+export type KeyInput = string | number | bigint | boolean | readonly (Json | bigint)[];
 
 export function canonicalKey(key: KeyInput): RowKey {
-  if (!Array.isArray(key)) return String(key);
-  return key.length === 1 ? plain(key[0] as Json) : JSON.stringify(key);
+  if (!Array.isArray(key)) return plain(key);
+  return key.length === 1 ? plain(key[0]) : JSON.stringify(key, digits);
 }
 
 /** The key of a row; undefined when one of its columns is missing or null. */
@@ -20,8 +21,13 @@ export function keyOfRow(row: Row, columns: readonly string[]): RowKey | undefin
   return canonicalKey(values as Json[]);
 }
 
-function plain(value: Json): string {
-  return typeof value === "string" ? value : JSON.stringify(value);
+function plain(value: unknown): string {
+  return typeof value === "object" ? JSON.stringify(value, digits) : String(value);
+}
+
+/** A whole number of any size as the server writes it in a key. */
+function digits(_name: string, value: unknown): unknown {
+  return typeof value === "bigint" ? toJson(value) : value;
 }
 
 /** Compares keys: numbers by value, before texts by character. */

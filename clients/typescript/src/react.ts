@@ -2,13 +2,19 @@
 
 import { useCallback, useMemo, useSyncExternalStore } from "react";
 import type { Entity, LiveOptions } from "./entity.js";
-import type { KeyInput } from "./key.js";
+import { canonicalKey, type KeyInput } from "./key.js";
 import { selectionOf } from "./replica/selection.js";
 import type { View, ViewSnapshot } from "./replica/view.js";
 import type { Status } from "./status.js";
 import type { Sync } from "./sync.js";
 
 const LOADING: ViewSnapshot<never> = { rows: [], state: "loading", error: undefined, pending: new Set(), invalid: [] };
+
+/** What a page shows that was rendered on a server, until it has mounted: both must render the same. */
+const UNKNOWN: Status = {
+  state: "connecting", error: undefined, pending: 0, unsaved: 0, rejected: 0, lastSynced: undefined, storage: "indexeddb",
+  leader: false, transport: undefined, features: [],
+};
 
 interface Shared {
   view: View<object>;
@@ -59,12 +65,11 @@ export function useLive<R extends object>(entity: Entity<R>, options: LiveOption
 
 /** One row, live; undefined while it loads or when it does not exist: `useRow(sync.todos, id)`. */
 export function useRow<R extends object>(entity: Entity<R>, key: KeyInput): R | undefined {
-  return useView(entity, `row:${JSON.stringify(key)}`, () => entity.row(key)).rows[0];
+  return useView(entity, `row:${canonicalKey(key)}`, () => entity.row(key)).rows[0];
 }
 
 /** The client's status: `const { state, pending } = useStatus(sync)`. */
 export function useStatus(sync: Sync): Status {
   const subscribe = useCallback((changed: () => void) => sync.on("status", changed), [sync]);
-  const status = () => sync.status;
-  return useSyncExternalStore(subscribe, status, status);
+  return useSyncExternalStore(subscribe, () => sync.status, () => UNKNOWN);
 }

@@ -1,6 +1,6 @@
 /** The client: entities, views, writes and status over one tab's replica. */
 
-import { errorFromJson, InvalidWriteError, SyncError } from "./errors.js";
+import { errorFromJson, SyncError } from "./errors.js";
 import { Entity, type EntityDefinition, type LiveOptions, type PendingWrite, type WriteResult } from "./entity.js";
 import type { ClientFrame, ServerFrame, Write } from "./protocol/generated.js";
 import type { Row, RowKey } from "./protocol/json.js";
@@ -22,7 +22,7 @@ export interface SyncEvents {
   rejected: Rejection;
   /** Rows of the named entity have changed in some view. */
   change: string;
-  /** Something went wrong and was handled; for logs. */
+  /** Something went wrong and was handled; for logs. Without a listener it goes to the console. */
   problem: SyncError;
   /** A frame was sent or received; only in the leading tab. */
   frame: { direction: "sent" | "received"; frame: ClientFrame | ServerFrame };
@@ -188,11 +188,6 @@ export class Sync {
 
   #write(write: Write): Promises {
     if (this.#closed) throw new SyncError("closed", "closed", "report");
-    try {
-      structuredClone(write);
-    } catch (cause) {
-      throw new InvalidWriteError(`not JSON: ${String(cause)}`, write.entity);
-    }
     if (this.#transaction) {
       this.#transaction.writes.push(write);
       return this.#transaction.receipt.promises;
@@ -205,10 +200,7 @@ export class Sync {
   #enqueue(writes: Write[], receipt: Receipt): void {
     const mutation: Mutation = { id: uuid(), writes, madeAt: this.#clock.now() };
     this.#results.set(mutation.id, receipt.result);
-    this.#tab.enqueue(mutation).then(
-      () => receipt.saved(true),
-      () => receipt.saved(false),
-    );
+    void this.#tab.enqueue(mutation).then(receipt.saved);
   }
 
   #view(entity: string, options: LiveOptions<never>, validate: Validator | undefined): View<never> {
@@ -309,6 +301,7 @@ export class Sync {
   }
 
   #emit<E extends keyof SyncEvents>(event: E, value: SyncEvents[E]): void {
+    if (event === "problem" && !this.#listeners.problem?.size) console.warn(`rhtmx-sync: ${(value as SyncError).message}`);
     for (const listener of [...(this.#listeners[event] ?? [])]) listener(value);
   }
 }

@@ -1,7 +1,7 @@
 /** Carries out the table of states: opens transports, greets, notices silence, retries. */
 
 import { serverError, SyncError } from "../errors.js";
-import type { WelcomeFrame } from "../protocol/frames.js";
+import type { ErrorFrame, WelcomeFrame } from "../protocol/frames.js";
 import { CLOSE, type ClientFrame, type ErrorCode, PROTOCOL_VERSION, type ServerFrame } from "../protocol/generated.js";
 import { pause, PAUSE_MAX_MS, PAUSE_MIN_MS, RATE_LIMITED_MS } from "./backoff.js";
 import type { Clock } from "./clock.js";
@@ -27,6 +27,8 @@ export interface ConnectionPorts {
   welcome(welcome: WelcomeFrame): void;
   frame(frame: ServerFrame): void;
   lost(): void;
+  /** Which push an error is about, that names no subscription: one that was answered so becomes a dead letter. */
+  blame(code: ErrorCode, message: string, mutation: number | undefined): "none" | "found" | "unsure";
   /** The state has changed; the error says why, if there is one. */
   state(state: State, error: SyncError | undefined): void;
   problem(error: SyncError): void;
@@ -41,6 +43,9 @@ export interface ConnectionOptions {
   token: TokenSource | undefined;
   clock: Clock;
 }
+
+/** The close code of a connection that broke without one. */
+const NO_CODE = 1006;
 
 const REFUSALS: { [close: number]: ErrorCode } = {
   [CLOSE.protocol]: "protocol",
@@ -61,6 +66,8 @@ export class Connection {
   /** A token was rejected; a fresh one is tried once before that counts. */
   #tokenRefused = false;
   #error: SyncError | undefined;
+  /** Why there was no connection, since there was one. */
+  readonly #reasons = new Set<string>();
   readonly #ports: ConnectionPorts;
   readonly #options: ConnectionOptions;
 
@@ -119,6 +126,7 @@ export class Connection {
         this.#pauseMinMs = PAUSE_MIN_MS;
         this.#tokenRefused = false;
         this.#error = undefined;
+        this.#reasons.clear();
         this.#cancelTimer();
         return;
       case "retry":
@@ -159,13 +167,19 @@ export class Connection {
       if (link === undefined || this.#link === link) act(...args);
     };
     this.#transport = this.#options.transports[this.#turn()]!;
-    link = this.#transport.open({
-      opened: current(() => this.handle("opened")),
-      received: current(() => (this.#missedHeartbeats = 0)),
-      frame: current((frame) => this.#receive(frame)),
-      problem: current((error) => this.#ports.problem(error)),
-      closed: current((code, reason) => this.#closed(code, reason)),
-    });
+    try {
+      link = this.#transport.open({
+        opened: current(() => this.handle("opened")),
+        received: current(() => (this.#missedHeartbeats = 0)),
+        frame: current((frame) => this.#receive(frame)),
+        problem: current((error) => this.#ports.problem(error)),
+        closed: current((code, reason) => this.#closed(code, reason)),
+      });
+    } catch (cause) {
+      // Such as a page whose policy forbids the address, or a runtime without WebSockets.
+      link = { send() {}, close() {} };
+      queueMicrotask(current(() => this.#closed(NO_CODE, String(cause))));
+    }
     this.#link = link;
   }
 
@@ -195,7 +209,7 @@ export class Connection {
     if (frame.type === "welcome") return this.#welcomed(frame);
     if (frame.type === "pong") return;
     if (frame.type === "authenticated") this.#tokenRefused = false;
-    if (frame.type === "error" && this.#isOurs(frame.code, frame.message, frame.fatal, frame.id !== undefined)) return;
+    if (frame.type === "error" && this.#isOurs(frame)) return;
     if (this.#state === "up") this.#ports.frame(frame);
   }
 
@@ -209,23 +223,35 @@ export class Connection {
     this.#ports.welcome(welcome);
   }
 
-  /** Handles errors that are about the connection, not about a subscription. */
-  #isOurs(code: ErrorCode, message: string, fatal: boolean, ofSubscription: boolean): boolean {
+  /** Handles errors that are about the connection or a push, not about a subscription. */
+  #isOurs({ code, message, fatal, id, mutation }: ErrorFrame): boolean {
     const error = serverError(code, message);
     if (fatal) {
       this.#error = error;
       return true; // the close that follows decides
     }
-    if (code === "unauthenticated" && !ofSubscription) {
-      if (this.#tokenRefused || !this.#options.token) this.#refuse(code, message);
-      else void this.authenticate();
-      this.#tokenRefused = true;
-      return true;
+    if (id !== undefined && code !== "rate_limited" && code !== "internal") return false;
+    switch (code) {
+      case "unauthenticated":
+        if (this.#tokenRefused || !this.#options.token) this.#refuse(code, message);
+        else void this.authenticate();
+        this.#tokenRefused = true;
+        return true;
+      case "rate_limited":
+      case "internal":
+        if (code === "rate_limited") this.#pauseMinMs = RATE_LIMITED_MS;
+        this.resync(error);
+        return true;
+      case "protocol":
+      case "too_large":
+      case "unknown_entity": {
+        const blamed = this.#ports.blame(code, message, mutation);
+        if (blamed === "unsure") this.resync(error);
+        return blamed !== "none";
+      }
+      default:
+        return false;
     }
-    if (code !== "rate_limited" && code !== "internal") return false;
-    if (code === "rate_limited") this.#pauseMinMs = RATE_LIMITED_MS;
-    this.resync(error);
-    return true;
   }
 
   #closed(code: number, reason: string): void {
@@ -235,12 +261,26 @@ export class Connection {
       this.#tokenRefused = true;
       return this.handle("lost");
     }
+    if (refusal === "too_large" || refusal === "protocol") {
+      const message = this.#error?.message || reason || refusal;
+      // One push is at fault. The next connection does without it, or finds it.
+      if (this.#state === "up" && this.#ports.blame(refusal, message, undefined) !== "none") return this.handle("lost");
+    }
     if (refusal) return this.#refuse(refusal, this.#error?.message ?? reason);
+    if (code === NO_CODE && reason) this.#unreachable(reason);
     this.handle("lost");
+  }
+
+  /** Says why there is no connection, once: attempts follow each other. */
+  #unreachable(reason: string): void {
+    this.#error = serverError("unavailable", reason);
+    if (!this.#reasons.has(reason)) this.#ports.problem(this.#error);
+    this.#reasons.add(reason);
   }
 
   #refuse(code: ErrorCode, message: string): void {
     this.#error = serverError(code, message);
+    this.#ports.problem(this.#error);
     this.handle("refused");
   }
 

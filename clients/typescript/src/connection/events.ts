@@ -6,7 +6,7 @@
  * or, where that was overwritten at once, a short wait.
  */
 
-import { LAST_MUTATION_UNKNOWN, type PushFrame, type RejectFrame, type SubscribeFrame, type WelcomeFrame } from "../protocol/frames.js";
+import { LAST_MUTATION_UNKNOWN, type ErrorFrame, type PushFrame, type RejectFrame, type SubscribeFrame, type WelcomeFrame } from "../protocol/frames.js";
 import { CLOSE, PROTOCOL_VERSION, type ClientFrame, type ErrorCode, type ServerFrame, type SubscriptionId } from "../protocol/generated.js";
 import { readFrame } from "./read.js";
 import type { Clock } from "./clock.js";
@@ -19,6 +19,8 @@ const HEARTBEAT_MS = 30_000;
 const ACK_HELD_MS = 2_000;
 /** Browsers open six connections to a server over HTTP/1.1; one is left for writes. */
 const STREAMS_MAX = 5;
+/** How much of an answer that is no success is reported, in characters. */
+const REASON_MAX = 200;
 
 interface Stream {
   id: SubscriptionId;
@@ -89,9 +91,12 @@ class EventsLink implements Link {
   }
 
   async #hello(): Promise<void> {
-    const answer = await this.#request("/status", {});
+    const answer = await this.#request("/status", {}, () => this.#unreachable());
     if (!answer) return;
-    if (!answer.ok) return this.#closed(CLOSE_OF[answer.status] ?? 1006);
+    if (!answer.ok) {
+      const said = (await answer.text().catch(() => "")).slice(0, REASON_MAX);
+      return this.#closed(CLOSE_OF[answer.status] ?? 1006, `${this.#prefix}/status answers ${answer.status} ${said}`.trim());
+    }
     const { features = [] } = (await answer.json().catch(() => ({}))) as { features?: string[] };
     const limits = { frame_bytes_max: 1_048_576, subscriptions_max: STREAMS_MAX, writes_max: 1000 };
     const { lastMutation } = this.#memory;
@@ -169,7 +174,12 @@ class EventsLink implements Link {
     this.#handlers.received();
     if (said?.type === "ack") return this.#acked(mutation);
     if (said?.type === "reject") return this.#rejected(said);
-    this.#closed(CLOSE_OF[answer.status] ?? 1006);
+    const refusal = REFUSALS_OF_PUSHES[answer.status];
+    // Only this server says it with a code; before it stands a proxy, which may say 404 for a moment.
+    const code = (said as { code?: string } | undefined)?.code ?? (answer.status === 413 ? "too_large" : undefined);
+    if (!refusal || code !== refusal) return this.#closed(CLOSE_OF[answer.status] ?? 1006);
+    const message = (said as { message?: string } | undefined)?.message ?? `the server answered ${answer.status}`;
+    this.#frame({ type: "error", code: refusal, message, fatal: false, mutation } as ErrorFrame);
   }
 
   #acked(mutation: number): void {
@@ -211,15 +221,25 @@ class EventsLink implements Link {
     this.#frame({ type: "error", code, message, id, fatal: false });
   }
 
+  /** Why no request gets through. */
+  async #unreachable(): Promise<string> {
+    const origin = globalThis.location?.origin;
+    const nothing = `nothing answers at ${this.#prefix}`;
+    if (origin === undefined || new URL(this.#prefix).origin === origin) return nothing;
+    // Says only whether there is a server: its answer stays unread.
+    const there = await fetch(`${this.#prefix}/status`, { mode: "no-cors", signal: this.#ended.signal }).catch(() => undefined);
+    return there ? `the server at ${this.#prefix} does not admit pages of ${origin}: serve both from one origin, or add it to allowed_origins` : nothing;
+  }
+
   /** Undefined when the answer is no longer needed. */
-  async #request(path: string, request: RequestInit): Promise<Response | undefined> {
+  async #request(path: string, request: RequestInit, why = async () => ""): Promise<Response | undefined> {
     const headers: Record<string, string> = request.body ? { "content-type": "application/json" } : {};
     if (this.#token !== undefined) headers["authorization"] = `Bearer ${this.#token}`;
     try {
       const answer = await fetch(this.#prefix + path, { signal: this.#ended.signal, ...request, headers });
       return this.#handlers && answer;
     } catch {
-      if (!request.signal?.aborted) this.#closed(1006);
+      if (!request.signal?.aborted) this.#closed(1006, await why());
       return undefined;
     }
   }
@@ -228,12 +248,15 @@ class EventsLink implements Link {
     this.#handlers?.frame(frame);
   }
 
-  #closed(code: number): void {
+  #closed(code: number, reason = ""): void {
     const handlers = this.#handlers;
     this.close();
-    handlers?.closed(code, "");
+    handlers?.closed(code, reason);
   }
 }
+
+/** Answers to a POST that the same POST would get again. */
+const REFUSALS_OF_PUSHES: { [status: number]: ErrorCode } = { 400: "protocol", 404: "unknown_entity", 413: "too_large" };
 
 const CLOSE_OF: { [status: number]: number } = {
   401: CLOSE.unauthenticated,

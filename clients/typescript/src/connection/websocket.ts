@@ -18,16 +18,22 @@ class SocketLink implements Link {
   #handlers: TransportHandlers | undefined;
   /** Keeps frames in order while one is being unzipped. */
   #queue: Promise<void> | undefined;
+  /** What a close before the socket was open means. The browser does not say more. */
+  #refusal: string;
 
   constructor(socket: WebSocket, handlers: TransportHandlers) {
     this.#socket = socket;
+    this.#refusal = `no WebSocket connection to ${socket.url}`;
     this.#handlers = handlers;
     socket.binaryType = "arraybuffer";
-    socket.onopen = () => this.#handlers?.opened();
+    socket.onopen = () => {
+      this.#refusal = "";
+      this.#handlers?.opened();
+    };
     socket.onmessage = ({ data }: MessageEvent<string | ArrayBuffer>) => this.#receive(data);
     // A close follows and says as much; outside browsers an error without a listener is thrown.
     socket.onerror = () => {};
-    socket.onclose = ({ code, reason }) => this.#inOrder(async () => this.#closed(code, reason));
+    socket.onclose = ({ code, reason }) => this.#inOrder(async () => this.#closed(code, reason || this.#refusal));
   }
 
   send(frame: { type: string }): void {

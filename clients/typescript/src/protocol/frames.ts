@@ -6,7 +6,8 @@ export type SubscribeFrame = Extract<ClientFrame, { type: "subscribe" }>;
 export type PushFrame = Extract<ClientFrame, { type: "push" }>;
 export type WelcomeFrame = Extract<ServerFrame, { type: "welcome" }>;
 export type RejectFrame = Extract<ServerFrame, { type: "reject" }>;
-export type ErrorFrame = Extract<ServerFrame, { type: "error" }>;
+/** An error; a transport that knows which push it answers adds the number. */
+export type ErrorFrame = Extract<ServerFrame, { type: "error" }> & { mutation?: number };
 
 /** The `last_mutation` of a transport that does not report it. */
 export const LAST_MUTATION_UNKNOWN = -1;

@@ -14,6 +14,8 @@ export interface Mutation {
    * number known, and kept for good, so that it is never applied twice.
    */
   number?: number;
+  /** Why it can never be sent, where an earlier version of this client has stored such a thing. */
+  fault?: string;
 }
 
 /** The number that a mutation is assigned. */

@@ -1,11 +1,12 @@
 /** Which rows a view wants. Equal selections have one name, and share a subscription and its rows. */
 
 import type { Json } from "../protocol/json.js";
+import { toJson } from "../protocol/to_json.js";
 
 /** A filter in the server's SQL, the values of its `$1…`, and the wanted columns; default all. */
 export interface SelectionOptions {
   where?: string;
-  params?: readonly Json[];
+  params?: readonly (Json | bigint)[];
   columns?: readonly string[];
 }
 
@@ -18,10 +19,11 @@ export interface Selection {
   columns?: string[];
 }
 
+/** @throws {TypeError} when a parameter is not JSON. */
 export function selectionOf(entity: string, options: SelectionOptions = {}): Selection {
   const selection: Selection = { name: entity, entity };
   if (options.where !== undefined) selection.where = options.where;
-  if (options.params?.length) selection.params = [...options.params];
+  if (options.params?.length) selection.params = options.params.map((param, index) => toJson(param, `$${index + 1}`));
   if (options.columns) selection.columns = [...new Set(options.columns)].sort();
   if (selection.where !== undefined || selection.columns) {
     selection.name = JSON.stringify([entity, selection.where ?? null, selection.params ?? null, selection.columns ?? null]);

@@ -7,10 +7,12 @@
 
 import type { Mutation, Numbering, Rejection } from "../replica/mutation.js";
 import { LAST_MUTATION_UNKNOWN, type PushFrame, type RejectFrame, type WelcomeFrame } from "../protocol/frames.js";
-import type { Limits, RejectCode } from "../protocol/generated.js";
+import { REJECT_CODES, type Limits, type RejectCode } from "../protocol/generated.js";
 
 /** How many mutations may wait for answers; the server does not read further either. */
 const WINDOW = 32;
+/** A push without its writes, at most: also in a POST, where the client's id is part of it. */
+const ENVELOPE_BYTES = 256;
 
 export interface OutboxPorts {
   /** Every mutation without an answer, oldest first. */
@@ -38,6 +40,10 @@ export class Outbox {
   #waiting = new Map<number, Mutation>();
   /** Answered mutations that stay in the queue until the rows of every query contain them. */
   #answered = new Set<string>();
+  /** Mutations that were checked against the limits of this connection. */
+  #checked = new Set<string>();
+  /** How many mutations may be the one that the server did not understand; they are sent one by one. */
+  #suspects = 0;
 
   constructor(ports: OutboxPorts) {
     this.#ports = ports;
@@ -50,6 +56,7 @@ export class Outbox {
     this.#lastMutation = welcome.last_mutation;
     this.#highest = welcome.last_mutation === LAST_MUTATION_UNKNOWN ? this.#ports.lastNumber() : welcome.last_mutation;
     this.#limits = welcome.limits;
+    this.#checked.clear();
     this.pump();
   }
 
@@ -62,7 +69,7 @@ export class Outbox {
   /** Sends what can be sent. To be called whenever that may have changed. */
   pump(): void {
     if (!this.#open || this.#numbering || this.#ports.mustWait()) return;
-    this.#rejectTooLarge();
+    this.#rejectUnsendable();
     const unanswered = this.#unanswered();
     const assigned = this.#misnumbered(unanswered);
     if (assigned.length === 0) return this.#send(unanswered);
@@ -96,10 +103,36 @@ export class Outbox {
     return mutation && rejection(mutation, frame);
   }
 
+  /**
+   * Takes an error that answers a push without being its reject: the server did not understand the frame, or
+   * it was too large, so the number is still free. Sent again it would fail again, so it becomes a dead
+   * letter.
+   *
+   * @returns `none`: no push can be meant; `found`: it was this one, or the one with `number`; `unsure`: it is
+   *   one of several, which are sent one by one on the next connection.
+   */
+  blame(code: string, message: string, number?: number): "none" | "found" | "unsure" {
+    const mutation = number === undefined && this.#waiting.size === 1 ? [...this.#waiting.values()][0] : this.#waiting.get(number ?? -1);
+    if (!mutation) {
+      this.#suspects = Math.max(this.#suspects, this.#waiting.size);
+      return this.#waiting.size ? "unsure" : "none";
+    }
+    this.#take(mutation.number ?? 0);
+    this.#suspects = 0;
+    // Later numbers that are under way will be `out_of_order`, and the next `welcome` sorts them out.
+    if (this.#waiting.size === 0) this.#highest = (mutation.number ?? 1) - 1;
+    const known = (REJECT_CODES as readonly string[]).includes(code);
+    this.#ports.rejected(rejection(mutation, { code: known ? (code as RejectCode) : "invalid", message }));
+    this.pump();
+    return "found";
+  }
+
   #take(number: number): Mutation | undefined {
     const mutation = this.#waiting.get(number);
     this.#waiting.delete(number);
-    if (mutation) this.#answered.add(mutation.id);
+    if (!mutation) return undefined;
+    this.#answered.add(mutation.id);
+    this.#suspects = Math.max(0, this.#suspects - 1);
     return mutation;
   }
 
@@ -132,7 +165,7 @@ export class Outbox {
 
   #send(unanswered: readonly Mutation[]): void {
     for (const mutation of unanswered) {
-      if (this.#waiting.size >= WINDOW) return;
+      if (this.#waiting.size >= (this.#suspects ? 1 : WINDOW)) return;
       const { number, writes } = mutation;
       if (number === undefined || this.#waiting.has(number)) continue;
       this.#waiting.set(number, mutation);
@@ -141,17 +174,32 @@ export class Outbox {
     }
   }
 
-  /** Rejects here what the server would close the connection for, so that it holds up nothing. */
-  #rejectTooLarge(): void {
+  /** Rejects here what cannot be sent, or would end the connection, so that it holds up nothing. */
+  #rejectUnsendable(): void {
     for (const mutation of this.#unanswered()) {
-      if (mutation.number !== undefined) continue;
-      const bytes = new TextEncoder().encode(JSON.stringify(mutation.writes)).length + 64;
-      const { writes_max: writesMax, frame_bytes_max: bytesMax } = this.#limits;
-      if (mutation.writes.length <= writesMax && bytes <= bytesMax) continue;
-      const message = `at most ${writesMax} writes and ${bytesMax} bytes in one mutation`;
-      this.#answered.add(mutation.id);
-      this.#ports.rejected(rejection(mutation, { code: "too_large", message }));
+      const { id, number } = mutation;
+      if (this.#checked.has(id) || (number !== undefined && this.#waiting.has(number))) continue;
+      this.#checked.add(id);
+      const fault = this.#fault(mutation);
+      if (!fault) continue;
+      this.#answered.add(id);
+      this.#ports.rejected(rejection(mutation, fault));
     }
+  }
+
+  /** Why a mutation cannot be sent. */
+  #fault({ writes, number, fault }: Mutation): { code: RejectCode; message: string } | undefined {
+    if (fault !== undefined) return { code: "invalid", message: fault };
+    const { writes_max: writesMax, frame_bytes_max: bytesMax } = this.#limits;
+    let bytes: number;
+    try {
+      bytes = new TextEncoder().encode(JSON.stringify(writes)).length + ENVELOPE_BYTES;
+    } catch (cause) {
+      return { code: "invalid", message: `this cannot be sent: ${String(cause)}` };
+    }
+    if (writes.length <= writesMax && bytes <= bytesMax) return undefined;
+    const before = number !== undefined && number <= this.#lastMutation ? "; the server has decided on it, with an answer that did not arrive" : "";
+    return { code: "too_large", message: `at most ${writesMax} writes and ${bytesMax} bytes in one mutation${before}` };
   }
 }
 

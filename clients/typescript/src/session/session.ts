@@ -240,8 +240,9 @@ export class Session {
   /** Ends a subscription. Its rows stay, unless the user may not see them. */
   #fail({ selection: { name } }: Subscription, frame: SessionFrame): void {
     if (frame.type !== "error") return;
-    const error = errorToJson(serverError(frame.code, frame.message));
-    const failed: QueryCommit = { name, phase: "error", error, settled: [] };
+    const error = serverError(frame.code, frame.message);
+    this.#ports.problem(error);
+    const failed: QueryCommit = { name, phase: "error", error: errorToJson(error), settled: [] };
     if (frame.code === "forbidden") {
       failed.rows = { reset: true, puts: [], gone: [] };
       const wanted = this.#wanted.get(name);

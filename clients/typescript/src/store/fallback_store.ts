@@ -1,20 +1,26 @@
 /**
- * Continues where a store fails: it gives up rows before writes, and replaces a store that is taken
- * away by memory, with everything that this page has. It reports every failure, so that nothing is
- * lost silently.
+ * Continues where a store fails: it gives up rows before writes, and replaces a store that cannot be opened,
+ * does not answer or is taken away by memory, with everything that this page has. It reports every failure,
+ * so that nothing is lost silently.
  */
 
+import type { Clock } from "../connection/clock.js";
 import { StorageError } from "../errors.js";
 import type { Commit } from "../replica/commit.js";
 import type { Mutation, Numbering } from "../replica/mutation.js";
 import type { Selection } from "../replica/selection.js";
 import { MemoryStore } from "./memory.js";
+import { readable } from "./repair.js";
 import type { Store, Stored, StoredRows } from "./store.js";
 
+/** How long a store may take to open. One that another tab is deleting may never answer. */
+export const OPEN_MS = 5_000;
 export interface FallbackPorts {
-  /** What the page has open, for the store in memory. */
-  open(): { queue: readonly Mutation[] };
+  /** The mutations that the page has open. */
+  queue(): readonly Mutation[];
   failed(error: StorageError): void;
+  /** Memory has replaced the store, which may be brought back. */
+  replaced(error: StorageError): void;
 }
 
 /** `memory`: as requested, or because the store is gone, so that only this page has the data. */
@@ -22,18 +28,29 @@ export type StorageState = "indexeddb" | "memory" | "full";
 
 export class FallbackStore {
   state: StorageState;
+  /** The store as configured. */
+  readonly first: Store;
   #store: Store;
   readonly #ports: FallbackPorts;
-  #clientId: string | undefined;
+  readonly #clock: Pick<Clock, "after">;
+  /** The id that the configured store gave; undefined before it was opened for the first time. */
+  clientId: string | undefined;
   #lastNumber = 0;
   /** Mutations that are known to be in the store. */
   readonly #kept = new Set<string>();
   #frozen = false;
+  /** Rejects when the store in use is replaced, because the store itself may never answer. */
+  #replaced!: Promise<never>;
+  #giveUp!: (error: StorageError) => void;
+  isClosed = false;
+  #carrying: Promise<void> | undefined;
 
-  constructor(store: Store, ports: FallbackPorts) {
-    this.#store = store;
+  constructor(store: Store, clock: Pick<Clock, "after">, ports: FallbackPorts) {
+    this.first = this.#store = store;
     this.state = store.kind;
+    this.#clock = clock;
     this.#ports = ports;
+    this.#rely();
   }
 
   get shared(): boolean {
@@ -41,39 +58,47 @@ export class FallbackStore {
   }
 
   async open(): Promise<Stored> {
+    const first = this.#store === this.first && this.clientId === undefined;
+    const silent = new StorageError("the store does not answer (does another tab delete it?)", "wait");
+    const cancel = first && this.state !== "memory" ? this.#clock.after(OPEN_MS, () => this.#replace(silent)) : () => {};
     let stored: Stored;
     try {
-      stored = await this.#store.open();
+      stored = await this.#use((store) => store.open());
     } catch (error) {
-      await this.#replace(error);
+      this.#replace(error);
       stored = await this.#store.open();
+    } finally {
+      cancel();
     }
-    this.#store.onLost?.(() => void this.#replace(new StorageError("the store was taken away", "reload")));
-    this.#clientId = stored.clientId;
-    this.#lastNumber = stored.lastNumber;
-    for (const { id } of stored.queue) this.#kept.add(id);
-    return stored;
+    if (this.#store === this.first) this.#opened(stored);
+    return readable(stored);
   }
 
   /** Rows that cannot be read are undefined, so that the server is asked for them. */
   async rows(selection: Selection): Promise<StoredRows | undefined> {
-    return this.#store.rows(selection).catch((error) => this.#failed(error));
+    return this.#use((store) => store.rows(selection)).catch((error) => this.#failed(error));
   }
 
   async cursor(selection: Selection): Promise<string | undefined> {
-    return this.#store.cursor(selection).catch((error) => this.#failed(error));
+    return this.#use((store) => store.cursor(selection)).catch((error) => this.#failed(error));
   }
 
-  /** @throws {StorageError} when there is no room even without the rows. */
-  async enqueue(mutation: Mutation): Promise<void> {
-    await this.#withRoom(() => this.#store.enqueue(mutation));
+  /**
+   * Returns whether the mutation would survive a reload.
+   *
+   * @throws {StorageError} when there is no room even without the rows.
+   */
+  async enqueue(mutation: Mutation): Promise<boolean> {
+    await this.#withRoom((store) => store.enqueue(mutation));
     this.#kept.add(mutation.id);
+    return this.#store.kind !== "memory";
   }
 
   /** @throws {StorageError} when the number of a stored mutation cannot be stored. */
   async number(assigned: readonly Numbering[]): Promise<void> {
+    await this.#carrying;
     try {
-      await this.#withRoom(() => this.#store.number(assigned));
+      await this.#withRoom((store) => store.number(assigned));
     } catch (error) {
       // A mutation that only this page has is sent anyway: it cannot come back with another number.
       if (assigned.some(({ id }) => this.#kept.has(id))) throw error;
@@ -89,7 +114,7 @@ export class FallbackStore {
     try {
       // Rows that the user may no longer see (they have no cursor) are removed anyway.
       const queries = commit.queries.filter(({ rows }) => !this.#frozen || !rows?.cursor);
-      await this.#store.commit({ ...commit, queries });
+      await this.#use((store) => store.commit({ ...commit, queries }));
     } catch (error) {
       this.#failed(error);
       // If even the answers cannot be stored, the server repeats them after the next reload.
@@ -102,31 +127,76 @@ export class FallbackStore {
   }
 
   async dismiss(ids: readonly string[]): Promise<void> {
-    await this.#store.dismiss(ids).catch((error) => this.#failed(error));
+    await this.#use((store) => store.dismiss(ids)).catch((error) => this.#failed(error));
   }
 
   close(): void {
-    this.#store.close?.();
+    this.isClosed = true;
+    this.first.close?.();
   }
 
   /** Frees rows, which the server has, for what only this store has. */
-  async #withRoom(act: () => Promise<void>): Promise<void> {
+  async #withRoom(act: (store: Store) => Promise<void>): Promise<void> {
+    const store = this.#store;
     try {
-      await act();
+      await this.#use(act);
     } catch (error) {
-      this.#failed(error);
-      await this.#store.free().catch(() => {});
-      await act();
+      if (this.#store === store) {
+        this.#failed(error);
+        await store.free().catch(() => {});
+      }
+      await this.#use(act);
     }
   }
 
-  async #replace(error: unknown): Promise<void> {
-    const memory = new MemoryStore(this.#clientId);
+  #use<T>(act: (store: Store) => Promise<T>): Promise<T> {
+    return Promise.race([act(this.#store), this.#replaced]);
+  }
+
+  #rely(): void {
+    this.#replaced = new Promise((_, reject) => (this.#giveUp = reject));
+    this.#replaced.catch(() => {});
+  }
+
+  #opened({ clientId, lastNumber, queue }: Stored): void {
+    this.clientId = clientId;
+    this.#lastNumber = Math.max(this.#lastNumber, lastNumber);
+    for (const { id } of queue) this.#kept.add(id);
+    this.first.onLost?.(() => this.#replace(new StorageError("the store was taken away", "reload")));
+  }
+
+  #replace(error: unknown): void {
+    if (this.#store !== this.first) return;
+    const memory = new MemoryStore(this.clientId);
+    const giveUp = this.#giveUp;
     this.#store = memory;
+    this.#rely();
     this.#kept.clear();
-    for (const mutation of this.#ports.open().queue) await memory.enqueue(mutation);
-    await memory.number([{ id: "", number: this.#lastNumber }]);
+    for (const mutation of this.#ports.queue()) void memory.enqueue(mutation);
+    void memory.number([{ id: "", number: this.#lastNumber }]);
+    giveUp(error as StorageError);
     this.#failed(error);
+    this.#ports.replaced(error as StorageError);
+  }
+
+  /** Stores what this page has, and uses the configured store from then on. Meanwhile no number is assigned. */
+  async carry(clientId: string, same: boolean, store: (stored: Stored) => Promise<void>): Promise<void> {
+    let done = () => {};
+    this.#carrying = new Promise((resolve) => (done = resolve));
+    try {
+      let stored = await this.#store.open();
+      for (let count = -1; count < stored.queue.length; ) {
+        count = stored.queue.length;
+        await store({ ...stored, lastNumber: same ? stored.lastNumber : 0 });
+        stored = await this.#store.open();
+      }
+      this.#store = this.first;
+      this.state = this.first.kind;
+      this.#frozen = false;
+      this.#opened({ ...stored, clientId });
+    } finally {
+      done();
+    }
   }
 
   /** Stores throw only StorageErrors. */

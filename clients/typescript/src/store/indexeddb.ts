@@ -1,6 +1,5 @@
 /** The store on IndexedDB: rows, cursors, queue and dead letters change in one transaction. */
 
-import { openDB, type DBSchema, type IDBPDatabase, type IDBPTransaction } from "idb";
 import { StorageError } from "../errors.js";
 import type { SchemaSummary } from "../protocol/generated.js";
 import type { Row, RowKey } from "../protocol/json.js";
@@ -9,30 +8,17 @@ import type { Mutation, Numbering, Rejection } from "../replica/mutation.js";
 import type { Selection } from "../replica/selection.js";
 import { uuid } from "../uuid.js";
 import type { Store, Stored, StoredRows } from "./store.js";
+import { clear, completed, dequeue, opened, resultOf, type Table, type Tables } from "./tables.js";
 
 /** Raised when what is stored changes. An older page gives the store up to a newer one. */
 export const VERSION = 2;
-
-interface Tables extends DBSchema {
-  /** `clientId`, `lastNumber`. */
-  meta: { key: string; value: string | number };
-  /** By name: the cursor and the schema of each query. */
-  queries: { key: string; value: { cursor: string; schema: SchemaSummary } };
-  /** By query and key. The value repeats the key, so that one read gives both. */
-  rows: { key: [string, RowKey]; value: [RowKey, Row] };
-  /** In the order in which they were made. */
-  queue: { key: number; value: Mutation; indexes: { id: string } };
-  rejected: { key: string; value: Rejection };
-}
-
-type Writing<T extends ("meta" | "queries" | "rows" | "queue" | "rejected")[]> = IDBPTransaction<Tables, T, "readwrite">;
 
 export class IndexedDbStore implements Store {
   readonly kind = "indexeddb";
   readonly shared = true;
   readonly #name: string;
   /** Opened by the first method that needs it, so that reading rows need not wait for `open`. */
-  #database: Promise<IDBPDatabase<Tables>> | undefined;
+  #database: Promise<IDBDatabase> | undefined;
   #closed = false;
   #lost: () => void = () => {};
 
@@ -40,194 +26,171 @@ export class IndexedDbStore implements Store {
     this.#name = name;
   }
 
-  async open(): Promise<Stored> {
-    return guarded(async () => {
-      const transaction = (await this.#opened()).transaction(["meta", "queue", "rejected"]);
-      const [meta, queue, rejected] = [transaction.objectStore("meta"), transaction.objectStore("queue"), transaction.objectStore("rejected")];
-      const [clientId, lastNumber, ...open] = await Promise.all([
-        meta.get("clientId"), meta.get("lastNumber"), queue.getAll(), rejected.getAll(),
+  async open(clientId?: string): Promise<Stored> {
+    return this.#read(["meta", "queue", "rejected"], async (table) => {
+      const [known, lastNumber, queue, rejected] = await Promise.all([
+        resultOf<string | undefined>(table("meta").get("clientId")),
+        resultOf<number | undefined>(table("meta").get("lastNumber")),
+        resultOf<Mutation[]>(table("queue").getAll()),
+        resultOf<Rejection[]>(table("rejected").getAll()),
       ]);
-      const stored = { lastNumber: Number(lastNumber ?? 0), queue: open[0], rejected: open[1] };
-      return { clientId: typeof clientId === "string" ? clientId : await this.#identify(), ...stored };
-    });
+      return { clientId: known, lastNumber: lastNumber ?? 0, queue, rejected };
+    }).then(async (stored) => ({ ...stored, clientId: stored.clientId ?? (await this.#identify(clientId)) }));
   }
 
   async rows({ name }: Selection): Promise<StoredRows | undefined> {
-    return guarded(async () => {
-      const transaction = (await this.#opened()).transaction(["queries", "rows"]);
+    return this.#read(["queries", "rows"], async (table) => {
       const [query, rows] = await Promise.all([
-        transaction.objectStore("queries").get(name),
-        transaction.objectStore("rows").getAll(all(name)),
+        resultOf<Omit<StoredRows, "rows"> | undefined>(table("queries").get(name)),
+        resultOf<[RowKey, Row][]>(table("rows").getAll(all(name))),
       ]);
       return query && { ...query, rows };
     });
   }
 
   async cursor({ name }: Selection): Promise<string | undefined> {
-    return guarded(async () => (await (await this.#opened()).get("queries", name))?.cursor);
+    return this.#read(["queries"], async (table) => (await resultOf<StoredRows | undefined>(table("queries").get(name)))?.cursor);
   }
 
   /** Durable when it resolves, even if the machine loses power: nothing else has a copy. */
   async enqueue(mutation: Mutation): Promise<void> {
-    await guarded(async () => {
-      const transaction = (await this.#opened()).transaction("queue", "readwrite", { durability: "strict" });
-      await together(transaction.done, async () => void (await transaction.store.add(mutation)));
+    await this.write(["queue"], "strict", async (table) => {
+      const known = await resultOf(table("queue").index("id").getKey(mutation.id));
+      if (known === undefined) table("queue").add(mutation);
     });
   }
 
   async number(assigned: readonly Numbering[]): Promise<void> {
-    await guarded(async () => {
-      const transaction = (await this.#opened()).transaction(["queue", "meta"], "readwrite", { durability: "strict" });
-      const [queue, meta] = [transaction.objectStore("queue"), transaction.objectStore("meta")];
-      await together(transaction.done, async () => {
-        let last = Number((await meta.get("lastNumber")) ?? 0);
-        for (const { id, number } of assigned) {
-          last = Math.max(last, number);
-          const cursor = await queue.index("id").openCursor(id);
-          await cursor?.update({ ...cursor.value, number });
-        }
-        await meta.put(last, "lastNumber");
-      });
+    await this.write(["queue", "meta"], "strict", async (table) => {
+      let last = (await resultOf<number | undefined>(table("meta").get("lastNumber"))) ?? 0;
+      for (const { id, number } of assigned) {
+        last = Math.max(last, number);
+        const cursor = await resultOf(table("queue").index("id").openCursor(id));
+        cursor?.update({ ...cursor.value, number });
+      }
+      table("meta").put(last, "lastNumber");
     });
   }
 
   async commit(commit: Commit): Promise<void> {
-    await guarded(async () => {
-      const transaction = (await this.#opened()).transaction(["queries", "rows", "queue", "rejected"], "readwrite");
-      await together(transaction.done, async (also) => {
-        for (const { name, rows } of commit.queries) if (rows) await move(transaction, name, rows, also);
-        for (const rejection of commit.rejected) also(transaction.objectStore("rejected").put(rejection));
-        const gone = [...commit.answered, ...commit.rejected.map(({ id }) => id)];
-        for (const id of gone) await dequeue(transaction, id);
-      });
+    await this.write(["queries", "rows", "queue", "rejected"], "default", async (table) => {
+      for (const { name, rows } of commit.queries) if (rows) await move(table, name, rows);
+      for (const rejection of commit.rejected) table("rejected").put(rejection);
+      for (const id of [...commit.answered, ...commit.rejected.map((rejection) => rejection.id)]) await dequeue(table, id);
     });
   }
 
   async dismiss(ids: readonly string[]): Promise<void> {
-    await guarded(async () => {
-      const transaction = (await this.#opened()).transaction("rejected", "readwrite");
-      await together(transaction.done, async (also) => ids.forEach((id) => also(transaction.store.delete(id))));
-    });
+    await this.write(["rejected"], "default", (table) => ids.forEach((id) => table("rejected").delete(id)));
   }
 
   async free(): Promise<void> {
-    await guarded(async () => {
-      const transaction = (await this.#opened()).transaction(["queries", "rows"], "readwrite");
-      await together(transaction.done, async (also) => {
-        also(transaction.objectStore("queries").clear());
-        also(transaction.objectStore("rows").clear());
-      });
-    });
+    await this.write(["queries", "rows"], "default", clear);
   }
 
   onLost(listener: () => void): void {
     this.#lost = listener;
   }
 
+  reopen(): void {
+    this.#closed = false;
+  }
+
   close(): void {
     this.#lost = () => {};
-    this.#closed = true;
-    this.#database?.then((database) => database.close(), () => {});
+    this.#drop();
   }
 
   /** Two tabs may open a new store at once: all take the id of the first. */
-  async #identify(): Promise<string> {
-    const transaction = (await this.#opened()).transaction("meta", "readwrite");
-    let clientId = uuid();
-    await together(transaction.done, async () => {
-      const known = await transaction.store.get("clientId");
-      if (typeof known === "string") clientId = known;
-      else await transaction.store.put(clientId, "clientId");
+  async #identify(clientId = uuid()): Promise<string> {
+    await this.write(["meta"], "default", async (table) => {
+      const known = await resultOf<string | undefined>(table("meta").get("clientId"));
+      if (known !== undefined) clientId = known;
+      else table("meta").put(clientId, "clientId");
     });
     return clientId;
   }
 
-  #connect(): Promise<IDBPDatabase<Tables>> {
-    return guarded(() =>
-      openDB<Tables>(this.#name, VERSION, {
-        upgrade(database) {
-          // Drops stores from before the first release. A later version must keep the queue.
-          for (const name of database.objectStoreNames) database.deleteObjectStore(name);
-          database.createObjectStore("meta");
-          database.createObjectStore("queries");
-          database.createObjectStore("rows");
-          database.createObjectStore("queue", { autoIncrement: true }).createIndex("id", "id", { unique: true });
-          database.createObjectStore("rejected", { keyPath: "id" });
-        },
-        // A newer page that wants to change the tables must not wait for this one.
-        blocking: () => this.#gone(),
-        terminated: () => this.#gone(),
-      }),
-    );
-  }
-
+  /** The browser, the user or a newer page takes the store away. */
   #gone(): void {
     if (this.#closed) return;
-    this.#database?.then((database) => database.close(), () => {});
-    this.#closed = true;
+    this.#drop();
     this.#lost();
   }
 
-  #opened(): Promise<IDBPDatabase<Tables>> {
+  #drop(): void {
+    this.#closed = true;
+    this.#database?.then((database) => database.close(), () => {});
+    this.#database = undefined;
+  }
+
+  async #opened(): Promise<IDBDatabase> {
     if (this.#closed) throw new StorageError("the store is closed", "reload");
-    return (this.#database ??= this.#connect());
+    const opening = (this.#database ??= opened(this.#name, VERSION, (database) => {
+      // Drops stores from before the first release. A later version must keep the queue.
+      for (const name of database.objectStoreNames) database.deleteObjectStore(name);
+      for (const name of ["meta", "queries", "rows"]) database.createObjectStore(name);
+      database.createObjectStore("queue", { autoIncrement: true }).createIndex("id", "id", { unique: true });
+      database.createObjectStore("rejected", { keyPath: "id" });
+    }));
+    try {
+      const database = await opening;
+      // A newer page that wants to change the tables, or the user to delete them, must not wait for this one.
+      database.onversionchange = database.onclose = () => this.#gone();
+      return database;
+    } catch (cause) {
+      // The next method tries again.
+      if (this.#database === opening) this.#database = undefined;
+      throw cause;
+    }
+  }
+
+  #read<T>(tables: Table[], act: (table: Tables) => Promise<T>): Promise<T> {
+    return this.#guarded(async () => {
+      const transaction = (await this.#opened()).transaction(tables);
+      return act((name) => transaction.objectStore(name));
+    });
+  }
+
+  /** Changes tables in one transaction. Requests that `act` does not wait for make it fail when they do. */
+  write(tables: Table[], durability: IDBTransactionDurability, act: (table: Tables) => void | Promise<void>): Promise<void> {
+    return this.#guarded(async () => {
+      const transaction = (await this.#opened()).transaction(tables, "readwrite", { durability });
+      await completed(transaction, () => act((name) => transaction.objectStore(name)));
+    });
+  }
+
+  /** Turns what IndexedDB throws into StorageErrors. */
+  async #guarded<T>(act: () => Promise<T>): Promise<T> {
+    try {
+      return await act();
+    } catch (cause) {
+      if (cause instanceof StorageError) throw cause;
+      const { name } = Object(cause) as Error;
+      if (name === "QuotaExceededError") throw new StorageError("the store is full", "freeSpace", cause);
+      if (name === "VersionError") throw new StorageError("a newer page owns the store", "reload", cause);
+      // A browser may close the database without an event.
+      if (name === "InvalidStateError" && this.#database) this.#gone();
+      throw new StorageError(`the store failed: ${String(cause)}`, "reload", cause);
+    }
   }
 }
 
 /** Moves a query's rows to the cursor of the commit. */
-async function move(
-  transaction: Writing<("queries" | "rows" | "queue" | "rejected")[]>,
-  name: string,
-  { reset, puts, gone, cursor, schema }: RowsCommit,
-  also: Also,
-): Promise<void> {
-  const [queries, rows] = [transaction.objectStore("queries"), transaction.objectStore("rows")];
-  const kept = await queries.get(name);
+async function move(table: Tables, name: string, { reset, puts, gone, cursor, schema }: RowsCommit): Promise<void> {
+  const [queries, rows] = [table("queries"), table("rows")];
+  const kept = await resultOf<{ schema: SchemaSummary } | undefined>(queries.get(name));
   const known = schema ?? kept?.schema;
-  if (reset) also(rows.delete(all(name)));
-  if (cursor === undefined) return void also(queries.delete(name));
+  if (reset) rows.delete(all(name));
+  if (cursor === undefined) return void queries.delete(name);
   // Without the rows before them, changes cannot be applied.
   if (!known || (!kept && !reset)) return;
-  for (const key of gone) also(rows.delete([name, key]));
-  for (const [key, row] of puts) also(rows.put([key, row], [name, key]));
-  also(queries.put({ cursor, schema: known }, name));
-}
-
-async function dequeue(
-  transaction: Writing<("queries" | "rows" | "queue" | "rejected")[]>,
-  id: string,
-): Promise<void> {
-  const queue = transaction.objectStore("queue");
-  const key = await queue.index("id").getKey(id);
-  if (key !== undefined) await queue.delete(key);
+  for (const key of gone) rows.delete([name, key]);
+  for (const [key, row] of puts) rows.put([key, row], [name, key]);
+  queries.put({ cursor, schema: known }, name);
 }
 
 /** All rows of a query. */
 function all(name: string): IDBKeyRange {
   return IDBKeyRange.bound([name], [name, []]);
-}
-
-/** Registers a request to be awaited with the others. */
-type Also = (request: Promise<unknown>) => void;
-
-/** Awaits a transaction and all its requests, so that a failure is thrown, and once. */
-async function together(done: Promise<void>, act: (also: Also) => Promise<void>): Promise<void> {
-  const requests: Promise<unknown>[] = [done];
-  const acting = act((request) => requests.push(request));
-  const ended = [...(await Promise.allSettled([acting])), ...(await Promise.allSettled(requests))];
-  const failed = ended.find((one) => one.status === "rejected");
-  if (failed) throw failed.reason;
-}
-
-/** Turns what IndexedDB throws into StorageErrors. */
-async function guarded<T>(act: () => Promise<T>): Promise<T> {
-  try {
-    return await act();
-  } catch (cause) {
-    if (cause instanceof StorageError) throw cause;
-    const name = cause instanceof Error ? cause.name : "";
-    if (name === "QuotaExceededError") throw new StorageError("the store is full", "freeSpace", cause);
-    if (name === "VersionError") throw new StorageError("a newer page owns the store", "reload", cause);
-    throw new StorageError(`the store failed: ${String(cause)}`, "reload", cause);
-  }
 }

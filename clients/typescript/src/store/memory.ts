@@ -45,7 +45,7 @@ export class MemoryStore implements Store {
   }
 
   async enqueue(mutation: Mutation): Promise<void> {
-    this.#queue.push(structuredClone(mutation));
+    if (!this.#queue.some(({ id }) => id === mutation.id)) this.#queue.push(structuredClone(mutation));
   }
 
   async number(assigned: readonly Numbering[]): Promise<void> {

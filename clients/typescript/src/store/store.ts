@@ -30,10 +30,12 @@ export interface Store {
   readonly kind: "indexeddb" | "memory";
   /** Whether other tabs use the same data. */
   readonly shared: boolean;
-  open(): Promise<Stored>;
+  /** @param clientId for a new store; default a random one. */
+  open(clientId?: string): Promise<Stored>;
   rows(selection: Selection): Promise<StoredRows | undefined>;
   /** The cursor of a query, without its rows. */
   cursor(selection: Selection): Promise<string | undefined>;
+  /** Adds a mutation, unless the store has it. */
   enqueue(mutation: Mutation): Promise<void>;
   number(assigned: readonly Numbering[]): Promise<void>;
   /** Changes rows, cursors, the queue and the dead letters together. */
@@ -43,5 +45,7 @@ export interface Store {
   free(): Promise<void>;
   /** Calls `listener` when the browser, the user or a newer page takes the store away. */
   onLost?(listener: () => void): void;
+  /** Allows the next method to open a store again that was taken away. */
+  reopen?(): void;
   close?(): void;
 }

@@ -60,6 +60,7 @@ export class Leader {
         this.#outbox.lost();
       },
       state: (state, error) => this.#reportState(state, error),
+      blame: (code, message, number) => this.#outbox.blame(code, message, number),
       problem: ports.problem,
       traffic: ports.traffic,
     });
@@ -98,6 +99,14 @@ export class Leader {
     if (answered.length) this.#writer.write({ ...emptyCommit(), answered });
     for (const query of this.#replica.queries.values()) await this.#align(query);
     this.#ports.post({ type: "lead" });
+  }
+
+  /** Gives a store that was away the rows of all queries, and takes what other tabs have stored there. */
+  async storeReturned({ queue }: Stored): Promise<void> {
+    const answered = queue.filter(({ id }) => this.#replica.hasAnswered(id)).map(({ id }) => id);
+    if (answered.length) this.#writer.write({ ...emptyCommit(), answered });
+    for (const query of this.#replica.queries.values()) await this.#align(query);
+    this.pump();
   }
 
   /** Connects, or reports that no connection is wanted. */

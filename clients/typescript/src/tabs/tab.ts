@@ -6,23 +6,26 @@
 import type { Clock } from "../connection/clock.js";
 import type { TokenSource } from "../connection/connection.js";
 import type { Transport } from "../connection/transport.js";
-import { SyncError, type StorageError } from "../errors.js";
+import { errorToJson, SyncError, type StorageError } from "../errors.js";
 import type { ClientFrame, ServerFrame } from "../protocol/generated.js";
 import { emptyCommit } from "../replica/commit.js";
 import type { Mutation } from "../replica/mutation.js";
 import type { Replica } from "../replica/replica.js";
 import type { Selection } from "../replica/selection.js";
 import { FallbackStore, type StorageState } from "../store/fallback_store.js";
-import type { Store } from "../store/store.js";
+import type { Store, Stored } from "../store/store.js";
+import type { bringBack } from "../store/return.js";
 import { uuid } from "../uuid.js";
 import { alone, type Election } from "./election.js";
-import { Follower } from "./follower.js";
+import type { Follower } from "./follower.js";
 import type { Leader } from "./leader.js";
 import type { Command, Envelope, Message, SharedStatus, TabChannel } from "./message.js";
 
-/** The code that only a leader needs. */
+/** The code that is needed only after the first paint. */
 export interface Network {
   Leader: typeof Leader;
+  Follower: typeof Follower;
+  bringBack: typeof bringBack;
   /** The transports, in the order in which they are tried. */
   transportsTo(url: URL, clock: Clock): Transport[];
 }
@@ -63,10 +66,12 @@ export class Tab {
   readonly #ports: TabPorts;
   readonly #replica: Replica;
   readonly #store: FallbackStore;
-  readonly #follower: Follower;
+  #follower: Follower | undefined;
   #leader: Leader | undefined;
   #channel: TabChannel | undefined;
   #endElection: () => void = () => {};
+  /** Stands for one election, which may be called off. */
+  #candidacy: object | undefined;
   #closed = false;
   /** Whether the application wants a connection. Every tab remembers this, in case it becomes the leader. */
   #connects: boolean;
@@ -74,19 +79,16 @@ export class Tab {
   readonly #loading = new Map<string, Promise<void>>();
   /** Mutations that only pages have, also other tabs'. */
   readonly #unsaved = new Set<string>();
-  readonly #saving = new Set<Promise<void>>();
+  readonly #saving = new Set<Promise<boolean>>();
 
   constructor(replica: Replica, options: TabOptions, ports: TabPorts) {
     this.#replica = replica;
     this.#options = options;
     this.#ports = ports;
-    this.#store = new FallbackStore(options.store, {
-      open: () => ({ queue: replica.queue }),
+    this.#store = new FallbackStore(options.store, options.clock, {
+      queue: () => replica.queue,
       failed: (error) => this.#storageFailed(error),
-    });
-    this.#follower = new Follower(this.id, replica, this.#wanted, {
-      post: (message) => this.#post(message),
-      status: (status) => this.#setStatus(status),
+      replaced: (error) => void this.#bringBack(error),
     });
     replica.onChange = ports.changed;
     this.#connects = options.connect;
@@ -113,17 +115,17 @@ export class Tab {
   unwant(name: string): void {
     this.#wanted.delete(name);
     this.#loading.delete(name);
-    if (this.#leader) this.#announceWanted();
+    if (this.#leader || !this.#follower) this.#announceWanted();
     else this.#follower.unwant(name);
   }
 
-  /** Shows a write of the user. Resolves when it is stored; rejects when only this page has it. */
-  enqueue(mutation: Mutation): Promise<void> {
+  /** Shows a write of the user. Resolves to true when it is stored, to false when only this page has it. */
+  enqueue(mutation: Mutation): Promise<boolean> {
     this.#unsaved.add(mutation.id);
     this.#replica.enqueue(mutation);
     const saving = this.#save(mutation);
-    const ended = saving.catch(() => {}).finally(() => this.#saving.delete(ended));
-    this.#saving.add(ended);
+    this.#saving.add(saving);
+    void saving.finally(() => this.#saving.delete(saving));
     return saving;
   }
 
@@ -145,12 +147,12 @@ export class Tab {
 
   /** The page was frozen, so messages may be lost. */
   resumed(): void {
-    if (!this.#leader) this.#follower.restart();
+    if (!this.#leader) this.#follower?.restart();
   }
 
   /** How many mutations a reload would lose. */
   get unsaved(): number {
-    return this.#unsaved.size;
+    return this.#replica.queue.filter((mutation) => this.#unsaved.has(mutation.id) && this.#replica.isPending(mutation)).length;
   }
 
   async close(): Promise<void> {
@@ -165,37 +167,73 @@ export class Tab {
     this.#store.close();
   }
 
-  async #save(mutation: Mutation): Promise<void> {
+  async #save(mutation: Mutation): Promise<boolean> {
     await this.opened;
-    try {
-      await this.#store.enqueue(mutation);
-      this.#unsaved.delete(mutation.id);
-    } finally {
-      this.#post({ type: "queued", mutations: [mutation], saved: !this.#unsaved.has(mutation.id) });
-      this.#leader?.pump();
-      this.#ports.changed();
-    }
+    // A failure has been reported.
+    const saved = await this.#store.enqueue(mutation).catch(() => false);
+    if (saved) this.#unsaved.delete(mutation.id);
+    this.#post({ type: "queued", mutations: [mutation], saved });
+    this.#leader?.pump();
+    this.#ports.changed();
+    return saved;
   }
 
   async #open(): Promise<void> {
     const stored = await this.#store.open();
     this.#replica.restore(stored.queue, stored.rejected);
-    const { channel, name, election } = this.#options;
-    if (this.#closed) return;
-    if (this.#store.shared && channel) {
-      this.#channel = channel(name);
-      this.#channel.onmessage = ({ data }) => this.#receive(data);
-      this.#announceWanted();
-    }
-    const elect = this.#store.shared ? election : alone;
-    this.#endElection = elect(name, () => void this.#elected());
+    this.#join();
   }
 
-  async #elected(): Promise<void> {
-    // The store has changed since this tab was opened.
-    const [stored, network] = await Promise.all([this.#store.open(), this.#options.network().catch(() => undefined)]);
+  /** Takes its place among the tabs that share the store. */
+  #join(): void {
+    const { channel, name, election } = this.#options;
     if (this.#closed) return;
-    if (!network) return this.#electedAgain();
+    if (this.#store.shared && channel && !this.#channel) {
+      this.#channel = channel(name);
+      this.#channel.onmessage = ({ data }) => this.#receive(data);
+      void this.#follow();
+    }
+    const elect = this.#store.shared ? election : alone;
+    const candidacy = (this.#candidacy = {});
+    this.#endElection = elect(name, () => void this.#elected(candidacy));
+  }
+
+  async #bringBack(error: StorageError): Promise<void> {
+    (await this.#network()).bringBack(this.#store, error, this.#options.clock, {
+      release: () => this.#release(),
+      returned: (stored) => this.#storeReturned(stored),
+    });
+  }
+
+  /** Stops sending, unless a mutation has a number of the client id that ends with that. */
+  async #release(): Promise<boolean> {
+    const isNumbered = () => this.#replica.queue.some(({ number }) => number !== undefined);
+    if (isNumbered()) return false;
+    const leader = this.#leader;
+    await leader?.stop();
+    if (isNumbered()) {
+      leader?.start(this.#connects);
+      return false;
+    }
+    this.#leader = this.#candidacy = undefined;
+    this.#endElection();
+    return true;
+  }
+
+  #storeReturned(stored: Stored | undefined): void {
+    if (stored) {
+      for (const { id } of stored.queue) this.#unsaved.delete(id);
+      this.#replica.restore(stored.queue, stored.rejected);
+    }
+    if (this.#leader && stored) void this.#leader.storeReturned(stored);
+    else if (!this.#candidacy) this.#join();
+    this.#ports.changed();
+  }
+
+  async #elected(candidacy: object): Promise<void> {
+    // The store has changed since this tab was opened.
+    const [stored, network] = await Promise.all([this.#store.open(), this.#network()]);
+    if (this.#closed || candidacy !== this.#candidacy) return;
     const { transports, url, token, clock } = this.#options;
     const connection = { transports: transports ?? network.transportsTo(url, clock), token, clock };
     const leader = new network.Leader(this.#replica, this.#store, stored, connection, {
@@ -210,7 +248,7 @@ export class Tab {
     });
     this.#leader = leader;
     await leader.takeOver(stored, this.status, (id) => this.#unsaved.has(id));
-    if (this.#closed) return;
+    if (this.#closed || this.#leader !== leader) return;
     this.#announceWanted();
     leader.start(this.#connects);
   }
@@ -220,9 +258,27 @@ export class Tab {
     this.#leader?.command(command);
   }
 
-  #electedAgain(): void {
-    this.#ports.problem(new SyncError("unavailable", "the network code is missing", "reload"));
-    this.#options.clock.after(LOAD_AGAIN_MS, () => void this.#elected());
+  async #follow(): Promise<void> {
+    const { Follower } = await this.#network();
+    this.#follower = new Follower(this.id, this.#replica, this.#wanted, {
+      post: (message) => this.#post(message),
+      status: (status) => this.#setStatus(status),
+    });
+    this.#announceWanted();
+  }
+
+  /** Loads the code, as often as it takes. */
+  async #network(): Promise<Network> {
+    for (;;) {
+      try {
+        return await this.#options.network();
+      } catch {
+        const error = new SyncError("unavailable", "the network code cannot be loaded (a script of another origin?)", "reload");
+        this.#ports.problem(error);
+        this.#setStatus({ ...this.status, error: errorToJson(error) });
+        await new Promise<void>((resolve) => this.#options.clock.after(LOAD_AGAIN_MS, resolve));
+      }
+    }
   }
 
   #receive({ from, message }: Envelope): void {
@@ -237,14 +293,14 @@ export class Tab {
       case "command":
         return this.#obey(message.command);
       default:
-        (this.#leader ?? this.#follower).receive(from, message);
+        (this.#leader ?? this.#follower)?.receive(from, message);
     }
   }
 
   #announceWanted(): void {
     if (this.#closed) return;
     if (this.#leader) void this.#leader.want(this.id, [...this.#wanted.values()]);
-    else this.#follower.want();
+    else this.#follower?.want();
   }
 
   #setStatus(status: SharedStatus): void {

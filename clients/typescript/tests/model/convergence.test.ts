@@ -81,7 +81,7 @@ class Device {
     const n = ++this.n;
     const id = `mine-${index}`;
     const list = n % 2 ? "a" : "b";
-    void this.sync.todos.upsert({ id, title: "mine", n, list }).saved.then(() => this.saved.add(n));
+    void this.sync.todos.upsert({ id, title: "mine", n, list }).saved.then((saved) => saved && this.saved.add(n));
     this.shown.set(id, n);
   }
 

@@ -8,7 +8,6 @@ import { World, type Client } from "./harness.js";
 import { MortalStore } from "./mortal.js";
 
 class SharedStore extends MortalStore {
-  override readonly kind = "indexeddb";
   override readonly shared: boolean = true;
 }
 

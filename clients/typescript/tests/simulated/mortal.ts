@@ -4,7 +4,7 @@ import type { MemoryStore } from "../../src/store/memory.js";
 import type { Store } from "../../src/store/store.js";
 
 export class MortalStore implements Store {
-  readonly kind: Store["kind"] = "memory";
+  readonly kind: Store["kind"] = "indexeddb";
   readonly shared: boolean = false;
   #dead = false;
   #gate: Promise<void> | undefined;

@@ -47,9 +47,13 @@ export class Session {
       case "unsubscribe":
         this.subscriptions.delete(frame.id);
         return;
-      case "push":
-        this.#pushes.push(frame);
+      case "push": {
+        const refusal = this.options.refuses(frame);
+        if (refusal === "protocol") this.frames.push({ type: "error", code: "protocol", message: "not a push frame", fatal: false });
+        else if (refusal === "too_large") this.frames.push({ type: "close", code: 4413 });
+        else this.#pushes.push(frame);
         return;
+      }
       case "ping":
         this.frames.push({ type: "pong" });
         // The cursor of a quiet client moves, too, once in a heartbeat.
@@ -108,6 +112,10 @@ export class Session {
   deliver(): boolean {
     const frame = this.frames.shift();
     if (!frame || !this.open) return false;
+    if ("type" in frame && frame.type === "close") {
+      this.drop(4413);
+      return true;
+    }
     const read = readFrame(JSON.stringify(frame));
     if (read) this.handlers.frame(read);
     return true;
@@ -201,6 +209,8 @@ export interface ServerOptions {
   limits: { frame_bytes_max: number; subscriptions_max: number; writes_max: number };
   /** The features in `welcome`. */
   features: string[];
+  /** Pushes that the server does not understand, or that it closes the connection for. */
+  refuses: (push: PushFrame) => "protocol" | "too_large" | undefined;
   /** The code of the error that a subscription gets. */
   error: (entity: string, where: string | undefined) => string | undefined;
 }
@@ -214,6 +224,7 @@ export class SimulatedServer {
     repeats: false,
     limits: { frame_bytes_max: 1_000_000, subscriptions_max: 100, writes_max: 1000 },
     features: ["rows", "push"],
+    refuses: () => undefined,
     error: () => undefined,
   };
 

@@ -24,6 +24,7 @@ function setup(token?: TokenSource, names = ["websocket"]) {
   }));
   const states: string[] = [];
   const errors: (string | undefined)[] = [];
+  const problems: string[] = [];
   const frames: string[] = [];
   const connection = new Connection({ transports, clientId: "c", token, clock }, {
     welcome: () => frames.push("welcome"),
@@ -33,7 +34,8 @@ function setup(token?: TokenSource, names = ["websocket"]) {
       states.push(state);
       errors.push(error?.code);
     },
-    problem: () => {},
+    blame: () => "none",
+    problem: ({ message }) => problems.push(message),
     traffic: () => {},
   });
   const last = () => opened.at(-1)!;
@@ -42,7 +44,7 @@ function setup(token?: TokenSource, names = ["websocket"]) {
     await rest();
     last().handlers.frame(WELCOME);
   };
-  return { clock, connection, opened, states, errors, frames, last, up };
+  return { clock, connection, opened, states, errors, problems, frames, last, up };
 }
 
 describe("SPEC 13: the connection", () => {
@@ -219,5 +221,41 @@ describe("SPEC 13: the connection", () => {
     old.handlers.closed(4400, "");
     expect(frames).toEqual(["welcome", "lost", "welcome"]);
     expect(connection.state).toBe("up");
+  });
+});
+
+describe("SPEC 17: no connection has a reason", () => {
+  test("a transport that cannot be made is one that does not get through, and says why", async () => {
+    const clock = new ManualClock();
+    const problems: string[] = [];
+    const states: string[] = [];
+    const broken: Transport = {
+      name: "broken",
+      open: () => {
+        throw new ReferenceError("WebSocket is not defined");
+      },
+    };
+    const ports = {
+      welcome() {}, frame() {}, lost() {}, traffic() {}, blame: () => "none" as const,
+      state: (state: string) => void states.push(state), problem: ({ message }: Error) => void problems.push(message),
+    };
+    const connection = new Connection({ transports: [broken], clientId: "c", token: undefined, clock }, ports);
+    connection.handle("start");
+    await rest();
+    expect(states).toEqual(["opening", "waiting"]);
+    expect(problems).toEqual(["ReferenceError: WebSocket is not defined"]);
+  });
+
+  test("the reason is reported once, and stays until there is a connection", async () => {
+    const { clock, connection, errors, last, problems, up } = setup();
+    connection.handle("start");
+    for (let attempt = 0; attempt < 3; attempt++) {
+      last().handlers.closed(1006, "nothing answers");
+      expect(errors.at(-1)).toBe("unavailable");
+      clock.pass(60_000);
+    }
+    expect(problems).toEqual(["nothing answers"]);
+    await up();
+    expect(errors.at(-1)).toBeUndefined();
   });
 });

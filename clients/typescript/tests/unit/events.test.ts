@@ -142,3 +142,55 @@ describe("SPEC 12: over server-sent events", () => {
     expect(frames.at(-1)).toMatchObject({ type: "welcome", last_mutation: 4 });
   });
 });
+
+describe("SPEC 16: over server-sent events", () => {
+  const push = async (status: number, said: object) => {
+    const world = setup({ post: () => [status, said] });
+    const link = await world.open();
+    world.taken();
+    link.send({ type: "push", mutation: 9, writes: [{ entity: "todos", op: "delete", key: "1" }] });
+    await rest();
+    return world;
+  };
+
+  test.each([
+    [400, "protocol", { code: "protocol", message: "not a mutation" }],
+    [404, "unknown_entity", { code: "unknown_entity", message: "none" }],
+    [413, "too_large", {}],
+  ])("a POST that is answered with %d is refused for good as %s, with its number", async (status, code, said) => {
+    const { frames, closed } = await push(status, said);
+    expect(frames).toMatchObject([{ type: "error", code, mutation: 9, fatal: false }]);
+    expect(closed).toEqual([]);
+  });
+
+  test.each([[404, {}], [503, { code: "unavailable" }]])("a POST that is answered with %d by whatever is in between is tried again", async (status, said) => {
+    const { frames, closed } = await push(status, said);
+    expect(frames).toEqual([]);
+    expect(closed).toEqual([1006]);
+  });
+});
+
+describe("SPEC 17: over server-sent events", () => {
+  /** A page at `origin`, and what `fetch` does with requests that a page of that origin may read or not. */
+  function page(origin: string, answers: (mode: RequestMode | undefined) => Promise<Response>) {
+    vi.stubGlobal("location", { origin });
+    vi.stubGlobal("fetch", async (_url: string, { mode }: RequestInit) => answers(mode));
+    return new Promise<[number, string]>((resolve) => {
+      const handlers = { opened: () => link.send({ type: "hello", protocol: 1, client_id: "me" }), received() {}, frame() {}, problem() {} };
+      const link = serverSentEvents(new URL("http://server.test/api/sync"), new ManualClock()).open({ ...handlers, closed: (code, reason) => resolve([code, reason]) });
+    });
+  }
+  const refuse = () => Promise.reject(new TypeError("Failed to fetch"));
+
+  test("a server that does not admit the page's origin is told from one that does not answer", async () => {
+    const admitted = page("http://other.test", (mode) => (mode === "no-cors" ? Promise.resolve(new Response()) : refuse()));
+    expect(await admitted).toEqual([1006, expect.stringContaining("does not admit pages of http://other.test")]);
+    expect(await page("http://other.test", refuse)).toEqual([1006, "nothing answers at http://server.test/api/sync"]);
+    expect(await page("http://server.test", refuse)).toEqual([1006, "nothing answers at http://server.test/api/sync"]);
+  });
+
+  test("an answer that is no success is repeated in the reason", async () => {
+    const answer = page("http://server.test", async () => new Response("this server answers only to its names", { status: 421 }));
+    expect(await answer).toEqual([1006, expect.stringMatching(/421 this server answers only/)]);
+  });
+});

@@ -150,3 +150,64 @@ describe("SPEC 7: the queue", () => {
     expect(outbox.acked(99)).toBeUndefined();
   });
 });
+
+describe("SPEC 16: a push that the server does not understand", () => {
+  test("is a dead letter when no other can be meant, and its number stands for the next mutation", async () => {
+    const queue = [mutation("a")];
+    const { outbox, welcome, numbers, rejected } = setup(queue);
+    welcome(0);
+    await rest();
+    expect(outbox.blame("protocol", "not a push frame")).toBe("found");
+    expect(rejected).toMatchObject([{ id: "a", code: "invalid", message: "not a push frame" }]);
+    queue.push(mutation("b"));
+    outbox.pump();
+    await rest();
+    expect(numbers()).toEqual([["a", 1], ["b", 1]]);
+  });
+
+  test("among several is found on the next connection, where they are sent one by one", async () => {
+    const { outbox, welcome, numbers, rejected, sent } = setup([mutation("a"), mutation("bad"), mutation("c"), mutation("d")]);
+    welcome(0);
+    await rest();
+    expect(outbox.blame("protocol", "no")).toBe("unsure");
+    outbox.lost();
+    sent.length = 0;
+    welcome(0);
+    await rest();
+    expect(numbers()).toEqual([["a", 1]]);
+    outbox.acked(1);
+    expect(numbers()).toEqual([["a", 1], ["bad", 2]]);
+    expect(outbox.blame("protocol", "no")).toBe("found");
+    await rest();
+    expect(rejected.map(({ id }) => id)).toEqual(["bad"]);
+    // From here on several are under way again.
+    expect(numbers()).toEqual([["a", 1], ["bad", 2], ["c", 2], ["d", 3]]);
+  });
+
+  test("is named by a transport that knows; an error while nothing is under way is about something else", async () => {
+    const { outbox, welcome, rejected } = setup([mutation("a"), mutation("b")]);
+    expect(outbox.blame("protocol", "no")).toBe("none");
+    welcome(0);
+    await rest();
+    expect(outbox.blame("unknown_entity", "no", 2)).toBe("found");
+    expect(rejected).toMatchObject([{ id: "b", code: "unknown_entity" }]);
+  });
+
+  test("for a lower limit than before, a mutation with a number is refused here too", async () => {
+    const { welcome, numbers, rejected } = setup([mutation("old", 5, 4), mutation("known", 4, 4), mutation("ok")]);
+    welcome(4);
+    await rest();
+    expect(rejected.map(({ id, code }) => [id, code])).toEqual([["known", "too_large"], ["old", "too_large"]]);
+    expect(numbers()).toEqual([["ok", 5]]);
+  });
+
+  test("what cannot even be written as JSON is a dead letter, and holds up nothing", async () => {
+    const strange = mutation("strange");
+    strange.writes[0]!.values = { n: 10n as never };
+    const { welcome, numbers, rejected } = setup([strange, mutation("ok")]);
+    welcome(0);
+    await rest();
+    expect(rejected).toMatchObject([{ id: "strange", code: "invalid" }]);
+    expect(numbers()).toEqual([["ok", 1]]);
+  });
+});

@@ -1,15 +1,16 @@
 import "fake-indexeddb/auto";
-import { openDB } from "idb";
+import { deleteDB, openDB } from "idb";
 import { afterEach, describe, expect, test } from "vitest";
 import { StorageError } from "../../src/errors.js";
 import { emptyCommit, type Commit, type RowsCommit } from "../../src/replica/commit.js";
 import type { Mutation } from "../../src/replica/mutation.js";
 import { selectionOf } from "../../src/replica/selection.js";
-import { FallbackStore } from "../../src/store/fallback_store.js";
+import { FallbackStore, type FallbackPorts } from "../../src/store/fallback_store.js";
 import { IndexedDbStore, VERSION } from "../../src/store/indexeddb.js";
 import { MemoryStore } from "../../src/store/memory.js";
 import { mergeCommits } from "../../src/store/merge.js";
 import type { Store } from "../../src/store/store.js";
+import { ManualClock, rest, World } from "../simulated/harness.js";
 
 const TODOS = selectionOf("todos");
 const FILTERED = selectionOf("todos", { where: "a = 1" });
@@ -18,6 +19,8 @@ const mutation = (id: string): Mutation => ({ id, madeAt: 1, writes: [{ entity: 
 const rows = (change: Partial<RowsCommit>): RowsCommit => ({ reset: false, puts: [], gone: [], cursor: "c", ...change });
 const commit = (name: string, change: Partial<RowsCommit>, rest: Partial<Commit> = {}): Commit =>
   ({ ...emptyCommit(), queries: [{ name, rows: rows(change), settled: [] }], ...rest });
+
+const PORTS: FallbackPorts = { queue: () => [], failed: () => {}, replaced: () => {} };
 
 let names = 0;
 const open: Store[] = [];
@@ -104,7 +107,8 @@ describe("SPEC 8: a store that fails", () => {
       },
     });
     const reported: string[] = [];
-    const fallback = new FallbackStore(store, { open: () => ({ queue: [mutation("open")] }), failed: (error) => reported.push(error.message) });
+    const clock = new ManualClock();
+    const fallback = new FallbackStore(store, clock, { ...PORTS, queue: () => [mutation("open")], failed: (error) => reported.push(error.message) });
     return { memory, fallback, reported };
   }
 
@@ -167,7 +171,7 @@ describe("SPEC 8: a store that fails", () => {
   test("on IndexedDB: when a newer page takes it away, memory continues with the same client id and numbers", async () => {
     const name = `store-${++names}`;
     const reported: string[] = [];
-    const fallback = new FallbackStore(new IndexedDbStore(name), { open: () => ({ queue: [mutation("m")] }), failed: (error) => reported.push(error.message) });
+    const fallback = new FallbackStore(new IndexedDbStore(name), new ManualClock(), { ...PORTS, queue: () => [mutation("m")], failed: (error) => reported.push(error.message) });
     const { clientId } = await fallback.open();
     await fallback.enqueue(mutation("m"));
     await fallback.number([{ id: "m", number: 7 }]);
@@ -178,6 +182,110 @@ describe("SPEC 8: a store that fails", () => {
     newer.close();
     await expect(new IndexedDbStore(name).open()).rejects.toMatchObject({ remedy: "reload" });
   });
+});
+
+describe("SPEC 8: a store that comes back", () => {
+  /** A page on IndexedDB, with a clock that the test moves. */
+  function page(name: string) {
+    const world = new World(new IndexedDbStore(name));
+    const sync = world.client();
+    open.push({ close: () => void sync.close() } as unknown as Store);
+    return { world, sync };
+  }
+  /** IndexedDB takes its time; the clock of the page stands still meanwhile. */
+  const settled = async (holds: () => unknown) => expect.poll(holds, { interval: 5, timeout: 5_000 }).toBeTruthy();
+  const deleted = (name: string) => deleteDB(name);
+
+  test("that is deleted under the page: writes are said to be unsaved, and saved when it can be opened again", async () => {
+    const name = `store-${++names}`;
+    const { world, sync } = page(name);
+    await sync.opened;
+    expect(await sync.todos.create({ id: "a", title: "a" }).saved).toBe(true);
+    await deleted(name);
+    await settled(() => sync.status.storage === "memory");
+    const written = sync.todos.create({ id: "b", title: "b" });
+    expect(await written.saved).toBe(false);
+    expect(sync.status.unsaved).toBe(2);
+    world.clock.pass(2_000);
+    await settled(() => sync.status.storage === "indexeddb");
+    expect(sync.status.unsaved).toBe(0);
+    expect(await sync.todos.create({ id: "c", title: "c" }).saved).toBe(true);
+    const { queue } = await new IndexedDbStore(name).open();
+    expect(queue.map(({ writes }) => writes[0]!.values!["id"])).toEqual(["a", "b", "c"]);
+    await settled(async () => (await world.settle(), sync.status.pending === 0));
+    expect([...world.server.database.table("todos").keys()]).toEqual(["a", "b", "c"]);
+    expect([...world.server.database.applied.values()]).toEqual([1, 1, 1]);
+  });
+
+  test("keeps its client id and its numbers, and gets the rows", async () => {
+    const name = `store-${++names}`;
+    const { world, sync } = page(name);
+    const view = sync.todos.live();
+    world.server.database.put("todos", { id: "1", title: "one" });
+    await sync.opened;
+    await settled(async () => (await world.settle(), view.state === "live"));
+    const { clientId } = await new IndexedDbStore(name).open();
+    await deleted(name);
+    await settled(() => sync.status.storage === "memory");
+    world.server.database.put("todos", { id: "2", title: "two" });
+    sync.todos.create({ id: "3", title: "three" });
+    await settled(async () => (await world.settle(), sync.status.pending === 0));
+    world.clock.pass(2_000);
+    await settled(() => sync.status.storage === "indexeddb");
+    const again = new IndexedDbStore(name);
+    await settled(async () => (await again.rows(TODOS))?.rows.length === 3);
+    expect(await again.open()).toMatchObject({ clientId, lastNumber: 1, queue: [] });
+  });
+
+  test("that is being deleted by another tab and does not answer: memory after seconds, and the store when it answers", async () => {
+    const name = `store-${++names}`;
+    // Does not give way to the deletion, as a tab of another application.
+    const holder = await openDB(name, VERSION);
+    const deleting = deleted(name);
+    const { world, sync } = page(name);
+    const view = sync.todos.live();
+    world.server.database.put("todos", { id: "1", title: "one" });
+    await world.settle();
+    expect([sync.status.state, view.state]).toEqual(["connecting", "loading"]);
+    world.clock.pass(5_000);
+    await world.settle();
+    expect(sync.status).toMatchObject({ state: "live", storage: "memory" });
+    expect(view.rows).toEqual([{ id: "1", title: "one" }]);
+    sync.disconnect();
+    const written = sync.todos.create({ id: "2", title: "two" });
+    expect(await written.saved).toBe(false);
+    holder.close();
+    await deleting;
+    world.clock.pass(2_000);
+    await settled(() => sync.status.storage === "indexeddb");
+    expect(sync.status.unsaved).toBe(0);
+    expect((await new IndexedDbStore(name).open()).queue).toMatchObject([{ writes: [{ values: { id: "2" } }] }]);
+    sync.connect();
+    await settled(async () => (await world.settle(), sync.status.pending === 0));
+    expect(world.server.database.applied.size).toBe(1);
+    expect(view.rows).toHaveLength(2);
+  });
+
+  test("of a newer page is left alone", async () => {
+    const name = `store-${++names}`;
+    const { world, sync } = page(name);
+    await sync.opened;
+    const newer = await openDB(name, VERSION + 1);
+    await settled(() => sync.status.storage === "memory");
+    expect(await sync.todos.create({ id: "a", title: "a" }).saved).toBe(false);
+    world.clock.pass(2_000);
+    await rest();
+    world.clock.pass(600_000);
+    expect(sync.status).toMatchObject({ storage: "memory", unsaved: 1 });
+    newer.close();
+  });
+});
+
+test("SPEC 8: a write that only memory has is not saved", async () => {
+  const sync = new World().client();
+  expect(await sync.todos.create({ id: "a", title: "a" }).saved).toBe(false);
+  expect(sync.status).toMatchObject({ storage: "memory", unsaved: 1 });
+  await sync.close();
 });
 
 test("SPEC 12: a store from before the first release is dropped, not misread", async () => {

@@ -1,0 +1,37 @@
+/** Makes what an earlier version of this client has stored fit to be shown and sent, or says why it is not. */
+
+import type { Write } from "../protocol/generated.js";
+import type { Json, Row } from "../protocol/json.js";
+import { toJson } from "../protocol/to_json.js";
+import type { Mutation } from "../replica/mutation.js";
+import type { Stored } from "./store.js";
+
+/** Everything that a store holds, fit to be shown. */
+export function readable(stored: Stored): Stored {
+  return { ...stored, queue: stored.queue.filter(({ id }) => typeof id === "string").map(repaired) };
+}
+
+/** The mutation as JSON; with a `fault` when it holds what cannot be sent, so that it becomes a dead letter. */
+function repaired(mutation: Mutation): Mutation {
+  let fault: string | undefined;
+  const legible = (value: unknown, place: string): Json => {
+    try {
+      return toJson(value, place);
+    } catch (cause) {
+      fault ??= (cause as Error).message;
+      return Object.prototype.toString.call(value);
+    }
+  };
+  const list = Array.isArray(mutation.writes) ? mutation.writes : [];
+  const writes = list.map((write): Write => {
+    const { key, values, ...rest } = Object(write) as Write;
+    const made: Write = { ...rest };
+    if (typeof rest.entity !== "string") fault ??= "a write names no entity";
+    if (key !== undefined) made.key = legible(key, "the key");
+    const written = Object.entries(Object(values) as Row).filter(([, value]) => value !== undefined);
+    if (values) made.values = Object.fromEntries(written.map(([column, value]) => [column, legible(value, column)]));
+    return made;
+  });
+  if (writes.length === 0) fault ??= "its writes are missing";
+  return { ...mutation, writes, ...(fault !== undefined && { fault }) };
+}

@@ -1,0 +1,75 @@
+/**
+ * Opens a store again that could not be used, and moves to it what the page had in memory meanwhile. Until
+ * then `FallbackStore` works in memory.
+ */
+
+import type { Clock } from "../connection/clock.js";
+import type { StorageError } from "../errors.js";
+import type { FallbackStore } from "./fallback_store.js";
+import type { IndexedDbStore } from "./indexeddb.js";
+import { readable } from "./repair.js";
+import type { Stored } from "./store.js";
+import { clear, dequeue, resultOf } from "./tables.js";
+
+/** The pause before a store is opened again; it doubles up to the longest. */
+const PAUSE_MIN_MS = 2_000;
+const PAUSE_MAX_MS = 60_000;
+
+export interface ReturnPorts {
+  /**
+   * The store belongs to another client id than the one that this page uses now. False when mutations with
+   * numbers of that id are under way, so that the page must keep it; otherwise the page stops sending until
+   * `returned`.
+   */
+  release(): Promise<boolean>;
+  /** The store is used again, with what it holds by now; undefined when it failed again. */
+  returned(stored: Stored | undefined): void;
+}
+
+/** Tries until the store can be used, once for each time that it was replaced. */
+export function bringBack(fallback: FallbackStore, error: StorageError, clock: Pick<Clock, "after">, ports: ReturnPorts): void {
+  let pauseMs = PAUSE_MIN_MS;
+  const later = (error?: StorageError) => {
+    // A newer page owns the store, and this one cannot read it.
+    if (fallback.isClosed || (error?.cause as Error | undefined)?.name === "VersionError") return;
+    clock.after(pauseMs, () => void attempt().catch(later));
+    pauseMs = Math.min(PAUSE_MAX_MS, pauseMs * 2);
+  };
+  // By its kind and not by its class, which the two bundles do not share.
+  if (fallback.first.kind !== "indexeddb" || !("write" in fallback.first)) return;
+  const first = fallback.first as IndexedDbStore;
+  const attempt = async () => {
+    const { clientId } = fallback;
+    first.reopen();
+    const found = await first.open(clientId);
+    if (fallback.isClosed) return;
+    const same = found.clientId === clientId;
+    if (!same && !(await ports.release())) return later();
+    try {
+      await fallback.carry(found.clientId, same, (stored) => restore(first, stored));
+    } catch (error) {
+      if (!same) ports.returned(undefined);
+      throw error;
+    }
+    ports.returned(readable(await first.open()));
+  };
+  later(error);
+}
+
+/** Stores what a page had in memory. The rows are dropped: those of the page may be newer, without all that is between. */
+async function restore(store: IndexedDbStore, { lastNumber, queue, rejected }: Stored): Promise<void> {
+  await store.write(["meta", "queries", "rows", "queue", "rejected"], "strict", async (table) => {
+    clear(table);
+    const known = await resultOf<number | undefined>(table("meta").get("lastNumber"));
+    table("meta").put(Math.max(known ?? 0, lastNumber), "lastNumber");
+    for (const mutation of queue) {
+      const cursor = await resultOf(table("queue").index("id").openCursor(mutation.id));
+      if (cursor) cursor.update(mutation);
+      else table("queue").add(mutation);
+    }
+    for (const rejection of rejected) {
+      table("rejected").put(rejection);
+      await dequeue(table, rejection.id);
+    }
+  });
+}
