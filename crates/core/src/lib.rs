@@ -2,8 +2,8 @@
 //!
 //! The hard decisions about live data are made here, where they can be tested without a network and without
 //! a database: what a reader has seen ([`cursor`], [`snapshot`]), when the listener sleeps and when writers
-//! wake it ([`doorbell`]), what the log says ([`log`]) and how it is undone ([`undo`]), which rows a
-//! subscription wants ([`shape`]) and what it receives ([`effect`]), who may do what ([`policy`]), whether a
+//! wake it ([`doorbell`]), whether a database goes on in its epoch ([`incarnation`]), what the log says
+//! ([`log`]) and how it is undone ([`undo`]), which rows a subscription wants ([`shape`]) and what it receives ([`effect`]), who may do what ([`policy`]), whether a
 //! write is valid ([`mutation`]), and what a connection does next ([`session`]).
 //!
 //! Invariant: nothing in this crate knows tokio, SQL, a clock or randomness; times and random values are
@@ -12,6 +12,7 @@
 pub mod cursor;
 pub mod doorbell;
 pub mod effect;
+pub mod incarnation;
 pub mod key;
 pub mod log;
 pub mod mutation;

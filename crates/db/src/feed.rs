@@ -42,6 +42,8 @@ pub trait LogSubscriber: Send + Sync {
     fn taken(&self) -> Pin<Box<dyn Future<Output = Instant> + Send + '_>>;
     /// Starts over at a cursor of another epoch: nothing published before is valid any more.
     fn reset(&self, cursor: Cursor);
+    /// The listener works no more, for this reason, until it has connected again.
+    fn failed(&self, error: &DbError);
     /// Reads the catalog again, because some tables may have changed.
     fn refresh(&self) -> Pin<Box<dyn Future<Output = Result<(), DbError>> + Send + '_>>;
 }

@@ -84,6 +84,10 @@ impl LogSubscriber for Publisher {
         }));
     }
 
+    fn failed(&self, error: &DbError) {
+        self.state.not_ready(&error.to_string());
+    }
+
     fn refresh(&self) -> Pin<Box<dyn Future<Output = Result<(), DbError>> + Send + '_>> {
         Box::pin(schema_watch::refresh(&self.state))
     }

@@ -103,7 +103,12 @@ async fn follow_readiness(state: &EngineState) {
     loop {
         let wake_up = listener.borrow_and_update().wake_up;
         match wake_up {
-            WakeUp::None => state.not_ready("the database is out of reach"),
+            WakeUp::None => {
+                // The listener gives the reason, before or after this.
+                if *state.readiness.borrow() == Readiness::Ready {
+                    state.not_ready("the database is out of reach");
+                }
+            }
             _ => {
                 state.readiness.send_replace(Readiness::Ready);
             }

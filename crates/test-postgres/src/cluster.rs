@@ -78,6 +78,55 @@ impl Cluster {
         Ok(cluster)
     }
 
+    /// Makes a hot standby of this server from a base backup, and starts it.
+    ///
+    /// # Errors
+    /// When the programs fail, with their output.
+    pub fn standby(&self) -> Result<Self> {
+        let scratch = Scratch::create()?;
+        self.account.own(scratch.path())?;
+        let output = self
+            .account
+            .command(&self.bin_dir.join("pg_basebackup"))
+            .args([
+                "--checkpoint=fast",
+                "--wal-method=stream",
+                "--write-recovery-conf",
+                "--no-sync",
+            ])
+            .arg(format!("--dbname={}", self.url()))
+            .arg(format!("--pgdata={}", data(scratch.path()).display()))
+            .current_dir(scratch.path())
+            .output()
+            .context("could not run pg_basebackup")?;
+        if !output.status.success() {
+            bail!(
+                "pg_basebackup failed ({}):\n{}",
+                output.status,
+                String::from_utf8_lossy(&output.stderr)
+            );
+        }
+        let port = free_port()?;
+        let postgres = postgres(
+            &self.bin_dir,
+            self.account,
+            scratch.path(),
+            port,
+            &self.settings,
+        )?;
+        let mut standby = Self {
+            bin_dir: self.bin_dir.clone(),
+            account: self.account,
+            settings: self.settings.clone(),
+            port,
+            password: self.password.clone(),
+            postgres,
+            scratch,
+        };
+        standby.wait_until_ready()?;
+        Ok(standby)
+    }
+
     /// Stops the server as a crash would (`immediate`): without a checkpoint, without closing connections, and
     /// with the loss of what was not written to the WAL. The next start recovers.
     ///
@@ -94,6 +143,20 @@ impl Cluster {
         }
         self.postgres.wait()?;
         Ok(())
+    }
+
+    /// Stops the server in order and starts it again on the same port.
+    ///
+    /// # Errors
+    /// When it cannot be signalled, or does not start.
+    pub fn restart(&mut self) -> Result<()> {
+        let id = self.postgres.id().to_string();
+        let status = Command::new("kill").args(["-INT", &id]).status()?;
+        if !status.success() {
+            bail!("could not signal PostgreSQL:\n{}", self.log());
+        }
+        self.postgres.wait()?;
+        self.start_again()
     }
 
     /// Starts the server that [`stop_immediately`](Self::stop_immediately) stopped, on the same port,
@@ -144,7 +207,7 @@ impl Cluster {
             let ready = fs::read_to_string(&pid_file).is_ok_and(|text| {
                 text.lines()
                     .nth(7)
-                    .is_some_and(|state| state.trim() == "ready")
+                    .is_some_and(|state| ["ready", "standby"].contains(&state.trim()))
             });
             if ready {
                 return Ok(());

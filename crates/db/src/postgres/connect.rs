@@ -7,6 +7,7 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use tokio_postgres::config::TargetSessionAttrs;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::{Client, Config, Connection, Socket};
@@ -14,6 +15,9 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::error::DbResult;
 use crate::{DbError, url};
+
+/// The driver's message when a connection must be able to write, and is not.
+const NO_WRITES: &str = "database does not allow writes";
 
 /// A client, with the connection that the caller has to drive.
 pub(crate) type Connected = (
@@ -40,10 +44,18 @@ impl Connector {
     /// host's name, against `sslrootcert` or else the web's root certificates.
     pub(crate) fn new(connection_url: &str, connect_timeout: Duration) -> DbResult<Self> {
         let (plain, tls) = split_tls_options(connection_url);
-        let mut config: Config = plain.parse().map_err(|error: tokio_postgres::Error| {
-            DbError::Url(format!("{error}: {}", url::redact(connection_url)))
-        })?;
+        let mut config: Config = plain
+            .parse()
+            .map_err(|error| unparsable(connection_url, &error))?;
+        if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
+            return Err(DbError::Url(format!(
+                "the host is missing: {}; for a socket, write ?host=/var/run/postgresql",
+                url::redact(connection_url)
+            )));
+        }
         config.connect_timeout(connect_timeout);
+        // A hot standby's snapshots do not name the running transactions. Of several hosts, the primary is taken.
+        config.target_session_attrs(TargetSessionAttrs::ReadWrite);
         if config.get_application_name().is_none() {
             config.application_name("rhtmx-sync");
         }
@@ -62,6 +74,19 @@ impl Connector {
     }
 }
 
+/// Names the parameter that is at fault, unless what looks like one may be a part of a password.
+fn unparsable(connection_url: &str, error: &tokio_postgres::Error) -> DbError {
+    let address = url::redact(connection_url);
+    let parameters = connection_url
+        .split_once('?')
+        .map_or("", |(_, query)| query);
+    let fault = std::error::Error::source(error).filter(|_| !parameters.contains('@'));
+    DbError::Url(match fault {
+        Some(fault) => format!("{fault}, in the address of {address}"),
+        None => format!("{error}: {address}"),
+    })
+}
+
 /// Classifies a failure to connect.
 fn classify(error: &tokio_postgres::Error) -> DbError {
     let refused = [
@@ -78,7 +103,16 @@ fn classify(error: &tokio_postgres::Error) -> DbError {
             DbError::Unreachable(text)
         };
     }
-    let text = match std::error::Error::source(error) {
+    let source = std::error::Error::source(error);
+    let io = source.and_then(|source| source.downcast_ref::<std::io::Error>());
+    if io.is_some_and(|io| io.to_string() == NO_WRITES) {
+        return DbError::Unreachable(
+            "this server is a hot standby, or read-only for this role, and the engine needs the primary: the \
+             snapshots of a standby do not say which transactions are running"
+                .to_owned(),
+        );
+    }
+    let text = match source {
         Some(source) => format!("{error}: {source}"),
         None => error.to_string(),
     };
@@ -222,6 +256,39 @@ impl ServerCertVerifier for AnyCertificate {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn refusal(url: &str) -> String {
+        Connector::new(url, Duration::from_secs(1))
+            .expect_err("an address that cannot be used")
+            .to_string()
+    }
+
+    #[test]
+    fn an_unknown_parameter_is_named() {
+        for parameter in ["schema=public", "pgbouncer=true", "service=main"] {
+            let error = refusal(&format!("postgresql://u:hunter2@h/db?{parameter}"));
+            let name = parameter.split('=').next().expect("a name");
+            assert!(
+                error.contains(&format!("`{name}`")) && !error.contains("hunter2"),
+                "{error}"
+            );
+        }
+        let error = refusal("postgresql://u:p@h/db?sslmode=sometimes");
+        assert!(error.contains("`sslmode`"), "{error}");
+    }
+
+    #[test]
+    fn no_part_of_a_password_is_taken_for_a_parameter() {
+        let error = refusal("postgresql://u:p@x?hunter=2@h/db");
+        assert!(!error.contains("hunter"), "{error}");
+    }
+
+    #[test]
+    fn an_address_without_a_host_is_refused() {
+        let error = refusal("postgresql:///db");
+        assert!(error.contains("host"), "{error}");
+        assert!(Connector::new("postgresql:///db?host=/tmp", Duration::from_secs(1)).is_ok());
+    }
 
     #[test]
     fn tls_options_are_removed_from_the_address() {

@@ -4,6 +4,7 @@ mod capture;
 mod catalog;
 pub(crate) mod connect;
 mod filter;
+pub(crate) mod incarnation;
 pub(crate) mod listen;
 pub(crate) mod mutation;
 pub(crate) mod pool;

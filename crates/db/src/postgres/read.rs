@@ -19,6 +19,7 @@ use sync_core::cursor::{CommitId, Position};
 use sync_core::log::NetChange;
 use sync_core::snapshot::Snapshot;
 
+use super::incarnation::is_current;
 use super::store::{SEARCH_PATH, in_schema};
 use super::{filter, projection};
 use crate::entity::Entity;
@@ -47,11 +48,11 @@ SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enabl
 /// the entities. `$4` is the old-value columns of each entity, and is used only if there are any.
 const DIALECT: Dialect = Dialect {
     // Between a crash and the new epoch no cursor can be resumed, so the floor is the present.
-    start: Cow::Borrowed(
-        "SELECT pg_current_snapshot()::text AS position, (SELECT CASE \
-            WHEN EXISTS (SELECT FROM _rhtmx_sync_alive) THEN floor ELSE pg_current_snapshot()::text END \
-            FROM _rhtmx_sync_meta) AS floor",
-    ),
+    start: Cow::Borrowed(concat!(
+        "SELECT pg_current_snapshot()::text AS position, (SELECT CASE WHEN ",
+        is_current!(),
+        " THEN floor ELSE pg_current_snapshot()::text END FROM _rhtmx_sync_meta) AS floor",
+    )),
     entity_table: Cow::Borrowed("_rhtmx_sync_entity"),
     fingerprints: "json_object_agg(e.entity, e.fingerprint)::text",
     new_entries: Cow::Borrowed(

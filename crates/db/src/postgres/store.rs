@@ -42,21 +42,10 @@ struct OneText {
     value: String,
 }
 
-/// Returns the database's epoch and position. The epoch consists of the log's own uuid, the cluster, the
-/// database and the timeline, so that a restored dump, a copy and a promoted standby all have another one.
+/// Returns the database's epoch and position. The epoch consists of the log's own uuid and the identity to which
+/// its numbers belong.
 pub(crate) const HEAD: &str = "\
-SELECT epoch || '-' || (SELECT to_hex(system_identifier) FROM pg_control_system()) || '-' || \
-(SELECT oid::text FROM pg_database WHERE datname = current_database()) || '-' || \
-CASE WHEN pg_is_in_recovery() THEN '' ELSE left(pg_walfile_name(pg_current_wal_lsn()), 8) END AS epoch, \
-pg_current_snapshot()::text AS position FROM _rhtmx_sync_meta";
-
-/// Begins a new epoch if the database has crashed since the last one began: earlier cursors and checkpoints
-/// may contain transaction numbers that PostgreSQL assigns again.
-pub(crate) const BEGIN_AFTER_CRASH: &str = "\
-WITH crashed AS (INSERT INTO _rhtmx_sync_alive DEFAULT VALUES ON CONFLICT DO NOTHING RETURNING 1), \
-checkpoints AS (DELETE FROM _rhtmx_sync_checkpoint WHERE EXISTS (SELECT FROM crashed)) \
-UPDATE _rhtmx_sync_meta SET epoch = gen_random_uuid()::text, floor = pg_current_snapshot()::text \
-WHERE EXISTS (SELECT FROM crashed)";
+SELECT concat_ws('-', epoch, identity) AS epoch, pg_current_snapshot()::text AS position FROM _rhtmx_sync_meta";
 
 #[derive(QueryableByName)]
 struct Head {

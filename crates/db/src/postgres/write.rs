@@ -9,6 +9,7 @@ use serde::Deserialize;
 use value::schema::{ColumnKind, Schema};
 
 use super::filter::predicate;
+use super::incarnation::is_current;
 use super::read::SESSION_SETTINGS;
 use crate::error::{DbError, Failed};
 use crate::quote::ident;
@@ -28,17 +29,20 @@ struct ClientRow {
     #[diesel(sql_type = Text)]
     epoch: String,
     #[diesel(sql_type = Bool)]
-    is_alive: bool,
+    is_current: bool,
 }
 
 /// Sets the number to itself, which locks the row.
-const LOCK_CLIENT: &str = "UPDATE _rhtmx_sync_client SET last_mutation = last_mutation WHERE client_id = $1 \
-    RETURNING last_mutation, last_commit, (SELECT epoch FROM _rhtmx_sync_meta) AS epoch, \
-    EXISTS (SELECT FROM _rhtmx_sync_alive) AS is_alive";
+const LOCK_CLIENT: &str = concat!(
+    "UPDATE _rhtmx_sync_client SET last_mutation = last_mutation WHERE client_id = $1 \
+     RETURNING last_mutation, last_commit, (SELECT epoch FROM _rhtmx_sync_meta) AS epoch, ",
+    is_current!(),
+    " AS is_current"
+);
 
 /// Locks the client's row.
 ///
-/// After a crash PostgreSQL assigns transaction numbers again, so no mutation is applied until a new epoch
+/// After a crash or a restore PostgreSQL assigns transaction numbers again, so no mutation is applied until a new epoch
 /// has begun: its commit id would be mistaken for that of an earlier transaction.
 pub(crate) async fn lock_client(
     conn: &mut AsyncPgConnection,
@@ -48,9 +52,9 @@ pub(crate) async fn lock_client(
         .bind::<Text, _>(client)
         .get_result(conn)
         .await?;
-    if !row.is_alive {
+    if !row.is_current {
         return Err(Failed::Other(DbError::Unreachable(
-            "the database has crashed, and its new epoch has not begun".to_owned(),
+            "the database has crashed or was restored, and its new epoch has not begun".to_owned(),
         )));
     }
     Ok(ClientState {

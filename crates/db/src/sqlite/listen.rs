@@ -88,6 +88,9 @@ impl SqliteListener {
                     failures += 1;
                     warn!(%error, failures, "the log could not be read; trying again");
                     status.send_replace(ListenerStatus::default());
+                    if let DrainError::Db(error) = &error {
+                        subscriber.failed(error);
+                    }
                     if let Err(error) = subscriber.refresh().await {
                         warn!(%error, "the catalog could not be read again");
                     }

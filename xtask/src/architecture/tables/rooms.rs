@@ -49,7 +49,14 @@ const PROTOCOL: House = House {
 const CORE: House = House {
     directory: "crates/core",
     floors: &[
-        &["doorbell", "key", "policy", "schema", "snapshot"],
+        &[
+            "doorbell",
+            "incarnation",
+            "key",
+            "policy",
+            "schema",
+            "snapshot",
+        ],
         &["cursor"],
         &["log", "mutation"],
         &["undo"],

@@ -26,7 +26,7 @@ use tracing::{info, warn};
 
 use super::capture::CHANNEL;
 use super::connect::Connector;
-use super::store::{BEGIN_AFTER_CRASH, in_schema};
+use super::incarnation::Database;
 use crate::DbError;
 use crate::feed::Pacer;
 use crate::listener::{ListenerContext, ListenerStatus, WakeUp};
@@ -88,14 +88,14 @@ impl PostgresNotifyListener {
                     reached = None;
                 }
                 Ended::Failed(error) => {
-                    failures += 1;
                     warn!(%error, failures, "the listener lost the database; trying again");
-                    let pause = crate::backoff::pause(failures);
-                    tokio::select! {
-                        () = tokio::time::sleep(pause) => {}
-                        () = self.context.shutdown.cancelled() => return,
-                    }
+                    self.context.subscriber.failed(&error);
                 }
+            }
+            failures += 1;
+            tokio::select! {
+                () = tokio::time::sleep(crate::backoff::pause(failures)) => {}
+                () = self.context.shutdown.cancelled() => return,
             }
         }
     }
@@ -153,8 +153,10 @@ impl Line<'_> {
         self.execute("listening", &format!("LISTEN {CHANNEL}"))
             .await?;
         let is_notified = self.is_notified().await?;
-        let begin = in_schema(BEGIN_AFTER_CRASH, &self.log_schema);
-        self.execute("looking for a crash", &begin).await?;
+        let database = Database::find_out(&self.l).await?;
+        database
+            .ensure_epoch(&self.l, &self.log_schema, reached.as_ref())
+            .await?;
         let head = self.head().await?;
         if reached
             .as_ref()
