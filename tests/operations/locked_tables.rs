@@ -195,3 +195,41 @@ async fn reads_take_no_part_in_serializable_conflicts() {
     assert_eq!(readers, Vec::<Option<String>>::new());
     commit(&open).await;
 }
+
+/// Partitions are locked on their own, and the catalog is read without waiting for them: while the table of
+/// another entity changes, when the listener reconnects, and when an engine starts.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_locked_partition_holds_up_no_other_table() {
+    let db = TestDatabase::postgres().await;
+    db.execute(&format!(
+        "{TASKS}; CREATE TABLE notes (id integer, k integer, PRIMARY KEY (id, k)) PARTITION BY LIST (k); \
+         CREATE TABLE notes_1 PARTITION OF notes FOR VALUES IN (1)"
+    ))
+    .await;
+    let server = TestServer::start(&db, ["notes", "tasks"]).await;
+    let mut client = subscriber(&server).await;
+    let locked = begin(&db, "LOCK TABLE notes_1").await;
+    tasks_arrive(&db, &mut client, 0..2).await;
+    db.execute("ALTER TABLE tasks RENAME COLUMN body TO text")
+        .await;
+    tasks_arrive(&db, &mut client, 2..4).await;
+    client
+        .wait_until(|client| {
+            client
+                .row("tasks", "3")
+                .is_some_and(|row| row["text"] == "task")
+        })
+        .await;
+    crate::engines::terminate_leader(&db).await;
+    tasks_arrive(&db, &mut client, 4..6).await;
+    let later = TestServer::start(&db, ["notes", "tasks"]).await;
+    let mut newcomer = later.connect().await;
+    newcomer.subscribe("tasks", "tasks").await;
+    newcomer.wait_subscribed("tasks").await;
+    tasks_arrive(&db, &mut newcomer, 6..8).await;
+    commit(&locked).await;
+    db.execute("INSERT INTO notes VALUES (1, 1)").await;
+    client
+        .wait_until(|client| client.row("notes", "[1,1]").is_some())
+        .await;
+}

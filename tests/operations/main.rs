@@ -15,4 +15,5 @@ mod retention;
 mod routes;
 mod shutdown;
 mod tail;
+mod unreadable;
 mod writers;

@@ -24,15 +24,19 @@ pub enum ChangeKind {
     Truncate,
     /// The table's schema changed: clients refetch this entity.
     SchemaChange,
+    /// Rows changed that cannot be read at the moment: clients refetch this entity. Readers make this of the
+    /// entries of such rows; it is not in the log.
+    Unread,
 }
 
 impl ChangeKind {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 6] = [
         Self::Create,
         Self::Update,
         Self::Delete,
         Self::Truncate,
         Self::SchemaChange,
+        Self::Unread,
     ];
 
     /// The kind's word in the log.
@@ -43,6 +47,7 @@ impl ChangeKind {
             Self::Delete => "delete",
             Self::Truncate => "truncate",
             Self::SchemaChange => "schema_change",
+            Self::Unread => "unread",
         }
     }
 }
@@ -122,7 +127,7 @@ pub enum Subject<'a> {
 impl NetChange {
     /// What the change is about.
     pub fn subject(&self) -> Subject<'_> {
-        if self.kind == ChangeKind::SchemaChange {
+        if matches!(self.kind, ChangeKind::SchemaChange | ChangeKind::Unread) {
             return Subject::SchemaChange;
         }
         if self

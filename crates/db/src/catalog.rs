@@ -45,6 +45,7 @@ pub(crate) fn log_entity(name: &str, log: &str) -> Entity {
         relation: None,
         column_types: Vec::new(),
         row_by_key: "CAST(data AS TEXT)".to_owned(),
+        row_of_key: String::new(),
         base_types: Vec::new(),
         rows: RowsSql::Query(log_rows(name, log)),
         capture: Vec::new(),

@@ -1,7 +1,7 @@
 //! The configured entities, and what their tables look like now.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, RwLock};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, RwLock};
 
 use filter::Backend;
 use sync_core::shape::{CurrentTable, Shape};
@@ -78,6 +78,8 @@ pub struct Entity {
     pub column_types: Vec<String>,
     /// A scalar subquery for the row's JSON text, by the key `ranked.entity_id` of the query around it.
     pub row_by_key: String,
+    /// A statement for the row's JSON text, by the key `$1`; empty where statements cannot be run by name.
+    pub row_of_key: String,
     /// The columns' types beneath domains, as casts spell them; empty on SQLite.
     pub base_types: Vec<String>,
     /// The SQL that reads its rows.
@@ -134,13 +136,14 @@ impl Entity {
             relation: None,
             column_types: Vec::new(),
             row_by_key: String::new(),
+            row_of_key: String::new(),
             base_types: Vec::new(),
             rows: RowsSql::Query(String::new()),
             capture: Vec::new(),
         }
     }
 
-    /// Whether its table is missing. The log's entries for single rows mean nothing then.
+    /// Whether its table is missing. The log's entries for single rows cannot be read then.
     pub fn is_missing(&self) -> bool {
         self.row_by_key.is_empty()
     }
@@ -151,6 +154,7 @@ impl Entity {
 pub struct Entities {
     configured: Vec<String>,
     current: RwLock<Current>,
+    replacing: Mutex<()>,
 }
 
 #[derive(Debug, Default)]
@@ -167,9 +171,15 @@ impl Entities {
         let entities = Self {
             configured,
             current: RwLock::default(),
+            replacing: Mutex::default(),
         };
         entities.set(BTreeMap::new());
         entities
+    }
+
+    /// The names of all configured entities.
+    pub fn configured(&self) -> BTreeSet<String> {
+        self.configured.iter().cloned().collect()
     }
 
     /// All entities that can be read now.
@@ -202,9 +212,23 @@ impl Entities {
         current.last.get(name).cloned()
     }
 
+    /// Replaces one entity; none when its table is missing.
+    pub fn replace_one(&self, name: &str, entity: Option<Arc<Entity>>) {
+        let _one_at_a_time = self
+            .replacing
+            .lock()
+            .expect("no holder of this lock panics");
+        let mut entities = (*self.all()).clone();
+        match entity {
+            Some(entity) => entities.insert(name.to_owned(), entity),
+            None => entities.remove(name),
+        };
+        self.replace(entities);
+    }
+
     /// Replaces all entities. When nothing differs the allocation stays the same, so that statements
     /// prepared for it stay valid.
-    pub fn replace(&self, entities: BTreeMap<String, Arc<Entity>>) {
+    fn replace(&self, entities: BTreeMap<String, Arc<Entity>>) {
         if *self.all() != entities {
             self.set(entities);
         }

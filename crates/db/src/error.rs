@@ -2,6 +2,8 @@
 
 use thiserror::Error;
 
+use crate::health::Unreadable;
+
 /// A database error, classified by what can be done about it. The text is for logs and operators; it is
 /// never sent to clients and never contains a password.
 #[derive(Debug, Error)]
@@ -19,6 +21,9 @@ pub enum DbError {
     /// No connection now; trying again may help.
     #[error("the database is out of reach: {0}")]
     Unreachable(String),
+    /// Another transaction holds a lock. Trying again may help.
+    #[error("another transaction holds a lock: {0}")]
+    Locked(String),
     /// A statement failed, and would fail again.
     #[error("{context}: {message}")]
     Statement {
@@ -48,7 +53,23 @@ pub enum DbError {
 impl DbError {
     /// Whether trying again may help.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Unreachable(_))
+        matches!(self, Self::Unreachable(_) | Self::Locked(_))
+    }
+
+    /// Whether another transaction holds a lock.
+    pub fn is_locked(&self) -> bool {
+        matches!(self, Self::Locked(_))
+    }
+
+    /// Why an entity cannot be read, of an error that only concerns it.
+    pub fn unreadable(&self) -> Unreadable {
+        match self {
+            Self::Locked(_) => Unreadable::Locked,
+            error => match Unreadable::of_message(&error.to_string()) {
+                Unreadable::Failing => Unreadable::NotCaptured,
+                reason => reason,
+            },
+        }
     }
 
     /// Classifies an error of Diesel's and adds what was being done.
@@ -62,6 +83,9 @@ impl DbError {
                 | Kind::ReadOnlyTransaction,
                 info,
             ) => Self::Unreachable(format!("{context}: {}", info.message())),
+            Error::DatabaseError(_, info) if info.message().contains("due to lock timeout") => {
+                Self::Locked(format!("{context}: {}", info.message()))
+            }
             Error::DatabaseError(_, info) if is_temporary(info.message()) => {
                 Self::Unreachable(format!("{context}: {}", info.message()))
             }

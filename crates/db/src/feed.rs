@@ -44,8 +44,9 @@ pub trait LogSubscriber: Send + Sync {
     fn reset(&self, cursor: Cursor);
     /// The listener works no more, for this reason, until it has connected again.
     fn failed(&self, error: &DbError);
-    /// Reads the catalog again, because some tables may have changed.
-    fn refresh(&self) -> Pin<Box<dyn Future<Output = Result<(), DbError>> + Send + '_>>;
+    /// Reads the catalog again for these entities, because their tables may have changed. It does not wait long
+    /// for a table that is locked, and a table that cannot be looked at stays as it was known.
+    fn refresh(&self, entities: BTreeSet<String>) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
 }
 
 /// The longest time by which one drain delays the next.
@@ -107,10 +108,8 @@ pub(crate) struct Drain<'a> {
     subscriber: &'a dyn LogSubscriber,
     from: &'a Position,
     old_value_columns: Arc<OldValueColumns>,
-    /// Entities whose rows the read leaves out.
-    without: &'a [String],
-    gives_up: bool,
-    given_up: BTreeSet<String>,
+    /// Entities whose unread changes are an error, because the wait for them is expected to be short.
+    awaited: BTreeSet<String>,
     position: Option<Arc<Position>>,
     /// The newest chunk, held back until it is known whether it is the last.
     held: Option<Vec<NetChange>>,
@@ -128,24 +127,18 @@ impl<'a> Drain<'a> {
             subscriber,
             from,
             old_value_columns,
-            without: &[],
-            gives_up: false,
-            given_up: BTreeSet::new(),
+            awaited: BTreeSet::new(),
             position: None,
             held: None,
             found: false,
         }
     }
 
-    /// The same drain, from a read that leaves out the rows of some entities. Their changes are an error or,
-    /// when the drain `gives_up` waiting, become schema changes, which make clients refetch.
+    /// The same drain, which fails when one of these entities has changes that the read leaves out. Those of
+    /// others make clients refetch.
     #[cfg(feature = "postgres")]
-    pub(crate) fn without(self, without: &'a [String], gives_up: bool) -> Self {
-        Self {
-            without,
-            gives_up,
-            ..self
-        }
+    pub(crate) fn awaiting(self, awaited: BTreeSet<String>) -> Self {
+        Self { awaited, ..self }
     }
 
     /// Takes the next part of the read.
@@ -169,45 +162,25 @@ impl<'a> Drain<'a> {
     }
 
     /// Takes a chunk of new entries.
-    pub(crate) async fn take_entries(
-        &mut self,
-        mut entries: Vec<NetChange>,
-    ) -> Result<(), DrainError> {
+    pub(crate) async fn take_entries(&mut self, entries: Vec<NetChange>) -> Result<(), DrainError> {
         self.found = true;
-        if entries
-            .iter()
-            .any(|entry| entry.kind == ChangeKind::SchemaChange)
-        {
-            self.subscriber.refresh().await?;
+        let unread = |entry: &&NetChange| {
+            entry.kind == ChangeKind::Unread && self.awaited.contains(&entry.entity)
+        };
+        if let Some(entry) = entries.iter().find(unread) {
+            return Err(DrainError::Locked(entry.entity.clone()));
         }
-        self.replace_unread(&mut entries)?;
+        let changed: BTreeSet<String> = entries
+            .iter()
+            .filter(|entry| entry.kind == ChangeKind::SchemaChange)
+            .map(|entry| entry.entity.clone())
+            .collect();
+        if !changed.is_empty() {
+            self.subscriber.refresh(changed).await;
+        }
         if let Some(before) = self.held.replace(entries) {
             self.publish(before, false);
         }
-        Ok(())
-    }
-
-    /// Replaces an entity's entries by one schema change where their rows could not be read.
-    fn replace_unread(&mut self, entries: &mut Vec<NetChange>) -> Result<(), DrainError> {
-        if self.without.is_empty() {
-            return Ok(());
-        }
-        let lacks_row =
-            |entry: &NetChange| entry.key.is_some() && self.without.contains(&entry.entity);
-        if let Some(entry) = entries
-            .iter()
-            .find(|entry| lacks_row(entry) && !self.gives_up)
-        {
-            return Err(DrainError::Locked(entry.entity.clone()));
-        }
-        let given_up = &mut self.given_up;
-        entries.retain_mut(|entry| {
-            if !lacks_row(entry) {
-                return true;
-            }
-            (entry.key, entry.kind) = (None, ChangeKind::SchemaChange);
-            given_up.insert(entry.entity.clone())
-        });
         Ok(())
     }
 

@@ -15,6 +15,7 @@ pub mod entity;
 mod error;
 pub mod feed;
 mod fingerprint;
+pub mod health;
 pub mod listener;
 mod migrations;
 #[cfg(feature = "postgres")]
@@ -49,6 +50,7 @@ pub use postgres::{listen::PostgresNotifyListener, pool::PostgresPool};
 pub use sqlite::pool::SqlitePool;
 
 use entity::{Entity, EntityConfig};
+use health::Health;
 use listener::ListenerContext;
 use read::{ChangeStream, ChangesQuery, RowStream, RowsQuery};
 use retention::Pruned;
@@ -203,9 +205,11 @@ impl DbPool {
     ) -> DbResult<Pin<Box<dyn Future<Output = ()> + Send>>> {
         match self {
             #[cfg(feature = "postgres")]
-            Self::Postgres(pool) => Ok(PostgresNotifyListener::new(pool.direct(config)?, context)
-                .run()
-                .boxed()),
+            Self::Postgres(pool) => {
+                let health = pool.health().clone();
+                let listener = PostgresNotifyListener::new(pool.direct(config)?, health, context);
+                Ok(listener.run().boxed())
+            }
             #[cfg(feature = "sqlite")]
             Self::Sqlite(pool) => {
                 let _ = config;
@@ -245,6 +249,19 @@ impl DbPool {
         on_backend!(self, |pool, backend| {
             backend::store::uninstall(&mut *pool.get().await?, only).await
         })
+    }
+
+    /// What cannot be read at the moment.
+    pub fn health(&self) -> &Health {
+        on_backend!(self, |pool, backend| pool.health())
+    }
+
+    /// Which of these rows of an entity, which could not be read, can be now, or are gone.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn readable_rows(&self, entity: &Entity, keys: &[String]) -> DbResult<Vec<String>> {
+        on_backend!(self, |pool, backend| pool.readable_rows(entity, keys).await)
     }
 
     /// Starts a read of the log's new entries.

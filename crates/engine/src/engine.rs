@@ -72,6 +72,16 @@ impl SyncEngine {
         self.state.readiness.borrow().clone()
     }
 
+    /// What cannot be read at the moment, a line for each entity, for people. Everything else is served.
+    pub fn unreadable(&self) -> Vec<String> {
+        let report = self.state.config.db_pool.health().report();
+        let lines = report.into_iter().map(|found| match found.reason {
+            Some(reason) => format!("{:?} cannot be read: {}", found.entity, reason.as_str()),
+            None => format!("{:?} has {} unreadable rows", found.entity, found.rows),
+        });
+        lines.collect()
+    }
+
     /// The log, for Rust code in this process.
     pub fn change_tracker(&self) -> ChangeTracker {
         ChangeTracker::new(self.state.clone())

@@ -73,8 +73,11 @@ pub(crate) async fn apply(
             continue;
         }
         // The table may have changed since the statement was made.
-        if let Err(error) = schema_watch::refresh(state).await {
-            warn!(%error, "the tables could not be read again");
+        let written = push.writes.iter().map(|write| write.entity.clone());
+        if !schema_watch::refresh(state, &written.collect())
+            .await
+            .is_empty()
+        {
             continue;
         }
         if let DbError::Table { write, .. } = error {

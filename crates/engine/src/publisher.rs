@@ -1,9 +1,11 @@
 //! The engine's subscriber of the log: publishes to the hub, and to Rust code in this process.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use db::DbError;
 use db::feed::{LogBatch, LogSubscriber};
@@ -14,6 +16,9 @@ use tokio::time::Instant;
 use crate::change_batch::ChangeBatch;
 use crate::schema_watch;
 use crate::state::EngineState;
+
+/// How long the listener waits for tables to be looked at.
+const REFRESH_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Publishes what the listener finds.
 pub(crate) struct Publisher {
@@ -88,7 +93,15 @@ impl LogSubscriber for Publisher {
         self.state.not_ready(&error.to_string());
     }
 
-    fn refresh(&self) -> Pin<Box<dyn Future<Output = Result<(), DbError>> + Send + '_>> {
-        Box::pin(schema_watch::refresh(&self.state))
+    fn refresh(&self, entities: BTreeSet<String>) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        let state = self.state.clone();
+        // In a task of its own, which goes on when the listener no longer waits for it.
+        let refreshing =
+            tokio::spawn(async move { schema_watch::refresh(&state, &entities).await });
+        Box::pin(async move {
+            // Without an answer the table stays as it was known. Reads compare fingerprints, and the watch tries
+            // again.
+            let _ = tokio::time::timeout(REFRESH_PATIENCE, refreshing).await;
+        })
     }
 }

@@ -1,6 +1,5 @@
 //! Starts an engine: prepares the database, then starts everything that runs beside the sessions.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use db::backoff;
@@ -53,13 +52,25 @@ async fn start_later(state: &Arc<EngineState>) {
     }
 }
 
-/// Creates the engine's tables and the triggers.
+/// Creates the engine's tables and the triggers. A table that is locked, or that cannot be captured, does not
+/// keep the others from being served, unless there are no others.
 async fn prepare(state: &EngineState) -> Result<(), SyncError> {
     let config = &state.config;
     config.db_pool.migrate(&config.database).await?;
-    let mut entities = BTreeMap::new();
+    let health = config.db_pool.health();
+    let mut captured = 0;
+    let mut failed = None;
     for entity in &config.entities {
-        let described = config.db_pool.install(entity).await?;
+        let described = match config.db_pool.install(entity).await {
+            Ok(described) => described,
+            Err(error) if error.is_retryable() && !error.is_locked() => return Err(error.into()),
+            Err(error) => {
+                error!(%error, entity = entity.name, "the table cannot be captured yet; trying again");
+                health.captured(&entity.name, Some(error.unreadable()));
+                failed.get_or_insert(error);
+                continue;
+            }
+        };
         let described = described.map_err(|reason| SyncError::Table {
             entity: entity.name.clone(),
             reason: reason.to_string(),
@@ -71,10 +82,15 @@ async fn prepare(state: &EngineState) -> Result<(), SyncError> {
                 EntitySource::Log => String::new(),
             },
         })?;
-        entities.insert(entity.name.clone(), Arc::new(described.entity));
+        captured += 1;
+        health.captured(&entity.name, None);
+        let described = Arc::new(described.entity);
+        state.entities.replace_one(&entity.name, Some(described));
     }
-    state.entities.replace(entities);
-    Ok(())
+    match failed {
+        Some(error) if captured == 0 => Err(error.into()),
+        _ => Ok(()),
+    }
 }
 
 /// Starts what runs beside the sessions.

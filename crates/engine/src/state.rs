@@ -50,8 +50,9 @@ pub(crate) struct EngineState {
     pub(crate) tasks: TaskTracker,
     /// Makes the listener read the log at once.
     pub(crate) listener_wake: Arc<Notify>,
-    /// Held while the catalog is read and captures are installed.
-    pub(crate) refreshing: tokio::sync::Mutex<()>,
+    /// Of each entity the number of refreshes that failed in a row; held while its table is looked at and its
+    /// capture is installed, so that this happens once at a time.
+    pub(crate) refreshing: BTreeMap<String, tokio::sync::Mutex<u32>>,
     /// Makes the ids of shapes in `status`.
     pub(crate) shape_ids: RandomState,
 }
@@ -60,6 +61,10 @@ impl EngineState {
     /// The state of an engine that has not started.
     pub(crate) fn new(config: SyncConfig) -> Self {
         let names = config.entities.iter().map(|entity| entity.name.clone());
+        let refreshing = names
+            .clone()
+            .map(|name| (name, tokio::sync::Mutex::default()));
+        let refreshing = refreshing.collect();
         let entities = Arc::new(Entities::new(names.collect()));
         let hub = Arc::new(Hub::default());
         let reads_at_once = (config.database.pool_size as usize / 2).max(1);
@@ -80,7 +85,7 @@ impl EngineState {
             shutdown: CancellationToken::new(),
             tasks: TaskTracker::new(),
             listener_wake: Arc::new(Notify::new()),
-            refreshing: tokio::sync::Mutex::default(),
+            refreshing,
             shape_ids: RandomState::new(),
         }
     }

@@ -101,9 +101,15 @@ fn health(engine: &SyncEngine, metrics: PrometheusHandle) -> Router {
     let engine = engine.clone();
     let ready = move || {
         let readiness = engine.readiness();
+        let unreadable = engine.unreadable();
         async move {
             match readiness {
-                Readiness::Ready => (StatusCode::OK, "ready\n".to_owned()),
+                // One table that cannot be read is no reason to take the others from their clients.
+                Readiness::Ready => {
+                    let lines = std::iter::once("ready".to_owned()).chain(unreadable);
+                    let text: String = lines.map(|line| line + "\n").collect();
+                    (StatusCode::OK, text)
+                }
                 Readiness::NotReady(why) => (
                     StatusCode::SERVICE_UNAVAILABLE,
                     format!("not ready: {why}\n"),

@@ -113,11 +113,14 @@ struct CatalogColumn {
 
 /// Returns the table, all its partitions and all tables of which it is a partition, each with the number of
 /// its enabled capture triggers and their identity, which changes when a trigger is disabled and enabled
-/// again.
+/// again. `pg_partition_tree` would wait for partitions that are locked.
 const MEMBERS: &str = "\
+WITH RECURSIVE down(relid) AS (SELECT $1::oid UNION SELECT i.inhrelid FROM down \
+        JOIN pg_inherits i ON i.inhparent = down.relid JOIN pg_class c ON c.oid = i.inhrelid AND c.relispartition),
+    up(relid) AS (SELECT $1::oid UNION SELECT i.inhparent FROM up \
+        JOIN pg_inherits i ON i.inhrelid = up.relid JOIN pg_class c ON c.oid = i.inhrelid AND c.relispartition)
 SELECT quote_ident(n.nspname) || '.' || quote_ident(c.relname) AS name, g.count, coalesce(g.triggers, '') AS triggers
-FROM (SELECT $1::oid AS relid UNION SELECT relid FROM pg_partition_tree($1::oid::regclass)
-    UNION SELECT relid FROM pg_partition_ancestors($1::oid::regclass)) m
+FROM (SELECT relid FROM down UNION SELECT relid FROM up) m
 JOIN pg_class c ON c.oid = m.relid JOIN pg_namespace n ON n.oid = c.relnamespace
 CROSS JOIN LATERAL (
     SELECT count(*) FILTER (WHERE g.tgenabled <> 'D') AS count, string_agg(g.oid || ':' || g.xmin, ',' ORDER BY g.oid) AS triggers
@@ -313,6 +316,7 @@ fn generate(
         format!("ONLY {name}")
     };
     let select = projection::select_items(&schema.columns, "t").join(", ");
+    let row = projection::row_of(&schema.columns, &select);
     let key: Vec<&Column> = schema.key_columns().collect();
     let base_types: Vec<String> = rows.iter().map(|row| row.base_type.clone()).collect();
     let typed_key: Vec<Typed<'_>> = schema
@@ -382,12 +386,14 @@ fn generate(
             fnv1a(&key_form),
             fnv1a(&form)
         ),
-        row_by_key: format!(
-            "(SELECT row_to_json(r.*)::text FROM (SELECT {select} FROM {from} t WHERE {key_is}) r)"
+        row_by_key: format!("(SELECT {row} FROM {from} t WHERE {key_is})"),
+        row_of_key: format!(
+            "SELECT {row} FROM {from} t WHERE {}",
+            projection::key_is(&typed_key, "t", "$1")
         ),
         rows: RowsSql::Table {
             key: key_text,
-            row: projection::object_of(&select),
+            row,
             columns: projection::select_items(&schema.columns, "t"),
             from: format!("{from} t"),
         },

@@ -14,6 +14,7 @@ use tokio_postgres::{Client, Config, Connection, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::error::DbResult;
+use crate::health::Unreadable;
 use crate::{DbError, url};
 
 /// The driver's message when a connection must be able to write, and is not.
@@ -132,6 +133,15 @@ pub(crate) fn failed(context: &'static str, error: &tokio_postgres::Error) -> Db
             message: format!("{} (SQLSTATE {})", db.message(), db.code().code()),
         },
         _ => DbError::Unreachable(format!("{context}: {error}")),
+    }
+}
+
+/// Why something cannot be read, of the error of a statement that reads it alone.
+pub(crate) fn unreadable(error: &tokio_postgres::Error) -> Unreadable {
+    match error.code() {
+        Some(code) if *code == SqlState::LOCK_NOT_AVAILABLE => Unreadable::Locked,
+        Some(code) if *code == SqlState::INSUFFICIENT_PRIVILEGE => Unreadable::Denied,
+        _ => Unreadable::Failing,
     }
 }
 

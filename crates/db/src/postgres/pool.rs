@@ -15,6 +15,7 @@ use super::{read, store};
 use crate::config::DatabaseConfig;
 use crate::entity::Entity;
 use crate::error::{DbError, DbResult};
+use crate::health::Health;
 use crate::read::{ChangeStream, ChangesQuery, ReadStream, RowStream, RowsQuery};
 use crate::{migrations, url};
 
@@ -28,6 +29,7 @@ pub struct PostgresPool {
     url: Arc<str>,
     config: DatabaseConfig,
     log_schema: Arc<OnceCell<String>>,
+    health: Arc<Health>,
 }
 
 impl std::fmt::Debug for PostgresPool {
@@ -79,6 +81,11 @@ impl PostgresPool {
         Ok(Self::new(connector, self.url.clone(), config))
     }
 
+    /// What cannot be read at the moment.
+    pub(crate) fn health(&self) -> &Arc<Health> {
+        &self.health
+    }
+
     /// A connector for connections outside of the pool: to `listen_url`, or else to the pool's own address.
     pub(crate) fn direct(&self, config: &DatabaseConfig) -> DbResult<Connector> {
         let url = config.listen_url.as_deref().unwrap_or(&self.url);
@@ -121,7 +128,10 @@ impl PostgresPool {
         ReadStream::begin(|out| async move {
             let mut conn = pool.get().await?;
             let log_schema = pool.log_schema(&mut conn).await?;
-            read::read_changes(&mut conn, log_schema, &entities, &query, &out).await
+            let health = &pool.health;
+            let read =
+                read::read_changes(&mut conn, log_schema, &entities, health, &query, &out).await;
+            read.inspect_err(|error| read::guard_after(error, &entities, health))
         })
     }
 
@@ -131,8 +141,24 @@ impl PostgresPool {
         ReadStream::begin(|out| async move {
             let mut conn = pool.get().await?;
             let log_schema = pool.log_schema(&mut conn).await?;
-            read::read_rows(&mut conn, log_schema, &entity, &query, &out).await
+            let health = &pool.health;
+            let read = read::read_rows(&mut conn, log_schema, &entity, health, &query, &out).await;
+            read.inspect_err(|error| {
+                let entities = BTreeMap::from([(entity.schema.entity.clone(), entity.clone())]);
+                read::guard_after(error, &entities, health);
+            })
         })
+    }
+
+    /// Which of these rows, which could not be read, can be now.
+    pub(crate) async fn readable_rows(
+        &self,
+        entity: &Entity,
+        keys: &[String],
+    ) -> DbResult<Vec<String>> {
+        let mut conn = self.get().await?;
+        let log_schema = self.log_schema(&mut conn).await?;
+        read::readable_rows(&mut conn, log_schema, entity, keys).await
     }
 
     /// The schema that contains the log, looked up once.
@@ -170,6 +196,7 @@ impl PostgresPool {
             url,
             config: config.clone(),
             log_schema: Arc::default(),
+            health: Arc::default(),
         }
     }
 }

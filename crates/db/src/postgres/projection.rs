@@ -6,7 +6,9 @@
 
 use value::schema::{Column, ColumnKind};
 
+use crate::health::ROW_BYTES_MAX;
 use crate::quote::{ident, literal};
+use crate::read::TOO_LARGE;
 
 /// PostgreSQL passes at most 100 arguments to a function.
 const ARGUMENTS_MAX: usize = 90;
@@ -47,9 +49,35 @@ fn is_exception(kind: &ColumnKind) -> bool {
     )
 }
 
-/// The row's JSON, from a `SELECT` list.
-pub(super) fn object_of(select: &str) -> String {
-    format!("(SELECT row_to_json(r.*)::text FROM (SELECT {select}) r)")
+/// The JSON of the row `t`, from a `SELECT` list, or what stands for a row that is too large.
+///
+/// The lengths of texts and bytes are known without reading them, so one that is too long by itself is never
+/// turned into JSON. `OFFSET 0` keeps PostgreSQL from writing the JSON a second time for its length.
+pub(super) fn row_of(columns: &[Column], select: &str) -> String {
+    let row = format!(
+        "(SELECT CASE WHEN octet_length(j.row) <= {ROW_BYTES_MAX} THEN j.row ELSE '{TOO_LARGE}' END FROM ( \
+         SELECT row_to_json(r.*)::text AS row FROM (SELECT {select}) r OFFSET 0) j)"
+    );
+    let lengths: Vec<String> = columns
+        .iter()
+        .filter(|column| column.logged && is_unbounded(&column.kind))
+        .map(|column| format!("octet_length(t.{})", ident(&column.name)))
+        .collect();
+    if lengths.is_empty() {
+        return row;
+    }
+    format!(
+        "CASE WHEN greatest({}) > {ROW_BYTES_MAX} THEN '{TOO_LARGE}' ELSE {row} END",
+        lengths.join(", ")
+    )
+}
+
+/// Whether a value of this kind alone may be too large, and its length is known without reading it.
+fn is_unbounded(kind: &ColumnKind) -> bool {
+    matches!(
+        kind,
+        ColumnKind::Text { chars_max: None } | ColumnKind::Bytes
+    )
 }
 
 /// The items of a `SELECT` list: each column's JSON value under the column's name.

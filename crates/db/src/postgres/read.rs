@@ -1,7 +1,7 @@
 //! Reads of the log and of tables on pooled connections: first reads, resumes and catch-ups.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use diesel::deserialize;
@@ -22,11 +22,15 @@ use sync_core::snapshot::Snapshot;
 use super::incarnation::is_current;
 use super::store::{SEARCH_PATH, in_schema};
 use super::{filter, projection};
-use crate::entity::Entity;
+use crate::entity::{Entity, RowsSql};
 use crate::error::{DbError, DbResult, Failed};
+use crate::health::{Health, Unreadable};
+use crate::quote::literal;
 use crate::read::collect::{ChangeRow, ChangesCollector, RowLine, RowsCollector};
-use crate::read::sql::{self, Dialect};
-use crate::read::{ChangesQuery, OldValueColumns, PartSender, RowsPage, RowsQuery};
+use crate::read::sql::{self, Dialect, Reading};
+use crate::read::{
+    self, ChangesQuery, Fingerprints, OldValueColumns, PartSender, RowsPage, RowsQuery,
+};
 
 /// The settings on which the generated SQL relies. They are `LOCAL`, because behind a transaction pooler
 /// other clients share the database session.
@@ -67,6 +71,67 @@ const DIALECT: Dialect = Dialect {
            (SELECT jsonb_object_agg(o.key, CASE WHEN w.wanted ? o.key THEN o.value ELSE '0'::jsonb END) \
            FROM jsonb_each(w.old) o), '{}'::jsonb) END)::text",
 };
+
+/// The statement that reads changes of these entities. The rows of some are left out: those that are missing,
+/// and those named.
+pub(crate) fn changes_sql(
+    log_schema: &str,
+    entities: &BTreeMap<String, Arc<Entity>>,
+    left_out: &BTreeSet<String>,
+    health: &Health,
+    (undo, checked): (bool, &Fingerprints),
+) -> String {
+    let unread: BTreeSet<&String> = read::missing(entities).chain(left_out).collect();
+    let mut dialect = dialect(log_schema);
+    if !unread.is_empty() {
+        let names: Vec<String> = unread.iter().map(|name| literal(name)).collect();
+        dialect = dialect.leaving_out(&format!("entity IN ({})", names.join(", ")));
+    }
+    let rows = entities.iter().filter(|(name, _)| !unread.contains(name));
+    let reading = Reading {
+        rows: rows
+            .map(|(name, entity)| (name.clone(), row(log_schema, entity, health)))
+            .collect(),
+        undo,
+        checked: checked.keys().cloned().collect(),
+    };
+    sql::changes_sql(&dialect, &reading)
+}
+
+/// The expression for an entity's row by the key `ranked.entity_id`.
+fn row(log_schema: &str, entity: &Entity, health: &Health) -> String {
+    if entity.row_of_key.is_empty() || !health.is_guarded(&entity.schema.entity) {
+        return entity.row_by_key.clone();
+    }
+    guarded_row(log_schema, entity, "ranked.entity_id")
+}
+
+/// The expression for the row with this key, or what stands for it when reading it fails.
+pub(crate) fn guarded_row(log_schema: &str, entity: &Entity, key: &str) -> String {
+    let read = in_schema("_rhtmx_sync_read", log_schema);
+    format!("{read}({}, {key})", literal(&entity.row_of_key))
+}
+
+/// After a read has failed: reads the rows of these entities one by one from now on, if that may help.
+pub(crate) fn guard_after(
+    error: &DbError,
+    entities: &BTreeMap<String, Arc<Entity>>,
+    health: &Health,
+) {
+    let DbError::Statement { message, .. } = error else {
+        return;
+    };
+    let concerns_the_table =
+        Unreadable::of_message(message) == Unreadable::Denied || message.contains("does not exist");
+    if concerns_the_table {
+        return;
+    }
+    for (name, entity) in entities {
+        if !entity.row_of_key.is_empty() {
+            health.guard(name);
+        }
+    }
+}
 
 /// The dialect for a log in this schema.
 pub(crate) fn dialect(log_schema: &str) -> Dialect {
@@ -124,6 +189,7 @@ pub(crate) async fn read_changes(
     conn: &mut AsyncPgConnection,
     log_schema: &str,
     entities: &BTreeMap<String, Arc<Entity>>,
+    health: &Arc<Health>,
     query: &ChangesQuery,
     out: &PartSender<NetChange>,
 ) -> DbResult<()> {
@@ -133,9 +199,10 @@ pub(crate) async fn read_changes(
         ));
     };
     let undo = !query.old_value_columns.is_empty();
-    let sql = sql::changes_sql(&dialect(log_schema), entities, undo, query.checked);
-    let parameters = parameters(from, entities, &query.old_value_columns);
     let expected = query.expected(entities);
+    let nothing = BTreeSet::new();
+    let sql = changes_sql(log_schema, entities, &nothing, health, (undo, &expected));
+    let parameters = parameters(from, entities, &query.old_value_columns);
     conn.transaction(async |conn| {
         conn.batch_execute(&format!(
             "{READ_COMMITTED}; {SESSION_SETTINGS}; {PLANNER_SETTINGS}; SET LOCAL {SEARCH_PATH}"
@@ -144,7 +211,7 @@ pub(crate) async fn read_changes(
         let mut lines = bound(&sql, &parameters)
             .load_stream::<ChangeRow>(conn)
             .await?;
-        let mut collector = ChangesCollector::new(commit_id, expected);
+        let mut collector = ChangesCollector::new(commit_id, expected, health.clone());
         while let Some(line) = lines.next().await {
             for part in collector.take(line?)? {
                 if out.send(part).await.is_err() {
@@ -171,10 +238,22 @@ fn bound<'a>(sql: &str, parameters: &'a [String]) -> BoxedSqlQuery<'a, Pg, SqlQu
 }
 
 /// The statement that reads some rows of an entity, and its parameters.
-fn rows_sql(entity: &Entity, query: &RowsQuery, log_schema: &str) -> (String, Vec<String>) {
+fn rows_sql(
+    entity: &Entity,
+    query: &RowsQuery,
+    log_schema: &str,
+    guarded: bool,
+) -> (String, Vec<String>) {
     let selection = query.shape.selection();
-    let object_of = |columns: Vec<String>| projection::object_of(&columns.join(", "));
-    let mut rows = sql::rows_before_where(&entity.rows, selection, object_of);
+    let object_of =
+        |columns: Vec<String>| projection::row_of(&entity.schema.columns, &columns.join(", "));
+    let mut rows = match &entity.rows {
+        RowsSql::Table { key, from, .. } if guarded => {
+            let row = guarded_row(log_schema, entity, key);
+            format!("SELECT {key} AS key, {row} AS row FROM {from}")
+        }
+        rows => sql::rows_before_where(rows, selection, object_of),
+    };
     let mut parameters = Vec::new();
     if let Some(selection) = selection.filter(|selection| !selection.filter().is_everything()) {
         let predicate = filter::predicate(selection.filter().condition(), entity);
@@ -199,10 +278,12 @@ pub(crate) async fn read_rows(
     conn: &mut AsyncPgConnection,
     log_schema: &str,
     entity: &Arc<Entity>,
+    health: &Arc<Health>,
     query: &RowsQuery,
     out: &PartSender<RowImage>,
 ) -> DbResult<()> {
-    let (sql, parameters) = rows_sql(entity, query, log_schema);
+    let guarded = health.is_guarded(&entity.schema.entity);
+    let (sql, parameters) = rows_sql(entity, query, log_schema, guarded);
     conn.transaction(async |conn| {
         conn.batch_execute(&format!(
             "{READ_COMMITTED}; {SESSION_SETTINGS}; SET LOCAL {SEARCH_PATH}"
@@ -211,7 +292,10 @@ pub(crate) async fn read_rows(
         let mut lines = bound(&sql, &parameters)
             .load_stream::<RowLine>(conn)
             .await?;
-        let mut collector = RowsCollector::new(entity);
+        let mut collector = RowsCollector::new(entity, health.clone());
+        if guarded {
+            collector = collector.projecting(&query.shape);
+        }
         while let Some(line) = lines.next().await {
             if let Some(part) = collector.take(line?)?
                 && out.send(part).await.is_err()
@@ -231,4 +315,34 @@ pub(crate) async fn read_rows(
 /// The commit id of a log entry, which on PostgreSQL is its transaction.
 pub(crate) fn commit_id(xid: i64) -> CommitId {
     CommitId::Xid(u64::try_from(xid).unwrap_or_default())
+}
+
+/// Which of these rows can be read now, or are gone.
+pub(crate) async fn readable_rows(
+    conn: &mut AsyncPgConnection,
+    log_schema: &str,
+    entity: &Entity,
+    keys: &[String],
+) -> DbResult<Vec<String>> {
+    #[derive(QueryableByName)]
+    struct Key {
+        #[diesel(sql_type = Text)]
+        key: String,
+    }
+    let row = guarded_row(log_schema, entity, "k.key");
+    let sql = format!(
+        "SELECT k.key AS key FROM unnest($1::text::text[]) k(key) WHERE coalesce(left({row}, 1), '') <> '!'"
+    );
+    let parameters = [array(keys.iter())];
+    let read: Result<Vec<Key>, Failed> = conn
+        .transaction(async |conn| {
+            conn.batch_execute(&format!(
+                "{READ_COMMITTED}; {SESSION_SETTINGS}; SET LOCAL {SEARCH_PATH}"
+            ))
+            .await?;
+            Ok(bound(&sql, &parameters).load(conn).await?)
+        })
+        .await;
+    let rows = read.map_err(|failed| failed.while_doing("trying rows again"))?;
+    Ok(rows.into_iter().map(|row| row.key).collect())
 }

@@ -94,8 +94,8 @@ pub(crate) async fn is_superuser(conn: &mut AsyncPgConnection) -> DbResult<bool>
     Ok(row.value == "on")
 }
 
-/// A text that changes when one of these tables, its partitions, its key, its triggers, or any enum or domain
-/// changes.
+/// A text that changes when one of these tables, its partitions, its key, its triggers, any enum or domain, or
+/// what is known of installed captures changes. It waits for no lock on the tables.
 pub(crate) async fn catalog_version(
     conn: &mut AsyncPgConnection,
     entities: &BTreeMap<String, Arc<Entity>>,
@@ -105,14 +105,17 @@ pub(crate) async fn catalog_version(
         .filter_map(|entity| entity.relation.as_deref())
         .collect();
     let row: OneText = sql_query(
-        "WITH tables AS (SELECT t.oid FROM json_array_elements_text($1::json) r(name) \
-           CROSS JOIN LATERAL (SELECT to_regclass(r.name)::oid UNION SELECT relid::oid FROM pg_partition_tree(to_regclass(r.name)) \
-             UNION SELECT relid::oid FROM pg_partition_ancestors(to_regclass(r.name))) t(oid)), \
+        "WITH RECURSIVE roots AS (SELECT to_regclass(r.name)::oid AS oid FROM json_array_elements_text($1::json) r(name)), \
+         partitions AS (SELECT inhparent, inhrelid FROM pg_inherits JOIN pg_class c ON c.oid = inhrelid AND c.relispartition), \
+         down(oid) AS (SELECT oid FROM roots UNION SELECT inhrelid FROM down JOIN partitions ON inhparent = down.oid), \
+         up(oid) AS (SELECT oid FROM roots UNION SELECT inhparent FROM up JOIN partitions ON inhrelid = up.oid), \
+         tables AS (SELECT oid FROM down UNION SELECT oid FROM up), \
          facts(fact) AS ( \
            SELECT concat_ws(':', attrelid, attnum, pg_attribute.xmin) FROM pg_attribute JOIN tables ON attrelid = tables.oid WHERE attnum > 0 \
            UNION ALL SELECT concat_ws(':', indrelid, indkey) FROM pg_index JOIN tables ON indrelid = tables.oid WHERE indisprimary \
            UNION ALL SELECT concat_ws(':', tgrelid, tgname, tgfoid, pg_trigger.xmin) FROM pg_trigger JOIN tables ON tgrelid = tables.oid \
              WHERE NOT tgisinternal \
+           UNION ALL SELECT concat_ws(':', entity, fingerprint) FROM _rhtmx_sync_entity \
            UNION ALL SELECT concat_ws(':', enumtypid, enumlabel, enumsortorder) FROM pg_enum \
            UNION ALL SELECT concat_ws(':', y.oid, typname, nspname) FROM pg_type y JOIN pg_namespace s ON s.oid = typnamespace \
              WHERE typtype IN ('e', 'd')) \

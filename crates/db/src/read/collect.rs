@@ -6,10 +6,16 @@ use protocol::{MutationId, RowImage};
 use serde_json::value::RawValue;
 use sync_core::cursor::CommitId;
 use sync_core::log::{ChangeKind, NetChange, UndoRecord};
+use sync_core::shape::Shape;
 
-use super::{Fingerprints, Part, ReadStart, fingerprints, position, raw, unreadable};
+#[cfg(feature = "sqlite")]
+use super::ALONE;
+use super::{
+    Fingerprints, Part, ReadStart, fingerprints, position, raw, reason_in_place_of_row, unreadable,
+};
 use crate::entity::Entity;
 use crate::error::DbResult;
+use crate::health::{Health, Unreadable};
 
 /// The maximum number of items in a chunk; a balance between memory and wake-ups.
 const ITEMS_PER_CHUNK: usize = 512;
@@ -63,6 +69,22 @@ impl ChangeRow {
     }
 }
 
+impl ChangeRow {
+    /// Reads the row by itself, by entity and key, if the statement left that to be done.
+    #[cfg(feature = "sqlite")]
+    pub(crate) fn read_alone<E>(
+        &mut self,
+        read: impl FnOnce(&str, &str) -> Result<Option<String>, E>,
+    ) -> Result<(), E> {
+        if let (Some(ALONE), Some(entity), Some(key)) =
+            (self.row.as_deref(), &self.entity, &self.key)
+        {
+            self.row = read(entity, key)?;
+        }
+        Ok(())
+    }
+}
+
 /// The first entity whose fingerprint is not the expected one.
 fn outdated(expected: &Fingerprints, found: Option<&str>) -> DbResult<Option<String>> {
     let found: Fingerprints = match found {
@@ -79,6 +101,7 @@ fn outdated(expected: &Fingerprints, found: Option<&str>) -> DbResult<Option<Str
 pub(crate) struct ChangesCollector {
     commit_id: fn(i64) -> CommitId,
     expected: Fingerprints,
+    health: Arc<Health>,
     started: bool,
     entries: Vec<NetChange>,
     bytes: usize,
@@ -87,10 +110,15 @@ pub(crate) struct ChangesCollector {
 impl ChangesCollector {
     /// `expected` are the fingerprints for which the statement was generated; empty when they are not
     /// checked.
-    pub(crate) fn new(commit_id: fn(i64) -> CommitId, expected: Fingerprints) -> Self {
+    pub(crate) fn new(
+        commit_id: fn(i64) -> CommitId,
+        expected: Fingerprints,
+        health: Arc<Health>,
+    ) -> Self {
         Self {
             commit_id,
             expected,
+            health,
             started: false,
             entries: Vec::new(),
             bytes: 0,
@@ -108,7 +136,7 @@ impl ChangesCollector {
             parts.push(start(line.position.as_deref(), line.floor.as_deref())?);
         }
         let undo_bytes = line.undo.as_ref().map_or(0, String::len);
-        if let Some(entry) = entry(line, self.commit_id)? {
+        if let Some(entry) = entry(line, self.commit_id, &self.health)? {
             self.bytes += entry.row.as_ref().map_or(0, |row| row.get().len()) + undo_bytes;
             self.entries.push(entry);
         }
@@ -128,7 +156,11 @@ impl ChangesCollector {
 
 /// Collects the lines of a read of rows into parts. The first line contains the position and the floor.
 pub(crate) struct RowsCollector {
+    entity: Arc<Entity>,
+    /// The projection that is still to be made, of rows that were read by themselves.
+    projection: Option<Shape>,
     expected: Fingerprints,
+    health: Arc<Health>,
     rows: Vec<RowImage>,
     bytes: usize,
 }
@@ -144,6 +176,25 @@ pub(crate) struct RowLine {
 }
 
 impl RowLine {
+    /// The line of a row that was read by itself.
+    #[cfg(feature = "sqlite")]
+    pub(crate) fn alone(key: String, row: Option<String>) -> Self {
+        Self {
+            position: None,
+            floor: None,
+            fingerprints: None,
+            key: Some(key),
+            row,
+        }
+    }
+
+    /// The key, if the row must be read by itself.
+    #[cfg(feature = "sqlite")]
+    pub(crate) fn key_alone(&self) -> Option<&str> {
+        let is_alone = self.row.as_deref() == Some(ALONE);
+        self.key.as_deref().filter(|_| is_alone)
+    }
+
     /// Reads a line through a function that returns its texts by name.
     pub(crate) fn read<E>(text: impl Fn(&str) -> Result<Option<String>, E>) -> Result<Self, E> {
         Ok(Self {
@@ -167,11 +218,22 @@ fn start<T>(position: Option<&str>, floor: Option<&str>) -> DbResult<Part<T>> {
 
 impl RowsCollector {
     /// A collector for a statement that was generated for this entity.
-    pub(crate) fn new(entity: &Arc<Entity>) -> Self {
+    pub(crate) fn new(entity: &Arc<Entity>, health: Arc<Health>) -> Self {
         Self {
+            entity: entity.clone(),
+            projection: None,
             expected: fingerprints([entity]),
+            health,
             rows: Vec::new(),
             bytes: 0,
+        }
+    }
+
+    /// The same for a statement whose rows have all columns.
+    pub(crate) fn projecting(self, shape: &Shape) -> Self {
+        Self {
+            projection: Some(shape.clone()),
+            ..self
         }
     }
 
@@ -194,11 +256,17 @@ impl RowsCollector {
                 row: Some(row),
                 ..
             } => {
-                self.bytes += row.len();
-                self.rows.push(RowImage {
-                    key,
-                    row: raw(row)?,
-                });
+                let read = readable(row).and_then(|row| self.project(row));
+                let row = match read {
+                    Ok(row) => row,
+                    Err(reason) => {
+                        self.health
+                            .row_unreadable(&self.entity.schema.entity, &key, reason);
+                        return Ok(None);
+                    }
+                };
+                self.bytes += row.get().len();
+                self.rows.push(RowImage { key, row });
                 let full = self.rows.len() >= ITEMS_PER_CHUNK || self.bytes >= CHUNK_BYTES;
                 Ok(if full { self.finish() } else { None })
             }
@@ -206,6 +274,16 @@ impl RowsCollector {
             // sent.
             _ => Ok(None),
         }
+    }
+
+    fn project(&self, row: Box<RawValue>) -> Result<Box<RawValue>, Unreadable> {
+        let Some(selection) = self.projection.as_ref().and_then(Shape::selection) else {
+            return Ok(row);
+        };
+        let projected = selection.project(&row);
+        projected
+            .map(|projected| projected.unwrap_or(row))
+            .map_err(|_| Unreadable::Failing)
     }
 
     /// The last chunk, unless it is empty.
@@ -216,12 +294,31 @@ impl RowsCollector {
     }
 }
 
-fn entry(line: ChangeRow, commit_id: fn(i64) -> CommitId) -> DbResult<Option<NetChange>> {
+fn entry(
+    mut line: ChangeRow,
+    commit_id: fn(i64) -> CommitId,
+    health: &Health,
+) -> DbResult<Option<NetChange>> {
     let (Some(id), Some(commit), Some(entity), Some(action)) =
         (line.id, line.commit_id, line.entity, line.action)
     else {
         return Ok(None);
     };
+    let mut kind = kind(&action)?;
+    let mut row = None;
+    if let Some(key) = &line.key {
+        match line.row.take().map(readable).transpose() {
+            Ok(found) => {
+                row = found;
+                health.row_readable(&entity, key);
+            }
+            // Where too many rows cannot be read, nobody can be told which.
+            Err(reason) if health.row_unreadable(&entity, key, reason) => {
+                (line.key, kind) = (None, ChangeKind::Unread);
+            }
+            Err(_) => {}
+        }
+    }
     // Any writer can change the setting that carries the mutation id, so nonsense counts as no mutation.
     let mutation_id = line
         .client_id
@@ -232,7 +329,7 @@ fn entry(line: ChangeRow, commit_id: fn(i64) -> CommitId) -> DbResult<Option<Net
         commit_id: commit_id(commit),
         entity,
         key: line.key,
-        kind: kind(&action)?,
+        kind,
         created: line.created.unwrap_or_default(),
         deleted: line.deleted.unwrap_or_default(),
         truncated_at: line.truncated_at,
@@ -240,12 +337,20 @@ fn entry(line: ChangeRow, commit_id: fn(i64) -> CommitId) -> DbResult<Option<Net
             client_id,
             mutation,
         }),
-        row: line.row.map(raw).transpose()?,
+        row,
         undo: line
             .undo
             .map(|records| undo_records(&records, line.truncated_at))
             .transpose()?,
     }))
+}
+
+/// The row's JSON, or why it cannot be read.
+fn readable(text: String) -> Result<Box<RawValue>, Unreadable> {
+    match reason_in_place_of_row(&text) {
+        Some(reason) => Err(reason),
+        None => raw(text).map_err(|_| Unreadable::Failing),
+    }
 }
 
 /// Parses a row's undo records and keeps those after the newest truncate.

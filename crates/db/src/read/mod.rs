@@ -16,6 +16,7 @@ pub(crate) use stream::{Part, PartSender};
 
 use crate::entity::Entity;
 use crate::error::{DbError, DbResult};
+use crate::health::Unreadable;
 
 /// A query for changes.
 #[derive(Debug, Clone)]
@@ -91,6 +92,29 @@ pub(crate) fn position(text: &str) -> DbResult<Position> {
         format!("s{text}")
     };
     tagged.parse().map_err(|error| unreadable(&error))
+}
+
+/// What a statement returns in place of a row that is too large; no row's JSON begins with it.
+pub(crate) const TOO_LARGE: &str = "!too_large";
+
+/// What a statement returns in place of a row that is to be read by itself, in the same transaction.
+#[cfg(feature = "sqlite")]
+pub(crate) const ALONE: &str = "?";
+
+/// Why the text that stands for a row is none; no reason for a row's JSON.
+pub(crate) fn reason_in_place_of_row(text: &str) -> Option<Unreadable> {
+    match text.strip_prefix('!')? {
+        "too_large" => Some(Unreadable::TooLarge),
+        _ => Some(Unreadable::Failing),
+    }
+}
+
+/// The entities of a read that are missing, so that their rows are left out.
+pub(crate) fn missing(entities: &BTreeMap<String, Arc<Entity>>) -> impl Iterator<Item = &String> {
+    entities
+        .iter()
+        .filter(|(_, entity)| entity.is_missing())
+        .map(|(name, _)| name)
 }
 
 /// Takes a text that the database generated as JSON.

@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::sync::Arc;
 
+use sync_core::log::ChangeKind;
 use sync_core::shape::Selection;
 
 use crate::entity::{Entity, RowsSql};
@@ -27,42 +27,58 @@ pub(crate) struct Dialect {
     pub(crate) undo_record: &'static str,
 }
 
+impl Dialect {
+    /// The same with the rows of some entities left out, which `condition` selects among the entries `w`: of
+    /// all their entries one is left, which says that there were some.
+    pub(crate) fn leaving_out(self, condition: &str) -> Self {
+        let new_entries = format!(
+            "SELECT id, commit_id, entity, CASE WHEN {condition} THEN NULL ELSE entity_id END AS entity_id, \
+             CASE WHEN {condition} AND entity_id IS NOT NULL THEN '{unread}' ELSE action END AS action, \
+             CASE WHEN {condition} THEN NULL ELSE old END AS old, data, client_id, mutation \
+             FROM ({entries}) w",
+            unread = ChangeKind::Unread.as_str(),
+            entries = self.new_entries,
+        );
+        Self {
+            new_entries: new_entries.into(),
+            ..self
+        }
+    }
+}
+
+/// What a statement reads of which entities.
+#[derive(Debug, Default)]
+pub(crate) struct Reading {
+    /// The expression for the row of each entity that is read, by the key `ranked.entity_id`.
+    pub(crate) rows: BTreeMap<String, String>,
+    /// Whether to return undo records.
+    pub(crate) undo: bool,
+    /// The entities whose fingerprints to return.
+    pub(crate) checked: Vec<String>,
+}
+
 /// The maximum size of one row's undo records, in bytes; beyond it the row's past is unknown.
 const UNDO_BYTES_MAX: usize = 1024 * 1024;
 
 /// The statement that reads changes. It is one statement, so it has one snapshot: it returns the database's
 /// position and floor and, for each row that new entries name, the newest entry with the row as it is now.
-/// Without entries it returns one line, in which the entry's columns are null.
+/// Without entries it returns one line, in which the entry's columns are null. Entities that are not among
+/// `rows` must be [left out](Dialect::leaving_out).
 ///
 /// The row is a scalar subquery by key, which leaves the planner no choice but the key's index. Rows of
 /// entries before a schema change are not looked up: their keys may be of another type.
 ///
 /// With `undo` it also returns the undo records of rows whose entity has old-value columns.
-pub(crate) fn changes_sql(
-    dialect: &Dialect,
-    entities: &BTreeMap<String, Arc<Entity>>,
-    undo: bool,
-    checked: bool,
-) -> String {
-    let fingerprints = if checked {
-        fingerprints_sql(dialect, entities.keys())
-    } else {
+pub(crate) fn changes_sql(dialect: &Dialect, reading: &Reading) -> String {
+    let undo = reading.undo;
+    let fingerprints = if reading.checked.is_empty() {
         "CAST(NULL AS TEXT)".to_owned()
+    } else {
+        fingerprints_sql(dialect, &reading.checked)
     };
     let mut rows = String::new();
-    let (missing, present): (Vec<_>, Vec<_>) =
-        entities.iter().partition(|(_, entity)| entity.is_missing());
-    let missing: Vec<String> = missing.into_iter().map(|(name, _)| literal(name)).collect();
-    let unless_missing = if missing.is_empty() {
-        String::new()
-    } else {
-        format!(
-            "AND (entity_id IS NULL OR entity NOT IN ({})) ",
-            missing.join(", ")
-        )
-    };
-    for (name, entity) in present {
-        write!(rows, " WHEN {} THEN {}", literal(name), entity.row_by_key)
+    for (name, row) in &reading.rows {
+        write!(rows, " WHEN {} THEN {row}", literal(name))
             .expect("writing to a string cannot fail");
     }
     let row = if rows.is_empty() {
@@ -82,7 +98,7 @@ pub(crate) fn changes_sql(
          sum(CASE action WHEN 'delete' THEN 1 ELSE 0 END) OVER (PARTITION BY entity, entity_id) AS deleted, \
          max(CASE WHEN action = 'truncate' THEN id END) OVER (PARTITION BY entity) AS truncated_at, \
          max(CASE WHEN action = 'schema_change' THEN id END) OVER (PARTITION BY entity) AS schema_changed_at{records} \
-         FROM ({new_entries}) n) ranked WHERE rank = 1 {unless_missing}) l ON true ORDER BY l.id",
+         FROM ({new_entries}) n) ranked WHERE rank = 1) l ON true ORDER BY l.id",
         start = dialect.start,
         new_entries = new_entries_sql(dialect, undo),
         undo = if undo {

@@ -144,6 +144,7 @@ pub(super) fn describe(
                 projection::row(&table_now, "t"),
                 projection::key_is(&table_now, "t", "ranked.entity_id")
             ),
+            row_of_key: String::new(),
             rows: RowsSql::Table {
                 key: projection::key_text(&table_now, "t", projection::Context::Read),
                 row: projection::row(&table_now, "t"),

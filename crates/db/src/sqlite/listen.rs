@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::pool::SqlitePool;
+use super::read;
 use super::watch::Watch;
 use crate::backoff;
 use crate::error::DbError;
@@ -18,6 +19,9 @@ use crate::read::ChangesQuery;
 const SAFETY_DRAIN: Duration = Duration::from_secs(1);
 /// The same for a database in memory, which cannot be watched for commits of the pool's other users.
 const MEMORY_DRAIN: Duration = Duration::from_millis(20);
+
+/// After this many drains that failed in a row, the database counts as out of reach.
+const FAILURES_MAX: u32 = 3;
 
 /// Drains the log and publishes what it finds, for as long as the engine lives.
 pub(crate) struct SqliteListener {
@@ -82,18 +86,24 @@ impl SqliteListener {
                         "the log no longer reaches back to this server's position; clients refetch their rows"
                     );
                     reached = None;
-                    Duration::ZERO
+                    failures += 1;
+                    backoff::pause(failures)
                 }
                 Err(error) => {
                     failures += 1;
                     warn!(%error, failures, "the log could not be read; trying again");
-                    status.send_replace(ListenerStatus::default());
-                    if let DrainError::Db(error) = &error {
-                        subscriber.failed(error);
+                    let entities = &self.context.entities;
+                    if let DrainError::Db(DbError::Statement { .. }) = error {
+                        // A row may be the reason.
+                        read::guard(&entities.all(), self.pool.health());
                     }
-                    if let Err(error) = subscriber.refresh().await {
-                        warn!(%error, "the catalog could not be read again");
+                    if failures >= FAILURES_MAX {
+                        status.send_replace(ListenerStatus::default());
+                        if let DrainError::Db(error) = &error {
+                            subscriber.failed(error);
+                        }
                     }
+                    subscriber.refresh(entities.configured()).await;
                     backoff::pause(failures)
                 }
             };

@@ -14,6 +14,7 @@ use super::{read, store};
 use crate::config::DatabaseConfig;
 use crate::entity::Entity;
 use crate::error::{DbError, DbResult};
+use crate::health::Health;
 use crate::migrations;
 use crate::read::{ChangeStream, ChangesQuery, ReadStream, RowStream, RowsQuery};
 
@@ -24,6 +25,7 @@ pub struct SqlitePool {
     /// The file; `None` for a database in memory.
     path: Option<Arc<str>>,
     config: DatabaseConfig,
+    health: Arc<Health>,
 }
 
 impl std::fmt::Debug for SqlitePool {
@@ -78,6 +80,20 @@ impl SqlitePool {
         self.path.as_deref()
     }
 
+    /// What cannot be read at the moment.
+    pub(crate) fn health(&self) -> &Arc<Health> {
+        &self.health
+    }
+
+    /// Which of these rows, which could not be read, can be now.
+    pub(crate) async fn readable_rows(
+        &self,
+        entity: &Entity,
+        keys: &[String],
+    ) -> DbResult<Vec<String>> {
+        read::readable_rows(&mut *self.get().await?, entity, keys).await
+    }
+
     pub(crate) async fn migrate(&self) -> DbResult<()> {
         let mut conn = self.get().await?;
         conn.spawn_blocking(|conn| Ok(migrations::run_sqlite(conn)))
@@ -97,7 +113,10 @@ impl SqlitePool {
     ) -> ChangeStream {
         let pool = self.clone();
         ReadStream::begin(|out| async move {
-            read::read_changes(&mut *pool.get().await?, &entities, &query, &out).await
+            let health = &pool.health;
+            let mut conn = pool.get().await?;
+            let read = read::read_changes(&mut conn, &entities, health, &query, &out).await;
+            read.inspect_err(|error| read::guard_after(error, &entities, health))
         })
     }
 
@@ -105,7 +124,13 @@ impl SqlitePool {
     pub(crate) fn read_rows(&self, entity: Arc<Entity>, query: RowsQuery) -> RowStream {
         let pool = self.clone();
         ReadStream::begin(|out| async move {
-            read::read_rows(&mut *pool.get().await?, &entity, &query, &out).await
+            let health = &pool.health;
+            let mut conn = pool.get().await?;
+            let read = read::read_rows(&mut conn, &entity, health, &query, &out).await;
+            read.inspect_err(|error| {
+                let entities = BTreeMap::from([(entity.schema.entity.clone(), entity.clone())]);
+                read::guard_after(error, &entities, health);
+            })
         })
     }
 
@@ -146,6 +171,7 @@ impl SqlitePool {
             pool,
             path,
             config: config.clone(),
+            health: Arc::default(),
         }
     }
 }

@@ -13,7 +13,7 @@ use diesel::deserialize::{self, FromSql, FromSqlRow};
 use diesel::row::NamedRow;
 use diesel::sql_types::{BigInt, Nullable, Text};
 use diesel::sqlite::{Sqlite, SqliteValue};
-use diesel::{QueryableByName, RunQueryDsl as _};
+use diesel::{Connection as _, QueryableByName, RunQueryDsl as _, SqliteConnection};
 use protocol::RowImage;
 use sync_core::cursor::{CommitId, Position};
 use sync_core::log::NetChange;
@@ -21,11 +21,16 @@ use sync_core::log::NetChange;
 use super::connect::{SqliteConn, blocking};
 use super::statement::{Statement, Value};
 use super::{filter, projection};
-use crate::entity::Entity;
-use crate::error::{DbError, DbResult};
+use crate::entity::{Entity, RowsSql};
+use crate::error::{DbError, DbResult, Failed};
+use crate::health::{Health, ROW_BYTES_MAX};
+use crate::quote::literal;
 use crate::read::collect::{ChangeRow, ChangesCollector, RowLine, RowsCollector};
-use crate::read::sql::{self, Dialect};
-use crate::read::{ChangesQuery, PartSender, RowsPage, RowsQuery};
+use crate::read::sql::{self, Dialect, Reading};
+use crate::read::{
+    self, ALONE, ChangesQuery, Fingerprints, PartSender, RowsPage, RowsQuery, TOO_LARGE,
+    reason_in_place_of_row,
+};
 
 /// `?1` is the newest known id, `?2` the JSON array of the entities. `?3` is the old-value columns of each
 /// entity, and is used only if there are any. Ids are never used again, so the newest id ever assigned is the
@@ -57,6 +62,9 @@ pub(crate) const DIALECT: Dialect = Dialect {
            ELSE 'null' END || ']'",
 };
 
+/// What stands for a row that cannot be read.
+const FAILING: &str = "!failing";
+
 /// A text of the user's. SQLite accepts any bytes as text; those that are not UTF-8 become U+FFFD, so that
 /// one such value does not prevent all others from being read.
 #[derive(FromSqlRow)]
@@ -68,10 +76,93 @@ impl FromSql<Text, Sqlite> for AnyText {
     }
 }
 
+/// The JSON of a row, which is copied only if it is not too large.
+#[derive(FromSqlRow)]
+struct RowText(String);
+
+impl FromSql<Text, Sqlite> for RowText {
+    fn from_sql(mut value: SqliteValue<'_, '_, '_>) -> deserialize::Result<Self> {
+        let text = value.read_text();
+        let fits = text.len() <= ROW_BYTES_MAX;
+        Ok(Self(if fits { text } else { TOO_LARGE }.to_owned()))
+    }
+}
+
+/// A row that was read by itself.
+struct OneRow(Option<String>);
+
+impl QueryableByName<Sqlite> for OneRow {
+    fn build<'a>(row: &impl NamedRow<'a, Sqlite>) -> deserialize::Result<Self> {
+        row_text(row, "row").map(Self)
+    }
+}
+
+/// Reads one row by its key, or returns what stands for it.
+fn read_one(
+    conn: &mut SqliteConnection,
+    entity: &Entity,
+    key: &str,
+) -> Result<Option<String>, Failed> {
+    let row = format!("SELECT {} AS row FROM (SELECT ", entity.row_by_key);
+    let statement = Statement::new(row)
+        .value(Value::Text(key.to_owned()))
+        .sql(" AS entity_id) ranked");
+    match statement.get_result::<OneRow>(conn) {
+        Ok(row) => Ok(row.0),
+        Err(error) => match DbError::while_doing("reading a row", error) {
+            error if error.is_retryable() => Err(error.into()),
+            _ => Ok(Some(FAILING.to_owned())),
+        },
+    }
+}
+
+/// After a read has failed: reads the rows of these entities one by one from now on, if that may help.
+pub(crate) fn guard_after(
+    error: &DbError,
+    entities: &BTreeMap<String, Arc<Entity>>,
+    health: &Health,
+) {
+    // Where a table, a column or a function is missing, it does not.
+    let missing = |message: &str| message.contains("no such") || message.contains("unknown");
+    if matches!(error, DbError::Statement { message, .. } if !missing(message)) {
+        guard(entities, health);
+    }
+}
+
+/// From now on reads the rows of these entities one by one.
+pub(crate) fn guard(entities: &BTreeMap<String, Arc<Entity>>, health: &Health) {
+    for (name, entity) in entities {
+        if entity.relation.is_some() {
+            health.guard(name);
+        }
+    }
+}
+
+/// Which of these rows can be read now, or are gone.
+pub(crate) async fn readable_rows(
+    conn: &mut SqliteConn,
+    entity: &Entity,
+    keys: &[String],
+) -> DbResult<Vec<String>> {
+    let (entity, mut keys) = (entity.clone(), keys.to_vec());
+    blocking(conn, "trying rows again", move |conn| {
+        let mut failed = None;
+        keys.retain(|key| match read_one(conn, &entity, key) {
+            Ok(row) => row.is_none_or(|row| reason_in_place_of_row(&row).is_none()),
+            Err(error) => {
+                failed = Some(error);
+                false
+            }
+        });
+        failed.map_or(Ok(keys), Err)
+    })
+    .await
+}
+
 impl QueryableByName<Sqlite> for ChangeRow {
     fn build<'a>(row: &impl NamedRow<'a, Sqlite>) -> deserialize::Result<Self> {
         Self::read(
-            |_, name| text(row, name),
+            |_, name| row_text(row, name),
             |_, name| NamedRow::get::<Nullable<BigInt>, _>(row, name),
         )
     }
@@ -79,7 +170,7 @@ impl QueryableByName<Sqlite> for ChangeRow {
 
 impl QueryableByName<Sqlite> for RowLine {
     fn build<'a>(row: &impl NamedRow<'a, Sqlite>) -> deserialize::Result<Self> {
-        Self::read(|name| text(row, name))
+        Self::read(|name| row_text(row, name))
     }
 }
 
@@ -88,10 +179,23 @@ fn text<'a>(row: &impl NamedRow<'a, Sqlite>, name: &str) -> deserialize::Result<
     Ok(text.map(|text| text.0))
 }
 
+/// The row's JSON, or what stands for it when it is too large.
+fn row_text<'a>(
+    row: &impl NamedRow<'a, Sqlite>,
+    name: &str,
+) -> deserialize::Result<Option<String>> {
+    if name != "row" {
+        return text(row, name);
+    }
+    let json: Option<RowText> = NamedRow::get::<Nullable<Text>, _>(row, name)?;
+    Ok(json.map(|json| json.0))
+}
+
 /// Reads the changes since the query's position and sends them to `out`.
 pub(crate) async fn read_changes(
     conn: &mut SqliteConn,
     entities: &BTreeMap<String, Arc<Entity>>,
+    health: &Arc<Health>,
     query: &ChangesQuery,
     out: &PartSender<NetChange>,
 ) -> DbResult<()> {
@@ -100,22 +204,40 @@ pub(crate) async fn read_changes(
             "a cursor of PostgreSQL cannot be used with SQLite".to_owned(),
         ));
     };
-    let names: Vec<&String> = entities.keys().collect();
-    let names = serde_json::to_string(&names).expect("names are JSON");
-    let old_value_columns = serde_json::to_string(&query.old_value_columns)
-        .ok()
-        .filter(|_| !query.old_value_columns.is_empty());
-    let statement = changes_statement(entities, from, names, old_value_columns, query.checked);
     let expected = query.expected(entities);
+    let guarded: BTreeMap<String, Arc<Entity>> = entities
+        .iter()
+        .filter(|(name, _)| health.is_guarded(name))
+        .map(|(name, entity)| (name.clone(), entity.clone()))
+        .collect();
+    let statement = changes_statement(entities, &guarded, from, query, &expected);
+    let mut collector = ChangesCollector::new(commit_id, expected, health.clone());
     let out = out.clone();
     blocking(conn, "reading the log", move |conn| {
-        let mut collector = ChangesCollector::new(commit_id, expected);
-        for line in statement.load_iter::<ChangeRow, DefaultLoadingMode>(conn)? {
-            for part in collector.take(line?)? {
+        let mut take = |line| -> Result<bool, Failed> {
+            for part in collector.take(line)? {
                 if out.blocking_send(part).is_err() {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
+        };
+        if guarded.is_empty() {
+            for line in statement.load_iter::<ChangeRow, DefaultLoadingMode>(conn)? {
+                if !take(line?)? {
                     return Ok(());
                 }
             }
+        } else {
+            conn.transaction(|conn| {
+                for mut line in statement.load::<ChangeRow>(conn)? {
+                    line.read_alone(|entity, key| read_one(conn, &guarded[entity], key))?;
+                    if !take(line)? {
+                        break;
+                    }
+                }
+                Ok::<_, Failed>(())
+            })?;
         }
         if let Some(part) = collector.finish() {
             // An error means that the receiver has been dropped, and nothing is left to do.
@@ -130,14 +252,36 @@ pub(crate) async fn read_changes(
 /// most drains, so it is kept prepared.
 fn changes_statement(
     entities: &BTreeMap<String, Arc<Entity>>,
+    guarded: &BTreeMap<String, Arc<Entity>>,
     from: i64,
-    names: String,
-    old_value_columns: Option<String>,
-    checked: bool,
+    query: &ChangesQuery,
+    checked: &Fingerprints,
 ) -> Statement {
-    let undo = old_value_columns.is_some();
-    let new_entries = sql::new_entries_sql(&DIALECT, undo);
-    let sql = sql::changes_sql(&DIALECT, entities, undo, checked);
+    let json = |value: Result<String, serde_json::Error>| value.expect("names are JSON");
+    let names = json(serde_json::to_string(&entities.keys().collect::<Vec<_>>()));
+    let old_value_columns = json(serde_json::to_string(&query.old_value_columns));
+    let missing: Vec<&String> = read::missing(entities).collect();
+    let mut dialect = DIALECT;
+    if !missing.is_empty() {
+        dialect = dialect.leaving_out("entity IN (SELECT value FROM json_each(?4))");
+    }
+    let undo = !query.old_value_columns.is_empty();
+    let row = |name: &String, entity: &Entity| match guarded.get(name) {
+        Some(_) => literal(ALONE),
+        None => entity.row_by_key.clone(),
+    };
+    let reading = Reading {
+        rows: entities
+            .iter()
+            .filter(|(_, entity)| !entity.is_missing())
+            .map(|(name, entity)| (name.clone(), row(name, entity)))
+            .collect(),
+        undo,
+        checked: checked.keys().cloned().collect(),
+    };
+    let missing = json(serde_json::to_string(&missing));
+    let new_entries = sql::new_entries_sql(&dialect, undo);
+    let sql = sql::changes_sql(&dialect, &reading);
     // Parameters occur only in `new_entries`; elsewhere an entity's name may look like one.
     let (before, after) = sql
         .split_once(&new_entries)
@@ -152,7 +296,8 @@ fn changes_statement(
         let value = match number {
             "1" => Value::Integer(from),
             "2" => Value::Text(names.clone()),
-            _ => Value::Text(old_value_columns.clone().unwrap_or_default()),
+            "4" => Value::Text(missing.clone()),
+            _ => Value::Text(old_value_columns.clone()),
         };
         statement = statement.value(value).sql(piece);
     }
@@ -160,9 +305,14 @@ fn changes_statement(
 }
 
 /// The statement that reads some rows of an entity.
-fn rows_statement(entity: &Entity, query: &RowsQuery) -> Statement {
+fn rows_statement(entity: &Entity, query: &RowsQuery, guarded: bool) -> Statement {
     let selection = query.shape.selection();
-    let rows = sql::rows_before_where(&entity.rows, selection, projection::object);
+    let rows = match &entity.rows {
+        RowsSql::Table { key, from, .. } if guarded => {
+            format!("SELECT {key} AS key, {} AS row FROM {from}", literal(ALONE))
+        }
+        rows => sql::rows_before_where(rows, selection, projection::object),
+    };
     let (before, after) = sql::around_rows(&DIALECT, entity);
     let mut statement = Statement::new(before);
     if query.page.is_some() {
@@ -192,18 +342,42 @@ fn rows_statement(entity: &Entity, query: &RowsQuery) -> Statement {
 pub(crate) async fn read_rows(
     conn: &mut SqliteConn,
     entity: &Arc<Entity>,
+    health: &Arc<Health>,
     query: &RowsQuery,
     out: &PartSender<RowImage>,
 ) -> DbResult<()> {
-    let statement = rows_statement(entity, query);
+    let guarded = entity.relation.is_some() && health.is_guarded(&entity.schema.entity);
+    let statement = rows_statement(entity, query, guarded);
+    let mut collector = RowsCollector::new(entity, health.clone());
+    if guarded {
+        collector = collector.projecting(&query.shape);
+    }
     let (entity, out) = (entity.clone(), out.clone());
     blocking(conn, "reading a table", move |conn| {
-        let mut collector = RowsCollector::new(&entity);
-        for line in statement.load_iter::<RowLine, DefaultLoadingMode>(conn)? {
-            if let Some(part) = collector.take(line?)?
-                && out.blocking_send(part).is_err()
-            {
-                return Ok(());
+        let mut take = |line| -> Result<bool, Failed> {
+            Ok(match collector.take(line)? {
+                Some(part) => out.blocking_send(part).is_ok(),
+                None => true,
+            })
+        };
+        if guarded {
+            conn.transaction(|conn| {
+                for line in statement.load::<RowLine>(conn)? {
+                    let line = match line.key_alone() {
+                        Some(key) => RowLine::alone(key.to_owned(), read_one(conn, &entity, key)?),
+                        None => line,
+                    };
+                    if !take(line)? {
+                        break;
+                    }
+                }
+                Ok::<_, Failed>(())
+            })?;
+        } else {
+            for line in statement.load_iter::<RowLine, DefaultLoadingMode>(conn)? {
+                if !take(line?)? {
+                    return Ok(());
+                }
             }
         }
         if let Some(part) = collector.finish() {

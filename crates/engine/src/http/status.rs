@@ -42,7 +42,20 @@ struct Status {
     entities: Vec<String>,
     /// Entities whose table does not exist at the moment.
     entities_missing: Vec<String>,
+    /// What cannot be read at the moment; everything else is served.
+    unreadable: Vec<Unreadable>,
     log: Option<Log>,
+}
+
+/// An entity that cannot be read, in whole or in part.
+#[derive(Debug, Serialize)]
+struct Unreadable {
+    entity: String,
+    /// `locked`, `denied`, `missing`, `not_captured` or `failing`; absent when only some rows cannot be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
+    /// The number of rows that cannot be read; the server's output names them.
+    rows: usize,
 }
 
 /// The most shapes that `shapes` lists.
@@ -155,6 +168,18 @@ async fn status(
             .collect(),
         entities,
         entities_missing,
+        unreadable: state
+            .config
+            .db_pool
+            .health()
+            .report()
+            .into_iter()
+            .map(|found| Unreadable {
+                entity: found.entity,
+                reason: found.reason.map(db::health::Unreadable::as_str),
+                rows: found.rows,
+            })
+            .collect(),
         log,
     }))
 }

@@ -71,6 +71,7 @@ const CORE: House = House {
 const DB: House = House {
     directory: "crates/db",
     floors: &[
+        &["health"],
         &[
             "backoff",
             "config",

@@ -7,14 +7,17 @@
 //! The server that holds the leader's lock [leads](lead); the others [follow](follow). Where notifications do
 //! not arrive, the server [polls](poll).
 
+mod culprits;
 mod drain;
 mod follow;
 mod lead;
+mod left_out;
 mod line;
 mod poll;
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use sync_core::cursor::Cursor;
 use tokio::sync::Notify;
@@ -29,6 +32,7 @@ use super::connect::Connector;
 use super::incarnation::Database;
 use crate::DbError;
 use crate::feed::Pacer;
+use crate::health::Health;
 use crate::listener::{ListenerContext, ListenerStatus, WakeUp};
 use drain::Draining;
 
@@ -37,12 +41,16 @@ const LEADER_KEY: i64 = 0x7268_746d_785f_0002;
 /// The advisory lock that every follower holds shared, so that the leader knows whether to ring.
 const FOLLOWER_KEY: i64 = 0x7268_746d_785f_0004;
 
+/// A pair of connections that lasted this long was not one of a row of failures.
+const STEADY: Duration = Duration::from_secs(10);
+
 /// The payload of the leader's notifications; those of writers have none.
 const LEADER_PAYLOAD: &str = "news";
 
 /// Drains the log and publishes what it finds, for as long as the engine lives.
 pub struct PostgresNotifyListener {
     connector: Connector,
+    health: Arc<Health>,
     context: ListenerContext,
 }
 
@@ -68,8 +76,12 @@ impl From<DbError> for Ended {
 }
 
 impl PostgresNotifyListener {
-    pub(crate) fn new(connector: Connector, context: ListenerContext) -> Self {
-        Self { connector, context }
+    pub(crate) fn new(connector: Connector, health: Arc<Health>, context: ListenerContext) -> Self {
+        Self {
+            connector,
+            health,
+            context,
+        }
     }
 
     /// Listens until the engine shuts down.
@@ -77,7 +89,8 @@ impl PostgresNotifyListener {
         let mut reached = None;
         let mut failures = 0;
         loop {
-            let ended = self.connected(&mut reached, &mut failures).await;
+            let began = Instant::now();
+            let ended = self.connected(&mut reached).await;
             self.context.status.send_replace(ListenerStatus::default());
             match ended {
                 Ended::Shutdown => return,
@@ -92,18 +105,24 @@ impl PostgresNotifyListener {
                     self.context.subscriber.failed(&error);
                 }
             }
-            failures += 1;
+            // Never at once, whatever was wrong: what makes it end again and again must not make it busy.
+            failures = if began.elapsed() < STEADY {
+                failures + 1
+            } else {
+                1
+            };
+            let pause = crate::backoff::pause(failures);
             tokio::select! {
-                () = tokio::time::sleep(crate::backoff::pause(failures)) => {}
+                () = tokio::time::sleep(pause) => {}
                 () = self.context.shutdown.cancelled() => return,
             }
         }
     }
 
     /// Opens both connections and works with them until one fails.
-    async fn connected(&self, reached: &mut Option<Cursor>, failures: &mut u32) -> Ended {
+    async fn connected(&self, reached: &mut Option<Cursor>) -> Ended {
         let served = async {
-            match Line::open(self).await?.serve(reached, failures).await {
+            match Line::open(self).await?.serve(reached).await {
                 Ok(never) => match never {},
                 Err(ended) => Err(ended),
             }
@@ -145,11 +164,7 @@ struct Line<'a> {
 
 impl Line<'_> {
     /// Everything from the first `LISTEN` to the connection's end.
-    async fn serve(
-        &mut self,
-        reached: &mut Option<Cursor>,
-        failures: &mut u32,
-    ) -> Result<Infallible, Ended> {
+    async fn serve(&mut self, reached: &mut Option<Cursor>) -> Result<Infallible, Ended> {
         self.execute("listening", &format!("LISTEN {CHANNEL}"))
             .await?;
         let is_notified = self.is_notified().await?;
@@ -166,9 +181,9 @@ impl Line<'_> {
             *reached = Some(head);
         }
         // Tables altered while no server was listening have left no entry in the log.
-        self.owner.context.subscriber.refresh().await?;
+        let all = self.owner.context.entities.configured();
+        self.owner.context.subscriber.refresh(all).await;
         self.drain(reached).await?;
-        *failures = 0;
         if !is_notified {
             return self.poll(reached).await;
         }

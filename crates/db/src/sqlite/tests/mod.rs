@@ -27,7 +27,7 @@ use tokio::sync::mpsc;
 use super::connect::{self, SqliteConn};
 use super::{read, store};
 use crate::entity::{Entity, EntityConfig};
-use crate::read::sql::changes_sql;
+use crate::read::sql::{Reading, changes_sql};
 use crate::read::{ChangesQuery, OldValueColumns, Part, RowsQuery};
 
 const MIGRATION: &str = include_str!(concat!(
@@ -162,9 +162,15 @@ impl Synced {
             old_value_columns,
             checked: false,
         };
-        read::read_changes(&mut self.conn, &self.entities, &query, &sender)
-            .await
-            .expect("a read");
+        read::read_changes(
+            &mut self.conn,
+            &self.entities,
+            &Arc::default(),
+            &query,
+            &sender,
+        )
+        .await
+        .expect("a read");
         drop(sender);
         let (mut position, mut entries) = (None, Vec::new());
         while let Some(part) = parts.recv().await {
@@ -183,6 +189,7 @@ impl Synced {
         read::read_rows(
             &mut self.conn,
             &entity,
+            &Arc::default(),
             &RowsQuery::all(Shape::whole("e")),
             &sender,
         )
@@ -216,10 +223,14 @@ impl Synced {
             #[diesel(sql_type = Text)]
             detail: String,
         }
-        let entities = BTreeMap::from([("e".to_owned(), self.entities["e"].clone())]);
+        let row = self.entities["e"].row_by_key.clone();
+        let reading = Reading {
+            rows: BTreeMap::from([("e".to_owned(), row)]),
+            ..Reading::default()
+        };
         let sql = format!(
             "EXPLAIN QUERY PLAN {}",
-            changes_sql(&read::DIALECT, &entities, false, false)
+            changes_sql(&read::DIALECT, &reading)
         );
         let plan = self
             .conn

@@ -261,6 +261,7 @@ async fn a_read_ends_when_its_receiver_is_dropped() {
         super::read::read_rows(
             &mut conn,
             &entity,
+            &std::sync::Arc::default(),
             &RowsQuery::all(Shape::whole("e")),
             &sender,
         )
