@@ -141,7 +141,7 @@ export class Entity<R extends object> {
   upsert(values: Values<R>): PendingWrite {
     const row = this.#row(values);
     const key = keyOfRow(row, this.ports.keyColumns(this.name));
-    if (key === undefined) throw new InvalidWriteError("an upsert needs the whole key", this.name);
+    if (key === undefined) throw new InvalidWriteError("incomplete key", this.name);
     this.#check({ ...this.ports.current(this.name, key), ...row });
     return this.#write({ entity: this.name, op: "upsert", key, values: row });
   }
@@ -160,8 +160,8 @@ export class Entity<R extends object> {
   }
 
   #row(values: Values<R>): Row {
-    if (typeof values !== "object" || values === null || Symbol.iterator in values) {
-      throw new InvalidWriteError("the values are not an object", this.name);
+    if (typeof values !== "object" || !values || Symbol.iterator in values) {
+      throw new InvalidWriteError("not an object", this.name);
     }
     const written = Object.entries(values).filter(([, value]) => value !== undefined);
     return Object.fromEntries(written.map(([column, value]) => [column, this.#json(column, value)]));
@@ -171,8 +171,7 @@ export class Entity<R extends object> {
     try {
       return toJson(value, place);
     } catch (cause) {
-      const message = cause instanceof Error ? cause.message : String(cause);
-      throw new InvalidWriteError(message, this.name, [{ message, path: [place] }]);
+      throw new InvalidWriteError((cause as Error | undefined)?.message ?? `${cause}`, this.name);
     }
   }
 

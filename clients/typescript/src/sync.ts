@@ -290,7 +290,7 @@ export class Sync {
       state,
       error: error && errorFromJson(error),
       pending,
-      unsaved: { indexeddb: 0, memory: pending, full: this.#tab.unsaved }[this.#tab.storage],
+      unsaved: this.#tab.storage === "indexeddb" ? 0 : this.#tab.unsaved,
       rejected: this.#replica.rejected.length,
       lastSynced: syncedAt === undefined ? undefined : new Date(Math.floor(syncedAt / 1000) * 1000),
       storage: this.#tab.storage,

@@ -60,6 +60,7 @@ export class Connection {
   #transport: Transport | undefined;
   #timer: (() => void) | undefined;
   #beat: (() => void) | undefined;
+  #clientId: string;
   #attempt = 0;
   #pauseMinMs = PAUSE_MIN_MS;
   #missedHeartbeats = 0;
@@ -73,6 +74,7 @@ export class Connection {
 
   constructor(options: ConnectionOptions, ports: ConnectionPorts) {
     this.#options = options;
+    this.#clientId = options.clientId;
     this.#ports = ports;
   }
 
@@ -96,6 +98,12 @@ export class Connection {
     const token = await this.#token();
     if (this.#state === "up" && token !== undefined) this.send({ type: "auth", token });
     else if (this.#state === "failed") this.handle("start");
+  }
+
+  /** Reconnects as another client. */
+  rename(clientId: string, why: SyncError): void {
+    this.#clientId = clientId;
+    this.resync(why);
   }
 
   /** Reconnects, because only a new `welcome` can say where the client stands. */
@@ -187,7 +195,7 @@ export class Connection {
     const link = this.#link;
     const token = await this.#token();
     if (this.#link !== link) return;
-    const hello: ClientFrame = { type: "hello", protocol: PROTOCOL_VERSION, client_id: this.#options.clientId };
+    const hello: ClientFrame = { type: "hello", protocol: PROTOCOL_VERSION, client_id: this.#clientId };
     if (token !== undefined) hello.token = token;
     this.send(hello);
   }

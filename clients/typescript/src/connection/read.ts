@@ -20,7 +20,7 @@ const fields = (checks: Record<string, Check>): Check => (value) =>
 const FRAMES: { [T in ServerFrame["type"]]: Check } = {
   welcome: fields({
     protocol: number, last_mutation: number, heartbeat_ms: number, epoch: text, user: maybe(text), features: list(text),
-    limits: fields({ frame_bytes_max: number, subscriptions_max: number, writes_max: number }),
+    last_chain: maybe(text), limits: fields({ frame_bytes_max: number, subscriptions_max: number, writes_max: number }),
   }),
   snapshot: fields({ id, rows: list(fields({ key: text, row: object })), more: flag }),
   subscribed: fields({ id, shape: text, cursor: text, schema: fields({ key: list(text), columns: object }) }),

@@ -5,7 +5,7 @@
 
 import type { SchemaSummary } from "../protocol/generated.js";
 import type { Json, Row, RowKey } from "../protocol/json.js";
-import type { Rejection } from "./mutation.js";
+import type { ChainLink, Rejection } from "./mutation.js";
 
 export interface Commit {
   queries: QueryCommit[];
@@ -14,6 +14,8 @@ export interface Commit {
   /** Mutations that leave the queue: the rows of every query contain them, or the server rejected them. */
   answered: string[];
   rejected: Rejection[];
+  /** The newest mutation that the server has answered. */
+  last?: ChainLink;
 }
 
 /** Whether a query's rows are those of the server (`live`), or were at some time (`stale`). */

@@ -14,15 +14,22 @@ export interface Mutation {
    * number known, and kept for good, so that it is never applied twice.
    */
   number?: number;
+  /** The chain up to it, assigned with the number. */
+  chain?: string;
   /** Why it can never be sent, where an earlier version of this client has stored such a thing. */
   fault?: string;
 }
 
-/** The number that a mutation is assigned. */
-export interface Numbering {
+/** A number, and the chain up to it; without a chain where it was assigned before there were chains. */
+export interface ChainLink {
+  number: number;
+  chain?: string;
+}
+
+/** The number and the chain that a mutation is assigned. */
+export interface Numbering extends ChainLink {
   /** The id of the mutation. */
   id: string;
-  number: number;
 }
 
 /** A mutation that the server rejected: a dead letter, kept until it is dismissed or tried again. */

@@ -72,11 +72,13 @@ export class Replica {
 
   /** Takes the numbers that the leader has assigned. */
   number(assigned: readonly Numbering[]): void {
-    const numbers = new Map(assigned.map(({ id, number }) => [id, number]));
-    this.queue = this.queue.map((mutation) => {
-      const number = numbers.get(mutation.id);
-      return number === undefined ? mutation : { ...mutation, number };
-    });
+    const numbers = new Map(assigned.map(({ id, ...link }) => [id, link]));
+    this.queue = this.queue.map((mutation) => ({ ...mutation, ...numbers.get(mutation.id) }));
+  }
+
+  /** Forgets all numbers: the client has another id. */
+  unnumber(): void {
+    this.queue = this.queue.map(({ number: _, chain: __, ...mutation }) => mutation);
   }
 
   dismiss(ids: readonly string[]): void {

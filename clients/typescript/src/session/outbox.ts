@@ -1,15 +1,18 @@
 /**
  * Sends the queue: numbers mutations, sends them in order, and matches answers.
  *
- * A mutation gets its number just before it is first sent, and the number is stored before that. So a
- * mutation that is sent again has the same number, and no number ever stands for two.
+ * A mutation gets its number, and the chain up to it, just before it is first sent, and both are stored before
+ * that. So a mutation that is sent again has the same number, and no number stands for two, unless two stores
+ * have one client id. That the chain finds out: then those that the server may know are sent once more, to learn
+ * which it applied, and the others go on under a new client id.
  */
 
-import type { Mutation, Numbering, Rejection } from "../replica/mutation.js";
+import type { ChainLink, Mutation, Numbering, Rejection } from "../replica/mutation.js";
 import { LAST_MUTATION_UNKNOWN, type PushFrame, type RejectFrame, type WelcomeFrame } from "../protocol/frames.js";
+import { CHAIN_START, chainAfter } from "./chain.js";
 import { REJECT_CODES, type Limits, type RejectCode } from "../protocol/generated.js";
 
-/** How many mutations may wait for answers; the server does not read further either. */
+/** How many mutations may wait for answers: half of those whose chain the server keeps. */
 const WINDOW = 32;
 /** A push without its writes, at most: also in a POST, where the client's id is part of it. */
 const ENVELOPE_BYTES = 256;
@@ -22,6 +25,10 @@ export interface OutboxPorts {
   number(assigned: readonly Numbering[]): Promise<void>;
   /** The highest number that was ever assigned. */
   lastNumber(): number;
+  /** The newest mutation that the server has answered, if it is known. */
+  last(): ChainLink | undefined;
+  /** Takes a new client id, and connects again; no mutation has a number then. */
+  fork(): void;
   rejected(rejection: Rejection): void;
   /** Whether rows are on their way that an ack would have to come after. */
   mustWait(): boolean;
@@ -34,7 +41,13 @@ export class Outbox {
   #numbering = false;
   #lastMutation = 0;
   /** The highest number that the server is known to have seen. */
-  #highest = 0;
+  #head: ChainLink = { number: 0 };
+  /** The chains of the numbers up to the head that may still be taken back. */
+  readonly #links = new Map<number, ChainLink>();
+  /** The server knows other mutations under the numbers of this client. */
+  #forked = false;
+  /** Mutations whose numbers the server knows for others. */
+  readonly #free = new Set<string>();
   #limits: Limits = { frame_bytes_max: Infinity, subscriptions_max: Infinity, writes_max: Infinity };
   /** The mutations that were sent on this connection and not answered. */
   #waiting = new Map<number, Mutation>();
@@ -54,7 +67,7 @@ export class Outbox {
     this.#open = true;
     this.#numbering = false;
     this.#lastMutation = welcome.last_mutation;
-    this.#highest = welcome.last_mutation === LAST_MUTATION_UNKNOWN ? this.#ports.lastNumber() : welcome.last_mutation;
+    this.#compare(welcome);
     this.#limits = welcome.limits;
     this.#checked.clear();
     this.pump();
@@ -71,6 +84,7 @@ export class Outbox {
     if (!this.#open || this.#numbering || this.#ports.mustWait()) return;
     this.#rejectUnsendable();
     const unanswered = this.#unanswered();
+    if (this.#forked) return this.#ask(unanswered);
     const assigned = this.#misnumbered(unanswered);
     if (assigned.length === 0) return this.#send(unanswered);
     const connection = this.#connection;
@@ -96,11 +110,12 @@ export class Outbox {
   }
 
   /** Takes a reject; undefined when it belongs to no mutation here, or is not final. */
-  rejected(frame: RejectFrame): Rejection | undefined {
+  rejected(frame: RejectFrame): { mutation: Mutation; rejection: Rejection } | undefined {
     if (frame.code === "out_of_order") return undefined;
+    if (frame.code === "forked") return void this.#forkedAt(frame.mutation);
     const mutation = this.#take(frame.mutation);
     this.pump();
-    return mutation && rejection(mutation, frame);
+    return mutation && { mutation, rejection: rejection(mutation, frame) };
   }
 
   /**
@@ -120,7 +135,8 @@ export class Outbox {
     this.#take(mutation.number ?? 0);
     this.#suspects = 0;
     // Later numbers that are under way will be `out_of_order`, and the next `welcome` sorts them out.
-    if (this.#waiting.size === 0) this.#highest = (mutation.number ?? 1) - 1;
+    const before = (mutation.number ?? 1) - 1;
+    if (this.#waiting.size === 0) this.#head = this.#links.get(before) ?? { number: before };
     const known = (REJECT_CODES as readonly string[]).includes(code);
     this.#ports.rejected(rejection(mutation, { code: known ? (code as RejectCode) : "invalid", message }));
     this.pump();
@@ -134,6 +150,55 @@ export class Outbox {
     this.#answered.add(mutation.id);
     this.#suspects = Math.max(0, this.#suspects - 1);
     return mutation;
+  }
+
+  /** Whether a mutation has been answered, and only waits for its rows. */
+  hasAnswered(id: string): boolean {
+    return this.#answered.has(id);
+  }
+
+  /** Finds out whether the server and this store mean the same by the numbers of this client. */
+  #compare({ last_mutation: number, last_chain: chain }: WelcomeFrame): void {
+    const highest = this.#ports.lastNumber();
+    const known = number === LAST_MUTATION_UNKNOWN ? highest : number;
+    const own = this.#chainAt(known);
+    // A store from before there were chains has none to compare, and takes the server's.
+    const hasChains = this.#ports.last() !== undefined || this.#ports.queue().some((mutation) => mutation.chain !== undefined);
+    this.#forked = known > highest || (chain !== undefined && own !== chain && hasChains);
+    this.#free.clear();
+    this.#links.clear();
+    const before = chain ?? own;
+    this.#advance({ number: known, ...(before !== undefined && { chain: before }) });
+  }
+
+  /** The chain up to a number, as far as this store knows. */
+  #chainAt(number: number): string | undefined {
+    if (number === 0) return CHAIN_START;
+    const last = this.#ports.last();
+    return last?.number === number ? last.chain : this.#ports.queue().find((mutation) => mutation.number === number)?.chain;
+  }
+
+  #advance(link: ChainLink): void {
+    this.#head = link;
+    this.#links.set(link.number, link);
+    this.#links.delete(link.number - 2 * WINDOW);
+  }
+
+  /** Sends again what has a number that the server knows, and nothing else; then begins under a new id. */
+  #ask(unanswered: readonly Mutation[]): void {
+    const asked = unanswered.filter(({ id, number }) => number !== undefined && number <= this.#lastMutation && !this.#free.has(id));
+    if (asked.length || this.#waiting.size) return this.#send(asked);
+    this.#open = false;
+    this.#ports.fork();
+  }
+
+  #forkedAt(number: number): void {
+    const mutation = this.#waiting.get(number);
+    if (!mutation) return;
+    this.#waiting.delete(number);
+    this.#free.add(mutation.id);
+    this.#forked = true;
+    this.pump();
   }
 
   #unanswered(): Mutation[] {
@@ -152,13 +217,14 @@ export class Outbox {
    */
   #misnumbered(unanswered: readonly Mutation[]): Numbering[] {
     const known = this.#lastMutation !== LAST_MUTATION_UNKNOWN;
-    let last = this.#highest;
+    let { number: last, chain } = this.#head;
     const assigned: Numbering[] = [];
-    for (const { id, number } of unanswered) {
+    for (const { id, number, chain: stored, writes } of unanswered) {
       const settled = number !== undefined && (number <= this.#lastMutation || !known || this.#waiting.has(number));
       if (settled) continue;
       last += 1;
-      if (number !== last) assigned.push({ id, number: last });
+      if (chain !== undefined) chain = chainAfter(chain, writes);
+      if (number !== last || stored !== chain) assigned.push({ id, number: last, ...(chain !== undefined && { chain }) });
     }
     return assigned;
   }
@@ -166,11 +232,12 @@ export class Outbox {
   #send(unanswered: readonly Mutation[]): void {
     for (const mutation of unanswered) {
       if (this.#waiting.size >= (this.#suspects ? 1 : WINDOW)) return;
-      const { number, writes } = mutation;
+      const { number, chain, writes } = mutation;
       if (number === undefined || this.#waiting.has(number)) continue;
+      const link: ChainLink = { number, ...(chain !== undefined && { chain }) };
       this.#waiting.set(number, mutation);
-      this.#highest = Math.max(this.#highest, number);
-      this.#ports.send({ type: "push", mutation: number, writes });
+      if (number > this.#head.number) this.#advance(link);
+      this.#ports.send({ type: "push", mutation: number, ...(chain !== undefined && { chain }), writes });
     }
   }
 

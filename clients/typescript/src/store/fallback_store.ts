@@ -6,8 +6,8 @@
 
 import type { Clock } from "../connection/clock.js";
 import { StorageError } from "../errors.js";
-import type { Commit } from "../replica/commit.js";
-import type { Mutation, Numbering } from "../replica/mutation.js";
+import { emptyCommit, type Commit } from "../replica/commit.js";
+import type { ChainLink, Mutation, Numbering } from "../replica/mutation.js";
 import type { Selection } from "../replica/selection.js";
 import { MemoryStore } from "./memory.js";
 import { readable } from "./repair.js";
@@ -36,6 +36,7 @@ export class FallbackStore {
   /** The id that the configured store gave; undefined before it was opened for the first time. */
   clientId: string | undefined;
   #lastNumber = 0;
+  #last: ChainLink | undefined;
   /** Mutations that are known to be in the store. */
   readonly #kept = new Set<string>();
   #frozen = false;
@@ -43,7 +44,8 @@ export class FallbackStore {
   #replaced!: Promise<never>;
   #giveUp!: (error: StorageError) => void;
   isClosed = false;
-  #carrying: Promise<void> | undefined;
+  /** While it is pending no number is assigned. */
+  returning: Promise<void> | undefined;
 
   constructor(store: Store, clock: Pick<Clock, "after">, ports: FallbackPorts) {
     this.first = this.#store = store;
@@ -57,10 +59,15 @@ export class FallbackStore {
     return this.#store.shared;
   }
 
+  /** What the store in use holds. */
+  get held(): Promise<Stored> {
+    return this.#store.open();
+  }
+
   async open(): Promise<Stored> {
-    const first = this.#store === this.first && this.clientId === undefined;
-    const silent = new StorageError("the store does not answer (does another tab delete it?)", "wait");
-    const cancel = first && this.state !== "memory" ? this.#clock.after(OPEN_MS, () => this.#replace(silent)) : () => {};
+    const first = this.clientId === undefined;
+    const silent = () => first && this.#replace(new StorageError("the store does not answer", "wait"));
+    const cancel = this.#clock.after(OPEN_MS, silent);
     let stored: Stored;
     try {
       stored = await this.#use((store) => store.open());
@@ -96,7 +103,7 @@ export class FallbackStore {
 
   /** @throws {StorageError} when the number of a stored mutation cannot be stored. */
   async number(assigned: readonly Numbering[]): Promise<void> {
-    await this.#carrying;
+    await this.returning;
     try {
       await this.#withRoom((store) => store.number(assigned));
     } catch (error) {
@@ -124,6 +131,16 @@ export class FallbackStore {
       }
     }
     for (const id of commit.answered) this.#kept.delete(id);
+    this.#last = commit.last ?? this.#last;
+  }
+
+  /** @throws {StorageError} when a store that keeps mutations cannot do it: they would come back with their old numbers. */
+  async fork(clientId: string, answered: readonly string[]): Promise<void> {
+    await this.returning;
+    await this.#withRoom((store) => store.fork(clientId, answered));
+    if (this.clientId !== undefined) this.clientId = clientId;
+    this.#lastNumber = 0;
+    this.#last = undefined;
   }
 
   async dismiss(ids: readonly string[]): Promise<void> {
@@ -158,9 +175,11 @@ export class FallbackStore {
     this.#replaced.catch(() => {});
   }
 
-  #opened({ clientId, lastNumber, queue }: Stored): void {
+  #opened({ clientId, lastNumber, last, queue }: Stored): void {
+    if (clientId !== this.clientId) this.#lastNumber = 0;
     this.clientId = clientId;
     this.#lastNumber = Math.max(this.#lastNumber, lastNumber);
+    this.#last = last;
     for (const { id } of queue) this.#kept.add(id);
     this.first.onLost?.(() => this.#replace(new StorageError("the store was taken away", "reload")));
   }
@@ -174,29 +193,18 @@ export class FallbackStore {
     this.#kept.clear();
     for (const mutation of this.#ports.queue()) void memory.enqueue(mutation);
     void memory.number([{ id: "", number: this.#lastNumber }]);
+    if (this.#last) void memory.commit({ ...emptyCommit(), last: this.#last });
     giveUp(error as StorageError);
     this.#failed(error);
     this.#ports.replaced(error as StorageError);
   }
 
-  /** Stores what this page has, and uses the configured store from then on. Meanwhile no number is assigned. */
-  async carry(clientId: string, same: boolean, store: (stored: Stored) => Promise<void>): Promise<void> {
-    let done = () => {};
-    this.#carrying = new Promise((resolve) => (done = resolve));
-    try {
-      let stored = await this.#store.open();
-      for (let count = -1; count < stored.queue.length; ) {
-        count = stored.queue.length;
-        await store({ ...stored, lastNumber: same ? stored.lastNumber : 0 });
-        stored = await this.#store.open();
-      }
-      this.#store = this.first;
-      this.state = this.first.kind;
-      this.#frozen = false;
-      this.#opened({ ...stored, clientId });
-    } finally {
-      done();
-    }
+  /** Uses the configured store again, which has everything by now. */
+  returnTo(stored: Stored): void {
+    this.#store = this.first;
+    this.state = this.first.kind;
+    this.#frozen = false;
+    this.#opened(stored);
   }
 
   /** Stores throw only StorageErrors. */

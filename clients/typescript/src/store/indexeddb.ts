@@ -4,7 +4,7 @@ import { StorageError } from "../errors.js";
 import type { SchemaSummary } from "../protocol/generated.js";
 import type { Row, RowKey } from "../protocol/json.js";
 import type { Commit, RowsCommit } from "../replica/commit.js";
-import type { Mutation, Numbering, Rejection } from "../replica/mutation.js";
+import type { ChainLink, Mutation, Numbering, Rejection } from "../replica/mutation.js";
 import type { Selection } from "../replica/selection.js";
 import { uuid } from "../uuid.js";
 import type { Store, Stored, StoredRows } from "./store.js";
@@ -26,16 +26,21 @@ export class IndexedDbStore implements Store {
     this.#name = name;
   }
 
-  async open(clientId?: string): Promise<Stored> {
-    return this.#read(["meta", "queue", "rejected"], async (table) => {
-      const [known, lastNumber, queue, rejected] = await Promise.all([
+  /** Two tabs may open a new store at once: all take the id of the first. */
+  async open(clientId = uuid()): Promise<Stored> {
+    let stored!: Stored;
+    await this.write(["meta", "queue", "rejected"], "default", async (table) => {
+      const [known, lastNumber, last, queue, rejected] = await Promise.all([
         resultOf<string | undefined>(table("meta").get("clientId")),
         resultOf<number | undefined>(table("meta").get("lastNumber")),
+        resultOf<ChainLink | undefined>(table("meta").get("last")),
         resultOf<Mutation[]>(table("queue").getAll()),
         resultOf<Rejection[]>(table("rejected").getAll()),
       ]);
-      return { clientId: known, lastNumber: lastNumber ?? 0, queue, rejected };
-    }).then(async (stored) => ({ ...stored, clientId: stored.clientId ?? (await this.#identify(clientId)) }));
+      if (known === undefined) table("meta").put(clientId, "clientId");
+      stored = { clientId: known ?? clientId, lastNumber: lastNumber ?? 0, ...(last && { last }), queue, rejected };
+    });
+    return stored;
   }
 
   async rows({ name }: Selection): Promise<StoredRows | undefined> {
@@ -63,17 +68,18 @@ export class IndexedDbStore implements Store {
   async number(assigned: readonly Numbering[]): Promise<void> {
     await this.write(["queue", "meta"], "strict", async (table) => {
       let last = (await resultOf<number | undefined>(table("meta").get("lastNumber"))) ?? 0;
-      for (const { id, number } of assigned) {
-        last = Math.max(last, number);
+      for (const { id, ...link } of assigned) {
+        last = Math.max(last, link.number);
         const cursor = await resultOf(table("queue").index("id").openCursor(id));
-        cursor?.update({ ...cursor.value, number });
+        cursor?.update({ ...cursor.value, ...link });
       }
       table("meta").put(last, "lastNumber");
     });
   }
 
   async commit(commit: Commit): Promise<void> {
-    await this.write(["queries", "rows", "queue", "rejected"], "default", async (table) => {
+    await this.write(["meta", "queries", "rows", "queue", "rejected"], "default", async (table) => {
+      if (commit.last) table("meta").put(commit.last, "last");
       for (const { name, rows } of commit.queries) if (rows) await move(table, name, rows);
       for (const rejection of commit.rejected) table("rejected").put(rejection);
       for (const id of [...commit.answered, ...commit.rejected.map((rejection) => rejection.id)]) await dequeue(table, id);
@@ -82,6 +88,17 @@ export class IndexedDbStore implements Store {
 
   async dismiss(ids: readonly string[]): Promise<void> {
     await this.write(["rejected"], "default", (table) => ids.forEach((id) => table("rejected").delete(id)));
+  }
+
+  async fork(clientId: string, answered: readonly string[]): Promise<void> {
+    await this.write(["meta", "queue"], "strict", async (table) => {
+      table("meta").clear();
+      table("meta").put(clientId, "clientId");
+      for (const id of answered) await dequeue(table, id);
+      const queue = await resultOf<Mutation[]>(table("queue").getAll());
+      table("queue").clear();
+      for (const { number: _, chain: __, ...mutation } of queue) table("queue").add(mutation);
+    });
   }
 
   async free(): Promise<void> {
@@ -101,16 +118,6 @@ export class IndexedDbStore implements Store {
     this.#drop();
   }
 
-  /** Two tabs may open a new store at once: all take the id of the first. */
-  async #identify(clientId = uuid()): Promise<string> {
-    await this.write(["meta"], "default", async (table) => {
-      const known = await resultOf<string | undefined>(table("meta").get("clientId"));
-      if (known !== undefined) clientId = known;
-      else table("meta").put(clientId, "clientId");
-    });
-    return clientId;
-  }
-
   /** The browser, the user or a newer page takes the store away. */
   #gone(): void {
     if (this.#closed) return;
@@ -125,7 +132,7 @@ export class IndexedDbStore implements Store {
   }
 
   async #opened(): Promise<IDBDatabase> {
-    if (this.#closed) throw new StorageError("the store is closed", "reload");
+    if (this.#closed) throw new StorageError("closed", "reload");
     const opening = (this.#database ??= opened(this.#name, VERSION, (database) => {
       // Drops stores from before the first release. A later version must keep the queue.
       for (const name of database.objectStoreNames) database.deleteObjectStore(name);
@@ -171,7 +178,7 @@ export class IndexedDbStore implements Store {
       if (name === "VersionError") throw new StorageError("a newer page owns the store", "reload", cause);
       // A browser may close the database without an event.
       if (name === "InvalidStateError" && this.#database) this.#gone();
-      throw new StorageError(`the store failed: ${String(cause)}`, "reload", cause);
+      throw new StorageError(`the store failed: ${cause}`, "reload", cause);
     }
   }
 }

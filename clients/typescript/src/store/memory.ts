@@ -2,7 +2,7 @@
 
 import type { Row, RowKey } from "../protocol/json.js";
 import type { Commit, RowsCommit } from "../replica/commit.js";
-import type { Mutation, Numbering, Rejection } from "../replica/mutation.js";
+import type { ChainLink, Mutation, Numbering, Rejection } from "../replica/mutation.js";
 import type { Selection } from "../replica/selection.js";
 import { uuid } from "../uuid.js";
 import type { Store, Stored, StoredRows } from "./store.js";
@@ -16,8 +16,9 @@ interface Kept {
 export class MemoryStore implements Store {
   readonly kind = "memory";
   readonly shared = false;
-  readonly #clientId: string;
+  #clientId: string;
   #lastNumber = 0;
+  #last: ChainLink | undefined;
   #queue: Mutation[] = [];
   #rejected: Rejection[] = [];
   readonly #queries = new Map<string, Kept>();
@@ -30,6 +31,7 @@ export class MemoryStore implements Store {
     return structuredClone({
       clientId: this.#clientId,
       lastNumber: this.#lastNumber,
+      ...(this.#last && { last: this.#last }),
       queue: this.#queue,
       rejected: this.#rejected,
     });
@@ -49,10 +51,10 @@ export class MemoryStore implements Store {
   }
 
   async number(assigned: readonly Numbering[]): Promise<void> {
-    for (const { id, number } of assigned) {
+    for (const { id, ...link } of assigned) {
       const mutation = this.#queue.find((queued) => queued.id === id);
-      if (mutation) mutation.number = number;
-      this.#lastNumber = Math.max(this.#lastNumber, number);
+      if (mutation) Object.assign(mutation, link);
+      this.#lastNumber = Math.max(this.#lastNumber, link.number);
     }
   }
 
@@ -61,6 +63,14 @@ export class MemoryStore implements Store {
     const gone = new Set([...commit.answered, ...commit.rejected.map(({ id }) => id)]);
     this.#queue = this.#queue.filter(({ id }) => !gone.has(id));
     this.#rejected.push(...structuredClone(commit.rejected));
+    this.#last = commit.last ?? this.#last;
+  }
+
+  async fork(clientId: string, answered: readonly string[]): Promise<void> {
+    this.#clientId = clientId;
+    this.#lastNumber = 0;
+    this.#last = undefined;
+    this.#queue = this.#queue.filter(({ id }) => !answered.includes(id)).map(({ number: _, chain: __, ...mutation }) => mutation);
   }
 
   async dismiss(ids: readonly string[]): Promise<void> {

@@ -14,6 +14,7 @@ export function mergeCommits(commits: readonly Commit[]): Commit {
     merged.acked.push(...commit.acked);
     merged.answered.push(...commit.answered);
     merged.rejected.push(...commit.rejected);
+    if (commit.last) merged.last = commit.last;
   }
   merged.queries = [...queries.values()];
   return merged;

@@ -22,15 +22,15 @@ function repaired(mutation: Mutation): Mutation {
       return Object.prototype.toString.call(value);
     }
   };
-  const list = Array.isArray(mutation.writes) ? mutation.writes : [];
-  const writes = list.map((write): Write => {
+  const writes = [mutation.writes ?? []].flat().map((write): Write => {
     const { key, values, ...rest } = Object(write) as Write;
-    const made: Write = { ...rest };
     if (typeof rest.entity !== "string") fault ??= "a write names no entity";
-    if (key !== undefined) made.key = legible(key, "the key");
     const written = Object.entries(Object(values) as Row).filter(([, value]) => value !== undefined);
-    if (values) made.values = Object.fromEntries(written.map(([column, value]) => [column, legible(value, column)]));
-    return made;
+    return {
+      ...rest,
+      ...(key !== undefined && { key: legible(key, "key") }),
+      ...(values && { values: Object.fromEntries(written.map(([column, value]) => [column, legible(value, column)])) }),
+    };
   });
   if (writes.length === 0) fault ??= "its writes are missing";
   return { ...mutation, writes, ...(fault !== undefined && { fault }) };

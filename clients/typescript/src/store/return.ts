@@ -46,7 +46,9 @@ export function bringBack(fallback: FallbackStore, error: StorageError, clock: P
     const same = found.clientId === clientId;
     if (!same && !(await ports.release())) return later();
     try {
-      await fallback.carry(found.clientId, same, (stored) => restore(first, stored));
+      const carrying = carry(fallback, first, same);
+      fallback.returning = carrying.catch(() => {});
+      await carrying;
     } catch (error) {
       if (!same) ports.returned(undefined);
       throw error;
@@ -56,12 +58,28 @@ export function bringBack(fallback: FallbackStore, error: StorageError, clock: P
   later(error);
 }
 
+/** Stores what the page has, and what comes meanwhile, and has the store used from then on. */
+async function carry(fallback: FallbackStore, first: IndexedDbStore, same: boolean): Promise<void> {
+  for (;;) {
+    const stored = await fallback.held;
+    await restore(first, stored, same);
+    const { clientId, lastNumber, last } = await first.open();
+    const now = await fallback.held;
+    const carried = new Set(stored.queue.map(({ id }) => id));
+    if (!now.queue.every(({ id }) => carried.has(id))) continue;
+    return fallback.returnTo({ ...now, clientId, lastNumber, ...(last && { last }) });
+  }
+}
+
 /** Stores what a page had in memory. The rows are dropped: those of the page may be newer, without all that is between. */
-async function restore(store: IndexedDbStore, { lastNumber, queue, rejected }: Stored): Promise<void> {
+async function restore(store: IndexedDbStore, { lastNumber, last, queue, rejected }: Stored, same: boolean): Promise<void> {
   await store.write(["meta", "queries", "rows", "queue", "rejected"], "strict", async (table) => {
     clear(table);
-    const known = await resultOf<number | undefined>(table("meta").get("lastNumber"));
-    table("meta").put(Math.max(known ?? 0, lastNumber), "lastNumber");
+    // Numbers belong to a client id.
+    if (same) {
+      table("meta").put(lastNumber, "lastNumber");
+      if (last) table("meta").put(last, "last");
+    }
     for (const mutation of queue) {
       const cursor = await resultOf(table("queue").index("id").openCursor(mutation.id));
       if (cursor) cursor.update(mutation);

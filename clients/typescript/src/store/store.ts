@@ -6,7 +6,7 @@
 import type { SchemaSummary } from "../protocol/generated.js";
 import type { Row, RowKey } from "../protocol/json.js";
 import type { Commit } from "../replica/commit.js";
-import type { Mutation, Numbering, Rejection } from "../replica/mutation.js";
+import type { ChainLink, Mutation, Numbering, Rejection } from "../replica/mutation.js";
 import type { Selection } from "../replica/selection.js";
 
 /** What a store holds besides rows. */
@@ -14,6 +14,8 @@ export interface Stored {
   clientId: string;
   /** The highest number that a mutation was ever assigned. */
   lastNumber: number;
+  /** The newest mutation that the server has answered, as far as that is known. */
+  last?: ChainLink;
   queue: Mutation[];
   rejected: Rejection[];
 }
@@ -41,6 +43,8 @@ export interface Store {
   /** Changes rows, cursors, the queue and the dead letters together. */
   commit(commit: Commit): Promise<void>;
   dismiss(ids: readonly string[]): Promise<void>;
+  /** Begins under another client id: removes what was answered, and takes the numbers of the rest away. */
+  fork(clientId: string, answered: readonly string[]): Promise<void>;
   /** Drops the rows, to make room. */
   free(): Promise<void>;
   /** Calls `listener` when the browser, the user or a newer page takes the store away. */

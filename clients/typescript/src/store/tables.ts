@@ -1,7 +1,7 @@
 /** The tables of the store on IndexedDB, and its requests as promises. */
 
 /**
- * `meta`: `clientId`, `lastNumber`. `queries`: by name, the cursor and the schema of each query. `rows`: by
+ * `meta`: `clientId`, `lastNumber`, `last`. `queries`: by name, the cursor and the schema of each query. `rows`: by
  * query and key; the value repeats the key, so that one read gives both. `queue`: in the order in which the
  * mutations were made. `rejected`: by the mutation's id.
  */

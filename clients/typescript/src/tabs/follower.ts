@@ -57,6 +57,8 @@ export class Follower {
         return this.#apply(message.count, message.commit);
       case "numbered":
         return this.#replica.number(message.assigned);
+      case "forked":
+        return this.#replica.unnumber();
       case "status":
         return this.#ports.status(message.status);
     }

@@ -2,11 +2,11 @@
 
 import { Connection, type ConnectionOptions } from "../connection/connection.js";
 import type { State } from "../connection/states.js";
-import { errorToJson, serverError, type SyncError } from "../errors.js";
+import { errorToJson, serverError, SyncError, type StorageError } from "../errors.js";
 import type { WelcomeFrame } from "../protocol/frames.js";
 import type { ClientFrame, ServerFrame } from "../protocol/generated.js";
 import { emptyCommit, type Commit } from "../replica/commit.js";
-import type { Numbering } from "../replica/mutation.js";
+import type { ChainLink, Mutation, Numbering } from "../replica/mutation.js";
 import type { QueryRows } from "../replica/query_rows.js";
 import type { Replica } from "../replica/replica.js";
 import type { Selection } from "../replica/selection.js";
@@ -14,6 +14,7 @@ import { Outbox } from "../session/outbox.js";
 import { Session } from "../session/session.js";
 import type { FallbackStore } from "../store/fallback_store.js";
 import type { Stored } from "../store/store.js";
+import { uuid } from "../uuid.js";
 import type { Command, Message, QueryState, SharedStatus } from "./message.js";
 import { Writer } from "./writer.js";
 
@@ -39,6 +40,8 @@ export class Leader {
   readonly #wanted = new Map<string, Selection[]>();
   readonly #selections = new Map<string, Selection>();
   #lastNumber: number;
+  #last: ChainLink | undefined;
+  #forking = false;
   #count = 0;
   #status: SharedStatus = { state: "connecting", features: [] };
   #reportedAt: number | undefined;
@@ -51,6 +54,7 @@ export class Leader {
     this.#ports = ports;
     this.#clock = options.clock;
     this.#lastNumber = stored.lastNumber;
+    this.#last = stored.last;
     this.#writer = new Writer(store);
     this.#connection = new Connection({ ...options, clientId: stored.clientId }, {
       welcome: (welcome) => this.#welcome(welcome),
@@ -74,6 +78,8 @@ export class Leader {
       send: (push) => this.#connection.send(push),
       number: (assigned) => this.#number(assigned),
       lastNumber: () => this.#lastNumber,
+      last: () => this.#last,
+      fork: () => void this.#fork(),
       rejected: (rejection) => this.#commit({ ...emptyCommit(), rejected: [rejection] }),
       mustWait: () => this.#session.isJoining,
     });
@@ -198,15 +204,18 @@ export class Leader {
         return;
       case "ack": {
         const mutation = this.#outbox.acked(frame.mutation);
-        if (mutation) this.#session.ack(mutation.id, frame.mutation);
-        return;
+        if (!mutation) return;
+        this.#answered(mutation);
+        return this.#session.ack(mutation.id, frame.mutation);
       }
       case "reject": {
         // The next `welcome` says which number is next.
         if (frame.code === "out_of_order") return this.#connection.resync(serverError("protocol", frame.message));
-        const rejection = this.#outbox.rejected(frame);
-        if (rejection) this.#commit({ ...emptyCommit(), rejected: [rejection] });
-        return;
+        const rejected = this.#outbox.rejected(frame);
+        if (!rejected) return;
+        // Its number was never used for it.
+        if (frame.code !== "forgotten") this.#answered(rejected.mutation);
+        return this.#commit({ ...emptyCommit(), rejected: [rejected.rejection] });
       }
       default:
         this.#session.receive(frame);
@@ -220,7 +229,35 @@ export class Leader {
     if (commit.queries.some(({ rows }) => rows?.cursor !== undefined)) this.#status.syncedAt = this.#clock.now();
     this.#replica.apply(commit);
     this.#ports.post({ type: "commit", count: this.#count, commit });
-    this.#writer.write(commit);
+    this.#writer.write(this.#last ? { ...commit, last: this.#last } : commit);
+  }
+
+  #answered({ number, chain }: Mutation): void {
+    if (number !== undefined && chain !== undefined && number > (this.#last?.number ?? 0)) this.#last = { number, chain };
+  }
+
+  /** Goes on under a new client id: this store was copied or rolled back, or another program has the id. */
+  async #fork(): Promise<void> {
+    if (this.#forking) return;
+    this.#forking = true;
+    const clientId = uuid();
+    const error = new SyncError("storage", "this store was copied or rolled back: the client goes on under a new id", "wait");
+    try {
+      await this.#writer.idle();
+      const answered = this.#replica.queue.filter(({ id }) => this.#outbox.hasAnswered(id)).map(({ id }) => id);
+      await this.#store.fork(clientId, answered);
+    } catch (failure) {
+      // The next connection finds it out again.
+      return this.#connection.resync(failure as StorageError);
+    } finally {
+      this.#forking = false;
+    }
+    this.#lastNumber = 0;
+    this.#last = undefined;
+    this.#replica.unnumber();
+    this.#ports.post({ type: "forked" });
+    this.#ports.problem(error);
+    this.#connection.rename(clientId, error);
   }
 
   async #number(assigned: readonly Numbering[]): Promise<void> {

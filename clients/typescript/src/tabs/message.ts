@@ -21,6 +21,8 @@ export type Message =
   | { type: "queued"; mutations: Mutation[]; saved: boolean }
   /** From the leader: the numbers of mutations. */
   | { type: "numbered"; assigned: Numbering[] }
+  /** From the leader: the client has another id, and no mutation a number. */
+  | { type: "forked" }
   /** Dead letters were dismissed. */
   | { type: "dismissed"; ids: string[] }
   /** From the leader: what it knows of the connection. */

@@ -63,6 +63,8 @@ class Device {
     this.view = this.sync.todos.live();
     this.list = undefined;
     this.view.subscribe(() => this.look());
+    // Time passes only for a store that has opened: one that does not answer is given up.
+    await rest();
   }
 
   /** The user's rows never go back to an older value, which would be flicker. */

@@ -1,5 +1,6 @@
 /** A database with a log, as far as a client can tell: positions, filters, mutations applied once. */
 
+import { createHash } from "node:crypto";
 import type { PushFrame, RejectFrame } from "../../src/protocol/frames.js";
 import type { Write } from "../../src/protocol/generated.js";
 import type { Json, Row, RowKey } from "../../src/protocol/json.js";
@@ -26,7 +27,7 @@ export class Database {
   epoch = 1;
   readonly tables = new Map<string, Map<RowKey, Row>>();
   readonly log: Entry[] = [];
-  readonly clients = new Map<string, { last: number; answers: Map<number, Answer> }>();
+  readonly clients = new Map<string, { last: number; answers: Map<number, Answer>; chains: string[] }>();
   /** How often each mutation took effect, by client and number. */
   readonly applied = new Map<string, number>();
   /** The writes that took effect, in order. */
@@ -77,16 +78,22 @@ export class Database {
     return changes;
   }
 
-  push(clientId: string, { mutation, writes }: PushFrame): Answer {
+  push(clientId: string, { mutation, writes, chain }: PushFrame): Answer {
     let client = this.clients.get(clientId);
-    if (!client) this.clients.set(clientId, (client = { last: 0, answers: new Map() }));
+    if (!client) this.clients.set(clientId, (client = { last: 0, answers: new Map(), chains: ["00".repeat(16)] }));
     const known = client.answers.get(mutation);
+    const own = chainAfter(client.chains[mutation - 1] ?? "", writes);
+    const forked = known ? own !== client.chains[mutation] : mutation === client.last + 1 && chain !== undefined && chain !== own;
+    if (forked || (known && chain !== undefined && chain !== own)) {
+      return { type: "reject", mutation, code: "forked", message: "this number is used" };
+    }
     if (known) return known;
     if (mutation !== client.last + 1) {
       const expected = client.last + 1;
       return { type: "reject", mutation, code: "out_of_order", message: `mutation ${expected} comes next`, expected };
     }
     client.last = mutation;
+    client.chains[mutation] = own;
     const answer = this.#apply(clientId, mutation, writes);
     client.answers.set(mutation, answer);
     return answer;
@@ -131,6 +138,12 @@ export class Database {
     }
     this.history.set(this.position, structuredClone(this.tables));
   }
+}
+
+/** Made by Node, so that the client's own is compared with another. */
+function chainAfter(chain: string, writes: Write[]): string {
+  const sha256 = (...parts: (Buffer | string)[]) => parts.reduce((hash, part) => hash.update(part), createHash("sha256")).digest();
+  return sha256(Buffer.from(chain, "hex"), sha256(JSON.stringify(writes))).toString("hex", 0, 16);
 }
 
 export function belongs(row: Row, where: Shape["where"]): boolean {

@@ -34,6 +34,7 @@ export class MortalStore implements Store {
   number: Store["number"] = (assigned) => this.#do(() => this.disk.number(assigned));
   commit: Store["commit"] = (commit) => this.#do(() => this.disk.commit(commit));
   dismiss: Store["dismiss"] = (ids) => this.#do(() => this.disk.dismiss(ids));
+  fork: Store["fork"] = (clientId, answered) => this.#do(() => this.disk.fork(clientId, answered));
   free = () => this.#do(() => this.disk.free());
 
   async #do<T>(act: () => Promise<T>): Promise<T> {

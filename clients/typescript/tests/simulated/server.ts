@@ -131,9 +131,10 @@ export class Session {
   #welcome(clientId: string): void {
     this.#clientId = clientId;
     this.position = this.database.position;
+    const client = this.database.clients.get(clientId);
     this.frames.push({
       type: "welcome", protocol: 1, session_id: "s", epoch: String(this.database.epoch),
-      last_mutation: this.database.clients.get(clientId)?.last ?? 0, heartbeat_ms: 30_000,
+      last_mutation: client?.last ?? 0, ...(client && { last_chain: client.chains[client.last] }), heartbeat_ms: 30_000,
       limits: this.options.limits, features: this.options.features,
     });
   }

@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { LAST_MUTATION_UNKNOWN, type PushFrame } from "../../src/protocol/frames.js";
 import type { Mutation, Numbering, Rejection } from "../../src/replica/mutation.js";
+import { CHAIN_START, chainAfter } from "../../src/session/chain.js";
 import { Outbox } from "../../src/session/outbox.js";
 import { rest } from "../simulated/harness.js";
 
@@ -13,28 +14,31 @@ function setup(queue: Mutation[], lastNumber = 0) {
   const sent: PushFrame[] = [];
   const numbered: Numbering[] = [];
   const rejected: Rejection[] = [];
-  const state = { waits: false, fails: false };
+  const state = { waits: false, fails: false, forks: 0 };
   const outbox = new Outbox({
     queue: () => queue,
     send: (push) => sent.push(push),
     number: async (assigned) => {
       if (state.fails) throw new Error("full");
       numbered.push(...assigned);
-      for (const { id, number } of assigned) {
+      for (const { id, ...link } of assigned) {
         const at = queue.findIndex((queued) => queued.id === id);
-        queue[at] = { ...queue[at]!, number };
+        queue[at] = { ...queue[at]!, ...link };
       }
     },
     lastNumber: () => lastNumber,
+    last: () => undefined,
+    fork: () => void (state.forks += 1),
     rejected: (rejection) => {
       rejected.push(rejection);
       queue.splice(queue.findIndex(({ id }) => id === rejection.id), 1);
     },
     mustWait: () => state.waits,
   });
-  const welcome = (lastMutation: number) =>
+  const welcome = (lastMutation: number, chain?: string) =>
     outbox.welcome({
       type: "welcome", protocol: 1, session_id: "s", epoch: "e", last_mutation: lastMutation, heartbeat_ms: 1,
+      ...(chain !== undefined && { last_chain: chain }),
       limits: { frame_bytes_max: 2000, subscriptions_max: 1, writes_max: 3 }, features: [],
     });
   const numbers = () => sent.map(({ mutation: number, writes }) => [writes[0]!.key, number]);
@@ -43,20 +47,20 @@ function setup(queue: Mutation[], lastNumber = 0) {
 
 describe("SPEC 5: a number stands for one mutation, and a mutation has one number", () => {
   test("numbers are assigned before the first sending, from the server's count", async () => {
-    const { welcome, numbers, numbered } = setup([mutation("a"), mutation("b")]);
+    const { welcome, numbers, numbered } = setup([mutation("a"), mutation("b")], 7);
     welcome(7);
     expect(numbers()).toEqual([]); // not before the numbers are stored
     await rest();
-    expect(numbered).toEqual([{ id: "a", number: 8 }, { id: "b", number: 9 }]);
+    expect(numbered).toMatchObject([{ id: "a", number: 8 }, { id: "b", number: 9 }]);
     expect(numbers()).toEqual([["a", 8], ["b", 9]]);
   });
 
   test("a mutation that was sent is sent again under its number, answered or not", async () => {
-    const { welcome, numbers, numbered } = setup([mutation("a", 3), mutation("b", 4), mutation("c")]);
+    const { welcome, numbers, numbered } = setup([mutation("a", 3), mutation("b", 4), mutation("c")], 4);
     welcome(3);
     await rest();
     expect(numbers()).toEqual([["a", 3], ["b", 4], ["c", 5]]);
-    expect(numbered).toEqual([{ id: "c", number: 5 }]);
+    expect(numbered).toMatchObject([{ id: "c", number: 5 }]);
   });
 
   test("a server that does not know the numbers continues from its own count", async () => {
@@ -145,7 +149,7 @@ describe("SPEC 7: the queue", () => {
     welcome(0);
     await rest();
     const frame = { type: "reject", mutation: 1, code: "invalid", message: "no", write: 0, column: "n" } as const;
-    expect(outbox.rejected(frame)).toMatchObject({ id: "a", code: "invalid", column: "n", write: 0 });
+    expect(outbox.rejected(frame)?.rejection).toMatchObject({ id: "a", code: "invalid", column: "n", write: 0 });
     expect(outbox.rejected(frame)).toBeUndefined();
     expect(outbox.acked(99)).toBeUndefined();
   });
@@ -194,7 +198,7 @@ describe("SPEC 16: a push that the server does not understand", () => {
   });
 
   test("for a lower limit than before, a mutation with a number is refused here too", async () => {
-    const { welcome, numbers, rejected } = setup([mutation("old", 5, 4), mutation("known", 4, 4), mutation("ok")]);
+    const { welcome, numbers, rejected } = setup([mutation("old", 5, 4), mutation("known", 4, 4), mutation("ok")], 5);
     welcome(4);
     await rest();
     expect(rejected.map(({ id, code }) => [id, code])).toEqual([["known", "too_large"], ["old", "too_large"]]);
@@ -209,5 +213,90 @@ describe("SPEC 16: a push that the server does not understand", () => {
     await rest();
     expect(rejected).toMatchObject([{ id: "strange", code: "invalid" }]);
     expect(numbers()).toEqual([["ok", 1]]);
+  });
+});
+
+describe("SPEC 18: the chain", () => {
+  const link = (outboxed: Mutation[]) => outboxed.map(({ number, chain }) => [number, chain]);
+  /** The chains of mutations from the first on. */
+  const chains = (...mutations: Mutation[]) => {
+    let chain = CHAIN_START;
+    return mutations.map(({ writes }) => (chain = chainAfter(chain, writes)));
+  };
+
+  test("is stored with the number, sent, and continues the server's", async () => {
+    const queue = [mutation("a"), mutation("b")];
+    const { welcome, sent } = setup(queue);
+    welcome(0);
+    await rest();
+    const expected = chains(...queue);
+    expect(link(queue)).toEqual([[1, expected[0]], [2, expected[1]]]);
+    expect(sent.map(({ chain }) => chain)).toEqual(expected);
+  });
+
+  test("that is equal at the server's number: everything goes on", async () => {
+    const queue = [mutation("a"), mutation("b"), mutation("c")];
+    const [a, b] = chains(...queue);
+    queue[0] = { ...queue[0]!, number: 1, chain: a! };
+    queue[1] = { ...queue[1]!, number: 2, chain: b! };
+    const { welcome, numbers, state } = setup(queue, 2);
+    welcome(1, a);
+    await rest();
+    expect(numbers()).toEqual([["a", 1], ["b", 2], ["c", 3]]);
+    expect(state.forks).toBe(0);
+  });
+
+  test.each([
+    ["unequal", 2, "ff".repeat(16)],
+    ["of a number above every assigned one", 5, undefined],
+  ])("that is %s: only what the server may know is sent again, and the rest waits for a new client id", async (_name, last, chain) => {
+    const queue = [mutation("a"), mutation("b"), mutation("c", undefined)];
+    const [a, b] = chains(...queue);
+    queue[0] = { ...queue[0]!, number: 1, chain: a! };
+    queue[1] = { ...queue[1]!, number: 2, chain: b! };
+    const { outbox, welcome, numbers, state } = setup(queue, 2);
+    welcome(last, chain);
+    await rest();
+    expect(numbers()).toEqual([["a", 1], ["b", 2]]);
+    expect(outbox.acked(1)?.id).toBe("a");
+    expect(state.forks).toBe(0);
+    expect(outbox.rejected({ type: "reject", mutation: 2, code: "forked", message: "used" })).toBeUndefined();
+    expect(state.forks).toBe(1);
+    expect([outbox.hasAnswered("a"), outbox.hasAnswered("b")]).toEqual([true, false]);
+    outbox.pump();
+    await rest();
+    expect(numbers()).toHaveLength(2);
+  });
+
+  test("that a reject finds unequal, while others are under way: they are answered first", async () => {
+    const queue = [mutation("a"), mutation("b")];
+    const { outbox, welcome, state } = setup(queue);
+    welcome(0);
+    await rest();
+    outbox.rejected({ type: "reject", mutation: 1, code: "forked", message: "used" });
+    expect(state.forks).toBe(0);
+    outbox.acked(2);
+    expect(state.forks).toBe(1);
+  });
+
+  test("of a store from before there were chains is the server's", async () => {
+    const { welcome, sent, state } = setup([mutation("a", 3), mutation("b")], 3);
+    welcome(3, "ab".repeat(16));
+    await rest();
+    expect(state.forks).toBe(0);
+    expect(sent.map(({ chain }) => chain)).toEqual([undefined, chainAfter("ab".repeat(16), mutation("b").writes)]);
+  });
+
+  test("goes back with the number of a mutation that the server did not understand", async () => {
+    const queue = [mutation("a"), mutation("bad")];
+    const { outbox, welcome, sent } = setup(queue);
+    welcome(0);
+    await rest();
+    outbox.acked(1);
+    outbox.blame("protocol", "no");
+    queue.push(mutation("c"));
+    outbox.pump();
+    await rest();
+    expect(sent.at(-1)).toMatchObject({ mutation: 2, chain: chains(mutation("a"), mutation("c"))[1] });
   });
 });

@@ -77,6 +77,23 @@ describe.each<[string, () => { store: Store; again: () => Store }]>([
     expect(await store.cursor(FILTERED)).toBe("f1");
   });
 
+  test("keeps the chain, and begins without numbers under another client id", async () => {
+    const { store, again } = make();
+    open.push(store);
+    await store.open();
+    for (const id of ["a", "b", "c"]) await store.enqueue(mutation(id));
+    const chain = "ab".repeat(16);
+    await store.number([{ id: "a", number: 1, chain: "cd".repeat(16) }, { id: "b", number: 2, chain }]);
+    await store.commit({ ...emptyCommit(), last: { number: 1, chain } });
+    expect(await again().open()).toMatchObject({ lastNumber: 2, last: { number: 1, chain }, queue: [{ id: "a" }, { id: "b", number: 2, chain }, { id: "c" }] });
+    await store.fork("another", ["a"]);
+    const reopened = again();
+    open.push(reopened);
+    expect(await reopened.open()).toEqual({ clientId: "another", lastNumber: 0, queue: [mutation("b"), mutation("c")], rejected: [] });
+    await reopened.number([{ id: "b", number: 1, chain }]);
+    expect(await reopened.open()).toMatchObject({ lastNumber: 1, queue: [{ id: "b", number: 1, chain }, { id: "c" }] });
+  });
+
   test("takes no changes for rows that it does not have", async () => {
     const { store } = make();
     open.push(store);
