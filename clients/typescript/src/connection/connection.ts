@@ -63,6 +63,8 @@ export class Connection {
   #clientId: string;
   #attempt = 0;
   #pauseMinMs = PAUSE_MIN_MS;
+  /** How often the server has ended the connection with an error since it last answered a mutation. */
+  #setbacks = 0;
   #missedHeartbeats = 0;
   /** A token was rejected; a fresh one is tried once before that counts. */
   #tokenRefused = false;
@@ -146,7 +148,7 @@ export class Connection {
         return this.#after(PAUSE_MAX_MS, "timer");
       case "drop":
         this.#error = undefined;
-        this.#attempt = 0;
+        this.#attempt = this.#setbacks = 0;
         return this.#drop();
       case "giveUp":
         return this.#drop();
@@ -164,7 +166,8 @@ export class Connection {
   }
 
   #pause(): number {
-    return pause(this.#attempt - 1, this.#options.clock, this.#pauseMinMs);
+    // A mutation that fails each time is not sent again at once just because the server can be reached.
+    return pause(Math.max(this.#attempt, this.#setbacks) - 1, this.#options.clock, this.#pauseMinMs);
   }
 
   #open(): void {
@@ -217,6 +220,7 @@ export class Connection {
     if (frame.type === "welcome") return this.#welcomed(frame);
     if (frame.type === "pong") return;
     if (frame.type === "authenticated") this.#tokenRefused = false;
+    if (frame.type === "ack" || frame.type === "reject") this.#setbacks = 0;
     if (frame.type === "error" && this.#isOurs(frame)) return;
     if (this.#state === "up") this.#ports.frame(frame);
   }
@@ -234,6 +238,7 @@ export class Connection {
   /** Handles errors that are about the connection or a push, not about a subscription. */
   #isOurs({ code, message, fatal, id, mutation }: ErrorFrame): boolean {
     const error = serverError(code, message);
+    if (fatal || code === "internal") this.#setbacks += 1;
     if (fatal) {
       this.#error = error;
       return true; // the close that follows decides

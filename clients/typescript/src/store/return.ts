@@ -5,6 +5,7 @@
 
 import type { Clock } from "../connection/clock.js";
 import type { StorageError } from "../errors.js";
+import type { ChainLink, Mutation } from "../replica/mutation.js";
 import type { FallbackStore } from "./fallback_store.js";
 import type { IndexedDbStore } from "./indexeddb.js";
 import { readable } from "./repair.js";
@@ -16,6 +17,8 @@ const PAUSE_MIN_MS = 2_000;
 const PAUSE_MAX_MS = 60_000;
 
 export interface ReturnPorts {
+  /** The mutations that the page has open. */
+  queue(): readonly Mutation[];
   /**
    * The store belongs to another client id than the one that this page uses now. False when mutations with
    * numbers of that id are under way, so that the page must keep it; otherwise the page stops sending until
@@ -46,7 +49,7 @@ export function bringBack(fallback: FallbackStore, error: StorageError, clock: P
     const same = found.clientId === clientId;
     if (!same && !(await ports.release())) return later();
     try {
-      const carrying = carry(fallback, first, same);
+      const carrying = carry(fallback, first, same, ports.queue);
       fallback.returning = carrying.catch(() => {});
       await carrying;
     } catch (error) {
@@ -59,12 +62,19 @@ export function bringBack(fallback: FallbackStore, error: StorageError, clock: P
 }
 
 /** Stores what the page has, and what comes meanwhile, and has the store used from then on. */
-async function carry(fallback: FallbackStore, first: IndexedDbStore, same: boolean): Promise<void> {
-  for (;;) {
+async function carry(fallback: FallbackStore, first: IndexedDbStore, same: boolean, queue: ReturnPorts["queue"]): Promise<void> {
+  /** The memory of a tab that does not lead misses the answers, which its page has. */
+  const held = async () => {
     const stored = await fallback.held;
+    const open = new Map(queue().map((mutation) => [mutation.id, mutation]));
+    const kept = stored.queue.filter(({ id }) => open.has(id));
+    return { ...stored, queue: kept.map((mutation): Mutation => ({ ...mutation, ...open.get(mutation.id) })) };
+  };
+  for (;;) {
+    const stored = await held();
     await restore(first, stored, same);
     const { clientId, lastNumber, last } = await first.open();
-    const now = await fallback.held;
+    const now = await held();
     const carried = new Set(stored.queue.map(({ id }) => id));
     if (!now.queue.every(({ id }) => carried.has(id))) continue;
     return fallback.returnTo({ ...now, clientId, lastNumber, ...(last && { last }) });
@@ -75,11 +85,13 @@ async function carry(fallback: FallbackStore, first: IndexedDbStore, same: boole
 async function restore(store: IndexedDbStore, { lastNumber, last, queue, rejected }: Stored, same: boolean): Promise<void> {
   await store.write(["meta", "queries", "rows", "queue", "rejected"], "strict", async (table) => {
     clear(table);
-    // Numbers belong to a client id.
-    if (same) {
-      table("meta").put(lastNumber, "lastNumber");
-      if (last) table("meta").put(last, "last");
-    }
+    // Numbers belong to a client id. Another tab may have stored higher ones.
+    const [highest, newest] = await Promise.all([
+      resultOf<number | undefined>(table("meta").get("lastNumber")),
+      resultOf<ChainLink | undefined>(table("meta").get("last")),
+    ]);
+    if (same && lastNumber > (highest ?? 0)) table("meta").put(lastNumber, "lastNumber");
+    if (same && last && last.number > (newest?.number ?? 0)) table("meta").put(last, "last");
     for (const mutation of queue) {
       const cursor = await resultOf(table("queue").index("id").openCursor(mutation.id));
       if (cursor) cursor.update(mutation);

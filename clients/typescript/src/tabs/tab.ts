@@ -200,6 +200,7 @@ export class Tab {
 
   async #bringBack(error: StorageError): Promise<void> {
     (await this.#network()).bringBack(this.#store, error, this.#options.clock, {
+      queue: () => this.#replica.queue,
       release: () => this.#release(),
       returned: (stored) => this.#storeReturned(stored),
     });

@@ -1,6 +1,6 @@
 /** Against the real server, over each transport. Needs `RHTMX_SYNC_BIN`. */
 
-import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from "vitest";
 import { WebSocket as NodeWebSocket } from "ws";
 import { systemClock } from "../../src/connection/clock.js";
 import { serverSentEvents } from "../../src/connection/events.js";
@@ -180,6 +180,16 @@ describe.skipIf(!BINARY)("the real server", () => {
     expect(await Promise.all(results)).toEqual([{ ok: true }, { ok: true }]);
     expect(again.rejected).toMatchObject([{ code: "invalid", writes: [{ op: "nonsense" }] }]);
     expect(server.sql("SELECT id FROM notes ORDER BY id;").trim().split("\n")).toEqual(["1", "2"]);
+  });
+
+  test("a runtime without WebSockets, such as Node 20, gets server-sent events", async () => {
+    vi.stubGlobal("WebSocket", undefined);
+    const sync = client();
+    const view = sync.notes.live();
+    await until(sync, () => view.state === "live");
+    vi.unstubAllGlobals();
+    expect(sync.status.transport).toBe("events");
+    expect(await sync.notes.create({ id: "1", title: "one" }).result).toEqual({ ok: true });
   });
 
   test("an unknown entity is an error of that list alone", async () => {

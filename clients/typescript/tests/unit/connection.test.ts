@@ -224,6 +224,27 @@ describe("SPEC 13: the connection", () => {
   });
 });
 
+test("SPEC 13: a server that ends each connection with an error is tried again ever later, until it answers a mutation", async () => {
+  const { clock, connection, last, opened, up } = setup();
+  connection.handle("start");
+  /** The pause after a connection that the server ended so. */
+  const pauseAfter = async (answers: boolean) => {
+    await up();
+    if (answers) last().handlers.frame({ type: "ack", mutation: 1 });
+    last().handlers.frame({ type: "error", code: "internal", message: "the server failed; push again", fatal: true });
+    last().handlers.closed(1001, "");
+    const before = opened.length;
+    let ms = 0;
+    for (; opened.length === before; ms += 50) clock.pass(50);
+    return ms;
+  };
+  const pauses = [];
+  for (let i = 0; i < 9; i++) pauses.push(await pauseAfter(false));
+  expect(pauses).toEqual([...pauses].sort((a, b) => a - b));
+  expect(pauses.at(-1)).toBeGreaterThan(20_000);
+  expect(await pauseAfter(true)).toBe(pauses[0]);
+});
+
 describe("SPEC 17: no connection has a reason", () => {
   test("a transport that cannot be made is one that does not get through, and says why", async () => {
     const clock = new ManualClock();

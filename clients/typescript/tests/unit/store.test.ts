@@ -1,6 +1,6 @@
 import "fake-indexeddb/auto";
 import { deleteDB, openDB } from "idb";
-import { afterEach, describe, expect, test } from "vitest";
+import { afterEach, describe, expect, test, vi } from "vitest";
 import { StorageError } from "../../src/errors.js";
 import { emptyCommit, type Commit, type RowsCommit } from "../../src/replica/commit.js";
 import type { Mutation } from "../../src/replica/mutation.js";
@@ -9,7 +9,9 @@ import { FallbackStore, type FallbackPorts } from "../../src/store/fallback_stor
 import { IndexedDbStore, VERSION } from "../../src/store/indexeddb.js";
 import { MemoryStore } from "../../src/store/memory.js";
 import { mergeCommits } from "../../src/store/merge.js";
+import type { Clock } from "../../src/connection/clock.js";
 import type { Store } from "../../src/store/store.js";
+import type { TabChannel } from "../../src/tabs/message.js";
 import { ManualClock, rest, World } from "../simulated/harness.js";
 
 const TODOS = selectionOf("todos");
@@ -254,6 +256,42 @@ describe("SPEC 8: a store that comes back", () => {
     expect(await again.open()).toMatchObject({ clientId, lastNumber: 1, queue: [] });
   });
 
+  test("that the browser has closed: what it holds is brought up to date, and no write is made twice", async () => {
+    const name = `store-${++names}`;
+    const opening = indexedDB.open.bind(indexedDB);
+    const databases: IDBDatabase[] = [];
+    vi.spyOn(indexedDB, "open").mockImplementation((...args) => {
+      const request = opening(...args);
+      request.addEventListener("success", () => databases.push(request.result));
+      return request;
+    });
+    const { world, sync } = page(name);
+    const view = sync.todos.live();
+    world.server.database.put("todos", { id: "1", title: "one" });
+    await settled(async () => (await world.settle(), view.state === "live"));
+    sync.disconnect();
+    expect(await sync.todos.create({ id: "2", title: "two" }).saved).toBe(true);
+    databases[0]!.onclose!(new Event("close"));
+    expect(sync.status).toMatchObject({ storage: "memory", unsaved: 1 });
+    // Answered while only memory is there, so that the store still has it without a number.
+    sync.connect();
+    await settled(async () => (await world.settle(), sync.status.pending === 0));
+    world.server.database.delete("todos", "1");
+    expect(await sync.todos.create({ id: "3", title: "three" }).saved).toBe(false);
+    await settled(async () => (await world.settle(), sync.status.pending === 0));
+    world.clock.pass(2_000);
+    await settled(() => sync.status.storage === "indexeddb");
+    vi.restoreAllMocks();
+    const again = new IndexedDbStore(name);
+    await settled(async () => (await again.open()).queue.length === 0);
+    await settled(async () => (await again.rows(TODOS))?.rows.length === 2);
+    expect(await again.open()).toMatchObject({ lastNumber: 2, last: { number: 2 }, queue: [] });
+    expect([...world.server.database.applied.values()]).toEqual([1, 1]);
+    // Changes go on from there.
+    world.server.database.put("todos", { id: "4", title: "four" });
+    await settled(async () => (await world.settle(), (await again.rows(TODOS))?.rows.length === 3));
+  });
+
   test("that is being deleted by another tab and does not answer: memory after seconds, and the store when it answers", async () => {
     const name = `store-${++names}`;
     // Does not give way to the deletion, as a tab of another application.
@@ -281,6 +319,87 @@ describe("SPEC 8: a store that comes back", () => {
     await settled(async () => (await world.settle(), sync.status.pending === 0));
     expect(world.server.database.applied.size).toBe(1);
     expect(view.rows).toHaveLength(2);
+  });
+
+  test("to two tabs: a write of the one that does not lead, answered meanwhile, does not come back", async () => {
+    const name = `store-${++names}`;
+    const world = new World();
+    let led = false;
+    const tab = (clock: Clock) =>
+      world.client({
+        storage: new IndexedDbStore(name),
+        environment: {
+          clock,
+          channel: (of) => new BroadcastChannel(of) as TabChannel,
+          election: (_name, elected) => {
+            if (!led) elected();
+            led = true;
+            return () => {};
+          },
+        },
+      });
+    const leader = tab(world.clock);
+    await settled(async () => (await world.settle(), leader.status.state === "live"));
+    const later = new ManualClock();
+    const follower = tab(later);
+    open.push(...[leader, follower].map((sync) => ({ close: () => void sync.close() }) as unknown as Store));
+    await settled(() => follower.status.state === "live");
+    await deleted(name);
+    await settled(() => [leader, follower].every(({ status }) => status.storage === "memory"));
+    const written = follower.todos.create({ id: "a", title: "a" });
+    expect(await written.saved).toBe(false);
+    await settled(async () => (await world.settle(), follower.status.pending === 0));
+    for (const [clock, sync] of [[world.clock, leader], [later, follower]] as const) {
+      clock.pass(2_000);
+      await settled(() => sync.status.storage === "indexeddb");
+    }
+    expect(await new IndexedDbStore(name).open()).toMatchObject({ lastNumber: 1, queue: [] });
+    expect([...world.server.database.applied.values()]).toEqual([1]);
+  });
+
+  test("that is refused: memory at once, and the store when it is allowed", async () => {
+    const name = `store-${++names}`;
+    const opens = vi.spyOn(indexedDB, "open").mockImplementation(() => {
+      throw new DOMException("denied", "SecurityError");
+    });
+    const { world, sync } = page(name);
+    await sync.opened;
+    expect(await sync.todos.create({ id: "a", title: "a" }).saved).toBe(false);
+    expect(sync.status).toMatchObject({ storage: "memory", unsaved: 1 });
+    await settled(async () => (await world.settle(), sync.status.pending === 0));
+    sync.disconnect();
+    await world.settle();
+    expect(await sync.todos.create({ id: "b", title: "b" }).saved).toBe(false);
+    for (const ms of [2_000, 4_000]) {
+      world.clock.pass(ms);
+      await rest();
+    }
+    expect(sync.status.storage).toBe("memory");
+    opens.mockRestore();
+    world.clock.pass(8_000);
+    await settled(() => sync.status.storage === "indexeddb");
+    expect(sync.status.unsaved).toBe(0);
+    expect(await sync.todos.create({ id: "c", title: "c" }).saved).toBe(true);
+    sync.connect();
+    await settled(async () => (await world.settle(), sync.status.pending === 0));
+    expect([...world.server.database.table("todos").keys()]).toEqual(["a", "b", "c"]);
+    expect([...world.server.database.applied.values()]).toEqual([1, 1, 1]);
+  });
+
+  test("whose open request never answers at all: memory after seconds", async () => {
+    const opens = vi.spyOn(indexedDB, "open").mockImplementation(() => ({}) as IDBOpenDBRequest);
+    const { world, sync } = page(`store-${++names}`);
+    const problems: string[] = [];
+    sync.on("problem", ({ message }) => problems.push(message));
+    const written = sync.todos.create({ id: "a", title: "a" });
+    await rest();
+    world.clock.pass(5_000);
+    expect(await written.saved).toBe(false);
+    await world.settle();
+    expect(await written.result).toEqual({ ok: true });
+    expect(sync.status).toMatchObject({ state: "live", storage: "memory" });
+    expect(problems).toEqual(["the store does not answer"]);
+    opens.mockRestore();
   });
 
   test("of a newer page is left alone", async () => {
