@@ -9,6 +9,7 @@ use tokio::time::sleep;
 
 use crate::alter::Alterations;
 use crate::database::Database;
+use crate::oracle::UNREADABLE_BODY;
 use crate::scene::Scene;
 use crate::schedule::Fault;
 use crate::servers::{Manner, Pooled, Servers, absence};
@@ -99,6 +100,8 @@ impl Faults {
                 let done = self.alterations.make(&self.db, &mut self.dice).await;
                 self.scene.trace.note(done);
             }
+            Fault::LockedTable => self.locked_table().await,
+            Fault::UnreadableRow => self.unreadable_row().await,
             Fault::WrongClocks => {
                 let other = (at + 1) % self.servers.len();
                 for (at, clock) in [(at, 1800), (other, -1800)] {
@@ -180,6 +183,28 @@ impl Faults {
         self.scene
             .trace
             .note(format!("{} connections terminated", ended.len()));
+    }
+
+    /// For a while nobody else reads or writes one table.
+    async fn locked_table(&mut self) {
+        let lasts = Duration::from_millis(self.dice.pick(500..4500));
+        let client = self.db.connect().await;
+        let lock = "SET lock_timeout = '3s'; BEGIN; LOCK TABLE bulk IN ACCESS EXCLUSIVE MODE";
+        match client.batch_execute(lock).await {
+            // The lock ends with the connection.
+            Ok(()) => sleep(lasts).await,
+            Err(error) => self.scene.trace.note(format!("not now ({error})")),
+        }
+    }
+
+    /// For a while one row is larger than a row may be.
+    async fn unreadable_row(&mut self) {
+        let lasts = Duration::from_millis(self.dice.pick(500..4500));
+        let id = self.dice.pick(1..425);
+        let set = |body: &str| format!("UPDATE bulk SET body = {body} WHERE id = {id}");
+        self.db.execute(&set(UNREADABLE_BODY)).await;
+        sleep(lasts).await;
+        self.db.execute(&set("repeat('b', 60)")).await;
     }
 
     /// Inserts or deletes 100,000 rows in one transaction.

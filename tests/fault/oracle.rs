@@ -9,6 +9,11 @@ use sync_core::snapshot::Snapshot;
 use crate::database::Database;
 use crate::sample::{Sample, SampledSubscription};
 
+/// A text that JSON writes with six characters for each one, so that its row is larger than a row may be.
+pub(crate) const UNREADABLE_BODY: &str = "repeat(chr(1), 3000000)";
+/// No other text is as long.
+const READABLE_BODY_MAX: usize = 1_000_000;
+
 /// A row after a transaction; none when it was deleted.
 #[derive(Debug)]
 struct Version {
@@ -117,7 +122,7 @@ impl Oracle {
         }
     }
 
-    /// The rows of a table at a snapshot.
+    /// The rows of a table that can be read at a snapshot.
     pub(crate) fn rows<'a>(
         &'a self,
         entity: &str,
@@ -126,7 +131,8 @@ impl Oracle {
         let table = &self.tables[entity];
         let emptied = table.emptied_at(snapshot);
         table.rows.iter().filter_map(move |(key, versions)| {
-            Some((key, visible(versions, snapshot, emptied)?.row.as_ref()?))
+            let row = visible(versions, snapshot, emptied)?.row.as_ref()?;
+            is_readable(row).then_some((key, row))
         })
     }
 
@@ -209,6 +215,12 @@ fn earlier(snapshot: &Snapshot, before: u64) -> Snapshot {
     let xmax = snapshot.xmax().min(before);
     let xmin = running.first().copied().unwrap_or(xmax);
     Snapshot::new(xmin, xmax, running).expect("a smaller snapshot is valid")
+}
+
+fn is_readable(row: &Value) -> bool {
+    row["body"]
+        .as_str()
+        .is_none_or(|body| body.len() <= READABLE_BODY_MAX)
 }
 
 fn visible<'a>(versions: &'a [Version], snapshot: &Snapshot, emptied: i64) -> Option<&'a Version> {

@@ -27,12 +27,14 @@ pub(crate) enum Fault {
     LongTransaction,
     Retention,
     AlterTable,
+    LockedTable,
+    UnreadableRow,
     WrongClocks,
     Pooler,
 }
 
 /// Every fault once; then the deck is shuffled again.
-const ALL: [Fault; 23] = [
+const ALL: [Fault; 25] = [
     Fault::KillServer,
     Fault::TerminateServer,
     Fault::KillLeader,
@@ -54,6 +56,8 @@ const ALL: [Fault; 23] = [
     Fault::LongTransaction,
     Fault::Retention,
     Fault::AlterTable,
+    Fault::LockedTable,
+    Fault::UnreadableRow,
     Fault::WrongClocks,
     Fault::Pooler,
 ];
