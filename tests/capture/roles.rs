@@ -176,6 +176,40 @@ on_postgres! {
         assert_eq!(watch.db.query_text("SELECT who FROM public.ran").await, Vec::<Option<String>>::new());
     }
 
+    /// Two `varchar`s are compared by the operator for `text`, unless somebody makes a closer one.
+    async fn nothing_of_a_stranger_runs_in_a_mutation(db: TestDatabase) {
+        db.execute("CREATE TABLE notes (id varchar(9) PRIMARY KEY, body text, bytes bytea)").await;
+        db.execute("INSERT INTO notes VALUES ('a', 'a', '')").await;
+        let role = db.create_role("stranger").await;
+        db.execute(&format!("GRANT CREATE ON SCHEMA public TO {}", role.name)).await;
+        let stranger = connect(&role.url).await;
+        stranger
+            .batch_execute(
+                "CREATE TABLE public.ran (who text); GRANT ALL ON public.ran TO PUBLIC;
+                 CREATE FUNCTION public.same(varchar, varchar) RETURNS boolean LANGUAGE plpgsql AS
+                 $$ BEGIN INSERT INTO public.ran VALUES (current_user); RETURN $1::text = $2::text; END $$;
+                 CREATE OPERATOR public.= (LEFTARG = varchar, RIGHTARG = varchar, FUNCTION = public.same);
+                 CREATE FUNCTION public.cardinality(text[]) RETURNS integer LANGUAGE plpgsql AS
+                 $$ BEGIN INSERT INTO public.ran VALUES (current_user); RETURN 1; END $$",
+            )
+            .await
+            .expect("the role may create functions");
+        db.execute("SELECT 'a'::varchar = 'b'::varchar, cardinality('{a}'::text[])").await;
+        assert_eq!(db.query_text("SELECT who FROM public.ran").await.len(), 2);
+        db.execute("DELETE FROM public.ran").await;
+
+        let watch = Watch::start(db, ["notes"]).await;
+        let mut client = watch.server.connect().await;
+        for (op, key) in [("update", "a"), ("upsert", "a"), ("upsert", "b"), ("create", "c"), ("delete", "a")] {
+            let mut write = json!({ "entity": "notes", "op": op, "key": key });
+            if op != "delete" {
+                write["values"] = json!({ "body": op, "bytes": "AAE=" });
+            }
+            client.push_next(json!([write])).await.acked();
+        }
+        assert_eq!(watch.db.query_text("SELECT who FROM public.ran").await, Vec::<Option<String>>::new());
+    }
+
     /// Whose mutation a change is, is believed of the engine's role alone, and nonsense costs nothing.
     async fn a_writer_cannot_forge_whose_mutation_a_change_is(db: TestDatabase) {
         db.execute("CREATE TABLE notes (id integer PRIMARY KEY, body text)").await;

@@ -9,6 +9,7 @@ mod leader;
 mod locked_tables;
 mod metrics;
 mod migrations;
+mod mutations;
 mod process;
 mod reconnect;
 mod retention;

@@ -48,13 +48,14 @@ both_backends! {
             "heartbeat_ms",
             "last_mutation",
             "limits",
+            "now",
             "protocol",
             "session_id",
             "type",
         ];
         assert_eq!(names, expected);
         assert_eq!(welcome["protocol"], 1);
-        let features = json!(["rows", "push", "websocket", "events", "status", "client"]);
+        let features = json!(["rows", "push", "chain", "websocket", "events", "status", "client"]);
         assert_eq!(welcome["features"], features);
         assert_eq!(welcome["last_mutation"], 0);
         assert_eq!(welcome["heartbeat_ms"], 12_345);

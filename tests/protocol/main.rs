@@ -1,5 +1,6 @@
 //! Protocol version 1, tested against a running engine on each database.
 
+mod chain;
 mod consistency;
 mod gzip;
 mod hello;

@@ -341,30 +341,29 @@ both_backends! {
         let server = server_of(&db).await;
         let mut client = server.connect().await;
         let state = client.state();
+        let absent = json!([note(1, "x"), update("notes", 7, json!({ "body": "y" }))]);
         client.push(1, entry("once")).await.acked();
-        client
-            .push(2, json!([note(1, "x"), note(1, "x")]))
-            .await
-            .rejected();
+        client.push(2, absent.clone()).await.rejected();
         client.push(3, entry("once")).await.acked();
         drop(client);
         server.shutdown().await;
+        insert_notes(&db, 7, 7).await;
 
         let server = TestServer::start(&db, ["notes", "tasks", "ledger"]).await;
         let mut client = connect_as(&server, state.client_id).await;
         assert_eq!(client.welcome()["last_mutation"], 3);
         client.push(1, entry("once")).await.acked();
         // The stored answer is returned, whatever the mutation would do now.
-        let outcome = client.push(2, json!([note(1, "x")])).await;
+        let outcome = client.push(2, absent).await;
         let rejection = outcome.rejected();
         assert_eq!(
             (rejection.code.as_str(), rejection.write),
-            ("exists", Some(1))
+            ("not_found", Some(1))
         );
         client.push(3, entry("once")).await.acked();
         assert_eq!(
             (count(&db, "ledger").await, count(&db, "notes").await),
-            (2, 0)
+            (2, 1)
         );
         client.push(4, entry("once")).await.acked();
     }

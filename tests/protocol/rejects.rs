@@ -4,6 +4,7 @@
 mod postgres_constraints;
 mod wrong_types;
 
+use futures_util::future::join_all;
 use rhtmx_sync::EntityConfig;
 use rhtmx_sync_tests::TestServer;
 use serde_json::{Value, json};

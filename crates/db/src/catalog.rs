@@ -44,6 +44,7 @@ pub(crate) fn log_entity(name: &str, log: &str) -> Entity {
         fingerprint: "log".to_owned(),
         relation: None,
         column_types: Vec::new(),
+        key_operators: Vec::new(),
         row_by_key: "CAST(data AS TEXT)".to_owned(),
         row_of_key: String::new(),
         base_types: Vec::new(),

@@ -10,7 +10,8 @@ pub struct DatabaseConfig {
     /// transaction pooler: notifications and locks need a database session of their own. Default: the
     /// pool's address.
     pub listen_url: Option<String>,
-    /// The maximum number of connections in the pool. The listener opens two more. Default 16.
+    /// The maximum number of connections: those of the pool and, on PostgreSQL, a quarter of them, at most four, that
+    /// apply mutations. The listener opens two more. Default 16.
     pub pool_size: u32,
     /// The time-out for opening a connection and for waiting for a free one. Default 10,000.
     pub connect_timeout_ms: u64,

@@ -76,6 +76,9 @@ pub struct Entity {
     pub relation: Option<String>,
     /// The columns' types, as casts spell them; empty on SQLite, which needs no casts.
     pub column_types: Vec<String>,
+    /// The operator under which the index of the key compares each of its columns, with its schema; empty on
+    /// SQLite.
+    pub key_operators: Vec<String>,
     /// A scalar subquery for the row's JSON text, by the key `ranked.entity_id` of the query around it.
     pub row_by_key: String,
     /// A statement for the row's JSON text, by the key `$1`; empty where statements cannot be run by name.
@@ -107,6 +110,14 @@ pub enum RowsSql {
 }
 
 impl Entity {
+    /// The operator that compares this column of the key.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn equality(&self, column: usize) -> &str {
+        let key = self.schema.key.iter().position(|key| *key == column);
+        let operator = key.and_then(|key| self.key_operators.get(key));
+        operator.map_or("OPERATOR(pg_catalog.=)", String::as_str)
+    }
+
     /// The table as shapes see it; `None` for an entity that has no table or is missing.
     pub fn current_table(&self, backend: Backend) -> Option<CurrentTable> {
         self.relation.as_ref()?;
@@ -135,6 +146,7 @@ impl Entity {
             fingerprint: String::new(),
             relation: None,
             column_types: Vec::new(),
+            key_operators: Vec::new(),
             row_by_key: String::new(),
             row_of_key: String::new(),
             base_types: Vec::new(),

@@ -42,6 +42,15 @@ pub enum DbError {
         /// The database's message or code.
         message: String,
     },
+    /// A write failed in a way that usually passes by itself. If it goes on, the table or a trigger on it is at
+    /// fault.
+    #[error("a write fails: {message}")]
+    Recurring {
+        /// The write, counted from 0; `None` when it is all of them together.
+        write: Option<usize>,
+        /// The database's message or code.
+        message: String,
+    },
     /// The migrations could not be run.
     #[error("the migrations could not be run: {0}")]
     Migration(String),
@@ -53,7 +62,10 @@ pub enum DbError {
 impl DbError {
     /// Whether trying again may help.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Unreachable(_) | Self::Locked(_))
+        matches!(
+            self,
+            Self::Unreachable(_) | Self::Locked(_) | Self::Recurring { .. }
+        )
     }
 
     /// Whether another transaction holds a lock.

@@ -16,6 +16,7 @@ mod error;
 pub mod feed;
 mod fingerprint;
 pub mod health;
+mod lanes;
 pub mod listener;
 mod migrations;
 #[cfg(feature = "postgres")]
@@ -40,6 +41,7 @@ use futures_util::FutureExt as _;
 use sync_core::cursor::{Cursor, Position};
 use sync_core::log::ChangeKind;
 use sync_core::mutation::Applied;
+use sync_core::mutation::chain::KeptChains;
 
 pub use catalog::{DescribeError, Described};
 pub use config::DatabaseConfig;
@@ -282,19 +284,17 @@ impl DbPool {
     ///
     /// # Errors
     /// When the database fails; whether the mutation was applied is then unknown.
-    pub async fn apply(&self, mutation: &Mutation) -> DbResult<Applied> {
-        on_backend!(self, |pool, backend| {
-            backend::mutation::apply(&mut *pool.get().await?, mutation).await
-        })
+    pub async fn apply(&self, mutation: Mutation) -> DbResult<Applied> {
+        on_backend!(self, |pool, backend| pool.apply(mutation).await)
     }
 
-    /// The number of a client's newest answered mutation, 0 for none.
+    /// The number of a client's newest answered mutation, and the chains of its last ones.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn last_mutation(&self, client_id: &str) -> DbResult<u64> {
+    pub async fn chains(&self, client_id: &str) -> DbResult<KeptChains> {
         on_backend!(self, |pool, backend| {
-            backend::mutation::last_mutation(&mut *pool.get().await?, client_id).await
+            backend::mutation::chains(&mut *pool.get().await?, client_id).await
         })
     }
 

@@ -6,6 +6,7 @@ diesel::table! {
         client_id -> Text,
         last_mutation -> BigInt,
         last_commit -> Nullable<BigInt>,
+        chains -> Binary,
     }
 }
 

@@ -1,25 +1,49 @@
-//! Applying a mutation exactly once: the sequence of steps that both backends share.
+//! Applying a mutation exactly once: what both backends share.
 //!
-//! Everything happens in one transaction: it locks the client's row, compares its number, runs the writes in
-//! a savepoint, and advances the number. So a mutation that is sent again, to this server or another, finds
-//! the number advanced and gets the same answer as the first time.
+//! Everything happens in one transaction: it moves the client's number, if that is the next, and runs the writes, in
+//! a savepoint. So a mutation that is sent again, to this server or another, finds the number moved and gets the same
+//! answer as the first time. Mutations of several clients that wait at the same time share a transaction; one that
+//! fails takes no other with it.
 
 use std::sync::Arc;
 
 use filter::Filter;
-use protocol::{MutationId, Op, Reject, RejectCode};
-use sync_core::mutation::CheckedWrite;
+use protocol::{Op, Reject, RejectCode};
+use sync_core::mutation::chain::{KeptChains, Place, Turn};
+use sync_core::mutation::{Applied, CheckedWrite};
+use uuid::Uuid;
 
 use crate::entity::Entity;
+use crate::error::{DbError, DbResult};
 
 /// A mutation whose writes have been checked, or that the check has rejected. A rejected one goes to the
 /// database too, so that its number advances and its reject is stored.
 #[derive(Debug)]
 pub struct Mutation {
-    /// Its client and number.
-    pub mutation_id: MutationId,
+    /// Its client.
+    pub client_id: Uuid,
+    /// Its number, and what it stands for.
+    pub place: Place,
     /// The checked writes, or the reject.
     pub writes: Result<Vec<TableWrite>, Reject>,
+}
+
+impl Mutation {
+    /// The same mutation, rejected.
+    pub(crate) fn rejected(&self, reject: Reject) -> Self {
+        Self {
+            client_id: self.client_id,
+            place: self.place,
+            writes: Err(reject),
+        }
+    }
+
+    /// The row that its write at this index names, for comparing it with others.
+    pub(crate) fn row(&self, write: usize) -> Option<String> {
+        let write = self.writes.as_ref().ok()?.get(write)?;
+        let key = write.canonical_key()?;
+        Some(format!("{}\0{key}", write.entity))
+    }
 }
 
 /// A checked write with its table and the rows that the writer may write there.
@@ -64,48 +88,35 @@ impl std::ops::Deref for TableWrite {
     }
 }
 
-/// A client's row, which stays locked until the transaction ends.
-#[derive(Debug)]
-pub(crate) struct ClientState {
-    pub(crate) last_mutation: i64,
-    /// The commit id of the last mutation that was applied.
-    pub(crate) last_commit: Option<i64>,
-    /// The database's epoch; `None` where it never changes.
-    pub(crate) epoch: Option<String>,
+/// The answer to a mutation that does not come next; none when it does, because the client was seen before a
+/// mutation that has come since. `first` is the answer that the number got when it was applied.
+pub(crate) fn answer_again(
+    kept: &KeptChains,
+    place: &Place,
+    first: impl FnOnce() -> DbResult<Applied>,
+) -> DbResult<Option<Applied>> {
+    let reject = match kept.turn(place) {
+        Turn::Next(_) => return Ok(None),
+        Turn::Answered => return first().map(Some),
+        Turn::OutOfOrder { expected } => out_of_order(expected),
+        Turn::Forked => Reject::new(
+            RejectCode::Forked,
+            "this number, or one before it, was used for other writes; use another client_id",
+        ),
+        Turn::Forgotten => Reject::new(
+            RejectCode::Forgotten,
+            "this number is too old to tell whether it was applied with these writes",
+        ),
+    };
+    Ok(Some(Applied::Rejected(reject)))
 }
 
-/// Why the writes of a mutation were rolled back.
-pub(crate) enum WriteFailed {
-    /// The data or a constraint forbids it.
-    Rejected(Reject),
-    /// The table or a trigger on it is at fault. The mutation is retried once the table has been read again.
-    Table {
-        write: Option<usize>,
-        /// The database's message or code.
-        message: String,
-    },
-    /// Anything else. The mutation stays open and may be tried again.
-    Diesel(diesel::result::Error),
-}
-
-impl WriteFailed {
-    /// The same failure, with the index of its write.
-    pub(crate) fn of_write(self, index: usize) -> Self {
-        match self {
-            Self::Rejected(reject) => Self::Rejected(reject.of_write(index)),
-            Self::Table { message, .. } => Self::Table {
-                write: Some(index),
-                message,
-            },
-            failed @ Self::Diesel(_) => failed,
-        }
-    }
-}
-
-impl From<diesel::result::Error> for WriteFailed {
-    fn from(error: diesel::result::Error) -> Self {
-        Self::Diesel(error)
-    }
+/// A reject as it was stored.
+pub(crate) fn stored_reject(text: &str) -> DbResult<Reject> {
+    serde_json::from_str(text).map_err(|error| DbError::Statement {
+        context: "reading a stored reject",
+        message: error.to_string(),
+    })
 }
 
 /// The reject of a mutation whose number is not the next.
@@ -114,25 +125,6 @@ pub(crate) fn out_of_order(expected: u64) -> Reject {
     Reject {
         expected: Some(expected),
         ..Reject::new(RejectCode::OutOfOrder, message)
-    }
-}
-
-/// Whether the error is a violated constraint, so that the mutation must be rejected. A write that fails
-/// explains itself, so this error came with the commit, which checks deferred constraints, or a rule of the
-/// table ended the whole transaction (SQLite's `RAISE(ROLLBACK)`) and left nothing to commit.
-pub(crate) fn is_violation(error: &diesel::result::Error) -> bool {
-    use diesel::result::{DatabaseErrorKind as Kind, Error};
-    match error {
-        Error::NotInTransaction => true,
-        Error::DatabaseError(kind, _) => matches!(
-            kind,
-            Kind::ForeignKeyViolation
-                | Kind::UniqueViolation
-                | Kind::NotNullViolation
-                | Kind::CheckViolation
-                | Kind::ExclusionViolation
-        ),
-        _ => false,
     }
 }
 
@@ -166,181 +158,3 @@ pub(crate) fn not_found() -> Reject {
 pub(crate) fn outside_check() -> Reject {
     Reject::new(RejectCode::Forbidden, "this user may not write such a row")
 }
-
-/// Defines `apply` and `last_mutation` for one backend: `$Conn` is its connection, `$transaction` the method
-/// that begins a transaction; the single steps are in the backend's `write` module.
-macro_rules! mutation_steps {
-    ($Conn:ty, $transaction:ident) => {
-        use diesel::prelude::*;
-        use diesel_async::{AsyncConnection as _, RunQueryDsl};
-        use protocol::{Op, Reject};
-        use sync_core::mutation::Applied;
-
-        use super::{read, write};
-        use crate::error::{DbError, DbResult, Failed};
-        use crate::tables::{_rhtmx_sync_client as client, _rhtmx_sync_reject as reject};
-        use crate::write::{
-            ClientState, Mutation, TableWrite, WriteFailed, is_violation, out_of_order,
-            outside_check, outside_using, rejected_at_commit,
-        };
-
-        /// Applies a mutation, or rejects it when only the commit fails.
-        pub(crate) async fn apply(conn: &mut $Conn, mutation: &Mutation) -> DbResult<Applied> {
-            let mut ended = conn
-                .$transaction(async |conn| run(conn, mutation).await)
-                .await;
-            if let Err(Failed::Diesel(error)) = &ended
-                && is_violation(error)
-            {
-                let writes = Err(rejected_at_commit(mutation));
-                let rejected = Mutation {
-                    mutation_id: mutation.mutation_id,
-                    writes,
-                };
-                ended = conn
-                    .$transaction(async |conn| run(conn, &rejected).await)
-                    .await;
-            }
-            ended.map_err(|failed: Failed| failed.while_doing("applying a mutation"))
-        }
-
-        async fn run(conn: &mut $Conn, mutation: &Mutation) -> Result<Applied, Failed> {
-            let client = mutation.mutation_id.client_id.to_string();
-            let number = i64::try_from(mutation.mutation_id.mutation).unwrap_or(i64::MAX);
-            write::begin(conn).await?;
-            diesel::insert_into(client::table)
-                .values((client::client_id.eq(&client), client::last_mutation.eq(0)))
-                .on_conflict_do_nothing()
-                .execute(conn)
-                .await?;
-            let locked = write::lock_client(conn, &client).await?;
-            let last = locked.last_mutation;
-            if (1..=last).contains(&number) {
-                return answered(conn, &client, number, locked).await;
-            }
-            if number != last + 1 {
-                return Ok(Applied::Rejected(out_of_order(
-                    u64::try_from(last + 1).unwrap_or(1),
-                )));
-            }
-            let applied = match &mutation.writes {
-                Err(reject) => Err(reject.clone()),
-                Ok(writes) => apply_writes(conn, mutation, writes).await?,
-            };
-            let commit_id = match applied {
-                Ok(()) => Some(write::commit_id(conn).await?),
-                Err(_) => locked.last_commit,
-            };
-            diesel::update(client::table.find(&client))
-                .set((
-                    client::last_mutation.eq(number),
-                    client::last_commit.eq(commit_id),
-                ))
-                .execute(conn)
-                .await?;
-            match applied {
-                Ok(()) => Ok(Applied::Committed {
-                    commit_id: commit_id.map(read::commit_id),
-                    epoch: locked.epoch,
-                }),
-                Err(reject) => {
-                    let text = serde_json::to_string(&reject).expect("a reject is JSON");
-                    diesel::insert_into(reject::table)
-                        .values((
-                            reject::client_id.eq(&client),
-                            reject::mutation.eq(number),
-                            reject::reject.eq(text),
-                        ))
-                        .execute(conn)
-                        .await?;
-                    Ok(Applied::Rejected(reject))
-                }
-            }
-        }
-
-        /// The answer that the mutation got the first time.
-        async fn answered(
-            conn: &mut $Conn,
-            client: &str,
-            number: i64,
-            locked: ClientState,
-        ) -> Result<Applied, Failed> {
-            let text: Option<String> = reject::table
-                .find((client, number))
-                .select(reject::reject)
-                .first(conn)
-                .await
-                .optional()?;
-            Ok(match text {
-                None => Applied::Committed {
-                    commit_id: locked.last_commit.map(read::commit_id),
-                    epoch: locked.epoch,
-                },
-                Some(text) => Applied::Rejected(serde_json::from_str(&text).map_err(|error| {
-                    DbError::Statement {
-                        context: "reading a stored reject",
-                        message: error.to_string(),
-                    }
-                })?),
-            })
-        }
-
-        /// Runs the writes in a savepoint, so that a reject undoes all of them.
-        async fn apply_writes(
-            conn: &mut $Conn,
-            mutation: &Mutation,
-            writes: &[TableWrite],
-        ) -> Result<Result<(), Reject>, Failed> {
-            let ended = conn
-                .transaction(async |conn| {
-                    write::set_mutation_id(conn, &mutation.mutation_id).await?;
-                    for (index, write) in writes.iter().enumerate() {
-                        write_in_scope(conn, write)
-                            .await
-                            .map_err(|failed| failed.of_write(index))?;
-                    }
-                    write::settle(conn, writes).await
-                })
-                .await;
-            match ended {
-                Ok(()) => Ok(Ok(())),
-                Err(WriteFailed::Rejected(reject)) => Ok(Err(reject)),
-                Err(WriteFailed::Table { write, message }) => {
-                    Err(Failed::Other(DbError::Table { write, message }))
-                }
-                Err(WriteFailed::Diesel(error)) => Err(Failed::Diesel(error)),
-            }
-        }
-
-        /// Runs one write, if its row is within the writer's scope before and after.
-        async fn write_in_scope(conn: &mut $Conn, write: &TableWrite) -> Result<(), WriteFailed> {
-            if let Some(using) = &write.scope.using
-                && write.op != Op::Create
-                && write::row_matches(conn, write, using).await? == Some(false)
-            {
-                return Err(WriteFailed::Rejected(outside_using(write.op)));
-            }
-            write::write(conn, write).await?;
-            if let Some(check) = &write.scope.check
-                && write.op != Op::Delete
-                && write::row_matches(conn, write, check).await? != Some(true)
-            {
-                return Err(WriteFailed::Rejected(outside_check()));
-            }
-            Ok(())
-        }
-
-        /// The number of a client's newest answered mutation, 0 for none.
-        pub(crate) async fn last_mutation(conn: &mut $Conn, client: &str) -> DbResult<u64> {
-            let last: Option<i64> = client::table
-                .find(client)
-                .select(client::last_mutation)
-                .first(conn)
-                .await
-                .optional()
-                .map_err(|error| DbError::while_doing("reading a client's last mutation", error))?;
-            Ok(last.and_then(|last| u64::try_from(last).ok()).unwrap_or(0))
-        }
-    };
-}
-pub(crate) use mutation_steps;

@@ -6,7 +6,8 @@ use db::entity::Entity;
 use db::write::{Mutation, TableScope, TableWrite};
 use db::{DbError, backoff};
 use filter::{Filter, FilterError, Table};
-use protocol::{MutationId, Op, Push, Reject, RejectCode, SelectionRequest};
+use protocol::{Op, Push, Reject, RejectCode, SelectionRequest};
+use sync_core::mutation::chain::{Place, WritesDigest};
 use sync_core::mutation::{self, Applied};
 use sync_core::policy::Principal;
 use tracing::{error, warn};
@@ -17,6 +18,10 @@ use crate::state::EngineState;
 
 /// Attempts to apply a mutation before the connection ends and the client pushes it again.
 const ATTEMPTS_MAX: u32 = 12;
+
+/// Failures that usually pass by themselves after which a mutation is rejected: its table, or a trigger on it, makes
+/// it fail so each time.
+const RECURRING_FAILURES_MAX: u32 = 10;
 
 /// Failures because of the table after which a mutation is rejected, though the table was read again after each.
 const TABLE_FAILURES_MAX: u32 = 5;
@@ -37,22 +42,25 @@ pub(crate) async fn apply(
     client_id: Uuid,
     push: Push,
 ) -> Result<Applied, MutationError> {
-    let mutation_id = MutationId {
-        client_id,
-        mutation: push.mutation,
+    let place = Place {
+        number: push.mutation,
+        claimed: push.chain,
+        digest: WritesDigest::of(push.writes.text()),
     };
     let mut failures = 0;
     let mut table_failures = 0;
+    let mut recurring_failures = 0;
     let mut refused = None;
     loop {
         let mutation = Mutation {
-            mutation_id,
+            client_id,
+            place,
             writes: match refused.take() {
                 Some(reject) => Err(reject),
                 None => check(state, principal, &push),
             },
         };
-        let error = match state.config.db_pool.apply(&mutation).await {
+        let error = match state.config.db_pool.apply(mutation).await {
             Ok(applied) if is_in_current_epoch(state, &applied) => {
                 count(state, &applied);
                 return Ok(applied);
@@ -69,6 +77,12 @@ pub(crate) async fn apply(
             return Err(MutationError::Unavailable);
         }
         tokio::time::sleep(backoff::pause(failures)).await;
+        if let DbError::Recurring { write, .. } = error {
+            recurring_failures += 1;
+            if recurring_failures >= RECURRING_FAILURES_MAX {
+                refused = Some(refused_by_table(write));
+            }
+        }
         if error.is_retryable() {
             continue;
         }

@@ -143,6 +143,47 @@ async fn exceptions_of_every_code_are_rejects() {
     assert_eq!(count(&db, "cars").await, 0);
 }
 
+/// A code that stands for something that passes by itself does not when a trigger raises it each time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn exceptions_of_passing_codes_are_rejects_in_the_end() {
+    let db = TestDatabase::postgres().await;
+    let tables = "CREATE TABLE cars (id integer PRIMARY KEY, code text);
+        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            IF new.code = 'assert' THEN ASSERT false; END IF;
+            RAISE EXCEPTION 'a secret of the table' USING ERRCODE = new.code; END $$;
+        CREATE TRIGGER refuse BEFORE INSERT ON cars FOR EACH ROW EXECUTE FUNCTION refuse()";
+    let (server, _client) = serve(&db, tables, &["cars"]).await;
+    let codes = [
+        "assert", "08006", "25001", "26000", "40001", "42P01", "53100", "55000", "55006", "55P03",
+        "57P01", "58030", "F0000", "XX000", "XX001",
+    ];
+    let pushes = codes.iter().zip(1_u64..).map(async |(code, id)| {
+        let mut client = server.connect().await;
+        let cars = json!([create("cars", json!({ "id": id, "code": code }))]);
+        let outcome = client.push_next(cars).await;
+        let rejection = outcome.rejected();
+        assert_eq!(rejection.code, "constraint", "{code}: {rejection:?}");
+        assert_no_database_words(rejection);
+        client.push_next(json!([note(id, code)])).await.acked();
+    });
+    join_all(pushes).await;
+    assert_eq!(count(&db, "cars").await, 0);
+}
+
+/// Where the database says only that some value is unfit, the column is still the right one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_value_that_only_its_type_refuses_names_its_column() {
+    let db = TestDatabase::postgres().await;
+    let tables = "CREATE TABLE texts (a text, id text PRIMARY KEY, q tsquery, m macaddr, z text)";
+    let (_server, mut client) = serve(&db, tables, &["texts"]).await;
+    for (column, value) in [("q", "a & & b"), ("m", "none"), ("z", "\u{0}")] {
+        let mut row = json!({ "a": "a", "id": "key", "q": "a & b", "m": null, "z": "z" });
+        row[column] = json!(value);
+        let writes = json!([note(7, "x"), create("texts", row)]);
+        assert_rejected(&mut client, writes, ("invalid", Some(1), Some(column))).await;
+    }
+}
+
 /// An update of a column other than the key that other rows refer to.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn broken_references_to_other_columns_are_rejects() {

@@ -32,10 +32,11 @@ pub(crate) enum Speaks {
     Handshake,
     /// The protocol of rhtmx-sync, and this subscription.
     Protocol(Subscribe),
-    /// The protocol, and then one mutation after another, each when the previous one is acked.
+    /// The protocol, and then one mutation after another, each when the previous one is acked, or only one.
     Pushes {
         entity: &'static str,
         client_id: u64,
+        once: bool,
     },
 }
 
@@ -134,8 +135,14 @@ async fn run(index: usize, speaks: Speaks, mut shared: Shared) -> Result<()> {
             stream.write_all(&client_text(&subscribe.frame())).await?;
             receiver.until_closed(&mut stream).await
         }
-        Speaks::Pushes { entity, .. } => {
-            receiver.push_until_closed(&mut stream, entity, index).await
+        Speaks::Pushes { entity, once, .. } => {
+            receiver.push(&mut stream, entity, index).await?;
+            if once {
+                return receiver.until_closed(&mut stream).await;
+            }
+            loop {
+                receiver.push(&mut stream, entity, index).await?;
+            }
         }
         Speaks::Nothing | Speaks::Handshake => Ok(()),
     }
@@ -190,27 +197,26 @@ impl Receiver {
         }
     }
 
-    async fn push_until_closed(
-        &mut self,
-        stream: &mut TcpStream,
-        entity: &str,
-        index: usize,
-    ) -> Result<()> {
-        loop {
-            let mutation = self.state.acked + 1;
-            let id = index as u64 * 1_000_000_000 + mutation;
-            let push = json!({
-                "type": "push", "mutation": mutation,
-                "writes": [{
-                    "entity": entity, "op": "create",
-                    "values": { "id": id, "list_id": 0, "body": super::body() },
-                }],
-            });
-            stream.write_all(&client_text(&push.to_string())).await?;
-            while self.state.acked < mutation {
-                self.some(stream).await?;
-            }
+    /// Pushes a mutation and waits until it is acked.
+    async fn push(&mut self, stream: &mut TcpStream, entity: &str, index: usize) -> Result<()> {
+        let mutation = self.state.acked + 1;
+        let id = index as u64 * 1_000_000_000 + mutation;
+        let push = json!({
+            "type": "push", "mutation": mutation,
+            "writes": [{
+                "entity": entity, "op": "create",
+                "values": { "id": id, "list_id": 0, "body": super::body() },
+            }],
+        });
+        let sent = now();
+        stream.write_all(&client_text(&push.to_string())).await?;
+        while self.state.acked < mutation {
+            self.some(stream).await?;
         }
+        if let Some(latency) = self.state.tally.latency().as_mut() {
+            latency.add(now() - sent);
+        }
+        Ok(())
     }
 
     /// Waits for bytes and takes them, with one system call per piece: a short read shows the runtime that

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use super::{ITEMS, all_received, column, whole_table};
 use crate::load::{Speaks, now};
@@ -16,6 +16,8 @@ const BURST_ROWS: usize = 100_000;
 const WRITERS: u32 = 8;
 const ROWS_A_COMMIT: i32 = 10;
 const PUSHERS: u32 = 50;
+const PUSHERS_AT_ONCE: usize = 1_000;
+const NEWCOMERS: usize = 10;
 /// The number of connections in the engine's pool.
 const DIRECT: u32 = 16;
 
@@ -24,7 +26,10 @@ struct Round {
     stream: f64,
     behind_ms: f64,
     pushed: f64,
+    ack_p99_ms: f64,
     inserted: f64,
+    all_acked: f64,
+    newcomer: f64,
 }
 
 pub(super) async fn run(stage: &Stage) -> Result<Findings> {
@@ -34,12 +39,18 @@ pub(super) async fn run(stage: &Stage) -> Result<Findings> {
     for number in 0..stage.rounds {
         let burst = burst(stage, &database, &engine).await?;
         let (stream, behind_ms) = stream(stage, &database, &engine).await?;
+        let (pushed, ack_p99_ms) = pushed(stage, &engine, number).await?;
+        let inserted = inserted(stage, &database).await?;
+        let (all_acked, newcomer) = at_once(stage, &database, &engine, number).await?;
         rounds.push(Round {
             burst,
             stream,
             behind_ms,
-            pushed: pushed(stage, &engine, number).await?,
-            inserted: inserted(stage, &database).await?,
+            pushed,
+            ack_p99_ms,
+            inserted,
+            all_acked,
+            newcomer,
         });
     }
     let figures = vec![
@@ -67,7 +78,25 @@ pub(super) async fn run(stage: &Stage) -> Result<Findings> {
             "acks/s",
             column(&rounds, |round| round.pushed),
         )
-        .beside("16 x INSERT", column(&rounds, |round| round.inserted)),
+        .beside("16 x INSERT", column(&rounds, |round| round.inserted))
+        .bar(Bar::RatioAtLeast(0.4)),
+        Figure::new(
+            "from a push to its ack, p99",
+            "ms",
+            column(&rounds, |round| round.ack_p99_ms),
+        )
+        .bar(Bar::AtMost(50.0)),
+        Figure::new(
+            "1,000 clients push at once, until all are acked",
+            "s",
+            column(&rounds, |round| round.all_acked),
+        ),
+        Figure::new(
+            "meanwhile, until ten newcomers are live",
+            "s",
+            column(&rounds, |round| round.newcomer),
+        )
+        .bar(Bar::AtMost(1.0)),
     ];
     Ok(Findings {
         figures,
@@ -112,8 +141,9 @@ async fn stream(stage: &Stage, database: &Database, engine: &Engine) -> Result<(
     ))
 }
 
-/// Returns acks per second, when each client pushes its next mutation once the previous one is acked.
-async fn pushed(stage: &Stage, engine: &Engine, round: u32) -> Result<f64> {
+/// Returns acks per second, when each client pushes its next mutation once the previous one is acked, and the
+/// milliseconds from a push to its ack that one in a hundred exceeds.
+async fn pushed(stage: &Stage, engine: &Engine, round: u32) -> Result<(f64, f64)> {
     let clients = PUSHERS as usize;
     let first = u64::from(round + 1) << 32;
     let group = stage
@@ -121,6 +151,7 @@ async fn pushed(stage: &Stage, engine: &Engine, round: u32) -> Result<f64> {
         .group(&engine.address(), clients, |index| Speaks::Pushes {
             entity: ITEMS,
             client_id: first + index as u64,
+            once: false,
         });
     let acks = || group.tally.acks.load(Ordering::Relaxed);
     group
@@ -128,10 +159,62 @@ async fn pushed(stage: &Stage, engine: &Engine, round: u32) -> Result<f64> {
             tally.acks.load(Ordering::Relaxed) >= u64::from(PUSHERS)
         })
         .await?;
+    group.tally.begin_latency();
     let (before, began) = (acks(), now());
     tokio::time::sleep(stage.seconds(3.0)).await;
     let (after, ended) = (acks(), now());
-    Ok((after - before) as f64 / (ended - began) as f64 * 1e9)
+    let latency = group.tally.end_latency();
+    let rate = (after - before) as f64 / (ended - began) as f64 * 1e9;
+    Ok((rate, latency.quantile_ms(0.99)))
+}
+
+/// Returns seconds until many mutations, each of its own client and pushed at once, are acked, and until newcomers
+/// that come meanwhile are live.
+async fn at_once(
+    stage: &Stage,
+    database: &Database,
+    engine: &Engine,
+    round: u32,
+) -> Result<(f64, f64)> {
+    database.execute("TRUNCATE items").await?;
+    let clients = stage.size(PUSHERS_AT_ONCE);
+    let first = u64::from(round + 1) << 40;
+    let group = stage
+        .receivers
+        .group_at_gate(&engine.address(), clients, |index| Speaks::Pushes {
+            entity: ITEMS,
+            client_id: first + index as u64,
+            once: true,
+        });
+    group
+        .wait("welcomes", PATIENCE, |tally| {
+            tally.welcomed.load(Ordering::Relaxed) >= clients
+        })
+        .await?;
+    let began = now();
+    group.open_gate();
+    let newcomers = stage
+        .receivers
+        .group(&engine.address(), NEWCOMERS, whole_table);
+    newcomers.live(PATIENCE).await?;
+    let newcomer = newcomers.tally.live_after(began);
+    let acks = clients as u64;
+    group
+        .wait("all acks", PATIENCE, |tally| {
+            tally.acks.load(Ordering::Relaxed) >= acks
+        })
+        .await?;
+    let acked = group.tally.last_after(began);
+    let rows = database.connect().await?;
+    let rows: i64 = rows
+        .query_one("SELECT count(*) FROM items", &[])
+        .await?
+        .get(0);
+    ensure!(
+        rows == clients as i64,
+        "{clients} mutations were acked, and there are {rows} rows"
+    );
+    Ok((acked, newcomer))
 }
 
 /// Returns commits per second, when clients insert the same rows directly into the database.

@@ -46,6 +46,11 @@ SELECT a.attnum::int AS number, a.attname::text AS name,
     (SELECT json_agg(l.enumlabel ORDER BY l.enumsortorder)::text FROM pg_enum l
      WHERE l.enumtypid = coalesce(e.oid, t.oid)) AS labels,
     array_position(k.indkey::int2[], a.attnum) AS key_position,
+    (SELECT quote_ident(opn.nspname) || '.' || op.oprname FROM pg_opclass oc
+     JOIN pg_amop ao ON ao.amopfamily = oc.opcfamily AND ao.amoplefttype = oc.opcintype
+         AND ao.amoprighttype = oc.opcintype AND ao.amopstrategy = 3
+     JOIN pg_operator op ON op.oid = ao.amopopr JOIN pg_namespace opn ON opn.oid = op.oprnamespace
+     WHERE oc.oid = k.indclass[array_position(k.indkey::int2[], a.attnum)]) AS key_operator,
     CASE WHEN a.attcollation = 0 THEN 'deterministic'
         WHEN getdatabaseencoding() <> 'UTF8' OR NOT co.collisdeterministic THEN 'other'
         WHEN CASE co.collprovider WHEN 'd' THEN coalesce(to_jsonb(db) ->> 'datlocprovider', 'c')
@@ -107,6 +112,9 @@ struct CatalogColumn {
     labels: Option<String>,
     #[diesel(sql_type = Nullable<Integer>)]
     key_position: Option<i32>,
+    /// The operator under which the index of the key compares the column.
+    #[diesel(sql_type = Nullable<Text>)]
+    key_operator: Option<String>,
     #[diesel(sql_type = Text)]
     collation: String,
 }
@@ -400,6 +408,14 @@ fn generate(
         base_types,
         capture,
         relation: Some(name),
+        key_operators: schema
+            .key
+            .iter()
+            .map(|&index| match &rows[index].key_operator {
+                Some(operator) => format!("OPERATOR({operator})"),
+                None => "OPERATOR(pg_catalog.=)".to_owned(),
+            })
+            .collect(),
         column_types: rows.iter().map(|row| row.full_type.clone()).collect(),
         schema,
     }

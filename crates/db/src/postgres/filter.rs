@@ -19,7 +19,17 @@ pub(super) struct Predicate {
 
 /// Writes a canonical condition on an entity's table as SQL.
 pub(super) fn predicate(condition: &Condition, entity: &Entity) -> Predicate {
+    predicate_with(condition, entity, |number| format!("${number}"))
+}
+
+/// The same, with parameter `number`, counted from 1, as `placeholder` says.
+pub(super) fn predicate_with(
+    condition: &Condition,
+    entity: &Entity,
+    placeholder: impl Fn(usize) -> String,
+) -> Predicate {
     let mut writer = Writer {
+        placeholder: &placeholder,
         schema: &entity.schema,
         base_types: &entity.base_types,
         written: Predicate {
@@ -32,6 +42,7 @@ pub(super) fn predicate(condition: &Condition, entity: &Entity) -> Predicate {
 }
 
 struct Writer<'a> {
+    placeholder: &'a dyn Fn(usize) -> String,
     schema: &'a Schema,
     base_types: &'a [String],
     written: Predicate,
@@ -111,7 +122,7 @@ impl Writer<'_> {
 
     fn bind(&mut self, param: String) -> String {
         self.written.params.push(param);
-        format!("${}", self.written.params.len())
+        (self.placeholder)(self.written.params.len())
     }
 
     /// The type in which Rust compares a column; an enum is compared in its own type.

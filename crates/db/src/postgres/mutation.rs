@@ -1,3 +1,427 @@
 //! Mutations on PostgreSQL.
+//!
+//! A few connections apply them, so that whatever mutations wait for, nothing else waits for mutations. Those that
+//! come at the same time share a call, and with it a round trip and a commit; none waits for another to come. A
+//! mutation that waits for a lock of somebody else's, or takes long, leaves the others and goes alone, on connections
+//! for such mutations.
 
-crate::write::mutation_steps!(diesel_async::AsyncPgConnection, transaction);
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use diesel::prelude::*;
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use protocol::Reject;
+use sync_core::mutation::Applied;
+use sync_core::mutation::chain::KeptChains;
+use tokio::sync::oneshot;
+use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
+
+use super::connect::{self, Connector};
+use super::pool::PostgresPool;
+use super::read;
+use super::write::call::{self, Patience, Returned, Stored, StoredClient};
+use super::write::explain::{self, Fault, Kind};
+use crate::error::{DbError, DbResult};
+use crate::lanes::{Job, Lane, Lanes};
+use crate::tables::_rhtmx_sync_client as client;
+use crate::write::{Mutation, answer_again, rejected_at_commit, stored_reject};
+
+/// The writes of mutations that share a call. Each mutation is a subtransaction, and PostgreSQL looks for more than
+/// 64 of those in other places than its own memory.
+const SHARED_WRITES_MAX: usize = 24;
+
+/// How long mutations that share a call wait for a lock before the one that needs it goes alone.
+const SHARED_PATIENCE: Patience = Patience {
+    statement: Duration::from_secs(1),
+    lock: Duration::from_millis(20),
+};
+
+/// How long a mutation alone waits for a lock at a time.
+const LOCK_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long a table whose mutation took too long has its mutations go alone.
+const SLOW_TABLE: Duration = Duration::from_secs(60);
+
+/// What the call may take longer than its statement, before the connection is given up.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How often a mutation is tried when others of its client come between.
+const ROUNDS_MAX: u32 = 5;
+
+/// The number of connections for mutations that share calls, and the same number for those that go alone: out of a
+/// pool of this size.
+pub(super) fn lanes(pool_size: u32) -> u32 {
+    (pool_size / 8).clamp(1, 2)
+}
+
+/// Applies mutations.
+#[derive(Debug)]
+pub(super) struct Writer {
+    connector: Connector,
+    statement_timeout: Duration,
+    shared: Lanes<Waiting>,
+    alone: Lanes<Waiting>,
+    idle: Mutex<Vec<Client>>,
+    /// The entities whose mutations take long, until when.
+    slow: Mutex<HashMap<String, Instant>>,
+}
+
+/// A mutation that waits to be applied.
+#[derive(Debug)]
+struct Waiting {
+    mutation: Arc<Mutation>,
+    log_schema: Arc<str>,
+    /// The row whose lock it waits for.
+    row: Option<String>,
+    answer: oneshot::Sender<DbResult<Ran>>,
+}
+
+impl Job for Waiting {
+    fn row(&self) -> Option<&str> {
+        self.row.as_deref()
+    }
+
+    fn weight(&self) -> usize {
+        self.mutation.writes.as_ref().map_or(1, Vec::len)
+    }
+}
+
+/// What became of a mutation.
+#[derive(Debug)]
+enum Ran {
+    /// It was applied, or its reject was stored.
+    Now {
+        epoch: String,
+        commit_id: i64,
+    },
+    /// It does not come next.
+    Before {
+        epoch: String,
+        client: StoredClient,
+    },
+    Failed(Fault),
+    /// The commit violated a constraint.
+    NotCommitted,
+    /// It took longer than those that share a call may.
+    TooSlow,
+}
+
+impl Writer {
+    pub(super) fn new(connector: Connector, pool_size: u32, statement_timeout: Duration) -> Self {
+        let lanes = lanes(pool_size) as usize;
+        Self {
+            connector,
+            statement_timeout,
+            shared: Lanes::new(lanes),
+            alone: Lanes::new(lanes),
+            idle: Mutex::default(),
+            slow: Mutex::default(),
+        }
+    }
+
+    /// Runs a mutation with others, or alone where that is better for them.
+    async fn run(
+        self: &Arc<Self>,
+        mutation: &Arc<Mutation>,
+        log_schema: &Arc<str>,
+    ) -> DbResult<Ran> {
+        let row = mutation.row(0).filter(|row| self.alone.names(row));
+        if row.is_none() && !self.is_slow(mutation) {
+            let ran = self.submit(mutation, log_schema, None).await?;
+            match &ran {
+                Ran::Failed(fault) if fault.kind() == Kind::Locked => {
+                    let row = mutation.row(fault.write_index().unwrap_or(0));
+                    return self.alone(mutation, log_schema, row).await;
+                }
+                Ran::TooSlow => self.is_slow_now(mutation),
+                _ => return Ok(ran),
+            }
+        }
+        self.alone(mutation, log_schema, row).await
+    }
+
+    async fn alone(
+        self: &Arc<Self>,
+        mutation: &Arc<Mutation>,
+        log_schema: &Arc<str>,
+        row: Option<String>,
+    ) -> DbResult<Ran> {
+        // Every job alone names something, so that those for one client or one row wait for one another here.
+        let row = row.unwrap_or_else(|| mutation.client_id.to_string());
+        self.submit(mutation, log_schema, Some(row)).await
+    }
+
+    /// Queues a mutation: alone if it names a row.
+    async fn submit(
+        self: &Arc<Self>,
+        mutation: &Arc<Mutation>,
+        log_schema: &Arc<str>,
+        row: Option<String>,
+    ) -> DbResult<Ran> {
+        let (answer, answered) = oneshot::channel();
+        let (lanes, patience, weight_max) = match row {
+            None => (&self.shared, SHARED_PATIENCE, SHARED_WRITES_MAX),
+            Some(_) => {
+                let patience = Patience {
+                    statement: self.statement_timeout,
+                    lock: LOCK_PATIENCE,
+                };
+                (&self.alone, patience, 0)
+            }
+        };
+        let waiting = Waiting {
+            mutation: mutation.clone(),
+            log_schema: log_schema.clone(),
+            row,
+            answer,
+        };
+        if let Some(lane) = lanes.submit(waiting) {
+            // In a task of its own: whoever waits for its mutation may stop, and the lane goes on.
+            tokio::spawn(self.clone().work(lane, patience, weight_max));
+        }
+        let lost = || DbError::Unreachable("the mutation's task has ended".to_owned());
+        answered.await.map_err(|_| lost())?
+    }
+
+    async fn work(self: Arc<Self>, mut lane: Lane<Waiting>, patience: Patience, weight_max: usize) {
+        let mut conn = None;
+        loop {
+            let taken = lane.take(weight_max);
+            if taken.is_empty() {
+                break;
+            }
+            self.answer(&mut conn, taken, patience).await;
+        }
+        self.idle().extend(conn);
+    }
+
+    /// Applies these mutations together or, when their transaction fails as a whole, one by one.
+    async fn answer(&self, conn: &mut Option<Client>, mut taken: Vec<Waiting>, patience: Patience) {
+        let mutations: Vec<&Mutation> = taken.iter().map(|one| &*one.mutation).collect();
+        let [first, ..] = taken.as_slice() else {
+            return;
+        };
+        let log_schema = first.log_schema.clone();
+        let ran = self.call(conn, &mutations, &log_schema, patience).await;
+        match ran {
+            Ok(Called::Returned(Returned {
+                epoch,
+                commit_id,
+                stored,
+            })) => {
+                for (one, stored) in taken.into_iter().zip(stored) {
+                    let epoch = epoch.clone();
+                    // Nobody may wait for it any more.
+                    let _ = one.answer.send(Ok(match stored {
+                        Stored::Now => Ran::Now { epoch, commit_id },
+                        Stored::Before(client) => Ran::Before { epoch, client },
+                        Stored::Failed(fault) => Ran::Failed(fault),
+                    }));
+                }
+            }
+            _ if taken.len() > 1 && conn.is_some() => {
+                for one in taken {
+                    Box::pin(self.answer(conn, vec![one], patience)).await;
+                }
+            }
+            Ok(Called::NotCommitted) => {
+                for one in taken {
+                    let _ = one.answer.send(Ok(Ran::NotCommitted));
+                }
+            }
+            Ok(Called::TooSlow) => {
+                for one in taken {
+                    let _ = one.answer.send(Ok(Ran::TooSlow));
+                }
+            }
+            Err(error) if taken.len() == 1 => {
+                if let Some(one) = taken.pop() {
+                    let _ = one.answer.send(Err(error));
+                }
+            }
+            Err(error) => {
+                for one in taken {
+                    let lost = DbError::Unreachable(error.to_string());
+                    let _ = one.answer.send(Err(lost));
+                }
+            }
+        }
+    }
+
+    async fn call(
+        &self,
+        conn: &mut Option<Client>,
+        mutations: &[&Mutation],
+        log_schema: &str,
+        patience: Patience,
+    ) -> DbResult<Called> {
+        let sql = call::sql(mutations, log_schema, patience);
+        let open = match conn.take().or_else(|| self.idle().pop()) {
+            Some(open) if !open.is_closed() => open,
+            _ => self.open().await?,
+        };
+        let given_up = patience.statement + ANSWER_PATIENCE;
+        let answer = tokio::time::timeout(given_up, open.simple_query(&sql)).await;
+        let messages = match answer {
+            Err(_) => return Err(DbError::Unreachable("no answer in time".to_owned())),
+            Ok(Ok(messages)) => messages,
+            Ok(Err(error)) => {
+                let code = error.code().cloned();
+                if !open.is_closed() {
+                    *conn = Some(open);
+                }
+                return match code {
+                    Some(code) => self::failed(&code),
+                    None => Err(connect::failed("applying mutations", &error)),
+                };
+            }
+        };
+        *conn = Some(open);
+        call::returned(&messages).map(Called::Returned)
+    }
+
+    async fn open(&self) -> DbResult<Client> {
+        let (client, connection) = self.connector.connect().await?;
+        tokio::spawn(async move {
+            // Its end shows when the client is used.
+            let _ = connection.await;
+        });
+        Ok(client)
+    }
+
+    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Client>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn slow(&self) -> std::sync::MutexGuard<'_, HashMap<String, Instant>> {
+        self.slow.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_slow(&self, mutation: &Mutation) -> bool {
+        let slow = self.slow();
+        let now = Instant::now();
+        let is_slow = |entity: &str| slow.get(entity).is_some_and(|until| *until > now);
+        !slow.is_empty()
+            && mutation
+                .writes
+                .as_ref()
+                .is_ok_and(|writes| writes.iter().any(|write| is_slow(&write.entity)))
+    }
+
+    fn is_slow_now(&self, mutation: &Mutation) {
+        let until = Instant::now() + SLOW_TABLE;
+        let mut slow = self.slow();
+        for write in mutation.writes.iter().flatten() {
+            slow.insert(write.entity.clone(), until);
+        }
+    }
+}
+
+enum Called {
+    Returned(Returned),
+    NotCommitted,
+    TooSlow,
+}
+
+/// What follows when the transaction as a whole fails.
+fn failed(code: &SqlState) -> DbResult<Called> {
+    let (state, message) = (code.code(), format!("SQLSTATE {}", code.code()));
+    match state.get(..2) {
+        _ if *code == SqlState::QUERY_CANCELED => Ok(Called::TooSlow),
+        Some("23") => Ok(Called::NotCommitted),
+        Some("40") => Err(DbError::Recurring {
+            write: None,
+            message,
+        }),
+        Some("08" | "25" | "26" | "53" | "57" | "58" | "F0") => Err(DbError::Unreachable(message)),
+        _ => Err(DbError::Table {
+            write: None,
+            message,
+        }),
+    }
+}
+
+impl PostgresPool {
+    /// Applies a mutation exactly once.
+    pub(crate) async fn apply(&self, mutation: Mutation) -> DbResult<Applied> {
+        let log_schema = self.own_schema().await?;
+        let mut mutation = Arc::new(mutation);
+        for _ in 0..ROUNDS_MAX {
+            match self.writer.run(&mutation, &log_schema).await? {
+                Ran::Now { epoch, commit_id } => {
+                    return Ok(match &mutation.writes {
+                        Ok(_) => committed(Some(commit_id), epoch),
+                        Err(reject) => Applied::Rejected(reject.clone()),
+                    });
+                }
+                Ran::Before { epoch, client } => {
+                    let again =
+                        answer_again(&client.chains(), &mutation.place, || match &client.reject {
+                            Some(text) => stored_reject(text).map(Applied::Rejected),
+                            None => Ok(committed(client.commit, epoch)),
+                        });
+                    if let Some(applied) = again? {
+                        return Ok(applied);
+                    }
+                }
+                Ran::Failed(fault) => {
+                    let reject = self.explain(&mutation, &log_schema, &fault).await?;
+                    mutation = Arc::new(mutation.rejected(reject));
+                }
+                Ran::NotCommitted => {
+                    mutation = Arc::new(mutation.rejected(rejected_at_commit(&mutation)));
+                }
+                Ran::TooSlow => {
+                    let message = "it takes longer than statement_timeout_ms".to_owned();
+                    return Err(DbError::Recurring {
+                        write: None,
+                        message,
+                    });
+                }
+            }
+        }
+        let message = "other mutations of this client are under way";
+        Err(DbError::Unreachable(message.to_owned()))
+    }
+
+    /// The reject for a mutation that failed because of its data.
+    async fn explain(
+        &self,
+        mutation: &Mutation,
+        log_schema: &str,
+        fault: &Fault,
+    ) -> DbResult<Reject> {
+        let writes = mutation.writes.as_deref().unwrap_or_default();
+        if matches!(fault.kind(), Kind::Data | Kind::Table) {
+            let mut conn = self.get().await?;
+            let explained = explain::explain(&mut conn, log_schema, writes, fault).await?;
+            if let Some(reject) = explained {
+                return Ok(reject);
+            }
+        }
+        Err(fault.error(writes))
+    }
+}
+
+fn committed(commit_id: Option<i64>, epoch: String) -> Applied {
+    Applied::Committed {
+        commit_id: commit_id.map(read::commit_id),
+        epoch: Some(epoch),
+    }
+}
+
+/// A client's last number and its chains.
+pub(crate) async fn chains(conn: &mut AsyncPgConnection, client: &str) -> DbResult<KeptChains> {
+    let found: Option<(i64, Vec<u8>)> = client::table
+        .find(client)
+        .select((client::last_mutation, client::chains))
+        .first(conn)
+        .await
+        .optional()
+        .map_err(|error| DbError::while_doing("reading a client's last mutation", error))?;
+    Ok(found.map_or_else(KeptChains::default, |(last, chains)| {
+        KeptChains::stored(u64::try_from(last).unwrap_or(0), chains)
+    }))
+}

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use diesel_async::pooled_connection::bb8::{Pool, PooledConnection};
 use diesel_async::pooled_connection::{AsyncDieselConnectionManager, ManagerConfig};
@@ -11,6 +12,7 @@ use sync_core::cursor::Cursor;
 use tokio::sync::OnceCell;
 
 use super::connect::Connector;
+use super::mutation::{self, Writer};
 use super::{read, store};
 use crate::config::DatabaseConfig;
 use crate::entity::Entity;
@@ -30,6 +32,7 @@ pub struct PostgresPool {
     config: DatabaseConfig,
     log_schema: Arc<OnceCell<String>>,
     health: Arc<Health>,
+    pub(super) writer: Arc<Writer>,
 }
 
 impl std::fmt::Debug for PostgresPool {
@@ -167,7 +170,18 @@ impl PostgresPool {
         schema.await.map(String::as_str)
     }
 
+    /// The same, for a caller that keeps it.
+    pub(super) async fn own_schema(&self) -> DbResult<Arc<str>> {
+        if let Some(known) = self.log_schema.get() {
+            return Ok(known.as_str().into());
+        }
+        let mut conn = self.get().await?;
+        Ok(self.log_schema(&mut conn).await?.into())
+    }
+
     fn new(connector: Connector, url: Arc<str>, config: &DatabaseConfig) -> Self {
+        let statement_timeout = Duration::from_millis(config.statement_timeout_ms);
+        let writer = Writer::new(connector.clone(), config.pool_size, statement_timeout);
         let timeout_ms = config.statement_timeout_ms;
         let mut manager = ManagerConfig::default();
         manager.custom_setup = Box::new(move |_| {
@@ -188,7 +202,11 @@ impl PostgresPool {
         // The connector has the address; one given here would only appear in messages.
         let manager = AsyncDieselConnectionManager::new_with_config("", manager);
         let pool = Pool::builder()
-            .max_size(config.pool_size.max(2))
+            .max_size(
+                (config.pool_size
+                    - 2 * mutation::lanes(config.pool_size).min(config.pool_size / 2))
+                .max(2),
+            )
             .connection_timeout(config.connect_timeout())
             .build_unchecked(manager);
         Self {
@@ -197,6 +215,7 @@ impl PostgresPool {
             config: config.clone(),
             log_schema: Arc::default(),
             health: Arc::default(),
+            writer: writer.into(),
         }
     }
 }

@@ -155,6 +155,7 @@ pub(super) fn describe(
             capture,
             relation: Some(quoted),
             column_types: Vec::new(),
+            key_operators: Vec::new(),
         },
     })))
 }

@@ -9,8 +9,8 @@ use protocol::{Op, Reject, RejectCode};
 use value::schema::Schema;
 
 use super::statement::{Statement, Value};
+use super::write::WriteFailed;
 use crate::quote::ident;
-use crate::write::WriteFailed;
 
 /// The beginnings of SQLite's messages for failures that are not the data's fault: after those the mutation
 /// is tried again. A trigger of the user's may raise any message, so these are as long as possible.

@@ -1,3 +1,303 @@
 //! Mutations on SQLite.
+//!
+//! There is one writer at a time, so mutations that wait share a transaction, which does everything in one visit to a
+//! blocking thread: another program that writes finds the file locked for as short as can be.
 
-crate::write::mutation_steps!(super::connect::SqliteConn, immediate_transaction);
+use std::sync::Arc;
+
+use diesel::prelude::*;
+use diesel::sql_query;
+use diesel::sql_types::{BigInt, Text};
+use protocol::{Op, Reject};
+use sync_core::mutation::Applied;
+use sync_core::mutation::chain::{CHAINS_KEPT, KeptChains, Turn};
+use tokio::sync::oneshot;
+
+use super::connect::{SqliteConn, blocking};
+use super::pool::SqlitePool;
+use super::write::WriteFailed;
+use super::{read, store, write};
+use crate::error::{DbError, DbResult, Failed};
+use crate::lanes::{Job, Lane};
+use crate::tables::{_rhtmx_sync_client as client, _rhtmx_sync_reject as reject};
+use crate::write::{
+    Mutation, TableWrite, answer_again, outside_check, outside_using, rejected_at_commit,
+    stored_reject,
+};
+
+/// The writes of mutations that share a transaction.
+const SHARED_WRITES_MAX: usize = 64;
+
+const CONTEXT: &str = "applying a mutation";
+
+/// A mutation that waits to be applied.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    mutation: Arc<Mutation>,
+    answer: oneshot::Sender<DbResult<Applied>>,
+}
+
+impl Job for Waiting {
+    fn row(&self) -> Option<&str> {
+        None
+    }
+
+    fn weight(&self) -> usize {
+        self.mutation.writes.as_ref().map_or(1, Vec::len)
+    }
+}
+
+impl SqlitePool {
+    /// Applies a mutation exactly once.
+    pub(crate) async fn apply(&self, mutation: Mutation) -> DbResult<Applied> {
+        let (answer, answered) = oneshot::channel();
+        let mutation = Arc::new(mutation);
+        if let Some(lane) = self.waiting.submit(Waiting { mutation, answer }) {
+            // In a task of its own: whoever waits for its mutation may stop, and the lane goes on.
+            tokio::spawn(self.clone().work(lane));
+        }
+        let lost = || DbError::Unreachable("the mutation's task has ended".to_owned());
+        answered.await.map_err(|_| lost())?
+    }
+
+    async fn work(self, mut lane: Lane<Waiting>) {
+        loop {
+            let taken = lane.take(SHARED_WRITES_MAX);
+            if taken.is_empty() {
+                return;
+            }
+            let mutations: Vec<Arc<Mutation>> =
+                taken.iter().map(|one| one.mutation.clone()).collect();
+            let answers = match self.get().await {
+                Ok(mut conn) => apply_all(&mut conn, mutations).await,
+                Err(error) => taken
+                    .iter()
+                    .map(|_| Err(DbError::Unreachable(error.to_string())))
+                    .collect(),
+            };
+            for (one, answer) in taken.into_iter().zip(answers) {
+                // Nobody may wait for it any more.
+                let _ = one.answer.send(answer);
+            }
+        }
+    }
+}
+
+/// Applies mutations in one transaction or, if that fails as a whole, each in its own.
+pub(super) async fn apply_all(
+    conn: &mut SqliteConn,
+    mutations: Vec<Arc<Mutation>>,
+) -> Vec<DbResult<Applied>> {
+    let together = mutations.clone();
+    let applied = blocking(conn, CONTEXT, move |conn| Ok(run(conn, &together))).await;
+    match applied {
+        Ok(Ok(answers)) => return answers,
+        Ok(Err(failed)) if mutations.len() == 1 => {
+            return vec![Err(failed.while_doing(CONTEXT))];
+        }
+        _ => {}
+    }
+    let mut answers = Vec::new();
+    for mutation in mutations {
+        let alone = blocking(conn, CONTEXT, move |conn| Ok(run_alone(conn, &mutation))).await;
+        answers.push(alone.and_then(|ended| ended.map_err(|failed| failed.while_doing(CONTEXT))));
+    }
+    answers
+}
+
+/// Applies one mutation, or rejects it when only the commit fails.
+fn run_alone(conn: &mut SqliteConnection, mutation: &Arc<Mutation>) -> Result<Applied, Failed> {
+    let one = |answers: Vec<DbResult<Applied>>| {
+        let lost = || Failed::Other(DbError::Unreachable("there is no answer".to_owned()));
+        let answer = answers.into_iter().next().ok_or_else(lost)?;
+        answer.map_err(Failed::Other)
+    };
+    match run_once(conn, std::slice::from_ref(mutation)) {
+        Err(Failed::Diesel(error)) if is_violation(&error) => {
+            let rejected = mutation.rejected(rejected_at_commit(mutation));
+            one(run_once(conn, &[rejected.into()])?)
+        }
+        ended => one(ended?),
+    }
+}
+
+fn run(
+    conn: &mut SqliteConnection,
+    mutations: &[Arc<Mutation>],
+) -> Result<Vec<DbResult<Applied>>, Failed> {
+    match mutations {
+        [one] => Ok(vec![
+            run_alone(conn, one).map_err(|failed| failed.while_doing(CONTEXT)),
+        ]),
+        several => run_once(conn, several),
+    }
+}
+
+fn run_once(
+    conn: &mut SqliteConnection,
+    mutations: &[Arc<Mutation>],
+) -> Result<Vec<DbResult<Applied>>, Failed> {
+    conn.immediate_transaction(|conn| {
+        mutations
+            .iter()
+            .map(|mutation| match apply_one(conn, mutation) {
+                Ok(applied) => Ok(Ok(applied)),
+                // Nothing of it is left, and the others go on.
+                Err(Failed::Other(error)) => Ok(Err(error)),
+                Err(failed) => Err(failed),
+            })
+            .collect()
+    })
+}
+
+fn apply_one(conn: &mut SqliteConnection, mutation: &Mutation) -> Result<Applied, Failed> {
+    let name = mutation.client_id.to_string();
+    let stored: Option<(i64, Option<i64>, Vec<u8>)> = client::table
+        .find(&name)
+        .select((client::last_mutation, client::last_commit, client::chains))
+        .first(conn)
+        .optional()?;
+    let (last, last_commit, chains) = stored.unwrap_or_default();
+    let mut kept = KeptChains::stored(u64::try_from(last).unwrap_or(0), chains);
+    let number = i64::try_from(mutation.place.number).unwrap_or(i64::MAX);
+    let Turn::Next(chain) = kept.turn(&mutation.place) else {
+        let text: Option<String> = reject::table
+            .find((&name, number))
+            .select(reject::reject)
+            .first(conn)
+            .optional()?;
+        let again = answer_again(&kept, &mutation.place, || match text {
+            None => Ok(Applied::committed(last_commit.map(read::commit_id))),
+            Some(text) => stored_reject(&text).map(Applied::Rejected),
+        });
+        let lost = || DbError::Unreachable("the client's number has moved".to_owned());
+        return Ok(again?.ok_or_else(lost)?);
+    };
+    kept.push(chain);
+    let applied = match &mutation.writes {
+        Err(reject) => Err(reject.clone()),
+        Ok(writes) => apply_writes(conn, mutation, writes)?,
+    };
+    let commit_id = match applied {
+        Ok(()) => Some(store::newest(conn)?),
+        Err(_) => last_commit,
+    };
+    let state = (
+        client::last_mutation.eq(number),
+        client::last_commit.eq(commit_id),
+        client::chains.eq(kept.bytes()),
+    );
+    diesel::insert_into(client::table)
+        .values((client::client_id.eq(&name), state))
+        .on_conflict(client::client_id)
+        .do_update()
+        .set(state)
+        .execute(conn)?;
+    match applied {
+        Ok(()) => Ok(Applied::committed(commit_id.map(read::commit_id))),
+        Err(rejected) => {
+            let text = serde_json::to_string(&rejected).expect("a reject is JSON");
+            diesel::insert_into(reject::table)
+                .values((
+                    reject::client_id.eq(&name),
+                    reject::mutation.eq(number),
+                    reject::reject.eq(text),
+                ))
+                .execute(conn)?;
+            // What is older than the chains is not answered from here any more.
+            let oldest = number - i64::try_from(CHAINS_KEPT).unwrap_or(i64::MAX);
+            let of_client = reject::table.filter(reject::client_id.eq(&name));
+            diesel::delete(of_client.filter(reject::mutation.le(oldest))).execute(conn)?;
+            Ok(Applied::Rejected(rejected))
+        }
+    }
+}
+
+/// Runs the writes in a savepoint, so that a reject undoes all of them.
+fn apply_writes(
+    conn: &mut SqliteConnection,
+    mutation: &Mutation,
+    writes: &[TableWrite],
+) -> Result<Result<(), Reject>, Failed> {
+    let ended = conn.transaction(|conn| {
+        name_mutation(conn, mutation)?;
+        for (index, write) in writes.iter().enumerate() {
+            write_in_scope(conn, write).map_err(|failed| failed.of_write(index))?;
+        }
+        // Other changes in this transaction do not belong to the mutation. Deferred foreign keys cannot be checked
+        // before the commit: one that is violated fails that, and with it the transaction.
+        sql_query("DELETE FROM _rhtmx_sync_mutation").execute(conn)?;
+        Ok(())
+    });
+    match ended {
+        Ok(()) => Ok(Ok(())),
+        Err(WriteFailed::Rejected(reject)) => Ok(Err(reject)),
+        Err(WriteFailed::Table { write, message }) => {
+            Err(Failed::Other(DbError::Table { write, message }))
+        }
+        Err(WriteFailed::Diesel(error)) => Err(Failed::Diesel(error)),
+    }
+}
+
+/// Stores the mutation id that the triggers write to the log. There is only one writer at a time, and the row
+/// is deleted before the transaction ends, so no other program's write is attributed to the mutation.
+fn name_mutation(conn: &mut SqliteConnection, mutation: &Mutation) -> QueryResult<()> {
+    sql_query("INSERT INTO _rhtmx_sync_mutation (client_id, mutation) VALUES (?1, ?2)")
+        .bind::<Text, _>(mutation.client_id.to_string())
+        .bind::<BigInt, _>(i64::try_from(mutation.place.number).unwrap_or(i64::MAX))
+        .execute(conn)?;
+    Ok(())
+}
+
+/// Runs one write, if its row is within the writer's scope before and after.
+fn write_in_scope(conn: &mut SqliteConnection, write: &TableWrite) -> Result<(), WriteFailed> {
+    if let Some(using) = &write.scope.using
+        && write.op != Op::Create
+        && write::row_matches(conn, write, using)? == Some(false)
+    {
+        return Err(WriteFailed::Rejected(outside_using(write.op)));
+    }
+    write::write(conn, write)?;
+    if let Some(check) = &write.scope.check
+        && write.op != Op::Delete
+        && write::row_matches(conn, write, check)? != Some(true)
+    {
+        return Err(WriteFailed::Rejected(outside_check()));
+    }
+    Ok(())
+}
+
+/// Whether the error is a violated constraint, so that the mutation must be rejected. A write that fails
+/// explains itself, so this error came with the commit, which checks deferred constraints, or a rule of the
+/// table ended the whole transaction (`RAISE(ROLLBACK)`) and left nothing to commit.
+fn is_violation(error: &diesel::result::Error) -> bool {
+    use diesel::result::{DatabaseErrorKind as Kind, Error};
+    match error {
+        Error::NotInTransaction => true,
+        Error::DatabaseError(kind, _) => matches!(
+            kind,
+            Kind::ForeignKeyViolation
+                | Kind::UniqueViolation
+                | Kind::NotNullViolation
+                | Kind::CheckViolation
+                | Kind::ExclusionViolation
+        ),
+        _ => false,
+    }
+}
+
+/// A client's last number and its chains.
+pub(crate) async fn chains(conn: &mut SqliteConn, client: &str) -> DbResult<KeptChains> {
+    let client = client.to_owned();
+    blocking(conn, "reading a client's last mutation", move |conn| {
+        let found: Option<(i64, Vec<u8>)> = client::table
+            .find(client)
+            .select((client::last_mutation, client::chains))
+            .first(conn)
+            .optional()?;
+        Ok(found.map_or_else(KeptChains::default, |(last, chains)| {
+            KeptChains::stored(u64::try_from(last).unwrap_or(0), chains)
+        }))
+    })
+    .await
+}

@@ -10,17 +10,20 @@ use futures_util::FutureExt as _;
 use sync_core::cursor::Cursor;
 
 use super::connect::{SqliteConn, establish};
+use super::mutation::Waiting;
 use super::{read, store};
 use crate::config::DatabaseConfig;
 use crate::entity::Entity;
 use crate::error::{DbError, DbResult};
 use crate::health::Health;
+use crate::lanes::Lanes;
 use crate::migrations;
 use crate::read::{ChangeStream, ChangesQuery, ReadStream, RowStream, RowsQuery};
 
 /// A pool of connections to SQLite. Cheap to clone; clones share their connections.
 #[derive(Clone)]
 pub struct SqlitePool {
+    pub(super) waiting: Arc<Lanes<Waiting>>,
     pool: Pool<SqliteConn>,
     /// The file; `None` for a database in memory.
     path: Option<Arc<str>>,
@@ -168,6 +171,7 @@ impl SqlitePool {
             .connection_timeout(config.connect_timeout())
             .build_unchecked(manager);
         Self {
+            waiting: Arc::new(Lanes::new(1)),
             pool,
             path,
             config: config.clone(),

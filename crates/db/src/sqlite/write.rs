@@ -1,76 +1,56 @@
-//! The single steps of a mutation; each write is one statement on the user's table.
+//! Each write of a mutation is one statement on the user's table.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use diesel::prelude::*;
-use diesel::sql_query;
-use diesel::sql_types::{BigInt, Bool, Text};
+use diesel::sql_types::Bool;
 use filter::Filter;
-use protocol::{MutationId, Op, Reject};
+use protocol::{Op, Reject};
 use serde_json::value::RawValue;
 use value::schema::{ColumnKind, Schema};
 
-use super::connect::SqliteConn;
 use super::explain::{self, Tried};
 use super::filter::predicate;
 use super::statement::{Statement, Value};
-use super::store;
-use crate::error::Failed;
 use crate::quote::ident;
-use crate::tables::_rhtmx_sync_client as client;
-use crate::write::{ClientState, TableWrite, WriteFailed, not_found};
+use crate::write::{TableWrite, not_found};
 
-/// Does nothing: a transaction needs no settings.
-pub(crate) async fn begin(_conn: &mut SqliteConn) -> Result<(), diesel::result::Error> {
-    Ok(())
+/// Why the writes of a mutation were rolled back.
+pub(super) enum WriteFailed {
+    /// The data or a constraint forbids it.
+    Rejected(Reject),
+    /// The table or a trigger on it is at fault. The mutation is retried once the table has been read again.
+    Table {
+        write: Option<usize>,
+        /// The database's message or code.
+        message: String,
+    },
+    /// Anything else. The mutation stays open and may be tried again.
+    Diesel(diesel::result::Error),
 }
 
-/// Reads the client's row. It needs no lock: there is only one writer at a time.
-pub(crate) async fn lock_client(
-    conn: &mut SqliteConn,
-    client: &str,
-) -> Result<ClientState, Failed> {
-    let client = client.to_owned();
-    let (last_mutation, last_commit) = conn
-        .spawn_blocking(move |conn| {
-            client::table
-                .find(client)
-                .select((client::last_mutation, client::last_commit))
-                .first(conn)
-        })
-        .await?;
-    Ok(ClientState {
-        last_mutation,
-        last_commit,
-        epoch: None,
-    })
+impl WriteFailed {
+    /// The same failure, with the index of its write.
+    pub(super) fn of_write(self, index: usize) -> Self {
+        match self {
+            Self::Rejected(reject) => Self::Rejected(reject.of_write(index)),
+            Self::Table { message, .. } => Self::Table {
+                write: Some(index),
+                message,
+            },
+            failed @ Self::Diesel(_) => failed,
+        }
+    }
 }
 
-/// Stores the mutation id that the triggers write to the log. There is only one writer at a time, and the row
-/// is deleted before the transaction ends, so no other program's write is attributed to the mutation.
-pub(crate) async fn set_mutation_id(
-    conn: &mut SqliteConn,
-    mutation_id: &MutationId,
-) -> Result<(), diesel::result::Error> {
-    let client_id = mutation_id.client_id.to_string();
-    let mutation = i64::try_from(mutation_id.mutation).unwrap_or(i64::MAX);
-    conn.spawn_blocking(move |conn| {
-        sql_query("INSERT INTO _rhtmx_sync_mutation (client_id, mutation) VALUES (?1, ?2)")
-            .bind::<Text, _>(client_id)
-            .bind::<BigInt, _>(mutation)
-            .execute(conn)
-    })
-    .await?;
-    Ok(())
-}
-
-/// The commit id of this transaction.
-pub(crate) async fn commit_id(conn: &mut SqliteConn) -> Result<i64, diesel::result::Error> {
-    conn.spawn_blocking(store::newest).await
+impl From<diesel::result::Error> for WriteFailed {
+    fn from(error: diesel::result::Error) -> Self {
+        Self::Diesel(error)
+    }
 }
 
 /// Runs one write.
-pub(crate) async fn write(conn: &mut SqliteConn, write: &TableWrite) -> Result<(), WriteFailed> {
+pub(super) fn write(conn: &mut SqliteConnection, write: &TableWrite) -> Result<(), WriteFailed> {
     // SQLite checks not-null columns even if an upsert ends as an update, so an upsert tries the update
     // first.
     let ops: &[Op] = if write.op == Op::Upsert {
@@ -85,12 +65,8 @@ pub(crate) async fn write(conn: &mut SqliteConn, write: &TableWrite) -> Result<(
         op: write.op,
         values: values(write),
     };
-    let op = write.op;
-    let ended = conn
-        .spawn_blocking(move |conn| run(conn, statements, &tried))
-        .await
-        .map_err(explain::failure)?;
-    match (ended, op) {
+    let ended = run(conn, statements, &tried).map_err(explain::failure)?;
+    match (ended, write.op) {
         (Ok(0), Op::Update | Op::Delete) => Err(WriteFailed::Rejected(not_found())),
         (Ok(_), _) => Ok(()),
         (Err(reject), _) => Err(WriteFailed::Rejected(reject)),
@@ -100,8 +76,8 @@ pub(crate) async fn write(conn: &mut SqliteConn, write: &TableWrite) -> Result<(
 /// Whether the row to be written, as it is now, matches a filter; `None` when it does not exist, or when the
 /// database generates its key. There is only one writer at a time, so the answer is still true when the write
 /// runs.
-pub(crate) async fn row_matches(
-    conn: &mut SqliteConn,
+pub(super) fn row_matches(
+    conn: &mut SqliteConnection,
     write: &TableWrite,
     filter: &Filter,
 ) -> Result<Option<bool>, diesel::result::Error> {
@@ -120,24 +96,8 @@ pub(crate) async fn row_matches(
     );
     let statement = statement.sql(format!(", 0) AS matches FROM {} t", write.relation()));
     let statement = with_key(statement, write);
-    conn.spawn_blocking(move |conn| {
-        let found: Vec<Matches> = statement.load(conn)?;
-        Ok(found.into_iter().next().map(|found| found.matches))
-    })
-    .await
-}
-
-/// Ends the writes: other changes in this transaction do not belong to the mutation.
-///
-/// SQLite cannot check deferred foreign keys before the commit: one that is violated then fails the commit,
-/// and with it the transaction.
-pub(crate) async fn settle(
-    conn: &mut SqliteConn,
-    _writes: &[TableWrite],
-) -> Result<(), WriteFailed> {
-    conn.spawn_blocking(|conn| sql_query("DELETE FROM _rhtmx_sync_mutation").execute(conn))
-        .await?;
-    Ok(())
+    let found: Vec<Matches> = statement.load(conn)?;
+    Ok(found.into_iter().next().map(|found| found.matches))
 }
 
 /// Tries the statements until one affects a row. Returns the number of rows, or the reject.

@@ -32,9 +32,10 @@ struct Feature {
 }
 
 /// Every feature that this server offers.
-const FEATURES: [Feature; 6] = [
+const FEATURES: [Feature; 7] = [
     rows::FEATURE,
     push::FEATURE,
+    push::CHAIN,
     ws::FEATURE,
     sse::FEATURE,
     status::FEATURE,

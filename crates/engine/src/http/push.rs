@@ -27,6 +27,13 @@ pub(super) const FEATURE: Feature = Feature {
     routes: |prefix| Router::new().route(&format!("{prefix}/{{entity}}"), post(push)),
 };
 
+/// The server compares the chains of a client's mutations.
+pub(super) const CHAIN: Feature = Feature {
+    name: "chain",
+    reserved: &[],
+    routes: |_| Router::new(),
+};
+
 #[derive(Debug, Deserialize)]
 struct Body {
     client_id: Uuid,

@@ -128,8 +128,8 @@ async fn welcome(
     let out_of_reach = || Refused::unavailable("the database is out of reach; try again");
     let epoch = state.hub.epoch().ok_or_else(|| Some(out_of_reach()))?;
     let db = &state.config.db_pool;
-    let last_mutation = db.last_mutation(&hello.client_id.to_string()).await;
-    let last_mutation = last_mutation.map_err(|error| {
+    let chains = db.chains(&hello.client_id.to_string()).await;
+    let chains = chains.map_err(|error| {
         tracing::warn!(%error, "a client could not be welcomed");
         Some(out_of_reach())
     })?;
@@ -138,8 +138,8 @@ async fn welcome(
         features: greeting.features,
         session_id: Uuid::new_v4(),
         epoch: epoch.to_string(),
-        last_mutation,
-        last_chain: None,
+        last_mutation: chains.last(),
+        last_chain: chains.last_chain(),
         now: Some(now_ms()),
         heartbeat_ms: limits.heartbeat_ms,
         limits: state.client_limits(),

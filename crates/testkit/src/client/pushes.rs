@@ -210,7 +210,7 @@ impl Pushes {
         if let Some(first) = self
             .outcomes
             .get(&mutation)
-            .filter(|first| first.is_final())
+            .filter(|first| first.is_final() && outcome.is_final())
         {
             rule!(
                 outcome.repeats(first),

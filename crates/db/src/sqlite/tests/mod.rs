@@ -27,13 +27,9 @@ use tokio::sync::mpsc;
 use super::connect::{self, SqliteConn};
 use super::{read, store};
 use crate::entity::{Entity, EntityConfig};
+use crate::migrations;
 use crate::read::sql::{Reading, changes_sql};
 use crate::read::{ChangesQuery, OldValueColumns, Part, RowsQuery};
-
-const MIGRATION: &str = include_str!(concat!(
-    env!("CARGO_MANIFEST_DIR"),
-    "/../../migrations_sqlite/2026-11-20-000001_log/up.sql"
-));
 
 /// A database with the engine's connection and another program's, and a copy of one entity that is kept up to
 /// date from the log alone.
@@ -63,7 +59,7 @@ impl Synced {
         let path = directory.path().join("test.db");
         let path = path.to_str().expect("UTF-8");
         let mut engine = connect::establish(path, Duration::from_secs(5)).expect("a connection");
-        engine.batch_execute(MIGRATION).expect("the migration");
+        migrations::run_sqlite(&mut engine).expect("the migrations");
         let mut other = SqliteConnection::establish(path).expect("a connection");
         other
             .batch_execute("PRAGMA busy_timeout = 5000; PRAGMA foreign_keys = ON")

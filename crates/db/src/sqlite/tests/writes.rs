@@ -1,21 +1,36 @@
 //! Mutations: applied exactly once, or rejected with a code.
 
 use diesel_async::SimpleAsyncConnection as _;
-use protocol::{MutationId, Reject, RejectCode, Write};
+use protocol::{Reject, RejectCode, Write};
 use serde_json::{Value, json};
 use sync_core::cursor::CommitId;
+use sync_core::mutation::chain::{Place, WritesDigest};
 use sync_core::mutation::{self, Applied};
 use uuid::Uuid;
 
 use super::Synced;
-use crate::sqlite::mutation::{apply, last_mutation};
+use crate::error::DbResult;
+use crate::sqlite::mutation::{apply_all, chains};
 use crate::write::{Mutation, TableScope, TableWrite};
 
 const CLIENT: Uuid = Uuid::from_u128(7);
 
+fn mutation(number: u64, text: &str, writes: Result<Vec<TableWrite>, Reject>) -> Mutation {
+    Mutation {
+        client_id: CLIENT,
+        place: Place {
+            number,
+            claimed: None,
+            digest: WritesDigest::of(text),
+        },
+        writes,
+    }
+}
+
 impl Synced {
     /// Applies these writes as the mutation with this number.
     async fn push(&mut self, number: u64, writes: Value) -> Applied {
+        let text = writes.to_string();
         let writes: Vec<Write> = serde_json::from_value(writes).expect("writes");
         let checked = mutation::check(
             &writes,
@@ -29,14 +44,14 @@ impl Synced {
             };
             checked.into_iter().map(with_table).collect()
         });
-        let mutation = Mutation {
-            mutation_id: MutationId {
-                client_id: CLIENT,
-                mutation: number,
-            },
-            writes,
-        };
-        apply(&mut self.conn, &mutation).await.expect("an answer")
+        self.apply(mutation(number, &text, writes))
+            .await
+            .expect("an answer")
+    }
+
+    async fn apply(&mut self, mutation: Mutation) -> DbResult<Applied> {
+        let mut answers = apply_all(&mut self.conn, vec![mutation.into()]).await;
+        answers.remove(0)
     }
 
     /// Applies a mutation that must commit, and follows.
@@ -164,6 +179,18 @@ async fn a_mutation_is_applied_once_and_its_entries_carry_its_id() {
     assert_eq!(synced.ask(mutation_ids), [format!("{CLIENT} 1")]);
     synced.run("INSERT INTO t (v) VALUES (2)");
     assert_eq!(synced.ask(mutation_ids).len(), 1);
+    let other = json!([{"entity": "e", "op": "create", "values": {"v": 2}}]);
+    let forked = synced.push(1, other).await;
+    assert!(
+        matches!(
+            forked,
+            Applied::Rejected(Reject {
+                code: RejectCode::Forked,
+                ..
+            })
+        ),
+        "{forked:?}"
+    );
     let ahead = synced.push(9, create.clone()).await;
     assert!(
         matches!(
@@ -181,9 +208,10 @@ async fn a_mutation_is_applied_once_and_its_entries_carry_its_id() {
     assert_eq!(synced.rejected(2, absent.clone()).await, not_found);
     assert_eq!(synced.rejected(2, absent).await, not_found);
     assert_eq!(
-        last_mutation(&mut synced.conn, &CLIENT.to_string())
+        chains(&mut synced.conn, &CLIENT.to_string())
             .await
-            .expect("a number"),
+            .expect("a number")
+            .last(),
         2
     );
     synced.committed(3, create).await;
@@ -406,14 +434,8 @@ async fn a_value_that_a_strict_table_refuses_is_rejected() {
     let table = synced.entities["e"].clone();
     let write = TableWrite::new(checked, table, TableScope::default()).expect("a table");
     let writes = Ok(vec![write]);
-    let mutation = Mutation {
-        mutation_id: MutationId {
-            client_id: CLIENT,
-            mutation: 2,
-        },
-        writes,
-    };
-    apply(&mut synced.conn, &mutation)
+    synced
+        .apply(mutation(2, "broken", writes))
         .await
         .expect_err("an error");
 }

@@ -1,0 +1,5 @@
+//! What a mutation is in SQL: its statements, the call that runs several of them, and why one failed.
+
+pub(super) mod call;
+pub(super) mod explain;
+mod statement;

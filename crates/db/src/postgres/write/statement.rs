@@ -1,0 +1,287 @@
+//! A write as SQL.
+//!
+//! The statements run with the role's own search path, on which the users' triggers may rely, so they name the schema
+//! of every function and operator: somebody else's with closer argument types would run with the engine's rights.
+
+use filter::Filter;
+use protocol::Op;
+use serde_json::value::RawValue;
+use value::schema::{ColumnKind, Schema};
+
+use crate::postgres::filter::predicate_with;
+use crate::quote::ident;
+use crate::write::TableWrite;
+
+/// The writes as `_rhtmx_sync_apply` takes them: a JSON array, in ASCII so that no database's encoding matters until
+/// the values are read.
+pub(in crate::postgres) fn steps(writes: &[TableWrite]) -> String {
+    let steps: Vec<String> = writes.iter().map(step).collect();
+    ascii(&format!("[{}]", steps.join(",")))
+}
+
+fn step(write: &TableWrite) -> String {
+    // `INSERT … ON CONFLICT` checks not-null columns even if it ends as an update, so an upsert tries the
+    // update first.
+    let ops: &[Op] = if write.op == Op::Upsert {
+        &[Op::Update, Op::Upsert]
+    } else {
+        &[write.op]
+    };
+    let statements: Vec<String> = ops.iter().filter_map(|op| statement(write, *op)).collect();
+    let mut step = format!(
+        r#"{{"s":{},"v":{},"k":{}"#,
+        json_text(&statements),
+        object(&write.schema, &write.values),
+        key_object(write)
+    );
+    if matches!(write.op, Op::Update | Op::Delete) {
+        step.push_str(r#","n":true"#);
+    }
+    let mut params = Vec::new();
+    let using = write.scope.using.as_ref();
+    if let Some(using) = using.filter(|_| write.op != Op::Create && write.key.is_some()) {
+        let query = json_text(&matches(write, using, &mut params));
+        step.push_str(&format!(r#","u":{query}"#));
+    }
+    let check = write.scope.check.as_ref();
+    if let Some(check) = check.filter(|_| write.op != Op::Delete) {
+        let query = match write.key {
+            Some(_) => matches(write, check, &mut params),
+            // The row that the database generated the key for cannot be found.
+            None => "SELECT false".to_owned(),
+        };
+        step.push_str(&format!(r#","c":{}"#, json_text(&query)));
+    }
+    if using.is_some() || check.is_some() {
+        step.push_str(&format!(r#","p":{}"#, json_text(&params)));
+    }
+    step.push('}');
+    step
+}
+
+/// A query whether the row with the write's key matches a filter: `$1` is the key, `$2` the filters' parameters. It
+/// locks the row, so that the answer is still true when the write runs.
+fn matches(write: &TableWrite, filter: &Filter, params: &mut Vec<String>) -> String {
+    let before = params.len();
+    let predicate = predicate_with(filter.condition(), &write.table, |number| {
+        format!("$2[{}]", before + number)
+    });
+    params.extend(predicate.params);
+    format!(
+        "SELECT coalesce({}, false) FROM {} t{} WHERE {} FOR UPDATE OF t",
+        predicate.sql,
+        write.relation(),
+        from(
+            " CROSS JOIN",
+            [&record(write, &write.schema.key, "k", "$1")]
+        ),
+        key_is(write, "$1"),
+    )
+}
+
+/// JSON with every other character escaped, which can only be within a string.
+pub(super) fn ascii(json: &str) -> String {
+    let mut ascii = String::with_capacity(json.len());
+    for char in json.chars() {
+        if char.is_ascii() {
+            ascii.push(char);
+        } else {
+            let mut units = [0; 2];
+            for unit in char.encode_utf16(&mut units) {
+                ascii.push_str(&format!("\\u{unit:04x}"));
+            }
+        }
+    }
+    ascii
+}
+
+/// The write's statement; `$1` is the JSON object of the values, `$2` that of the key. `None` for an update
+/// that sets nothing.
+fn statement(write: &TableWrite, op: Op) -> Option<String> {
+    let (table, schema) = (write.relation(), &write.schema);
+    let written: Vec<usize> = write.values.iter().map(|(index, _)| *index).collect();
+    let names: Vec<String> = written
+        .iter()
+        .map(|index| ident(&schema.columns[*index].name))
+        .collect();
+    let values: Vec<String> = written
+        .iter()
+        .map(|index| value(write, *index, "v", "$1"))
+        .collect();
+    let record = record(write, &written, "v", "$1");
+    let row_key = self::record(write, &schema.key, "k", "$2");
+    let key_is = key_is(write, "$2");
+    let insert = || {
+        if names.is_empty() {
+            format!("INSERT INTO {table} DEFAULT VALUES")
+        } else {
+            format!(
+                "INSERT INTO {table} ({}) SELECT {}{}",
+                names.join(", "),
+                values.join(", "),
+                from("FROM", [&record])
+            )
+        }
+    };
+    Some(match op {
+        Op::Create => insert(),
+        Op::Upsert => {
+            let key: Vec<String> = schema
+                .key_columns()
+                .map(|column| ident(&column.name))
+                .collect();
+            let others = names.iter().filter(|name| !key.contains(name));
+            let set: Vec<String> = others
+                .map(|name| format!("{name} = EXCLUDED.{name}"))
+                .collect();
+            let action = if set.is_empty() {
+                "NOTHING".to_owned()
+            } else {
+                format!("UPDATE SET {}", set.join(", "))
+            };
+            format!("{} ON CONFLICT ({}) DO {action}", insert(), key.join(", "))
+        }
+        Op::Update => {
+            let set: Vec<String> = written
+                .iter()
+                .zip(names.iter().zip(&values))
+                .filter(|(index, _)| !schema.is_key(**index))
+                .map(|(_, (name, value))| format!("{name} = {value}"))
+                .collect();
+            if set.is_empty() {
+                return None;
+            }
+            let from = from("FROM", [&record, &row_key]);
+            format!(
+                "UPDATE {table} t SET {}{from} WHERE {key_is}",
+                set.join(", ")
+            )
+        }
+        Op::Delete => format!(
+            "DELETE FROM {table} t{} WHERE {key_is}",
+            from("USING", [&row_key])
+        ),
+    })
+}
+
+/// The condition that the row `t` has the key in the JSON object `parameter`, whose [`record`] is called `k`.
+fn key_is(write: &TableWrite, parameter: &str) -> String {
+    let parts: Vec<String> = write
+        .schema
+        .key
+        .iter()
+        .map(|&index| {
+            format!(
+                "t.{} {} {}",
+                ident(&write.schema.columns[index].name),
+                write.table.equality(index),
+                value(write, index, "k", parameter)
+            )
+        })
+        .collect();
+    parts.join(" AND ")
+}
+
+/// A record of these columns from the JSON object `parameter`; `None` when no column needs one.
+///
+/// It has no other columns: a missing one would be null, which its domain may forbid.
+pub(super) fn record(
+    write: &TableWrite,
+    columns: &[usize],
+    alias: &str,
+    parameter: &str,
+) -> Option<String> {
+    let defined: Vec<String> = columns
+        .iter()
+        .filter(|index| !is_bytes(&write.schema.columns[**index].kind))
+        .map(|&index| {
+            format!(
+                "{} {}",
+                ident(&write.schema.columns[index].name),
+                write.table.column_types[index]
+            )
+        })
+        .collect();
+    (!defined.is_empty()).then(|| {
+        format!(
+            "pg_catalog.jsonb_to_record({parameter}) AS {alias}({})",
+            defined.join(", ")
+        )
+    })
+}
+
+pub(super) fn from<const N: usize>(word: &str, records: [&Option<String>; N]) -> String {
+    let records: Vec<&str> = records.into_iter().flatten().map(String::as_str).collect();
+    if records.is_empty() {
+        String::new()
+    } else {
+        format!(" {word} {}", records.join(", "))
+    }
+}
+
+/// Whether values of this kind are bytes, sent as base64, which a record would take for text.
+fn is_bytes(kind: &ColumnKind) -> bool {
+    match kind {
+        ColumnKind::Array(element) => **element == ColumnKind::Bytes,
+        kind => *kind == ColumnKind::Bytes,
+    }
+}
+
+/// A column's value, from a record or from the JSON itself.
+pub(super) fn value(write: &TableWrite, index: usize, record: &str, parameter: &str) -> String {
+    let column = &write.schema.columns[index];
+    let name = crate::quote::literal(&column.name);
+    match &column.kind {
+        ColumnKind::Bytes => {
+            format!("pg_catalog.decode({parameter} OPERATOR(pg_catalog.->>) {name}, 'base64')")
+        }
+        ColumnKind::Array(element) if **element == ColumnKind::Bytes => format!(
+            "CASE pg_catalog.jsonb_typeof({parameter} OPERATOR(pg_catalog.->) {name}) WHEN 'array' THEN \
+             (SELECT coalesce(pg_catalog.array_agg(pg_catalog.decode(e.v, 'base64') ORDER BY e.n), '{{}}') \
+             FROM pg_catalog.jsonb_array_elements_text({parameter} OPERATOR(pg_catalog.->) {name}) \
+             WITH ORDINALITY e(v, n)) END"
+        ),
+        _ => format!("{record}.{}", ident(&column.name)),
+    }
+}
+
+/// The JSON object of these columns, each value exactly as the client wrote it.
+pub(super) fn object(schema: &Schema, values: &[(usize, Box<RawValue>)]) -> String {
+    let members: Vec<String> = values
+        .iter()
+        .map(|(index, value)| {
+            format!(
+                "{}:{}",
+                json_text(&schema.columns[*index].name),
+                value.get()
+            )
+        })
+        .collect();
+    format!("{{{}}}", members.join(","))
+}
+
+/// The JSON object of the key.
+pub(super) fn key_object(write: &TableWrite) -> String {
+    let values = write.key.iter().flatten();
+    let members: Vec<String> = write
+        .schema
+        .key_columns()
+        .zip(values)
+        .map(|(column, value)| format!("{}:{value}", json_text(&column.name)))
+        .collect();
+    format!("{{{}}}", members.join(","))
+}
+
+fn json_text(value: &(impl serde::Serialize + ?Sized)) -> String {
+    serde_json::to_string(value).expect("texts are JSON")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ascii;
+
+    #[test]
+    fn what_is_not_ascii_is_escaped_as_json() {
+        assert_eq!(ascii(r#"["é😀\n"]"#), r#"["\u00e9\ud83d\ude00\n"]"#);
+    }
+}
