@@ -4,6 +4,7 @@
 mod change_cost;
 mod change_tracker;
 mod doorbell;
+mod emptied;
 mod engines;
 mod leader;
 mod locked_tables;

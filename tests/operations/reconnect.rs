@@ -288,3 +288,41 @@ async fn an_engine_without_a_database_shuts_down() {
     );
     assert_eq!(client.close_code().await, 1001);
 }
+
+/// A firewall forgets the connections to the database: they stay open, and nothing arrives on them any more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn silent_connections_are_noticed() {
+    let db = TestDatabase::postgres().await;
+    db.execute(NOTES).await;
+    let (proxy, through) = TcpProxy::of_database(&db.url()).await;
+    let mut config = TestServer::config(&db, ["notes"]).await;
+    config.db_pool = DbPool::from_url(&through)
+        .await
+        .expect("the engine connects through the proxy");
+    let server = TestServer::with_config(config).await;
+    let mut client = subscriber(&server.ws_url()).await;
+    db.execute(&insert([1])).await;
+    client
+        .wait_until(|client| client.row("notes", "1").is_some())
+        .await;
+    let drains = "SELECT pid::text FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'SELECT s.position%'";
+    let before = db.query_text(drains).await;
+    proxy.silence();
+    db.execute(&insert([2])).await;
+    // This takes as long as a heartbeat and the wait for its answer, longer than a client of the tests waits.
+    while db
+        .query_text(drains)
+        .await
+        .iter()
+        .all(|pid| before.contains(pid))
+    {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    client
+        .wait_until(|client| client.row("notes", "2").is_some())
+        .await;
+    db.execute(&insert([3])).await;
+    client
+        .wait_until(|client| client.row("notes", "3").is_some())
+        .await;
+}

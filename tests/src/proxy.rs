@@ -30,6 +30,8 @@ struct Network {
     bytes_max: AtomicU64,
     /// Whether a cut resets the connections, so that data in flight is lost.
     resets: AtomicBool,
+    /// Counts the times that all connections were silenced.
+    silences: watch::Sender<u64>,
     /// While true, nothing is forwarded; the connections stay open.
     stalled: watch::Sender<bool>,
     /// How long each read waits before it is forwarded, in milliseconds.
@@ -56,6 +58,7 @@ impl TcpProxy {
             requests: AtomicU64::new(0),
             bytes_max: AtomicU64::new(0),
             resets: AtomicBool::new(false),
+            silences: watch::Sender::new(0),
             stalled: watch::Sender::new(false),
             delay_ms: AtomicU64::new(0),
         };
@@ -132,6 +135,12 @@ impl TcpProxy {
         self.network.stalled.send_replace(stalled);
     }
 
+    /// Forgets all connections, as a firewall does: they stay open, and nothing is forwarded on them any more. New
+    /// ones work.
+    pub fn silence(&self) {
+        self.network.silences.send_modify(|silences| *silences += 1);
+    }
+
     /// Delays everything by this much, as a long distance would; 0 for not at all.
     pub fn delay(&self, milliseconds: u64) {
         self.network.delay_ms.store(milliseconds, Ordering::Relaxed);
@@ -198,6 +207,7 @@ async fn copy(
     is_request: bool,
 ) {
     let mut buffer = vec![0; 16 * 1024];
+    let silences = *network.silences.borrow();
     let mut left = if bytes_max == 0 { u64::MAX } else { bytes_max };
     let mut stalled = network.stalled.subscribe();
     while left > 0 {
@@ -213,6 +223,10 @@ async fn copy(
         }
         // Fails only when the proxy has been dropped.
         let _ = stalled.wait_for(|stalled| !*stalled).await;
+        if *network.silences.borrow() != silences {
+            // Until the connection is cut.
+            std::future::pending::<()>().await;
+        }
         let passed = length.min(usize::try_from(left).unwrap_or(usize::MAX));
         left -= passed as u64;
         if to.write_all(&buffer[..passed]).await.is_err() {

@@ -18,6 +18,7 @@ mod fingerprint;
 pub mod health;
 mod lanes;
 pub mod listener;
+mod mend;
 mod migrations;
 #[cfg(feature = "postgres")]
 mod postgres;

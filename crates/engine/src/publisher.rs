@@ -104,4 +104,9 @@ impl LogSubscriber for Publisher {
             let _ = tokio::time::timeout(REFRESH_PATIENCE, refreshing).await;
         })
     }
+
+    fn prepare_again(&self) -> Pin<Box<dyn Future<Output = Result<(), DbError>> + Send + '_>> {
+        let config = &self.state.config;
+        Box::pin(config.db_pool.migrate(&config.database))
+    }
 }

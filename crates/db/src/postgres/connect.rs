@@ -20,6 +20,13 @@ use crate::{DbError, url};
 /// The driver's message when a connection must be able to write, and is not.
 const NO_WRITES: &str = "database does not allow writes";
 
+/// When the system begins to ask whether an idle connection's other end is there, how often, and how many times.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+const KEEPALIVE_RETRIES: u32 = 3;
+/// How long what was sent may stay without the other system's confirmation.
+const UNANSWERED_MAX: Duration = Duration::from_secs(30);
+
 /// A client, with the connection that the caller has to drive.
 pub(crate) type Connected = (
     Client,
@@ -55,6 +62,16 @@ impl Connector {
             )));
         }
         config.connect_timeout(connect_timeout);
+        // A flow that the network dropped without a word fails within a minute. The address may say otherwise.
+        if !connection_url.contains("keepalives") {
+            config
+                .keepalives_idle(KEEPALIVE_IDLE)
+                .keepalives_interval(KEEPALIVE_INTERVAL)
+                .keepalives_retries(KEEPALIVE_RETRIES);
+        }
+        if !connection_url.contains("tcp_user_timeout") {
+            config.tcp_user_timeout(UNANSWERED_MAX);
+        }
         // A hot standby's snapshots do not name the running transactions. Of several hosts, the primary is taken.
         config.target_session_attrs(TargetSessionAttrs::ReadWrite);
         if config.get_application_name().is_none() {

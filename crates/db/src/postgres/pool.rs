@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use diesel_async::pooled_connection::bb8::{Pool, PooledConnection};
-use diesel_async::pooled_connection::{AsyncDieselConnectionManager, ManagerConfig};
+use diesel_async::pooled_connection::{
+    AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod,
+};
 use diesel_async::{AsyncPgConnection, SimpleAsyncConnection as _};
 use futures_util::FutureExt as _;
 use sync_core::cursor::Cursor;
@@ -23,6 +25,9 @@ use crate::{migrations, url};
 
 /// The oldest PostgreSQL that has what the capture needs (`CREATE OR REPLACE TRIGGER`).
 const POSTGRES_VERSION_MIN: i64 = 140_000;
+
+/// How long a pooled connection may take to show that it still works, before another is used.
+const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
 /// A pool of connections to PostgreSQL. Cheap to clone; clones share their connections.
 #[derive(Clone)]
@@ -184,6 +189,17 @@ impl PostgresPool {
         let writer = Writer::new(connector.clone(), config.pool_size, statement_timeout);
         let timeout_ms = config.statement_timeout_ms;
         let mut manager = ManagerConfig::default();
+        // A connection that the network has dropped without a word would not answer, either.
+        manager.recycling_method =
+            RecyclingMethod::CustomFunction(Box::new(|conn: &mut AsyncPgConnection| {
+                async move {
+                    let answer = tokio::time::timeout(ANSWER_WITHIN, conn.batch_execute(""));
+                    answer
+                        .await
+                        .unwrap_or(Err(diesel::result::Error::BrokenTransactionManager))
+                }
+                .boxed()
+            }));
         manager.custom_setup = Box::new(move |_| {
             let connector = connector.clone();
             async move {

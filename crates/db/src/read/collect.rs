@@ -70,6 +70,11 @@ impl ChangeRow {
 }
 
 impl ChangeRow {
+    /// Whether the database has no floor, because somebody emptied the engine's tables.
+    pub(crate) fn is_without_floor(&self) -> bool {
+        self.floor.is_none()
+    }
+
     /// Reads the row by itself, by entity and key, if the statement left that to be done.
     #[cfg(feature = "sqlite")]
     pub(crate) fn read_alone<E>(

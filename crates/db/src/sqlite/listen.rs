@@ -97,6 +97,12 @@ impl SqliteListener {
                         // A row may be the reason.
                         read::guard(&entities.all(), self.pool.health());
                     }
+                    if failures > 1 {
+                        // The engine's own tables may be gone, or empty.
+                        if let Err(error) = self.pool.migrate().await {
+                            warn!(%error, "the engine's own tables could not be looked at");
+                        }
+                    }
                     if failures >= FAILURES_MAX {
                         status.send_replace(ListenerStatus::default());
                         if let DrainError::Db(error) = &error {

@@ -80,6 +80,7 @@ const DB: House = House {
             "quote",
             "tables",
         ],
+        &["mend"],
         &["entity", "migrations", "url"],
         &["catalog", "read", "retention", "write"],
         &["feed"],

@@ -144,6 +144,9 @@ impl Line<'_> {
         while let Some(line) = lines.next().await {
             let line = line.map_err(|error| failed(context, &error))?;
             let row = change_row(&line).map_err(|error| failed(context, &error))?;
+            if row.is_without_floor() {
+                return Err(DrainError::Gap);
+            }
             for part in collector.take(row)? {
                 drain.take(part).await?;
             }

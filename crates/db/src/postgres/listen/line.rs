@@ -63,11 +63,17 @@ impl<'a> Line<'a> {
             own_pid.clone(),
             broken.clone(),
         );
-        let log_schema: String = l
-            .query_one(LOG_SCHEMA, &[])
-            .await
-            .and_then(|row| row.try_get(0))
-            .map_err(|error| failed("looking for the log", &error))?;
+        let log_schema = l.query_one(LOG_SCHEMA, &[]).await;
+        let log_schema: String = match log_schema.and_then(|row| row.try_get(0)) {
+            Ok(log_schema) => log_schema,
+            Err(error) if is_gone(&error) => {
+                // Somebody dropped them, with their schema perhaps.
+                owner.context.subscriber.prepare_again().await?;
+                let made = "the engine's own tables were gone and have been made again";
+                return Err(DbError::Unreachable(made.to_owned()));
+            }
+            Err(error) => return Err(failed("looking for the log", &error)),
+        };
         l.batch_execute(&format!("{SESSION_OF_L}; SET {SEARCH_PATH}"))
             .await
             .map_err(|error| failed("preparing the listener", &error))?;
@@ -77,12 +83,14 @@ impl<'a> Line<'a> {
         if let Err(error) = w.batch_execute(DETECT_DISCONNECT).await {
             debug!(%error, "the database will not notice when this server ends in the queue");
         }
-        own_pid.store(backend_pid(&l).await?, Ordering::Relaxed);
+        let l_pid = backend_pid(&l).await?;
+        own_pid.store(l_pid, Ordering::Relaxed);
         let w_pid = backend_pid(&w).await?;
         Ok(Self {
             owner,
             log_schema,
-            l,
+            l: Arc::new(l),
+            l_pid,
             w: Arc::new(w),
             w_pid,
             rung,
@@ -195,6 +203,12 @@ fn drive(
         broken.cancel();
     });
     (client, AbortOnDropHandle::new(driving))
+}
+
+/// Whether the statement's table, or its schema, does not exist.
+fn is_gone(error: &tokio_postgres::Error) -> bool {
+    let gone = [SqlState::UNDEFINED_TABLE, SqlState::INVALID_SCHEMA_NAME];
+    error.code().is_some_and(|code| gone.contains(code))
 }
 
 /// Whether the request ended without the lock while the connection still works.

@@ -14,6 +14,7 @@ mod lead;
 mod left_out;
 mod line;
 mod poll;
+mod silence;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -122,9 +123,11 @@ impl PostgresNotifyListener {
     /// Opens both connections and works with them until one fails.
     async fn connected(&self, reached: &mut Option<Cursor>) -> Ended {
         let served = async {
-            match Line::open(self).await?.serve(reached).await {
-                Ok(never) => match never {},
-                Err(ended) => Err(ended),
+            let mut line = Line::open(self).await?;
+            let silence = line.silence();
+            tokio::select! {
+                served = line.serve(reached) => served,
+                error = silence.detected() => Err(error.into()),
             }
         };
         // Work in progress can be dropped: the locks go with the connections.
@@ -149,7 +152,8 @@ struct Line<'a> {
     owner: &'a PostgresNotifyListener,
     /// The schema that contains the log.
     log_schema: String,
-    l: Client,
+    l: Arc<Client>,
+    l_pid: i32,
     w: Arc<Client>,
     w_pid: i32,
     rung: Arc<Notify>,
