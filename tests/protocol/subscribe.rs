@@ -2,7 +2,7 @@
 
 use rhtmx_sync_tests::TestServer;
 use serde_json::{Value, json};
-use testkit::{Phase, SyncClient, both_backends};
+use testkit::{ClientOptions, Phase, SyncClient, both_backends};
 
 use crate::subscribers::{resumed_changes, serve_and_subscribe, wait_equal};
 use crate::tables::{NOTES, TASKS, insert_notes, notes, rows};
@@ -425,30 +425,40 @@ both_backends! {
         }
     }
 
-    /// Changes of the engine's clients and of other programs arrive in the same way.
-    async fn a_change_names_its_mutation(db: TestDatabase) {
+    /// Anyone else could count a client's mutations, or use up its numbers.
+    async fn whose_mutation_a_change_was_is_told_to_its_author_alone(db: TestDatabase) {
         db.execute(NOTES).await;
         let (server, mut client) = serve_and_subscribe(&db).await;
         let mut writer = server.connect().await;
+        let page = server.http().get("/api/sync/notes").await.json();
+        let cursor = page["cursor"].as_str().expect("a cursor").to_owned();
         writer.push_next(json!([note(1, "one")])).await.acked();
-        let changes = client.wait_for(|frame| frame["type"] == "changes").await;
-        let change = &changes["changes"][0];
-        assert_eq!(
-            (&change["op"], &change["key"]),
-            (&json!("put"), &json!("1"))
-        );
-        assert_eq!(change["mutation"], 1);
-        let state = writer.into_state();
-        assert_eq!(change["client_id"], json!(state.client_id));
-
-        db.execute("UPDATE notes SET body = 'by another program' WHERE id = 1")
-            .await;
-        let changes = client.wait_for(|frame| frame["type"] == "changes").await;
-        let change = &changes["changes"][0];
-        assert_eq!(
-            (change.get("mutation"), change.get("client_id")),
-            (None, None)
-        );
+        let origin = |frame: &Value| {
+            let change = &frame["changes"][0];
+            assert_eq!((&change["op"], &change["key"]), (&json!("put"), &json!("1")));
+            (change["client_id"].clone(), change["mutation"].clone())
+        };
+        let is_change = |frame: &Value| frame["type"] == "changes";
+        let nobody = (Value::Null, Value::Null);
+        assert_eq!(origin(&client.wait_for(is_change).await), nobody);
+        // Neither does a resume or a page tell it.
+        let mut back = server.connect().await;
+        back.resume("a", "notes", &cursor).await;
+        assert_eq!(origin(&back.wait_for(is_change).await), nobody);
+        let page = server.http().get(&format!("/api/sync/notes?cursor={cursor}")).await;
+        assert_eq!(origin(&page.json()), nobody);
+        let client_id = writer.into_state().client_id;
+        let options = ClientOptions {
+            client_id,
+            client_id_shared: true,
+            ..ClientOptions::default()
+        };
+        let mut author = SyncClient::connect(&server.ws_url(), options).await;
+        author.resume("a", "notes", &cursor).await;
+        let own = (json!(client_id), json!(1));
+        assert_eq!(origin(&author.wait_for(is_change).await), own);
+        db.execute("UPDATE notes SET body = 'by another program' WHERE id = 1").await;
+        assert_eq!(origin(&author.wait_for(is_change).await), nobody);
         assert_eq!(rows(&db, "notes", &["id"]).await.len(), 1);
     }
 }

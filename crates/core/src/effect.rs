@@ -21,6 +21,9 @@ pub enum Effect {
     },
     /// The entity must be refetched.
     SchemaChanged,
+    /// The row is not in the shape, and it is unknown whether it was: the reader must be refetched, because to
+    /// name the row would tell its key to one that never had it. Only for a shape with a filter.
+    Unclear,
     /// Nothing: the change does not concern the shape, or a later truncate removed the row.
     Nothing,
 }
@@ -54,6 +57,10 @@ impl NetChange {
         let Some(effect) = selection.effect(&versions) else {
             return Ok(Effect::Nothing);
         };
+        let may_be_of_others = !versions.has_past() && !selection.filter().is_everything();
+        if effect.op != RowOp::Put && may_be_of_others {
+            return Ok(Effect::Unclear);
+        }
         let row = match (&self.row, effect.op) {
             (Some(row), RowOp::Put) => Some(selection.project(row)?.unwrap_or_else(|| row.clone())),
             _ => None,

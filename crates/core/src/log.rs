@@ -8,6 +8,7 @@ use std::str::FromStr;
 
 use protocol::MutationId;
 use serde_json::value::RawValue;
+use uuid::Uuid;
 
 use crate::cursor::CommitId;
 
@@ -137,6 +138,12 @@ impl NetChange {
             return Subject::Nothing;
         }
         self.key.as_deref().map_or(Subject::Truncate, Subject::Row)
+    }
+
+    /// Forgets whose mutation it was, unless it was this client's: that is told to the author alone.
+    pub fn tell_origin_to(&mut self, author: Option<Uuid>) {
+        let is_own = |origin: &MutationId| Some(origin.client_id) == author;
+        self.mutation_id = self.mutation_id.filter(is_own);
     }
 
     /// Whether the row was created and deleted since the reader's position. A row that existed before was

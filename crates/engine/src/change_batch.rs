@@ -32,7 +32,7 @@ impl ChangeBatch {
         for entry in entries {
             let entity = entry.entity.clone();
             match entry.effect() {
-                Effect::Nothing => {}
+                Effect::Nothing | Effect::Unclear => {}
                 Effect::SchemaChanged => self.schema_changed.push(entity),
                 Effect::Change {
                     transient: true, ..

@@ -6,9 +6,11 @@ use std::time::Duration;
 use db::entity::EntityConfig;
 use db::{DatabaseConfig, DbPool};
 use sync_core::policy::{AllowAll, Authorizer};
+use sync_core::session::SessionLimits;
 
 use crate::auth::{AcceptAnyone, Authenticator};
 use crate::bus::{Bus, LocalBus};
+use crate::mailbox::Capacity;
 
 /// The configuration of an engine. [`SyncConfig::new`] sets every default; change what you need.
 #[derive(Debug, Clone)]
@@ -49,6 +51,21 @@ impl SyncConfig {
 }
 
 impl LimitsConfig {
+    pub(crate) fn queue(&self) -> Capacity {
+        Capacity {
+            items: self.queue_batches_max,
+            bytes: self.queue_bytes_max,
+        }
+    }
+
+    pub(crate) fn session(&self) -> SessionLimits {
+        SessionLimits {
+            subscriptions_max: self.subscriptions_max,
+            filter_work_max: self.filter_work_max,
+            filter_bytes_max: self.filter_bytes_max,
+        }
+    }
+
     pub(crate) fn heartbeat(&self) -> Duration {
         Duration::from_millis(self.heartbeat_ms.max(1))
     }
@@ -119,9 +136,28 @@ pub struct LimitsConfig {
     pub subscriptions_max: usize,
     /// Writes in one mutation. Default 1,000.
     pub writes_max: usize,
+    /// What the filters of one connection may cost together, in comparisons for each changed row; a `LIKE`
+    /// counts as ten. A subscription beyond it is refused with `too_large`. Default 5,000.
+    pub filter_work_max: usize,
+    /// What the filters on one entity that no index finds (those without an equality that each matching row
+    /// must satisfy) may cost together, of all connections, in comparisons for each changed row. A subscription
+    /// beyond it is refused with `too_large`. Default 100,000.
+    pub entity_filter_work_max: usize,
+    /// The memory that the filters of one connection may take, in bytes. A subscription beyond it is refused
+    /// with `too_large`. Default 4 MiB.
+    pub filter_bytes_max: usize,
+    /// The memory that the filters of all connections may take, in bytes. A subscription beyond it is refused
+    /// with `too_large`. Default 256 MiB.
+    pub filter_bytes_total_max: usize,
     /// Batches that may wait for one slow client; beyond that, its session catches up from the log at the
     /// client's pace. Default 64.
     pub queue_batches_max: usize,
+    /// The bytes of the batches that may wait for one slow client; beyond that, as for `queue_batches_max`.
+    /// Default 4 MiB.
+    pub queue_bytes_max: usize,
+    /// The bytes of all batches in memory; beyond that, every session with more than one that waits catches up
+    /// from the log. Default 64 MiB.
+    pub queue_bytes_total_max: usize,
     /// Interval of heartbeats on an idle connection. A client that answers none for twice as long is
     /// disconnected. Default 25,000.
     pub heartbeat_ms: u64,
@@ -137,7 +173,13 @@ impl Default for LimitsConfig {
             frame_bytes_max: 1024 * 1024,
             subscriptions_max: 100,
             writes_max: 1000,
+            filter_work_max: 5000,
+            entity_filter_work_max: 100_000,
+            filter_bytes_max: 4 * 1024 * 1024,
+            filter_bytes_total_max: 256 * 1024 * 1024,
             queue_batches_max: 64,
+            queue_bytes_max: 4 * 1024 * 1024,
+            queue_bytes_total_max: 64 * 1024 * 1024,
             heartbeat_ms: 25_000,
             hello_timeout_ms: 10_000,
             stalled_timeout_ms: 60_000,

@@ -19,7 +19,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::change_batch::ChangeBatch;
 use crate::config::SyncConfig;
-use crate::rows::{Hub, Reader};
+use crate::rows::{Hub, HubLimits, Reader};
 
 /// Interval of checks whether the listener has reached a position.
 const CATCH_UP_INTERVAL: Duration = Duration::from_millis(5);
@@ -66,7 +66,12 @@ impl EngineState {
             .map(|name| (name, tokio::sync::Mutex::default()));
         let refreshing = refreshing.collect();
         let entities = Arc::new(Entities::new(names.collect()));
-        let hub = Arc::new(Hub::default());
+        let limits = &config.limits;
+        let hub = Arc::new(Hub::new(HubLimits {
+            entity_work_max: limits.entity_filter_work_max,
+            filter_bytes_max: limits.filter_bytes_total_max,
+            queue_bytes_max: limits.queue_bytes_total_max,
+        }));
         let reads_at_once = (config.database.pool_size as usize / 2).max(1);
         let reader = Reader::new(
             config.db_pool.clone(),
@@ -170,7 +175,11 @@ impl EngineState {
             let message = "this entity has no table, so its columns are unknown";
             return error(ErrorCode::BadFilter, message);
         };
-        Ok(Shape::resolve(&table, request, &scope)?)
+        let shape = Shape::resolve(&table, request, &scope)?;
+        self.hub
+            .admit(&shape)
+            .map_err(|full| SubscribeError::new(ErrorCode::TooLarge, full))?;
+        Ok(shape)
     }
 
     pub(crate) fn not_ready(&self, why: &str) {

@@ -1,5 +1,9 @@
 //! Turns what was written into a condition on a table's columns, or says what is wrong with it.
 
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use serde_json::value::RawValue;
 
 use super::class::Class;
@@ -11,6 +15,7 @@ use super::params;
 use super::scalar::Scalar;
 use super::syntax::{CompareOp, Expr, Operand, Term};
 use super::table::Table;
+use super::work::FILTER_BYTES_MAX;
 use value::schema::ColumnKind;
 
 /// Resolves names, literals and parameters.
@@ -23,12 +28,24 @@ pub(super) fn check(
     table: Table<'_>,
 ) -> Result<Condition, FilterError> {
     params::check(expr, params)?;
-    Checker { params, table }.condition(expr)
+    let params = params.iter().map(|param| Given::of_param(param));
+    let checker = Checker {
+        params: params.collect(),
+        table,
+        patterns: RefCell::default(),
+        bytes: Cell::new(0),
+    };
+    checker.condition(expr)
 }
 
 struct Checker<'a> {
-    params: &'a [Box<RawValue>],
+    /// None for one that is neither a text, a number, a boolean nor null.
+    params: Vec<Option<Given<'a>>>,
     table: Table<'a>,
+    /// The patterns by their texts: one that is named often is kept once.
+    patterns: RefCell<HashMap<Arc<str>, Pattern>>,
+    /// The bytes of all values, as often as they are named.
+    bytes: Cell<usize>,
 }
 
 /// An operand: a column, or a value that the client gave.
@@ -183,8 +200,7 @@ impl<'a> Checker<'a> {
         match self.side(pattern)? {
             Side::Given(Given::Null) => Ok(Condition::Constant(None)),
             Side::Given(Given::Text(text)) if !text.contains('\0') => {
-                let pattern =
-                    Pattern::read(&text).map_err(|fault| FilterError::bad(pattern.at, fault))?;
+                let pattern = self.pattern(text, pattern.at)?;
                 Ok(Condition::Like {
                     column,
                     pattern,
@@ -198,7 +214,37 @@ impl<'a> Checker<'a> {
         }
     }
 
+    fn pattern(&self, text: Arc<str>, at: usize) -> Result<Pattern, FilterError> {
+        if let Some(pattern) = self.patterns.borrow().get(&text) {
+            return Ok(pattern.clone());
+        }
+        let pattern = Pattern::read(&text).map_err(|fault| FilterError::bad(at, fault))?;
+        self.patterns.borrow_mut().insert(text, pattern.clone());
+        Ok(pattern)
+    }
+
+    /// Counts a value that the filter names. A short text may name a large parameter many times.
+    fn count(&self, given: &Given<'_>, at: usize) -> Result<(), FilterError> {
+        let bytes = self.bytes.get() + given.words().len();
+        self.bytes.set(bytes);
+        if bytes > FILTER_BYTES_MAX {
+            let message = format!(
+                "the values of a filter have at most {FILTER_BYTES_MAX} bytes together, each counted as often as it is named"
+            );
+            return Err(FilterError::too_large(at, message));
+        }
+        Ok(())
+    }
+
     fn side(&self, operand: &'a Operand) -> Result<Side<'a>, FilterError> {
+        let side = self.resolve(operand)?;
+        if let Side::Given(given) = &side {
+            self.count(given, operand.at)?;
+        }
+        Ok(side)
+    }
+
+    fn resolve(&self, operand: &'a Operand) -> Result<Side<'a>, FilterError> {
         match &operand.term {
             Term::Column { name, quoted } => match self.table.find(name, *quoted) {
                 Some(column) => Ok(Side::Column(column)),
@@ -207,14 +253,17 @@ impl<'a> Checker<'a> {
                     Err(FilterError::bad(operand.at, message))
                 }
             },
-            Term::Param(number) => Given::of_param(&self.params[number - 1])
-                .map(Side::Given)
-                .ok_or_else(|| {
-                    let message = format!(
-                        "parameter ${number} is neither a text, a number, a boolean nor null"
-                    );
-                    FilterError::bad(operand.at, message)
-                }),
+            Term::Param(number) => {
+                self.params[number - 1]
+                    .clone()
+                    .map(Side::Given)
+                    .ok_or_else(|| {
+                        let message = format!(
+                            "parameter ${number} is neither a text, a number, a boolean nor null"
+                        );
+                        FilterError::bad(operand.at, message)
+                    })
+            }
             literal => Ok(Side::Given(
                 Given::of_term(literal).expect("every other term is a literal"),
             )),

@@ -1,7 +1,7 @@
 //! Filters: the small part of SQL in which a client says which rows it wants.
 //!
 //! A filter is parsed once ([`Filter::new`]), checked against its table, and brought into one form, so that
-//! filters that say the same are one ([`Filter::id`]). The database evaluates it in first reads, as SQL made
+//! filters that say the same are one ([`Filter::text`]). The database evaluates it in first reads, as SQL made
 //! from its [`Condition`]; this crate evaluates it for each change ([`Filter::matches`]). Both give the same
 //! answer: a filter whose answer in the database cannot be repeated here is an error.
 //!
@@ -26,6 +26,7 @@ mod scalar;
 mod syntax;
 mod table;
 mod token;
+mod work;
 
 #[cfg(test)]
 mod against_sqlparser;
@@ -51,14 +52,15 @@ pub use scalar::{Cell, Scalar};
 pub use syntax::CompareOp;
 pub use table::{Backend, Table};
 pub use token::TEXT_BYTES_MAX;
+pub use work::{FILTER_BYTES_MAX, Work};
 
 /// A filter on one table, checked, in its one form.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Filter {
     condition: Condition,
-    id: String,
-    outline: String,
     columns: BTreeSet<usize>,
+    work: Work,
+    bytes: usize,
 }
 
 impl Filter {
@@ -73,29 +75,33 @@ impl Filter {
         table: Table<'_>,
     ) -> Result<Self, FilterError> {
         let checked = check::check(&parse::parse(text)?, params, table)?;
-        let names: Vec<&str> = table.names().collect();
-        Ok(Self::of(canonical::canonical(checked), &names))
+        let filter = Self::of(canonical::canonical(checked));
+        if filter.bytes > FILTER_BYTES_MAX {
+            return Err(FilterError::too_large_throughout(format!(
+                "a filter takes at most {FILTER_BYTES_MAX} bytes"
+            )));
+        }
+        Ok(filter)
     }
 
     /// The filter that every row matches.
     pub fn everything() -> Self {
-        Self::of(Condition::Constant(Some(true)), &[])
+        Self::of(Condition::Constant(Some(true)))
     }
 
-    /// The filter of the rows that match both filters, which are on this table.
+    /// The filter of the rows that match both filters, which are on one table.
     #[must_use]
-    pub fn and(self, other: Self, table: Table<'_>) -> Self {
+    pub fn and(self, other: Self) -> Self {
         let both = Condition::And(vec![self.condition, other.condition]);
-        let names: Vec<&str> = table.names().collect();
-        Self::of(canonical::canonical(both), &names)
+        Self::of(canonical::canonical(both))
     }
 
-    fn of(condition: Condition, names: &[&str]) -> Self {
+    fn of(condition: Condition) -> Self {
         let mut columns = BTreeSet::new();
         condition.collect_columns(&mut columns);
         Self {
-            id: print::text(&condition, names),
-            outline: print::outline(&condition, names),
+            work: Work::of(&condition),
+            bytes: work::bytes(&condition),
             columns,
             condition,
         }
@@ -124,13 +130,25 @@ impl Filter {
 
     /// The text of the filter's one form, with its parameters in place, itself a filter. Equal texts are
     /// equal filters on the same table.
-    pub fn id(&self) -> &str {
-        &self.id
+    pub fn text(&self, table: Table<'_>) -> String {
+        let names: Vec<&str> = table.names().collect();
+        print::text(&self.condition, &names)
     }
 
     /// The text of the one form with `?` for values and lists, which may be confidential.
-    pub fn outline(&self) -> &str {
-        &self.outline
+    pub fn outline(&self, table: Table<'_>) -> String {
+        let names: Vec<&str> = table.names().collect();
+        print::outline(&self.condition, &names)
+    }
+
+    /// What an evaluation costs.
+    pub fn work(&self) -> &Work {
+        &self.work
+    }
+
+    /// The memory that the filter takes, in bytes. A value counts as often as it is named.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// The filter's one form.

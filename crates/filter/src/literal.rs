@@ -1,6 +1,6 @@
 //! Reads what a client wrote as a value of a column's class.
 
-use std::borrow::Cow;
+use std::sync::Arc;
 
 use serde_json::value::RawValue;
 use uuid::Uuid;
@@ -10,13 +10,13 @@ use super::class::{Class, Form};
 use super::scalar::Scalar;
 use super::syntax::Term;
 
-/// A literal or a parameter, as the client wrote it.
+/// A literal or a parameter, as the client wrote it. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Given<'a> {
     Null,
     Bool(bool),
     Number(&'a str),
-    Text(Cow<'a, str>),
+    Text(Arc<str>),
 }
 
 impl<'a> Given<'a> {
@@ -27,7 +27,7 @@ impl<'a> Given<'a> {
             "true" => Self::Bool(true),
             "false" => Self::Bool(false),
             text if text.starts_with('"') => {
-                Self::Text(Cow::Owned(serde_json::from_str(text).ok()?))
+                Self::Text(serde_json::from_str::<String>(text).ok()?.into())
             }
             text if text.starts_with(['[', '{']) => return None,
             number => Self::Number(number),
@@ -40,7 +40,7 @@ impl<'a> Given<'a> {
             Term::Null => Self::Null,
             Term::Bool(value) => Self::Bool(*value),
             Term::Number(text) => Self::Number(text),
-            Term::Text(text) => Self::Text(Cow::Borrowed(text)),
+            Term::Text(text) => Self::Text(text.as_str().into()),
             Term::Column { .. } | Term::Param(_) => return None,
         })
     }
@@ -108,11 +108,11 @@ fn special(class: &Class, text: &str) -> Option<Scalar> {
     }
 }
 
-fn of_text(class: &Class, text: &str) -> Option<Scalar> {
+fn of_text(class: &Class, text: &Arc<str>) -> Option<Scalar> {
     match class {
         Class::Text {
             form: Form::Any, ..
-        } => (!text.contains('\0')).then(|| Scalar::Text(text.into())),
+        } => (!text.contains('\0')).then(|| Scalar::Text(text.clone())),
         Class::Text {
             form: Form::Uuid, ..
         } => Some(Scalar::Text(uuid(text)?.hyphenated().to_string().into())),
@@ -126,7 +126,7 @@ fn of_text(class: &Class, text: &str) -> Option<Scalar> {
             .map(|(at, _)| Scalar::Timestamp(at)),
         Class::TimestampTz => timestamp(text).map(|(at, _)| Scalar::TimestampTz(at)),
         Class::Enum(labels) => {
-            let order = labels.iter().position(|label| **label == *text)?;
+            let order = labels.iter().position(|label| label == text)?;
             Some(Scalar::Label {
                 order,
                 name: labels[order].clone(),

@@ -58,7 +58,7 @@ proptest! {
     fn the_text_of_the_one_form_is_the_same_filter(text in arbitrary::filter_text()) {
         let table = test_table(Backend::Postgres);
         let Ok(filter) = Filter::new(&text, &[], table.table()) else { return Ok(()) };
-        let again = Filter::new(filter.id(), &[], table.table());
+        let again = Filter::new(&filter.text(table.table()), &[], table.table());
         prop_assert_eq!(again, Ok(filter));
     }
 

@@ -21,7 +21,7 @@ pub enum Scalar {
     /// Any number of SQLite.
     Real(Real),
     /// A text, ordered by its bytes in UTF-8.
-    Text(Box<str>),
+    Text(Arc<str>),
     /// A uuid, ordered by its bytes.
     Uuid(Uuid),
     /// `date`.

@@ -22,6 +22,14 @@ pub fn changes_of_shape(shape: &str, array: &str) -> String {
     )
 }
 
+/// What precedes the changes in the frame of [`changes_of_shape`], up to the bracket of their array.
+pub fn before_changes_of_shape(shape: &str) -> String {
+    format!(r#"{{"type":"changes","shape":{},"changes":["#, text(&shape))
+}
+
+/// What follows them.
+pub const AFTER_CHANGES: &str = "]}";
+
 /// A `changes` frame of a subscription that catches up, around an array of changes.
 pub fn changes_of_subscription(id: &SubscriptionId, array: &str) -> String {
     format!(
@@ -54,6 +62,8 @@ mod tests {
             changes: changes.clone(),
         });
         assert_eq!(changes_of_shape("s\"", &array), of_shape.to_text());
+        let pieces = before_changes_of_shape("s\"") + &text(&changes[0]) + AFTER_CHANGES;
+        assert_eq!(pieces, of_shape.to_text());
         let of_id = ServerFrame::Changes(Changes {
             shape: None,
             id: Some(id.clone()),

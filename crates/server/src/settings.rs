@@ -78,7 +78,13 @@ struct LimitsSection {
     frame_bytes_max: Option<usize>,
     subscriptions_max: Option<usize>,
     writes_max: Option<usize>,
+    filter_work_max: Option<usize>,
+    entity_filter_work_max: Option<usize>,
+    filter_bytes_max: Option<usize>,
+    filter_bytes_total_max: Option<usize>,
     queue_batches_max: Option<usize>,
+    queue_bytes_max: Option<usize>,
+    queue_bytes_total_max: Option<usize>,
     heartbeat_ms: Option<u64>,
     hello_timeout_ms: Option<u64>,
     stalled_timeout_ms: Option<u64>,
@@ -301,6 +307,41 @@ impl Numbers<'_> {
             "LIMITS_QUEUE_BATCHES_MAX",
             file.queue_batches_max,
         )?;
+        let budgets = [
+            (
+                &mut config.filter_work_max,
+                "LIMITS_FILTER_WORK_MAX",
+                file.filter_work_max,
+            ),
+            (
+                &mut config.entity_filter_work_max,
+                "LIMITS_ENTITY_FILTER_WORK_MAX",
+                file.entity_filter_work_max,
+            ),
+            (
+                &mut config.filter_bytes_max,
+                "LIMITS_FILTER_BYTES_MAX",
+                file.filter_bytes_max,
+            ),
+            (
+                &mut config.filter_bytes_total_max,
+                "LIMITS_FILTER_BYTES_TOTAL_MAX",
+                file.filter_bytes_total_max,
+            ),
+            (
+                &mut config.queue_bytes_max,
+                "LIMITS_QUEUE_BYTES_MAX",
+                file.queue_bytes_max,
+            ),
+            (
+                &mut config.queue_bytes_total_max,
+                "LIMITS_QUEUE_BYTES_TOTAL_MAX",
+                file.queue_bytes_total_max,
+            ),
+        ];
+        for (budget, name, from_file) in budgets {
+            self.set(budget, name, from_file)?;
+        }
         self.set(
             &mut config.heartbeat_ms,
             "LIMITS_HEARTBEAT_MS",

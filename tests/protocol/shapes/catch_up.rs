@@ -22,7 +22,7 @@ both_backends! {
         let mut slow = server.connect().await;
         subscribe(&mut slow, "a", json!({ "where": "list_id = 1" })).await;
         subscribe(&mut slow, "b", json!({ "where": "list_id = 2", "columns": ["title"] })).await;
-        subscribe(&mut slow, "c", json!({ "where": "title LIKE '7%'", "columns": [] })).await;
+        subscribe(&mut slow, "c", json!({ "where": "id < 3", "columns": [] })).await;
         let mut fast = server.connect().await;
         subscribe(&mut fast, "a", json!({ "where": "list_id = 1" })).await;
         slow.reset_counters();
@@ -50,7 +50,7 @@ both_backends! {
         pending_changes(&mut slow).await;
         let expected = todos(&db, &["id", "title"], "list_id = 2").await;
         assert_eq!(*slow.rows("b"), expected);
-        assert_eq!(*slow.rows("c"), todos(&db, &["id"], "title LIKE '7%'").await);
+        assert_eq!(*slow.rows("c"), todos(&db, &["id"], "id < 3").await);
         assert_eq!((slow.frames("refetch"), slow.frames("snapshot")), (0, 0));
         let puts: u64 = ["a", "b"].iter().map(|id| slow.subscription(*id).puts().values().sum::<u64>()).sum();
         assert!(puts < CHANGES as u64, "{puts} of {CHANGES}: every change was sent live");

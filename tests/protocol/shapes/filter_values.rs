@@ -152,7 +152,8 @@ both_backends! {
         }
         let mut back = reconnect(&server, away.expect("a client")).await;
         back.wait_subscribed("a").await;
-        assert_eq!((back.rows("a").len(), back.frames("refetch")), (0, 0));
+        // Nobody knows whether the rows were in its selection, so they are not named.
+        assert_eq!((back.rows("a").len(), back.frames("refetch")), (0, 1));
     }
 }
 

@@ -1,6 +1,7 @@
 //! Subscriptions to a selection of an entity: `where`, `params` and `columns`.
 
 mod bad_selections;
+mod budgets;
 mod catch_up;
 mod changed_keys;
 mod column_types;

@@ -42,6 +42,36 @@ async fn changes_after_absence(
 }
 
 both_backends! {
+    /// More is known to have changed in the row than is looked at. To name it would tell its key to a client
+    /// that never had it.
+    async fn a_resume_over_unknown_history_refetches_and_names_no_row(db: TestDatabase) {
+        let server = serve(&db).await;
+        let filter = "list_id = 1 AND title <> 'x'";
+        let client = subscriber(&server, filter).await;
+        let mut all = server.connect().await;
+        subscribe(&mut all, "a", json!({ "columns": ["title"] })).await;
+        let (state, all_state) = (client.into_state(), all.into_state());
+        for number in 0..3 {
+            let title = format!("{number} {}", "x".repeat(600_000));
+            db.execute(&format!("UPDATE todos SET title = '{title}' WHERE id = 3")).await;
+        }
+        let mut client =
+            SyncClient::reconnect(&server.ws_url(), ClientOptions::default(), &state).await;
+        client.wait_for(|frame| {
+            assert_ne!(frame["type"], "changes", "{frame}");
+            frame["type"] == "subscribed"
+        })
+        .await;
+        assert_eq!((client.frames("refetch"), client.frames("snapshot")), (1, 1));
+        assert_eq!(*client.rows("a"), todos(&db, &ALL, filter).await);
+        // A client that has every row is told.
+        db.execute("DELETE FROM todos WHERE id = 3").await;
+        let mut all =
+            SyncClient::reconnect(&server.ws_url(), ClientOptions::default(), &all_state).await;
+        let changes = resumed_changes(&mut all, "a").await;
+        assert_eq!((short(changes), all.frames("refetch")), (vec!["delete 3".to_owned()], 0));
+    }
+
     async fn a_resume_sends_exactly_the_needed_changes(db: TestDatabase) {
         let server = serve(&db).await;
         db.execute("INSERT INTO todos VALUES (5, 1, NULL, 'five', false), (6, 1, NULL, 'six', false), (7, 2, NULL, 'seven', false)").await;

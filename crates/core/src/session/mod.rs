@@ -20,6 +20,7 @@
 //!    log is read again from the position reached.
 
 mod command;
+mod limits;
 mod live;
 mod mutations;
 #[cfg(test)]
@@ -31,6 +32,8 @@ use std::sync::Arc;
 pub use command::{
     Awaited, Command, Frame, HubCommand, ReadCommand, ReadEnd, ReadFrom, SubscribeError,
 };
+use limits::Cost;
+pub use limits::SessionLimits;
 use live::LiveShapes;
 use mutations::Mutations;
 use protocol::{ErrorCode, Push, RefetchReason, SelectionRequest, Subscribe, SubscriptionId};
@@ -42,12 +45,17 @@ use crate::shape::Shape;
 /// The most batches that are kept for one joining subscription. Beyond that it continues from the log.
 pub const BACKLOG_BATCHES_MAX: usize = 256;
 
+/// The most bytes of batches that are kept for one joining subscription.
+pub const BACKLOG_BYTES_MAX: usize = 4 * 1024 * 1024;
+
 /// What the session has to know of a batch of the hub.
 pub trait Batch: Clone {
     /// The position at which its changes were read.
     fn position(&self) -> &Arc<Position>;
     /// Whether this is the last batch of that position.
     fn complete(&self) -> bool;
+    /// The memory that it takes, in bytes.
+    fn bytes(&self) -> usize;
     /// Whether it has changes for this shape.
     fn touches(&self, shape: &Shape) -> bool;
     /// Whether the schema of this shape's table changed, so that its rows must be refetched.
@@ -59,6 +67,7 @@ struct Subscription<B> {
     shape: Shape,
     /// The selection that the client asked for; none for everything.
     request: Option<Box<SelectionRequest>>,
+    cost: Cost,
     joining: Option<Joining<B>>,
 }
 
@@ -66,6 +75,7 @@ struct Subscription<B> {
 #[derive(Debug)]
 struct Joining<B> {
     backlog: Vec<B>,
+    backlog_bytes: usize,
     /// Batches were dropped: another read must follow, from where this one ends.
     missed: bool,
     /// The table's schema changed during the read.
@@ -99,16 +109,37 @@ impl<B> Joining<B> {
     fn new() -> Self {
         Self {
             backlog: Vec::new(),
+            backlog_bytes: 0,
             missed: false,
             schema_changed: false,
         }
     }
 }
 
+impl<B: Batch> Joining<B> {
+    /// Keeps a batch, or notes that it must be read from the log.
+    fn keep(&mut self, batch: &B) {
+        if self.missed {
+            return;
+        }
+        self.backlog_bytes += batch.bytes();
+        if self.backlog.len() == BACKLOG_BATCHES_MAX || self.backlog_bytes > BACKLOG_BYTES_MAX {
+            self.miss();
+        } else {
+            self.backlog.push(batch.clone());
+        }
+    }
+
+    fn miss(&mut self) {
+        self.missed = true;
+        self.backlog = Vec::new();
+    }
+}
+
 /// The state of one connection after its `hello`.
 #[derive(Debug)]
 pub struct Session<B> {
-    subscriptions_max: usize,
+    limits: SessionLimits,
     subscriptions: BTreeMap<SubscriptionId, Subscription<B>>,
     live: LiveShapes,
     /// The position of the last complete batch.
@@ -120,9 +151,9 @@ pub struct Session<B> {
 
 impl<B: Batch> Session<B> {
     /// Makes a session without subscriptions.
-    pub fn new(subscriptions_max: usize) -> Self {
+    pub fn new(limits: SessionLimits) -> Self {
         Self {
-            subscriptions_max,
+            limits,
             subscriptions: BTreeMap::new(),
             live: LiveShapes::default(),
             stream: None,
@@ -134,6 +165,18 @@ impl<B: Batch> Session<B> {
     /// The number of mutations that wait for their turn; the engine stops reading from a client with many.
     pub fn pushes_waiting(&self) -> usize {
         self.mutations.waiting()
+    }
+
+    /// The number of answers that wait for a position. While the hub stands still they pile up, so the engine
+    /// stops reading from a client with many.
+    pub fn answers_waiting(&self) -> usize {
+        self.mutations.answers_waiting()
+    }
+
+    /// The memory that the subscriptions' selections take, in bytes.
+    pub fn selection_bytes(&self) -> usize {
+        let costs = self.subscriptions.values().map(|one| one.cost.bytes);
+        costs.sum()
     }
 
     /// Whether a mutation is being applied.
@@ -150,9 +193,13 @@ impl<B: Batch> Session<B> {
         let id = subscribe.id.clone();
         let resolved = self
             .check_subscribe(&subscribe)
-            .and_then(|()| resolve(&subscribe));
-        let shape = match resolved {
-            Ok(shape) => shape,
+            .and_then(|()| resolve(&subscribe))
+            .and_then(|shape| {
+                let cost = self.admit(&id, &shape, &subscribe.selection)?;
+                Ok((shape, cost))
+            });
+        let (shape, cost) = match resolved {
+            Ok(resolved) => resolved,
             Err(error) => return vec![error_frame(id, error)],
         };
         // A text that is not a cursor is treated as one of another epoch: the client receives `refetch`.
@@ -184,6 +231,7 @@ impl<B: Batch> Session<B> {
             Subscription {
                 shape,
                 request,
+                cost,
                 joining,
             },
         );
@@ -198,7 +246,7 @@ impl<B: Batch> Session<B> {
         if self.subscriptions.contains_key(&subscribe.id) {
             return fail(ErrorCode::Protocol, "this subscription id is in use");
         }
-        if self.subscriptions.len() >= self.subscriptions_max {
+        if self.subscriptions.len() >= self.limits.subscriptions_max {
             return fail(
                 ErrorCode::TooManySubscriptions,
                 "this connection has as many subscriptions as it may",
@@ -209,6 +257,20 @@ impl<B: Batch> Session<B> {
             Some("fields") => fail(ErrorCode::Protocol, "mode `fields` is not built yet"),
             Some(_) => fail(ErrorCode::Protocol, "mode is `rows` or `fields`"),
         }
+    }
+
+    /// What a subscription to this shape would cost, if this session may have it.
+    fn admit(
+        &self,
+        id: &SubscriptionId,
+        shape: &Shape,
+        request: &SelectionRequest,
+    ) -> Result<Cost, SubscribeError> {
+        let cost = Cost::of(shape, request);
+        let others = self.subscriptions.iter().filter(|(other, _)| *other != id);
+        let all = others.fold(cost, |sum, (_, other)| sum.plus(other.cost));
+        self.limits.check(all)?;
+        Ok(cost)
     }
 
     /// The entity of a subscription, and the selection that it asks for.
@@ -226,8 +288,13 @@ impl<B: Batch> Session<B> {
         resolved: Result<Shape, SubscribeError>,
     ) -> Vec<Command<B>> {
         let mut commands = Vec::new();
-        let shape = match resolved {
-            Ok(shape) => shape,
+        let resolved = resolved.and_then(|shape| {
+            let (_, request) = self.request(id).unwrap_or_default();
+            let cost = self.admit(id, &shape, &request)?;
+            Ok((shape, cost))
+        });
+        let (shape, cost) = match resolved {
+            Ok(resolved) => resolved,
             Err(error) => {
                 if let Some(subscription) = self.subscriptions.remove(id) {
                     self.release(subscription.shape, &mut commands);
@@ -240,6 +307,7 @@ impl<B: Batch> Session<B> {
         let Some(subscription) = self.subscriptions.get_mut(id) else {
             return commands;
         };
+        subscription.cost = cost;
         let before = std::mem::replace(&mut subscription.shape, shape.clone());
         if !is_attached {
             commands.push(Command::Hub(HubCommand::Attach(shape.clone())));
@@ -325,14 +393,8 @@ impl<B: Batch> Session<B> {
             let Some(joining) = &mut subscription.joining else {
                 continue;
             };
-            if joining.missed || !batch.touches(&subscription.shape) {
-                continue;
-            }
-            if joining.backlog.len() == BACKLOG_BATCHES_MAX {
-                joining.missed = true;
-                joining.backlog = Vec::new();
-            } else {
-                joining.backlog.push(batch.clone());
+            if batch.touches(&subscription.shape) {
+                joining.keep(batch);
             }
         }
     }
@@ -474,8 +536,7 @@ impl<B: Batch> Session<B> {
     pub fn overflowed(&mut self) -> Vec<Command<B>> {
         for subscription in self.subscriptions.values_mut() {
             if let Some(joining) = &mut subscription.joining {
-                joining.missed = true;
-                joining.backlog = Vec::new();
+                joining.miss();
             }
         }
         // Without live shapes there is nothing to read, but the answers still wait for a position.

@@ -34,6 +34,10 @@ impl Mutations {
         self.waiting.len()
     }
 
+    pub(super) fn answers_waiting(&self) -> usize {
+        self.answers.len()
+    }
+
     pub(super) fn is_applying(&self) -> bool {
         self.applying
     }

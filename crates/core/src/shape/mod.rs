@@ -113,7 +113,7 @@ impl Shape {
         };
         let requested = Requested::new(visible, request)?;
         let both = Requested {
-            filter: requested.filter.and(allowed.filter, table.table()),
+            filter: requested.filter.and(allowed.filter),
             columns: requested.columns.or(allowed.columns),
         };
         Ok(Self::of(table, both))
@@ -242,7 +242,7 @@ impl Selection {
         };
         add(&self.schema.entity);
         add(&self.fingerprint);
-        add(self.filter.id());
+        add(&self.filter.text(self.table()));
         for name in self.column_names().into_iter().flatten() {
             add(name);
         }
@@ -303,6 +303,15 @@ impl Selection {
             return Ok(None);
         };
         filter::project(row, |name| names.contains(&name)).map(Some)
+    }
+
+    /// The comparisons that [`Self::effect`] takes for a row with these versions.
+    pub fn work(&self, versions: &RowVersions) -> usize {
+        let work = self.filter.work();
+        versions
+            .all()
+            .map(|row| work.on(row))
+            .fold(0, usize::saturating_add)
     }
 
     /// The effect of a row with these versions; none when nothing is sent.

@@ -10,7 +10,8 @@ use rhtmx_sync_core::cursor::Position;
 use rhtmx_sync_core::effect::Effect;
 use rhtmx_sync_core::mutation::Applied;
 use rhtmx_sync_core::session::{
-    Batch, Command, Frame as Outgoing, HubCommand, ReadCommand, ReadFrom, Session, SubscribeError,
+    Batch, Command, Frame as Outgoing, HubCommand, ReadCommand, ReadFrom, Session, SessionLimits,
+    SubscribeError,
 };
 use rhtmx_sync_core::shape::Shape;
 use rhtmx_sync_core::snapshot::Xid;
@@ -59,7 +60,11 @@ impl Connection {
         shared.hub.connect(client);
         Self {
             client,
-            session: Session::new(SUBSCRIPTIONS_MAX),
+            session: Session::new(SessionLimits {
+                subscriptions_max: SUBSCRIPTIONS_MAX,
+                filter_work_max: usize::MAX,
+                filter_bytes_max: usize::MAX,
+            }),
             inbox: VecDeque::new(),
             outbox: VecDeque::new(),
             reads: Vec::new(),

@@ -89,6 +89,10 @@ impl Batch for SharedBatch {
         self.0.complete
     }
 
+    fn bytes(&self) -> usize {
+        self.0.items.len()
+    }
+
     fn touches(&self, shape: &Shape) -> bool {
         self.items(shape).is_some_and(|(resolved, mut items)| {
             items.any(|item| matches!(item.effect_on(resolved), Effect::Change { .. }))

@@ -44,7 +44,7 @@ pub(crate) fn filter_text(text: &str) -> bool {
 
 fn check(filter: &Filter, row: &RawValue, table: Table<'_>) {
     // With its parameters in place, it may be longer than a filter may be.
-    if let Ok(again) = Filter::new(filter.id(), &[], table) {
+    if let Ok(again) = Filter::new(&filter.text(table), &[], table) {
         assert_eq!(&again, filter);
     }
     let Ok(row) = RowReader::new(table, filter.columns()).read(row) else {
@@ -56,7 +56,7 @@ fn check(filter: &Filter, row: &RawValue, table: Table<'_>) {
         assert!(
             !matches || keys.iter().any(held),
             "{} of {row:?}",
-            filter.id()
+            filter.text(table)
         );
     }
 }

@@ -14,7 +14,7 @@ use db::entity::Entity;
 use db::read::{ChangesQuery, ReadError, RowsPage, RowsQuery};
 use protocol::{Change, ErrorCode, RefetchReason, RowImage};
 use serde::{Deserialize, Serialize};
-use sync_core::cursor::Cursor;
+use sync_core::cursor::{Cursor, Epoch};
 use sync_core::effect::Effect;
 use sync_core::shape::{Shape, ShapeReader};
 
@@ -22,7 +22,7 @@ use super::error::HttpError;
 use super::page_token::PageToken;
 use super::selection_params::SelectionParams;
 use super::{Feature, door};
-use crate::mailbox::Mailbox;
+use crate::mailbox::{Capacity, Mailbox};
 use crate::rows::Batch;
 use crate::rows::reads::{old_value_columns_of, refuse};
 use crate::state::EngineState;
@@ -150,7 +150,7 @@ async fn read_page(
     let wait = Duration::from_millis(wait_ms.unwrap_or(0).min(WAIT_MS_MAX));
     let deadline = tokio::time::Instant::now() + wait;
     // Register before reading, so that no change slips in between the read and the wait.
-    let mut waiting = Waiting::new(state, &shape);
+    let mut waiting = Waiting::new(state, &epoch, &shape);
     let shape = ShapeReader::new(shape);
     loop {
         let page = changes_page(state, &shape, &entity, &token, limit).await?;
@@ -173,9 +173,10 @@ struct Waiting<'a> {
 }
 
 impl<'a> Waiting<'a> {
-    fn new(state: &'a EngineState, shape: &Shape) -> Self {
+    fn new(state: &'a EngineState, epoch: &Epoch, shape: &Shape) -> Self {
         // One batch is enough to wake the poll.
-        let mailbox = state.hub.join(1);
+        let capacity = Capacity { items: 1, bytes: 0 };
+        let mailbox = state.hub.join(epoch, capacity);
         state.hub.attach(mailbox.session, shape);
         Self { state, mailbox }
     }
@@ -265,13 +266,15 @@ async fn changes_page(
     let mut last_id = 0;
     let mut more = false;
     'read: while let Some(entries) = stream.next().await? {
-        for entry in entries {
+        for mut entry in entries {
+            entry.tell_origin_to(None);
             match entry.effect_on(shape) {
                 // A row that cannot be read belongs to another version of the table than the shape was made
                 // for.
                 Ok(Effect::SchemaChanged) | Err(_) => {
                     return Err(Failed::Refetch(RefetchReason::Schema));
                 }
+                Ok(Effect::Unclear) => return Err(Failed::Refetch(RefetchReason::Expired)),
                 Ok(Effect::Change { change, transient })
                     if !token.has_returned(&entry)
                         && (!transient || token.may_hold_newer_rows()) =>

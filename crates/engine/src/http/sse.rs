@@ -50,9 +50,8 @@ async fn events(
     let selection = parameters.selection.read()?;
     // Reject invalid requests here, while an HTTP status can still be sent.
     state.resolve(&principal, &parameters.entity, &selection)?;
-    if state.hub.epoch().is_none() || state.shutdown.is_cancelled() {
-        return Err(HttpError::unavailable());
-    }
+    let epoch = state.hub.epoch().filter(|_| !state.shutdown.is_cancelled());
+    let epoch = epoch.ok_or_else(HttpError::unavailable)?;
     let last_event_id = headers
         .get("last-event-id")
         .and_then(|id| id.to_str().ok())
@@ -68,7 +67,7 @@ async fn events(
     };
     let (sender, mut events) = mpsc::channel::<String>(EVENTS_WAITING_MAX);
     let transport = EventStream::new(sender);
-    let session = SessionTask::new(state.clone(), transport, principal.into(), None);
+    let session = SessionTask::new(state.clone(), epoch, transport, principal.into(), None);
     let first = Box::new(ClientFrame::Subscribe(subscribe));
     state.tasks.spawn(Box::pin(session.run(Some(first))));
     let stream = futures_util::stream::poll_fn(move |cx| {

@@ -12,7 +12,7 @@ use sync_core::shape::Selection;
 
 use super::error::HttpError;
 use super::{Feature, door, feature_names};
-use crate::rows::ShapeStatus;
+use crate::rows::ShapeStats;
 use crate::state::EngineState;
 
 pub(super) const FEATURE: Feature = Feature {
@@ -92,26 +92,19 @@ struct Shape {
 }
 
 impl Shape {
-    fn new(status: ShapeStatus, names: &RandomState) -> Self {
-        let ShapeStatus {
-            shape,
-            sessions,
-            stats,
-        } = status;
+    fn new(shape: &sync_core::shape::Shape, stats: &ShapeStats, names: &RandomState) -> Self {
         let selection = shape.selection();
-        let filter = selection
-            .map(Selection::filter)
-            .filter(|filter| !filter.is_everything());
+        let filtered = selection.filter(|selection| !selection.filter().is_everything());
         let columns = selection.and_then(Selection::column_names);
         Self {
             entity: shape.entity().to_owned(),
-            filter: filter.map(|filter| filter.outline().to_owned()),
+            filter: filtered.map(|selection| selection.filter().outline(selection.table())),
             columns: columns.map(|names| names.into_iter().map(str::to_owned).collect()),
-            sessions,
+            sessions: stats.sessions,
             changes: stats.changes,
             bytes: stats.bytes,
             evaluations: stats.evaluations,
-            id: format!("{:016x}", names.hash_one(&shape)),
+            id: format!("{:016x}", names.hash_one(shape)),
         }
     }
 }
@@ -163,8 +156,8 @@ async fn status(
         shapes_total: stats.shapes_total,
         shapes: stats
             .shapes
-            .into_iter()
-            .map(|status| Shape::new(status, &state.shape_ids))
+            .iter()
+            .map(|(shape, stats)| Shape::new(shape, stats, &state.shape_ids))
             .collect(),
         entities,
         entities_missing,

@@ -1,6 +1,6 @@
 //! The `cursor` frame of a position, written once for all sessions that reach it.
 
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use protocol::ServerFrame;
 use sync_core::cursor::{Cursor, Epoch, Position};
@@ -21,22 +21,19 @@ pub(super) struct CursorFrameCache(Mutex<Option<(Arc<Position>, Arc<CursorFrame>
 
 impl CursorFrameCache {
     fn last(&self) -> MutexGuard<'_, Option<(Arc<Position>, Arc<CursorFrame>)>> {
-        self.0.lock().expect("no panic holds this lock")
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns the frame for `position`; none while there is no epoch.
-    pub(super) fn of(
-        &self,
-        position: &Arc<Position>,
-        epoch: impl FnOnce() -> Option<Epoch>,
-    ) -> Option<Arc<CursorFrame>> {
+    /// Returns the frame for `position`, which is one of this epoch.
+    pub(super) fn of(&self, epoch: &Epoch, position: &Arc<Position>) -> Arc<CursorFrame> {
         if let Some((at, cached)) = &*self.last()
             && Arc::ptr_eq(at, position)
+            && cached.cursor.epoch == *epoch
         {
-            return Some(cached.clone());
+            return cached.clone();
         }
         let cursor = Cursor {
-            epoch: epoch()?,
+            epoch: epoch.clone(),
             position: (**position).clone(),
         };
         let frame = SharedFrame::new(
@@ -47,10 +44,10 @@ impl CursorFrameCache {
         );
         let written = Arc::new(CursorFrame { cursor, frame });
         *self.last() = Some((position.clone(), written.clone()));
-        Some(written)
+        written
     }
 
-    /// Drops the frame, because positions belong to another epoch from here on.
+    /// Drops the frame, whose position belongs to a former epoch from here on.
     pub(super) fn forget(&self) {
         *self.last() = None;
     }

@@ -1,33 +1,63 @@
-//! The hub: receives each log batch once, writes each change once per shape, and hands the same bytes to every
-//! session that has the shape.
+//! The hub: receives each log batch once, writes each change once, and hands the same bytes to every session
+//! that has the shape.
+//!
+//! Filters are evaluated, and changes written, under the lock of the index alone; what sessions need takes the
+//! lock of the state, which nobody holds for long. So a session that attaches while a batch is evaluated waits
+//! for nothing: the index takes its shape before the next batch. The session needs no more, because the batch
+//! under way was read before its own read begins.
 //!
 //! Invariants:
 //! 1. Batches are queued for a session in order. When its mailbox overflows, nothing more is queued until the
 //!    session rejoins. The hub never waits for a session.
 //! 2. A session that attaches a shape receives every batch whose position is not covered by a read that
 //!    begins after the attach.
+//! 3. A session belongs to one epoch: at a reset its mailbox closes, with all that is queued.
+//! 4. The lock of the index is never taken by one who holds that of the state.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use db::feed::LogBatch;
 use db::read::OldValueColumns;
 use sync_core::cursor::{Cursor, Epoch, Position};
-use sync_core::session::Awaited;
-use sync_core::shape::Shape;
+use sync_core::session::{Awaited, Batch as _};
+use sync_core::shape::{Selection, Shape};
 use tokio::time::Instant;
 
-use super::batch::{Batch, Writer};
+use super::audience::{Audiences, ShapeCounters, ShapeStats, unkeyed_work};
+use super::batch::Batch;
+use super::blocking;
 use super::cursor_frame::{CursorFrame, CursorFrameCache};
-use super::index::{ShapeIndex, ShapeStats};
-use crate::mailbox::{Backpressure, Mailbox, MailboxSender, Sent, SessionId, mailbox};
+use super::index::ShapeIndex;
+use super::stats::{HubCounters, HubStats, StatsCache};
+use super::writer::{self, Evaluated};
+use crate::mailbox::{Backpressure, Capacity, Mailbox, MailboxSender, Sent, SessionId, mailbox};
+
+/// What all sessions together may cost.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct HubLimits {
+    /// Comparisons that each change of an entity may cost, whatever the row.
+    pub(crate) entity_work_max: usize,
+    /// Memory of all filters, in bytes.
+    pub(crate) filter_bytes_max: usize,
+    /// Memory of all batches that somebody holds, in bytes.
+    pub(crate) queue_bytes_max: usize,
+}
 
 /// Owns all subscriptions and the position of the last published batch.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Hub {
+    limits: HubLimits,
     state: Mutex<State>,
+    index: Mutex<ShapeIndex>,
     backpressure: Arc<Backpressure>,
     cursor_frames: CursorFrameCache,
+    stats: StatsCache,
+    /// The memory of all batches that somebody holds, in bytes.
+    held: Arc<AtomicUsize>,
+    /// The memory of all sessions' filters, in bytes.
+    filter_bytes: Arc<AtomicUsize>,
 }
 
 #[derive(Debug, Default)]
@@ -35,7 +65,11 @@ struct State {
     epoch: Option<Epoch>,
     position: Option<Arc<Position>>,
     sessions: HashMap<SessionId, Subscriber>,
-    shapes: ShapeIndex,
+    audiences: Audiences,
+    /// What the index has to take in before the next batch.
+    pending: Vec<IndexChange>,
+    /// Shapes that were over their share in the batches of the drain that is being published.
+    over: HashSet<Shape>,
     waiting: HashMap<SessionId, Vec<Awaited>>,
     counters: HubCounters,
 }
@@ -46,94 +80,175 @@ struct Subscriber {
     shapes: HashSet<Shape>,
 }
 
-/// Numbers for `status`.
-#[derive(Debug, Clone)]
-pub(crate) struct HubStats {
-    pub(crate) sessions: usize,
-    pub(crate) shapes_total: usize,
-    /// The most expensive shapes, at most as many as were asked for.
-    pub(crate) shapes: Vec<ShapeStatus>,
-    pub(crate) counters: HubCounters,
+#[derive(Debug)]
+enum IndexChange {
+    Attach(Shape, Arc<ShapeCounters>),
+    Detach(Shape),
+    Clear,
 }
 
-/// One shape in `status`.
-#[derive(Debug, Clone)]
-pub(crate) struct ShapeStatus {
-    pub(crate) shape: Shape,
-    pub(crate) sessions: usize,
-    pub(crate) stats: ShapeStats,
+/// The memory of one session's filters, counted with that of all.
+#[derive(Debug)]
+pub(crate) struct FilterBytes {
+    all: Arc<AtomicUsize>,
+    bytes: usize,
 }
 
-/// What the hub has done since the engine started.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct HubCounters {
-    /// Changed rows received from the log.
-    pub(crate) changes: u64,
-    /// Evaluations of a filter for one of them.
-    pub(crate) evaluations: u64,
-    /// Batches queued for a session, each of which wakes it.
-    pub(crate) deliveries: u64,
+impl FilterBytes {
+    pub(crate) fn set(&mut self, bytes: usize) {
+        self.all.fetch_add(bytes, Ordering::Relaxed);
+        self.all.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.bytes = bytes;
+    }
+}
+
+impl Drop for FilterBytes {
+    fn drop(&mut self) {
+        self.set(0);
+    }
 }
 
 impl Hub {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().expect("no panic holds this lock")
+    pub(crate) fn new(limits: HubLimits) -> Self {
+        Self {
+            limits,
+            state: Mutex::default(),
+            index: Mutex::default(),
+            backpressure: Arc::default(),
+            cursor_frames: CursorFrameCache::default(),
+            stats: StatsCache::default(),
+            held: Arc::default(),
+            filter_bytes: Arc::default(),
+        }
     }
 
-    /// Adds a session with a mailbox of this capacity.
-    pub(crate) fn join(&self, queue_batches_max: usize) -> Mailbox<Batch> {
+    // A panic leaves nothing half done that the next one could not work with.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Locks the index, with all shapes that are attached now.
+    fn index(&self) -> MutexGuard<'_, ShapeIndex> {
+        let mut index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
+        self.take_pending(&mut index);
+        index
+    }
+
+    /// Takes pending shapes into the index, unless it is in use: then they are taken before the next batch.
+    fn index_soon(&self) {
+        if let Ok(mut index) = self.index.try_lock() {
+            self.take_pending(&mut index);
+        }
+    }
+
+    fn take_pending(&self, index: &mut ShapeIndex) {
+        let pending = std::mem::take(&mut self.state().pending);
+        for change in pending {
+            match change {
+                IndexChange::Attach(shape, stats) => index.attach(&shape, stats),
+                IndexChange::Detach(shape) => index.detach(&shape),
+                IndexChange::Clear => *index = ShapeIndex::default(),
+            }
+        }
+    }
+
+    /// Adds a session of this epoch. Its mailbox is closed when the hub is in another one.
+    pub(crate) fn join(&self, epoch: &Epoch, capacity: Capacity) -> Mailbox<Batch> {
         let session = SessionId::next();
-        let (sender, mailbox) = mailbox(session, queue_batches_max, &self.backpressure);
+        let (sender, mailbox) = mailbox(session, capacity, &self.backpressure);
         let subscriber = Subscriber {
             mailbox: sender,
             shapes: HashSet::new(),
         };
         let mut state = self.state();
-        state.sessions.insert(session, subscriber);
+        if state.epoch.as_ref() == Some(epoch) {
+            state.sessions.insert(session, subscriber);
+        }
         metrics::gauge!("rhtmx_sync_sessions").set(state.sessions.len() as f64);
         mailbox
     }
 
     /// Removes a session and detaches its shapes.
     pub(crate) fn leave(&self, session: SessionId) {
-        let mut state = self.state();
-        let shapes = state
-            .sessions
-            .remove(&session)
-            .map(|subscriber| subscriber.shapes)
-            .unwrap_or_default();
-        for shape in shapes {
-            state.shapes.detach(&shape, session);
-            state.publish_shapes(shape.entity());
+        let left = {
+            let mut state = self.state();
+            state.waiting.remove(&session);
+            let left = state.sessions.remove(&session);
+            metrics::gauge!("rhtmx_sync_sessions").set(state.sessions.len() as f64);
+            left
+        };
+        for shape in left.into_iter().flat_map(|subscriber| subscriber.shapes) {
+            self.detach(session, &shape);
         }
-        state.waiting.remove(&session);
-        metrics::gauge!("rhtmx_sync_sessions").set(state.sessions.len() as f64);
+    }
+
+    /// Returns whether a session may attach the shape; the error says why not.
+    pub(crate) fn admit(&self, shape: &Shape) -> Result<(), String> {
+        let Some(filter) = shape.selection().map(Selection::filter) else {
+            return Ok(());
+        };
+        let work = unkeyed_work(shape);
+        let state = self.state();
+        let attached = state.audiences.get(shape).is_some();
+        let others = state.audiences.unkeyed_work_of(shape.entity());
+        if !attached && work > 0 && others + work > self.limits.entity_work_max {
+            return Err(
+                "the filters on this entity that no index finds are as many as the server evaluates"
+                    .to_owned(),
+            );
+        }
+        let bytes = self.filter_bytes.load(Ordering::Relaxed) + filter.bytes();
+        if bytes > self.limits.filter_bytes_max {
+            return Err("the filters of all clients are as large as the server allows".to_owned());
+        }
+        Ok(())
+    }
+
+    /// Counts the memory of a session's filters.
+    pub(crate) fn filter_bytes(&self) -> FilterBytes {
+        FilterBytes {
+            all: self.filter_bytes.clone(),
+            bytes: 0,
+        }
     }
 
     /// Publishes changes of `shape` to the session from here on.
     pub(crate) fn attach(&self, session: SessionId, shape: &Shape) {
-        let mut state = self.state();
-        let Some(subscriber) = state.sessions.get_mut(&session) else {
-            return;
-        };
-        subscriber.shapes.insert(shape.clone());
-        state.shapes.attach(shape, session);
-        state.publish_shapes(shape.entity());
+        let work = unkeyed_work(shape);
+        {
+            let mut state = self.state();
+            let Some(subscriber) = state.sessions.get_mut(&session) else {
+                return;
+            };
+            subscriber.shapes.insert(shape.clone());
+            if let Some(stats) = state.audiences.attach(shape, session, work) {
+                let change = IndexChange::Attach(shape.clone(), stats);
+                state.pending.push(change);
+            }
+            state.publish_shapes(shape.entity());
+        }
+        self.index_soon();
     }
 
     /// Stops publishing changes of `shape` to the session.
     pub(crate) fn detach(&self, session: SessionId, shape: &Shape) {
-        let mut state = self.state();
-        if let Some(subscriber) = state.sessions.get_mut(&session) {
-            subscriber.shapes.remove(shape);
+        let work = unkeyed_work(shape);
+        {
+            let mut state = self.state();
+            if let Some(subscriber) = state.sessions.get_mut(&session) {
+                subscriber.shapes.remove(shape);
+            }
+            if state.audiences.detach(shape, session, work) {
+                state.pending.push(IndexChange::Detach(shape.clone()));
+            }
+            state.publish_shapes(shape.entity());
         }
-        state.shapes.detach(shape, session);
-        state.publish_shapes(shape.entity());
+        self.index_soon();
     }
 
     /// The columns whose previous values the shapes' filters look at.
     pub(crate) fn old_value_columns(&self) -> Arc<OldValueColumns> {
-        self.state().shapes.old_value_columns()
+        self.index().old_value_columns()
     }
 
     /// Queues for the session again after an overflow, and drops what it waited for.
@@ -157,7 +272,7 @@ impl Hub {
             state.queue(session, &Batch::empty(position));
             return false;
         }
-        state.waiting.entry(session).or_default().push(awaited);
+        state.wait(session, awaited);
         true
     }
 
@@ -178,9 +293,9 @@ impl Hub {
         })
     }
 
-    /// The `cursor` frame for a position; none while there is no epoch.
-    pub(crate) fn cursor_frame(&self, position: &Arc<Position>) -> Option<Arc<CursorFrame>> {
-        self.cursor_frames.of(position, || self.epoch())
+    /// The `cursor` frame for a position of this epoch.
+    pub(crate) fn cursor_frame(&self, epoch: &Epoch, position: &Arc<Position>) -> Arc<CursorFrame> {
+        self.cursor_frames.of(epoch, position)
     }
 
     /// The epoch that positions belong to; none until the listener has connected.
@@ -188,88 +303,70 @@ impl Hub {
         self.state().epoch.clone()
     }
 
-    /// The hub's numbers, with at most `shapes_max` of the most expensive shapes.
-    pub(crate) fn stats(&self, shapes_max: usize) -> HubStats {
-        let state = self.state();
-        let all = state
-            .shapes
-            .entities()
-            .flat_map(|name| state.shapes.shapes_of(name));
-        let mut shapes: Vec<ShapeStatus> = all
-            .map(|(shape, audience)| ShapeStatus {
-                shape,
-                sessions: audience.sessions.len(),
-                stats: audience.stats,
-            })
-            .collect();
-        let shapes_total = shapes.len();
-        let cost = |status: &ShapeStatus| {
-            let ShapeStats {
-                evaluations, bytes, ..
-            } = status.stats;
-            std::cmp::Reverse((evaluations, bytes, status.sessions))
+    /// The hub's numbers, at most a second old, with at most `shapes_max` of the most expensive shapes.
+    pub(crate) fn stats(&self, shapes_max: usize) -> Arc<HubStats> {
+        let some_shapes = |after: Option<&Shape>, count: usize| {
+            let some = self.state().audiences.some_after(after, count);
+            some.into_iter()
+                .map(|(shape, stats)| (shape, stats.stats()))
+                .collect::<Vec<(Shape, ShapeStats)>>()
         };
-        // Publishing waits meanwhile, so no more is sorted than is shown.
-        if shapes_max < shapes_total {
-            shapes.select_nth_unstable_by_key(shapes_max, cost);
-            shapes.truncate(shapes_max);
-        }
-        shapes.sort_by_key(cost);
-        HubStats {
-            sessions: state.sessions.len(),
-            shapes_total,
-            shapes,
-            counters: state.counters,
-        }
+        let totals = || {
+            let state = self.state();
+            HubStats {
+                sessions: state.sessions.len(),
+                shapes_total: state.audiences.len(),
+                shapes: Vec::new(),
+                counters: state.counters,
+            }
+        };
+        self.stats
+            .get(Instant::now, shapes_max, totals, some_shapes)
     }
 
     /// Starts again at this cursor, after another epoch or a gap: every session ends, and its client
     /// reconnects with its own cursor.
     pub(crate) fn reset(&self, cursor: Cursor) {
-        let mut state = self.state();
-        self.cursor_frames.forget();
-        state.epoch = Some(cursor.epoch);
-        state.position = Some(Arc::new(cursor.position));
-        // Their queues close with the senders.
-        state.sessions.clear();
-        let shapes = std::mem::take(&mut state.shapes);
-        shapes
-            .entities()
-            .for_each(|entity| state.publish_shapes(entity));
-        state.waiting.clear();
+        let ended = {
+            let mut state = self.state();
+            self.cursor_frames.forget();
+            state.epoch = Some(cursor.epoch);
+            state.position = Some(Arc::new(cursor.position));
+            let audiences = std::mem::take(&mut state.audiences);
+            audiences
+                .entities()
+                .for_each(|entity| state.publish_shapes(entity));
+            state.waiting.clear();
+            state.over.clear();
+            state.pending.push(IndexChange::Clear);
+            // Their queues close with the senders.
+            (std::mem::take(&mut state.sessions), audiences)
+        };
+        drop(ended);
+        self.index_soon();
     }
 
     /// Publishes a log batch.
-    pub(crate) fn publish(&self, batch: LogBatch) {
+    pub(crate) fn publish(&self, log_batch: LogBatch) {
+        let (position, complete) = (log_batch.position.clone(), log_batch.complete);
+        let changes = log_batch.entries.len() as u64;
+        metrics::counter!("rhtmx_sync_changes_total").increment(changes);
+        let Evaluated { batch, evaluations } = {
+            let index = self.index();
+            let over = std::mem::take(&mut self.state().over);
+            blocking::run_if(blocking::is_large(&log_batch, &index), || {
+                writer::evaluate(log_batch, &index, over, &self.held)
+            })
+        };
+        metrics::counter!("rhtmx_sync_filter_evaluations_total").increment(evaluations);
         let mut state = self.state();
-        let State {
-            shapes, counters, ..
-        } = &mut *state;
-        let LogBatch {
-            position,
-            entries,
-            complete,
-            old_value_columns,
-        } = batch;
-        metrics::counter!("rhtmx_sync_changes_total").increment(entries.len() as u64);
-        counters.changes += entries.len() as u64;
-        let mut writer = Writer::new(position.clone(), complete);
-        for entry in entries {
-            writer.write(entry, shapes, &old_value_columns);
-        }
-        counters.evaluations += writer.evaluations;
-        metrics::counter!("rhtmx_sync_filter_evaluations_total").increment(writer.evaluations);
-        let batch = writer.finish();
-        let mut audience: HashSet<SessionId> = HashSet::new();
-        for (shape, changes) in batch.shapes() {
-            shapes.count(shape, changes.len(), changes.bytes());
-            audience.extend(shapes.audience(shape).into_iter().flat_map(|a| &a.sessions));
-        }
-        for entity in batch.schema_changed_entities() {
-            audience.extend(shapes.shapes_of(entity).flat_map(|(_, a)| &a.sessions));
-        }
-        for shape in batch.outdated_shapes() {
-            audience.extend(shapes.audience(shape).into_iter().flat_map(|a| &a.sessions));
+        state.counters.changes += changes;
+        state.counters.evaluations += evaluations;
+        let behind = state.leave_behind(&batch);
+        let mut audience = state.audience_of(&batch);
+        audience.retain(|session| !behind.contains(session));
+        if !complete {
+            state.over = batch.unevaluated_shapes().cloned().collect();
         }
         if complete {
             state.position = Some(position.clone());
@@ -283,18 +380,18 @@ impl Hub {
             });
         } else {
             // A session that receives one log batch of a drain must receive the last one too, even an empty one.
-            let awaited = Awaited::Position(position);
             for session in &audience {
-                let waiting = state.waiting.entry(*session).or_default();
-                if !waiting.contains(&awaited) {
-                    waiting.push(awaited.clone());
-                }
+                state.wait(*session, Awaited::Position(position.clone()));
             }
         }
         self.backpressure.begin_batch();
         for session in audience {
             state.queue(session, &batch);
         }
+        if self.held.load(Ordering::Relaxed) > self.limits.queue_bytes_max {
+            state.relieve();
+        }
+        metrics::gauge!("rhtmx_sync_queue_bytes").set(self.held.load(Ordering::Relaxed) as f64);
         self.backpressure.batch_queued();
     }
 
@@ -307,8 +404,67 @@ impl Hub {
 impl State {
     /// Updates the metric of an entity's number of shapes.
     fn publish_shapes(&self, entity: &str) {
-        let count = self.shapes.count_of(entity) as f64;
+        let count = self.audiences.count_of(entity) as f64;
         metrics::gauge!("rhtmx_sync_shapes", "entity" => entity.to_owned()).set(count);
+    }
+
+    /// Notes what a session waits for, once.
+    fn wait(&mut self, session: SessionId, awaited: Awaited) {
+        let waiting = self.waiting.entry(session).or_default();
+        if !waiting.contains(&awaited) {
+            waiting.push(awaited);
+        }
+    }
+
+    /// The sessions that a batch concerns.
+    fn audience_of(&self, batch: &Batch) -> HashSet<SessionId> {
+        let mut audience: HashSet<SessionId> = HashSet::new();
+        for (shape, changes) in batch.shapes() {
+            if let Some(of_shape) = self.audiences.get(shape) {
+                of_shape.stats.received(changes.len(), changes.bytes());
+                audience.extend(&of_shape.sessions);
+            }
+        }
+        for entity in batch.schema_changed_entities() {
+            let shapes = self.audiences.of_entity(entity);
+            audience.extend(shapes.flat_map(|(_, of_shape)| &of_shape.sessions));
+        }
+        for shape in batch.outdated_shapes() {
+            let of_shape = self.audiences.get(shape).into_iter();
+            audience.extend(of_shape.flat_map(|of_shape| &of_shape.sessions));
+        }
+        audience
+    }
+
+    /// Leaves the sessions to themselves whose filters were not evaluated: they read the log.
+    fn leave_behind(&mut self, batch: &Batch) -> HashSet<SessionId> {
+        let mut behind: HashSet<SessionId> = HashSet::new();
+        for shape in batch.unevaluated_shapes() {
+            metrics::counter!("rhtmx_sync_shapes_left_behind_total").increment(1);
+            let of_shape = self.audiences.get(shape).into_iter();
+            behind.extend(of_shape.flat_map(|of_shape| &of_shape.sessions));
+        }
+        for session in &behind {
+            self.overflow(*session);
+        }
+        behind
+    }
+
+    /// Frees memory: every session that has more than one batch to take reads the log instead.
+    fn relieve(&mut self) {
+        let lags = |(_, subscriber): &(&SessionId, &Subscriber)| subscriber.mailbox.len() > 1;
+        let lagging = self.sessions.iter().filter(lags);
+        let lagging: Vec<SessionId> = lagging.map(|(session, _)| *session).collect();
+        for session in lagging {
+            self.overflow(session);
+        }
+    }
+
+    fn overflow(&mut self, session: SessionId) {
+        if let Some(subscriber) = self.sessions.get(&session) {
+            subscriber.mailbox.overflow();
+            metrics::counter!("rhtmx_sync_queue_overflows_total").increment(1);
+        }
     }
 
     /// Queues a batch. After an overflow the session reads it from the log instead.
@@ -316,7 +472,7 @@ impl State {
         let Some(subscriber) = self.sessions.get(&session) else {
             return;
         };
-        match subscriber.mailbox.send(batch) {
+        match subscriber.mailbox.send(batch, batch.bytes()) {
             Sent::Queued => {
                 self.counters.deliveries += 1;
                 metrics::counter!("rhtmx_sync_deliveries_total").increment(1);
@@ -328,3 +484,6 @@ impl State {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,13 +1,21 @@
 //! Rows: which sessions subscribe to which, what each change means for them, and the reads that bring them up
 //! to date.
 
+mod audience;
 mod batch;
+pub(crate) mod blocking;
+mod budget;
 mod cursor_frame;
 mod hub;
 mod index;
 pub(crate) mod reads;
 pub(crate) mod spool;
+mod stats;
+#[cfg(test)]
+mod testing;
+mod writer;
 
+pub(crate) use audience::ShapeStats;
 pub(crate) use batch::Batch;
-pub(crate) use hub::{Hub, ShapeStatus};
+pub(crate) use hub::{FilterBytes, Hub, HubLimits};
 pub(crate) use reads::Reader;

@@ -23,8 +23,10 @@ use sync_core::log::NetChange;
 use sync_core::session::ReadFrom;
 use sync_core::shape::{Shape, ShapeReader};
 use tokio::sync::Semaphore;
+use uuid::Uuid;
 use value::schema::Schema;
 
+use super::blocking;
 use super::hub::Hub;
 use super::spool::{Spool, SpoolReader};
 
@@ -229,29 +231,38 @@ impl Reader {
         ))
     }
 
-    /// Reads what changed in a shape since `from`.
-    pub(crate) fn changes(self: &Arc<Self>, shape: &Shape, from: ReadFrom) -> Pages {
+    /// Reads what changed in a shape since `from`, for the client `author`, which is told of its mutations.
+    pub(crate) fn changes(
+        self: &Arc<Self>,
+        shape: &Shape,
+        from: ReadFrom,
+        author: Option<Uuid>,
+    ) -> Pages {
         let spool: Arc<PagesSpool> = Spool::new(self.budget.clone());
         let pages = spool.reader();
         let (reader, shape) = (self.clone(), shape.clone());
         tokio::spawn(async move {
             let turn = reader.turns.acquire().await;
-            let read = reader.read_changes(shape, from, &spool).await;
+            let read = reader.read_changes(shape, from, author, &spool).await;
             spool.finish(read.unwrap_or_else(PagesEnd::from));
             drop(turn);
         });
         pages
     }
 
-    /// Reads the frames that bring each shape from its position to the head, for a session whose mailbox has
-    /// overflowed.
-    pub(crate) fn catch_up(self: &Arc<Self>, shapes: Vec<(Shape, Arc<Position>)>) -> Frames {
+    /// Reads the frames that bring each shape from its position to the head, for a session of the client `author`
+    /// whose mailbox has overflowed.
+    pub(crate) fn catch_up(
+        self: &Arc<Self>,
+        shapes: Vec<(Shape, Arc<Position>)>,
+        author: Option<Uuid>,
+    ) -> Frames {
         let spool: Arc<FramesSpool> = Spool::new(self.budget.clone());
         let frames = spool.reader();
         let reader = self.clone();
         tokio::spawn(async move {
             let turn = reader.turns.acquire().await;
-            let read = reader.read_frames(&shapes, &spool).await;
+            let read = reader.read_frames(&shapes, author, &spool).await;
             spool.finish(read.unwrap_or_else(FramesEnd::from));
             drop(turn);
         });
@@ -261,6 +272,7 @@ impl Reader {
     async fn read_frames(
         &self,
         shapes: &[(Shape, Arc<Position>)],
+        author: Option<Uuid>,
         spool: &FramesSpool,
     ) -> Result<FramesEnd, Stopped> {
         let all = self.entities.all();
@@ -298,10 +310,14 @@ impl Reader {
         }
         spool.begin(Arc::new(start.position));
         let mut mutations = Vec::new();
-        while let Some(entries) = changes.next().await? {
+        while let Some(mut entries) = changes.next().await? {
             mutations.extend(entries.iter().filter_map(|entry| entry.mutation_id));
-            let frames = changes_of_shapes(&entries, &readers)
-                .map_err(|entity| Stopped::Refused(RefetchReason::Schema, Some(entity)))?;
+            for entry in &mut entries {
+                entry.tell_origin_to(author);
+            }
+            let is_large = is_large(&entries, readers.iter().map(|(reader, _)| reader.shape()));
+            let frames = blocking::run_if(is_large, || changes_of_shapes(&entries, &readers))
+                .map_err(|(reason, entity)| Stopped::Refused(reason, Some(entity)))?;
             for frame in frames {
                 spool.push(frame.into()).await?;
             }
@@ -315,6 +331,7 @@ impl Reader {
         &self,
         shape: Shape,
         from: ReadFrom,
+        author: Option<Uuid>,
         spool: &PagesSpool,
     ) -> Result<PagesEnd, Stopped> {
         let refused = |reason| Err(Stopped::Refused(reason, None));
@@ -344,8 +361,13 @@ impl Reader {
         }
         spool.begin(Arc::new(start.position));
         let mut mutations = Vec::new();
-        while let Some(entries) = changes.next().await? {
-            match changes_array(&entries, &shape, &mut mutations) {
+        while let Some(mut entries) = changes.next().await? {
+            mutations.extend(entries.iter().filter_map(|entry| entry.mutation_id));
+            for entry in &mut entries {
+                entry.tell_origin_to(author);
+            }
+            let is_large = is_large(&entries, [shape.shape()]);
+            match blocking::run_if(is_large, || changes_array(&entries, &shape)) {
                 Ok(Some(array)) => spool.push(array.into()).await?,
                 Ok(None) => {}
                 Err(reason) => return refused(reason),
@@ -388,18 +410,28 @@ pub(crate) fn old_value_columns_of<'a>(
     old_value_columns
 }
 
+/// Whether evaluating these shapes for `entries` takes long.
+fn is_large<'a>(entries: &[NetChange], shapes: impl IntoIterator<Item = &'a Shape>) -> bool {
+    let rows = entries.iter().filter_map(|entry| entry.row.as_ref());
+    let bytes = rows.map(|row| row.get().len()).max().unwrap_or_default();
+    let filters = shapes.into_iter().filter_map(Shape::selection);
+    let work = filters.map(|selection| selection.filter().work().on_bytes(bytes));
+    let each = work.fold(0, usize::saturating_add);
+    each.saturating_mul(entries.len()) > blocking::LARGE_WORK
+}
+
 /// Returns the JSON array of what `entries` mean for a reader that resumes; none when it would be empty.
 fn changes_array(
     entries: &[NetChange],
     shape: &ShapeReader,
-    mutations: &mut Vec<MutationId>,
 ) -> Result<Option<String>, RefetchReason> {
     let mut changes = Vec::with_capacity(entries.len());
     for entry in entries {
-        mutations.extend(entry.mutation_id);
         match entry.effect_on(shape) {
             // A row that cannot be read belongs to another version of the table than the shape was made for.
             Ok(Effect::SchemaChanged) | Err(_) => return Err(RefetchReason::Schema),
+            // To name the row would tell its key to a client that never had it.
+            Ok(Effect::Unclear) => return Err(RefetchReason::Expired),
             Ok(Effect::Change {
                 change,
                 transient: false,
@@ -416,13 +448,13 @@ fn changes_array(
 }
 
 /// Returns the frames with what `entries` mean for each shape, without what its position contains. The error
-/// is the name of an entity whose schema changed.
+/// is the name of an entity that must be refetched, and why.
 ///
 /// The shapes may be at different positions, so transient changes are included.
 fn changes_of_shapes(
     entries: &[NetChange],
     shapes: &[(ShapeReader, Arc<Position>)],
-) -> Result<Vec<String>, String> {
+) -> Result<Vec<String>, (RefetchReason, String)> {
     let mut frames = Vec::new();
     for (shape, at) in shapes {
         let name = shape.shape();
@@ -432,7 +464,12 @@ fn changes_of_shapes(
         for entry in entries.iter().filter(is_new) {
             match entry.effect_on(shape) {
                 Ok(Effect::Nothing) => {}
-                Ok(Effect::SchemaChanged) | Err(_) => return Err(entry.entity.clone()),
+                Ok(Effect::SchemaChanged) | Err(_) => {
+                    return Err((RefetchReason::Schema, entry.entity.clone()));
+                }
+                Ok(Effect::Unclear) => {
+                    return Err((RefetchReason::Expired, entry.entity.clone()));
+                }
                 Ok(Effect::Change { change, .. }) => changes.push(change),
             }
         }

@@ -33,6 +33,7 @@ impl<T: Transport> SessionTask<T> {
         loop {
             // Flush first: the catch-up may take long, and what is queued need not wait for it.
             self.flush().await?;
+            self.reads.give_up_turn();
             self.state.hub.rejoin(self.mailbox.session);
             match self.catch_up_once(shapes).await? {
                 CaughtUp::To(position) => return Ok(self.rules.caught_up(position)),
@@ -58,7 +59,7 @@ impl<T: Transport> SessionTask<T> {
         &mut self,
         shapes: &[(Shape, Arc<Position>)],
     ) -> Result<CaughtUp, Close> {
-        let mut frames = self.state.reader.catch_up(shapes.to_vec());
+        let mut frames = self.state.reader.catch_up(shapes.to_vec(), self.client_id);
         let mut reached = None;
         loop {
             let ended = match frames.next().await {

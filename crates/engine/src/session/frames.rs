@@ -33,6 +33,7 @@ impl<T: Transport> SessionTask<T> {
 
     /// Verifies a fresh token, which must give the same rights, because the shapes were resolved for them.
     async fn authenticate(&mut self, token: &str) -> Result<(), Close> {
+        self.reads.give_up_turn();
         let authenticator = self.state.config.auth.authenticator.clone();
         let (code, error) = match authenticator.verify(Some(token)).await {
             Ok(principal) if !principal.has_rights_of(&self.principal) => {

@@ -6,6 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use protocol::{
     ClientFrame, CloseCode, Error, ErrorCode, Hello, PROTOCOL_VERSION, ServerFrame, Welcome,
 };
+use sync_core::cursor::Epoch;
 use sync_core::policy::Principal;
 use uuid::Uuid;
 
@@ -75,8 +76,9 @@ pub(crate) async fn greet(
         }
     };
     match greeted {
-        Ok((hello, principal)) => Some(SessionTask::new(
+        Ok((hello, epoch, principal)) => Some(SessionTask::new(
             state,
+            epoch,
             socket,
             principal.into(),
             Some(hello.client_id),
@@ -99,7 +101,7 @@ async fn welcome(
     state: &EngineState,
     socket: &mut WebSocket,
     greeting: Greeting,
-) -> Result<(Hello, Principal), Option<Refused>> {
+) -> Result<(Hello, Epoch, Principal), Option<Refused>> {
     if !greeting.is_allowed {
         return Err(Some(Refused::new(
             ErrorCode::Forbidden,
@@ -151,7 +153,7 @@ async fn welcome(
     });
     socket.flush().await.map_err(|_| None)?;
     socket.gzip = hello.accept.iter().any(|accepted| accepted == "gzip");
-    Ok((hello, principal))
+    Ok((hello, epoch, principal))
 }
 
 /// Milliseconds since 1970.

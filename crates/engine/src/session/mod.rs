@@ -7,6 +7,7 @@ mod reads;
 mod send;
 mod sse;
 mod transport;
+mod turn;
 mod websocket;
 
 use std::collections::{HashMap, VecDeque};
@@ -17,6 +18,7 @@ use std::time::Duration;
 use protocol::{
     ClientFrame, CloseCode, Error, ErrorCode, MutationId, Push, RefetchReason, SubscriptionId,
 };
+use sync_core::cursor::Epoch;
 use sync_core::mutation::Applied;
 use sync_core::policy::Principal;
 use sync_core::session::{Command, Frame, HubCommand, ReadCommand, Session};
@@ -31,13 +33,15 @@ pub(crate) use sse::{EventStream, NO_CURSOR};
 use transport::{Disconnected, Incoming, Resume, Transport};
 pub(crate) use websocket::WebSocket;
 
-use crate::mailbox::Mailbox;
+use crate::mailbox::{Mailbox, Taken};
 use crate::mutations::{self, MutationError};
-use crate::rows::Batch;
+use crate::rows::{Batch, FilterBytes};
 use crate::state::EngineState;
 
 /// Mutations of one client that may wait here; beyond that, its transport is not read.
 const PUSHES_WAITING_MAX: usize = 32;
+/// Answers that may wait for a position; beyond that too.
+const ANSWERS_WAITING_MAX: usize = 256;
 /// A client that misses this many heartbeats is disconnected.
 const MISSED_HEARTBEATS_MAX: u32 = 2;
 /// How long the closing of a connection may take.
@@ -48,6 +52,8 @@ type Commands = VecDeque<Command<Batch>>;
 /// One connection after its `hello`.
 pub(crate) struct SessionTask<T> {
     state: Arc<EngineState>,
+    /// All positions that the client is told are of this epoch; in another one the session ends.
+    epoch: Epoch,
     transport: T,
     mailbox: Mailbox<Batch>,
     rules: Session<Batch>,
@@ -55,6 +61,7 @@ pub(crate) struct SessionTask<T> {
     /// None for a connection that cannot push.
     client_id: Option<Uuid>,
     reads: Reads,
+    filter_bytes: FilterBytes,
     /// The schemas of finished reads, until `subscribed` sends them.
     schemas: HashMap<SubscriptionId, Arc<Schema>>,
     applying: Option<Applying>,
@@ -75,8 +82,8 @@ enum Close {
     With(CloseCode, &'static str),
 }
 
-/// There is no epoch: the hub was reset, so the client must reconnect.
-const NO_EPOCH: Close = Close::With(
+/// The hub was reset, so the client must reconnect.
+const OTHER_EPOCH: Close = Close::With(
     CloseCode::ShuttingDown,
     "the database has changed; reconnect",
 );
@@ -88,24 +95,29 @@ impl From<Disconnected> for Close {
 }
 
 impl<T: Transport> SessionTask<T> {
-    /// Makes a session. It is boxed because a future stores a value moved into it twice.
+    /// Makes a session of this epoch, which the client has been told. It is boxed because a future stores a
+    /// value moved into it twice.
     pub(crate) fn new(
         state: Arc<EngineState>,
+        epoch: Epoch,
         transport: T,
         principal: Arc<Principal>,
         client_id: Option<Uuid>,
     ) -> Box<Self> {
         let limits = &state.config.limits;
-        let rules = Session::new(limits.subscriptions_max);
-        let mailbox = state.hub.join(limits.queue_batches_max);
+        let rules = Session::new(limits.session());
+        let mailbox = state.hub.join(&epoch, limits.queue());
+        let filter_bytes = state.hub.filter_bytes();
         Box::new(Self {
             state,
+            epoch,
             transport,
             mailbox,
             rules,
             principal,
             client_id,
             reads: Reads::default(),
+            filter_bytes,
             schemas: HashMap::new(),
             applying: None,
             missed_heartbeats: 0,
@@ -148,8 +160,10 @@ impl<T: Transport> SessionTask<T> {
                 () = &mut shut_down => Err(Close::With(CloseCode::ShuttingDown, "the server is shutting down")),
                 incoming = self.transport.next(), if reads_input => Box::pin(self.incoming(incoming)).await,
                 batch = self.mailbox.next() => match batch {
-                    Some(batch) => self.deliver(batch).await,
-                    None => Err(NO_EPOCH),
+                    Some(Taken::Item(batch)) => self.deliver(batch).await,
+                    // `settle` reads the log.
+                    Some(Taken::Overflow) => Ok(()),
+                    None => Err(OTHER_EPOCH),
                 },
                 applied = finished(&mut self.applying) => Box::pin(self.applied(applied)).await,
                 step = self.reads.next() => Box::pin(self.read_step(step)).await,
@@ -204,6 +218,7 @@ impl<T: Transport> SessionTask<T> {
 
     fn reads_input(&self) -> bool {
         self.rules.pushes_waiting() < PUSHES_WAITING_MAX
+            && self.rules.answers_waiting() < ANSWERS_WAITING_MAX
     }
 
     async fn beat(&mut self) -> Result<(), Close> {
@@ -247,6 +262,7 @@ impl<T: Transport> SessionTask<T> {
     async fn finish_applying(&mut self) -> Result<(), Close> {
         // Flush first: the mutation may take long, and what is queued need not wait for it.
         self.flush().await?;
+        self.reads.give_up_turn();
         let applied = finished(&mut self.applying).await;
         self.applied(applied).await
     }
@@ -308,6 +324,7 @@ impl<T: Transport> SessionTask<T> {
     /// Carries out commands in order. The frequent ones are handled here, the rest in futures of their own.
     async fn perform(&mut self, commands: Vec<Command<Batch>>) -> Result<(), Close> {
         let mut commands = Commands::from(commands);
+        self.filter_bytes.set(self.rules.selection_bytes());
         while let Some(command) = commands.pop_front() {
             match command {
                 Command::Send(Frame::Changes {
@@ -316,16 +333,12 @@ impl<T: Transport> SessionTask<T> {
                     id,
                     since,
                 }) => {
-                    let since = since.as_deref();
-                    if let Some(frame) = send::changes_frame(&batch, &shape, id.as_ref(), since) {
+                    let (id, since) = (id.as_ref(), since.as_deref());
+                    if let Some(frame) = self.changes_frame(&batch, &shape, id, since) {
                         self.feed(frame, Resume::Unchanged).await?;
                     }
                 }
-                Command::Send(Frame::Cursor(position)) => {
-                    let cursor_frame = self.state.hub.cursor_frame(&position).ok_or(NO_EPOCH)?;
-                    self.feed(cursor_frame.frame.clone(), Resume::At(&cursor_frame.cursor))
-                        .await?;
-                }
+                Command::Send(Frame::Cursor(position)) => self.cursor(&position).await?,
                 Command::Send(frame) => Box::pin(self.send_frame(frame)).await?,
                 Command::Hub(command) => self.command_hub(command),
                 Command::Read(command) => self.read(command),
@@ -358,7 +371,8 @@ impl<T: Transport> SessionTask<T> {
         match command {
             ReadCommand::Start { id, shape, from } => {
                 let reader = self.state.reader.clone();
-                self.reads.push(Read::new(reader, id, shape, from));
+                let author = self.client_id;
+                self.reads.push(Read::new(reader, id, shape, from, author));
             }
             ReadCommand::Stop(id) => self.reads.stop(&id),
         }
@@ -370,6 +384,7 @@ impl<T: Transport> SessionTask<T> {
         };
         let resolved = self.state.resolve(&self.principal, &entity, &request);
         push_in_front(commands, self.rules.resolved(id, resolved));
+        self.filter_bytes.set(self.rules.selection_bytes());
     }
 
     fn apply(&mut self, push: Push) {

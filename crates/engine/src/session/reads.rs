@@ -1,7 +1,6 @@
 //! The reads of a session's joining subscriptions: all start at once, and are sent one after another.
 
 use std::collections::VecDeque;
-use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
 
@@ -13,9 +12,10 @@ use sync_core::session::{ReadEnd, ReadFrom};
 use sync_core::shape::Shape;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
-use tokio_util::sync::PollSemaphore;
+use uuid::Uuid;
 use value::schema::Schema;
 
+use super::turn::TurnQueue;
 use crate::rows::Reader;
 use crate::rows::reads::{Pages, PagesEnd};
 use crate::rows::spool::Next;
@@ -58,10 +58,12 @@ pub(super) struct Read {
     id: SubscriptionId,
     shape: Shape,
     from: Option<ReadFrom>,
+    /// The client, which is told of its own mutations.
+    author: Option<Uuid>,
     pages: Pages,
     /// The next item, while it waits for its turn.
     next: Option<io::Result<Next<Arc<Position>, PagesEnd>>>,
-    turns: PollSemaphore,
+    turns: TurnQueue,
     position: Option<Arc<Position>>,
     /// A page of rows, held until it is known whether another follows.
     held: Option<Bytes>,
@@ -78,6 +80,14 @@ impl Reads {
 
     pub(super) fn stop(&mut self, id: &SubscriptionId) {
         self.queue.retain(|read| read.id != *id);
+    }
+
+    /// Leaves the queue for a turn: a session that waits for something else, such as its own client, must not
+    /// be given one. It queues again with the next step.
+    pub(super) fn give_up_turn(&mut self) {
+        if let Some(read) = self.queue.front_mut() {
+            read.turns.leave();
+        }
     }
 
     /// Waits for the next step, forever when nothing is being read. Dropping the future loses nothing.
@@ -112,14 +122,16 @@ impl Read {
         id: SubscriptionId,
         shape: Shape,
         from: Option<ReadFrom>,
+        author: Option<Uuid>,
     ) -> Self {
-        let pages = start(&reader, &shape, from.as_ref());
-        let turns = PollSemaphore::new(reader.page_turns.clone());
+        let pages = start(&reader, &shape, from.as_ref(), author);
+        let turns = TurnQueue::new(reader.page_turns.clone());
         Self {
             reader,
             id,
             shape,
             from,
+            author,
             pages,
             next: None,
             turns,
@@ -142,7 +154,7 @@ impl Read {
             if restarts {
                 self.from = None;
             }
-            self.pages = start(&self.reader, &self.shape, self.from.as_ref());
+            self.pages = start(&self.reader, &self.shape, self.from.as_ref(), self.author);
             if restarts {
                 return Some(Step::Restarted(self.id.clone()));
             }
@@ -151,9 +163,7 @@ impl Read {
             self.next = Some(self.pages.next().await);
         }
         let turn = match &self.next {
-            Some(Ok(Next::Page(_) | Next::End(_))) => {
-                poll_fn(|cx| self.turns.poll_acquire(cx)).await
-            }
+            Some(Ok(Next::Page(_) | Next::End(_))) => self.turns.turn().await,
             _ => None,
         };
         match self.next.take()? {
@@ -235,10 +245,15 @@ impl Read {
     }
 }
 
-fn start(reader: &Arc<Reader>, shape: &Shape, from: Option<&ReadFrom>) -> Pages {
+fn start(
+    reader: &Arc<Reader>,
+    shape: &Shape,
+    from: Option<&ReadFrom>,
+    author: Option<Uuid>,
+) -> Pages {
     match from {
         None => reader.rows(shape),
-        Some(from) => reader.changes(shape, from.clone()),
+        Some(from) => reader.changes(shape, from.clone(), author),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Sends a session's frames, and gives up on a client that does not read.
 
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::Poll;
 
 use protocol::{
@@ -12,7 +13,7 @@ use sync_core::shape::Shape;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::transport::{Outgoing, Resume, Transport};
-use super::{Close, NO_EPOCH, SessionTask};
+use super::{Close, OTHER_EPOCH, SessionTask};
 use crate::rows::Batch;
 use crate::shared_frame::SharedFrame;
 
@@ -40,16 +41,48 @@ impl<T: Transport> SessionTask<T> {
                 shape,
                 id,
                 since,
-            } => match changes_frame(&batch, &shape, id.as_ref(), since.as_deref()) {
+            } => match self.changes_frame(&batch, &shape, id.as_ref(), since.as_deref()) {
                 Some(frame) => self.feed(frame, Resume::Unchanged).await,
                 None => Ok(()),
             },
-            Frame::Cursor(position) => {
-                let cursor_frame = self.state.hub.cursor_frame(&position).ok_or(NO_EPOCH)?;
-                self.feed(cursor_frame.frame.clone(), Resume::At(&cursor_frame.cursor))
-                    .await
-            }
+            Frame::Cursor(position) => self.cursor(&position).await,
         }
+    }
+
+    pub(super) async fn cursor(&mut self, position: &Arc<Position>) -> Result<(), Close> {
+        self.check_epoch()?;
+        let cursor_frame = self.state.hub.cursor_frame(&self.epoch, position);
+        self.feed(cursor_frame.frame.clone(), Resume::At(&cursor_frame.cursor))
+            .await
+    }
+
+    /// A position is sent only while the hub is in the session's epoch: what a read has found since then is of
+    /// another one.
+    fn check_epoch(&self) -> Result<(), Close> {
+        if self.mailbox.is_closed() {
+            return Err(OTHER_EPOCH);
+        }
+        Ok(())
+    }
+
+    /// The frame with a batch's changes of a shape; none when there are none that `since` does not contain.
+    pub(super) fn changes_frame(
+        &self,
+        batch: &Batch,
+        shape: &Shape,
+        id: Option<&SubscriptionId>,
+        since: Option<&Position>,
+    ) -> Option<SharedFrame> {
+        let changes = batch.changes(shape)?;
+        let author = self.client_id;
+        let text = match (id, since) {
+            (None, None) => return changes.frame(author),
+            (None, Some(_)) => {
+                json::changes_of_shape(shape.as_str(), &changes.array(since, author)?)
+            }
+            (Some(id), _) => json::changes_of_subscription(id, &changes.array(since, author)?),
+        };
+        Some(SharedFrame::new(text))
     }
 
     async fn subscribed(
@@ -64,8 +97,9 @@ impl<T: Transport> SessionTask<T> {
             (None, Some(schema)) => sync_core::schema::summary(&schema),
             (None, None) => self.state.summary(shape.entity()),
         };
+        self.check_epoch()?;
         let cursor = Cursor {
-            epoch: self.state.hub.epoch().ok_or(NO_EPOCH)?,
+            epoch: self.epoch.clone(),
             position: position.clone(),
         };
         let frame = ServerFrame::Subscribed(Subscribed {
@@ -135,25 +169,11 @@ impl<T: Transport> SessionTask<T> {
         if let Poll::Ready(flushed) = futures_util::poll!(&mut flushed) {
             return flushed.map_err(Close::from);
         }
+        // Others send pages meanwhile.
+        self.reads.give_up_turn();
         match Box::pin(tokio::time::timeout(stalled, flushed)).await {
             Ok(flushed) => flushed.map_err(Close::from),
             Err(_) => Err(Close::Disconnected),
         }
     }
-}
-
-/// The frame with a batch's changes of a shape; none when there are none that `since` does not contain.
-pub(super) fn changes_frame(
-    batch: &Batch,
-    shape: &Shape,
-    id: Option<&SubscriptionId>,
-    since: Option<&Position>,
-) -> Option<SharedFrame> {
-    let changes = batch.changes(shape)?;
-    let text = match (id, since) {
-        (None, None) => return changes.shared_frame(shape).cloned(),
-        (None, Some(_)) => json::changes_of_shape(shape.as_str(), &changes.array(since)?),
-        (Some(id), _) => json::changes_of_subscription(id, &changes.array(since)?),
-    };
-    Some(SharedFrame::new(text))
 }

@@ -29,7 +29,8 @@ impl Transport for EventStream {
     const ANSWERS: bool = false;
 
     fn feed(&mut self, outgoing: Outgoing<'_>) {
-        let text = std::str::from_utf8(outgoing.frame.text()).expect("frames are written as text");
+        let text = outgoing.frame.pieces().concat();
+        let text = String::from_utf8(text).expect("frames are written as text");
         // A line break would end the field. Within JSON strings they are escaped; between tokens, where a
         // `json` column keeps the writer's white space, a space is equivalent.
         let data = text.replace(['\n', '\r'], " ");

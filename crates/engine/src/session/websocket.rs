@@ -2,7 +2,8 @@
 //!
 //! The library reads, answers pings and closes. Frames bypass it: it would copy each into a buffer of every
 //! connection, which then stays as large as the largest frame. A server's frames are not masked (RFC 6455,
-//! 5.1), so every client receives the same bytes, behind a header of a few bytes of its own.
+//! 5.1), so every client receives the same bytes, behind a header of a few bytes of its own. A frame may be in pieces:
+//! they are written one after another, so that a change that many frames contain exists once.
 //!
 //! The two interleave only between frames: what the library has to send is flushed before what is queued
 //! here, and the library is never used while a frame from here is half written.
@@ -84,15 +85,15 @@ impl Transport for WebSocket {
 
     fn feed(&mut self, outgoing: Outgoing<'_>) {
         let frame = outgoing.frame;
-        let zips = self.gzip && frame.text().len() > GZIP_BYTES_MIN;
+        let zips = self.gzip && frame.len() > GZIP_BYTES_MIN;
         match zips.then(|| frame.gzipped()).flatten() {
-            Some(zipped) => self.unsent.push(Opcode::Binary, zipped.clone()),
-            None => self.unsent.push(Opcode::Text, frame.text().clone()),
+            Some(zipped) => self.unsent.push(Opcode::Binary, &[zipped]),
+            None => self.unsent.push(Opcode::Text, frame.pieces()),
         }
     }
 
     fn ping(&mut self) {
-        self.unsent.push(Opcode::Ping, Bytes::new());
+        self.unsent.push(Opcode::Ping, &[]);
     }
 
     fn is_full(&self) -> bool {
@@ -153,15 +154,16 @@ enum Opcode {
     Ping = 0x9,
 }
 
-/// Frames that wait to be written, each a header and shared bytes.
+/// Frames that wait to be written, each a header and pieces of shared bytes.
 #[derive(Debug, Default)]
 struct Unsent {
-    frames: VecDeque<Frame>,
+    pieces: VecDeque<Piece>,
     bytes: usize,
 }
 
+/// A piece of a frame; the first has the header.
 #[derive(Debug)]
-struct Frame {
+struct Piece {
     header: [u8; HEADER_BYTES_MAX],
     /// The bytes of the header from here to `header_end` are still to be written.
     header_at: u8,
@@ -171,12 +173,12 @@ struct Frame {
 
 const HEADER_BYTES_MAX: usize = 10;
 
-impl Frame {
-    /// A whole message in one unmasked frame (RFC 6455, 5.2).
-    fn new(opcode: Opcode, payload: Bytes) -> Self {
+impl Piece {
+    /// The first piece of a whole message of `length` bytes in one unmasked frame (RFC 6455, 5.2).
+    fn first(opcode: Opcode, length: usize, payload: Bytes) -> Self {
         let mut header = [0; HEADER_BYTES_MAX];
         header[0] = 0x80 | opcode as u8;
-        let length = payload.len() as u64;
+        let length = length as u64;
         let header_end = match (u8::try_from(length), u16::try_from(length)) {
             (Ok(short), _) if short < 126 => {
                 header[1] = short;
@@ -201,6 +203,16 @@ impl Frame {
         }
     }
 
+    /// A piece after the first.
+    fn next(payload: Bytes) -> Self {
+        Self {
+            header: [0; HEADER_BYTES_MAX],
+            header_at: 0,
+            header_end: 0,
+            payload,
+        }
+    }
+
     fn header(&self) -> &[u8] {
         &self.header[usize::from(self.header_at)..usize::from(self.header_end)]
     }
@@ -217,10 +229,15 @@ impl Frame {
 }
 
 impl Unsent {
-    fn push(&mut self, opcode: Opcode, payload: Bytes) {
-        let frame = Frame::new(opcode, payload);
-        self.bytes += frame.len();
-        self.frames.push_back(frame);
+    fn push(&mut self, opcode: Opcode, payload: &[Bytes]) {
+        let length = payload.iter().map(Bytes::len).sum();
+        let mut payload = payload.iter().cloned();
+        let first = Piece::first(opcode, length, payload.next().unwrap_or_default());
+        let pieces = std::iter::once(first).chain(payload.map(Piece::next));
+        for piece in pieces {
+            self.bytes += piece.len();
+            self.pieces.push_back(piece);
+        }
     }
 }
 
@@ -230,18 +247,18 @@ impl Buf for Unsent {
     }
 
     fn chunk(&self) -> &[u8] {
-        match self.frames.front() {
-            Some(frame) if frame.header().is_empty() => &frame.payload,
-            Some(frame) => frame.header(),
+        match self.pieces.front() {
+            Some(piece) if piece.header().is_empty() => &piece.payload,
+            Some(piece) => piece.header(),
             None => &[],
         }
     }
 
     fn chunks_vectored<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
         let chunks = self
-            .frames
+            .pieces
             .iter()
-            .flat_map(|frame| [frame.header(), &frame.payload])
+            .flat_map(|piece| [piece.header(), &piece.payload])
             .filter(|chunk| !chunk.is_empty());
         let mut count = 0;
         for (slice, chunk) in slices.iter_mut().zip(chunks) {
@@ -257,17 +274,17 @@ impl Buf for Unsent {
             "more bytes were written than were queued"
         );
         self.bytes -= bytes;
-        while let Some(frame) = self.frames.front_mut() {
-            let length = frame.len();
+        while let Some(piece) = self.pieces.front_mut() {
+            let length = piece.len();
             if bytes < length {
-                frame.advance(bytes);
+                piece.advance(bytes);
                 return;
             }
             bytes -= length;
-            self.frames.pop_front();
+            self.pieces.pop_front();
         }
         // An idle connection keeps no memory.
-        self.frames = VecDeque::new();
+        self.pieces = VecDeque::new();
     }
 }
 
@@ -298,7 +315,9 @@ mod tests {
             let mut unsent = Unsent::default();
             for (index, length) in lengths.iter().enumerate() {
                 let opcode = if index % 2 == 0 { Opcode::Text } else { Opcode::Binary };
-                unsent.push(opcode, vec![b'a' + index as u8; *length].into());
+                let payload = Bytes::from(vec![b'a' + index as u8; *length]);
+                let (one, other) = (payload.slice(..length / 3), payload.slice(length / 3..));
+                unsent.push(opcode, &[one, other]);
             }
             let mut written = Vec::new();
             let mut steps = steps.into_iter().cycle();
@@ -318,7 +337,7 @@ mod tests {
                 prop_assert_eq!(message.is_text(), index % 2 == 0);
                 prop_assert_eq!(message.clone().into_data(), vec![b'a' + index as u8; *length]);
             }
-            prop_assert_eq!(unsent.frames.capacity(), 0);
+            prop_assert_eq!(unsent.pieces.capacity(), 0);
         }
     }
 }

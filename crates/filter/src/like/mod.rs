@@ -7,16 +7,18 @@
 
 mod part;
 
+use std::sync::Arc;
+
 use part::{PART_CHARS_MAX, Part};
 
 /// The most characters of a pattern.
 pub(super) const PATTERN_CHARS_MAX: usize = 1000;
 
-/// A pattern, in one form: patterns that say the same are equal.
+/// A pattern, in one form: patterns that say the same are equal. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Pattern {
     /// The parts between the `%`, one more than there are `%`. Only the first and the last may be empty.
-    parts: Vec<Part>,
+    parts: Arc<[Part]>,
 }
 
 impl Pattern {
@@ -81,6 +83,18 @@ impl Pattern {
             }
         }
         true
+    }
+
+    /// The memory that it takes, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        self.parts.iter().map(Part::bytes).sum()
+    }
+
+    /// What it costs to search 64 bytes of a text, in comparisons. The parts are searched for one after
+    /// another, so a text is read about once.
+    pub(super) fn search_work(&self) -> usize {
+        let parts = self.parts.iter().map(Part::search_work);
+        parts.max().unwrap_or_default()
     }
 
     /// The only text that matches, if there is only one.

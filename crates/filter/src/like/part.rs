@@ -46,6 +46,25 @@ impl Part {
         Self { chars, finder }
     }
 
+    /// The memory that it takes, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        let finder = match &self.finder {
+            Finder::Literal(literal) => literal.len(),
+            Finder::ShiftAnd { positions, .. } => positions.len() * size_of::<(char, u128)>(),
+            Finder::Anchored => 0,
+        };
+        size_of::<Self>() + self.chars.len() * size_of::<Option<char>>() + finder
+    }
+
+    /// What it costs to search 64 bytes of a text, in comparisons.
+    pub(super) fn search_work(&self) -> usize {
+        match &self.finder {
+            Finder::Literal(_) => 8,
+            Finder::ShiftAnd { .. } => 64,
+            Finder::Anchored => 0,
+        }
+    }
+
     pub(super) fn strip_from_start<'a>(&self, text: &'a str) -> Option<&'a str> {
         let mut rest = text.chars();
         for one in &self.chars {

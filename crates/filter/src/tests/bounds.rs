@@ -11,7 +11,7 @@ fn use_on_little_stack(text: String, backend: Backend) {
         let row = RowReader::new(table.table(), filter.columns()).read(&raw(r#"{"n":1}"#));
         assert!(filter.matches(&row.expect("a row")).is_some());
         assert_eq!(
-            Filter::new(filter.id(), &[], table.table()),
+            Filter::new(&filter.text(table.table()), &[], table.table()),
             Ok(filter.clone())
         );
         filter.access(|_| 0);

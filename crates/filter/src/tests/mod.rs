@@ -27,6 +27,11 @@ fn filter(text: &str) -> Filter {
     filter_with(text, &[])
 }
 
+/// The text of a filter's one form.
+fn text_of(filter: &Filter) -> String {
+    filter.text(test_table(Backend::Postgres).table())
+}
+
 fn answer(text: &str, row: &Value) -> Option<bool> {
     let filter = filter(text);
     let table = test_table(Backend::Postgres);
@@ -36,7 +41,7 @@ fn answer(text: &str, row: &Value) -> Option<bool> {
 
 fn error_of(text: &str, params: &[Value], backend: Backend) -> FilterError {
     match Filter::new(text, &raw_params(params), test_table(backend).table()) {
-        Ok(filter) => panic!("{text} was accepted as {}", filter.id()),
+        Ok(filter) => panic!("{text} was accepted as {filter:?}"),
         Err(error) => error,
     }
 }

@@ -27,6 +27,7 @@ const FILTER: House = House {
         &["error", "like", "scalar", "syntax", "table"],
         &["class", "condition", "params", "token"],
         &["access", "canonical", "literal", "parse", "print", "row"],
+        &["work"],
         &["check", "eval"],
         &["testing"],
         &["lib"],

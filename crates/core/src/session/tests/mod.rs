@@ -25,6 +25,14 @@ impl Batch for TestBatch {
         self.complete
     }
 
+    fn bytes(&self) -> usize {
+        if self.touched.contains(&"large") {
+            BACKLOG_BYTES_MAX / 2
+        } else {
+            1
+        }
+    }
+
     fn touches(&self, shape: &Shape) -> bool {
         self.touched.contains(&shape.entity())
     }
@@ -85,7 +93,11 @@ fn push(mutation: u64) -> Push {
 }
 
 fn session() -> Session<TestBatch> {
-    Session::new(3)
+    Session::new(SessionLimits {
+        subscriptions_max: 3,
+        filter_work_max: 10,
+        filter_bytes_max: 1000,
+    })
 }
 
 /// Subscribes and ends the read.
@@ -454,4 +466,42 @@ fn a_schema_change_restarts_subscriptions_that_have_not_seen_it() {
         [subscribed("old", "a", 6)]
     );
     assert_eq!(session.batch(schema_change), []);
+}
+
+#[test]
+fn a_backlog_of_too_many_bytes_is_read_from_the_log() {
+    let mut session = session();
+    session.subscribe(subscribe("a", "large"), whole);
+    for id in [11, 12] {
+        session.batch(batch(id, &["large"]));
+    }
+    let ended = session.read(&"a".into(), ReadEnd::Complete(at(10)));
+    assert!(matches!(
+        &ended[..],
+        [Command::Send(Frame::Subscribed { .. }), ..]
+    ));
+    session.subscribe(subscribe("b", "large"), whole);
+    for id in [13, 14, 15] {
+        session.batch(batch(id, &["large"]));
+    }
+    let ended = session.read(&"b".into(), ReadEnd::Complete(at(12)));
+    assert_eq!(ended, [read("b", "large", Some(12))]);
+}
+
+#[test]
+fn answers_that_wait_for_a_position_are_counted() {
+    let mut session = session();
+    for mutation in 1..=3 {
+        session.push(push(mutation));
+        session.applied(
+            mutation,
+            Applied::Committed {
+                commit_id: Some(CommitId::LogId(5)),
+                epoch: None,
+            },
+        );
+    }
+    assert_eq!(session.answers_waiting(), 3);
+    session.batch(batch(5, &[]));
+    assert_eq!(session.answers_waiting(), 0);
 }

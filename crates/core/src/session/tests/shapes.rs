@@ -229,3 +229,30 @@ fn shapes_of_one_entity_are_distinguished() {
         ]
     );
 }
+
+#[test]
+fn the_filters_of_a_session_have_a_budget() {
+    let mut session = session();
+    let code = |commands: &Commands| match &commands[..] {
+        [Command::Send(Frame::Error { code, .. })] => Some(*code),
+        _ => None,
+    };
+    let six = "n > 1 OR n > 2 OR n > 3 OR n > 4 OR n > 5 OR n > 6";
+    let of_six = |id| subscribe_to_selection(id, six);
+    assert_eq!(code(&session.subscribe(of_six("a"), find("1"))), None);
+    // A shape that is shared costs each of its subscriptions.
+    let refused = session.subscribe(of_six("b"), find("1"));
+    assert_eq!(code(&refused), Some(ErrorCode::TooLarge));
+    let bytes = session.selection_bytes();
+    assert!(bytes > six.len(), "{bytes}");
+    let long = format!("t = '{}'", "x".repeat(600));
+    let refused = session.subscribe(subscribe_to_selection("b", &long), find("1"));
+    assert_eq!(code(&refused), Some(ErrorCode::TooLarge));
+    session.unsubscribe(&"a".into());
+    assert_eq!(session.selection_bytes(), 0);
+    assert_eq!(code(&session.subscribe(of_six("b"), find("1"))), None);
+    // A restart does not count the subscription twice.
+    let restarted = session.resolved(&"b".into(), find("2")(&of_six("b")));
+    assert_eq!(code(&restarted), None);
+    assert_eq!(session.selection_bytes(), bytes);
+}

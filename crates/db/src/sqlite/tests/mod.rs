@@ -260,7 +260,7 @@ impl Synced {
                     }
                     Change::Truncate => self.copy.clear(),
                 },
-                Effect::SchemaChanged => self.copy = self.rows().await.1,
+                Effect::SchemaChanged | Effect::Unclear => self.copy = self.rows().await.1,
             }
         }
         self.position = position;

@@ -18,7 +18,11 @@ use sync_core::log::NetChange;
 use sync_core::shape::{RowEffect, Selection, Shape};
 use sync_core::undo::RowVersions;
 
-use crate::mailbox::SessionId;
+use super::audience::ShapeCounters;
+use super::budget::Budget;
+
+/// From here on, the cost of a filter depends on the row's length.
+const LARGE_ROW_BYTES: usize = 4096;
 
 /// All attached shapes.
 #[derive(Debug, Default)]
@@ -30,8 +34,8 @@ pub(super) struct ShapeIndex {
 /// The shapes of one entity.
 #[derive(Debug, Default)]
 struct EntityShapes {
-    /// The shape of all rows.
-    whole: Option<Audience>,
+    /// Whether the shape of all rows is attached.
+    whole: bool,
     /// The other shapes, by the table's fingerprint; there is more than one just after a schema change.
     versions: BTreeMap<Box<str>, VersionShapes>,
 }
@@ -44,6 +48,8 @@ struct VersionShapes {
     keyed: HashMap<usize, HashMap<Scalar, HashSet<Shape>>>,
     /// Shapes without access keys, which are evaluated for each change.
     unkeyed: HashSet<Shape>,
+    /// The comparisons that those take together, apart from the length of texts.
+    unkeyed_work: usize,
     /// The columns that filters look at, by position.
     columns: BTreeMap<usize, Column>,
     /// Reads those columns.
@@ -53,31 +59,14 @@ struct VersionShapes {
 #[derive(Debug)]
 struct Column {
     name: String,
-    filters: usize,
+    /// The shapes whose filters look at it.
+    shapes: HashSet<Shape>,
 }
 
 #[derive(Debug)]
 struct Indexed {
-    audience: Audience,
+    stats: Arc<ShapeCounters>,
     access: Access,
-}
-
-/// The sessions that have a shape, and what it has cost so far.
-#[derive(Debug, Default, Clone)]
-pub(super) struct Audience {
-    pub(super) sessions: HashSet<SessionId>,
-    pub(super) stats: ShapeStats,
-}
-
-/// What a shape has cost.
-#[derive(Debug, Default, Clone, Copy)]
-pub(crate) struct ShapeStats {
-    /// Changed rows that its filter was evaluated for.
-    pub(crate) evaluations: u64,
-    /// Changes that its audience received.
-    pub(crate) changes: u64,
-    /// Their size as JSON, in bytes, written once for the whole audience.
-    pub(crate) bytes: u64,
 }
 
 /// What a changed row means for the shapes with a selection.
@@ -90,8 +79,8 @@ pub(super) struct Found {
 }
 
 impl ShapeIndex {
-    /// Adds a session to a shape.
-    pub(super) fn attach(&mut self, shape: &Shape, session: SessionId) {
+    /// Adds a shape.
+    pub(super) fn attach(&mut self, shape: &Shape, stats: Arc<ShapeCounters>) {
         if !self.entities.contains_key(shape.entity()) {
             self.entities
                 .insert(shape.entity().into(), EntityShapes::default());
@@ -101,8 +90,7 @@ impl ShapeIndex {
         };
         let columns_changed = match shape.selection() {
             None => {
-                let whole = entity.whole.get_or_insert_default();
-                whole.sessions.insert(session);
+                entity.whole = true;
                 false
             }
             Some(selection) => {
@@ -110,7 +98,7 @@ impl ShapeIndex {
                     .versions
                     .entry(selection.fingerprint().into())
                     .or_insert_with(|| VersionShapes::new(selection));
-                version.attach(shape, selection, session)
+                version.attach(shape, selection, stats)
             }
         };
         if columns_changed {
@@ -118,25 +106,17 @@ impl ShapeIndex {
         }
     }
 
-    /// Removes a session from a shape.
-    pub(super) fn detach(&mut self, shape: &Shape, session: SessionId) {
+    /// Removes a shape.
+    pub(super) fn detach(&mut self, shape: &Shape) {
         let Some(entity) = self.entities.get_mut(shape.entity()) else {
             return;
         };
         let mut columns_changed = false;
         match shape.selection() {
-            None => {
-                if let Some(whole) = &mut entity.whole {
-                    whole.sessions.remove(&session);
-                }
-                entity.whole = entity
-                    .whole
-                    .take()
-                    .filter(|whole| !whole.sessions.is_empty());
-            }
+            None => entity.whole = false,
             Some(selection) => {
                 if let Some(version) = entity.versions.get_mut(selection.fingerprint()) {
-                    columns_changed = version.detach(shape, selection, session);
+                    columns_changed = version.detach(shape, selection);
                     if version.shapes.is_empty() {
                         entity.versions.remove(selection.fingerprint());
                         columns_changed = true;
@@ -144,7 +124,7 @@ impl ShapeIndex {
                 }
             }
         }
-        if entity.whole.is_none() && entity.versions.is_empty() {
+        if !entity.whole && entity.versions.is_empty() {
             self.entities.remove(shape.entity());
         }
         if columns_changed {
@@ -172,84 +152,52 @@ impl ShapeIndex {
         self.old_value_columns.clone()
     }
 
-    /// The audience of a shape.
-    pub(super) fn audience(&self, shape: &Shape) -> Option<&Audience> {
-        let entity = self.entities.get(shape.entity())?;
-        match shape.selection() {
-            None => entity.whole.as_ref(),
-            Some(selection) => {
-                let indexed = entity
-                    .versions
-                    .get(selection.fingerprint())?
-                    .shapes
-                    .get(shape)?;
-                Some(&indexed.audience)
-            }
-        }
-    }
-
-    fn audience_mut(&mut self, shape: &Shape) -> Option<&mut Audience> {
-        let entity = self.entities.get_mut(shape.entity())?;
-        match shape.selection() {
-            None => entity.whole.as_mut(),
-            Some(selection) => {
-                let version = entity.versions.get_mut(selection.fingerprint())?;
-                Some(&mut version.shapes.get_mut(shape)?.audience)
-            }
-        }
-    }
-
-    /// Counts what a shape's audience receives.
-    pub(super) fn count(&mut self, shape: &Shape, changes: usize, bytes: usize) {
-        if let Some(audience) = self.audience_mut(shape) {
-            audience.stats.changes += changes as u64;
-            audience.stats.bytes += bytes as u64;
-        }
-    }
-
     /// All shapes of an entity.
-    pub(super) fn shapes_of(&self, name: &str) -> impl Iterator<Item = (Shape, &Audience)> {
+    pub(super) fn shapes_of(&self, name: &str) -> impl Iterator<Item = Shape> {
         let entity = self.entities.get(name);
-        let whole = entity.and_then(|entity| entity.whole.as_ref());
+        let whole = entity.filter(|entity| entity.whole);
         let versions = entity
             .into_iter()
             .flat_map(|entity| entity.versions.values());
-        let selections = versions.flat_map(|version| &version.shapes);
         whole
-            .map(|audience| (Shape::whole(name), audience))
+            .map(|_| Shape::whole(name))
             .into_iter()
-            .chain(selections.map(|(shape, indexed)| (shape.clone(), &indexed.audience)))
+            .chain(versions.flat_map(|version| version.shapes.keys().cloned()))
     }
 
-    /// The entities that have shapes.
-    pub(super) fn entities(&self) -> impl Iterator<Item = &str> {
-        self.entities.keys().map(|name| &**name)
-    }
-
-    /// How many shapes an entity has.
-    pub(super) fn count_of(&self, name: &str) -> usize {
-        self.entities.get(name).map_or(0, |entity| {
-            let selections = entity.versions.values().map(|version| version.shapes.len());
-            usize::from(entity.whole.is_some()) + selections.sum::<usize>()
-        })
-    }
-
-    /// Whether a session has the shape of all rows of an entity.
+    /// Whether the shape of all rows of an entity is attached.
     pub(super) fn has_whole(&self, name: &str) -> bool {
-        self.entities
-            .get(name)
-            .is_some_and(|entity| entity.whole.is_some())
+        self.entities.get(name).is_some_and(|entity| entity.whole)
     }
 
-    /// Returns what a changed row means for the shapes with a selection. The entry's undo records have the
-    /// previous values of `old_value_columns`.
-    pub(super) fn find(&mut self, entry: &NetChange, old_value_columns: &OldValueColumns) -> Found {
+    /// The comparisons that a changed row of this size takes, roughly.
+    pub(super) fn work_on(&self, name: &str, row_bytes: usize) -> usize {
+        let entity = self.entities.get(name);
+        let versions = entity
+            .into_iter()
+            .flat_map(|entity| entity.versions.values());
+        versions
+            .map(|version| version.work_on(row_bytes))
+            .fold(0, usize::saturating_add)
+    }
+
+    /// Returns what a changed row means for the shapes with a selection, as far as the budget goes. The entry's
+    /// undo records have the previous values of `old_value_columns`.
+    pub(super) fn find(
+        &self,
+        entry: &NetChange,
+        old_value_columns: &OldValueColumns,
+        budget: &mut Budget,
+    ) -> Found {
         let mut found = Found::default();
-        let Some(entity) = self.entities.get_mut(&*entry.entity) else {
+        let Some(entity) = self.entities.get(&*entry.entity) else {
             return found;
         };
-        for version in entity.versions.values_mut() {
-            if version.find(entry, old_value_columns, &mut found).is_err() {
+        for version in entity.versions.values() {
+            if version
+                .find(entry, old_value_columns, budget, &mut found)
+                .is_err()
+            {
                 found.outdated.extend(version.shapes.keys().cloned());
             }
         }
@@ -263,15 +211,16 @@ impl VersionShapes {
             shapes: HashMap::new(),
             keyed: HashMap::new(),
             unkeyed: HashSet::new(),
+            unkeyed_work: 0,
             columns: BTreeMap::new(),
             reader: RowReader::new(selection.table(), []),
         }
     }
 
     /// Returns whether this is the first shape, or its filter needs a column that no other does.
-    fn attach(&mut self, shape: &Shape, selection: &Selection, session: SessionId) -> bool {
+    fn attach(&mut self, shape: &Shape, selection: &Selection, stats: Arc<ShapeCounters>) -> bool {
         if let Some(indexed) = self.shapes.get_mut(shape) {
-            indexed.audience.sessions.insert(session);
+            indexed.stats = stats;
             return false;
         }
         let is_first = self.shapes.is_empty();
@@ -283,6 +232,7 @@ impl VersionShapes {
         match &access {
             Access::None => {
                 self.unkeyed.insert(shape.clone());
+                self.unkeyed_work += selection.filter().work().base();
             }
             Access::Keys(keys) => {
                 for (column, value) in keys {
@@ -298,43 +248,34 @@ impl VersionShapes {
         for column in selection.filter().columns() {
             let column = self.columns.entry(column).or_insert_with(|| Column {
                 name: selection.table().schema.columns[column].name.clone(),
-                filters: 0,
+                shapes: HashSet::new(),
             });
-            has_new_column |= column.filters == 0;
-            column.filters += 1;
+            has_new_column |= column.shapes.is_empty();
+            column.shapes.insert(shape.clone());
         }
         if has_new_column {
             self.reader = RowReader::new(selection.table(), self.columns.keys().copied());
         }
-        let mut audience = Audience::default();
-        audience.sessions.insert(session);
-        self.shapes
-            .insert(shape.clone(), Indexed { audience, access });
+        self.shapes.insert(shape.clone(), Indexed { stats, access });
         is_first || has_new_column
     }
 
     /// Returns whether there is a column that no filter needs any more.
-    fn detach(&mut self, shape: &Shape, selection: &Selection, session: SessionId) -> bool {
-        let Some(indexed) = self.shapes.get_mut(shape) else {
+    fn detach(&mut self, shape: &Shape, selection: &Selection) -> bool {
+        let Some(Indexed { access, .. }) = self.shapes.remove(shape) else {
             return false;
         };
-        indexed.audience.sessions.remove(&session);
-        if !indexed.audience.sessions.is_empty() {
-            return false;
-        }
-        if let Some(Indexed {
-            access: Access::Keys(keys),
-            ..
-        }) = self.shapes.remove(shape)
-        {
+        if let Access::Keys(keys) = access {
             keys.iter().for_each(|key| self.forget(key, shape));
         }
-        self.unkeyed.remove(shape);
+        if self.unkeyed.remove(shape) {
+            self.unkeyed_work -= selection.filter().work().base();
+        }
         let mut has_unused_column = false;
         for position in selection.filter().columns() {
             if let Some(column) = self.columns.get_mut(&position) {
-                column.filters -= 1;
-                if column.filters == 0 {
+                column.shapes.remove(shape);
+                if column.shapes.is_empty() {
                     self.columns.remove(&position);
                     has_unused_column = true;
                 }
@@ -361,67 +302,82 @@ impl VersionShapes {
         }
     }
 
+    fn work_on(&self, row_bytes: usize) -> usize {
+        if row_bytes < LARGE_ROW_BYTES {
+            return self.unkeyed_work;
+        }
+        // Those with access keys too: they may be found.
+        let filters = self.shapes.keys().filter_map(Shape::selection);
+        filters
+            .map(|selection| selection.filter().work().on_bytes(row_bytes))
+            .fold(0, usize::saturating_add)
+    }
+
     /// The names of the columns that filters look at.
     fn column_names(&self) -> impl Iterator<Item = &str> {
         self.columns.values().map(|column| column.name.as_str())
     }
 
     fn find(
-        &mut self,
+        &self,
         entry: &NetChange,
         old_value_columns: &OldValueColumns,
+        budget: &mut Budget,
         found: &mut Found,
     ) -> Result<(), RowError> {
         let row = entry.row.as_deref();
         let undo = entry.undo.as_deref();
         let versions = RowVersions::read(&self.reader, row, undo)?;
-        let none = BTreeSet::new();
-        let known = old_value_columns.get(&entry.entity).unwrap_or(&none);
-        let is_known = |name: &str| known.contains(name);
-        // Shapes attached after the drain may look at columns whose old values the entries lack.
-        let late: HashSet<Shape> = if self.column_names().all(is_known) {
-            HashSet::new()
+        let late = self.late(old_value_columns.get(&entry.entity));
+        let is_keyed = |shape: &&Shape| !self.unkeyed.contains(*shape);
+        let mut candidates: HashSet<&Shape> = if versions.has_past() {
+            self.keyed_candidates(&versions)
         } else {
-            let lacks_columns = |shape: &&Shape| {
-                let selection = shape.selection();
-                selection.is_some_and(|selection| !selection.filter_columns().all(is_known))
-            };
-            self.shapes.keys().filter(lacks_columns).cloned().collect()
-        };
-        let candidates: HashSet<Shape> = if versions.has_past() && late.is_empty() {
-            self.candidates(&versions)
-        } else {
-            self.shapes.keys().cloned().collect()
+            self.shapes.keys().filter(is_keyed).collect()
         };
         let without_past = if late.is_empty() {
             None
         } else {
+            candidates.extend(late.iter().copied().filter(is_keyed));
             Some(RowVersions::read(&self.reader, row, None)?)
         };
-        for shape in candidates {
-            let (Some(selection), Some(indexed)) = (shape.selection(), self.shapes.get_mut(&shape))
+        for shape in self.unkeyed.iter().chain(candidates) {
+            let (Some(selection), Some(indexed)) = (shape.selection(), self.shapes.get(shape))
             else {
                 continue;
             };
             let versions = match &without_past {
-                Some(without_past) if late.contains(&shape) => without_past,
+                Some(without_past) if late.contains(shape) => without_past,
                 _ => &versions,
             };
+            let sessions = indexed.stats.stats().sessions;
+            if !budget.admits(shape, selection.work(versions), sessions) {
+                continue;
+            }
             found.evaluations += 1;
-            indexed.audience.stats.evaluations += 1;
+            indexed.stats.evaluated();
             if let Some(effect) = selection.effect(versions) {
-                found.effects.push((shape, effect));
+                found.effects.push((shape.clone(), effect));
             }
         }
         Ok(())
     }
 
-    /// The shapes that a version of the row may concern.
-    fn candidates(&self, versions: &RowVersions) -> HashSet<Shape> {
-        let mut candidates = self.unkeyed.clone();
+    /// The shapes that were attached after the drain had begun, and look at columns whose previous values it
+    /// did not bring along.
+    fn late(&self, known: Option<&BTreeSet<String>>) -> HashSet<&Shape> {
+        let is_unknown =
+            |column: &&Column| !known.is_some_and(|known| known.contains(&column.name));
+        let columns = self.columns.values().filter(is_unknown);
+        columns.flat_map(|column| &column.shapes).collect()
+    }
+
+    /// The shapes with access keys that a version of the row may concern.
+    fn keyed_candidates(&self, versions: &RowVersions) -> HashSet<&Shape> {
+        let mut candidates = HashSet::new();
         for (column, values) in &self.keyed {
             for scalar in versions.all().filter_map(|row| row.scalar(*column)) {
-                candidates.extend(values.get(scalar).into_iter().flatten().cloned());
+                candidates.extend(values.get(scalar).into_iter().flatten());
             }
         }
         candidates

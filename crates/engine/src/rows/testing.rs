@@ -1,0 +1,77 @@
+//! A table, shapes and changes of it, for tests.
+
+use std::sync::Arc;
+
+use filter::Backend;
+use protocol::SelectionRequest;
+use serde_json::value::RawValue;
+use sync_core::cursor::CommitId;
+use sync_core::log::{ChangeKind, NetChange, UndoRecord};
+use sync_core::policy::ReadScope;
+use sync_core::shape::{CurrentTable, Shape};
+use value::schema::{Collation, Column, ColumnKind, Schema};
+
+/// `todos(id, list_id, owner, done, title)`.
+pub(super) fn todos(fingerprint: &str) -> CurrentTable {
+    let columns = [
+        ("id", ColumnKind::INT8),
+        ("list_id", ColumnKind::INT8),
+        ("owner", ColumnKind::INT8),
+        ("done", ColumnKind::Bool),
+        ("title", ColumnKind::Text { chars_max: None }),
+    ];
+    let columns = columns.into_iter().map(|(name, kind)| Column {
+        name: name.to_owned(),
+        kind,
+        type_name: String::new(),
+        nullable: true,
+        has_default: false,
+        generated: false,
+        collation: Collation::Bytes,
+        logged: true,
+    });
+    let schema = Schema {
+        entity: "todos".to_owned(),
+        columns: columns.collect(),
+        key: vec![0],
+    };
+    CurrentTable {
+        schema: Arc::new(schema),
+        fingerprint: fingerprint.into(),
+        backend: Backend::Postgres,
+    }
+}
+
+pub(super) fn raw(json: &str) -> Box<RawValue> {
+    RawValue::from_string(json.to_owned()).expect("JSON")
+}
+
+pub(super) fn shape(filter: &str) -> Shape {
+    let request = SelectionRequest {
+        filter: Some(filter.to_owned()),
+        ..SelectionRequest::default()
+    };
+    Shape::resolve(&todos("1"), &request, &ReadScope::Everything).expect("a shape")
+}
+
+/// An update of a row to `row`, in which `old` was different.
+pub(super) fn update(row: &str, old: &str) -> NetChange {
+    NetChange {
+        id: 5,
+        commit_id: CommitId::LogId(5),
+        entity: "todos".to_owned(),
+        key: Some("1".to_owned()),
+        kind: ChangeKind::Update,
+        created: 0,
+        deleted: 0,
+        truncated_at: None,
+        mutation_id: None,
+        row: Some(raw(row)),
+        undo: Some(vec![UndoRecord {
+            id: 5,
+            transaction: Some(5),
+            kind: ChangeKind::Update,
+            old: Some(raw(old)),
+        }]),
+    }
+}

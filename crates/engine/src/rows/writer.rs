@@ -1,0 +1,219 @@
+//! Evaluates a log batch and writes it, each change once for all shapes that need the same text.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
+use db::feed::LogBatch;
+use db::read::OldValueColumns;
+use protocol::{Change, MutationId, json};
+use serde_json::value::RawValue;
+use sync_core::cursor::CommitId;
+use sync_core::log::{NetChange, Subject};
+use sync_core::shape::{RowEffect, RowOp, Selection, Shape};
+
+use super::batch::{Batch, Contents, TextsWriter};
+use super::budget::Budget;
+use super::index::{Found, ShapeIndex};
+
+/// Writes one batch.
+#[derive(Debug)]
+struct Writer<'a> {
+    shapes: &'a ShapeIndex,
+    old_value_columns: &'a OldValueColumns,
+    batch: Contents,
+    texts: TextsWriter,
+    budget: Budget,
+    evaluations: u64,
+}
+
+/// A batch, and how many evaluations of filters it took.
+#[derive(Debug)]
+pub(super) struct Evaluated {
+    pub(super) batch: Batch,
+    pub(super) evaluations: u64,
+}
+
+/// Evaluates and writes a log batch, whose memory is counted in `held`. Shapes that are `over` their share are
+/// left out.
+pub(super) fn evaluate(
+    log_batch: LogBatch,
+    shapes: &ShapeIndex,
+    over: HashSet<Shape>,
+    held: &Arc<AtomicUsize>,
+) -> Evaluated {
+    let mut writer = Writer {
+        shapes,
+        old_value_columns: &log_batch.old_value_columns,
+        batch: Contents::new(log_batch.position, log_batch.complete),
+        texts: TextsWriter::default(),
+        budget: Budget::new(over),
+        evaluations: 0,
+    };
+    let mut entity = String::new();
+    for entry in log_batch.entries {
+        entity.clone_from(&entry.entity);
+        // A row that makes this code panic costs its own table a refetch, which evaluates nothing here.
+        if catch_unwind(AssertUnwindSafe(|| writer.write(entry))).is_err() {
+            tracing::error!(
+                entity,
+                "a change could not be evaluated; its clients refetch"
+            );
+            metrics::counter!("rhtmx_sync_panics_total").increment(1);
+            writer.batch.schema_changed.insert(entity.clone());
+        }
+    }
+    let Writer {
+        mut batch,
+        texts,
+        budget,
+        evaluations,
+        ..
+    } = writer;
+    batch.unevaluated = budget.into_over();
+    Evaluated {
+        batch: batch.finish(texts, held),
+        evaluations,
+    }
+}
+
+impl Writer<'_> {
+    /// Writes what an entry means for the shapes of its entity.
+    fn write(&mut self, entry: NetChange) {
+        if let Some(mutation_id) = entry.mutation_id {
+            let newest = self
+                .batch
+                .mutations
+                .entry(mutation_id.client_id)
+                .or_default();
+            *newest = mutation_id.mutation.max(*newest);
+        }
+        match entry.subject() {
+            Subject::Nothing => {}
+            Subject::SchemaChange => {
+                self.batch.schema_changed.insert(entry.entity);
+            }
+            Subject::Truncate => {
+                let text = json::text(&Change::Truncate);
+                let text = self.texts.add(entry.commit_id, None, &text);
+                for shape in self.shapes.shapes_of(&entry.entity) {
+                    self.push(shape, text, false);
+                }
+            }
+            Subject::Row(_) => {
+                let whole = self
+                    .shapes
+                    .has_whole(&entry.entity)
+                    .then(|| Shape::whole(&entry.entity));
+                let shapes = self.shapes;
+                let found = shapes.find(&entry, self.old_value_columns, &mut self.budget);
+                self.evaluations += found.evaluations;
+                self.write_row(entry, whole, found);
+            }
+        }
+    }
+
+    fn write_row(&mut self, mut entry: NetChange, whole: Option<Shape>, found: Found) {
+        self.batch.outdated.extend(found.outdated);
+        let transient = entry.is_transient();
+        let mut row = RowTexts::of(&mut entry);
+        if let Some(shape) = whole {
+            let op = match &row.row {
+                Some(_) => RowOp::Put,
+                None => RowOp::Delete,
+            };
+            let text = row.text(op, &mut self.texts);
+            self.push(shape, text, transient);
+        }
+        for (shape, RowEffect { op, transient }) in found.effects {
+            let projection = shape
+                .selection()
+                .and_then(|selection| Some((selection, selection.columns()?)));
+            let text = match projection {
+                Some((selection, columns)) if op == RowOp::Put => {
+                    match row.projected(selection, columns, &mut self.texts) {
+                        Some(text) => text,
+                        None => {
+                            self.batch.outdated.insert(shape);
+                            continue;
+                        }
+                    }
+                }
+                _ => row.text(op, &mut self.texts),
+            };
+            self.push(shape, text, transient);
+        }
+    }
+
+    fn push(&mut self, shape: Shape, text: u32, transient: bool) {
+        let bytes = self.texts.bytes_of(text);
+        let changes = self.batch.shapes.entry(shape).or_default();
+        changes.push(text, transient, bytes);
+    }
+}
+
+/// The texts of one row's change, each written when it is first needed. They do not name the mutation, which
+/// is told to its author alone.
+#[derive(Debug)]
+struct RowTexts {
+    commit_id: CommitId,
+    mutation_id: Option<MutationId>,
+    key: String,
+    row: Option<Box<RawValue>>,
+    /// By the number of the operation.
+    written: [Option<u32>; 3],
+    /// Puts of some columns, by the table's fingerprint and the columns.
+    projected: HashMap<(String, BTreeSet<usize>), Option<u32>>,
+}
+
+impl RowTexts {
+    fn of(entry: &mut NetChange) -> Self {
+        Self {
+            commit_id: entry.commit_id,
+            mutation_id: entry.mutation_id,
+            key: entry.key.take().unwrap_or_default(),
+            row: entry.row.take(),
+            written: [None; 3],
+            projected: HashMap::new(),
+        }
+    }
+
+    fn text(&mut self, op: RowOp, texts: &mut TextsWriter) -> u32 {
+        if let Some(text) = self.written[op as usize] {
+            return text;
+        }
+        let (key, mutation_id) = (self.key.clone(), None);
+        let change = match (op, &self.row) {
+            (RowOp::Put, Some(row)) => put(key, row.clone()),
+            (RowOp::Leave, _) => Change::Leave { key, mutation_id },
+            (RowOp::Put | RowOp::Delete, _) => Change::Delete { key, mutation_id },
+        };
+        let text = texts.add(self.commit_id, self.mutation_id, &json::text(&change));
+        self.written[op as usize] = Some(text);
+        text
+    }
+
+    /// Returns a put of these columns; none when the row cannot be read as one of the selection's table.
+    fn projected(
+        &mut self,
+        selection: &Selection,
+        columns: &BTreeSet<usize>,
+        texts: &mut TextsWriter,
+    ) -> Option<u32> {
+        let projection = (selection.fingerprint().to_owned(), columns.clone());
+        *self.projected.entry(projection).or_insert_with(|| {
+            let row = selection.project(self.row.as_deref()?).ok()??;
+            let change = put(self.key.clone(), row);
+            Some(texts.add(self.commit_id, self.mutation_id, &json::text(&change)))
+        })
+    }
+}
+
+fn put(key: String, row: Box<RawValue>) -> Change {
+    Change::Put {
+        key,
+        row,
+        mutation_id: None,
+    }
+}
