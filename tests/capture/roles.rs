@@ -178,8 +178,8 @@ on_postgres! {
 
     /// Two `varchar`s are compared by the operator for `text`, unless somebody makes a closer one.
     async fn nothing_of_a_stranger_runs_in_a_mutation(db: TestDatabase) {
-        db.execute("CREATE TABLE notes (id varchar(9) PRIMARY KEY, body text, bytes bytea)").await;
-        db.execute("INSERT INTO notes VALUES ('a', 'a', '')").await;
+        db.execute("CREATE TABLE notes (id varchar(9) PRIMARY KEY, body text)").await;
+        db.execute("INSERT INTO notes VALUES ('a', 'a')").await;
         let role = db.create_role("stranger").await;
         db.execute(&format!("GRANT CREATE ON SCHEMA public TO {}", role.name)).await;
         let stranger = connect(&role.url).await;
@@ -203,7 +203,7 @@ on_postgres! {
         for (op, key) in [("update", "a"), ("upsert", "a"), ("upsert", "b"), ("create", "c"), ("delete", "a")] {
             let mut write = json!({ "entity": "notes", "op": op, "key": key });
             if op != "delete" {
-                write["values"] = json!({ "body": op, "bytes": "AAE=" });
+                write["values"] = json!({ "body": op });
             }
             client.push_next(json!([write])).await.acked();
         }

@@ -1,15 +1,23 @@
 //! Retention: prunes the log by age and by size, in small batches, on one server at a time.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use db::listener::WakeUp;
 use db::{DbError, DbPool};
+use filter::Backend;
 use tracing::{debug, warn};
 
 use crate::state::EngineState;
 
 /// The pause between two batches, so that pruning holds nobody up.
 const BATCH_PAUSE: Duration = Duration::from_millis(20);
+
+/// On SQLite nobody else can write meanwhile, and a program with its default settings does not even wait: the pause is
+/// this many times as long as the batch took, so that few of its writes meet one.
+const SQLITE_PAUSES: u32 = 200;
+
+/// The longest pause, so that pruning keeps up with a busy log.
+const SQLITE_PAUSE_MAX: Duration = Duration::from_millis(300);
 
 /// Younger entries are kept whatever is configured: another server may not have read them yet.
 const AGE_MIN: Duration = Duration::from_secs(2);
@@ -59,13 +67,22 @@ async fn prune(state: &EngineState) -> Result<(), DbError> {
 pub(crate) async fn prune_older_than(db: &DbPool, age: Duration) -> Result<u64, DbError> {
     let mut rows = 0;
     loop {
+        let began = Instant::now();
         let pruned = db.prune_older_than(age).await?;
+        let pause = pause(db, began.elapsed());
         count_pruned(pruned.rows);
         rows += pruned.rows;
         if !pruned.more {
             return Ok(rows);
         }
-        tokio::time::sleep(BATCH_PAUSE).await;
+        tokio::time::sleep(pause).await;
+    }
+}
+
+fn pause(db: &DbPool, took: Duration) -> Duration {
+    match db.filter_backend() {
+        Backend::Postgres => BATCH_PAUSE,
+        Backend::Sqlite => (took * SQLITE_PAUSES).clamp(BATCH_PAUSE, SQLITE_PAUSE_MAX),
     }
 }
 

@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 
 use super::connect::{SqliteConn, blocking};
 use super::pool::SqlitePool;
+use super::statement::KeptStatements;
 use super::write::WriteFailed;
 use super::{read, store, write};
 use crate::error::{DbError, DbResult, Failed};
@@ -69,7 +70,7 @@ impl SqlitePool {
             let mutations: Vec<Arc<Mutation>> =
                 taken.iter().map(|one| one.mutation.clone()).collect();
             let answers = match self.get().await {
-                Ok(mut conn) => apply_all(&mut conn, mutations).await,
+                Ok(mut conn) => apply_all(&mut conn, mutations, &self.kept_statements).await,
                 Err(error) => taken
                     .iter()
                     .map(|_| Err(DbError::Unreachable(error.to_string())))
@@ -87,9 +88,10 @@ impl SqlitePool {
 pub(super) async fn apply_all(
     conn: &mut SqliteConn,
     mutations: Vec<Arc<Mutation>>,
+    kept: &Arc<KeptStatements>,
 ) -> Vec<DbResult<Applied>> {
-    let together = mutations.clone();
-    let applied = blocking(conn, CONTEXT, move |conn| Ok(run(conn, &together))).await;
+    let (together, keep) = (mutations.clone(), kept.clone());
+    let applied = blocking(conn, CONTEXT, move |conn| Ok(run(conn, &together, &keep))).await;
     match applied {
         Ok(Ok(answers)) => return answers,
         Ok(Err(failed)) if mutations.len() == 1 => {
@@ -99,23 +101,29 @@ pub(super) async fn apply_all(
     }
     let mut answers = Vec::new();
     for mutation in mutations {
-        let alone = blocking(conn, CONTEXT, move |conn| Ok(run_alone(conn, &mutation))).await;
+        let keep = kept.clone();
+        let alone = move |conn: &mut SqliteConnection| Ok(run_alone(conn, &mutation, &keep));
+        let alone = blocking(conn, CONTEXT, alone).await;
         answers.push(alone.and_then(|ended| ended.map_err(|failed| failed.while_doing(CONTEXT))));
     }
     answers
 }
 
 /// Applies one mutation, or rejects it when only the commit fails.
-fn run_alone(conn: &mut SqliteConnection, mutation: &Arc<Mutation>) -> Result<Applied, Failed> {
+fn run_alone(
+    conn: &mut SqliteConnection,
+    mutation: &Arc<Mutation>,
+    kept: &KeptStatements,
+) -> Result<Applied, Failed> {
     let one = |answers: Vec<DbResult<Applied>>| {
         let lost = || Failed::Other(DbError::Unreachable("there is no answer".to_owned()));
         let answer = answers.into_iter().next().ok_or_else(lost)?;
         answer.map_err(Failed::Other)
     };
-    match run_once(conn, std::slice::from_ref(mutation)) {
+    match run_once(conn, std::slice::from_ref(mutation), kept) {
         Err(Failed::Diesel(error)) if is_violation(&error) => {
             let rejected = mutation.rejected(rejected_at_commit(mutation));
-            one(run_once(conn, &[rejected.into()])?)
+            one(run_once(conn, &[rejected.into()], kept)?)
         }
         ended => one(ended?),
     }
@@ -124,23 +132,25 @@ fn run_alone(conn: &mut SqliteConnection, mutation: &Arc<Mutation>) -> Result<Ap
 fn run(
     conn: &mut SqliteConnection,
     mutations: &[Arc<Mutation>],
+    kept: &KeptStatements,
 ) -> Result<Vec<DbResult<Applied>>, Failed> {
     match mutations {
         [one] => Ok(vec![
-            run_alone(conn, one).map_err(|failed| failed.while_doing(CONTEXT)),
+            run_alone(conn, one, kept).map_err(|failed| failed.while_doing(CONTEXT)),
         ]),
-        several => run_once(conn, several),
+        several => run_once(conn, several, kept),
     }
 }
 
 fn run_once(
     conn: &mut SqliteConnection,
     mutations: &[Arc<Mutation>],
+    kept: &KeptStatements,
 ) -> Result<Vec<DbResult<Applied>>, Failed> {
     conn.immediate_transaction(|conn| {
         mutations
             .iter()
-            .map(|mutation| match apply_one(conn, mutation) {
+            .map(|mutation| match apply_one(conn, mutation, kept) {
                 Ok(applied) => Ok(Ok(applied)),
                 // Nothing of it is left, and the others go on.
                 Err(Failed::Other(error)) => Ok(Err(error)),
@@ -150,7 +160,11 @@ fn run_once(
     })
 }
 
-fn apply_one(conn: &mut SqliteConnection, mutation: &Mutation) -> Result<Applied, Failed> {
+fn apply_one(
+    conn: &mut SqliteConnection,
+    mutation: &Mutation,
+    kept_statements: &KeptStatements,
+) -> Result<Applied, Failed> {
     let name = mutation.client_id.to_string();
     let stored: Option<(i64, Option<i64>, Vec<u8>)> = client::table
         .find(&name)
@@ -176,7 +190,7 @@ fn apply_one(conn: &mut SqliteConnection, mutation: &Mutation) -> Result<Applied
     kept.push(chain);
     let applied = match &mutation.writes {
         Err(reject) => Err(reject.clone()),
-        Ok(writes) => apply_writes(conn, mutation, writes)?,
+        Ok(writes) => apply_writes(conn, mutation, writes, kept_statements)?,
     };
     let commit_id = match applied {
         Ok(()) => Some(store::newest(conn)?),
@@ -218,11 +232,12 @@ fn apply_writes(
     conn: &mut SqliteConnection,
     mutation: &Mutation,
     writes: &[TableWrite],
+    kept: &KeptStatements,
 ) -> Result<Result<(), Reject>, Failed> {
     let ended = conn.transaction(|conn| {
         name_mutation(conn, mutation)?;
         for (index, write) in writes.iter().enumerate() {
-            write_in_scope(conn, write).map_err(|failed| failed.of_write(index))?;
+            write_in_scope(conn, write, kept).map_err(|failed| failed.of_write(index))?;
         }
         // Other changes in this transaction do not belong to the mutation. Deferred foreign keys cannot be checked
         // before the commit: one that is violated fails that, and with it the transaction.
@@ -250,14 +265,18 @@ fn name_mutation(conn: &mut SqliteConnection, mutation: &Mutation) -> QueryResul
 }
 
 /// Runs one write, if its row is within the writer's scope before and after.
-fn write_in_scope(conn: &mut SqliteConnection, write: &TableWrite) -> Result<(), WriteFailed> {
+fn write_in_scope(
+    conn: &mut SqliteConnection,
+    write: &TableWrite,
+    kept: &KeptStatements,
+) -> Result<(), WriteFailed> {
     if let Some(using) = &write.scope.using
         && write.op != Op::Create
         && write::row_matches(conn, write, using)? == Some(false)
     {
         return Err(WriteFailed::Rejected(outside_using(write.op)));
     }
-    write::write(conn, write)?;
+    write::write(conn, write, kept)?;
     if let Some(check) = &write.scope.check
         && write.op != Op::Delete
         && write::row_matches(conn, write, check)? != Some(true)

@@ -11,6 +11,7 @@ use sync_core::cursor::Cursor;
 
 use super::connect::{SqliteConn, establish};
 use super::mutation::Waiting;
+use super::statement::KeptStatements;
 use super::{read, store};
 use crate::config::DatabaseConfig;
 use crate::entity::Entity;
@@ -23,7 +24,9 @@ use crate::read::{ChangeStream, ChangesQuery, ReadStream, RowStream, RowsQuery};
 /// A pool of connections to SQLite. Cheap to clone; clones share their connections.
 #[derive(Clone)]
 pub struct SqlitePool {
+    /// The mutations that wait.
     pub(super) waiting: Arc<Lanes<Waiting>>,
+    pub(super) kept_statements: Arc<KeptStatements>,
     pool: Pool<SqliteConn>,
     /// The file; `None` for a database in memory.
     path: Option<Arc<str>>,
@@ -172,6 +175,7 @@ impl SqlitePool {
             .build_unchecked(manager);
         Self {
             waiting: Arc::new(Lanes::new(1)),
+            kept_statements: Arc::default(),
             pool,
             path,
             config: config.clone(),

@@ -1,5 +1,8 @@
 //! A statement that is assembled at run time, with values of any type.
 
+use std::collections::HashSet;
+use std::sync::{Mutex, PoisonError};
+
 use diesel::QueryResult;
 use diesel::SqliteConnection;
 use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
@@ -56,6 +59,15 @@ impl Statement {
         self
     }
 
+    /// The statement's text, with `?` for each value.
+    pub(super) fn text(&self) -> String {
+        let piece = |piece: &Piece| match piece {
+            Piece::Sql(sql) => sql.clone(),
+            Piece::Value(_) => "?".to_owned(),
+        };
+        self.pieces.iter().map(piece).collect()
+    }
+
     /// Appends a text.
     pub(super) fn sql(mut self, sql: impl Into<String>) -> Self {
         self.pieces.push(Piece::Sql(sql.into()));
@@ -77,6 +89,32 @@ impl Statement {
             self = self.value(value);
         }
         self
+    }
+}
+
+/// Which statements each connection keeps prepared: the first few different ones, since clients choose how many there
+/// are.
+#[derive(Debug, Default)]
+pub(super) struct KeptStatements {
+    texts: Mutex<HashSet<String>>,
+}
+
+/// How many there are at most.
+const KEPT_MAX: usize = 64;
+
+impl KeptStatements {
+    /// Keeps the statement, unless there are too many others.
+    pub(super) fn keep(&self, statement: Statement) -> Statement {
+        let text = statement.text();
+        let mut texts = self.texts.lock().unwrap_or_else(PoisonError::into_inner);
+        if texts.contains(&text) {
+            return statement.kept();
+        }
+        if texts.len() == KEPT_MAX {
+            return statement;
+        }
+        texts.insert(text);
+        statement.kept()
     }
 }
 

@@ -23,7 +23,7 @@ use crate::retention::Pruned;
 use crate::tables::_rhtmx_sync_entity as installed;
 
 /// The maximum number of rows that one statement of retention deletes.
-const PRUNE_ROWS: i64 = 500;
+const PRUNE_ROWS: i64 = 1000;
 /// The number of entries from which the log's size is estimated.
 const SAMPLE_ROWS: i64 = 1000;
 /// The size of an entry without its texts: numbers, record and cell headers, its share of the pages.

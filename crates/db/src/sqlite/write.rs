@@ -11,7 +11,7 @@ use value::schema::{ColumnKind, Schema};
 
 use super::explain::{self, Tried};
 use super::filter::predicate;
-use super::statement::{Statement, Value};
+use super::statement::{KeptStatements, Statement, Value};
 use crate::quote::ident;
 use crate::write::{TableWrite, not_found};
 
@@ -50,7 +50,11 @@ impl From<diesel::result::Error> for WriteFailed {
 }
 
 /// Runs one write.
-pub(super) fn write(conn: &mut SqliteConnection, write: &TableWrite) -> Result<(), WriteFailed> {
+pub(super) fn write(
+    conn: &mut SqliteConnection,
+    write: &TableWrite,
+    kept: &KeptStatements,
+) -> Result<(), WriteFailed> {
     // SQLite checks not-null columns even if an upsert ends as an update, so an upsert tries the update
     // first.
     let ops: &[Op] = if write.op == Op::Upsert {
@@ -58,7 +62,8 @@ pub(super) fn write(conn: &mut SqliteConnection, write: &TableWrite) -> Result<(
     } else {
         &[write.op]
     };
-    let statements: Vec<Statement> = ops.iter().filter_map(|op| statement(write, *op)).collect();
+    let statements = ops.iter().filter_map(|op| statement(write, *op));
+    let statements: Vec<Statement> = statements.map(|one| kept.keep(one)).collect();
     let tried = Tried {
         schema: write.schema.clone(),
         table: bare(write.relation()),

@@ -1,5 +1,7 @@
 //! Mutations: applied exactly once, or rejected with a code.
 
+use std::sync::Arc;
+
 use diesel_async::SimpleAsyncConnection as _;
 use protocol::{Reject, RejectCode, Write};
 use serde_json::{Value, json};
@@ -50,7 +52,7 @@ impl Synced {
     }
 
     async fn apply(&mut self, mutation: Mutation) -> DbResult<Applied> {
-        let mut answers = apply_all(&mut self.conn, vec![mutation.into()]).await;
+        let mut answers = apply_all(&mut self.conn, vec![mutation.into()], &Arc::default()).await;
         answers.remove(0)
     }
 
