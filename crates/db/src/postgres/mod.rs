@@ -1,5 +1,6 @@
 //! The PostgreSQL backend.
 
+mod apply;
 mod capture;
 mod catalog;
 pub(crate) mod connect;

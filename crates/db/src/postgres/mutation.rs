@@ -11,22 +11,18 @@ use std::time::{Duration, Instant};
 
 use diesel::prelude::*;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
-use protocol::Reject;
-use sync_core::mutation::Applied;
 use sync_core::mutation::chain::KeptChains;
 use tokio::sync::oneshot;
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
 use super::connect::{self, Connector};
-use super::pool::PostgresPool;
-use super::read;
 use super::write::call::{self, Patience, Returned, Stored, StoredClient};
-use super::write::explain::{self, Fault, Kind};
+use super::write::explain::{Fault, Kind};
 use crate::error::{DbError, DbResult};
 use crate::lanes::{Job, Lane, Lanes};
 use crate::tables::_rhtmx_sync_client as client;
-use crate::write::{Mutation, answer_again, rejected_at_commit, stored_reject};
+use crate::write::Mutation;
 
 /// The writes of mutations that share a call. Each mutation is a subtransaction, and PostgreSQL looks for more than
 /// 64 of those in other places than its own memory.
@@ -46,9 +42,6 @@ const SLOW_TABLE: Duration = Duration::from_secs(60);
 
 /// What the call may take longer than its statement, before the connection is given up.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
-
-/// How often a mutation is tried when others of its client come between.
-const ROUNDS_MAX: u32 = 5;
 
 /// The number of connections for mutations that share calls, and the same number for those that go alone: out of a
 /// pool of this size.
@@ -90,7 +83,7 @@ impl Job for Waiting {
 
 /// What became of a mutation.
 #[derive(Debug)]
-enum Ran {
+pub(super) enum Ran {
     /// It was applied, or its reject was stored.
     Now {
         epoch: String,
@@ -122,7 +115,7 @@ impl Writer {
     }
 
     /// Runs a mutation with others, or alone where that is better for them.
-    async fn run(
+    pub(super) async fn run(
         self: &Arc<Self>,
         mutation: &Arc<Mutation>,
         log_schema: &Arc<str>,
@@ -178,7 +171,7 @@ impl Writer {
             answer,
         };
         if let Some(lane) = lanes.submit(waiting) {
-            // In a task of its own: whoever waits for its mutation may stop, and the lane goes on.
+            // In a task of its own: the caller may stop waiting for its mutation, and the lane goes on.
             tokio::spawn(self.clone().work(lane, patience, weight_max));
         }
         let lost = || DbError::Unreachable("the mutation's task has ended".to_owned());
@@ -340,75 +333,6 @@ fn failed(code: &SqlState) -> DbResult<Called> {
             write: None,
             message,
         }),
-    }
-}
-
-impl PostgresPool {
-    /// Applies a mutation exactly once.
-    pub(crate) async fn apply(&self, mutation: Mutation) -> DbResult<Applied> {
-        let log_schema = self.own_schema().await?;
-        let mut mutation = Arc::new(mutation);
-        for _ in 0..ROUNDS_MAX {
-            match self.writer.run(&mutation, &log_schema).await? {
-                Ran::Now { epoch, commit_id } => {
-                    return Ok(match &mutation.writes {
-                        Ok(_) => committed(Some(commit_id), epoch),
-                        Err(reject) => Applied::Rejected(reject.clone()),
-                    });
-                }
-                Ran::Before { epoch, client } => {
-                    let again =
-                        answer_again(&client.chains(), &mutation.place, || match &client.reject {
-                            Some(text) => stored_reject(text).map(Applied::Rejected),
-                            None => Ok(committed(client.commit, epoch)),
-                        });
-                    if let Some(applied) = again? {
-                        return Ok(applied);
-                    }
-                }
-                Ran::Failed(fault) => {
-                    let reject = self.explain(&mutation, &log_schema, &fault).await?;
-                    mutation = Arc::new(mutation.rejected(reject));
-                }
-                Ran::NotCommitted => {
-                    mutation = Arc::new(mutation.rejected(rejected_at_commit(&mutation)));
-                }
-                Ran::TooSlow => {
-                    let message = "it takes longer than statement_timeout_ms".to_owned();
-                    return Err(DbError::Recurring {
-                        write: None,
-                        message,
-                    });
-                }
-            }
-        }
-        let message = "other mutations of this client are under way";
-        Err(DbError::Unreachable(message.to_owned()))
-    }
-
-    /// The reject for a mutation that failed because of its data.
-    async fn explain(
-        &self,
-        mutation: &Mutation,
-        log_schema: &str,
-        fault: &Fault,
-    ) -> DbResult<Reject> {
-        let writes = mutation.writes.as_deref().unwrap_or_default();
-        if matches!(fault.kind(), Kind::Data | Kind::Table) {
-            let mut conn = self.get().await?;
-            let explained = explain::explain(&mut conn, log_schema, writes, fault).await?;
-            if let Some(reject) = explained {
-                return Ok(reject);
-            }
-        }
-        Err(fault.error(writes))
-    }
-}
-
-fn committed(commit_id: Option<i64>, epoch: String) -> Applied {
-    Applied::Committed {
-        commit_id: commit_id.map(read::commit_id),
-        epoch: Some(epoch),
     }
 }
 

@@ -9,7 +9,6 @@ use protocol::{Op, Reject, RejectCode};
 use value::schema::Schema;
 
 use super::statement::{Statement, Value};
-use super::write::WriteFailed;
 use crate::quote::ident;
 
 /// The beginnings of SQLite's messages for failures that are not the data's fault: after those the mutation
@@ -28,6 +27,40 @@ const NOT_THE_DATA: [&str; 12] = [
     "locking protocol",
     "out of memory",
 ];
+
+/// Why the writes of a mutation were rolled back.
+pub(super) enum WriteFailed {
+    /// The data or a constraint forbids it.
+    Rejected(Reject),
+    /// The table or a trigger on it is at fault. The mutation is retried once the table has been read again.
+    Table {
+        write: Option<usize>,
+        /// The database's message or code.
+        message: String,
+    },
+    /// Anything else. The mutation stays open and may be tried again.
+    Diesel(diesel::result::Error),
+}
+
+impl WriteFailed {
+    /// The same failure, with the index of its write.
+    pub(super) fn of_write(self, index: usize) -> Self {
+        match self {
+            Self::Rejected(reject) => Self::Rejected(reject.of_write(index)),
+            Self::Table { message, .. } => Self::Table {
+                write: Some(index),
+                message,
+            },
+            failed @ Self::Diesel(_) => failed,
+        }
+    }
+}
+
+impl From<diesel::result::Error> for WriteFailed {
+    fn from(error: diesel::result::Error) -> Self {
+        Self::Diesel(error)
+    }
+}
 
 /// A write that was tried, for explaining why it failed.
 pub(super) struct Tried {

@@ -1,5 +1,6 @@
 //! The SQLite backend.
 
+mod apply;
 mod capture;
 pub(crate) mod catalog;
 pub(crate) mod connect;

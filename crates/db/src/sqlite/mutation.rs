@@ -14,28 +14,24 @@ use sync_core::mutation::chain::{CHAINS_KEPT, KeptChains, Turn};
 use tokio::sync::oneshot;
 
 use super::connect::{SqliteConn, blocking};
-use super::pool::SqlitePool;
+use super::explain::WriteFailed;
 use super::statement::KeptStatements;
-use super::write::WriteFailed;
 use super::{read, store, write};
 use crate::error::{DbError, DbResult, Failed};
-use crate::lanes::{Job, Lane};
+use crate::lanes::Job;
 use crate::tables::{_rhtmx_sync_client as client, _rhtmx_sync_reject as reject};
 use crate::write::{
     Mutation, TableWrite, answer_again, outside_check, outside_using, rejected_at_commit,
     stored_reject,
 };
 
-/// The writes of mutations that share a transaction.
-const SHARED_WRITES_MAX: usize = 64;
-
 const CONTEXT: &str = "applying a mutation";
 
 /// A mutation that waits to be applied.
 #[derive(Debug)]
 pub(super) struct Waiting {
-    mutation: Arc<Mutation>,
-    answer: oneshot::Sender<DbResult<Applied>>,
+    pub(super) mutation: Arc<Mutation>,
+    pub(super) answer: oneshot::Sender<DbResult<Applied>>,
 }
 
 impl Job for Waiting {
@@ -45,42 +41,6 @@ impl Job for Waiting {
 
     fn weight(&self) -> usize {
         self.mutation.writes.as_ref().map_or(1, Vec::len)
-    }
-}
-
-impl SqlitePool {
-    /// Applies a mutation exactly once.
-    pub(crate) async fn apply(&self, mutation: Mutation) -> DbResult<Applied> {
-        let (answer, answered) = oneshot::channel();
-        let mutation = Arc::new(mutation);
-        if let Some(lane) = self.waiting.submit(Waiting { mutation, answer }) {
-            // In a task of its own: whoever waits for its mutation may stop, and the lane goes on.
-            tokio::spawn(self.clone().work(lane));
-        }
-        let lost = || DbError::Unreachable("the mutation's task has ended".to_owned());
-        answered.await.map_err(|_| lost())?
-    }
-
-    async fn work(self, mut lane: Lane<Waiting>) {
-        loop {
-            let taken = lane.take(SHARED_WRITES_MAX);
-            if taken.is_empty() {
-                return;
-            }
-            let mutations: Vec<Arc<Mutation>> =
-                taken.iter().map(|one| one.mutation.clone()).collect();
-            let answers = match self.get().await {
-                Ok(mut conn) => apply_all(&mut conn, mutations, &self.kept_statements).await,
-                Err(error) => taken
-                    .iter()
-                    .map(|_| Err(DbError::Unreachable(error.to_string())))
-                    .collect(),
-            };
-            for (one, answer) in taken.into_iter().zip(answers) {
-                // Nobody may wait for it any more.
-                let _ = one.answer.send(answer);
-            }
-        }
     }
 }
 

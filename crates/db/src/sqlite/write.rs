@@ -9,45 +9,11 @@ use protocol::{Op, Reject};
 use serde_json::value::RawValue;
 use value::schema::{ColumnKind, Schema};
 
-use super::explain::{self, Tried};
+use super::explain::{self, Tried, WriteFailed};
 use super::filter::predicate;
 use super::statement::{KeptStatements, Statement, Value};
 use crate::quote::ident;
 use crate::write::{TableWrite, not_found};
-
-/// Why the writes of a mutation were rolled back.
-pub(super) enum WriteFailed {
-    /// The data or a constraint forbids it.
-    Rejected(Reject),
-    /// The table or a trigger on it is at fault. The mutation is retried once the table has been read again.
-    Table {
-        write: Option<usize>,
-        /// The database's message or code.
-        message: String,
-    },
-    /// Anything else. The mutation stays open and may be tried again.
-    Diesel(diesel::result::Error),
-}
-
-impl WriteFailed {
-    /// The same failure, with the index of its write.
-    pub(super) fn of_write(self, index: usize) -> Self {
-        match self {
-            Self::Rejected(reject) => Self::Rejected(reject.of_write(index)),
-            Self::Table { message, .. } => Self::Table {
-                write: Some(index),
-                message,
-            },
-            failed @ Self::Diesel(_) => failed,
-        }
-    }
-}
-
-impl From<diesel::result::Error> for WriteFailed {
-    fn from(error: diesel::result::Error) -> Self {
-        Self::Diesel(error)
-    }
-}
 
 /// Runs one write.
 pub(super) fn write(

@@ -38,7 +38,8 @@ const FILTER: House = House {
 const PROTOCOL: House = House {
     directory: "crates/protocol",
     floors: &[
-        &["push", "version"],
+        &["chain", "version"],
+        &["push"],
         &["connect", "rows"],
         &["error", "json"],
         &["frame"],
@@ -78,6 +79,7 @@ const DB: House = House {
             "config",
             "error",
             "fingerprint",
+            "lanes",
             "quote",
             "tables",
         ],

@@ -84,7 +84,7 @@ async fn retention_prunes_by_age_in_batches() {
     );
     // The position outlives the entries.
     let head = store::head(&mut synced.conn).await.expect("a head");
-    assert_eq!(head.position, Position::LogId(7002));
+    assert_eq!(head.position, Position::LogId(1402));
     synced.refetch().await;
     synced.follow().await;
     let empty = store::prune_oldest(&mut synced.conn).await.expect("pruned");

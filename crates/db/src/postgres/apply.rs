@@ -1,0 +1,85 @@
+//! From a mutation to its answer, on PostgreSQL.
+
+use std::sync::Arc;
+
+use protocol::Reject;
+use sync_core::mutation::Applied;
+
+use super::mutation::Ran;
+use super::pool::PostgresPool;
+use super::read;
+use super::write::explain::{self, Fault, Kind};
+use crate::error::{DbError, DbResult};
+use crate::write::{Mutation, answer_again, rejected_at_commit, stored_reject};
+
+/// How often a mutation is tried when others of its client come between.
+const ROUNDS_MAX: u32 = 5;
+
+impl PostgresPool {
+    /// Applies a mutation exactly once.
+    pub(crate) async fn apply(&self, mutation: Mutation) -> DbResult<Applied> {
+        let log_schema = self.own_schema().await?;
+        let mut mutation = Arc::new(mutation);
+        for _ in 0..ROUNDS_MAX {
+            match self.writer.run(&mutation, &log_schema).await? {
+                Ran::Now { epoch, commit_id } => {
+                    return Ok(match &mutation.writes {
+                        Ok(_) => committed(Some(commit_id), epoch),
+                        Err(reject) => Applied::Rejected(reject.clone()),
+                    });
+                }
+                Ran::Before { epoch, client } => {
+                    let again =
+                        answer_again(&client.chains(), &mutation.place, || match &client.reject {
+                            Some(text) => stored_reject(text).map(Applied::Rejected),
+                            None => Ok(committed(client.commit, epoch)),
+                        });
+                    if let Some(applied) = again? {
+                        return Ok(applied);
+                    }
+                }
+                Ran::Failed(fault) => {
+                    let reject = self.explain(&mutation, &log_schema, &fault).await?;
+                    mutation = Arc::new(mutation.rejected(reject));
+                }
+                Ran::NotCommitted => {
+                    mutation = Arc::new(mutation.rejected(rejected_at_commit(&mutation)));
+                }
+                Ran::TooSlow => {
+                    let message = "it takes longer than statement_timeout_ms".to_owned();
+                    return Err(DbError::Recurring {
+                        write: None,
+                        message,
+                    });
+                }
+            }
+        }
+        let message = "other mutations of this client are under way";
+        Err(DbError::Unreachable(message.to_owned()))
+    }
+
+    /// The reject for a mutation that failed because of its data.
+    async fn explain(
+        &self,
+        mutation: &Mutation,
+        log_schema: &str,
+        fault: &Fault,
+    ) -> DbResult<Reject> {
+        let writes = mutation.writes.as_deref().unwrap_or_default();
+        if matches!(fault.kind(), Kind::Data | Kind::Table) {
+            let mut conn = self.get().await?;
+            let explained = explain::explain(&mut conn, log_schema, writes, fault).await?;
+            if let Some(reject) = explained {
+                return Ok(reject);
+            }
+        }
+        Err(fault.error(writes))
+    }
+}
+
+fn committed(commit_id: Option<i64>, epoch: String) -> Applied {
+    Applied::Committed {
+        commit_id: commit_id.map(read::commit_id),
+        epoch: Some(epoch),
+    }
+}
