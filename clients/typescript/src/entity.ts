@@ -161,7 +161,7 @@ export class Entity<R extends object> {
 
   #row(values: Values<R>): Row {
     if (typeof values !== "object" || !values || Symbol.iterator in values) {
-      throw new InvalidWriteError("not an object", this.name);
+      throw new InvalidWriteError("no object", this.name);
     }
     const written = Object.entries(values).filter(([, value]) => value !== undefined);
     return Object.fromEntries(written.map(([column, value]) => [column, this.#json(column, value)]));

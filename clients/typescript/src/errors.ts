@@ -74,5 +74,5 @@ export function errorToJson(error: SyncError): { [name: string]: Json } {
 }
 
 export function errorFromJson(json: { [name: string]: Json }): SyncError {
-  return new SyncError(json["code"] as SyncError["code"], String(json["message"]), json["remedy"] as Remedy);
+  return new SyncError(json["code"] as SyncError["code"], json["message"] as string, json["remedy"] as Remedy);
 }

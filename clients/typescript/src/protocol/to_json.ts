@@ -36,7 +36,7 @@ export function toJson(value: unknown, place = "the value", depth = 0): Json {
       return refuse(typeof value);
   }
   if (value === null) return null;
-  if (depth >= DEPTH_MAX) return refuse("nested too deeply or in itself");
+  if (depth >= DEPTH_MAX) return refuse("nested too deeply");
   if (Array.isArray(value)) return Array.from(value, (item, index) => toJson(item, `${place}[${index}]`, depth + 1));
   const prototype = Object.getPrototypeOf(value) as object | null;
   const kind = prototype?.constructor?.name || "object";

@@ -45,7 +45,8 @@ export class FallbackStore {
   #giveUp!: (error: StorageError) => void;
   isClosed = false;
   /** While it is pending no number is assigned. */
-  returning: Promise<void> | undefined;
+  #returning: Promise<void> | undefined;
+  #resume: () => void = () => {};
 
   constructor(store: Store, clock: Pick<Clock, "after">, ports: FallbackPorts) {
     this.first = this.#store = store;
@@ -59,6 +60,19 @@ export class FallbackStore {
     return this.#store.shared;
   }
 
+  /**
+   * Assigns no number until `resume`: the store may come back, with mutations that have none there and would be
+   * sent again under others.
+   */
+  hold(): void {
+    this.#returning ??= new Promise((resolve) => (this.#resume = resolve));
+  }
+
+  resume(): void {
+    this.#resume();
+    this.#returning = undefined;
+  }
+
   /** What the store in use holds. */
   get held(): Promise<Stored> {
     return this.#store.open();
@@ -66,8 +80,7 @@ export class FallbackStore {
 
   async open(): Promise<Stored> {
     const first = this.clientId === undefined;
-    const silent = () => first && this.#replace(new StorageError("the store does not answer", "wait"));
-    const cancel = this.#clock.after(OPEN_MS, silent);
+    const cancel = this.#clock.after(OPEN_MS, () => first && this.#replace(new StorageError("the store does not answer", "wait")));
     let stored: Stored;
     try {
       stored = await this.#use((store) => store.open());
@@ -103,7 +116,7 @@ export class FallbackStore {
 
   /** @throws {StorageError} when the number of a stored mutation cannot be stored. */
   async number(assigned: readonly Numbering[]): Promise<void> {
-    await this.returning;
+    await this.#returning;
     try {
       await this.#withRoom((store) => store.number(assigned));
     } catch (error) {
@@ -136,7 +149,7 @@ export class FallbackStore {
 
   /** @throws {StorageError} when a store that keeps mutations cannot do it: they would come back with their old numbers. */
   async fork(clientId: string, answered: readonly string[]): Promise<void> {
-    await this.returning;
+    await this.#returning;
     await this.#withRoom((store) => store.fork(clientId, answered));
     if (this.clientId !== undefined) this.clientId = clientId;
     this.#lastNumber = 0;
@@ -161,7 +174,7 @@ export class FallbackStore {
       if (this.#store === store) {
         this.#failed(error);
         await store.free().catch(() => {});
-      }
+      } else await this.#returning;
       await this.#use(act);
     }
   }
@@ -187,6 +200,7 @@ export class FallbackStore {
   #replace(error: unknown): void {
     if (this.#store !== this.first) return;
     const memory = new MemoryStore(this.clientId);
+    if (this.clientId !== undefined) this.hold();
     const giveUp = this.#giveUp;
     this.#store = memory;
     this.#rely();

@@ -132,7 +132,11 @@ export class IndexedDbStore implements Store {
   }
 
   async #opened(): Promise<IDBDatabase> {
-    if (this.#closed) throw new StorageError("closed", "reload");
+    if (this.#closed) {
+      // It may have been taken away just when it returned.
+      this.#lost();
+      throw new StorageError("closed", "reload");
+    }
     const opening = (this.#database ??= opened(this.#name, VERSION, (database) => {
       // Drops stores from before the first release. A later version must keep the queue.
       for (const name of database.objectStoreNames) database.deleteObjectStore(name);
@@ -175,7 +179,7 @@ export class IndexedDbStore implements Store {
       if (cause instanceof StorageError) throw cause;
       const { name } = Object(cause) as Error;
       if (name === "QuotaExceededError") throw new StorageError("the store is full", "freeSpace", cause);
-      if (name === "VersionError") throw new StorageError("a newer page owns the store", "reload", cause);
+      if (name === "VersionError") throw new StorageError("a newer page has it", "reload", cause);
       // A browser may close the database without an event.
       if (name === "InvalidStateError" && this.#database) this.#gone();
       throw new StorageError(`the store failed: ${cause}`, "reload", cause);

@@ -6,7 +6,7 @@
 import type { Clock } from "../connection/clock.js";
 import type { StorageError } from "../errors.js";
 import type { ChainLink, Mutation } from "../replica/mutation.js";
-import type { FallbackStore } from "./fallback_store.js";
+import { OPEN_MS, type FallbackStore } from "./fallback_store.js";
 import type { IndexedDbStore } from "./indexeddb.js";
 import { readable } from "./repair.js";
 import type { Stored } from "./store.js";
@@ -34,24 +34,25 @@ export function bringBack(fallback: FallbackStore, error: StorageError, clock: P
   let pauseMs = PAUSE_MIN_MS;
   const later = (error?: StorageError) => {
     // A newer page owns the store, and this one cannot read it.
-    if (fallback.isClosed || (error?.cause as Error | undefined)?.name === "VersionError") return;
-    clock.after(pauseMs, () => void attempt().catch(later));
+    if (fallback.isClosed || (error?.cause as Error | undefined)?.name === "VersionError") return fallback.resume();
+    clock.after(pauseMs, () => void attempt().catch(later).finally(() => fallback.resume()));
     pauseMs = Math.min(PAUSE_MAX_MS, pauseMs * 2);
   };
   // By its kind and not by its class, which the two bundles do not share.
-  if (fallback.first.kind !== "indexeddb" || !("write" in fallback.first)) return;
+  if (fallback.first.kind !== "indexeddb" || !("write" in fallback.first)) return fallback.resume();
   const first = fallback.first as IndexedDbStore;
   const attempt = async () => {
     const { clientId } = fallback;
     first.reopen();
-    const found = await first.open(clientId);
+    // What waits for a number waits for one attempt, and not for one without an answer.
+    const cancel = clock.after(OPEN_MS, () => fallback.resume());
+    const found = await first.open(clientId).finally(cancel);
     if (fallback.isClosed) return;
     const same = found.clientId === clientId;
     if (!same && !(await ports.release())) return later();
     try {
-      const carrying = carry(fallback, first, same, ports.queue);
-      fallback.returning = carrying.catch(() => {});
-      await carrying;
+      fallback.hold();
+      await carry(fallback, first, same, ports.queue);
     } catch (error) {
       if (!same) ports.returned(undefined);
       throw error;

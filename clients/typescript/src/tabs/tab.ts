@@ -274,7 +274,7 @@ export class Tab {
       try {
         return await this.#options.network();
       } catch {
-        const error = new SyncError("unavailable", "the network code cannot be loaded (another origin?)", "reload");
+        const error = new SyncError("unavailable", "no network code (another origin?)", "reload");
         this.#ports.problem(error);
         this.#setStatus({ ...this.status, error: errorToJson(error) });
         await new Promise<void>((resolve) => this.#options.clock.after(LOAD_AGAIN_MS, resolve));

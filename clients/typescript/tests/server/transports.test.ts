@@ -137,7 +137,7 @@ describe.skipIf(!BINARY)("the real server", () => {
     expect(sync.status.transport).toBe("events");
   });
 
-  test.for(transports)("SPEC 18: %s: a copied store gives itself away, and neither page loses a write", async ([name, transport], context) => {
+  test.for(transports)("SPEC 18: %s: a copied store gives itself away, and neither page loses a write", { timeout: 20_000 }, async ([name, transport], context) => {
     const id = crypto.randomUUID();
     const [first, copy] = [new MemoryStore(id), new MemoryStore(id)];
     const original = client({ transports: [transport()] }, first);

@@ -214,6 +214,17 @@ describe("SPEC 8: a store that comes back", () => {
   /** IndexedDB takes its time; the clock of the page stands still meanwhile. */
   const settled = async (holds: () => unknown) => expect.poll(holds, { interval: 5, timeout: 5_000 }).toBeTruthy();
   const deleted = (name: string) => deleteDB(name);
+  /** Lets the first attempt to open the store again fail: until then no number is assigned. */
+  const refuseOnce = async (...clocks: ManualClock[]) => {
+    await rest();
+    const { open } = indexedDB;
+    indexedDB.open = () => {
+      throw new DOMException("denied", "SecurityError");
+    };
+    for (const clock of clocks) clock.pass(2_000);
+    await rest();
+    indexedDB.open = open;
+  };
 
   test("that is deleted under the page: writes are said to be unsaved, and saved when it can be opened again", async () => {
     const name = `store-${++names}`;
@@ -248,8 +259,9 @@ describe("SPEC 8: a store that comes back", () => {
     await settled(() => sync.status.storage === "memory");
     world.server.database.put("todos", { id: "2", title: "two" });
     sync.todos.create({ id: "3", title: "three" });
+    await refuseOnce(world.clock);
     await settled(async () => (await world.settle(), sync.status.pending === 0));
-    world.clock.pass(2_000);
+    world.clock.pass(4_000);
     await settled(() => sync.status.storage === "indexeddb");
     const again = new IndexedDbStore(name);
     await settled(async () => (await again.rows(TODOS))?.rows.length === 3);
@@ -275,11 +287,12 @@ describe("SPEC 8: a store that comes back", () => {
     expect(sync.status).toMatchObject({ storage: "memory", unsaved: 1 });
     // Answered while only memory is there, so that the store still has it without a number.
     sync.connect();
+    await refuseOnce(world.clock);
     await settled(async () => (await world.settle(), sync.status.pending === 0));
     world.server.database.delete("todos", "1");
     expect(await sync.todos.create({ id: "3", title: "three" }).saved).toBe(false);
     await settled(async () => (await world.settle(), sync.status.pending === 0));
-    world.clock.pass(2_000);
+    world.clock.pass(4_000);
     await settled(() => sync.status.storage === "indexeddb");
     vi.restoreAllMocks();
     const again = new IndexedDbStore(name);
@@ -290,6 +303,22 @@ describe("SPEC 8: a store that comes back", () => {
     // Changes go on from there.
     world.server.database.put("todos", { id: "4", title: "four" });
     await settled(async () => (await world.settle(), (await again.rows(TODOS))?.rows.length === 3));
+  });
+
+  test("that comes back at once: a mutation that it may hold without a number is not sent before", async () => {
+    const name = `store-${++names}`;
+    const { world, sync } = page(name);
+    await settled(async () => (await world.settle(), sync.status.state === "live"));
+    sync.disconnect();
+    expect(await sync.todos.create({ id: "a", title: "a" }).saved).toBe(true);
+    await deleted(name);
+    await settled(() => sync.status.storage === "memory");
+    sync.connect();
+    for (let i = 0; i < 5; i++) await world.settle();
+    expect(world.server.database.applied.size).toBe(0);
+    world.clock.pass(2_000);
+    await settled(async () => (await world.settle(), sync.status.pending === 0));
+    expect(await new IndexedDbStore(name).open()).toMatchObject({ lastNumber: 1 });
   });
 
   test("that is being deleted by another tab and does not answer: memory after seconds, and the store when it answers", async () => {
@@ -348,9 +377,10 @@ describe("SPEC 8: a store that comes back", () => {
     await settled(() => [leader, follower].every(({ status }) => status.storage === "memory"));
     const written = follower.todos.create({ id: "a", title: "a" });
     expect(await written.saved).toBe(false);
+    await refuseOnce(world.clock, later);
     await settled(async () => (await world.settle(), follower.status.pending === 0));
     for (const [clock, sync] of [[world.clock, leader], [later, follower]] as const) {
-      clock.pass(2_000);
+      clock.pass(4_000);
       await settled(() => sync.status.storage === "indexeddb");
     }
     expect(await new IndexedDbStore(name).open()).toMatchObject({ lastNumber: 1, queue: [] });
