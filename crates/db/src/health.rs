@@ -23,7 +23,7 @@ pub const ROW_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// The first and the longest pause between two attempts to read what could not be read.
 const RETRY_FIRST: Duration = Duration::from_secs(1);
-const RETRY_LONGEST: Duration = Duration::from_secs(60);
+const RETRY_LONGEST: Duration = Duration::from_secs(600);
 
 /// Why an entity or a row cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -258,7 +258,7 @@ impl Health {
         too_many
     }
 
-    /// Notes that a changed row is gone, or was read.
+    /// Notes that a row was read, or is gone.
     pub(crate) fn row_readable(&self, entity: &str, key: &str) {
         if self.is_all_well() {
             return;
@@ -267,6 +267,16 @@ impl Health {
         if self.entities().get(entity).is_some_and(is_known) {
             self.change(entity, |state| state.rows.remove(key));
             info!(entity, key, "a row can be read again, or is gone");
+        }
+    }
+
+    /// Tries the entity's rows again soon: its table may have changed in ways that the log does not tell.
+    pub(crate) fn check_soon(&self, entity: &str) {
+        if !self.is_all_well() && self.entities().contains_key(entity) {
+            self.change(entity, |state| {
+                state.checks = 0;
+                state.check_later();
+            });
         }
     }
 
@@ -288,13 +298,7 @@ impl Health {
             let is_due = state.check_at.is_some_and(|at| at <= now);
             if is_due && (state.guarded || !state.rows.is_empty()) {
                 state.check_later();
-                // A row that is too large changes only by a write, which the log tells.
-                let keys = state
-                    .rows
-                    .iter()
-                    .filter(|(_, reason)| **reason != Unreadable::TooLarge)
-                    .map(|(key, _)| key.clone());
-                due.push((entity.clone(), keys.collect()));
+                due.push((entity.clone(), state.rows.keys().cloned().collect()));
             }
         }
         due

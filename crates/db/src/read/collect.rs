@@ -263,7 +263,10 @@ impl RowsCollector {
             } => {
                 let read = readable(row).and_then(|row| self.project(row));
                 let row = match read {
-                    Ok(row) => row,
+                    Ok(row) => {
+                        self.health.row_readable(&self.entity.schema.entity, &key);
+                        row
+                    }
                     Err(reason) => {
                         self.health
                             .row_unreadable(&self.entity.schema.entity, &key, reason);
@@ -311,6 +314,9 @@ fn entry(
     };
     let mut kind = kind(&action)?;
     let mut row = None;
+    if kind == ChangeKind::SchemaChange {
+        health.check_soon(&entity);
+    }
     if let Some(key) = &line.key {
         match line.row.take().map(readable).transpose() {
             Ok(found) => {
