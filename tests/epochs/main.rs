@@ -3,4 +3,5 @@
 
 mod cluster;
 mod restore;
+mod sqlite;
 mod standby;

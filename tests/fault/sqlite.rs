@@ -192,7 +192,7 @@ async fn at_rest(
     let oracle = Oracle::of_tables(tables);
     let sentinel = Sentinel {
         note,
-        position: Position::LogId(newest),
+        position: Position::log_id(newest),
         columns: Vec::new(),
     };
     scene.phase.send_replace(Phase::Quiet(sentinel));

@@ -1,7 +1,7 @@
 //! What a reader has seen of a database, and the opaque text in which clients keep it.
 //!
 //! A [`Position`] is a set of visible changes: on PostgreSQL a snapshot, on SQLite (one writer, so
-//! ids are in commit order) the newest id of the log. A [`Cursor`] is a position with the epoch of
+//! ids are in commit order) the newest entry of the log. A [`Cursor`] is a position with the epoch of
 //! the database that it belongs to; its text is base64url, so that clients do not calculate with it.
 
 use std::fmt;
@@ -49,8 +49,18 @@ impl fmt::Display for Epoch {
 pub enum Position {
     /// The transactions that a PostgreSQL snapshot sees.
     Snapshot(Snapshot),
-    /// Entries of a SQLite log up to and including this id.
-    LogId(i64),
+    /// Entries of a SQLite log up to and including one.
+    Log(LogPosition),
+}
+
+/// An entry of a SQLite log, with everything before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct LogPosition {
+    /// The entry's id.
+    pub id: i64,
+    /// The entry's hash, which tells it from another one that had the same id before a backup was restored;
+    /// `None` where it is not known, and then the position cannot be resumed from.
+    pub entry: Option<u64>,
 }
 
 /// What a position must contain to have seen an entry of the log: its transaction or its id.
@@ -63,11 +73,16 @@ pub enum CommitId {
 }
 
 impl Position {
+    /// The position at an entry of a SQLite log whose hash is not known.
+    pub fn log_id(id: i64) -> Self {
+        Self::Log(LogPosition { id, entry: None })
+    }
+
     /// Whether the change with this commit id is part of this position.
     pub fn contains(&self, commit_id: CommitId) -> bool {
         match (self, commit_id) {
             (Self::Snapshot(snapshot), CommitId::Xid(xid)) => snapshot.contains(xid),
-            (Self::LogId(newest), CommitId::LogId(id)) => id <= *newest,
+            (Self::Log(newest), CommitId::LogId(id)) => id <= newest.id,
             _ => false,
         }
     }
@@ -76,7 +91,7 @@ impl Position {
     pub fn covers(&self, other: &Position) -> bool {
         match (self, other) {
             (Self::Snapshot(ours), Self::Snapshot(theirs)) => ours.covers(theirs),
-            (Self::LogId(ours), Self::LogId(theirs)) => ours >= theirs,
+            (Self::Log(ours), Self::Log(theirs)) => ours.id >= theirs.id,
             _ => false,
         }
     }
@@ -91,7 +106,11 @@ impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Snapshot(snapshot) => write!(f, "p{snapshot}"),
-            Self::LogId(id) => write!(f, "s{id}"),
+            Self::Log(LogPosition { id, entry: None }) => write!(f, "s{id}"),
+            Self::Log(LogPosition {
+                id,
+                entry: Some(entry),
+            }) => write!(f, "s{id}.{entry:016x}"),
         }
     }
 }
@@ -111,12 +130,21 @@ impl FromStr for Position {
                 .map(Self::Snapshot)
                 .map_err(|_| CursorError);
         }
-        let id = text.strip_prefix('s').ok_or(CursorError)?;
+        let plain = text.strip_prefix('s').ok_or(CursorError)?;
+        let (id, entry) = match plain.split_once('.') {
+            Some((id, entry)) => (id, Some(entry)),
+            None => (plain, None),
+        };
         let id: i64 = id.parse().map_err(|_| CursorError)?;
-        if id < 0 || text.len() != id.to_string().len() + 1 {
+        let entry = entry
+            .map(|entry| u64::from_str_radix(entry, 16).map_err(|_| CursorError))
+            .transpose()?;
+        let position = Self::Log(LogPosition { id, entry });
+        // Each position has one spelling.
+        if id < 0 || position.to_string() != text {
             return Err(CursorError);
         }
-        Ok(Self::LogId(id))
+        Ok(position)
     }
 }
 
@@ -175,7 +203,7 @@ mod tests {
 
     #[test]
     fn a_cursor_survives_its_text() {
-        for position in ["p7:9:7,8", "p7:7:", "s0", "s42"] {
+        for position in ["p7:9:7,8", "p7:7:", "s0", "s42", "s42.00000000000000ff"] {
             let cursor = Cursor {
                 epoch: Epoch::new("0f-1"),
                 position: position.parse().expect("a position"),
@@ -189,7 +217,17 @@ mod tests {
         for text in ["", "x", "cDc6OTo", "p7:9:", "MC9zLTE", "!!!"] {
             assert_eq!(text.parse::<Cursor>(), Err(CursorError), "{text}");
         }
-        for text in ["s-1", "s01", "s+1", "s", "q1", "p9:7:"] {
+        for text in [
+            "s-1",
+            "s01",
+            "s+1",
+            "s",
+            "s1.",
+            "s1.ff",
+            "s1.00000000000000FF",
+            "q1",
+            "p9:7:",
+        ] {
             assert_eq!(text.parse::<Position>(), Err(CursorError), "{text}");
         }
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use proptest::prelude::*;
-use rhtmx_sync_core::cursor::{Cursor, Epoch, Position};
+use rhtmx_sync_core::cursor::{Cursor, Epoch, LogPosition, Position};
 use rhtmx_sync_core::snapshot::Snapshot;
 use serde_json::value::RawValue;
 
@@ -95,7 +95,8 @@ prop_compose! {
 fn cursor() -> impl Strategy<Value = Cursor> {
     let position = prop_oneof![
         snapshot().prop_map(Position::Snapshot),
-        (0..=i64::MAX).prop_map(Position::LogId),
+        ((0..=i64::MAX), any::<Option<u64>>())
+            .prop_map(|(id, entry)| Position::Log(LogPosition { id, entry })),
     ];
     ("[-a-zA-Z0-9]{0,40}", position).prop_map(|(epoch, position)| Cursor {
         epoch: Epoch::new(&epoch),

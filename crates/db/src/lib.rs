@@ -286,7 +286,24 @@ impl DbPool {
     /// # Errors
     /// When the database fails; whether the mutation was applied is then unknown.
     pub async fn apply(&self, mutation: Mutation) -> DbResult<Applied> {
-        on_backend!(self, |pool, backend| pool.apply(mutation).await)
+        let replaced = self.replaced()?;
+        let applied = on_backend!(self, |pool, backend| pool.apply(mutation).await)?;
+        if self.replaced()? != replaced {
+            return Err(DbError::Unreachable(
+                "the database was replaced meanwhile, and the mutation may be lost".to_owned(),
+            ));
+        }
+        Ok(applied)
+    }
+
+    /// How many times another database has taken this one's place.
+    fn replaced(&self) -> DbResult<u64> {
+        match self {
+            #[cfg(feature = "postgres")]
+            Self::Postgres(_) => Ok(0),
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(pool) => pool.replaced(),
+        }
     }
 
     /// The number of a client's newest answered mutation, and the chains of its last ones.

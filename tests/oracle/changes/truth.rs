@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use filter::Backend;
 use serde_json::Value;
-use sync_core::cursor::Position;
+use sync_core::cursor::{LogPosition, Position};
 use sync_core::snapshot::Xid;
 use testkit::TestDatabase;
 use value::schema::ColumnKind;
@@ -160,7 +160,7 @@ impl Truth {
                 }
                 copy
             }
-            (Self::States(states), Position::LogId(id)) => {
+            (Self::States(states), Position::Log(LogPosition { id, .. })) => {
                 let state = states
                     .iter()
                     .rfind(|state| state.log_id <= *id)

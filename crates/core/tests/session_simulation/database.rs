@@ -101,7 +101,7 @@ impl Database {
             xid_next: 3,
             xmax: 3,
             id_committed: 0,
-            floor: Arc::new(Position::LogId(0)),
+            floor: Arc::new(Position::log_id(0)),
             past: Vec::new(),
             answers: BTreeMap::new(),
         };
@@ -112,7 +112,7 @@ impl Database {
     /// The position of a snapshot taken now.
     pub(crate) fn now(&mut self) -> Arc<Position> {
         let position = Arc::new(match self.numbering {
-            Numbering::LogIds => Position::LogId(self.id_committed),
+            Numbering::LogIds => Position::log_id(self.id_committed),
             Numbering::Snapshots => {
                 let running = self.running.iter().copied().filter(|&xid| xid < self.xmax);
                 let running: Vec<Xid> = running.collect();

@@ -10,6 +10,7 @@ use diesel::sql_types::Text;
 use diesel::{Connection as _, QueryableByName, RunQueryDsl as _, SqliteConnection, sql_query};
 use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
 
+use super::entry;
 use crate::error::{DbError, DbResult, Failed};
 
 /// A connection that does its work on tokio's blocking threads.
@@ -41,10 +42,18 @@ mod functions {
         ) -> diesel::sql_types::Nullable<diesel::sql_types::Binary>;
         /// A finite double with all its digits, as JSON writes it.
         fn rhtmx_double(value: diesel::sql_types::Double) -> diesel::sql_types::Text;
+        /// The hash of a log entry.
+        fn rhtmx_entry_hash(
+            created_at: diesel::sql_types::Text,
+            entity: diesel::sql_types::Text,
+            key: diesel::sql_types::Nullable<diesel::sql_types::Text>,
+            action: diesel::sql_types::Text,
+        ) -> diesel::sql_types::Text;
     }
 
     pub(super) use rhtmx_base64_utils::register_impl as register_base64;
     pub(super) use rhtmx_double_utils::register_impl as register_double;
+    pub(super) use rhtmx_entry_hash_utils::register_impl as register_entry_hash;
     pub(super) use rhtmx_unbase64_utils::register_impl as register_unbase64;
 }
 
@@ -94,6 +103,12 @@ fn set_up(conn: &mut SqliteConnection, path: &str, busy_timeout: Duration) -> Re
     functions::register_base64(conn, |bytes: Vec<u8>| BASE64.encode(bytes))?;
     functions::register_unbase64(conn, |text: String| BASE64.decode(text).ok())?;
     functions::register_double(conn, |value: f64| format!("{value:?}"))?;
+    functions::register_entry_hash(
+        conn,
+        |created_at: String, entity: String, key: Option<String>, action: String| {
+            entry::hash(&created_at, &entity, key.as_deref(), &action)
+        },
+    )?;
     Ok(())
 }
 

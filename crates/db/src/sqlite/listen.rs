@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use sync_core::cursor::Cursor;
+use sync_core::cursor::{Cursor, Position};
 use tokio::time::Instant;
 use tracing::warn;
 
 use super::pool::SqlitePool;
-use super::read;
 use super::watch::Watch;
+use super::{read, store};
 use crate::backoff;
 use crate::error::DbError;
 use crate::feed::{Drain, DrainError, Pacer};
@@ -61,12 +61,13 @@ impl SqliteListener {
             ..
         } = self.context.clone();
         let mut reached: Option<Cursor> = None;
+        let mut replaced = 0;
         let mut pacer = Pacer::default();
         let mut failures = 0;
         loop {
             pacer.rest(&*subscriber).await;
             let began = Instant::now();
-            let pause = match self.drain(&mut reached).await {
+            let pause = match self.drain(&mut reached, &mut replaced).await {
                 Ok(found) => {
                     if found {
                         pacer.found(began);
@@ -85,8 +86,10 @@ impl SqliteListener {
                     warn!(
                         "the log no longer reaches back to this server's position; clients refetch their rows"
                     );
-                    reached = None;
                     failures += 1;
+                    if let Err(error) = self.leave_epoch(reached.take()).await {
+                        warn!(%error, "no new epoch could be begun");
+                    }
                     backoff::pause(failures)
                 }
                 Err(error) => {
@@ -121,9 +124,33 @@ impl SqliteListener {
         }
     }
 
+    /// Begins a new epoch if the file has gone back to a state before the position reached.
+    async fn leave_epoch(&self, reached: Option<Cursor>) -> Result<(), DbError> {
+        if let Some(Position::Log(reached)) = reached.map(|reached| reached.position)
+            && store::begin_epoch(&mut *self.pool.get().await?, reached).await?
+        {
+            warn!("the SQLite file has gone back to an earlier state; a new epoch begins");
+        }
+        let all = self.context.entities.configured();
+        self.context.subscriber.refresh(all).await;
+        Ok(())
+    }
+
     /// Reads and publishes everything that is new. Returns whether anything was.
-    async fn drain(&self, reached: &mut Option<Cursor>) -> Result<bool, DrainError> {
+    async fn drain(
+        &self,
+        reached: &mut Option<Cursor>,
+        replaced: &mut u64,
+    ) -> Result<bool, DrainError> {
         let subscriber = &*self.context.subscriber;
+        let now = self.pool.replaced()?;
+        if now != *replaced {
+            // The file may be of another time, or another database.
+            self.pool.migrate().await?;
+            let all = self.context.entities.configured();
+            subscriber.refresh(all).await;
+            (*reached, *replaced) = (None, now);
+        }
         let from = match reached {
             Some(reached) => &mut reached.position,
             None => {

@@ -1,7 +1,7 @@
 //! The pool of connections to SQLite.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use diesel_async::SimpleAsyncConnection as _;
 use diesel_async::pooled_connection::bb8::{Pool, PooledConnection};
@@ -10,6 +10,7 @@ use futures_util::FutureExt as _;
 use sync_core::cursor::Cursor;
 
 use super::connect::{SqliteConn, establish};
+use super::file::FileId;
 use super::mutation::Waiting;
 use super::statement::KeptStatements;
 use super::{read, store};
@@ -27,11 +28,20 @@ pub struct SqlitePool {
     /// The mutations that wait.
     pub(super) waiting: Arc<Lanes<Waiting>>,
     pub(super) kept_statements: Arc<KeptStatements>,
-    pool: Pool<SqliteConn>,
     /// The file; `None` for a database in memory.
     path: Option<Arc<str>>,
     config: DatabaseConfig,
     health: Arc<Health>,
+    opened: Arc<Mutex<Opened>>,
+}
+
+/// The connections to one file.
+struct Opened {
+    pool: Pool<SqliteConn>,
+    /// The file, while there is one.
+    file: Option<FileId>,
+    /// How many files before this one were at the path.
+    replaced: u64,
 }
 
 impl std::fmt::Debug for SqlitePool {
@@ -47,8 +57,39 @@ impl SqlitePool {
     ///
     /// # Errors
     /// When none becomes free, or none can be opened, within the connect time-out.
-    pub async fn get(&self) -> Result<PooledConnection<'_, SqliteConn>, DbError> {
-        Ok(self.pool.get().await?)
+    pub async fn get(&self) -> Result<PooledConnection<'static, SqliteConn>, DbError> {
+        let pool = self.current()?.pool.clone();
+        Ok(pool.get_owned().await?)
+    }
+
+    /// How many times the file has been replaced by another one.
+    ///
+    /// # Errors
+    /// When there is no file at the moment.
+    pub(crate) fn replaced(&self) -> DbResult<u64> {
+        Ok(self.current()?.replaced)
+    }
+
+    /// The connections to the file that is at the path now. What is written to one that was there before is
+    /// lost.
+    fn current(&self) -> DbResult<MutexGuard<'_, Opened>> {
+        let mut opened = self.opened.lock().expect("no panic holds this lock");
+        let Some(path) = &self.path else {
+            return Ok(opened);
+        };
+        let Some(file) = FileId::of(path) else {
+            // Connecting would make an empty file.
+            return Err(DbError::Unreachable(format!(
+                "the SQLite file {path:?} is gone"
+            )));
+        };
+        if opened.file.is_some_and(|known| known != file) {
+            tracing::warn!(%path, "another SQLite file has taken this one's place; it is opened");
+            opened.pool = pool(Some(path.clone()), &self.config);
+            opened.replaced += 1;
+        }
+        opened.file = Some(file);
+        Ok(opened)
     }
 
     /// Runs the application's own statements, which must return no rows, one after the other.
@@ -141,45 +182,53 @@ impl SqlitePool {
     }
 
     fn new(path: Option<Arc<str>>, config: &DatabaseConfig) -> Self {
-        let busy = config.connect_timeout();
-        let file: Arc<str> = path.clone().unwrap_or_else(|| ":memory:".into());
-        let mut manager = ManagerConfig::default();
-        manager.custom_setup = Box::new(move |_| {
-            let file = file.clone();
-            async move {
-                let opened = tokio::task::spawn_blocking(move || establish(&file, busy)).await;
-                let bad = |error: &dyn std::fmt::Display| {
-                    diesel::ConnectionError::BadConnection(error.to_string())
-                };
-                Ok(SqliteConn::new(
-                    opened
-                        .map_err(|error| bad(&error))?
-                        .map_err(|error| bad(&error))?,
-                ))
-            }
-            .boxed()
-        });
-        let manager = AsyncDieselConnectionManager::new_with_config("", manager);
-        // A database in memory exists in its one connection: there must be no second one, and it must not be
-        // closed when it is idle.
-        let size = if path.is_some() {
-            config.pool_size.max(2)
-        } else {
-            1
+        let opened = Opened {
+            pool: pool(path.clone(), config),
+            file: path.as_deref().and_then(FileId::of),
+            replaced: 0,
         };
-        let pool = Pool::builder()
-            .max_size(size)
-            .max_lifetime(None)
-            .idle_timeout(None)
-            .connection_timeout(config.connect_timeout())
-            .build_unchecked(manager);
         Self {
             waiting: Arc::new(Lanes::new(1)),
             kept_statements: Arc::default(),
-            pool,
             path,
             config: config.clone(),
             health: Arc::default(),
+            opened: Arc::new(Mutex::new(opened)),
         }
     }
+}
+
+fn pool(path: Option<Arc<str>>, config: &DatabaseConfig) -> Pool<SqliteConn> {
+    let busy = config.connect_timeout();
+    let file: Arc<str> = path.clone().unwrap_or_else(|| ":memory:".into());
+    let mut manager = ManagerConfig::default();
+    manager.custom_setup = Box::new(move |_| {
+        let file = file.clone();
+        async move {
+            let opened = tokio::task::spawn_blocking(move || establish(&file, busy)).await;
+            let bad = |error: &dyn std::fmt::Display| {
+                diesel::ConnectionError::BadConnection(error.to_string())
+            };
+            Ok(SqliteConn::new(
+                opened
+                    .map_err(|error| bad(&error))?
+                    .map_err(|error| bad(&error))?,
+            ))
+        }
+        .boxed()
+    });
+    let manager = AsyncDieselConnectionManager::new_with_config("", manager);
+    // A database in memory exists in its one connection: there must be no second one, and it must not be
+    // closed when it is idle.
+    let size = if path.is_some() {
+        config.pool_size.max(2)
+    } else {
+        1
+    };
+    Pool::builder()
+        .max_size(size)
+        .max_lifetime(None)
+        .idle_timeout(None)
+        .connection_timeout(config.connect_timeout())
+        .build_unchecked(manager)
 }

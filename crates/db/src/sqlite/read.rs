@@ -13,14 +13,15 @@ use diesel::deserialize::{self, FromSql, FromSqlRow};
 use diesel::row::NamedRow;
 use diesel::sql_types::{BigInt, Nullable, Text};
 use diesel::sqlite::{Sqlite, SqliteValue};
-use diesel::{Connection as _, QueryableByName, RunQueryDsl as _, SqliteConnection};
+use diesel::{Connection as _, QueryResult, QueryableByName, RunQueryDsl as _, SqliteConnection};
 use protocol::RowImage;
 use sync_core::cursor::{CommitId, Position};
 use sync_core::log::NetChange;
 
 use super::connect::{SqliteConn, blocking};
+use super::entry::{entry_hash, hash_at, newest, position};
 use super::statement::{Statement, Value};
-use super::{filter, projection};
+use super::{entry, filter, projection, store};
 use crate::entity::{Entity, RowsSql};
 use crate::error::{DbError, DbResult, Failed};
 use crate::health::{Health, ROW_BYTES_MAX};
@@ -28,19 +29,18 @@ use crate::quote::literal;
 use crate::read::collect::{ChangeRow, ChangesCollector, RowLine, RowsCollector};
 use crate::read::sql::{self, Dialect, Reading};
 use crate::read::{
-    self, ALONE, ChangesQuery, Fingerprints, PartSender, RowsPage, RowsQuery, TOO_LARGE,
-    reason_in_place_of_row,
+    self, ALONE, ChangesQuery, Fingerprints, Part, PartSender, ReadStart, RowsPage, RowsQuery,
+    TOO_LARGE, reason_in_place_of_row,
 };
 
 /// `?1` is the newest known id, `?2` the JSON array of the entities. `?3` is the old-value columns of each
-/// entity, and is used only if there are any. Ids are never used again, so the newest id ever assigned is the
-/// position even of an empty log.
+/// entity, and is used only if there are any. The newest id ever assigned is the position even of an empty log.
 pub(crate) const DIALECT: Dialect = Dialect {
-    start: Cow::Borrowed(
-        "SELECT CAST(coalesce((SELECT seq FROM sqlite_sequence \
-            WHERE name = '_rhtmx_sync_log'), 0) AS TEXT) AS position, \
-            (SELECT floor FROM _rhtmx_sync_meta) AS floor",
-    ),
+    start: Cow::Borrowed(concat!(
+        "SELECT ",
+        position!(),
+        " AS position, (SELECT floor FROM _rhtmx_sync_meta) AS floor"
+    )),
     entity_table: Cow::Borrowed("_rhtmx_sync_entity"),
     fingerprints: "json_group_object(e.entity, e.fingerprint)",
     new_entries: Cow::Borrowed(
@@ -199,7 +199,7 @@ pub(crate) async fn read_changes(
     query: &ChangesQuery,
     out: &PartSender<NetChange>,
 ) -> DbResult<()> {
-    let Position::LogId(from) = query.from else {
+    let Position::Log(from) = query.from else {
         return Err(DbError::Unsupported(
             "a cursor of PostgreSQL cannot be used with SQLite".to_owned(),
         ));
@@ -210,46 +210,58 @@ pub(crate) async fn read_changes(
         .filter(|(name, _)| health.is_guarded(name))
         .map(|(name, entity)| (name.clone(), entity.clone()))
         .collect();
-    let statement = changes_statement(entities, &guarded, from, query, &expected);
+    let statement = changes_statement(entities, &guarded, from.id, query, &expected);
     let mut collector = ChangesCollector::new(commit_id, expected, health.clone());
     let out = out.clone();
     blocking(conn, "reading the log", move |conn| {
-        let mut take = |line| -> Result<bool, Failed> {
-            for part in collector.take(line)? {
-                if out.blocking_send(part).is_err() {
-                    return Ok(false);
-                }
+        conn.transaction(|conn| {
+            if !entry::is_known(conn, from)? {
+                // An error means that the receiver has been dropped, and nothing is left to do.
+                let _ = out.blocking_send(Part::Start(never_been_there(conn)?));
+                return Ok(());
             }
-            Ok(true)
-        };
-        if guarded.is_empty() {
-            for line in statement.load_iter::<ChangeRow, DefaultLoadingMode>(conn)? {
-                if !take(line?)? {
-                    return Ok(());
+            let mut take = |line| -> Result<bool, Failed> {
+                for part in collector.take(line)? {
+                    if out.blocking_send(part).is_err() {
+                        return Ok(false);
+                    }
                 }
-            }
-        } else {
-            conn.transaction(|conn| {
+                Ok(true)
+            };
+            if guarded.is_empty() {
+                for line in statement.load_iter::<ChangeRow, DefaultLoadingMode>(conn)? {
+                    if !take(line?)? {
+                        return Ok(());
+                    }
+                }
+            } else {
                 for mut line in statement.load::<ChangeRow>(conn)? {
                     line.read_alone(|entity, key| read_one(conn, &guarded[entity], key))?;
                     if !take(line)? {
                         break;
                     }
                 }
-                Ok::<_, Failed>(())
-            })?;
-        }
-        if let Some(part) = collector.finish() {
-            // An error means that the receiver has been dropped, and nothing is left to do.
-            let _ = out.blocking_send(part);
-        }
-        Ok(())
+            }
+            if let Some(part) = collector.finish() {
+                let _ = out.blocking_send(part);
+            }
+            Ok(())
+        })
     })
     .await
 }
 
+/// The start of a read from a position at which this database has never been, or is no more.
+fn never_been_there(conn: &mut SqliteConnection) -> QueryResult<ReadStart> {
+    // No position is covered by this one.
+    Ok(ReadStart {
+        position: Position::log_id(-1),
+        floor: Position::log_id(store::floor(conn)?),
+    })
+}
+
 /// The statement that reads changes. Its text is the same for each drain, and preparing it takes longer than
-/// most drains, so it is kept prepared.
+/// most drains, so it is kept prepared. Those of other reads differ by their entities.
 fn changes_statement(
     entities: &BTreeMap<String, Arc<Entity>>,
     guarded: &BTreeMap<String, Arc<Entity>>,
@@ -301,7 +313,12 @@ fn changes_statement(
         };
         statement = statement.value(value).sql(piece);
     }
-    statement.sql(after).kept()
+    let statement = statement.sql(after);
+    if query.checked {
+        statement
+    } else {
+        statement.kept()
+    }
 }
 
 /// The statement that reads some rows of an entity.

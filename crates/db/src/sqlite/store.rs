@@ -8,12 +8,13 @@ use diesel::connection::SimpleConnection as _;
 use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{BigInt, Nullable, Text};
-use sync_core::cursor::{Cursor, Epoch, Position};
+use sync_core::cursor::{Cursor, Epoch, LogPosition, Position};
 use sync_core::log::ChangeKind;
 
 use super::connect::{SqliteConn, blocking};
+use super::entry::{entry_hash, hash_at, newest, position};
 use super::statement::Statement;
-use super::{capture, catalog};
+use super::{capture, catalog, entry};
 use crate::catalog::{DescribeError, Described, log_entity};
 use crate::entity::{Entity, EntityConfig, EntitySource};
 use crate::error::DbResult;
@@ -33,11 +34,9 @@ const ENTRY_BYTES: i64 = 40;
 const AGE_SECONDS_MAX: f64 = 1e10;
 
 /// The newest id that the log has ever assigned, as an expression.
-const NEWEST: &str =
-    "coalesce((SELECT seq FROM sqlite_sequence WHERE name = '_rhtmx_sync_log'), 0)";
+const NEWEST: &str = newest!();
 
-/// The database's epoch and position. The epoch consists of the log's own uuid and the file's inode, so that
-/// a copy of the file has another one.
+/// The database's epoch and position.
 pub(crate) async fn head(conn: &mut SqliteConn) -> DbResult<Cursor> {
     #[derive(QueryableByName)]
     struct Head {
@@ -45,34 +44,28 @@ pub(crate) async fn head(conn: &mut SqliteConn) -> DbResult<Cursor> {
         epoch: String,
         #[diesel(sql_type = Text)]
         position: String,
-        #[diesel(sql_type = Text)]
-        file: String,
     }
-    let sql = format!(
-        "SELECT epoch, CAST({NEWEST} AS TEXT) AS position, \
-         coalesce((SELECT file FROM pragma_database_list WHERE name = 'main'), '') AS file \
-         FROM _rhtmx_sync_meta"
+    let sql = concat!(
+        "SELECT epoch, ",
+        position!(),
+        " AS position FROM _rhtmx_sync_meta"
     );
     let row: Head = blocking(conn, "reading the epoch", move |conn| {
         Ok(sql_query(sql).get_result(conn)?)
     })
     .await?;
-    let epoch = Epoch::new(&format!("{}-{:x}", row.epoch, file_number(&row.file)));
     Ok(Cursor {
-        epoch,
+        epoch: Epoch::new(&row.epoch),
         position: read::position(&row.position)?,
     })
 }
 
-#[cfg(unix)]
-fn file_number(path: &str) -> u64 {
-    use std::os::unix::fs::MetadataExt as _;
-    std::fs::metadata(path).map_or(0, |file| file.ino())
-}
-
-#[cfg(not(unix))]
-fn file_number(_path: &str) -> u64 {
-    0
+/// Begins a new epoch if the file has gone back to a state before `reached`. Returns whether it did.
+pub(crate) async fn begin_epoch(conn: &mut SqliteConn, reached: LogPosition) -> DbResult<bool> {
+    blocking(conn, "beginning an epoch", move |conn| {
+        Ok(conn.immediate_transaction(|conn| entry::begin_epoch(conn, reached))?)
+    })
+    .await
 }
 
 /// The newest id that the log has ever assigned.
@@ -248,7 +241,7 @@ pub(crate) async fn record(
             newest(conn)
         })?)
     });
-    Ok(Position::LogId(id.await?))
+    Ok(Position::log_id(id.await?))
 }
 
 fn record_in(
@@ -292,7 +285,8 @@ pub(crate) async fn log_size(conn: &mut SqliteConn) -> DbResult<(u64, String)> {
     .await
 }
 
-fn floor(conn: &mut SqliteConnection) -> QueryResult<i64> {
+/// The newest id below which entries may be gone.
+pub(super) fn floor(conn: &mut SqliteConnection) -> QueryResult<i64> {
     one_number(
         conn,
         "SELECT CAST(floor AS INTEGER) AS number FROM _rhtmx_sync_meta",
@@ -337,9 +331,13 @@ fn prune_in(conn: &mut SqliteConnection, new_floor: &str) -> QueryResult<Pruned>
         _ => old,
     };
     if target > old {
-        sql_query("UPDATE _rhtmx_sync_meta SET floor = CAST(?1 AS TEXT)")
-            .bind::<BigInt, _>(target)
-            .execute(conn)?;
+        // The entry that it stands on may be gone before the next read.
+        sql_query(concat!(
+            "UPDATE _rhtmx_sync_meta SET floor = CAST(?1 AS TEXT), floor_entry = ",
+            hash_at!("?1")
+        ))
+        .bind::<BigInt, _>(target)
+        .execute(conn)?;
     }
     let rows = sql_query(
         "DELETE FROM _rhtmx_sync_log WHERE id IN \

@@ -12,9 +12,10 @@ use std::time::{Duration, Instant};
 use diesel::sql_types::BigInt;
 use diesel::{QueryResult, QueryableByName, RunQueryDsl as _, SqliteConnection};
 use tokio::sync::Notify;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::connect;
+use super::file::FileId;
 use super::file_events::FileEvents;
 use super::statement::Statement;
 use crate::error::{DbError, DbResult};
@@ -73,6 +74,8 @@ impl Watch {
         let seen = data_version(&mut conn).map_err(failed)?;
         let stopped = Arc::new(AtomicBool::new(false));
         let watching = Watching {
+            path: path.to_owned(),
+            file: FileId::of(path),
             conn,
             seen,
             notify,
@@ -97,6 +100,9 @@ impl Drop for Watch {
 }
 
 struct Watching {
+    path: String,
+    /// The file that the connection has open.
+    file: Option<FileId>,
     conn: SqliteConnection,
     seen: i64,
     notify: Arc<Notify>,
@@ -170,6 +176,11 @@ impl Watching {
 
     /// Looks once, and notifies of a commit. Returns whether there was one.
     fn check(&mut self) -> QueryResult<bool> {
+        if let Some(file) = FileId::of(&self.path)
+            && self.file != Some(file)
+        {
+            return self.reopen(file);
+        }
         let version = data_version(&mut self.conn)?;
         let found = version != self.seen;
         if found {
@@ -177,6 +188,17 @@ impl Watching {
             self.notify.notify_one();
         }
         Ok(found)
+    }
+
+    /// Watches the file that has taken the place of the one before.
+    fn reopen(&mut self, file: FileId) -> QueryResult<bool> {
+        match connect::establish(&self.path, BUSY_TIMEOUT) {
+            Ok(conn) => (self.conn, self.file) = (conn, Some(file)),
+            Err(error) => debug!(%error, "the SQLite file that has taken this one's place"),
+        }
+        self.seen = data_version(&mut self.conn)?;
+        self.notify.notify_one();
+        Ok(true)
     }
 }
 

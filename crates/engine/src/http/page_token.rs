@@ -118,7 +118,7 @@ mod tests {
     fn a_token_survives_the_round_trip_through_text() {
         let since = Cursor {
             epoch: sync_core::cursor::Epoch::new("e"),
-            position: Position::LogId(4),
+            position: Position::log_id(4),
         };
         for token in [
             PageToken::At(since.clone()),

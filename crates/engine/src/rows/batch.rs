@@ -410,7 +410,7 @@ mod tests {
         shapes: &[(&str, &[u32])],
         author: Uuid,
     ) -> (Batch, Arc<AtomicUsize>) {
-        let mut contents = Contents::new(Arc::new(Position::LogId(9)), true);
+        let mut contents = Contents::new(Arc::new(Position::log_id(9)), true);
         let mut texts = TextsWriter::default();
         for key in 0..4 {
             let origin = (key == 3).then_some(MutationId {

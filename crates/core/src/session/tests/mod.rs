@@ -45,7 +45,7 @@ impl Batch for TestBatch {
 type Commands = Vec<Command<TestBatch>>;
 
 fn at(id: i64) -> Arc<Position> {
-    Arc::new(Position::LogId(id))
+    Arc::new(Position::log_id(id))
 }
 
 fn batch(id: i64, touched: &[&'static str]) -> TestBatch {

@@ -70,7 +70,7 @@ impl Synced {
             conn: SqliteConn::new(engine),
             other,
             entities: BTreeMap::new(),
-            position: Position::LogId(0),
+            position: Position::log_id(0),
             copy: BTreeMap::new(),
         };
         synced.install("e", table).await;
@@ -244,6 +244,10 @@ impl Synced {
     async fn follow(&mut self) {
         let from = self.position.clone();
         let (position, entries) = self.changes(&from).await;
+        if position == Position::log_id(-1) {
+            // A statement that failed halfway may leave an entry whose id is given out again.
+            return self.refetch().await;
+        }
         for entry in entries.into_iter().filter(|entry| entry.entity == "e") {
             match entry.effect() {
                 Effect::Change {

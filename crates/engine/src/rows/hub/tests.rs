@@ -22,7 +22,7 @@ const CAPACITY: Capacity = Capacity {
 fn cursor(epoch: &str, id: i64) -> Cursor {
     Cursor {
         epoch: Epoch::new(epoch),
-        position: Position::LogId(id),
+        position: Position::log_id(id),
     }
 }
 
@@ -50,7 +50,7 @@ fn publish(hub: &Hub, id: i64, row: &str) {
         ..update(row, "{}")
     };
     hub.publish(LogBatch {
-        position: Arc::new(Position::LogId(id)),
+        position: Arc::new(Position::log_id(id)),
         entries: vec![entry],
         complete: true,
         old_value_columns: hub.old_value_columns(),
@@ -66,7 +66,7 @@ fn next(mailbox: &mut Mailbox<Batch>) -> Option<Option<Position>> {
 }
 
 fn at(id: i64) -> Option<Option<Position>> {
-    Some(Some(Position::LogId(id)))
+    Some(Some(Position::log_id(id)))
 }
 
 #[test]
