@@ -17,7 +17,7 @@ const BATCH_PAUSE: Duration = Duration::from_millis(20);
 const SQLITE_PAUSES: u32 = 200;
 
 /// The longest pause, so that pruning keeps up with a busy log.
-const SQLITE_PAUSE_MAX: Duration = Duration::from_millis(300);
+const SQLITE_PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// Younger entries are kept whatever is configured: another server may not have read them yet.
 const AGE_MIN: Duration = Duration::from_secs(2);

@@ -24,7 +24,7 @@ use crate::retention::Pruned;
 use crate::tables::_rhtmx_sync_entity as installed;
 
 /// The maximum number of rows that one statement of retention deletes.
-const PRUNE_ROWS: i64 = 1000;
+const PRUNE_ROWS: i64 = 5000;
 /// The number of entries from which the log's size is estimated.
 const SAMPLE_ROWS: i64 = 1000;
 /// The size of an entry without its texts: numbers, record and cell headers, its share of the pages.
@@ -317,17 +317,19 @@ pub(crate) async fn prune_oldest(conn: &mut SqliteConn) -> DbResult<Pruned> {
 
 async fn prune(conn: &mut SqliteConn, new_floor: String) -> DbResult<Pruned> {
     blocking(conn, "pruning the log", move |conn| {
-        Ok(conn.immediate_transaction(|conn| prune_in(conn, &new_floor))?)
+        // Found before the lock is taken: what is old enough now is so later, too.
+        let new_floor = one_number(conn, &new_floor)?;
+        Ok(conn.immediate_transaction(|conn| prune_in(conn, new_floor))?)
     })
     .await
 }
 
-fn prune_in(conn: &mut SqliteConnection, new_floor: &str) -> QueryResult<Pruned> {
+fn prune_in(conn: &mut SqliteConnection, new_floor: i64) -> QueryResult<Pruned> {
     let old = floor(conn)?;
     let oldest = "SELECT coalesce(min(id), 0) AS number FROM _rhtmx_sync_log";
     // Entries that are already below the floor are deleted first.
     let target = match one_number(conn, oldest)? {
-        id if id > old => one_number(conn, new_floor)?.max(old),
+        id if id > old => new_floor.max(old),
         _ => old,
     };
     if target > old {

@@ -28,29 +28,29 @@ fn insert_rows(count: u32) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn retention_prunes_by_age_in_batches() {
     let mut synced = Synced::new(TODOS, "todos").await;
-    synced.run(&insert_rows(1400));
+    synced.run(&insert_rows(7000));
     synced.run("UPDATE _rhtmx_sync_log SET created_at = '2020-01-01T00:00:00.000Z'");
     synced.run("INSERT INTO todos (title) VALUES ('young')");
     let day = Duration::from_secs(86_400);
     let conn = &mut synced.conn;
     let size = store::log_size(conn).await.expect("a size").0;
-    assert!((60_000..400_000).contains(&size), "{size}");
+    assert!((300_000..2_000_000).contains(&size), "{size}");
     let first = store::prune_older_than(conn, day).await.expect("pruned");
     assert_eq!(
         first,
         Pruned {
-            rows: 1000,
+            rows: 5000,
             floor_moved: true,
             more: true
         }
     );
     let floor = store::log_size(conn).await.expect("a size").1;
-    assert_eq!(floor, "1401");
+    assert_eq!(floor, "7001");
     let second = store::prune_older_than(conn, day).await.expect("pruned");
     assert_eq!(
         second,
         Pruned {
-            rows: 401,
+            rows: 2001,
             floor_moved: false,
             more: false
         }
@@ -87,7 +87,7 @@ async fn retention_prunes_by_age_in_batches() {
     assert!(matches!(
         head.position,
         Position::Log(LogPosition {
-            id: 1402,
+            id: 7002,
             entry: Some(_)
         })
     ));
