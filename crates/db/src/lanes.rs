@@ -62,6 +62,7 @@ impl<J: Job> Lanes<J> {
     }
 
     /// Whether a job that names this row waits or is under way.
+    #[cfg(feature = "postgres")]
     pub(crate) fn names(&self, row: &str) -> bool {
         let state = lock(&self.shared);
         let is_it = |job: &J| job.row() == Some(row);

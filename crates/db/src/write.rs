@@ -39,6 +39,7 @@ impl Mutation {
     }
 
     /// The row that its write at this index names, for comparing it with others.
+    #[cfg(feature = "postgres")]
     pub(crate) fn row(&self, write: usize) -> Option<String> {
         let write = self.writes.as_ref().ok()?.get(write)?;
         let key = write.canonical_key()?;
