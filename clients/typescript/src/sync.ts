@@ -121,7 +121,7 @@ export class Sync {
    *     });
    */
   transaction(act: () => void): Promises {
-    if (this.#transaction) throw new SyncError("invalid", "nested transaction");
+    if (this.#transaction) throw new SyncError("invalid", "nested");
     const { writes, receipt } = (this.#transaction = { writes: [] as Write[], receipt: new Receipt() });
     try {
       const result: unknown = act();

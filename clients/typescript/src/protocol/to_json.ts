@@ -24,7 +24,7 @@ export function toJson(value: unknown, place = "the value", depth = 0): Json {
       return value;
     case "string":
       // With the flag `u` only a half without its other half is a surrogate.
-      return /\p{Surrogate}/u.test(value) ? refuse("half a character") : value;
+      return /\p{Surrogate}/u.test(value) ? refuse("half a letter") : value;
     case "number":
       return Number.isFinite(value) ? value : refuse(`${value}`);
     case "bigint":
@@ -36,7 +36,7 @@ export function toJson(value: unknown, place = "the value", depth = 0): Json {
       return refuse(typeof value);
   }
   if (value === null) return null;
-  if (depth >= DEPTH_MAX) return refuse("nested too deeply");
+  if (depth >= DEPTH_MAX) return refuse("nested too deep");
   if (Array.isArray(value)) return Array.from(value, (item, index) => toJson(item, `${place}[${index}]`, depth + 1));
   const prototype = Object.getPrototypeOf(value) as object | null;
   const kind = prototype?.constructor?.name || "object";

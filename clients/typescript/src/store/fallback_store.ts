@@ -116,9 +116,11 @@ export class FallbackStore {
 
   /** @throws {StorageError} when the number of a stored mutation cannot be stored. */
   async number(assigned: readonly Numbering[]): Promise<void> {
-    await this.#returning;
     try {
-      await this.#withRoom((store) => store.number(assigned));
+      await this.#withRoom(async () => {
+        await this.#returning;
+        await this.#store.number(assigned);
+      });
     } catch (error) {
       // A mutation that only this page has is sent anyway: it cannot come back with another number.
       if (assigned.some(({ id }) => this.#kept.has(id))) throw error;
@@ -174,7 +176,7 @@ export class FallbackStore {
       if (this.#store === store) {
         this.#failed(error);
         await store.free().catch(() => {});
-      } else await this.#returning;
+      }
       await this.#use(act);
     }
   }
