@@ -8,6 +8,7 @@ mod emptied;
 mod engines;
 mod leader;
 mod locked_tables;
+mod locks;
 mod metrics;
 mod migrations;
 mod mutations;

@@ -12,20 +12,24 @@ const POSTGRES: EmbeddedMigrations = embed_migrations!("../../migrations");
 #[cfg(feature = "sqlite")]
 const SQLITE: EmbeddedMigrations = embed_migrations!("../../migrations_sqlite");
 
-/// The advisory lock that is held while migrations run.
+/// Locks the migrations until the transaction ends. The table of Diesel's record is locked, because any role could
+/// keep an advisory lock; in a mode that lets migrations write to it.
 #[cfg(feature = "postgres")]
-const MIGRATION_KEY: i64 = 0x7268_746d_785f_0005;
+pub(crate) const LOCK_MIGRATIONS: &str = "\
+BEGIN; SET LOCAL lock_timeout = '30s'; SET LOCAL idle_in_transaction_session_timeout = 0; \
+LOCK TABLE __diesel_schema_migrations IN SHARE UPDATE EXCLUSIVE MODE";
 
-/// Runs the pending migrations. The connection must be direct: the lock belongs to its database session and
-/// is released with it.
+/// Makes the table of Diesel's record, as Diesel does.
+#[cfg(feature = "postgres")]
+pub(crate) const MAKE_RECORD: &str = "\
+CREATE TABLE IF NOT EXISTS __diesel_schema_migrations (\
+version VARCHAR(50) PRIMARY KEY NOT NULL, run_on TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP)";
+
+/// Runs the pending migrations. Another connection must hold their lock.
 #[cfg(feature = "postgres")]
 pub(crate) async fn run_postgres(mut conn: diesel_async::AsyncPgConnection) -> DbResult<()> {
     use diesel_async::{AsyncMigrationHarness, SimpleAsyncConnection as _};
 
-    let locked = conn
-        .batch_execute(&format!("SELECT pg_advisory_lock({MIGRATION_KEY})"))
-        .await;
-    locked.map_err(|error| DbError::while_doing("locking for the migrations", error))?;
     let versions = versions::<diesel::pg::Pg>(&POSTGRES)?;
     mend::mend(&mut conn, &versions).await?;
     // The harness blocks its thread, and its adapter must not run inside a task.
@@ -39,11 +43,7 @@ pub(crate) async fn run_postgres(mut conn: diesel_async::AsyncPgConnection) -> D
     let note = mend::NOTE.replace("{VERSIONS}", &versions);
     conn.batch_execute(&note)
         .await
-        .map_err(|error| DbError::while_doing("noting the migrations", error))?;
-    let unlocked = conn
-        .batch_execute(&format!("SELECT pg_advisory_unlock({MIGRATION_KEY})"))
-        .await;
-    unlocked.map_err(|error| DbError::while_doing("unlocking after the migrations", error))
+        .map_err(|error| DbError::while_doing("noting the migrations", error))
 }
 
 /// Runs the pending migrations on SQLite. Blocks.

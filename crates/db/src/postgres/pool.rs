@@ -12,17 +12,22 @@ use diesel_async::{AsyncPgConnection, SimpleAsyncConnection as _};
 use futures_util::FutureExt as _;
 use sync_core::cursor::Cursor;
 use tokio::sync::OnceCell;
+use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
 
-use super::connect::Connector;
+use super::connect::{Connector, failed};
 use super::mutation::{self, Writer};
 use super::{read, store};
 use crate::config::DatabaseConfig;
 use crate::entity::Entity;
 use crate::error::{DbError, DbResult};
 use crate::health::Health;
+use crate::migrations::{self, LOCK_MIGRATIONS, MAKE_RECORD};
 use crate::read::{ChangeStream, ChangesQuery, ReadStream, RowStream, RowsQuery};
-use crate::{migrations, url};
+use crate::url;
 
+/// How often the table of the migrations' record is tried to be made while others make it.
+const RECORD_ATTEMPTS: u32 = 20;
 /// The oldest PostgreSQL that has what the capture needs (`CREATE OR REPLACE TRIGGER`).
 const POSTGRES_VERSION_MIN: i64 = 140_000;
 
@@ -119,7 +124,40 @@ impl PostgresPool {
                  engine a role of its own (see docs/postgresql-setup.md)"
             );
         }
-        migrations::run_postgres(conn).await
+        let locked = self.lock_migrations(config).await?;
+        let ran = migrations::run_postgres(conn).await;
+        drop(locked);
+        ran
+    }
+
+    /// Locks the migrations until the returned connection is dropped, so that servers that start together all
+    /// succeed.
+    async fn lock_migrations(&self, config: &DatabaseConfig) -> DbResult<Client> {
+        let context = "locking the migrations";
+        let (client, connection) = self.direct(config)?.connect().await?;
+        tokio::spawn(connection);
+        let mut attempts = 0;
+        // Servers that make the table at the same time may fail with any of these.
+        while let Err(error) = client.batch_execute(MAKE_RECORD).await {
+            let collided = [
+                SqlState::UNIQUE_VIOLATION,
+                SqlState::DUPLICATE_TABLE,
+                SqlState::DUPLICATE_OBJECT,
+                SqlState::INTERNAL_ERROR,
+            ];
+            attempts += 1;
+            if attempts > RECORD_ATTEMPTS
+                || !error.code().is_some_and(|code| collided.contains(code))
+            {
+                return Err(failed(context, &error));
+            }
+        }
+        match client.batch_execute(LOCK_MIGRATIONS).await {
+            // A more privileged role migrates, and this one only looks whether that was done.
+            Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {}
+            locked => locked.map_err(|error| failed(context, &error))?,
+        }
+        Ok(client)
     }
 
     pub(crate) async fn head(&self) -> DbResult<Cursor> {

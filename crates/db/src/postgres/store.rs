@@ -23,8 +23,9 @@ use crate::read;
 use crate::retention::Pruned;
 use crate::tables::_rhtmx_sync_entity as installed;
 
-/// The advisory lock under which captures are installed, one at a time.
-const INSTALL_KEY: i64 = 0x7268_746d_785f_0003;
+/// Captures are installed one at a time. A row of the engine's own is locked, because any role could keep an
+/// advisory lock.
+const LOCK_INSTALL: &str = "SET LOCAL lock_timeout = '10s'; SELECT FROM _rhtmx_sync_lock WHERE name = 'install' FOR UPDATE";
 /// The advisory lock, with the entity's hash, for recording a change: shared for a row, exclusive for the
 /// whole entity.
 const RECORD_ENTITY_KEY: i32 = 0x7268_0006;
@@ -33,6 +34,8 @@ const RECORD_ROW_KEY: i32 = 0x7268_0007;
 /// Creating a trigger needs a lock that waits for writers and makes others wait behind it. It is better to
 /// try again later than to hold them up, and before PostgreSQL detects a deadlock with a writer.
 const INSTALL_LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '900ms'";
+/// The number of pages from which the log's size is estimated.
+const SAMPLE_PAGES: f64 = 256.0;
 /// The maximum number of rows that one statement of retention deletes.
 const PRUNE_ROWS: i64 = 5000;
 
@@ -143,10 +146,8 @@ pub(crate) async fn install(
         })));
     };
     conn.transaction(async |conn| {
-        conn.batch_execute(&format!(
-            "SELECT pg_advisory_xact_lock({INSTALL_KEY}); {INSTALL_LOCK_TIMEOUT}"
-        ))
-        .await?;
+        conn.batch_execute(&format!("{LOCK_INSTALL}; {INSTALL_LOCK_TIMEOUT}"))
+            .await?;
         let log_schema = log_schema(conn).await?;
         let described = match catalog::describe(conn, &config.name, table, &log_schema).await? {
             Ok(Some(described)) => described,
@@ -240,15 +241,14 @@ pub(crate) async fn uninstall(
     only: Option<&[String]>,
 ) -> DbResult<Vec<String>> {
     conn.transaction(async |conn| {
-        conn.batch_execute(&format!("SELECT pg_advisory_xact_lock({INSTALL_KEY})"))
-            .await?;
         let found: OneText =
-            sql_query("SELECT coalesce(to_regclass('_rhtmx_sync_entity')::text, '') AS value")
+            sql_query("SELECT coalesce(to_regclass('_rhtmx_sync_lock')::text, '') AS value")
                 .get_result(conn)
                 .await?;
         if found.value.is_empty() {
             return Ok(Vec::new());
         }
+        conn.batch_execute(LOCK_INSTALL).await?;
         let schema = log_schema(conn).await?;
         let mut names: Vec<String> = installed::table
             .select(installed::entity)
@@ -338,8 +338,8 @@ pub(crate) async fn make_checkpoint(conn: &mut AsyncPgConnection) -> DbResult<()
 }
 
 /// The log's size in bytes, and its floor. The table's own size does not help: it stays the same when rows
-/// are deleted, because their space is reused. So the number of rows is estimated from their ids, which are
-/// drawn one after another, and their size from the newest of them.
+/// are deleted, because their space is reused. So what lives on some of its pages is counted, taken at random
+/// from all of it: entries that one statement wrote lie together, and may be a thousand times as large as others.
 pub(crate) async fn log_size(conn: &mut AsyncPgConnection) -> DbResult<(u64, String)> {
     #[derive(QueryableByName)]
     struct Size {
@@ -348,18 +348,25 @@ pub(crate) async fn log_size(conn: &mut AsyncPgConnection) -> DbResult<(u64, Str
         #[diesel(sql_type = Text)]
         floor: String,
     }
-    let size: Size = sql_query(
-        "SELECT least(pg_total_relation_size('_rhtmx_sync_log'), greatest(0, \
-           (SELECT id FROM _rhtmx_sync_log ORDER BY xid DESC, id DESC LIMIT 1) \
-             - (SELECT id FROM _rhtmx_sync_log ORDER BY xid, id LIMIT 1) + 1) \
-           * coalesce((SELECT avg(90 + coalesce(pg_column_size(entity), 0) + coalesce(pg_column_size(entity_id), 0) \
-               + coalesce(pg_column_size(old), 0) + coalesce(pg_column_size(data), 0)) \
-             FROM (SELECT * FROM _rhtmx_sync_log ORDER BY xid DESC, id DESC LIMIT 1000) l), 0))::float8 AS bytes, \
-         (SELECT floor FROM _rhtmx_sync_meta) AS floor",
+    let failed = |error| DbError::while_doing("measuring the log", error);
+    let pages: Size = sql_query(
+        "SELECT (pg_relation_size('_rhtmx_sync_log') / current_setting('block_size')::int)::float8 AS bytes, \
+         floor FROM _rhtmx_sync_meta",
     )
     .get_result(conn)
     .await
-    .map_err(|error| DbError::while_doing("measuring the log", error))?;
+    .map_err(failed)?;
+    let percent = (100.0 * SAMPLE_PAGES / pages.bytes.max(1.0)).min(100.0);
+    let size: Size = sql_query(format!(
+        "SELECT (100 / {percent:?}::float8 * coalesce(sum(90 + coalesce(pg_column_size(entity), 0) \
+           + coalesce(pg_column_size(entity_id), 0) + coalesce(pg_column_size(old), 0) \
+           + coalesce(pg_column_size(data), 0)), 0))::float8 AS bytes, \
+         (SELECT floor FROM _rhtmx_sync_meta) AS floor \
+         FROM _rhtmx_sync_log TABLESAMPLE SYSTEM ({percent:?})"
+    ))
+    .get_result(conn)
+    .await
+    .map_err(failed)?;
     // Neither negative nor larger than a disk.
     Ok((size.bytes as u64, size.floor))
 }

@@ -267,16 +267,19 @@ pub(crate) async fn make_checkpoint(_conn: &mut SqliteConn) -> DbResult<()> {
     Ok(())
 }
 
-/// The log's size in bytes, estimated from its newest entries, and its floor. The space of deleted rows is
+/// The log's size in bytes, estimated from entries all over it, and its floor. The space of deleted rows is
 /// not counted, because it is reused.
 pub(crate) async fn log_size(conn: &mut SqliteConn) -> DbResult<(u64, String)> {
     let sql = format!(
-        "SELECT coalesce((SELECT (max(id) - min(id) + 1) FROM _rhtmx_sync_log) * \
+        "WITH RECURSIVE bounds (oldest, newest) AS (SELECT min(id), max(id) FROM _rhtmx_sync_log), \
+         sample (n) AS (VALUES (0) UNION ALL SELECT n + 1 FROM sample WHERE n < {SAMPLE_ROWS}) \
+         SELECT coalesce((SELECT newest - oldest + 1 FROM bounds) * \
          (SELECT avg({ENTRY_BYTES} + octet_length(entity) + octet_length(action) \
          + octet_length(created_at) + coalesce(octet_length(entity_id), 0) \
          + coalesce(octet_length(old), 0) + coalesce(octet_length(data), 0) \
          + coalesce(octet_length(client_id), 0)) \
-         FROM (SELECT * FROM _rhtmx_sync_log ORDER BY id DESC LIMIT {SAMPLE_ROWS})), 0) AS number"
+         FROM bounds CROSS JOIN sample JOIN _rhtmx_sync_log \
+         ON id = oldest + (newest - oldest) * n / {SAMPLE_ROWS}), 0) AS number"
     );
     blocking(conn, "measuring the log", move |conn| {
         let (bytes, floor) = (one_number(conn, &sql)?, floor(conn)?);

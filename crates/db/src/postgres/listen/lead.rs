@@ -8,11 +8,12 @@ use sync_core::cursor::Cursor;
 use sync_core::doorbell::{Command, Doorbell, Event, Timing};
 use tokio::time::Instant;
 
-use super::line::{Queued, try_lock};
+use super::line::{Queued, is_true, try_lock};
 use super::{Ended, FOLLOWER_KEY, LEADER_PAYLOAD, Line};
 use crate::listener::WakeUp;
 use crate::postgres::capture::{CHANNEL, DOORBELL_KEY};
 use crate::postgres::connect::failed;
+use crate::postgres::store::in_schema;
 
 /// How long the answer to "are there followers?" is good for.
 const FOLLOWERS_KNOWN_FOR: Duration = Duration::from_secs(1);
@@ -40,10 +41,16 @@ impl Line<'_> {
                 }
                 Command::QueueLock => {
                     let w = self.w.clone();
+                    let wait = in_schema(
+                        &format!("SELECT _rhtmx_sync_await_lock({DOORBELL_KEY})"),
+                        &self.log_schema,
+                    );
+                    // Between two requests a writer may find the lock free, and stay silent. The drains at
+                    // growing intervals, or the one after the grant, find its change.
                     queued = Some(
                         async move {
-                            w.batch_execute(&format!("SELECT pg_advisory_lock({DOORBELL_KEY})"))
-                                .await
+                            while !is_true(&w, &wait).await? {}
+                            Ok(())
                         }
                         .boxed(),
                     );

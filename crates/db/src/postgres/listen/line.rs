@@ -34,9 +34,10 @@ SET bytea_output = 'hex'; SET extra_float_digits = 1; SET jit = off; \
 SET max_parallel_workers_per_gather = 0; SET plan_cache_mode = force_generic_plan; \
 SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; \
 SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3";
-/// W's settings.
+/// W's settings. A request in the lock's queue is a statement with a snapshot, for which `CREATE INDEX
+/// CONCURRENTLY` waits, on whatever table. So it is made again once a second.
 const SESSION_OF_W: &str = "\
-SET statement_timeout = 0; SET idle_session_timeout = 0; SET lock_timeout = 0; \
+SET statement_timeout = 0; SET idle_session_timeout = 0; SET lock_timeout = '1s'; \
 SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3";
 /// Ends W's request in the lock's queue soon after this server has gone. Not every platform that PostgreSQL
 /// runs on supports it.
@@ -157,12 +158,29 @@ impl Line<'_> {
     }
 }
 
-/// Tries to take an advisory lock, in one round trip: a statement with parameters would be prepared first.
+/// Tries to take an advisory lock.
 pub(super) async fn try_lock(client: &Client, key: i64, context: &'static str) -> DbResult<bool> {
-    let messages = client
-        .simple_query(&format!("SELECT pg_try_advisory_lock({key})"))
-        .await
-        .map_err(|error| failed(context, &error))?;
+    let answered = is_true(client, &format!("SELECT pg_try_advisory_lock({key})")).await;
+    answered.map_err(|error| failed(context, &error))
+}
+
+/// Tries to take an advisory lock that others may hold as well.
+pub(super) async fn try_lock_shared(
+    client: &Client,
+    key: i64,
+    context: &'static str,
+) -> DbResult<bool> {
+    let answered = is_true(
+        client,
+        &format!("SELECT pg_try_advisory_lock_shared({key})"),
+    )
+    .await;
+    answered.map_err(|error| failed(context, &error))
+}
+
+/// Asks a question, in one round trip: a statement with parameters would be prepared first.
+pub(super) async fn is_true(client: &Client, sql: &str) -> Result<bool, tokio_postgres::Error> {
+    let messages = client.simple_query(sql).await?;
     Ok(messages
         .iter()
         .any(|message| matches!(message, SimpleQueryMessage::Row(row) if row.get(0) == Some("t"))))

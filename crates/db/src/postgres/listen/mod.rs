@@ -1,10 +1,10 @@
 //! The listener on PostgreSQL: two direct connections, one doorbell, one stream of log batches.
 //!
-//! Connection L listens, drains, and holds the leader's lock; connection W takes and releases the doorbell's
+//! Connection L listens, drains, and claims the lead; connection W takes and releases the doorbell's
 //! lock, because a connection that waits for a lock receives no notifications. If either fails, both are
 //! opened again and the log is read from the position reached: notifications only wake, the log is the truth.
 //!
-//! The server that holds the leader's lock [leads](lead); the others [follow](follow). Where notifications do
+//! The server that has claimed the lead [leads](lead); the others [follow](follow). Where notifications do
 //! not arrive, the server [polls](poll).
 
 mod culprits;
@@ -37,8 +37,6 @@ use crate::health::Health;
 use crate::listener::{ListenerContext, ListenerStatus, WakeUp};
 use drain::Draining;
 
-/// The advisory lock of the leader, the one server that runs the doorbell.
-const LEADER_KEY: i64 = 0x7268_746d_785f_0002;
 /// The advisory lock that every follower holds shared, so that the leader knows whether to ring.
 const FOLLOWER_KEY: i64 = 0x7268_746d_785f_0004;
 
