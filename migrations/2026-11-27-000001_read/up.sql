@@ -1,7 +1,8 @@
 -- Reads one row by its key, for tables of which some rows cannot be read (a computed column that divides by
 -- zero, a text that has no place in UTF-8, JSON beyond a gigabyte). For such a row it returns an exclamation
 -- mark and the SQLSTATE, which no row's JSON begins with. It is stable, so it sees what the statement that
--- calls it sees. What another transaction or connection causes, and a missing right, stay errors.
+-- calls it sees. What another transaction or connection causes, a missing right, and a statement made for another
+-- form of the table stay errors.
 CREATE FUNCTION _rhtmx_sync_read(statement text, row_key text) RETURNS text
 LANGUAGE plpgsql STABLE AS $read$
 DECLARE
@@ -12,8 +13,8 @@ BEGIN
     PERFORM pg_catalog.convert_to(found, 'UTF8');
     RETURN found;
 EXCEPTION WHEN OTHERS OR ASSERT_FAILURE THEN
-    IF pg_catalog.left(SQLSTATE, 2) IN ('08', '25', '26', '40', '57', '58')
-        OR SQLSTATE IN ('53100', '53300', '55006', '55P03', '42501', '42P01', '42703')
+    IF pg_catalog.left(SQLSTATE, 2) IN ('08', '25', '26', '40', '42', '57', '58')
+        OR SQLSTATE IN ('53100', '53300', '55006', '55P03')
     THEN
         RAISE;
     END IF;

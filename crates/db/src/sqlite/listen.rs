@@ -7,8 +7,8 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::pool::SqlitePool;
+use super::store;
 use super::watch::Watch;
-use super::{read, store};
 use crate::backoff;
 use crate::error::DbError;
 use crate::feed::{Drain, DrainError, Pacer};
@@ -96,10 +96,7 @@ impl SqliteListener {
                     failures += 1;
                     warn!(%error, failures, "the log could not be read; trying again");
                     let entities = &self.context.entities;
-                    if let DrainError::Db(DbError::Statement { .. }) = error {
-                        // A row may be the reason.
-                        read::guard(&entities.all(), self.pool.health());
-                    }
+                    // If a row was the reason, the next drain reads the rows one by one.
                     if failures > 1 {
                         // The engine's own tables may be gone, or empty.
                         if let Err(error) = self.pool.migrate().await {

@@ -110,7 +110,7 @@ fn read_one(
     match statement.get_result::<OneRow>(conn) {
         Ok(row) => Ok(row.0),
         Err(error) => match DbError::while_doing("reading a row", error) {
-            error if error.is_retryable() => Err(error.into()),
+            error if error.is_retryable() || is_of_another_table(&error) => Err(error.into()),
             _ => Ok(Some(FAILING.to_owned())),
         },
     }
@@ -122,15 +122,19 @@ pub(crate) fn guard_after(
     entities: &BTreeMap<String, Arc<Entity>>,
     health: &Health,
 ) {
-    // Where a table, a column or a function is missing, it does not.
-    let missing = |message: &str| message.contains("no such") || message.contains("unknown");
-    if matches!(error, DbError::Statement { message, .. } if !missing(message)) {
+    if matches!(error, DbError::Statement { .. }) && !is_of_another_table(error) {
         guard(entities, health);
     }
 }
 
+/// Whether a statement was made for a table that has changed since, which says nothing about its rows.
+fn is_of_another_table(error: &DbError) -> bool {
+    let gone = ["no such column", "no such table"];
+    matches!(error, DbError::Statement { message, .. } if gone.iter().any(|gone| message.contains(gone)))
+}
+
 /// From now on reads the rows of these entities one by one.
-pub(crate) fn guard(entities: &BTreeMap<String, Arc<Entity>>, health: &Health) {
+fn guard(entities: &BTreeMap<String, Arc<Entity>>, health: &Health) {
     for (name, entity) in entities {
         if entity.relation.is_some() {
             health.guard(name);
