@@ -60,6 +60,9 @@ pub trait Batch: Clone {
     fn touches(&self, shape: &Shape) -> bool;
     /// Whether the schema of this shape's table changed, so that its rows must be refetched.
     fn changes_schema_of(&self, shape: &Shape) -> bool;
+    /// Whether rows may have left this shape that the batch does not name, because nobody knows whether they
+    /// were in it: to name them would tell their keys to clients that never had them.
+    fn is_unclear_for(&self, shape: &Shape) -> bool;
 }
 
 #[derive(Debug)]
@@ -80,6 +83,8 @@ struct Joining<B> {
     missed: bool,
     /// The table's schema changed during the read.
     schema_changed: bool,
+    /// The position of the last batch that was unclear for the shape.
+    unclear_at: Option<Arc<Position>>,
 }
 
 impl<B> Subscription<B> {
@@ -112,6 +117,7 @@ impl<B> Joining<B> {
             backlog_bytes: 0,
             missed: false,
             schema_changed: false,
+            unclear_at: None,
         }
     }
 }
@@ -365,20 +371,28 @@ impl<B: Batch> Session<B> {
         commands
     }
 
-    /// Restarts live subscriptions whose table's schema changed; joining ones restart when their read ends.
+    /// Restarts live subscriptions whose table's schema changed, or for which the batch is unclear; joining ones
+    /// restart when their read ends, the latter only if their read has not seen more.
     fn restart_outdated(&mut self, batch: &B, commands: &mut Vec<Command<B>>) {
         for (id, subscription) in &mut self.subscriptions {
-            if !batch.changes_schema_of(&subscription.shape) {
+            let reason = if batch.changes_schema_of(&subscription.shape) {
+                RefetchReason::Schema
+            } else if batch.is_unclear_for(&subscription.shape) {
+                RefetchReason::Expired
+            } else {
                 continue;
-            }
+            };
             if let Some(joining) = &mut subscription.joining {
-                joining.schema_changed = true;
+                match reason {
+                    RefetchReason::Schema => joining.schema_changed = true,
+                    _ => joining.unclear_at = Some(batch.position().clone()),
+                }
                 continue;
             }
             if self.live.covers(&subscription.shape, batch.position()) {
                 continue;
             }
-            commands.extend(subscription.restart(id, RefetchReason::Schema));
+            commands.extend(subscription.restart(id, reason));
         }
         let live = &mut self.live;
         live.retain(|shape| {
@@ -462,6 +476,13 @@ impl<B: Batch> Session<B> {
             ReadEnd::Refetch(reason) => return subscription.restart(id, reason),
             ReadEnd::Complete(_) if joining.schema_changed => {
                 return subscription.restart(id, RefetchReason::Schema);
+            }
+            ReadEnd::Complete(position)
+                if joining
+                    .unclear_at
+                    .is_some_and(|unclear| !position.covers(&unclear)) =>
+            {
+                return subscription.restart(id, RefetchReason::Expired);
             }
             ReadEnd::Complete(position) if joining.missed => {
                 return vec![subscription.resume_read(id, position)];

@@ -99,6 +99,11 @@ impl Batch for SharedBatch {
         })
     }
 
+    fn is_unclear_for(&self, _shape: &Shape) -> bool {
+        // What a row was is always known here.
+        false
+    }
+
     fn changes_schema_of(&self, shape: &Shape) -> bool {
         let mut items = self.items_of(shape.entity().to_owned());
         self.0.outdated.contains(shape)

@@ -33,6 +33,8 @@ pub(super) struct Contents {
     pub(super) schema_changed: HashSet<String>,
     /// Shapes that no longer fit their table, although the log has no entry of its schema change.
     pub(super) outdated: HashSet<Shape>,
+    /// Shapes that rows may have left which the batch does not name.
+    pub(super) unclear: HashSet<Shape>,
     /// Shapes whose filters were not evaluated, because that would have cost more than their share.
     pub(super) unevaluated: HashSet<Shape>,
     /// The newest mutation of each client that made a change in the batch.
@@ -201,6 +203,7 @@ impl Contents {
             shapes: BTreeMap::new(),
             schema_changed: HashSet::new(),
             outdated: HashSet::new(),
+            unclear: HashSet::new(),
             unevaluated: HashSet::new(),
             mutations: HashMap::new(),
             held: Held::default(),
@@ -249,8 +252,8 @@ impl Batch {
     }
 
     /// The shapes that must be refetched besides those of such entities.
-    pub(super) fn outdated_shapes(&self) -> impl Iterator<Item = &Shape> {
-        self.0.outdated.iter()
+    pub(super) fn refetched_shapes(&self) -> impl Iterator<Item = &Shape> {
+        self.0.outdated.iter().chain(&self.0.unclear)
     }
 
     /// The shapes whose sessions must read the log instead.
@@ -292,6 +295,10 @@ impl sync_core::session::Batch for Batch {
 
     fn touches(&self, shape: &Shape) -> bool {
         self.0.shapes.contains_key(shape)
+    }
+
+    fn is_unclear_for(&self, shape: &Shape) -> bool {
+        self.0.unclear.contains(shape)
     }
 
     fn changes_schema_of(&self, shape: &Shape) -> bool {

@@ -429,7 +429,7 @@ impl State {
             let shapes = self.audiences.of_entity(entity);
             audience.extend(shapes.flat_map(|(_, of_shape)| &of_shape.sessions));
         }
-        for shape in batch.outdated_shapes() {
+        for shape in batch.refetched_shapes() {
             let of_shape = self.audiences.get(shape).into_iter();
             audience.extend(of_shape.flat_map(|of_shape| &of_shape.sessions));
         }

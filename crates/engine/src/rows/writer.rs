@@ -116,6 +116,7 @@ impl Writer<'_> {
 
     fn write_row(&mut self, mut entry: NetChange, whole: Option<Shape>, found: Found) {
         self.batch.outdated.extend(found.outdated);
+        self.batch.unclear.extend(found.unclear);
         let transient = entry.is_transient();
         let mut row = RowTexts::of(&mut entry);
         if let Some(shape) = whole {

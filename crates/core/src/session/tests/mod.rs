@@ -14,6 +14,7 @@ struct TestBatch {
     complete: bool,
     touched: Vec<&'static str>,
     schema_changed: Vec<&'static str>,
+    unclear: Vec<&'static str>,
 }
 
 impl Batch for TestBatch {
@@ -40,6 +41,10 @@ impl Batch for TestBatch {
     fn changes_schema_of(&self, shape: &Shape) -> bool {
         self.schema_changed.contains(&shape.entity())
     }
+
+    fn is_unclear_for(&self, shape: &Shape) -> bool {
+        self.unclear.contains(&shape.entity())
+    }
 }
 
 type Commands = Vec<Command<TestBatch>>;
@@ -54,6 +59,7 @@ fn batch(id: i64, touched: &[&'static str]) -> TestBatch {
         complete: true,
         touched: touched.to_vec(),
         schema_changed: Vec::new(),
+        unclear: Vec::new(),
     }
 }
 
@@ -504,4 +510,34 @@ fn answers_that_wait_for_a_position_are_counted() {
     assert_eq!(session.answers_waiting(), 3);
     session.batch(batch(5, &[]));
     assert_eq!(session.answers_waiting(), 0);
+}
+
+#[test]
+fn a_batch_that_is_unclear_for_a_shape_restarts_what_has_not_seen_more() {
+    let unclear = |id| TestBatch {
+        unclear: vec!["a"],
+        ..batch(id, &["b"])
+    };
+    let restarts = |commands: &Commands| {
+        let refetch = |command: &Command<TestBatch>| {
+            let reason = RefetchReason::Expired;
+            matches!(command, Command::Send(Frame::Refetch { id, reason: found }) if *id == "a".into() && *found == reason)
+        };
+        commands.iter().any(refetch)
+    };
+    // Joining: it matters whether the read has seen more.
+    for (position, expected) in [(5, false), (4, true)] {
+        let mut session = session();
+        session.subscribe(subscribe("a", "a"), whole);
+        assert!(!restarts(&session.batch(unclear(5))));
+        let ended = session.read(&"a".into(), ReadEnd::Complete(at(position)));
+        assert_eq!(restarts(&ended), expected, "{ended:?}");
+    }
+    // Live: likewise.
+    let mut session = session();
+    join(&mut session, "b", "b", 5);
+    join(&mut session, "a", "a", 5);
+    assert!(!restarts(&session.batch(unclear(5))));
+    let restarted = session.batch(unclear(6));
+    assert!(restarts(&restarted) && restarted.contains(&Command::Resolve("a".into())));
 }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use db::read::OldValueColumns;
 use filter::{Access, AccessKey, RowError, RowReader, Scalar};
 use sync_core::log::NetChange;
-use sync_core::shape::{RowEffect, Selection, Shape};
+use sync_core::shape::{RowEffect, RowOp, Selection, Shape};
 use sync_core::undo::RowVersions;
 
 use super::audience::ShapeCounters;
@@ -75,6 +75,9 @@ pub(super) struct Found {
     pub(super) effects: Vec<(Shape, RowEffect)>,
     /// Shapes that could not read the row: the table is no longer the one that they were made for.
     pub(super) outdated: Vec<Shape>,
+    /// Shapes that the row may have left: they were attached after the drain had begun, so it did not bring
+    /// along what they look at. To name the row would tell its key to clients that never had it.
+    pub(super) unclear: Vec<Shape>,
     pub(super) evaluations: u64,
 }
 
@@ -356,8 +359,12 @@ impl VersionShapes {
             }
             found.evaluations += 1;
             indexed.stats.evaluated();
-            if let Some(effect) = selection.effect(versions) {
-                found.effects.push((shape.clone(), effect));
+            match selection.effect(versions) {
+                Some(effect) if effect.op != RowOp::Put && late.contains(shape) => {
+                    found.unclear.push(shape.clone());
+                }
+                Some(effect) => found.effects.push((shape.clone(), effect)),
+                None => {}
             }
         }
         Ok(())
