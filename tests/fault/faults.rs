@@ -15,11 +15,12 @@ use crate::schedule::Fault;
 use crate::servers::{Manner, Pooled, Servers, absence};
 use crate::subscriptions::reads_bulk;
 
-/// The advisory locks of the engine: leader, doorbell and followers.
+/// The listeners of the followers, by their advisory lock, and of the leader, by its claim.
 const LISTENERS: &str = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' \
-                         AND classid = 1919448173 AND objid IN (2019491842, 2019491844)";
+                         AND classid = 1919448173 AND objid = 2019491844 \
+                         UNION ALL SELECT pid FROM _rhtmx_sync_lock WHERE pid IS NOT NULL";
 const DOORBELLS: &str = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' \
-                         AND classid = 1919448173 AND objid NOT IN (2019491842, 2019491844)";
+                         AND classid = 1919448173 AND objid <> 2019491844";
 
 const DEAF: Duration = Duration::from_secs(10);
 const LONG: Duration = Duration::from_secs(20);
@@ -165,8 +166,8 @@ impl Faults {
         let found = self
             .db
             .texts(
-                "SELECT application_name FROM pg_stat_activity JOIN pg_locks USING (pid) \
-                 WHERE locktype = 'advisory' AND classid = 1919448173 AND objid = 2019491842 AND granted",
+                "SELECT application_name FROM pg_stat_activity JOIN _rhtmx_sync_lock USING (pid, backend_start) \
+                 WHERE name = 'leader'",
             )
             .await;
         found.first()?.strip_prefix("server")?.parse().ok()

@@ -3,10 +3,9 @@
 use serde_json::Value;
 use testkit::{Http, TestDatabase, eventually};
 
-/// The upper half of each of the engine's advisory locks, and the lower halves.
+/// The upper half of each of the engine's advisory locks, and the lower half of the doorbell's.
 const LOCKS: i64 = 0x7268_746d;
 const DOORBELL: i64 = 0x785f_0001;
-const LEADER: i64 = 0x785f_0002;
 
 /// The locks of one kind that an engine holds or waits for.
 fn locks(lower: i64, condition: &str) -> String {
@@ -40,11 +39,10 @@ pub(crate) async fn silent_writer(db: &TestDatabase) {
 
 /// Ends the leader's listening connection, as a broken network would. Returns whether there was one.
 pub(crate) async fn terminate_leader(db: &TestDatabase) -> bool {
-    let ended = format!(
-        "SELECT pg_terminate_backend(pid)::text {}",
-        locks(LEADER, "AND granted")
-    );
-    !db.query_text(&ended).await.is_empty()
+    let ended = "SELECT pg_terminate_backend(a.pid)::text FROM _rhtmx_sync_lock l \
+                 JOIN pg_stat_activity a ON a.pid = l.pid AND a.backend_start = l.backend_start \
+                 WHERE l.name = 'leader'";
+    !db.query_text(ended).await.is_empty()
 }
 
 /// Waits until `from` has a row.
