@@ -34,7 +34,7 @@ impl Line<'_> {
     /// Follows until this server has become the leader.
     pub(super) async fn follow(&mut self, reached: &mut Option<Cursor>) -> Result<(), Ended> {
         self.owner.report(WakeUp::Notify, false);
-        // The leader takes this lock for moments only; whoever else keeps it, keeps the leader ringing.
+        // The leader takes this lock for moments only; any other session that keeps it makes the leader ring.
         let mut announced = false;
         while !self.takes_the_lead().await? {
             if !announced {
