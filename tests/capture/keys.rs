@@ -207,7 +207,36 @@ on_postgres! {
             ("interval", &["'-1 year 3 days -04:05:06.7'", "'0'"]),
             ("tstzrange", &["'empty'", "'(,)'", "'[2024-01-01 00:00:00+03,2024-02-01)'"]),
             ("inet", &["'::1'", "'10.0.0.0/8'"]),
+            ("char(5)", &["'kg'", "''", "' x'", "'12345'"]),
+            ("varchar(9)", &["'kg '", "''"]),
+            ("\"char\"", &["'x'"]),
+            ("name", &["'kg '"]),
+            ("mood", &["'sad'", "'very \"happy\"'"]),
+            ("moods", &["'sad'", "'very \"happy\"'"]),
+            ("short", &["'kg'", "'a b'"]),
+            ("boolean", &["true", "false"]),
+            ("uuid", &["'A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11'"]),
+            ("bigint", &["9007199254740993", "-1"]),
+            ("smallint", &["-1"]),
+            ("time", &["'04:05:06.7'", "'24:00'"]),
+            ("timetz", &["'04:05:06+02'"]),
+            ("bit(3)", &["B'101'"]),
+            ("bit varying", &["B''", "B'0101'"]),
+            ("macaddr", &["'08:00:2b:01:02:03'"]),
+            ("money", &["1.5::numeric::money"]),
+            ("oid", &["4294967295"]),
+            ("pair", &["ROW(9007199254740993, 'kg')", "ROW(NULL, '')"]),
+            ("int8range", &["'[1,9007199254740993)'"]),
+            ("char(5)[]", &["ARRAY['kg'::char(5)]"]),
+            ("mood[]", &["'{sad}'"]),
+            ("pg_lsn", &["'0/16B3748'"]),
+            ("tsvector", &["'a b'"]),
         ];
+        db.execute(
+            "CREATE TYPE mood AS ENUM ('sad', 'very \"happy\"'); CREATE DOMAIN moods AS mood; \
+             CREATE DOMAIN short AS char(5); CREATE TYPE pair AS (x bigint, y char(5))",
+        )
+        .await;
         let name = |number: usize| format!("t{number}");
         for (number, (sql_type, _)) in keys.iter().enumerate() {
             let table = name(number);

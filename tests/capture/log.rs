@@ -100,7 +100,11 @@ pub(crate) fn undo<'a>(
             "delete" => {
                 // SQLite's capture logs a row that may be replaced before it is known whether it will
                 // be.
-                let is_deleted = row.is_none_or(|row| row == entry.old);
+                let is_deleted = row.is_none_or(|row| {
+                    let mut old = entry.old.clone();
+                    fill_in(&mut old, &row);
+                    row == old
+                });
                 assert!(is_deleted, "a delete of a row that still exists: {entry:?}");
                 rows.insert(key, entry.old.clone());
             }
@@ -108,4 +112,13 @@ pub(crate) fn undo<'a>(
         }
     }
     Some(rows)
+}
+
+/// The log has 0 in place of each value, but null, that no filter can compare: puts in the value of `row`.
+pub(crate) fn fill_in(old: &mut Value, row: &Value) {
+    for (name, value) in old.as_object_mut().into_iter().flatten() {
+        if *value == 0 && row.get(name).is_some() {
+            *value = row[name].clone();
+        }
+    }
 }

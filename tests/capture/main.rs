@@ -28,6 +28,7 @@ macro_rules! one_backend {
     )+};
 }
 
+mod harm;
 mod keys;
 mod log;
 mod names;
@@ -39,6 +40,7 @@ mod schema_change;
 mod statements;
 mod transactions;
 mod types;
+mod versions;
 mod watch;
 mod writers;
 

@@ -103,6 +103,48 @@ on_postgres! {
         watch.compare().await;
     }
 
+    /// A new partition that is empty adds no row, so nobody refetches, and its own writes are captured.
+    async fn an_empty_partition_causes_no_refetch(db: TestDatabase) {
+        db.execute(VISITS).await;
+        let mut watch = Watch::start(db, ["visits"]).await;
+        watch.step("INSERT INTO visits VALUES (1, 'eu', 0)").await;
+        watch.db.execute("CREATE TABLE visits_asia PARTITION OF visits FOR VALUES IN ('asia') PARTITION BY RANGE (id)").await;
+        watch.db.execute("CREATE TABLE visits_asia_low PARTITION OF visits_asia FOR VALUES FROM (0) TO (100)").await;
+        let captured = "SELECT tgrelid::regclass::text FROM pg_trigger WHERE tgrelid = 'visits_asia_low'::regclass";
+        testkit::eventually("the partition is captured", async || {
+            (watch.db.query_text(captured).await.len() == 4).then_some(())
+        })
+        .await;
+        watch.step("INSERT INTO visits_asia_low VALUES (2, 'asia', 0)").await;
+        watch.step("INSERT INTO visits VALUES (3, 'asia', 0)").await;
+        assert_eq!(watch.client.frames("refetch"), 0);
+    }
+
+    /// PostgreSQL lets no statement with the capture's triggers write a foreign table, so a table beside one is not
+    /// captured, and no longer captured once one comes.
+    async fn a_table_beside_a_foreign_partition_is_not_captured(db: TestDatabase) {
+        db.execute(
+            "CREATE FOREIGN DATA WRAPPER nothing; CREATE SERVER nowhere FOREIGN DATA WRAPPER nothing; \
+             CREATE TABLE p (id integer, k integer) PARTITION BY LIST (k); \
+             CREATE TABLE p1 PARTITION OF p (PRIMARY KEY (id)) FOR VALUES IN (1); \
+             CREATE TABLE parent (id integer PRIMARY KEY)",
+        )
+        .await;
+        let mut watch = Watch::start(db, ["p1", "parent"]).await;
+        watch.step("INSERT INTO p VALUES (1, 1)").await;
+        watch.db.execute("CREATE FOREIGN TABLE p2 PARTITION OF p FOR VALUES IN (2) SERVER nowhere").await;
+        watch.db.execute("CREATE FOREIGN TABLE child () INHERITS (parent) SERVER nowhere").await;
+        let left = "SELECT tgrelid::regclass::text FROM pg_trigger WHERE tgrelid <> 'fence'::regclass";
+        testkit::eventually("the triggers are gone", async || {
+            watch.db.query_text(left).await.is_empty().then_some(())
+        })
+        .await;
+        let reason = super::refusals::start_error(&watch.db, "p1".into()).await;
+        assert!(reason.contains("p1") && reason.contains("p2") && reason.contains("foreign"), "{reason}");
+        watch.db.execute("DROP FOREIGN TABLE p2; INSERT INTO p VALUES (2, 1)").await;
+        watch.client.wait_until(|client| client.rows("p1").len() == 2).await;
+    }
+
     /// A new partition is written at once, before the engine can know it.
     async fn a_new_partition_is_captured_from_its_first_write(db: TestDatabase) {
         db.execute(VISITS).await;

@@ -8,7 +8,7 @@ use super::watch::Watch;
 use super::*;
 
 /// The error with which an engine on this entity fails to start.
-async fn start_error(db: &TestDatabase, entity: EntityConfig) -> String {
+pub(crate) async fn start_error(db: &TestDatabase, entity: EntityConfig) -> String {
     let config = TestServer::config(db, [entity.clone()]).await;
     match SyncEngine::new(config).await {
         Ok(_) => panic!("{entity:?} is captured"),

@@ -203,6 +203,7 @@ both_backends! {
             "hex(randomblob(5 * 512 * 1024))",
         )
         .to_owned();
+        let long = dialect(&db, "repeat('x', 100000)", "hex(zeroblob(50000))").to_owned();
         let mut watch = Watch::start(db, ["pages"]).await;
         watch.step(&format!("INSERT INTO pages VALUES (1, {body}, 0)")).await;
         let text = watch.row("pages", "1")["body"].as_str().expect("a text");
@@ -213,10 +214,19 @@ both_backends! {
         assert_eq!(watch.row("pages", "1")["seen"], 1);
 
         // Same length, so a comparison of lengths alone would miss it.
-        watch.step("UPDATE pages SET body = '-' || substr(body, 2)").await;
+        watch.write("UPDATE pages SET body = '-' || substr(body, 2)").await;
+        watch.compare().await;
         let old = &watch.entries()[0].old;
-        assert_eq!(old["body"].as_str().map(str::len), Some(megabytes * 1024 * 1024));
-        assert_eq!(old.as_object().map(serde_json::Map::len), Some(1));
+        let length = match watch.db.backend() {
+            // So large a text is not kept.
+            testkit::Backend::Postgres => None,
+            testkit::Backend::Sqlite => Some(megabytes * 1024 * 1024),
+        };
+        assert_eq!(old["body"].as_str().map(str::len), length);
+        assert_eq!(old.as_object().map(serde_json::Map::len), length.map(|_| 1));
+        watch.write(&format!("UPDATE pages SET body = 'short'; UPDATE pages SET body = {long}")).await;
+        watch.step("UPDATE pages SET body = 'short'").await;
+        assert_eq!(watch.entries()[0].old["body"].as_str().map(str::len), Some(100_000));
         watch.step("DELETE FROM pages").await;
     }
 }

@@ -467,6 +467,60 @@ on_postgres! {
         assert_eq!(watch.client.frames("refetch"), 0);
     }
 
+    /// What changes no value and no column.
+    async fn settings_of_columns_cause_no_refetch(db: TestDatabase) {
+        db.execute(
+            "CREATE TABLE t (id integer PRIMARY KEY, a text); \
+             CREATE FUNCTION nothing() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'; \
+             CREATE TRIGGER mine AFTER INSERT ON t FOR EACH ROW EXECUTE FUNCTION nothing()",
+        )
+        .await;
+        let mut watch = Watch::start(db, ["t"]).await;
+        let seen = "SELECT observed FROM _rhtmx_sync_entity WHERE entity = 't'";
+        for (number, sql) in [
+            "ALTER TABLE t ALTER COLUMN a SET STATISTICS 500",
+            "ALTER TABLE t ALTER COLUMN a SET DEFAULT 'x'",
+            "ALTER TABLE t ALTER COLUMN a SET STORAGE EXTERNAL",
+            "GRANT SELECT (a) ON t TO PUBLIC",
+            "ALTER TABLE t ALTER COLUMN a SET (n_distinct = 5)",
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let before = watch.db.query_text(seen).await;
+            watch.db.execute(&format!(
+                "{sql}; ALTER TABLE t DISABLE TRIGGER mine; ALTER TABLE t ENABLE TRIGGER mine; COMMENT ON COLUMN t.a IS 'x'"
+            ))
+            .await;
+            // The engine has noticed it.
+            testkit::eventually(sql, async || (watch.db.query_text(seen).await != before).then_some(())).await;
+            watch.step(&format!("INSERT INTO t VALUES ({number}, 'a')")).await;
+            if number == 0 {
+                let before = watch.db.query_text(seen).await;
+                watch.step("TRUNCATE t").await;
+                testkit::eventually("another file", async || (watch.db.query_text(seen).await != before).then_some(())).await;
+            }
+        }
+        assert_eq!(watch.client.frames("refetch"), 0);
+    }
+
+    /// The fields of a composite type are columns of its own, however deep in a type they are.
+    async fn a_composite_type_may_change(db: TestDatabase) {
+        db.execute(
+            "CREATE TYPE inner_pair AS (x integer, y text); CREATE TYPE pair AS (a inner_pair, b inner_pair[]); \
+             CREATE TABLE t (id integer PRIMARY KEY, p pair)",
+        )
+        .await;
+        let mut watch = Watch::start(db, ["t"]).await;
+        watch.step("INSERT INTO t VALUES (1, ROW(ROW(1, 'a'), ARRAY[ROW(2, 'b')::inner_pair]))").await;
+        watch.db.execute("ALTER TYPE inner_pair ADD ATTRIBUTE z integer").await;
+        watch.refetched("t").await;
+        assert_eq!(watch.row("t", "1")["p"]["b"][0], json!({ "x": 2, "y": "b", "z": null }));
+        watch.db.execute("ALTER TYPE inner_pair RENAME ATTRIBUTE x TO first").await;
+        watch.refetched("t").await;
+        assert_eq!(watch.row("t", "1")["p"]["a"]["first"], 1);
+    }
+
     /// The key's column is renamed while no server runs to notice: every write logs a schema change and
     /// commits.
     async fn writes_to_an_unknown_schema_commit(db: TestDatabase) {

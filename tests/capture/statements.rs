@@ -62,6 +62,58 @@ on_postgres! {
         assert!(watch.rows("notes").is_empty());
     }
 
+    /// Seed rows that a user's trigger writes after a truncate, whether it runs before the capture's or after.
+    async fn rows_written_by_a_trigger_on_truncate_arrive(db: TestDatabase) {
+        for (table, trigger) in [("early", "A_seed"), ("late", "zz_seed")] {
+            db.execute(&format!("CREATE TABLE {table} (id integer PRIMARY KEY, body text)")).await;
+            db.execute(&format!(
+                "CREATE FUNCTION seed_{table}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+                   INSERT INTO {table} VALUES (1, 'seed'), (7, 'seed'), (8, 'seed'); DELETE FROM {table} WHERE id = 8; \
+                   RETURN NULL; END $$; \
+                 CREATE TRIGGER \"{trigger}\" AFTER TRUNCATE ON {table} EXECUTE FUNCTION seed_{table}()"
+            ))
+            .await;
+        }
+        let mut watch = Watch::start(db, ["early", "late"]).await;
+        let selection = json!({ "entity": "early", "where": "body = 'seed'" });
+        watch.client.subscribe_with("some", selection).await;
+        watch.client.wait_subscribed("some").await;
+        let url = watch.server.ws_url();
+        let mut other = watch.server.connect().await;
+        other.subscribe("early", "early").await;
+        other.wait_subscribed("early").await;
+        let state = other.into_state();
+        for table in ["early", "late"] {
+            watch.step(&format!("INSERT INTO {table} VALUES (1, 'a'), (2, 'seed')")).await;
+            watch.step(&format!("TRUNCATE {table}")).await;
+            assert_eq!(watch.keys(table), ["1", "7"]);
+        }
+        assert_eq!(watch.client.rows("some").keys().collect::<Vec<_>>(), ["1", "7"]);
+        let mut other = testkit::SyncClient::reconnect(&url, testkit::ClientOptions::default(), &state).await;
+        other.wait_until(|other| other.rows("early").len() == 2).await;
+
+        // Page by page over HTTP the truncate and what follows it stay together.
+        let first = watch.server.http().get("/api/sync/early?limit=100").await.json();
+        watch.write("TRUNCATE early; UPDATE early SET body = 'x' WHERE id = 7; INSERT INTO early VALUES (9, 'y')").await;
+        let (mut keys, mut cursor) = (Vec::new(), first["cursor"].as_str().expect("a cursor").to_owned());
+        loop {
+            let page = watch.server.http().get(&format!("/api/sync/early?limit=1&cursor={cursor}")).await.json();
+            for change in page["changes"].as_array().expect("changes") {
+                match change["op"].as_str() {
+                    Some("truncate") => keys.clear(),
+                    Some("put") => keys.push(change["key"].clone()),
+                    _ => {}
+                }
+            }
+            if page["more"] != true {
+                break;
+            }
+            page["cursor"].as_str().expect("a cursor").clone_into(&mut cursor);
+        }
+        keys.sort_by_key(ToString::to_string);
+        assert_eq!(keys, [json!("1"), json!("7"), json!("9")]);
+    }
+
     /// MERGE inserts, updates and deletes in one statement.
     async fn merge_is_captured(db: TestDatabase) {
         let version = db.query_text("SHOW server_version_num").await.remove(0).unwrap_or_default();

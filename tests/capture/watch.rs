@@ -242,7 +242,12 @@ impl Watch {
     fn assert_undo_restores(&self, before: &BTreeMap<String, Rows>) {
         for (name, before) in before {
             let entries = self.entries.iter().filter(|entry| entry.entity == *name);
-            if let Some(undone) = log::undo(self.rows(name).clone(), entries) {
+            if let Some(mut undone) = log::undo(self.rows(name).clone(), entries) {
+                for (key, row) in &mut undone {
+                    if let Some(before) = before.get(key) {
+                        log::fill_in(row, before);
+                    }
+                }
                 assert_same(&format!("{name} undone"), &undone, before);
             }
         }

@@ -107,8 +107,8 @@ pub struct NetChange {
     pub mutation_id: Option<MutationId>,
     /// The row as it is; none when it does not exist.
     pub row: Option<Box<RawValue>>,
-    /// The row's new entries, newest first, without those before a truncate. None when they were not
-    /// requested, or are too large.
+    /// The row's new entries, newest first, without those before a truncate: a row that a truncate has in
+    /// its past did not exist there. None when they were not requested, or are too large.
     pub undo: Option<Vec<UndoRecord>>,
 }
 
@@ -133,7 +133,7 @@ impl NetChange {
         }
         if self
             .truncated_at
-            .is_some_and(|truncated| self.id < truncated)
+            .is_some_and(|truncated| self.order() < truncated)
         {
             return Subject::Nothing;
         }
@@ -144,6 +144,16 @@ impl NetChange {
     pub fn tell_origin_to(&mut self, author: Option<Uuid>) {
         let is_own = |origin: &MutationId| Some(origin.client_id) == author;
         self.mutation_id = self.mutation_id.filter(is_own);
+    }
+
+    /// Its place among the changes of a drain, in ids of the log. A row that exists though its newest entry comes
+    /// before a truncate was written by a user's trigger, after the truncate and before the entry of it: it
+    /// belongs behind that.
+    pub fn order(&self) -> i64 {
+        match (&self.row, self.truncated_at) {
+            (Some(_), Some(truncated)) => self.id.max(truncated),
+            _ => self.id,
+        }
     }
 
     /// Whether the row was created and deleted since the reader's position. A row that existed before was

@@ -11,8 +11,16 @@ pub struct Described {
     pub entity: Entity,
     /// Whether all its triggers are installed and enabled.
     pub captured: bool,
-    /// The statements of its capture that need not run again unless its key has changed.
-    pub settled: Vec<String>,
+}
+
+impl Described {
+    /// A table whose triggers are installed and enabled, or an entity without a table.
+    pub(crate) fn captured(entity: Entity) -> Self {
+        Self {
+            entity,
+            captured: true,
+        }
+    }
 }
 
 /// Why a table cannot be synced. Each variant names the table.
@@ -27,6 +35,23 @@ pub enum DescribeError {
     /// Capturing the log would write to the log without end.
     #[error("{0:?} is one of the engine's own tables")]
     Own(String),
+    /// PostgreSQL lets no statement that writes foreign tables fire the triggers of a capture, so writers would
+    /// fail.
+    #[error(
+        "{table:?} is in one tree of tables with the foreign table {foreign}, and writes to that through a common parent \
+         would fail because of the capture; detach one of the two, or sync the foreign server's own table"
+    )]
+    Foreign {
+        /// The table.
+        table: String,
+        /// The foreign table's quoted name.
+        foreign: String,
+    },
+    /// `uncapture` removed its triggers.
+    #[error(
+        "the capture of {0:?} was removed by `uncapture`; the next start of a server that has it configured brings it back"
+    )]
+    Uncaptured(String),
 }
 
 /// The prefix of the engine's own tables.
@@ -45,7 +70,8 @@ pub(crate) fn log_entity(name: &str, log: &str) -> Entity {
         relation: None,
         column_types: Vec::new(),
         key_operators: Vec::new(),
-        row_by_key: "CAST(data AS TEXT)".to_owned(),
+        row_by_key: "CASE WHEN id > coalesce(truncated_at, 0) THEN CAST(data AS TEXT) END"
+            .to_owned(),
         row_of_key: String::new(),
         base_types: Vec::new(),
         rows: RowsSql::Query(log_rows(name, log)),

@@ -239,18 +239,49 @@ impl DbPool {
         &self,
         config: &EntityConfig,
     ) -> DbResult<Result<Option<Described>, DescribeError>> {
-        on_backend!(self, |pool, backend| {
-            backend::store::install(&mut *pool.get().await?, config).await
-        })
+        on_backend!(self, |pool, backend| pool.install(config).await)
     }
 
-    /// Removes the captures of these entities, or of all, and returns the names of those that had one.
+    /// The same database as an engine of a later version uses it, whose generated code is newer by this many
+    /// generations. For tests of two versions beside each other.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn newer_by(self, generations: u32) -> Self {
+        match self {
+            #[cfg(feature = "postgres")]
+            Self::Postgres(pool) => Self::Postgres(pool.newer_by(generations)),
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(pool) => Self::Sqlite(pool.newer_by(generations)),
+        }
+    }
+
+    /// Removes the captures of these entities, or of all, and returns the names of those that had one. No engine
+    /// installs them again until one [wants](DbPool::want) them. Waits until nobody uses a table, and lets
+    /// nobody wait for that.
     ///
     /// # Errors
     /// When the database fails.
     pub async fn uninstall(&self, only: Option<&[String]>) -> DbResult<Vec<String>> {
+        on_backend!(self, |pool, backend| pool.uninstall(only).await)
+    }
+
+    /// Allows these entities to be captured again after [`DbPool::uninstall`].
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn want(&self, entities: &[String]) -> DbResult<()> {
         on_backend!(self, |pool, backend| {
-            backend::store::uninstall(&mut *pool.get().await?, only).await
+            backend::install::want(&mut *pool.get().await?, entities).await
+        })
+    }
+
+    /// The entities that have a capture, also those that only other engines sync.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn captured(&self) -> DbResult<Vec<String>> {
+        on_backend!(self, |pool, backend| {
+            backend::install::captured(&mut *pool.get().await?).await
         })
     }
 

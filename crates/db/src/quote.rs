@@ -10,6 +10,17 @@ pub(crate) fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
+/// A quoted text literal for PostgreSQL that means the same whatever `standard_conforming_strings` is: the body
+/// of a function is parsed with the settings of the database session that calls it.
+#[cfg(feature = "postgres")]
+pub(crate) fn portable_literal(text: &str) -> String {
+    if text.contains('\\') {
+        format!(" E{}", literal(&text.replace('\\', "\\\\")))
+    } else {
+        literal(text)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -18,5 +29,12 @@ mod tests {
     fn quotes_are_doubled() {
         assert_eq!(ident(r#"we"ird"#), r#""we""ird""#);
         assert_eq!(literal("it's"), "'it''s'");
+    }
+
+    #[cfg(feature = "postgres")]
+    #[test]
+    fn a_portable_literal_escapes_its_backslashes() {
+        assert_eq!(portable_literal("it's"), "'it''s'");
+        assert_eq!(portable_literal(r"it\'s"), r" E'it\\''s'");
     }
 }

@@ -34,5 +34,7 @@ diesel::table! {
         entity -> Text,
         relation -> Text,
         fingerprint -> Text,
+        generation -> Integer,
+        wanted -> Bool,
     }
 }

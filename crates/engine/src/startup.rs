@@ -60,6 +60,12 @@ async fn prepare(state: &EngineState) -> Result<(), SyncError> {
     let health = config.db_pool.health();
     let mut captured = 0;
     let mut failed = None;
+    let names: Vec<String> = config
+        .entities
+        .iter()
+        .map(|entity| entity.name.clone())
+        .collect();
+    config.db_pool.want(&names).await?;
     for entity in &config.entities {
         let described = match config.db_pool.install(entity).await {
             Ok(described) => described,
@@ -87,10 +93,21 @@ async fn prepare(state: &EngineState) -> Result<(), SyncError> {
         let described = Arc::new(described.entity);
         state.entities.replace_one(&entity.name, Some(described));
     }
-    match failed {
-        Some(error) if captured == 0 => Err(error.into()),
-        _ => Ok(()),
+    if let Some(error) = failed
+        && captured == 0
+    {
+        return Err(error.into());
     }
+    for entity in config.db_pool.captured().await? {
+        if !names.contains(&entity) {
+            warn!(
+                entity,
+                "the table of this entity is still captured, but the entity is no longer configured here; unless another \
+                 server syncs it, remove its triggers with `rhtmx-sync uncapture {entity}`"
+            );
+        }
+    }
+    Ok(())
 }
 
 /// Starts what runs beside the sessions.

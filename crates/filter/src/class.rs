@@ -99,6 +99,12 @@ impl Class {
     }
 }
 
+/// Whether a filter can compare the values of a table's column. Any other column can only be tested for null, so
+/// of its previous values only that matters.
+pub fn compares(table: Table<'_>, index: usize) -> bool {
+    Class::of(table, index).is_ok()
+}
+
 fn of_postgres(
     kind: &ColumnKind,
     type_name: &str,

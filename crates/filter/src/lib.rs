@@ -42,6 +42,7 @@ use std::collections::BTreeSet;
 use serde_json::value::RawValue;
 
 pub use access::{Access, AccessKey};
+pub use class::compares;
 pub use condition::Condition;
 pub use error::{FilterError, FilterErrorKind};
 pub use like::{Pattern, Piece};

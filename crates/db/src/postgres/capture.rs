@@ -1,18 +1,28 @@
 //! The capture of one table: a generated trigger function and the triggers that call it.
 //!
 //! The triggers are statement triggers with transition tables, so a statement that touches ten thousand rows
-//! calls the function once. The function must never make a writer fail: its part that names columns runs in
-//! an exception block, and if the table has changed since the function was generated, the function logs a
-//! schema change instead.
+//! calls the function once.
+//!
+//! The function must never make a writer fail. The table may have changed since it was generated, so before each
+//! query that names columns it runs the same query with a condition that is never true, in a block that catches
+//! errors: PostgreSQL resolves all names and types of it and reads no row. If that fails the function logs a schema
+//! change instead. The block is a subtransaction that writes nothing, so it takes no transaction number, and costs
+//! nobody's snapshot anything; one around the writing would. That the values themselves raise no error is the
+//! business of [`projection`].
 
 use value::schema::{Column, ColumnKind, Schema};
 
 use super::projection::{self, Typed};
 use crate::fingerprint::fnv1a;
-use crate::quote::{ident, literal};
+use crate::quote::{ident, literal, portable_literal};
 
-/// The version of the generated code. Raise it when that changes: every capture is then installed again.
-pub(super) const GENERATION: u32 = 3;
+/// The version of the generated code. Raise it when that changes: every older capture is then replaced. A newer one,
+/// of an engine that runs beside this one, is left alone, so each generation must be able to read what the next
+/// one writes.
+pub(super) const GENERATION: u32 = 4;
+/// The first generation whose entries mean the same as this one's. When an older capture is replaced, clients
+/// refetch.
+pub(super) const COMPATIBLE_SINCE: u32 = 4;
 
 /// The doorbell's advisory lock. Writers hold it shared until they have committed, and ring when they cannot
 /// get it.
@@ -33,6 +43,8 @@ pub(super) struct Capture<'a> {
     pub(super) relations: &'a [String],
     /// Columns that transition tables do not contain (virtual generated ones).
     pub(super) virtual_columns: &'a [String],
+    /// For each column, whether filters can compare its values.
+    pub(super) compared: &'a [bool],
 }
 
 /// The name of an entity's trigger function; the hash keeps it short and unique.
@@ -78,19 +90,17 @@ impl Capture<'_> {
 
     fn function(&self) -> String {
         let log = format!("{}.\"_rhtmx_sync_log\"", ident(self.log_schema));
-        let entity = literal(&self.schema.entity);
+        let entity = portable_literal(&self.schema.entity);
         let key: Vec<&Column> = self.schema.key_columns().collect();
-        let typed = |column, base_type| Typed { column, base_type };
-        let columns = self.schema.columns.iter().zip(self.base_types);
-        let carried: Vec<Typed<'_>> = columns
-            .filter(|(column, _)| !self.virtual_columns.contains(&column.name))
-            .map(|(column, base_type)| typed(column, base_type))
+        let carried: Vec<Typed<'_>> = (0..self.schema.columns.len())
+            .map(|index| self.typed(index))
+            .filter(|typed| !self.virtual_columns.contains(&typed.column.name))
             .collect();
         let typed_key: Vec<Typed<'_>> = self
             .schema
             .key
             .iter()
-            .map(|&index| typed(&self.schema.columns[index], &self.base_types[index]))
+            .map(|&index| self.typed(index))
             .collect();
         let key_new = projection::key_text(&key, "n");
         let key_old = projection::key_text(&key, "o");
@@ -98,12 +108,37 @@ impl Capture<'_> {
         let changed_old = projection::object(&carried, "o", Some("n"));
         let first = ident(&key[0].name);
         let same_key = projection::same_key(&typed_key, "o", "n");
+        let created = checked(
+            &format!("INSERT INTO {log} (entity, entity_id, action, client_id, mutation)"),
+            &format!(
+                "SELECT {entity}, {key_new}, 'create', _rhtmx_client, _rhtmx_mutation FROM _rhtmx_new n"
+            ),
+        );
+        let with_old =
+            format!("INSERT INTO {log} (entity, entity_id, action, old, client_id, mutation)");
+        let updated = checked(
+            &with_old,
+            &format!(
+                "SELECT {entity}, \
+                 CASE WHEN n.{first} IS NULL THEN {key_old} ELSE {key_new} END, \
+                 CASE WHEN n.{first} IS NULL THEN 'delete' WHEN o.{first} IS NULL THEN 'create' ELSE 'update' END, \
+                 CASE WHEN n.{first} IS NULL THEN {whole_old} WHEN o.{first} IS NULL THEN NULL ELSE {changed_old} END, \
+                 _rhtmx_client, _rhtmx_mutation FROM _rhtmx_old o FULL JOIN _rhtmx_new n ON {same_key}"
+            ),
+        );
+        let deleted = checked(
+            &with_old,
+            &format!(
+                "SELECT {entity}, {key_old}, 'delete', {whole_old}, _rhtmx_client, _rhtmx_mutation FROM _rhtmx_old o"
+            ),
+        );
         let body = format!(
             r#"
 #variable_conflict use_variable
 DECLARE
     _rhtmx_client text := nullif(current_setting('rhtmx_sync.client_id', true), '');
     _rhtmx_mutation bigint;
+    _rhtmx_fits boolean := true;
 BEGIN
     -- Every role may set these, to anything: only what a role with the engine's rights says is believed.
     IF _rhtmx_client IS NOT NULL THEN
@@ -115,31 +150,22 @@ BEGIN
             _rhtmx_client := NULL;
         END IF;
     END IF;
-    BEGIN
-        IF TG_OP = 'INSERT' THEN
-            INSERT INTO {log} (entity, entity_id, action, client_id, mutation)
-            SELECT {entity}, {key_new}, 'create', _rhtmx_client, _rhtmx_mutation FROM _rhtmx_new n;
-        ELSIF TG_OP = 'UPDATE' THEN
-            INSERT INTO {log} (entity, entity_id, action, old, client_id, mutation)
-            SELECT {entity},
-                CASE WHEN n.{first} IS NULL THEN {key_old} ELSE {key_new} END,
-                CASE WHEN n.{first} IS NULL THEN 'delete' WHEN o.{first} IS NULL THEN 'create' ELSE 'update' END,
-                CASE WHEN n.{first} IS NULL THEN {whole_old} WHEN o.{first} IS NULL THEN NULL ELSE {changed_old} END,
-                _rhtmx_client, _rhtmx_mutation
-            FROM _rhtmx_old o FULL JOIN _rhtmx_new n ON {same_key};
-        ELSIF TG_OP = 'DELETE' THEN
-            INSERT INTO {log} (entity, entity_id, action, old, client_id, mutation)
-            SELECT {entity}, {key_old}, 'delete', {whole_old}, _rhtmx_client, _rhtmx_mutation FROM _rhtmx_old o;
-        ELSE
-            -- A truncated partition takes only some of the entity's rows with it.
-            INSERT INTO {log} (entity, action)
-            VALUES ({entity}, CASE WHEN TG_RELID = {oid} THEN 'truncate' ELSE 'schema_change' END);
-        END IF;
-    EXCEPTION WHEN OTHERS THEN
+    IF TG_OP = 'INSERT' THEN
+        {created}
+    ELSIF TG_OP = 'UPDATE' THEN
+        {updated}
+    ELSIF TG_OP = 'DELETE' THEN
+        {deleted}
+    ELSE
+        -- A truncated partition takes only some of the entity's rows with it.
+        INSERT INTO {log} (entity, action)
+        VALUES ({entity}, CASE WHEN TG_RELID = {oid} THEN 'truncate' ELSE 'schema_change' END);
+    END IF;
+    IF NOT _rhtmx_fits THEN
         -- The table is not what this function was made for. The writer's commit goes on; the engine
         -- generates the function again, and clients refetch the entity.
         INSERT INTO {log} (entity, action) VALUES ({entity}, 'schema_change');
-    END;
+    END IF;
     IF FOUND AND NOT pg_try_advisory_xact_lock_shared({doorbell}) THEN
         PERFORM pg_notify('{CHANNEL}', '');
     END IF;
@@ -162,14 +188,23 @@ END
         )
     }
 
-    /// The settings on which the text of the columns' types depends, and no others: each costs every writer a
-    /// little.
+    fn typed(&self, index: usize) -> Typed<'_> {
+        Typed {
+            column: &self.schema.columns[index],
+            base_type: &self.base_types[index],
+            compared: self.compared[index],
+        }
+    }
+
+    /// The settings on which the logged texts depend, and no others: each costs every writer a little.
     fn settings(&self) -> String {
-        let kinds = self
-            .schema
-            .columns
-            .iter()
-            .map(|column| element(&column.kind));
+        let columns = self.schema.columns.iter().enumerate();
+        // Bytes are encoded without regard to settings, except in arrays.
+        let logged = columns.filter(|(index, column)| {
+            (self.compared[*index] || self.schema.is_key(*index))
+                && column.kind != ColumnKind::Bytes
+        });
+        let kinds = logged.map(|(_, column)| element(&column.kind));
         let mut settings = String::new();
         for (setting, has_it) in [
             ("SET \"TimeZone\" = 'UTC' ", ColumnKind::TimestampTz),
@@ -191,7 +226,30 @@ END
     }
 }
 
-fn qualified_function(entity: &str, log_schema: &str) -> String {
+/// An insert of what `query` returns, if its names and types are still those of the table.
+fn checked(insert: &str, query: &str) -> String {
+    format!(
+        "BEGIN
+            PERFORM FROM ({query}) _rhtmx_query WHERE false;
+        EXCEPTION WHEN OTHERS THEN
+            _rhtmx_fits := false;
+        END;
+        IF _rhtmx_fits THEN
+            {insert} {query};
+        END IF;"
+    )
+}
+
+/// The statement that makes an entity's function do nothing.
+pub(super) fn no_capture(entity: &str, log_schema: &str) -> String {
+    format!(
+        "CREATE OR REPLACE FUNCTION {}() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'",
+        qualified_function(entity, log_schema)
+    )
+}
+
+/// The quoted name of an entity's function.
+pub(super) fn qualified_function(entity: &str, log_schema: &str) -> String {
     format!("{}.{}", ident(log_schema), ident(&function_name(entity)))
 }
 

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use diesel::sql_types::{BigInt, Bool, Integer, Nullable, Text};
 use diesel::{QueryableByName, sql_query};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
-use value::schema::{Collation, Column, ColumnKind, Schema};
+use value::schema::{Collation, Column, Schema};
 
 use super::capture::{self, Capture};
+use super::observed::{self, Observed};
 use super::projection::{self, Typed};
+use super::types::{Types, ValueType};
 use crate::catalog::{DescribeError, Described, OWN_PREFIX};
 use crate::entity::{Entity, RowsSql};
 use crate::error::DbError;
@@ -16,12 +18,17 @@ use crate::error::DbResult;
 use crate::fingerprint::fnv1a;
 use crate::quote::ident;
 
+/// Finds a table on the role's own search path, so it leaves no name to be looked up there but the table's.
 const FIND_RELATION: &str = "\
-SELECT c.oid::bigint AS oid, n.nspname::text AS schema, c.relname::text AS name, c.relkind::text AS kind
-FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass($1)";
+SELECT c.oid::pg_catalog.int8 AS oid, n.nspname::pg_catalog.text AS schema, c.relname::pg_catalog.text AS name,
+    c.relkind::pg_catalog.text AS kind
+FROM pg_catalog.pg_class c
+JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+WHERE c.oid OPERATOR(pg_catalog.=) pg_catalog.to_regclass($1)::pg_catalog.oid";
 
+/// A table, or what else has the name of one.
 #[derive(QueryableByName)]
-struct Relation {
+pub(super) struct Relation {
     #[diesel(sql_type = BigInt)]
     oid: i64,
     #[diesel(sql_type = Text)]
@@ -38,13 +45,12 @@ SELECT a.attnum::int AS number, a.attname::text AS name,
     NOT (a.attnotnull OR b.never_null) AS nullable,
     (a.atthasdef AND a.attgenerated = '') OR a.attidentity <> '' OR d.typdefault IS NOT NULL AS has_default,
     a.xmin::text AS written_by, a.attgenerated::text AS generated, a.attidentity = 'a' AS identity_always,
-    t.typname::text AS type_name, b.typmod AS typmod,
+    a.attcollation::bigint AS collation_oid, md5(pg_get_expr(def.adbin, def.adrelid)) AS expression,
+    a.atttypid::bigint AS type_oid, t.typname::text AS type_name, b.typmod AS typmod,
     quote_ident(tn.nspname) || '.' || quote_ident(t.typname) AS base_type,
     quote_ident(dn.nspname) || '.' || quote_ident(d.typname) AS cast_type,
     format_type(a.atttypid, a.atttypmod) AS full_type,
     t.typcategory = 'A' AND t.typelem <> 0 AS is_array, e.typname::text AS element_name,
-    (SELECT json_agg(l.enumlabel ORDER BY l.enumsortorder)::text FROM pg_enum l
-     WHERE l.enumtypid = coalesce(e.oid, t.oid)) AS labels,
     array_position(k.indkey::int2[], a.attnum) AS key_position,
     (SELECT quote_ident(opn.nspname) || '.' || op.oprname FROM pg_opclass oc
      JOIN pg_amop ao ON ao.amopfamily = oc.opcfamily AND ao.amoplefttype = oc.opcintype
@@ -69,6 +75,7 @@ CROSS JOIN LATERAL (
     SELECT oid, typmod, never_null FROM up ORDER BY depth DESC LIMIT 1) b
 JOIN pg_type t ON t.oid = b.oid JOIN pg_namespace tn ON tn.oid = t.typnamespace
 LEFT JOIN pg_type e ON e.oid = t.typelem AND t.typcategory = 'A'
+LEFT JOIN pg_attrdef def ON def.adrelid = a.attrelid AND def.adnum = a.attnum AND a.attgenerated <> ''
 LEFT JOIN pg_index k ON k.indrelid = a.attrelid AND k.indisprimary
 LEFT JOIN pg_collation co ON co.oid = a.attcollation
 JOIN pg_database db ON db.datname = current_database()
@@ -85,10 +92,16 @@ struct CatalogColumn {
     nullable: bool,
     #[diesel(sql_type = Bool)]
     has_default: bool,
-    /// The transaction that last wrote the column's catalog row: a change of its type may compute new values
-    /// and leave no other trace.
+    /// The transaction that last wrote the column's catalog row.
     #[diesel(sql_type = Text)]
     written_by: String,
+    #[diesel(sql_type = BigInt)]
+    collation_oid: i64,
+    /// The hash of what computes a generated column.
+    #[diesel(sql_type = Nullable<Text>)]
+    expression: Option<String>,
+    #[diesel(sql_type = BigInt)]
+    type_oid: i64,
     #[diesel(sql_type = Text)]
     generated: String,
     #[diesel(sql_type = Bool)]
@@ -108,8 +121,6 @@ struct CatalogColumn {
     is_array: bool,
     #[diesel(sql_type = Nullable<Text>)]
     element_name: Option<String>,
-    #[diesel(sql_type = Nullable<Text>)]
-    labels: Option<String>,
     #[diesel(sql_type = Nullable<Integer>)]
     key_position: Option<i32>,
     /// The operator under which the index of the key compares the column.
@@ -120,28 +131,38 @@ struct CatalogColumn {
 }
 
 /// Returns the table, all its partitions and all tables of which it is a partition, each with the number of
-/// its enabled capture triggers and their identity, which changes when a trigger is disabled and enabled
-/// again. `pg_partition_tree` would wait for partitions that are locked.
+/// its capture triggers that are enabled, and of those that are not. `pg_partition_tree` would wait for partitions
+/// that are locked.
 const MEMBERS: &str = "\
-WITH RECURSIVE down(relid) AS (SELECT $1::oid UNION SELECT i.inhrelid FROM down \
-        JOIN pg_inherits i ON i.inhparent = down.relid JOIN pg_class c ON c.oid = i.inhrelid AND c.relispartition),
-    up(relid) AS (SELECT $1::oid UNION SELECT i.inhparent FROM up \
-        JOIN pg_inherits i ON i.inhrelid = up.relid JOIN pg_class c ON c.oid = i.inhrelid AND c.relispartition)
-SELECT quote_ident(n.nspname) || '.' || quote_ident(c.relname) AS name, g.count, coalesce(g.triggers, '') AS triggers
-FROM (SELECT relid FROM down UNION SELECT relid FROM up) m
-JOIN pg_class c ON c.oid = m.relid JOIN pg_namespace n ON n.oid = c.relnamespace
+WITH RECURSIVE down(oid) AS (SELECT $1::oid UNION SELECT i.inhrelid FROM down \
+        JOIN pg_inherits i ON i.inhparent = down.oid JOIN pg_class c ON c.oid = i.inhrelid AND c.relispartition),
+    up(oid) AS (SELECT $1::oid UNION SELECT i.inhparent FROM up \
+        JOIN pg_inherits i ON i.inhrelid = up.oid JOIN pg_class c ON c.oid = i.inhrelid AND c.relispartition)
+SELECT c.oid::bigint AS oid, quote_ident(n.nspname) || '.' || quote_ident(c.relname) AS name,
+    c.relfilenode::bigint AS file, m.has_rows, g.enabled, g.disabled, coalesce(g.triggers, '') AS triggers
+FROM (SELECT oid, true AS has_rows FROM down UNION ALL SELECT oid, false FROM up WHERE oid <> $1::oid) m
+JOIN pg_class c ON c.oid = m.oid JOIN pg_namespace n ON n.oid = c.relnamespace
 CROSS JOIN LATERAL (
-    SELECT count(*) FILTER (WHERE g.tgenabled <> 'D') AS count, string_agg(g.oid || ':' || g.xmin, ',' ORDER BY g.oid) AS triggers
+    SELECT count(*) FILTER (WHERE g.tgenabled <> 'D') AS enabled, count(*) FILTER (WHERE g.tgenabled = 'D') AS disabled,
+        string_agg(g.oid || ':' || g.xmin, ',' ORDER BY g.oid) AS triggers
     FROM pg_trigger g JOIN pg_proc p ON p.oid = g.tgfoid
     WHERE g.tgrelid = c.oid AND p.proname = $2 AND p.pronamespace = $3::regnamespace) g
-WHERE c.relkind IN ('r', 'p') ORDER BY 1";
+WHERE c.relkind IN ('r', 'p') ORDER BY 2";
 
 #[derive(QueryableByName)]
 struct Member {
+    #[diesel(sql_type = BigInt)]
+    oid: i64,
     #[diesel(sql_type = Text)]
     name: String,
     #[diesel(sql_type = BigInt)]
-    count: i64,
+    file: i64,
+    #[diesel(sql_type = Bool)]
+    has_rows: bool,
+    #[diesel(sql_type = BigInt)]
+    enabled: i64,
+    #[diesel(sql_type = BigInt)]
+    disabled: i64,
     #[diesel(sql_type = Text)]
     triggers: String,
 }
@@ -151,21 +172,55 @@ const TRIGGERS_PER_TABLE: i64 = 4;
 
 impl Member {
     fn is_captured(&self) -> bool {
-        self.count == TRIGGERS_PER_TABLE
+        self.enabled == TRIGGERS_PER_TABLE && self.disabled == 0
+    }
+
+    /// Whether some engine, maybe of another version, has captured it.
+    fn has_triggers(&self) -> bool {
+        self.enabled > 0 && self.disabled == 0
     }
 }
 
-/// Describes `table` as it is now; `None` when there is no such table.
-pub(crate) async fn describe(
+/// Returns a foreign table below one of the tables in `$1`, which may be a partition or inherit from one.
+const FOREIGN: &str = "\
+WITH RECURSIVE below(oid) AS (
+    SELECT value::oid FROM json_array_elements_text($1::json)
+    UNION SELECT i.inhrelid FROM below JOIN pg_inherits i ON i.inhparent = below.oid)
+SELECT quote_ident(n.nspname) || '.' || quote_ident(c.relname) AS name
+FROM below JOIN pg_class c ON c.oid = below.oid JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind = 'f' ORDER BY 1 LIMIT 1";
+
+/// Returns the tables in `$1` whose files are not empty.
+const NOT_EMPTY: &str = "\
+SELECT value AS name FROM json_array_elements_text($1::json) WHERE pg_relation_size(value::oid) > 0";
+
+#[derive(QueryableByName)]
+struct Name {
+    #[diesel(sql_type = Text)]
+    name: String,
+}
+
+/// A table as it is now, and its capture.
+pub(super) struct Table {
+    pub(super) described: Described,
+    pub(super) observed: Observed,
+    /// Whether each of its tables has triggers, which may be those of another version.
+    pub(super) has_triggers: bool,
+    /// The statements of its capture that need not run again unless its key has changed.
+    pub(super) settled: Vec<String>,
+    /// The statements that give triggers to the tables that have none that are enabled.
+    pub(super) missing: Vec<String>,
+}
+
+/// Describes the table as it is now.
+pub(super) async fn describe(
     conn: &mut AsyncPgConnection,
     entity: &str,
     table: &str,
+    relation: &Relation,
     log_schema: &str,
-) -> DbResult<Result<Option<Described>, DescribeError>> {
+) -> DbResult<Result<Table, DescribeError>> {
     let failed = |error| DbError::while_doing("reading the catalog", error);
-    let Some(relation) = find(conn, table).await.map_err(failed)? else {
-        return Ok(Ok(None));
-    };
     if !matches!(relation.kind.as_str(), "r" | "p") {
         return Ok(Err(DescribeError::NotATable(table.to_owned())));
     }
@@ -177,6 +232,7 @@ pub(crate) async fn describe(
         .load(conn)
         .await
         .map_err(failed)?;
+    let types = Types::read(conn, relation.oid).await.map_err(failed)?;
     let function = capture::function_name(entity);
     let members: Vec<Member> = sql_query(MEMBERS)
         .bind::<BigInt, _>(relation.oid)
@@ -185,29 +241,82 @@ pub(crate) async fn describe(
         .load(conn)
         .await
         .map_err(failed)?;
+    let oids: Vec<i64> = members.iter().map(|member| member.oid).collect();
+    let foreign: Vec<Name> = sql_query(FOREIGN)
+        .bind::<Text, _>(protocol::json::text(&oids))
+        .load(conn)
+        .await
+        .map_err(failed)?;
+    if let Some(foreign) = foreign.into_iter().next() {
+        return Ok(Err(DescribeError::Foreign {
+            table: table.to_owned(),
+            foreign: foreign.name,
+        }));
+    }
     let key = key_of(&rows);
     if key.is_empty() {
         return Ok(Err(DescribeError::NoPrimaryKey(table.to_owned())));
     }
-    let columns: Vec<Column> = rows.iter().map(column).collect();
+    let value_types = rows
+        .iter()
+        .map(|row| types.value_type(row.type_oid, row.typmod));
+    let value_types: Vec<ValueType> = value_types.collect();
     let schema = Arc::new(Schema {
         entity: entity.to_owned(),
-        columns,
+        columns: rows
+            .iter()
+            .zip(&value_types)
+            .map(|(row, of)| column(row, of))
+            .collect(),
         key,
     });
-    Ok(Ok(Some(Described {
-        captured: members.iter().all(Member::is_captured),
-        settled: members
+    let observed = Observed {
+        columns: rows
             .iter()
-            .filter(|member| member.is_captured())
-            .flat_map(|member| capture::triggers(entity, log_schema, &member.name))
+            .map(|row| (row.number, row.written_by.clone()))
             .collect(),
-        entity: generate(&relation, &rows, &members, schema, log_schema),
-    })))
+        members: members
+            .iter()
+            .map(|member| {
+                let observed = observed::Member {
+                    file: member.file,
+                    triggers: member.triggers.clone(),
+                    has_rows: member.has_rows,
+                };
+                (member.oid, observed)
+            })
+            .collect(),
+    };
+    let triggers_of = |keep: fn(&Member) -> bool| {
+        let members = members.iter().filter(move |member| keep(member));
+        members
+            .flat_map(|member| capture::triggers(entity, log_schema, &member.name))
+            .collect()
+    };
+    Ok(Ok(Table {
+        described: Described {
+            captured: members.iter().all(Member::is_captured),
+            entity: generate(relation, &rows, &value_types, &members, schema, log_schema),
+        },
+        observed,
+        has_triggers: members.iter().all(Member::has_triggers),
+        settled: triggers_of(Member::is_captured),
+        missing: triggers_of(|member| !member.has_triggers()),
+    }))
+}
+
+/// Whether one of these tables has rows, or had some once.
+pub(super) async fn any_has_rows(conn: &mut AsyncPgConnection, tables: &[i64]) -> DbResult<bool> {
+    let found: Result<Vec<Name>, _> = sql_query(NOT_EMPTY)
+        .bind::<Text, _>(protocol::json::text(&tables))
+        .load(conn)
+        .await;
+    let found = found.map_err(|error| DbError::while_doing("looking for rows", error))?;
+    Ok(!found.is_empty())
 }
 
 /// Finds a table by its name. A name may contain a dot, so the whole is tried before its parts.
-async fn find(
+pub(super) async fn find(
     conn: &mut AsyncPgConnection,
     table: &str,
 ) -> Result<Option<Relation>, diesel::result::Error> {
@@ -247,24 +356,14 @@ fn key_of(rows: &[CatalogColumn]) -> Vec<usize> {
     key.into_iter().map(|(_, index)| index).collect()
 }
 
-fn column(row: &CatalogColumn) -> Column {
-    let labels: Option<Vec<String>> = row
-        .labels
-        .as_deref()
-        .map(|labels| serde_json::from_str(labels).unwrap_or_default());
-    let (kind, type_name) = match &row.element_name {
-        Some(element) if row.is_array => (
-            ColumnKind::Array(Box::new(kind(element, -1, labels))),
-            format!("{element}[]"),
-        ),
-        _ => (
-            kind(&row.type_name, row.typmod, labels),
-            row.type_name.clone(),
-        ),
+fn column(row: &CatalogColumn, value_type: &ValueType) -> Column {
+    let type_name = match &row.element_name {
+        Some(element) if row.is_array => format!("{element}[]"),
+        _ => row.type_name.clone(),
     };
     Column {
         name: row.name.clone(),
-        kind,
+        kind: value_type.kind(),
         type_name,
         nullable: row.nullable,
         has_default: row.has_default,
@@ -278,31 +377,6 @@ fn column(row: &CatalogColumn) -> Column {
     }
 }
 
-fn kind(type_name: &str, typmod: i32, labels: Option<Vec<String>>) -> ColumnKind {
-    if let Some(labels) = labels {
-        return ColumnKind::Enum(labels);
-    }
-    // For varchar(n) and char(n) the catalog stores n + 4.
-    let chars_max = u32::try_from(typmod - 4).ok().filter(|_| typmod > 4);
-    match type_name {
-        "bool" => ColumnKind::Bool,
-        "int2" => ColumnKind::INT2,
-        "int4" => ColumnKind::INT4,
-        "int8" => ColumnKind::INT8,
-        "float4" | "float8" => ColumnKind::Float,
-        "numeric" => ColumnKind::Numeric,
-        "text" | "name" | "citext" => ColumnKind::Text { chars_max: None },
-        "varchar" | "bpchar" => ColumnKind::Text { chars_max },
-        "uuid" => ColumnKind::Uuid,
-        "date" => ColumnKind::Date,
-        "timestamp" => ColumnKind::Timestamp,
-        "timestamptz" => ColumnKind::TimestampTz,
-        "bytea" => ColumnKind::Bytes,
-        "json" | "jsonb" => ColumnKind::Json,
-        _ => ColumnKind::Other,
-    }
-}
-
 /// The part of a fingerprint that stays the same as long as keys are spelled as before.
 pub(super) fn key_fingerprint(fingerprint: &str) -> Option<&str> {
     fingerprint.rsplit_once('-').map(|(key, _)| key)
@@ -312,6 +386,7 @@ pub(super) fn key_fingerprint(fingerprint: &str) -> Option<&str> {
 fn generate(
     relation: &Relation,
     rows: &[CatalogColumn],
+    types: &[ValueType],
     members: &[Member],
     schema: Arc<Schema>,
     log_schema: &str,
@@ -323,8 +398,13 @@ fn generate(
     } else {
         format!("ONLY {name}")
     };
-    let select = projection::select_items(&schema.columns, "t").join(", ");
+    let select_items = projection::select_items(&schema.columns, types, "t");
+    let select = select_items.join(", ");
     let row = projection::row_of(&schema.columns, &select);
+    let filtered = filter::Table::new(&schema, filter::Backend::Postgres);
+    let compared: Vec<bool> = (0..schema.columns.len())
+        .map(|index| filter::compares(filtered, index))
+        .collect();
     let key: Vec<&Column> = schema.key_columns().collect();
     let base_types: Vec<String> = rows.iter().map(|row| row.base_type.clone()).collect();
     let typed_key: Vec<Typed<'_>> = schema
@@ -333,6 +413,7 @@ fn generate(
         .map(|&index| Typed {
             column: &schema.columns[index],
             base_type: &base_types[index],
+            compared: compared[index],
         })
         .collect();
     let key_is = projection::key_is(&typed_key, "t", "ranked.entity_id");
@@ -343,41 +424,7 @@ fn generate(
         .map(|row| row.name.clone())
         .collect();
     let relations: Vec<String> = members.iter().map(|member| member.name.clone()).collect();
-    let triggers: Vec<&str> = members
-        .iter()
-        .map(|member| member.triggers.as_str())
-        .collect();
-    let form = rows.iter().fold(
-        format!("{:?}", (relation.oid, &relations, triggers, &schema.key)),
-        |form, row| {
-            let column = (
-                row.number,
-                &row.written_by,
-                &row.name,
-                (&row.cast_type, &row.base_type),
-                row.typmod,
-                row.nullable,
-                &row.generated,
-                &row.labels,
-            );
-            format!("{form}{column:?}")
-        },
-    );
-    let key_form = schema
-        .key
-        .iter()
-        .fold(relation.oid.to_string(), |form, &index| {
-            let row = &rows[index];
-            let column = (
-                row.number,
-                &row.name,
-                &row.cast_type,
-                &row.base_type,
-                row.typmod,
-                &row.labels,
-            );
-            format!("{form}{column:?}")
-        });
+    let (form, key_form) = forms(relation, rows, types, &schema);
     let capture = Capture {
         schema: &schema,
         base_types: &base_types,
@@ -385,15 +432,11 @@ fn generate(
         oid: u32::try_from(relation.oid).unwrap_or_default(),
         relations: &relations,
         virtual_columns: &virtual_columns,
+        compared: &compared,
     };
     let capture = capture.statements();
     Entity {
-        fingerprint: format!(
-            "{}-{:016x}-{:016x}",
-            capture::GENERATION,
-            fnv1a(&key_form),
-            fnv1a(&form)
-        ),
+        fingerprint: format!("{:016x}-{:016x}", fnv1a(&key_form), fnv1a(&form)),
         row_by_key: format!("(SELECT {row} FROM {from} t WHERE {key_is})"),
         row_of_key: format!(
             "SELECT {row} FROM {from} t WHERE {}",
@@ -402,7 +445,7 @@ fn generate(
         rows: RowsSql::Table {
             key: key_text,
             row,
-            columns: projection::select_items(&schema.columns, "t"),
+            columns: select_items,
             from: format!("{from} t"),
         },
         base_types,
@@ -419,4 +462,45 @@ fn generate(
         column_types: rows.iter().map(|row| row.full_type.clone()).collect(),
         schema,
     }
+}
+
+/// What the values of a table's rows depend on, and what the texts of their keys depend on. Two versions of the
+/// engine beside each other must agree on it, so it contains nothing of how either of them works.
+fn forms(
+    relation: &Relation,
+    rows: &[CatalogColumn],
+    types: &[ValueType],
+    schema: &Schema,
+) -> (String, String) {
+    let columns: Vec<String> = rows
+        .iter()
+        .zip(types)
+        .map(|(row, value_type)| {
+            let of_type = (
+                &row.cast_type,
+                &row.base_type,
+                row.typmod,
+                value_type.spelled(),
+            );
+            format!("{:?}", (row.number, &row.name, of_type))
+        })
+        .collect();
+    let start = format!("{:?}", (relation.oid, &schema.key));
+    let form = rows
+        .iter()
+        .zip(&columns)
+        .fold(start, |form, (row, column)| {
+            let beside = (
+                row.nullable,
+                row.collation_oid,
+                &row.generated,
+                &row.expression,
+            );
+            format!("{form}{column}{beside:?}")
+        });
+    let key = schema.key.iter().map(|&index| columns[index].as_str());
+    let key_form = std::iter::once(relation.oid.to_string().as_str())
+        .chain(key)
+        .collect();
+    (form, key_form)
 }

@@ -17,9 +17,10 @@ use tokio_postgres::error::SqlState;
 
 use super::connect::{Connector, failed};
 use super::mutation::{self, Writer};
-use super::{read, store};
+use super::{capture, install, read, store};
+use crate::catalog::{DescribeError, Described};
 use crate::config::DatabaseConfig;
-use crate::entity::Entity;
+use crate::entity::{Entity, EntityConfig};
 use crate::error::{DbError, DbResult};
 use crate::health::Health;
 use crate::migrations::{self, LOCK_MIGRATIONS, MAKE_RECORD};
@@ -28,6 +29,8 @@ use crate::url;
 
 /// How often the table of the migrations' record is tried to be made while others make it.
 const RECORD_ATTEMPTS: u32 = 20;
+/// The pause between two attempts to drop triggers from a table that somebody uses.
+const DROP_PAUSE: Duration = Duration::from_secs(1);
 /// The oldest PostgreSQL that has what the capture needs (`CREATE OR REPLACE TRIGGER`).
 const POSTGRES_VERSION_MIN: i64 = 140_000;
 
@@ -43,6 +46,8 @@ pub struct PostgresPool {
     log_schema: Arc<OnceCell<String>>,
     health: Arc<Health>,
     pub(super) writer: Arc<Writer>,
+    install_attempts: install::Attempts,
+    generation: u32,
 }
 
 impl std::fmt::Debug for PostgresPool {
@@ -164,6 +169,45 @@ impl PostgresPool {
         store::head(&mut *self.get().await?).await
     }
 
+    /// Installs or updates an entity's capture for its table as it is now.
+    pub(crate) async fn install(
+        &self,
+        config: &EntityConfig,
+    ) -> DbResult<Result<Option<Described>, DescribeError>> {
+        let mut conn = self.get().await?;
+        install::install(&mut conn, config, self.generation, &self.install_attempts).await
+    }
+
+    /// The pool of an engine whose generated code is newer by this many generations.
+    pub(crate) fn newer_by(mut self, generations: u32) -> Self {
+        self.generation += generations;
+        self
+    }
+
+    /// Removes the captures of these entities, or of all. Nothing is captured from then on, at once; the triggers
+    /// go when their tables are free.
+    pub(crate) async fn uninstall(&self, only: Option<&[String]>) -> DbResult<Vec<String>> {
+        let names = install::stop_capture(&mut *self.get().await?, only).await?;
+        for name in &names {
+            let mut failures = 0_u32;
+            loop {
+                let dropped = install::drop_triggers(&mut *self.get().await?, name, failures).await;
+                match dropped {
+                    Ok(()) => break,
+                    Err(error) if error.is_retryable() => {
+                        if failures.is_power_of_two() {
+                            tracing::warn!(entity = name, %error, "somebody uses the table; its triggers are dropped later");
+                        }
+                    }
+                    Err(error) => return Err(error),
+                }
+                failures = failures.saturating_add(1);
+                tokio::time::sleep(DROP_PAUSE).await;
+            }
+        }
+        Ok(names)
+    }
+
     /// Starts a read of the log's new entries.
     pub(crate) fn read_changes(
         &self,
@@ -270,6 +314,8 @@ impl PostgresPool {
             log_schema: Arc::default(),
             health: Arc::default(),
             writer: writer.into(),
+            install_attempts: install::Attempts::default(),
+            generation: capture::GENERATION,
         }
     }
 }

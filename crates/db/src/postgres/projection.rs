@@ -2,16 +2,25 @@
 //!
 //! The values are those of `to_json`, with these exceptions: an `int8` beyond ±2^53 and a `numeric` of more
 //! than 15 digits are strings (15 decimal digits always survive a double, and counting them needs no
-//! conversion), bytes are base64. Times with a zone are in UTC because the database session's zone is UTC.
+//! conversion), wherever in an array or a composite they are; bytes are base64, but not in a composite. Times
+//! with a zone are in UTC because the database session's zone is UTC.
 
 use value::schema::{Column, ColumnKind};
 
+use super::types::ValueType;
 use crate::health::ROW_BYTES_MAX;
-use crate::quote::{ident, literal};
+use crate::quote::{ident, portable_literal};
 use crate::read::TOO_LARGE;
 
 /// PostgreSQL passes at most 100 arguments to a function.
 const ARGUMENTS_MAX: usize = 90;
+
+/// The most bytes of text that an entry of the log keeps as previous values. A row with more has no known past,
+/// as one with more undo records has, and what the capture computes stays far from PostgreSQL's limits, so that
+/// no value makes a writer fail.
+const OLD_TEXT_BYTES_MAX: u32 = 1024 * 1024;
+/// A column of at most this many characters does not count towards that.
+const SHORT_TEXT_CHARS: u32 = 1024;
 
 /// The JSON value of `expr`; SQL null for null.
 fn json_value(kind: &ColumnKind, expr: &str) -> String {
@@ -25,28 +34,80 @@ fn json_value(kind: &ColumnKind, expr: &str) -> String {
              THEN to_json({expr}) ELSE to_json({expr}::text) END"
         ),
         ColumnKind::Bytes => format!("to_json(translate(encode({expr}, 'base64'), E'\\n', ''))"),
-        ColumnKind::Array(element) if is_exception(element) => {
-            let of_element = json_value(element, "e.v");
-            let texts = match **element {
-                ColumnKind::Bytes => format!("to_json({expr})"),
-                _ => format!("to_json({expr}::text[])"),
-            };
+        // `to_json` would call a cast to json that the type's owner has made.
+        ColumnKind::Enum(_) => {
             format!(
-                "CASE WHEN {expr} IS NULL THEN NULL WHEN coalesce(array_ndims({expr}), 1) = 1 THEN \
-                 coalesce((SELECT json_agg({of_element} ORDER BY e.n) \
-                 FROM unnest({expr}) WITH ORDINALITY e(v, n)), '[]'::json) ELSE {texts} END"
+                "CASE WHEN {expr} IS NOT NULL THEN to_json({}) END",
+                label(expr)
             )
         }
         _ => format!("to_json({expr})"),
     }
 }
 
-/// Whether values of this kind are among the exceptions to `to_json`.
-fn is_exception(kind: &ColumnKind) -> bool {
-    matches!(
-        kind,
-        ColumnKind::Int { min: i64::MIN, .. } | ColumnKind::Numeric | ColumnKind::Bytes
-    )
+/// The label of an enum's value. A cast to text may be the type's owner's.
+fn label(expr: &str) -> String {
+    format!("concat({expr})")
+}
+
+/// The JSON value of `expr`, which is of this type.
+fn json_of(value_type: &ValueType, expr: &str) -> String {
+    match value_type {
+        ValueType::Scalar { kind, .. } => json_value(kind, expr),
+        ValueType::Array(element) if has_exception(element, true) => {
+            let of_element = json_of(element, "e.v");
+            let texts = match element.kind() {
+                ColumnKind::Bytes => format!("to_json({expr})"),
+                _ => format!("to_json({expr}::text[])"),
+            };
+            format!(
+                "CASE WHEN {expr} IS NULL THEN NULL WHEN coalesce(array_ndims({expr}), 1) = 1 THEN \
+                 coalesce((SELECT json_agg({of_element} ORDER BY e.n) \
+                 FROM (SELECT unnest({expr}) AS v, generate_subscripts({expr}, 1) AS n) e), '[]'::json) ELSE {texts} END"
+            )
+        }
+        ValueType::Composite(fields)
+            if fields.iter().any(|(_, field)| has_exception(field, false)) =>
+        {
+            let fields = fields.iter().map(|(name, field)| {
+                let name = ident(name);
+                format!(
+                    "{} AS {name}",
+                    json_of_field(field, &format!("({expr}).{name}"))
+                )
+            });
+            let fields: Vec<String> = fields.collect();
+            // A composite whose fields are all null is not null itself.
+            format!(
+                "CASE WHEN {expr} IS DISTINCT FROM NULL THEN \
+                 (SELECT row_to_json(r.*) FROM (SELECT {}) r) END",
+                fields.join(", ")
+            )
+        }
+        _ => format!("to_json({expr})"),
+    }
+}
+
+/// The JSON value of a composite's field.
+fn json_of_field(field: &ValueType, expr: &str) -> String {
+    if has_exception(field, false) {
+        json_of(field, expr)
+    } else {
+        format!("to_json({expr})")
+    }
+}
+
+/// Whether some values of this type are among the exceptions to `to_json`; for bytes, `with_bytes` says so.
+fn has_exception(value_type: &ValueType, with_bytes: bool) -> bool {
+    match value_type {
+        ValueType::Scalar { kind, .. } => match kind {
+            ColumnKind::Int { min: i64::MIN, .. } | ColumnKind::Numeric => true,
+            ColumnKind::Bytes => with_bytes,
+            _ => false,
+        },
+        ValueType::Array(element) => has_exception(element, with_bytes),
+        ValueType::Composite(fields) => fields.iter().any(|(_, field)| has_exception(field, false)),
+    }
 }
 
 /// The JSON of the row `t`, from a `SELECT` list, or what stands for a row that is too large.
@@ -81,14 +142,15 @@ fn is_unbounded(kind: &ColumnKind) -> bool {
 }
 
 /// The items of a `SELECT` list: each column's JSON value under the column's name.
-pub(super) fn select_items(columns: &[Column], alias: &str) -> Vec<String> {
+pub(super) fn select_items(columns: &[Column], types: &[ValueType], alias: &str) -> Vec<String> {
     columns
         .iter()
-        .map(|column| {
+        .zip(types)
+        .map(|(column, value_type)| {
             let name = ident(&column.name);
             format!(
                 "{} AS {name}",
-                json_value(&column.kind, &format!("{alias}.{name}"))
+                json_of(value_type, &format!("{alias}.{name}"))
             )
         })
         .collect()
@@ -115,12 +177,15 @@ fn has_one_spelling(kind: &ColumnKind) -> bool {
 pub(super) struct Typed<'a> {
     pub(super) column: &'a Column,
     pub(super) base_type: &'a str,
+    /// Whether filters can compare its values, so that the log needs its previous ones. Of any other column it
+    /// says that the value changed, and whether it was null.
+    pub(super) compared: bool,
 }
 
 impl Typed<'_> {
     /// Its value in the row with this alias, in a type that can be compared: PostgreSQL has no operators for
     /// a domain over an enum.
-    fn compared(self, alias: &str) -> String {
+    fn comparable(self, alias: &str) -> String {
         let name = ident(&self.column.name);
         match self.column.kind {
             ColumnKind::Enum(_) => format!("{alias}.{name}::{}", self.base_type),
@@ -136,7 +201,7 @@ pub(super) fn same_key(key: &[Typed<'_>], old: &str, new: &str) -> String {
         .map(|typed| {
             let name = ident(&typed.column.name);
             if has_one_spelling(&typed.column.kind) {
-                format!("{} = {}", typed.compared(old), typed.compared(new))
+                format!("{} = {}", typed.comparable(old), typed.comparable(new))
             } else {
                 format!("{old}.{name}::text COLLATE \"C\" = {new}.{name}::text COLLATE \"C\"")
             }
@@ -157,6 +222,7 @@ pub(super) fn key_text(key: &[&Column], alias: &str) -> String {
             | ColumnKind::Date => {
                 format!("({} #>> '{{}}')", json_value(&one.kind, &of(one)))
             }
+            ColumnKind::Enum(_) => label(&of(one)),
             _ => format!("{}::text", of(one)),
         },
         several => {
@@ -170,10 +236,10 @@ pub(super) fn key_text(key: &[&Column], alias: &str) -> String {
 }
 
 /// The JSON of one value in a key of several columns. The value must read back as one text, so structures
-/// are written as text.
+/// are written as text, and texts as [`key_is`] compares them: without the spaces that pad a `char(n)`.
 fn key_part(column: &Column, expr: &str) -> String {
     match column.kind {
-        ColumnKind::Array(_) | ColumnKind::Json | ColumnKind::Other => {
+        ColumnKind::Text { .. } | ColumnKind::Array(_) | ColumnKind::Json | ColumnKind::Other => {
             format!("to_json({expr}::text)")
         }
         _ => json_value(&column.kind, expr),
@@ -190,7 +256,7 @@ pub(super) fn key_is(columns: &[Typed<'_>], alias: &str, key: &str) -> String {
                 1 => key.to_owned(),
                 _ => format!("({key}::json ->> {index})"),
             };
-            let (of, sql_type) = (typed.compared(alias), typed.base_type);
+            let (of, sql_type) = (typed.comparable(alias), typed.base_type);
             match &typed.column.kind {
                 ColumnKind::Bytes => format!("{of} = decode({text}, 'base64')"),
                 kind if has_one_spelling(kind) => format!("{of} = {text}::{sql_type}"),
@@ -204,19 +270,13 @@ pub(super) fn key_is(columns: &[Typed<'_>], alias: &str, key: &str) -> String {
     parts.join(" AND ")
 }
 
-/// A `jsonb` object of the columns of `old`; with `new`, only of those that differ from `new`.
+/// A `jsonb` object of the columns of `old`; with `new`, only of those that differ from `new`. Null when their
+/// texts are too large to be kept.
 pub(super) fn object(columns: &[Typed<'_>], old: &str, new: Option<&str>) -> String {
     let members: Vec<String> = columns
         .iter()
         .map(|typed| {
-            let column = typed.column;
-            let name = ident(&column.name);
-            let value = json_value(&column.kind, &format!("{old}.{name}"));
-            let label = serde_json::to_string(&column.name).expect("text is JSON");
-            let member = format!(
-                "{} || coalesce(({value})::text, 'null')",
-                literal(&format!("{label}:"))
-            );
+            let member = member(typed, old);
             match new {
                 Some(new) => format!("CASE WHEN {} THEN {member} END", differs(typed, old, new)),
                 None => member,
@@ -239,26 +299,73 @@ pub(super) fn object(columns: &[Typed<'_>], old: &str, new: Option<&str>) -> Str
             format!("concat_ws(',', {})", nullable.join(", "))
         }
     };
-    format!("('{{' || {joined} || '}}')::jsonb")
+    let object = format!("('{{' || {joined} || '}}')::jsonb");
+    match too_large(columns, old, new) {
+        Some(too_large) => format!("CASE WHEN {too_large} THEN NULL ELSE {object} END"),
+        None => object,
+    }
 }
 
-/// The condition that a column differs. Only some types are compared natively: others (json, xml, geometries,
-/// types of extensions) may have no equality, or one under which different texts are equal, and are compared
-/// as text.
-fn differs(typed: &Typed<'_>, old: &str, new: &str) -> String {
+/// `"name":value`
+fn member(typed: &Typed<'_>, old: &str) -> String {
     let column = typed.column;
-    let (old, new) = (typed.compared(old), typed.compared(new));
-    let native = match &column.kind {
-        ColumnKind::Other => false,
-        ColumnKind::Json => column.type_name == "jsonb",
-        ColumnKind::Array(element) => has_one_spelling(element),
-        _ => true,
-    };
-    let cast = match column.kind {
-        // Under some collations different texts are equal.
-        ColumnKind::Text { .. } => "::text COLLATE \"C\"",
-        _ if native => "",
-        _ => "::text",
-    };
-    format!("{old}{cast} IS DISTINCT FROM {new}{cast}")
+    let expr = format!("{old}.{}", ident(&column.name));
+    let label = serde_json::to_string(&column.name).expect("text is JSON");
+    let label = portable_literal(&format!("{label}:"));
+    if typed.compared {
+        let value = json_value(&column.kind, &expr);
+        format!("{label} || coalesce(({value})::text, 'null')")
+    } else {
+        format!("{label} || CASE WHEN {expr} IS DISTINCT FROM NULL THEN '0' ELSE 'null' END")
+    }
+}
+
+/// The condition that the texts in an object are too large; none when they cannot be.
+fn too_large(columns: &[Typed<'_>], old: &str, new: Option<&str>) -> Option<String> {
+    let long = columns.iter().filter(|typed| {
+        let chars_max = match typed.column.kind {
+            ColumnKind::Text { chars_max } => chars_max.unwrap_or(u32::MAX),
+            _ => 0,
+        };
+        typed.compared && chars_max > SHORT_TEXT_CHARS
+    });
+    let (mut all, mut changed) = (Vec::new(), Vec::new());
+    for typed in long {
+        let bytes = format!("octet_length({old}.{})::bigint", ident(&typed.column.name));
+        all.push(format!("coalesce({bytes}, 0)"));
+        changed.extend(new.map(|new| {
+            format!(
+                "CASE WHEN {} THEN coalesce({bytes}, 0) ELSE 0 END",
+                differs(typed, old, new)
+            )
+        }));
+    }
+    let exceeds = |lengths: &[String]| format!("{} > {OLD_TEXT_BYTES_MAX}", lengths.join(" + "));
+    match (all.is_empty(), changed.is_empty()) {
+        (true, _) => None,
+        (false, true) => Some(exceeds(&all)),
+        // Comparing takes longer than adding lengths up, and few rows are large.
+        (false, false) => Some(format!(
+            "CASE WHEN {} THEN {} ELSE false END",
+            exceeds(&all),
+            exceeds(&changed)
+        )),
+    }
+}
+
+/// The condition that a column differs. Texts are compared by their bytes, since under some collations different
+/// ones are equal. Structures and types that the engine does not know are compared as they are stored: they may
+/// have no equality, or one of their owner's, and their text may be too large for PostgreSQL.
+fn differs(typed: &Typed<'_>, old: &str, new: &str) -> String {
+    let (a, b) = (typed.comparable(old), typed.comparable(new));
+    match &typed.column.kind {
+        ColumnKind::Text { .. } => {
+            format!("{a}::text COLLATE \"C\" IS DISTINCT FROM {b}::text COLLATE \"C\"")
+        }
+        ColumnKind::Json | ColumnKind::Array(_) | ColumnKind::Other => {
+            // Without the casts PostgreSQL would look for an operator `*<>` of the column's type.
+            format!("ROW({a})::record *<> ROW({b})::record")
+        }
+        _ => format!("{a} IS DISTINCT FROM {b}"),
+    }
 }

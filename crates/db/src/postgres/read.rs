@@ -36,7 +36,7 @@ use crate::read::{
 /// other clients share the database session.
 pub(crate) const SESSION_SETTINGS: &str = "\
 SET LOCAL \"TimeZone\" = 'UTC'; SET LOCAL datestyle = 'ISO, MDY'; SET LOCAL intervalstyle = 'postgres'; \
-SET LOCAL bytea_output = 'hex'; SET LOCAL extra_float_digits = 1; \
+SET LOCAL bytea_output = 'hex'; SET LOCAL extra_float_digits = 1; SET LOCAL standard_conforming_strings = on; \
 SET LOCAL jit = off; SET LOCAL max_parallel_workers_per_gather = 0";
 
 /// One statement needs no more than its own snapshot. Where transactions are serializable by default, a read

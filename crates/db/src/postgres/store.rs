@@ -13,27 +13,19 @@ use diesel_async::{
 use sync_core::cursor::{Cursor, Epoch, Position};
 use sync_core::log::ChangeKind;
 
-use super::{capture, catalog};
-use crate::catalog::{DescribeError, Described, log_entity};
-use crate::entity::{Entity, EntityConfig, EntitySource};
+use super::capture;
+use crate::entity::Entity;
 use crate::error::DbError;
 use crate::error::{DbResult, Failed};
 use crate::quote::ident;
 use crate::read;
 use crate::retention::Pruned;
-use crate::tables::_rhtmx_sync_entity as installed;
 
-/// Captures are installed one at a time. A row of the engine's own is locked, because any role could keep an
-/// advisory lock.
-const LOCK_INSTALL: &str = "SET LOCAL lock_timeout = '10s'; SELECT FROM _rhtmx_sync_lock WHERE name = 'install' FOR UPDATE";
 /// The advisory lock, with the entity's hash, for recording a change: shared for a row, exclusive for the
 /// whole entity.
 const RECORD_ENTITY_KEY: i32 = 0x7268_0006;
 /// The advisory lock, with the row's hash, for recording a change of a row.
 const RECORD_ROW_KEY: i32 = 0x7268_0007;
-/// Creating a trigger needs a lock that waits for writers and makes others wait behind it. It is better to
-/// try again later than to hold them up, and before PostgreSQL detects a deadlock with a writer.
-const INSTALL_LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '900ms'";
 /// The number of pages from which the log's size is estimated.
 const SAMPLE_PAGES: f64 = 256.0;
 /// The maximum number of rows that one statement of retention deletes.
@@ -97,8 +89,9 @@ pub(crate) async fn is_superuser(conn: &mut AsyncPgConnection) -> DbResult<bool>
     Ok(row.value == "on")
 }
 
-/// A text that changes when one of these tables, its partitions, its key, its triggers, any enum or domain, or
-/// what is known of installed captures changes. It waits for no lock on the tables.
+/// A text that changes when one of these tables, its partitions, its key, its triggers, a foreign table beside it,
+/// any enum or domain, a type that its columns consist of, the file of its rows, or what is known of
+/// captures changes. It waits for no lock on the tables.
 pub(crate) async fn catalog_version(
     conn: &mut AsyncPgConnection,
     entities: &BTreeMap<String, Arc<Entity>>,
@@ -107,106 +100,47 @@ pub(crate) async fn catalog_version(
         .values()
         .filter_map(|entity| entity.relation.as_deref())
         .collect();
-    let row: OneText = sql_query(
-        "WITH RECURSIVE roots AS (SELECT to_regclass(r.name)::oid AS oid FROM json_array_elements_text($1::json) r(name)), \
+    let names = protocol::json::text(&relations);
+    conn.transaction(async |conn| {
+        let log_schema = log_schema(conn).await?;
+        conn.batch_execute(&format!("SET LOCAL {SEARCH_PATH}"))
+            .await?;
+        let row: OneText = sql_query(in_schema(&catalog_facts(), &log_schema))
+            .bind::<Text, _>(names)
+            .get_result(conn)
+            .await?;
+        Ok(row.value)
+    })
+    .await
+    .map_err(|failed: Failed| failed.while_doing("looking at the catalog"))
+}
+
+fn catalog_facts() -> String {
+    format!(
+        "WITH RECURSIVE configured AS (SELECT to_regclass(r.name)::oid AS oid FROM json_array_elements_text($1::json) r(name)), \
          partitions AS (SELECT inhparent, inhrelid FROM pg_inherits JOIN pg_class c ON c.oid = inhrelid AND c.relispartition), \
-         down(oid) AS (SELECT oid FROM roots UNION SELECT inhrelid FROM down JOIN partitions ON inhparent = down.oid), \
-         up(oid) AS (SELECT oid FROM roots UNION SELECT inhparent FROM up JOIN partitions ON inhrelid = up.oid), \
+         down(oid) AS (SELECT oid FROM configured UNION SELECT inhrelid FROM down JOIN partitions ON inhparent = down.oid), \
+         up(oid) AS (SELECT oid FROM configured UNION SELECT inhparent FROM up JOIN partitions ON inhrelid = up.oid), \
          tables AS (SELECT oid FROM down UNION SELECT oid FROM up), \
+         below(oid) AS (SELECT oid FROM tables UNION SELECT i.inhrelid FROM below JOIN pg_inherits i ON i.inhparent = below.oid), \
+         roots(oid) AS (SELECT DISTINCT atttypid FROM pg_attribute JOIN tables ON attrelid = tables.oid WHERE attnum > 0), \
+         {types}, \
          facts(fact) AS ( \
            SELECT concat_ws(':', attrelid, attnum, pg_attribute.xmin) FROM pg_attribute JOIN tables ON attrelid = tables.oid WHERE attnum > 0 \
+           UNION ALL SELECT concat_ws(':', 'file', c.oid, c.relfilenode) FROM pg_class c JOIN tables ON c.oid = tables.oid \
            UNION ALL SELECT concat_ws(':', indrelid, indkey) FROM pg_index JOIN tables ON indrelid = tables.oid WHERE indisprimary \
            UNION ALL SELECT concat_ws(':', tgrelid, tgname, tgfoid, pg_trigger.xmin) FROM pg_trigger JOIN tables ON tgrelid = tables.oid \
              WHERE NOT tgisinternal \
-           UNION ALL SELECT concat_ws(':', entity, fingerprint) FROM _rhtmx_sync_entity \
+           UNION ALL SELECT concat_ws(':', 'foreign', c.oid) FROM below JOIN pg_class c ON c.oid = below.oid WHERE c.relkind = 'f' \
+           UNION ALL SELECT concat_ws(':', a.attrelid, a.attnum, a.attname, a.atttypid) FROM types JOIN pg_type y ON y.oid = types.oid \
+             JOIN pg_attribute a ON a.attrelid = y.typrelid WHERE y.typtype = 'c' AND a.attnum > 0 \
            UNION ALL SELECT concat_ws(':', enumtypid, enumlabel, enumsortorder) FROM pg_enum \
            UNION ALL SELECT concat_ws(':', y.oid, typname, nspname) FROM pg_type y JOIN pg_namespace s ON s.oid = typnamespace \
-             WHERE typtype IN ('e', 'd')) \
+             WHERE typtype IN ('e', 'd') \
+           UNION ALL SELECT concat_ws(':', 'capture', entity, fingerprint, wanted, generation) FROM _rhtmx_sync_entity) \
          SELECT md5(coalesce(string_agg(fact, ',' ORDER BY fact), '')) AS value FROM facts",
+        types = super::types::REACHABLE
     )
-    .bind::<Text, _>(protocol::json::text(&relations))
-    .get_result(conn)
-    .await
-    .map_err(|error| DbError::while_doing("looking at the catalog", error))?;
-    Ok(row.value)
-}
-
-/// Installs or updates an entity's capture for its table as it is now, and describes the table; `None` while
-/// the table is missing.
-pub(crate) async fn install(
-    conn: &mut AsyncPgConnection,
-    config: &EntityConfig,
-) -> DbResult<Result<Option<Described>, DescribeError>> {
-    let EntitySource::Table(table) = &config.source else {
-        let log = in_schema("_rhtmx_sync_log", &log_schema(conn).await?);
-        return Ok(Ok(Some(Described {
-            entity: log_entity(&config.name, &log),
-            captured: true,
-            settled: Vec::new(),
-        })));
-    };
-    conn.transaction(async |conn| {
-        conn.batch_execute(&format!("{LOCK_INSTALL}; {INSTALL_LOCK_TIMEOUT}"))
-            .await?;
-        let log_schema = log_schema(conn).await?;
-        let described = match catalog::describe(conn, &config.name, table, &log_schema).await? {
-            Ok(Some(described)) => described,
-            other => {
-                // Its clients are notified once that the table has gone.
-                if diesel::delete(installed::table.find(&config.name))
-                    .execute(conn)
-                    .await?
-                    > 0
-                {
-                    record_in(conn, &config.name, None, ChangeKind::SchemaChange, None).await?;
-                }
-                return Ok(other);
-            }
-        };
-        let stored: Option<String> = installed::table
-            .find(&config.name)
-            .select(installed::fingerprint)
-            .first(conn)
-            .await
-            .optional()?;
-        if described.captured && stored.as_ref() == Some(&described.entity.fingerprint) {
-            return Ok(Ok(Some(described)));
-        }
-        // The function alone needs no lock on the table. But when the key has changed, no write may be in
-        // progress: entries of the old function must come before the schema change below.
-        let fingerprint = &described.entity.fingerprint;
-        let same_key = stored.is_some_and(|stored| {
-            catalog::key_fingerprint(&stored) == catalog::key_fingerprint(fingerprint)
-        });
-        for statement in &described.entity.capture {
-            if !(same_key && described.settled.contains(statement)) {
-                conn.batch_execute(statement).await?;
-            }
-        }
-        // Described again, with the triggers that it has now.
-        let described = match catalog::describe(conn, &config.name, table, &log_schema).await? {
-            Ok(Some(described)) => described,
-            other => return Ok(other),
-        };
-        let relation = described.entity.relation.clone().unwrap_or_default();
-        let row = (
-            installed::relation.eq(&relation),
-            installed::fingerprint.eq(&described.entity.fingerprint),
-        );
-        diesel::insert_into(installed::table)
-            .values((installed::entity.eq(&config.name), row))
-            .on_conflict(installed::entity)
-            .do_update()
-            .set(row)
-            .execute(conn)
-            .await?;
-        // A client that resumes from before this point must refetch: the table may have changed while it was
-        // not captured, or may have had another form.
-        record_in(conn, &config.name, None, ChangeKind::SchemaChange, None).await?;
-        Ok(Ok(Some(described)))
-    })
-    .await
-    .map_err(|failed: Failed| failed.while_doing("installing the capture"))
 }
 
 /// The schema that contains the log.
@@ -233,46 +167,6 @@ pub(crate) fn in_schema(statement: &str, log_schema: &str) -> String {
         "_rhtmx_sync_",
         &format!("{}._rhtmx_sync_", ident(log_schema)),
     )
-}
-
-/// Removes the captures of these entities, or of all, and returns the names of those that had one.
-pub(crate) async fn uninstall(
-    conn: &mut AsyncPgConnection,
-    only: Option<&[String]>,
-) -> DbResult<Vec<String>> {
-    conn.transaction(async |conn| {
-        let found: OneText =
-            sql_query("SELECT coalesce(to_regclass('_rhtmx_sync_lock')::text, '') AS value")
-                .get_result(conn)
-                .await?;
-        if found.value.is_empty() {
-            return Ok(Vec::new());
-        }
-        conn.batch_execute(LOCK_INSTALL).await?;
-        let schema = log_schema(conn).await?;
-        let mut names: Vec<String> = installed::table
-            .select(installed::entity)
-            .order(installed::entity)
-            .load(conn)
-            .await?;
-        names.retain(|name| only.is_none_or(|only| only.contains(name)));
-        for name in &names {
-            // `CASCADE` drops the triggers, too, which a role with only the TRIGGER privilege could not do.
-            let function = format!(
-                "{}.{}",
-                ident(&schema),
-                ident(&capture::function_name(name))
-            );
-            conn.batch_execute(&format!("DROP FUNCTION IF EXISTS {function}() CASCADE"))
-                .await?;
-            diesel::delete(installed::table.find(name))
-                .execute(conn)
-                .await?;
-        }
-        Ok(names)
-    })
-    .await
-    .map_err(|failed: Failed| failed.while_doing("removing the capture"))
 }
 
 /// Writes an entry to the log for an entity without a table.

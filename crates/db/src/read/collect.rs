@@ -335,6 +335,7 @@ fn entry(
         .client_id
         .and_then(|client| client.parse().ok())
         .zip(line.mutation.and_then(|m| u64::try_from(m).ok()));
+    let row_exists = row.is_some();
     Ok(Some(NetChange {
         id,
         commit_id: commit_id(commit),
@@ -351,7 +352,7 @@ fn entry(
         row,
         undo: line
             .undo
-            .map(|records| undo_records(&records, line.truncated_at))
+            .map(|records| undo_records(&records, line.truncated_at, row_exists))
             .transpose()?,
     }))
 }
@@ -364,15 +365,32 @@ fn readable(text: String) -> Result<Box<RawValue>, Unreadable> {
     }
 }
 
-/// Parses a row's undo records and keeps those after the newest truncate.
-fn undo_records(records: &str, truncated_at: Option<i64>) -> DbResult<Vec<UndoRecord>> {
+/// Parses a row's undo records and keeps those after the newest truncate. If none is left, but the row exists, it was
+/// created after the truncate and logged before it.
+fn undo_records(
+    records: &str,
+    truncated_at: Option<i64>,
+    row_exists: bool,
+) -> DbResult<Vec<UndoRecord>> {
     /// A record as the statement writes it: id, transaction, action, old.
     type Written = (i64, Option<u64>, String, Option<Box<RawValue>>);
-    let records: Vec<Written> =
+    let mut records: Vec<Written> =
         serde_json::from_str(records).map_err(|error| unreadable(&error))?;
     let since = truncated_at.unwrap_or_default();
-    let records = records.into_iter().filter(|(id, ..)| *id > since);
+    if let Some((id, transaction, ..)) = records.first()
+        && *id < since
+        && row_exists
+    {
+        return Ok(vec![UndoRecord {
+            id: *id,
+            transaction: *transaction,
+            kind: ChangeKind::Create,
+            old: None,
+        }]);
+    }
+    records.retain(|(id, ..)| *id > since);
     records
+        .into_iter()
         .map(|(id, transaction, word, old)| {
             Ok(UndoRecord {
                 id,

@@ -66,7 +66,8 @@ const UNDO_BYTES_MAX: usize = 1024 * 1024;
 /// `rows` must be [left out](Dialect::leaving_out).
 ///
 /// The row is a scalar subquery by key, which leaves the planner no choice but the key's index. Rows of
-/// entries before a schema change are not looked up: their keys may be of another type.
+/// entries before a schema change are not looked up: their keys may be of another type. A row that exists though
+/// its newest entry comes before a truncate follows the truncate.
 ///
 /// With `undo` it also returns the undo records of rows whose entity has old-value columns.
 pub(crate) fn changes_sql(dialect: &Dialect, reading: &Reading) -> String {
@@ -98,7 +99,9 @@ pub(crate) fn changes_sql(dialect: &Dialect, reading: &Reading) -> String {
          sum(CASE action WHEN 'delete' THEN 1 ELSE 0 END) OVER (PARTITION BY entity, entity_id) AS deleted, \
          max(CASE WHEN action = 'truncate' THEN id END) OVER (PARTITION BY entity) AS truncated_at, \
          max(CASE WHEN action = 'schema_change' THEN id END) OVER (PARTITION BY entity) AS schema_changed_at{records} \
-         FROM ({new_entries}) n) ranked WHERE rank = 1) l ON true ORDER BY l.id",
+         FROM ({new_entries}) n) ranked WHERE rank = 1) l ON true \
+         ORDER BY CASE WHEN l.row IS NOT NULL AND l.truncated_at > l.id THEN l.truncated_at ELSE l.id END, \
+         l.key IS NOT NULL, l.id",
         start = dialect.start,
         new_entries = new_entries_sql(dialect, undo),
         undo = if undo {

@@ -15,14 +15,19 @@ use super::table::{Field, KeyPart, Table};
 use crate::fingerprint::fnv1a;
 use crate::quote::{ident, literal};
 
-/// The version of the generated code. Raise it when that changes: every capture is then installed again.
-pub(super) const GENERATION: u32 = 3;
+/// The version of the generated code. Raise it when that changes: every older capture is then replaced. A newer one,
+/// of an engine that runs beside this one, is left alone, so each generation must be able to read what the next
+/// one writes.
+pub(super) const GENERATION: u32 = 4;
+/// The first generation whose entries mean the same as this one's. When an older capture is replaced, clients
+/// refetch.
+pub(super) const COMPATIBLE_SINCE: u32 = 4;
 
 /// The prefix of all capture triggers' names.
 pub(super) const PREFIX: &str = "_rhtmx_sync_capture_";
 
 /// Each trigger's role, the last part of its name.
-const ROLES: [&str; 7] = [
+pub(super) const ROLES: [&str; 7] = [
     "insert",
     "update",
     "rekey",

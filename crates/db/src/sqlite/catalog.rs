@@ -90,13 +90,21 @@ struct CatalogTrigger {
     text: String,
 }
 
+/// A table as it is now.
+#[derive(Debug)]
+pub(super) struct Current {
+    pub(super) described: Described,
+    /// Whether it has triggers, which may be those of another version.
+    pub(super) has_triggers: bool,
+}
+
 /// Describes `table` as it is now; `None` when there is no such table. To be called in a transaction, so that
 /// all queries see the same schema.
 pub(super) fn describe(
     conn: &mut SqliteConnection,
     entity: &str,
     table: &str,
-) -> QueryResult<Result<Option<Described>, DescribeError>> {
+) -> QueryResult<Result<Option<Current>, DescribeError>> {
     let Some(relation) = find(conn, table)? else {
         return Ok(Ok(None));
     };
@@ -114,7 +122,7 @@ pub(super) fn describe(
         .bind::<Text, _>(&relation.name)
         .load(conn)?;
     let existing = triggers(conn, &capture::prefix(entity))?;
-    let Some(table_now) = table_of(&relation, &rows, &indexes) else {
+    let Some(mut table_now) = table_of(&relation, &rows, &indexes) else {
         return Ok(Err(DescribeError::NoPrimaryKey(table.to_owned())));
     };
     let mut columns = Vec::new();
@@ -127,17 +135,20 @@ pub(super) fn describe(
         columns,
         key: table_now.key.iter().map(|part| part.field).collect(),
     };
+    let filtered = filter::Table::new(&schema, filter::Backend::Sqlite);
+    for (index, field) in table_now.fields.iter_mut().enumerate() {
+        field.compared = filter::compares(filtered, index);
+    }
     let mut expected = capture::triggers(entity, &table_now);
     let capture = capture::statements(entity, &expected);
     expected.sort_unstable();
     let form = format!("{:?}", (&relation.name, &relation.text, &table_now.uniques));
     let quoted = table_now.quoted();
-    Ok(Ok(Some(Described {
+    let described = Described {
         captured: expected == existing,
-        settled: Vec::new(),
         entity: Entity {
             schema: Arc::new(schema),
-            fingerprint: format!("{}-{:016x}", capture::GENERATION, fnv1a(&form)),
+            fingerprint: format!("{:016x}", fnv1a(&form)),
             // The surrounding statement calls the log's entries `ranked`.
             row_by_key: format!(
                 "(SELECT {} FROM {quoted} t WHERE {})",
@@ -157,6 +168,10 @@ pub(super) fn describe(
             column_types: Vec::new(),
             key_operators: Vec::new(),
         },
+    };
+    Ok(Ok(Some(Current {
+        described,
+        has_triggers: !existing.is_empty(),
     })))
 }
 
@@ -228,6 +243,7 @@ fn table_of(relation: &Relation, rows: &[CatalogColumn], indexes: &[IndexColumn]
             affinity,
             is_rowid: rowid == Some(Some(index)),
             is_generated: row.generated,
+            compared: true,
         }
     });
     let uniques = by_name

@@ -13,9 +13,10 @@ use super::connect::{SqliteConn, establish};
 use super::file::FileId;
 use super::mutation::Waiting;
 use super::statement::KeptStatements;
-use super::{read, store};
+use super::{capture, install, read, store};
+use crate::catalog::{DescribeError, Described};
 use crate::config::DatabaseConfig;
-use crate::entity::Entity;
+use crate::entity::{Entity, EntityConfig};
 use crate::error::{DbError, DbResult};
 use crate::health::Health;
 use crate::lanes::Lanes;
@@ -32,6 +33,7 @@ pub struct SqlitePool {
     path: Option<Arc<str>>,
     config: DatabaseConfig,
     health: Arc<Health>,
+    generation: u32,
     opened: Arc<Mutex<Opened>>,
 }
 
@@ -100,6 +102,25 @@ impl SqlitePool {
         let mut conn = self.get().await?;
         let executed = conn.batch_execute(sql).await;
         executed.map_err(|error| DbError::while_doing("running statements", error))
+    }
+
+    /// Installs or updates an entity's capture for its table as it is now.
+    pub(crate) async fn install(
+        &self,
+        config: &EntityConfig,
+    ) -> DbResult<Result<Option<Described>, DescribeError>> {
+        install::install(&mut *self.get().await?, config, self.generation).await
+    }
+
+    /// The pool of an engine whose generated code is newer by this many generations.
+    pub(crate) fn newer_by(mut self, generations: u32) -> Self {
+        self.generation += generations;
+        self
+    }
+
+    /// Removes the captures of these entities, or of all.
+    pub(crate) async fn uninstall(&self, only: Option<&[String]>) -> DbResult<Vec<String>> {
+        install::uninstall(&mut *self.get().await?, only).await
     }
 
     /// Creates the pool for a file or, without a path, a database in memory. Opens the file once, so that a
@@ -190,6 +211,7 @@ impl SqlitePool {
         Self {
             waiting: Arc::new(Lanes::new(1)),
             kept_statements: Arc::default(),
+            generation: capture::GENERATION,
             path,
             config: config.clone(),
             health: Arc::default(),

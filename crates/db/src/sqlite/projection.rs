@@ -41,8 +41,7 @@ fn json_value(field: &Field, v: &str, context: Context) -> String {
     let bytes = match (context, is_for_bytes) {
         (Context::Read, true) => format!("rhtmx_base64({v})"),
         (Context::Read, false) => format!("json_object('base64', rhtmx_base64({v}))"),
-        (Context::Trigger, true) => format!("hex({v})"),
-        (Context::Trigger, false) => format!("json_object('hex', hex({v}))"),
+        (Context::Trigger, _) => format!("json_object('hex', hex({v}))"),
     };
     let any = format!(
         "CASE WHEN {} THEN {v} WHEN typeof({v}) = 'blob' THEN {bytes} ELSE {v} || '' END",
@@ -75,11 +74,8 @@ fn json_value(field: &Field, v: &str, context: Context) -> String {
             format!("CASE {v} WHEN 0 THEN json('false') WHEN 1 THEN json('true') ELSE {any} END")
         }
         (ColumnKind::TimestampTz, _) => time(v, &any),
-        (ColumnKind::Json, Context::Trigger) => format!(
-            "CASE WHEN typeof({v}) = 'text' AND json_valid({v}) THEN json({v}) ELSE {any} END"
-        ),
         // The flag 8 checks for SQLite's own binary form.
-        (ColumnKind::Json, Context::Read) => format!(
+        (ColumnKind::Json, _) => format!(
             "CASE WHEN CASE typeof({v}) WHEN 'text' THEN json_valid({v}) \
              WHEN 'blob' THEN json_valid({v}, 8) END THEN json({v}) ELSE {any} END"
         ),
@@ -184,11 +180,18 @@ pub(super) fn changed_columns(table: &Table) -> String {
     object(members.collect())
 }
 
-/// `,"name":value`
+/// `,"name":value`. What filters cannot compare is in the log as 0, or as null.
 fn member(field: &Field, alias: &str, context: Context) -> String {
     let label = serde_json::to_string(&field.name).expect("text is JSON");
-    let value = json_value(field, &field.of(alias), context);
-    format!("{} || json_quote({value})", literal(&format!(",{label}:")))
+    let label = literal(&format!(",{label}:"));
+    let value = field.of(alias);
+    if context == Context::Trigger && !field.compared {
+        return format!("{label} || CASE WHEN {value} IS NULL THEN 'null' ELSE '0' END");
+    }
+    format!(
+        "{label} || json_quote({})",
+        json_value(field, &value, context)
+    )
 }
 
 /// The JSON text of an object of these members.

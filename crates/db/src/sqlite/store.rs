@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use diesel::connection::SimpleConnection as _;
 use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{BigInt, Nullable, Text};
@@ -12,16 +11,13 @@ use sync_core::cursor::{Cursor, Epoch, LogPosition, Position};
 use sync_core::log::ChangeKind;
 
 use super::connect::{SqliteConn, blocking};
+use super::entry;
 use super::entry::{entry_hash, hash_at, newest, position};
 use super::statement::Statement;
-use super::{capture, catalog, entry};
-use crate::catalog::{DescribeError, Described, log_entity};
-use crate::entity::{Entity, EntityConfig, EntitySource};
+use crate::entity::Entity;
 use crate::error::DbResult;
-use crate::quote::ident;
 use crate::read;
 use crate::retention::Pruned;
-use crate::tables::_rhtmx_sync_entity as installed;
 
 /// The maximum number of rows that one statement of retention deletes.
 const PRUNE_ROWS: i64 = 5000;
@@ -73,7 +69,7 @@ pub(super) fn newest(conn: &mut SqliteConnection) -> QueryResult<i64> {
     one_number(conn, &format!("SELECT {NEWEST} AS number"))
 }
 
-fn one_number(conn: &mut SqliteConnection, sql: &str) -> QueryResult<i64> {
+pub(super) fn one_number(conn: &mut SqliteConnection, sql: &str) -> QueryResult<i64> {
     #[derive(QueryableByName)]
     struct Row {
         #[diesel(sql_type = BigInt)]
@@ -83,143 +79,17 @@ fn one_number(conn: &mut SqliteConnection, sql: &str) -> QueryResult<i64> {
     Ok(row.number)
 }
 
-/// A text that changes when any table, index or trigger of the database changes.
+/// A text that changes when any table, index or trigger of the database changes, or what is to be captured.
 pub(crate) async fn catalog_version(
     conn: &mut SqliteConn,
     _entities: &BTreeMap<String, Arc<Entity>>,
 ) -> DbResult<String> {
     let version = blocking(conn, "looking at the catalog", |conn| {
-        Ok(one_number(
-            conn,
-            "SELECT schema_version AS number FROM pragma_schema_version",
-        )?)
+        let schema = "SELECT schema_version AS number FROM pragma_schema_version";
+        let unwanted = "SELECT count(*) AS number FROM _rhtmx_sync_entity WHERE NOT wanted";
+        Ok((one_number(conn, schema)?, one_number(conn, unwanted)?))
     });
-    Ok(version.await?.to_string())
-}
-
-/// Installs or updates an entity's capture for its table as it is now, and describes the table; `None` while
-/// the table is missing.
-pub(crate) async fn install(
-    conn: &mut SqliteConn,
-    config: &EntityConfig,
-) -> DbResult<Result<Option<Described>, DescribeError>> {
-    let EntitySource::Table(table) = &config.source else {
-        return Ok(Ok(Some(Described {
-            entity: log_entity(&config.name, "_rhtmx_sync_log"),
-            captured: true,
-            settled: Vec::new(),
-        })));
-    };
-    let (entity, table) = (config.name.clone(), table.clone());
-    blocking(conn, "installing the capture", move |conn| {
-        // Most often there is nothing to do, and then no writer has to wait.
-        let found = conn.transaction(|conn| find(conn, &entity, &table))?;
-        if found.is_installed {
-            return Ok(found.described);
-        }
-        Ok(conn.immediate_transaction(|conn| install_in(conn, &entity, &table))?)
-    })
-    .await
-}
-
-/// An entity's table as it is now.
-struct Found {
-    described: Result<Option<Described>, DescribeError>,
-    /// Whether the installed capture is the table's, or neither exists.
-    is_installed: bool,
-}
-
-fn find(conn: &mut SqliteConnection, entity: &str, table: &str) -> QueryResult<Found> {
-    let described = catalog::describe(conn, entity, table)?;
-    let stored: Option<String> = installed::table
-        .find(entity)
-        .select(installed::fingerprint)
-        .first(conn)
-        .optional()?;
-    let is_installed = match &described {
-        Ok(Some(now)) => now.captured && stored.as_ref() == Some(&now.entity.fingerprint),
-        _ => stored.is_none(),
-    };
-    Ok(Found {
-        described,
-        is_installed,
-    })
-}
-
-fn install_in(
-    conn: &mut SqliteConnection,
-    entity: &str,
-    table: &str,
-) -> QueryResult<Result<Option<Described>, DescribeError>> {
-    let Found {
-        described,
-        is_installed,
-    } = find(conn, entity, table)?;
-    if is_installed {
-        return Ok(described);
-    }
-    if let Ok(Some(Described { entity: now, .. })) = &described {
-        for statement in &now.capture {
-            conn.batch_execute(statement)?;
-        }
-        let relation = now.relation.as_deref().unwrap_or_default();
-        let row = (
-            installed::relation.eq(relation),
-            installed::fingerprint.eq(&now.fingerprint),
-        );
-        diesel::insert_into(installed::table)
-            .values((installed::entity.eq(entity), row))
-            .on_conflict(installed::entity)
-            .do_update()
-            .set(row)
-            .execute(conn)?;
-    } else {
-        // Its clients are notified once that the table has gone.
-        diesel::delete(installed::table.find(entity)).execute(conn)?;
-    }
-    // A client that resumes from before this point must refetch: the table may have changed while it was not
-    // captured, or may have had another form.
-    record_in(conn, entity, None, ChangeKind::SchemaChange, None)?;
-    Ok(described)
-}
-
-/// Removes the captures of these entities, or of all, and returns the names of those that had one.
-pub(crate) async fn uninstall(
-    conn: &mut SqliteConn,
-    only: Option<&[String]>,
-) -> DbResult<Vec<String>> {
-    let only = only.map(<[String]>::to_vec);
-    blocking(conn, "removing the capture", move |conn| {
-        Ok(conn.immediate_transaction(|conn| uninstall_in(conn, only.as_deref()))?)
-    })
-    .await
-}
-
-fn uninstall_in(conn: &mut SqliteConnection, only: Option<&[String]>) -> QueryResult<Vec<String>> {
-    let is_migrated =
-        "SELECT count(*) AS number FROM sqlite_schema WHERE name = '_rhtmx_sync_entity'";
-    if one_number(conn, is_migrated)? == 0 {
-        return Ok(Vec::new());
-    }
-    let mut names: Vec<String> = installed::table
-        .select(installed::entity)
-        .order(installed::entity)
-        .load(conn)?;
-    names.retain(|name| only.is_none_or(|only| only.contains(name)));
-    let prefixes: Vec<String> = match only {
-        Some(_) => names.iter().map(|name| capture::prefix(name)).collect(),
-        // Also triggers of entities that are no longer recorded as installed.
-        None => vec![capture::PREFIX.to_owned()],
-    };
-    for prefix in prefixes {
-        for trigger in catalog::triggers(conn, &prefix)? {
-            conn.batch_execute(&format!("DROP TRIGGER {}", ident(&trigger.name)))?;
-        }
-    }
-    for name in &names {
-        diesel::delete(installed::table.find(name)).execute(conn)?;
-    }
-    Ok(names)
+    Ok(format!("{:?}", version.await?))
 }
 
 /// Writes an entry to the log for an entity without a table.
@@ -244,7 +114,7 @@ pub(crate) async fn record(
     Ok(Position::log_id(id.await?))
 }
 
-fn record_in(
+pub(super) fn record_in(
     conn: &mut SqliteConnection,
     entity: &str,
     key: Option<&str>,

@@ -25,6 +25,9 @@ pub(super) struct Field {
     pub(super) is_rowid: bool,
     /// Whether it is computed from others, so that it changes without being written.
     pub(super) is_generated: bool,
+    /// Whether filters can compare its values, so that the log needs its previous ones. Of any other column it
+    /// says that the value changed, and whether it was null.
+    pub(super) compared: bool,
 }
 
 impl Field {

@@ -34,7 +34,7 @@ impl PageToken {
         match self {
             Self::InChanges {
                 read_at, after_id, ..
-            } => entry.id <= *after_id && read_at.contains(entry.commit_id),
+            } => entry.order() <= *after_id && read_at.contains(entry.commit_id),
             _ => false,
         }
     }

@@ -279,12 +279,13 @@ async fn changes_page(
                     if !token.has_returned(&entry)
                         && (!transient || token.may_hold_newer_rows()) =>
                 {
-                    if changes.len() == limit {
+                    // A page does not end between a truncate and what a trigger wrote after it.
+                    if changes.len() >= limit && entry.order() != last_id {
                         more = true;
                         break 'read;
                     }
                     changes.push(change);
-                    last_id = entry.id;
+                    last_id = entry.order();
                 }
                 Ok(Effect::Change { .. } | Effect::Nothing) => {}
             }

@@ -30,7 +30,7 @@ const SESSION_OF_L: &str = "\
 SET statement_timeout = 0; SET idle_session_timeout = 0; SET lock_timeout = '500ms'; \
 SET default_transaction_isolation = 'read committed'; \
 SET \"TimeZone\" = 'UTC'; SET datestyle = 'ISO, MDY'; SET intervalstyle = 'postgres'; \
-SET bytea_output = 'hex'; SET extra_float_digits = 1; SET jit = off; \
+SET bytea_output = 'hex'; SET extra_float_digits = 1; SET standard_conforming_strings = on; SET jit = off; \
 SET max_parallel_workers_per_gather = 0; SET plan_cache_mode = force_generic_plan; \
 SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; \
 SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3";

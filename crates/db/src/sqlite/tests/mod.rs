@@ -25,7 +25,7 @@ use tempfile::TempDir;
 use tokio::sync::mpsc;
 
 use super::connect::{self, SqliteConn};
-use super::{read, store};
+use super::{capture as captures, install, read, store};
 use crate::entity::{Entity, EntityConfig};
 use crate::migrations;
 use crate::read::sql::{Reading, changes_sql};
@@ -89,7 +89,7 @@ impl Synced {
 
     async fn install(&mut self, name: &str, table: &str) -> Arc<Entity> {
         let config = EntityConfig::on_table(name, table);
-        let described = store::install(&mut self.conn, &config)
+        let described = install::install(&mut self.conn, &config, captures::GENERATION)
             .await
             .expect("no error");
         let described = described.expect("a suitable table").expect("a table");

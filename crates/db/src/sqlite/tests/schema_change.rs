@@ -5,14 +5,15 @@ use serde_json::json;
 use super::Synced;
 use crate::catalog::{DescribeError, Described};
 use crate::entity::EntityConfig;
-use crate::sqlite::{catalog, store};
+use crate::sqlite::{capture, catalog, install};
 
 const TODOS: &str = "CREATE TABLE todos (id INTEGER PRIMARY KEY, title TEXT, done BOOL, note TEXT)";
 
 /// Describes a table from the catalog.
 fn describe(synced: &mut Synced, table: &str) -> Option<Described> {
     let described = catalog::describe(&mut synced.other, "e", table).expect("no error");
-    described.expect("a suitable table")
+    let found = described.expect("a suitable table");
+    found.map(|current| current.described)
 }
 
 fn captured(synced: &mut Synced) -> bool {
@@ -126,7 +127,7 @@ async fn a_missing_table_is_logged_once() {
     let config = EntityConfig::on_table("e", "todos");
     for _ in 0..2 {
         assert!(
-            store::install(&mut synced.conn, &config)
+            install::install(&mut synced.conn, &config, capture::GENERATION)
                 .await
                 .expect("no error")
                 .expect("fit")
@@ -163,7 +164,7 @@ async fn a_table_that_cannot_be_synced_is_reported_with_the_reason() {
         ),
     ] {
         let config = EntityConfig::on_table("other", table);
-        let described = store::install(&mut synced.conn, &config)
+        let described = install::install(&mut synced.conn, &config, capture::GENERATION)
             .await
             .expect("no error");
         assert_eq!(described.expect_err(table), error);

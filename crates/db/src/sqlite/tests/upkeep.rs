@@ -12,7 +12,7 @@ use crate::error::{DbError, DbResult};
 use crate::retention::Pruned;
 use crate::sqlite::file_events::FileEvents;
 use crate::sqlite::watch::{Watch, data_version};
-use crate::sqlite::{connect, store};
+use crate::sqlite::{connect, install, store};
 
 const TODOS: &str = "CREATE TABLE todos (id INTEGER PRIMARY KEY, title TEXT)";
 
@@ -157,7 +157,7 @@ async fn uninstalling_removes_all_triggers() {
         .expect("a version");
     let only = ["f".to_owned(), "unknown".to_owned()];
     assert_eq!(
-        store::uninstall(&mut synced.conn, Some(&only))
+        install::uninstall(&mut synced.conn, Some(&only))
             .await
             .expect("names"),
         ["f"]
@@ -170,14 +170,14 @@ async fn uninstalling_removes_all_triggers() {
     );
     assert_eq!(synced.ask(triggers).len(), 7);
     assert_eq!(
-        store::uninstall(&mut synced.conn, None)
+        install::uninstall(&mut synced.conn, None)
             .await
             .expect("names"),
         ["e"]
     );
     assert_eq!(synced.ask(triggers).len(), 0);
     assert_eq!(
-        store::uninstall(&mut synced.conn, None)
+        install::uninstall(&mut synced.conn, None)
             .await
             .expect("names"),
         [""; 0]

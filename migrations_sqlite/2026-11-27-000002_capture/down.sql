@@ -1,0 +1,2 @@
+ALTER TABLE _rhtmx_sync_entity DROP COLUMN generation;
+ALTER TABLE _rhtmx_sync_entity DROP COLUMN wanted;
