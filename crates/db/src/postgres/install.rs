@@ -1,7 +1,7 @@
 //! Installs captures and removes them.
 //!
 //! Creating a trigger needs a lock that waits for the table's writers, and dropping one a lock that waits for its
-//! readers, too; whoever comes after waits behind. So every attempt gives up soon, and most of them at once.
+//! readers, too; everybody who comes after waits behind. So every attempt gives up soon, and most of them at once.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
