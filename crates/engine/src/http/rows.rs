@@ -24,7 +24,7 @@ use super::selection_params::SelectionParams;
 use super::{Feature, door};
 use crate::mailbox::{Capacity, Mailbox};
 use crate::rows::Batch;
-use crate::rows::reads::{old_value_columns_of, refuse};
+use crate::rows::reads::{old_value_columns_of, refuse, unclear};
 use crate::state::EngineState;
 
 /// The longest wait of a long poll.
@@ -266,6 +266,7 @@ async fn changes_page(
     let mut last_id = 0;
     let mut more = false;
     'read: while let Some(entries) = stream.next().await? {
+        let if_unclear = unclear(&entries, shape.shape().entity());
         for mut entry in entries {
             entry.tell_origin_to(None);
             match entry.effect_on(shape) {
@@ -274,7 +275,7 @@ async fn changes_page(
                 Ok(Effect::SchemaChanged) | Err(_) => {
                     return Err(Failed::Refetch(RefetchReason::Schema));
                 }
-                Ok(Effect::Unclear) => return Err(Failed::Refetch(RefetchReason::Expired)),
+                Ok(Effect::Unclear) => return Err(Failed::Refetch(if_unclear)),
                 Ok(Effect::Change { change, transient })
                     if !token.has_returned(&entry)
                         && (!transient || token.may_hold_newer_rows()) =>

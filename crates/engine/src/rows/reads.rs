@@ -19,7 +19,7 @@ use db::read::{ChangesQuery, OldValueColumns, ReadError, RowsQuery};
 use protocol::{Change, MutationId, RefetchReason, json};
 use sync_core::cursor::{Cursor, Position};
 use sync_core::effect::Effect;
-use sync_core::log::NetChange;
+use sync_core::log::{NetChange, Subject};
 use sync_core::session::ReadFrom;
 use sync_core::shape::{Shape, ShapeReader};
 use tokio::sync::Semaphore;
@@ -410,6 +410,18 @@ pub(crate) fn old_value_columns_of<'a>(
     old_value_columns
 }
 
+/// Why an entity must be refetched when it is unclear what one of `entries` means: often because the schema has
+/// changed since.
+pub(crate) fn unclear(entries: &[NetChange], entity: &str) -> RefetchReason {
+    let of_entity = |entry: &&NetChange| entry.entity == entity;
+    let mut entries = entries.iter().filter(of_entity);
+    if entries.any(|entry| entry.subject() == Subject::SchemaChange) {
+        RefetchReason::Schema
+    } else {
+        RefetchReason::Expired
+    }
+}
+
 /// Whether evaluating these shapes for `entries` takes long.
 fn is_large<'a>(entries: &[NetChange], shapes: impl IntoIterator<Item = &'a Shape>) -> bool {
     let rows = entries.iter().filter_map(|entry| entry.row.as_ref());
@@ -431,7 +443,7 @@ fn changes_array(
             // A row that cannot be read belongs to another version of the table than the shape was made for.
             Ok(Effect::SchemaChanged) | Err(_) => return Err(RefetchReason::Schema),
             // To name the row would tell its key to a client that never had it.
-            Ok(Effect::Unclear) => return Err(RefetchReason::Expired),
+            Ok(Effect::Unclear) => return Err(unclear(entries, &entry.entity)),
             Ok(Effect::Change {
                 change,
                 transient: false,
@@ -468,7 +480,8 @@ fn changes_of_shapes(
                     return Err((RefetchReason::Schema, entry.entity.clone()));
                 }
                 Ok(Effect::Unclear) => {
-                    return Err((RefetchReason::Expired, entry.entity.clone()));
+                    let reason = unclear(entries, &entry.entity);
+                    return Err((reason, entry.entity.clone()));
                 }
                 Ok(Effect::Change { change, .. }) => changes.push(change),
             }
