@@ -9,6 +9,7 @@ use std::str::FromStr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use protocol::RefetchReason;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::snapshot::{Snapshot, Xid};
@@ -113,6 +114,16 @@ impl fmt::Display for Position {
             }) => write!(f, "s{id}.{entry:016x}"),
         }
     }
+}
+
+/// Returns why `from` cannot be resumed from in a database that is at `position` and may have pruned what
+/// `floor` contains.
+pub fn refuse(from: &Position, position: &Position, floor: &Position) -> Option<RefetchReason> {
+    if !position.covers(from) {
+        // `from` is in the future of this database, so the database was restored to an earlier state.
+        return Some(RefetchReason::Epoch);
+    }
+    (!from.covers(floor)).then_some(RefetchReason::Expired)
 }
 
 /// The text is not a cursor of this server.

@@ -3,8 +3,10 @@
 //! The hard decisions about live data are made here, where they can be tested without a network and without
 //! a database: what a reader has seen ([`cursor`], [`snapshot`]), when the listener sleeps and when writers
 //! wake it ([`doorbell`]), whether a database goes on in its epoch ([`incarnation`]), what the log says
-//! ([`log`]) and how it is undone ([`undo`]), which rows a subscription wants ([`shape`]) and what it receives ([`effect`]), who may do what ([`policy`]), whether a
-//! write is valid ([`mutation`]), and what a connection does next ([`session`]).
+//! ([`log`]) and how it is undone ([`undo`]), which rows a subscription wants ([`shape`]) and what it receives
+//! ([`effect`]), who may do what ([`policy`]), whether a write is valid ([`mutation`]), what a connection does next
+//! ([`session`]), whose turn to read it is ([`turns`]), what follows a failed read ([`retry`]) and how fast a client
+//! may send ([`rate`]).
 //!
 //! Invariant: nothing in this crate knows tokio, SQL, a clock or randomness; times and random values are
 //! arguments.
@@ -17,8 +19,11 @@ pub mod key;
 pub mod log;
 pub mod mutation;
 pub mod policy;
+pub mod rate;
+pub mod retry;
 pub mod schema;
 pub mod session;
 pub mod shape;
 pub mod snapshot;
+pub mod turns;
 pub mod undo;

@@ -10,9 +10,15 @@ const LONGEST_MS: u64 = 2_000;
 /// The pause after this many failures in a row. It doubles, and half of it is random, so that servers that
 /// failed together do not come back together.
 pub fn pause(failures: u32) -> Duration {
+    pause_up_to(failures, Duration::from_millis(LONGEST_MS))
+}
+
+/// The same with another upper bound than two seconds.
+pub fn pause_up_to(failures: u32, longest: Duration) -> Duration {
+    let longest_ms = u64::try_from(longest.as_millis()).unwrap_or(u64::MAX);
     let full = FIRST_MS
-        .saturating_mul(1 << failures.clamp(1, 10).saturating_sub(1))
-        .min(LONGEST_MS);
+        .saturating_mul(1 << failures.clamp(1, 20).saturating_sub(1))
+        .min(longest_ms);
     let half = full / 2;
     let random = u64::from(uuid::Uuid::new_v4().as_bytes()[0]);
     Duration::from_millis(half + half * random / 255)

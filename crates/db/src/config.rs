@@ -11,15 +11,21 @@ pub struct DatabaseConfig {
     /// pool's address.
     pub listen_url: Option<String>,
     /// The maximum number of connections: those of the pool and, on PostgreSQL, a quarter of them, at most four, that
-    /// apply mutations. The listener opens two more. Default 16.
+    /// apply mutations. At most three eighths read for clients. The listener opens two more. Default 16.
     pub pool_size: u32,
     /// The time-out for opening a connection and for waiting for a free one. Default 10,000.
     pub connect_timeout_ms: u64,
-    /// The time-out of a statement; a longer one is cancelled and tried again. Default 60,000.
+    /// The time-out of a statement; a longer one is cancelled and tried again. A read for clients may take longer, as
+    /// long as the database sends something that often. Default 60,000.
     pub statement_timeout_ms: u64,
 }
 
 impl DatabaseConfig {
+    #[cfg(feature = "postgres")]
+    pub(crate) fn statement_timeout(&self) -> Duration {
+        Duration::from_millis(self.statement_timeout_ms.max(1))
+    }
+
     pub(crate) fn connect_timeout(&self) -> Duration {
         Duration::from_millis(self.connect_timeout_ms)
     }

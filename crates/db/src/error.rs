@@ -1,5 +1,7 @@
 //! Database errors.
 
+use std::time::Duration;
+
 use thiserror::Error;
 
 use crate::health::Unreadable;
@@ -50,6 +52,14 @@ pub enum DbError {
         write: Option<usize>,
         /// The database's message or code.
         message: String,
+    },
+    /// A read was cancelled, because the database sent nothing of it for too long.
+    #[error("{context}: the database sent nothing for {} ms", timeout.as_millis())]
+    NoProgress {
+        /// What was being read.
+        context: &'static str,
+        /// The time-out, `statement_timeout_ms`.
+        timeout: Duration,
     },
     /// The migrations could not be run.
     #[error("the migrations could not be run: {0}")]

@@ -101,6 +101,7 @@ impl From<ReadError> for DrainError {
             ReadError::Outdated(entity) => Self::Db(DbError::Unreachable(format!(
                 "the table of {entity:?} has just changed"
             ))),
+            ReadError::Refused(_) => Self::Gap,
         }
     }
 }
@@ -150,7 +151,7 @@ impl<'a> Drain<'a> {
             Part::Start(start) => self.begin(start),
             Part::Items(entries) => self.take_entries(entries).await,
             // A drain is not bound to one form of the tables: the log says when they change.
-            Part::Outdated(_) => Ok(()),
+            Part::Outdated(_) | Part::Refused(_) => Ok(()),
         }
     }
 

@@ -13,8 +13,8 @@ use tokio::sync::broadcast;
 
 use crate::change_batch::ChangeBatch;
 use crate::retention;
-use crate::rows::reads::refuse;
 use crate::state::EngineState;
+use sync_core::cursor::refuse;
 
 /// Reads and writes the log. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -160,6 +160,7 @@ impl ChangeTracker {
             from: cursor.position.clone(),
             old_value_columns: OldValueColumns::new(),
             checked: false,
+            entries_max: None,
         };
         let mut changes = db.read_changes(self.state.entities.with_missing(), query);
         let start = changes.start().await?;

@@ -1,5 +1,6 @@
 //! The configuration of an engine.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +29,8 @@ pub struct SyncConfig {
     pub retention: RetentionConfig,
     /// Limits of what a client may ask of the server.
     pub limits: LimitsConfig,
+    /// Limits of what reads for clients may take.
+    pub reads: ReadsConfig,
     /// Who may connect, and what they may do.
     pub auth: AuthConfig,
     /// How this server reaches the others. Default: [`LocalBus`], for a single server.
@@ -44,6 +47,7 @@ impl SyncConfig {
             database: DatabaseConfig::default(),
             retention: RetentionConfig::default(),
             limits: LimitsConfig::default(),
+            reads: ReadsConfig::default(),
             auth: AuthConfig::default(),
             bus: Arc::new(LocalBus::default()),
         }
@@ -86,6 +90,10 @@ pub struct AuthConfig {
     /// Web pages of these origins (`https://app.example`) may connect, besides pages that the server itself
     /// has served. Programs that send no `Origin` always may. Default: none.
     pub allowed_origins: Vec<String>,
+    /// The host names (`app.example`) by which clients reach this server, besides addresses, `localhost` and the hosts of
+    /// `allowed_origins`; `*` for any. A request with another name is refused, because a web page could have made its own
+    /// name point to this machine; one of a browser over HTTPS is not, because such a name cannot. Default: none.
+    pub allowed_hosts: Vec<String>,
     /// Makes a principal from a client's token. Default: every client is accepted as anonymous.
     pub authenticator: Arc<dyn Authenticator>,
     /// Decides what a client may see and write. Default: everything.
@@ -96,6 +104,7 @@ impl Default for AuthConfig {
     fn default() -> Self {
         Self {
             allowed_origins: Vec::new(),
+            allowed_hosts: Vec::new(),
             authenticator: Arc::new(AcceptAnyone),
             authorizer: Arc::new(AllowAll),
         }
@@ -165,6 +174,11 @@ pub struct LimitsConfig {
     pub hello_timeout_ms: u64,
     /// How long a client may read nothing before it is disconnected. Default 60,000.
     pub stalled_timeout_ms: u64,
+    /// Frames that one connection may send in a second; twice as many may come at once. Beyond that its input is read
+    /// later, and after `stalled_timeout_ms` of that it is closed. Default 2,000.
+    pub frames_per_second: u64,
+    /// The same in bytes, after unzipping. Default 8 MiB.
+    pub bytes_per_second: u64,
 }
 
 impl Default for LimitsConfig {
@@ -183,6 +197,51 @@ impl Default for LimitsConfig {
             heartbeat_ms: 25_000,
             hello_timeout_ms: 10_000,
             stalled_timeout_ms: 60_000,
+            frames_per_second: 2000,
+            bytes_per_second: 8 * 1024 * 1024,
+        }
+    }
+}
+
+/// Limits of what reads for clients may take, all clients together where nothing else is said.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct ReadsConfig {
+    /// The rows or changes of one page of a `GET`, however many it asks for, and when it asks for none. Default 10,000.
+    pub page_rows_max: usize,
+    /// The size of one page of a `GET` in bytes; a page has one row at least. Default 8 MiB.
+    pub page_bytes_max: usize,
+    /// `GET`s that wait for changes at once; one more is `rate_limited`. Default 1,000.
+    pub long_polls_max: usize,
+    /// Reads that wait for their turn; one more is `rate_limited`, and tried again. Default 10,000.
+    pub waiting_max: usize,
+    /// The entries of the log that a resume may look through; a client that has missed more is told to refetch. Default
+    /// 1,000,000.
+    pub resume_entries_max: u64,
+    /// What slow clients have not taken yet, and is kept in memory, in bytes. The rest is kept in temporary files.
+    /// Default 64 MiB.
+    pub spool_memory_bytes_max: usize,
+    /// What one read keeps in temporary files, in bytes. Then the read waits for its clients, and when they take too
+    /// little within `stalled_timeout_ms`, their subscriptions end with `too_large`. Default 1 GiB.
+    pub spool_bytes_max: u64,
+    /// What all reads keep in temporary files, in bytes. Default 8 GiB.
+    pub spools_bytes_max: u64,
+    /// The directory of the temporary files. Default: the system's (`TMPDIR`, else `/tmp`), which may be in memory.
+    pub spool_directory: Option<PathBuf>,
+}
+
+impl Default for ReadsConfig {
+    fn default() -> Self {
+        Self {
+            page_rows_max: 10_000,
+            page_bytes_max: 8 * 1024 * 1024,
+            long_polls_max: 1000,
+            waiting_max: 10_000,
+            resume_entries_max: 1_000_000,
+            spool_memory_bytes_max: 64 * 1024 * 1024,
+            spool_bytes_max: 1024 * 1024 * 1024,
+            spools_bytes_max: 8 * 1024 * 1024 * 1024,
+            spool_directory: None,
         }
     }
 }

@@ -121,6 +121,21 @@ fn check(config: &SyncConfig) -> Result<(), SyncError> {
             "prefix {prefix:?} must begin with a slash, not end with one, and contain no braces or asterisk"
         ));
     }
+    for origin in &config.auth.allowed_origins {
+        check_origin(origin).map_err(|reason| {
+            SyncError::Config(format!(
+                "allowed_origins: {origin:?} would never match: {reason}"
+            ))
+        })?;
+    }
+    for host in &config.auth.allowed_hosts {
+        let is_name = !host.is_empty() && !host.contains(['/', ':', '?', '#']) && host.is_ascii();
+        if !is_name || (host.contains('*') && host != "*") {
+            return wrong(format!(
+                "allowed_hosts: {host:?} must be a host name without scheme and port, such as \"app.example\", or \"*\""
+            ));
+        }
+    }
     let reserved: BTreeSet<&str> = http::reserved_names().collect();
     let mut seen = BTreeSet::new();
     for EntityConfig { name, .. } in &config.entities {
@@ -135,4 +150,63 @@ fn check(config: &SyncConfig) -> Result<(), SyncError> {
         }
     }
     Ok(())
+}
+
+/// Checks that a browser could send this origin: `scheme://host`, with a port unless it is the scheme's own.
+fn check_origin(origin: &str) -> Result<(), &'static str> {
+    let Some((scheme, host)) = origin.split_once("://") else {
+        return Err("an origin is written like \"https://app.example\"");
+    };
+    if scheme.is_empty() || host.is_empty() {
+        return Err("an origin has a scheme and a host");
+    }
+    if host.contains(['/', '?', '#']) {
+        return Err("an origin has no path, nor a slash at its end");
+    }
+    if origin.contains('*') {
+        return Err("patterns are not supported; list each origin");
+    }
+    if origin.contains(|c: char| c.is_ascii_uppercase() || c.is_whitespace() || !c.is_ascii()) {
+        return Err("browsers send origins in lower case, and names in ASCII");
+    }
+    let own_port = match scheme {
+        "http" => ":80",
+        "https" => ":443",
+        _ => return Ok(()),
+    };
+    if host.ends_with(own_port) {
+        return Err("browsers leave the scheme's own port out");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::check_origin;
+
+    #[test]
+    fn an_origin_that_no_browser_sends_is_an_error() {
+        for origin in [
+            "https://app.example",
+            "http://localhost:3000",
+            "http://[::1]:8080",
+            "capacitor://localhost",
+        ] {
+            assert_eq!(check_origin(origin), Ok(()), "{origin}");
+        }
+        for origin in [
+            "*",
+            "app.example",
+            "https://*.example",
+            "https://app.example/",
+            "https://App.example",
+            "https://app.example:443",
+            "http://app.example:80",
+            "null",
+            "https://",
+            "https://app.example ",
+        ] {
+            assert!(check_origin(origin).is_err(), "{origin}");
+        }
+    }
 }

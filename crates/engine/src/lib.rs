@@ -41,7 +41,7 @@ pub use auth::{AcceptAnyone, AuthError, Authenticator};
 pub use bus::{Bus, BusSubscription, LocalBus, TOPIC_MESSAGES_MAX};
 pub use change_batch::{ChangeBatch, TrackedChange};
 pub use change_tracker::{ChangeReceiver, ChangeTracker, ReceiveError, TrackerError};
-pub use config::{AuthConfig, LimitsConfig, RetentionConfig, SyncConfig};
+pub use config::{AuthConfig, LimitsConfig, ReadsConfig, RetentionConfig, SyncConfig};
 #[cfg(feature = "postgres")]
 pub use db::PostgresNotifyListener;
 #[cfg(feature = "postgres")]

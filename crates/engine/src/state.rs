@@ -6,6 +6,7 @@ use std::hash::RandomState;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use db::DbError;
 use db::entity::Entities;
 use db::listener::ListenerStatus;
@@ -13,7 +14,8 @@ use protocol::{ErrorCode, Limits, SchemaSummary, SelectionRequest};
 use sync_core::policy::{Principal, ReadScope};
 use sync_core::session::SubscribeError;
 use sync_core::shape::Shape;
-use tokio::sync::{Notify, broadcast, watch};
+use tokio::sync::{Notify, Semaphore, broadcast, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -53,6 +55,10 @@ pub(crate) struct EngineState {
     /// Of each entity the number of refreshes that failed in a row; held while its table is looked at and its
     /// capture is installed, so that this happens once at a time.
     pub(crate) refreshing: BTreeMap<String, tokio::sync::Mutex<u32>>,
+    /// Limits the requests that wait for changes.
+    pub(crate) long_polls: Arc<Semaphore>,
+    /// The last status, with the time at which it was made.
+    pub(crate) status: tokio::sync::Mutex<Option<(Instant, Bytes)>>,
     /// Makes the ids of shapes in `status`.
     pub(crate) shape_ids: RandomState,
 }
@@ -72,13 +78,17 @@ impl EngineState {
             filter_bytes_max: limits.filter_bytes_total_max,
             queue_bytes_max: limits.queue_bytes_total_max,
         }));
-        let reads_at_once = (config.database.pool_size as usize / 2).max(1);
+        // Half of the connections are the pool's; a quarter of those stays free for everything that must not wait.
+        let reads_at_once = (config.database.pool_size as usize * 3 / 8).max(1);
         let reader = Reader::new(
             config.db_pool.clone(),
             entities.clone(),
             hub.clone(),
             reads_at_once,
+            config.reads.clone(),
+            config.limits.stalled_timeout(),
         );
+        let long_polls_max = config.reads.long_polls_max;
         Self {
             config,
             entities,
@@ -91,6 +101,8 @@ impl EngineState {
             tasks: TaskTracker::new(),
             listener_wake: Arc::new(Notify::new()),
             refreshing,
+            long_polls: Arc::new(Semaphore::new(long_polls_max)),
+            status: tokio::sync::Mutex::default(),
             shape_ids: RandomState::new(),
         }
     }

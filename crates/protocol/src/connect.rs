@@ -1,9 +1,13 @@
 //! The connection itself: who is there, what each side can do, whether the other is still alive.
 
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use crate::Chain;
+
+/// The longest `at` of a `ping`, in bytes of JSON.
+pub const PING_BYTES_MAX: usize = 256;
 
 /// The first frame of a session.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -88,7 +92,7 @@ pub struct Ping {
     /// Sent back unchanged.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, ts(optional, type = "Json"))]
-    pub at: Option<serde_json::Value>,
+    pub at: Option<Box<RawValue>>,
 }
 
 /// Answer to `ping`.
@@ -98,5 +102,5 @@ pub struct Pong {
     /// The `at` of the `ping`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, ts(optional, type = "Json"))]
-    pub at: Option<serde_json::Value>,
+    pub at: Option<Box<RawValue>>,
 }

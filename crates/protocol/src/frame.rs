@@ -5,7 +5,9 @@ use std::borrow::Cow;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::connect::{Auth, Authenticated, Hello, Ping, Pong, Welcome};
+use serde_json::value::RawValue;
+
+use crate::connect::{Auth, Authenticated, Hello, PING_BYTES_MAX, Ping, Pong, Welcome};
 use crate::error::{Error, json_fault};
 use crate::json;
 use crate::push::{Ack, Push, Rejected};
@@ -74,7 +76,11 @@ impl ClientFrame {
             }
             "unsubscribe" => frame.read().map(Self::Unsubscribe),
             "push" => frame.read().map(Self::Push),
-            "ping" => frame.read().map(Self::Ping),
+            "ping" => {
+                let ping: Ping = frame.read()?;
+                check_at(&ping)?;
+                Ok(Self::Ping(ping))
+            }
             _ => Err(frame.unknown()),
         }
     }
@@ -125,8 +131,9 @@ struct Unread<'a> {
 struct Head<'a> {
     #[serde(rename = "type", borrow)]
     kind: Cow<'a, str>,
-    #[serde(default)]
-    id: Option<serde_json::Value>,
+    // Not read yet: it may be of any size and kind.
+    #[serde(default, borrow)]
+    id: Option<&'a RawValue>,
 }
 
 impl<'a> Unread<'a> {
@@ -144,7 +151,8 @@ impl<'a> Unread<'a> {
         })?;
         let id = head
             .id
-            .and_then(|id| serde_json::from_value(id).ok())
+            .filter(|id| id.get().len() <= ID_JSON_BYTES_MAX)
+            .and_then(|id| serde_json::from_str(id.get()).ok())
             .filter(fits);
         Ok(Self {
             text,
@@ -166,6 +174,24 @@ impl<'a> Unread<'a> {
             id: self.id,
         }
     }
+}
+
+/// JSON may write a byte of an id as an escape of six.
+const ID_JSON_BYTES_MAX: usize = 6 * SUBSCRIPTION_ID_BYTES_MAX + 2;
+
+fn check_at(ping: &Ping) -> Result<(), FrameError> {
+    let Some(at) = &ping.at else {
+        return Ok(());
+    };
+    let message = if at.get().len() > PING_BYTES_MAX {
+        format!("at is longer than {PING_BYTES_MAX} bytes")
+    } else if serde_json::from_str::<serde_json::Value>(at.get()).is_err() {
+        // Raw JSON may hold half a surrogate pair.
+        "at is not JSON that can be sent back".to_owned()
+    } else {
+        return Ok(());
+    };
+    Err(FrameError { message, id: None })
 }
 
 fn fits(id: &SubscriptionId) -> bool {
@@ -207,6 +233,18 @@ mod tests {
             let wrong = ClientFrame::parse(&text).expect_err("no frame");
             assert!(wrong.message.len() < 500, "{}", wrong.message.len());
         }
+    }
+
+    #[test]
+    fn a_ping_and_an_id_have_a_largest_size() {
+        let ping = |at: &str| ClientFrame::parse(&format!(r#"{{"type":"ping","at":{at}}}"#));
+        assert!(ping("[1, {\"a\": 0.10}]").is_ok());
+        assert!(ping(&format!("[{}0]", "0,".repeat(200))).is_err());
+        let long = format!(r#"{{"type":"dance","id":[{}0]}}"#, "0,".repeat(100_000));
+        assert_eq!(ClientFrame::parse(&long).expect_err("unknown").id, None);
+        let escaped = format!(r#"{{"type":"dance","id":"{}"}}"#, "\\u0061".repeat(256));
+        let id = ClientFrame::parse(&escaped).expect_err("unknown").id;
+        assert_eq!(id, Some(SubscriptionId::Text("a".repeat(256))));
     }
 
     #[test]

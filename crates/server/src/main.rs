@@ -1,9 +1,11 @@
 //! `rhtmx-sync`: the engine as a server of its own, for use without an axum application.
 
 mod cli;
+mod connections;
 mod demo;
 mod serve;
 mod settings;
+mod socket;
 mod status;
 mod tail;
 

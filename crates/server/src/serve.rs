@@ -9,15 +9,14 @@ use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use axum::serve::ListenerExt as _;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use rhtmx_sync::{Readiness, SyncEngine};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
-use crate::demo;
 use crate::settings::Settings;
+use crate::{connections, demo};
 
 /// Serves until a signal stops it.
 pub(crate) async fn serve(mut settings: Settings, open: bool) -> anyhow::Result<()> {
@@ -55,27 +54,23 @@ pub(crate) async fn serve(mut settings: Settings, open: bool) -> anyhow::Result<
         app = app.merge(demo::page());
     }
     if loopback && !open {
-        app = app.layer(middleware::from_fn(only_by_local_names));
+        let allowed_hosts = settings.auth.allowed_hosts.clone();
+        app = app.layer(middleware::from_fn(move |request, next| {
+            only_by_local_names(allowed_hosts.clone(), request, next)
+        }));
     }
     let listener = TcpListener::bind(settings.bind)
         .await
         .with_context(|| format!("listening on {}", settings.bind))?;
     let address = listener.local_addr()?;
-    // Without TCP_NODELAY a small frame waits until the previous one is acknowledged, up to 40 ms.
-    let listener = listener.tap_io(|stream| {
-        if let Err(error) = stream.set_nodelay(true) {
-            debug!(%error, "TCP_NODELAY could not be set on a connection");
-        }
-    });
     announce(address, has_page, loopback, open);
-    axum::serve(listener, app)
-        .with_graceful_shutdown(async move {
-            stop_signal().await;
-            info!("shutting down: sessions end, mutations finish");
-            engine.shutdown().await;
-        })
-        .await
-        .context("serving")?;
+    let stopped = async move {
+        stop_signal().await;
+        info!("shutting down: sessions end, mutations finish");
+        engine.shutdown().await;
+    };
+    let pool_size = settings.database.pool_size;
+    connections::serve(listener, app, settings.connections, pool_size, stopped).await;
     info!("stopped");
     Ok(())
 }
@@ -124,10 +119,10 @@ fn health(engine: &SyncEngine, metrics: PrometheusHandle) -> Router {
         .route("/metrics", get(move || async move { metrics.render() }))
 }
 
-/// Rejects requests with another host name than this machine's. A web page could make its own name point to
+/// Rejects requests with another host name than this machine's or a configured one. A web page could make its own name point to
 /// this machine (DNS rebinding) and pass for one that this server has served, but its requests carry that
 /// name.
-async fn only_by_local_names(request: Request, next: Next) -> Response {
+async fn only_by_local_names(allowed_hosts: Vec<String>, request: Request, next: Next) -> Response {
     let host = request
         .headers()
         .get(header::HOST)
@@ -141,7 +136,11 @@ async fn only_by_local_names(request: Request, next: Next) -> Response {
         }
     });
     let address = name.trim_start_matches('[').trim_end_matches(']');
-    let local = name == "localhost"
+    let is_configured = allowed_hosts
+        .iter()
+        .any(|allowed| allowed == "*" || allowed.eq_ignore_ascii_case(name));
+    let local = is_configured
+        || name == "localhost"
         || address
             .parse::<std::net::IpAddr>()
             .is_ok_and(|ip| ip.is_loopback());
@@ -150,7 +149,7 @@ async fn only_by_local_names(request: Request, next: Next) -> Response {
     }
     (
         StatusCode::MISDIRECTED_REQUEST,
-        "this server accepts only the loopback names of this machine\n",
+        "this server accepts only the loopback names of this machine, and those of auth.allowed_hosts\n",
     )
         .into_response()
 }

@@ -4,15 +4,17 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
 use rhtmx_sync::{
-    AuthConfig, DatabaseConfig, DbPool, EntityConfig, LimitsConfig, RetentionConfig, SyncConfig,
+    AuthConfig, DatabaseConfig, DbPool, EntityConfig, LimitsConfig, ReadsConfig, RetentionConfig,
+    SyncConfig,
 };
 use serde::Deserialize;
 
 use crate::cli::Common;
+use crate::connections::ConnectionsConfig;
 
 /// Read when no other file is given.
 const DEFAULT_FILE: &str = "rhtmx-sync.toml";
@@ -27,6 +29,8 @@ pub(crate) struct Settings {
     pub(crate) database: DatabaseConfig,
     pub(crate) retention: RetentionConfig,
     pub(crate) limits: LimitsConfig,
+    pub(crate) reads: ReadsConfig,
+    pub(crate) connections: ConnectionsConfig,
     pub(crate) auth: AuthConfig,
     pub(crate) entities: Vec<EntityConfig>,
 }
@@ -40,6 +44,8 @@ struct File {
     retention: RetentionSection,
     auth: AuthSection,
     limits: LimitsSection,
+    reads: ReadsSection,
+    connections: ConnectionsSection,
     entities: BTreeMap<String, EntitySection>,
 }
 
@@ -65,6 +71,7 @@ struct RetentionSection {
 #[serde(deny_unknown_fields, default)]
 struct AuthSection {
     allowed_origins: Option<Vec<String>>,
+    allowed_hosts: Option<Vec<String>>,
     jwt_secret: Option<toml::Value>,
     jwks_file: Option<toml::Value>,
     jwks_url: Option<toml::Value>,
@@ -88,6 +95,31 @@ struct LimitsSection {
     heartbeat_ms: Option<u64>,
     hello_timeout_ms: Option<u64>,
     stalled_timeout_ms: Option<u64>,
+    frames_per_second: Option<u64>,
+    bytes_per_second: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct ConnectionsSection {
+    max: Option<usize>,
+    per_address_max: Option<usize>,
+    header_timeout_ms: Option<u64>,
+    write_timeout_ms: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct ReadsSection {
+    page_rows_max: Option<usize>,
+    page_bytes_max: Option<usize>,
+    long_polls_max: Option<usize>,
+    waiting_max: Option<usize>,
+    resume_entries_max: Option<u64>,
+    spool_memory_bytes_max: Option<usize>,
+    spool_bytes_max: Option<u64>,
+    spools_bytes_max: Option<u64>,
+    spool_directory: Option<PathBuf>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -150,6 +182,8 @@ impl Settings {
             .or(file.database.listen_url);
         let retention = number.retention(&file.retention)?;
         let limits = number.limits(&file.limits)?;
+        let reads = number.reads(&file.reads)?;
+        let connections = number.connections(&file.connections)?;
         let split = |text: String| {
             text.split(',')
                 .map(|item| item.trim().to_owned())
@@ -159,6 +193,10 @@ impl Settings {
         auth.allowed_origins = env("RHTMX_SYNC_AUTH_ALLOWED_ORIGINS")
             .map(split)
             .or(file.auth.allowed_origins)
+            .unwrap_or_default();
+        auth.allowed_hosts = env("RHTMX_SYNC_AUTH_ALLOWED_HOSTS")
+            .map(split)
+            .or(file.auth.allowed_hosts)
             .unwrap_or_default();
 
         let named = match common.entities.as_slice() {
@@ -182,6 +220,8 @@ impl Settings {
             database,
             retention,
             limits,
+            reads,
+            connections,
             auth,
             entities,
         })
@@ -200,6 +240,7 @@ impl Settings {
         config.database = self.database.clone();
         config.retention = self.retention.clone();
         config.limits = self.limits.clone();
+        config.reads = self.reads.clone();
         config.auth = self.auth.clone();
         config
     }
@@ -357,6 +398,91 @@ impl Numbers<'_> {
             "LIMITS_STALLED_TIMEOUT_MS",
             file.stalled_timeout_ms,
         )?;
+        self.set(
+            &mut config.frames_per_second,
+            "LIMITS_FRAMES_PER_SECOND",
+            file.frames_per_second,
+        )?;
+        self.set(
+            &mut config.bytes_per_second,
+            "LIMITS_BYTES_PER_SECOND",
+            file.bytes_per_second,
+        )?;
+        Ok(config)
+    }
+
+    fn connections(&self, file: &ConnectionsSection) -> anyhow::Result<ConnectionsConfig> {
+        let mut config = ConnectionsConfig::default();
+        self.set(&mut config.max, "CONNECTIONS_MAX", file.max)?;
+        self.set(
+            &mut config.per_address_max,
+            "CONNECTIONS_PER_ADDRESS_MAX",
+            file.per_address_max,
+        )?;
+        self.set(
+            &mut config.header_timeout_ms,
+            "CONNECTIONS_HEADER_TIMEOUT_MS",
+            file.header_timeout_ms,
+        )?;
+        self.set(
+            &mut config.write_timeout_ms,
+            "CONNECTIONS_WRITE_TIMEOUT_MS",
+            file.write_timeout_ms,
+        )?;
+        Ok(config)
+    }
+
+    fn reads(&self, file: &ReadsSection) -> anyhow::Result<ReadsConfig> {
+        let mut config = ReadsConfig::default();
+        self.set(
+            &mut config.page_rows_max,
+            "READS_PAGE_ROWS_MAX",
+            file.page_rows_max,
+        )?;
+        self.set(
+            &mut config.page_bytes_max,
+            "READS_PAGE_BYTES_MAX",
+            file.page_bytes_max,
+        )?;
+        self.set(
+            &mut config.long_polls_max,
+            "READS_LONG_POLLS_MAX",
+            file.long_polls_max,
+        )?;
+        self.set(
+            &mut config.waiting_max,
+            "READS_WAITING_MAX",
+            file.waiting_max,
+        )?;
+        self.set(
+            &mut config.resume_entries_max,
+            "READS_RESUME_ENTRIES_MAX",
+            file.resume_entries_max,
+        )?;
+        self.set(
+            &mut config.spool_memory_bytes_max,
+            "READS_SPOOL_MEMORY_BYTES_MAX",
+            file.spool_memory_bytes_max,
+        )?;
+        self.set(
+            &mut config.spool_bytes_max,
+            "READS_SPOOL_BYTES_MAX",
+            file.spool_bytes_max,
+        )?;
+        self.set(
+            &mut config.spools_bytes_max,
+            "READS_SPOOLS_BYTES_MAX",
+            file.spools_bytes_max,
+        )?;
+        let directory = (self.env)("RHTMX_SYNC_READS_SPOOL_DIRECTORY").map(PathBuf::from);
+        config.spool_directory = directory.or_else(|| file.spool_directory.clone());
+        if let Some(directory) = &config.spool_directory {
+            ensure!(
+                directory.is_dir(),
+                "reads.spool_directory: {} is not a directory",
+                directory.display()
+            );
+        }
         Ok(config)
     }
 

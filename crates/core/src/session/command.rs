@@ -147,6 +147,8 @@ pub enum ReadEnd {
     Complete(Arc<Position>),
     /// The cursor cannot be resumed from; nothing has been sent.
     Refetch(RefetchReason),
+    /// The rows cannot be read, and are not tried again: the subscription ends with this error.
+    Failed(SubscribeError),
 }
 
 /// Why a client cannot subscribe.

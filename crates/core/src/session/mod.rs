@@ -301,13 +301,7 @@ impl<B: Batch> Session<B> {
         });
         let (shape, cost) = match resolved {
             Ok(resolved) => resolved,
-            Err(error) => {
-                if let Some(subscription) = self.subscriptions.remove(id) {
-                    self.release(subscription.shape, &mut commands);
-                    commands.push(error_frame(id.clone(), error));
-                }
-                return commands;
-            }
+            Err(error) => return self.end_subscription(id, error),
         };
         let is_attached = self.is_attached(&shape);
         let Some(subscription) = self.subscriptions.get_mut(id) else {
@@ -324,6 +318,16 @@ impl<B: Batch> Session<B> {
             shape,
             from: None,
         }));
+        commands
+    }
+
+    /// Ends a subscription that cannot be served.
+    fn end_subscription(&mut self, id: &SubscriptionId, error: SubscribeError) -> Vec<Command<B>> {
+        let mut commands = Vec::new();
+        if let Some(subscription) = self.subscriptions.remove(id) {
+            self.release(subscription.shape, &mut commands);
+            commands.push(error_frame(id.clone(), error));
+        }
         commands
     }
 
@@ -474,6 +478,7 @@ impl<B: Batch> Session<B> {
         let shape = subscription.shape.clone();
         let position = match end {
             ReadEnd::Refetch(reason) => return subscription.restart(id, reason),
+            ReadEnd::Failed(error) => return self.end_subscription(id, error),
             ReadEnd::Complete(_) if joining.schema_changed => {
                 return subscription.restart(id, RefetchReason::Schema);
             }

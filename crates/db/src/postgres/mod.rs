@@ -1,6 +1,7 @@
 //! The PostgreSQL backend.
 
 mod apply;
+pub(crate) mod cancel;
 mod capture;
 mod catalog;
 pub(crate) mod connect;
@@ -13,6 +14,7 @@ mod observed;
 pub(crate) mod pool;
 mod projection;
 pub(crate) mod read;
+mod resume;
 pub(crate) mod store;
 mod types;
 mod write;

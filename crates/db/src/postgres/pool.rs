@@ -15,6 +15,7 @@ use tokio::sync::OnceCell;
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
+use super::cancel::{self, CancelGuard, Progress};
 use super::connect::{Connector, failed};
 use super::mutation::{self, Writer};
 use super::{capture, install, read, store};
@@ -41,6 +42,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 #[derive(Clone)]
 pub struct PostgresPool {
     pool: Pool<AsyncPgConnection>,
+    connector: Arc<Connector>,
     url: Arc<str>,
     config: DatabaseConfig,
     log_schema: Arc<OnceCell<String>>,
@@ -219,8 +221,13 @@ impl PostgresPool {
             let mut conn = pool.get().await?;
             let log_schema = pool.log_schema(&mut conn).await?;
             let health = &pool.health;
-            let read =
-                read::read_changes(&mut conn, log_schema, &entities, health, &query, &out).await;
+            let guard = CancelGuard::new(&conn, pool.connector.clone());
+            let progress = Progress::default();
+            let read = read::read_changes(
+                &mut conn, log_schema, &entities, health, &query, &out, &progress,
+            );
+            let timeout = pool.config.statement_timeout();
+            let read = cancel::run(guard, timeout, "reading the log", &out, &progress, read).await;
             read.inspect_err(|error| read::guard_after(error, &entities, health))
         })
     }
@@ -232,7 +239,13 @@ impl PostgresPool {
             let mut conn = pool.get().await?;
             let log_schema = pool.log_schema(&mut conn).await?;
             let health = &pool.health;
-            let read = read::read_rows(&mut conn, log_schema, &entity, health, &query, &out).await;
+            let guard = CancelGuard::new(&conn, pool.connector.clone());
+            let progress = Progress::default();
+            let read = read::read_rows(
+                &mut conn, log_schema, &entity, health, &query, &out, &progress,
+            );
+            let timeout = pool.config.statement_timeout();
+            let read = cancel::run(guard, timeout, "reading a table", &out, &progress, read).await;
             read.inspect_err(|error| {
                 let entities = BTreeMap::from([(entity.schema.entity.clone(), entity.clone())]);
                 read::guard_after(error, &entities, health);
@@ -270,6 +283,7 @@ impl PostgresPool {
         let statement_timeout = Duration::from_millis(config.statement_timeout_ms);
         let writer = Writer::new(connector.clone(), config.pool_size, statement_timeout);
         let timeout_ms = config.statement_timeout_ms;
+        let setup = connector.clone();
         let mut manager = ManagerConfig::default();
         // A connection that the network has dropped without a word would not answer, either.
         manager.recycling_method =
@@ -283,7 +297,7 @@ impl PostgresPool {
                 .boxed()
             }));
         manager.custom_setup = Box::new(move |_| {
-            let connector = connector.clone();
+            let connector = setup.clone();
             async move {
                 let bad =
                     |error: DbError| diesel::ConnectionError::BadConnection(error.to_string());
@@ -309,6 +323,7 @@ impl PostgresPool {
             .build_unchecked(manager);
         Self {
             pool,
+            connector: Arc::new(connector),
             url,
             config: config.clone(),
             log_schema: Arc::default(),

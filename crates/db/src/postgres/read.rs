@@ -19,9 +19,10 @@ use sync_core::cursor::{CommitId, Position};
 use sync_core::log::NetChange;
 use sync_core::snapshot::Snapshot;
 
+use super::cancel::Progress;
 use super::incarnation::is_current;
 use super::store::{SEARCH_PATH, in_schema};
-use super::{filter, projection};
+use super::{filter, projection, resume};
 use crate::entity::{Entity, RowsSql};
 use crate::error::{DbError, DbResult, Failed};
 use crate::health::{Health, Unreadable};
@@ -29,7 +30,7 @@ use crate::quote::literal;
 use crate::read::collect::{ChangeRow, ChangesCollector, RowLine, RowsCollector};
 use crate::read::sql::{self, Dialect, Reading};
 use crate::read::{
-    self, ChangesQuery, Fingerprints, OldValueColumns, PartSender, RowsPage, RowsQuery,
+    self, ChangesQuery, Fingerprints, OldValueColumns, Part, PartSender, RowsPage, RowsQuery,
 };
 
 /// The settings on which the generated SQL relies. They are `LOCAL`, because behind a transaction pooler
@@ -38,6 +39,10 @@ pub(crate) const SESSION_SETTINGS: &str = "\
 SET LOCAL \"TimeZone\" = 'UTC'; SET LOCAL datestyle = 'ISO, MDY'; SET LOCAL intervalstyle = 'postgres'; \
 SET LOCAL bytea_output = 'hex'; SET LOCAL extra_float_digits = 1; SET LOCAL standard_conforming_strings = on; \
 SET LOCAL jit = off; SET LOCAL max_parallel_workers_per_gather = 0";
+
+/// A read runs at the database's pace for as long as it makes progress, so it has no time-out as a whole. It does not
+/// wait long for a table that somebody has locked, because others wait for its turn.
+const READ_TIMEOUTS: &str = "SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '1s'";
 
 /// One statement needs no more than its own snapshot. Where transactions are serializable by default, a read
 /// would take part in the checks for conflicts, and make writers fail.
@@ -50,7 +55,7 @@ SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enabl
 
 /// `$1` is the snapshot's xmax, `$2` its running transactions: two ranges of the one index on `xid`. `$3` is
 /// the entities. `$4` is the old-value columns of each entity, and is used only if there are any.
-const DIALECT: Dialect = Dialect {
+pub(crate) const DIALECT: Dialect = Dialect {
     // Between a crash and the new epoch no cursor can be resumed, so the floor is the present.
     start: Cow::Borrowed(concat!(
         "SELECT pg_current_snapshot()::text AS position, (SELECT CASE WHEN ",
@@ -192,6 +197,7 @@ pub(crate) async fn read_changes(
     health: &Arc<Health>,
     query: &ChangesQuery,
     out: &PartSender<NetChange>,
+    progress: &Progress,
 ) -> DbResult<()> {
     let Position::Snapshot(from) = &query.from else {
         return Err(DbError::Unsupported(
@@ -205,23 +211,33 @@ pub(crate) async fn read_changes(
     let parameters = parameters(from, entities, &query.old_value_columns);
     conn.transaction(async |conn| {
         conn.batch_execute(&format!(
-            "{READ_COMMITTED}; {SESSION_SETTINGS}; {PLANNER_SETTINGS}; SET LOCAL {SEARCH_PATH}"
+            "{READ_COMMITTED}; {SESSION_SETTINGS}; {PLANNER_SETTINGS}; {READ_TIMEOUTS}; SET LOCAL {SEARCH_PATH}"
         ))
         .await?;
+        if let Some(entries_max) = query.entries_max {
+            let (from, entries) = (&query.from, entries_max);
+            let refused =
+                resume::refuse(conn, log_schema, entities, from, &parameters, entries).await?;
+            if let Some(reason) = refused {
+                let _ = progress.send(out, Part::Refused(reason)).await;
+                return Ok(());
+            }
+        }
         let mut lines = bound(&sql, &parameters)
             .load_stream::<ChangeRow>(conn)
             .await?;
         let mut collector = ChangesCollector::new(commit_id, expected, health.clone());
         while let Some(line) = lines.next().await {
+            progress.line();
             for part in collector.take(line?)? {
-                if out.send(part).await.is_err() {
+                if progress.send(out, part).await.is_err() {
                     return Ok(());
                 }
             }
         }
         if let Some(part) = collector.finish() {
             // An error means that the receiver has been dropped, and nothing is left to do.
-            let _ = out.send(part).await;
+            let _ = progress.send(out, part).await;
         }
         Ok::<_, Failed>(())
     })
@@ -230,7 +246,7 @@ pub(crate) async fn read_changes(
 }
 
 /// A statement whose parameters are all texts.
-fn bound<'a>(sql: &str, parameters: &'a [String]) -> BoxedSqlQuery<'a, Pg, SqlQuery> {
+pub(crate) fn bound<'a>(sql: &str, parameters: &'a [String]) -> BoxedSqlQuery<'a, Pg, SqlQuery> {
     let query = sql_query(sql).into_boxed();
     parameters
         .iter()
@@ -281,12 +297,13 @@ pub(crate) async fn read_rows(
     health: &Arc<Health>,
     query: &RowsQuery,
     out: &PartSender<RowImage>,
+    progress: &Progress,
 ) -> DbResult<()> {
     let guarded = health.is_guarded(&entity.schema.entity);
     let (sql, parameters) = rows_sql(entity, query, log_schema, guarded);
     conn.transaction(async |conn| {
         conn.batch_execute(&format!(
-            "{READ_COMMITTED}; {SESSION_SETTINGS}; SET LOCAL {SEARCH_PATH}"
+            "{READ_COMMITTED}; {SESSION_SETTINGS}; {READ_TIMEOUTS}; SET LOCAL {SEARCH_PATH}"
         ))
         .await?;
         let mut lines = bound(&sql, &parameters)
@@ -297,14 +314,15 @@ pub(crate) async fn read_rows(
             collector = collector.projecting(&query.shape);
         }
         while let Some(line) = lines.next().await {
+            progress.line();
             if let Some(part) = collector.take(line?)?
-                && out.send(part).await.is_err()
+                && progress.send(out, part).await.is_err()
             {
                 return Ok(());
             }
         }
         if let Some(part) = collector.finish() {
-            let _ = out.send(part).await;
+            let _ = progress.send(out, part).await;
         }
         Ok::<_, Failed>(())
     })

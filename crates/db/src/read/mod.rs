@@ -28,7 +28,13 @@ pub struct ChangesQuery {
     /// Whether to compare the entities' fingerprints at the read's snapshot. Without that, a read that was
     /// made for the old table but whose snapshot already includes the schema change would never report it.
     pub checked: bool,
+    /// For a client's resume: refuse it before the log is read when the log no longer reaches back to `from`, when it has
+    /// more entries since than this, or when it has more of the entities than their tables have rows.
+    pub entries_max: Option<u64>,
 }
+
+/// A resume over fewer entries of the log than this is never refused for its size.
+pub(crate) const RESUME_ENTRIES_CHEAP: u64 = 10_000;
 
 impl ChangesQuery {
     /// The fingerprints for which the statement is generated; empty when they are not checked.

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 
-use protocol::RowImage;
+use protocol::{RefetchReason, RowImage};
 use sync_core::cursor::Position;
 use sync_core::log::NetChange;
 use tokio::sync::mpsc;
@@ -31,6 +31,9 @@ pub enum ReadError {
     /// again with the table as it is now.
     #[error("the table of {0:?} has just changed")]
     Outdated(String),
+    /// The changes cannot be read, or are too many: the rows themselves must be read.
+    #[error("the changes are not read: {0:?}")]
+    Refused(RefetchReason),
     /// The database failed.
     #[error(transparent)]
     Db(#[from] DbError),
@@ -43,6 +46,8 @@ pub(crate) enum Part<T> {
     Start(ReadStart),
     /// The only part of a read whose entity's table has changed; takes the place of the start.
     Outdated(String),
+    /// The only part of a read of changes that is refused.
+    Refused(RefetchReason),
     /// A chunk, in order.
     Items(Vec<T>),
 }
@@ -84,6 +89,7 @@ impl<T> ReadStream<T> {
         match self.parts.recv().await {
             Some(Part::Start(start)) => Ok(start),
             Some(Part::Outdated(entity)) => Err(ReadError::Outdated(entity)),
+            Some(Part::Refused(reason)) => Err(ReadError::Refused(reason)),
             Some(Part::Items(_)) => Err(unreadable(&"a read started without its position").into()),
             None => {
                 self.ended().await?;
@@ -100,12 +106,21 @@ impl<T> ReadStream<T> {
         match self.parts.recv().await {
             Some(Part::Items(items)) => Ok(Some(items)),
             Some(Part::Outdated(entity)) => Err(ReadError::Outdated(entity)),
+            Some(Part::Refused(reason)) => Err(ReadError::Refused(reason)),
             Some(Part::Start(_)) => Err(unreadable(&"a read started twice").into()),
             None => {
                 self.ended().await?;
                 Ok(None)
             }
         }
+    }
+
+    /// Ends the read, and returns when it holds nothing any more.
+    pub async fn close(&mut self) {
+        self.parts.close();
+        while self.parts.recv().await.is_some() {}
+        // Its result is of no interest to a receiver that wants no more.
+        let _ = self.ended().await;
     }
 
     /// The result of the read's task.

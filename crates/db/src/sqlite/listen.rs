@@ -161,6 +161,7 @@ impl SqliteListener {
             from: from.clone(),
             old_value_columns: (*old_value_columns).clone(),
             checked: false,
+            entries_max: None,
         };
         let mut changes = self
             .pool

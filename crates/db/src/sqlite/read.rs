@@ -14,7 +14,7 @@ use diesel::row::NamedRow;
 use diesel::sql_types::{BigInt, Nullable, Text};
 use diesel::sqlite::{Sqlite, SqliteValue};
 use diesel::{Connection as _, QueryResult, QueryableByName, RunQueryDsl as _, SqliteConnection};
-use protocol::RowImage;
+use protocol::{RefetchReason, RowImage};
 use sync_core::cursor::{CommitId, Position};
 use sync_core::log::NetChange;
 
@@ -29,8 +29,8 @@ use crate::quote::literal;
 use crate::read::collect::{ChangeRow, ChangesCollector, RowLine, RowsCollector};
 use crate::read::sql::{self, Dialect, Reading};
 use crate::read::{
-    self, ALONE, ChangesQuery, Fingerprints, Part, PartSender, ReadStart, RowsPage, RowsQuery,
-    TOO_LARGE, reason_in_place_of_row,
+    self, ALONE, ChangesQuery, Fingerprints, Part, PartSender, RESUME_ENTRIES_CHEAP, ReadStart,
+    RowsPage, RowsQuery, TOO_LARGE, reason_in_place_of_row,
 };
 
 /// `?1` is the newest known id, `?2` the JSON array of the entities. `?3` is the old-value columns of each
@@ -216,7 +216,7 @@ pub(crate) async fn read_changes(
         .collect();
     let statement = changes_statement(entities, &guarded, from.id, query, &expected);
     let mut collector = ChangesCollector::new(commit_id, expected, health.clone());
-    let out = out.clone();
+    let (out, entries_max) = (out.clone(), query.entries_max);
     blocking(conn, "reading the log", move |conn| {
         conn.transaction(|conn| {
             if !entry::is_known(conn, from)? {
@@ -224,7 +224,16 @@ pub(crate) async fn read_changes(
                 let _ = out.blocking_send(Part::Start(never_been_there(conn)?));
                 return Ok(());
             }
+            if let Some(entries_max) = entries_max
+                && let Some(reason) = refuse(conn, from.id, entries_max)?
+            {
+                let _ = out.blocking_send(Part::Refused(reason));
+                return Ok(());
+            }
             let mut take = |line| -> Result<bool, Failed> {
+                if out.is_closed() {
+                    return Ok(false);
+                }
                 for part in collector.take(line)? {
                     if out.blocking_send(part).is_err() {
                         return Ok(false);
@@ -262,6 +271,27 @@ fn never_been_there(conn: &mut SqliteConnection) -> QueryResult<ReadStart> {
         position: Position::log_id(-1),
         floor: Position::log_id(store::floor(conn)?),
     })
+}
+
+/// Returns why the changes since `from` are not read: the log no longer has them, or has too many.
+fn refuse(
+    conn: &mut SqliteConnection,
+    from: i64,
+    entries_max: u64,
+) -> QueryResult<Option<RefetchReason>> {
+    #[derive(QueryableByName)]
+    struct Newest {
+        #[diesel(sql_type = BigInt)]
+        id: i64,
+    }
+    let newest: Newest = Statement::new(
+        "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = '_rhtmx_sync_log'), 0) AS id",
+    )
+    .kept()
+    .get_result(conn)?;
+    let distance = u64::try_from(newest.id.saturating_sub(from)).unwrap_or_default();
+    let is_refused = from < store::floor(conn)? || distance > entries_max.max(RESUME_ENTRIES_CHEAP);
+    Ok(is_refused.then_some(RefetchReason::Expired))
 }
 
 /// The statement that reads changes. Its text is the same for each drain, and preparing it takes longer than
@@ -376,6 +406,9 @@ pub(crate) async fn read_rows(
     let (entity, out) = (entity.clone(), out.clone());
     blocking(conn, "reading a table", move |conn| {
         let mut take = |line| -> Result<bool, Failed> {
+            if out.is_closed() {
+                return Ok(false);
+            }
             Ok(match collector.take(line)? {
                 Some(part) => out.blocking_send(part).is_ok(),
                 None => true,

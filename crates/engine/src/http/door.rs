@@ -10,7 +10,27 @@ use protocol::ErrorCode;
 use sync_core::policy::Principal;
 
 use super::error::HttpError;
-use crate::config::SyncConfig;
+use super::host;
+use crate::config::{AuthConfig, SyncConfig};
+
+/// Why a web page may not connect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unwelcome {
+    /// The page is of another origin.
+    Origin,
+    /// The request uses a name that the server does not have.
+    Host,
+}
+
+impl Unwelcome {
+    /// For the author of the page.
+    pub(super) fn message(self) -> &'static str {
+        match self {
+            Self::Origin => "pages of this origin may not connect (see auth.allowed_origins)",
+            Self::Host => "this server does not answer by this host name (see auth.allowed_hosts)",
+        }
+    }
+}
 
 /// Returns the principal of a request whose page may connect and whose bearer token is valid.
 pub(super) async fn admit(
@@ -29,16 +49,23 @@ pub(super) async fn admit(
 
 /// Checks that the page behind a request with these headers, if there is one, may connect.
 pub(super) fn check_page(headers: &HeaderMap, config: &SyncConfig) -> Result<(), HttpError> {
-    if is_allowed(headers, config) {
-        return Ok(());
-    }
-    let message = "pages of this origin may not connect";
-    Err(HttpError::new(ErrorCode::Forbidden, message))
+    check(headers, &config.auth)
+        .map_err(|unwelcome| HttpError::new(ErrorCode::Forbidden, unwelcome.message()))
 }
 
-/// Whether a request with these headers may be answered: it comes from no web page, from a page that this
-/// server has served, or from one of the configured origins.
-pub(super) fn is_allowed(headers: &HeaderMap, config: &SyncConfig) -> bool {
+/// Checks that a request with these headers may be answered: it uses a name of this server, and comes from no web page,
+/// from a page that this server has served, or from one of the configured origins.
+pub(super) fn check(headers: &HeaderMap, auth: &AuthConfig) -> Result<(), Unwelcome> {
+    if !host::is_allowed(headers, auth) {
+        return Err(Unwelcome::Host);
+    }
+    if !is_allowed_origin(headers, auth) {
+        return Err(Unwelcome::Origin);
+    }
+    Ok(())
+}
+
+fn is_allowed_origin(headers: &HeaderMap, auth: &AuthConfig) -> bool {
     let Some(origin) = headers.get(header::ORIGIN) else {
         let site = headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
         return matches!(site, None | Some(b"same-origin" | b"none"));
@@ -46,12 +73,7 @@ pub(super) fn is_allowed(headers: &HeaderMap, config: &SyncConfig) -> bool {
     let Ok(origin) = origin.to_str() else {
         return false;
     };
-    if config
-        .auth
-        .allowed_origins
-        .iter()
-        .any(|allowed| allowed == origin)
-    {
+    if auth.allowed_origins.iter().any(|allowed| allowed == origin) {
         return true;
     }
     let host = headers
@@ -64,8 +86,6 @@ pub(super) fn is_allowed(headers: &HeaderMap, config: &SyncConfig) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use db::DbPool;
-
     use super::*;
 
     fn headers(origin: Option<&'static str>) -> HeaderMap {
@@ -77,31 +97,38 @@ mod tests {
         headers
     }
 
-    #[tokio::test]
-    async fn own_pages_configured_pages_and_programs_may_connect() {
-        let pool = DbPool::from_url("sqlite::memory:")
-            .await
-            .expect("in memory");
-        let mut config = SyncConfig::new(pool, vec!["todos"]);
-        assert!(is_allowed(&headers(None), &config));
-        assert!(is_allowed(&headers(Some("http://127.0.0.1:8080")), &config));
+    #[test]
+    fn own_pages_configured_pages_and_programs_may_connect() {
+        let mut auth = AuthConfig::default();
+        assert_eq!(check(&headers(None), &auth), Ok(()));
+        assert_eq!(
+            check(&headers(Some("http://127.0.0.1:8080")), &auth),
+            Ok(())
+        );
         for other in ["https://evil.example", "http://127.0.0.1:9090", "null"] {
-            assert!(!is_allowed(&headers(Some(other)), &config), "{other}");
+            assert_eq!(check(&headers(Some(other)), &auth), Err(Unwelcome::Origin));
         }
         for (site, expected) in [
-            ("same-origin", true),
-            ("none", true),
-            ("same-site", false),
-            ("cross-site", false),
+            ("same-origin", Ok(())),
+            ("none", Ok(())),
+            ("same-site", Err(Unwelcome::Origin)),
+            ("cross-site", Err(Unwelcome::Origin)),
         ] {
             let mut headers = headers(None);
             headers.insert("sec-fetch-site", HeaderValue::from_static(site));
-            assert_eq!(is_allowed(&headers, &config), expected, "{site}");
+            assert_eq!(check(&headers, &auth), expected, "{site}");
         }
-        config
-            .auth
-            .allowed_origins
-            .push("https://app.example".to_owned());
-        assert!(is_allowed(&headers(Some("https://app.example")), &config));
+        auth.allowed_origins.push("https://app.example".to_owned());
+        assert_eq!(check(&headers(Some("https://app.example")), &auth), Ok(()));
+    }
+
+    #[test]
+    fn a_page_whose_name_was_rebound_to_this_machine_may_not_connect() {
+        let mut headers = headers(Some("http://evil.example:8080"));
+        headers.insert(header::HOST, HeaderValue::from_static("evil.example:8080"));
+        assert_eq!(
+            check(&headers, &AuthConfig::default()),
+            Err(Unwelcome::Host)
+        );
     }
 }

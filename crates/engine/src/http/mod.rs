@@ -4,10 +4,15 @@
 //! `welcome.features`.
 
 mod assets;
+mod cors;
 mod door;
 mod error;
+mod host;
+mod long_poll;
+mod page_body;
 mod page_token;
 mod push;
+mod query;
 mod rows;
 mod selection_params;
 mod sse;
@@ -18,6 +23,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
+use axum::middleware::from_fn_with_state;
 
 use crate::state::EngineState;
 
@@ -64,6 +70,7 @@ pub(crate) fn routes<S: Clone + Send + Sync + 'static>(state: &Arc<EngineState>)
         router.merge((feature.routes)(prefix))
     });
     routes
+        .layer(from_fn_with_state(state.clone(), cors::answer))
         .layer(DefaultBodyLimit::max(state.config.limits.frame_bytes_max))
         .with_state(state.clone())
 }

@@ -24,6 +24,8 @@ pub(super) enum PageToken {
         since: Cursor,
         read_at: Position,
         after_id: i64,
+        /// Whether transient changes are among them.
+        transient: bool,
     },
 }
 
@@ -42,6 +44,26 @@ impl PageToken {
     /// Whether the client may hold rows created after the cursor, so that it needs transient changes too.
     pub(super) fn may_hold_newer_rows(&self) -> bool {
         !matches!(self, Self::At(_))
+    }
+
+    /// Notes that the changes are read again, later than those that have been returned.
+    pub(super) fn read_again(&mut self) {
+        if let Self::InChanges { transient, .. } = self {
+            *transient = true;
+        }
+    }
+
+    /// Where a page of changes continues whose last change was `after_id`, of a read at `read_at`.
+    pub(super) fn after(&self, after_id: i64, read_at: &Position) -> Self {
+        Self::InChanges {
+            since: self.since().clone(),
+            read_at: read_at.clone(),
+            after_id,
+            transient: match self {
+                Self::InChanges { transient, .. } => *transient,
+                other => other.may_hold_newer_rows(),
+            },
+        }
     }
 
     /// The cursor since which changes are returned.
@@ -67,10 +89,12 @@ impl fmt::Display for PageToken {
                 since,
                 read_at,
                 after_id,
+                transient,
             } => {
+                let kind = if *transient { 't' } else { 'c' };
                 write!(
                     f,
-                    "{since}.c{}",
+                    "{since}.{kind}{}",
                     URL_SAFE_NO_PAD.encode(format!("{after_id}/{read_at}"))
                 )
             }
@@ -99,13 +123,15 @@ impl FromStr for PageToken {
         if rest == "r" {
             return Ok(Self::AfterRows { since });
         }
-        let token = decode(rest.strip_prefix('c').ok_or(CursorError)?)?;
+        let transient = rest.starts_with('t');
+        let token = decode(rest.strip_prefix(['c', 't']).ok_or(CursorError)?)?;
         let (after_id, read_at) = token.split_once('/').ok_or(CursorError)?;
         let after_id = after_id.parse().map_err(|_| CursorError)?;
         Ok(Self::InChanges {
             since,
             read_at: read_at.parse()?,
             after_id,
+            transient,
         })
     }
 }
@@ -130,9 +156,16 @@ mod tests {
                 since: since.clone(),
             },
             PageToken::InChanges {
-                since,
+                since: since.clone(),
                 read_at: "p7:9:7".parse().expect("a position"),
                 after_id: 9,
+                transient: false,
+            },
+            PageToken::InChanges {
+                since,
+                read_at: "s7".parse().expect("a position"),
+                after_id: 9,
+                transient: true,
             },
         ] {
             assert_eq!(token.to_string().parse(), Ok(token));

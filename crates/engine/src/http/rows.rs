@@ -1,42 +1,45 @@
 //! Rows and changes by `GET`.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::Json;
+use axum::Router;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use axum::{Json, Router};
-use db::entity::Entity;
-use db::read::{ChangesQuery, ReadError, RowsPage, RowsQuery};
-use protocol::{Change, ErrorCode, RefetchReason, RowImage};
-use serde::{Deserialize, Serialize};
-use sync_core::cursor::{Cursor, Epoch};
-use sync_core::effect::Effect;
-use sync_core::shape::{Shape, ShapeReader};
+use protocol::{ErrorCode, RefetchReason};
+use serde::Deserialize;
+use sync_core::cursor::{Cursor, Epoch, Position};
+use sync_core::retry::ReadFailure;
+use sync_core::shape::Shape;
+use tokio::time::Instant;
 
 use super::error::HttpError;
+use super::long_poll::{LongPoll, Woken};
+use super::page_body::{PageBody, Unfinished};
 use super::page_token::PageToken;
-use super::selection_params::SelectionParams;
+use super::query;
+use super::selection_params::{self, SelectionParams};
 use super::{Feature, door};
-use crate::mailbox::{Capacity, Mailbox};
-use crate::rows::Batch;
-use crate::rows::reads::{old_value_columns_of, refuse, unclear};
+use crate::rows::pages::{self, ChangePages, ChangesRead, Items, NumberedChange, PageEnd};
+use crate::rows::spool::Next;
 use crate::state::EngineState;
 
 /// The longest wait of a long poll.
 const WAIT_MS_MAX: u64 = 60_000;
-/// The largest page, whatever `limit` asks for.
-const LIMIT_MAX: usize = 10_000;
+/// Changes are written in chunks of this size.
+const CHUNK_BYTES: usize = 64 * 1024;
 
 pub(super) const FEATURE: Feature = Feature {
     name: "rows",
     reserved: &[],
     routes: |prefix| Router::new().route(&format!("{prefix}/{{entity}}"), get(read)),
 };
+
+/// Besides those of the selection.
+const PARAMETERS: &[&str] = &["cursor", "limit", "wait_ms"];
 
 #[derive(Debug, Deserialize)]
 struct Parameters {
@@ -46,17 +49,6 @@ struct Parameters {
     // With `flatten`, every value is read as a text; `read_page` parses the numbers.
     limit: Option<String>,
     wait_ms: Option<String>,
-}
-
-/// `{rows, cursor, more}`, or `{changes, cursor, more}`.
-#[derive(Debug, Serialize)]
-struct Page {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    rows: Option<Vec<RowImage>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    changes: Option<Vec<Change>>,
-    cursor: String,
-    more: bool,
 }
 
 /// Why no page is returned.
@@ -71,10 +63,20 @@ impl From<HttpError> for Failed {
     }
 }
 
-impl From<ReadError> for Failed {
-    fn from(error: ReadError) -> Self {
-        tracing::warn!(%error, "a page could not be read");
-        Self::Http(HttpError::unavailable())
+impl From<PageEnd> for Failed {
+    fn from(end: PageEnd) -> Self {
+        match end {
+            PageEnd::Refused(reason) => Self::Refetch(reason),
+            PageEnd::Failed(failure) if failure.kind == ReadFailure::Busy => {
+                let message = "more reads wait than the server takes; try again later";
+                Self::Http(HttpError::new(ErrorCode::RateLimited, message))
+            }
+            PageEnd::Failed(failure) => {
+                tracing::warn!(error = %failure.text, "a page could not be read");
+                Self::Http(HttpError::unavailable())
+            }
+            PageEnd::Complete { .. } => Self::Http(HttpError::unavailable()),
+        }
     }
 }
 
@@ -95,10 +97,10 @@ async fn read(
     State(state): State<Arc<EngineState>>,
     Path(entity): Path<String>,
     headers: HeaderMap,
-    parameters: Result<Query<Parameters>, QueryRejection>,
+    uri: Uri,
 ) -> Response {
-    match read_page(&state, &entity, &headers, parameters).await {
-        Ok(page) => ([(header::CACHE_CONTROL, "no-store")], Json(page)).into_response(),
+    match read_page(&state, &entity, &headers, &uri).await {
+        Ok(response) => response,
         Err(failed) => failed.into_response(),
     }
 }
@@ -118,196 +120,277 @@ async fn read_page(
     state: &Arc<EngineState>,
     name: &str,
     headers: &HeaderMap,
-    parameters: Result<Query<Parameters>, QueryRejection>,
-) -> Result<Page, Failed> {
+    uri: &Uri,
+) -> Result<Response, Failed> {
     let principal = door::admit(headers, &state.config).await?;
-    let Query(parameters) =
-        parameters.map_err(|error| HttpError::new(ErrorCode::Protocol, error.body_text()))?;
+    let parameters: Parameters = query::read(uri, &[PARAMETERS, selection_params::NAMES])?;
     let limit: Option<usize> = number("limit", parameters.limit.as_ref())?;
     let wait_ms: Option<u64> = number("wait_ms", parameters.wait_ms.as_ref())?;
     let selection = parameters.selection.read()?;
     let shape = state
         .resolve(&principal, name, &selection)
         .map_err(HttpError::from)?;
-    let limit = limit.map_or(usize::MAX, |limit| limit.clamp(1, LIMIT_MAX));
+    let rows_max = state.config.reads.page_rows_max.max(1);
+    let limit = limit.map_or(rows_max, |limit| limit.clamp(1, rows_max));
     let epoch = state.hub.epoch().ok_or_else(HttpError::unavailable)?;
-    let entity = state
-        .entities
-        .find(name)
-        .ok_or_else(HttpError::unavailable)?;
-    let token = match parameters.cursor.as_deref().map(str::parse::<PageToken>) {
-        _ if !entity.fits(&shape) => return Err(Failed::Refetch(RefetchReason::Schema)),
-        None => return rows_page(state, entity, shape, None, limit).await,
+    state.reader.continuations.expire();
+    let text = parameters.cursor;
+    let token = match text.as_deref().map(str::parse::<PageToken>) {
+        None => return rows(state, &shape, None, &epoch, limit).await,
         Some(Err(_)) => return Err(Failed::Refetch(RefetchReason::Epoch)),
         Some(Ok(token)) => token,
     };
     if token.since().epoch != epoch {
         return Err(Failed::Refetch(RefetchReason::Epoch));
     }
-    if let PageToken::InRows { since, after_key } = &token {
-        return rows_page(state, entity, shape, Some((since, after_key)), limit).await;
+    if let PageToken::InRows { since, after_key } = token {
+        return rows(state, &shape, Some((since, after_key)), &epoch, limit).await;
     }
     let wait = Duration::from_millis(wait_ms.unwrap_or(0).min(WAIT_MS_MAX));
-    let deadline = tokio::time::Instant::now() + wait;
-    // Register before reading, so that no change slips in between the read and the wait.
-    let mut waiting = Waiting::new(state, &epoch, &shape);
-    let shape = ShapeReader::new(shape);
-    loop {
-        let page = changes_page(state, &shape, &entity, &token, limit).await?;
-        let empty = page.changes.as_ref().is_none_or(Vec::is_empty);
-        if !empty || page.more || wait.is_zero() {
-            return Ok(page);
-        }
-        tokio::select! {
-            is_open = waiting.next() => if !is_open { return Ok(page) },
-            () = tokio::time::sleep_until(deadline) => return Ok(page),
-            () = state.shutdown.cancelled() => return Ok(page),
-        }
-    }
+    let text = text.as_deref().unwrap_or_default();
+    let kept = state.reader.continuations.take(&shape, text);
+    let request = ChangesRequest {
+        is_continued: kept.is_some(),
+        kept,
+        shape,
+        token,
+        limit,
+    };
+    request.answer(state, wait).await
 }
 
-/// A mailbox for as long as a long poll waits.
-struct Waiting<'a> {
-    state: &'a EngineState,
-    mailbox: Mailbox<Batch>,
-}
-
-impl<'a> Waiting<'a> {
-    fn new(state: &'a EngineState, epoch: &Epoch, shape: &Shape) -> Self {
-        // One batch is enough to wake the poll.
-        let capacity = Capacity { items: 1, bytes: 0 };
-        let mailbox = state.hub.join(epoch, capacity);
-        state.hub.attach(mailbox.session, shape);
-        Self { state, mailbox }
-    }
-
-    /// Waits until the log should be read. Returns false when the hub has been reset: the next request sees
-    /// the epoch that follows.
-    async fn next(&mut self) -> bool {
-        let is_open = self.mailbox.next().await.is_some();
-        // The mailbox may have overflowed since; the log is read in any case.
-        self.state.hub.rejoin(self.mailbox.session);
-        is_open
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.state.hub.leave(self.mailbox.session);
-    }
-}
-
-/// Reads rows in the order of their keys' texts. Later pages are read later than the first; the changes since
-/// the first make up for it.
-async fn rows_page(
-    state: &EngineState,
-    entity: Arc<Entity>,
-    shape: Shape,
-    after: Option<(&Cursor, &str)>,
+/// Answers with rows in the order of their keys' texts. Later pages are read later than the first; the changes
+/// since the first make up for it.
+async fn rows(
+    state: &Arc<EngineState>,
+    shape: &Shape,
+    after: Option<(Cursor, String)>,
+    epoch: &Epoch,
     limit: usize,
-) -> Result<Page, Failed> {
-    let page = (limit != usize::MAX).then(|| RowsPage {
-        after_key: after.map(|(_, key)| key.to_owned()),
-        limit: limit.saturating_add(1),
+) -> Result<Response, Failed> {
+    let after_key = after.as_ref().map(|(_, key)| key.clone());
+    let mut items = state.reader.rows_page(shape, after_key, limit);
+    let position = match pages::next(&mut items).await? {
+        Next::Head(position) => position,
+        Next::End(end) => return Err(end.into()),
+        Next::Page(_) => return Err(HttpError::unavailable().into()),
+    };
+    // Until the first rows, a failure can still be a status.
+    let first = match pages::next(&mut items).await? {
+        Next::End(end @ (PageEnd::Refused(_) | PageEnd::Failed(_))) => return Err(end.into()),
+        first => first,
+    };
+    let is_first_page = after.is_none();
+    let since = after.map_or_else(
+        || Cursor {
+            epoch: epoch.clone(),
+            position: (*position).clone(),
+        },
+        |(since, _)| since,
+    );
+    let (body, response) = PageBody::start("rows", state.config.limits.stalled_timeout());
+    tokio::spawn(async move {
+        // The client of an unfinished page notices, and nobody else is concerned.
+        let _ = write_rows(body, first, items, since, is_first_page).await;
     });
-    let query = RowsQuery { shape, page };
-    let mut stream = state.config.db_pool.read_rows(entity, query);
-    let position = stream.start().await?.position;
-    let mut rows = Vec::new();
-    while let Some(more) = stream.next().await? {
-        rows.extend(more);
-    }
-    let since = match after {
-        Some((since, _)) => since.clone(),
-        None => Cursor {
-            epoch: state.hub.epoch().ok_or_else(HttpError::unavailable)?,
-            position,
-        },
-    };
-    let more = rows.len() > limit;
-    rows.truncate(limit);
-    let token = match rows.last() {
-        Some(last) if more => PageToken::InRows {
-            since,
-            after_key: last.key.clone(),
-        },
-        _ if after.is_some() => PageToken::AfterRows { since },
-        _ => PageToken::At(since),
-    };
-    Ok(Page {
-        rows: Some(rows),
-        changes: None,
-        cursor: token.to_string(),
-        more,
-    })
+    Ok(response)
 }
 
-async fn changes_page(
-    state: &EngineState,
-    shape: &ShapeReader,
-    entity: &Arc<Entity>,
-    token: &PageToken,
-    limit: usize,
-) -> Result<Page, Failed> {
-    let since = token.since();
-    let entities = BTreeMap::from([(shape.shape().entity().to_owned(), entity.clone())]);
-    let query = ChangesQuery {
-        from: since.position.clone(),
-        old_value_columns: old_value_columns_of([shape.shape()]),
-        checked: true,
-    };
-    let db = &state.config.db_pool;
-    let mut stream = db.read_changes(Arc::new(entities), query);
-    let start = stream.start().await?;
-    if let Some(reason) = refuse(&since.position, &start.position, &start.floor) {
-        return Err(Failed::Refetch(reason));
+async fn write_rows(
+    mut body: PageBody,
+    first: Next<Arc<Position>, PageEnd>,
+    mut items: Items,
+    since: Cursor,
+    is_first_page: bool,
+) -> Result<(), Unfinished> {
+    let mut item = Ok(first);
+    loop {
+        match item {
+            Ok(Next::Page(array)) => {
+                let array = std::str::from_utf8(&array).map_err(|_| Unfinished)?;
+                body.items(array).await?;
+            }
+            Ok(Next::Head(_)) => {}
+            Ok(Next::End(PageEnd::Complete { more })) => {
+                let has_more = more.is_some();
+                let token = match more {
+                    Some(last) => PageToken::InRows {
+                        since,
+                        after_key: last.to_string(),
+                    },
+                    None if is_first_page => PageToken::At(since),
+                    None => PageToken::AfterRows { since },
+                };
+                return body.finish(&token, has_more).await;
+            }
+            Ok(Next::End(_)) | Err(_) => {
+                body.fail().await;
+                return Err(Unfinished);
+            }
+        }
+        item = pages::next(&mut items).await;
     }
-    let mut changes: Vec<Change> = Vec::new();
-    let mut last_id = 0;
-    let mut more = false;
-    'read: while let Some(entries) = stream.next().await? {
-        let if_unclear = unclear(&entries, shape.shape().entity());
-        for mut entry in entries {
-            entry.tell_origin_to(None);
-            match entry.effect_on(shape) {
-                // A row that cannot be read belongs to another version of the table than the shape was made
-                // for.
-                Ok(Effect::SchemaChanged) | Err(_) => {
-                    return Err(Failed::Refetch(RefetchReason::Schema));
+}
+
+/// A request for changes.
+struct ChangesRequest {
+    /// The read that the last page was taken from, if it is still here.
+    kept: Option<ChangePages>,
+    is_continued: bool,
+    shape: Shape,
+    token: PageToken,
+    limit: usize,
+}
+
+impl ChangesRequest {
+    async fn answer(
+        mut self,
+        state: &Arc<EngineState>,
+        wait: Duration,
+    ) -> Result<Response, Failed> {
+        let deadline = Instant::now() + wait;
+        // Register before reading, so that no change slips in between the read and the wait.
+        let mut poll = match wait.is_zero() {
+            true => None,
+            false => Some(LongPoll::start(
+                state,
+                &self.token.since().epoch,
+                &self.shape,
+            )?),
+        };
+        loop {
+            let mut pages = self.read(state).await?;
+            let first = pages.next().await.map_err(changes_failed)?;
+            let Some(poll) = poll.as_mut().filter(|_| first.is_none()) else {
+                return Ok(self.write(state, pages, first));
+            };
+            let woken = tokio::select! {
+                woken = poll.changes(&self.shape, &pages.read_at, self.limit) => woken,
+                () = tokio::time::sleep_until(deadline) => Woken::Closed,
+                () = state.shutdown.cancelled() => Woken::Closed,
+            };
+            match woken {
+                Woken::Read => {}
+                Woken::Closed => return Ok(self.write(state, pages, None)),
+                Woken::Changes { array, position } => {
+                    return Ok(self.write_array(state, array, &position));
                 }
-                Ok(Effect::Unclear) => return Err(Failed::Refetch(if_unclear)),
-                Ok(Effect::Change { change, transient })
-                    if !token.has_returned(&entry)
-                        && (!transient || token.may_hold_newer_rows()) =>
-                {
-                    // A page does not end between a truncate and what a trigger wrote after it.
-                    if changes.len() >= limit && entry.order() != last_id {
-                        more = true;
-                        break 'read;
-                    }
-                    changes.push(change);
-                    last_id = entry.order();
-                }
-                Ok(Effect::Change { .. } | Effect::Nothing) => {}
             }
         }
     }
-    let token = if more {
-        PageToken::InChanges {
-            since: since.clone(),
-            read_at: start.position,
-            after_id: last_id,
+
+    /// The read to take changes from.
+    async fn read(&mut self, state: &Arc<EngineState>) -> Result<ChangePages, Failed> {
+        if let Some(kept) = self.kept.take() {
+            return Ok(kept);
         }
-    } else {
+        let token = self.token.clone();
+        let read = ChangesRead {
+            shape: self.shape.clone(),
+            from: token.since().position.clone(),
+            transient: token.may_hold_newer_rows(),
+            has_returned: Box::new(move |entry| token.has_returned(entry)),
+        };
+        self.token.read_again();
+        let items = state.reader.changes_pages(read);
+        ChangePages::begin(items).await.map_err(changes_failed)
+    }
+
+    fn at(&self, position: &Position) -> PageToken {
         PageToken::At(Cursor {
-            epoch: since.epoch.clone(),
-            position: start.position,
+            epoch: self.token.since().epoch.clone(),
+            position: position.clone(),
         })
-    };
-    Ok(Page {
-        rows: None,
-        changes: Some(changes),
-        cursor: token.to_string(),
-        more,
-    })
+    }
+
+    fn write_array(&self, state: &EngineState, array: String, position: &Position) -> Response {
+        let timeout = state.config.limits.stalled_timeout();
+        let (mut body, response) = PageBody::start("changes", timeout);
+        let token = self.at(position);
+        tokio::spawn(async move {
+            if body.items(&array).await.is_ok() {
+                let _ = body.finish(&token, false).await;
+            }
+        });
+        response
+    }
+
+    fn write(
+        self,
+        state: &Arc<EngineState>,
+        pages: ChangePages,
+        first: Option<NumberedChange>,
+    ) -> Response {
+        let timeout = state.config.limits.stalled_timeout();
+        let (body, response) = PageBody::start("changes", timeout);
+        let state = state.clone();
+        tokio::spawn(async move {
+            let _ = self.write_page(&state, body, pages, first).await;
+        });
+        response
+    }
+
+    async fn write_page(
+        mut self,
+        state: &Arc<EngineState>,
+        mut body: PageBody,
+        mut pages: ChangePages,
+        first: Option<NumberedChange>,
+    ) -> Result<(), Unfinished> {
+        let bytes_max = state.config.reads.page_bytes_max;
+        let (mut count, mut bytes, mut last) = (0, 0, 0);
+        let mut chunk = String::new();
+        let mut change = Ok(first);
+        let token = loop {
+            let Ok(next) = change else {
+                body.fail().await;
+                return Err(Unfinished);
+            };
+            let Some((id, text)) = next else {
+                let at_its_end = self.at(&pages.read_at);
+                if !std::mem::take(&mut self.is_continued) {
+                    break at_its_end;
+                }
+                // The read began with an earlier page. The last page also has what has changed since.
+                self.token = at_its_end.clone();
+                match self.read(state).await {
+                    Ok(since_then) => pages = since_then,
+                    // The next request sees why.
+                    Err(_) => break at_its_end,
+                }
+                change = pages.next().await;
+                continue;
+            };
+            if count > 0 && (count == self.limit || bytes >= bytes_max) {
+                pages.put_back((id, text));
+                break self.token.after(last, &pages.read_at);
+            }
+            count += 1;
+            bytes += text.get().len();
+            last = id;
+            chunk.push_str(if chunk.is_empty() { "" } else { "," });
+            chunk.push_str(text.get());
+            if chunk.len() >= CHUNK_BYTES {
+                body.items(&std::mem::take(&mut chunk)).await?;
+            }
+            change = pages.next().await;
+        };
+        body.items(&chunk).await?;
+        let more = matches!(token, PageToken::InChanges { .. });
+        if more {
+            let text = token.to_string();
+            state.reader.continuations.keep(&self.shape, text, pages);
+        }
+        body.finish(&token, more).await
+    }
+}
+
+/// A resume that the database cannot answer in time is given up, as one that it would take too long to answer.
+fn changes_failed(end: PageEnd) -> Failed {
+    match end {
+        PageEnd::Failed(failure) if failure.kind == ReadFailure::NoProgress => {
+            Failed::Refetch(RefetchReason::Expired)
+        }
+        end => end.into(),
+    }
 }

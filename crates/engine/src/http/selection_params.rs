@@ -5,6 +5,9 @@ use serde::Deserialize;
 
 use super::error::HttpError;
 
+/// The parameters' names.
+pub(super) const NAMES: &[&str] = &["where", "params", "columns"];
+
 /// The parameters as they arrive.
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct SelectionParams {

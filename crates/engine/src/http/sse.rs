@@ -5,17 +5,17 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, State};
-use axum::http::{HeaderMap, header};
+use axum::extract::State;
+use axum::http::{HeaderMap, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use protocol::{ClientFrame, ErrorCode, Subscribe, SubscriptionId};
+use protocol::{ClientFrame, Subscribe, SubscriptionId};
 use serde::Deserialize;
 use tokio::sync::mpsc;
 
 use super::error::HttpError;
-use super::selection_params::SelectionParams;
+use super::query;
+use super::selection_params::{self, SelectionParams};
 use super::{Feature, door};
 use crate::session::{EventStream, NO_CURSOR, SessionTask};
 use crate::state::EngineState;
@@ -28,6 +28,9 @@ pub(super) const FEATURE: Feature = Feature {
     reserved: &["events"],
     routes: |prefix| Router::new().route(&format!("{prefix}/events"), get(events)),
 };
+
+/// Besides those of the selection.
+const PARAMETERS: &[&str] = &["entity", "cursor"];
 
 #[derive(Debug, Deserialize)]
 struct Parameters {
@@ -42,11 +45,10 @@ struct Parameters {
 async fn events(
     State(state): State<Arc<EngineState>>,
     headers: HeaderMap,
-    parameters: Result<Query<Parameters>, QueryRejection>,
+    uri: Uri,
 ) -> Result<Response, HttpError> {
     let principal = door::admit(&headers, &state.config).await?;
-    let Query(parameters) =
-        parameters.map_err(|error| HttpError::new(ErrorCode::Protocol, error.body_text()))?;
+    let parameters: Parameters = query::read(&uri, &[PARAMETERS, selection_params::NAMES])?;
     let selection = parameters.selection.read()?;
     // Reject invalid requests here, while an HTTP status can still be sent.
     state.resolve(&principal, &parameters.entity, &selection)?;

@@ -2,13 +2,17 @@
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
+use std::time::Duration;
 
+use axum::Router;
+use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, header};
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
-use axum::{Json, Router};
 use serde::Serialize;
 use sync_core::shape::Selection;
+use tokio::time::Instant;
 
 use super::error::HttpError;
 use super::{Feature, door, feature_names};
@@ -115,11 +119,29 @@ struct Log {
     floor: String,
 }
 
+/// How long a status is answered again as it is, so that asking for it often costs nothing.
+const STATUS_AGE_MAX: Duration = Duration::from_millis(100);
+
 async fn status(
     State(state): State<Arc<EngineState>>,
     headers: HeaderMap,
-) -> Result<Json<Status>, HttpError> {
+) -> Result<Response, HttpError> {
     door::check_page(&headers, &state.config)?;
+    // Held while the status is made: a request that comes meanwhile gets the same.
+    let mut cached = state.status.lock().await;
+    let text = match &*cached {
+        Some((made, text)) if made.elapsed() < STATUS_AGE_MAX => text.clone(),
+        _ => {
+            let text = Bytes::from(protocol::json::text(&make(&state).await));
+            *cached = Some((Instant::now(), text.clone()));
+            text
+        }
+    };
+    drop(cached);
+    Ok(([(header::CONTENT_TYPE, "application/json")], text).into_response())
+}
+
+async fn make(state: &EngineState) -> Status {
     let listener = *state.listener.borrow();
     let stats = state.hub.stats(SHAPES_MAX);
     let known = state.entities.all();
@@ -136,7 +158,7 @@ async fn status(
             None
         }
     };
-    Ok(Json(Status {
+    Status {
         version: env!("CARGO_PKG_VERSION"),
         features: feature_names(),
         database: state.config.db_pool.backend(),
@@ -174,5 +196,5 @@ async fn status(
             })
             .collect(),
         log,
-    }))
+    }
 }

@@ -44,25 +44,27 @@ async fn upgrade(State(state): State<Arc<EngineState>>, mut request: Request) ->
             .headers_mut()
             .insert(SEC_WEBSOCKET_PROTOCOL, protocol);
     }
-    let is_allowed = door::is_allowed(request.headers(), &state.config);
+    let unwelcome = door::check(request.headers(), &state.config.auth)
+        .err()
+        .map(door::Unwelcome::message);
     tokio::spawn(async move {
         // It fails when the client disconnects before the answer, and then there is nothing to serve.
         if let Ok(upgraded) = upgrade.await {
             let tasks = state.tasks.clone();
             tasks
-                .track_future(Box::pin(serve(state, upgraded, is_allowed)))
+                .track_future(Box::pin(serve(state, upgraded, unwelcome)))
                 .await;
         }
     });
     response
 }
 
-async fn serve(state: Arc<EngineState>, upgraded: Upgraded, is_allowed: bool) {
+async fn serve(state: Arc<EngineState>, upgraded: Upgraded, unwelcome: Option<&'static str>) {
     // Boxed on its own: the handshake's future is freed long before the connection ends.
     let greeted = Box::pin(async move {
         let socket = WebSocket::new(upgraded, state.config.limits.frame_bytes_max).await;
         let greeting = Greeting {
-            is_allowed,
+            unwelcome,
             features: feature_names(),
         };
         greet(state, socket, greeting).await

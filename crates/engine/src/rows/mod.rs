@@ -5,17 +5,22 @@ mod audience;
 mod batch;
 pub(crate) mod blocking;
 mod budget;
+mod continuations;
 mod cursor_frame;
 mod hub;
 mod index;
+pub(crate) mod pages;
 pub(crate) mod reads;
 pub(crate) mod spool;
+mod spool_file;
 mod stats;
 #[cfg(test)]
 mod testing;
+mod turns;
 mod writer;
 
 pub(crate) use audience::ShapeStats;
 pub(crate) use batch::Batch;
 pub(crate) use hub::{FilterBytes, Hub, HubLimits};
 pub(crate) use reads::Reader;
+pub(crate) use turns::ReadClient;

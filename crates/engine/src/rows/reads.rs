@@ -3,23 +3,27 @@
 //! Each is written to a spool at the database's pace, so that no client, however slow, holds a connection or
 //! a transaction.
 //!
+//! A read that nobody waits for any more ends at once, on the database too. No more reads run at once than there are
+//! turns ([`super::turns`]), shared among entities and clients.
+//!
 //! Clients that arrive together share one read of the same shape: a client that arrives while a read waits
 //! for its turn joins it. A client never joins a read that has begun: its snapshot may be older than the
 //! moment from which the client receives changes. Therefore, while a shape is being read, its next read
 //! waits a moment for more clients.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::AtomicUsize;
+use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use db::DbPool;
 use db::entity::{Entities, Entity};
-use db::read::{ChangesQuery, OldValueColumns, ReadError, RowsQuery};
+use db::read::{ChangeStream, ChangesQuery, OldValueColumns, ReadError, RowStream, RowsQuery};
+use db::{DbError, DbPool};
 use protocol::{Change, MutationId, RefetchReason, json};
-use sync_core::cursor::{Cursor, Position};
+use sync_core::cursor::{Cursor, Position, refuse};
 use sync_core::effect::Effect;
 use sync_core::log::{NetChange, Subject};
+use sync_core::retry::ReadFailure;
 use sync_core::session::ReadFrom;
 use sync_core::shape::{Shape, ShapeReader};
 use tokio::sync::Semaphore;
@@ -27,8 +31,12 @@ use uuid::Uuid;
 use value::schema::Schema;
 
 use super::blocking;
+use super::continuations::Continuations;
 use super::hub::Hub;
 use super::spool::{Spool, SpoolReader};
+use super::spool_file::{Budget, SpoolError};
+use super::turns::{Busy, ReadClient, ReadTurns};
+use crate::config::ReadsConfig;
 
 /// How long a read waits for more clients while its shape is being read for others. A lone client never
 /// waits.
@@ -45,8 +53,22 @@ pub(crate) enum PagesEnd {
     },
     /// The position cannot be resumed from.
     Refused(RefetchReason),
-    /// The read failed; the text is for the server's output.
-    Failed(Arc<str>),
+    Failed(Failure),
+}
+
+/// Why a read failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Failure {
+    pub(crate) kind: ReadFailure,
+    /// For the server's output.
+    pub(crate) text: Arc<str>,
+}
+
+impl Failure {
+    pub(crate) fn new(kind: ReadFailure, text: impl Into<Arc<str>>) -> Self {
+        let text = text.into();
+        Self { kind, text }
+    }
 }
 
 /// How a read of frames ended.
@@ -58,26 +80,50 @@ pub(crate) enum FramesEnd {
     },
     /// The positions cannot be resumed from: those of one entity, or all.
     Refused(RefetchReason, Option<String>),
-    /// The read failed; the text is for the server's output.
-    Failed(Arc<str>),
+    Failed(Failure),
 }
 
 /// Why a read stopped before its end.
-enum Stopped {
+pub(super) enum Stopped {
     Refused(RefetchReason, Option<String>),
-    Failed(Arc<str>),
+    Failed(Failure),
+    /// Nobody waits for it any more.
+    Abandoned,
+}
+
+impl Stopped {
+    pub(super) fn failed(kind: ReadFailure, text: impl Into<Arc<str>>) -> Self {
+        Self::Failed(Failure::new(kind, text))
+    }
 }
 
 impl From<ReadError> for Stopped {
     fn from(error: ReadError) -> Self {
-        // The read is retried, and by then the catalog has been read again.
-        Self::Failed(error.to_string().into())
+        let text = error.to_string();
+        let kind = match error {
+            ReadError::Refused(reason) => return Self::Refused(reason, None),
+            ReadError::Db(DbError::NoProgress { .. }) => ReadFailure::NoProgress,
+            ReadError::Db(error) if !error.is_retryable() => ReadFailure::Statement,
+            // When a table has changed, the catalog has been read again by the next try.
+            _ => ReadFailure::Passing,
+        };
+        Self::failed(kind, text)
     }
 }
 
-impl From<std::io::Error> for Stopped {
-    fn from(error: std::io::Error) -> Self {
-        Self::Failed(format!("spooling a read: {error}").into())
+impl From<SpoolError> for Stopped {
+    fn from(error: SpoolError) -> Self {
+        let kind = match error {
+            SpoolError::Full => ReadFailure::Slow,
+            SpoolError::Io(_) => ReadFailure::Passing,
+        };
+        Self::failed(kind, error.to_string())
+    }
+}
+
+impl From<Busy> for Stopped {
+    fn from(Busy: Busy) -> Self {
+        Self::failed(ReadFailure::Busy, "more reads wait than `waiting_max`")
     }
 }
 
@@ -85,7 +131,8 @@ impl From<Stopped> for PagesEnd {
     fn from(stopped: Stopped) -> Self {
         match stopped {
             Stopped::Refused(reason, _) => Self::Refused(reason),
-            Stopped::Failed(error) => Self::Failed(error),
+            Stopped::Failed(failure) => Self::Failed(failure),
+            Stopped::Abandoned => Self::Failed(abandoned()),
         }
     }
 }
@@ -94,9 +141,15 @@ impl From<Stopped> for FramesEnd {
     fn from(stopped: Stopped) -> Self {
         match stopped {
             Stopped::Refused(reason, entity) => Self::Refused(reason, entity),
-            Stopped::Failed(error) => Self::Failed(error),
+            Stopped::Failed(failure) => Self::Failed(failure),
+            Stopped::Abandoned => Self::Failed(abandoned()),
         }
     }
+}
+
+/// The end of a spool that nobody reads.
+pub(super) fn abandoned() -> Failure {
+    Failure::new(ReadFailure::Passing, "nobody waits for it any more")
 }
 
 /// A read's pages: JSON arrays of rows, or of changes.
@@ -109,16 +162,19 @@ type FramesSpool = Spool<Arc<Position>, FramesEnd>;
 /// Reads for clients.
 #[derive(Debug)]
 pub(crate) struct Reader {
-    db: DbPool,
-    entities: Arc<Entities>,
+    pub(super) db: DbPool,
+    pub(super) entities: Arc<Entities>,
     hub: Arc<Hub>,
-    /// Limits the reads that run at once; the rest of the pool stays free for writes.
-    turns: Arc<Semaphore>,
+    /// Limits the reads that run at once; the rest of the pool stays free for everything else.
+    pub(super) turns: Arc<ReadTurns>,
     /// Limits the pages sent at once, so that however many clients read, processors are left for live
     /// sessions and for other programs on this machine.
     pub(crate) page_turns: Arc<Semaphore>,
     shapes: Mutex<ShapeReads>,
-    budget: Arc<AtomicUsize>,
+    pub(super) budget: Arc<Budget>,
+    pub(super) config: ReadsConfig,
+    /// Reads of changes whose clients have yet to ask for the next page.
+    pub(crate) continuations: Continuations,
 }
 
 /// Reads of whole shapes.
@@ -131,9 +187,19 @@ struct ShapeReads {
 }
 
 impl ShapeReads {
-    /// Starts a read, which no further client can join.
+    /// Lets no further client join a read.
+    fn close(&mut self, shape: &Shape, spool: &Arc<PagesSpool>) {
+        // A newcomer may have replaced one that was abandoned.
+        if self
+            .waiting
+            .get(shape)
+            .is_some_and(|waiting| Arc::ptr_eq(waiting, spool))
+        {
+            self.waiting.remove(shape);
+        }
+    }
+
     fn begin(&mut self, shape: &Shape) {
-        self.waiting.remove(shape);
         *self.under_way.entry(shape.clone()).or_default() += 1;
     }
 
@@ -154,20 +220,25 @@ fn half_of_the_workers() -> usize {
 }
 
 impl Reader {
+    /// Reads from `db`, so many at once.
     pub(crate) fn new(
         db: DbPool,
         entities: Arc<Entities>,
         hub: Arc<Hub>,
         at_once: usize,
+        config: ReadsConfig,
+        patience: Duration,
     ) -> Arc<Self> {
         Arc::new(Self {
             db,
             entities,
             hub,
-            turns: Arc::new(Semaphore::new(at_once.max(1))),
+            turns: ReadTurns::new(at_once, config.waiting_max),
             page_turns: Arc::new(Semaphore::new(half_of_the_workers())),
             shapes: Mutex::default(),
-            budget: Arc::default(),
+            budget: Budget::new(&config, patience),
+            config,
+            continuations: Continuations::default(),
         })
     }
 
@@ -176,39 +247,46 @@ impl Reader {
     }
 
     /// Reads all rows of a shape.
-    pub(crate) fn rows(self: &Arc<Self>, shape: &Shape) -> Pages {
+    pub(crate) fn rows(self: &Arc<Self>, shape: &Shape, client: ReadClient) -> Pages {
         let mut shapes = self.shapes();
-        if let Some(spool) = shapes.waiting.get(shape) {
-            return spool.reader();
+        if let Some(pages) = shapes.waiting.get(shape).and_then(Spool::join) {
+            return pages;
         }
-        let spool: Arc<PagesSpool> = Spool::new(self.budget.clone());
+        let (spool, pages) = PagesSpool::new(self.budget.clone());
         shapes.waiting.insert(shape.clone(), spool.clone());
-        let pages = spool.reader();
         let (reader, shape) = (self.clone(), shape.clone());
         tokio::spawn(async move {
-            let is_being_read = reader.shapes().under_way.contains_key(&shape);
-            if is_being_read {
-                tokio::time::sleep(GATHERING).await;
-            }
-            let turn = reader.turns.acquire().await;
-            reader.shapes().begin(&shape);
-            let read = reader.read_rows(&shape, &spool).await;
-            reader.shapes().end(&shape);
+            let read = reader.read_rows(&shape, &spool, client).await;
             spool.finish(read.unwrap_or_else(PagesEnd::from));
-            drop(turn);
         });
         pages
     }
 
-    async fn read_rows(&self, shape: &Shape, spool: &PagesSpool) -> Result<PagesEnd, Stopped> {
+    async fn read_rows(
+        &self,
+        shape: &Shape,
+        spool: &Arc<PagesSpool>,
+        client: ReadClient,
+    ) -> Result<PagesEnd, Stopped> {
+        let turn = async {
+            let is_being_read = self.shapes().under_way.contains_key(shape);
+            if is_being_read {
+                tokio::time::sleep(GATHERING).await;
+            }
+            self.turns.take(shape.entity(), client).await
+        };
+        let turn = unless_abandoned(spool, turn).await;
+        self.shapes().close(shape, spool);
+        let _turn = turn??;
         let entity = self.entity_of(shape)?;
         metrics::counter!("rhtmx_sync_snapshot_reads_total").increment(1);
         let schema = entity.schema.clone();
+        self.shapes().begin(shape);
         let mut rows = self.db.read_rows(entity, RowsQuery::all(shape.clone()));
-        spool.begin(Arc::new(rows.start().await?.position));
-        while let Some(chunk) = rows.next().await? {
-            spool.push(json::text(&chunk).into()).await?;
-        }
+        let read = unless_abandoned(spool, spool_rows(&mut rows, spool)).await;
+        rows.close().await;
+        self.shapes().end(shape);
+        read??;
         Ok(PagesEnd::Complete {
             mutations: Arc::default(),
             schema,
@@ -216,11 +294,10 @@ impl Reader {
     }
 
     /// Returns the entity of a shape as it is now, if it is still the one that the shape was made for.
-    fn entity_of(&self, shape: &Shape) -> Result<Arc<Entity>, Stopped> {
+    pub(super) fn entity_of(&self, shape: &Shape) -> Result<Arc<Entity>, Stopped> {
         let Some(entity) = self.entities.find(shape.entity()) else {
-            return Err(Stopped::Failed(
-                "the entity has no table at the moment".into(),
-            ));
+            let text = "the entity has no table at the moment";
+            return Err(Stopped::failed(ReadFailure::Passing, text));
         };
         if entity.fits(shape) {
             return Ok(entity);
@@ -236,16 +313,16 @@ impl Reader {
         self: &Arc<Self>,
         shape: &Shape,
         from: ReadFrom,
+        client: ReadClient,
         author: Option<Uuid>,
     ) -> Pages {
-        let spool: Arc<PagesSpool> = Spool::new(self.budget.clone());
-        let pages = spool.reader();
+        let (spool, pages) = PagesSpool::new(self.budget.clone());
         let (reader, shape) = (self.clone(), shape.clone());
         tokio::spawn(async move {
-            let turn = reader.turns.acquire().await;
-            let read = reader.read_changes(shape, from, author, &spool).await;
+            let read = reader
+                .read_changes(shape, from, &spool, client, author)
+                .await;
             spool.finish(read.unwrap_or_else(PagesEnd::from));
-            drop(turn);
         });
         pages
     }
@@ -255,16 +332,14 @@ impl Reader {
     pub(crate) fn catch_up(
         self: &Arc<Self>,
         shapes: Vec<(Shape, Arc<Position>)>,
+        client: ReadClient,
         author: Option<Uuid>,
     ) -> Frames {
-        let spool: Arc<FramesSpool> = Spool::new(self.budget.clone());
-        let frames = spool.reader();
+        let (spool, frames) = FramesSpool::new(self.budget.clone());
         let reader = self.clone();
         tokio::spawn(async move {
-            let turn = reader.turns.acquire().await;
-            let read = reader.read_frames(&shapes, author, &spool).await;
+            let read = reader.read_frames(&shapes, &spool, client, author).await;
             spool.finish(read.unwrap_or_else(FramesEnd::from));
-            drop(turn);
         });
         frames
     }
@@ -272,8 +347,9 @@ impl Reader {
     async fn read_frames(
         &self,
         shapes: &[(Shape, Arc<Position>)],
-        author: Option<Uuid>,
         spool: &FramesSpool,
+        client: ReadClient,
+        author: Option<Uuid>,
     ) -> Result<FramesEnd, Stopped> {
         let all = self.entities.all();
         let mut entities = BTreeMap::new();
@@ -302,26 +378,16 @@ impl Reader {
             from: (**from).clone(),
             old_value_columns: old_value_columns_of(shapes.iter().map(|(shape, _)| shape)),
             checked: true,
+            entries_max: None,
         };
+        let turn = self.turns.take(shapes[0].0.entity(), client);
+        let _turn = unless_abandoned(spool, turn).await??;
         let mut changes = self.db.read_changes(Arc::new(entities), query);
-        let start = changes.start().await?;
-        if let Some(reason) = refuse(from, &start.position, &start.floor) {
-            return Err(Stopped::Refused(reason, None));
-        }
-        spool.begin(Arc::new(start.position));
         let mut mutations = Vec::new();
-        while let Some(mut entries) = changes.next().await? {
-            mutations.extend(entries.iter().filter_map(|entry| entry.mutation_id));
-            for entry in &mut entries {
-                entry.tell_origin_to(author);
-            }
-            let is_large = is_large(&entries, readers.iter().map(|(reader, _)| reader.shape()));
-            let frames = blocking::run_if(is_large, || changes_of_shapes(&entries, &readers))
-                .map_err(|(reason, entity)| Stopped::Refused(reason, Some(entity)))?;
-            for frame in frames {
-                spool.push(frame.into()).await?;
-            }
-        }
+        let spooled = spool_frames(&mut changes, from, &readers, spool, author, &mut mutations);
+        let read = unless_abandoned(spool, spooled).await;
+        changes.close().await;
+        read??;
         Ok(FramesEnd::Complete {
             mutations: mutations.into(),
         })
@@ -331,17 +397,19 @@ impl Reader {
         &self,
         shape: Shape,
         from: ReadFrom,
-        author: Option<Uuid>,
         spool: &PagesSpool,
+        client: ReadClient,
+        author: Option<Uuid>,
     ) -> Result<PagesEnd, Stopped> {
-        let refused = |reason| Err(Stopped::Refused(reason, None));
-        let from = match from {
-            ReadFrom::Position(position) => position,
+        let turn = self.turns.take(shape.entity(), client);
+        let _turn = unless_abandoned(spool, turn).await??;
+        let (from, entries_max) = match from {
+            ReadFrom::Position(position) => (position, None),
             ReadFrom::Cursor(Cursor { epoch, position }) => {
                 if self.hub.epoch().as_ref() != Some(&epoch) {
-                    return refused(RefetchReason::Epoch);
+                    return Err(Stopped::Refused(RefetchReason::Epoch, None));
                 }
-                Arc::new(position)
+                (Arc::new(position), Some(self.config.resume_entries_max))
             }
         };
         let entity = self.entity_of(&shape)?;
@@ -352,27 +420,15 @@ impl Reader {
             from: (*from).clone(),
             old_value_columns: old_value_columns_of([&shape]),
             checked: true,
+            entries_max,
         };
         let shape = ShapeReader::new(shape);
         let mut changes = self.db.read_changes(Arc::new(entities), query);
-        let start = changes.start().await?;
-        if let Some(reason) = refuse(&from, &start.position, &start.floor) {
-            return refused(reason);
-        }
-        spool.begin(Arc::new(start.position));
         let mut mutations = Vec::new();
-        while let Some(mut entries) = changes.next().await? {
-            mutations.extend(entries.iter().filter_map(|entry| entry.mutation_id));
-            for entry in &mut entries {
-                entry.tell_origin_to(author);
-            }
-            let is_large = is_large(&entries, [shape.shape()]);
-            match blocking::run_if(is_large, || changes_array(&entries, &shape)) {
-                Ok(Some(array)) => spool.push(array.into()).await?,
-                Ok(None) => {}
-                Err(reason) => return refused(reason),
-            }
-        }
+        let spooled = spool_changes(&mut changes, &from, &shape, spool, author, &mut mutations);
+        let read = unless_abandoned(spool, spooled).await;
+        changes.close().await;
+        read??;
         Ok(PagesEnd::Complete {
             mutations: mutations.into(),
             schema,
@@ -380,22 +436,86 @@ impl Reader {
     }
 }
 
-/// Returns why `from` cannot be resumed from in a database that is at `position` and may have pruned what
-/// `floor` contains.
-pub(crate) fn refuse(
-    from: &Position,
-    position: &Position,
-    floor: &Position,
-) -> Option<RefetchReason> {
-    if !position.covers(from) {
-        // `from` is in the future of this database, so the database was restored to an earlier state.
-        return Some(RefetchReason::Epoch);
+/// Waits for `work`, unless the spool's last reader leaves.
+pub(super) async fn unless_abandoned<Head: Clone, End: Clone, T>(
+    spool: &Spool<Head, End>,
+    work: impl Future<Output = T>,
+) -> Result<T, Stopped> {
+    tokio::select! {
+        done = work => Ok(done),
+        () = spool.abandoned() => {
+            metrics::counter!("rhtmx_sync_reads_abandoned_total").increment(1);
+            Err(Stopped::Abandoned)
+        }
     }
-    (!from.covers(floor)).then_some(RefetchReason::Expired)
+}
+
+async fn spool_rows(rows: &mut RowStream, spool: &PagesSpool) -> Result<(), Stopped> {
+    spool.begin(Arc::new(rows.start().await?.position));
+    while let Some(chunk) = rows.next().await? {
+        spool.push(json::text(&chunk).into()).await?;
+    }
+    Ok(())
+}
+
+async fn spool_changes(
+    changes: &mut ChangeStream,
+    from: &Position,
+    shape: &ShapeReader,
+    spool: &PagesSpool,
+    author: Option<Uuid>,
+    mutations: &mut Vec<MutationId>,
+) -> Result<(), Stopped> {
+    let start = changes.start().await?;
+    if let Some(reason) = refuse(from, &start.position, &start.floor) {
+        return Err(Stopped::Refused(reason, None));
+    }
+    spool.begin(Arc::new(start.position));
+    while let Some(mut entries) = changes.next().await? {
+        mutations.extend(entries.iter().filter_map(|entry| entry.mutation_id));
+        for entry in &mut entries {
+            entry.tell_origin_to(author);
+        }
+        let is_large = is_large(&entries, [shape.shape()]);
+        match blocking::run_if(is_large, || changes_array(&entries, shape)) {
+            Ok(Some(array)) => spool.push(array.into()).await?,
+            Ok(None) => {}
+            Err(reason) => return Err(Stopped::Refused(reason, None)),
+        }
+    }
+    Ok(())
+}
+
+async fn spool_frames(
+    changes: &mut ChangeStream,
+    from: &Position,
+    shapes: &[(ShapeReader, Arc<Position>)],
+    spool: &FramesSpool,
+    author: Option<Uuid>,
+    mutations: &mut Vec<MutationId>,
+) -> Result<(), Stopped> {
+    let start = changes.start().await?;
+    if let Some(reason) = refuse(from, &start.position, &start.floor) {
+        return Err(Stopped::Refused(reason, None));
+    }
+    spool.begin(Arc::new(start.position));
+    while let Some(mut entries) = changes.next().await? {
+        mutations.extend(entries.iter().filter_map(|entry| entry.mutation_id));
+        for entry in &mut entries {
+            entry.tell_origin_to(author);
+        }
+        let is_large = is_large(&entries, shapes.iter().map(|(reader, _)| reader.shape()));
+        let frames = blocking::run_if(is_large, || changes_of_shapes(&entries, shapes))
+            .map_err(|(reason, entity)| Stopped::Refused(reason, Some(entity)))?;
+        for frame in frames {
+            spool.push(frame.into()).await?;
+        }
+    }
+    Ok(())
 }
 
 /// The columns whose previous values the filters of these shapes look at.
-pub(crate) fn old_value_columns_of<'a>(
+pub(super) fn old_value_columns_of<'a>(
     shapes: impl IntoIterator<Item = &'a Shape>,
 ) -> OldValueColumns {
     let mut old_value_columns = OldValueColumns::new();
@@ -412,7 +532,7 @@ pub(crate) fn old_value_columns_of<'a>(
 
 /// Why an entity must be refetched when it is unclear what one of `entries` means: often because the schema has
 /// changed since.
-pub(crate) fn unclear(entries: &[NetChange], entity: &str) -> RefetchReason {
+pub(super) fn unclear(entries: &[NetChange], entity: &str) -> RefetchReason {
     let of_entity = |entry: &&NetChange| entry.entity == entity;
     let mut entries = entries.iter().filter(of_entity);
     if entries.any(|entry| entry.subject() == Subject::SchemaChange) {
@@ -423,7 +543,10 @@ pub(crate) fn unclear(entries: &[NetChange], entity: &str) -> RefetchReason {
 }
 
 /// Whether evaluating these shapes for `entries` takes long.
-fn is_large<'a>(entries: &[NetChange], shapes: impl IntoIterator<Item = &'a Shape>) -> bool {
+pub(super) fn is_large<'a>(
+    entries: &[NetChange],
+    shapes: impl IntoIterator<Item = &'a Shape>,
+) -> bool {
     let rows = entries.iter().filter_map(|entry| entry.row.as_ref());
     let bytes = rows.map(|row| row.get().len()).max().unwrap_or_default();
     let filters = shapes.into_iter().filter_map(Shape::selection);

@@ -5,22 +5,26 @@ use std::sync::Arc;
 use db::backoff;
 use protocol::{CloseCode, RefetchReason};
 use sync_core::cursor::Position;
+use sync_core::retry::ReadFailure;
 use sync_core::session::Command;
 use sync_core::shape::Shape;
 
 use super::transport::{Resume, Transport};
 use super::{Close, SessionTask};
-use crate::rows::Batch;
-use crate::rows::reads::FramesEnd;
+use crate::rows::reads::{Failure, FramesEnd};
 use crate::rows::spool::Next;
+use crate::rows::{Batch, ReadClient};
 use crate::shared_frame::SharedFrame;
 
 /// How one attempt to catch up ended.
 enum CaughtUp {
     To(Arc<Position>),
     Refused(RefetchReason, Option<String>),
-    Failed(String),
+    Failed(Failure),
 }
+
+/// After this many failures that would come back, the session's subscriptions refetch, each by itself.
+const FAILURES_MAX: u32 = 3;
 
 impl<T: Transport> SessionTask<T> {
     /// Reads from the log what the mailbox could not take, at the client's pace.
@@ -30,6 +34,7 @@ impl<T: Transport> SessionTask<T> {
     ) -> Result<Vec<Command<Batch>>, Close> {
         metrics::counter!("rhtmx_sync_catch_ups_total").increment(1);
         let mut failures = 0;
+        let mut lasting = 0;
         loop {
             // Flush first: the catch-up may take long, and what is queued need not wait for it.
             self.flush().await?;
@@ -40,9 +45,18 @@ impl<T: Transport> SessionTask<T> {
                 CaughtUp::Refused(reason, entity) => {
                     return Ok(self.rules.catch_up_failed(reason, entity.as_deref()));
                 }
-                CaughtUp::Failed(error) => {
+                CaughtUp::Failed(Failure { kind, text }) => {
                     failures += 1;
-                    tracing::warn!(%error, failures, "a session could not read the log; retrying");
+                    metrics::counter!("rhtmx_sync_read_failures_total").increment(1);
+                    tracing::warn!(error = %text, failures, "a session could not read the log; retrying");
+                    if !matches!(kind, ReadFailure::Passing | ReadFailure::Busy) {
+                        lasting += 1;
+                    }
+                    if lasting == FAILURES_MAX {
+                        return Ok(self.rules.catch_up_failed(RefetchReason::Expired, None));
+                    }
+                    // Writing shows whether the client is still there: its input is not read meanwhile.
+                    self.transport.ping();
                     tokio::time::sleep(backoff::pause(failures)).await;
                     if self.state.shutdown.is_cancelled() {
                         return Err(Close::With(
@@ -59,7 +73,9 @@ impl<T: Transport> SessionTask<T> {
         &mut self,
         shapes: &[(Shape, Arc<Position>)],
     ) -> Result<CaughtUp, Close> {
-        let mut frames = self.state.reader.catch_up(shapes.to_vec(), self.client_id);
+        let client = ReadClient::Session(self.mailbox.session);
+        let reader = &self.state.reader;
+        let mut frames = reader.catch_up(shapes.to_vec(), client, self.client_id);
         let mut reached = None;
         loop {
             let ended = match frames.next().await {
@@ -73,7 +89,10 @@ impl<T: Transport> SessionTask<T> {
                     continue;
                 }
                 Ok(Next::End(ended)) => ended,
-                Err(error) => return Ok(CaughtUp::Failed(error.to_string())),
+                Err(error) => {
+                    let failure = Failure::new(ReadFailure::Passing, error.to_string());
+                    return Ok(CaughtUp::Failed(failure));
+                }
             };
             return Ok(match (ended, reached) {
                 (FramesEnd::Complete { mutations }, Some(position)) => {
@@ -86,10 +105,11 @@ impl<T: Transport> SessionTask<T> {
                     CaughtUp::To(position)
                 }
                 (FramesEnd::Complete { .. }, None) => {
-                    CaughtUp::Failed("a catch-up without a position".to_owned())
+                    let text = "a catch-up without a position";
+                    CaughtUp::Failed(Failure::new(ReadFailure::Statement, text))
                 }
                 (FramesEnd::Refused(reason, entity), _) => CaughtUp::Refused(reason, entity),
-                (FramesEnd::Failed(error), _) => CaughtUp::Failed(error.to_string()),
+                (FramesEnd::Failed(error), _) => CaughtUp::Failed(error),
             });
         }
     }

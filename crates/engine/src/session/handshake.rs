@@ -55,9 +55,9 @@ impl From<AuthError> for Refused {
 
 /// What the route knows before the handshake.
 pub(crate) struct Greeting {
-    /// Whether the page's origin may connect. A browser shows a page only the close code, so that is the
+    /// Why the page may not connect, if so. A browser shows a page only the close code, so that is the
     /// answer, not an HTTP status.
-    pub(crate) is_allowed: bool,
+    pub(crate) unwelcome: Option<&'static str>,
     /// The features that this server offers.
     pub(crate) features: Vec<String>,
 }
@@ -102,12 +102,9 @@ async fn welcome(
     socket: &mut WebSocket,
     greeting: Greeting,
 ) -> Result<(Hello, Epoch, Principal), Option<Refused>> {
-    if !greeting.is_allowed {
-        return Err(Some(Refused::new(
-            ErrorCode::Forbidden,
-            "pages of this origin may not connect",
-            CloseCode::Forbidden,
-        )));
+    if let Some(message) = greeting.unwelcome {
+        let close = CloseCode::Forbidden;
+        return Err(Some(Refused::new(ErrorCode::Forbidden, message, close)));
     }
     let limits = &state.config.limits;
     let hello = match tokio::time::timeout(limits.hello_timeout(), hello(socket)).await {

@@ -3,6 +3,7 @@
 mod catch_up;
 mod frames;
 mod handshake;
+mod input;
 mod reads;
 mod send;
 mod sse;
@@ -21,6 +22,7 @@ use protocol::{
 use sync_core::cursor::Epoch;
 use sync_core::mutation::Applied;
 use sync_core::policy::Principal;
+use sync_core::retry::ReadFailure;
 use sync_core::session::{Command, Frame, HubCommand, ReadCommand, Session};
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
@@ -28,6 +30,7 @@ use uuid::Uuid;
 use value::schema::Schema;
 
 pub(crate) use handshake::{Greeting, greet};
+use input::{Flood, Input};
 use reads::{Read, Reads, Step};
 pub(crate) use sse::{EventStream, NO_CURSOR};
 use transport::{Disconnected, Incoming, Resume, Transport};
@@ -35,7 +38,7 @@ pub(crate) use websocket::WebSocket;
 
 use crate::mailbox::{Mailbox, Taken};
 use crate::mutations::{self, MutationError};
-use crate::rows::{Batch, FilterBytes};
+use crate::rows::{Batch, FilterBytes, ReadClient};
 use crate::state::EngineState;
 
 /// Mutations of one client that may wait here; beyond that, its transport is not read.
@@ -60,6 +63,7 @@ pub(crate) struct SessionTask<T> {
     principal: Arc<Principal>,
     /// None for a connection that cannot push.
     client_id: Option<Uuid>,
+    input: Input,
     reads: Reads,
     filter_bytes: FilterBytes,
     /// The schemas of finished reads, until `subscribed` sends them.
@@ -106,6 +110,7 @@ impl<T: Transport> SessionTask<T> {
     ) -> Box<Self> {
         let limits = &state.config.limits;
         let rules = Session::new(limits.session());
+        let input = Input::new(limits);
         let mailbox = state.hub.join(&epoch, limits.queue());
         let filter_bytes = state.hub.filter_bytes();
         Box::new(Self {
@@ -116,6 +121,7 @@ impl<T: Transport> SessionTask<T> {
             rules,
             principal,
             client_id,
+            input,
             reads: Reads::default(),
             filter_bytes,
             schemas: HashMap::new(),
@@ -159,6 +165,7 @@ impl<T: Transport> SessionTask<T> {
             let step = tokio::select! {
                 () = &mut shut_down => Err(Close::With(CloseCode::ShuttingDown, "the server is shutting down")),
                 incoming = self.transport.next(), if reads_input => Box::pin(self.incoming(incoming)).await,
+                () = self.input.resume() => Ok(()),
                 batch = self.mailbox.next() => match batch {
                     Some(Taken::Item(batch)) => self.deliver(batch).await,
                     // `settle` reads the log.
@@ -194,6 +201,12 @@ impl<T: Transport> SessionTask<T> {
 
     async fn incoming(&mut self, incoming: Incoming) -> Result<(), Close> {
         self.missed_heartbeats = 0;
+        if let Err(Flood) = self.input.count(&incoming) {
+            let message = "this connection sends more than it may";
+            self.error(Error::fatal(ErrorCode::RateLimited, message))
+                .await?;
+            return Err(Close::With(CloseCode::RateLimited, message));
+        }
         match incoming {
             Incoming::Alive => Ok(()),
             Incoming::Disconnected => Err(Close::Disconnected),
@@ -219,6 +232,7 @@ impl<T: Transport> SessionTask<T> {
     fn reads_input(&self) -> bool {
         self.rules.pushes_waiting() < PUSHES_WAITING_MAX
             && self.rules.answers_waiting() < ANSWERS_WAITING_MAX
+            && !self.input.is_paused()
     }
 
     async fn beat(&mut self) -> Result<(), Close> {
@@ -296,9 +310,17 @@ impl<T: Transport> SessionTask<T> {
         match step {
             Step::Frame { text, turn } => self.send_page(text, turn).await,
             Step::Restarted(id) => self.refetch(id, RefetchReason::Expired).await,
-            Step::Failed(id) => {
-                let message = "the rows cannot be read at the moment; retrying";
-                let error = Error::new(ErrorCode::Unavailable, message);
+            Step::Failed { id, failure } => {
+                let error = match failure {
+                    ReadFailure::Busy => Error::new(
+                        ErrorCode::RateLimited,
+                        "more reads wait than the server takes; retrying",
+                    ),
+                    _ => Error::new(
+                        ErrorCode::Unavailable,
+                        "the rows cannot be read at the moment; retrying",
+                    ),
+                };
                 self.error(error.of_subscription(id)).await
             }
             Step::End {
@@ -371,8 +393,10 @@ impl<T: Transport> SessionTask<T> {
         match command {
             ReadCommand::Start { id, shape, from } => {
                 let reader = self.state.reader.clone();
+                let client = ReadClient::Session(self.mailbox.session);
                 let author = self.client_id;
-                self.reads.push(Read::new(reader, id, shape, from, author));
+                self.reads
+                    .push(Read::new(reader, client, id, shape, from, author));
             }
             ReadCommand::Stop(id) => self.reads.stop(&id),
         }

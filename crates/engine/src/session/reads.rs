@@ -1,13 +1,15 @@
-//! The reads of a session's joining subscriptions: all start at once, and are sent one after another.
+//! The reads of a session's joining subscriptions: a few at once, in their order, and what has been read is sent.
 
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use db::backoff;
 use protocol::{MutationId, SubscriptionId, json};
 use sync_core::cursor::Position;
+use sync_core::retry::{ReadFailure, ReadRetry, Retry};
 use sync_core::session::{ReadEnd, ReadFrom};
 use sync_core::shape::Shape;
 use tokio::sync::OwnedSemaphorePermit;
@@ -16,9 +18,14 @@ use uuid::Uuid;
 use value::schema::Schema;
 
 use super::turn::TurnQueue;
-use crate::rows::Reader;
-use crate::rows::reads::{Pages, PagesEnd};
+use crate::rows::reads::{Failure, Pages, PagesEnd};
 use crate::rows::spool::Next;
+use crate::rows::{ReadClient, Reader};
+
+/// Reads of one session that run at once. The others wait here, where they cost nothing.
+const READS_AT_ONCE_MAX: usize = 4;
+/// The longest pause after failures that a retry does not mend by itself.
+const PAUSE_MAX: Duration = Duration::from_secs(30);
 
 /// What the session does next for its reads.
 #[derive(Debug)]
@@ -33,7 +40,10 @@ pub(super) enum Step {
     /// Restart this subscription's read: the client must drop what has been sent.
     Restarted(SubscriptionId),
     /// The read failed and is retried.
-    Failed(SubscriptionId),
+    Failed {
+        id: SubscriptionId,
+        failure: ReadFailure,
+    },
     /// The read has ended.
     End {
         id: SubscriptionId,
@@ -55,12 +65,14 @@ pub(super) struct Reads {
 #[derive(Debug)]
 pub(super) struct Read {
     reader: Arc<Reader>,
+    client: ReadClient,
     id: SubscriptionId,
     shape: Shape,
     from: Option<ReadFrom>,
     /// The client, which is told of its own mutations.
     author: Option<Uuid>,
-    pages: Pages,
+    /// None until it is this read's turn to start, and after a failure.
+    pages: Option<Pages>,
     /// The next item, while it waits for its turn.
     next: Option<io::Result<Next<Arc<Position>, PagesEnd>>>,
     turns: TurnQueue,
@@ -68,7 +80,9 @@ pub(super) struct Read {
     /// A page of rows, held until it is known whether another follows.
     held: Option<Bytes>,
     sent: bool,
-    failures: u32,
+    /// The next try begins with a `refetch`.
+    restarts: bool,
+    retry: ReadRetry,
     /// When to retry after a failure.
     retry_at: Option<Instant>,
 }
@@ -85,7 +99,7 @@ impl Reads {
     /// Leaves the queue for a turn: a session that waits for something else, such as its own client, must not
     /// be given one. It queues again with the next step.
     pub(super) fn give_up_turn(&mut self) {
-        if let Some(read) = self.queue.front_mut() {
+        for read in &mut self.queue {
             read.turns.leave();
         }
     }
@@ -93,20 +107,27 @@ impl Reads {
     /// Waits for the next step, forever when nothing is being read. Dropping the future loses nothing.
     pub(super) async fn next(&mut self) -> Step {
         loop {
-            let Some(read) = self.queue.front_mut() else {
+            if self.queue.is_empty() {
                 return std::future::pending().await;
+            }
+            let first = self.first_ready().await;
+            let Some(read) = self.queue.get_mut(first) else {
+                continue;
             };
             let step = read.next().await;
             match &step {
                 Some(Step::End { .. }) => {
-                    self.queue.pop_front();
+                    self.queue.remove(first);
                     // Most sessions never read again, so the queue's kilobyte is freed.
                     if self.queue.is_empty() {
                         self.queue = VecDeque::new();
                     }
                 }
                 // The other reads need not wait for one that fails.
-                Some(Step::Failed(_)) => self.queue.rotate_left(1),
+                Some(Step::Failed { .. }) => {
+                    let failed = self.queue.remove(first);
+                    self.queue.extend(failed);
+                }
                 _ => {}
             }
             if let Some(step) = step {
@@ -114,53 +135,89 @@ impl Reads {
             }
         }
     }
+
+    /// Waits for the first read that can go on. A read that waits for its turn or for a lock holds up no other.
+    async fn first_ready(&mut self) -> usize {
+        if self.queue.len() == 1 {
+            self.queue[0].ready().await;
+            return 0;
+        }
+        let now = Instant::now();
+        let reads = self.queue.iter_mut().enumerate();
+        let (pausing, due): (Vec<_>, Vec<_>) =
+            reads.partition(|(_, read)| read.retry_at.is_some_and(|at| at > now));
+        let due = due.into_iter().take(READS_AT_ONCE_MAX);
+        // Those that pause run nothing, so any number of them may be waited for.
+        let waits = due.chain(pausing).map(|(index, read)| {
+            Box::pin(async move {
+                read.ready().await;
+                index
+            })
+        });
+        futures_util::future::select_all(waits).await.0
+    }
 }
 
 impl Read {
     pub(super) fn new(
         reader: Arc<Reader>,
+        client: ReadClient,
         id: SubscriptionId,
         shape: Shape,
         from: Option<ReadFrom>,
         author: Option<Uuid>,
     ) -> Self {
-        let pages = start(&reader, &shape, from.as_ref(), author);
         let turns = TurnQueue::new(reader.page_turns.clone());
         Self {
             reader,
+            client,
             id,
             shape,
             from,
             author,
-            pages,
+            pages: None,
             next: None,
             turns,
             position: None,
             held: None,
             sent: false,
-            failures: 0,
+            restarts: false,
+            retry: ReadRetry::default(),
             retry_at: None,
         }
     }
 
-    async fn next(&mut self) -> Option<Step> {
+    /// Waits until there is something to do. Dropping the future loses nothing.
+    async fn ready(&mut self) {
         if let Some(retry_at) = self.retry_at {
             tokio::time::sleep_until(retry_at).await;
-            self.retry_at = None;
-            self.held = None;
-            // Rows that have been sent may be deleted by now without a change that says so, so the client
-            // must drop them.
-            let restarts = std::mem::take(&mut self.sent);
-            if restarts {
-                self.from = None;
-            }
-            self.pages = start(&self.reader, &self.shape, self.from.as_ref(), self.author);
-            if restarts {
-                return Some(Step::Restarted(self.id.clone()));
-            }
+        } else if self.next.is_none() {
+            self.pages().ready().await;
+        }
+    }
+
+    /// The pages of the read, which starts when it has not yet.
+    fn pages(&mut self) -> &mut Pages {
+        let Self {
+            reader,
+            client,
+            shape,
+            from,
+            author,
+            ..
+        } = self;
+        self.pages.get_or_insert_with(|| match from {
+            None => reader.rows(shape, *client),
+            Some(from) => reader.changes(shape, from.clone(), *client, *author),
+        })
+    }
+
+    async fn next(&mut self) -> Option<Step> {
+        if self.retry_at.take().is_some() {
+            return self.begin_again();
         }
         if self.next.is_none() {
-            self.next = Some(self.pages.next().await);
+            self.next = Some(self.pages().next().await);
         }
         let turn = match &self.next {
             Some(Ok(Next::Page(_) | Next::End(_))) => self.turns.turn().await,
@@ -176,8 +233,23 @@ impl Read {
                 Some(Step::Frame { text, turn })
             }
             Ok(Next::End(ended)) => Some(self.end(ended, turn)),
-            Err(error) => Some(self.failed(&error.to_string())),
+            Err(error) => {
+                let failure = Failure::new(ReadFailure::Passing, error.to_string());
+                Some(self.failed(&failure))
+            }
         }
+    }
+
+    /// Starts a read that has failed again.
+    fn begin_again(&mut self) -> Option<Step> {
+        self.held = None;
+        let restarts = std::mem::take(&mut self.restarts);
+        if restarts {
+            self.from = None;
+            self.sent = false;
+            return Some(Step::Restarted(self.id.clone()));
+        }
+        None
     }
 
     fn page(&mut self, page: Bytes) -> Option<String> {
@@ -211,8 +283,11 @@ impl Read {
                     schema: Some(schema),
                 }
             }
-            (PagesEnd::Complete { .. }, None) => self.failed("a read without a position"),
-            (PagesEnd::Failed(error), _) => self.failed(&error),
+            (PagesEnd::Complete { .. }, None) => {
+                let text = "a read without a position";
+                self.failed(&Failure::new(ReadFailure::Statement, text))
+            }
+            (PagesEnd::Failed(failure), _) => self.failed(&failure),
         }
     }
 
@@ -232,28 +307,39 @@ impl Read {
         )
     }
 
-    fn failed(&mut self, error: &str) -> Step {
-        self.failures += 1;
-        self.retry_at = Some(Instant::now() + backoff::pause(self.failures));
-        tracing::warn!(
-            error,
-            entity = self.shape.entity(),
-            failures = self.failures,
-            "a read failed; retrying"
-        );
-        Step::Failed(self.id.clone())
-    }
-}
-
-fn start(
-    reader: &Arc<Reader>,
-    shape: &Shape,
-    from: Option<&ReadFrom>,
-    author: Option<Uuid>,
-) -> Pages {
-    match from {
-        None => reader.rows(shape),
-        Some(from) => reader.changes(shape, from.clone(), author),
+    fn failed(&mut self, failure: &Failure) -> Step {
+        let Failure { kind, text } = failure;
+        let retry = self.retry.failed(*kind, self.sent, self.from.is_some());
+        let failures = self.retry.failures();
+        metrics::counter!("rhtmx_sync_read_failures_total").increment(1);
+        let error = &**text;
+        let entity = self.shape.entity();
+        let id = self.id.clone();
+        if let Retry::End(error_to_client) = retry {
+            tracing::warn!(
+                error,
+                entity,
+                failures,
+                "a read failed; its subscription ends"
+            );
+            return Step::End {
+                id,
+                end: ReadEnd::Failed(error_to_client),
+                mutations: Arc::default(),
+                schema: None,
+            };
+        }
+        tracing::warn!(error, entity, failures, "a read failed; retrying");
+        // Rows that have been sent may be deleted by now without a change that says so, so the client must drop them.
+        self.restarts = retry == Retry::Refetch;
+        self.pages = None;
+        let pause = match kind {
+            ReadFailure::Passing => backoff::pause(failures),
+            _ => backoff::pause_up_to(failures, PAUSE_MAX),
+        };
+        self.retry_at = Some(Instant::now() + pause);
+        let failure = *kind;
+        Step::Failed { id, failure }
     }
 }
 

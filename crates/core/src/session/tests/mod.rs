@@ -259,6 +259,25 @@ fn a_refused_read_resolves_again() {
 }
 
 #[test]
+fn a_failed_read_ends_the_subscription() {
+    let mut session = session();
+    session.subscribe(subscribe("1", "a"), whole);
+    let error = SubscribeError::new(ErrorCode::Unavailable, "it cannot be read");
+    let commands = session.read(&"1".into(), ReadEnd::Failed(error));
+    let detach = Command::Hub(HubCommand::Detach(Shape::whole("a")));
+    assert_eq!(commands[..1], [detach]);
+    assert_eq!(
+        error_code(&commands[1..].to_vec(), "1"),
+        ErrorCode::Unavailable
+    );
+    assert_eq!(
+        session.read(&"1".into(), ReadEnd::Complete(at(5))),
+        [],
+        "too late"
+    );
+}
+
+#[test]
 fn an_unsubscribe_stops_the_read_and_detaches_the_shape() {
     let mut session = session();
     assert_eq!(

@@ -157,6 +157,7 @@ impl Synced {
             from: from.clone(),
             old_value_columns,
             checked: false,
+            entries_max: None,
         };
         read::read_changes(
             &mut self.conn,
@@ -174,6 +175,7 @@ impl Synced {
                 Part::Start(start) => position = Some(start.position),
                 Part::Items(more) => entries.extend(more),
                 Part::Outdated(_) => panic!("the fingerprints are not checked"),
+                Part::Refused(_) => panic!("the size is not checked"),
             }
         }
         (position.expect("a start"), entries)
@@ -207,6 +209,7 @@ impl Synced {
                     }
                 }
                 Part::Outdated(_) => panic!("the fingerprints are not checked"),
+                Part::Refused(_) => panic!("the size is not checked"),
             }
         }
         (position.expect("a start"), rows)
