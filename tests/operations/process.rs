@@ -232,8 +232,16 @@ async fn other_machines_are_served_only_with_open() {
         server
             .wait_for_output("anyone who can reach this address")
             .await;
-        assert_eq!(status_with_host(&server, "example.com").await, 200);
+        assert_eq!(status_with_host(&server, "192.168.1.5").await, 200);
+        // A page may have made its own name point to this machine.
+        assert_eq!(status_with_host(&server, "example.com").await, 403);
     }
+    let named = [
+        ("RHTMX_SYNC_OPEN", "true"),
+        ("RHTMX_SYNC_AUTH_ALLOWED_HOSTS", "example.com"),
+    ];
+    let server = ServerProcess::spawn(ANY_PORT, named).await;
+    assert_eq!(status_with_host(&server, "example.com").await, 200);
     let server = ServerProcess::spawn(ANY_PORT, [("RHTMX_SYNC_OPEN", "false")]).await;
     assert_eq!(status_with_host(&server, "example.com").await, 421);
 }
@@ -435,4 +443,83 @@ async fn a_signal_lets_mutations_finish() {
         db.query_text("SELECT body FROM notes").await,
         [Some("new".to_owned())]
     );
+}
+
+/// Whether the other side has closed a connection.
+async fn is_closed(stream: &mut TcpStream) -> bool {
+    let mut byte = [0];
+    matches!(stream.read(&mut byte).await, Ok(0) | Err(_))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn silent_connections_make_room_for_a_newcomer() {
+    let db = TestDatabase::sqlite().await;
+    db.execute(NOTES).await;
+    let url = db.url();
+    let settings = [
+        ("DATABASE_URL", url.as_str()),
+        ("RHTMX_SYNC_CONNECTIONS_MAX", "4"),
+        ("RHTMX_SYNC_CONNECTIONS_HEADER_TIMEOUT_MS", "600000"),
+    ];
+    let server = ServerProcess::spawn(with(&["--entity", "notes"]), settings).await;
+    let mut silent = Vec::new();
+    for number in 0..20 {
+        let mut stream = TcpStream::connect(server.address())
+            .await
+            .expect("accepted");
+        if number % 2 == 0 {
+            let half = b"GET /api/sync/ws HTTP/1.1\r\nHost: 127.0.0.1\r\n";
+            stream.write_all(half).await.expect("sent");
+        }
+        silent.push(stream);
+    }
+    let _live = subscriber(&server, "notes").await;
+    assert!(is_closed(&mut silent[0]).await, "the oldest makes room");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_that_is_never_finished_is_closed() {
+    let db = TestDatabase::sqlite().await;
+    db.execute(NOTES).await;
+    let url = db.url();
+    let settings = [
+        ("DATABASE_URL", url.as_str()),
+        ("RHTMX_SYNC_CONNECTIONS_HEADER_TIMEOUT_MS", "100"),
+    ];
+    let server = ServerProcess::spawn(with(&["--entity", "notes"]), settings).await;
+    let mut live = subscriber(&server, "notes").await;
+    for sent in ["", "GET /readyz HTTP/1.1\r\nHost: 127.0.0.1\r\n"] {
+        let mut stream = TcpStream::connect(server.address())
+            .await
+            .expect("accepted");
+        stream.write_all(sent.as_bytes()).await.expect("sent");
+        assert!(is_closed(&mut stream).await, "{sent:?}");
+    }
+    // A session has no headers to send.
+    db.execute(&insert([1])).await;
+    live.wait_until(|client| client.row("notes", "1").is_some())
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_server_ends_beside_an_answer_that_nobody_reads() {
+    let db = TestDatabase::postgres().await;
+    db.execute(&format!(
+        "{NOTES}; INSERT INTO notes SELECT g, repeat('x', 10000) FROM generate_series(1, 2000) g"
+    ))
+    .await;
+    let url = db.url();
+    let settings = [
+        ("DATABASE_URL", url.as_str()),
+        ("RHTMX_SYNC_READS_PAGE_BYTES_MAX", "100000000"),
+    ];
+    let server = ServerProcess::spawn(with(&["--entity", "notes"]), settings).await;
+    let mut stream = TcpStream::connect(server.address())
+        .await
+        .expect("accepted");
+    let request = b"GET /api/sync/notes HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n";
+    stream.write_all(request).await.expect("sent");
+    let mut first = [0; 10];
+    stream.read_exact(&mut first).await.expect("an answer");
+    assert!(server.terminate().await.status.success());
 }

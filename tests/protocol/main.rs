@@ -8,6 +8,7 @@ mod http;
 mod limits;
 mod polling;
 mod push;
+mod reads;
 mod rejects;
 mod resume;
 mod scopes;
