@@ -71,6 +71,8 @@ pub(crate) const DIALECT: Dialect = Dialect {
            SELECT id, xid::text::bigint, entity, entity_id, action, old, data, client_id, mutation \
            FROM _rhtmx_sync_log WHERE xid = ANY ($2::text::xid8[]) AND entity = ANY ($3::text::text[])",
     ),
+    order: "CASE WHEN l.row IS NOT NULL AND l.truncated_at > l.id THEN l.truncated_at ELSE l.id END, \
+        l.key IS NOT NULL, l.id",
     wanted: "($4::text::jsonb -> n.entity)",
     undo_record: "json_build_array(w.id, w.commit_id, w.action, CASE WHEN w.old IS NOT NULL THEN coalesce( \
            (SELECT jsonb_object_agg(o.key, CASE WHEN w.wanted ? o.key THEN o.value ELSE '0'::jsonb END) \

@@ -25,6 +25,9 @@ pub(crate) struct Dialect {
     /// The entry `w` as a JSON array of its id, its transaction (or null), its action and its `old`, in
     /// which values of columns that are not `wanted` are 0.
     pub(crate) undo_record: &'static str,
+    /// The order of the changes `l`: that of the log, but a row that exists though its newest entry comes before a
+    /// truncate follows the truncate.
+    pub(crate) order: &'static str,
 }
 
 impl Dialect {
@@ -66,8 +69,7 @@ const UNDO_BYTES_MAX: usize = 1024 * 1024;
 /// `rows` must be [left out](Dialect::leaving_out).
 ///
 /// The row is a scalar subquery by key, which leaves the planner no choice but the key's index. Rows of
-/// entries before a schema change are not looked up: their keys may be of another type. A row that exists though
-/// its newest entry comes before a truncate follows the truncate.
+/// entries before a schema change are not looked up: their keys may be of another type.
 ///
 /// With `undo` it also returns the undo records of rows whose entity has old-value columns.
 pub(crate) fn changes_sql(dialect: &Dialect, reading: &Reading) -> String {
@@ -100,8 +102,8 @@ pub(crate) fn changes_sql(dialect: &Dialect, reading: &Reading) -> String {
          max(CASE WHEN action = 'truncate' THEN id END) OVER (PARTITION BY entity) AS truncated_at, \
          max(CASE WHEN action = 'schema_change' THEN id END) OVER (PARTITION BY entity) AS schema_changed_at{records} \
          FROM ({new_entries}) n) ranked WHERE rank = 1) l ON true \
-         ORDER BY CASE WHEN l.row IS NOT NULL AND l.truncated_at > l.id THEN l.truncated_at ELSE l.id END, \
-         l.key IS NOT NULL, l.id",
+         ORDER BY {order}",
+        order = dialect.order,
         start = dialect.start,
         new_entries = new_entries_sql(dialect, undo),
         undo = if undo {

@@ -47,6 +47,8 @@ pub(crate) const DIALECT: Dialect = Dialect {
         "SELECT id, id AS commit_id, entity, entity_id, action, old, data, client_id, mutation \
            FROM _rhtmx_sync_log WHERE id > ?1 AND entity IN (SELECT value FROM json_each(?2))",
     ),
+    // No program truncates a table here, and SQLite would read each row again to sort it.
+    order: "l.id",
     wanted: "(SELECT j.value FROM json_each(?3) j WHERE j.key = n.entity)",
     // Concatenated as text, because a value loses its JSON subtype in a CASE. A double is copied from the
     // log, because before 3.53 `json_quote` writes only 15 digits; a name with quotes has no path, hence

@@ -160,7 +160,8 @@ async fn keys_that_are_equal_only_under_a_collation_are_two() {
         .await;
     assert_eq!(synced.copy.keys().collect::<Vec<_>>(), ["a"]);
     let respelled = synced.entries("UPDATE t SET v = 'Y'");
-    assert_eq!(respelled, [entry("a", "update", Some(r#"{"v":"y"}"#))]);
+    // No filter compares texts of such a column, so the log says only that it changed.
+    assert_eq!(respelled, [entry("a", "update", Some(r#"{"v":0}"#))]);
     synced.follow().await;
 }
 

@@ -183,6 +183,10 @@ async fn uninstalling_removes_all_triggers() {
         [""; 0]
     );
     synced.run("INSERT INTO todos (title) VALUES ('unseen')");
+    let wanted = ["e".to_owned()];
+    install::want(&mut synced.conn, &wanted)
+        .await
+        .expect("wanted");
     synced.install("e", "todos").await;
     synced.follow().await;
 }
