@@ -184,15 +184,15 @@ mod tests {
     }
 
     #[derive(Debug, Clone)]
-    enum Step {
+    enum Event {
         Ask(u8, u8),
         End(usize),
     }
 
-    fn step() -> impl Strategy<Value = Step> {
+    fn event() -> impl Strategy<Value = Event> {
         prop_oneof![
-            3 => (0_u8..4, 0_u8..5).prop_map(|(entity, client)| Step::Ask(entity, client)),
-            2 => (0_usize..30).prop_map(Step::End),
+            3 => (0_u8..4, 0_u8..5).prop_map(|(entity, client)| Event::Ask(entity, client)),
+            2 => (0_usize..30).prop_map(Event::End),
         ]
     }
 
@@ -200,17 +200,17 @@ mod tests {
         #[test]
         fn the_shares_hold_and_no_turn_stays_free(
             turns_max in 1_usize..9,
-            steps in proptest::collection::vec(step(), 1..120),
+            events in proptest::collection::vec(event(), 1..120),
         ) {
             let mut turns = Turns::new(turns_max);
             let mut known = Vec::new();
-            for step in steps {
-                match step {
-                    Step::Ask(entity, client) => {
+            for event in events {
+                match event {
+                    Event::Ask(entity, client) => {
                         known.push(turns.request(request(&entity.to_string(), client)));
                     }
-                    Step::End(which) if which < known.len() => turns.end(known.swap_remove(which)),
-                    Step::End(_) => {}
+                    Event::End(which) if which < known.len() => turns.end(known.swap_remove(which)),
+                    Event::End(_) => {}
                 }
                 while turns.grant().is_some() {}
                 let count = |matches: &dyn Fn(&Request<u8>) -> bool| {

@@ -21,7 +21,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::change_batch::ChangeBatch;
 use crate::config::SyncConfig;
-use crate::rows::{Hub, HubLimits, Reader};
+use crate::rows::{Continuations, Hub, HubLimits, Reader};
 
 /// Interval of checks whether the listener has reached a position.
 const CATCH_UP_INTERVAL: Duration = Duration::from_millis(5);
@@ -55,6 +55,8 @@ pub(crate) struct EngineState {
     /// Of each entity the number of refreshes that failed in a row; held while its table is looked at and its
     /// capture is installed, so that this happens once at a time.
     pub(crate) refreshing: BTreeMap<String, tokio::sync::Mutex<u32>>,
+    /// Reads of changes whose clients have yet to ask for the next page.
+    pub(crate) continuations: Continuations,
     /// Limits the requests that wait for changes.
     pub(crate) long_polls: Arc<Semaphore>,
     /// The last status, with the time at which it was made.
@@ -101,6 +103,7 @@ impl EngineState {
             tasks: TaskTracker::new(),
             listener_wake: Arc::new(Notify::new()),
             refreshing,
+            continuations: Continuations::default(),
             long_polls: Arc::new(Semaphore::new(long_polls_max)),
             status: tokio::sync::Mutex::default(),
             shape_ids: RandomState::new(),

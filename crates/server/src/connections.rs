@@ -80,7 +80,7 @@ struct State {
 
 /// One open connection, until its socket is closed.
 #[derive(Debug)]
-pub(crate) struct Open {
+struct Open {
     connections: Arc<Connections>,
     id: u64,
     address: IpAddr,

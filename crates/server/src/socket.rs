@@ -3,7 +3,6 @@
 use std::future::Future as _;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -11,26 +10,24 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
-use crate::connections::Open;
-
 /// A client's socket.
 #[derive(Debug)]
-pub(crate) struct Socket {
+pub(crate) struct Socket<Guard> {
     stream: TcpStream,
     write_timeout: Duration,
     /// Runs while the client takes nothing.
     stalled: Option<Pin<Box<Sleep>>>,
-    /// Counts the connection for as long as the socket is open.
-    _open: Arc<Open>,
+    /// Dropped when the socket is closed.
+    _guard: Guard,
 }
 
-impl Socket {
-    pub(crate) fn new(stream: TcpStream, open: Arc<Open>, write_timeout: Duration) -> Self {
+impl<Guard> Socket<Guard> {
+    pub(crate) fn new(stream: TcpStream, guard: Guard, write_timeout: Duration) -> Self {
         Self {
             stream,
             write_timeout,
             stalled: None,
-            _open: open,
+            _guard: guard,
         }
     }
 
@@ -55,7 +52,7 @@ impl Socket {
     }
 }
 
-impl AsyncRead for Socket {
+impl<Guard: Unpin> AsyncRead for Socket<Guard> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -65,7 +62,7 @@ impl AsyncRead for Socket {
     }
 }
 
-impl AsyncWrite for Socket {
+impl<Guard: Unpin> AsyncWrite for Socket<Guard> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

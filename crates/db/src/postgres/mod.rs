@@ -5,6 +5,7 @@ pub(crate) mod cancel;
 mod capture;
 mod catalog;
 pub(crate) mod connect;
+mod dialect;
 mod filter;
 pub(crate) mod incarnation;
 pub(crate) mod install;

@@ -1,15 +1,13 @@
 //! Reads of the log and of tables on pooled connections: first reads, resumes and catch-ups.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use diesel::QueryableByName;
 use diesel::deserialize;
 use diesel::pg::Pg;
-use diesel::query_builder::{BoxedSqlQuery, SqlQuery};
 use diesel::row::NamedRow;
 use diesel::sql_types::{BigInt, Nullable, Text};
-use diesel::{QueryableByName, sql_query};
 use diesel_async::{
     AsyncConnection as _, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection as _,
 };
@@ -20,7 +18,7 @@ use sync_core::log::NetChange;
 use sync_core::snapshot::Snapshot;
 
 use super::cancel::Progress;
-use super::incarnation::is_current;
+use super::dialect::{bound, dialect};
 use super::store::{SEARCH_PATH, in_schema};
 use super::{filter, projection, resume};
 use crate::entity::{Entity, RowsSql};
@@ -28,7 +26,7 @@ use crate::error::{DbError, DbResult, Failed};
 use crate::health::{Health, Unreadable};
 use crate::quote::literal;
 use crate::read::collect::{ChangeRow, ChangesCollector, RowLine, RowsCollector};
-use crate::read::sql::{self, Dialect, Reading};
+use crate::read::sql::{self, Reading};
 use crate::read::{
     self, ChangesQuery, Fingerprints, OldValueColumns, Part, PartSender, RowsPage, RowsQuery,
 };
@@ -52,32 +50,6 @@ const READ_COMMITTED: &str = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED";
 /// of entries per second.
 pub(crate) const PLANNER_SETTINGS: &str = "\
 SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off";
-
-/// `$1` is the snapshot's xmax, `$2` its running transactions: two ranges of the one index on `xid`. `$3` is
-/// the entities. `$4` is the old-value columns of each entity, and is used only if there are any.
-pub(crate) const DIALECT: Dialect = Dialect {
-    // Between a crash and the new epoch no cursor can be resumed, so the floor is the present.
-    start: Cow::Borrowed(concat!(
-        "SELECT pg_current_snapshot()::text AS position, (SELECT CASE WHEN ",
-        is_current!(),
-        " THEN floor ELSE pg_current_snapshot()::text END FROM _rhtmx_sync_meta) AS floor",
-    )),
-    entity_table: Cow::Borrowed("_rhtmx_sync_entity"),
-    fingerprints: "json_object_agg(e.entity, e.fingerprint)::text",
-    new_entries: Cow::Borrowed(
-        "SELECT id, xid::text::bigint AS commit_id, entity, entity_id, action, old, data, client_id, mutation \
-           FROM _rhtmx_sync_log WHERE xid >= $1::text::xid8 AND entity = ANY ($3::text::text[]) \
-           UNION ALL \
-           SELECT id, xid::text::bigint, entity, entity_id, action, old, data, client_id, mutation \
-           FROM _rhtmx_sync_log WHERE xid = ANY ($2::text::xid8[]) AND entity = ANY ($3::text::text[])",
-    ),
-    order: "CASE WHEN l.row IS NOT NULL AND l.truncated_at > l.id THEN l.truncated_at ELSE l.id END, \
-        l.key IS NOT NULL, l.id",
-    wanted: "($4::text::jsonb -> n.entity)",
-    undo_record: "json_build_array(w.id, w.commit_id, w.action, CASE WHEN w.old IS NOT NULL THEN coalesce( \
-           (SELECT jsonb_object_agg(o.key, CASE WHEN w.wanted ? o.key THEN o.value ELSE '0'::jsonb END) \
-           FROM jsonb_each(w.old) o), '{}'::jsonb) END)::text",
-};
 
 /// The statement that reads changes of these entities. The rows of some are left out: those that are missing,
 /// and those named.
@@ -137,16 +109,6 @@ pub(crate) fn guard_after(
         if !entity.row_of_key.is_empty() {
             health.guard(name);
         }
-    }
-}
-
-/// The dialect for a log in this schema.
-pub(crate) fn dialect(log_schema: &str) -> Dialect {
-    Dialect {
-        start: in_schema(&DIALECT.start, log_schema).into(),
-        entity_table: in_schema(&DIALECT.entity_table, log_schema).into(),
-        new_entries: in_schema(&DIALECT.new_entries, log_schema).into(),
-        ..DIALECT
     }
 }
 
@@ -245,14 +207,6 @@ pub(crate) async fn read_changes(
     })
     .await
     .map_err(|failed| failed.while_doing("reading the log"))
-}
-
-/// A statement whose parameters are all texts.
-pub(crate) fn bound<'a>(sql: &str, parameters: &'a [String]) -> BoxedSqlQuery<'a, Pg, SqlQuery> {
-    let query = sql_query(sql).into_boxed();
-    parameters
-        .iter()
-        .fold(query, |query, parameter| query.bind::<Text, _>(parameter))
 }
 
 /// The statement that reads some rows of an entity, and its parameters.

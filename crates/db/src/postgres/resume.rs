@@ -10,7 +10,7 @@ use protocol::RefetchReason;
 use serde::Deserialize;
 use sync_core::cursor::{self, Position};
 
-use super::read::{DIALECT, bound};
+use super::dialect::{DIALECT, bound};
 use super::store::in_schema;
 use crate::entity::{Entity, RowsSql};
 use crate::error::Failed;

@@ -133,7 +133,7 @@ async fn read_page(
     let rows_max = state.config.reads.page_rows_max.max(1);
     let limit = limit.map_or(rows_max, |limit| limit.clamp(1, rows_max));
     let epoch = state.hub.epoch().ok_or_else(HttpError::unavailable)?;
-    state.reader.continuations.expire();
+    state.continuations.expire();
     let text = parameters.cursor;
     let token = match text.as_deref().map(str::parse::<PageToken>) {
         None => return rows(state, &shape, None, &epoch, limit).await,
@@ -148,7 +148,7 @@ async fn read_page(
     }
     let wait = Duration::from_millis(wait_ms.unwrap_or(0).min(WAIT_MS_MAX));
     let text = text.as_deref().unwrap_or_default();
-    let kept = state.reader.continuations.take(&shape, text);
+    let kept = state.continuations.take(&shape, text);
     let request = ChangesRequest {
         is_continued: kept.is_some(),
         kept,
@@ -379,7 +379,7 @@ impl ChangesRequest {
         let more = matches!(token, PageToken::InChanges { .. });
         if more {
             let text = token.to_string();
-            state.reader.continuations.keep(&self.shape, text, pages);
+            state.continuations.keep(&self.shape, text, pages);
         }
         body.finish(&token, more).await
     }

@@ -2,7 +2,6 @@
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
@@ -119,25 +118,23 @@ struct Log {
     floor: String,
 }
 
-/// How long a status is answered again as it is, so that asking for it often costs nothing.
-const STATUS_AGE_MAX: Duration = Duration::from_millis(100);
-
 async fn status(
     State(state): State<Arc<EngineState>>,
     headers: HeaderMap,
 ) -> Result<Response, HttpError> {
     door::check_page(&headers, &state.config)?;
-    // Held while the status is made: a request that comes meanwhile gets the same.
-    let mut cached = state.status.lock().await;
-    let text = match &*cached {
-        Some((made, text)) if made.elapsed() < STATUS_AGE_MAX => text.clone(),
+    // Held while the status is made: requests that come meanwhile share it, so however many ask, one at a time is made.
+    let asked = Instant::now();
+    let mut shared = state.status.lock().await;
+    let text = match &*shared {
+        Some((made, text)) if *made >= asked => text.clone(),
         _ => {
             let text = Bytes::from(protocol::json::text(&make(&state).await));
-            *cached = Some((Instant::now(), text.clone()));
+            *shared = Some((Instant::now(), text.clone()));
             text
         }
     };
-    drop(cached);
+    drop(shared);
     Ok(([(header::CONTENT_TYPE, "application/json")], text).into_response())
 }
 

@@ -21,6 +21,7 @@ mod writer;
 
 pub(crate) use audience::ShapeStats;
 pub(crate) use batch::Batch;
+pub(crate) use continuations::Continuations;
 pub(crate) use hub::{FilterBytes, Hub, HubLimits};
 pub(crate) use reads::Reader;
 pub(crate) use turns::ReadClient;

@@ -31,7 +31,6 @@ use uuid::Uuid;
 use value::schema::Schema;
 
 use super::blocking;
-use super::continuations::Continuations;
 use super::hub::Hub;
 use super::spool::{Spool, SpoolReader};
 use super::spool_file::{Budget, SpoolError};
@@ -173,8 +172,6 @@ pub(crate) struct Reader {
     shapes: Mutex<ShapeReads>,
     pub(super) budget: Arc<Budget>,
     pub(super) config: ReadsConfig,
-    /// Reads of changes whose clients have yet to ask for the next page.
-    pub(crate) continuations: Continuations,
 }
 
 /// Reads of whole shapes.
@@ -238,7 +235,6 @@ impl Reader {
             shapes: Mutex::default(),
             budget: Budget::new(&config, patience),
             config,
-            continuations: Continuations::default(),
         })
     }
 

@@ -17,7 +17,8 @@ use super::{Ended, Line};
 use crate::entity::Entity;
 use crate::health::Unreadable;
 use crate::postgres::connect::{failed, unreadable};
-use crate::postgres::read::{changes_sql, dialect, parameters};
+use crate::postgres::dialect::dialect;
+use crate::postgres::read::{changes_sql, parameters};
 use crate::postgres::store::in_schema;
 use crate::read::{Fingerprints, OldValueColumns};
 
