@@ -102,8 +102,8 @@ async fn prepare(state: &EngineState) -> Result<(), SyncError> {
         if !names.contains(&entity) {
             warn!(
                 entity,
-                "the table of this entity is still captured, but the entity is no longer configured here; unless another \
-                 server syncs it, remove its triggers with `rhtmx-sync uncapture {entity}`"
+                "the entity {entity:?} is no longer configured here, but its table is still captured; unless another server \
+                 syncs it, remove its triggers with `rhtmx-sync uncapture {entity}`"
             );
         }
     }
