@@ -118,8 +118,8 @@ both_backends! {
             .wait_until(|client| client.rows("a").len() == 200)
             .await;
         // Exactly the size limit of a frame.
-        let start = r#"{"type":"ping","at":""#;
-        let full = format!("{start}{}\"}}", "x".repeat(1024 * 1024 - start.len() - 2));
+        let start = r#"{"type":"ping","at":1"#;
+        let full = format!("{start}{}}}", " ".repeat(1024 * 1024 - start.len() - 1));
         client.send_binary(gzip(full.as_bytes())).await;
         client.wait_for(|frame| frame["type"] == "pong").await;
     }
