@@ -42,11 +42,11 @@ mod functions {
         ) -> diesel::sql_types::Nullable<diesel::sql_types::Binary>;
         /// A finite double with all its digits, as JSON writes it.
         fn rhtmx_double(value: diesel::sql_types::Double) -> diesel::sql_types::Text;
-        /// The hash of a log entry.
+        /// The hash of a log entry. The key is bytes, because SQLite accepts any as text.
         fn rhtmx_entry_hash(
             created_at: diesel::sql_types::Text,
             entity: diesel::sql_types::Text,
-            key: diesel::sql_types::Nullable<diesel::sql_types::Text>,
+            key: diesel::sql_types::Nullable<diesel::sql_types::Binary>,
             action: diesel::sql_types::Text,
         ) -> diesel::sql_types::Text;
     }
@@ -105,7 +105,7 @@ fn set_up(conn: &mut SqliteConnection, path: &str, busy_timeout: Duration) -> Re
     functions::register_double(conn, |value: f64| format!("{value:?}"))?;
     functions::register_entry_hash(
         conn,
-        |created_at: String, entity: String, key: Option<String>, action: String| {
+        |created_at: String, entity: String, key: Option<Vec<u8>>, action: String| {
             entry::hash(&created_at, &entity, key.as_deref(), &action)
         },
     )?;

@@ -25,7 +25,7 @@ pub(super) use newest;
 /// The hash of an entry, as an expression of the log's columns.
 macro_rules! entry_hash {
     () => {
-        "rhtmx_entry_hash(created_at, entity, entity_id, action)"
+        "rhtmx_entry_hash(created_at, entity, CAST(entity_id AS BLOB), action)"
     };
 }
 pub(super) use entry_hash;
@@ -108,14 +108,19 @@ pub(super) fn begin_epoch(conn: &mut SqliteConnection, reached: LogPosition) -> 
     Ok(true)
 }
 
-/// The hash of an entry with these values: FNV-1a over their texts.
-pub(super) fn hash(created_at: &str, entity: &str, key: Option<&str>, action: &str) -> String {
+/// The hash of an entry with these values: FNV-1a over their bytes.
+pub(super) fn hash(created_at: &str, entity: &str, key: Option<&[u8]>, action: &str) -> String {
     const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
     const PRIME: u64 = 0x0100_0000_01b3;
-    let bytes = [created_at, entity, key.unwrap_or("\u{1}"), action];
-    let bytes = bytes.iter().flat_map(|text| text.bytes().chain([0]));
+    let bytes = [
+        created_at.as_bytes(),
+        entity.as_bytes(),
+        key.unwrap_or(b"\x01"),
+        action.as_bytes(),
+    ];
+    let bytes = bytes.iter().flat_map(|text| text.iter().chain(&[0]));
     hash_text(bytes.fold(OFFSET, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(PRIME)
+        (hash ^ u64::from(*byte)).wrapping_mul(PRIME)
     }))
 }
 
@@ -129,12 +134,12 @@ mod tests {
 
     #[test]
     fn each_value_makes_another_hash() {
-        let first = hash("2026-01-01T00:00:00.000Z", "notes", Some("1"), "create");
+        let first = hash("2026-01-01T00:00:00.000Z", "notes", Some(b"1"), "create");
         for other in [
-            hash("2026-01-01T00:00:00.001Z", "notes", Some("1"), "create"),
-            hash("2026-01-01T00:00:00.000Z", "note", Some("s1"), "create"),
+            hash("2026-01-01T00:00:00.001Z", "notes", Some(b"1"), "create"),
+            hash("2026-01-01T00:00:00.000Z", "note", Some(b"s1"), "create"),
             hash("2026-01-01T00:00:00.000Z", "notes", None, "create"),
-            hash("2026-01-01T00:00:00.000Z", "notes", Some("1"), "update"),
+            hash("2026-01-01T00:00:00.000Z", "notes", Some(b"1"), "update"),
         ] {
             assert_ne!(first, other);
         }

@@ -242,6 +242,21 @@ async fn a_text_that_is_not_utf_8_can_be_read() {
         .await;
 }
 
+/// The position carries the hash of the newest entry, whatever bytes its key has.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_newest_entry_may_have_any_key() {
+    let mut synced = Synced::new("CREATE TABLE t (id TEXT PRIMARY KEY, v TEXT)", "t").await;
+    for key in ["CAST(x'6bff' AS TEXT)", "'k' || char(0)", "''"] {
+        synced
+            .follow_each(&[&format!("INSERT INTO t VALUES ({key}, 'x')")])
+            .await;
+    }
+    assert_eq!(
+        synced.copy.keys().collect::<Vec<_>>(),
+        ["", "k\0", "k\u{fffd}"]
+    );
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_read_of_several_chunks_is_complete() {
     let mut synced = Synced::new("CREATE TABLE t (id INTEGER PRIMARY KEY, v TEXT)", "t").await;
