@@ -23,6 +23,12 @@ pub enum DbError {
     /// No connection now; trying again may help.
     #[error("the database is out of reach: {0}")]
     Unreachable(String),
+    /// The server is a hot standby, or read-only for this role. It is used once it has been promoted.
+    #[error(
+        "this server is a hot standby, or read-only for this role, and the engine needs the primary: the \
+         snapshots of a standby do not say which transactions are running"
+    )]
+    Standby,
     /// Another transaction holds a lock. Trying again may help.
     #[error("another transaction holds a lock: {0}")]
     Locked(String),
@@ -74,8 +80,22 @@ impl DbError {
     pub fn is_retryable(&self) -> bool {
         matches!(
             self,
-            Self::Unreachable(_) | Self::Locked(_) | Self::Recurring { .. }
+            Self::Unreachable(_) | Self::Standby | Self::Locked(_) | Self::Recurring { .. }
         )
+    }
+
+    /// What is wrong, without the database's or the driver's words: for readiness, which anybody may ask for.
+    pub fn summary(&self) -> String {
+        match self {
+            Self::Url(_) => "the database's address cannot be used".to_owned(),
+            Self::Refused(_) => "the database refuses the connection".to_owned(),
+            Self::Unreachable(_) => "the database is out of reach".to_owned(),
+            Self::Locked(_) => "another transaction holds a lock".to_owned(),
+            Self::Statement { context, .. } => format!("{context} fails"),
+            Self::Table { .. } | Self::Recurring { .. } => "a write fails".to_owned(),
+            Self::Migration(_) => "the migrations cannot be run".to_owned(),
+            Self::Standby | Self::NoProgress { .. } | Self::Unsupported(_) => self.to_string(),
+        }
     }
 
     /// Whether another transaction holds a lock.
@@ -176,5 +196,37 @@ impl From<diesel::result::Error> for Failed {
 impl From<DbError> for Failed {
     fn from(error: DbError) -> Self {
         Self::Other(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_summary_has_none_of_the_databases_words() {
+        let secret = || "role \"ann\" at 10.0.0.7".to_owned();
+        let errors = [
+            DbError::Url(secret()),
+            DbError::Refused(secret()),
+            DbError::Unreachable(secret()),
+            DbError::Locked(secret()),
+            DbError::Statement {
+                context: "reading the log",
+                message: secret(),
+            },
+            DbError::Table {
+                write: None,
+                message: secret(),
+            },
+            DbError::Recurring {
+                write: None,
+                message: secret(),
+            },
+            DbError::Migration(secret()),
+        ];
+        for error in errors {
+            assert!(!error.summary().contains("ann"), "{error:?}");
+        }
     }
 }

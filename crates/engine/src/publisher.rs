@@ -90,7 +90,7 @@ impl LogSubscriber for Publisher {
     }
 
     fn failed(&self, error: &DbError) {
-        self.state.not_ready(&error.to_string());
+        self.state.not_ready(&error.summary());
     }
 
     fn refresh(&self, entities: BTreeSet<String>) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {

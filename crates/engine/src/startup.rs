@@ -19,7 +19,7 @@ pub(crate) async fn start(state: &Arc<EngineState>) -> Result<bool, SyncError> {
         Ok(()) => run(state).map(|()| true),
         Err(SyncError::Database(error)) if error.is_retryable() => {
             warn!(%error, "the database is not available yet; retrying");
-            state.not_ready(&error.to_string());
+            state.not_ready(&error.summary());
             let starting = state.clone();
             state.spawn(async move { start_later(&starting).await });
             Ok(false)
@@ -48,7 +48,10 @@ async fn start_later(state: &Arc<EngineState>) {
             }
             _ => error!(%error, failures, "the engine cannot start; retrying"),
         }
-        state.not_ready(&error.to_string());
+        state.not_ready(&match &error {
+            SyncError::Database(database) => database.summary(),
+            error => error.to_string(),
+        });
     }
 }
 

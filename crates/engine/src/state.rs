@@ -34,7 +34,8 @@ const RECEIVER_BATCHES_MAX: usize = 1024;
 pub enum Readiness {
     /// Clients can be served.
     Ready,
-    /// Clients cannot be served yet, or at the moment; the text says why.
+    /// Clients cannot be served yet, or at the moment; the text says why, without the database's words, which are
+    /// in the log.
     NotReady(String),
 }
 

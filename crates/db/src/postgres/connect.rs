@@ -129,11 +129,7 @@ fn classify(error: &tokio_postgres::Error) -> DbError {
     let source = std::error::Error::source(error);
     let io = source.and_then(|source| source.downcast_ref::<std::io::Error>());
     if io.is_some_and(|io| io.to_string() == NO_WRITES) {
-        return DbError::Unreachable(
-            "this server is a hot standby, or read-only for this role, and the engine needs the primary: the \
-             snapshots of a standby do not say which transactions are running"
-                .to_owned(),
-        );
+        return DbError::Standby;
     }
     let text = match source {
         Some(source) => format!("{error}: {source}"),
