@@ -38,6 +38,20 @@ both_backends! {
         }
     }
 
+    /// In pieces, a small page would wait for the client's acknowledgement of the first piece.
+    async fn a_small_page_is_sent_whole_and_a_large_one_in_pieces(db: TestDatabase) {
+        db.execute(NOTES).await;
+        let server = TestServer::start(&db, ["notes"]).await;
+        let http = server.http();
+        insert_notes(&db, 1, 25).await;
+        let small = http.get(PATH).await;
+        assert_eq!(small.header("content-length"), Some(small.text.len().to_string().as_str()));
+        insert_notes(&db, 26, 5_000).await;
+        let large = http.get(PATH).await;
+        assert_eq!(large.header("content-length"), None);
+        assert_eq!(large.json()["rows"].as_array().expect("rows").len(), 5_000);
+    }
+
     async fn pages_of_changes_are_bounded_and_end_with_the_present(db: TestDatabase) {
         db.execute(NOTES).await;
         let mut config = TestServer::config(&db, ["notes"]).await;

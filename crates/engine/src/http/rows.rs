@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use super::error::HttpError;
 use super::long_poll::{LongPoll, Woken};
-use super::page_body::{PageBody, Unfinished};
+use super::page_body::{PageBody, PageResponse, Unfinished};
 use super::page_token::PageToken;
 use super::query;
 use super::selection_params::{self, SelectionParams};
@@ -29,8 +29,6 @@ use crate::state::EngineState;
 
 /// The longest wait of a long poll.
 const WAIT_MS_MAX: u64 = 60_000;
-/// Changes are written in chunks of this size.
-const CHUNK_BYTES: usize = 64 * 1024;
 
 pub(super) const FEATURE: Feature = Feature {
     name: "rows",
@@ -193,7 +191,7 @@ async fn rows(
         // The client of an unfinished page notices, and nobody else is concerned.
         let _ = write_rows(body, first, items, since, is_first_page).await;
     });
-    Ok(response)
+    begin(response).await
 }
 
 async fn write_rows(
@@ -262,7 +260,7 @@ impl ChangesRequest {
             let mut pages = self.read(state).await?;
             let first = pages.next().await.map_err(changes_failed)?;
             let Some(poll) = poll.as_mut().filter(|_| first.is_none()) else {
-                return Ok(self.write(state, pages, first));
+                return self.write(state, pages, first).await;
             };
             let woken = tokio::select! {
                 woken = poll.changes(&self.shape, &pages.read_at, self.limit) => woken,
@@ -271,9 +269,9 @@ impl ChangesRequest {
             };
             match woken {
                 Woken::Read => {}
-                Woken::Closed => return Ok(self.write(state, pages, None)),
+                Woken::Closed => return self.write(state, pages, None).await,
                 Woken::Changes { array, position } => {
-                    return Ok(self.write_array(state, array, &position));
+                    return self.write_array(state, array, &position).await;
                 }
             }
         }
@@ -303,7 +301,12 @@ impl ChangesRequest {
         })
     }
 
-    fn write_array(&self, state: &EngineState, array: String, position: &Position) -> Response {
+    async fn write_array(
+        &self,
+        state: &EngineState,
+        array: String,
+        position: &Position,
+    ) -> Result<Response, Failed> {
         let timeout = state.config.limits.stalled_timeout();
         let (mut body, response) = PageBody::start("changes", timeout);
         let token = self.at(position);
@@ -312,22 +315,22 @@ impl ChangesRequest {
                 let _ = body.finish(&token, false).await;
             }
         });
-        response
+        begin(response).await
     }
 
-    fn write(
+    async fn write(
         self,
         state: &Arc<EngineState>,
         pages: ChangePages,
         first: Option<NumberedChange>,
-    ) -> Response {
+    ) -> Result<Response, Failed> {
         let timeout = state.config.limits.stalled_timeout();
         let (body, response) = PageBody::start("changes", timeout);
         let state = state.clone();
         tokio::spawn(async move {
             let _ = self.write_page(&state, body, pages, first).await;
         });
-        response
+        begin(response).await
     }
 
     async fn write_page(
@@ -339,7 +342,6 @@ impl ChangesRequest {
     ) -> Result<(), Unfinished> {
         let bytes_max = state.config.reads.page_bytes_max;
         let (mut count, mut bytes, mut last) = (0, 0, 0);
-        let mut chunk = String::new();
         let mut change = Ok(first);
         let token = loop {
             let Ok(next) = change else {
@@ -368,14 +370,9 @@ impl ChangesRequest {
             count += 1;
             bytes += text.get().len();
             last = id;
-            chunk.push_str(if chunk.is_empty() { "" } else { "," });
-            chunk.push_str(text.get());
-            if chunk.len() >= CHUNK_BYTES {
-                body.items(&std::mem::take(&mut chunk)).await?;
-            }
+            body.item(text.get()).await?;
             change = pages.next().await;
         };
-        body.items(&chunk).await?;
         let more = matches!(token, PageToken::InChanges { .. });
         if more {
             let text = token.to_string();
@@ -383,6 +380,12 @@ impl ChangesRequest {
         }
         body.finish(&token, more).await
     }
+}
+
+/// The response, once enough of its page is written.
+async fn begin(response: PageResponse) -> Result<Response, Failed> {
+    let begun = response.begin().await;
+    begun.ok_or_else(|| HttpError::unavailable().into())
 }
 
 /// A resume that the database cannot answer in time is given up, as one that it would take too long to answer.
