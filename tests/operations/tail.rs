@@ -4,9 +4,10 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
+use rhtmx_sync_tests::TestServer;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use testkit::{TestDatabase, both_backends};
+use testkit::{TestDatabase, both_backends, eventually};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
@@ -14,7 +15,7 @@ use crate::writers::{NOTES, TASKS, insert};
 
 /// A running `tail`; dropping it ends the process.
 struct Tail {
-    _process: Child,
+    process: Child,
     _folder: TempDir,
     lines: Lines<BufReader<ChildStdout>>,
 }
@@ -42,13 +43,13 @@ impl Tail {
             .env("DATABASE_URL", db.url())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
             .expect("tail starts");
         let lines = BufReader::new(process.stdout.take().expect("its output")).lines();
         Self {
-            _process: process,
+            process,
             _folder: folder,
             lines,
         }
@@ -74,6 +75,13 @@ impl Tail {
         while !self.next().await.contains("begun") {}
     }
 
+    /// What it says as it ends by itself, with an error.
+    async fn refused(self) -> String {
+        let ended = self.process.wait_with_output().await.expect("an end");
+        assert!(!ended.status.success());
+        String::from_utf8_lossy(&ended.stderr).into_owned()
+    }
+
     async fn next(&mut self) -> String {
         self.line(Duration::from_secs(20)).await.expect("a line")
     }
@@ -86,6 +94,7 @@ impl Tail {
 both_backends! {
     async fn tail_shows_changes_of_other_programs(db: TestDatabase) {
         db.execute(&format!("{NOTES}; {TASKS}")).await;
+        let _server = TestServer::start(&db, ["notes"]).await;
         let mut tail = Tail::start(&db, &["notes", "--json"]);
         tail.begun(&db).await;
         db.execute("INSERT INTO tasks VALUES (7, 'of another table')").await;
@@ -100,6 +109,7 @@ both_backends! {
 
     async fn tail_prints_readable_lines(db: TestDatabase) {
         db.execute(&format!("{NOTES}; {TASKS}")).await;
+        let _server = TestServer::start(&db, ["notes", "tasks"]).await;
         let mut tail = Tail::start(&db, &["--entity", "notes", "--entity", "tasks"]);
         tail.begun(&db).await;
         db.execute("INSERT INTO tasks VALUES (7, 'seven')").await;
@@ -108,4 +118,37 @@ both_backends! {
         db.execute("DELETE FROM tasks").await;
         assert_eq!(tail.next().await, "tasks delete 7");
     }
+    /// It would leave triggers behind that nobody has asked for.
+    async fn tail_captures_nothing_itself(db: TestDatabase) {
+        db.execute(&format!("{NOTES}; {TASKS}")).await;
+        let without_server = Tail::start(&db, &["notes"]).refused().await;
+        assert!(without_server.contains("no server captures its table"), "{without_server}");
+        let server = TestServer::start(&db, ["notes"]).await;
+        let another_table = Tail::start(&db, &["tasks"]).refused().await;
+        assert!(another_table.contains("no server captures its table"), "{another_table}");
+        server.shutdown().await;
+    }
+}
+
+/// A log that nobody prunes but `tail`, or by its settings, would be of no use to clients that come back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tail_shows_changes_without_a_leader_and_never_leads() {
+    let db = TestDatabase::postgres().await;
+    db.execute(NOTES).await;
+    let server = TestServer::start(&db, ["notes"]).await;
+    let mut tail = Tail::start(&db, &["notes"]);
+    tail.begun(&db).await;
+    server.shutdown().await;
+    db.execute("INSERT INTO notes VALUES (1, 'alone')").await;
+    while !tail.next().await.contains("alone") {}
+    let leaders = "SELECT count(*)::text FROM _rhtmx_sync_lock l JOIN pg_stat_activity a USING (pid, backend_start) \
+                   WHERE l.name = 'leader'";
+    assert_eq!(db.query_text(leaders).await, [Some("0".to_owned())]);
+    let server = TestServer::start(&db, ["notes"]).await;
+    server.engine().ready().await;
+    eventually("the server leads", async || {
+        (db.query_text(leaders).await == [Some("1".to_owned())]).then_some(())
+    })
+    .await;
+    server.shutdown().await;
 }

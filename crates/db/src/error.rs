@@ -205,7 +205,7 @@ mod tests {
 
     #[test]
     fn a_summary_has_none_of_the_databases_words() {
-        let secret = || "role \"ann\" at 10.0.0.7".to_owned();
+        let secret = || "role \"zoe\" at 10.0.0.7".to_owned();
         let errors = [
             DbError::Url(secret()),
             DbError::Refused(secret()),
@@ -226,7 +226,7 @@ mod tests {
             DbError::Migration(secret()),
         ];
         for error in errors {
-            assert!(!error.summary().contains("ann"), "{error:?}");
+            assert!(!error.summary().contains("zoe"), "{error:?}");
         }
     }
 }

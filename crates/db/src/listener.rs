@@ -66,4 +66,6 @@ pub struct ListenerContext {
     pub status: watch::Sender<ListenerStatus>,
     /// Ends the listener.
     pub shutdown: CancellationToken,
+    /// Whether it only looks on: it never takes the lead, which would leave the log unpruned.
+    pub observes: bool,
 }

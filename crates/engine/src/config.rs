@@ -35,6 +35,9 @@ pub struct SyncConfig {
     pub auth: AuthConfig,
     /// How this server reaches the others. Default: [`LocalBus`], for a single server.
     pub bus: Arc<dyn Bus>,
+    /// Whether the engine only looks on: it makes no tables, captures nothing that no server captures, never leads and
+    /// never prunes. Default: false.
+    pub observes: bool,
 }
 
 impl SyncConfig {
@@ -50,6 +53,7 @@ impl SyncConfig {
             reads: ReadsConfig::default(),
             auth: AuthConfig::default(),
             bus: Arc::new(LocalBus::default()),
+            observes: false,
         }
     }
 }

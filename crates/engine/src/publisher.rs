@@ -107,6 +107,10 @@ impl LogSubscriber for Publisher {
 
     fn prepare_again(&self) -> Pin<Box<dyn Future<Output = Result<(), DbError>> + Send + '_>> {
         let config = &self.state.config;
+        if config.observes {
+            let gone = DbError::Unreachable("the engine's own tables are gone".to_owned());
+            return Box::pin(async { Err(gone) });
+        }
         Box::pin(config.db_pool.migrate(&config.database))
     }
 }

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use db::backoff;
 use db::entity::EntitySource;
 use db::feed::LogSubscriber;
 use db::listener::{ListenerContext, WakeUp};
+use db::{DbError, backoff};
 use tracing::{error, warn};
 
+use crate::config::SyncConfig;
 use crate::error::SyncError;
 use crate::publisher::Publisher;
 use crate::state::{EngineState, Readiness};
@@ -59,7 +60,11 @@ async fn start_later(state: &Arc<EngineState>) {
 /// keep the others from being served, unless there are no others.
 async fn prepare(state: &EngineState) -> Result<(), SyncError> {
     let config = &state.config;
-    config.db_pool.migrate(&config.database).await?;
+    if config.observes {
+        ensure_captured(config).await?;
+    } else {
+        config.db_pool.migrate(&config.database).await?;
+    }
     let health = config.db_pool.health();
     let mut captured = 0;
     let mut failed = None;
@@ -68,7 +73,9 @@ async fn prepare(state: &EngineState) -> Result<(), SyncError> {
         .iter()
         .map(|entity| entity.name.clone())
         .collect();
-    config.db_pool.want(&names).await?;
+    if !config.observes {
+        config.db_pool.want(&names).await?;
+    }
     for entity in &config.entities {
         let described = match config.db_pool.install(entity).await {
             Ok(described) => described,
@@ -113,6 +120,24 @@ async fn prepare(state: &EngineState) -> Result<(), SyncError> {
     Ok(())
 }
 
+/// An observer shows what a server captures, and captures nothing itself.
+async fn ensure_captured(config: &SyncConfig) -> Result<(), SyncError> {
+    let captured = match config.db_pool.captured().await {
+        // There are no tables of an engine here.
+        Err(DbError::Statement { .. }) => Vec::new(),
+        captured => captured?,
+    };
+    let tables = config.entities.iter();
+    let mut tables = tables.filter(|entity| matches!(entity.source, EntitySource::Table(_)));
+    match tables.find(|entity| !captured.contains(&entity.name)) {
+        None => Ok(()),
+        Some(entity) => Err(SyncError::Table {
+            entity: entity.name.clone(),
+            reason: "no server captures its table; start one that syncs it first".to_owned(),
+        }),
+    }
+}
+
 /// Starts what runs beside the sessions.
 fn run(state: &Arc<EngineState>) -> Result<(), SyncError> {
     let subscriber: Arc<dyn LogSubscriber> = Arc::new(Publisher::new(state.clone()));
@@ -122,6 +147,7 @@ fn run(state: &Arc<EngineState>) -> Result<(), SyncError> {
         wake: state.listener_wake.clone(),
         status: state.listener.clone(),
         shutdown: state.shutdown.clone(),
+        observes: state.config.observes,
     };
     let config = &state.config;
     let listener = config.db_pool.listen(&config.database, context)?;
@@ -129,7 +155,9 @@ fn run(state: &Arc<EngineState>) -> Result<(), SyncError> {
     let (ready, catalog, pruned) = (state.clone(), state.clone(), state.clone());
     state.spawn(async move { follow_readiness(&ready).await });
     state.spawn(async move { schema_watch::watch(&catalog).await });
-    state.spawn(async move { retention::run(&pruned).await });
+    if !state.config.observes {
+        state.spawn(async move { retention::run(&pruned).await });
+    }
     Ok(())
 }
 

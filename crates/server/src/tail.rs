@@ -42,7 +42,9 @@ pub(crate) async fn tail(
         "no entities to show: pass an entity, or set --entity NAME or the file"
     );
     let pool = settings.connect().await?;
-    let engine = SyncEngine::new(settings.sync_config(pool)).await?;
+    let mut config = settings.sync_config(pool);
+    config.observes = true;
+    let engine = SyncEngine::new(config).await?;
     engine.ready().await;
     let tracker = engine.change_tracker();
     let mut receiver = tracker.subscribe();

@@ -24,8 +24,11 @@ SELECT FROM pg_stat_get_activity(l.pid) a WHERE a.backend_start = l.backend_star
 const LEAD_PAUSE: Duration = Duration::from_secs(1);
 
 impl Line<'_> {
-    /// Tries to become the leader.
+    /// Tries to become the leader. An observer never does.
     pub(super) async fn takes_the_lead(&self) -> Result<bool, Ended> {
+        if self.owner.context.observes {
+            return Ok(false);
+        }
         let claim = in_schema(CLAIM_LEAD, &self.log_schema);
         let claimed = self.l.execute(&claim, &[]).await;
         Ok(claimed.map_err(|error| failed("taking the lead", &error))? > 0)
