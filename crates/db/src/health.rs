@@ -258,16 +258,26 @@ impl Health {
         too_many
     }
 
-    /// Notes that a row was read, or is gone.
+    /// Notes that a row was read. If it could not be before, it is tried again at once, and then everyone is told to
+    /// refetch: clients have been told that it is not there, and those who do not look at what has changed in it
+    /// would not learn that it is.
     pub(crate) fn row_readable(&self, entity: &str, key: &str) {
-        if self.is_all_well() {
-            return;
+        if self.knows_row(entity, key) {
+            self.change(entity, |state| state.check_at = Some(Instant::now()));
         }
-        let is_known = |state: &State| state.rows.contains_key(key);
-        if self.entities().get(entity).is_some_and(is_known) {
+    }
+
+    /// Notes that there is no such row any more.
+    pub(crate) fn row_gone(&self, entity: &str, key: &str) {
+        if self.knows_row(entity, key) {
             self.change(entity, |state| state.rows.remove(key));
-            info!(entity, key, "a row can be read again, or is gone");
+            info!(entity, key, "a row that could not be read is gone");
         }
+    }
+
+    fn knows_row(&self, entity: &str, key: &str) -> bool {
+        let is_known = |state: &State| state.rows.contains_key(key);
+        !self.is_all_well() && self.entities().get(entity).is_some_and(is_known)
     }
 
     /// Tries the entity's rows again soon: its table may have changed in ways that the log does not tell.
@@ -352,7 +362,18 @@ mod tests {
         health.checked("a", &["1".to_owned()]);
         assert!(!health.is_guarded("a"));
         assert_eq!(health.report()[0].rows, 1);
-        health.row_readable("a", "2");
+        health.row_gone("a", "2");
+        assert!(health.is_all_well());
+    }
+
+    #[test]
+    fn a_row_that_was_read_stays_listed_until_everyone_can_be_told() {
+        let health = Health::default();
+        health.row_unreadable("a", "1", Unreadable::TooLarge);
+        assert_eq!(health.due(), []);
+        health.row_readable("a", "1");
+        assert_eq!(health.due(), [("a".to_owned(), vec!["1".to_owned()])]);
+        health.checked("a", &["1".to_owned()]);
         assert!(health.is_all_well());
     }
 

@@ -321,7 +321,11 @@ fn entry(
         match line.row.take().map(readable).transpose() {
             Ok(found) => {
                 row = found;
-                health.row_readable(&entity, key);
+                if row.is_some() {
+                    health.row_readable(&entity, key);
+                } else {
+                    health.row_gone(&entity, key);
+                }
             }
             // Where too many rows cannot be read, nobody can be told which.
             Err(reason) if health.row_unreadable(&entity, key, reason) => {

@@ -32,27 +32,30 @@ const AGE_SECONDS_MAX: f64 = 1e10;
 /// The newest id that the log has ever assigned, as an expression.
 const NEWEST: &str = newest!();
 
-/// The database's epoch and position.
-pub(crate) async fn head(conn: &mut SqliteConn) -> DbResult<Cursor> {
-    #[derive(QueryableByName)]
-    struct Head {
-        #[diesel(sql_type = Text)]
-        epoch: String,
-        #[diesel(sql_type = Text)]
-        position: String,
-    }
+/// The database's epoch and position, as texts.
+#[derive(QueryableByName)]
+struct Head {
+    #[diesel(sql_type = Text)]
+    epoch: String,
+    #[diesel(sql_type = Text)]
+    position: String,
+}
+
+fn head_in(conn: &mut SqliteConnection) -> QueryResult<Head> {
     let sql = concat!(
         "SELECT epoch, ",
         position!(),
         " AS position FROM _rhtmx_sync_meta"
     );
-    let row: Head = blocking(conn, "reading the epoch", move |conn| {
-        Ok(sql_query(sql).get_result(conn)?)
-    })
-    .await?;
+    sql_query(sql).get_result(conn)
+}
+
+/// The database's epoch and position.
+pub(crate) async fn head(conn: &mut SqliteConn) -> DbResult<Cursor> {
+    let head = blocking(conn, "reading the epoch", |conn| Ok(head_in(conn)?)).await?;
     Ok(Cursor {
-        epoch: Epoch::new(&row.epoch),
-        position: read::position(&row.position)?,
+        epoch: Epoch::new(&head.epoch),
+        position: read::position(&head.position)?,
     })
 }
 
@@ -105,13 +108,13 @@ pub(crate) async fn record(
         key.map(str::to_owned),
         data.map(str::to_owned),
     );
-    let id = blocking(conn, "recording a change", move |conn| {
+    let recorded = blocking(conn, "recording a change", move |conn| {
         Ok(conn.immediate_transaction(|conn| {
             record_in(conn, &entity, key.as_deref(), kind, data.as_deref())?;
-            newest(conn)
+            head_in(conn)
         })?)
     });
-    Ok(Position::log_id(id.await?))
+    read::position(&recorded.await?.position)
 }
 
 pub(super) fn record_in(

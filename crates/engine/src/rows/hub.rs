@@ -30,7 +30,7 @@ use super::batch::Batch;
 use super::blocking;
 use super::cursor_frame::{CursorFrame, CursorFrameCache};
 use super::index::ShapeIndex;
-use super::stats::{HubCounters, HubStats, StatsCache};
+use super::stats::{DearestShapes, HubCounters, HubStats};
 use super::writer::{self, Evaluated};
 use crate::mailbox::{Backpressure, Capacity, Mailbox, MailboxSender, Sent, SessionId, mailbox};
 
@@ -53,7 +53,7 @@ pub(crate) struct Hub {
     index: Mutex<ShapeIndex>,
     backpressure: Arc<Backpressure>,
     cursor_frames: CursorFrameCache,
-    stats: StatsCache,
+    dearest_shapes: DearestShapes,
     /// The memory of all batches that somebody holds, in bytes.
     held: Arc<AtomicUsize>,
     /// The memory of all sessions' filters, in bytes.
@@ -116,7 +116,7 @@ impl Hub {
             index: Mutex::default(),
             backpressure: Arc::default(),
             cursor_frames: CursorFrameCache::default(),
-            stats: StatsCache::default(),
+            dearest_shapes: DearestShapes::default(),
             held: Arc::default(),
             filter_bytes: Arc::default(),
         }
@@ -303,25 +303,24 @@ impl Hub {
         self.state().epoch.clone()
     }
 
-    /// The hub's numbers, at most a second old, with at most `shapes_max` of the most expensive shapes.
-    pub(crate) fn stats(&self, shapes_max: usize) -> Arc<HubStats> {
+    /// The hub's numbers, with at most `shapes_max` of the most expensive shapes, whose own are at most a second old.
+    pub(crate) fn stats(&self, shapes_max: usize) -> HubStats {
         let some_shapes = |after: Option<&Shape>, count: usize| {
             let some = self.state().audiences.some_after(after, count);
             some.into_iter()
                 .map(|(shape, stats)| (shape, stats.stats()))
                 .collect::<Vec<(Shape, ShapeStats)>>()
         };
-        let totals = || {
-            let state = self.state();
-            HubStats {
-                sessions: state.sessions.len(),
-                shapes_total: state.audiences.len(),
-                shapes: Vec::new(),
-                counters: state.counters,
-            }
-        };
-        self.stats
-            .get(Instant::now, shapes_max, totals, some_shapes)
+        let shapes = self
+            .dearest_shapes
+            .get(Instant::now, shapes_max, some_shapes);
+        let state = self.state();
+        HubStats {
+            sessions: state.sessions.len(),
+            shapes_total: state.audiences.len(),
+            shapes,
+            counters: state.counters,
+        }
     }
 
     /// Starts again at this cursor, after another epoch or a gap: every session ends, and its client

@@ -1,7 +1,7 @@
 //! The hub's numbers for `status`.
 
 use std::cmp::Reverse;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use sync_core::shape::Shape;
@@ -9,10 +9,10 @@ use tokio::time::Instant;
 
 use super::audience::ShapeStats;
 
-/// Numbers are good for so many times as long as it took to collect them, so that no more than a small part of
-/// the time is spent on it, however many ask for them.
+/// The list of shapes is good for so many times as long as it took to collect it, so that no more than a small part
+/// of the time is spent on it, however many ask for it. The totals cost nothing and are never old.
 const LIFETIME_FACTOR: u32 = 20;
-/// The longest time for which numbers are good.
+/// The longest time for which it is good.
 const LIFETIME_MAX: Duration = Duration::from_secs(1);
 /// The shapes that are looked at under one lock of the hub.
 const SHAPES_AT_ONCE: usize = 500;
@@ -41,31 +41,30 @@ pub(crate) struct HubCounters {
 #[derive(Debug)]
 struct Cached {
     good_until: Instant,
-    stats: Arc<HubStats>,
+    shapes: Vec<(Shape, ShapeStats)>,
 }
 
-/// The numbers that were collected last.
+/// The shapes that were collected last.
 #[derive(Debug, Default)]
-pub(super) struct StatsCache(Mutex<Option<Cached>>);
+pub(super) struct DearestShapes(Mutex<Option<Cached>>);
 
-impl StatsCache {
-    /// Returns the numbers, collected again when they are too old: from `totals`, and from `some_shapes`, which
-    /// returns so many shapes that follow another.
+impl DearestShapes {
+    /// The most expensive shapes, collected again when they are too old, from `some_shapes`, which returns so many
+    /// shapes that follow another.
     pub(super) fn get(
         &self,
         now: impl Fn() -> Instant,
         shapes_max: usize,
-        totals: impl FnOnce() -> HubStats,
         mut some_shapes: impl FnMut(Option<&Shape>, usize) -> Vec<(Shape, ShapeStats)>,
-    ) -> Arc<HubStats> {
+    ) -> Vec<(Shape, ShapeStats)> {
         let mut cached = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let began = now();
         if let Some(cached) = &*cached
             && began < cached.good_until
         {
-            return cached.stats.clone();
+            return cached.shapes.clone();
         }
-        let mut stats = totals();
+        let mut shapes = Vec::new();
         let mut last: Option<Shape> = None;
         loop {
             let some = some_shapes(last.as_ref(), SHAPES_AT_ONCE);
@@ -73,18 +72,17 @@ impl StatsCache {
                 break;
             };
             last = Some(shape.clone());
-            stats.shapes.extend(some);
-            keep_dearest(&mut stats.shapes, shapes_max);
+            shapes.extend(some);
+            keep_dearest(&mut shapes, shapes_max);
         }
-        stats.shapes.sort_by_key(|(_, costs)| cost(costs));
-        let stats = Arc::new(stats);
+        shapes.sort_by_key(|(_, costs)| cost(costs));
         let ended = now();
         let lifetime = (ended - began) * LIFETIME_FACTOR;
         *cached = Some(Cached {
             good_until: ended + lifetime.min(LIFETIME_MAX),
-            stats: stats.clone(),
+            shapes: shapes.clone(),
         });
-        stats
+        shapes
     }
 }
 
@@ -113,31 +111,21 @@ mod tests {
         (Shape::whole(&format!("{number:05}")), costs)
     }
 
-    fn totals() -> HubStats {
-        HubStats {
-            sessions: 1,
-            shapes_total: 0,
-            shapes: Vec::new(),
-            counters: HubCounters::default(),
-        }
-    }
-
     #[test]
     fn the_dearest_shapes_are_collected_as_seldom_as_it_takes_long() {
         for (took, lifetime) in [
             (Duration::from_millis(3), Duration::from_millis(60)),
             (Duration::from_secs(9), LIFETIME_MAX),
         ] {
-            let cache = StatsCache::default();
+            let cache = DearestShapes::default();
             let now = Cell::new(Instant::now());
             let total = 2 * SHAPES_AT_ONCE as u64 + 1;
             let mut asked = 0;
             for round in 1..=2 {
                 for _ in 0..3 {
-                    let stats = cache.get(
+                    let shapes = cache.get(
                         || now.get(),
                         3,
-                        totals,
                         |after, count| {
                             asked += 1;
                             if after.is_none() {
@@ -148,7 +136,7 @@ mod tests {
                             (first..total).take(count).map(numbered).collect()
                         },
                     );
-                    let dearest = stats.shapes.iter().map(|(_, costs)| costs.evaluations);
+                    let dearest = shapes.iter().map(|(_, costs)| costs.evaluations);
                     assert_eq!(
                         dearest.collect::<Vec<_>>(),
                         [total - 1, total - 2, total - 3]

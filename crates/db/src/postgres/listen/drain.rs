@@ -111,7 +111,32 @@ impl Line<'_> {
         }
     }
 
+    /// Drains once. In a session that is not the listener's own, the settings and the statement last as long as a
+    /// transaction.
     async fn drain_once(
+        &mut self,
+        from: &Position,
+        gives_up: bool,
+    ) -> Result<(Arc<Position>, bool), DrainError> {
+        if self.is_own_session {
+            return self.drain_here(from, gives_up).await;
+        }
+        self.begin_drain().await?;
+        let drained = self.drain_here(from, gives_up).await;
+        // Closed before the transaction ends, as long as the pooler still leads to the same session.
+        self.draining.prepared = None;
+        let end = if drained.is_ok() {
+            "COMMIT"
+        } else {
+            "ROLLBACK"
+        };
+        let ended = self.l.batch_execute(end).await;
+        let drained = drained?;
+        ended.map_err(|error| failed("ending a drain", &error))?;
+        Ok(drained)
+    }
+
+    async fn drain_here(
         &mut self,
         from: &Position,
         gives_up: bool,

@@ -24,15 +24,28 @@ use crate::postgres::connect::{Connected, failed};
 use crate::postgres::store::{HEAD, LOG_SCHEMA, SEARCH_PATH, in_schema};
 use crate::read;
 
-/// L's settings. Those of the planner, because left alone it scans tables and the log; the time zone and
-/// output formats, because rows are turned into JSON here; no time-outs but the one for locked tables.
+/// The settings under which L drains. Those of the planner, because left alone it scans tables and the log; the time
+/// zone and output formats, because rows are turned into JSON here; no time-out but the one for locked tables.
+const SETTINGS_OF_DRAINS: [&str; 15] = [
+    SEARCH_PATH,
+    "statement_timeout = 0",
+    "lock_timeout = '500ms'",
+    "\"TimeZone\" = 'UTC'",
+    "datestyle = 'ISO, MDY'",
+    "intervalstyle = 'postgres'",
+    "bytea_output = 'hex'",
+    "extra_float_digits = 1",
+    "standard_conforming_strings = on",
+    "jit = off",
+    "max_parallel_workers_per_gather = 0",
+    "plan_cache_mode = force_generic_plan",
+    "enable_seqscan = off",
+    "enable_hashjoin = off",
+    "enable_mergejoin = off",
+];
+/// L's other settings.
 const SESSION_OF_L: &str = "\
-SET statement_timeout = 0; SET idle_session_timeout = 0; SET lock_timeout = '500ms'; \
-SET default_transaction_isolation = 'read committed'; \
-SET \"TimeZone\" = 'UTC'; SET datestyle = 'ISO, MDY'; SET intervalstyle = 'postgres'; \
-SET bytea_output = 'hex'; SET extra_float_digits = 1; SET standard_conforming_strings = on; SET jit = off; \
-SET max_parallel_workers_per_gather = 0; SET plan_cache_mode = force_generic_plan; \
-SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; \
+SET idle_session_timeout = 0; SET default_transaction_isolation = 'read committed'; \
 SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3";
 /// W's settings. A request in the lock's queue is a statement with a snapshot, for which `CREATE INDEX
 /// CONCURRENTLY` waits, on whatever table. So it is made again once a second.
@@ -75,15 +88,6 @@ impl<'a> Line<'a> {
             }
             Err(error) => return Err(failed("looking for the log", &error)),
         };
-        l.batch_execute(&format!("{SESSION_OF_L}; SET {SEARCH_PATH}"))
-            .await
-            .map_err(|error| failed("preparing the listener", &error))?;
-        w.batch_execute(SESSION_OF_W)
-            .await
-            .map_err(|error| failed("preparing the listener", &error))?;
-        if let Err(error) = w.batch_execute(DETECT_DISCONNECT).await {
-            debug!(%error, "the database will not notice when this server ends in the queue");
-        }
         let l_pid = backend_pid(&l).await?;
         own_pid.store(l_pid, Ordering::Relaxed);
         let w_pid = backend_pid(&w).await?;
@@ -99,12 +103,41 @@ impl<'a> Line<'a> {
             draining: Draining::default(),
             pacer: Pacer::default(),
             followers: None,
+            is_own_session: false,
             _driving: [l_driving, w_driving],
         })
     }
 }
 
 impl Line<'_> {
+    /// Makes the settings, once it is known that the sessions are the listener's own: through a pooler they would
+    /// stay on connections that an application gets.
+    pub(super) async fn set_up_sessions(&mut self) -> DbResult<()> {
+        let of_drains = settings_of_drains("SET");
+        self.l
+            .batch_execute(&format!("{of_drains}; {SESSION_OF_L}"))
+            .await
+            .map_err(|error| failed("preparing the listener", &error))?;
+        self.w
+            .batch_execute(SESSION_OF_W)
+            .await
+            .map_err(|error| failed("preparing the listener", &error))?;
+        if let Err(error) = self.w.batch_execute(DETECT_DISCONNECT).await {
+            debug!(%error, "the database will not notice when this server ends in the queue");
+        }
+        self.is_own_session = true;
+        Ok(())
+    }
+
+    /// Begins a transaction with the settings of drains.
+    pub(super) async fn begin_drain(&self) -> DbResult<()> {
+        let begin = "BEGIN ISOLATION LEVEL READ COMMITTED";
+        self.l
+            .batch_execute(&format!("{begin}; {}", settings_of_drains("SET LOCAL")))
+            .await
+            .map_err(|error| failed("beginning a drain", &error))
+    }
+
     pub(super) async fn head(&self) -> Result<Cursor, Ended> {
         let row = self
             .l
@@ -156,6 +189,12 @@ impl Line<'_> {
             "the listener's connection ended".to_owned(),
         ))
     }
+}
+
+fn settings_of_drains(set: &str) -> String {
+    SETTINGS_OF_DRAINS
+        .map(|setting| format!("{set} {setting}"))
+        .join("; ")
 }
 
 /// Tries to take an advisory lock.

@@ -28,7 +28,6 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
-use super::capture::CHANNEL;
 use super::connect::Connector;
 use super::incarnation::Database;
 use crate::DbError;
@@ -160,16 +159,19 @@ struct Line<'a> {
     pacer: Pacer,
     /// Whether there are followers to ring for, and when that was looked up.
     followers: Option<(bool, Instant)>,
+    /// Whether the database sessions belong to this listener alone, as far as is known.
+    is_own_session: bool,
     /// The tasks that drive the connections. Dropping them closes the connections, whatever these wait for.
     _driving: [AbortOnDropHandle<()>; 2],
 }
 
 impl Line<'_> {
-    /// Everything from the first `LISTEN` to the connection's end.
+    /// Everything from the first question to the connection's end.
     async fn serve(&mut self, reached: &mut Option<Cursor>) -> Result<Infallible, Ended> {
-        self.execute("listening", &format!("LISTEN {CHANNEL}"))
-            .await?;
         let is_notified = self.is_notified().await?;
+        if is_notified {
+            self.set_up_sessions().await?;
+        }
         let database = Database::find_out(&self.l).await?;
         database
             .ensure_epoch(&self.l, &self.log_schema, reached.as_ref())
