@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use rhtmx_sync::{DbError, DbPool, Readiness};
+use rhtmx_sync::{DatabaseConfig, DbError, DbPool, Readiness};
 use rhtmx_sync_tests::{Dice, TcpProxy, TestServer};
 use serde_json::json;
 use testkit::{
@@ -58,6 +58,24 @@ async fn a_database_may_come_up_later() {
     let mut client = subscriber(&server.ws_url()).await;
     write_last(&db).await;
     has_each_once(&mut client, "notes", &BTreeSet::new()).await;
+}
+
+/// Without the time-out it would wait as long as the lock is held.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_statement_of_the_pool_has_a_time_out() {
+    let db = TestDatabase::postgres().await;
+    let mut config = DatabaseConfig::default();
+    config.statement_timeout_ms = 200;
+    let pool = DbPool::with_config(&db.url(), &config)
+        .await
+        .expect("a pool");
+    pool.migrate(&config).await.expect("tables");
+    let lock = db.connect_postgres().await;
+    lock.batch_execute("BEGIN; LOCK TABLE _rhtmx_sync_entity")
+        .await
+        .expect("a lock");
+    let error = pool.captured().await.expect_err("a time-out");
+    assert!(error.is_retryable(), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

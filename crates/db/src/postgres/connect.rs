@@ -88,6 +88,26 @@ impl Connector {
         token.cancel_query(self.tls.clone()).await
     }
 
+    /// Opens a connection whose statements have this time-out, as an option of its start. A `SET` would stay in the
+    /// session, which a transaction pooler gives to an application next. A pooler that takes no such option gets none;
+    /// then the role's own time-out holds.
+    pub(crate) async fn connect_with_timeout(
+        &self,
+        statement_timeout: Duration,
+    ) -> DbResult<Connected> {
+        let mut config = self.config.clone();
+        let given = config.get_options().unwrap_or_default();
+        let timeout = format!("-c statement_timeout={}", statement_timeout.as_millis());
+        config.options(format!("{given} {timeout}").trim_start());
+        match config.connect(self.tls.clone()).await {
+            Ok(connected) => Ok(connected),
+            Err(error) => match classify(&error) {
+                DbError::Unreachable(_) if error.as_db_error().is_some() => self.connect().await,
+                error => Err(error),
+            },
+        }
+    }
+
     /// Opens a connection.
     pub(crate) async fn connect(&self) -> DbResult<Connected> {
         self.config

@@ -282,7 +282,6 @@ impl PostgresPool {
     fn new(connector: Connector, url: Arc<str>, config: &DatabaseConfig) -> Self {
         let statement_timeout = Duration::from_millis(config.statement_timeout_ms);
         let writer = Writer::new(connector.clone(), config.pool_size, statement_timeout);
-        let timeout_ms = config.statement_timeout_ms;
         let setup = connector.clone();
         let mut manager = ManagerConfig::default();
         // A connection that the network has dropped without a word would not answer, either.
@@ -301,13 +300,11 @@ impl PostgresPool {
             async move {
                 let bad =
                     |error: DbError| diesel::ConnectionError::BadConnection(error.to_string());
-                let (client, connection) = connector.connect().await.map_err(bad)?;
-                let mut conn =
-                    AsyncPgConnection::try_from_client_and_connection(client, connection).await?;
-                conn.batch_execute(&format!("SET statement_timeout = {timeout_ms}"))
+                let (client, connection) = connector
+                    .connect_with_timeout(statement_timeout)
                     .await
-                    .map_err(diesel::ConnectionError::CouldntSetupConfiguration)?;
-                Ok(conn)
+                    .map_err(bad)?;
+                AsyncPgConnection::try_from_client_and_connection(client, connection).await
             }
             .boxed()
         });
