@@ -113,6 +113,7 @@ impl<T: Transport> SessionTask<T> {
         let input = Input::new(limits);
         let mailbox = state.hub.join(&epoch, limits.queue());
         let filter_bytes = state.hub.filter_bytes();
+        let reads = Reads::new(state.reader.page_turns.clone());
         Box::new(Self {
             state,
             epoch,
@@ -122,7 +123,7 @@ impl<T: Transport> SessionTask<T> {
             principal,
             client_id,
             input,
-            reads: Reads::default(),
+            reads,
             filter_bytes,
             schemas: HashMap::new(),
             applying: None,

@@ -12,7 +12,7 @@ use sync_core::cursor::Position;
 use sync_core::retry::{ReadFailure, ReadRetry, Retry};
 use sync_core::session::{ReadEnd, ReadFrom};
 use sync_core::shape::Shape;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use uuid::Uuid;
 use value::schema::Schema;
@@ -56,9 +56,11 @@ pub(super) enum Step {
 }
 
 /// The reads that have not ended.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Reads {
     queue: VecDeque<Read>,
+    /// One for all reads: of two places in the queue, the one that is not waited at could be given the turn.
+    turns: TurnQueue,
 }
 
 /// One subscription's read.
@@ -75,7 +77,6 @@ pub(super) struct Read {
     pages: Option<Pages>,
     /// The next item, while it waits for its turn.
     next: Option<io::Result<Next<Arc<Position>, PagesEnd>>>,
-    turns: TurnQueue,
     position: Option<Arc<Position>>,
     /// A page of rows, held until it is known whether another follows.
     held: Option<Bytes>,
@@ -88,20 +89,28 @@ pub(super) struct Read {
 }
 
 impl Reads {
+    /// None yet. Pages are sent in these turns.
+    pub(super) fn new(page_turns: Arc<Semaphore>) -> Self {
+        Self {
+            queue: VecDeque::new(),
+            turns: TurnQueue::new(page_turns),
+        }
+    }
+
     pub(super) fn push(&mut self, read: Read) {
         self.queue.push_back(read);
     }
 
     pub(super) fn stop(&mut self, id: &SubscriptionId) {
         self.queue.retain(|read| read.id != *id);
+        // It may have been the one that waited for a turn.
+        self.turns.leave();
     }
 
     /// Leaves the queue for a turn: a session that waits for something else, such as its own client, must not
     /// be given one. It queues again with the next step.
     pub(super) fn give_up_turn(&mut self) {
-        for read in &mut self.queue {
-            read.turns.leave();
-        }
+        self.turns.leave();
     }
 
     /// Waits for the next step, forever when nothing is being read. Dropping the future loses nothing.
@@ -114,7 +123,7 @@ impl Reads {
             let Some(read) = self.queue.get_mut(first) else {
                 continue;
             };
-            let step = read.next().await;
+            let step = read.next(&mut self.turns).await;
             match &step {
                 Some(Step::End { .. }) => {
                     self.queue.remove(first);
@@ -167,7 +176,6 @@ impl Read {
         from: Option<ReadFrom>,
         author: Option<Uuid>,
     ) -> Self {
-        let turns = TurnQueue::new(reader.page_turns.clone());
         Self {
             reader,
             client,
@@ -177,7 +185,6 @@ impl Read {
             author,
             pages: None,
             next: None,
-            turns,
             position: None,
             held: None,
             sent: false,
@@ -212,7 +219,7 @@ impl Read {
         })
     }
 
-    async fn next(&mut self) -> Option<Step> {
+    async fn next(&mut self, turns: &mut TurnQueue) -> Option<Step> {
         if self.retry_at.take().is_some() {
             return self.begin_again();
         }
@@ -220,7 +227,7 @@ impl Read {
             self.next = Some(self.pages().next().await);
         }
         let turn = match &self.next {
-            Some(Ok(Next::Page(_) | Next::End(_))) => self.turns.turn().await,
+            Some(Ok(Next::Page(_) | Next::End(_))) => turns.turn().await,
             _ => None,
         };
         match self.next.take()? {
