@@ -176,6 +176,80 @@ on_postgres! {
         assert_eq!(watch.db.query_text("SELECT who FROM public.ran").await, Vec::<Option<String>>::new());
     }
 
+    /// Casts that the owner of a type made are not called, wherever its values are: in keys, rows, arrays,
+    /// composites, filters, previous values and writes.
+    async fn no_cast_of_a_types_owner_runs_as_the_engine(db: TestDatabase) {
+        let casts = |sql_type: &str, name: &str| {
+            format!(
+                "CREATE FUNCTION {name}_json({sql_type}) RETURNS json LANGUAGE plpgsql AS \
+                 $$ BEGIN INSERT INTO public.ran VALUES ('{name} to json'); RETURN '\"tricked\"'; END $$; \
+                 CREATE CAST ({sql_type} AS json) WITH FUNCTION {name}_json({sql_type}); \
+                 CREATE FUNCTION {name}_text({sql_type}) RETURNS text LANGUAGE plpgsql AS \
+                 $$ BEGIN INSERT INTO public.ran VALUES ('{name} to text'); RETURN 'tricked'; END $$; \
+                 CREATE CAST ({sql_type} AS text) WITH FUNCTION {name}_text({sql_type}); \
+                 CREATE FUNCTION {name}_of(text) RETURNS {sql_type} LANGUAGE plpgsql AS \
+                 $$ BEGIN INSERT INTO public.ran VALUES ('{name} of text'); RETURN NULL; END $$; \
+                 CREATE CAST (text AS {sql_type}) WITH FUNCTION {name}_of(text); "
+            )
+        };
+        let (mood, span, pair) = (casts("mood", "mood"), casts("span", "span"), casts("pair", "pair"));
+        db.execute(&format!(
+            "CREATE TABLE ran (what text); CREATE TYPE mood AS ENUM ('sad', 'ok'); \
+             CREATE TYPE span AS RANGE (subtype = integer); CREATE TYPE pair AS (m mood, s span); \
+             CREATE DOMAIN temper AS mood; {mood} {span} {pair} \
+             CREATE TABLE moods (m mood, s span, n integer, t temper, all_m mood[], all_s span[], p pair, \
+                 PRIMARY KEY (m, s)); \
+             CREATE TABLE spans (s span PRIMARY KEY, n integer); \
+             CREATE TABLE tempers (t temper PRIMARY KEY, n integer)"
+        ))
+        .await;
+        assert_eq!(db.query_text("SELECT 'ok'::mood::text").await, [Some("tricked".to_owned())]);
+        db.execute("DELETE FROM ran").await;
+        let server = rhtmx_sync_tests::TestServer::start(&db, ["moods", "spans", "tempers"]).await;
+        let mut live = server.connect().await;
+        for entity in ["moods", "spans", "tempers"] {
+            live.subscribe(entity, entity).await;
+            live.wait_subscribed(entity).await;
+        }
+        db.execute(
+            "INSERT INTO moods VALUES ('ok', '[1,3)', 1, 'sad', '{ok,sad}', '{\"[1,2)\",empty}', '(ok,\"[4,5)\")'), \
+                 ('sad', 'empty', 2, NULL, '{{ok},{sad}}', NULL, NULL); \
+             INSERT INTO spans VALUES ('[1,2)', 1); INSERT INTO tempers VALUES ('sad', 1)",
+        )
+        .await;
+        let (ok, sad) = (r#"["ok","[1,3)"]"#, r#"["sad","empty"]"#);
+        live.wait_until(|live| live.row("tempers", "sad").is_some()).await;
+        assert_eq!(live.row("moods", sad).expect("a row")["all_m"], json!([["ok"], ["sad"]]));
+        db.execute(
+            "UPDATE moods SET n = 3, t = 'ok', all_m = '{ok}' WHERE n = 1; UPDATE spans SET n = 2; \
+             DELETE FROM moods WHERE n = 2; UPDATE tempers SET n = 2",
+        )
+        .await;
+        let row = json!({
+            "m": "ok", "s": "[1,3)", "n": 3, "t": "ok", "all_m": ["ok"], "all_s": ["[1,2)", "empty"],
+            "p": { "m": "ok", "s": "[4,5)" }
+        });
+        live.wait_until(|live| live.row("tempers", "sad") == Some(&json!({ "t": "sad", "n": 2 }))).await;
+        assert_eq!((live.row("moods", ok), live.row("moods", sad)), (Some(&row), None));
+        assert_eq!(live.row("spans", "[1,2)"), Some(&json!({ "s": "[1,2)", "n": 2 })));
+        let chosen = json!({
+            "entity": "moods", "where": "m IN ('ok', 'sad') AND t = 'ok' AND NOT m = $1", "params": ["sad"]
+        });
+        live.subscribe_with("some", chosen).await;
+        live.wait_subscribed("some").await;
+        assert_eq!(live.row("some", ok), Some(&row));
+        let writes = json!([
+            { "op": "update", "entity": "moods", "key": ok, "values": { "t": "sad" } },
+            { "op": "update", "entity": "spans", "key": "[1,2)", "values": { "n": 4 } },
+            { "op": "update", "entity": "tempers", "key": "sad", "values": { "n": 4 } },
+            { "op": "create", "entity": "tempers", "values": { "t": "ok", "n": 4 } },
+        ]);
+        let answer = live.push(1, writes).await;
+        assert!(matches!(answer, testkit::PushOutcome::Acked { .. }), "{answer:?}");
+        live.wait_until(|live| live.row("some", ok).is_none()).await;
+        assert_eq!(db.query_text("SELECT what FROM ran").await, Vec::<Option<String>>::new());
+    }
+
     /// Two `varchar`s are compared by the operator for `text`, unless somebody makes a closer one.
     async fn nothing_of_a_stranger_runs_in_a_mutation(db: TestDatabase) {
         db.execute("CREATE TABLE notes (id varchar(9) PRIMARY KEY, body text)").await;

@@ -78,6 +78,30 @@ async fn a_statement_of_the_pool_has_a_time_out() {
     assert!(error.is_retryable(), "{error}");
 }
 
+/// Errors are told apart by their English texts. A role that may not choose the language keeps its time-out.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_pools_messages_are_english_where_the_role_may_choose() {
+    let db = TestDatabase::postgres().await;
+    db.execute(
+        "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET lc_messages = ''C.UTF-8''', current_database()); END $$",
+    )
+    .await;
+    let role = db.create_role("reader").await;
+    let mut config = DatabaseConfig::default();
+    config.statement_timeout_ms = 4321;
+    for (url, language) in [(db.url(), "C"), (role.url.clone(), "C.UTF-8")] {
+        let pool = DbPool::with_config(&url, &config).await.expect("a pool");
+        let DbPool::Postgres(pool) = pool else {
+            panic!("not PostgreSQL");
+        };
+        let check = format!(
+            "DO $$ BEGIN ASSERT current_setting('lc_messages') = '{language}', current_setting('lc_messages'); \
+             ASSERT current_setting('statement_timeout') = '4321ms'; END $$"
+        );
+        pool.batch_execute(&check).await.expect("the settings");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_database_may_go_away_and_come_back() {
     let db = TestDatabase::postgres().await;

@@ -10,7 +10,7 @@
 //! nobody's snapshot anything; one around the writing would. That the values themselves raise no error is the
 //! business of [`projection`].
 
-use value::schema::{Column, ColumnKind, Schema};
+use value::schema::{ColumnKind, Schema};
 
 use super::projection::{self, Typed};
 use crate::fingerprint::fnv1a;
@@ -91,7 +91,6 @@ impl Capture<'_> {
     fn function(&self) -> String {
         let log = format!("{}.\"_rhtmx_sync_log\"", ident(self.log_schema));
         let entity = portable_literal(&self.schema.entity);
-        let key: Vec<&Column> = self.schema.key_columns().collect();
         let carried: Vec<Typed<'_>> = (0..self.schema.columns.len())
             .map(|index| self.typed(index))
             .filter(|typed| !self.virtual_columns.contains(&typed.column.name))
@@ -102,11 +101,11 @@ impl Capture<'_> {
             .iter()
             .map(|&index| self.typed(index))
             .collect();
-        let key_new = projection::key_text(&key, "n");
-        let key_old = projection::key_text(&key, "o");
+        let key_new = projection::key_text(&typed_key, "n");
+        let key_old = projection::key_text(&typed_key, "o");
         let whole_old = projection::object(&carried, "o", None);
         let changed_old = projection::object(&carried, "o", Some("n"));
-        let first = ident(&key[0].name);
+        let first = ident(&typed_key[0].column.name);
         let same_key = projection::same_key(&typed_key, "o", "n");
         let created = checked(
             &format!("INSERT INTO {log} (entity, entity_id, action, client_id, mutation)"),

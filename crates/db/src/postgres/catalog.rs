@@ -405,7 +405,6 @@ fn generate(
     let compared: Vec<bool> = (0..schema.columns.len())
         .map(|index| filter::compares(filtered, index))
         .collect();
-    let key: Vec<&Column> = schema.key_columns().collect();
     let base_types: Vec<String> = rows.iter().map(|row| row.base_type.clone()).collect();
     let typed_key: Vec<Typed<'_>> = schema
         .key
@@ -417,7 +416,7 @@ fn generate(
         })
         .collect();
     let key_is = projection::key_is(&typed_key, "t", "ranked.entity_id");
-    let key_text = projection::key_text(&key, "t");
+    let key_text = projection::key_text(&typed_key, "t");
     let virtual_columns: Vec<String> = rows
         .iter()
         .filter(|row| row.generated == "v")

@@ -1,6 +1,7 @@
 //! Connections to PostgreSQL: TLS according to `sslmode`, and errors classified by whether to try again.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -27,6 +28,10 @@ const KEEPALIVE_RETRIES: u32 = 3;
 /// How long what was sent may stay without the other system's confirmation.
 const UNANSWERED_MAX: Duration = Duration::from_secs(30);
 
+/// What is asked of a session at its start beside its statement time-out. Diesel passes an error's text on and not its
+/// SQLSTATE, so texts must be English; only some roles may choose that.
+const STARTS: [&str; 2] = ["-c lc_messages=C", ""];
+
 /// A client, with the connection that the caller has to drive.
 pub(crate) type Connected = (
     Client,
@@ -38,6 +43,8 @@ pub(crate) type Connected = (
 pub(crate) struct Connector {
     config: Config,
     tls: MakeRustlsConnect,
+    /// How many of [`STARTS`] the server or a pooler before it has refused.
+    refused_starts: Arc<AtomicUsize>,
 }
 
 impl std::fmt::Debug for Connector {
@@ -80,6 +87,7 @@ impl Connector {
         Ok(Self {
             config,
             tls: MakeRustlsConnect::new(tls.client_config()?),
+            refused_starts: Arc::default(),
         })
     }
 
@@ -88,24 +96,28 @@ impl Connector {
         token.cancel_query(self.tls.clone()).await
     }
 
-    /// Opens a connection whose statements have this time-out, as an option of its start. A `SET` would stay in the
-    /// session, which a transaction pooler gives to an application next. A pooler that takes no such option gets none;
-    /// then the role's own time-out holds.
+    /// Opens a connection whose statements have this time-out, as an option of its start; zero is none. A `SET` would
+    /// stay in the session, which a transaction pooler gives to an application next. A pooler that takes no such option
+    /// gets none; then the role's own time-out holds.
     pub(crate) async fn connect_with_timeout(
         &self,
         statement_timeout: Duration,
     ) -> DbResult<Connected> {
-        let mut config = self.config.clone();
-        let given = config.get_options().unwrap_or_default();
+        let given = self.config.get_options().unwrap_or_default();
         let timeout = format!("-c statement_timeout={}", statement_timeout.as_millis());
-        config.options(format!("{given} {timeout}").trim_start());
-        match config.connect(self.tls.clone()).await {
-            Ok(connected) => Ok(connected),
-            Err(error) => match classify(&error) {
-                DbError::Unreachable(_) if error.as_db_error().is_some() => self.connect().await,
-                error => Err(error),
-            },
+        let refused = self.refused_starts.load(Ordering::Relaxed);
+        for (index, start) in STARTS.iter().enumerate().skip(refused) {
+            let mut config = self.config.clone();
+            config.options(format!("{given} {timeout} {start}").trim());
+            match config.connect(self.tls.clone()).await {
+                Ok(connected) => return Ok(connected),
+                Err(error) if error.code().is_some_and(refuses_options) => {
+                    self.refused_starts.fetch_max(index + 1, Ordering::Relaxed);
+                }
+                Err(error) => return Err(classify(&error)),
+            }
         }
+        self.connect().await
     }
 
     /// Opens a connection.
@@ -115,6 +127,19 @@ impl Connector {
             .await
             .map_err(|error| classify(&error))
     }
+}
+
+/// Whether it may be the options of a session's start that are refused.
+fn refuses_options(state: &SqlState) -> bool {
+    [
+        SqlState::INSUFFICIENT_PRIVILEGE,
+        SqlState::PROTOCOL_VIOLATION,
+        SqlState::UNDEFINED_OBJECT,
+        SqlState::INVALID_PARAMETER_VALUE,
+        SqlState::FEATURE_NOT_SUPPORTED,
+        SqlState::CANT_CHANGE_RUNTIME_PARAM,
+    ]
+    .contains(state)
 }
 
 /// Names the parameter that is at fault, unless what looks like one may be a part of a password.

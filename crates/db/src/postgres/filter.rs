@@ -1,14 +1,14 @@
 //! A filter as SQL for PostgreSQL, for reads of tables.
 //!
-//! Every value is a parameter with a cast to the type in which Rust compares, so that neither the choice of
-//! operators nor a database session's settings change the result, and so that the columns need no cast and an
-//! index can serve them.
+//! Every value but an enum's label is a parameter with a cast to the type in which Rust compares, so that neither
+//! the choice of operators nor a database session's settings change the result, and so that the columns need no
+//! cast and an index can serve them.
 
 use filter::{Condition, Scalar};
 use value::schema::{Column, ColumnKind, Schema};
 
 use crate::entity::Entity;
-use crate::quote::ident;
+use crate::quote::{ident, portable_literal};
 
 /// A predicate on the table with the alias `t`, and its parameters, all of them texts.
 #[derive(Debug, PartialEq, Eq)]
@@ -63,10 +63,10 @@ impl Writer<'_> {
                 None => "(1 = NULL)",
             }),
             Condition::Compare { column, op, value } => {
-                let (name, sql_type) = (self.name(*column), self.sql_type(*column));
-                let placeholder = self.bind(value.to_string());
+                let name = self.name(*column);
+                let value = self.value(*column, value.to_string(), "");
                 let sign = op.sign();
-                self.push(&format!("{name} {sign} {placeholder}::text::{sql_type}"));
+                self.push(&format!("{name} {sign} {value}"));
             }
             Condition::In {
                 column,
@@ -74,10 +74,10 @@ impl Writer<'_> {
                 null,
                 negated,
             } => {
-                let (name, sql_type) = (self.name(*column), self.sql_type(*column));
-                let placeholder = self.bind(array(values, *null));
+                let name = self.name(*column);
+                let values = self.value(*column, array(values, *null), "[]");
                 let op = if *negated { "<> ALL" } else { "= ANY" };
-                self.push(&format!("{name} {op} ({placeholder}::text::{sql_type}[])"));
+                self.push(&format!("{name} {op} ({values})"));
             }
             Condition::IsNull { column, negated } => {
                 // Unlike IS NULL, it tests a value of a composite type itself, not its fields.
@@ -117,6 +117,16 @@ impl Writer<'_> {
         match kind {
             ColumnKind::Enum(_) => format!("t.{}::{}", ident(name), self.base_types[column]),
             _ => format!("t.{}", ident(name)),
+        }
+    }
+
+    /// The value of a column's type, or the array of such values, that `text` stands for.
+    fn value(&mut self, column: usize, text: String, array: &str) -> String {
+        let sql_type = self.sql_type(column);
+        match self.schema.columns[column].kind {
+            // A literal is read by the type's input function; a cast from text may be the type's owner's.
+            ColumnKind::Enum(_) => format!("{}::{sql_type}{array}", portable_literal(&text)),
+            _ => format!("{}::text::{sql_type}{array}", self.bind(text)),
         }
     }
 

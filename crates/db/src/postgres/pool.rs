@@ -113,7 +113,8 @@ impl PostgresPool {
     }
 
     pub(crate) async fn migrate(&self, config: &DatabaseConfig) -> DbResult<()> {
-        let (client, connection) = self.direct(config)?.connect().await?;
+        let direct = self.direct(config)?;
+        let (client, connection) = direct.connect_with_timeout(Duration::ZERO).await?;
         let mut conn = AsyncPgConnection::try_from_client_and_connection(client, connection)
             .await
             .map_err(|error| DbError::Unreachable(error.to_string()))?;
@@ -129,6 +130,12 @@ impl PostgresPool {
             tracing::warn!(
                 "the engine's role is a superuser, and the owner of any synced table can run code with its rights; give the \
                  engine a role of its own (see docs/postgresql-setup.md)"
+            );
+        }
+        if let Some(language) = store::foreign_messages(&mut conn).await? {
+            tracing::warn!(
+                language,
+                "the server's messages are not in English and the engine's role may not choose their language, so that locks and                  deadlocks are taken for lasting errors; run GRANT SET ON PARAMETER lc_messages TO the role, or set                  lc_messages = 'C' for the database as a superuser (see docs/postgresql-setup.md)"
             );
         }
         let locked = self.lock_migrations(config).await?;

@@ -34,31 +34,34 @@ fn json_value(kind: &ColumnKind, expr: &str) -> String {
              THEN to_json({expr}) ELSE to_json({expr}::text) END"
         ),
         ColumnKind::Bytes => format!("to_json(translate(encode({expr}, 'base64'), E'\\n', ''))"),
-        // `to_json` would call a cast to json that the type's owner has made.
-        ColumnKind::Enum(_) => {
-            format!(
-                "CASE WHEN {expr} IS NOT NULL THEN to_json({}) END",
-                label(expr)
-            )
-        }
+        ColumnKind::Enum(_) => own_json_value(expr),
         _ => format!("to_json({expr})"),
     }
 }
 
-/// The label of an enum's value. A cast to text may be the type's owner's.
-fn label(expr: &str) -> String {
+/// The JSON value of `expr`, whose type is its owner's: `to_json` would call a cast to json that the owner made.
+fn own_json_value(expr: &str) -> String {
+    format!(
+        "CASE WHEN {expr} IS DISTINCT FROM NULL THEN to_json({}) END",
+        output(expr)
+    )
+}
+
+/// The text of a value as its type's output function writes it. A cast to text may be the type's owner's.
+fn output(expr: &str) -> String {
     format!("concat({expr})")
 }
 
 /// The JSON value of `expr`, which is of this type.
 fn json_of(value_type: &ValueType, expr: &str) -> String {
     match value_type {
+        ValueType::Scalar { is_own: true, .. } => own_json_value(expr),
         ValueType::Scalar { kind, .. } => json_value(kind, expr),
         ValueType::Array(element) if has_exception(element, true) => {
             let of_element = json_of(element, "e.v");
             let texts = match element.kind() {
                 ColumnKind::Bytes => format!("to_json({expr})"),
-                _ => format!("to_json({expr}::text[])"),
+                _ => format!("to_json({}::text[])", output(expr)),
             };
             format!(
                 "CASE WHEN {expr} IS NULL THEN NULL WHEN coalesce(array_ndims({expr}), 1) = 1 THEN \
@@ -97,9 +100,11 @@ fn json_of_field(field: &ValueType, expr: &str) -> String {
     }
 }
 
-/// Whether some values of this type are among the exceptions to `to_json`; for bytes, `with_bytes` says so.
+/// Whether `to_json` does not serve for this type: some of its values are exceptions, or it could call code of the
+/// type's owner. For bytes, `with_bytes` says so.
 fn has_exception(value_type: &ValueType, with_bytes: bool) -> bool {
     match value_type {
+        ValueType::Scalar { is_own: true, .. } => true,
         ValueType::Scalar { kind, .. } => match kind {
             ColumnKind::Int { min: i64::MIN, .. } | ColumnKind::Numeric => true,
             ColumnKind::Bytes => with_bytes,
@@ -183,6 +188,38 @@ pub(super) struct Typed<'a> {
 }
 
 impl Typed<'_> {
+    /// Whether casts of its type may be those of the type's owner.
+    fn has_own_casts(self) -> bool {
+        let is_own = !self.base_type.starts_with("pg_catalog.");
+        match self.column.kind {
+            ColumnKind::Enum(_) | ColumnKind::Array(_) | ColumnKind::Other => is_own,
+            _ => false,
+        }
+    }
+
+    /// The text of its value in the row with this alias.
+    fn text(self, alias: &str) -> String {
+        let value = format!("{alias}.{}", ident(&self.column.name));
+        if self.has_own_casts() {
+            output(&value)
+        } else {
+            format!("{value}::text")
+        }
+    }
+
+    /// The value of its type that `text` stands for.
+    fn value_of(self, text: &str) -> String {
+        let sql_type = self.base_type;
+        if self.has_own_casts() {
+            // It reads with the type's input function, and calls no cast.
+            format!(
+                "(SELECT r.v FROM json_to_record(json_build_object('v', {text})) AS r(v {sql_type}))"
+            )
+        } else {
+            format!("{text}::{sql_type}")
+        }
+    }
+
     /// Its value in the row with this alias, in a type that can be compared: PostgreSQL has no operators for
     /// a domain over an enum.
     fn comparable(self, alias: &str) -> String {
@@ -199,11 +236,11 @@ pub(super) fn same_key(key: &[Typed<'_>], old: &str, new: &str) -> String {
     let parts: Vec<String> = key
         .iter()
         .map(|typed| {
-            let name = ident(&typed.column.name);
             if has_one_spelling(&typed.column.kind) {
                 format!("{} = {}", typed.comparable(old), typed.comparable(new))
             } else {
-                format!("{old}.{name}::text COLLATE \"C\" = {new}.{name}::text COLLATE \"C\"")
+                let (old, new) = (typed.text(old), typed.text(new));
+                format!("{old} COLLATE \"C\" = {new} COLLATE \"C\"")
             }
         })
         .collect();
@@ -211,24 +248,23 @@ pub(super) fn same_key(key: &[Typed<'_>], old: &str, new: &str) -> String {
 }
 
 /// The canonical key of the row with this alias, as text.
-pub(super) fn key_text(key: &[&Column], alias: &str) -> String {
-    let of = |column: &Column| format!("{alias}.{}", ident(&column.name));
+pub(super) fn key_text(key: &[Typed<'_>], alias: &str) -> String {
     match key {
-        [one] => match one.kind {
+        [one] => match one.column.kind {
             // A string in JSON, without its quotes.
             ColumnKind::Bytes
             | ColumnKind::Timestamp
             | ColumnKind::TimestampTz
             | ColumnKind::Date => {
-                format!("({} #>> '{{}}')", json_value(&one.kind, &of(one)))
+                let value = format!("{alias}.{}", ident(&one.column.name));
+                format!("({} #>> '{{}}')", json_value(&one.column.kind, &value))
             }
-            ColumnKind::Enum(_) => label(&of(one)),
-            _ => format!("{}::text", of(one)),
+            _ => one.text(alias),
         },
         several => {
             let parts: Vec<String> = several
                 .iter()
-                .map(|column| format!("({})::text", key_part(column, &of(column))))
+                .map(|typed| format!("({})::text", key_part(*typed, alias)))
                 .collect();
             format!("('[' || {} || ']')", parts.join(" || ',' || "))
         }
@@ -237,12 +273,15 @@ pub(super) fn key_text(key: &[&Column], alias: &str) -> String {
 
 /// The JSON of one value in a key of several columns. The value must read back as one text, so structures
 /// are written as text, and texts as [`key_is`] compares them: without the spaces that pad a `char(n)`.
-fn key_part(column: &Column, expr: &str) -> String {
-    match column.kind {
+fn key_part(typed: Typed<'_>, alias: &str) -> String {
+    match typed.column.kind {
         ColumnKind::Text { .. } | ColumnKind::Array(_) | ColumnKind::Json | ColumnKind::Other => {
-            format!("to_json({expr}::text)")
+            format!("to_json({})", typed.text(alias))
         }
-        _ => json_value(&column.kind, expr),
+        _ => {
+            let value = format!("{alias}.{}", ident(&typed.column.name));
+            json_value(&typed.column.kind, &value)
+        }
     }
 }
 
@@ -256,13 +295,14 @@ pub(super) fn key_is(columns: &[Typed<'_>], alias: &str, key: &str) -> String {
                 1 => key.to_owned(),
                 _ => format!("({key}::json ->> {index})"),
             };
-            let (of, sql_type) = (typed.comparable(alias), typed.base_type);
+            let (of, value) = (typed.comparable(alias), typed.value_of(&text));
             match &typed.column.kind {
                 ColumnKind::Bytes => format!("{of} = decode({text}, 'base64')"),
-                kind if has_one_spelling(kind) => format!("{of} = {text}::{sql_type}"),
+                kind if has_one_spelling(kind) => format!("{of} = {value}"),
                 // The first half uses the index, the second is exact.
                 _ => format!(
-                    "{of} = {text}::{sql_type} AND {of}::text COLLATE \"C\" = {text} COLLATE \"C\""
+                    "{of} = {value} AND {} COLLATE \"C\" = {text} COLLATE \"C\"",
+                    typed.text(alias)
                 ),
             }
         })

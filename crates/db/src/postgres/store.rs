@@ -89,6 +89,18 @@ pub(crate) async fn is_superuser(conn: &mut AsyncPgConnection) -> DbResult<bool>
     Ok(row.value == "on")
 }
 
+/// The language of the server's messages, unless it is English.
+pub(crate) async fn foreign_messages(conn: &mut AsyncPgConnection) -> DbResult<Option<String>> {
+    let row: OneText = sql_query("SELECT current_setting('lc_messages') AS value")
+        .get_result(conn)
+        .await
+        .map_err(|error| DbError::while_doing("reading the messages' language", error))?;
+    let is_english = ["C", "POSIX", "en", "English"]
+        .iter()
+        .any(|language| row.value.starts_with(language));
+    Ok((!is_english && !row.value.is_empty()).then_some(row.value))
+}
+
 /// A text that changes when one of these tables, its partitions, its key, its triggers, a foreign table beside it,
 /// any enum or domain, a type that its columns consist of, the file of its rows, or what is known of
 /// captures changes. It waits for no lock on the tables.

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use diesel::sql_types::{BigInt, Nullable, Text};
+use diesel::sql_types::{BigInt, Bool, Nullable, Text};
 use diesel::{QueryResult, QueryableByName, sql_query};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use value::schema::ColumnKind;
@@ -30,6 +30,8 @@ pub(super) enum ValueType {
         name: String,
         /// The kind of its values.
         kind: ColumnKind,
+        /// Whether any role could have made it, and casts from it and to it. Base types only a superuser makes.
+        is_own: bool,
     },
     /// An array of these.
     Array(Box<ValueType>),
@@ -50,7 +52,7 @@ impl ValueType {
     /// A text that is the same for the same type, in every version of the engine.
     pub(super) fn spelled(&self) -> String {
         match self {
-            Self::Scalar { name, kind } => match kind {
+            Self::Scalar { name, kind, .. } => match kind {
                 ColumnKind::Enum(labels) => format!("{name:?}{labels:?}"),
                 _ => format!("{name:?}"),
             },
@@ -75,6 +77,9 @@ struct CatalogType {
     oid: i64,
     #[diesel(sql_type = Text)]
     name: String,
+    /// Whether any role could have made it.
+    #[diesel(sql_type = Bool)]
+    is_own: bool,
     /// The type beneath a domain, 0 for any other.
     #[diesel(sql_type = BigInt)]
     base: i64,
@@ -95,7 +100,8 @@ impl Types {
         let sql = format!(
             "WITH RECURSIVE roots(oid) AS (SELECT atttypid FROM pg_attribute \
              WHERE attrelid = $1::oid AND attnum > 0 AND NOT attisdropped), {REACHABLE} \
-             SELECT y.oid::bigint AS oid, y.typname::text AS name, y.typbasetype::bigint AS base, \
+             SELECT y.oid::bigint AS oid, y.typname::text AS name, \
+             y.typtype <> 'b' AND y.typnamespace <> 'pg_catalog'::regnamespace AS is_own, y.typbasetype::bigint AS base, \
              CASE WHEN y.typcategory = 'A' THEN y.typelem::bigint ELSE 0 END AS element, \
              (SELECT json_agg(l.enumlabel ORDER BY l.enumsortorder)::text FROM pg_enum l WHERE l.enumtypid = y.oid) \
              AS labels, \
@@ -117,6 +123,7 @@ impl Types {
         let unknown = |name: &str| ValueType::Scalar {
             name: name.to_owned(),
             kind: ColumnKind::Other,
+            is_own: true,
         };
         let Some(found) = self.0.get(&oid) else {
             return unknown("");
@@ -141,17 +148,21 @@ impl Types {
         }
         let labels = found.labels.as_deref();
         let labels = labels.map(|labels| serde_json::from_str(labels).unwrap_or_default());
+        let kind = match labels {
+            Some(labels) => ColumnKind::Enum(labels),
+            // It may have the name of one of PostgreSQL's.
+            None if found.is_own => ColumnKind::Other,
+            None => scalar(&found.name, typmod),
+        };
         ValueType::Scalar {
-            kind: scalar(&found.name, typmod, labels),
             name: found.name.clone(),
+            kind,
+            is_own: found.is_own,
         }
     }
 }
 
-fn scalar(name: &str, typmod: i32, labels: Option<Vec<String>>) -> ColumnKind {
-    if let Some(labels) = labels {
-        return ColumnKind::Enum(labels);
-    }
+fn scalar(name: &str, typmod: i32) -> ColumnKind {
     // For varchar(n) and char(n) the catalog stores n + 4.
     let chars_max = u32::try_from(typmod - 4).ok().filter(|_| typmod > 4);
     match name {

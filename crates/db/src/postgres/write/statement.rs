@@ -171,9 +171,15 @@ fn key_is(write: &TableWrite, parameter: &str) -> String {
         .key
         .iter()
         .map(|&index| {
+            let column = &write.schema.columns[index];
+            // PostgreSQL has no operators for a domain over an enum.
+            let cast = match &column.kind {
+                ColumnKind::Enum(_) => format!("::{}", write.table.base_types[index]),
+                _ => String::new(),
+            };
             format!(
-                "t.{} {} {}",
-                ident(&write.schema.columns[index].name),
+                "t.{}{cast} {} {}{cast}",
+                ident(&column.name),
                 write.table.equality(index),
                 value(write, index, "k", parameter)
             )
