@@ -326,3 +326,55 @@ async fn a_read_that_fails_midway_begins_again() {
     }
     assert!(refetched && received.len() == 2999, "{}", received.len());
 }
+
+/// Rows that PostgreSQL takes 20 ms each to read, each larger than what it collects before it sends. Row 7 of `stuck`
+/// takes an hour.
+const SLOW_ROWS: &str = "
+    CREATE TYPE slow;
+    CREATE FUNCTION slow_in(cstring) RETURNS slow LANGUAGE internal IMMUTABLE STRICT AS 'int4in';
+    CREATE FUNCTION slow_out(slow) RETURNS cstring LANGUAGE internal IMMUTABLE STRICT AS 'int4out';
+    CREATE TYPE slow (INPUT = slow_in, OUTPUT = slow_out, LIKE = integer);
+    CREATE FUNCTION slow_json(slow) RETURNS json LANGUAGE plpgsql AS $$ BEGIN
+        PERFORM pg_sleep($1::text::integer / 1000.0);
+        RETURN to_json($1::text);
+    END $$;
+    CREATE CAST (slow AS json) WITH FUNCTION slow_json(slow);
+    CREATE TABLE lasting (id integer PRIMARY KEY, ms slow, padding text);
+    CREATE TABLE stuck (LIKE lasting INCLUDING ALL);
+    INSERT INTO lasting SELECT i, '20', repeat('x', 10000) FROM generate_series(1, 150) i;
+    INSERT INTO stuck SELECT i, CASE i WHEN 7 THEN '3600000' ELSE '0' END::slow, repeat('x', 10000)
+        FROM generate_series(1, 10) i";
+
+/// The time-out is one of progress: a read may take longer, as long as rows come.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_read_may_take_longer_than_the_time_out() {
+    let db = TestDatabase::new(Backend::Postgres).await;
+    db.execute(SLOW_ROWS).await;
+    let pool = rhtmx_sync::DbPool::from_url(&db.url())
+        .await
+        .expect("a pool");
+    let mut config = SyncConfig::new(pool, vec!["lasting", "stuck"]);
+    config.database.statement_timeout_ms = 1000;
+    let server = TestServer::with_config(config).await;
+    let mut client = server.connect().await;
+    client.subscribe("a", "lasting").await;
+    client.wait_subscribed("a").await;
+    assert_eq!(client.frames("refetch") + client.frames("error"), 0);
+    assert_eq!(client.rows("a").len(), 150);
+
+    // A read without progress is tried a few times, and then answered.
+    client.subscribe("b", "stuck").await;
+    let error = client
+        .wait_for(|frame| frame["type"] == "error" && frame["fatal"] == false && frame["id"] == "b")
+        .await;
+    assert_eq!(error["code"], "unavailable");
+    db.execute("UPDATE lasting SET padding = 'new' WHERE id = 1")
+        .await;
+    client
+        .wait_until(|client| {
+            client
+                .row("a", "1")
+                .is_some_and(|row| row["padding"] == "new")
+        })
+        .await;
+}

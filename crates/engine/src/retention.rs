@@ -49,14 +49,16 @@ async fn prune(state: &EngineState) -> Result<(), DbError> {
         if size <= config.size_max_mb.saturating_mul(1024 * 1024) {
             break;
         }
+        let began = Instant::now();
         let pruned = db.prune_oldest().await?;
+        let pause = pause(db, began.elapsed());
         count_pruned(pruned.rows);
         if !pruned.floor_moved && pruned.rows == 0 {
             // Everything below the newest checkpoint is gone; the rest is left to the next round.
             break;
         }
         // Prune everything below the floor before the floor moves again.
-        tokio::time::sleep(BATCH_PAUSE).await;
+        tokio::time::sleep(pause).await;
         prune_older_than(db, age).await?;
     }
     // For later rounds: by then the other servers have read what the checkpoint contains.
