@@ -1,11 +1,11 @@
 //! `pg_dump` and its restore, between two clusters and within one database.
 
 use rhtmx_sync::{DbPool, SyncConfig};
-use rhtmx_sync_tests::TestServer;
+use rhtmx_sync_tests::{Dump, TestServer, dump_into, of_database};
 use serde_json::{Value, json};
 use testkit::{ClientOptions, ClientState, SyncClient, eventually};
 
-use crate::cluster::{Dump, dump_into, execute, of_database, start, use_numbers};
+use crate::cluster::{execute, start, use_numbers};
 
 const ITEMS: &str = "CREATE TABLE items (id int PRIMARY KEY, t text)";
 

@@ -1,9 +1,9 @@
 //! The suite's own PostgreSQL, which it stops and starts.
 
-use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use rhtmx_sync_tests::{Dump, bin_dir, dump_into, of_database};
 use test_postgres::{Cluster, FOR_TESTS};
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
@@ -15,14 +15,7 @@ pub(crate) struct Database {
 
 impl Database {
     pub(crate) async fn start() -> Self {
-        let chosen = std::env::var_os("TEST_PG_BIN_DIR").filter(|value| !value.is_empty());
-        let bin_dir = match chosen {
-            Some(chosen) => PathBuf::from(chosen),
-            None => test_postgres::binaries::find()
-                .expect("PG_BIN_DIR")
-                .expect("the fault suite stops PostgreSQL, so it needs its programs: PG_BIN_DIR"),
-        };
-        let cluster = tokio::task::spawn_blocking(move || Cluster::start(&bin_dir, FOR_TESTS))
+        let cluster = tokio::task::spawn_blocking(|| Cluster::start(bin_dir(), FOR_TESTS))
             .await
             .expect("the start does not panic")
             .unwrap_or_else(|error| panic!("{error:#}"));
@@ -60,12 +53,26 @@ impl Database {
         self.texts(next).await[0].parse().expect("a transaction")
     }
 
+    /// Dumps the database into another one, which then takes its place and its name.
+    pub(crate) async fn replace_by_its_dump(&self) {
+        let (_, name) = self.url.rsplit_once('/').expect("a database's name");
+        let template = connect(&of_database(&self.url, "template1"))
+            .await
+            .expect("PostgreSQL runs");
+        let admin = async |sql: &str| template.simple_query(sql).await.expect(sql);
+        admin("CREATE DATABASE restored").await;
+        let restored = of_database(&self.url, "restored");
+        tokio::task::block_in_place(|| dump_into(&self.url, &restored, Dump::Custom));
+        // Nobody connects from here on.
+        admin(&format!("ALTER DATABASE {name} ALLOW_CONNECTIONS false")).await;
+        admin(&format!("DROP DATABASE {name} WITH (FORCE)")).await;
+        admin(&format!("ALTER DATABASE restored RENAME TO {name}")).await;
+        self.execute("ANALYZE").await;
+    }
+
     /// A connection, or none while the server is down.
     pub(crate) async fn try_connect(&self) -> Option<Client> {
-        let (client, connection) = tokio_postgres::connect(&self.url, NoTls).await.ok()?;
-        // Ends with the client or the server; the next statement fails then.
-        tokio::spawn(connection);
-        Some(client)
+        connect(&self.url).await
     }
 
     pub(crate) async fn connect(&self) -> Client {
@@ -94,4 +101,11 @@ impl Database {
         };
         messages.into_iter().filter_map(first).collect()
     }
+}
+
+async fn connect(url: &str) -> Option<Client> {
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await.ok()?;
+    // Ends with the client or the server; the next statement fails then.
+    tokio::spawn(connection);
+    Some(client)
 }

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rhtmx_sync_tests::Dice;
+use rhtmx_sync::{DbPool, SyncConfig};
+use rhtmx_sync_tests::{Dice, TestServer};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
@@ -12,7 +13,7 @@ use crate::database::Database;
 use crate::oracle::UNREADABLE_BODY;
 use crate::scene::Scene;
 use crate::schedule::Fault;
-use crate::servers::{Manner, Pooled, Servers, absence};
+use crate::servers::{ENTITIES, Manner, Pooled, Servers, absence};
 use crate::subscriptions::reads_bulk;
 
 /// The listeners of the followers, by their advisory lock, and of the leader, by its claim.
@@ -103,6 +104,8 @@ impl Faults {
             }
             Fault::LockedTable => self.locked_table().await,
             Fault::UnreadableRow => self.unreadable_row().await,
+            Fault::RestoreDump => self.restore_dump().await,
+            Fault::NewerVersion => self.newer_version().await,
             Fault::WrongClocks => {
                 let other = (at + 1) % self.servers.len();
                 for (at, clock) in [(at, 1800), (other, -1800)] {
@@ -206,6 +209,36 @@ impl Faults {
         self.db.execute(&set(UNREADABLE_BODY)).await;
         sleep(lasts).await;
         self.db.execute(&set("repeat('b', 60)")).await;
+    }
+
+    /// While nobody writes, a restored dump takes the database's place. No row is lost, but the log's history is another
+    /// one.
+    async fn restore_dump(&mut self) {
+        let scene = self.scene.clone();
+        let _writing = scene.writing.write().await;
+        self.background.shutdown().await;
+        for at in 0..self.servers.len() {
+            self.servers.terminate(at, &scene.trace).await;
+        }
+        self.db.replace_by_its_dump().await;
+        for at in 0..self.servers.len() {
+            self.servers.start_again(at).await;
+        }
+    }
+
+    /// For a while a newer version of the engine runs beside the others. Its captures stay.
+    async fn newer_version(&mut self) {
+        let lasts = Duration::from_millis(self.dice.pick(500..4500));
+        let pool = DbPool::from_url(&self.db.url()).await.expect("a pool");
+        let config = SyncConfig::new(pool.newer_by(1), ENTITIES.to_vec());
+        let server = TestServer::with_config(config).await;
+        let mut client = server.connect().await;
+        for entity in ENTITIES {
+            client.subscribe(entity, entity).await;
+            client.wait_subscribed(entity).await;
+        }
+        sleep(lasts).await;
+        server.shutdown().await;
     }
 
     /// Inserts or deletes 100,000 rows in one transaction.

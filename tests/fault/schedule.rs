@@ -29,12 +29,16 @@ pub(crate) enum Fault {
     AlterTable,
     LockedTable,
     UnreadableRow,
+    /// The database is dumped, and the restored one takes its place.
+    RestoreDump,
+    /// A newer version of the engine runs beside the others.
+    NewerVersion,
     WrongClocks,
     Pooler,
 }
 
 /// Every fault once; then the deck is shuffled again.
-const ALL: [Fault; 25] = [
+const ALL: [Fault; 27] = [
     Fault::KillServer,
     Fault::TerminateServer,
     Fault::KillLeader,
@@ -58,6 +62,8 @@ const ALL: [Fault; 25] = [
     Fault::AlterTable,
     Fault::LockedTable,
     Fault::UnreadableRow,
+    Fault::RestoreDump,
+    Fault::NewerVersion,
     Fault::WrongClocks,
     Fault::Pooler,
 ];

@@ -9,6 +9,9 @@ use testkit::ServerProcess;
 use crate::pooler::Pooler;
 use crate::trace::Trace;
 
+/// What the servers sync.
+pub(crate) const ENTITIES: [&str; 4] = ["items", "accounts", "ledger", "bulk"];
+
 /// Where Debian installs it.
 const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";
 /// The memory that a server may use at any time, in megabytes. First reads alone may take 64.
@@ -217,7 +220,7 @@ impl Slot {
             // Waits must not depend on the wrong clock.
             set("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned());
         }
-        let args = ["items", "accounts", "ledger", "bulk"].map(|entity| ["--entity", entity]);
+        let args = ENTITIES.map(|entity| ["--entity", entity]);
         let args: Vec<&str> = ["--bind", &self.bind]
             .into_iter()
             .chain(args.into_iter().flatten())

@@ -1,10 +1,12 @@
-//! What the suites share beside the testkit: an engine in the test's own process, a network that fails,
-//! and repeatable randomness.
+//! What the suites share beside the testkit: an engine in the test's own process, a network that fails, dumps of
+//! databases, and repeatable randomness.
 
 mod dice;
+mod postgres;
 mod proxy;
 mod server;
 
 pub use dice::Dice;
+pub use postgres::{Dump, bin_dir, dump_into, of_database};
 pub use proxy::TcpProxy;
 pub use server::TestServer;

@@ -14,7 +14,7 @@ use super::dialect::{DIALECT, bound};
 use super::store::in_schema;
 use crate::entity::{Entity, RowsSql};
 use crate::error::Failed;
-use crate::read::{RESUME_ENTRIES_CHEAP, position};
+use crate::read::{RESUME_ENTRIES_CHEAP, RESUME_ENTRIES_PER_ROW, position};
 
 /// The two ends of the log after a position, and how far it may be resumed from.
 #[derive(QueryableByName)]
@@ -60,8 +60,8 @@ struct PlanNode {
     rows: f64,
 }
 
-/// Returns why the changes since `from` are not read: the log no longer has them, or it has so many that the rows
-/// themselves are fewer. Each question is cheap, however large the log is.
+/// Returns why the changes since `from` are not read: the log no longer has them, or it has so many that reading the
+/// rows costs less. Each question is cheap, however large the log is.
 pub(crate) async fn refuse(
     conn: &mut AsyncPgConnection,
     log_schema: &str,
@@ -89,7 +89,9 @@ pub(crate) async fn refuse(
     let Some(rows) = table_rows(conn, entities).await? else {
         return Ok(None);
     };
-    let entries_max = rows.max(RESUME_ENTRIES_CHEAP);
+    let entries_max = rows
+        .saturating_mul(RESUME_ENTRIES_PER_ROW)
+        .max(RESUME_ENTRIES_CHEAP);
     let sql = format!(
         "SELECT count(*) AS entries FROM (SELECT FROM ({}) n LIMIT {}) counted",
         in_schema(&DIALECT.new_entries, log_schema),

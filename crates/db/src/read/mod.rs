@@ -29,12 +29,17 @@ pub struct ChangesQuery {
     /// made for the old table but whose snapshot already includes the schema change would never report it.
     pub checked: bool,
     /// For a client's resume: refuse it before the log is read when the log no longer reaches back to `from`, when it has
-    /// more entries since than this, or when it has more of the entities than their tables have rows.
+    /// more entries since than this, or when it has many more of the entities than their tables have rows.
     pub entries_max: Option<u64>,
 }
 
 /// A resume over fewer entries of the log than this is never refused for its size.
 pub(crate) const RESUME_ENTRIES_CHEAP: u64 = 10_000;
+
+/// A resume over more entries for each row of the tables than this reads the rows instead. An entry costs about as much
+/// as a row, but the client receives each changed row only once.
+#[cfg(feature = "postgres")]
+pub(crate) const RESUME_ENTRIES_PER_ROW: u64 = 4;
 
 impl ChangesQuery {
     /// The fingerprints for which the statement is generated; empty when they are not checked.

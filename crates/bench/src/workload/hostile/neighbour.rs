@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 use testkit::{ClientOptions, SyncClient};
 use tokio::io::AsyncWriteExt as _;
@@ -231,9 +233,11 @@ impl Scene {
         }
         let mut honest = self.connect().await?;
         honest.subscribe(1, NOTES).await;
-        let cursor = honest.wait_cursor().await;
+        honest.wait_subscribed(1).await;
+        let cursor = honest.subscription(1).cursor().context("a cursor")?;
+        let cursor = String::from_utf8(URL_SAFE_NO_PAD.decode(cursor)?)?;
         let epoch = cursor.split('/').next().context("a cursor has an epoch")?;
-        let crafted = format!("{epoch}/p1:1:");
+        let crafted = URL_SAFE_NO_PAD.encode(format!("{epoch}/p1:1:"));
         loop {
             let mut clients = Vec::new();
             for _ in 0..CRAFTED_RESUMES {
