@@ -1,10 +1,12 @@
 //! Protocol version 1, tested against a running engine on each database.
 
 mod chain;
+mod claims;
 mod consistency;
 mod gzip;
 mod hello;
 mod http;
+mod identity;
 mod limits;
 mod polling;
 mod push;

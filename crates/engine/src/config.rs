@@ -98,10 +98,19 @@ pub struct AuthConfig {
     /// `allowed_origins`; `*` for any. A request with another name is refused, because a web page could have made its own
     /// name point to this machine; one of a browser over HTTPS is not, because such a name cannot. Default: none.
     pub allowed_hosts: Vec<String>,
+    /// How long a connection goes on after its token has expired, for the client to send a fresh one. Then it is closed
+    /// with 4401. Default 30,000.
+    pub expiry_grace_ms: u64,
     /// Makes a principal from a client's token. Default: every client is accepted as anonymous.
     pub authenticator: Arc<dyn Authenticator>,
     /// Decides what a client may see and write. Default: everything.
     pub authorizer: Arc<dyn Authorizer>,
+}
+
+impl AuthConfig {
+    pub(crate) fn expiry_grace(&self) -> Duration {
+        Duration::from_millis(self.expiry_grace_ms)
+    }
 }
 
 impl Default for AuthConfig {
@@ -109,6 +118,7 @@ impl Default for AuthConfig {
         Self {
             allowed_origins: Vec::new(),
             allowed_hosts: Vec::new(),
+            expiry_grace_ms: 30_000,
             authenticator: Arc::new(AcceptAnyone),
             authorizer: Arc::new(AllowAll),
         }

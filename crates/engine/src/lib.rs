@@ -22,6 +22,7 @@ mod auth;
 mod bus;
 mod change_batch;
 mod change_tracker;
+mod clock;
 mod config;
 mod engine;
 mod error;

@@ -72,6 +72,7 @@ struct RetentionSection {
 struct AuthSection {
     allowed_origins: Option<Vec<String>>,
     allowed_hosts: Option<Vec<String>>,
+    expiry_grace_ms: Option<u64>,
     jwt_secret: Option<toml::Value>,
     jwks_file: Option<toml::Value>,
     jwks_url: Option<toml::Value>,
@@ -198,6 +199,11 @@ impl Settings {
             .map(split)
             .or(file.auth.allowed_hosts)
             .unwrap_or_default();
+        number.set(
+            &mut auth.expiry_grace_ms,
+            "AUTH_EXPIRY_GRACE_MS",
+            file.auth.expiry_grace_ms,
+        )?;
 
         let named = match common.entities.as_slice() {
             [] => env("RHTMX_SYNC_ENTITY").map(split).unwrap_or_default(),

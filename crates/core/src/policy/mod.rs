@@ -5,9 +5,11 @@
 //! mutation's transaction.
 
 mod authorizer;
+mod lifetime;
 mod principal;
 mod scope;
 
 pub use authorizer::{AllowAll, Authorizer};
+pub use lifetime::Lifetime;
 pub use principal::Principal;
 pub use scope::{ReadScope, WriteScope};

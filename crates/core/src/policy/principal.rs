@@ -29,6 +29,11 @@ impl Principal {
         }
     }
 
+    /// Whether it has expired at this moment, in milliseconds since 1970-01-01 UTC.
+    pub fn is_expired(&self, now_ms: u64) -> bool {
+        self.expires_at_ms.is_some_and(|end| now_ms >= end)
+    }
+
     /// Whether the two have the same rights: policies cannot tell them apart.
     pub fn has_rights_of(&self, other: &Self) -> bool {
         (&self.user_id, &self.role, &self.claims) == (&other.user_id, &other.role, &other.claims)

@@ -321,6 +321,35 @@ impl<B: Batch> Session<B> {
         commands
     }
 
+    /// The principal's rights have changed. Subscriptions that resolve to another shape now are told so, before
+    /// anything else, and restart; the others hear nothing.
+    pub fn reauthorize(
+        &mut self,
+        resolve: impl Fn(&str, &SelectionRequest) -> Result<Shape, SubscribeError>,
+    ) -> Vec<Command<B>> {
+        let everything = SelectionRequest::default();
+        let (mut refetches, mut resolves) = (Vec::new(), Vec::new());
+        for (id, subscription) in &mut self.subscriptions {
+            let request = subscription.request.as_deref().unwrap_or(&everything);
+            let resolved = resolve(subscription.shape.entity(), request);
+            if resolved.is_ok_and(|shape| shape == subscription.shape) {
+                continue;
+            }
+            if subscription.joining.is_some() {
+                refetches.push(Command::Read(ReadCommand::Stop(id.clone())));
+            }
+            for command in subscription.restart(id, RefetchReason::Permission) {
+                match command {
+                    Command::Resolve(_) => resolves.push(command),
+                    refetch => refetches.push(refetch),
+                }
+            }
+        }
+        self.retain_live();
+        refetches.extend(resolves);
+        refetches
+    }
+
     /// Ends a subscription that cannot be served.
     fn end_subscription(&mut self, id: &SubscriptionId, error: SubscribeError) -> Vec<Command<B>> {
         let mut commands = Vec::new();
@@ -366,6 +395,12 @@ impl<B: Batch> Session<B> {
         self.mutations.applied(mutation, applied)
     }
 
+    /// The session ends: it sends no more rows, so answers wait for no position any more. Until all its mutations
+    /// have been answered, report [`Session::applied`] only.
+    pub fn end(&mut self) -> Vec<Command<B>> {
+        self.mutations.end()
+    }
+
     /// Takes a batch from the hub.
     pub fn batch(&mut self, batch: B) -> Vec<Command<B>> {
         let mut commands = Vec::new();
@@ -398,6 +433,11 @@ impl<B: Batch> Session<B> {
             }
             commands.extend(subscription.restart(id, reason));
         }
+        self.retain_live();
+    }
+
+    /// Forgets the live shapes that no live subscription has any more.
+    fn retain_live(&mut self) {
         let live = &mut self.live;
         live.retain(|shape| {
             self.subscriptions

@@ -14,6 +14,8 @@ pub(super) struct Mutations {
     waiting: VecDeque<Push>,
     applying: bool,
     answers: VecDeque<Answer>,
+    /// No positions come any more.
+    ends: bool,
 }
 
 #[derive(Debug)]
@@ -64,7 +66,8 @@ impl Mutations {
         let mut commands = Vec::new();
         match applied {
             Applied::Committed { commit_id, .. } => {
-                commands.extend(commit_id.map(await_commit));
+                let awaited = commit_id.filter(|_| !self.ends);
+                commands.extend(awaited.map(await_commit));
                 self.answers.push_back(Answer::Ack {
                     mutation,
                     commit_id,
@@ -79,9 +82,22 @@ impl Mutations {
         commands
     }
 
+    /// Sends every answer without its position, from now on.
+    pub(super) fn end<B>(&mut self) -> Vec<Command<B>> {
+        self.ends = true;
+        let mut commands = Vec::new();
+        self.answer_without_cursor(&mut commands);
+        commands
+    }
+
     /// Sends the answers at the front that wait for no position. An ack without a commit id is older than
     /// the log, so every position contains it.
     fn answer_without_cursor<B>(&mut self, commands: &mut Vec<Command<B>>) {
+        if self.ends {
+            while !self.answers.is_empty() {
+                self.answer_first(commands);
+            }
+        }
         while let Some(
             Answer::Reject { .. }
             | Answer::Ack {

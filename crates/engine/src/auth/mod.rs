@@ -1,5 +1,7 @@
 //! Authentication of clients.
 
 mod authenticator;
+mod verify;
 
 pub use authenticator::{AcceptAnyone, AuthError, Authenticator};
+pub(crate) use verify::verify;

@@ -11,6 +11,7 @@ use sync_core::policy::Principal;
 
 use super::error::HttpError;
 use super::host;
+use crate::auth;
 use crate::config::{AuthConfig, SyncConfig};
 
 /// Why a web page may not connect.
@@ -44,7 +45,7 @@ pub(super) async fn admit(
         .and_then(|value| value.split_once(' '))
         .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
         .map(|(_, token)| token.trim());
-    Ok(config.auth.authenticator.verify(token).await?)
+    Ok(auth::verify(&*config.auth.authenticator, token).await?)
 }
 
 /// Checks that the page behind a request with these headers, if there is one, may connect.

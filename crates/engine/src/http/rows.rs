@@ -12,6 +12,7 @@ use axum::routing::get;
 use protocol::{ErrorCode, RefetchReason};
 use serde::Deserialize;
 use sync_core::cursor::{Cursor, Epoch, Position};
+use sync_core::policy::Lifetime;
 use sync_core::retry::ReadFailure;
 use sync_core::shape::Shape;
 use tokio::time::Instant;
@@ -23,6 +24,7 @@ use super::page_token::PageToken;
 use super::query;
 use super::selection_params::{self, SelectionParams};
 use super::{Feature, door};
+use crate::clock::now_ms;
 use crate::rows::pages::{self, ChangePages, ChangesRead, Items, NumberedChange, PageEnd};
 use crate::rows::spool::Next;
 use crate::state::EngineState;
@@ -144,7 +146,12 @@ async fn read_page(
     if let PageToken::InRows { since, after_key } = token {
         return rows(state, &shape, Some((since, after_key)), &epoch, limit).await;
     }
-    let wait = Duration::from_millis(wait_ms.unwrap_or(0).min(WAIT_MS_MAX));
+    let mut wait = Duration::from_millis(wait_ms.unwrap_or(0).min(WAIT_MS_MAX));
+    // Nothing of a later commit than the token's end.
+    let lifetime = Lifetime::of(&principal, state.config.auth.expiry_grace());
+    if let Some(left) = lifetime.wait(now_ms()) {
+        wait = wait.min(left);
+    }
     let text = text.as_deref().unwrap_or_default();
     let kept = state.continuations.take(&shape, text);
     let request = ChangesRequest {

@@ -1,12 +1,13 @@
 //! What a client's frames mean.
 
 use protocol::{
-    Auth, Authenticated, ClientFrame, CloseCode, Error, ErrorCode, Ping, Pong, ServerFrame,
+    Auth, Authenticated, ClientFrame, CloseCode, Error, ErrorCode, Ping, Pong, SelectionRequest,
+    ServerFrame,
 };
 
 use super::transport::Transport;
 use super::{Close, SessionTask};
-use crate::auth::AuthError;
+use crate::auth::{self, AuthError};
 
 impl<T: Transport> SessionTask<T> {
     pub(super) async fn frame(&mut self, frame: ClientFrame) -> Result<(), Close> {
@@ -31,33 +32,39 @@ impl<T: Transport> SessionTask<T> {
         self.perform(commands).await
     }
 
-    /// Verifies a fresh token, which must give the same rights, because the shapes were resolved for them.
+    /// Takes a fresh token of the same user. What the user may see may have changed with it.
     async fn authenticate(&mut self, token: &str) -> Result<(), Close> {
         self.reads.give_up_turn();
         let authenticator = self.state.config.auth.authenticator.clone();
-        let (code, error) = match authenticator.verify(Some(token)).await {
-            Ok(principal) if !principal.has_rights_of(&self.principal) => {
-                let message = "the token is for another principal; reconnect to use it";
-                return self.error(Error::new(ErrorCode::Forbidden, message)).await;
-            }
-            Ok(principal) => {
-                let user = principal.user_id.clone();
-                self.principal = principal.into();
-                return self
-                    .send(&ServerFrame::Authenticated(Authenticated { user }))
-                    .await;
-            }
+        let principal = match auth::verify(&*authenticator, Some(token)).await {
+            Ok(principal) => principal,
             Err(AuthError::Unavailable(message)) => {
-                return self
-                    .error(Error::new(ErrorCode::Unavailable, message))
-                    .await;
+                let error = Error::new(ErrorCode::Unavailable, message);
+                return self.error(error).await;
             }
-            Err(AuthError::Unauthenticated(message)) => (
-                CloseCode::Unauthenticated,
-                Error::fatal(ErrorCode::Unauthenticated, message),
-            ),
+            Err(AuthError::Unauthenticated(message)) => {
+                let error = Error::fatal(ErrorCode::Unauthenticated, message);
+                let close = Close::With(CloseCode::Unauthenticated, "the token is not valid");
+                return Err(self.answer_rest(error, close).await);
+            }
         };
-        self.error(error).await?;
-        Err(Close::With(code, "the token is not valid"))
+        if principal.user_id != self.principal.user_id {
+            let message = "the token is of another user; reconnect to use it";
+            return self.error(Error::new(ErrorCode::Forbidden, message)).await;
+        }
+        self.expiry.renew(&principal);
+        let has_same_rights = principal.has_rights_of(&self.principal);
+        let user = principal.user_id.clone();
+        self.principal = principal.into();
+        let frame = ServerFrame::Authenticated(Authenticated { user });
+        self.send(&frame).await?;
+        if has_same_rights {
+            return Ok(());
+        }
+        let (state, principal) = (&self.state, &self.principal);
+        let resolve =
+            |entity: &str, request: &SelectionRequest| state.resolve(principal, entity, request);
+        let commands = self.rules.reauthorize(resolve);
+        self.perform(commands).await
     }
 }

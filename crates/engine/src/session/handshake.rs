@@ -1,7 +1,6 @@
 //! The handshake of a WebSocket: from `hello` to `welcome`.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use protocol::{
     ClientFrame, CloseCode, Error, ErrorCode, Hello, PROTOCOL_VERSION, ServerFrame, Welcome,
@@ -13,7 +12,8 @@ use uuid::Uuid;
 use super::transport::{Incoming, Outgoing, Resume, Transport as _};
 use super::websocket::WebSocket;
 use super::{CLOSE_TIMEOUT, SessionTask};
-use crate::auth::AuthError;
+use crate::auth::{self, AuthError};
+use crate::clock::now_ms;
 use crate::shared_frame::SharedFrame;
 use crate::state::EngineState;
 
@@ -121,8 +121,8 @@ async fn welcome(
             "this server speaks protocol {PROTOCOL_VERSION}"
         ))));
     }
-    let authenticator = &state.config.auth.authenticator;
-    let verified = authenticator.verify(hello.token.as_deref()).await;
+    let authenticator = &*state.config.auth.authenticator;
+    let verified = auth::verify(authenticator, hello.token.as_deref()).await;
     let principal = verified.map_err(|error| Some(error.into()))?;
     let out_of_reach = || Refused::unavailable("the database is out of reach; try again");
     let epoch = state.hub.epoch().ok_or_else(|| Some(out_of_reach()))?;
@@ -151,12 +151,6 @@ async fn welcome(
     socket.flush().await.map_err(|_| None)?;
     socket.gzip = hello.accept.iter().any(|accepted| accepted == "gzip");
     Ok((hello, epoch, principal))
-}
-
-/// Milliseconds since 1970.
-fn now_ms() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    now.map_or(0, |now| u64::try_from(now.as_millis()).unwrap_or(u64::MAX))
 }
 
 async fn hello(socket: &mut WebSocket) -> Result<Hello, Option<Refused>> {

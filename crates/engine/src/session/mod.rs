@@ -1,6 +1,7 @@
 //! A session: one task that owns a connection and carries out what the rules of core decide.
 
 mod catch_up;
+mod expiry;
 mod frames;
 mod handshake;
 mod input;
@@ -29,6 +30,7 @@ use tokio::time::MissedTickBehavior;
 use uuid::Uuid;
 use value::schema::Schema;
 
+use expiry::Expiry;
 pub(crate) use handshake::{Greeting, greet};
 use input::{Flood, Input};
 use reads::{Read, Reads, Step};
@@ -61,6 +63,7 @@ pub(crate) struct SessionTask<T> {
     mailbox: Mailbox<Batch>,
     rules: Session<Batch>,
     principal: Arc<Principal>,
+    expiry: Expiry,
     /// None for a connection that cannot push.
     client_id: Option<Uuid>,
     input: Input,
@@ -84,6 +87,8 @@ enum Close {
     Disconnected,
     /// The server closes the connection.
     With(CloseCode, &'static str),
+    /// The token has expired; the mutations that have been received are still answered.
+    Expired,
 }
 
 /// The hub was reset, so the client must reconnect.
@@ -114,6 +119,7 @@ impl<T: Transport> SessionTask<T> {
         let mailbox = state.hub.join(&epoch, limits.queue());
         let filter_bytes = state.hub.filter_bytes();
         let reads = Reads::new(state.reader.page_turns.clone());
+        let expiry = Expiry::new(&principal, state.config.auth.expiry_grace());
         Box::new(Self {
             state,
             epoch,
@@ -121,6 +127,7 @@ impl<T: Transport> SessionTask<T> {
             mailbox,
             rules,
             principal,
+            expiry,
             client_id,
             input,
             reads,
@@ -140,10 +147,13 @@ impl<T: Transport> SessionTask<T> {
             Some(frame) => Box::pin(self.frame(*frame)).await,
             None => Ok(()),
         };
-        let close = match begun {
+        let mut close = match begun {
             Ok(()) => self.serve().await,
             Err(close) => close,
         };
+        if let Close::Expired = close {
+            close = Box::pin(self.expire()).await;
+        }
         self.state.hub.leave(self.mailbox.session);
         // A mutation that is being applied finishes, even if nobody waits for its answer.
         if let Some(applying) = self.applying.take() {
@@ -162,11 +172,15 @@ impl<T: Transport> SessionTask<T> {
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         heartbeat.reset();
         loop {
+            if let Err(close) = self.check_expiry() {
+                return close;
+            }
             let reads_input = self.reads_input();
             let step = tokio::select! {
                 () = &mut shut_down => Err(Close::With(CloseCode::ShuttingDown, "the server is shutting down")),
                 incoming = self.transport.next(), if reads_input => Box::pin(self.incoming(incoming)).await,
                 () = self.input.resume() => Ok(()),
+                () = self.expiry.wait() => Ok(()),
                 batch = self.mailbox.next() => match batch {
                     Some(Taken::Item(batch)) => self.deliver(batch).await,
                     // `settle` reads the log.

@@ -136,6 +136,7 @@ impl<T: Transport> SessionTask<T> {
         frame: SharedFrame,
         resume: Resume<'_>,
     ) -> Result<(), Close> {
+        self.check_expiry()?;
         self.transport.feed(Outgoing { frame, resume });
         if self.transport.is_full() {
             return self.flush().await;
@@ -149,6 +150,7 @@ impl<T: Transport> SessionTask<T> {
         text: String,
         turn: Option<OwnedSemaphorePermit>,
     ) -> Result<(), Close> {
+        self.check_expiry()?;
         self.transport.feed(Outgoing {
             frame: SharedFrame::new(text),
             resume: Resume::Unchanged,

@@ -100,6 +100,7 @@ const DB: House = House {
 const ENGINE: House = House {
     directory: "crates/engine",
     floors: &[
+        &["clock"],
         &[
             "auth",
             "bus",

@@ -1,0 +1,125 @@
+//! Users whose tokens are their claims, and who see the cards of their teams.
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use rhtmx_sync::{
+    AuthError, Authenticator, Authorizer, Op, Principal, ReadScope, SelectionRequest, SyncConfig,
+    WriteScope,
+};
+use rhtmx_sync_tests::TestServer;
+use serde_json::Value;
+use serde_json::value::to_raw_value;
+use testkit::{ClientOptions, TestDatabase};
+
+use crate::tables::NOTES;
+
+/// Milliseconds since 1970.
+pub(crate) fn now_ms() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    u64::try_from(now.expect("after 1970").as_millis()).expect("before the end of time")
+}
+
+/// A token: `sub`, `role` and `exp_ms` are the principal's, everything else is a claim.
+pub(crate) fn token(claims: &Value) -> String {
+    claims.to_string()
+}
+
+pub(crate) fn options(claims: &Value) -> ClientOptions {
+    ClientOptions {
+        token: Some(token(claims)),
+        ..ClientOptions::default()
+    }
+}
+
+/// The principal of a token.
+pub(crate) fn principal(token: &str) -> Option<Principal> {
+    let Value::Object(claims) = serde_json::from_str(token).ok()? else {
+        return None;
+    };
+    let text = |name: &str| claims.get(name).and_then(Value::as_str).map(str::to_owned);
+    let mut principal = Principal::of_user(text("sub")?);
+    principal.role = text("role");
+    principal.expires_at_ms = claims.get("exp_ms").and_then(Value::as_u64);
+    let rest = |name: &str| !matches!(name, "sub" | "role" | "exp_ms");
+    principal.claims = claims.into_iter().filter(|(name, _)| rest(name)).collect();
+    Some(principal)
+}
+
+/// Believes every token; no token is nobody.
+#[derive(Debug)]
+pub(crate) struct ClaimsAreTokens;
+
+impl Authenticator for ClaimsAreTokens {
+    fn verify<'a>(&'a self, token: Option<&'a str>) -> BoxFuture<'a, Result<Principal, AuthError>> {
+        let verified = match token {
+            None => Ok(Principal::anonymous()),
+            Some(token) => principal(token)
+                .ok_or_else(|| AuthError::Unauthenticated("the token is not valid".to_owned())),
+        };
+        async move { verified }.boxed()
+    }
+}
+
+/// Everybody reads and writes the cards of the teams in their claims, and all notes.
+#[derive(Debug)]
+struct CardsOfTeams;
+
+impl CardsOfTeams {
+    fn of_teams(principal: &Principal) -> SelectionRequest {
+        let teams = principal.claims.get("teams").and_then(Value::as_array);
+        let teams: Vec<&Value> = teams.into_iter().flatten().collect();
+        let one = |index: usize| format!("team = ${}", index + 1);
+        let any: Vec<String> = (0..teams.len()).map(one).collect();
+        let params = teams.iter().map(|team| to_raw_value(team).expect("JSON"));
+        SelectionRequest {
+            filter: Some(if any.is_empty() {
+                "FALSE".to_owned()
+            } else {
+                any.join(" OR ")
+            }),
+            params: Some(params.collect()),
+            columns: None,
+        }
+    }
+}
+
+impl Authorizer for CardsOfTeams {
+    fn read(&self, principal: &Principal, entity: &str) -> ReadScope {
+        match entity {
+            "cards" => ReadScope::Restricted(Self::of_teams(principal)),
+            _ => ReadScope::Everything,
+        }
+    }
+
+    fn write(&self, principal: &Principal, entity: &str, _op: Op) -> WriteScope {
+        match entity {
+            "cards" => WriteScope {
+                using: Some(Self::of_teams(principal)),
+                check: Some(Self::of_teams(principal)),
+            },
+            _ => WriteScope::everything(),
+        }
+    }
+}
+
+/// Makes `cards`, one of the red team and one of the blue, and `notes`.
+pub(crate) async fn tables(db: &TestDatabase) {
+    for statement in [
+        "CREATE TABLE cards (id integer PRIMARY KEY, team text NOT NULL, body text NOT NULL)",
+        NOTES,
+        "INSERT INTO cards (id, team, body) VALUES (1, 'red', 'one'), (2, 'blue', 'two')",
+    ] {
+        db.execute(statement).await;
+    }
+}
+
+/// An engine for these users over [`tables`].
+pub(crate) async fn config(db: &TestDatabase) -> SyncConfig {
+    let mut config = TestServer::config(db, ["cards", "notes"]).await;
+    config.auth.authenticator = Arc::new(ClaimsAreTokens);
+    config.auth.authorizer = Arc::new(CardsOfTeams);
+    config
+}
