@@ -36,11 +36,20 @@ const EXTENT: &str = "SELECT s.*, least( \
       (SELECT id FROM _rhtmx_sync_log ORDER BY xid DESC, id DESC LIMIT 1) AS last \
    FROM (";
 
+/// How many of some entries after a position are wanted.
 #[derive(QueryableByName)]
-struct Count {
+struct Sample {
     #[diesel(sql_type = BigInt)]
-    entries: i64,
+    seen: i64,
+    #[diesel(sql_type = BigInt)]
+    wanted: i64,
 }
+
+/// Of both ends: a client chooses its cursor, and counting all entries after it takes long.
+const SAMPLE: &str = "SELECT count(*) AS seen, count(*) FILTER (WHERE s.entity = ANY ($3::text::text[])) AS wanted FROM ( \
+      (SELECT entity FROM _rhtmx_sync_log WHERE xid >= $1::text::xid8 ORDER BY xid, id LIMIT 2000) UNION ALL \
+      (SELECT entity FROM _rhtmx_sync_log WHERE xid >= $1::text::xid8 ORDER BY xid DESC, id DESC LIMIT 2000)) s \
+   WHERE $2 IS NOT NULL";
 
 #[derive(QueryableByName)]
 struct Plan {
@@ -89,16 +98,12 @@ pub(crate) async fn refuse(
     let Some(rows) = table_rows(conn, entities).await? else {
         return Ok(None);
     };
-    let entries_max = rows
-        .saturating_mul(RESUME_ENTRIES_PER_ROW)
-        .max(RESUME_ENTRIES_CHEAP);
-    let sql = format!(
-        "SELECT count(*) AS entries FROM (SELECT FROM ({}) n LIMIT {}) counted",
-        in_schema(&DIALECT.new_entries, log_schema),
-        entries_max + 1
-    );
-    let counted: Count = bound(&sql, &parameters[..3]).get_result(conn).await?;
-    let is_longer = u64::try_from(counted.entries).unwrap_or_default() > entries_max;
+    let sample: Sample = bound(&in_schema(SAMPLE, log_schema), &parameters[..3])
+        .get_result(conn)
+        .await?;
+    let share = sample.wanted as f64 / sample.seen.max(1) as f64;
+    let entries_max = rows.saturating_mul(RESUME_ENTRIES_PER_ROW);
+    let is_longer = distance as f64 * share > entries_max.max(RESUME_ENTRIES_CHEAP) as f64;
     Ok(is_longer.then_some(RefetchReason::Expired))
 }
 
