@@ -192,6 +192,7 @@ pub(super) fn without_positions(expr: Expr) -> Expr {
             values: operands(values),
             negated,
         },
+        Expr::InClaim { .. } => unreachable!("only a policy has claims"),
         Expr::Between {
             operand: one,
             low,

@@ -1,11 +1,12 @@
 //! Turns what was written into a condition on a table's columns, or says what is wrong with it.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use serde_json::value::RawValue;
 
+use super::claim::{Claim, ClaimPath};
 use super::class::Class;
 use super::condition::Condition;
 use super::error::{FilterError, echo};
@@ -16,21 +17,25 @@ use super::scalar::Scalar;
 use super::syntax::{CompareOp, Expr, Operand, Term};
 use super::table::Table;
 use super::work::FILTER_BYTES_MAX;
+use value::Finite;
 use value::schema::ColumnKind;
 
-/// Resolves names, literals and parameters.
+/// Resolves names, literals, parameters and claims. A claim that is not among `claims`, or does not convert
+/// exactly, is null.
 ///
 /// # Errors
 /// The first thing that cannot be answered, with its position.
 pub(super) fn check(
     expr: &Expr,
     params: &[Box<RawValue>],
+    claims: &BTreeMap<ClaimPath, Claim>,
     table: Table<'_>,
 ) -> Result<Condition, FilterError> {
     params::check(expr, params)?;
     let params = params.iter().map(|param| Given::of_param(param));
     let checker = Checker {
         params: params.collect(),
+        claims,
         table,
         patterns: RefCell::default(),
         bytes: Cell::new(0),
@@ -41,6 +46,7 @@ pub(super) fn check(
 struct Checker<'a> {
     /// None for one that is neither a text, a number, a boolean nor null.
     params: Vec<Option<Given<'a>>>,
+    claims: &'a BTreeMap<ClaimPath, Claim>,
     table: Table<'a>,
     /// The patterns by their texts: one that is named often is kept once.
     patterns: RefCell<HashMap<Arc<str>, Pattern>>,
@@ -48,11 +54,15 @@ struct Checker<'a> {
     bytes: Cell<usize>,
 }
 
-/// An operand: a column, or a value that the client gave.
+/// An operand: a column, a value that the client gave, or one that is known of whoever asks.
 enum Side<'a> {
     Column(usize),
     Given(Given<'a>),
+    Claim(&'a Claim),
 }
+
+/// What a claim has that does not exist.
+const NO_CLAIM: &Claim = &Claim::Null;
 
 impl<'a> Checker<'a> {
     fn condition(&self, expr: &'a Expr) -> Result<Condition, FilterError> {
@@ -74,7 +84,15 @@ impl<'a> Checker<'a> {
                 values,
                 negated,
             } => self.within(operand, values, *negated)?,
+            Expr::InClaim {
+                operand,
+                claim,
+                negated,
+            } => self.within_claim(operand, claim, *negated)?,
             Expr::IsNull { operand, negated } => {
+                if let Side::Claim(claim) = self.side(operand)? {
+                    return Ok(constant((*claim == Claim::Null) != *negated));
+                }
                 let column = self.column(operand)?;
                 self.check_null(column, operand.at)?;
                 Condition::IsNull {
@@ -109,6 +127,8 @@ impl<'a> Checker<'a> {
             }
             Side::Given(Given::Bool(value)) => Ok(Condition::Constant(Some(value))),
             Side::Given(Given::Null) => Ok(Condition::Constant(None)),
+            Side::Claim(Claim::Bool(value)) => Ok(constant(*value)),
+            Side::Claim(_) => Ok(Condition::Constant(None)),
             Side::Column(_) | Side::Given(_) => Err(FilterError::bad(
                 operand.at,
                 "this is not a condition; compare it with something",
@@ -122,11 +142,7 @@ impl<'a> Checker<'a> {
         op: CompareOp,
         right: &'a Operand,
     ) -> Result<Condition, FilterError> {
-        let (column, op, given, column_at, given_at) = match (self.side(left)?, self.side(right)?) {
-            (Side::Column(column), Side::Given(given)) => (column, op, given, left.at, right.at),
-            (Side::Given(given), Side::Column(column)) => {
-                (column, op.mirrored(), given, right.at, left.at)
-            }
+        let (column, op, value, column_at, value_at) = match (self.side(left)?, self.side(right)?) {
             (Side::Column(_), Side::Column(_)) => {
                 return Err(FilterError::bad(
                     right.at,
@@ -139,6 +155,9 @@ impl<'a> Checker<'a> {
                     "one side of a comparison must be a column",
                 ));
             }
+            (Side::Column(column), value) => (column, op, value, left.at, right.at),
+            (value, Side::Column(column)) => (column, op.mirrored(), value, right.at, left.at),
+            (one, other) => return compare_values(&one, op, &other, left.at),
         };
         let class = self.class(column, column_at)?;
         if op.needs_order() && !class.is_ordered() {
@@ -148,7 +167,7 @@ impl<'a> Checker<'a> {
             );
             return Err(FilterError::bad(column_at, message));
         }
-        Ok(match self.value(column, &class, &given, given_at)? {
+        Ok(match self.scalar(column, &class, &value, value_at)? {
             Some(value) => Condition::Compare { column, op, value },
             None => Condition::Constant(None),
         })
@@ -160,18 +179,22 @@ impl<'a> Checker<'a> {
         values: &'a [Operand],
         negated: bool,
     ) -> Result<Condition, FilterError> {
-        let column = self.column(operand)?;
+        let column = match self.side(operand)? {
+            Side::Column(column) => column,
+            left => return self.value_within(&left, values, negated, operand.at),
+        };
         let class = self.class(column, operand.at)?;
-        let mut found = std::collections::BTreeSet::new();
+        let mut found = BTreeSet::new();
         let mut null = false;
         for value in values {
-            let Side::Given(given) = self.side(value)? else {
+            let side = self.side(value)?;
+            if matches!(side, Side::Column(_)) {
                 return Err(FilterError::bad(
                     value.at,
                     "a list holds values, not columns",
                 ));
-            };
-            match self.value(column, &class, &given, value.at)? {
+            }
+            match self.scalar(column, &class, &side, value.at)? {
                 Some(value) => {
                     found.insert(value);
                 }
@@ -186,12 +209,80 @@ impl<'a> Checker<'a> {
         })
     }
 
+    /// A value, not a column, in a list of which a claim is part.
+    fn value_within(
+        &self,
+        left: &Side<'a>,
+        values: &'a [Operand],
+        negated: bool,
+        at: usize,
+    ) -> Result<Condition, FilterError> {
+        let mut any = Vec::with_capacity(values.len());
+        for value in values {
+            let right = self.side(value)?;
+            if let (Side::Given(_), Side::Given(_)) | (_, Side::Column(_)) = (left, &right) {
+                return Err(FilterError::bad(at, "expected a column here"));
+            }
+            any.push(compare_values(left, CompareOp::Eq, &right, at)?);
+        }
+        Ok(negate(negated, Condition::Or(any)))
+    }
+
+    /// Whether an operand is in a list that is a claim. Anything else than a list is null; an empty list holds
+    /// nothing, not even null.
+    fn within_claim(
+        &self,
+        operand: &'a Operand,
+        claim: &'a Operand,
+        negated: bool,
+    ) -> Result<Condition, FilterError> {
+        let left = self.side(operand)?;
+        let class = match &left {
+            Side::Column(column) => Some((*column, self.class(*column, operand.at)?)),
+            Side::Given(_) | Side::Claim(_) => None,
+        };
+        let Side::Claim(Claim::List(members)) = self.side(claim)? else {
+            return Ok(Condition::Constant(None));
+        };
+        if members.is_empty() {
+            return Ok(constant(negated));
+        }
+        let Some((column, class)) = class else {
+            let equal =
+                |member| compare_values(&left, CompareOp::Eq, &Side::Claim(member), claim.at);
+            let any: Result<Vec<Condition>, FilterError> = members.iter().map(equal).collect();
+            return Ok(negate(negated, Condition::Or(any?)));
+        };
+        let exact = |member| literal::scalar(&class, &Given::of_claim(member));
+        let values: BTreeSet<Scalar> = members.iter().filter_map(exact).collect();
+        Ok(Condition::In {
+            column,
+            null: members.iter().any(|member| exact(member).is_none()),
+            values,
+            negated,
+        })
+    }
+
     fn like(
         &self,
         operand: &'a Operand,
         pattern: &'a Operand,
         negated: bool,
     ) -> Result<Condition, FilterError> {
+        if let Side::Claim(claim) = self.side(operand)? {
+            let pattern = match &pattern.term {
+                Term::Text(text) if !text.contains('\0') => {
+                    self.pattern(text.as_str().into(), pattern.at)?
+                }
+                _ => return Err(not_a_pattern(pattern.at)),
+            };
+            return Ok(match claim {
+                Claim::Text(text) if !text.contains('\0') => {
+                    constant(pattern.matches(text) != negated)
+                }
+                _ => Condition::Constant(None),
+            });
+        }
         let column = self.column(operand)?;
         if !self.class(column, operand.at)?.is_text() {
             let message = format!("LIKE is for texts, and {} is not one", self.name(column));
@@ -207,10 +298,7 @@ impl<'a> Checker<'a> {
                     negated,
                 })
             }
-            _ => Err(FilterError::bad(
-                pattern.at,
-                "a pattern is a text without the character U+0000",
-            )),
+            _ => Err(not_a_pattern(pattern.at)),
         }
     }
 
@@ -224,8 +312,8 @@ impl<'a> Checker<'a> {
     }
 
     /// Counts a value that the filter names. A short text may name a large parameter many times.
-    fn count(&self, given: &Given<'_>, at: usize) -> Result<(), FilterError> {
-        let bytes = self.bytes.get() + given.words().len();
+    fn count(&self, value_bytes: usize, at: usize) -> Result<(), FilterError> {
+        let bytes = self.bytes.get() + value_bytes;
         self.bytes.set(bytes);
         if bytes > FILTER_BYTES_MAX {
             let message = format!(
@@ -238,8 +326,10 @@ impl<'a> Checker<'a> {
 
     fn side(&self, operand: &'a Operand) -> Result<Side<'a>, FilterError> {
         let side = self.resolve(operand)?;
-        if let Side::Given(given) = &side {
-            self.count(given, operand.at)?;
+        match &side {
+            Side::Column(_) => {}
+            Side::Given(given) => self.count(given.words().len(), operand.at)?,
+            Side::Claim(claim) => self.count(bytes(claim), operand.at)?,
         }
         Ok(side)
     }
@@ -264,6 +354,7 @@ impl<'a> Checker<'a> {
                         FilterError::bad(operand.at, message)
                     })
             }
+            Term::Claim(path) => Ok(Side::Claim(self.claims.get(path).unwrap_or(NO_CLAIM))),
             literal => Ok(Side::Given(
                 Given::of_term(literal).expect("every other term is a literal"),
             )),
@@ -273,7 +364,9 @@ impl<'a> Checker<'a> {
     fn column(&self, operand: &'a Operand) -> Result<usize, FilterError> {
         match self.side(operand)? {
             Side::Column(column) => Ok(column),
-            Side::Given(_) => Err(FilterError::bad(operand.at, "expected a column here")),
+            Side::Given(_) | Side::Claim(_) => {
+                Err(FilterError::bad(operand.at, "expected a column here"))
+            }
         }
     }
 
@@ -313,6 +406,21 @@ impl<'a> Checker<'a> {
         Err(FilterError::bad(at, message))
     }
 
+    /// The value of a column's class that stands opposite the column; none for null.
+    fn scalar(
+        &self,
+        column: usize,
+        class: &Class,
+        side: &Side<'_>,
+        at: usize,
+    ) -> Result<Option<Scalar>, FilterError> {
+        match side {
+            Side::Given(given) => self.value(column, class, given, at),
+            Side::Claim(claim) => Ok(literal::scalar(class, &Given::of_claim(claim))),
+            Side::Column(_) => Err(FilterError::bad(at, "expected a value here")),
+        }
+    }
+
     fn value(
         &self,
         column: usize,
@@ -344,5 +452,63 @@ fn negate(negated: bool, condition: Condition) -> Condition {
         Condition::Not(Box::new(condition))
     } else {
         condition
+    }
+}
+
+fn constant(truth: bool) -> Condition {
+    Condition::Constant(Some(truth))
+}
+
+fn not_a_pattern(at: usize) -> FilterError {
+    FilterError::bad(at, "a pattern is a text without the character U+0000")
+}
+
+/// Compares two values, at least one of them a claim. Nothing is converted: values of two types are null together, and
+/// texts have no order.
+fn compare_values(
+    left: &Side<'_>,
+    op: CompareOp,
+    right: &Side<'_>,
+    at: usize,
+) -> Result<Condition, FilterError> {
+    let is_text = |side: &Side<'_>| matches!(side, Side::Given(Given::Text(_)));
+    if op.needs_order() && (is_text(left) || is_text(right)) {
+        let message = "claims that are texts have no order; compare them with = or <>";
+        return Err(FilterError::bad(at, message));
+    }
+    let ordering = match (given(left), given(right)) {
+        (Some(Given::Bool(left)), Some(Given::Bool(right))) => Some(left.cmp(&right)),
+        (Some(Given::Text(left)), Some(Given::Text(right))) => {
+            (!op.needs_order()).then(|| left.cmp(&right))
+        }
+        (Some(Given::Number(left)), Some(Given::Number(right))) => {
+            let numbers = (Finite::read(left), Finite::read(right));
+            numbers
+                .0
+                .zip(numbers.1)
+                .map(|(left, right)| left.cmp(&right))
+        }
+        _ => None,
+    };
+    Ok(Condition::Constant(
+        ordering.map(|ordering| op.holds(ordering)),
+    ))
+}
+
+/// The memory of a claim's values, in bytes.
+fn bytes(claim: &Claim) -> usize {
+    match claim {
+        Claim::Null | Claim::Bool(_) | Claim::Other => 1,
+        Claim::Number(digits) => digits.len(),
+        Claim::Text(text) => text.len(),
+        Claim::List(members) => members.iter().map(bytes).sum(),
+    }
+}
+
+fn given<'a>(side: &Side<'a>) -> Option<Given<'a>> {
+    match side {
+        Side::Given(given) => Some(given.clone()),
+        Side::Claim(claim) => Some(Given::of_claim(claim)),
+        Side::Column(_) => None,
     }
 }

@@ -1,18 +1,15 @@
 //! Evaluates conditions on a row in SQL's three-valued logic. None is SQL's unknown.
 
-use std::cmp::Ordering;
-
 use super::condition::Condition;
 use super::row::RowValues;
 use super::scalar::{Cell, Scalar};
-use super::syntax::CompareOp;
 
 /// The truth of a condition for a row.
 pub(super) fn truth(condition: &Condition, row: &RowValues) -> Option<bool> {
     match condition {
         Condition::Constant(truth) => *truth,
         Condition::Compare { column, op, value } => {
-            scalar(row, *column).map(|found| holds(*op, found.cmp(value)))
+            scalar(row, *column).map(|found| op.holds(found.cmp(value)))
         }
         Condition::In {
             column,
@@ -89,16 +86,5 @@ fn scalar(row: &RowValues, column: usize) -> Option<&Scalar> {
     match read(row, column) {
         Cell::Value(scalar) => Some(scalar),
         Cell::Unread | Cell::Null | Cell::Foreign => None,
-    }
-}
-
-fn holds(op: CompareOp, ordering: Ordering) -> bool {
-    match op {
-        CompareOp::Eq => ordering.is_eq(),
-        CompareOp::Ne => ordering.is_ne(),
-        CompareOp::Lt => ordering.is_lt(),
-        CompareOp::Le => ordering.is_le(),
-        CompareOp::Gt => ordering.is_gt(),
-        CompareOp::Ge => ordering.is_ge(),
     }
 }

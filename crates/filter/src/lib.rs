@@ -5,6 +5,8 @@
 //! from its [`Condition`]; this crate evaluates it for each change ([`Filter::matches`]). Both give the same
 //! answer: a filter whose answer in the database cannot be repeated here is an error.
 //!
+//! A [`Policy`] is a filter of the server's own, in which `auth.…` stands for what is known of whoever asks.
+//!
 //! From text to answer: `token` and `parse` read what was written (`syntax`), `check` resolves it against a
 //! [`Table`] with the rules for types in `class` and `literal`, `canonical` brings the [`Condition`] into its
 //! one form, `eval` evaluates it for a `row`, `access` finds the keys under which an index files it.
@@ -12,6 +14,7 @@
 mod access;
 mod canonical;
 mod check;
+mod claim;
 mod class;
 mod condition;
 mod error;
@@ -20,6 +23,7 @@ mod like;
 mod literal;
 mod params;
 mod parse;
+mod policy;
 mod print;
 mod row;
 mod scalar;
@@ -37,17 +41,19 @@ pub mod testing;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::value::RawValue;
 
 pub use access::{Access, AccessKey};
+pub use claim::{Claim, ClaimPath};
 pub use class::compares;
 pub use condition::Condition;
 pub use error::{FilterError, FilterErrorKind};
 pub use like::{Pattern, Piece};
 pub use params::PARAMS_BYTES_MAX;
 pub use parse::{NESTING_MAX, OPERANDS_MAX};
+pub use policy::{BoundPolicy, Policy};
 pub use row::{RowError, RowReader, RowValues, project};
 pub use scalar::{Cell, Scalar};
 pub use syntax::CompareOp;
@@ -75,7 +81,11 @@ impl Filter {
         params: &[Box<RawValue>],
         table: Table<'_>,
     ) -> Result<Self, FilterError> {
-        let checked = check::check(&parse::parse(text)?, params, table)?;
+        let none = BTreeMap::new();
+        Self::of_checked(check::check(&parse::parse(text)?, params, &none, table)?)
+    }
+
+    fn of_checked(checked: Condition) -> Result<Self, FilterError> {
         let filter = Self::of(canonical::canonical(checked));
         if filter.bytes > FILTER_BYTES_MAX {
             return Err(FilterError::too_large_throughout(format!(

@@ -6,6 +6,7 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 use value::{Date, Decimal, Double, Finite, Real, Timestamp, Zone};
 
+use super::claim::Claim;
 use super::class::{Class, Form};
 use super::scalar::Scalar;
 use super::syntax::Term;
@@ -41,8 +42,18 @@ impl<'a> Given<'a> {
             Term::Bool(value) => Self::Bool(*value),
             Term::Number(text) => Self::Number(text),
             Term::Text(text) => Self::Text(text.as_str().into()),
-            Term::Column { .. } | Term::Param(_) => return None,
+            Term::Column { .. } | Term::Param(_) | Term::Claim(_) => return None,
         })
+    }
+
+    /// The value of a claim; null for one that is not a single value.
+    pub(super) fn of_claim(claim: &'a Claim) -> Self {
+        match claim {
+            Claim::Bool(value) => Self::Bool(*value),
+            Claim::Number(digits) => Self::Number(digits),
+            Claim::Text(text) => Self::Text(text.clone()),
+            Claim::Null | Claim::List(_) | Claim::Other => Self::Null,
+        }
     }
 
     /// What the client wrote, for a message.

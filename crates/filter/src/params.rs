@@ -44,13 +44,15 @@ pub(super) fn check(expr: &Expr, params: &[Box<RawValue>]) -> Result<(), FilterE
     }
 }
 
-fn for_each_operand(expr: &Expr, visit: &mut impl FnMut(&Operand)) {
+/// Visits every operand of a condition.
+pub(super) fn for_each_operand(expr: &Expr, visit: &mut impl FnMut(&Operand)) {
     match expr {
         Expr::Operand(operand) | Expr::IsNull { operand, .. } => visit(operand),
         Expr::Compare { left, right, .. } => [left, right].into_iter().for_each(visit),
         Expr::Like {
             operand, pattern, ..
         } => [operand, pattern].into_iter().for_each(visit),
+        Expr::InClaim { operand, claim, .. } => [operand, claim].into_iter().for_each(visit),
         Expr::Between {
             operand, low, high, ..
         } => {

@@ -8,7 +8,7 @@
 
 use super::error::FilterError;
 use super::syntax::{Expr, Operand, Term};
-use super::token::{Keyword, Token, TokenKind, tokens};
+use super::token::{Keyword, Language, Token, TokenKind, tokens};
 
 /// The deepest nesting of parentheses and `NOT`.
 pub const NESTING_MAX: usize = 64;
@@ -21,7 +21,19 @@ pub const OPERANDS_MAX: usize = 1000;
 /// # Errors
 /// When the text is too large, or is not a filter; the error says where.
 pub(super) fn parse(text: &str) -> Result<Expr, FilterError> {
-    let tokens = tokens(text)?;
+    parse_in(text, Language::Filter)
+}
+
+/// Reads a policy's text.
+///
+/// # Errors
+/// As [`parse`].
+pub(super) fn parse_policy(text: &str) -> Result<Expr, FilterError> {
+    parse_in(text, Language::Policy)
+}
+
+fn parse_in(text: &str, language: Language) -> Result<Expr, FilterError> {
+    let tokens = tokens(text, language)?;
     let end = text.chars().count() + 1;
     let mut parser = Parser {
         tokens: &tokens,
@@ -131,6 +143,13 @@ impl<'a> Parser<'a> {
         }
         let negated = self.eat(Keyword::Not);
         if self.eat(Keyword::In) {
+            if let Some(TokenKind::Claim(_)) = self.peek() {
+                return Ok(Expr::InClaim {
+                    operand,
+                    claim: self.operand()?,
+                    negated,
+                });
+            }
             return Ok(Expr::In {
                 operand,
                 values: self.list()?,
@@ -205,6 +224,7 @@ impl<'a> Parser<'a> {
             Some(TokenKind::Number(text)) => Term::Number(text.clone()),
             Some(TokenKind::Text(text)) => Term::Text(text.clone()),
             Some(TokenKind::Param(number)) => Term::Param(*number),
+            Some(TokenKind::Claim(path)) => Term::Claim(path.clone()),
             Some(TokenKind::Keyword(Keyword::True)) => Term::Bool(true),
             Some(TokenKind::Keyword(Keyword::False)) => Term::Bool(false),
             Some(TokenKind::Keyword(Keyword::Null)) => Term::Null,

@@ -13,7 +13,7 @@ fn whole_row(table: &TestTable, json: &str) -> RowValues {
 }
 
 fn checked(text: &str, table: Table<'_>) -> Option<Condition> {
-    check::check(&parse::parse(text).ok()?, &[], table).ok()
+    check::check(&parse::parse(text).ok()?, &[], &BTreeMap::new(), table).ok()
 }
 
 proptest! {
@@ -80,6 +80,50 @@ proptest! {
                 let held = |(column, value): &AccessKey| row.scalar(*column) == Some(value);
                 prop_assert!(keys.iter().any(held), "{} {:?}", text, row);
             }
+        }
+    }
+
+    /// A policy whose claims are all missing is as the same text with NULL in their places: what PostgreSQL would say
+    /// of it. And no row is visible by a claim that is missing, however it is negated.
+    #[test]
+    fn a_policy_without_claims_is_the_filter_with_nulls(
+        (policy, filter) in arbitrary::policy_text(),
+        rows in prop::collection::vec(arbitrary::row_json(), 8),
+        sqlite in any::<bool>(),
+    ) {
+        let table = test_table(if sqlite { Backend::Sqlite } else { Backend::Postgres });
+        let Ok(with_nulls) = Filter::new(&filter, &[], table.table()) else { return Ok(()) };
+        let policy = Policy::new(&policy).expect("a policy");
+        prop_assert!(policy.check(table.table()).is_ok());
+        let bound = policy.bind(|_| Claim::Null).filter(table.table()).expect("a filter");
+        for row in rows {
+            let row = whole_row(&table, &row);
+            prop_assert_eq!(bound.matches(&row), with_nulls.matches(&row), "{}", filter);
+        }
+    }
+
+    /// A policy that passes the check can be bound to any claims, and is never a panic.
+    #[test]
+    fn any_claims_can_be_bound(
+        (policy, _) in arbitrary::policy_text(),
+        claim in arbitrary::claim(),
+        row in arbitrary::row_json(),
+        sqlite in any::<bool>(),
+    ) {
+        let table = test_table(if sqlite { Backend::Sqlite } else { Backend::Postgres });
+        let policy = Policy::new(&policy).expect("a policy");
+        if policy.check(table.table()).is_ok() {
+            let bound = policy.bind(|_| Claim::from(&claim)).filter(table.table()).expect("a filter");
+            bound.matches(&whole_row(&table, &row));
+        }
+    }
+
+    #[test]
+    fn any_text_is_a_policy_or_a_short_error(
+        text in prop_oneof![arbitrary::token_soup(), any::<String>(), ".{0,9}auth[.\"a]{0,6}.{0,9}"],
+    ) {
+        if let Err(error) = Policy::new(&text) {
+            prop_assert!(error.message.chars().count() < 400, "{}", error);
         }
     }
 }

@@ -1,6 +1,9 @@
 //! A filter as it was written: names are not columns yet, and literals have no type.
 
+use std::cmp::Ordering;
 use std::fmt;
+
+use super::claim::ClaimPath;
 
 /// A condition as it was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +20,12 @@ pub(super) enum Expr {
     In {
         operand: Operand,
         values: Vec<Operand>,
+        negated: bool,
+    },
+    /// `IN auth.…`, a claim that is a list.
+    InClaim {
+        operand: Operand,
+        claim: Operand,
         negated: bool,
     },
     /// `BETWEEN low AND high`.
@@ -42,7 +51,7 @@ pub(super) enum Expr {
     Or(Vec<Expr>),
 }
 
-/// A column, a literal or a parameter.
+/// A column, a literal, a parameter or a claim.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Operand {
     pub(super) term: Term,
@@ -65,6 +74,8 @@ pub(super) enum Term {
     Null,
     /// `$1` is 1.
     Param(usize),
+    /// `auth.…`, in a policy.
+    Claim(ClaimPath),
 }
 
 /// A comparison operator.
@@ -104,6 +115,18 @@ impl CompareOp {
     /// Whether the operator needs an order, not only equality.
     pub(super) fn needs_order(self) -> bool {
         !matches!(self, Self::Eq | Self::Ne)
+    }
+
+    /// Whether the operator holds between two values of this order.
+    pub(super) fn holds(self, ordering: Ordering) -> bool {
+        match self {
+            Self::Eq => ordering.is_eq(),
+            Self::Ne => ordering.is_ne(),
+            Self::Lt => ordering.is_lt(),
+            Self::Le => ordering.is_le(),
+            Self::Gt => ordering.is_gt(),
+            Self::Ge => ordering.is_ge(),
+        }
     }
 
     /// The operator that holds exactly when this one does not.
@@ -147,6 +170,11 @@ impl fmt::Display for Expr {
                 }
                 f.write_str(")")
             }
+            Self::InClaim {
+                operand,
+                claim,
+                negated,
+            } => write!(f, "{operand}{} IN {claim}", not(negated)),
             Self::Between {
                 operand,
                 low,
@@ -207,6 +235,7 @@ impl fmt::Display for Operand {
             Term::Bool(false) => f.write_str("FALSE"),
             Term::Null => f.write_str("NULL"),
             Term::Param(number) => write!(f, "${number}"),
+            Term::Claim(path) => path.fmt(f),
         }
     }
 }

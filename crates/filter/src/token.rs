@@ -4,8 +4,11 @@
 //! here, with its position, before anything is parsed.
 
 use sqlparser::dialect::PostgreSqlDialect;
-use sqlparser::tokenizer::{Location, Token as SqlToken, Tokenizer, Whitespace};
+use sqlparser::tokenizer::{
+    Location, Token as SqlToken, TokenWithSpan, Tokenizer, Whitespace, Word,
+};
 
+use super::claim::ClaimPath;
 use super::error::{FilterError, echo};
 use super::syntax::CompareOp;
 
@@ -27,6 +30,7 @@ pub(super) enum TokenKind {
     Number(String),
     Text(String),
     Param(usize),
+    Claim(ClaimPath),
     Compare(CompareOp),
     Open,
     Close,
@@ -80,11 +84,19 @@ localtimestamp natural notnull offset on only order outer overlaps placing prima
 returning right select session_user similar some symmetric system_user table tablesample then to \
 trailing union unique user using variadic verbose when where window with ";
 
+/// What a text is written in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Language {
+    Filter,
+    /// The same, with claims.
+    Policy,
+}
+
 /// Splits a text into tokens.
 ///
 /// # Errors
 /// When the text is too long, or holds something that no filter may hold.
-pub(super) fn tokens(text: &str) -> Result<Vec<Token>, FilterError> {
+pub(super) fn tokens(text: &str, language: Language) -> Result<Vec<Token>, FilterError> {
     if text.len() > TEXT_BYTES_MAX {
         let message = format!("a filter has at most {TEXT_BYTES_MAX} bytes");
         return Err(FilterError::too_large_throughout(message));
@@ -94,12 +106,23 @@ pub(super) fn tokens(text: &str) -> Result<Vec<Token>, FilterError> {
         .tokenize_with_location()
         .map_err(|error| FilterError::bad(positions.of(error.location), error.message))?;
     let mut tokens = Vec::with_capacity(found.len());
-    for token in found {
+    let mut found = found.into_iter().peekable();
+    while let Some(token) = found.next() {
         let at = positions.of(token.span.start);
         let blank = Whitespace::Space;
         match token.token {
             SqlToken::Whitespace(Whitespace::Newline | Whitespace::Tab) => {}
             SqlToken::Whitespace(space) if space == blank => {}
+            SqlToken::Word(word)
+                if language == Language::Policy
+                    && is_auth(&word)
+                    && next_is(&mut found, &SqlToken::Period) =>
+            {
+                let path = claim_path(&mut found)
+                    .ok_or_else(|| FilterError::bad(at, "a claim is written auth.name"))?;
+                let kind = TokenKind::Claim(path);
+                tokens.push(Token { kind, at });
+            }
             other => match before_minus(&other) {
                 Some((op, length)) => tokens.extend([
                     Token {
@@ -119,6 +142,29 @@ pub(super) fn tokens(text: &str) -> Result<Vec<Token>, FilterError> {
         }
     }
     Ok(tokens)
+}
+
+fn is_auth(word: &Word) -> bool {
+    word.quote_style.is_none() && word.value.eq_ignore_ascii_case("auth")
+}
+
+type Found = std::iter::Peekable<std::vec::IntoIter<TokenWithSpan>>;
+
+fn next_is(found: &mut Found, token: &SqlToken) -> bool {
+    found.peek().is_some_and(|next| next.token == *token)
+}
+
+/// The names behind `auth`, each behind a period. Unlike a column's, they are never folded.
+fn claim_path(found: &mut Found) -> Option<ClaimPath> {
+    let mut names = Vec::new();
+    while next_is(found, &SqlToken::Period) {
+        found.next();
+        match found.next()?.token {
+            SqlToken::Word(word) => names.push(word.value),
+            _ => return None,
+        }
+    }
+    Some(ClaimPath::new(names))
 }
 
 /// The comparison in a token like the `>-` of `n>-5`, and its length. The tokenizer takes it for one
@@ -236,7 +282,7 @@ mod tests {
     use super::*;
 
     fn kinds(text: &str) -> Vec<TokenKind> {
-        tokens(text)
+        tokens(text, Language::Filter)
             .expect(text)
             .into_iter()
             .map(|token| token.kind)
@@ -265,7 +311,7 @@ mod tests {
     #[test]
     fn positions_are_characters_from_one() {
         let at = |text| {
-            tokens(text)
+            tokens(text, Language::Filter)
                 .expect(text)
                 .iter()
                 .map(|t| t.at)
@@ -294,7 +340,7 @@ mod tests {
             ("a = ?", 5),
         ] {
             assert_eq!(
-                tokens(text).expect_err(text).position,
+                tokens(text, Language::Filter).expect_err(text).position,
                 Some(position),
                 "{text}"
             );
@@ -304,8 +350,8 @@ mod tests {
     #[test]
     fn a_text_that_is_too_long_is_not_read() {
         let long = "(".repeat(1024 * 1024);
-        let error = tokens(&long).expect_err("too long");
+        let error = tokens(&long, Language::Filter).expect_err("too long");
         assert_eq!(error.kind, crate::FilterErrorKind::TooLarge);
-        assert!(tokens(&"(".repeat(TEXT_BYTES_MAX)).is_ok());
+        assert!(tokens(&"(".repeat(TEXT_BYTES_MAX), Language::Filter).is_ok());
     }
 }

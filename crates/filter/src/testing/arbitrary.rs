@@ -99,6 +99,48 @@ pub fn filter_text() -> impl Strategy<Value = String> {
     })
 }
 
+/// Policies, each with the filter that says the same for somebody without claims: with NULL for each of them.
+pub fn policy_text() -> impl Strategy<Value = (String, String)> {
+    filter_text().prop_flat_map(|text| {
+        let literals = text.matches(CLAIMABLE).count();
+        let chosen = prop::collection::vec(any::<bool>(), literals);
+        chosen.prop_map(move |chosen| {
+            let mut chosen = chosen.into_iter();
+            let (mut policy, mut filter, mut rest) = (String::new(), String::new(), &text[..]);
+            while let Some(at) = rest.find(CLAIMABLE) {
+                let (before, after) = rest.split_at(at);
+                // A pattern cannot be a claim.
+                let is_claim = chosen.next().unwrap_or_default() && !before.ends_with("LIKE ");
+                policy += before;
+                filter += before;
+                policy += if is_claim { "auth.sub" } else { CLAIMABLE };
+                filter += if is_claim { "NULL" } else { CLAIMABLE };
+                rest = &after[CLAIMABLE.len()..];
+            }
+            (policy + rest, filter + rest)
+        })
+    })
+}
+
+/// The literal in whose place a policy may have a claim.
+const CLAIMABLE: &str = "'a'";
+
+/// Claims of any kind.
+pub fn claim() -> impl Strategy<Value = serde_json::Value> {
+    let single = prop_oneof![
+        Just(json!(null)),
+        any::<bool>().prop_map(|value| json!(value)),
+        any::<i64>().prop_map(|value| json!(value)),
+        any::<f64>().prop_map(|value| json!(value)),
+        any::<String>().prop_map(|value| json!(value)),
+        prop::sample::select(&["a", "1", "0.1", "low", "2026-11-20"][..])
+            .prop_map(|text| json!(text)),
+        Just(json!({ "a": 1 })),
+    ];
+    let list = prop::collection::vec(single.clone(), 0..4).prop_map(|list| json!(list));
+    prop_oneof![3 => single, 1 => list]
+}
+
 /// Rows as JSON. Most values are of their column's kind and occur in filters.
 pub fn row_json() -> impl Strategy<Value = String> {
     let members = COLUMNS.iter().map(|(name, _, values)| {

@@ -4,6 +4,7 @@ mod access;
 mod bounds;
 mod errors;
 mod one_form;
+mod policies;
 
 use serde_json::value::RawValue;
 use serde_json::{Value, json};

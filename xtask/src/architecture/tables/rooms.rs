@@ -24,12 +24,13 @@ const VALUE: House = House {
 const FILTER: House = House {
     directory: "crates/filter",
     floors: &[
-        &["error", "like", "scalar", "syntax", "table"],
+        &["claim", "error", "like", "scalar", "table"],
+        &["syntax"],
         &["class", "condition", "params", "token"],
         &["access", "canonical", "literal", "parse", "print", "row"],
         &["work"],
         &["check", "eval"],
-        &["testing"],
+        &["policy", "testing"],
         &["lib"],
     ],
 };
