@@ -54,7 +54,7 @@ struct Checker<'a> {
     bytes: Cell<usize>,
 }
 
-/// An operand: a column, a value that the client gave, or one that is known of whoever asks.
+/// An operand: a column, a value that the client gave, or one that is known of the principal.
 enum Side<'a> {
     Column(usize),
     Given(Given<'a>),

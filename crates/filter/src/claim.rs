@@ -1,4 +1,4 @@
-//! What is known of whoever asks: the values that `auth.…` stands for in a policy.
+//! What is known of the principal: the values that `auth.…` stands for in a policy.
 
 use std::fmt;
 use std::sync::Arc;

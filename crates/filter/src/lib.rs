@@ -5,7 +5,7 @@
 //! from its [`Condition`]; this crate evaluates it for each change ([`Filter::matches`]). Both give the same
 //! answer: a filter whose answer in the database cannot be repeated here is an error.
 //!
-//! A [`Policy`] is a filter of the server's own, in which `auth.…` stands for what is known of whoever asks.
+//! A [`Policy`] is a filter of the server's own, in which `auth.…` stands for what is known of the principal.
 //!
 //! From text to answer: `token` and `parse` read what was written (`syntax`), `check` resolves it against a
 //! [`Table`] with the rules for types in `class` and `literal`, `canonical` brings the [`Condition`] into its
@@ -170,5 +170,15 @@ impl Filter {
     /// How an index finds the filter. `load` says how many filters a key has already.
     pub fn access(&self, load: impl Fn(&AccessKey) -> usize) -> Access {
         access::access(&self.condition, &load)
+    }
+}
+
+impl BoundPolicy {
+    /// The policy as a filter on its table.
+    ///
+    /// # Errors
+    /// When the policy does not pass [`Policy::check`] on this table, or when its claims are too large.
+    pub fn filter(&self, table: Table<'_>) -> Result<Filter, FilterError> {
+        Filter::of_checked(self.condition(table)?)
     }
 }

@@ -1,4 +1,4 @@
-//! Policies: filters in which `auth.…` stands for what is known of whoever asks.
+//! Policies: filters in which `auth.…` stands for what is known of the principal.
 //!
 //! A policy is parsed once. It is checked against its table without any claims, and bound to a principal's claims for
 //! each decision. A claim that is missing, or that does not convert exactly to what it is compared with, is SQL's null;
@@ -7,9 +7,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::Filter;
 use super::check::check;
 use super::claim::{Claim, ClaimPath};
+use super::condition::Condition;
 use super::error::FilterError;
 use super::params::for_each_operand;
 use super::parse::parse_policy;
@@ -62,7 +62,7 @@ impl Policy {
     /// # Errors
     /// The first thing that cannot be evaluated exactly, with its position.
     pub fn check(&self, table: Table<'_>) -> Result<(), FilterError> {
-        self.bind(|_| Claim::Null).filter(table).map(drop)
+        self.bind(|_| Claim::Null).condition(table).map(drop)
     }
 
     /// Whether it names a column, so that its answer depends on the row.
@@ -81,11 +81,11 @@ impl Policy {
 }
 
 impl BoundPolicy {
-    /// The policy as a filter on its table.
+    /// The policy as a condition on its table's columns.
     ///
     /// # Errors
     /// When the policy does not pass [`Policy::check`] on this table, or when its claims are too large.
-    pub fn filter(&self, table: Table<'_>) -> Result<Filter, FilterError> {
-        Filter::of_checked(check(&self.policy.0.expr, &[], &self.claims, table)?)
+    pub(super) fn condition(&self, table: Table<'_>) -> Result<Condition, FilterError> {
+        check(&self.policy.0.expr, &[], &self.claims, table)
     }
 }
