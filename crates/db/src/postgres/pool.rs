@@ -135,7 +135,9 @@ impl PostgresPool {
         if let Some(language) = store::foreign_messages(&mut conn).await? {
             tracing::warn!(
                 language,
-                "the server's messages are not in English and the engine's role may not choose their language, so that locks and                  deadlocks are taken for lasting errors; run GRANT SET ON PARAMETER lc_messages TO the role, or set                  lc_messages = 'C' for the database as a superuser (see docs/postgresql-setup.md)"
+                "the server's messages are not in English and the engine's role may not choose their language, so that \
+                 locks and deadlocks are taken for lasting errors; run GRANT SET ON PARAMETER lc_messages TO the role, or \
+                 set lc_messages = 'C' for the database as a superuser (see docs/postgresql-setup.md)"
             );
         }
         let locked = self.lock_migrations(config).await?;
