@@ -1,7 +1,7 @@
 //! Rows and tables that cannot be read: they cost themselves only, everyone is told, and they heal.
 
 use rhtmx_sync::{DbPool, SyncConfig};
-use rhtmx_sync_tests::TestServer;
+use rhtmx_sync_tests::{TestServer, base_type};
 use serde_json::{Value, json};
 use testkit::{
     Backend, ClientOptions, Http, ServerProcess, SyncClient, TestDatabase, both_backends,
@@ -10,13 +10,8 @@ use testkit::{
 
 use crate::writers::TASKS;
 
-/// A table with rows whose JSON raises as long as a flag is set. Only a base type's cast is called, which a superuser
-/// made.
+/// A table of values of the base type `part`, whose JSON raises as long as a flag is set.
 const ODD: &str = "
-    CREATE TYPE part;
-    CREATE FUNCTION part_in(cstring) RETURNS part LANGUAGE internal IMMUTABLE STRICT AS 'textin';
-    CREATE FUNCTION part_out(part) RETURNS cstring LANGUAGE internal IMMUTABLE STRICT AS 'textout';
-    CREATE TYPE part (INPUT = part_in, OUTPUT = part_out, LIKE = text);
     CREATE TABLE raising (raises boolean); INSERT INTO raising VALUES (true);
     CREATE FUNCTION part_json(part) RETURNS json LANGUAGE plpgsql SECURITY DEFINER AS $$
     BEGIN
@@ -27,7 +22,8 @@ const ODD: &str = "
     CREATE TABLE odd (id integer PRIMARY KEY, n part)";
 
 async fn tables(db: &TestDatabase) {
-    db.execute(&format!("{ODD}; {TASKS}")).await;
+    let part = base_type("part", "text", "text");
+    db.execute(&format!("{part}; {ODD}; {TASKS}")).await;
 }
 
 async fn subscriber(server: &TestServer, entities: &[&str]) -> SyncClient {

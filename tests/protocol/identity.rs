@@ -1,6 +1,6 @@
 //! The life of an identity on a connection: tokens that expire, are renewed, or are of somebody else.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use rhtmx_sync_tests::TestServer;
 use serde_json::{Value, json};
@@ -10,8 +10,10 @@ use crate::claims::{self, now_ms, options, token};
 use crate::tables::rows;
 use crate::writes::update;
 
-/// When a token that a test waits for expires: later than the test needs until then.
-const SOON_MS: u64 = 1500;
+/// When a token that a test waits for expires: later than one frame needs to be read.
+const SOON_MS: u64 = 2000;
+/// For somebody who writes in vain.
+const NEVER: Duration = Duration::from_secs(60);
 
 async fn server(db: &TestDatabase, grace_ms: u64) -> TestServer {
     claims::tables(db).await;
@@ -22,6 +24,18 @@ async fn server(db: &TestDatabase, grace_ms: u64) -> TestServer {
 
 fn expiring(teams: &[&str], in_ms: u64) -> Value {
     json!({ "sub": "ann", "teams": teams, "exp_ms": now_ms() + in_ms })
+}
+
+/// Gives the client's connection a token that expires soon. Returns when, in milliseconds since 1970.
+async fn expire_soon(client: &mut SyncClient) -> u64 {
+    let claims = expiring(&["red"], SOON_MS);
+    client
+        .send_json(json!({ "type": "auth", "token": token(&claims) }))
+        .await;
+    client
+        .wait_for(|frame| frame["type"] == "authenticated")
+        .await;
+    claims["exp_ms"].as_u64().expect("a time")
 }
 
 async fn subscribed(server: &TestServer, claims: &Value) -> SyncClient {
@@ -36,39 +50,40 @@ async fn subscribed(server: &TestServer, claims: &Value) -> SyncClient {
 both_backends! {
     async fn a_connection_whose_token_expires_is_closed_and_hears_of_no_later_commit(db: TestDatabase) {
         let server = server(&db, 100).await;
-        let mut ann = subscribed(&server, &expiring(&["red"], SOON_MS)).await;
-        db.execute("INSERT INTO cards (id, team, body) VALUES (7, 'red', 'before')").await;
-        ann.wait_until(|ann| ann.row("cards", "7").is_some()).await;
-        let ends = Duration::from_millis(SOON_MS + 100);
-        // Somebody writes all the time.
+        let mut ann = subscribed(&server, &json!({ "sub": "ann", "teams": ["red"] })).await;
+        let ends = expire_soon(&mut ann).await + 100;
+        // Somebody writes all the time, and says when.
         let writes = async {
             for id in 100.. {
-                let written = SystemTime::now();
-                db.execute(&format!("INSERT INTO cards (id, team, body) VALUES ({id}, 'red', 'on and on')")).await;
-                if written.elapsed().is_ok_and(|elapsed| elapsed > ends) {
-                    break;
-                }
+                db.execute(&format!("INSERT INTO cards (id, team, body) VALUES ({id}, 'red', '{}')", now_ms())).await;
             }
         };
         let closed = tokio::select! {
             code = ann.close_code() => code,
-            () = writes => panic!("it is never closed"),
+            _ = tokio::time::timeout(NEVER, writes) => panic!("it is never closed"),
         };
         assert_eq!(closed, 4401);
         assert_eq!(ann.errors().last().expect("an error")["code"], "unauthenticated");
-        let seen = ann.rows("cards").len();
-        db.execute("INSERT INTO cards (id, team, body) VALUES (8, 'red', 'after')").await;
-        assert!(ann.row("cards", "8").is_none() && seen > 0);
+        assert!(now_ms() >= ends);
+        let written = |row: &Value| row["body"].as_str().and_then(|body| body.parse::<u64>().ok());
+        let heard: Vec<u64> = ann.rows("cards").values().filter_map(written).collect();
+        assert!(!heard.is_empty());
+        // The last ones are written after the end, and committed later still.
+        assert!(heard.iter().all(|written| *written < ends), "{ends}: {heard:?}");
     }
 
     async fn a_fresh_token_in_time_keeps_the_connection(db: TestDatabase) {
         let server = server(&db, 100).await;
-        let mut ann = subscribed(&server, &expiring(&["red"], SOON_MS)).await;
-        let mut other = subscribed(&server, &expiring(&["red"], SOON_MS)).await;
+        let claims = json!({ "sub": "ann", "teams": ["red"] });
+        let mut other = subscribed(&server, &claims).await;
+        let mut ann = subscribed(&server, &claims).await;
+        expire_soon(&mut ann).await;
         let fresh = token(&json!({ "sub": "ann", "teams": ["red"] }));
         ann.send_json(json!({ "type": "auth", "token": fresh })).await;
         let answer = ann.wait_for(|frame| frame["type"] == "authenticated").await;
         assert_eq!(answer["user"], "ann");
+        // Its first token expires before the other's.
+        expire_soon(&mut other).await;
         assert_eq!(other.close_code().await, 4401);
         // It outlives the other, and heard nothing of the renewal.
         db.execute("INSERT INTO cards (id, team, body) VALUES (7, 'red', 'x')").await;
@@ -148,20 +163,19 @@ both_backends! {
 async fn mutations_that_came_in_time_are_answered_before_the_close() {
     let db = TestDatabase::postgres().await;
     let server = server(&db, 0).await;
-    let claims = expiring(&["red"], SOON_MS);
-    let mut ann = subscribed(&server, &claims).await;
+    let mut ann = subscribed(&server, &json!({ "sub": "ann", "teams": ["red"] })).await;
     let holder = db.connect_postgres().await;
     holder
         .batch_execute("BEGIN; UPDATE cards SET body = 'held' WHERE id = 1")
         .await
         .expect("the holder locks the row");
+    let expires = expire_soon(&mut ann).await;
     for (mutation, card) in [(1, 1), (2, 99), (3, 1)] {
         let body = json!({ "body": format!("mutation {mutation}") });
         ann.send_push(mutation, json!([update("cards", card, body)]))
             .await;
     }
     eventually("the token expires", || async {
-        let expires = claims["exp_ms"].as_u64().expect("a time");
         (now_ms() > expires).then_some(())
     })
     .await;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use rhtmx_sync::SyncConfig;
-use rhtmx_sync_tests::TestServer;
+use rhtmx_sync_tests::{TestServer, base_type};
 use serde_json::{Value, json};
 use testkit::{Backend, ClientOptions, SyncClient, TestDatabase, both_backends, eventually};
 
@@ -282,12 +282,9 @@ both_backends! {
 async fn a_read_that_fails_midway_begins_again() {
     let db = TestDatabase::new(Backend::Postgres).await;
     // An extension may define how its type becomes JSON; this conversion fails while a switch is on.
+    db.execute(&base_type("odd", "integer", "int4")).await;
     db.execute(
         "CREATE TABLE switch (is_on boolean); INSERT INTO switch VALUES (true);
-         CREATE TYPE odd;
-         CREATE FUNCTION odd_in(cstring) RETURNS odd LANGUAGE internal IMMUTABLE STRICT AS 'int4in';
-         CREATE FUNCTION odd_out(odd) RETURNS cstring LANGUAGE internal IMMUTABLE STRICT AS 'int4out';
-         CREATE TYPE odd (INPUT = odd_in, OUTPUT = odd_out, LIKE = integer);
          CREATE FUNCTION to_json_or_not(odd) RETURNS json LANGUAGE plpgsql STABLE AS $$ BEGIN
              IF $1::text = '2500' AND (SELECT is_on FROM public.switch) THEN
                  RAISE EXCEPTION 'not now';
@@ -330,10 +327,6 @@ async fn a_read_that_fails_midway_begins_again() {
 /// Rows that PostgreSQL takes 20 ms each to read, each larger than what it collects before it sends. Row 7 of `stuck`
 /// takes an hour.
 const SLOW_ROWS: &str = "
-    CREATE TYPE slow;
-    CREATE FUNCTION slow_in(cstring) RETURNS slow LANGUAGE internal IMMUTABLE STRICT AS 'int4in';
-    CREATE FUNCTION slow_out(slow) RETURNS cstring LANGUAGE internal IMMUTABLE STRICT AS 'int4out';
-    CREATE TYPE slow (INPUT = slow_in, OUTPUT = slow_out, LIKE = integer);
     CREATE FUNCTION slow_json(slow) RETURNS json LANGUAGE plpgsql AS $$ BEGIN
         PERFORM pg_sleep($1::text::integer / 1000.0);
         RETURN to_json($1::text);
@@ -349,6 +342,7 @@ const SLOW_ROWS: &str = "
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_read_may_take_longer_than_the_time_out() {
     let db = TestDatabase::new(Backend::Postgres).await;
+    db.execute(&base_type("slow", "integer", "int4")).await;
     db.execute(SLOW_ROWS).await;
     let pool = rhtmx_sync::DbPool::from_url(&db.url())
         .await

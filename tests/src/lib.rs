@@ -7,6 +7,6 @@ mod proxy;
 mod server;
 
 pub use dice::Dice;
-pub use postgres::{Dump, bin_dir, dump_into, of_database};
+pub use postgres::{Dump, base_type, bin_dir, dump_into, of_database};
 pub use proxy::TcpProxy;
 pub use server::TestServer;

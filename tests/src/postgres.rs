@@ -1,4 +1,4 @@
-//! PostgreSQL's programs, and databases dumped with them.
+//! What tests need of PostgreSQL: its programs, databases dumped with them, types of extensions.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -65,4 +65,15 @@ pub fn dump_into(from: &str, to: &str, dump: Dump) {
         .status()
         .expect("the restore runs");
     assert!(dumping.wait().expect("pg_dump ends").success() && restored.success());
+}
+
+/// The statements that make a base type, stored and written as another one is. Unlike any other type's, its cast to json
+/// is called, because only a superuser makes one.
+pub fn base_type(name: &str, like: &str, functions: &str) -> String {
+    format!(
+        "CREATE TYPE {name}; \
+         CREATE FUNCTION {name}_in(cstring) RETURNS {name} LANGUAGE internal IMMUTABLE STRICT AS '{functions}in'; \
+         CREATE FUNCTION {name}_out({name}) RETURNS cstring LANGUAGE internal IMMUTABLE STRICT AS '{functions}out'; \
+         CREATE TYPE {name} (INPUT = {name}_in, OUTPUT = {name}_out, LIKE = {like})"
+    )
 }

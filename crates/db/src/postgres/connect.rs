@@ -1,7 +1,7 @@
 //! Connections to PostgreSQL: TLS according to `sslmode`, and errors classified by whether to try again.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -43,8 +43,8 @@ pub(crate) type Connected = (
 pub(crate) struct Connector {
     config: Config,
     tls: MakeRustlsConnect,
-    /// How many of [`STARTS`] the server or a pooler before it has refused.
-    refused_starts: Arc<AtomicUsize>,
+    /// Whether the role may not choose the language, so that asking costs each connection another try.
+    may_not_choose: Arc<AtomicBool>,
 }
 
 impl std::fmt::Debug for Connector {
@@ -87,7 +87,7 @@ impl Connector {
         Ok(Self {
             config,
             tls: MakeRustlsConnect::new(tls.client_config()?),
-            refused_starts: Arc::default(),
+            may_not_choose: Arc::default(),
         })
     }
 
@@ -105,14 +105,21 @@ impl Connector {
     ) -> DbResult<Connected> {
         let given = self.config.get_options().unwrap_or_default();
         let timeout = format!("-c statement_timeout={}", statement_timeout.as_millis());
-        let refused = self.refused_starts.load(Ordering::Relaxed);
-        for (index, start) in STARTS.iter().enumerate().skip(refused) {
+        let skipped = usize::from(self.may_not_choose.load(Ordering::Relaxed));
+        let mut is_denied = false;
+        for start in STARTS.iter().skip(skipped) {
             let mut config = self.config.clone();
             config.options(format!("{given} {timeout} {start}").trim());
             match config.connect(self.tls.clone()).await {
-                Ok(connected) => return Ok(connected),
+                Ok(connected) => {
+                    // Only this is for good: a pooler gives the same codes to what passes.
+                    if is_denied {
+                        self.may_not_choose.store(true, Ordering::Relaxed);
+                    }
+                    return Ok(connected);
+                }
                 Err(error) if error.code().is_some_and(refuses_options) => {
-                    self.refused_starts.fetch_max(index + 1, Ordering::Relaxed);
+                    is_denied = error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE);
                 }
                 Err(error) => return Err(classify(&error)),
             }
