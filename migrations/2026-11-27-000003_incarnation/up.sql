@@ -12,10 +12,11 @@ ALTER TABLE _rhtmx_sync_alive ADD COLUMN started_at timestamptz;
 -- Engines lock rows here, and not advisory locks, which any role may take and keep.
 CREATE TABLE _rhtmx_sync_lock (
     name text PRIMARY KEY,
-    -- The database session that holds the lock, for locks that outlive a transaction. When no session of
-    -- this number and start exists, nobody holds it.
+    -- The database session that holds the lock, for locks that outlive a transaction, and the number of an advisory
+    -- lock that it holds as long. A pooler may keep the session after the engine has gone, but not its locks; and nobody
+    -- else can take a lock whose number was unknown until it was held.
     pid integer,
-    backend_start timestamptz
+    key bigint
 );
 INSERT INTO _rhtmx_sync_lock (name) VALUES ('install'), ('leader');
 

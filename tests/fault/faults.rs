@@ -169,7 +169,7 @@ impl Faults {
         let found = self
             .db
             .texts(
-                "SELECT application_name FROM pg_stat_activity JOIN _rhtmx_sync_lock USING (pid, backend_start) \
+                "SELECT application_name FROM pg_stat_activity JOIN _rhtmx_sync_lock USING (pid) \
                  WHERE name = 'leader'",
             )
             .await;

@@ -152,3 +152,26 @@ async fn a_busy_follower_takes_the_lead_too() {
     let count = db.query_text("SELECT count(*)::text FROM notes").await;
     assert_eq!(count, [Some(pushed.iter().sum::<u32>().to_string())]);
 }
+
+/// A pooler in session mode keeps the database session of an engine that has gone, and resets it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_that_outlives_its_engine_does_not_keep_the_lead() {
+    let db = TestDatabase::postgres().await;
+    db.execute(NOTES).await;
+    let gone = TestServer::start(&db, ["notes"]).await;
+    role(&gone.http(), "leader").await;
+    gone.shutdown().await;
+    let kept = db.connect_postgres().await;
+    kept.batch_execute(
+        "SELECT pg_advisory_lock(-7); UPDATE _rhtmx_sync_lock SET pid = pg_backend_pid(), key = -7 WHERE name = 'leader'",
+    )
+    .await
+    .expect("a claim");
+    let server = TestServer::start(&db, ["notes"]).await;
+    let mut client = subscriber(&server).await;
+    role(&server.http(), "follower").await;
+    kept.batch_execute("DISCARD ALL").await.expect("a reset");
+    role(&server.http(), "leader").await;
+    db.execute("INSERT INTO notes VALUES (0, 'note')").await;
+    each_once(&mut client, 0..1).await;
+}

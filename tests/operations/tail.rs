@@ -141,7 +141,7 @@ async fn tail_shows_changes_without_a_leader_and_never_leads() {
     server.shutdown().await;
     db.execute("INSERT INTO notes VALUES (1, 'alone')").await;
     while !tail.next().await.contains("alone") {}
-    let leaders = "SELECT count(*)::text FROM _rhtmx_sync_lock l JOIN pg_stat_activity a USING (pid, backend_start) \
+    let leaders = "SELECT count(*)::text FROM _rhtmx_sync_lock l JOIN pg_stat_activity a USING (pid) \
                    WHERE l.name = 'leader'";
     assert_eq!(db.query_text(leaders).await, [Some("0".to_owned())]);
     let server = TestServer::start(&db, ["notes"]).await;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use sync_core::cursor::Cursor;
 use sync_core::doorbell::Event;
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use super::line::try_lock_shared;
 use super::{Ended, FOLLOWER_KEY, Line};
@@ -12,13 +13,14 @@ use crate::listener::WakeUp;
 use crate::postgres::connect::failed;
 use crate::postgres::store::in_schema;
 
-/// Claims the lead for this database session, unless the session that claimed it still exists. Any role could
-/// keep an advisory lock.
+/// Claims the lead for this database session with the advisory lock `$1`, unless the session that claimed it still holds
+/// its own. An advisory lock alone would not do: any role could keep one whose number it knows.
 const CLAIM_LEAD: &str = "\
-UPDATE _rhtmx_sync_lock l SET pid = pg_backend_pid(), \
-backend_start = (SELECT backend_start FROM pg_stat_get_activity(pg_backend_pid())) \
-WHERE name = 'leader' AND (l.pid IS NULL OR NOT EXISTS ( \
-SELECT FROM pg_stat_get_activity(l.pid) a WHERE a.backend_start = l.backend_start))";
+UPDATE _rhtmx_sync_lock l SET pid = pg_backend_pid(), key = $1 \
+WHERE name = 'leader' AND NOT EXISTS (SELECT FROM pg_locks k \
+WHERE k.locktype = 'advisory' AND k.objsubid = 1 AND k.granted AND k.pid = l.pid \
+AND k.classid::bigint << 32 | k.objid::bigint = l.key) \
+RETURNING pg_try_advisory_lock($1)";
 
 /// Between two attempts to take the lead.
 const LEAD_PAUSE: Duration = Duration::from_secs(1);
@@ -29,9 +31,11 @@ impl Line<'_> {
         if self.owner.context.observes {
             return Ok(false);
         }
+        let key = Uuid::new_v4().as_u64_pair().0.cast_signed();
         let claim = in_schema(CLAIM_LEAD, &self.log_schema);
-        let claimed = self.l.execute(&claim, &[]).await;
-        Ok(claimed.map_err(|error| failed("taking the lead", &error))? > 0)
+        let claimed = self.l.query(&claim, &[&key]).await;
+        let claimed = claimed.map_err(|error| failed("taking the lead", &error))?;
+        Ok(claimed.first().is_some_and(|row| row.get(0)))
     }
 
     /// Follows until this server has become the leader.
