@@ -52,6 +52,10 @@ pub(in super::super) const CRATES: &[Crate] = &[
         may_use: &[],
     },
     Crate {
+        directory: "crates/jwt",
+        may_use: &[],
+    },
+    Crate {
         directory: "crates/core",
         may_use: &["crates/value", "crates/filter", "crates/protocol"],
     },
@@ -70,6 +74,7 @@ pub(in super::super) const CRATES: &[Crate] = &[
             "crates/value",
             "crates/filter",
             "crates/protocol",
+            "crates/jwt",
             "crates/core",
             "crates/db",
         ],
@@ -109,6 +114,7 @@ pub(in super::super) const CRATES: &[Crate] = &[
             "crates/value",
             "crates/filter",
             "crates/protocol",
+            "crates/jwt",
             "crates/core",
         ],
     },
@@ -155,6 +161,12 @@ pub(in super::super) const WALLS: &[Wall] = &[
         ]),
         reason: "only crates/db knows SQL, beside tests and applications with queries of their own",
     },
+    // A token is verified in one place. Tests sign tokens.
+    Wall {
+        packages: &["jsonwebtoken", "ring"],
+        side: Side::OnlyIn(&["crates/jwt", "crates/bench", "tests"]),
+        reason: "only crates/jwt verifies tokens",
+    },
     Wall {
         packages: &["axum"],
         side: Side::OnlyIn(&[
@@ -174,6 +186,7 @@ pub(in super::super) const WALLS: &[Wall] = &[
             "crates/value",
             "crates/filter",
             "crates/protocol",
+            "crates/jwt",
             "crates/core",
         ]),
         reason: "what decides has no effects: no runtime, no network, no randomness",

@@ -10,7 +10,7 @@ pub(in super::super) struct House {
 }
 
 /// Every crate whose rooms have floors, lowest first.
-pub(in super::super) const HOUSES: &[House] = &[VALUE, FILTER, PROTOCOL, CORE, DB, ENGINE];
+pub(in super::super) const HOUSES: &[House] = &[VALUE, FILTER, PROTOCOL, JWT, CORE, DB, ENGINE];
 
 const VALUE: House = House {
     directory: "crates/value",
@@ -44,6 +44,19 @@ const PROTOCOL: House = House {
         &["connect", "rows"],
         &["error", "json"],
         &["frame"],
+        &["lib"],
+    ],
+};
+
+/// What a token and a key are, then whether the one was signed with the other, and says what it must.
+const JWT: House = House {
+    directory: "crates/jwt",
+    floors: &[
+        &["error", "json", "key", "rules", "user_id"],
+        &["claims", "compact", "header"],
+        &["jwk"],
+        &["key_set"],
+        &["verify"],
         &["lib"],
     ],
 };
