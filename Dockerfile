@@ -20,6 +20,6 @@ USER rhtmx-sync
 WORKDIR /var/lib/rhtmx-sync
 EXPOSE 8080
 ENTRYPOINT ["rhtmx-sync"]
-# There is no authentication yet, so the server refuses to listen beyond loopback unless --open is passed as
-# well. The image leaves that decision to you.
+# The server refuses to listen beyond loopback unless tokens are verified ([auth]) or --open is passed as well. The
+# image leaves that decision to you.
 CMD ["serve", "--bind", "0.0.0.0:8080"]

@@ -215,6 +215,57 @@ async fn invalid_settings_are_named_in_the_error() {
 }
 
 #[tokio::test]
+async fn other_machines_are_served_with_tokens() {
+    let folder = TempDir::new().expect("a folder");
+    let everywhere = ["--bind", "0.0.0.0:0"];
+    let secret = |secret: &'static str| [("RHTMX_SYNC_AUTH_JWT_SECRET", secret)];
+    let server = ServerProcess::spawn(
+        everywhere,
+        secret("a secret of the tests, longer than 32 bytes"),
+    )
+    .await;
+    let read = Http::new(server.base_url()).get("/api/sync/todos").await;
+    assert_eq!(read.status, 401, "{}", read.text);
+    assert!(
+        !server
+            .output()
+            .contains("anyone who can reach this address")
+    );
+    for (refused, why) in [
+        ("too short", "32 bytes"),
+        (
+            "super-secret-jwt-token-with-at-least-32-characters-long",
+            "anybody can sign",
+        ),
+        (
+            "-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE",
+            "public keys",
+        ),
+    ] {
+        let output = start_error(folder.path(), &everywhere, &secret(refused)).await;
+        assert!(
+            output.contains(why) && !output.contains(refused),
+            "{output}"
+        );
+    }
+    let two = [
+        (
+            "RHTMX_SYNC_AUTH_JWT_SECRET",
+            "a secret of the tests, longer than 32 bytes",
+        ),
+        ("RHTMX_SYNC_AUTH_JWKS_URL", "https://id.example/jwks"),
+    ];
+    let output = start_error(folder.path(), &everywhere, &two).await;
+    assert!(output.contains("set one of"), "{output}");
+    let plain = [("RHTMX_SYNC_AUTH_JWKS_URL", "http://id.example/jwks")];
+    let output = start_error(folder.path(), &everywhere, &plain).await;
+    assert!(output.contains("use https"), "{output}");
+    let missing = [("RHTMX_SYNC_AUTH_JWKS_FILE", "missing.json")];
+    let output = start_error(folder.path(), &everywhere, &missing).await;
+    assert!(output.contains("auth.jwks_file"), "{output}");
+}
+
+#[tokio::test]
 async fn other_machines_are_served_only_with_open() {
     let folder = TempDir::new().expect("a folder");
     let output = start_error(folder.path(), &["--bind", "0.0.0.0:0"], &[]).await;

@@ -20,4 +20,5 @@ mod sse;
 mod subscribe;
 mod subscribers;
 mod tables;
+mod tokens;
 mod writes;

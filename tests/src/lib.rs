@@ -2,11 +2,13 @@
 //! databases, and repeatable randomness.
 
 mod dice;
+mod issuer;
 mod postgres;
 mod proxy;
 mod server;
 
 pub use dice::Dice;
+pub use issuer::{Answer, Issuer, SigningKey, now, sign_with_secret};
 pub use postgres::{Dump, base_type, bin_dir, dump_into, of_database};
 pub use proxy::TcpProxy;
 pub use server::TestServer;

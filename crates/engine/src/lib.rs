@@ -38,7 +38,10 @@ mod shared_frame;
 mod startup;
 mod state;
 
-pub use auth::{AcceptAnyone, AuthError, Authenticator};
+pub use auth::{
+    AcceptAnyone, AuthError, AuthStatus, Authenticator, JwtAuthenticator, JwtConfig,
+    JwtConfigError, KeysStatus, is_published_secret,
+};
 pub use bus::{Bus, BusSubscription, LocalBus, TOPIC_MESSAGES_MAX};
 pub use change_batch::{ChangeBatch, TrackedChange};
 pub use change_tracker::{ChangeReceiver, ChangeTracker, ReceiveError, TrackerError};

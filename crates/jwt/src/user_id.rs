@@ -38,7 +38,7 @@ fn uuid_digits(text: &str) -> Option<String> {
             return None;
         }
         digits.push(character.to_ascii_lowercase());
-        hyphen_may_follow = digits.len() % 4 == 0 && digits.len() < 32;
+        hyphen_may_follow = digits.len().is_multiple_of(4) && digits.len() < 32;
     }
     (digits.len() == 32 && !inner.ends_with('-')).then_some(digits)
 }

@@ -101,7 +101,7 @@ fn a_public_key_is_never_a_secret() {
             let key = jsonwebtoken::EncodingKey::from_secret(&secret);
             for kid in [Some("one"), None] {
                 let token = sign(&claims(), algorithm, kid, &key);
-                let keys = key_set(&[published.clone()]);
+                let keys = key_set(std::slice::from_ref(&published));
                 let refused = verified(&token, &keys).expect_err("a forged token");
                 assert!(
                     matches!(refused, TokenError::Algorithm | TokenError::UnknownKey),

@@ -16,7 +16,7 @@ pub(crate) struct Cli {
     pub(crate) command: Option<Command>,
     #[command(flatten)]
     pub(crate) common: Common,
-    /// Serve beyond this machine, although there is no authentication yet.
+    /// Serve beyond this machine without verifying who clients are ([auth] is not configured).
     #[arg(long, global = true, env = "RHTMX_SYNC_OPEN", value_parser = BoolishValueParser::new())]
     pub(crate) open: bool,
     /// Format of the log output (on standard error, filtered by `RUST_LOG`).

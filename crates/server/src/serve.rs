@@ -1,6 +1,7 @@
 //! `rhtmx-sync serve`: the engine's routes, health, metrics, and an orderly shutdown.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
 use axum::Router;
@@ -10,7 +11,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
-use rhtmx_sync::{Readiness, SyncEngine};
+use rhtmx_sync::{JwtAuthenticator, Readiness, SyncEngine};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
@@ -20,13 +21,26 @@ use crate::{connections, demo};
 
 /// Serves until a signal stops it.
 pub(crate) async fn serve(mut settings: Settings, open: bool) -> anyhow::Result<()> {
+    let authenticates = settings.has_authenticator();
     let loopback = settings.bind.ip().is_loopback();
     ensure!(
-        loopback || open,
-        "{} is reachable from other machines, and there is no authentication yet: anyone who can reach the \
-         server can read and write everything that it syncs. Bind to 127.0.0.1, or pass --open.",
+        loopback || open || authenticates,
+        "{} is reachable from other machines, and no tokens are verified: anyone who can reach the server can read \
+         and write everything that it syncs. Configure [auth], bind to 127.0.0.1, or pass --open.",
         settings.bind
     );
+    if let Some(jwt) = settings.jwt.take() {
+        ensure!(
+            loopback
+                || !jwt
+                    .jwt_secret
+                    .as_deref()
+                    .is_some_and(rhtmx_sync::is_published_secret),
+            "auth.jwt_secret: anybody can sign tokens with this secret, the default of a known product; a server that \
+             other machines can reach needs one of its own"
+        );
+        settings.auth.authenticator = Arc::new(JwtAuthenticator::new(jwt).await?);
+    }
     let is_demo = settings.database_url.is_none();
     if is_demo {
         ensure!(
@@ -63,7 +77,7 @@ pub(crate) async fn serve(mut settings: Settings, open: bool) -> anyhow::Result<
         .await
         .with_context(|| format!("listening on {}", settings.bind))?;
     let address = listener.local_addr()?;
-    announce(address, has_page, loopback, open);
+    announce(address, has_page, loopback && !open, open && !authenticates);
     let stopped = async move {
         stop_signal().await;
         info!("shutting down: sessions end, mutations finish");
@@ -75,19 +89,20 @@ pub(crate) async fn serve(mut settings: Settings, open: bool) -> anyhow::Result<
     Ok(())
 }
 
-fn announce(address: SocketAddr, has_page: bool, loopback: bool, open: bool) {
+/// Says where the server is, and for whom.
+fn announce(address: SocketAddr, has_page: bool, local: bool, for_anyone: bool) {
     let page = if has_page { "" } else { "/api/sync/status" };
     println!(
         "rhtmx-sync {} on http://{address}{page}",
         env!("CARGO_PKG_VERSION")
     );
-    if loopback && !open {
-        println!(
-            "only this machine can connect, because there is no authentication yet (--open allows others)"
-        );
-    } else if open {
+    if for_anyone {
         warn!(
             "open: anyone who can reach this address can read and write everything that is synced"
+        );
+    } else if local {
+        println!(
+            "only this machine can connect (--bind another address with [auth] configured, or --open)"
         );
     }
 }

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
 use rhtmx_sync::{
-    AuthConfig, DatabaseConfig, DbPool, EntityConfig, LimitsConfig, ReadsConfig, RetentionConfig,
-    SyncConfig,
+    AuthConfig, DatabaseConfig, DbPool, EntityConfig, JwtConfig, LimitsConfig, ReadsConfig,
+    RetentionConfig, SyncConfig,
 };
 use serde::Deserialize;
 
@@ -31,7 +31,10 @@ pub(crate) struct Settings {
     pub(crate) limits: LimitsConfig,
     pub(crate) reads: ReadsConfig,
     pub(crate) connections: ConnectionsConfig,
+    /// Without the authenticator, which [`jwt`](Self::jwt) describes.
     pub(crate) auth: AuthConfig,
+    /// How tokens are verified; none when every client is accepted.
+    pub(crate) jwt: Option<JwtConfig>,
     pub(crate) entities: Vec<EntityConfig>,
 }
 
@@ -73,11 +76,35 @@ struct AuthSection {
     allowed_origins: Option<Vec<String>>,
     allowed_hosts: Option<Vec<String>>,
     expiry_grace_ms: Option<u64>,
-    jwt_secret: Option<toml::Value>,
-    jwks_file: Option<toml::Value>,
-    jwks_url: Option<toml::Value>,
-    issuer: Option<toml::Value>,
-    audience: Option<toml::Value>,
+    jwt_secret: Option<String>,
+    jwks_file: Option<PathBuf>,
+    jwks_url: Option<String>,
+    jwks_ca_file: Option<PathBuf>,
+    jwks_refresh_ms: Option<u64>,
+    jwks_age_max_ms: Option<u64>,
+    algorithms: Option<Vec<String>>,
+    issuer: Option<OneOrMore>,
+    audience: Option<OneOrMore>,
+    roles: Option<Vec<String>>,
+    leeway_ms: Option<u64>,
+    anonymous: Option<bool>,
+}
+
+/// A text, or several.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged)]
+enum OneOrMore {
+    One(String),
+    More(Vec<String>),
+}
+
+impl From<OneOrMore> for Vec<String> {
+    fn from(texts: OneOrMore) -> Self {
+        match texts {
+            OneOrMore::One(text) => vec![text],
+            OneOrMore::More(texts) => texts,
+        }
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -190,6 +217,7 @@ impl Settings {
                 .map(|item| item.trim().to_owned())
                 .collect::<Vec<String>>()
         };
+        let jwt = number.jwt(&file.auth)?;
         let mut auth = AuthConfig::default();
         auth.allowed_origins = env("RHTMX_SYNC_AUTH_ALLOWED_ORIGINS")
             .map(split)
@@ -229,8 +257,14 @@ impl Settings {
             reads,
             connections,
             auth,
+            jwt,
             entities,
         })
+    }
+
+    /// Whether clients are asked who they are.
+    pub(crate) fn has_authenticator(&self) -> bool {
+        self.jwt.is_some()
     }
 
     /// Connects to the configured database.
@@ -262,20 +296,6 @@ fn read(path: &Path) -> anyhow::Result<File> {
 
 impl File {
     fn check_implemented(&self) -> anyhow::Result<()> {
-        let auth = &self.auth;
-        let not_implemented = [
-            ("auth.jwt_secret", &auth.jwt_secret),
-            ("auth.jwks_file", &auth.jwks_file),
-            ("auth.jwks_url", &auth.jwks_url),
-            ("auth.issuer", &auth.issuer),
-            ("auth.audience", &auth.audience),
-        ];
-        for (key, value) in not_implemented {
-            ensure!(
-                value.is_none(),
-                "{key}: authentication is not implemented yet; remove the key"
-            );
-        }
         for (name, section) in &self.entities {
             let not_implemented = [
                 ("fields", &section.fields),
@@ -318,6 +338,68 @@ impl Numbers<'_> {
             file.statement_timeout_ms,
         )?;
         Ok(config)
+    }
+
+    /// How tokens are verified; none when no key says anything of tokens.
+    fn jwt(&self, file: &AuthSection) -> anyhow::Result<Option<JwtConfig>> {
+        let text = |name: &str| (self.env)(&format!("RHTMX_SYNC_AUTH_{name}"));
+        let texts = |name: &str| {
+            text(name).map(|list| {
+                list.split(',')
+                    .map(|item| item.trim().to_owned())
+                    .collect::<Vec<_>>()
+            })
+        };
+        let sources = [text("JWT_SECRET"), text("JWKS_FILE"), text("JWKS_URL")];
+        let mut config = JwtConfig::default();
+        // A source in the environment overrides whichever the file has.
+        if sources.iter().any(Option::is_some) {
+            let [secret, path, url] = sources;
+            (config.jwt_secret, config.jwks_file, config.jwks_url) =
+                (secret, path.map(PathBuf::from), url);
+        } else {
+            config.jwt_secret = file.jwt_secret.clone();
+            config.jwks_file = file.jwks_file.clone();
+            config.jwks_url = file.jwks_url.clone();
+        }
+        config.jwks_ca_file = text("JWKS_CA_FILE")
+            .map(PathBuf::from)
+            .or_else(|| file.jwks_ca_file.clone());
+        let algorithms = texts("ALGORITHMS").or_else(|| file.algorithms.clone());
+        let issuer = texts("ISSUER").or_else(|| file.issuer.clone().map(Vec::from));
+        let audience = texts("AUDIENCE").or_else(|| file.audience.clone().map(Vec::from));
+        let roles = texts("ROLES").or_else(|| file.roles.clone());
+        self.set(&mut config.anonymous, "AUTH_ANONYMOUS", file.anonymous)?;
+        let is_empty =
+            config.jwt_secret.is_none() && config.jwks_file.is_none() && config.jwks_url.is_none();
+        if is_empty {
+            let rest = config.anonymous
+                || config.jwks_ca_file.is_some()
+                || [&algorithms, &issuer, &audience, &roles]
+                    .iter()
+                    .any(|list| list.is_some());
+            ensure!(
+                !rest,
+                "[auth]: set one of auth.jwt_secret, auth.jwks_file and auth.jwks_url"
+            );
+            return Ok(None);
+        }
+        config.algorithms = algorithms.unwrap_or_default();
+        config.issuer = issuer.unwrap_or_default();
+        config.audience = audience.unwrap_or_default();
+        config.roles = roles.unwrap_or_default();
+        self.set(
+            &mut config.jwks_refresh_ms,
+            "AUTH_JWKS_REFRESH_MS",
+            file.jwks_refresh_ms,
+        )?;
+        self.set(
+            &mut config.jwks_age_max_ms,
+            "AUTH_JWKS_AGE_MAX_MS",
+            file.jwks_age_max_ms,
+        )?;
+        self.set(&mut config.leeway_ms, "AUTH_LEEWAY_MS", file.leeway_ms)?;
+        Ok(Some(config))
     }
 
     fn retention(&self, file: &RetentionSection) -> anyhow::Result<RetentionConfig> {
@@ -585,11 +667,50 @@ mod tests {
     }
 
     #[test]
+    fn a_source_of_keys_in_the_environment_overrides_the_file() {
+        let file = "[auth]\njwks_url = 'https://id.example/jwks'\nissuer = 'https://id.example'\naudience = ['a', 'b']";
+        let settings = merged(&Common::default(), &[], file).expect("settings");
+        let jwt = settings.jwt.expect("tokens are verified");
+        assert_eq!(jwt.jwks_url.as_deref(), Some("https://id.example/jwks"));
+        assert_eq!(
+            (jwt.issuer, jwt.audience.len(), jwt.anonymous),
+            (vec!["https://id.example".to_owned()], 2, false)
+        );
+        let env = [
+            ("RHTMX_SYNC_AUTH_JWT_SECRET", "from the environment"),
+            ("RHTMX_SYNC_AUTH_AUDIENCE", "c"),
+            ("RHTMX_SYNC_AUTH_ANONYMOUS", "true"),
+            ("RHTMX_SYNC_AUTH_LEEWAY_MS", "5"),
+        ];
+        let settings = merged(&Common::default(), &env, file).expect("settings");
+        assert!(
+            settings.has_authenticator()
+                && !format!("{settings:?}").contains("from the environment")
+        );
+        let jwt = settings.jwt.expect("tokens are verified");
+        assert_eq!(
+            (jwt.jwt_secret.as_deref(), jwt.jwks_url),
+            (Some("from the environment"), None)
+        );
+        assert_eq!(
+            (jwt.audience, jwt.leeway_ms, jwt.anonymous),
+            (vec!["c".to_owned()], 5, true)
+        );
+        assert!(
+            !merged(&Common::default(), &[], "")
+                .expect("settings")
+                .has_authenticator()
+        );
+    }
+
+    #[test]
     fn an_error_names_the_unknown_or_unimplemented_key() {
         for (file, named) in [
             ("bnd = 'x'", "bnd"),
             ("[database]\npool = 1", "pool"),
-            ("[auth]\njwt_secret = 'hunter2'", "auth.jwt_secret"),
+            ("[auth]\nissuer = 'https://id.example'", "auth.jwt_secret"),
+            ("[auth]\nanonymous = true", "auth.jwt_secret"),
+            ("[auth]\njwt_secret = ['hunter2']", "invalid type"),
             ("[entities.todos]\nread = 'true'", "entities.todos.read"),
         ] {
             let error = format!(

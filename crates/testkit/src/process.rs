@@ -302,10 +302,11 @@ fn binary() -> PathBuf {
     })
 }
 
-/// Finds the address in a complete line.
+/// Finds the address in a complete line. A server on all addresses is on this one as well.
 fn address(output: &str) -> Option<String> {
     const START: &str = "http://127.0.0.1:";
     let (complete, _) = output.rsplit_once('\n')?;
+    let complete = complete.replace("http://0.0.0.0:", START);
     let port = complete.split(START).nth(1)?;
     let digits: String = port.chars().take_while(char::is_ascii_digit).collect();
     (!digits.is_empty()).then(|| format!("{START}{digits}"))
@@ -328,6 +329,11 @@ mod tests {
         assert_eq!(address("listening on http://127.0.0.1:80"), None);
         let log = "starting\nlistening on http://127.0.0.1:8081/api (2 entities)\n";
         assert_eq!(address(log).as_deref(), Some("http://127.0.0.1:8081"));
+        let everywhere = "listening on http://0.0.0.0:8081\n";
+        assert_eq!(
+            address(everywhere).as_deref(),
+            Some("http://127.0.0.1:8081")
+        );
     }
 
     #[tokio::test]

@@ -1,9 +1,11 @@
 //! Authentication: from a token to a principal.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
+use serde::Serialize;
 use sync_core::policy::Principal;
 
 /// Makes a principal from a token. It is called when a connection begins, when its client sends a fresh token,
@@ -14,6 +16,41 @@ pub trait Authenticator: fmt::Debug + Send + Sync {
     /// # Errors
     /// When the token is not valid, when one is needed, or when it cannot be verified now.
     fn verify<'a>(&'a self, token: Option<&'a str>) -> BoxFuture<'a, Result<Principal, AuthError>>;
+
+    /// What `status` says of it; none when there is nothing to say.
+    fn status(&self) -> Option<AuthStatus> {
+        None
+    }
+}
+
+/// What `status` says of an authenticator. It names no user, no key and no address.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct AuthStatus {
+    /// Whether clients without a token are let in.
+    pub anonymous: bool,
+    /// Tokens accepted since the start.
+    pub accepted: u64,
+    /// Tokens refused since the start, by reason; reasons that have not occurred are left out.
+    pub refused: BTreeMap<&'static str, u64>,
+    /// The keys that verify tokens.
+    pub keys: Option<KeysStatus>,
+}
+
+/// The keys that verify tokens.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct KeysStatus {
+    /// `jwt_secret`, `jwks_file` or `jwks_url`.
+    pub source: &'static str,
+    /// The number of keys that are used.
+    pub count: usize,
+    /// The number of published keys that cannot be used.
+    pub ignored: usize,
+    /// Milliseconds since the keys were read; none when they never were.
+    pub age_ms: Option<u64>,
+    /// Why the last attempt to read them failed; none when it did not.
+    pub last_error: Option<String>,
 }
 
 /// Why a client is not authenticated. The message is sent to the client.

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::error::HttpError;
 use super::{Feature, door, feature_names};
+use crate::auth::AuthStatus;
 use crate::rows::ShapeStats;
 use crate::state::EngineState;
 
@@ -47,6 +48,9 @@ struct Status {
     entities_missing: Vec<String>,
     /// What cannot be read at the moment; everything else is served.
     unreadable: Vec<Unreadable>,
+    /// Who was let in and refused, and the keys that decide; absent when no tokens are verified.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    auth: Option<AuthStatus>,
     log: Option<Log>,
 }
 
@@ -192,6 +196,7 @@ async fn make(state: &EngineState) -> Status {
                 rows: found.rows,
             })
             .collect(),
+        auth: state.config.auth.authenticator.status(),
         log,
     }
 }
