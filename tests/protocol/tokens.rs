@@ -127,6 +127,45 @@ both_backends! {
         }
     }
 
+    async fn a_header_that_is_no_token_is_not_taken_for_none(db: TestDatabase) {
+        let mut jwt = with_secret();
+        jwt.anonymous = true;
+        let server = server(&db, jwt).await;
+        let request = || reqwest::Client::new().get(server.http().url("/api/sync/notes"));
+        assert_eq!(request().send().await.expect("an answer").status(), 200);
+        let good = format!("Bearer {}", sign_with_secret(SECRET, json!({ "sub": "ann" })));
+        assert_eq!(request().header("authorization", &good).send().await.expect("an answer").status(), 200);
+        let twice = request().header("authorization", &good).header("authorization", &good);
+        let malformed = ["Bearer", "Bearer a b", "Basic YW5uOnNlY3JldA==", "x"];
+        let malformed = malformed.map(|value| request().header("authorization", value));
+        for refused in malformed.into_iter().chain([twice]) {
+            let answer = refused.send().await.expect("an answer");
+            assert_eq!(answer.status(), 401);
+            let body: Value = answer.json().await.expect("JSON");
+            assert_eq!(body["code"], "unauthenticated");
+        }
+    }
+
+    async fn a_file_of_keys_is_read_again_when_a_token_names_a_new_key(db: TestDatabase) {
+        let folder = tempfile::TempDir::new().expect("a folder");
+        let path = folder.path().join("keys.json");
+        let publish = |key: SigningKey| {
+            // As configuration is replaced: under another name first.
+            let new = folder.path().join("new.json");
+            std::fs::write(&new, json!({ "keys": [key.jwk()] }).to_string()).expect("a file");
+            std::fs::rename(&new, &path).expect("the file is replaced");
+        };
+        publish(SigningKey::First);
+        let mut jwt = JwtConfig::default();
+        jwt.jwks_file = Some(path.clone());
+        let server = server(&db, jwt).await;
+        assert_eq!(hello(&server, Some(&ann(SigningKey::First))).await, Ok(json!("ann")));
+        publish(SigningKey::Second);
+        assert_eq!(hello(&server, Some(&ann(SigningKey::Second))).await, Ok(json!("ann")));
+        assert_eq!(hello(&server, Some(&ann(SigningKey::First))).await, unauthenticated());
+        assert_eq!(auth_status(&server).await["keys"]["source"], "jwks_file");
+    }
+
     async fn a_refusal_repeats_nothing_of_the_token(db: TestDatabase) {
         let server = server(&db, with_secret()).await;
         let token = sign_with_secret(SECRET, json!({ "sub": "ann-confidential", "exp": now() - 3600 }));

@@ -17,6 +17,12 @@ pub trait Authenticator: fmt::Debug + Send + Sync {
     /// When the token is not valid, when one is needed, or when it cannot be verified now.
     fn verify<'a>(&'a self, token: Option<&'a str>) -> BoxFuture<'a, Result<Principal, AuthError>>;
 
+    /// Whether it looks at tokens. Where it does not, an `Authorization` header is somebody else's, such as a proxy's
+    /// own, and is not read.
+    fn asks_for_tokens(&self) -> bool {
+        true
+    }
+
     /// What `status` says of it; none when there is nothing to say.
     fn status(&self) -> Option<AuthStatus> {
         None
@@ -75,5 +81,9 @@ impl Authenticator for AcceptAnyone {
         _token: Option<&'a str>,
     ) -> BoxFuture<'a, Result<Principal, AuthError>> {
         async { Ok(Principal::anonymous()) }.boxed()
+    }
+
+    fn asks_for_tokens(&self) -> bool {
+        false
     }
 }

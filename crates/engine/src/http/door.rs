@@ -10,7 +10,7 @@ use protocol::ErrorCode;
 use sync_core::policy::Principal;
 
 use super::error::HttpError;
-use super::host;
+use super::{bearer, host};
 use crate::auth;
 use crate::config::{AuthConfig, SyncConfig};
 
@@ -39,13 +39,12 @@ pub(super) async fn admit(
     config: &SyncConfig,
 ) -> Result<Principal, HttpError> {
     check_page(headers, config)?;
-    let token = headers
-        .get(header::AUTHORIZATION)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.split_once(' '))
-        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-        .map(|(_, token)| token.trim());
-    Ok(auth::verify(&*config.auth.authenticator, token).await?)
+    let authenticator = &*config.auth.authenticator;
+    let token = match authenticator.asks_for_tokens() {
+        true => bearer::token(headers)?,
+        false => None,
+    };
+    Ok(auth::verify(authenticator, token).await?)
 }
 
 /// Checks that the page behind a request with these headers, if there is one, may connect.

@@ -4,6 +4,7 @@
 //! `welcome.features`.
 
 mod assets;
+mod bearer;
 mod cors;
 mod door;
 mod error;
