@@ -1,5 +1,6 @@
 //! Protocol version 1, tested against a running engine on each database.
 
+mod application;
 mod chain;
 mod claims;
 mod consistency;
@@ -8,6 +9,7 @@ mod hello;
 mod http;
 mod identity;
 mod limits;
+mod owners;
 mod polling;
 mod push;
 mod reads;
@@ -20,5 +22,6 @@ mod sse;
 mod subscribe;
 mod subscribers;
 mod tables;
+mod tickets;
 mod tokens;
 mod writes;

@@ -39,6 +39,20 @@ impl TestServer {
 
     /// As [`with_config`](Self::with_config), for configurations that the engine may reject.
     pub async fn try_with_config(config: SyncConfig) -> Result<Self, SyncError> {
+        Self::try_within(config, |routes| routes).await
+    }
+
+    /// Starts an engine within an application that `app` makes around the engine's routes.
+    pub async fn within(config: SyncConfig, app: impl FnOnce(Router) -> Router) -> Self {
+        Self::try_within(config, app)
+            .await
+            .unwrap_or_else(|error| panic!("the engine does not start: {error}"))
+    }
+
+    async fn try_within(
+        config: SyncConfig,
+        app: impl FnOnce(Router) -> Router,
+    ) -> Result<Self, SyncError> {
         // `RUST_LOG` selects what of the engine's output is shown. Fails when an earlier test has set
         // it.
         let _ = tracing_subscriber::fmt()
@@ -53,7 +67,7 @@ impl TestServer {
         let address = listener
             .local_addr()
             .expect("a bound socket has an address");
-        let app: Router = Router::new().merge(engine.routes());
+        let app = app(Router::new().merge(engine.routes()));
         let serving = tokio::spawn(async move {
             // Ends only when aborted.
             let _ = axum::serve(listener, app).await;

@@ -67,6 +67,9 @@ pub enum DbError {
         /// The time-out, `statement_timeout_ms`.
         timeout: Duration,
     },
+    /// The client id of a mutation belongs to another user; nothing of the mutation was applied.
+    #[error("this client id belongs to another user")]
+    OtherUser,
     /// The migrations could not be run.
     #[error("the migrations could not be run: {0}")]
     Migration(String),
@@ -94,7 +97,9 @@ impl DbError {
             Self::Statement { context, .. } => format!("{context} fails"),
             Self::Table { .. } | Self::Recurring { .. } => "a write fails".to_owned(),
             Self::Migration(_) => "the migrations cannot be run".to_owned(),
-            Self::Standby | Self::NoProgress { .. } | Self::Unsupported(_) => self.to_string(),
+            Self::Standby | Self::OtherUser | Self::NoProgress { .. } | Self::Unsupported(_) => {
+                self.to_string()
+            }
         }
     }
 

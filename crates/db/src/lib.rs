@@ -42,7 +42,6 @@ use futures_util::FutureExt as _;
 use sync_core::cursor::{Cursor, Position};
 use sync_core::log::ChangeKind;
 use sync_core::mutation::Applied;
-use sync_core::mutation::chain::KeptChains;
 
 pub use catalog::{DescribeError, Described};
 pub use config::DatabaseConfig;
@@ -58,7 +57,7 @@ use listener::ListenerContext;
 use read::{ChangeStream, ChangesQuery, RowStream, RowsQuery};
 use retention::Pruned;
 use url::DatabaseUrl;
-use write::Mutation;
+use write::{ClientState, Mutation};
 
 /// The synced database. Cheap to clone; clones share their connections.
 #[derive(Debug, Clone)]
@@ -337,13 +336,13 @@ impl DbPool {
         }
     }
 
-    /// The number of a client's newest answered mutation, and the chains of its last ones.
+    /// What is known of a client; the default when nothing is.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn chains(&self, client_id: &str) -> DbResult<KeptChains> {
+    pub async fn client_state(&self, client_id: &str) -> DbResult<ClientState> {
         on_backend!(self, |pool, backend| {
-            backend::mutation::chains(&mut *pool.get().await?, client_id).await
+            backend::mutation::client_state(&mut *pool.get().await?, client_id).await
         })
     }
 

@@ -4,6 +4,7 @@ diesel::table! {
     /// Each client's newest answered mutation.
     _rhtmx_sync_client (client_id) {
         client_id -> Text,
+        user_id -> Nullable<Text>,
         last_mutation -> BigInt,
         last_commit -> Nullable<BigInt>,
         chains -> Binary,

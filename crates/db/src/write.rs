@@ -22,6 +22,8 @@ use crate::error::{DbError, DbResult};
 pub struct Mutation {
     /// Its client.
     pub client_id: Uuid,
+    /// The user who pushed it; none for nobody. The first one whose mutation is answered owns the client id.
+    pub user_id: Option<String>,
     /// Its number, and what it stands for.
     pub place: Place,
     /// The checked writes, or the reject.
@@ -33,6 +35,7 @@ impl Mutation {
     pub(crate) fn rejected(&self, reject: Reject) -> Self {
         Self {
             client_id: self.client_id,
+            user_id: self.user_id.clone(),
             place: self.place,
             writes: Err(reject),
         }
@@ -44,6 +47,22 @@ impl Mutation {
         let write = self.writes.as_ref().ok()?.get(write)?;
         let key = write.canonical_key()?;
         Some(format!("{}\0{key}", write.entity))
+    }
+}
+
+/// A client as it is stored.
+#[derive(Debug, Default)]
+pub struct ClientState {
+    /// The number of its newest answered mutation, and the chains of its last ones.
+    pub chains: KeptChains,
+    /// The user whose it is; none when no user has pushed with it yet.
+    pub user_id: Option<String>,
+}
+
+impl ClientState {
+    /// Whether this user, or nobody, may use the client id.
+    pub fn is_open_to(&self, user_id: Option<&str>) -> bool {
+        self.user_id.is_none() || self.user_id.as_deref() == user_id
     }
 }
 

@@ -101,7 +101,11 @@ pub struct AuthConfig {
     /// How long a connection goes on after its token has expired, for the client to send a fresh one. Then it is closed
     /// with 4401. Default 30,000.
     pub expiry_grace_ms: u64,
-    /// Makes a principal from a client's token. Default: every client is accepted as anonymous.
+    /// How long the authenticator may take to answer. After that the client is told `unavailable`, and tries again. Default
+    /// 10,000.
+    pub verify_timeout_ms: u64,
+    /// Makes a principal from a client's token, unless the application has put a [`Principal`](crate::Principal) into the
+    /// request's extensions. Default: every client is accepted as anonymous.
     pub authenticator: Arc<dyn Authenticator>,
     /// Decides what a client may see and write. Default: everything.
     pub authorizer: Arc<dyn Authorizer>,
@@ -111,6 +115,10 @@ impl AuthConfig {
     pub(crate) fn expiry_grace(&self) -> Duration {
         Duration::from_millis(self.expiry_grace_ms)
     }
+
+    pub(crate) fn verify_timeout(&self) -> Duration {
+        Duration::from_millis(self.verify_timeout_ms.max(1))
+    }
 }
 
 impl Default for AuthConfig {
@@ -119,6 +127,7 @@ impl Default for AuthConfig {
             allowed_origins: Vec::new(),
             allowed_hosts: Vec::new(),
             expiry_grace_ms: 30_000,
+            verify_timeout_ms: 10_000,
             authenticator: Arc::new(AcceptAnyone),
             authorizer: Arc::new(AllowAll),
         }
@@ -193,6 +202,11 @@ pub struct LimitsConfig {
     pub frames_per_second: u64,
     /// The same in bytes, after unzipping. Default 8 MiB.
     pub bytes_per_second: u64,
+    /// Tickets that are given within their lifetime of 30 s, to all users together; one more is `rate_limited`. Default
+    /// 10,000.
+    pub tickets_max: usize,
+    /// The same to one user. Default 32.
+    pub tickets_of_user_max: usize,
 }
 
 impl Default for LimitsConfig {
@@ -213,6 +227,8 @@ impl Default for LimitsConfig {
             stalled_timeout_ms: 60_000,
             frames_per_second: 2000,
             bytes_per_second: 8 * 1024 * 1024,
+            tickets_max: 10_000,
+            tickets_of_user_max: 32,
         }
     }
 }

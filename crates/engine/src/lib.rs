@@ -39,8 +39,8 @@ mod startup;
 mod state;
 
 pub use auth::{
-    AcceptAnyone, AuthError, AuthStatus, Authenticator, JwtAuthenticator, JwtConfig,
-    JwtConfigError, KeysStatus, is_published_secret,
+    AcceptAnyone, ApplicationOnly, AuthError, AuthStatus, Authenticator, JwtAuthenticator,
+    JwtConfig, JwtConfigError, KeysStatus, is_published_secret,
 };
 pub use bus::{Bus, BusSubscription, LocalBus, TOPIC_MESSAGES_MAX};
 pub use change_batch::{ChangeBatch, TrackedChange};

@@ -33,6 +33,8 @@ pub(crate) enum MutationError {
     Unavailable,
     /// The server failed.
     Internal,
+    /// The client id belongs to another user: nothing was applied.
+    OtherUser,
 }
 
 /// Applies a mutation, once however often it is pushed, and returns how the database answered.
@@ -54,6 +56,7 @@ pub(crate) async fn apply(
     loop {
         let mutation = Mutation {
             client_id,
+            user_id: principal.user_id.clone(),
             place,
             writes: match refused.take() {
                 Some(reject) => Err(reject),
@@ -67,6 +70,7 @@ pub(crate) async fn apply(
             }
             // When it is pushed again, the listener has reached the epoch.
             Ok(_) => return Err(MutationError::Unavailable),
+            Err(DbError::OtherUser) => return Err(MutationError::OtherUser),
             Err(error) => error,
         };
         failures += 1;

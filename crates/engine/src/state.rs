@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::auth::Tickets;
 use crate::change_batch::ChangeBatch;
 use crate::config::SyncConfig;
 use crate::rows::{Continuations, Hub, HubLimits, Reader};
@@ -60,6 +61,8 @@ pub(crate) struct EngineState {
     pub(crate) continuations: Continuations,
     /// Limits the requests that wait for changes.
     pub(crate) long_polls: Arc<Semaphore>,
+    /// What lets streams of events in.
+    pub(crate) tickets: Tickets,
     /// The last status, with the time at which it was made.
     pub(crate) status: tokio::sync::Mutex<Option<(Instant, Bytes)>>,
     /// Makes the ids of shapes in `status`.
@@ -92,6 +95,7 @@ impl EngineState {
             config.limits.stalled_timeout(),
         );
         let long_polls_max = config.reads.long_polls_max;
+        let tickets = Tickets::new(limits.tickets_max, limits.tickets_of_user_max);
         Self {
             config,
             entities,
@@ -106,6 +110,7 @@ impl EngineState {
             refreshing,
             continuations: Continuations::default(),
             long_polls: Arc::new(Semaphore::new(long_polls_max)),
+            tickets,
             status: tokio::sync::Mutex::default(),
             shape_ids: RandomState::new(),
         }

@@ -76,6 +76,7 @@ struct AuthSection {
     allowed_origins: Option<Vec<String>>,
     allowed_hosts: Option<Vec<String>>,
     expiry_grace_ms: Option<u64>,
+    verify_timeout_ms: Option<u64>,
     jwt_secret: Option<String>,
     jwks_file: Option<PathBuf>,
     jwks_url: Option<String>,
@@ -125,6 +126,8 @@ struct LimitsSection {
     stalled_timeout_ms: Option<u64>,
     frames_per_second: Option<u64>,
     bytes_per_second: Option<u64>,
+    tickets_max: Option<usize>,
+    tickets_of_user_max: Option<usize>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -231,6 +234,11 @@ impl Settings {
             &mut auth.expiry_grace_ms,
             "AUTH_EXPIRY_GRACE_MS",
             file.auth.expiry_grace_ms,
+        )?;
+        number.set(
+            &mut auth.verify_timeout_ms,
+            "AUTH_VERIFY_TIMEOUT_MS",
+            file.auth.verify_timeout_ms,
         )?;
 
         let named = match common.entities.as_slice() {
@@ -466,6 +474,16 @@ impl Numbers<'_> {
                 &mut config.queue_bytes_total_max,
                 "LIMITS_QUEUE_BYTES_TOTAL_MAX",
                 file.queue_bytes_total_max,
+            ),
+            (
+                &mut config.tickets_max,
+                "LIMITS_TICKETS_MAX",
+                file.tickets_max,
+            ),
+            (
+                &mut config.tickets_of_user_max,
+                "LIMITS_TICKETS_OF_USER_MAX",
+                file.tickets_of_user_max,
             ),
         ];
         for (budget, name, from_file) in budgets {

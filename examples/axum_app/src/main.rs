@@ -1,24 +1,32 @@
-//! An axum application with a table and routes of its own, made live by adding the engine.
+//! An axum application with a table, routes and session cookies of its own, made live by adding the engine.
 //!
 //! `cargo run -p axum_app` uses a SQLite file; `DATABASE_URL=postgresql://… cargo run -p axum_app`
 //! uses PostgreSQL. Then:
 //!
 //! ```text
-//! curl -X POST localhost:3000/notes -H 'content-type: application/json' -d '{"text":"hello"}'
-//! curl -N 'localhost:3000/api/sync/events?entity=notes'
+//! curl -c jar -X POST localhost:3000/login -H 'content-type: application/json' -d '{"user":"ann"}'
+//! curl -b jar -X POST localhost:3000/notes -H 'content-type: application/json' -d '{"text":"hello"}'
+//! curl -b jar -N 'localhost:3000/api/sync/events?entity=notes'
 //! ```
 //!
-//! The application writes as before; it does not know of its subscribers.
+//! The application writes as before; it does not know of its subscribers. The engine does not know of cookies: the
+//! application's middleware puts the user into the request's extensions, and the engine believes it. Without the cookie
+//! every way in is refused, and a page of another origin may not use it.
+
+mod login;
+
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::routing::get;
-use axum::{Json, Router};
+use axum::middleware::from_fn_with_state;
+use axum::routing::{get, post};
+use axum::{Extension, Json, Router};
 use diesel::sql_types::Text;
 use diesel::{QueryableByName, sql_query};
 use diesel_async::{RunQueryDsl, SimpleAsyncConnection as _};
-use rhtmx_sync::{DbPool, SyncConfig, SyncEngine};
+use rhtmx_sync::{ApplicationOnly, DbPool, Principal, SyncConfig, SyncEngine};
 use serde::{Deserialize, Serialize};
 
 /// The application's own state, which the engine's routes do not need.
@@ -30,6 +38,8 @@ struct App {
 #[derive(Serialize, QueryableByName)]
 struct Note {
     #[diesel(sql_type = Text)]
+    author: String,
+    #[diesel(sql_type = Text)]
     text: String,
 }
 
@@ -39,7 +49,7 @@ struct NewNote {
 }
 
 async fn list(State(app): State<App>) -> Result<Json<Vec<Note>>, StatusCode> {
-    let select = "SELECT text FROM notes ORDER BY id";
+    let select = "SELECT author, text FROM notes ORDER BY id";
     let notes = match &app.db_pool {
         DbPool::Postgres(pool) => {
             sql_query(select)
@@ -56,16 +66,24 @@ async fn list(State(app): State<App>) -> Result<Json<Vec<Note>>, StatusCode> {
     notes.map(Json).map_err(failed)
 }
 
-async fn add(State(app): State<App>, Json(note): Json<NewNote>) -> Result<StatusCode, StatusCode> {
+async fn add(
+    State(app): State<App>,
+    user: Option<Extension<Principal>>,
+    Json(note): Json<NewNote>,
+) -> Result<StatusCode, StatusCode> {
+    let user = user.and_then(|Extension(principal)| principal.user_id);
+    let author = user.ok_or(StatusCode::UNAUTHORIZED)?;
     match &app.db_pool {
         DbPool::Postgres(pool) => {
-            sql_query("INSERT INTO notes (text) VALUES ($1)")
+            sql_query("INSERT INTO notes (author, text) VALUES ($1, $2)")
+                .bind::<Text, _>(author)
                 .bind::<Text, _>(note.text)
                 .execute(&mut *pool.get().await.map_err(failed)?)
                 .await
         }
         DbPool::Sqlite(pool) => {
-            sql_query("INSERT INTO notes (text) VALUES (?)")
+            sql_query("INSERT INTO notes (author, text) VALUES (?, ?)")
+                .bind::<Text, _>(author)
                 .bind::<Text, _>(note.text)
                 .execute(&mut *pool.get().await.map_err(failed)?)
                 .await
@@ -84,13 +102,11 @@ fn failed(error: impl std::fmt::Display) -> StatusCode {
 async fn create_table(db_pool: &DbPool) -> anyhow::Result<()> {
     match db_pool {
         DbPool::Postgres(pool) => {
-            let table =
-                "CREATE TABLE IF NOT EXISTS notes (id serial PRIMARY KEY, text text NOT NULL)";
+            let table = "CREATE TABLE IF NOT EXISTS notes (id serial PRIMARY KEY, author text NOT NULL, text text NOT NULL)";
             pool.get().await?.batch_execute(table).await?;
         }
         DbPool::Sqlite(pool) => {
-            let table =
-                "CREATE TABLE IF NOT EXISTS notes (id INTEGER PRIMARY KEY, text TEXT NOT NULL)";
+            let table = "CREATE TABLE IF NOT EXISTS notes (id INTEGER PRIMARY KEY, author TEXT NOT NULL, text TEXT NOT NULL)";
             pool.get().await?.batch_execute(table).await?;
         }
         _ => anyhow::bail!("this example supports only PostgreSQL and SQLite"),
@@ -105,15 +121,26 @@ async fn main() -> anyhow::Result<()> {
     create_table(&db_pool).await.context("creating the table")?;
 
     // The application as before.
+    let sessions = login::Sessions::new();
     let app = Router::new()
         .route("/notes", get(list).post(add))
         .with_state(App {
             db_pool: db_pool.clone(),
-        });
+        })
+        .merge(
+            Router::new()
+                .route("/login", post(login::login))
+                .route("/logout", post(login::logout))
+                .with_state(sessions.clone()),
+        );
 
-    // The engine makes it live.
-    let sync_engine = SyncEngine::new(SyncConfig::new(db_pool, vec!["notes"])).await?;
-    let app = app.merge(sync_engine.routes());
+    // The engine makes it live, for the users whom the middleware names.
+    let mut config = SyncConfig::new(db_pool, vec!["notes"]);
+    config.auth.authenticator = Arc::new(ApplicationOnly);
+    let sync_engine = SyncEngine::new(config).await?;
+    let app = app
+        .merge(sync_engine.routes())
+        .layer(from_fn_with_state(sessions, login::name_user));
 
     let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
     println!(

@@ -42,6 +42,7 @@ impl PostgresPool {
                     let reject = self.explain(&mutation, &log_schema, &fault).await?;
                     mutation = Arc::new(mutation.rejected(reject));
                 }
+                Ran::OtherUser => return Err(DbError::OtherUser),
                 Ran::NotCommitted => {
                     mutation = Arc::new(mutation.rejected(rejected_at_commit(&mutation)));
                 }

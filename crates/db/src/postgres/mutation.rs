@@ -22,7 +22,7 @@ use super::write::explain::{Fault, Kind};
 use crate::error::{DbError, DbResult};
 use crate::lanes::{Job, Lane, Lanes};
 use crate::tables::_rhtmx_sync_client as client;
-use crate::write::Mutation;
+use crate::write::{ClientState, Mutation};
 
 /// The writes of mutations that share a call. Each mutation is a subtransaction, and PostgreSQL looks for more than
 /// 64 of those in other places than its own memory.
@@ -95,6 +95,8 @@ pub(super) enum Ran {
         client: StoredClient,
     },
     Failed(Fault),
+    /// The client id is another user's.
+    OtherUser,
     /// The commit violated a constraint.
     NotCommitted,
     /// It took longer than those that share a call may.
@@ -211,6 +213,7 @@ impl Writer {
                         Stored::Now => Ran::Now { epoch, commit_id },
                         Stored::Before(client) => Ran::Before { epoch, client },
                         Stored::Failed(fault) => Ran::Failed(fault),
+                        Stored::OtherUser => Ran::OtherUser,
                     }));
                 }
             }
@@ -336,16 +339,22 @@ fn failed(code: &SqlState) -> DbResult<Called> {
     }
 }
 
-/// A client's last number and its chains.
-pub(crate) async fn chains(conn: &mut AsyncPgConnection, client: &str) -> DbResult<KeptChains> {
-    let found: Option<(i64, Vec<u8>)> = client::table
+/// What is known of a client.
+pub(crate) async fn client_state(
+    conn: &mut AsyncPgConnection,
+    client: &str,
+) -> DbResult<ClientState> {
+    let found: Option<(i64, Vec<u8>, Option<String>)> = client::table
         .find(client)
-        .select((client::last_mutation, client::chains))
+        .select((client::last_mutation, client::chains, client::user_id))
         .first(conn)
         .await
         .optional()
         .map_err(|error| DbError::while_doing("reading a client's last mutation", error))?;
-    Ok(found.map_or_else(KeptChains::default, |(last, chains)| {
-        KeptChains::stored(u64::try_from(last).unwrap_or(0), chains)
-    }))
+    Ok(
+        found.map_or_else(ClientState::default, |(last, chains, user_id)| {
+            let chains = KeptChains::stored(u64::try_from(last).unwrap_or(0), chains);
+            ClientState { chains, user_id }
+        }),
+    )
 }

@@ -21,11 +21,14 @@ use crate::error::{DbError, DbResult, Failed};
 use crate::lanes::Job;
 use crate::tables::{_rhtmx_sync_client as client, _rhtmx_sync_reject as reject};
 use crate::write::{
-    Mutation, TableWrite, answer_again, outside_check, outside_using, rejected_at_commit,
-    stored_reject,
+    ClientState, Mutation, TableWrite, answer_again, outside_check, outside_using,
+    rejected_at_commit, stored_reject,
 };
 
 const CONTEXT: &str = "applying a mutation";
+
+/// Of a client: its last mutation and commit, its chains, and its user.
+type StoredClient = (i64, Option<i64>, Vec<u8>, Option<String>);
 
 /// A mutation that waits to be applied.
 #[derive(Debug)]
@@ -126,13 +129,23 @@ fn apply_one(
     kept_statements: &KeptStatements,
 ) -> Result<Applied, Failed> {
     let name = mutation.client_id.to_string();
-    let stored: Option<(i64, Option<i64>, Vec<u8>)> = client::table
+    let stored: Option<StoredClient> = client::table
         .find(&name)
-        .select((client::last_mutation, client::last_commit, client::chains))
+        .select((
+            client::last_mutation,
+            client::last_commit,
+            client::chains,
+            client::user_id,
+        ))
         .first(conn)
         .optional()?;
-    let (last, last_commit, chains) = stored.unwrap_or_default();
-    let mut kept = KeptChains::stored(u64::try_from(last).unwrap_or(0), chains);
+    let (last, last_commit, chains, user_id) = stored.unwrap_or_default();
+    let chains = KeptChains::stored(u64::try_from(last).unwrap_or(0), chains);
+    let known = ClientState { chains, user_id };
+    if !known.is_open_to(mutation.user_id.as_deref()) {
+        return Err(Failed::Other(DbError::OtherUser));
+    }
+    let mut kept = known.chains;
     let number = i64::try_from(mutation.place.number).unwrap_or(i64::MAX);
     let Turn::Next(chain) = kept.turn(&mutation.place) else {
         let text: Option<String> = reject::table
@@ -160,6 +173,7 @@ fn apply_one(
         client::last_mutation.eq(number),
         client::last_commit.eq(commit_id),
         client::chains.eq(kept.bytes()),
+        client::user_id.eq(known.user_id.as_ref().or(mutation.user_id.as_ref())),
     );
     diesel::insert_into(client::table)
         .values((client::client_id.eq(&name), state))
@@ -265,18 +279,21 @@ fn is_violation(error: &diesel::result::Error) -> bool {
     }
 }
 
-/// A client's last number and its chains.
-pub(crate) async fn chains(conn: &mut SqliteConn, client: &str) -> DbResult<KeptChains> {
+/// What is known of a client.
+pub(crate) async fn client_state(conn: &mut SqliteConn, client: &str) -> DbResult<ClientState> {
     let client = client.to_owned();
     blocking(conn, "reading a client's last mutation", move |conn| {
-        let found: Option<(i64, Vec<u8>)> = client::table
+        let found: Option<(i64, Vec<u8>, Option<String>)> = client::table
             .find(client)
-            .select((client::last_mutation, client::chains))
+            .select((client::last_mutation, client::chains, client::user_id))
             .first(conn)
             .optional()?;
-        Ok(found.map_or_else(KeptChains::default, |(last, chains)| {
-            KeptChains::stored(u64::try_from(last).unwrap_or(0), chains)
-        }))
+        Ok(
+            found.map_or_else(ClientState::default, |(last, chains, user_id)| {
+                let chains = KeptChains::stored(u64::try_from(last).unwrap_or(0), chains);
+                ClientState { chains, user_id }
+            }),
+        )
     })
     .await
 }

@@ -87,3 +87,25 @@ impl Authenticator for AcceptAnyone {
         false
     }
 }
+
+/// Lets in only those whom the application names: its own middleware puts a [`Principal`] into the request's extensions.
+/// Everybody else is refused, with any token or none.
+///
+/// An application names a principal by what a browser sends by itself, most often a cookie. So pages of every other
+/// origin are refused then, also those of `allowed_origins`.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ApplicationOnly;
+
+impl Authenticator for ApplicationOnly {
+    fn verify<'a>(
+        &'a self,
+        _token: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<Principal, AuthError>> {
+        let message = "nobody is signed in".to_owned();
+        async move { Err(AuthError::Unauthenticated(message)) }.boxed()
+    }
+
+    fn asks_for_tokens(&self) -> bool {
+        false
+    }
+}

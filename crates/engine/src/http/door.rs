@@ -5,14 +5,20 @@
 //! that a page includes, it sends no origin but `Sec-Fetch-Site`: the page could not read the answer, but it could
 //! make the server work.
 
-use axum::http::{HeaderMap, HeaderValue, header};
+use std::sync::Arc;
+
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use axum::http::{Extensions, HeaderMap, HeaderValue, header};
 use protocol::ErrorCode;
 use sync_core::policy::Principal;
+use tokio::time::Instant;
 
 use super::error::HttpError;
 use super::{bearer, host};
-use crate::auth;
+use crate::auth::{AuthError, Credential, Identity};
 use crate::config::{AuthConfig, SyncConfig};
+use crate::state::EngineState;
 
 /// Why a web page may not connect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,55 +39,114 @@ impl Unwelcome {
     }
 }
 
-/// Returns the principal of a request whose page may connect and whose bearer token is valid.
-pub(super) async fn admit(
+impl From<Unwelcome> for HttpError {
+    fn from(unwelcome: Unwelcome) -> Self {
+        Self::new(ErrorCode::Forbidden, unwelcome.message())
+    }
+}
+
+/// Who sent a request whose page may connect.
+#[derive(Debug)]
+pub(super) struct Admitted(pub(super) Identity);
+
+impl FromRequestParts<Arc<EngineState>> for Admitted {
+    type Rejection = HttpError;
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        state: &Arc<EngineState>,
+    ) -> Result<Self, HttpError> {
+        let auth = &state.config.auth;
+        check(&parts.headers, &parts.extensions, auth)?;
+        let credential = credential(&parts.headers, &parts.extensions, auth)?;
+        let identified = credential.identify(&*auth.authenticator, auth.verify_timeout());
+        Ok(Self(identified.await?))
+    }
+}
+
+/// Admits a request that shows a ticket, for the principal to whom it was given.
+pub(super) fn admit_with_ticket(
+    parts: &Parts,
+    state: &EngineState,
+    ticket: &str,
+) -> Result<Identity, HttpError> {
+    check(&parts.headers, &parts.extensions, &state.config.auth)?;
+    let taken = state.tickets.take(ticket, Instant::now());
+    let result = if taken.is_some() { "used" } else { "unknown" };
+    metrics::counter!("rhtmx_sync_tickets_total", "result" => result).increment(1);
+    let unknown = "the ticket is not valid: it is good once, for 30 s, on the server that gave it";
+    let principal = taken.ok_or_else(|| HttpError::new(ErrorCode::Unauthenticated, unknown))?;
+    Ok(Identity::of_ticket(principal)?)
+}
+
+/// What a request shows of who sent it.
+pub(super) fn credential(
     headers: &HeaderMap,
-    config: &SyncConfig,
-) -> Result<Principal, HttpError> {
-    check_page(headers, config)?;
-    let authenticator = &*config.auth.authenticator;
-    let token = match authenticator.asks_for_tokens() {
+    extensions: &Extensions,
+    auth: &AuthConfig,
+) -> Result<Credential, AuthError> {
+    if let Some(principal) = extensions.get::<Principal>() {
+        return Ok(Credential::Application(principal.clone()));
+    }
+    let token = match auth.authenticator.asks_for_tokens() {
         true => bearer::token(headers)?,
         false => None,
     };
-    Ok(auth::verify(authenticator, token).await?)
+    Ok(Credential::Token(token.map(str::to_owned)))
 }
 
 /// Checks that the page behind a request with these headers, if there is one, may connect.
-pub(super) fn check_page(headers: &HeaderMap, config: &SyncConfig) -> Result<(), HttpError> {
-    check(headers, &config.auth)
-        .map_err(|unwelcome| HttpError::new(ErrorCode::Forbidden, unwelcome.message()))
+pub(super) fn check_page(
+    headers: &HeaderMap,
+    extensions: &Extensions,
+    config: &SyncConfig,
+) -> Result<(), HttpError> {
+    Ok(check(headers, extensions, &config.auth)?)
 }
 
-/// Checks that a request with these headers may be answered: it uses a name of this server, and comes from no web page,
-/// from a page that this server has served, or from one of the configured origins.
-pub(super) fn check(headers: &HeaderMap, auth: &AuthConfig) -> Result<(), Unwelcome> {
+/// Checks that a request may be answered: it uses a name of this server, and comes from no web page, from a page that
+/// this server has served, or from one of the configured origins.
+///
+/// Where the application has named a principal, a configured origin is not enough: the browser has sent what that rests
+/// on by itself, so the page need not know it.
+pub(super) fn check(
+    headers: &HeaderMap,
+    extensions: &Extensions,
+    auth: &AuthConfig,
+) -> Result<(), Unwelcome> {
     if !host::is_allowed(headers, auth) {
         return Err(Unwelcome::Host);
     }
-    if !is_allowed_origin(headers, auth) {
+    let allowed_origins = match extensions.get::<Principal>() {
+        Some(_) => &[],
+        None => auth.allowed_origins.as_slice(),
+    };
+    if !is_allowed_origin(headers, allowed_origins) {
         return Err(Unwelcome::Origin);
     }
     Ok(())
 }
 
-fn is_allowed_origin(headers: &HeaderMap, auth: &AuthConfig) -> bool {
-    let Some(origin) = headers.get(header::ORIGIN) else {
+fn is_allowed_origin(headers: &HeaderMap, allowed_origins: &[String]) -> bool {
+    let mut origins = headers.get_all(header::ORIGIN).iter();
+    let Some(origin) = origins.next() else {
         let site = headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
         return matches!(site, None | Some(b"same-origin" | b"none"));
     };
-    let Ok(origin) = origin.to_str() else {
+    let (Ok(origin), None) = (origin.to_str(), origins.next()) else {
         return false;
     };
-    if auth.allowed_origins.iter().any(|allowed| allowed == origin) {
+    if allowed_origins.iter().any(|allowed| allowed == origin) {
         return true;
     }
     let host = headers
         .get(header::HOST)
         .and_then(|host| host.to_str().ok());
-    origin
-        .split_once("://")
-        .is_some_and(|(_, page)| Some(page) == host)
+    // The page of another scheme (`tauri://localhost`) is of a program that has the same name.
+    let page = ["http://", "https://"]
+        .iter()
+        .find_map(|scheme| origin.strip_prefix(scheme));
+    page.is_some() && page == host
 }
 
 #[cfg(test)]
@@ -97,16 +162,29 @@ mod tests {
         headers
     }
 
+    fn nobody() -> Extensions {
+        Extensions::new()
+    }
+
+    fn somebody() -> Extensions {
+        let mut extensions = Extensions::new();
+        extensions.insert(Principal::of_user("ann"));
+        extensions
+    }
+
     #[test]
     fn own_pages_configured_pages_and_programs_may_connect() {
         let mut auth = AuthConfig::default();
-        assert_eq!(check(&headers(None), &auth), Ok(()));
+        assert_eq!(check(&headers(None), &nobody(), &auth), Ok(()));
         assert_eq!(
-            check(&headers(Some("http://127.0.0.1:8080")), &auth),
+            check(&headers(Some("http://127.0.0.1:8080")), &nobody(), &auth),
             Ok(())
         );
         for other in ["https://evil.example", "http://127.0.0.1:9090", "null"] {
-            assert_eq!(check(&headers(Some(other)), &auth), Err(Unwelcome::Origin));
+            assert_eq!(
+                check(&headers(Some(other)), &nobody(), &auth),
+                Err(Unwelcome::Origin)
+            );
         }
         for (site, expected) in [
             ("same-origin", Ok(())),
@@ -116,10 +194,13 @@ mod tests {
         ] {
             let mut headers = headers(None);
             headers.insert("sec-fetch-site", HeaderValue::from_static(site));
-            assert_eq!(check(&headers, &auth), expected, "{site}");
+            assert_eq!(check(&headers, &nobody(), &auth), expected, "{site}");
         }
         auth.allowed_origins.push("https://app.example".to_owned());
-        assert_eq!(check(&headers(Some("https://app.example")), &auth), Ok(()));
+        assert_eq!(
+            check(&headers(Some("https://app.example")), &nobody(), &auth),
+            Ok(())
+        );
     }
 
     #[test]
@@ -127,8 +208,61 @@ mod tests {
         let mut headers = headers(Some("http://evil.example:8080"));
         headers.insert(header::HOST, HeaderValue::from_static("evil.example:8080"));
         assert_eq!(
-            check(&headers, &AuthConfig::default()),
+            check(&headers, &nobody(), &AuthConfig::default()),
             Err(Unwelcome::Host)
         );
+    }
+
+    #[test]
+    fn an_origin_that_is_not_exactly_an_allowed_one_may_not_connect() {
+        let mut auth = AuthConfig::default();
+        auth.allowed_origins.push("https://app.example".to_owned());
+        for origin in [
+            "",
+            "null",
+            "file:",
+            "file://",
+            "tauri://localhost",
+            "tauri://127.0.0.1:8080",
+            "https://app.example:443",
+            "https://app.example:8443",
+            "https://app.example/",
+            "https://app.example.",
+            "https://app.example.evil.example",
+            "https://evilapp.example",
+            "https://user@app.example",
+            "HTTPS://APP.EXAMPLE",
+            "http://app.example",
+            "HTTP://127.0.0.1:8080",
+            "http://127.0.0.1",
+            "http://[::1]:8080",
+            "https://app.example, https://app.example",
+        ] {
+            let refused = Err(Unwelcome::Origin);
+            assert_eq!(
+                check(&headers(Some(origin)), &nobody(), &auth),
+                refused,
+                "{origin}"
+            );
+        }
+        let mut twice = headers(Some("https://app.example"));
+        twice.append(
+            header::ORIGIN,
+            HeaderValue::from_static("https://app.example"),
+        );
+        assert_eq!(check(&twice, &nobody(), &auth), Err(Unwelcome::Origin));
+    }
+
+    #[test]
+    fn only_own_pages_may_use_what_a_browser_sends_by_itself() {
+        let mut auth = AuthConfig::default();
+        auth.allowed_origins.push("https://app.example".to_owned());
+        auth.allowed_hosts.push("*".to_owned());
+        let check = |origin: Option<&'static str>| check(&headers(origin), &somebody(), &auth);
+        assert_eq!(check(Some("http://127.0.0.1:8080")), Ok(()));
+        assert_eq!(check(None), Ok(()));
+        for origin in ["https://app.example", "null", "http://127.0.0.1:9090"] {
+            assert_eq!(check(Some(origin)), Err(Unwelcome::Origin), "{origin}");
+        }
     }
 }

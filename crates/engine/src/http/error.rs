@@ -1,6 +1,8 @@
 //! Errors as HTTP answers, with the protocol's codes.
 
-use axum::http::StatusCode;
+use std::time::Duration;
+
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use protocol::ErrorCode;
 use sync_core::session::SubscribeError;
@@ -13,6 +15,7 @@ pub(super) struct HttpError {
     status: StatusCode,
     code: ErrorCode,
     message: String,
+    retry_after: Option<Duration>,
 }
 
 impl HttpError {
@@ -33,6 +36,15 @@ impl HttpError {
             status,
             code,
             message: message.into(),
+            retry_after: None,
+        }
+    }
+
+    /// The same, saying when trying again may help.
+    pub(super) fn retry_after(self, pause: Duration) -> Self {
+        Self {
+            retry_after: Some(pause),
+            ..self
         }
     }
 
@@ -59,7 +71,18 @@ impl From<AuthError> for HttpError {
 
 impl IntoResponse for HttpError {
     fn into_response(self) -> Response {
-        let body = serde_json::json!({ "code": self.code, "message": self.message });
-        (self.status, axum::Json(body)).into_response()
+        let mut body = serde_json::json!({ "code": self.code, "message": self.message });
+        let Some(pause) = self.retry_after else {
+            return (self.status, axum::Json(body)).into_response();
+        };
+        let pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX).max(1);
+        body["retry_after_ms"] = pause_ms.into();
+        let seconds = HeaderValue::from(pause_ms.div_ceil(1000));
+        (
+            self.status,
+            [(header::RETRY_AFTER, seconds)],
+            axum::Json(body),
+        )
+            .into_response()
     }
 }

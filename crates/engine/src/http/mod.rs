@@ -18,6 +18,7 @@ mod rows;
 mod selection_params;
 mod sse;
 mod status;
+mod ticket;
 mod ws;
 
 use std::sync::Arc;
@@ -39,12 +40,13 @@ struct Feature {
 }
 
 /// Every feature that this server offers.
-const FEATURES: [Feature; 7] = [
+const FEATURES: [Feature; 8] = [
     rows::FEATURE,
     push::FEATURE,
     push::CHAIN,
     ws::FEATURE,
     sse::FEATURE,
+    ticket::FEATURE,
     status::FEATURE,
     assets::FEATURE,
 ];

@@ -6,7 +6,7 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use protocol::{
@@ -16,9 +16,11 @@ use serde::Deserialize;
 use sync_core::mutation::Applied;
 use uuid::Uuid;
 
+use super::Feature;
+use super::door::Admitted;
 use super::error::HttpError;
-use super::{Feature, door};
-use crate::mutations;
+use crate::mutations::{self, MutationError};
+use crate::session;
 use crate::state::EngineState;
 
 pub(super) const FEATURE: Feature = Feature {
@@ -46,10 +48,10 @@ struct Body {
 async fn push(
     State(state): State<Arc<EngineState>>,
     Path(entity): Path<String>,
-    headers: HeaderMap,
+    Admitted(identity): Admitted,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, HttpError> {
-    let principal = door::admit(&headers, &state.config).await?;
+    let principal = identity.principal;
     if !state.is_configured(&entity) {
         return Err(HttpError::new(
             ErrorCode::UnknownEntity,
@@ -85,6 +87,9 @@ async fn push(
         .spawn(async move { mutations::apply(&applying, &principal, client_id, push).await });
     match applied.await {
         Ok(Ok(applied)) => Ok(answer(mutation, applied)),
+        Ok(Err(MutationError::OtherUser)) => {
+            Err(HttpError::new(ErrorCode::Forbidden, session::OTHER_USER))
+        }
         Ok(Err(_)) => Err(HttpError::unavailable()),
         Err(_) => Err(HttpError::new(
             ErrorCode::Internal,

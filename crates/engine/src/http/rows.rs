@@ -6,24 +6,25 @@ use std::time::Duration;
 use axum::Json;
 use axum::Router;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use protocol::{ErrorCode, RefetchReason};
 use serde::Deserialize;
 use sync_core::cursor::{Cursor, Epoch, Position};
-use sync_core::policy::Lifetime;
+use sync_core::policy::{Lifetime, Principal};
 use sync_core::retry::ReadFailure;
 use sync_core::shape::Shape;
 use tokio::time::Instant;
 
+use super::Feature;
+use super::door::Admitted;
 use super::error::HttpError;
 use super::long_poll::{LongPoll, Woken};
 use super::page_body::{PageBody, PageResponse, Unfinished};
 use super::page_token::PageToken;
 use super::query;
 use super::selection_params::{self, SelectionParams};
-use super::{Feature, door};
 use crate::clock::now_ms;
 use crate::rows::pages::{self, ChangePages, ChangesRead, Items, NumberedChange, PageEnd};
 use crate::rows::spool::Next;
@@ -96,10 +97,10 @@ impl IntoResponse for Failed {
 async fn read(
     State(state): State<Arc<EngineState>>,
     Path(entity): Path<String>,
-    headers: HeaderMap,
+    Admitted(identity): Admitted,
     uri: Uri,
 ) -> Response {
-    match read_page(&state, &entity, &headers, &uri).await {
+    match read_page(&state, &entity, &identity.principal, &uri).await {
         Ok(response) => response,
         Err(failed) => failed.into_response(),
     }
@@ -119,16 +120,15 @@ fn number<T: std::str::FromStr>(name: &str, text: Option<&String>) -> Result<Opt
 async fn read_page(
     state: &Arc<EngineState>,
     name: &str,
-    headers: &HeaderMap,
+    principal: &Principal,
     uri: &Uri,
 ) -> Result<Response, Failed> {
-    let principal = door::admit(headers, &state.config).await?;
     let parameters: Parameters = query::read(uri, &[PARAMETERS, selection_params::NAMES])?;
     let limit: Option<usize> = number("limit", parameters.limit.as_ref())?;
     let wait_ms: Option<u64> = number("wait_ms", parameters.wait_ms.as_ref())?;
     let selection = parameters.selection.read()?;
     let shape = state
-        .resolve(&principal, name, &selection)
+        .resolve(principal, name, &selection)
         .map_err(HttpError::from)?;
     let rows_max = state.config.reads.page_rows_max.max(1);
     let limit = limit.map_or(rows_max, |limit| limit.clamp(1, rows_max));
@@ -148,7 +148,7 @@ async fn read_page(
     }
     let mut wait = Duration::from_millis(wait_ms.unwrap_or(0).min(WAIT_MS_MAX));
     // Nothing of a later commit than the token's end.
-    let lifetime = Lifetime::of(&principal, state.config.auth.expiry_grace());
+    let lifetime = Lifetime::of(principal, state.config.auth.expiry_grace());
     if let Some(left) = lifetime.wait(now_ms()) {
         wait = wait.min(left);
     }

@@ -5,14 +5,15 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::State;
-use axum::http::{HeaderMap, Uri, header};
+use axum::extract::{FromRequestParts as _, Request, State};
+use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use protocol::{ClientFrame, Subscribe, SubscriptionId};
 use serde::Deserialize;
 use tokio::sync::mpsc;
 
+use super::door::Admitted;
 use super::error::HttpError;
 use super::query;
 use super::selection_params::{self, SelectionParams};
@@ -30,7 +31,7 @@ pub(super) const FEATURE: Feature = Feature {
 };
 
 /// Besides those of the selection.
-const PARAMETERS: &[&str] = &["entity", "cursor"];
+const PARAMETERS: &[&str] = &["entity", "cursor", "ticket"];
 
 #[derive(Debug, Deserialize)]
 struct Parameters {
@@ -38,23 +39,28 @@ struct Parameters {
     #[serde(flatten)]
     selection: SelectionParams,
     cursor: Option<String>,
+    ticket: Option<String>,
 }
 
 /// Serves the frames of one subscription, whose id is the entity's name. `Last-Event-ID`, which a browser
 /// sends when it reconnects, overrides `cursor`.
 async fn events(
     State(state): State<Arc<EngineState>>,
-    headers: HeaderMap,
-    uri: Uri,
+    request: Request,
 ) -> Result<Response, HttpError> {
-    let principal = door::admit(&headers, &state.config).await?;
-    let parameters: Parameters = query::read(&uri, &[PARAMETERS, selection_params::NAMES])?;
+    let (mut parts, _) = request.into_parts();
+    let parameters: Parameters = query::read(&parts.uri, &[PARAMETERS, selection_params::NAMES])?;
+    let identity = match &parameters.ticket {
+        Some(ticket) => door::admit_with_ticket(&parts, &state, ticket)?,
+        None => Admitted::from_request_parts(&mut parts, &state).await?.0,
+    };
     let selection = parameters.selection.read()?;
     // Reject invalid requests here, while an HTTP status can still be sent.
-    state.resolve(&principal, &parameters.entity, &selection)?;
+    state.resolve(&identity.principal, &parameters.entity, &selection)?;
     let epoch = state.hub.epoch().filter(|_| !state.shutdown.is_cancelled());
     let epoch = epoch.ok_or_else(HttpError::unavailable)?;
-    let last_event_id = headers
+    let last_event_id = parts
+        .headers
         .get("last-event-id")
         .and_then(|id| id.to_str().ok())
         .map(str::to_owned);
@@ -69,7 +75,7 @@ async fn events(
     };
     let (sender, mut events) = mpsc::channel::<String>(EVENTS_WAITING_MAX);
     let transport = EventStream::new(sender);
-    let session = SessionTask::new(state.clone(), epoch, transport, principal.into(), None);
+    let session = SessionTask::new(state.clone(), epoch, transport, identity, None);
     let first = Box::new(ClientFrame::Subscribe(subscribe));
     state.tasks.spawn(Box::pin(session.run(Some(first))));
     let stream = futures_util::stream::poll_fn(move |cx| {

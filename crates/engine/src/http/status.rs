@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::{HeaderMap, header};
+use axum::http::{Extensions, HeaderMap, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use serde::Serialize;
@@ -125,8 +125,9 @@ struct Log {
 async fn status(
     State(state): State<Arc<EngineState>>,
     headers: HeaderMap,
+    extensions: Extensions,
 ) -> Result<Response, HttpError> {
-    door::check_page(&headers, &state.config)?;
+    door::check_page(&headers, &extensions, &state.config)?;
     // Held while the status is made: requests that come meanwhile share it, so however many ask, one at a time is made.
     let asked = Instant::now();
     let mut shared = state.status.lock().await;

@@ -44,29 +44,31 @@ async fn upgrade(State(state): State<Arc<EngineState>>, mut request: Request) ->
             .headers_mut()
             .insert(SEC_WEBSOCKET_PROTOCOL, protocol);
     }
-    let unwelcome = door::check(request.headers(), &state.config.auth)
-        .err()
-        .map(door::Unwelcome::message);
+    let (headers, extensions) = (request.headers(), request.extensions());
+    let auth = &state.config.auth;
+    let greeting = Greeting {
+        unwelcome: door::check(headers, extensions, auth)
+            .err()
+            .map(door::Unwelcome::message),
+        credential: door::credential(headers, extensions, auth),
+        features: feature_names(),
+    };
     tokio::spawn(async move {
         // It fails when the client disconnects before the answer, and then there is nothing to serve.
         if let Ok(upgraded) = upgrade.await {
             let tasks = state.tasks.clone();
             tasks
-                .track_future(Box::pin(serve(state, upgraded, unwelcome)))
+                .track_future(Box::pin(serve(state, upgraded, greeting)))
                 .await;
         }
     });
     response
 }
 
-async fn serve(state: Arc<EngineState>, upgraded: Upgraded, unwelcome: Option<&'static str>) {
+async fn serve(state: Arc<EngineState>, upgraded: Upgraded, greeting: Greeting) {
     // Boxed on its own: the handshake's future is freed long before the connection ends.
     let greeted = Box::pin(async move {
         let socket = WebSocket::new(upgraded, state.config.limits.frame_bytes_max).await;
-        let greeting = Greeting {
-            unwelcome,
-            features: feature_names(),
-        };
         greet(state, socket, greeting).await
     });
     if let Some(session) = greeted.await {

@@ -7,7 +7,7 @@ use protocol::{
 
 use super::transport::Transport;
 use super::{Close, SessionTask};
-use crate::auth::{self, AuthError};
+use crate::auth::{self, AuthError, NamedBy};
 
 impl<T: Transport> SessionTask<T> {
     pub(super) async fn frame(&mut self, frame: ClientFrame) -> Result<(), Close> {
@@ -34,9 +34,15 @@ impl<T: Transport> SessionTask<T> {
 
     /// Takes a fresh token of the same user. What the user may see may have changed with it.
     async fn authenticate(&mut self, token: &str) -> Result<(), Close> {
+        if self.named_by == NamedBy::Application {
+            let message =
+                "the application says for whom this connection acts; reconnect when that changes";
+            return self.error(Error::new(ErrorCode::Forbidden, message)).await;
+        }
         self.reads.give_up_turn();
+        let timeout = self.state.config.auth.verify_timeout();
         let authenticator = self.state.config.auth.authenticator.clone();
-        let principal = match auth::verify(&*authenticator, Some(token)).await {
+        let principal = match auth::verify(&*authenticator, Some(token), timeout).await {
             Ok(principal) => principal,
             Err(AuthError::Unavailable(message)) => {
                 let error = Error::new(ErrorCode::Unavailable, message);

@@ -6,13 +6,12 @@ use protocol::{
     ClientFrame, CloseCode, Error, ErrorCode, Hello, PROTOCOL_VERSION, ServerFrame, Welcome,
 };
 use sync_core::cursor::Epoch;
-use sync_core::policy::Principal;
 use uuid::Uuid;
 
 use super::transport::{Incoming, Outgoing, Resume, Transport as _};
 use super::websocket::WebSocket;
-use super::{CLOSE_TIMEOUT, SessionTask};
-use crate::auth::{self, AuthError};
+use super::{CLOSE_TIMEOUT, OTHER_USER, SessionTask};
+use crate::auth::{AuthError, Credential, Identity};
 use crate::clock::now_ms;
 use crate::shared_frame::SharedFrame;
 use crate::state::EngineState;
@@ -58,6 +57,8 @@ pub(crate) struct Greeting {
     /// Why the page may not connect, if so. A browser shows a page only the close code, so that is the
     /// answer, not an HTTP status.
     pub(crate) unwelcome: Option<&'static str>,
+    /// What the upgrade shows of who connects. Unless the application has named somebody, `hello.token` counts instead.
+    pub(crate) credential: Result<Credential, AuthError>,
     /// The features that this server offers.
     pub(crate) features: Vec<String>,
 }
@@ -76,11 +77,11 @@ pub(crate) async fn greet(
         }
     };
     match greeted {
-        Ok((hello, epoch, principal)) => Some(SessionTask::new(
+        Ok((hello, epoch, identity)) => Some(SessionTask::new(
             state,
             epoch,
             socket,
-            principal.into(),
+            identity,
             Some(hello.client_id),
         )),
         Err(Some(Refused { error, close })) => {
@@ -101,7 +102,7 @@ async fn welcome(
     state: &EngineState,
     socket: &mut WebSocket,
     greeting: Greeting,
-) -> Result<(Hello, Epoch, Principal), Option<Refused>> {
+) -> Result<(Hello, Epoch, Identity), Option<Refused>> {
     if let Some(message) = greeting.unwelcome {
         let close = CloseCode::Forbidden;
         return Err(Some(Refused::new(ErrorCode::Forbidden, message, close)));
@@ -121,28 +122,31 @@ async fn welcome(
             "this server speaks protocol {PROTOCOL_VERSION}"
         ))));
     }
-    let authenticator = &*state.config.auth.authenticator;
-    let verified = auth::verify(authenticator, hello.token.as_deref()).await;
-    let principal = verified.map_err(|error| Some(error.into()))?;
+    let identity = identify(state, greeting.credential, hello.token.clone()).await;
+    let identity = identity.map_err(|error| Some(error.into()))?;
     let out_of_reach = || Refused::unavailable("the database is out of reach; try again");
     let epoch = state.hub.epoch().ok_or_else(|| Some(out_of_reach()))?;
     let db = &state.config.db_pool;
-    let chains = db.chains(&hello.client_id.to_string()).await;
-    let chains = chains.map_err(|error| {
+    let client = db.client_state(&hello.client_id.to_string()).await;
+    let client = client.map_err(|error| {
         tracing::warn!(%error, "a client could not be welcomed");
         Some(out_of_reach())
     })?;
+    if !client.is_open_to(identity.principal.user_id.as_deref()) {
+        let close = CloseCode::Forbidden;
+        return Err(Some(Refused::new(ErrorCode::Forbidden, OTHER_USER, close)));
+    }
     let frame = ServerFrame::Welcome(Welcome {
         protocol: PROTOCOL_VERSION,
         features: greeting.features,
         session_id: Uuid::new_v4(),
         epoch: epoch.to_string(),
-        last_mutation: chains.last(),
-        last_chain: chains.last_chain(),
+        last_mutation: client.chains.last(),
+        last_chain: client.chains.last_chain(),
         now: Some(now_ms()),
         heartbeat_ms: limits.heartbeat_ms,
         limits: state.client_limits(),
-        user: principal.user_id.clone(),
+        user: identity.principal.user_id.clone(),
     });
     socket.feed(Outgoing {
         frame: SharedFrame::new(frame.to_text()),
@@ -150,7 +154,22 @@ async fn welcome(
     });
     socket.flush().await.map_err(|_| None)?;
     socket.gzip = hello.accept.iter().any(|accepted| accepted == "gzip");
-    Ok((hello, epoch, principal))
+    Ok((hello, epoch, identity))
+}
+
+async fn identify(
+    state: &EngineState,
+    credential: Result<Credential, AuthError>,
+    token: Option<String>,
+) -> Result<Identity, AuthError> {
+    let credential = match (credential, token) {
+        (Ok(credential @ Credential::Application(_)), _) => credential,
+        (_, Some(token)) => Credential::Token(Some(token)),
+        (credential, None) => credential?,
+    };
+    let auth = &state.config.auth;
+    let identified = credential.identify(&*auth.authenticator, auth.verify_timeout());
+    identified.await
 }
 
 async fn hello(socket: &mut WebSocket) -> Result<Hello, Option<Refused>> {

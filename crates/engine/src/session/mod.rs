@@ -38,6 +38,7 @@ pub(crate) use sse::{EventStream, NO_CURSOR};
 use transport::{Disconnected, Incoming, Resume, Transport};
 pub(crate) use websocket::WebSocket;
 
+use crate::auth::{Identity, NamedBy};
 use crate::mailbox::{Mailbox, Taken};
 use crate::mutations::{self, MutationError};
 use crate::rows::{Batch, FilterBytes, ReadClient};
@@ -63,6 +64,7 @@ pub(crate) struct SessionTask<T> {
     mailbox: Mailbox<Batch>,
     rules: Session<Batch>,
     principal: Arc<Principal>,
+    named_by: NamedBy,
     expiry: Expiry,
     /// None for a connection that cannot push.
     client_id: Option<Uuid>,
@@ -91,6 +93,9 @@ enum Close {
     Expired,
 }
 
+/// The answer to one who uses the client id of another user. It says nothing of the client.
+pub(crate) const OTHER_USER: &str = "this client_id cannot be used; take another one";
+
 /// The hub was reset, so the client must reconnect.
 const OTHER_EPOCH: Close = Close::With(
     CloseCode::ShuttingDown,
@@ -110,7 +115,7 @@ impl<T: Transport> SessionTask<T> {
         state: Arc<EngineState>,
         epoch: Epoch,
         transport: T,
-        principal: Arc<Principal>,
+        identity: Identity,
         client_id: Option<Uuid>,
     ) -> Box<Self> {
         let limits = &state.config.limits;
@@ -119,6 +124,10 @@ impl<T: Transport> SessionTask<T> {
         let mailbox = state.hub.join(&epoch, limits.queue());
         let filter_bytes = state.hub.filter_bytes();
         let reads = Reads::new(state.reader.page_turns.clone());
+        let Identity {
+            principal,
+            named_by,
+        } = identity;
         let expiry = Expiry::new(&principal, state.config.auth.expiry_grace());
         Box::new(Self {
             state,
@@ -127,6 +136,7 @@ impl<T: Transport> SessionTask<T> {
             mailbox,
             rules,
             principal,
+            named_by,
             expiry,
             client_id,
             input,
@@ -302,6 +312,11 @@ impl<T: Transport> SessionTask<T> {
     ) -> Result<(), Close> {
         // After an error it is unknown whether it was applied. The client reconnects and pushes it again.
         let error = match applied {
+            Err(MutationError::OtherUser) => {
+                let error = Error::fatal(ErrorCode::Forbidden, OTHER_USER);
+                self.error(error).await?;
+                return Err(Close::With(CloseCode::Forbidden, OTHER_USER));
+            }
             Ok(applied) => {
                 let commands = self.rules.applied(mutation, applied);
                 return self.perform(commands).await;

@@ -82,6 +82,11 @@ impl Connection {
                 HeaderValue::from_str(origin).expect("the origin is not a valid header value");
             headers.insert("Origin", origin);
         }
+        for (name, value) in &options.headers {
+            let value =
+                HeaderValue::from_str(value).expect("the value is not a valid header value");
+            headers.append(*name, value);
+        }
         // A row may be of any size.
         let config = WebSocketConfig::default()
             .max_message_size(None)

@@ -20,6 +20,8 @@ pub struct ClientOptions {
     pub token: Option<String>,
     /// The `Origin` header, which browsers send.
     pub origin: Option<String>,
+    /// More headers of the upgrade, such as `Cookie`, by name.
+    pub headers: Vec<(&'static str, String)>,
     /// How long a call waits until it considers the server hung and fails. 20 seconds by default.
     pub patience: Duration,
 }
@@ -32,6 +34,7 @@ impl Default for ClientOptions {
             gzip: false,
             token: None,
             origin: None,
+            headers: Vec::new(),
             patience: Duration::from_secs(20),
         }
     }

@@ -32,6 +32,8 @@ pub(in crate::postgres) enum Stored {
     Before(StoredClient),
     /// Nothing of it is left.
     Failed(Fault),
+    /// Its client id is another user's.
+    OtherUser,
 }
 
 /// A client as it is stored.
@@ -98,8 +100,9 @@ pub(in crate::postgres) fn sql(
     let steps = |mutation: &Mutation| Some(statement::steps(mutation.writes.as_ref().ok()?));
     let _ = write!(
         sql,
-        "{}text[],{}int8[],{}text[],{}text[],{}text[],{}text[],{}) END {}",
+        "{}text[],{}text[],{}int8[],{}text[],{}text[],{}text[],{}text[],{}) END {}",
         list(&|mutation| Some(mutation.client_id.to_string())),
+        list(&|mutation| mutation.user_id.clone()),
         list(&|mutation| Some(number(mutation).to_string())),
         list(&|mutation| Some(hex(&mutation.place.digest.0))),
         list(&|mutation| mutation.place.claimed.map(|chain| chain.to_string())),
@@ -117,6 +120,10 @@ pub(in crate::postgres) fn returned(messages: &[SimpleQueryMessage]) -> DbResult
     #[serde(untagged)]
     enum Answer {
         Client(StoredClient),
+        #[allow(dead_code, reason = "it is there or it is not")]
+        OtherUser {
+            other_user: bool,
+        },
         Fault(Fault),
     }
     let row = messages.iter().find_map(|message| match message {
@@ -148,6 +155,7 @@ pub(in crate::postgres) fn returned(messages: &[SimpleQueryMessage]) -> DbResult
             .map(|answer| match answer {
                 None => Stored::Now,
                 Some(Answer::Client(client)) => Stored::Before(client),
+                Some(Answer::OtherUser { .. }) => Stored::OtherUser,
                 Some(Answer::Fault(fault)) => Stored::Failed(fault),
             })
             .collect(),

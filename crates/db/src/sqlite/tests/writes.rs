@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::Synced;
 use crate::error::DbResult;
-use crate::sqlite::mutation::{apply_all, chains};
+use crate::sqlite::mutation::{apply_all, client_state};
 use crate::write::{Mutation, TableScope, TableWrite};
 
 const CLIENT: Uuid = Uuid::from_u128(7);
@@ -20,6 +20,7 @@ const CLIENT: Uuid = Uuid::from_u128(7);
 fn mutation(number: u64, text: &str, writes: Result<Vec<TableWrite>, Reject>) -> Mutation {
     Mutation {
         client_id: CLIENT,
+        user_id: None,
         place: Place {
             number,
             claimed: None,
@@ -210,9 +211,10 @@ async fn a_mutation_is_applied_once_and_its_entries_carry_its_id() {
     assert_eq!(synced.rejected(2, absent.clone()).await, not_found);
     assert_eq!(synced.rejected(2, absent).await, not_found);
     assert_eq!(
-        chains(&mut synced.conn, &CLIENT.to_string())
+        client_state(&mut synced.conn, &CLIENT.to_string())
             .await
-            .expect("a number")
+            .expect("a client")
+            .chains
             .last(),
         2
     );
