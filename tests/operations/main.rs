@@ -18,5 +18,6 @@ mod retention;
 mod routes;
 mod shutdown;
 mod tail;
+mod tls;
 mod unreadable;
 mod writers;

@@ -15,6 +15,7 @@ pub(crate) enum DatabaseUrl {
 
 impl DatabaseUrl {
     pub(crate) fn parse(url: &str) -> Result<Self, DbError> {
+        let url = url.trim();
         if url.starts_with("postgresql://") || url.starts_with("postgres://") {
             return Ok(Self::Postgres(url.to_owned()));
         }
@@ -53,9 +54,22 @@ pub(crate) fn redact(url: &str) -> String {
             .take(16)
             .collect();
     };
-    let rest = rest.split(['?', '#']).next().unwrap_or_default();
-    // A password may contain an unescaped `@`; the host follows the last one.
-    let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
+    // A password may contain an unescaped `@`; the host follows the last one. What follows a `?` or stands where a port
+    // should, may be a part of a password.
+    let (before, host) = rest.rsplit_once('@').unwrap_or(("", rest));
+    let host = host.split(['?', '#']).next().unwrap_or_default();
+    let authority = host
+        .split_once('/')
+        .map_or(host, |(authority, _)| authority);
+    let has_strange_port = authority.split(',').any(|host| {
+        let port = host.rsplit_once(':').map_or("", |(_, port)| port);
+        !port
+            .bytes()
+            .all(|byte| byte.is_ascii_digit() || byte == b']')
+    });
+    if scheme.starts_with("postgres") && (before.contains(['?', '#']) || has_strange_port) {
+        return format!("{scheme}://…");
+    }
     format!("{scheme}://{host}")
 }
 
@@ -96,5 +110,12 @@ mod tests {
             redact("postgres://u:p@ss@h:5/db?password=x"),
             "postgres://h:5/db"
         );
+        for url in [
+            "postgres://u:hunter?2@h/db",
+            "postgres://h/db?password=x@hunter2",
+            "postgres://u:hunter2/x",
+        ] {
+            assert_eq!(redact(url), "postgres://…");
+        }
     }
 }

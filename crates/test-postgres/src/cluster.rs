@@ -3,6 +3,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
@@ -198,6 +199,17 @@ impl Cluster {
     /// The directory that holds the cluster.
     pub fn directory(&self) -> &Path {
         self.scratch.path()
+    }
+
+    /// Writes a file of the server's into its data directory, which nobody but the server may read.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write(&self, name: &str, text: &str) -> Result<()> {
+        let path = data(self.scratch.path()).join(name);
+        fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
+        self.account.own(&path)
     }
 
     /// Waits until the eighth line of the server's pid file says that it accepts connections.

@@ -4,23 +4,29 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
-use tokio_postgres::config::TargetSessionAttrs;
+use tokio_postgres::config::{
+    ChannelBinding as DriverBinding, LoadBalanceHosts, SslMode, SslNegotiation, TargetSessionAttrs,
+};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::{CancelToken, Client, Config, Connection, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use super::address::{Address, ChannelBinding, TlsMode};
+use super::tls;
+use crate::DbError;
 use crate::error::DbResult;
 use crate::health::Unreadable;
-use crate::{DbError, url};
 
 /// The driver's message when a connection must be able to write, and is not.
 const NO_WRITES: &str = "database does not allow writes";
 
+/// Its message when the server asks for a password and the address has none.
+const NO_PASSWORD: &str = "password missing";
+/// Its message when TLS is needed and the server has none.
+const NO_TLS: &str = "server does not support TLS";
+/// Its message when `channel_binding=require` cannot be met.
+const NO_BINDING: &str = "channel binding";
 /// When the system begins to ask whether an idle connection's other end is there, how often, and how many times.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
@@ -43,6 +49,8 @@ pub(crate) type Connected = (
 pub(crate) struct Connector {
     config: Config,
     tls: MakeRustlsConnect,
+    /// With TLS or without it, after the first has failed because of that, as libpq does.
+    second_mode: Option<SslMode>,
     /// Whether the role may not choose the language, so that asking costs each connection another try.
     may_not_choose: Arc<AtomicBool>,
 }
@@ -54,39 +62,21 @@ impl std::fmt::Debug for Connector {
 }
 
 impl Connector {
-    /// Parses a connection string. `sslmode` is libpq's: `disable` does not encrypt, `prefer` (the default)
-    /// and `require` encrypt without checking the certificate; `verify-ca` and `verify-full` check it and the
-    /// host's name, against `sslrootcert` or else the web's root certificates.
+    /// Of a connection string, which may have a time-out of its own.
     pub(crate) fn new(connection_url: &str, connect_timeout: Duration) -> DbResult<Self> {
-        let (plain, tls) = split_tls_options(connection_url);
-        let mut config: Config = plain
-            .parse()
-            .map_err(|error| unparsable(connection_url, &error))?;
-        if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
-            return Err(DbError::Url(format!(
-                "the host is missing: {}; for a socket, write ?host=/var/run/postgresql",
-                url::redact(connection_url)
-            )));
-        }
-        config.connect_timeout(connect_timeout);
-        // A flow that the network dropped without a word fails within a minute. The address may say otherwise.
-        if !connection_url.contains("keepalives") {
-            config
-                .keepalives_idle(KEEPALIVE_IDLE)
-                .keepalives_interval(KEEPALIVE_INTERVAL)
-                .keepalives_retries(KEEPALIVE_RETRIES);
-        }
-        if !connection_url.contains("tcp_user_timeout") {
-            config.tcp_user_timeout(UNANSWERED_MAX);
-        }
-        // A hot standby's snapshots do not name the running transactions. Of several hosts, the primary is taken.
-        config.target_session_attrs(TargetSessionAttrs::ReadWrite);
-        if config.get_application_name().is_none() {
-            config.application_name("rhtmx-sync");
-        }
+        let address = Address::parse(connection_url)?;
+        let (first, second) = match address.tls.mode {
+            TlsMode::Disable => (SslMode::Disable, None),
+            TlsMode::Allow => (SslMode::Disable, Some(SslMode::Require)),
+            TlsMode::Prefer => (SslMode::Prefer, Some(SslMode::Disable)),
+            TlsMode::Require | TlsMode::VerifyCa | TlsMode::VerifyFull => (SslMode::Require, None),
+        };
+        let mut config = config(&address, connect_timeout);
+        config.ssl_mode(first);
         Ok(Self {
             config,
-            tls: MakeRustlsConnect::new(tls.client_config()?),
+            tls: MakeRustlsConnect::new(tls::client_config(&address.tls)?),
+            second_mode: second,
             may_not_choose: Arc::default(),
         })
     }
@@ -110,7 +100,7 @@ impl Connector {
         for start in STARTS.iter().skip(skipped) {
             let mut config = self.config.clone();
             config.options(format!("{given} {timeout} {start}").trim());
-            match config.connect(self.tls.clone()).await {
+            match self.open(&config).await {
                 Ok(connected) => {
                     // Only this is for good: a pooler gives the same codes to what passes.
                     if is_denied {
@@ -129,11 +119,87 @@ impl Connector {
 
     /// Opens a connection.
     pub(crate) async fn connect(&self) -> DbResult<Connected> {
-        self.config
-            .connect(self.tls.clone())
+        self.open(&self.config)
             .await
             .map_err(|error| classify(&error))
     }
+
+    async fn open(&self, config: &Config) -> Result<Connected, tokio_postgres::Error> {
+        let first = config.connect(self.tls.clone()).await;
+        let (Err(error), Some(mode)) = (&first, self.second_mode) else {
+            return first;
+        };
+        // The server takes no such connection, or TLS itself failed.
+        let differs_by_tls = error.code() == Some(&SqlState::INVALID_AUTHORIZATION_SPECIFICATION)
+            || tls::lasting(error).is_some();
+        if !differs_by_tls {
+            return first;
+        }
+        let mut config = config.clone();
+        let second = config.ssl_mode(mode).connect(self.tls.clone()).await;
+        // What the attempt with TLS says is more to the point.
+        if second.is_err() && mode == SslMode::Disable {
+            return first;
+        }
+        second
+    }
+}
+
+/// The driver's configuration.
+fn config(address: &Address, connect_timeout: Duration) -> Config {
+    let mut config = Config::new();
+    if let Some(user) = &address.user {
+        config.user(user);
+    }
+    if let Some(password) = &address.password {
+        config.password(password);
+    }
+    if let Some(dbname) = &address.dbname {
+        config.dbname(dbname);
+    }
+    for host in &address.hosts {
+        config.host(host);
+    }
+    for hostaddr in &address.hostaddrs {
+        config.hostaddr(*hostaddr);
+    }
+    for port in &address.ports {
+        config.port(*port);
+    }
+    if let Some(options) = &address.options {
+        config.options(options);
+    }
+    let named = address.application_name.as_deref();
+    let named = named.or(address.fallback_application_name.as_deref());
+    config.application_name(named.unwrap_or("rhtmx-sync"));
+    config.connect_timeout(address.connect_timeout.unwrap_or(connect_timeout));
+    // A flow that the network dropped without a word fails within a minute. The address may say otherwise.
+    let keepalives = &address.keepalives;
+    config
+        .keepalives(!keepalives.is_off)
+        .keepalives_idle(keepalives.idle.unwrap_or(KEEPALIVE_IDLE))
+        .keepalives_interval(keepalives.interval.unwrap_or(KEEPALIVE_INTERVAL))
+        .keepalives_retries(keepalives.count.unwrap_or(KEEPALIVE_RETRIES));
+    let unanswered = address.tcp_user_timeout.unwrap_or(UNANSWERED_MAX);
+    if !unanswered.is_zero() {
+        config.tcp_user_timeout(unanswered);
+    }
+    if let Some(binding) = address.channel_binding {
+        config.channel_binding(match binding {
+            ChannelBinding::Disable => DriverBinding::Disable,
+            ChannelBinding::Prefer => DriverBinding::Prefer,
+            ChannelBinding::Require => DriverBinding::Require,
+        });
+    }
+    if address.is_random_host {
+        config.load_balance_hosts(LoadBalanceHosts::Random);
+    }
+    if address.tls.is_direct {
+        config.ssl_negotiation(SslNegotiation::Direct);
+    }
+    // A hot standby's snapshots do not name the running transactions. Of several hosts, the primary is taken.
+    config.target_session_attrs(TargetSessionAttrs::ReadWrite);
+    config
 }
 
 /// Whether it may be the options of a session's start that are refused.
@@ -147,19 +213,6 @@ fn refuses_options(state: &SqlState) -> bool {
         SqlState::CANT_CHANGE_RUNTIME_PARAM,
     ]
     .contains(state)
-}
-
-/// Names the parameter that is at fault, unless what looks like one may be a part of a password.
-fn unparsable(connection_url: &str, error: &tokio_postgres::Error) -> DbError {
-    let address = url::redact(connection_url);
-    let parameters = connection_url
-        .split_once('?')
-        .map_or("", |(_, query)| query);
-    let fault = std::error::Error::source(error).filter(|_| !parameters.contains('@'));
-    DbError::Url(match fault {
-        Some(fault) => format!("{fault}, in the address of {address}"),
-        None => format!("{error}: {address}"),
-    })
 }
 
 /// Classifies a failure to connect.
@@ -183,12 +236,19 @@ fn classify(error: &tokio_postgres::Error) -> DbError {
     if io.is_some_and(|io| io.to_string() == NO_WRITES) {
         return DbError::Standby;
     }
+    if let Some(why) = tls::lasting(error) {
+        return DbError::Refused(why);
+    }
     let text = match source {
         Some(source) => format!("{error}: {source}"),
         None => error.to_string(),
     };
-    // The driver's message when the server asks for a password and the address has none.
-    if text.contains("password missing") {
+    if text.contains(NO_TLS) {
+        return DbError::Refused(format!(
+            "{text}; turn it on there (ssl = on), or use another sslmode"
+        ));
+    }
+    if text.contains(NO_PASSWORD) || text.contains(NO_BINDING) {
         DbError::Refused(text)
     } else {
         DbError::Unreachable(text)
@@ -222,170 +282,51 @@ fn is_retryable(state: &SqlState) -> bool {
     ["40", "53", "57", "58"].contains(&&code[..2]) || *state == SqlState::LOCK_NOT_AVAILABLE
 }
 
-#[derive(Debug, Default, PartialEq)]
-struct TlsOptions {
-    verify: bool,
-    root_cert: Option<String>,
-}
-
-/// Removes from the address the TLS options that the driver does not know.
-fn split_tls_options(url: &str) -> (String, TlsOptions) {
-    let mut options = TlsOptions::default();
-    let Some((base, query)) = url.split_once('?') else {
-        return (url.to_owned(), options);
-    };
-    let mut kept = Vec::new();
-    for pair in query.split('&') {
-        match pair.split_once('=') {
-            Some(("sslrootcert", path)) => options.root_cert = Some(path.replace("%2F", "/")),
-            Some(("sslmode", "verify-ca" | "verify-full")) => {
-                options.verify = true;
-                kept.push("sslmode=require");
-            }
-            Some(("sslmode", "allow")) => kept.push("sslmode=prefer"),
-            _ => kept.push(pair),
-        }
-    }
-    let joined = if kept.is_empty() {
-        base.to_owned()
-    } else {
-        format!("{base}?{}", kept.join("&"))
-    };
-    (joined, options)
-}
-
-impl TlsOptions {
-    fn client_config(&self) -> DbResult<ClientConfig> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider.clone())
-            .with_safe_default_protocol_versions()
-            .map_err(|error| DbError::Unsupported(format!("TLS: {error}")))?;
-        if !self.verify {
-            let verifier = Arc::new(AnyCertificate(provider));
-            return Ok(builder
-                .dangerous()
-                .with_custom_certificate_verifier(verifier)
-                .with_no_client_auth());
-        }
-        let mut roots = RootCertStore::empty();
-        match &self.root_cert {
-            Some(path) => {
-                let unreadable = |error| DbError::Url(format!("sslrootcert {path:?}: {error}"));
-                for certificate in CertificateDer::pem_file_iter(path).map_err(unreadable)? {
-                    let certificate = certificate.map_err(unreadable)?;
-                    roots
-                        .add(certificate)
-                        .map_err(|error| DbError::Url(format!("sslrootcert {path:?}: {error}")))?;
-                }
-            }
-            None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
-        }
-        Ok(builder.with_root_certificates(roots).with_no_client_auth())
-    }
-}
-
-/// Accepts any certificate, as libpq does below `verify-ca`: encryption without authentication.
-#[derive(Debug)]
-struct AnyCertificate(Arc<rustls::crypto::CryptoProvider>);
-
-impl ServerCertVerifier for AnyCertificate {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls12_signature(
-            message,
-            cert,
-            dss,
-            &self.0.signature_verification_algorithms,
-        )
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(
-            message,
-            cert,
-            dss,
-            &self.0.signature_verification_algorithms,
-        )
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn refusal(url: &str) -> String {
-        Connector::new(url, Duration::from_secs(1))
-            .expect_err("an address that cannot be used")
-            .to_string()
+    fn connector(parameters: &str) -> DbResult<Connector> {
+        let url = format!("postgresql://u:hunter2@h/db?{parameters}");
+        Connector::new(&url, Duration::from_secs(1))
     }
 
     #[test]
-    fn an_unknown_parameter_is_named() {
-        for parameter in ["schema=public", "pgbouncer=true", "service=main"] {
-            let error = refusal(&format!("postgresql://u:hunter2@h/db?{parameter}"));
-            let name = parameter.split('=').next().expect("a name");
+    fn an_address_is_passed_to_the_driver() {
+        let config = connector("port=7&keepalives=0&options=-c%20a%3Db")
+            .expect("an address")
+            .config;
+        assert_eq!(
+            (config.get_ports(), config.get_keepalives()),
+            ([7].as_slice(), false)
+        );
+        assert_eq!(config.get_password(), Some(b"hunter2".as_slice()));
+        assert_eq!(config.get_options(), Some("-c a=b"));
+        assert_eq!(config.get_application_name(), Some("rhtmx-sync"));
+        let config = connector("fallback_application_name=x")
+            .expect("an address")
+            .config;
+        assert_eq!(config.get_application_name(), Some("x"));
+        assert_eq!(config.get_keepalives_idle(), KEEPALIVE_IDLE);
+        assert_eq!(config.get_tcp_user_timeout(), Some(&UNANSWERED_MAX));
+        assert_eq!(config.get_connect_timeout(), Some(&Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_used_is_named() {
+        for parameters in [
+            "sslmode=verify-ca&sslrootcert=/nowhere/ca.pem",
+            "sslrootcert=/nowhere/ca.pem",
+            "sslcert=/nowhere/ca.pem&sslkey=/nowhere/ca.pem",
+        ] {
+            let error = connector(parameters)
+                .expect_err("there is no file")
+                .to_string();
             assert!(
-                error.contains(&format!("`{name}`")) && !error.contains("hunter2"),
+                error.contains("/nowhere/ca.pem") && !error.contains("hunter2"),
                 "{error}"
             );
         }
-        let error = refusal("postgresql://u:p@h/db?sslmode=sometimes");
-        assert!(error.contains("`sslmode`"), "{error}");
-    }
-
-    #[test]
-    fn no_part_of_a_password_is_taken_for_a_parameter() {
-        let error = refusal("postgresql://u:p@x?hunter=2@h/db");
-        assert!(!error.contains("hunter"), "{error}");
-    }
-
-    #[test]
-    fn an_address_without_a_host_is_refused() {
-        let error = refusal("postgresql:///db");
-        assert!(error.contains("host"), "{error}");
-        assert!(Connector::new("postgresql:///db?host=/tmp", Duration::from_secs(1)).is_ok());
-    }
-
-    #[test]
-    fn tls_options_are_removed_from_the_address() {
-        let (url, options) =
-            split_tls_options("postgresql://h/db?sslmode=verify-full&a=b&sslrootcert=%2Fca.pem");
-        assert_eq!(url, "postgresql://h/db?sslmode=require&a=b");
-        assert_eq!(
-            options,
-            TlsOptions {
-                verify: true,
-                root_cert: Some("/ca.pem".to_owned())
-            }
-        );
-        let (url, options) = split_tls_options("postgresql://h/db?sslmode=require");
-        assert_eq!(
-            (url.as_str(), options),
-            ("postgresql://h/db?sslmode=require", TlsOptions::default())
-        );
+        assert!(connector("sslmode=disable&sslrootcert=/nowhere/ca.pem").is_ok());
     }
 }

@@ -1,5 +1,6 @@
 //! The PostgreSQL backend.
 
+mod address;
 mod apply;
 pub(crate) mod cancel;
 mod capture;
@@ -17,5 +18,6 @@ mod projection;
 pub(crate) mod read;
 mod resume;
 pub(crate) mod store;
+mod tls;
 mod types;
 mod write;
