@@ -11,7 +11,6 @@ mod database;
 mod faults;
 mod filters;
 mod oracle;
-mod pooler;
 mod prompt;
 mod pushes;
 mod rest;
@@ -28,7 +27,7 @@ mod writers;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rhtmx_sync_tests::Dice;
+use rhtmx_sync_tests::{Dice, Pooler};
 use sync_core::cursor::Position;
 use testkit::Backend;
 use tokio::sync::mpsc;
@@ -39,7 +38,6 @@ use clients::{Client, Sentinel};
 use database::Database;
 use faults::Faults;
 use oracle::Oracle;
-use pooler::Pooler;
 use rest::{Crashes, RunStats};
 use scene::{Phase, Report, Scene};
 use schedule::Schedule;
@@ -49,6 +47,12 @@ use trace::Trace;
 const SERVERS: usize = 3;
 const CLIENTS: usize = 24;
 const WRITERS: usize = 5;
+/// How the pooler works: it gives a session to each transaction, and knows nothing of prepared statements.
+const POOLER: [&str; 3] = [
+    "pool_mode = transaction",
+    "default_pool_size = 40",
+    "ignore_startup_parameters = extra_float_digits,options",
+];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn postgres() {
@@ -90,7 +94,7 @@ impl Run {
         let mut dice = Dice::seeded(seed);
         let trace = Trace::new(seed);
         let db = Arc::new(Database::start().await);
-        let pooler = Pooler::start(&db.url()).await;
+        let pooler = Pooler::start(&db.url(), &POOLER).await;
         if let Err(why) = &pooler {
             trace.note(format!("NOT TESTED, no pooler: {why}"));
         }

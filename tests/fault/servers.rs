@@ -3,10 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use rhtmx_sync_tests::{Dice, TcpProxy};
+use rhtmx_sync_tests::{Dice, Pooler, TcpProxy};
 use testkit::ServerProcess;
 
-use crate::pooler::Pooler;
 use crate::trace::Trace;
 
 /// What the servers sync.

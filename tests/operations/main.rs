@@ -12,6 +12,7 @@ mod locks;
 mod metrics;
 mod migrations;
 mod mutations;
+mod pooler;
 mod process;
 mod reconnect;
 mod retention;

@@ -1,14 +1,16 @@
 //! What the suites share beside the testkit: an engine in the test's own process, a network that fails, dumps of
-//! databases, and repeatable randomness.
+//! databases, a pooler, and repeatable randomness.
 
 mod dice;
 mod issuer;
+mod pooler;
 mod postgres;
 mod proxy;
 mod server;
 
 pub use dice::Dice;
 pub use issuer::{Answer, Issuer, SigningKey, now, sign_with_secret};
+pub use pooler::Pooler;
 pub use postgres::{Dump, base_type, bin_dir, dump_into, of_database};
 pub use proxy::TcpProxy;
 pub use server::TestServer;

@@ -24,11 +24,17 @@
 
 use std::fmt;
 
+use serde::Deserialize;
+
 /// A database product, as far as the engine must tell them apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Product {
     /// PostgreSQL itself, and services that run it as it is.
     PostgreSql,
+    /// Supabase, which runs PostgreSQL as it is.
+    Supabase,
+    /// PostgreSQL with Citus, which distributes tables over several servers.
+    Citus,
     /// Neon: every restart of a compute empties unlogged tables.
     Neon,
     /// Amazon Aurora: unlogged tables survive a crash and a failover.
@@ -42,7 +48,7 @@ pub enum Product {
 }
 
 /// What a database says about itself.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Deserialize)]
 pub struct ProductFacts {
     /// `version()`.
     pub version: String,
@@ -52,6 +58,10 @@ pub struct ProductFacts {
     pub has_neon_timeline: bool,
     /// Whether there are settings whose names begin with `alloydb.`.
     pub has_alloydb_settings: bool,
+    /// Whether there is a role `supabase_admin`.
+    pub has_supabase_admin: bool,
+    /// Whether the extension `citus` is installed.
+    pub has_citus: bool,
 }
 
 /// By what a crash shows.
@@ -76,6 +86,10 @@ impl Product {
             Self::Neon
         } else if facts.has_alloydb_settings {
             Self::AlloyDb
+        } else if facts.has_citus {
+            Self::Citus
+        } else if facts.has_supabase_admin {
+            Self::Supabase
         } else {
             Self::PostgreSql
         }
@@ -85,9 +99,30 @@ impl Product {
     /// the engine cannot work with it.
     pub fn crash_evidence(self) -> Option<CrashEvidence> {
         match self {
-            Self::PostgreSql | Self::Neon => Some(CrashEvidence::Marker),
+            Self::PostgreSql | Self::Supabase | Self::Citus | Self::Neon => {
+                Some(CrashEvidence::Marker)
+            }
             Self::Aurora | Self::AlloyDb => Some(CrashEvidence::StartTime),
             Self::CockroachDb | Self::YugabyteDb => None,
+        }
+    }
+
+    /// What is less there than with PostgreSQL itself.
+    pub fn limit(self) -> Option<&'static str> {
+        match self {
+            Self::PostgreSql | Self::Supabase => None,
+            Self::Citus => {
+                Some("only tables that are not distributed can be captured, on the coordinator")
+            }
+            Self::Neon => Some(
+                "each restart of the compute begins a new epoch, and all clients refetch; keep it from scaling to zero",
+            ),
+            Self::Aurora | Self::AlloyDb => {
+                Some("each restart and failover begins a new epoch, and all clients refetch")
+            }
+            Self::CockroachDb | Self::YugabyteDb => {
+                Some("its transaction numbers do not say what is visible")
+            }
         }
     }
 }
@@ -96,6 +131,8 @@ impl fmt::Display for Product {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::PostgreSql => "PostgreSQL",
+            Self::Supabase => "Supabase",
+            Self::Citus => "PostgreSQL with Citus",
             Self::Neon => "Neon",
             Self::Aurora => "Amazon Aurora",
             Self::AlloyDb => "Google AlloyDB",
@@ -344,10 +381,26 @@ mod tests {
             (
                 ProductFacts {
                     has_alloydb_settings: true,
-                    ..plain
+                    ..plain.clone()
                 },
                 Product::AlloyDb,
                 Some(CrashEvidence::StartTime),
+            ),
+            (
+                ProductFacts {
+                    has_citus: true,
+                    ..plain.clone()
+                },
+                Product::Citus,
+                Some(CrashEvidence::Marker),
+            ),
+            (
+                ProductFacts {
+                    has_supabase_admin: true,
+                    ..plain
+                },
+                Product::Supabase,
+                Some(CrashEvidence::Marker),
             ),
             (
                 versioned("PostgreSQL 15.2-YB-2025.1.0.0-b0 on x86_64"),

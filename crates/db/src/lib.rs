@@ -20,6 +20,7 @@ mod lanes;
 pub mod listener;
 mod mend;
 mod migrations;
+pub mod pooling;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod quote;
@@ -54,6 +55,7 @@ pub use sqlite::pool::SqlitePool;
 use entity::{Entity, EntityConfig};
 use health::Health;
 use listener::ListenerContext;
+use pooling::Pooling;
 use read::{ChangeStream, ChangesQuery, RowStream, RowsQuery};
 use retention::Pruned;
 use url::DatabaseUrl;
@@ -177,6 +179,20 @@ impl DbPool {
             Self::Postgres(_) => Backend::Postgres,
             #[cfg(feature = "sqlite")]
             Self::Sqlite(_) => Backend::Sqlite,
+        }
+    }
+
+    /// Who has the database sessions behind the pool's connections; `None` on SQLite, which has none. It is found out at
+    /// the first call.
+    ///
+    /// # Errors
+    /// When the database is out of reach.
+    pub async fn pooling(&self) -> DbResult<Option<Pooling>> {
+        match self {
+            #[cfg(feature = "postgres")]
+            Self::Postgres(pool) => pool.pooling().await.map(Some),
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(_) => Ok(None),
         }
     }
 
@@ -341,9 +357,7 @@ impl DbPool {
     /// # Errors
     /// When the database fails.
     pub async fn client_state(&self, client_id: &str) -> DbResult<ClientState> {
-        on_backend!(self, |pool, backend| {
-            backend::mutation::client_state(&mut *pool.get().await?, client_id).await
-        })
+        on_backend!(self, |pool, backend| pool.client_state(client_id).await)
     }
 
     /// Writes an entry to the log for an entity without a table.

@@ -25,12 +25,24 @@ pub(crate) const MAKE_RECORD: &str = "\
 CREATE TABLE IF NOT EXISTS __diesel_schema_migrations (\
 version VARCHAR(50) PRIMARY KEY NOT NULL, run_on TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP)";
 
+/// Begins the transaction of all migrations: behind a pooler they need one session.
+#[cfg(feature = "postgres")]
+const BEGIN: &str = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED; SET LOCAL idle_in_transaction_session_timeout = 0";
+
 /// Runs the pending migrations. Another connection must hold their lock.
 #[cfg(feature = "postgres")]
 pub(crate) async fn run_postgres(mut conn: diesel_async::AsyncPgConnection) -> DbResult<()> {
-    use diesel_async::{AsyncMigrationHarness, SimpleAsyncConnection as _};
+    use diesel_async::{
+        AnsiTransactionManager, AsyncMigrationHarness, SimpleAsyncConnection as _,
+        TransactionManager as _,
+    };
 
     let versions = versions::<diesel::pg::Pg>(&POSTGRES)?;
+    let failed = |error| DbError::while_doing("running the migrations", error);
+    AnsiTransactionManager::begin_transaction(&mut conn)
+        .await
+        .map_err(failed)?;
+    conn.batch_execute(BEGIN).await.map_err(failed)?;
     mend::mend(&mut conn, &versions).await?;
     // The harness blocks its thread, and its adapter must not run inside a task.
     let ran = tokio::task::spawn_blocking(move || {
@@ -43,7 +55,10 @@ pub(crate) async fn run_postgres(mut conn: diesel_async::AsyncPgConnection) -> D
     let note = mend::NOTE.replace("{VERSIONS}", &versions);
     conn.batch_execute(&note)
         .await
-        .map_err(|error| DbError::while_doing("noting the migrations", error))
+        .map_err(|error| DbError::while_doing("noting the migrations", error))?;
+    AnsiTransactionManager::commit_transaction(&mut conn)
+        .await
+        .map_err(failed)
 }
 
 /// Runs the pending migrations on SQLite. Blocks.

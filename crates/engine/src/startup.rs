@@ -5,8 +5,9 @@ use std::sync::Arc;
 use db::entity::EntitySource;
 use db::feed::LogSubscriber;
 use db::listener::{ListenerContext, WakeUp};
+use db::pooling::Pooling;
 use db::{DbError, backoff};
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 
 use crate::config::SyncConfig;
 use crate::error::SyncError;
@@ -16,7 +17,8 @@ use crate::{retention, schema_watch};
 
 /// Starts the engine. Returns false when the database is out of reach, and then keeps trying.
 pub(crate) async fn start(state: &Arc<EngineState>) -> Result<bool, SyncError> {
-    match prepare(state).await {
+    // Boxed: it is large, and needed once.
+    match Box::pin(prepare(state)).await {
         Ok(()) => run(state).map(|()| true),
         Err(SyncError::Database(error)) if error.is_retryable() => {
             warn!(%error, "the database is not available yet; retrying");
@@ -64,6 +66,9 @@ async fn prepare(state: &EngineState) -> Result<(), SyncError> {
         ensure_captured(config).await?;
     } else {
         config.db_pool.migrate(&config.database).await?;
+    }
+    if config.db_pool.pooling().await? == Some(Pooling::Transaction) {
+        info!("the database is behind a pooler in transaction mode");
     }
     let health = config.db_pool.health();
     let mut captured = 0;

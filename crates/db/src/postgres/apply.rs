@@ -2,20 +2,35 @@
 
 use std::sync::Arc;
 
+use diesel_async::AsyncConnection as _;
 use protocol::Reject;
 use sync_core::mutation::Applied;
 
-use super::mutation::Ran;
+use super::mutation::{self, Ran};
 use super::pool::PostgresPool;
 use super::read;
 use super::write::explain::{self, Fault, Kind};
 use crate::error::{DbError, DbResult};
-use crate::write::{Mutation, answer_again, rejected_at_commit, stored_reject};
+use crate::write::{ClientState, Mutation, answer_again, rejected_at_commit, stored_reject};
 
 /// How often a mutation is tried when others of its client come between.
 const ROUNDS_MAX: u32 = 5;
 
 impl PostgresPool {
+    /// What is known of a client. Each connection of one asks, so where the sessions are the engine's own it takes one
+    /// round trip.
+    pub(crate) async fn client_state(&self, client_id: &str) -> DbResult<ClientState> {
+        let context = "reading a client's last mutation";
+        let mut conn = self.get().await?;
+        if self.keeps_sessions() {
+            let read = mutation::client_state(&mut conn, client_id).await;
+            return read.map_err(|failed| failed.while_doing(context));
+        }
+        conn.transaction(async |conn| mutation::client_state(conn, client_id).await)
+            .await
+            .map_err(|failed| failed.while_doing(context))
+    }
+
     /// Applies a mutation exactly once.
     pub(crate) async fn apply(&self, mutation: Mutation) -> DbResult<Applied> {
         let log_schema = self.own_schema().await?;

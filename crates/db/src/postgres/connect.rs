@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use diesel_async::{AsyncPgConnection, SimpleAsyncConnection as _};
 use tokio_postgres::config::{
     ChannelBinding as DriverBinding, LoadBalanceHosts, SslMode, SslNegotiation, TargetSessionAttrs,
 };
@@ -36,7 +37,7 @@ const UNANSWERED_MAX: Duration = Duration::from_secs(30);
 
 /// What is asked of a session at its start beside its statement time-out. Diesel passes an error's text on and not its
 /// SQLSTATE, so texts must be English; only some roles may choose that.
-const STARTS: [&str; 2] = ["-c lc_messages=C", ""];
+const STARTS: [&str; 2] = ["-c lc_messages=C -c TimeZone=UTC", "-c TimeZone=UTC"];
 
 /// A client, with the connection that the caller has to drive.
 pub(crate) type Connected = (
@@ -115,6 +116,27 @@ impl Connector {
             }
         }
         self.connect().await
+    }
+
+    /// Opens such a connection for Diesel, which prepares statements that make settings of its own. They are prepared,
+    /// closed and taken back within one transaction, so that nothing of them stays in a pooler's session.
+    pub(crate) async fn connect_diesel(
+        &self,
+        statement_timeout: Duration,
+    ) -> DbResult<AsyncPgConnection> {
+        let (client, mut connection) = self.connect_with_timeout(statement_timeout).await?;
+        let context = "preparing a connection";
+        let unreachable =
+            |error: &dyn std::fmt::Display| DbError::Unreachable(format!("{context}: {error}"));
+        tokio::select! {
+            begun = client.batch_execute("BEGIN") => begun.map_err(|error| failed(context, &error))?,
+            _ = &mut connection => return Err(unreachable(&"the connection ended")),
+        }
+        let opened = AsyncPgConnection::try_from_client_and_connection(client, connection).await;
+        let mut conn = opened.map_err(|error| unreachable(&error))?;
+        let ended = conn.batch_execute("ROLLBACK").await;
+        ended.map_err(|error| unreachable(&error))?;
+        Ok(conn)
     }
 
     /// Opens a connection.

@@ -5,6 +5,7 @@ use sync_core::incarnation::{
     Continuity, CrashEvidence, Kept, Marker, Present, Product, ProductFacts, Reason, decide,
 };
 use tokio_postgres::error::SqlState;
+use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Row};
 use tracing::{debug, info, warn};
 
@@ -25,9 +26,11 @@ pub(crate) use is_current;
 
 /// What tells the product.
 const PRODUCT: &str = "\
-SELECT version(), to_regproc('pg_catalog.aurora_version') IS NOT NULL, \
-current_setting('neon.timeline_id', true) IS NOT NULL, \
-EXISTS (SELECT FROM pg_settings WHERE name LIKE 'alloydb.%')";
+SELECT version() AS version, to_regproc('pg_catalog.aurora_version') IS NOT NULL AS has_aurora_version, \
+current_setting('neon.timeline_id', true) IS NOT NULL AS has_neon_timeline, \
+EXISTS (SELECT FROM pg_settings WHERE name LIKE 'alloydb.%') AS has_alloydb_settings, \
+EXISTS (SELECT FROM pg_roles WHERE rolname = 'supabase_admin') AS has_supabase_admin, \
+EXISTS (SELECT FROM pg_extension WHERE extname = 'citus') AS has_citus";
 
 /// The cluster, the database and the timeline.
 const IDENTITY: &str = "\
@@ -83,7 +86,7 @@ impl Database {
     pub(super) async fn find_out(client: &Client) -> DbResult<Self> {
         let context = "finding out what database this is";
         let row = client
-            .query_one(PRODUCT, &[])
+            .query_typed_one(PRODUCT, &[])
             .await
             .map_err(|error| failed(context, &error))?;
         let product = Product::recognise(&ProductFacts {
@@ -91,6 +94,8 @@ impl Database {
             has_aurora_version: row.get(1),
             has_neon_timeline: row.get(2),
             has_alloydb_settings: row.get(3),
+            has_supabase_admin: row.get(4),
+            has_citus: row.get(5),
         });
         let Some(crash_evidence) = product.crash_evidence() else {
             return Err(DbError::Unsupported(format!(
@@ -98,7 +103,7 @@ impl Database {
             )));
         };
         match crash_evidence {
-            CrashEvidence::Marker => match client.query_one(IDENTITY, &[]).await {
+            CrashEvidence::Marker => match client.query_typed_one(IDENTITY, &[]).await {
                 Ok(row) => {
                     return Ok(Self {
                         identity: row.get(0),
@@ -115,7 +120,7 @@ impl Database {
             }
         }
         let row = client
-            .query_one(IDENTITY_WITHOUT_TIMELINE, &[])
+            .query_typed_one(IDENTITY_WITHOUT_TIMELINE, &[])
             .await
             .map_err(|error| failed(context, &error))?;
         Ok(Self {
@@ -167,7 +172,10 @@ impl Database {
             }
         };
         client
-            .execute(&in_schema(statement, log_schema), &[&self.identity])
+            .execute_typed(
+                &in_schema(statement, log_schema),
+                &[(&self.identity, Type::TEXT)],
+            )
             .await
             .map_err(failed)?;
         let by_start = self.crash_evidence == CrashEvidence::StartTime;
@@ -176,7 +184,10 @@ impl Database {
             .await
             .map_err(failed)?;
         client
-            .execute(&in_schema(MARK, log_schema), &[&by_start.to_string()])
+            .execute_typed(
+                &in_schema(MARK, log_schema),
+                &[(&by_start.to_string(), Type::TEXT)],
+            )
             .await
             .map_err(failed)?;
         Ok(())
@@ -189,7 +200,7 @@ impl Database {
         reached: Option<&Cursor>,
     ) -> DbResult<Continuity> {
         let row = client
-            .query_opt(&in_schema(LOOK, log_schema), &[])
+            .query_typed_opt(&in_schema(LOOK, log_schema), &[])
             .await
             .map_err(|error| failed("looking at the epoch", &error))?;
         let Some(row) = row else {

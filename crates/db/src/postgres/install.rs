@@ -96,7 +96,11 @@ pub(crate) async fn install(
     attempts: &Attempts,
 ) -> DbResult<Result<Option<Described>, DescribeError>> {
     let EntitySource::Table(table) = &config.source else {
-        let log = in_schema("_rhtmx_sync_log", &store::log_schema(conn).await?);
+        let found = conn.transaction(async |conn| Ok(store::log_schema(conn).await?));
+        let schema = found
+            .await
+            .map_err(|failed: Failed| failed.while_doing("looking for the log"))?;
+        let log = in_schema("_rhtmx_sync_log", &schema);
         return Ok(Ok(Some(Described::captured(log_entity(
             &config.name,
             &log,
@@ -351,27 +355,36 @@ struct Name {
     entity: String,
 }
 
+const CAPTURED: &str = "reading the captured entities";
+
 /// The entities that have a capture.
 pub(crate) async fn captured(conn: &mut AsyncPgConnection) -> DbResult<Vec<String>> {
-    let log_schema = store::log_schema(conn).await?;
-    let sql = "SELECT entity FROM _rhtmx_sync_entity WHERE wanted ORDER BY entity";
-    let names: Result<Vec<Name>, _> = sql_query(in_schema(sql, &log_schema)).load(conn).await;
-    let names =
-        names.map_err(|error| DbError::while_doing("reading the captured entities", error))?;
+    let read = conn.transaction(async |conn| {
+        let log_schema = store::log_schema(conn).await?;
+        let sql = "SELECT entity FROM _rhtmx_sync_entity WHERE wanted ORDER BY entity";
+        let names: Vec<Name> = sql_query(in_schema(sql, &log_schema)).load(conn).await?;
+        Ok(names)
+    });
+    let names = read
+        .await
+        .map_err(|failed: Failed| failed.while_doing(CAPTURED))?;
     Ok(names.into_iter().map(|name| name.entity).collect())
 }
 
 /// Takes back that these entities are not to be captured.
 pub(crate) async fn want(conn: &mut AsyncPgConnection, entities: &[String]) -> DbResult<()> {
-    let log_schema = store::log_schema(conn).await?;
-    let sql = "UPDATE _rhtmx_sync_entity SET wanted = true WHERE NOT wanted \
-         AND entity IN (SELECT pg_catalog.json_array_elements_text($1::pg_catalog.json))";
-    sql_query(in_schema(sql, &log_schema))
-        .bind::<Text, _>(protocol::json::text(&entities))
-        .execute(conn)
-        .await
-        .map(|_| ())
-        .map_err(|error| DbError::while_doing("reading the captured entities", error))
+    conn.transaction(async |conn| {
+        let log_schema = store::log_schema(conn).await?;
+        let sql = "UPDATE _rhtmx_sync_entity SET wanted = true WHERE NOT wanted \
+             AND entity IN (SELECT pg_catalog.json_array_elements_text($1::pg_catalog.json))";
+        sql_query(in_schema(sql, &log_schema))
+            .bind::<Text, _>(protocol::json::text(&entities))
+            .execute(conn)
+            .await?;
+        Ok(())
+    })
+    .await
+    .map_err(|failed: Failed| failed.while_doing(CAPTURED))
 }
 
 /// Marks these entities, or all, as not to be captured, replaces their functions by ones that do nothing, for which

@@ -19,7 +19,7 @@ use tokio_postgres::error::SqlState;
 use super::connect::{self, Connector};
 use super::write::call::{self, Patience, Returned, Stored, StoredClient};
 use super::write::explain::{Fault, Kind};
-use crate::error::{DbError, DbResult};
+use crate::error::{DbError, DbResult, Failed};
 use crate::lanes::{Job, Lane, Lanes};
 use crate::tables::_rhtmx_sync_client as client;
 use crate::write::{ClientState, Mutation};
@@ -340,17 +340,16 @@ fn failed(code: &SqlState) -> DbResult<Called> {
 }
 
 /// What is known of a client.
-pub(crate) async fn client_state(
+pub(super) async fn client_state(
     conn: &mut AsyncPgConnection,
     client: &str,
-) -> DbResult<ClientState> {
+) -> Result<ClientState, Failed> {
     let found: Option<(i64, Vec<u8>, Option<String>)> = client::table
         .find(client)
         .select((client::last_mutation, client::chains, client::user_id))
         .first(conn)
         .await
-        .optional()
-        .map_err(|error| DbError::while_doing("reading a client's last mutation", error))?;
+        .optional()?;
     Ok(
         found.map_or_else(ClientState::default, |(last, chains, user_id)| {
             let chains = KeptChains::stored(u64::try_from(last).unwrap_or(0), chains);

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use diesel::connection::CacheSize;
 use diesel_async::pooled_connection::bb8::{Pool, PooledConnection};
 use diesel_async::pooled_connection::{
     AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod,
 };
-use diesel_async::{AsyncPgConnection, SimpleAsyncConnection as _};
+use diesel_async::{AsyncConnection as _, AsyncPgConnection, SimpleAsyncConnection as _};
 use futures_util::FutureExt as _;
 use sync_core::cursor::Cursor;
 use tokio::sync::OnceCell;
@@ -18,13 +19,15 @@ use tokio_postgres::error::SqlState;
 use super::cancel::{self, CancelGuard, Progress};
 use super::connect::{Connector, failed};
 use super::mutation::{self, Writer};
+use super::pooling::{self, KnownPooling};
 use super::{capture, install, read, store};
 use crate::catalog::{DescribeError, Described};
 use crate::config::DatabaseConfig;
 use crate::entity::{Entity, EntityConfig};
-use crate::error::{DbError, DbResult};
+use crate::error::{DbError, DbResult, Failed};
 use crate::health::Health;
 use crate::migrations::{self, LOCK_MIGRATIONS, MAKE_RECORD};
+use crate::pooling::Pooling;
 use crate::read::{ChangeStream, ChangesQuery, ReadStream, RowStream, RowsQuery};
 use crate::url;
 
@@ -46,6 +49,7 @@ pub struct PostgresPool {
     url: Arc<str>,
     config: DatabaseConfig,
     log_schema: Arc<OnceCell<String>>,
+    pooling: Arc<KnownPooling>,
     health: Arc<Health>,
     pub(super) writer: Arc<Writer>,
     install_attempts: install::Attempts,
@@ -61,7 +65,8 @@ impl std::fmt::Debug for PostgresPool {
 }
 
 impl PostgresPool {
-    /// A connection for the application's own queries.
+    /// A connection for the application's own queries. Behind a pooler in transaction mode they work within
+    /// transactions only.
     ///
     /// # Errors
     /// When none becomes free, or none can be opened, within the connect time-out.
@@ -114,11 +119,16 @@ impl PostgresPool {
 
     pub(crate) async fn migrate(&self, config: &DatabaseConfig) -> DbResult<()> {
         let direct = self.direct(config)?;
-        let (client, connection) = direct.connect_with_timeout(Duration::ZERO).await?;
-        let mut conn = AsyncPgConnection::try_from_client_and_connection(client, connection)
+        let mut conn = direct.connect_diesel(Duration::ZERO).await?;
+        conn.set_prepared_statement_cache_size(CacheSize::Disabled);
+        let asked = conn.transaction(async |conn| {
+            let version = store::version(conn).await?;
+            let is_superuser = store::is_superuser(conn).await?;
+            Ok((version, is_superuser, store::foreign_messages(conn).await?))
+        });
+        let (version, is_superuser, language) = asked
             .await
-            .map_err(|error| DbError::Unreachable(error.to_string()))?;
-        let version = store::version(&mut conn).await?;
+            .map_err(|failed: Failed| failed.while_doing("asking the database about itself"))?;
         if version < POSTGRES_VERSION_MIN {
             let text = format!(
                 "PostgreSQL 14 or later is needed; this is {}",
@@ -126,13 +136,13 @@ impl PostgresPool {
             );
             return Err(DbError::Unsupported(text));
         }
-        if store::is_superuser(&mut conn).await? {
+        if is_superuser {
             tracing::warn!(
                 "the engine's role is a superuser, and the owner of any synced table can run code with its rights; give the \
                  engine a role of its own (see docs/postgresql-setup.md)"
             );
         }
-        if let Some(language) = store::foreign_messages(&mut conn).await? {
+        if let Some(language) = language {
             tracing::warn!(
                 language,
                 "the server's messages are not in English and the engine's role may not choose their language, so that \
@@ -178,6 +188,21 @@ impl PostgresPool {
 
     pub(crate) async fn head(&self) -> DbResult<Cursor> {
         store::head(&mut *self.get().await?).await
+    }
+
+    /// Who has the database sessions behind this pool, which is found out once.
+    pub(crate) async fn pooling(&self) -> DbResult<Pooling> {
+        if let Some(known) = self.pooling.get() {
+            return Ok(known);
+        }
+        let found = pooling::probe(&self.connector).await?;
+        self.pooling.set(found);
+        Ok(found)
+    }
+
+    /// Whether a statement that was prepared outside of a transaction can be used later.
+    pub(super) fn keeps_sessions(&self) -> bool {
+        self.pooling.get() == Some(Pooling::Session)
     }
 
     /// Installs or updates an entity's capture for its table as it is now.
@@ -275,7 +300,12 @@ impl PostgresPool {
 
     /// The schema that contains the log, looked up once.
     async fn log_schema(&self, conn: &mut AsyncPgConnection) -> DbResult<&str> {
-        let schema = self.log_schema.get_or_try_init(|| store::log_schema(conn));
+        let schema = self.log_schema.get_or_try_init(async || {
+            let found = conn.transaction(async |conn| Ok(store::log_schema(conn).await?));
+            found
+                .await
+                .map_err(|failed: Failed| failed.while_doing("looking for the log"))
+        });
         schema.await.map(String::as_str)
     }
 
@@ -292,6 +322,8 @@ impl PostgresPool {
         let statement_timeout = Duration::from_millis(config.statement_timeout_ms);
         let writer = Writer::new(connector.clone(), config.pool_size, statement_timeout);
         let setup = connector.clone();
+        let pooling = Arc::<KnownPooling>::default();
+        let known_pooling = pooling.clone();
         let mut manager = ManagerConfig::default();
         // A connection that the network has dropped without a word would not answer, either.
         manager.recycling_method =
@@ -306,14 +338,16 @@ impl PostgresPool {
             }));
         manager.custom_setup = Box::new(move |_| {
             let connector = setup.clone();
+            let keeps_sessions = known_pooling.get() == Some(Pooling::Session);
             async move {
                 let bad =
                     |error: DbError| diesel::ConnectionError::BadConnection(error.to_string());
-                let (client, connection) = connector
-                    .connect_with_timeout(statement_timeout)
-                    .await
-                    .map_err(bad)?;
-                AsyncPgConnection::try_from_client_and_connection(client, connection).await
+                let opened = connector.connect_diesel(statement_timeout).await;
+                let mut conn = opened.map_err(bad)?;
+                if !keeps_sessions {
+                    conn.set_prepared_statement_cache_size(CacheSize::Disabled);
+                }
+                Ok(conn)
             }
             .boxed()
         });
@@ -333,6 +367,7 @@ impl PostgresPool {
             url,
             config: config.clone(),
             log_schema: Arc::default(),
+            pooling,
             health: Arc::default(),
             writer: writer.into(),
             install_attempts: install::Attempts::default(),

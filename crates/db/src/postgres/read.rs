@@ -39,8 +39,10 @@ SET LOCAL bytea_output = 'hex'; SET LOCAL extra_float_digits = 1; SET LOCAL stan
 SET LOCAL jit = off; SET LOCAL max_parallel_workers_per_gather = 0";
 
 /// A read runs at the database's pace for as long as it makes progress, so it has no time-out as a whole. It does not
-/// wait long for a table that somebody has locked, because others wait for its turn.
-const READ_TIMEOUTS: &str = "SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '1s'";
+/// wait long for a table that somebody has locked, because others wait for its turn. While its receiver is slow, its
+/// transaction may be idle.
+const READ_TIMEOUTS: &str = "SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '1s'; \
+SET LOCAL idle_in_transaction_session_timeout = 0";
 
 /// One statement needs no more than its own snapshot. Where transactions are serializable by default, a read
 /// would take part in the checks for conflicts, and make writers fail.

@@ -52,10 +52,13 @@ struct Head {
 
 /// The database's epoch and position.
 pub(crate) async fn head(conn: &mut AsyncPgConnection) -> DbResult<Cursor> {
-    let row: Head = sql_query(HEAD)
-        .get_result(conn)
+    let read = conn.transaction(async |conn| {
+        let row: Head = sql_query(HEAD).get_result(conn).await?;
+        Ok(row)
+    });
+    let row = read
         .await
-        .map_err(|error| DbError::while_doing("reading the epoch", error))?;
+        .map_err(|failed: Failed| failed.while_doing("reading the epoch"))?;
     Ok(Cursor {
         epoch: Epoch::new(&row.epoch),
         position: read::position(&row.position)?,
@@ -64,10 +67,14 @@ pub(crate) async fn head(conn: &mut AsyncPgConnection) -> DbResult<Cursor> {
 
 /// The database's position.
 pub(crate) async fn position(conn: &mut AsyncPgConnection) -> DbResult<Position> {
-    let row: OneText = sql_query("SELECT pg_current_snapshot()::text AS value")
-        .get_result(conn)
+    let read = conn.transaction(async |conn| {
+        let sql = "SELECT pg_current_snapshot()::text AS value";
+        let row: OneText = sql_query(sql).get_result(conn).await?;
+        Ok(row)
+    });
+    let row = read
         .await
-        .map_err(|error| DbError::while_doing("reading the position", error))?;
+        .map_err(|failed: Failed| failed.while_doing("reading the position"))?;
     read::position(&row.value)
 }
 
@@ -236,11 +243,14 @@ async fn record_in(
 
 /// Stores the current snapshot with its time, for retention to move the floor to later.
 pub(crate) async fn make_checkpoint(conn: &mut AsyncPgConnection) -> DbResult<()> {
-    sql_query("INSERT INTO _rhtmx_sync_checkpoint (position) VALUES (pg_current_snapshot()::text)")
-        .execute(conn)
-        .await
-        .map(|_| ())
-        .map_err(|error| DbError::while_doing("making a checkpoint", error))
+    let insert =
+        "INSERT INTO _rhtmx_sync_checkpoint (position) VALUES (pg_current_snapshot()::text)";
+    conn.transaction(async |conn| {
+        sql_query(insert).execute(conn).await?;
+        Ok(())
+    })
+    .await
+    .map_err(|failed: Failed| failed.while_doing("making a checkpoint"))
 }
 
 /// The log's size in bytes, and its floor. The table's own size does not help: it stays the same when rows
@@ -254,25 +264,28 @@ pub(crate) async fn log_size(conn: &mut AsyncPgConnection) -> DbResult<(u64, Str
         #[diesel(sql_type = Text)]
         floor: String,
     }
-    let failed = |error| DbError::while_doing("measuring the log", error);
-    let pages: Size = sql_query(
-        "SELECT (pg_relation_size('_rhtmx_sync_log') / current_setting('block_size')::int)::float8 AS bytes, \
-         floor FROM _rhtmx_sync_meta",
-    )
-    .get_result(conn)
-    .await
-    .map_err(failed)?;
-    let percent = (100.0 * SAMPLE_PAGES / pages.bytes.max(1.0)).min(100.0);
-    let size: Size = sql_query(format!(
-        "SELECT (100 / {percent:?}::float8 * coalesce(sum(90 + coalesce(pg_column_size(entity), 0) \
-           + coalesce(pg_column_size(entity_id), 0) + coalesce(pg_column_size(old), 0) \
-           + coalesce(pg_column_size(data), 0)), 0))::float8 AS bytes, \
-         (SELECT floor FROM _rhtmx_sync_meta) AS floor \
-         FROM _rhtmx_sync_log TABLESAMPLE SYSTEM ({percent:?})"
-    ))
-    .get_result(conn)
-    .await
-    .map_err(failed)?;
+    let measured = conn.transaction(async |conn| {
+        let pages: Size = sql_query(
+            "SELECT (pg_relation_size('_rhtmx_sync_log') / current_setting('block_size')::int)::float8 AS bytes, \
+             floor FROM _rhtmx_sync_meta",
+        )
+        .get_result(conn)
+        .await?;
+        let percent = (100.0 * SAMPLE_PAGES / pages.bytes.max(1.0)).min(100.0);
+        let size: Size = sql_query(format!(
+            "SELECT (100 / {percent:?}::float8 * coalesce(sum(90 + coalesce(pg_column_size(entity), 0) \
+               + coalesce(pg_column_size(entity_id), 0) + coalesce(pg_column_size(old), 0) \
+               + coalesce(pg_column_size(data), 0)), 0))::float8 AS bytes, \
+             (SELECT floor FROM _rhtmx_sync_meta) AS floor \
+             FROM _rhtmx_sync_log TABLESAMPLE SYSTEM ({percent:?})"
+        ))
+        .get_result(conn)
+        .await?;
+        Ok(size)
+    });
+    let size = measured
+        .await
+        .map_err(|failed: Failed| failed.while_doing("measuring the log"))?;
     // Neither negative nor larger than a disk.
     Ok((size.bytes as u64, size.floor))
 }

@@ -5,16 +5,21 @@ use std::sync::Arc;
 use sync_core::mutation::Applied;
 use tokio::sync::oneshot;
 
-use super::mutation::{Waiting, apply_all};
+use super::mutation::{self, Waiting, apply_all};
 use super::pool::SqlitePool;
 use crate::error::{DbError, DbResult};
 use crate::lanes::Lane;
-use crate::write::Mutation;
+use crate::write::{ClientState, Mutation};
 
 /// The writes of mutations that share a transaction.
 const SHARED_WRITES_MAX: usize = 64;
 
 impl SqlitePool {
+    /// What is known of a client.
+    pub(crate) async fn client_state(&self, client_id: &str) -> DbResult<ClientState> {
+        mutation::client_state(&mut *self.get().await?, client_id).await
+    }
+
     /// Applies a mutation exactly once.
     pub(crate) async fn apply(&self, mutation: Mutation) -> DbResult<Applied> {
         let (answer, answered) = oneshot::channel();

@@ -9,6 +9,7 @@ use axum::extract::State;
 use axum::http::{Extensions, HeaderMap, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
+use db::pooling::Pooling;
 use serde::Serialize;
 use sync_core::shape::Selection;
 use tokio::time::Instant;
@@ -33,6 +34,10 @@ struct Status {
     database: &'static str,
     /// `notify`, `polling`, `data_version`, or `none` while the database is out of reach.
     wake_up: &'static str,
+    /// `session`, or `transaction` when a pooler stands before the database that gives a session to each transaction;
+    /// absent on SQLite, and while it is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pooling: Option<&'static str>,
     /// `leader` or `follower`.
     role: &'static str,
     /// The position of the last published batch.
@@ -153,6 +158,7 @@ async fn make(state: &EngineState) -> Status {
         .iter()
         .map(|entity| entity.name.clone());
     let (entities, entities_missing) = configured.partition(|name| known.contains_key(name));
+    let pooling = state.config.db_pool.pooling().await.unwrap_or_default();
     let log = match state.config.db_pool.log_size().await {
         Ok((bytes, floor)) => Some(Log { bytes, floor }),
         Err(error) => {
@@ -165,6 +171,7 @@ async fn make(state: &EngineState) -> Status {
         features: feature_names(),
         database: state.config.db_pool.backend(),
         wake_up: listener.wake_up.as_str(),
+        pooling: pooling.map(Pooling::as_str),
         role: if listener.leader {
             "leader"
         } else {

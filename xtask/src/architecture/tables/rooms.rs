@@ -97,6 +97,7 @@ const DB: House = House {
             "error",
             "fingerprint",
             "lanes",
+            "pooling",
             "quote",
             "tables",
         ],

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use sync_core::cursor::Position;
 use sync_core::snapshot::Snapshot;
-use tokio_postgres::types::ToSql;
+use tokio_postgres::types::{ToSql, Type};
 use tracing::{debug, warn};
 
 use super::{Ended, Line};
@@ -128,7 +128,7 @@ impl Line<'_> {
             dialect(&self.log_schema).new_entries
         );
         let parameters = parameters(from, &entities, &OldValueColumns::new());
-        let lines = self.l.query(&sql, &borrowed(&parameters)).await;
+        let lines = self.l.query_typed(&sql, &borrowed(&parameters)).await;
         let lines = lines.map_err(|error| failed("looking for entries", &error))?;
         Ok(lines
             .iter()
@@ -161,7 +161,7 @@ impl Line<'_> {
             "SELECT sum(length(convert_to(concat(x.key, x.row, x.undo), 'UTF8'))) FROM ({changes}) x"
         );
         let parameters = parameters(from, &entities, &old_value_columns);
-        match self.l.query_one(&sql, &borrowed(&parameters)).await {
+        match self.l.query_typed_one(&sql, &borrowed(&parameters)).await {
             Ok(_) => Ok(None),
             Err(_) if self.l.is_closed() => Err(self.lost()),
             Err(error) => Ok(Some((
@@ -197,14 +197,17 @@ impl Line<'_> {
              WHERE NOT EXISTS ({entries})"
         );
         let parameters = parameters(from, &only, &OldValueColumns::new());
-        if let Err(error) = self.l.execute(&sql, &borrowed(&parameters)).await {
+        if let Err(error) = self.l.execute_typed(&sql, &borrowed(&parameters)).await {
             debug!(%error, entity = name, "clients could not be told through the log");
         }
         Ok(())
     }
 }
 
-fn borrowed(parameters: &[String]) -> Vec<&(dyn ToSql + Sync)> {
+/// Parameters of an unnamed statement, of which nothing stays in a pooler's session.
+fn borrowed(parameters: &[String]) -> Vec<(&(dyn ToSql + Sync), Type)> {
     let borrowed = parameters.iter();
-    borrowed.map(|parameter| parameter as _).collect()
+    borrowed
+        .map(|parameter| (parameter as _, Type::TEXT))
+        .collect()
 }

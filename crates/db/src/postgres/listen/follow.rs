@@ -5,6 +5,7 @@ use std::time::Duration;
 use sync_core::cursor::Cursor;
 use sync_core::doorbell::Event;
 use tokio::time::Instant;
+use tokio_postgres::types::Type;
 use uuid::Uuid;
 
 use super::line::try_lock_shared;
@@ -33,7 +34,7 @@ impl Line<'_> {
         }
         let key = Uuid::new_v4().as_u64_pair().0.cast_signed();
         let claim = in_schema(CLAIM_LEAD, &self.log_schema);
-        let claimed = self.l.query(&claim, &[&key]).await;
+        let claimed = self.l.query_typed(&claim, &[(&key, Type::INT8)]).await;
         let claimed = claimed.map_err(|error| failed("taking the lead", &error))?;
         Ok(claimed.first().is_some_and(|row| row.get(0)))
     }

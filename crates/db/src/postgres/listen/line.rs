@@ -26,9 +26,10 @@ use crate::read;
 
 /// The settings under which L drains. Those of the planner, because left alone it scans tables and the log; the time
 /// zone and output formats, because rows are turned into JSON here; no time-out but the one for locked tables.
-const SETTINGS_OF_DRAINS: [&str; 15] = [
+const SETTINGS_OF_DRAINS: [&str; 16] = [
     SEARCH_PATH,
     "statement_timeout = 0",
+    "idle_in_transaction_session_timeout = 0",
     "lock_timeout = '500ms'",
     "\"TimeZone\" = 'UTC'",
     "datestyle = 'ISO, MDY'",
@@ -77,7 +78,7 @@ impl<'a> Line<'a> {
             own_pid.clone(),
             broken.clone(),
         );
-        let log_schema = l.query_one(LOG_SCHEMA, &[]).await;
+        let log_schema = l.query_typed_one(LOG_SCHEMA, &[]).await;
         let log_schema: String = match log_schema.and_then(|row| row.try_get(0)) {
             Ok(log_schema) => log_schema,
             Err(error) if is_gone(&error) => {
@@ -141,7 +142,7 @@ impl Line<'_> {
     pub(super) async fn head(&self) -> Result<Cursor, Ended> {
         let row = self
             .l
-            .query_one(&in_schema(HEAD, &self.log_schema), &[])
+            .query_typed_one(&in_schema(HEAD, &self.log_schema), &[])
             .await
             .map_err(|error| failed("reading the epoch", &error))?;
         let (epoch, position): (String, String) = (row.get(0), row.get(1));
@@ -226,7 +227,7 @@ pub(super) async fn is_true(client: &Client, sql: &str) -> Result<bool, tokio_po
 }
 
 async fn backend_pid(client: &Client) -> DbResult<i32> {
-    let row = client.query_one("SELECT pg_backend_pid()", &[]).await;
+    let row = client.query_typed_one("SELECT pg_backend_pid()", &[]).await;
     row.and_then(|row| row.try_get(0))
         .map_err(|error| failed("preparing the listener", &error))
 }

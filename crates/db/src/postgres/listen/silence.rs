@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 use tokio_postgres::Client;
+use tokio_postgres::types::Type;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::debug;
 
@@ -77,7 +78,9 @@ impl Silence {
         let asked = timeout(ANSWER_WITHIN, async {
             let (client, connection) = self.connector.connect().await?;
             let _driving = AbortOnDropHandle::new(tokio::spawn(connection));
-            let row = client.query_one(IS_AT_WORK, &[&pid]).await;
+            let row = client
+                .query_typed_one(IS_AT_WORK, &[(&pid, Type::INT4)])
+                .await;
             row.and_then(|row| row.try_get::<_, bool>(0))
                 .map_err(|error| DbError::Unreachable(error.to_string()))
         });

@@ -1,4 +1,4 @@
-//! PgBouncer in transaction mode, where it is installed.
+//! PgBouncer, where it is installed.
 
 use std::fs;
 use std::net::TcpListener;
@@ -14,28 +14,28 @@ const PLACES: [&str; 3] = [
     "/usr/local/bin/pgbouncer",
     "/opt/homebrew/bin/pgbouncer",
 ];
-/// Since this version it supports prepared statements in transaction mode, which the engine needs.
-const VERSION_MIN: (u32, u32) = (1, 21);
+/// Since this version it can follow prepared statements from one session to the next.
+const FOLLOWS_STATEMENTS_SINCE: (u32, u32) = (1, 21);
 
+/// A running pooler. Dropping it ends it.
 #[derive(Debug)]
-pub(crate) struct Pooler {
+pub struct Pooler {
     process: Child,
+    version: (u32, u32),
     url: String,
     _directory: TempDir,
 }
 
 impl Pooler {
-    /// A pooler in front of the database at this URL, or the reason why there is none.
-    pub(crate) async fn start(url: &str) -> Result<Self, String> {
+    /// A pooler in front of the database at this URL, with these lines among its settings, or the reason why there is
+    /// none.
+    ///
+    /// # Errors
+    /// When PgBouncer is not installed or does not start.
+    pub async fn start(url: &str, settings: &[&str]) -> Result<Self, String> {
         let program = PLACES.iter().find(|place| Path::new(place).exists());
         let program = program.ok_or("pgbouncer is not installed")?;
         let version = version(program).ok_or("pgbouncer does not print its version")?;
-        // An older one can only pool whole sessions.
-        let mode = if version >= VERSION_MIN {
-            "transaction"
-        } else {
-            "session"
-        };
         let directory = TempDir::new().map_err(|error| error.to_string())?;
         let port = TcpListener::bind("127.0.0.1:0")
             .and_then(|listener| listener.local_addr())
@@ -49,17 +49,11 @@ impl Pooler {
         let (server, database) = server.split_once('/').ok_or("a URL without a database")?;
         let (host, server_port) = server.split_once(':').ok_or("a URL without a port")?;
         let place = directory.path();
-        let prepared = if version >= VERSION_MIN {
-            "max_prepared_statements = 200\n"
-        } else {
-            ""
-        };
+        let chosen = settings.join("\n");
         let settings = format!(
             "[databases]\n{database} = host={host} port={server_port} dbname={database} \
              user={name} password={password}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n\
-             auth_type = any\npool_mode = {mode}\ndefault_pool_size = 40\nmax_client_conn = 500\n\
-             ignore_startup_parameters = extra_float_digits,options\nserver_login_retry = 1\n{prepared}\
-             logfile = {0}/log\npidfile = {0}/pid\nunix_socket_dir =\n",
+             auth_type = any\nmax_client_conn = 500\nserver_login_retry = 1\n{chosen}\nlogfile = {0}/log\npidfile = {0}/pid\nunix_socket_dir =\n",
             place.display()
         );
         let file = place.join("pgbouncer.ini");
@@ -84,6 +78,7 @@ impl Pooler {
         let url = format!("postgresql://{name}:{password}@127.0.0.1:{port}/{database}");
         let pooler = Self {
             process,
+            version,
             url,
             _directory: directory,
         };
@@ -96,8 +91,14 @@ impl Pooler {
         Err("pgbouncer does not listen".to_owned())
     }
 
-    pub(crate) fn url(&self) -> &str {
+    /// Its address, with the user and the password of the database's.
+    pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Whether `max_prepared_statements` is a setting of its.
+    pub fn follows_statements(&self) -> bool {
+        self.version >= FOLLOWS_STATEMENTS_SINCE
     }
 }
 
