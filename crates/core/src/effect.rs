@@ -57,8 +57,8 @@ impl NetChange {
         let Some(effect) = selection.effect(&versions) else {
             return Ok(Effect::Nothing);
         };
-        let may_be_of_others = !versions.has_past() && !selection.filter().is_everything();
-        if effect.op != RowOp::Put && may_be_of_others {
+        let has_no_past = !versions.has_past() && !selection.filter().is_everything();
+        if effect.op != RowOp::Put && (has_no_past || selection.is_unclear(&versions)) {
             return Ok(Effect::Unclear);
         }
         let row = match (&self.row, effect.op) {

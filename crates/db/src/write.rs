@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use filter::Filter;
-use protocol::{Op, Reject, RejectCode};
+use protocol::{Reject, RejectCode};
 use sync_core::mutation::chain::{KeptChains, Place, Turn};
 use sync_core::mutation::{Applied, CheckedWrite};
 use uuid::Uuid;
@@ -74,12 +74,14 @@ pub struct TableWrite {
     pub(crate) scope: TableScope,
 }
 
-/// The rows of a table that a writer may write.
+/// The rows of a table that a writer may write; `None` allows any row.
 #[derive(Debug, Default)]
 pub struct TableScope {
-    /// The filter that a row must match before it is updated or deleted; `None` allows any row.
+    /// The filter of the rows that exist for the writer.
+    pub visible: Option<Filter>,
+    /// The filter that a row must match before it is updated or deleted; it includes `visible`.
     pub using: Option<Filter>,
-    /// The filter that a row must match after it is created or updated; `None` allows any row.
+    /// The filter that a row must match after it is created or updated.
     pub check: Option<Filter>,
 }
 
@@ -92,6 +94,11 @@ impl TableWrite {
             table,
             scope,
         })
+    }
+
+    /// Whether it sets this column of a row that it finds.
+    pub(crate) fn sets(&self, column: usize) -> bool {
+        !self.schema.is_key(column) && !self.filled.contains(&column)
     }
 
     /// The table's quoted name.
@@ -160,12 +167,12 @@ pub(crate) fn rejected_at_commit(mutation: &Mutation) -> Reject {
     }
 }
 
-/// The reject of a write to a row that does not match [`TableScope::using`].
-pub(crate) fn outside_using(op: Op) -> Reject {
-    match op {
-        // For the writer such a row does not exist.
-        Op::Update | Op::Delete => not_found(),
-        Op::Create | Op::Upsert => outside_check(),
+/// The reject of an update or a delete that found no row that matches [`TableScope::using`], as far as the writer may
+/// know why.
+pub(crate) fn outside_using(is_visible: bool) -> Reject {
+    match is_visible {
+        true => Reject::new(RejectCode::Forbidden, "this user may not write this row"),
+        false => not_found(),
     }
 }
 

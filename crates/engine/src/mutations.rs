@@ -5,11 +5,11 @@ use std::sync::Arc;
 use db::entity::Entity;
 use db::write::{Mutation, TableScope, TableWrite};
 use db::{DbError, backoff};
-use filter::{Filter, FilterError, Table};
-use protocol::{Op, Push, Reject, RejectCode, SelectionRequest};
+use filter::{FilterError, Table};
+use protocol::{Push, Reject, RejectCode, Write};
 use sync_core::mutation::chain::{Place, WritesDigest};
 use sync_core::mutation::{self, Applied};
-use sync_core::policy::Principal;
+use sync_core::policy::{Principal, RowScope, WriteColumns, WriteScope};
 use tracing::{error, warn};
 use uuid::Uuid;
 
@@ -66,7 +66,7 @@ pub(crate) async fn apply(
         let error = match state.config.db_pool.apply(mutation).await {
             Ok(applied) if is_in_current_epoch(state, &applied) => {
                 count(state, &applied);
-                return Ok(applied);
+                return Ok(concealed(state, principal, &push, applied));
             }
             // When it is pushed again, the listener has reached the epoch.
             Ok(_) => return Err(MutationError::Unavailable),
@@ -149,11 +149,12 @@ fn check(
     push: &Push,
 ) -> Result<Vec<TableWrite>, Reject> {
     let entities = state.entities.all();
-    let has_no_table = |name: &str| {
-        entities
-            .get(name)
-            .is_some_and(|entity| entity.relation.is_none())
+    let authorizer = &state.config.auth.authorizer;
+    let entity = |name: &str| {
+        let found = entities.get(name);
+        found.filter(|_| !authorizer.is_closed(name))
     };
+    let has_no_table = |name: &str| entity(name).is_some_and(|entity| entity.relation.is_none());
     if let Some(index) = push
         .writes
         .iter()
@@ -161,13 +162,14 @@ fn check(
     {
         return Err(not_writable(index));
     }
-    let schema = |name: &str| entities.get(name).map(|entity| entity.schema.clone());
-    let checked = mutation::check(&push.writes, schema, state.config.limits.writes_max)?;
-    let with_tables = checked.into_iter().enumerate().map(|(index, checked)| {
-        let table = entities
-            .get(&checked.entity)
-            .ok_or_else(|| not_writable(index))?;
-        let scope = scope(state, principal, table, checked.op).map_err(|error| {
+    let schema = |name: &str| entity(name).map(|entity| entity.schema.clone());
+    let scopes = scopes(state, principal, push);
+    let columns = |index: usize| scopes.get(index).map_or(WriteColumns::ALL, |scope| &scope.columns);
+    let checked = mutation::check(&push.writes, schema, columns, state.config.limits.writes_max)?;
+    let with_tables = checked.into_iter().zip(scopes).enumerate();
+    let with_tables = with_tables.map(|(index, (checked, scope))| {
+        let table = entity(&checked.entity).ok_or_else(|| not_writable(index))?;
+        let scope = filters(state, table, scope).map_err(|error| {
             error!(%error, entity = checked.entity, "the write scope of an entity cannot be used; its writes are rejected");
             Reject::new(RejectCode::Forbidden, "this user may not write this entity").of_write(index)
         })?;
@@ -176,30 +178,51 @@ fn check(
     with_tables.collect()
 }
 
+/// The write scope of each write, as far as there may be writes.
+fn scopes(state: &EngineState, principal: &Principal, push: &Push) -> Vec<WriteScope> {
+    let authorizer = &state.config.auth.authorizer;
+    let writes = push.writes.iter().take(state.config.limits.writes_max);
+    let scope = |write: &Write| authorizer.write(principal, &write.entity, write.op);
+    writes.map(scope).collect()
+}
+
 fn not_writable(index: usize) -> Reject {
     Reject::new(RejectCode::Forbidden, "only the server writes this entity").of_write(index)
 }
 
-/// The write scope of a principal, as filters on the table.
-fn scope(
+/// The rows of a write scope, as filters on the table; none where every row is allowed.
+fn filters(
     state: &EngineState,
-    principal: &Principal,
     table: &Entity,
-    op: Op,
+    scope: WriteScope,
 ) -> Result<TableScope, FilterError> {
-    let authorizer = &state.config.auth.authorizer;
-    let scope = authorizer.write(principal, &table.schema.entity, op);
-    let filter = |request: Option<SelectionRequest>| {
-        let backend = state.config.db_pool.filter_backend();
-        let request = request.unwrap_or_default();
-        let params = request.params.unwrap_or_default();
-        let filter = request.filter.as_deref();
-        filter
-            .map(|text| Filter::new(text, &params, Table::new(&table.schema, backend)))
-            .transpose()
+    let table = Table::new(&table.schema, state.config.db_pool.filter_backend());
+    let filter = |rows: Option<RowScope>| {
+        let filter = rows.map(|rows| rows.filter(table)).transpose()?;
+        Ok(filter.filter(|filter| !filter.is_everything()))
     };
+    let visible = filter(scope.visible)?;
+    let using = filter(scope.using)?;
     Ok(TableScope {
-        using: filter(scope.using)?,
+        using: match (visible.clone(), using) {
+            (Some(visible), Some(using)) => Some(visible.and(using)),
+            (one, other) => one.or(other),
+        },
+        visible,
         check: filter(scope.check)?,
     })
+}
+
+/// An answer as the principal may know it: the database names columns that the principal may not read.
+fn concealed(state: &EngineState, principal: &Principal, push: &Push, applied: Applied) -> Applied {
+    let Applied::Rejected(reject) = applied else {
+        return applied;
+    };
+    let index = reject.write.and_then(|index| usize::try_from(index).ok());
+    let Some(write) = index.and_then(|index| push.writes.get(index)) else {
+        return Applied::Rejected(reject);
+    };
+    let authorizer = &state.config.auth.authorizer;
+    let columns = authorizer.write(principal, &write.entity, write.op).columns;
+    Applied::Rejected(mutation::concealed(reject, write, &columns))
 }

@@ -13,7 +13,7 @@ use db::listener::ListenerStatus;
 use protocol::{ErrorCode, Limits, SchemaSummary, SelectionRequest};
 use sync_core::policy::{Principal, ReadScope};
 use sync_core::session::SubscribeError;
-use sync_core::shape::Shape;
+use sync_core::shape::{ResolveError, Shape};
 use tokio::sync::{Notify, Semaphore, broadcast, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -180,11 +180,12 @@ impl EngineState {
         request: &SelectionRequest,
     ) -> Result<Shape, SubscribeError> {
         let error = |code, message| Err(SubscribeError::new(code, message));
-        if !self.is_configured(entity) {
+        let scope = self.config.auth.authorizer.read(principal, entity);
+        // What may not be seen at all does not exist.
+        if !self.is_configured(entity) || matches!(scope, ReadScope::Nothing) {
             let message = "no entity of this name is synced";
             return error(ErrorCode::UnknownEntity, message);
         }
-        let scope = self.config.auth.authorizer.read(principal, entity);
         if request.is_everything() && matches!(scope, ReadScope::Everything) {
             return Ok(Shape::whole(entity));
         }
@@ -196,7 +197,11 @@ impl EngineState {
             let message = "this entity has no table, so its columns are unknown";
             return error(ErrorCode::BadFilter, message);
         };
-        let shape = Shape::resolve(&table, request, &scope)?;
+        let shape = Shape::resolve(&table, request, &scope).inspect_err(|resolved| {
+            if let ResolveError::Scope(cause) = resolved {
+                tracing::error!(%cause, entity, "what a user may see cannot be evaluated; the user sees nothing");
+            }
+        })?;
         self.hub
             .admit(&shape)
             .map_err(|full| SubscribeError::new(ErrorCode::TooLarge, full))?;

@@ -57,6 +57,29 @@ pub enum Condition {
 }
 
 impl Condition {
+    /// The same condition, in which a comparison with a column for which `readable` has a condition holds only where
+    /// that does too. It must be canonical: under a `NOT`, the opposite would hold elsewhere.
+    pub(super) fn concealing<'a>(self, readable: &impl Fn(usize) -> Option<&'a Self>) -> Self {
+        let each = |parts: Vec<Self>| {
+            let parts = parts.into_iter();
+            parts.map(|part| part.concealing(readable)).collect()
+        };
+        let column = match &self {
+            Self::And(_) | Self::Or(_) | Self::Not(_) | Self::Constant(_) => None,
+            Self::Compare { column, .. }
+            | Self::In { column, .. }
+            | Self::IsNull { column, .. }
+            | Self::Like { column, .. } => Some(*column),
+        };
+        match (self, column.and_then(readable)) {
+            (Self::And(parts), _) => Self::And(each(parts)),
+            (Self::Or(parts), _) => Self::Or(each(parts)),
+            (Self::Not(_), _) => unreachable!("a canonical condition has no NOT"),
+            (comparison, Some(readable)) => Self::And(vec![readable.clone(), comparison]),
+            (other, None) => other,
+        }
+    }
+
     /// Adds the positions of the columns that the condition names.
     pub(super) fn collect_columns(&self, columns: &mut BTreeSet<usize>) {
         match self {

@@ -44,6 +44,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::value::RawValue;
+use value::schema::Schema;
 
 pub use access::{Access, AccessKey};
 pub use claim::{Claim, ClaimPath};
@@ -100,11 +101,29 @@ impl Filter {
         Self::of(Condition::Constant(Some(true)))
     }
 
+    /// The filter that no row matches.
+    pub fn nothing() -> Self {
+        Self::of(Condition::Constant(Some(false)))
+    }
+
     /// The filter of the rows that match both filters, which are on one table.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
         let both = Condition::And(vec![self.condition, other.condition]);
         Self::of(canonical::canonical(both))
+    }
+
+    /// The same filter for somebody who may read some columns only in the rows that match a filter. In other rows no
+    /// comparison with such a column is true, so that nothing can be inferred from the answer.
+    ///
+    /// # Errors
+    /// When it is too large then.
+    pub fn concealing(self, readable: &BTreeMap<usize, Self>) -> Result<Self, FilterError> {
+        if !readable.keys().any(|column| self.columns.contains(column)) {
+            return Ok(self);
+        }
+        let readable = |column| readable.get(&column).map(Self::condition);
+        Self::of_checked(self.condition.concealing(&readable))
     }
 
     fn of(condition: Condition) -> Self {
@@ -121,6 +140,11 @@ impl Filter {
     /// Whether every row matches.
     pub fn is_everything(&self) -> bool {
         self.condition == Condition::Constant(Some(true))
+    }
+
+    /// Whether no row matches, whatever it holds.
+    pub fn is_nothing(&self) -> bool {
+        matches!(self.condition, Condition::Constant(None | Some(false)))
     }
 
     /// Whether a row matches; none is SQL's unknown, which is not a match. The row must have been read
@@ -180,5 +204,20 @@ impl BoundPolicy {
     /// When the policy does not pass [`Policy::check`] on this table, or when its claims are too large.
     pub fn filter(&self, table: Table<'_>) -> Result<Filter, FilterError> {
         Filter::of_checked(self.condition(table)?)
+    }
+
+    /// Whether a policy that names no column is true.
+    ///
+    /// # Errors
+    /// When it names one, or its claims are too large.
+    pub fn holds(&self) -> Result<bool, FilterError> {
+        let no_columns = Schema {
+            entity: String::new(),
+            columns: Vec::new(),
+            key: Vec::new(),
+        };
+        // Without columns, the databases do not differ.
+        let filter = self.filter(Table::new(&no_columns, Backend::Postgres))?;
+        Ok(filter.is_everything())
     }
 }

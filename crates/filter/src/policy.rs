@@ -13,7 +13,7 @@ use super::condition::Condition;
 use super::error::FilterError;
 use super::params::for_each_operand;
 use super::parse::parse_policy;
-use super::syntax::{Expr, Term};
+use super::syntax::{Expr, Operand, Term};
 use super::table::Table;
 
 /// A policy as it was written. Cheap to clone.
@@ -63,6 +63,17 @@ impl Policy {
     /// The first thing that cannot be evaluated exactly, with its position.
     pub fn check(&self, table: Table<'_>) -> Result<(), FilterError> {
         self.bind(|_| Claim::Null).condition(table).map(drop)
+    }
+
+    /// The claim that the whole text names, if it names one and nothing else.
+    pub fn as_claim(&self) -> Option<&ClaimPath> {
+        match &self.0.expr {
+            Expr::Operand(Operand {
+                term: Term::Claim(path),
+                ..
+            }) => Some(path),
+            _ => None,
+        }
     }
 
     /// Whether it names a column, so that its answer depends on the row.

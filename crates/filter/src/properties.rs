@@ -126,4 +126,33 @@ proptest! {
             prop_assert!(error.message.chars().count() < 400, "{}", error);
         }
     }
+
+    #[test]
+    fn a_concealed_column_decides_nothing_in_rows_where_it_may_not_be_read(
+        text in arbitrary::filter_text(),
+        readable in arbitrary::filter_text(),
+        one in arbitrary::row_json(),
+        other in arbitrary::row_json(),
+        column in any::<prop::sample::Index>(),
+    ) {
+        let table = test_table(Backend::Postgres);
+        let read = |text: &str| Filter::new(text, &[], table.table());
+        let (Ok(filter), Ok(readable)) = (read(&text), read(&readable)) else { return Ok(()) };
+        let columns: Vec<usize> = filter.columns().collect();
+        if columns.is_empty() || readable.columns().any(|named| columns.contains(&named)) {
+            return Ok(());
+        }
+        let column = *column.get(&columns);
+        let concealing = BTreeMap::from([(column, readable.clone())]);
+        let Ok(concealed) = filter.clone().concealing(&concealing) else { return Ok(()) };
+        let row = whole_row(&table, &one);
+        let mut changed = row.clone();
+        changed.set(column, whole_row(&table, &other).cell(column).clone());
+        let holds = |filter: &Filter, row: &RowValues| filter.matches(row) == Some(true);
+        if holds(&readable, &row) {
+            prop_assert_eq!(holds(&concealed, &row), holds(&filter, &row), "{}", text);
+        } else {
+            prop_assert_eq!(holds(&concealed, &row), holds(&concealed, &changed), "{}", text);
+        }
+    }
 }

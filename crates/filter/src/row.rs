@@ -118,6 +118,11 @@ impl RowValues {
         self.cells.get(position).unwrap_or(&Cell::Unread)
     }
 
+    #[cfg(test)]
+    pub(super) fn set(&mut self, position: usize, cell: Cell) {
+        self.cells[position] = cell;
+    }
+
     /// The value in the column at `position`, if it can be compared; an index of shapes looks it up.
     pub fn scalar(&self, position: usize) -> Option<&Scalar> {
         match self.cell(position) {

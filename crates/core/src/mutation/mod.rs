@@ -12,6 +12,7 @@ mod column_value;
 mod key_part;
 #[cfg(test)]
 mod properties;
+mod scope;
 #[cfg(test)]
 mod tests;
 
@@ -23,8 +24,11 @@ use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
 use value::schema::Schema;
 
+pub use scope::concealed;
+
 use crate::cursor::CommitId;
 use crate::key;
+use crate::policy::WriteColumns;
 
 /// How much of the client's own words a message repeats, in characters.
 const ECHO_CHARS_MAX: usize = 60;
@@ -44,6 +48,8 @@ pub struct CheckedWrite {
     /// Positions in the schema's columns and the values to write there, ascending, each column
     /// once. They include the key for a create and an upsert, but not for an update and a delete.
     pub values: Vec<(usize, Box<RawValue>)>,
+    /// Positions of those values that the server has filled in: an upsert that finds its row leaves them as they are.
+    pub filled: Vec<usize>,
 }
 
 impl CheckedWrite {
@@ -78,13 +84,14 @@ impl Applied {
 }
 
 /// Checks the writes of one mutation: at least one, at most `writes_max`, each against the schema
-/// that `schemas` returns for its entity.
+/// that `schemas` returns for its entity, and within the columns that `columns` returns for its index.
 ///
 /// # Errors
 /// The first fault: what is wrong, in which write, in which column.
-pub fn check(
+pub fn check<'c>(
     writes: &[Write],
     schemas: impl Fn(&str) -> Option<Arc<Schema>>,
+    columns: impl Fn(usize) -> &'c WriteColumns,
     writes_max: usize,
 ) -> Result<Vec<CheckedWrite>, Reject> {
     if writes.is_empty() {
@@ -96,24 +103,31 @@ pub fn check(
     }
     let numbered = writes.iter().enumerate();
     numbered
-        .map(|(index, write)| check_write(write, &schemas).map_err(|fault| fault.of_write(index)))
+        .map(|(index, write)| {
+            let columns = columns(index);
+            let checked = check_write(write, &schemas, columns);
+            checked.map_err(|fault| scope::concealed(fault, write, columns).of_write(index))
+        })
         .collect()
 }
 
 fn check_write(
     write: &Write,
     schemas: impl Fn(&str) -> Option<Arc<Schema>>,
+    columns: &WriteColumns,
 ) -> Result<CheckedWrite, Reject> {
     let schema = schemas(&write.entity).ok_or_else(|| {
         let message = format!("there is no entity {}", echo(&write.entity));
         Reject::new(RejectCode::UnknownEntity, message)
     })?;
+    scope::check_columns(write, columns)?;
     let key = write
         .key
         .as_ref()
         .map(|key| read_key(key, &schema))
         .transpose()?;
     let mut values = read_values(&write.values, &schema)?;
+    let filled = scope::fill(write.op, &mut values, &schema, columns)?;
     let key = match write.op {
         Op::Create | Op::Upsert => join_key(write.op, key, &mut values, &schema)?,
         Op::Update | Op::Delete => Some(drop_key(write.op, key, &mut values, &schema)?),
@@ -125,6 +139,7 @@ fn check_write(
         op: write.op,
         key,
         values: values.into_iter().collect(),
+        filled,
     })
 }
 
@@ -151,10 +166,7 @@ fn read_values(
     schema: &Schema,
 ) -> Result<Values, Reject> {
     let read = values.iter().map(|(name, raw)| {
-        let position = schema.position(name).ok_or_else(|| {
-            let message = format!("there is no column {}", echo(name));
-            Reject::new(RejectCode::UnknownColumn, message).of_column(shorten(name))
-        })?;
+        let position = schema.position(name).ok_or_else(|| scope::unknown(name))?;
         let column = &schema.columns[position];
         if raw.get() == "null" {
             let allowed = column.nullable && !schema.is_key(position);

@@ -63,6 +63,7 @@ fn check_json(writes: Value) -> Result<Vec<CheckedWrite>, Reject> {
     check(
         &writes,
         |name| known.iter().find(|schema| schema.entity == name).cloned(),
+        |_| WriteColumns::ALL,
         3,
     )
 }
@@ -318,7 +319,12 @@ fn a_key_that_the_database_always_generates_cannot_be_written() {
     let schema = Arc::new(schema);
     let check_one = |write: Value| {
         let write: Write = serde_json::from_str(&write.to_string()).expect("a write");
-        check(&[write], |_| Some(Arc::clone(&schema)), 1)
+        check(
+            &[write],
+            |_| Some(Arc::clone(&schema)),
+            |_| WriteColumns::ALL,
+            1,
+        )
     };
     let title = json!({"title": "a"});
     for op in ["create", "upsert"] {
@@ -341,7 +347,13 @@ fn a_key_is_never_null_even_where_its_column_may_be() {
     schema.columns[0].nullable = true;
     let write = json!({"entity": "seats", "op": "create", "values": {"place": "x", "row": null}});
     let write: Write = serde_json::from_str(&write.to_string()).expect("a write");
-    let fault = check(&[write], |_| Some(Arc::new(schema.clone())), 1).expect_err("a null");
+    let fault = check(
+        &[write],
+        |_| Some(Arc::new(schema.clone())),
+        |_| WriteColumns::ALL,
+        1,
+    )
+    .expect_err("a null");
     assert_eq!(
         (fault.code, fault.column.as_deref()),
         (RejectCode::Constraint, Some("row"))

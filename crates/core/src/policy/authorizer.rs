@@ -2,9 +2,12 @@
 
 use std::fmt;
 
+use filter::Table;
 use protocol::Op;
 
-use super::{Principal, ReadScope, WriteScope};
+use super::policies::PolicyError;
+use super::principal::Principal;
+use super::scope::{ReadScope, WriteScope};
 
 /// Decides what a principal may see and write. It is called whenever a shape is resolved and before each
 /// write, so it must answer from memory.
@@ -14,6 +17,26 @@ pub trait Authorizer: fmt::Debug + Send + Sync {
 
     /// Which rows of an entity the principal may write with this operation.
     fn write(&self, principal: &Principal, entity: &str, op: Op) -> WriteScope;
+
+    /// Whether nobody may do anything with an entity. For clients it does not exist then.
+    fn is_closed(&self, entity: &str) -> bool {
+        let _ = entity;
+        false
+    }
+
+    /// Checks what it would answer against an entity's table, when the engine starts and when the table changes.
+    ///
+    /// # Errors
+    /// What cannot be evaluated exactly. At the start it ends the start; later, clients get nothing by it.
+    fn check(&self, entity: &str, table: Table<'_>) -> Result<(), PolicyError> {
+        let _ = (entity, table);
+        Ok(())
+    }
+
+    /// The entities that it has policies for; one that is not configured ends the start.
+    fn entities(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// Allows everything to everybody.

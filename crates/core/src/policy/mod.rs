@@ -2,14 +2,18 @@
 //!
 //! Decisions are pure. A read scope becomes part of the shape when the shape is resolved, so that sessions
 //! with equal rights share one evaluation and one serialisation. A write scope is evaluated inside the
-//! mutation's transaction.
+//! mutation's transaction. [`Policies`] decide by what is configured; an application may decide by itself.
 
 mod authorizer;
+mod config;
 mod lifetime;
+mod policies;
 mod principal;
 mod scope;
 
 pub use authorizer::{AllowAll, Authorizer};
+pub use config::{ColumnAccess, ColumnPolicy, EntityPolicy, UpdatePolicy};
 pub use lifetime::Lifetime;
+pub use policies::{Policies, PolicyError};
 pub use principal::Principal;
-pub use scope::{ReadScope, WriteScope};
+pub use scope::{ReadScope, RowScope, WriteColumns, WriteScope};

@@ -1,6 +1,8 @@
 //! What a principal may see and write of one entity.
 
+use filter::{BoundPolicy, Filter, FilterError, Table};
 use protocol::SelectionRequest;
+use serde_json::Value;
 
 /// What a principal may see of an entity.
 #[derive(Debug, Clone, Default)]
@@ -11,23 +13,120 @@ pub enum ReadScope {
     Everything,
     /// The rows and columns of this selection. The key's columns are always among them.
     Restricted(SelectionRequest),
+    /// The rows that policies allow, without some columns.
+    Policies {
+        /// The rows.
+        rows: RowScope,
+        /// The columns that do not exist for the principal. They must exist in the table.
+        hidden: Vec<String>,
+        /// Columns that the principal may read in some rows only. They must exist in the table.
+        partial: Vec<(String, RowScope)>,
+    },
+    /// Nothing: the entity does not exist for the principal.
+    Nothing,
 }
 
-/// Which rows of an entity a principal may write, in PostgreSQL's words for policies. Each field is a filter
-/// with its parameters; none allows every row. Neither selects columns.
+/// Some rows of an entity.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum RowScope {
+    /// Those that match a filter with its parameters; its columns mean nothing.
+    Request(SelectionRequest),
+    /// Those that all of these policies allow.
+    Policies(Vec<BoundPolicy>),
+    /// None.
+    Nothing,
+}
+
+impl From<SelectionRequest> for RowScope {
+    fn from(request: SelectionRequest) -> Self {
+        Self::Request(request)
+    }
+}
+
+impl RowScope {
+    /// The rows as a filter on their table.
+    ///
+    /// # Errors
+    /// When the table has changed, so that the scope cannot be evaluated any more, or when it is too large.
+    pub fn filter(&self, table: Table<'_>) -> Result<Filter, FilterError> {
+        match self {
+            Self::Request(request) => {
+                let params = request.params.as_deref().unwrap_or_default();
+                match &request.filter {
+                    Some(text) => Filter::new(text, params, table),
+                    None => Ok(Filter::everything()),
+                }
+            }
+            Self::Policies(policies) => policies
+                .iter()
+                .try_fold(Filter::everything(), |all, policy| {
+                    Ok(all.and(policy.filter(table)?))
+                }),
+            Self::Nothing => Ok(Filter::nothing()),
+        }
+    }
+}
+
+/// Which rows of an entity a principal may write, in PostgreSQL's words for policies; none allows every row. And
+/// which columns.
 #[derive(Debug, Clone, Default)]
 pub struct WriteScope {
-    /// What a row must match before it is updated or deleted. Any other row does not exist for the
-    /// principal.
-    pub using: Option<SelectionRequest>,
+    /// The rows that exist for the principal. A write to any other is answered as one to a row that does not exist.
+    pub visible: Option<RowScope>,
+    /// What a row must match before it is updated or deleted.
+    pub using: Option<RowScope>,
     /// What a row must match after it is created or updated. A create that leaves its key to the database
     /// cannot be found again to be checked, so it is forbidden.
-    pub check: Option<SelectionRequest>,
+    pub check: Option<RowScope>,
+    /// The columns.
+    pub columns: WriteColumns,
 }
 
 impl WriteScope {
     /// Allows every row, before and after.
     pub fn everything() -> Self {
         Self::default()
+    }
+
+    /// Allows no row.
+    pub fn nothing() -> Self {
+        Self {
+            visible: Some(RowScope::Nothing),
+            using: Some(RowScope::Nothing),
+            check: Some(RowScope::Nothing),
+            columns: WriteColumns::default(),
+        }
+    }
+}
+
+/// What a principal may do with the columns of an entity when it writes.
+#[derive(Debug, Clone, Default)]
+pub struct WriteColumns {
+    /// Those that the principal may read in no row: a reject does not name them.
+    pub hidden: Vec<String>,
+    /// Those that the principal may not write.
+    pub unwritable: Vec<String>,
+    /// Those that the server fills in when a row is created, with their values; any other value is rejected. None when
+    /// there is no value for this principal, who can create no row then.
+    pub defaults: Vec<(String, Option<Value>)>,
+}
+
+impl WriteColumns {
+    /// Every column may be read and written.
+    pub const ALL: &'static Self = &Self {
+        hidden: Vec::new(),
+        unwritable: Vec::new(),
+        defaults: Vec::new(),
+    };
+
+    /// Whether a column does not exist for the principal.
+    pub fn is_hidden(&self, column: &str) -> bool {
+        self.hidden.iter().any(|hidden| hidden == column)
+    }
+
+    /// Whether the principal may write a column.
+    pub fn is_writable(&self, column: &str) -> bool {
+        !self.unwritable.iter().any(|other| other == column)
     }
 }

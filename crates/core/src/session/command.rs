@@ -6,7 +6,7 @@ use filter::{FilterError, FilterErrorKind};
 use protocol::{ErrorCode, Push, RefetchReason, Reject, SubscriptionId};
 
 use crate::cursor::{CommitId, Cursor, Position};
-use crate::shape::Shape;
+use crate::shape::{ResolveError, Shape};
 
 /// What the engine has to do.
 #[derive(Debug, Clone, PartialEq)]
@@ -166,6 +166,18 @@ impl SubscribeError {
         Self {
             code,
             message: message.into(),
+        }
+    }
+}
+
+impl From<ResolveError> for SubscribeError {
+    fn from(error: ResolveError) -> Self {
+        match error {
+            ResolveError::Request(error) => error.into(),
+            ResolveError::Scope(_) => Self::new(
+                ErrorCode::Forbidden,
+                "what this user may see of the entity cannot be determined at the moment",
+            ),
         }
     }
 }

@@ -208,20 +208,19 @@ impl<B: Batch> Session<B> {
             Ok(resolved) => resolved,
             Err(error) => return vec![error_frame(id, error)],
         };
-        // A text that is not a cursor is treated as one of another epoch: the client receives `refetch`.
-        let (from, invalid) = match subscribe.cursor.as_deref().map(str::parse::<Cursor>) {
-            None => (None, false),
-            Some(Ok(cursor)) => (Some(ReadFrom::Cursor(cursor)), false),
-            Some(Err(_)) => (None, true),
+        let (from, refused) = match subscribe.cursor.as_deref().map(|text| resume(text, &shape)) {
+            None => (None, None),
+            Some(Ok(cursor)) => (Some(ReadFrom::Cursor(cursor)), None),
+            Some(Err(reason)) => (None, Some(reason)),
         };
         let mut commands = Vec::new();
         if !self.is_attached(&shape) {
             commands.push(Command::Hub(HubCommand::Attach(shape.clone())));
         }
-        if invalid {
+        if let Some(reason) = refused {
             commands.push(Command::Send(Frame::Refetch {
                 id: id.clone(),
-                reason: RefetchReason::Epoch,
+                reason,
             }));
         }
         commands.push(Command::Read(ReadCommand::Start {
@@ -659,6 +658,21 @@ impl<B: Batch> Session<B> {
         self.subscriptions
             .values()
             .any(|s| s.shape == *shape && s.joining.is_none())
+    }
+}
+
+/// Where a subscription resumes whose client sends this: a cursor, and behind a dot the name of the shape for which the
+/// cursor was received. The error says why it cannot.
+fn resume(text: &str, shape: &Shape) -> Result<Cursor, RefetchReason> {
+    let (cursor, named) = match text.split_once('.') {
+        Some((cursor, named)) => (cursor, Some(named)),
+        None => (text, None),
+    };
+    // A text that is not a cursor is treated as one of another epoch.
+    let cursor = cursor.parse().map_err(|_| RefetchReason::Epoch)?;
+    match shape.resumes(named) {
+        true => Ok(cursor),
+        false => Err(RefetchReason::Permission),
     }
 }
 

@@ -9,14 +9,15 @@ mod properties;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use filter::{Backend, Filter, FilterError, RowError, RowReader, Table};
+use filter::{Backend, Filter, FilterError, RowError, RowReader, RowValues, Table};
 use protocol::{SchemaSummary, SelectionRequest};
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
@@ -27,6 +28,8 @@ use crate::undo::{Before, RowVersions};
 
 /// The bytes of a hash in the name of a shape, enough that two filters with one name cannot be found.
 const NAME_BYTES: usize = 18;
+/// Comes before the hash in the name of a shape whose clients may not see everything. No hash begins with it.
+const GUARDED_MARK: &str = "~";
 
 /// A set of rows and columns whose changes are sent. Cheap to clone; compared by its name.
 #[derive(Debug, Clone)]
@@ -48,6 +51,18 @@ pub struct Selection {
     filter: Filter,
     /// Positions, with the key's; none for all.
     columns: Option<BTreeSet<usize>>,
+    /// The rows in which columns may be read that may not be read in all.
+    partial: Option<Partial>,
+    is_guarded: bool,
+}
+
+/// Columns that are sent in some rows only.
+#[derive(Debug, Clone)]
+struct Partial {
+    /// By position: the rows in which the column is sent.
+    columns: BTreeMap<usize, Filter>,
+    /// Reads what those filters name.
+    reader: RowReader,
 }
 
 /// The table of an entity at the time when a shape is resolved.
@@ -97,38 +112,52 @@ impl Shape {
     /// name the column, so that nothing can be inferred from the answer.
     ///
     /// # Errors
-    /// When the filter or the columns cannot be answered.
+    /// When the filter, the columns or the scope cannot be answered.
     pub fn resolve(
         table: &CurrentTable,
         request: &SelectionRequest,
         scope: &ReadScope,
-    ) -> Result<Self, FilterError> {
-        let allowed = match scope {
-            ReadScope::Everything => Requested::everything(),
-            ReadScope::Restricted(allowed) => Requested::new(table.table(), allowed)?,
-        };
+    ) -> Result<Self, ResolveError> {
+        let allowed = Requested::of_scope(table.table(), scope).map_err(ResolveError::Scope)?;
+        let partial = partial(table.table(), scope).map_err(ResolveError::Scope)?;
         let visible = Table {
             visible: allowed.columns.as_ref(),
             ..table.table()
         };
-        let requested = Requested::new(visible, request)?;
+        let requested = Requested::new(visible, request).map_err(ResolveError::Request)?;
+        let concealed = requested.filter.concealing(&partial);
         let both = Requested {
-            filter: requested.filter.and(allowed.filter),
+            filter: concealed
+                .map_err(ResolveError::Request)?
+                .and(allowed.filter),
             columns: requested.columns.or(allowed.columns),
         };
-        Ok(Self::of(table, both))
+        let is_guarded = !matches!(scope, ReadScope::Everything);
+        Ok(Self::of(table, both, partial, is_guarded))
     }
 
-    fn of(table: &CurrentTable, Requested { filter, columns }: Requested) -> Self {
-        if filter.is_everything() && columns.is_none() {
+    fn of(
+        table: &CurrentTable,
+        Requested { filter, columns }: Requested,
+        mut partial: BTreeMap<usize, Filter>,
+        is_guarded: bool,
+    ) -> Self {
+        if filter.is_everything() && columns.is_none() && !is_guarded {
             return Self::whole(&table.schema.entity);
         }
+        partial.retain(|position, rows| {
+            let is_asked = columns.as_ref().is_none_or(|asked| asked.contains(position));
+            is_asked && !rows.is_everything()
+        });
+        let partial = (!partial.is_empty()).then(|| Partial::new(table.table(), partial));
         let selection = Selection {
             fingerprint: table.fingerprint.clone(),
             schema: table.schema.clone(),
             backend: table.backend,
             filter,
             columns,
+            partial,
+            is_guarded,
         };
         Self(Arc::new(Definition {
             entity: table.schema.entity.as_str().into(),
@@ -147,6 +176,36 @@ impl Shape {
         &self.0.name
     }
 
+    /// Whether its clients may not see everything of the entity.
+    pub fn is_guarded(&self) -> bool {
+        self.selection().is_some_and(|selection| selection.is_guarded)
+    }
+
+    /// What a cursor that was received for this shape must say beside it: the end of the shape's name where it is
+    /// guarded, because then the cursor is good for no other shape.
+    pub fn mark(&self) -> Option<&str> {
+        let name = self.0.name.strip_prefix(&*self.0.entity)?;
+        self.is_guarded().then(|| &name[1..])
+    }
+
+    /// Whether one may resume from a cursor that was received for the shape of this name or mark, if any.
+    ///
+    /// What somebody may see changes without an entry in the log, so a cursor is good for another shape only where
+    /// neither is guarded: then the selection is the client's own affair.
+    pub fn resumes(&self, named: Option<&str>) -> bool {
+        let is_guarded = |name: &str| {
+            let end = name.rsplit('.').next().unwrap_or_default();
+            end.starts_with(GUARDED_MARK)
+        };
+        match named {
+            Some(named) => {
+                let is_same = named == self.as_str() || Some(named) == self.mark();
+                is_same || !(self.is_guarded() || is_guarded(named))
+            }
+            None => !self.is_guarded(),
+        }
+    }
+
     /// The rows and columns of the shape; none for a whole entity.
     pub fn selection(&self) -> Option<&Selection> {
         self.0.selection.as_ref()
@@ -160,11 +219,38 @@ struct Requested {
     columns: Option<BTreeSet<usize>>,
 }
 
+/// Why a request is no shape.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ResolveError {
+    /// The request cannot be answered.
+    #[error(transparent)]
+    Request(FilterError),
+    /// What the client may see cannot be evaluated: its table has changed, or its claims are too large. The message is
+    /// not for the client.
+    #[error("what may be seen cannot be evaluated: {0}")]
+    Scope(FilterError),
+}
+
 impl Requested {
     fn everything() -> Self {
         Self {
             filter: Filter::everything(),
             columns: None,
+        }
+    }
+
+    fn of_scope(table: Table<'_>, scope: &ReadScope) -> Result<Self, FilterError> {
+        match scope {
+            ReadScope::Everything => Ok(Self::everything()),
+            ReadScope::Restricted(allowed) => Self::new(table, allowed),
+            ReadScope::Policies { rows, hidden, .. } => Ok(Self {
+                filter: rows.filter(table)?,
+                columns: without(table, hidden)?,
+            }),
+            ReadScope::Nothing => Ok(Self {
+                filter: Filter::nothing(),
+                columns: None,
+            }),
         }
     }
 
@@ -200,7 +286,7 @@ impl ShapeReader {
     pub fn new(shape: Shape) -> Self {
         let reader = shape
             .selection()
-            .map(|selection| RowReader::new(selection.table(), selection.filter.columns()));
+            .map(|selection| RowReader::new(selection.table(), selection.evaluated_columns()));
         Self { shape, reader }
     }
 
@@ -214,6 +300,35 @@ impl ShapeReader {
     }
 }
 
+/// The columns that may be read in some rows only, with those rows.
+fn partial(
+    table: Table<'_>,
+    scope: &ReadScope,
+) -> Result<BTreeMap<usize, Filter>, FilterError> {
+    let ReadScope::Policies { partial, .. } = scope else {
+        return Ok(BTreeMap::new());
+    };
+    let read = partial.iter().map(|(name, rows)| {
+        let position = table
+            .position(name)
+            .ok_or_else(|| FilterError::no_such_column(name))?;
+        Ok((position, rows.filter(table)?))
+    });
+    read.collect()
+}
+
+/// The positions of all columns but these; none when there are no such. One that does not exist is an error: it may
+/// have another name now.
+fn without(table: Table<'_>, hidden: &[String]) -> Result<Option<BTreeSet<usize>>, FilterError> {
+    if hidden.is_empty() {
+        return Ok(None);
+    }
+    let hidden = positions(table, hidden)?;
+    let all = 0..table.schema.columns.len();
+    let is_shown = |position: &usize| table.schema.is_key(*position) || !hidden.contains(position);
+    Ok(Some(all.filter(is_shown).collect()))
+}
+
 /// The positions of these columns and of the key.
 fn positions(table: Table<'_>, columns: &[String]) -> Result<BTreeSet<usize>, FilterError> {
     let mut positions: BTreeSet<usize> = table.schema.key.iter().copied().collect();
@@ -224,6 +339,21 @@ fn positions(table: Table<'_>, columns: &[String]) -> Result<BTreeSet<usize>, Fi
         positions.insert(position);
     }
     Ok(positions)
+}
+
+impl Partial {
+    fn new(table: Table<'_>, columns: BTreeMap<usize, Filter>) -> Self {
+        let named: Vec<usize> = columns.values().flat_map(Filter::columns).collect();
+        Self {
+            reader: RowReader::new(table, named),
+            columns,
+        }
+    }
+
+    /// The columns that decide.
+    fn named(&self) -> impl Iterator<Item = usize> {
+        self.columns.values().flat_map(Filter::columns)
+    }
 }
 
 impl CurrentTable {
@@ -246,8 +376,14 @@ impl Selection {
         for name in self.column_names().into_iter().flatten() {
             add(name);
         }
+        for (position, rows) in self.partial.iter().flat_map(|partial| &partial.columns) {
+            add("\0partial");
+            add(&self.schema.columns[*position].name);
+            add(&rows.text(self.table()));
+        }
         let name = URL_SAFE_NO_PAD.encode(&hash.finalize()[..NAME_BYTES]);
-        format!("{}.{name}", self.schema.entity)
+        let mark = if self.is_guarded { GUARDED_MARK } else { "" };
+        format!("{}.{mark}{name}", self.schema.entity)
     }
 
     /// The fingerprint of the table that it was made for.
@@ -258,6 +394,14 @@ impl Selection {
     /// The table that it was made for.
     pub fn table(&self) -> Table<'_> {
         Table::new(&self.schema, self.backend)
+    }
+
+    /// Whether a row that is not in the shape must not be named, because it is unknown whether its clients ever had
+    /// it: they may not see all rows. They refetch instead.
+    pub fn is_unclear(&self, versions: &RowVersions) -> bool {
+        self.is_guarded
+            && !self.filter.is_everything()
+            && self.matched_before(versions).is_none()
     }
 
     /// The filter of its rows.
@@ -272,8 +416,7 @@ impl Selection {
 
     /// The names of its columns; none for all.
     pub fn column_names(&self) -> Option<Vec<&str>> {
-        let name = |&position: &usize| self.schema.columns[position].name.as_str();
-        Some(self.columns.as_ref()?.iter().map(name).collect())
+        Some(self.names(self.columns.as_ref()?).collect())
     }
 
     /// The `schema` of a `subscribed` frame, with its columns.
@@ -287,10 +430,16 @@ impl Selection {
         summary
     }
 
-    /// The names of the columns whose previous values its filter needs.
-    pub fn filter_columns(&self) -> impl Iterator<Item = &str> {
-        self.filter
-            .columns()
+    /// The positions of the columns that decide which rows are sent, and which of their columns. A change of one of
+    /// them needs its previous value.
+    pub fn evaluated_columns(&self) -> impl Iterator<Item = usize> {
+        let partial = self.partial.iter().flat_map(|partial| partial.named());
+        self.filter.columns().chain(partial)
+    }
+
+    /// Their names. One may occur twice.
+    pub fn evaluated_column_names(&self) -> impl Iterator<Item = &str> {
+        self.evaluated_columns()
             .map(|position| self.schema.columns[position].name.as_str())
     }
 
@@ -299,10 +448,62 @@ impl Selection {
     /// # Errors
     /// When the row is not a JSON object.
     pub fn project(&self, row: &RawValue) -> Result<Option<Box<RawValue>>, RowError> {
-        let Some(names) = self.column_names() else {
-            return Ok(None);
+        let columns = self.columns_of(row)?;
+        columns
+            .map(|columns| self.project_to(row, &columns))
+            .transpose()
+    }
+
+    /// The positions of the columns that are sent of a row; none for all.
+    ///
+    /// # Errors
+    /// When the row is not a JSON object.
+    pub fn columns_of(&self, row: &RawValue) -> Result<Option<Cow<'_, BTreeSet<usize>>>, RowError> {
+        match &self.partial {
+            None => Ok(self.columns.as_ref().map(Cow::Borrowed)),
+            Some(partial) => {
+                let shown = self.shown(&partial.reader.read(row)?);
+                Ok(Some(Cow::Owned(shown)))
+            }
+        }
+    }
+
+    /// Some columns of a row.
+    ///
+    /// # Errors
+    /// When the row is not a JSON object.
+    pub fn project_to(
+        &self,
+        row: &RawValue,
+        columns: &BTreeSet<usize>,
+    ) -> Result<Box<RawValue>, RowError> {
+        let names: Vec<&str> = self.names(columns).collect();
+        filter::project(row, |name| names.contains(&name))
+    }
+
+    /// Whether each row's columns must be chosen when it has been read with all of them.
+    pub fn is_partial(&self) -> bool {
+        self.partial.is_some()
+    }
+
+    /// The columns that are sent of a row with these values.
+    fn shown(&self, row: &RowValues) -> BTreeSet<usize> {
+        let all = 0..self.schema.columns.len();
+        let asked = |position: &usize| {
+            let columns = self.columns.as_ref();
+            columns.is_none_or(|columns| columns.contains(position))
         };
-        filter::project(row, |name| names.contains(&name)).map(Some)
+        let readable = |position: &usize| {
+            let partial = self.partial.as_ref();
+            let rows = partial.and_then(|partial| partial.columns.get(position));
+            rows.is_none_or(|rows| rows.matches(row) == Some(true))
+        };
+        all.filter(asked).filter(readable).collect()
+    }
+
+    fn names(&self, columns: &BTreeSet<usize>) -> impl Iterator<Item = &str> {
+        let name = |&position: &usize| self.schema.columns[position].name.as_str();
+        columns.iter().map(name)
     }
 
     /// The comparisons that [`Self::effect`] takes for a row with these versions.
@@ -327,13 +528,8 @@ impl Selection {
     /// joined since may have the row as it was in between; an effect that only such a reader needs is
     /// transient.
     pub fn effect(&self, versions: &RowVersions) -> Option<RowEffect> {
-        let matches =
-            |row: Option<&_>| row.is_some_and(|row| self.filter.matches(row) == Some(true));
-        let before = match versions.before() {
-            Before::Row(row) => Some(matches(row)),
-            Before::AnyOf(values) if !self.filter.may_match(values) => Some(false),
-            Before::AnyOf(_) | Before::Unknown => None,
-        };
+        let matches = |row: Option<&RowValues>| self.matches(row);
+        let before = self.matched_before(versions);
         if matches(versions.now()) {
             let differs = before != Some(true) || self.shows_difference(versions);
             let transient = !differs;
@@ -353,14 +549,34 @@ impl Selection {
         is_sent.then_some(RowEffect { op, transient })
     }
 
+    fn matches(&self, row: Option<&RowValues>) -> bool {
+        row.is_some_and(|row| self.filter.matches(row) == Some(true))
+    }
+
+    /// Whether the row matched at the reader's position; none when that is unknown.
+    fn matched_before(&self, versions: &RowVersions) -> Option<bool> {
+        match versions.before() {
+            Before::Row(row) => Some(self.matches(row)),
+            Before::AnyOf(values) if !self.filter.may_match(values) => Some(false),
+            Before::Unknown if self.filter.is_nothing() => Some(false),
+            Before::AnyOf(_) | Before::Unknown => None,
+        }
+    }
+
     /// Whether the columns show a difference in a row that matched before and matches now.
     fn shows_difference(&self, versions: &RowVersions) -> bool {
-        let Some(columns) = &self.columns else {
-            return true;
+        let mut columns = match (&self.columns, &self.partial) {
+            (None, None) => return true,
+            (Some(columns), None) => Cow::Borrowed(columns),
+            (_, Some(_)) => Cow::Owned(versions.now().map(|now| self.shown(now)).unwrap_or_default()),
         };
+        if let Some(partial) = &self.partial {
+            // They decide which columns are sent.
+            columns.to_mut().extend(partial.named());
+        }
         // A column that is not in the log may have changed.
         let unlogged = |&position: &usize| !self.schema.columns[position].logged;
-        versions.touches(columns) || columns.iter().any(unlogged)
+        versions.touches(&columns) || columns.iter().any(unlogged)
     }
 }
 

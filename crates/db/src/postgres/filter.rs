@@ -1,4 +1,6 @@
-//! A filter as SQL for PostgreSQL, for reads of tables.
+//! A filter as SQL for PostgreSQL, for reads of tables and for what a writer may write.
+//!
+//! It names the schema of every operator and type, because writes run with the role's own search path.
 //!
 //! Every value but an enum's label is a parameter with a cast to the type in which Rust compares, so that neither
 //! the choice of operators nor a database session's settings change the result, and so that the columns need no
@@ -58,15 +60,15 @@ impl Writer<'_> {
                 self.condition(inner);
             }
             Condition::Constant(truth) => self.push(match truth {
-                Some(true) => "(1 = 1)",
-                Some(false) => "(1 = 0)",
-                None => "(1 = NULL)",
+                Some(true) => "true",
+                Some(false) => "false",
+                None => "NULL::pg_catalog.bool",
             }),
             Condition::Compare { column, op, value } => {
                 let name = self.name(*column);
                 let value = self.value(*column, value.to_string(), "");
                 let sign = op.sign();
-                self.push(&format!("{name} {sign} {value}"));
+                self.push(&format!("{name} OPERATOR(pg_catalog.{sign}) {value}"));
             }
             Condition::In {
                 column,
@@ -76,8 +78,8 @@ impl Writer<'_> {
             } => {
                 let name = self.name(*column);
                 let values = self.value(*column, array(values, *null), "[]");
-                let op = if *negated { "<> ALL" } else { "= ANY" };
-                self.push(&format!("{name} {op} ({values})"));
+                let (op, any) = if *negated { ("<>", "ALL") } else { ("=", "ANY") };
+                self.push(&format!("{name} OPERATOR(pg_catalog.{op}) {any} ({values})"));
             }
             Condition::IsNull { column, negated } => {
                 // Unlike IS NULL, it tests a value of a composite type itself, not its fields.
@@ -92,8 +94,11 @@ impl Writer<'_> {
             } => {
                 let name = self.name(*column);
                 let placeholder = self.bind(pattern.text());
-                let not = if *negated { "NOT " } else { "" };
-                self.push(&format!("{name} {not}LIKE {placeholder}::text"));
+                // The operators behind LIKE and NOT LIKE.
+                let op = if *negated { "!~~" } else { "~~" };
+                self.push(&format!(
+                    "{name} OPERATOR(pg_catalog.{op}) {placeholder}::pg_catalog.text"
+                ));
             }
         }
     }
@@ -126,7 +131,10 @@ impl Writer<'_> {
         match self.schema.columns[column].kind {
             // A literal is read by the type's input function; a cast from text may be the type's owner's.
             ColumnKind::Enum(_) => format!("{}::{sql_type}{array}", portable_literal(&text)),
-            _ => format!("{}::text::{sql_type}{array}", self.bind(text)),
+            _ => format!(
+                "{}::pg_catalog.text::{sql_type}{array}",
+                self.bind(text)
+            ),
         }
     }
 
@@ -137,7 +145,7 @@ impl Writer<'_> {
 
     /// The type in which Rust compares a column; an enum is compared in its own type.
     fn sql_type(&self, column: usize) -> String {
-        match self.schema.columns[column].kind {
+        let name = match self.schema.columns[column].kind {
             ColumnKind::Bool => "bool",
             ColumnKind::Int { .. } => "int8",
             ColumnKind::Float => "float8",
@@ -148,8 +156,8 @@ impl Writer<'_> {
             ColumnKind::Timestamp => "timestamp",
             ColumnKind::TimestampTz => "timestamptz",
             _ => return self.base_types[column].clone(),
-        }
-        .to_owned()
+        };
+        format!("pg_catalog.{name}")
     }
 }
 

@@ -15,6 +15,7 @@ use futures_util::StreamExt as _;
 use protocol::RowImage;
 use sync_core::cursor::{CommitId, Position};
 use sync_core::log::NetChange;
+use sync_core::shape::Selection;
 use sync_core::snapshot::Snapshot;
 
 use super::cancel::Progress;
@@ -267,8 +268,10 @@ pub(crate) async fn read_rows(
         let mut lines = bound(&sql, &parameters)
             .load_stream::<RowLine>(conn)
             .await?;
+        let selection = query.shape.selection();
+        let is_partial = selection.is_some_and(Selection::is_partial);
         let mut collector = RowsCollector::new(entity, health.clone());
-        if guarded {
+        if guarded || is_partial {
             collector = collector.projecting(&query.shape);
         }
         while let Some(line) = lines.next().await {

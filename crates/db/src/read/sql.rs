@@ -177,7 +177,9 @@ pub(crate) fn rows_before_where(
             columns,
             from,
         } => {
-            let projected = selection.and_then(Selection::columns).map(|projection| {
+            // Where each row's columns differ, they are chosen once the row has been read.
+            let projected = selection.filter(|selection| !selection.is_partial());
+            let projected = projected.and_then(Selection::columns).map(|projection| {
                 let columns = projection.iter().map(|&index| columns[index].clone());
                 object_of(columns.collect())
             });

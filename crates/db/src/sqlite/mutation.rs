@@ -248,7 +248,14 @@ fn write_in_scope(
         && write.op != Op::Create
         && write::row_matches(conn, write, using)? == Some(false)
     {
-        return Err(WriteFailed::Rejected(outside_using(write.op)));
+        if write.op == Op::Upsert {
+            return Err(WriteFailed::Rejected(outside_check()));
+        }
+        let is_visible = match &write.scope.visible {
+            Some(visible) => write::row_matches(conn, write, visible)? == Some(true),
+            None => false,
+        };
+        return Err(WriteFailed::Rejected(outside_using(is_visible)));
     }
     write::write(conn, write, kept)?;
     if let Some(check) = &write.scope.check

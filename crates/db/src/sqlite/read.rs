@@ -17,6 +17,7 @@ use diesel::{Connection as _, QueryResult, QueryableByName, RunQueryDsl as _, Sq
 use protocol::{RefetchReason, RowImage};
 use sync_core::cursor::{CommitId, Position};
 use sync_core::log::NetChange;
+use sync_core::shape::Selection;
 
 use super::connect::{SqliteConn, blocking};
 use super::entry::{entry_hash, hash_at, newest, position};
@@ -401,8 +402,10 @@ pub(crate) async fn read_rows(
 ) -> DbResult<()> {
     let guarded = entity.relation.is_some() && health.is_guarded(&entity.schema.entity);
     let statement = rows_statement(entity, query, guarded);
+    let selection = query.shape.selection();
+    let is_partial = selection.is_some_and(Selection::is_partial);
     let mut collector = RowsCollector::new(entity, health.clone());
-    if guarded {
+    if guarded || is_partial {
         collector = collector.projecting(&query.shape);
     }
     let (entity, out) = (entity.clone(), out.clone());

@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use diesel::prelude::*;
 use diesel::sql_types::Bool;
 use filter::Filter;
-use protocol::{Op, Reject};
+use protocol::{Op, Reject, RejectCode};
 use serde_json::value::RawValue;
 use value::schema::{ColumnKind, Schema};
 
@@ -13,7 +13,13 @@ use super::explain::{self, Tried, WriteFailed};
 use super::filter::predicate;
 use super::statement::{KeptStatements, Statement, Value};
 use crate::quote::ident;
-use crate::write::{TableWrite, not_found};
+use crate::write::{TableWrite, not_found, outside_check};
+
+#[derive(QueryableByName)]
+struct Matches {
+    #[diesel(sql_type = Bool)]
+    matches: bool,
+}
 
 /// Runs one write.
 pub(super) fn write(
@@ -40,8 +46,65 @@ pub(super) fn write(
     match (ended, write.op) {
         (Ok(0), Op::Update | Op::Delete) => Err(WriteFailed::Rejected(not_found())),
         (Ok(_), _) => Ok(()),
-        (Err(reject), _) => Err(WriteFailed::Rejected(reject)),
+        (Err(reject), _) => Err(WriteFailed::Rejected(in_scope(conn, write, reject)?)),
     }
+}
+
+/// A reject as its writer may know it: of rows that the writer could not write, not even which values are taken is told.
+fn in_scope(
+    conn: &mut SqliteConnection,
+    write: &TableWrite,
+    reject: Reject,
+) -> Result<Reject, diesel::result::Error> {
+    let tells_of_others = matches!(reject.code, RejectCode::Exists | RejectCode::Constraint);
+    if write.op == Op::Delete || !tells_of_others {
+        return Ok(reject);
+    }
+    if !passes_check(conn, write)? {
+        return Ok(outside_check());
+    }
+    // A key that is taken by a row that does not exist for the writer.
+    let hides = match &write.scope.visible {
+        Some(visible) if reject.code == RejectCode::Exists => {
+            row_matches(conn, write, visible)? == Some(false)
+        }
+        _ => false,
+    };
+    Ok(if hides { outside_check() } else { reject })
+}
+
+/// Whether a write's values pass its check. A column that it does not name is as in the row that it finds, or null where
+/// there is none.
+fn passes_check(
+    conn: &mut SqliteConnection,
+    write: &TableWrite,
+) -> Result<bool, diesel::result::Error> {
+    let Some(check) = &write.scope.check else {
+        return Ok(true);
+    };
+    let written = values(write);
+    let mut statement = predicate(
+        Statement::new("SELECT coalesce("),
+        check.condition(),
+        &write.schema,
+    );
+    statement = statement.sql(", 0) AS matches FROM (SELECT 1");
+    for index in check.columns() {
+        let name = ident(&write.schema.columns[index].name);
+        statement = match written.iter().find(|(written, _)| *written == index) {
+            Some((_, value)) => statement.sql(", ").value(value.clone()),
+            None if write.op == Op::Create => statement.sql(", NULL"),
+            None => statement.sql(format!(", r.{name}")),
+        };
+        statement = statement.sql(format!(" AS {name}"));
+    }
+    statement = statement.sql(" FROM (SELECT 1) one");
+    if write.op != Op::Create {
+        let found = format!(" LEFT JOIN (SELECT * FROM {}", write.relation());
+        statement = with_key(statement.sql(found), write).sql(") r ON 1");
+    }
+    let found: Vec<Matches> = statement.sql(") t").load(conn)?;
+    Ok(found.first().is_some_and(|found| found.matches))
 }
 
 /// Whether the row to be written, as it is now, matches a filter; `None` when it does not exist, or when the
@@ -52,11 +115,6 @@ pub(super) fn row_matches(
     write: &TableWrite,
     filter: &Filter,
 ) -> Result<Option<bool>, diesel::result::Error> {
-    #[derive(QueryableByName)]
-    struct Matches {
-        #[diesel(sql_type = Bool)]
-        matches: bool,
-    }
     if write.key.is_none() {
         return Ok(None);
     }
@@ -108,10 +166,11 @@ fn statement(write: &TableWrite, op: Op) -> Option<Statement> {
                 .key_columns()
                 .map(|column| ident(&column.name))
                 .collect();
-            let set: Vec<String> = names
+            let set: Vec<String> = named
                 .iter()
-                .filter(|name| !key.contains(name))
-                .map(|name| format!("{name} = excluded.{name}"))
+                .zip(&names)
+                .filter(|((index, _), _)| write.sets(*index))
+                .map(|(_, name)| format!("{name} = excluded.{name}"))
                 .collect();
             let action = if set.is_empty() {
                 "NOTHING".to_owned()
@@ -126,7 +185,7 @@ fn statement(write: &TableWrite, op: Op) -> Option<Statement> {
             let set = names
                 .iter()
                 .zip(named)
-                .filter(|(_, (index, _))| !schema.is_key(*index));
+                .filter(|(_, (index, _))| write.sets(*index));
             let set: Vec<_> = set.collect();
             if set.is_empty() {
                 return None;

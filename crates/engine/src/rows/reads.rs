@@ -520,7 +520,7 @@ pub(super) fn old_value_columns_of<'a>(
             let columns = old_value_columns
                 .entry(shape.entity().to_owned())
                 .or_default();
-            columns.extend(selection.filter_columns().map(str::to_owned));
+            columns.extend(selection.evaluated_column_names().map(str::to_owned));
         }
     }
     old_value_columns

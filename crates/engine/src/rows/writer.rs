@@ -128,20 +128,13 @@ impl Writer<'_> {
             self.push(shape, text, transient);
         }
         for (shape, RowEffect { op, transient }) in found.effects {
-            let projection = shape
-                .selection()
-                .and_then(|selection| Some((selection, selection.columns()?)));
-            let text = match projection {
-                Some((selection, columns)) if op == RowOp::Put => {
-                    match row.projected(selection, columns, &mut self.texts) {
-                        Some(text) => text,
-                        None => {
-                            self.batch.outdated.insert(shape);
-                            continue;
-                        }
-                    }
-                }
-                _ => row.text(op, &mut self.texts),
+            let text = match shape.selection() {
+                Some(selection) if op == RowOp::Put => row.put(selection, &mut self.texts),
+                _ => Some(row.text(op, &mut self.texts)),
+            };
+            let Some(text) = text else {
+                self.batch.outdated.insert(shape);
+                continue;
             };
             self.push(shape, text, transient);
         }
@@ -195,16 +188,19 @@ impl RowTexts {
         text
     }
 
-    /// Returns a put of these columns; none when the row cannot be read as one of the selection's table.
-    fn projected(
-        &mut self,
-        selection: &Selection,
-        columns: &BTreeSet<usize>,
-        texts: &mut TextsWriter,
-    ) -> Option<u32> {
-        let projection = (selection.fingerprint().to_owned(), columns.clone());
+    /// Returns a put of the selection's columns; none when the row cannot be read as one of the selection's table.
+    fn put(&mut self, selection: &Selection, texts: &mut TextsWriter) -> Option<u32> {
+        let columns = match &self.row {
+            Some(row) => selection.columns_of(row).ok()?,
+            None => None,
+        };
+        let Some(columns) = columns else {
+            return Some(self.text(RowOp::Put, texts));
+        };
+        let projection = (selection.fingerprint().to_owned(), columns.into_owned());
+        let columns = projection.1.clone();
         *self.projected.entry(projection).or_insert_with(|| {
-            let row = selection.project(self.row.as_deref()?).ok()??;
+            let row = selection.project_to(self.row.as_deref()?, &columns).ok()?;
             let change = put(self.key.clone(), row);
             Some(texts.add(self.commit_id, self.mutation_id, &json::text(&change)))
         })

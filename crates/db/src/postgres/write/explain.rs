@@ -8,11 +8,12 @@ use diesel_async::{
 use protocol::{Op, Reject, RejectCode};
 use serde::Deserialize;
 
+use super::scope;
 use super::statement::{ascii, from, key_object, object, record, value};
 use crate::error::{DbError, DbResult, Failed};
 use crate::postgres::store::{SEARCH_PATH, in_schema};
 use crate::quote::ident;
-use crate::write::{TableWrite, not_found, outside_check, outside_using};
+use crate::write::{TableWrite, outside_check, outside_using};
 
 /// What went wrong in a mutation, with the names that PostgreSQL reports; empty where it reports none.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -34,7 +35,6 @@ pub(in crate::postgres) struct Fault {
 #[serde(rename_all = "snake_case")]
 enum Refused {
     NotFound,
-    Using,
     Check,
 }
 
@@ -138,7 +138,11 @@ impl Probes<'_> {
             return Ok(column.map(|column| unfit().of_column(column).of_write(index)));
         }
         if let Some((index, write)) = write.and_then(|at| Some((at, writes.get(at)?))) {
-            return Ok(Some(reject(self, write, fault).await?.of_write(index)));
+            let reject = match in_scope(self.conn, write, fault).await? {
+                Some(outside) => outside,
+                None => reject(self, write, fault).await?,
+            };
+            return Ok(Some(reject.of_write(index)));
         }
         if fault.write.is_none() {
             let message = "a deferred constraint is violated";
@@ -152,6 +156,34 @@ impl Probes<'_> {
         }
         Ok(Some(unfit()))
     }
+}
+
+/// The reject of a write that failed for a reason that its writer may not know: of rows that the writer could not
+/// write, not even which values are taken is told. None where the reason may be told.
+async fn in_scope(
+    conn: &mut AsyncPgConnection,
+    write: &TableWrite,
+    fault: &Fault,
+) -> Result<Option<Reject>, diesel::result::Error> {
+    Ok(match (fault.refused, write.op) {
+        (Some(Refused::NotFound), Op::Upsert | Op::Create) => Some(outside_check()),
+        (Some(Refused::NotFound), Op::Update | Op::Delete) => {
+            let is_visible = scope::is_visible(conn, write).await?;
+            Some(outside_using(is_visible == Some(true)))
+        }
+        (Some(Refused::Check), _) => Some(outside_check()),
+        (None, Op::Delete) => None,
+        // What these say of a value depends on the value alone.
+        (None, _) if matches!(fault.class(), "22" | "42" | "54") => None,
+        (None, _) if !scope::passes_check(conn, write).await? => Some(outside_check()),
+        // A key that is taken by a row that does not exist for the writer.
+        (None, Op::Create)
+            if fault.state == "23505" && scope::is_visible(conn, write).await? == Some(false) =>
+        {
+            Some(outside_check())
+        }
+        (None, _) => None,
+    })
 }
 
 fn unfit() -> Reject {
@@ -169,12 +201,6 @@ async fn reject(
         Some(column) if write.schema.position(&column).is_some() => reject.of_column(column),
         _ => reject,
     };
-    match fault.refused {
-        Some(Refused::NotFound) => return Ok(not_found()),
-        Some(Refused::Using) => return Ok(outside_using(write.op)),
-        Some(Refused::Check) => return Ok(outside_check()),
-        None => {}
-    }
     let constraint = RejectCode::Constraint;
     Ok(match (fault.state.as_str(), fault.class()) {
         ("23502", _) => {
@@ -277,7 +303,7 @@ async fn column_at_fault(
     probes: &mut Probes<'_>,
     write: &TableWrite,
 ) -> Result<Option<String>, diesel::result::Error> {
-    let key = key_object(write);
+    let key = key_object(write, None);
     let values = write
         .values
         .iter()

@@ -2,4 +2,5 @@
 
 pub(super) mod call;
 pub(super) mod explain;
+mod scope;
 mod statement;

@@ -8,7 +8,7 @@ use protocol::Op;
 use serde_json::value::RawValue;
 use value::schema::{ColumnKind, Schema};
 
-use crate::postgres::filter::predicate_with;
+use crate::postgres::filter::{Predicate, predicate_with};
 use crate::quote::ident;
 use crate::write::TableWrite;
 
@@ -27,56 +27,98 @@ fn step(write: &TableWrite) -> String {
     } else {
         &[write.op]
     };
-    let statements: Vec<String> = ops.iter().filter_map(|op| statement(write, *op)).collect();
+    let guard = guard(write);
+    let mut statements: Vec<String> = Vec::new();
+    if guard.is_some() && sets_nothing(write) && write.op == Op::Upsert {
+        // Then the upsert leaves a row that it finds as it is.
+        statements.push(found(write, guard.as_ref()));
+    }
+    let predicate = guard.as_ref().map(|guard| guard.sql.as_str());
+    let of_ops = ops.iter().filter_map(|op| statement(write, *op, predicate));
+    statements.extend(of_ops);
+    let params = guard.as_ref().map(|guard| guard.params.as_slice());
     let mut step = format!(
         r#"{{"s":{},"v":{},"k":{}"#,
         json_text(&statements),
         object(&write.schema, &write.values),
-        key_object(write)
+        key_object(write, params)
     );
-    if matches!(write.op, Op::Update | Op::Delete) {
+    // An upsert that writes nothing has found a row that its writer may not write.
+    if matches!(write.op, Op::Update | Op::Delete) || guard.is_some() {
         step.push_str(r#","n":true"#);
-    }
-    let mut params = Vec::new();
-    let using = write.scope.using.as_ref();
-    if let Some(using) = using.filter(|_| write.op != Op::Create && write.key.is_some()) {
-        let query = json_text(&matches(write, using, &mut params));
-        step.push_str(&format!(r#","u":{query}"#));
     }
     let check = write.scope.check.as_ref();
     if let Some(check) = check.filter(|_| write.op != Op::Delete) {
-        let query = match write.key {
-            Some(_) => matches(write, check, &mut params),
+        let (query, params) = match write.key {
+            Some(_) => {
+                let (query, params) = matches(write, check, "$1", "$2");
+                // The answer is still true at the commit.
+                (query + " FOR UPDATE OF t", params)
+            }
             // The row that the database generated the key for cannot be found.
-            None => "SELECT false".to_owned(),
+            None => ("SELECT false".to_owned(), Vec::new()),
         };
-        step.push_str(&format!(r#","c":{}"#, json_text(&query)));
-    }
-    if using.is_some() || check.is_some() {
-        step.push_str(&format!(r#","p":{}"#, json_text(&params)));
+        let (query, params) = (json_text(&query), json_text(&params));
+        step.push_str(&format!(r#","c":{query},"p":{params}"#));
     }
     step.push('}');
     step
 }
 
-/// A query whether the row with the write's key matches a filter: `$1` is the key, `$2` the filters' parameters. It
-/// locks the row, so that the answer is still true when the write runs.
-fn matches(write: &TableWrite, filter: &Filter, params: &mut Vec<String>) -> String {
-    let before = params.len();
-    let predicate = predicate_with(filter.condition(), &write.table, |number| {
-        format!("$2[{}]", before + number)
-    });
-    params.extend(predicate.params);
+/// What the row must match that a write finds. It is part of the statement, so that no row can come in between; its
+/// parameters are in the key's object, under a name that no column has.
+fn guard(write: &TableWrite) -> Option<Predicate> {
+    let using = write.scope.using.as_ref();
+    let using = using.filter(|_| write.op != Op::Create)?;
+    Some(predicate_with(using.condition(), &write.table, |number| {
+        let index = number - 1;
+        format!("($2 OPERATOR(pg_catalog.->) '{GUARD}' OPERATOR(pg_catalog.->>) {index})")
+    }))
+}
+
+/// Where the guard's parameters are in the key's object.
+const GUARD: &str = "";
+
+/// A query for the row with the write's key, if it matches the guard. It locks the row.
+fn found(write: &TableWrite, guard: Option<&Predicate>) -> String {
     format!(
-        "SELECT coalesce({}, false) FROM {} t{} WHERE {} FOR UPDATE OF t",
+        "SELECT 1 FROM {} t{} WHERE {}{} FOR UPDATE OF t",
+        write.relation(),
+        from(
+            " CROSS JOIN",
+            [&record(write, &write.schema.key, "k", "$2")]
+        ),
+        key_is(write, "$2"),
+        and(guard.map(|guard| guard.sql.as_str())),
+    )
+}
+
+fn and(guard: Option<&str>) -> String {
+    guard.map_or_else(String::new, |guard| format!(" AND {guard}"))
+}
+
+/// A query whether the row with the write's key matches a filter, and the filter's parameters; `key` and `params` are the
+/// parameters of the query.
+pub(super) fn matches(
+    write: &TableWrite,
+    filter: &Filter,
+    key: &str,
+    params: &str,
+) -> (String, Vec<String>) {
+    let predicate = predicate_with(filter.condition(), &write.table, |number| {
+        format!("{params}[{number}]")
+    });
+    let query = format!(
+        "SELECT coalesce({}, false) AS answer FROM {} t{} WHERE {}",
         predicate.sql,
         write.relation(),
         from(
             " CROSS JOIN",
-            [&record(write, &write.schema.key, "k", "$1")]
+            [&record(write, &write.schema.key, "k", key)]
         ),
-        key_is(write, "$1"),
-    )
+        key_is(write, key),
+    );
+    (query, predicate.params)
 }
 
 /// JSON with every other character escaped, which can only be within a string.
@@ -95,9 +137,15 @@ pub(super) fn ascii(json: &str) -> String {
     ascii
 }
 
-/// The write's statement; `$1` is the JSON object of the values, `$2` that of the key. `None` for an update
-/// that sets nothing.
-fn statement(write: &TableWrite, op: Op) -> Option<String> {
+/// Whether a write sets no column of a row that it finds.
+fn sets_nothing(write: &TableWrite) -> bool {
+    let mut written = write.values.iter();
+    written.all(|(index, _)| !write.sets(*index))
+}
+
+/// The write's statement; `$1` is the JSON object of the values, `$2` that of the key. A row that is there is written
+/// only if it matches the guard. `None` for an update that sets nothing.
+fn statement(write: &TableWrite, op: Op, guard: Option<&str>) -> Option<String> {
     let (table, schema) = (write.relation(), &write.schema);
     let written: Vec<usize> = write.values.iter().map(|(index, _)| *index).collect();
     let names: Vec<String> = written
@@ -110,13 +158,13 @@ fn statement(write: &TableWrite, op: Op) -> Option<String> {
         .collect();
     let record = record(write, &written, "v", "$1");
     let row_key = self::record(write, &schema.key, "k", "$2");
-    let key_is = key_is(write, "$2");
+    let key_is = key_is(write, "$2") + &and(guard);
     let insert = || {
         if names.is_empty() {
             format!("INSERT INTO {table} DEFAULT VALUES")
         } else {
             format!(
-                "INSERT INTO {table} ({}) SELECT {}{}",
+                "INSERT INTO {table} AS t ({}) SELECT {}{}",
                 names.join(", "),
                 values.join(", "),
                 from("FROM", [&record])
@@ -130,14 +178,16 @@ fn statement(write: &TableWrite, op: Op) -> Option<String> {
                 .key_columns()
                 .map(|column| ident(&column.name))
                 .collect();
-            let others = names.iter().filter(|name| !key.contains(name));
+            let others = written.iter().zip(&names);
+            let others = others.filter(|(index, _)| write.sets(**index));
             let set: Vec<String> = others
-                .map(|name| format!("{name} = EXCLUDED.{name}"))
+                .map(|(_, name)| format!("{name} = EXCLUDED.{name}"))
                 .collect();
             let action = if set.is_empty() {
                 "NOTHING".to_owned()
             } else {
-                format!("UPDATE SET {}", set.join(", "))
+                let guard = guard.map_or_else(String::new, |guard| format!(" WHERE {guard}"));
+                format!("UPDATE SET {}{guard}", set.join(", "))
             };
             format!("{} ON CONFLICT ({}) DO {action}", insert(), key.join(", "))
         }
@@ -145,7 +195,7 @@ fn statement(write: &TableWrite, op: Op) -> Option<String> {
             let set: Vec<String> = written
                 .iter()
                 .zip(names.iter().zip(&values))
-                .filter(|(index, _)| !schema.is_key(**index))
+                .filter(|(index, _)| write.sets(**index))
                 .map(|(_, (name, value))| format!("{name} = {value}"))
                 .collect();
             if set.is_empty() {
@@ -165,7 +215,7 @@ fn statement(write: &TableWrite, op: Op) -> Option<String> {
 }
 
 /// The condition that the row `t` has the key in the JSON object `parameter`, whose [`record`] is called `k`.
-fn key_is(write: &TableWrite, parameter: &str) -> String {
+pub(super) fn key_is(write: &TableWrite, parameter: &str) -> String {
     let parts: Vec<String> = write
         .schema
         .key
@@ -266,15 +316,13 @@ pub(super) fn object(schema: &Schema, values: &[(usize, Box<RawValue>)]) -> Stri
     format!("{{{}}}", members.join(","))
 }
 
-/// The JSON object of the key.
-pub(super) fn key_object(write: &TableWrite) -> String {
+/// The JSON object of the key, with the guard's parameters if there is one.
+pub(super) fn key_object(write: &TableWrite, guard: Option<&[String]>) -> String {
     let values = write.key.iter().flatten();
-    let members: Vec<String> = write
-        .schema
-        .key_columns()
-        .zip(values)
-        .map(|(column, value)| format!("{}:{value}", json_text(&column.name)))
-        .collect();
+    let columns = write.schema.key_columns().zip(values);
+    let columns = columns.map(|(column, value)| format!("{}:{value}", json_text(&column.name)));
+    let guard = guard.map(|params| format!("{}:{}", json_text(GUARD), json_text(params)));
+    let members: Vec<String> = columns.chain(guard).collect();
     format!("{{{}}}", members.join(","))
 }
 

@@ -75,8 +75,9 @@ pub(super) struct Found {
     pub(super) effects: Vec<(Shape, RowEffect)>,
     /// Shapes that could not read the row: the table is no longer the one that they were made for.
     pub(super) outdated: Vec<Shape>,
-    /// Shapes that the row may have left: they were attached after the drain had begun, so it did not bring
-    /// along what they look at. To name the row would tell its key to clients that never had it.
+    /// Shapes that the row may have left, to whose clients it would tell the row's key if they never had it: they were
+    /// attached after the drain had begun, so it did not bring along what they look at; or they are guarded, and what the
+    /// row was is not known.
     pub(super) unclear: Vec<Shape>,
     pub(super) evaluations: u64,
 }
@@ -248,7 +249,7 @@ impl VersionShapes {
             }
         }
         let mut has_new_column = false;
-        for column in selection.filter().columns() {
+        for column in selection.evaluated_columns() {
             let column = self.columns.entry(column).or_insert_with(|| Column {
                 name: selection.table().schema.columns[column].name.clone(),
                 shapes: HashSet::new(),
@@ -275,7 +276,7 @@ impl VersionShapes {
             self.unkeyed_work -= selection.filter().work().base();
         }
         let mut has_unused_column = false;
-        for position in selection.filter().columns() {
+        for position in selection.evaluated_columns() {
             if let Some(column) = self.columns.get_mut(&position) {
                 column.shapes.remove(shape);
                 if column.shapes.is_empty() {
@@ -360,7 +361,10 @@ impl VersionShapes {
             found.evaluations += 1;
             indexed.stats.evaluated();
             match selection.effect(versions) {
-                Some(effect) if effect.op != RowOp::Put && late.contains(shape) => {
+                Some(effect)
+                    if effect.op != RowOp::Put
+                        && (late.contains(shape) || selection.is_unclear(versions)) =>
+                {
                     found.unclear.push(shape.clone());
                 }
                 Some(effect) => found.effects.push((shape.clone(), effect)),
