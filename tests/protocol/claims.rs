@@ -97,8 +97,9 @@ impl Authorizer for CardsOfTeams {
     fn write(&self, principal: &Principal, entity: &str, _op: Op) -> WriteScope {
         match entity {
             "cards" => WriteScope {
-                using: Some(Self::of_teams(principal)),
-                check: Some(Self::of_teams(principal)),
+                using: Some(Self::of_teams(principal).into()),
+                check: Some(Self::of_teams(principal).into()),
+                ..WriteScope::everything()
             },
             _ => WriteScope::everything(),
         }

@@ -74,8 +74,9 @@ impl Authorizer for OwnCards {
     fn write(&self, principal: &Principal, entity: &str, _op: Op) -> WriteScope {
         match entity {
             "cards" => WriteScope {
-                using: Some(own(principal)),
-                check: Some(own(principal)),
+                using: Some(own(principal).into()),
+                check: Some(own(principal).into()),
+                ..WriteScope::everything()
             },
             _ => WriteScope::everything(),
         }

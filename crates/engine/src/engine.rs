@@ -37,6 +37,7 @@ impl SyncEngine {
     /// database refuses what the engine needs.
     pub async fn new(mut config: SyncConfig) -> Result<Self, SyncError> {
         check(&config)?;
+        tell_closed(&config);
         config.db_pool = config.db_pool.configured(&config.database)?;
         let state = Arc::new(EngineState::new(config));
         let engine = Self {
@@ -149,7 +150,24 @@ fn check(config: &SyncConfig) -> Result<(), SyncError> {
             return wrong(format!("entity {name:?} is configured twice"));
         }
     }
+    let mut guarded = config.auth.authorizer.entities().into_iter();
+    if let Some(name) = guarded.find(|name| !seen.contains(name)) {
+        return wrong(format!(
+            "there are policies for {name:?}, which is no entity"
+        ));
+    }
     Ok(())
+}
+
+/// Names the entities that no client can use.
+fn tell_closed(config: &SyncConfig) {
+    let names = config.entities.iter().map(|entity| &entity.name);
+    for entity in names.filter(|name| config.auth.authorizer.is_closed(name)) {
+        warn!(
+            entity,
+            "the entity {entity:?} has no policies, so no client can read or write it"
+        );
+    }
 }
 
 /// Checks that a browser could send this origin: `scheme://host`, with a port unless it is the scheme's own.

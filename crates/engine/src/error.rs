@@ -1,6 +1,7 @@
 //! Errors of starting an engine.
 
 use db::DbError;
+use sync_core::policy::PolicyError;
 
 /// Why an engine could not start. Each message says what to change.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +26,9 @@ pub enum SyncError {
         /// Why, with the table's name.
         reason: String,
     },
+    /// A policy cannot be evaluated exactly on its table.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
     /// The configuration contradicts itself or the protocol.
     #[error("configuration: {0}")]
     Config(String),

@@ -61,4 +61,7 @@ pub use protocol::{Change, Op, RefetchReason, SelectionRequest};
 pub use state::Readiness;
 pub use sync_core::cursor::Cursor;
 pub use sync_core::log::ChangeKind;
-pub use sync_core::policy::{AllowAll, Authorizer, Principal, ReadScope, WriteScope};
+pub use sync_core::policy::{
+    AllowAll, Authorizer, ColumnAccess, ColumnPolicy, EntityPolicy, Policies, PolicyError,
+    Principal, ReadScope, RowScope, UpdatePolicy, WriteColumns, WriteScope,
+};

@@ -164,8 +164,17 @@ fn check(
     }
     let schema = |name: &str| entity(name).map(|entity| entity.schema.clone());
     let scopes = scopes(state, principal, push);
-    let columns = |index: usize| scopes.get(index).map_or(WriteColumns::ALL, |scope| &scope.columns);
-    let checked = mutation::check(&push.writes, schema, columns, state.config.limits.writes_max)?;
+    let columns = |index: usize| {
+        scopes
+            .get(index)
+            .map_or(WriteColumns::ALL, |scope| &scope.columns)
+    };
+    let checked = mutation::check(
+        &push.writes,
+        schema,
+        columns,
+        state.config.limits.writes_max,
+    )?;
     let with_tables = checked.into_iter().zip(scopes).enumerate();
     let with_tables = with_tables.map(|(index, (checked, scope))| {
         let table = entity(&checked.entity).ok_or_else(|| not_writable(index))?;

@@ -12,6 +12,7 @@ use sync_core::log::ChangeKind;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
+use crate::startup;
 use crate::state::EngineState;
 
 /// Interval of checks for tables that have changed.
@@ -93,6 +94,9 @@ async fn refresh_one(state: &EngineState, config: &EntityConfig) -> bool {
                     "the schema of the table has changed; clients refetch it"
                 );
                 health.forget_rows(name);
+                if let Err(error) = startup::check_policies(&state.config, &entity) {
+                    error!(%error, "a policy no longer fits its table; clients get nothing by it");
+                }
             }
             state.entities.replace_one(name, Some(entity));
             None

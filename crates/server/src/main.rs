@@ -3,6 +3,7 @@
 mod cli;
 mod connections;
 mod demo;
+mod entities;
 mod serve;
 mod settings;
 mod socket;

@@ -15,6 +15,7 @@ use serde::Deserialize;
 
 use crate::cli::Common;
 use crate::connections::ConnectionsConfig;
+use crate::entities::{self, EntitySection};
 
 /// Read when no other file is given.
 const DEFAULT_FILE: &str = "rhtmx-sync.toml";
@@ -153,20 +154,6 @@ struct ReadsSection {
     spool_directory: Option<PathBuf>,
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct EntitySection {
-    table: Option<String>,
-    fields: Option<toml::Value>,
-    deletes: Option<toml::Value>,
-    read: Option<toml::Value>,
-    create: Option<toml::Value>,
-    update: Option<toml::Value>,
-    delete: Option<toml::Value>,
-    rls: Option<toml::Value>,
-    columns: Option<toml::Value>,
-}
-
 impl Settings {
     /// Reads flags, environment and file.
     pub(crate) fn load(common: &Common) -> anyhow::Result<Self> {
@@ -245,10 +232,10 @@ impl Settings {
             [] => env("RHTMX_SYNC_ENTITY").map(split).unwrap_or_default(),
             named => named.to_vec(),
         };
-        let entities = if named.is_empty() {
-            file.entities
-                .into_iter()
-                .map(|(name, section)| entity(&name, section.table))
+        let entities: Vec<EntityConfig> = if named.is_empty() {
+            let sections = file.entities.iter();
+            sections
+                .map(|(name, section)| entity(name, section.table.clone()))
                 .collect()
         } else {
             named
@@ -256,6 +243,10 @@ impl Settings {
                 .map(|named| named_entity(named))
                 .collect::<anyhow::Result<_>>()?
         };
+        let authorizer = entities::authorizer(&file.entities, &entities, jwt.is_some())?;
+        if let Some(authorizer) = authorizer {
+            auth.authorizer = authorizer;
+        }
         Ok(Self {
             bind,
             database_url,
@@ -305,21 +296,8 @@ fn read(path: &Path) -> anyhow::Result<File> {
 impl File {
     fn check_implemented(&self) -> anyhow::Result<()> {
         for (name, section) in &self.entities {
-            let not_implemented = [
-                ("fields", &section.fields),
-                ("deletes", &section.deletes),
-                ("read", &section.read),
-                ("create", &section.create),
-                ("update", &section.update),
-                ("delete", &section.delete),
-                ("rls", &section.rls),
-                ("columns", &section.columns),
-            ];
-            for (key, value) in not_implemented {
-                ensure!(
-                    value.is_none(),
-                    "entities.{name}.{key} is not implemented yet; remove the key"
-                );
+            if let Some(key) = section.not_implemented().next() {
+                bail!("entities.{name}.{key} is not implemented yet; remove the key");
             }
         }
         Ok(())
@@ -729,7 +707,8 @@ mod tests {
             ("[auth]\nissuer = 'https://id.example'", "auth.jwt_secret"),
             ("[auth]\nanonymous = true", "auth.jwt_secret"),
             ("[auth]\njwt_secret = ['hunter2']", "invalid type"),
-            ("[entities.todos]\nread = 'true'", "entities.todos.read"),
+            ("[entities.todos]\nrls = true", "entities.todos.rls"),
+            ("[entities.todos]\nraed = 'true'", "raed"),
         ] {
             let error = format!(
                 "{:#}",

@@ -147,7 +147,9 @@ impl Rules {
             checked.map_err(|error| Fault::new(place, error.message))?;
         }
         let columns = self.columns.iter();
-        columns.map(|(name, column)| column.check(name, table)).collect()
+        columns
+            .map(|(name, column)| column.check(name, table))
+            .collect()
     }
 
     /// The columns whose gate lets the principal pass in no row.
@@ -196,7 +198,8 @@ impl ColumnRules {
         let readable = Gate::new(&format!("{place}.readable"), config.readable.as_ref())?;
         let writable = Gate::new(&format!("{place}.writable"), config.writable.as_ref())?;
         if let Gate::InRows(_) = writable {
-            let message = "whether a column may be written depends on who asks (auth.…), not on the row";
+            let message =
+                "whether a column may be written depends on who asks (auth.…), not on the row";
             return Err(Fault::new(format!("{place}.writable"), message));
         }
         Ok(Self {

@@ -146,7 +146,9 @@ impl Shape {
             return Self::whole(&table.schema.entity);
         }
         partial.retain(|position, rows| {
-            let is_asked = columns.as_ref().is_none_or(|asked| asked.contains(position));
+            let is_asked = columns
+                .as_ref()
+                .is_none_or(|asked| asked.contains(position));
             is_asked && !rows.is_everything()
         });
         let partial = (!partial.is_empty()).then(|| Partial::new(table.table(), partial));
@@ -178,7 +180,8 @@ impl Shape {
 
     /// Whether its clients may not see everything of the entity.
     pub fn is_guarded(&self) -> bool {
-        self.selection().is_some_and(|selection| selection.is_guarded)
+        self.selection()
+            .is_some_and(|selection| selection.is_guarded)
     }
 
     /// What a cursor that was received for this shape must say beside it: the end of the shape's name where it is
@@ -301,10 +304,7 @@ impl ShapeReader {
 }
 
 /// The columns that may be read in some rows only, with those rows.
-fn partial(
-    table: Table<'_>,
-    scope: &ReadScope,
-) -> Result<BTreeMap<usize, Filter>, FilterError> {
+fn partial(table: Table<'_>, scope: &ReadScope) -> Result<BTreeMap<usize, Filter>, FilterError> {
     let ReadScope::Policies { partial, .. } = scope else {
         return Ok(BTreeMap::new());
     };
@@ -399,9 +399,7 @@ impl Selection {
     /// Whether a row that is not in the shape must not be named, because it is unknown whether its clients ever had
     /// it: they may not see all rows. They refetch instead.
     pub fn is_unclear(&self, versions: &RowVersions) -> bool {
-        self.is_guarded
-            && !self.filter.is_everything()
-            && self.matched_before(versions).is_none()
+        self.is_guarded && !self.filter.is_everything() && self.matched_before(versions).is_none()
     }
 
     /// The filter of its rows.
@@ -568,7 +566,12 @@ impl Selection {
         let mut columns = match (&self.columns, &self.partial) {
             (None, None) => return true,
             (Some(columns), None) => Cow::Borrowed(columns),
-            (_, Some(_)) => Cow::Owned(versions.now().map(|now| self.shown(now)).unwrap_or_default()),
+            (_, Some(_)) => Cow::Owned(
+                versions
+                    .now()
+                    .map(|now| self.shown(now))
+                    .unwrap_or_default(),
+            ),
         };
         if let Some(partial) = &self.partial {
             // They decide which columns are sent.

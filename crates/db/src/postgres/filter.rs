@@ -78,8 +78,14 @@ impl Writer<'_> {
             } => {
                 let name = self.name(*column);
                 let values = self.value(*column, array(values, *null), "[]");
-                let (op, any) = if *negated { ("<>", "ALL") } else { ("=", "ANY") };
-                self.push(&format!("{name} OPERATOR(pg_catalog.{op}) {any} ({values})"));
+                let (op, any) = if *negated {
+                    ("<>", "ALL")
+                } else {
+                    ("=", "ANY")
+                };
+                self.push(&format!(
+                    "{name} OPERATOR(pg_catalog.{op}) {any} ({values})"
+                ));
             }
             Condition::IsNull { column, negated } => {
                 // Unlike IS NULL, it tests a value of a composite type itself, not its fields.
@@ -131,10 +137,7 @@ impl Writer<'_> {
         match self.schema.columns[column].kind {
             // A literal is read by the type's input function; a cast from text may be the type's owner's.
             ColumnKind::Enum(_) => format!("{}::{sql_type}{array}", portable_literal(&text)),
-            _ => format!(
-                "{}::pg_catalog.text::{sql_type}{array}",
-                self.bind(text)
-            ),
+            _ => format!("{}::pg_catalog.text::{sql_type}{array}", self.bind(text)),
         }
     }
 

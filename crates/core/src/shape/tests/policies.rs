@@ -41,7 +41,13 @@ fn those_with_equal_rights_share_a_shape_and_others_do_not() {
     let of = |user, claims| seen(&policies, &somebody(user, &claims), &all);
     let hers = seen(&policies, &ann, &all);
     // Only the claims that the policy names count, and not their order.
-    assert_eq!(hers, of("ann", json!({ "teams": [2, 1, 1], "name": "Anna", "exp": 7 })));
+    assert_eq!(
+        hers,
+        of(
+            "ann",
+            json!({ "teams": [2, 1, 1], "name": "Anna", "exp": 7 })
+        )
+    );
     for other in [
         of("ben", json!({ "teams": [1, 2] })),
         of("ann", json!({ "teams": [1] })),
@@ -62,13 +68,24 @@ fn a_guarded_shape_resumes_from_its_own_cursors_only() {
     let ann = seen(&policies, &somebody("ann", &json!({})), &all);
     let ben = seen(&policies, &somebody("ben", &json!({})), &all);
     assert!(ann.resumes(Some(ann.as_str())) && ann.resumes(ann.mark()));
-    for named in [None, Some(ben.as_str()), ben.mark(), Some("t"), Some(""), Some("~"), Some("x.~")] {
+    for named in [
+        None,
+        Some(ben.as_str()),
+        ben.mark(),
+        Some("t"),
+        Some(""),
+        Some("~"),
+        Some("x.~"),
+    ] {
         assert!(!ann.resumes(named), "{named:?}");
     }
     let open = shape("n = 1", None);
     // Without policies, what is asked for is the client's affair, as long as it was so before.
     for named in [None, Some("t"), Some(open.as_str()), Some("t.other")] {
-        assert!(open.resumes(named) && Shape::whole("t").resumes(named), "{named:?}");
+        assert!(
+            open.resumes(named) && Shape::whole("t").resumes(named),
+            "{named:?}"
+        );
     }
     assert!(!open.resumes(ann.mark()) && !Shape::whole("t").resumes(Some(ann.as_str())));
     assert_eq!((open.mark(), Shape::whole("t").mark()), (None, None));
@@ -86,8 +103,14 @@ fn a_column_is_sent_in_the_rows_in_which_it_may_be_read() {
         let sent = selection.project(&raw(row)).expect("a row");
         sent.expect("some columns").get().to_owned()
     };
-    assert_eq!(sent(r#"{"id":1,"t":"ann","s":"x","b":true}"#), r#"{"id":1,"t":"ann","s":"x"}"#);
-    assert_eq!(sent(r#"{"id":1,"t":"ben","s":"x","b":true}"#), r#"{"id":1,"t":"ben"}"#);
+    assert_eq!(
+        sent(r#"{"id":1,"t":"ann","s":"x","b":true}"#),
+        r#"{"id":1,"t":"ann","s":"x"}"#
+    );
+    assert_eq!(
+        sent(r#"{"id":1,"t":"ben","s":"x","b":true}"#),
+        r#"{"id":1,"t":"ben"}"#
+    );
     assert_eq!(sent(r#"{"id":1,"t":null,"s":"x"}"#), r#"{"id":1,"t":null}"#);
     assert_eq!(sent(r#"{"id":1,"s":"x"}"#), r#"{"id":1}"#);
     assert!(!selection.summary().columns.contains_key("b"));
@@ -120,7 +143,10 @@ fn a_filter_finds_nothing_out_about_a_column_in_other_rows() {
         };
         assert!(finds(r#"{"id":1,"n":1,"t":"ann","s":"x"}"#), "{text}");
         for value in ["\"x\"", "\"y\"", "null"] {
-            assert!(!finds(&format!(r#"{{"id":1,"n":1,"t":"ben","s":{value}}}"#)), "{text} {value}");
+            assert!(
+                !finds(&format!(r#"{{"id":1,"n":1,"t":"ben","s":{value}}}"#)),
+                "{text} {value}"
+            );
         }
     }
 }
@@ -131,7 +157,14 @@ fn what_cannot_be_evaluated_shows_nothing_and_says_nothing() {
         let scope = policies(columns).read(&somebody("ann", &json!({})), "t");
         Shape::resolve(&table("1"), &request(None, None), &scope)
     };
-    for columns in [&[("gone", "t = auth.sub")][..], &[("s", "gone = auth.sub")], &[("gone", "FALSE")]] {
-        assert!(matches!(shape(columns), Err(ResolveError::Scope(_))), "{columns:?}");
+    for columns in [
+        &[("gone", "t = auth.sub")][..],
+        &[("s", "gone = auth.sub")],
+        &[("gone", "FALSE")],
+    ] {
+        assert!(
+            matches!(shape(columns), Err(ResolveError::Scope(_))),
+            "{columns:?}"
+        );
     }
 }

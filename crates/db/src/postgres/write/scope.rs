@@ -54,7 +54,9 @@ pub(super) async fn passes_check(
     let found: Answer = sql_query(check_query(write, check))
         .bind::<Text, _>(ascii(&object(&write.schema, &write.values)))
         .bind::<Text, _>(ascii(&key_object(write, None)))
-        .bind::<Array<Text>, _>(predicate_with(check.condition(), &write.table, |_| String::new()).params)
+        .bind::<Array<Text>, _>(
+            predicate_with(check.condition(), &write.table, |_| String::new()).params,
+        )
         .get_result(conn)
         .await?;
     Ok(found.answer)

@@ -112,10 +112,7 @@ pub(super) fn matches(
         "SELECT coalesce({}, false) AS answer FROM {} t{} WHERE {}",
         predicate.sql,
         write.relation(),
-        from(
-            " CROSS JOIN",
-            [&record(write, &write.schema.key, "k", key)]
-        ),
+        from(" CROSS JOIN", [&record(write, &write.schema.key, "k", key)]),
         key_is(write, key),
     );
     (query, predicate.params)

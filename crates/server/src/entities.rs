@@ -1,0 +1,214 @@
+//! The entities in the configuration file: `[entities.NAME]` with its table and its policies.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use rhtmx_sync::{
+    Authorizer, ColumnAccess, ColumnPolicy, EntityConfig, EntityPolicy, Policies, UpdatePolicy,
+};
+use serde::Deserialize;
+
+/// One entity.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct EntitySection {
+    pub(crate) table: Option<String>,
+    fields: Option<toml::Value>,
+    deletes: Option<toml::Value>,
+    rls: Option<toml::Value>,
+    read: Option<String>,
+    create: Option<String>,
+    update: Option<Update>,
+    delete: Option<String>,
+    columns: Option<BTreeMap<String, Column>>,
+}
+
+/// One text for both, or one for the row before and one for the row after.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(
+    untagged,
+    expecting = "`update` is a policy, or `{ using = \"…\", check = \"…\" }`"
+)]
+enum Update {
+    Both(String),
+    Each(BeforeAndAfter),
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BeforeAndAfter {
+    using: String,
+    check: Option<String>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Column {
+    readable: Option<Access>,
+    writable: Option<Access>,
+    default: Option<String>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(
+    untagged,
+    expecting = "`readable` and `writable` are true, false or a policy"
+)]
+enum Access {
+    Always(bool),
+    When(String),
+}
+
+impl EntitySection {
+    /// The names of the keys that are set and not implemented yet.
+    pub(crate) fn not_implemented(&self) -> impl Iterator<Item = &'static str> {
+        let keys = [
+            ("fields", &self.fields),
+            ("deletes", &self.deletes),
+            ("rls", &self.rls),
+        ];
+        let set = keys.into_iter().filter(|(_, value)| value.is_some());
+        set.map(|(key, _)| key)
+    }
+
+    fn has_policies(&self) -> bool {
+        let texts = [&self.read, &self.create, &self.delete];
+        texts.into_iter().any(Option::is_some) || self.update.is_some() || self.columns.is_some()
+    }
+}
+
+/// The authorizer that these policies make, for the entities that are served. None when nothing says who may do what:
+/// there are no policies, and every client is accepted as anonymous.
+pub(crate) fn authorizer(
+    sections: &BTreeMap<String, EntitySection>,
+    served: &[EntityConfig],
+    has_authenticator: bool,
+) -> anyhow::Result<Option<Arc<dyn Authorizer>>> {
+    let is_served = |name: &str| served.iter().any(|entity| entity.name == name);
+    let sections = sections.iter();
+    let policies = sections.filter(|(name, section)| section.has_policies() && is_served(name));
+    let policies: Vec<(String, EntityPolicy)> = policies
+        .map(|(name, section)| (name.clone(), section.clone().into()))
+        .collect();
+    if policies.is_empty() && !has_authenticator {
+        return Ok(None);
+    }
+    Ok(Some(Arc::new(Policies::new(policies)?)))
+}
+
+impl From<EntitySection> for EntityPolicy {
+    fn from(section: EntitySection) -> Self {
+        let columns = section.columns.unwrap_or_default().into_iter();
+        Self {
+            read: section.read,
+            create: section.create,
+            update: section.update.map(Into::into),
+            delete: section.delete,
+            columns: columns
+                .map(|(name, column)| (name, column.into()))
+                .collect(),
+        }
+    }
+}
+
+impl From<Update> for UpdatePolicy {
+    fn from(update: Update) -> Self {
+        match update {
+            Update::Both(using) => Self { using, check: None },
+            Update::Each(BeforeAndAfter { using, check }) => Self { using, check },
+        }
+    }
+}
+
+impl From<Column> for ColumnPolicy {
+    fn from(column: Column) -> Self {
+        Self {
+            readable: column.readable.map(Into::into),
+            writable: column.writable.map(Into::into),
+            default: column.default,
+        }
+    }
+}
+
+impl From<Access> for ColumnAccess {
+    fn from(access: Access) -> Self {
+        match access {
+            Access::Always(always) => Self::Always(always),
+            Access::When(text) => Self::When(text),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy(file: &str) -> Result<EntityPolicy, String> {
+        let section: Result<EntitySection, _> = toml::from_str(file);
+        section.map(Into::into).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn policies_are_written_as_in_rust() {
+        let file = r#"
+            read = "owner = auth.sub"
+            update = { using = "owner = auth.sub", check = "NOT locked" }
+            delete = "FALSE"
+            [columns.owner]
+            default = "auth.sub"
+            [columns.note]
+            readable = "auth.role = 'admin'"
+            writable = false
+        "#;
+        let found = policy(file).expect("policies");
+        assert_eq!(found.read.as_deref(), Some("owner = auth.sub"));
+        let update = found.update.expect("update");
+        assert_eq!(
+            (update.using.as_str(), update.check.as_deref()),
+            ("owner = auth.sub", Some("NOT locked"))
+        );
+        assert_eq!(found.columns["owner"].default.as_deref(), Some("auth.sub"));
+        assert_eq!(
+            found.columns["note"].readable,
+            Some("auth.role = 'admin'".into())
+        );
+        assert_eq!(found.columns["note"].writable, Some(false.into()));
+        let both = policy("update = 'TRUE'")
+            .expect("policies")
+            .update
+            .expect("update");
+        assert_eq!((both.using.as_str(), both.check), ("TRUE", None));
+    }
+
+    #[test]
+    fn a_misspelt_policy_is_an_error() {
+        for (file, words) in [
+            ("raed = 'TRUE'", "raed"),
+            ("update = { use = 'TRUE' }", "using ="),
+            ("update = true", "using ="),
+            ("[columns.note]\nreadable = 1", "readable"),
+            ("[columns.note]\nreadeble = true", "readeble"),
+        ] {
+            let error = policy(file).expect_err(file);
+            assert!(error.contains(words), "{file}: {error}");
+        }
+    }
+
+    #[test]
+    fn without_policies_and_authenticator_there_is_no_authorizer() {
+        let of = |file: &str, served: &[&str], has_authenticator| {
+            let sections = toml::from_str(file).expect("sections");
+            let served: Vec<EntityConfig> = served.iter().map(|&name| name.into()).collect();
+            authorizer(&sections, &served, has_authenticator).expect("policies")
+        };
+        assert!(of("[todos]", &["todos"], false).is_none());
+        assert!(of("[todos]\nread = 'TRUE'", &["other"], false).is_none());
+        let some = of("[todos]\nread = 'TRUE'", &["todos", "notes"], false).expect("policies");
+        assert!(some.is_closed("notes") && !some.is_closed("todos"));
+        assert!(
+            of("[todos]", &["todos"], true)
+                .expect("all are closed")
+                .is_closed("todos")
+        );
+    }
+}
