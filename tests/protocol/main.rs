@@ -10,6 +10,7 @@ mod http;
 mod identity;
 mod limits;
 mod owners;
+mod policies;
 mod polling;
 mod push;
 mod reads;

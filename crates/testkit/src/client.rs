@@ -117,7 +117,9 @@ impl SyncClient {
             let mut subscribe = saved.request.clone();
             subscribe["id"] = id.to_json();
             if let Some(cursor) = &saved.cursor {
-                subscribe["cursor"] = json!(cursor);
+                let shape = saved.shape.as_deref();
+                let shape = shape.map_or_else(String::new, |shape| format!(".{shape}"));
+                subscribe["cursor"] = json!(format!("{cursor}{shape}"));
             }
             client.send_json(subscribe).await;
         }

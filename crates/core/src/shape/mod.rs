@@ -29,7 +29,7 @@ use crate::undo::{Before, RowVersions};
 /// The bytes of a hash in the name of a shape, enough that two filters with one name cannot be found.
 const NAME_BYTES: usize = 18;
 /// Comes before the hash in the name of a shape whose clients may not see everything. No hash begins with it.
-const GUARDED_MARK: &str = "~";
+pub const GUARDED_MARK: &str = "~";
 
 /// A set of rows and columns whose changes are sent. Cheap to clone; compared by its name.
 #[derive(Debug, Clone)]

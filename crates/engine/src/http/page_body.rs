@@ -10,8 +10,6 @@ use futures_util::stream;
 use serde::Serialize;
 use tokio::sync::mpsc;
 
-use super::page_token::PageToken;
-
 /// Chunks that may wait for the client.
 const CHUNKS_WAITING_MAX: usize = 2;
 /// The size from which text is sent. A smaller page is sent whole, because what is written in several small pieces
@@ -114,9 +112,9 @@ impl PageBody {
     }
 
     /// Ends the body.
-    pub(super) async fn finish(mut self, token: &PageToken, more: bool) -> Result<(), Unfinished> {
+    pub(super) async fn finish(mut self, token: &str, more: bool) -> Result<(), Unfinished> {
         let tail = Tail {
-            cursor: token.to_string(),
+            cursor: token.to_owned(),
             more,
         };
         let tail = protocol::json::text(&tail);

@@ -5,10 +5,13 @@ use std::str::FromStr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use protocol::RefetchReason;
 use sync_core::cursor::{Cursor, CursorError, Position};
 use sync_core::log::NetChange;
+use sync_core::shape::{GUARDED_MARK as MARK, Shape};
 
-/// Where a paginated `GET` continues. Its text begins with a cursor's.
+/// Where a paginated `GET` continues. Its text begins with a cursor's, and then with the mark of a guarded shape
+/// ([`Shape::mark`]).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum PageToken {
     /// Everything up to the cursor has been returned.
@@ -30,6 +33,39 @@ pub(super) enum PageToken {
 }
 
 impl PageToken {
+    /// The text of a token for a shape.
+    pub(super) fn text(&self, shape: &Shape) -> String {
+        let text = self.to_string();
+        let Some(mark) = shape.mark() else {
+            return text;
+        };
+        match text.split_once('.') {
+            Some((since, rest)) => format!("{since}.{mark}.{rest}"),
+            None => format!("{text}.{mark}"),
+        }
+    }
+
+    /// Reads the text of a token for a shape. The error says why the client must refetch.
+    pub(super) fn read(text: &str, shape: &Shape) -> Result<Self, RefetchReason> {
+        let (since, rest) = text.split_once('.').unwrap_or((text, ""));
+        let (mark, rest) = match rest.starts_with(MARK) {
+            true => match rest.split_once('.') {
+                Some((mark, rest)) => (Some(mark), rest),
+                None => (Some(rest), ""),
+            },
+            false => (None, rest),
+        };
+        let token = match rest {
+            "" => since.parse(),
+            rest => format!("{since}.{rest}").parse(),
+        };
+        let token = token.map_err(|CursorError| RefetchReason::Epoch)?;
+        match shape.resumes(mark) {
+            true => Ok(token),
+            false => Err(RefetchReason::Permission),
+        }
+    }
+
     /// Whether a change was on an earlier page. A row that has changed again since has a newer entry, which
     /// was not.
     pub(super) fn has_returned(&self, entry: &NetChange) -> bool {

@@ -135,9 +135,9 @@ async fn read_page(
     let epoch = state.hub.epoch().ok_or_else(HttpError::unavailable)?;
     state.continuations.expire();
     let text = parameters.cursor;
-    let token = match text.as_deref().map(str::parse::<PageToken>) {
+    let token = match text.as_deref().map(|text| PageToken::read(text, &shape)) {
         None => return rows(state, &shape, None, &epoch, limit).await,
-        Some(Err(_)) => return Err(Failed::Refetch(RefetchReason::Epoch)),
+        Some(Err(reason)) => return Err(Failed::Refetch(reason)),
         Some(Ok(token)) => token,
     };
     if token.since().epoch != epoch {
@@ -194,15 +194,17 @@ async fn rows(
         |(since, _)| since,
     );
     let (body, response) = PageBody::start("rows", state.config.limits.stalled_timeout());
+    let shape = shape.clone();
     tokio::spawn(async move {
         // The client of an unfinished page notices, and nobody else is concerned.
-        let _ = write_rows(body, first, items, since, is_first_page).await;
+        let _ = write_rows(body, &shape, first, items, since, is_first_page).await;
     });
     begin(response).await
 }
 
 async fn write_rows(
     mut body: PageBody,
+    shape: &Shape,
     first: Next<Arc<Position>, PageEnd>,
     mut items: Items,
     since: Cursor,
@@ -226,7 +228,7 @@ async fn write_rows(
                     None if is_first_page => PageToken::At(since),
                     None => PageToken::AfterRows { since },
                 };
-                return body.finish(&token, has_more).await;
+                return body.finish(&token.text(shape), has_more).await;
             }
             Ok(Next::End(_)) | Err(_) => {
                 body.fail().await;
@@ -316,7 +318,7 @@ impl ChangesRequest {
     ) -> Result<Response, Failed> {
         let timeout = state.config.limits.stalled_timeout();
         let (mut body, response) = PageBody::start("changes", timeout);
-        let token = self.at(position);
+        let token = self.at(position).text(&self.shape);
         tokio::spawn(async move {
             if body.items(&array).await.is_ok() {
                 let _ = body.finish(&token, false).await;
@@ -381,11 +383,11 @@ impl ChangesRequest {
             change = pages.next().await;
         };
         let more = matches!(token, PageToken::InChanges { .. });
+        let text = token.text(&self.shape);
         if more {
-            let text = token.to_string();
-            state.continuations.keep(&self.shape, text, pages);
+            state.continuations.keep(&self.shape, text.clone(), pages);
         }
-        body.finish(&token, more).await
+        body.finish(&text, more).await
     }
 }
 

@@ -108,8 +108,8 @@ impl<T: Transport> SessionTask<T> {
             cursor: cursor.to_string(),
             schema,
         });
-        self.feed(SharedFrame::new(frame.to_text()), Resume::At(&cursor))
-            .await
+        let resume = Resume::AtBeginOf(&cursor, shape);
+        self.feed(SharedFrame::new(frame.to_text()), resume).await
     }
 
     pub(super) async fn error(&mut self, error: Error) -> Result<(), Close> {

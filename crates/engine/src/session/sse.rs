@@ -14,6 +14,8 @@ pub(crate) const NO_CURSOR: &str = "-";
 pub(crate) struct EventStream {
     events: mpsc::Sender<String>,
     waiting: VecDeque<String>,
+    /// What an event id says behind its cursor: the mark of a guarded shape.
+    mark: String,
 }
 
 impl EventStream {
@@ -21,6 +23,7 @@ impl EventStream {
         Self {
             events,
             waiting: VecDeque::new(),
+            mark: String::new(),
         }
     }
 }
@@ -34,9 +37,15 @@ impl Transport for EventStream {
         // A line break would end the field. Within JSON strings they are escaped; between tokens, where a
         // `json` column keeps the writer's white space, a space is equivalent.
         let data = text.replace(['\n', '\r'], " ");
+        if let Resume::AtBeginOf(_, shape) = outgoing.resume {
+            let mark = shape.mark();
+            self.mark = mark.map_or_else(String::new, |mark| format!(".{mark}"));
+        }
         let id = match outgoing.resume {
             Resume::Unchanged => String::new(),
-            Resume::At(cursor) => format!("id: {cursor}\n"),
+            Resume::At(cursor) | Resume::AtBeginOf(cursor, _) => {
+                format!("id: {cursor}{}\n", self.mark)
+            }
             Resume::FromTheBeginning => format!("id: {NO_CURSOR}\n"),
         };
         self.waiting.push_back(format!("{id}data: {data}\n\n"));

@@ -4,6 +4,7 @@ use std::future::Future;
 
 use protocol::CloseCode;
 use sync_core::cursor::Cursor;
+use sync_core::shape::Shape;
 
 use crate::shared_frame::SharedFrame;
 
@@ -36,6 +37,8 @@ pub(crate) enum Resume<'a> {
     Unchanged,
     /// At this cursor.
     At(&'a Cursor),
+    /// At this cursor; what follows is of this shape.
+    AtBeginOf(&'a Cursor, &'a Shape),
     /// At the beginning: it has dropped its rows.
     FromTheBeginning,
 }

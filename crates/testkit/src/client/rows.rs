@@ -76,16 +76,25 @@ fn merge(entry: Entry<'_, String, Value>, values: &Map<String, Value>) {
 
 /// The `schema` of a `subscribed` frame.
 #[derive(Clone, Debug)]
-pub(super) struct Schema(pub(super) Value);
+pub(super) struct Schema {
+    pub(super) summary: Value,
+    /// Whether rows may lack columns that their reader may not read in them.
+    may_lack_columns: bool,
+}
 
 impl Schema {
-    pub(super) fn read(value: &Value) -> Result<Self, Violation> {
+    /// Reads the `schema` of a subscription with this `shape`.
+    pub(super) fn read(value: &Value, shape: &str) -> Result<Self, Violation> {
         let schema = Fields::of(value)?;
         let types_are_text = schema.object("columns")?.values().all(Value::is_string);
         rule!(types_are_text, "a column's type is not a string");
         let key_is_text = schema.list("key")?.iter().all(Value::is_string);
         rule!(key_is_text, "a key column is not a string");
-        Ok(Self(value.clone()))
+        let end = shape.rsplit('.').next().unwrap_or_default();
+        Ok(Self {
+            summary: value.clone(),
+            may_lack_columns: end.starts_with('~'),
+        })
     }
 
     /// Checks that a row has the columns of the schema and the given key.
@@ -94,17 +103,19 @@ impl Schema {
         let expected: Vec<&String> = self.columns().flat_map(Map::keys).collect();
         let found: Vec<&String> = row.names().collect();
         // An entity without a table has no columns; its rows contain whatever the server recorded.
-        let same =
-            found.len() == expected.len() && found.iter().all(|column| expected.contains(column));
+        let same = (self.may_lack_columns || found.len() == expected.len())
+            && found.iter().all(|column| expected.contains(column));
         rule!(
             expected.is_empty() || same,
             "the row {key} has the columns {found:?}, and the schema {expected:?}"
         );
-        if let Some([Value::String(column)]) = self.0["key"].as_array().map(Vec::as_slice) {
+        if let Some([Value::String(column)]) = self.summary["key"].as_array().map(Vec::as_slice) {
             // The canonical text of other types may differ from their JSON.
             let text = match row.optional(column) {
                 Some(Value::Number(number)) if number.is_i64() => number.to_string(),
-                Some(Value::String(text)) if self.0["columns"][column] == "text" => text.clone(),
+                Some(Value::String(text)) if self.summary["columns"][column] == "text" => {
+                    text.clone()
+                }
                 _ => return Ok(()),
             };
             rule!(
@@ -116,6 +127,6 @@ impl Schema {
     }
 
     fn columns(&self) -> impl Iterator<Item = &Map<String, Value>> {
-        self.0["columns"].as_object().into_iter()
+        self.summary["columns"].as_object().into_iter()
     }
 }

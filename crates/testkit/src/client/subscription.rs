@@ -28,6 +28,8 @@ pub struct Subscription {
     pub(super) phase: Phase,
     pub(super) shape: Option<String>,
     pub(super) cursor: Option<String>,
+    /// The shape for which the cursor was received.
+    cursor_shape: Option<String>,
     schema: Option<Schema>,
     rows: Rows,
     /// Changes held back until the next `cursor`, or until `subscribed`.
@@ -43,6 +45,8 @@ pub struct SavedSubscription {
     pub request: Value,
     /// Where to resume; without it, the subscription starts over.
     pub cursor: Option<String>,
+    /// The shape for which the cursor was received.
+    pub shape: Option<String>,
     /// The rows, by key.
     pub rows: BTreeMap<String, Value>,
     /// The clocks of the rows' fields, by key, for field entities.
@@ -69,6 +73,7 @@ impl Subscription {
             phase: Phase::Joining,
             shape: None,
             cursor: None,
+            cursor_shape: None,
             schema: None,
             rows: Rows::default(),
             held: Vec::new(),
@@ -102,6 +107,7 @@ impl Subscription {
         };
         Self {
             cursor: saved.cursor,
+            cursor_shape: saved.shape,
             rows,
             join,
             ..Self::new(saved.request)
@@ -118,6 +124,7 @@ impl Subscription {
         SavedSubscription {
             request: self.request.clone(),
             cursor: self.cursor.clone(),
+            shape: self.cursor_shape.clone(),
             rows: rows.rows,
             clocks: rows.clocks,
         }
@@ -145,7 +152,7 @@ impl Subscription {
 
     /// The schema that `subscribed` carried.
     pub fn schema(&self) -> Option<&Value> {
-        self.schema.as_ref().map(|schema| &schema.0)
+        self.schema.as_ref().map(|schema| &schema.summary)
     }
 
     /// Where this subscription would resume.
@@ -246,8 +253,10 @@ impl Subscription {
             "`subscribed` for a subscription that is not joining"
         );
         rule!(self.join.more != Some(true), "`subscribed` amid a snapshot");
-        self.schema = Some(Schema::read(frame.value("schema")?)?);
-        self.shape = Some(frame.text("shape")?.to_owned());
+        let shape = frame.text("shape")?;
+        self.schema = Some(Schema::read(frame.value("schema")?, shape)?);
+        self.shape = Some(shape.to_owned());
+        self.cursor_shape = self.shape.clone();
         let cursor = frame.text("cursor")?;
         if !self.join.resuming {
             self.rows = std::mem::take(&mut self.join.snapshot);
