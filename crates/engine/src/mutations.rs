@@ -227,8 +227,7 @@ fn concealed(state: &EngineState, principal: &Principal, push: &Push, applied: A
     let Applied::Rejected(reject) = applied else {
         return applied;
     };
-    let index = reject.write.and_then(|index| usize::try_from(index).ok());
-    let Some(write) = index.and_then(|index| push.writes.get(index)) else {
+    let Some(write) = reject.write.and_then(|index| push.writes.get(index)) else {
         return Applied::Rejected(reject);
     };
     let authorizer = &state.config.auth.authorizer;

@@ -12,7 +12,6 @@ use sync_core::log::ChangeKind;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
-use crate::startup;
 use crate::state::EngineState;
 
 /// Interval of checks for tables that have changed.
@@ -94,7 +93,7 @@ async fn refresh_one(state: &EngineState, config: &EntityConfig) -> bool {
                     "the schema of the table has changed; clients refetch it"
                 );
                 health.forget_rows(name);
-                if let Err(error) = startup::check_policies(&state.config, &entity) {
+                if let Err(error) = state.check_policies(&entity) {
                     error!(%error, "a policy no longer fits its table; clients get nothing by it");
                 }
             }

@@ -2,13 +2,11 @@
 
 use std::sync::Arc;
 
-use db::entity::{Entity, EntitySource};
+use db::entity::EntitySource;
 use db::feed::LogSubscriber;
 use db::listener::{ListenerContext, WakeUp};
 use db::pooling::Pooling;
 use db::{DbError, backoff};
-use filter::Table;
-use sync_core::policy::PolicyError;
 use tracing::{error, info, warn};
 
 use crate::config::SyncConfig;
@@ -108,7 +106,7 @@ async fn prepare(state: &EngineState) -> Result<(), SyncError> {
         captured += 1;
         health.captured(&entity.name, None);
         let described = Arc::new(described.entity);
-        check_policies(config, &described)?;
+        state.check_policies(&described)?;
         state.entities.replace_one(&entity.name, Some(described));
     }
     if let Some(error) = failed
@@ -126,12 +124,6 @@ async fn prepare(state: &EngineState) -> Result<(), SyncError> {
         }
     }
     Ok(())
-}
-
-/// Checks what the authorizer says of an entity against its table.
-pub(crate) fn check_policies(config: &SyncConfig, entity: &Entity) -> Result<(), PolicyError> {
-    let table = Table::new(&entity.schema, config.db_pool.filter_backend());
-    config.auth.authorizer.check(&entity.schema.entity, table)
 }
 
 /// An observer shows what a server captures, and captures nothing itself.

@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use db::DbError;
-use db::entity::Entities;
+use db::entity::{Entities, Entity};
 use db::listener::ListenerStatus;
+use filter::Table;
 use protocol::{ErrorCode, Limits, SchemaSummary, SelectionRequest};
-use sync_core::policy::{Principal, ReadScope};
+use sync_core::policy::{PolicyError, Principal, ReadScope};
 use sync_core::session::SubscribeError;
 use sync_core::shape::{ResolveError, Shape};
 use tokio::sync::{Notify, Semaphore, broadcast, watch};
@@ -206,6 +207,13 @@ impl EngineState {
             .admit(&shape)
             .map_err(|full| SubscribeError::new(ErrorCode::TooLarge, full))?;
         Ok(shape)
+    }
+
+    /// Checks what the authorizer says of an entity against its table.
+    pub(crate) fn check_policies(&self, entity: &Entity) -> Result<(), PolicyError> {
+        let table = Table::new(&entity.schema, self.config.db_pool.filter_backend());
+        let authorizer = &self.config.auth.authorizer;
+        authorizer.check(&entity.schema.entity, table)
     }
 
     pub(crate) fn not_ready(&self, why: &str) {

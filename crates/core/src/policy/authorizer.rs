@@ -5,7 +5,7 @@ use std::fmt;
 use filter::Table;
 use protocol::Op;
 
-use super::policies::PolicyError;
+use super::error::PolicyError;
 use super::principal::Principal;
 use super::scope::{ReadScope, WriteScope};
 

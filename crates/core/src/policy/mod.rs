@@ -6,6 +6,7 @@
 
 mod authorizer;
 mod config;
+mod error;
 mod lifetime;
 mod policies;
 mod principal;
@@ -13,7 +14,8 @@ mod scope;
 
 pub use authorizer::{AllowAll, Authorizer};
 pub use config::{ColumnAccess, ColumnPolicy, EntityPolicy, UpdatePolicy};
+pub use error::PolicyError;
 pub use lifetime::Lifetime;
-pub use policies::{Policies, PolicyError};
+pub use policies::Policies;
 pub use principal::Principal;
 pub use scope::{ReadScope, RowScope, WriteColumns, WriteScope};

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::authorizer::Authorizer;
 use super::config::{ColumnAccess, ColumnPolicy, EntityPolicy};
+use super::error::PolicyError;
 use super::principal::Principal;
 use super::scope::{ReadScope, RowScope, WriteColumns, WriteScope};
 
@@ -15,18 +16,6 @@ use super::scope::{ReadScope, RowScope, WriteColumns, WriteScope};
 #[derive(Debug, Default)]
 pub struct Policies {
     entities: BTreeMap<String, Rules>,
-}
-
-/// A policy that cannot be evaluated exactly, with its place.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("entity {entity:?}, policy `{policy}`: {message}")]
-pub struct PolicyError {
-    /// The entity.
-    pub entity: String,
-    /// The policy, by its path in the configuration: `update.check`.
-    pub policy: String,
-    /// What is wrong, with the position in the policy's text.
-    pub message: String,
 }
 
 /// The policies of one entity.
@@ -146,10 +135,8 @@ impl Rules {
             let checked = policy.check(table);
             checked.map_err(|error| Fault::new(place, error.message))?;
         }
-        let columns = self.columns.iter();
-        columns
-            .map(|(name, column)| column.check(name, table))
-            .collect()
+        let mut columns = self.columns.iter();
+        columns.try_for_each(|(name, column)| column.check(name, table))
     }
 
     /// The columns whose gate lets the principal pass in no row.

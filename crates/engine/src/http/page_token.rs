@@ -47,19 +47,14 @@ impl PageToken {
 
     /// Reads the text of a token for a shape. The error says why the client must refetch.
     pub(super) fn read(text: &str, shape: &Shape) -> Result<Self, RefetchReason> {
-        let (since, rest) = text.split_once('.').unwrap_or((text, ""));
-        let (mark, rest) = match rest.starts_with(MARK) {
-            true => match rest.split_once('.') {
-                Some((mark, rest)) => (Some(mark), rest),
-                None => (Some(rest), ""),
+        let (mark, plain) = match text.split_once('.') {
+            Some((since, rest)) if rest.starts_with(MARK) => match rest.split_once('.') {
+                Some((mark, rest)) => (Some(mark), format!("{since}.{rest}")),
+                None => (Some(rest), since.to_owned()),
             },
-            false => (None, rest),
+            _ => (None, text.to_owned()),
         };
-        let token = match rest {
-            "" => since.parse(),
-            rest => format!("{since}.{rest}").parse(),
-        };
-        let token = token.map_err(|CursorError| RefetchReason::Epoch)?;
+        let token = plain.parse().map_err(|CursorError| RefetchReason::Epoch)?;
         match shape.resumes(mark) {
             true => Ok(token),
             false => Err(RefetchReason::Permission),
@@ -174,7 +169,59 @@ impl FromStr for PageToken {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use filter::Backend;
+    use protocol::SelectionRequest;
+    use sync_core::policy::ReadScope;
+    use sync_core::shape::CurrentTable;
+
     use super::*;
+
+    #[test]
+    fn a_token_of_a_guarded_shape_is_good_for_that_shape() {
+        let schema = value::schema::Schema {
+            entity: "t".to_owned(),
+            columns: Vec::new(),
+            key: Vec::new(),
+        };
+        let table = CurrentTable {
+            schema: Arc::new(schema),
+            fingerprint: "1".into(),
+            backend: Backend::Postgres,
+        };
+        let scoped = |filter: &str| {
+            let filter = Some(filter.to_owned());
+            let scope = ReadScope::Restricted(SelectionRequest {
+                filter,
+                ..SelectionRequest::default()
+            });
+            Shape::resolve(&table, &SelectionRequest::default(), &scope).expect("a shape")
+        };
+        let (all, none, whole) = (scoped("TRUE"), scoped("FALSE"), Shape::whole("t"));
+        for plain in ["ZS9zNA", "ZS9zNA.r", "ZS9zNA.kMQ"] {
+            let token: PageToken = plain.parse().expect("a token");
+            let text = token.text(&all);
+            assert_eq!(PageToken::read(&text, &all), Ok(token.clone()));
+            for (text, shape) in [
+                (text.as_str(), &none),
+                (text.as_str(), &whole),
+                (plain, &all),
+            ] {
+                assert_eq!(PageToken::read(text, shape), Err(RefetchReason::Permission));
+            }
+            assert_eq!(token.text(&whole), plain);
+            assert_eq!(PageToken::read(plain, &whole), Ok(token));
+        }
+        assert_eq!(
+            PageToken::read("ZS9zNA.", &whole),
+            Err(RefetchReason::Epoch)
+        );
+        assert_eq!(
+            PageToken::read("ZS9zNA.~x.", &all),
+            Err(RefetchReason::Epoch)
+        );
+    }
 
     #[test]
     fn a_token_survives_the_round_trip_through_text() {

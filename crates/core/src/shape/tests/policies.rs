@@ -54,7 +54,7 @@ fn those_with_equal_rights_share_a_shape_and_others_do_not() {
         of("ann", json!({ "teams": [1, 2, null] })),
         of("ann", json!({})),
         Shape::whole("t"),
-        // What she may see is what he asks for, and yet his shape is not hers.
+        // What Ann may see is what somebody asks for who may see everything, and yet they share no shape.
         find(Some("t = 'ann' OR n IN (1, 2)"), None).expect("a shape"),
     ] {
         assert_ne!(hers, other);

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use sync_core::cursor::CommitId;
 use sync_core::mutation::chain::{Place, WritesDigest};
 use sync_core::mutation::{self, Applied};
+use sync_core::policy::WriteColumns;
 use uuid::Uuid;
 
 use super::Synced;
@@ -38,6 +39,7 @@ impl Synced {
         let checked = mutation::check(
             &writes,
             |name| self.entities.get(name).map(|entity| entity.schema.clone()),
+            |_| WriteColumns::ALL,
             100,
         );
         let writes = checked.map(|checked| {
@@ -432,7 +434,7 @@ async fn a_value_that_a_strict_table_refuses_is_rejected() {
         serde_json::from_value(json!([{"entity": "e", "op": "create", "values": {"id": "k"}}]))
             .expect("writes");
     let schema = synced.entities["e"].schema.clone();
-    let checked = mutation::check(&writes, |_| Some(schema.clone()), 1)
+    let checked = mutation::check(&writes, |_| Some(schema.clone()), |_| WriteColumns::ALL, 1)
         .expect("fit")
         .remove(0);
     let table = synced.entities["e"].clone();
