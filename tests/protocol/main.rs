@@ -4,6 +4,7 @@ mod application;
 mod chain;
 mod claims;
 mod consistency;
+mod disconnect;
 mod gzip;
 mod hello;
 mod http;

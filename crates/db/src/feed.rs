@@ -47,6 +47,8 @@ pub trait LogSubscriber: Send + Sync {
     /// Reads the catalog again for these entities, because their tables may have changed. It does not wait long
     /// for a table that is locked, and a table that cannot be looked at stays as it was known.
     fn refresh(&self, entities: BTreeSet<String>) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
+    /// Takes a message that a server has sent to all.
+    fn message(&self, message: &str);
     /// Makes the engine's own tables again, because they are gone.
     fn prepare_again(&self) -> Pin<Box<dyn Future<Output = Result<(), DbError>> + Send + '_>>;
 }

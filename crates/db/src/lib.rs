@@ -61,6 +61,9 @@ use retention::Pruned;
 use url::DatabaseUrl;
 use write::{ClientState, Mutation};
 
+/// The longest message between servers, in bytes: PostgreSQL's notifications are shorter than 8,000.
+pub const MESSAGE_BYTES_MAX: usize = 7900;
+
 /// The synced database. Cheap to clone; clones share their connections.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -374,6 +377,23 @@ impl DbPool {
         on_backend!(self, |pool, backend| {
             backend::store::record(&mut *pool.get().await?, entity, key, kind, data).await
         })
+    }
+
+    /// Sends a message of at most [`MESSAGE_BYTES_MAX`] to the servers on this database, this one among them
+    /// ([`feed::LogSubscriber::message`]). It may be lost: a server that has no listening connection at this moment, or
+    /// that polls the log, does not receive it, and on SQLite none does.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn send_message(&self, message: &str) -> DbResult<()> {
+        match self {
+            #[cfg(feature = "postgres")]
+            Self::Postgres(pool) => {
+                postgres::store::send_message(&mut *pool.get().await?, message).await
+            }
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(_) => Ok(()),
+        }
     }
 
     /// A text that changes when one of these tables or its capture changes.

@@ -202,6 +202,9 @@ pub struct LimitsConfig {
     pub frames_per_second: u64,
     /// The same in bytes, after unzipping. Default 8 MiB.
     pub bytes_per_second: u64,
+    /// Connections of one user to this server: WebSockets, streams of events and long polls. One more is `rate_limited`
+    /// (4429). Clients without a user are not counted. 0 for no such limit. Default 100.
+    pub connections_of_user_max: usize,
     /// Tickets that are given within their lifetime of 30 s, to all users together; one more is `rate_limited`. Default
     /// 10,000.
     pub tickets_max: usize,
@@ -227,6 +230,7 @@ impl Default for LimitsConfig {
             stalled_timeout_ms: 60_000,
             frames_per_second: 2000,
             bytes_per_second: 8 * 1024 * 1024,
+            connections_of_user_max: 100,
             tickets_max: 10_000,
             tickets_of_user_max: 32,
         }

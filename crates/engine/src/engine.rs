@@ -5,13 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use db::DbPool;
 use db::entity::EntityConfig;
+use db::{DbPool, MESSAGE_BYTES_MAX};
+use sync_core::policy::{Principal, PrincipalMatch};
 use tracing::warn;
 
 use crate::change_tracker::ChangeTracker;
 use crate::config::SyncConfig;
 use crate::error::SyncError;
+use crate::server_message::ServerMessage;
 use crate::state::{EngineState, Readiness};
 use crate::{http, startup};
 
@@ -86,6 +88,35 @@ impl SyncEngine {
     /// The log, for Rust code in this process.
     pub fn change_tracker(&self) -> ChangeTracker {
         ChangeTracker::new(self.state.clone())
+    }
+
+    /// Ends the sessions of these principals on **this** server at once (4401), streams of events and long polls among them,
+    /// and returns how many there were. One whose token is being verified meanwhile is not let in. A client with a token
+    /// that is still valid may connect again: make your authenticator, or what your middleware asks, refuse it first.
+    ///
+    /// A closure cannot be sent to other servers: [`SyncEngine::disconnect_everywhere`] takes a value that can.
+    pub fn disconnect(&self, whom: impl Fn(&Principal) -> bool + Send + Sync + 'static) -> usize {
+        self.state.disconnect(whom)
+    }
+
+    /// Ends the sessions of these principals on every server of this database, as [`SyncEngine::disconnect`] does on one.
+    ///
+    /// The others are told by a notification. One whose listener is not connected to PostgreSQL at this moment, or polls
+    /// the log, does not hear it, and on SQLite no other process does: there, a session ends with its token.
+    ///
+    /// # Errors
+    /// When the match is longer than a notification, or the database fails. The sessions of this server have ended then.
+    pub async fn disconnect_everywhere(&self, whom: PrincipalMatch) -> Result<(), SyncError> {
+        let here = whom.clone();
+        self.state
+            .disconnect(move |principal| here.matches(principal));
+        let message = serde_json::to_string(&ServerMessage::Disconnect(whom))
+            .map_err(|error| SyncError::Config(error.to_string()))?;
+        if message.len() > MESSAGE_BYTES_MAX {
+            let text = format!("the match is longer than {MESSAGE_BYTES_MAX} bytes");
+            return Err(SyncError::Config(text));
+        }
+        Ok(self.state.config.db_pool.send_message(&message).await?)
     }
 
     /// Ends every session with close code 1001, lets mutations that are being applied finish, and stops.

@@ -29,10 +29,12 @@ mod error;
 mod http;
 mod mailbox;
 mod mutations;
+mod principals;
 mod publisher;
 mod retention;
 mod rows;
 mod schema_watch;
+mod server_message;
 mod session;
 mod shared_frame;
 mod startup;
@@ -63,5 +65,5 @@ pub use sync_core::cursor::Cursor;
 pub use sync_core::log::ChangeKind;
 pub use sync_core::policy::{
     AllowAll, Authorizer, ColumnAccess, ColumnPolicy, EntityPolicy, Policies, PolicyError,
-    Principal, ReadScope, RowScope, UpdatePolicy, WriteColumns, WriteScope,
+    Principal, PrincipalMatch, ReadScope, RowScope, UpdatePolicy, WriteColumns, WriteScope,
 };

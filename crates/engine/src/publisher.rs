@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use crate::change_batch::ChangeBatch;
 use crate::schema_watch;
+use crate::server_message::ServerMessage;
 use crate::state::EngineState;
 
 /// How long the listener waits for tables to be looked at.
@@ -91,6 +92,17 @@ impl LogSubscriber for Publisher {
 
     fn failed(&self, error: &DbError) {
         self.state.not_ready(&error.summary());
+    }
+
+    fn message(&self, message: &str) {
+        match serde_json::from_str::<ServerMessage>(message) {
+            Ok(ServerMessage::Disconnect(whom)) => {
+                self.state
+                    .disconnect(move |principal| whom.matches(principal));
+            }
+            // Of a later version, perhaps.
+            Err(_) => tracing::debug!("a message of another server is not understood"),
+        }
     }
 
     fn refresh(&self, entities: BTreeSet<String>) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {

@@ -23,6 +23,7 @@ use tokio_util::task::TaskTracker;
 use crate::auth::Tickets;
 use crate::change_batch::ChangeBatch;
 use crate::config::SyncConfig;
+use crate::principals::Principals;
 use crate::rows::{Continuations, Hub, HubLimits, Reader};
 
 /// Interval of checks whether the listener has reached a position.
@@ -62,6 +63,8 @@ pub(crate) struct EngineState {
     pub(crate) continuations: Continuations,
     /// Limits the requests that wait for changes.
     pub(crate) long_polls: Arc<Semaphore>,
+    /// For whom the sessions act.
+    pub(crate) principals: Arc<Principals>,
     /// What lets streams of events in.
     pub(crate) tickets: Tickets,
     /// The last status, with the time at which it was made.
@@ -96,6 +99,7 @@ impl EngineState {
             config.limits.stalled_timeout(),
         );
         let long_polls_max = config.reads.long_polls_max;
+        let principals = Arc::new(Principals::new(limits.connections_of_user_max));
         let tickets = Tickets::new(limits.tickets_max, limits.tickets_of_user_max);
         Self {
             config,
@@ -111,6 +115,7 @@ impl EngineState {
             refreshing,
             continuations: Continuations::default(),
             long_polls: Arc::new(Semaphore::new(long_polls_max)),
+            principals,
             tickets,
             status: tokio::sync::Mutex::default(),
             shape_ids: RandomState::new(),
@@ -214,6 +219,19 @@ impl EngineState {
         let table = Table::new(&entity.schema, self.config.db_pool.filter_backend());
         let authorizer = &self.config.auth.authorizer;
         authorizer.check(&entity.schema.entity, table)
+    }
+
+    /// Ends the sessions of these principals on this server at once, and returns how many they were.
+    pub(crate) fn disconnect(
+        &self,
+        whom: impl Fn(&Principal) -> bool + Send + Sync + 'static,
+    ) -> usize {
+        let ended = self.principals.end(Arc::new(whom));
+        for session in &ended {
+            self.hub.close(*session);
+        }
+        metrics::counter!("rhtmx_sync_disconnected_total").increment(ended.len() as u64);
+        ended.len()
     }
 
     pub(crate) fn not_ready(&self, why: &str) {

@@ -127,6 +127,7 @@ struct LimitsSection {
     stalled_timeout_ms: Option<u64>,
     frames_per_second: Option<u64>,
     bytes_per_second: Option<u64>,
+    connections_of_user_max: Option<usize>,
     tickets_max: Option<usize>,
     tickets_of_user_max: Option<usize>,
 }
@@ -452,6 +453,11 @@ impl Numbers<'_> {
                 &mut config.queue_bytes_total_max,
                 "LIMITS_QUEUE_BYTES_TOTAL_MAX",
                 file.queue_bytes_total_max,
+            ),
+            (
+                &mut config.connections_of_user_max,
+                "LIMITS_CONNECTIONS_OF_USER_MAX",
+                file.connections_of_user_max,
             ),
             (
                 &mut config.tickets_max,

@@ -241,6 +241,20 @@ async fn record_in(
     Ok(())
 }
 
+/// What a notification that carries a message begins with; those that only wake have other payloads.
+pub(crate) const MESSAGE_PREFIX: &str = "message:";
+
+/// Sends a message to every server that listens.
+pub(crate) async fn send_message(conn: &mut AsyncPgConnection, message: &str) -> DbResult<()> {
+    sql_query("SELECT pg_catalog.pg_notify($1, $2)")
+        .bind::<Text, _>(capture::CHANNEL)
+        .bind::<Text, _>(format!("{MESSAGE_PREFIX}{message}"))
+        .execute(conn)
+        .await
+        .map(|_| ())
+        .map_err(|error| DbError::while_doing("sending a message to the servers", error))
+}
+
 /// Stores the current snapshot with its time, for retention to move the floor to later.
 pub(crate) async fn make_checkpoint(conn: &mut AsyncPgConnection) -> DbResult<()> {
     let insert =

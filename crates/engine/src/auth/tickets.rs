@@ -30,11 +30,14 @@ pub(crate) struct Tickets {
 #[derive(Debug, Default)]
 struct State {
     /// Those that have not been used.
-    good: HashMap<Ticket, Arc<Principal>>,
+    good: HashMap<Ticket, Owner>,
     /// Those that were given within the last lifetime, the oldest first.
     given: VecDeque<Given>,
     of_user: HashMap<Option<String>, usize>,
 }
+
+/// Whom a ticket lets in, and since when it does.
+pub(crate) type Owner = (Arc<Principal>, Instant);
 
 #[derive(Debug)]
 struct Given {
@@ -97,7 +100,7 @@ impl Tickets {
         }
         let ticket = Ticket([Uuid::new_v4(), Uuid::new_v4()]);
         *state.of_user.entry(user_id.clone()).or_default() += 1;
-        state.good.insert(ticket, principal.clone());
+        state.good.insert(ticket, (principal.clone(), now));
         state.given.push_back(Given {
             ticket,
             user_id,
@@ -107,7 +110,7 @@ impl Tickets {
     }
 
     /// Takes a ticket back: whom it lets in; nobody when it is unknown, used or too old.
-    pub(crate) fn take(&self, text: &str, now: Instant) -> Option<Arc<Principal>> {
+    pub(crate) fn take(&self, text: &str, now: Instant) -> Option<Owner> {
         let ticket = Ticket::read(text)?;
         let mut state = self.state();
         state.expire(now);
@@ -153,7 +156,7 @@ mod tests {
         let ben = tickets.give(&user("ben"), now).expect("a ticket");
         assert_ne!(ann, ben);
         let just_in_time = now + LIFETIME - Duration::from_millis(1);
-        assert_eq!(tickets.take(&ann, just_in_time), Some(user("ann")));
+        assert_eq!(tickets.take(&ann, just_in_time), Some((user("ann"), now)));
         assert_eq!(tickets.take(&ann, just_in_time), None);
         assert_eq!(tickets.take(&ben, now + LIFETIME), None);
         for wrong in [
@@ -189,7 +192,7 @@ mod tests {
                         prop_assert!(given.len() < max && of_user < of_user_max);
                         given.push((which, now));
                         if uses {
-                            prop_assert_eq!(tickets.take(&ticket, now), Some(user(&name)));
+                            prop_assert_eq!(tickets.take(&ticket, now), Some((user(&name), now)));
                         }
                     }
                     Err(TooMany { retry_after }) => {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sync_core::policy::Principal;
+use tokio::time::Instant;
 
 use super::{AuthError, Authenticator};
 use crate::clock::now_ms;
@@ -33,15 +34,18 @@ pub(crate) enum NamedBy {
 pub(crate) struct Identity {
     pub(crate) principal: Arc<Principal>,
     pub(crate) named_by: NamedBy,
+    /// When the principal was asked for.
+    pub(crate) since: Instant,
 }
 
 impl Identity {
     /// The owner of a ticket, which is good no longer than what it was given for.
-    pub(crate) fn of_ticket(principal: Arc<Principal>) -> Result<Self, AuthError> {
+    pub(crate) fn of_ticket(principal: Arc<Principal>, since: Instant) -> Result<Self, AuthError> {
         let principal = usable(principal)?;
         Ok(Self {
             principal,
             named_by: NamedBy::Token,
+            since,
         })
     }
 }
@@ -53,6 +57,7 @@ impl Credential {
         authenticator: &dyn Authenticator,
         timeout: Duration,
     ) -> Result<Identity, AuthError> {
+        let since = Instant::now();
         let (principal, named_by) = match self {
             Self::Application(principal) => (usable(principal)?, NamedBy::Application),
             Self::Token(token) => {
@@ -63,6 +68,7 @@ impl Credential {
         Ok(Identity {
             principal: principal.into(),
             named_by,
+            since,
         })
     }
 }

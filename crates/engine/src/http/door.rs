@@ -18,6 +18,8 @@ use super::error::HttpError;
 use super::{bearer, host};
 use crate::auth::{AuthError, Credential, Identity};
 use crate::config::{AuthConfig, SyncConfig};
+use crate::mailbox::SessionId;
+use crate::principals::{NotEntered, Present, SIGNED_OUT, TOO_MANY_OF_USER};
 use crate::state::EngineState;
 
 /// Why a web page may not connect.
@@ -75,8 +77,21 @@ pub(super) fn admit_with_ticket(
     let result = if taken.is_some() { "used" } else { "unknown" };
     metrics::counter!("rhtmx_sync_tickets_total", "result" => result).increment(1);
     let unknown = "the ticket is not valid: it is good once, for 30 s, on the server that gave it";
-    let principal = taken.ok_or_else(|| HttpError::new(ErrorCode::Unauthenticated, unknown))?;
-    Ok(Identity::of_ticket(principal)?)
+    let (principal, since) =
+        taken.ok_or_else(|| HttpError::new(ErrorCode::Unauthenticated, unknown))?;
+    Ok(Identity::of_ticket(principal, since)?)
+}
+
+/// Enters a connection that stays open, for as long as the result lives.
+pub(super) fn enter(state: &EngineState, identity: &Identity) -> Result<Present, HttpError> {
+    let session = SessionId::next();
+    let entered = state
+        .principals
+        .enter(session, &identity.principal, identity.since);
+    entered.map_err(|refused| match refused {
+        NotEntered::TooMany => HttpError::new(ErrorCode::RateLimited, TOO_MANY_OF_USER),
+        NotEntered::Ended => HttpError::new(ErrorCode::Unauthenticated, SIGNED_OUT),
+    })
 }
 
 /// What a request shows of who sent it.

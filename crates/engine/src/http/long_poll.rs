@@ -12,6 +12,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::error::HttpError;
 use crate::mailbox::{Capacity, Mailbox, Taken};
+use crate::principals::Present;
 use crate::rows::Batch;
 use crate::state::EngineState;
 
@@ -38,6 +39,7 @@ pub(super) enum Woken {
 pub(super) struct LongPoll {
     state: Arc<EngineState>,
     mailbox: Mailbox<Batch>,
+    _present: Present,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -45,6 +47,7 @@ impl LongPoll {
     /// Registers for the changes of a shape.
     pub(super) fn start(
         state: &Arc<EngineState>,
+        present: Present,
         epoch: &Epoch,
         shape: &Shape,
     ) -> Result<Self, HttpError> {
@@ -53,11 +56,12 @@ impl LongPoll {
             let message = "more requests wait for changes than the server takes; try again later";
             HttpError::new(ErrorCode::RateLimited, message)
         })?;
-        let mailbox = state.hub.join(epoch, CAPACITY);
+        let mailbox = state.hub.join(present.session(), epoch, CAPACITY);
         state.hub.attach(mailbox.session, shape);
         Ok(Self {
             state: state.clone(),
             mailbox,
+            _present: present,
             _permit: permit,
         })
     }

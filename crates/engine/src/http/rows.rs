@@ -12,19 +12,20 @@ use axum::routing::get;
 use protocol::{ErrorCode, RefetchReason};
 use serde::Deserialize;
 use sync_core::cursor::{Cursor, Epoch, Position};
-use sync_core::policy::{Lifetime, Principal};
+use sync_core::policy::Lifetime;
 use sync_core::retry::ReadFailure;
 use sync_core::shape::Shape;
 use tokio::time::Instant;
 
 use super::Feature;
-use super::door::Admitted;
+use super::door::{self, Admitted};
 use super::error::HttpError;
 use super::long_poll::{LongPoll, Woken};
 use super::page_body::{PageBody, PageResponse, Unfinished};
 use super::page_token::PageToken;
 use super::query;
 use super::selection_params::{self, SelectionParams};
+use crate::auth::Identity;
 use crate::clock::now_ms;
 use crate::rows::pages::{self, ChangePages, ChangesRead, Items, NumberedChange, PageEnd};
 use crate::rows::spool::Next;
@@ -100,7 +101,7 @@ async fn read(
     Admitted(identity): Admitted,
     uri: Uri,
 ) -> Response {
-    match read_page(&state, &entity, &identity.principal, &uri).await {
+    match read_page(&state, &entity, &identity, &uri).await {
         Ok(response) => response,
         Err(failed) => failed.into_response(),
     }
@@ -120,9 +121,10 @@ fn number<T: std::str::FromStr>(name: &str, text: Option<&String>) -> Result<Opt
 async fn read_page(
     state: &Arc<EngineState>,
     name: &str,
-    principal: &Principal,
+    identity: &Identity,
     uri: &Uri,
 ) -> Result<Response, Failed> {
+    let principal = &*identity.principal;
     let parameters: Parameters = query::read(uri, &[PARAMETERS, selection_params::NAMES])?;
     let limit: Option<usize> = number("limit", parameters.limit.as_ref())?;
     let wait_ms: Option<u64> = number("wait_ms", parameters.wait_ms.as_ref())?;
@@ -161,7 +163,7 @@ async fn read_page(
         token,
         limit,
     };
-    request.answer(state, wait).await
+    request.answer(state, wait, identity).await
 }
 
 /// Answers with rows in the order of their keys' texts. Later pages are read later than the first; the changes
@@ -254,6 +256,7 @@ impl ChangesRequest {
         mut self,
         state: &Arc<EngineState>,
         wait: Duration,
+        identity: &Identity,
     ) -> Result<Response, Failed> {
         let deadline = Instant::now() + wait;
         // Register before reading, so that no change slips in between the read and the wait.
@@ -261,6 +264,7 @@ impl ChangesRequest {
             true => None,
             false => Some(LongPoll::start(
                 state,
+                door::enter(state, identity)?,
                 &self.token.since().epoch,
                 &self.shape,
             )?),

@@ -73,9 +73,10 @@ async fn events(
             .or(parameters.cursor)
             .filter(|cursor| cursor != NO_CURSOR),
     };
+    let present = door::enter(&state, &identity)?;
     let (sender, mut events) = mpsc::channel::<String>(EVENTS_WAITING_MAX);
     let transport = EventStream::new(sender);
-    let session = SessionTask::new(state.clone(), epoch, transport, identity, None);
+    let session = SessionTask::new(state.clone(), epoch, transport, (identity, present), None);
     let first = Box::new(ClientFrame::Subscribe(subscribe));
     state.tasks.spawn(Box::pin(session.run(Some(first))));
     let stream = futures_util::stream::poll_fn(move |cx| {

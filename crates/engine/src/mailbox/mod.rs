@@ -235,6 +235,18 @@ impl<T: Clone> MailboxSender<T> {
         self.shared.changed.notify_one();
     }
 
+    /// Drops everything that is queued, and ends the mailbox.
+    pub(crate) fn close(&self) {
+        let dropped = {
+            let mut queue = self.shared.queue();
+            queue.closed = true;
+            queue.clear()
+        };
+        drop(dropped);
+        self.shared.recipient.taken();
+        self.shared.changed.notify_one();
+    }
+
     /// How many items are queued.
     pub(crate) fn len(&self) -> usize {
         self.shared.queue().items.len()

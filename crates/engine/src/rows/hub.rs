@@ -153,8 +153,12 @@ impl Hub {
     }
 
     /// Adds a session of this epoch. Its mailbox is closed when the hub is in another one.
-    pub(crate) fn join(&self, epoch: &Epoch, capacity: Capacity) -> Mailbox<Batch> {
-        let session = SessionId::next();
+    pub(crate) fn join(
+        &self,
+        session: SessionId,
+        epoch: &Epoch,
+        capacity: Capacity,
+    ) -> Mailbox<Batch> {
         let (sender, mailbox) = mailbox(session, capacity, &self.backpressure);
         let subscriber = Subscriber {
             mailbox: sender,
@@ -166,6 +170,13 @@ impl Hub {
         }
         metrics::gauge!("rhtmx_sync_sessions").set(state.sessions.len() as f64);
         mailbox
+    }
+
+    /// Closes the mailbox of a session, which leaves then.
+    pub(crate) fn close(&self, session: SessionId) {
+        if let Some(subscriber) = self.state().sessions.get(&session) {
+            subscriber.mailbox.close();
+        }
     }
 
     /// Removes a session and detaches its shapes.

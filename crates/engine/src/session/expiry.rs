@@ -8,8 +8,9 @@ use sync_core::policy::{Lifetime, Principal};
 use tokio::time::Sleep;
 
 use super::transport::Transport;
-use super::{Close, SessionTask, finished};
+use super::{Close, OTHER_EPOCH, SessionTask, finished};
 use crate::clock::now_ms;
+use crate::principals::{Present, SIGNED_OUT};
 
 /// How long a session that ends waits for its mutations. Those that take longer are answered when the client pushes
 /// them again.
@@ -64,12 +65,37 @@ impl Expiry {
 }
 
 impl<T: Transport> SessionTask<T> {
-    /// Fails when the session's token and its grace have passed: nothing that has been committed since then is sent.
+    /// Fails when the application has ended the session, or when its token and the grace after it have passed: nothing
+    /// that has been committed since then is sent.
     pub(super) fn check_expiry(&self) -> Result<(), Close> {
+        if self.present.as_ref().is_some_and(Present::has_ended) {
+            return Err(Close::SignedOut);
+        }
         if self.expiry.is_over() {
             return Err(Close::Expired);
         }
         Ok(())
+    }
+
+    /// Why the mailbox is closed.
+    pub(super) fn mailbox_closed(&self) -> Close {
+        match self.check_expiry() {
+            Err(close) => close,
+            Ok(()) => OTHER_EPOCH,
+        }
+    }
+
+    /// Says why the session ends, and answers nothing any more.
+    pub(super) async fn sign_out(&mut self) -> Close {
+        self.reads.give_up_turn();
+        // Sending checks both.
+        self.present = None;
+        self.expiry = Expiry::new(&Principal::default(), Duration::ZERO);
+        let why = Error::fatal(ErrorCode::Unauthenticated, SIGNED_OUT);
+        match self.error(why).await {
+            Ok(()) => Close::With(CloseCode::Unauthenticated, "the application ends this"),
+            Err(close) => close,
+        }
     }
 
     /// Answers the mutations that have been received, without sending any rows, and says why the session ends.

@@ -5,6 +5,8 @@ use protocol::{
     ServerFrame,
 };
 
+use tokio::time::Instant;
+
 use super::transport::Transport;
 use super::{Close, SessionTask};
 use crate::auth::{self, AuthError, NamedBy};
@@ -42,6 +44,7 @@ impl<T: Transport> SessionTask<T> {
         self.reads.give_up_turn();
         let timeout = self.state.config.auth.verify_timeout();
         let authenticator = self.state.config.auth.authenticator.clone();
+        let since = Instant::now();
         let principal = match auth::verify(&*authenticator, Some(token), timeout).await {
             Ok(principal) => principal,
             Err(AuthError::Unavailable(message)) => {
@@ -62,6 +65,9 @@ impl<T: Transport> SessionTask<T> {
         let has_same_rights = principal.has_rights_of(&self.principal);
         let user = principal.user_id.clone();
         self.principal = principal.into();
+        if let Some(present) = &self.present {
+            present.renew(&self.principal, since);
+        }
         let frame = ServerFrame::Authenticated(Authenticated { user });
         self.send(&frame).await?;
         if has_same_rights {

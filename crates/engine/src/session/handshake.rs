@@ -13,6 +13,8 @@ use super::websocket::WebSocket;
 use super::{CLOSE_TIMEOUT, OTHER_USER, SessionTask};
 use crate::auth::{AuthError, Credential, Identity};
 use crate::clock::now_ms;
+use crate::mailbox::SessionId;
+use crate::principals::{NotEntered, Present, SIGNED_OUT, TOO_MANY_OF_USER};
 use crate::shared_frame::SharedFrame;
 use crate::state::EngineState;
 
@@ -48,6 +50,23 @@ impl From<AuthError> for Refused {
                 CloseCode::Unauthenticated,
             ),
             AuthError::Unavailable(message) => Self::unavailable(message),
+        }
+    }
+}
+
+impl From<NotEntered> for Refused {
+    fn from(refused: NotEntered) -> Self {
+        match refused {
+            NotEntered::TooMany => Self::new(
+                ErrorCode::RateLimited,
+                TOO_MANY_OF_USER,
+                CloseCode::RateLimited,
+            ),
+            NotEntered::Ended => Self::new(
+                ErrorCode::Unauthenticated,
+                SIGNED_OUT,
+                CloseCode::Unauthenticated,
+            ),
         }
     }
 }
@@ -102,7 +121,7 @@ async fn welcome(
     state: &EngineState,
     socket: &mut WebSocket,
     greeting: Greeting,
-) -> Result<(Hello, Epoch, Identity), Option<Refused>> {
+) -> Result<(Hello, Epoch, (Identity, Present)), Option<Refused>> {
     if let Some(message) = greeting.unwelcome {
         let close = CloseCode::Forbidden;
         return Err(Some(Refused::new(ErrorCode::Forbidden, message, close)));
@@ -124,6 +143,10 @@ async fn welcome(
     }
     let identity = identify(state, greeting.credential, hello.token.clone()).await;
     let identity = identity.map_err(|error| Some(error.into()))?;
+    let entered = state
+        .principals
+        .enter(SessionId::next(), &identity.principal, identity.since);
+    let present = entered.map_err(|refused| Some(refused.into()))?;
     let out_of_reach = || Refused::unavailable("the database is out of reach; try again");
     let epoch = state.hub.epoch().ok_or_else(|| Some(out_of_reach()))?;
     let db = &state.config.db_pool;
@@ -154,7 +177,7 @@ async fn welcome(
     });
     socket.flush().await.map_err(|_| None)?;
     socket.gzip = hello.accept.iter().any(|accepted| accepted == "gzip");
-    Ok((hello, epoch, identity))
+    Ok((hello, epoch, (identity, present)))
 }
 
 async fn identify(

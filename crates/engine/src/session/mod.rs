@@ -41,6 +41,7 @@ pub(crate) use websocket::WebSocket;
 use crate::auth::{Identity, NamedBy};
 use crate::mailbox::{Mailbox, Taken};
 use crate::mutations::{self, MutationError};
+use crate::principals::Present;
 use crate::rows::{Batch, FilterBytes, ReadClient};
 use crate::state::EngineState;
 
@@ -65,6 +66,8 @@ pub(crate) struct SessionTask<T> {
     rules: Session<Batch>,
     principal: Arc<Principal>,
     named_by: NamedBy,
+    /// None once the application has ended the session.
+    present: Option<Present>,
     expiry: Expiry,
     /// None for a connection that cannot push.
     client_id: Option<Uuid>,
@@ -91,6 +94,8 @@ enum Close {
     With(CloseCode, &'static str),
     /// The token has expired; the mutations that have been received are still answered.
     Expired,
+    /// The application has ended the session.
+    SignedOut,
 }
 
 /// The answer to one who uses the client id of another user. It says nothing of the client.
@@ -115,18 +120,19 @@ impl<T: Transport> SessionTask<T> {
         state: Arc<EngineState>,
         epoch: Epoch,
         transport: T,
-        identity: Identity,
+        (identity, present): (Identity, Present),
         client_id: Option<Uuid>,
     ) -> Box<Self> {
         let limits = &state.config.limits;
         let rules = Session::new(limits.session());
         let input = Input::new(limits);
-        let mailbox = state.hub.join(&epoch, limits.queue());
+        let mailbox = state.hub.join(present.session(), &epoch, limits.queue());
         let filter_bytes = state.hub.filter_bytes();
         let reads = Reads::new(state.reader.page_turns.clone());
         let Identity {
             principal,
             named_by,
+            ..
         } = identity;
         let expiry = Expiry::new(&principal, state.config.auth.expiry_grace());
         Box::new(Self {
@@ -137,6 +143,7 @@ impl<T: Transport> SessionTask<T> {
             rules,
             principal,
             named_by,
+            present: Some(present),
             expiry,
             client_id,
             input,
@@ -161,9 +168,11 @@ impl<T: Transport> SessionTask<T> {
             Ok(()) => self.serve().await,
             Err(close) => close,
         };
-        if let Close::Expired = close {
-            close = Box::pin(self.expire()).await;
-        }
+        close = match close {
+            Close::Expired => Box::pin(self.expire()).await,
+            Close::SignedOut => Box::pin(self.sign_out()).await,
+            close => close,
+        };
         self.state.hub.leave(self.mailbox.session);
         // A mutation that is being applied finishes, even if nobody waits for its answer.
         if let Some(applying) = self.applying.take() {
@@ -195,7 +204,7 @@ impl<T: Transport> SessionTask<T> {
                     Some(Taken::Item(batch)) => self.deliver(batch).await,
                     // `settle` reads the log.
                     Some(Taken::Overflow) => Ok(()),
-                    None => Err(OTHER_EPOCH),
+                    None => Err(self.mailbox_closed()),
                 },
                 applied = finished(&mut self.applying) => Box::pin(self.applied(applied)).await,
                 step = self.reads.next() => Box::pin(self.read_step(step)).await,

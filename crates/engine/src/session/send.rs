@@ -13,7 +13,7 @@ use sync_core::shape::Shape;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::transport::{Outgoing, Resume, Transport};
-use super::{Close, OTHER_EPOCH, SessionTask};
+use super::{Close, SessionTask};
 use crate::rows::Batch;
 use crate::shared_frame::SharedFrame;
 
@@ -60,7 +60,7 @@ impl<T: Transport> SessionTask<T> {
     /// another one.
     fn check_epoch(&self) -> Result<(), Close> {
         if self.mailbox.is_closed() {
-            return Err(OTHER_EPOCH);
+            return Err(self.mailbox_closed());
         }
         Ok(())
     }

@@ -19,9 +19,9 @@ use tracing::debug;
 use super::drain::Draining;
 use super::{Ended, LEADER_PAYLOAD, Line, PostgresNotifyListener};
 use crate::error::{DbError, DbResult};
-use crate::feed::Pacer;
+use crate::feed::{LogSubscriber, Pacer};
 use crate::postgres::connect::{Connected, failed};
-use crate::postgres::store::{HEAD, LOG_SCHEMA, SEARCH_PATH, in_schema};
+use crate::postgres::store::{HEAD, LOG_SCHEMA, MESSAGE_PREFIX, SEARCH_PATH, in_schema};
 use crate::read;
 
 /// The settings under which L drains. Those of the planner, because left alone it scans tables and the log; the time
@@ -67,14 +67,14 @@ impl<'a> Line<'a> {
         let own_pid = Arc::new(AtomicI32::new(0));
         let (l, l_driving) = drive(
             owner.connector.connect().await?,
-            rung.clone(),
+            (rung.clone(), owner.context.subscriber.clone()),
             own_pid.clone(),
             broken.clone(),
         );
         let unused = Arc::new(Notify::new());
         let (w, w_driving) = drive(
             owner.connector.connect().await?,
-            unused,
+            (unused, owner.context.subscriber.clone()),
             own_pid.clone(),
             broken.clone(),
         );
@@ -232,10 +232,11 @@ async fn backend_pid(client: &Client) -> DbResult<i32> {
         .map_err(|error| failed("preparing the listener", &error))
 }
 
-/// Drives a connection in a task of its own, which passes the notifications of others on to `rung`.
+/// Drives a connection in a task of its own, which passes the notifications of others on: those that wake to `rung`,
+/// messages to the subscriber.
 fn drive(
     connected: Connected,
-    rung: Arc<Notify>,
+    (rung, subscriber): (Arc<Notify>, Arc<dyn LogSubscriber>),
     own_pid: Arc<AtomicI32>,
     broken: CancellationToken,
 ) -> (Client, AbortOnDropHandle<()>) {
@@ -245,6 +246,10 @@ fn drive(
         while let Some(message) = messages.next().await {
             match message {
                 Ok(AsyncMessage::Notification(notification)) => {
+                    if let Some(message) = notification.payload().strip_prefix(MESSAGE_PREFIX) {
+                        subscriber.message(message);
+                        continue;
+                    }
                     // The leader's notification for its followers would only wake the leader itself.
                     let own = notification.process_id() == own_pid.load(Ordering::Relaxed);
                     if !(own && notification.payload() == LEADER_PAYLOAD) {

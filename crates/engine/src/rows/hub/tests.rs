@@ -34,7 +34,7 @@ fn hub(limits: HubLimits) -> Hub {
 
 /// A session with this shape.
 fn session(hub: &Hub, shape: &Shape) -> Mailbox<Batch> {
-    let mailbox = hub.join(&Epoch::new("one"), CAPACITY);
+    let mailbox = hub.join(SessionId::next(), &Epoch::new("one"), CAPACITY);
     hub.attach(mailbox.session, shape);
     mailbox
 }
@@ -79,8 +79,11 @@ fn what_was_queued_before_a_reset_is_not_given_out_after_it() {
     assert!(before.is_closed());
     assert!(before.next().now_or_never().expect("closed").is_none());
     // A client that was told of the first epoch just before is not served in the second.
-    assert!(hub.join(&Epoch::new("one"), CAPACITY).is_closed());
-    let mut after = hub.join(&Epoch::new("two"), CAPACITY);
+    assert!(
+        hub.join(SessionId::next(), &Epoch::new("one"), CAPACITY)
+            .is_closed()
+    );
+    let mut after = hub.join(SessionId::next(), &Epoch::new("two"), CAPACITY);
     hub.attach(after.session, &Shape::whole("todos"));
     publish(&hub, 3, ROW);
     assert_eq!(next(&mut after), at(3));
