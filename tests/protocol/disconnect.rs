@@ -112,9 +112,9 @@ both_backends! {
         }
         // Others, and clients without a user, are not concerned.
         subscribed(&server, &ben).await;
+        let mut nobodies = Vec::new();
         for _ in 0..4 {
-            let nobody = SyncClient::connect(&server.ws_url(), ClientOptions::default()).await;
-            std::mem::forget(nobody);
+            nobodies.push(SyncClient::connect(&server.ws_url(), ClientOptions::default()).await);
         }
         drop(first);
         eventually("the place is free", async || {

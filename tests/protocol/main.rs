@@ -14,6 +14,7 @@ mod owners;
 mod policies;
 mod polling;
 mod push;
+mod rates;
 mod reads;
 mod rejects;
 mod resume;

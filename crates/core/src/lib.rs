@@ -5,12 +5,13 @@
 //! wake it ([`doorbell`]), whether a database goes on in its epoch ([`incarnation`]), what the log says
 //! ([`log`]) and how it is undone ([`undo`]), which rows a subscription wants ([`shape`]) and what it receives
 //! ([`effect`]), who may do what ([`policy`]), whether a write is valid ([`mutation`]), what a connection does next
-//! ([`session`]), whose turn to read it is ([`turns`]), what follows a failed read ([`retry`]) and how fast a client
-//! may send ([`rate`]).
+//! ([`session`]), whose turn to read it is ([`turns`]), what follows a failed read ([`retry`]), how fast a client
+//! may send ([`rate`]) and whose address a request comes from ([`address`]).
 //!
 //! Invariant: nothing in this crate knows tokio, SQL, a clock or randomness; times and random values are
 //! arguments.
 
+pub mod address;
 pub mod cursor;
 pub mod doorbell;
 pub mod effect;

@@ -1,8 +1,10 @@
-//! How fast one connection may send: a token bucket for frames and one for bytes.
+//! How fast one connection may send: a token bucket for frames and one for bytes. And token buckets by key, for what all
+//! connections of a user or of an address may do together.
 //!
 //! A connection that has spent its tokens is not cut but read later, so an honest client that sends much at once only
 //! waits. One that goes on at the limit for long is a flood.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// The bucket holds what may be spent in so much time.
@@ -30,7 +32,67 @@ impl TokenBucket {
         let micros = u128::from(tokens) * 1_000_000 / u128::from(self.per_second);
         let cost = Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX));
         self.paid_at = self.paid_at.max(now).saturating_add(cost);
+        self.closed_until()
+    }
+
+    /// Until when nothing more may be spent.
+    fn closed_until(&self) -> Duration {
         self.paid_at.saturating_sub(BURST)
+    }
+}
+
+/// Token buckets by key. Only those that are not full are worth keeping, and only so many are kept: what all further keys
+/// spend comes out of one bucket for all of these.
+#[derive(Debug, Clone)]
+pub struct KeyedBuckets<K> {
+    per_second: u64,
+    keys_max: usize,
+    buckets: BTreeMap<K, TokenBucket>,
+    others: TokenBucket,
+    /// When full buckets may be looked for again.
+    sweep_at: Duration,
+}
+
+/// How often full buckets are looked for.
+const SWEEP: Duration = Duration::from_secs(1);
+
+impl<K: Ord + Clone> KeyedBuckets<K> {
+    /// Full buckets, of which at most `keys_max` are kept.
+    pub fn new(per_second: u64, keys_max: usize) -> Self {
+        Self {
+            per_second,
+            keys_max,
+            buckets: BTreeMap::new(),
+            others: TokenBucket::new(per_second),
+            sweep_at: Duration::ZERO,
+        }
+    }
+
+    /// Until when nothing more may be spent under this key; not later than `now` when something may.
+    pub fn closed_until(&self, key: &K) -> Duration {
+        let is_full = self.buckets.len() >= self.keys_max;
+        match self.buckets.get(key) {
+            Some(bucket) => bucket.closed_until(),
+            None if is_full => self.others.closed_until(),
+            None => Duration::ZERO,
+        }
+    }
+
+    /// Spends tokens under a key, and returns when more may be spent.
+    pub fn spend(&mut self, key: &K, tokens: u64, now: Duration) -> Duration {
+        if let Some(bucket) = self.buckets.get_mut(key) {
+            return bucket.spend(tokens, now);
+        }
+        if self.buckets.len() >= self.keys_max && now >= self.sweep_at {
+            self.buckets.retain(|_, bucket| bucket.paid_at > now);
+            self.sweep_at = now + SWEEP;
+        }
+        if self.buckets.len() >= self.keys_max {
+            return self.others.spend(tokens, now);
+        }
+        let bucket = self.buckets.entry(key.clone());
+        let bucket = bucket.or_insert_with(|| TokenBucket::new(self.per_second));
+        bucket.spend(tokens, now)
     }
 }
 
@@ -97,6 +159,28 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn keys_are_told_apart_and_only_so_many_are_kept(
+            steps in proptest::collection::vec(("[a-e]", 1_u64..8, 0_u64..500), 1..200),
+        ) {
+            let (per_second, keys_max) = (5, 3);
+            let mut buckets: KeyedBuckets<String> = KeyedBuckets::new(per_second, keys_max);
+            let mut now = Duration::ZERO;
+            let mut spent: BTreeMap<String, u64> = BTreeMap::new();
+            for (key, tokens, pause) in steps {
+                now += Duration::from_millis(pause);
+                if buckets.closed_until(&key) > now {
+                    continue;
+                }
+                buckets.spend(&key, tokens, now);
+                *spent.entry(key).or_default() += tokens;
+                prop_assert!(buckets.buckets.len() <= keys_max);
+                // However the keys take turns, none spends more than its own bucket and that of the others hold.
+                let allowed = 2.0 * ((now + BURST).as_secs_f64() * per_second as f64 + 8.0);
+                prop_assert!(spent.values().all(|spent| *spent as f64 <= allowed));
+            }
+        }
+
         #[test]
         fn a_client_that_waits_as_told_stays_below_the_limit(
             sizes in proptest::collection::vec(0_usize..5000, 1..200),

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use db::entity::EntityConfig;
 use db::{DatabaseConfig, DbPool};
+use sync_core::address::AddressRange;
 use sync_core::policy::{AllowAll, Authorizer};
 use sync_core::session::SessionLimits;
 
@@ -98,6 +99,9 @@ pub struct AuthConfig {
     /// `allowed_origins`; `*` for any. A request with another name is refused, because a web page could have made its own
     /// name point to this machine; one of a browser over HTTPS is not, because such a name cannot. Default: none.
     pub allowed_hosts: Vec<String>,
+    /// The addresses of the proxies before this server. From them, and from nobody else, `X-Forwarded-For` is believed, as
+    /// far as they have written it. Default: none.
+    pub trusted_proxies: Vec<AddressRange>,
     /// How long a connection goes on after its token has expired, for the client to send a fresh one. Then it is closed
     /// with 4401. Default 30,000.
     pub expiry_grace_ms: u64,
@@ -126,6 +130,7 @@ impl Default for AuthConfig {
         Self {
             allowed_origins: Vec::new(),
             allowed_hosts: Vec::new(),
+            trusted_proxies: Vec::new(),
             expiry_grace_ms: 30_000,
             verify_timeout_ms: 10_000,
             authenticator: Arc::new(AcceptAnyone),
@@ -205,6 +210,19 @@ pub struct LimitsConfig {
     /// Connections of one user to this server: WebSockets, streams of events and long polls. One more is `rate_limited`
     /// (4429). Clients without a user are not counted. 0 for no such limit. Default 100.
     pub connections_of_user_max: usize,
+    /// The same of one address (an IPv6 network of 64 bits counts as one), of all its users together. 0 for no such limit, the
+    /// default.
+    pub connections_of_address_max: usize,
+    /// Mutations that one user may push in a second, over all connections to this server; twice as many may come at once.
+    /// Beyond that a WebSocket's input is read later, and a `POST` is `rate_limited`. Clients without a user are not
+    /// counted. 0 for no such limit. Default 1,000.
+    pub pushes_per_second_of_user: u64,
+    /// The same for the writes of these mutations. Default 10,000.
+    pub writes_per_second_of_user: u64,
+    /// Tokens and tickets that are not valid that one address may show in a second (an IPv6 network of 64 bits counts as
+    /// one); twice as many may come at once. Beyond that its tokens are `rate_limited` (4429) without being looked at, so
+    /// those of others behind the same address too. 0 for no such limit. Default 10.
+    pub wrong_tokens_per_second: u64,
     /// Tickets that are given within their lifetime of 30 s, to all users together; one more is `rate_limited`. Default
     /// 10,000.
     pub tickets_max: usize,
@@ -231,6 +249,10 @@ impl Default for LimitsConfig {
             frames_per_second: 2000,
             bytes_per_second: 8 * 1024 * 1024,
             connections_of_user_max: 100,
+            connections_of_address_max: 0,
+            pushes_per_second_of_user: 1000,
+            writes_per_second_of_user: 10_000,
+            wrong_tokens_per_second: 10,
             tickets_max: 10_000,
             tickets_of_user_max: 32,
         }

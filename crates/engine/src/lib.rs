@@ -18,6 +18,7 @@
 //! session, mutation and one transaction on the table. A client's own write comes back to it in the same way
 //! as any other. The repository's `ARCHITECTURE.md` explains all of it.
 
+mod admission;
 mod auth;
 mod bus;
 mod change_batch;
@@ -31,6 +32,7 @@ mod mailbox;
 mod mutations;
 mod principals;
 mod publisher;
+mod rates;
 mod retention;
 mod rows;
 mod schema_watch;
@@ -61,6 +63,7 @@ pub use engine::SyncEngine;
 pub use error::SyncError;
 pub use protocol::{Change, Op, RefetchReason, SelectionRequest};
 pub use state::Readiness;
+pub use sync_core::address::{AddressRange, RangeError};
 pub use sync_core::cursor::Cursor;
 pub use sync_core::log::ChangeKind;
 pub use sync_core::policy::{

@@ -1,12 +1,14 @@
-//! The principals for whom sessions act on this server: how many connections each user has, and whose end.
+//! The principals for whom sessions act on this server: how many connections each user and each address has, and whose
+//! end.
 //!
 //! Invariants:
-//! 1. No user has more entries than may be.
+//! 1. No user, and no address, has more entries than may be.
 //! 2. Whom a [`Principals::end`] means has no entry afterwards that began before it: neither one that was there, nor one
 //!    whose principal was being verified meanwhile.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -14,6 +16,7 @@ use std::time::Duration;
 use sync_core::policy::Principal;
 use tokio::time::Instant;
 
+use crate::auth::Identity;
 use crate::mailbox::SessionId;
 
 /// How long an end is remembered, for connections whose principal was verified before it: longer than a ticket is good,
@@ -25,8 +28,8 @@ const REMEMBERED_MAX: usize = 1000;
 /// What one is told whose sessions were ended.
 pub(crate) const SIGNED_OUT: &str = "the application has ended this connection; sign in again";
 /// What one is told who has as many connections as may be.
-pub(crate) const TOO_MANY_OF_USER: &str =
-    "this user has as many connections as may be (limits.connections_of_user_max)";
+const TOO_MANY: &str = "this user, or this address, has as many connections as may be \
+                        (limits.connections_of_user_max, connections_of_address_max)";
 
 type Whom = dyn Fn(&Principal) -> bool + Send + Sync;
 
@@ -34,18 +37,28 @@ type Whom = dyn Fn(&Principal) -> bool + Send + Sync;
 pub(crate) struct Principals {
     /// Of one user; 0 for no limit.
     of_user_max: usize,
+    /// Of one address; 0 for no limit.
+    of_address_max: usize,
     state: Mutex<State>,
+}
+
+/// By what connections are counted.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Counted {
+    User(String),
+    Address(IpAddr),
 }
 
 #[derive(Default)]
 struct State {
     entries: HashMap<SessionId, Entry>,
-    of_user: HashMap<String, usize>,
+    counts: HashMap<Counted, usize>,
     ended: VecDeque<(Instant, Arc<Whom>)>,
 }
 
 struct Entry {
     principal: Arc<Principal>,
+    counted: [Option<Counted>; 2],
     has_ended: Arc<AtomicBool>,
 }
 
@@ -60,10 +73,20 @@ pub(crate) struct Present {
 /// Why a connection gets no entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NotEntered {
-    /// Its user has as many as may be.
+    /// Its user, or its address, has as many as may be.
     TooMany,
     /// It was ended while it began.
-    Ended,
+    SignedOut,
+}
+
+impl NotEntered {
+    /// For the client.
+    pub(crate) fn message(self) -> &'static str {
+        match self {
+            Self::TooMany => TOO_MANY,
+            Self::SignedOut => SIGNED_OUT,
+        }
+    }
 }
 
 impl fmt::Debug for Principals {
@@ -77,35 +100,49 @@ impl fmt::Debug for Principals {
 }
 
 impl Principals {
-    pub(crate) fn new(of_user_max: usize) -> Self {
+    pub(crate) fn new(of_user_max: usize, of_address_max: usize) -> Self {
         Self {
             of_user_max,
+            of_address_max,
             state: Mutex::default(),
         }
     }
 
-    /// Enters a session whose principal was asked for at `since`.
+    /// Enters a session.
     pub(crate) fn enter(
         self: &Arc<Self>,
         session: SessionId,
-        principal: &Arc<Principal>,
-        since: Instant,
+        identity: &Identity,
     ) -> Result<Present, NotEntered> {
+        let principal = &identity.principal;
+        let user = principal.user_id.clone().map(Counted::User);
+        let address = identity.address.map(Counted::Address);
+        let counted = [
+            user.filter(|_| self.of_user_max > 0),
+            address.filter(|_| self.of_address_max > 0),
+        ];
         let mut state = self.state();
-        if state.was_ended(principal, since) {
-            return Err(NotEntered::Ended);
+        if state.was_ended(principal, identity.since) {
+            return Err(NotEntered::SignedOut);
         }
-        if let Some(user_id) = &principal.user_id {
-            let count = state.of_user.entry(user_id.clone()).or_default();
-            if self.of_user_max > 0 && *count >= self.of_user_max {
-                metrics::counter!("rhtmx_sync_user_connections_refused_total").increment(1);
-                return Err(NotEntered::TooMany);
-            }
-            *count += 1;
+        let limits = [self.of_user_max, self.of_address_max];
+        let is_full = |(counted, max): (&Option<Counted>, usize)| {
+            let count = counted
+                .as_ref()
+                .and_then(|counted| state.counts.get(counted));
+            count.is_some_and(|count| *count >= max)
+        };
+        if counted.iter().zip(limits).any(is_full) {
+            metrics::counter!("rhtmx_sync_sessions_refused_total").increment(1);
+            return Err(NotEntered::TooMany);
+        }
+        for counted in counted.iter().flatten() {
+            *state.counts.entry(counted.clone()).or_default() += 1;
         }
         let has_ended = Arc::new(AtomicBool::new(false));
         let entry = Entry {
             principal: principal.clone(),
+            counted,
             has_ended: has_ended.clone(),
         };
         state.entries.insert(session, entry);
@@ -184,13 +221,12 @@ impl Drop for Present {
         let Some(entry) = state.entries.remove(&self.session) else {
             return;
         };
-        let Some(user_id) = &entry.principal.user_id else {
-            return;
-        };
-        if let Some(count) = state.of_user.get_mut(user_id) {
-            *count -= 1;
-            if *count == 0 {
-                state.of_user.remove(user_id);
+        for counted in entry.counted.into_iter().flatten() {
+            if let Some(count) = state.counts.get_mut(&counted) {
+                *count -= 1;
+                if *count == 0 {
+                    state.counts.remove(&counted);
+                }
             }
         }
     }
@@ -199,9 +235,16 @@ impl Drop for Present {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::auth::NamedBy;
 
-    fn user(name: &str) -> Arc<Principal> {
-        Principal::of_user(name).into()
+    fn identity(user_id: Option<&str>, address: u8, since: Instant) -> Identity {
+        let principal = user_id.map_or_else(Principal::anonymous, Principal::of_user);
+        Identity {
+            principal: principal.into(),
+            named_by: NamedBy::Token,
+            since,
+            address: Some(IpAddr::from([192, 0, 2, address])),
+        }
     }
 
     fn ann() -> Arc<Whom> {
@@ -209,47 +252,47 @@ mod tests {
     }
 
     #[test]
-    fn a_user_has_so_many_entries_and_nobody_counts() {
-        let principals = Arc::new(Principals::new(2));
+    fn a_user_and_an_address_have_so_many_entries() {
+        let principals = Arc::new(Principals::new(2, 3));
         let now = Instant::now();
-        let enter = |who: &Arc<Principal>| principals.enter(SessionId::next(), who, now);
-        let first = enter(&user("ann")).expect("an entry");
-        let second = enter(&user("ann")).expect("an entry");
-        assert_eq!(enter(&user("ann")).err(), Some(NotEntered::TooMany));
-        let others: Vec<_> = (0..5)
-            .map(|_| enter(&Arc::new(Principal::anonymous())))
-            .collect();
-        assert!(others.iter().all(Result::is_ok) && enter(&user("ben")).is_ok());
+        let enter = |user_id: Option<&str>, address: u8| {
+            principals.enter(SessionId::next(), &identity(user_id, address, now))
+        };
+        let first = enter(Some("ann"), 1).expect("an entry");
+        let second = enter(Some("ann"), 2).expect("an entry");
+        assert_eq!(enter(Some("ann"), 3).err(), Some(NotEntered::TooMany));
+        // Nobody is not one user, but has an address.
+        let others: Vec<_> = (0..4).map(|_| enter(None, 1)).collect();
+        let refused: Vec<_> = others.iter().map(Result::is_err).collect();
+        assert_eq!(refused, [false, false, true, true]);
+        assert_eq!(enter(Some("ben"), 1).err(), Some(NotEntered::TooMany));
         drop(first);
-        assert!(enter(&user("ann")).is_ok());
+        assert!(enter(Some("ben"), 1).is_ok() && enter(Some("ann"), 1).is_ok());
         drop((second, others));
-        assert!(principals.state().of_user.is_empty() && principals.state().entries.is_empty());
+        assert!(principals.state().counts.is_empty() && principals.state().entries.is_empty());
     }
 
     #[test]
     fn whom_an_end_means_is_ended_also_if_it_was_being_verified() {
-        let principals = Arc::new(Principals::new(0));
+        let principals = Arc::new(Principals::new(0, 0));
         let before = Instant::now();
+        let enter = |session: SessionId, user_id: &str, since: Instant| {
+            principals.enter(session, &identity(Some(user_id), 1, since))
+        };
         let session = SessionId::next();
-        let present = principals
-            .enter(session, &user("ann"), before)
-            .expect("an entry");
-        let other = principals
-            .enter(SessionId::next(), &user("ben"), before)
-            .expect("an entry");
+        let present = enter(session, "ann", before).expect("an entry");
+        let other = enter(SessionId::next(), "ben", before).expect("an entry");
         assert_eq!(principals.end(ann()), [session]);
         assert!(present.has_ended() && !other.has_ended());
-        let late = principals.enter(SessionId::next(), &user("ann"), before);
-        assert_eq!(late.err(), Some(NotEntered::Ended));
-        // One who signs in again is welcome.
-        let again = principals.enter(
-            SessionId::next(),
-            &user("ann"),
-            Instant::now() + Duration::from_millis(1),
+        assert_eq!(
+            enter(SessionId::next(), "ann", before).err(),
+            Some(NotEntered::SignedOut)
         );
-        assert!(again.is_ok());
+        // One who signs in again is welcome.
+        let later = Instant::now() + Duration::from_millis(1);
+        assert!(enter(SessionId::next(), "ann", later).is_ok());
         // A renewal with what was verified before the end is none.
-        other.renew(&user("ann"), before);
+        other.renew(&identity(Some("ann"), 1, before).principal, before);
         assert!(other.has_ended());
         for _ in 0..2 * REMEMBERED_MAX {
             principals.end(ann());

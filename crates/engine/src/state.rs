@@ -24,6 +24,7 @@ use crate::auth::Tickets;
 use crate::change_batch::ChangeBatch;
 use crate::config::SyncConfig;
 use crate::principals::Principals;
+use crate::rates::Rates;
 use crate::rows::{Continuations, Hub, HubLimits, Reader};
 
 /// Interval of checks whether the listener has reached a position.
@@ -65,6 +66,8 @@ pub(crate) struct EngineState {
     pub(crate) long_polls: Arc<Semaphore>,
     /// For whom the sessions act.
     pub(crate) principals: Arc<Principals>,
+    /// How fast users write and addresses try tokens.
+    pub(crate) rates: Rates,
     /// What lets streams of events in.
     pub(crate) tickets: Tickets,
     /// The last status, with the time at which it was made.
@@ -99,7 +102,11 @@ impl EngineState {
             config.limits.stalled_timeout(),
         );
         let long_polls_max = config.reads.long_polls_max;
-        let principals = Arc::new(Principals::new(limits.connections_of_user_max));
+        let principals = Arc::new(Principals::new(
+            limits.connections_of_user_max,
+            limits.connections_of_address_max,
+        ));
+        let rates = Rates::new(limits);
         let tickets = Tickets::new(limits.tickets_max, limits.tickets_of_user_max);
         Self {
             config,
@@ -116,6 +123,7 @@ impl EngineState {
             continuations: Continuations::default(),
             long_polls: Arc::new(Semaphore::new(long_polls_max)),
             principals,
+            rates,
             tickets,
             status: tokio::sync::Mutex::default(),
             shape_ids: RandomState::new(),

@@ -1,5 +1,7 @@
 //! What went wrong, in words that a client can act on.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::SubscriptionId;
@@ -20,6 +22,9 @@ pub struct Error {
     pub id: Option<SubscriptionId>,
     /// Whether a close follows.
     pub fatal: bool,
+    /// Milliseconds after which trying again may help, where that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_after_ms: Option<u64>,
 }
 
 /// The `code` of an `error` frame.
@@ -78,7 +83,16 @@ impl Error {
             message: message.into(),
             id: None,
             fatal: false,
+            retry_after_ms: None,
         }
+    }
+
+    /// The same, saying when trying again may help.
+    #[must_use]
+    pub fn retry_after(mut self, pause: Duration) -> Self {
+        let pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
+        self.retry_after_ms = Some(pause_ms.max(1));
+        self
     }
 
     /// An error that a close follows.

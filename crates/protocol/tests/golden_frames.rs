@@ -4,6 +4,7 @@
 //! clients in other languages: the TypeScript client is tested with it too.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use rhtmx_sync_protocol::chain::CHAIN_BYTES;
 use rhtmx_sync_protocol::{
@@ -20,7 +21,11 @@ use uuid::{Uuid, uuid};
 
 /// The hash of every released state of the golden frames, with the version of the protocol that it belongs
 /// to. Entries stay for ever; a new one goes to the end.
-const VERSIONS: &[(u32, &str)] = &[(1, "0e8457f39e3625cc"), (1, "eed54364b19b5f7b")];
+const VERSIONS: &[(u32, &str)] = &[
+    (1, "0e8457f39e3625cc"),
+    (1, "eed54364b19b5f7b"),
+    (1, "1d81d75c7cebc7d1"),
+];
 
 const CLIENT: Uuid = uuid!("67e55044-10b1-426f-9247-bb680e5fe0c8");
 
@@ -247,6 +252,13 @@ fn server_frames() -> Vec<(&'static str, ServerFrame)> {
         (
             "error_fatal",
             ServerFrame::Error(Error::fatal(ErrorCode::Protocol, "unknown type")),
+        ),
+        (
+            "error_rate_limited",
+            ServerFrame::Error(
+                Error::fatal(ErrorCode::RateLimited, "too many")
+                    .retry_after(Duration::from_millis(1500)),
+            ),
         ),
         ("pong", pong(Some(json!({"n": [1, null]})))),
         ("pong_without_at", pong(None)),

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::Request;
+use axum::extract::{ConnectInfo, Request};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -232,11 +232,16 @@ fn accept(
         debug!(%error, "TCP_NODELAY could not be set on a connection");
     }
     let (app, stop) = (app.clone(), stop.clone());
-    tokio::spawn(connection(stream, open, app, stop));
+    tokio::spawn(connection((stream, address), open, app, stop));
 }
 
 /// Serves one connection until it closes or is upgraded.
-async fn connection(stream: TcpStream, open: Open, app: Router, mut stop: watch::Receiver<()>) {
+async fn connection(
+    (stream, address): (TcpStream, SocketAddr),
+    open: Open,
+    app: Router,
+    mut stop: watch::Receiver<()>,
+) {
     let config = &open.connections.config;
     let header_timeout = Duration::from_millis(config.header_timeout_ms.max(1));
     let write_timeout = Duration::from_millis(config.write_timeout_ms.max(1));
@@ -246,7 +251,8 @@ async fn connection(stream: TcpStream, open: Open, app: Router, mut stop: watch:
     // Only the socket keeps the connection counted: it outlives this task when it is upgraded.
     let spoken = Arc::downgrade(&open);
     drop(open);
-    let service = service_fn(move |request: Request<Incoming>| {
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(ConnectInfo(address));
         if let Some(open) = spoken.upgrade() {
             open.has_spoken();
         }

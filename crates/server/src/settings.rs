@@ -76,6 +76,7 @@ struct RetentionSection {
 struct AuthSection {
     allowed_origins: Option<Vec<String>>,
     allowed_hosts: Option<Vec<String>>,
+    trusted_proxies: Option<Vec<String>>,
     expiry_grace_ms: Option<u64>,
     verify_timeout_ms: Option<u64>,
     jwt_secret: Option<String>,
@@ -128,6 +129,10 @@ struct LimitsSection {
     frames_per_second: Option<u64>,
     bytes_per_second: Option<u64>,
     connections_of_user_max: Option<usize>,
+    connections_of_address_max: Option<usize>,
+    pushes_per_second_of_user: Option<u64>,
+    writes_per_second_of_user: Option<u64>,
+    wrong_tokens_per_second: Option<u64>,
     tickets_max: Option<usize>,
     tickets_of_user_max: Option<usize>,
 }
@@ -218,6 +223,16 @@ impl Settings {
             .map(split)
             .or(file.auth.allowed_hosts)
             .unwrap_or_default();
+        let proxies = env("RHTMX_SYNC_AUTH_TRUSTED_PROXIES")
+            .map(split)
+            .or(file.auth.trusted_proxies)
+            .unwrap_or_default();
+        for proxy in proxies {
+            let range = proxy
+                .parse()
+                .with_context(|| format!("auth.trusted_proxies: {proxy:?}"))?;
+            auth.trusted_proxies.push(range);
+        }
         number.set(
             &mut auth.expiry_grace_ms,
             "AUTH_EXPIRY_GRACE_MS",
@@ -460,6 +475,11 @@ impl Numbers<'_> {
                 file.connections_of_user_max,
             ),
             (
+                &mut config.connections_of_address_max,
+                "LIMITS_CONNECTIONS_OF_ADDRESS_MAX",
+                file.connections_of_address_max,
+            ),
+            (
                 &mut config.tickets_max,
                 "LIMITS_TICKETS_MAX",
                 file.tickets_max,
@@ -497,6 +517,21 @@ impl Numbers<'_> {
             &mut config.bytes_per_second,
             "LIMITS_BYTES_PER_SECOND",
             file.bytes_per_second,
+        )?;
+        self.set(
+            &mut config.pushes_per_second_of_user,
+            "LIMITS_PUSHES_PER_SECOND_OF_USER",
+            file.pushes_per_second_of_user,
+        )?;
+        self.set(
+            &mut config.writes_per_second_of_user,
+            "LIMITS_WRITES_PER_SECOND_OF_USER",
+            file.writes_per_second_of_user,
+        )?;
+        self.set(
+            &mut config.wrong_tokens_per_second,
+            "LIMITS_WRONG_TOKENS_PER_SECOND",
+            file.wrong_tokens_per_second,
         )?;
         Ok(config)
     }

@@ -63,6 +63,8 @@ export class Connection {
   #clientId: string;
   #attempt = 0;
   #pauseMinMs = PAUSE_MIN_MS;
+  /** How long the server has asked to wait. */
+  #waitMs = 0;
   /** How often the server has ended the connection with an error since it last answered a mutation. */
   #setbacks = 0;
   #missedHeartbeats = 0;
@@ -134,6 +136,7 @@ export class Connection {
       case "up":
         this.#attempt = 0;
         this.#pauseMinMs = PAUSE_MIN_MS;
+        this.#waitMs = 0;
         this.#tokenRefused = false;
         this.#error = undefined;
         this.#reasons.clear();
@@ -142,7 +145,7 @@ export class Connection {
       case "retry":
         this.#drop();
         this.#attempt += 1;
-        return this.#after(this.#turn() > 0 ? 0 : this.#pause(), "timer");
+        return this.#after(Math.max(this.#waitMs, this.#turn() > 0 ? 0 : this.#pause()), "timer");
       case "rest":
         this.#drop();
         return this.#after(PAUSE_MAX_MS, "timer");
@@ -236,8 +239,9 @@ export class Connection {
   }
 
   /** Handles errors that are about the connection or a push, not about a subscription. */
-  #isOurs({ code, message, fatal, id, mutation }: ErrorFrame): boolean {
+  #isOurs({ code, message, fatal, id, mutation, retry_after_ms }: ErrorFrame): boolean {
     const error = serverError(code, message);
+    this.#waitMs = retry_after_ms ?? 0;
     if (fatal || code === "internal") this.#setbacks += 1;
     if (fatal) {
       this.#error = error;

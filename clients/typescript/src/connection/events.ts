@@ -177,7 +177,7 @@ class EventsLink implements Link {
     const refusal = REFUSALS_OF_PUSHES[answer.status];
     // Only this server says it with a code; before it stands a proxy, which may say 404 for a moment.
     const code = (said as { code?: string } | undefined)?.code ?? (answer.status === 413 ? "too_large" : undefined);
-    if (!refusal || code !== refusal) return this.#closed(CLOSE_OF[answer.status] ?? 1006);
+    if (!refusal || code !== refusal) return this.#turnedAway(answer.status, (said ?? {}) as Refusal);
     const message = (said as { message?: string } | undefined)?.message ?? `the server answered ${answer.status}`;
     this.#frame({ type: "error", code: refusal, message, fatal: false, mutation } as ErrorFrame);
   }
@@ -209,12 +209,18 @@ class EventsLink implements Link {
   }
 
   async #refused(id: SubscriptionId, answer: Response): Promise<void> {
-    const said = (await answer.json().catch(() => ({}))) as { code?: ErrorCode; message?: string };
+    const said = (await answer.json().catch(() => ({}))) as Refusal;
     if (answer.status === 400 || answer.status === 404) {
       this.#streams.delete(id);
       return this.#refuse(id, said.code ?? "protocol", said.message ?? "");
     }
-    this.#closed(CLOSE_OF[answer.status] ?? 1006);
+    this.#turnedAway(answer.status, said);
+  }
+
+  /** The answer ends the connection, and may say when to come back. */
+  #turnedAway(status: number, { code, message = "", retry_after_ms }: Refusal): void {
+    if (code && retry_after_ms) this.#frame({ type: "error", code, message, fatal: true, retry_after_ms });
+    this.#closed(CLOSE_OF[status] ?? 1006);
   }
 
   #refuse(id: SubscriptionId, code: ErrorCode, message: string): void {
@@ -253,6 +259,13 @@ class EventsLink implements Link {
     this.close();
     handlers?.closed(code, reason);
   }
+}
+
+/** What an answer that is an error says. */
+interface Refusal {
+  code?: ErrorCode;
+  message?: string;
+  retry_after_ms?: number;
 }
 
 /** Answers to a POST that the same POST would get again. */

@@ -96,6 +96,8 @@ export type Error = {
   id?: SubscriptionId;
   /** Whether a close follows. */
   fatal: boolean;
+  /** Milliseconds after which trying again may help, where that is known. */
+  retry_after_ms?: number;
 };
 
 export const ERROR_CODES = [

@@ -59,6 +59,23 @@ describe("SPEC 13: the connection", () => {
     expect(states).toEqual(["opening", "greeting", "up", "waiting"]);
   });
 
+  test("waits as long as the server asks, also before another way", async () => {
+    const { clock, connection, opened, last } = setup(undefined, ["websocket", "events"]);
+    connection.handle("start");
+    for (const waitMs of [7000, 45_000, 1]) {
+      for (let attempt = 0; attempt < 3; attempt++) {
+        const from = clock.now();
+        last().handlers.opened();
+        await rest();
+        last().handlers.frame({ type: "error", code: "rate_limited", message: "", fatal: true, retry_after_ms: waitMs });
+        last().handlers.closed(4429, "");
+        const count = opened.length;
+        while (opened.length === count) clock.pass(50);
+        expect(clock.now() - from).toBeGreaterThanOrEqual(waitMs);
+      }
+    }
+  });
+
   test("comes back after growing pauses, never longer than the longest, and at once when woken", async () => {
     const { clock, connection, opened, last, up } = setup();
     connection.handle("start");

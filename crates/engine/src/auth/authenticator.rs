@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
@@ -66,6 +67,12 @@ pub enum AuthError {
     /// The client must sign in (again).
     #[error("{0}")]
     Unauthenticated(String),
+    /// More tokens that are not valid have come than are looked at; this one has not been.
+    #[error("too many tokens that are not valid came from this address; try again later")]
+    RateLimited {
+        /// When one will be looked at again.
+        retry_after: Duration,
+    },
     /// The token cannot be verified at the moment; trying again may help.
     #[error("{0}")]
     Unavailable(String),

@@ -1,6 +1,7 @@
 //! The one place where a principal is let in: it must not have expired, and must be known in time.
 
 use std::borrow::Borrow;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,6 +37,8 @@ pub(crate) struct Identity {
     pub(crate) named_by: NamedBy,
     /// When the principal was asked for.
     pub(crate) since: Instant,
+    /// The address by which it is limited; none where it is not known.
+    pub(crate) address: Option<IpAddr>,
 }
 
 impl Identity {
@@ -46,6 +49,7 @@ impl Identity {
             principal,
             named_by: NamedBy::Token,
             since,
+            address: None,
         })
     }
 }
@@ -69,6 +73,7 @@ impl Credential {
             principal: principal.into(),
             named_by,
             since,
+            address: None,
         })
     }
 }

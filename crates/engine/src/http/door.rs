@@ -5,21 +5,23 @@
 //! that a page includes, it sends no origin but `Sec-Fetch-Site`: the page could not read the answer, but it could
 //! make the server work.
 
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use axum::extract::FromRequestParts;
+use axum::extract::{ConnectInfo, FromRequestParts};
 use axum::http::request::Parts;
 use axum::http::{Extensions, HeaderMap, HeaderValue, header};
 use protocol::ErrorCode;
+use sync_core::address::{client_address, limited_address};
 use sync_core::policy::Principal;
-use tokio::time::Instant;
 
 use super::error::HttpError;
 use super::{bearer, host};
+use crate::admission;
 use crate::auth::{AuthError, Credential, Identity};
 use crate::config::{AuthConfig, SyncConfig};
 use crate::mailbox::SessionId;
-use crate::principals::{NotEntered, Present, SIGNED_OUT, TOO_MANY_OF_USER};
+use crate::principals::{NotEntered, Present};
 use crate::state::EngineState;
 
 /// Why a web page may not connect.
@@ -61,8 +63,9 @@ impl FromRequestParts<Arc<EngineState>> for Admitted {
         let auth = &state.config.auth;
         check(&parts.headers, &parts.extensions, auth)?;
         let credential = credential(&parts.headers, &parts.extensions, auth)?;
-        let identified = credential.identify(&*auth.authenticator, auth.verify_timeout());
-        Ok(Self(identified.await?))
+        let address = address(&parts.headers, &parts.extensions, auth);
+        let identified = admission::identify(state, credential, address).await;
+        Ok(Self(identified?))
     }
 }
 
@@ -73,25 +76,35 @@ pub(super) fn admit_with_ticket(
     ticket: &str,
 ) -> Result<Identity, HttpError> {
     check(&parts.headers, &parts.extensions, &state.config.auth)?;
-    let taken = state.tickets.take(ticket, Instant::now());
-    let result = if taken.is_some() { "used" } else { "unknown" };
-    metrics::counter!("rhtmx_sync_tickets_total", "result" => result).increment(1);
-    let unknown = "the ticket is not valid: it is good once, for 30 s, on the server that gave it";
-    let (principal, since) =
-        taken.ok_or_else(|| HttpError::new(ErrorCode::Unauthenticated, unknown))?;
-    Ok(Identity::of_ticket(principal, since)?)
+    let auth = &state.config.auth;
+    let address = address(&parts.headers, &parts.extensions, auth);
+    Ok(admission::redeem(state, ticket, address)?)
 }
 
 /// Enters a connection that stays open, for as long as the result lives.
 pub(super) fn enter(state: &EngineState, identity: &Identity) -> Result<Present, HttpError> {
-    let session = SessionId::next();
-    let entered = state
-        .principals
-        .enter(session, &identity.principal, identity.since);
+    let entered = state.principals.enter(SessionId::next(), identity);
     entered.map_err(|refused| match refused {
-        NotEntered::TooMany => HttpError::new(ErrorCode::RateLimited, TOO_MANY_OF_USER),
-        NotEntered::Ended => HttpError::new(ErrorCode::Unauthenticated, SIGNED_OUT),
+        NotEntered::TooMany => HttpError::new(ErrorCode::RateLimited, refused.message()),
+        NotEntered::SignedOut => HttpError::new(ErrorCode::Unauthenticated, refused.message()),
     })
+}
+
+/// The address by which a request is limited: that of its sender, as far as this server's own proxies know it. None where
+/// the application does not serve with [`ConnectInfo`].
+pub(super) fn address(
+    headers: &HeaderMap,
+    extensions: &Extensions,
+    auth: &AuthConfig,
+) -> Option<IpAddr> {
+    let ConnectInfo(peer) = extensions.get::<ConnectInfo<SocketAddr>>()?;
+    let forwarded_for = headers.get_all("x-forwarded-for").iter();
+    // What is no text is no address either.
+    let values: Vec<&str> = forwarded_for
+        .map(|value| value.to_str().unwrap_or_default())
+        .collect();
+    let client = client_address(peer.ip(), values.into_iter(), &auth.trusted_proxies);
+    Some(limited_address(client))
 }
 
 /// What a request shows of who sent it.

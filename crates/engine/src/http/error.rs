@@ -64,6 +64,9 @@ impl From<AuthError> for HttpError {
     fn from(error: AuthError) -> Self {
         match error {
             AuthError::Unauthenticated(message) => Self::new(ErrorCode::Unauthenticated, message),
+            AuthError::RateLimited { retry_after } => {
+                Self::new(ErrorCode::RateLimited, error.to_string()).retry_after(retry_after)
+            }
             AuthError::Unavailable(message) => Self::new(ErrorCode::Unavailable, message),
         }
     }

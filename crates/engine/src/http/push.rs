@@ -74,6 +74,12 @@ async fn push(
     if state.hub.epoch().is_none() || state.shutdown.is_cancelled() {
         return Err(HttpError::unavailable());
     }
+    let user_id = principal.user_id.as_ref();
+    if let Some(pause) = state.rates.push_pause(user_id) {
+        let message = "this user pushes more than it may (limits.pushes_per_second_of_user, writes_per_second_of_user)";
+        return Err(HttpError::new(ErrorCode::RateLimited, message).retry_after(pause));
+    }
+    state.rates.push(user_id, body.writes.len());
     let (mutation, client_id) = (body.mutation, body.client_id);
     let push = Push {
         mutation,

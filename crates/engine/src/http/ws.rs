@@ -51,6 +51,7 @@ async fn upgrade(State(state): State<Arc<EngineState>>, mut request: Request) ->
             .err()
             .map(door::Unwelcome::message),
         credential: door::credential(headers, extensions, auth),
+        address: door::address(headers, extensions, auth),
         features: feature_names(),
     };
     tokio::spawn(async move {

@@ -29,7 +29,13 @@ impl<T: Transport> SessionTask<T> {
                 })
             }
             ClientFrame::Unsubscribe(unsubscribe) => self.rules.unsubscribe(&unsubscribe.id),
-            ClientFrame::Push(push) => self.rules.push(push),
+            ClientFrame::Push(push) => {
+                let user_id = self.principal.user_id.as_ref();
+                if let Some(pause) = self.state.rates.push(user_id, push.writes.len()) {
+                    self.input.pause(pause);
+                }
+                self.rules.push(push)
+            }
         };
         self.perform(commands).await
     }
@@ -47,6 +53,10 @@ impl<T: Transport> SessionTask<T> {
         let since = Instant::now();
         let principal = match auth::verify(&*authenticator, Some(token), timeout).await {
             Ok(principal) => principal,
+            Err(error @ AuthError::RateLimited { retry_after }) => {
+                let error = Error::new(ErrorCode::RateLimited, error.to_string());
+                return self.error(error.retry_after(retry_after)).await;
+            }
             Err(AuthError::Unavailable(message)) => {
                 let error = Error::new(ErrorCode::Unavailable, message);
                 return self.error(error).await;

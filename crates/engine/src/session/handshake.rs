@@ -1,5 +1,6 @@
 //! The handshake of a WebSocket: from `hello` to `welcome`.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use protocol::{
@@ -11,10 +12,11 @@ use uuid::Uuid;
 use super::transport::{Incoming, Outgoing, Resume, Transport as _};
 use super::websocket::WebSocket;
 use super::{CLOSE_TIMEOUT, OTHER_USER, SessionTask};
+use crate::admission;
 use crate::auth::{AuthError, Credential, Identity};
 use crate::clock::now_ms;
 use crate::mailbox::SessionId;
-use crate::principals::{NotEntered, Present, SIGNED_OUT, TOO_MANY_OF_USER};
+use crate::principals::{NotEntered, Present};
 use crate::shared_frame::SharedFrame;
 use crate::state::EngineState;
 
@@ -49,6 +51,11 @@ impl From<AuthError> for Refused {
                 message,
                 CloseCode::Unauthenticated,
             ),
+            AuthError::RateLimited { retry_after } => Self {
+                error: Error::fatal(ErrorCode::RateLimited, error.to_string())
+                    .retry_after(retry_after),
+                close: CloseCode::RateLimited,
+            },
             AuthError::Unavailable(message) => Self::unavailable(message),
         }
     }
@@ -56,18 +63,11 @@ impl From<AuthError> for Refused {
 
 impl From<NotEntered> for Refused {
     fn from(refused: NotEntered) -> Self {
-        match refused {
-            NotEntered::TooMany => Self::new(
-                ErrorCode::RateLimited,
-                TOO_MANY_OF_USER,
-                CloseCode::RateLimited,
-            ),
-            NotEntered::Ended => Self::new(
-                ErrorCode::Unauthenticated,
-                SIGNED_OUT,
-                CloseCode::Unauthenticated,
-            ),
-        }
+        let (code, close) = match refused {
+            NotEntered::TooMany => (ErrorCode::RateLimited, CloseCode::RateLimited),
+            NotEntered::SignedOut => (ErrorCode::Unauthenticated, CloseCode::Unauthenticated),
+        };
+        Self::new(code, refused.message(), close)
     }
 }
 
@@ -78,6 +78,8 @@ pub(crate) struct Greeting {
     pub(crate) unwelcome: Option<&'static str>,
     /// What the upgrade shows of who connects. Unless the application has named somebody, `hello.token` counts instead.
     pub(crate) credential: Result<Credential, AuthError>,
+    /// The address by which the client is limited, where it is known.
+    pub(crate) address: Option<IpAddr>,
     /// The features that this server offers.
     pub(crate) features: Vec<String>,
 }
@@ -141,11 +143,15 @@ async fn welcome(
             "this server speaks protocol {PROTOCOL_VERSION}"
         ))));
     }
-    let identity = identify(state, greeting.credential, hello.token.clone()).await;
+    let identity = identify(
+        state,
+        greeting.credential,
+        hello.token.clone(),
+        greeting.address,
+    )
+    .await;
     let identity = identity.map_err(|error| Some(error.into()))?;
-    let entered = state
-        .principals
-        .enter(SessionId::next(), &identity.principal, identity.since);
+    let entered = state.principals.enter(SessionId::next(), &identity);
     let present = entered.map_err(|refused| Some(refused.into()))?;
     let out_of_reach = || Refused::unavailable("the database is out of reach; try again");
     let epoch = state.hub.epoch().ok_or_else(|| Some(out_of_reach()))?;
@@ -184,15 +190,14 @@ async fn identify(
     state: &EngineState,
     credential: Result<Credential, AuthError>,
     token: Option<String>,
+    address: Option<IpAddr>,
 ) -> Result<Identity, AuthError> {
     let credential = match (credential, token) {
         (Ok(credential @ Credential::Application(_)), _) => credential,
         (_, Some(token)) => Credential::Token(Some(token)),
         (credential, None) => credential?,
     };
-    let auth = &state.config.auth;
-    let identified = credential.identify(&*auth.authenticator, auth.verify_timeout());
-    identified.await
+    admission::identify(state, credential, address).await
 }
 
 async fn hello(socket: &mut WebSocket) -> Result<Hello, Option<Refused>> {

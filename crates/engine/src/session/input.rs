@@ -35,6 +35,16 @@ impl Input {
         self.pause.is_some()
     }
 
+    /// Reads the next frame not before this pause is over.
+    pub(super) fn pause(&mut self, pause: Duration) {
+        metrics::counter!("rhtmx_sync_input_pauses_total").increment(1);
+        let end = Instant::now() + pause;
+        match &mut self.pause {
+            Some(paused) if paused.deadline() >= end => {}
+            _ => self.pause = Some(Box::pin(tokio::time::sleep_until(end))),
+        }
+    }
+
     /// Waits until the next frame may be read, forever when it may already. Dropping the future loses nothing.
     pub(super) async fn resume(&mut self) {
         match &mut self.pause {

@@ -66,6 +66,7 @@ const CORE: House = House {
     directory: "crates/core",
     floors: &[
         &[
+            "address",
             "doorbell",
             "incarnation",
             "key",
@@ -126,10 +127,10 @@ const ENGINE: House = House {
             "shared_frame",
         ],
         &["config"],
-        &["principals", "rows"],
+        &["principals", "rates", "rows"],
         &["state"],
         &["retention", "schema_watch"],
-        &["mutations", "publisher"],
+        &["admission", "mutations", "publisher"],
         &["change_tracker", "session"],
         &["http", "startup"],
         &["engine"],
