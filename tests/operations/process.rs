@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use rhtmx_sync_tests::sign_with_secret;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use testkit::{
@@ -181,7 +182,7 @@ async fn invalid_settings_are_named_in_the_error() {
     for (file, named) in [
         ("bnd = '127.0.0.1:0'", "bnd"),
         ("[database]\nurl = 'sqlite://x.db'\npool = 3", "pool"),
-        ("[entities.notes]\nread = 'true'", "entities.notes.read"),
+        ("[entities.notes]\nrls = true", "entities.notes.rls"),
         ("bind = 'here'", "bind"),
         ("[log", "rhtmx-sync.toml"),
     ] {
@@ -263,6 +264,61 @@ async fn other_machines_are_served_with_tokens() {
     let missing = [("RHTMX_SYNC_AUTH_JWKS_FILE", "missing.json")];
     let output = start_error(folder.path(), &everywhere, &missing).await;
     assert!(output.contains("auth.jwks_file"), "{output}");
+}
+
+/// Whatever the output's level: tokens, tickets and the secret are in none of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_token_ticket_or_secret_is_in_the_output() {
+    let secret = "a secret of the tests, longer than 32 bytes";
+    let settings = [
+        ("RHTMX_SYNC_AUTH_JWT_SECRET", secret),
+        ("RUST_LOG", "trace"),
+    ];
+    let server = ServerProcess::spawn(ANY_PORT, settings).await;
+    let good = sign_with_secret(secret, json!({ "sub": "ann" }));
+    let forged = sign_with_secret(
+        "another secret of the tests, longer than 32 bytes",
+        json!({ "sub": "ann" }),
+    );
+    for (token, welcome) in [(&good, true), (&forged, false)] {
+        let options = ClientOptions {
+            token: Some(token.clone()),
+            ..ClientOptions::default()
+        };
+        let connected = SyncClient::try_connect(&server.ws_url(), options).await;
+        assert_eq!(connected.is_ok(), welcome);
+        let read = Http::new(server.base_url()).with_token(token.as_str());
+        let status = read.get("/api/sync/todos").await.status;
+        assert_eq!(status == 200, welcome, "{status}");
+    }
+    let http = Http::new(server.base_url()).with_token(good.as_str());
+    let reply = http.post("/api/sync/ticket", &json!({})).await;
+    let ticket = reply.json()["ticket"]
+        .as_str()
+        .expect("a ticket")
+        .to_owned();
+    for expected in ["200", "401"] {
+        let mut socket = TcpStream::connect(server.address())
+            .await
+            .expect("a connection");
+        let request = format!(
+            "GET /api/sync/events?entity=todos&ticket={ticket} HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n"
+        );
+        socket
+            .write_all(request.as_bytes())
+            .await
+            .expect("the request is sent");
+        let mut status = [0; 12];
+        socket.read_exact(&mut status).await.expect("a status line");
+        assert_eq!(&status[9..], expected.as_bytes());
+    }
+    let output = server.output();
+    assert!(output.contains("TRACE"), "{output}");
+    for shown in [good.as_str(), &forged, &ticket, secret] {
+        assert!(!output.contains(shown), "{shown}");
+    }
+    let signature = good.rsplit_once('.').expect("a token").1;
+    assert!(!output.contains(signature));
 }
 
 #[tokio::test]

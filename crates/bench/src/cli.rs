@@ -63,6 +63,8 @@ pub(crate) enum Workload {
     Ingest,
     /// Connections that break while writes go on.
     Lost,
+    /// Clients that connect with tokens.
+    Logins,
     /// Honest subscribers beside a neighbour who means harm.
     Hostile,
     /// A hand-written Node server, under the same load.
@@ -72,7 +74,7 @@ pub(crate) enum Workload {
 }
 
 impl Workload {
-    pub(crate) const EACH: [Self; 11] = [
+    pub(crate) const EACH: [Self; 12] = [
         Self::WriteCost,
         Self::Latency,
         Self::FanOut,
@@ -82,6 +84,7 @@ impl Workload {
         Self::Memory,
         Self::Ingest,
         Self::Lost,
+        Self::Logins,
         Self::Hostile,
         Self::Baseline,
     ];

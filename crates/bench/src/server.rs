@@ -45,11 +45,24 @@ pub(crate) fn build() -> Result<()> {
 impl Engine {
     /// Starts the server with its default settings.
     pub(crate) async fn start(url: &str, entities: &[&str]) -> Self {
+        Self::start_with(url, entities, &[]).await
+    }
+
+    /// Starts the server with these settings.
+    pub(crate) async fn start_with(
+        url: &str,
+        entities: &[&str],
+        settings: &[(&str, &str)],
+    ) -> Self {
         let bind = ["--bind", "127.0.0.1:0"].into_iter();
         let entities = entities.iter().flat_map(|entity| ["--entity", *entity]);
         let environment = [("DATABASE_URL", url), ("RUST_LOG", "warn")];
         Self {
-            server: ServerProcess::spawn(bind.chain(entities), environment).await,
+            server: ServerProcess::spawn(
+                bind.chain(entities),
+                environment.iter().chain(settings).copied(),
+            )
+            .await,
         }
     }
 

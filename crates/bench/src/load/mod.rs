@@ -11,6 +11,7 @@ mod receivers;
 mod tally;
 
 pub(crate) use connection::{Speaks, Subscribe};
+pub(crate) use frames::client_text;
 pub(crate) use histogram::Histogram;
 pub(crate) use marks::{MARK, body, now};
 pub(crate) use receivers::{Group, Receivers};

@@ -7,6 +7,7 @@ mod herd;
 mod hostile;
 mod ingest;
 mod latency;
+mod logins;
 mod lost;
 mod memory;
 mod selective;
@@ -39,6 +40,7 @@ pub(crate) async fn run(workload: Workload, stage: &Stage) -> Result<Findings> {
         Workload::Memory => memory::run(stage).await,
         Workload::Ingest => ingest::run(stage).await,
         Workload::Lost => lost::run(stage).await,
+        Workload::Logins => logins::run(stage).await,
         Workload::Hostile => hostile::run(stage).await,
         Workload::Baseline => baseline::run(stage).await,
         Workload::All => bail!("`all` is not a workload of its own"),

@@ -246,13 +246,16 @@ pub(crate) const MESSAGE_PREFIX: &str = "message:";
 
 /// Sends a message to every server that listens.
 pub(crate) async fn send_message(conn: &mut AsyncPgConnection, message: &str) -> DbResult<()> {
-    sql_query("SELECT pg_catalog.pg_notify($1, $2)")
-        .bind::<Text, _>(capture::CHANNEL)
-        .bind::<Text, _>(format!("{MESSAGE_PREFIX}{message}"))
-        .execute(conn)
-        .await
-        .map(|_| ())
-        .map_err(|error| DbError::while_doing("sending a message to the servers", error))
+    conn.transaction(async |conn| {
+        sql_query("SELECT pg_catalog.pg_notify($1, $2)")
+            .bind::<Text, _>(capture::CHANNEL)
+            .bind::<Text, _>(format!("{MESSAGE_PREFIX}{message}"))
+            .execute(conn)
+            .await
+            .map(|_| ())
+    })
+    .await
+    .map_err(|error| DbError::while_doing("sending a message to the servers", error))
 }
 
 /// Stores the current snapshot with its time, for retention to move the floor to later.
