@@ -55,13 +55,17 @@ pub trait LogSubscriber: Send + Sync {
 
 /// The longest time by which one drain delays the next.
 const REST_MAX: Duration = Duration::from_millis(10);
+/// How long drains and deliveries may take beyond half of the time before the next one waits.
+const BURST: Duration = Duration::from_millis(50);
 
-/// Keeps drains, and the deliveries that follow them, from taking more than half of the time: after each
-/// comes a rest as long as it took. Under load each drain then finds more; a lone change finds the rest over.
+/// Keeps drains, and the deliveries that follow them, from taking more than half of the time: once they have,
+/// by more than a burst, after each comes a rest as long as it took. Under load each drain then finds more; a
+/// lone change finds nothing to wait for, even just after one that took long.
 #[derive(Debug, Default)]
 pub(crate) struct Pacer {
     /// When the last drain that found something began.
     last_found: Option<Instant>,
+    pace: Pace,
 }
 
 impl Pacer {
@@ -75,10 +79,47 @@ impl Pacer {
         let Some(began) = self.last_found.take() else {
             return;
         };
-        let taken = tokio::time::timeout_at(began + REST_MAX, subscriber.taken());
+        let taken_by = if self.pace.has_burst(began, Instant::now()) {
+            Instant::now()
+        } else {
+            began + REST_MAX
+        };
+        let taken = tokio::time::timeout_at(taken_by, subscriber.taken());
         let ended = taken.await.unwrap_or_else(|_| Instant::now());
-        let took = ended.duration_since(began).min(REST_MAX);
-        tokio::time::sleep_until(ended + took).await;
+        let rest = self.pace.rest_after(began, ended);
+        if !rest.is_zero() {
+            tokio::time::sleep_until(ended + rest).await;
+        }
+    }
+}
+
+/// How much more than half of the time the drains have taken.
+#[derive(Debug, Default)]
+struct Pace {
+    /// At most [`BURST`] and [`REST_MAX`].
+    excess: Duration,
+    /// When the last drain's deliveries had ended.
+    ended: Option<Instant>,
+}
+
+impl Pace {
+    /// Whether the next drain need not wait, if the last one has not ended before `now`.
+    fn has_burst(&self, began: Instant, now: Instant) -> bool {
+        self.excess_at(began) + now.duration_since(began) <= BURST
+    }
+
+    /// Takes in a drain. Returns how long the next one must wait after it.
+    fn rest_after(&mut self, began: Instant, ended: Instant) -> Duration {
+        let took = ended.duration_since(began);
+        self.excess = (self.excess_at(began) + took).min(BURST + REST_MAX);
+        self.ended = Some(ended);
+        self.excess.saturating_sub(BURST).min(took)
+    }
+
+    /// What is left of the excess after the time that passed without a drain.
+    fn excess_at(&self, began: Instant) -> Duration {
+        let idle = self.ended.map(|ended| began.duration_since(ended));
+        self.excess.saturating_sub(idle.unwrap_or_default())
     }
 }
 
@@ -205,6 +246,62 @@ impl<'a> Drain<'a> {
                 complete,
                 old_value_columns: self.old_value_columns.clone(),
             });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    #[test]
+    fn a_drain_that_took_long_does_not_delay_the_next_one() {
+        let mut pace = Pace::default();
+        let mut now = Instant::now();
+        for _ in 0..10 {
+            assert!(pace.has_burst(now, now + ms(20)));
+            assert_eq!(pace.rest_after(now, now + ms(20)), Duration::ZERO);
+            now += ms(20);
+            assert!(pace.has_burst(now, now + ms(1)));
+            assert_eq!(pace.rest_after(now, now + ms(1)), Duration::ZERO);
+            now += ms(100);
+        }
+    }
+
+    proptest! {
+        /// Drains that begin as soon as they may, of any length, take half of the time once the burst is spent.
+        #[test]
+        fn drains_without_end_take_half_of_the_time(lengths in prop::collection::vec(0_u64..=10, 100..200)) {
+            let mut pace = Pace::default();
+            let mut now = Instant::now();
+            let (mut busy, mut rested) = (Duration::ZERO, Duration::ZERO);
+            for length in lengths.into_iter().map(ms) {
+                let rest = pace.rest_after(now, now + length);
+                prop_assert!(rest <= length.min(REST_MAX));
+                now += length + rest;
+                busy += length;
+                rested += rest;
+            }
+            prop_assert!(busy.saturating_sub(rested) <= BURST + REST_MAX, "{busy:?} {rested:?}");
+            prop_assert!(rested <= busy);
+        }
+
+        #[test]
+        fn a_rest_is_never_longer_than_its_bound(steps in prop::collection::vec((0_u64..500, 0_u64..500), 1..50)) {
+            let mut pace = Pace::default();
+            let mut now = Instant::now();
+            for (took, idle) in steps {
+                let rest = pace.rest_after(now, now + ms(took));
+                prop_assert!(rest <= REST_MAX);
+                prop_assert!(rest.is_zero() || !pace.has_burst(now + ms(took), now + ms(took)));
+                now += ms(took) + rest + ms(idle);
+            }
         }
     }
 }

@@ -1,4 +1,5 @@
-//! A hundred honest subscribers beside one neighbour who means harm: what each kind of harm costs them.
+//! A hundred honest subscribers beside one neighbour who means harm: what each kind of harm costs them. What other
+//! programs write meanwhile, they write without the neighbour as well.
 
 mod neighbour;
 
@@ -8,7 +9,7 @@ use anyhow::Result;
 use testkit::{ClientOptions, SyncClient};
 use tokio::time::Instant;
 
-use self::neighbour::Harm;
+use self::neighbour::{Harm, Writes};
 use super::{ITEMS, column, latency_at, whole_table};
 use crate::load::Group;
 use crate::report::{Bar, Figure, Findings};
@@ -84,6 +85,7 @@ async fn round(stage: &Stage, harm: Harm) -> Result<Round> {
         ))
         .await?;
     let engine = Engine::start(&database.url, &[ITEMS, NOTES]).await;
+    let writes = harm.prepare(&database).await?;
     let honest = stage
         .receivers
         .group(&engine.address(), HONEST, whole_table);
@@ -96,6 +98,7 @@ async fn round(stage: &Stage, harm: Harm) -> Result<Round> {
     let newcomer_ms = newcomer(&engine).await;
     let peak_mib = engine.process().peak_kib()? / 1024.0;
     neighbour.ensure_active()?;
+    writes.iter().try_for_each(Writes::ensure_active)?;
     Ok(Round {
         alone_p99,
         beside_p99,

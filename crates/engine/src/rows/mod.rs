@@ -5,6 +5,7 @@ mod audience;
 mod batch;
 pub(crate) mod blocking;
 mod budget;
+mod bulk;
 mod continuations;
 mod cursor_frame;
 mod hub;

@@ -14,12 +14,12 @@ use sync_core::log::NetChange;
 use sync_core::retry::ReadFailure;
 use sync_core::shape::{Shape, ShapeReader};
 
-use super::blocking;
 use super::reads::{
     Failure, Reader, Stopped, abandoned, is_large, old_value_columns_of, unclear, unless_abandoned,
 };
 use super::spool::{Next, Spool, SpoolReader};
 use super::turns::ReadClient;
+use super::{blocking, bulk};
 
 /// How a read for HTTP ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,7 +68,7 @@ impl Reader {
     ) -> Items {
         let (spool, items) = ItemsSpool::new(self.budget.clone());
         let (reader, shape) = (self.clone(), shape.clone());
-        tokio::spawn(async move {
+        bulk::spawn(async move {
             let read = reader.read_rows_page(shape, after_key, limit, &spool).await;
             spool.finish(read.map_or_else(PageEnd::from, |more| PageEnd::Complete { more }));
         });
@@ -102,7 +102,7 @@ impl Reader {
     pub(crate) fn changes_pages(self: &Arc<Self>, read: ChangesRead) -> Items {
         let (spool, items) = ItemsSpool::new(self.budget.clone());
         let reader = self.clone();
-        tokio::spawn(async move {
+        bulk::spawn(async move {
             let read = reader.read_changes_pages(read, &spool).await;
             spool.finish(read.map_or_else(PageEnd::from, |()| PageEnd::Complete { more: None }));
         });

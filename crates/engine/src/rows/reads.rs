@@ -30,11 +30,11 @@ use tokio::sync::Semaphore;
 use uuid::Uuid;
 use value::schema::Schema;
 
-use super::blocking;
 use super::hub::Hub;
 use super::spool::{Spool, SpoolReader};
 use super::spool_file::{Budget, SpoolError};
 use super::turns::{Busy, ReadClient, ReadTurns};
+use super::{blocking, bulk};
 use crate::config::ReadsConfig;
 
 /// How long a read waits for more clients while its shape is being read for others. A lone client never
@@ -251,7 +251,7 @@ impl Reader {
         let (spool, pages) = PagesSpool::new(self.budget.clone());
         shapes.waiting.insert(shape.clone(), spool.clone());
         let (reader, shape) = (self.clone(), shape.clone());
-        tokio::spawn(async move {
+        bulk::spawn(async move {
             let read = reader.read_rows(&shape, &spool, client).await;
             spool.finish(read.unwrap_or_else(PagesEnd::from));
         });
@@ -314,7 +314,7 @@ impl Reader {
     ) -> Pages {
         let (spool, pages) = PagesSpool::new(self.budget.clone());
         let (reader, shape) = (self.clone(), shape.clone());
-        tokio::spawn(async move {
+        bulk::spawn(async move {
             let read = reader
                 .read_changes(shape, from, &spool, client, author)
                 .await;
@@ -333,7 +333,7 @@ impl Reader {
     ) -> Frames {
         let (spool, frames) = FramesSpool::new(self.budget.clone());
         let reader = self.clone();
-        tokio::spawn(async move {
+        bulk::spawn(async move {
             let read = reader.read_frames(&shapes, &spool, client, author).await;
             spool.finish(read.unwrap_or_else(FramesEnd::from));
         });

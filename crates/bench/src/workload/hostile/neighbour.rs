@@ -35,9 +35,9 @@ const LOG_ENTRIES: usize = 200_000;
 /// A kind of harm.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Harm {
-    /// Filters of hundreds of patterns, and a long text for them to look at.
+    /// Filters of hundreds of patterns, while a long text is written for them to look at.
     CostlyFilters,
-    /// A hundred subscriptions that all match, of a client that reads nothing, beside bulk updates.
+    /// A hundred subscriptions that all match bulk updates, of a client that reads nothing.
     NonReader,
     /// Requests for the whole table that are given up at once.
     AbortedGets,
@@ -49,6 +49,29 @@ pub(super) enum Harm {
     IdleConnections,
     /// Cursors from the beginning of a long log.
     CraftedCursor,
+}
+
+/// Other programs' writes. Dropping it ends them.
+#[derive(Debug)]
+pub(super) struct Writes {
+    task: JoinHandle<Result<()>>,
+}
+
+impl Writes {
+    /// It is a fault of the measurement when one failed.
+    pub(super) fn ensure_active(&self) -> Result<()> {
+        ensure!(
+            !self.task.is_finished(),
+            "the other programs' writes have ended"
+        );
+        Ok(())
+    }
+}
+
+impl Drop for Writes {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
 }
 
 /// A neighbour at work. Dropping it ends it.
@@ -99,6 +122,44 @@ impl Harm {
         }
     }
 
+    /// What other programs write again and again, with the neighbour and without: they are not its harm, though it
+    /// lives on them.
+    fn writes(self) -> Option<String> {
+        match self {
+            Self::CostlyFilters => Some(format!(
+                "UPDATE {NOTES} SET body = repeat('3_1', 80000) WHERE id = 1"
+            )),
+            Self::NonReader => Some(format!(
+                "UPDATE {NOTES} SET list_id = list_id + 1 WHERE id <= 400"
+            )),
+            _ => None,
+        }
+    }
+
+    /// Prepares the database, and begins the writes of other programs.
+    pub(super) async fn prepare(self, database: &Database) -> Result<Option<Writes>> {
+        let client = database.connect().await?;
+        if matches!(self, Self::CraftedCursor) {
+            let many = format!(
+                "UPDATE {NOTES} SET list_id = list_id + n FROM generate_series(1, {}) n WHERE id = n",
+                LOG_ENTRIES / 10
+            );
+            for _ in 0..10 {
+                client.batch_execute(&many).await?;
+            }
+        }
+        let Some(statement) = self.writes() else {
+            return Ok(None);
+        };
+        let task = tokio::spawn(async move {
+            loop {
+                client.batch_execute(&statement).await?;
+                tokio::time::sleep(PAUSE).await;
+            }
+        });
+        Ok(Some(Writes { task }))
+    }
+
     /// Returns once the first round of harm is done.
     pub(super) async fn start(self, database: &Database, address: &str) -> Result<Neighbour> {
         let scene = Scene {
@@ -145,8 +206,6 @@ impl Scene {
         let _large = self.subscriber(|it| patterns(it, 500)).await?;
         let _small = self.subscriber(|it| patterns(it, 20)).await?;
         loop {
-            let long = format!("UPDATE {NOTES} SET body = repeat('3_1', 80000) WHERE id = 1");
-            self.database.batch_execute(&long).await?;
             self.pause().await;
         }
     }
@@ -156,8 +215,6 @@ impl Scene {
             .subscriber(|it| format!("id <> {}", -(it as i64)))
             .await?;
         loop {
-            let bulk = format!("UPDATE {NOTES} SET list_id = list_id + 1 WHERE id <= 400");
-            self.database.batch_execute(&bulk).await?;
             self.pause().await;
         }
     }
@@ -224,13 +281,6 @@ impl Scene {
     }
 
     async fn crafted_cursor(self) -> Result<()> {
-        let many = format!(
-            "UPDATE {NOTES} SET list_id = list_id + n FROM generate_series(1, {}) n WHERE id = n",
-            LOG_ENTRIES / 10
-        );
-        for _ in 0..10 {
-            self.database.batch_execute(&many).await?;
-        }
         let mut honest = self.connect().await?;
         honest.subscribe(1, NOTES).await;
         honest.wait_subscribed(1).await;
