@@ -3,6 +3,7 @@
 
 mod change_cost;
 mod change_tracker;
+mod doctor;
 mod doorbell;
 mod emptied;
 mod engines;
@@ -12,12 +13,14 @@ mod locks;
 mod metrics;
 mod migrations;
 mod mutations;
+mod ordinary_role;
 mod pooler;
 mod process;
 mod reconnect;
 mod retention;
 mod routes;
 mod shutdown;
+mod supabase;
 mod tail;
 mod tls;
 mod unreadable;

@@ -13,6 +13,7 @@
 
 pub mod address;
 pub mod cursor;
+pub mod doctor;
 pub mod doorbell;
 pub mod effect;
 pub mod incarnation;

@@ -41,6 +41,7 @@ use std::time::Duration;
 use filter::Backend;
 use futures_util::FutureExt as _;
 use sync_core::cursor::{Cursor, Position};
+use sync_core::doctor::Facts;
 use sync_core::log::ChangeKind;
 use sync_core::mutation::Applied;
 
@@ -196,6 +197,27 @@ impl DbPool {
             Self::Postgres(pool) => pool.pooling().await.map(Some),
             #[cfg(feature = "sqlite")]
             Self::Sqlite(_) => Ok(None),
+        }
+    }
+
+    /// What the database says of itself, of the engine's role, and of the tables of these entities; `None` on SQLite, which
+    /// needs no setting up. It changes nothing.
+    ///
+    /// # Errors
+    /// When the database is out of reach, or refuses the connection.
+    pub async fn facts(
+        &self,
+        config: &DatabaseConfig,
+        entities: &[EntityConfig],
+    ) -> DbResult<Option<Facts>> {
+        match self {
+            #[cfg(feature = "postgres")]
+            Self::Postgres(pool) => pool.facts(config, entities).await.map(Some),
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(_) => {
+                let _ = (config, entities);
+                Ok(None)
+            }
         }
     }
 

@@ -7,7 +7,8 @@ use std::time::Duration;
 use axum::Router;
 use db::entity::EntityConfig;
 use db::{DbPool, MESSAGE_BYTES_MAX};
-use sync_core::policy::{Principal, PrincipalMatch};
+use sync_core::doctor::{self, Finding, Setup};
+use sync_core::policy::{Principal, PrincipalMatch, ReadScope};
 use tracing::warn;
 
 use crate::change_tracker::ChangeTracker;
@@ -19,6 +20,8 @@ use crate::{http, startup};
 
 /// How long [`SyncEngine::new`] waits for the first connection before it returns anyway.
 const FIRST_CONNECTION: Duration = Duration::from_secs(5);
+/// The connections that the listener opens beside the pool's.
+const LISTENER_CONNECTIONS: u32 = 2;
 /// How long a shutdown waits for sessions and mutations.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -132,6 +135,31 @@ impl SyncEngine {
         }
     }
 
+    /// Examines the database of this configuration, and changes nothing: whether it can be synced, and what mends what
+    /// cannot. SQLite needs no setting up, so there is little to find.
+    ///
+    /// # Errors
+    /// When the database is out of reach or refuses the connection.
+    pub async fn examine(config: &SyncConfig) -> Result<Vec<Finding>, SyncError> {
+        let database = &config.database;
+        let pool = config.db_pool.configured(database)?;
+        let Some(mut facts) = Box::pin(pool.facts(database, &config.entities)).await? else {
+            return Ok(vec![doctor::of_sqlite()]);
+        };
+        for table in &mut facts.tables {
+            table.has_policies = has_policies(config, &table.entity);
+        }
+        let setup = Setup {
+            has_listen_url: database.listen_url.is_some(),
+            connections: database.pool_size + LISTENER_CONNECTIONS,
+            pool_size: database.pool_size,
+            log_bytes_max: config.retention.size_max_mb.saturating_mul(1_048_576),
+            retention_hours: config.retention.hours,
+            retention_interval_ms: config.retention.interval_ms,
+        };
+        Ok(doctor::examine(&facts, &setup))
+    }
+
     /// Removes the triggers of these entities, or of all that have any, and returns their names. When an
     /// entity is captured again later, its clients refetch it.
     ///
@@ -188,6 +216,16 @@ fn check(config: &SyncConfig) -> Result<(), SyncError> {
         ));
     }
     Ok(())
+}
+
+/// Whether policies say who may read an entity; none where everybody may, whoever they are.
+fn has_policies(config: &SyncConfig, entity: &str) -> Option<bool> {
+    let authorizer = &config.auth.authorizer;
+    if authorizer.is_closed(entity) {
+        return Some(false);
+    }
+    let of_nobody = authorizer.read(&Principal::default(), entity);
+    (!matches!(of_nobody, ReadScope::Everything)).then_some(true)
 }
 
 /// Names the entities that no client can use.

@@ -65,6 +65,7 @@ pub use protocol::{Change, Op, RefetchReason, SelectionRequest};
 pub use state::Readiness;
 pub use sync_core::address::{AddressRange, RangeError};
 pub use sync_core::cursor::Cursor;
+pub use sync_core::doctor::{Check, Finding, Level, Remedy};
 pub use sync_core::log::ChangeKind;
 pub use sync_core::policy::{
     AllowAll, Authorizer, ColumnAccess, ColumnPolicy, EntityPolicy, Policies, PolicyError,

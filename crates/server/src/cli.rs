@@ -65,6 +65,15 @@ pub(crate) enum Command {
     },
     /// Print the status of a running server.
     Status,
+    /// Examine the database, and say what mends what is wrong. It changes nothing.
+    ///
+    /// Exits with 0 when nothing keeps the server from working, 1 when something has to be mended, and 2 when the database
+    /// could not be examined.
+    Doctor {
+        /// Print the findings as JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Print changes as they happen.
     Tail {
         /// Only this entity [default: all].

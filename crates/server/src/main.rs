@@ -3,6 +3,7 @@
 mod cli;
 mod connections;
 mod demo;
+mod doctor;
 mod entities;
 mod serve;
 mod settings;
@@ -30,7 +31,7 @@ async fn main() -> ExitCode {
     let cli = Cli::parse();
     cli.log_format.start();
     match run(cli.command.unwrap_or(Command::Serve), &cli.common, cli.open).await {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("rhtmx-sync: {error:#}");
             ExitCode::FAILURE
@@ -38,15 +39,21 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn run(command: Command, common: &cli::Common, open: bool) -> anyhow::Result<()> {
-    let settings = Settings::load(common)?;
+async fn run(command: Command, common: &cli::Common, open: bool) -> anyhow::Result<ExitCode> {
+    let settings = Settings::load(common);
+    let settings = match (settings, &command) {
+        (Err(error), Command::Doctor { .. }) => return Ok(doctor::not_examined(&error)),
+        (settings, _) => settings?,
+    };
     match command {
-        Command::Serve => serve::serve(settings, open).await,
-        Command::Migrate => migrate(&settings).await,
-        Command::Uncapture { entities } => uncapture(&settings, &entities).await,
-        Command::Status => status::status(&settings).await,
-        Command::Tail { entity, json } => tail::tail(settings, entity, json).await,
+        Command::Serve => serve::serve(settings, open).await?,
+        Command::Migrate => migrate(&settings).await?,
+        Command::Uncapture { entities } => uncapture(&settings, &entities).await?,
+        Command::Status => status::status(&settings).await?,
+        Command::Tail { entity, json } => tail::tail(settings, entity, json).await?,
+        Command::Doctor { json } => return Ok(doctor::doctor(settings, json).await),
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 async fn migrate(settings: &Settings) -> anyhow::Result<()> {

@@ -82,6 +82,13 @@ impl Connector {
         })
     }
 
+    /// The same for any server, also one that takes no writes.
+    pub(crate) fn to_any_server(&self) -> Self {
+        let mut any = self.clone();
+        any.config.target_session_attrs(TargetSessionAttrs::Any);
+        any
+    }
+
     /// Cancels the statement that a connection is running.
     pub(crate) async fn cancel(&self, token: &CancelToken) -> Result<(), tokio_postgres::Error> {
         token.cancel_query(self.tls.clone()).await

@@ -25,7 +25,7 @@ macro_rules! is_current {
 pub(crate) use is_current;
 
 /// What tells the product.
-const PRODUCT: &str = "\
+pub(super) const PRODUCT: &str = "\
 SELECT version() AS version, to_regproc('pg_catalog.aurora_version') IS NOT NULL AS has_aurora_version, \
 current_setting('neon.timeline_id', true) IS NOT NULL AS has_neon_timeline, \
 EXISTS (SELECT FROM pg_settings WHERE name LIKE 'alloydb.%') AS has_alloydb_settings, \

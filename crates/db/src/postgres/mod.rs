@@ -7,6 +7,7 @@ mod capture;
 mod catalog;
 pub(crate) mod connect;
 mod dialect;
+mod doctor;
 mod filter;
 pub(crate) mod incarnation;
 pub(crate) mod install;

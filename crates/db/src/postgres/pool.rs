@@ -111,6 +111,11 @@ impl PostgresPool {
         &self.health
     }
 
+    /// The pool's address, and how to connect to it.
+    pub(super) fn address(&self) -> (&str, &Connector) {
+        (&self.url, &self.connector)
+    }
+
     /// A connector for connections outside of the pool: to `listen_url`, or else to the pool's own address.
     pub(crate) fn direct(&self, config: &DatabaseConfig) -> DbResult<Connector> {
         let url = config.listen_url.as_deref().unwrap_or(&self.url);

@@ -76,7 +76,7 @@ const CORE: House = House {
             "snapshot",
             "turns",
         ],
-        &["cursor"],
+        &["cursor", "doctor"],
         &["log", "mutation"],
         &["undo"],
         &["shape"],

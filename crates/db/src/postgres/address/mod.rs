@@ -39,6 +39,19 @@ pub(crate) struct Address {
     pub(crate) tls: TlsOptions,
 }
 
+impl Address {
+    /// Whether the other end is on this machine.
+    pub(crate) fn is_local(&self) -> bool {
+        let is_here = |host: &String| {
+            let ip = host.parse::<IpAddr>();
+            host.starts_with(['/', '@'])
+                || host == "localhost"
+                || ip.is_ok_and(|ip| ip.is_loopback())
+        };
+        self.hosts.iter().all(is_here) && self.hostaddrs.iter().all(IpAddr::is_loopback)
+    }
+}
+
 /// Without the password, and without what may contain one.
 impl std::fmt::Debug for Address {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
