@@ -8,6 +8,7 @@ use testkit::{ClientOptions, ServerProcess, SyncClient, TestDatabase};
 
 const GUIDE: &str = include_str!("../../docs/supabase-integration.md");
 const SECRET: &str = "a secret of this test that is long enough";
+const ID: &str = "6f1c9d1e-0000-4000-8000-000000000009";
 
 /// The blocks of the guide in this language.
 fn blocks(language: &str) -> Vec<&'static str> {
@@ -100,7 +101,7 @@ async fn the_supabase_guide_works_as_it_is_written() {
     );
     let mut at_ann = connect(ann).await;
     let mut at_ben = connect(ben).await;
-    let todo = json!([{ "entity": "todos", "op": "create", "values": { "title": "Buy milk", "done": false } }]);
+    let todo = json!([{ "entity": "todos", "op": "create", "values": { "id": ID, "title": "Buy milk", "done": false } }]);
     at_ann.push_next(todo).await.acked();
     at_ann
         .wait_until(|client| {

@@ -218,7 +218,7 @@ fn check(config: &SyncConfig) -> Result<(), SyncError> {
     Ok(())
 }
 
-/// Whether policies say who may read an entity; none where everybody may, whoever they are.
+/// Whether policies say who may read an entity; none where everybody may.
 fn has_policies(config: &SyncConfig, entity: &str) -> Option<bool> {
     let authorizer = &config.auth.authorizer;
     if authorizer.is_closed(entity) {
