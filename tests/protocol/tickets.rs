@@ -45,16 +45,16 @@ fn events_of(ticket: &str) -> String {
 }
 
 async fn refused(server: &TestServer, ticket: &str) -> (u16, Value) {
-    let reply = server
+    let url = server
         .http()
-        .get(&format!("/api/sync/events?{}", events_of(ticket)))
-        .await;
-    assert!(
-        ticket.is_empty() || !reply.text.contains(ticket),
-        "{}",
-        reply.text
-    );
-    (reply.status, reply.json()["code"].clone())
+        .url(&format!("/api/sync/events?{}", events_of(ticket)));
+    let reply = reqwest::get(url).await.expect("an answer");
+    let status = reply.status().as_u16();
+    assert_ne!(status, 200, "a stream, which has no end");
+    let text = reply.text().await.expect("a body");
+    assert!(ticket.is_empty() || !text.contains(ticket), "{text}");
+    let body: Value = serde_json::from_str(&text).expect("JSON");
+    (status, body["code"].clone())
 }
 
 both_backends! {

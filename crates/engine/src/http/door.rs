@@ -29,6 +29,8 @@ use crate::state::EngineState;
 pub(super) enum Unwelcome {
     /// The page is of another origin.
     Origin,
+    /// The page is of another origin, and would use what the browser sends by itself.
+    Session,
     /// The request uses a name that the server does not have.
     Host,
 }
@@ -38,6 +40,7 @@ impl Unwelcome {
     pub(super) fn message(self) -> &'static str {
         match self {
             Self::Origin => "pages of this origin may not connect (see auth.allowed_origins)",
+            Self::Session => "pages of other origins may not use the application's session",
             Self::Host => "this server does not answer by this host name (see auth.allowed_hosts)",
         }
     }
@@ -145,14 +148,13 @@ pub(super) fn check(
     if !host::is_allowed(headers, auth) {
         return Err(Unwelcome::Host);
     }
-    let allowed_origins = match extensions.get::<Principal>() {
-        Some(_) => &[],
-        None => auth.allowed_origins.as_slice(),
+    let (allowed_origins, unwelcome) = match extensions.get::<Principal>() {
+        Some(_) => (&[][..], Unwelcome::Session),
+        None => (auth.allowed_origins.as_slice(), Unwelcome::Origin),
     };
-    if !is_allowed_origin(headers, allowed_origins) {
-        return Err(Unwelcome::Origin);
-    }
-    Ok(())
+    is_allowed_origin(headers, allowed_origins)
+        .then_some(())
+        .ok_or(unwelcome)
 }
 
 fn is_allowed_origin(headers: &HeaderMap, allowed_origins: &[String]) -> bool {
@@ -290,7 +292,7 @@ mod tests {
         assert_eq!(check(Some("http://127.0.0.1:8080")), Ok(()));
         assert_eq!(check(None), Ok(()));
         for origin in ["https://app.example", "null", "http://127.0.0.1:9090"] {
-            assert_eq!(check(Some(origin)), Err(Unwelcome::Origin), "{origin}");
+            assert_eq!(check(Some(origin)), Err(Unwelcome::Session), "{origin}");
         }
     }
 }
