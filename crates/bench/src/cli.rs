@@ -23,6 +23,9 @@ pub(crate) struct Cli {
     /// Smaller and shorter: shows that everything runs; its figures are not to be quoted.
     #[arg(long)]
     pub(crate) quick: bool,
+    /// `selective` with a policy for each user, in place of a filter for each subscriber.
+    #[arg(long)]
+    pub(crate) users: bool,
     /// Also draw plots into this directory, as SVG.
     #[arg(long, value_name = "DIR")]
     pub(crate) plots: Option<PathBuf>,

@@ -12,6 +12,7 @@ mod process;
 mod report;
 mod server;
 mod stage;
+mod users;
 mod workload;
 mod writers;
 

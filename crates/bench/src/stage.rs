@@ -34,6 +34,8 @@ pub(crate) struct Stage {
     pub(crate) receivers: Receivers,
     pub(crate) rounds: u32,
     pub(crate) quick: bool,
+    /// Whether subscribers differ by who they are, not by their filters.
+    pub(crate) users: bool,
     databases: Cell<u32>,
 }
 
@@ -54,6 +56,7 @@ impl Stage {
             receivers: Receivers::start()?,
             rounds: if cli.quick { 1 } else { cli.rounds },
             quick: cli.quick,
+            users: cli.users,
             databases: Cell::new(0),
         })
     }
@@ -125,7 +128,7 @@ pub(crate) const ITEMS: &str = "CREATE TABLE items (
 pub(crate) fn fill(rows: usize) -> String {
     format!(
         "INSERT INTO items (list_id, body) \
-         SELECT n % 100, '~' || lpad('', 16, '0') || rpad('', 83, '.') FROM generate_series(1, {rows}) n; \
+         SELECT n % 100, '|' || lpad('', 16, '0') || rpad('', 83, '.') FROM generate_series(1, {rows}) n; \
          ANALYZE items;"
     )
 }

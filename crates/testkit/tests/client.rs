@@ -306,7 +306,7 @@ async fn a_reconnect_resumes_and_pushes_again() {
             let subscribe = server.expect("subscribe").await;
             assert_eq!(
                 (&subscribe["cursor"], &subscribe["where"]),
-                (&json!("c1"), &json!("id < 9"))
+                (&json!("c1.s"), &json!("id < 9"))
             );
             assert_eq!(server.expect("push").await["mutation"], 2);
             let put = json!({ "op": "put", "key": "2", "row": { "id": 2 } });

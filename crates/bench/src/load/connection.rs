@@ -49,6 +49,23 @@ pub(crate) struct Subscribe {
     pub(crate) cursor: Option<String>,
 }
 
+/// A receiver that says who it is.
+#[derive(Debug, Clone)]
+pub(crate) struct User {
+    pub(crate) token: Option<String>,
+    pub(crate) speaks: Speaks,
+}
+
+impl From<Speaks> for User {
+    /// Nobody in particular.
+    fn from(speaks: Speaks) -> Self {
+        Self {
+            token: None,
+            speaks,
+        }
+    }
+}
+
 impl Subscribe {
     pub(crate) fn all(entity: &'static str) -> Self {
         Self {
@@ -82,14 +99,15 @@ pub(crate) struct Shared {
 }
 
 /// Receives until it is dropped or the server ends.
-pub(crate) async fn receive(index: usize, speaks: Speaks, shared: Shared) {
+pub(crate) async fn receive(index: usize, user: User, shared: Shared) {
     let tally = shared.tally.clone();
-    if let Err(error) = run(index, speaks, shared).await {
+    if let Err(error) = run(index, user, shared).await {
         tally.fail(format!("{error:#}"));
     }
 }
 
-async fn run(index: usize, speaks: Speaks, mut shared: Shared) -> Result<()> {
+async fn run(index: usize, user: User, mut shared: Shared) -> Result<()> {
+    let User { token, speaks } = user;
     let turn = shared.connecting.clone().acquire_owned().await?;
     let mut stream = TcpStream::connect(&shared.address)
         .await
@@ -120,10 +138,13 @@ async fn run(index: usize, speaks: Speaks, mut shared: Shared) -> Result<()> {
         Speaks::Pushes { client_id, .. } => client_id,
         _ => now() << 16 | index as u64,
     };
-    let hello = json!({
+    let mut hello = json!({
         "type": "hello", "protocol": 1,
         "client_id": format!("00000000-0000-4000-8000-{:012x}", client_id & 0xffff_ffff_ffff),
     });
+    if let Some(token) = token {
+        hello["token"] = token.into();
+    }
     stream.write_all(&client_text(&hello.to_string())).await?;
     while !receiver.state.welcomed {
         receiver.some(&mut stream).await?;

@@ -6,8 +6,8 @@
 use std::sync::LazyLock;
 use std::time::Instant;
 
-/// Occurs once in every row, and neither in JSON's syntax nor in keys or cursors.
-pub(crate) const MARK: u8 = b'~';
+/// Occurs once in every row, and neither in JSON's syntax nor in keys, cursors or names of shapes.
+pub(crate) const MARK: u8 = b'|';
 const DIGITS: u8 = 16;
 
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);
@@ -19,7 +19,7 @@ pub(crate) fn now() -> u64 {
 
 /// The text of a row that is written now: 100 bytes, about as long as an item of a list.
 pub(crate) fn body() -> String {
-    format!("~{:016x}{:.<83}", now(), "")
+    format!("|{:016x}{:.<83}", now(), "")
 }
 
 /// Reads the times after marks from a stream that arrives in pieces.
@@ -67,7 +67,7 @@ mod tests {
 
     #[test]
     fn times_survive_any_cut() {
-        let text = b"{\"a\":\"~00000000000000ff\"},{\"a\":\"~0000000000000100..\"}";
+        let text = b"{\"a\":\"|00000000000000ff\"},{\"a\":\"|0000000000000100..\"}";
         for cut in 0..text.len() {
             let mut times = Times::default();
             let mut found = Vec::new();

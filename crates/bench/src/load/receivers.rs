@@ -11,7 +11,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
 use super::connection::{self, Shared};
-use super::{Speaks, Tally};
+use super::{Tally, User};
 
 /// Connections that may be in the handshake at once; more would only wait in the server's queue.
 const CONNECTING_MAX: usize = 64;
@@ -44,32 +44,32 @@ impl Receivers {
     }
 
     /// Begins to connect this many receivers.
-    pub(crate) fn group(
+    pub(crate) fn group<U: Into<User>>(
         &self,
         address: &str,
         size: usize,
-        speaks: impl Fn(usize) -> Speaks,
+        speaks: impl Fn(usize) -> U,
     ) -> Group {
         let (gate, gated) = watch::channel(true);
         self.gated(address, size, speaks, gate, gated)
     }
 
     /// Like [`group`](Self::group), but the receivers subscribe when the gate opens.
-    pub(crate) fn group_at_gate(
+    pub(crate) fn group_at_gate<U: Into<User>>(
         &self,
         address: &str,
         size: usize,
-        speaks: impl Fn(usize) -> Speaks,
+        speaks: impl Fn(usize) -> U,
     ) -> Group {
         let (gate, gated) = watch::channel(false);
         self.gated(address, size, speaks, gate, gated)
     }
 
-    fn gated(
+    fn gated<U: Into<User>>(
         &self,
         address: &str,
         size: usize,
-        speaks: impl Fn(usize) -> Speaks,
+        speaks: impl Fn(usize) -> U,
         gate: watch::Sender<bool>,
         gated: watch::Receiver<bool>,
     ) -> Group {
@@ -81,7 +81,7 @@ impl Receivers {
         };
         let tasks = (0..size)
             .map(|index| {
-                let receiving = connection::receive(index, speaks(index), shared.clone());
+                let receiving = connection::receive(index, speaks(index).into(), shared.clone());
                 self.runtime.spawn(Box::pin(receiving))
             })
             .collect();

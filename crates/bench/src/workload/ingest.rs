@@ -3,13 +3,15 @@
 use std::sync::atomic::Ordering;
 
 use anyhow::{Result, ensure};
+use serde_json::json;
 
 use super::{ITEMS, all_received, column, whole_table};
-use crate::load::{Speaks, now};
+use crate::load::{Speaks, User, now};
 use crate::pgbench;
 use crate::report::{Bar, Figure, Findings};
 use crate::server::Engine;
 use crate::stage::{self, Database, PATIENCE, Stage};
+use crate::users::{GuardedEngine, token};
 use crate::writers::{self, Commit};
 
 const BURST_ROWS: usize = 100_000;
@@ -18,6 +20,10 @@ const ROWS_A_COMMIT: i32 = 10;
 const PUSHERS: u32 = 50;
 const PUSHERS_AT_ONCE: usize = 1_000;
 const NEWCOMERS: usize = 10;
+const POLICIES: &str = r#"[entities.items]
+read = "list_id = auth.list"
+create = "list_id = auth.list"
+"#;
 /// The number of connections in the engine's pool.
 const DIRECT: u32 = 16;
 
@@ -27,6 +33,7 @@ struct Round {
     behind_ms: f64,
     pushed: f64,
     ack_p99_ms: f64,
+    guarded: f64,
     inserted: f64,
     all_acked: f64,
     newcomer: f64,
@@ -40,6 +47,7 @@ pub(super) async fn run(stage: &Stage) -> Result<Findings> {
         let burst = burst(stage, &database, &engine).await?;
         let (stream, behind_ms) = stream(stage, &database, &engine).await?;
         let (pushed, ack_p99_ms) = pushed(stage, &engine, number).await?;
+        let guarded = guarded(stage).await?;
         let inserted = inserted(stage, &database).await?;
         let (all_acked, newcomer) = at_once(stage, &database, &engine, number).await?;
         rounds.push(Round {
@@ -48,6 +56,7 @@ pub(super) async fn run(stage: &Stage) -> Result<Findings> {
             behind_ms,
             pushed,
             ack_p99_ms,
+            guarded,
             inserted,
             all_acked,
             newcomer,
@@ -86,6 +95,13 @@ pub(super) async fn run(stage: &Stage) -> Result<Findings> {
             column(&rounds, |round| round.ack_p99_ms),
         )
         .bar(Bar::AtMost(50.0)),
+        Figure::new(
+            "mutations from 50 users, with policies",
+            "acks/s",
+            column(&rounds, |round| round.guarded),
+        )
+        .beside("without policies", column(&rounds, |round| round.pushed))
+        .bar(Bar::RatioAtLeast(0.9)),
         Figure::new(
             "1,000 clients push at once, until all are acked",
             "s",
@@ -144,14 +160,36 @@ async fn stream(stage: &Stage, database: &Database, engine: &Engine) -> Result<(
 /// Returns acks per second, when each client pushes its next mutation once the previous one is acked, and the
 /// milliseconds from a push to its ack that one in a hundred exceeds.
 async fn pushed(stage: &Stage, engine: &Engine, round: u32) -> Result<(f64, f64)> {
-    let clients = PUSHERS as usize;
     let first = u64::from(round + 1) << 32;
+    pushed_by(stage, engine, first, &[]).await
+}
+
+/// Returns acks per second where policies decide on every row.
+async fn guarded(stage: &Stage) -> Result<f64> {
+    let database = stage.database(stage::ITEMS).await?;
+    let guarded = GuardedEngine::start(&database.url, POLICIES).await?;
+    let tokens = (0..PUSHERS as usize).map(|user| token(user, json!({ "list": 0 })));
+    let tokens = tokens.collect::<Result<Vec<_>>>()?;
+    let (rate, _) = pushed_by(stage, &guarded.engine, 1 << 32, &tokens).await?;
+    Ok(rate)
+}
+
+async fn pushed_by(
+    stage: &Stage,
+    engine: &Engine,
+    first: u64,
+    tokens: &[String],
+) -> Result<(f64, f64)> {
+    let clients = PUSHERS as usize;
     let group = stage
         .receivers
-        .group(&engine.address(), clients, |index| Speaks::Pushes {
-            entity: ITEMS,
-            client_id: first + index as u64,
-            once: false,
+        .group(&engine.address(), clients, |index| User {
+            token: tokens.get(index).cloned(),
+            speaks: Speaks::Pushes {
+                entity: ITEMS,
+                client_id: first + index as u64,
+                once: false,
+            },
         });
     let acks = || group.tally.acks.load(Ordering::Relaxed);
     group

@@ -1,51 +1,87 @@
-//! Many subscribers, each with a list of its own: the cost of a change must depend on how many receive it, not
+//! Many subscribers, each with a list of its own, by a filter or by a policy: the cost of a change must depend on how many receive it, not
 //! on how many are connected.
 
 use anyhow::Result;
+use serde_json::json;
 
 use super::ITEMS;
-use crate::load::{Group, Speaks, Subscribe};
+use crate::load::{Group, Speaks, Subscribe, User};
 use crate::process::Process;
 use crate::report::{Bar, Figure, Findings};
 use crate::server::Engine;
 use crate::stage::{self, Database, PATIENCE, Stage};
+use crate::users::{GuardedEngine, token};
 use crate::writers::{self, Commit};
 
 const FEW: usize = 100;
 const MANY: usize = 10_000;
 const RATE: f64 = 500.0;
 
+/// Each user's rows: those of the list with the user's number.
+const OWNERS: &str = "ALTER TABLE items ADD owner_id text GENERATED ALWAYS AS (list_id::text) STORED; \
+    CREATE INDEX ON items (owner_id)";
+const POLICY: &str = "[entities.items]\nread = \"owner_id = auth.sub\"\n";
+
 struct Subscribers {
     database: Database,
     group: Group,
-    engine: Engine,
+    server: Server,
+}
+
+/// What tells the subscribers apart.
+enum Server {
+    Filters(Engine),
+    Users(GuardedEngine),
+}
+
+impl Server {
+    fn engine(&self) -> &Engine {
+        match self {
+            Self::Filters(engine) => engine,
+            Self::Users(guarded) => &guarded.engine,
+        }
+    }
 }
 
 impl Subscribers {
     async fn start(stage: &Stage, subscribers: usize) -> Result<Self> {
         let database = stage.database(stage::ITEMS).await?;
-        database.execute("CREATE INDEX ON items (list_id)").await?;
-        let engine = Engine::start(&database.url, &[ITEMS]).await;
-        let group = stage
-            .receivers
-            .group(&engine.address(), subscribers, |list| {
-                Speaks::Protocol(Subscribe {
-                    list: i64::try_from(list).ok(),
-                    ..Subscribe::all(ITEMS)
-                })
+        let (server, group) = if stage.users {
+            database.execute(OWNERS).await?;
+            let guarded = GuardedEngine::start(&database.url, POLICY).await?;
+            let tokens = (0..subscribers).map(|user| token(user, json!({})));
+            let tokens = tokens.collect::<Result<Vec<_>>>()?;
+            let address = guarded.engine.address();
+            let group = stage.receivers.group(&address, subscribers, |user| User {
+                token: Some(tokens[user].clone()),
+                speaks: Speaks::Protocol(Subscribe::all(ITEMS)),
             });
+            (Server::Users(guarded), group)
+        } else {
+            database.execute("CREATE INDEX ON items (list_id)").await?;
+            let engine = Engine::start(&database.url, &[ITEMS]).await;
+            let group = stage
+                .receivers
+                .group(&engine.address(), subscribers, |list| {
+                    Speaks::Protocol(Subscribe {
+                        list: i64::try_from(list).ok(),
+                        ..Subscribe::all(ITEMS)
+                    })
+                });
+            (Server::Filters(engine), group)
+        };
         group.live(PATIENCE).await?;
         Ok(Self {
             database,
             group,
-            engine,
+            server,
         })
     }
 
     /// Microseconds of the server's processor time per change. The cost of idle connections, their heartbeats,
     /// is measured before and subtracted.
     async fn cost(&self, stage: &Stage) -> Result<f64> {
-        let (process, time) = (self.engine.process(), stage.seconds(4.0));
+        let (process, time) = (self.server.engine().process(), stage.seconds(4.0));
         let at_rest = cpu_over(process, tokio::time::sleep(time)).await?.0;
         let before = self.changes();
         let commit = Commit::InsertIntoLists(self.group.size());
@@ -73,7 +109,11 @@ async fn cpu_over<T>(process: Process, work: impl Future<Output = T>) -> Result<
 }
 
 pub(super) async fn run(stage: &Stage) -> Result<Findings> {
-    let name = "cost of a change, 10,000 filters";
+    let (name, few_name) = if stage.users {
+        ("cost of a change, 10,000 users", "100 users")
+    } else {
+        ("cost of a change, 10,000 filters", "100 filters")
+    };
     let few = match Subscribers::start(stage, FEW).await {
         Err(error) if error.to_string().contains("bad_filter") => {
             return Ok(Findings {
@@ -90,7 +130,7 @@ pub(super) async fn run(stage: &Stage) -> Result<Findings> {
         of_few.push(few.cost(stage).await?);
     }
     let figure = Figure::new(name, "µs", of_many)
-        .beside("100 filters", of_few)
+        .beside(few_name, of_few)
         .bar(Bar::RatioAtMost(1.5));
     Ok(Findings {
         figures: vec![figure],
