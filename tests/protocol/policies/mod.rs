@@ -2,6 +2,7 @@
 
 mod closed;
 mod columns;
+mod privacy;
 mod reading;
 mod resuming;
 mod writing;
