@@ -77,7 +77,7 @@ pub struct TableWrite {
 /// The rows of a table that a writer may write; `None` allows any row.
 #[derive(Debug, Default)]
 pub struct TableScope {
-    /// The filter of the rows that exist for the writer.
+    /// The filter of the rows that exist for the writer; `None` for those that match `using`.
     pub visible: Option<Filter>,
     /// The filter that a row must match before it is updated or deleted; it includes `visible`.
     pub using: Option<Filter>,

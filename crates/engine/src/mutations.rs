@@ -5,7 +5,7 @@ use std::sync::Arc;
 use db::entity::Entity;
 use db::write::{Mutation, TableScope, TableWrite};
 use db::{DbError, backoff};
-use filter::{FilterError, Table};
+use filter::{Filter, FilterError, Table};
 use protocol::{Push, Reject, RejectCode, Write};
 use sync_core::mutation::chain::{Place, WritesDigest};
 use sync_core::mutation::{self, Applied};
@@ -206,19 +206,17 @@ fn filters(
     scope: WriteScope,
 ) -> Result<TableScope, FilterError> {
     let table = Table::new(&table.schema, state.config.db_pool.filter_backend());
-    let filter = |rows: Option<RowScope>| {
-        let filter = rows.map(|rows| rows.filter(table)).transpose()?;
-        Ok(filter.filter(|filter| !filter.is_everything()))
-    };
+    let filter = |rows: Option<RowScope>| rows.map(|rows| rows.filter(table)).transpose();
+    let restricts = |filter: &Filter| !filter.is_everything();
     let visible = filter(scope.visible)?;
-    let using = filter(scope.using)?;
+    let using = match (visible.clone(), filter(scope.using)?) {
+        (Some(visible), Some(using)) => Some(visible.and(using)),
+        (one, other) => one.or(other),
+    };
     Ok(TableScope {
-        using: match (visible.clone(), using) {
-            (Some(visible), Some(using)) => Some(visible.and(using)),
-            (one, other) => one.or(other),
-        },
         visible,
-        check: filter(scope.check)?,
+        using: using.filter(restricts),
+        check: filter(scope.check)?.filter(restricts),
     })
 }
 

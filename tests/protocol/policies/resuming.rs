@@ -111,7 +111,7 @@ both_backends! {
         assert!(open(&user("ann"), Some(cursor)).await.contains("permission"));
     }
 
-    async fn changed_claims_refetch_what_they_change_and_nothing_else(db: TestDatabase) {
+    async fn only_subscriptions_whose_policies_are_bound_to_others_refetch(db: TestDatabase) {
         let server = serve(&db).await;
         let mut ann = subscriber(&server, &admin()).await;
         ann.subscribe("n", "notes").await;

@@ -24,6 +24,12 @@ export interface SessionPorts {
   problem(error: SyncError): void;
 }
 
+/** Where policies decide what may be read (`~`), a cursor is good only for the shape for which it was received. */
+function resumePoint(cursor: string, shape: string | undefined): string {
+  const isGuarded = shape?.slice(shape.lastIndexOf(".") + 1).startsWith("~");
+  return isGuarded ? `${cursor}.${shape}` : cursor;
+}
+
 /** A frame as a transport delivers it. One with a stream per subscription adds the id to a `cursor`. */
 export type SessionFrame = Exclude<ServerFrame, { type: "welcome" | "pong" | "authenticated" | "ack" | "reject" }> &
   { id?: SubscriptionId };
@@ -186,11 +192,12 @@ export class Session {
   }
 
   #release(subscription: Subscription, cursor: string, covers: number, schema?: SchemaSummary): QueryCommit {
+    const resume = resumePoint(cursor, subscription.shape);
     const settled = this.#acks.between(subscription.covers, covers);
     subscription.covers = Math.max(subscription.covers, covers);
     const wanted = this.#wanted.get(subscription.selection.name);
-    if (wanted) wanted.cursor = cursor;
-    return subscription.release(cursor, settled, schema);
+    if (wanted) wanted.cursor = resume;
+    return subscription.release(resume, settled, schema);
   }
 
   /** Commits, and drops the mutations that the rows of every query contain by now. */
@@ -243,7 +250,7 @@ export class Session {
     const error = serverError(frame.code, frame.message);
     this.#ports.problem(error);
     const failed: QueryCommit = { name, phase: "error", error: errorToJson(error), settled: [] };
-    if (frame.code === "forbidden") {
+    if (frame.code === "forbidden" || frame.code === "unknown_entity") {
       failed.rows = { reset: true, puts: [], gone: [] };
       const wanted = this.#wanted.get(name);
       if (wanted) wanted.cursor = undefined;

@@ -91,6 +91,19 @@ describe("SPEC 3: a resume continues from the last cursor", () => {
     expect(sent.at(-1)).toEqual({ type: "subscribe", id: 2, entity: "todos", cursor: "c2" });
   });
 
+  test("a cursor of a guarded shape names the shape", () => {
+    const { session, sent, welcome, receive, taken } = started();
+    session.want(TODOS, undefined);
+    welcome();
+    const schema = { key: ["id"], columns: { id: "text" } };
+    receive({ type: "subscribed", id: 1, shape: "todos.~abc", cursor: "c1", schema });
+    expect(taken()).toMatchObject([{ queries: [{ rows: { cursor: "c1.todos.~abc" } }] }]);
+    receive({ type: "cursor", cursor: "c2" });
+    session.lost();
+    welcome();
+    expect(sent.at(-1)).toEqual({ type: "subscribe", id: 2, entity: "todos", cursor: "c2.todos.~abc" });
+  });
+
   test("what was held when the connection broke is forgotten", () => {
     const { session, welcome, subscribed, receive, taken } = started();
     session.want(TODOS, undefined);

@@ -72,7 +72,8 @@ impl RowScope {
 /// which columns.
 #[derive(Debug, Clone, Default)]
 pub struct WriteScope {
-    /// The rows that exist for the principal. A write to any other is answered as one to a row that does not exist.
+    /// The rows that exist for the principal. A write to any other is answered as one to a row that does not exist. None
+    /// for those that it may update or delete: then a row outside of `using` does not exist for it.
     pub visible: Option<RowScope>,
     /// What a row must match before it is updated or deleted.
     pub using: Option<RowScope>,
