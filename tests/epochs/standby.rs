@@ -1,6 +1,6 @@
 //! A hot standby is no place for the engine until it is promoted.
 
-use rhtmx_sync::{DbPool, Readiness, SyncConfig};
+use rhtmx_sync::{Check, DbPool, Level, Readiness, SyncConfig, SyncEngine};
 use rhtmx_sync_tests::TestServer;
 use testkit::eventually;
 
@@ -28,7 +28,9 @@ async fn a_standby_is_refused_until_it_is_promoted() {
     .await;
 
     let pool = DbPool::from_url(&standby.url()).await.expect("a pool");
-    let server = TestServer::with_config(SyncConfig::new(pool, vec!["items"])).await;
+    let config = SyncConfig::new(pool, vec!["items"]);
+    assert_doctor_names_standby(&config).await;
+    let server = TestServer::with_config(config).await;
     assert_names_standby(&server).await;
 
     drop(primary);
@@ -50,8 +52,19 @@ async fn a_standby_is_refused_as_the_listeners_address() {
     let pool = DbPool::from_url(&primary.url()).await.expect("a pool");
     let mut config = SyncConfig::new(pool, vec!["items"]);
     config.database.listen_url = Some(standby.url());
+    assert_doctor_names_standby(&config).await;
     let server = TestServer::with_config(config).await;
     assert_names_standby(&server).await;
+}
+
+async fn assert_doctor_names_standby(config: &SyncConfig) {
+    let found = SyncEngine::examine(config).await.expect("an examination");
+    let errors: Vec<Check> = found
+        .iter()
+        .filter(|finding| finding.level == Level::Error)
+        .map(|finding| finding.check)
+        .collect();
+    assert_eq!(errors, [Check::Primary], "{found:?}");
 }
 
 async fn assert_names_standby(server: &TestServer) {

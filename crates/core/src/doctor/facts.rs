@@ -93,6 +93,8 @@ pub struct ConnectionFacts {
     pub is_encrypted: bool,
     /// Whether the server's certificate and name are checked.
     pub is_verified: bool,
+    /// Whether the other end is a hot standby.
+    pub is_standby: bool,
 }
 
 /// The engine's role.

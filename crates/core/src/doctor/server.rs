@@ -88,6 +88,12 @@ fn primary(findings: &mut Findings<'_>, facts: &Facts) {
                 ),
             ),
         );
+    } else if facts.listener.is_standby {
+        findings.error(
+            Check::Primary,
+            "database.listen_url leads to a hot standby, where nothing can listen",
+            Remedy::setting("database.listen_url = \"…\", with the address of the primary"),
+        );
     } else {
         findings.ok(Check::Primary, "this server takes writes");
     }
@@ -148,6 +154,10 @@ fn pooler(findings: &mut Findings<'_>, facts: &Facts, setup: &Setup) {
     } else {
         "database.url"
     };
+    if facts.listener.is_standby {
+        // Nothing can be said of it.
+        return;
+    }
     if facts.is_notified {
         findings.ok(Check::Listen, format!("{key}: notifications arrive"));
     } else {

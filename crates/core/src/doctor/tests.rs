@@ -148,6 +148,15 @@ const CASES: &[(Change, Check, Level, &str)] = &[
         "database.url",
     ),
     (
+        |facts| {
+            facts.listener.is_standby = true;
+            facts.is_notified = false;
+        },
+        Check::Primary,
+        Level::Error,
+        "database.listen_url",
+    ),
+    (
         |facts| facts.server.is_read_only = true,
         Check::Primary,
         Level::Error,

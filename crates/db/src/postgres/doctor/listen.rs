@@ -13,6 +13,20 @@ use crate::postgres::connect::{Connector, failed};
 /// How long it may take.
 const PATIENCE: Duration = Duration::from_secs(3);
 
+/// Whether the listener's address leads to a hot standby.
+pub(super) async fn is_standby(connector: &Connector) -> DbResult<bool> {
+    let (client, connection) = connector.connect().await?;
+    let _driving = AbortOnDropHandle::new(tokio::spawn(async move {
+        let _ = connection.await;
+    }));
+    let asked = client
+        .query_typed_one("SELECT pg_catalog.pg_is_in_recovery()", &[])
+        .await;
+    asked
+        .and_then(|row| row.try_get(0))
+        .map_err(|error| failed(CONTEXT, &error))
+}
+
 /// Tries it. The sessions must be the engine's own, because one of them listens.
 pub(super) async fn is_notified(connector: &Connector) -> DbResult<bool> {
     let channel = format!("_rhtmx_sync_try_{}", uuid::Uuid::new_v4().simple());

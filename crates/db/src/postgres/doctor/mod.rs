@@ -57,9 +57,15 @@ impl PostgresPool {
         let mut facts = look(&mut conn, entities).await?;
         facts.tried = tries::run(&mut conn, &facts).await?;
         facts.clock_ahead_ms = clock_ahead_ms;
-        facts.is_notified = !is_listener_pooled && listen::is_notified(&listener).await?;
         facts.pool = connection_facts(pool_url, is_pooled)?;
+        facts.pool.is_standby = facts.server.is_standby;
         facts.listener = connection_facts(listen_url, is_listener_pooled)?;
+        facts.listener.is_standby = match &config.listen_url {
+            None => facts.server.is_standby,
+            Some(_) => listen::is_standby(&listener).await?,
+        };
+        let may_listen = !is_listener_pooled && !facts.listener.is_standby;
+        facts.is_notified = may_listen && listen::is_notified(&listener).await?;
         Ok(facts)
     }
 }
@@ -171,6 +177,7 @@ fn connection_facts(url: &str, is_pooled: bool) -> DbResult<ConnectionFacts> {
     let has_authority = tls.authorities != Authorities::Unnamed;
     Ok(ConnectionFacts {
         is_pooled,
+        is_standby: false,
         is_local: address.is_local(),
         is_encrypted: tls.mode >= TlsMode::Require,
         is_verified: tls.mode >= TlsMode::VerifyCa || tls.mode == TlsMode::Require && has_authority,
