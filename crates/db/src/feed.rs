@@ -65,7 +65,7 @@ const BURST: Duration = Duration::from_millis(50);
 pub(crate) struct Pacer {
     /// When the last drain that found something began.
     last_found: Option<Instant>,
-    pace: Pace,
+    duty_cycle: DutyCycle,
 }
 
 impl Pacer {
@@ -79,14 +79,14 @@ impl Pacer {
         let Some(began) = self.last_found.take() else {
             return;
         };
-        let taken_by = if self.pace.has_burst(began, Instant::now()) {
+        let taken_by = if self.duty_cycle.has_burst(began, Instant::now()) {
             Instant::now()
         } else {
             began + REST_MAX
         };
         let taken = tokio::time::timeout_at(taken_by, subscriber.taken());
         let ended = taken.await.unwrap_or_else(|_| Instant::now());
-        let rest = self.pace.rest_after(began, ended);
+        let rest = self.duty_cycle.rest_after(began, ended);
         if !rest.is_zero() {
             tokio::time::sleep_until(ended + rest).await;
         }
@@ -95,14 +95,14 @@ impl Pacer {
 
 /// How much more than half of the time the drains have taken.
 #[derive(Debug, Default)]
-struct Pace {
+struct DutyCycle {
     /// At most [`BURST`] and [`REST_MAX`].
     excess: Duration,
     /// When the last drain's deliveries had ended.
     ended: Option<Instant>,
 }
 
-impl Pace {
+impl DutyCycle {
     /// Whether the next drain need not wait, if the last one has not ended before `now`.
     fn has_burst(&self, began: Instant, now: Instant) -> bool {
         self.excess_at(began) + now.duration_since(began) <= BURST
@@ -262,14 +262,14 @@ mod tests {
 
     #[test]
     fn a_drain_that_took_long_does_not_delay_the_next_one() {
-        let mut pace = Pace::default();
+        let mut duty_cycle = DutyCycle::default();
         let mut now = Instant::now();
         for _ in 0..10 {
-            assert!(pace.has_burst(now, now + ms(20)));
-            assert_eq!(pace.rest_after(now, now + ms(20)), Duration::ZERO);
+            assert!(duty_cycle.has_burst(now, now + ms(20)));
+            assert_eq!(duty_cycle.rest_after(now, now + ms(20)), Duration::ZERO);
             now += ms(20);
-            assert!(pace.has_burst(now, now + ms(1)));
-            assert_eq!(pace.rest_after(now, now + ms(1)), Duration::ZERO);
+            assert!(duty_cycle.has_burst(now, now + ms(1)));
+            assert_eq!(duty_cycle.rest_after(now, now + ms(1)), Duration::ZERO);
             now += ms(100);
         }
     }
@@ -278,11 +278,11 @@ mod tests {
         /// Drains that begin as soon as they may, of any length, take half of the time once the burst is spent.
         #[test]
         fn drains_without_end_take_half_of_the_time(lengths in prop::collection::vec(0_u64..=10, 100..200)) {
-            let mut pace = Pace::default();
+            let mut duty_cycle = DutyCycle::default();
             let mut now = Instant::now();
             let (mut busy, mut rested) = (Duration::ZERO, Duration::ZERO);
             for length in lengths.into_iter().map(ms) {
-                let rest = pace.rest_after(now, now + length);
+                let rest = duty_cycle.rest_after(now, now + length);
                 prop_assert!(rest <= length.min(REST_MAX));
                 now += length + rest;
                 busy += length;
@@ -294,12 +294,12 @@ mod tests {
 
         #[test]
         fn a_rest_is_never_longer_than_its_bound(steps in prop::collection::vec((0_u64..500, 0_u64..500), 1..50)) {
-            let mut pace = Pace::default();
+            let mut duty_cycle = DutyCycle::default();
             let mut now = Instant::now();
             for (took, idle) in steps {
-                let rest = pace.rest_after(now, now + ms(took));
+                let rest = duty_cycle.rest_after(now, now + ms(took));
                 prop_assert!(rest <= REST_MAX);
-                prop_assert!(rest.is_zero() || !pace.has_burst(now + ms(took), now + ms(took)));
+                prop_assert!(rest.is_zero() || !duty_cycle.has_burst(now + ms(took), now + ms(took)));
                 now += ms(took) + rest + ms(idle);
             }
         }
