@@ -90,18 +90,26 @@ impl ServerProcess {
         Name: AsRef<OsStr>,
         Content: AsRef<OsStr>,
     {
-        let mut command = Command::new(binary());
-        command
-            .args(args)
-            .env("NO_COLOR", "1")
-            .current_dir(directory);
-        for (name, _) in env::vars_os() {
-            if name == "DATABASE_URL" || name.to_string_lossy().starts_with(OWN_SETTINGS) {
-                command.env_remove(name);
-            }
-        }
-        command.envs(envs);
+        let mut command = command(&binary(), directory);
+        command.args(args).envs(envs);
         Self::start(command).await
+    }
+
+    /// Starts another program that serves the engine's routes, in an empty directory, and waits until it listens.
+    pub async fn spawn_program<Envs, Name, Content>(program: &Path, envs: Envs) -> Self
+    where
+        Envs: IntoIterator<Item = (Name, Content)>,
+        Name: AsRef<OsStr>,
+        Content: AsRef<OsStr>,
+    {
+        let directory = TempDir::new().expect("could not create a temporary directory");
+        let mut command = command(program, directory.path());
+        command.envs(envs);
+        let mut server = Self::start(command)
+            .await
+            .unwrap_or_else(|exited| panic!("{}", exited.describe()));
+        server._directory = Some(directory);
+        server
     }
 
     /// `http://127.0.0.1:PORT`
@@ -279,6 +287,18 @@ impl Output {
         }
         self.text()
     }
+}
+
+/// A program in this directory, without the settings of the developer's shell.
+fn command(program: &Path, directory: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.env("NO_COLOR", "1").current_dir(directory);
+    for (name, _) in env::vars_os() {
+        if name == "DATABASE_URL" || name.to_string_lossy().starts_with(OWN_SETTINGS) {
+            command.env_remove(name);
+        }
+    }
+    command
 }
 
 /// Returns `RHTMX_SYNC_BIN`, else the binary that Cargo built beside the tests (`target/PROFILE/deps/TEST`)

@@ -127,6 +127,10 @@ pub(in super::super) const CRATES: &[Crate] = &[
         may_use: &["crates/engine"],
     },
     Crate {
+        directory: "examples/multi_user",
+        may_use: &["crates/engine"],
+    },
+    Crate {
         directory: "examples/postgres_sync",
         may_use: &["crates/engine"],
     },
@@ -146,7 +150,12 @@ pub(in super::super) const WALLS: &[Wall] = &[
     // An application runs queries of its own on the pool that it gives to the engine.
     Wall {
         packages: &["diesel-async"],
-        side: Side::OnlyIn(&["crates/db", "examples/axum_app", "examples/list_per_user"]),
+        side: Side::OnlyIn(&[
+            "crates/db",
+            "examples/axum_app",
+            "examples/list_per_user",
+            "examples/multi_user",
+        ]),
         reason: "only crates/db and applications with queries of their own know Diesel",
     },
     // The test kit and its users look at the database from outside, as another program would.
@@ -176,6 +185,7 @@ pub(in super::super) const WALLS: &[Wall] = &[
             "tests",
             "examples/axum_app",
             "examples/list_per_user",
+            "examples/multi_user",
             "examples/postgres_sync",
         ]),
         reason: "only the engine, the server and applications speak HTTP with axum",
