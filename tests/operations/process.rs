@@ -17,6 +17,8 @@ use crate::engines::{exists, status};
 use crate::writers::{NOTES, TASKS, insert, write_last};
 
 const ANY_PORT: [&str; 2] = ["--bind", "127.0.0.1:0"];
+/// How the demo's page knows that it may sign people in.
+const LOGIN: &str = "data-login=\"/demo/login/\"";
 const NO_SETTINGS: [(&str, &str); 0] = [];
 
 fn with<'a>(args: &[&'a str]) -> Vec<&'a str> {
@@ -80,6 +82,174 @@ async fn a_server_without_settings_serves_a_demo() {
     let server = serve().await;
     let again = subscriber(&server, "todos").await;
     assert_eq!(again.rows("todos"), two.rows("todos"));
+}
+
+/// The demo signs in Ann and Ben, who have private lists, and shared ones that disappear when they are unshared.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_demo_has_users_with_private_and_shared_lists() {
+    let folder = TempDir::new().expect("a folder");
+    // The file of a demo that had no users yet.
+    let old = "CREATE TABLE lists (id TEXT PRIMARY KEY NOT NULL, name TEXT NOT NULL, position REAL NOT NULL DEFAULT 0);
+        CREATE TABLE todos (id TEXT PRIMARY KEY NOT NULL, list_id TEXT NOT NULL DEFAULT 'inbox' REFERENCES lists (id), title TEXT NOT NULL);
+        INSERT INTO lists (id, name) VALUES ('inbox', 'Inbox'), ('old', 'Old')";
+    let file = folder.path().join("rhtmx-sync-lists.db");
+    let db = TestDatabase::sqlite().await;
+    for statement in old.split(';') {
+        db.execute(statement).await;
+    }
+    db.execute(&format!("VACUUM INTO '{}'", file.display()))
+        .await;
+    let server = ServerProcess::try_spawn_in(folder.path(), ANY_PORT, NO_SETTINGS)
+        .await
+        .unwrap_or_else(|exited| panic!("{}", exited.output));
+    let http = Http::new(server.base_url());
+    assert!(http.get("/").await.text.contains(LOGIN));
+    assert_eq!(http.post("/demo/login/eve", &json!({})).await.status, 404);
+
+    let sign_in = async |name: &str| {
+        let token = http
+            .post(&format!("/demo/login/{name}"), &json!({}))
+            .await
+            .text;
+        assert!(!server.output().contains(&token));
+        let options = ClientOptions {
+            token: Some(token),
+            ..ClientOptions::default()
+        };
+        let mut client = SyncClient::connect(&server.ws_url(), options).await;
+        assert_eq!(client.welcome()["user"], name);
+        for entity in ["lists", "todos"] {
+            client.subscribe(entity, entity).await;
+            client.wait_subscribed(entity).await;
+        }
+        client
+    };
+    let (mut ann, mut ben) = (sign_in("ann").await, sign_in("ben").await);
+    let wrong = ClientOptions {
+        token: Some("wrong".to_owned()),
+        ..ClientOptions::default()
+    };
+    assert!(
+        SyncClient::try_connect(&server.ws_url(), wrong)
+            .await
+            .is_err()
+    );
+    assert!(ben.row("lists", "old").is_some());
+
+    let write = |op: &str, entity: &str, rest: Value| {
+        let mut write = json!({ "op": op, "entity": entity });
+        write
+            .as_object_mut()
+            .expect("an object")
+            .extend(rest.as_object().expect("an object").clone());
+        write
+    };
+    ann.push_next(json!([
+        write(
+            "create",
+            "lists",
+            json!({ "values": { "id": "secret", "name": "Secret", "shared": false } })
+        ),
+        write(
+            "create",
+            "todos",
+            json!({ "values": { "id": "1", "list_id": "secret", "title": "hush" } })
+        ),
+    ]))
+    .await
+    .acked();
+    ann.wait_until(|ann| {
+        ann.row("todos", "1")
+            .is_some_and(|todo| todo["shared"] == false)
+    })
+    .await;
+    // Ben neither writes into it nor finds it.
+    for (write, code) in [
+        (
+            write(
+                "create",
+                "todos",
+                json!({ "values": { "id": "2", "list_id": "secret", "title": "hello" } }),
+            ),
+            "forbidden",
+        ),
+        (
+            write(
+                "update",
+                "todos",
+                json!({ "key": "1", "values": { "list_id": "inbox" } }),
+            ),
+            "not_found",
+        ),
+        (
+            write(
+                "update",
+                "lists",
+                json!({ "key": "secret", "values": { "shared": true } }),
+            ),
+            "not_found",
+        ),
+    ] {
+        assert_eq!(
+            ben.push_next(json!([write])).await.rejected().code,
+            code,
+            "{write}"
+        );
+    }
+    let share = |shared: bool| {
+        write(
+            "update",
+            "lists",
+            json!({ "key": "secret", "values": { "shared": shared } }),
+        )
+    };
+    ann.push_next(json!([share(true)])).await.acked();
+    ben.wait_until(|ben| ben.row("lists", "secret").is_some() && ben.row("todos", "1").is_some())
+        .await;
+    assert_eq!(
+        ben.push_next(json!([share(false)])).await.rejected().code,
+        "forbidden"
+    );
+    ben.push_next(json!([write(
+        "create",
+        "todos",
+        json!({ "values": { "id": "2", "list_id": "secret", "title": "hello" } })
+    )]))
+    .await
+    .acked();
+    ann.push_next(json!([share(false)])).await.acked();
+    ben.wait_until(|ben| {
+        ben.row("lists", "secret").is_none()
+            && ben.row("todos", "1").is_none()
+            && ben.row("todos", "2").is_none()
+    })
+    .await;
+    assert_eq!(ann.rows("todos").len(), 3, "the first one, hers and his");
+}
+
+/// Nobody but the demo gives tokens to anybody who asks.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_with_the_demos_tables_and_a_database_has_no_login() {
+    let db = TestDatabase::sqlite().await;
+    for name in ["lists", "todos", "viewers"] {
+        db.execute(&format!("CREATE TABLE {name} (id integer PRIMARY KEY)"))
+            .await;
+    }
+    let args = [
+        "--bind",
+        "127.0.0.1:0",
+        "--entity",
+        "lists",
+        "--entity",
+        "todos",
+        "--entity",
+        "viewers",
+    ];
+    let server = ServerProcess::spawn(args, [("DATABASE_URL", db.url())]).await;
+    let http = Http::new(server.base_url());
+    let page = http.get("/").await;
+    assert!(page.status == 200 && !page.text.contains(LOGIN));
+    assert_eq!(http.post("/demo/login/ann", &json!({})).await.status, 404);
 }
 
 /// A folder with a configuration file, and three databases with one table each.

@@ -16,6 +16,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 
+use crate::demo::Users;
 use crate::settings::Settings;
 use crate::{connections, demo};
 
@@ -42,6 +43,12 @@ pub(crate) async fn serve(mut settings: Settings, open: bool) -> anyhow::Result<
         settings.auth.authenticator = Arc::new(JwtAuthenticator::new(jwt).await?);
     }
     let is_demo = settings.database_url.is_none();
+    // Only the demo gives tokens to anybody who asks, and not where somebody else's are verified.
+    let users = (is_demo && !authenticates).then(|| Arc::new(Users::new()));
+    if let Some(users) = &users {
+        settings.auth.authenticator = users.clone();
+        settings.auth.authorizer = Arc::new(demo::policies()?);
+    }
     if is_demo {
         ensure!(
             settings.entities.is_empty(),
@@ -65,7 +72,7 @@ pub(crate) async fn serve(mut settings: Settings, open: bool) -> anyhow::Result<
     let engine = SyncEngine::new(settings.sync_config(pool)).await?;
     let mut app = engine.routes().merge(health(&engine, metrics));
     if has_page {
-        app = app.merge(demo::page());
+        app = app.merge(demo::page(users));
     }
     if loopback && !open {
         let allowed_hosts = settings.auth.allowed_hosts.clone();

@@ -1,7 +1,8 @@
 /** One item: shows a row, and turns what the user does with it into writes. */
 
 import { find, fromTemplate, make, say } from "./dom.js";
-import { PEOPLE, type Device, type Todo } from "./model.js";
+import { PEOPLE } from "./login.js";
+import type { Device, Todo } from "./model.js";
 
 export const ITEM_HEIGHT_PX = 44;
 

@@ -1,12 +1,17 @@
 /** The tables of the application, as rows, and the client for them. */
 
 import { createSync, entity } from "@rhtmx/sync";
+import { hasLogin, tokenOf, userOf, type Person } from "./login.js";
 import { recall } from "./memory.js";
 
 export interface List {
   id: string;
   name: string;
   position: number;
+  /** Whose it is; null for nobody's. Absent where there is no login. */
+  owner?: string | null;
+  /** Whether everybody has it. */
+  shared?: boolean;
 }
 
 export interface Todo {
@@ -30,12 +35,12 @@ export interface Viewer {
   seen_at: string;
 }
 
-export const PEOPLE = ["Ann", "Ben"] as const;
-
 /** A device with its own store, identity and connection. */
-export function openDevice(name: string) {
+export function openDevice(person: Person) {
+  const name = userOf(person);
   return createSync({
     name: `rhtmx-sync-todo:${name}`,
+    ...(hasLogin && { token: () => tokenOf(person) }),
     connect: recall(`${name}:offline`) !== "true",
     entities: { lists: entity<List>(), todos: entity<Todo>(), viewers: entity<Viewer>() },
   });

@@ -3,6 +3,7 @@
 import type { View } from "@rhtmx/sync";
 import { find, fromTemplate, make, say } from "./dom.js";
 import { ItemList } from "./items.js";
+import { hasLogin, userOf, type Person } from "./login.js";
 import { remember } from "./memory.js";
 import { byPosition, positionBetween, type Device, type List, type Todo } from "./model.js";
 import { QueueView } from "./queue.js";
@@ -16,14 +17,16 @@ const STATES = { connecting: "connecting", live: "live", behind: "catching up", 
 export class Pane {
   readonly root = fromTemplate("pane-template");
   readonly #device: Device;
-  readonly #name: string;
+  readonly #name: Person;
   readonly #lists: View<List>;
   readonly #items: ItemList;
   readonly #viewers: ViewersLine;
   #todos!: View<Todo>;
   #chosen = "";
+  /** The lists of the last drawing, with their names. */
+  #drawn = new Map<string, string>();
 
-  constructor(device: Device, name: string) {
+  constructor(device: Device, name: Person, signOut: () => void) {
     this.#device = device;
     this.#name = name;
     this.root.setAttribute("aria-label", `Device of ${name}`);
@@ -39,11 +42,20 @@ export class Pane {
       editing: (id) => this.#viewers.editing(id),
     });
     this.#viewers = new ViewersLine(device, name, this.#element(".viewers"));
+    const out = this.#element(".sign-out");
+    out.hidden = !hasLogin;
+    out.ariaLabel = `Sign out ${name}`;
+    out.onclick = signOut;
     new QueueView(device, this.#element(".queue"), this.#element(".rejected"));
     this.#listen();
     device.on("status", () => this.#drawState());
     this.#choose("inbox");
     this.#drawState();
+  }
+
+  close(): void {
+    this.#viewers.close();
+    void this.#device.close();
   }
 
   #listen(): void {
@@ -63,6 +75,10 @@ export class Pane {
       input.value = "";
     };
     this.#element(".refuse").onclick = () => this.#add("A title that is longer than the table allows: it shows at once, the server says no, and it goes where you can see why. ".repeat(2).trim());
+    this.#element(".share").onclick = () => {
+      const list = this.#lists.get(this.#chosen);
+      if (list) this.#device.lists.update(list.id, { shared: !list.shared });
+    };
     this.#element(".clear-done").onclick = () => {
       // One mutation: all of them are deleted, or none.
       this.#device.transaction(() => {
@@ -96,6 +112,7 @@ export class Pane {
   #choose(list: string): void {
     if (list === this.#chosen) return;
     this.#chosen = list;
+    this.#element(".notice").hidden = true;
     this.#todos?.close();
     this.#todos = this.#device.todos.live({
       ...(list === MINE ? { where: "assignee = $1 AND done = false", params: [this.#name] } : { where: "list_id = $1", params: [list] }),
@@ -110,14 +127,37 @@ export class Pane {
   }
 
   #drawLists(): void {
+    const before = this.#drawn.get(this.#chosen);
+    if (this.#lists.state !== "loading") this.#drawn = new Map(this.#lists.rows.map(({ id, name }) => [id, name]));
+    if (before !== undefined && !this.#drawn.has(this.#chosen)) return this.#leave(before);
+    this.#drawShare();
     const nav = this.#element(".lists");
     const entries = [...this.#lists.rows.map(({ id, name }) => [id, name] as const), [MINE, "Mine"] as const];
     nav.replaceChildren(
       ...entries.map(([id, name]) =>
-        make("button", { type: "button", textContent: name, ariaPressed: String(id === this.#chosen), onclick: () => this.#choose(id) }),
+        make("button", { type: "button", textContent: name, ariaPressed: String(id === this.#chosen), className: this.#isPrivate(id) ? "private" : "", onclick: () => this.#choose(id) }),
       ),
       make("button", { type: "button", textContent: "+", ariaLabel: "New list", className: "new", onclick: () => this.#newList() }),
     );
+  }
+
+  /** Goes to another list, because the one that was shown is gone: deleted, or not shared any more. */
+  #leave(name: string): void {
+    this.#choose("inbox");
+    const notice = this.#element(".notice");
+    notice.hidden = false;
+    say(notice, hasLogin ? `“${name}” is no longer shared with you.` : `“${name}” has been deleted.`);
+  }
+
+  #isPrivate(list: string): boolean {
+    return hasLogin && this.#lists.get(list)?.shared === false;
+  }
+
+  /** Only the owner of a list shares it; the server would refuse anybody else. */
+  #drawShare(): void {
+    const share = this.#element(".share");
+    share.hidden = !hasLogin || this.#lists.get(this.#chosen)?.owner !== userOf(this.#name);
+    say(share, this.#isPrivate(this.#chosen) ? "Share this list" : "Unshare this list");
   }
 
   #newList(): void {
@@ -128,7 +168,7 @@ export class Pane {
       const name = input.value.trim();
       if (!save || !name) return this.#drawLists();
       const last = this.#lists.rows.at(-1)?.position;
-      this.#choose(this.#device.lists.create({ name, position: positionBetween(last, undefined) }).key);
+      this.#choose(this.#device.lists.create({ name, position: positionBetween(last, undefined), ...(hasLogin && { owner: userOf(this.#name), shared: false }) }).key);
     };
     input.onblur = () => finish(true);
     input.onkeydown = ({ key, isComposing }) => {

@@ -20,6 +20,7 @@ export class ViewersLine {
   #list: string | null = null;
   #editing: string | null = null;
   #tidied = false;
+  readonly #beat: ReturnType<typeof setInterval>;
 
   constructor(device: Device, name: string, line: HTMLElement) {
     this.#device = device;
@@ -29,7 +30,11 @@ export class ViewersLine {
     this.#others = device.viewers.live();
     this.#others.subscribe(() => this.#draw());
     device.on("status", ({ state }) => state === "live" && this.#write());
-    setInterval(() => this.#write(), BEAT_MS);
+    this.#beat = setInterval(() => this.#write(), BEAT_MS);
+  }
+
+  close(): void {
+    clearInterval(this.#beat);
   }
 
   at(list: string | null): void {

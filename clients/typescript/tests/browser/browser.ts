@@ -94,6 +94,10 @@ export class Device {
     await this.root.locator(".composer input").press("Enter");
   }
 
+  list(name: string): Locator {
+    return this.root.locator(".lists").getByRole("button", { name, exact: true });
+  }
+
   item(title: string): Locator {
     return this.root.locator(".item", { has: this.page.getByText(title, { exact: true }) });
   }

@@ -25,6 +25,13 @@ export class ServerProcess {
     return server;
   }
 
+  /** Starts the server without a database: its demo, on a SQLite file of its own. */
+  static async demo(): Promise<ServerProcess> {
+    const server = new ServerProcess(await freePort(), []);
+    await server.start();
+    return server;
+  }
+
   get url(): string {
     return `http://127.0.0.1:${this.port}`;
   }
@@ -34,10 +41,11 @@ export class ServerProcess {
   }
 
   async start(): Promise<void> {
-    const database = POSTGRES ?? `sqlite://${this.#file}`;
-    const flags = ["serve", "--database-url", database, "--bind", `127.0.0.1:${this.port}`];
+    const flags = ["serve", "--bind", `127.0.0.1:${this.port}`];
+    if (this.entities.length) flags.push("--database-url", POSTGRES ?? `sqlite://${this.#file}`);
     for (const entity of this.entities) flags.push("--entity", entity);
-    this.#child = spawn(BINARY!, flags, { cwd: this.#folder, stdio: ["ignore", "ignore", "pipe"] });
+    const env = { ...process.env, DATABASE_URL: "" };
+    this.#child = spawn(BINARY!, flags, { cwd: this.#folder, env, stdio: ["ignore", "ignore", "pipe"] });
     let log = "";
     this.#child.stderr!.on("data", (data) => (log += String(data)));
     const exited = new Promise<never>((_, reject) =>
