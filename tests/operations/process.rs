@@ -440,9 +440,17 @@ async fn other_machines_are_served_with_tokens() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_token_ticket_or_secret_is_in_the_output() {
     let secret = "a secret of the tests, longer than 32 bytes";
+    let db = TestDatabase::sqlite().await;
+    db.execute("CREATE TABLE todos (id integer PRIMARY KEY)")
+        .await;
+    let folder = TempDir::new().expect("a folder");
+    let file = folder.path().join("rhtmx-sync.toml");
+    fs::write(&file, "[entities.todos]\nread = 'TRUE'\n").expect("a file");
     let settings = [
-        ("RHTMX_SYNC_AUTH_JWT_SECRET", secret),
-        ("RUST_LOG", "trace"),
+        ("DATABASE_URL", db.url()),
+        ("RHTMX_SYNC_CONFIG", file.display().to_string()),
+        ("RHTMX_SYNC_AUTH_JWT_SECRET", secret.to_owned()),
+        ("RUST_LOG", "trace".to_owned()),
     ];
     let server = ServerProcess::spawn(ANY_PORT, settings).await;
     let good = sign_with_secret(secret, json!({ "sub": "ann" }));

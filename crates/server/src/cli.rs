@@ -96,6 +96,9 @@ pub(crate) enum LogFormat {
 impl LogFormat {
     pub(crate) fn start(self) {
         let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+        // Its finer levels write out whole frames, and with them tokens.
+        let without_frames = "tungstenite=info".parse().expect("a directive");
+        let filter = filter.add_directive(without_frames);
         let builder = tracing_subscriber::fmt()
             .with_env_filter(filter)
             .with_writer(std::io::stderr);
