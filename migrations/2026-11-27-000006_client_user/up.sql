@@ -9,8 +9,7 @@
 --   s  statements, of which the first that finds a row ends the write; $1 is v and $2 is k, both jsonb
 --   v  the values, k the key
 --   n  is there if it must find a row
---   u  a query whether the row may be written: $1 is k, $2 is p, an array of text
---   c  the same, for the row that was written
+--   c  a query whether the row that was written may be so: $1 is k, $2 is p, an array of text
 --
 -- Returns a JSON array. An element is null when the mutation was applied or its reject was stored; otherwise nothing
 -- of the mutation is left, and the element is an object: either the client as it is stored ("last", "commit",
@@ -44,7 +43,6 @@ DECLARE
     answer json;
     step jsonb;
     stmt text;
-    params text[];
     at integer;
     found_rows bigint;
     matches boolean;
@@ -114,16 +112,6 @@ BEGIN
                     set_config('rhtmx_sync.mutation', number::text, true);
                 FOR step IN SELECT e.value FROM jsonb_array_elements(writes[i]::jsonb) e LOOP
                     at := at + 1;
-                    IF step ? 'p' THEN
-                        params := ARRAY(SELECT jsonb_array_elements_text(step -> 'p'));
-                    END IF;
-                    IF step ? 'u' THEN
-                        EXECUTE step ->> 'u' INTO matches USING step -> 'k', params;
-                        IF NOT matches THEN
-                            refused := 'using';
-                            RAISE EXCEPTION 'refused';
-                        END IF;
-                    END IF;
                     found_rows := 0;
                     PERFORM set_config('search_path', role_path, true);
                     FOR s IN 0 .. pg_catalog.jsonb_array_length(step OPERATOR(pg_catalog.->) 's') OPERATOR(pg_catalog.-) 1 LOOP
@@ -138,7 +126,8 @@ BEGIN
                         RAISE EXCEPTION 'refused';
                     END IF;
                     IF step ? 'c' THEN
-                        EXECUTE step ->> 'c' INTO matches USING step -> 'k', params;
+                        EXECUTE step ->> 'c' INTO matches
+                            USING step -> 'k', ARRAY(SELECT jsonb_array_elements_text(step -> 'p'));
                         IF matches IS NOT TRUE THEN
                             refused := 'check';
                             RAISE EXCEPTION 'refused';

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use testkit::{
     Backend, ClientOptions, Exited, Http, ServerProcess, SyncClient, TestDatabase, both_backends,
+    eventually,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -497,6 +498,66 @@ async fn no_token_ticket_or_secret_is_in_the_output() {
     }
     let signature = good.rsplit_once('.').expect("a token").1;
     assert!(!output.contains(signature));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_clients_have_tokens_only_operators_read_how_the_server_is_doing() {
+    let db = TestDatabase::sqlite().await;
+    db.execute("CREATE TABLE todos (id integer PRIMARY KEY)")
+        .await;
+    let (secret, operator) = (
+        "a secret of the tests, longer than 32 bytes",
+        "what-only-operators-of-the-tests-know",
+    );
+    let settings = [
+        ("DATABASE_URL", db.url()),
+        ("RHTMX_SYNC_ENTITY", "todos,gone".to_owned()),
+        ("RHTMX_SYNC_AUTH_JWT_SECRET", secret.to_owned()),
+    ];
+    let client = sign_with_secret(secret, json!({ "sub": "ann" }));
+    for with_operator in [false, true] {
+        db.execute("CREATE TABLE gone (id integer PRIMARY KEY)")
+            .await;
+        let shown = ("RHTMX_SYNC_AUTH_OPERATOR_TOKEN", operator.to_owned());
+        let settings = settings
+            .iter()
+            .cloned()
+            .chain(with_operator.then_some(shown));
+        let server = ServerProcess::spawn(ANY_PORT, settings).await;
+        db.execute("DROP TABLE gone").await;
+        if with_operator {
+            let http = Http::new(server.base_url()).with_token(operator);
+            eventually("the table is missed", async || {
+                let ready = http.get("/readyz").await;
+                ready.text.contains("gone").then_some(())
+            })
+            .await;
+        }
+        for (token, may_read) in [
+            (None, false),
+            (Some(client.as_str()), false),
+            (Some(operator), with_operator),
+        ] {
+            let mut http = Http::new(server.base_url());
+            if let Some(token) = token {
+                http = http.with_token(token);
+            }
+            let status = http.get("/api/sync/status").await;
+            assert_eq!(status.status, 200);
+            let names: Vec<String> = match status.json() {
+                Value::Object(status) => status.into_iter().map(|(name, _)| name).collect(),
+                other => panic!("{other}"),
+            };
+            let is_public = names == ["features", "version"];
+            assert_eq!(is_public, !may_read, "{names:?}");
+            let ready = http.get("/readyz").await;
+            assert!(ready.text.starts_with("ready\n"), "{}", ready.text);
+            assert_eq!(ready.text.contains("gone"), may_read, "{}", ready.text);
+            let metrics = http.get("/metrics").await;
+            assert_eq!(metrics.status, if may_read { 200 } else { 401 });
+            assert_eq!(metrics.text.contains("rhtmx_sync_"), may_read);
+        }
+    }
 }
 
 #[tokio::test]

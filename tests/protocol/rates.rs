@@ -9,13 +9,13 @@ use axum::Router;
 use axum::extract::{ConnectInfo, Request};
 use axum::middleware::{Next, from_fn};
 use futures_util::future::join_all;
-use rhtmx_sync::{JwtAuthenticator, JwtConfig, SyncConfig};
+use rhtmx_sync::{JwtAuthenticator, JwtConfig, OperatorToken, SyncConfig};
 use rhtmx_sync_tests::{TestServer, sign_with_secret};
 use serde_json::{Value, json};
 use testkit::{ClientOptions, ConnectError, SyncClient, TestDatabase, both_backends, eventually};
 use uuid::Uuid;
 
-use crate::claims;
+use crate::claims::{self, OPERATOR};
 use crate::tables::count;
 use crate::writes::note;
 
@@ -55,6 +55,7 @@ async fn server(db: &TestDatabase, change: impl FnOnce(&mut SyncConfig)) -> Test
         .auth
         .trusted_proxies
         .push("10.0.0.0/8".parse().expect("a range"));
+    config.auth.operator_token = Some(OperatorToken::new(OPERATOR).expect("a token"));
     change(&mut config);
     TestServer::within(config, |routes: Router| routes.layer(from_fn(peer))).await
 }
@@ -153,7 +154,8 @@ both_backends! {
         assert!(honest.iter().all(|status| *status == 200), "{honest:?}");
         assert!(wrong.iter().all(|status| matches!(status, 401 | 429)));
         // Most were not looked at.
-        let status = server.http().get("/api/sync/status").await.json();
+        let operator = server.http().with_token(OPERATOR);
+        let status = operator.get("/api/sync/status").await.json();
         let looked_at = status["auth"]["refused"]["signature"].as_u64().expect("a number");
         assert_eq!(looked_at, wrong.iter().filter(|status| **status == 401).count() as u64);
         assert!(looked_at < 5000, "{looked_at}");

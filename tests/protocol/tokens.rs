@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use rhtmx_sync::{JwtAuthenticator, JwtConfig};
+use rhtmx_sync::{JwtAuthenticator, JwtConfig, OperatorToken};
 use rhtmx_sync_tests::{Answer, Issuer, SigningKey, TestServer, now, sign_with_secret};
 use serde_json::{Value, json};
 use testkit::{ClientOptions, ConnectError, SyncClient, TestDatabase, both_backends, eventually};
 
+use crate::claims::OPERATOR;
 use crate::tables::NOTES;
 
 const SECRET: &str = "a secret of the tests, longer than 32 bytes";
@@ -18,6 +19,7 @@ async fn server(db: &TestDatabase, jwt: JwtConfig) -> TestServer {
         .await
         .expect("tokens can be verified");
     config.auth.authenticator = Arc::new(authenticator);
+    config.auth.operator_token = Some(OperatorToken::new(OPERATOR).expect("a token"));
     TestServer::with_config(config).await
 }
 
@@ -63,7 +65,8 @@ async fn read(server: &TestServer, token: Option<&str>) -> (u16, Value) {
 }
 
 async fn auth_status(server: &TestServer) -> Value {
-    server.http().get("/api/sync/status").await.json()["auth"].clone()
+    let operator = server.http().with_token(OPERATOR);
+    operator.get("/api/sync/status").await.json()["auth"].clone()
 }
 
 #[track_caller]

@@ -4,13 +4,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::http::HeaderMap;
 use db::entity::EntityConfig;
 use db::{DatabaseConfig, DbPool};
 use sync_core::address::AddressRange;
 use sync_core::policy::{AllowAll, Authorizer};
 use sync_core::session::SessionLimits;
 
-use crate::auth::{AcceptAnyone, Authenticator};
+use crate::auth::{AcceptAnyone, Authenticator, OperatorToken, bearer};
 use crate::bus::{Bus, LocalBus};
 use crate::mailbox::Capacity;
 
@@ -108,6 +109,9 @@ pub struct AuthConfig {
     /// How long the authenticator may take to answer. After that the client is told `unavailable`, and tries again. Default
     /// 10,000.
     pub verify_timeout_ms: u64,
+    /// What an operator shows, as `Authorization: Bearer`, to read `status` in full. Without one everybody may, unless
+    /// clients must say who they are; then nobody may. Default: none.
+    pub operator_token: Option<OperatorToken>,
     /// Makes a principal from a client's token, unless the application has put a [`Principal`](crate::Principal) into the
     /// request's extensions. Default: every client is accepted as anonymous.
     pub authenticator: Arc<dyn Authenticator>,
@@ -118,6 +122,17 @@ pub struct AuthConfig {
 impl AuthConfig {
     pub(crate) fn expiry_grace(&self) -> Duration {
         Duration::from_millis(self.expiry_grace_ms)
+    }
+
+    /// Whether a request with these headers may read how the server and all its clients are doing.
+    pub fn is_operator(&self, headers: &HeaderMap) -> bool {
+        match &self.operator_token {
+            Some(token) => bearer::token(headers)
+                .ok()
+                .flatten()
+                .is_some_and(|shown| token.is(shown)),
+            None => self.authenticator.lets_anyone_in(),
+        }
     }
 
     pub(crate) fn verify_timeout(&self) -> Duration {
@@ -133,6 +148,7 @@ impl Default for AuthConfig {
             trusted_proxies: Vec::new(),
             expiry_grace_ms: 30_000,
             verify_timeout_ms: 10_000,
+            operator_token: None,
             authenticator: Arc::new(AcceptAnyone),
             authorizer: Arc::new(AllowAll),
         }

@@ -44,7 +44,7 @@ mod state;
 
 pub use auth::{
     AcceptAnyone, ApplicationOnly, AuthError, AuthStatus, Authenticator, JwtAuthenticator,
-    JwtConfig, JwtConfigError, KeysStatus, is_published_secret,
+    JwtConfig, JwtConfigError, KeysStatus, OperatorToken, OperatorTokenError, is_published_secret,
 };
 pub use bus::{Bus, BusSubscription, LocalBus, TOPIC_MESSAGES_MAX};
 pub use change_batch::{ChangeBatch, TrackedChange};

@@ -166,6 +166,11 @@ impl EngineState {
             .any(|entity| entity.name == name)
     }
 
+    /// Whether anybody may use an entity of this name; for clients no other exists.
+    pub(crate) fn is_open(&self, name: &str) -> bool {
+        self.is_configured(name) && !self.config.auth.authorizer.is_closed(name)
+    }
+
     /// The limits that `welcome` carries.
     pub(crate) fn client_limits(&self) -> Limits {
         Limits {

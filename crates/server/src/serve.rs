@@ -6,12 +6,12 @@ use std::sync::Arc;
 use anyhow::{Context as _, ensure};
 use axum::Router;
 use axum::extract::Request;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
-use rhtmx_sync::{JwtAuthenticator, Readiness, SyncEngine};
+use rhtmx_sync::{AuthConfig, JwtAuthenticator, Readiness, SyncEngine};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
@@ -70,7 +70,9 @@ pub(crate) async fn serve(mut settings: Settings, open: bool) -> anyhow::Result<
     }
     let has_page = demo::is_served(&settings.entities);
     let engine = SyncEngine::new(settings.sync_config(pool)).await?;
-    let mut app = engine.routes().merge(health(&engine, metrics));
+    let mut app = engine
+        .routes()
+        .merge(health(&engine, metrics, &settings.auth));
     if has_page {
         app = app.merge(demo::page(users));
     }
@@ -114,11 +116,16 @@ fn announce(address: SocketAddr, has_page: bool, local: bool, for_anyone: bool) 
     }
 }
 
-fn health(engine: &SyncEngine, metrics: PrometheusHandle) -> Router {
+/// What looks after servers asks for. Names of tables, and the numbers, are for operators.
+fn health(engine: &SyncEngine, metrics: PrometheusHandle, auth: &AuthConfig) -> Router {
+    let (auth, for_metrics) = (auth.clone(), auth.clone());
     let engine = engine.clone();
-    let ready = move || {
+    let ready = move |headers: HeaderMap| {
         let readiness = engine.readiness();
-        let unreadable = engine.unreadable();
+        let unreadable = match auth.is_operator(&headers) {
+            true => engine.unreadable(),
+            false => Vec::new(),
+        };
         async move {
             match readiness {
                 // One table that cannot be read is no reason to take the others from their clients.
@@ -135,10 +142,19 @@ fn health(engine: &SyncEngine, metrics: PrometheusHandle) -> Router {
             }
         }
     };
+    let metrics = move |headers: HeaderMap| async move {
+        match for_metrics.is_operator(&headers) {
+            true => Ok(metrics.render()),
+            false => Err((
+                StatusCode::UNAUTHORIZED,
+                "the metrics are for operators: show auth.operator_token as a bearer token\n",
+            )),
+        }
+    };
     Router::new()
         .route("/healthz", get(|| async { "alive\n" }))
         .route("/readyz", get(ready))
-        .route("/metrics", get(move || async move { metrics.render() }))
+        .route("/metrics", get(metrics))
 }
 
 /// Rejects requests with another host name than this machine's or a configured one. A web page could make its own name point to

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
 use rhtmx_sync::{
-    AuthConfig, DatabaseConfig, DbPool, EntityConfig, JwtConfig, LimitsConfig, ReadsConfig,
-    RetentionConfig, SyncConfig,
+    AuthConfig, DatabaseConfig, DbPool, EntityConfig, JwtConfig, LimitsConfig, OperatorToken,
+    ReadsConfig, RetentionConfig, SyncConfig,
 };
 use serde::Deserialize;
 
@@ -79,6 +79,7 @@ struct AuthSection {
     trusted_proxies: Option<Vec<String>>,
     expiry_grace_ms: Option<u64>,
     verify_timeout_ms: Option<u64>,
+    operator_token: Option<String>,
     jwt_secret: Option<String>,
     jwks_file: Option<PathBuf>,
     jwks_url: Option<String>,
@@ -243,6 +244,10 @@ impl Settings {
             "AUTH_VERIFY_TIMEOUT_MS",
             file.auth.verify_timeout_ms,
         )?;
+
+        let operator_token = env("RHTMX_SYNC_AUTH_OPERATOR_TOKEN").or(file.auth.operator_token);
+        let operator_token = operator_token.map(OperatorToken::new).transpose();
+        auth.operator_token = operator_token.context("auth.operator_token")?;
 
         let named = match common.entities.as_slice() {
             [] => env("RHTMX_SYNC_ENTITY").map(split).unwrap_or_default(),
@@ -651,126 +656,4 @@ fn named_entity(named: &str) -> anyhow::Result<EntityConfig> {
 }
 
 #[cfg(test)]
-mod tests {
-    use rhtmx_sync::EntitySource;
-
-    use super::*;
-
-    fn merged(common: &Common, env: &[(&str, &str)], file: &str) -> anyhow::Result<Settings> {
-        let file = toml::from_str(file)
-            .map_err(|error: toml::de::Error| anyhow::anyhow!("{}", error.message()))?;
-        let env = |name: &str| {
-            env.iter()
-                .find(|(key, _)| *key == name)
-                .map(|(_, value)| (*value).to_owned())
-        };
-        Settings::merge(common, &env, file)
-    }
-
-    #[test]
-    fn flags_override_the_environment_which_overrides_the_file() {
-        let file = "bind = '127.0.0.1:1'\n[database]\nurl = 'sqlite://file'\npool_size = 3\n[retention]\nhours = 7\n[entities.todos]\ntable = 'public.todos'";
-        let settings = merged(&Common::default(), &[], file).expect("settings");
-        assert_eq!(
-            (
-                settings.bind.port(),
-                settings.database.pool_size,
-                settings.retention.hours
-            ),
-            (1, 3, 7)
-        );
-        assert_eq!(
-            settings.entities[0].source,
-            EntitySource::Table("public.todos".to_owned())
-        );
-        let env = [
-            ("DATABASE_URL", "sqlite://env"),
-            ("RHTMX_SYNC_DATABASE_POOL_SIZE", "4"),
-            ("RHTMX_SYNC_BIND", "127.0.0.1:2"),
-            ("RHTMX_SYNC_ENTITY", "a,b=c"),
-        ];
-        let settings = merged(&Common::default(), &env, file).expect("settings");
-        assert_eq!((settings.bind.port(), settings.database.pool_size), (2, 4));
-        assert_eq!(settings.database_url.as_deref(), Some("sqlite://env"));
-        assert_eq!(settings.entities.len(), 2);
-        let flags = Common {
-            bind: Some("127.0.0.1:3".to_owned()),
-            database_url: Some("sqlite://flag".to_owned()),
-            ..Common::default()
-        };
-        let settings = merged(&flags, &env, file).expect("settings");
-        assert_eq!(settings.bind.port(), 3);
-        assert_eq!(settings.database_url.as_deref(), Some("sqlite://flag"));
-    }
-
-    #[test]
-    fn a_source_of_keys_in_the_environment_overrides_the_file() {
-        let file = "[auth]\njwks_url = 'https://id.example/jwks'\nissuer = 'https://id.example'\naudience = ['a', 'b']";
-        let settings = merged(&Common::default(), &[], file).expect("settings");
-        let jwt = settings.jwt.expect("tokens are verified");
-        assert_eq!(jwt.jwks_url.as_deref(), Some("https://id.example/jwks"));
-        assert_eq!(
-            (jwt.issuer, jwt.audience.len(), jwt.anonymous),
-            (vec!["https://id.example".to_owned()], 2, false)
-        );
-        let env = [
-            ("RHTMX_SYNC_AUTH_JWT_SECRET", "from the environment"),
-            ("RHTMX_SYNC_AUTH_AUDIENCE", "c"),
-            ("RHTMX_SYNC_AUTH_ANONYMOUS", "true"),
-            ("RHTMX_SYNC_AUTH_LEEWAY_MS", "5"),
-        ];
-        let settings = merged(&Common::default(), &env, file).expect("settings");
-        assert!(
-            settings.has_authenticator()
-                && !format!("{settings:?}").contains("from the environment")
-        );
-        let jwt = settings.jwt.expect("tokens are verified");
-        assert_eq!(
-            (jwt.jwt_secret.as_deref(), jwt.jwks_url),
-            (Some("from the environment"), None)
-        );
-        assert_eq!(
-            (jwt.audience, jwt.leeway_ms, jwt.anonymous),
-            (vec!["c".to_owned()], 5, true)
-        );
-        assert!(
-            !merged(&Common::default(), &[], "")
-                .expect("settings")
-                .has_authenticator()
-        );
-    }
-
-    #[test]
-    fn an_error_names_the_unknown_or_unimplemented_key() {
-        for (file, named) in [
-            ("bnd = 'x'", "bnd"),
-            ("[database]\npool = 1", "pool"),
-            ("[auth]\nissuer = 'https://id.example'", "auth.jwt_secret"),
-            ("[auth]\nanonymous = true", "auth.jwt_secret"),
-            ("[auth]\njwt_secret = ['hunter2']", "invalid type"),
-            ("[entities.todos]\nrls = true", "entities.todos.rls"),
-            ("[entities.todos]\nraed = 'true'", "raed"),
-        ] {
-            let error = format!(
-                "{:#}",
-                merged(&Common::default(), &[], file).expect_err(file)
-            );
-            assert!(
-                error.contains(named) && !error.contains("hunter2"),
-                "{error}"
-            );
-        }
-        let error = merged(
-            &Common::default(),
-            &[("RHTMX_SYNC_RETENTION_SIZE_MAX_MB", "much")],
-            "",
-        )
-        .expect_err("no number");
-        assert!(
-            error
-                .to_string()
-                .contains("RHTMX_SYNC_RETENTION_SIZE_MAX_MB"),
-            "{error}"
-        );
-    }
-}
+mod tests;

@@ -18,9 +18,11 @@ pub(crate) async fn status(settings: &Settings) -> anyhow::Result<()> {
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let driving = tokio::spawn(connection);
-    let request = Request::get("/api/sync/status")
-        .header("host", address.to_string())
-        .body(Body::empty())?;
+    let mut request = Request::get("/api/sync/status").header("host", address.to_string());
+    if let Some(token) = &settings.auth.operator_token {
+        request = request.header("authorization", format!("Bearer {}", token.secret()));
+    }
+    let request = request.body(Body::empty())?;
     let response = sender
         .send_request(request)
         .await

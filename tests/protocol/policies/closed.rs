@@ -32,6 +32,16 @@ both_backends! {
             assert_eq!(answers[0].status, answers[1].status);
             assert_eq!(answers[0].text, answers[1].text);
         }
+        let push = |entity: &str| {
+            let writes = [create(entity, json!({ "id": 2, "body": "x" }))];
+            json!({ "client_id": uuid::Uuid::new_v4(), "mutation": 1, "writes": writes })
+        };
+        let answers = [
+            http.post("/api/sync/diary", &push("diary")).await,
+            http.post("/api/sync/gone", &push("gone")).await,
+        ];
+        assert_eq!(answers[0].status, answers[1].status);
+        assert_eq!(answers[0].text, answers[1].text);
         let push = json!({ "client_id": uuid::Uuid::new_v4(), "mutation": 1, "writes": [create("notes", json!({ "id": 2, "body": "x" }))] });
         let answer = http.post("/api/sync/notes", &push).await;
         assert_eq!(answer.json()["code"], "forbidden", "readable is not writable: {}", answer.text);

@@ -24,6 +24,11 @@ pub trait Authenticator: fmt::Debug + Send + Sync {
         true
     }
 
+    /// Whether anybody may be anybody, as on one's own machine. Then everybody may read `status` in full, too.
+    fn lets_anyone_in(&self) -> bool {
+        false
+    }
+
     /// What `status` says of it; none when there is nothing to say.
     fn status(&self) -> Option<AuthStatus> {
         None
@@ -92,6 +97,10 @@ impl Authenticator for AcceptAnyone {
 
     fn asks_for_tokens(&self) -> bool {
         false
+    }
+
+    fn lets_anyone_in(&self) -> bool {
+        true
     }
 }
 

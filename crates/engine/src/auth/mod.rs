@@ -1,7 +1,9 @@
 //! Authentication of clients.
 
 mod authenticator;
+pub(crate) mod bearer;
 mod jwt;
+mod operator;
 mod tickets;
 mod verify;
 
@@ -9,5 +11,6 @@ pub use authenticator::{
     AcceptAnyone, ApplicationOnly, AuthError, AuthStatus, Authenticator, KeysStatus,
 };
 pub use jwt::{JwtAuthenticator, JwtConfig, JwtConfigError, is_published_secret};
+pub use operator::{OperatorToken, OperatorTokenError};
 pub(crate) use tickets::{LIFETIME as TICKET_LIFETIME, Tickets};
 pub(crate) use verify::{Credential, Identity, NamedBy, verify};

@@ -16,9 +16,9 @@ use sync_core::address::{client_address, limited_address};
 use sync_core::policy::Principal;
 
 use super::error::HttpError;
-use super::{bearer, host};
+use super::host;
 use crate::admission;
-use crate::auth::{AuthError, Credential, Identity};
+use crate::auth::{AuthError, Credential, Identity, bearer};
 use crate::config::{AuthConfig, SyncConfig};
 use crate::mailbox::SessionId;
 use crate::principals::{NotEntered, Present};

@@ -4,7 +4,6 @@
 //! `welcome.features`.
 
 mod assets;
-mod bearer;
 mod cors;
 mod door;
 mod error;

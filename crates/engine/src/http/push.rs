@@ -52,7 +52,7 @@ async fn push(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, HttpError> {
     let principal = identity.principal;
-    if !state.is_configured(&entity) {
+    if !state.is_open(&entity) {
         return Err(HttpError::new(
             ErrorCode::UnknownEntity,
             "no entity of this name is synced",

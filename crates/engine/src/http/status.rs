@@ -3,12 +3,12 @@
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 
-use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{Extensions, HeaderMap, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
+use axum::{Json, Router};
 use db::pooling::Pooling;
 use serde::Serialize;
 use sync_core::shape::Selection;
@@ -68,6 +68,14 @@ struct Unreadable {
     reason: Option<&'static str>,
     /// The number of rows that cannot be read; the server's output names them.
     rows: usize,
+}
+
+/// What everybody may read.
+#[derive(Debug, Serialize)]
+struct Public {
+    version: &'static str,
+    /// What this server offers; clients ask before they use a newer feature.
+    features: Vec<String>,
 }
 
 /// The most shapes that `shapes` lists.
@@ -133,6 +141,13 @@ async fn status(
     extensions: Extensions,
 ) -> Result<Response, HttpError> {
     door::check_page(&headers, &extensions, &state.config)?;
+    if !state.config.auth.is_operator(&headers) {
+        let public = Public {
+            version: env!("CARGO_PKG_VERSION"),
+            features: feature_names(),
+        };
+        return Ok(Json(public).into_response());
+    }
     // Held while the status is made: requests that come meanwhile share it, so however many ask, one at a time is made.
     let asked = Instant::now();
     let mut shared = state.status.lock().await;

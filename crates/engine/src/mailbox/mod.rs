@@ -225,21 +225,18 @@ impl<T: Clone> MailboxSender<T> {
 
     /// Drops everything that is queued, as if the queue were full.
     pub(crate) fn overflow(&self) {
-        let dropped = {
-            let mut queue = self.shared.queue();
-            queue.overflowed = true;
-            queue.clear()
-        };
-        drop(dropped);
-        self.shared.recipient.taken();
-        self.shared.changed.notify_one();
+        self.drop_queued(|queue| queue.overflowed = true);
     }
 
     /// Drops everything that is queued, and ends the mailbox.
     pub(crate) fn close(&self) {
+        self.drop_queued(|queue| queue.closed = true);
+    }
+
+    fn drop_queued(&self, mark: impl FnOnce(&mut Queue<T>)) {
         let dropped = {
             let mut queue = self.shared.queue();
-            queue.closed = true;
+            mark(&mut queue);
             queue.clear()
         };
         drop(dropped);

@@ -158,6 +158,10 @@ async fn spool_page(
             spool.push(json::text(&chunk).into()).await?;
         }
         if is_full {
+            if count > limit {
+                // The statement returns one row more than fits, so it has ended; it would be cancelled otherwise.
+                while rows.next().await?.is_some() {}
+            }
             return Ok(last);
         }
     }

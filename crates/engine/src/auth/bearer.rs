@@ -2,14 +2,14 @@
 
 use axum::http::{HeaderMap, header};
 
-use crate::auth::AuthError;
+use super::AuthError;
 
 /// The answer to a header that is there, but is none with one token.
 const MALFORMED: &str = "the Authorization header is not `Bearer` and one token";
 
 /// Returns the token; none when there is no such header. A header that cannot be understood is never taken for none: its
 /// sender meant to say who it is.
-pub(super) fn token(headers: &HeaderMap) -> Result<Option<&str>, AuthError> {
+pub(crate) fn token(headers: &HeaderMap) -> Result<Option<&str>, AuthError> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let Some(value) = values.next() else {
         return Ok(None);
