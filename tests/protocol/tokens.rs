@@ -14,6 +14,11 @@ const SECRET: &str = "a secret of the tests, longer than 32 bytes";
 
 async fn server(db: &TestDatabase, jwt: JwtConfig) -> TestServer {
     db.execute(NOTES).await;
+    server_of_notes(db, jwt).await
+}
+
+/// A server of the table that is there already.
+async fn server_of_notes(db: &TestDatabase, jwt: JwtConfig) -> TestServer {
     let mut config = TestServer::config(db, ["notes"]).await;
     let authenticator = JwtAuthenticator::new(jwt)
         .await
@@ -64,9 +69,14 @@ async fn read(server: &TestServer, token: Option<&str>) -> (u16, Value) {
     (answer.status, answer.json()["code"].clone())
 }
 
-async fn auth_status(server: &TestServer) -> Value {
+/// What an operator reads.
+async fn status(server: &TestServer) -> Value {
     let operator = server.http().with_token(OPERATOR);
-    operator.get("/api/sync/status").await.json()["auth"].clone()
+    operator.get("/api/sync/status").await.json()
+}
+
+async fn auth_status(server: &TestServer) -> Value {
+    status(server).await["auth"].clone()
 }
 
 #[track_caller]
@@ -175,7 +185,9 @@ both_backends! {
         let answer = server.http().with_token(&*token).get("/api/sync/notes").await;
         assert_eq!(answer.status, 401);
         assert!(answer.text.contains("expired"), "{}", answer.text);
-        let status = server.http().get("/api/sync/status").await.text;
+        let status = status(&server).await;
+        assert_eq!(status["auth"]["refused"]["expired"], 1);
+        let status = status.to_string();
         for part in token.split('.').chain(["ann-confidential", SECRET]) {
             assert!(!answer.text.contains(part) && !status.contains(part), "{part}");
         }
@@ -236,10 +248,7 @@ both_backends! {
         ] {
             let asked = issuer.asked();
             issuer.answer(answer.clone());
-            let mut config = TestServer::config(&db, ["notes"]).await;
-            let authenticator = JwtAuthenticator::new(published_by(&issuer)).await.expect("it starts");
-            config.auth.authenticator = Arc::new(authenticator);
-            let server = TestServer::with_config(config).await;
+            let server = server_of_notes(&db, published_by(&issuer)).await;
             assert_eq!(issuer.asked(), asked + 1, "{answer:?}");
             let status = auth_status(&server).await;
             let found = status["keys"]["last_error"].as_str().unwrap_or_default();
@@ -250,10 +259,7 @@ both_backends! {
         }
         // One malformed key beside a good one.
         issuer.answer(Answer::Text(json!({ "keys": [{ "kty": "EC" }, 7, good] }).to_string()));
-        let mut config = TestServer::config(&db, ["notes"]).await;
-        config.auth.authenticator =
-            Arc::new(JwtAuthenticator::new(published_by(&issuer)).await.expect("it starts"));
-        let server = TestServer::with_config(config).await;
+        let server = server_of_notes(&db, published_by(&issuer)).await;
         assert_eq!(hello(&server, Some(&ann(SigningKey::First))).await, Ok(json!("ann")));
         assert_eq!(auth_status(&server).await["keys"]["ignored"], 2);
     }
