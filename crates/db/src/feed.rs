@@ -103,7 +103,7 @@ struct DutyCycle {
 }
 
 impl DutyCycle {
-    /// Whether the next drain need not wait, if the last one has not ended before `now`.
+    /// Whether the next drain may begin at `now`, even while the last one, which began at `began`, is being delivered.
     fn has_burst(&self, began: Instant, now: Instant) -> bool {
         self.excess_at(began) + now.duration_since(began) <= BURST
     }
