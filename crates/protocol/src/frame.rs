@@ -209,6 +209,7 @@ fn check_id(id: &SubscriptionId) -> Result<(), FrameError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Step;
 
     #[test]
     fn a_push_is_read_without_losing_digits() {
@@ -216,10 +217,45 @@ mod tests {
         let ClientFrame::Push(push) = ClientFrame::parse(text).expect("a push") else {
             panic!("not a push");
         };
+        let [Step::Write(write)] = &push.writes[..] else {
+            panic!("not a write");
+        };
+        assert_eq!(write.values["n"].get(), "0.12345678901234567890123");
+    }
+
+    #[test]
+    fn an_element_of_a_push_is_a_write_or_a_call() {
+        let push = |element: &str| {
+            let text = format!(r#"{{"type":"push","mutation":1,"writes":[{element}]}}"#);
+            ClientFrame::parse(&text)
+        };
+        let call = push(r#"{"mutator":"tidy","args":{"n":1.10},"key":7}"#).expect("a call");
+        let ClientFrame::Push(Push { writes, .. }) = call else {
+            panic!("not a push");
+        };
+        let [Step::Call(call)] = &writes[..] else {
+            panic!("not a call");
+        };
+        let args = call.args.as_ref().map(|args| args.get());
         assert_eq!(
-            push.writes[0].values["n"].get(),
-            "0.12345678901234567890123"
+            (call.mutator.as_str(), args),
+            ("tidy", Some(r#"{"n":1.10}"#))
         );
+        assert!(push(r#"{"mutator":"tidy","args":null}"#).is_ok());
+        for (element, word) in [
+            (
+                r#"{"mutator":"tidy","entity":"todos","op":"delete"}"#,
+                "both",
+            ),
+            (r#"{"mutator":7}"#, "string"),
+            (r#"{"op":"delete"}"#, "entity"),
+            (r#"{"entity":"todos"}"#, "op"),
+            (r#"{"args":{}}"#, "entity"),
+            ("7", "invalid type"),
+        ] {
+            let wrong = push(element).expect_err("no element").to_string();
+            assert!(wrong.contains(word), "{element}: {wrong}");
+        }
     }
 
     #[test]

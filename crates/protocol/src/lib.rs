@@ -28,7 +28,9 @@ pub use chain::Chain;
 pub use connect::{Auth, Authenticated, Hello, Limits, Ping, Pong, Welcome};
 pub use error::{CloseCode, Error, ErrorCode, json_fault};
 pub use frame::{ClientFrame, FrameError, ServerFrame};
-pub use push::{Ack, MutationId, Op, Push, Reject, RejectCode, Rejected, Write, Writes};
+pub use push::{
+    Ack, MutationId, MutatorCall, Op, Push, Reject, RejectCode, Rejected, Step, Write, Writes,
+};
 pub use rows::{
     Change, Changes, Cursor, Refetch, RefetchReason, RowImage, SchemaSummary, SelectionRequest,
     Snapshot, Subscribe, Subscribed, SubscriptionId, Unsubscribe,

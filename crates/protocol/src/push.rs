@@ -20,14 +20,14 @@ pub struct Push {
     #[cfg_attr(test, ts(optional, type = "string"))]
     pub chain: Option<Chain>,
     /// Applied in order, together or not at all.
-    #[cfg_attr(test, ts(as = "Vec<Write>"))]
+    #[cfg_attr(test, ts(as = "Vec<Step>"))]
     pub writes: Writes,
 }
 
-/// The writes of a mutation, with the text in which they came: the chain is made of that.
+/// The steps of a mutation, with the text in which they came: the chain is made of that.
 #[derive(Debug, Clone)]
 pub struct Writes {
-    list: Vec<Write>,
+    list: Vec<Step>,
     text: Box<RawValue>,
 }
 
@@ -39,15 +39,15 @@ impl Writes {
 }
 
 impl Deref for Writes {
-    type Target = [Write];
+    type Target = [Step];
 
-    fn deref(&self) -> &[Write] {
+    fn deref(&self) -> &[Step] {
         &self.list
     }
 }
 
-impl From<Vec<Write>> for Writes {
-    fn from(list: Vec<Write>) -> Self {
+impl From<Vec<Step>> for Writes {
+    fn from(list: Vec<Step>) -> Self {
         let text = to_raw_value(&list).expect("JSON can express writes");
         Self { list, text }
     }
@@ -71,6 +71,73 @@ impl<'de> Deserialize<'de> for Writes {
         let text = Box::<RawValue>::deserialize(deserializer)?;
         let list = serde_json::from_str(text.get()).map_err(serde::de::Error::custom)?;
         Ok(Self { list, text })
+    }
+}
+
+/// One element of a mutation's `writes`. A call has the member `mutator`, a write has `entity`; none has both.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+#[serde(untagged)]
+pub enum Step {
+    /// A write.
+    Write(Write),
+    /// A call of a mutator.
+    Call(MutatorCall),
+}
+
+impl<'de> Deserialize<'de> for Step {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        use serde::de::Error;
+
+        /// The members of both.
+        #[derive(Deserialize)]
+        struct Members {
+            mutator: Option<String>,
+            args: Option<Box<RawValue>>,
+            entity: Option<String>,
+            op: Option<Op>,
+            key: Option<serde_json::Value>,
+            #[serde(default)]
+            values: BTreeMap<String, Box<RawValue>>,
+            hlc: Option<String>,
+        }
+        let members = Members::deserialize(deserializer)?;
+        match (members.mutator, members.entity) {
+            (Some(_), Some(_)) => Err(D::Error::custom(
+                "an element of `writes` has both `mutator` and `entity`",
+            )),
+            (Some(mutator), None) => Ok(Self::Call(MutatorCall {
+                mutator,
+                args: members.args,
+            })),
+            (None, entity) => Ok(Self::Write(Write {
+                entity: entity.ok_or_else(|| D::Error::missing_field("entity"))?,
+                op: members.op.ok_or_else(|| D::Error::missing_field("op"))?,
+                key: members.key,
+                values: members.values,
+                hlc: members.hlc,
+            })),
+        }
+    }
+}
+
+/// A call of a mutator: a function of the server's that is run within the mutation's transaction.
+#[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
+pub struct MutatorCall {
+    /// Its name: a letter from a to z, then letters, digits and underscores.
+    pub mutator: String,
+    /// Its arguments, as the client spelled them; absent means null.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional, type = "Json"))]
+    pub args: Option<Box<RawValue>>,
+}
+
+impl PartialEq for MutatorCall {
+    /// Compares the arguments by their spelling.
+    fn eq(&self, other: &Self) -> bool {
+        let spelled = |call: &Self| call.args.as_ref().map(|args| args.get().to_owned());
+        self.mutator == other.mutator && spelled(self) == spelled(other)
     }
 }
 
@@ -162,7 +229,10 @@ pub struct Reject {
     pub code: RejectCode,
     /// The reason in words, never the database's own.
     pub message: String,
-    /// The position of the write in `writes`, from 0.
+    /// With `refused`: why, in a word of the application's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The position of the write, or of the call, in `writes`, from 0.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub write: Option<usize>,
     /// The column at fault.
@@ -192,7 +262,11 @@ pub enum RejectCode {
     Constraint,
     /// This user may not do it.
     Forbidden,
-    /// Too many writes, or a value too large for the database.
+    /// The application's own code does not want it: a mutator or a validation hook; `reason` may say why.
+    Refused,
+    /// The server has no such mutator.
+    UnknownMutator,
+    /// Too many writes and calls, or a value too large for the database.
     TooLarge,
     /// A clock is too far in the future.
     Clock,
@@ -211,6 +285,7 @@ impl Reject {
         Self {
             code,
             message: message.into(),
+            reason: None,
             write: None,
             column: None,
             expected: None,

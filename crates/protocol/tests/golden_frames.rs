@@ -10,7 +10,7 @@ use rhtmx_sync_protocol::chain::CHAIN_BYTES;
 use rhtmx_sync_protocol::{
     Ack, Auth, Authenticated, Chain, Change, Changes, ClientFrame, CloseCode, Cursor, Error,
     ErrorCode, Limits, MutationId, Op, PROTOCOL_VERSION, Ping, Pong, Refetch, RefetchReason,
-    Reject, RejectCode, Rejected, RowImage, SchemaSummary, ServerFrame, Snapshot, Subscribed,
+    Reject, RejectCode, Rejected, RowImage, SchemaSummary, ServerFrame, Snapshot, Step, Subscribed,
     SubscriptionId, Unsubscribe, Welcome,
 };
 use serde::de::DeserializeOwned;
@@ -25,6 +25,7 @@ const VERSIONS: &[(u32, &str)] = &[
     (1, "0e8457f39e3625cc"),
     (1, "eed54364b19b5f7b"),
     (1, "1d81d75c7cebc7d1"),
+    (1, "251fcec41a06912c"),
 ];
 
 const CLIENT: Uuid = uuid!("67e55044-10b1-426f-9247-bb680e5fe0c8");
@@ -127,10 +128,12 @@ fn changes() -> [Change; 6] {
     ]
 }
 
-fn rejects() -> [(&'static str, Reject); 4] {
+fn rejects() -> [(&'static str, Reject); 5] {
     let column = Reject::new(RejectCode::Constraint, "title may not be null");
     let mut order = Reject::new(RejectCode::OutOfOrder, "mutation 7 comes next");
     order.expected = Some(7);
+    let mut refused = Reject::new(RejectCode::Refused, "a list has at most 100 entries");
+    refused.reason = Some("list_full".to_owned());
     [
         ("reject", column.of_write(0).of_column("title")),
         (
@@ -142,6 +145,7 @@ fn rejects() -> [(&'static str, Reject); 4] {
             "reject_forked",
             Reject::new(RejectCode::Forked, "this number was used for other writes"),
         ),
+        ("reject_refused", refused.of_write(1)),
     ]
 }
 
@@ -444,11 +448,17 @@ fn a_push_keeps_values_as_they_were_spelled() {
         panic!("a push")
     };
     assert_eq!(push.mutation, 3);
-    let ops: Vec<Op> = push.writes.iter().map(|write| write.op).collect();
-    assert_eq!(ops, [Op::Create, Op::Update, Op::Upsert, Op::Delete]);
-    let [create, update, upsert, delete] = &push.writes[..] else {
+    let [
+        Step::Write(create),
+        Step::Write(update),
+        Step::Write(upsert),
+        Step::Write(delete),
+    ] = &push.writes[..]
+    else {
         panic!("four writes")
     };
+    let ops = [create.op, update.op, upsert.op, delete.op];
+    assert_eq!(ops, [Op::Create, Op::Update, Op::Upsert, Op::Delete]);
     assert_eq!((create.entity.as_str(), &create.key), ("todos", &None));
     assert_eq!(create.values["n"].get(), "1.10");
     assert_eq!(
@@ -461,6 +471,21 @@ fn a_push_keeps_values_as_they_were_spelled() {
     );
     assert_eq!(upsert.key, Some(json!([1, "eu"])));
     assert_eq!((&delete.key, delete.values.len()), (&Some(json!(1)), 0));
+}
+
+#[test]
+fn a_push_mixes_writes_and_calls() {
+    let ClientFrame::Push(push) = parsed("push_with_calls") else {
+        panic!("a push")
+    };
+    let [Step::Call(complete), Step::Write(delete), Step::Call(tidy)] = &push.writes[..] else {
+        panic!("a write between two calls")
+    };
+    assert_eq!(complete.mutator, "complete_todo");
+    let args = complete.args.as_ref().map(|args| args.get());
+    assert_eq!(args, Some(r#"{"id":"1","n":1.10}"#));
+    assert_eq!(delete.op, Op::Delete);
+    assert_eq!((tidy.mutator.as_str(), tidy.args.is_none()), ("tidy", true));
 }
 
 #[test]

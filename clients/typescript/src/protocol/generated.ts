@@ -146,6 +146,14 @@ export type MutationId = {
   mutation: number;
 };
 
+/** A call of a mutator: a function of the server's that is run within the mutation's transaction. */
+export type MutatorCall = {
+  /** Its name: a letter from a to z, then letters, digits and underscores. */
+  mutator: string;
+  /** Its arguments, as the client spelled them; absent means null. */
+  args?: Json;
+};
+
 export const OPS = [
   "create",
   "update",
@@ -175,7 +183,7 @@ export type Push = {
   /** The chain up to and including this mutation, from clients that keep one. */
   chain?: string;
   /** Applied in order, together or not at all. */
-  writes: Array<Write>;
+  writes: Array<Step>;
 };
 
 /** Drop the rows of this subscription; a snapshot follows by itself. */
@@ -204,6 +212,8 @@ export const REJECT_CODES = [
   "exists",
   "constraint",
   "forbidden",
+  "refused",
+  "unknown_mutator",
   "too_large",
   "clock",
   "out_of_order",
@@ -222,7 +232,9 @@ export type Rejected = {
   code: RejectCode;
   /** The reason in words, never the database's own. */
   message: string;
-  /** The position of the write in `writes`, from 0. */
+  /** With `refused`: why, in a word of the application's own. */
+  reason?: string;
+  /** The position of the write, or of the call, in `writes`, from 0. */
   write?: number;
   /** The column at fault. */
   column?: string;
@@ -269,6 +281,9 @@ export type Snapshot = {
   /** Whether pages follow. */
   more: boolean;
 };
+
+/** One element of a mutation's `writes`. A call has the member `mutator`, a write has `entity`; none has both. */
+export type Step = Write | MutatorCall;
 
 /** Asks for an entity's rows and their changes. */
 export type Subscribe = {

@@ -83,40 +83,39 @@ impl Applied {
     }
 }
 
-/// Checks the writes of one mutation: at least one, at most `writes_max`, each against the schema
-/// that `schemas` returns for its entity, and within the columns that `columns` returns for its index.
+/// Checks the number of a mutation's steps: at least one, at most `writes_max`.
 ///
 /// # Errors
-/// The first fault: what is wrong, in which write, in which column.
-pub fn check<'c>(
-    writes: &[Write],
-    schemas: impl Fn(&str) -> Option<Arc<Schema>>,
-    columns: impl Fn(usize) -> &'c WriteColumns,
-    writes_max: usize,
-) -> Result<Vec<CheckedWrite>, Reject> {
-    if writes.is_empty() {
+/// When there are too few or too many.
+pub fn check_count(steps: usize, writes_max: usize) -> Result<(), Reject> {
+    if steps == 0 {
         return Err(invalid("a mutation must have at least one write"));
     }
-    if writes.len() > writes_max {
+    if steps > writes_max {
         let message = format!("a mutation may have at most {writes_max} writes");
         return Err(Reject::new(RejectCode::TooLarge, message));
     }
-    let numbered = writes.iter().enumerate();
-    numbered
-        .map(|(index, write)| {
-            let columns = columns(index);
-            let checked = check_write(write, &schemas, columns);
-            checked.map_err(|fault| scope::concealed(fault, write, columns).of_write(index))
-        })
-        .collect()
+    Ok(())
+}
+
+/// Checks a write against its entity's schema, which is none where there is no such entity, and within these columns.
+///
+/// # Errors
+/// The first fault: what is wrong, in which column.
+pub fn check(
+    write: &Write,
+    schema: Option<Arc<Schema>>,
+    columns: &WriteColumns,
+) -> Result<CheckedWrite, Reject> {
+    check_write(write, schema, columns).map_err(|fault| scope::concealed(fault, write, columns))
 }
 
 fn check_write(
     write: &Write,
-    schemas: impl Fn(&str) -> Option<Arc<Schema>>,
+    schema: Option<Arc<Schema>>,
     columns: &WriteColumns,
 ) -> Result<CheckedWrite, Reject> {
-    let schema = schemas(&write.entity).ok_or_else(|| {
+    let schema = schema.ok_or_else(|| {
         let message = format!("there is no entity {}", echo(&write.entity));
         Reject::new(RejectCode::UnknownEntity, message)
     })?;

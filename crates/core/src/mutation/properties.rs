@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::tests::{ID, column, text};
+use super::tests::{ID, check_all, column, text};
 use super::*;
 use value::schema::ColumnKind;
 
@@ -127,7 +127,7 @@ fn check_key(schema: &Arc<Schema>, op: Op, key: Option<Value>, raw: &str) -> Opt
         values,
         hlc: None,
     };
-    let checked = check(
+    let checked = check_all(
         &[write],
         |_| Some(Arc::clone(schema)),
         |_| WriteColumns::ALL,
@@ -174,7 +174,7 @@ proptest! {
         let values = values.map(|(name, raw)| (name, RawValue::from_string(raw).expect("JSON")));
         let write = Write { entity: "t".to_owned(), op, key, values: values.collect(), hlc: None };
         let schema = schema_of_key(&columns);
-        if let Err(fault) = check(&[write], |_| Some(Arc::clone(&schema)), |_| WriteColumns::ALL, 1) {
+        if let Err(fault) = check_all(&[write], |_| Some(Arc::clone(&schema)), |_| WriteColumns::ALL, 1) {
             prop_assert!(fault.message.chars().count() < 400, "{}", fault.message);
         }
     }

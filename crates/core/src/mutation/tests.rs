@@ -57,10 +57,25 @@ fn seats() -> Schema {
     schema
 }
 
+/// Checks the writes of a mutation, as far as the first fault.
+pub(super) fn check_all<'c>(
+    writes: &[Write],
+    schemas: impl Fn(&str) -> Option<Arc<Schema>>,
+    columns: impl Fn(usize) -> &'c WriteColumns,
+    writes_max: usize,
+) -> Result<Vec<CheckedWrite>, Reject> {
+    check_count(writes.len(), writes_max)?;
+    let checked = writes.iter().enumerate().map(|(index, write)| {
+        let checked = check(write, schemas(&write.entity), columns(index));
+        checked.map_err(|fault| fault.of_write(index))
+    });
+    checked.collect()
+}
+
 fn check_json(writes: Value) -> Result<Vec<CheckedWrite>, Reject> {
     let writes: Vec<Write> = serde_json::from_str(&writes.to_string()).expect("writes");
     let known = [todos(), seats()].map(Arc::new);
-    check(
+    check_all(
         &writes,
         |name| known.iter().find(|schema| schema.entity == name).cloned(),
         |_| WriteColumns::ALL,
@@ -319,7 +334,7 @@ fn a_key_that_the_database_always_generates_cannot_be_written() {
     let schema = Arc::new(schema);
     let check_one = |write: Value| {
         let write: Write = serde_json::from_str(&write.to_string()).expect("a write");
-        check(
+        check_all(
             &[write],
             |_| Some(Arc::clone(&schema)),
             |_| WriteColumns::ALL,
@@ -347,7 +362,7 @@ fn a_key_is_never_null_even_where_its_column_may_be() {
     schema.columns[0].nullable = true;
     let write = json!({"entity": "seats", "op": "create", "values": {"place": "x", "row": null}});
     let write: Write = serde_json::from_str(&write.to_string()).expect("a write");
-    let fault = check(
+    let fault = check_all(
         &[write],
         |_| Some(Arc::new(schema.clone())),
         |_| WriteColumns::ALL,

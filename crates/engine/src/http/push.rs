@@ -121,6 +121,7 @@ fn reject_status(code: RejectCode) -> StatusCode {
         RejectCode::NotFound
         | RejectCode::Exists
         | RejectCode::Constraint
+        | RejectCode::Refused
         | RejectCode::OutOfOrder
         | RejectCode::Forked
         | RejectCode::Forgotten => StatusCode::CONFLICT,
@@ -128,6 +129,7 @@ fn reject_status(code: RejectCode) -> StatusCode {
         RejectCode::Invalid
         | RejectCode::UnknownEntity
         | RejectCode::UnknownColumn
+        | RejectCode::UnknownMutator
         | RejectCode::TooLarge
         | RejectCode::Clock => StatusCode::UNPROCESSABLE_ENTITY,
     }

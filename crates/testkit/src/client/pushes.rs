@@ -11,7 +11,10 @@ const OUT_OF_ORDER: &str = "out_of_order";
 /// The reject codes that say something of the number, and not how its mutation was answered.
 const OF_THE_NUMBER: [&str; 3] = [OUT_OF_ORDER, "forked", "forgotten"];
 
-const REJECT_CODES: [&str; 12] = [
+/// The reject code of the application's own code, which alone has a reason.
+const REFUSED: &str = "refused";
+
+const REJECT_CODES: [&str; 14] = [
     "invalid",
     "unknown_entity",
     "unknown_column",
@@ -19,6 +22,8 @@ const REJECT_CODES: [&str; 12] = [
     "exists",
     "constraint",
     "forbidden",
+    REFUSED,
+    "unknown_mutator",
     "too_large",
     "clock",
     OUT_OF_ORDER,
@@ -45,6 +50,8 @@ pub struct Rejection {
     pub code: String,
     /// The message for people.
     pub message: String,
+    /// With `refused`, the application's own code.
+    pub reason: Option<String>,
     /// The write at fault, counted from 0.
     pub write: Option<u64>,
     /// The column at fault.
@@ -162,6 +169,7 @@ impl Pushes {
         let rejection = Rejection {
             code: frame.text("code")?.to_owned(),
             message: frame.text("message")?.to_owned(),
+            reason: frame.optional_text("reason")?.map(str::to_owned),
             write: frame.optional_number("write")?,
             column: frame.optional_text("column")?.map(str::to_owned),
             expected: frame.optional_number("expected")?,
@@ -174,6 +182,10 @@ impl Pushes {
         rule!(
             (rejection.code == OUT_OF_ORDER) == rejection.expected.is_some(),
             "`expected` belongs to {OUT_OF_ORDER}, and to it alone"
+        );
+        rule!(
+            rejection.reason.is_none() || rejection.code == REFUSED,
+            "`reason` belongs to {REFUSED} alone"
         );
         self.settle(frame.number("mutation")?, PushOutcome::Rejected(rejection))
     }

@@ -36,19 +36,15 @@ impl Synced {
     async fn push(&mut self, number: u64, writes: Value) -> Applied {
         let text = writes.to_string();
         let writes: Vec<Write> = serde_json::from_value(writes).expect("writes");
-        let checked = mutation::check(
-            &writes,
-            |name| self.entities.get(name).map(|entity| entity.schema.clone()),
-            |_| WriteColumns::ALL,
-            100,
-        );
-        let writes = checked.map(|checked| {
-            let with_table = |checked: mutation::CheckedWrite| {
-                let table = self.entities[&checked.entity].clone();
-                TableWrite::new(checked, table, TableScope::default()).expect("a table")
-            };
-            checked.into_iter().map(with_table).collect()
+        let checked = writes.iter().enumerate().map(|(index, write)| {
+            let table = &self.entities[&write.entity];
+            let schema = Some(table.schema.clone());
+            let checked = mutation::check(write, schema, WriteColumns::ALL);
+            let checked = checked.map_err(|reject| reject.of_write(index))?;
+            let write = TableWrite::new(checked, table.clone(), TableScope::default());
+            Ok(write.expect("a table"))
         });
+        let writes = checked.collect();
         self.apply(mutation(number, &text, writes))
             .await
             .expect("an answer")
@@ -430,13 +426,10 @@ async fn a_value_that_a_strict_table_refuses_is_rejected() {
                 PRAGMA writable_schema = RESET",
     );
     let _ = synced.conn.batch_execute("PRAGMA user_version").await;
-    let writes: Vec<Write> =
-        serde_json::from_value(json!([{"entity": "e", "op": "create", "values": {"id": "k"}}]))
-            .expect("writes");
+    let write = json!({"entity": "e", "op": "create", "values": {"id": "k"}});
+    let write: Write = serde_json::from_value(write).expect("a write");
     let schema = synced.entities["e"].schema.clone();
-    let checked = mutation::check(&writes, |_| Some(schema.clone()), |_| WriteColumns::ALL, 1)
-        .expect("fit")
-        .remove(0);
+    let checked = mutation::check(&write, Some(schema), WriteColumns::ALL).expect("it fits");
     let table = synced.entities["e"].clone();
     let write = TableWrite::new(checked, table, TableScope::default()).expect("a table");
     let writes = Ok(vec![write]);

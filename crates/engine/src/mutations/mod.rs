@@ -1,17 +1,19 @@
 //! Applies mutations: from a `push` to its answer.
 
+mod check;
+
 use std::sync::Arc;
 
-use db::entity::Entity;
-use db::write::{Mutation, TableScope, TableWrite};
+use db::write::Mutation;
 use db::{DbError, backoff};
-use filter::{Filter, FilterError, Table};
-use protocol::{Push, Reject, RejectCode, Write};
+use protocol::{Push, Reject, RejectCode, Step};
+use sync_core::mutation::Applied;
 use sync_core::mutation::chain::{Place, WritesDigest};
-use sync_core::mutation::{self, Applied};
-use sync_core::policy::{Principal, RowScope, WriteColumns, WriteScope};
-use tracing::{error, warn};
+use sync_core::policy::Principal;
+use tracing::warn;
 use uuid::Uuid;
+
+use self::check::{check, concealed};
 
 use crate::schema_watch;
 use crate::state::EngineState;
@@ -91,7 +93,10 @@ pub(crate) async fn apply(
             continue;
         }
         // The table may have changed since the statement was made.
-        let written = push.writes.iter().map(|write| write.entity.clone());
+        let written = push.writes.iter().filter_map(|step| match step {
+            Step::Write(write) => Some(write.entity.clone()),
+            Step::Call(_) => None,
+        });
         if !schema_watch::refresh(state, &written.collect())
             .await
             .is_empty()
@@ -140,95 +145,4 @@ fn count(state: &EngineState, applied: &Applied) {
         Applied::Rejected(_) => "reject",
     };
     metrics::counter!("rhtmx_sync_mutations_total", "outcome" => outcome).increment(1);
-}
-
-/// Checks the writes against the current tables, and adds the principal's write scopes.
-fn check(
-    state: &EngineState,
-    principal: &Principal,
-    push: &Push,
-) -> Result<Vec<TableWrite>, Reject> {
-    let entities = state.entities.all();
-    let authorizer = &state.config.auth.authorizer;
-    let entity = |name: &str| {
-        let found = entities.get(name);
-        found.filter(|_| !authorizer.is_closed(name))
-    };
-    let has_no_table = |name: &str| entity(name).is_some_and(|entity| entity.relation.is_none());
-    if let Some(index) = push
-        .writes
-        .iter()
-        .position(|write| has_no_table(&write.entity))
-    {
-        return Err(not_writable(index));
-    }
-    let schema = |name: &str| entity(name).map(|entity| entity.schema.clone());
-    let scopes = scopes(state, principal, push);
-    let columns = |index: usize| {
-        scopes
-            .get(index)
-            .map_or(WriteColumns::ALL, |scope| &scope.columns)
-    };
-    let checked = mutation::check(
-        &push.writes,
-        schema,
-        columns,
-        state.config.limits.writes_max,
-    )?;
-    let with_tables = checked.into_iter().zip(scopes).enumerate();
-    let with_tables = with_tables.map(|(index, (checked, scope))| {
-        let table = entity(&checked.entity).ok_or_else(|| not_writable(index))?;
-        let scope = filters(state, table, scope).map_err(|error| {
-            error!(%error, entity = checked.entity, "the write scope of an entity cannot be used; its writes are rejected");
-            Reject::new(RejectCode::Forbidden, "this user may not write this entity").of_write(index)
-        })?;
-        TableWrite::new(checked, table.clone(), scope).ok_or_else(|| not_writable(index))
-    });
-    with_tables.collect()
-}
-
-/// The write scope of each write, as far as there may be writes.
-fn scopes(state: &EngineState, principal: &Principal, push: &Push) -> Vec<WriteScope> {
-    let authorizer = &state.config.auth.authorizer;
-    let writes = push.writes.iter().take(state.config.limits.writes_max);
-    let scope = |write: &Write| authorizer.write(principal, &write.entity, write.op);
-    writes.map(scope).collect()
-}
-
-fn not_writable(index: usize) -> Reject {
-    Reject::new(RejectCode::Forbidden, "only the server writes this entity").of_write(index)
-}
-
-/// The rows of a write scope, as filters on the table; none where every row is allowed.
-fn filters(
-    state: &EngineState,
-    table: &Entity,
-    scope: WriteScope,
-) -> Result<TableScope, FilterError> {
-    let table = Table::new(&table.schema, state.config.db_pool.filter_backend());
-    let filter = |rows: Option<RowScope>| rows.map(|rows| rows.filter(table)).transpose();
-    let restricts = |filter: &Filter| !filter.is_everything();
-    let visible = filter(scope.visible)?;
-    let using = match (visible.clone(), filter(scope.using)?) {
-        (Some(visible), Some(using)) => Some(visible.and(using)),
-        (one, other) => one.or(other),
-    };
-    Ok(TableScope {
-        visible,
-        using: using.filter(restricts),
-        check: filter(scope.check)?.filter(restricts),
-    })
-}
-
-/// An answer as the principal may know it: the database names columns that the principal may not read.
-fn concealed(state: &EngineState, principal: &Principal, push: &Push, applied: Applied) -> Applied {
-    let Applied::Rejected(reject) = applied else {
-        return applied;
-    };
-    let Some(write) = reject.write.and_then(|index| push.writes.get(index)) else {
-        return Applied::Rejected(reject);
-    };
-    let authorizer = &state.config.auth.authorizer;
-    let columns = authorizer.write(principal, &write.entity, write.op).columns;
-    Applied::Rejected(mutation::concealed(reject, write, &columns))
 }
