@@ -1,5 +1,6 @@
 //! Policies, end to end: who gets which rows and columns, who may write what, and what nobody finds out.
 
+mod checking;
 mod closed;
 mod columns;
 mod privacy;

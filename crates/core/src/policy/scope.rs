@@ -77,8 +77,7 @@ pub struct WriteScope {
     pub visible: Option<RowScope>,
     /// What a row must match before it is updated or deleted.
     pub using: Option<RowScope>,
-    /// What a row must match after it is created or updated. A create that leaves its key to the database
-    /// cannot be found again to be checked, so it is forbidden.
+    /// What a row must match after it is created or updated.
     pub check: Option<RowScope>,
     /// The columns.
     pub columns: WriteColumns,

@@ -260,7 +260,7 @@ fn write_in_scope(
     write::write(conn, write, kept)?;
     if let Some(check) = &write.scope.check
         && write.op != Op::Delete
-        && write::row_matches(conn, write, check)? != Some(true)
+        && write::written_row_matches(conn, write, check)? != Some(true)
     {
         return Err(WriteFailed::Rejected(outside_check()));
     }

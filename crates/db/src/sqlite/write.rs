@@ -107,6 +107,34 @@ fn passes_check(
     Ok(found.first().is_some_and(|found| found.matches))
 }
 
+/// Whether a row that has just been written matches a filter; `None` when it cannot be found: no key names it, and it has
+/// no row id.
+pub(super) fn written_row_matches(
+    conn: &mut SqliteConnection,
+    write: &TableWrite,
+    filter: &Filter,
+) -> Result<Option<bool>, diesel::result::Error> {
+    if write.key.is_some() {
+        return row_matches(conn, write, filter);
+    }
+    let has_rowid =
+        "SELECT NOT wr AS matches FROM pragma_table_list WHERE schema = 'main' AND name = ";
+    let has_rowid = Statement::new(has_rowid).value(Value::Text(bare(write.relation())));
+    let has_rowid: Vec<Matches> = has_rowid.load(conn)?;
+    let hides_rowid = write.schema.position(ROWID).is_some();
+    if hides_rowid || !has_rowid.iter().any(|found| found.matches) {
+        return Ok(None);
+    }
+    let statement = matches_of(write, filter);
+    // Inserts of triggers do not count.
+    let statement = statement.sql(format!(" WHERE t.{ROWID} = last_insert_rowid()"));
+    let found: Vec<Matches> = statement.load(conn)?;
+    Ok(found.into_iter().next().map(|found| found.matches))
+}
+
+/// The name of a row's id that columns have least often.
+const ROWID: &str = "_rowid_";
+
 /// Whether the row to be written, as it is now, matches a filter; `None` when it does not exist, or when the
 /// database generates its key. There is only one writer at a time, so the answer is still true when the write
 /// runs.
@@ -118,15 +146,19 @@ pub(super) fn row_matches(
     if write.key.is_none() {
         return Ok(None);
     }
+    let statement = with_key(matches_of(write, filter), write);
+    let found: Vec<Matches> = statement.load(conn)?;
+    Ok(found.into_iter().next().map(|found| found.matches))
+}
+
+/// The query whether a row of the written table matches a filter, without the condition that says which row.
+fn matches_of(write: &TableWrite, filter: &Filter) -> Statement {
     let statement = predicate(
         Statement::new("SELECT coalesce("),
         filter.condition(),
         &write.schema,
     );
-    let statement = statement.sql(format!(", 0) AS matches FROM {} t", write.relation()));
-    let statement = with_key(statement, write);
-    let found: Vec<Matches> = statement.load(conn)?;
-    Ok(found.into_iter().next().map(|found| found.matches))
+    statement.sql(format!(", 0) AS matches FROM {} t", write.relation()))
 }
 
 /// Tries the statements until one affects a row. Returns the number of rows, or the reject.

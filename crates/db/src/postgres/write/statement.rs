@@ -28,15 +28,24 @@ fn step(write: &TableWrite) -> String {
         &[write.op]
     };
     let guard = guard(write);
+    let check = check(write, guard.as_ref());
     let mut statements: Vec<String> = Vec::new();
     if guard.is_some() && sets_nothing(write) && write.op == Op::Upsert {
         // Then the upsert leaves a row that it finds as it is.
-        statements.push(found(write, guard.as_ref()));
+        statements.push(found(write, guard.as_ref(), check.as_ref()));
     }
     let predicate = guard.as_ref().map(|guard| guard.sql.as_str());
+    let returning = check.as_ref().map_or_else(String::new, |check| {
+        format!(" RETURNING {}", returned(write, check))
+    });
     let of_ops = ops.iter().filter_map(|op| statement(write, *op, predicate));
-    statements.extend(of_ops);
-    let params = guard.as_ref().map(|guard| guard.params.as_slice());
+    statements.extend(of_ops.map(|statement| statement + &returning));
+    let params: Vec<&str> = guard
+        .iter()
+        .chain(&check)
+        .flat_map(|predicate| predicate.params.iter().map(String::as_str))
+        .collect();
+    let params = (guard.is_some() || check.is_some()).then_some(params.as_slice());
     let mut step = format!(
         r#"{{"s":{},"v":{},"k":{}"#,
         json_text(&statements),
@@ -47,19 +56,12 @@ fn step(write: &TableWrite) -> String {
     if matches!(write.op, Op::Update | Op::Delete) || guard.is_some() {
         step.push_str(r#","n":true"#);
     }
-    let check = write.scope.check.as_ref();
-    if let Some(check) = check.filter(|_| write.op != Op::Delete) {
-        let (query, params) = match write.key {
-            Some(_) => {
-                let (query, params) = matches(write, check, "$1", "$2");
-                // The answer is still true at the commit.
-                (query + " FOR UPDATE OF t", params)
-            }
-            // The row that the database generated the key for cannot be found.
-            None => ("SELECT false".to_owned(), Vec::new()),
-        };
-        let (query, params) = (json_text(&query), json_text(&params));
-        step.push_str(&format!(r#","c":{query},"p":{params}"#));
+    if let Some(check) = write.scope.check.as_ref().filter(|_| check.is_some()) {
+        let (query, params) = matches(write, check, "$1", "$2");
+        // The answer is still true at the commit.
+        let query = json_text(&(query + " FOR UPDATE OF t"));
+        let (relation, params) = (json_text(write.relation()), json_text(&params));
+        step.push_str(&format!(r#","r":{relation},"c":{query},"p":{params}"#));
     }
     step.push('}');
     step
@@ -70,19 +72,60 @@ fn step(write: &TableWrite) -> String {
 fn guard(write: &TableWrite) -> Option<Predicate> {
     let using = write.scope.using.as_ref();
     let using = using.filter(|_| write.op != Op::Create)?;
-    Some(predicate_with(using.condition(), &write.table, |number| {
-        let index = number - 1;
-        format!("($2 OPERATOR(pg_catalog.->) '{GUARD}' OPERATOR(pg_catalog.->>) {index})")
-    }))
+    Some(with_params_in_key(write, using, 0))
 }
 
-/// Where the guard's parameters are in the key's object.
-const GUARD: &str = "";
+/// What the row must match that a write leaves behind. The statement returns whether it does; its parameters come after
+/// the guard's.
+fn check(write: &TableWrite, guard: Option<&Predicate>) -> Option<Predicate> {
+    let check = write.scope.check.as_ref();
+    let check = check.filter(|_| write.op != Op::Delete)?;
+    let before = guard.map_or(0, |guard| guard.params.len());
+    Some(with_params_in_key(write, check, before))
+}
+
+/// A filter whose parameters are in the key's object, after as many others.
+fn with_params_in_key(write: &TableWrite, filter: &Filter, before: usize) -> Predicate {
+    predicate_with(filter.condition(), &write.table, |number| {
+        let index = before + number - 1;
+        format!("($2 OPERATOR(pg_catalog.->) '{PARAMS}' OPERATOR(pg_catalog.->>) {index})")
+    })
+}
+
+/// Where the parameters of the guard and the check are in the key's object.
+const PARAMS: &str = "";
+
+/// What a statement returns of the row `t`: the oid of the row's own table, which may be a partition, whether the row
+/// matches the check, and its key where the database chose that.
+fn returned(write: &TableWrite, check: &Predicate) -> String {
+    let key = match write.key {
+        Some(_) => "NULL::pg_catalog.jsonb".to_owned(),
+        None => chosen_key(&write.schema),
+    };
+    format!("t.tableoid, coalesce({}, false), {key}", check.sql)
+}
+
+/// The key of the row `t` as [`key_object`] has it.
+fn chosen_key(schema: &Schema) -> String {
+    let members: Vec<String> = schema
+        .key_columns()
+        .map(|column| {
+            let name = ident(&column.name);
+            let value = match is_bytes(&column.kind) {
+                true => format!("pg_catalog.encode(t.{name}, 'base64')"),
+                false => format!("t.{name}"),
+            };
+            format!("{}, {value}", crate::quote::literal(&column.name))
+        })
+        .collect();
+    format!("pg_catalog.jsonb_build_object({})", members.join(", "))
+}
 
 /// A query for the row with the write's key, if it matches the guard. It locks the row.
-fn found(write: &TableWrite, guard: Option<&Predicate>) -> String {
+fn found(write: &TableWrite, guard: Option<&Predicate>, check: Option<&Predicate>) -> String {
     format!(
-        "SELECT 1 FROM {} t{} WHERE {}{} FOR UPDATE OF t",
+        "SELECT {} FROM {} t{} WHERE {}{} FOR UPDATE OF t",
+        check.map_or_else(|| "1".to_owned(), |check| returned(write, check)),
         write.relation(),
         from(
             " CROSS JOIN",
@@ -158,7 +201,7 @@ fn statement(write: &TableWrite, op: Op, guard: Option<&str>) -> Option<String> 
     let key_is = key_is(write, "$2") + &and(guard);
     let insert = || {
         if names.is_empty() {
-            format!("INSERT INTO {table} DEFAULT VALUES")
+            format!("INSERT INTO {table} AS t DEFAULT VALUES")
         } else {
             format!(
                 "INSERT INTO {table} AS t ({}) SELECT {}{}",
@@ -313,13 +356,13 @@ pub(super) fn object(schema: &Schema, values: &[(usize, Box<RawValue>)]) -> Stri
     format!("{{{}}}", members.join(","))
 }
 
-/// The JSON object of the key, with the guard's parameters if there is one.
-pub(super) fn key_object(write: &TableWrite, guard: Option<&[String]>) -> String {
+/// The JSON object of the key, with the parameters of guard and check if there are such.
+pub(super) fn key_object(write: &TableWrite, params: Option<&[&str]>) -> String {
     let values = write.key.iter().flatten();
     let columns = write.schema.key_columns().zip(values);
     let columns = columns.map(|(column, value)| format!("{}:{value}", json_text(&column.name)));
-    let guard = guard.map(|params| format!("{}:{}", json_text(GUARD), json_text(params)));
-    let members: Vec<String> = columns.chain(guard).collect();
+    let params = params.map(|params| format!("{}:{}", json_text(PARAMS), json_text(params)));
+    let members: Vec<String> = columns.chain(params).collect();
     format!("{{{}}}", members.join(","))
 }
 
