@@ -5,6 +5,7 @@ mod chain;
 mod claims;
 mod consistency;
 mod disconnect;
+mod fairness;
 mod gzip;
 mod hello;
 mod http;

@@ -229,6 +229,10 @@ pub struct LimitsConfig {
     /// The same of one address (an IPv6 network of 64 bits counts as one), of all its users together. 0 for no such limit, the
     /// default.
     pub connections_of_address_max: usize,
+    /// Reads of rows and of changes that run at once for one user, or for one address of clients without a user; more
+    /// wait, and users are served in turn. 0 for all but one of those that may run for everybody, so that one user's
+    /// reads never hold up all others. Default 0.
+    pub reads_of_user_max: usize,
     /// Mutations that one user may push in a second, over all connections to this server; twice as many may come at once.
     /// Beyond that a WebSocket's input is read later, and a `POST` is `rate_limited`. Clients without a user are not
     /// counted. 0 for no such limit. Default 1,000.
@@ -266,6 +270,7 @@ impl Default for LimitsConfig {
             bytes_per_second: 8 * 1024 * 1024,
             connections_of_user_max: 100,
             connections_of_address_max: 0,
+            reads_of_user_max: 0,
             pushes_per_second_of_user: 1000,
             writes_per_second_of_user: 10_000,
             wrong_tokens_per_second: 10,

@@ -25,7 +25,7 @@ use crate::change_batch::ChangeBatch;
 use crate::config::SyncConfig;
 use crate::principals::Principals;
 use crate::rates::Rates;
-use crate::rows::{Continuations, Hub, HubLimits, Reader};
+use crate::rows::{Continuations, Hub, HubLimits, ReadLimits, Reader};
 
 /// Interval of checks whether the listener has reached a position.
 const CATCH_UP_INTERVAL: Duration = Duration::from_millis(5);
@@ -76,6 +76,30 @@ pub(crate) struct EngineState {
     pub(crate) shape_ids: RandomState,
 }
 
+/// How many reads there may be, in all and for each user.
+fn read_limits(config: &SyncConfig) -> ReadLimits {
+    // Half of the connections are the pool's; a quarter of those stays free for everything that must not wait.
+    let turns_max = (config.database.pool_size as usize * 3 / 8).max(1);
+    let waiting_max = config.reads.waiting_max;
+    // Where nobody says who they are, all are as one user, and nothing is kept free for others.
+    let has_users = !config.auth.authenticator.lets_anyone_in();
+    let of_user_max = match config.limits.reads_of_user_max {
+        0 if has_users => turns_max.saturating_sub(1).max(1),
+        0 => turns_max,
+        max => max,
+    };
+    ReadLimits {
+        turns_max,
+        of_user_max,
+        waiting_max,
+        waiting_of_user_max: if has_users {
+            waiting_max.div_ceil(2)
+        } else {
+            waiting_max
+        },
+    }
+}
+
 impl EngineState {
     /// The state of an engine that has not started.
     pub(crate) fn new(config: SyncConfig) -> Self {
@@ -91,13 +115,11 @@ impl EngineState {
             filter_bytes_max: limits.filter_bytes_total_max,
             queue_bytes_max: limits.queue_bytes_total_max,
         }));
-        // Half of the connections are the pool's; a quarter of those stays free for everything that must not wait.
-        let reads_at_once = (config.database.pool_size as usize * 3 / 8).max(1);
         let reader = Reader::new(
             config.db_pool.clone(),
             entities.clone(),
             hub.clone(),
-            reads_at_once,
+            read_limits(&config),
             config.reads.clone(),
             config.limits.stalled_timeout(),
         );

@@ -131,6 +131,7 @@ struct LimitsSection {
     bytes_per_second: Option<u64>,
     connections_of_user_max: Option<usize>,
     connections_of_address_max: Option<usize>,
+    reads_of_user_max: Option<usize>,
     pushes_per_second_of_user: Option<u64>,
     writes_per_second_of_user: Option<u64>,
     wrong_tokens_per_second: Option<u64>,
@@ -483,6 +484,11 @@ impl Numbers<'_> {
                 &mut config.connections_of_address_max,
                 "LIMITS_CONNECTIONS_OF_ADDRESS_MAX",
                 file.connections_of_address_max,
+            ),
+            (
+                &mut config.reads_of_user_max,
+                "LIMITS_READS_OF_USER_MAX",
+                file.reads_of_user_max,
             ),
             (
                 &mut config.tickets_max,

@@ -27,6 +27,7 @@ use super::query;
 use super::selection_params::{self, SelectionParams};
 use crate::auth::Identity;
 use crate::clock::now_ms;
+use crate::rows::ReadClient;
 use crate::rows::pages::{self, ChangePages, ChangesRead, Items, NumberedChange, PageEnd};
 use crate::rows::spool::Next;
 use crate::state::EngineState;
@@ -136,9 +137,10 @@ async fn read_page(
     let limit = limit.map_or(rows_max, |limit| limit.clamp(1, rows_max));
     let epoch = state.hub.epoch().ok_or_else(HttpError::unavailable)?;
     state.continuations.expire();
+    let client = ReadClient::http(identity);
     let text = parameters.cursor;
     let token = match text.as_deref().map(|text| PageToken::read(text, &shape)) {
-        None => return rows(state, &shape, None, &epoch, limit).await,
+        None => return rows(state, &shape, None, &epoch, limit, client).await,
         Some(Err(reason)) => return Err(Failed::Refetch(reason)),
         Some(Ok(token)) => token,
     };
@@ -146,7 +148,8 @@ async fn read_page(
         return Err(Failed::Refetch(RefetchReason::Epoch));
     }
     if let PageToken::InRows { since, after_key } = token {
-        return rows(state, &shape, Some((since, after_key)), &epoch, limit).await;
+        let after = Some((since, after_key));
+        return rows(state, &shape, after, &epoch, limit, client).await;
     }
     let mut wait = Duration::from_millis(wait_ms.unwrap_or(0).min(WAIT_MS_MAX));
     // Nothing of a later commit than the token's end.
@@ -160,6 +163,7 @@ async fn read_page(
         is_continued: kept.is_some(),
         kept,
         shape,
+        client,
         token,
         limit,
     };
@@ -174,9 +178,10 @@ async fn rows(
     after: Option<(Cursor, String)>,
     epoch: &Epoch,
     limit: usize,
+    client: ReadClient,
 ) -> Result<Response, Failed> {
     let after_key = after.as_ref().map(|(_, key)| key.clone());
-    let mut items = state.reader.rows_page(shape, after_key, limit);
+    let mut items = state.reader.rows_page(shape, after_key, limit, client);
     let position = match pages::next(&mut items).await? {
         Next::Head(position) => position,
         Next::End(end) => return Err(end.into()),
@@ -247,6 +252,7 @@ struct ChangesRequest {
     kept: Option<ChangePages>,
     is_continued: bool,
     shape: Shape,
+    client: ReadClient,
     token: PageToken,
     limit: usize,
 }
@@ -298,6 +304,7 @@ impl ChangesRequest {
         let token = self.token.clone();
         let read = ChangesRead {
             shape: self.shape.clone(),
+            client: self.client.clone(),
             from: token.since().position.clone(),
             transient: token.may_hold_newer_rows(),
             has_returned: Box::new(move |entry| token.has_returned(entry)),

@@ -43,6 +43,8 @@ struct Status {
     /// The position of the last published batch.
     cursor: Option<String>,
     sessions: usize,
+    /// Reads for clients.
+    reads: Reads,
     /// What the hub has done since the start.
     hub: Hub,
     /// The number of all shapes; `shapes` lists the most expensive.
@@ -89,6 +91,13 @@ struct Hub {
     evaluations: u64,
     /// Batches queued for a session, each of which wakes it.
     deliveries: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Reads {
+    running: usize,
+    /// Those that wait for their turn.
+    waiting: usize,
 }
 
 #[derive(Debug, Serialize)]
@@ -166,6 +175,7 @@ async fn status(
 async fn make(state: &EngineState) -> Status {
     let listener = *state.listener.borrow();
     let stats = state.hub.stats(SHAPES_MAX);
+    let reads = state.reader.counts();
     let known = state.entities.all();
     let configured = state
         .config
@@ -194,6 +204,10 @@ async fn make(state: &EngineState) -> Status {
         },
         cursor: state.hub.cursor().map(|cursor| cursor.to_string()),
         sessions: stats.sessions,
+        reads: Reads {
+            running: reads.running,
+            waiting: reads.waiting,
+        },
         hub: Hub {
             changes: stats.counters.changes,
             evaluations: stats.counters.evaluations,

@@ -52,6 +52,7 @@ pub(crate) type HasReturned = Box<dyn Fn(&NetChange) -> bool + Send + Sync>;
 /// A read of changes for HTTP.
 pub(crate) struct ChangesRead {
     pub(crate) shape: Shape,
+    pub(crate) client: ReadClient,
     pub(crate) from: Position,
     pub(crate) has_returned: HasReturned,
     /// Whether the client may hold rows that were created after `from`, so that it needs transient changes.
@@ -65,11 +66,13 @@ impl Reader {
         shape: &Shape,
         after_key: Option<String>,
         limit: usize,
+        client: ReadClient,
     ) -> Items {
         let (spool, items) = ItemsSpool::new(self.budget.clone());
         let (reader, shape) = (self.clone(), shape.clone());
         bulk::spawn(async move {
-            let read = reader.read_rows_page(shape, after_key, limit, &spool).await;
+            let read = reader.read_rows_page(shape, after_key, limit, client, &spool);
+            let read = read.await;
             spool.finish(read.map_or_else(PageEnd::from, |more| PageEnd::Complete { more }));
         });
         items
@@ -80,9 +83,10 @@ impl Reader {
         shape: Shape,
         after_key: Option<String>,
         limit: usize,
+        client: ReadClient,
         spool: &ItemsSpool,
     ) -> Result<Option<Arc<str>>, Stopped> {
-        let turn = self.turns.take(shape.entity(), ReadClient::Http);
+        let turn = self.turns.take(shape.entity(), client);
         let _turn = unless_abandoned(spool, turn).await??;
         let entity = self.entity_of(&shape)?;
         metrics::counter!("rhtmx_sync_snapshot_reads_total").increment(1);
@@ -114,7 +118,7 @@ impl Reader {
         read: ChangesRead,
         spool: &ItemsSpool,
     ) -> Result<(), Stopped> {
-        let turn = self.turns.take(read.shape.entity(), ReadClient::Http);
+        let turn = self.turns.take(read.shape.entity(), read.client.clone());
         let _turn = unless_abandoned(spool, turn).await??;
         let entity = self.entity_of(&read.shape)?;
         metrics::counter!("rhtmx_sync_resumes_total").increment(1);

@@ -4,14 +4,14 @@
 //! a transaction.
 //!
 //! A read that nobody waits for any more ends at once, on the database too. No more reads run at once than there are
-//! turns ([`super::turns`]), shared among entities and clients.
+//! turns ([`super::turns`]), shared among users, entities and clients.
 //!
 //! Clients that arrive together share one read of the same shape: a client that arrives while a read waits
-//! for its turn joins it. A client never joins a read that has begun: its snapshot may be older than the
+//! for its turn joins it, and then it waits in the turn of either's user. A client never joins a read that has begun: its snapshot may be older than the
 //! moment from which the client receives changes. Therefore, while a shape is being read, its next read
 //! waits a moment for more clients.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -31,9 +31,10 @@ use uuid::Uuid;
 use value::schema::Schema;
 
 use super::hub::Hub;
+use super::shape_reads::ShapeReads;
 use super::spool::{Spool, SpoolReader};
 use super::spool_file::{Budget, SpoolError};
-use super::turns::{Busy, ReadClient, ReadTurns};
+use super::turns::{Busy, ReadClient, ReadCounts, ReadLimits, ReadTurns, TurnRequest};
 use super::{blocking, bulk};
 use crate::config::ReadsConfig;
 
@@ -153,7 +154,7 @@ pub(super) fn abandoned() -> Failure {
 
 /// A read's pages: JSON arrays of rows, or of changes.
 pub(crate) type Pages = SpoolReader<Arc<Position>, PagesEnd>;
-type PagesSpool = Spool<Arc<Position>, PagesEnd>;
+pub(super) type PagesSpool = Spool<Arc<Position>, PagesEnd>;
 /// A catch-up's pages: whole frames.
 pub(crate) type Frames = SpoolReader<Arc<Position>, FramesEnd>;
 type FramesSpool = Spool<Arc<Position>, FramesEnd>;
@@ -174,42 +175,6 @@ pub(crate) struct Reader {
     pub(super) config: ReadsConfig,
 }
 
-/// Reads of whole shapes.
-#[derive(Debug, Default)]
-struct ShapeReads {
-    /// Reads that more clients can still join.
-    waiting: HashMap<Shape, Arc<PagesSpool>>,
-    /// The number of reads that have begun.
-    under_way: HashMap<Shape, usize>,
-}
-
-impl ShapeReads {
-    /// Lets no further client join a read.
-    fn close(&mut self, shape: &Shape, spool: &Arc<PagesSpool>) {
-        // A newcomer may have replaced one that was abandoned.
-        if self
-            .waiting
-            .get(shape)
-            .is_some_and(|waiting| Arc::ptr_eq(waiting, spool))
-        {
-            self.waiting.remove(shape);
-        }
-    }
-
-    fn begin(&mut self, shape: &Shape) {
-        *self.under_way.entry(shape.clone()).or_default() += 1;
-    }
-
-    fn end(&mut self, shape: &Shape) {
-        if let Some(count) = self.under_way.get_mut(shape) {
-            *count -= 1;
-            if *count == 0 {
-                self.under_way.remove(shape);
-            }
-        }
-    }
-}
-
 /// Half of the runtime's threads, at least one.
 fn half_of_the_workers() -> usize {
     let workers = tokio::runtime::Handle::current().metrics().num_workers();
@@ -217,12 +182,12 @@ fn half_of_the_workers() -> usize {
 }
 
 impl Reader {
-    /// Reads from `db`, so many at once.
+    /// Reads from `db`, within these limits.
     pub(crate) fn new(
         db: DbPool,
         entities: Arc<Entities>,
         hub: Arc<Hub>,
-        at_once: usize,
+        limits: ReadLimits,
         config: ReadsConfig,
         patience: Duration,
     ) -> Arc<Self> {
@@ -230,7 +195,7 @@ impl Reader {
             db,
             entities,
             hub,
-            turns: ReadTurns::new(at_once, config.waiting_max),
+            turns: ReadTurns::new(limits),
             page_turns: Arc::new(Semaphore::new(half_of_the_workers())),
             shapes: Mutex::default(),
             budget: Budget::new(&config, patience),
@@ -242,14 +207,19 @@ impl Reader {
         self.shapes.lock().expect("no panic holds this lock")
     }
 
+    /// The reads that run and that wait.
+    pub(crate) fn counts(&self) -> ReadCounts {
+        self.turns.counts()
+    }
+
     /// Reads all rows of a shape.
     pub(crate) fn rows(self: &Arc<Self>, shape: &Shape, client: ReadClient) -> Pages {
         let mut shapes = self.shapes();
-        if let Some(pages) = shapes.waiting.get(shape).and_then(Spool::join) {
+        if let Some(pages) = shapes.join(shape, &client, &self.turns) {
             return pages;
         }
         let (spool, pages) = PagesSpool::new(self.budget.clone());
-        shapes.waiting.insert(shape.clone(), spool.clone());
+        shapes.wait(shape, &spool);
         let (reader, shape) = (self.clone(), shape.clone());
         bulk::spawn(async move {
             let read = reader.read_rows(&shape, &spool, client).await;
@@ -265,11 +235,12 @@ impl Reader {
         client: ReadClient,
     ) -> Result<PagesEnd, Stopped> {
         let turn = async {
-            let is_being_read = self.shapes().under_way.contains_key(shape);
+            let is_being_read = self.shapes().is_under_way(shape);
             if is_being_read {
                 tokio::time::sleep(GATHERING).await;
             }
-            self.turns.take(shape.entity(), client).await
+            let request = self.request_turn(shape, spool, client)?;
+            Ok::<_, Busy>(request.turn().await)
         };
         let turn = unless_abandoned(spool, turn).await;
         self.shapes().close(shape, spool);
@@ -287,6 +258,19 @@ impl Reader {
             mutations: Arc::default(),
             schema,
         })
+    }
+
+    /// Asks for a turn to read a shape, for all clients that wait for it.
+    fn request_turn(
+        &self,
+        shape: &Shape,
+        spool: &Arc<PagesSpool>,
+        client: ReadClient,
+    ) -> Result<TurnRequest, Busy> {
+        let mut shapes = self.shapes();
+        let request = self.turns.request(shape.entity(), client)?;
+        shapes.requested(shape, spool, request.ticket(), &self.turns);
+        Ok(request)
     }
 
     /// Returns the entity of a shape as it is now, if it is still the one that the shape was made for.

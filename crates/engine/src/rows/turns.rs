@@ -3,18 +3,57 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use sync_core::turns::{Request, Ticket, Turns};
+use sync_core::turns::{Requester, Ticket, Turns};
 use tokio::sync::oneshot;
 
+use crate::auth::{Counted, Identity};
 use crate::mailbox::SessionId;
 
 /// For whom a read is made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum ReadClient {
-    /// A session.
-    Session(SessionId),
-    /// All plain HTTP requests together: nothing tells their clients apart.
-    Http,
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ReadClient {
+    /// None for all those together of whom neither user nor address is known.
+    user: Option<Counted>,
+    /// None for all plain HTTP requests of the user together: nothing tells their clients apart.
+    session: Option<SessionId>,
+}
+
+impl ReadClient {
+    /// A session of this user.
+    pub(crate) fn session(user: Option<Counted>, session: SessionId) -> Self {
+        Self {
+            user,
+            session: Some(session),
+        }
+    }
+
+    /// A plain HTTP request.
+    pub(crate) fn http(identity: &Identity) -> Self {
+        Self {
+            user: identity.counted(),
+            session: None,
+        }
+    }
+}
+
+/// How many reads there may be.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ReadLimits {
+    /// At once.
+    pub(crate) turns_max: usize,
+    /// At once for one user.
+    pub(crate) of_user_max: usize,
+    /// That wait for a turn.
+    pub(crate) waiting_max: usize,
+    /// That wait for one user.
+    pub(crate) waiting_of_user_max: usize,
+}
+
+/// The reads that run and that wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ReadCounts {
+    pub(crate) running: usize,
+    pub(crate) waiting: usize,
 }
 
 /// More reads wait than may.
@@ -24,27 +63,24 @@ pub(crate) struct Busy;
 /// The turns of reads.
 #[derive(Debug)]
 pub(crate) struct ReadTurns {
-    turns_max: usize,
-    waiting_max: usize,
+    limits: ReadLimits,
     state: Mutex<State>,
 }
 
 #[derive(Debug)]
 struct State {
-    turns: Turns<ReadClient>,
+    turns: Turns<Option<Counted>, Option<SessionId>>,
     waiters: HashMap<Ticket, oneshot::Sender<()>>,
 }
 
 impl ReadTurns {
-    /// So many turns at once, and so many reads that may wait for one.
-    pub(super) fn new(turns_max: usize, waiting_max: usize) -> Arc<Self> {
+    pub(super) fn new(limits: ReadLimits) -> Arc<Self> {
         let state = State {
-            turns: Turns::new(turns_max),
+            turns: Turns::new(limits.turns_max, limits.of_user_max),
             waiters: HashMap::new(),
         };
         Arc::new(Self {
-            turns_max,
-            waiting_max,
+            limits,
             state: Mutex::new(state),
         })
     }
@@ -53,37 +89,68 @@ impl ReadTurns {
         self.state.lock().expect("no panic holds this lock")
     }
 
+    /// The reads that run and that wait now.
+    pub(crate) fn counts(&self) -> ReadCounts {
+        let turns = &self.state().turns;
+        ReadCounts {
+            running: turns.taken(),
+            waiting: turns.waiting(),
+        }
+    }
+
     /// Waits for a turn. Dropping the future gives the request up.
     pub(super) async fn take(
         self: &Arc<Self>,
         entity: &str,
         client: ReadClient,
     ) -> Result<Turn, Busy> {
+        Ok(self.request(entity, client)?.turn().await)
+    }
+
+    /// Asks for a turn.
+    pub(super) fn request(
+        self: &Arc<Self>,
+        entity: &str,
+        client: ReadClient,
+    ) -> Result<TurnRequest, Busy> {
         let (sender, granted) = oneshot::channel();
-        let turn = {
-            let mut state = self.state();
-            if state.turns.waiting() >= self.waiting_max {
-                metrics::counter!("rhtmx_sync_reads_refused_total").increment(1);
-                return Err(Busy);
-            }
-            let ticket = state.turns.request(Request {
-                entity: entity.to_owned(),
-                client,
-                client_max: match client {
-                    ReadClient::Session(_) => self.turns_max / 4,
-                    ReadClient::Http => self.turns_max / 2,
-                },
-            });
-            state.waiters.insert(ticket, sender);
-            state.grant();
-            Turn {
-                turns: self.clone(),
-                ticket,
-            }
+        let mut state = self.state();
+        let of_user = state.turns.waiting_of(&client.user);
+        if state.turns.waiting() >= self.limits.waiting_max
+            || of_user >= self.limits.waiting_of_user_max
+        {
+            metrics::counter!("rhtmx_sync_reads_refused_total").increment(1);
+            return Err(Busy);
+        }
+        let ticket = state.turns.request(entity, self.requester(client));
+        state.waiters.insert(ticket, sender);
+        state.grant();
+        let turns = self.clone();
+        let turn = Turn { turns, ticket };
+        Ok(TurnRequest { turn, granted })
+    }
+
+    /// Another client waits for the same read, which therefore need not wait for the turn of the first one's user.
+    pub(super) fn join(&self, ticket: Ticket, client: ReadClient) {
+        let mut state = self.state();
+        state.turns.join(ticket, self.requester(client));
+        state.grant();
+    }
+
+    fn requester(
+        &self,
+        ReadClient { user, session }: ReadClient,
+    ) -> Requester<Option<Counted>, Option<SessionId>> {
+        let turns_max = self.limits.turns_max;
+        let client_max = match session {
+            Some(_) => turns_max / 4,
+            None => turns_max / 2,
         };
-        // It cannot fail: the sender stays in `waiters` until the turn is granted or this future dropped.
-        let _ = granted.await;
-        Ok(turn)
+        Requester {
+            user,
+            client: session,
+            client_max,
+        }
     }
 }
 
@@ -95,6 +162,27 @@ impl State {
             }
         }
         metrics::gauge!("rhtmx_sync_reads_waiting").set(self.turns.waiting() as f64);
+    }
+}
+
+/// A request for a turn; given up when it is dropped.
+#[derive(Debug)]
+pub(super) struct TurnRequest {
+    turn: Turn,
+    granted: oneshot::Receiver<()>,
+}
+
+impl TurnRequest {
+    /// What others join it by.
+    pub(super) fn ticket(&self) -> Ticket {
+        self.turn.ticket
+    }
+
+    /// Waits for the turn.
+    pub(super) async fn turn(self) -> Turn {
+        // It cannot fail: the sender stays in `waiters` until the turn is granted or this request dropped.
+        let _ = self.granted.await;
+        self.turn
     }
 }
 
@@ -118,31 +206,45 @@ impl Drop for Turn {
 mod tests {
     use super::*;
 
+    fn limits(turns_max: usize) -> ReadLimits {
+        ReadLimits {
+            turns_max,
+            of_user_max: turns_max,
+            waiting_max: 4,
+            waiting_of_user_max: 2,
+        }
+    }
+
+    fn client(user: &str) -> ReadClient {
+        let user = Some(Counted::User(user.into()));
+        ReadClient::session(user, SessionId::next())
+    }
+
     #[tokio::test]
     async fn a_request_that_is_given_up_leaves_its_turn_to_the_next() {
-        let turns = ReadTurns::new(1, 2);
-        let client = ReadClient::Http;
-        let first = turns.take("t", client).await.expect("a turn");
-        let given_up = tokio::spawn({
-            let turns = turns.clone();
-            async move { turns.take("t", client).await.map(drop) }
-        });
-        let next = tokio::spawn({
-            let turns = turns.clone();
-            async move {
-                turns
-                    .take("t", ReadClient::Session(SessionId::next()))
-                    .await
-                    .map(drop)
-            }
-        });
-        while turns.state().turns.waiting() < 2 {
-            tokio::task::yield_now().await;
-        }
-        assert!(turns.take("t", client).await.is_err(), "two wait already");
-        given_up.abort();
-        assert!(given_up.await.is_err());
+        let turns = ReadTurns::new(limits(1));
+        let first = turns.take("t", client("ann")).await.expect("a turn");
+        let given_up = turns.request("t", client("ann")).expect("a request");
+        let next = turns.request("t", client("ann")).expect("a request");
+        drop(given_up);
         drop(first);
-        next.await.expect("no panic").expect("a turn");
+        next.turn().await;
+    }
+
+    #[tokio::test]
+    async fn of_the_reads_that_wait_a_user_has_a_share() {
+        let turns = ReadTurns::new(limits(1));
+        let _running = turns.take("t", client("ann")).await.expect("a turn");
+        let request = |user: &str| turns.request("t", client(user));
+        let of_ann = [request("ann"), request("ann")];
+        assert!(request("ann").is_err(), "two wait already");
+        let of_ben = [request("ben"), request("ben")];
+        assert!(request("cid").is_err(), "four wait already");
+        let counts = ReadCounts {
+            running: 1,
+            waiting: 4,
+        };
+        assert_eq!(turns.counts(), counts);
+        assert!(of_ann.iter().chain(&of_ben).all(Result::is_ok));
     }
 }

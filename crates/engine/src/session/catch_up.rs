@@ -11,9 +11,9 @@ use sync_core::shape::Shape;
 
 use super::transport::{Resume, Transport};
 use super::{Close, SessionTask};
+use crate::rows::Batch;
 use crate::rows::reads::{Failure, FramesEnd};
 use crate::rows::spool::Next;
-use crate::rows::{Batch, ReadClient};
 use crate::shared_frame::SharedFrame;
 
 /// How one attempt to catch up ended.
@@ -73,7 +73,7 @@ impl<T: Transport> SessionTask<T> {
         &mut self,
         shapes: &[(Shape, Arc<Position>)],
     ) -> Result<CaughtUp, Close> {
-        let client = ReadClient::Session(self.mailbox.session);
+        let client = self.read_client();
         let reader = &self.state.reader;
         let mut frames = reader.catch_up(shapes.to_vec(), client, self.client_id);
         let mut reached = None;

@@ -38,7 +38,7 @@ pub(crate) use sse::{EventStream, NO_CURSOR};
 use transport::{Disconnected, Incoming, Resume, Transport};
 pub(crate) use websocket::WebSocket;
 
-use crate::auth::{Identity, NamedBy};
+use crate::auth::{Counted, Identity, NamedBy};
 use crate::mailbox::{Mailbox, Taken};
 use crate::mutations::{self, MutationError};
 use crate::principals::Present;
@@ -66,6 +66,8 @@ pub(crate) struct SessionTask<T> {
     rules: Session<Batch>,
     principal: Arc<Principal>,
     named_by: NamedBy,
+    /// By whom what the client does is counted.
+    counted: Option<Counted>,
     /// None once the application has ended the session.
     present: Option<Present>,
     expiry: Expiry,
@@ -129,6 +131,7 @@ impl<T: Transport> SessionTask<T> {
         let mailbox = state.hub.join(present.session(), &epoch, limits.queue());
         let filter_bytes = state.hub.filter_bytes();
         let reads = Reads::new(state.reader.page_turns.clone());
+        let counted = identity.counted();
         let Identity {
             principal,
             named_by,
@@ -143,6 +146,7 @@ impl<T: Transport> SessionTask<T> {
             rules,
             principal,
             named_by,
+            counted,
             present: Some(present),
             expiry,
             client_id,
@@ -432,13 +436,17 @@ impl<T: Transport> SessionTask<T> {
         match command {
             ReadCommand::Start { id, shape, from } => {
                 let reader = self.state.reader.clone();
-                let client = ReadClient::Session(self.mailbox.session);
+                let client = self.read_client();
                 let author = self.client_id;
                 self.reads
                     .push(Read::new(reader, client, id, shape, from, author));
             }
             ReadCommand::Stop(id) => self.reads.stop(&id),
         }
+    }
+
+    fn read_client(&self) -> ReadClient {
+        ReadClient::session(self.counted.clone(), self.mailbox.session)
     }
 
     fn resolve(&mut self, id: &SubscriptionId, commands: &mut Commands) {

@@ -214,8 +214,8 @@ impl Read {
             ..
         } = self;
         self.pages.get_or_insert_with(|| match from {
-            None => reader.rows(shape, *client),
-            Some(from) => reader.changes(shape, from.clone(), *client, *author),
+            None => reader.rows(shape, client.clone()),
+            Some(from) => reader.changes(shape, from.clone(), client.clone(), *author),
         })
     }
 
