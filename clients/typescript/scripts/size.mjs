@@ -1,15 +1,18 @@
-/** Fails when a bundle that a page starts with is larger than allowed, minified and gzipped. */
+/**
+ * Fails when a bundle that a page starts with is larger than allowed, minified and gzipped. `sync.js` has what
+ * `client.js`, for plain HTML, does without: mutators, which take one KiB.
+ */
 
 import { readFileSync } from "node:fs";
 import { gzipSync } from "node:zlib";
 
-const LIMIT_BYTES = 12 * 1024;
+const LIMITS_BYTES = { "client.js": 12 * 1024, "sync.js": 13 * 1024 };
 const size = (file) => gzipSync(readFileSync(`dist/${file}`), { level: 9 }).length;
 let failed = false;
-for (const file of ["client.js", "sync.js"]) {
+for (const [file, limit] of Object.entries(LIMITS_BYTES)) {
   const bytes = size(file);
-  failed ||= bytes > LIMIT_BYTES;
-  console.log(`${file}: ${bytes} of ${LIMIT_BYTES} bytes${bytes > LIMIT_BYTES ? ", too large" : ""}`);
+  failed ||= bytes > limit;
+  console.log(`${file}: ${bytes} of ${limit} bytes${bytes > limit ? ", too large" : ""}`);
 }
 console.log(`client-network.js, loaded after: ${size("client-network.js")} bytes`);
 process.exit(failed ? 1 : 0);

@@ -1,6 +1,6 @@
 /** The bundle at `/api/sync/client.js`: starts what its script element asks for, and sets `window.rhtmx`. */
 
-import { createSync } from "./create.js";
+import { createExtended as createSync } from "./create.js";
 import { entity } from "./entity.js";
 import { startFromScript, type PageSync } from "./htmx.js";
 

@@ -3,20 +3,20 @@
 import { systemClock, type Clock } from "./connection/clock.js";
 import type { TokenSource } from "./connection/connection.js";
 import type { Transport } from "./connection/transport.js";
-import type { EntityDefinition, Entity } from "./entity.js";
+import type { Definitions, Entity, RowOf } from "./entity.js";
+import { mutating, type Mutate, type MutatorFunctions } from "./mutators.js";
 import { IndexedDbStore } from "./store/indexeddb.js";
 import { MemoryStore } from "./store/memory.js";
 import type { Store } from "./store/store.js";
-import { Sync } from "./sync.js";
+import { Sync, type Extension } from "./sync.js";
 import { alone, webLocks, type Election } from "./tabs/election.js";
 import type { TabChannel } from "./tabs/message.js";
 import type { Network, Tab } from "./tabs/tab.js";
 
-type Definitions = { [name: string]: EntityDefinition<object> };
-type RowOf<D> = D extends EntityDefinition<infer R extends object> ? R : never;
-
-/** A client, with each entity under its name. */
-export type SyncClient<D extends Definitions> = Sync & { readonly [name in keyof D]: Entity<RowOf<D[name]>> };
+/** A client, with each entity under its name, and its mutators under `mutate`. */
+export type SyncClient<D extends Definitions, M = {}> = Sync &
+  { readonly [name in keyof D]: Entity<RowOf<D[name]>> } &
+  ([keyof M] extends [never] ? unknown : { readonly mutate: Mutate<M> });
 
 export interface CreateSyncOptions<D extends Definitions> {
   /** Where the engine is mounted. Default `/api/sync` on the page's own server. */
@@ -53,8 +53,23 @@ export interface Environment {
  *     const open = sync.todos.live({ where: "done = false" });
  *     open.subscribe(() => render(open.rows));
  *     sync.todos.create({ title: "Milk", done: false });
+ *
+ * `mutators` are functions of the server, with what they are expected to do here:
+ *
+ *     mutators: { completeTodo(tx, args: { id: string }) { tx.todos.update(args.id, { done: true }); } }
+ *     const { result } = sync.mutate.completeTodo({ id: "42" });
+ *
+ * @throws {SyncError} when a mutator has a name that the server does not take.
  */
-export function createSync<const D extends Definitions>(options: CreateSyncOptions<D>): SyncClient<D> {
+export function createSync<const D extends Definitions, M = {}>(
+  options: CreateSyncOptions<D> & { mutators?: MutatorFunctions<D, M> },
+): SyncClient<D, M> {
+  const { entities, mutators } = options;
+  return createExtended(options, mutators && mutating(entities, mutators)) as SyncClient<D, M>;
+}
+
+/** The same without mutators, for the bundle that has no room for them, or with something else. */
+export function createExtended<const D extends Definitions>(options: CreateSyncOptions<D>, extend?: Extension): SyncClient<D> {
   const { environment = {}, token } = options;
   // When rendering on a server there is no page to be relative to, and no reason to connect.
   const inPage = typeof window !== "undefined";
@@ -75,7 +90,7 @@ export function createSync<const D extends Definitions>(options: CreateSyncOptio
   };
   // Loads while the store is being read; a failure is reported when the code is needed.
   tab.network().catch(() => {});
-  return new Sync(options.entities, tab, listenToBrowser) as SyncClient<D>;
+  return new Sync(options.entities, tab, listenToBrowser, extend) as SyncClient<D>;
 }
 
 const network = () => import("./network.js");

@@ -35,6 +35,11 @@ export interface EntityDefinition<R> extends EntityOptions<R> {
   readonly row?: R;
 }
 
+/** The entities of an application, by name. */
+export type Definitions = { [name: string]: EntityDefinition<object> };
+/** The type of a declared entity's rows. */
+export type RowOf<D> = D extends EntityDefinition<infer R extends object> ? R : never;
+
 /**
  * Declares an entity.
  *
@@ -56,7 +61,8 @@ export interface LiveOptions<R> extends SelectionOptions {
 /** The server's answer to a write. */
 export type WriteResult =
   | { ok: true }
-  | { ok: false; code: string; message: string };
+  /** `reason`: the code of the server's function that refused it, where it has one. */
+  | { ok: false; code: string; message: string; reason?: string | undefined };
 
 /** A write of the user, which is shown already. */
 export interface PendingWrite {

@@ -8,7 +8,7 @@
  * `hx-trigger="rhtmx:todos:changed from:body"` fetches a fragment again.
  */
 
-import { createSync } from "./create.js";
+import { createExtended } from "./create.js";
 import { entity } from "./entity.js";
 import type { Row } from "./protocol/json.js";
 import type { View } from "./replica/view.js";
@@ -26,7 +26,7 @@ export interface PageSync {
 export function startFromScript(script: HTMLElement): PageSync {
   const { syncEntities = "", syncUrl, syncName } = script.dataset;
   const names = syncEntities.split(/[\s,]+/).filter(Boolean);
-  const sync: Sync = createSync({
+  const sync: Sync = createExtended({
     entities: Object.fromEntries(names.map((name) => [name, entity()])),
     ...(syncUrl && { url: syncUrl }),
     ...(syncName && { name: syncName }),

@@ -2,7 +2,7 @@
 
 import { errorFromJson, SyncError } from "./errors.js";
 import { Entity, type EntityDefinition, type LiveOptions, type PendingWrite, type WriteResult } from "./entity.js";
-import type { ClientFrame, ServerFrame, Write } from "./protocol/generated.js";
+import type { ClientFrame, ServerFrame, Step } from "./protocol/generated.js";
 import type { Row, RowKey } from "./protocol/json.js";
 import type { Mutation, Rejection } from "./replica/mutation.js";
 import { Replica } from "./replica/replica.js";
@@ -27,6 +27,12 @@ export interface SyncEvents {
   /** A frame was sent or received; only in the leading tab. */
   frame: { direction: "sent" | "received"; frame: ClientFrame | ServerFrame };
 }
+
+/**
+ * Adds to a client, before it has read its store. `write` queues a step, or adds it to the transaction that has
+ * begun; `begun` has the steps of that one.
+ */
+export type Extension = (sync: Sync, replica: Replica, write: (step: Step) => Promises, begun: () => readonly Step[]) => void;
 
 interface Opened {
   selection: Selection;
@@ -58,11 +64,16 @@ export class Sync {
   readonly #results = new Map<string, (result: WriteResult) => void>();
   readonly #entities = new Map<string, Entity<Row>>();
   #reported = new Set<string>();
-  #transaction: { writes: Write[]; receipt: Receipt } | undefined;
+  #transaction: { writes: Step[]; receipt: Receipt } | undefined;
   #status: Status;
   #closed = false;
 
-  constructor(entities: { [name: string]: EntityDefinition<object> }, options: TabOptions, listen: (sync: Sync, tab: Tab) => () => void) {
+  constructor(
+    entities: { [name: string]: EntityDefinition<object> },
+    options: TabOptions,
+    listen: (sync: Sync, tab: Tab) => () => void,
+    extend?: Extension,
+  ) {
     const keys = new Map(Object.entries(entities).map(([name, { key }]) => [name, typeof key === "string" ? [key] : key]));
     this.#clock = options.clock;
     this.#replica = new Replica((name) => keys.get(name));
@@ -73,6 +84,7 @@ export class Sync {
     });
     this.#status = this.#currentStatus();
     for (const [name, definition] of Object.entries(entities)) this.#define(name, definition as EntityDefinition<Row>);
+    extend?.(this, this.#replica, (step) => this.#write(step), () => this.#transaction?.writes ?? []);
     this.#unlisten = listen(this, this.#tab);
   }
 
@@ -122,7 +134,7 @@ export class Sync {
    */
   transaction(act: () => void): Promises {
     if (this.#transaction) throw new SyncError("invalid", "nested");
-    const { writes, receipt } = (this.#transaction = { writes: [] as Write[], receipt: new Receipt() });
+    const { writes, receipt } = (this.#transaction = { writes: [] as Step[], receipt: new Receipt() });
     try {
       const result: unknown = act();
       if (result instanceof Promise) throw new SyncError("invalid", "asynchronous transaction");
@@ -186,18 +198,15 @@ export class Sync {
     Object.defineProperty(this, name, { value: entity, enumerable: true });
   }
 
-  #write(write: Write): Promises {
+  #write(step: Step): Promises {
     if (this.#closed) throw new SyncError("closed", "closed", "report");
-    if (this.#transaction) {
-      this.#transaction.writes.push(write);
-      return this.#transaction.receipt.promises;
-    }
-    const receipt = new Receipt();
-    this.#enqueue([write], receipt);
+    const { writes, receipt } = this.#transaction ?? { writes: undefined, receipt: new Receipt() };
+    if (writes) writes.push(step);
+    else this.#enqueue([step], receipt);
     return receipt.promises;
   }
 
-  #enqueue(writes: Write[], receipt: Receipt): void {
+  #enqueue(writes: Step[], receipt: Receipt): void {
     const mutation: Mutation = { id: uuid(), writes, madeAt: this.#clock.now() };
     this.#results.set(mutation.id, receipt.result);
     void this.#tab.enqueue(mutation).then(receipt.saved);
@@ -269,8 +278,8 @@ export class Sync {
     for (const rejection of this.#replica.rejected) {
       if (this.#reported.has(rejection.id)) continue;
       this.#reported.add(rejection.id);
-      const { code, message } = rejection;
-      this.#results.get(rejection.id)?.({ ok: false, code, message });
+      const { code, message, reason } = rejection;
+      this.#results.get(rejection.id)?.({ ok: false, code, message, reason });
       this.#results.delete(rejection.id);
       this.#emit("rejected", rejection);
     }

@@ -1,6 +1,6 @@
 /** The mutations that wait for the server, and those that it rejected. */
 
-import type { Mutation, Rejection, Write } from "@rhtmx/sync";
+import type { Mutation, Rejection, Step } from "@rhtmx/sync";
 import { find, make, say } from "./dom.js";
 import type { Device } from "./model.js";
 
@@ -31,7 +31,7 @@ export class QueueView {
   #drawQueue(): void {
     clearTimeout(this.#timer);
     this.#timer = undefined;
-    const waiting = this.#device.pending.filter(({ writes }) => writes.some(({ entity }) => entity !== "viewers"));
+    const waiting = this.#device.pending.filter(({ writes }) => writes.some((step) => "mutator" in step || step.entity !== "viewers"));
     this.#queue.hidden = waiting.length === 0;
     say(find(this.#queue, "h3"), `Waiting for the server: ${waiting.length}`);
     const lines = waiting.slice(0, SHOWN_MAX).map((mutation) => make("li", { textContent: this.#describe(mutation) }));
@@ -62,10 +62,12 @@ export class QueueView {
   }
 
   #describe({ writes }: Mutation | Rejection): string {
-    return writes.map((write) => this.#sentence(write)).join(", ");
+    return writes.map((step) => this.#sentence(step)).join(", ");
   }
 
-  #sentence({ op, entity, key, values = {} }: Write): string {
+  #sentence(step: Step): string {
+    if ("mutator" in step) return step.mutator.replaceAll("_", " ");
+    const { op, entity, key, values = {} } = step;
     const known = entity === "todos" && key != null ? this.#device.todos.get(String(key))?.title : undefined;
     const title = values["title"] ?? values["name"] ?? known;
     const what = typeof title === "string" ? `“${title.length > 60 ? `${title.slice(0, 60)}…` : title}”` : entity;

@@ -1,12 +1,12 @@
-/** The user's writes on their way to the server, and those that it rejected. */
+/** The user's writes and calls on their way to the server, and those that it rejected. */
 
-import type { RejectCode, Write } from "../protocol/generated.js";
+import type { MutatorCall, RejectCode, Step } from "../protocol/generated.js";
 
-/** Writes that are applied together or not at all. */
+/** Writes, and calls of mutators, that are applied together or not at all. */
 export interface Mutation {
   /** A uuid, known at once. */
   id: string;
-  writes: Write[];
+  writes: Step[];
   /** For display; nothing is decided by it. */
   madeAt: number;
   /**
@@ -18,6 +18,10 @@ export interface Mutation {
   chain?: string;
   /** Why it can never be sent, where an earlier version of this client has stored such a thing. */
   fault?: string;
+}
+
+export function isCall(step: Step): step is MutatorCall {
+  return "mutator" in step;
 }
 
 /** A number, and the chain up to it; without a chain where it was assigned before there were chains. */
@@ -36,10 +40,12 @@ export interface Numbering extends ChainLink {
 export interface Rejection {
   /** The id of the mutation. */
   id: string;
-  writes: Write[];
+  writes: Step[];
   madeAt: number;
   code: RejectCode;
   message: string;
+  /** Of a refusal: the code of the function that refused it. */
+  reason?: string;
   /** The write at fault, from 0. */
   write?: number;
   column?: string;

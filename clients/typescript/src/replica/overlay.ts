@@ -16,8 +16,10 @@ export interface OverlaySource {
   queue: readonly Mutation[];
   /** The key columns of an entity. */
   keyColumns(entity: string): readonly string[];
-  /** The row with all its columns, from any query. */
-  image(entity: string, key: RowKey): Row | undefined;
+  /** The writes of a mutation on an entity, each with the key of its row. */
+  writesOn(entity: string, mutation: Mutation): readonly [RowKey, Write][];
+  /** A query that has the row with all its columns. */
+  holder(entity: string, key: RowKey): QueryRows | undefined;
   /** Whether a row belongs to the query; undefined when only the server can tell. */
   matches(query: QueryRows, row: Row): boolean | undefined;
 }
@@ -25,22 +27,17 @@ export interface OverlaySource {
 const NOTHING: Overlay = new Map();
 
 export function overlayOf(query: QueryRows, source: OverlaySource): Overlay {
-  const open = source.queue.filter(
-    ({ id, writes }) => !query.settled.has(id) && writes.some(({ entity }) => entity === query.selection.entity),
-  );
-  if (open.length === 0) return NOTHING;
   const { entity } = query.selection;
   const rows = new Map<RowKey, Row | null>();
-  for (const mutation of open) {
-    mutation.writes.forEach((write, index) => {
-      if (write.entity !== entity) return;
-      const key = keyOfWrite(write, source.keyColumns(entity)) ?? temporaryKey(mutation, index);
-      const before = rows.has(key) ? rows.get(key) : (query.rows.get(key) ?? source.image(entity, key));
+  for (const mutation of source.queue) {
+    if (query.settled.has(mutation.id)) continue;
+    for (const [key, write] of source.writesOn(entity, mutation)) {
+      const before = rows.has(key) ? rows.get(key) : (query.rows.get(key) ?? source.holder(entity, key)?.rows.get(key));
       const after = applyWrite(write, before ?? undefined);
       if (after !== undefined) rows.set(key, after);
-    });
+    }
   }
-  return shownIn(query, rows, source);
+  return rows.size ? shownIn(query, rows, source) : NOTHING;
 }
 
 /** The written rows that this query therefore shows or hides. */
@@ -56,7 +53,7 @@ function shownIn(query: QueryRows, rows: ReadonlyMap<RowKey, Row | null>, source
 }
 
 /** The row after a write; null when it is deleted, undefined when the write changes nothing here. */
-function applyWrite(write: Write, before: Row | undefined): Row | null | undefined {
+export function applyWrite(write: Write, before: Row | undefined): Row | null | undefined {
   switch (write.op) {
     case "create":
       return { ...write.values };
@@ -82,6 +79,6 @@ export function keyOfWrite(write: Write, columns: readonly string[]): RowKey | u
 }
 
 /** The key of a row until the database has chosen one. */
-export function temporaryKey({ id }: Mutation, index: number): RowKey {
+export function temporaryKey({ id }: Mutation, index: number | string): RowKey {
   return `new:${id}:${index}`;
 }

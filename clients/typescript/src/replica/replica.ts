@@ -3,23 +3,26 @@
  * letters. Of what comes from the server, only commits change it.
  */
 
+import type { Write } from "../protocol/generated.js";
 import type { Row, RowKey } from "../protocol/json.js";
 import { Matcher } from "../filter/matcher.js";
 import type { Commit } from "./commit.js";
 import { QueryRows } from "./query_rows.js";
 import type { Mutation, Numbering, Rejection } from "./mutation.js";
-import { overlayOf, type Overlay } from "./overlay.js";
+import { keyOfWrite, overlayOf, temporaryKey, type Overlay, type OverlaySource } from "./overlay.js";
 import type { Selection } from "./selection.js";
 
 /** How many answered mutations are remembered, so that a late message does not bring one back. */
 const ANSWERED_KEPT = 1000;
 
-export class Replica {
+export class Replica implements OverlaySource {
   readonly queries = new Map<string, QueryRows>();
   /** Called after every step, when all of it has been applied. */
   onChange: () => void = () => {};
   /** Increases with every step. */
   version = 0;
+  /** What a mutation writes. Without mutators nobody knows what a call does, so it shows nothing. */
+  written: (mutation: Mutation) => readonly Write[] = ({ writes }) => writes as Write[];
   queue: readonly Mutation[] = [];
   rejected: readonly Rejection[] = [];
   readonly #acked = new Set<string>();
@@ -112,25 +115,32 @@ export class Replica {
     return undefined;
   }
 
-  overlay(query: QueryRows): Overlay {
-    return overlayOf(query, {
-      queue: this.queue,
-      keyColumns: (entity) => this.keyColumns(entity),
-      image: (entity, key) => this.#image(entity, key),
-      matches: (of, row) => this.#matcher.matches(of.selection, row, (column) => this.columnType(of.selection.entity, column)),
-    });
+  /** The writes of a mutation on an entity, each with the key of its row. */
+  writesOn(entity: string, mutation: Mutation): [RowKey, Write][] {
+    const columns = this.keyColumns(entity);
+    return this.written(mutation).flatMap((write, index): [RowKey, Write][] =>
+      write.entity === entity ? [[keyOfWrite(write, columns) ?? temporaryKey(mutation, index), write]] : [],
+    );
   }
 
-  /** The row with all its columns, from a live query if there is one. */
-  #image(entity: string, key: RowKey): Row | undefined {
-    let image: Row | undefined;
+  overlay(query: QueryRows): Overlay {
+    return overlayOf(query, this);
+  }
+
+  /** Whether a row belongs to a query; undefined when only the server can tell. */
+  matches({ selection }: QueryRows, row: Row): boolean | undefined {
+    return this.#matcher.matches(selection, row, (column) => this.columnType(selection.entity, column));
+  }
+
+  /** A query that has the row with all its columns, a live one if there is one. */
+  holder(entity: string, key: RowKey): QueryRows | undefined {
+    let holder: QueryRows | undefined;
     for (const query of this.queries.values()) {
-      if (query.selection.entity !== entity || !query.isFull) continue;
-      const row = query.rows.get(key);
-      if (row && query.phase === "live") return row;
-      image ??= row;
+      if (query.selection.entity !== entity || !query.isFull || !query.rows.has(key)) continue;
+      if (query.phase === "live") return query;
+      holder ??= query;
     }
-    return image;
+    return holder;
   }
 
   /** Each dead letter appears once, at the place of its first arrival. */

@@ -6,7 +6,6 @@ import type { Row, RowKey } from "../protocol/json.js";
 import type { QueryPhase } from "./commit.js";
 import type { QueryRows } from "./query_rows.js";
 import { sameRow } from "./query_rows.js";
-import { keyOfWrite, temporaryKey } from "./overlay.js";
 import type { Replica } from "./replica.js";
 
 /**
@@ -186,10 +185,7 @@ export class View<R> {
     const keys = new Set<RowKey>();
     for (const mutation of this.#replica.queue) {
       if (!this.#replica.isPending(mutation)) continue;
-      mutation.writes.forEach((write, index) => {
-        if (write.entity !== entity) return;
-        keys.add(keyOfWrite(write, this.#replica.keyColumns(entity)) ?? temporaryKey(mutation, index));
-      });
+      for (const [key] of this.#replica.writesOn(entity, mutation)) keys.add(key);
     }
     const before = this.#snapshot.pending;
     return keys.size === before.size && [...keys].every((key) => before.has(key)) ? before : keys;

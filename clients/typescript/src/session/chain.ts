@@ -3,7 +3,7 @@
  * writes. Two stores that use one client id, or a store that was rolled back, give themselves away by it.
  */
 
-import type { Write } from "../protocol/generated.js";
+import type { Step } from "../protocol/generated.js";
 import { sha256 } from "./sha256.js";
 
 const CHAIN_BYTES = 16;
@@ -11,10 +11,10 @@ const CHAIN_BYTES = 16;
 export const CHAIN_START = "00".repeat(CHAIN_BYTES);
 
 /** Digests of writes, which do not change. */
-const digests = new WeakMap<readonly Write[], Uint8Array>();
+const digests = new WeakMap<readonly Step[], Uint8Array>();
 
 /** The chain after a mutation. Its writes are sent as the text that `JSON.stringify` makes of them. */
-export function chainAfter(chain: string, writes: readonly Write[]): string {
+export function chainAfter(chain: string, writes: readonly Step[]): string {
   let digest = digests.get(writes);
   if (!digest) digests.set(writes, (digest = sha256(new TextEncoder().encode(JSON.stringify(writes)))));
   const before = Uint8Array.from(chain.match(/../g) ?? [], (digits) => parseInt(digits, 16));

@@ -7,7 +7,7 @@
  * which it applied, and the others go on under a new client id.
  */
 
-import type { ChainLink, Mutation, Numbering, Rejection } from "../replica/mutation.js";
+import { isCall, type ChainLink, type Mutation, type Numbering, type Rejection } from "../replica/mutation.js";
 import { LAST_MUTATION_UNKNOWN, type PushFrame, type RejectFrame, type WelcomeFrame } from "../protocol/frames.js";
 import { CHAIN_START, chainAfter } from "./chain.js";
 import { REJECT_CODES, type Limits, type RejectCode } from "../protocol/generated.js";
@@ -49,6 +49,7 @@ export class Outbox {
   /** Mutations whose numbers the server knows for others. */
   readonly #free = new Set<string>();
   #limits: Limits = { frame_bytes_max: Infinity, subscriptions_max: Infinity, writes_max: Infinity };
+  #features: readonly string[] = [];
   /** The mutations that were sent on this connection and not answered. */
   #waiting = new Map<number, Mutation>();
   /** Answered mutations that stay in the queue until the rows of every query contain them. */
@@ -69,6 +70,7 @@ export class Outbox {
     this.#lastMutation = welcome.last_mutation;
     this.#compare(welcome);
     this.#limits = welcome.limits;
+    this.#features = welcome.features;
     this.#checked.clear();
     this.pump();
   }
@@ -257,6 +259,10 @@ export class Outbox {
   /** Why a mutation cannot be sent. */
   #fault({ writes, number, fault }: Mutation): { code: RejectCode; message: string } | undefined {
     if (fault !== undefined) return { code: "invalid", message: fault };
+    // One with a number may have been sent, and the server then knows the answer.
+    if (number === undefined && writes.some(isCall) && !this.#features.includes("mutators")) {
+      return { code: "unknown_mutator", message: "the server has no mutators" };
+    }
     const { writes_max: writesMax, frame_bytes_max: bytesMax } = this.#limits;
     let bytes: number;
     try {
@@ -272,10 +278,11 @@ export class Outbox {
 
 function rejection(
   { id, writes, madeAt }: Mutation,
-  { code, message, write, column }: { code: RejectCode; message: string; write?: number; column?: string },
+  { code, message, write, column, reason }: { code: RejectCode; message: string; write?: number; column?: string; reason?: string },
 ): Rejection {
   const rejected: Rejection = { id, writes, madeAt, code, message };
   if (write !== undefined) rejected.write = write;
   if (column !== undefined) rejected.column = column;
+  if (reason !== undefined) rejected.reason = reason;
   return rejected;
 }

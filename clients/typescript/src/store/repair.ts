@@ -1,6 +1,6 @@
 /** Makes what an earlier version of this client has stored fit to be shown and sent, or says why it is not. */
 
-import type { Write } from "../protocol/generated.js";
+import type { Step, Write } from "../protocol/generated.js";
 import type { Json, Row } from "../protocol/json.js";
 import { toJson } from "../protocol/to_json.js";
 import type { Mutation } from "../replica/mutation.js";
@@ -22,9 +22,10 @@ function repaired(mutation: Mutation): Mutation {
       return Object.prototype.toString.call(value);
     }
   };
-  const writes = [mutation.writes ?? []].flat().map((write): Write => {
-    const { key, values, ...rest } = Object(write) as Write;
-    if (typeof rest.entity !== "string") fault ??= "a write names no entity";
+  const writes = [mutation.writes ?? []].flat().map((write): Step => {
+    // A call has neither a key nor values.
+    const { key, values, ...rest } = Object(write) as Write & { mutator?: string };
+    if (typeof (rest.entity ?? rest.mutator) !== "string") fault ??= "a write names no entity";
     const written = Object.entries(Object(values) as Row).filter(([, value]) => value !== undefined);
     return {
       ...rest,

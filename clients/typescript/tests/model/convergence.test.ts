@@ -6,10 +6,11 @@
 
 import fc from "fast-check";
 import { expect, test } from "vitest";
+import { isCall } from "../../src/replica/mutation.js";
 import { selectionOf } from "../../src/replica/selection.js";
 import { MemoryStore } from "../../src/store/memory.js";
 import type { Shape } from "../simulated/database.js";
-import { rest, World, type Client, type Todo } from "../simulated/harness.js";
+import { marked, rest, World, type Client, type Todo } from "../simulated/harness.js";
 import { MortalStore } from "../simulated/mortal.js";
 
 type Step =
@@ -17,10 +18,12 @@ type Step =
   | { do: "create" | "remove"; key: number }
   | { do: "other"; key: number; list: string }
   | { do: "otherDelete"; key: number }
+  | { do: "call"; refused: boolean }
   | { do: "deliver"; frames: number }
   | { do: "pass"; ms: number }
   | { do: "list"; open: boolean }
   | { do: "reach"; yes: boolean }
+  | { do: "otherMark" }
   | { do: "apply" | "join" | "drain" | "drop" | "reload" | "kill" | "pause" | "resume" | "prune" | "refetch" | "online" | "offline" };
 
 const key = fc.integer({ min: 0, max: 2 });
@@ -29,6 +32,8 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   { weight: 2, arbitrary: fc.record({ do: fc.constantFrom("create" as const, "remove" as const), key }) },
   { weight: 4, arbitrary: fc.record({ do: fc.constant("other" as const), key, list: fc.constantFrom("a", "b") }) },
   { weight: 1, arbitrary: fc.record({ do: fc.constant("otherDelete" as const), key }) },
+  { weight: 4, arbitrary: fc.record({ do: fc.constant("call" as const), refused: fc.boolean() }) },
+  { weight: 2, arbitrary: fc.constant({ do: "otherMark" as const }) },
   { weight: 8, arbitrary: fc.record({ do: fc.constant("deliver" as const), frames: fc.integer({ min: 1, max: 5 }) }) },
   { weight: 3, arbitrary: fc.record({ do: fc.constant("pass" as const), ms: fc.constantFrom(1_000, 40_000) }) },
   { weight: 2, arbitrary: fc.record({ do: fc.constant("list" as const), open: fc.boolean() }) },
@@ -55,6 +60,9 @@ class Device {
   readonly shown = new Map<string, number>();
   /** The values that the store has. */
   readonly saved = new Set<number>();
+  /** The marks of the user's calls that have been shown, without those that the server refuses. */
+  readonly marks = new Set<string>();
+  readonly savedMarks = new Set<string>();
   readonly removed: string[] = [];
   n = 0;
 
@@ -77,6 +85,10 @@ class Device {
       this.shown.set(row.id, row.n ?? 0);
     }
     for (const id of this.shown.keys()) expect(this.view.get(id), `${id} vanished`).toBeDefined();
+    const marks = this.view.get("marks")?.title.split(",") ?? [];
+    expect(marks, "each once").toEqual([...new Set(marks)]);
+    for (const mark of this.marks) expect(marks, "a mark vanished").toContain(mark);
+    for (const mark of marks) if (mark.startsWith("mine")) this.marks.add(mark);
   }
 
   write(index: number): void {
@@ -85,6 +97,18 @@ class Device {
     const list = n % 2 ? "a" : "b";
     void this.sync.todos.upsert({ id, title: "mine", n, list }).saved.then((saved) => saved && this.saved.add(n));
     this.shown.set(id, n);
+  }
+
+  /** In one mutation with a write, whose row then says that both were applied. */
+  call(refused: boolean): void {
+    const mark = `${refused ? "refused" : "mine"}-${++this.n}`;
+    const { saved } = this.sync.transaction(() => {
+      this.sync.todos.upsert({ id: "beside", title: mark });
+      this.sync.mutate.markOnce({ n: mark, refused });
+    });
+    if (refused) return;
+    void saved.then((saved) => saved && this.savedMarks.add(mark));
+    this.marks.add(mark);
   }
 
   /** What is on disk is always a state that the database was in. */
@@ -110,6 +134,12 @@ class Device {
         return void this.sync.todos.delete(`shared-${step.key}`);
       case "other":
         return database.put("todos", { id: `shared-${step.key}`, title: `other ${database.position}`, list: step.list });
+      case "call":
+        return this.call(step.refused);
+      case "otherMark": {
+        const before = database.table("todos").get("marks")?.["title"] as string | undefined;
+        return database.put("todos", { id: "marks", title: marked(before, `other-${database.position}`) });
+      }
       case "otherDelete":
         return database.delete("todos", `shared-${step.key}`);
       case "deliver":
@@ -161,8 +191,11 @@ class Device {
     this.world.server.drop();
     const { queue } = await this.disk.open();
     this.shown.clear();
+    this.marks.clear();
     for (const { writes } of queue) {
-      for (const { key, values } of writes) {
+      for (const step of writes) {
+        if (isCall(step)) continue;
+        const { key, values } = step;
         if (String(key).startsWith("mine")) this.shown.set(String(key), values?.["n"] as number);
       }
     }
@@ -182,7 +215,7 @@ function sorted(rows: Iterable<Todo>): Todo[] {
   return [...rows].sort((a, b) => (a.id < b.id ? -1 : 1));
 }
 
-test("SPEC 1, 2, 5, 6, 7, 9: whatever happens, client and database end equal, each write takes effect once, and nothing flickers", async () => {
+test("SPEC 1, 2, 5, 6, 7, 9, 19: whatever happens, client and database end equal, each write takes effect once, and nothing flickers", async () => {
   await fc.assert(
     fc.asyncProperty(fc.array(step, { minLength: 5, maxLength: 60 }), fc.boolean(), async (steps, repeats) => {
       const device = new Device();
@@ -204,6 +237,13 @@ test("SPEC 1, 2, 5, 6, 7, 9: whatever happens, client and database end equal, ea
       const effects = database.effects.flatMap(({ values }) => (typeof values?.["n"] === "number" ? [values["n"]] : []));
       expect(effects, "each once, in order").toEqual([...new Set(effects)].sort((a, b) => a - b));
       for (const n of device.saved) expect(effects).toContain(n);
+      const called = database.called.map(({ args }) => (args as { n: string }).n);
+      expect(called, "each once").toEqual([...new Set(called)]);
+      expect(called.some((mark) => mark.startsWith("refused"))).toBe(false);
+      for (const mark of device.savedMarks) expect(called).toContain(mark);
+      for (const { code, reason, writes } of device.sync.rejected) {
+        if (writes.some(isCall)) expect([code, reason]).toEqual(["refused", "unwanted"]);
+      }
       await device.checkDisk();
       await device.sync.close();
     }),

@@ -5,6 +5,7 @@
 
 import fc from "fast-check";
 import { expect, test } from "vitest";
+import type { Write } from "../../src/protocol/generated.js";
 import { emptyCommit } from "../../src/replica/commit.js";
 import { MemoryStore } from "../../src/store/memory.js";
 import { rest, World, type Client } from "../simulated/harness.js";
@@ -63,7 +64,7 @@ test("SPEC 18: however a store is copied and rolled back, no ack is for another 
         for (const { number, chain, writes } of queue) {
           // Nor do those that have it under a number that a third page has used for something else.
           const isLost = () => number === undefined || server.database.clients.get(clientId)?.chains[number] !== chain;
-          copies.push([writes[0]!.values!["n"] as number, isLost]);
+          copies.push([(writes[0] as Write).values!["n"] as number, isLost]);
         }
         return copy;
       };
@@ -130,7 +131,7 @@ test("SPEC 18: however a store is copied and rolled back, no ack is for another 
       }
       const stored = new Set<number>();
       for (const opened of pages) {
-        for (const { writes } of (await opened?.disk.open())?.queue ?? []) stored.add(writes[0]!.values!["n"] as number);
+        for (const { writes } of (await opened?.disk.open())?.queue ?? []) stored.add((writes[0] as Write).values!["n"] as number);
         opened?.sync.connect();
       }
       for (let i = 0; i < 6; i++) await world.recover();

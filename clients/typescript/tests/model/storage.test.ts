@@ -7,6 +7,7 @@ import "fake-indexeddb/auto";
 import fc from "fast-check";
 import { deleteDB } from "idb";
 import { afterEach, expect, test, vi } from "vitest";
+import type { Write } from "../../src/protocol/generated.js";
 import { IndexedDbStore } from "../../src/store/indexeddb.js";
 import { rest, World, type Client } from "../simulated/harness.js";
 
@@ -57,7 +58,7 @@ test("SPEC 5, 8: whatever happens to the store, each write takes effect once, an
         sync.todos.live();
         await calm();
       };
-      const open = () => sync!.pending.map(({ writes }) => writes[0]!.values!["n"] as number);
+      const open = () => sync!.pending.map(({ writes }) => (writes[0] as Write).values!["n"] as number);
       const applied = () => server.database.effects.map(({ values }) => values!["n"] as number);
       refused = false;
       await start();

@@ -6,7 +6,7 @@ import { Browser, type BrowserTab } from "../simulated/browser.js";
 import { rest, type Todo } from "../simulated/harness.js";
 
 type Step =
-  | { do: "write" | "open" | "close" | "kill" | "pause" | "resume"; tab: number }
+  | { do: "write" | "call" | "open" | "close" | "kill" | "pause" | "resume"; tab: number }
   | { do: "deliver"; frames: number }
   | { do: "other"; key: number }
   | { do: "apply" | "join" | "drain" | "drop" | "pass" };
@@ -14,6 +14,7 @@ type Step =
 const tab = fc.integer({ min: 0, max: 2 });
 const step: fc.Arbitrary<Step> = fc.oneof(
   { weight: 8, arbitrary: fc.record({ do: fc.constant("write" as const), tab }) },
+  { weight: 4, arbitrary: fc.record({ do: fc.constant("call" as const), tab }) },
   { weight: 4, arbitrary: fc.record({ do: fc.constantFrom("open" as const, "close" as const, "kill" as const), tab }) },
   { weight: 2, arbitrary: fc.record({ do: fc.constantFrom("pause" as const, "resume" as const), tab }) },
   { weight: 8, arbitrary: fc.record({ do: fc.constant("deliver" as const), frames: fc.integer({ min: 1, max: 5 }) }) },
@@ -22,7 +23,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   ...(["drop", "pass"] as const).map((name) => ({ weight: 1, arbitrary: fc.constant({ do: name }) })),
 );
 
-test("SPEC 5, 7, 10: tabs come, go and die; every stored write arrives once, and all end equal", async () => {
+test("SPEC 5, 7, 10, 19: tabs come, go and die; every stored write arrives once, and all end equal", async () => {
   await fc.assert(
     fc.asyncProperty(fc.array(step, { minLength: 5, maxLength: 60 }), async (steps) => {
       const browser = new Browser();
@@ -31,9 +32,11 @@ test("SPEC 5, 7, 10: tabs come, go and die; every stored write arrives once, and
       const tabs: (BrowserTab | undefined)[] = [undefined, undefined, undefined];
       const views = new Map<BrowserTab, { rows: readonly Todo[] }>();
       const saved = new Set<number>();
+      const marks = new Set<string>();
       let n = 0;
       const open = (at: number) => {
-        const opened = (tabs[at] = browser.tab());
+        // The last tab is of another version, and knows no mutators.
+        const opened = (tabs[at] = browser.tab(at === 2 ? { mutators: {} } : {}));
         views.set(opened, opened.sync.todos.live());
         return opened;
       };
@@ -46,6 +49,11 @@ test("SPEC 5, 7, 10: tabs come, go and die; every stored write arrives once, and
           case "write": {
             const value = ++n;
             void alive(step.tab).sync.todos.upsert({ id: `mine-${value % 2}`, title: "x", n: value }).saved.then((kept) => kept && saved.add(value));
+            break;
+          }
+          case "call": {
+            const mark = `mine-${++n}`;
+            void alive(step.tab % 2).sync.mutate.markOnce({ n: mark }).saved.then((kept) => kept && marks.add(mark));
             break;
           }
           case "close":
@@ -95,6 +103,9 @@ test("SPEC 5, 7, 10: tabs come, go and die; every stored write arrives once, and
       const effects = database.effects.flatMap(({ values }) => (typeof values?.["n"] === "number" ? [values["n"]] : []));
       expect(effects.length, "each at most once").toBe(new Set(effects).size);
       for (const value of saved) expect(effects).toContain(value);
+      const called = database.called.map(({ args }) => (args as { n: string }).n);
+      expect(called.length, "each at most once").toBe(new Set(called).size);
+      for (const mark of marks) expect(called).toContain(mark);
       expect((await browser.disk.open()).queue).toEqual([]);
       for (const opened of tabs) await opened?.close();
     }),

@@ -94,9 +94,10 @@ export class Browser {
   /** Whether a message reaches a tab. */
   delivers: (to: BrowserTab, envelope: Envelope) => boolean = () => true;
 
-  tab(): BrowserTab {
+  tab(options: Parameters<World["client"]>[0] = {}): BrowserTab {
     const tab = new BrowserTab(this);
     tab.sync = this.world.client({
+      ...options,
       storage: tab.store as Store,
       environment: {
         election: this.locks.election(tab),

@@ -2,7 +2,8 @@
 
 import { createHash } from "node:crypto";
 import type { PushFrame, RejectFrame } from "../../src/protocol/frames.js";
-import type { Write } from "../../src/protocol/generated.js";
+import type { MutatorCall, Step, Write } from "../../src/protocol/generated.js";
+import { isCall } from "../../src/replica/mutation.js";
 import type { Json, Row, RowKey } from "../../src/protocol/json.js";
 
 interface Entry {
@@ -16,6 +17,20 @@ export interface Shape {
   entity: string;
   /** Only `column = value`, which is enough for rows that come and go. */
   where?: { column: string; value: Json };
+}
+
+/** A mutator's no. */
+export class Refusal extends Error {
+  constructor(readonly reason: string) {
+    super(`refused: ${reason}`);
+  }
+}
+
+/** What a mutator of the server writes, beside what it reads. */
+export interface ServerTx {
+  get(entity: string, key: RowKey): Row | undefined;
+  put(entity: string, row: Row): void;
+  delete(entity: string, key: RowKey): void;
 }
 
 export type Answer = { type: "ack"; mutation: number; position: number } | RejectFrame;
@@ -32,6 +47,9 @@ export class Database {
   readonly applied = new Map<string, number>();
   /** The writes that took effect, in order. */
   readonly effects: Write[] = [];
+  /** The calls that took effect, in order. */
+  readonly called: MutatorCall[] = [];
+  mutators: { [name: string]: (tx: ServerTx, args: Json | undefined) => void } = {};
   /** The tables at each position. */
   readonly history = new Map<number, Map<string, Map<RowKey, Row>>>([[0, new Map()]]);
   /** The reason to reject a write. */
@@ -104,15 +122,31 @@ export class Database {
     this.floor = this.position;
   }
 
-  #apply(clientId: string, mutation: number, writes: Write[]): Answer {
+  #apply(clientId: string, mutation: number, writes: Step[]): Answer {
     const changed: [string, RowKey, Row | undefined][] = [];
     const now = (entity: string, key: RowKey) => {
       const written = changed.findLast(([e, k]) => e === entity && k === key);
       return written ? written[2] : this.table(entity).get(key);
     };
+    const tx: ServerTx = {
+      get: (entity, key) => structuredClone(now(entity, key)),
+      put: (entity, row) => changed.push([entity, String(row["id"]), row]),
+      delete: (entity, key) => changed.push([entity, key, undefined]),
+    };
     for (const [index, write] of writes.entries()) {
-      const reject = (code: RejectFrame["code"], message: string): RejectFrame =>
-        ({ type: "reject", mutation, code, message, write: index });
+      const reject = (code: RejectFrame["code"], message: string, reason?: string): RejectFrame =>
+        ({ type: "reject", mutation, code, message, write: index, ...(reason !== undefined && { reason }) });
+      if (isCall(write)) {
+        const mutator = this.mutators[write.mutator];
+        if (!mutator) return reject("unknown_mutator", write.mutator);
+        try {
+          mutator(tx, write.args);
+        } catch (error) {
+          if (error instanceof Refusal) return reject("refused", error.message, error.reason);
+          throw error;
+        }
+        continue;
+      }
       const key = String(write.key ?? write.values?.["id"]);
       const row = now(write.entity, key);
       const reason = this.rejects(write);
@@ -122,7 +156,10 @@ export class Database {
       changed.push([write.entity, key, write.op === "delete" ? undefined : { ...row, ...write.values }]);
     }
     this.#change(changed);
-    this.effects.push(...structuredClone(writes));
+    for (const step of structuredClone(writes)) {
+      if (isCall(step)) this.called.push(step);
+      else this.effects.push(step);
+    }
     const name = `${clientId}/${mutation}`;
     this.applied.set(name, (this.applied.get(name) ?? 0) + 1);
     return { type: "ack", mutation, position: this.position };
@@ -141,7 +178,7 @@ export class Database {
 }
 
 /** Made by Node, so that the client's own is compared with another. */
-function chainAfter(chain: string, writes: Write[]): string {
+function chainAfter(chain: string, writes: Step[]): string {
   const sha256 = (...parts: (Buffer | string)[]) => parts.reduce((hash, part) => hash.update(part), createHash("sha256")).digest();
   return sha256(Buffer.from(chain, "hex"), sha256(JSON.stringify(writes))).toString("hex", 0, 16);
 }

@@ -3,9 +3,11 @@
 import { createSync, type CreateSyncOptions, type SyncClient } from "../../src/create.js";
 import type { Clock } from "../../src/connection/clock.js";
 import { entity } from "../../src/entity.js";
+import type { MutatorFunction } from "../../src/mutators.js";
 import * as network from "../../src/network.js";
 import { MemoryStore } from "../../src/store/memory.js";
 import type { Store } from "../../src/store/store.js";
+import { Refusal, type ServerTx } from "./database.js";
 import { SimulatedServer } from "./server.js";
 
 export interface Todo {
@@ -54,7 +56,32 @@ export async function rest(): Promise<void> {
 }
 
 export const ENTITIES = { todos: entity<Todo>(), lists: entity<{ id: string; name: string }>() };
-export type Client = SyncClient<typeof ENTITIES>;
+
+interface Mark {
+  n: number | string;
+  refused?: boolean;
+}
+
+/** Adds a mark to the row `marks`, once. */
+const mark: MutatorFunction<typeof ENTITIES, Mark> = (tx, { n }) => {
+  tx.todos.upsert({ id: "marks", title: marked(tx.todos.get("marks")?.title, n) });
+};
+export const MUTATORS = { markOnce: mark };
+export type Client = SyncClient<typeof ENTITIES, { markOnce: Mark }>;
+
+/** The same on the server, which may refuse it. */
+export const SERVER_MUTATORS = {
+  mark_once(tx: ServerTx, args: unknown): void {
+    const { n, refused } = args as Mark;
+    if (refused) throw new Refusal("unwanted");
+    tx.put("todos", { id: "marks", title: marked(tx.get("todos", "marks")?.["title"] as string | undefined, n) });
+  },
+};
+
+export function marked(title: string | undefined, n: number | string): string {
+  const marks = title?.split(",") ?? [];
+  return (marks.includes(`${n}`) ? marks : [...marks, n]).join(",");
+}
 
 export class World {
   readonly clock = new ManualClock();
@@ -63,6 +90,7 @@ export class World {
 
   constructor(store: Store = new MemoryStore()) {
     this.store = store;
+    this.server.database.mutators = SERVER_MUTATORS;
   }
 
   /** The client's environment. */
@@ -75,15 +103,16 @@ export class World {
     };
   }
 
-  client(options: Partial<CreateSyncOptions<typeof ENTITIES>> = {}): Client {
+  client(options: Partial<CreateSyncOptions<typeof ENTITIES>> & { mutators?: Partial<typeof MUTATORS> } = {}): Client {
     return createSync({
       url: "http://server.test/api/sync",
       entities: ENTITIES,
+      mutators: MUTATORS,
       storage: this.store,
       connect: true,
       ...options,
       environment: { ...this.environment, ...options.environment },
-    });
+    }) as Client;
   }
 
   /** Runs until the server and its clients have nothing more to send. */

@@ -224,7 +224,7 @@ export class SimulatedServer {
     page: 2,
     repeats: false,
     limits: { frame_bytes_max: 1_000_000, subscriptions_max: 100, writes_max: 1000 },
-    features: ["rows", "push"],
+    features: ["rows", "push", "mutators"],
     refuses: () => undefined,
     error: () => undefined,
   };

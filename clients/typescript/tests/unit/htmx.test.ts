@@ -5,10 +5,10 @@ import { World } from "../simulated/harness.js";
 
 const world = new World();
 vi.mock("../../src/create.js", async (original) => {
-  const { createSync } = await original<typeof create>();
+  const { createExtended } = await original<typeof create>();
   return {
-    createSync: (options: create.CreateSyncOptions<never>) =>
-      createSync({ ...options, storage: world.store, connect: true, environment: { ...world.environment } }),
+    createExtended: (options: create.CreateSyncOptions<never>) =>
+      createExtended({ ...options, storage: world.store, connect: true, environment: { ...world.environment } }),
   };
 });
 

@@ -128,9 +128,9 @@ test("the status has the server's features after the first connection, also whil
   sync.on("status", ({ features }) => reported.push(features));
   expect(sync.status.features).toEqual([]);
   await world.settle();
-  expect(sync.status).toMatchObject({ state: "live", features: ["rows", "push"] });
+  expect(sync.status).toMatchObject({ state: "live", features: ["rows", "push", "mutators"] });
   world.server.drop();
-  expect(sync.status).toMatchObject({ state: "connecting", features: ["rows", "push"] });
+  expect(sync.status).toMatchObject({ state: "connecting", features: ["rows", "push", "mutators"] });
   world.server.options.features = ["rows"];
   await world.recover();
   expect(sync.status).toMatchObject({ state: "live", features: ["rows"] });

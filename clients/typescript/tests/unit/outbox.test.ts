@@ -1,5 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { LAST_MUTATION_UNKNOWN, type PushFrame } from "../../src/protocol/frames.js";
+import type { Write } from "../../src/protocol/generated.js";
 import type { Mutation, Numbering, Rejection } from "../../src/replica/mutation.js";
 import { CHAIN_START, chainAfter } from "../../src/session/chain.js";
 import { Outbox } from "../../src/session/outbox.js";
@@ -41,7 +42,7 @@ function setup(queue: Mutation[], lastNumber = 0) {
       ...(chain !== undefined && { last_chain: chain }),
       limits: { frame_bytes_max: 2000, subscriptions_max: 1, writes_max: 3 }, features: [],
     });
-  const numbers = () => sent.map(({ mutation: number, writes }) => [writes[0]!.key, number]);
+  const numbers = () => sent.map(({ mutation: number, writes }) => [(writes[0] as Write).key, number]);
   return { outbox, sent, numbered, rejected, state, welcome, numbers };
 }
 
@@ -207,7 +208,7 @@ describe("SPEC 16: a push that the server does not understand", () => {
 
   test("what cannot even be written as JSON is a dead letter, and holds up nothing", async () => {
     const strange = mutation("strange");
-    strange.writes[0]!.values = { n: 10n as never };
+    (strange.writes[0] as Write).values = { n: 10n as never };
     const { welcome, numbers, rejected } = setup([strange, mutation("ok")]);
     welcome(0);
     await rest();

@@ -51,6 +51,10 @@ describe("SPEC 11: the frames are those of the server's golden file", () => {
         type: "push", mutation: 1, chain: "f8b77715cbb420560d06d7c9b7bdc429",
         writes: [{ entity: "todos", op: "create", values: { title: "a", n: 1.1 } }],
       },
+      push_with_calls: {
+        type: "push", mutation: 4,
+        writes: [{ mutator: "complete_todo", args: { id: "1", n: 1.1 } }, { entity: "todos", op: "delete", key: 1 }, { mutator: "tidy" }],
+      },
       subscribe: { type: "subscribe", id: 7, entity: "todos" },
       subscribe_with_all: {
         type: "subscribe", id: "todos-1", entity: "todos", where: "owner = $1 AND done = $2", params: ["ann", false],

@@ -2,6 +2,7 @@ import "fake-indexeddb/auto";
 import { deleteDB, openDB } from "idb";
 import { afterEach, describe, expect, test, vi } from "vitest";
 import { StorageError } from "../../src/errors.js";
+import type { Write } from "../../src/protocol/generated.js";
 import { emptyCommit, type Commit, type RowsCommit } from "../../src/replica/commit.js";
 import type { Mutation } from "../../src/replica/mutation.js";
 import { selectionOf } from "../../src/replica/selection.js";
@@ -241,7 +242,7 @@ describe("SPEC 8: a store that comes back", () => {
     expect(sync.status.unsaved).toBe(0);
     expect(await sync.todos.create({ id: "c", title: "c" }).saved).toBe(true);
     const { queue } = await new IndexedDbStore(name).open();
-    expect(queue.map(({ writes }) => writes[0]!.values!["id"])).toEqual(["a", "b", "c"]);
+    expect(queue.map(({ writes }) => (writes[0] as Write).values!["id"])).toEqual(["a", "b", "c"]);
     await settled(async () => (await world.settle(), sync.status.pending === 0));
     expect([...world.server.database.table("todos").keys()]).toEqual(["a", "b", "c"]);
     expect([...world.server.database.applied.values()]).toEqual([1, 1, 1]);

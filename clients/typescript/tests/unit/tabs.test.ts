@@ -223,7 +223,7 @@ test("SPEC 10: every tab has the leader's status, also one that joins late or ta
   const [a, b] = [browser.tab(), browser.tab()];
   b.sync.todos.live();
   await world.settle();
-  const known = { features: ["rows", "push"], lastSynced: new Date(0) };
+  const known = { features: ["rows", "push", "mutators"], lastSynced: new Date(0) };
   expect(b.sync.status).toMatchObject({ leader: false, transport: "simulated", ...known });
   world.server.reachable = false;
   a.kill();

@@ -3,6 +3,7 @@ import fc from "fast-check";
 import { openDB } from "idb";
 import { describe, expect, test } from "vitest";
 import { InvalidWriteError } from "../../src/errors.js";
+import type { Write } from "../../src/protocol/generated.js";
 import { toJson } from "../../src/protocol/to_json.js";
 import { IndexedDbStore, VERSION } from "../../src/store/indexeddb.js";
 import { World, type Client } from "../simulated/harness.js";
@@ -150,7 +151,7 @@ describe("SPEC 16: what becomes JSON without a loss is written as the server doe
 describe("SPEC 16: what the server refuses for good is a dead letter, and holds up nothing", () => {
   test.each(["protocol", "too_large"] as const)("as %s: with one lost connection at most for the first", async (refusal) => {
     const world = new World();
-    world.server.options.refuses = ({ writes }) => (writes[0]!.values?.["title"] === "bad" ? refusal : undefined);
+    world.server.options.refuses = ({ writes }) => ((writes[0] as Write).values?.["title"] === "bad" ? refusal : undefined);
     const sync = world.client();
     sync.todos.live();
     await world.settle();
