@@ -127,6 +127,33 @@ both_backends! {
         }).await;
     }
 
+    async fn a_fresh_token_on_a_connection_counts_for_its_address(db: TestDatabase) {
+        let server = server(&db, |config| config.limits.wrong_tokens_per_second = 1).await;
+        let ann = || ClientOptions { token: Some(token("ann")), ..from(ANN) };
+        let mut waiting = SyncClient::connect(&server.ws_url(), ann()).await;
+        let mut tried = 0;
+        // Each wrong one ends its connection, until no token from there is looked at any more.
+        let (error, code) = loop {
+            match SyncClient::try_connect(&server.ws_url(), ann()).await {
+                Ok(mut client) => {
+                    client.send_json(json!({ "type": "auth", "token": "wrong" })).await;
+                    assert_eq!(client.close_code().await, 4401);
+                }
+                Err(ConnectError::Closed { closed, error }) => break (error.expect("an error frame"), closed.code),
+                Err(error) => panic!("{error}"),
+            }
+            tried += 1;
+            assert!(tried < 1000, "every token is looked at");
+        };
+        assert_eq!((&error["code"], code), (&json!("rate_limited"), 4429));
+        // A connection of the same address waits too, and goes on.
+        waiting.send_json(json!({ "type": "auth", "token": token("ann") })).await;
+        let error = waiting.wait_for(|frame| frame["type"] == "error").await;
+        assert_eq!((&error["code"], &error["fatal"]), (&json!("rate_limited"), &json!(false)));
+        assert!(error["retry_after_ms"].as_u64().is_some_and(|pause| pause > 0), "{error}");
+        waiting.push_next(json!([note(1, "x")])).await.acked();
+    }
+
     async fn ten_thousand_wrong_tokens_do_not_keep_the_honest_out(db: TestDatabase) {
         let server = server(&db, |_| {}).await;
         let client = reqwest::Client::new();

@@ -2,7 +2,9 @@
 
 use std::net::IpAddr;
 
-use crate::auth::{AuthError, Credential, Identity};
+use sync_core::policy::Principal;
+
+use crate::auth::{self, AuthError, Credential, Identity};
 use crate::state::EngineState;
 
 /// Verifies what a request from this address shows.
@@ -19,14 +21,28 @@ pub(crate) async fn identify(
     let identified = credential
         .identify(&*auth.authenticator, auth.verify_timeout())
         .await;
-    if has_token && matches!(identified, Err(AuthError::Unauthenticated(_))) {
-        state.rates.wrong_token(address);
+    if has_token {
+        count(state, address, &identified);
     }
     let identity = identified?;
     Ok(Identity {
         address,
         ..identity
     })
+}
+
+/// Verifies a fresh token that a connection from this address shows. It counts as one of a new connection does.
+pub(crate) async fn renew(
+    state: &EngineState,
+    token: &str,
+    address: Option<IpAddr>,
+) -> Result<Principal, AuthError> {
+    check_address(state, address)?;
+    let config = &state.config.auth;
+    let timeout = config.verify_timeout();
+    let verified = auth::verify(&*config.authenticator, Some(token), timeout).await;
+    count(state, address, &verified);
+    verified
 }
 
 /// Takes a ticket that was shown from this address.
@@ -50,6 +66,12 @@ pub(crate) fn redeem(
         address,
         ..identity
     })
+}
+
+fn count<T>(state: &EngineState, address: Option<IpAddr>, verified: &Result<T, AuthError>) {
+    if matches!(verified, Err(AuthError::Unauthenticated(_))) {
+        state.rates.wrong_token(address);
+    }
 }
 
 fn check_address(state: &EngineState, address: Option<IpAddr>) -> Result<(), AuthError> {

@@ -9,7 +9,8 @@ use tokio::time::Instant;
 
 use super::transport::Transport;
 use super::{Close, SessionTask};
-use crate::auth::{self, AuthError, NamedBy};
+use crate::admission;
+use crate::auth::{AuthError, NamedBy};
 
 impl<T: Transport> SessionTask<T> {
     pub(super) async fn frame(&mut self, frame: ClientFrame) -> Result<(), Close> {
@@ -48,10 +49,8 @@ impl<T: Transport> SessionTask<T> {
             return self.error(Error::new(ErrorCode::Forbidden, message)).await;
         }
         self.reads.give_up_turn();
-        let timeout = self.state.config.auth.verify_timeout();
-        let authenticator = self.state.config.auth.authenticator.clone();
         let since = Instant::now();
-        let principal = match auth::verify(&*authenticator, Some(token), timeout).await {
+        let principal = match admission::renew(&self.state, token, self.address).await {
             Ok(principal) => principal,
             Err(error @ AuthError::RateLimited { retry_after }) => {
                 let error = Error::new(ErrorCode::RateLimited, error.to_string());

@@ -13,6 +13,7 @@ mod turn;
 mod websocket;
 
 use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -68,6 +69,8 @@ pub(crate) struct SessionTask<T> {
     named_by: NamedBy,
     /// By whom what the client does is counted.
     counted: Option<Counted>,
+    /// The address by which the client is limited, where it is known.
+    address: Option<IpAddr>,
     /// None once the application has ended the session.
     present: Option<Present>,
     expiry: Expiry,
@@ -135,7 +138,8 @@ impl<T: Transport> SessionTask<T> {
         let Identity {
             principal,
             named_by,
-            ..
+            address,
+            since: _,
         } = identity;
         let expiry = Expiry::new(&principal, state.config.auth.expiry_grace());
         Box::new(Self {
@@ -147,6 +151,7 @@ impl<T: Transport> SessionTask<T> {
             principal,
             named_by,
             counted,
+            address,
             present: Some(present),
             expiry,
             client_id,
