@@ -205,6 +205,38 @@ both_backends! {
         assert_eq!(hello(&server, Some(&ann(SigningKey::First))).await, unauthenticated());
     }
 
+    async fn a_key_that_is_withdrawn_ends_the_connections_that_it_let_in(db: TestDatabase) {
+        let issuer = Issuer::start(Answer::Keys(vec![SigningKey::First])).await;
+        let server = server(&db, published_by(&issuer)).await;
+        let connect = async |key: SigningKey| {
+            let options = ClientOptions { token: Some(ann(key)), ..ClientOptions::default() };
+            let mut client = SyncClient::connect(&server.ws_url(), options).await;
+            client.subscribe("n", "notes").await;
+            client.wait_subscribed("n").await;
+            client
+        };
+        // Whoever has the key has signed it, for a thousand years.
+        let forged = SigningKey::First.sign(json!({ "sub": "ann", "exp": now() + 31_536_000_000 }));
+        let stream = server.http().with_token(&*forged);
+        let stream = stream.get("/api/sync/events?entity=notes");
+        let rest = async {
+            let mut first = connect(SigningKey::First).await;
+            eventually("the stream has begun", async || (status(&server).await["sessions"] == 2).then_some(())).await;
+            issuer.answer(Answer::Keys(vec![SigningKey::Second]));
+            // A token of the next key makes the server look.
+            let mut second = connect(SigningKey::Second).await;
+            assert_eq!(first.close_code().await, 4401);
+            assert_eq!(first.errors().last().expect("an error")["code"], "unauthenticated");
+            db.execute("INSERT INTO notes VALUES (1, 'later')").await;
+            second.wait_until(|client| client.row("n", "1").is_some()).await;
+            assert!(!first.transcript().contains("later"));
+            assert_eq!(hello(&server, Some(&ann(SigningKey::First))).await, unauthenticated());
+        };
+        let (streamed, ()) = tokio::join!(stream, rest);
+        // It is whole because it has ended.
+        assert!(streamed.text.contains("unauthenticated"), "{}", streamed.text);
+    }
+
     async fn tokens_with_unknown_keys_ask_the_issuer_once_and_honest_users_are_served(db: TestDatabase) {
         let issuer = Issuer::start(Answer::Keys(vec![SigningKey::First])).await;
         let server = server(&db, published_by(&issuer)).await;

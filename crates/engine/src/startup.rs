@@ -160,11 +160,31 @@ fn run(state: &Arc<EngineState>) -> Result<(), SyncError> {
     state.tasks.spawn(listener);
     let (ready, catalog, pruned) = (state.clone(), state.clone(), state.clone());
     state.spawn(async move { follow_readiness(&ready).await });
+    let believed = state.clone();
+    state.spawn(async move { end_withdrawn(&believed).await });
     state.spawn(async move { schema_watch::watch(&catalog).await });
     if !state.config.observes {
         state.spawn(async move { retention::run(&pruned).await });
     }
     Ok(())
+}
+
+/// Ends connections whose principals the authenticator no longer believes.
+async fn end_withdrawn(state: &EngineState) {
+    let authenticator = &state.config.auth.authenticator;
+    let Some(mut withdrawals) = authenticator.withdrawals() else {
+        return;
+    };
+    while withdrawals.changed().await.is_ok() {
+        let authenticator = authenticator.clone();
+        let ended = state.disconnect(move |principal| !authenticator.still_believes(principal));
+        if ended > 0 {
+            warn!(
+                ended,
+                "connections were ended, because the keys of their tokens have been withdrawn"
+            );
+        }
+    }
 }
 
 /// Keeps the readiness up to date: the engine is ready while the listener is connected.

@@ -31,6 +31,8 @@ pub struct VerifiedToken {
     pub claims: BTreeMap<String, Value>,
     /// `exp`, in milliseconds since 1970-01-01 UTC, without the leeway.
     pub expires_at_ms: u64,
+    /// The public key that signed it; none for a secret.
+    pub key_id: Option<String>,
 }
 
 impl VerifiedToken {
@@ -64,6 +66,7 @@ impl VerifiedToken {
             role,
             claims,
             expires_at_ms,
+            key_id: None,
         })
     }
 }

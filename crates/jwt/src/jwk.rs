@@ -47,11 +47,7 @@ pub(crate) fn read(text: &[u8]) -> Option<Key> {
             vec![*possible.iter().find(|algorithm| **algorithm == named)?]
         }
     };
-    Some(Key {
-        kid: kid.map(str::to_owned),
-        algorithms,
-        material,
-    })
+    Some(Key::new(kid, algorithms, material))
 }
 
 type Members = BTreeMap<String, Value>;

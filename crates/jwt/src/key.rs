@@ -1,7 +1,7 @@
 //! One key, and which algorithms it may be used with.
 
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, DecodingKeyKind};
-use ring::{hmac, signature as ring_signature};
+use ring::{digest, hmac, signature as ring_signature};
 
 /// The shortest secret, in bytes: as long as the digest of HS256.
 pub const SECRET_BYTES_MIN: usize = 32;
@@ -12,12 +12,31 @@ pub const RSA_BITS_MIN: usize = 2048;
 #[derive(Debug, Clone)]
 pub(crate) struct Key {
     pub(crate) kid: Option<String>,
+    /// What tells it from others, whatever its `kid`; none for a secret.
+    pub(crate) id: Option<String>,
     /// What it may be used with: never algorithms of two families.
     pub(crate) algorithms: Vec<Algorithm>,
     pub(crate) material: DecodingKey,
 }
 
+/// The bytes of a public key's digest that tell it from others.
+const ID_BYTES: usize = 16;
+
 impl Key {
+    /// The key of this material.
+    pub(crate) fn new(
+        kid: Option<&str>,
+        algorithms: Vec<Algorithm>,
+        material: DecodingKey,
+    ) -> Self {
+        Self {
+            kid: kid.map(str::to_owned),
+            id: id_of(&material),
+            algorithms,
+            material,
+        }
+    }
+
     /// Whether this key made this signature of this message. False for an algorithm that the key is not for.
     ///
     /// The cryptography is ring's, which TLS uses already. `jsonwebtoken` takes its own from a slot of the process,
@@ -44,6 +63,25 @@ impl Key {
             }),
         }
     }
+}
+
+fn id_of(material: &DecodingKey) -> Option<String> {
+    let mut digest = digest::Context::new(&digest::SHA256);
+    match material.kind() {
+        DecodingKeyKind::RsaModulusExponent { n, e } => {
+            digest.update(&(n.len() as u64).to_le_bytes());
+            digest.update(n);
+            digest.update(e);
+        }
+        // Nothing is told of a secret.
+        DecodingKeyKind::SecretOrDer(_) if material.family() == AlgorithmFamily::Hmac => {
+            return None;
+        }
+        DecodingKeyKind::SecretOrDer(bytes) => digest.update(bytes),
+    }
+    let digest = digest.finish();
+    let digits = digest.as_ref()[..ID_BYTES].iter();
+    Some(digits.map(|byte| format!("{byte:02x}")).collect())
 }
 
 fn hmac_algorithm(algorithm: Algorithm) -> Option<hmac::Algorithm> {

@@ -53,11 +53,11 @@ impl KeySet {
         if secret.len() < SECRET_BYTES_MIN {
             return Err(SecretError::TooShort);
         }
-        let key = Key {
-            kid: None,
-            algorithms: AlgorithmFamily::Hmac.algorithms().to_vec(),
-            material: DecodingKey::from_secret(secret.as_bytes()),
-        };
+        let key = Key::new(
+            None,
+            AlgorithmFamily::Hmac.algorithms().to_vec(),
+            DecodingKey::from_secret(secret.as_bytes()),
+        );
         Ok(Self {
             keys: vec![key],
             named: false,
@@ -108,6 +108,18 @@ impl KeySet {
     /// How many keys of the document cannot be used.
     pub fn ignored(&self) -> usize {
         self.ignored
+    }
+
+    /// Whether a key is in the set: the one with this [`VerifiedToken::key_id`](crate::VerifiedToken::key_id).
+    pub fn has(&self, key_id: &str) -> bool {
+        let mut keys = self.keys.iter();
+        keys.any(|key| key.id.as_deref() == Some(key_id))
+    }
+
+    /// Whether all keys of this set are in another one.
+    pub fn is_within(&self, other: &Self) -> bool {
+        let mut ids = self.keys.iter().filter_map(|key| key.id.as_deref());
+        ids.all(|id| other.has(id))
     }
 
     /// The keys that a token with this header may have been signed with.

@@ -27,8 +27,10 @@ pub fn verify(
     let signature = token.signature()?;
     let signed = token.signed.as_bytes();
     let mut candidates = candidates.into_iter();
-    if !candidates.any(|key| key.verifies(header.algorithm, signed, &signature)) {
-        return Err(TokenError::Signature);
-    }
-    VerifiedToken::read(&token.claims()?, rules, now_ms)
+    let signer = candidates.find(|key| key.verifies(header.algorithm, signed, &signature));
+    let signer = signer.ok_or(TokenError::Signature)?;
+    Ok(VerifiedToken {
+        key_id: signer.id.clone(),
+        ..VerifiedToken::read(&token.claims()?, rules, now_ms)?
+    })
 }

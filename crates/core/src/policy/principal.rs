@@ -13,6 +13,8 @@ pub struct Principal {
     pub claims: BTreeMap<String, serde_json::Value>,
     /// When this expires, in milliseconds since 1970-01-01 UTC; none for never.
     pub expires_at_ms: Option<u64>,
+    /// The key that signed for it, as its authenticator names keys; none where no key did.
+    pub key_id: Option<String>,
 }
 
 impl Principal {

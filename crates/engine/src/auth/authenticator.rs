@@ -8,6 +8,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use serde::Serialize;
 use sync_core::policy::Principal;
+use tokio::sync::watch;
 
 /// Makes a principal from a token. It is called when a connection begins, when its client sends a fresh token,
 /// and for each HTTP request.
@@ -27,6 +28,18 @@ pub trait Authenticator: fmt::Debug + Send + Sync {
     /// Whether anybody may be anybody, as on one's own machine. Then everybody may read `status` in full, too.
     fn lets_anyone_in(&self) -> bool {
         false
+    }
+
+    /// Whether it still believes what it has verified before. The key that signed may have been withdrawn since.
+    fn still_believes(&self, principal: &Principal) -> bool {
+        let _ = principal;
+        true
+    }
+
+    /// Tells each time when that may have become false for somebody; none when it never does. Connections of principals
+    /// that are no longer believed are ended then.
+    fn withdrawals(&self) -> Option<watch::Receiver<()>> {
+        None
     }
 
     /// What `status` says of it; none when there is nothing to say.

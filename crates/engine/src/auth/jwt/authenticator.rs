@@ -10,6 +10,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use serde_json::Value;
 use sync_core::policy::Principal;
+use tokio::sync::watch;
 
 use super::config::{JwtConfig, Keys};
 use super::error::JwtConfigError;
@@ -79,6 +80,7 @@ impl JwtAuthenticator {
                 {
                     return Err(JwtConfigError::File(error.to_string()));
                 }
+                cache.keep_fresh();
                 KeySource::Published(cache)
             }
         };
@@ -144,6 +146,7 @@ impl JwtAuthenticator {
             role: verified.role,
             claims: verified.claims,
             expires_at_ms: Some(verified.expires_at_ms.saturating_add(self.rules.leeway_ms)),
+            key_id: verified.key_id,
         }
     }
 }
@@ -162,6 +165,20 @@ impl From<TokenError> for Refused {
 impl Authenticator for JwtAuthenticator {
     fn verify<'a>(&'a self, token: Option<&'a str>) -> BoxFuture<'a, Result<Principal, AuthError>> {
         self.principal(token).boxed()
+    }
+
+    fn still_believes(&self, principal: &Principal) -> bool {
+        match (&self.keys, &principal.key_id) {
+            (KeySource::Published(cache), Some(key_id)) => cache.has(key_id),
+            _ => true,
+        }
+    }
+
+    fn withdrawals(&self) -> Option<watch::Receiver<()>> {
+        match &self.keys {
+            KeySource::Fixed(_) => None,
+            KeySource::Published(cache) => Some(cache.withdrawals()),
+        }
     }
 
     fn status(&self) -> Option<AuthStatus> {

@@ -23,8 +23,8 @@ pub struct JwtConfig {
     pub jwks_url: Option<String>,
     /// Certificates in PEM that `jwks_url` may be signed by, instead of those that browsers trust.
     pub jwks_ca_file: Option<PathBuf>,
-    /// After how long the keys are read again, in milliseconds. Default 300,000. A key that is no longer published
-    /// is used for that long.
+    /// After how long the keys are read again, in milliseconds, at least 10,000. Default 300,000. A key that is no longer
+    /// published is used for that long; then the connections end whose tokens it signed.
     pub jwks_refresh_ms: u64,
     /// For how long keys are used that could not be read again, in milliseconds. Afterwards no token can be
     /// verified (`unavailable`) until they can. Default 3,600,000.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use ::jwt::KeySet;
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, Shared};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::error::ReadError;
@@ -23,6 +24,8 @@ pub(super) struct KeyCache {
     source: Source,
     refresh: Duration,
     age_max: Duration,
+    /// Told each time when a key is no longer among those that were read.
+    withdrawals: watch::Sender<()>,
     state: Mutex<State>,
 }
 
@@ -41,8 +44,36 @@ impl KeyCache {
             source,
             refresh,
             age_max,
+            withdrawals: watch::Sender::new(()),
             state: Mutex::default(),
         })
+    }
+
+    /// Reads the keys again when it is time, also while no token arrives: connections live on whose key has been
+    /// withdrawn. It ends with the cache.
+    pub(super) fn keep_fresh(self: &Arc<Self>) {
+        let cache = Arc::downgrade(self);
+        let pause = self.refresh.max(READ_INTERVAL);
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(pause).await;
+                let Some(cache) = cache.upgrade() else {
+                    return;
+                };
+                cache.read_again();
+            }
+        });
+    }
+
+    /// Whether a key is among those that were read last, however long ago: one that cannot be asked for is not
+    /// withdrawn.
+    pub(super) fn has(&self, key_id: &str) -> bool {
+        let state = self.state();
+        state.keys.as_ref().is_none_or(|(keys, _)| keys.has(key_id))
+    }
+
+    pub(super) fn withdrawals(&self) -> watch::Receiver<()> {
+        self.withdrawals.subscribe()
     }
 
     /// Reads the keys for the first time. It does not count for the interval, so a key that an issuer has published
@@ -134,7 +165,12 @@ impl KeyCache {
                 if state.error.take().is_some() {
                     tracing::info!("the keys that verify tokens can be read again");
                 }
-                state.keys = Some((Arc::new(keys), Instant::now()));
+                let keys = Arc::new(keys);
+                let before = state.keys.replace((keys.clone(), Instant::now()));
+                drop(state);
+                if before.is_some_and(|(before, _)| !before.is_within(&keys)) {
+                    self.withdrawals.send_replace(());
+                }
             }
             Err(error) => {
                 if state.error.replace(error) != Some(error) {
@@ -240,6 +276,34 @@ mod tests {
         assert_eq!(count(&cache).await, Some(2));
         cache.newer_keys().await;
         assert_eq!((count(&cache).await, reads(&cache)), (Some(1), 2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_withdrawn_key_is_noticed_while_no_token_arrives() {
+        let other = document(1).map(|keys| {
+            let keys = String::from_utf8(keys).expect("text");
+            let x = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo";
+            keys.replace(x, &x.replace("11q", "22q")).into_bytes()
+        });
+        let cache = cache(vec![document(1), document(2), other]);
+        cache.read_first().await.expect("keys");
+        let key_id = {
+            let state = cache.state();
+            let (keys, _) = state.keys.as_ref().expect("keys");
+            assert!(keys.is_within(keys));
+            keys.clone()
+        };
+        cache.keep_fresh();
+        let mut withdrawals = cache.withdrawals();
+        // The same key once more is no news.
+        tokio::time::sleep(MINUTES + READ_INTERVAL).await;
+        assert_eq!(reads(&cache), 2);
+        assert!(!withdrawals.has_changed().expect("a sender"));
+        withdrawals.changed().await.expect("a sender");
+        assert_eq!(reads(&cache), 3);
+        let state = cache.state();
+        let (keys, _) = state.keys.as_ref().expect("keys");
+        assert!(!key_id.is_within(keys));
     }
 
     #[tokio::test(start_paused = true)]
