@@ -1,5 +1,7 @@
 //! The connection itself: who is there, what each side can do, whether the other is still alive.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use uuid::Uuid;
@@ -10,7 +12,7 @@ use crate::Chain;
 pub const PING_BYTES_MAX: usize = 256;
 
 /// The first frame of a session.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
 pub struct Hello {
     /// The version that the client speaks.
@@ -24,6 +26,19 @@ pub struct Hello {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(test, ts(as = "Option<_>"))]
     pub accept: Vec<String>,
+}
+
+/// Without the token.
+impl fmt::Debug for Hello {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Hello")
+            .field("protocol", &self.protocol)
+            .field("client_id", &self.client_id)
+            .field("token", &self.token.as_ref().map(|_| "…"))
+            .field("accept", &self.accept)
+            .finish()
+    }
 }
 
 /// Answer to `hello`: what a client must know first.
@@ -70,11 +85,18 @@ pub struct Limits {
 }
 
 /// A fresh token on an open connection.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
 pub struct Auth {
     /// The token.
     pub token: String,
+}
+
+/// Without the token.
+impl fmt::Debug for Auth {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Auth { token: … }")
+    }
 }
 
 /// Answer to `auth`.

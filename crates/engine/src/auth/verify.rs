@@ -1,6 +1,7 @@
 //! The one place where a principal is let in: it must not have expired, and must be known in time.
 
 use std::borrow::Borrow;
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,14 +12,23 @@ use tokio::time::Instant;
 use super::{AuthError, Authenticator};
 use crate::clock::now_ms;
 
-/// What a connection or a request shows of who it is, before anything is verified.
-#[derive(Debug)]
+/// What a connection or a request shows of who it is, before anything is verified. Its `Debug` does not show it.
 pub(crate) enum Credential {
     /// The application's own middleware has named the principal. A browser sends by itself what that rests on, such as
     /// a cookie, with the requests of every page.
     Application(Principal),
     /// A token, or none.
     Token(Option<String>),
+}
+
+impl fmt::Debug for Credential {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Application(_) => "Application(…)",
+            Self::Token(Some(_)) => "Token(…)",
+            Self::Token(None) => "Token(None)",
+        })
+    }
 }
 
 /// Who says for whom a connection acts.
