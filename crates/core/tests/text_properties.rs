@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 mod text_bodies;
 
-use text_bodies::{client_frame, cursor_text, filter_text};
+use text_bodies::{auth_frame, client_frame, cursor_text, filter_text, policy_text};
 
 /// Frames to start from: valid ones, and arrays of a frame's fields.
 fn frames() -> Vec<String> {
@@ -22,6 +22,40 @@ fn frames() -> Vec<String> {
     let valid = golden["client"].values().map(|frame| frame.get());
     let arrays = [r#"["ping"]"#, r#"["auth"]"#];
     valid.chain(arrays).map(str::to_owned).collect()
+}
+
+/// Frames with tokens to start from.
+fn auth_frames() -> Vec<String> {
+    const FRAMES: [&str; 4] = [
+        r#"{"type":"auth","token":"eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJhbm4ifQ.c2lnbmF0dXJl"}"#,
+        r#"{"token":"\u0065yJhbGciOi.J9.c2ln","type":"auth","later":{"token":"another token"}}"#,
+        r#"{"type":"hello","protocol":1,"client_id":"67e55044-10b1-426f-9247-bb680e5fe0c8","token":"a.long.token"}"#,
+        r#"{"type":"hello","protocol":1,"client_id":"67e55044-10b1-426f-9247-bb680e5fe0c8","token":null,"accept":["gzip"]}"#,
+    ];
+    FRAMES.map(str::to_owned).to_vec()
+}
+
+/// Policies to start from, each with claims and a row.
+fn policies() -> Vec<String> {
+    const POLICIES: [&str; 9] = [
+        "t = auth.sub OR b",
+        "u = auth.sub AND NOT (e IN ('low', auth.app_metadata.level))",
+        "t IN auth.teams AND a BETWEEN 1 AND auth.level",
+        "s NOT IN auth.teams OR f < auth.level",
+        "auth.role = 'admin' OR t LIKE 'a%' AND auth.sub <> s",
+        "auth.\"https://app.example/team\" = 'x' AND d > auth.since",
+        "NOT auth.on OR auth.sub IS NULL OR n = auth.level",
+        "'x' IN auth.teams AND w <= auth.since",
+        "z = auth.since OR (a <> auth.level AND NOT b)",
+    ];
+    const CLAIMS: [&str; 3] = [
+        r#"{"sub":"a%b","teams":["x","a",null,3],"level":1,"on":true,"role":"admin","app_metadata":{"level":"high"}}"#,
+        r#"{"sub":"67e55044-10b1-426f-9247-bb680e5fe0c8","teams":[],"level":"2","since":"2026-11-20"}"#,
+        "{}",
+    ];
+    const ROW: &str = r#"{"a":1,"b":true,"t":"a%b","s":"x","f":0.1,"n":"1","u":"67e55044-10b1-426f-9247-bb680e5fe0c8","d":"2026-11-21","e":"low"}"#;
+    let of = |policy: &str| CLAIMS.map(|claims| format!("{policy}\n{claims}\n{ROW}"));
+    POLICIES.iter().flat_map(|policy| of(policy)).collect()
 }
 
 /// Filters to start from, each with its parameters and a row.
@@ -154,6 +188,22 @@ proptest! {
     }
 
     #[test]
+    fn any_text_is_a_policy_or_an_error(text in any::<String>(), claims in any::<String>(), row in "\\PC*") {
+        policy_text(&text);
+        policy_text(&format!("{text}\n{claims}\n{row}"));
+    }
+
+    #[test]
+    fn any_text_close_to_a_policy_can_be_bound_to_any_claims(text in mutated(policies())) {
+        policy_text(&text);
+    }
+
+    #[test]
+    fn a_token_in_a_frame_is_read_once_and_not_shown(text in mutated(auth_frames())) {
+        auth_frame(&text);
+    }
+
+    #[test]
     fn cursors_survive_their_text(cursor in cursor()) {
         prop_assert_eq!(cursor.to_string().parse::<Cursor>(), Ok(cursor.clone()));
         let json = serde_json::to_string(&cursor).expect("JSON");
@@ -186,6 +236,38 @@ fn the_filters_that_are_mutated_are_filters() {
     for text in filters() {
         assert!(filter_text(&text), "{text}");
     }
+}
+
+#[test]
+fn the_policies_that_are_mutated_are_policies() {
+    for text in policies() {
+        assert!(policy_text(&text), "{text}");
+    }
+    for frame in auth_frames() {
+        auth_frame(&frame);
+    }
+}
+
+/// A user in every team: the claims are bound, or too large.
+#[test]
+fn a_policy_costs_no_more_than_a_bound_whatever_the_claims_are() {
+    for count in [10, 1000, 100_000] {
+        let teams: Vec<String> = (0..count).map(|team| format!("\"team {team}\"")).collect();
+        let line = format!("{{\"teams\":[{}]}}", teams.join(","));
+        let every = vec!["t IN auth.teams"; 400].join(" AND NOT ");
+        for policy in [
+            "t IN auth.teams",
+            "t NOT IN auth.teams",
+            "'x' IN auth.teams",
+            &every,
+        ] {
+            assert!(policy_text(&format!(
+                "{policy}\n{line}\n{{\"t\":\"team 7\"}}"
+            )));
+        }
+    }
+    let deep = format!("{{\"a\":{}{}}}", "[".repeat(100), "]".repeat(100));
+    assert!(policy_text(&format!("t = auth.a OR t IN auth.a\n{deep}")));
 }
 
 #[test]

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 mod token_bodies;
 
-use token_bodies::{key_set, token_text};
+use token_bodies::{key_set, signed_token, token_text};
 
 proptest! {
     #[test]
@@ -18,6 +18,16 @@ proptest! {
     fn no_forged_token_is_valid(header in header(), claims in ".{0,60}", signature in proptest::collection::vec(any::<u8>(), 0..80)) {
         let parts = [header.as_bytes(), claims.as_bytes(), &signature].map(|part| URL_SAFE_NO_PAD.encode(part));
         token_text(&parts.join("."));
+    }
+
+    #[test]
+    fn what_is_signed_and_close_to_a_token_is_one_or_refused(text in altered()) {
+        signed_token(&text);
+    }
+
+    #[test]
+    fn what_is_signed_and_anything_is_refused(header in "\\PC{0,60}", claims in any::<String>()) {
+        signed_token(&format!("{header}\n{claims}"));
     }
 
     #[test]
@@ -33,6 +43,44 @@ proptest! {
     ) {
         key_set(format!(r#"{{"keys":[{{"kty":"{kty}","crv":"{crv}","n":"{n}","e":"AQAB","x":"{x}","y":"{y}"}}]}}"#).as_bytes());
     }
+}
+
+/// A header and claims to start from, valid ones.
+const TOKENS: [&str; 4] = [
+    "{\"alg\":\"HS256\",\"typ\":\"JWT\"}\n{\"sub\":\"ann\",\"exp\":1795741200}",
+    "{\"alg\":\"HS256\",\"kid\":\"one\"}\n{\"sub\":\"ann\",\"exp\":1795741200.5,\"nbf\":1795737600,\"iat\":1795737600,\"role\":\"editor\"}",
+    "{\"alg\":\"HS256\"}\n{\"sub\":\"{67E55044-10B1-426F-9247-BB680E5FE0C8}\",\"exp\":1795737600,\"aud\":[\"app\"],\"iss\":\"https://id.example\"}",
+    "{\"alg\":\"HS256\",\"typ\":\"at+jwt\"}\n{\"sub\":\"a::b\",\"exp\":1795741200,\"typ\":\"Bearer\",\"app_metadata\":{\"teams\":[\"red\",{\"a\":[]}]}}",
+];
+
+#[test]
+fn the_tokens_that_are_altered_are_valid() {
+    for text in TOKENS {
+        assert!(signed_token(text), "{text}");
+    }
+}
+
+/// One of the tokens with some characters replaced, left out or added, before it is signed.
+fn altered() -> impl Strategy<Value = String> {
+    let character = prop_oneof![
+        any::<char>(),
+        prop::sample::select(b"{}[]\",:\\0-e.9".map(char::from).to_vec())
+    ];
+    let edit = (
+        any::<prop::sample::Index>(),
+        0..3_usize,
+        prop::collection::vec(character, 0..3),
+    );
+    let edits = prop::collection::vec(edit, 0..4);
+    (prop::sample::select(&TOKENS[..]), edits).prop_map(|(text, edits)| {
+        let mut characters: Vec<char> = text.chars().collect();
+        for (at, dropped, added) in edits {
+            let from = at.index(characters.len() + 1);
+            let to = (from + dropped).min(characters.len());
+            characters.splice(from..to, added);
+        }
+        characters.into_iter().collect()
+    })
 }
 
 fn header() -> impl Strategy<Value = String> {

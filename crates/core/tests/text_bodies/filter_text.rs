@@ -61,7 +61,8 @@ fn check(filter: &Filter, row: &RawValue, table: Table<'_>) {
     }
 }
 
-fn schema() -> Schema {
+/// A table with a column of each kind.
+pub(super) fn schema() -> Schema {
     let labels = ["low", "high"].map(str::to_owned).to_vec();
     let text = || ColumnKind::Text { chars_max: None };
     let (bytes, own) = (Collation::Bytes, Collation::Deterministic);
