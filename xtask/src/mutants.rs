@@ -1,7 +1,8 @@
-//! `cargo xtask fault --mutants`: servers that are broken on purpose, which the fault suite must catch. A suite
-//! that cannot fail proves nothing.
+//! `cargo xtask fault --mutants`: programs that are broken on purpose, which a suite must catch. A suite that cannot
+//! fail proves nothing.
 //!
-//! A mutant is a patch in `tests/fault/mutants`, applied to a copy of the crates.
+//! A mutant is a patch, applied to a copy of the crates. Those of the fault suite break what a server promises; those of
+//! the privacy suite tell somebody what they may not know.
 
 use std::env;
 use std::fs;
@@ -9,11 +10,47 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
+use test_postgres::{Cluster, FOR_TESTS};
 
 use crate::options::Options;
 use crate::steps;
 
-const PATCHES: &str = "tests/fault/mutants";
+/// A suite with its mutants.
+#[derive(Debug, Clone, Copy)]
+struct Suite {
+    /// Where its patches are.
+    patches: &'static str,
+    /// The test target.
+    target: &'static str,
+    /// The test that must fail.
+    test: &'static str,
+    runs: Runs,
+}
+
+/// Where a suite runs what it tests.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Runs {
+    /// As processes of the server. The suite itself, and its client, are built from the working tree.
+    Servers,
+    /// In its own process, so that the suite is built with the mutant.
+    Engines,
+}
+
+const SUITES: [Suite; 2] = [
+    Suite {
+        patches: "tests/fault/mutants",
+        target: "fault",
+        test: "postgres",
+        runs: Runs::Servers,
+    },
+    Suite {
+        patches: "tests/protocol/policies/mutants",
+        target: "protocol",
+        test: "policies::privacy::nobody_receives_what_they_may_not_read_and_everybody_what_they_may::postgres",
+        runs: Runs::Engines,
+    },
+];
+
 /// The paths that a server is built from.
 const SOURCES: [&str; 9] = [
     "Cargo.toml",
@@ -26,53 +63,33 @@ const SOURCES: [&str; 9] = [
     "tests",
     "xtask",
 ];
-/// How long the suite runs on a mutant: every fault occurs in that time.
+/// How long the fault suite runs on a mutant: every fault occurs in that time.
 const SECONDS: u64 = 240;
 
-/// Builds each mutant and runs the suite on it.
+/// Builds each mutant and runs its suite on it.
 pub(crate) fn run(options: &Options<'_>, bin_dir: &Path) -> Result<()> {
-    let target = steps::target();
+    let cluster = Cluster::start(bin_dir, FOR_TESTS)?;
     let mut escaped = Vec::new();
-    // The suite and its client are built from the working tree, not from the mutant.
-    let suite = ["test", "--package", "rhtmx-sync-tests", "--test", "fault"];
-    succeed(cargo().args(suite).arg("--no-run"), "the suite")?;
-    for patch in patches()? {
-        let name = patch
-            .file_stem()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
-        println!("mutant {name}");
-        let copy = target.join("mutants").join(&name);
-        copy_sources(&copy)?;
-        apply(&patch, &copy, false)?;
-        let build = ["build", "--package", "rhtmx-sync-server"];
-        let built = target.join("mutants/target");
-        succeed(
-            cargo()
-                .args(build)
-                .current_dir(&copy)
-                .env("CARGO_TARGET_DIR", &built),
-            "the mutant",
-        )?;
-        let log = fs::File::create(target.join("mutants").join(format!("{name}.log")))?;
-        let mut command = cargo();
-        command
-            .args(suite)
-            .args(["--", "postgres", "--exact", "--nocapture"])
-            .env("RHTMX_SYNC_BIN", built.join("debug/rhtmx-sync"))
-            .env("TEST_PG_BIN_DIR", bin_dir)
-            .env("FAULT_SECONDS", SECONDS.to_string())
-            .stdout(log.try_clone()?)
-            .stderr(log);
-        if let Some(seed) = options.seed {
-            command.env("FAULT_SEED", seed.to_string());
+    for suite in SUITES {
+        if suite.runs == Runs::Servers {
+            succeed(cargo().args(suite.cargo()).arg("--no-run"), "the suite")?;
         }
-        if command.status()?.success() {
-            println!("mutant {name}: NOT CAUGHT");
-            escaped.push(name);
-        } else {
-            println!("mutant {name}: caught{}", reason(&target, &name));
+        for patch in suite.patches()? {
+            let mutant = Mutant::new(suite, &patch)?;
+            println!("mutant {}", mutant.name);
+            let mut test = mutant.test()?;
+            test.env("TEST_PG_BIN_DIR", bin_dir)
+                .env("TEST_DATABASE_URL", cluster.url())
+                .env("FAULT_SECONDS", SECONDS.to_string());
+            if let Some(seed) = options.seed {
+                test.env("FAULT_SEED", seed.to_string());
+            }
+            if test.status()?.success() {
+                println!("mutant {}: NOT CAUGHT", mutant.name);
+                escaped.push(mutant.name);
+            } else {
+                println!("mutant {}: caught{}", mutant.name, mutant.reason());
+            }
         }
     }
     if !escaped.is_empty() {
@@ -81,22 +98,91 @@ pub(crate) fn run(options: &Options<'_>, bin_dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The first line of the suite's panic.
-fn reason(target: &Path, name: &str) -> String {
-    let log = target.join("mutants").join(format!("{name}.log"));
-    let text = fs::read_to_string(log).unwrap_or_default();
-    let mut lines = text
-        .lines()
-        .skip_while(|line| !line.contains("panicked at"));
-    let line: String = lines.nth(1).unwrap_or_default().chars().take(160).collect();
-    format!(": {line}")
+impl Suite {
+    /// The arguments of cargo.
+    fn cargo(self) -> [&'static str; 5] {
+        [
+            "test",
+            "--package",
+            "rhtmx-sync-tests",
+            "--test",
+            self.target,
+        ]
+    }
+
+    fn patches(self) -> Result<Vec<PathBuf>> {
+        let entries = fs::read_dir(steps::workspace().join(self.patches)).context(self.patches)?;
+        let mut patches: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+        patches.sort();
+        Ok(patches)
+    }
 }
 
-fn patches() -> Result<Vec<PathBuf>> {
-    let entries = fs::read_dir(steps::workspace().join(PATCHES)).context(PATCHES)?;
-    let mut patches: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
-    patches.sort();
-    Ok(patches)
+/// A copy of the sources with a patch.
+struct Mutant {
+    suite: Suite,
+    name: String,
+    /// Where the copy is.
+    sources: PathBuf,
+    /// Where mutants are built: one after another, so that each rebuilds only what its patch has changed.
+    built: PathBuf,
+}
+
+impl Mutant {
+    fn new(suite: Suite, patch: &Path) -> Result<Self> {
+        let name = patch.file_stem().unwrap_or_default().to_string_lossy();
+        let mutants = steps::target().join("mutants");
+        let mutant = Self {
+            suite,
+            sources: mutants.join(&*name),
+            name: name.into_owned(),
+            built: mutants.join("target"),
+        };
+        copy_sources(&mutant.sources)?;
+        apply(patch, &mutant.sources, false)?;
+        Ok(mutant)
+    }
+
+    /// Builds it. Returns the command that runs its suite, whose output goes to its log.
+    fn test(&self) -> Result<Command> {
+        let mut build = cargo();
+        build
+            .current_dir(&self.sources)
+            .env("CARGO_TARGET_DIR", &self.built);
+        let mut test = cargo();
+        test.args(self.suite.cargo());
+        match self.suite.runs {
+            Runs::Servers => {
+                build.args(["build", "--package", "rhtmx-sync-server"]);
+                test.env("RHTMX_SYNC_BIN", self.built.join("debug/rhtmx-sync"));
+            }
+            Runs::Engines => {
+                build.args(self.suite.cargo()).arg("--no-run");
+                test.current_dir(&self.sources)
+                    .env("CARGO_TARGET_DIR", &self.built);
+            }
+        }
+        succeed(&mut build, "the mutant")?;
+        let log = fs::File::create(self.log())?;
+        test.args(["--", self.suite.test, "--exact", "--nocapture"])
+            .stdout(log.try_clone()?)
+            .stderr(log);
+        Ok(test)
+    }
+
+    fn log(&self) -> PathBuf {
+        self.sources.with_extension("log")
+    }
+
+    /// The first line of the suite's panic.
+    fn reason(&self) -> String {
+        let text = fs::read_to_string(self.log()).unwrap_or_default();
+        let mut lines = text
+            .lines()
+            .skip_while(|line| !line.contains("panicked at"));
+        let line: String = lines.nth(1).unwrap_or_default().chars().take(160).collect();
+        format!(": {line}")
+    }
 }
 
 fn cargo() -> Command {
@@ -153,10 +239,21 @@ mod tests {
     /// A change of the lines that a mutant breaks must change the mutant as well.
     #[test]
     fn every_mutant_applies_to_the_sources() {
-        let patches = patches().unwrap();
-        assert!(patches.len() >= 3);
-        for patch in patches {
-            apply(&patch, steps::workspace(), true).unwrap();
+        for suite in SUITES {
+            let patches = suite.patches().unwrap();
+            assert!(patches.len() >= 3, "{suite:?}");
+            for patch in patches {
+                apply(&patch, steps::workspace(), true).unwrap();
+            }
         }
+    }
+
+    /// Otherwise no test would run, and every mutant would pass for one that was not caught.
+    #[test]
+    fn the_tests_that_mutants_must_fail_exist() {
+        let privacy = steps::workspace().join("tests/protocol/policies/privacy.rs");
+        let text = fs::read_to_string(privacy).unwrap();
+        let name = SUITES[1].test.split("::").nth(2).unwrap();
+        assert!(text.contains(&format!("async fn {name}(")), "{name}");
     }
 }

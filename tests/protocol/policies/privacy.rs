@@ -144,6 +144,7 @@ fn roll_claims(dice: &mut Dice, user: &str) -> Value {
 /// A user with a connection, and everything that it has received, with the claims that counted then.
 struct Member {
     user: &'static str,
+    client_id: Value,
     claims: Value,
     /// Claims of `auth` frames that have not been answered.
     renewed: Vec<Value>,
@@ -153,7 +154,9 @@ struct Member {
 
 impl Member {
     async fn join(server: &TestServer, user: &'static str, claims: Value, dice: &mut Dice) -> Self {
-        let mut client = SyncClient::connect(&server.ws_url(), options(&claims)).await;
+        let options = options(&claims);
+        let client_id = json!(options.client_id);
+        let mut client = SyncClient::connect(&server.ws_url(), options).await;
         client.subscribe("m", "marks").await;
         client.subscribe("i", "items").await;
         if dice.chance(50) {
@@ -162,6 +165,7 @@ impl Member {
         }
         Self {
             user,
+            client_id,
             claims,
             renewed: Vec::new(),
             client,
@@ -312,6 +316,7 @@ impl Judge<'_> {
                 ))
                 .await;
             for frame in frames {
+                self.judge_words(member, &frame);
                 for item in frame["rows"]
                     .as_array()
                     .into_iter()
@@ -341,15 +346,43 @@ impl Judge<'_> {
                             );
                         }
                         None if row.get("mark").is_some() => {}
-                        None => assert!(
-                            keys.contains(&key.to_owned()),
-                            "{} {claims} was told of {frame}",
-                            member.user
-                        ),
+                        None => {
+                            assert!(
+                                keys.contains(&key.to_owned()),
+                                "{} {claims} was told of {frame}",
+                                member.user
+                            );
+                            assert!(row.is_null(), "values of a row that is gone: {frame}");
+                        }
                     }
+                    let author = (&item["client_id"], &item["mutation"]);
+                    assert!(
+                        author == (&Value::Null, &Value::Null) || *author.0 == member.client_id,
+                        "{} was told whose mutation it was: {frame}",
+                        member.user
+                    );
                 }
             }
         }
+    }
+
+    /// Answers and errors repeat no value, neither of a row nor of what was written.
+    fn judge_words(&self, member: &Member, frame: &Value) {
+        let (Some("reject" | "error"), Some(message)) =
+            (frame["type"].as_str(), frame["message"].as_str())
+        else {
+            return;
+        };
+        let is_value = |word: &str| {
+            let digits = word.trim_start_matches(['v', 's']).trim_end_matches('n');
+            digits.len() < word.len() && digits.parse::<u64>().is_ok()
+        };
+        let mut words = message.split(|c: char| !c.is_alphanumeric());
+        assert!(
+            !words.any(|word| is_value(word) || USERS.contains(&word) || TEAMS.contains(&word)),
+            "{} was told {frame}",
+            member.user
+        );
     }
 
     /// The answer that a write must get.
@@ -549,6 +582,7 @@ async fn play(db: &TestDatabase, dice: &mut Dice) {
                     }
                     let Member {
                         user,
+                        client_id,
                         claims,
                         client,
                         received,
@@ -568,6 +602,7 @@ async fn play(db: &TestDatabase, dice: &mut Dice) {
                         SyncClient::reconnect(&server.ws_url(), options(&claims), &state).await;
                     members.push(Member {
                         user,
+                        client_id,
                         claims,
                         renewed: Vec::new(),
                         client,
