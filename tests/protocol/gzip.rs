@@ -4,15 +4,20 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use rhtmx_sync_tests::TestServer;
 use serde_json::{Value, json};
 use testkit::{ClientOptions, SyncClient, both_backends, gzip};
+use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 use uuid::Uuid;
 
+use crate::claims;
 use crate::tables::{NOTES, count, insert_notes, notes};
 use crate::writes::note;
 
-/// The sizes of the text and binary frames of a subscription's first read, as they are on the socket.
-async fn frames_of_a_first_read(server: &TestServer, accept: Value) -> (Vec<usize>, Vec<usize>) {
+type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+/// A socket after a `hello` and a subscription.
+async fn subscribed_socket(server: &TestServer, hello: Value, entity: &str) -> Socket {
     let mut request = server.ws_url().into_client_request().expect("an address");
     let protocol = "rhtmx-sync.v1".parse().expect("a header");
     request
@@ -25,16 +30,23 @@ async fn frames_of_a_first_read(server: &TestServer, accept: Value) -> (Vec<usiz
         response.headers()["Sec-WebSocket-Protocol"],
         "rhtmx-sync.v1"
     );
-    let client_id = Uuid::new_v4();
     for frame in [
-        json!({ "type": "hello", "protocol": 1, "client_id": client_id, "accept": accept }),
-        json!({ "type": "subscribe", "id": "a", "entity": "notes" }),
+        hello,
+        json!({ "type": "subscribe", "id": "a", "entity": entity }),
     ] {
         socket
             .send(Message::text(frame.to_string()))
             .await
             .expect("the socket is open");
     }
+    socket
+}
+
+/// The sizes of the text and binary frames of a subscription's first read, as they are on the socket.
+async fn frames_of_a_first_read(server: &TestServer, accept: Value) -> (Vec<usize>, Vec<usize>) {
+    let hello =
+        json!({ "type": "hello", "protocol": 1, "client_id": Uuid::new_v4(), "accept": accept });
+    let mut socket = subscribed_socket(server, hello, "notes").await;
     let (mut texts, mut binaries) = (Vec::new(), Vec::new());
     loop {
         match socket.next().await.expect("a frame").expect("a message") {
@@ -91,6 +103,36 @@ both_backends! {
                 .wait_until(|client| *client.rows("a") == expected)
                 .await;
         }
+    }
+
+    /// As CRIME and BREACH do it: somebody guesses at another's secret, and looks at how well frames are compressed. No
+    /// frame is compressed together with what another user receives.
+    async fn what_others_receive_does_not_change_the_size_of_a_frame(db: TestDatabase) {
+        claims::tables(&db).await;
+        let server = TestServer::with_config(claims::config(&db).await).await;
+        let user = |name: &str, team: &str| claims::token(&json!({ "sub": name, "teams": [team] }));
+        let hello = json!({ "type": "hello", "protocol": 1, "client_id": Uuid::new_v4(), "accept": ["gzip"], "token": user("ann", "red") });
+        let mut ann = subscribed_socket(&server, hello, "cards").await;
+        let options = ClientOptions { gzip: true, token: Some(user("ben", "blue")), ..ClientOptions::default() };
+        let mut ben = SyncClient::connect(&server.ws_url(), options).await;
+        ben.subscribe("b", "cards").await;
+        ben.wait_subscribed("b").await;
+        // Texts that compress badly, so that a guess that is right would count.
+        let text = |from: u64| (0..40).map(|at| format!("{:016x}", (from + at).wrapping_mul(0x9e37_79b9_7f4a_7c15))).collect::<String>();
+        let secret = text(1000);
+        let mut sizes = Vec::new();
+        for guess in [text(2000), secret.clone(), "x".repeat(640), String::new(), text(3000)] {
+            db.execute("UPDATE cards SET body = 'short'").await;
+            db.execute(&format!("UPDATE cards SET body = CASE team WHEN 'red' THEN '{secret}{secret}' ELSE '{guess}{guess}' END")).await;
+            ben.wait_until(|ben| ben.row("b", "2").is_some_and(|row| row["body"] == format!("{guess}{guess}"))).await;
+            let size = loop {
+                if let Message::Binary(bytes) = ann.next().await.expect("a frame").expect("a message") {
+                    break bytes.len();
+                }
+            };
+            sizes.push(size);
+        }
+        assert!(sizes.iter().all(|size| *size == sizes[0]), "{sizes:?}");
     }
 
     async fn a_client_may_gzip_its_frames(db: TestDatabase) {

@@ -3,9 +3,10 @@
 use rhtmx_sync::{ColumnPolicy, EntityPolicy};
 use rhtmx_sync_tests::TestServer;
 use serde_json::json;
-use testkit::both_backends;
+use testkit::{SyncClient, TestDatabase, both_backends};
 
 use super::{config, http, of_todos, serve, sign_in, subscriber, tables, titles, user};
+use crate::claims::options;
 use crate::writes::{create, update, upsert};
 
 /// The policies with a column that only admins may read.
@@ -144,4 +145,26 @@ both_backends! {
         let outcome = ann.push_next(json!([crate::writes::delete("todos", 1)])).await;
         assert_eq!(outcome.rejected().code, "forbidden");
     }
+}
+
+/// Answers are stored, and rights change. On SQLite no answer names a column that its write does not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reject_that_is_told_again_names_no_column_that_one_may_no_longer_read() {
+    let db = TestDatabase::postgres().await;
+    tables(&db).await;
+    db.execute("ALTER TABLE todos ADD CONSTRAINT short CHECK (length(code) < 2 OR title <> 'bad')")
+        .await;
+    let server = TestServer::with_config(config(&db, with_hidden_code()).await).await;
+    let mut admin = sign_in(&server, &json!({ "sub": "ann", "role": "admin" })).await;
+    let writes = json!([update("todos", 1, json!({ "title": "bad" }))]);
+    let first = admin.push(1, writes.clone()).await.rejected().clone();
+    assert_eq!(
+        (first.code.as_str(), first.column.as_deref()),
+        ("constraint", Some("code"))
+    );
+    let state = admin.into_state();
+    let mut ann = SyncClient::reconnect(&server.ws_url(), options(&user("ann")), &state).await;
+    let again = ann.push(1, writes).await.rejected().clone();
+    assert_eq!((again.code.as_str(), again.column), ("constraint", None));
+    assert!(!again.message.contains("code"), "{}", again.message);
 }

@@ -3,6 +3,7 @@
 mod checking;
 mod closed;
 mod columns;
+mod costs;
 mod privacy;
 mod reading;
 mod resuming;

@@ -1,9 +1,10 @@
 //! Rows come and go with the rights to them.
 
 use serde_json::json;
-use testkit::both_backends;
+use testkit::{ClientOptions, SyncClient, both_backends};
 
 use super::{http, keys, serve, sign_in, subscriber, user};
+use crate::claims::{options, token};
 
 both_backends! {
     async fn a_row_that_moves_into_or_out_of_somebodys_rights_enters_or_leaves(db: TestDatabase) {
@@ -63,6 +64,38 @@ both_backends! {
         db.execute("UPDATE todos SET title = 'heard' WHERE id = 1").await;
         ann.wait_until(|ann| ann.subscription("t").is_live() && ann.row("t", "1").is_some_and(|row| row["title"] == "heard")).await;
         assert!(!ann.transcript().contains("\"77\""), "{}", ann.transcript());
+    }
+
+    /// Roles and users that a client names beside its token, as in GHSA-rqpp-rjj8-7wv8.
+    async fn what_a_client_says_of_itself_is_not_believed(db: TestDatabase) {
+        let server = serve(&db).await;
+        let said = json!({ "user": "ben", "user_id": "ben", "sub": "ben", "role": "admin", "scope": "all", "claims": { "sub": "ben", "role": "admin" } });
+        let with = |mut frame: serde_json::Value| {
+            for (name, value) in said.as_object().expect("members") {
+                frame[name] = value.clone();
+            }
+            frame
+        };
+        let headers = vec![("x-user", "ben".to_owned()), ("x-role", "admin".to_owned()), ("x-forwarded-user", "ben".to_owned())];
+        let connecting = ClientOptions { headers, ..options(&user("ann")) };
+        let client_id = connecting.client_id;
+        let mut ann = SyncClient::open(&server.ws_url(), connecting).await.expect("a connection");
+        let hello = json!({ "type": "hello", "protocol": 1, "client_id": client_id, "token": token(&user("ann")) });
+        ann.send_json(with(hello)).await;
+        let welcome = ann.wait_for(|frame| frame["type"] == "welcome").await;
+        assert_eq!(welcome["user"], "ann");
+        ann.subscribe_with("t", with(json!({ "entity": "todos" }))).await;
+        ann.wait_subscribed("t").await;
+        assert_eq!(keys(&ann), ["1", "2", "4"]);
+        ann.send_json(with(json!({ "type": "auth", "token": token(&user("ann")) }))).await;
+        assert_eq!(ann.wait_for(|frame| frame["type"] == "authenticated").await["user"], "ann");
+        db.execute("UPDATE todos SET title = title || '!'").await;
+        ann.wait_until(|ann| ann.row("t", "1").is_some_and(|row| row["title"] == "ann one!")).await;
+        assert!(!ann.transcript().contains("ben one"));
+        let hidden = with(json!({ "entity": "todos", "op": "delete", "key": 3 }));
+        assert_eq!(ann.push_next(json!([hidden])).await.rejected().code, "not_found");
+        let page = http(&server, &user("ann")).get("/api/sync/todos?role=admin&user=ben&sub=ben").await;
+        assert!(!page.text.contains("ben one"), "{}", page.text);
     }
 
     async fn http_answers_within_the_policies(db: TestDatabase) {

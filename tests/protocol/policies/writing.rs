@@ -5,7 +5,7 @@ use rhtmx_sync_tests::TestServer;
 use serde_json::{Value, json};
 use testkit::{Backend, SyncClient, TestDatabase, both_backends};
 
-use super::{config, serve, sign_in, tables, titles, user};
+use super::{config, http, serve, sign_in, tables, titles, user};
 use crate::tables::rows;
 use crate::writes::{create, delete, update, upsert};
 
@@ -79,6 +79,32 @@ both_backends! {
         assert!(!found.1.contains("b1") && !found.1.contains("ben"), "{}", found.1);
         let found = told(&mut ann, &update("todos", 1, json!({ "code": "b1" }))).await;
         assert_eq!((found.0.as_str(), found.3.as_deref()), ("constraint", Some("code")));
+        assert_eq!(titles(&db).await, before);
+    }
+
+    /// The way of many rows is no other than that of one, as it was in CVE-2022-46792 and CVE-2026-82746.
+    async fn each_write_of_a_mutation_is_checked_on_every_way_in(db: TestDatabase) {
+        let server = serve(&db).await;
+        let before = titles(&db).await;
+        let mut ann = sign_in(&server, &user("ann")).await;
+        let http = http(&server, &user("ann"));
+        let fine = create("todos", json!({ "id": 40, "title": "fine" }));
+        for (bad, code) in [
+            (update("todos", 3, json!({ "title": "x" })), "not_found"),
+            (update("todos", 4, json!({ "title": "x" })), "forbidden"),
+            (update("todos", 1, json!({ "owner_id": "ben" })), "forbidden"),
+            (delete("todos", 3), "not_found"),
+            (create("todos", json!({ "id": 41, "owner_id": "ben", "title": "x" })), "forbidden"),
+            (upsert("todos", json!({ "id": 3, "title": "x" })), "forbidden"),
+            (upsert("todos", json!({ "id": 41, "owner_id": "ben", "title": "x" })), "forbidden"),
+        ] {
+            let writes = json!([fine, bad, fine]);
+            let told = ann.push_next(writes.clone()).await.rejected().clone();
+            assert_eq!((told.code.as_str(), told.write), (code, Some(1)), "{bad}");
+            let body = json!({ "client_id": uuid::Uuid::new_v4(), "mutation": 1, "writes": writes });
+            let answer = http.post("/api/sync/todos", &body).await.json();
+            assert_eq!((&answer["code"], &answer["write"], &answer["message"]), (&json!(code), &json!(1), &json!(told.message)), "{bad}");
+        }
         assert_eq!(titles(&db).await, before);
     }
 
