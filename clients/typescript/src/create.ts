@@ -62,7 +62,10 @@ export interface Environment {
  * @throws {SyncError} when a mutator has a name that the server does not take.
  */
 export function createSync<const D extends Definitions, M = {}>(
-  options: CreateSyncOptions<D> & { mutators?: MutatorFunctions<D, M> },
+  options: CreateSyncOptions<D> & {
+    /** What mutators of the server are expected to do, by name, with capitals instead of `_`. */
+    mutators?: MutatorFunctions<D, M>;
+  },
 ): SyncClient<D, M> {
   const { entities, mutators } = options;
   return createExtended(options, mutators && mutating(entities, mutators)) as SyncClient<D, M>;

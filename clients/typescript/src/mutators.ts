@@ -88,10 +88,13 @@ export function mutating(definitions: Definitions, functions: { [name: string]: 
   };
 }
 
-/** A call whose arguments are JSON, so that the function gets what the server gets. */
+/** A call whose arguments are JSON, so that the function gets what the server gets. As in a row, undefined is left out. */
 function callOf(mutator: string, args: unknown): MutatorCall {
+  if (args === undefined) return { mutator };
+  const isPlain = Object.getPrototypeOf(Object(args)) === Object.prototype;
+  const given = isPlain ? Object.fromEntries(Object.entries(args as object).filter(([, value]) => value !== undefined)) : args;
   try {
-    return args === undefined ? { mutator } : { mutator, args: toJson(args, "args") };
+    return { mutator, args: toJson(given, "args") };
   } catch (cause) {
     throw new SyncError("invalid", (cause as Error).message, "correct", { cause });
   }

@@ -6,8 +6,10 @@
  * - A function reads the server's rows with everything on top that was queued before its call and that these
  *   rows do not contain, and what it wrote itself.
  * - Equal rows, equal writes: a function whose rows are as they were does not run.
- * - When the rows of some query contain a call, its writes stay as they are, for the queries that do not
- *   contain it yet. The others' rows are after it, and would be the wrong ones to run it on.
+ * - A function never runs again on rows that may contain its call, which would count twice. When those of some
+ *   query contain it, its writes stay as they are, for the queries that do not contain it yet. When rows become
+ *   live again while it has a number, so that the server may have applied it, they stay until the answer: on rows
+ *   that contain it they change nothing.
  * - A function that throws writes nothing.
  */
 
@@ -36,6 +38,8 @@ interface Run {
   reads: readonly Read[];
   writes: readonly Write[];
   error?: unknown;
+  /** It stays as it is. */
+  final?: boolean;
 }
 
 /** How to read something, and what was there. */
@@ -49,6 +53,8 @@ export class Calls {
   /** The runs of each mutation with calls, by the places of these. */
   #runs = new Map<string, Run[]>();
   #written = new Map<string, readonly Write[]>();
+  /** The queries whose rows the server was still asked for. */
+  #stale: readonly QueryRows[] = [];
 
   constructor(source: CallSource, run: RunCall) {
     this.#source = source;
@@ -58,11 +64,7 @@ export class Calls {
   /** What a mutation of the queue writes, itself and through its calls. */
   written(mutation: Mutation): readonly Write[] {
     const { version, queue } = this.#source;
-    if (this.#version !== version) {
-      // Set first, so that a function that looks at a list does not begin it all again.
-      this.#version = version;
-      this.#rebase(queue);
-    }
+    if (this.#version !== version) this.#rebase(queue);
     return this.#written.get(mutation.id) ?? (mutation.writes as Write[]);
   }
 
@@ -82,19 +84,25 @@ export class Calls {
   /** Costs a look at each step of the queue and at each row that a function has read, and no more. */
   #rebase(queue: readonly Mutation[]): void {
     const before = this.#runs;
+    // First, so that a function that looks at a list does not begin it all again.
+    this.#version = this.#source.version;
     this.#runs = new Map();
     this.#written = new Map();
+    const queries = [...this.#source.queries.values()];
+    const areBack = this.#stale.some(({ phase }) => phase === "live");
+    this.#stale = queries.filter(({ phase }) => phase === "stale");
     if (!queue.some(({ writes }) => writes.some(isCall))) return;
     const rows = new RowsAfter(this.#source);
     for (const mutation of queue) {
-      const { id } = mutation;
-      const isContained = [...this.#source.queries.values()].some(({ settled }) => settled.has(id));
+      const { id, number } = mutation;
+      const mayBeContained = (areBack && number !== undefined) || queries.some(({ settled }) => settled.has(id));
       const runs: Run[] = [];
       const written: Write[] = [];
       mutation.writes.forEach((step, index) => {
         if (!isCall(step)) return void written.push(rows.write(mutation, step, index));
         const last = before.get(id)?.[index];
-        const run = (runs[index] = last && (isContained || rows.agree(last.reads)) ? last : this.#runOn(rows, step));
+        if (last && mayBeContained) last.final = true;
+        const run = (runs[index] = last && (last.final || rows.agree(last.reads)) ? last : this.#runOn(rows, step));
         // Also after a rebase a row has the temporary key that it had.
         run.writes.forEach((write, place) => written.push(rows.write(mutation, write, `${index}.${place}`)));
       });
@@ -169,6 +177,7 @@ class RowsAfter {
 
 /** The rows that one function sees. It keeps what was read, and its writes to itself. */
 class Reader implements CallState, Run {
+  final = false;
   readonly reads: Read[] = [];
   readonly writes: Write[] = [];
   readonly #rows: RowsAfter;

@@ -23,7 +23,7 @@ type Step =
   | { do: "pass"; ms: number }
   | { do: "list"; open: boolean }
   | { do: "reach"; yes: boolean }
-  | { do: "otherMark" }
+  | { do: "count" | "otherMark" }
   | { do: "apply" | "join" | "drain" | "drop" | "reload" | "kill" | "pause" | "resume" | "prune" | "refetch" | "online" | "offline" };
 
 const key = fc.integer({ min: 0, max: 2 });
@@ -33,6 +33,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   { weight: 4, arbitrary: fc.record({ do: fc.constant("other" as const), key, list: fc.constantFrom("a", "b") }) },
   { weight: 1, arbitrary: fc.record({ do: fc.constant("otherDelete" as const), key }) },
   { weight: 4, arbitrary: fc.record({ do: fc.constant("call" as const), refused: fc.boolean() }) },
+  { weight: 3, arbitrary: fc.constant({ do: "count" as const }) },
   { weight: 2, arbitrary: fc.constant({ do: "otherMark" as const }) },
   { weight: 8, arbitrary: fc.record({ do: fc.constant("deliver" as const), frames: fc.integer({ min: 1, max: 5 }) }) },
   { weight: 3, arbitrary: fc.record({ do: fc.constant("pass" as const), ms: fc.constantFrom(1_000, 40_000) }) },
@@ -62,7 +63,7 @@ class Device {
   readonly saved = new Set<number>();
   /** The marks of the user's calls that have been shown, without those that the server refuses. */
   readonly marks = new Set<string>();
-  readonly savedMarks = new Set<string>();
+  readonly savedMarks = new Set<string | number>();
   readonly removed: string[] = [];
   n = 0;
 
@@ -136,6 +137,10 @@ class Device {
         return database.put("todos", { id: `shared-${step.key}`, title: `other ${database.position}`, list: step.list });
       case "call":
         return this.call(step.refused);
+      case "count": {
+        const n = ++this.n;
+        return void this.sync.mutate.countUp({ n }).saved.then((saved) => saved && this.savedMarks.add(n));
+      }
       case "otherMark": {
         const before = database.table("todos").get("marks")?.["title"] as string | undefined;
         return database.put("todos", { id: "marks", title: marked(before, `other-${database.position}`) });
@@ -237,9 +242,9 @@ test("SPEC 1, 2, 5, 6, 7, 9, 19: whatever happens, client and database end equal
       const effects = database.effects.flatMap(({ values }) => (typeof values?.["n"] === "number" ? [values["n"]] : []));
       expect(effects, "each once, in order").toEqual([...new Set(effects)].sort((a, b) => a - b));
       for (const n of device.saved) expect(effects).toContain(n);
-      const called = database.called.map(({ args }) => (args as { n: string }).n);
+      const called = database.called.map(({ args }) => (args as { n: string | number }).n);
       expect(called, "each once").toEqual([...new Set(called)]);
-      expect(called.some((mark) => mark.startsWith("refused"))).toBe(false);
+      expect(called.some((mark) => `${mark}`.startsWith("refused"))).toBe(false);
       for (const mark of device.savedMarks) expect(called).toContain(mark);
       for (const { code, reason, writes } of device.sync.rejected) {
         if (writes.some(isCall)) expect([code, reason]).toEqual(["refused", "unwanted"]);

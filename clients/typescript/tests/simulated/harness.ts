@@ -66,8 +66,13 @@ interface Mark {
 const mark: MutatorFunction<typeof ENTITIES, Mark> = (tx, { n }) => {
   tx.todos.upsert({ id: "marks", title: marked(tx.todos.get("marks")?.title, n) });
 };
-export const MUTATORS = { markOnce: mark };
-export type Client = SyncClient<typeof ENTITIES, { markOnce: Mark }>;
+
+/** Adds to what it reads, so that to run it on rows that contain it already would be seen. */
+const countUp: MutatorFunction<typeof ENTITIES, { n: number }> = (tx) => {
+  tx.todos.upsert({ id: "mine-count", title: "count", n: (tx.todos.get("mine-count")?.n ?? 0) + 1 });
+};
+export const MUTATORS = { markOnce: mark, countUp };
+export type Client = SyncClient<typeof ENTITIES, { markOnce: Mark; countUp: { n: number } }>;
 
 /** The same on the server, which may refuse it. */
 export const SERVER_MUTATORS = {
@@ -75,6 +80,9 @@ export const SERVER_MUTATORS = {
     const { n, refused } = args as Mark;
     if (refused) throw new Refusal("unwanted");
     tx.put("todos", { id: "marks", title: marked(tx.get("todos", "marks")?.["title"] as string | undefined, n) });
+  },
+  count_up(tx: ServerTx): void {
+    tx.put("todos", { id: "mine-count", title: "count", n: ((tx.get("todos", "mine-count")?.["n"] as number | undefined) ?? 0) + 1 });
   },
 };
 
