@@ -11,6 +11,7 @@ mod hello;
 mod http;
 mod identity;
 mod limits;
+mod mutators;
 mod owners;
 mod policies;
 mod polling;

@@ -20,6 +20,7 @@ mod lanes;
 pub mod listener;
 mod mend;
 mod migrations;
+pub mod open_mutation;
 pub mod pooling;
 #[cfg(feature = "postgres")]
 mod postgres;
@@ -56,11 +57,12 @@ pub use sqlite::pool::SqlitePool;
 use entity::{Entity, EntityConfig};
 use health::Health;
 use listener::ListenerContext;
+use open_mutation::OpenMutation;
 use pooling::Pooling;
 use read::{ChangeStream, ChangesQuery, RowStream, RowsQuery};
 use retention::Pruned;
 use url::DatabaseUrl;
-use write::{ClientState, Mutation};
+use write::{Began, ClientState, Mutation};
 
 /// The longest message between servers, in bytes: PostgreSQL's notifications are shorter than 8,000.
 pub const MESSAGE_BYTES_MAX: usize = 7900;
@@ -360,11 +362,32 @@ impl DbPool {
         let replaced = self.replaced()?;
         let applied = on_backend!(self, |pool, backend| pool.apply(mutation).await)?;
         if self.replaced()? != replaced {
-            return Err(DbError::Unreachable(
-                "the database was replaced meanwhile, and the mutation may be lost".to_owned(),
-            ));
+            return Err(write::replaced_meanwhile());
         }
         Ok(applied)
+    }
+
+    /// Begins a mutation that may take this long, without its `writes`. It waits until few enough others are open.
+    ///
+    /// # Errors
+    /// When the database fails, or the client id belongs to another user.
+    pub async fn begin(
+        &self,
+        mutation: &Arc<Mutation>,
+        patience: Duration,
+    ) -> DbResult<Began<OpenMutation>> {
+        match self {
+            #[cfg(feature = "postgres")]
+            Self::Postgres(pool) => {
+                let begun = pool.begin(mutation, patience).await?;
+                Ok(begun.map(|begun| OpenMutation(open_mutation::Backend::Postgres(begun.into()))))
+            }
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(pool) => {
+                let begun = pool.begin(mutation, patience).await?;
+                Ok(begun.map(|begun| OpenMutation(open_mutation::Backend::Sqlite(begun.into()))))
+            }
+        }
     }
 
     /// How many times another database has taken this one's place.

@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+use diesel::result::DatabaseErrorKind;
 use filter::Filter;
 use protocol::{Reject, RejectCode};
 use sync_core::mutation::chain::{KeptChains, Place, Turn};
@@ -28,6 +29,86 @@ pub struct Mutation {
     pub place: Place,
     /// The checked writes, or the reject.
     pub writes: Result<Vec<TableWrite>, Reject>,
+}
+
+/// What came of beginning a mutation whose transaction stays open between its writes.
+#[derive(Debug)]
+pub enum Began<T> {
+    /// It comes next: its number has moved, and its client is locked until the transaction ends.
+    Open(T),
+    /// It does not come next; nothing was begun.
+    Answered(Applied),
+}
+
+/// An error of Diesel's, as code of the application's that runs statements of its own meets it.
+pub type StatementError = diesel::result::Error;
+
+/// What follows for a mutation when a statement of the application's own code failed in it.
+///
+/// # Errors
+/// When it is no fault of the data: retryable if the mutation may be tried again.
+pub fn statement_reject(error: StatementError) -> DbResult<Reject> {
+    let context = "a statement of the application's";
+    if is_violation(&error) {
+        return Ok(violated());
+    }
+    let message = match &error {
+        StatementError::DatabaseError(DatabaseErrorKind::SerializationFailure, info) => {
+            Some(info.message())
+        }
+        StatementError::DatabaseError(_, info) => {
+            Some(info.message()).filter(|message| message.contains("deadlock detected"))
+        }
+        _ => None,
+    };
+    let recurring = message.map(|message| DbError::Recurring {
+        write: None,
+        message: message.to_owned(),
+    });
+    Err(recurring.unwrap_or_else(|| DbError::while_doing(context, error)))
+}
+
+/// Whether the error is a violated constraint.
+pub(crate) fn is_violation(error: &StatementError) -> bool {
+    use DatabaseErrorKind as Kind;
+    matches!(
+        error,
+        StatementError::DatabaseError(
+            Kind::ForeignKeyViolation
+                | Kind::UniqueViolation
+                | Kind::NotNullViolation
+                | Kind::CheckViolation
+                | Kind::ExclusionViolation
+                | Kind::RestrictViolation,
+            _
+        )
+    )
+}
+
+/// The error of a mutation during which another database has taken this one's place.
+pub(crate) fn replaced_meanwhile() -> DbError {
+    DbError::Unreachable(
+        "the database was replaced meanwhile, and the mutation may be lost".to_owned(),
+    )
+}
+
+/// The error of a mutation whose transaction the application's own code has ended, or left in another one.
+pub(crate) fn not_its_own_transaction() -> DbError {
+    DbError::Statement {
+        context: "ending a mutation",
+        message: "the application's code has ended its transaction, or left another one open in it"
+            .to_owned(),
+    }
+}
+
+impl<T> Began<T> {
+    /// The same with something made of what is open.
+    pub(crate) fn map<U>(self, make: impl FnOnce(T) -> U) -> Began<U> {
+        match self {
+            Self::Open(open) => Began::Open(make(open)),
+            Self::Answered(applied) => Began::Answered(applied),
+        }
+    }
 }
 
 impl Mutation {
@@ -155,12 +236,17 @@ pub(crate) fn out_of_order(expected: u64) -> Reject {
     }
 }
 
-/// The reject of a mutation whose commit violated a constraint.
-pub(crate) fn rejected_at_commit(mutation: &Mutation) -> Reject {
-    let reject = Reject::new(
+/// The reject of a mutation that violated a constraint, nobody knows with which write.
+pub(crate) fn violated() -> Reject {
+    Reject::new(
         RejectCode::Constraint,
         "a constraint or a rule of the table is violated",
-    );
+    )
+}
+
+/// The reject of a mutation whose commit violated a constraint.
+pub(crate) fn rejected_at_commit(mutation: &Mutation) -> Reject {
+    let reject = violated();
     match &mutation.writes {
         Ok(writes) if writes.len() == 1 => reject.of_write(0),
         _ => reject,

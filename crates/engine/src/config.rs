@@ -1,5 +1,6 @@
 //! The configuration of an engine.
 
+use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,13 +8,16 @@ use std::time::Duration;
 use axum::http::HeaderMap;
 use db::entity::EntityConfig;
 use db::{DatabaseConfig, DbPool};
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
 use sync_core::address::AddressRange;
-use sync_core::policy::{AllowAll, Authorizer};
+use sync_core::policy::{AllowAll, Authorizer, Principal};
 use sync_core::session::SessionLimits;
 
 use crate::auth::{AcceptAnyone, Authenticator, OperatorToken, bearer};
 use crate::bus::{Bus, LocalBus};
 use crate::mailbox::Capacity;
+use crate::mutators::{MutatorError, MutatorTx, Mutators, Refusal, ValidatedWrite};
 
 /// The configuration of an engine. [`SyncConfig::new`] sets every default; change what you need.
 #[derive(Debug, Clone)]
@@ -40,6 +44,7 @@ pub struct SyncConfig {
     /// Whether the engine only looks on: it makes no tables, captures nothing that no server captures, never leads and
     /// never prunes. Default: false.
     pub observes: bool,
+    pub(crate) mutators: Mutators,
 }
 
 impl SyncConfig {
@@ -56,7 +61,47 @@ impl SyncConfig {
             auth: AuthConfig::default(),
             bus: Arc::new(LocalBus::default()),
             observes: false,
+            mutators: Mutators::default(),
         }
+    }
+
+    /// Registers a function that clients call by this name, within one of their mutations: a letter from a to z, then
+    /// letters, digits and underscores.
+    ///
+    /// It has the server's rights, not the client's, so it decides by itself what the principal may do. It may run more than
+    /// once for one mutation, of which at most one is committed: what it does outside of its transaction is its own concern.
+    ///
+    /// ```no_run
+    /// # use rhtmx_sync::schemars;
+    /// # fn register(config: &mut rhtmx_sync::SyncConfig) {
+    /// #[derive(serde::Deserialize, schemars::JsonSchema)]
+    /// struct CompleteTodo {
+    ///     id: i64,
+    /// }
+    ///
+    /// config.mutator("complete_todo", async |tx, args: CompleteTodo| {
+    ///     tx.update("todos", args.id, serde_json::json!({ "done": true })).await
+    /// });
+    /// # }
+    /// ```
+    pub fn mutator<A, F, Fut>(&mut self, name: impl Into<String>, function: F) -> &mut Self
+    where
+        A: DeserializeOwned + JsonSchema + Send + 'static,
+        F: Fn(MutatorTx, A) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), MutatorError>> + Send + 'static,
+    {
+        self.mutators.add(name.into(), function);
+        self
+    }
+
+    /// Registers a function that looks at each plain write of clients to an entity, once it fits its table, and may refuse
+    /// it. It must answer from memory. What mutators write it does not see.
+    pub fn validate<F>(&mut self, entity: impl Into<String>, hook: F) -> &mut Self
+    where
+        F: Fn(&Principal, &ValidatedWrite) -> Result<(), Refusal> + Send + Sync + 'static,
+    {
+        self.mutators.add_hook(entity.into(), hook);
+        self
     }
 }
 
@@ -82,6 +127,10 @@ impl LimitsConfig {
 
     pub(crate) fn hello_timeout(&self) -> Duration {
         Duration::from_millis(self.hello_timeout_ms)
+    }
+
+    pub(crate) fn mutator_timeout(&self) -> Duration {
+        Duration::from_millis(self.mutator_ms.max(1))
     }
 
     pub(crate) fn stalled_timeout(&self) -> Duration {
@@ -187,8 +236,12 @@ pub struct LimitsConfig {
     pub frame_bytes_max: usize,
     /// Subscriptions of one connection. Default 100.
     pub subscriptions_max: usize,
-    /// Writes in one mutation. Default 1,000.
+    /// Writes and calls in one mutation. Default 1,000.
     pub writes_max: usize,
+    /// How long a mutation with calls of mutators may take from its begin to its commit: so long it holds locks, and on
+    /// SQLite all other writers wait. One that takes longer is taken back and tried again, and rejected with `refused` when
+    /// it is too slow three times. Default 5,000.
+    pub mutator_ms: u64,
     /// What the filters of one connection may cost together, in comparisons for each changed row; a `LIKE`
     /// counts as ten. A subscription beyond it is refused with `too_large`. Default 5,000.
     pub filter_work_max: usize,
@@ -256,6 +309,7 @@ impl Default for LimitsConfig {
             frame_bytes_max: 1024 * 1024,
             subscriptions_max: 100,
             writes_max: 1000,
+            mutator_ms: 5000,
             filter_work_max: 5000,
             entity_filter_work_max: 100_000,
             filter_bytes_max: 4 * 1024 * 1024,

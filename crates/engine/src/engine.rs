@@ -209,6 +209,9 @@ fn check(config: &SyncConfig) -> Result<(), SyncError> {
             return wrong(format!("entity {name:?} is configured twice"));
         }
     }
+    if let Some(fault) = config.mutators.fault(&seen) {
+        return wrong(fault);
+    }
     let mut guarded = config.auth.authorizer.entities().into_iter();
     if let Some(name) = guarded.find(|name| !seen.contains(name)) {
         return wrong(format!(

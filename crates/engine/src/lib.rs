@@ -30,6 +30,7 @@ mod error;
 mod http;
 mod mailbox;
 mod mutations;
+mod mutators;
 mod principals;
 mod publisher;
 mod rates;
@@ -58,10 +59,18 @@ pub use db::PostgresPool;
 pub use db::SqlitePool;
 pub use db::entity::{EntityConfig, EntitySource};
 pub use db::listener::{ListenerStatus, WakeUp};
+#[cfg(feature = "postgres")]
+pub use db::open_mutation::PostgresConnection;
+#[cfg(feature = "sqlite")]
+pub use db::open_mutation::SqliteConnection;
 pub use db::{DatabaseConfig, DbError, DbPool};
 pub use engine::SyncEngine;
 pub use error::SyncError;
-pub use protocol::{Change, Op, RefetchReason, SelectionRequest};
+pub use mutators::{MutatorError, MutatorTx, Refusal, RejectedWrite, TxConnection, ValidatedWrite};
+pub use protocol::{Change, Op, RefetchReason, Reject, RejectCode, SelectionRequest};
+/// Derive its `JsonSchema` for the arguments of mutators, with `#[schemars(crate = "rhtmx_sync::schemars")]`, or depend on
+/// the same version.
+pub use schemars;
 pub use state::Readiness;
 pub use sync_core::address::{AddressRange, RangeError};
 pub use sync_core::cursor::Cursor;

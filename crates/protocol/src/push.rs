@@ -85,6 +85,16 @@ pub enum Step {
     Call(MutatorCall),
 }
 
+impl Step {
+    /// The write, if it is one.
+    pub fn as_write(&self) -> Option<&Write> {
+        match self {
+            Self::Write(write) => Some(write),
+            Self::Call(_) => None,
+        }
+    }
+}
+
 impl<'de> Deserialize<'de> for Step {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         use serde::de::Error;

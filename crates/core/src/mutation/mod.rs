@@ -24,7 +24,7 @@ use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
 use value::schema::Schema;
 
-pub use scope::concealed;
+pub use scope::{concealed, without_column};
 
 use crate::cursor::CommitId;
 use crate::key;

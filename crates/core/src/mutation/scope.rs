@@ -85,6 +85,11 @@ pub fn concealed(reject: Reject, write: &Write, columns: &WriteColumns) -> Rejec
     if !reject.column.as_deref().is_some_and(is_secret) {
         return reject;
     }
+    without_column(reject)
+}
+
+/// The reject without the column that it names.
+pub fn without_column(reject: Reject) -> Reject {
     Reject {
         column: None,
         message: "a rule of the table forbids it".to_owned(),

@@ -9,12 +9,13 @@ use sync_core::mutation::Applied;
 use super::mutation::{self, Ran};
 use super::pool::PostgresPool;
 use super::read;
+use super::write::call::StoredClient;
 use super::write::explain::{self, Fault, Kind};
 use crate::error::{DbError, DbResult};
 use crate::write::{ClientState, Mutation, answer_again, rejected_at_commit, stored_reject};
 
 /// How often a mutation is tried when others of its client come between.
-const ROUNDS_MAX: u32 = 5;
+pub(super) const ROUNDS_MAX: u32 = 5;
 
 impl PostgresPool {
     /// What is known of a client. Each connection of one asks, so where the sessions are the engine's own it takes one
@@ -44,12 +45,7 @@ impl PostgresPool {
                     });
                 }
                 Ran::Before { epoch, client } => {
-                    let again =
-                        answer_again(&client.chains(), &mutation.place, || match &client.reject {
-                            Some(text) => stored_reject(text).map(Applied::Rejected),
-                            None => Ok(committed(client.commit, epoch)),
-                        });
-                    if let Some(applied) = again? {
+                    if let Some(applied) = answer_of_before(&client, &mutation, epoch)? {
                         return Ok(applied);
                     }
                 }
@@ -70,8 +66,7 @@ impl PostgresPool {
                 }
             }
         }
-        let message = "other mutations of this client are under way";
-        Err(DbError::Unreachable(message.to_owned()))
+        Err(others_are_under_way())
     }
 
     /// The reject for a mutation that failed because of its data.
@@ -93,7 +88,25 @@ impl PostgresPool {
     }
 }
 
-fn committed(commit_id: Option<i64>, epoch: String) -> Applied {
+/// The answer to a mutation that does not come next; none when it does, because its client has pushed meanwhile.
+pub(super) fn answer_of_before(
+    client: &StoredClient,
+    mutation: &Mutation,
+    epoch: String,
+) -> DbResult<Option<Applied>> {
+    answer_again(&client.chains(), &mutation.place, || match &client.reject {
+        Some(text) => stored_reject(text).map(Applied::Rejected),
+        None => Ok(committed(client.commit, epoch)),
+    })
+}
+
+/// The error of a mutation that was tried too often while others of its client came between.
+pub(super) fn others_are_under_way() -> DbError {
+    let message = "other mutations of this client are under way";
+    DbError::Unreachable(message.to_owned())
+}
+
+pub(super) fn committed(commit_id: Option<i64>, epoch: String) -> Applied {
     Applied::Committed {
         commit_id: commit_id.map(read::commit_id),
         epoch: Some(epoch),

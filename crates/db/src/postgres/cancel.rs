@@ -74,7 +74,7 @@ impl CancelGuard {
         }
     }
 
-    fn disarm(&mut self) {
+    pub(super) fn disarm(&mut self) {
         self.token = None;
     }
 }

@@ -14,6 +14,7 @@ pub(crate) mod install;
 pub(crate) mod listen;
 pub(crate) mod mutation;
 mod observed;
+pub(crate) mod open;
 pub(crate) mod pool;
 pub(crate) mod pooling;
 mod projection;

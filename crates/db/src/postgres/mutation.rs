@@ -35,7 +35,7 @@ const SHARED_PATIENCE: Patience = Patience {
 };
 
 /// How long a mutation alone waits for a lock at a time.
-const LOCK_PATIENCE: Duration = Duration::from_secs(2);
+pub(super) const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How long a table whose mutation took too long has its mutations go alone.
 const SLOW_TABLE: Duration = Duration::from_secs(60);

@@ -12,7 +12,7 @@ use diesel_async::pooled_connection::{
 use diesel_async::{AsyncConnection as _, AsyncPgConnection, SimpleAsyncConnection as _};
 use futures_util::FutureExt as _;
 use sync_core::cursor::Cursor;
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, Semaphore};
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
@@ -41,17 +41,25 @@ const POSTGRES_VERSION_MIN: i64 = 140_000;
 /// How long a pooled connection may take to show that it still works, before another is used.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
+/// The number of mutations that are open between their writes at once, out of a pool of this size. Reads take at most
+/// three eighths of it, so some connections stay free for what must not wait.
+fn open_mutations(pool_size: u32) -> usize {
+    (pool_size as usize / 4).max(1)
+}
+
 /// A pool of connections to PostgreSQL. Cheap to clone; clones share their connections.
 #[derive(Clone)]
 pub struct PostgresPool {
     pool: Pool<AsyncPgConnection>,
-    connector: Arc<Connector>,
+    pub(super) connector: Arc<Connector>,
     url: Arc<str>,
     config: DatabaseConfig,
     log_schema: Arc<OnceCell<String>>,
     pooling: Arc<KnownPooling>,
     health: Arc<Health>,
     pub(super) writer: Arc<Writer>,
+    /// The turns of mutations that are open between their writes.
+    pub(super) open_turns: Arc<Semaphore>,
     install_attempts: install::Attempts,
     generation: u32,
 }
@@ -72,6 +80,11 @@ impl PostgresPool {
     /// When none becomes free, or none can be opened, within the connect time-out.
     pub async fn get(&self) -> Result<PooledConnection<'_, AsyncPgConnection>, DbError> {
         Ok(self.pool.get().await?)
+    }
+
+    /// A connection that does not borrow the pool.
+    pub(super) async fn get_owned(&self) -> DbResult<PooledConnection<'static, AsyncPgConnection>> {
+        Ok(self.pool.get_owned().await?)
     }
 
     /// Runs the application's own statements, which must return no rows, one after the other.
@@ -375,6 +388,7 @@ impl PostgresPool {
             pooling,
             health: Arc::default(),
             writer: writer.into(),
+            open_turns: Arc::new(Semaphore::new(open_mutations(config.pool_size))),
             install_attempts: install::Attempts::default(),
             generation: capture::GENERATION,
         }

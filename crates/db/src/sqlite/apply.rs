@@ -40,6 +40,7 @@ impl SqlitePool {
             }
             let mutations: Vec<Arc<Mutation>> =
                 taken.iter().map(|one| one.mutation.clone()).collect();
+            let _turn = self.writer_turn.lock().await;
             let answers = match self.get().await {
                 Ok(mut conn) => apply_all(&mut conn, mutations, &self.kept_statements).await,
                 Err(error) => taken

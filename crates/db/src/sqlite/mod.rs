@@ -12,6 +12,7 @@ mod filter;
 pub(crate) mod install;
 pub(crate) mod listen;
 pub(crate) mod mutation;
+pub(crate) mod open;
 pub(crate) mod pool;
 mod projection;
 pub(crate) mod read;

@@ -21,8 +21,8 @@ use crate::error::{DbError, DbResult, Failed};
 use crate::lanes::Job;
 use crate::tables::{_rhtmx_sync_client as client, _rhtmx_sync_reject as reject};
 use crate::write::{
-    ClientState, Mutation, TableWrite, answer_again, outside_check, outside_using,
-    rejected_at_commit, stored_reject,
+    Began, ClientState, Mutation, TableWrite, answer_again, is_violation, outside_check,
+    outside_using, rejected_at_commit, stored_reject,
 };
 
 const CONTEXT: &str = "applying a mutation";
@@ -84,7 +84,7 @@ fn run_alone(
         answer.map_err(Failed::Other)
     };
     match run_once(conn, std::slice::from_ref(mutation), kept) {
-        Err(Failed::Diesel(error)) if is_violation(&error) => {
+        Err(Failed::Diesel(error)) if is_violated_at_commit(&error) => {
             let rejected = mutation.rejected(rejected_at_commit(mutation));
             one(run_once(conn, &[rejected.into()], kept)?)
         }
@@ -128,6 +128,34 @@ fn apply_one(
     mutation: &Mutation,
     kept_statements: &KeptStatements,
 ) -> Result<Applied, Failed> {
+    let client = match next(conn, mutation)? {
+        Began::Open(client) => client,
+        Began::Answered(applied) => return Ok(applied),
+    };
+    let applied = match &mutation.writes {
+        Err(reject) => Err(reject.clone()),
+        Ok(writes) => apply_writes(conn, mutation, writes, kept_statements)?,
+    };
+    client.answer(conn, applied)
+}
+
+/// A client whose next mutation has come.
+#[derive(Debug)]
+pub(super) struct NextOfClient {
+    name: String,
+    /// The mutation's number.
+    number: i64,
+    /// Those up to the mutation.
+    chains: KeptChains,
+    last_commit: Option<i64>,
+    user_id: Option<String>,
+}
+
+/// The mutation's client, if the mutation comes next.
+pub(super) fn next(
+    conn: &mut SqliteConnection,
+    mutation: &Mutation,
+) -> Result<Began<NextOfClient>, Failed> {
     let name = mutation.client_id.to_string();
     let stored: Option<StoredClient> = client::table
         .find(&name)
@@ -158,45 +186,59 @@ fn apply_one(
             Some(text) => stored_reject(&text).map(Applied::Rejected),
         });
         let lost = || DbError::Unreachable("the client's number has moved".to_owned());
-        return Ok(again?.ok_or_else(lost)?);
+        return Ok(Began::Answered(again?.ok_or_else(lost)?));
     };
     kept.push(chain);
-    let applied = match &mutation.writes {
-        Err(reject) => Err(reject.clone()),
-        Ok(writes) => apply_writes(conn, mutation, writes, kept_statements)?,
-    };
-    let commit_id = match applied {
-        Ok(()) => Some(store::newest(conn)?),
-        Err(_) => last_commit,
-    };
-    let state = (
-        client::last_mutation.eq(number),
-        client::last_commit.eq(commit_id),
-        client::chains.eq(kept.bytes()),
-        client::user_id.eq(known.user_id.as_ref().or(mutation.user_id.as_ref())),
-    );
-    diesel::insert_into(client::table)
-        .values((client::client_id.eq(&name), state))
-        .on_conflict(client::client_id)
-        .do_update()
-        .set(state)
-        .execute(conn)?;
-    match applied {
-        Ok(()) => Ok(Applied::committed(commit_id.map(read::commit_id))),
-        Err(rejected) => {
-            let text = serde_json::to_string(&rejected).expect("a reject is JSON");
-            diesel::insert_into(reject::table)
-                .values((
-                    reject::client_id.eq(&name),
-                    reject::mutation.eq(number),
-                    reject::reject.eq(text),
-                ))
-                .execute(conn)?;
-            // What is older than the chains is not answered from here any more.
-            let oldest = number - i64::try_from(CHAINS_KEPT).unwrap_or(i64::MAX);
-            let of_client = reject::table.filter(reject::client_id.eq(&name));
-            diesel::delete(of_client.filter(reject::mutation.le(oldest))).execute(conn)?;
-            Ok(Applied::Rejected(rejected))
+    Ok(Began::Open(NextOfClient {
+        name,
+        number,
+        chains: kept,
+        last_commit,
+        user_id: known.user_id.or_else(|| mutation.user_id.clone()),
+    }))
+}
+
+impl NextOfClient {
+    /// Stores how the mutation was answered.
+    pub(super) fn answer(
+        &self,
+        conn: &mut SqliteConnection,
+        applied: Result<(), Reject>,
+    ) -> Result<Applied, Failed> {
+        let (name, number) = (&self.name, self.number);
+        let commit_id = match applied {
+            Ok(()) => Some(store::newest(conn)?),
+            Err(_) => self.last_commit,
+        };
+        let state = (
+            client::last_mutation.eq(number),
+            client::last_commit.eq(commit_id),
+            client::chains.eq(self.chains.bytes()),
+            client::user_id.eq(self.user_id.as_ref()),
+        );
+        diesel::insert_into(client::table)
+            .values((client::client_id.eq(name), state))
+            .on_conflict(client::client_id)
+            .do_update()
+            .set(state)
+            .execute(conn)?;
+        match applied {
+            Ok(()) => Ok(Applied::committed(commit_id.map(read::commit_id))),
+            Err(rejected) => {
+                let text = serde_json::to_string(&rejected).expect("a reject is JSON");
+                diesel::insert_into(reject::table)
+                    .values((
+                        reject::client_id.eq(name),
+                        reject::mutation.eq(number),
+                        reject::reject.eq(text),
+                    ))
+                    .execute(conn)?;
+                // What is older than the chains is not answered from here any more.
+                let oldest = number - i64::try_from(CHAINS_KEPT).unwrap_or(i64::MAX);
+                let of_client = reject::table.filter(reject::client_id.eq(name));
+                diesel::delete(of_client.filter(reject::mutation.le(oldest))).execute(conn)?;
+                Ok(Applied::Rejected(rejected))
+            }
         }
     }
 }
@@ -215,7 +257,7 @@ fn apply_writes(
         }
         // Other changes in this transaction do not belong to the mutation. Deferred foreign keys cannot be checked
         // before the commit: one that is violated fails that, and with it the transaction.
-        sql_query("DELETE FROM _rhtmx_sync_mutation").execute(conn)?;
+        unname_mutation(conn)?;
         Ok(())
     });
     match ended {
@@ -230,7 +272,7 @@ fn apply_writes(
 
 /// Stores the mutation id that the triggers write to the log. There is only one writer at a time, and the row
 /// is deleted before the transaction ends, so no other program's write is attributed to the mutation.
-fn name_mutation(conn: &mut SqliteConnection, mutation: &Mutation) -> QueryResult<()> {
+pub(super) fn name_mutation(conn: &mut SqliteConnection, mutation: &Mutation) -> QueryResult<()> {
     sql_query("INSERT INTO _rhtmx_sync_mutation (client_id, mutation) VALUES (?1, ?2)")
         .bind::<Text, _>(mutation.client_id.to_string())
         .bind::<BigInt, _>(i64::try_from(mutation.place.number).unwrap_or(i64::MAX))
@@ -238,8 +280,14 @@ fn name_mutation(conn: &mut SqliteConnection, mutation: &Mutation) -> QueryResul
     Ok(())
 }
 
+/// Deletes the mutation id again, and returns whether it was there.
+pub(super) fn unname_mutation(conn: &mut SqliteConnection) -> QueryResult<bool> {
+    let deleted = sql_query("DELETE FROM _rhtmx_sync_mutation").execute(conn)?;
+    Ok(deleted > 0)
+}
+
 /// Runs one write, if its row is within the writer's scope before and after.
-fn write_in_scope(
+pub(super) fn write_in_scope(
     conn: &mut SqliteConnection,
     write: &TableWrite,
     kept: &KeptStatements,
@@ -270,20 +318,8 @@ fn write_in_scope(
 /// Whether the error is a violated constraint, so that the mutation must be rejected. A write that fails
 /// explains itself, so this error came with the commit, which checks deferred constraints, or a rule of the
 /// table ended the whole transaction (`RAISE(ROLLBACK)`) and left nothing to commit.
-fn is_violation(error: &diesel::result::Error) -> bool {
-    use diesel::result::{DatabaseErrorKind as Kind, Error};
-    match error {
-        Error::NotInTransaction => true,
-        Error::DatabaseError(kind, _) => matches!(
-            kind,
-            Kind::ForeignKeyViolation
-                | Kind::UniqueViolation
-                | Kind::NotNullViolation
-                | Kind::CheckViolation
-                | Kind::ExclusionViolation
-        ),
-        _ => false,
-    }
+pub(super) fn is_violated_at_commit(error: &diesel::result::Error) -> bool {
+    matches!(error, diesel::result::Error::NotInTransaction) || is_violation(error)
 }
 
 /// What is known of a client.

@@ -29,6 +29,8 @@ pub struct SqlitePool {
     /// The mutations that wait.
     pub(super) waiting: Arc<Lanes<Waiting>>,
     pub(super) kept_statements: Arc<KeptStatements>,
+    /// The turn of the engine's one writer: what waits shares a transaction, or one mutation is open between its writes.
+    pub(super) writer_turn: Arc<tokio::sync::Mutex<()>>,
     /// The file; `None` for a database in memory.
     path: Option<Arc<str>>,
     config: DatabaseConfig,
@@ -211,6 +213,7 @@ impl SqlitePool {
         Self {
             waiting: Arc::new(Lanes::new(1)),
             kept_statements: Arc::default(),
+            writer_turn: Arc::default(),
             generation: capture::GENERATION,
             path,
             config: config.clone(),

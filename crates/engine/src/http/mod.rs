@@ -9,6 +9,7 @@ mod door;
 mod error;
 mod host;
 mod long_poll;
+mod mutators;
 mod page_body;
 mod page_token;
 mod push;
@@ -26,6 +27,7 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
 
+use crate::config::SyncConfig;
 use crate::state::EngineState;
 
 /// A capability that clients can use.
@@ -39,10 +41,11 @@ struct Feature {
 }
 
 /// Every feature that this server offers.
-const FEATURES: [Feature; 8] = [
+const FEATURES: [Feature; 9] = [
     rows::FEATURE,
     push::FEATURE,
     push::CHAIN,
+    mutators::FEATURE,
     ws::FEATURE,
     sse::FEATURE,
     ticket::FEATURE,
@@ -50,10 +53,13 @@ const FEATURES: [Feature; 8] = [
     assets::FEATURE,
 ];
 
-/// The names of the features.
-fn feature_names() -> Vec<String> {
+/// The names of the features that clients can use.
+fn feature_names(config: &SyncConfig) -> Vec<String> {
+    let has_use =
+        |feature: &&Feature| feature.name != mutators::FEATURE.name || !config.mutators.is_empty();
     FEATURES
         .iter()
+        .filter(has_use)
         .map(|feature| feature.name.to_owned())
         .collect()
 }
@@ -85,13 +91,13 @@ mod tests {
 
     #[test]
     fn features_and_reserved_names_are_unique() {
-        let names = feature_names();
+        let names: Vec<&str> = FEATURES.iter().map(|feature| feature.name).collect();
         assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len());
         let reserved: Vec<&str> = reserved_names().collect();
         assert_eq!(
             reserved.iter().collect::<BTreeSet<_>>().len(),
             reserved.len()
         );
-        assert!(names.contains(&"rows".to_owned()) && names.contains(&"push".to_owned()));
+        assert!(names.contains(&"rows") && names.contains(&"push"));
     }
 }

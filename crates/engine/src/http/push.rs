@@ -19,6 +19,7 @@ use uuid::Uuid;
 use super::Feature;
 use super::door::Admitted;
 use super::error::HttpError;
+use crate::auth::Identity;
 use crate::mutations::{self, MutationError};
 use crate::session;
 use crate::state::EngineState;
@@ -44,20 +45,28 @@ struct Body {
     writes: Writes,
 }
 
-/// Applies a mutation: 200 with an ack, or the status that fits the reject.
 async fn push(
     State(state): State<Arc<EngineState>>,
     Path(entity): Path<String>,
     Admitted(identity): Admitted,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, HttpError> {
-    let principal = identity.principal;
     if !state.is_open(&entity) {
         return Err(HttpError::new(
             ErrorCode::UnknownEntity,
             "no entity of this name is synced",
         ));
     }
+    apply(&state, identity, body).await
+}
+
+/// Applies the mutation in a body: 200 with an ack, or the status that fits the reject.
+pub(super) async fn apply(
+    state: &Arc<EngineState>,
+    identity: Identity,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, HttpError> {
+    let principal = identity.principal;
     let body = body.map_err(|error| match error.status() {
         StatusCode::PAYLOAD_TOO_LARGE => HttpError::new(
             ErrorCode::TooLarge,

@@ -153,7 +153,7 @@ async fn status(
     if !state.config.auth.is_operator(&headers) {
         let public = Public {
             version: env!("CARGO_PKG_VERSION"),
-            features: feature_names(),
+            features: feature_names(&state.config),
         };
         return Ok(Json(public).into_response());
     }
@@ -193,7 +193,7 @@ async fn make(state: &EngineState) -> Status {
     };
     Status {
         version: env!("CARGO_PKG_VERSION"),
-        features: feature_names(),
+        features: feature_names(&state.config),
         database: state.config.db_pool.backend(),
         wake_up: listener.wake_up.as_str(),
         pooling: pooling.map(Pooling::as_str),

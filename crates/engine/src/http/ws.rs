@@ -52,7 +52,7 @@ async fn upgrade(State(state): State<Arc<EngineState>>, mut request: Request) ->
             .map(door::Unwelcome::message),
         credential: door::credential(headers, extensions, auth),
         address: door::address(headers, extensions, auth),
-        features: feature_names(),
+        features: feature_names(&state.config),
     };
     tokio::spawn(async move {
         // It fails when the client disconnects before the answer, and then there is nothing to serve.

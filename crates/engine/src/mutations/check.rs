@@ -6,32 +6,80 @@ use std::sync::Arc;
 use db::entity::Entity;
 use db::write::{TableScope, TableWrite};
 use filter::{Filter, FilterError, Table};
-use protocol::{Push, Reject, RejectCode, Step, Write};
+use protocol::{MutatorCall, Op, Push, Reject, RejectCode, Step, Write, json_fault};
 use sync_core::mutation::{self, Applied};
-use sync_core::policy::{Principal, RowScope, WriteScope};
+use sync_core::policy::{Principal, ReadScope, RowScope, WriteScope};
 use tracing::error;
 
+use crate::mutators::{Hook, RejectedWrite, Run};
 use crate::state::EngineState;
 
-/// Checks the writes against the current tables, and adds the principal's write scopes.
+/// The steps of a mutation.
+pub(super) enum Checked {
+    /// Writes alone, which the database applies by itself.
+    Writes(Vec<TableWrite>),
+    /// Calls, and maybe writes.
+    Calls(Vec<CheckedStep>),
+}
+
+/// A step that may be carried out.
+pub(super) enum CheckedStep {
+    Write(Box<TableWrite>),
+    Call {
+        /// The mutator's name.
+        mutator: String,
+        run: Run,
+    },
+}
+
+/// Checks the writes against the current tables, and adds the principal's write scopes. Finds the mutators, and reads their
+/// arguments.
 pub(super) fn check(
     state: &EngineState,
     principal: &Principal,
     push: &Push,
-) -> Result<Vec<TableWrite>, Reject> {
+) -> Result<Checked, Reject> {
     mutation::check_count(push.writes.len(), state.config.limits.writes_max)?;
     let entities = state.entities.all();
-    let checked = push.writes.iter().enumerate().map(|(index, step)| {
-        let checked = match step {
-            Step::Write(write) => check_write(state, principal, write, entities.get(&write.entity)),
-            Step::Call(_) => Err(Reject::new(
-                RejectCode::UnknownMutator,
-                "there is no such mutator",
-            )),
-        };
+    let write = |index: usize, write: &Write| {
+        let checked = check_write(state, principal, write, entities.get(&write.entity));
         checked.map_err(|reject| reject.of_write(index))
+    };
+    let steps = push.writes.iter().enumerate();
+    if !has_calls(push) {
+        let writes = steps.filter_map(|(index, step)| Some(write(index, step.as_write()?)));
+        return writes.collect::<Result<_, _>>().map(Checked::Writes);
+    }
+    let steps = steps.map(|(index, step)| match step {
+        Step::Write(of_table) => Ok(CheckedStep::Write(Box::new(write(index, of_table)?))),
+        Step::Call(call) => check_call(state, call).map_err(|reject| reject.of_write(index)),
     });
-    checked.collect()
+    steps.collect::<Result<_, _>>().map(Checked::Calls)
+}
+
+/// Whether a mutation calls mutators.
+pub(super) fn has_calls(push: &Push) -> bool {
+    push.writes.iter().any(|step| step.as_write().is_none())
+}
+
+fn check_call(state: &EngineState, call: &MutatorCall) -> Result<CheckedStep, Reject> {
+    let MutatorCall { mutator, args } = call;
+    let found = state.config.mutators.find(mutator).ok_or_else(|| {
+        let message = "the server has no mutator of this name";
+        Reject::new(RejectCode::UnknownMutator, message)
+    })?;
+    let args = args.as_ref().map_or("null", |args| args.get());
+    let run = found.read(args).map_err(|error| {
+        let message = format!(
+            "the arguments of {mutator} do not fit: {}",
+            json_fault(&error)
+        );
+        Reject::new(RejectCode::Invalid, message)
+    })?;
+    Ok(CheckedStep::Call {
+        mutator: mutator.clone(),
+        run,
+    })
 }
 
 fn check_write(
@@ -48,6 +96,11 @@ fn check_write(
     let scope = authorizer.write(principal, &write.entity, write.op);
     let schema = entity.map(|entity| entity.schema.clone());
     let checked = mutation::check(write, schema, &scope.columns)?;
+    Hook::validate(
+        state.config.mutators.hooks(&write.entity),
+        principal,
+        &checked,
+    )?;
     let table = entity.ok_or_else(not_writable)?;
     let scope = filters(state, table, scope).map_err(|error| {
         let entity = &write.entity;
@@ -99,4 +152,27 @@ pub(super) fn concealed(
     let authorizer = &state.config.auth.authorizer;
     let columns = authorizer.write(principal, &write.entity, write.op).columns;
     Applied::Rejected(mutation::concealed(reject, write, &columns))
+}
+
+/// The reject of a mutator's write as the principal may know it: without a column that the principal may not read.
+pub(super) fn concealed_call(
+    state: &EngineState,
+    principal: &Principal,
+    rejected: RejectedWrite,
+) -> Reject {
+    let RejectedWrite { entity, reject } = rejected;
+    let (Some(entity), Some(column)) = (entity, &reject.column) else {
+        return reject;
+    };
+    let authorizer = &state.config.auth.authorizer;
+    let is_hidden = authorizer.is_closed(&entity)
+        || matches!(authorizer.read(principal, &entity), ReadScope::Nothing)
+        || authorizer
+            .write(principal, &entity, Op::Update)
+            .columns
+            .is_hidden(column);
+    match is_hidden {
+        true => mutation::without_column(reject),
+        false => reject,
+    }
 }

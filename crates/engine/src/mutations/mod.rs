@@ -1,5 +1,6 @@
 //! Applies mutations: from a `push` to its answer.
 
+mod calls;
 mod check;
 
 use std::sync::Arc;
@@ -13,7 +14,8 @@ use sync_core::policy::Principal;
 use tracing::warn;
 use uuid::Uuid;
 
-use self::check::{check, concealed};
+use self::calls::Stop;
+use self::check::{Checked, check, concealed, has_calls};
 
 use crate::schema_watch;
 use crate::state::EngineState;
@@ -27,6 +29,9 @@ const RECURRING_FAILURES_MAX: u32 = 10;
 
 /// Failures because of the table after which a mutation is rejected, though the table was read again after each.
 const TABLE_FAILURES_MAX: u32 = 5;
+
+/// Attempts of a mutation that take too long after which it is rejected.
+const SLOW_ATTEMPTS_MAX: u32 = 3;
 
 /// Why the result of a mutation is unknown; the client pushes it again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +47,7 @@ pub(crate) enum MutationError {
 /// Applies a mutation, once however often it is pushed, and returns how the database answered.
 pub(crate) async fn apply(
     state: &Arc<EngineState>,
-    principal: &Principal,
+    principal: &Arc<Principal>,
     client_id: Uuid,
     push: Push,
 ) -> Result<Applied, MutationError> {
@@ -54,18 +59,44 @@ pub(crate) async fn apply(
     let mut failures = 0;
     let mut table_failures = 0;
     let mut recurring_failures = 0;
+    let mut slow_attempts = 0;
     let mut refused = None;
     loop {
-        let mutation = Mutation {
+        let checked = match refused.take() {
+            Some(reject) => Err(reject),
+            None => check(state, principal, &push),
+        };
+        let mutation = |writes| Mutation {
             client_id,
             user_id: principal.user_id.clone(),
             place,
-            writes: match refused.take() {
-                Some(reject) => Err(reject),
-                None => check(state, principal, &push),
-            },
+            writes,
         };
-        let error = match state.config.db_pool.apply(mutation).await {
+        let db_pool = &state.config.db_pool;
+        let applied = match checked {
+            Err(reject) => db_pool.apply(mutation(Err(reject))).await,
+            Ok(Checked::Writes(writes)) => db_pool.apply(mutation(Ok(writes))).await,
+            Ok(Checked::Calls(steps)) => {
+                let begun = Arc::new(mutation(Ok(Vec::new())));
+                // Boxed: it is large, and most mutations have no calls.
+                match Box::pin(calls::run(state, principal, &begun, steps)).await {
+                    Ok(applied) => Ok(applied),
+                    Err(Stop::Failed(error)) => Err(error),
+                    Err(Stop::Rejected(reject)) => {
+                        refused = Some(reject);
+                        continue;
+                    }
+                    Err(Stop::TooSlow) => {
+                        slow_attempts += 1;
+                        if slow_attempts == SLOW_ATTEMPTS_MAX {
+                            refused = Some(calls::too_slow(state.config.limits.mutator_timeout()));
+                        }
+                        continue;
+                    }
+                }
+            }
+        };
+        let error = match applied {
             Ok(applied) if is_in_current_epoch(state, &applied) => {
                 count(state, &applied);
                 return Ok(concealed(state, principal, &push, applied));
@@ -93,14 +124,15 @@ pub(crate) async fn apply(
             continue;
         }
         // The table may have changed since the statement was made.
-        let written = push.writes.iter().filter_map(|step| match step {
-            Step::Write(write) => Some(write.entity.clone()),
-            Step::Call(_) => None,
-        });
-        if !schema_watch::refresh(state, &written.collect())
-            .await
-            .is_empty()
-        {
+        let written = match has_calls(&push) {
+            // What its functions write is known to them alone.
+            true => state.entities.configured(),
+            false => {
+                let writes = push.writes.iter().filter_map(Step::as_write);
+                writes.map(|write| write.entity.clone()).collect()
+            }
+        };
+        if !schema_watch::refresh(state, &written).await.is_empty() {
             continue;
         }
         if let DbError::Table { write, .. } = error {

@@ -152,6 +152,7 @@ pub(in super::super) const WALLS: &[Wall] = &[
         packages: &["diesel-async"],
         side: Side::OnlyIn(&[
             "crates/db",
+            "tests",
             "examples/axum_app",
             "examples/list_per_user",
             "examples/multi_user",

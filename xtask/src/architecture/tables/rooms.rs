@@ -108,6 +108,7 @@ const DB: House = House {
         &["feed"],
         &["listener"],
         &["postgres", "sqlite"],
+        &["open_mutation"],
         &["lib"],
     ],
 };
@@ -123,6 +124,7 @@ const ENGINE: House = House {
             "change_batch",
             "error",
             "mailbox",
+            "mutators",
             "server_message",
             "shared_frame",
         ],

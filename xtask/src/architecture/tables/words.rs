@@ -108,7 +108,6 @@ pub(in super::super) const IDENTIFIERS: &[Gone] = &[
     gone_under(SERVER_SIDE, "histories", "`old_value_columns`"),
     // Sessions and mutations.
     gone("PushAction", "`Push`"),
-    gone_under(SERVER_SIDE, "Refusal", "`SubscribeError`"),
     gone("begin_anew", "`restart`"),
     gone_under(CORE, "let_go", "`release`"),
     gone_under(CORE, "go_on", "`resume_read`"),

@@ -12,7 +12,7 @@ use super::statement;
 use crate::error::{DbError, DbResult};
 use crate::postgres::incarnation::is_current;
 use crate::postgres::store::in_schema;
-use crate::write::Mutation;
+use crate::write::{Mutation, TableWrite};
 
 /// How long the call and each lock may take.
 #[derive(Debug, Clone, Copy)]
@@ -66,7 +66,7 @@ pub(in crate::postgres) struct Returned {
 /// The beginning of the call. After a crash or a restore PostgreSQL assigns transaction numbers again, so no mutation is
 /// applied until a new epoch has begun: its commit id would be mistaken for that of an earlier transaction.
 const CALL: &str = concat!(
-    "SELECT m.epoch, pg_catalog.pg_current_xact_id()::pg_catalog.text, CASE WHEN ",
+    "SELECT m.epoch, pg_catalog.pg_current_xact_id()::pg_catalog.text AS commit_id, CASE WHEN ",
     is_current!(),
     " THEN _rhtmx_sync_apply("
 );
@@ -79,11 +79,20 @@ pub(in crate::postgres) fn sql(
     log_schema: &str,
     patience: Patience,
 ) -> String {
-    let mut sql = format!(
+    format!(
         "SET TRANSACTION ISOLATION LEVEL READ COMMITTED; SET LOCAL statement_timeout = {}; {}",
         patience.statement.as_millis(),
-        in_schema(CALL, log_schema)
-    );
+        query(mutations, log_schema, patience.lock)
+    )
+}
+
+/// The query alone.
+pub(in crate::postgres) fn query(
+    mutations: &[&Mutation],
+    log_schema: &str,
+    lock_patience: Duration,
+) -> String {
+    let mut sql = in_schema(CALL, log_schema);
     let list = |of: &dyn Fn(&Mutation) -> Option<String>| {
         let items: Vec<String> = mutations
             .iter()
@@ -100,7 +109,7 @@ pub(in crate::postgres) fn sql(
     let steps = |mutation: &Mutation| Some(statement::steps(mutation.writes.as_ref().ok()?));
     let _ = write!(
         sql,
-        "{}text[],{}text[],{}int8[],{}text[],{}text[],{}text[],{}text[],{}) END {}",
+        "{}text[],{}text[],{}int8[],{}text[],{}text[],{}text[],{}text[],{}) END AS answers {}",
         list(&|mutation| Some(mutation.client_id.to_string())),
         list(&|mutation| mutation.user_id.clone()),
         list(&|mutation| Some(number(mutation).to_string())),
@@ -108,14 +117,42 @@ pub(in crate::postgres) fn sql(
         list(&|mutation| mutation.place.claimed.map(|chain| chain.to_string())),
         list(&reject),
         list(&steps),
-        patience.lock.as_millis(),
+        lock_patience.as_millis(),
         in_schema("FROM _rhtmx_sync_meta m", log_schema),
     );
     sql
 }
 
+/// The query for writes of the mutation that the transaction has begun; without any, it checks the deferred constraints.
+pub(in crate::postgres) fn query_of_open(
+    writes: &[TableWrite],
+    log_schema: &str,
+    lock_patience: Duration,
+) -> String {
+    const NULLS: &str = "ARRAY[NULL]::pg_catalog.text[]";
+    format!(
+        "{}{NULLS},{NULLS},ARRAY[NULL]::pg_catalog.int8[],{NULLS},{NULLS},{NULLS},ARRAY[{}]::pg_catalog.text[],{}) \
+         END AS answers {}",
+        in_schema(CALL, log_schema),
+        literal(&statement::steps(writes)),
+        lock_patience.as_millis(),
+        in_schema("FROM _rhtmx_sync_meta m", log_schema),
+    )
+}
+
 /// Reads what the statements returned.
 pub(in crate::postgres) fn returned(messages: &[SimpleQueryMessage]) -> DbResult<Returned> {
+    let row = messages.iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => Some(row),
+        _ => None,
+    });
+    read(row.map(|row| (row.get(0), row.get(1), row.get(2))))
+}
+
+/// Reads the row that the query returned: the epoch, the commit id, and the answers.
+pub(in crate::postgres) fn read(
+    row: Option<(Option<&str>, Option<&str>, Option<&str>)>,
+) -> DbResult<Returned> {
     #[derive(Deserialize)]
     #[serde(untagged)]
     enum Answer {
@@ -126,19 +163,15 @@ pub(in crate::postgres) fn returned(messages: &[SimpleQueryMessage]) -> DbResult
         },
         Fault(Fault),
     }
-    let row = messages.iter().find_map(|message| match message {
-        SimpleQueryMessage::Row(row) => Some(row),
-        _ => None,
-    });
     let unreadable = |message: String| DbError::Statement {
         context: "applying mutations",
         message,
     };
     let row = row.ok_or_else(|| unreadable("the engine's own tables are empty".to_owned()))?;
-    let (Some(epoch), Some(commit_id)) = (row.get(0), row.get(1)) else {
+    let (Some(epoch), Some(commit_id), answers) = row else {
         return Err(unreadable("the answer is incomplete".to_owned()));
     };
-    let Some(answers) = row.get(2) else {
+    let Some(answers) = answers else {
         return Err(DbError::Unreachable(
             "the database has crashed or was restored, and its new epoch has not begun".to_owned(),
         ));

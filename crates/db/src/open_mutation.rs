@@ -1,0 +1,108 @@
+//! Mutations whose transaction stays open between their writes, for code that decides in between.
+//!
+//! They follow the rules of all mutations: the number moves first and the client is locked, so two servers never have
+//! the same one open; everything is in one transaction, so nothing of it is left unless it commits.
+
+use protocol::Reject;
+use sync_core::mutation::Applied;
+
+use crate::error::DbResult;
+#[cfg(feature = "postgres")]
+use crate::postgres;
+#[cfg(feature = "sqlite")]
+use crate::sqlite;
+use crate::write::TableWrite;
+
+/// A mutation whose number has moved, in a transaction that is open. Unless [`OpenMutation::commit`] succeeds, nothing of
+/// it is left; end it with that, [`OpenMutation::roll_back`] or [`OpenMutation::abandon`].
+pub struct OpenMutation(pub(crate) Backend);
+
+pub(crate) enum Backend {
+    #[cfg(feature = "postgres")]
+    Postgres(Box<postgres::open::OpenMutation>),
+    #[cfg(feature = "sqlite")]
+    Sqlite(Box<sqlite::open::OpenMutation>),
+}
+
+/// The connection of an open mutation.
+pub enum OpenConnection<'a> {
+    /// To PostgreSQL.
+    #[cfg(feature = "postgres")]
+    Postgres(&'a mut PostgresConnection),
+    /// To SQLite; it does its work on blocking threads.
+    #[cfg(feature = "sqlite")]
+    Sqlite(&'a mut SqliteConnection),
+}
+
+/// A connection to PostgreSQL.
+#[cfg(feature = "postgres")]
+pub type PostgresConnection = diesel_async::AsyncPgConnection;
+
+/// A connection to SQLite.
+#[cfg(feature = "sqlite")]
+pub type SqliteConnection = sqlite::connect::SqliteConn;
+
+impl std::fmt::Debug for OpenMutation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("OpenMutation").finish_non_exhaustive()
+    }
+}
+
+impl OpenMutation {
+    /// Runs a write. When it is rejected, nothing of it is left, and the transaction goes on.
+    ///
+    /// # Errors
+    /// When the database fails. Then the mutation cannot go on.
+    pub async fn write(&mut self, write: TableWrite) -> DbResult<Result<(), Reject>> {
+        match &mut self.0 {
+            #[cfg(feature = "postgres")]
+            Backend::Postgres(open) => open.write(&write).await,
+            #[cfg(feature = "sqlite")]
+            Backend::Sqlite(open) => open.write(write).await,
+        }
+    }
+
+    /// The connection, for statements of the application's own. They must not end the transaction.
+    pub fn connection(&mut self) -> OpenConnection<'_> {
+        match &mut self.0 {
+            #[cfg(feature = "postgres")]
+            Backend::Postgres(open) => OpenConnection::Postgres(open.connection()),
+            #[cfg(feature = "sqlite")]
+            Backend::Sqlite(open) => OpenConnection::Sqlite(open.connection()),
+        }
+    }
+
+    /// Checks what is deferred, and commits. After a reject nothing is left.
+    ///
+    /// # Errors
+    /// When the database fails; whether the mutation was committed may then be unknown.
+    pub async fn commit(self) -> DbResult<Result<Applied, Reject>> {
+        match self.0 {
+            #[cfg(feature = "postgres")]
+            Backend::Postgres(open) => open.commit().await,
+            #[cfg(feature = "sqlite")]
+            Backend::Sqlite(open) => open.commit().await,
+        }
+    }
+
+    /// Takes everything back, when a statement may still run: it is cancelled where the database can do that.
+    pub async fn abandon(self) {
+        match self.0 {
+            // Closing the connection takes everything back.
+            #[cfg(feature = "postgres")]
+            Backend::Postgres(open) => drop(open),
+            #[cfg(feature = "sqlite")]
+            Backend::Sqlite(open) => open.roll_back().await,
+        }
+    }
+
+    /// Takes everything back.
+    pub async fn roll_back(self) {
+        match self.0 {
+            #[cfg(feature = "postgres")]
+            Backend::Postgres(open) => open.roll_back().await,
+            #[cfg(feature = "sqlite")]
+            Backend::Sqlite(open) => open.roll_back().await,
+        }
+    }
+}

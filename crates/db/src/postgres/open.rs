@@ -1,0 +1,230 @@
+//! Mutations whose transaction stays open between their writes, on PostgreSQL.
+//!
+//! Such a mutation has a pooled connection of its own. Nothing that it sets outlives its transaction, because behind a
+//! transaction pooler the database session has other users. A connection whose transaction does not end in order is
+//! closed, and what it still runs is cancelled.
+
+use std::time::Duration;
+
+use diesel::sql_types::{Nullable, Text};
+use diesel::{QueryableByName, sql_query};
+use diesel_async::pooled_connection::bb8::PooledConnection;
+use diesel_async::{
+    AnsiTransactionManager, AsyncPgConnection, RunQueryDsl, TransactionManager as _,
+};
+use protocol::Reject;
+use sync_core::mutation::Applied;
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::apply::{ROUNDS_MAX, answer_of_before, committed, others_are_under_way};
+use super::cancel::CancelGuard;
+use super::mutation::LOCK_PATIENCE;
+use super::pool::PostgresPool;
+use super::write::call::{self, Returned, Stored};
+use super::write::explain::{self, Fault, Kind};
+use crate::error::{DbError, DbResult};
+use crate::write::{
+    Began, Mutation, TableWrite, is_violation, not_its_own_transaction, statement_reject, violated,
+};
+
+/// How much longer than the mutation may take the database waits before it ends a statement or the transaction by
+/// itself: the engine is there first, unless it is gone.
+const GONE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// A mutation whose number has moved, in a transaction that is open.
+pub(crate) struct OpenMutation {
+    // Dropped first: what runs is cancelled before the connection is closed.
+    guard: CancelGuard,
+    conn: PooledConnection<'static, AsyncPgConnection>,
+    log_schema: String,
+    epoch: String,
+    commit_id: i64,
+    _turn: OwnedSemaphorePermit,
+}
+
+#[derive(QueryableByName)]
+struct Row {
+    #[diesel(sql_type = Text)]
+    epoch: String,
+    #[diesel(sql_type = Text)]
+    commit_id: String,
+    #[diesel(sql_type = Nullable<Text>)]
+    answers: Option<String>,
+}
+
+impl PostgresPool {
+    /// Begins a mutation that may take this long.
+    pub(crate) async fn begin(
+        &self,
+        mutation: &Mutation,
+        patience: Duration,
+    ) -> DbResult<Began<OpenMutation>> {
+        let log_schema = self.own_schema().await?;
+        let closed = |_| DbError::Unreachable("the pool is closed".to_owned());
+        let turn = self.open_turns.clone().acquire_owned();
+        let turn = turn.await.map_err(closed)?;
+        let conn = self.get_owned().await?;
+        let mut open = OpenMutation {
+            guard: CancelGuard::new(&conn, self.connector.clone()),
+            conn,
+            log_schema: log_schema.to_string(),
+            epoch: String::new(),
+            commit_id: 0,
+            _turn: turn,
+        };
+        for _ in 0..ROUNDS_MAX {
+            let answer = match open.begin(mutation, patience).await? {
+                Stored::Now => return Ok(Began::Open(open)),
+                Stored::Before(client) => answer_of_before(&client, mutation, open.epoch.clone()),
+                Stored::OtherUser => Err(DbError::OtherUser),
+                Stored::Failed(fault) => Err(fault.error(&[])),
+            };
+            open.undo().await?;
+            if let Some(applied) = answer.transpose() {
+                open.guard.disarm();
+                return applied.map(Began::Answered);
+            }
+        }
+        open.guard.disarm();
+        Err(others_are_under_way())
+    }
+}
+
+impl OpenMutation {
+    async fn begin(&mut self, mutation: &Mutation, patience: Duration) -> DbResult<Stored> {
+        let failed = |error| DbError::while_doing("beginning a mutation", error);
+        let patience_ms = (patience + GONE_PATIENCE).as_millis();
+        let begin = format!(
+            "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL statement_timeout = {patience_ms}; \
+             SET LOCAL idle_in_transaction_session_timeout = {patience_ms}"
+        );
+        AnsiTransactionManager::begin_transaction_sql(&mut *self.conn, &begin)
+            .await
+            .map_err(failed)?;
+        let query = call::query(&[mutation], &self.log_schema, LOCK_PATIENCE);
+        let returned = self.run(&query).await?;
+        self.epoch = returned.epoch;
+        self.commit_id = returned.commit_id;
+        let stored = one(returned.stored)?;
+        if let Stored::Now = stored {
+            // Whatever the transaction writes from now on is the mutation's.
+            let number = i64::try_from(mutation.place.number).unwrap_or(i64::MAX);
+            sql_query(
+                "SELECT pg_catalog.set_config('rhtmx_sync.client_id', $1, true), \
+                 pg_catalog.set_config('rhtmx_sync.mutation', $2, true)",
+            )
+            .bind::<Text, _>(mutation.client_id.to_string())
+            .bind::<Text, _>(number.to_string())
+            .execute(&mut *self.conn)
+            .await
+            .map_err(failed)?;
+        }
+        Ok(stored)
+    }
+
+    async fn run(&mut self, query: &str) -> DbResult<Returned> {
+        let row: Row = sql_query(query)
+            .get_result(&mut *self.conn)
+            .await
+            .map_err(|error| DbError::while_doing("running writes of a mutation", error))?;
+        call::read(Some((
+            Some(&row.epoch),
+            Some(&row.commit_id),
+            row.answers.as_deref(),
+        )))
+    }
+
+    /// Runs a write. When it is rejected, nothing of it is left, and the transaction goes on.
+    pub(crate) async fn write(&mut self, write: &TableWrite) -> DbResult<Result<(), Reject>> {
+        self.run_writes(std::slice::from_ref(write)).await
+    }
+
+    async fn run_writes(&mut self, writes: &[TableWrite]) -> DbResult<Result<(), Reject>> {
+        let query = call::query_of_open(writes, &self.log_schema, LOCK_PATIENCE);
+        let returned = self.run(&query).await?;
+        if returned.commit_id != self.commit_id {
+            return Err(not_its_own_transaction());
+        }
+        match one(returned.stored)? {
+            Stored::Now => Ok(Ok(())),
+            Stored::Failed(fault) => self.explain(writes, &fault).await.map(Err),
+            Stored::Before(_) | Stored::OtherUser => Err(unexpected()),
+        }
+    }
+
+    /// The reject for a fault, looked for in a savepoint, of which nothing stays.
+    async fn explain(&mut self, writes: &[TableWrite], fault: &Fault) -> DbResult<Reject> {
+        let failed = |error| DbError::while_doing("explaining why a mutation failed", error);
+        let mut explained = None;
+        if matches!(fault.kind(), Kind::Data | Kind::Table) {
+            let conn = &mut *self.conn;
+            AnsiTransactionManager::begin_transaction(conn)
+                .await
+                .map_err(failed)?;
+            let found = explain::explain(conn, &self.log_schema, writes, fault).await;
+            AnsiTransactionManager::rollback_transaction(conn)
+                .await
+                .map_err(failed)?;
+            explained = found?;
+        }
+        explained.ok_or_else(|| fault.error(writes))
+    }
+
+    /// The connection, for statements of the application's own.
+    pub(crate) fn connection(&mut self) -> &mut AsyncPgConnection {
+        &mut self.conn
+    }
+
+    /// Checks what is deferred, and commits. After a reject nothing is left.
+    pub(crate) async fn commit(mut self) -> DbResult<Result<Applied, Reject>> {
+        if let Err(reject) = self.run_writes(&[]).await? {
+            self.roll_back().await;
+            return Ok(Err(reject));
+        }
+        if !self.is_alone() {
+            return Err(not_its_own_transaction());
+        }
+        match AnsiTransactionManager::commit_transaction(&mut *self.conn).await {
+            Ok(()) => {
+                self.guard.disarm();
+                Ok(Ok(committed(Some(self.commit_id), self.epoch)))
+            }
+            Err(error) if is_violation(&error) => {
+                self.guard.disarm();
+                Ok(Err(violated()))
+            }
+            Err(error) => statement_reject(error).map(Err),
+        }
+    }
+
+    /// Whether the transaction is the only one that is open on the connection.
+    fn is_alone(&mut self) -> bool {
+        let status = AnsiTransactionManager::transaction_manager_status_mut(&mut *self.conn);
+        let depth = status.transaction_depth();
+        depth.is_ok_and(|depth| depth.is_some_and(|depth| depth.get() == 1))
+    }
+
+    /// Takes everything back. It cannot fail: the database takes back what is not committed.
+    pub(crate) async fn roll_back(mut self) {
+        if self.is_alone() && self.undo().await.is_ok() {
+            self.guard.disarm();
+        }
+    }
+
+    async fn undo(&mut self) -> DbResult<()> {
+        AnsiTransactionManager::rollback_transaction(&mut *self.conn)
+            .await
+            .map_err(|error| DbError::while_doing("taking a mutation back", error))
+    }
+}
+
+fn one(stored: Vec<Stored>) -> DbResult<Stored> {
+    stored.into_iter().next().ok_or_else(unexpected)
+}
+
+fn unexpected() -> DbError {
+    DbError::Statement {
+        context: "running writes of a mutation",
+        message: "the answer is none of theirs".to_owned(),
+    }
+}

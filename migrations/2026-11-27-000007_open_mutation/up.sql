@@ -1,0 +1,187 @@
+-- A mutation may be open between its writes, while a function of the application's runs in its transaction:
+-- `_rhtmx_sync_apply` takes the writes of such a one, too. Its signature stays, and servers of the version before go on.
+
+-- Applies mutations of several clients in one transaction; none that fails takes another with it.
+--
+-- Mutation i of client clients[i] has the number numbers[i] and is that of the user users[i], null for nobody.
+-- digests[i] is the SHA-256 of its writes and claims[i] the chain that the client gave it, both in hexadecimal digits. It
+-- has either rejects[i], a reject to be stored, or writes[i], a JSON array of:
+--   s  statements, of which the first that finds a row ends the write; $1 is v and $2 is k, both jsonb
+--   v  the values, k the key
+--   n  is there if it must find a row
+--   c  a query whether the row that was written may be so: $1 is k, $2 is p, an array of text
+--
+-- Where numbers[i] is null, the writes belong to a mutation that this transaction has begun: an earlier call has moved its
+-- number, and the caller has set rhtmx_sync.client_id and rhtmx_sync.mutation, which stay as they are. Then deferred
+-- constraints are checked by a call without writes, the last of the transaction.
+--
+-- Returns a JSON array. An element is null when the mutation was applied or its reject was stored; otherwise nothing
+-- of the mutation is left, and the element is an object: either the client as it is stored ("last", "commit",
+-- "chains", and "reject", the reject stored under the number), because the mutation does not come next; or "other_user",
+-- because the client belongs to another user; or what went wrong: "state", "write" (-1 before the first, null after the
+-- last), "column", "constraint", "schema", "table", "refused", and "raised", whether a function did it on purpose.
+DO $do$
+BEGIN
+EXECUTE replace($create$
+CREATE OR REPLACE FUNCTION @schema@._rhtmx_sync_apply(
+    clients text[], users text[], numbers bigint[], digests text[], claims text[], rejects text[], writes text[],
+    lock_wait_ms integer
+) RETURNS text LANGUAGE plpgsql
+SET "TimeZone" = 'UTC'
+SET datestyle = 'ISO, MDY'
+SET intervalstyle = 'postgres'
+SET bytea_output = 'hex'
+SET extra_float_digits = 1
+SET jit = off
+SET max_parallel_workers_per_gather = 0
+AS $apply$
+DECLARE
+    -- The writes fire the users' triggers, which may rely on the role's own search path. Everything else runs with
+    -- PostgreSQL's own functions and operators alone.
+    role_path text := pg_catalog.current_setting('search_path');
+    answers text := '';
+    commit_id bigint;
+    number bigint;
+    digest bytea;
+    claim bytea;
+    answer json;
+    step jsonb;
+    stmt text;
+    at integer;
+    found_rows bigint;
+    matches boolean;
+    refused text;
+    may_defer boolean;
+    deferred text;
+    state text;
+    column_at_fault text;
+    constraint_at_fault text;
+    schema_at_fault text;
+    table_at_fault text;
+    context text;
+BEGIN
+    PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+    PERFORM set_config('lock_timeout', lock_wait_ms::text, true);
+    commit_id := pg_current_xact_id()::text::bigint;
+    SELECT count(*) > 0, string_agg(format('%I.%I', n.nspname, c.conname), ', ') FILTER (WHERE c.condeferred)
+        INTO may_defer, deferred
+        FROM pg_constraint c JOIN pg_namespace n ON n.oid = c.connamespace WHERE c.condeferrable;
+    FOR i IN 1 .. cardinality(clients) LOOP
+        number := numbers[i];
+        digest := decode(digests[i], 'hex');
+        claim := decode(claims[i], 'hex');
+        answer := NULL;
+        at := -1;
+        refused := NULL;
+        BEGIN
+            IF number IS NOT NULL THEN
+                -- Moves the number first, which locks the client.
+                UPDATE @schema@._rhtmx_sync_client c SET
+                    last_mutation = number,
+                    last_commit = CASE WHEN rejects[i] IS NULL THEN commit_id ELSE c.last_commit END,
+                    seen_at = now(),
+                    user_id = coalesce(c.user_id, users[i]),
+                    chains = overlay(c.chains PLACING coalesce(claim, substring(sha256(
+                        substring(c.chains FROM (((number - 1) % 64) * 16 + 1)::integer FOR 16) || digest) FROM 1 FOR 16))
+                        FROM ((number % 64) * 16 + 1)::integer)
+                WHERE c.client_id = clients[i] AND c.last_mutation = number - 1
+                    AND (c.user_id IS NULL OR c.user_id = users[i])
+                    AND (claim IS NULL OR claim = substring(sha256(
+                            substring(c.chains FROM (((number - 1) % 64) * 16 + 1)::integer FOR 16) || digest) FROM 1 FOR 16)
+                        -- The first chain after mutations from before chains were kept.
+                        OR number > 1 AND substring(c.chains FROM (((number - 1) % 64) * 16 + 1)::integer FOR 16)
+                            = '\x00000000000000000000000000000000');
+                IF NOT FOUND AND number = 1 THEN
+                    INSERT INTO @schema@._rhtmx_sync_client (client_id, user_id, last_mutation, last_commit, chains)
+                    SELECT clients[i], users[i], 1, CASE WHEN rejects[i] IS NULL THEN commit_id END,
+                        overlay(decode(repeat('00', 1024), 'hex') PLACING new.chain FROM 17)
+                    FROM (SELECT substring(sha256(decode(repeat('00', 16), 'hex') || digest) FROM 1 FOR 16) AS chain) new
+                    WHERE claim IS NULL OR claim = new.chain
+                    ON CONFLICT DO NOTHING;
+                END IF;
+            END IF;
+            IF number IS NOT NULL AND NOT FOUND THEN
+                answer := coalesce(
+                    (SELECT CASE WHEN c.user_id IS NULL OR c.user_id IS NOT DISTINCT FROM users[i]
+                        THEN json_build_object('last', c.last_mutation, 'commit', c.last_commit,
+                        'chains', encode(c.chains, 'hex'), 'reject', (SELECT r.reject FROM @schema@._rhtmx_sync_reject r
+                        WHERE r.client_id = c.client_id AND r.mutation = number))
+                        ELSE json_build_object('other_user', true) END
+                    FROM @schema@._rhtmx_sync_client c WHERE c.client_id = clients[i]),
+                    json_build_object('last', 0));
+            ELSIF rejects[i] IS NOT NULL THEN
+                INSERT INTO @schema@._rhtmx_sync_reject (client_id, mutation, reject) VALUES (clients[i], number, rejects[i]);
+                -- What is older than the chains is not answered from here any more.
+                DELETE FROM @schema@._rhtmx_sync_reject WHERE client_id = clients[i] AND mutation <= number - 64;
+            ELSE
+                IF number IS NOT NULL THEN
+                    PERFORM set_config('rhtmx_sync.client_id', clients[i], true),
+                        set_config('rhtmx_sync.mutation', number::text, true);
+                END IF;
+                FOR step IN SELECT e.value FROM jsonb_array_elements(writes[i]::jsonb) e LOOP
+                    at := at + 1;
+                    found_rows := 0;
+                    PERFORM set_config('search_path', role_path, true);
+                    FOR s IN 0 .. pg_catalog.jsonb_array_length(step OPERATOR(pg_catalog.->) 's') OPERATOR(pg_catalog.-) 1 LOOP
+                        EXECUTE step OPERATOR(pg_catalog.->) 's' OPERATOR(pg_catalog.->>) s
+                            USING step OPERATOR(pg_catalog.->) 'v', step OPERATOR(pg_catalog.->) 'k';
+                        GET DIAGNOSTICS found_rows = ROW_COUNT;
+                        EXIT WHEN found_rows OPERATOR(pg_catalog.>) 0;
+                    END LOOP;
+                    PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+                    IF found_rows = 0 AND step ? 'n' THEN
+                        refused := 'not_found';
+                        RAISE EXCEPTION 'refused';
+                    END IF;
+                    IF step ? 'c' THEN
+                        EXECUTE step ->> 'c' INTO matches
+                            USING step -> 'k', ARRAY(SELECT jsonb_array_elements_text(step -> 'p'));
+                        IF matches IS NOT TRUE THEN
+                            refused := 'check';
+                            RAISE EXCEPTION 'refused';
+                        END IF;
+                    END IF;
+                END LOOP;
+                IF may_defer AND (number IS NOT NULL OR at = -1) THEN
+                    at := NULL;
+                    PERFORM set_config('search_path', role_path, true);
+                    SET CONSTRAINTS ALL IMMEDIATE;
+                    PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+                    -- The next mutation in this transaction may rely on them again.
+                    IF deferred IS NOT NULL THEN
+                        EXECUTE 'SET CONSTRAINTS ' || deferred || ' DEFERRED';
+                    END IF;
+                END IF;
+            END IF;
+        EXCEPTION WHEN OTHERS OR assert_failure THEN
+            GET STACKED DIAGNOSTICS
+                state = RETURNED_SQLSTATE,
+                column_at_fault = COLUMN_NAME,
+                constraint_at_fault = CONSTRAINT_NAME,
+                schema_at_fault = SCHEMA_NAME,
+                table_at_fault = TABLE_NAME,
+                context = PG_EXCEPTION_CONTEXT;
+            answer := json_build_object('state', state, 'write', at, 'column', column_at_fault,
+                'constraint', constraint_at_fault, 'schema', schema_at_fault, 'table', table_at_fault,
+                -- In every language, the first line of the context ends so where a function raised it on purpose.
+                'refused', refused, 'raised', split_part(context, E'\n', 1) ~ ' RAISE$');
+            -- The others must not wait for the same lock.
+            IF state = '55P03' THEN
+                PERFORM set_config('lock_timeout', '1', true);
+            END IF;
+        END;
+        answers := answers || CASE WHEN i > 1 THEN ',' ELSE '' END || coalesce(answer::text, 'null');
+    END LOOP;
+    IF number IS NULL THEN
+        PERFORM set_config('search_path', role_path, true);
+    ELSE
+        -- What is left to do at the commit belongs to no mutation.
+        PERFORM set_config('rhtmx_sync.client_id', '', true), set_config('rhtmx_sync.mutation', '', true),
+            set_config('search_path', role_path, true);
+    END IF;
+    RETURN '[' || answers || ']';
+END
+$apply$
+$create$, '@schema@', quote_ident(current_schema()));
+END
+$do$;
