@@ -142,11 +142,9 @@ async fn main() -> anyhow::Result<()> {
         .merge(sync_engine.routes())
         .layer(from_fn_with_state(sessions, login::name_user));
 
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
-    println!(
-        "http://{}/notes, live at /api/sync/ws",
-        listener.local_addr()?
-    );
+    let bind = std::env::var("BIND").unwrap_or_else(|_| "127.0.0.1:3000".to_owned());
+    let listener = tokio::net::TcpListener::bind(bind).await?;
+    println!("http://{}", listener.local_addr()?);
     axum::serve(listener, app)
         .with_graceful_shutdown(async move {
             if tokio::signal::ctrl_c().await.is_ok() {
