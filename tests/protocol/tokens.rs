@@ -215,7 +215,7 @@ both_backends! {
             client.wait_subscribed("n").await;
             client
         };
-        // Whoever has the key has signed it, for a thousand years.
+        // A thief of the key has signed it, for a thousand years.
         let forged = SigningKey::First.sign(json!({ "sub": "ann", "exp": now() + 31_536_000_000 }));
         let stream = server.http().with_token(&*forged);
         let stream = stream.get("/api/sync/events?entity=notes");

@@ -295,7 +295,7 @@ mod tests {
         };
         cache.keep_fresh();
         let mut withdrawals = cache.withdrawals();
-        // The same key once more is no news.
+        // The same key once more changes nothing.
         tokio::time::sleep(MINUTES + READ_INTERVAL).await;
         assert_eq!(reads(&cache), 2);
         assert!(!withdrawals.has_changed().expect("a sender"));
