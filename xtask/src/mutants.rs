@@ -24,6 +24,8 @@ struct Suite {
     target: &'static str,
     /// The test that must fail.
     test: &'static str,
+    /// How often it may pass before the mutant is taken for one that escapes: what it does is rolled.
+    games: usize,
     runs: Runs,
 }
 
@@ -41,12 +43,14 @@ const SUITES: [Suite; 2] = [
         patches: "tests/fault/mutants",
         target: "fault",
         test: "postgres",
+        games: 1,
         runs: Runs::Servers,
     },
     Suite {
         patches: "tests/protocol/policies/mutants",
         target: "protocol",
         test: "policies::privacy::nobody_receives_what_they_may_not_read_and_everybody_what_they_may::postgres",
+        games: 8,
         runs: Runs::Engines,
     },
 ];
@@ -77,18 +81,18 @@ pub(crate) fn run(options: &Options<'_>, bin_dir: &Path) -> Result<()> {
         for patch in suite.patches()? {
             let mutant = Mutant::new(suite, &patch)?;
             println!("mutant {}", mutant.name);
-            let mut test = mutant.test()?;
-            test.env("TEST_PG_BIN_DIR", bin_dir)
-                .env("TEST_DATABASE_URL", cluster.url())
-                .env("FAULT_SECONDS", SECONDS.to_string());
-            if let Some(seed) = options.seed {
-                test.env("FAULT_SEED", seed.to_string());
-            }
-            if test.status()?.success() {
+            mutant.build()?;
+            let mut environment = vec![
+                ("TEST_PG_BIN_DIR", bin_dir.display().to_string()),
+                ("TEST_DATABASE_URL", cluster.url()),
+                ("FAULT_SECONDS", SECONDS.to_string()),
+            ];
+            environment.extend(options.seed.map(|seed| ("FAULT_SEED", seed.to_string())));
+            if mutant.is_caught(&environment)? {
+                println!("mutant {}: caught{}", mutant.name, mutant.reason());
+            } else {
                 println!("mutant {}: NOT CAUGHT", mutant.name);
                 escaped.push(mutant.name);
-            } else {
-                println!("mutant {}: caught{}", mutant.name, mutant.reason());
             }
         }
     }
@@ -143,31 +147,43 @@ impl Mutant {
         Ok(mutant)
     }
 
-    /// Builds it. Returns the command that runs its suite, whose output goes to its log.
-    fn test(&self) -> Result<Command> {
-        let mut build = cargo();
-        build
+    fn build(&self) -> Result<()> {
+        let mut build = self.cargo();
+        match self.suite.runs {
+            Runs::Servers => build.args(["build", "--package", "rhtmx-sync-server"]),
+            Runs::Engines => build.args(self.suite.cargo()).arg("--no-run"),
+        };
+        succeed(&mut build, "the mutant")
+    }
+
+    /// Cargo on its sources.
+    fn cargo(&self) -> Command {
+        let mut command = cargo();
+        command
             .current_dir(&self.sources)
             .env("CARGO_TARGET_DIR", &self.built);
-        let mut test = cargo();
-        test.args(self.suite.cargo());
-        match self.suite.runs {
-            Runs::Servers => {
-                build.args(["build", "--package", "rhtmx-sync-server"]);
-                test.env("RHTMX_SYNC_BIN", self.built.join("debug/rhtmx-sync"));
-            }
-            Runs::Engines => {
-                build.args(self.suite.cargo()).arg("--no-run");
-                test.current_dir(&self.sources)
-                    .env("CARGO_TARGET_DIR", &self.built);
+        command
+    }
+
+    /// Runs its suite, whose output goes to its log, until it fails.
+    fn is_caught(&self, environment: &[(&str, String)]) -> Result<bool> {
+        for _ in 0..self.suite.games {
+            let mut test = match self.suite.runs {
+                Runs::Servers => cargo(),
+                Runs::Engines => self.cargo(),
+            };
+            let log = fs::File::create(self.log())?;
+            test.args(self.suite.cargo())
+                .args(["--", self.suite.test, "--exact", "--nocapture"])
+                .envs(environment.iter().map(|(name, value)| (name, value)))
+                .env("RHTMX_SYNC_BIN", self.built.join("debug/rhtmx-sync"))
+                .stdout(log.try_clone()?)
+                .stderr(log);
+            if !test.status()?.success() {
+                return Ok(true);
             }
         }
-        succeed(&mut build, "the mutant")?;
-        let log = fs::File::create(self.log())?;
-        test.args(["--", self.suite.test, "--exact", "--nocapture"])
-            .stdout(log.try_clone()?)
-            .stderr(log);
-        Ok(test)
+        Ok(false)
     }
 
     fn log(&self) -> PathBuf {
