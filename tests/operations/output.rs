@@ -14,6 +14,7 @@ use tokio::net::TcpStream;
 const ANY_PORT: [&str; 2] = ["--bind", "127.0.0.1:0"];
 
 /// Whatever the output's level: tokens, tickets and secrets are in none of it, nor in what operators read.
+/// CVE-2023-28443: tokens in a log. CVE-2021-41109: tokens in what others read.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_token_ticket_or_secret_is_in_the_output() {
     let (secret, operator) = (

@@ -122,6 +122,7 @@ both_backends! {
         );
     }
 
+    /// CVE-2026-35523 and CVE-2026-61594: another protocol or first message that skips the question who it is.
     async fn another_first_frame_is_refused(db: TestDatabase) {
         db.execute(NOTES).await;
         let server = TestServer::start(&db, ["notes"]).await;

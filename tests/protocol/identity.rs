@@ -142,6 +142,7 @@ both_backends! {
         assert_eq!(outcome.rejected().code, "not_found");
     }
 
+    /// CVE-2026-126539 and CVE-2024-54151: a failed `auth` that leaves nobody, who is taken for an administrator.
     async fn a_failed_auth_ends_the_connection_and_another_user_changes_nothing(db: TestDatabase) {
         let server = server(&db, 0).await;
         let mut ann = subscribed(&server, &json!({ "sub": "ann", "teams": ["red"] })).await;

@@ -213,6 +213,7 @@ both_backends! {
         }
     }
 
+    /// CVE-2026-30947 and CVE-2026-33421: live queries that ask for less than other requests.
     async fn whoever_is_not_known_is_turned_away_on_every_way_in(db: TestDatabase) {
         let server = guarded(&db).await;
         let push = json!({ "client_id": uuid::Uuid::new_v4(), "mutation": 1, "writes": [note(1, "n")] });

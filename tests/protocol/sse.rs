@@ -43,7 +43,7 @@ impl Events {
         let response = request.send().await.expect("an answer");
         assert_eq!(response.status().as_u16(), 200);
         assert_eq!(response.headers()["content-type"], "text/event-stream");
-        assert_eq!(response.headers()["cache-control"], "no-cache");
+        assert_eq!(response.headers()["cache-control"], "no-store");
         let (unread, ready, data) = (Vec::new(), VecDeque::new(), Vec::new());
         Self {
             response,

@@ -266,6 +266,7 @@ both_backends! {
         }).await;
     }
 
+    /// CVE-2026-102267: redirects that are followed.
     async fn an_issuer_that_misbehaves_is_not_believed(db: TestDatabase) {
         let issuer = Issuer::start(Answer::Redirect).await;
         db.execute(NOTES).await;

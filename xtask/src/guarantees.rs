@@ -1,9 +1,12 @@
-//! Checks that every test named in `docs/guarantees.md` exists.
+//! Checks that every test named in `docs/guarantees.md` and `docs/security.md` exists.
 
 use std::fs;
 use std::path::Path;
 
 use crate::steps;
+
+/// Names of settings.
+const NO_TESTS: [&str; 1] = ["session_replication_role"];
 
 /// The names in backticks that look like a test's: lower case, with at least two underscores.
 fn names(text: &str) -> Vec<&str> {
@@ -15,7 +18,7 @@ fn names(text: &str) -> Vec<&str> {
     };
     quoted
         .filter(is_name)
-        .filter(|name| *name != "session_replication_role")
+        .filter(|name| !NO_TESTS.contains(name))
         .collect()
 }
 
@@ -34,15 +37,20 @@ fn sources(directory: &Path) -> String {
 }
 
 #[test]
-fn every_test_that_a_guarantee_names_exists() {
-    let guarantees = fs::read_to_string(steps::workspace().join("docs/guarantees.md")).unwrap();
+fn every_test_that_a_document_names_exists() {
     let sources =
         sources(&steps::workspace().join("tests")) + &sources(&steps::workspace().join("crates"));
-    let names = names(&guarantees);
-    assert!(names.len() > 50, "{names:?}");
-    let missing: Vec<_> = names
-        .iter()
-        .filter(|name| !sources.contains(&format!("fn {name}(")))
-        .collect();
-    assert!(missing.is_empty(), "no test has these names: {missing:?}");
+    for document in ["docs/guarantees.md", "docs/security.md"] {
+        let text = fs::read_to_string(steps::workspace().join(document)).unwrap();
+        let names = names(&text);
+        assert!(names.len() > 50, "{document}: {names:?}");
+        let missing: Vec<_> = names
+            .iter()
+            .filter(|name| !sources.contains(&format!("fn {name}(")))
+            .collect();
+        assert!(
+            missing.is_empty(),
+            "{document}: no test has these names: {missing:?}"
+        );
+    }
 }

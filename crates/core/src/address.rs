@@ -140,6 +140,7 @@ mod tests {
         text.parse().expect("an address")
     }
 
+    /// CVE-2026-90711 and CVE-2026-92395: `::ffff:10.0.0.0/8` trusted everybody.
     #[test]
     fn a_range_holds_what_begins_alike() {
         for (text, inside, outside) in [
@@ -170,6 +171,7 @@ mod tests {
         }
     }
 
+    /// CVE-2020-28483, CVE-2026-111934, CVE-2026-110726 and CVE-2026-108162: the first address of the list, which anybody writes.
     #[test]
     fn the_first_address_from_the_end_that_is_no_proxy_is_the_clients() {
         let proxies = [range("10.0.0.0/8"), range("fd00::/8")];

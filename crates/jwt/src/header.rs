@@ -86,6 +86,7 @@ mod tests {
         }
     }
 
+    /// CVE-2018-0114: the key in the token. CVE-2026-32597: a critical extension that is not understood.
     #[test]
     fn what_a_token_brings_along_is_refused() {
         for member in [

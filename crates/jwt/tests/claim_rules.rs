@@ -54,6 +54,7 @@ fn a_token_without_an_end_is_refused() {
 }
 
 /// A time of a wrong type must not pass for an absent one.
+/// CVE-2026-25537 and CVE-2026-54238 were that.
 #[test]
 fn times_are_numbers_in_range() {
     for name in ["exp", "nbf", "iat"] {
@@ -161,6 +162,7 @@ fn the_issuer_is_one_of_the_configured() {
     }
 }
 
+/// CVE-2026-30863: the token of another application.
 #[test]
 fn the_audience_is_one_of_the_configured() {
     let ours = Rules {

@@ -84,6 +84,7 @@ fn the_key_decides_which_algorithm_it_is_used_with() {
 }
 
 /// The oldest attack: the public key, which everybody has, as the secret of an HMAC.
+/// CVE-2022-29217, CVE-2023-48223, CVE-2023-48238 and CVE-2026-44699 were that.
 #[test]
 fn a_public_key_is_never_a_secret() {
     let published = jwk(&RSA, Algorithm::RS256, "one");
@@ -137,6 +138,7 @@ fn a_token_without_a_signature_is_refused() {
     assert_eq!(verified(signed, &keys), Err(TokenError::Malformed));
 }
 
+/// CVE-2022-21449: r and s of zero.
 #[test]
 fn signatures_that_are_right_for_every_message_are_refused() {
     let token = sign(&claims(), Algorithm::ES256, Some("one"), &P256);
@@ -253,6 +255,7 @@ fn a_kid_chooses_the_key_and_nothing_else_does() {
     }
 }
 
+/// CVE-2026-102274: one malformed key among good ones.
 #[test]
 fn unusable_keys_are_ignored_and_do_not_spoil_the_others() {
     let good = jwk(&P256, Algorithm::ES256, "good");

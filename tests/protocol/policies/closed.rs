@@ -9,6 +9,7 @@ use super::{config, http, of_todos, serve, sign_in, subscriber, tables, user};
 use crate::writes::create;
 
 both_backends! {
+    /// CVE-2025-64749: other answers for what exists.
     async fn an_entity_without_policies_is_answered_as_one_that_does_not_exist(db: TestDatabase) {
         let server = serve(&db).await;
         let mut ann = sign_in(&server, &json!({ "sub": "ann", "role": "admin" })).await;

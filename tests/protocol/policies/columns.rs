@@ -47,6 +47,7 @@ both_backends! {
         assert_eq!(some.row("t", "1"), Some(&json!({ "id": 1, "secret_note": "secret of ann" })));
     }
 
+    /// CVE-2026-54698: a filter as a question.
     async fn a_filter_finds_nothing_out_about_a_column_that_one_may_not_read(db: TestDatabase) {
         let server = serve(&db).await;
         for filter in ["secret_note = 'secret of ben'", "secret_note IS NOT NULL", "NOT secret_note = 'x'", "secret_note LIKE 's%'"] {

@@ -108,6 +108,7 @@ both_backends! {
         assert_eq!(titles(&db).await, before);
     }
 
+    /// CVE-2026-129239: a check of the row before it was merged.
     async fn the_check_sees_the_row_as_the_tables_own_triggers_leave_it(db: TestDatabase) {
         let server = serve(&db).await;
         // Titles that begin with `gift` are given away.

@@ -243,6 +243,8 @@ mod tests {
         );
     }
 
+    /// CVE-2022-42975: the end of an origin that is compared. CVE-2023-0957, CVE-2024-23898, CVE-2026-44211, CVE-2026-59390 and
+    /// GHSA-frjg-g767-7363: one that is not compared.
     #[test]
     fn an_origin_that_is_not_exactly_an_allowed_one_may_not_connect() {
         let mut auth = AuthConfig::default();

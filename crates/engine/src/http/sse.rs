@@ -86,7 +86,7 @@ async fn events(
     });
     let headers = [
         (header::CONTENT_TYPE, "text/event-stream"),
-        (header::CACHE_CONTROL, "no-cache"),
+        (header::CACHE_CONTROL, "no-store"),
         // nginx buffers responses by default; this header turns that off.
         (header::HeaderName::from_static("x-accel-buffering"), "no"),
     ];

@@ -164,6 +164,7 @@ mod tests {
             .to_string()
     }
 
+    /// CVE-2026-49998: two issuers with one `kid`.
     #[test]
     fn there_is_exactly_one_source_of_keys() {
         assert!(error(|_| {}).contains("set one of"));
@@ -193,6 +194,7 @@ mod tests {
         assert!(!format!("{config:?}").contains(SECRET));
     }
 
+    /// CVE-2026-48522: keys of `file:`. CVE-2026-32301: an address made from claims, of which there is none here.
     #[test]
     fn a_url_is_https_or_on_this_machine() {
         let check = |url: &str| {
