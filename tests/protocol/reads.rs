@@ -205,6 +205,12 @@ both_backends! {
             .header("access-control-request-method", "POST");
         let preflight = preflight.send().await.expect("an answer");
         assert_eq!(preflight.status(), 204);
+        // Cookies are never sent on behalf of another page, and an origin that is not allowed is told nothing.
+        let other = get(&[("origin", "https://evil.example")]).await;
+        for answer in [&allowed, &preflight, &other] {
+            assert!(!answer.headers().contains_key("access-control-allow-credentials"));
+        }
+        assert!(!other.headers().contains_key("access-control-allow-origin"));
         assert!(preflight.headers().contains_key("access-control-allow-methods"));
     }
 

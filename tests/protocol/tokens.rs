@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
+use futures_util::{SinkExt as _, StreamExt as _};
 use rhtmx_sync::{JwtAuthenticator, JwtConfig, OperatorToken};
 use rhtmx_sync_tests::{Answer, Issuer, SigningKey, TestServer, now, sign_with_secret};
 use serde_json::{Value, json};
 use testkit::{ClientOptions, ConnectError, SyncClient, TestDatabase, both_backends, eventually};
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 
 use crate::claims::OPERATOR;
 use crate::tables::NOTES;
@@ -157,6 +160,30 @@ both_backends! {
             let body: Value = answer.json().await.expect("JSON");
             assert_eq!(body["code"], "unauthenticated");
         }
+    }
+
+    /// A URL is in logs, in histories, and in the `Referer` of the next page.
+    async fn a_token_in_a_url_or_in_the_name_of_a_protocol_is_none(db: TestDatabase) {
+        let server = server(&db, with_secret()).await;
+        let good = sign_with_secret(SECRET, json!({ "sub": "ann" }));
+        for path in ["notes?token=", "notes?access_token=", "events?entity=notes&token=", "events?entity=notes&ticket="] {
+            let answer = server.http().get(&format!("/api/sync/{path}{good}")).await;
+            assert!(matches!(answer.status, 400 | 401), "{path}: {}", answer.text);
+            assert!(!answer.text.contains(&good), "{path}: {}", answer.text);
+        }
+        let url = format!("{}?token={good}&access_token={good}", server.ws_url());
+        let refused = SyncClient::try_connect(&url, ClientOptions::default()).await;
+        assert!(refused.expect_err("no welcome").to_string().contains("4401"));
+        let mut request = server.ws_url().into_client_request().expect("an address");
+        let protocols = format!("{good}, rhtmx-sync.v1").parse().expect("a header");
+        request.headers_mut().insert("Sec-WebSocket-Protocol", protocols);
+        let (mut socket, response) = tokio_tungstenite::connect_async(request).await.expect("a connection");
+        // The answer does not choose the token, which would be in the answer then.
+        assert_eq!(response.headers()["Sec-WebSocket-Protocol"], "rhtmx-sync.v1");
+        let hello = json!({ "type": "hello", "protocol": 1, "client_id": uuid::Uuid::new_v4() });
+        socket.send(Message::text(hello.to_string())).await.expect("the socket is open");
+        let error = socket.next().await.expect("a frame").expect("a message").to_string();
+        assert!(error.contains("unauthenticated") && !error.contains(&good), "{error}");
     }
 
     async fn a_file_of_keys_is_read_again_when_a_token_names_a_new_key(db: TestDatabase) {
