@@ -1,6 +1,7 @@
 //! Engines behind a pooler that gives a database session to each transaction.
 
-use rhtmx_sync::{DatabaseConfig, DbPool, SyncConfig, SyncEngine};
+use diesel::sql_query;
+use rhtmx_sync::{DatabaseConfig, DbPool, Refusal, SyncConfig, SyncEngine};
 use rhtmx_sync_tests::{Pooler, TestServer};
 use serde_json::json;
 use testkit::{ClientOptions, Http, ServerProcess, SyncClient, TestDatabase, eventually};
@@ -176,6 +177,55 @@ async fn an_engine_with_nothing_but_a_pooler_polls() {
         let removed = SyncEngine::uncapture(&pool, None).await.expect("removed");
         assert_eq!(removed, ["notes"]);
         nothing_is_left_behind(&pooler).await;
+    }
+}
+
+/// A mutator's transaction has a session for as long as it lasts; what it sets there is gone with it, however it ends.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mutators_work_behind_a_pooler_in_transaction_mode() {
+    let db = TestDatabase::postgres().await;
+    db.execute(NOTES).await;
+    for pooler in poolers(&db, &IN_TRANSACTIONS).await {
+        db.execute("TRUNCATE notes").await;
+        let pool = DbPool::from_url(pooler.url()).await.expect("a pool");
+        let mut config = SyncConfig::new(pool, vec!["notes"]);
+        config.database.listen_url = Some(db.url());
+        config.limits.mutator_ms = 500;
+        config.mutator("end", async |tx, (id, how): (i64, String)| {
+            tx.create("notes", json!({ "id": id, "body": "checked" }))
+                .await?;
+            let raw = format!("INSERT INTO notes VALUES ({}, 'raw')", id + 1);
+            let mut conn = tx.connection().await?;
+            diesel_async::RunQueryDsl::execute(sql_query(raw), conn.postgres()?).await?;
+            match how.as_str() {
+                "panic" => panic!("a panic of the application's"),
+                "wait" => std::future::pending().await,
+                "refuse" => Err(Refusal::new("no", "no").into()),
+                _ => Ok(()),
+            }
+        });
+        let server = TestServer::with_config(config).await;
+        let mut client = server.connect().await;
+        for round in 0..5 {
+            for (at, how) in ["panic", "wait", "refuse", "commit"]
+                .into_iter()
+                .enumerate()
+            {
+                let call = json!([{ "mutator": "end", "args": [round * 10, how] }]);
+                let outcome = client.push_next(call).await;
+                match at {
+                    3 => outcome.acked(),
+                    _ => assert_eq!(outcome.rejected().code, "refused"),
+                }
+            }
+            let again = json!([{ "mutator": "end", "args": [round * 10, "commit"] }]);
+            assert_eq!(client.push_next(again).await.rejected().code, "exists");
+        }
+        let written = db.query_text("SELECT count(*) FROM notes").await;
+        assert_eq!(written, [Some("10".to_owned())]);
+        drop(client);
+        nothing_is_left_behind(&pooler).await;
+        server.shutdown().await;
     }
 }
 

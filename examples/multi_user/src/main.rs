@@ -5,6 +5,7 @@
 //!
 //! - `session.rs`: who somebody is. The login page, the cookie, and the middleware that tells the engine.
 //! - `policies` below: what they may see and write. The page asks for the whole table and gets what is theirs.
+//! - `complete_todo` below: a mutator, for the one thing that everybody may do to a todo that somebody else shares.
 //! - `page.html`: the browser client, which knows of neither.
 
 mod session;
@@ -17,10 +18,12 @@ use axum::middleware::from_fn_with_state;
 use axum::response::{Html, IntoResponse as _, Redirect, Response};
 use axum::routing::get;
 use axum::{Extension, Router};
-use diesel_async::SimpleAsyncConnection as _;
+use diesel::sql_query;
+use diesel::sql_types::{Bool, Text};
+use diesel_async::{RunQueryDsl as _, SimpleAsyncConnection as _};
 use rhtmx_sync::{
-    ApplicationOnly, ColumnPolicy, DbPool, EntityPolicy, Policies, PolicyError, Principal,
-    SyncConfig, SyncEngine,
+    ApplicationOnly, ColumnPolicy, DbPool, EntityPolicy, MutatorError, MutatorTx, Policies,
+    PolicyError, Principal, Refusal, SyncConfig, SyncEngine, schemars,
 };
 
 /// The index is for first reads, in which the database evaluates the policy as ordinary SQL.
@@ -55,6 +58,35 @@ fn policies() -> Result<Policies, PolicyError> {
     Policies::new([("todos".to_owned(), todos)])
 }
 
+/// Ticks a todo off, or not.
+#[derive(serde::Deserialize, schemars::JsonSchema)]
+#[schemars(crate = "rhtmx_sync::schemars")]
+struct CompleteTodo {
+    id: String,
+    done: bool,
+}
+
+/// Everybody may tick off a todo that is shared with them. No policy can say that: it would let them write the other columns
+/// too. Here no policy applies, so the statement says whose todos it takes.
+async fn complete_todo(tx: MutatorTx, args: CompleteTodo) -> Result<(), MutatorError> {
+    let user = tx.principal().user_id.clone().unwrap_or_default();
+    let statement = "UPDATE todos SET done = $1 WHERE id = $2 AND (owner = $3 OR shared)";
+    let tick = sql_query(statement)
+        .bind::<Bool, _>(args.done)
+        .bind::<Text, _>(args.id)
+        .bind::<Text, _>(user);
+    let mut conn = tx.connection().await?;
+    let ticked = if let Ok(postgres) = conn.postgres() {
+        tick.execute(postgres).await?
+    } else {
+        tick.execute(conn.sqlite()?).await?
+    };
+    if ticked == 0 {
+        return Err(Refusal::new("not_shared", "nobody shares this todo with you any more").into());
+    }
+    Ok(())
+}
+
 /// The page of the user who is signed in.
 async fn page(user: Option<Extension<Principal>>) -> Response {
     match user.and_then(|Extension(principal)| principal.user_id) {
@@ -83,6 +115,7 @@ async fn main() -> anyhow::Result<()> {
     // Whom the middleware names is let in, and nobody else.
     config.auth.authenticator = Arc::new(ApplicationOnly);
     config.auth.authorizer = Arc::new(policies()?);
+    config.mutator("complete_todo", complete_todo);
     let sync_engine = SyncEngine::new(config).await?;
 
     let sessions = session::Sessions::new(sync_engine.clone());

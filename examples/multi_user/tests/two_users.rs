@@ -134,6 +134,28 @@ both_backends! {
         assert!(ben.row("todos", "shared").is_none());
     }
 
+    async fn the_other_may_tick_off_a_shared_todo_and_nothing_else(db: TestDatabase) {
+        let app = start(&db).await;
+        let (of_ann, of_ben) = (sign_in(&app, "ann").await, sign_in(&app, "ben").await);
+        let (mut ann, mut ben) = (connect(&app, &of_ann).await, connect(&app, &of_ben).await);
+        ann.push_next(json!([create("private", false), create("shared", true)])).await.acked();
+        let tick = |id: &str, done: bool| json!({ "mutator": "complete_todo", "args": { "id": id, "done": done } });
+        ben.push_next(json!([tick("shared", true)])).await.acked();
+        ann.wait_until(|ann| ann.row("todos", "shared").is_some_and(|row| row["done"] == true)).await;
+        for (writes, code, reason) in [
+            (json!([tick("private", true)]), "refused", Some("not_shared")),
+            (json!([tick("absent", true)]), "refused", Some("not_shared")),
+            (json!([tick("shared", false), update("shared", json!({ "title": "ben's" }))]), "forbidden", None),
+        ] {
+            let outcome = ben.push_next(writes).await;
+            let reject = outcome.rejected();
+            assert_eq!((reject.code.as_str(), reject.reason.as_deref()), (code, reason), "{reject:?}");
+        }
+        ann.push_next(json!([tick("private", true)])).await.acked();
+        ann.wait_until(|ann| ann.row("todos", "private").is_some_and(|row| row["done"] == true)).await;
+        assert_eq!(ann.row("todos", "shared").expect("a row")["done"], true);
+    }
+
     async fn nobody_gets_in_without_a_password_and_signing_out_ends_connections(db: TestDatabase) {
         let app = start(&db).await;
         assert_eq!(page(&app, "").await, (303, "/login".to_owned()));

@@ -2,13 +2,13 @@
 
 use std::sync::{Arc, Mutex};
 
-use rhtmx_sync::{MutatorTx, SyncConfig};
+use rhtmx_sync::{DbPool, MutatorTx, SyncConfig};
 use rhtmx_sync_tests::TestServer;
 use serde_json::{Value, json};
 use testkit::{Backend, TestDatabase, both_backends, eventually};
 
 use super::{add, call, config, execute, serve, tables};
-use crate::tables::count;
+use crate::tables::{NOTES, count};
 
 /// A configuration with one more mutator, `fail`.
 async fn failing<Fut>(
@@ -165,6 +165,38 @@ both_backends! {
         client.send_text(&json!({ "type": "push", "mutation": 99, "writes": [{ "mutator": "append", "entity": "notes", "op": "delete" }] }).to_string()).await;
         assert_eq!(client.wait_error().await, "protocol");
     }
+}
+
+/// It lives in its one connection.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_in_memory_survives_whatever_a_function_does() {
+    let pool = DbPool::from_url("sqlite::memory:").await.expect("a pool");
+    let DbPool::Sqlite(sqlite) = &pool else {
+        panic!("not SQLite")
+    };
+    sqlite.batch_execute(NOTES).await.expect("a table");
+    let mut config = SyncConfig::new(pool, vec!["notes"]);
+    config.limits.mutator_ms = 100;
+    config.mutator("end", async |tx, how: String| {
+        tx.create("notes", json!({ "id": 1, "body": "x" })).await?;
+        match how.as_str() {
+            "panic" => panic!("a panic of the application's"),
+            "wait" => std::future::pending().await,
+            _ => Ok(()),
+        }
+    });
+    let server = TestServer::with_config(config).await;
+    let mut client = server.connect().await;
+    for how in ["panic", "wait", "panic"] {
+        let outcome = client.push_next(json!([call("end", json!(how))])).await;
+        assert_eq!(outcome.rejected().code, "refused", "{how}");
+    }
+    client
+        .push_next(json!([call("end", json!("commit"))]))
+        .await
+        .acked();
+    let rows = server.http().get("/api/sync/notes").await.json();
+    assert_eq!(rows["rows"][0]["key"], "1");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

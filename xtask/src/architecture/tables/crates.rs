@@ -168,6 +168,7 @@ pub(in super::super) const WALLS: &[Wall] = &[
             "crates/bench",
             "tests",
             "examples/axum_app",
+            "examples/multi_user",
         ]),
         reason: "only crates/db knows SQL, beside tests and applications with queries of their own",
     },
