@@ -31,7 +31,8 @@ both_backends! {
     async fn metrics_count_shapes_without_naming_them(db: TestDatabase) {
         db.execute(NOTES).await;
         let args = ["--bind", "127.0.0.1:0", "--entity", "notes"];
-        let server = ServerProcess::spawn(args, [("DATABASE_URL", db.url())]).await;
+        let env = [("DATABASE_URL", db.url()), ("RHTMX_SYNC_LIMITS_SUBSCRIPTIONS_MAX", "52".to_owned())];
+        let server = ServerProcess::spawn(args, env).await;
         let http = Http::new(server.base_url());
         let mut client = SyncClient::connect(&server.ws_url(), ClientOptions::default()).await;
         let selection = json!({ "entity": "notes", "where": "body = 'confidential'" });
@@ -68,6 +69,11 @@ both_backends! {
         assert_eq!(value(&http, "rhtmx_sync_shapes{entity=\"notes\"}").await, Some(51.0));
         assert!(value(&http, "rhtmx_sync_filter_evaluations_total").await >= Some(51.0));
         assert_eq!(series(&http).await, before);
+        client.subscribe("last", "notes").await;
+        client.subscribe("one more", "notes").await;
+        assert_eq!(client.wait_refused("one more").await, "too_many_subscriptions");
+        let reached = "rhtmx_sync_limits_reached_total{limit=\"limits.subscriptions_max\"}";
+        assert_eq!(value(&http, reached).await, Some(1.0));
         let text = http.get("/metrics").await.text;
         let shape = client.subscription(7).shape().expect("a shape");
         for word in ["confidential", shape, "where", "body", "notes."] {

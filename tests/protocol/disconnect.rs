@@ -99,7 +99,8 @@ both_backends! {
         match SyncClient::try_connect(&server.ws_url(), options(&ann)).await {
             Err(ConnectError::Closed { closed, error }) => {
                 assert_eq!(closed.code, 4429);
-                assert_eq!(error.expect("an error")["code"], "rate_limited");
+                let error = error.expect("an error");
+                assert_eq!((&error["code"], &error["retry_after_ms"]), (&json!("rate_limited"), &json!(5000)));
             }
             other => panic!("{other:?}"),
         }
@@ -109,6 +110,7 @@ both_backends! {
         for path in ["/api/sync/events?entity=cards".to_owned(), format!("/api/sync/cards?cursor={cursor}&wait_ms=60000")] {
             let refused = get(&server, &ann, &path).await;
             assert_eq!((refused.status, &refused.json()["code"]), (429, &json!("rate_limited")), "{path}");
+            assert_eq!(refused.header("retry-after"), Some("5"), "{path}");
         }
         // Others, and clients without a user, are not concerned.
         subscribed(&server, &ben).await;

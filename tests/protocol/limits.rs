@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use testkit::{ClientOptions, Phase, SyncClient, both_backends};
 use uuid::Uuid;
 
-use crate::tables::{NOTES, count, notes};
+use crate::tables::{NOTES, count, insert_notes, notes};
 use crate::writes::note;
 
 fn nested(levels: usize) -> String {
@@ -294,6 +294,22 @@ both_backends! {
                 })
                 .await;
         }
+    }
+
+    async fn a_first_read_of_too_many_rows_ends_its_subscription(db: TestDatabase) {
+        db.execute(NOTES).await;
+        insert_notes(&db, 1, 3).await;
+        let mut config = TestServer::config(&db, ["notes"]).await;
+        config.reads.rows_max = 2;
+        let server = TestServer::with_config(config).await;
+        let mut client = server.connect().await;
+        client.subscribe("all", "notes").await;
+        client.subscribe_with("two", json!({ "entity": "notes", "where": "id < 3" })).await;
+        assert_eq!(client.wait_refused("all").await, "too_large");
+        client.wait_subscribed("two").await;
+        // Rows that come later end no subscription.
+        db.execute("INSERT INTO notes VALUES (0, 'late')").await;
+        client.wait_until(|client| client.rows("two").len() == 3).await;
     }
 
     async fn a_client_may_have_a_thousand_subscriptions(db: TestDatabase) {

@@ -12,7 +12,9 @@ use futures_util::future::join_all;
 use rhtmx_sync::{JwtAuthenticator, JwtConfig, OperatorToken, SyncConfig};
 use rhtmx_sync_tests::{TestServer, sign_with_secret};
 use serde_json::{Value, json};
-use testkit::{ClientOptions, ConnectError, SyncClient, TestDatabase, both_backends, eventually};
+use testkit::{
+    ClientOptions, ConnectError, Phase, SyncClient, TestDatabase, both_backends, eventually,
+};
 use uuid::Uuid;
 
 use crate::claims::{self, OPERATOR};
@@ -42,10 +44,20 @@ async fn peer(mut request: Request, next: Next) -> axum::response::Response {
 }
 
 async fn server(db: &TestDatabase, change: impl FnOnce(&mut SyncConfig)) -> TestServer {
+    server_for(db, false, change).await
+}
+
+/// A server that lets clients without a token in, or not.
+async fn server_for(
+    db: &TestDatabase,
+    anonymous: bool,
+    change: impl FnOnce(&mut SyncConfig),
+) -> TestServer {
     claims::tables(db).await;
     let mut config = claims::config(db).await;
     let mut jwt = JwtConfig::default();
     jwt.jwt_secret = Some(SECRET.to_owned());
+    jwt.anonymous = anonymous;
     config.auth.authenticator = Arc::new(
         JwtAuthenticator::new(jwt)
             .await
@@ -208,6 +220,7 @@ both_backends! {
         let first = SyncClient::connect(&server.ws_url(), options("ann", ANN)).await;
         let (error, code) = refused(&server, options("ben", ANN)).await;
         assert_eq!((&error["code"], code), (&json!("rate_limited"), 4429));
+        assert_eq!(error["retry_after_ms"], 5000);
         SyncClient::connect(&server.ws_url(), options("ben", BEN)).await;
         drop(first);
         eventually("the place is free", async || {
@@ -245,6 +258,85 @@ both_backends! {
         }
         assert!(refused > 0);
         assert_eq!(count(&db, "notes").await, 17);
+    }
+
+    async fn clients_without_a_user_push_as_one_for_each_address(db: TestDatabase) {
+        let server = server_for(&db, true, |config| config.limits.pushes_per_second_of_user = 1).await;
+        let client = reqwest::Client::new();
+        let url = server.http().url("/api/sync/notes");
+        let post = async |address: &str, row: u64| {
+            let body = json!({ "client_id": Uuid::new_v4(), "mutation": 1, "writes": [note(row, "x")] });
+            let answer = client.post(&url).header(PEER, address).json(&body).send().await.expect("an answer");
+            (answer.status().as_u16(), answer.json::<Value>().await.expect("JSON"))
+        };
+        let mut row = 0;
+        let refused = loop {
+            row += 1;
+            let (status, body) = post(ANN, row).await;
+            if status == 429 {
+                break body;
+            }
+            assert_eq!(status, 200, "{body}");
+            assert!(row < 1000, "every push is taken");
+        };
+        assert_eq!(refused["code"], "rate_limited");
+        assert!(refused["retry_after_ms"].as_u64().is_some_and(|pause| pause > 0), "{refused}");
+        // Neither another address nor a user at this one is concerned.
+        assert_eq!(post(BEN, 2000).await.0, 200);
+        let body = json!({ "client_id": Uuid::new_v4(), "mutation": 1, "writes": [note(3000, "x")] });
+        let of_ann = client.post(&url).header(PEER, ANN).bearer_auth(token("ann")).json(&body).send().await;
+        assert_eq!(of_ann.expect("an answer").status().as_u16(), 200);
+    }
+
+    async fn a_user_has_so_many_distinct_shapes_over_all_connections(db: TestDatabase) {
+        let server = server(&db, |config| config.limits.shapes_of_user_max = 2).await;
+        let connect = async |name: &str| {
+            let options = ClientOptions { token: Some(token(name)), ..ClientOptions::default() };
+            SyncClient::connect(&server.ws_url(), options).await
+        };
+        let notes = |filter: &str| json!({ "entity": "notes", "where": filter });
+        let (mut one, mut other, mut ben) = (connect("ann").await, connect("ann").await, connect("ben").await);
+        // The same on both connections is one.
+        for client in [&mut one, &mut other] {
+            client.subscribe_with("a", notes("id = 1")).await;
+            client.wait_subscribed("a").await;
+        }
+        one.subscribe_with("b", notes("id = 2")).await;
+        one.wait_subscribed("b").await;
+        for client in [&mut one, &mut other] {
+            client.subscribe_with("c", notes("id = 3")).await;
+            assert_eq!(client.wait_refused("c").await, "too_many_subscriptions");
+        }
+        other.subscribe_with("d", notes("2 = id")).await;
+        other.wait_subscribed("d").await;
+        let http = server.http().with_token(token("ann"));
+        let events = http.get("/api/sync/events?entity=notes&where=id%3D3").await;
+        assert_eq!((events.status, &events.json()["code"]), (429, &json!("too_many_subscriptions")));
+        // A page is no subscription, but waiting for changes is one.
+        let page = http.get("/api/sync/notes?where=id%3D3").await.json();
+        let cursor = page["cursor"].as_str().expect("a cursor");
+        let poll = http.get(&format!("/api/sync/notes?where=id%3D3&wait_ms=1&cursor={cursor}")).await;
+        assert_eq!((poll.status, &poll.json()["code"]), (429, &json!("too_many_subscriptions")));
+        ben.subscribe_with("c", notes("id = 3")).await;
+        ben.wait_subscribed("c").await;
+        // As long as one connection has a shape, it counts.
+        one.unsubscribe("a").await;
+        one.ping().await;
+        one.subscribe_with("c2", notes("id = 3")).await;
+        assert_eq!(one.wait_refused("c2").await, "too_many_subscriptions");
+        other.unsubscribe("a").await;
+        other.ping().await;
+        one.subscribe_with("c3", notes("id = 3")).await;
+        one.wait_subscribed("c3").await;
+        // So does a connection that ends.
+        drop(other);
+        one.unsubscribe("b").await;
+        eventually("there is room", async || {
+            let mut again = connect("ann").await;
+            again.subscribe_with("e", notes("id = 4")).await;
+            again.wait_until(|client| *client.subscription("e").phase() != Phase::Joining).await;
+            again.subscription("e").is_live().then_some(())
+        }).await;
     }
 
     async fn a_user_who_pushes_too_much_is_read_later(db: TestDatabase) {

@@ -118,7 +118,9 @@ both_backends! {
         };
         eventually("the poll waits", waits).await;
         let refused = http.get(&path).await;
-        assert_eq!((refused.status, &refused.json()["code"]), (429, &json!("rate_limited")));
+        let answer = refused.json();
+        assert_eq!((refused.status, &answer["code"]), (429, &json!("rate_limited")));
+        assert_eq!((&answer["retry_after_ms"], refused.header("retry-after")), (&json!(5000), Some("5")));
         db.execute("INSERT INTO notes VALUES (1, 'new')").await;
         let page = poll.await.expect("no panic").json();
         assert_eq!(page["changes"][0]["key"], "1");

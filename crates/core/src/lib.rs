@@ -6,7 +6,7 @@
 //! ([`log`]) and how it is undone ([`undo`]), which rows a subscription wants ([`shape`]) and what it receives
 //! ([`effect`]), who may do what ([`policy`]), whether a write is valid ([`mutation`]), what a connection does next
 //! ([`session`]), whose turn to read it is ([`turns`]), what follows a failed read ([`retry`]), how fast a client
-//! may send ([`rate`]) and whose address a request comes from ([`address`]).
+//! may send ([`rate`]), which limits a client can reach ([`limit`]) and whose address a request comes from ([`address`]).
 //!
 //! Invariant: nothing in this crate knows tokio, SQL, a clock or randomness; times and random values are
 //! arguments.
@@ -18,6 +18,7 @@ pub mod doorbell;
 pub mod effect;
 pub mod incarnation;
 pub mod key;
+pub mod limit;
 pub mod log;
 pub mod mutation;
 pub mod policy;

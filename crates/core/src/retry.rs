@@ -7,6 +7,7 @@
 
 use protocol::ErrorCode;
 
+use crate::limit::Limit;
 use crate::session::SubscribeError;
 
 /// How often rows that have been sent are sent again.
@@ -29,6 +30,8 @@ pub enum ReadFailure {
     NoProgress,
     /// The client takes the rows so slowly that they cannot be kept for it.
     Slow,
+    /// There are more rows than a first read may have.
+    TooManyRows,
 }
 
 /// What to do next.
@@ -72,6 +75,10 @@ impl ReadRetry {
             ReadFailure::Slow => {
                 let message = "these are more rows than are kept for a client that reads so slowly";
                 return end(ErrorCode::TooLarge, message);
+            }
+            ReadFailure::TooManyRows => {
+                let message = "these are more rows than a subscription may have (reads.rows_max); select fewer with `where`";
+                return Retry::End(SubscribeError::beyond(Limit::RowsOfRead, message));
             }
         }
         if self.stalls >= STALLS_MAX {
@@ -126,7 +133,7 @@ mod tests {
     proptest! {
         #[test]
         fn rows_are_sent_again_a_few_times_only(
-            failures in proptest::collection::vec((0_usize..5, any::<bool>()), 1..100),
+            failures in proptest::collection::vec((0_usize..6, any::<bool>()), 1..100),
         ) {
             let mut retry = ReadRetry::default();
             let mut resent = 0;
@@ -137,6 +144,7 @@ mod tests {
                     ReadFailure::Statement,
                     ReadFailure::NoProgress,
                     ReadFailure::Slow,
+                    ReadFailure::TooManyRows,
                 ][failure];
                 match retry.failed(failure, true, is_resume) {
                     Retry::Refetch => resent += 1,

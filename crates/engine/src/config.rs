@@ -282,13 +282,17 @@ pub struct LimitsConfig {
     /// The same of one address (an IPv6 network of 64 bits counts as one), of all its users together. 0 for no such limit, the
     /// default.
     pub connections_of_address_max: usize,
+    /// Distinct shapes of one user, over all connections to this server: subscriptions that differ in the entity, the
+    /// filter, the columns or the rights. A subscription beyond it is refused with `too_many_subscriptions`. Clients
+    /// without a user are not counted. 0 for no such limit. Default 1,000.
+    pub shapes_of_user_max: usize,
     /// Reads of rows and of changes that run at once for one user, or for one address of clients without a user; more
     /// wait, and users are served in turn. 0 for all but one of those that may run for everybody, so that one user's
     /// reads never hold up all others. Default 0.
     pub reads_of_user_max: usize,
     /// Mutations that one user may push in a second, over all connections to this server; twice as many may come at once.
-    /// Beyond that a WebSocket's input is read later, and a `POST` is `rate_limited`. Clients without a user are not
-    /// counted. 0 for no such limit. Default 1,000.
+    /// Beyond that a WebSocket's input is read later, and a `POST` is `rate_limited`. Clients without a user are counted
+    /// by their address, except where nobody is asked who they are. 0 for no such limit. Default 1,000.
     pub pushes_per_second_of_user: u64,
     /// The same for the writes of these mutations. Default 10,000.
     pub writes_per_second_of_user: u64,
@@ -299,7 +303,7 @@ pub struct LimitsConfig {
     /// Tickets that are given within their lifetime of 30 s, to all users together; one more is `rate_limited`. Default
     /// 10,000.
     pub tickets_max: usize,
-    /// The same to one user. Default 32.
+    /// The same to one user, or to one address of clients without a user. Default 32.
     pub tickets_of_user_max: usize,
 }
 
@@ -324,6 +328,7 @@ impl Default for LimitsConfig {
             bytes_per_second: 8 * 1024 * 1024,
             connections_of_user_max: 100,
             connections_of_address_max: 0,
+            shapes_of_user_max: 1000,
             reads_of_user_max: 0,
             pushes_per_second_of_user: 1000,
             writes_per_second_of_user: 10_000,
@@ -342,9 +347,13 @@ pub struct ReadsConfig {
     pub page_rows_max: usize,
     /// The size of one page of a `GET` in bytes; a page has one row at least. Default 8 MiB.
     pub page_bytes_max: usize,
+    /// The rows of a subscription when it is first read; one with more ends with `too_large`. 0 for no such limit.
+    /// Default 10,000,000.
+    pub rows_max: usize,
     /// `GET`s that wait for changes at once; one more is `rate_limited`. Default 1,000.
     pub long_polls_max: usize,
-    /// Reads that wait for their turn; one more is `rate_limited`, and tried again. Default 10,000.
+    /// Reads that wait for their turn, of which one user's are at most half; one more is `rate_limited`, and tried again.
+    /// Default 10,000.
     pub waiting_max: usize,
     /// The entries of the log that a resume may look through; a client that has missed more is told to refetch. Default
     /// 1,000,000.
@@ -366,6 +375,7 @@ impl Default for ReadsConfig {
         Self {
             page_rows_max: 10_000,
             page_bytes_max: 8 * 1024 * 1024,
+            rows_max: 10_000_000,
             long_polls_max: 1000,
             waiting_max: 10_000,
             resume_entries_max: 1_000_000,

@@ -28,6 +28,7 @@ mod config;
 mod engine;
 mod error;
 mod http;
+mod limits;
 mod mailbox;
 mod mutations;
 mod mutators;

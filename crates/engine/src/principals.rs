@@ -8,15 +8,16 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
-use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use sync_core::limit::Limit;
 use sync_core::policy::Principal;
 use tokio::time::Instant;
 
-use crate::auth::Identity;
+use crate::auth::{Counted, Identity};
+use crate::limits;
 use crate::mailbox::SessionId;
 
 /// How long an end is remembered, for connections whose principal was verified before it: longer than a ticket is good,
@@ -40,13 +41,6 @@ pub(crate) struct Principals {
     /// Of one address; 0 for no limit.
     of_address_max: usize,
     state: Mutex<State>,
-}
-
-/// By what connections are counted.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-enum Counted {
-    User(String),
-    Address(IpAddr),
 }
 
 #[derive(Default)]
@@ -115,7 +109,8 @@ impl Principals {
         identity: &Identity,
     ) -> Result<Present, NotEntered> {
         let principal = &identity.principal;
-        let user = principal.user_id.clone().map(Counted::User);
+        let user = principal.user_id.as_deref();
+        let user = user.map(|user_id| Counted::User(user_id.into()));
         let address = identity.address.map(Counted::Address);
         let counted = [
             user.filter(|_| self.of_user_max > 0),
@@ -125,15 +120,16 @@ impl Principals {
         if state.was_ended(principal, identity.since) {
             return Err(NotEntered::SignedOut);
         }
-        let limits = [self.of_user_max, self.of_address_max];
+        let maxima = [self.of_user_max, self.of_address_max];
         let is_full = |(counted, max): (&Option<Counted>, usize)| {
             let count = counted
                 .as_ref()
                 .and_then(|counted| state.counts.get(counted));
             count.is_some_and(|count| *count >= max)
         };
-        if counted.iter().zip(limits).any(is_full) {
-            metrics::counter!("rhtmx_sync_sessions_refused_total").increment(1);
+        let full = counted.iter().zip(maxima).position(is_full);
+        if let Some(full) = full {
+            limits::reached([Limit::ConnectionsOfUser, Limit::ConnectionsOfAddress][full]);
             return Err(NotEntered::TooMany);
         }
         for counted in counted.iter().flatten() {
@@ -234,6 +230,8 @@ impl Drop for Present {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use super::*;
     use crate::auth::NamedBy;
 

@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::auth::Tickets;
+use crate::auth::{Counted, Tickets};
 use crate::change_batch::ChangeBatch;
 use crate::config::SyncConfig;
 use crate::principals::Principals;
@@ -114,6 +114,7 @@ impl EngineState {
             entity_work_max: limits.entity_filter_work_max,
             filter_bytes_max: limits.filter_bytes_total_max,
             queue_bytes_max: limits.queue_bytes_total_max,
+            shapes_of_user_max: limits.shapes_of_user_max,
         }));
         let reader = Reader::new(
             config.db_pool.clone(),
@@ -128,7 +129,8 @@ impl EngineState {
             limits.connections_of_user_max,
             limits.connections_of_address_max,
         ));
-        let rates = Rates::new(limits);
+        let has_users = !config.auth.authenticator.lets_anyone_in();
+        let rates = Rates::new(limits, has_users);
         let tickets = Tickets::new(limits.tickets_max, limits.tickets_of_user_max);
         Self {
             config,
@@ -243,9 +245,20 @@ impl EngineState {
                 tracing::error!(%cause, entity, "what a user may see cannot be evaluated; the user sees nothing");
             }
         })?;
-        self.hub
-            .admit(&shape)
-            .map_err(|full| SubscribeError::new(ErrorCode::TooLarge, full))?;
+        self.hub.admit(&shape)?;
+        Ok(shape)
+    }
+
+    /// The same for a subscription of this user.
+    pub(crate) fn resolve_for(
+        &self,
+        user: Option<&Counted>,
+        principal: &Principal,
+        entity: &str,
+        request: &SelectionRequest,
+    ) -> Result<Shape, SubscribeError> {
+        let shape = self.resolve(principal, entity, request)?;
+        self.hub.admit_to(user, &shape)?;
         Ok(shape)
     }
 

@@ -32,7 +32,7 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// The answer to a connection for which there is no room.
 const FULL: &[u8] =
-    b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+    b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 5\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
 
 /// Limits of the server's connections.
 #[derive(Debug, Clone)]
@@ -109,8 +109,14 @@ impl Connections {
         let of_address = state.of_address.get(&address).copied().unwrap_or_default();
         let per_address_max = self.config.per_address_max;
         let is_full = state.open >= max && !state.evict_oldest();
-        if is_full || (per_address_max > 0 && of_address >= per_address_max) {
-            metrics::counter!("rhtmx_sync_connections_refused_total").increment(1);
+        let of_address_full = per_address_max > 0 && of_address >= per_address_max;
+        if is_full || of_address_full {
+            let limit = if is_full {
+                "connections.max"
+            } else {
+                "connections.per_address_max"
+            };
+            metrics::counter!("rhtmx_sync_limits_reached_total", "limit" => limit).increment(1);
             return None;
         }
         let id = state.next;

@@ -132,6 +132,7 @@ struct LimitsSection {
     connections_of_user_max: Option<usize>,
     connections_of_address_max: Option<usize>,
     reads_of_user_max: Option<usize>,
+    shapes_of_user_max: Option<usize>,
     pushes_per_second_of_user: Option<u64>,
     writes_per_second_of_user: Option<u64>,
     wrong_tokens_per_second: Option<u64>,
@@ -153,6 +154,7 @@ struct ConnectionsSection {
 struct ReadsSection {
     page_rows_max: Option<usize>,
     page_bytes_max: Option<usize>,
+    rows_max: Option<usize>,
     long_polls_max: Option<usize>,
     waiting_max: Option<usize>,
     resume_entries_max: Option<u64>,
@@ -491,6 +493,11 @@ impl Numbers<'_> {
                 file.reads_of_user_max,
             ),
             (
+                &mut config.shapes_of_user_max,
+                "LIMITS_SHAPES_OF_USER_MAX",
+                file.shapes_of_user_max,
+            ),
+            (
                 &mut config.tickets_max,
                 "LIMITS_TICKETS_MAX",
                 file.tickets_max,
@@ -580,6 +587,7 @@ impl Numbers<'_> {
             "READS_PAGE_BYTES_MAX",
             file.page_bytes_max,
         )?;
+        self.set(&mut config.rows_max, "READS_ROWS_MAX", file.rows_max)?;
         self.set(
             &mut config.long_polls_max,
             "READS_LONG_POLLS_MAX",

@@ -6,6 +6,7 @@ use filter::{FilterError, FilterErrorKind};
 use protocol::{ErrorCode, Push, RefetchReason, Reject, SubscriptionId};
 
 use crate::cursor::{CommitId, Cursor, Position};
+use crate::limit::Limit;
 use crate::shape::{ResolveError, Shape};
 
 /// What the engine has to do.
@@ -75,10 +76,8 @@ pub enum Frame<B> {
     },
     /// An `error` that does not end the session.
     Error {
-        /// The kind.
-        code: ErrorCode,
-        /// In words.
-        message: String,
+        /// What it says.
+        error: SubscribeError,
         /// The subscription that it is about.
         id: Option<SubscriptionId>,
     },
@@ -158,6 +157,8 @@ pub struct SubscribeError {
     pub code: ErrorCode,
     /// In words.
     pub message: String,
+    /// The limit that the client has reached, if it is one.
+    pub limit: Option<Limit>,
 }
 
 impl SubscribeError {
@@ -166,6 +167,16 @@ impl SubscribeError {
         Self {
             code,
             message: message.into(),
+            limit: None,
+        }
+    }
+
+    /// The client has reached a limit.
+    pub fn beyond(limit: Limit, message: impl Into<String>) -> Self {
+        let code = limit.code().unwrap_or(ErrorCode::RateLimited);
+        Self {
+            limit: Some(limit),
+            ..Self::new(code, message)
         }
     }
 }

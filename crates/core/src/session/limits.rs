@@ -1,8 +1,9 @@
 //! What the subscriptions of one session may cost.
 
-use protocol::{ErrorCode, SelectionRequest};
+use protocol::SelectionRequest;
 
 use super::SubscribeError;
+use crate::limit::Limit;
 use crate::shape::{Selection, Shape};
 
 /// The most that the subscriptions of one session may ask for.
@@ -47,18 +48,20 @@ impl Cost {
 
 impl SessionLimits {
     pub(super) fn check(&self, cost: Cost) -> Result<(), SubscribeError> {
-        let fail = |message| Err(SubscribeError::new(ErrorCode::TooLarge, message));
+        let fail = |limit, message| Err(SubscribeError::beyond(limit, message));
         if cost.work > self.filter_work_max {
-            return fail(format!(
+            let message = format!(
                 "the filters of a connection take at most {} comparisons for each row (filter_work_max)",
                 self.filter_work_max
-            ));
+            );
+            return fail(Limit::FilterWork, message);
         }
         if cost.bytes > self.filter_bytes_max {
-            return fail(format!(
+            let message = format!(
                 "the filters of a connection take at most {} bytes (filter_bytes_max)",
                 self.filter_bytes_max
-            ));
+            );
+            return fail(Limit::FilterBytes, message);
         }
         Ok(())
     }

@@ -39,6 +39,7 @@ use mutations::Mutations;
 use protocol::{ErrorCode, Push, RefetchReason, SelectionRequest, Subscribe, SubscriptionId};
 
 use crate::cursor::{Cursor, Position};
+use crate::limit::Limit;
 use crate::mutation::Applied;
 use crate::shape::Shape;
 
@@ -244,18 +245,13 @@ impl<B: Batch> Session<B> {
     }
 
     fn check_subscribe(&self, subscribe: &Subscribe) -> Result<(), SubscribeError> {
-        let fail = |code, message: &str| {
-            let message = message.to_owned();
-            Err(SubscribeError { code, message })
-        };
+        let fail = |code, message| Err(SubscribeError::new(code, message));
         if self.subscriptions.contains_key(&subscribe.id) {
             return fail(ErrorCode::Protocol, "this subscription id is in use");
         }
         if self.subscriptions.len() >= self.limits.subscriptions_max {
-            return fail(
-                ErrorCode::TooManySubscriptions,
-                "this connection has as many subscriptions as it may",
-            );
+            let message = "this connection has as many subscriptions as it may";
+            return Err(SubscribeError::beyond(Limit::Subscriptions, message));
         }
         match subscribe.mode.as_deref() {
             None | Some("rows") => Ok(()),
@@ -362,9 +358,8 @@ impl<B: Batch> Session<B> {
     /// Handles an `unsubscribe`.
     pub fn unsubscribe(&mut self, id: &SubscriptionId) -> Vec<Command<B>> {
         let Some(subscription) = self.subscriptions.remove(id) else {
-            let message = "no subscription of this id".to_owned();
-            let code = ErrorCode::Protocol;
-            return vec![error_frame(id.clone(), SubscribeError { code, message })];
+            let error = SubscribeError::new(ErrorCode::Protocol, "no subscription of this id");
+            return vec![error_frame(id.clone(), error)];
         };
         let mut commands = Vec::new();
         if subscription.joining.is_some() {
@@ -678,8 +673,7 @@ fn resume(text: &str, shape: &Shape) -> Result<Cursor, RefetchReason> {
 
 fn error_frame<B>(id: SubscriptionId, error: SubscribeError) -> Command<B> {
     Command::Send(Frame::Error {
-        code: error.code,
-        message: error.message,
+        error,
         id: Some(id),
     })
 }

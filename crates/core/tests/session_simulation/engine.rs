@@ -479,7 +479,8 @@ impl Connection {
             Command::Send(Outgoing::Reject { mutation, .. }) => {
                 self.outbox.push_back(Frame::Reject(mutation))
             }
-            Command::Send(Outgoing::Error { code, id, .. }) => {
+            Command::Send(Outgoing::Error { error, id }) => {
+                let code = error.code;
                 self.outbox.push_back(Frame::Error { code, id })
             }
         }
@@ -500,9 +501,8 @@ fn resolve(
     shared: &mut Shared,
 ) -> Result<Shape, SubscribeError> {
     if !ENTITIES.contains(&entity) {
-        let message = "no such entity".to_owned();
         let code = ErrorCode::UnknownEntity;
-        return Err(SubscribeError { code, message });
+        return Err(SubscribeError::new(code, "no such entity"));
     }
     let position = if shared.random.percent(50) {
         shared.hub.position().clone()

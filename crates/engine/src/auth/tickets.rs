@@ -4,7 +4,7 @@
 //! Invariants:
 //! 1. A ticket lets in once, within [`LIFETIME`], the principal to whom it was given.
 //! 2. Of all users together, and of each, no more are given within a lifetime than the limits say; so neither can the
-//!    memory grow, nor can one user take those of the others.
+//!    memory grow, nor can one user take those of the others. Without users, each address is one.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,6 +13,8 @@ use std::time::Duration;
 use sync_core::policy::Principal;
 use tokio::time::Instant;
 use uuid::Uuid;
+
+use super::Counted;
 
 /// How long a ticket is good for.
 pub(crate) const LIFETIME: Duration = Duration::from_secs(30);
@@ -33,7 +35,7 @@ struct State {
     good: HashMap<Ticket, Owner>,
     /// Those that were given within the last lifetime, the oldest first.
     given: VecDeque<Given>,
-    of_user: HashMap<Option<String>, usize>,
+    of_user: HashMap<Option<Counted>, usize>,
 }
 
 /// Whom a ticket lets in, and since when it does.
@@ -42,7 +44,7 @@ pub(crate) type Owner = (Arc<Principal>, Instant);
 #[derive(Debug)]
 struct Given {
     ticket: Ticket,
-    user_id: Option<String>,
+    user: Option<Counted>,
     ends_at: Instant,
 }
 
@@ -84,26 +86,30 @@ impl Tickets {
         }
     }
 
-    /// Gives a ticket to a principal.
-    pub(crate) fn give(&self, principal: &Arc<Principal>, now: Instant) -> Result<String, TooMany> {
+    /// Gives a ticket to a principal, who is counted as this user.
+    pub(crate) fn give(
+        &self,
+        principal: &Arc<Principal>,
+        user: Option<Counted>,
+        now: Instant,
+    ) -> Result<String, TooMany> {
         let mut state = self.state();
         state.expire(now);
-        let user_id = principal.user_id.clone();
-        let of_user = state.of_user.get(&user_id).copied().unwrap_or_default();
+        let of_user = state.of_user.get(&user).copied().unwrap_or_default();
         if state.given.len() >= self.max || of_user >= self.of_user_max {
             // When the user has all of its own, one of those must expire first.
             let has_all = of_user >= self.of_user_max;
             let mut given = state.given.iter();
-            let oldest = given.find(|given| !has_all || given.user_id == user_id);
+            let oldest = given.find(|given| !has_all || given.user == user);
             let retry_after = oldest.map_or(LIFETIME, |given| given.ends_at.duration_since(now));
             return Err(TooMany { retry_after });
         }
         let ticket = Ticket([Uuid::new_v4(), Uuid::new_v4()]);
-        *state.of_user.entry(user_id.clone()).or_default() += 1;
+        *state.of_user.entry(user.clone()).or_default() += 1;
         state.good.insert(ticket, (principal.clone(), now));
         state.given.push_back(Given {
             ticket,
-            user_id,
+            user,
             ends_at: now + LIFETIME,
         });
         Ok(ticket.text())
@@ -129,10 +135,10 @@ impl State {
                 return;
             };
             self.good.remove(&given.ticket);
-            if let Some(count) = self.of_user.get_mut(&given.user_id) {
+            if let Some(count) = self.of_user.get_mut(&given.user) {
                 *count -= 1;
                 if *count == 0 {
-                    self.of_user.remove(&given.user_id);
+                    self.of_user.remove(&given.user);
                 }
             }
         }
@@ -149,11 +155,16 @@ mod tests {
         Principal::of_user(name).into()
     }
 
+    fn give(tickets: &Tickets, name: &str, now: Instant) -> Result<String, TooMany> {
+        let counted = Counted::User(name.into());
+        tickets.give(&user(name), Some(counted), now)
+    }
+
     #[test]
     fn a_ticket_lets_its_owner_in_once_and_in_time() {
         let (tickets, now) = (Tickets::new(10, 10), Instant::now());
-        let ann = tickets.give(&user("ann"), now).expect("a ticket");
-        let ben = tickets.give(&user("ben"), now).expect("a ticket");
+        let ann = give(&tickets, "ann", now).expect("a ticket");
+        let ben = give(&tickets, "ben", now).expect("a ticket");
         assert_ne!(ann, ben);
         let just_in_time = now + LIFETIME - Duration::from_millis(1);
         assert_eq!(tickets.take(&ann, just_in_time), Some((user("ann"), now)));
@@ -187,7 +198,7 @@ mod tests {
                 given.retain(|(_, at)| *at + LIFETIME > now);
                 let of_user = given.iter().filter(|(owner, _)| *owner == which).count();
                 let name = which.to_string();
-                match tickets.give(&user(&name), now) {
+                match give(&tickets, &name, now) {
                     Ok(ticket) => {
                         prop_assert!(given.len() < max && of_user < of_user_max);
                         given.push((which, now));

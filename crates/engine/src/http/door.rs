@@ -20,6 +20,7 @@ use super::host;
 use crate::admission;
 use crate::auth::{AuthError, Credential, Identity, bearer};
 use crate::config::{AuthConfig, SyncConfig};
+use crate::limits::RETRY_AFTER;
 use crate::mailbox::SessionId;
 use crate::principals::{NotEntered, Present};
 use crate::state::EngineState;
@@ -88,7 +89,9 @@ pub(super) fn admit_with_ticket(
 pub(super) fn enter(state: &EngineState, identity: &Identity) -> Result<Present, HttpError> {
     let entered = state.principals.enter(SessionId::next(), identity);
     entered.map_err(|refused| match refused {
-        NotEntered::TooMany => HttpError::new(ErrorCode::RateLimited, refused.message()),
+        NotEntered::TooMany => {
+            HttpError::new(ErrorCode::RateLimited, refused.message()).retry_after(RETRY_AFTER)
+        }
         NotEntered::SignedOut => HttpError::new(ErrorCode::Unauthenticated, refused.message()),
     })
 }

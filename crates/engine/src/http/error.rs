@@ -8,6 +8,7 @@ use protocol::ErrorCode;
 use sync_core::session::SubscribeError;
 
 use crate::auth::AuthError;
+use crate::limits;
 
 /// An error as an HTTP answer.
 #[derive(Debug)]
@@ -55,8 +56,11 @@ impl HttpError {
 }
 
 impl From<SubscribeError> for HttpError {
-    fn from(SubscribeError { code, message }: SubscribeError) -> Self {
-        Self::new(code, message)
+    fn from(error: SubscribeError) -> Self {
+        if let Some(limit) = error.limit {
+            limits::reached(limit);
+        }
+        Self::new(error.code, error.message)
     }
 }
 

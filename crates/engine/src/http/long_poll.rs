@@ -6,11 +6,14 @@ use std::sync::Arc;
 use protocol::ErrorCode;
 use serde_json::value::RawValue;
 use sync_core::cursor::{Epoch, Position};
+use sync_core::limit::Limit;
 use sync_core::session::Batch as _;
 use sync_core::shape::Shape;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::error::HttpError;
+use crate::auth::Counted;
+use crate::limits::{self, RETRY_AFTER};
 use crate::mailbox::{Capacity, Mailbox, Taken};
 use crate::principals::Present;
 use crate::rows::Batch;
@@ -48,15 +51,17 @@ impl LongPoll {
     pub(super) fn start(
         state: &Arc<EngineState>,
         present: Present,
+        user: Option<&Counted>,
         epoch: &Epoch,
         shape: &Shape,
     ) -> Result<Self, HttpError> {
         let permit = state.long_polls.clone().try_acquire_owned().map_err(|_| {
-            metrics::counter!("rhtmx_sync_long_polls_refused_total").increment(1);
+            limits::reached(Limit::LongPolls);
             let message = "more requests wait for changes than the server takes; try again later";
-            HttpError::new(ErrorCode::RateLimited, message)
+            HttpError::new(ErrorCode::RateLimited, message).retry_after(RETRY_AFTER)
         })?;
-        let mailbox = state.hub.join(present.session(), epoch, CAPACITY);
+        state.hub.admit_to(user, shape)?;
+        let mailbox = state.hub.join(present.session(), user, epoch, CAPACITY);
         state.hub.attach(mailbox.session, shape);
         Ok(Self {
             state: state.clone(),

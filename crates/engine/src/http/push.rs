@@ -13,6 +13,7 @@ use protocol::{
     Ack, Chain, ErrorCode, Push, RejectCode, Rejected, ServerFrame, Writes, json_fault,
 };
 use serde::Deserialize;
+use sync_core::limit::Limit;
 use sync_core::mutation::Applied;
 use uuid::Uuid;
 
@@ -20,6 +21,7 @@ use super::Feature;
 use super::door::Admitted;
 use super::error::HttpError;
 use crate::auth::Identity;
+use crate::limits;
 use crate::mutations::{self, MutationError};
 use crate::session;
 use crate::state::EngineState;
@@ -66,12 +68,16 @@ pub(super) async fn apply(
     identity: Identity,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, HttpError> {
+    let user = identity.counted();
     let principal = identity.principal;
     let body = body.map_err(|error| match error.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => HttpError::new(
-            ErrorCode::TooLarge,
-            "the body is larger than frame_bytes_max",
-        ),
+        StatusCode::PAYLOAD_TOO_LARGE => {
+            limits::reached(Limit::FrameBytes);
+            HttpError::new(
+                ErrorCode::TooLarge,
+                "the body is larger than frame_bytes_max",
+            )
+        }
         _ => HttpError::new(ErrorCode::Protocol, "the body could not be read"),
     })?;
     let body: Body = serde_json::from_slice(&body).map_err(|error| {
@@ -83,12 +89,11 @@ pub(super) async fn apply(
     if state.hub.epoch().is_none() || state.shutdown.is_cancelled() {
         return Err(HttpError::unavailable());
     }
-    let user_id = principal.user_id.as_ref();
-    if let Some(pause) = state.rates.push_pause(user_id) {
+    if let Some(pause) = state.rates.push_pause(user.as_ref()) {
         let message = "this user pushes more than it may (limits.pushes_per_second_of_user, writes_per_second_of_user)";
         return Err(HttpError::new(ErrorCode::RateLimited, message).retry_after(pause));
     }
-    state.rates.push(user_id, body.writes.len());
+    state.rates.push(user.as_ref(), body.writes.len());
     let (mutation, client_id) = (body.mutation, body.client_id);
     let push = Push {
         mutation,

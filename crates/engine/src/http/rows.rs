@@ -27,6 +27,7 @@ use super::query;
 use super::selection_params::{self, SelectionParams};
 use crate::auth::Identity;
 use crate::clock::now_ms;
+use crate::limits::RETRY_AFTER;
 use crate::rows::ReadClient;
 use crate::rows::pages::{self, ChangePages, ChangesRead, Items, NumberedChange, PageEnd};
 use crate::rows::spool::Next;
@@ -72,7 +73,8 @@ impl From<PageEnd> for Failed {
             PageEnd::Refused(reason) => Self::Refetch(reason),
             PageEnd::Failed(failure) if failure.kind == ReadFailure::Busy => {
                 let message = "more reads wait than the server takes; try again later";
-                Self::Http(HttpError::new(ErrorCode::RateLimited, message))
+                let error = HttpError::new(ErrorCode::RateLimited, message);
+                Self::Http(error.retry_after(RETRY_AFTER))
             }
             PageEnd::Failed(failure) => {
                 tracing::warn!(error = %failure.text, "a page could not be read");
@@ -271,6 +273,7 @@ impl ChangesRequest {
             false => Some(LongPoll::start(
                 state,
                 door::enter(state, identity)?,
+                identity.counted().as_ref(),
                 &self.token.since().epoch,
                 &self.shape,
             )?),

@@ -56,7 +56,13 @@ async fn events(
     };
     let selection = parameters.selection.read()?;
     // Reject invalid requests here, while an HTTP status can still be sent.
-    state.resolve(&identity.principal, &parameters.entity, &selection)?;
+    let user = identity.counted();
+    state.resolve_for(
+        user.as_ref(),
+        &identity.principal,
+        &parameters.entity,
+        &selection,
+    )?;
     let epoch = state.hub.epoch().filter(|_| !state.shutdown.is_cancelled());
     let epoch = epoch.ok_or_else(HttpError::unavailable)?;
     let last_event_id = parts

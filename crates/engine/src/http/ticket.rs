@@ -27,7 +27,9 @@ async fn give(
     State(state): State<Arc<EngineState>>,
     Admitted(identity): Admitted,
 ) -> Result<Response, HttpError> {
-    let given = state.tickets.give(&identity.principal, Instant::now());
+    let given = state
+        .tickets
+        .give(&identity.principal, identity.counted(), Instant::now());
     let result = if given.is_ok() { "given" } else { "refused" };
     metrics::counter!("rhtmx_sync_tickets_total", "result" => result).increment(1);
     let ticket = given.map_err(|refused| {

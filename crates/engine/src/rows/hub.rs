@@ -21,7 +21,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use db::feed::LogBatch;
 use db::read::OldValueColumns;
 use sync_core::cursor::{Cursor, Epoch, Position};
-use sync_core::session::{Awaited, Batch as _};
+use sync_core::limit::Limit;
+use sync_core::session::{Awaited, Batch as _, SubscribeError};
 use sync_core::shape::{Selection, Shape};
 use tokio::time::Instant;
 
@@ -31,7 +32,9 @@ use super::blocking;
 use super::cursor_frame::{CursorFrame, CursorFrameCache};
 use super::index::ShapeIndex;
 use super::stats::{DearestShapes, HubCounters, HubStats};
+use super::user_shapes::UserShapes;
 use super::writer::{self, Evaluated};
+use crate::auth::Counted;
 use crate::mailbox::{Backpressure, Capacity, Mailbox, MailboxSender, Sent, SessionId, mailbox};
 
 /// What all sessions together may cost.
@@ -43,6 +46,8 @@ pub(crate) struct HubLimits {
     pub(crate) filter_bytes_max: usize,
     /// Memory of all batches that somebody holds, in bytes.
     pub(crate) queue_bytes_max: usize,
+    /// Distinct shapes of one user; 0 for no such limit.
+    pub(crate) shapes_of_user_max: usize,
 }
 
 /// Owns all subscriptions and the position of the last published batch.
@@ -66,6 +71,7 @@ struct State {
     position: Option<Arc<Position>>,
     sessions: HashMap<SessionId, Subscriber>,
     audiences: Audiences,
+    user_shapes: UserShapes,
     /// What the index has to take in before the next batch.
     pending: Vec<IndexChange>,
     /// Shapes that were over their share in the batches of the drain that is being published.
@@ -77,6 +83,8 @@ struct State {
 #[derive(Debug)]
 struct Subscriber {
     mailbox: MailboxSender<Batch>,
+    /// None when its shapes are not counted.
+    user: Option<Counted>,
     shapes: HashSet<Shape>,
 }
 
@@ -152,16 +160,19 @@ impl Hub {
         }
     }
 
-    /// Adds a session of this epoch. Its mailbox is closed when the hub is in another one.
+    /// Adds a session of this epoch, and of this user if it has one. Its mailbox is closed when the hub is in another
+    /// epoch.
     pub(crate) fn join(
         &self,
         session: SessionId,
+        user: Option<&Counted>,
         epoch: &Epoch,
         capacity: Capacity,
     ) -> Mailbox<Batch> {
         let (sender, mailbox) = mailbox(session, capacity, &self.backpressure);
         let subscriber = Subscriber {
             mailbox: sender,
+            user: user.filter(|user| self.counts_shapes_of(user)).cloned(),
             shapes: HashSet::new(),
         };
         let mut state = self.state();
@@ -185,6 +196,16 @@ impl Hub {
             let mut state = self.state();
             state.waiting.remove(&session);
             let left = state.sessions.remove(&session);
+            if let Some(Subscriber {
+                user: Some(user),
+                shapes,
+                ..
+            }) = &left
+            {
+                for shape in shapes {
+                    state.user_shapes.detach(user, shape);
+                }
+            }
             metrics::gauge!("rhtmx_sync_sessions").set(state.sessions.len() as f64);
             left
         };
@@ -193,8 +214,30 @@ impl Hub {
         }
     }
 
+    /// Without a user, clients of one address are many.
+    fn counts_shapes_of(&self, user: &Counted) -> bool {
+        self.limits.shapes_of_user_max > 0 && matches!(user, Counted::User(_))
+    }
+
+    /// Returns whether a session of this user may attach the shape as far as the user's other shapes allow it.
+    ///
+    /// Of sessions that ask at the same moment each may be let in, so there may be some more than the limit says.
+    pub(crate) fn admit_to(
+        &self,
+        user: Option<&Counted>,
+        shape: &Shape,
+    ) -> Result<(), SubscribeError> {
+        let max = self.limits.shapes_of_user_max;
+        let user = user.filter(|user| self.counts_shapes_of(user));
+        if user.is_none_or(|user| self.state().user_shapes.admits(user, shape, max)) {
+            return Ok(());
+        }
+        let message = "the connections of this user have as many different subscriptions as they may (limits.shapes_of_user_max)";
+        Err(SubscribeError::beyond(Limit::ShapesOfUser, message))
+    }
+
     /// Returns whether a session may attach the shape; the error says why not.
-    pub(crate) fn admit(&self, shape: &Shape) -> Result<(), String> {
+    pub(crate) fn admit(&self, shape: &Shape) -> Result<(), SubscribeError> {
         let Some(filter) = shape.selection().map(Selection::filter) else {
             return Ok(());
         };
@@ -203,14 +246,13 @@ impl Hub {
         let attached = state.audiences.get(shape).is_some();
         let others = state.audiences.unkeyed_work_of(shape.entity());
         if !attached && work > 0 && others + work > self.limits.entity_work_max {
-            return Err(
-                "the filters on this entity that no index finds are as many as the server evaluates"
-                    .to_owned(),
-            );
+            let message = "the filters on this entity that no index finds are as many as the server evaluates";
+            return Err(SubscribeError::beyond(Limit::EntityFilterWork, message));
         }
         let bytes = self.filter_bytes.load(Ordering::Relaxed) + filter.bytes();
         if bytes > self.limits.filter_bytes_max {
-            return Err("the filters of all clients are as large as the server allows".to_owned());
+            let message = "the filters of all clients are as large as the server allows";
+            return Err(SubscribeError::beyond(Limit::FilterBytesTotal, message));
         }
         Ok(())
     }
@@ -228,10 +270,15 @@ impl Hub {
         let work = unkeyed_work(shape);
         {
             let mut state = self.state();
+            let state = &mut *state;
             let Some(subscriber) = state.sessions.get_mut(&session) else {
                 return;
             };
-            subscriber.shapes.insert(shape.clone());
+            if subscriber.shapes.insert(shape.clone())
+                && let Some(user) = &subscriber.user
+            {
+                state.user_shapes.attach(user, shape);
+            }
             if let Some(stats) = state.audiences.attach(shape, session, work) {
                 let change = IndexChange::Attach(shape.clone(), stats);
                 state.pending.push(change);
@@ -246,8 +293,12 @@ impl Hub {
         let work = unkeyed_work(shape);
         {
             let mut state = self.state();
-            if let Some(subscriber) = state.sessions.get_mut(&session) {
-                subscriber.shapes.remove(shape);
+            let state = &mut *state;
+            if let Some(subscriber) = state.sessions.get_mut(&session)
+                && subscriber.shapes.remove(shape)
+                && let Some(user) = &subscriber.user
+            {
+                state.user_shapes.detach(user, shape);
             }
             if state.audiences.detach(shape, session, work) {
                 state.pending.push(IndexChange::Detach(shape.clone()));
@@ -346,6 +397,7 @@ impl Hub {
             audiences
                 .entities()
                 .for_each(|entity| state.publish_shapes(entity));
+            state.user_shapes = UserShapes::default();
             state.waiting.clear();
             state.over.clear();
             state.pending.push(IndexChange::Clear);

@@ -19,6 +19,7 @@ mod stats;
 #[cfg(test)]
 mod testing;
 mod turns;
+mod user_shapes;
 mod writer;
 
 pub(crate) use audience::ShapeStats;

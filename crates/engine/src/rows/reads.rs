@@ -154,7 +154,7 @@ pub(super) fn abandoned() -> Failure {
 
 /// A read's pages: JSON arrays of rows, or of changes.
 pub(crate) type Pages = SpoolReader<Arc<Position>, PagesEnd>;
-pub(super) type PagesSpool = Spool<Arc<Position>, PagesEnd>;
+type PagesSpool = Spool<Arc<Position>, PagesEnd>;
 /// A catch-up's pages: whole frames.
 pub(crate) type Frames = SpoolReader<Arc<Position>, FramesEnd>;
 type FramesSpool = Spool<Arc<Position>, FramesEnd>;
@@ -170,7 +170,7 @@ pub(crate) struct Reader {
     /// Limits the pages sent at once, so that however many clients read, processors are left for live
     /// sessions and for other programs on this machine.
     pub(crate) page_turns: Arc<Semaphore>,
-    shapes: Mutex<ShapeReads>,
+    shapes: Mutex<ShapeReads<Arc<Position>, PagesEnd>>,
     pub(super) budget: Arc<Budget>,
     pub(super) config: ReadsConfig,
 }
@@ -203,7 +203,7 @@ impl Reader {
         })
     }
 
-    fn shapes(&self) -> MutexGuard<'_, ShapeReads> {
+    fn shapes(&self) -> MutexGuard<'_, ShapeReads<Arc<Position>, PagesEnd>> {
         self.shapes.lock().expect("no panic holds this lock")
     }
 
@@ -250,7 +250,8 @@ impl Reader {
         let schema = entity.schema.clone();
         self.shapes().begin(shape);
         let mut rows = self.db.read_rows(entity, RowsQuery::all(shape.clone()));
-        let read = unless_abandoned(spool, spool_rows(&mut rows, spool)).await;
+        let read =
+            unless_abandoned(spool, spool_rows(&mut rows, spool, self.config.rows_max)).await;
         rows.close().await;
         self.shapes().end(shape);
         read??;
@@ -430,9 +431,20 @@ pub(super) async fn unless_abandoned<Head: Clone, End: Clone, T>(
     }
 }
 
-async fn spool_rows(rows: &mut RowStream, spool: &PagesSpool) -> Result<(), Stopped> {
+/// Spools all rows, if they are no more than `rows_max`; 0 for no such limit.
+async fn spool_rows(
+    rows: &mut RowStream,
+    spool: &PagesSpool,
+    rows_max: usize,
+) -> Result<(), Stopped> {
     spool.begin(Arc::new(rows.start().await?.position));
+    let mut count = 0;
     while let Some(chunk) = rows.next().await? {
+        count += chunk.len();
+        if rows_max > 0 && count > rows_max {
+            let text = "a first read has more rows than `rows_max`";
+            return Err(Stopped::failed(ReadFailure::TooManyRows, text));
+        }
         spool.push(json::text(&chunk).into()).await?;
     }
     Ok(())

@@ -6,35 +6,44 @@ use std::sync::Arc;
 use sync_core::shape::Shape;
 use sync_core::turns::Ticket;
 
-use super::reads::{Pages, PagesSpool};
+use super::spool::{Spool, SpoolReader};
 use super::turns::{ReadClient, ReadTurns};
 
 /// Reads of whole shapes.
-#[derive(Debug, Default)]
-pub(super) struct ShapeReads {
+#[derive(Debug)]
+pub(super) struct ShapeReads<Head, End> {
     /// Reads that more clients can still join.
-    waiting: HashMap<Shape, WaitingRead>,
+    waiting: HashMap<Shape, WaitingRead<Head, End>>,
     /// The number of reads that have begun.
     under_way: HashMap<Shape, usize>,
 }
 
 /// A read that has no turn yet.
 #[derive(Debug)]
-struct WaitingRead {
-    spool: Arc<PagesSpool>,
+struct WaitingRead<Head, End> {
+    spool: Arc<Spool<Head, End>>,
     /// The clients that have joined before it has asked for a turn.
     joined: Vec<ReadClient>,
     ticket: Option<Ticket>,
 }
 
-impl ShapeReads {
+impl<Head, End> Default for ShapeReads<Head, End> {
+    fn default() -> Self {
+        Self {
+            waiting: HashMap::new(),
+            under_way: HashMap::new(),
+        }
+    }
+}
+
+impl<Head: Clone, End: Clone> ShapeReads<Head, End> {
     /// Joins the read of a shape that waits, if one does: it may also get a turn of this client.
     pub(super) fn join(
         &mut self,
         shape: &Shape,
         client: &ReadClient,
         turns: &ReadTurns,
-    ) -> Option<Pages> {
+    ) -> Option<SpoolReader<Head, End>> {
         let waiting = self.waiting.get_mut(shape)?;
         let pages = waiting.spool.join()?;
         match waiting.ticket {
@@ -45,7 +54,7 @@ impl ShapeReads {
     }
 
     /// A read that clients may join from now on.
-    pub(super) fn wait(&mut self, shape: &Shape, spool: &Arc<PagesSpool>) {
+    pub(super) fn wait(&mut self, shape: &Shape, spool: &Arc<Spool<Head, End>>) {
         let waiting = WaitingRead {
             spool: spool.clone(),
             joined: Vec::new(),
@@ -58,7 +67,7 @@ impl ShapeReads {
     pub(super) fn requested(
         &mut self,
         shape: &Shape,
-        spool: &Arc<PagesSpool>,
+        spool: &Arc<Spool<Head, End>>,
         ticket: Ticket,
         turns: &ReadTurns,
     ) {
@@ -71,7 +80,7 @@ impl ShapeReads {
     }
 
     /// Lets no further client join a read.
-    pub(super) fn close(&mut self, shape: &Shape, spool: &Arc<PagesSpool>) {
+    pub(super) fn close(&mut self, shape: &Shape, spool: &Arc<Spool<Head, End>>) {
         if self.waiting_of(shape, spool).is_some() {
             self.waiting.remove(shape);
         }
@@ -79,7 +88,11 @@ impl ShapeReads {
 
     /// The read of a shape that waits, if it is the one of this spool: a newcomer may have replaced one that was
     /// abandoned.
-    fn waiting_of(&mut self, shape: &Shape, spool: &Arc<PagesSpool>) -> Option<&mut WaitingRead> {
+    fn waiting_of(
+        &mut self,
+        shape: &Shape,
+        spool: &Arc<Spool<Head, End>>,
+    ) -> Option<&mut WaitingRead<Head, End>> {
         let waiting = self.waiting.get_mut(shape);
         waiting.filter(|waiting| Arc::ptr_eq(&waiting.spool, spool))
     }

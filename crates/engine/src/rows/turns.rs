@@ -3,10 +3,12 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use sync_core::limit::Limit;
 use sync_core::turns::{Requester, Ticket, Turns};
 use tokio::sync::oneshot;
 
 use crate::auth::{Counted, Identity};
+use crate::limits;
 use crate::mailbox::SessionId;
 
 /// For whom a read is made.
@@ -119,8 +121,11 @@ impl ReadTurns {
         if state.turns.waiting() >= self.limits.waiting_max
             || of_user >= self.limits.waiting_of_user_max
         {
-            metrics::counter!("rhtmx_sync_reads_refused_total").increment(1);
+            limits::reached(Limit::ReadsWaiting);
             return Err(Busy);
+        }
+        if state.turns.has_all(&client.user) {
+            limits::reached(Limit::ReadsOfUser);
         }
         let ticket = state.turns.request(entity, self.requester(client));
         state.waiters.insert(ticket, sender);

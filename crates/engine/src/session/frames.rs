@@ -25,14 +25,15 @@ impl<T: Transport> SessionTask<T> {
             }
             ClientFrame::Subscribe(subscribe) => {
                 let (state, principal) = (&self.state, &self.principal);
+                let user = self.user.as_ref();
                 self.rules.subscribe(subscribe, |subscribe| {
-                    state.resolve(principal, &subscribe.entity, &subscribe.selection)
+                    state.resolve_for(user, principal, &subscribe.entity, &subscribe.selection)
                 })
             }
             ClientFrame::Unsubscribe(unsubscribe) => self.rules.unsubscribe(&unsubscribe.id),
             ClientFrame::Push(push) => {
-                let user_id = self.principal.user_id.as_ref();
-                if let Some(pause) = self.state.rates.push(user_id, push.writes.len()) {
+                let user = self.user.as_ref();
+                if let Some(pause) = self.state.rates.push(user, push.writes.len()) {
                     self.input.pause(pause);
                 }
                 self.rules.push(push)
@@ -82,9 +83,10 @@ impl<T: Transport> SessionTask<T> {
         if has_same_rights {
             return Ok(());
         }
-        let (state, principal) = (&self.state, &self.principal);
-        let resolve =
-            |entity: &str, request: &SelectionRequest| state.resolve(principal, entity, request);
+        let (state, user, principal) = (&self.state, self.user.as_ref(), &self.principal);
+        let resolve = |entity: &str, request: &SelectionRequest| {
+            state.resolve_for(user, principal, entity, request)
+        };
         let commands = self.rules.reauthorize(resolve);
         self.perform(commands).await
     }

@@ -7,6 +7,7 @@ use protocol::{
     ClientFrame, CloseCode, Error, ErrorCode, Hello, PROTOCOL_VERSION, ServerFrame, Welcome,
 };
 use sync_core::cursor::Epoch;
+use sync_core::limit::Limit;
 use uuid::Uuid;
 
 use super::transport::{Incoming, Outgoing, Resume, Transport as _};
@@ -15,6 +16,7 @@ use super::{CLOSE_TIMEOUT, OTHER_USER, SessionTask};
 use crate::admission;
 use crate::auth::{AuthError, Credential, Identity};
 use crate::clock::now_ms;
+use crate::limits::{self, RETRY_AFTER};
 use crate::mailbox::SessionId;
 use crate::principals::{NotEntered, Present};
 use crate::shared_frame::SharedFrame;
@@ -63,11 +65,18 @@ impl From<AuthError> for Refused {
 
 impl From<NotEntered> for Refused {
     fn from(refused: NotEntered) -> Self {
-        let (code, close) = match refused {
-            NotEntered::TooMany => (ErrorCode::RateLimited, CloseCode::RateLimited),
-            NotEntered::SignedOut => (ErrorCode::Unauthenticated, CloseCode::Unauthenticated),
-        };
-        Self::new(code, refused.message(), close)
+        let message = refused.message();
+        match refused {
+            NotEntered::TooMany => Self {
+                error: Error::fatal(ErrorCode::RateLimited, message).retry_after(RETRY_AFTER),
+                close: CloseCode::RateLimited,
+            },
+            NotEntered::SignedOut => Self::new(
+                ErrorCode::Unauthenticated,
+                message,
+                CloseCode::Unauthenticated,
+            ),
+        }
     }
 }
 
@@ -207,6 +216,7 @@ async fn hello(socket: &mut WebSocket) -> Result<Hello, Option<Refused>> {
             Incoming::Disconnected => return Err(None),
             Incoming::Malformed(message) => return Err(Some(Refused::protocol(message))),
             Incoming::TooLarge => {
+                limits::reached(Limit::FrameBytes);
                 return Err(Some(Refused::new(
                     ErrorCode::TooLarge,
                     "the frame is larger than frame_bytes_max",

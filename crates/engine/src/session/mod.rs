@@ -22,6 +22,7 @@ use protocol::{
     ClientFrame, CloseCode, Error, ErrorCode, MutationId, Push, RefetchReason, SubscriptionId,
 };
 use sync_core::cursor::Epoch;
+use sync_core::limit::Limit;
 use sync_core::mutation::Applied;
 use sync_core::policy::Principal;
 use sync_core::retry::ReadFailure;
@@ -40,6 +41,7 @@ use transport::{Disconnected, Incoming, Resume, Transport};
 pub(crate) use websocket::WebSocket;
 
 use crate::auth::{Counted, Identity, NamedBy};
+use crate::limits::{self, RETRY_AFTER};
 use crate::mailbox::{Mailbox, Taken};
 use crate::mutations::{self, MutationError};
 use crate::principals::Present;
@@ -67,8 +69,8 @@ pub(crate) struct SessionTask<T> {
     rules: Session<Batch>,
     principal: Arc<Principal>,
     named_by: NamedBy,
-    /// By whom what the client does is counted.
-    counted: Option<Counted>,
+    /// By whom it is counted what the client does.
+    user: Option<Counted>,
     /// The address by which the client is limited, where it is known.
     address: Option<IpAddr>,
     /// None once the application has ended the session.
@@ -131,10 +133,12 @@ impl<T: Transport> SessionTask<T> {
         let limits = &state.config.limits;
         let rules = Session::new(limits.session());
         let input = Input::new(limits);
-        let mailbox = state.hub.join(present.session(), &epoch, limits.queue());
+        let user = identity.counted();
+        let mailbox = state
+            .hub
+            .join(present.session(), user.as_ref(), &epoch, limits.queue());
         let filter_bytes = state.hub.filter_bytes();
         let reads = Reads::new(state.reader.page_turns.clone());
-        let counted = identity.counted();
         let Identity {
             principal,
             named_by,
@@ -150,7 +154,7 @@ impl<T: Transport> SessionTask<T> {
             rules,
             principal,
             named_by,
-            counted,
+            user,
             address,
             present: Some(present),
             expiry,
@@ -246,14 +250,15 @@ impl<T: Transport> SessionTask<T> {
         self.missed_heartbeats = 0;
         if let Err(Flood) = self.input.count(&incoming) {
             let message = "this connection sends more than it may";
-            self.error(Error::fatal(ErrorCode::RateLimited, message))
-                .await?;
+            let error = Error::fatal(ErrorCode::RateLimited, message);
+            self.error(error.retry_after(RETRY_AFTER)).await?;
             return Err(Close::With(CloseCode::RateLimited, message));
         }
         match incoming {
             Incoming::Alive => Ok(()),
             Incoming::Disconnected => Err(Close::Disconnected),
             Incoming::TooLarge => {
+                limits::reached(Limit::FrameBytes);
                 let message = "the frame is larger than frame_bytes_max";
                 self.error(Error::fatal(ErrorCode::TooLarge, message))
                     .await?;
@@ -363,7 +368,8 @@ impl<T: Transport> SessionTask<T> {
                     ReadFailure::Busy => Error::new(
                         ErrorCode::RateLimited,
                         "more reads wait than the server takes; retrying",
-                    ),
+                    )
+                    .retry_after(RETRY_AFTER),
                     _ => Error::new(
                         ErrorCode::Unavailable,
                         "the rows cannot be read at the moment; retrying",
@@ -451,14 +457,15 @@ impl<T: Transport> SessionTask<T> {
     }
 
     fn read_client(&self) -> ReadClient {
-        ReadClient::session(self.counted.clone(), self.mailbox.session)
+        ReadClient::session(self.user.clone(), self.mailbox.session)
     }
 
     fn resolve(&mut self, id: &SubscriptionId, commands: &mut Commands) {
         let Some((entity, request)) = self.rules.request(id) else {
             return;
         };
-        let resolved = self.state.resolve(&self.principal, &entity, &request);
+        let (user, principal) = (self.user.as_ref(), &self.principal);
+        let resolved = self.state.resolve_for(user, principal, &entity, &request);
         push_in_front(commands, self.rules.resolved(id, resolved));
         self.filter_bytes.set(self.rules.selection_bytes());
     }

@@ -14,6 +14,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::transport::{Outgoing, Resume, Transport};
 use super::{Close, SessionTask};
+use crate::limits;
 use crate::rows::Batch;
 use crate::shared_frame::SharedFrame;
 
@@ -32,9 +33,12 @@ impl<T: Transport> SessionTask<T> {
                 let rejected = Rejected { mutation, reject };
                 self.send(&ServerFrame::Reject(rejected)).await
             }
-            Frame::Error { code, message, id } => {
-                self.error(Error::new(code, message).of_subscription(id))
-                    .await
+            Frame::Error { error, id } => {
+                if let Some(limit) = error.limit {
+                    limits::reached(limit);
+                }
+                let error = Error::new(error.code, error.message);
+                self.error(error.of_subscription(id)).await
             }
             Frame::Changes {
                 batch,

@@ -118,3 +118,77 @@ fn an_error_names_the_unknown_or_unimplemented_key() {
         "{error}"
     );
 }
+
+/// The names and defaults that the tables of docs/limits.md have.
+fn documented() -> BTreeMap<String, u64> {
+    let document = include_str!("../../../../docs/limits.md");
+    let rows = document.lines().filter(|line| line.starts_with("| `"));
+    let cells = rows.map(|row| {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        let default = cells[2].replace(',', "").parse().expect(row);
+        (cells[1].trim_matches('`').to_owned(), default)
+    });
+    cells.collect()
+}
+
+/// The sections whose numbers are limits.
+const SECTIONS: [&str; 3] = ["limits", "reads", "connections"];
+
+#[test]
+fn the_document_of_limits_has_each_with_its_default() {
+    let default = merged(&Common::default(), &[], "").expect("settings");
+    let shown = |settings: &Settings| {
+        let Settings {
+            limits,
+            reads,
+            connections,
+            ..
+        } = settings;
+        [
+            format!("{limits:?}"),
+            format!("{reads:?}"),
+            format!("{connections:?}"),
+        ]
+    };
+    let documented = documented();
+    for (name, value) in &documented {
+        let (section, key) = name.split_once('.').expect(name);
+        let set = |value: u64| {
+            let file = format!("[{section}]\n{key} = {value}");
+            shown(&merged(&Common::default(), &[], &file).expect(name))
+        };
+        assert_eq!(set(*value), shown(&default), "{name}");
+        assert_ne!(set(value + 1), shown(&default), "{name}");
+    }
+    for (section, text) in SECTIONS.iter().zip(shown(&default)) {
+        let (_, fields) = text.split_once('{').expect("a struct");
+        let names = fields.split(',').filter_map(|field| field.split_once(':'));
+        for (name, value) in names {
+            let name = format!("{section}.{}", name.trim());
+            let is_number = value
+                .trim()
+                .starts_with(|first: char| first.is_ascii_digit());
+            assert!(!is_number || documented.contains_key(&name), "{name}");
+        }
+    }
+}
+
+#[test]
+fn the_example_shows_each_limit_with_its_default() {
+    let example = include_str!("../../../../rhtmx-sync.example.toml");
+    let mut section = "";
+    let mut found = BTreeMap::new();
+    for line in example.lines() {
+        if let Some(name) = line.strip_prefix('[') {
+            section = name.trim_end_matches(']');
+        }
+        let value = line
+            .strip_prefix("# ")
+            .and_then(|line| line.split_once(" = "));
+        let value = value.and_then(|(key, value)| Some((key, value.parse::<u64>().ok()?)));
+        if let Some((key, value)) = value.filter(|_| SECTIONS.contains(&section)) {
+            found.insert(format!("{section}.{key}"), value);
+        }
+    }
+    assert_eq!(found, documented());
+}

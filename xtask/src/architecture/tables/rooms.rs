@@ -70,6 +70,7 @@ const CORE: House = House {
             "doorbell",
             "incarnation",
             "key",
+            "limit",
             "policy",
             "rate",
             "schema",
@@ -117,7 +118,7 @@ const DB: House = House {
 const ENGINE: House = House {
     directory: "crates/engine",
     floors: &[
-        &["clock"],
+        &["clock", "limits"],
         &[
             "auth",
             "bus",

@@ -84,9 +84,8 @@ fn subscribe(id: &str, entity: &str) -> Subscribe {
 /// The shape of all rows, where there is such an entity.
 fn whole(subscribe: &Subscribe) -> Result<Shape, SubscribeError> {
     if subscribe.entity == "ghost" {
-        let message = "no such entity".to_owned();
         let code = ErrorCode::UnknownEntity;
-        return Err(SubscribeError { code, message });
+        return Err(SubscribeError::new(code, "no such entity"));
     }
     Ok(Shape::whole(&subscribe.entity))
 }
@@ -156,9 +155,10 @@ fn error_code(commands: &Commands, about: &str) -> ErrorCode {
     match commands.as_slice() {
         [
             Command::Send(Frame::Error {
-                code, id: Some(id), ..
+                error,
+                id: Some(id),
             }),
-        ] if *id == about.into() => *code,
+        ] if *id == about.into() => error.code,
         other => panic!("not an error about {about}: {other:?}"),
     }
 }

@@ -52,10 +52,7 @@ fn schema_change(id: i64) -> TestBatch {
 }
 
 fn bad_filter() -> SubscribeError {
-    SubscribeError {
-        code: ErrorCode::BadFilter,
-        message: "there is no column n".to_owned(),
-    }
+    SubscribeError::new(ErrorCode::BadFilter, "there is no column n")
 }
 
 /// A session with a live subscription to a selection for each of these ids.
@@ -234,7 +231,7 @@ fn shapes_of_one_entity_are_distinguished() {
 fn the_filters_of_a_session_have_a_budget() {
     let mut session = session();
     let code = |commands: &Commands| match &commands[..] {
-        [Command::Send(Frame::Error { code, .. })] => Some(*code),
+        [Command::Send(Frame::Error { error, .. })] => Some(error.code),
         _ => None,
     };
     let six = "n > 1 OR n > 2 OR n > 3 OR n > 4 OR n > 5 OR n > 6";

@@ -13,6 +13,7 @@ const LIMITS: HubLimits = HubLimits {
     entity_work_max: 10,
     filter_bytes_max: 1_000_000,
     queue_bytes_max: 1_000_000,
+    shapes_of_user_max: 0,
 };
 const CAPACITY: Capacity = Capacity {
     items: 8,
@@ -34,7 +35,7 @@ fn hub(limits: HubLimits) -> Hub {
 
 /// A session with this shape.
 fn session(hub: &Hub, shape: &Shape) -> Mailbox<Batch> {
-    let mailbox = hub.join(SessionId::next(), &Epoch::new("one"), CAPACITY);
+    let mailbox = hub.join(SessionId::next(), None, &Epoch::new("one"), CAPACITY);
     hub.attach(mailbox.session, shape);
     mailbox
 }
@@ -80,10 +81,10 @@ fn what_was_queued_before_a_reset_is_not_given_out_after_it() {
     assert!(before.next().now_or_never().expect("closed").is_none());
     // A client that was told of the first epoch just before is not served in the second.
     assert!(
-        hub.join(SessionId::next(), &Epoch::new("one"), CAPACITY)
+        hub.join(SessionId::next(), None, &Epoch::new("one"), CAPACITY)
             .is_closed()
     );
-    let mut after = hub.join(SessionId::next(), &Epoch::new("two"), CAPACITY);
+    let mut after = hub.join(SessionId::next(), None, &Epoch::new("two"), CAPACITY);
     hub.attach(after.session, &Shape::whole("todos"));
     publish(&hub, 3, ROW);
     assert_eq!(next(&mut after), at(3));
