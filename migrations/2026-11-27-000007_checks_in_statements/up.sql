@@ -4,7 +4,9 @@
 -- Applies mutations of several clients in one transaction; none that fails takes another with it.
 --
 -- Mutation i of client clients[i] has the number numbers[i] and is that of the user users[i], null for nobody. Where the
--- number is null, the writes belong to the mutation that an earlier call in this transaction has begun.
+-- number is null, the writes belong to a mutation that this transaction has begun: an earlier call has moved its number, and
+-- the caller has set rhtmx_sync.client_id and rhtmx_sync.mutation, which stay as they are. Then deferred constraints are
+-- checked by a call without writes, the last of the transaction.
 -- digests[i] is the SHA-256 of its writes and claims[i] the chain that the client gave it, both in hexadecimal digits. It
 -- has either rejects[i], a reject to be stored, or writes[i], a JSON array of:
 --   s  statements, of which the first that finds a row ends the write; $1 is v and $2 is k, both jsonb
@@ -170,7 +172,7 @@ BEGIN
                         END IF;
                     END IF;
                 END LOOP;
-                IF may_defer THEN
+                IF may_defer AND (number IS NOT NULL OR at < 0) THEN
                     at := NULL;
                     PERFORM set_config('search_path', role_path, true);
                     SET CONSTRAINTS ALL IMMEDIATE;
