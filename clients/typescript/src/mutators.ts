@@ -68,7 +68,7 @@ export function mutating(definitions: Definitions, functions: { [name: string]: 
         isRunning = false;
         end();
       }
-    });
+    }, () => sync.status.transport !== "events");
     replica.written = (mutation) => calls.written(mutation);
     for (const name of Object.keys(definitions)) {
       const { ports } = sync.entity(name);

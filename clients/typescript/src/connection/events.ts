@@ -52,10 +52,6 @@ class EventsLink implements Link {
   readonly #acks = new Map<number, () => void>();
   /** This client's newest mutation whose change has arrived. */
   #seen = 0;
-  /** The mutation of the POST that is under way. */
-  #posted: number | undefined;
-  /** A change of that mutation has arrived, before the answer. */
-  #landed = false;
 
   constructor(url: URL, clock: Clock, handlers: TransportHandlers, memory: { lastMutation: number }) {
     this.#prefix = url.href.replace(/\/$/, "");
@@ -150,15 +146,11 @@ class EventsLink implements Link {
         for (const change of frame.changes) {
           if ("client_id" in change && change.client_id === this.#clientId) {
             this.#seen = Math.max(this.#seen, change.mutation ?? 0);
-            this.#landed ||= change.mutation === this.#posted;
           }
         }
         if (frame.id !== undefined) return this.#frame({ ...frame, id });
         return this.#frame({ ...frame, shape: `${id}` });
       case "cursor":
-        // A change without its ack would be shown twice: as the server's, and as what is still expected.
-        if (this.#landed) this.#frame({ type: "ack", mutation: this.#posted! });
-        this.#landed = false;
         for (const mutation of this.#acks.keys()) if (mutation <= this.#seen) this.#release(mutation);
         stream.cursor = frame.cursor;
         stream.dirty = false;
@@ -177,12 +169,9 @@ class EventsLink implements Link {
     if (!this.#handlers) return;
     // A mutation of calls alone names no entity.
     const entity = encodeURIComponent(writes.find((step): step is Write => !isCall(step))?.entity ?? "mutators");
-    this.#posted = mutation;
     const body = JSON.stringify({ client_id: this.#clientId, mutation, writes });
     const answer = await this.#request(`/${entity}`, { method: "POST", body });
     const said = (await answer?.json().catch(() => undefined)) as ServerFrame | undefined;
-    this.#posted = undefined;
-    this.#landed = false;
     if (!this.#handlers || !answer) return;
     this.#handlers.received();
     if (said?.type === "ack") return this.#acked(mutation);

@@ -7,9 +7,9 @@
  *   rows do not contain, and what it wrote itself.
  * - Equal rows, equal writes: a function whose rows are as they were does not run.
  * - A function never runs again on rows that may contain its call, which would count twice. When those of some
- *   query contain it, its writes stay as they are, for the queries that do not contain it yet. When rows become
- *   live again while it has a number, so that the server may have applied it, they stay until the answer: on rows
- *   that contain it they change nothing.
+ *   query contain it, its writes stay as they are, for the queries that do not contain it yet. When it has a number,
+ *   so that the server may have applied it, they stay from the moment when rows become live again, and at once
+ *   where rows may come before the answer: on rows that contain it they change nothing.
  * - A function that throws writes nothing.
  */
 
@@ -48,6 +48,7 @@ type Read = [now: (rows: RowsAfter) => object | undefined, seen: object | undefi
 export class Calls {
   readonly #source: CallSource;
   readonly #run: RunCall;
+  readonly #isOrdered: () => boolean;
   /** The version of the replica for which the rest holds. */
   #version = -1;
   /** The runs of each mutation with calls, by the places of these. */
@@ -56,9 +57,11 @@ export class Calls {
   /** The queries whose rows the server was still asked for. */
   #stale: readonly QueryRows[] = [];
 
-  constructor(source: CallSource, run: RunCall) {
+  /** @param isOrdered whether an answer always comes before the rows that contain its mutation. */
+  constructor(source: CallSource, run: RunCall, isOrdered: () => boolean) {
     this.#source = source;
     this.#run = run;
+    this.#isOrdered = isOrdered;
   }
 
   /** What a mutation of the queue writes, itself and through its calls. */
@@ -89,13 +92,13 @@ export class Calls {
     this.#runs = new Map();
     this.#written = new Map();
     const queries = [...this.#source.queries.values()];
-    const areBack = this.#stale.some(({ phase }) => phase === "live");
+    const comeEarly = !this.#isOrdered() || this.#stale.some(({ phase }) => phase === "live");
     this.#stale = queries.filter(({ phase }) => phase === "stale");
     if (!queue.some(({ writes }) => writes.some(isCall))) return;
     const rows = new RowsAfter(this.#source);
     for (const mutation of queue) {
       const { id, number } = mutation;
-      const mayBeContained = (areBack && number !== undefined) || queries.some(({ settled }) => settled.has(id));
+      const mayBeContained = (comeEarly && number !== undefined) || queries.some(({ settled }) => settled.has(id));
       const runs: Run[] = [];
       const written: Write[] = [];
       mutation.writes.forEach((step, index) => {

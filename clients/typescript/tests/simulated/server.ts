@@ -3,7 +3,7 @@
  * stream moves, a frame arrives or a connection breaks.
  */
 
-import type { Link, Transport, TransportHandlers } from "../../src/connection/transport.js";
+import type { Link, TransportHandlers } from "../../src/connection/transport.js";
 import type { PushFrame, SubscribeFrame } from "../../src/protocol/frames.js";
 import type { ClientFrame, SubscriptionId } from "../../src/protocol/generated.js";
 import { readFrame } from "../../src/connection/read.js";
@@ -88,6 +88,8 @@ export class Session {
     const moved = to > this.position;
     this.position = to;
     for (const subscription of this.subscriptions.values()) if (subscription.live) subscription.readTo = to;
+    // Over server-sent events, rows do not wait for the answer.
+    if (this.options.late && (sent || moved)) this.frames.push({ type: "cursor", cursor: this.#cursor() });
     while (this.#answers[0]) {
       const answer = this.#answers[0];
       if (answer.type === "ack" && answer.position > to) break;
@@ -207,6 +209,8 @@ export interface ServerOptions {
   page: number;
   /** Sends changes more often than needed, also of rows that came and went. */
   repeats: boolean;
+  /** Answers after the rows that contain their mutations. */
+  late: boolean;
   limits: { frame_bytes_max: number; subscriptions_max: number; writes_max: number };
   /** The features in `welcome`. */
   features: string[];
@@ -223,6 +227,7 @@ export class SimulatedServer {
   readonly options: ServerOptions = {
     page: 2,
     repeats: false,
+    late: false,
     limits: { frame_bytes_max: 1_000_000, subscriptions_max: 100, writes_max: 1000 },
     features: ["rows", "push", "mutators"],
     refuses: () => undefined,
@@ -231,9 +236,9 @@ export class SimulatedServer {
 
   constructor(readonly database = new Database()) {}
 
-  readonly transport: Transport = {
+  readonly transport = {
     name: "simulated",
-    open: (handlers): Link => {
+    open: (handlers: TransportHandlers): Link => {
       const session = new Session(this.database, handlers, () => this.#forget(session), this.options);
       if (this.reachable) {
         this.sessions.push(session);

@@ -145,6 +145,29 @@ describe("SPEC 19: mutators", () => {
     await sync.close();
   });
 
+  test("a call is not counted twice where its rows come before its answer, as over server-sent events", async () => {
+    const world = new World();
+    world.server.database.put("todos", { id: "mine-count", title: "count", n: 10 });
+    world.server.options.late = true;
+    world.server.transport.name = "events";
+    const sync = world.client();
+    const view = sync.todos.live();
+    await world.settle();
+    const shown = recording(view);
+    sync.mutate.countUp({ n: 1 });
+    await rest();
+    const [session] = world.server.sessions;
+    session!.apply();
+    session!.drain();
+    session!.deliver();
+    session!.deliver();
+    expect(view.isPending("mine-count"), "the rows are here, and no answer").toBe(true);
+    await world.settle();
+    expect(view.isPending("mine-count")).toBe(false);
+    expect([...new Set(shown.map(([row]) => row!.n))]).toEqual([10, 11]);
+    await sync.close();
+  });
+
   test.each(["memory", "IndexedDB"])("a call survives a reload, and a page that lacks its function sends it all the same: %s", async (kind) => {
     const world = new World();
     const name = crypto.randomUUID();
