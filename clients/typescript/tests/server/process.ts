@@ -1,13 +1,16 @@
 /** The real server as a child process, on a database of its own. */
 
 import { execFileSync, spawn, type ChildProcess } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 
 /** The binary: `RHTMX_SYNC_BIN`. Without it the tests that need it are skipped. */
 export const BINARY = process.env["RHTMX_SYNC_BIN"];
+/** The example application with users and a mutator, where it was built beside the server. */
+const MULTI_USER = BINARY && join(dirname(BINARY), "multi_user");
+export const HAS_MULTI_USER = MULTI_USER !== undefined && existsSync(MULTI_USER);
 /** `DATABASE_URL`: a PostgreSQL database for these tests alone. Without it each server has its own SQLite file. */
 const POSTGRES = process.env["DATABASE_URL"];
 
@@ -15,7 +18,7 @@ export class ServerProcess {
   #child: ChildProcess | undefined;
   #folder = mkdtempSync(join(tmpdir(), "rhtmx-sync-test-"));
 
-  private constructor(readonly port: number, readonly entities: readonly string[]) {}
+  private constructor(readonly port: number, readonly entities: readonly string[], readonly program = BINARY!) {}
 
   /** Makes the tables and starts the server. */
   static async start(schema: { sqlite: string; postgres: string }, entities: readonly string[]): Promise<ServerProcess> {
@@ -32,6 +35,21 @@ export class ServerProcess {
     return server;
   }
 
+  /** Starts the example application, with a database of its own. */
+  static async multiUser(): Promise<ServerProcess> {
+    const server = new ServerProcess(await freePort(), [], MULTI_USER);
+    if (POSTGRES) server.sql("DROP TABLE IF EXISTS todos CASCADE;");
+    await server.start();
+    return server;
+  }
+
+  /** Signs a user of the example application in; returns the cookie. */
+  async signIn(user: string): Promise<string> {
+    const body = new URLSearchParams({ user, password: `${user}'s password` });
+    const answer = await fetch(`${this.url}/login`, { method: "POST", body, redirect: "manual" });
+    return answer.headers.get("set-cookie")!.split(";")[0]!;
+  }
+
   get url(): string {
     return `http://127.0.0.1:${this.port}`;
   }
@@ -41,11 +59,13 @@ export class ServerProcess {
   }
 
   async start(): Promise<void> {
-    const flags = ["serve", "--bind", `127.0.0.1:${this.port}`];
-    if (this.entities.length) flags.push("--database-url", POSTGRES ?? `sqlite://${this.#file}`);
+    const [bind, database] = [`127.0.0.1:${this.port}`, POSTGRES ?? `sqlite://${this.#file}`];
+    const isServer = this.program === BINARY;
+    const flags = isServer ? ["serve", "--bind", bind] : [];
+    if (this.entities.length) flags.push("--database-url", database);
     for (const entity of this.entities) flags.push("--entity", entity);
-    const env = { ...process.env, DATABASE_URL: "" };
-    this.#child = spawn(BINARY!, flags, { cwd: this.#folder, env, stdio: ["ignore", "ignore", "pipe"] });
+    const env = { ...process.env, ...(isServer ? { DATABASE_URL: "" } : { DATABASE_URL: database, BIND: bind }) };
+    this.#child = spawn(this.program, flags, { cwd: this.#folder, env, stdio: ["ignore", "ignore", "pipe"] });
     let log = "";
     this.#child.stderr!.on("data", (data) => (log += String(data)));
     const exited = new Promise<never>((_, reject) =>
@@ -82,7 +102,7 @@ export class ServerProcess {
 
   async #ready(): Promise<void> {
     for (;;) {
-      const answer = await fetch(`${this.url}/readyz`).catch(() => undefined);
+      const answer = await fetch(this.url + (this.program === BINARY ? "/readyz" : "/login")).catch(() => undefined);
       if (answer?.ok) return;
       await new Promise((resolve) => setTimeout(resolve, 20));
     }
