@@ -141,10 +141,12 @@ async fn a_write_to_a_hidden_row_runs_the_statements_of_one_to_an_absent_row() {
     }
     // Values that fail the check tell nothing of the rows that have them.
     let create = |code: &str| json!({ "entity": "todos", "op": "create", "key": 30, "values": { "owner_id": "ben", "title": "x", "code": code } });
-    let taken = logged.statements_of(&mut ann, &create("b1")).await;
-    let free = logged.statements_of(&mut ann, &create("c1")).await;
-    assert_eq!(taken, free);
-    assert_eq!(taken.0, "forbidden");
+    let upsert = |key: u32| json!({ "entity": "todos", "op": "upsert", "key": key, "values": { "owner_id": "ben", "title": "x" } });
+    for (taken, free) in [(create("b1"), create("c1")), (upsert(3), upsert(9))] {
+        let taken = logged.statements_of(&mut ann, &taken).await;
+        assert_eq!(taken, logged.statements_of(&mut ann, &free).await);
+        assert_eq!(taken.0, "forbidden");
+    }
 }
 
 /// A database that logs statements logs what policies compare, as it logs all values that are written. It is shown

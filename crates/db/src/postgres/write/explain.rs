@@ -166,14 +166,13 @@ async fn in_scope(
     fault: &Fault,
 ) -> Result<Option<Reject>, diesel::result::Error> {
     Ok(match (fault.refused, write.op) {
-        (Some(Refused::NotFound), Op::Upsert | Op::Create) => Some(outside_check()),
         (Some(Refused::NotFound), Op::Update | Op::Delete) => {
             let is_visible = scope::is_visible(conn, write).await?;
             Some(outside_using(is_visible == Some(true)))
         }
         // The values are looked at as where a constraint of theirs has failed before the check: the answer takes as long,
-        // so that not even its time tells which values are taken.
-        (Some(Refused::Check), _) => {
+        // so that not even its time tells which values and keys are taken.
+        (Some(Refused::NotFound), Op::Upsert | Op::Create) | (Some(Refused::Check), _) => {
             scope::passes_check(conn, write).await?;
             Some(outside_check())
         }
