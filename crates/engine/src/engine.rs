@@ -42,7 +42,7 @@ impl SyncEngine {
     /// database refuses what the engine needs.
     pub async fn new(mut config: SyncConfig) -> Result<Self, SyncError> {
         check(&config)?;
-        tell_closed(&config);
+        tell_of_policies(&config);
         config.db_pool = config.db_pool.configured(&config.database)?;
         let state = Arc::new(EngineState::new(config));
         let engine = Self {
@@ -231,14 +231,17 @@ fn has_policies(config: &SyncConfig, entity: &str) -> Option<bool> {
     (!matches!(of_nobody, ReadScope::Everything)).then_some(true)
 }
 
-/// Names the entities that no client can use.
-fn tell_closed(config: &SyncConfig) {
+/// Names the entities that no client can use, and what is doubtful about the policies of the others.
+fn tell_of_policies(config: &SyncConfig) {
     let names = config.entities.iter().map(|entity| &entity.name);
     for entity in names.filter(|name| config.auth.authorizer.is_closed(name)) {
         warn!(
             entity,
             "the entity {entity:?} has no policies, so no client can read or write it"
         );
+    }
+    for doubt in config.auth.authorizer.doubts() {
+        warn!("{doubt}");
     }
 }
 

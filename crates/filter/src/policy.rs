@@ -76,6 +76,11 @@ impl Policy {
         }
     }
 
+    /// The claims that it names.
+    pub fn claims(&self) -> impl Iterator<Item = &ClaimPath> {
+        self.0.claims.iter()
+    }
+
     /// Whether it names a column, so that its answer depends on the row.
     pub fn names_columns(&self) -> bool {
         self.0.names_columns

@@ -33,6 +33,11 @@ pub trait Authorizer: fmt::Debug + Send + Sync {
         Ok(())
     }
 
+    /// What is doubtful about what it answers, in sentences for the operator, who is told at the start.
+    fn doubts(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// The entities that it has policies for; one that is not configured ends the start.
     fn entities(&self) -> Vec<String> {
         Vec::new()

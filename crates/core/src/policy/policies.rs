@@ -18,6 +18,14 @@ pub struct Policies {
     entities: BTreeMap<String, Rules>,
 }
 
+/// The claim that users of Supabase and Auth0 change themselves.
+const OWN_CLAIM: &str = "user_metadata";
+
+fn asks_the_user(policy: &Policy) -> bool {
+    let mut claims = policy.claims();
+    claims.any(|claim| claim.names().first().is_some_and(|name| name == OWN_CLAIM))
+}
+
 /// The policies of one entity.
 #[derive(Debug, Default)]
 struct Rules {
@@ -114,6 +122,24 @@ impl Rules {
             delete: optional("delete", config.delete.as_ref())?,
             columns: columns.collect::<Result<_, Fault>>()?,
         })
+    }
+
+    /// All of them.
+    fn policies(&self) -> impl Iterator<Item = &Policy> {
+        let of_rows = [
+            &self.read,
+            &self.create,
+            &self.using,
+            &self.check,
+            &self.delete,
+        ];
+        let columns = self.columns.values();
+        let gates = columns.flat_map(|column| [&column.readable, &column.writable]);
+        let of_columns = gates.filter_map(|gate| match gate {
+            Gate::When(policy) | Gate::InRows(policy) => Some(policy),
+            Gate::Open | Gate::Closed => None,
+        });
+        of_rows.into_iter().flatten().chain(of_columns)
     }
 
     /// Whether nobody may do anything.
@@ -330,7 +356,56 @@ impl Authorizer for Policies {
         checked.map_err(|fault| fault.of(entity))
     }
 
+    fn doubts(&self) -> Vec<String> {
+        let doubtful = self
+            .entities
+            .iter()
+            .filter(|(_, rules)| rules.policies().any(asks_the_user));
+        let told = doubtful.map(|(entity, _)| {
+            format!("a policy of entity {entity:?} asks for auth.{OWN_CLAIM}, which users may change themselves")
+        });
+        told.collect()
+    }
+
     fn entities(&self) -> Vec<String> {
         self.entities.keys().cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_policy_that_asks_for_what_users_write_themselves_is_doubtful() {
+        let of = |read: &str, readable: Option<&str>| {
+            let column = ColumnPolicy {
+                readable: readable.map(ColumnAccess::from),
+                ..ColumnPolicy::default()
+            };
+            let policy = EntityPolicy {
+                read: Some(read.to_owned()),
+                columns: [("note".to_owned(), column)].into(),
+                ..EntityPolicy::default()
+            };
+            let policies = Policies::new([("todos".to_owned(), policy)]);
+            policies.expect("policies").doubts().len()
+        };
+        assert_eq!(
+            of("owner = auth.sub AND team = auth.app_metadata.team", None),
+            0
+        );
+        assert_eq!(of("team = auth.app_metadata.user_metadata", None), 0);
+        assert_eq!(
+            of("owner = auth.sub OR team = auth.user_metadata.team", None),
+            1
+        );
+        assert_eq!(
+            of(
+                "owner = auth.sub",
+                Some("auth.\"user_metadata\".role = 'admin'")
+            ),
+            1
+        );
     }
 }
