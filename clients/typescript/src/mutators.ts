@@ -37,7 +37,7 @@ export type MutatorFunctions<D, M> = { [name in keyof M]: MutatorFunction<D, M[n
 /** The calls of mutators: each takes the arguments of its function, as JSON. */
 export type Mutate<M> = {
   readonly [name in keyof M]: (
-    ...args: unknown extends M[name] ? [] : undefined extends M[name] ? [args?: M[name]] : [args: M[name]]
+    ...args: undefined extends M[name] ? [args?: M[name]] : [args: M[name]]
   ) => Omit<PendingWrite, "key">;
 };
 

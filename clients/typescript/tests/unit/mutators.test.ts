@@ -360,6 +360,10 @@ describe("SPEC 19: mutators", () => {
         none(tx) {
           tx.lists.delete("1");
         },
+        // As in JavaScript, where nobody says what it takes.
+        any(tx, args: any) {
+          tx.lists.delete(args.id);
+        },
       },
     });
     const plain = createSync({ url: "http://server.test", entities: ENTITIES, storage: world.store, environment: world.environment });
@@ -368,8 +372,9 @@ describe("SPEC 19: mutators", () => {
       sync.mutate.none();
       // @ts-expect-error the id is text
       sync.mutate.named({ id: 1 });
-      // @ts-expect-error it takes nothing
-      sync.mutate.none({});
+      sync.mutate.any({ id: "1" });
+      // @ts-expect-error it takes something
+      sync.mutate.named();
       // @ts-expect-error there is no such mutator
       sync.mutate.other();
       // @ts-expect-error this client has none
