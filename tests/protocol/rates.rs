@@ -339,6 +339,22 @@ both_backends! {
         }).await;
     }
 
+    async fn a_user_with_all_shapes_keeps_them_when_the_claims_change(db: TestDatabase) {
+        let server = server(&db, |config| config.limits.shapes_of_user_max = 1).await;
+        let of_teams = |teams: &[&str]| {
+            let claims = json!({ "sub": "ann", "teams": teams });
+            sign_with_secret(SECRET, claims)
+        };
+        let options = ClientOptions { token: Some(of_teams(&["red"])), ..ClientOptions::default() };
+        let mut ann = SyncClient::connect(&server.ws_url(), options).await;
+        ann.subscribe("a", "cards").await;
+        ann.wait_subscribed("a").await;
+        ann.send_json(json!({ "type": "auth", "token": of_teams(&["red", "blue"]) })).await;
+        ann.wait_for(|frame| frame["type"] == "refetch" && frame["reason"] == "permission").await;
+        ann.wait_for(|frame| frame["type"] == "subscribed").await;
+        assert!(ann.errors().is_empty(), "{:?}", ann.errors());
+    }
+
     async fn a_user_who_pushes_too_much_is_read_later(db: TestDatabase) {
         let server = server(&db, |config| config.limits.writes_per_second_of_user = 20).await;
         let began = Instant::now();

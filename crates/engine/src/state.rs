@@ -249,7 +249,7 @@ impl EngineState {
         Ok(shape)
     }
 
-    /// The same for a subscription of this user.
+    /// The same for a new subscription of this user.
     pub(crate) fn resolve_for(
         &self,
         user: Option<&Counted>,

@@ -83,10 +83,9 @@ impl<T: Transport> SessionTask<T> {
         if has_same_rights {
             return Ok(());
         }
-        let (state, user, principal) = (&self.state, self.user.as_ref(), &self.principal);
-        let resolve = |entity: &str, request: &SelectionRequest| {
-            state.resolve_for(user, principal, entity, request)
-        };
+        let (state, principal) = (&self.state, &self.principal);
+        let resolve =
+            |entity: &str, request: &SelectionRequest| state.resolve(principal, entity, request);
         let commands = self.rules.reauthorize(resolve);
         self.perform(commands).await
     }

@@ -464,8 +464,8 @@ impl<T: Transport> SessionTask<T> {
         let Some((entity, request)) = self.rules.request(id) else {
             return;
         };
-        let (user, principal) = (self.user.as_ref(), &self.principal);
-        let resolved = self.state.resolve_for(user, principal, &entity, &request);
+        // It takes the place of a shape that the user has, so the user's shapes do not become more.
+        let resolved = self.state.resolve(&self.principal, &entity, &request);
         push_in_front(commands, self.rules.resolved(id, resolved));
         self.filter_bytes.set(self.rules.selection_bytes());
     }

@@ -131,6 +131,9 @@ fn documented() -> BTreeMap<String, u64> {
     cells.collect()
 }
 
+/// For applications with mutators, so the server has no key for it.
+const ONLY_IN_RUST: &str = "limits.mutator_ms";
+
 /// The sections whose numbers are limits.
 const SECTIONS: [&str; 3] = ["limits", "reads", "connections"];
 
@@ -168,7 +171,8 @@ fn the_document_of_limits_has_each_with_its_default() {
             let is_number = value
                 .trim()
                 .starts_with(|first: char| first.is_ascii_digit());
-            assert!(!is_number || documented.contains_key(&name), "{name}");
+            let is_key = is_number && name != ONLY_IN_RUST;
+            assert!(!is_key || documented.contains_key(&name), "{name}");
         }
     }
 }
