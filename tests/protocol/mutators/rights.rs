@@ -78,6 +78,23 @@ both_backends! {
         ann.push_next(json!([call("keep", json!("1234"))])).await.acked();
     }
 
+    async fn a_call_with_the_client_id_of_another_user_does_nothing(db: TestDatabase) {
+        let server = TestServer::with_config(config(&db).await).await;
+        let client_id = uuid::Uuid::new_v4();
+        let post = async |user: &str, mutation: u64| {
+            let http = server.http().with_token(json!({ "sub": user }).to_string());
+            let writes = json!([call("sign", json!(1))]);
+            let body = json!({ "client_id": client_id, "mutation": mutation, "writes": writes });
+            http.post("/api/sync/mutators", &body).await.status
+        };
+        assert_eq!(post("ann", 1).await, 200);
+        for mutation in [1, 2] {
+            assert_eq!(post("ben", mutation).await, 403);
+        }
+        assert_eq!(titles(&db).await, ["ann of null", "two"]);
+        assert_eq!(post("ann", 2).await, 200);
+    }
+
     async fn policies_hold_for_the_writes_beside_a_call(db: TestDatabase) {
         let server = TestServer::with_config(config(&db).await).await;
         let mut ann = sign_in(&server, &json!({ "sub": "ann" })).await;

@@ -88,7 +88,7 @@ pub(crate) async fn apply(
                     }
                     Err(Stop::TooSlow) => {
                         slow_attempts += 1;
-                        if slow_attempts == SLOW_ATTEMPTS_MAX {
+                        if slow_attempts >= SLOW_ATTEMPTS_MAX {
                             refused = Some(calls::too_slow(state.config.limits.mutator_timeout()));
                         }
                         continue;

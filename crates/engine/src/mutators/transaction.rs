@@ -32,7 +32,8 @@ const RETURN_PATIENCE: Duration = Duration::from_secs(1);
 /// fills in a column. They become visible to clients when the mutation is committed, as changes of the client's own
 /// mutation. One that is rejected is an error; the function may go on after it, and nothing of it is left.
 ///
-/// Beyond the function's end it answers every call with an error.
+/// Beyond the function's end it answers every call with an error. Do not let a task of its own hold it: what that leaves
+/// running keeps the transaction open.
 pub struct MutatorTx {
     shared: Arc<Shared>,
 }
