@@ -224,6 +224,40 @@ async fn calls_that_take_long_hold_up_neither_newcomers_nor_plain_mutations() {
     assert_eq!(count(&db, "ledger").await, 20);
 }
 
+/// Though the function goes on after it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_that_the_database_could_not_do_is_tried_again() {
+    let db = TestDatabase::new(Backend::Postgres).await;
+    tables(&db).await;
+    db.execute("INSERT INTO notes VALUES (1, 'before')").await;
+    let gate = Gate::new();
+    let counted = gate.clone();
+    let mut config = config(&db).await;
+    config.mutator("pass_over", move |tx, ()| {
+        let gate = counted.clone();
+        async move {
+            gate.pass().await;
+            let _ = tx.update("notes", 1, json!({ "body": "after" })).await;
+            Ok(())
+        }
+    });
+    let server = TestServer::with_config(config).await;
+    let conn = db.connect_postgres().await;
+    conn.batch_execute("BEGIN; SELECT FROM notes FOR UPDATE")
+        .await
+        .expect("a lock");
+    let mut client = server.connect().await;
+    client
+        .send_push(1, json!([call("pass_over", Value::Null)]))
+        .await;
+    gate.let_go(100);
+    gate.wait_calls(2).await;
+    conn.batch_execute("COMMIT").await.expect("a commit");
+    client.wait_answered().await;
+    client.outcome(1).expect("an answer").acked();
+    assert_eq!(notes(&db).await["1"]["body"], "after");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_deadlock_and_a_lost_connection_are_tried_again() {
     let db = TestDatabase::new(Backend::Postgres).await;
