@@ -12,10 +12,10 @@
 --   s  statements, of which the first that finds a row ends the write; $1 is v and $2 is k, both jsonb
 --   v  the values, k the key
 --   n  is there if it must find a row
---   r  is there, the table, if the statements return the oid of the row's own table, whether the row may be so, and its
---      key where k has none
+--   r  is there, the table, if the statements return the oid of the row's own table if the row may be so, and null if not
+--   g  is there if they return its key, too, which k does not have
 --   c  a query whether the row that was written may be so: $1 is the key, $2 is p, an array of text; it is asked where no
---      statement returned the row or something may have changed it since
+--      statement said so or something may have changed the row since
 --
 -- Returns a JSON array. An element is null when the mutation was applied or its reject was stored; otherwise nothing
 -- of the mutation is left, and the element is an object: either the client as it is stored ("last", "commit",
@@ -53,8 +53,11 @@ DECLARE
     found_rows bigint;
     is_next boolean;
     returns_row boolean;
+    returns_key boolean;
     row_table oid;
     row_key jsonb;
+    final_relation text;
+    final_table oid;
     matches boolean;
     refused text;
     may_defer boolean;
@@ -130,13 +133,16 @@ BEGIN
                     at := at + 1;
                     found_rows := 0;
                     returns_row := step ? 'r';
+                    returns_key := step ? 'g';
                     row_table := NULL;
                     row_key := NULL;
                     PERFORM set_config('search_path', role_path, true);
                     FOR s IN 0 .. pg_catalog.jsonb_array_length(step OPERATOR(pg_catalog.->) 's') OPERATOR(pg_catalog.-) 1 LOOP
-                        IF returns_row THEN
-                            EXECUTE step OPERATOR(pg_catalog.->) 's' OPERATOR(pg_catalog.->>) s
-                                INTO row_table, matches, row_key
+                        IF returns_key THEN
+                            EXECUTE step OPERATOR(pg_catalog.->) 's' OPERATOR(pg_catalog.->>) s INTO row_table, row_key
+                                USING step OPERATOR(pg_catalog.->) 'v', step OPERATOR(pg_catalog.->) 'k';
+                        ELSIF returns_row THEN
+                            EXECUTE step OPERATOR(pg_catalog.->) 's' OPERATOR(pg_catalog.->>) s INTO row_table
                                 USING step OPERATOR(pg_catalog.->) 'v', step OPERATOR(pg_catalog.->) 'k';
                         ELSE
                             EXECUTE step OPERATOR(pg_catalog.->) 's' OPERATOR(pg_catalog.->>) s
@@ -152,17 +158,26 @@ BEGIN
                     END IF;
                     IF step ? 'c' THEN
                         -- An AFTER trigger, a rule, or a key's cascade to the row itself may have changed it; those that
-                        -- only check references have not.
-                        IF row_table IS NULL OR EXISTS (
-                            SELECT 1 FROM pg_trigger g
-                            WHERE g.tgrelid IN (row_table, (step ->> 'r')::regclass) AND g.tgtype & 66 = 0 AND g.tgtype & 20 > 0
-                                AND g.tgname NOT LIKE '\_rhtmx\_sync\_%'
-                                AND g.tgfoid NOT IN ('"RI_FKey_check_ins"'::regproc, '"RI_FKey_check_upd"'::regproc,
-                                    '"RI_FKey_noaction_upd"'::regproc, '"RI_FKey_restrict_upd"'::regproc)
-                        ) OR EXISTS (
-                            SELECT 1 FROM pg_class c
-                            WHERE c.oid IN (row_table, (step ->> 'r')::regclass) AND c.relhasrules
-                        ) THEN
+                        -- only check references have not. A table that is written to keeps its triggers until
+                        -- the transaction ends.
+                        IF row_table IS NOT NULL AND (row_table IS DISTINCT FROM final_table
+                            OR step ->> 'r' IS DISTINCT FROM final_relation)
+                        THEN
+                            SELECT row_table, step ->> 'r' INTO final_table, final_relation
+                            WHERE NOT EXISTS (
+                                SELECT 1 FROM pg_trigger g
+                                WHERE g.tgrelid IN (row_table, (step ->> 'r')::regclass)
+                                    AND g.tgtype & 66 = 0 AND g.tgtype & 20 > 0
+                                    AND g.tgname NOT LIKE '\_rhtmx\_sync\_%'
+                                    AND g.tgfoid NOT IN ('"RI_FKey_check_ins"'::regproc, '"RI_FKey_check_upd"'::regproc,
+                                        '"RI_FKey_noaction_upd"'::regproc, '"RI_FKey_restrict_upd"'::regproc)
+                            ) AND NOT EXISTS (
+                                SELECT 1 FROM pg_class c
+                                WHERE c.oid IN (row_table, (step ->> 'r')::regclass) AND c.relhasrules
+                            );
+                        END IF;
+                        matches := row_table = final_table;
+                        IF matches IS NOT TRUE THEN
                             EXECUTE step ->> 'c' INTO matches
                                 USING coalesce(row_key, step -> 'k'), ARRAY(SELECT jsonb_array_elements_text(step -> 'p'));
                         END IF;
@@ -195,6 +210,8 @@ BEGIN
                 'constraint', constraint_at_fault, 'schema', schema_at_fault, 'table', table_at_fault,
                 -- In every language, the first line of the context ends so where a function raised it on purpose.
                 'refused', refused, 'raised', split_part(context, E'\n', 1) ~ ' RAISE$');
+            -- The lock that kept the table's triggers is gone with the writes.
+            final_table := NULL;
             -- The others must not wait for the same lock.
             IF state = '55P03' THEN
                 PERFORM set_config('lock_timeout', '1', true);

@@ -195,9 +195,19 @@ pub(in crate::postgres) fn read(
     })
 }
 
-/// A text as a literal that does not depend on `standard_conforming_strings`.
+/// A text as a literal that does not depend on `standard_conforming_strings`. Between dollars nothing is escaped:
+/// PostgreSQL reads JSON faster so than in `E''`, where each quote and backslash is a token of its own.
 fn literal(text: &str) -> String {
-    format!("E'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
+    let mut number = 0;
+    loop {
+        let tag = format!("$q{number}$");
+        let ended = format!("{text}{tag}");
+        // The text's own end may be the beginning of the tag.
+        if ended.find(&tag) == Some(text.len()) {
+            return tag + &ended;
+        }
+        number += 1;
+    }
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -225,6 +235,9 @@ mod tests {
 
     #[test]
     fn a_literal_ends_where_its_text_ends() {
-        assert_eq!(literal(r"it's \u00e9 \' '"), r"E'it''s \\u00e9 \\'' '''");
+        assert_eq!(literal(r#"it's \u00e9 \""#), r#"$q0$it's \u00e9 \"$q0$"#);
+        assert_eq!(literal("$q0$; DROP"), "$q1$$q0$; DROP$q1$");
+        assert_eq!(literal("$q0$ $q1"), "$q2$$q0$ $q1$q2$");
+        assert_eq!(literal("$q1$q0"), "$q2$$q1$q0$q2$");
     }
 }

@@ -62,6 +62,9 @@ fn step(write: &TableWrite) -> String {
         let query = json_text(&(query + " FOR UPDATE OF t"));
         let (relation, params) = (json_text(write.relation()), json_text(&params));
         step.push_str(&format!(r#","r":{relation},"c":{query},"p":{params}"#));
+        if write.key.is_none() {
+            step.push_str(r#","g":true"#);
+        }
     }
     step.push('}');
     step
@@ -88,21 +91,21 @@ fn check(write: &TableWrite, guard: Option<&Predicate>) -> Option<Predicate> {
 fn with_params_in_key(write: &TableWrite, filter: &Filter, before: usize) -> Predicate {
     predicate_with(filter.condition(), &write.table, |number| {
         let index = before + number - 1;
-        format!("($2 OPERATOR(pg_catalog.->) '{PARAMS}' OPERATOR(pg_catalog.->>) {index})")
+        format!("($2 OPERATOR(pg_catalog.#>>) '{{\"{PARAMS}\",{index}}}')")
     })
 }
 
 /// Where the parameters of the guard and the check are in the key's object.
 const PARAMS: &str = "";
 
-/// What a statement returns of the row `t`: the oid of the row's own table, which may be a partition, whether the row
-/// matches the check, and its key where the database chose that.
+/// What a statement returns of the row `t`: the oid of the row's own table, which may be a partition, if the row matches
+/// the check; and its key where the database chose that.
 fn returned(write: &TableWrite, check: &Predicate) -> String {
-    let key = match write.key {
-        Some(_) => "NULL::pg_catalog.jsonb".to_owned(),
-        None => chosen_key(&write.schema),
-    };
-    format!("t.tableoid, coalesce({}, false), {key}", check.sql)
+    let table = format!("CASE WHEN {} THEN t.tableoid END", check.sql);
+    match write.key {
+        Some(_) => table,
+        None => format!("{table}, {}", chosen_key(&write.schema)),
+    }
 }
 
 /// The key of the row `t` as [`key_object`] has it.
