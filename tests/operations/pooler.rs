@@ -15,7 +15,7 @@ const IN_TRANSACTIONS: [&str; 2] = ["pool_mode = transaction", "default_pool_siz
 
 /// What somebody else left behind in a session, as far as a stranger could notice.
 const LEFT_BEHIND: &str = "\
-SELECT 'prepared: ' || statement FROM pg_prepared_statements \
+SELECT 'prepared: ' || statement FROM pg_prepared_statements WHERE name NOT LIKE 'PGBOUNCER\\_%' \
 UNION ALL SELECT 'setting: ' || name || ' = ' || setting FROM pg_settings WHERE source = 'session' \
     AND name NOT IN ('application_name', 'client_encoding') AND name NOT LIKE 'transaction\\_%' \
 UNION ALL SELECT 'listens: ' || pg_listening_channels() \
