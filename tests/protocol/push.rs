@@ -53,6 +53,21 @@ async fn wait_notes(client: &mut SyncClient, db: &TestDatabase) {
 }
 
 both_backends! {
+    async fn no_text_ends_the_statement_that_carries_it(db: TestDatabase) {
+        let server = server_of(&db).await;
+        let mut client = server.connect().await;
+        let many: String = (0..20_000).map(|number| format!("$q{number}$")).collect();
+        let texts = [
+            "'; DROP TABLE notes; --", r"\'; DROP TABLE notes; --", r"\", "$q$", "$q", "$", "$$", "$q$); DROP TABLE notes; --", r"$q$\'", "$1 $2", &many,
+        ];
+        for (id, text) in (0..).zip(texts) {
+            client.push_next(json!([note(id, text)])).await.acked();
+        }
+        for (id, text) in texts.iter().enumerate() {
+            assert_eq!(notes(&db).await[&id.to_string()]["body"], *text);
+        }
+    }
+
     async fn each_operation_is_applied_and_visible(db: TestDatabase) {
         let server = server_of(&db).await;
         let mut client = server.connect().await;

@@ -7,9 +7,9 @@
 //! turns ([`super::turns`]), shared among users, entities and clients.
 //!
 //! Clients that arrive together share one read of the same shape: a client that arrives while a read waits
-//! for its turn joins it, and then it waits in the turn of either's user. A client never joins a read that has begun: its snapshot may be older than the
-//! moment from which the client receives changes. Therefore, while a shape is being read, its next read
-//! waits a moment for more clients.
+//! for its turn joins it, and the read runs at the first turn of either's user. A client never joins a read that has
+//! begun: its snapshot may be older than the moment from which the client receives changes. Therefore, while a shape
+//! is being read, its next read waits a moment for more clients.
 
 use std::collections::BTreeMap;
 use std::future::Future;

@@ -196,19 +196,19 @@ pub(in crate::postgres) fn read(
 }
 
 /// A text as a literal that does not depend on `standard_conforming_strings`. Between dollars nothing is escaped:
-/// PostgreSQL reads JSON faster so than in `E''`, where each quote and backslash is a token of its own.
+/// PostgreSQL reads JSON faster so than in `E''`, where each quote and backslash is a token of its own. A text that would
+/// end the literal itself is escaped; to look for a tag that it lacks would let its writer choose for how long.
 fn literal(text: &str) -> String {
-    let mut number = 0;
-    loop {
-        let tag = format!("$q{number}$");
-        let ended = format!("{text}{tag}");
-        // The text's own end may be the beginning of the tag.
-        if ended.find(&tag) == Some(text.len()) {
-            return tag + &ended;
-        }
-        number += 1;
+    let ended = format!("{text}{TAG}");
+    // The text's own end may be the beginning of the tag.
+    if ended.find(TAG) == Some(text.len()) {
+        return format!("{TAG}{ended}");
     }
+    format!("E'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
 }
+
+/// What begins and ends a literal.
+const TAG: &str = "$q$";
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -235,9 +235,10 @@ mod tests {
 
     #[test]
     fn a_literal_ends_where_its_text_ends() {
-        assert_eq!(literal(r#"it's \u00e9 \""#), r#"$q0$it's \u00e9 \"$q0$"#);
-        assert_eq!(literal("$q0$; DROP"), "$q1$$q0$; DROP$q1$");
-        assert_eq!(literal("$q0$ $q1"), "$q2$$q0$ $q1$q2$");
-        assert_eq!(literal("$q1$q0"), "$q2$$q1$q0$q2$");
+        assert_eq!(literal(r#"it's \u00e9 \""#), r#"$q$it's \u00e9 \"$q$"#);
+        assert_eq!(literal("$q $1"), "$q$$q $1$q$");
+        assert_eq!(literal(r"$q$; it's \"), r"E'$q$; it''s \\'");
+        assert_eq!(literal("$q"), "E'$q'");
+        assert_eq!(literal("$"), "$q$$$q$");
     }
 }
