@@ -5,6 +5,7 @@ use protocol::{Change, MutationId};
 use serde_json::value::RawValue;
 
 use crate::log::{NetChange, Subject};
+use crate::membership::SetsAtBoth;
 use crate::shape::{RowEffect, RowOp, ShapeReader};
 use crate::undo::RowVersions;
 
@@ -46,7 +47,7 @@ impl NetChange {
     ///
     /// # Errors
     /// When the row is not a JSON object.
-    pub fn effect_on(&self, shape: &ShapeReader) -> Result<Effect, RowError> {
+    pub fn effect_on(&self, shape: &ShapeReader, sets: SetsAtBoth<'_>) -> Result<Effect, RowError> {
         let Some((selection, reader)) = shape.selection() else {
             return Ok(self.clone().effect());
         };
@@ -54,11 +55,11 @@ impl NetChange {
             return Ok(self.effect_on_all_rows());
         };
         let versions = RowVersions::read(reader, self.row.as_deref(), self.undo.as_deref())?;
-        let Some(effect) = selection.effect(&versions) else {
+        let Some(effect) = selection.effect(&versions, sets) else {
             return Ok(Effect::Nothing);
         };
         let has_no_past = !versions.has_past() && !selection.filter().is_everything();
-        if effect.op != RowOp::Put && (has_no_past || selection.is_unclear(&versions)) {
+        if effect.op != RowOp::Put && (has_no_past || selection.is_unclear(&versions, sets)) {
             return Ok(Effect::Unclear);
         }
         let row = match (&self.row, effect.op) {

@@ -20,6 +20,7 @@ pub mod incarnation;
 pub mod key;
 pub mod limit;
 pub mod log;
+pub mod membership;
 pub mod mutation;
 pub mod policy;
 pub mod rate;

@@ -59,6 +59,17 @@ fn normal(condition: Condition, negate: bool) -> Condition {
                 negated: negated != negate,
             },
         },
+        Condition::Member {
+            columns,
+            set,
+            membership,
+            negated,
+        } => Condition::Member {
+            columns,
+            set,
+            membership,
+            negated: negated != negate,
+        },
         Condition::Not(inner) => normal(*inner, !negate),
         Condition::And(parts) => join(if negate { Join::Or } else { Join::And }, parts, negate),
         Condition::Or(parts) => join(if negate { Join::And } else { Join::Or }, parts, negate),

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::like::Pattern;
 use super::scalar::Scalar;
+use super::set::{Membership, Set};
 use super::syntax::CompareOp;
 
 /// A condition. Columns are positions in the schema. The order means nothing;
@@ -48,6 +49,17 @@ pub enum Condition {
         /// Whether it is `NOT LIKE`.
         negated: bool,
     },
+    /// The row's values are in a set that other rows make, or (negated) are not.
+    Member {
+        /// The row's columns, one for each of the set's.
+        columns: Vec<usize>,
+        /// The set.
+        set: Set,
+        /// What nulls mean.
+        membership: Membership,
+        /// Whether it is `NOT IN` or `NOT EXISTS`.
+        negated: bool,
+    },
     /// The opposite.
     Not(Box<Condition>),
     /// All of these.
@@ -64,19 +76,21 @@ impl Condition {
             let parts = parts.into_iter();
             parts.map(|part| part.concealing(readable)).collect()
         };
-        let column = match &self {
-            Self::And(_) | Self::Or(_) | Self::Not(_) | Self::Constant(_) => None,
-            Self::Compare { column, .. }
-            | Self::In { column, .. }
-            | Self::IsNull { column, .. }
-            | Self::Like { column, .. } => Some(*column),
-        };
-        match (self, column.and_then(readable)) {
-            (Self::And(parts), _) => Self::And(each(parts)),
-            (Self::Or(parts), _) => Self::Or(each(parts)),
-            (Self::Not(_), _) => unreachable!("a canonical condition has no NOT"),
-            (comparison, Some(readable)) => Self::And(vec![readable.clone(), comparison]),
-            (other, None) => other,
+        match self {
+            Self::And(parts) => Self::And(each(parts)),
+            Self::Or(parts) => Self::Or(each(parts)),
+            Self::Not(_) => unreachable!("a canonical condition has no NOT"),
+            comparison => {
+                let mut named = BTreeSet::new();
+                comparison.collect_columns(&mut named);
+                let mut parts: Vec<Self> =
+                    named.into_iter().filter_map(readable).cloned().collect();
+                if parts.is_empty() {
+                    return comparison;
+                }
+                parts.push(comparison);
+                Self::And(parts)
+            }
         }
     }
 
@@ -90,12 +104,33 @@ impl Condition {
             | Self::Like { column, .. } => {
                 columns.insert(*column);
             }
+            Self::Member { columns: named, .. } => columns.extend(named),
             Self::Not(inner) => inner.collect_columns(columns),
             Self::And(parts) | Self::Or(parts) => {
                 for part in parts {
                     part.collect_columns(columns);
                 }
             }
+        }
+    }
+
+    /// Adds the sets that the condition names, without those inside them.
+    pub(super) fn collect_sets(&self, sets: &mut BTreeSet<Set>) {
+        match self {
+            Self::Member { set, .. } => {
+                sets.insert(set.clone());
+            }
+            Self::Not(inner) => inner.collect_sets(sets),
+            Self::And(parts) | Self::Or(parts) => {
+                for part in parts {
+                    part.collect_sets(sets);
+                }
+            }
+            Self::Constant(_)
+            | Self::Compare { .. }
+            | Self::In { .. }
+            | Self::IsNull { .. }
+            | Self::Like { .. } => {}
         }
     }
 }

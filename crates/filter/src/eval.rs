@@ -3,9 +3,10 @@
 use super::condition::Condition;
 use super::row::RowValues;
 use super::scalar::{Cell, Scalar};
+use super::set::{NoSets, Sets, is_member};
 
 /// The truth of a condition for a row.
-pub(super) fn truth(condition: &Condition, row: &RowValues) -> Option<bool> {
+pub(super) fn truth(condition: &Condition, row: &RowValues, sets: &dyn Sets) -> Option<bool> {
     match condition {
         Condition::Constant(truth) => *truth,
         Condition::Compare { column, op, value } => {
@@ -39,9 +40,15 @@ pub(super) fn truth(condition: &Condition, row: &RowValues) -> Option<bool> {
             // pattern here.
             (!text.contains('\0')).then(|| pattern.matches(text) != *negated)
         }
-        Condition::Not(inner) => truth(inner, row).map(|truth| !truth),
-        Condition::And(parts) => all(parts, row, true),
-        Condition::Or(parts) => all(parts, row, false),
+        Condition::Member {
+            columns,
+            set,
+            membership,
+            negated,
+        } => is_member(columns, set, *membership, row, sets).map(|member| member != *negated),
+        Condition::Not(inner) => truth(inner, row, sets).map(|truth| !truth),
+        Condition::And(parts) => all(parts, row, sets, true),
+        Condition::Or(parts) => all(parts, row, sets, false),
     }
 }
 
@@ -58,16 +65,17 @@ pub(super) fn is_possible(condition: &Condition, values: &[RowValues]) -> bool {
         | Condition::Like { column, .. } => values
             .iter()
             .filter(|row| row.cell(*column) != &Cell::Unread)
-            .any(|row| truth(condition, row) == Some(true)),
-        Condition::Not(_) => true,
+            .any(|row| truth(condition, row, &NoSets) == Some(true)),
+        // What a set was is not looked at.
+        Condition::Member { .. } | Condition::Not(_) => true,
     }
 }
 
 /// `neutral` when every part is that, its opposite when some part is the opposite, otherwise unknown.
-fn all(parts: &[Condition], row: &RowValues, neutral: bool) -> Option<bool> {
+fn all(parts: &[Condition], row: &RowValues, sets: &dyn Sets, neutral: bool) -> Option<bool> {
     let mut result = Some(neutral);
     for part in parts {
-        match truth(part, row) {
+        match truth(part, row, sets) {
             Some(truth) if truth == neutral => {}
             Some(truth) => return Some(truth),
             None => result = None,

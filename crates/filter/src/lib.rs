@@ -27,6 +27,7 @@ mod policy;
 mod print;
 mod row;
 mod scalar;
+mod set;
 mod syntax;
 mod table;
 mod token;
@@ -46,7 +47,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::value::RawValue;
 use value::schema::Schema;
 
-pub use access::{Access, AccessKey};
+pub use access::{Access, AccessKey, SetKey};
 pub use claim::{Claim, ClaimPath};
 pub use class::compares;
 pub use condition::Condition;
@@ -57,6 +58,9 @@ pub use parse::{NESTING_MAX, OPERANDS_MAX};
 pub use policy::{BoundPolicy, Policy};
 pub use row::{RowError, RowReader, RowValues, project};
 pub use scalar::{Cell, Scalar};
+pub use set::{
+    InnerTable, Lookup, Membership, NoSets, SUBQUERIES_NESTED_MAX, Set, SetRows, Sets, Tables,
+};
 pub use syntax::CompareOp;
 pub use table::{Backend, Table};
 pub use token::TEXT_BYTES_MAX;
@@ -67,6 +71,7 @@ pub use work::{FILTER_BYTES_MAX, Work};
 pub struct Filter {
     condition: Condition,
     columns: BTreeSet<usize>,
+    sets: BTreeSet<Set>,
     work: Work,
     bytes: usize,
 }
@@ -129,7 +134,10 @@ impl Filter {
     fn of(condition: Condition) -> Self {
         let mut columns = BTreeSet::new();
         condition.collect_columns(&mut columns);
+        let mut sets = BTreeSet::new();
+        condition.collect_sets(&mut sets);
         Self {
+            sets,
             work: Work::of(&condition),
             bytes: work::bytes(&condition),
             columns,
@@ -147,10 +155,10 @@ impl Filter {
         matches!(self.condition, Condition::Constant(None | Some(false)))
     }
 
-    /// Whether a row matches; none is SQL's unknown, which is not a match. The row must have been read
-    /// with [`Filter::columns`].
-    pub fn matches(&self, row: &RowValues) -> Option<bool> {
-        eval::truth(&self.condition, row)
+    /// Whether a row matches, with these sets; none is SQL's unknown, which is not a match. The row must have been
+    /// read with [`Filter::columns`].
+    pub fn matches(&self, row: &RowValues, sets: &dyn Sets) -> Option<bool> {
+        eval::truth(&self.condition, row, sets)
     }
 
     /// Whether the filter may match a row of which each column holds one of these values.
@@ -161,6 +169,11 @@ impl Filter {
     /// The positions of the columns that the filter names, ascending.
     pub fn columns(&self) -> impl ExactSizeIterator<Item = usize> + '_ {
         self.columns.iter().copied()
+    }
+
+    /// The sets that it names, without those inside them.
+    pub fn sets(&self) -> impl ExactSizeIterator<Item = &Set> {
+        self.sets.iter()
     }
 
     /// The text of the filter's one form, with its parameters in place, itself a filter. Equal texts are

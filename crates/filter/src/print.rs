@@ -2,6 +2,7 @@
 
 use super::condition::Condition;
 use super::scalar::{Scalar, quoted};
+use super::set::{Membership, Set};
 
 /// The text of a canonical condition. `names` are those of the columns.
 pub(super) fn text(condition: &Condition, names: &[&str]) -> String {
@@ -70,10 +71,26 @@ impl Writer<'_> {
                 self.out.push_str(&format!(" {}LIKE ", not(*negated)));
                 self.value(|| quoted(&pattern.text()));
             }
+            Condition::Member {
+                columns,
+                set,
+                membership,
+                negated,
+            } => self.member(columns, set, *membership, *negated),
             Condition::Not(_) => unreachable!("a canonical condition has no NOT"),
             Condition::And(parts) => self.joined(parts, " AND "),
             Condition::Or(parts) => self.joined(parts, " OR "),
         }
+    }
+
+    fn member(&mut self, columns: &[usize], set: &Set, membership: Membership, negated: bool) {
+        let rows = set.rows();
+        for column in columns {
+            self.column(*column);
+        }
+        self.out
+            .push_str(&format!(" {}{membership:?} ", not(negated)));
+        self.value(|| format!("{:?} {}", rows.columns, set.name()));
     }
 
     fn joined(&mut self, parts: &[Condition], word: &str) {

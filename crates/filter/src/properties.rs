@@ -28,7 +28,7 @@ proptest! {
         let table = test_table(if sqlite { Backend::Sqlite } else { Backend::Postgres });
         match Filter::new(&text, &[raw("\"a\""), raw("1")], table.table()) {
             Ok(filter) => {
-                filter.matches(&whole_row(&table, &row));
+                filter.matches(&whole_row(&table, &row), &NoSets);
                 filter.access(|_| 0);
             }
             Err(error) => {
@@ -49,7 +49,7 @@ proptest! {
         let one_form = canonical::canonical(written.clone());
         for row in rows {
             let row = whole_row(&table, &row);
-            prop_assert_eq!(eval::truth(&one_form, &row), eval::truth(&written, &row), "{}", text);
+            prop_assert_eq!(eval::truth(&one_form, &row, &NoSets), eval::truth(&written, &row, &NoSets), "{}", text);
         }
         prop_assert_eq!(canonical::canonical(one_form.clone()), one_form, "{}", text);
     }
@@ -71,12 +71,12 @@ proptest! {
     ) {
         let table = test_table(if sqlite { Backend::Sqlite } else { Backend::Postgres });
         let Ok(filter) = Filter::new(&text, &[], table.table()) else { return Ok(()) };
-        let Access::Keys(keys) = filter.access(|(column, _)| loads[column % loads.len()]) else {
+        let Access::Keys { keys, .. } = filter.access(|(column, _)| loads[column % loads.len()]) else {
             return Ok(());
         };
         for row in rows {
             let row = whole_row(&table, &row);
-            if filter.matches(&row) == Some(true) {
+            if filter.matches(&row, &NoSets) == Some(true) {
                 let held = |(column, value): &AccessKey| row.scalar(*column) == Some(value);
                 prop_assert!(keys.iter().any(held), "{} {:?}", text, row);
             }
@@ -98,7 +98,7 @@ proptest! {
         let bound = policy.bind(|_| Claim::Null).filter(table.table()).expect("a filter");
         for row in rows {
             let row = whole_row(&table, &row);
-            prop_assert_eq!(bound.matches(&row), with_nulls.matches(&row), "{}", filter);
+            prop_assert_eq!(bound.matches(&row, &NoSets), with_nulls.matches(&row, &NoSets), "{}", filter);
         }
     }
 
@@ -114,7 +114,7 @@ proptest! {
         let policy = Policy::new(&policy).expect("a policy");
         if policy.check(table.table()).is_ok() {
             let bound = policy.bind(|_| Claim::from(&claim)).filter(table.table()).expect("a filter");
-            bound.matches(&whole_row(&table, &row));
+            bound.matches(&whole_row(&table, &row), &NoSets);
         }
     }
 
@@ -148,7 +148,7 @@ proptest! {
         let row = whole_row(&table, &one);
         let mut changed = row.clone();
         changed.set(column, whole_row(&table, &other).cell(column).clone());
-        let holds = |filter: &Filter, row: &RowValues| filter.matches(row) == Some(true);
+        let holds = |filter: &Filter, row: &RowValues| filter.matches(row, &NoSets) == Some(true);
         if holds(&readable, &row) {
             prop_assert_eq!(holds(&concealed, &row), holds(&filter, &row), "{}", text);
         } else {

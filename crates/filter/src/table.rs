@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::set::Tables;
 use value::schema::{Column, Schema};
 
 /// The database that holds a table.
@@ -23,6 +24,8 @@ pub struct Table<'a> {
     /// The positions of the columns that a filter may name; none for all. For a filter, any other does not
     /// exist.
     pub visible: Option<&'a BTreeSet<usize>>,
+    /// The tables that its subqueries may read; none when it may have no subqueries.
+    pub others: Option<&'a dyn Tables>,
 }
 
 impl<'a> Table<'a> {
@@ -32,6 +35,16 @@ impl<'a> Table<'a> {
             schema,
             backend,
             visible: None,
+            others: None,
+        }
+    }
+
+    /// The same table, of which filters may have subqueries on these others.
+    #[must_use]
+    pub fn among(self, others: &'a dyn Tables) -> Self {
+        Self {
+            others: Some(others),
+            ..self
         }
     }
 

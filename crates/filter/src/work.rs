@@ -13,6 +13,8 @@ use super::scalar::Scalar;
 pub const FILTER_BYTES_MAX: usize = 512 * 1024;
 /// What a `LIKE` costs besides the search in the text.
 const LIKE_WORK: usize = 10;
+/// What looking a value up in a set costs.
+const LOOKUP_WORK: usize = 5;
 /// A comparison of texts compares this many bytes at a time.
 const TEXT_BYTES_AT_ONCE: usize = 64;
 
@@ -48,6 +50,7 @@ impl Work {
                 // Each also looks for a null character.
                 *self.searches.entry(*column).or_default() += pattern.search_work() + 1;
             }
+            Condition::Member { columns, .. } => self.base += LOOKUP_WORK * (1 + columns.len()),
             Condition::Not(inner) => self.add(inner),
             Condition::And(parts) | Condition::Or(parts) => {
                 for part in parts {
@@ -103,6 +106,9 @@ pub(super) fn bytes(condition: &Condition) -> usize {
                 .sum()
         }
         Condition::Like { pattern, .. } => pattern.bytes(),
+        Condition::Member { columns, set, .. } => {
+            size_of_val(&**columns) + set.name().len() + set.rows().filter.bytes()
+        }
         Condition::Not(inner) => bytes(inner),
         Condition::And(parts) | Condition::Or(parts) => parts.iter().map(bytes).sum(),
     }

@@ -16,7 +16,7 @@ pub(crate) mod writer;
 
 use std::collections::BTreeMap;
 
-use filter::{Backend, Filter, FilterError, RowReader, RowValues, Table};
+use filter::{Backend, Filter, FilterError, NoSets, RowReader, RowValues, Table};
 use futures_util::{StreamExt as _, stream};
 use rhtmx_sync_tests::TestServer;
 use serde_json::Value;
@@ -161,7 +161,7 @@ impl Oracle {
 
     /// Core's answer for each row: `1`, `0`, or `u` for unknown.
     fn truths(&self, filter: &Filter) -> String {
-        let truth = |(values, _): &(RowValues, Value)| match filter.matches(values) {
+        let truth = |(values, _): &(RowValues, Value)| match filter.matches(values, &NoSets) {
             Some(true) => '1',
             Some(false) => '0',
             None => 'u',

@@ -17,12 +17,13 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use filter::{Backend, Filter, FilterError, RowError, RowReader, RowValues, Table};
+use filter::{Backend, Filter, FilterError, NoSets, RowError, RowReader, RowValues, Sets, Table};
 use protocol::{SchemaSummary, SelectionRequest};
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 use value::schema::Schema;
 
+use crate::membership::SetsAtBoth;
 use crate::policy::ReadScope;
 use crate::undo::{Before, RowVersions};
 
@@ -398,8 +399,10 @@ impl Selection {
 
     /// Whether a row that is not in the shape must not be named, because it is unknown whether its clients ever had
     /// it: they may not see all rows. They refetch instead.
-    pub fn is_unclear(&self, versions: &RowVersions) -> bool {
-        self.is_guarded && !self.filter.is_everything() && self.matched_before(versions).is_none()
+    pub fn is_unclear(&self, versions: &RowVersions, sets: SetsAtBoth<'_>) -> bool {
+        self.is_guarded
+            && !self.filter.is_everything()
+            && self.matched_before(versions, sets).is_none()
     }
 
     /// The filter of its rows.
@@ -494,7 +497,8 @@ impl Selection {
         let readable = |position: &usize| {
             let partial = self.partial.as_ref();
             let rows = partial.and_then(|partial| partial.columns.get(position));
-            rows.is_none_or(|rows| rows.matches(row) == Some(true))
+            // A column's own policy names no set.
+            rows.is_none_or(|rows| rows.matches(row, &NoSets) == Some(true))
         };
         all.filter(asked).filter(readable).collect()
     }
@@ -524,15 +528,18 @@ impl Selection {
     ///
     /// `before` is the row at the position of a reader that has followed the shape so far. A reader that
     /// joined since may have the row as it was in between; an effect that only such a reader needs is
-    /// transient.
-    pub fn effect(&self, versions: &RowVersions) -> Option<RowEffect> {
-        let matches = |row: Option<&RowValues>| self.matches(row);
-        let before = self.matched_before(versions);
-        if matches(versions.now()) {
+    /// transient. What the sets were in between is taken for either of what they were and are: where it was neither,
+    /// [such a reader reads again](crate::session::Batch::moves).
+    pub fn effect(&self, versions: &RowVersions, sets: SetsAtBoth<'_>) -> Option<RowEffect> {
+        let matches_now = |row: Option<&RowValues>| self.matches(row, sets.now);
+        let matches_before = |row: Option<&RowValues>| self.matches(row, sets.before);
+        let before = self.matched_before(versions, sets);
+        if matches_now(versions.now()) {
             let differs = before != Some(true) || self.shows_difference(versions);
             let transient = !differs;
             // A reader that joined while the row did not match never received it.
-            let is_sent = differs || !versions.between().all(matches);
+            let always = |row| matches_now(row) && matches_before(row);
+            let is_sent = differs || !versions.between().all(always);
             return is_sent.then_some(RowEffect {
                 op: RowOp::Put,
                 transient,
@@ -543,18 +550,19 @@ impl Selection {
             None => RowOp::Delete,
         };
         let transient = before == Some(false);
-        let is_sent = !transient || versions.between().any(matches);
+        let ever = |row| matches_now(row) || matches_before(row);
+        let is_sent = !transient || versions.between().any(ever);
         is_sent.then_some(RowEffect { op, transient })
     }
 
-    fn matches(&self, row: Option<&RowValues>) -> bool {
-        row.is_some_and(|row| self.filter.matches(row) == Some(true))
+    fn matches(&self, row: Option<&RowValues>, sets: &dyn Sets) -> bool {
+        row.is_some_and(|row| self.filter.matches(row, sets) == Some(true))
     }
 
     /// Whether the row matched at the reader's position; none when that is unknown.
-    fn matched_before(&self, versions: &RowVersions) -> Option<bool> {
+    fn matched_before(&self, versions: &RowVersions, sets: SetsAtBoth<'_>) -> Option<bool> {
         match versions.before() {
-            Before::Row(row) => Some(self.matches(row)),
+            Before::Row(row) => Some(self.matches(row, sets.before)),
             Before::AnyOf(values) if !self.filter.may_match(values) => Some(false),
             Before::Unknown if self.filter.is_nothing() => Some(false),
             Before::AnyOf(_) | Before::Unknown => None,

@@ -11,6 +11,7 @@ use super::*;
 use crate::cursor::CommitId;
 use crate::effect::Effect;
 use crate::log::{ChangeKind, NetChange, UndoRecord};
+use crate::membership::SetsAtBoth;
 use crate::undo::properties::{life, members, records};
 
 /// Which of a row's undo records are available.
@@ -170,7 +171,7 @@ proptest! {
             .map(|row| {
                 let row = row.as_deref()?;
                 let values = all.read(&raw(row)).expect("a row");
-                let matches = filter.as_ref().is_none_or(|it| it.matches(&values) == Some(true));
+                let matches = filter.as_ref().is_none_or(|it| it.matches(&values, &NoSets) == Some(true));
                 matches.then(|| client_row(row, &kept))
             })
             .collect();
@@ -182,7 +183,7 @@ proptest! {
         let undo = known.of(records.clone(), &filter_columns);
         let complete = undo.is_some() && !matches!(known, Known::AllBut(_));
         let net_change = net_change(&life, &records, undo);
-        let (change, transient) = match net_change.effect_on(&ShapeReader::new(shape.clone())) {
+        let (change, transient) = match net_change.effect_on(&ShapeReader::new(shape.clone()), SetsAtBoth::NONE) {
             Ok(Effect::Change { change, transient }) => (Some(change), transient),
             Ok(Effect::Nothing) => (None, false),
             // The reader is refetched.

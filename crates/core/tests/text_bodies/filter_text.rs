@@ -1,6 +1,6 @@
 //! Any text as a filter, with its parameters and a row.
 
-use filter::{Access, AccessKey, Backend, Filter, RowReader, Table};
+use filter::{Access, AccessKey, Backend, Filter, NoSets, RowReader, Table};
 use serde_json::value::RawValue;
 use value::schema::{Collation, Column, ColumnKind, Schema};
 
@@ -50,8 +50,8 @@ fn check(filter: &Filter, row: &RawValue, table: Table<'_>) {
     let Ok(row) = RowReader::new(table, filter.columns()).read(row) else {
         return;
     };
-    let matches = filter.matches(&row) == Some(true);
-    if let Access::Keys(keys) = filter.access(|_| 0) {
+    let matches = filter.matches(&row, &NoSets) == Some(true);
+    if let Access::Keys { keys, .. } = filter.access(|_| 0) {
         let held = |(column, value): &AccessKey| row.scalar(*column) == Some(value);
         assert!(
             !matches || keys.iter().any(held),

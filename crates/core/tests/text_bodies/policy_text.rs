@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use filter::{Backend, Claim, ClaimPath, FILTER_BYTES_MAX, Filter, Policy, RowReader, Table};
+use filter::{
+    Backend, Claim, ClaimPath, FILTER_BYTES_MAX, Filter, NoSets, Policy, RowReader, Table,
+};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -53,7 +55,7 @@ pub(crate) fn policy_text(text: &str) -> bool {
         }
         let matches = |filter: &Filter| {
             let row = RowReader::new(table, filter.columns()).read(&row).ok()?;
-            filter.matches(&row)
+            filter.matches(&row, &NoSets)
         };
         assert!(
             asks_for_null || matches(&of_nobody) != Some(true) || matches(&bound) == Some(true),

@@ -93,6 +93,8 @@ impl Writer<'_> {
                 let not = if *negated { "" } else { "NOT " };
                 self.push(&format!("{name} IS {not}DISTINCT FROM NULL"));
             }
+            // Not written yet, and never true.
+            Condition::Member { .. } => self.push("NULL::pg_catalog.bool"),
             Condition::Like {
                 column,
                 pattern,

@@ -55,6 +55,8 @@ pub(super) fn predicate(statement: Statement, condition: &Condition, schema: &Sc
                 .values(values.iter().map(param))
                 .sql(format!("{null}){guard})"))
         }
+        // Not written yet, and never true.
+        Condition::Member { .. } => statement.sql("(1 = NULL)"),
         Condition::IsNull { column, negated } => statement.sql(format!(
             "{} IS {}NULL",
             name(schema, *column),

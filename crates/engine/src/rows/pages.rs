@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 use sync_core::cursor::{Position, refuse};
 use sync_core::effect::Effect;
 use sync_core::log::NetChange;
+use sync_core::membership::SetsAtBoth;
 use sync_core::retry::ReadFailure;
 use sync_core::shape::{Shape, ShapeReader};
 
@@ -204,7 +205,7 @@ fn numbered(
     for mut entry in entries {
         // Over HTTP nobody says who asks, so nobody is told whose mutation a change was.
         entry.tell_origin_to(None);
-        match entry.effect_on(shape) {
+        match entry.effect_on(shape, SetsAtBoth::NONE) {
             // A row that cannot be read belongs to another version of the table than the shape was made for.
             Ok(Effect::SchemaChanged) | Err(_) => {
                 return Err(Stopped::Refused(RefetchReason::Schema, None));

@@ -23,6 +23,7 @@ use protocol::{Change, MutationId, RefetchReason, json};
 use sync_core::cursor::{Cursor, Position, refuse};
 use sync_core::effect::Effect;
 use sync_core::log::{NetChange, Subject};
+use sync_core::membership::SetsAtBoth;
 use sync_core::retry::ReadFailure;
 use sync_core::session::ReadFrom;
 use sync_core::shape::{Shape, ShapeReader};
@@ -554,7 +555,7 @@ fn changes_array(
 ) -> Result<Option<String>, RefetchReason> {
     let mut changes = Vec::with_capacity(entries.len());
     for entry in entries {
-        match entry.effect_on(shape) {
+        match entry.effect_on(shape, SetsAtBoth::NONE) {
             // A row that cannot be read belongs to another version of the table than the shape was made for.
             Ok(Effect::SchemaChanged) | Err(_) => return Err(RefetchReason::Schema),
             // To name the row would tell its key to a client that never had it.
@@ -589,7 +590,7 @@ fn changes_of_shapes(
             |entry: &&NetChange| name.entity() == entry.entity && !at.contains(entry.commit_id);
         let mut changes: Vec<Change> = Vec::new();
         for entry in entries.iter().filter(is_new) {
-            match entry.effect_on(shape) {
+            match entry.effect_on(shape, SetsAtBoth::NONE) {
                 Ok(Effect::Nothing) => {}
                 Ok(Effect::SchemaChanged) | Err(_) => {
                     return Err((RefetchReason::Schema, entry.entity.clone()));

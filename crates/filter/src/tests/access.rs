@@ -5,7 +5,7 @@ use crate::{Access, AccessKey};
 
 /// The access keys as `column:value`, with the table's positions; none where there are no keys.
 fn keys(text: &str, load: impl Fn(&AccessKey) -> usize) -> Option<String> {
-    let Access::Keys(keys) = filter(text).access(load) else {
+    let Access::Keys { keys, .. } = filter(text).access(load) else {
         return None;
     };
     let keys = keys

@@ -1,7 +1,7 @@
 //! The largest filters that are accepted, and rows with extreme values in other columns.
 
 use super::{raw, test_table};
-use crate::{Backend, Filter, NESTING_MAX, OPERANDS_MAX, RowReader};
+use crate::{Backend, Filter, NESTING_MAX, NoSets, OPERANDS_MAX, RowReader};
 
 /// Does everything that can be done with a filter, on half the stack that tokio gives a thread.
 fn use_on_little_stack(text: String, backend: Backend) {
@@ -9,7 +9,7 @@ fn use_on_little_stack(text: String, backend: Backend) {
         let table = test_table(backend);
         let filter = Filter::new(&text, &[], table.table()).expect("a filter");
         let row = RowReader::new(table.table(), filter.columns()).read(&raw(r#"{"n":1}"#));
-        assert!(filter.matches(&row.expect("a row")).is_some());
+        assert!(filter.matches(&row.expect("a row"), &NoSets).is_some());
         assert_eq!(
             Filter::new(&filter.text(table.table()), &[], table.table()),
             Ok(filter.clone())
@@ -48,5 +48,5 @@ fn a_row_is_read_whatever_its_other_columns_hold() {
         .read(&row)
         .expect("a row");
     let filter = Filter::new("n = 7", &[], table.table()).expect("a filter");
-    assert_eq!(filter.matches(&row), Some(true));
+    assert_eq!(filter.matches(&row, &NoSets), Some(true));
 }

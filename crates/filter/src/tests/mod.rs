@@ -37,7 +37,7 @@ fn answer(text: &str, row: &Value) -> Option<bool> {
     let filter = filter(text);
     let table = test_table(Backend::Postgres);
     let row = RowReader::new(table.table(), filter.columns()).read(&raw(&row.to_string()));
-    filter.matches(&row.expect("a row"))
+    filter.matches(&row.expect("a row"), &NoSets)
 }
 
 fn error_of(text: &str, params: &[Value], backend: Backend) -> FilterError {

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::testing::{raw, test_table};
-use crate::{Backend, Claim, ClaimPath, Filter, Policy, RowReader};
+use crate::{Backend, Claim, ClaimPath, Filter, NoSets, Policy, RowReader};
 
 fn bound(text: &str, claims: &Value) -> Filter {
     bound_on(text, claims, Backend::Postgres)
@@ -27,7 +27,7 @@ fn answer(text: &str, claims: &Value, row: &str) -> Option<bool> {
     let table = test_table(Backend::Postgres);
     let filter = bound(text, claims);
     let reader = RowReader::new(table.table(), filter.columns());
-    filter.matches(&reader.read(&raw(row)).expect("a row"))
+    filter.matches(&reader.read(&raw(row)).expect("a row"), &NoSets)
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::log::{ChangeKind, UndoRecord};
+use crate::membership::SetsAtBoth;
 
 /// The effect of a row with these versions, oldest first.
 #[track_caller]
@@ -26,7 +27,7 @@ fn effect(shape: &Shape, versions: &[Option<&str>]) -> Option<(RowOp, bool)> {
     records.reverse();
     let row = versions[versions.len() - 1].map(raw);
     let versions = RowVersions::read(&reader, row.as_deref(), Some(&records)).expect("rows");
-    let effect = selection.effect(&versions);
+    let effect = selection.effect(&versions, SetsAtBoth::NONE);
     effect.map(|effect| (effect.op, effect.transient))
 }
 
@@ -82,7 +83,7 @@ fn a_put_without_a_difference_is_for_readers_that_joined_without_the_row() {
         let records: Vec<UndoRecord> = records.collect();
         let row = a.map(raw);
         let versions = RowVersions::read(&reader, row.as_deref(), Some(&records)).expect("rows");
-        let effect = selection.effect(&versions);
+        let effect = selection.effect(&versions, SetsAtBoth::NONE);
         effect.map(|effect| (effect.op, effect.transient))
     };
     let put = |transient| Some((RowOp::Put, transient));
@@ -117,7 +118,7 @@ fn a_column_that_is_not_in_the_log_may_always_have_changed() {
     let versions = RowVersions::read(&reader, Some(&row), Some(&[record])).expect("rows");
     let (op, transient) = (RowOp::Put, false);
     assert_eq!(
-        selection.effect(&versions),
+        selection.effect(&versions, SetsAtBoth::NONE),
         Some(RowEffect { op, transient })
     );
 }
@@ -136,7 +137,7 @@ fn a_row_of_unknown_past_is_always_sent() {
         let versions = RowVersions::read(&reader, row.as_deref(), None).expect("a row");
         let transient = false;
         assert_eq!(
-            selection.effect(&versions),
+            selection.effect(&versions, SetsAtBoth::NONE),
             Some(RowEffect { op, transient })
         );
     }

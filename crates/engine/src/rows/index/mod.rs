@@ -15,6 +15,7 @@ use std::sync::Arc;
 use db::read::OldValueColumns;
 use filter::{Access, AccessKey, RowError, RowReader, Scalar};
 use sync_core::log::NetChange;
+use sync_core::membership::SetsAtBoth;
 use sync_core::shape::{RowEffect, RowOp, Selection, Shape};
 use sync_core::undo::RowVersions;
 
@@ -238,7 +239,7 @@ impl VersionShapes {
                 self.unkeyed.insert(shape.clone());
                 self.unkeyed_work += selection.filter().work().base();
             }
-            Access::Keys(keys) => {
+            Access::Keys { keys, .. } => {
                 for (column, value) in keys {
                     let values = self.keyed.entry(*column).or_default();
                     values
@@ -269,7 +270,7 @@ impl VersionShapes {
         let Some(Indexed { access, .. }) = self.shapes.remove(shape) else {
             return false;
         };
-        if let Access::Keys(keys) = access {
+        if let Access::Keys { keys, .. } = access {
             keys.iter().for_each(|key| self.forget(key, shape));
         }
         if self.unkeyed.remove(shape) {
@@ -360,10 +361,11 @@ impl VersionShapes {
             }
             found.evaluations += 1;
             indexed.stats.evaluated();
-            match selection.effect(versions) {
+            match selection.effect(versions, SetsAtBoth::NONE) {
                 Some(effect)
                     if effect.op != RowOp::Put
-                        && (late.contains(shape) || selection.is_unclear(versions)) =>
+                        && (late.contains(shape)
+                            || selection.is_unclear(versions, SetsAtBoth::NONE)) =>
                 {
                     found.unclear.push(shape.clone());
                 }

@@ -1,0 +1,24 @@
+//! Membership: sets that rows of other tables make, and how they change.
+
+mod question;
+
+use filter::{NoSets, Sets};
+
+pub use question::{Answer, Inquiry, Question};
+
+/// The sets at a reader's position and now.
+#[derive(Clone, Copy)]
+pub struct SetsAtBoth<'a> {
+    /// As they were at the reader's position.
+    pub before: &'a dyn Sets,
+    /// As they are.
+    pub now: &'a dyn Sets,
+}
+
+impl SetsAtBoth<'static> {
+    /// No set is known. For filters that name none.
+    pub const NONE: Self = Self {
+        before: &NoSets,
+        now: &NoSets,
+    };
+}

@@ -1,0 +1,42 @@
+//! What an advance asks the database, at the snapshot of the read of the log that caused it.
+
+use filter::{Filter, Set};
+use serde_json::value::RawValue;
+
+/// One thing that the entries of the log do not say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Question {
+    /// What a set holds.
+    Set(Set),
+    /// The rows of an entity that match a filter without sets.
+    Rows {
+        /// The entity.
+        entity: Box<str>,
+        /// The filter, on its table as it is now.
+        filter: Filter,
+        /// With more rows than this the answer is [`Answer::TooMany`].
+        rows_max: usize,
+    },
+}
+
+/// The answer to one question.
+#[derive(Debug, Clone)]
+pub enum Answer {
+    /// The different values of a set, each as a JSON object of the set's columns, with the number of rows that have
+    /// them.
+    Set(Vec<(Box<RawValue>, u64)>),
+    /// Rows, with their canonical keys.
+    Rows(Vec<(String, Box<RawValue>)>),
+    /// There are more than were asked for.
+    TooMany,
+    /// The database could not say: a table is locked, has changed, may not be read, or it took too long.
+    Unknown,
+}
+
+/// Asks questions about a read of the log, in rounds.
+pub trait Inquiry: Send {
+    /// Takes the entries of the read. Returns the first questions; none when nothing has to be asked.
+    fn begin(&mut self, entries: &[crate::log::NetChange]) -> Vec<Question>;
+    /// Takes the answers, in the order of the questions. Returns the next questions; none when all is known.
+    fn answer(&mut self, answers: Vec<Answer>) -> Vec<Question>;
+}
