@@ -5,7 +5,12 @@ use std::sync::{Arc, Mutex, RwLock};
 
 use filter::Backend;
 use sync_core::shape::{CurrentTable, Shape};
+#[cfg(feature = "postgres")]
+use value::schema::ColumnKind;
 use value::schema::Schema;
+
+/// Entities by their names.
+pub type EntityMap = Arc<BTreeMap<String, Arc<Entity>>>;
 
 /// One synced entity: the name that clients know, and the table behind it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -116,6 +121,15 @@ impl Entity {
         let key = self.schema.key.iter().position(|key| *key == column);
         let operator = key.and_then(|key| self.key_operators.get(key));
         operator.map_or("OPERATOR(pg_catalog.=)", String::as_str)
+    }
+
+    /// The cast of a column of the key for that: PostgreSQL has no operators for a domain over an enum.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn key_cast(&self, column: usize) -> String {
+        match &self.schema.columns[column].kind {
+            ColumnKind::Enum(_) => format!("::{}", self.base_types[column]),
+            _ => String::new(),
+        }
     }
 
     /// The table as shapes see it; `None` for an entity that has no table or is missing.

@@ -27,6 +27,7 @@ mod postgres;
 mod quote;
 pub mod read;
 pub mod retention;
+mod sets;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod tables;

@@ -14,7 +14,7 @@ use sync_core::mutation::chain::{KeptChains, Place, Turn};
 use sync_core::mutation::{Applied, CheckedWrite};
 use uuid::Uuid;
 
-use crate::entity::Entity;
+use crate::entity::{Entity, EntityMap};
 use crate::error::{DbError, DbResult};
 
 /// A mutation whose writes have been checked, or that the check has rejected. A rejected one goes to the
@@ -153,6 +153,8 @@ pub struct TableWrite {
     checked: CheckedWrite,
     pub(crate) table: Arc<Entity>,
     pub(crate) scope: TableScope,
+    /// The tables that the sets of the scope are made of.
+    pub(crate) others: EntityMap,
 }
 
 /// The rows of a table that a writer may write; `None` allows any row.
@@ -167,13 +169,20 @@ pub struct TableScope {
 }
 
 impl TableWrite {
-    /// A write to an entity's table; `None` when the entity has no table.
-    pub fn new(checked: CheckedWrite, table: Arc<Entity>, scope: TableScope) -> Option<Self> {
+    /// A write to an entity's table; `None` when the entity has no table. The sets that the scope names are made of rows
+    /// of `others`; no condition is true on one whose table is not among them, as the set was made for it.
+    pub fn new(
+        checked: CheckedWrite,
+        table: Arc<Entity>,
+        scope: TableScope,
+        others: EntityMap,
+    ) -> Option<Self> {
         table.relation.as_ref()?;
         Some(Self {
             checked,
             table,
             scope,
+            others,
         })
     }
 

@@ -6,11 +6,15 @@
 //! the choice of operators nor a database session's settings change the result, and so that the columns need no
 //! cast and an index can serve them.
 
-use filter::{Condition, Scalar};
-use value::schema::{Column, ColumnKind, Schema};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use filter::{Condition, Membership, Scalar, Set};
+use value::schema::{Column, ColumnKind};
 
 use crate::entity::Entity;
 use crate::quote::{ident, portable_literal};
+use crate::sets;
 
 /// A predicate on the table with the alias `t`, and its parameters, all of them texts.
 #[derive(Debug, PartialEq, Eq)]
@@ -19,34 +23,65 @@ pub(super) struct Predicate {
     pub(super) params: Vec<String>,
 }
 
-/// Writes a canonical condition on an entity's table as SQL.
-pub(super) fn predicate(condition: &Condition, entity: &Entity) -> Predicate {
-    predicate_with(condition, entity, |number| format!("${number}"))
+/// How conditions on an entity's table are written.
+#[derive(Clone, Copy)]
+pub(super) struct Predicates<'a> {
+    entity: &'a Entity,
+    others: &'a BTreeMap<String, Arc<Entity>>,
+    without_itself: bool,
 }
 
-/// The same, with parameter `number`, counted from 1, as `placeholder` says.
-pub(super) fn predicate_with(
-    condition: &Condition,
-    entity: &Entity,
-    placeholder: impl Fn(usize) -> String,
-) -> Predicate {
-    let mut writer = Writer {
-        placeholder: &placeholder,
-        schema: &entity.schema,
-        base_types: &entity.base_types,
-        written: Predicate {
-            sql: String::new(),
-            params: Vec::new(),
-        },
-    };
-    writer.condition(condition);
-    writer.written
+impl<'a> Predicates<'a> {
+    /// On this entity's table, with sets of rows of the others.
+    pub(super) fn new(entity: &'a Entity, others: &'a BTreeMap<String, Arc<Entity>>) -> Self {
+        Self {
+            entity,
+            others,
+            without_itself: false,
+        }
+    }
+
+    /// The same, but the row that is tested makes no part of a set.
+    pub(super) fn without_itself(self) -> Self {
+        Self {
+            without_itself: true,
+            ..self
+        }
+    }
+
+    /// Writes a canonical condition as SQL.
+    pub(super) fn write(self, condition: &Condition) -> Predicate {
+        self.write_with(condition, |number| format!("${number}"))
+    }
+
+    /// The same, with parameter `number`, counted from 1, as `placeholder` says.
+    pub(super) fn write_with(
+        self,
+        condition: &Condition,
+        placeholder: impl Fn(usize) -> String,
+    ) -> Predicate {
+        let mut writer = Writer {
+            how: self,
+            placeholder: &placeholder,
+            entity: self.entity,
+            level: 0,
+            written: Predicate {
+                sql: String::new(),
+                params: Vec::new(),
+            },
+        };
+        writer.condition(condition);
+        writer.written
+    }
 }
 
 struct Writer<'a> {
+    how: Predicates<'a>,
     placeholder: &'a dyn Fn(usize) -> String,
-    schema: &'a Schema,
-    base_types: &'a [String],
+    /// The entity that columns are of.
+    entity: &'a Entity,
+    /// How many subqueries they are inside of.
+    level: usize,
     written: Predicate,
 }
 
@@ -93,8 +128,12 @@ impl Writer<'_> {
                 let not = if *negated { "" } else { "NOT " };
                 self.push(&format!("{name} IS {not}DISTINCT FROM NULL"));
             }
-            // Not written yet, and never true.
-            Condition::Member { .. } => self.push("NULL::pg_catalog.bool"),
+            Condition::Member {
+                columns,
+                set,
+                membership,
+                negated,
+            } => self.member(columns, set, *membership, *negated),
             Condition::Like {
                 column,
                 pattern,
@@ -109,6 +148,55 @@ impl Writer<'_> {
                 ));
             }
         }
+    }
+
+    /// Membership in a set. An index serves it, or it is looked up in a hash of the set: `<> ALL` never is.
+    fn member(&mut self, columns: &[usize], set: &Set, membership: Membership, negated: bool) {
+        let Some(inner) = sets::entity_of(set, self.how.others) else {
+            return self.push("NULL::pg_catalog.bool");
+        };
+        self.push(if negated { "(NOT " } else { "(" });
+        let values: Vec<String> = columns.iter().map(|column| self.name(*column)).collect();
+        let outer = std::mem::replace(&mut self.entity, inner);
+        self.level += 1;
+        let members: Vec<String> = set.rows().columns.iter().map(|it| self.name(*it)).collect();
+        let from = format!(
+            "FROM {} {}",
+            inner.relation.as_deref().unwrap_or_default(),
+            self.alias()
+        );
+        let equal = |(value, member)| format!("{member} OPERATOR(pg_catalog.=) {value} AND ");
+        match membership {
+            Membership::In if !columns.is_empty() => self.push(&format!(
+                "{} OPERATOR(pg_catalog.=) ANY (SELECT {} {from} WHERE ",
+                row(&values),
+                members.join(", ")
+            )),
+            _ => {
+                let equal: String = values.iter().zip(&members).map(equal).collect();
+                self.push(&format!("EXISTS (SELECT 1 {from} WHERE {equal}"));
+            }
+        }
+        if self.how.without_itself && inner.relation == self.how.entity.relation {
+            self.another_row();
+        }
+        self.condition(set.rows().filter.condition());
+        self.push("))");
+        self.level -= 1;
+        self.entity = outer;
+    }
+
+    /// That the row is not the one that is tested, of the same table.
+    fn another_row(&mut self) {
+        let entity = self.entity;
+        let key = entity.schema.key.iter().map(|&index| {
+            let column = &entity.schema.columns[index];
+            let (name, cast) = (ident(&column.name), entity.key_cast(index));
+            let equality = entity.equality(index);
+            format!("{}.{name}{cast} {equality} t.{name}{cast}", self.alias())
+        });
+        let key: Vec<String> = key.collect();
+        self.push(&format!("NOT ({}) AND ", key.join(" AND ")));
     }
 
     fn joined(&mut self, parts: &[Condition], word: &str) {
@@ -126,17 +214,26 @@ impl Writer<'_> {
     /// A column. A domain over an enum has no operators of its own; an index serves the cast to the enum,
     /// too.
     fn name(&self, column: usize) -> String {
-        let Column { name, kind, .. } = &self.schema.columns[column];
+        let Column { name, kind, .. } = &self.entity.schema.columns[column];
+        let name = format!("{}.{}", self.alias(), ident(name));
         match kind {
-            ColumnKind::Enum(_) => format!("t.{}::{}", ident(name), self.base_types[column]),
-            _ => format!("t.{}", ident(name)),
+            ColumnKind::Enum(_) => format!("{name}::{}", self.entity.base_types[column]),
+            _ => name,
+        }
+    }
+
+    /// The table that columns are of.
+    fn alias(&self) -> String {
+        match self.level {
+            0 => "t".to_owned(),
+            level => format!("s{level}"),
         }
     }
 
     /// The value of a column's type, or the array of such values, that `text` stands for.
     fn value(&mut self, column: usize, text: String, array: &str) -> String {
         let sql_type = self.sql_type(column);
-        match self.schema.columns[column].kind {
+        match self.entity.schema.columns[column].kind {
             // A literal is read by the type's input function; a cast from text may be the type's owner's.
             ColumnKind::Enum(_) => format!("{}::{sql_type}{array}", portable_literal(&text)),
             _ => format!("{}::pg_catalog.text::{sql_type}{array}", self.bind(text)),
@@ -150,7 +247,7 @@ impl Writer<'_> {
 
     /// The type in which Rust compares a column; an enum is compared in its own type.
     fn sql_type(&self, column: usize) -> String {
-        let name = match self.schema.columns[column].kind {
+        let name = match self.entity.schema.columns[column].kind {
             ColumnKind::Bool => "bool",
             ColumnKind::Int { .. } => "int8",
             ColumnKind::Float => "float8",
@@ -160,9 +257,17 @@ impl Writer<'_> {
             ColumnKind::Date => "date",
             ColumnKind::Timestamp => "timestamp",
             ColumnKind::TimestampTz => "timestamptz",
-            _ => return self.base_types[column].clone(),
+            _ => return self.entity.base_types[column].clone(),
         };
         format!("pg_catalog.{name}")
+    }
+}
+
+/// One value, or the row of several.
+fn row(values: &[String]) -> String {
+    match values {
+        [one] => one.clone(),
+        several => format!("({})", several.join(", ")),
     }
 }
 

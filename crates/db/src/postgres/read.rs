@@ -20,8 +20,9 @@ use sync_core::snapshot::Snapshot;
 
 use super::cancel::Progress;
 use super::dialect::{bound, dialect};
+use super::filter::Predicates;
 use super::store::{SEARCH_PATH, in_schema};
-use super::{filter, projection, resume};
+use super::{projection, resume};
 use crate::entity::{Entity, RowsSql};
 use crate::error::{DbError, DbResult, Failed};
 use crate::health::{Health, Unreadable};
@@ -216,6 +217,7 @@ pub(crate) async fn read_changes(
 fn rows_sql(
     entity: &Entity,
     query: &RowsQuery,
+    relies_on: &[Arc<Entity>],
     log_schema: &str,
     guarded: bool,
 ) -> (String, Vec<String>) {
@@ -231,7 +233,8 @@ fn rows_sql(
     };
     let mut parameters = Vec::new();
     if let Some(selection) = selection.filter(|selection| !selection.filter().is_everything()) {
-        let predicate = filter::predicate(selection.filter().condition(), entity);
+        let predicates = Predicates::new(entity, &query.others);
+        let predicate = predicates.write(selection.filter().condition());
         rows = format!("{rows} WHERE {}", predicate.sql);
         parameters = predicate.params;
     }
@@ -244,7 +247,7 @@ fn rows_sql(
         let keyed = format!("SELECT key COLLATE \"C\" AS key, row FROM ({rows}) unordered");
         rows = format!("SELECT key, row FROM ({keyed}) keyed {beyond} ORDER BY key LIMIT {limit}");
     }
-    let (before, after) = sql::around_rows(&dialect(log_schema), entity);
+    let (before, after) = sql::around_rows(&dialect(log_schema), relies_on);
     (format!("{before}{rows}{after}"), parameters)
 }
 
@@ -258,8 +261,15 @@ pub(crate) async fn read_rows(
     out: &PartSender<RowImage>,
     progress: &Progress,
 ) -> DbResult<()> {
+    let relies_on = match query.relies_on(entity) {
+        Ok(relies_on) => relies_on,
+        Err(entity) => {
+            let _ = progress.send(out, Part::Outdated(entity)).await;
+            return Ok(());
+        }
+    };
     let guarded = health.is_guarded(&entity.schema.entity);
-    let (sql, parameters) = rows_sql(entity, query, log_schema, guarded);
+    let (sql, parameters) = rows_sql(entity, query, &relies_on, log_schema, guarded);
     conn.transaction(async |conn| {
         conn.batch_execute(&format!(
             "{READ_COMMITTED}; {SESSION_SETTINGS}; {READ_TIMEOUTS}; SET LOCAL {SEARCH_PATH}"
@@ -270,7 +280,7 @@ pub(crate) async fn read_rows(
             .await?;
         let selection = query.shape.selection();
         let is_partial = selection.is_some_and(Selection::is_partial);
-        let mut collector = RowsCollector::new(entity, health.clone());
+        let mut collector = RowsCollector::new(entity, &relies_on, health.clone());
         if guarded || is_partial {
             collector = collector.projecting(&query.shape);
         }

@@ -222,12 +222,16 @@ fn start<T>(position: Option<&str>, floor: Option<&str>) -> DbResult<Part<T>> {
 }
 
 impl RowsCollector {
-    /// A collector for a statement that was generated for this entity.
-    pub(crate) fn new(entity: &Arc<Entity>, health: Arc<Health>) -> Self {
+    /// A collector for a statement that was generated for this entity, and relies on the tables of some.
+    pub(crate) fn new(
+        entity: &Arc<Entity>,
+        relies_on: &[Arc<Entity>],
+        health: Arc<Health>,
+    ) -> Self {
         Self {
             entity: entity.clone(),
             projection: None,
-            expected: fingerprints([entity]),
+            expected: fingerprints(relies_on),
             health,
             rows: Vec::new(),
             bytes: 0,

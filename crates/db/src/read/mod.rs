@@ -14,9 +14,10 @@ use sync_core::shape::Shape;
 pub use stream::{ChangeStream, ReadError, ReadStart, ReadStream, RowStream};
 pub(crate) use stream::{Part, PartSender};
 
-use crate::entity::Entity;
+use crate::entity::{Entity, EntityMap};
 use crate::error::{DbError, DbResult};
 use crate::health::Unreadable;
+use crate::sets;
 
 /// A query for changes.
 #[derive(Debug, Clone)]
@@ -77,6 +78,8 @@ pub struct RowsQuery {
     pub shape: Shape,
     /// One page of its rows; `None` for all.
     pub page: Option<RowsPage>,
+    /// The tables that the sets of its filter are made of.
+    pub others: EntityMap,
 }
 
 /// A page of rows, ordered by the bytes of their keys.
@@ -90,8 +93,24 @@ pub struct RowsPage {
 
 impl RowsQuery {
     /// All rows of a shape.
-    pub fn all(shape: Shape) -> Self {
-        Self { shape, page: None }
+    pub fn all(shape: Shape, others: EntityMap) -> Self {
+        Self {
+            shape,
+            page: None,
+            others,
+        }
+    }
+
+    /// The shape's entity and those of its sets, whose tables the read relies on.
+    ///
+    /// # Errors
+    /// The name of one whose table is missing, or is not the one for which the shape was resolved.
+    pub(crate) fn relies_on(&self, entity: &Arc<Entity>) -> Result<Vec<Arc<Entity>>, String> {
+        let mut entities = vec![entity.clone()];
+        if let Some(selection) = self.shape.selection() {
+            entities.extend(sets::entities_of(selection.filter(), &self.others)?);
+        }
+        Ok(entities)
     }
 }
 

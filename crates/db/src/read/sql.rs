@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use sync_core::log::ChangeKind;
 use sync_core::shape::Selection;
@@ -152,12 +153,12 @@ fn fingerprints_sql<'a>(dialect: &Dialect, names: impl IntoIterator<Item = &'a S
 }
 
 /// The SQL before and after a query of `key` and `row` that turns its lines into
-/// [`super::collect::RowLine`]s.
-pub(crate) fn around_rows(dialect: &Dialect, entity: &Entity) -> (String, &'static str) {
+/// [`super::collect::RowLine`]s. It relies on the tables of these entities.
+pub(crate) fn around_rows(dialect: &Dialect, entities: &[Arc<Entity>]) -> (String, &'static str) {
     let before = format!(
         "SELECT position, floor, {} AS fingerprints, CAST(NULL AS TEXT) AS key, CAST(NULL AS TEXT) AS row \
          FROM ({}) s UNION ALL SELECT NULL, NULL, NULL, key, row FROM (",
-        fingerprints_sql(dialect, [&entity.schema.entity]),
+        fingerprints_sql(dialect, entities.iter().map(|entity| &entity.schema.entity)),
         dialect.start
     );
     (before, ") all_rows")

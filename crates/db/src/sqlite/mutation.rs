@@ -308,7 +308,7 @@ pub(super) fn write_in_scope(
     write::write(conn, write, kept)?;
     if let Some(check) = &write.scope.check
         && write.op != Op::Delete
-        && write::written_row_matches(conn, write, check)? != Some(true)
+        && write::passes_check_afterwards(conn, write, check)? != Some(true)
     {
         return Err(WriteFailed::Rejected(outside_check()));
     }

@@ -21,8 +21,9 @@ use sync_core::shape::Selection;
 
 use super::connect::{SqliteConn, blocking};
 use super::entry::{entry_hash, hash_at, newest, position};
+use super::filter::Predicates;
 use super::statement::{Statement, Value};
-use super::{entry, filter, projection, store};
+use super::{entry, projection, store};
 use crate::entity::{Entity, RowsSql};
 use crate::error::{DbError, DbResult, Failed};
 use crate::health::{Health, ROW_BYTES_MAX};
@@ -359,7 +360,12 @@ fn changes_statement(
 }
 
 /// The statement that reads some rows of an entity.
-fn rows_statement(entity: &Entity, query: &RowsQuery, guarded: bool) -> Statement {
+fn rows_statement(
+    entity: &Entity,
+    query: &RowsQuery,
+    relies_on: &[Arc<Entity>],
+    guarded: bool,
+) -> Statement {
     let selection = query.shape.selection();
     let rows = match &entity.rows {
         RowsSql::Table { key, from, .. } if guarded => {
@@ -367,7 +373,7 @@ fn rows_statement(entity: &Entity, query: &RowsQuery, guarded: bool) -> Statemen
         }
         rows => sql::rows_before_where(rows, selection, projection::object),
     };
-    let (before, after) = sql::around_rows(&DIALECT, entity);
+    let (before, after) = sql::around_rows(&DIALECT, relies_on);
     let mut statement = Statement::new(before);
     if query.page.is_some() {
         statement =
@@ -375,11 +381,8 @@ fn rows_statement(entity: &Entity, query: &RowsQuery, guarded: bool) -> Statemen
     }
     statement = statement.sql(rows);
     if let Some(selection) = selection.filter(|selection| !selection.filter().is_everything()) {
-        statement = filter::predicate(
-            statement.sql(" WHERE "),
-            selection.filter().condition(),
-            selection.table().schema,
-        );
+        let predicates = Predicates::new(entity, &query.others);
+        statement = predicates.write(statement.sql(" WHERE "), selection.filter().condition());
     }
     if let Some(RowsPage { after_key, limit }) = &query.page {
         // Rows without a key are not sent and must not fill the page.
@@ -400,11 +403,18 @@ pub(crate) async fn read_rows(
     query: &RowsQuery,
     out: &PartSender<RowImage>,
 ) -> DbResult<()> {
+    let relies_on = match query.relies_on(entity) {
+        Ok(relies_on) => relies_on,
+        Err(entity) => {
+            let _ = out.send(Part::Outdated(entity)).await;
+            return Ok(());
+        }
+    };
     let guarded = entity.relation.is_some() && health.is_guarded(&entity.schema.entity);
-    let statement = rows_statement(entity, query, guarded);
+    let statement = rows_statement(entity, query, &relies_on, guarded);
     let selection = query.shape.selection();
     let is_partial = selection.is_some_and(Selection::is_partial);
-    let mut collector = RowsCollector::new(entity, health.clone());
+    let mut collector = RowsCollector::new(entity, &relies_on, health.clone());
     if guarded || is_partial {
         collector = collector.projecting(&query.shape);
     }

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use value::schema::{ColumnKind, Schema};
 
 use super::explain::{self, Tried, WriteFailed};
-use super::filter::predicate;
+use super::filter::Predicates;
 use super::statement::{KeptStatements, Statement, Value};
 use crate::quote::ident;
 use crate::write::{TableWrite, not_found, outside_check};
@@ -83,11 +83,8 @@ fn passes_check(
         return Ok(true);
     };
     let written = values(write);
-    let mut statement = predicate(
-        Statement::new("SELECT coalesce("),
-        check.condition(),
-        &write.schema,
-    );
+    let mut statement =
+        predicates(write).write(Statement::new("SELECT coalesce("), check.condition());
     statement = statement.sql(", 0) AS matches FROM (SELECT 1");
     for index in check.columns() {
         let name = ident(&write.schema.columns[index].name);
@@ -107,15 +104,22 @@ fn passes_check(
     Ok(found.first().is_some_and(|found| found.matches))
 }
 
-/// Whether a row that has just been written matches a filter; `None` when it cannot be found: no key names it, and it has
-/// no row id.
-pub(super) fn written_row_matches(
+/// How conditions on the written table are written.
+fn predicates(write: &TableWrite) -> Predicates<'_> {
+    Predicates::new(&write.table, &write.others)
+}
+
+/// Whether a row that has just been written passes the write's check; `None` when it cannot be found: no key names it,
+/// and it has no row id. The row itself is in no set that says who may write it.
+pub(super) fn passes_check_afterwards(
     conn: &mut SqliteConnection,
     write: &TableWrite,
-    filter: &Filter,
+    check: &Filter,
 ) -> Result<Option<bool>, diesel::result::Error> {
+    let predicates = predicates(write).without_itself();
     if write.key.is_some() {
-        return row_matches(conn, write, filter);
+        let statement = with_key(matches_of(write, predicates, check), write);
+        return found(conn, statement);
     }
     let has_rowid =
         "SELECT NOT wr AS matches FROM pragma_table_list WHERE schema = 'main' AND name = ";
@@ -125,9 +129,17 @@ pub(super) fn written_row_matches(
     if hides_rowid || !has_rowid.iter().any(|found| found.matches) {
         return Ok(None);
     }
-    let statement = matches_of(write, filter);
+    let statement = matches_of(write, predicates, check);
     // Inserts of triggers do not count.
     let statement = statement.sql(format!(" WHERE t.{ROWID} = last_insert_rowid()"));
+    found(conn, statement)
+}
+
+/// The answer of a query for one row at most.
+fn found(
+    conn: &mut SqliteConnection,
+    statement: Statement,
+) -> Result<Option<bool>, diesel::result::Error> {
     let found: Vec<Matches> = statement.load(conn)?;
     Ok(found.into_iter().next().map(|found| found.matches))
 }
@@ -146,18 +158,15 @@ pub(super) fn row_matches(
     if write.key.is_none() {
         return Ok(None);
     }
-    let statement = with_key(matches_of(write, filter), write);
-    let found: Vec<Matches> = statement.load(conn)?;
-    Ok(found.into_iter().next().map(|found| found.matches))
+    found(
+        conn,
+        with_key(matches_of(write, predicates(write), filter), write),
+    )
 }
 
 /// The query whether a row of the written table matches a filter, without the condition that says which row.
-fn matches_of(write: &TableWrite, filter: &Filter) -> Statement {
-    let statement = predicate(
-        Statement::new("SELECT coalesce("),
-        filter.condition(),
-        &write.schema,
-    );
+fn matches_of(write: &TableWrite, predicates: Predicates<'_>, filter: &Filter) -> Statement {
+    let statement = predicates.write(Statement::new("SELECT coalesce("), filter.condition());
     statement.sql(format!(", 0) AS matches FROM {} t", write.relation()))
 }
 

@@ -1,9 +1,7 @@
 //! What is known of a mutation before the database sees it: whether its writes fit their tables, and the rights of the
 //! principal.
 
-use std::sync::Arc;
-
-use db::entity::Entity;
+use db::entity::{Entity, EntityMap};
 use db::write::{TableScope, TableWrite};
 use filter::{Filter, FilterError, Table};
 use protocol::{MutatorCall, Op, Push, Reject, RejectCode, Step, Write, json_fault};
@@ -42,7 +40,7 @@ pub(super) fn check(
     mutation::check_count(push.writes.len(), state.config.limits.writes_max)?;
     let entities = state.entities.all();
     let write = |index: usize, write: &Write| {
-        let checked = check_write(state, principal, write, entities.get(&write.entity));
+        let checked = check_write(state, principal, write, &entities);
         checked.map_err(|reject| reject.of_write(index))
     };
     let steps = push.writes.iter().enumerate();
@@ -86,10 +84,12 @@ fn check_write(
     state: &EngineState,
     principal: &Principal,
     write: &Write,
-    entity: Option<&Arc<Entity>>,
+    entities: &EntityMap,
 ) -> Result<TableWrite, Reject> {
     let authorizer = &state.config.auth.authorizer;
-    let entity = entity.filter(|_| !authorizer.is_closed(&write.entity));
+    let entity = entities
+        .get(&write.entity)
+        .filter(|_| !authorizer.is_closed(&write.entity));
     if entity.is_some_and(|entity| entity.relation.is_none()) {
         return Err(not_writable());
     }
@@ -107,7 +107,7 @@ fn check_write(
         error!(%error, entity, "the write scope of an entity cannot be used; its writes are rejected");
         Reject::new(RejectCode::Forbidden, "this user may not write this entity")
     })?;
-    TableWrite::new(checked, table.clone(), scope).ok_or_else(not_writable)
+    TableWrite::new(checked, table.clone(), scope, entities.clone()).ok_or_else(not_writable)
 }
 
 fn not_writable() -> Reject {

@@ -198,8 +198,10 @@ impl MutatorTx {
         let table = self.shared.entities.find(&write.entity);
         let schema = table.as_ref().map(|table| table.schema.clone());
         let checked = mutation::check(&write, schema, WriteColumns::ALL).map_err(rejected)?;
-        let table_write =
-            table.and_then(|table| TableWrite::new(checked, table, TableScope::default()));
+        let table_write = table.and_then(|table| {
+            let (scope, others) = (TableScope::default(), Arc::default());
+            TableWrite::new(checked, table, scope, others)
+        });
         let (Some(open), Some(table_write)) = (&mut *open, table_write) else {
             let message = format!("the entity {:?} has no table to write to", write.entity);
             return Err(MutatorError::Failed(anyhow!(message)));

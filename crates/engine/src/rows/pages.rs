@@ -95,7 +95,13 @@ impl Reader {
             after_key,
             limit: limit.saturating_add(1),
         });
-        let mut rows = self.db.read_rows(entity, RowsQuery { shape, page });
+        let others = self.entities.all();
+        let query = RowsQuery {
+            shape,
+            page,
+            others,
+        };
+        let mut rows = self.db.read_rows(entity, query);
         let bytes_max = self.config.page_bytes_max;
         let spooled = spool_page(&mut rows, spool, limit, bytes_max);
         let read = unless_abandoned(spool, spooled).await;

@@ -250,7 +250,9 @@ impl Reader {
         metrics::counter!("rhtmx_sync_snapshot_reads_total").increment(1);
         let schema = entity.schema.clone();
         self.shapes().begin(shape);
-        let mut rows = self.db.read_rows(entity, RowsQuery::all(shape.clone()));
+        let mut rows = self
+            .db
+            .read_rows(entity, RowsQuery::all(shape.clone(), self.entities.all()));
         let read =
             unless_abandoned(spool, spool_rows(&mut rows, spool, self.config.rows_max)).await;
         rows.close().await;

@@ -1,6 +1,7 @@
 //! For tests: a table with a column of each kind, and arbitrary filters and rows of it.
 
 pub mod arbitrary;
+pub mod sets;
 
 use serde_json::value::RawValue;
 use value::schema::{Collation, Column, ColumnKind, Schema};

@@ -7,8 +7,9 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use filter::Filter;
 use protocol::Op;
 
-use super::statement::{ascii, from, key_is, key_object, matches, object, record, value};
-use crate::postgres::filter::predicate_with;
+use super::statement::{
+    ascii, from, key_is, key_object, matches, object, predicates, record, value,
+};
 use crate::quote::ident;
 use crate::write::TableWrite;
 
@@ -33,7 +34,7 @@ pub(super) async fn is_visible(
     let Some(visible) = visible.filter(|_| write.key.is_some()) else {
         return Ok(None);
     };
-    let (query, params) = matches(write, visible, FIRST, "$2");
+    let (query, params) = matches(write, predicates(write), visible, FIRST, "$2");
     let found = sql_query(query)
         .bind::<Text, _>(ascii(&key_object(write, None)))
         .bind::<Array<Text>, _>(params)
@@ -54,9 +55,7 @@ pub(super) async fn passes_check(
     let found: Answer = sql_query(check_query(write, check))
         .bind::<Text, _>(ascii(&object(&write.schema, &write.values)))
         .bind::<Text, _>(ascii(&key_object(write, None)))
-        .bind::<Array<Text>, _>(
-            predicate_with(check.condition(), &write.table, |_| String::new()).params,
-        )
+        .bind::<Array<Text>, _>(predicates(write).write(check.condition()).params)
         .get_result(conn)
         .await?;
     Ok(found.answer)
@@ -66,7 +65,7 @@ pub(super) async fn passes_check(
 fn check_query(write: &TableWrite, check: &Filter) -> String {
     let schema = &write.schema;
     let parameter = |number| format!("$3[{number}]");
-    let predicate = predicate_with(check.condition(), &write.table, parameter);
+    let predicate = predicates(write).write_with(check.condition(), parameter);
     let is_written = |index: usize| write.values.iter().any(|(written, _)| *written == index);
     let finds_row = write.op != Op::Create;
     let column = |index: usize| {

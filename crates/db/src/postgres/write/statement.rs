@@ -8,7 +8,7 @@ use protocol::Op;
 use serde_json::value::RawValue;
 use value::schema::{ColumnKind, Schema};
 
-use crate::postgres::filter::{Predicate, predicate_with};
+use crate::postgres::filter::{Predicate, Predicates};
 use crate::quote::ident;
 use crate::write::TableWrite;
 
@@ -57,7 +57,8 @@ fn step(write: &TableWrite) -> String {
         step.push_str(r#","n":true"#);
     }
     if let Some(check) = write.scope.check.as_ref().filter(|_| check.is_some()) {
-        let (query, params) = matches(write, check, "$1", "$2");
+        // By then the row itself may be in a set that says who may write it.
+        let (query, params) = matches(write, predicates(write).without_itself(), check, "$1", "$2");
         // The answer is still true at the commit.
         let query = json_text(&(query + " FOR UPDATE OF t"));
         let (relation, params) = (json_text(write.relation()), json_text(&params));
@@ -89,7 +90,7 @@ fn check(write: &TableWrite, guard: Option<&Predicate>) -> Option<Predicate> {
 
 /// A filter whose parameters are in the key's object, after as many others.
 fn with_params_in_key(write: &TableWrite, filter: &Filter, before: usize) -> Predicate {
-    predicate_with(filter.condition(), &write.table, |number| {
+    predicates(write).write_with(filter.condition(), |number| {
         let index = before + number - 1;
         format!("($2 OPERATOR(pg_catalog.#>>) '{{\"{PARAMS}\",{index}}}')")
     })
@@ -143,17 +144,22 @@ fn and(guard: Option<&str>) -> String {
     guard.map_or_else(String::new, |guard| format!(" AND {guard}"))
 }
 
+/// How conditions on the written table are written.
+pub(super) fn predicates(write: &TableWrite) -> Predicates<'_> {
+    Predicates::new(&write.table, &write.others)
+}
+
 /// A query whether the row with the write's key matches a filter, and the filter's parameters; `key` and `params` are the
 /// parameters of the query.
 pub(super) fn matches(
     write: &TableWrite,
+    predicates: Predicates<'_>,
     filter: &Filter,
     key: &str,
     params: &str,
 ) -> (String, Vec<String>) {
-    let predicate = predicate_with(filter.condition(), &write.table, |number| {
-        format!("{params}[{number}]")
-    });
+    let placeholder = |number| format!("{params}[{number}]");
+    let predicate = predicates.write_with(filter.condition(), placeholder);
     let query = format!(
         "SELECT coalesce({}, false) AS answer FROM {} t{} WHERE {}",
         predicate.sql,
@@ -265,11 +271,7 @@ pub(super) fn key_is(write: &TableWrite, parameter: &str) -> String {
         .iter()
         .map(|&index| {
             let column = &write.schema.columns[index];
-            // PostgreSQL has no operators for a domain over an enum.
-            let cast = match &column.kind {
-                ColumnKind::Enum(_) => format!("::{}", write.table.base_types[index]),
-                _ => String::new(),
-            };
+            let cast = write.table.key_cast(index);
             format!(
                 "t.{}{cast} {} {}{cast}",
                 ident(&column.name),

@@ -5,6 +5,7 @@ mod keys;
 mod replace;
 mod rows;
 mod schema_change;
+mod sets;
 mod upkeep;
 mod writes;
 
@@ -188,7 +189,7 @@ impl Synced {
             &mut self.conn,
             &entity,
             &Arc::default(),
-            &RowsQuery::all(Shape::whole("e")),
+            &RowsQuery::all(Shape::whole("e"), Arc::default()),
             &sender,
         )
         .await

@@ -1,5 +1,7 @@
 //! The JSON of rows.
 
+use std::sync::Arc;
+
 use diesel::sql_types::{BigInt, Double};
 use diesel::{RunQueryDsl as _, sql_query};
 use serde_json::{Value, json};
@@ -285,7 +287,7 @@ async fn a_read_ends_when_its_receiver_is_dropped() {
             &mut conn,
             &entity,
             &std::sync::Arc::default(),
-            &RowsQuery::all(Shape::whole("e")),
+            &RowsQuery::all(Shape::whole("e"), Arc::default()),
             &sender,
         )
         .await

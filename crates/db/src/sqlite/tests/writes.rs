@@ -41,7 +41,12 @@ impl Synced {
             let schema = Some(table.schema.clone());
             let checked = mutation::check(write, schema, WriteColumns::ALL);
             let checked = checked.map_err(|reject| reject.of_write(index))?;
-            let write = TableWrite::new(checked, table.clone(), TableScope::default());
+            let write = TableWrite::new(
+                checked,
+                table.clone(),
+                TableScope::default(),
+                Arc::default(),
+            );
             Ok(write.expect("a table"))
         });
         let writes = checked.collect();
@@ -431,7 +436,8 @@ async fn a_value_that_a_strict_table_refuses_is_rejected() {
     let schema = synced.entities["e"].schema.clone();
     let checked = mutation::check(&write, Some(schema), WriteColumns::ALL).expect("it fits");
     let table = synced.entities["e"].clone();
-    let write = TableWrite::new(checked, table, TableScope::default()).expect("a table");
+    let write =
+        TableWrite::new(checked, table, TableScope::default(), Arc::default()).expect("a table");
     let writes = Ok(vec![write]);
     synced
         .apply(mutation(2, "broken", writes))

@@ -1,0 +1,36 @@
+//! The tables behind the sets that a filter names.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use filter::{Filter, Set};
+
+use crate::entity::Entity;
+
+/// The entity whose rows make a set. None when its table is missing, or is no longer the one that the set was made
+/// for: then no condition on the set is true.
+pub(crate) fn entity_of<'a>(
+    set: &Set,
+    entities: &'a BTreeMap<String, Arc<Entity>>,
+) -> Option<&'a Arc<Entity>> {
+    let entity = entities.get(set.entity())?;
+    let fits = entity.relation.is_some() && *entity.fingerprint == *set.rows().fingerprint;
+    fits.then_some(entity)
+}
+
+/// The entities of all sets that a filter names, at every depth.
+///
+/// # Errors
+/// The name of one whose table is missing or has changed.
+pub(crate) fn entities_of(
+    filter: &Filter,
+    entities: &BTreeMap<String, Arc<Entity>>,
+) -> Result<Vec<Arc<Entity>>, String> {
+    let mut found = Vec::new();
+    for set in filter.sets() {
+        let entity = entity_of(set, entities).ok_or_else(|| set.entity().to_owned())?;
+        found.push(entity.clone());
+        found.extend(entities_of(&set.rows().filter, entities)?);
+    }
+    Ok(found)
+}
