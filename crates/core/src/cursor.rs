@@ -73,6 +73,16 @@ pub enum CommitId {
     LogId(i64),
 }
 
+impl CommitId {
+    /// Of something that no position of this database contains yet.
+    pub fn after(position: &Position) -> Self {
+        match position {
+            Position::Snapshot(_) => Self::Xid(Xid::MAX),
+            Position::Log(_) => Self::LogId(i64::MAX),
+        }
+    }
+}
+
 impl Position {
     /// The position at an entry of a SQLite log whose hash is not known.
     pub fn log_id(id: i64) -> Self {

@@ -4,7 +4,7 @@ use filter::RowError;
 use protocol::{Change, MutationId};
 use serde_json::value::RawValue;
 
-use crate::log::{NetChange, Subject};
+use crate::log::{ChangeKind, NetChange, Subject};
 use crate::membership::SetsAtBoth;
 use crate::shape::{RowEffect, RowOp, ShapeReader};
 use crate::undo::RowVersions;
@@ -55,7 +55,11 @@ impl NetChange {
             return Ok(self.effect_on_all_rows());
         };
         let versions = RowVersions::read(reader, self.row.as_deref(), self.undo.as_deref())?;
-        let Some(effect) = selection.effect(&versions, sets) else {
+        let effect = match self.kind {
+            ChangeKind::Touched => selection.effect_of_sets(&versions, sets),
+            _ => selection.effect(&versions, sets),
+        };
+        let Some(effect) = effect else {
             return Ok(Effect::Nothing);
         };
         let has_no_past = !versions.has_past() && !selection.filter().is_everything();

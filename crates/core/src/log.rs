@@ -28,16 +28,20 @@ pub enum ChangeKind {
     /// Rows changed that cannot be read at the moment: clients refetch this entity. Readers make this of the
     /// entries of such rows; it is not in the log.
     Unread,
+    /// The row did not change, but sets that decide who sees it did. Readers make this of such rows; it is not in the
+    /// log.
+    Touched,
 }
 
 impl ChangeKind {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Create,
         Self::Update,
         Self::Delete,
         Self::Truncate,
         Self::SchemaChange,
         Self::Unread,
+        Self::Touched,
     ];
 
     /// The kind's word in the log.
@@ -49,6 +53,7 @@ impl ChangeKind {
             Self::Truncate => "truncate",
             Self::SchemaChange => "schema_change",
             Self::Unread => "unread",
+            Self::Touched => "touched",
         }
     }
 }

@@ -122,7 +122,7 @@ impl ChangeTracker {
             ChangeKind::Create | ChangeKind::Update => entity_id.is_some() && data.is_some(),
             ChangeKind::Delete => entity_id.is_some() && data.is_none(),
             ChangeKind::Truncate => entity_id.is_none() && data.is_none(),
-            ChangeKind::SchemaChange | ChangeKind::Unread => false,
+            ChangeKind::SchemaChange | ChangeKind::Unread | ChangeKind::Touched => false,
         };
         if !complete {
             return Err(TrackerError::Incomplete);

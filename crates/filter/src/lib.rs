@@ -31,6 +31,7 @@ mod set;
 mod syntax;
 mod table;
 mod token;
+mod touched;
 mod work;
 
 #[cfg(test)]
@@ -64,6 +65,7 @@ pub use set::{
 pub use syntax::CompareOp;
 pub use table::{Backend, Table};
 pub use token::TEXT_BYTES_MAX;
+pub use touched::SetChange;
 pub use work::{FILTER_BYTES_MAX, Work};
 
 /// A filter on one table, checked, in its one form.

@@ -137,6 +137,12 @@ impl SetRows {
         named.chain(self.columns.iter().copied()).collect()
     }
 
+    /// Their names.
+    pub fn evaluated_column_names(&self) -> impl Iterator<Item = &str> {
+        let columns = self.evaluated_columns().into_iter();
+        columns.map(|position| self.schema.columns[position].name.as_str())
+    }
+
     /// The query as text, behind what identifies the table.
     fn name(&self) -> String {
         let columns: Vec<String> = self

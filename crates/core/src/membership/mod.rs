@@ -1,9 +1,18 @@
 //! Membership: sets that rows of other tables make, and how they change.
 
+mod advance;
+mod contents;
+mod live;
+mod past;
 mod question;
+mod set_index;
 
 use filter::{NoSets, Sets};
 
+pub use advance::SetView;
+pub use contents::Contents;
+pub use live::{Family, LiveSets, SET_ROWS_MAX, family};
+pub use past::PastSets;
 pub use question::{Answer, Inquiry, Question};
 
 /// The sets at a reader's position and now.

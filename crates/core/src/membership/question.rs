@@ -3,6 +3,8 @@
 use filter::{Filter, Set};
 use serde_json::value::RawValue;
 
+use crate::log::NetChange;
+
 /// One thing that the entries of the log do not say.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Question {
@@ -36,7 +38,11 @@ pub enum Answer {
 /// Asks questions about a read of the log, in rounds.
 pub trait Inquiry: Send {
     /// Takes the entries of the read. Returns the first questions; none when nothing has to be asked.
-    fn begin(&mut self, entries: &[crate::log::NetChange]) -> Vec<Question>;
+    fn begin(&mut self, entries: &[NetChange]) -> Vec<Question>;
     /// Takes the answers, in the order of the questions. Returns the next questions; none when all is known.
     fn answer(&mut self, answers: Vec<Answer>) -> Vec<Question>;
+    /// When all is known: the rows that the sets have moved though they did not change, as filters on their entities.
+    fn touched(&mut self) -> Vec<(String, Filter)> {
+        Vec::new()
+    }
 }

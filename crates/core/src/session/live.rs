@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::Batch;
 use super::command::{Command, Frame};
+use super::{Batch, is_cut_by};
 use crate::cursor::Position;
 use crate::shape::Shape;
 
@@ -144,6 +144,13 @@ impl LiveShapes {
         let new: Vec<_> = new.filter(|(_, new)| *new != New::Nothing).collect();
         self.uncommitted |= !new.is_empty();
         new
+    }
+
+    /// Whether a batch moves rows of a shape that is somewhere within it.
+    pub(super) fn is_cut_by<B: Batch>(&self, batch: &B) -> bool {
+        self.shapes
+            .iter()
+            .any(|(shape, live)| is_cut_by(batch, shape, &live.at))
     }
 
     /// Takes a batch for one shape.

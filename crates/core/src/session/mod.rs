@@ -64,6 +64,20 @@ pub trait Batch: Clone {
     /// Whether rows may have left this shape that the batch does not name, because nobody knows whether they
     /// were in it: to name them would tell their keys to clients that never had them.
     fn is_unclear_for(&self, shape: &Shape) -> bool;
+    /// The position that the batch follows, if the sets of this shape may have changed in it, even if they changed
+    /// back. A reader that has reached a position in between cannot tell from the batch which rows came and went
+    /// since: no commit says so of them. It reads the log from there.
+    fn moves(&self, shape: &Shape) -> Option<&Arc<Position>> {
+        let _ = shape;
+        None
+    }
+}
+
+/// Whether a reader at `position` must read the log because a batch that moves rows of a shape contains only a part of
+/// what is new to it.
+fn is_cut_by<B: Batch>(batch: &B, shape: &Shape, position: &Position) -> bool {
+    let follows = batch.moves(shape);
+    follows.is_some_and(|follows| !position.covers(batch.position()) && !follows.covers(position))
 }
 
 #[derive(Debug)]
@@ -399,6 +413,10 @@ impl<B: Batch> Session<B> {
     pub fn batch(&mut self, batch: B) -> Vec<Command<B>> {
         let mut commands = Vec::new();
         self.restart_outdated(&batch, &mut commands);
+        if self.live.is_cut_by(&batch) {
+            commands.extend(self.overflowed());
+            return commands;
+        }
         self.keep_for_joining(&batch);
         self.deliver(&batch, &mut commands);
         commands
@@ -445,7 +463,7 @@ impl<B: Batch> Session<B> {
             let Some(joining) = &mut subscription.joining else {
                 continue;
             };
-            if batch.touches(&subscription.shape) {
+            if batch.touches(&subscription.shape) || batch.moves(&subscription.shape).is_some() {
                 joining.keep(batch);
             }
         }
@@ -523,7 +541,13 @@ impl<B: Batch> Session<B> {
             {
                 return subscription.restart(id, RefetchReason::Expired);
             }
-            ReadEnd::Complete(position) if joining.missed => {
+            ReadEnd::Complete(position)
+                if joining.missed
+                    || joining
+                        .backlog
+                        .iter()
+                        .any(|batch| is_cut_by(batch, &shape, &position)) =>
+            {
                 return vec![subscription.resume_read(id, position)];
             }
             ReadEnd::Complete(position) => position,

@@ -17,7 +17,9 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use filter::{Backend, Filter, FilterError, NoSets, RowError, RowReader, RowValues, Sets, Table};
+use filter::{
+    Backend, Filter, FilterError, NoSets, RowError, RowReader, RowValues, Set, Sets, Table,
+};
 use protocol::{SchemaSummary, SelectionRequest};
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
@@ -210,9 +212,28 @@ impl Shape {
         }
     }
 
+    /// The sets that decide which rows are in it, with those inside them.
+    pub fn all_sets(&self) -> impl Iterator<Item = Set> {
+        let mut found = BTreeSet::new();
+        if let Some(selection) = self.selection() {
+            selection
+                .filter()
+                .sets()
+                .for_each(|set| collect_sets(set, &mut found));
+        }
+        found.into_iter()
+    }
+
     /// The rows and columns of the shape; none for a whole entity.
     pub fn selection(&self) -> Option<&Selection> {
         self.0.selection.as_ref()
+    }
+}
+
+fn collect_sets(set: &Set, found: &mut BTreeSet<Set>) {
+    if found.insert(set.clone()) {
+        let inner = set.rows().filter.sets();
+        inner.for_each(|inner| collect_sets(inner, found));
     }
 }
 
@@ -553,6 +574,24 @@ impl Selection {
         let ever = |row| matches_now(row) || matches_before(row);
         let is_sent = !transient || versions.between().any(ever);
         is_sent.then_some(RowEffect { op, transient })
+    }
+
+    /// The effect of a row that has not changed, while the sets have; none when nothing is sent.
+    pub fn effect_of_sets(
+        &self,
+        versions: &RowVersions,
+        sets: SetsAtBoth<'_>,
+    ) -> Option<RowEffect> {
+        let matched = self.matches(versions.now(), sets.before);
+        let op = match (matched, self.matches(versions.now(), sets.now)) {
+            (false, true) => RowOp::Put,
+            (true, false) => RowOp::Leave,
+            (true, true) | (false, false) => return None,
+        };
+        Some(RowEffect {
+            op,
+            transient: false,
+        })
     }
 
     fn matches(&self, row: Option<&RowValues>, sets: &dyn Sets) -> bool {

@@ -1,0 +1,472 @@
+//! The sets of the live stream: each is known exactly, at every position that the stream reaches.
+//!
+//! A set that somebody wants is asked for at the snapshot of the next drain, so what is known of it begins at one of
+//! the stream's own positions, and every later difference is that between two of them.
+//!
+//! Invariants:
+//! 1. After [`LiveSets::commit`] each known set is what the database answers at the drain's snapshot.
+//! 2. A drain that fails, or is read again, changes nothing.
+//! 3. A set is known only while all sets inside it are.
+//! 4. [`LiveSets::holders`] names every set that holds the values, or held them before the drain under way.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::RandomState;
+use std::sync::Arc;
+
+use filter::{RowError, SUBQUERIES_NESTED_MAX, Scalar, Set, SetChange};
+use hashbrown::HashMap;
+use serde_json::value::RawValue;
+
+use super::advance::{Advance, Known, SetView};
+use super::contents::{Contents, Sign, Values};
+use super::question::{Answer, Question};
+use super::set_index::SetIndex;
+use crate::log::NetChange;
+
+/// The most rows that are read, at each level, because the sets inside a set have changed. Beyond it the set is asked
+/// for as a whole.
+pub const SET_ROWS_MAX: usize = 10_000;
+
+/// The sets that are in use, as they are at the stream's position.
+#[derive(Debug, Default)]
+pub struct LiveSets {
+    /// How often each is wanted: by shapes, and by sets that have it inside.
+    wanted: BTreeMap<Set, usize>,
+    index: SetIndex,
+    /// The sets that have each inside.
+    outer: BTreeMap<Set, BTreeSet<Set>>,
+    known: Known,
+    /// Those that could not be read when they were asked for.
+    failed: BTreeSet<Set>,
+    /// The known sets by their values, for each table and columns that make sets.
+    holders: BTreeMap<Family, HashMap<Values, BTreeSet<Set>, RandomState>>,
+    running: Option<Running>,
+}
+
+/// Sets whose values come from the same columns.
+pub type Family = (Box<str>, Vec<usize>);
+
+/// The family of a set.
+pub fn family(set: &Set) -> Family {
+    (set.entity().into(), set.rows().columns.clone())
+}
+
+/// The advance under way.
+#[derive(Debug)]
+struct Running {
+    advance: Advance,
+    /// The entries that may concern each set.
+    entries: BTreeMap<Set, Vec<Arc<NetChange>>>,
+    /// The depth of the sets that are taken now.
+    level: usize,
+    asked: Vec<(Set, Why)>,
+    /// The sets that are known from this drain on.
+    new: Known,
+    failed: BTreeSet<Set>,
+}
+
+/// Why a question about a set was asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Why {
+    /// It is not known yet.
+    New,
+    /// Its difference does not follow from the entries.
+    Inexact,
+    /// For the rows that the sets inside it have moved.
+    Moved,
+}
+
+impl LiveSets {
+    /// Notes that somebody uses a set from now on. It is asked for, with those inside it, at the next drain.
+    pub fn want(&mut self, set: &Set) {
+        let users = self.wanted.entry(set.clone()).or_default();
+        *users += 1;
+        if *users == 1 {
+            self.index.insert(set);
+            for inner in set.rows().filter.sets() {
+                self.outer
+                    .entry(inner.clone())
+                    .or_default()
+                    .insert(set.clone());
+                self.want(inner);
+            }
+        }
+    }
+
+    /// Notes that somebody who wanted a set does no longer.
+    pub fn release(&mut self, set: &Set) {
+        let Some(users) = self.wanted.get_mut(set) else {
+            return;
+        };
+        *users -= 1;
+        if *users > 0 {
+            return;
+        }
+        self.wanted.remove(set);
+        self.index.remove(set);
+        self.failed.remove(set);
+        if let Some(contents) = self.known.remove(set) {
+            self.forget_values(set, contents.values());
+        }
+        for inner in set.rows().filter.sets() {
+            if let Some(outer) = self.outer.get_mut(inner) {
+                outer.remove(set);
+                if outer.is_empty() {
+                    self.outer.remove(inner);
+                }
+            }
+            self.release(inner);
+        }
+    }
+
+    /// Whether a set is known at the stream's position.
+    pub fn is_known(&self, set: &Set) -> bool {
+        self.known.contains_key(set)
+    }
+
+    /// Whether a set could not be read when it was asked for. Then it is asked for once more at each drain.
+    pub fn has_failed(&self, set: &Set) -> bool {
+        self.failed.contains(set)
+    }
+
+    /// Whether no set is in use.
+    pub fn is_unused(&self) -> bool {
+        self.wanted.is_empty()
+    }
+
+    /// Whether a drain must ask for a set even if the log has nothing new.
+    pub fn is_asking(&self) -> bool {
+        self.wanted.keys().any(|set| !self.known.contains_key(set))
+    }
+
+    /// The sets in use.
+    pub fn sets(&self) -> impl Iterator<Item = &Set> {
+        self.wanted.keys()
+    }
+
+    /// How many sets are known, and how many values they hold together.
+    pub fn size(&self) -> (usize, usize) {
+        let values = self.known.values().map(Contents::len).sum();
+        (self.known.len(), values)
+    }
+
+    /// Takes the entries of a drain. Returns the first questions; none when nothing has to be asked.
+    pub fn begin(&mut self, entries: &[NetChange]) -> Vec<Question> {
+        self.abort();
+        let mut of_sets: BTreeMap<Set, Vec<Arc<NetChange>>> = BTreeMap::new();
+        for entry in entries {
+            let sets = self.index.find(entry);
+            if sets.is_empty() {
+                continue;
+            }
+            let entry = Arc::new(entry.clone());
+            for set in sets {
+                of_sets.entry(set.clone()).or_default().push(entry.clone());
+            }
+        }
+        let mut running = Running {
+            advance: Advance::new(Sign::Plus),
+            entries: of_sets,
+            level: 1,
+            asked: Vec::new(),
+            new: Known::new(),
+            failed: BTreeSet::new(),
+        };
+        let is_new = |set: &&Set| !self.known.contains_key(*set);
+        let mut questions = Vec::new();
+        for set in self.wanted.keys().filter(is_new) {
+            running.ask(set, Why::New, Question::Set(set.clone()), &mut questions);
+        }
+        if questions.is_empty() {
+            running.take_levels(&self.known, &self.outer, &mut questions);
+        }
+        self.run(running, questions)
+    }
+
+    /// Takes the answers, in the order of the questions. Returns the next questions; none when all is known.
+    pub fn answer(&mut self, answers: Vec<Answer>) -> Vec<Question> {
+        let Some(mut running) = self.running.take() else {
+            return Vec::new();
+        };
+        let mut questions = Vec::new();
+        let asked = std::mem::take(&mut running.asked);
+        let mut answers = answers.into_iter();
+        for (set, why) in asked {
+            let answer = answers.next().unwrap_or(Answer::Unknown);
+            running.take(set, why, answer, &self.known, &mut questions);
+        }
+        if questions.is_empty() {
+            running.take_levels(&self.known, &self.outer, &mut questions);
+        }
+        self.run(running, questions)
+    }
+
+    fn run(&mut self, running: Running, questions: Vec<Question>) -> Vec<Question> {
+        if questions.is_empty() {
+            // From here on the rows that the values concern are evaluated, so they must be found.
+            for (set, change) in running.advance.changes() {
+                for values in &change.values {
+                    let values = values.iter().cloned().collect();
+                    hold(&mut self.holders, set, values);
+                }
+            }
+        }
+        self.running = Some(running);
+        questions
+    }
+
+    /// The sets before the drain under way and after it.
+    pub fn views(&self) -> (SetView<'_>, SetView<'_>) {
+        match &self.running {
+            Some(running) => running.advance.views(&self.known),
+            None => (SetView::of(&self.known), SetView::of(&self.known)),
+        }
+    }
+
+    /// How a set changes with the drain under way, if it does.
+    pub fn change(&self, set: &Set) -> Option<&SetChange> {
+        self.running.as_ref()?.advance.change(set)
+    }
+
+    /// Whether some set changes with the drain under way.
+    pub fn has_changes(&self) -> bool {
+        let running = self.running.as_ref();
+        running.is_some_and(|running| running.advance.has_changes())
+    }
+
+    /// Whether a set, or one inside it, may have changed in the drain under way, even if it changed back.
+    pub fn is_stirred(&self, set: &Set) -> bool {
+        let Some(running) = &self.running else {
+            return false;
+        };
+        running.advance.stirred.contains(set)
+            || set.rows().filter.sets().any(|inner| self.is_stirred(inner))
+    }
+
+    /// The sets that are not known any more after the drain under way.
+    pub fn lost(&self) -> impl Iterator<Item = &Set> {
+        let running = self.running.iter();
+        running.flat_map(|running| &running.advance.unknown)
+    }
+
+    /// The sets of a family that hold these values, or held them before the drain under way.
+    pub fn holders(&self, family: &Family, values: &[&Scalar]) -> impl Iterator<Item = &Set> {
+        let values = values.iter().copied().cloned().collect::<Values>();
+        let holders = self.holders.get(family).and_then(|by| by.get(&values));
+        holders.into_iter().flatten()
+    }
+
+    /// The drain has been published: its sets are the known ones.
+    pub fn commit(&mut self) {
+        let Some(running) = self.running.take() else {
+            return;
+        };
+        let Running {
+            advance,
+            new,
+            failed,
+            ..
+        } = running;
+        let unknown = advance.unknown.clone();
+        let changes = advance.changes();
+        let changed: Vec<(Set, SetChange)> = changes
+            .map(|(set, change)| (set.clone(), change.clone()))
+            .collect();
+        for (set, difference) in advance.into_differences() {
+            if let Some(contents) = self.known.get_mut(&set) {
+                contents.add(difference);
+            }
+        }
+        for (set, change) in changed {
+            self.hold_again(&set, &change);
+        }
+        for set in unknown {
+            if let Some(contents) = self.known.remove(&set) {
+                self.forget_values(&set, contents.values());
+            }
+        }
+        for (set, contents) in new {
+            // Released meanwhile.
+            if !self.wanted.contains_key(&set) {
+                continue;
+            }
+            for values in contents.values() {
+                hold(&mut self.holders, &set, values.clone());
+            }
+            self.failed.remove(&set);
+            self.known.insert(set, contents);
+        }
+        self.failed.extend(failed);
+        self.forget_orphans();
+    }
+
+    /// Forgets the drain under way.
+    pub fn abort(&mut self) {
+        let Some(running) = self.running.take() else {
+            return;
+        };
+        for (set, change) in running.advance.changes() {
+            self.hold_again(set, change);
+        }
+    }
+
+    /// Forgets everything: the stream starts again elsewhere.
+    pub fn reset(&mut self) {
+        self.known.clear();
+        self.holders.clear();
+        self.failed.clear();
+        self.running = None;
+    }
+
+    /// A set with a set inside that is not known is not known either.
+    fn forget_orphans(&mut self) {
+        for _ in 1..SUBQUERIES_NESTED_MAX {
+            let is_orphan = |set: &&Set| {
+                let mut inner = set.rows().filter.sets();
+                inner.any(|inner| !self.known.contains_key(inner))
+            };
+            let orphans: Vec<Set> = self.known.keys().filter(is_orphan).cloned().collect();
+            for set in orphans {
+                if let Some(contents) = self.known.remove(&set) {
+                    self.forget_values(&set, contents.values());
+                }
+            }
+        }
+    }
+
+    /// Files a set under the values of a change as it holds them now.
+    fn hold_again(&mut self, set: &Set, change: &SetChange) {
+        for values in &change.values {
+            let wanted: Vec<&Scalar> = values.iter().collect();
+            let contents = self.known.get(set);
+            let is_held = contents.is_some_and(|held| held.look_up(&wanted, None).found);
+            let values: Values = values.iter().cloned().collect();
+            if is_held {
+                hold(&mut self.holders, set, values);
+            } else {
+                let_go(&mut self.holders, set, &values);
+            }
+        }
+    }
+
+    fn forget_values<'a>(&mut self, set: &Set, values: impl Iterator<Item = &'a Values>) {
+        for values in values {
+            let_go(&mut self.holders, set, values);
+        }
+    }
+}
+
+type Holders = BTreeMap<Family, HashMap<Values, BTreeSet<Set>, RandomState>>;
+
+fn hold(holders: &mut Holders, set: &Set, values: Values) {
+    let by_values = holders.entry(family(set)).or_default();
+    by_values.entry(values).or_default().insert(set.clone());
+}
+
+fn let_go(holders: &mut Holders, set: &Set, values: &Values) {
+    let family = family(set);
+    let Some(by_values) = holders.get_mut(&family) else {
+        return;
+    };
+    if let Some(sets) = by_values.get_mut(values) {
+        sets.remove(set);
+        if sets.is_empty() {
+            by_values.remove(values);
+        }
+    }
+    if by_values.is_empty() {
+        holders.remove(&family);
+    }
+}
+
+impl Running {
+    fn ask(&mut self, set: &Set, why: Why, question: Question, questions: &mut Vec<Question>) {
+        self.asked.push((set.clone(), why));
+        questions.push(question);
+    }
+
+    /// Takes the sets that follow from what is known by now, level by level, until something has to be asked.
+    fn take_levels(
+        &mut self,
+        known: &Known,
+        outer: &BTreeMap<Set, BTreeSet<Set>>,
+        questions: &mut Vec<Question>,
+    ) {
+        while self.level <= SUBQUERIES_NESTED_MAX && questions.is_empty() {
+            let changed = self.advance.changes().map(|(set, _)| set);
+            let inner = changed.chain(&self.advance.unknown);
+            let moved = inner.filter_map(|set| outer.get(set)).flatten();
+            let concerned: BTreeSet<Set> = moved.chain(self.entries.keys()).cloned().collect();
+            for set in concerned {
+                if set.depth() == self.level && known.contains_key(&set) {
+                    self.take_set(&set, known, questions);
+                }
+            }
+            self.level += 1;
+        }
+    }
+
+    fn take_set(&mut self, set: &Set, known: &Known, questions: &mut Vec<Question>) {
+        let mut inner = set.rows().filter.sets();
+        if inner.any(|inner| self.advance.unknown.contains(inner)) {
+            self.advance.unknown.insert(set.clone());
+            return;
+        }
+        if let Some(filter) = self.advance.touched_rows(set) {
+            let question = Question::Rows {
+                entity: set.entity().into(),
+                filter,
+                rows_max: SET_ROWS_MAX,
+            };
+            self.ask(set, Why::Moved, question, questions);
+            return;
+        }
+        if !self.take_entries(set, known, &[]) {
+            self.ask(set, Why::Inexact, Question::Set(set.clone()), questions);
+        }
+    }
+
+    /// Whether the difference of a set follows from the entries, and from these rows.
+    fn take_entries(
+        &mut self,
+        set: &Set,
+        known: &Known,
+        touched: &[(String, Box<RawValue>)],
+    ) -> bool {
+        let entries = self.entries.get(set).into_iter().flatten();
+        let entries = entries.map(|entry| &**entry);
+        self.advance.take(set, known, entries, touched).is_ok()
+    }
+
+    fn take(
+        &mut self,
+        set: Set,
+        why: Why,
+        answer: Answer,
+        known: &Known,
+        questions: &mut Vec<Question>,
+    ) {
+        let read =
+            |values: &[_]| -> Result<Contents, RowError> { Contents::read(set.rows(), values) };
+        match (why, answer) {
+            (Why::New, Answer::Set(values)) => match read(&values) {
+                Ok(contents) => drop(self.new.insert(set, contents)),
+                Err(_) => drop(self.failed.insert(set)),
+            },
+            (Why::New, _) => drop(self.failed.insert(set)),
+            (Why::Moved, Answer::Rows(rows)) => {
+                if !self.take_entries(&set, known, &rows) {
+                    self.ask(&set, Why::Inexact, Question::Set(set.clone()), questions);
+                }
+            }
+            (Why::Moved, Answer::TooMany) => {
+                self.ask(&set, Why::Inexact, Question::Set(set.clone()), questions);
+            }
+            (Why::Inexact, Answer::Set(values)) => match read(&values) {
+                Ok(contents) => self.advance.take_contents(&set, known, &contents),
+                Err(_) => drop(self.advance.unknown.insert(set)),
+            },
+            _ => drop(self.advance.unknown.insert(set)),
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! The sets of a reader that resumes: as they are at the snapshot of its read, and as they were at its position.
+//!
+//! What they are is asked; what they were follows by undoing the log's entries on their tables.
+
+use std::collections::BTreeSet;
+
+use filter::{Filter, RowError, SUBQUERIES_NESTED_MAX, Set};
+
+use super::advance::{Advance, Known, SetView};
+use super::contents::{Contents, Sign};
+use super::live::SET_ROWS_MAX;
+use super::question::{Answer, Question};
+use crate::log::NetChange;
+use crate::shape::Shape;
+
+/// The sets of some shapes, now and at a position before.
+#[derive(Debug)]
+pub struct PastSets {
+    shapes: Vec<Shape>,
+    /// With those inside each other.
+    sets: BTreeSet<Set>,
+    known: Known,
+    advance: Advance,
+    entries: Vec<NetChange>,
+    level: usize,
+    asked: Vec<Set>,
+    is_unknown: bool,
+}
+
+impl PastSets {
+    /// The sets of these shapes, none of them known yet.
+    pub fn new<'a>(shapes: impl IntoIterator<Item = &'a Shape>) -> Self {
+        let shapes: Vec<Shape> = shapes.into_iter().cloned().collect();
+        let sets = shapes.iter().flat_map(Shape::all_sets).collect();
+        Self {
+            shapes,
+            sets,
+            known: Known::new(),
+            advance: Advance::new(Sign::Minus),
+            entries: Vec::new(),
+            level: 0,
+            asked: Vec::new(),
+            is_unknown: false,
+        }
+    }
+
+    /// All of them.
+    pub fn sets(&self) -> &BTreeSet<Set> {
+        &self.sets
+    }
+
+    /// The entities whose rows make them.
+    pub fn entities(&self) -> BTreeSet<String> {
+        let entities = self.sets.iter().map(Set::entity);
+        entities.map(str::to_owned).collect()
+    }
+
+    /// Whether it cannot be said what they were: then the reader must refetch.
+    pub fn is_unknown(&self) -> bool {
+        self.is_unknown
+    }
+
+    /// Whether a set of this shape may have changed, even if it changed back.
+    pub fn is_stirred(&self, shape: &Shape) -> bool {
+        let mut sets = shape.all_sets();
+        sets.any(|set| self.advance.stirred.contains(&set))
+    }
+
+    /// The sets at the position and now.
+    pub fn views(&self) -> (SetView<'_>, SetView<'_>) {
+        self.advance.views(&self.known)
+    }
+
+    /// Takes the entries since the position. Returns the first questions.
+    pub fn begin(&mut self, entries: &[NetChange]) -> Vec<Question> {
+        let is_deciding =
+            |entry: &&NetChange| self.sets.iter().any(|it| it.entity() == entry.entity);
+        self.entries = entries.iter().filter(is_deciding).cloned().collect();
+        self.asked = self.sets.iter().cloned().collect();
+        self.asked.iter().cloned().map(Question::Set).collect()
+    }
+
+    /// Takes the answers, in the order of the questions. Returns the next questions; none when all is known, or cannot
+    /// be.
+    pub fn answer(&mut self, answers: Vec<Answer>) -> Vec<Question> {
+        let asked = std::mem::take(&mut self.asked);
+        let mut answers = answers.into_iter();
+        for set in asked {
+            let answer = answers.next().unwrap_or(Answer::Unknown);
+            if self.take(set, answer).is_err() {
+                self.is_unknown = true;
+                return Vec::new();
+            }
+        }
+        let mut questions = Vec::new();
+        while questions.is_empty() && self.level < SUBQUERIES_NESTED_MAX {
+            self.level += 1;
+            let at_level = self.sets.iter().filter(|set| set.depth() == self.level);
+            for set in at_level.cloned().collect::<Vec<Set>>() {
+                if let Some(filter) = self.advance.touched_rows(&set) {
+                    questions.push(Question::Rows {
+                        entity: set.entity().into(),
+                        filter,
+                        rows_max: SET_ROWS_MAX,
+                    });
+                    self.asked.push(set);
+                } else if self
+                    .advance
+                    .take(&set, &self.known, &self.entries, &[])
+                    .is_err()
+                {
+                    self.is_unknown = true;
+                    return Vec::new();
+                }
+            }
+        }
+        questions
+    }
+
+    fn take(&mut self, set: Set, answer: Answer) -> Result<(), Unanswered> {
+        match answer {
+            Answer::Set(values) if self.level == 0 => {
+                self.known
+                    .insert(set.clone(), Contents::read(set.rows(), &values)?);
+                Ok(())
+            }
+            Answer::Rows(rows) => {
+                let taken = self.advance.take(&set, &self.known, &self.entries, &rows);
+                taken.map_err(|_| Unanswered)
+            }
+            _ => Err(Unanswered),
+        }
+    }
+
+    /// For each shape the rows that the sets have moved in or out, as a filter on its entity.
+    pub fn touched(&self) -> Vec<(Shape, Filter)> {
+        let touched = self.shapes.iter().filter_map(|shape| {
+            let selection = shape.selection()?;
+            let filter = selection
+                .filter()
+                .touched(&|set| self.advance.change(set))?;
+            Some((shape.clone(), filter))
+        });
+        touched.collect()
+    }
+}
+
+/// A question has no answer that helps.
+struct Unanswered;
+
+impl From<RowError> for Unanswered {
+    fn from(_: RowError) -> Self {
+        Self
+    }
+}
