@@ -5,9 +5,8 @@
 
 use std::collections::BTreeSet;
 
-use super::condition::Condition;
+use super::condition::{Condition, Set};
 use super::scalar::Scalar;
-use super::set::Set;
 use super::syntax::CompareOp;
 
 /// A column, by position, and a value in it.

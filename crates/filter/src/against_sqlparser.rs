@@ -5,8 +5,9 @@ use sqlparser::ast::{self, BinaryOperator, UnaryOperator};
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::Parser;
 
+use super::error::FilterErrorKind;
 use super::parse::parse;
-use super::syntax::{CompareOp, Expr, Operand, Term};
+use super::syntax::{CompareOp, Expr, Name, Operand, Subquery, Term};
 use super::testing::arbitrary;
 
 /// The filter that `sqlparser` reads; none when the text is not one.
@@ -116,8 +117,64 @@ fn of_expr(expr: ast::Expr) -> Option<Expr> {
             pattern: of_operand(*pattern)?,
             negated,
         },
+        ast::Expr::InSubquery {
+            expr,
+            subquery,
+            negated,
+        } => Expr::InSubquery {
+            operand: of_operand(*expr)?,
+            subquery: Box::new(of_query(*subquery)?),
+            negated,
+        },
+        ast::Expr::Exists { subquery, negated } => {
+            let exists = Expr::Exists(Box::new(of_query(*subquery)?));
+            if negated {
+                Expr::Not(Box::new(exists))
+            } else {
+                exists
+            }
+        }
         other => Expr::Operand(of_operand(other)?),
     })
+}
+
+fn of_query(query: ast::Query) -> Option<Subquery> {
+    let ast::SetExpr::Select(select) = *query.body else {
+        return None;
+    };
+    let [selected] = <[_; 1]>::try_from(select.projection).ok()?;
+    let [ast::TableWithJoins { relation, joins }] = <[_; 1]>::try_from(select.from).ok()?;
+    let ast::TableFactor::Table { name, alias, .. } = relation else {
+        return None;
+    };
+    let [ast::ObjectNamePart::Identifier(entity)] = <[_; 1]>::try_from(name.0).ok()? else {
+        return None;
+    };
+    if !joins.is_empty() {
+        return None;
+    }
+    Some(Subquery {
+        selected: match selected {
+            ast::SelectItem::Wildcard(_) => None,
+            ast::SelectItem::UnnamedExpr(expr) => Some(of_operand(expr)?),
+            _ => return None,
+        },
+        entity: of_name(entity),
+        alias: alias.map(|alias| of_name(alias.name)),
+        condition: match select.selection {
+            Some(condition) => Some(of_expr(condition)?),
+            None => None,
+        },
+        at: 0,
+        entity_at: 0,
+    })
+}
+
+fn of_name(name: ast::Ident) -> Name {
+    Name {
+        quoted: name.quote_style.is_some(),
+        text: name.value,
+    }
 }
 
 /// The parts of `a AND b AND c`, which leans to the left; a part in parentheses stays apart.
@@ -148,9 +205,16 @@ fn of_operand(expr: ast::Expr) -> Option<Operand> {
     let term = match expr {
         ast::Expr::Nested(inner) => return of_operand(*inner),
         ast::Expr::Identifier(name) => Term::Column {
-            quoted: name.quote_style.is_some(),
-            name: name.value,
+            table: None,
+            name: of_name(name),
         },
+        ast::Expr::CompoundIdentifier(names) => {
+            let [table, name] = <[_; 2]>::try_from(names).ok()?;
+            Term::Column {
+                table: Some(of_name(table)),
+                name: of_name(name),
+            }
+        }
         ast::Expr::UnaryOp {
             op: UnaryOperator::Minus,
             expr,
@@ -193,6 +257,16 @@ pub(super) fn without_positions(expr: Expr) -> Expr {
             negated,
         },
         Expr::InClaim { .. } => unreachable!("only a policy has claims"),
+        Expr::InSubquery {
+            operand: one,
+            subquery,
+            negated,
+        } => Expr::InSubquery {
+            operand: operand(one),
+            subquery: Box::new(subquery_without_positions(*subquery)),
+            negated,
+        },
+        Expr::Exists(subquery) => Expr::Exists(Box::new(subquery_without_positions(*subquery))),
         Expr::Between {
             operand: one,
             low,
@@ -226,14 +300,28 @@ pub(super) fn without_positions(expr: Expr) -> Expr {
     }
 }
 
+fn subquery_without_positions(subquery: Subquery) -> Subquery {
+    Subquery {
+        selected: subquery
+            .selected
+            .map(|operand| Operand { at: 0, ..operand }),
+        condition: subquery.condition.map(without_positions),
+        at: 0,
+        entity_at: 0,
+        ..subquery
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
 
     #[test]
     fn a_written_expression_is_read_back_by_both_parsers(expr in arbitrary::expr()) {
         let text = expr.to_string();
-        let ours = parse(&text).map(without_positions);
-        prop_assert_eq!(ours.as_ref(), Ok(&expr), "{}", text);
+        match parse(&text) {
+            Ok(ours) => prop_assert_eq!(&without_positions(ours), &expr, "{}", text),
+            Err(error) => prop_assert_eq!(error.kind, FilterErrorKind::TooLarge, "{}: {}", text, error),
+        }
         prop_assert_eq!(read(&text), Some(expr), "{}", text);
     }
 

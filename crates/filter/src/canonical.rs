@@ -64,12 +64,19 @@ fn normal(condition: Condition, negate: bool) -> Condition {
             set,
             membership,
             negated,
-        } => Condition::Member {
-            columns,
-            set,
-            membership,
-            negated: negated != negate,
-        },
+        } => {
+            let negated = negated != negate;
+            if set.rows().filter.is_nothing() {
+                // Nothing is in an empty set, not even something unknown.
+                return Condition::Constant(Some(negated));
+            }
+            Condition::Member {
+                columns,
+                set,
+                membership,
+                negated,
+            }
+        }
         Condition::Not(inner) => normal(*inner, !negate),
         Condition::And(parts) => join(if negate { Join::Or } else { Join::And }, parts, negate),
         Condition::Or(parts) => join(if negate { Join::And } else { Join::Or }, parts, negate),

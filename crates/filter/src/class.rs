@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::table::{Backend, Table};
+use super::condition::{Backend, Table};
 use value::schema::{Collation, ColumnKind};
 
 /// How a column's values are compared.
@@ -54,6 +54,40 @@ impl Class {
     /// Whether `<`, `<=`, `>` and `>=` are supported.
     pub(super) fn is_ordered(&self) -> bool {
         !matches!(self, Self::Text { ordered: false, .. })
+    }
+
+    /// Whether a column of this class equals one of the other as their values do. The order of texts does not matter.
+    pub(super) fn equals_as(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Text { form, .. }, Self::Text { form: other, .. }) => form == other,
+            _ => self == other,
+        }
+    }
+
+    /// What its values are, for a message.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Bool => "booleans",
+            Self::Int => "whole numbers",
+            Self::Float4 => "numbers of 4 bytes",
+            Self::Float8 => "doubles",
+            Self::Numeric => "decimals",
+            Self::Real => "numbers",
+            Self::Text {
+                form: Form::Any, ..
+            } => "texts",
+            Self::Uuid
+            | Self::Text {
+                form: Form::Uuid, ..
+            } => "uuids",
+            Self::Date
+            | Self::Text {
+                form: Form::Date, ..
+            } => "dates",
+            Self::Timestamp => "times without a zone",
+            Self::TimestampTz => "times with a zone",
+            Self::Enum(_) => "labels",
+        }
     }
 
     /// Whether `LIKE` is supported.

@@ -1,9 +1,8 @@
 //! Evaluates conditions on a row in SQL's three-valued logic. None is SQL's unknown.
 
-use super::condition::Condition;
+use super::condition::{Condition, Membership, NoSets, Set, Sets};
 use super::row::RowValues;
 use super::scalar::{Cell, Scalar};
-use super::set::{NoSets, Sets, is_member};
 
 /// The truth of a condition for a row.
 pub(super) fn truth(condition: &Condition, row: &RowValues, sets: &dyn Sets) -> Option<bool> {
@@ -49,6 +48,32 @@ pub(super) fn truth(condition: &Condition, row: &RowValues, sets: &dyn Sets) -> 
         Condition::Not(inner) => truth(inner, row, sets).map(|truth| !truth),
         Condition::And(parts) => all(parts, row, sets, true),
         Condition::Or(parts) => all(parts, row, sets, false),
+    }
+}
+
+/// Whether a row's values in `columns` are in a set; none is SQL's unknown.
+fn is_member(
+    columns: &[usize],
+    set: &Set,
+    membership: Membership,
+    row: &RowValues,
+    sets: &dyn Sets,
+) -> Option<bool> {
+    let values = columns.iter().map(|column| scalar(row, *column));
+    let values: Option<Vec<&Scalar>> = values.collect();
+    // Values that are not there are looked up as no values: then only the rest of the answer counts.
+    let lookup = sets.look_up(set, values.as_deref().unwrap_or_default())?;
+    let found = match &values {
+        Some(values) if values.is_empty() => !lookup.is_empty,
+        Some(_) => lookup.found,
+        None => false,
+    };
+    match membership {
+        Membership::Exists => Some(found),
+        Membership::In if found => Some(true),
+        Membership::In if lookup.is_empty => Some(false),
+        Membership::In if values.is_none() || lookup.has_null => None,
+        Membership::In => Some(false),
     }
 }
 

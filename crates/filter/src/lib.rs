@@ -9,7 +9,8 @@
 //!
 //! From text to answer: `token` and `parse` read what was written (`syntax`), `check` resolves it against a
 //! [`Table`] with the rules for types in `class` and `literal`, `canonical` brings the [`Condition`] into its
-//! one form, `eval` evaluates it for a `row`, `access` finds the keys under which an index files it.
+//! one form, `eval` evaluates it for a `row`, `access` finds the keys under which an index files it. A subquery
+//! becomes a [`Set`], whose values an evaluation looks up.
 
 mod access;
 mod canonical;
@@ -25,14 +26,12 @@ mod params;
 mod parse;
 mod policy;
 mod print;
+mod reader;
 mod row;
 mod scalar;
-mod set;
 mod syntax;
-mod table;
 mod token;
 mod touched;
-mod work;
 
 #[cfg(test)]
 mod against_sqlparser;
@@ -51,32 +50,21 @@ use value::schema::Schema;
 pub use access::{Access, AccessKey, SetKey};
 pub use claim::{Claim, ClaimPath};
 pub use class::compares;
-pub use condition::Condition;
+pub use condition::{
+    Backend, Condition, FILTER_BYTES_MAX, Filter, InnerTable, Lookup, Membership, NoSets,
+    SUBQUERIES_MAX, SUBQUERIES_NESTED_MAX, Set, SetRows, Sets, Table, Tables, Work,
+};
 pub use error::{FilterError, FilterErrorKind};
 pub use like::{Pattern, Piece};
 pub use params::PARAMS_BYTES_MAX;
 pub use parse::{NESTING_MAX, OPERANDS_MAX};
 pub use policy::{BoundPolicy, Policy};
-pub use row::{RowError, RowReader, RowValues, project};
+pub use reader::{RowError, RowReader, project};
+pub use row::RowValues;
 pub use scalar::{Cell, Scalar};
-pub use set::{
-    InnerTable, Lookup, Membership, NoSets, SUBQUERIES_NESTED_MAX, Set, SetRows, Sets, Tables,
-};
 pub use syntax::CompareOp;
-pub use table::{Backend, Table};
 pub use token::TEXT_BYTES_MAX;
 pub use touched::SetChange;
-pub use work::{FILTER_BYTES_MAX, Work};
-
-/// A filter on one table, checked, in its one form.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Filter {
-    condition: Condition,
-    columns: BTreeSet<usize>,
-    sets: BTreeSet<Set>,
-    work: Work,
-    bytes: usize,
-}
 
 impl Filter {
     /// Reads a filter on a table. `params` are its `$1`, `$2`, ….
@@ -141,7 +129,7 @@ impl Filter {
         Self {
             sets,
             work: Work::of(&condition),
-            bytes: work::bytes(&condition),
+            bytes: condition::bytes(&condition),
             columns,
             condition,
         }
@@ -178,17 +166,26 @@ impl Filter {
         self.sets.iter()
     }
 
+    /// The tables that its subqueries read, however deep: each as its entity and fingerprint, ascending.
+    pub fn inner_tables(&self) -> BTreeSet<(&str, &str)> {
+        let mut tables = BTreeSet::new();
+        for set in self.sets() {
+            let rows = set.rows();
+            tables.insert((set.entity(), &*rows.fingerprint));
+            tables.append(&mut rows.filter.inner_tables());
+        }
+        tables
+    }
+
     /// The text of the filter's one form, with its parameters in place, itself a filter. Equal texts are
     /// equal filters on the same table.
     pub fn text(&self, table: Table<'_>) -> String {
-        let names: Vec<&str> = table.names().collect();
-        print::text(&self.condition, &names)
+        print::text(&self.condition, table)
     }
 
     /// The text of the one form with `?` for values and lists, which may be confidential.
     pub fn outline(&self, table: Table<'_>) -> String {
-        let names: Vec<&str> = table.names().collect();
-        print::outline(&self.condition, &names)
+        print::outline(&self.condition, table)
     }
 
     /// What an evaluation costs.

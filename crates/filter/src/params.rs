@@ -3,7 +3,7 @@
 use serde_json::value::RawValue;
 
 use super::error::FilterError;
-use super::syntax::{Expr, Operand, Term};
+use super::syntax::{Expr, Operand, Subquery, Term};
 
 /// The most bytes of JSON that the parameters may have together.
 pub const PARAMS_BYTES_MAX: usize = 64 * 1024;
@@ -49,6 +49,13 @@ pub(super) fn for_each_operand(expr: &Expr, visit: &mut impl FnMut(&Operand)) {
     match expr {
         Expr::Operand(operand) | Expr::IsNull { operand, .. } => visit(operand),
         Expr::Compare { left, right, .. } => [left, right].into_iter().for_each(visit),
+        Expr::InSubquery {
+            operand, subquery, ..
+        } => {
+            visit(operand);
+            for_each_operand_inside(subquery, visit);
+        }
+        Expr::Exists(subquery) => for_each_operand_inside(subquery, visit),
         Expr::Like {
             operand, pattern, ..
         } => [operand, pattern].into_iter().for_each(visit),
@@ -70,5 +77,12 @@ pub(super) fn for_each_operand(expr: &Expr, visit: &mut impl FnMut(&Operand)) {
                 for_each_operand(part, visit);
             }
         }
+    }
+}
+
+fn for_each_operand_inside(subquery: &Subquery, visit: &mut impl FnMut(&Operand)) {
+    subquery.selected.iter().for_each(&mut *visit);
+    if let Some(condition) = &subquery.condition {
+        for_each_operand(condition, visit);
     }
 }

@@ -9,12 +9,11 @@ use std::sync::Arc;
 
 use super::check::check;
 use super::claim::{Claim, ClaimPath};
-use super::condition::Condition;
+use super::condition::{Condition, Table};
 use super::error::FilterError;
 use super::params::for_each_operand;
 use super::parse::parse_policy;
 use super::syntax::{Expr, Operand, Term};
-use super::table::Table;
 
 /// A policy as it was written. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -25,6 +24,7 @@ struct Written {
     expr: Expr,
     claims: BTreeSet<ClaimPath>,
     names_columns: bool,
+    has_subqueries: bool,
 }
 
 /// A policy with the claims that it names.
@@ -51,9 +51,10 @@ impl Policy {
             _ => {}
         });
         Ok(Self(Arc::new(Written {
-            expr,
             claims,
             names_columns,
+            has_subqueries: has_subqueries(&expr),
+            expr,
         })))
     }
 
@@ -86,6 +87,11 @@ impl Policy {
         self.0.names_columns
     }
 
+    /// Whether it reads other tables.
+    pub fn has_subqueries(&self) -> bool {
+        self.0.has_subqueries
+    }
+
     /// The policy with the claims that it names.
     pub fn bind(&self, claim: impl Fn(&ClaimPath) -> Claim) -> BoundPolicy {
         let claims = self.0.claims.iter();
@@ -103,5 +109,20 @@ impl BoundPolicy {
     /// When the policy does not pass [`Policy::check`] on this table, or when its claims are too large.
     pub(super) fn condition(&self, table: Table<'_>) -> Result<Condition, FilterError> {
         check(&self.policy.0.expr, &[], &self.claims, table)
+    }
+}
+
+fn has_subqueries(expr: &Expr) -> bool {
+    match expr {
+        Expr::InSubquery { .. } | Expr::Exists(_) => true,
+        Expr::Not(inner) => has_subqueries(inner),
+        Expr::And(parts) | Expr::Or(parts) => parts.iter().any(has_subqueries),
+        Expr::Operand(_)
+        | Expr::Compare { .. }
+        | Expr::In { .. }
+        | Expr::InClaim { .. }
+        | Expr::Between { .. }
+        | Expr::IsNull { .. }
+        | Expr::Like { .. } => false,
     }
 }

@@ -1,33 +1,39 @@
 //! Writes the canonical text of a condition: a filter that says the same.
 
-use super::condition::Condition;
-use super::scalar::{Scalar, quoted};
-use super::set::{Membership, Set};
+use std::borrow::Cow;
 
-/// The text of a canonical condition. `names` are those of the columns.
-pub(super) fn text(condition: &Condition, names: &[&str]) -> String {
-    let mut writer = Writer {
-        names,
-        with_values: true,
-        out: String::new(),
-    };
-    writer.write(condition);
-    writer.out
+use value::schema::Schema;
+
+use super::condition::{Condition, Membership, Set, Table};
+use super::scalar::{Scalar, quoted};
+use super::syntax::quoted as quoted_name;
+
+/// The text of a canonical condition on a table.
+pub(super) fn text(condition: &Condition, table: Table<'_>) -> String {
+    written(condition, table, true)
 }
 
 /// The text with `?` in place of each value and each list.
-pub(super) fn outline(condition: &Condition, names: &[&str]) -> String {
+pub(super) fn outline(condition: &Condition, table: Table<'_>) -> String {
+    written(condition, table, false)
+}
+
+fn written(condition: &Condition, table: Table<'_>, with_values: bool) -> String {
     let mut writer = Writer {
-        names,
-        with_values: false,
+        schema: table.schema,
+        qualifier: &table.schema.entity,
+        with_values,
         out: String::new(),
     };
     writer.write(condition);
     writer.out
 }
 
+/// Writes conditions on one table.
 struct Writer<'a> {
-    names: &'a [&'a str],
+    schema: &'a Schema,
+    /// The name by which a subquery right inside qualifies the columns.
+    qualifier: &'a str,
     with_values: bool,
     out: String,
 }
@@ -85,27 +91,70 @@ impl Writer<'_> {
 
     fn member(&mut self, columns: &[usize], set: &Set, membership: Membership, negated: bool) {
         let rows = set.rows();
-        for column in columns {
-            self.column(*column);
+        match (membership, columns) {
+            (Membership::In, [column]) => {
+                self.column(*column);
+                self.out
+                    .push_str(&format!(" {}IN (SELECT {}", not(negated), rows.selected()));
+            }
+            _ => self
+                .out
+                .push_str(&format!("{}EXISTS (SELECT 1", not(negated))),
         }
+        let entity = &rows.schema.entity;
+        self.out.push_str(&format!(" FROM {}", quoted_name(entity)));
+        let mut qualifier = Cow::Borrowed(entity.as_str());
+        let mut conditions = Vec::new();
+        if membership == Membership::Exists {
+            if !columns.is_empty() && entity == self.qualifier {
+                // The outer table must have another name than the inner one.
+                qualifier.to_mut().push_str("_inner");
+                self.out
+                    .push_str(&format!(" AS {}", quoted_name(&qualifier)));
+            }
+            let pairs = rows.columns.iter().zip(columns);
+            conditions.extend(pairs.map(|(inner, outer)| {
+                format!(
+                    "{} = {}.{}",
+                    quoted_name(&rows.schema.columns[*inner].name),
+                    quoted_name(self.qualifier),
+                    quoted_name(&self.schema.columns[*outer].name)
+                )
+            }));
+        }
+        if !rows.filter.is_everything() {
+            let mut inside = Writer {
+                schema: &rows.schema,
+                qualifier: &qualifier,
+                with_values: self.with_values,
+                out: String::new(),
+            };
+            inside.nested(rows.filter.condition(), !conditions.is_empty());
+            conditions.push(inside.out);
+        }
+        let word = if conditions.is_empty() { "" } else { " WHERE " };
         self.out
-            .push_str(&format!(" {}{membership:?} ", not(negated)));
-        self.value(|| format!("{:?} {}", rows.columns, set.name()));
+            .push_str(&format!("{word}{})", conditions.join(" AND ")));
     }
 
     fn joined(&mut self, parts: &[Condition], word: &str) {
         for (index, part) in parts.iter().enumerate() {
             self.out.push_str(if index == 0 { "" } else { word });
-            let nested = matches!(part, Condition::And(_) | Condition::Or(_));
-            self.out.push_str(if nested { "(" } else { "" });
-            self.write(part);
-            self.out.push_str(if nested { ")" } else { "" });
+            self.nested(part, true);
         }
     }
 
+    /// Writes a part of a condition, in parentheses where it would mean something else without them.
+    fn nested(&mut self, part: &Condition, is_part: bool) {
+        let nested = is_part && matches!(part, Condition::And(_) | Condition::Or(_));
+        self.out.push_str(if nested { "(" } else { "" });
+        self.write(part);
+        self.out.push_str(if nested { ")" } else { "" });
+    }
+
     fn column(&mut self, index: usize) {
-        let name = self.names[index].replace('"', "\"\"");
-        self.out.push_str(&format!("\"{name}\""));
+        self.out
+            .push_str(&quoted_name(&self.schema.columns[index].name));
     }
 
     fn value(&mut self, text: impl FnOnce() -> String) {

@@ -1,5 +1,6 @@
 //! A filter as it was written: names are not columns yet, and literals have no type.
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::fmt;
 
@@ -35,6 +36,14 @@ pub(super) enum Expr {
         high: Operand,
         negated: bool,
     },
+    /// `IN (SELECT …)`.
+    InSubquery {
+        operand: Operand,
+        subquery: Box<Subquery>,
+        negated: bool,
+    },
+    /// `EXISTS (SELECT …)`.
+    Exists(Box<Subquery>),
     /// `IS NULL`.
     IsNull { operand: Operand, negated: bool },
     /// `LIKE`.
@@ -51,6 +60,47 @@ pub(super) enum Expr {
     Or(Vec<Expr>),
 }
 
+/// `SELECT … FROM … WHERE …`, which reads one table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Subquery {
+    /// What it selects; none for `*`.
+    pub(super) selected: Option<Operand>,
+    /// The entity whose rows it reads.
+    pub(super) entity: Name,
+    /// The name by which its columns are qualified; none for the entity's own.
+    pub(super) alias: Option<Name>,
+    /// Which rows; none for all.
+    pub(super) condition: Option<Expr>,
+    /// Where its `SELECT` stands, in characters from 1.
+    pub(super) at: usize,
+    /// Where its entity stands.
+    pub(super) entity_at: usize,
+}
+
+/// A name of a column, an entity or an alias.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Name {
+    pub(super) text: String,
+    pub(super) quoted: bool,
+}
+
+impl Name {
+    /// Whether it means what has this name: it is spelled alike or, without quotes, in lower case, as PostgreSQL reads
+    /// names.
+    pub(super) fn means(&self, name: &str) -> bool {
+        self.text == name || self.folded() == name
+    }
+
+    /// The name that it gives to something, as PostgreSQL folds names.
+    pub(super) fn folded(&self) -> Cow<'_, str> {
+        if self.quoted {
+            Cow::Borrowed(&self.text)
+        } else {
+            Cow::Owned(self.text.to_ascii_lowercase())
+        }
+    }
+}
+
 /// A column, a literal, a parameter or a claim.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Operand {
@@ -62,8 +112,8 @@ pub(super) struct Operand {
 /// What an operand is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Term {
-    /// A column's name.
-    Column { name: String, quoted: bool },
+    /// A column's name, behind that of its table where it is qualified.
+    Column { table: Option<Name>, name: Name },
     /// A number, as it was written, with its sign.
     Number(String),
     /// A text in single quotes.
@@ -183,6 +233,12 @@ impl fmt::Display for Expr {
             } => {
                 write!(f, "{operand}{} BETWEEN {low} AND {high}", not(negated))
             }
+            Self::InSubquery {
+                operand,
+                subquery,
+                negated,
+            } => write!(f, "{operand}{} IN ({subquery})", not(negated)),
+            Self::Exists(subquery) => write!(f, "EXISTS ({subquery})"),
             Self::IsNull { operand, negated } => write!(f, "{operand} IS{} NULL", not(negated)),
             Self::Like {
                 operand,
@@ -221,14 +277,47 @@ fn write_joined<T: fmt::Display>(
     Ok(())
 }
 
+impl fmt::Display for Subquery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SELECT ")?;
+        match &self.selected {
+            Some(operand) => operand.fmt(f)?,
+            None => f.write_str("*")?,
+        }
+        write!(f, " FROM {}", self.entity)?;
+        if let Some(alias) = &self.alias {
+            write!(f, " AS {alias}")?;
+        }
+        match &self.condition {
+            Some(condition) => write!(f, " WHERE {condition}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.quoted {
+            f.write_str(&quoted(&self.text))
+        } else {
+            f.write_str(&self.text)
+        }
+    }
+}
+
+/// A name in quotes.
+pub(super) fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
 impl fmt::Display for Operand {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.term {
-            Term::Column { name, quoted: true } => write!(f, "\"{}\"", name.replace('"', "\"\"")),
             Term::Column {
+                table: Some(table),
                 name,
-                quoted: false,
-            } => f.write_str(name),
+            } => write!(f, "{table}.{name}"),
+            Term::Column { table: None, name } => name.fmt(f),
             Term::Number(text) => f.write_str(text),
             Term::Text(text) => write!(f, "'{}'", text.replace('\'', "''")),
             Term::Bool(true) => f.write_str("TRUE"),

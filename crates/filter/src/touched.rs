@@ -2,11 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::Filter;
 use super::canonical::canonical;
-use super::condition::Condition;
+use super::condition::{Condition, Filter, Membership, Set};
 use super::scalar::Scalar;
-use super::set::{Membership, Set};
 use super::syntax::CompareOp;
 
 /// How a set has changed.

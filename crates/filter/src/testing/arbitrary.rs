@@ -5,7 +5,7 @@ use serde_json::json;
 
 use crate::syntax::CompareOp;
 #[cfg(test)]
-use crate::syntax::{Expr, Operand, Term};
+use crate::syntax::{Expr, Name, Operand, Subquery, Term};
 
 /// Columns of the test table, each with literals and with the JSON of some values.
 const COLUMNS: [(&str, &[&str], &[&str]); 14] = [
@@ -223,7 +223,7 @@ fn op() -> impl Strategy<Value = CompareOp> {
     prop::sample::select(&CompareOp::ALL[..])
 }
 
-/// Any expression that can be written, whether or not it makes sense.
+/// Any expression that can be written, whether or not it makes sense. It may have too many subqueries.
 #[cfg(test)]
 pub(crate) fn expr() -> impl Strategy<Value = Expr> {
     let values = || prop::collection::vec(operand(), 1..4);
@@ -254,24 +254,55 @@ pub(crate) fn expr() -> impl Strategy<Value = Expr> {
             negated
         }),
     ];
-    leaf.prop_recursive(6, 32, 4, |inner| {
+    leaf.boxed().prop_recursive(3, 32, 4, |inner| {
         let several = || prop::collection::vec(inner.clone(), 2..4);
+        let subquery = || subquery(inner.clone()).prop_map(Box::new).boxed();
+        let within = (operand(), subquery(), any::<bool>());
         prop_oneof![
-            inner.clone().prop_map(|inner| Expr::Not(Box::new(inner))),
-            several().prop_map(Expr::And),
-            several().prop_map(Expr::Or),
+            2 => inner.clone().prop_map(|inner| Expr::Not(Box::new(inner))),
+            2 => several().prop_map(Expr::And),
+            2 => several().prop_map(Expr::Or),
+            1 => subquery().prop_map(Expr::Exists),
+            1 => within.prop_map(|(operand, subquery, negated)| Expr::InSubquery {
+                operand,
+                subquery,
+                negated,
+            }),
         ]
+    })
+}
+
+#[cfg(test)]
+fn name() -> impl Strategy<Value = Name> {
+    let name = prop_oneof![
+        "[a-z_é][a-z0-9_]{0,3}x".prop_map(|text| (text, false)),
+        "[^\0]{1,6}".prop_map(|text| (text, true)),
+    ];
+    name.prop_map(|(text, quoted)| Name { text, quoted })
+}
+
+#[cfg(test)]
+fn subquery(condition: impl Strategy<Value = Expr>) -> impl Strategy<Value = Subquery> {
+    let parts = (
+        prop::option::of(operand()),
+        name(),
+        prop::option::of(name()),
+        prop::option::of(condition),
+    );
+    parts.prop_map(|(selected, entity, alias, condition)| Subquery {
+        selected,
+        entity,
+        alias,
+        condition,
+        at: 0,
+        entity_at: 0,
     })
 }
 
 #[cfg(test)]
 fn operand() -> impl Strategy<Value = Operand> {
     let term = prop_oneof![
-        "[a-z_é][a-z0-9_]{0,3}x".prop_map(|name| Term::Column {
-            name,
-            quoted: false
-        }),
-        "[^\0]{1,6}".prop_map(|name| Term::Column { name, quoted: true }),
+        (prop::option::of(name()), name()).prop_map(|(table, name)| Term::Column { table, name }),
         "-?(0|[1-9][0-9]{0,20})(\\.[0-9]{1,5})?(e[-+]?[0-9]{1,3})?".prop_map(Term::Number),
         any::<String>().prop_map(Term::Text),
         any::<bool>().prop_map(Term::Bool),

@@ -2,6 +2,7 @@
 
 pub mod arbitrary;
 pub mod sets;
+pub mod tables;
 
 use serde_json::value::RawValue;
 use value::schema::{Collation, Column, ColumnKind, Schema};

@@ -8,8 +8,8 @@ use value::schema::{ColumnKind, Schema};
 
 use crate::canonical::canonical;
 use crate::{
-    Backend, Cell, CompareOp, Condition, Filter, Lookup, Membership, RowReader, RowValues, Scalar,
-    Set, SetRows, Sets,
+    Backend, Cell, CompareOp, Condition, Filter, Lookup, Membership, NoSets, RowReader, RowValues,
+    Scalar, Set, SetRows, Sets, Table,
 };
 
 /// A filter of a condition in any form.
@@ -116,16 +116,22 @@ fn scalar(kind: &ColumnKind, dice: Dice<'_>) -> Scalar {
 }
 
 /// Sets of rows that are all known.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct RowSets(BTreeMap<String, Vec<RowValues>>);
 
 impl RowSets {
     /// Adds the rows of a table.
     pub fn add<'a>(&mut self, table: &SetTable, rows: impl IntoIterator<Item = &'a RawValue>) {
-        let seen = crate::Table::new(&table.schema, table.backend);
+        let seen = Table::new(&table.schema, table.backend);
         let reader = RowReader::new(seen, 0..table.schema.columns.len());
         let rows = rows.into_iter().map(|row| reader.read(row).expect("a row"));
         self.0.insert(table.schema.entity.clone(), rows.collect());
+    }
+
+    /// Keeps only the rows of an entity that match a filter without sets.
+    pub fn retain(&mut self, entity: &str, filter: &Filter) {
+        let rows = self.0.entry(entity.to_owned()).or_default();
+        rows.retain(|row| filter.matches(row, &NoSets) == Some(true));
     }
 
     /// The rows of an entity.

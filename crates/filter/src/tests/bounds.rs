@@ -1,17 +1,22 @@
 //! The largest filters that are accepted, and rows with extreme values in other columns.
 
 use super::{raw, test_table};
-use crate::{Backend, Filter, NESTING_MAX, NoSets, OPERANDS_MAX, RowReader};
+use crate::testing::sets::RowSets;
+use crate::testing::tables::TestTables;
+use crate::{Backend, Filter, NESTING_MAX, NoSets, OPERANDS_MAX, RowReader, SUBQUERIES_NESTED_MAX};
 
 /// Does everything that can be done with a filter, on half the stack that tokio gives a thread.
 fn use_on_little_stack(text: String, backend: Backend) {
     let use_filter = move || {
-        let table = test_table(backend);
-        let filter = Filter::new(&text, &[], table.table()).expect("a filter");
-        let row = RowReader::new(table.table(), filter.columns()).read(&raw(r#"{"n":1}"#));
-        assert!(filter.matches(&row.expect("a row"), &NoSets).is_some());
+        let owner = test_table(backend);
+        let tables = TestTables::whole(backend);
+        let table = owner.table().among(&tables);
+        let filter = Filter::new(&text, &[], table).expect("a filter");
+        let row = RowReader::new(table, filter.columns()).read(&raw(r#"{"n":1}"#));
+        let rows = RowSets::default();
+        assert!(filter.matches(&row.expect("a row"), &rows).is_some());
         assert_eq!(
-            Filter::new(&filter.text(table.table()), &[], table.table()),
+            Filter::new(&filter.text(table), &[], table),
             Ok(filter.clone())
         );
         filter.access(|_| 0);
@@ -32,6 +37,15 @@ fn the_largest_filters_need_little_stack() {
         );
         let open = "n = 1 AND (n = 2 OR (".repeat(half);
         use_on_little_stack(format!("{open}n = 3{}", "))".repeat(half)), backend);
+        let each = (NESTING_MAX - SUBQUERIES_NESTED_MAX) / SUBQUERIES_NESTED_MAX / 2;
+        let open = format!(
+            "{}n IN (SELECT n FROM t WHERE ",
+            "n = 1 AND (n = 2 OR (".repeat(each)
+        );
+        let close = format!("){}", "))".repeat(each));
+        let levels = SUBQUERIES_NESTED_MAX;
+        let text = format!("{}n = 3{}", open.repeat(levels), close.repeat(levels));
+        use_on_little_stack(text, backend);
         let different: Vec<String> = (0..OPERANDS_MAX / 2).map(|n| format!("n>{n}")).collect();
         use_on_little_stack(different.join(" OR "), backend);
         let listed: Vec<String> = (1..OPERANDS_MAX).map(|n| n.to_string()).collect();

@@ -5,6 +5,9 @@ mod bounds;
 mod errors;
 mod one_form;
 mod policies;
+mod reference;
+mod subqueries;
+mod subquery_errors;
 
 use serde_json::value::RawValue;
 use serde_json::{Value, json};

@@ -179,6 +179,9 @@ fn a_policy_that_cannot_be_evaluated_exactly_is_an_error_with_its_position() {
         ("virtual = auth.n", 1, "computed"),
         ("s = t AND auth.on", 5, "not a column"),
         ("auth.sub IN (s)", 1, "column"),
+        ("s = auth .sub", 5, "no entity or alias"),
+        ("s = other.sub", 5, "no entity or alias"),
+        ("s IN (SELECT s FROM t)", 7, "cannot stand here"),
     ] {
         let error = Policy::new(text)
             .expect(text)
@@ -191,8 +194,6 @@ fn a_policy_that_cannot_be_evaluated_exactly_is_an_error_with_its_position() {
         ("s = auth.", 5),
         ("s = auth.sub.", 5),
         ("s = auth.'sub'", 5),
-        ("s = auth .sub", 10),
-        ("s = other.sub", 10),
         ("s = auth.sub(1)", 13),
         ("auth.sub = (SELECT 1)", 13),
     ] {

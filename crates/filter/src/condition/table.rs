@@ -1,8 +1,11 @@
-//! A table as filters see it.
+//! A table as filters see it, and those that their subqueries read.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
+use std::sync::Arc;
 
-use super::set::Tables;
+use super::Filter;
+use crate::syntax::Name;
 use value::schema::{Column, Schema};
 
 /// The database that holds a table.
@@ -57,7 +60,7 @@ impl<'a> Table<'a> {
     }
 
     /// The names of all its columns.
-    pub(super) fn names(self) -> impl Iterator<Item = &'a str> {
+    pub(crate) fn names(self) -> impl Iterator<Item = &'a str> {
         self.schema
             .columns
             .iter()
@@ -65,17 +68,48 @@ impl<'a> Table<'a> {
     }
 
     /// A column, by position.
-    pub(super) fn column(self, index: usize) -> &'a Column {
+    pub(crate) fn column(self, index: usize) -> &'a Column {
         &self.schema.columns[index]
     }
 
     /// The position of the column that a name in a filter means: the one spelled alike or, without quotes,
     /// the one spelled in lower case, as PostgreSQL reads names.
-    pub(super) fn find(self, name: &str, quoted: bool) -> Option<usize> {
-        let folded = || {
-            self.position(&name.to_ascii_lowercase())
-                .filter(|_| !quoted)
-        };
-        self.position(name).or_else(folded)
+    pub(crate) fn find(self, name: &Name) -> Option<usize> {
+        let folded = || self.position(&name.folded());
+        self.position(&name.text).or_else(folded)
+    }
+}
+
+/// A table that a subquery reads, as far as the subquery may read it.
+#[derive(Debug, Clone)]
+pub struct InnerTable {
+    /// Its columns.
+    pub schema: Arc<Schema>,
+    /// Differs when the table has changed.
+    pub fingerprint: Arc<str>,
+    /// The database that holds it.
+    pub backend: Backend,
+    /// The positions of the columns that may be named; none for all.
+    pub visible: Option<BTreeSet<usize>>,
+    /// The rows that count.
+    pub rows: Filter,
+    /// The columns that may be read in some rows only, with those rows.
+    pub partial: BTreeMap<usize, Filter>,
+}
+
+/// The tables that subqueries may read.
+pub trait Tables: Debug {
+    /// The table of the entity of this name. None when there is none, or when the subquery may not read
+    /// it.
+    fn find(&self, entity: &str) -> Option<InnerTable>;
+}
+
+impl InnerTable {
+    /// The table as filters see it, without its own subqueries.
+    pub fn table(&self) -> Table<'_> {
+        Table {
+            visible: self.visible.as_ref(),
+            ..Table::new(&self.schema, self.backend)
+        }
     }
 }

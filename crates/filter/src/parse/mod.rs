@@ -6,8 +6,10 @@
 //!
 //! From loosest to tightest: `OR`, `AND`, `NOT`, then one comparison, as in PostgreSQL.
 
+mod subquery;
+
 use super::error::FilterError;
-use super::syntax::{Expr, Operand, Term};
+use super::syntax::{Expr, Name, Operand, Term};
 use super::token::{Keyword, Language, Token, TokenKind, tokens};
 
 /// The deepest nesting of parentheses and `NOT`.
@@ -41,6 +43,8 @@ fn parse_in(text: &str, language: Language) -> Result<Expr, FilterError> {
         next: 0,
         nesting: 0,
         operands: 0,
+        subqueries: 0,
+        subqueries_open: 0,
     };
     let expr = parser.disjunction()?;
     match parser.peek() {
@@ -56,6 +60,10 @@ struct Parser<'a> {
     next: usize,
     nesting: usize,
     operands: usize,
+    /// How many subqueries there are so far.
+    subqueries: usize,
+    /// How many of them are being read, inside each other.
+    subqueries_open: usize,
 }
 
 impl<'a> Parser<'a> {
@@ -94,6 +102,11 @@ impl<'a> Parser<'a> {
     }
 
     fn predicate(&mut self) -> Result<Expr, FilterError> {
+        if self.at_exists() {
+            self.next += 1;
+            let expr = Expr::Exists(Box::new(self.subquery()?));
+            return self.uncompared(expr);
+        }
         if self.peek() != Some(&TokenKind::Open) {
             let operand = self.operand()?;
             return self.comparison(operand);
@@ -106,24 +119,27 @@ impl<'a> Parser<'a> {
         match inner {
             // An operand in parentheses may be the left side of a comparison.
             Expr::Operand(operand) => self.comparison(operand),
-            _ if self.at_comparison() => Err(FilterError::bad(
-                self.position(),
-                "a condition cannot be compared",
-            )),
-            inner => Ok(inner),
+            inner => self.uncompared(inner),
         }
     }
 
-    /// Reads what follows an operand: a comparison, or nothing.
-    fn comparison(&mut self, operand: Operand) -> Result<Expr, FilterError> {
-        let expr = self.one_comparison(operand)?;
-        if !matches!(expr, Expr::Operand(_)) && self.at_comparison() {
+    /// A condition, behind which no comparison follows.
+    fn uncompared(&self, expr: Expr) -> Result<Expr, FilterError> {
+        if self.at_comparison() {
             return Err(FilterError::bad(
                 self.position(),
                 "a condition cannot be compared",
             ));
         }
         Ok(expr)
+    }
+
+    /// Reads what follows an operand: a comparison, or nothing.
+    fn comparison(&mut self, operand: Operand) -> Result<Expr, FilterError> {
+        match self.one_comparison(operand)? {
+            operand @ Expr::Operand(_) => Ok(operand),
+            condition => self.uncompared(condition),
+        }
     }
 
     fn one_comparison(&mut self, operand: Operand) -> Result<Expr, FilterError> {
@@ -147,6 +163,13 @@ impl<'a> Parser<'a> {
                 return Ok(Expr::InClaim {
                     operand,
                     claim: self.operand()?,
+                    negated,
+                });
+            }
+            if self.at_subquery() {
+                return Ok(Expr::InSubquery {
+                    operand,
+                    subquery: Box::new(self.subquery()?),
                     negated,
                 });
             }
@@ -217,10 +240,7 @@ impl<'a> Parser<'a> {
                     "a filter cannot call functions",
                 ));
             }
-            Some(TokenKind::Name { name, quoted }) => Term::Column {
-                name: name.clone(),
-                quoted: *quoted,
-            },
+            Some(TokenKind::Name { .. }) => return self.column(),
             Some(TokenKind::Number(text)) => Term::Number(text.clone()),
             Some(TokenKind::Text(text)) => Term::Text(text.clone()),
             Some(TokenKind::Param(number)) => Term::Param(*number),
@@ -240,10 +260,59 @@ impl<'a> Parser<'a> {
                     ));
                 }
             },
+            Some(TokenKind::Keyword(Keyword::Select)) => {
+                return Err(FilterError::bad(
+                    self.position(),
+                    "a subquery stands behind IN or EXISTS, in parentheses of its own",
+                ));
+            }
+            Some(TokenKind::Keyword(
+                word @ (Keyword::Distinct | Keyword::From | Keyword::Where | Keyword::As),
+            )) => {
+                let message = format!(
+                    "{} is not supported here; write a column of this name in quotes",
+                    word.spelling()
+                );
+                return Err(FilterError::bad(self.position(), message));
+            }
             _ => return Err(self.unexpected("a column, a literal or a parameter")),
         };
         self.next += 1;
         Ok(term)
+    }
+
+    /// A column's name, or that of its table, a period and its own.
+    fn column(&mut self) -> Result<Term, FilterError> {
+        let first = self.name("a column")?;
+        if self.peek() != Some(&TokenKind::Period) {
+            return Ok(Term::Column {
+                table: None,
+                name: first,
+            });
+        }
+        self.next += 1;
+        let name = self.name("a column's name")?;
+        if let Some(TokenKind::Open) = self.peek() {
+            return Err(FilterError::bad(
+                self.position(),
+                "a filter cannot call functions",
+            ));
+        }
+        Ok(Term::Column {
+            table: Some(first),
+            name,
+        })
+    }
+
+    fn name(&mut self, expected: &str) -> Result<Name, FilterError> {
+        let Some(TokenKind::Name { name, quoted }) = self.peek() else {
+            return Err(self.unexpected(expected));
+        };
+        self.next += 1;
+        Ok(Name {
+            text: name.clone(),
+            quoted: *quoted,
+        })
     }
 
     /// Goes one level deeper. An error ends the parse, so only success needs to come back up.

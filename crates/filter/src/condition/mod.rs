@@ -1,11 +1,31 @@
 //! A condition on the columns of one table, with every name and literal resolved.
 
+mod set;
+mod table;
+mod work;
+
 use std::collections::BTreeSet;
 
 use super::like::Pattern;
 use super::scalar::Scalar;
-use super::set::{Membership, Set};
 use super::syntax::CompareOp;
+
+pub use set::{
+    Lookup, Membership, NoSets, SUBQUERIES_MAX, SUBQUERIES_NESTED_MAX, Set, SetRows, Sets,
+};
+pub use table::{Backend, InnerTable, Table, Tables};
+pub(super) use work::bytes;
+pub use work::{FILTER_BYTES_MAX, Work};
+
+/// A filter on one table, checked, in its one form.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Filter {
+    pub(super) condition: Condition,
+    pub(super) columns: BTreeSet<usize>,
+    pub(super) sets: BTreeSet<Set>,
+    pub(super) work: Work,
+    pub(super) bytes: usize,
+}
 
 /// A condition. Columns are positions in the schema. The order means nothing;
 /// [`super::canonical`] needs one to sort by.

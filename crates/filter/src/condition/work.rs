@@ -5,9 +5,9 @@
 
 use std::collections::BTreeMap;
 
-use super::condition::Condition;
-use super::row::RowValues;
-use super::scalar::Scalar;
+use super::Condition;
+use crate::row::RowValues;
+use crate::scalar::Scalar;
 
 /// The most bytes that a filter may take. A value counts as often as it is named.
 pub const FILTER_BYTES_MAX: usize = 512 * 1024;
@@ -27,7 +27,7 @@ pub struct Work {
 }
 
 impl Work {
-    pub(super) fn of(condition: &Condition) -> Self {
+    pub(crate) fn of(condition: &Condition) -> Self {
         let mut work = Self::default();
         work.add(condition);
         work
@@ -94,7 +94,7 @@ fn comparing(value: &Scalar) -> usize {
 }
 
 /// The memory that a condition takes, in bytes. A value that is shared counts each time.
-pub(super) fn bytes(condition: &Condition) -> usize {
+pub(crate) fn bytes(condition: &Condition) -> usize {
     let own = size_of::<Condition>();
     own + match condition {
         Condition::Constant(_) | Condition::IsNull { .. } => 0,

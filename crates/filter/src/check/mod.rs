@@ -1,5 +1,9 @@
 //! Turns what was written into a condition on a table's columns, or says what is wrong with it.
 
+mod names;
+mod subquery;
+
+use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -8,15 +12,14 @@ use serde_json::value::RawValue;
 
 use super::claim::{Claim, ClaimPath};
 use super::class::Class;
-use super::condition::Condition;
+use super::condition::{Condition, FILTER_BYTES_MAX, Membership, Table};
 use super::error::{FilterError, echo};
 use super::like::Pattern;
 use super::literal::{self, Given};
 use super::params;
 use super::scalar::Scalar;
 use super::syntax::{CompareOp, Expr, Operand, Term};
-use super::table::Table;
-use super::work::FILTER_BYTES_MAX;
+use names::Place;
 use value::Finite;
 use value::schema::ColumnKind;
 
@@ -33,21 +36,36 @@ pub(super) fn check(
 ) -> Result<Condition, FilterError> {
     params::check(expr, params)?;
     let params = params.iter().map(|param| Given::of_param(param));
-    let checker = Checker {
+    let shared = Shared {
         params: params.collect(),
         claims,
-        table,
         patterns: RefCell::default(),
         bytes: Cell::new(0),
+    };
+    let checker = Checker {
+        shared: &shared,
+        table,
+        alias: None,
+        around: None,
     };
     checker.condition(expr)
 }
 
+/// Checks a condition on one table: the filter's, or that of a subquery.
 struct Checker<'a> {
+    shared: &'a Shared<'a>,
+    table: Table<'a>,
+    /// The name by which its columns are qualified, where it is not the entity's own.
+    alias: Option<Cow<'a, str>>,
+    /// The query around, and how the subquery stands in it.
+    around: Option<(&'a Checker<'a>, Membership)>,
+}
+
+/// What a filter and its subqueries share.
+struct Shared<'a> {
     /// None for one that is neither a text, a number, a boolean nor null.
     params: Vec<Option<Given<'a>>>,
     claims: &'a BTreeMap<ClaimPath, Claim>,
-    table: Table<'a>,
     /// The patterns by their texts: one that is named often is kept once.
     patterns: RefCell<HashMap<Arc<str>, Pattern>>,
     /// The bytes of all values, as often as they are named.
@@ -89,6 +107,12 @@ impl<'a> Checker<'a> {
                 claim,
                 negated,
             } => self.within_claim(operand, claim, *negated)?,
+            Expr::InSubquery {
+                operand,
+                subquery,
+                negated,
+            } => negate(*negated, self.within_subquery(operand, subquery)?),
+            Expr::Exists(subquery) => self.exists(subquery)?,
             Expr::IsNull { operand, negated } => {
                 if let Side::Claim(claim) = self.side(operand)? {
                     return Ok(constant((*claim == Claim::Null) != *negated));
@@ -144,10 +168,7 @@ impl<'a> Checker<'a> {
     ) -> Result<Condition, FilterError> {
         let (column, op, value, column_at, value_at) = match (self.side(left)?, self.side(right)?) {
             (Side::Column(_), Side::Column(_)) => {
-                return Err(FilterError::bad(
-                    right.at,
-                    "a column is compared with a value, not a column",
-                ));
+                return Err(self.two_columns(left, right));
             }
             (Side::Given(_), Side::Given(_)) => {
                 return Err(FilterError::bad(
@@ -303,18 +324,21 @@ impl<'a> Checker<'a> {
     }
 
     fn pattern(&self, text: Arc<str>, at: usize) -> Result<Pattern, FilterError> {
-        if let Some(pattern) = self.patterns.borrow().get(&text) {
+        if let Some(pattern) = self.shared.patterns.borrow().get(&text) {
             return Ok(pattern.clone());
         }
         let pattern = Pattern::read(&text).map_err(|fault| FilterError::bad(at, fault))?;
-        self.patterns.borrow_mut().insert(text, pattern.clone());
+        self.shared
+            .patterns
+            .borrow_mut()
+            .insert(text, pattern.clone());
         Ok(pattern)
     }
 
     /// Counts a value that the filter names. A short text may name a large parameter many times.
     fn count(&self, value_bytes: usize, at: usize) -> Result<(), FilterError> {
-        let bytes = self.bytes.get() + value_bytes;
-        self.bytes.set(bytes);
+        let bytes = self.shared.bytes.get() + value_bytes;
+        self.shared.bytes.set(bytes);
         if bytes > FILTER_BYTES_MAX {
             let message = format!(
                 "the values of a filter have at most {FILTER_BYTES_MAX} bytes together, each counted as often as it is named"
@@ -336,25 +360,25 @@ impl<'a> Checker<'a> {
 
     fn resolve(&self, operand: &'a Operand) -> Result<Side<'a>, FilterError> {
         match &operand.term {
-            Term::Column { name, quoted } => match self.table.find(name, *quoted) {
-                Some(column) => Ok(Side::Column(column)),
-                None => {
-                    let message = format!("there is no column {}", echo(name));
-                    Err(FilterError::bad(operand.at, message))
+            Term::Column { table, name } => {
+                let place = self.locate(table.as_ref(), name, operand.at)?;
+                match place {
+                    Place { levels: 0, column } => Ok(Side::Column(column)),
+                    outer => Err(self.outer_column(outer, operand.at)),
                 }
-            },
-            Term::Param(number) => {
-                self.params[number - 1]
-                    .clone()
-                    .map(Side::Given)
-                    .ok_or_else(|| {
-                        let message = format!(
-                            "parameter ${number} is neither a text, a number, a boolean nor null"
-                        );
-                        FilterError::bad(operand.at, message)
-                    })
             }
-            Term::Claim(path) => Ok(Side::Claim(self.claims.get(path).unwrap_or(NO_CLAIM))),
+            Term::Param(number) => self.shared.params[number - 1]
+                .clone()
+                .map(Side::Given)
+                .ok_or_else(|| {
+                    let message = format!(
+                        "parameter ${number} is neither a text, a number, a boolean nor null"
+                    );
+                    FilterError::bad(operand.at, message)
+                }),
+            Term::Claim(path) => Ok(Side::Claim(
+                self.shared.claims.get(path).unwrap_or(NO_CLAIM),
+            )),
             literal => Ok(Side::Given(
                 Given::of_term(literal).expect("every other term is a literal"),
             )),

@@ -1,11 +1,11 @@
 //! Sets of values that the rows of other tables make: what a subquery means in a condition.
 //!
-//! A condition does not hold a set's values, because they change without it: it names the set, and whoever evaluates
+//! A condition does not hold a set's values, because they change without it: it names the set, and an evaluation of
 //! the condition looks the values up ([`Sets`]). So the same condition is evaluated against a set as it was and as
 //! it is.
 
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -13,12 +13,14 @@ use std::sync::Arc;
 use value::schema::Schema;
 
 use super::Filter;
-use super::row::RowValues;
-use super::scalar::{Cell, Scalar};
 use super::table::{Backend, Table};
+use crate::scalar::Scalar;
+use crate::syntax::quoted;
 
-/// How many subqueries may be inside each other.
+/// How many subqueries of a text may be inside each other. A client's may read a table whose policy has as many again.
 pub const SUBQUERIES_NESTED_MAX: usize = 3;
+/// How many subqueries a text may have.
+pub const SUBQUERIES_MAX: usize = 16;
 
 /// A set of values. Cheap to clone; sets of one name are one.
 #[derive(Debug, Clone)]
@@ -73,29 +75,6 @@ impl Sets for NoSets {
     }
 }
 
-/// A table that a subquery reads, as far as the subquery may read it.
-#[derive(Debug, Clone)]
-pub struct InnerTable {
-    /// Its columns.
-    pub schema: Arc<Schema>,
-    /// Differs when the table has changed.
-    pub fingerprint: Arc<str>,
-    /// The database that holds it.
-    pub backend: Backend,
-    /// The positions of the columns that may be named; none for all.
-    pub visible: Option<BTreeSet<usize>>,
-    /// The rows that count.
-    pub rows: Filter,
-    /// The columns that may be read in some rows only, with those rows.
-    pub partial: BTreeMap<usize, Filter>,
-}
-
-/// The tables that subqueries may read.
-pub trait Tables: Debug {
-    /// The table of the entity of this name. None when there is no such entity, for whoever the condition is read for.
-    fn find(&self, entity: &str) -> Option<InnerTable>;
-}
-
 impl Set {
     /// The set of the values that some columns hold in some rows.
     pub fn new(rows: SetRows) -> Self {
@@ -143,22 +122,33 @@ impl SetRows {
         columns.map(|position| self.schema.columns[position].name.as_str())
     }
 
-    /// The query as text, behind what identifies the table.
-    fn name(&self) -> String {
-        let columns: Vec<String> = self
-            .columns
-            .iter()
-            .map(|column| format!("{:?}", self.schema.columns[*column].name))
+    /// The columns that the query selects. One that only asks for rows selects a constant.
+    pub(crate) fn selected(&self) -> String {
+        let names = self.columns.iter();
+        let names: Vec<String> = names
+            .map(|column| quoted(&self.schema.columns[*column].name))
             .collect();
-        let inner = self.filter.sets().map(|set| set.rows().fingerprint.clone());
-        let inner: BTreeSet<Arc<str>> = inner.collect();
+        if names.is_empty() {
+            return "1".to_owned();
+        }
+        names.join(", ")
+    }
+
+    /// The query as text, behind what identifies the tables that it reads.
+    fn name(&self) -> String {
+        let tables: BTreeSet<(&str, &str)> = self.tables().collect();
         format!(
-            "{}{inner:?} SELECT {} FROM {:?} WHERE {}",
-            self.fingerprint,
-            columns.join(", "),
+            "{tables:?} SELECT {} FROM {:?} WHERE {}",
+            self.selected(),
             self.schema.entity,
             self.filter.text(self.table())
         )
+    }
+
+    /// The tables that it reads, each as its entity and fingerprint.
+    fn tables(&self) -> impl Iterator<Item = (&str, &str)> {
+        let own = (self.schema.entity.as_str(), &*self.fingerprint);
+        std::iter::once(own).chain(self.filter.inner_tables())
     }
 }
 
@@ -195,34 +185,4 @@ pub enum Membership {
     In,
     /// `EXISTS` with equalities: a null equals nothing.
     Exists,
-}
-
-/// Whether a row's values in `columns` are in a set; none is SQL's unknown.
-pub(super) fn is_member(
-    columns: &[usize],
-    set: &Set,
-    membership: Membership,
-    row: &RowValues,
-    sets: &dyn Sets,
-) -> Option<bool> {
-    let values: Option<Vec<&Scalar>> = columns.iter().map(|column| row.scalar(*column)).collect();
-    debug_assert!(
-        columns
-            .iter()
-            .all(|column| row.cell(*column) != &Cell::Unread)
-    );
-    // Values that are not there are looked up as no values: then only the rest of the answer counts.
-    let lookup = sets.look_up(set, values.as_deref().unwrap_or_default())?;
-    let found = match &values {
-        Some(values) if values.is_empty() => !lookup.is_empty,
-        Some(_) => lookup.found,
-        None => false,
-    };
-    match membership {
-        Membership::Exists => Some(found),
-        Membership::In if found => Some(true),
-        Membership::In if lookup.is_empty => Some(false),
-        Membership::In if values.is_none() || lookup.has_null => None,
-        Membership::In => Some(false),
-    }
 }
