@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::RandomState;
 use std::sync::Arc;
 
-use filter::{RowError, SUBQUERIES_NESTED_MAX, Scalar, Set, SetChange};
+use filter::{RowError, Scalar, Set, SetChange};
 use hashbrown::HashMap;
 use serde_json::value::RawValue;
 
@@ -33,6 +33,8 @@ pub struct LiveSets {
     /// How often each is wanted: by shapes, and by sets that have it inside.
     wanted: BTreeMap<Set, usize>,
     index: SetIndex,
+    /// How many sets there are of each depth.
+    depths: BTreeMap<usize, usize>,
     /// The sets that have each inside.
     outer: BTreeMap<Set, BTreeSet<Set>>,
     known: Known,
@@ -59,6 +61,7 @@ struct Running {
     entries: BTreeMap<Set, Vec<Arc<NetChange>>>,
     /// The depth of the sets that are taken now.
     level: usize,
+    deepest: usize,
     asked: Vec<(Set, Why)>,
     /// The sets that are known from this drain on.
     new: Known,
@@ -83,6 +86,7 @@ impl LiveSets {
         *users += 1;
         if *users == 1 {
             self.index.insert(set);
+            *self.depths.entry(set.depth()).or_default() += 1;
             for inner in set.rows().filter.sets() {
                 self.outer
                     .entry(inner.clone())
@@ -104,6 +108,10 @@ impl LiveSets {
         }
         self.wanted.remove(set);
         self.index.remove(set);
+        if let Some(count) = self.depths.get_mut(&set.depth()) {
+            *count -= 1;
+        }
+        self.depths.retain(|_, count| *count > 0);
         self.failed.remove(set);
         if let Some(contents) = self.known.remove(set) {
             self.forget_values(set, contents.values());
@@ -150,6 +158,19 @@ impl LiveSets {
         (self.known.len(), values)
     }
 
+    /// What a known set holds.
+    #[cfg(test)]
+    pub(super) fn contents(&self, set: &Set) -> Option<&Contents> {
+        self.known.get(set)
+    }
+
+    /// Under how many values sets are filed.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        let of_families = self.holders.values().flat_map(HashMap::values);
+        of_families.map(BTreeSet::len).sum()
+    }
+
     /// Takes the entries of a drain. Returns the first questions; none when nothing has to be asked.
     pub fn begin(&mut self, entries: &[NetChange]) -> Vec<Question> {
         self.abort();
@@ -168,6 +189,7 @@ impl LiveSets {
             advance: Advance::new(Sign::Plus),
             entries: of_sets,
             level: 1,
+            deepest: self.depths.keys().copied().max().unwrap_or_default(),
             asked: Vec::new(),
             new: Known::new(),
             failed: BTreeSet::new(),
@@ -320,12 +342,15 @@ impl LiveSets {
 
     /// A set with a set inside that is not known is not known either.
     fn forget_orphans(&mut self) {
-        for _ in 1..SUBQUERIES_NESTED_MAX {
+        loop {
             let is_orphan = |set: &&Set| {
                 let mut inner = set.rows().filter.sets();
                 inner.any(|inner| !self.known.contains_key(inner))
             };
             let orphans: Vec<Set> = self.known.keys().filter(is_orphan).cloned().collect();
+            if orphans.is_empty() {
+                return;
+            }
             for set in orphans {
                 if let Some(contents) = self.known.remove(&set) {
                     self.forget_values(&set, contents.values());
@@ -392,7 +417,7 @@ impl Running {
         outer: &BTreeMap<Set, BTreeSet<Set>>,
         questions: &mut Vec<Question>,
     ) {
-        while self.level <= SUBQUERIES_NESTED_MAX && questions.is_empty() {
+        while self.level <= self.deepest && questions.is_empty() {
             let changed = self.advance.changes().map(|(set, _)| set);
             let inner = changed.chain(&self.advance.unknown);
             let moved = inner.filter_map(|set| outer.get(set)).flatten();

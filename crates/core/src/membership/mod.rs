@@ -6,6 +6,8 @@ mod live;
 mod past;
 mod question;
 mod set_index;
+#[cfg(test)]
+mod tests;
 
 use filter::{NoSets, Sets};
 

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use filter::{Filter, RowError, SUBQUERIES_NESTED_MAX, Set};
+use filter::{Filter, RowError, Set};
 
 use super::advance::{Advance, Known, SetView};
 use super::contents::{Contents, Sign};
@@ -93,7 +93,8 @@ impl PastSets {
             }
         }
         let mut questions = Vec::new();
-        while questions.is_empty() && self.level < SUBQUERIES_NESTED_MAX {
+        let deepest = self.sets.iter().map(Set::depth).max().unwrap_or_default();
+        while questions.is_empty() && self.level < deepest {
             self.level += 1;
             let at_level = self.sets.iter().filter(|set| set.depth() == self.level);
             for set in at_level.cloned().collect::<Vec<Set>>() {

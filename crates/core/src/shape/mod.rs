@@ -139,6 +139,13 @@ impl Shape {
         Ok(Self::of(table, both, partial, is_guarded))
     }
 
+    /// The shape of the rows that match a filter.
+    #[cfg(test)]
+    pub(crate) fn of_filter(table: &CurrentTable, filter: Filter) -> Self {
+        let columns = None;
+        Self::of(table, Requested { filter, columns }, BTreeMap::new(), false)
+    }
+
     fn of(
         table: &CurrentTable,
         Requested { filter, columns }: Requested,
