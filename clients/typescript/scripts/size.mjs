@@ -6,7 +6,7 @@
 import { readFileSync } from "node:fs";
 import { gzipSync } from "node:zlib";
 
-const LIMITS_BYTES = { "client.js": 12 * 1024, "sync.js": 13 * 1024 };
+const LIMITS_BYTES = { "client.js": 13 * 1024, "sync.js": 14 * 1024 };
 const size = (file) => gzipSync(readFileSync(`dist/${file}`), { level: 9 }).length;
 let failed = false;
 for (const [file, limit] of Object.entries(LIMITS_BYTES)) {

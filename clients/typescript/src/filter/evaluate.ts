@@ -39,6 +39,8 @@ function value(expression: Expression, scope: Scope): Json {
       return value(expression.of, scope) === null;
     case "in":
       return within(expression, scope);
+    case "subquery":
+      return undecidable();
     case "like":
       return like(value(expression.left, scope), value(expression.right, scope));
     default:

@@ -12,11 +12,13 @@ export type Expression =
   | { op: "not"; of: Expression }
   | { op: "and" | "or" | Comparison | "like"; left: Expression; right: Expression }
   | { op: "in"; of: Expression; list: Expression[] }
-  | { op: "null"; of: Expression };
+  | { op: "null"; of: Expression }
+  /** A subquery: the rows of the other table are the server's to know. */
+  | { op: "subquery" };
 
 export type Comparison = "=" | "<>" | "<" | "<=" | ">" | ">=";
 
-const TOKEN = /\s*(?:('(?:[^']|'')*')|("(?:[^"]|"")*")|(\d+(?:\.\d*)?(?:[eE][+-]?\d+)?|\.\d+)|\$(\d+)|([A-Za-z_][A-Za-z0-9_$]*)|(<>|!=|<=|>=|[=<>(),-]))/y;
+const TOKEN = /\s*(?:('(?:[^']|'')*')|("(?:[^"]|"")*")|(\d+(?:\.\d*)?(?:[eE][+-]?\d+)?|\.\d+)|\$(\d+)|([A-Za-z_][A-Za-z0-9_$]*)|(<>|!=|<=|>=|[=<>(),.*-]))/y;
 
 /** The groups of `TOKEN`, in order. */
 const KINDS = ["text", "quoted", "number", "param", "name", "sign"] as const;
@@ -41,13 +43,17 @@ export function parseFilter(where: string): Expression | undefined {
 
 class Unreadable extends Error {}
 
+function unreadable(): never {
+  throw new Unreadable();
+}
+
 function tokens(where: string): Token[] {
   const found: Token[] = [];
   const source = where.trimEnd();
   TOKEN.lastIndex = 0;
   while (TOKEN.lastIndex < source.length) {
     const match = TOKEN.exec(source);
-    if (!match) throw new Unreadable();
+    if (!match) unreadable();
     const kind = match.findIndex((group, index) => index > 0 && group !== undefined);
     found.push({ kind: KINDS[kind - 1]!, text: plain(match[kind]!) });
   }
@@ -82,22 +88,23 @@ class Parser {
   }
 
   test(): Expression {
+    if (this.word("exists")) return this.subquery() ?? unreadable();
     const left = this.value();
     if (this.word("is")) {
       const negated = this.word("not");
-      if (!this.word("null")) throw new Unreadable();
+      if (!this.word("null")) unreadable();
       return negate(negated, { op: "null", of: left });
     }
     const negated = this.word("not");
-    if (this.word("in")) return negate(negated, { op: "in", of: left, list: this.list() });
+    if (this.word("in")) return this.subquery() ?? negate(negated, { op: "in", of: left, list: this.list() });
     if (this.word("like")) return negate(negated, { op: "like", left, right: this.value() });
     if (this.word("between")) {
       const low = this.value();
-      if (!this.word("and")) throw new Unreadable();
+      if (!this.word("and")) unreadable();
       const above: Expression = { op: ">=", left, right: low };
       return negate(negated, { op: "and", left: above, right: { op: "<=", left, right: this.value() } });
     }
-    if (negated) throw new Unreadable();
+    if (negated) unreadable();
     for (const op of ["=", "<>", "<=", ">=", "<", ">"] as const) {
       if (this.sign(op)) return { op, left, right: this.value() };
     }
@@ -110,6 +117,21 @@ class Parser {
     while (this.sign(",")) list.push(this.value());
     this.expect("sign", ")");
     return list;
+  }
+
+  /** Skips a subquery, if one comes next. Whether it stands behind a NOT makes no difference: only the server can tell. */
+  subquery(): Expression | undefined {
+    const start = this.#at;
+    if (!this.sign("(") || !this.word("select")) {
+      this.#at = start;
+      return undefined;
+    }
+    for (let open = 1; open > 0; ) {
+      const { kind, text } = this.next();
+      if (kind === "end") unreadable();
+      if (kind === "sign") open += text === "(" ? 1 : text === ")" ? -1 : 0;
+    }
+    return { op: "subquery" };
   }
 
   value(): Expression {
@@ -128,12 +150,18 @@ class Parser {
       case "param":
         return { op: "param", index: Number(token.text) - 1 };
       case "quoted":
-        return { op: "column", name: token.text, quoted: true };
       case "name":
-        return named(token.text);
+        // Behind the name of the entity: outside of subqueries there is only the one.
+        return this.sign(".") ? this.column() : token.kind === "name" ? named(token.text) : quoted(token.text);
       default:
-        throw new Unreadable();
+        unreadable();
     }
+  }
+
+  column(): Expression {
+    const { kind, text } = this.next();
+    if (kind !== "name" && kind !== "quoted") unreadable();
+    return kind === "name" ? { op: "column", name: text, quoted: false } : quoted(text);
   }
 
   next(): Token {
@@ -150,7 +178,7 @@ class Parser {
 
   expect(kind: Token["kind"], text?: string): string {
     const token = this.next();
-    if (token.kind !== kind || (text !== undefined && token.text !== text)) throw new Unreadable();
+    if (token.kind !== kind || (text !== undefined && token.text !== text)) unreadable();
     return token.text;
   }
 
@@ -168,8 +196,12 @@ function named(name: string): Expression {
   const word = name.toLowerCase();
   if (word === "true" || word === "false") return { op: "literal", value: word === "true" };
   if (word === "null") return { op: "literal", value: null };
-  if (RESERVED.has(word)) throw new Unreadable();
+  if (RESERVED.has(word)) unreadable();
   return { op: "column", name, quoted: false };
+}
+
+function quoted(name: string): Expression {
+  return { op: "column", name, quoted: true };
 }
 
 /** A whole number that a double cannot hold stays text, as it comes from the server. */

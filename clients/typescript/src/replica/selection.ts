@@ -5,6 +5,11 @@ import { toJson } from "../protocol/to_json.js";
 
 /** A filter in the server's SQL, the values of its `$1…`, and the wanted columns; default all. */
 export interface SelectionOptions {
+  /**
+   * It may have subqueries (`list_id IN (SELECT list_id FROM members WHERE …)`), which read what the user may read. Rows
+   * come and go as their answers change. Only the server knows these, so a row that the user creates appears when the
+   * server sends it, not at once.
+   */
   where?: string;
   params?: readonly (Json | bigint)[];
   columns?: readonly string[];

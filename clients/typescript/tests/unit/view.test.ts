@@ -43,6 +43,23 @@ describe("SPEC 9: what a view shows", () => {
     await sync.close();
   });
 
+  test("whether a row is in a subquery's answer the server says; what stands beside the subquery holds at once", async () => {
+    const world = new World();
+    for (const id of ["1", "2", "3"]) world.server.database.put("todos", { id, title: id, list: "a", done: false });
+    const sync = world.client();
+    const view = sync.todos.live({ where: "NOT done AND list IN (SELECT m.list_id FROM members m WHERE m.name = $1)", params: ["ann"] });
+    await world.settle();
+    const shown = () => view.rows.map(({ title }) => title);
+    sync.todos.create({ id: "4", title: "new", list: "a", done: false });
+    sync.todos.update("1", { title: "renamed" });
+    sync.todos.update("2", { list: "b" });
+    sync.todos.update("3", { done: true });
+    expect(shown()).toEqual(["renamed", "2"]);
+    await world.settle();
+    expect(shown()).toContain("new");
+    await sync.close();
+  });
+
   test("a list of some columns is never taken for the whole row", async () => {
     const world = new World();
     const sync = world.client();
