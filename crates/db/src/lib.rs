@@ -51,7 +51,11 @@ pub use catalog::{DescribeError, Described};
 pub use config::DatabaseConfig;
 pub use error::{DbError, DbResult};
 #[cfg(feature = "postgres")]
-pub use postgres::{listen::PostgresNotifyListener, pool::PostgresPool};
+pub use postgres::{
+    listen::PostgresNotifyListener,
+    pool::PostgresPool,
+    rls::{Asked, Failure, PolicyReader},
+};
 #[cfg(feature = "sqlite")]
 pub use sqlite::pool::SqlitePool;
 
@@ -237,6 +241,19 @@ impl DbPool {
                 let _ = config;
                 pool.migrate().await
             }
+        }
+    }
+
+    /// A connection that reads the policies of tables and asks them; `None` on SQLite, which has no policies.
+    ///
+    /// # Errors
+    /// When the database is out of reach, or the engine's own tables have not been made.
+    #[cfg(feature = "postgres")]
+    pub async fn policy_reader(&self) -> DbResult<Option<PolicyReader>> {
+        match self {
+            Self::Postgres(pool) => PolicyReader::open(pool).await.map(Some),
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(_) => Ok(None),
         }
     }
 

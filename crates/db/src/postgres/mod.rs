@@ -20,6 +20,7 @@ pub(crate) mod pooling;
 mod projection;
 pub(crate) mod read;
 mod resume;
+pub(crate) mod rls;
 pub(crate) mod store;
 mod tls;
 mod types;

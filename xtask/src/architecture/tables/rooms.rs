@@ -10,7 +10,8 @@ pub(in super::super) struct House {
 }
 
 /// Every crate whose rooms have floors, lowest first.
-pub(in super::super) const HOUSES: &[House] = &[VALUE, FILTER, PROTOCOL, JWT, CORE, DB, ENGINE];
+pub(in super::super) const HOUSES: &[House] =
+    &[VALUE, FILTER, PROTOCOL, JWT, RLS, CORE, DB, ENGINE];
 
 const VALUE: House = House {
     directory: "crates/value",
@@ -57,6 +58,20 @@ const JWT: House = House {
         &["jwk"],
         &["key_set"],
         &["verify"],
+        &["lib"],
+    ],
+};
+
+/// From PostgreSQL's text to the classes of its conditions, then what is asked, then what the answers mean.
+const RLS: House = House {
+    directory: "crates/rls",
+    floors: &[
+        &["catalog", "family", "names", "parse", "scan"],
+        &["row", "uses"],
+        &["group", "key"],
+        &["classify"],
+        &["plan"],
+        &["explain", "visible"],
         &["lib"],
     ],
 };

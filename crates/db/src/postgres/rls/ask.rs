@@ -1,0 +1,162 @@
+//! Asks questions as the roles of groups, at the snapshot of the open transaction.
+//!
+//! Each group is one statement, so that the statement time-out of the transaction is that of a group. All are sent at once
+//! and answered in one round trip. `_rhtmx_sync_ask` catches what fails, and takes back the role and every lock; so a
+//! group leaves nothing for the next one, and its locks are what it read.
+
+use std::collections::BTreeSet;
+
+use futures_util::future::join_all;
+use rls::{Answer, Answers, Group, Plan};
+use serde::Deserialize;
+use tokio_postgres::Client;
+use tokio_postgres::types::{ToSql, Type};
+
+use crate::error::{DbError, DbResult};
+use crate::postgres::connect::failed;
+use crate::quote::ident;
+
+const CONTEXT: &str = "asking policies";
+
+/// A table whose policies are asked.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Subject<'a> {
+    pub(super) plan: &'a Plan,
+    pub(super) table: filter::Table<'a>,
+    /// The statement for the keys of the rows that the role sees, as one text.
+    pub(super) visible: &'a str,
+}
+
+/// What is the same for all groups.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Surroundings<'a> {
+    /// The schema of `_rhtmx_sync_ask`.
+    pub(super) schema: &'a str,
+    /// The search path of the application's own sessions.
+    pub(super) search_path: &'a str,
+    /// The settings that policies read.
+    pub(super) known: &'a BTreeSet<String>,
+}
+
+/// What a group was answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked {
+    /// The answers.
+    pub answers: Answers,
+    /// The oids of the tables and views that were read for them. Until one of them changes, the answers stay as they are,
+    /// unless the clock counts or something failed.
+    pub read: BTreeSet<u32>,
+    /// Those that the transaction had locked before, so that it is not known whether they were read.
+    pub held: BTreeSet<u32>,
+    /// What failed. What was read for it is not known.
+    pub failures: Vec<Failure>,
+}
+
+/// What failed, for which PostgreSQL gave this SQLSTATE.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Failure {
+    /// The question at this position.
+    Question(usize, String),
+    /// The question for the visible keys.
+    Visible(String),
+    /// Setting the role or a setting.
+    Role(String),
+}
+
+#[derive(Deserialize)]
+struct Reply {
+    answers: Vec<Option<String>>,
+    failed: Vec<Option<String>>,
+    visible: Option<String>,
+    visible_failed: Option<String>,
+    denied: Option<String>,
+    read: BTreeSet<u32>,
+    held: BTreeSet<u32>,
+}
+
+/// Asks for several groups, in one round trip.
+///
+/// # Errors
+/// When the connection fails, or what was sent was not understood. A question that fails is a [`Failure`].
+pub(super) async fn ask(
+    client: &Client,
+    around: Surroundings<'_>,
+    subject: Subject<'_>,
+    groups: &[Group],
+) -> DbResult<Vec<Asked>> {
+    let sql = format!(
+        "SELECT {}._rhtmx_sync_ask($1, $2, $3, $4, $5)",
+        ident(around.schema)
+    );
+    let questions: Vec<String> = match subject.plan.is_per_row() {
+        true => Vec::new(),
+        false => subject
+            .plan
+            .questions
+            .iter()
+            .map(rls::Question::sql)
+            .collect(),
+    };
+    let replies = groups.iter().map(|group| {
+        let (sql, questions) = (&sql, &questions);
+        async move {
+            let mut settings = group.values(around.known);
+            settings.push(("row_security".to_owned(), "on".to_owned()));
+            settings.push(("search_path".to_owned(), around.search_path.to_owned()));
+            let (names, values): (Vec<String>, Vec<String>) = settings.into_iter().unzip();
+            // A plan without questions, whose policies look at the row alone, has nothing to be asked.
+            let params: [(&(dyn ToSql + Sync), Type); 5] = [
+                (&group.role, Type::TEXT),
+                (&names, Type::TEXT_ARRAY),
+                (&values, Type::TEXT_ARRAY),
+                (questions, Type::TEXT_ARRAY),
+                (&subject.visible, Type::TEXT),
+            ];
+            let rows = client.query_typed(sql, &params).await;
+            let rows = rows.map_err(|error| failed(CONTEXT, &error))?;
+            let reply: Option<&str> = rows.first().and_then(|row| row.try_get(0).ok());
+            let reply = serde_json::from_str(reply.unwrap_or_default());
+            let reply = reply.map_err(|error| DbError::Statement {
+                context: CONTEXT,
+                message: error.to_string(),
+            });
+            reply.map(|reply| asked(reply, subject))
+        }
+    });
+    join_all(replies).await.into_iter().collect()
+}
+
+fn asked(reply: Reply, subject: Subject<'_>) -> Asked {
+    let mut failures: Vec<Failure> = Vec::new();
+    failures.extend(reply.denied.map(Failure::Role));
+    failures.extend(reply.visible_failed.map(Failure::Visible));
+    let failed = reply.failed.into_iter().enumerate();
+    failures.extend(failed.filter_map(|(at, state)| Some(Failure::Question(at, state?))));
+    let is_denied = failures
+        .iter()
+        .any(|failure| !matches!(failure, Failure::Question(..)));
+    let visible = || {
+        let keys: Vec<String> = serde_json::from_str(reply.visible.as_deref()?).ok()?;
+        (keys.len() <= rls::Question::KEYS_MAX)
+            .then(|| Answers::Visible(keys.into_iter().collect()))
+    };
+    let each = || {
+        let questions = subject.plan.questions.iter().zip(&reply.answers);
+        let read = |(question, text): (_, &Option<String>)| {
+            Answer::read(question, text.as_deref()?, subject.table)
+        };
+        let answers: Option<Vec<Answer>> = questions.map(read).collect();
+        answers.map(Answers::Each)
+    };
+    let answers = match is_denied {
+        true => None,
+        false if reply.visible.is_some() => visible(),
+        false => each(),
+    };
+    Asked {
+        answers: answers.unwrap_or(Answers::Denied),
+        read: reply.read,
+        held: reply.held,
+        failures,
+    }
+}

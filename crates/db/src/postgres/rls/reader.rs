@@ -1,0 +1,153 @@
+//! A connection that reads policies and asks them, in transactions of its own.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use filter::Table;
+use rls::{Draft, Group, Plan, Policy, Sources, TableFacts};
+use tokio_postgres::Client;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::ask::{self, Asked, Subject, Surroundings};
+use super::catalog;
+use crate::entity::{Entity, RowsSql};
+use crate::error::{DbError, DbResult};
+use crate::postgres::connect::failed;
+use crate::postgres::pool::PostgresPool;
+use crate::postgres::store::SEARCH_PATH;
+
+const CONTEXT: &str = "asking policies";
+
+/// How long the questions of one group may take.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A connection for policies.
+#[derive(Debug)]
+pub struct PolicyReader {
+    client: Client,
+    schema: std::sync::Arc<str>,
+    /// The search path of sessions that set none.
+    search_path: String,
+    _driving: AbortOnDropHandle<()>,
+}
+
+impl PolicyReader {
+    pub(crate) async fn open(pool: &PostgresPool) -> DbResult<Self> {
+        let schema = pool.own_schema().await?;
+        let (client, connection) = pool.connector.connect().await?;
+        let driving = tokio::spawn(async move {
+            // The next statement fails when it has ended.
+            let _ = connection.await;
+        });
+        let path = "SELECT reset_val FROM pg_catalog.pg_settings WHERE name = 'search_path'";
+        let found = client.query_typed_one(path, &[]).await;
+        let found = found.and_then(|row| row.try_get(0));
+        Ok(Self {
+            schema,
+            search_path: found.map_err(|error| failed(CONTEXT, &error))?,
+            client,
+            _driving: AbortOnDropHandle::new(driving),
+        })
+    }
+
+    /// What the catalog says of an entity's table and of roles; none when the table is missing.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn facts(&self, entity: &Entity, roles: &[String]) -> DbResult<Option<TableFacts>> {
+        let Some(relation) = &entity.relation else {
+            return Ok(None);
+        };
+        self.begin().await?;
+        let facts = catalog::facts(&self.client, relation, roles).await;
+        self.end(facts).await
+    }
+
+    /// What policies may name, of the whole database.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn sources(&self) -> DbResult<Sources> {
+        self.begin().await?;
+        let sources = catalog::sources(&self.client).await;
+        self.end(sources).await
+    }
+
+    /// The plan of policies.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn plan(
+        &self,
+        facts: &TableFacts,
+        permissive: &[&Policy],
+        restrictive: &[&Policy],
+        table: Table<'_>,
+    ) -> DbResult<Plan> {
+        let draft = Draft::new(facts, permissive, restrictive, table);
+        self.begin().await?;
+        let plan = catalog::plan(&self.client, draft).await;
+        self.end(plan).await
+    }
+
+    /// Asks a plan's questions for several groups, at one snapshot. `known` are the settings that any policy reads.
+    ///
+    /// # Errors
+    /// When the database fails. A question that fails is among [`Asked::failures`].
+    pub async fn ask(
+        &self,
+        entity: &Entity,
+        plan: &Plan,
+        groups: &[Group],
+        known: &BTreeSet<String>,
+    ) -> DbResult<Vec<Asked>> {
+        let Some(visible) = visible_sql(entity) else {
+            return Err(DbError::Unsupported(format!(
+                "{:?} has no table, so it has no policies",
+                entity.schema.entity
+            )));
+        };
+        let around = Surroundings {
+            schema: &self.schema,
+            search_path: &self.search_path,
+            known,
+        };
+        let subject = Subject {
+            plan,
+            table: Table::new(&entity.schema, filter::Backend::Postgres),
+            visible: &visible,
+        };
+        self.begin().await?;
+        let asked = ask::ask(&self.client, around, subject, groups).await;
+        self.end(asked).await
+    }
+
+    async fn begin(&self) -> DbResult<()> {
+        let timeout = TIMEOUT.as_millis();
+        let begin = format!(
+            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL {SEARCH_PATH}; \
+             SET LOCAL statement_timeout = {timeout}; SET LOCAL lock_timeout = {timeout}"
+        );
+        let begun = self.client.batch_execute(&begin).await;
+        begun.map_err(|error| failed(CONTEXT, &error))
+    }
+
+    async fn end<T>(&self, result: DbResult<T>) -> DbResult<T> {
+        let ended = self.client.batch_execute("ROLLBACK").await;
+        let value = result?;
+        ended.map_err(|error| failed(CONTEXT, &error))?;
+        Ok(value)
+    }
+}
+
+/// The statement for the canonical keys of the rows that a role sees.
+fn visible_sql(entity: &Entity) -> Option<String> {
+    let RowsSql::Table { key, from, .. } = &entity.rows else {
+        return None;
+    };
+    Some(format!(
+        "SELECT coalesce(pg_catalog.json_agg(v.key), '[]'::pg_catalog.json)::pg_catalog.text \
+         FROM (SELECT {key} AS key FROM {from} LIMIT {}) v",
+        rls::Question::KEYS_MAX + 1
+    ))
+}

@@ -1,0 +1,139 @@
+//! What policies depend on: claims, settings, the clock, tables.
+
+use std::collections::BTreeSet;
+
+use crate::{Claims, Source, SourceKind, Sources, Uses};
+
+fn function(schema: &str, name: &str, text: &str) -> Source {
+    Source {
+        kind: SourceKind::Function,
+        oid: 1,
+        schema: schema.to_owned(),
+        name: name.to_owned(),
+        text: text.to_owned(),
+        is_volatile: false,
+        is_opaque: false,
+    }
+}
+
+fn relation(oid: u32, name: &str, text: &str) -> Source {
+    Source {
+        kind: SourceKind::Relation,
+        oid,
+        ..function("public", name, text)
+    }
+}
+
+/// Supabase's functions, and some more.
+fn uses(text: &str) -> Uses {
+    let token = "select nullif(current_setting('request.jwt.claims', true), '')::jsonb";
+    let uid = "select coalesce(nullif(current_setting('request.jwt.claim.sub', true), ''), \
+               (nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'sub'))::uuid";
+    Sources::new(vec![
+        function("auth", "jwt", token),
+        function("auth", "uid", uid),
+        function(
+            "public",
+            "my_org",
+            "select (auth.jwt() -> 'app_metadata' ->> 'org')::uuid",
+        ),
+        function(
+            "public",
+            "is_open",
+            "begin return now() < '2030-01-01'; end",
+        ),
+        function(
+            "public",
+            "any_of",
+            "begin execute format('select 1 from %I', 'x'); end",
+        ),
+        Source {
+            is_volatile: true,
+            ..function("public", "dice", "select 4")
+        },
+        Source {
+            is_opaque: true,
+            ..function("public", "native", "f")
+        },
+        relation(
+            10,
+            "members",
+            "(who = auth.uid()) ; (role = (auth.jwt() ->> 'user_role'::text))",
+        ),
+        relation(11, "plain", ""),
+    ])
+    .uses([text])
+}
+
+fn claims(text: &str) -> Option<Vec<String>> {
+    match uses(text).claims {
+        Claims::Named(names) => Some(names.into_iter().collect()),
+        Claims::All => None,
+    }
+}
+
+#[test]
+fn only_the_claims_that_are_read_count_through_functions_and_policies_of_other_tables() {
+    for (text, expected) in [
+        ("(state = 'x'::text)", &[][..]),
+        ("(owner = ( SELECT auth.uid() AS uid))", &["sub"]),
+        ("((auth.jwt() ->> 'email'::text) = email)", &["email"]),
+        (
+            "((current_setting('request.jwt.claims'::text, true))::json ->> 'org'::text) = org",
+            &["org"],
+        ),
+        ("(org = my_org())", &["app_metadata"]),
+        (
+            "(team IN ( SELECT members.team FROM members))",
+            &["sub", "user_role"],
+        ),
+    ] {
+        assert_eq!(
+            claims(text).as_deref(),
+            Some(
+                &expected
+                    .iter()
+                    .map(|name| (*name).to_owned())
+                    .collect::<Vec<_>>()[..]
+            ),
+            "{text}"
+        );
+    }
+    for text in [
+        "(auth.jwt() @> '{}'::jsonb)",
+        "any_of()",
+        "native()",
+        "(current_setting(name) = 'x')",
+    ] {
+        assert_eq!(claims(text), None, "{text}");
+    }
+}
+
+#[test]
+fn a_policy_depends_on_the_clock_through_what_it_calls() {
+    for text in [
+        "(ends > now())",
+        "(day = CURRENT_DATE)",
+        "is_open()",
+        "(dice() = 4)",
+    ] {
+        assert!(uses(text).clock.is_some(), "{text}");
+    }
+    for text in [
+        "(owner = auth.uid())",
+        "(note = 'now()'::text)",
+        "(id = any_of())",
+    ] {
+        assert!(uses(text).clock.is_none(), "{text}");
+    }
+}
+
+#[test]
+fn the_tables_that_are_named_are_known_unless_a_statement_is_put_together() {
+    let found = uses("(team IN ( SELECT members.team FROM members))");
+    assert_eq!(found.relations, BTreeSet::from([10]));
+    assert!(!found.is_dynamic);
+    assert!(uses("any_of()").is_dynamic);
+    let setting = uses("(tenant = (current_setting('app.Tenant'::text, true))::uuid)");
+    assert_eq!(setting.settings, BTreeSet::from(["app.tenant".to_owned()]));
+}

@@ -1,0 +1,269 @@
+//! What policies depend on beside the row: claims, settings, the clock, other tables.
+//!
+//! PostgreSQL keeps no record of what the body of a function reads. So it is found by names: a text that names a function
+//! or a table depends on all that the function's body or the table's policies name. A name that means something else
+//! only makes the result larger, and a larger result costs questions, never a wrong answer.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Deserialize;
+
+use crate::scan::{self, Piece};
+
+/// A function, a table with its policies, or a view: a name with what stands behind it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Source {
+    /// What it is.
+    pub kind: SourceKind,
+    /// Its oid.
+    pub oid: u32,
+    /// Its schema.
+    pub schema: String,
+    /// Its name alone.
+    pub name: String,
+    /// A function's body, a view's query, the reading policies of a table.
+    pub text: String,
+    /// Whether its result may differ within a statement.
+    pub is_volatile: bool,
+    /// Whether the text does not tell what it does: it is in another language than SQL and PL/pgSQL.
+    pub is_opaque: bool,
+}
+
+/// What a source is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SourceKind {
+    /// A function.
+    Function,
+    /// A table or a view.
+    Relation,
+}
+
+/// All sources of a database.
+#[derive(Debug, Clone, Default)]
+pub struct Sources {
+    sources: Vec<Read>,
+    by_name: BTreeMap<String, Vec<usize>>,
+}
+
+#[derive(Debug, Clone)]
+struct Read {
+    source: Source,
+    pieces: Vec<Piece>,
+}
+
+/// The claims that are read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Claims {
+    /// These.
+    Named(BTreeSet<String>),
+    /// Perhaps each; but not `exp`, `iat` and `nbf`, in which every token of a user differs.
+    All,
+}
+
+/// What a text depends on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Uses {
+    /// The claims that it reads.
+    pub claims: Claims,
+    /// The settings that it reads, by name.
+    pub settings: BTreeSet<String>,
+    /// Whether it may read any setting.
+    pub any_setting: bool,
+    /// What of it may change without a write, for a person; none when nothing may.
+    pub clock: Option<String>,
+    /// The oids of the tables and views that it names; not those of dynamic statements.
+    pub relations: BTreeSet<u32>,
+    /// Whether it may read a table that it does not name.
+    pub is_dynamic: bool,
+}
+
+/// The words whose value is another one a moment later.
+const CLOCKS: [&str; 16] = [
+    "now",
+    "current_date",
+    "current_time",
+    "current_timestamp",
+    "localtime",
+    "localtimestamp",
+    "clock_timestamp",
+    "statement_timestamp",
+    "transaction_timestamp",
+    "timeofday",
+    "age",
+    "random",
+    "gen_random_uuid",
+    "nextval",
+    "pg_sleep",
+    "txid_current",
+];
+
+impl Sources {
+    /// Sources, read once.
+    pub fn new(sources: Vec<Source>) -> Self {
+        let mut by_name = BTreeMap::<String, Vec<usize>>::new();
+        for (position, source) in sources.iter().enumerate() {
+            by_name
+                .entry(source.name.clone())
+                .or_default()
+                .push(position);
+        }
+        let read = |source: Source| Read {
+            pieces: scan::pieces(&source.text),
+            source,
+        };
+        Self {
+            sources: sources.into_iter().map(read).collect(),
+            by_name,
+        }
+    }
+
+    /// What texts depend on, with all that they name.
+    pub fn uses<'a>(&self, texts: impl IntoIterator<Item = &'a str>) -> Uses {
+        let mut uses = Uses {
+            claims: Claims::Named(BTreeSet::new()),
+            settings: BTreeSet::new(),
+            any_setting: false,
+            clock: None,
+            relations: BTreeSet::new(),
+            is_dynamic: false,
+        };
+        let mut reached = BTreeSet::new();
+        let mut waiting = Vec::new();
+        for text in texts {
+            let pieces = scan::pieces(text);
+            uses.read(&pieces);
+            self.reach(&pieces, &mut reached, &mut waiting);
+        }
+        while let Some(position) = waiting.pop() {
+            let Read { source, pieces } = &self.sources[position];
+            match source.kind {
+                SourceKind::Relation => {
+                    uses.relations.insert(source.oid);
+                }
+                // Where it is called says which claims are meant.
+                SourceKind::Function if is_jwt(source) => continue,
+                SourceKind::Function => {
+                    if source.is_volatile {
+                        uses.clock(&format!("{} is volatile", source.name));
+                    }
+                    if source.is_opaque || executes(pieces) {
+                        uses.claims = Claims::All;
+                        uses.any_setting = true;
+                        uses.is_dynamic = true;
+                    }
+                }
+            }
+            uses.read(pieces);
+            self.reach(pieces, &mut reached, &mut waiting);
+        }
+        uses
+    }
+
+    /// Adds the sources that a text names.
+    fn reach(&self, pieces: &[Piece], reached: &mut BTreeSet<usize>, waiting: &mut Vec<usize>) {
+        for piece in pieces {
+            let Piece::Word(word) = piece else { continue };
+            for position in self.by_name.get(word).into_iter().flatten() {
+                if reached.insert(*position) {
+                    waiting.push(*position);
+                }
+            }
+        }
+    }
+}
+
+/// Supabase's function for the whole token.
+fn is_jwt(source: &Source) -> bool {
+    source.schema == "auth" && source.name == "jwt"
+}
+
+/// Whether a body runs statements that it puts together.
+fn executes(pieces: &[Piece]) -> bool {
+    pieces
+        .iter()
+        .any(|piece| matches!(piece, Piece::Word(word) if word == "execute"))
+}
+
+impl Uses {
+    /// Whether a setting is read.
+    pub fn reads_setting(&self, name: &str) -> bool {
+        self.any_setting || self.settings.contains(name)
+    }
+
+    fn clock(&mut self, what: &str) {
+        self.clock.get_or_insert_with(|| what.to_owned());
+    }
+
+    fn claim(&mut self, claim: Option<String>) {
+        match (claim, &mut self.claims) {
+            (Some(claim), Claims::Named(names)) => {
+                names.insert(claim);
+            }
+            (None, claims) => *claims = Claims::All,
+            (Some(_), Claims::All) => {}
+        }
+    }
+
+    fn read(&mut self, pieces: &[Piece]) {
+        for (at, piece) in pieces.iter().enumerate() {
+            let Piece::Word(word) = piece else { continue };
+            if CLOCKS.contains(&word.as_str()) {
+                self.clock(word);
+            }
+            match word.as_str() {
+                "current_setting" => self.setting(&pieces[at + 1..]),
+                "jwt" if qualified_by(pieces, at, "auth") => self.claim(member(&pieces[at + 1..])),
+                // Settings by another way.
+                "pg_settings" | "pg_show_all_settings" => {
+                    self.any_setting = true;
+                    self.claims = Claims::All;
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn setting(&mut self, after: &[Piece]) {
+        let (Some(Piece::Symbol("(")), Some(Piece::Text(name))) = (after.first(), after.get(1))
+        else {
+            self.any_setting = true;
+            self.claims = Claims::All;
+            return;
+        };
+        let name = name.to_lowercase();
+        match (name.as_str(), name.strip_prefix("request.jwt.claim.")) {
+            ("request.jwt.claims", _) => self.claim(member(&after[2..])),
+            (_, Some(claim)) => self.claim(Some(claim.to_owned())),
+            _ => {}
+        }
+        self.settings.insert(name);
+    }
+}
+
+/// Whether the word at a position has this schema before it.
+fn qualified_by(pieces: &[Piece], at: usize, schema: &str) -> bool {
+    at >= 2
+        && pieces[at - 1] == Piece::Symbol(".")
+        && matches!(&pieces[at - 2], Piece::Word(word) if word == schema)
+}
+
+/// The member that is taken of a JSON value whose expression has just begun, such as `sub` in `…, true), '')::jsonb ->> 'sub'`;
+/// none when it is not obvious.
+fn member(after: &[Piece]) -> Option<String> {
+    let mut after = after.iter();
+    loop {
+        match after.next()? {
+            Piece::Symbol("(" | ")" | "," | "::") => {}
+            Piece::Text(text) if text.is_empty() => {}
+            Piece::Word(word) if matches!(word.as_str(), "true" | "text" | "json" | "jsonb") => {}
+            Piece::Symbol("->" | "->>") => {
+                return match after.next()? {
+                    Piece::Text(name) => Some(name.clone()),
+                    _ => None,
+                };
+            }
+            _ => return None,
+        }
+    }
+}

@@ -1,0 +1,1 @@
+DROP FUNCTION _rhtmx_sync_ask(text, text[], text[], text[], text);
