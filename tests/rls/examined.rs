@@ -83,6 +83,12 @@ impl Examined {
         }
     }
 
+    /// Reads the policies again.
+    pub(crate) async fn read_again(&mut self, reader: &PolicyReader, roles: &[String]) {
+        let facts = reader.facts(&self.entity, roles).await;
+        self.facts = facts.expect("a database").expect("a table");
+    }
+
     /// What decides for a role.
     pub(crate) async fn decides(&self, reader: &PolicyReader, role: &str) -> Decides {
         let role = self
