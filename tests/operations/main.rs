@@ -7,6 +7,7 @@ mod doctor;
 mod doorbell;
 mod emptied;
 mod engines;
+mod explain_policy;
 mod leader;
 mod locked_tables;
 mod locks;

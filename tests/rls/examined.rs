@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use db::entity::{Entity, EntityConfig, RowsSql};
-use db::{Asked, DbPool, PolicyReader};
+use db::{Asked, PolicyReader};
 use filter::{Backend, RowReader, Table};
 use rls::{Answers, Group, Plan, Scope, Sources, TableFacts, Uses};
 use serde::Deserialize;
@@ -42,18 +42,11 @@ struct Row {
 
 impl Examined {
     /// Describes a table, `schema.table`.
-    pub(crate) async fn new(
-        pool: &DbPool,
-        reader: &PolicyReader,
-        table: &str,
-        roles: &[String],
-    ) -> Self {
+    pub(crate) async fn new(reader: &PolicyReader, table: &str, roles: &[String]) -> Self {
         let config = EntityConfig::on_table(table, table);
-        let described = pool.install(&config).await.expect("a database");
-        let entity = described
-            .expect("a table that can be synced")
-            .expect("a table")
-            .entity;
+        let described = reader.describe(&config).await.expect("a database");
+        let described = described.expect("a table that can be synced");
+        let entity = described.expect("a table");
         let facts = reader
             .facts(&entity, roles)
             .await

@@ -103,7 +103,7 @@ async fn what_is_visible_by_random_plans_is_what_postgresql_shows_the_role() {
         "corpus_auditor_login",
     ];
     let roles: Vec<String> = roles.map(str::to_owned).to_vec();
-    let mut docs = Examined::new(&pool, &reader, "r.docs", &roles).await;
+    let mut docs = Examined::new(&reader, "r.docs", &roles).await;
     let mut decided_here = 0;
     for _ in 0..ROUNDS {
         let policies = policies(&mut dice);

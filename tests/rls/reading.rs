@@ -16,7 +16,6 @@ use super::truth;
 /// The corpus in a database.
 pub(crate) struct Loaded {
     pub(crate) db: TestDatabase,
-    pub(crate) pool: DbPool,
     pub(crate) reader: PolicyReader,
     pub(crate) sources: Sources,
     pub(crate) cases: Vec<Case>,
@@ -53,7 +52,6 @@ pub(crate) async fn load(wanted: impl Fn(usize, &Case) -> bool) -> Loaded {
     let sources = reader.sources().await.expect("a database");
     Loaded {
         db,
-        pool,
         reader,
         sources,
         cases,
@@ -150,7 +148,7 @@ impl<'a> Run<'a> {
         let mut settings = BTreeSet::new();
         for entity in &case.entities {
             let table = format!("{}.{}", case.id, entity.table);
-            let examined = Examined::new(&loaded.pool, &loaded.reader, &table, &roles).await;
+            let examined = Examined::new(&loaded.reader, &table, &roles).await;
             settings.extend(examined.uses(&loaded.sources).settings);
             entities.insert(entity.table.clone(), examined);
         }

@@ -20,7 +20,7 @@ async fn a_write_as_the_role_of_a_group_ends_as_the_corpus_says() {
         let mut every_use = BTreeMap::new();
         for entity in &case.entities {
             let table = format!("{}.{}", case.id, entity.table);
-            let examined = Examined::new(&loaded.pool, &loaded.reader, &table, &[]).await;
+            let examined = Examined::new(&loaded.reader, &table, &[]).await;
             let uses = examined.uses(&loaded.sources);
             settings.extend(uses.settings.clone());
             every_use.insert(entity.table.clone(), uses);

@@ -19,6 +19,8 @@ pub struct EntityConfig {
     pub name: String,
     /// Where its rows are.
     pub source: EntitySource,
+    /// Whether PostgreSQL's row level security says who may see and write what.
+    pub rls: bool,
 }
 
 /// Where an entity's rows are.
@@ -38,6 +40,7 @@ impl EntityConfig {
         Self {
             source: EntitySource::Table(name.clone()),
             name,
+            rls: false,
         }
     }
 
@@ -46,6 +49,7 @@ impl EntityConfig {
         Self {
             name: name.into(),
             source: EntitySource::Table(table.into()),
+            rls: false,
         }
     }
 
@@ -54,7 +58,14 @@ impl EntityConfig {
         Self {
             name: name.into(),
             source: EntitySource::Log,
+            rls: false,
         }
+    }
+
+    /// The same entity, of which PostgreSQL's row level security says who may see and write what.
+    #[must_use]
+    pub fn rls(self) -> Self {
+        Self { rls: true, ..self }
     }
 }
 

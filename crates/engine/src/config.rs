@@ -1,5 +1,6 @@
 //! The configuration of an engine.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -166,6 +167,9 @@ pub struct AuthConfig {
     pub authenticator: Arc<dyn Authenticator>,
     /// Decides what a client may see and write. Default: everything.
     pub authorizer: Arc<dyn Authorizer>,
+    /// The settings that row level security reads beside the token, by name, each with the claim that it is made from:
+    /// `app.tenant_id` from `auth.tenant_id`. Default: none.
+    pub settings: BTreeMap<String, String>,
 }
 
 impl AuthConfig {
@@ -200,6 +204,7 @@ impl Default for AuthConfig {
             operator_token: None,
             authenticator: Arc::new(AcceptAnyone),
             authorizer: Arc::new(AllowAll),
+            settings: BTreeMap::new(),
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::config::SyncConfig;
 use crate::error::SyncError;
 use crate::server_message::ServerMessage;
 use crate::state::{EngineState, Readiness};
-use crate::{http, startup};
+use crate::{http, row_security, startup};
 
 /// How long [`SyncEngine::new`] waits for the first connection before it returns anyway.
 const FIRST_CONNECTION: Duration = Duration::from_secs(5);
@@ -157,7 +157,27 @@ impl SyncEngine {
             retention_hours: config.retention.hours,
             retention_interval_ms: config.retention.interval_ms,
         };
-        Ok(doctor::examine(&facts, &setup))
+        let mut findings = doctor::examine(&facts, &setup);
+        for entity in config.entities.iter().filter(|entity| entity.rls) {
+            findings.extend(row_security::examine(&pool, entity).await?);
+        }
+        Ok(findings)
+    }
+
+    /// Explains the row level security of an entity to people, and changes nothing: for each role, the class of each
+    /// condition, what PostgreSQL is asked, and what the answer depends on. Without names, for all roles that the engine's
+    /// may become and that may read the table.
+    ///
+    /// # Errors
+    /// When the database is out of reach, is SQLite, or has no such table.
+    pub async fn explain_policies(
+        config: &SyncConfig,
+        entity: &EntityConfig,
+        roles: &[String],
+    ) -> Result<String, SyncError> {
+        let pool = config.db_pool.configured(&config.database)?;
+        let explained = row_security::explain(&pool, entity, roles).await?;
+        Ok(explained.to_string())
     }
 
     /// Removes the triggers of these entities, or of all that have any, and returns their names. When an
@@ -198,6 +218,14 @@ fn check(config: &SyncConfig) -> Result<(), SyncError> {
     }
     let reserved: BTreeSet<&str> = http::reserved_names().collect();
     let mut seen = BTreeSet::new();
+    row_security::check_settings(&config.auth.settings)?;
+    if let Some(entity) = config.entities.iter().find(|entity| entity.rls) {
+        return wrong(format!(
+            "entity {:?} has rls = true, and row level security is only explained so far, not applied \
+             (rhtmx-sync explain-policy); write its policies in the configuration instead",
+            entity.name
+        ));
+    }
     for EntityConfig { name, .. } in &config.entities {
         if name.is_empty() || name.contains('\0') {
             return wrong("an entity's name is empty or contains a NUL character".to_owned());

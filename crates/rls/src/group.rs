@@ -81,14 +81,14 @@ impl Group {
         };
         names
             .into_iter()
-            .filter(|name| is_custom(name))
+            .filter(|name| is_custom_setting(name))
             .map(value)
             .collect()
     }
 }
 
-/// Whether a setting may be made by any role: one with a dot in its name, as PostgreSQL spells them.
-fn is_custom(name: &str) -> bool {
+/// Whether a setting is an application's own, which any role may make: one with a dot in its name, as PostgreSQL spells them.
+pub fn is_custom_setting(name: &str) -> bool {
     let is_part = |part: &str| {
         !part.starts_with(|first: char| first.is_ascii_digit() || first == '$')
             && !part.is_empty()

@@ -31,7 +31,7 @@ mod uses;
 mod visible;
 
 pub use catalog::{ColumnFacts, Command, Policy, RoleFacts, TableFacts};
-pub use group::{Group, KNOWN_SETTINGS};
+pub use group::{Group, KNOWN_SETTINGS, is_custom_setting};
 pub use plan::{Condition, Draft, Plan, PlannedPolicy, Question, Scope};
 pub use uses::{Claims, Source, SourceKind, Sources, Uses};
 pub use visible::{Answer, Answers, KeySet};

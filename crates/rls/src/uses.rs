@@ -44,6 +44,7 @@ pub enum SourceKind {
 pub struct Sources {
     sources: Vec<Read>,
     by_name: BTreeMap<String, Vec<usize>>,
+    schemas: BTreeSet<String>,
 }
 
 #[derive(Debug, Clone)]
@@ -108,6 +109,7 @@ impl Sources {
                 .or_default()
                 .push(position);
         }
+        let schemas = sources.iter().map(|source| source.schema.clone()).collect();
         let read = |source: Source| Read {
             pieces: scan::pieces(&source.text),
             source,
@@ -115,7 +117,19 @@ impl Sources {
         Self {
             sources: sources.into_iter().map(read).collect(),
             by_name,
+            schemas,
         }
+    }
+
+    /// The names of tables and views, each with its schema.
+    pub fn names(&self, relations: &BTreeSet<u32>) -> Vec<String> {
+        let sources = self.sources.iter().map(|read| &read.source);
+        let named = sources.filter(|source| {
+            source.kind == SourceKind::Relation && relations.contains(&source.oid)
+        });
+        named
+            .map(|source| format!("{}.{}", source.schema, source.name))
+            .collect()
     }
 
     /// What texts depend on, with all that they name.
@@ -162,10 +176,18 @@ impl Sources {
 
     /// Adds the sources that a text names.
     fn reach(&self, pieces: &[Piece], reached: &mut BTreeSet<usize>, waiting: &mut Vec<usize>) {
-        for piece in pieces {
+        for (at, piece) in pieces.iter().enumerate() {
             let Piece::Word(word) = piece else { continue };
+            let schema = schema_before(pieces, at).filter(|name| self.schemas.contains(*name));
+            let is_qualifier = pieces.get(at + 1) == Some(&Piece::Symbol("."));
+            // The name before a column is that of a table, or of an alias, that the text names elsewhere, too.
+            if is_qualifier && schema.is_none() {
+                continue;
+            }
             for position in self.by_name.get(word).into_iter().flatten() {
-                if reached.insert(*position) {
+                let source = &self.sources[*position].source;
+                let is_meant = schema.is_none_or(|schema| source.schema == schema);
+                if is_meant && reached.insert(*position) {
                     waiting.push(*position);
                 }
             }
@@ -213,7 +235,9 @@ impl Uses {
             }
             match word.as_str() {
                 "current_setting" => self.setting(&pieces[at + 1..]),
-                "jwt" if qualified_by(pieces, at, "auth") => self.claim(member(&pieces[at + 1..])),
+                "jwt" if schema_before(pieces, at) == Some("auth") => {
+                    self.claim(member(&pieces[at + 1..]))
+                }
                 // Settings by another way.
                 "pg_settings" | "pg_show_all_settings" => {
                     self.any_setting = true;
@@ -241,11 +265,12 @@ impl Uses {
     }
 }
 
-/// Whether the word at a position has this schema before it.
-fn qualified_by(pieces: &[Piece], at: usize, schema: &str) -> bool {
-    at >= 2
-        && pieces[at - 1] == Piece::Symbol(".")
-        && matches!(&pieces[at - 2], Piece::Word(word) if word == schema)
+/// The name that stands, with a dot, before the word at a position.
+fn schema_before(pieces: &[Piece], at: usize) -> Option<&str> {
+    match pieces.get(at.checked_sub(2)?..at)? {
+        [Piece::Word(name), Piece::Symbol(".")] => Some(name),
+        _ => None,
+    }
 }
 
 /// The member that is taken of a JSON value whose expression has just begun, such as `sub` in `…, true), '')::jsonb ->> 'sub'`;

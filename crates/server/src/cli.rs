@@ -74,6 +74,14 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Print what row level security lets roles see, and how each condition of it is answered. It changes nothing.
+    ExplainPolicy {
+        /// The entity, or a table.
+        entity: String,
+        /// A role; repeatable [default: all that the engine's role may become and that may read the table].
+        #[arg(long = "role", value_name = "ROLE")]
+        roles: Vec<String>,
+    },
     /// Print changes as they happen.
     Tail {
         /// Only this entity [default: all].

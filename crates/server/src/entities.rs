@@ -15,7 +15,8 @@ pub(crate) struct EntitySection {
     pub(crate) table: Option<String>,
     fields: Option<toml::Value>,
     deletes: Option<toml::Value>,
-    rls: Option<toml::Value>,
+    /// Whether PostgreSQL's row level security says who may see and write what.
+    pub(crate) rls: bool,
     read: Option<String>,
     create: Option<String>,
     update: Option<Update>,
@@ -62,16 +63,13 @@ enum Access {
 impl EntitySection {
     /// The names of the keys that are set and not implemented yet.
     pub(crate) fn not_implemented(&self) -> impl Iterator<Item = &'static str> {
-        let keys = [
-            ("fields", &self.fields),
-            ("deletes", &self.deletes),
-            ("rls", &self.rls),
-        ];
+        let keys = [("fields", &self.fields), ("deletes", &self.deletes)];
         let set = keys.into_iter().filter(|(_, value)| value.is_some());
         set.map(|(key, _)| key)
     }
 
-    fn has_policies(&self) -> bool {
+    /// Whether it has policies of the configuration's own.
+    pub(crate) fn has_policies(&self) -> bool {
         let texts = [&self.read, &self.create, &self.delete];
         texts.into_iter().any(Option::is_some) || self.update.is_some() || self.columns.is_some()
     }

@@ -11,6 +11,7 @@ mod socket;
 mod status;
 mod tail;
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -51,6 +52,9 @@ async fn run(command: Command, common: &cli::Common, open: bool) -> anyhow::Resu
         Command::Uncapture { entities } => uncapture(&settings, &entities).await?,
         Command::Status => status::status(&settings).await?,
         Command::Tail { entity, json } => tail::tail(settings, entity, json).await?,
+        Command::ExplainPolicy { entity, roles } => {
+            explain_policy(&settings, &entity, &roles).await?;
+        }
         Command::Doctor { json } => return Ok(doctor::doctor(settings, json).await),
     }
     Ok(ExitCode::SUCCESS)
@@ -60,6 +64,17 @@ async fn migrate(settings: &Settings) -> anyhow::Result<()> {
     let pool = settings.connect().await?;
     pool.migrate(&settings.database).await?;
     println!("the tables of rhtmx-sync are up to date");
+    Ok(())
+}
+
+async fn explain_policy(settings: &Settings, entity: &str, roles: &[String]) -> anyhow::Result<()> {
+    let mut configured = settings.entities.iter();
+    let found = configured.find(|known| known.name == entity).cloned();
+    let found = found.unwrap_or_else(|| entity.into());
+    let config = settings.sync_config(settings.connect().await?);
+    let text = SyncEngine::explain_policies(&config, &found, roles).await?;
+    // Nobody may read all of it.
+    let _ = std::io::stdout().write_all(text.as_bytes());
     Ok(())
 }
 

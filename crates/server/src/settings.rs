@@ -92,6 +92,7 @@ struct AuthSection {
     roles: Option<Vec<String>>,
     leeway_ms: Option<u64>,
     anonymous: Option<bool>,
+    settings: BTreeMap<String, String>,
 }
 
 /// A text, or several.
@@ -259,14 +260,23 @@ impl Settings {
         let entities: Vec<EntityConfig> = if named.is_empty() {
             let sections = file.entities.iter();
             sections
-                .map(|(name, section)| entity(name, section.table.clone()))
+                .map(|(name, section)| EntityConfig {
+                    rls: section.rls,
+                    ..entity(name, section.table.clone())
+                })
                 .collect()
         } else {
+            let section_of = |name: &str| file.entities.get(name);
             named
                 .iter()
-                .map(|named| named_entity(named))
+                .map(|named| {
+                    let entity = named_entity(named)?;
+                    let rls = section_of(&entity.name).is_some_and(|section| section.rls);
+                    Ok(EntityConfig { rls, ..entity })
+                })
                 .collect::<anyhow::Result<_>>()?
         };
+        auth.settings = file.auth.settings;
         let authorizer = entities::authorizer(&file.entities, &entities, jwt.is_some())?;
         if let Some(authorizer) = authorizer {
             auth.authorizer = authorizer;
@@ -323,6 +333,10 @@ impl File {
             if let Some(key) = section.not_implemented().next() {
                 bail!("entities.{name}.{key} is not implemented yet; remove the key");
             }
+            ensure!(
+                !section.rls || !section.has_policies(),
+                "entities.{name} has rls = true and policies of its own; one of the two decides"
+            );
         }
         Ok(())
     }

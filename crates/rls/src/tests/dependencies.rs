@@ -61,6 +61,10 @@ fn uses(text: &str) -> Uses {
             "(who = auth.uid()) ; (role = (auth.jwt() ->> 'user_role'::text))",
         ),
         relation(11, "plain", ""),
+        Source {
+            schema: "other".to_owned(),
+            ..relation(12, "members", "is_open()")
+        },
     ])
     .uses([text])
 }
@@ -130,9 +134,15 @@ fn a_policy_depends_on_the_clock_through_what_it_calls() {
 
 #[test]
 fn the_tables_that_are_named_are_known_unless_a_statement_is_put_together() {
-    let found = uses("(team IN ( SELECT members.team FROM members))");
+    let found = uses("(team IN ( SELECT members.team FROM public.members))");
     assert_eq!(found.relations, BTreeSet::from([10]));
     assert!(!found.is_dynamic);
+    // A name with its schema means that one alone, and one before a column none.
+    let found = uses("(EXISTS ( SELECT 1 FROM public.plain WHERE (members.team = plain.team)))");
+    assert_eq!(found.relations, BTreeSet::from([11]));
+    let found = uses("(EXISTS ( SELECT 1 FROM other.members m))");
+    assert_eq!(found.relations, BTreeSet::from([12]));
+    assert!(found.clock.is_some());
     assert!(uses("any_of()").is_dynamic);
     let setting = uses("(tenant = (current_setting('app.Tenant'::text, true))::uuid)");
     assert_eq!(setting.settings, BTreeSet::from(["app.tenant".to_owned()]));

@@ -93,7 +93,16 @@ fn an_error_names_the_unknown_or_unimplemented_key() {
         ("[auth]\nissuer = 'https://id.example'", "auth.jwt_secret"),
         ("[auth]\nanonymous = true", "auth.jwt_secret"),
         ("[auth]\njwt_secret = ['hunter2']", "invalid type"),
-        ("[entities.todos]\nrls = true", "entities.todos.rls"),
+        (
+            "[entities.todos]\ndeletes = 'win'",
+            "entities.todos.deletes",
+        ),
+        (
+            "[entities.todos]\nrls = true\nread = 'TRUE'",
+            "entities.todos",
+        ),
+        ("[entities.todos]\nrls = 'yes'", "invalid type"),
+        ("[auth.settings]\n\"app.x\" = 1", "invalid type"),
         ("[entities.todos]\nraed = 'true'", "raed"),
     ] {
         let error = format!(

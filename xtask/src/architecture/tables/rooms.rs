@@ -147,7 +147,7 @@ const ENGINE: House = House {
         &["config"],
         &["principals", "rates", "rows"],
         &["state"],
-        &["retention", "schema_watch"],
+        &["retention", "row_security", "schema_watch"],
         &["admission", "mutations", "publisher"],
         &["change_tracker", "session"],
         &["http", "startup"],

@@ -28,7 +28,9 @@ SELECT json_build_object( \
    'readable', (SELECT coalesce(json_agg(a.attname), '[]') FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 \
      AND NOT a.attisdropped AND has_column_privilege(r.oid, c.oid, a.attnum, 'SELECT')), \
    'may_be_set', pg_has_role(current_user, r.oid, 'MEMBER')) ORDER BY r.rolname), '[]') \
-   FROM pg_roles r WHERE r.rolname = ANY ($2)) \
+   FROM pg_roles r WHERE CASE WHEN cardinality($2) > 0 THEN r.rolname = ANY ($2) \
+   ELSE NOT r.rolsuper AND r.rolname !~ '^pg_' AND r.rolname <> current_user \
+   AND pg_has_role(current_user, r.oid, 'MEMBER') AND has_any_column_privilege(r.oid, c.oid, 'SELECT') END) \
 )::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
 WHERE c.oid = to_regclass($1)";
 
@@ -51,7 +53,8 @@ SELECT 'relation', c.oid, n.nspname, c.relname, \
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
 WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast')) s";
 
-/// What the catalog says of a table, as a quoted name, and of roles; none when there is no such table.
+/// What the catalog says of a table, as a quoted name, and of roles; none when there is no such table. Without names, the
+/// roles are those that the engine's may become and that may read the table, but superusers.
 pub(super) async fn facts(
     client: &Client,
     relation: &str,

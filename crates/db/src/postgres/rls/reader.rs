@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use diesel_async::{AsyncConnection as _, SimpleAsyncConnection as _};
 use filter::Table;
 use rls::{Draft, Group, Plan, Policy, Sources, TableFacts};
 use tokio_postgres::Client;
@@ -10,8 +11,10 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::ask::{self, Asked, Subject, Surroundings};
 use super::catalog;
-use crate::entity::{Entity, RowsSql};
-use crate::error::{DbError, DbResult};
+use crate::catalog::DescribeError;
+use crate::entity::{Entity, EntityConfig, EntitySource, RowsSql};
+use crate::error::{DbError, DbResult, Failed};
+use crate::postgres::catalog as describe;
 use crate::postgres::connect::failed;
 use crate::postgres::pool::PostgresPool;
 use crate::postgres::store::SEARCH_PATH;
@@ -25,7 +28,7 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct PolicyReader {
     client: Client,
-    schema: std::sync::Arc<str>,
+    pool: PostgresPool,
     /// The search path of sessions that set none.
     search_path: String,
     _driving: AbortOnDropHandle<()>,
@@ -33,7 +36,6 @@ pub struct PolicyReader {
 
 impl PolicyReader {
     pub(crate) async fn open(pool: &PostgresPool) -> DbResult<Self> {
-        let schema = pool.own_schema().await?;
         let (client, connection) = pool.connector.connect().await?;
         let driving = tokio::spawn(async move {
             // The next statement fails when it has ended.
@@ -43,14 +45,48 @@ impl PolicyReader {
         let found = client.query_typed_one(path, &[]).await;
         let found = found.and_then(|row| row.try_get(0));
         Ok(Self {
-            schema,
+            pool: pool.clone(),
             search_path: found.map_err(|error| failed(CONTEXT, &error))?,
             client,
             _driving: AbortOnDropHandle::new(driving),
         })
     }
 
-    /// What the catalog says of an entity's table and of roles; none when the table is missing.
+    /// The table of an entity as it is now; none when it is missing. Nothing is installed.
+    ///
+    /// # Errors
+    /// When the database fails. The inner error says why the table cannot be synced.
+    pub async fn describe(
+        &self,
+        config: &EntityConfig,
+    ) -> DbResult<Result<Option<Entity>, DescribeError>> {
+        let EntitySource::Table(table) = &config.source else {
+            return Ok(Ok(None));
+        };
+        // The schema of the log counts only for what is installed, so any name will do before there is a log.
+        let schema = self
+            .pool
+            .own_schema()
+            .await
+            .unwrap_or_else(|_| "pg_catalog".into());
+        let mut conn = self.pool.get().await?;
+        let described = conn.transaction(async |conn| {
+            // The table's name is looked up on the role's search path, and nothing after it.
+            let Some(relation) = describe::find(conn, table).await? else {
+                return Ok(Ok(None));
+            };
+            conn.batch_execute(&format!("SET LOCAL {SEARCH_PATH}"))
+                .await?;
+            let found = describe::describe(conn, &config.name, table, &relation, &schema).await?;
+            Ok(found.map(|table| Some(table.described.entity)))
+        });
+        described
+            .await
+            .map_err(|failed: Failed| failed.while_doing("reading the catalog"))
+    }
+
+    /// What the catalog says of an entity's table and of roles; none when the table is missing. Without names, the roles
+    /// are those that the engine's role may become and that may read the table, but superusers.
     ///
     /// # Errors
     /// When the database fails.
@@ -107,8 +143,9 @@ impl PolicyReader {
                 entity.schema.entity
             )));
         };
+        let schema = self.pool.own_schema().await?;
         let around = Surroundings {
-            schema: &self.schema,
+            schema: &schema,
             search_path: &self.search_path,
             known,
         };
