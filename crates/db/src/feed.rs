@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use sync_core::cursor::{Cursor, Position};
 use sync_core::log::{ChangeKind, NetChange};
+use sync_core::membership::{Answer, Question};
 use tokio::time::Instant;
 
 use crate::error::DbError;
@@ -32,10 +33,43 @@ pub struct LogBatch {
     pub old_value_columns: Arc<OldValueColumns>,
 }
 
+/// What a drain has read when its inquiry begins.
+#[derive(Debug, Clone, Copy)]
+pub struct InquiryStart<'a> {
+    /// The database's position at the drain's snapshot.
+    pub position: &'a Arc<Position>,
+    /// The drain's entries: at least those of the [entities that decide](LogSubscriber::deciding). Where even these are
+    /// too many there is one for each of the entities, which says that they are [unread](ChangeKind::Unread).
+    pub entries: &'a [NetChange],
+    /// The columns whose previous values the entries' undo records contain.
+    pub old_value_columns: &'a Arc<OldValueColumns>,
+}
+
 /// Receives the log's new entries. It must not wait: what it cannot take at once is still in the log.
 pub trait LogSubscriber: Send + Sync {
     /// The columns whose previous values the next drain must bring along.
     fn old_value_columns(&self) -> Arc<OldValueColumns>;
+    /// Whether the next drain must be one transaction, in which it also asks what its entries do not say. Called once
+    /// before each drain.
+    fn inquires(&self) -> bool {
+        false
+    }
+    /// The entities whose entries decide what is asked.
+    fn deciding(&self) -> BTreeSet<String> {
+        BTreeSet::new()
+    }
+    /// Begins the inquiry of a drain. One that did not end with a batch is forgotten: its drain failed, and is tried
+    /// again. Tables that have changed are looked at after the inquiry, because that may wait for the drain's own locks.
+    fn begin_inquiry(&self, start: &InquiryStart<'_>) -> Vec<Question> {
+        let _ = start;
+        Vec::new()
+    }
+    /// Takes the answers, in the order of the questions, all of them at the drain's snapshot. Returns the next questions;
+    /// none when the drain can be published.
+    fn answer(&self, answers: Vec<Answer>) -> Vec<Question> {
+        let _ = answers;
+        Vec::new()
+    }
     /// Takes a batch, in order.
     fn publish(&self, batch: LogBatch);
     /// Waits until all recipients of the last batch have begun to take it, and returns when that was.
@@ -207,15 +241,27 @@ impl<'a> Drain<'a> {
         Ok(())
     }
 
-    /// Takes a chunk of new entries.
-    pub(crate) async fn take_entries(&mut self, entries: Vec<NetChange>) -> Result<(), DrainError> {
-        self.found = true;
+    /// The position to which the drain reads, and the columns whose previous values it brings along.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn read(&self) -> Option<(&Arc<Position>, &Arc<OldValueColumns>)> {
+        Some((self.position.as_ref()?, &self.old_value_columns))
+    }
+
+    /// Fails when changes are left out that the drain must wait for.
+    pub(crate) fn check(&self, entries: &[NetChange]) -> Result<(), DrainError> {
         let unread = |entry: &&NetChange| {
             entry.kind == ChangeKind::Unread && self.awaited.contains(&entry.entity)
         };
-        if let Some(entry) = entries.iter().find(unread) {
-            return Err(DrainError::Locked(entry.entity.clone()));
+        match entries.iter().find(unread) {
+            Some(entry) => Err(DrainError::Locked(entry.entity.clone())),
+            None => Ok(()),
         }
+    }
+
+    /// Takes a chunk of new entries.
+    pub(crate) async fn take_entries(&mut self, entries: Vec<NetChange>) -> Result<(), DrainError> {
+        self.found = true;
+        self.check(&entries)?;
         let changed: BTreeSet<String> = entries
             .iter()
             .filter(|entry| entry.kind == ChangeKind::SchemaChange)

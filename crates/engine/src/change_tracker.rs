@@ -161,6 +161,8 @@ impl ChangeTracker {
             old_value_columns: OldValueColumns::new(),
             checked: false,
             entries_max: None,
+            entities: None,
+            inquiry: None,
         };
         let mut changes = db.read_changes(self.state.entities.with_missing(), query);
         let start = changes.start().await?;

@@ -108,6 +108,13 @@ impl Filter {
         Self::of(canonical::canonical(both))
     }
 
+    /// The filter of the rows that match at least one of two filters, which are on one table.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        let either = Condition::Or(vec![self.condition, other.condition]);
+        Self::of(canonical::canonical(either))
+    }
+
     /// The same filter for somebody who may read some columns only in the rows that match a filter. In other rows no
     /// comparison with such a column is true, so that nothing can be inferred from the answer.
     ///

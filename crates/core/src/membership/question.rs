@@ -1,8 +1,11 @@
 //! What an advance asks the database, at the snapshot of the read of the log that caused it.
 
+use std::sync::Arc;
+
 use filter::{Filter, Set};
 use serde_json::value::RawValue;
 
+use crate::cursor::Position;
 use crate::log::NetChange;
 
 /// One thing that the entries of the log do not say.
@@ -37,6 +40,10 @@ pub enum Answer {
 
 /// Asks questions about a read of the log, in rounds.
 pub trait Inquiry: Send {
+    /// The position of the read, before it begins to ask.
+    fn at(&mut self, position: &Arc<Position>) {
+        let _ = position;
+    }
     /// Takes the entries of the read. Returns the first questions; none when nothing has to be asked.
     fn begin(&mut self, entries: &[NetChange]) -> Vec<Question>;
     /// Takes the answers, in the order of the questions. Returns the next questions; none when all is known.

@@ -17,6 +17,7 @@ use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
 use super::cancel::{self, CancelGuard, Progress};
+use super::changes;
 use super::connect::{Connector, failed};
 use super::mutation::{self, Writer};
 use super::pooling::{self, KnownPooling};
@@ -275,8 +276,8 @@ impl PostgresPool {
             let health = &pool.health;
             let guard = CancelGuard::new(&conn, pool.connector.clone());
             let progress = Progress::default();
-            let read = read::read_changes(
-                &mut conn, log_schema, &entities, health, &query, &out, &progress,
+            let read = changes::read_changes(
+                &mut conn, log_schema, &entities, health, query, &out, &progress,
             );
             let timeout = pool.config.statement_timeout();
             let read = cancel::run(guard, timeout, "reading the log", &out, &progress, read).await;

@@ -13,25 +13,22 @@ use diesel_async::{
 };
 use futures_util::StreamExt as _;
 use protocol::RowImage;
-use sync_core::cursor::{CommitId, Position};
-use sync_core::log::NetChange;
+use sync_core::cursor::CommitId;
 use sync_core::shape::Selection;
 use sync_core::snapshot::Snapshot;
 
 use super::cancel::Progress;
 use super::dialect::{bound, dialect};
 use super::filter::Predicates;
+use super::projection;
 use super::store::{SEARCH_PATH, in_schema};
-use super::{projection, resume};
 use crate::entity::{Entity, RowsSql};
 use crate::error::{DbError, DbResult, Failed};
 use crate::health::{Health, Unreadable};
 use crate::quote::literal;
-use crate::read::collect::{ChangeRow, ChangesCollector, RowLine, RowsCollector};
+use crate::read::collect::{ChangeRow, RowLine, RowsCollector};
 use crate::read::sql::{self, Reading};
-use crate::read::{
-    self, ChangesQuery, Fingerprints, OldValueColumns, Part, PartSender, RowsPage, RowsQuery,
-};
+use crate::read::{self, Fingerprints, OldValueColumns, Part, PartSender, RowsPage, RowsQuery};
 
 /// The settings on which the generated SQL relies. They are `LOCAL`, because behind a transaction pooler
 /// other clients share the database session.
@@ -43,12 +40,12 @@ SET LOCAL jit = off; SET LOCAL max_parallel_workers_per_gather = 0";
 /// A read runs at the database's pace for as long as it makes progress, so it has no time-out as a whole. It does not
 /// wait long for a table that somebody has locked, because others wait for its turn. While its receiver is slow, its
 /// transaction may be idle.
-const READ_TIMEOUTS: &str = "SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '1s'; \
+pub(super) const READ_TIMEOUTS: &str = "SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '1s'; \
 SET LOCAL idle_in_transaction_session_timeout = 0";
 
 /// One statement needs no more than its own snapshot. Where transactions are serializable by default, a read
 /// would take part in the checks for conflicts, and make writers fail.
-const READ_COMMITTED: &str = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED";
+pub(super) const READ_COMMITTED: &str = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED";
 
 /// Keeps the planner from scanning tables, because its statistics lag behind a log that grows by thousands
 /// of entries per second.
@@ -150,67 +147,11 @@ pub(crate) fn parameters(
 }
 
 /// The text of a `text[]`.
-fn array<'a>(items: impl Iterator<Item = &'a String>) -> String {
+pub(crate) fn array<'a>(items: impl Iterator<Item = &'a String>) -> String {
     let quoted: Vec<String> = items
         .map(|item| format!("\"{}\"", item.replace('\\', "\\\\").replace('"', "\\\"")))
         .collect();
     format!("{{{}}}", quoted.join(","))
-}
-
-/// Reads the changes since the query's position and sends them to `out`.
-pub(crate) async fn read_changes(
-    conn: &mut AsyncPgConnection,
-    log_schema: &str,
-    entities: &BTreeMap<String, Arc<Entity>>,
-    health: &Arc<Health>,
-    query: &ChangesQuery,
-    out: &PartSender<NetChange>,
-    progress: &Progress,
-) -> DbResult<()> {
-    let Position::Snapshot(from) = &query.from else {
-        return Err(DbError::Unsupported(
-            "a cursor of SQLite cannot be used with PostgreSQL".to_owned(),
-        ));
-    };
-    let undo = !query.old_value_columns.is_empty();
-    let expected = query.expected(entities);
-    let nothing = BTreeSet::new();
-    let sql = changes_sql(log_schema, entities, &nothing, health, (undo, &expected));
-    let parameters = parameters(from, entities, &query.old_value_columns);
-    conn.transaction(async |conn| {
-        conn.batch_execute(&format!(
-            "{READ_COMMITTED}; {SESSION_SETTINGS}; {PLANNER_SETTINGS}; {READ_TIMEOUTS}; SET LOCAL {SEARCH_PATH}"
-        ))
-        .await?;
-        if let Some(entries_max) = query.entries_max {
-            let (from, entries) = (&query.from, entries_max);
-            let refused =
-                resume::refuse(conn, log_schema, entities, from, &parameters, entries).await?;
-            if let Some(reason) = refused {
-                let _ = progress.send(out, Part::Refused(reason)).await;
-                return Ok(());
-            }
-        }
-        let mut lines = bound(&sql, &parameters)
-            .load_stream::<ChangeRow>(conn)
-            .await?;
-        let mut collector = ChangesCollector::new(commit_id, expected, health.clone());
-        while let Some(line) = lines.next().await {
-            progress.line();
-            for part in collector.take(line?)? {
-                if progress.send(out, part).await.is_err() {
-                    return Ok(());
-                }
-            }
-        }
-        if let Some(part) = collector.finish() {
-            // An error means that the receiver has been dropped, and nothing is left to do.
-            let _ = progress.send(out, part).await;
-        }
-        Ok::<_, Failed>(())
-    })
-    .await
-    .map_err(|failed| failed.while_doing("reading the log"))
 }
 
 /// The statement that reads some rows of an entity, and its parameters.

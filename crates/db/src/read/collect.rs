@@ -18,9 +18,9 @@ use crate::error::DbResult;
 use crate::health::{Health, Unreadable};
 
 /// The maximum number of items in a chunk; a balance between memory and wake-ups.
-const ITEMS_PER_CHUNK: usize = 512;
+pub(crate) const ITEMS_PER_CHUNK: usize = 512;
 /// A chunk that has reached this size is sent early.
-const CHUNK_BYTES: usize = 256 * 1024;
+pub(crate) const CHUNK_BYTES: usize = 256 * 1024;
 
 /// One line of [`super::sql::changes_sql`]: the first three columns are the same in every line; the others
 /// are null when there is no entry.

@@ -4,6 +4,7 @@ pub(crate) mod collect;
 pub(crate) mod sql;
 mod stream;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -11,6 +12,7 @@ use serde_json::value::RawValue;
 use sync_core::cursor::Position;
 use sync_core::shape::Shape;
 
+pub use crate::inquiry::Inquiring;
 pub use stream::{ChangeStream, ReadError, ReadStart, ReadStream, RowStream};
 pub(crate) use stream::{Part, PartSender};
 
@@ -20,7 +22,7 @@ use crate::health::Unreadable;
 use crate::sets;
 
 /// A query for changes.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct ChangesQuery {
     /// Changes that this position does not contain.
     pub from: Position,
@@ -32,6 +34,11 @@ pub struct ChangesQuery {
     /// For a client's resume: refuse it before the log is read when the log no longer reaches back to `from`, when it has
     /// more entries since than this, or when it has many more of the entities than their tables have rows.
     pub entries_max: Option<u64>,
+    /// The entities whose changes are read; `None` for all that the read is given.
+    pub entities: Option<BTreeSet<String>>,
+    /// What else is asked at the read's snapshot, before the changes are returned. The rows that it says have moved
+    /// follow them.
+    pub inquiry: Option<Inquiring>,
 }
 
 /// A resume over fewer entries of the log than this is never refused for its size.
@@ -43,6 +50,17 @@ pub(crate) const RESUME_ENTRIES_CHEAP: u64 = 10_000;
 pub(crate) const RESUME_ENTRIES_PER_ROW: u64 = 4;
 
 impl ChangesQuery {
+    /// The entities among these whose changes are read.
+    pub(crate) fn of<'a>(
+        &self,
+        entities: &'a BTreeMap<String, Arc<Entity>>,
+    ) -> Cow<'a, BTreeMap<String, Arc<Entity>>> {
+        match &self.entities {
+            Some(names) => Cow::Owned(some_of(entities, names)),
+            None => Cow::Borrowed(entities),
+        }
+    }
+
     /// The fingerprints for which the statement is generated; empty when they are not checked.
     pub(crate) fn expected(&self, entities: &BTreeMap<String, Arc<Entity>>) -> Fingerprints {
         if self.checked {
@@ -51,6 +69,16 @@ impl ChangesQuery {
             Fingerprints::new()
         }
     }
+}
+
+/// The entities that have one of these names.
+pub(crate) fn some_of(
+    entities: &BTreeMap<String, Arc<Entity>>,
+    names: &BTreeSet<String>,
+) -> BTreeMap<String, Arc<Entity>> {
+    let mut some = entities.clone();
+    some.retain(|name, _| names.contains(name));
+    some
 }
 
 /// The fingerprint of each entity's table.

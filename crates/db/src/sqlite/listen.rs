@@ -1,8 +1,11 @@
 //! The listener on SQLite: the engine's own commits wake it; a [watch](super::watch) reports those of others.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use sync_core::cursor::{Cursor, Position};
+use sync_core::log::NetChange;
+use sync_core::membership::{Answer, Inquiry, Question};
 use tokio::time::Instant;
 use tracing::warn;
 
@@ -11,9 +14,9 @@ use super::store;
 use super::watch::Watch;
 use crate::backoff;
 use crate::error::DbError;
-use crate::feed::{Drain, DrainError, Pacer};
+use crate::feed::{Drain, DrainError, InquiryStart, LogSubscriber, Pacer};
 use crate::listener::{ListenerContext, ListenerStatus, WakeUp};
-use crate::read::ChangesQuery;
+use crate::read::{ChangesQuery, Inquiring, OldValueColumns};
 
 /// The longest time between two drains.
 const SAFETY_DRAIN: Duration = Duration::from_secs(1);
@@ -22,6 +25,34 @@ const MEMORY_DRAIN: Duration = Duration::from_millis(20);
 
 /// After this many drains that failed in a row, the database counts as out of reach.
 const FAILURES_MAX: u32 = 3;
+
+/// The questions of a drain's subscriber.
+struct DrainInquiry {
+    subscriber: Arc<dyn LogSubscriber>,
+    old_value_columns: Arc<OldValueColumns>,
+    position: Option<Arc<Position>>,
+}
+
+impl Inquiry for DrainInquiry {
+    fn at(&mut self, position: &Arc<Position>) {
+        self.position = Some(position.clone());
+    }
+
+    fn begin(&mut self, entries: &[NetChange]) -> Vec<Question> {
+        let Some(position) = &self.position else {
+            return Vec::new();
+        };
+        self.subscriber.begin_inquiry(&InquiryStart {
+            position,
+            entries,
+            old_value_columns: &self.old_value_columns,
+        })
+    }
+
+    fn answer(&mut self, answers: Vec<Answer>) -> Vec<Question> {
+        self.subscriber.answer(answers)
+    }
+}
 
 /// Drains the log and publishes what it finds, for as long as the engine lives.
 pub(crate) struct SqliteListener {
@@ -162,6 +193,15 @@ impl SqliteListener {
             old_value_columns: (*old_value_columns).clone(),
             checked: false,
             entries_max: None,
+            entities: None,
+            inquiry: subscriber.inquires().then(|| Inquiring {
+                deciding: subscriber.deciding(),
+                inquiry: Box::new(DrainInquiry {
+                    subscriber: self.context.subscriber.clone(),
+                    old_value_columns: old_value_columns.clone(),
+                    position: None,
+                }),
+            }),
         };
         let mut changes = self
             .pool

@@ -9,6 +9,7 @@ mod explain;
 mod file;
 mod file_events;
 mod filter;
+mod inquiry;
 pub(crate) mod install;
 pub(crate) mod listen;
 pub(crate) mod mutation;

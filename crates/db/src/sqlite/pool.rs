@@ -185,7 +185,7 @@ impl SqlitePool {
         ReadStream::begin(|out| async move {
             let health = &pool.health;
             let mut conn = pool.get().await?;
-            let read = read::read_changes(&mut conn, &entities, health, &query, &out).await;
+            let read = read::read_changes(&mut conn, &entities, health, query, &out).await;
             read.inspect_err(|error| read::guard_after(error, &entities, health))
         })
     }

@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use diesel::connection::DefaultLoadingMode;
@@ -27,6 +28,7 @@ use super::{entry, projection, store};
 use crate::entity::{Entity, RowsSql};
 use crate::error::{DbError, DbResult, Failed};
 use crate::health::{Health, ROW_BYTES_MAX};
+use crate::inquiry::{self, Collected, Inquiring, Moved};
 use crate::quote::literal;
 use crate::read::collect::{ChangeRow, ChangesCollector, RowLine, RowsCollector};
 use crate::read::sql::{self, Dialect, Reading};
@@ -102,7 +104,7 @@ impl QueryableByName<Sqlite> for OneRow {
 }
 
 /// Reads one row by its key, or returns what stands for it.
-fn read_one(
+pub(super) fn read_one(
     conn: &mut SqliteConnection,
     entity: &Entity,
     key: &str,
@@ -188,7 +190,7 @@ fn text<'a>(row: &impl NamedRow<'a, Sqlite>, name: &str) -> deserialize::Result<
 }
 
 /// The row's JSON, or what stands for it when it is too large.
-fn row_text<'a>(
+pub(super) fn row_text<'a>(
     row: &impl NamedRow<'a, Sqlite>,
     name: &str,
 ) -> deserialize::Result<Option<String>> {
@@ -204,7 +206,7 @@ pub(crate) async fn read_changes(
     conn: &mut SqliteConn,
     entities: &BTreeMap<String, Arc<Entity>>,
     health: &Arc<Health>,
-    query: &ChangesQuery,
+    mut query: ChangesQuery,
     out: &PartSender<NetChange>,
 ) -> DbResult<()> {
     let Position::Log(from) = query.from else {
@@ -212,60 +214,173 @@ pub(crate) async fn read_changes(
             "a cursor of PostgreSQL cannot be used with SQLite".to_owned(),
         ));
     };
-    let expected = query.expected(entities);
-    let guarded: BTreeMap<String, Arc<Entity>> = entities
-        .iter()
-        .filter(|(name, _)| health.is_guarded(name))
-        .map(|(name, entity)| (name.clone(), entity.clone()))
-        .collect();
-    let statement = changes_statement(entities, &guarded, from.id, query, &expected);
-    let mut collector = ChangesCollector::new(commit_id, expected, health.clone());
-    let (out, entries_max) = (out.clone(), query.entries_max);
+    let inquiring = query.inquiry.take();
+    let changes = Changes {
+        entities: entities.clone(),
+        expected: query.expected(entities),
+        health: health.clone(),
+        out: out.clone(),
+        query,
+    };
     blocking(conn, "reading the log", move |conn| {
         conn.transaction(|conn| {
             if !entry::is_known(conn, from)? {
-                // An error means that the receiver has been dropped, and nothing is left to do.
-                let _ = out.blocking_send(Part::Start(never_been_there(conn)?));
-                return Ok(());
+                return changes.send(Part::Start(never_been_there(conn)?));
             }
-            if let Some(entries_max) = entries_max
+            if let Some(entries_max) = changes.query.entries_max
                 && let Some(reason) = refuse(conn, from.id, entries_max)?
             {
-                let _ = out.blocking_send(Part::Refused(reason));
-                return Ok(());
+                return changes.send(Part::Refused(reason));
             }
-            let mut take = |line| -> Result<bool, Failed> {
-                if out.is_closed() {
-                    return Ok(false);
-                }
-                for part in collector.take(line)? {
-                    if out.blocking_send(part).is_err() {
-                        return Ok(false);
-                    }
-                }
-                Ok(true)
-            };
-            if guarded.is_empty() {
-                for line in statement.load_iter::<ChangeRow, DefaultLoadingMode>(conn)? {
-                    if !take(line?)? {
-                        return Ok(());
-                    }
-                }
-            } else {
-                for mut line in statement.load::<ChangeRow>(conn)? {
-                    line.read_alone(|entity, key| read_one(conn, &guarded[entity], key))?;
-                    if !take(line)? {
-                        break;
-                    }
+            let mut moved = Moved::default();
+            if let Some(inquiring) = inquiring {
+                match changes.inquire(conn, from.id, inquiring)? {
+                    Ok(touched) => moved = touched,
+                    Err(ended) => return changes.send(ended),
                 }
             }
-            if let Some(part) = collector.finish() {
-                let _ = out.blocking_send(part);
+            let wanted = changes.query.of(&changes.entities);
+            let mut is_ended = false;
+            changes.read(conn, from.id, &wanted, &mut |part| {
+                moved.pass(&part);
+                is_ended = changes.out.blocking_send(part).is_err();
+                !is_ended
+            })?;
+            if !is_ended {
+                changes.send_moved(conn, &moved)?;
             }
             Ok(())
         })
     })
     .await
+}
+
+/// A read of changes.
+struct Changes {
+    /// All entities that it may read.
+    entities: BTreeMap<String, Arc<Entity>>,
+    expected: Fingerprints,
+    health: Arc<Health>,
+    out: PartSender<NetChange>,
+    query: ChangesQuery,
+}
+
+impl Changes {
+    /// Sends a part.
+    fn send(&self, part: Part<NetChange>) -> Result<(), Failed> {
+        // An error means that the receiver has been dropped, and nothing is left to do.
+        let _ = self.out.blocking_send(part);
+        Ok(())
+    }
+
+    /// Reads the changes of these entities for as long as `take` wants more.
+    fn read(
+        &self,
+        conn: &mut SqliteConnection,
+        from: i64,
+        entities: &BTreeMap<String, Arc<Entity>>,
+        take: &mut dyn FnMut(Part<NetChange>) -> bool,
+    ) -> Result<(), Failed> {
+        let guarded: BTreeMap<String, Arc<Entity>> = entities
+            .iter()
+            .filter(|(name, _)| self.health.is_guarded(name))
+            .map(|(name, entity)| (name.clone(), entity.clone()))
+            .collect();
+        let statement = changes_statement(entities, &guarded, from, &self.query, &self.expected);
+        let health = self.health.clone();
+        let mut collector = ChangesCollector::new(commit_id, self.expected.clone(), health);
+        let mut take_line = |line| -> Result<bool, Failed> {
+            if self.out.is_closed() {
+                return Ok(false);
+            }
+            Ok(collector.take(line)?.into_iter().all(&mut *take))
+        };
+        if guarded.is_empty() {
+            for line in statement.load_iter::<ChangeRow, DefaultLoadingMode>(conn)? {
+                if !take_line(line?)? {
+                    return Ok(());
+                }
+            }
+        } else {
+            for mut line in statement.load::<ChangeRow>(conn)? {
+                line.read_alone(|entity, key| read_one(conn, &guarded[entity], key))?;
+                if !take_line(line)? {
+                    return Ok(());
+                }
+            }
+        }
+        if let Some(part) = collector.finish() {
+            take(part);
+        }
+        Ok(())
+    }
+
+    /// Asks what belongs to the read. Returns the rows that moved, or the part that ends the read.
+    fn inquire(
+        &self,
+        conn: &mut SqliteConnection,
+        from: i64,
+        Inquiring {
+            deciding,
+            mut inquiry,
+        }: Inquiring,
+    ) -> Result<Result<Moved, Part<NetChange>>, Failed> {
+        let deciding = read::some_of(&self.entities, &deciding);
+        let (mut start, mut ended) = (None, None);
+        let (mut kept, mut fits) = (Collected::default(), true);
+        self.read(conn, from, &deciding, &mut |part| {
+            match part {
+                Part::Start(found) => start = Some(found),
+                Part::Items(entries) => fits = kept.take(entries),
+                part => ended = Some(part),
+            }
+            fits && ended.is_none()
+        })?;
+        if let Some(ended) = ended {
+            return Ok(Err(ended));
+        }
+        // Where the log no longer reaches back, whoever reads finds that out.
+        let Some(start) = start.filter(|start| self.query.from.covers(&start.floor)) else {
+            return Ok(Ok(Moved::default()));
+        };
+        if !fits && self.query.checked {
+            return Ok(Err(Part::Refused(RefetchReason::Expired)));
+        }
+        if !fits {
+            kept.entries = inquiry::unread(deciding.keys(), CommitId::LogId(0));
+        }
+        inquiry.at(&Arc::new(start.position));
+        let mut questions = inquiry.begin(&kept.entries);
+        while !questions.is_empty() {
+            let answers = super::inquiry::ask(conn, &questions, &self.entities, &self.health)?;
+            questions = inquiry.answer(answers);
+        }
+        Ok(Ok(Moved::new(inquiry.touched())))
+    }
+
+    /// Sends the rows that moved and have not changed.
+    fn send_moved(&self, conn: &mut SqliteConnection, moved: &Moved) -> Result<(), Failed> {
+        for question in moved.questions() {
+            let name = inquiry::subject(&question);
+            let Some(entity) = self.entities.get(name) else {
+                continue;
+            };
+            let mut collector = moved.collector(name, CommitId::LogId(0), &self.health);
+            let known = (&self.entities, &*self.health);
+            let ended = super::inquiry::lines(conn, &question, entity, known, |line| {
+                let part = collector.take(line);
+                match part.map(|part| self.out.blocking_send(part)) {
+                    Some(Err(_)) => ControlFlow::Break(()),
+                    _ => ControlFlow::Continue(()),
+                }
+            })?;
+            match collector.finish() {
+                Some(part) if ended.is_none() => self.send(part)?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The start of a read from a position at which this database has never been, or is no more.

@@ -135,6 +135,8 @@ impl Reader {
             old_value_columns: old_value_columns_of([&read.shape]),
             checked: true,
             entries_max: Some(self.config.resume_entries_max),
+            entities: None,
+            inquiry: None,
         };
         let mut changes = self.db.read_changes(Arc::new(entities), query);
         let spooled = spool_numbered(&mut changes, &read, spool);

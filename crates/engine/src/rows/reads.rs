@@ -363,6 +363,8 @@ impl Reader {
             old_value_columns: old_value_columns_of(shapes.iter().map(|(shape, _)| shape)),
             checked: true,
             entries_max: None,
+            entities: None,
+            inquiry: None,
         };
         let turn = self.turns.take(shapes[0].0.entity(), client);
         let _turn = unless_abandoned(spool, turn).await??;
@@ -405,6 +407,8 @@ impl Reader {
             old_value_columns: old_value_columns_of([&shape]),
             checked: true,
             entries_max,
+            entities: None,
+            inquiry: None,
         };
         let shape = ShapeReader::new(shape);
         let mut changes = self.db.read_changes(Arc::new(entities), query);

@@ -108,9 +108,16 @@ impl Line<'_> {
         let Some(entity) = all.get(name).filter(|entity| entity.relation.is_some()) else {
             return Ok(None);
         };
+        // A drain that asks locks its tables, for which some rights are not enough that are for a read.
+        let lock = match &entity.relation {
+            Some(relation) if self.owner.context.subscriber.inquires() => {
+                format!("LOCK TABLE {relation} IN ACCESS SHARE MODE; ")
+            }
+            _ => String::new(),
+        };
         // The key is not known to the planner, so that it cannot prune partitions.
         let probe = format!(
-            "BEGIN; SET LOCAL lock_timeout = '20ms'; \
+            "BEGIN; SET LOCAL lock_timeout = '20ms'; {lock}\
              EXPLAIN SELECT {} FROM (SELECT current_setting('rhtmx_sync.client_id', true) AS entity_id) ranked",
             entity.row_by_key
         );

@@ -8,7 +8,7 @@
 //! one (`ALTER TABLE`, `VACUUM FULL`, `REINDEX`). If the log has changes of such a table, from just before the
 //! lock, they hold up those of the others for a moment, because most such locks are short.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +21,7 @@ use tracing::{debug, warn};
 
 use super::left_out::{LOCKED_PAUSE, LeftOut};
 use super::{Ended, Line};
-use crate::entity::Entity;
+use crate::entity::EntityMap;
 use crate::error::DbError;
 use crate::feed::{Drain, DrainError};
 use crate::health::Unreadable;
@@ -35,17 +35,18 @@ const LOCKED_PATIENCE: Duration = Duration::from_secs(1);
 /// The number of drains that may fail in a row before the connection is given up.
 const FAILURES_MAX: u32 = 10;
 
-type EntityMap = Arc<BTreeMap<String, Arc<Entity>>>;
+/// What fails when a drain does.
+pub(super) const CONTEXT: &str = "draining the log";
 
 /// The state that is kept from one drain to the next.
 #[derive(Default)]
 pub(super) struct Draining {
-    prepared: Option<Prepared>,
+    pub(super) prepared: Option<Prepared>,
     pub(super) left_out: LeftOut,
 }
 
 /// The drain's statement, valid as long as the tables stay as they are.
-struct Prepared {
+pub(super) struct Prepared {
     entities: EntityMap,
     left_out: BTreeSet<String>,
     /// The version of the health for which it was made.
@@ -118,6 +119,9 @@ impl Line<'_> {
         from: &Position,
         gives_up: bool,
     ) -> Result<(Arc<Position>, bool), DrainError> {
+        if self.owner.context.subscriber.inquires() {
+            return self.drain_inquiring(from, gives_up).await;
+        }
         if self.is_own_session {
             return self.drain_here(from, gives_up).await;
         }
@@ -152,12 +156,11 @@ impl Line<'_> {
             .statement(&entities, !old_value_columns.is_empty())
             .await?;
         let parameters = parameters(snapshot, &entities, &old_value_columns);
-        let context = "draining the log";
         let lines = self
             .l
             .query_raw(&statement, &parameters)
             .await
-            .map_err(|error| failed(context, &error))?;
+            .map_err(|error| failed(CONTEXT, &error))?;
         let mut lines = pin!(lines);
         let subscriber = self.owner.context.subscriber.clone();
         let mut drain = Drain::new(&*subscriber, from, old_value_columns);
@@ -167,8 +170,8 @@ impl Line<'_> {
         let health = self.owner.health.clone();
         let mut collector = ChangesCollector::new(commit_id, Fingerprints::new(), health);
         while let Some(line) = lines.next().await {
-            let line = line.map_err(|error| failed(context, &error))?;
-            let row = change_row(&line).map_err(|error| failed(context, &error))?;
+            let line = line.map_err(|error| failed(CONTEXT, &error))?;
+            let row = change_row(&line).map_err(|error| failed(CONTEXT, &error))?;
             if row.is_without_floor() {
                 return Err(DrainError::Gap);
             }
@@ -183,7 +186,11 @@ impl Line<'_> {
     }
 
     /// The drain's statement, without the tables that are left out.
-    async fn statement(&mut self, entities: &EntityMap, undo: bool) -> Result<Statement, DbError> {
+    pub(super) async fn statement(
+        &mut self,
+        entities: &EntityMap,
+        undo: bool,
+    ) -> Result<Statement, DbError> {
         let (health, left_out) = (&self.owner.health, &self.draining.left_out);
         if let Some(prepared) = &self.draining.prepared
             && Arc::ptr_eq(&prepared.entities, entities)
@@ -215,7 +222,7 @@ impl Line<'_> {
     }
 }
 
-fn change_row(line: &tokio_postgres::Row) -> Result<ChangeRow, tokio_postgres::Error> {
+pub(super) fn change_row(line: &tokio_postgres::Row) -> Result<ChangeRow, tokio_postgres::Error> {
     ChangeRow::read(
         |index, _| line.try_get(index),
         |index, _| line.try_get(index),

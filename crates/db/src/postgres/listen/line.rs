@@ -192,7 +192,7 @@ impl Line<'_> {
     }
 }
 
-fn settings_of_drains(set: &str) -> String {
+pub(super) fn settings_of_drains(set: &str) -> String {
     SETTINGS_OF_DRAINS
         .map(|setting| format!("{set} {setting}"))
         .join("; ")

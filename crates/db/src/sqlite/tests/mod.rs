@@ -159,12 +159,14 @@ impl Synced {
             old_value_columns,
             checked: false,
             entries_max: None,
+            entities: None,
+            inquiry: None,
         };
         read::read_changes(
             &mut self.conn,
             &self.entities,
             &Arc::default(),
-            &query,
+            query,
             &sender,
         )
         .await

@@ -1,0 +1,346 @@
+//! Reads of the log on pooled connections: resumes and catch-ups, with what is asked at their snapshot.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use diesel::QueryableByName;
+use diesel::deserialize;
+use diesel::pg::Pg;
+use diesel::row::NamedRow;
+use diesel::sql_types::{BigInt, Nullable, Text};
+use diesel_async::{
+    AsyncConnection as _, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection as _,
+};
+use futures_util::StreamExt as _;
+use protocol::RefetchReason;
+use sync_core::cursor::{CommitId, Position};
+use sync_core::log::NetChange;
+use sync_core::membership::{Answer, Question};
+use sync_core::snapshot::Snapshot;
+use tracing::warn;
+
+use super::cancel::Progress;
+use super::dialect::bound;
+use super::inquiry::{ONE_SNAPSHOT, fingerprints_sql, lock_sql, question_settings, question_sql};
+use super::read::{
+    PLANNER_SETTINGS, READ_COMMITTED, READ_TIMEOUTS, SESSION_SETTINGS, array, changes_sql,
+    commit_id, parameters,
+};
+use super::resume;
+use super::store::SEARCH_PATH;
+use crate::entity::Entity;
+use crate::error::{DbError, DbResult, Failed};
+use crate::health::Health;
+use crate::inquiry::{
+    AnswerCollector, AnswerLine, Collected, Inquiring, Moved, are_known, entities_of, subject,
+};
+use crate::read::collect::{ChangeRow, ChangesCollector};
+use crate::read::{ChangesQuery, Fingerprints, OldValueColumns, Part, PartSender, some_of};
+
+type Entities = BTreeMap<String, Arc<Entity>>;
+
+impl QueryableByName<Pg> for AnswerLine {
+    fn build<'a>(row: &impl NamedRow<'a, Pg>) -> deserialize::Result<Self> {
+        Ok(Self {
+            key: NamedRow::get::<Nullable<Text>, _>(row, "key")?,
+            row: NamedRow::get::<Nullable<Text>, _>(row, "row")?,
+            count: NamedRow::get::<Nullable<BigInt>, _>(row, "count")?,
+        })
+    }
+}
+
+/// Reads the changes since the query's position and sends them to `out`.
+pub(crate) async fn read_changes(
+    conn: &mut AsyncPgConnection,
+    log_schema: &str,
+    entities: &Entities,
+    health: &Arc<Health>,
+    mut query: ChangesQuery,
+    out: &PartSender<NetChange>,
+    progress: &Progress,
+) -> DbResult<()> {
+    let Position::Snapshot(from) = query.from.clone() else {
+        return Err(DbError::Unsupported(
+            "a cursor of SQLite cannot be used with PostgreSQL".to_owned(),
+        ));
+    };
+    let inquiring = query.inquiry.take();
+    let wanted = query.of(entities).into_owned();
+    let changes = Changes {
+        log_schema,
+        entities,
+        health,
+        expected: query.expected(entities),
+        from,
+        old_value_columns: query.old_value_columns,
+        progress,
+    };
+    conn.transaction(async |conn| {
+        let one_snapshot = format!("SET TRANSACTION {ONE_SNAPSHOT}");
+        let (isolation, lock) = match inquiring {
+            Some(_) => (one_snapshot.as_str(), lock_sql(entities, &BTreeSet::new())),
+            None => (READ_COMMITTED, String::new()),
+        };
+        let settings = settings();
+        conn.batch_execute(&format!("{isolation}; {settings}; {lock}"))
+            .await?;
+        if let Some(entries_max) = query.entries_max {
+            let (from, parameters) = (&query.from, changes.parameters(&wanted));
+            let refused =
+                resume::refuse(conn, log_schema, &wanted, from, &parameters, entries_max).await?;
+            if let Some(reason) = refused {
+                let _ = progress.send(out, Part::Refused(reason)).await;
+                return Ok(());
+            }
+        }
+        let mut moved = Moved::default();
+        if let Some(inquiring) = inquiring {
+            match changes.inquire(conn, inquiring).await? {
+                Ok(touched) => moved = touched,
+                Err(ended) => {
+                    let _ = progress.send(out, ended).await;
+                    return Ok(());
+                }
+            }
+        }
+        let (sql, parameters) = (changes.sql(&wanted), changes.parameters(&wanted));
+        let mut lines = bound(&sql, &parameters)
+            .load_stream::<ChangeRow>(conn)
+            .await?;
+        let mut collector = changes.collector();
+        while let Some(line) = lines.next().await {
+            progress.line();
+            for part in collector.take(line?)? {
+                moved.pass(&part);
+                if progress.send(out, part).await.is_err() {
+                    return Ok(());
+                }
+            }
+        }
+        drop(lines);
+        if let Some(part) = collector.finish() {
+            moved.pass(&part);
+            // An error means that the receiver has been dropped, and nothing is left to do.
+            let _ = progress.send(out, part).await;
+        }
+        changes.send_moved(conn, &moved, out).await
+    })
+    .await
+    .map_err(|failed: Failed| failed.while_doing("reading the log"))
+}
+
+fn settings() -> String {
+    format!("{SESSION_SETTINGS}; {PLANNER_SETTINGS}; {READ_TIMEOUTS}; SET LOCAL {SEARCH_PATH}")
+}
+
+/// A read of changes.
+struct Changes<'a> {
+    log_schema: &'a str,
+    /// All entities that it may read.
+    entities: &'a Entities,
+    health: &'a Arc<Health>,
+    expected: Fingerprints,
+    from: Snapshot,
+    old_value_columns: OldValueColumns,
+    progress: &'a Progress,
+}
+
+impl Changes<'_> {
+    /// The statement that reads the changes of these entities.
+    fn sql(&self, entities: &Entities) -> String {
+        let undo = !self.old_value_columns.is_empty();
+        let (nothing, checked) = (BTreeSet::new(), &self.expected);
+        changes_sql(
+            self.log_schema,
+            entities,
+            &nothing,
+            self.health,
+            (undo, checked),
+        )
+    }
+
+    fn parameters(&self, entities: &Entities) -> Vec<String> {
+        parameters(&self.from, entities, &self.old_value_columns)
+    }
+
+    fn collector(&self) -> ChangesCollector {
+        ChangesCollector::new(commit_id, self.expected.clone(), self.health.clone())
+    }
+
+    /// Asks what belongs to the read. Returns the rows that moved, or the part that ends the read.
+    async fn inquire(
+        &self,
+        conn: &mut AsyncPgConnection,
+        Inquiring {
+            deciding,
+            mut inquiry,
+        }: Inquiring,
+    ) -> Result<Result<Moved, Part<NetChange>>, Failed> {
+        let deciding = some_of(self.entities, &deciding);
+        let (sql, parameters) = (self.sql(&deciding), self.parameters(&deciding));
+        let mut start = None;
+        let mut kept = Collected::default();
+        let mut lines = bound(&sql, &parameters)
+            .load_stream::<ChangeRow>(conn)
+            .await?
+            .fuse();
+        let mut collector = self.collector();
+        loop {
+            let parts = match lines.next().await {
+                Some(line) => collector.take(line?)?,
+                None => match collector.finish() {
+                    Some(last) => vec![last],
+                    None => break,
+                },
+            };
+            self.progress.line();
+            for part in parts {
+                match part {
+                    Part::Start(found) => start = Some(found),
+                    Part::Items(entries) => {
+                        if !kept.take(entries) {
+                            return Ok(Err(Part::Refused(RefetchReason::Expired)));
+                        }
+                    }
+                    ended => return Ok(Err(ended)),
+                }
+            }
+        }
+        drop(lines);
+        // Where the log no longer reaches back, whoever reads finds that out.
+        let from = Position::Snapshot(self.from.clone());
+        let Some(start) = start.filter(|start| from.covers(&start.floor)) else {
+            return Ok(Ok(Moved::default()));
+        };
+        inquiry.at(&Arc::new(start.position));
+        let mut questions = inquiry.begin(&kept.entries);
+        let asks = !questions.is_empty();
+        while !questions.is_empty() {
+            let answers = self.ask(conn, &questions).await?;
+            questions = inquiry.answer(answers);
+        }
+        if asks {
+            conn.batch_execute(&settings()).await?;
+        }
+        Ok(Ok(Moved::new(inquiry.touched())))
+    }
+
+    /// Asks some questions. One that fails harms no other.
+    async fn ask(
+        &self,
+        conn: &mut AsyncPgConnection,
+        questions: &[Question],
+    ) -> Result<Vec<Answer>, Failed> {
+        let of_questions: Vec<_> = questions
+            .iter()
+            .map(|question| entities_of(question, self.entities).unwrap_or_default())
+            .collect();
+        let found = self
+            .fingerprints(conn, of_questions.iter().flatten())
+            .await?;
+        let mut answers = Vec::with_capacity(questions.len());
+        for (question, of_question) in questions.iter().zip(&of_questions) {
+            let entity = of_question.as_slice().first();
+            let entity = entity.filter(|_| are_known(of_question, &found));
+            answers.push(match entity {
+                Some(entity) => self.ask_one(conn, question, entity).await?,
+                None => Answer::Unknown,
+            });
+        }
+        Ok(answers)
+    }
+
+    /// The fingerprints of these entities' tables at the snapshot.
+    async fn fingerprints(
+        &self,
+        conn: &mut AsyncPgConnection,
+        entities: impl Iterator<Item = &Arc<Entity>>,
+    ) -> Result<Fingerprints, Failed> {
+        #[derive(QueryableByName)]
+        struct Found {
+            #[diesel(sql_type = Text)]
+            fingerprints: String,
+        }
+        let names: BTreeSet<String> = entities
+            .map(|entity| entity.schema.entity.clone())
+            .collect();
+        let (sql, names) = (fingerprints_sql(self.log_schema), [array(names.iter())]);
+        let found: Found = bound(&sql, &names).get_result(conn).await?;
+        let found = serde_json::from_str(&found.fingerprints);
+        Ok(found.map_err(|error| crate::read::unreadable(&error))?)
+    }
+
+    /// Asks one question about rows of this entity.
+    async fn ask_one(
+        &self,
+        conn: &mut AsyncPgConnection,
+        question: &Question,
+        entity: &Entity,
+    ) -> Result<Answer, Failed> {
+        let (entities, health) = (self.entities, &**self.health);
+        let (sql, parameters) = question_sql(question, entity, entities, self.log_schema, health);
+        let answer: Result<Answer, Failed> = conn
+            .transaction(async |conn| {
+                conn.batch_execute(&question_settings()).await?;
+                let mut lines = bound(&sql, &parameters)
+                    .load_stream::<AnswerLine>(conn)
+                    .await?;
+                let mut collector = AnswerCollector::new(question, health);
+                while let Some(line) = lines.next().await {
+                    self.progress.line();
+                    if let Some(answer) = collector.take(line?) {
+                        return Ok(answer);
+                    }
+                }
+                Ok(collector.finish())
+            })
+            .await;
+        answer.or_else(|failed| match failed.while_doing("asking about changes") {
+            error @ (DbError::Unreachable(_) | DbError::Refused(_)) => Err(error.into()),
+            _ => {
+                // The message may contain values.
+                let entity = subject(question);
+                warn!(entity, "the database could not say who is a member");
+                Ok(Answer::Unknown)
+            }
+        })
+    }
+
+    /// Sends the rows that moved and have not changed.
+    async fn send_moved(
+        &self,
+        conn: &mut AsyncPgConnection,
+        moved: &Moved,
+        out: &PartSender<NetChange>,
+    ) -> Result<(), Failed> {
+        for question in moved.questions() {
+            let name = subject(&question);
+            let Some(entity) = self.entities.get(name) else {
+                continue;
+            };
+            let (sql, parameters) = question_sql(
+                &question,
+                entity,
+                self.entities,
+                self.log_schema,
+                self.health,
+            );
+            let mut lines = bound(&sql, &parameters)
+                .load_stream::<AnswerLine>(conn)
+                .await?;
+            let mut collector = moved.collector(name, CommitId::Xid(0), self.health);
+            while let Some(line) = lines.next().await {
+                self.progress.line();
+                if let Some(part) = collector.take(line?)
+                    && self.progress.send(out, part).await.is_err()
+                {
+                    return Ok(());
+                }
+            }
+            if let Some(part) = collector.finish() {
+                let _ = self.progress.send(out, part).await;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,118 @@
+//! Questions as SQL, and the transaction in which they are asked.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use sync_core::membership::Question;
+
+use super::filter::Predicates;
+use super::projection;
+use super::read::guarded_row;
+use super::store::in_schema;
+use crate::entity::{Entity, RowsSql};
+use crate::health::Health;
+use crate::inquiry::{AnswerCollector, QUESTION_LOCK_MS_MAX, QUESTION_MS_MAX};
+
+/// The snapshot of every statement in it is that of the first. Nothing that it reads is newer, but for a table that
+/// was truncated meanwhile: so the tables are locked before.
+pub(super) const ONE_SNAPSHOT: &str = "ISOLATION LEVEL REPEATABLE READ, READ ONLY";
+
+/// A statement for the fingerprints of the entities `$1`.
+pub(super) fn fingerprints_sql(log_schema: &str) -> String {
+    in_schema(
+        "SELECT coalesce(json_object_agg(e.entity, e.fingerprint), '{}')::text AS fingerprints \
+         FROM _rhtmx_sync_entity e WHERE e.entity = ANY ($1::text::text[])",
+        log_schema,
+    )
+}
+
+/// The settings of a question. The planner's are not those of reads of the log.
+pub(super) fn question_settings() -> String {
+    format!(
+        "SET LOCAL statement_timeout = {QUESTION_MS_MAX}; SET LOCAL lock_timeout = {QUESTION_LOCK_MS_MAX}; \
+         SET LOCAL enable_seqscan = on; SET LOCAL enable_hashjoin = on; SET LOCAL enable_mergejoin = on"
+    )
+}
+
+/// A statement that takes the locks of reads of these tables, before there is a snapshot; empty when there are none.
+pub(super) fn lock_sql(
+    entities: &BTreeMap<String, Arc<Entity>>,
+    left_out: &BTreeSet<String>,
+) -> String {
+    let read = entities
+        .iter()
+        .filter(|(name, _)| !left_out.contains(*name));
+    let relations: BTreeSet<&str> = read
+        .filter_map(|(_, entity)| entity.relation.as_deref())
+        .collect();
+    if relations.is_empty() {
+        return String::new();
+    }
+    let relations: Vec<&str> = relations.into_iter().collect();
+    format!("LOCK TABLE {} IN ACCESS SHARE MODE", relations.join(", "))
+}
+
+/// The statement that answers a question about rows of this entity, in lines of `key`, `row` and `count`, and its
+/// parameters.
+pub(super) fn question_sql(
+    question: &Question,
+    entity: &Entity,
+    entities: &BTreeMap<String, Arc<Entity>>,
+    log_schema: &str,
+    health: &Health,
+) -> (String, Vec<String>) {
+    let filter = match question {
+        Question::Set(set) => &set.rows().filter,
+        Question::Rows { filter, .. } => filter,
+    };
+    let predicate = Predicates::new(entity, entities).write(filter.condition());
+    let RowsSql::Table {
+        key,
+        row,
+        columns,
+        from,
+    } = &entity.rows
+    else {
+        unreachable!("the rows of an entity with a table are in a table")
+    };
+    let condition = &predicate.sql;
+    let sql = match question {
+        Question::Set(set) if set.rows().columns.is_empty() => format!(
+            "SELECT NULL::text AS key, '{{}}' AS row, count(*) AS count FROM {from} WHERE {condition} \
+             HAVING count(*) > 0"
+        ),
+        Question::Set(set) => {
+            let chosen = || set.rows().columns.iter().copied();
+            let of_schema: Vec<_> = chosen()
+                .map(|column| entity.schema.columns[column].clone())
+                .collect();
+            // A column may be in the set more than once.
+            let unique: BTreeSet<usize> = chosen().collect();
+            let parts: Vec<&str> = unique.iter().map(|it| columns[*it].as_str()).collect();
+            let groups: Vec<String> = unique
+                .iter()
+                .map(|it| {
+                    let name = &entity.schema.columns[*it].name;
+                    format!("t.{}", crate::quote::ident(name))
+                })
+                .collect();
+            format!(
+                "SELECT NULL::text AS key, {} AS row, count(*) AS count FROM {from} WHERE {condition} GROUP BY {}",
+                projection::row_of(&of_schema, &parts.join(", ")),
+                groups.join(", ")
+            )
+        }
+        Question::Rows { .. } => {
+            let row = match health.is_guarded(&entity.schema.entity) {
+                true => guarded_row(log_schema, entity, key),
+                false => row.clone(),
+            };
+            format!(
+                "SELECT {key} AS key, {row} AS row, NULL::bigint AS count FROM {from} WHERE {condition}"
+            )
+        }
+    };
+    let limit = AnswerCollector::limit(question);
+    let limit = limit.map_or_else(String::new, |limit| format!(" LIMIT {limit}"));
+    (sql + &limit, predicate.params)
+}

@@ -1,0 +1,5 @@
+//! What is asked at the snapshot of a read of the log is answered at that snapshot.
+
+mod drains;
+mod listening;
+mod reads;
