@@ -37,7 +37,7 @@ fn auth_frames() -> Vec<String> {
 
 /// Policies to start from, each with claims and a row.
 fn policies() -> Vec<String> {
-    const POLICIES: [&str; 9] = [
+    const POLICIES: [&str; 12] = [
         "t = auth.sub OR b",
         "u = auth.sub AND NOT (e IN ('low', auth.app_metadata.level))",
         "t IN auth.teams AND a BETWEEN 1 AND auth.level",
@@ -47,6 +47,9 @@ fn policies() -> Vec<String> {
         "NOT auth.on OR auth.sub IS NULL OR n = auth.level",
         "'x' IN auth.teams AND w <= auth.since",
         "z = auth.since OR (a <> auth.level AND NOT b)",
+        "a IN (SELECT x.a FROM t x WHERE x.s = auth.sub AND x.e IN auth.teams)",
+        "NOT EXISTS (SELECT 1 FROM t AS m WHERE m.a = t.a AND m.t = t.s AND auth.level < m.n)",
+        "auth.sub IN (SELECT s FROM t WHERE b) OR auth.level NOT IN (SELECT a FROM t)",
     ];
     const CLAIMS: [&str; 3] = [
         r#"{"sub":"a%b","teams":["x","a",null,3],"level":1,"on":true,"role":"admin","app_metadata":{"level":"high"}}"#,
@@ -60,7 +63,7 @@ fn policies() -> Vec<String> {
 
 /// Filters to start from, each with its parameters and a row.
 fn filters() -> Vec<String> {
-    const FILTERS: [&str; 8] = [
+    const FILTERS: [&str; 11] = [
         "a = $1 AND b OR NOT (t LIKE $2)\n[5,\"x_%\"]",
         "a IN (1, 2, NULL) OR s NOT IN ('x', 'it''s')",
         "(a BETWEEN -1 AND 2.0) AND f <> 1e300 AND n >= '0.1'",
@@ -69,6 +72,9 @@ fn filters() -> Vec<String> {
         "w <= '2026-11-20T07:00:00.5' AND z = '2026-11-20T07:00:00+01:00'",
         "t LIKE 'a\\%_%' AND NOT b IS NULL",
         "f = 'NaN' OR n = 'NaN' OR f < '-Infinity' OR $1\n[null]",
+        "a IN (SELECT a FROM t WHERE t LIKE $1 AND a NOT IN (SELECT \"a\" FROM \"t\" x WHERE x.n < 2))\n[\"a%\"]",
+        "NOT EXISTS (SELECT * FROM t m WHERE t.a = m.a AND m.s = t.t AND (b OR m.n > 1)) AND s NOT IN (SELECT DISTINCT s FROM t)",
+        "EXISTS (SELECT 1 FROM t m WHERE (t.a = m.a) AND EXISTS (SELECT NULL FROM t AS y WHERE y.s = m.t)) OR $1 IN (SELECT n FROM t)\n[1]",
     ];
     const ROWS: [&str; 2] = [
         r#"{"a":1,"b":true,"t":"a%b","s":null,"f":0.1,"n":"0.12345678901234567890","e":"low"}"#,

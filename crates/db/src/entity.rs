@@ -21,6 +21,8 @@ pub struct EntityConfig {
     pub source: EntitySource,
     /// Whether PostgreSQL's row level security says who may see and write what.
     pub rls: bool,
+    /// Whether only policies may read it: it is captured, and for clients it does not exist.
+    pub internal: bool,
 }
 
 /// Where an entity's rows are.
@@ -39,6 +41,7 @@ impl EntityConfig {
         let name = name.into();
         Self {
             source: EntitySource::Table(name.clone()),
+            internal: false,
             name,
             rls: false,
         }
@@ -50,6 +53,7 @@ impl EntityConfig {
             name: name.into(),
             source: EntitySource::Table(table.into()),
             rls: false,
+            internal: false,
         }
     }
 
@@ -59,6 +63,17 @@ impl EntityConfig {
             name: name.into(),
             source: EntitySource::Log,
             rls: false,
+            internal: false,
+        }
+    }
+
+    /// The same entity for policies alone. Its changes are captured, because they change what others may see; no client can
+    /// subscribe to it, write it or learn of it.
+    #[must_use]
+    pub fn internal(self) -> Self {
+        Self {
+            internal: true,
+            ..self
         }
     }
 

@@ -8,7 +8,7 @@ use axum::Router;
 use db::entity::EntityConfig;
 use db::{DbPool, MESSAGE_BYTES_MAX};
 use sync_core::doctor::{self, Finding, Setup};
-use sync_core::policy::{Principal, PrincipalMatch, ReadScope};
+use sync_core::policy::{Internal, Principal, PrincipalMatch, ReadScope};
 use tracing::warn;
 
 use crate::change_tracker::ChangeTracker;
@@ -42,6 +42,7 @@ impl SyncEngine {
     /// database refuses what the engine needs.
     pub async fn new(mut config: SyncConfig) -> Result<Self, SyncError> {
         check(&config)?;
+        close_internal(&mut config);
         tell_of_policies(&config);
         config.db_pool = config.db_pool.configured(&config.database)?;
         let state = Arc::new(EngineState::new(config));
@@ -237,11 +238,18 @@ fn check(config: &SyncConfig) -> Result<(), SyncError> {
             return wrong(format!("entity {name:?} is configured twice"));
         }
     }
+    let guarded = config.auth.authorizer.entities();
+    let mut internal = config.entities.iter().filter(|entity| entity.internal);
+    if let Some(entity) = internal.find(|entity| guarded.contains(&entity.name)) {
+        return wrong(format!(
+            "there are policies for {:?}, which is internal: no client reads or writes it",
+            entity.name
+        ));
+    }
     if let Some(fault) = config.mutators.fault(&seen) {
         return wrong(fault);
     }
-    let mut guarded = config.auth.authorizer.entities().into_iter();
-    if let Some(name) = guarded.find(|name| !seen.contains(name)) {
+    if let Some(name) = guarded.into_iter().find(|name| !seen.contains(name)) {
         return wrong(format!(
             "there are policies for {name:?}, which is no entity"
         ));
@@ -252,16 +260,28 @@ fn check(config: &SyncConfig) -> Result<(), SyncError> {
 /// Whether policies say who may read an entity; none where everybody may.
 fn has_policies(config: &SyncConfig, entity: &str) -> Option<bool> {
     let authorizer = &config.auth.authorizer;
-    if authorizer.is_closed(entity) {
+    let is_internal = |found: &EntityConfig| found.internal && found.name == entity;
+    if authorizer.is_closed(entity) || config.entities.iter().any(is_internal) {
         return Some(false);
     }
     let of_nobody = authorizer.read(&Principal::default(), entity);
     (!matches!(of_nobody, ReadScope::Everything)).then_some(true)
 }
 
+/// Closes internal entities for clients, whatever the authorizer says.
+fn close_internal(config: &mut SyncConfig) {
+    let internal = config.entities.iter().filter(|entity| entity.internal);
+    let internal: BTreeSet<String> = internal.map(|entity| entity.name.clone()).collect();
+    if !internal.is_empty() {
+        let authorizer = config.auth.authorizer.clone();
+        config.auth.authorizer = Arc::new(Internal::new(internal, authorizer));
+    }
+}
+
 /// Names the entities that no client can use, and what is doubtful about the policies of the others.
 fn tell_of_policies(config: &SyncConfig) {
-    let names = config.entities.iter().map(|entity| &entity.name);
+    let served = config.entities.iter().filter(|entity| !entity.internal);
+    let names = served.map(|entity| &entity.name);
     for entity in names.filter(|name| config.auth.authorizer.is_closed(name)) {
         warn!(
             entity,

@@ -87,17 +87,18 @@ async fn refresh_one(state: &EngineState, config: &EntityConfig) -> bool {
     let reason = match state.config.db_pool.install(config).await {
         Ok(Ok(Some(described))) => {
             let entity = Arc::new(described.entity);
-            if before.is_none_or(|known| known.fingerprint != entity.fingerprint) {
+            let has_changed = before.is_none_or(|known| known.fingerprint != entity.fingerprint);
+            if has_changed {
                 info!(
                     entity = name,
                     "the schema of the table has changed; clients refetch it"
                 );
                 health.forget_rows(name);
-                if let Err(error) = state.check_policies(&entity) {
-                    error!(%error, "a policy no longer fits its table; clients get nothing by it");
-                }
             }
             state.entities.replace_one(name, Some(entity));
+            if has_changed {
+                check_policies(state);
+            }
             None
         }
         Ok(Ok(None)) => {
@@ -126,6 +127,15 @@ async fn refresh_one(state: &EngineState, config: &EntityConfig) -> bool {
     *failures = 0;
     health.captured(name, reason);
     true
+}
+
+/// Checks the policies of all entities: those of others may read the table that has changed.
+fn check_policies(state: &EngineState) {
+    for entity in state.entities.all().values() {
+        if let Err(error) = state.check_policies(entity) {
+            error!(%error, "a policy no longer fits its table, or one that it reads; clients get nothing by it");
+        }
+    }
 }
 
 /// A table could not be looked at, or captured. As long as it is only locked, it is what it was. Otherwise it may

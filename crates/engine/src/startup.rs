@@ -106,8 +106,11 @@ async fn prepare(state: &EngineState) -> Result<(), SyncError> {
         captured += 1;
         health.captured(&entity.name, None);
         let described = Arc::new(described.entity);
-        state.check_policies(&described)?;
         state.entities.replace_one(&entity.name, Some(described));
+    }
+    // Policies read other tables too, so all must be known.
+    for entity in state.entities.all().values() {
+        state.check_policies(entity)?;
     }
     if let Some(error) = failed
         && captured == 0

@@ -13,6 +13,7 @@ use serde::Deserialize;
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct EntitySection {
     pub(crate) table: Option<String>,
+    pub(crate) internal: bool,
     fields: Option<toml::Value>,
     deletes: Option<toml::Value>,
     /// Whether PostgreSQL's row level security says who may see and write what.

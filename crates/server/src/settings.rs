@@ -260,22 +260,24 @@ impl Settings {
         let entities: Vec<EntityConfig> = if named.is_empty() {
             let sections = file.entities.iter();
             sections
-                .map(|(name, section)| EntityConfig {
-                    rls: section.rls,
-                    ..entity(name, section.table.clone())
-                })
+                .map(|(name, section)| entity(name, section.table.clone()))
                 .collect()
         } else {
-            let section_of = |name: &str| file.entities.get(name);
             named
                 .iter()
-                .map(|named| {
-                    let entity = named_entity(named)?;
-                    let rls = section_of(&entity.name).is_some_and(|section| section.rls);
-                    Ok(EntityConfig { rls, ..entity })
-                })
+                .map(|named| named_entity(named))
                 .collect::<anyhow::Result<_>>()?
         };
+        // Named on the command line, an entity is as the file says.
+        let as_in_file = |entity: EntityConfig| match file.entities.get(&entity.name) {
+            Some(section) => EntityConfig {
+                rls: section.rls,
+                internal: section.internal,
+                ..entity
+            },
+            None => entity,
+        };
+        let entities: Vec<EntityConfig> = entities.into_iter().map(as_in_file).collect();
         auth.settings = file.auth.settings;
         let authorizer = entities::authorizer(&file.entities, &entities, jwt.is_some())?;
         if let Some(authorizer) = authorizer {

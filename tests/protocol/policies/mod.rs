@@ -4,9 +4,11 @@ mod checking;
 mod closed;
 mod columns;
 mod costs;
+mod internal;
 mod privacy;
 mod reading;
 mod resuming;
+mod subqueries;
 mod writing;
 
 use std::sync::Arc;

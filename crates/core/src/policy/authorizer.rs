@@ -24,7 +24,8 @@ pub trait Authorizer: fmt::Debug + Send + Sync {
         false
     }
 
-    /// Checks what it would answer against an entity's table, when the engine starts and when the table changes.
+    /// Checks what it would answer against an entity's table, when the engine starts and when the table changes. Other
+    /// tables, for subqueries, are among the table's `others`.
     ///
     /// # Errors
     /// What cannot be evaluated exactly. At the start it ends the start; later, clients get nothing by it.

@@ -7,6 +7,7 @@
 mod authorizer;
 mod config;
 mod error;
+mod internal;
 mod lifetime;
 mod matching;
 mod policies;
@@ -16,6 +17,7 @@ mod scope;
 pub use authorizer::{AllowAll, Authorizer};
 pub use config::{ColumnAccess, ColumnPolicy, EntityPolicy, UpdatePolicy};
 pub use error::PolicyError;
+pub use internal::Internal;
 pub use lifetime::Lifetime;
 pub use matching::PrincipalMatch;
 pub use policies::Policies;

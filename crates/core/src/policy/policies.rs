@@ -253,6 +253,10 @@ impl Gate {
             Some(ColumnAccess::When(text)) => text,
         };
         let policy = read(place, text)?;
+        if policy.has_subqueries() {
+            let message = "whether a column may be used depends on the row and on who asks (auth.…), not on other tables";
+            return Err(Fault::new(place, message));
+        }
         if policy.names_columns() {
             return Ok(Self::InRows(policy));
         }

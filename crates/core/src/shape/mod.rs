@@ -6,6 +6,7 @@
 
 #[cfg(test)]
 mod properties;
+mod tables;
 #[cfg(test)]
 mod tests;
 
@@ -28,6 +29,9 @@ use value::schema::Schema;
 use crate::membership::SetsAtBoth;
 use crate::policy::ReadScope;
 use crate::undo::{Before, RowVersions};
+
+use tables::ReadableTables;
+pub use tables::{Catalog, Others, WholeTables};
 
 /// The bytes of a hash in the name of a shape, enough that two filters with one name cannot be found.
 const NAME_BYTES: usize = 18;
@@ -112,7 +116,8 @@ impl Shape {
     /// Resolves a client's request against the table and what the client may see of it.
     ///
     /// A column that the client may not see does not exist for it: neither its filter nor its projection can
-    /// name the column, so that nothing can be inferred from the answer.
+    /// name the column, so that nothing can be inferred from the answer. The same is true of other tables: the scope's
+    /// subqueries read them whole, the client's own as far as the client may.
     ///
     /// # Errors
     /// When the filter, the columns or the scope cannot be answered.
@@ -120,14 +125,20 @@ impl Shape {
         table: &CurrentTable,
         request: &SelectionRequest,
         scope: &ReadScope,
+        others: Others<'_>,
     ) -> Result<Self, ResolveError> {
-        let allowed = Requested::of_scope(table.table(), scope).map_err(ResolveError::Scope)?;
+        let whole = WholeTables::new(others.catalog);
+        let allowed = Requested::of_scope(table.table().among(&whole), scope);
+        let allowed = allowed.map_err(ResolveError::Scope)?;
         let partial = partial(table.table(), scope).map_err(ResolveError::Scope)?;
         let visible = Table {
             visible: allowed.columns.as_ref(),
             ..table.table()
         };
-        let requested = Requested::new(visible, request).map_err(ResolveError::Request)?;
+        let readable = ReadableTables::new(others);
+        let requested = Requested::new(visible.among(&readable), request);
+        let reads_by_rights = readable.finish().map_err(ResolveError::Scope)?;
+        let requested = requested.map_err(ResolveError::Request)?;
         let concealed = requested.filter.concealing(&partial);
         let both = Requested {
             filter: concealed
@@ -135,7 +146,8 @@ impl Shape {
                 .and(allowed.filter),
             columns: requested.columns.or(allowed.columns),
         };
-        let is_guarded = !matches!(scope, ReadScope::Everything);
+        // Which rows match depends on rights, be it those to another table.
+        let is_guarded = reads_by_rights || !matches!(scope, ReadScope::Everything);
         Ok(Self::of(table, both, partial, is_guarded))
     }
 
@@ -404,6 +416,11 @@ impl Selection {
         add(&self.filter.text(self.table()));
         for name in self.column_names().into_iter().flatten() {
             add(name);
+        }
+        for (entity, fingerprint) in self.filter.inner_tables() {
+            add("\0inner");
+            add(entity);
+            add(fingerprint);
         }
         for (position, rows) in self.partial.iter().flat_map(|partial| &partial.columns) {
             add("\0partial");

@@ -158,7 +158,7 @@ proptest! {
             true => (SelectionRequest::default(), ReadScope::Restricted(wanted)),
             false => (wanted, ReadScope::Everything),
         };
-        let shape = Shape::resolve(&table, &request, &scope).expect("a shape");
+        let shape = Shape::resolve(&table, &request, &scope, Others::NONE).expect("a shape");
         let kept: Vec<&str> = match &columns {
             Some(columns) => columns.iter().map(String::as_str).chain(["id"]).collect(),
             None => names,

@@ -9,7 +9,7 @@ use protocol::{Change, SelectionRequest};
 use rhtmx_sync_core::effect::Effect;
 use rhtmx_sync_core::policy::ReadScope;
 use rhtmx_sync_core::session::SubscribeError;
-use rhtmx_sync_core::shape::{CurrentTable, Shape};
+use rhtmx_sync_core::shape::{CurrentTable, Others, Shape};
 use serde_json::value::RawValue;
 use value::schema::{Collation, Column, ColumnKind, Schema};
 
@@ -141,7 +141,7 @@ impl Shapes {
             fingerprint: generation.to_string().into(),
             backend: Backend::Postgres,
         };
-        let shape = Shape::resolve(&table, request, &ReadScope::Everything)?;
+        let shape = Shape::resolve(&table, request, &ReadScope::Everything, Others::NONE)?;
         if shape.selection().is_some() {
             self.0
                 .insert(shape.clone(), (Selection::read(request), generation));

@@ -1,6 +1,12 @@
 //! Any text as a filter, with its parameters and a row.
 
-use filter::{Access, AccessKey, Backend, Filter, NoSets, RowReader, Table};
+use std::collections::BTreeMap;
+
+use filter::testing::sets::{RowSets, SetTable};
+use filter::{
+    Access, AccessKey, Backend, Filter, InnerTable, RowReader, Scalar, SetKey, Sets as _, Table,
+    Tables,
+};
 use serde_json::value::RawValue;
 use value::schema::{Collation, Column, ColumnKind, Schema};
 
@@ -23,7 +29,8 @@ pub(crate) fn filter_text(text: &str) -> bool {
     let schema = schema();
     let mut is_filter = false;
     for backend in [Backend::Postgres, Backend::Sqlite] {
-        let table = Table::new(&schema, backend);
+        let others = OneTable(schema.clone(), backend);
+        let table = Table::new(&schema, backend).among(&others);
         match Filter::new(text, &params, table) {
             Ok(filter) => {
                 check(&filter, &row, table);
@@ -42,22 +49,52 @@ pub(crate) fn filter_text(text: &str) -> bool {
     is_filter
 }
 
-fn check(filter: &Filter, row: &RawValue, table: Table<'_>) {
+fn check(filter: &Filter, json: &RawValue, table: Table<'_>) {
     // With its parameters in place, it may be longer than a filter may be.
     if let Ok(again) = Filter::new(&filter.text(table), &[], table) {
         assert_eq!(&again, filter);
     }
-    let Ok(row) = RowReader::new(table, filter.columns()).read(row) else {
+    let Ok(row) = RowReader::new(table, filter.columns()).read(json) else {
         return;
     };
-    let matches = filter.matches(&row, &NoSets) == Some(true);
-    if let Access::Keys { keys, .. } = filter.access(|_| 0) {
+    // Its subqueries read a table with this row.
+    let mut sets = RowSets::default();
+    let inner = SetTable {
+        schema: table.schema.clone().into(),
+        fingerprint: "1".into(),
+        backend: table.backend,
+    };
+    sets.add(&inner, [json]);
+    let matches = filter.matches(&row, &sets) == Some(true);
+    if let Access::Keys { keys, sets: named } = filter.access(|_| 0) {
         let held = |(column, value): &AccessKey| row.scalar(*column) == Some(value);
+        let is_in = |(columns, set): &SetKey| {
+            let values = columns.iter().map(|column| row.scalar(*column));
+            let values: Option<Vec<&Scalar>> = values.collect();
+            values.is_some_and(|values| sets.look_up(set, &values).is_some_and(|at| at.found))
+        };
         assert!(
-            !matches || keys.iter().any(held),
+            !matches || keys.iter().any(held) || named.iter().any(is_in),
             "{} of {row:?}",
             filter.text(table)
         );
+    }
+}
+
+/// The table alone, for subqueries on itself.
+#[derive(Debug)]
+pub(super) struct OneTable(pub(super) Schema, pub(super) Backend);
+
+impl Tables for OneTable {
+    fn find(&self, entity: &str) -> Option<InnerTable> {
+        (entity == self.0.entity).then(|| InnerTable {
+            schema: self.0.clone().into(),
+            fingerprint: "1".into(),
+            backend: self.1,
+            visible: None,
+            rows: Filter::everything(),
+            partial: BTreeMap::new(),
+        })
     }
 }
 

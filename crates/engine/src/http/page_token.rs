@@ -174,7 +174,7 @@ mod tests {
     use filter::Backend;
     use protocol::SelectionRequest;
     use sync_core::policy::ReadScope;
-    use sync_core::shape::CurrentTable;
+    use sync_core::shape::{CurrentTable, Others};
 
     use super::*;
 
@@ -196,7 +196,8 @@ mod tests {
                 filter,
                 ..SelectionRequest::default()
             });
-            Shape::resolve(&table, &SelectionRequest::default(), &scope).expect("a shape")
+            Shape::resolve(&table, &SelectionRequest::default(), &scope, Others::NONE)
+                .expect("a shape")
         };
         let (all, none, whole) = (scoped("TRUE"), scoped("FALSE"), Shape::whole("t"));
         for plain in ["ZS9zNA", "ZS9zNA.r", "ZS9zNA.kMQ"] {

@@ -7,6 +7,7 @@ use filter::{Filter, FilterError, Table};
 use protocol::{MutatorCall, Op, Push, Reject, RejectCode, Step, Write, json_fault};
 use sync_core::mutation::{self, Applied};
 use sync_core::policy::{Principal, ReadScope, RowScope, WriteScope};
+use sync_core::shape::WholeTables;
 use tracing::error;
 
 use crate::mutators::{Hook, RejectedWrite, Run};
@@ -120,7 +121,9 @@ fn filters(
     table: &Entity,
     scope: WriteScope,
 ) -> Result<TableScope, FilterError> {
+    let others = WholeTables::new(state);
     let table = Table::new(&table.schema, state.config.db_pool.filter_backend());
+    let table = table.among(&others);
     let filter = |rows: Option<RowScope>| rows.map(|rows| rows.filter(table)).transpose();
     let restricts = |filter: &Filter| !filter.is_everything();
     let visible = filter(scope.visible)?;

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use sync_core::cursor::CommitId;
 use sync_core::log::{ChangeKind, NetChange, UndoRecord};
 use sync_core::policy::ReadScope;
-use sync_core::shape::{CurrentTable, Shape};
+use sync_core::shape::{CurrentTable, Others, Shape};
 use value::schema::{Collation, Column, ColumnKind, Schema};
 
 /// `todos(id, list_id, owner, done, title)`.
@@ -51,7 +51,7 @@ pub(super) fn shape(filter: &str) -> Shape {
         filter: Some(filter.to_owned()),
         ..SelectionRequest::default()
     };
-    Shape::resolve(&todos("1"), &request, &ReadScope::Everything).expect("a shape")
+    Shape::resolve(&todos("1"), &request, &ReadScope::Everything, Others::NONE).expect("a shape")
 }
 
 /// An update of a row to `row`, in which `old` was different.

@@ -14,6 +14,21 @@ fn merged(common: &Common, env: &[(&str, &str)], file: &str) -> anyhow::Result<S
 }
 
 #[test]
+fn an_entity_that_the_file_calls_internal_is_internal_however_it_is_named() {
+    let file = "[entities.todos]\nread = 'TRUE'\n[entities.members]\ninternal = true";
+    let of = |env: &[(&str, &str)]| {
+        let settings = merged(&Common::default(), env, file).expect("settings");
+        let found = settings.entities.into_iter();
+        found
+            .map(|entity| (entity.name, entity.internal))
+            .collect::<Vec<_>>()
+    };
+    let both = [("members".to_owned(), true), ("todos".to_owned(), false)];
+    assert_eq!(of(&[]), both);
+    assert_eq!(of(&[("RHTMX_SYNC_ENTITY", "members=of,todos")]), both);
+}
+
+#[test]
 fn flags_override_the_environment_which_overrides_the_file() {
     let file = "bind = '127.0.0.1:1'\n[database]\nurl = 'sqlite://file'\npool_size = 3\n[retention]\nhours = 7\n[entities.todos]\ntable = 'public.todos'";
     let settings = merged(&Common::default(), &[], file).expect("settings");

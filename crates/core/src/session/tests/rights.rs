@@ -5,7 +5,7 @@ use filter::testing::test_table;
 
 use super::*;
 use crate::policy::ReadScope;
-use crate::shape::CurrentTable;
+use crate::shape::{CurrentTable, Others};
 
 /// The shape of a request, where the principal may read the rows with this `n`; all rows for none.
 fn shape(request: &SelectionRequest, only: Option<u8>) -> Result<Shape, SubscribeError> {
@@ -21,7 +21,7 @@ fn shape(request: &SelectionRequest, only: Option<u8>) -> Result<Shape, Subscrib
             ..SelectionRequest::default()
         })
     });
-    Ok(Shape::resolve(&table, request, &scope)?)
+    Ok(Shape::resolve(&table, request, &scope, Others::NONE)?)
 }
 
 /// Rows of `t` are restricted, those of other entities are not.

@@ -5,7 +5,7 @@ use filter::testing::test_table;
 
 use super::*;
 use crate::policy::ReadScope;
-use crate::shape::CurrentTable;
+use crate::shape::{CurrentTable, Others};
 
 fn subscribe_to_selection(id: &str, filter: &str) -> Subscribe {
     Subscribe {
@@ -27,7 +27,12 @@ fn find(fingerprint: &str) -> impl Fn(&Subscribe) -> Result<Shape, SubscribeErro
     };
     move |subscribe| {
         let everything = &ReadScope::Everything;
-        Ok(Shape::resolve(&table, &subscribe.selection, everything)?)
+        Ok(Shape::resolve(
+            &table,
+            &subscribe.selection,
+            everything,
+            Others::NONE,
+        )?)
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod effect;
 mod policies;
+mod subqueries;
 
 use filter::FilterErrorKind;
 use filter::testing::{raw, test_table};
@@ -29,7 +30,12 @@ fn find(filter: Option<&str>, columns: Option<&[&str]>) -> Result<Shape, FilterE
 }
 
 fn resolve(fingerprint: &str, request: &SelectionRequest) -> Result<Shape, FilterError> {
-    let resolved = Shape::resolve(&table(fingerprint), request, &ReadScope::Everything);
+    let resolved = Shape::resolve(
+        &table(fingerprint),
+        request,
+        &ReadScope::Everything,
+        Others::NONE,
+    );
     resolved.map_err(of_request)
 }
 
@@ -205,7 +211,7 @@ fn request(filter: Option<&str>, columns: Option<&[&str]>) -> SelectionRequest {
 }
 
 fn within(scope: &ReadScope, request: &SelectionRequest) -> Result<Shape, FilterError> {
-    Shape::resolve(&table("1"), request, scope).map_err(of_request)
+    Shape::resolve(&table("1"), request, scope, Others::NONE).map_err(of_request)
 }
 
 /// Whether two shapes select the same rows and columns. One that is guarded is never the same shape as one that is not.

@@ -155,7 +155,7 @@ fn a_filter_finds_nothing_out_about_a_column_in_other_rows() {
 fn what_cannot_be_evaluated_shows_nothing_and_says_nothing() {
     let shape = |columns| {
         let scope = policies(columns).read(&somebody("ann", &json!({})), "t");
-        Shape::resolve(&table("1"), &request(None, None), &scope)
+        Shape::resolve(&table("1"), &request(None, None), &scope, Others::NONE)
     };
     for columns in [
         &[("gone", "t = auth.sub")][..],
