@@ -33,6 +33,8 @@ pub enum Limit {
     ReadsOfUser,
     /// The invalid tokens of an address in a second.
     WrongTokens,
+    /// The values of all sets that subqueries make.
+    SetValuesTotal,
     /// The rows of a first read.
     RowsOfRead,
     /// The reads that wait.
@@ -43,7 +45,7 @@ pub enum Limit {
 
 impl Limit {
     /// Every one.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::FrameBytes,
         Self::Subscriptions,
         Self::ShapesOfUser,
@@ -52,6 +54,7 @@ impl Limit {
         Self::EntityFilterWork,
         Self::FilterBytes,
         Self::FilterBytesTotal,
+        Self::SetValuesTotal,
         Self::ConnectionsOfUser,
         Self::ConnectionsOfAddress,
         Self::PushesOfUser,
@@ -74,6 +77,7 @@ impl Limit {
             Self::EntityFilterWork => "limits.entity_filter_work_max",
             Self::FilterBytes => "limits.filter_bytes_max",
             Self::FilterBytesTotal => "limits.filter_bytes_total_max",
+            Self::SetValuesTotal => "limits.set_values_total_max",
             Self::ConnectionsOfUser => "limits.connections_of_user_max",
             Self::ConnectionsOfAddress => "limits.connections_of_address_max",
             Self::PushesOfUser => "limits.pushes_per_second_of_user",
@@ -97,6 +101,7 @@ impl Limit {
             | Self::EntityFilterWork
             | Self::FilterBytes
             | Self::FilterBytesTotal
+            | Self::SetValuesTotal
             | Self::RowsOfRead => Some(ErrorCode::TooLarge),
             Self::ConnectionsOfUser
             | Self::ConnectionsOfAddress

@@ -32,6 +32,8 @@ pub enum ReadFailure {
     Slow,
     /// There are more rows than a first read may have.
     TooManyRows,
+    /// What its subqueries select is more than all sets together may hold.
+    TooManySetValues,
 }
 
 /// What to do next.
@@ -79,6 +81,10 @@ impl ReadRetry {
             ReadFailure::TooManyRows => {
                 let message = "these are more rows than a subscription may have (reads.rows_max); select fewer with `where`";
                 return Retry::End(SubscribeError::beyond(Limit::RowsOfRead, message));
+            }
+            ReadFailure::TooManySetValues => {
+                let message = "the subqueries of all clients select as many values as the server keeps (limits.set_values_total_max)";
+                return Retry::End(SubscribeError::beyond(Limit::SetValuesTotal, message));
             }
         }
         if self.stalls >= STALLS_MAX {

@@ -260,6 +260,9 @@ pub struct LimitsConfig {
     /// The memory that the filters of all connections may take, in bytes. A subscription beyond it is refused
     /// with `too_large`. Default 256 MiB.
     pub filter_bytes_total_max: usize,
+    /// The values that the sets of all subqueries may hold together when another is read; equal subqueries are one
+    /// set. Each takes some hundred bytes.
+    pub set_values_total_max: usize,
     /// Batches that may wait for one slow client; beyond that, its session catches up from the log at the
     /// client's pace. Default 64.
     pub queue_batches_max: usize,
@@ -323,6 +326,7 @@ impl Default for LimitsConfig {
             entity_filter_work_max: 100_000,
             filter_bytes_max: 4 * 1024 * 1024,
             filter_bytes_total_max: 256 * 1024 * 1024,
+            set_values_total_max: 5_000_000,
             queue_batches_max: 64,
             queue_bytes_max: 4 * 1024 * 1024,
             queue_bytes_total_max: 64 * 1024 * 1024,

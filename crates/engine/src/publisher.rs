@@ -8,9 +8,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use db::DbError;
-use db::feed::{LogBatch, LogSubscriber};
+use db::feed::{InquiryStart, LogBatch, LogSubscriber};
 use db::read::OldValueColumns;
 use sync_core::cursor::Cursor;
+use sync_core::membership::{Answer, Question};
 use tokio::time::Instant;
 
 use crate::change_batch::ChangeBatch;
@@ -67,6 +68,22 @@ impl Publisher {
 impl LogSubscriber for Publisher {
     fn old_value_columns(&self) -> Arc<OldValueColumns> {
         self.state.hub.old_value_columns()
+    }
+
+    fn inquires(&self) -> bool {
+        self.state.hub.inquires()
+    }
+
+    fn deciding(&self) -> BTreeSet<String> {
+        self.state.hub.deciding()
+    }
+
+    fn begin_inquiry(&self, start: &InquiryStart<'_>) -> Vec<Question> {
+        self.state.hub.begin_inquiry(start.position, start.entries)
+    }
+
+    fn answer(&self, answers: Vec<Answer>) -> Vec<Question> {
+        self.state.hub.answer(answers)
     }
 
     fn publish(&self, batch: LogBatch) {

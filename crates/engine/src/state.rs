@@ -110,12 +110,15 @@ impl EngineState {
         let refreshing = refreshing.collect();
         let entities = Arc::new(Entities::new(names.collect()));
         let limits = &config.limits;
-        let hub = Arc::new(Hub::new(HubLimits {
+        let listener_wake = Arc::new(Notify::new());
+        let hub_limits = HubLimits {
             entity_work_max: limits.entity_filter_work_max,
             filter_bytes_max: limits.filter_bytes_total_max,
+            set_values_max: limits.set_values_total_max,
             queue_bytes_max: limits.queue_bytes_total_max,
             shapes_of_user_max: limits.shapes_of_user_max,
-        }));
+        };
+        let hub = Arc::new(Hub::new(hub_limits, listener_wake.clone()));
         let reader = Reader::new(
             config.db_pool.clone(),
             entities.clone(),
@@ -142,7 +145,7 @@ impl EngineState {
             readiness: watch::Sender::new(Readiness::NotReady("starting".to_owned())),
             shutdown: CancellationToken::new(),
             tasks: TaskTracker::new(),
-            listener_wake: Arc::new(Notify::new()),
+            listener_wake,
             refreshing,
             continuations: Continuations::default(),
             long_polls: Arc::new(Semaphore::new(long_polls_max)),
@@ -250,12 +253,6 @@ impl EngineState {
                 tracing::error!(%cause, entity, "what a user may see cannot be evaluated; the user sees nothing");
             }
         })?;
-        let selection = shape.selection();
-        if selection.is_some_and(|selection| selection.filter().sets().len() > 0) {
-            // The hub does not follow sets yet.
-            let message = "a filter or policy with a subquery is not served yet";
-            return error(ErrorCode::BadFilter, message);
-        }
         self.hub.admit(&shape)?;
         Ok(shape)
     }

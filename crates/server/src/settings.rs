@@ -122,6 +122,7 @@ struct LimitsSection {
     entity_filter_work_max: Option<usize>,
     filter_bytes_max: Option<usize>,
     filter_bytes_total_max: Option<usize>,
+    set_values_total_max: Option<usize>,
     queue_batches_max: Option<usize>,
     queue_bytes_max: Option<usize>,
     queue_bytes_total_max: Option<usize>,
@@ -482,6 +483,11 @@ impl Numbers<'_> {
                 &mut config.filter_bytes_total_max,
                 "LIMITS_FILTER_BYTES_TOTAL_MAX",
                 file.filter_bytes_total_max,
+            ),
+            (
+                &mut config.set_values_total_max,
+                "LIMITS_SET_VALUES_TOTAL_MAX",
+                file.set_values_total_max,
             ),
             (
                 &mut config.queue_bytes_max,

@@ -107,11 +107,6 @@ impl Advance {
         self.changes.iter()
     }
 
-    /// Whether any set has changed.
-    pub(super) fn has_changes(&self) -> bool {
-        !self.changes.is_empty()
-    }
-
     /// The rows of a set's table, as a filter, that the sets inside it may have moved in or out.
     pub(super) fn touched_rows(&self, set: &Set) -> Option<Filter> {
         set.rows().filter.touched(&|inner| self.change(inner))

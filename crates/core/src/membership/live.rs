@@ -38,11 +38,23 @@ pub struct LiveSets {
     /// The sets that have each inside.
     outer: BTreeMap<Set, BTreeSet<Set>>,
     known: Known,
-    /// Those that could not be read when they were asked for.
-    failed: BTreeSet<Set>,
+    /// Those that are not known though they were asked for.
+    failed: BTreeMap<Set, SetFailure>,
+    /// How many values the known sets hold together, and how many they may when another is added.
+    values: usize,
+    values_max: Option<usize>,
     /// The known sets by their values, for each table and columns that make sets.
     holders: BTreeMap<Family, HashMap<Values, BTreeSet<Set>, RandomState>>,
     running: Option<Running>,
+}
+
+/// Why a set that was asked for is not known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SetFailure {
+    /// Its table could not be read.
+    Unread,
+    /// All sets together would hold more values than they may.
+    TooLarge,
 }
 
 /// Sets whose values come from the same columns.
@@ -65,7 +77,7 @@ struct Running {
     asked: Vec<(Set, Why)>,
     /// The sets that are known from this drain on.
     new: Known,
-    failed: BTreeSet<Set>,
+    failed: BTreeMap<Set, SetFailure>,
 }
 
 /// Why a question about a set was asked.
@@ -80,6 +92,14 @@ enum Why {
 }
 
 impl LiveSets {
+    /// No sets yet. Together they may hold so many values when another is added.
+    pub fn with_values_max(values_max: usize) -> Self {
+        Self {
+            values_max: Some(values_max),
+            ..Self::default()
+        }
+    }
+
     /// Notes that somebody uses a set from now on. It is asked for, with those inside it, at the next drain.
     pub fn want(&mut self, set: &Set) {
         let users = self.wanted.entry(set.clone()).or_default();
@@ -113,9 +133,7 @@ impl LiveSets {
         }
         self.depths.retain(|_, count| *count > 0);
         self.failed.remove(set);
-        if let Some(contents) = self.known.remove(set) {
-            self.forget_values(set, contents.values());
-        }
+        self.forget(set);
         for inner in set.rows().filter.sets() {
             if let Some(outer) = self.outer.get_mut(inner) {
                 outer.remove(set);
@@ -132,9 +150,9 @@ impl LiveSets {
         self.known.contains_key(set)
     }
 
-    /// Whether a set could not be read when it was asked for. Then it is asked for once more at each drain.
-    pub fn has_failed(&self, set: &Set) -> bool {
-        self.failed.contains(set)
+    /// Why a set that was asked for is not known. It is asked for once more at each drain.
+    pub fn failure(&self, set: &Set) -> Option<SetFailure> {
+        self.failed.get(set).copied()
     }
 
     /// Whether no set is in use.
@@ -154,8 +172,7 @@ impl LiveSets {
 
     /// How many sets are known, and how many values they hold together.
     pub fn size(&self) -> (usize, usize) {
-        let values = self.known.values().map(Contents::len).sum();
-        (self.known.len(), values)
+        (self.known.len(), self.values)
     }
 
     /// What a known set holds.
@@ -192,7 +209,7 @@ impl LiveSets {
             deepest: self.depths.keys().copied().max().unwrap_or_default(),
             asked: Vec::new(),
             new: Known::new(),
-            failed: BTreeSet::new(),
+            failed: BTreeMap::new(),
         };
         let is_new = |set: &&Set| !self.known.contains_key(*set);
         let mut questions = Vec::new();
@@ -250,19 +267,25 @@ impl LiveSets {
         self.running.as_ref()?.advance.change(set)
     }
 
-    /// Whether some set changes with the drain under way.
-    pub fn has_changes(&self) -> bool {
-        let running = self.running.as_ref();
-        running.is_some_and(|running| running.advance.has_changes())
+    /// The sets that change with the drain under way.
+    pub fn changed(&self) -> impl Iterator<Item = &Set> {
+        let running = self.running.iter();
+        running.flat_map(|running| running.advance.changes().map(|(set, _)| set))
     }
 
-    /// Whether a set, or one inside it, may have changed in the drain under way, even if it changed back.
-    pub fn is_stirred(&self, set: &Set) -> bool {
-        let Some(running) = &self.running else {
-            return false;
-        };
-        running.advance.stirred.contains(set)
-            || set.rows().filter.sets().any(|inner| self.is_stirred(inner))
+    /// The sets that may have changed in the drain under way, even if they changed back, and those that have one inside.
+    pub fn stirred(&self) -> BTreeSet<&Set> {
+        let mut stirred = BTreeSet::new();
+        let running = self.running.iter();
+        let mut next: Vec<&Set> = running
+            .flat_map(|running| &running.advance.stirred)
+            .collect();
+        while let Some(set) = next.pop() {
+            if stirred.insert(set) {
+                next.extend(self.outer.get(set).into_iter().flatten());
+            }
+        }
+        stirred
     }
 
     /// The sets that are not known any more after the drain under way.
@@ -296,25 +319,33 @@ impl LiveSets {
             .collect();
         for (set, difference) in advance.into_differences() {
             if let Some(contents) = self.known.get_mut(&set) {
+                self.values -= contents.len();
                 contents.add(difference);
+                self.values += contents.len();
             }
         }
         for (set, change) in changed {
             self.hold_again(&set, &change);
         }
         for set in unknown {
-            if let Some(contents) = self.known.remove(&set) {
-                self.forget_values(&set, contents.values());
-            }
+            self.forget(&set);
         }
         for (set, contents) in new {
             // Released meanwhile.
             if !self.wanted.contains_key(&set) {
                 continue;
             }
+            if self
+                .values_max
+                .is_some_and(|max| self.values + contents.len() > max)
+            {
+                self.failed.insert(set, SetFailure::TooLarge);
+                continue;
+            }
             for values in contents.values() {
                 hold(&mut self.holders, &set, values.clone());
             }
+            self.values += contents.len();
             self.failed.remove(&set);
             self.known.insert(set, contents);
         }
@@ -337,6 +368,7 @@ impl LiveSets {
         self.known.clear();
         self.holders.clear();
         self.failed.clear();
+        self.values = 0;
         self.running = None;
     }
 
@@ -352,9 +384,7 @@ impl LiveSets {
                 return;
             }
             for set in orphans {
-                if let Some(contents) = self.known.remove(&set) {
-                    self.forget_values(&set, contents.values());
-                }
+                self.forget(&set);
             }
         }
     }
@@ -374,8 +404,13 @@ impl LiveSets {
         }
     }
 
-    fn forget_values<'a>(&mut self, set: &Set, values: impl Iterator<Item = &'a Values>) {
-        for values in values {
+    /// A set is not known any more.
+    fn forget(&mut self, set: &Set) {
+        let Some(contents) = self.known.remove(set) else {
+            return;
+        };
+        self.values -= contents.len();
+        for values in contents.values() {
             let_go(&mut self.holders, set, values);
         }
     }
@@ -476,9 +511,10 @@ impl Running {
         match (why, answer) {
             (Why::New, Answer::Set(values)) => match read(&values) {
                 Ok(contents) => drop(self.new.insert(set, contents)),
-                Err(_) => drop(self.failed.insert(set)),
+                Err(_) => drop(self.failed.insert(set, SetFailure::Unread)),
             },
-            (Why::New, _) => drop(self.failed.insert(set)),
+            (Why::New, Answer::TooMany) => drop(self.failed.insert(set, SetFailure::TooLarge)),
+            (Why::New, _) => drop(self.failed.insert(set, SetFailure::Unread)),
             (Why::Moved, Answer::Rows(rows)) => {
                 if !self.take_entries(&set, known, &rows) {
                     self.ask(&set, Why::Inexact, Question::Set(set.clone()), questions);

@@ -13,7 +13,7 @@ use filter::{NoSets, Sets};
 
 pub use advance::SetView;
 pub use contents::Contents;
-pub use live::{Family, LiveSets, SET_ROWS_MAX, family};
+pub use live::{Family, LiveSets, SET_ROWS_MAX, SetFailure, family};
 pub use past::PastSets;
 pub use question::{Answer, Inquiry, Question};
 

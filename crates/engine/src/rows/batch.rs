@@ -35,6 +35,10 @@ pub(super) struct Contents {
     pub(super) outdated: HashSet<Shape>,
     /// Shapes that rows may have left which the batch does not name.
     pub(super) unclear: HashSet<Shape>,
+    /// Shapes whose sets may have changed.
+    pub(super) moved: HashSet<Shape>,
+    /// The position that the batch follows, if shapes have moved.
+    pub(super) follows: Option<Arc<Position>>,
     /// Shapes whose filters were not evaluated, because that would have cost more than their share.
     pub(super) unevaluated: HashSet<Shape>,
     /// The newest mutation of each client that made a change in the batch.
@@ -204,6 +208,8 @@ impl Contents {
             schema_changed: HashSet::new(),
             outdated: HashSet::new(),
             unclear: HashSet::new(),
+            moved: HashSet::new(),
+            follows: None,
             unevaluated: HashSet::new(),
             mutations: HashMap::new(),
             held: Held::default(),
@@ -256,6 +262,11 @@ impl Batch {
         self.0.outdated.iter().chain(&self.0.unclear)
     }
 
+    /// The shapes whose sets may have changed.
+    pub(super) fn moved_shapes(&self) -> impl Iterator<Item = &Shape> {
+        self.0.moved.iter()
+    }
+
     /// The shapes whose sessions must read the log instead.
     pub(super) fn unevaluated_shapes(&self) -> impl Iterator<Item = &Shape> {
         self.0.unevaluated.iter()
@@ -299,6 +310,11 @@ impl sync_core::session::Batch for Batch {
 
     fn is_unclear_for(&self, shape: &Shape) -> bool {
         self.0.unclear.contains(shape)
+    }
+
+    fn moves(&self, shape: &Shape) -> Option<&Arc<Position>> {
+        let moves = !self.0.moved.is_empty() && self.0.moved.contains(shape);
+        self.0.follows.as_ref().filter(|_| moves)
     }
 
     fn changes_schema_of(&self, shape: &Shape) -> bool {

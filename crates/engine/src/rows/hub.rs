@@ -14,7 +14,7 @@
 //! 3. A session belongs to one epoch: at a reset its mailbox closes, with all that is queued.
 //! 4. The lock of the index is never taken by one who holds that of the state.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -22,8 +22,11 @@ use db::feed::LogBatch;
 use db::read::OldValueColumns;
 use sync_core::cursor::{Cursor, Epoch, Position};
 use sync_core::limit::Limit;
+use sync_core::log::NetChange;
+use sync_core::membership::{Answer, Question, SetFailure};
 use sync_core::session::{Awaited, Batch as _, SubscribeError};
 use sync_core::shape::{Selection, Shape};
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::audience::{Audiences, ShapeCounters, ShapeStats, unkeyed_work};
@@ -31,6 +34,7 @@ use super::batch::Batch;
 use super::blocking;
 use super::cursor_frame::{CursorFrame, CursorFrameCache};
 use super::index::ShapeIndex;
+use super::sets::{SetContext, ShapeSets, names_sets};
 use super::stats::{DearestShapes, HubCounters, HubStats};
 use super::user_shapes::UserShapes;
 use super::writer::{self, Evaluated};
@@ -44,6 +48,8 @@ pub(crate) struct HubLimits {
     pub(crate) entity_work_max: usize,
     /// Memory of all filters, in bytes.
     pub(crate) filter_bytes_max: usize,
+    /// Values of all sets together, when another is added.
+    pub(crate) set_values_max: usize,
     /// Memory of all batches that somebody holds, in bytes.
     pub(crate) queue_bytes_max: usize,
     /// Distinct shapes of one user; 0 for no such limit.
@@ -55,7 +61,11 @@ pub(crate) struct HubLimits {
 pub(crate) struct Hub {
     limits: HubLimits,
     state: Mutex<State>,
-    index: Mutex<ShapeIndex>,
+    index: Mutex<Index>,
+    /// Makes the listener read the log at once.
+    wake: Arc<Notify>,
+    /// Counts the positions at which sets have become known, or have not.
+    sets_read: watch::Sender<u64>,
     backpressure: Arc<Backpressure>,
     cursor_frames: CursorFrameCache,
     dearest_shapes: DearestShapes,
@@ -78,6 +88,13 @@ struct State {
     over: HashSet<Shape>,
     waiting: HashMap<SessionId, Vec<Awaited>>,
     counters: HubCounters,
+}
+
+/// What a batch is evaluated with.
+#[derive(Debug)]
+struct Index {
+    shapes: ShapeIndex,
+    sets: ShapeSets,
 }
 
 #[derive(Debug)]
@@ -117,11 +134,17 @@ impl Drop for FilterBytes {
 }
 
 impl Hub {
-    pub(crate) fn new(limits: HubLimits) -> Self {
+    /// A hub that rings `wake` when the log must be read.
+    pub(crate) fn new(limits: HubLimits, wake: Arc<Notify>) -> Self {
         Self {
             limits,
             state: Mutex::default(),
-            index: Mutex::default(),
+            index: Mutex::new(Index {
+                shapes: ShapeIndex::default(),
+                sets: ShapeSets::with_values_max(limits.set_values_max),
+            }),
+            wake,
+            sets_read: watch::Sender::new(0),
             backpressure: Arc::default(),
             cursor_frames: CursorFrameCache::default(),
             dearest_shapes: DearestShapes::default(),
@@ -136,7 +159,7 @@ impl Hub {
     }
 
     /// Locks the index, with all shapes that are attached now.
-    fn index(&self) -> MutexGuard<'_, ShapeIndex> {
+    fn index(&self) -> MutexGuard<'_, Index> {
         let mut index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
         self.take_pending(&mut index);
         index
@@ -149,13 +172,22 @@ impl Hub {
         }
     }
 
-    fn take_pending(&self, index: &mut ShapeIndex) {
+    fn take_pending(&self, index: &mut Index) {
         let pending = std::mem::take(&mut self.state().pending);
         for change in pending {
             match change {
-                IndexChange::Attach(shape, stats) => index.attach(&shape, stats),
-                IndexChange::Detach(shape) => index.detach(&shape),
-                IndexChange::Clear => *index = ShapeIndex::default(),
+                IndexChange::Attach(shape, stats) => {
+                    index.shapes.attach(&shape, stats);
+                    index.sets.attach(&shape);
+                }
+                IndexChange::Detach(shape) => {
+                    index.shapes.detach(&shape);
+                    index.sets.detach(&shape);
+                }
+                IndexChange::Clear => {
+                    index.shapes = ShapeIndex::default();
+                    index.sets.reset();
+                }
             }
         }
     }
@@ -286,6 +318,10 @@ impl Hub {
             state.publish_shapes(shape.entity());
         }
         self.index_soon();
+        if names_sets(shape) {
+            // The next drain reads them.
+            self.wake.notify_one();
+        }
     }
 
     /// Stops publishing changes of `shape` to the session.
@@ -310,7 +346,49 @@ impl Hub {
 
     /// The columns whose previous values the shapes' filters look at.
     pub(crate) fn old_value_columns(&self) -> Arc<OldValueColumns> {
-        self.index().old_value_columns()
+        let mut index = self.index();
+        let of_index = index.shapes.old_value_columns();
+        index.sets.old_value_columns(of_index)
+    }
+
+    /// Whether the next drain may have to be asked about.
+    pub(crate) fn inquires(&self) -> bool {
+        !self.index().sets.is_unused()
+    }
+
+    /// The entities whose rows make sets.
+    pub(crate) fn deciding(&self) -> BTreeSet<String> {
+        self.index().sets.deciding()
+    }
+
+    /// Takes the entries of a drain up to `position`. Returns the first questions.
+    pub(crate) fn begin_inquiry(
+        &self,
+        position: &Arc<Position>,
+        entries: &[NetChange],
+    ) -> Vec<Question> {
+        self.index().sets.begin(position, entries)
+    }
+
+    /// Takes the answers. Returns the next questions; none when all is known.
+    pub(crate) fn answer(&self, answers: Vec<Answer>) -> Vec<Question> {
+        self.index().sets.answer(answers)
+    }
+
+    /// Waits until the sets of an attached shape are known, so that every batch from then on is evaluated with them.
+    pub(crate) async fn sets_known(&self, shape: &Shape) -> Result<(), SetFailure> {
+        if !names_sets(shape) {
+            return Ok(());
+        }
+        let mut read = self.sets_read.subscribe();
+        loop {
+            if self.index().sets.are_known(shape)? {
+                return Ok(());
+            }
+            self.wake.notify_one();
+            // The sender is the hub's own, so it lives as long as this borrow of the hub.
+            let _ = read.changed().await;
+        }
     }
 
     /// Queues for the session again after an overflow, and drops what it waited for.
@@ -413,13 +491,7 @@ impl Hub {
         let (position, complete) = (log_batch.position.clone(), log_batch.complete);
         let changes = log_batch.entries.len() as u64;
         metrics::counter!("rhtmx_sync_changes_total").increment(changes);
-        let Evaluated { batch, evaluations } = {
-            let index = self.index();
-            let over = std::mem::take(&mut self.state().over);
-            blocking::run_if(blocking::is_large(&log_batch, &index), || {
-                writer::evaluate(log_batch, &index, over, &self.held)
-            })
-        };
+        let Evaluated { batch, evaluations } = self.evaluate(log_batch);
         metrics::counter!("rhtmx_sync_filter_evaluations_total").increment(evaluations);
         let mut state = self.state();
         state.counters.changes += changes;
@@ -457,6 +529,49 @@ impl Hub {
         self.backpressure.batch_queued();
     }
 
+    fn evaluate(&self, mut log_batch: LogBatch) -> Evaluated {
+        let mut index = self.index();
+        let Index { shapes, sets } = &mut *index;
+        let (position, complete) = (log_batch.position.clone(), log_batch.complete);
+        let (mut over, follows) = {
+            let mut state = self.state();
+            (std::mem::take(&mut state.over), state.position.clone())
+        };
+        let mut moved = HashSet::new();
+        if !sets.is_unused() {
+            sets.note_changed(&log_batch.entries);
+            moved = sets.moved_shapes();
+            over.extend(sets.over().cloned());
+            if complete {
+                log_batch.entries.extend(sets.take_moved());
+            }
+        }
+        let lost = sets.lost_shapes();
+        let evaluated = match sets.context(&position) {
+            Some(context) => blocking::run_if(blocking::is_large(&log_batch, shapes), || {
+                writer::evaluate(log_batch, shapes, &context, over, &self.held, |batch| {
+                    batch.outdated.extend(lost);
+                    batch.follows = follows;
+                    batch.moved = moved;
+                })
+            }),
+            None => {
+                over.extend(sets.shapes().cloned());
+                let context = SetContext::unknown();
+                writer::evaluate(log_batch, shapes, &context, over, &self.held, |_| {})
+            }
+        };
+        if complete && !sets.is_unused() {
+            sets.commit();
+            let (count, values) = sets.size();
+            metrics::gauge!("rhtmx_sync_sets").set(count as f64);
+            metrics::gauge!("rhtmx_sync_set_values").set(values as f64);
+            drop(index);
+            self.sets_read.send_modify(|read| *read += 1);
+        }
+        evaluated
+    }
+
     /// Waits until the sessions have begun to take the last batch, except lagging ones. Returns when they had.
     pub(crate) async fn wait_taken(&self) -> Instant {
         self.backpressure.wait_taken().await
@@ -491,7 +606,7 @@ impl State {
             let shapes = self.audiences.of_entity(entity);
             audience.extend(shapes.flat_map(|(_, of_shape)| &of_shape.sessions));
         }
-        for shape in batch.refetched_shapes() {
+        for shape in batch.refetched_shapes().chain(batch.moved_shapes()) {
             let of_shape = self.audiences.get(shape).into_iter();
             audience.extend(of_shape.flat_map(|of_shape| &of_shape.sessions));
         }

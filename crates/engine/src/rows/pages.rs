@@ -2,7 +2,7 @@
 //!
 //! They take the same turns and spools as the reads of sessions.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use db::read::{ChangeStream, ChangesQuery, RowStream, RowsPage, RowsQuery};
@@ -15,6 +15,7 @@ use sync_core::membership::SetsAtBoth;
 use sync_core::retry::ReadFailure;
 use sync_core::shape::{Shape, ShapeReader};
 
+use super::past::{ReadSets, with_sets};
 use super::reads::{
     Failure, Reader, Stopped, abandoned, is_large, old_value_columns_of, unclear, unless_abandoned,
 };
@@ -129,17 +130,19 @@ impl Reader {
         let _turn = unless_abandoned(spool, turn).await??;
         let entity = self.entity_of(&read.shape)?;
         metrics::counter!("rhtmx_sync_resumes_total").increment(1);
-        let entities = BTreeMap::from([(read.shape.entity().to_owned(), entity)]);
+        let mut entities = BTreeMap::from([(read.shape.entity().to_owned(), entity)]);
+        let sets = ReadSets::of([&read.shape]);
+        self.add_deciding(sets.as_ref(), &mut entities)?;
         let query = ChangesQuery {
             from: read.from.clone(),
             old_value_columns: old_value_columns_of([&read.shape]),
+            entities: Some(BTreeSet::from([read.shape.entity().to_owned()])),
             checked: true,
             entries_max: Some(self.config.resume_entries_max),
-            entities: None,
-            inquiry: None,
+            inquiry: sets.as_ref().map(ReadSets::inquiring),
         };
         let mut changes = self.db.read_changes(Arc::new(entities), query);
-        let spooled = spool_numbered(&mut changes, &read, spool);
+        let spooled = spool_numbered(&mut changes, &read, sets.as_ref(), spool);
         let ended = unless_abandoned(spool, spooled).await;
         changes.close().await;
         ended?
@@ -184,6 +187,7 @@ async fn spool_page(
 async fn spool_numbered(
     changes: &mut ChangeStream,
     read: &ChangesRead,
+    sets: Option<&ReadSets>,
     spool: &ItemsSpool,
 ) -> Result<(), Stopped> {
     let shape = ShapeReader::new(read.shape.clone());
@@ -191,10 +195,16 @@ async fn spool_numbered(
     if let Some(reason) = refuse(&read.from, &start.position, &start.floor) {
         return Err(Stopped::Refused(reason, None));
     }
+    // Pages are cut by the log's ids, and rows that only sets have moved have none.
+    if sets.is_some_and(|sets| sets.is_unknown() || sets.has_moved()) {
+        return Err(Stopped::Refused(RefetchReason::Expired, None));
+    }
     spool.begin(Arc::new(start.position));
     while let Some(entries) = changes.next().await? {
         let is_large = is_large(&entries, [shape.shape()]);
-        let numbered = blocking::run_if(is_large, || numbered(entries, &shape, read))?;
+        let numbered = blocking::run_if(is_large, || {
+            with_sets(sets, |sets| numbered(entries, &shape, sets, read))
+        })?;
         if !numbered.is_empty() {
             spool.push(json::text(&numbered).into()).await?;
         }
@@ -206,6 +216,7 @@ async fn spool_numbered(
 fn numbered(
     entries: Vec<NetChange>,
     shape: &ShapeReader,
+    sets: SetsAtBoth<'_>,
     read: &ChangesRead,
 ) -> Result<Vec<(i64, Change)>, Stopped> {
     let if_unclear = unclear(&entries, shape.shape().entity());
@@ -213,7 +224,7 @@ fn numbered(
     for mut entry in entries {
         // Over HTTP nobody says who asks, so nobody is told whose mutation a change was.
         entry.tell_origin_to(None);
-        match entry.effect_on(shape, SetsAtBoth::NONE) {
+        match entry.effect_on(shape, sets) {
             // A row that cannot be read belongs to another version of the table than the shape was made for.
             Ok(Effect::SchemaChanged) | Err(_) => {
                 return Err(Stopped::Refused(RefetchReason::Schema, None));

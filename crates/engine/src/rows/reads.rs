@@ -11,7 +11,7 @@
 //! begun: its snapshot may be older than the moment from which the client receives changes. Therefore, while a shape
 //! is being read, its next read waits a moment for more clients.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -22,8 +22,8 @@ use db::{DbError, DbPool};
 use protocol::{Change, MutationId, RefetchReason, json};
 use sync_core::cursor::{Cursor, Position, refuse};
 use sync_core::effect::Effect;
-use sync_core::log::{NetChange, Subject};
-use sync_core::membership::SetsAtBoth;
+use sync_core::log::{ChangeKind, NetChange, Subject};
+use sync_core::membership::{SetFailure, SetsAtBoth};
 use sync_core::retry::ReadFailure;
 use sync_core::session::ReadFrom;
 use sync_core::shape::{Shape, ShapeReader};
@@ -32,6 +32,8 @@ use uuid::Uuid;
 use value::schema::Schema;
 
 use super::hub::Hub;
+use super::past::{ReadSets, with_sets};
+use super::sets::names_sets;
 use super::shape_reads::ShapeReads;
 use super::spool::{Spool, SpoolReader};
 use super::spool_file::{Budget, SpoolError};
@@ -109,6 +111,21 @@ impl From<ReadError> for Stopped {
             _ => ReadFailure::Passing,
         };
         Self::failed(kind, text)
+    }
+}
+
+impl From<SetFailure> for Stopped {
+    fn from(failure: SetFailure) -> Self {
+        match failure {
+            SetFailure::Unread => {
+                let text = "the rows that a subquery reads cannot be read";
+                Self::failed(ReadFailure::Passing, text)
+            }
+            SetFailure::TooLarge => {
+                let text = "all sets hold as many values as `set_values_total_max`";
+                Self::failed(ReadFailure::TooManySetValues, text)
+            }
+        }
     }
 }
 
@@ -236,12 +253,14 @@ impl Reader {
         client: ReadClient,
     ) -> Result<PagesEnd, Stopped> {
         let turn = async {
+            // Batches before that are evaluated without them, and the read covers those.
+            self.hub.sets_known(shape).await?;
             let is_being_read = self.shapes().is_under_way(shape);
             if is_being_read {
                 tokio::time::sleep(GATHERING).await;
             }
             let request = self.request_turn(shape, spool, client)?;
-            Ok::<_, Busy>(request.turn().await)
+            Ok::<_, Stopped>(request.turn().await)
         };
         let turn = unless_abandoned(spool, turn).await;
         self.shapes().close(shape, spool);
@@ -292,6 +311,22 @@ impl Reader {
         ))
     }
 
+    /// Adds the entities whose rows make these sets.
+    pub(super) fn add_deciding(
+        &self,
+        sets: Option<&ReadSets>,
+        entities: &mut BTreeMap<String, Arc<Entity>>,
+    ) -> Result<(), Stopped> {
+        for name in sets.map(ReadSets::entities).into_iter().flatten() {
+            let Some(entity) = self.entities.find(&name) else {
+                let text = "an entity that a subquery reads has no table at the moment";
+                return Err(Stopped::failed(ReadFailure::Passing, text));
+            };
+            entities.insert(name, entity);
+        }
+        Ok(())
+    }
+
     /// Reads what changed in a shape since `from`, for the client `author`, which is told of its mutations.
     pub(crate) fn changes(
         self: &Arc<Self>,
@@ -337,6 +372,7 @@ impl Reader {
     ) -> Result<FramesEnd, Stopped> {
         let all = self.entities.all();
         let mut entities = BTreeMap::new();
+        let sets = ReadSets::of(shapes.iter().map(|(shape, _)| shape));
         for (shape, _) in shapes {
             let entity = shape.entity().to_owned();
             match all.get(&entity).filter(|found| found.fits(shape)) {
@@ -354,6 +390,8 @@ impl Reader {
                 mutations: Arc::default(),
             });
         };
+        let changing: BTreeSet<String> = entities.keys().cloned().collect();
+        self.add_deciding(sets.as_ref(), &mut entities)?;
         let readers: Vec<(ShapeReader, Arc<Position>)> = shapes
             .iter()
             .map(|(shape, at)| (ShapeReader::new(shape.clone()), at.clone()))
@@ -361,16 +399,17 @@ impl Reader {
         let query = ChangesQuery {
             from: (**from).clone(),
             old_value_columns: old_value_columns_of(shapes.iter().map(|(shape, _)| shape)),
+            entities: Some(changing),
             checked: true,
             entries_max: None,
-            entities: None,
-            inquiry: None,
+            inquiry: sets.as_ref().map(ReadSets::inquiring),
         };
         let turn = self.turns.take(shapes[0].0.entity(), client);
         let _turn = unless_abandoned(spool, turn).await??;
         let mut changes = self.db.read_changes(Arc::new(entities), query);
         let mut mutations = Vec::new();
-        let spooled = spool_frames(&mut changes, from, &readers, spool, author, &mut mutations);
+        let read = (&readers[..], sets.as_ref());
+        let spooled = spool_frames(&mut changes, from, read, spool, author, &mut mutations);
         let read = unless_abandoned(spool, spooled).await;
         changes.close().await;
         read??;
@@ -387,6 +426,7 @@ impl Reader {
         client: ReadClient,
         author: Option<Uuid>,
     ) -> Result<PagesEnd, Stopped> {
+        unless_abandoned(spool, self.hub.sets_known(&shape)).await??;
         let turn = self.turns.take(shape.entity(), client);
         let _turn = unless_abandoned(spool, turn).await??;
         let (from, entries_max) = match from {
@@ -401,19 +441,22 @@ impl Reader {
         let entity = self.entity_of(&shape)?;
         metrics::counter!("rhtmx_sync_resumes_total").increment(1);
         let schema = entity.schema.clone();
-        let entities = BTreeMap::from([(shape.entity().to_owned(), entity)]);
+        let mut entities = BTreeMap::from([(shape.entity().to_owned(), entity)]);
+        let sets = ReadSets::of([&shape]);
+        self.add_deciding(sets.as_ref(), &mut entities)?;
         let query = ChangesQuery {
             from: (*from).clone(),
             old_value_columns: old_value_columns_of([&shape]),
+            entities: Some(BTreeSet::from([shape.entity().to_owned()])),
             checked: true,
             entries_max,
-            entities: None,
-            inquiry: None,
+            inquiry: sets.as_ref().map(ReadSets::inquiring),
         };
         let shape = ShapeReader::new(shape);
         let mut changes = self.db.read_changes(Arc::new(entities), query);
         let mut mutations = Vec::new();
-        let spooled = spool_changes(&mut changes, &from, &shape, spool, author, &mut mutations);
+        let read = (&shape, sets.as_ref());
+        let spooled = spool_changes(&mut changes, &from, read, spool, author, &mut mutations);
         let read = unless_abandoned(spool, spooled).await;
         changes.close().await;
         read??;
@@ -460,7 +503,7 @@ async fn spool_rows(
 async fn spool_changes(
     changes: &mut ChangeStream,
     from: &Position,
-    shape: &ShapeReader,
+    (shape, sets): (&ShapeReader, Option<&ReadSets>),
     spool: &PagesSpool,
     author: Option<Uuid>,
     mutations: &mut Vec<MutationId>,
@@ -469,6 +512,9 @@ async fn spool_changes(
     if let Some(reason) = refuse(from, &start.position, &start.floor) {
         return Err(Stopped::Refused(reason, None));
     }
+    if sets.is_some_and(ReadSets::is_unknown) {
+        return Err(Stopped::Refused(RefetchReason::Expired, None));
+    }
     spool.begin(Arc::new(start.position));
     while let Some(mut entries) = changes.next().await? {
         mutations.extend(entries.iter().filter_map(|entry| entry.mutation_id));
@@ -476,7 +522,10 @@ async fn spool_changes(
             entry.tell_origin_to(author);
         }
         let is_large = is_large(&entries, [shape.shape()]);
-        match blocking::run_if(is_large, || changes_array(&entries, shape)) {
+        let array = blocking::run_if(is_large, || {
+            with_sets(sets, |sets| changes_array(&entries, shape, sets))
+        });
+        match array {
             Ok(Some(array)) => spool.push(array.into()).await?,
             Ok(None) => {}
             Err(reason) => return Err(Stopped::Refused(reason, None)),
@@ -488,7 +537,7 @@ async fn spool_changes(
 async fn spool_frames(
     changes: &mut ChangeStream,
     from: &Position,
-    shapes: &[(ShapeReader, Arc<Position>)],
+    (shapes, sets): (&[(ShapeReader, Arc<Position>)], Option<&ReadSets>),
     spool: &FramesSpool,
     author: Option<Uuid>,
     mutations: &mut Vec<MutationId>,
@@ -497,6 +546,17 @@ async fn spool_frames(
     if let Some(reason) = refuse(from, &start.position, &start.floor) {
         return Err(Stopped::Refused(reason, None));
     }
+    if let Some(sets) = sets {
+        let is_unclear = |(shape, at): &&(ShapeReader, Arc<Position>)| {
+            // What the sets were is known for the earliest position alone.
+            let shape = shape.shape();
+            names_sets(shape) && (sets.is_unknown() || **at != *from && sets.is_stirred(shape))
+        };
+        if let Some((shape, _)) = shapes.iter().find(is_unclear) {
+            let entity = shape.shape().entity().to_owned();
+            return Err(Stopped::Refused(RefetchReason::Expired, Some(entity)));
+        }
+    }
     spool.begin(Arc::new(start.position));
     while let Some(mut entries) = changes.next().await? {
         mutations.extend(entries.iter().filter_map(|entry| entry.mutation_id));
@@ -504,8 +564,10 @@ async fn spool_frames(
             entry.tell_origin_to(author);
         }
         let is_large = is_large(&entries, shapes.iter().map(|(reader, _)| reader.shape()));
-        let frames = blocking::run_if(is_large, || changes_of_shapes(&entries, shapes))
-            .map_err(|(reason, entity)| Stopped::Refused(reason, Some(entity)))?;
+        let frames = blocking::run_if(is_large, || {
+            with_sets(sets, |sets| changes_of_shapes(&entries, shapes, sets))
+        });
+        let frames = frames.map_err(|(reason, entity)| Stopped::Refused(reason, Some(entity)))?;
         for frame in frames {
             spool.push(frame.into()).await?;
         }
@@ -513,7 +575,7 @@ async fn spool_frames(
     Ok(())
 }
 
-/// The columns whose previous values the filters of these shapes look at.
+/// The columns whose previous values the filters of these shapes look at, and their sets.
 pub(super) fn old_value_columns_of<'a>(
     shapes: impl IntoIterator<Item = &'a Shape>,
 ) -> OldValueColumns {
@@ -524,6 +586,12 @@ pub(super) fn old_value_columns_of<'a>(
                 .entry(shape.entity().to_owned())
                 .or_default();
             columns.extend(selection.evaluated_column_names().map(str::to_owned));
+        }
+        for set in shape.all_sets() {
+            let columns = old_value_columns
+                .entry(set.entity().to_owned())
+                .or_default();
+            columns.extend(set.rows().evaluated_column_names().map(str::to_owned));
         }
     }
     old_value_columns
@@ -558,10 +626,11 @@ pub(super) fn is_large<'a>(
 fn changes_array(
     entries: &[NetChange],
     shape: &ShapeReader,
+    sets: SetsAtBoth<'_>,
 ) -> Result<Option<String>, RefetchReason> {
     let mut changes = Vec::with_capacity(entries.len());
     for entry in entries {
-        match entry.effect_on(shape, SetsAtBoth::NONE) {
+        match entry.effect_on(shape, sets) {
             // A row that cannot be read belongs to another version of the table than the shape was made for.
             Ok(Effect::SchemaChanged) | Err(_) => return Err(RefetchReason::Schema),
             // To name the row would tell its key to a client that never had it.
@@ -588,15 +657,18 @@ fn changes_array(
 fn changes_of_shapes(
     entries: &[NetChange],
     shapes: &[(ShapeReader, Arc<Position>)],
+    sets: SetsAtBoth<'_>,
 ) -> Result<Vec<String>, (RefetchReason, String)> {
     let mut frames = Vec::new();
     for (shape, at) in shapes {
         let name = shape.shape();
-        let is_new =
-            |entry: &&NetChange| name.entity() == entry.entity && !at.contains(entry.commit_id);
+        let is_new = |entry: &&NetChange| {
+            let is_later = entry.kind == ChangeKind::Touched || !at.contains(entry.commit_id);
+            name.entity() == entry.entity && is_later
+        };
         let mut changes: Vec<Change> = Vec::new();
         for entry in entries.iter().filter(is_new) {
-            match entry.effect_on(shape, SetsAtBoth::NONE) {
+            match entry.effect_on(shape, sets) {
                 Ok(Effect::Nothing) => {}
                 Ok(Effect::SchemaChanged) | Err(_) => {
                     return Err((RefetchReason::Schema, entry.entity.clone()));

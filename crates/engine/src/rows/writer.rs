@@ -10,18 +10,20 @@ use db::read::OldValueColumns;
 use protocol::{Change, MutationId, json};
 use serde_json::value::RawValue;
 use sync_core::cursor::CommitId;
-use sync_core::log::{NetChange, Subject};
+use sync_core::log::{ChangeKind, NetChange, Subject};
 use sync_core::shape::{RowEffect, RowOp, Selection, Shape};
 
 use super::batch::{Batch, Contents, TextsWriter};
 use super::budget::Budget;
 use super::index::{Found, ShapeIndex};
+use super::sets::SetContext;
 
 /// Writes one batch.
 #[derive(Debug)]
 struct Writer<'a> {
     shapes: &'a ShapeIndex,
     old_value_columns: &'a OldValueColumns,
+    sets: &'a SetContext<'a>,
     batch: Contents,
     texts: TextsWriter,
     budget: Budget,
@@ -40,17 +42,21 @@ pub(super) struct Evaluated {
 pub(super) fn evaluate(
     log_batch: LogBatch,
     shapes: &ShapeIndex,
+    sets: &SetContext<'_>,
     over: HashSet<Shape>,
     held: &Arc<AtomicUsize>,
+    prepare: impl FnOnce(&mut Contents),
 ) -> Evaluated {
     let mut writer = Writer {
         shapes,
         old_value_columns: &log_batch.old_value_columns,
+        sets,
         batch: Contents::new(log_batch.position, log_batch.complete),
         texts: TextsWriter::default(),
         budget: Budget::new(over),
         evaluations: 0,
     };
+    prepare(&mut writer.batch);
     let mut entity = String::new();
     for entry in log_batch.entries {
         entity.clone_from(&entry.entity);
@@ -102,12 +108,12 @@ impl Writer<'_> {
                 }
             }
             Subject::Row(_) => {
-                let whole = self
-                    .shapes
-                    .has_whole(&entry.entity)
-                    .then(|| Shape::whole(&entry.entity));
+                let has_whole =
+                    entry.kind != ChangeKind::Touched && self.shapes.has_whole(&entry.entity);
+                let whole = has_whole.then(|| Shape::whole(&entry.entity));
                 let shapes = self.shapes;
-                let found = shapes.find(&entry, self.old_value_columns, &mut self.budget);
+                let found =
+                    shapes.find(&entry, self.old_value_columns, self.sets, &mut self.budget);
                 self.evaluations += found.evaluations;
                 self.write_row(entry, whole, found);
             }

@@ -16,6 +16,8 @@ struct TestBatch {
     touched: Vec<&'static str>,
     schema_changed: Vec<&'static str>,
     unclear: Vec<&'static str>,
+    /// Entities whose shapes' sets may have changed, since this position.
+    moved: Option<(&'static str, Arc<Position>)>,
 }
 
 impl Batch for TestBatch {
@@ -46,6 +48,11 @@ impl Batch for TestBatch {
     fn is_unclear_for(&self, shape: &Shape) -> bool {
         self.unclear.contains(&shape.entity())
     }
+
+    fn moves(&self, shape: &Shape) -> Option<&Arc<Position>> {
+        let (entity, follows) = self.moved.as_ref()?;
+        (shape.entity() == *entity).then_some(follows)
+    }
 }
 
 type Commands = Vec<Command<TestBatch>>;
@@ -61,6 +68,7 @@ fn batch(id: i64, touched: &[&'static str]) -> TestBatch {
         touched: touched.to_vec(),
         schema_changed: Vec::new(),
         unclear: Vec::new(),
+        moved: None,
     }
 }
 
@@ -560,4 +568,42 @@ fn a_batch_that_is_unclear_for_a_shape_restarts_what_has_not_seen_more() {
     assert!(!restarts(&session.batch(unclear(5))));
     let restarted = session.batch(unclear(6));
     assert!(restarts(&restarted) && restarted.contains(&Command::Resolve("a".into())));
+}
+
+/// No commit says which of the rows that sets have moved are new to a reader in the middle of the batch.
+#[test]
+fn a_reader_within_a_batch_that_moves_rows_reads_the_log() {
+    let moving = |follows, id, touched: &[&'static str]| TestBatch {
+        moved: Some(("a", at(follows))),
+        ..batch(id, touched)
+    };
+    // Joining, also where the sets have changed back, so that there is nothing to send.
+    for touched in [&["a"][..], &[]] {
+        for (position, is_within) in [(3, false), (4, true), (5, true), (6, false), (7, false)] {
+            let mut session = session();
+            session.subscribe(subscribe("a", "a"), whole);
+            session.batch(moving(3, 6, touched));
+            let ended = session.read(&"a".into(), ReadEnd::Complete(at(position)));
+            let goes_on = vec![read("a", "a", Some(position))];
+            assert_eq!(ended == goes_on, is_within, "{position}: {ended:?}");
+        }
+    }
+    // Live, after a read or a catch-up that went further than the stream.
+    for (position, is_within) in [(3, false), (4, true), (6, false)] {
+        let mut session = session();
+        join(&mut session, "b", "b", 2);
+        join(&mut session, "a", "a", position);
+        let commands = session.batch(moving(3, 6, &["a"]));
+        let catches_up = matches!(&commands[..], [Command::CatchUp(shapes)] if shapes.len() == 2);
+        assert_eq!(catches_up, is_within, "{position}: {commands:?}");
+    }
+    // A shape without sets is not concerned.
+    let mut session = session();
+    join(&mut session, "b", "b", 4);
+    let commands = session.batch(moving(3, 6, &["b"]));
+    assert!(
+        !commands
+            .iter()
+            .any(|command| matches!(command, Command::CatchUp(_)))
+    );
 }

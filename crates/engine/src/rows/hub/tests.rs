@@ -12,6 +12,7 @@ const ROW: &str = r#"{"id":1,"list_id":7,"owner":3,"done":false,"title":"x"}"#;
 const LIMITS: HubLimits = HubLimits {
     entity_work_max: 10,
     filter_bytes_max: 1_000_000,
+    set_values_max: 1_000,
     queue_bytes_max: 1_000_000,
     shapes_of_user_max: 0,
 };
@@ -28,7 +29,7 @@ fn cursor(epoch: &str, id: i64) -> Cursor {
 }
 
 fn hub(limits: HubLimits) -> Hub {
-    let hub = Hub::new(limits);
+    let hub = Hub::new(limits, Arc::default());
     hub.reset(cursor("one", 1));
     hub
 }
@@ -101,7 +102,7 @@ fn a_session_attaches_while_a_batch_is_evaluated() {
     assert!(hub.admit(&shape("list_id > 1")).is_ok());
     assert_eq!(hub.stats(9).shapes_total, 1);
     assert_eq!(hub.epoch(), Some(Epoch::new("one")));
-    assert_eq!(evaluating.shapes_of("todos").count(), 0);
+    assert_eq!(evaluating.shapes.shapes_of("todos").count(), 0);
     drop(evaluating);
     publish(&hub, 2, ROW);
     assert_eq!(next(&mut mailbox), at(2));

@@ -13,14 +13,15 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use db::read::OldValueColumns;
-use filter::{Access, AccessKey, RowError, RowReader, Scalar};
-use sync_core::log::NetChange;
-use sync_core::membership::SetsAtBoth;
+use filter::{Access, AccessKey, RowError, RowReader, RowValues, Scalar, Set};
+use sync_core::log::{ChangeKind, NetChange};
+use sync_core::membership::{Family, family};
 use sync_core::shape::{RowEffect, RowOp, Selection, Shape};
 use sync_core::undo::RowVersions;
 
 use super::audience::ShapeCounters;
 use super::budget::Budget;
+use super::sets::SetContext;
 
 /// From here on, the cost of a filter depends on the row's length.
 const LARGE_ROW_BYTES: usize = 4096;
@@ -47,6 +48,8 @@ struct VersionShapes {
     shapes: HashMap<Shape, Indexed>,
     /// Shapes by access key: the position of a column, then its value.
     keyed: HashMap<usize, HashMap<Scalar, HashSet<Shape>>>,
+    /// Shapes by the sets that hold every matching row's values in some columns.
+    members: HashMap<(Vec<usize>, Family), HashMap<Set, HashSet<Shape>>>,
     /// Shapes without access keys, which are evaluated for each change.
     unkeyed: HashSet<Shape>,
     /// The comparisons that those take together, apart from the length of texts.
@@ -192,6 +195,7 @@ impl ShapeIndex {
         &self,
         entry: &NetChange,
         old_value_columns: &OldValueColumns,
+        sets: &SetContext<'_>,
         budget: &mut Budget,
     ) -> Found {
         let mut found = Found::default();
@@ -200,7 +204,7 @@ impl ShapeIndex {
         };
         for version in entity.versions.values() {
             if version
-                .find(entry, old_value_columns, budget, &mut found)
+                .find(entry, old_value_columns, sets, budget, &mut found)
                 .is_err()
             {
                 found.outdated.extend(version.shapes.keys().cloned());
@@ -215,6 +219,7 @@ impl VersionShapes {
         Self {
             shapes: HashMap::new(),
             keyed: HashMap::new(),
+            members: HashMap::new(),
             unkeyed: HashSet::new(),
             unkeyed_work: 0,
             columns: BTreeMap::new(),
@@ -239,7 +244,12 @@ impl VersionShapes {
                 self.unkeyed.insert(shape.clone());
                 self.unkeyed_work += selection.filter().work().base();
             }
-            Access::Keys { keys, .. } => {
+            Access::Keys { keys, sets } => {
+                for (columns, set) in sets {
+                    let of_columns = (columns.clone(), family(set));
+                    let by_set = self.members.entry(of_columns).or_default();
+                    by_set.entry(set.clone()).or_default().insert(shape.clone());
+                }
                 for (column, value) in keys {
                     let values = self.keyed.entry(*column).or_default();
                     values
@@ -270,8 +280,9 @@ impl VersionShapes {
         let Some(Indexed { access, .. }) = self.shapes.remove(shape) else {
             return false;
         };
-        if let Access::Keys { keys, .. } = access {
+        if let Access::Keys { keys, sets } = access {
             keys.iter().for_each(|key| self.forget(key, shape));
+            sets.iter().for_each(|key| self.forget_member(key, shape));
         }
         if self.unkeyed.remove(shape) {
             self.unkeyed_work -= selection.filter().work().base();
@@ -307,6 +318,22 @@ impl VersionShapes {
         }
     }
 
+    fn forget_member(&mut self, (columns, set): &(Vec<usize>, Set), shape: &Shape) {
+        let of_columns = (columns.clone(), family(set));
+        let Some(by_set) = self.members.get_mut(&of_columns) else {
+            return;
+        };
+        if let Some(shapes) = by_set.get_mut(set) {
+            shapes.remove(shape);
+            if shapes.is_empty() {
+                by_set.remove(set);
+            }
+        }
+        if by_set.is_empty() {
+            self.members.remove(&of_columns);
+        }
+    }
+
     fn work_on(&self, row_bytes: usize) -> usize {
         if row_bytes < LARGE_ROW_BYTES {
             return self.unkeyed_work;
@@ -327,6 +354,7 @@ impl VersionShapes {
         &self,
         entry: &NetChange,
         old_value_columns: &OldValueColumns,
+        sets: &SetContext<'_>,
         budget: &mut Budget,
         found: &mut Found,
     ) -> Result<(), RowError> {
@@ -336,7 +364,7 @@ impl VersionShapes {
         let late = self.late(old_value_columns.get(&entry.entity));
         let is_keyed = |shape: &&Shape| !self.unkeyed.contains(*shape);
         let mut candidates: HashSet<&Shape> = if versions.has_past() {
-            self.keyed_candidates(&versions)
+            self.keyed_candidates(&versions, sets)
         } else {
             self.shapes.keys().filter(is_keyed).collect()
         };
@@ -346,7 +374,11 @@ impl VersionShapes {
             candidates.extend(late.iter().copied().filter(is_keyed));
             Some(RowVersions::read(&self.reader, row, None)?)
         };
+        let is_touched = entry.kind == ChangeKind::Touched;
         for shape in self.unkeyed.iter().chain(candidates) {
+            if is_touched && !sets.has_changed(shape) {
+                continue;
+            }
             let (Some(selection), Some(indexed)) = (shape.selection(), self.shapes.get(shape))
             else {
                 continue;
@@ -361,11 +393,16 @@ impl VersionShapes {
             }
             found.evaluations += 1;
             indexed.stats.evaluated();
-            match selection.effect(versions, SetsAtBoth::NONE) {
+            let effect = if is_touched {
+                selection.effect_of_sets(versions, sets.at_both())
+            } else {
+                selection.effect(versions, sets.at_both())
+            };
+            match effect {
                 Some(effect)
                     if effect.op != RowOp::Put
                         && (late.contains(shape)
-                            || selection.is_unclear(versions, SetsAtBoth::NONE)) =>
+                            || selection.is_unclear(versions, sets.at_both())) =>
                 {
                     found.unclear.push(shape.clone());
                 }
@@ -386,8 +423,23 @@ impl VersionShapes {
     }
 
     /// The shapes with access keys that a version of the row may concern.
-    fn keyed_candidates(&self, versions: &RowVersions) -> HashSet<&Shape> {
+    fn keyed_candidates(&self, versions: &RowVersions, sets: &SetContext<'_>) -> HashSet<&Shape> {
         let mut candidates = HashSet::new();
+        for ((columns, family), by_set) in &self.members {
+            let values = |row: &'_ RowValues| -> Option<Vec<Scalar>> {
+                columns
+                    .iter()
+                    .map(|column| row.scalar(*column).cloned())
+                    .collect()
+            };
+            let held: HashSet<Vec<Scalar>> = versions.all().filter_map(values).collect();
+            for values in &held {
+                let values: Vec<&Scalar> = values.iter().collect();
+                for set in sets.holders(family, &values) {
+                    candidates.extend(by_set.get(set).into_iter().flatten());
+                }
+            }
+        }
         for (column, values) in &self.keyed {
             for scalar in versions.all().filter_map(|row| row.scalar(*column)) {
                 candidates.extend(values.get(scalar).into_iter().flatten());

@@ -1,6 +1,7 @@
 //! Which filters are evaluated, with what effect, and that a detached shape leaves nothing behind.
 
 use super::*;
+use crate::rows::sets::SetContext;
 use crate::rows::testing::{shape, update};
 
 fn index(filters: impl IntoIterator<Item = String>) -> ShapeIndex {
@@ -17,7 +18,12 @@ fn attach(index: &mut ShapeIndex, shape: &Shape) {
 
 fn find(index: &ShapeIndex, entry: &NetChange) -> Found {
     let old_value_columns = index.old_value_columns();
-    index.find(entry, &old_value_columns, &mut Budget::new(HashSet::new()))
+    index.find(
+        entry,
+        &old_value_columns,
+        &SetContext::unknown(),
+        &mut Budget::new(HashSet::new()),
+    )
 }
 
 fn ops(found: &Found) -> Vec<(Shape, RowOp)> {
@@ -125,7 +131,12 @@ fn a_shape_attached_after_the_drain_receives_no_key_that_it_may_never_have_had()
     // No filter needed this column during the drain, so the entry lacks its old value.
     attach(&mut index, &shape("owner = 4"));
     let entry = update(ROW, r#"{"title":"y","owner":0}"#);
-    let found = index.find(&entry, &before, &mut Budget::new(HashSet::new()));
+    let found = index.find(
+        &entry,
+        &before,
+        &SetContext::unknown(),
+        &mut Budget::new(HashSet::new()),
+    );
     assert_eq!(found.evaluations, 2, "no others are asked");
     assert_eq!(ops(&found), [(shape("list_id = 7"), RowOp::Put)]);
     // The row may have been in it, and is not told to those who never had it.
@@ -155,11 +166,21 @@ fn a_filter_over_its_share_is_not_evaluated() {
     let long = ROW.replace(r#""x""#, &format!(r#""{}""#, "x".repeat(100_000)));
     let mut budget = Budget::new(HashSet::new());
     let entry = update(&long, "{}");
-    let found = index.find(&entry, &index.old_value_columns(), &mut budget);
+    let found = index.find(
+        &entry,
+        &index.old_value_columns(),
+        &SetContext::unknown(),
+        &mut budget,
+    );
     assert_eq!(ops(&found), [(shape("list_id > 1"), RowOp::Put)]);
     assert_eq!(budget.into_over(), HashSet::from([shape(&dear)]));
     let mut budget = Budget::new(HashSet::new());
-    index.find(&update(ROW, "{}"), &index.old_value_columns(), &mut budget);
+    index.find(
+        &update(ROW, "{}"),
+        &index.old_value_columns(),
+        &SetContext::unknown(),
+        &mut budget,
+    );
     assert!(
         budget.into_over().is_empty(),
         "it costs little for a short text"

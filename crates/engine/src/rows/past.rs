@@ -1,0 +1,91 @@
+//! The sets of a read that resumes: found out by the read itself, and used to evaluate what it returns.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use db::read::Inquiring;
+use filter::Filter;
+use sync_core::log::NetChange;
+use sync_core::membership::{Answer, Inquiry, PastSets, Question, SetsAtBoth};
+use sync_core::shape::Shape;
+
+/// The sets of the shapes of one read, shared with the read.
+#[derive(Debug, Clone)]
+pub(super) struct ReadSets(Arc<Mutex<PastSets>>);
+
+/// Asks on behalf of a read.
+struct Asking(ReadSets);
+
+impl Inquiry for Asking {
+    fn begin(&mut self, entries: &[NetChange]) -> Vec<Question> {
+        self.0.sets().begin(entries)
+    }
+
+    fn answer(&mut self, answers: Vec<Answer>) -> Vec<Question> {
+        self.0.sets().answer(answers)
+    }
+
+    fn touched(&mut self) -> Vec<(String, Filter)> {
+        let touched = self.0.sets().touched().into_iter();
+        touched
+            .map(|(shape, filter)| (shape.entity().to_owned(), filter))
+            .collect()
+    }
+}
+
+impl ReadSets {
+    /// The sets of these shapes; none when they name none.
+    pub(super) fn of<'a>(shapes: impl IntoIterator<Item = &'a Shape>) -> Option<Self> {
+        let sets = PastSets::new(shapes);
+        (!sets.sets().is_empty()).then(|| Self(Arc::new(Mutex::new(sets))))
+    }
+
+    fn sets(&self) -> MutexGuard<'_, PastSets> {
+        // What a panic leaves is not used: the read fails.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How the read finds them out.
+    pub(super) fn inquiring(&self) -> Inquiring {
+        Inquiring {
+            deciding: self.entities(),
+            inquiry: Box::new(Asking(self.clone())),
+        }
+    }
+
+    /// The entities whose rows make them.
+    pub(super) fn entities(&self) -> BTreeSet<String> {
+        self.sets().entities()
+    }
+
+    /// Whether the read has not found out what they were.
+    pub(super) fn is_unknown(&self) -> bool {
+        self.sets().is_unknown()
+    }
+
+    /// Whether they have moved rows since the read's position.
+    pub(super) fn has_moved(&self) -> bool {
+        !self.sets().touched().is_empty()
+    }
+
+    /// Whether a set of this shape may have changed since the read's position, even if it changed back.
+    pub(super) fn is_stirred(&self, shape: &Shape) -> bool {
+        self.sets().is_stirred(shape)
+    }
+}
+
+/// Evaluates something with the sets of a read, if it has any.
+pub(super) fn with_sets<T>(
+    sets: Option<&ReadSets>,
+    evaluate: impl FnOnce(SetsAtBoth<'_>) -> T,
+) -> T {
+    let Some(sets) = sets else {
+        return evaluate(SetsAtBoth::NONE);
+    };
+    let sets = sets.sets();
+    let (before, now) = sets.views();
+    evaluate(SetsAtBoth {
+        before: &before,
+        now: &now,
+    })
+}

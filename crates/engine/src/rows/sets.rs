@@ -1,0 +1,409 @@
+//! The sets that shapes name: what they are at the hub's position, and which rows a drain moves because of them.
+//!
+//! A drain that may change sets is asked about in rounds, at its own snapshot. First come the sets themselves
+//! ([`LiveSets`]), then the rows of shapes that the changed sets have moved in or out, which did not change themselves.
+//! Those are published with the drain's own changes, so at one position.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::{Arc, LazyLock};
+
+use db::read::OldValueColumns;
+use filter::{Condition, Filter, Scalar, Set};
+use serde_json::value::RawValue;
+use sync_core::cursor::{CommitId, Position};
+use sync_core::log::{ChangeKind, NetChange};
+use sync_core::membership::{Answer, Family, LiveSets, Question, SetFailure, SetView, SetsAtBoth};
+use sync_core::shape::Shape;
+
+/// The most rows that one drain publishes because a set moved them, for each question. The sessions of a shape with more
+/// read them from the log, at their own pace.
+const MOVED_ROWS_MAX: usize = 1000;
+/// The most rows that one drain publishes because sets moved them.
+const MOVED_ROWS_TOTAL_MAX: usize = 4000;
+/// The most questions about rows that one drain asks. The sessions of the other shapes read the log.
+const QUESTIONS_MAX: usize = 64;
+
+/// The sets of all attached shapes.
+#[derive(Debug, Default)]
+pub(super) struct ShapeSets {
+    live: LiveSets,
+    values_max: usize,
+    /// The shapes that depend on each set.
+    shapes: HashMap<Set, HashSet<Shape>>,
+    round: Option<Round>,
+    old_value_columns: Merged,
+}
+
+/// What the drain under way means for shapes.
+#[derive(Debug)]
+struct Round {
+    position: Arc<Position>,
+    /// Whether the sets are known by now, so that rows are asked for.
+    of_rows: bool,
+    asked: Vec<(Box<str>, Vec<Shape>)>,
+    /// The rows that were moved, by entity and key.
+    moved: BTreeMap<(Box<str>, String), Box<RawValue>>,
+    /// Shapes with changed sets.
+    changed: HashSet<Shape>,
+    /// Shapes of which too many rows were moved.
+    over: HashSet<Shape>,
+    /// The rows that the drain itself has changed, of entities with moved rows.
+    seen: HashSet<(Box<str>, String)>,
+}
+
+/// The columns whose previous values the index and the sets look at.
+#[derive(Debug, Default)]
+struct Merged {
+    of_index: Arc<OldValueColumns>,
+    of_sets: OldValueColumns,
+    /// None when the sets have changed.
+    merged: Option<Arc<OldValueColumns>>,
+}
+
+/// The sets as a batch is evaluated with them.
+#[derive(Debug)]
+pub(super) struct SetContext<'a> {
+    live: &'a LiveSets,
+    before: SetView<'a>,
+    now: SetView<'a>,
+    changed: Option<&'a HashSet<Shape>>,
+}
+
+impl SetContext<'static> {
+    /// No set is known.
+    pub(super) fn unknown() -> Self {
+        static NONE: LazyLock<LiveSets> = LazyLock::new(LiveSets::default);
+        let (before, now) = NONE.views();
+        Self {
+            live: &NONE,
+            before,
+            now,
+            changed: None,
+        }
+    }
+}
+
+impl SetContext<'_> {
+    /// Before the drain and after it.
+    pub(super) fn at_both(&self) -> SetsAtBoth<'_> {
+        SetsAtBoth {
+            before: &self.before,
+            now: &self.now,
+        }
+    }
+
+    /// The sets of a family that hold these values, or did before the drain.
+    pub(super) fn holders(
+        &self,
+        family: &Family,
+        values: &[&Scalar],
+    ) -> impl Iterator<Item = &Set> {
+        self.live.holders(family, values)
+    }
+
+    /// Whether the sets of a shape have changed in the drain.
+    pub(super) fn has_changed(&self, shape: &Shape) -> bool {
+        self.changed.is_some_and(|changed| changed.contains(shape))
+    }
+}
+
+impl ShapeSets {
+    /// No sets. Together they may hold so many values when another is added.
+    pub(super) fn with_values_max(values_max: usize) -> Self {
+        Self {
+            live: LiveSets::with_values_max(values_max),
+            values_max,
+            ..Self::default()
+        }
+    }
+
+    /// Adds a shape. Returns whether one of its sets is not known yet.
+    pub(super) fn attach(&mut self, shape: &Shape) {
+        for set in shape.all_sets() {
+            self.shapes.entry(set).or_default().insert(shape.clone());
+        }
+        let filter = shape.selection().map(|selection| selection.filter());
+        for set in filter.into_iter().flat_map(Filter::sets) {
+            self.live.want(set);
+            self.old_value_columns.merged = None;
+        }
+    }
+
+    /// Removes a shape.
+    pub(super) fn detach(&mut self, shape: &Shape) {
+        for set in shape.all_sets() {
+            if let Some(shapes) = self.shapes.get_mut(&set) {
+                shapes.remove(shape);
+                if shapes.is_empty() {
+                    self.shapes.remove(&set);
+                }
+            }
+        }
+        let filter = shape.selection().map(|selection| selection.filter());
+        for set in filter.into_iter().flat_map(Filter::sets) {
+            self.live.release(set);
+            self.old_value_columns.merged = None;
+        }
+    }
+
+    /// Whether no shape names a set.
+    pub(super) fn is_unused(&self) -> bool {
+        self.live.is_unused()
+    }
+
+    /// Whether the sets of an attached shape are known.
+    ///
+    /// # Errors
+    /// When one was asked for and could not be read.
+    pub(super) fn are_known(&self, shape: &Shape) -> Result<bool, SetFailure> {
+        let wanted = |set: &Set| self.shapes.contains_key(set);
+        let unknown = |set: &Set| wanted(set) && !self.live.is_known(set);
+        let unknown: Vec<Set> = shape.all_sets().filter(unknown).collect();
+        match unknown.iter().find_map(|set| self.live.failure(set)) {
+            Some(failure) => Err(failure),
+            None => Ok(unknown.is_empty()),
+        }
+    }
+
+    /// How many sets are known, and how many values they hold together.
+    pub(super) fn size(&self) -> (usize, usize) {
+        self.live.size()
+    }
+
+    /// The entities whose rows make the sets.
+    pub(super) fn deciding(&self) -> BTreeSet<String> {
+        self.live
+            .sets()
+            .map(|set| set.entity().to_owned())
+            .collect()
+    }
+
+    /// The columns whose previous values filters and sets look at.
+    pub(super) fn old_value_columns(
+        &mut self,
+        of_index: Arc<OldValueColumns>,
+    ) -> Arc<OldValueColumns> {
+        if self.live.is_unused() {
+            return of_index;
+        }
+        let columns = &mut self.old_value_columns;
+        if columns.merged.is_none() {
+            columns.of_sets.clear();
+            for set in self.live.sets() {
+                let rows = set.rows();
+                let names = columns.of_sets.entry(set.entity().to_owned()).or_default();
+                names.extend(rows.evaluated_column_names().map(str::to_owned));
+            }
+        }
+        if !Arc::ptr_eq(&columns.of_index, &of_index) {
+            columns.of_index = of_index.clone();
+            columns.merged = None;
+        }
+        let merge = || {
+            let mut merged = (*of_index).clone();
+            for (entity, names) in &columns.of_sets {
+                merged
+                    .entry(entity.clone())
+                    .or_default()
+                    .extend(names.iter().cloned());
+            }
+            Arc::new(merged)
+        };
+        columns.merged.get_or_insert_with(merge).clone()
+    }
+
+    /// Takes the entries of a drain up to `position`. Returns the first questions.
+    pub(super) fn begin(
+        &mut self,
+        position: &Arc<Position>,
+        entries: &[NetChange],
+    ) -> Vec<Question> {
+        self.round = Some(Round {
+            position: position.clone(),
+            of_rows: false,
+            asked: Vec::new(),
+            moved: BTreeMap::new(),
+            changed: HashSet::new(),
+            over: HashSet::new(),
+            seen: HashSet::new(),
+        });
+        let questions = self.live.begin(entries);
+        if questions.is_empty() {
+            return self.ask_for_rows();
+        }
+        questions
+    }
+
+    /// Takes the answers. Returns the next questions; none when all is known.
+    pub(super) fn answer(&mut self, answers: Vec<Answer>) -> Vec<Question> {
+        let Some(round) = &mut self.round else {
+            return Vec::new();
+        };
+        if round.of_rows {
+            round.take_rows(answers);
+            return Vec::new();
+        }
+        let questions = self.live.answer(answers);
+        if questions.is_empty() {
+            return self.ask_for_rows();
+        }
+        questions
+    }
+
+    /// Asks for the rows that changed sets have moved.
+    fn ask_for_rows(&mut self) -> Vec<Question> {
+        let Some(round) = &mut self.round else {
+            return Vec::new();
+        };
+        round.of_rows = true;
+        let shapes = self.live.changed().filter_map(|set| self.shapes.get(set));
+        let shapes: BTreeSet<&Shape> = shapes.flatten().collect();
+        let mut asked: BTreeMap<(Box<str>, Condition), (Filter, Vec<Shape>)> = BTreeMap::new();
+        for shape in shapes {
+            let Some(selection) = shape.selection() else {
+                continue;
+            };
+            let Some(filter) = selection.filter().touched(&|set| self.live.change(set)) else {
+                continue;
+            };
+            round.changed.insert(shape.clone());
+            let question = (shape.entity().into(), filter.condition().clone());
+            if asked.len() == QUESTIONS_MAX && !asked.contains_key(&question) {
+                round.over.insert(shape.clone());
+                continue;
+            }
+            let (_, of_question) = asked
+                .entry(question)
+                .or_insert_with(|| (filter, Vec::new()));
+            of_question.push(shape.clone());
+        }
+        let mut questions = Vec::new();
+        for ((entity, _), (filter, shapes)) in asked {
+            round.asked.push((entity.clone(), shapes));
+            questions.push(Question::Rows {
+                entity,
+                filter,
+                rows_max: MOVED_ROWS_MAX,
+            });
+        }
+        questions
+    }
+
+    /// The sets for a batch of a drain up to `position`. None when the drain has not been asked about, though it had to
+    /// be.
+    pub(super) fn context(&self, position: &Position) -> Option<SetContext<'_>> {
+        let round = self.round_of(position);
+        if round.is_none() && !self.live.is_unused() {
+            return None;
+        }
+        let (before, now) = self.live.views();
+        Some(SetContext {
+            live: &self.live,
+            before,
+            now,
+            changed: round.map(|round| &round.changed),
+        })
+    }
+
+    fn round_of(&self, position: &Position) -> Option<&Round> {
+        let round = self.round.as_ref();
+        round.filter(|round| *round.position == *position)
+    }
+
+    /// All shapes that name a set.
+    pub(super) fn shapes(&self) -> impl Iterator<Item = &Shape> {
+        self.shapes.values().flatten()
+    }
+
+    /// The shapes of which the drain moves too many rows.
+    pub(super) fn over(&self) -> impl Iterator<Item = &Shape> {
+        self.round.iter().flat_map(|round| &round.over)
+    }
+
+    /// The shapes whose sets may have changed in the drain, even if they changed back.
+    pub(super) fn moved_shapes(&self) -> HashSet<Shape> {
+        let stirred = self.live.stirred().into_iter();
+        let shapes = stirred.filter_map(|set| self.shapes.get(set));
+        shapes.flatten().cloned().collect()
+    }
+
+    /// The shapes with a set that is not known any more.
+    pub(super) fn lost_shapes(&self) -> HashSet<Shape> {
+        let lost = self.live.lost().filter_map(|set| self.shapes.get(set));
+        lost.flatten().cloned().collect()
+    }
+
+    /// Notes the rows that a part of the drain has changed.
+    pub(super) fn note_changed(&mut self, entries: &[NetChange]) {
+        let Some(round) = self.round.as_mut().filter(|round| !round.moved.is_empty()) else {
+            return;
+        };
+        for entry in entries {
+            if let Some(key) = &entry.key {
+                round
+                    .seen
+                    .insert((entry.entity.as_str().into(), key.clone()));
+            }
+        }
+    }
+
+    /// The rows that the sets have moved and the drain has not changed itself.
+    pub(super) fn take_moved(&mut self) -> Vec<NetChange> {
+        let Some(round) = &mut self.round else {
+            return Vec::new();
+        };
+        let commit_id = CommitId::after(&round.position);
+        let moved = std::mem::take(&mut round.moved).into_iter();
+        let moved = moved.filter(|(row, _)| !round.seen.contains(row));
+        let change = |((entity, key), row): ((Box<str>, String), Box<RawValue>)| NetChange {
+            id: i64::MAX,
+            commit_id,
+            entity: entity.into(),
+            key: Some(key),
+            kind: ChangeKind::Touched,
+            created: 0,
+            deleted: 0,
+            truncated_at: None,
+            mutation_id: None,
+            row: Some(row),
+            undo: Some(Vec::new()),
+        };
+        moved.map(change).collect()
+    }
+
+    /// The drain has been published.
+    pub(super) fn commit(&mut self) {
+        self.live.commit();
+        self.round = None;
+    }
+
+    /// The hub starts again.
+    pub(super) fn reset(&mut self) {
+        *self = Self::with_values_max(self.values_max);
+    }
+}
+
+/// Whether a shape's filter names sets.
+pub(super) fn names_sets(shape: &Shape) -> bool {
+    let filter = shape.selection().map(|selection| selection.filter());
+    filter.is_some_and(|filter| filter.sets().len() > 0)
+}
+
+impl Round {
+    fn take_rows(&mut self, answers: Vec<Answer>) {
+        let asked = std::mem::take(&mut self.asked);
+        let mut answers = answers.into_iter();
+        for (entity, shapes) in asked {
+            match answers.next() {
+                Some(Answer::Rows(rows))
+                    if self.moved.len() + rows.len() <= MOVED_ROWS_TOTAL_MAX =>
+                {
+                    let rows = rows.into_iter();
+                    self.moved
+                        .extend(rows.map(|(key, row)| ((entity.clone(), key), row)));
+                }
+                _ => self.over.extend(shapes),
+            }
+        }
+    }
+}
