@@ -34,7 +34,7 @@ pub(super) fn bad_selections() -> Vec<(Value, &'static str, &'static str)> {
         (of("pg_sleep(10) IS NULL"), "bad_filter", "at character "),
         (of("id = (SELECT 1)"), "bad_filter", "at character "),
         (
-            of("id IN (SELECT id FROM todos)"),
+            of("id IN (SELECT id FROM todos LIMIT 1)"),
             "bad_filter",
             "at character ",
         ),
