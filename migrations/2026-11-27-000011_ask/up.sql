@@ -6,7 +6,7 @@
 -- one fails, or there is none, visible is asked instead, unless it is null: the keys of the rows that the role sees.
 --
 -- Returns a JSON object: "answers", one text for each question, null for one that failed, whose SQLSTATE is in "failed" at
--- the same place; "visible" and "visible_failed"; "denied", the SQLSTATE when the role or a setting could not be set; and
+-- the same place; "visible" and "visible_failed"; "denied", the SQLSTATE when the role or a setting could not be set, or the time was over; and
 -- the oids of the tables and views that were read ("read"), but those that the transaction had locked before, which are in
 -- "held" whether they were read or not. What was read for a question that failed is not known.
 DO $do$
@@ -45,7 +45,7 @@ BEGIN
                 failed[i] := NULL;
                 EXECUTE questions[i] INTO answer;
                 answers[i] := answer;
-            EXCEPTION WHEN OTHERS OR query_canceled OR assert_failure THEN
+            EXCEPTION WHEN OTHERS OR assert_failure THEN
                 failed[i] := SQLSTATE;
                 any_failed := true;
             END;
@@ -53,7 +53,7 @@ BEGIN
         IF any_failed AND visible IS NOT NULL THEN
             BEGIN
                 EXECUTE visible INTO keys;
-            EXCEPTION WHEN OTHERS OR query_canceled OR assert_failure THEN
+            EXCEPTION WHEN OTHERS OR assert_failure THEN
                 keys_failed := SQLSTATE;
             END;
         END IF;
@@ -63,6 +63,7 @@ BEGIN
         RAISE EXCEPTION USING ERRCODE = 'RXASK';
     EXCEPTION
         WHEN SQLSTATE 'RXASK' THEN NULL;
+        -- The time is over for the whole call: a time-out comes once, so whatever ran after it would be unbounded.
         WHEN OTHERS OR query_canceled OR assert_failure THEN
             denied := SQLSTATE;
     END;

@@ -2,6 +2,7 @@
 
 mod corpus;
 mod examined;
+mod failing;
 mod random;
 mod reading;
 mod truth;

@@ -9,13 +9,14 @@ use serde_json::Value;
 use testkit::TestDatabase;
 use tokio_postgres::Client;
 
-use super::corpus::{self, Case, Expected, Keys};
+use super::corpus::{self, Case, Expected, Keys, User};
 use super::examined::{Decides, Examined, Known};
 use super::truth;
 
 /// The corpus in a database.
 pub(crate) struct Loaded {
     pub(crate) db: TestDatabase,
+    pub(crate) pool: DbPool,
     pub(crate) reader: PolicyReader,
     pub(crate) sources: Sources,
     pub(crate) cases: Vec<Case>,
@@ -52,6 +53,7 @@ pub(crate) async fn load(wanted: impl Fn(usize, &Case) -> bool) -> Loaded {
     let sources = reader.sources().await.expect("a database");
     Loaded {
         db,
+        pool,
         reader,
         sources,
         cases,
@@ -192,7 +194,30 @@ impl<'a> Run<'a> {
                 run.known.insert((user.name.clone(), table.clone()), known);
             }
         }
+        run.ask_fresh_connections().await;
         run
+    }
+
+    /// Asks again on connections on which nobody else's settings have been made, where these differ between the users.
+    async fn ask_fresh_connections(&self) {
+        let has_settings = |user: &User| !user.settings.is_empty() || user.claims.is_none();
+        if !self.case.users.iter().any(has_settings) {
+            return;
+        }
+        for ((user, table), known) in &self.known {
+            let reader = self.loaded.pool.policy_reader().await;
+            let reader = reader.expect("a connection").expect("PostgreSQL");
+            let group = self.group(user, &known.uses);
+            let examined = &self.entities[table];
+            let asked = examined
+                .ask(&reader, &known.decides, &group, &self.settings)
+                .await;
+            assert_eq!(
+                asked, known.asked,
+                "{} {user} {table} on a new connection",
+                self.case.id
+            );
+        }
     }
 
     fn group(&self, user: &str, uses: &Uses) -> Group {

@@ -59,8 +59,8 @@ pub enum Failure {
     Question(usize, String),
     /// The question for the visible keys.
     Visible(String),
-    /// Setting the role or a setting.
-    Role(String),
+    /// Setting the role or a setting, or all of it took too long.
+    Everything(String),
 }
 
 #[derive(Deserialize)]
@@ -137,7 +137,7 @@ pub(super) async fn ask(
 
 fn asked(reply: Reply, subject: Subject<'_>) -> Asked {
     let mut failures: Vec<Failure> = Vec::new();
-    failures.extend(reply.denied.map(Failure::Role));
+    failures.extend(reply.denied.map(Failure::Everything));
     failures.extend(reply.visible_failed.map(Failure::Visible));
     let failed = reply.failed.into_iter().enumerate();
     failures.extend(failed.filter_map(|(at, state)| Some(Failure::Question(at, state?))));

@@ -21,7 +21,7 @@ use crate::postgres::store::SEARCH_PATH;
 
 const CONTEXT: &str = "asking policies";
 
-/// How long the questions of one group may take.
+/// How long all questions of one group may take.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A connection for policies.
@@ -31,6 +31,7 @@ pub struct PolicyReader {
     pool: PostgresPool,
     /// The search path of sessions that set none.
     search_path: String,
+    timeout: Duration,
     _driving: AbortOnDropHandle<()>,
 }
 
@@ -48,8 +49,15 @@ impl PolicyReader {
             pool: pool.clone(),
             search_path: found.map_err(|error| failed(CONTEXT, &error))?,
             client,
+            timeout: TIMEOUT,
             _driving: AbortOnDropHandle::new(driving),
         })
+    }
+
+    /// The same reader, whose statements may take this long; for the questions of one group, 5 seconds by default.
+    #[must_use]
+    pub fn with_timeout(self, timeout: Duration) -> Self {
+        Self { timeout, ..self }
     }
 
     /// The table of an entity as it is now; none when it is missing. Nothing is installed.
@@ -160,7 +168,7 @@ impl PolicyReader {
     }
 
     async fn begin(&self) -> DbResult<()> {
-        let timeout = TIMEOUT.as_millis();
+        let timeout = self.timeout.as_millis().max(1);
         let begin = format!(
             "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL {SEARCH_PATH}; \
              SET LOCAL statement_timeout = {timeout}; SET LOCAL lock_timeout = {timeout}"
