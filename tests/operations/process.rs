@@ -85,7 +85,7 @@ async fn a_server_without_settings_serves_a_demo() {
     assert_eq!(again.rows("todos"), two.rows("todos"));
 }
 
-/// The demo signs in Ann and Ben, who have private lists, and shared ones that disappear when they are unshared.
+/// The demo signs in Ann and Ben, who have private lists, and share them by membership: they disappear with it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_demo_has_users_with_private_and_shared_lists() {
     let folder = TempDir::new().expect("a folder");
@@ -119,7 +119,7 @@ async fn the_demo_has_users_with_private_and_shared_lists() {
         };
         let mut client = SyncClient::connect(&server.ws_url(), options).await;
         assert_eq!(client.welcome()["user"], name);
-        for entity in ["lists", "todos"] {
+        for entity in ["lists", "todos", "list_members"] {
             client.subscribe(entity, entity).await;
             client.wait_subscribed(entity).await;
         }
@@ -149,7 +149,7 @@ async fn the_demo_has_users_with_private_and_shared_lists() {
         write(
             "create",
             "lists",
-            json!({ "values": { "id": "secret", "name": "Secret", "shared": false } })
+            json!({ "values": { "id": "secret", "name": "Secret" } })
         ),
         write(
             "create",
@@ -159,11 +159,7 @@ async fn the_demo_has_users_with_private_and_shared_lists() {
     ]))
     .await
     .acked();
-    ann.wait_until(|ann| {
-        ann.row("todos", "1")
-            .is_some_and(|todo| todo["shared"] == false)
-    })
-    .await;
+    ann.wait_until(|ann| ann.row("todos", "1").is_some()).await;
     // Ben neither writes into it nor finds it.
     for (write, code) in [
         (
@@ -184,11 +180,11 @@ async fn the_demo_has_users_with_private_and_shared_lists() {
         ),
         (
             write(
-                "update",
-                "lists",
-                json!({ "key": "secret", "values": { "shared": true } }),
+                "create",
+                "list_members",
+                json!({ "values": { "list_id": "secret", "person": "ben" } }),
             ),
-            "not_found",
+            "forbidden",
         ),
     ] {
         assert_eq!(
@@ -197,20 +193,22 @@ async fn the_demo_has_users_with_private_and_shared_lists() {
             "{write}"
         );
     }
-    let share = |shared: bool| {
-        write(
-            "update",
-            "lists",
-            json!({ "key": "secret", "values": { "shared": shared } }),
-        )
-    };
-    ann.push_next(json!([share(true)])).await.acked();
-    ben.wait_until(|ben| ben.row("lists", "secret").is_some() && ben.row("todos", "1").is_some())
-        .await;
-    assert_eq!(
-        ben.push_next(json!([share(false)])).await.rejected().code,
-        "forbidden"
+    let share = write(
+        "create",
+        "list_members",
+        json!({ "values": { "list_id": "secret", "person": "ben" } }),
     );
+    let unshare = write(
+        "delete",
+        "list_members",
+        json!({ "key": ["secret", "ben"] }),
+    );
+    ann.push_next(json!([share])).await.acked();
+    ben.wait_until(|ben| ben.row("lists", "secret").is_some())
+        .await;
+    assert!(ben.row("todos", "1").is_some(), "at the same cursor");
+    let refused = ben.push_next(json!([unshare])).await;
+    assert_eq!(refused.rejected().code, "forbidden");
     ben.push_next(json!([write(
         "create",
         "todos",
@@ -218,14 +216,58 @@ async fn the_demo_has_users_with_private_and_shared_lists() {
     )]))
     .await
     .acked();
-    ann.push_next(json!([share(false)])).await.acked();
-    ben.wait_until(|ben| {
-        ben.row("lists", "secret").is_none()
-            && ben.row("todos", "1").is_none()
-            && ben.row("todos", "2").is_none()
-    })
-    .await;
+    ann.push_next(json!([unshare])).await.acked();
+    ben.wait_until(|ben| ben.row("lists", "secret").is_none())
+        .await;
+    assert_eq!(ben.rows("todos").len(), 1, "the first one");
     assert_eq!(ann.rows("todos").len(), 3, "the first one, hers and his");
+}
+
+/// An earlier demo had a column for sharing, and copies of it beside each todo.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_lists_of_an_earlier_demo_stay_shared_and_private() {
+    let folder = TempDir::new().expect("a folder");
+    let db = TestDatabase::sqlite().await;
+    for statement in [
+        "CREATE TABLE lists (id TEXT PRIMARY KEY NOT NULL, name TEXT NOT NULL, position REAL NOT NULL DEFAULT 0,
+            owner TEXT, shared BOOLEAN NOT NULL DEFAULT 1)",
+        "CREATE TABLE todos (id TEXT PRIMARY KEY NOT NULL, list_id TEXT NOT NULL REFERENCES lists (id), title TEXT NOT NULL,
+            owner TEXT, shared BOOLEAN NOT NULL DEFAULT 1)",
+        "CREATE TRIGGER lists_shared AFTER UPDATE OF owner, shared ON lists BEGIN
+            UPDATE todos SET owner = new.owner, shared = new.shared WHERE list_id = new.id; END",
+        "INSERT INTO lists (id, name, owner, shared) VALUES
+            ('inbox', 'Inbox', NULL, 1), ('ours', 'Ours', 'ann', 1), ('hers', 'Hers', 'ann', 0)",
+        "INSERT INTO todos (id, list_id, title, owner, shared) VALUES ('1', 'ours', 'one', 'ann', 1), ('2', 'hers', 'two', 'ann', 0)",
+    ] {
+        db.execute(statement).await;
+    }
+    let file = folder.path().join("rhtmx-sync-lists.db");
+    db.execute(&format!("VACUUM INTO '{}'", file.display()))
+        .await;
+    for _ in 0..2 {
+        let server = ServerProcess::try_spawn_in(folder.path(), ANY_PORT, NO_SETTINGS)
+            .await
+            .unwrap_or_else(|exited| panic!("{}", exited.output));
+        let http = Http::new(server.base_url());
+        for (name, lists, todos) in [("ann", 3, 2), ("ben", 2, 1)] {
+            let login = format!("/demo/login/{name}");
+            let token = http.post(&login, &json!({})).await.text;
+            let options = ClientOptions {
+                token: Some(token),
+                ..ClientOptions::default()
+            };
+            let mut client = SyncClient::connect(&server.ws_url(), options).await;
+            for entity in ["lists", "todos"] {
+                client.subscribe(entity, entity).await;
+                client.wait_subscribed(entity).await;
+            }
+            assert_eq!(
+                (client.rows("lists").len(), client.rows("todos").len()),
+                (lists, todos),
+                "{name}"
+            );
+        }
+    }
 }
 
 /// Nobody but the demo gives tokens to anybody who asks.

@@ -15,8 +15,10 @@ pub(crate) use users::Users;
 
 /// The demo's database, in the server's working directory.
 pub(crate) const DATABASE_URL: &str = "sqlite://rhtmx-sync-lists.db";
-/// The demo's entities; a server that syncs all of them serves the application.
+/// The entities of the application; a server that syncs all of them serves it.
 const ENTITIES: [&str; 3] = ["lists", "todos", "viewers"];
+/// With whom each list is shared. Only where there are users.
+const MEMBERS: &str = "list_members";
 
 /// The check on the title is meant to be violated: it shows how a rejected mutation looks.
 const TABLES: &str = "\
@@ -24,9 +26,14 @@ CREATE TABLE IF NOT EXISTS lists (
     id TEXT PRIMARY KEY NOT NULL,
     name TEXT NOT NULL,
     position REAL NOT NULL DEFAULT 0,
-    owner TEXT,
-    shared BOOLEAN NOT NULL DEFAULT 1
+    owner TEXT
 );
+CREATE TABLE IF NOT EXISTS list_members (
+    list_id TEXT NOT NULL REFERENCES lists (id) ON DELETE CASCADE,
+    person TEXT NOT NULL,
+    PRIMARY KEY (list_id, person)
+);
+CREATE INDEX IF NOT EXISTS list_members_of_person ON list_members (person);
 CREATE TABLE IF NOT EXISTS todos (
     id TEXT PRIMARY KEY NOT NULL,
     list_id TEXT NOT NULL DEFAULT 'inbox' REFERENCES lists (id) ON DELETE CASCADE,
@@ -34,9 +41,7 @@ CREATE TABLE IF NOT EXISTS todos (
     done BOOLEAN NOT NULL DEFAULT 0,
     position REAL NOT NULL DEFAULT 0,
     assignee TEXT,
-    created_at TIMESTAMP NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now')),
-    owner TEXT,
-    shared BOOLEAN NOT NULL DEFAULT 1
+    created_at TIMESTAMP NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))
 );
 CREATE INDEX IF NOT EXISTS todos_of_list ON todos (list_id);
 CREATE TABLE IF NOT EXISTS viewers (
@@ -47,39 +52,35 @@ CREATE TABLE IF NOT EXISTS viewers (
     seen_at TIMESTAMP NOT NULL
 );";
 /// Fails on a file of a demo without users.
-const HAS_OWNERS: &str = "SELECT owner, shared FROM lists LIMIT 0";
-/// What such a file has belongs to nobody, and is shared.
-const OWNERS: &str = "\
-ALTER TABLE lists ADD COLUMN owner TEXT;
-ALTER TABLE lists ADD COLUMN shared BOOLEAN NOT NULL DEFAULT 1;
-ALTER TABLE todos ADD COLUMN owner TEXT;
-ALTER TABLE todos ADD COLUMN shared BOOLEAN NOT NULL DEFAULT 1;";
-/// A policy sees one row, so todos have the owner of their list, and whether it is shared, beside them. Policies are
-/// checked after triggers: nobody writes into a list that is not theirs to see.
-const TRIGGERS: &str = "\
-CREATE TRIGGER IF NOT EXISTS todos_created AFTER INSERT ON todos BEGIN
-    UPDATE todos SET owner = lists.owner, shared = lists.shared FROM lists
-    WHERE todos.id = new.id AND lists.id = new.list_id;
-END;
-CREATE TRIGGER IF NOT EXISTS todos_moved AFTER UPDATE OF list_id ON todos BEGIN
-    UPDATE todos SET owner = lists.owner, shared = lists.shared FROM lists
-    WHERE todos.id = new.id AND lists.id = new.list_id;
-END;
-CREATE TRIGGER IF NOT EXISTS lists_shared AFTER UPDATE OF owner, shared ON lists BEGIN
-    UPDATE todos SET owner = new.owner, shared = new.shared WHERE list_id = new.id;
-END;";
+const HAS_OWNERS: &str = "SELECT owner FROM lists LIMIT 0";
+/// What such a file has belongs to nobody.
+const OWNERS: &str = "ALTER TABLE lists ADD COLUMN owner TEXT";
+/// Succeeds on a file of a demo whose lists were shared with everybody or nobody, and whose todos had that beside them.
+const HAS_COPIES: &str = "SELECT shared FROM lists LIMIT 0";
+/// Whom such a file shares its lists with becomes a member.
+const NO_COPIES: &str = "\
+DROP TRIGGER IF EXISTS todos_created;
+DROP TRIGGER IF EXISTS todos_moved;
+DROP TRIGGER IF EXISTS lists_shared;
+INSERT OR IGNORE INTO list_members SELECT id, person FROM lists, (SELECT 'ann' AS person UNION SELECT 'ben')
+WHERE shared AND owner <> person;
+ALTER TABLE lists DROP COLUMN shared;
+ALTER TABLE todos DROP COLUMN shared;
+ALTER TABLE todos DROP COLUMN owner;";
 const FIRST_ROWS: &str = "\
-INSERT INTO lists (id, name, position, owner, shared)
+INSERT INTO lists (id, name, position, owner)
 SELECT * FROM (VALUES
-    ('inbox', 'Inbox', 0, NULL, 1), ('groceries', 'Groceries', 1, NULL, 1),
-    ('trip', 'Trip', 2, 'ann', 1), ('surprise', 'Surprise for Ben', 3, 'ann', 0))
+    ('inbox', 'Inbox', 0, NULL), ('groceries', 'Groceries', 1, NULL),
+    ('trip', 'Trip', 2, 'ann'), ('surprise', 'Surprise for Ben', 3, 'ann'))
 WHERE NOT EXISTS (SELECT 1 FROM lists);
+INSERT INTO list_members (list_id, person) SELECT 'trip', 'ben' WHERE changes() > 0;
 INSERT INTO todos (id, title)
 SELECT 'welcome', 'Write something in one pane, see it in the other' WHERE NOT EXISTS (SELECT 1 FROM todos);";
 
 /// The entities of the demo.
 pub(crate) fn entities() -> Vec<EntityConfig> {
-    ENTITIES.into_iter().map(EntityConfig::new).collect()
+    let names = ENTITIES.into_iter().chain([MEMBERS]);
+    names.map(EntityConfig::new).collect()
 }
 
 /// Whether the application is served with these entities.
@@ -89,7 +90,7 @@ pub(crate) fn is_served(entities: &[EntityConfig]) -> bool {
         .all(|name| entities.iter().any(|entity| entity.name == *name))
 }
 
-/// Everybody has the shared lists; a list that is not shared is its owner's. Only the owner shares it.
+/// A list of nobody is everybody's; any other is its owner's, and theirs with whom the owner shares it.
 pub(crate) fn policies() -> Result<Policies, PolicyError> {
     let all = |visible: &str, own: &str| EntityPolicy {
         read: Some(visible.to_owned()),
@@ -98,25 +99,27 @@ pub(crate) fn policies() -> Result<Policies, PolicyError> {
         delete: Some(own.to_owned()),
         ..EntityPolicy::default()
     };
-    let visible = "shared OR owner = auth.sub";
+    let visible = "owner IS NULL OR owner = auth.sub \
+                   OR id IN (SELECT list_id FROM list_members WHERE person = auth.sub)";
     let mut lists = all(visible, "owner = auth.sub");
     let owner = ColumnPolicy {
         default: Some("auth.sub".to_owned()),
         ..ColumnPolicy::default()
     };
     lists.columns.insert("owner".to_owned(), owner);
-    let mut todos = all(visible, visible);
-    for copied in ["owner", "shared"] {
-        let column = ColumnPolicy {
-            writable: Some(false.into()),
-            ..ColumnPolicy::default()
-        };
-        todos.columns.insert(copied.to_owned(), column);
-    }
+    let of_visible_lists = format!("list_id IN (SELECT id FROM lists WHERE {visible})");
+    let of_own_lists = "list_id IN (SELECT id FROM lists WHERE owner = auth.sub)";
+    let members = EntityPolicy {
+        read: Some(format!("person = auth.sub OR {of_own_lists}")),
+        create: Some(of_own_lists.to_owned()),
+        delete: Some(of_own_lists.to_owned()),
+        ..EntityPolicy::default()
+    };
     let [of_lists, of_todos, of_viewers] = ENTITIES.map(str::to_owned);
     Policies::new([
         (of_lists, lists),
-        (of_todos, todos),
+        (MEMBERS.to_owned(), members),
+        (of_todos, all(&of_visible_lists, &of_visible_lists)),
         (of_viewers, all("TRUE", "TRUE")),
     ])
 }
@@ -131,7 +134,9 @@ pub(crate) async fn prepare(pool: &DbPool) -> anyhow::Result<()> {
         if sqlite.batch_execute(HAS_OWNERS).await.is_err() {
             sqlite.batch_execute(OWNERS).await?;
         }
-        sqlite.batch_execute(TRIGGERS).await?;
+        if sqlite.batch_execute(HAS_COPIES).await.is_ok() {
+            sqlite.batch_execute(NO_COPIES).await?;
+        }
         sqlite.batch_execute(FIRST_ROWS).await
     };
     create().await.context("creating the demo's tables")

@@ -8,10 +8,14 @@ export interface List {
   id: string;
   name: string;
   position: number;
-  /** Whose it is; null for nobody's. Absent where there is no login. */
+  /** Whose it is; null for nobody's, which everybody has. Absent where there is no login. */
   owner?: string | null;
-  /** Whether everybody has it. */
-  shared?: boolean;
+}
+
+/** With whom a list is shared. Only where there is a login. */
+export interface Member {
+  list_id: string;
+  person: string;
 }
 
 export interface Todo {
@@ -42,7 +46,7 @@ export function openDevice(person: Person) {
     name: `rhtmx-sync-todo:${name}`,
     ...(hasLogin && { token: () => tokenOf(person) }),
     connect: recall(`${name}:offline`) !== "true",
-    entities: { lists: entity<List>(), todos: entity<Todo>(), viewers: entity<Viewer>() },
+    entities: { lists: entity<List>(), list_members: entity<Member>({ key: ["list_id", "person"] }), todos: entity<Todo>(), viewers: entity<Viewer>() },
   });
 }
 

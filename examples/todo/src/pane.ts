@@ -3,9 +3,9 @@
 import type { View } from "@rhtmx/sync";
 import { find, fromTemplate, make, say } from "./dom.js";
 import { ItemList } from "./items.js";
-import { hasLogin, userOf, type Person } from "./login.js";
+import { hasLogin, PEOPLE, userOf, type Person } from "./login.js";
 import { remember } from "./memory.js";
-import { byPosition, positionBetween, type Device, type List, type Todo } from "./model.js";
+import { byPosition, positionBetween, type Device, type List, type Member, type Todo } from "./model.js";
 import { QueueView } from "./queue.js";
 import { ViewersLine } from "./viewers.js";
 
@@ -19,6 +19,8 @@ export class Pane {
   readonly #device: Device;
   readonly #name: Person;
   readonly #lists: View<List>;
+  /** Undefined where there are no users to share with. */
+  readonly #members: View<Member> | undefined;
   readonly #items: ItemList;
   readonly #viewers: ViewersLine;
   #todos!: View<Todo>;
@@ -37,6 +39,8 @@ export class Pane {
     avatar.dataset["person"] = name;
     this.#lists = device.lists.live({ order: byPosition });
     this.#lists.subscribe(() => this.#drawLists());
+    this.#members = hasLogin ? device.list_members.live() : undefined;
+    this.#members?.subscribe(() => this.#drawLists());
     this.#items = new ItemList(this.#element(".scroll"), device, {
       move: (todo, by) => this.#move(todo, by),
       editing: (id) => this.#viewers.editing(id),
@@ -75,10 +79,7 @@ export class Pane {
       input.value = "";
     };
     this.#element(".refuse").onclick = () => this.#add("A title that is longer than the table allows: it shows at once, the server says no, and it goes where you can see why. ".repeat(2).trim());
-    this.#element(".share").onclick = () => {
-      const list = this.#lists.get(this.#chosen);
-      if (list) this.#device.lists.update(list.id, { shared: !list.shared });
-    };
+    this.#element(".share").onclick = () => this.#share(this.#chosen);
     this.#element(".clear-done").onclick = () => {
       // One mutation: all of them are deleted, or none.
       this.#device.transaction(() => {
@@ -149,14 +150,32 @@ export class Pane {
     say(notice, hasLogin ? `“${name}” is no longer shared with you.` : `“${name}” has been deleted.`);
   }
 
+  #isOwn(list: string): boolean {
+    return hasLogin && this.#lists.get(list)?.owner === userOf(this.#name);
+  }
+
+  #membersOf(list: string): readonly Member[] {
+    return this.#members?.rows.filter(({ list_id }) => list_id === list) ?? [];
+  }
+
   #isPrivate(list: string): boolean {
-    return hasLogin && this.#lists.get(list)?.shared === false;
+    return this.#isOwn(list) && this.#membersOf(list).length === 0;
+  }
+
+  /** Makes everybody else a member of a list, or nobody. The list and its items come to them, and leave them, by that alone. */
+  #share(list: string): void {
+    const members = this.#membersOf(list);
+    const others = PEOPLE.filter((person) => person !== this.#name).map(userOf);
+    this.#device.transaction(() => {
+      for (const { list_id, person } of members) this.#device.list_members.delete([list_id, person]);
+      if (members.length === 0) for (const person of others) this.#device.list_members.create({ list_id: list, person });
+    });
   }
 
   /** Only the owner of a list shares it; the server would refuse anybody else. */
   #drawShare(): void {
     const share = this.#element(".share");
-    share.hidden = !hasLogin || this.#lists.get(this.#chosen)?.owner !== userOf(this.#name);
+    share.hidden = !this.#isOwn(this.#chosen);
     say(share, this.#isPrivate(this.#chosen) ? "Share this list" : "Unshare this list");
   }
 
@@ -168,7 +187,7 @@ export class Pane {
       const name = input.value.trim();
       if (!save || !name) return this.#drawLists();
       const last = this.#lists.rows.at(-1)?.position;
-      this.#choose(this.#device.lists.create({ name, position: positionBetween(last, undefined), ...(hasLogin && { owner: userOf(this.#name), shared: false }) }).key);
+      this.#choose(this.#device.lists.create({ name, position: positionBetween(last, undefined), ...(hasLogin && { owner: userOf(this.#name) }) }).key);
     };
     input.onblur = () => finish(true);
     input.onkeydown = ({ key, isComposing }) => {

@@ -65,6 +65,17 @@ export class Visitor {
     return page;
   }
 
+  /** Opens an example application as one of its users. */
+  async signIn(user: string): Promise<Page> {
+    await this.context.unroute(`${this.server.url}/`);
+    const page = await this.open();
+    await page.locator("[name=user]").fill(user);
+    await page.locator("[name=password]").fill(`${user}'s password`);
+    await page.keyboard.press("Enter");
+    await page.getByText("live", { exact: true }).waitFor();
+    return page;
+  }
+
   async leave(): Promise<void> {
     await this.context.close();
     rmSync(this.#profile, { recursive: true, force: true });

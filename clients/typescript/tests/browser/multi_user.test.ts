@@ -1,14 +1,14 @@
 /** The example application with users and a mutator, in two browsers. Needs `RHTMX_SYNC_BIN`, `multi_user` beside it, and Chromium. */
 
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
-import { HAS_MULTI_USER, ServerProcess } from "../server/process.js";
+import { has, ServerProcess } from "../server/process.js";
 import { Visitor } from "./browser.js";
 
-describe.skipIf(!HAS_MULTI_USER)("the example with users", () => {
+describe.skipIf(!has("multi_user"))("the example with users", () => {
   let app: ServerProcess;
   const visitors: Visitor[] = [];
   beforeAll(async () => {
-    app = await ServerProcess.multiUser();
+    app = await ServerProcess.example("multi_user");
   });
   afterEach(async () => {
     for (const visitor of visitors.splice(0)) {
@@ -21,13 +21,7 @@ describe.skipIf(!HAS_MULTI_USER)("the example with users", () => {
   async function signIn(user: string) {
     const visitor = await Visitor.arrive(app);
     visitors.push(visitor);
-    await visitor.context.unroute(`${app.url}/`);
-    const page = await visitor.open();
-    await page.locator("[name=user]").fill(user);
-    await page.locator("[name=password]").fill(`${user}'s password`);
-    await page.keyboard.press("Enter");
-    await page.getByText("live", { exact: true }).waitFor();
-    return { page, context: visitor.context };
+    return { page: await visitor.signIn(user), context: visitor.context };
   }
 
   test("SPEC 19: a call of one user, made offline, is shown there at once and does on the server what the other then sees", async () => {

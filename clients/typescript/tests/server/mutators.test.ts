@@ -9,7 +9,7 @@ import { webSocket } from "../../src/connection/websocket.js";
 import { createSync } from "../../src/create.js";
 import { entity } from "../../src/entity.js";
 import { recording } from "../simulated/harness.js";
-import { HAS_MULTI_USER, ServerProcess } from "./process.js";
+import { has, ServerProcess } from "./process.js";
 
 interface Todo {
   id: string;
@@ -19,14 +19,14 @@ interface Todo {
   shared: boolean;
 }
 
-describe.skipIf(!HAS_MULTI_USER)("mutators of the real server", () => {
+describe.skipIf(!has("multi_user"))("mutators of the real server", () => {
   let app: ServerProcess;
   /** By the name of the host, which is another one for each user. */
   const cookies = new Map<string, string>();
   const open: { close(): Promise<void> }[] = [];
 
   beforeAll(async () => {
-    app = await ServerProcess.multiUser();
+    app = await ServerProcess.example("multi_user");
     cookies.set("127.0.0.1", await app.signIn("ann")).set("localhost", await app.signIn("ben"));
     const { fetch } = globalThis;
     vi.stubGlobal("fetch", (url: string, request: RequestInit) =>

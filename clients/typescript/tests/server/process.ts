@@ -8,9 +8,22 @@ import { dirname, join } from "node:path";
 
 /** The binary: `RHTMX_SYNC_BIN`. Without it the tests that need it are skipped. */
 export const BINARY = process.env["RHTMX_SYNC_BIN"];
-/** The example application with users and a mutator, where it was built beside the server. */
-const MULTI_USER = BINARY && join(dirname(BINARY), "multi_user");
-export const HAS_MULTI_USER = MULTI_USER !== undefined && existsSync(MULTI_USER);
+/** The example applications with users, each with its tables. */
+const EXAMPLES = {
+  multi_user: ["todos"],
+  teams: ["organisations", "organisation_admins", "teams", "team_members", "documents", "invitations"],
+};
+export type Example = keyof typeof EXAMPLES;
+
+function pathOf(example: Example): string {
+  return join(dirname(BINARY!), example);
+}
+
+/** Whether an example was built beside the server. */
+export function has(example: Example): boolean {
+  return BINARY !== undefined && existsSync(pathOf(example));
+}
+
 /** `DATABASE_URL`: a PostgreSQL database for these tests alone. Without it each server has its own SQLite file. */
 const POSTGRES = process.env["DATABASE_URL"];
 
@@ -35,15 +48,15 @@ export class ServerProcess {
     return server;
   }
 
-  /** Starts the example application, with a database of its own. */
-  static async multiUser(): Promise<ServerProcess> {
-    const server = new ServerProcess(await freePort(), [], MULTI_USER);
-    if (POSTGRES) server.sql("DROP TABLE IF EXISTS todos CASCADE;");
+  /** Starts an example application, with a database of its own. */
+  static async example(example: Example): Promise<ServerProcess> {
+    const server = new ServerProcess(await freePort(), [], pathOf(example));
+    if (POSTGRES) server.sql(`DROP TABLE IF EXISTS ${EXAMPLES[example].join(", ")} CASCADE;`);
     await server.start();
     return server;
   }
 
-  /** Signs a user of the example application in; returns the cookie. */
+  /** Signs a user of an example application in; returns the cookie. */
   async signIn(user: string): Promise<string> {
     const body = new URLSearchParams({ user, password: `${user}'s password` });
     const answer = await fetch(`${this.url}/login`, { method: "POST", body, redirect: "manual" });
