@@ -1,11 +1,10 @@
 //! What a net change means for a reader, of all rows or of a shape.
 
-use filter::RowError;
+use filter::{RowError, SetsAtBoth};
 use protocol::{Change, MutationId};
 use serde_json::value::RawValue;
 
 use crate::log::{ChangeKind, NetChange, Subject};
-use crate::membership::SetsAtBoth;
 use crate::shape::{RowEffect, RowOp, ShapeReader};
 use crate::undo::RowVersions;
 

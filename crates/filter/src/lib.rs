@@ -52,7 +52,7 @@ pub use claim::{Claim, ClaimPath};
 pub use class::compares;
 pub use condition::{
     Backend, Condition, FILTER_BYTES_MAX, Filter, InnerTable, Lookup, Membership, NoSets,
-    SUBQUERIES_MAX, SUBQUERIES_NESTED_MAX, Set, SetRows, Sets, Table, Tables, Work,
+    SUBQUERIES_MAX, SUBQUERIES_NESTED_MAX, Set, SetRows, Sets, SetsAtBoth, Table, Tables, Work,
 };
 pub use error::{FilterError, FilterErrorKind};
 pub use like::{Pattern, Piece};

@@ -8,10 +8,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use filter::{Filter, Lookup, RowReader, Scalar, Set, SetChange, Sets};
+use filter::{Filter, Lookup, RowReader, Scalar, Set, SetChange, Sets, SetsAtBoth};
 use serde_json::value::RawValue;
 
-use super::SetsAtBoth;
 use super::contents::{Contents, Difference, Part, Sign};
 use crate::log::{NetChange, Subject};
 use crate::undo::{Before, RowVersions};

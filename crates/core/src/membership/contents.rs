@@ -14,7 +14,7 @@ pub(super) enum Values {
 }
 
 /// Values that are looked up.
-struct Wanted<'a>(&'a [&'a Scalar]);
+struct LookedUp<'a>(&'a [&'a Scalar]);
 
 /// What a row is for a set.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,13 +68,13 @@ impl Hash for Values {
     }
 }
 
-impl Hash for Wanted<'_> {
+impl Hash for LookedUp<'_> {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.0.iter().for_each(|value| value.hash(state));
     }
 }
 
-impl Equivalent<Values> for Wanted<'_> {
+impl Equivalent<Values> for LookedUp<'_> {
     fn equivalent(&self, values: &Values) -> bool {
         self.0.iter().copied().eq(values.as_slice())
     }
@@ -137,7 +137,7 @@ impl Contents {
             None => count > 0,
             Some((difference, sign)) => sign.add(count, changed(difference)) > 0,
         };
-        let wanted = Wanted(values);
+        let wanted = LookedUp(values);
         let count = self.counts.get(&wanted).copied().unwrap_or_default();
         let changed = |difference: &Difference| difference.counts.get(&wanted).copied();
         Lookup {

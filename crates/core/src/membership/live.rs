@@ -399,7 +399,7 @@ impl LiveSets {
             if is_held {
                 hold(&mut self.holders, set, values);
             } else {
-                let_go(&mut self.holders, set, &values);
+                unhold(&mut self.holders, set, &values);
             }
         }
     }
@@ -411,7 +411,7 @@ impl LiveSets {
         };
         self.values -= contents.len();
         for values in contents.values() {
-            let_go(&mut self.holders, set, values);
+            unhold(&mut self.holders, set, values);
         }
     }
 }
@@ -423,7 +423,7 @@ fn hold(holders: &mut Holders, set: &Set, values: Values) {
     by_values.entry(values).or_default().insert(set.clone());
 }
 
-fn let_go(holders: &mut Holders, set: &Set, values: &Values) {
+fn unhold(holders: &mut Holders, set: &Set, values: &Values) {
     let family = family(set);
     let Some(by_values) = holders.get_mut(&family) else {
         return;

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use filter::{
-    Backend, Filter, InnerTable, Lookup, NoSets, RowReader, RowValues, Scalar, Set, Sets, Table,
-    Tables,
+    Backend, Filter, InnerTable, Lookup, NoSets, RowReader, RowValues, Scalar, Set, Sets,
+    SetsAtBoth, Table, Tables,
 };
 use proptest::prelude::*;
 use protocol::Change;
@@ -487,7 +487,7 @@ fn write() -> impl Strategy<Value = Write> {
 
 /// What happens between two drains.
 #[derive(Debug, Clone)]
-struct Step {
+struct Round {
     writes: Vec<Write>,
     /// Whether the log has lost what rows were.
     forget: bool,
@@ -497,7 +497,7 @@ struct Step {
     too_many: bool,
 }
 
-fn step() -> impl Strategy<Value = Step> {
+fn round() -> impl Strategy<Value = Round> {
     let rarely = || prop::bool::weighted(0.15);
     (
         prop::collection::vec(write(), 0..6),
@@ -505,7 +505,7 @@ fn step() -> impl Strategy<Value = Step> {
         rarely(),
         rarely(),
     )
-        .prop_map(|(writes, forget, fails, too_many)| Step {
+        .prop_map(|(writes, forget, fails, too_many)| Round {
             writes,
             forget,
             fails,
@@ -546,7 +546,7 @@ proptest! {
     #[test]
     fn sets_and_copies_equal_the_database_at_each_position(
         conditions in prop::collection::vec((0..3_usize, condition(3)), 1..4),
-        steps in prop::collection::vec(step(), 1..8),
+        steps in prop::collection::vec(round(), 1..8),
     ) {
         let mut database = Database::default();
         let mut log = Log::default();

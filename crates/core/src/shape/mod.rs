@@ -19,14 +19,14 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use filter::{
-    Backend, Filter, FilterError, NoSets, RowError, RowReader, RowValues, Set, Sets, Table,
+    Backend, Filter, FilterError, NoSets, RowError, RowReader, RowValues, Set, Sets, SetsAtBoth,
+    Table,
 };
 use protocol::{SchemaSummary, SelectionRequest};
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 use value::schema::Schema;
 
-use crate::membership::SetsAtBoth;
 use crate::policy::ReadScope;
 use crate::undo::{Before, RowVersions};
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use filter::SetsAtBoth;
 use proptest::prelude::*;
 
 use filter::testing::{arbitrary, raw, test_table};
@@ -11,7 +12,6 @@ use super::*;
 use crate::cursor::CommitId;
 use crate::effect::Effect;
 use crate::log::{ChangeKind, NetChange, UndoRecord};
-use crate::membership::SetsAtBoth;
 use crate::undo::properties::{life, members, records};
 
 /// Which of a row's undo records are available.

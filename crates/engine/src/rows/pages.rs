@@ -6,12 +6,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use db::read::{ChangeStream, ChangesQuery, RowStream, RowsPage, RowsQuery};
+use filter::SetsAtBoth;
 use protocol::{Change, RefetchReason, json};
 use serde_json::value::RawValue;
 use sync_core::cursor::{Position, refuse};
 use sync_core::effect::Effect;
 use sync_core::log::NetChange;
-use sync_core::membership::SetsAtBoth;
 use sync_core::retry::ReadFailure;
 use sync_core::shape::{Shape, ShapeReader};
 

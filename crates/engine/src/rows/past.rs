@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use db::read::Inquiring;
-use filter::Filter;
+use filter::{Filter, SetsAtBoth};
 use sync_core::log::NetChange;
-use sync_core::membership::{Answer, Inquiry, PastSets, Question, SetsAtBoth};
+use sync_core::membership::{Answer, Inquiry, PastSets, Question};
 use sync_core::shape::Shape;
 
 /// The sets of the shapes of one read, shared with the read.

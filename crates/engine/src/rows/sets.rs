@@ -8,11 +8,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, LazyLock};
 
 use db::read::OldValueColumns;
-use filter::{Condition, Filter, Scalar, Set};
+use filter::{Condition, Filter, Scalar, Set, SetsAtBoth};
 use serde_json::value::RawValue;
 use sync_core::cursor::{CommitId, Position};
 use sync_core::log::{ChangeKind, NetChange};
-use sync_core::membership::{Answer, Family, LiveSets, Question, SetFailure, SetView, SetsAtBoth};
+use sync_core::membership::{Answer, Family, LiveSets, Question, SetFailure, SetView};
 use sync_core::shape::Shape;
 
 /// The most rows that one drain publishes because a set moved them, for each question. The sessions of a shape with more

@@ -12,6 +12,7 @@ use super::syntax::CompareOp;
 
 pub use set::{
     Lookup, Membership, NoSets, SUBQUERIES_MAX, SUBQUERIES_NESTED_MAX, Set, SetRows, Sets,
+    SetsAtBoth,
 };
 pub use table::{Backend, InnerTable, Table, Tables};
 pub(super) use work::bytes;

@@ -75,6 +75,23 @@ impl Sets for NoSets {
     }
 }
 
+/// The sets at a reader's position and now.
+#[derive(Clone, Copy)]
+pub struct SetsAtBoth<'a> {
+    /// As they were at the reader's position.
+    pub before: &'a dyn Sets,
+    /// As they are.
+    pub now: &'a dyn Sets,
+}
+
+impl SetsAtBoth<'static> {
+    /// No set is known. For filters that name none.
+    pub const NONE: Self = Self {
+        before: &NoSets,
+        now: &NoSets,
+    };
+}
+
 impl Set {
     /// The set of the values that some columns hold in some rows.
     pub fn new(rows: SetRows) -> Self {

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::log::{ChangeKind, UndoRecord};
-use crate::membership::SetsAtBoth;
+use filter::SetsAtBoth;
 
 /// The effect of a row with these versions, oldest first.
 #[track_caller]
