@@ -5,4 +5,5 @@ mod cursor_query;
 mod filters;
 mod random_snapshots;
 mod real_snapshots;
+mod subqueries;
 mod visibility;

@@ -1,6 +1,7 @@
 //! For tests: a table with a column of each kind, and arbitrary filters and rows of it.
 
 pub mod arbitrary;
+pub mod queries;
 pub mod sets;
 pub mod tables;
 
