@@ -26,13 +26,10 @@ DECLARE
     denied text;
     held oid[];
     locked oid[];
-    locks CONSTANT text := 'SELECT coalesce(array_agg(DISTINCT l.relation), ''{}'') FROM pg_locks l '
-        'JOIN pg_class c ON c.oid = l.relation '
-        'WHERE l.pid = pg_backend_pid() AND l.locktype = ''relation'' AND c.relkind IN (''r'', ''p'', ''f'', ''v'', ''m'') '
-        'AND c.relnamespace <> ''pg_catalog''::regnamespace';
     of_role CONSTANT text := 'SET LOCAL ROLE ' || quote_ident(role);
 BEGIN
-    EXECUTE locks INTO held;
+    SELECT coalesce(array_agg(l.relation), '{}') INTO held FROM pg_locks l
+    WHERE l.pid = pg_backend_pid() AND l.relation >= 16384;
     BEGIN
         EXECUTE of_role;
         FOR i IN 1 .. cardinality(names) LOOP
@@ -57,8 +54,10 @@ BEGIN
                 keys_failed := SQLSTATE;
             END;
         END IF;
-        PERFORM pg_catalog.set_config('search_path', 'pg_catalog', true);
-        EXECUTE locks INTO locked;
+        -- The function's own search path, so that the plan of this query is kept. The relations below 16384 are PostgreSQL's.
+        PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+        SELECT coalesce(array_agg(l.relation), '{}') INTO locked FROM pg_locks l
+        WHERE l.pid = pg_backend_pid() AND l.relation >= 16384;
         -- Takes back the role, the settings and the locks.
         RAISE EXCEPTION USING ERRCODE = 'RXASK';
     EXCEPTION
@@ -70,8 +69,8 @@ BEGIN
     RETURN json_build_object(
         'answers', coalesce(answers, '{}'), 'failed', coalesce(failed, '{}'),
         'visible', keys, 'visible_failed', keys_failed, 'denied', denied,
-        'read', coalesce((SELECT json_agg(l.o::int8) FROM unnest(locked) l(o) WHERE l.o <> ALL (held)), '[]'),
-        'held', coalesce((SELECT json_agg(l.o::int8) FROM unnest(held) l(o)), '[]'));
+        'read', (SELECT coalesce(json_agg(l.o::int8), '[]') FROM (SELECT unnest(locked) EXCEPT SELECT unnest(held)) l(o)),
+        'held', (SELECT coalesce(json_agg(l.o::int8), '[]') FROM unnest(held) l(o)));
 END
 $ask$
 $create$, '@schema@', quote_ident(current_schema()));
