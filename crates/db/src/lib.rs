@@ -16,7 +16,6 @@ mod error;
 pub mod feed;
 mod fingerprint;
 pub mod health;
-pub mod inquiry;
 mod lanes;
 pub mod listener;
 mod mend;

@@ -31,10 +31,10 @@ use super::store::SEARCH_PATH;
 use crate::entity::Entity;
 use crate::error::{DbError, DbResult, Failed};
 use crate::health::Health;
-use crate::inquiry::{
+use crate::read::collect::{ChangeRow, ChangesCollector};
+use crate::read::inquiry::{
     AnswerCollector, AnswerLine, Collected, Inquiring, Moved, are_known, entities_of, subject,
 };
-use crate::read::collect::{ChangeRow, ChangesCollector};
 use crate::read::{ChangesQuery, Fingerprints, OldValueColumns, Part, PartSender, some_of};
 
 type Entities = BTreeMap<String, Arc<Entity>>;
@@ -207,7 +207,7 @@ impl Changes<'_> {
             }
         }
         drop(lines);
-        // Where the log no longer reaches back, whoever reads finds that out.
+        // Where the log no longer reaches back, the reader finds that out.
         let from = Position::Snapshot(self.from.clone());
         let Some(start) = start.filter(|start| from.covers(&start.floor)) else {
             return Ok(Ok(Moved::default()));

@@ -11,7 +11,7 @@ use super::read::guarded_row;
 use super::store::in_schema;
 use crate::entity::{Entity, RowsSql};
 use crate::health::Health;
-use crate::inquiry::{AnswerCollector, QUESTION_LOCK_MS_MAX, QUESTION_MS_MAX};
+use crate::read::inquiry::{AnswerCollector, QUESTION_LOCK_MS_MAX, QUESTION_MS_MAX};
 
 /// The snapshot of every statement in it is that of the first. Nothing that it reads is newer, but for a table that
 /// was truncated meanwhile: so the tables are locked before.

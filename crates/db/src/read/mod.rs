@@ -1,6 +1,7 @@
 //! Reads of the log and of tables, the same for both backends: queries, and the streams that answer them.
 
 pub(crate) mod collect;
+pub mod inquiry;
 pub(crate) mod sql;
 mod stream;
 
@@ -12,7 +13,7 @@ use serde_json::value::RawValue;
 use sync_core::cursor::Position;
 use sync_core::shape::Shape;
 
-pub use crate::inquiry::Inquiring;
+pub use inquiry::Inquiring;
 pub use stream::{ChangeStream, ReadError, ReadStart, ReadStream, RowStream};
 pub(crate) use stream::{Part, PartSender};
 

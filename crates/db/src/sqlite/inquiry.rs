@@ -20,8 +20,8 @@ use super::statement::{Statement, Value};
 use crate::entity::{Entity, RowsSql};
 use crate::error::Failed;
 use crate::health::Health;
-use crate::inquiry::{AnswerCollector, AnswerLine, are_known, entities_of, subject};
 use crate::quote::{ident, literal};
+use crate::read::inquiry::{AnswerCollector, AnswerLine, are_known, entities_of, subject};
 use crate::read::{ALONE, Fingerprints};
 
 impl QueryableByName<Sqlite> for AnswerLine {

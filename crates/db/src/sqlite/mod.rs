@@ -3,6 +3,7 @@
 mod apply;
 mod capture;
 pub(crate) mod catalog;
+mod changes;
 pub(crate) mod connect;
 mod entry;
 mod explain;

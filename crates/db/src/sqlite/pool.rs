@@ -9,6 +9,7 @@ use diesel_async::pooled_connection::{AsyncDieselConnectionManager, ManagerConfi
 use futures_util::FutureExt as _;
 use sync_core::cursor::Cursor;
 
+use super::changes;
 use super::connect::{SqliteConn, establish};
 use super::file::FileId;
 use super::mutation::Waiting;
@@ -185,7 +186,7 @@ impl SqlitePool {
         ReadStream::begin(|out| async move {
             let health = &pool.health;
             let mut conn = pool.get().await?;
-            let read = read::read_changes(&mut conn, &entities, health, query, &out).await;
+            let read = changes::read_changes(&mut conn, &entities, health, query, &out).await;
             read.inspect_err(|error| read::guard_after(error, &entities, health))
         })
     }

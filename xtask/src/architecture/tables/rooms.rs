@@ -120,6 +120,7 @@ const DB: House = House {
         ],
         &["mend"],
         &["entity", "migrations", "url"],
+        &["sets"],
         &["catalog", "read", "retention", "write"],
         &["feed"],
         &["listener"],

@@ -20,15 +20,15 @@ use crate::entity::Entity;
 use crate::error::DbResult;
 use crate::feed::{Drain, DrainError, InquiryStart};
 use crate::health::Unreadable;
-use crate::inquiry::{
-    self, AnswerCollector, AnswerLine, Collected, are_known, entities_of, subject,
-};
 use crate::postgres::connect::failed;
 use crate::postgres::inquiry::{
     ONE_SNAPSHOT, fingerprints_sql, lock_sql, question_settings, question_sql,
 };
 use crate::postgres::read::{array, changes_sql, commit_id, parameters};
 use crate::read::collect::{ChangesCollector, ITEMS_PER_CHUNK};
+use crate::read::inquiry::{
+    self, AnswerCollector, AnswerLine, Collected, are_known, entities_of, subject,
+};
 use crate::read::{Fingerprints, OldValueColumns, Part, unreadable};
 
 /// How many questions are sent before the answer to the first has come.

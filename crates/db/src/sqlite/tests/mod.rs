@@ -26,7 +26,7 @@ use tempfile::TempDir;
 use tokio::sync::mpsc;
 
 use super::connect::{self, SqliteConn};
-use super::{capture as captures, install, read, store};
+use super::{capture as captures, changes, install, read, store};
 use crate::entity::{Entity, EntityConfig};
 use crate::migrations;
 use crate::read::sql::{Reading, changes_sql};
@@ -162,7 +162,7 @@ impl Synced {
             entities: None,
             inquiry: None,
         };
-        read::read_changes(
+        changes::read_changes(
             &mut self.conn,
             &self.entities,
             &Arc::default(),

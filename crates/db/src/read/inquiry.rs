@@ -1,7 +1,7 @@
 //! Questions about a read of the log, asked at its snapshot: what both backends share.
 //!
-//! Membership moves rows that have not changed themselves, so a read of the log alone does not say what it means. Whoever
-//! reads asks what else must be known ([`Question`]), in the transaction of the read, and so at its snapshot. A question
+//! Membership moves rows that have not changed themselves, so a read of the log alone does not say what it means. Its
+//! reader asks what else must be known ([`Question`]), in the transaction of the read, and so at its snapshot. A question
 //! that cannot be answered says so and harms nothing else.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -14,10 +14,10 @@ use sync_core::cursor::CommitId;
 use sync_core::log::{ChangeKind, NetChange};
 use sync_core::membership::{Answer, Inquiry, Question};
 
+use super::collect::{CHUNK_BYTES, ITEMS_PER_CHUNK};
+use super::{Fingerprints, Part, reason_in_place_of_row};
 use crate::entity::Entity;
 use crate::health::Health;
-use crate::read::collect::{CHUNK_BYTES, ITEMS_PER_CHUNK};
-use crate::read::{Fingerprints, Part, reason_in_place_of_row};
 use crate::sets;
 
 /// With more different values than this a set is not read.
