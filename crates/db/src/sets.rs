@@ -1,6 +1,8 @@
 //! The tables behind the sets that a filter names.
 
 use std::collections::BTreeMap;
+#[cfg(feature = "sqlite")]
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use filter::{Filter, Set};
@@ -33,4 +35,24 @@ pub(crate) fn entities_of(
         found.extend(entities_of(&set.rows().filter, entities)?);
     }
     Ok(found)
+}
+
+/// The columns of a table that decide what the sets hold which a filter names, at every depth.
+#[cfg(feature = "sqlite")]
+pub(crate) fn columns_of<'a>(
+    filter: &'a Filter,
+    relation: &str,
+    entities: &BTreeMap<String, Arc<Entity>>,
+) -> BTreeSet<&'a str> {
+    let mut columns = BTreeSet::new();
+    for set in filter.sets() {
+        let rows = set.rows();
+        let entity = entity_of(set, entities);
+        if entity.is_some_and(|entity| entity.relation.as_deref() == Some(relation)) {
+            let evaluated = rows.evaluated_columns().into_iter();
+            columns.extend(evaluated.map(|column| rows.schema.columns[column].name.as_str()));
+        }
+        columns.extend(columns_of(&rows.filter, relation, entities));
+    }
+    columns
 }

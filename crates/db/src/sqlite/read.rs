@@ -6,7 +6,6 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use diesel::connection::DefaultLoadingMode;
@@ -14,27 +13,24 @@ use diesel::deserialize::{self, FromSql, FromSqlRow};
 use diesel::row::NamedRow;
 use diesel::sql_types::{BigInt, Nullable, Text};
 use diesel::sqlite::{Sqlite, SqliteValue};
-use diesel::{Connection as _, QueryResult, QueryableByName, RunQueryDsl as _, SqliteConnection};
-use protocol::{RefetchReason, RowImage};
-use sync_core::cursor::{CommitId, Position};
-use sync_core::log::NetChange;
+use diesel::{Connection as _, QueryableByName, RunQueryDsl as _, SqliteConnection};
+use protocol::RowImage;
+use sync_core::cursor::CommitId;
 use sync_core::shape::Selection;
 
 use super::connect::{SqliteConn, blocking};
 use super::entry::{entry_hash, hash_at, newest, position};
 use super::filter::Predicates;
+use super::projection;
 use super::statement::{Statement, Value};
-use super::{entry, projection, store};
 use crate::entity::{Entity, RowsSql};
 use crate::error::{DbError, DbResult, Failed};
 use crate::health::{Health, ROW_BYTES_MAX};
 use crate::quote::literal;
-use crate::read::collect::{ChangeRow, ChangesCollector, RowLine, RowsCollector};
-use crate::read::inquiry::{self, Collected, Inquiring, Moved};
-use crate::read::sql::{self, Dialect, Reading};
+use crate::read::collect::{ChangeRow, RowLine, RowsCollector};
+use crate::read::sql::{self, Dialect};
 use crate::read::{
-    self, ALONE, ChangesQuery, Fingerprints, Part, PartSender, RESUME_ENTRIES_CHEAP, ReadStart,
-    RowsPage, RowsQuery, TOO_LARGE, reason_in_place_of_row,
+    ALONE, Part, PartSender, RowsPage, RowsQuery, TOO_LARGE, reason_in_place_of_row,
 };
 
 /// `?1` is the newest known id, `?2` the JSON array of the entities. `?3` is the old-value columns of each

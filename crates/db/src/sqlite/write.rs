@@ -13,6 +13,7 @@ use super::explain::{self, Tried, WriteFailed};
 use super::filter::Predicates;
 use super::statement::{KeptStatements, Statement, Value};
 use crate::quote::ident;
+use crate::sets;
 use crate::write::{TableWrite, not_found, outside_check};
 
 #[derive(QueryableByName)]
@@ -110,13 +111,16 @@ fn predicates(write: &TableWrite) -> Predicates<'_> {
 }
 
 /// Whether a row that has just been written passes the write's check; `None` when it cannot be found: no key names it,
-/// and it has no row id. The row itself is in no set that says who may write it.
+/// and it has no row id. What the write makes of the row is in no set that says who may write it.
 pub(super) fn passes_check_afterwards(
     conn: &mut SqliteConnection,
     write: &TableWrite,
     check: &Filter,
 ) -> Result<Option<bool>, diesel::result::Error> {
-    let predicates = predicates(write).without_itself();
+    let mut predicates = predicates(write);
+    if !is_as_before(write, check) {
+        predicates = predicates.without_itself();
+    }
     if write.key.is_some() {
         let statement = with_key(matches_of(write, predicates, check), write);
         return found(conn, statement);
@@ -133,6 +137,14 @@ pub(super) fn passes_check_afterwards(
     // Inserts of triggers do not count.
     let statement = statement.sql(format!(" WHERE t.{ROWID} = last_insert_rowid()"));
     found(conn, statement)
+}
+
+/// Whether the written row is in the sets that a filter names as it was before the write.
+fn is_as_before(write: &TableWrite, filter: &Filter) -> bool {
+    let deciding = sets::columns_of(filter, write.relation(), &write.others);
+    let name = |index: usize| write.schema.columns[index].name.as_str();
+    let mut written = write.values.iter().filter(|(index, _)| write.sets(*index));
+    write.op == Op::Update && written.all(|(index, _)| !deciding.contains(name(*index)))
 }
 
 /// The answer of a query for one row at most.
