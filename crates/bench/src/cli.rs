@@ -56,6 +56,8 @@ pub(crate) enum Workload {
     FanOut,
     /// Thousands of subscribers with different filters.
     Selective,
+    /// Users whose rows are those of the lists that another table says they are members of.
+    Membership,
     /// A new client, ten new clients, and one that was offline.
     CatchUp,
     /// A thousand clients subscribe at once.
@@ -77,11 +79,12 @@ pub(crate) enum Workload {
 }
 
 impl Workload {
-    pub(crate) const EACH: [Self; 12] = [
+    pub(crate) const EACH: [Self; 13] = [
         Self::WriteCost,
         Self::Latency,
         Self::FanOut,
         Self::Selective,
+        Self::Membership,
         Self::CatchUp,
         Self::Herd,
         Self::Memory,

@@ -32,6 +32,8 @@ pub(crate) enum Speaks {
     Handshake,
     /// The protocol of rhtmx-sync, and this subscription.
     Protocol(Subscribe),
+    /// The protocol, and several subscriptions at once.
+    Several(Vec<Subscribe>),
     /// The protocol, and then one mutation after another, each when the previous one is acked, or only one.
     Pushes {
         entity: &'static str,
@@ -44,8 +46,8 @@ pub(crate) enum Speaks {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Subscribe {
     pub(crate) entity: &'static str,
-    /// `list_id = $1`, with this number.
-    pub(crate) list: Option<i64>,
+    /// `list_id IN ($1, …)`, with these numbers, or `list_id = $1`; all rows when there is none.
+    pub(crate) lists: Vec<i64>,
     pub(crate) cursor: Option<String>,
 }
 
@@ -74,11 +76,18 @@ impl Subscribe {
         }
     }
 
-    fn frame(&self) -> String {
-        let mut frame = json!({ "type": "subscribe", "id": 1, "entity": self.entity });
-        if let Some(list) = self.list {
-            frame["where"] = "list_id = $1".into();
-            frame["params"] = json!([list]);
+    fn frame(&self, id: usize) -> String {
+        let mut frame = json!({ "type": "subscribe", "id": id, "entity": self.entity });
+        match self.lists.len() {
+            0 => {}
+            1 => frame["where"] = "list_id = $1".into(),
+            count => {
+                let parameters: Vec<String> = (1..=count).map(|it| format!("${it}")).collect();
+                frame["where"] = format!("list_id IN ({})", parameters.join(", ")).into();
+            }
+        }
+        if !self.lists.is_empty() {
+            frame["params"] = json!(self.lists);
         }
         if let Some(cursor) = &self.cursor {
             frame["cursor"] = cursor.as_str().into();
@@ -123,6 +132,7 @@ async fn run(index: usize, user: User, mut shared: Shared) -> Result<()> {
             times: Times::default(),
             answers: Vec::new(),
             welcomed: false,
+            awaited: 0,
             acked: 0,
         },
     };
@@ -152,10 +162,8 @@ async fn run(index: usize, user: User, mut shared: Shared) -> Result<()> {
     drop(turn);
     shared.gate.wait_for(|open| *open).await?;
     match speaks {
-        Speaks::Protocol(subscribe) => {
-            stream.write_all(&client_text(&subscribe.frame())).await?;
-            receiver.until_closed(&mut stream).await
-        }
+        Speaks::Protocol(subscribe) => receiver.subscribed(&mut stream, &[subscribe]).await,
+        Speaks::Several(subscriptions) => receiver.subscribed(&mut stream, &subscriptions).await,
         Speaks::Pushes { entity, once, .. } => {
             receiver.push(&mut stream, entity, index).await?;
             if once {
@@ -208,10 +216,25 @@ struct State {
     /// Pongs to be sent.
     answers: Vec<u8>,
     welcomed: bool,
+    /// Subscriptions that are not live yet.
+    awaited: usize,
     acked: u64,
 }
 
 impl Receiver {
+    /// Subscribes, and receives until the connection is closed.
+    async fn subscribed(
+        &mut self,
+        stream: &mut TcpStream,
+        subscriptions: &[Subscribe],
+    ) -> Result<()> {
+        self.state.awaited = subscriptions.len();
+        for (subscribe, id) in subscriptions.iter().zip(1..) {
+            stream.write_all(&client_text(&subscribe.frame(id))).await?;
+        }
+        self.until_closed(stream).await
+    }
+
     async fn until_closed(&mut self, stream: &mut TcpStream) -> Result<()> {
         loop {
             self.some(stream).await?;
@@ -328,7 +351,12 @@ impl Sink for State {
                 self.acked = frame["last_mutation"].as_u64().unwrap_or_default();
                 self.tally.welcomed.fetch_add(1, Ordering::Relaxed);
             }
-            "subscribed" => self.tally.subscribed(&text),
+            "subscribed" => {
+                self.awaited = self.awaited.saturating_sub(1);
+                if self.awaited == 0 {
+                    self.tally.subscribed(&text);
+                }
+            }
             "ack" => {
                 self.acked = frame["mutation"].as_u64().unwrap_or_default();
                 self.tally.count(&self.tally.acks, 1);

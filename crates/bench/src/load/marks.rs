@@ -31,7 +31,7 @@ pub(crate) struct Times {
 }
 
 impl Times {
-    /// Calls `found` with each complete time.
+    /// Calls `found` with each complete time, except zero: a row with that was there before.
     pub(crate) fn read(&mut self, mut bytes: &[u8], mut found: impl FnMut(u64)) {
         loop {
             while self.missing > 0 {
@@ -42,7 +42,7 @@ impl Times {
                 self.value = self.value << 4 | u64::from(digit);
                 self.missing -= 1;
                 bytes = rest;
-                if self.missing == 0 {
+                if self.missing == 0 && self.value > 0 {
                     found(self.value);
                 }
             }

@@ -9,6 +9,7 @@ mod ingest;
 mod latency;
 mod logins;
 mod lost;
+mod membership;
 mod memory;
 mod selective;
 mod write_cost;
@@ -35,6 +36,7 @@ pub(crate) async fn run(workload: Workload, stage: &Stage) -> Result<Findings> {
         Workload::Latency => latency::run(stage).await,
         Workload::FanOut => fan_out::run(stage).await,
         Workload::Selective => selective::run(stage).await,
+        Workload::Membership => membership::run(stage).await,
         Workload::CatchUp => catch_up::run(stage).await,
         Workload::Herd => herd::run(stage).await,
         Workload::Memory => memory::run(stage).await,
@@ -135,6 +137,38 @@ fn throughput(group: &Group, before: u64, server: Process, began: &Began) -> Res
         commits_per_second: 0.0,
         behind_seconds: 0.0,
     })
+}
+
+/// The rate at which [`cost_of_a_change`] writes.
+const CHANGES_A_SECOND: f64 = 500.0;
+
+/// Microseconds of a server's processor time for a row that is inserted into one of the first lists, each of which this
+/// many of the receivers hear. The cost of idle connections, their heartbeats, is measured before and subtracted.
+async fn cost_of_a_change(
+    stage: &Stage,
+    database: &Database,
+    (group, server): (&Group, Process),
+    lists: usize,
+    audience: u64,
+) -> Result<f64> {
+    let time = stage.seconds(4.0);
+    let at_rest = cpu_over(server, tokio::time::sleep(time)).await?.0;
+    let before = group.tally.changes.load(Ordering::Relaxed);
+    let commit = Commit::InsertIntoLists(lists);
+    let (cpu, written) = cpu_over(server, async {
+        let written = writers::at_rate(database, commit, CHANGES_A_SECOND, time).await?;
+        let expected = before + written.rows * audience;
+        group.changes(expected, PATIENCE).await?;
+        Ok::<_, anyhow::Error>(written)
+    })
+    .await?;
+    Ok((cpu - at_rest).max(0.0) / written?.rows as f64 * 1e6)
+}
+
+async fn cpu_over<T>(process: Process, work: impl Future<Output = T>) -> Result<(f64, T)> {
+    let before = process.cpu_seconds()?;
+    let done = work.await;
+    Ok((process.cpu_seconds()? - before, done))
 }
 
 /// Collects one value from each round.

@@ -4,18 +4,15 @@
 use anyhow::Result;
 use serde_json::json;
 
-use super::ITEMS;
+use super::{ITEMS, cost_of_a_change};
 use crate::load::{Group, Speaks, Subscribe, User};
-use crate::process::Process;
 use crate::report::{Bar, Figure, Findings};
 use crate::server::Engine;
 use crate::stage::{self, Database, PATIENCE, Stage};
 use crate::users::{GuardedEngine, token};
-use crate::writers::{self, Commit};
 
 const FEW: usize = 100;
 const MANY: usize = 10_000;
-const RATE: f64 = 500.0;
 
 /// Each user's rows: those of the list with the user's number.
 const OWNERS: &str = "ALTER TABLE items ADD owner_id text GENERATED ALWAYS AS (list_id::text) STORED; \
@@ -64,7 +61,7 @@ impl Subscribers {
                 .receivers
                 .group(&engine.address(), subscribers, |list| {
                     Speaks::Protocol(Subscribe {
-                        list: i64::try_from(list).ok(),
+                        lists: i64::try_from(list).into_iter().collect(),
                         ..Subscribe::all(ITEMS)
                     })
                 });
@@ -78,34 +75,11 @@ impl Subscribers {
         })
     }
 
-    /// Microseconds of the server's processor time per change. The cost of idle connections, their heartbeats,
-    /// is measured before and subtracted.
     async fn cost(&self, stage: &Stage) -> Result<f64> {
-        let (process, time) = (self.server.engine().process(), stage.seconds(4.0));
-        let at_rest = cpu_over(process, tokio::time::sleep(time)).await?.0;
-        let before = self.changes();
-        let commit = Commit::InsertIntoLists(self.group.size());
-        let (cpu, written) = cpu_over(process, async {
-            let written = writers::at_rate(&self.database, commit, RATE, time).await?;
-            self.group.changes(before + written.rows, PATIENCE).await?;
-            Ok::<_, anyhow::Error>(written)
-        })
-        .await?;
-        Ok((cpu - at_rest).max(0.0) / written?.rows as f64 * 1e6)
+        let process = self.server.engine().process();
+        let lists = self.group.size();
+        cost_of_a_change(stage, &self.database, (&self.group, process), lists, 1).await
     }
-
-    fn changes(&self) -> u64 {
-        self.group
-            .tally
-            .changes
-            .load(std::sync::atomic::Ordering::Relaxed)
-    }
-}
-
-async fn cpu_over<T>(process: Process, work: impl Future<Output = T>) -> Result<(f64, T)> {
-    let before = process.cpu_seconds()?;
-    let done = work.await;
-    Ok((process.cpu_seconds()? - before, done))
 }
 
 pub(super) async fn run(stage: &Stage) -> Result<Findings> {

@@ -1,0 +1,33 @@
+//! Users who see the rows of the lists that they are members of, as another table says: what a change costs, how soon a
+//! membership is live and ends, and what the sets need.
+
+mod joins;
+mod keys;
+mod revocation;
+mod steady;
+mod switch;
+mod teams;
+
+use anyhow::Result;
+
+use crate::report::{Figure, Findings};
+use crate::stage::Stage;
+
+/// Who is a member of which list.
+const MEMBERS: &str = "list_members";
+
+pub(super) async fn run(stage: &Stage) -> Result<Findings> {
+    let mut figures: Vec<Figure> = Vec::new();
+    let teams = teams::Teams::start(stage).await?;
+    figures.extend(teams::cost(stage, &teams).await?);
+    figures.extend(joins::run(stage, &teams).await?);
+    figures.extend(steady::run(stage, &teams).await?);
+    figures.extend(revocation::run(stage, &teams).await?);
+    drop(teams);
+    figures.extend(switch::run(stage).await?);
+    figures.extend(keys::run(stage).await?);
+    Ok(Findings {
+        figures,
+        plots: Vec::new(),
+    })
+}
