@@ -32,6 +32,10 @@ pub const SET_ROWS_MAX: usize = 10_000;
 pub struct LiveSets {
     /// How often each is wanted: by shapes, and by sets that have it inside.
     wanted: BTreeMap<Set, usize>,
+    /// Those of them that are not known.
+    missing: BTreeSet<Set>,
+    /// How many of them are made of the rows of each entity.
+    entities: BTreeMap<Box<str>, usize>,
     index: SetIndex,
     /// How many sets there are of each depth.
     depths: BTreeMap<usize, usize>,
@@ -106,6 +110,8 @@ impl LiveSets {
         *users += 1;
         if *users == 1 {
             self.index.insert(set);
+            self.missing.insert(set.clone());
+            *self.entities.entry(set.entity().into()).or_default() += 1;
             *self.depths.entry(set.depth()).or_default() += 1;
             for inner in set.rows().filter.sets() {
                 self.outer
@@ -127,7 +133,12 @@ impl LiveSets {
             return;
         }
         self.wanted.remove(set);
+        self.missing.remove(set);
         self.index.remove(set);
+        if let Some(count) = self.entities.get_mut(set.entity()) {
+            *count -= 1;
+        }
+        self.entities.retain(|_, count| *count > 0);
         if let Some(count) = self.depths.get_mut(&set.depth()) {
             *count -= 1;
         }
@@ -162,7 +173,12 @@ impl LiveSets {
 
     /// Whether a drain must ask for a set even if the log has nothing new.
     pub fn is_asking(&self) -> bool {
-        self.wanted.keys().any(|set| !self.known.contains_key(set))
+        !self.missing.is_empty()
+    }
+
+    /// The entities whose rows make the sets in use.
+    pub fn entities(&self) -> impl Iterator<Item = &str> {
+        self.entities.keys().map(|entity| &**entity)
     }
 
     /// The sets in use.
@@ -211,9 +227,8 @@ impl LiveSets {
             new: Known::new(),
             failed: BTreeMap::new(),
         };
-        let is_new = |set: &&Set| !self.known.contains_key(*set);
         let mut questions = Vec::new();
-        for set in self.wanted.keys().filter(is_new) {
+        for set in &self.missing {
             running.ask(set, Why::New, Question::Set(set.clone()), &mut questions);
         }
         if questions.is_empty() {
@@ -347,6 +362,7 @@ impl LiveSets {
             }
             self.values += contents.len();
             self.failed.remove(&set);
+            self.missing.remove(&set);
             self.known.insert(set, contents);
         }
         self.failed.extend(failed);
@@ -366,6 +382,7 @@ impl LiveSets {
     /// Forgets everything: the stream starts again elsewhere.
     pub fn reset(&mut self) {
         self.known.clear();
+        self.missing = self.wanted.keys().cloned().collect();
         self.holders.clear();
         self.failed.clear();
         self.values = 0;
@@ -374,7 +391,8 @@ impl LiveSets {
 
     /// A set with a set inside that is not known is not known either.
     fn forget_orphans(&mut self) {
-        loop {
+        // Otherwise all are known, or none that another has inside is missing.
+        while self.missing.iter().any(|set| self.outer.contains_key(set)) {
             let is_orphan = |set: &&Set| {
                 let mut inner = set.rows().filter.sets();
                 inner.any(|inner| !self.known.contains_key(inner))
@@ -409,6 +427,9 @@ impl LiveSets {
         let Some(contents) = self.known.remove(set) else {
             return;
         };
+        if self.wanted.contains_key(set) {
+            self.missing.insert(set.clone());
+        }
         self.values -= contents.len();
         for values in contents.values() {
             unhold(&mut self.holders, set, values);

@@ -172,10 +172,7 @@ impl ShapeSets {
 
     /// The entities whose rows make the sets.
     pub(super) fn deciding(&self) -> BTreeSet<String> {
-        self.live
-            .sets()
-            .map(|set| set.entity().to_owned())
-            .collect()
+        self.live.entities().map(str::to_owned).collect()
     }
 
     /// The columns whose previous values filters and sets look at.

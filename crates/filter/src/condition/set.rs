@@ -7,7 +7,7 @@
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::fmt::Debug;
-use std::hash::{Hash, Hasher};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use value::schema::Schema;
@@ -29,6 +29,8 @@ pub struct Set(Arc<Definition>);
 #[derive(Debug)]
 struct Definition {
     name: Box<str>,
+    /// Of the name, which is long: most names are told apart without being read.
+    hash: u64,
     rows: SetRows,
 }
 
@@ -95,8 +97,11 @@ impl SetsAtBoth<'static> {
 impl Set {
     /// The set of the values that some columns hold in some rows.
     pub fn new(rows: SetRows) -> Self {
-        let name = rows.name().into();
-        Self(Arc::new(Definition { name, rows }))
+        let name: Box<str> = rows.name().into();
+        let mut hasher = DefaultHasher::new();
+        name.hash(&mut hasher);
+        let hash = hasher.finish();
+        Self(Arc::new(Definition { name, hash, rows }))
     }
 
     /// What identifies the set: its query in one form, and the table that it was made for.
@@ -171,7 +176,8 @@ impl SetRows {
 
 impl PartialEq for Set {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0) || self.name() == other.name()
+        Arc::ptr_eq(&self.0, &other.0)
+            || (self.0.hash == other.0.hash && self.name() == other.name())
     }
 }
 
@@ -185,13 +191,17 @@ impl PartialOrd for Set {
 
 impl Ord for Set {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.name().cmp(other.name())
+        if Arc::ptr_eq(&self.0, &other.0) {
+            return Ordering::Equal;
+        }
+        let by_hash = self.0.hash.cmp(&other.0.hash);
+        by_hash.then_with(|| self.name().cmp(other.name()))
     }
 }
 
 impl Hash for Set {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.name().hash(state);
+        state.write_u64(self.0.hash);
     }
 }
 
