@@ -12,11 +12,9 @@ use filter::{Filter, Lookup, RowReader, Scalar, Set, SetChange, Sets, SetsAtBoth
 use serde_json::value::RawValue;
 
 use super::contents::{Contents, Difference, Part, Sign};
+use super::known::Known;
 use crate::log::{NetChange, Subject};
 use crate::undo::{Before, RowVersions};
-
-/// Known states of sets.
-pub(super) type Known = BTreeMap<Set, Contents>;
 
 /// The differences of sets between two positions, as far as they have been found.
 #[derive(Debug)]
@@ -63,7 +61,7 @@ impl Sets for SetView<'_> {
             let difference = advance.differences.get(set)?;
             Some((difference, advance.sign))
         });
-        Some(self.known.get(set)?.look_up(values, difference))
+        self.known.look_up(set, values, difference)
     }
 }
 
@@ -156,17 +154,15 @@ impl Advance {
 
     /// Takes a set as the database says it is. Only where sets are known as they were.
     pub(super) fn take_contents(&mut self, set: &Set, known: &Known, now: &Contents) {
-        let before = known.get(set);
-        let difference = before.map(|before| Difference::between(before, now));
         self.stirred.insert(set.clone());
-        self.set(set, known, difference.unwrap_or_default());
+        self.set(set, known, known.difference(set, now));
     }
 
     fn set(&mut self, set: &Set, known: &Known, difference: Difference) {
-        let Some(contents) = known.get(set).filter(|_| !difference.is_nothing()) else {
+        if difference.is_nothing() || !known.contains(set) {
             return;
-        };
-        let change = difference.change_of(contents, self.sign);
+        }
+        let change = difference.change_of(set, known, self.sign);
         if !change.is_nothing() {
             self.changes.insert(set.clone(), change);
         }

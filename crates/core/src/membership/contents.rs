@@ -2,9 +2,11 @@
 
 use std::hash::{Hash, Hasher, RandomState};
 
-use filter::{Lookup, RowError, RowReader, RowValues, Scalar, SetChange, SetRows, Sets};
+use filter::{RowError, RowReader, RowValues, Scalar, Set, SetChange, SetRows, Sets};
 use hashbrown::{Equivalent, HashMap};
 use serde_json::value::RawValue;
+
+use super::known::Known;
 
 /// The values that one row gives to a set, one for each of its columns.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,7 +16,7 @@ pub(super) enum Values {
 }
 
 /// Values that are looked up.
-struct LookedUp<'a>(&'a [&'a Scalar]);
+pub(super) struct LookedUp<'a>(pub(super) &'a [&'a Scalar]);
 
 /// What a row is for a set.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,17 +31,17 @@ pub(super) enum Part {
 /// What a set holds: a multiset, because the same values may come from several rows.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Contents {
-    rows: u64,
-    with_null: u64,
-    counts: HashMap<Values, u64, RandomState>,
+    pub(super) rows: u64,
+    pub(super) with_null: u64,
+    pub(super) counts: HashMap<Values, u64, RandomState>,
 }
 
 /// By how much a set has changed.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Difference {
-    rows: i64,
-    with_null: i64,
-    counts: HashMap<Values, i64, RandomState>,
+    pub(super) rows: i64,
+    pub(super) with_null: i64,
+    pub(super) counts: HashMap<Values, i64, RandomState>,
 }
 
 impl Values {
@@ -121,48 +123,6 @@ impl Contents {
     pub fn is_empty(&self) -> bool {
         self.rows == 0
     }
-
-    /// The different values.
-    pub(super) fn values(&self) -> impl Iterator<Item = &Values> {
-        self.counts.keys()
-    }
-
-    /// Looks values up, as they are with this difference.
-    pub(super) fn look_up(
-        &self,
-        values: &[&Scalar],
-        difference: Option<(&Difference, Sign)>,
-    ) -> Lookup {
-        let by = |count: u64, changed: &dyn Fn(&Difference) -> i64| match difference {
-            None => count > 0,
-            Some((difference, sign)) => sign.add(count, changed(difference)) > 0,
-        };
-        let wanted = LookedUp(values);
-        let count = self.counts.get(&wanted).copied().unwrap_or_default();
-        let changed = |difference: &Difference| difference.counts.get(&wanted).copied();
-        Lookup {
-            found: by(count, &|difference| changed(difference).unwrap_or_default()),
-            is_empty: !by(self.rows, &|difference| difference.rows),
-            has_null: by(self.with_null, &|difference| difference.with_null),
-        }
-    }
-
-    /// Adds a difference.
-    pub(super) fn add(&mut self, difference: Difference) {
-        let sign = Sign::Plus;
-        self.rows = sign.add(self.rows, difference.rows);
-        self.with_null = sign.add(self.with_null, difference.with_null);
-        for (values, change) in difference.counts {
-            let count = sign.add(
-                self.counts.get(&values).copied().unwrap_or_default(),
-                change,
-            );
-            match count {
-                0 => self.counts.remove(&values),
-                _ => self.counts.insert(values, count),
-            };
-        }
-    }
 }
 
 /// Whether a difference is yet to be added to what is known, or to be taken off it.
@@ -173,7 +133,7 @@ pub(super) enum Sign {
 }
 
 impl Sign {
-    fn add(self, count: u64, change: i64) -> u64 {
+    pub(super) fn add(self, count: u64, change: i64) -> u64 {
         let change = if self == Self::Minus { -change } else { change };
         count.saturating_add_signed(change)
     }
@@ -233,16 +193,24 @@ impl Difference {
         self.rows == 0 && self.with_null == 0 && self.counts.is_empty()
     }
 
-    /// What of it a condition could tell, where `known` is without it (plus) or with it (minus).
-    pub(super) fn change_of(&self, known: &Contents, sign: Sign) -> SetChange {
+    /// By how much the number of rows with these values has changed.
+    pub(super) fn count(&self, values: &[&Scalar]) -> i64 {
+        let count = self.counts.get(&LookedUp(values));
+        count.copied().unwrap_or_default()
+    }
+
+    /// What of it a condition could tell, where `known` has the set without it (plus) or with it (minus).
+    pub(super) fn change_of(&self, set: &Set, known: &Known, sign: Sign) -> SetChange {
         let differs = |count: u64, change: i64| (count > 0) != (sign.add(count, change) > 0);
-        let count = |values| known.counts.get(values).copied().unwrap_or_default();
-        let values = self.counts.iter();
-        let values = values.filter(|(values, change)| differs(count(*values), **change));
+        let values = self.counts.iter().filter(|(values, change)| {
+            let wanted: Vec<&Scalar> = values.as_slice().iter().collect();
+            differs(known.count(set, &wanted), **change)
+        });
+        let (rows, with_null) = known.rows(set).unwrap_or_default();
         SetChange {
             values: values.map(|(values, _)| values.as_slice().into()).collect(),
-            emptiness: differs(known.rows, self.rows),
-            null: differs(known.with_null, self.with_null),
+            emptiness: differs(rows, self.rows),
+            null: differs(with_null, self.with_null),
         }
     }
 }

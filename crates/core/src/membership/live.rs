@@ -10,15 +10,14 @@
 //! 4. [`LiveSets::holders`] names every set that holds the values, or held them before the drain under way.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::hash::RandomState;
 use std::sync::Arc;
 
 use filter::{RowError, Scalar, Set, SetChange};
-use hashbrown::HashMap;
 use serde_json::value::RawValue;
 
-use super::advance::{Advance, Known, SetView};
-use super::contents::{Contents, Sign, Values};
+use super::advance::{Advance, SetView};
+use super::contents::{Contents, Sign};
+use super::known::{Family, Known};
 use super::question::{Answer, Question};
 use super::set_index::SetIndex;
 use crate::log::NetChange;
@@ -44,11 +43,8 @@ pub struct LiveSets {
     known: Known,
     /// Those that are not known though they were asked for.
     failed: BTreeMap<Set, SetFailure>,
-    /// How many values the known sets hold together, and how many they may when another is added.
-    values: usize,
+    /// How many values the known sets may hold together when another is added.
     values_max: Option<usize>,
-    /// The known sets by their values, for each table and columns that make sets.
-    holders: BTreeMap<Family, HashMap<Values, BTreeSet<Set>, RandomState>>,
     running: Option<Running>,
 }
 
@@ -59,14 +55,6 @@ pub enum SetFailure {
     Unread,
     /// All sets together would hold more values than they may.
     TooLarge,
-}
-
-/// Sets whose values come from the same columns.
-pub type Family = (Box<str>, Vec<usize>);
-
-/// The family of a set.
-pub fn family(set: &Set) -> Family {
-    (set.entity().into(), set.rows().columns.clone())
 }
 
 /// The advance under way.
@@ -80,7 +68,7 @@ struct Running {
     deepest: usize,
     asked: Vec<(Set, Why)>,
     /// The sets that are known from this drain on.
-    new: Known,
+    new: BTreeMap<Set, Contents>,
     failed: BTreeMap<Set, SetFailure>,
 }
 
@@ -158,7 +146,7 @@ impl LiveSets {
 
     /// Whether a set is known at the stream's position.
     pub fn is_known(&self, set: &Set) -> bool {
-        self.known.contains_key(set)
+        self.known.contains(set)
     }
 
     /// Why a set that was asked for is not known. It is asked for once more at each drain.
@@ -188,20 +176,19 @@ impl LiveSets {
 
     /// How many sets are known, and how many values they hold together.
     pub fn size(&self) -> (usize, usize) {
-        (self.known.len(), self.values)
+        (self.known.len(), self.known.values())
     }
 
     /// What a known set holds.
     #[cfg(test)]
-    pub(super) fn contents(&self, set: &Set) -> Option<&Contents> {
-        self.known.get(set)
+    pub(super) fn contents(&self, set: &Set) -> Option<Contents> {
+        self.known.contents(set)
     }
 
     /// Under how many values sets are filed.
     #[cfg(test)]
     pub(super) fn held(&self) -> usize {
-        let of_families = self.holders.values().flat_map(HashMap::values);
-        of_families.map(BTreeSet::len).sum()
+        self.known.filed()
     }
 
     /// Takes the entries of a drain. Returns the first questions; none when nothing has to be asked.
@@ -224,7 +211,7 @@ impl LiveSets {
             level: 1,
             deepest: self.depths.keys().copied().max().unwrap_or_default(),
             asked: Vec::new(),
-            new: Known::new(),
+            new: BTreeMap::new(),
             failed: BTreeMap::new(),
         };
         let mut questions = Vec::new();
@@ -261,7 +248,7 @@ impl LiveSets {
             for (set, change) in running.advance.changes() {
                 for values in &change.values {
                     let values = values.iter().cloned().collect();
-                    hold(&mut self.holders, set, values);
+                    self.known.file(set, values);
                 }
             }
         }
@@ -311,9 +298,7 @@ impl LiveSets {
 
     /// The sets of a family that hold these values, or held them before the drain under way.
     pub fn holders(&self, family: &Family, values: &[&Scalar]) -> impl Iterator<Item = &Set> {
-        let values = values.iter().copied().cloned().collect::<Values>();
-        let holders = self.holders.get(family).and_then(|by| by.get(&values));
-        holders.into_iter().flatten()
+        self.known.holders(family, values)
     }
 
     /// The drain has been published: its sets are the known ones.
@@ -333,14 +318,10 @@ impl LiveSets {
             .map(|(set, change)| (set.clone(), change.clone()))
             .collect();
         for (set, difference) in advance.into_differences() {
-            if let Some(contents) = self.known.get_mut(&set) {
-                self.values -= contents.len();
-                contents.add(difference);
-                self.values += contents.len();
-            }
+            self.known.add(&set, difference);
         }
         for (set, change) in changed {
-            self.hold_again(&set, &change);
+            self.unfile(&set, &change);
         }
         for set in unknown {
             self.forget(&set);
@@ -352,15 +333,11 @@ impl LiveSets {
             }
             if self
                 .values_max
-                .is_some_and(|max| self.values + contents.len() > max)
+                .is_some_and(|max| self.known.values() + contents.len() > max)
             {
                 self.failed.insert(set, SetFailure::TooLarge);
                 continue;
             }
-            for values in contents.values() {
-                hold(&mut self.holders, &set, values.clone());
-            }
-            self.values += contents.len();
             self.failed.remove(&set);
             self.missing.remove(&set);
             self.known.insert(set, contents);
@@ -375,17 +352,15 @@ impl LiveSets {
             return;
         };
         for (set, change) in running.advance.changes() {
-            self.hold_again(set, change);
+            self.unfile(set, change);
         }
     }
 
     /// Forgets everything: the stream starts again elsewhere.
     pub fn reset(&mut self) {
-        self.known.clear();
+        self.known = Known::default();
         self.missing = self.wanted.keys().cloned().collect();
-        self.holders.clear();
         self.failed.clear();
-        self.values = 0;
         self.running = None;
     }
 
@@ -395,9 +370,9 @@ impl LiveSets {
         while self.missing.iter().any(|set| self.outer.contains_key(set)) {
             let is_orphan = |set: &&Set| {
                 let mut inner = set.rows().filter.sets();
-                inner.any(|inner| !self.known.contains_key(inner))
+                inner.any(|inner| !self.known.contains(inner))
             };
-            let orphans: Vec<Set> = self.known.keys().filter(is_orphan).cloned().collect();
+            let orphans: Vec<Set> = self.known.sets().filter(is_orphan).cloned().collect();
             if orphans.is_empty() {
                 return;
             }
@@ -407,56 +382,18 @@ impl LiveSets {
         }
     }
 
-    /// Files a set under the values of a change as it holds them now.
-    fn hold_again(&mut self, set: &Set, change: &SetChange) {
+    /// Takes a set from the values of a change that it does not hold.
+    fn unfile(&mut self, set: &Set, change: &SetChange) {
         for values in &change.values {
-            let wanted: Vec<&Scalar> = values.iter().collect();
-            let contents = self.known.get(set);
-            let is_held = contents.is_some_and(|held| held.look_up(&wanted, None).found);
-            let values: Values = values.iter().cloned().collect();
-            if is_held {
-                hold(&mut self.holders, set, values);
-            } else {
-                unhold(&mut self.holders, set, &values);
-            }
+            self.known.unfile(set, values.iter().cloned().collect());
         }
     }
 
     /// A set is not known any more.
     fn forget(&mut self, set: &Set) {
-        let Some(contents) = self.known.remove(set) else {
-            return;
-        };
-        if self.wanted.contains_key(set) {
+        if self.known.remove(set) && self.wanted.contains_key(set) {
             self.missing.insert(set.clone());
         }
-        self.values -= contents.len();
-        for values in contents.values() {
-            unhold(&mut self.holders, set, values);
-        }
-    }
-}
-
-type Holders = BTreeMap<Family, HashMap<Values, BTreeSet<Set>, RandomState>>;
-
-fn hold(holders: &mut Holders, set: &Set, values: Values) {
-    let by_values = holders.entry(family(set)).or_default();
-    by_values.entry(values).or_default().insert(set.clone());
-}
-
-fn unhold(holders: &mut Holders, set: &Set, values: &Values) {
-    let family = family(set);
-    let Some(by_values) = holders.get_mut(&family) else {
-        return;
-    };
-    if let Some(sets) = by_values.get_mut(values) {
-        sets.remove(set);
-        if sets.is_empty() {
-            by_values.remove(values);
-        }
-    }
-    if by_values.is_empty() {
-        holders.remove(&family);
     }
 }
 
@@ -479,7 +416,7 @@ impl Running {
             let moved = inner.filter_map(|set| outer.get(set)).flatten();
             let concerned: BTreeSet<Set> = moved.chain(self.entries.keys()).cloned().collect();
             for set in concerned {
-                if set.depth() == self.level && known.contains_key(&set) {
+                if set.depth() == self.level && known.contains(&set) {
                     self.take_set(&set, known, questions);
                 }
             }

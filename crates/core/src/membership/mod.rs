@@ -2,6 +2,7 @@
 
 mod advance;
 mod contents;
+mod known;
 mod live;
 mod past;
 mod question;
@@ -11,6 +12,7 @@ mod tests;
 
 pub use advance::SetView;
 pub use contents::Contents;
-pub use live::{Family, LiveSets, SET_ROWS_MAX, SetFailure, family};
+pub use known::{Family, family};
+pub use live::{LiveSets, SET_ROWS_MAX, SetFailure};
 pub use past::PastSets;
 pub use question::{Answer, Inquiry, Question};

@@ -6,8 +6,9 @@ use std::collections::BTreeSet;
 
 use filter::{Filter, RowError, Set};
 
-use super::advance::{Advance, Known, SetView};
+use super::advance::{Advance, SetView};
 use super::contents::{Contents, Sign};
+use super::known::Known;
 use super::live::SET_ROWS_MAX;
 use super::question::{Answer, Question};
 use crate::log::NetChange;
@@ -35,7 +36,7 @@ impl PastSets {
         Self {
             shapes,
             sets,
-            known: Known::new(),
+            known: Known::default(),
             advance: Advance::new(Sign::Minus),
             entries: Vec::new(),
             level: 0,
