@@ -7,7 +7,7 @@
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::fmt::Debug;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use value::schema::Schema;
@@ -98,9 +98,7 @@ impl Set {
     /// The set of the values that some columns hold in some rows.
     pub fn new(rows: SetRows) -> Self {
         let name: Box<str> = rows.name().into();
-        let mut hasher = DefaultHasher::new();
-        name.hash(&mut hasher);
-        let hash = hasher.finish();
+        let hash = fnv_1a(name.as_bytes());
         Self(Arc::new(Definition { name, hash, rows }))
     }
 
@@ -172,6 +170,14 @@ impl SetRows {
         let own = (self.schema.entity.as_str(), &*self.fingerprint);
         std::iter::once(own).chain(self.filter.inner_tables())
     }
+}
+
+/// The hash FNV-1a. It decides the order of conditions, and so the names of shapes, which servers of other versions must know:
+/// the hashers of the standard library may change.
+fn fnv_1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
 }
 
 impl PartialEq for Set {
