@@ -51,7 +51,7 @@ pub(super) fn bad_selections() -> Vec<(Value, &'static str, &'static str)> {
         (of("id::text = '1'"), "bad_filter", "at character "),
         (of("owner ~ 'a'"), "bad_filter", "at character "),
         (of("owner ILIKE 'a'"), "bad_filter", "at character "),
-        (of("todos.id = 1"), "bad_filter", "at character "),
+        (of("lists.id = 1"), "bad_filter", "at character 1: "),
         (of("owner = 'ann"), "bad_filter", "at character "),
         (of("owner = $0"), "bad_filter", "at character "),
         (of("id = ?"), "bad_filter", "at character "),
