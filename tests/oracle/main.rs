@@ -3,6 +3,7 @@
 mod changes;
 mod cursor_query;
 mod filters;
+mod membership;
 mod random_snapshots;
 mod real_snapshots;
 mod subqueries;

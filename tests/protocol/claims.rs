@@ -1,18 +1,14 @@
-//! Users whose tokens are their claims, and who see the cards of their teams.
+//! Users who see the cards of their teams.
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use futures_util::FutureExt as _;
-use futures_util::future::BoxFuture;
-use rhtmx_sync::{
-    AuthError, Authenticator, Authorizer, Op, Principal, ReadScope, SelectionRequest, SyncConfig,
-    WriteScope,
-};
+use rhtmx_sync::{Authorizer, Op, Principal, ReadScope, SelectionRequest, SyncConfig, WriteScope};
 use rhtmx_sync_tests::TestServer;
+pub(crate) use rhtmx_sync_tests::claims::{ClaimsAreTokens, options, principal, token};
 use serde_json::Value;
 use serde_json::value::to_raw_value;
-use testkit::{ClientOptions, TestDatabase};
+use testkit::TestDatabase;
 
 use crate::tables::NOTES;
 
@@ -20,51 +16,6 @@ use crate::tables::NOTES;
 pub(crate) fn now_ms() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     u64::try_from(now.expect("after 1970").as_millis()).expect("before the end of time")
-}
-
-/// A token: `sub`, `role` and `exp_ms` are the principal's, everything else is a claim.
-pub(crate) fn token(claims: &Value) -> String {
-    claims.to_string()
-}
-
-pub(crate) fn options(claims: &Value) -> ClientOptions {
-    ClientOptions {
-        token: Some(token(claims)),
-        ..ClientOptions::default()
-    }
-}
-
-/// The principal of a token.
-pub(crate) fn principal(token: &str) -> Option<Principal> {
-    let Value::Object(claims) = serde_json::from_str(token).ok()? else {
-        return None;
-    };
-    let text = |name: &str| claims.get(name).and_then(Value::as_str).map(str::to_owned);
-    let mut principal = Principal::of_user(text("sub")?);
-    principal.role = text("role");
-    principal.expires_at_ms = claims.get("exp_ms").and_then(Value::as_u64);
-    let rest = |name: &str| !matches!(name, "sub" | "role" | "exp_ms");
-    principal.claims = claims.into_iter().filter(|(name, _)| rest(name)).collect();
-    Some(principal)
-}
-
-/// Believes every token; no token is nobody.
-#[derive(Debug)]
-pub(crate) struct ClaimsAreTokens;
-
-impl Authenticator for ClaimsAreTokens {
-    fn verify<'a>(&'a self, token: Option<&'a str>) -> BoxFuture<'a, Result<Principal, AuthError>> {
-        let verified = match token {
-            None => Ok(Principal::anonymous()),
-            Some(token) => principal(token)
-                .ok_or_else(|| AuthError::Unauthenticated("the token is not valid".to_owned())),
-        };
-        async move { verified }.boxed()
-    }
-
-    fn lets_anyone_in(&self) -> bool {
-        true
-    }
 }
 
 /// What the tests' operators show.

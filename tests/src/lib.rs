@@ -1,6 +1,7 @@
 //! What the suites share beside the testkit: an engine in the test's own process, a network that fails, dumps of
-//! databases, a pooler, and repeatable randomness.
+//! databases, a pooler, users whose tokens are their claims, and repeatable randomness.
 
+pub mod claims;
 mod dice;
 mod issuer;
 mod pooler;

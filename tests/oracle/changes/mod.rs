@@ -4,17 +4,17 @@
 //! `SEED=…` repeats the choices, `ORACLE_ROUNDS=…` makes it longer.
 
 mod selections;
-mod subscribers;
-mod truth;
-mod writes;
+pub(crate) mod subscribers;
+pub(crate) mod truth;
+pub(crate) mod writes;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use filter::Backend;
 use rhtmx_sync_tests::TestServer;
-use serde_json::Value;
-use testkit::TestDatabase;
+use serde_json::{Value, json};
+use testkit::{ClientOptions, TestDatabase};
 use value::schema::Schema;
 
 use crate::filters::random::{Random, cases};
@@ -38,6 +38,16 @@ pub(crate) struct Selection {
 }
 
 impl Selection {
+    /// The fields of its `subscribe` frame.
+    fn frame(&self) -> Value {
+        let mut frame =
+            json!({ "entity": "t", "where": self.written.text, "params": self.written.params });
+        if let Some(columns) = &self.columns {
+            frame["columns"] = json!(columns);
+        }
+        frame
+    }
+
     /// What its subscribers receive of a row.
     fn project(&self, row: &Value) -> Value {
         let Some(columns) = &self.columns else {
@@ -144,13 +154,18 @@ impl World {
             Backend::Sqlite => Truth::States(Vec::new()),
         };
         truth.add_state(&self.db, &selections).await;
-        let mut subscriber = Subscriber::new(self.server.ws_url(), self.random.once_in(2)).await;
+        let mut subscriber = Subscriber::new(self.server.ws_url(), self.options()).await;
         for (number, selection) in selections.iter().enumerate().take(AT_FIRST) {
-            subscriber.subscribe(number, selection).await;
+            subscriber.subscribe(number, selection.frame()).await;
         }
         let number = self.random.below(SELECTIONS);
         let limit = 1 + self.random.below(12);
-        let mut poller = Poller::new(self.server.http(), number, &selections[number], limit);
+        let mut poller = Poller::new(
+            self.server.http(),
+            number,
+            &selections[number].frame(),
+            limit,
+        );
         let conditions: Vec<&str> = selections
             .iter()
             .map(|selection| selection.written.plain.as_str())
@@ -162,12 +177,14 @@ impl World {
                     for _ in 0..self.random.below(12) {
                         self.step(&conditions, &selections, &mut truth).await;
                     }
-                    subscriber.come_back(&state, self.random.once_in(2)).await;
+                    subscriber.come_back(&state, self.options()).await;
                 }
                 1 | 2 => {
                     subscriber.unsubscribe(&mut self.random).await;
                     let number = self.random.below(SELECTIONS);
-                    subscriber.subscribe(number, &selections[number]).await;
+                    subscriber
+                        .subscribe(number, selections[number].frame())
+                        .await;
                 }
                 3..=6 => {
                     subscriber
@@ -186,6 +203,7 @@ impl World {
             .await;
         subscriber.catch_up(&round.to_string()).await;
         poller.catch_up().await;
+        assert_eq!(poller.refetches, 0);
         if self.backend == Backend::Postgres {
             truth = Truth::of_history(&self.db, &self.subjects, &selections).await;
         }
@@ -195,6 +213,13 @@ impl World {
         let ends = [subscriber.instants.last(), poller.instants.last()];
         for end in ends.into_iter().flatten() {
             self.assert_now(end, &selections).await;
+        }
+    }
+
+    fn options(&mut self) -> ClientOptions {
+        ClientOptions {
+            gzip: self.random.once_in(2),
+            ..ClientOptions::default()
         }
     }
 

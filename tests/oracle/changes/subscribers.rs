@@ -1,13 +1,12 @@
-//! A client with a dozen subscriptions, and its copies at each of its cursors.
+//! A client with many subscriptions, and its copies at each of its cursors.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use sync_core::cursor::{Cursor, Position};
 use testkit::{ClientOptions, ClientState, Http, Phase, Subscription, SubscriptionId, SyncClient};
 
-use super::Selection;
 use crate::filters::asking::encoded;
 use crate::filters::random::Random;
 
@@ -15,6 +14,8 @@ use crate::filters::random::Random;
 #[derive(Debug)]
 pub(crate) struct Instant {
     pub(crate) source: String,
+    /// The subscription's id; none for a poller.
+    pub(crate) id: Option<u64>,
     pub(crate) number: usize,
     pub(crate) position: Position,
     pub(crate) rows: BTreeMap<String, Value>,
@@ -32,14 +33,12 @@ pub(crate) struct Subscriber {
     numbers: BTreeMap<u64, usize>,
     next_id: u64,
     pub(crate) instants: Vec<Instant>,
+    /// How often a subscription was told to start over.
+    pub(crate) refetches: usize,
 }
 
 impl Subscriber {
-    pub(crate) async fn new(url: String, gzip: bool) -> Self {
-        let options = ClientOptions {
-            gzip,
-            ..ClientOptions::default()
-        };
+    pub(crate) async fn new(url: String, options: ClientOptions) -> Self {
         let mut client = SyncClient::connect(&url, options).await;
         client.subscribe("marks", "marks").await;
         Self {
@@ -48,6 +47,7 @@ impl Subscriber {
             numbers: BTreeMap::new(),
             next_id: 0,
             instants: Vec::new(),
+            refetches: 0,
         }
     }
 
@@ -55,14 +55,11 @@ impl Subscriber {
         self.client.as_mut().expect("connected")
     }
 
-    pub(crate) async fn subscribe(&mut self, number: usize, selection: &Selection) {
+    /// Subscribes with the fields of a selection's `subscribe` frame.
+    pub(crate) async fn subscribe(&mut self, number: usize, frame: Value) {
         let id = self.next_id;
         self.next_id += 1;
         self.numbers.insert(id, number);
-        let mut frame = json!({ "entity": "t", "where": selection.written.text, "params": selection.written.params });
-        if let Some(columns) = &selection.columns {
-            frame["columns"] = json!(columns);
-        }
         self.client().subscribe_with(id, frame).await;
     }
 
@@ -89,11 +86,7 @@ impl Subscriber {
         self.client.take().expect("connected").into_state()
     }
 
-    pub(crate) async fn come_back(&mut self, state: &ClientState, gzip: bool) {
-        let options = ClientOptions {
-            gzip,
-            ..ClientOptions::default()
-        };
+    pub(crate) async fn come_back(&mut self, state: &ClientState, options: ClientOptions) {
         self.client = Some(SyncClient::reconnect(&self.url, options, state).await);
     }
 
@@ -136,7 +129,22 @@ impl Subscriber {
         }
     }
 
+    /// The newest copy of each subscription that it has.
+    pub(crate) fn newest(&self) -> impl Iterator<Item = &Instant> {
+        let newest = |id: &u64| {
+            let mut instants = self.instants.iter();
+            instants.rfind(|instant| instant.id == Some(*id))
+        };
+        self.numbers.keys().filter_map(newest)
+    }
+
+    /// Looks for another server when it comes back.
+    pub(crate) fn move_to(&mut self, url: String) {
+        self.url = url;
+    }
+
     fn take(&mut self, frame: &Value) {
+        self.refetches += usize::from(frame["type"] == "refetch");
         let id = match frame["type"].as_str() {
             Some("cursor") => None,
             Some("subscribed") => Some(frame["id"].clone()),
@@ -156,6 +164,7 @@ impl Subscriber {
             }
             self.instants.push(Instant {
                 source: format!("subscription {name} at `{}`", frame["type"]),
+                id: Some(*name),
                 number: self.numbers[name],
                 position: position(subscription.cursor().expect("a cursor")),
                 rows: subscription.rows().clone(),
@@ -172,21 +181,22 @@ pub(crate) struct Poller {
     cursor: Option<String>,
     rows: BTreeMap<String, Value>,
     pub(crate) instants: Vec<Instant>,
+    /// How often it was told to start over.
+    pub(crate) refetches: usize,
 }
 
 impl Poller {
-    pub(crate) fn new(http: Http, number: usize, selection: &Selection, limit: usize) -> Self {
-        let params = serde_json::to_string(&selection.written.params).expect("JSON");
-        let mut path = format!(
-            "/api/sync/t?limit={limit}&where={}&params={}",
-            encoded(&selection.written.text),
-            encoded(&params)
-        );
-        if let Some(columns) = &selection.columns {
-            path.push_str(&format!(
-                "&columns={}",
-                encoded(&json!(columns).to_string())
-            ));
+    /// Polls with the fields of a selection's `subscribe` frame.
+    pub(crate) fn new(http: Http, number: usize, frame: &Value, limit: usize) -> Self {
+        let entity = frame["entity"].as_str().expect("an entity");
+        let mut path = format!("/api/sync/{entity}?limit={limit}");
+        if let Some(filter) = frame["where"].as_str() {
+            path.push_str(&format!("&where={}", encoded(filter)));
+        }
+        for name in ["params", "columns"] {
+            if let Some(value) = frame.get(name) {
+                path.push_str(&format!("&{name}={}", encoded(&value.to_string())));
+            }
         }
         Self {
             http,
@@ -195,7 +205,18 @@ impl Poller {
             cursor: None,
             rows: BTreeMap::new(),
             instants: Vec::new(),
+            refetches: 0,
         }
+    }
+
+    /// The number of its selection.
+    pub(crate) fn number(&self) -> usize {
+        self.number
+    }
+
+    /// Asks another server from now on.
+    pub(crate) fn move_to(&mut self, http: Http) {
+        self.http = http;
     }
 
     /// Polls once; returns whether more follows.
@@ -205,6 +226,12 @@ impl Poller {
             None => self.path.clone(),
         };
         let reply = self.http.get(&path).await;
+        if reply.status == 409 && self.cursor.is_some() {
+            self.cursor = None;
+            self.rows.clear();
+            self.refetches += 1;
+            return true;
+        }
         assert_eq!(reply.status, 200, "{}", reply.text);
         let page = reply.json();
         let key = |item: &Value| item["key"].as_str().expect("a key").to_owned();
@@ -222,9 +249,15 @@ impl Poller {
         let more = page["more"] == true;
         // Rows of several pages are of several instants until their changes have been read: until then
         // there is a page token instead of a cursor.
-        if let Some(cursor) = cursor.parse::<Cursor>().ok().filter(|_| !more) {
+        // The mark of a shape with policies may stand behind a cursor.
+        let bare = match cursor.split_once(".~") {
+            Some((bare, mark)) if !mark.contains('.') => bare,
+            _ => cursor,
+        };
+        if let Some(cursor) = bare.parse::<Cursor>().ok().filter(|_| !more) {
             self.instants.push(Instant {
                 source: "a poller".to_owned(),
+                id: None,
                 number: self.number,
                 position: cursor.position,
                 rows: self.rows.clone(),

@@ -63,6 +63,15 @@ pub(crate) async fn prepare(db: &TestDatabase, backend: Backend) {
 /// On SQLite, the last statement of each transaction: the end of the log with it.
 pub(crate) const BOUND: &str = "INSERT INTO bounds SELECT NULL, coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = '_rhtmx_sync_log'";
 
+/// On SQLite, the end of the log with the last transaction.
+pub(crate) async fn bounds(db: &TestDatabase) -> i64 {
+    let bound = db
+        .query_text("SELECT CAST(max(log_id) AS TEXT) FROM bounds")
+        .await;
+    let bound = bound[0].as_ref();
+    bound.map_or(0, |id| id.parse().expect("a number"))
+}
+
 impl Truth {
     /// For PostgreSQL, at rest: everything recorded.
     pub(crate) async fn of_history(
@@ -107,12 +116,7 @@ impl Truth {
     /// For SQLite: adds the current state, after a transaction.
     pub(crate) async fn add_state(&mut self, db: &TestDatabase, selections: &[Selection]) {
         let Self::States(states) = self else { return };
-        let bound = db
-            .query_text("SELECT CAST(max(log_id) AS TEXT) FROM bounds")
-            .await;
-        let log_id = bound[0]
-            .as_ref()
-            .map_or(0, |id| id.parse().expect("a number"));
+        let log_id = bounds(db).await;
         let query = |(n, selection): (usize, &Selection)| {
             format!(
                 "SELECT {n} AS n, (SELECT group_concat(k) FROM t WHERE {}) AS keys",

@@ -10,6 +10,10 @@ impl Random {
         Self(Dice::new(test))
     }
 
+    pub(crate) fn seeded(seed: u64) -> Self {
+        Self(Dice::seeded(seed))
+    }
+
     pub(crate) fn number(&mut self) -> u64 {
         self.0.number()
     }
