@@ -11,6 +11,7 @@ mod hello;
 mod http;
 mod identity;
 mod limits;
+mod membership;
 mod mutators;
 mod owners;
 mod policies;
