@@ -162,7 +162,7 @@ impl Advance {
         if difference.is_nothing() || !known.contains(set) {
             return;
         }
-        let change = difference.change_of(set, known, self.sign);
+        let change = known.change(set, &difference, self.sign);
         if !change.is_nothing() {
             self.changes.insert(set.clone(), change);
         }

@@ -2,11 +2,9 @@
 
 use std::hash::{Hash, Hasher, RandomState};
 
-use filter::{RowError, RowReader, RowValues, Scalar, Set, SetChange, SetRows, Sets};
+use filter::{RowError, RowReader, RowValues, Scalar, SetRows, Sets};
 use hashbrown::{Equivalent, HashMap};
 use serde_json::value::RawValue;
-
-use super::known::Known;
 
 /// The values that one row gives to a set, one for each of its columns.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -197,20 +195,5 @@ impl Difference {
     pub(super) fn count(&self, values: &[&Scalar]) -> i64 {
         let count = self.counts.get(&LookedUp(values));
         count.copied().unwrap_or_default()
-    }
-
-    /// What of it a condition could tell, where `known` has the set without it (plus) or with it (minus).
-    pub(super) fn change_of(&self, set: &Set, known: &Known, sign: Sign) -> SetChange {
-        let differs = |count: u64, change: i64| (count > 0) != (sign.add(count, change) > 0);
-        let values = self.counts.iter().filter(|(values, change)| {
-            let wanted: Vec<&Scalar> = values.as_slice().iter().collect();
-            differs(known.count(set, &wanted), **change)
-        });
-        let (rows, with_null) = known.rows(set).unwrap_or_default();
-        SetChange {
-            values: values.map(|(values, _)| values.as_slice().into()).collect(),
-            emptiness: differs(rows, self.rows),
-            null: differs(with_null, self.with_null),
-        }
     }
 }

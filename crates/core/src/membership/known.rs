@@ -13,7 +13,7 @@
 use std::collections::BTreeMap;
 use std::hash::RandomState;
 
-use filter::{Lookup, Scalar, Set};
+use filter::{Lookup, Scalar, Set, SetChange};
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
 
@@ -248,6 +248,21 @@ impl Known {
             with_null: known.with_null,
             counts: values.collect(),
         })
+    }
+
+    /// What of a difference a condition could tell, where the set is known without it (plus) or with it (minus).
+    pub(super) fn change(&self, set: &Set, difference: &Difference, sign: Sign) -> SetChange {
+        let differs = |count: u64, change: i64| (count > 0) != (sign.add(count, change) > 0);
+        let values = difference.counts.iter().filter(|(values, change)| {
+            let wanted: Vec<&Scalar> = values.as_slice().iter().collect();
+            differs(self.count(set, &wanted), **change)
+        });
+        let (rows, with_null) = self.rows(set).unwrap_or_default();
+        SetChange {
+            values: values.map(|(values, _)| values.as_slice().into()).collect(),
+            emptiness: differs(rows, difference.rows),
+            null: differs(with_null, difference.with_null),
+        }
     }
 
     /// The difference between what a set holds and what it will hold.
