@@ -395,7 +395,7 @@ async fn invalid_settings_are_named_in_the_error() {
     for (file, named) in [
         ("bnd = '127.0.0.1:0'", "bnd"),
         ("[database]\nurl = 'sqlite://x.db'\npool = 3", "pool"),
-        ("[entities.notes]\nrows = true", "entities.notes.rows"),
+        ("[entities.notes]\nfields = true", "entities.notes.fields"),
         ("bind = 'here'", "bind"),
         ("[log", "rhtmx-sync.toml"),
     ] {
