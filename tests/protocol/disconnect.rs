@@ -35,7 +35,7 @@ fn signed_out(client: &SyncClient) -> bool {
         .is_some_and(|error| error["code"] == "unauthenticated")
 }
 
-async fn sessions(server: &TestServer) -> u64 {
+pub(crate) async fn sessions(server: &TestServer) -> u64 {
     let status = server.http().get("/api/sync/status").await.json();
     status["sessions"].as_u64().expect("a number")
 }

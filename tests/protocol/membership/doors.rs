@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 
 use rhtmx_sync_tests::TestServer;
 use serde_json::Value;
-use testkit::{Http, both_backends};
+use testkit::{Http, both_backends, eventually};
 
 use super::{serve, user};
 use crate::claims::token;
+use crate::disconnect::sessions;
 
 pub(super) fn http(server: &TestServer, name: &str) -> Http {
     server.http().with_token(token(&user(name)))
@@ -123,6 +124,8 @@ both_backends! {
         let mut cursor = page["cursor"].as_str().expect("a cursor").to_owned();
         let path = format!("/api/sync/todos?cursor={cursor}&wait_ms=20000");
         let waiting = tokio::spawn(async move { ann.get(&path).await.json() });
+        // A poll that comes too late to wait is told to refetch.
+        eventually("the poll waits", async || (sessions(&server).await == 1).then_some(())).await;
         db.execute("INSERT INTO notes VALUES (1, 'of no interest')").await;
         db.execute("INSERT INTO list_members VALUES (5, 2, 'ann', 'reader')").await;
         let page = waiting.await.expect("an answer");
