@@ -123,12 +123,17 @@ both_backends! {
         let page = ann.get("/api/sync/todos").await.json();
         let mut cursor = page["cursor"].as_str().expect("a cursor").to_owned();
         let path = format!("/api/sync/todos?cursor={cursor}&wait_ms=20000");
-        let waiting = tokio::spawn(async move { ann.get(&path).await.json() });
-        // A poll that comes too late to wait is told to refetch.
-        eventually("the poll waits", async || (sessions(&server).await == 1).then_some(())).await;
+        let waiting = tokio::spawn(async move { ann.get(&path).await });
+        eventually("the poll has begun", async || (sessions(&server).await == 1).then_some(())).await;
         db.execute("INSERT INTO notes VALUES (1, 'of no interest')").await;
         db.execute("INSERT INTO list_members VALUES (5, 2, 'ann', 'reader')").await;
-        let page = waiting.await.expect("an answer");
+        let reply = waiting.await.expect("an answer");
+        let page = reply.json();
+        if reply.status == 409 {
+            // Its own read came after the membership: what that moved is not told over plain HTTP.
+            assert_eq!(page["code"], "expired", "{}", reply.text);
+            return;
+        }
         let mut arrived: Vec<Value> = page["changes"].as_array().expect("changes").clone();
         let ann = http(&server, "ann");
         cursor = page["cursor"].as_str().expect("a cursor").to_owned();
