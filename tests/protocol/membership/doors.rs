@@ -131,7 +131,7 @@ both_backends! {
         let page = reply.json();
         if reply.status == 409 {
             // Its own read came after the membership: what that moved is not told over plain HTTP.
-            assert_eq!(page["code"], "expired", "{}", reply.text);
+            assert_eq!(page["reason"], "expired", "{}", reply.text);
             return;
         }
         let mut arrived: Vec<Value> = page["changes"].as_array().expect("changes").clone();
