@@ -149,9 +149,15 @@ impl LiveSets {
         self.known.contains(set)
     }
 
-    /// Why a set that was asked for is not known. It is asked for once more at each drain.
+    /// Why a set that was asked for is not known. It is not asked for again before [`LiveSets::ask_failed_again`].
     pub fn failure(&self, set: &Set) -> Option<SetFailure> {
         self.failed.get(set).copied()
+    }
+
+    /// Has the next drain ask for the sets that could not be read. A question that takes long holds up the stream, so it
+    /// must not be asked at each drain.
+    pub fn ask_failed_again(&mut self) {
+        self.failed.clear();
     }
 
     /// Whether no set is in use.
@@ -215,7 +221,8 @@ impl LiveSets {
             failed: BTreeMap::new(),
         };
         let mut questions = Vec::new();
-        for set in &self.missing {
+        let unasked = |set: &&Set| !self.failed.contains_key(*set);
+        for set in self.missing.iter().filter(unasked) {
             running.ask(set, Why::New, Question::Set(set.clone()), &mut questions);
         }
         if questions.is_empty() {
@@ -356,12 +363,12 @@ impl LiveSets {
         }
     }
 
-    /// Forgets everything: the stream starts again elsewhere.
-    pub fn reset(&mut self) {
+    /// Forgets what the sets hold: they are asked for at the next drain.
+    pub fn forget_known(&mut self) {
+        self.running = None;
         self.known = Known::default();
         self.missing = self.wanted.keys().cloned().collect();
         self.failed.clear();
-        self.running = None;
     }
 
     /// A set with a set inside that is not known is not known either.

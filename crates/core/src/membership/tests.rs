@@ -665,3 +665,35 @@ proptest! {
         }
     }
 }
+
+/// A question that takes long holds up everybody, so one that failed is not asked at each drain.
+#[test]
+fn a_set_that_could_not_be_read_is_not_asked_for_at_each_drain() {
+    let query = Query {
+        table: 1,
+        column: 1,
+        condition: Written::Equals(2, 1),
+    };
+    let condition = Written::Within {
+        column: 1,
+        negated: false,
+        query: Box::new(query),
+    };
+    let shape = resolve(0, &condition).expect("a shape");
+    let mut sets = shape.all_sets();
+    let set = sets.next().expect("a set");
+    let mut live = LiveSets::default();
+    live.want(&set);
+    assert_eq!(live.begin(&[]).len(), 1);
+    assert!(live.answer(vec![Answer::Unknown]).is_empty());
+    live.commit();
+    assert_eq!(live.failure(&set), Some(SetFailure::Unread));
+    assert!(live.begin(&[]).is_empty());
+    live.commit();
+    live.ask_failed_again();
+    assert_eq!(live.begin(&[]).len(), 1);
+    live.answer(vec![Answer::Set(Vec::new())]);
+    live.commit();
+    assert!(live.is_known(&set));
+    assert_eq!(live.failure(&set), None);
+}

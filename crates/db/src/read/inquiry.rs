@@ -32,7 +32,7 @@ pub const COLLECTED_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// How long the database may take for the answer to one question, in milliseconds. SQLite knows no such time.
 #[cfg(feature = "postgres")]
-pub(crate) const QUESTION_MS_MAX: u32 = 5000;
+pub(crate) const QUESTION_MS_MAX: u32 = 1000;
 
 /// How long a question waits for a table that somebody has locked, in milliseconds.
 #[cfg(feature = "postgres")]

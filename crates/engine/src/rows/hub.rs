@@ -382,10 +382,13 @@ impl Hub {
         }
         let mut read = self.sets_read.subscribe();
         loop {
-            if self.index().sets.are_known(shape)? {
+            let are_known = self.index().sets.are_known(shape);
+            if are_known == Ok(true) {
                 return Ok(());
             }
+            // Also where one could not be read: a drain may ask for it again.
             self.wake.notify_one();
+            are_known?;
             // The sender is the hub's own, so it lives as long as this borrow of the hub.
             let _ = read.changed().await;
         }
@@ -555,10 +558,14 @@ impl Hub {
                     batch.moved = moved;
                 })
             }),
+            // A drain that was not asked about says nothing of the sets after it.
             None => {
-                over.extend(sets.shapes().cloned());
+                let lost: Vec<Shape> = sets.shapes().cloned().collect();
+                sets.forget_known();
                 let context = SetContext::unknown();
-                writer::evaluate(log_batch, shapes, &context, over, &self.held, |_| {})
+                writer::evaluate(log_batch, shapes, &context, over, &self.held, |batch| {
+                    batch.outdated.extend(lost);
+                })
             }
         };
         if complete && !sets.is_unused() {

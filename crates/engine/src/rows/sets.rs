@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use db::read::OldValueColumns;
 use filter::{Condition, Filter, Scalar, Set, SetsAtBoth};
@@ -14,6 +15,7 @@ use sync_core::cursor::{CommitId, Position};
 use sync_core::log::{ChangeKind, NetChange};
 use sync_core::membership::{Answer, Family, LiveSets, Question, SetFailure, SetView};
 use sync_core::shape::Shape;
+use tokio::time::Instant;
 
 /// The most rows that one drain publishes because a set moved them, for each question. The sessions of a shape with more
 /// read them from the log, at their own pace.
@@ -22,6 +24,10 @@ const MOVED_ROWS_MAX: usize = 1000;
 const MOVED_ROWS_TOTAL_MAX: usize = 4000;
 /// The most questions about rows that one drain asks. The sessions of the other shapes read the log.
 const QUESTIONS_MAX: usize = 64;
+
+/// How long after sets could not be read they are asked for again: a question that fails may have taken long, and meanwhile
+/// nobody receives anything.
+const FAILED_SETS_PAUSE: Duration = Duration::from_secs(10);
 
 /// The sets of all attached shapes.
 #[derive(Debug, Default)]
@@ -32,6 +38,8 @@ pub(super) struct ShapeSets {
     shapes: HashMap<Set, HashSet<Shape>>,
     round: Option<Round>,
     old_value_columns: Merged,
+    /// When the sets that could not be read were asked for again.
+    failed_asked_at: Option<Instant>,
 }
 
 /// What the drain under way means for shapes.
@@ -117,7 +125,7 @@ impl ShapeSets {
         }
     }
 
-    /// Adds a shape. Returns whether one of its sets is not known yet.
+    /// Adds a shape.
     pub(super) fn attach(&mut self, shape: &Shape) {
         for set in shape.all_sets() {
             self.shapes.entry(set).or_default().insert(shape.clone());
@@ -224,6 +232,11 @@ impl ShapeSets {
             over: HashSet::new(),
             seen: HashSet::new(),
         });
+        let is_due = |asked: Instant| asked.elapsed() >= FAILED_SETS_PAUSE;
+        if self.failed_asked_at.is_none_or(is_due) {
+            self.failed_asked_at = Some(Instant::now());
+            self.live.ask_failed_again();
+        }
         let questions = self.live.begin(entries);
         if questions.is_empty() {
             return self.ask_for_rows();
@@ -366,6 +379,12 @@ impl ShapeSets {
             undo: Some(Vec::new()),
         };
         moved.map(change).collect()
+    }
+
+    /// No set is known any more: all are asked for at the next drain.
+    pub(super) fn forget_known(&mut self) {
+        self.live.forget_known();
+        self.round = None;
     }
 
     /// The drain has been published.
