@@ -558,10 +558,10 @@ impl Hub {
                     batch.moved = moved;
                 })
             }),
-            // A drain that was not asked about says nothing of the sets after it.
+            // The drain began before the first shape with a set was attached. No set is known, and reads that wait for
+            // them cover it.
             None => {
-                let lost: Vec<Shape> = sets.shapes().cloned().collect();
-                sets.forget_known();
+                let lost = sets.forget_known();
                 let context = SetContext::unknown();
                 writer::evaluate(log_batch, shapes, &context, over, &self.held, |batch| {
                     batch.outdated.extend(lost);

@@ -320,11 +320,6 @@ impl ShapeSets {
         round.filter(|round| *round.position == *position)
     }
 
-    /// All shapes that name a set.
-    pub(super) fn shapes(&self) -> impl Iterator<Item = &Shape> {
-        self.shapes.values().flatten()
-    }
-
     /// The shapes of which the drain moves too many rows.
     pub(super) fn over(&self) -> impl Iterator<Item = &Shape> {
         self.round.iter().flat_map(|round| &round.over)
@@ -381,10 +376,14 @@ impl ShapeSets {
         moved.map(change).collect()
     }
 
-    /// No set is known any more: all are asked for at the next drain.
-    pub(super) fn forget_known(&mut self) {
+    /// After a drain that was not asked about no set is known any more. Returns the shapes with a set that was.
+    pub(super) fn forget_known(&mut self) -> HashSet<Shape> {
+        let was_known = |(set, _): &(&Set, &HashSet<Shape>)| self.live.is_known(set);
+        let lost = self.shapes.iter().filter(was_known);
+        let lost = lost.flat_map(|(_, shapes)| shapes).cloned().collect();
         self.live.forget_known();
         self.round = None;
+        lost
     }
 
     /// The drain has been published.
