@@ -39,7 +39,7 @@ impl CardsOfTeams {
                 any.join(" OR ")
             }),
             params: Some(params.collect()),
-            columns: None,
+            ..SelectionRequest::default()
         }
     }
 }

@@ -56,7 +56,7 @@ fn own(principal: &Principal) -> SelectionRequest {
     SelectionRequest {
         filter: Some("owner = $1".to_owned()),
         params: Some(vec![to_raw_value(user).expect("a string is JSON")]),
-        columns: None,
+        ..SelectionRequest::default()
     }
 }
 

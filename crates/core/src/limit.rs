@@ -35,6 +35,8 @@ pub enum Limit {
     WrongTokens,
     /// The values of all sets that subqueries make.
     SetValuesTotal,
+    /// The rows of a window.
+    WindowRows,
     /// The rows of a first read.
     RowsOfRead,
     /// The reads that wait.
@@ -45,7 +47,7 @@ pub enum Limit {
 
 impl Limit {
     /// Every one.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::FrameBytes,
         Self::Subscriptions,
         Self::ShapesOfUser,
@@ -61,6 +63,7 @@ impl Limit {
         Self::WritesOfUser,
         Self::ReadsOfUser,
         Self::WrongTokens,
+        Self::WindowRows,
         Self::RowsOfRead,
         Self::ReadsWaiting,
         Self::LongPolls,
@@ -84,6 +87,7 @@ impl Limit {
             Self::WritesOfUser => "limits.writes_per_second_of_user",
             Self::ReadsOfUser => "limits.reads_of_user_max",
             Self::WrongTokens => "limits.wrong_tokens_per_second",
+            Self::WindowRows => "limits.window_rows_max",
             Self::RowsOfRead => "reads.rows_max",
             Self::ReadsWaiting => "reads.waiting_max",
             Self::LongPolls => "reads.long_polls_max",
@@ -102,6 +106,7 @@ impl Limit {
             | Self::FilterBytes
             | Self::FilterBytesTotal
             | Self::SetValuesTotal
+            | Self::WindowRows
             | Self::RowsOfRead => Some(ErrorCode::TooLarge),
             Self::ConnectionsOfUser
             | Self::ConnectionsOfAddress

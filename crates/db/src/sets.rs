@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use filter::{Filter, Set};
+use filter::{Condition, Direction, Filter, Set, SetRows, Window};
 
 use crate::entity::Entity;
+use crate::quote::ident;
 
 /// The entity whose rows make a set. None when its table is missing, or is no longer the one that the set was made
 /// for: then no condition on the set is true.
@@ -18,6 +19,34 @@ pub(crate) fn entity_of<'a>(
     let entity = entities.get(set.entity())?;
     let fits = entity.relation.is_some() && *entity.fingerprint == *set.rows().fingerprint;
     fits.then_some(entity)
+}
+
+/// The condition of the rows of which a set is made: of a window, those behind the row with which it begins.
+pub(crate) fn condition(rows: &SetRows) -> Condition {
+    let filter = rows.filter.condition().clone();
+    let window = rows.window.as_ref();
+    match window.and_then(|window| window.condition(&rows.schema)) {
+        Some(behind) => Condition::And(vec![filter, behind]),
+        None => filter,
+    }
+}
+
+/// The end of a query for the first rows in a window's order, on the table with the alias `t`.
+///
+/// Where a column may be null, it is said where nulls come: the databases differ.
+pub(crate) fn first_rows(entity: &Entity, window: &Window, rows: usize) -> String {
+    let order = window.order().iter().map(|order| {
+        let (word, nulls) = match order.direction {
+            Direction::Ascending => ("", " NULLS LAST"),
+            Direction::Descending => (" DESC", " NULLS FIRST"),
+        };
+        let column = &entity.schema.columns[order.column];
+        let is_nullable = column.nullable && !entity.schema.is_key(order.column);
+        let nulls = if is_nullable { nulls } else { "" };
+        format!("t.{}{word}{nulls}", ident(&column.name))
+    });
+    let order: Vec<String> = order.collect();
+    format!(" ORDER BY {} LIMIT {rows}", order.join(", "))
 }
 
 /// The entities of all sets that a filter names, at every depth.

@@ -263,6 +263,9 @@ pub struct LimitsConfig {
     /// The values that the sets of all subqueries may hold together when another is read; equal subqueries are one
     /// set. Each takes some hundred bytes.
     pub set_values_total_max: usize,
+    /// Rows of one window, that is the greatest `limit` of a subscription. One with a greater `limit` is refused with
+    /// `too_large`. Default 1,000.
+    pub window_rows_max: usize,
     /// Batches that may wait for one slow client; beyond that, its session catches up from the log at the
     /// client's pace. Default 64.
     pub queue_batches_max: usize,
@@ -327,6 +330,7 @@ impl Default for LimitsConfig {
             filter_bytes_max: 4 * 1024 * 1024,
             filter_bytes_total_max: 256 * 1024 * 1024,
             set_values_total_max: 5_000_000,
+            window_rows_max: 1000,
             queue_batches_max: 64,
             queue_bytes_max: 4 * 1024 * 1024,
             queue_bytes_total_max: 64 * 1024 * 1024,

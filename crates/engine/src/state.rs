@@ -12,6 +12,7 @@ use db::entity::{Entities, Entity};
 use db::listener::ListenerStatus;
 use filter::Table;
 use protocol::{ErrorCode, Limits, SchemaSummary, SelectionRequest};
+use sync_core::limit::Limit;
 use sync_core::policy::{PolicyError, Principal, ReadScope};
 use sync_core::session::SubscribeError;
 use sync_core::shape::{Catalog, CurrentTable, Others, ResolveError, Shape, WholeTables};
@@ -243,6 +244,11 @@ impl EngineState {
             let message = "this entity has no table, so its columns are unknown";
             return error(ErrorCode::BadFilter, message);
         };
+        let rows_max = self.config.limits.window_rows_max;
+        if request.limit.is_some_and(|limit| limit as usize > rows_max) {
+            let message = format!("`limit` is at most {rows_max} (window_rows_max)");
+            return Err(SubscribeError::beyond(Limit::WindowRows, message));
+        }
         let authorizer = &self.config.auth.authorizer;
         let others = Others {
             catalog: self,

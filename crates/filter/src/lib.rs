@@ -32,6 +32,7 @@ mod scalar;
 mod syntax;
 mod token;
 mod touched;
+mod window;
 
 #[cfg(test)]
 mod against_sqlparser;
@@ -51,8 +52,9 @@ pub use access::{Access, AccessKey, SetKey};
 pub use claim::{Claim, ClaimPath};
 pub use class::compares;
 pub use condition::{
-    Backend, Condition, FILTER_BYTES_MAX, Filter, InnerTable, Lookup, Membership, NoSets,
-    SUBQUERIES_MAX, SUBQUERIES_NESTED_MAX, Set, SetRows, Sets, SetsAtBoth, Table, Tables, Work,
+    Backend, Condition, Direction, FILTER_BYTES_MAX, Filter, InnerTable, Lookup, Membership,
+    NoSets, OrderColumn, Rank, SUBQUERIES_MAX, SUBQUERIES_NESTED_MAX, Set, SetRows, Sets,
+    SetsAtBoth, Table, Tables, Window, Work,
 };
 pub use error::{FilterError, FilterErrorKind};
 pub use like::{Pattern, Piece};
@@ -65,6 +67,7 @@ pub use scalar::{Cell, Scalar};
 pub use syntax::CompareOp;
 pub use token::TEXT_BYTES_MAX;
 pub use touched::SetChange;
+pub use window::{ORDER_COLUMNS_MAX, WindowRequest};
 
 impl Filter {
     /// Reads a filter on a table. `params` are its `$1`, `$2`, ….

@@ -134,7 +134,9 @@ impl Writer<'_> {
         }
         let word = if conditions.is_empty() { "" } else { " WHERE " };
         self.out
-            .push_str(&format!("{word}{})", conditions.join(" AND ")));
+            .push_str(&format!("{word}{}", conditions.join(" AND ")));
+        self.out.push_str(&rows.window_text(self.with_values));
+        self.out.push(')');
     }
 
     fn joined(&mut self, parts: &[Condition], word: &str) {

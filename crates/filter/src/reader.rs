@@ -205,7 +205,8 @@ fn cell(class: Option<&Class>, json: &str) -> Cell {
         .map_or(Cell::Foreign, Cell::Value)
 }
 
-fn scalar(class: &Class, json: &str) -> Option<Scalar> {
+/// The value that a row's JSON has in a column of this class.
+pub(super) fn scalar(class: &Class, json: &str) -> Option<Scalar> {
     match (class, json) {
         (Class::Bool, "true") => return Some(Scalar::Bool(true)),
         (Class::Bool, "false") => return Some(Scalar::Bool(false)),

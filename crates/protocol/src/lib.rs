@@ -32,7 +32,7 @@ pub use push::{
     Ack, MutationId, MutatorCall, Op, Push, Reject, RejectCode, Rejected, Step, Write, Writes,
 };
 pub use rows::{
-    Change, Changes, Cursor, Refetch, RefetchReason, RowImage, SchemaSummary, SelectionRequest,
-    Snapshot, Subscribe, Subscribed, SubscriptionId, Unsubscribe,
+    Change, Changes, Cursor, Direction, Refetch, RefetchReason, RowImage, SchemaSummary,
+    SelectionRequest, Snapshot, Subscribe, Subscribed, SubscriptionId, Unsubscribe,
 };
 pub use version::{PROTOCOL_VERSION, SUBPROTOCOL};

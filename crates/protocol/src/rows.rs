@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use uuid::Uuid;
@@ -37,12 +38,34 @@ pub struct SelectionRequest {
     /// Only these columns (and the key).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub columns: Option<Vec<String>>,
+    /// The columns by which the rows are ordered, where only the first are wanted. The key's columns follow by themselves.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    // The generator takes a comma with a space for the end of a field.
+    #[cfg_attr(test, ts(optional, type = "Array<[string,'asc' | 'desc']>"))]
+    pub order: Option<Vec<(String, Direction)>>,
+    /// Only the first rows in the order: so many.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
+    /// The first rows behind this one, which has these values in the order's columns and the key's others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional, type = "Array<Json>"))]
+    pub after: Option<Vec<Box<RawValue>>>,
+}
+
+/// Which values of a column come first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Direction {
+    /// The least; nulls come last.
+    Asc,
+    /// The greatest; nulls come first.
+    Desc,
 }
 
 /// Asks for an entity's rows and their changes.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
-#[serde(from = "SubscribeFields")]
+#[serde(try_from = "SubscribeFields")]
 pub struct Subscribe {
     /// Chosen by the client.
     pub id: SubscriptionId,
@@ -69,6 +92,11 @@ struct SubscribeFields {
     #[serde(default)]
     params: Option<Vec<Box<RawValue>>>,
     columns: Option<Vec<String>>,
+    order: Option<Vec<(String, Direction)>>,
+    limit: Option<u32>,
+    #[serde(default)]
+    after: Option<Vec<Box<RawValue>>>,
+    offset: Option<IgnoredAny>,
     mode: Option<String>,
     cursor: Option<String>,
 }
@@ -251,23 +279,39 @@ impl From<&str> for SubscriptionId {
 impl SelectionRequest {
     /// Whether it asks for the whole entity.
     pub fn is_everything(&self) -> bool {
-        self.filter.is_none() && self.params.is_none() && self.columns.is_none()
+        self.filter.is_none()
+            && self.params.is_none()
+            && self.columns.is_none()
+            && !self.asks_for_window()
+    }
+
+    /// Whether it asks for the first rows in some order.
+    pub fn asks_for_window(&self) -> bool {
+        self.order.is_some() || self.limit.is_some() || self.after.is_some()
     }
 }
 
-impl From<SubscribeFields> for Subscribe {
-    fn from(fields: SubscribeFields) -> Self {
-        Self {
+impl TryFrom<SubscribeFields> for Subscribe {
+    type Error = &'static str;
+
+    fn try_from(fields: SubscribeFields) -> Result<Self, &'static str> {
+        if fields.offset.is_some() {
+            return Err("there is no `offset`: rows that come and go would shift it; give `after`");
+        }
+        Ok(Self {
             id: fields.id,
             entity: fields.entity,
             selection: SelectionRequest {
                 filter: fields.filter,
                 params: fields.params,
                 columns: fields.columns,
+                order: fields.order,
+                limit: fields.limit,
+                after: fields.after,
             },
             mode: fields.mode,
             cursor: fields.cursor,
-        }
+        })
     }
 }
 

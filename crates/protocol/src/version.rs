@@ -4,7 +4,8 @@
 //! frames. What an older peer may leave out or ignore does not raise it: `welcome.features` says what a
 //! server offers.
 //!
-//! History: 1, the first.
+//! History: 1, the first. The feature `windows` came without another number: `subscribe` may have `order`, `limit` and
+//! `after`.
 
 /// The version of the protocol that this code speaks.
 pub const PROTOCOL_VERSION: u32 = 1;

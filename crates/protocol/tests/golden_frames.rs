@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use rhtmx_sync_protocol::chain::CHAIN_BYTES;
 use rhtmx_sync_protocol::{
-    Ack, Auth, Authenticated, Chain, Change, Changes, ClientFrame, CloseCode, Cursor, Error,
-    ErrorCode, Limits, MutationId, Op, PROTOCOL_VERSION, Ping, Pong, Refetch, RefetchReason,
+    Ack, Auth, Authenticated, Chain, Change, Changes, ClientFrame, CloseCode, Cursor, Direction,
+    Error, ErrorCode, Limits, MutationId, Op, PROTOCOL_VERSION, Ping, Pong, Refetch, RefetchReason,
     Reject, RejectCode, Rejected, RowImage, SchemaSummary, ServerFrame, Snapshot, Step, Subscribed,
     SubscriptionId, Unsubscribe, Welcome,
 };
@@ -26,6 +26,7 @@ const VERSIONS: &[(u32, &str)] = &[
     (1, "eed54364b19b5f7b"),
     (1, "1d81d75c7cebc7d1"),
     (1, "251fcec41a06912c"),
+    (1, "b6b5481147ef9e0e"),
 ];
 
 const CLIENT: Uuid = uuid!("67e55044-10b1-426f-9247-bb680e5fe0c8");
@@ -436,6 +437,17 @@ fn a_subscribe_is_read_with_all_its_fields() {
     assert_eq!(full.selection.columns, Some(vec!["title".to_owned()]));
     assert_eq!(full.mode.as_deref(), Some("rows"));
     assert_eq!(full.cursor.as_deref(), Some(CURSOR));
+    let ClientFrame::Subscribe(window) = parsed("subscribe_to_window") else {
+        panic!("a subscribe")
+    };
+    let window = window.selection;
+    let order = [("created_at", Direction::Desc), ("title", Direction::Asc)];
+    let order = order.map(|(column, direction)| (column.to_owned(), direction));
+    assert_eq!(window.order, Some(order.to_vec()));
+    assert_eq!(window.limit, Some(50));
+    let after = window.after.expect("values");
+    let after: Vec<&str> = after.iter().map(|value| value.get()).collect();
+    assert_eq!(after, [r#""2026-11-27T10:00:00.000000Z""#, "null", "17"]);
     let ClientFrame::Unsubscribe(Unsubscribe { id }) = parsed("unsubscribe") else {
         panic!("an unsubscribe")
     };

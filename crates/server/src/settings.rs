@@ -123,6 +123,7 @@ struct LimitsSection {
     filter_bytes_max: Option<usize>,
     filter_bytes_total_max: Option<usize>,
     set_values_total_max: Option<usize>,
+    window_rows_max: Option<usize>,
     queue_batches_max: Option<usize>,
     queue_bytes_max: Option<usize>,
     queue_bytes_total_max: Option<usize>,
@@ -488,6 +489,11 @@ impl Numbers<'_> {
                 &mut config.set_values_total_max,
                 "LIMITS_SET_VALUES_TOTAL_MAX",
                 file.set_values_total_max,
+            ),
+            (
+                &mut config.window_rows_max,
+                "LIMITS_WINDOW_ROWS_MAX",
+                file.window_rows_max,
             ),
             (
                 &mut config.queue_bytes_max,

@@ -301,6 +301,12 @@ export type Subscribe = {
   params?: Array<Json>;
   /** Only these columns (and the key). */
   columns?: Array<string>;
+  /** The columns by which the rows are ordered, where only the first are wanted. The key's columns follow by themselves. */
+  order?: Array<[string,'asc' | 'desc']>;
+  /** Only the first rows in the order: so many. */
+  limit?: number;
+  /** The first rows behind this one, which has these values in the order's columns and the key's others. */
+  after?: Array<Json>;
 };
 
 /** Everything up to `cursor` has been sent, and the stream is attached from there. */

@@ -8,11 +8,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use filter::{Filter, Lookup, RowReader, Scalar, Set, SetChange, Sets, SetsAtBoth};
+use filter::{Filter, Lookup, RowReader, Scalar, Set, SetChange, Sets, SetsAtBoth, Window};
 use serde_json::value::RawValue;
 
-use super::contents::{Contents, Difference, Part, Sign};
+use super::contents::{Contents, Difference, Part};
 use super::known::Known;
+use super::values::Sign;
+use super::window::{ChangedRows, Unclear};
 use crate::log::{NetChange, Subject};
 use crate::undo::{Before, RowVersions};
 
@@ -31,6 +33,12 @@ pub(super) struct Advance {
 /// Why a difference does not follow from the entries.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Inexact;
+
+impl From<Unclear> for Inexact {
+    fn from(_: Unclear) -> Self {
+        Self
+    }
+}
 
 /// The states of sets at one of the two positions.
 #[derive(Debug, Clone, Copy)]
@@ -117,6 +125,9 @@ impl Advance {
         entries: impl IntoIterator<Item = &'a NetChange>,
         touched: &[(String, Box<RawValue>)],
     ) -> Result<(), Inexact> {
+        if let Some(window) = &set.rows().window {
+            return self.take_window(set, window, known, entries, touched);
+        }
         let mut stirred = false;
         let mut difference = Difference::default();
         {
@@ -149,6 +160,59 @@ impl Advance {
             self.stirred.insert(set.clone());
         }
         self.set(set, known, difference);
+        Ok(())
+    }
+
+    /// The same for a window.
+    fn take_window<'a>(
+        &mut self,
+        set: &Set,
+        window: &Window,
+        known: &Known,
+        entries: impl IntoIterator<Item = &'a NetChange>,
+        touched: &[(String, Box<RawValue>)],
+    ) -> Result<(), Inexact> {
+        let Some(first) = known.window(set) else {
+            return Ok(());
+        };
+        let rows = set.rows();
+        let mut changed = ChangedRows::new(self.sign);
+        {
+            let (was, is) = self.views(known);
+            let sets = SetsAtBoth {
+                before: &was,
+                now: &is,
+            };
+            let reader = RowReader::new(rows.table(), rows.evaluated_columns());
+            let mut with_entry: BTreeSet<&str> = BTreeSet::new();
+            let entries = entries.into_iter();
+            for entry in entries.filter(|entry| entry.entity == set.entity()) {
+                match entry.subject() {
+                    Subject::Nothing => continue,
+                    Subject::SchemaChange | Subject::Truncate => return Err(Inexact),
+                    Subject::Row(key) => with_entry.insert(key),
+                };
+                let (row, undo) = (entry.row.as_deref(), entry.undo.as_deref());
+                let versions = RowVersions::read(&reader, row, undo).map_err(|_| Inexact)?;
+                first.note(rows, window, &versions, sets, &mut changed)?;
+            }
+            let unchanged = touched.iter();
+            for (_, row) in unchanged.filter(|(key, _)| !with_entry.contains(&**key)) {
+                let versions =
+                    RowVersions::read(&reader, Some(row), Some(&[])).map_err(|_| Inexact)?;
+                first.note(rows, window, &versions, sets, &mut changed)?;
+            }
+        }
+        if changed.is_empty() {
+            return Ok(());
+        }
+        self.stirred.insert(set.clone());
+        let other = first.with(window, &changed)?;
+        let (before, now) = match self.sign {
+            Sign::Plus => (first, &other),
+            Sign::Minus => (&other, first),
+        };
+        self.set(set, known, Difference::of_windows(window, before, now));
         Ok(())
     }
 

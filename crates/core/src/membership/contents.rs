@@ -1,20 +1,13 @@
 //! What a set holds, and by how much it differs from what it held.
 
-use std::hash::{Hash, Hasher, RandomState};
+use std::hash::RandomState;
 
-use filter::{RowError, RowReader, RowValues, Scalar, SetRows, Sets};
-use hashbrown::{Equivalent, HashMap};
+use filter::{RowError, RowReader, RowValues, Scalar, SetRows, Sets, Window};
+use hashbrown::HashMap;
 use serde_json::value::RawValue;
 
-/// The values that one row gives to a set, one for each of its columns.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Values {
-    One(Scalar),
-    Several(Box<[Scalar]>),
-}
-
-/// Values that are looked up.
-pub(super) struct LookedUp<'a>(pub(super) &'a [&'a Scalar]);
+use super::values::{LookedUp, Values};
+use super::window::{WindowRows, kept};
 
 /// What a row is for a set.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +25,8 @@ pub struct Contents {
     pub(super) rows: u64,
     pub(super) with_null: u64,
     pub(super) counts: HashMap<Values, u64, RandomState>,
+    /// Of a window: its rows in their order.
+    pub(super) window: WindowRows,
 }
 
 /// By how much a set has changed.
@@ -40,44 +35,8 @@ pub(super) struct Difference {
     pub(super) rows: i64,
     pub(super) with_null: i64,
     pub(super) counts: HashMap<Values, i64, RandomState>,
-}
-
-impl Values {
-    pub(super) fn as_slice(&self) -> &[Scalar] {
-        match self {
-            Self::One(value) => std::slice::from_ref(value),
-            Self::Several(values) => values,
-        }
-    }
-}
-
-impl FromIterator<Scalar> for Values {
-    fn from_iter<I: IntoIterator<Item = Scalar>>(values: I) -> Self {
-        let mut values: Vec<Scalar> = values.into_iter().collect();
-        match values.len() {
-            1 => Self::One(values.remove(0)),
-            _ => Self::Several(values.into()),
-        }
-    }
-}
-
-// Both are hashed alike, so that values can be looked up without being copied.
-impl Hash for Values {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.as_slice().iter().for_each(|value| value.hash(state));
-    }
-}
-
-impl Hash for LookedUp<'_> {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.0.iter().for_each(|value| value.hash(state));
-    }
-}
-
-impl Equivalent<Values> for LookedUp<'_> {
-    fn equivalent(&self, values: &Values) -> bool {
-        self.0.iter().copied().eq(values.as_slice())
-    }
+    /// The rows of a window that has changed, as they are after it.
+    pub(super) window: Option<WindowRows>,
 }
 
 impl Part {
@@ -98,6 +57,9 @@ impl Contents {
     /// # Errors
     /// When one is not a JSON object.
     pub fn read(rows: &SetRows, answer: &[(Box<RawValue>, u64)]) -> Result<Self, RowError> {
+        if let Some(window) = &rows.window {
+            return Self::read_window(rows, window, answer, kept(window));
+        }
         let reader = RowReader::new(rows.table(), rows.columns.iter().copied());
         let mut contents = Self::default();
         for (values, count) in answer {
@@ -112,6 +74,27 @@ impl Contents {
         Ok(contents)
     }
 
+    /// Reads the rows of a window that the database was asked for, so many.
+    ///
+    /// # Errors
+    /// When one is not a JSON object.
+    pub(super) fn read_window(
+        rows: &SetRows,
+        window: &Window,
+        answer: &[(Box<RawValue>, u64)],
+        asked: usize,
+    ) -> Result<Self, RowError> {
+        let read = WindowRows::read(rows, window, answer, asked)?;
+        let counts = read.keys(window).map(|key| (key.clone(), 1));
+        let counts: HashMap<Values, u64, RandomState> = counts.collect();
+        Ok(Self {
+            rows: counts.len() as u64,
+            with_null: 0,
+            counts,
+            window: read,
+        })
+    }
+
     /// The number of different values.
     pub fn len(&self) -> usize {
         self.counts.len()
@@ -123,20 +106,6 @@ impl Contents {
     }
 }
 
-/// Whether a difference is yet to be added to what is known, or to be taken off it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Sign {
-    Plus,
-    Minus,
-}
-
-impl Sign {
-    pub(super) fn add(self, count: u64, change: i64) -> u64 {
-        let change = if self == Self::Minus { -change } else { change };
-        count.saturating_add_signed(change)
-    }
-}
-
 impl Difference {
     /// The difference between what a set held and what it holds.
     pub(super) fn between(before: &Contents, now: &Contents) -> Self {
@@ -145,6 +114,7 @@ impl Difference {
             rows: signed(now.rows) - signed(before.rows),
             with_null: signed(now.with_null) - signed(before.with_null),
             counts: HashMap::default(),
+            window: (before.window != now.window).then(|| now.window.clone()),
         };
         for (values, count) in &now.counts {
             let was = before.counts.get(values).copied().unwrap_or_default();
@@ -155,6 +125,23 @@ impl Difference {
                 difference.change(values, -signed(*count));
             }
         }
+        difference
+    }
+
+    /// The difference between a window before and now.
+    pub(super) fn of_windows(window: &Window, before: &WindowRows, now: &WindowRows) -> Self {
+        let mut difference = Self::default();
+        if before == now {
+            return difference;
+        }
+        let (left, entered) = before.differences(window, now);
+        for (keys, by) in [(left, -1), (entered, 1)] {
+            for key in keys {
+                difference.change(key, by);
+                difference.rows += by;
+            }
+        }
+        difference.window = Some(now.clone());
         difference
     }
 
@@ -188,7 +175,8 @@ impl Difference {
     }
 
     pub(super) fn is_nothing(&self) -> bool {
-        self.rows == 0 && self.with_null == 0 && self.counts.is_empty()
+        let is_same = self.rows == 0 && self.with_null == 0 && self.counts.is_empty();
+        is_same && self.window.is_none()
     }
 
     /// By how much the number of rows with these values has changed.

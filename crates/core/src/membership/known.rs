@@ -17,7 +17,9 @@ use filter::{Lookup, Scalar, Set, SetChange};
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
 
-use super::contents::{Contents, Difference, LookedUp, Sign, Values};
+use super::contents::{Contents, Difference};
+use super::values::{LookedUp, Sign, Values};
+use super::window::WindowRows;
 
 /// Sets whose values come from the same columns.
 pub type Family = (Box<str>, Vec<usize>);
@@ -47,6 +49,8 @@ struct KnownSet {
     with_null: u64,
     /// The number of different values.
     values: usize,
+    /// Of a window: its rows in their order.
+    window: Box<WindowRows>,
 }
 
 /// The values of the sets of one family.
@@ -114,6 +118,11 @@ impl Known {
         Some((known.rows, known.with_null))
     }
 
+    /// The rows of a window. None when it is not known.
+    pub(super) fn window(&self, set: &Set) -> Option<&WindowRows> {
+        Some(&*self.sets.get(set)?.window)
+    }
+
     /// Looks values up in a set, as it is with this difference. None when it is not known.
     pub(super) fn look_up(
         &self,
@@ -146,6 +155,7 @@ impl Known {
             rows: contents.rows,
             with_null: contents.with_null,
             values: contents.counts.len(),
+            window: Box::new(contents.window),
         };
         for (values, count) in contents.counts {
             of_family.put(number, values, Some(count));
@@ -183,6 +193,9 @@ impl Known {
         let of_family = &mut self.families[known.family];
         known.rows = Sign::Plus.add(known.rows, difference.rows);
         known.with_null = Sign::Plus.add(known.with_null, difference.with_null);
+        if let Some(window) = difference.window {
+            *known.window = window;
+        }
         for (values, change) in difference.counts {
             let wanted: Vec<&Scalar> = values.as_slice().iter().collect();
             let before = of_family.count(known.number, &wanted);
@@ -247,6 +260,7 @@ impl Known {
             rows: known.rows,
             with_null: known.with_null,
             counts: values.collect(),
+            window: (*known.window).clone(),
         })
     }
 
@@ -288,6 +302,7 @@ impl Known {
                 rows: known.rows,
                 with_null: known.with_null,
                 counts: counts.filter(|(_, count)| *count > 0).collect(),
+                window: (*known.window).clone(),
             };
             return Difference::between(&before, now);
         }

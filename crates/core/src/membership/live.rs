@@ -16,10 +16,11 @@ use filter::{RowError, Scalar, Set, SetChange};
 use serde_json::value::RawValue;
 
 use super::advance::{Advance, SetView};
-use super::contents::{Contents, Sign};
+use super::contents::Contents;
 use super::known::{Family, Known};
 use super::question::{Answer, Question};
 use super::set_index::SetIndex;
+use super::values::Sign;
 use crate::log::NetChange;
 
 /// The most rows that are read, at each level, because the sets inside a set have changed. Beyond it the set is asked
@@ -223,7 +224,7 @@ impl LiveSets {
         let mut questions = Vec::new();
         let unasked = |set: &&Set| !self.failed.contains_key(*set);
         for set in self.missing.iter().filter(unasked) {
-            running.ask(set, Why::New, Question::Set(set.clone()), &mut questions);
+            running.ask(set, Why::New, Question::about(set), &mut questions);
         }
         if questions.is_empty() {
             running.take_levels(&self.known, &self.outer, &mut questions);
@@ -437,17 +438,25 @@ impl Running {
             self.advance.unknown.insert(set.clone());
             return;
         }
-        if let Some(filter) = self.advance.touched_rows(set) {
-            let question = Question::Rows {
-                entity: set.entity().into(),
-                filter,
-                rows_max: SET_ROWS_MAX,
-            };
-            self.ask(set, Why::Moved, question, questions);
-            return;
+        match self.advance.touched_rows(set) {
+            // The window has fewer rows than they may have moved.
+            Some(_) if set.rows().window.is_some() => {
+                self.ask(set, Why::Inexact, Question::about(set), questions);
+                return;
+            }
+            Some(filter) => {
+                let question = Question::Rows {
+                    entity: set.entity().into(),
+                    filter,
+                    rows_max: SET_ROWS_MAX,
+                };
+                self.ask(set, Why::Moved, question, questions);
+                return;
+            }
+            None => {}
         }
         if !self.take_entries(set, known, &[]) {
-            self.ask(set, Why::Inexact, Question::Set(set.clone()), questions);
+            self.ask(set, Why::Inexact, Question::about(set), questions);
         }
     }
 
@@ -482,11 +491,11 @@ impl Running {
             (Why::New, _) => drop(self.failed.insert(set, SetFailure::Unread)),
             (Why::Moved, Answer::Rows(rows)) => {
                 if !self.take_entries(&set, known, &rows) {
-                    self.ask(&set, Why::Inexact, Question::Set(set.clone()), questions);
+                    self.ask(&set, Why::Inexact, Question::about(&set), questions);
                 }
             }
             (Why::Moved, Answer::TooMany) => {
-                self.ask(&set, Why::Inexact, Question::Set(set.clone()), questions);
+                self.ask(&set, Why::Inexact, Question::about(&set), questions);
             }
             (Why::Inexact, Answer::Set(values)) => match read(&values) {
                 Ok(contents) => self.advance.take_contents(&set, known, &contents),

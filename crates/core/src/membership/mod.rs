@@ -9,6 +9,8 @@ mod question;
 mod set_index;
 #[cfg(test)]
 mod tests;
+mod values;
+mod window;
 
 pub use advance::SetView;
 pub use contents::Contents;

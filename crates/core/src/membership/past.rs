@@ -4,15 +4,22 @@
 
 use std::collections::BTreeSet;
 
-use filter::{Filter, RowError, Set};
+use filter::{Filter, RowError, Set, Window};
+use serde_json::value::RawValue;
 
 use super::advance::{Advance, SetView};
-use super::contents::{Contents, Sign};
+use super::contents::Contents;
 use super::known::Known;
 use super::live::SET_ROWS_MAX;
 use super::question::{Answer, Question};
+use super::values::Sign;
+use super::window::kept;
 use crate::log::NetChange;
 use crate::shape::Shape;
+
+/// The most rows that are asked for beyond a window because rows have changed. With more changes it may be unknown what
+/// the window was.
+const CHANGED_ROWS_MAX: usize = 1000;
 
 /// The sets of some shapes, now and at a position before.
 #[derive(Debug)]
@@ -56,9 +63,10 @@ impl PastSets {
         entities.map(str::to_owned).collect()
     }
 
-    /// Whether it cannot be said what they were: then the reader must refetch.
-    pub fn is_unknown(&self) -> bool {
-        self.is_unknown
+    /// Whether it cannot be said what those of this shape were: then the reader must refetch.
+    pub fn is_unknown(&self, shape: &Shape) -> bool {
+        let unknown = &self.advance.unknown;
+        self.is_unknown || shape.all_sets().any(|set| unknown.contains(&set))
     }
 
     /// Whether a set of this shape may have changed, even if it changed back.
@@ -78,7 +86,24 @@ impl PastSets {
             |entry: &&NetChange| self.sets.iter().any(|it| it.entity() == entry.entity);
         self.entries = entries.iter().filter(is_deciding).cloned().collect();
         self.asked = self.sets.iter().cloned().collect();
-        self.asked.iter().cloned().map(Question::Set).collect()
+        self.asked.iter().map(|set| self.question(set)).collect()
+    }
+
+    fn question(&self, set: &Set) -> Question {
+        let Some(window) = &set.rows().window else {
+            return Question::Set(set.clone());
+        };
+        Question::Window {
+            set: set.clone(),
+            rows: self.rows_asked(set, window),
+        }
+    }
+
+    /// How many rows are asked for to know a window. Each of those that are first now may have come since.
+    fn rows_asked(&self, set: &Set, window: &Window) -> usize {
+        let entries = self.entries.iter();
+        let changed = entries.filter(|entry| entry.entity == set.entity()).count();
+        kept(window) + changed.min(CHANGED_ROWS_MAX)
     }
 
     /// Takes the answers, in the order of the questions. Returns the next questions; none when all is known, or cannot
@@ -106,11 +131,7 @@ impl PastSets {
                         rows_max: SET_ROWS_MAX,
                     });
                     self.asked.push(set);
-                } else if self
-                    .advance
-                    .take(&set, &self.known, &self.entries, &[])
-                    .is_err()
-                {
+                } else if self.take_difference(&set, &[]).is_err() {
                     self.is_unknown = true;
                     return Vec::new();
                 }
@@ -122,16 +143,34 @@ impl PastSets {
     fn take(&mut self, set: Set, answer: Answer) -> Result<(), Unanswered> {
         match answer {
             Answer::Set(values) if self.level == 0 => {
-                self.known
-                    .insert(set.clone(), Contents::read(set.rows(), &values)?);
+                let contents = match &set.rows().window {
+                    None => Contents::read(set.rows(), &values)?,
+                    Some(window) => {
+                        let asked = self.rows_asked(&set, window);
+                        Contents::read_window(set.rows(), window, &values, asked)?
+                    }
+                };
+                self.known.insert(set, contents);
                 Ok(())
             }
-            Answer::Rows(rows) => {
-                let taken = self.advance.take(&set, &self.known, &self.entries, &rows);
-                taken.map_err(|_| Unanswered)
-            }
+            Answer::Rows(rows) => self.take_difference(&set, &rows),
             _ => Err(Unanswered),
         }
+    }
+
+    /// Takes the difference of a set that follows from the entries and from these rows, which did not change.
+    fn take_difference(
+        &mut self,
+        set: &Set,
+        touched: &[(String, Box<RawValue>)],
+    ) -> Result<(), Unanswered> {
+        let taken = self.advance.take(set, &self.known, &self.entries, touched);
+        if taken.is_err() && set.rows().window.is_some() {
+            // What a window was is nothing to other sets.
+            self.advance.unknown.insert(set.clone());
+            return Ok(());
+        }
+        taken.map_err(|_| Unanswered)
     }
 
     /// For each shape the rows that the sets have moved in or out, as a filter on its entity.

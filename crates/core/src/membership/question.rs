@@ -5,6 +5,7 @@ use std::sync::Arc;
 use filter::{Filter, Set};
 use serde_json::value::RawValue;
 
+use super::window::kept;
 use crate::cursor::Position;
 use crate::log::NetChange;
 
@@ -13,6 +14,13 @@ use crate::log::NetChange;
 pub enum Question {
     /// What a set holds.
     Set(Set),
+    /// The first rows of those among which a window is, the first first, whatever its limit.
+    Window {
+        /// The window.
+        set: Set,
+        /// How many.
+        rows: usize,
+    },
     /// The rows of an entity that match a filter without sets.
     Rows {
         /// The entity.
@@ -24,11 +32,22 @@ pub enum Question {
     },
 }
 
+impl Question {
+    /// What a set holds.
+    pub(super) fn about(set: &Set) -> Self {
+        let set = set.clone();
+        match set.rows().window.as_ref().map(kept) {
+            Some(rows) => Self::Window { set, rows },
+            None => Self::Set(set),
+        }
+    }
+}
+
 /// The answer to one question.
 #[derive(Debug, Clone)]
 pub enum Answer {
     /// The different values of a set, each as a JSON object of the set's columns, with the number of rows that have
-    /// them.
+    /// them. Those of a window have the columns of its order.
     Set(Vec<(Box<RawValue>, u64)>),
     /// Rows, with their canonical keys.
     Rows(Vec<(String, Box<RawValue>)>),

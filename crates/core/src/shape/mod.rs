@@ -9,6 +9,7 @@ mod properties;
 mod tables;
 #[cfg(test)]
 mod tests;
+mod window;
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
@@ -19,8 +20,8 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use filter::{
-    Backend, Filter, FilterError, NoSets, RowError, RowReader, RowValues, Set, Sets, SetsAtBoth,
-    Table,
+    Backend, Filter, FilterError, NoSets, RowError, RowReader, RowValues, Set, SetRows, Sets,
+    SetsAtBoth, Table,
 };
 use protocol::{SchemaSummary, SelectionRequest};
 use serde_json::value::RawValue;
@@ -140,7 +141,8 @@ impl Shape {
         let reads_by_rights = readable.finish().map_err(ResolveError::Scope)?;
         let requested = requested.map_err(ResolveError::Request)?;
         let concealed = requested.filter.concealing(&partial);
-        let both = Requested {
+        let window = window::requested(request, visible, &partial)?;
+        let mut both = Requested {
             filter: concealed
                 .map_err(ResolveError::Request)?
                 .and(allowed.filter),
@@ -148,6 +150,9 @@ impl Shape {
         };
         // Which rows match depends on rights, be it those to another table.
         let is_guarded = reads_by_rights || !matches!(scope, ReadScope::Everything);
+        if let Some(window) = window {
+            both.filter = window::filter(table, both.filter, window);
+        }
         Ok(Self::of(table, both, partial, is_guarded))
     }
 
@@ -453,6 +458,11 @@ impl Selection {
     /// The filter of its rows.
     pub fn filter(&self) -> &Filter {
         &self.filter
+    }
+
+    /// The rows of which only the first are in the shape, if it is a window; otherwise none.
+    pub fn window(&self) -> Option<&SetRows> {
+        Some(self.filter.window()?.rows())
     }
 
     /// The positions of its columns; none for all.

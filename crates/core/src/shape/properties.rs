@@ -152,7 +152,7 @@ proptest! {
             filter: text.clone(),
             params: None,
             columns: columns.clone(),
-        };
+ ..SelectionRequest::default() };
         // The same rows, because the client asks for them or because it may see no others.
         let (request, scope) = match is_guarded {
             true => (SelectionRequest::default(), ReadScope::Restricted(wanted)),

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use filter::Window;
 use sync_core::membership::Question;
 
 use super::filter::Predicates;
@@ -11,7 +12,8 @@ use super::read::guarded_row;
 use super::store::in_schema;
 use crate::entity::{Entity, RowsSql};
 use crate::health::Health;
-use crate::read::inquiry::{AnswerCollector, QUESTION_LOCK_MS_MAX, QUESTION_MS_MAX};
+use crate::read::inquiry::{self, QUESTION_LOCK_MS_MAX, QUESTION_MS_MAX};
+use crate::sets;
 
 /// The snapshot of every statement in it is that of the first. Nothing that it reads is newer, but for a table that
 /// was truncated meanwhile: so the tables are locked before.
@@ -61,11 +63,11 @@ pub(super) fn question_sql(
     log_schema: &str,
     health: &Health,
 ) -> (String, Vec<String>) {
-    let filter = match question {
-        Question::Set(set) => &set.rows().filter,
-        Question::Rows { filter, .. } => filter,
+    let condition = match question {
+        Question::Set(set) | Question::Window { set, .. } => sets::condition(set.rows()),
+        Question::Rows { filter, .. } => filter.condition().clone(),
     };
-    let predicate = Predicates::new(entity, entities).write(filter.condition());
+    let predicate = Predicates::new(entity, entities).write(&condition);
     let RowsSql::Table {
         key,
         row,
@@ -102,6 +104,16 @@ pub(super) fn question_sql(
                 groups.join(", ")
             )
         }
+        Question::Window { set, .. } => {
+            let window = set.rows().window.iter();
+            let unique: BTreeSet<usize> = window.flat_map(Window::columns).collect();
+            let of_schema = unique.iter().map(|it| entity.schema.columns[*it].clone());
+            let parts: Vec<&str> = unique.iter().map(|it| columns[*it].as_str()).collect();
+            format!(
+                "SELECT NULL::text AS key, {} AS row, NULL::bigint AS count FROM {from} WHERE {condition}",
+                projection::row_of(&of_schema.collect::<Vec<_>>(), &parts.join(", "))
+            )
+        }
         Question::Rows { .. } => {
             let row = match health.is_guarded(&entity.schema.entity) {
                 true => guarded_row(log_schema, entity, key),
@@ -112,7 +124,5 @@ pub(super) fn question_sql(
             )
         }
     };
-    let limit = AnswerCollector::limit(question);
-    let limit = limit.map_or_else(String::new, |limit| format!(" LIMIT {limit}"));
-    (sql + &limit, predicate.params)
+    (sql + &inquiry::end(question, entity), predicate.params)
 }

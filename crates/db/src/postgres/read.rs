@@ -29,6 +29,7 @@ use crate::quote::literal;
 use crate::read::collect::{ChangeRow, RowLine, RowsCollector};
 use crate::read::sql::{self, Reading};
 use crate::read::{self, Fingerprints, OldValueColumns, Part, PartSender, RowsPage, RowsQuery};
+use crate::sets;
 
 /// The settings on which the generated SQL relies. They are `LOCAL`, because behind a transaction pooler
 /// other clients share the database session.
@@ -173,7 +174,17 @@ fn rows_sql(
         rows => sql::rows_before_where(rows, selection, object_of),
     };
     let mut parameters = Vec::new();
-    if let Some(selection) = selection.filter(|selection| !selection.filter().is_everything()) {
+    if let Some(first) = selection.and_then(Selection::window) {
+        // Not by their keys: so an index on the order serves.
+        let predicates = Predicates::new(entity, &query.others);
+        let predicate = predicates.write(&sets::condition(first));
+        let window = first.window.iter();
+        let end = window.map(|window| sets::first_rows(entity, window, window.limit()));
+        rows = format!("{rows} WHERE {}{}", predicate.sql, end.collect::<String>());
+        parameters = predicate.params;
+    } else if let Some(selection) =
+        selection.filter(|selection| !selection.filter().is_everything())
+    {
         let predicates = Predicates::new(entity, &query.others);
         let predicate = predicates.write(selection.filter().condition());
         rows = format!("{rows} WHERE {}", predicate.sql);

@@ -116,7 +116,7 @@ pub(crate) fn entities_of(
     entities: &BTreeMap<String, Arc<Entity>>,
 ) -> Result<Vec<Arc<Entity>>, String> {
     let (own, filter) = match question {
-        Question::Set(set) => {
+        Question::Set(set) | Question::Window { set, .. } => {
             let own = sets::entity_of(set, entities);
             (own.ok_or_else(|| set.entity())?, &set.rows().filter)
         }
@@ -136,6 +136,18 @@ pub(crate) fn are_known(entities: &[Arc<Entity>], found: &Fingerprints) -> bool 
     entities
         .iter()
         .all(|entity| found.get(&entity.schema.entity) == Some(&entity.fingerprint))
+}
+
+/// The end of the statement that answers a question: in which order, and how many lines.
+pub(crate) fn end(question: &Question, entity: &Entity) -> String {
+    if let Question::Window { set, rows } = question {
+        let window = set.rows().window.iter();
+        return window
+            .map(|window| sets::first_rows(entity, window, *rows))
+            .collect();
+    }
+    let limit = AnswerCollector::limit(question);
+    limit.map_or_else(String::new, |limit| format!(" LIMIT {limit}"))
 }
 
 /// One line of the answer to a question: of a set, a value with the number of its rows; otherwise a row with its key.
@@ -169,13 +181,14 @@ impl<'a> AnswerCollector<'a> {
     }
 
     /// How many lines are read at most, one more than an answer may have; none for any number.
-    pub(crate) fn limit(question: &Question) -> Option<usize> {
+    fn limit(question: &Question) -> Option<usize> {
         Self::lines_max(question).checked_add(1)
     }
 
     fn lines_max(question: &Question) -> usize {
         match question {
             Question::Set(_) => SET_VALUES_MAX,
+            Question::Window { rows, .. } => *rows,
             Question::Rows { rows_max, .. } => *rows_max,
         }
     }
@@ -197,7 +210,10 @@ impl<'a> AnswerCollector<'a> {
                 let count = line.count.and_then(|count| u64::try_from(count).ok());
                 self.values.push((value, count.unwrap_or_default()));
             }
-            (Question::Set(_), Err(_), _) => return Some(Answer::Unknown),
+            (Question::Window { .. }, Ok(row), _) => self.values.push((row, 1)),
+            (Question::Set(_) | Question::Window { .. }, Err(_), _) => {
+                return Some(Answer::Unknown);
+            }
             (Question::Rows { .. }, Ok(row), Some(key)) => self.rows.push((key, row)),
             // As for a first read, a row that cannot be read does not exist.
             (Question::Rows { entity, .. }, Err(Some(reason)), Some(key)) => {
@@ -211,7 +227,7 @@ impl<'a> AnswerCollector<'a> {
     /// The answer, after the last line.
     pub(crate) fn finish(self) -> Answer {
         match self.question {
-            Question::Set(_) => Answer::Set(self.values),
+            Question::Set(_) | Question::Window { .. } => Answer::Set(self.values),
             Question::Rows { .. } => Answer::Rows(self.rows),
         }
     }
@@ -338,7 +354,7 @@ impl MovedCollector<'_> {
 /// The entity that a question is about, for a log.
 pub(crate) fn subject(question: &Question) -> &str {
     match question {
-        Question::Set(set) => set.entity(),
+        Question::Set(set) | Question::Window { set, .. } => set.entity(),
         Question::Rows { entity, .. } => entity,
     }
 }

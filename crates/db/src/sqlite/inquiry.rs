@@ -10,6 +10,7 @@ use diesel::row::NamedRow;
 use diesel::sql_types::{BigInt, Nullable, Text};
 use diesel::sqlite::Sqlite;
 use diesel::{QueryResult, QueryableByName, RunQueryDsl as _, SqliteConnection};
+use filter::Window;
 use sync_core::membership::{Answer, Question};
 use tracing::warn;
 
@@ -21,8 +22,9 @@ use crate::entity::{Entity, RowsSql};
 use crate::error::Failed;
 use crate::health::Health;
 use crate::quote::{ident, literal};
-use crate::read::inquiry::{AnswerCollector, AnswerLine, are_known, entities_of, subject};
+use crate::read::inquiry::{self, AnswerCollector, AnswerLine, are_known, entities_of, subject};
 use crate::read::{ALONE, Fingerprints};
+use crate::sets;
 
 impl QueryableByName<Sqlite> for AnswerLine {
     fn build<'a>(row: &impl NamedRow<'a, Sqlite>) -> deserialize::Result<Self> {
@@ -116,9 +118,9 @@ fn statement(
     entities: &BTreeMap<String, Arc<Entity>>,
     is_guarded: bool,
 ) -> Statement {
-    let filter = match question {
-        Question::Set(set) => &set.rows().filter,
-        Question::Rows { filter, .. } => filter,
+    let condition = match question {
+        Question::Set(set) | Question::Window { set, .. } => sets::condition(set.rows()),
+        Question::Rows { filter, .. } => filter.condition().clone(),
     };
     let RowsSql::Table {
         key,
@@ -140,6 +142,14 @@ fn statement(
                 projection::object(parts.collect())
             )
         }
+        Question::Window { set, .. } => {
+            let order: Vec<usize> = set.rows().window.iter().flat_map(Window::columns).collect();
+            let parts = distinct(&order).map(|it| columns[it].clone());
+            format!(
+                "SELECT NULL AS key, {} AS row, NULL AS count FROM {from} WHERE {key} IS NOT NULL AND ",
+                projection::object(parts.collect())
+            )
+        }
         Question::Rows { .. } => {
             let row = if is_guarded { &literal(ALONE) } else { row };
             // A row without a key is not synced.
@@ -149,7 +159,7 @@ fn statement(
         }
     };
     let predicates = Predicates::new(entity, entities);
-    let mut statement = predicates.write(Statement::new(select), filter.condition());
+    let mut statement = predicates.write(Statement::new(select), &condition);
     statement = match question {
         Question::Set(set) if set.rows().columns.is_empty() => {
             statement.sql(" HAVING count(*) > 0")
@@ -163,12 +173,9 @@ fn statement(
             let names: Vec<String> = names.collect();
             statement.sql(format!(" GROUP BY {}", names.join(", ")))
         }
-        Question::Rows { .. } => statement,
+        Question::Rows { .. } | Question::Window { .. } => statement,
     };
-    match AnswerCollector::limit(question) {
-        Some(limit) => statement.sql(format!(" LIMIT {limit}")),
-        None => statement,
-    }
+    statement.sql(inquiry::end(question, entity))
 }
 
 /// A set may have a column more than once.

@@ -32,6 +32,7 @@ use crate::read::sql::{self, Dialect};
 use crate::read::{
     ALONE, Part, PartSender, RowsPage, RowsQuery, TOO_LARGE, reason_in_place_of_row,
 };
+use crate::sets;
 
 /// `?1` is the newest known id, `?2` the JSON array of the entities. `?3` is the old-value columns of each
 /// entity, and is used only if there are any. The newest id ever assigned is the position even of an empty log.
@@ -218,7 +219,22 @@ fn rows_statement(
             statement.sql("SELECT key, row FROM (SELECT key COLLATE BINARY AS key, row FROM (");
     }
     statement = statement.sql(rows);
-    if let Some(selection) = selection.filter(|selection| !selection.filter().is_everything()) {
+    if let Some(first) = selection.and_then(Selection::window) {
+        // Not by their keys: so an index on the order serves.
+        let predicates = Predicates::new(entity, &query.others);
+        // Rows without a key are not sent and must not be among the first.
+        let key = match &entity.rows {
+            RowsSql::Table { key, .. } => key.as_str(),
+            RowsSql::Query(_) => "key",
+        };
+        let where_keyed = statement.sql(format!(" WHERE {key} IS NOT NULL AND "));
+        statement = predicates.write(where_keyed, &sets::condition(first));
+        let window = first.window.iter();
+        let end = window.map(|window| sets::first_rows(entity, window, window.limit()));
+        statement = statement.sql(end.collect::<String>());
+    } else if let Some(selection) =
+        selection.filter(|selection| !selection.filter().is_everything())
+    {
         let predicates = Predicates::new(entity, &query.others);
         statement = predicates.write(statement.sql(" WHERE "), selection.filter().condition());
     }

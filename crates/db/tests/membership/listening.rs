@@ -191,6 +191,7 @@ impl Listening {
         let entity = self.entity(name);
         let position = |column: &&str| entity.schema.position(column).expect("a column");
         Set::new(SetRows {
+            window: None,
             schema: entity.schema.clone(),
             fingerprint: entity.fingerprint.as_str().into(),
             backend: self.db.filter_backend(),

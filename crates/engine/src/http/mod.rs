@@ -41,8 +41,9 @@ struct Feature {
 }
 
 /// Every feature that this server offers.
-const FEATURES: [Feature; 9] = [
+const FEATURES: [Feature; 10] = [
     rows::FEATURE,
+    rows::WINDOWS,
     push::FEATURE,
     push::CHAIN,
     mutators::FEATURE,

@@ -36,6 +36,13 @@ use crate::state::EngineState;
 /// The longest wait of a long poll.
 const WAIT_MS_MAX: u64 = 60_000;
 
+/// Subscriptions to the first rows in an order.
+pub(super) const WINDOWS: Feature = Feature {
+    name: "windows",
+    reserved: &[],
+    routes: |_| Router::new(),
+};
+
 pub(super) const FEATURE: Feature = Feature {
     name: "rows",
     reserved: &[],

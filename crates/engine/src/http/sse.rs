@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use super::door::Admitted;
 use super::error::HttpError;
 use super::query;
-use super::selection_params::{self, SelectionParams};
+use super::selection_params::{self, SelectionParams, WindowParams};
 use super::{Feature, door};
 use crate::session::{EventStream, NO_CURSOR, SessionTask};
 use crate::state::EngineState;
@@ -32,12 +32,20 @@ pub(super) const FEATURE: Feature = Feature {
 
 /// Besides those of the selection.
 const PARAMETERS: &[&str] = &["entity", "cursor", "ticket"];
+/// All of them.
+const NAMES: [&[&str]; 3] = [
+    PARAMETERS,
+    selection_params::NAMES,
+    selection_params::WINDOW_NAMES,
+];
 
 #[derive(Debug, Deserialize)]
 struct Parameters {
     entity: String,
     #[serde(flatten)]
     selection: SelectionParams,
+    #[serde(flatten)]
+    window: WindowParams,
     cursor: Option<String>,
     ticket: Option<String>,
 }
@@ -49,12 +57,13 @@ async fn events(
     request: Request,
 ) -> Result<Response, HttpError> {
     let (mut parts, _) = request.into_parts();
-    let parameters: Parameters = query::read(&parts.uri, &[PARAMETERS, selection_params::NAMES])?;
+    let parameters: Parameters = query::read(&parts.uri, &NAMES)?;
     let identity = match &parameters.ticket {
         Some(ticket) => door::admit_with_ticket(&parts, &state, ticket)?,
         None => Admitted::from_request_parts(&mut parts, &state).await?.0,
     };
-    let selection = parameters.selection.read()?;
+    let mut selection = parameters.selection.read()?;
+    parameters.window.read_into(&mut selection)?;
     // Reject invalid requests here, while an HTTP status can still be sent.
     let user = identity.counted();
     state.resolve_for(

@@ -75,10 +75,18 @@ impl ShapeCounters {
 
 /// The comparisons that a shape costs for each change of its entity, because no index finds it.
 pub(super) fn unkeyed_work(shape: &Shape) -> usize {
-    let filter = shape.selection().map(Selection::filter);
-    filter
-        .filter(|filter| filter.access(|_| 0) == Access::None)
-        .map_or(0, |filter| filter.work().base())
+    let Some(filter) = shape.selection().map(Selection::filter) else {
+        return 0;
+    };
+    let is_found = match filter.window() {
+        // Of the rows of which sets are made, no index finds those by other sets.
+        Some(window) => {
+            let access = window.rows().filter.access(|_| 0);
+            matches!(access, Access::Keys { sets, .. } if sets.is_empty())
+        }
+        None => filter.access(|_| 0) != Access::None,
+    };
+    if is_found { 0 } else { filter.work().base() }
 }
 
 impl Audiences {

@@ -22,6 +22,7 @@ mod stats;
 mod testing;
 mod turns;
 mod user_shapes;
+mod windows;
 mod writer;
 
 pub(crate) use audience::ShapeStats;

@@ -196,7 +196,7 @@ async fn spool_numbered(
         return Err(Stopped::Refused(reason, None));
     }
     // Pages are cut by the log's ids, and rows that only sets have moved have none.
-    if sets.is_some_and(|sets| sets.is_unknown() || sets.has_moved()) {
+    if sets.is_some_and(|sets| sets.is_unknown(&read.shape) || sets.has_moved()) {
         return Err(Stopped::Refused(RefetchReason::Expired, None));
     }
     spool.begin(Arc::new(start.position));

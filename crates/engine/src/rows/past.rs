@@ -58,9 +58,9 @@ impl ReadSets {
         self.sets().entities()
     }
 
-    /// Whether the read has not found out what they were.
-    pub(super) fn is_unknown(&self) -> bool {
-        self.sets().is_unknown()
+    /// Whether the read has not found out what those of this shape were.
+    pub(super) fn is_unknown(&self, shape: &Shape) -> bool {
+        self.sets().is_unknown(shape)
     }
 
     /// Whether they have moved rows since the read's position.

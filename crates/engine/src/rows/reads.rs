@@ -513,7 +513,7 @@ async fn spool_changes(
     if let Some(reason) = refuse(from, &start.position, &start.floor) {
         return Err(Stopped::Refused(reason, None));
     }
-    if sets.is_some_and(ReadSets::is_unknown) {
+    if sets.is_some_and(|sets| sets.is_unknown(shape.shape())) {
         return Err(Stopped::Refused(RefetchReason::Expired, None));
     }
     spool.begin(Arc::new(start.position));
@@ -551,7 +551,7 @@ async fn spool_frames(
         let is_unclear = |(shape, at): &&(ShapeReader, Arc<Position>)| {
             // What the sets were is known for the earliest position alone.
             let shape = shape.shape();
-            names_sets(shape) && (sets.is_unknown() || **at != *from && sets.is_stirred(shape))
+            names_sets(shape) && (sets.is_unknown(shape) || **at != *from && sets.is_stirred(shape))
         };
         if let Some((shape, _)) = shapes.iter().find(is_unclear) {
             let entity = shape.shape().entity().to_owned();

@@ -17,9 +17,8 @@ use sync_core::membership::{Answer, Family, LiveSets, Question, SetFailure, SetV
 use sync_core::shape::Shape;
 use tokio::time::Instant;
 
-/// The most rows that one drain publishes because a set moved them, for each question. The sessions of a shape with more
-/// read them from the log, at their own pace.
-const MOVED_ROWS_MAX: usize = 1000;
+use super::windows::{MOVED_ROWS_MAX, MovedWindows};
+
 /// The most rows that one drain publishes because sets moved them.
 const MOVED_ROWS_TOTAL_MAX: usize = 4000;
 /// The most questions about rows that one drain asks. The sessions of the other shapes read the log.
@@ -268,6 +267,7 @@ impl ShapeSets {
         round.of_rows = true;
         let shapes = self.live.changed().filter_map(|set| self.shapes.get(set));
         let shapes: BTreeSet<&Shape> = shapes.flatten().collect();
+        let mut windows = MovedWindows::default();
         let mut asked: BTreeMap<(Box<str>, Condition), (Filter, Vec<Shape>)> = BTreeMap::new();
         for shape in shapes {
             let Some(selection) = shape.selection() else {
@@ -277,6 +277,11 @@ impl ShapeSets {
                 continue;
             };
             round.changed.insert(shape.clone());
+            if let Some(set) = selection.filter().window() {
+                let change = self.live.change(set).into_iter();
+                change.for_each(|change| windows.add(shape, selection, change));
+                continue;
+            }
             let question = (shape.entity().into(), filter.condition().clone());
             if asked.len() == QUESTIONS_MAX && !asked.contains_key(&question) {
                 round.over.insert(shape.clone());
@@ -288,6 +293,18 @@ impl ShapeSets {
             of_question.push(shape.clone());
         }
         let mut questions = Vec::new();
+        for (entity, filter, shapes) in windows.into_questions() {
+            if questions.len() == QUESTIONS_MAX {
+                round.over.extend(shapes);
+                continue;
+            }
+            round.asked.push((entity.clone(), shapes));
+            questions.push(Question::Rows {
+                entity,
+                filter,
+                rows_max: MOVED_ROWS_MAX,
+            });
+        }
         for ((entity, _), (filter, shapes)) in asked {
             round.asked.push((entity.clone(), shapes));
             questions.push(Question::Rows {

@@ -243,6 +243,7 @@ fn set(
         filter.and(readable.clone())
     });
     Ok(Set::new(SetRows {
+        window: None,
         schema: inner.schema.clone(),
         fingerprint: inner.fingerprint.clone(),
         backend: inner.backend,

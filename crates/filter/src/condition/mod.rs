@@ -2,6 +2,7 @@
 
 mod set;
 mod table;
+mod window;
 mod work;
 
 use std::collections::BTreeSet;
@@ -15,6 +16,7 @@ pub use set::{
     SetsAtBoth,
 };
 pub use table::{Backend, InnerTable, Table, Tables};
+pub use window::{Direction, OrderColumn, Rank, Window};
 pub(super) use work::bytes;
 pub use work::{FILTER_BYTES_MAX, Work};
 

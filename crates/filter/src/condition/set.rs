@@ -12,8 +12,9 @@ use std::sync::Arc;
 
 use value::schema::Schema;
 
-use super::Filter;
 use super::table::{Backend, Table};
+use super::window::Window;
+use super::{Condition, Filter};
 use crate::scalar::Scalar;
 use crate::syntax::quoted;
 
@@ -47,6 +48,8 @@ pub struct SetRows {
     pub filter: Filter,
     /// The columns, by position; none for a set of which only matters whether it is empty.
     pub columns: Vec<usize>,
+    /// Where only the first of the rows count: which. The columns are those of the key then.
+    pub window: Option<Window>,
 }
 
 /// Whether a set has some values.
@@ -133,7 +136,9 @@ impl SetRows {
     /// The columns that decide which rows count, and their values, by position.
     pub fn evaluated_columns(&self) -> BTreeSet<usize> {
         let named = self.filter.columns();
-        named.chain(self.columns.iter().copied()).collect()
+        let named = named.chain(self.columns.iter().copied());
+        let windows = self.window.iter();
+        named.chain(windows.flat_map(Window::columns)).collect()
     }
 
     /// Their names.
@@ -158,11 +163,18 @@ impl SetRows {
     fn name(&self) -> String {
         let tables: BTreeSet<(&str, &str)> = self.tables().collect();
         format!(
-            "{tables:?} SELECT {} FROM {:?} WHERE {}",
+            "{tables:?} SELECT {} FROM {:?} WHERE {}{}",
             self.selected(),
             self.schema.entity,
-            self.filter.text(self.table())
+            self.filter.text(self.table()),
+            self.window_text(true)
         )
+    }
+
+    /// What of the query follows the condition.
+    pub(crate) fn window_text(&self, with_values: bool) -> String {
+        let text = |window: &Window| window.text(&self.schema, with_values);
+        self.window.as_ref().map(text).unwrap_or_default()
     }
 
     /// The tables that it reads, each as its entity and fingerprint.
@@ -218,4 +230,24 @@ pub enum Membership {
     In,
     /// `EXISTS` with equalities: a null equals nothing.
     Exists,
+}
+
+impl Filter {
+    /// The filter of the rows that are in a window, a set of keys.
+    pub fn of_window(set: Set) -> Self {
+        Self::of(Condition::Member {
+            columns: set.rows().columns.clone(),
+            set,
+            membership: Membership::Exists,
+            negated: false,
+        })
+    }
+
+    /// The window of which all its rows are, if it is one of a window.
+    pub fn window(&self) -> Option<&Set> {
+        match &self.condition {
+            Condition::Member { set, .. } => Some(set).filter(|set| set.rows().window.is_some()),
+            _ => None,
+        }
+    }
 }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::Condition;
+use super::{Condition, Window};
 use crate::row::RowValues;
 use crate::scalar::Scalar;
 
@@ -50,7 +50,13 @@ impl Work {
                 // Each also looks for a null character.
                 *self.searches.entry(*column).or_default() += pattern.search_work() + 1;
             }
-            Condition::Member { columns, .. } => self.base += LOOKUP_WORK * (1 + columns.len()),
+            Condition::Member { columns, set, .. } => {
+                self.base += LOOKUP_WORK * (1 + columns.len());
+                if let Some(window) = &set.rows().window {
+                    // Nobody else asks for its rows as a rule, so it pays for their filter.
+                    self.base += set.rows().filter.work().base() + window.order().len();
+                }
+            }
             Condition::Not(inner) => self.add(inner),
             Condition::And(parts) | Condition::Or(parts) => {
                 for part in parts {
@@ -107,7 +113,9 @@ pub(crate) fn bytes(condition: &Condition) -> usize {
         }
         Condition::Like { pattern, .. } => pattern.bytes(),
         Condition::Member { columns, set, .. } => {
-            size_of_val(&**columns) + set.name().len() + set.rows().filter.bytes()
+            let window = set.rows().window.as_ref();
+            let window = window.map(Window::bytes).unwrap_or_default();
+            size_of_val(&**columns) + set.name().len() + set.rows().filter.bytes() + window
         }
         Condition::Not(inner) => bytes(inner),
         Condition::And(parts) | Condition::Or(parts) => parts.iter().map(bytes).sum(),

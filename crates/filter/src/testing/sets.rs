@@ -97,6 +97,7 @@ fn member(tables: &[SetTable], of: usize, depth: usize, dice: Dice<'_>) -> Condi
     Condition::Member {
         columns: pairs.iter().map(|(outer, _)| *outer).collect(),
         set: Set::new(SetRows {
+            window: None,
             schema: table.schema.clone(),
             fingerprint: table.fingerprint.clone(),
             backend: table.backend,

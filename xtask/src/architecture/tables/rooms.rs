@@ -30,7 +30,7 @@ const FILTER: House = House {
         &["condition", "params", "token"],
         &["access", "canonical", "class", "eval", "parse", "print"],
         &["literal", "reader", "touched"],
-        &["check"],
+        &["check", "window"],
         &["policy", "testing"],
         &["lib"],
     ],

@@ -25,6 +25,7 @@ fn find(filter: Option<&str>, columns: Option<&[&str]>) -> Result<Shape, FilterE
         filter: filter.map(str::to_owned),
         params: None,
         columns,
+        ..SelectionRequest::default()
     };
     resolve("1", &request)
 }
@@ -200,6 +201,7 @@ fn restricted(filter: Option<&str>, columns: Option<&[&str]>) -> ReadScope {
         filter: filter.map(str::to_owned),
         params: None,
         columns: columns.map(|columns| columns.iter().map(|&name| name.to_owned()).collect()),
+        ..SelectionRequest::default()
     })
 }
 
