@@ -142,13 +142,16 @@ async fn a_role_that_may_not_read_the_table_any_more_or_is_gone_sees_nothing() {
         .await;
     let asked = setup.ask(std::slice::from_ref(&group)).await;
     assert_eq!(asked[0].answers, Answers::Denied, "{asked:?}");
-    let nobody = Group {
-        role: "no such \"role\"; --".to_owned(),
-        ..group
-    };
-    let asked = setup.ask(&[nobody]).await;
-    assert_eq!(asked[0].answers, Answers::Denied);
-    assert_eq!(asked[0].failures, [Failure::Everything("22023".to_owned())]);
+    // For `SET ROLE`, "none" is the role that has connected.
+    for role in ["no such \"role\"; --", "none"] {
+        let nobody = Group {
+            role: role.to_owned(),
+            ..group.clone()
+        };
+        let asked = setup.ask(&[nobody]).await;
+        assert_eq!(asked[0].answers, Answers::Denied);
+        assert_eq!(asked[0].failures, [Failure::Everything("22023".to_owned())]);
+    }
 }
 
 #[tokio::test]

@@ -1,8 +1,10 @@
 //! Row level security: what is planned and asked, against what PostgreSQL shows the role.
 
+mod as_role;
 mod corpus;
 mod examined;
 mod failing;
+mod pushing;
 mod random;
 mod reading;
 mod truth;

@@ -1,6 +1,6 @@
 //! What PostgreSQL shows a role, and lets it write.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rls::Group;
 use serde_json::Value;
@@ -79,6 +79,68 @@ pub(crate) async fn written(
         }
         Err(error) => format!("error {}", error.code().expect("a database's error").code()),
     }
+}
+
+/// The query for the tables of a schema.
+pub(crate) fn tables(schema: &str) -> String {
+    format!(
+        "SELECT relname::text FROM pg_class WHERE relnamespace = '{schema}'::regnamespace AND relkind = 'r'"
+    )
+}
+
+/// The query for the rows of a table, in order.
+pub(crate) fn contents(schema: &str, table: &str) -> String {
+    format!(
+        "SELECT to_jsonb(t)::text FROM {schema}.{table} t ORDER BY to_jsonb(t)::text COLLATE \"C\""
+    )
+}
+
+/// What the tables of a schema hold after a group's write, which is taken back.
+pub(crate) async fn left(
+    client: &Client,
+    group: &Group,
+    known: &BTreeSet<String>,
+    schema: &str,
+    sql: &str,
+) -> BTreeMap<String, Vec<Value>> {
+    let begun = format!(
+        "{} SET LOCAL search_path = {schema}, public; SAVEPOINT written",
+        become_group(group, known)
+    );
+    client
+        .batch_execute(&begun)
+        .await
+        .expect("the role can be set");
+    if client.simple_query(sql).await.is_err() {
+        let back = client.batch_execute("ROLLBACK TO written").await;
+        back.expect("a connection");
+    }
+    client
+        .batch_execute("SET LOCAL ROLE NONE")
+        .await
+        .expect("a connection");
+    let mut left = BTreeMap::new();
+    for table in texts(client, &tables(schema)).await {
+        let rows = texts(client, &contents(schema, &table)).await;
+        let rows = rows
+            .iter()
+            .map(|row| serde_json::from_str(row).expect("JSON"));
+        left.insert(table, rows.collect());
+    }
+    client
+        .batch_execute("ROLLBACK")
+        .await
+        .expect("a connection");
+    left
+}
+
+async fn texts(client: &Client, sql: &str) -> Vec<String> {
+    let messages = client.simple_query(sql).await.expect("rows");
+    let texts = messages.into_iter().filter_map(|message| match message {
+        SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+        _ => None,
+    });
+    texts.collect()
 }
 
 /// A canonical key as the corpus has it: a text, or one text for each column.

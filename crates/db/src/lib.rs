@@ -34,7 +34,7 @@ mod tables;
 mod url;
 pub mod write;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -383,6 +383,19 @@ impl DbPool {
             return Err(write::replaced_meanwhile());
         }
         Ok(applied)
+    }
+
+    /// The settings, by name, that are empty in every transaction of a mutation that does not make them: those that row
+    /// level security reads.
+    pub fn empty_settings(&self, names: &BTreeSet<String>) {
+        match self {
+            #[cfg(feature = "postgres")]
+            Self::Postgres(pool) => pool.empty_settings(names),
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(_) => {
+                let _ = names;
+            }
+        }
     }
 
     /// Begins a mutation that may take this long, without its `writes`. It waits until few enough others are open.

@@ -5,6 +5,7 @@
 //! answer as the first time. Mutations of several clients that wait at the same time share a transaction; one that
 //! fails takes no other with it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use diesel::result::DatabaseErrorKind;
@@ -155,6 +156,17 @@ pub struct TableWrite {
     pub(crate) scope: TableScope,
     /// The tables that the sets of the scope are made of.
     pub(crate) others: EntityMap,
+    /// As whom the database runs it, which then decides about it by itself; none with the engine's own rights.
+    pub(crate) run_as: Option<Arc<RunAs>>,
+}
+
+/// As whom PostgreSQL runs a write, so that its row level security and grants decide about it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RunAs {
+    /// The role. A superuser and the engine's own role are refused, and so is one that the engine's may not become.
+    pub role: String,
+    /// Settings by name, which must be an application's own; they are in force for the write alone.
+    pub settings: BTreeMap<String, String>,
 }
 
 /// The rows of a table that a writer may write; `None` allows any row.
@@ -183,7 +195,18 @@ impl TableWrite {
             table,
             scope,
             others,
+            run_as: None,
         })
+    }
+
+    /// The same write, about which PostgreSQL decides. Writes of one mutation run as the same role.
+    #[must_use]
+    pub fn decided_by_database(self, run_as: Arc<RunAs>) -> Self {
+        Self {
+            run_as: Some(run_as),
+            scope: TableScope::default(),
+            ..self
+        }
     }
 
     /// Whether it sets this column of a row that it finds.

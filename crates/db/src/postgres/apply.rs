@@ -1,5 +1,6 @@
 //! From a mutation to its answer, on PostgreSQL.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use diesel_async::AsyncConnection as _;
@@ -30,6 +31,11 @@ impl PostgresPool {
         conn.transaction(async |conn| mutation::client_state(conn, client_id).await)
             .await
             .map_err(|failed| failed.while_doing(context))
+    }
+
+    /// Has the transactions of mutations empty these settings.
+    pub(crate) fn empty_settings(&self, names: &BTreeSet<String>) {
+        self.writer.empty_settings(names);
     }
 
     /// Applies a mutation exactly once.

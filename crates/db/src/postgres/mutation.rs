@@ -5,7 +5,7 @@
 //! mutation that waits for a lock of somebody else's, or takes long, leaves the others and goes alone, on connections
 //! for such mutations.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -21,6 +21,7 @@ use super::write::call::{self, Patience, Returned, Stored, StoredClient};
 use super::write::explain::{Fault, Kind};
 use crate::error::{DbError, DbResult, Failed};
 use crate::lanes::{Job, Lane, Lanes};
+use crate::quote::ident;
 use crate::tables::_rhtmx_sync_client as client;
 use crate::write::{ClientState, Mutation};
 
@@ -59,6 +60,8 @@ pub(super) struct Writer {
     idle: Mutex<Vec<Client>>,
     /// The entities whose mutations take long, until when.
     slow: Mutex<HashMap<String, Instant>>,
+    /// The statements that empty the settings that row level security reads.
+    emptied: Mutex<Arc<str>>,
 }
 
 /// A mutation that waits to be applied.
@@ -113,7 +116,24 @@ impl Writer {
             alone: Lanes::new(lanes),
             idle: Mutex::default(),
             slow: Mutex::default(),
+            emptied: Mutex::new("".into()),
         }
+    }
+
+    /// The settings that row level security reads. Each transaction makes them, empty where its mutation has no others: one
+    /// that a transaction has made is empty afterwards, not null as on a new connection.
+    pub(super) fn empty_settings(&self, names: &BTreeSet<String>) {
+        let names = names.iter().filter(|name| rls::is_custom_setting(name));
+        let statements = names.map(|name| format!("SET LOCAL {} = ''; ", ident(name)));
+        let statements: String = statements.collect();
+        let mut emptied = self.emptied.lock().unwrap_or_else(PoisonError::into_inner);
+        *emptied = statements.into();
+    }
+
+    /// The statements that empty those settings.
+    pub(super) fn emptied(&self) -> Arc<str> {
+        let emptied = self.emptied.lock().unwrap_or_else(PoisonError::into_inner);
+        emptied.clone()
     }
 
     /// Runs a mutation with others, or alone where that is better for them.
@@ -253,7 +273,7 @@ impl Writer {
         log_schema: &str,
         patience: Patience,
     ) -> DbResult<Called> {
-        let sql = call::sql(mutations, log_schema, patience);
+        let sql = call::sql(mutations, &self.emptied(), log_schema, patience);
         let open = match conn.take().or_else(|| self.idle().pop()) {
             Some(open) if !open.is_closed() => open,
             _ => self.open().await?,

@@ -4,6 +4,7 @@
 //! transaction pooler the database session has other users. A connection whose transaction does not end in order is
 //! closed, and what it still runs is cancelled.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use diesel::sql_types::{Nullable, Text};
@@ -24,7 +25,8 @@ use super::write::call::{self, Returned, Stored};
 use super::write::explain::{self, Fault, Kind};
 use crate::error::{DbError, DbResult};
 use crate::write::{
-    Began, Mutation, TableWrite, is_violation, not_its_own_transaction, statement_reject, violated,
+    Began, Mutation, RunAs, TableWrite, is_violation, not_its_own_transaction, statement_reject,
+    violated,
 };
 
 /// How much longer than the mutation may take the database waits before it ends a statement or the transaction by
@@ -39,6 +41,8 @@ pub(crate) struct OpenMutation {
     log_schema: String,
     epoch: String,
     commit_id: i64,
+    /// As whom writes have run.
+    run_as: Option<Arc<RunAs>>,
     _turn: OwnedSemaphorePermit,
 }
 
@@ -70,10 +74,14 @@ impl PostgresPool {
             log_schema: log_schema.to_string(),
             epoch: String::new(),
             commit_id: 0,
+            run_as: None,
             _turn: turn,
         };
         for _ in 0..ROUNDS_MAX {
-            let answer = match open.begin(mutation, patience).await? {
+            let answer = match open
+                .begin(mutation, &self.writer.emptied(), patience)
+                .await?
+            {
                 Stored::Now => return Ok(Began::Open(open)),
                 Stored::Before(client) => answer_of_before(&client, mutation, open.epoch.clone()),
                 Stored::OtherUser => Err(DbError::OtherUser),
@@ -91,12 +99,17 @@ impl PostgresPool {
 }
 
 impl OpenMutation {
-    async fn begin(&mut self, mutation: &Mutation, patience: Duration) -> DbResult<Stored> {
+    async fn begin(
+        &mut self,
+        mutation: &Mutation,
+        emptied: &str,
+        patience: Duration,
+    ) -> DbResult<Stored> {
         let failed = |error| DbError::while_doing("beginning a mutation", error);
         let patience_ms = (patience + GONE_PATIENCE).as_millis();
         let begin = format!(
             "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL statement_timeout = {patience_ms}; \
-             SET LOCAL idle_in_transaction_session_timeout = {patience_ms}"
+             SET LOCAL idle_in_transaction_session_timeout = {patience_ms}; {emptied}"
         );
         AnsiTransactionManager::begin_transaction_sql(&mut *self.conn, &begin)
             .await
@@ -136,11 +149,20 @@ impl OpenMutation {
 
     /// Runs a write. When it is rejected, nothing of it is left, and the transaction goes on.
     pub(crate) async fn write(&mut self, write: &TableWrite) -> DbResult<Result<(), Reject>> {
-        self.run_writes(std::slice::from_ref(write)).await
+        if write.run_as.is_some() {
+            self.run_as.clone_from(&write.run_as);
+        }
+        let run_as = write.run_as.clone();
+        self.run_writes(std::slice::from_ref(write), run_as.as_deref())
+            .await
     }
 
-    async fn run_writes(&mut self, writes: &[TableWrite]) -> DbResult<Result<(), Reject>> {
-        let query = call::query_of_open(writes, &self.log_schema, LOCK_PATIENCE);
+    async fn run_writes(
+        &mut self,
+        writes: &[TableWrite],
+        run_as: Option<&RunAs>,
+    ) -> DbResult<Result<(), Reject>> {
+        let query = call::query_of_open(writes, run_as, &self.log_schema, LOCK_PATIENCE);
         let returned = self.run(&query).await?;
         if returned.commit_id != self.commit_id {
             return Err(not_its_own_transaction());
@@ -177,7 +199,8 @@ impl OpenMutation {
 
     /// Checks what is deferred, and commits. After a reject nothing is left.
     pub(crate) async fn commit(mut self) -> DbResult<Result<Applied, Reject>> {
-        if let Err(reject) = self.run_writes(&[]).await? {
+        let run_as = self.run_as.clone();
+        if let Err(reject) = self.run_writes(&[], run_as.as_deref()).await? {
             self.roll_back().await;
             return Ok(Err(reject));
         }

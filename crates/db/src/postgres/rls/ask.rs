@@ -18,6 +18,12 @@ use crate::quote::ident;
 
 const CONTEXT: &str = "asking policies";
 
+/// For `SET ROLE` it is none, however it is quoted: the rights would be the engine's own.
+const NO_ROLE: &str = "none";
+
+/// What PostgreSQL answers where a role does not exist.
+const INVALID_VALUE: &str = "22023";
+
 /// A table whose policies are asked.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Subject<'a> {
@@ -110,6 +116,9 @@ pub(super) async fn ask(
     let replies = groups.iter().map(|group| {
         let (sql, questions) = (&sql, &questions);
         async move {
+            if group.role == NO_ROLE {
+                return Ok(denied(INVALID_VALUE));
+            }
             let mut settings = group.values(around.known);
             settings.push(("row_security".to_owned(), "on".to_owned()));
             settings.push(("search_path".to_owned(), around.search_path.to_owned()));
@@ -133,6 +142,15 @@ pub(super) async fn ask(
         }
     });
     join_all(replies).await.into_iter().collect()
+}
+
+fn denied(state: &str) -> Asked {
+    Asked {
+        answers: Answers::Denied,
+        read: BTreeSet::new(),
+        held: BTreeSet::new(),
+        failures: vec![Failure::Everything(state.to_owned())],
+    }
 }
 
 fn asked(reply: Reply, subject: Subject<'_>) -> Asked {

@@ -8,11 +8,12 @@ use sync_core::mutation::chain::KeptChains;
 use tokio_postgres::SimpleQueryMessage;
 
 use super::explain::Fault;
+use super::literal::literal;
 use super::statement;
 use crate::error::{DbError, DbResult};
 use crate::postgres::incarnation::is_current;
 use crate::postgres::store::in_schema;
-use crate::write::{Mutation, TableWrite};
+use crate::write::{Mutation, RunAs, TableWrite};
 
 /// How long the call and each lock may take.
 #[derive(Debug, Clone, Copy)]
@@ -71,16 +72,17 @@ const CALL: &str = concat!(
     " THEN _rhtmx_sync_apply("
 );
 
-/// The statements: they form one transaction, because they are sent together.
+/// The statements: they form one transaction, because they are sent together. `emptied` are those that empty settings.
 ///
 /// They say how they are to be understood, because behind a transaction pooler the database session has other users.
 pub(in crate::postgres) fn sql(
     mutations: &[&Mutation],
+    emptied: &str,
     log_schema: &str,
     patience: Patience,
 ) -> String {
     format!(
-        "SET TRANSACTION ISOLATION LEVEL READ COMMITTED; SET LOCAL statement_timeout = {}; {}",
+        "SET TRANSACTION ISOLATION LEVEL READ COMMITTED; SET LOCAL statement_timeout = {}; {emptied}{}",
         patience.statement.as_millis(),
         query(mutations, log_schema, patience.lock)
     )
@@ -124,8 +126,10 @@ pub(in crate::postgres) fn query(
 }
 
 /// The query for writes of the mutation that the transaction has begun; without any, it checks the deferred constraints.
+/// What is deferred runs as `run_as`, where a write has run so.
 pub(in crate::postgres) fn query_of_open(
     writes: &[TableWrite],
+    run_as: Option<&RunAs>,
     log_schema: &str,
     lock_patience: Duration,
 ) -> String {
@@ -134,7 +138,7 @@ pub(in crate::postgres) fn query_of_open(
         "{}{NULLS},{NULLS},ARRAY[NULL]::pg_catalog.int8[],{NULLS},{NULLS},{NULLS},ARRAY[{}]::pg_catalog.text[],{}) \
          END AS answers {}",
         in_schema(CALL, log_schema),
-        literal(&statement::steps(writes)),
+        literal(&statement::steps_of(writes, run_as)),
         lock_patience.as_millis(),
         in_schema("FROM _rhtmx_sync_meta m", log_schema),
     )
@@ -195,21 +199,6 @@ pub(in crate::postgres) fn read(
     })
 }
 
-/// A text as a literal that does not depend on `standard_conforming_strings`. Between dollars nothing is escaped:
-/// PostgreSQL reads JSON faster so than in `E''`, where each quote and backslash is a token of its own. A text that would
-/// end the literal itself is escaped; to look for a tag that it lacks would let its writer choose for how long.
-fn literal(text: &str) -> String {
-    let ended = format!("{text}{TAG}");
-    // The text's own end may be the beginning of the tag.
-    if ended.find(TAG) == Some(text.len()) {
-        return format!("{TAG}{ended}");
-    }
-    format!("E'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
-}
-
-/// What begins and ends a literal.
-const TAG: &str = "$q$";
-
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -231,14 +220,5 @@ mod tests {
     fn bytes_come_back_from_their_digits() {
         let all: Vec<u8> = (0..=255).collect();
         assert_eq!(bytes(&hex(&all)), all);
-    }
-
-    #[test]
-    fn a_literal_ends_where_its_text_ends() {
-        assert_eq!(literal(r#"it's \u00e9 \""#), r#"$q$it's \u00e9 \"$q$"#);
-        assert_eq!(literal("$q $1"), "$q$$q $1$q$");
-        assert_eq!(literal(r"$q$; it's \"), r"E'$q$; it''s \\'");
-        assert_eq!(literal("$q"), "E'$q'");
-        assert_eq!(literal("$"), "$q$$$q$");
     }
 }

@@ -1,5 +1,7 @@
 //! Why a mutation failed, and what follows from that.
 
+mod role;
+
 use diesel::sql_types::{Bool, Nullable, Text};
 use diesel::{QueryableByName, sql_query};
 use diesel_async::{
@@ -36,6 +38,8 @@ pub(in crate::postgres) struct Fault {
 enum Refused {
     NotFound,
     Check,
+    /// The role of its writes may not be had, or their statements have left it.
+    Role,
 }
 
 /// What follows from a fault.
@@ -128,7 +132,18 @@ impl Probes<'_> {
         writes: &[TableWrite],
         fault: &Fault,
     ) -> Result<Option<Reject>, diesel::result::Error> {
+        if let Some(Refused::Role) = fault.refused {
+            let run_as = writes.iter().find_map(|write| write.run_as.as_deref());
+            return Ok(Some(role::refused(run_as)));
+        }
         let write = fault.write_of(writes);
+        let as_role = write.and_then(|at| Some((at, writes.get(at)?)));
+        if let Some((index, write)) = as_role
+            && let Some(run_as) = &write.run_as
+            && let Some(reject) = role::outside(self, write, run_as, fault).await?
+        {
+            return Ok(Some(reject.of_write(index)));
+        }
         if fault.kind() == Kind::Table {
             // A type may refuse a value with a code of this kind, too.
             let Some((index, write)) = write.and_then(|at| Some((at, writes.get(at)?))) else {
@@ -172,7 +187,8 @@ async fn in_scope(
         }
         // The values are looked at as where a constraint of theirs has failed before the check: the answer takes as long,
         // so that not even its time tells which values and keys are taken.
-        (Some(Refused::NotFound), Op::Upsert | Op::Create) | (Some(Refused::Check), _) => {
+        (Some(Refused::NotFound), Op::Upsert | Op::Create)
+        | (Some(Refused::Check | Refused::Role), _) => {
             scope::passes_check(conn, write).await?;
             Some(outside_check())
         }

@@ -2,5 +2,6 @@
 
 pub(super) mod call;
 pub(super) mod explain;
+mod literal;
 mod scope;
 mod statement;

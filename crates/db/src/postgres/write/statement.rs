@@ -10,22 +10,34 @@ use value::schema::{ColumnKind, Schema};
 
 use crate::postgres::filter::{Predicate, Predicates};
 use crate::quote::ident;
-use crate::write::TableWrite;
+use crate::write::{RunAs, TableWrite};
 
 /// The writes as `_rhtmx_sync_apply` takes them: a JSON array, in ASCII so that no database's encoding matters until
 /// the values are read.
 pub(in crate::postgres) fn steps(writes: &[TableWrite]) -> String {
-    let steps: Vec<String> = writes.iter().map(step).collect();
+    let run_as = writes.iter().find_map(|write| write.run_as.as_deref());
+    steps_of(writes, run_as)
+}
+
+/// The same where what is deferred runs as somebody else than the engine, too.
+pub(in crate::postgres) fn steps_of(writes: &[TableWrite], run_as: Option<&RunAs>) -> String {
+    let run_as = run_as.map(|run_as| {
+        let (role, settings) = (json_text(&run_as.role), json_text(&run_as.settings));
+        format!(r#"{{"as":{{"role":{role},"settings":{settings}}}}}"#)
+    });
+    let steps: Vec<String> = run_as.into_iter().chain(writes.iter().map(step)).collect();
     ascii(&format!("[{}]", steps.join(",")))
 }
 
 fn step(write: &TableWrite) -> String {
     // `INSERT … ON CONFLICT` checks not-null columns even if it ends as an update, so an upsert tries the
-    // update first.
-    let ops: &[Op] = if write.op == Op::Upsert {
-        &[Op::Update, Op::Upsert]
-    } else {
-        &[write.op]
+    // update first. Where the database decides, that is one statement, if it can be: then both kinds of rights are asked,
+    // whether the row exists or not.
+    let runs_as_role = write.run_as.is_some();
+    let ops: &[Op] = match write.op {
+        Op::Upsert if runs_as_role && is_whole(write) => &[Op::Upsert],
+        Op::Upsert => &[Op::Update, Op::Upsert],
+        _ => std::slice::from_ref(&write.op),
     };
     let guard = guard(write);
     let check = check(write, guard.as_ref());
@@ -40,6 +52,10 @@ fn step(write: &TableWrite) -> String {
     });
     let of_ops = ops.iter().filter_map(|op| statement(write, *op, predicate));
     statements.extend(of_ops.map(|statement| statement + &returning));
+    if runs_as_role && sets_nothing(write) && write.op == Op::Upsert {
+        // A row that the insert has met may be one that does not exist for the role.
+        statements.push(visible(write, "$2", "1"));
+    }
     let params: Vec<&str> = guard
         .iter()
         .chain(&check)
@@ -53,8 +69,11 @@ fn step(write: &TableWrite) -> String {
         key_object(write, params)
     );
     // An upsert that writes nothing has found a row that its writer may not write.
-    if matches!(write.op, Op::Update | Op::Delete) || guard.is_some() {
+    if write.op != Op::Create && (write.op != Op::Upsert || guard.is_some() || runs_as_role) {
         step.push_str(r#","n":true"#);
+    }
+    if runs_as_role {
+        step.push_str(r#","a":true"#);
     }
     if let Some(check) = write.scope.check.as_ref().filter(|_| check.is_some()) {
         // By then the row itself may be in a set that says who may write it.
@@ -138,6 +157,25 @@ fn found(write: &TableWrite, guard: Option<&Predicate>, check: Option<&Predicate
         key_is(write, "$2"),
         and(guard.map(|guard| guard.sql.as_str())),
     )
+}
+
+/// A query for the row with the key in the JSON object `key`, which returns `what`, without a lock.
+pub(super) fn visible(write: &TableWrite, key: &str, what: &str) -> String {
+    format!(
+        "SELECT {what} FROM {} t{} WHERE {}",
+        write.relation(),
+        from(" CROSS JOIN", [&record(write, &write.schema.key, "k", key)]),
+        key_is(write, key),
+    )
+}
+
+/// Whether a row can be created from a write: no column is missing that the database needs.
+fn is_whole(write: &TableWrite) -> bool {
+    let is_written = |index: usize| write.values.iter().any(|(written, _)| *written == index);
+    let mut columns = write.schema.columns.iter().enumerate();
+    columns.all(|(index, column)| {
+        column.nullable || column.has_default || column.generated || is_written(index)
+    })
 }
 
 fn and(guard: Option<&str>) -> String {
