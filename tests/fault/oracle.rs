@@ -7,6 +7,7 @@ use serde_json::Value;
 use sync_core::snapshot::Snapshot;
 
 use crate::database::Database;
+use crate::filters::Memberships;
 use crate::sample::{Sample, SampledSubscription};
 
 /// A text that JSON writes with six characters for each one, so that its row is larger than a row may be.
@@ -136,21 +137,27 @@ impl Oracle {
         })
     }
 
+    pub(crate) fn memberships(&self, snapshot: &Snapshot) -> Memberships {
+        Memberships::of(self.rows("members", snapshot).map(|(_, row)| row))
+    }
+
     /// The contradiction between a client's copy at a cursor and the history, if any: the first row's
     /// key, and the message.
     ///
     /// The sample cannot have seen transactions from `before` on, whatever its snapshot says.
     pub(crate) fn contradicts(&self, sample: &Sample, before: u64) -> Option<(String, String)> {
         let seen = earlier(&sample.snapshot, before);
+        let memberships = self.memberships(&seen);
         sample
             .subscriptions
             .iter()
-            .find_map(|subscription| self.contradicts_subscription(&seen, subscription))
+            .find_map(|it| self.contradicts_subscription(&seen, &memberships, it))
     }
 
     fn contradicts_subscription(
         &self,
         snapshot: &Snapshot,
+        memberships: &Memberships,
         subscription: &SampledSubscription,
     ) -> Option<(String, String)> {
         let mut held: BTreeMap<&str, u64> = subscription
@@ -160,7 +167,7 @@ impl Oracle {
             .collect();
         let mut wrong = Vec::new();
         for (key, row) in self.rows(&subscription.entity, snapshot) {
-            if !subscription.filter.holds(row) {
+            if !subscription.filter.holds(row, memberships) {
                 continue;
             }
             match held.remove(key.as_str()) {

@@ -172,9 +172,10 @@ fn differs(
     plan: &Plan,
     rows: &BTreeMap<String, Value>,
 ) -> Option<String> {
+    let memberships = oracle.memberships(now);
     let mut held: BTreeMap<&String, &Value> = rows.iter().collect();
     for (key, row) in oracle.rows(plan.entity, now) {
-        if !plan.filter.holds(row) {
+        if !plan.filter.holds(row, &memberships) {
             continue;
         }
         let mut expected = row.clone();

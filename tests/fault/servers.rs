@@ -9,7 +9,7 @@ use testkit::ServerProcess;
 use crate::trace::Trace;
 
 /// What the servers sync.
-pub(crate) const ENTITIES: [&str; 4] = ["items", "accounts", "ledger", "bulk"];
+pub(crate) const ENTITIES: [&str; 5] = ["items", "accounts", "ledger", "bulk", "members"];
 
 /// Where Debian installs it.
 const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";

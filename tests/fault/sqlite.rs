@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use crate::clients::{Client, Sentinel};
+use crate::filters::MEMBERS;
 use crate::oracle::Oracle;
 use crate::rest::{self, Crashes, RunStats};
 use crate::scene::{Phase, Scene};
@@ -29,13 +30,18 @@ const TABLES: &str = "
 CREATE TABLE items (id INTEGER PRIMARY KEY, list INT NOT NULL, n INT, done BOOLEAN NOT NULL DEFAULT false,
     title TEXT CHECK (title <> 'forbidden'), body TEXT NOT NULL DEFAULT '');
 CREATE TABLE accounts (id INTEGER PRIMARY KEY, amount INT NOT NULL, moves INT NOT NULL, note TEXT NOT NULL);
+CREATE TABLE members (id INTEGER PRIMARY KEY, list INT NOT NULL, who INT NOT NULL);
 CREATE TABLE ledger (id INTEGER PRIMARY KEY, client TEXT NOT NULL, tag TEXT NOT NULL);
 WITH RECURSIVE g(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM g WHERE n < 15)
 INSERT INTO accounts SELECT n, 100, 0, '' FROM g;
 ";
 
 /// Each table with the JSON of its rows.
-const ROWS: [(&str, &str); 3] = [
+const ROWS: [(&str, &str); 4] = [
+    (
+        "members",
+        "SELECT json_object('id', id, 'list', list, 'who', who) FROM members",
+    ),
     (
         "items",
         "SELECT json_object('id', id, 'list', list, 'n', n, 'done', json(iif(done, 'true', 'false')), \
@@ -95,6 +101,7 @@ async fn server(db: &TestDatabase, disk: &Disk, bind: &str) -> ServerProcess {
     let url = db.url();
     let args = [
         "--bind", bind, "--entity", "items", "--entity", "accounts", "--entity", "ledger",
+        "--entity", "members",
     ];
     let mut settings = vec![
         ("DATABASE_URL", PathBuf::from(url)),
@@ -234,6 +241,7 @@ fn write(db: &TestDatabase, scene: &Scene, mut dice: Dice) -> u64 {
         let from = dice.pick(0..15);
         let to = dice.pick(from + 1..16);
         let (id, list, n) = (dice.pick(1..300), dice.pick(0..12), dice.pick(0..1000));
+        let (member, who) = (dice.pick(0..20), dice.pick(0..MEMBERS));
         let commit = dice.chance(85);
         let sql = format!(
             "BEGIN IMMEDIATE; \
@@ -241,10 +249,12 @@ fn write(db: &TestDatabase, scene: &Scene, mut dice: Dice) -> u64 {
              INSERT INTO items (id, list, n, title) VALUES ({id}, {list}, {n}, 't{}') \
              ON CONFLICT (id) DO UPDATE SET n = excluded.n, list = excluded.list; \
              DELETE FROM items WHERE id = {}; UPDATE items SET done = NOT done WHERE id % 17 = {}; \
+             DELETE FROM members WHERE id = {}; INSERT OR REPLACE INTO members VALUES ({member}, {list}, {who}); \
              UPDATE accounts SET amount = amount + {n}, moves = moves + 1 WHERE id = {to}; {}",
             n % 5,
             id + 1,
             n % 17,
+            (member + 7) % 20,
             if commit { "COMMIT" } else { "ROLLBACK" }
         );
         match conn.batch_execute(&sql) {

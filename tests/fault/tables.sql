@@ -14,11 +14,14 @@ CREATE TABLE accounts (id int PRIMARY KEY, amount int NOT NULL, moves int NOT NU
 -- What clients push.
 CREATE TABLE ledger (id bigserial PRIMARY KEY, client text NOT NULL, tag text NOT NULL);
 CREATE TABLE bulk (id int PRIMARY KEY, list int NOT NULL, n int NOT NULL, body text NOT NULL);
+-- Who is a member of which list of items, by several ways at once.
+CREATE TABLE members (id int PRIMARY KEY, list int NOT NULL, who int NOT NULL);
 -- Something durable to write that no client subscribes to.
 CREATE TABLE pulse (n bigserial PRIMARY KEY);
 
 INSERT INTO accounts SELECT g, 100, 0, '' FROM generate_series(0, 15) g;
 INSERT INTO items SELECT g, g % 12, g, false, 't' || g % 5, '' FROM generate_series(1, 200) g;
+INSERT INTO members SELECT g, g % 12, g % 5 FROM generate_series(1, 20) g;
 INSERT INTO bulk SELECT g, g % 50, 0, repeat('b', 60) FROM generate_series(1, 500) g;
 
 CREATE TABLE history (
@@ -57,7 +60,7 @@ DO $$
 DECLARE
     target text;
 BEGIN
-    FOREACH target IN ARRAY ARRAY['items', 'accounts', 'ledger', 'bulk']
+    FOREACH target IN ARRAY ARRAY['items', 'accounts', 'ledger', 'bulk', 'members']
     LOOP
         EXECUTE format('INSERT INTO history (entity, key, row) SELECT %L, t.id::text, to_jsonb(t) FROM %I t', target, target);
         EXECUTE format('CREATE TRIGGER remember_insert AFTER INSERT ON %I REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION remember()', target);

@@ -8,12 +8,13 @@ use tokio::time::sleep;
 use tokio_postgres::Client;
 
 use crate::database::Database;
-use crate::filters::LISTS;
+use crate::filters::{LISTS, MEMBERS};
 use crate::scene::{Phase, Scene};
 
 /// Rows that writers compete for.
 const ITEMS: u64 = 400;
 const ACCOUNTS: u64 = 16;
+const MEMBERSHIPS: u64 = 30;
 
 /// Errors that writers cause each other, and that faults cause: unique and check violations, deadlocks,
 /// lock time-outs, the end of the server, columns that have just been dropped. Any other error would be
@@ -78,7 +79,12 @@ fn transaction(dice: &mut Dice) -> (String, bool) {
         sql.push(transfer(dice));
     }
     for _ in 0..dice.pick(0..4) {
-        sql.push(statement(dice));
+        let write = if dice.chance(15) {
+            membership
+        } else {
+            statement
+        };
+        sql.push(write(dice));
     }
     // Most end at once, some take some time, few take long.
     let seconds = [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.01, 0.03, 0.1, 0.5][dice.pick(0..10) as usize];
@@ -105,6 +111,28 @@ fn transfer(dice: &mut Dice) -> String {
             "UPDATE accounts SET amount = amount - {amount}, moves = moves + 1 WHERE id = {from}; \
              UPDATE accounts SET amount = amount + {amount}, moves = moves + 1 WHERE id = {to}"
         )
+    }
+}
+
+/// Somebody joins a list, leaves one, or is moved; by several ways at once, for the table has no unique pair.
+fn membership(dice: &mut Dice) -> String {
+    let (id, who, list) = (
+        dice.pick(0..MEMBERSHIPS),
+        dice.pick(0..MEMBERS),
+        dice.pick(0..LISTS),
+    );
+    match dice.pick(0..20) {
+        0..9 => format!(
+            "INSERT INTO members VALUES ({id}, {list}, {who}) \
+             ON CONFLICT (id) DO UPDATE SET list = excluded.list, who = excluded.who"
+        ),
+        9..14 => format!("DELETE FROM members WHERE id = {id}"),
+        14..16 => format!("UPDATE members SET list = {list} WHERE who = {who}"),
+        16 => format!("DELETE FROM members WHERE who = {who}"),
+        17 | 18 => format!(
+            "DELETE FROM members WHERE id = {id}; INSERT INTO members VALUES ({id}, {list}, {who})"
+        ),
+        _ => "TRUNCATE members".to_owned(),
     }
 }
 
