@@ -178,6 +178,10 @@ impl Member {
             let part = json!({ "entity": "items", "where": "secret <> 's1' OR level > 1", "columns": ["secret", "body"] });
             client.subscribe_with("p", part).await;
         }
+        if dice.chance(50) {
+            let told = json!({ "entity": "items", "where": "owner IN (SELECT owner FROM items WHERE secret = 's1')" });
+            client.subscribe_with("q", told).await;
+        }
         Self {
             user,
             client_id,
@@ -295,20 +299,23 @@ impl Judge<'_> {
             .collect();
         had.sort();
         assert_eq!(had, expected, "secrets of {} {claims}", member.user);
-        let part = client.subscriptions().get(&"p".into());
-        if part.is_some_and(|part| !is_refused(part)) {
-            let part = format!(
-                "SELECT id FROM items WHERE ({read}) AND (secret <> 's1' AND ({secret}) OR level > 1)"
-            );
-            let mut had: Vec<String> = client.rows("p").keys().cloned().collect();
+        let seen_secret =
+            format!("(SELECT owner FROM items WHERE ({read}) AND ({secret}) AND secret = 's1')");
+        let parts = [
+            ("p", format!("secret <> 's1' AND ({secret}) OR level > 1")),
+            ("q", format!("owner IN {seen_secret}")),
+        ];
+        for (id, condition) in parts {
+            let part = client.subscriptions().get(&id.into());
+            if part.is_none_or(is_refused) {
+                continue;
+            }
+            let part =
+                format!("SELECT CAST(id AS text) FROM items WHERE ({read}) AND ({condition})");
+            let mut had: Vec<String> = client.rows(id).keys().cloned().collect();
             had.sort();
-            assert_eq!(
-                had,
-                self.set(&part.replace("SELECT id", "SELECT CAST(id AS text)"))
-                    .await,
-                "part of {} {claims}",
-                member.user
-            );
+            let about = format!("{id} of {} {claims}", member.user);
+            assert_eq!(had, self.set(&part).await, "{about}");
         }
         let frames = std::mem::take(&mut member.received);
         let mut of_claims: Vec<(Value, Vec<Value>)> = Vec::new();
