@@ -75,7 +75,7 @@ pub trait Batch: Clone {
 
 /// Whether a reader at `position` must read the log because a batch that moves rows of a shape contains only a part of
 /// what is new to it.
-fn is_cut_by<B: Batch>(batch: &B, shape: &Shape, position: &Position) -> bool {
+pub fn is_cut_by<B: Batch>(batch: &B, shape: &Shape, position: &Position) -> bool {
     let follows = batch.moves(shape);
     follows.is_some_and(|follows| !position.covers(batch.position()) && !follows.covers(position))
 }

@@ -7,7 +7,7 @@ use protocol::ErrorCode;
 use serde_json::value::RawValue;
 use sync_core::cursor::{Epoch, Position};
 use sync_core::limit::Limit;
-use sync_core::session::Batch as _;
+use sync_core::session::{Batch as _, is_cut_by};
 use sync_core::shape::Shape;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -84,7 +84,8 @@ impl LongPoll {
                 Some(Taken::Overflow) => return Woken::Read,
                 Some(Taken::Item(batch)) => batch,
             };
-            if batch.changes_schema_of(shape) {
+            let is_whole = !batch.is_unclear_for(shape) && !is_cut_by(&batch, shape, since);
+            if batch.changes_schema_of(shape) || !is_whole {
                 return Woken::Read;
             }
             let array = batch

@@ -11,7 +11,7 @@ use protocol::{Change, RefetchReason, json};
 use serde_json::value::RawValue;
 use sync_core::cursor::{Position, refuse};
 use sync_core::effect::Effect;
-use sync_core::log::NetChange;
+use sync_core::log::{ChangeKind, NetChange};
 use sync_core::retry::ReadFailure;
 use sync_core::shape::{Shape, ShapeReader};
 
@@ -57,7 +57,7 @@ pub(crate) struct ChangesRead {
     pub(crate) client: ReadClient,
     pub(crate) from: Position,
     pub(crate) has_returned: HasReturned,
-    /// Whether the client may hold rows that were created after `from`, so that it needs transient changes.
+    /// Whether the client may hold rows that were read after `from`, so that it needs transient changes.
     pub(crate) transient: bool,
 }
 
@@ -195,8 +195,11 @@ async fn spool_numbered(
     if let Some(reason) = refuse(&read.from, &start.position, &start.floor) {
         return Err(Stopped::Refused(reason, None));
     }
-    // Pages are cut by the log's ids, and rows that only sets have moved have none.
-    if sets.is_some_and(|sets| sets.is_unknown(&read.shape) || sets.has_moved()) {
+    // What earlier reads have returned was right for the sets as they were then, which nobody knows any more.
+    let is_lost = |sets: &ReadSets| {
+        sets.is_unknown(&read.shape) || (read.transient && sets.is_stirred(&read.shape))
+    };
+    if sets.is_some_and(is_lost) {
         return Err(Stopped::Refused(RefetchReason::Expired, None));
     }
     spool.begin(Arc::new(start.position));
@@ -232,7 +235,10 @@ fn numbered(
             Ok(Effect::Change { change, transient })
                 if !(read.has_returned)(&entry) && (!transient || read.transient) =>
             {
-                numbered.push((entry.id, change));
+                // One that only sets have moved comes last, and has no entry of its own.
+                let is_touched = entry.kind == ChangeKind::Touched;
+                let id = if is_touched { i64::MAX } else { entry.id };
+                numbered.push((id, change));
             }
             // To name the row would tell its key to a client that never had it.
             Ok(Effect::Unclear) => return Err(Stopped::Refused(if_unclear, None)),

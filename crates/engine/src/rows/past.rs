@@ -63,11 +63,6 @@ impl ReadSets {
         self.sets().is_unknown(shape)
     }
 
-    /// Whether they have moved rows since the read's position.
-    pub(super) fn has_moved(&self) -> bool {
-        !self.sets().touched().is_empty()
-    }
-
     /// Whether a set of this shape may have changed since the read's position, even if it changed back.
     pub(super) fn is_stirred(&self, shape: &Shape) -> bool {
         self.sets().is_stirred(shape)
