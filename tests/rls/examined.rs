@@ -116,7 +116,7 @@ impl Examined {
         sources.uses(texts)
     }
 
-    /// Asks for a group, twice on one connection: the first must leave nothing that changes the second's answers.
+    /// Asks for a group, alone and then twice in one statement: the first must leave nothing that changes the others' answers.
     pub(crate) async fn ask(
         &self,
         reader: &PolicyReader,
@@ -124,17 +124,33 @@ impl Examined {
         group: &Group,
         known: &BTreeSet<String>,
     ) -> Option<Asked> {
+        let alone = self.ask_all(reader, decides, std::slice::from_ref(group), known);
+        let alone = alone.await?.remove(0);
+        let twice = [group.clone(), group.clone()];
+        let twice = self.ask_all(reader, decides, &twice, known).await?;
+        assert_eq!(
+            twice,
+            [alone.clone(), alone.clone()],
+            "two groups in one statement are answered differently"
+        );
+        Some(alone)
+    }
+
+    /// Asks for several groups in one call.
+    pub(crate) async fn ask_all(
+        &self,
+        reader: &PolicyReader,
+        decides: &Decides,
+        groups: &[Group],
+        known: &BTreeSet<String>,
+    ) -> Option<Vec<Asked>> {
         let Decides::Plan(plan) = decides else {
             return None;
         };
-        let groups = [group.clone(), group.clone()];
-        let asked = reader.ask(&self.entity, plan, &groups, known).await;
-        let [first, second]: [Asked; 2] = asked
-            .expect("a database")
-            .try_into()
-            .expect("an answer for each");
-        assert_eq!(first, second, "a used connection answers differently");
-        Some(first)
+        let asked = reader.ask(&self.entity, plan, groups, known).await;
+        let asked = asked.expect("a database");
+        assert_eq!(asked.len(), groups.len(), "an answer for each");
+        Some(asked)
     }
 
     /// All rows, as their owner reads them.
@@ -170,6 +186,28 @@ impl Examined {
         };
         let visible = rows.iter().filter(|(key, row)| is_visible(key, row));
         visible.map(|(key, _)| key.clone()).collect()
+    }
+}
+
+/// Asks for all groups of each role in one call: each is answered as it was alone.
+pub(crate) async fn compare_together(
+    reader: &PolicyReader,
+    examined: &Examined,
+    known: &[(Group, &Known)],
+    settings: &BTreeSet<String>,
+) {
+    let roles: BTreeSet<&String> = known.iter().map(|(group, _)| &group.role).collect();
+    for role in roles {
+        let of_role = known.iter().filter(|(group, _)| group.role == *role);
+        let of_role: Vec<&(Group, &Known)> = of_role.collect();
+        let groups: Vec<Group> = of_role.iter().map(|(group, _)| group.clone()).collect();
+        let asked = examined.ask_all(reader, &of_role[0].1.decides, &groups, settings);
+        for ((group, alone), together) in of_role.iter().zip(asked.await.into_iter().flatten()) {
+            let alone = alone.asked.as_ref().expect("a plan was asked");
+            assert_eq!(together.answers, alone.answers, "{group:?}");
+            assert_eq!(together.failures, alone.failures, "{group:?}");
+            assert!(together.read.is_superset(&alone.read), "{group:?}");
+        }
     }
 }
 

@@ -7,5 +7,6 @@ mod failing;
 mod pushing;
 mod random;
 mod reading;
+mod together;
 mod truth;
 mod writing;

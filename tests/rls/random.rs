@@ -8,7 +8,7 @@ use rls::{Group, Sources};
 use serde_json::{Map, Value, json};
 use testkit::TestDatabase;
 
-use super::examined::{Decides, Examined, Known};
+use super::examined::{Decides, Examined, Known, compare_together};
 use super::{corpus, truth};
 
 const TABLES: &str = include_str!("random.sql");
@@ -164,6 +164,12 @@ impl<'a> Round<'a> {
             };
             round.known.push((group, known));
         }
+        let known: Vec<(Group, &Known)> = round
+            .known
+            .iter()
+            .map(|(group, known)| (group.clone(), known))
+            .collect();
+        compare_together(reader, docs, &known, &round.settings).await;
         round
     }
 

@@ -10,7 +10,7 @@ use testkit::TestDatabase;
 use tokio_postgres::Client;
 
 use super::corpus::{self, Case, Expected, Keys, User};
-use super::examined::{Decides, Examined, Known};
+use super::examined::{Decides, Examined, Known, compare_together};
 use super::truth;
 
 /// The corpus in a database.
@@ -195,6 +195,7 @@ impl<'a> Run<'a> {
             }
         }
         run.ask_fresh_connections().await;
+        run.ask_together().await;
         run
     }
 
@@ -217,6 +218,15 @@ impl<'a> Run<'a> {
                 "{} {user} {table} on a new connection",
                 self.case.id
             );
+        }
+    }
+
+    async fn ask_together(&self) {
+        for (name, examined) in &self.entities {
+            let of_table = self.known.iter().filter(|((_, table), _)| table == name);
+            let known = of_table.map(|((user, _), known)| (self.group(user, &known.uses), known));
+            let known: Vec<(Group, &Known)> = known.collect();
+            compare_together(&self.loaded.reader, examined, &known, &self.settings).await;
         }
     }
 

@@ -26,6 +26,8 @@ pub struct Group {
     pub claims: Option<String>,
     /// Other settings, by name.
     pub settings: BTreeMap<String, String>,
+    /// Whether it must be asked apart from other groups ([`Uses::apart`]).
+    pub apart: bool,
 }
 
 impl Group {
@@ -49,6 +51,7 @@ impl Group {
             settings: settings
                 .map(|(name, value)| (name.clone(), value.clone()))
                 .collect(),
+            apart: uses.apart.is_some(),
         }
     }
 

@@ -25,6 +25,8 @@ pub struct Source {
     pub text: String,
     /// Whether its result may differ within a statement.
     pub is_volatile: bool,
+    /// Whether PostgreSQL takes it for a constant when a statement is planned.
+    pub is_immutable: bool,
     /// Whether the text does not tell what it does: it is in another language than SQL and PL/pgSQL.
     pub is_opaque: bool,
 }
@@ -77,6 +79,9 @@ pub struct Uses {
     pub relations: BTreeSet<u32>,
     /// Whether it may read a table that it does not name.
     pub is_dynamic: bool,
+    /// Why a group must be asked apart from the others, for a person: what one asks would change what the next is answered.
+    /// None when nothing does.
+    pub apart: Option<String>,
 }
 
 /// The words whose value is another one a moment later.
@@ -141,6 +146,7 @@ impl Sources {
             clock: None,
             relations: BTreeSet::new(),
             is_dynamic: false,
+            apart: None,
         };
         let mut reached = BTreeSet::new();
         let mut waiting = Vec::new();
@@ -151,6 +157,9 @@ impl Sources {
         }
         while let Some(position) = waiting.pop() {
             let Read { source, pieces } = &self.sources[position];
+            if source.is_immutable && !self.is_pure(pieces) {
+                uses.apart(format!("{} is immutable, but reads", source.name));
+            }
             match source.kind {
                 SourceKind::Relation => {
                     uses.relations.insert(source.oid);
@@ -165,6 +174,7 @@ impl Sources {
                         uses.claims = Claims::All;
                         uses.any_setting = true;
                         uses.is_dynamic = true;
+                        uses.apart(format!("what {} does is not known", source.name));
                     }
                 }
             }
@@ -172,6 +182,15 @@ impl Sources {
             self.reach(pieces, &mut reached, &mut waiting);
         }
         uses
+    }
+
+    /// Whether a text names no setting, function or table.
+    fn is_pure(&self, pieces: &[Piece]) -> bool {
+        let is_impure = |piece: &Piece| match piece {
+            Piece::Word(word) => word == "current_setting" || self.by_name.contains_key(word),
+            _ => false,
+        };
+        !pieces.iter().any(is_impure)
     }
 
     /// Adds the sources that a text names.
@@ -217,6 +236,10 @@ impl Uses {
         self.clock.get_or_insert_with(|| what.to_owned());
     }
 
+    fn apart(&mut self, why: String) {
+        self.apart.get_or_insert(why);
+    }
+
     fn claim(&mut self, claim: Option<String>) {
         match (claim, &mut self.claims) {
             (Some(claim), Claims::Named(names)) => {
@@ -238,6 +261,7 @@ impl Uses {
                 "jwt" if schema_before(pieces, at) == Some("auth") => {
                     self.claim(member(&pieces[at + 1..]))
                 }
+                "set" | "set_config" | "reset" => self.apart("a setting is changed".to_owned()),
                 // Settings by another way.
                 "pg_settings" | "pg_show_all_settings" => {
                     self.any_setting = true;

@@ -12,6 +12,7 @@ fn function(schema: &str, name: &str, text: &str) -> Source {
         name: name.to_owned(),
         text: text.to_owned(),
         is_volatile: false,
+        is_immutable: false,
         is_opaque: false,
     }
 }
@@ -55,6 +56,24 @@ fn uses(text: &str) -> Uses {
             is_opaque: true,
             ..function("public", "native", "f")
         },
+        Source {
+            is_immutable: true,
+            ..function("public", "plus_one", "select $1 + 1")
+        },
+        Source {
+            is_immutable: true,
+            ..function("public", "frozen", "select current_setting('app.tenant')")
+        },
+        Source {
+            is_immutable: true,
+            ..function("public", "frozen_too", "select auth.uid()")
+        },
+        function(
+            "public",
+            "sets",
+            "begin perform set_config('app.x', '1', true); end",
+        ),
+        function("public", "calls", "select sets()"),
         relation(
             10,
             "members",
@@ -146,4 +165,24 @@ fn the_tables_that_are_named_are_known_unless_a_statement_is_put_together() {
     assert!(uses("any_of()").is_dynamic);
     let setting = uses("(tenant = (current_setting('app.Tenant'::text, true))::uuid)");
     assert_eq!(setting.settings, BTreeSet::from(["app.tenant".to_owned()]));
+}
+
+#[test]
+fn a_group_is_asked_apart_where_it_would_change_what_the_next_is_answered() {
+    for together in [
+        "plus_one(level) = 2",
+        "auth.uid() = owner",
+        "team IN (SELECT team FROM members)",
+    ] {
+        assert_eq!(uses(together).apart, None, "{together}");
+    }
+    for apart in [
+        "frozen() = 'a'",
+        "frozen_too() = owner",
+        "calls() = 1",
+        "native()",
+        "any_of()",
+    ] {
+        assert!(uses(apart).apart.is_some(), "{apart}");
+    }
 }

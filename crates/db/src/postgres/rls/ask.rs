@@ -1,22 +1,24 @@
 //! Asks questions as the roles of groups, at the snapshot of the open transaction.
 //!
-//! Each group is one statement, so that the statement time-out of the transaction is that of a group. All are sent at once
-//! and answered in one round trip. `_rhtmx_sync_ask` catches what fails, and takes back the role and every lock; so a
-//! group leaves nothing for the next one, and its locks are what it read.
+//! Groups of one role are asked together ([`many`]), in chunks that are all sent at once. What fails there is asked alone, one
+//! statement for each group, so that the statement time-out of the transaction is that of a group. `_rhtmx_sync_ask` catches
+//! what fails, and takes back the role and every lock; so a group leaves nothing for the next one, and the locks are what
+//! was read.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use futures_util::future::join_all;
+use futures_util::future::try_join_all;
 use rls::{Answer, Answers, Group, Plan};
 use serde::Deserialize;
 use tokio_postgres::Client;
 use tokio_postgres::types::{ToSql, Type};
 
+use super::many::{self, Outcome};
 use crate::error::{DbError, DbResult};
 use crate::postgres::connect::failed;
 use crate::quote::ident;
 
-const CONTEXT: &str = "asking policies";
+pub(super) const CONTEXT: &str = "asking policies";
 
 /// For `SET ROLE` it is none, however it is quoted: the rights would be the engine's own.
 const NO_ROLE: &str = "none";
@@ -49,8 +51,8 @@ pub(super) struct Surroundings<'a> {
 pub struct Asked {
     /// The answers.
     pub answers: Answers,
-    /// The oids of the tables and views that were read for them. Until one of them changes, the answers stay as they are,
-    /// unless the clock counts or something failed.
+    /// The oids of the tables and views that were read for them, and for those asked with them. Until one of them changes,
+    /// the answers stay as they are, unless the clock counts or something failed.
     pub read: BTreeSet<u32>,
     /// Those that the transaction had locked before, so that it is not known whether they were read.
     pub held: BTreeSet<u32>,
@@ -69,18 +71,19 @@ pub enum Failure {
     Everything(String),
 }
 
-#[derive(Deserialize)]
-struct Reply {
-    answers: Vec<Option<String>>,
-    failed: Vec<Option<String>>,
-    visible: Option<String>,
-    visible_failed: Option<String>,
-    denied: Option<String>,
-    read: BTreeSet<u32>,
-    held: BTreeSet<u32>,
+/// What a group was answered, as texts.
+#[derive(Default, Deserialize)]
+pub(super) struct Reply {
+    pub(super) answers: Vec<Option<String>>,
+    pub(super) failed: Vec<Option<String>>,
+    pub(super) visible: Option<String>,
+    pub(super) visible_failed: Option<String>,
+    pub(super) denied: Option<String>,
+    pub(super) read: BTreeSet<u32>,
+    pub(super) held: BTreeSet<u32>,
 }
 
-/// Asks for several groups, in one round trip.
+/// Asks for several groups, in few round trips.
 ///
 /// # Errors
 /// When the connection fails, or what was sent was not understood. A question that fails is a [`Failure`].
@@ -90,18 +93,10 @@ pub(super) async fn ask(
     subject: Subject<'_>,
     groups: &[Group],
 ) -> DbResult<Vec<Asked>> {
-    let sql = format!(
-        "SELECT {}._rhtmx_sync_ask($1, $2, $3, $4, $5)",
-        ident(around.schema)
-    );
+    let questions = subject.plan.questions.iter().map(rls::Question::sql);
     let questions: Vec<String> = match subject.plan.is_per_row() {
         true => Vec::new(),
-        false => subject
-            .plan
-            .questions
-            .iter()
-            .map(rls::Question::sql)
-            .collect(),
+        false => questions.collect(),
     };
     if questions.is_empty() && !subject.plan.is_per_row() {
         // The policies look at the row alone.
@@ -113,35 +108,108 @@ pub(super) async fn ask(
         };
         return Ok(vec![nothing; groups.len()]);
     }
-    let replies = groups.iter().map(|group| {
-        let (sql, questions) = (&sql, &questions);
+    let mut found: Vec<Option<Asked>> = vec![None; groups.len()];
+    let mut alone = Vec::new();
+    let mut waiting = together(groups, &mut alone);
+    while !waiting.is_empty() {
+        let chunks = waiting.iter().map(|positions| {
+            let chunk = positions.iter().map(|position| &groups[*position]);
+            let questions = &questions;
+            async move { many::ask(client, around, subject, questions, chunk.collect()).await }
+        });
+        let replies = try_join_all(chunks).await?;
+        let mut later = Vec::new();
+        for (positions, outcomes) in waiting.into_iter().zip(replies) {
+            for (position, outcome) in positions.into_iter().zip(outcomes) {
+                match outcome {
+                    Outcome::Answered(reply) => found[position] = Some(asked(reply, subject)),
+                    Outcome::Failed => alone.push(position),
+                    Outcome::NotBegun => later.push(position),
+                }
+            }
+        }
+        waiting = later.chunks(many::GROUPS_MAX).map(<[_]>::to_vec).collect();
+    }
+    let replies = alone.into_iter().map(|position| {
+        let (group, questions) = (&groups[position], &questions);
         async move {
             if group.role == NO_ROLE {
-                return Ok(denied(INVALID_VALUE));
+                return Ok((position, denied(INVALID_VALUE)));
             }
-            let mut settings = group.values(around.known);
-            settings.push(("row_security".to_owned(), "on".to_owned()));
-            settings.push(("search_path".to_owned(), around.search_path.to_owned()));
-            let (names, values): (Vec<String>, Vec<String>) = settings.into_iter().unzip();
-            let params: [(&(dyn ToSql + Sync), Type); 5] = [
-                (&group.role, Type::TEXT),
-                (&names, Type::TEXT_ARRAY),
-                (&values, Type::TEXT_ARRAY),
-                (questions, Type::TEXT_ARRAY),
-                (&subject.visible, Type::TEXT),
-            ];
-            let rows = client.query_typed(sql, &params).await;
-            let rows = rows.map_err(|error| failed(CONTEXT, &error))?;
-            let reply: Option<&str> = rows.first().and_then(|row| row.try_get(0).ok());
-            let reply = serde_json::from_str(reply.unwrap_or_default());
-            let reply = reply.map_err(|error| DbError::Statement {
-                context: CONTEXT,
-                message: error.to_string(),
-            });
-            reply.map(|reply| asked(reply, subject))
+            let reply = ask_alone(client, around, subject, questions, group).await?;
+            DbResult::Ok((position, asked(reply, subject)))
         }
     });
-    join_all(replies).await.into_iter().collect()
+    for (position, asked) in try_join_all(replies).await? {
+        found[position] = Some(asked);
+    }
+    Ok(found.into_iter().flatten().collect())
+}
+
+/// The positions of the groups that are asked together, of one role each. The others come to those that are asked alone.
+fn together(groups: &[Group], alone: &mut Vec<usize>) -> Vec<Vec<usize>> {
+    let mut roles = BTreeMap::<&str, Vec<usize>>::new();
+    for (position, group) in groups.iter().enumerate() {
+        match group.apart || group.role == NO_ROLE {
+            true => alone.push(position),
+            false => roles.entry(&group.role).or_default().push(position),
+        }
+    }
+    let mut chunks = Vec::new();
+    for positions in roles.into_values() {
+        match positions[..] {
+            [one] => alone.push(one),
+            _ => chunks.extend(positions.chunks(many::GROUPS_MAX).map(<[_]>::to_vec)),
+        }
+    }
+    chunks
+}
+
+async fn ask_alone(
+    client: &Client,
+    around: Surroundings<'_>,
+    subject: Subject<'_>,
+    questions: &[String],
+    group: &Group,
+) -> DbResult<Reply> {
+    let sql = format!(
+        "SELECT {}._rhtmx_sync_ask($1, $2, $3, $4, $5)",
+        ident(around.schema)
+    );
+    let mut settings = group.values(around.known);
+    settings.extend(around.settings());
+    let (names, values): (Vec<String>, Vec<String>) = settings.into_iter().unzip();
+    let params: [(&(dyn ToSql + Sync), Type); 5] = [
+        (&group.role, Type::TEXT),
+        (&names, Type::TEXT_ARRAY),
+        (&values, Type::TEXT_ARRAY),
+        (&questions, Type::TEXT_ARRAY),
+        (&subject.visible, Type::TEXT),
+    ];
+    let rows = client.query_typed(&sql, &params).await;
+    reply(rows)
+}
+
+impl Surroundings<'_> {
+    /// The settings that are made for each group, after its own.
+    pub(super) fn settings(self) -> [(String, String); 2] {
+        [
+            ("row_security".to_owned(), "on".to_owned()),
+            ("search_path".to_owned(), self.search_path.to_owned()),
+        ]
+    }
+}
+
+/// Reads the JSON that a statement has returned.
+pub(super) fn reply<T: serde::de::DeserializeOwned>(
+    rows: Result<Vec<tokio_postgres::Row>, tokio_postgres::Error>,
+) -> DbResult<T> {
+    let rows = rows.map_err(|error| failed(CONTEXT, &error))?;
+    let text: Option<&str> = rows.first().and_then(|row| row.try_get(0).ok());
+    serde_json::from_str(text.unwrap_or_default()).map_err(|error| DbError::Statement {
+        context: CONTEXT,
+        message: error.to_string(),
+    })
 }
 
 fn denied(state: &str) -> Asked {

@@ -37,9 +37,10 @@ WHERE c.oid = to_regclass($1)";
 /// Functions, views, and tables with the policies that count when they are read.
 const SOURCES: &str = "\
 SELECT coalesce(json_agg(json_build_object('kind', s.kind, 'oid', s.oid::int8, 'schema', s.schema, 'name', s.name, \
- 'text', coalesce(s.text, ''), 'is_volatile', s.is_volatile, 'is_opaque', s.is_opaque)), '[]')::text FROM ( \
+ 'text', coalesce(s.text, ''), 'is_volatile', s.volatility = 'v', 'is_immutable', s.volatility = 'i', \
+ 'is_opaque', s.is_opaque)), '[]')::text FROM ( \
 SELECT 'function' AS kind, f.oid, n.nspname AS schema, f.proname AS name, \
- coalesce(pg_get_function_sqlbody(f.oid), f.prosrc) AS text, f.provolatile = 'v' AS is_volatile, \
+ coalesce(pg_get_function_sqlbody(f.oid), f.prosrc) AS text, f.provolatile::text AS volatility, \
  l.lanname NOT IN ('sql', 'plpgsql') AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass \
  AND d.objid = f.oid AND d.deptype = 'e') AS is_opaque \
 FROM pg_proc f JOIN pg_namespace n ON n.oid = f.pronamespace JOIN pg_language l ON l.oid = f.prolang \
@@ -49,7 +50,7 @@ UNION ALL \
 SELECT 'relation', c.oid, n.nspname, c.relname, \
  CASE WHEN c.relkind = 'v' THEN pg_get_viewdef(c.oid) WHEN c.relkind IN ('r', 'p') THEN \
  (SELECT string_agg(pg_get_expr(p.polqual, p.polrelid), ' ; ') FROM pg_policy p \
- WHERE p.polrelid = c.oid AND p.polcmd IN ('*', 'r')) END, false, false \
+ WHERE p.polrelid = c.oid AND p.polcmd IN ('*', 'r')) END, 's', false \
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
 WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast')) s";
 

@@ -5,6 +5,7 @@
 
 mod ask;
 mod catalog;
+mod many;
 mod reader;
 
 pub use ask::{Asked, Failure};
