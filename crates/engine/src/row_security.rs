@@ -32,7 +32,7 @@ enum Sees {
     Planned {
         plan: Plan,
         text: String,
-        uses: Uses,
+        uses: Box<Uses>,
         relations: Vec<String>,
     },
 }
@@ -196,7 +196,7 @@ impl Sees {
         Self::Planned {
             text: plan.explain(table),
             relations: sources.names(&uses.relations),
-            uses,
+            uses: Box::new(uses),
             plan,
         }
     }
@@ -291,6 +291,9 @@ fn depends(f: &mut fmt::Formatter<'_>, uses: &Uses, relations: &[String]) -> fmt
             f,
             "  and tables that are not named: a function puts statements together"
         )?;
+    }
+    if let Some(why) = &uses.apart {
+        writeln!(f, "  each group is asked in a statement of its own: {why}")?;
     }
     if let Some(clock) = &uses.clock {
         writeln!(f, "  asked again as time passes: {clock}")?;
