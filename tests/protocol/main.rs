@@ -30,4 +30,5 @@ mod subscribers;
 mod tables;
 mod tickets;
 mod tokens;
+mod windows;
 mod writes;

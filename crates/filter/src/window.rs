@@ -1,9 +1,9 @@
 //! Reads which window somebody asks for.
 
 use serde_json::value::RawValue;
-use value::schema::ColumnKind;
+use value::schema::{Collation, ColumnKind};
 
-use super::class::Class;
+use super::class::{Class, Form};
 use super::condition::{Direction, OrderColumn, Table, Window};
 use super::error::{FilterError, echo};
 use super::literal::{self, Given};
@@ -106,6 +106,20 @@ fn order_column(
     })
 }
 
+/// How the values of a column are compared with those of `after`: by the database alone where different texts are equal.
+fn class_of(table: Table<'_>, column: usize) -> Result<Class, &'static str> {
+    let described = table.column(column);
+    let is_text = matches!(described.kind, ColumnKind::Text { .. });
+    Class::of(table, column).or_else(|why| match &*described.type_name {
+        "bpchar" | "citext" => Err(why),
+        _ if is_text && described.collation == Collation::Other => Ok(Class::Text {
+            form: Form::Any,
+            ordered: false,
+        }),
+        _ => Err(why),
+    })
+}
+
 fn values(
     table: Table<'_>,
     order: &[OrderColumn],
@@ -126,7 +140,7 @@ fn values(
         if json.get() == "null" {
             return Ok(None);
         }
-        let class = Class::of(table, order.column)
+        let class = class_of(table, order.column)
             .map_err(|why| fail(&format!("{why}; ask for a larger `limit`")))?;
         let given = Given::of_param(json);
         let literal = given.and_then(|given| literal::scalar(&class, &given));

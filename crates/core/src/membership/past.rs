@@ -2,7 +2,7 @@
 //!
 //! What they are is asked; what they were follows by undoing the log's entries on their tables.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use filter::{Filter, RowError, Set, Window};
 use serde_json::value::RawValue;
@@ -32,6 +32,8 @@ pub struct PastSets {
     entries: Vec<NetChange>,
     level: usize,
     asked: Vec<Set>,
+    /// The rows that the sets inside a window have moved.
+    touched: BTreeMap<Set, Vec<(String, Box<RawValue>)>>,
     is_unknown: bool,
 }
 
@@ -48,6 +50,7 @@ impl PastSets {
             entries: Vec::new(),
             level: 0,
             asked: Vec::new(),
+            touched: BTreeMap::new(),
             is_unknown: false,
         }
     }
@@ -85,25 +88,14 @@ impl PastSets {
         let is_deciding =
             |entry: &&NetChange| self.sets.iter().any(|it| it.entity() == entry.entity);
         self.entries = entries.iter().filter(is_deciding).cloned().collect();
-        self.asked = self.sets.iter().cloned().collect();
-        self.asked.iter().map(|set| self.question(set)).collect()
-    }
-
-    fn question(&self, set: &Set) -> Question {
-        let Some(window) = &set.rows().window else {
-            return Question::Set(set.clone());
-        };
-        Question::Window {
-            set: set.clone(),
-            rows: self.rows_asked(set, window),
+        // A window is asked for when it is known how many of its rows may have changed.
+        let whole = self.sets.iter().filter(|set| set.rows().window.is_none());
+        self.asked = whole.cloned().collect();
+        let questions: Vec<Question> = self.asked.iter().map(Question::about).collect();
+        if questions.is_empty() {
+            return self.take_levels();
         }
-    }
-
-    /// How many rows are asked for to know a window. Each of those that are first now may have come since.
-    fn rows_asked(&self, set: &Set, window: &Window) -> usize {
-        let entries = self.entries.iter();
-        let changed = entries.filter(|entry| entry.entity == set.entity()).count();
-        kept(window) + changed.min(CHANGED_ROWS_MAX)
+        questions
     }
 
     /// Takes the answers, in the order of the questions. Returns the next questions; none when all is known, or cannot
@@ -111,13 +103,25 @@ impl PastSets {
     pub fn answer(&mut self, answers: Vec<Answer>) -> Vec<Question> {
         let asked = std::mem::take(&mut self.asked);
         let mut answers = answers.into_iter();
+        let mut questions = Vec::new();
         for set in asked {
             let answer = answers.next().unwrap_or(Answer::Unknown);
-            if self.take(set, answer).is_err() {
-                self.is_unknown = true;
-                return Vec::new();
+            let taken = match &set.rows().window {
+                None => self.take(&set, answer),
+                Some(window) => self.take_window(&set, window, answer, &mut questions),
+            };
+            if taken.is_err() {
+                return self.end_unknown();
             }
         }
+        if questions.is_empty() {
+            return self.take_levels();
+        }
+        questions
+    }
+
+    /// Takes the sets that follow from what is known by now, level by level, until something has to be asked.
+    fn take_levels(&mut self) -> Vec<Question> {
         let mut questions = Vec::new();
         let deepest = self.sets.iter().map(Set::depth).max().unwrap_or_default();
         while questions.is_empty() && self.level < deepest {
@@ -125,37 +129,87 @@ impl PastSets {
             let at_level = self.sets.iter().filter(|set| set.depth() == self.level);
             for set in at_level.cloned().collect::<Vec<Set>>() {
                 if let Some(filter) = self.advance.touched_rows(&set) {
-                    questions.push(Question::Rows {
+                    let question = Question::Rows {
                         entity: set.entity().into(),
                         filter,
                         rows_max: SET_ROWS_MAX,
-                    });
-                    self.asked.push(set);
+                    };
+                    self.ask(&set, question, &mut questions);
+                } else if let Some(window) = &set.rows().window {
+                    self.ask_window(&set, window, &mut questions);
                 } else if self.take_difference(&set, &[]).is_err() {
-                    self.is_unknown = true;
-                    return Vec::new();
+                    return self.end_unknown();
                 }
             }
         }
         questions
     }
 
-    fn take(&mut self, set: Set, answer: Answer) -> Result<(), Unanswered> {
+    fn end_unknown(&mut self) -> Vec<Question> {
+        self.is_unknown = true;
+        self.asked.clear();
+        Vec::new()
+    }
+
+    fn ask(&mut self, set: &Set, question: Question, questions: &mut Vec<Question>) {
+        self.asked.push(set.clone());
+        questions.push(question);
+    }
+
+    fn ask_window(&mut self, set: &Set, window: &Window, questions: &mut Vec<Question>) {
+        let rows = self.rows_asked(set, window);
+        let set = set.clone();
+        self.ask(&set.clone(), Question::Window { set, rows }, questions);
+    }
+
+    /// How many rows are asked for to know a window. Each of those that are first now may have come since.
+    fn rows_asked(&self, set: &Set, window: &Window) -> usize {
+        let entries = self.entries.iter();
+        let changed = entries.filter(|entry| entry.entity == set.entity()).count();
+        let touched = self.touched.get(set).map_or(0, Vec::len);
+        kept(window) + (changed + touched).min(CHANGED_ROWS_MAX)
+    }
+
+    fn take(&mut self, set: &Set, answer: Answer) -> Result<(), Unanswered> {
         match answer {
             Answer::Set(values) if self.level == 0 => {
-                let contents = match &set.rows().window {
-                    None => Contents::read(set.rows(), &values)?,
-                    Some(window) => {
-                        let asked = self.rows_asked(&set, window);
-                        Contents::read_window(set.rows(), window, &values, asked)?
-                    }
-                };
-                self.known.insert(set, contents);
+                let contents = Contents::read(set.rows(), &values)?;
+                self.known.insert(set.clone(), contents);
                 Ok(())
             }
-            Answer::Rows(rows) => self.take_difference(&set, &rows),
+            Answer::Rows(rows) => self.take_difference(set, &rows),
             _ => Err(Unanswered),
         }
+    }
+
+    /// Takes the rows that the sets inside a window have moved, then those that are first now. Where they do not say
+    /// what the window was, it is unknown: that is nothing to other sets.
+    fn take_window(
+        &mut self,
+        set: &Set,
+        window: &Window,
+        answer: Answer,
+        questions: &mut Vec<Question>,
+    ) -> Result<(), Unanswered> {
+        match answer {
+            Answer::Rows(rows) => {
+                self.touched.insert(set.clone(), rows);
+                self.ask_window(set, window, questions);
+                return Ok(());
+            }
+            Answer::Set(rows) => {
+                let asked = self.rows_asked(set, window);
+                let contents = Contents::read_window(set.rows(), window, &rows, asked)?;
+                self.known.insert(set.clone(), contents);
+                let touched = self.touched.remove(set).unwrap_or_default();
+                if self.take_difference(set, &touched).is_ok() {
+                    return Ok(());
+                }
+            }
+            Answer::TooMany | Answer::Unknown => {}
+        }
+        self.advance.unknown.insert(set.clone());
+        Ok(())
     }
 
     /// Takes the difference of a set that follows from the entries and from these rows, which did not change.
@@ -165,11 +219,6 @@ impl PastSets {
         touched: &[(String, Box<RawValue>)],
     ) -> Result<(), Unanswered> {
         let taken = self.advance.take(set, &self.known, &self.entries, touched);
-        if taken.is_err() && set.rows().window.is_some() {
-            // What a window was is nothing to other sets.
-            self.advance.unknown.insert(set.clone());
-            return Ok(());
-        }
         taken.map_err(|_| Unanswered)
     }
 

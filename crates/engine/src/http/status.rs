@@ -91,6 +91,7 @@ struct Hub {
     evaluations: u64,
     /// Batches queued for a session, each of which wakes it.
     deliveries: u64,
+    questions: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -212,6 +213,7 @@ async fn make(state: &EngineState) -> Status {
             changes: stats.counters.changes,
             evaluations: stats.counters.evaluations,
             deliveries: stats.counters.deliveries,
+            questions: stats.counters.questions,
         },
         shapes_total: stats.shapes_total,
         shapes: stats

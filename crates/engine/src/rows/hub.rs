@@ -367,12 +367,22 @@ impl Hub {
         position: &Arc<Position>,
         entries: &[NetChange],
     ) -> Vec<Question> {
-        self.index().sets.begin(position, entries)
+        let questions = self.index().sets.begin(position, entries);
+        self.count_questions(&questions);
+        questions
     }
 
     /// Takes the answers. Returns the next questions; none when all is known.
     pub(crate) fn answer(&self, answers: Vec<Answer>) -> Vec<Question> {
-        self.index().sets.answer(answers)
+        let questions = self.index().sets.answer(answers);
+        self.count_questions(&questions);
+        questions
+    }
+
+    fn count_questions(&self, questions: &[Question]) {
+        let count = questions.len() as u64;
+        metrics::counter!("rhtmx_sync_questions_total").increment(count);
+        self.state().counters.questions += count;
     }
 
     /// Waits until the sets of an attached shape are known, so that every batch from then on is evaluated with them.

@@ -36,6 +36,8 @@ pub(crate) struct HubCounters {
     pub(crate) evaluations: u64,
     /// Batches queued for a session, each of which wakes it.
     pub(crate) deliveries: u64,
+    /// Questions that reads of the log asked the database, because the log does not say what they mean for sets.
+    pub(crate) questions: u64,
 }
 
 #[derive(Debug)]
