@@ -99,7 +99,7 @@ impl Examined {
                 restrictive,
             } => {
                 let plan = reader
-                    .plan(&self.facts, &permissive, &restrictive, self.table())
+                    .plan(&self.facts, &permissive, &restrictive, self.table().schema)
                     .await;
                 Decides::Plan(Box::new(plan.expect("a database")))
             }

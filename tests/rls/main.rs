@@ -4,6 +4,7 @@ mod as_role;
 mod corpus;
 mod examined;
 mod failing;
+mod live;
 mod pushing;
 mod random;
 mod reading;

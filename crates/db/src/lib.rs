@@ -54,7 +54,7 @@ pub use error::{DbError, DbResult};
 pub use postgres::{
     listen::PostgresNotifyListener,
     pool::PostgresPool,
-    rls::{Asked, Failure, PolicyReader},
+    rls::{Asked, CatalogVersion, Failure, PolicyReader},
 };
 #[cfg(feature = "sqlite")]
 pub use sqlite::pool::SqlitePool;
@@ -467,6 +467,20 @@ impl DbPool {
             Self::Postgres(pool) => {
                 postgres::store::send_message(&mut *pool.get().await?, message).await
             }
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(_) => Ok(()),
+        }
+    }
+
+    /// Runs a transaction that writes nothing, so that the next read of the log ends at another position than the last,
+    /// though nothing has been written. On SQLite positions are made by writes alone.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn advance(&self) -> DbResult<()> {
+        match self {
+            #[cfg(feature = "postgres")]
+            Self::Postgres(pool) => postgres::store::advance(&mut *pool.get().await?).await,
             #[cfg(feature = "sqlite")]
             Self::Sqlite(_) => Ok(()),
         }

@@ -6,6 +6,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use filter::{Condition, Direction, Filter, Set, SetRows, Window};
+#[cfg(feature = "postgres")]
+use sync_core::membership::AskedGroup;
 
 use crate::entity::Entity;
 use crate::quote::ident;
@@ -84,4 +86,24 @@ pub(crate) fn columns_of<'a>(
         columns.extend(columns_of(&rows.filter, relation, entities));
     }
     columns
+}
+
+/// The groups that must be asked before a filter can be written as SQL: those of its sets, at every depth.
+#[cfg(feature = "postgres")]
+pub(crate) fn groups_of(filter: &Filter) -> Vec<Arc<AskedGroup>> {
+    let mut groups = Vec::new();
+    collect_groups(filter, &mut groups);
+    groups
+}
+
+#[cfg(feature = "postgres")]
+fn collect_groups(filter: &Filter, groups: &mut Vec<Arc<AskedGroup>>) {
+    for set in filter.sets() {
+        if let Some(group) = AskedGroup::of(set)
+            && !groups.contains(&group)
+        {
+            groups.push(group);
+        }
+        collect_groups(&set.rows().filter, groups);
+    }
 }

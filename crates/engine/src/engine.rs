@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use db::entity::EntityConfig;
+use db::entity::{EntityConfig, EntitySource};
 use db::{DbPool, MESSAGE_BYTES_MAX};
+use filter::Backend;
 use sync_core::doctor::{self, Finding, Setup};
 use sync_core::policy::{Internal, Principal, PrincipalMatch, ReadScope};
 use tracing::warn;
@@ -220,13 +221,7 @@ fn check(config: &SyncConfig) -> Result<(), SyncError> {
     let reserved: BTreeSet<&str> = http::reserved_names().collect();
     let mut seen = BTreeSet::new();
     row_security::check_settings(&config.auth.settings)?;
-    if let Some(entity) = config.entities.iter().find(|entity| entity.rls) {
-        return wrong(format!(
-            "entity {:?} has rls = true, and row level security is only explained so far, not applied \
-             (rhtmx-sync explain-policy); write its policies in the configuration instead",
-            entity.name
-        ));
-    }
+    check_row_level(config)?;
     for EntityConfig { name, .. } in &config.entities {
         if name.is_empty() || name.contains('\0') {
             return wrong("an entity's name is empty or contains a NUL character".to_owned());
@@ -253,6 +248,34 @@ fn check(config: &SyncConfig) -> Result<(), SyncError> {
         return wrong(format!(
             "there are policies for {name:?}, which is no entity"
         ));
+    }
+    Ok(())
+}
+
+/// Checks that nothing but the policies of its table decides about an entity with `rls = true`.
+fn check_row_level(config: &SyncConfig) -> Result<(), SyncError> {
+    let guarded = config.auth.authorizer.entities();
+    for EntityConfig {
+        name,
+        source,
+        internal,
+        ..
+    } in config.entities.iter().filter(|entity| entity.rls)
+    {
+        let why = if config.db_pool.filter_backend() != Backend::Postgres {
+            "only PostgreSQL has row level security"
+        } else if !matches!(source, EntitySource::Table(_)) {
+            "it has no table, and so no policies"
+        } else if *internal {
+            "it is internal: no client reads or writes it"
+        } else if guarded.contains(name) {
+            "there are policies for it in the configuration, too; those of its table are the only ones then"
+        } else {
+            continue;
+        };
+        return Err(SyncError::Config(format!(
+            "entity {name:?} has rls = true, but {why}"
+        )));
     }
     Ok(())
 }

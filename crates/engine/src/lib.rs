@@ -36,6 +36,7 @@ mod principals;
 mod publisher;
 mod rates;
 mod retention;
+mod row_level;
 mod row_security;
 mod rows;
 mod schema_watch;

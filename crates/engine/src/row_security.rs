@@ -106,7 +106,7 @@ pub(crate) async fn explain(
                 restrictive,
             } => {
                 let plan = reader
-                    .plan(&facts, &permissive, &restrictive, table)
+                    .plan(&facts, &permissive, &restrictive, &described.schema)
                     .await?;
                 Sees::planned(plan, table, &sources)
             }

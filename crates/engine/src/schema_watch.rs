@@ -12,6 +12,7 @@ use sync_core::log::ChangeKind;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
+use crate::row_level;
 use crate::state::EngineState;
 
 /// Interval of checks for tables that have changed.
@@ -25,9 +26,13 @@ pub(crate) async fn watch(state: &EngineState) {
     let mut failing: BTreeSet<String> = BTreeSet::new();
     let mut failures = 0;
     let mut retry_at = Instant::now();
-    loop {
+    for tick in 1.. {
         publish_health(state);
         tokio::time::sleep(CATALOG_INTERVAL).await;
+        for entity in row_level::refresh(state).await {
+            refetch(state, &entity).await;
+        }
+        row_level::tick(state, tick).await;
         try_rows_again(state).await;
         let entities = state.entities.all();
         let version = match state.config.db_pool.catalog_version(&entities).await {
@@ -98,6 +103,14 @@ async fn refresh_one(state: &EngineState, config: &EntityConfig) -> bool {
             state.entities.replace_one(name, Some(entity));
             if has_changed {
                 check_policies(state);
+            }
+            if config.rls {
+                let mut changed = row_level::refresh(state).await;
+                // Whoever asked for this tells its clients.
+                changed.remove(name);
+                for entity in changed {
+                    refetch(state, &entity).await;
+                }
             }
             None
         }

@@ -13,7 +13,7 @@ use crate::config::SyncConfig;
 use crate::error::SyncError;
 use crate::publisher::Publisher;
 use crate::state::{EngineState, Readiness};
-use crate::{retention, schema_watch};
+use crate::{retention, row_level, schema_watch};
 
 /// Starts the engine. Returns false when the database is out of reach, and then keeps trying.
 pub(crate) async fn start(state: &Arc<EngineState>) -> Result<bool, SyncError> {
@@ -112,6 +112,7 @@ async fn prepare(state: &EngineState) -> Result<(), SyncError> {
     for entity in state.entities.all().values() {
         state.check_policies(entity)?;
     }
+    row_level::start(state).await?;
     if let Some(error) = failed
         && captured == 0
     {

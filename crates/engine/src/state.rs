@@ -26,6 +26,7 @@ use crate::change_batch::ChangeBatch;
 use crate::config::SyncConfig;
 use crate::principals::Principals;
 use crate::rates::Rates;
+use crate::row_level::{Guarded, RowLevel};
 use crate::rows::{Continuations, Hub, HubLimits, ReadLimits, Reader};
 
 /// Interval of checks whether the listener has reached a position.
@@ -49,6 +50,8 @@ pub enum Readiness {
 pub(crate) struct EngineState {
     pub(crate) config: SyncConfig,
     pub(crate) entities: Arc<Entities>,
+    /// What the policies of the tables themselves say.
+    pub(crate) row_level: Arc<RowLevel>,
     pub(crate) hub: Arc<Hub>,
     pub(crate) reader: Arc<Reader>,
     pub(crate) changes: broadcast::Sender<Arc<ChangeBatch>>,
@@ -103,7 +106,13 @@ fn read_limits(config: &SyncConfig) -> ReadLimits {
 
 impl EngineState {
     /// The state of an engine that has not started.
-    pub(crate) fn new(config: SyncConfig) -> Self {
+    pub(crate) fn new(mut config: SyncConfig) -> Self {
+        let row_level = Arc::new(RowLevel::new(&config));
+        if !row_level.is_unused() {
+            let rest = config.auth.authorizer.clone();
+            config.auth.authorizer = Arc::new(Guarded::new(row_level.clone(), rest));
+        }
+
         let names = config.entities.iter().map(|entity| entity.name.clone());
         let refreshing = names
             .clone()
@@ -139,6 +148,7 @@ impl EngineState {
         Self {
             config,
             entities,
+            row_level,
             hub,
             reader,
             changes: broadcast::Sender::new(RECEIVER_BATCHES_MAX),
@@ -227,6 +237,10 @@ impl EngineState {
         request: &SelectionRequest,
     ) -> Result<Shape, SubscribeError> {
         let error = |code, message| Err(SubscribeError::new(code, message));
+        if self.row_level.is_unknown(entity) {
+            let message = "the entity's policies cannot be read at the moment; try again";
+            return error(ErrorCode::Unavailable, message);
+        }
         let scope = self.config.auth.authorizer.read(principal, entity);
         // What may not be seen at all does not exist.
         if !self.is_configured(entity) || matches!(scope, ReadScope::Nothing) {

@@ -52,9 +52,9 @@ pub use access::{Access, AccessKey, SetKey};
 pub use claim::{Claim, ClaimPath};
 pub use class::compares;
 pub use condition::{
-    Backend, Condition, Direction, FILTER_BYTES_MAX, Filter, InnerTable, Lookup, Membership,
-    NoSets, OrderColumn, Rank, SUBQUERIES_MAX, SUBQUERIES_NESTED_MAX, Set, SetRows, Sets,
-    SetsAtBoth, Table, Tables, Window, Work,
+    AskedSet, AskedSource, Backend, Condition, Direction, FILTER_BYTES_MAX, Filter, InnerTable,
+    Lookup, Membership, NoSets, OrderColumn, Rank, SUBQUERIES_MAX, SUBQUERIES_NESTED_MAX, Set,
+    SetRows, Sets, SetsAtBoth, Table, Tables, Window, Work,
 };
 pub use error::{FilterError, FilterErrorKind};
 pub use like::{Pattern, Piece};
@@ -102,6 +102,11 @@ impl Filter {
     /// The filter that no row matches.
     pub fn nothing() -> Self {
         Self::of(Condition::Constant(Some(false)))
+    }
+
+    /// The filter of the rows for which a condition is true. Its columns must exist, and be comparable with its values.
+    pub fn of_condition(condition: Condition) -> Self {
+        Self::of(canonical::canonical(condition))
     }
 
     /// The filter of the rows that match both filters, which are on one table.

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use value::schema::Schema;
 
-use super::condition::{Condition, Membership, Set, Table};
+use super::condition::{AskedSet, Condition, Membership, Set, Table};
 use super::scalar::{Scalar, quoted};
 use super::syntax::quoted as quoted_name;
 
@@ -91,6 +91,9 @@ impl Writer<'_> {
 
     fn member(&mut self, columns: &[usize], set: &Set, membership: Membership, negated: bool) {
         let rows = set.rows();
+        if let Some(asked) = &rows.asked {
+            return self.asked(columns, asked, membership, negated);
+        }
         match (membership, columns) {
             (Membership::In, [column]) => {
                 self.column(*column);
@@ -136,6 +139,32 @@ impl Writer<'_> {
         self.out
             .push_str(&format!("{word}{}", conditions.join(" AND ")));
         self.out.push_str(&rows.window_text(self.with_values));
+        self.out.push(')');
+    }
+
+    /// Membership in a set that the database is asked for. No filter can be written so.
+    fn asked(
+        &mut self,
+        columns: &[usize],
+        asked: &AskedSet,
+        membership: Membership,
+        negated: bool,
+    ) {
+        let columns = columns.iter();
+        let columns: Vec<String> = columns
+            .map(|column| quoted_name(&self.schema.columns[*column].name))
+            .collect();
+        let word = match membership {
+            Membership::In => "IN",
+            Membership::Exists => "MATCHES",
+        };
+        self.out.push_str(&format!(
+            "({}) {}{word} (ASKED {} OF ",
+            columns.join(", "),
+            not(negated),
+            asked.part
+        ));
+        self.value(|| quoted(asked.source.name()));
         self.out.push(')');
     }
 

@@ -1,6 +1,7 @@
 //! What decides which rows of a table a role sees, and what has to be asked for that.
 
-use filter::{Filter, Membership, Table};
+use filter::{Backend, Filter, Membership, Table};
+use value::schema::Schema;
 
 use crate::catalog::{Policy, RoleFacts, TableFacts};
 use crate::classify::{self, Leaf, Terms};
@@ -169,7 +170,8 @@ impl Plan {
 #[derive(Debug, Clone)]
 pub struct Draft<'a> {
     policies: Vec<(&'a Policy, Terms)>,
-    table: Table<'a>,
+    schema: &'a Schema,
+    backend: Backend,
 }
 
 impl<'a> Draft<'a> {
@@ -196,7 +198,8 @@ impl<'a> Draft<'a> {
         };
         Self {
             policies: permissive.iter().chain(restrictive).map(classed).collect(),
-            table,
+            schema: table.schema,
+            backend: table.backend,
         }
     }
 
@@ -226,7 +229,7 @@ impl<'a> Draft<'a> {
     pub fn finish(self, types: &[Option<String>]) -> Plan {
         let mut types = types.iter().map(Option::as_deref);
         let mut questions = Questions::default();
-        let table = self.table;
+        let table = Table::new(self.schema, self.backend);
         let policies = self.policies.into_iter().map(|(policy, terms)| {
             let terms = terms.into_iter().map(|term| {
                 let conditions = term.into_iter().map(|leaf| match leaf {

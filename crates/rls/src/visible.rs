@@ -82,6 +82,16 @@ impl KeySet {
         Some(set)
     }
 
+    /// The keys, without those with a null.
+    pub fn keys(&self) -> impl Iterator<Item = &[Scalar]> {
+        self.keys.iter().map(|key| &**key)
+    }
+
+    /// Whether in some key a value is null.
+    pub fn has_null(&self) -> bool {
+        self.has_null
+    }
+
     /// How many keys it has.
     pub fn len(&self) -> usize {
         self.keys.len()

@@ -222,6 +222,15 @@ impl Advance {
         self.set(set, known, known.difference(set, now));
     }
 
+    /// Takes a set as the database says it is, which was nothing else in between. Only where sets are known as they were.
+    pub(super) fn take_next(&mut self, set: &Set, known: &Known, now: &Contents) {
+        let difference = known.difference(set, now);
+        if !difference.is_nothing() {
+            self.stirred.insert(set.clone());
+        }
+        self.set(set, known, difference);
+    }
+
     fn set(&mut self, set: &Set, known: &Known, difference: Difference) {
         if difference.is_nothing() || !known.contains(set) {
             return;

@@ -95,6 +95,36 @@ impl Contents {
         })
     }
 
+    /// So many rows without values.
+    pub(super) fn of_rows(rows: u64) -> Self {
+        Self {
+            rows,
+            ..Self::default()
+        }
+    }
+
+    /// Different values, each of one row, and a row with a null if there is one.
+    pub(super) fn of_values(values: impl Iterator<Item = Values>, has_null: bool) -> Self {
+        let counts: HashMap<Values, u64, RandomState> = values.map(|values| (values, 1)).collect();
+        let with_null = u64::from(has_null);
+        Self {
+            rows: counts.len() as u64 + with_null,
+            with_null,
+            counts,
+            ..Self::default()
+        }
+    }
+
+    /// The different values, without those of rows with a null.
+    pub fn values(&self) -> impl Iterator<Item = &[Scalar]> {
+        self.counts.keys().map(Values::as_slice)
+    }
+
+    /// Whether in some row a value is null.
+    pub fn has_null(&self) -> bool {
+        self.with_null > 0
+    }
+
     /// The number of different values.
     pub fn len(&self) -> usize {
         self.counts.len()

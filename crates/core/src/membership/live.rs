@@ -16,7 +16,9 @@ use filter::{RowError, Scalar, Set, SetChange};
 use serde_json::value::RawValue;
 
 use super::advance::{Advance, SetView};
+use super::asked::{AskedGroup, Reads};
 use super::contents::Contents;
+use super::groups::{Cause, Denials, Groups};
 use super::known::{Family, Known};
 use super::question::{Answer, Question};
 use super::set_index::SetIndex;
@@ -37,6 +39,8 @@ pub struct LiveSets {
     /// How many of them are made of the rows of each entity.
     entities: BTreeMap<Box<str>, usize>,
     index: SetIndex,
+    /// Those that the database is asked for.
+    groups: Groups,
     /// How many sets there are of each depth.
     depths: BTreeMap<usize, usize>,
     /// The sets that have each inside.
@@ -67,10 +71,20 @@ struct Running {
     /// The depth of the sets that are taken now.
     level: usize,
     deepest: usize,
-    asked: Vec<(Set, Why)>,
+    asked: Vec<Asked>,
+    /// What the groups that were asked have read.
+    reads: Vec<(Arc<AskedGroup>, Reads)>,
     /// The sets that are known from this drain on.
     new: BTreeMap<Set, Contents>,
     failed: BTreeMap<Set, SetFailure>,
+}
+
+/// A question that was asked.
+#[derive(Debug)]
+enum Asked {
+    About(Set, Why),
+    /// For these of its sets.
+    Group(Arc<AskedGroup>, Cause),
 }
 
 /// Why a question about a set was asked.
@@ -98,9 +112,11 @@ impl LiveSets {
         let users = self.wanted.entry(set.clone()).or_default();
         *users += 1;
         if *users == 1 {
-            self.index.insert(set);
             self.missing.insert(set.clone());
-            *self.entities.entry(set.entity().into()).or_default() += 1;
+            if !self.groups.insert(set) {
+                self.index.insert(set);
+                *self.entities.entry(set.entity().into()).or_default() += 1;
+            }
             *self.depths.entry(set.depth()).or_default() += 1;
             for inner in set.rows().filter.sets() {
                 self.outer
@@ -123,11 +139,14 @@ impl LiveSets {
         }
         self.wanted.remove(set);
         self.missing.remove(set);
-        self.index.remove(set);
-        if let Some(count) = self.entities.get_mut(set.entity()) {
-            *count -= 1;
+        self.groups.remove(set);
+        if set.asked().is_none() {
+            self.index.remove(set);
+            if let Some(count) = self.entities.get_mut(set.entity()) {
+                *count -= 1;
+            }
+            self.entities.retain(|_, count| *count > 0);
         }
-        self.entities.retain(|_, count| *count > 0);
         if let Some(count) = self.depths.get_mut(&set.depth()) {
             *count -= 1;
         }
@@ -168,12 +187,29 @@ impl LiveSets {
 
     /// Whether a drain must ask for a set even if the log has nothing new.
     pub fn is_asking(&self) -> bool {
-        !self.missing.is_empty()
+        !self.missing.is_empty() || self.groups.is_asking()
     }
 
-    /// The entities whose rows make the sets in use.
+    /// The entities whose rows make the sets in use, or decide what the database answers.
     pub fn entities(&self) -> impl Iterator<Item = &str> {
-        self.entities.keys().map(|entity| &**entity)
+        let made = self.entities.keys().map(|entity| &**entity);
+        made.chain(self.groups.entities())
+    }
+
+    /// Has the next drain ask the groups whose answers change as time passes, and if `failed` those of which something
+    /// failed. Returns whether there are any.
+    pub fn ask_groups_again(&mut self, failed: bool) -> bool {
+        self.groups.ask_again(failed)
+    }
+
+    /// Those of these sets' groups that see nothing, because they could not be asked.
+    pub fn denials<'a>(&self, sets: impl Iterator<Item = &'a Set>) -> Denials {
+        self.groups.denials(sets)
+    }
+
+    /// How many groups are asked.
+    pub fn groups(&self) -> usize {
+        self.groups.len()
     }
 
     /// The sets in use.
@@ -218,13 +254,27 @@ impl LiveSets {
             level: 1,
             deepest: self.depths.keys().copied().max().unwrap_or_default(),
             asked: Vec::new(),
+            reads: Vec::new(),
             new: BTreeMap::new(),
             failed: BTreeMap::new(),
         };
         let mut questions = Vec::new();
+        let mut groups = self.groups.due(entries);
         let unasked = |set: &&Set| !self.failed.contains_key(*set);
         for set in self.missing.iter().filter(unasked) {
-            running.ask(set, Why::New, Question::about(set), &mut questions);
+            match AskedGroup::of(set) {
+                Some(group) if groups.iter().any(|(due, _)| *due == group) => {}
+                Some(group) => groups.push((group, Cause::Once)),
+                None => running.ask(set, Why::New, Question::about(set), &mut questions),
+            }
+        }
+        // By another plan they may be others: whoever uses them begins again with that one.
+        let outdated = self.groups.outdated();
+        let outdated = outdated.filter(|set| self.known.contains(set));
+        running.advance.unknown.extend(outdated.cloned());
+        for (group, cause) in groups {
+            questions.push(Question::Group(group.clone()));
+            running.asked.push(Asked::Group(group, cause));
         }
         if questions.is_empty() {
             running.take_levels(&self.known, &self.outer, &mut questions);
@@ -240,9 +290,17 @@ impl LiveSets {
         let mut questions = Vec::new();
         let asked = std::mem::take(&mut running.asked);
         let mut answers = answers.into_iter();
-        for (set, why) in asked {
+        for asked in asked {
             let answer = answers.next().unwrap_or(Answer::Unknown);
-            running.take(set, why, answer, &self.known, &mut questions);
+            match asked {
+                Asked::About(set, why) => {
+                    running.take(set, why, answer, &self.known, &mut questions);
+                }
+                Asked::Group(group, cause) => {
+                    let sets = self.groups.sets(&group).cloned().collect();
+                    running.take_group(group, sets, cause, answer, &self.known);
+                }
+            }
         }
         if questions.is_empty() {
             running.take_levels(&self.known, &self.outer, &mut questions);
@@ -318,8 +376,12 @@ impl LiveSets {
             advance,
             new,
             failed,
+            reads,
             ..
         } = running;
+        for (group, reads) in reads {
+            self.groups.asked(&group, reads);
+        }
         let unknown = advance.unknown.clone();
         let changes = advance.changes();
         let changed: Vec<(Set, SetChange)> = changes
@@ -407,8 +469,43 @@ impl LiveSets {
 
 impl Running {
     fn ask(&mut self, set: &Set, why: Why, question: Question, questions: &mut Vec<Question>) {
-        self.asked.push((set.clone(), why));
+        self.asked.push(Asked::About(set.clone(), why));
         questions.push(question);
+    }
+
+    /// Takes what a group was answered. What is not known is not visible.
+    fn take_group(
+        &mut self,
+        group: Arc<AskedGroup>,
+        sets: Vec<Set>,
+        cause: Cause,
+        answer: Answer,
+        known: &Known,
+    ) {
+        let Answer::Group(answer) = answer else {
+            for set in sets {
+                if known.contains(&set) {
+                    self.advance.unknown.insert(set);
+                } else {
+                    self.failed.insert(set, SetFailure::Unread);
+                }
+            }
+            return;
+        };
+        for set in sets {
+            let contents = group.contents(&set, &answer.answers);
+            if !known.contains(&set) {
+                self.new.insert(set, contents);
+            } else if self.advance.unknown.contains(&set) {
+                // Its plan is outdated.
+            } else if cause == Cause::Often {
+                self.advance.take_contents(&set, known, &contents);
+            } else {
+                self.advance.take_next(&set, known, &contents);
+            }
+        }
+        let reads = group.plan().reads(&answer);
+        self.reads.push((group, reads));
     }
 
     /// Takes the sets that follow from what is known by now, level by level, until something has to be asked.

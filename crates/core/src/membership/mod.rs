@@ -1,7 +1,9 @@
 //! Membership: sets that rows of other tables make, and how they change.
 
 mod advance;
+mod asked;
 mod contents;
+mod groups;
 mod known;
 mod live;
 mod past;
@@ -13,7 +15,9 @@ mod values;
 mod window;
 
 pub use advance::SetView;
+pub use asked::{AskedGroup, AskedPlan, GroupAnswer, KnownRelations, Reads, Relations};
 pub use contents::Contents;
+pub use groups::Denials;
 pub use known::{Family, family};
 pub use live::{LiveSets, SET_ROWS_MAX, SetFailure};
 pub use past::PastSets;

@@ -3,11 +3,13 @@
 //! What they are is asked; what they were follows by undoing the log's entries on their tables.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use filter::{Filter, RowError, Set, Window};
 use serde_json::value::RawValue;
 
 use super::advance::{Advance, SetView};
+use super::asked::AskedGroup;
 use super::contents::Contents;
 use super::known::Known;
 use super::live::SET_ROWS_MAX;
@@ -31,10 +33,17 @@ pub struct PastSets {
     advance: Advance,
     entries: Vec<NetChange>,
     level: usize,
-    asked: Vec<Set>,
+    asked: Vec<Asked>,
     /// The rows that the sets inside a window have moved.
     touched: BTreeMap<Set, Vec<(String, Box<RawValue>)>>,
     is_unknown: bool,
+}
+
+/// A question that was asked.
+#[derive(Debug)]
+enum Asked {
+    About(Set),
+    Group(Arc<AskedGroup>),
 }
 
 impl PastSets {
@@ -60,16 +69,38 @@ impl PastSets {
         &self.sets
     }
 
-    /// The entities whose rows make them.
+    /// The entities whose rows make them, or may decide what the database answers.
     pub fn entities(&self) -> BTreeSet<String> {
-        let entities = self.sets.iter().map(Set::entity);
-        entities.map(str::to_owned).collect()
+        let made = self.sets.iter().filter(|set| set.asked().is_none());
+        let made = made.map(|set| set.entity().to_owned());
+        let groups = self.groups().into_iter();
+        made.chain(groups.flat_map(|group| group.plan().named_entities()))
+            .collect()
+    }
+
+    /// The entities about which the database is asked as a role.
+    pub fn asked_entities(&self) -> BTreeSet<String> {
+        let groups = self.groups().into_iter();
+        groups
+            .map(|group| group.plan().entity().to_owned())
+            .collect()
     }
 
     /// Whether it cannot be said what those of this shape were: then the reader must refetch.
     pub fn is_unknown(&self, shape: &Shape) -> bool {
         let unknown = &self.advance.unknown;
         self.is_unknown || shape.all_sets().any(|set| unknown.contains(&set))
+    }
+
+    /// The groups that the database is asked for.
+    fn groups(&self) -> Vec<Arc<AskedGroup>> {
+        let mut groups: Vec<Arc<AskedGroup>> = Vec::new();
+        for group in self.sets.iter().filter_map(AskedGroup::of) {
+            if !groups.contains(&group) {
+                groups.push(group);
+            }
+        }
+        groups
     }
 
     /// Whether a set of this shape may have changed, even if it changed back.
@@ -85,13 +116,21 @@ impl PastSets {
 
     /// Takes the entries since the position. Returns the first questions.
     pub fn begin(&mut self, entries: &[NetChange]) -> Vec<Question> {
-        let is_deciding =
-            |entry: &&NetChange| self.sets.iter().any(|it| it.entity() == entry.entity);
+        let deciding = self.entities();
+        let is_deciding = |entry: &&NetChange| deciding.contains(&entry.entity);
         self.entries = entries.iter().filter(is_deciding).cloned().collect();
         // A window is asked for when it is known how many of its rows may have changed.
-        let whole = self.sets.iter().filter(|set| set.rows().window.is_none());
-        self.asked = whole.cloned().collect();
-        let questions: Vec<Question> = self.asked.iter().map(Question::about).collect();
+        let made = self.sets.iter().filter(|set| set.asked().is_none());
+        let whole = made.filter(|set| set.rows().window.is_none());
+        let whole: Vec<Set> = whole.cloned().collect();
+        let mut questions = Vec::new();
+        for set in whole {
+            self.ask(&set, Question::about(&set), &mut questions);
+        }
+        for group in self.groups() {
+            questions.push(Question::Group(group.clone()));
+            self.asked.push(Asked::Group(group));
+        }
         if questions.is_empty() {
             return self.take_levels();
         }
@@ -104,11 +143,14 @@ impl PastSets {
         let asked = std::mem::take(&mut self.asked);
         let mut answers = answers.into_iter();
         let mut questions = Vec::new();
-        for set in asked {
+        for asked in asked {
             let answer = answers.next().unwrap_or(Answer::Unknown);
-            let taken = match &set.rows().window {
-                None => self.take(&set, answer),
-                Some(window) => self.take_window(&set, window, answer, &mut questions),
+            let taken = match asked {
+                Asked::Group(group) => self.take_group(&group, answer),
+                Asked::About(set) => match &set.rows().window {
+                    None => self.take(&set, answer),
+                    Some(window) => self.take_window(&set, window, answer, &mut questions),
+                },
             };
             if taken.is_err() {
                 return self.end_unknown();
@@ -126,7 +168,8 @@ impl PastSets {
         let deepest = self.sets.iter().map(Set::depth).max().unwrap_or_default();
         while questions.is_empty() && self.level < deepest {
             self.level += 1;
-            let at_level = self.sets.iter().filter(|set| set.depth() == self.level);
+            let at_level = self.sets.iter().filter(|set| set.asked().is_none());
+            let at_level = at_level.filter(|set| set.depth() == self.level);
             for set in at_level.cloned().collect::<Vec<Set>>() {
                 if let Some(filter) = self.advance.touched_rows(&set) {
                     let question = Question::Rows {
@@ -152,7 +195,7 @@ impl PastSets {
     }
 
     fn ask(&mut self, set: &Set, question: Question, questions: &mut Vec<Question>) {
-        self.asked.push(set.clone());
+        self.asked.push(Asked::About(set.clone()));
         questions.push(question);
     }
 
@@ -168,6 +211,35 @@ impl PastSets {
         let changed = entries.filter(|entry| entry.entity == set.entity()).count();
         let touched = self.touched.get(set).map_or(0, Vec::len);
         kept(window) + (changed + touched).min(CHANGED_ROWS_MAX)
+    }
+
+    /// Takes what a group is answered now. It is what it was unless something that it reads has entries since then, or
+    /// changes without any.
+    fn take_group(&mut self, group: &Arc<AskedGroup>, answer: Answer) -> Result<(), Unanswered> {
+        let Answer::Group(answer) = answer else {
+            return Err(Unanswered);
+        };
+        let named = group.plan().named_entities();
+        let reads = group.plan().reads(&answer);
+        let is_deciding =
+            |entity: &String| named.contains(entity) || reads.entities.contains(entity);
+        let has_changed = self.entries.iter().any(|entry| is_deciding(&entry.entity));
+        let is_unread = reads.entities.iter().any(|entity| !named.contains(entity));
+        let may_differ = has_changed || is_unread || reads.is_timed || reads.has_failed;
+        let sets: Vec<Set> = self
+            .sets
+            .iter()
+            .filter(|set| AskedGroup::of(set).as_ref() == Some(group))
+            .cloned()
+            .collect();
+        for set in sets {
+            if may_differ {
+                self.advance.unknown.insert(set.clone());
+            }
+            let contents = group.contents(&set, &answer.answers);
+            self.known.insert(set, contents);
+        }
+        Ok(())
     }
 
     fn take(&mut self, set: &Set, answer: Answer) -> Result<(), Unanswered> {
@@ -206,7 +278,7 @@ impl PastSets {
                     return Ok(());
                 }
             }
-            Answer::TooMany | Answer::Unknown => {}
+            Answer::TooMany | Answer::Unknown | Answer::Group(_) => {}
         }
         self.advance.unknown.insert(set.clone());
         Ok(())

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use filter::{Filter, Set};
 use serde_json::value::RawValue;
 
+use super::asked::{AskedGroup, GroupAnswer};
 use super::window::kept;
 use crate::cursor::Position;
 use crate::log::NetChange;
@@ -21,6 +22,8 @@ pub enum Question {
         /// How many.
         rows: usize,
     },
+    /// What a group's sets hold.
+    Group(Arc<AskedGroup>),
     /// The rows of an entity that match a filter without sets.
     Rows {
         /// The entity.
@@ -49,6 +52,8 @@ pub enum Answer {
     /// The different values of a set, each as a JSON object of the set's columns, with the number of rows that have
     /// them. Those of a window have the columns of its order.
     Set(Vec<(Box<RawValue>, u64)>),
+    /// What a group was answered.
+    Group(Box<GroupAnswer>),
     /// Rows, with their canonical keys.
     Rows(Vec<(String, Box<RawValue>)>),
     /// There are more than were asked for.

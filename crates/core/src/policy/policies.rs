@@ -191,7 +191,7 @@ impl Rules {
     fn write_columns(&self, principal: &Principal) -> WriteColumns {
         let defaults = self.columns.iter().filter_map(|(name, column)| {
             let path = column.default.as_ref()?;
-            Some((name.clone(), principal.value(path)))
+            Some((name.clone(), principal.claim(path)))
         });
         WriteColumns {
             hidden: self.hidden(principal),
@@ -283,13 +283,13 @@ impl Principal {
     /// A policy with this principal's claims.
     fn bind(&self, policy: &Policy) -> BoundPolicy {
         policy.bind(|path| {
-            let value = self.value(path);
+            let value = self.claim(path);
             value.as_ref().map_or(Claim::Null, Claim::from)
         })
     }
 
     /// The value of a claim: `auth.sub` is the user and `auth.role` the role, whatever the claims say.
-    fn value(&self, path: &ClaimPath) -> Option<Value> {
+    pub fn claim(&self, path: &ClaimPath) -> Option<Value> {
         let own = |value: &Option<String>| value.clone().map(Value::String);
         match path.names() {
             [name] if name == "sub" => own(&self.user_id),

@@ -34,6 +34,13 @@ pub enum RowScope {
     Request(SelectionRequest),
     /// Those that all of these policies allow.
     Policies(Vec<BoundPolicy>),
+    /// Those of a filter that was made for the table of this fingerprint.
+    Filter {
+        /// The filter.
+        filter: Filter,
+        /// The table's.
+        fingerprint: String,
+    },
     /// None.
     Nothing,
 }
@@ -63,6 +70,7 @@ impl RowScope {
                 .try_fold(Filter::everything(), |all, policy| {
                     Ok(all.and(policy.filter(table)?))
                 }),
+            Self::Filter { filter, .. } => Ok(filter.clone()),
             Self::Nothing => Ok(Filter::nothing()),
         }
     }

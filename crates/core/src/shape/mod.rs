@@ -28,7 +28,7 @@ use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 use value::schema::Schema;
 
-use crate::policy::ReadScope;
+use crate::policy::{ReadScope, RowScope};
 use crate::undo::{Before, RowVersions};
 
 use tables::ReadableTables;
@@ -129,6 +129,7 @@ impl Shape {
         others: Others<'_>,
     ) -> Result<Self, ResolveError> {
         let whole = WholeTables::new(others.catalog);
+        fits(table, scope).map_err(ResolveError::Scope)?;
         let allowed = Requested::of_scope(table.table().among(&whole), scope);
         let allowed = allowed.map_err(ResolveError::Scope)?;
         let partial = partial(table.table(), scope).map_err(ResolveError::Scope)?;
@@ -346,6 +347,20 @@ impl ShapeReader {
 
     pub(crate) fn selection(&self) -> Option<(&Selection, &RowReader)> {
         self.shape.selection().zip(self.reader.as_ref())
+    }
+}
+
+/// Whether what a scope says of rows is said of the table as it is.
+fn fits(table: &CurrentTable, scope: &ReadScope) -> Result<(), FilterError> {
+    match scope {
+        ReadScope::Policies {
+            rows: RowScope::Filter { fingerprint, .. },
+            ..
+        } if **fingerprint != *table.fingerprint => {
+            let message = "the table has changed, and its policies have not been read again yet";
+            Err(FilterError::bad_request(message))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -6,7 +6,7 @@ use std::fmt;
 
 use filter::{Filter, FilterError, InnerTable, Tables};
 
-use super::{CurrentTable, Requested, partial};
+use super::{CurrentTable, Requested, fits, partial};
 use crate::policy::ReadScope;
 
 /// The tables of all entities, as they are now.
@@ -110,6 +110,7 @@ impl<'a> ReadableTables<'a> {
 
     fn readable(&self, table: CurrentTable, scope: &ReadScope) -> Result<InnerTable, FilterError> {
         let whole = WholeTables::new(self.others.catalog);
+        fits(&table, scope)?;
         let allowed = Requested::of_scope(table.table().among(&whole), scope)?;
         let partial = partial(table.table(), scope)?;
         Ok(InnerTable {

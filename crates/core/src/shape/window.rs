@@ -56,5 +56,6 @@ pub(super) fn filter(table: &CurrentTable, rows: Filter, window: Window) -> Filt
         filter: rows,
         columns: table.schema.key.clone(),
         window: Some(window),
+        asked: None,
     }))
 }

@@ -15,7 +15,7 @@ use futures_util::StreamExt as _;
 use protocol::RefetchReason;
 use sync_core::cursor::{CommitId, Position};
 use sync_core::log::NetChange;
-use sync_core::membership::{Answer, Question};
+use sync_core::membership::{Answer, AskedGroup, GroupAnswer, Question};
 use sync_core::snapshot::Snapshot;
 use tracing::warn;
 
@@ -23,19 +23,22 @@ use super::cancel::Progress;
 use super::dialect::bound;
 use super::inquiry::{ONE_SNAPSHOT, fingerprints_sql, lock_sql, question_settings, question_sql};
 use super::read::{
-    PLANNER_SETTINGS, READ_COMMITTED, READ_TIMEOUTS, SESSION_SETTINGS, array, changes_sql,
-    commit_id, parameters,
+    PLANNER_SETTINGS, READ_COMMITTED, READ_TIMEOUTS, SESSION_SETTINGS, array, ask_group,
+    changes_sql, commit_id, parameters,
 };
 use super::resume;
+use super::rls::group::Asked;
 use super::store::SEARCH_PATH;
 use crate::entity::Entity;
 use crate::error::{DbError, DbResult, Failed};
 use crate::health::Health;
 use crate::read::collect::{ChangeRow, ChangesCollector};
 use crate::read::inquiry::{
-    AnswerCollector, AnswerLine, Collected, Inquiring, Moved, are_known, entities_of, subject,
+    AnswerCollector, AnswerLine, Collected, Inquiring, Moved, are_known, entities_of, filter_of,
+    subject,
 };
 use crate::read::{ChangesQuery, Fingerprints, OldValueColumns, Part, PartSender, some_of};
+use crate::sets::groups_of;
 
 type Entities = BTreeMap<String, Arc<Entity>>;
 
@@ -242,9 +245,13 @@ impl Changes<'_> {
         for (question, of_question) in questions.iter().zip(&of_questions) {
             let entity = of_question.as_slice().first();
             let entity = entity.filter(|_| are_known(of_question, &found));
-            answers.push(match entity {
-                Some(entity) => self.ask_one(conn, question, entity).await?,
-                None => Answer::Unknown,
+            answers.push(match (entity, question) {
+                (Some(_), Question::Group(group)) => {
+                    let answer = self.ask_group(conn, group).await?;
+                    Answer::Group(Box::new(answer))
+                }
+                (Some(entity), _) => self.ask_one(conn, question, entity).await?,
+                (None, _) => Answer::Unknown,
             });
         }
         Ok(answers)
@@ -277,8 +284,14 @@ impl Changes<'_> {
         question: &Question,
         entity: &Entity,
     ) -> Result<Answer, Failed> {
-        let (entities, health) = (self.entities, &**self.health);
-        let (sql, parameters) = question_sql(question, entity, entities, self.log_schema, health);
+        let health = &**self.health;
+        let mut asked = Asked::default();
+        for group in filter_of(question).map_or_else(Vec::new, groups_of) {
+            let answer = self.ask_group(conn, &group).await?;
+            asked.insert(group, answer);
+        }
+        let around = (self.log_schema, health);
+        let (sql, parameters) = question_sql(question, entity, self.entities, &asked, around);
         let answer: Result<Answer, Failed> = conn
             .transaction(async |conn| {
                 conn.batch_execute(&question_settings()).await?;
@@ -306,6 +319,14 @@ impl Changes<'_> {
         })
     }
 
+    async fn ask_group(
+        &self,
+        conn: &mut AsyncPgConnection,
+        group: &AskedGroup,
+    ) -> Result<GroupAnswer, Failed> {
+        ask_group(conn, self.log_schema, self.entities, group).await
+    }
+
     /// Sends the rows that moved and have not changed.
     async fn send_moved(
         &self,
@@ -322,8 +343,8 @@ impl Changes<'_> {
                 &question,
                 entity,
                 self.entities,
-                self.log_schema,
-                self.health,
+                &Asked::default(),
+                (self.log_schema, self.health),
             );
             let mut lines = bound(&sql, &parameters)
                 .load_stream::<AnswerLine>(conn)

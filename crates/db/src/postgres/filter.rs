@@ -12,6 +12,7 @@ use std::sync::Arc;
 use filter::{Condition, Membership, Scalar, Set};
 use value::schema::{Column, ColumnKind};
 
+use super::rls::group::Asked;
 use crate::entity::Entity;
 use crate::quote::{ident, portable_literal};
 use crate::sets;
@@ -28,6 +29,7 @@ pub(super) struct Predicate {
 pub(super) struct Predicates<'a> {
     entity: &'a Entity,
     others: &'a BTreeMap<String, Arc<Entity>>,
+    asked: Option<&'a Asked>,
     without_itself: bool,
 }
 
@@ -37,7 +39,16 @@ impl<'a> Predicates<'a> {
         Self {
             entity,
             others,
+            asked: None,
             without_itself: false,
+        }
+    }
+
+    /// The same, with what groups were answered for their sets. Without an answer, no condition on such a set is true.
+    pub(super) fn with_asked(self, asked: &'a Asked) -> Self {
+        Self {
+            asked: Some(asked),
+            ..self
         }
     }
 
@@ -152,6 +163,9 @@ impl Writer<'_> {
 
     /// Membership in a set. An index serves it, or it is looked up in a hash of the set: `<> ALL` never is.
     fn member(&mut self, columns: &[usize], set: &Set, membership: Membership, negated: bool) {
+        if set.asked().is_some() {
+            return self.asked_member(columns, set, membership, negated);
+        }
         let Some(inner) = sets::entity_of(set, self.how.others) else {
             return self.push("NULL::pg_catalog.bool");
         };
@@ -184,6 +198,66 @@ impl Writer<'_> {
         self.push("))");
         self.level -= 1;
         self.entity = outer;
+    }
+
+    /// Membership in a set whose values were asked: they are parameters.
+    fn asked_member(
+        &mut self,
+        columns: &[usize],
+        set: &Set,
+        membership: Membership,
+        negated: bool,
+    ) {
+        let Some(contents) = self.how.asked.and_then(|asked| asked.contents(set)) else {
+            return self.push("NULL::pg_catalog.bool");
+        };
+        if columns.is_empty() || contents.is_empty() {
+            let is_member = !contents.is_empty();
+            return self.push(if is_member != negated {
+                "true"
+            } else {
+                "false"
+            });
+        }
+        let null = membership == Membership::In && contents.has_null();
+        self.push(if negated { "(NOT " } else { "(" });
+        if let ([column], Membership::In) = (columns, membership) {
+            let name = self.name(*column);
+            let values = array(contents.values().flatten(), null);
+            let values = self.value(*column, values, "[]");
+            self.push(&format!("{name} OPERATOR(pg_catalog.=) ANY ({values})"));
+        } else {
+            let names: Vec<String> = columns.iter().map(|column| self.name(*column)).collect();
+            let arrays = columns.iter().enumerate().map(|(at, column)| {
+                let values = contents.values().filter_map(|values| values.get(at));
+                self.value(*column, array(values, null), "[]")
+            });
+            let arrays: Vec<String> = arrays.collect();
+            let members: Vec<String> = (0..columns.len()).map(|at| format!("v.k{at}")).collect();
+            let from = format!(
+                "FROM pg_catalog.unnest({}) v({})",
+                arrays.join(", "),
+                members.join(", ").replace("v.", "")
+            );
+            match membership {
+                Membership::In => self.push(&format!(
+                    "{} OPERATOR(pg_catalog.=) ANY (SELECT {} {from})",
+                    row(&names),
+                    members.join(", ")
+                )),
+                Membership::Exists => {
+                    let pairs = names.iter().zip(&members);
+                    let equal: Vec<String> = pairs
+                        .map(|(name, member)| format!("{member} OPERATOR(pg_catalog.=) {name}"))
+                        .collect();
+                    self.push(&format!(
+                        "EXISTS (SELECT 1 {from} WHERE {})",
+                        equal.join(" AND ")
+                    ));
+                }
+            }
+        }
+        self.push(")");
     }
 
     /// That the row is not the one that is tested, of the same table.

@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use filter::Window;
+use filter::{Condition, Window};
 use sync_core::membership::Question;
 
 use super::filter::Predicates;
 use super::projection;
 use super::read::guarded_row;
+use super::rls::group::Asked;
 use super::store::in_schema;
 use crate::entity::{Entity, RowsSql};
 use crate::health::Health;
@@ -44,8 +45,13 @@ pub(super) fn lock_sql(
     let read = entities
         .iter()
         .filter(|(name, _)| !left_out.contains(*name));
-    let relations: BTreeSet<&str> = read
-        .filter_map(|(_, entity)| entity.relation.as_deref())
+    lock_all(read.map(|(_, entity)| &**entity))
+}
+
+/// The same for these.
+pub(super) fn lock_all<'a>(entities: impl Iterator<Item = &'a Entity>) -> String {
+    let relations: BTreeSet<&str> = entities
+        .filter_map(|entity| entity.relation.as_deref())
         .collect();
     if relations.is_empty() {
         return String::new();
@@ -60,14 +66,17 @@ pub(super) fn question_sql(
     question: &Question,
     entity: &Entity,
     entities: &BTreeMap<String, Arc<Entity>>,
-    log_schema: &str,
-    health: &Health,
+    asked: &Asked,
+    (log_schema, health): (&str, &Health),
 ) -> (String, Vec<String>) {
     let condition = match question {
         Question::Set(set) | Question::Window { set, .. } => sets::condition(set.rows()),
         Question::Rows { filter, .. } => filter.condition().clone(),
+        // It has a statement of its own.
+        Question::Group(_) => Condition::Constant(Some(false)),
     };
-    let predicate = Predicates::new(entity, entities).write(&condition);
+    let predicates = Predicates::new(entity, entities).with_asked(asked);
+    let predicate = predicates.write(&condition);
     let RowsSql::Table {
         key,
         row,
@@ -114,7 +123,7 @@ pub(super) fn question_sql(
                 projection::row_of(&of_schema.collect::<Vec<_>>(), &parts.join(", "))
             )
         }
-        Question::Rows { .. } => {
+        Question::Rows { .. } | Question::Group(_) => {
             let row = match health.is_guarded(&entity.schema.entity) {
                 true => guarded_row(log_schema, entity, key),
                 false => row.clone(),

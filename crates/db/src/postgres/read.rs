@@ -11,16 +11,21 @@ use diesel::sql_types::{BigInt, Nullable, Text};
 use diesel_async::{
     AsyncConnection as _, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection as _,
 };
+use filter::AskedSource as _;
 use futures_util::StreamExt as _;
 use protocol::RowImage;
+use rls::Answers;
 use sync_core::cursor::CommitId;
+use sync_core::membership::{AskedGroup, GroupAnswer};
 use sync_core::shape::Selection;
 use sync_core::snapshot::Snapshot;
 
 use super::cancel::Progress;
 use super::dialect::{bound, dialect};
 use super::filter::Predicates;
+use super::inquiry::{ONE_SNAPSHOT, lock_all, question_settings};
 use super::projection;
+use super::rls::group::{self, Asked, denied};
 use super::store::{SEARCH_PATH, in_schema};
 use crate::entity::{Entity, RowsSql};
 use crate::error::{DbError, DbResult, Failed};
@@ -30,6 +35,7 @@ use crate::read::collect::{ChangeRow, RowLine, RowsCollector};
 use crate::read::sql::{self, Reading};
 use crate::read::{self, Fingerprints, OldValueColumns, Part, PartSender, RowsPage, RowsQuery};
 use crate::sets;
+use crate::sets::groups_of;
 
 /// The settings on which the generated SQL relies. They are `LOCAL`, because behind a transaction pooler
 /// other clients share the database session.
@@ -159,6 +165,7 @@ pub(crate) fn array<'a>(items: impl Iterator<Item = &'a String>) -> String {
 fn rows_sql(
     entity: &Entity,
     query: &RowsQuery,
+    asked: &Asked,
     relies_on: &[Arc<Entity>],
     log_schema: &str,
     guarded: bool,
@@ -176,7 +183,7 @@ fn rows_sql(
     let mut parameters = Vec::new();
     if let Some(first) = selection.and_then(Selection::window) {
         // Not by their keys: so an index on the order serves.
-        let predicates = Predicates::new(entity, &query.others);
+        let predicates = Predicates::new(entity, &query.others).with_asked(asked);
         let predicate = predicates.write(&sets::condition(first));
         let window = first.window.iter();
         let end = window.map(|window| sets::first_rows(entity, window, window.limit()));
@@ -185,7 +192,7 @@ fn rows_sql(
     } else if let Some(selection) =
         selection.filter(|selection| !selection.filter().is_everything())
     {
-        let predicates = Predicates::new(entity, &query.others);
+        let predicates = Predicates::new(entity, &query.others).with_asked(asked);
         let predicate = predicates.write(selection.filter().condition());
         rows = format!("{rows} WHERE {}", predicate.sql);
         parameters = predicate.params;
@@ -221,16 +228,38 @@ pub(crate) async fn read_rows(
         }
     };
     let guarded = health.is_guarded(&entity.schema.entity);
-    let (sql, parameters) = rows_sql(entity, query, &relies_on, log_schema, guarded);
+    let selection = query.shape.selection();
+    let groups = selection.map_or_else(Vec::new, |found| groups_of(found.filter()));
     conn.transaction(async |conn| {
-        conn.batch_execute(&format!(
-            "{READ_COMMITTED}; {SESSION_SETTINGS}; {READ_TIMEOUTS}; SET LOCAL {SEARCH_PATH}"
-        ))
-        .await?;
+        let settings = format!("{SESSION_SETTINGS}; {READ_TIMEOUTS}; SET LOCAL {SEARCH_PATH}");
+        let mut asked = Asked::default();
+        if groups.is_empty() {
+            conn.batch_execute(&format!("{READ_COMMITTED}; {settings}"))
+                .await?;
+        } else {
+            let lock = lock_all(relies_on.iter().map(|entity| &**entity));
+            conn.batch_execute(&format!(
+                "SET TRANSACTION {ONE_SNAPSHOT}; {settings}; {lock}"
+            ))
+            .await?;
+            for group in groups {
+                let is_denied = query.denied.contains(group.name());
+                let answer = match is_denied {
+                    true => denied(&group, "it was not answered before"),
+                    false => ask_group(conn, log_schema, &query.others, &group).await?,
+                };
+                if answer.answers == Answers::Denied && !is_denied {
+                    let text = "the database could not say what a role sees";
+                    return Err(DbError::Unreachable(text.to_owned()).into());
+                }
+                asked.insert(group, answer);
+            }
+            conn.batch_execute(&settings).await?;
+        }
+        let (sql, parameters) = rows_sql(entity, query, &asked, &relies_on, log_schema, guarded);
         let mut lines = bound(&sql, &parameters)
             .load_stream::<RowLine>(conn)
             .await?;
-        let selection = query.shape.selection();
         let is_partial = selection.is_some_and(Selection::is_partial);
         let mut collector = RowsCollector::new(entity, &relies_on, health.clone());
         if guarded || is_partial {
@@ -251,6 +280,41 @@ pub(crate) async fn read_rows(
     })
     .await
     .map_err(|failed| failed.while_doing("reading a table"))
+}
+
+/// Asks a group in the open transaction.
+pub(super) async fn ask_group(
+    conn: &mut AsyncPgConnection,
+    log_schema: &str,
+    entities: &BTreeMap<String, Arc<Entity>>,
+    group: &AskedGroup,
+) -> Result<GroupAnswer, Failed> {
+    #[derive(QueryableByName)]
+    struct Reply {
+        #[diesel(sql_type = Text)]
+        reply: String,
+    }
+    let plan = group.plan();
+    let entity = entities.get(plan.entity());
+    let fits = |entity: &&Arc<Entity>| *entity.fingerprint == *plan.fingerprint;
+    let Some(entity) = entity.filter(fits) else {
+        return Ok(denied(group, "its table has changed"));
+    };
+    let (sql, parameters) = group::statement(log_schema, entity, group);
+    let sql = format!("SELECT ({sql}) AS reply");
+    let reply: Result<Reply, Failed> = conn
+        .transaction(async |conn| {
+            conn.batch_execute(&question_settings()).await?;
+            Ok(bound(&sql, &parameters).get_result(conn).await?)
+        })
+        .await;
+    match reply {
+        Ok(reply) => Ok(group::answer(group, &reply.reply)),
+        Err(failed) => match failed.while_doing("asking policies") {
+            error @ (DbError::Unreachable(_) | DbError::Refused(_)) => Err(error.into()),
+            _ => Ok(denied(group, "it cannot be asked")),
+        },
+    }
 }
 
 /// The commit id of a log entry, which on PostgreSQL is its transaction.

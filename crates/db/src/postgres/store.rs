@@ -244,6 +244,13 @@ async fn record_in(
 /// What a notification that carries a message begins with; those that only wake have other payloads.
 pub(crate) const MESSAGE_PREFIX: &str = "message:";
 
+/// Runs a transaction that writes nothing.
+pub(crate) async fn advance(conn: &mut AsyncPgConnection) -> DbResult<()> {
+    conn.batch_execute("SELECT pg_catalog.pg_current_xact_id()")
+        .await
+        .map_err(|error| DbError::while_doing("beginning a transaction", error))
+}
+
 /// Sends a message to every server that listens.
 pub(crate) async fn send_message(conn: &mut AsyncPgConnection, message: &str) -> DbResult<()> {
     conn.transaction(async |conn| {

@@ -115,20 +115,31 @@ pub(crate) fn entities_of(
     question: &Question,
     entities: &BTreeMap<String, Arc<Entity>>,
 ) -> Result<Vec<Arc<Entity>>, String> {
-    let (own, filter) = match question {
-        Question::Set(set) | Question::Window { set, .. } => {
-            let own = sets::entity_of(set, entities);
-            (own.ok_or_else(|| set.entity())?, &set.rows().filter)
+    let own = match question {
+        Question::Set(set) | Question::Window { set, .. } => sets::entity_of(set, entities),
+        Question::Group(group) => {
+            let own = entities.get(group.plan().entity());
+            own.filter(|entity| *entity.fingerprint == *group.plan().fingerprint)
         }
-        Question::Rows { entity, filter, .. } => {
+        Question::Rows { entity, .. } => {
             let own = entities.get(&**entity);
-            let own = own.filter(|entity| entity.relation.is_some());
-            (own.ok_or_else(|| entity.to_string())?, filter)
+            own.filter(|entity| entity.relation.is_some())
         }
     };
-    let mut all = vec![own.clone()];
-    all.extend(sets::entities_of(filter, entities)?);
+    let mut all = vec![own.ok_or_else(|| subject(question))?.clone()];
+    if let Some(filter) = filter_of(question) {
+        all.extend(sets::entities_of(filter, entities)?);
+    }
     Ok(all)
+}
+
+/// The filter of the rows that a question is about; none when it is about a group.
+pub(crate) fn filter_of(question: &Question) -> Option<&Filter> {
+    match question {
+        Question::Set(set) | Question::Window { set, .. } => Some(&set.rows().filter),
+        Question::Rows { filter, .. } => Some(filter),
+        Question::Group(_) => None,
+    }
 }
 
 /// Whether these tables are at the read's snapshot as they are known.
@@ -187,7 +198,7 @@ impl<'a> AnswerCollector<'a> {
 
     fn lines_max(question: &Question) -> usize {
         match question {
-            Question::Set(_) => SET_VALUES_MAX,
+            Question::Set(_) | Question::Group(_) => SET_VALUES_MAX,
             Question::Window { rows, .. } => *rows,
             Question::Rows { rows_max, .. } => *rows_max,
         }
@@ -219,7 +230,7 @@ impl<'a> AnswerCollector<'a> {
             (Question::Rows { entity, .. }, Err(Some(reason)), Some(key)) => {
                 self.health.row_unreadable(entity, &key, reason);
             }
-            (Question::Rows { .. }, _, _) => {}
+            (Question::Rows { .. } | Question::Group(_), _, _) => {}
         }
         None
     }
@@ -229,6 +240,7 @@ impl<'a> AnswerCollector<'a> {
         match self.question {
             Question::Set(_) | Question::Window { .. } => Answer::Set(self.values),
             Question::Rows { .. } => Answer::Rows(self.rows),
+            Question::Group(_) => Answer::Unknown,
         }
     }
 }
@@ -355,6 +367,7 @@ impl MovedCollector<'_> {
 pub(crate) fn subject(question: &Question) -> &str {
     match question {
         Question::Set(set) | Question::Window { set, .. } => set.entity(),
+        Question::Group(group) => group.plan().entity(),
         Question::Rows { entity, .. } => entity,
     }
 }

@@ -109,6 +109,8 @@ pub struct RowsQuery {
     pub page: Option<RowsPage>,
     /// The tables that the sets of its filter are made of.
     pub others: EntityMap,
+    /// The groups that see nothing, whatever the database says: their readers are told so, too.
+    pub denied: BTreeSet<Box<str>>,
 }
 
 /// A page of rows, ordered by the bytes of their keys.
@@ -127,6 +129,7 @@ impl RowsQuery {
             shape,
             page: None,
             others,
+            denied: BTreeSet::new(),
         }
     }
 

@@ -10,7 +10,7 @@ use diesel::row::NamedRow;
 use diesel::sql_types::{BigInt, Nullable, Text};
 use diesel::sqlite::Sqlite;
 use diesel::{QueryResult, QueryableByName, RunQueryDsl as _, SqliteConnection};
-use filter::Window;
+use filter::{Condition, Window};
 use sync_core::membership::{Answer, Question};
 use tracing::warn;
 
@@ -121,6 +121,8 @@ fn statement(
     let condition = match question {
         Question::Set(set) | Question::Window { set, .. } => sets::condition(set.rows()),
         Question::Rows { filter, .. } => filter.condition().clone(),
+        // SQLite has no roles, so nothing is asked for them.
+        Question::Group(_) => Condition::Constant(Some(false)),
     };
     let RowsSql::Table {
         key,
@@ -150,7 +152,7 @@ fn statement(
                 projection::object(parts.collect())
             )
         }
-        Question::Rows { .. } => {
+        Question::Rows { .. } | Question::Group(_) => {
             let row = if is_guarded { &literal(ALONE) } else { row };
             // A row without a key is not synced.
             format!(
@@ -173,7 +175,7 @@ fn statement(
             let names: Vec<String> = names.collect();
             statement.sql(format!(" GROUP BY {}", names.join(", ")))
         }
-        Question::Rows { .. } | Question::Window { .. } => statement,
+        Question::Rows { .. } | Question::Window { .. } | Question::Group(_) => statement,
     };
     statement.sql(inquiry::end(question, entity))
 }

@@ -197,6 +197,7 @@ impl Listening {
             backend: self.db.filter_backend(),
             filter: filter_of(condition),
             columns: columns.iter().map(position).collect(),
+            asked: None,
         })
     }
 }

@@ -23,7 +23,7 @@ use db::read::OldValueColumns;
 use sync_core::cursor::{Cursor, Epoch, Position};
 use sync_core::limit::Limit;
 use sync_core::log::NetChange;
-use sync_core::membership::{Answer, Question, SetFailure};
+use sync_core::membership::{Answer, Denials, Question, SetFailure};
 use sync_core::session::{Awaited, Batch as _, SubscribeError};
 use sync_core::shape::{Selection, Shape};
 use tokio::sync::{Notify, watch};
@@ -354,6 +354,20 @@ impl Hub {
     /// Whether the next drain may have to be asked about.
     pub(crate) fn inquires(&self) -> bool {
         !self.index().sets.is_unused()
+    }
+
+    /// Has the next drain ask those again whose answers change as time passes, and if `failed` those of which something
+    /// failed. Returns whether there are any.
+    pub(crate) fn ask_groups_again(&self, failed: bool) -> bool {
+        self.index().sets.ask_groups_again(failed)
+    }
+
+    /// The groups of a shape's readers that see nothing, because the database could not be asked for them.
+    pub(crate) fn denials(&self, shape: &Shape) -> Denials {
+        if !names_sets(shape) {
+            return Denials::default();
+        }
+        self.index().sets.denials(shape)
     }
 
     /// The entities whose rows make sets.

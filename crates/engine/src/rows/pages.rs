@@ -101,6 +101,7 @@ impl Reader {
             shape,
             page,
             others,
+            denied: BTreeSet::new(),
         };
         let mut rows = self.db.read_rows(entity, query);
         let bytes_max = self.config.page_bytes_max;

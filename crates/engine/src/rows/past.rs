@@ -58,6 +58,11 @@ impl ReadSets {
         self.sets().entities()
     }
 
+    /// The entities about which the database is asked as a role.
+    pub(super) fn asked_entities(&self) -> BTreeSet<String> {
+        self.sets().asked_entities()
+    }
+
     /// Whether the read has not found out what those of this shape were.
     pub(super) fn is_unknown(&self, shape: &Shape) -> bool {
         self.sets().is_unknown(shape)

@@ -270,14 +270,22 @@ impl Reader {
         metrics::counter!("rhtmx_sync_snapshot_reads_total").increment(1);
         let schema = entity.schema.clone();
         self.shapes().begin(shape);
-        let mut rows = self
-            .db
-            .read_rows(entity, RowsQuery::all(shape.clone(), self.entities.all()));
+        let denials = self.hub.denials(shape);
+        let query = RowsQuery {
+            denied: denials.groups.clone(),
+            ..RowsQuery::all(shape.clone(), self.entities.all())
+        };
+        let mut rows = self.db.read_rows(entity, query);
         let read =
             unless_abandoned(spool, spool_rows(&mut rows, spool, self.config.rows_max)).await;
         rows.close().await;
         self.shapes().end(shape);
         read??;
+        if self.hub.denials(shape) != denials {
+            // Of what it shows, what is denied meanwhile would stay with its readers.
+            let text = "meanwhile the database could not say what a role sees, or can again";
+            return Err(Stopped::failed(ReadFailure::Passing, text));
+        }
         Ok(PagesEnd::Complete {
             mutations: Arc::default(),
             schema,
@@ -318,7 +326,8 @@ impl Reader {
         sets: Option<&ReadSets>,
         entities: &mut BTreeMap<String, Arc<Entity>>,
     ) -> Result<(), Stopped> {
-        for name in sets.map(ReadSets::entities).into_iter().flatten() {
+        let names = sets.map(|sets| [sets.entities(), sets.asked_entities()]);
+        for name in names.into_iter().flatten().flatten() {
             let Some(entity) = self.entities.find(&name) else {
                 let text = "an entity that a subquery reads has no table at the moment";
                 return Err(Stopped::failed(ReadFailure::Passing, text));
@@ -588,7 +597,7 @@ pub(super) fn old_value_columns_of<'a>(
                 .or_default();
             columns.extend(selection.evaluated_column_names().map(str::to_owned));
         }
-        for set in shape.all_sets() {
+        for set in shape.all_sets().filter(|set| set.asked().is_none()) {
             let columns = old_value_columns
                 .entry(set.entity().to_owned())
                 .or_default();

@@ -13,7 +13,7 @@ use filter::{Condition, Filter, Scalar, Set, SetsAtBoth};
 use serde_json::value::RawValue;
 use sync_core::cursor::{CommitId, Position};
 use sync_core::log::{ChangeKind, NetChange};
-use sync_core::membership::{Answer, Family, LiveSets, Question, SetFailure, SetView};
+use sync_core::membership::{Answer, Denials, Family, LiveSets, Question, SetFailure, SetView};
 use sync_core::shape::Shape;
 use tokio::time::Instant;
 
@@ -172,6 +172,18 @@ impl ShapeSets {
         }
     }
 
+    /// Has the next drain ask those again whose answers change as time passes, and if `failed` those of which something
+    /// failed. Returns whether there are any.
+    pub(super) fn ask_groups_again(&mut self, failed: bool) -> bool {
+        self.live.ask_groups_again(failed)
+    }
+
+    /// The groups of a shape's sets that see nothing, because the database could not be asked for them.
+    pub(super) fn denials(&self, shape: &Shape) -> Denials {
+        let sets: Vec<Set> = shape.all_sets().collect();
+        self.live.denials(sets.iter())
+    }
+
     /// How many sets are known, and how many values they hold together.
     pub(super) fn size(&self) -> (usize, usize) {
         self.live.size()
@@ -193,7 +205,7 @@ impl ShapeSets {
         let columns = &mut self.old_value_columns;
         if columns.merged.is_none() {
             columns.of_sets.clear();
-            for set in self.live.sets() {
+            for set in self.live.sets().filter(|set| set.asked().is_none()) {
                 let rows = set.rows();
                 let names = columns.of_sets.entry(set.entity().to_owned()).or_default();
                 names.extend(rows.evaluated_column_names().map(str::to_owned));
@@ -252,6 +264,15 @@ impl ShapeSets {
             round.take_rows(answers);
             return Vec::new();
         }
+        let of_groups = answers.iter().filter_map(|answer| match answer {
+            Answer::Group(answer) => Some(answer),
+            _ => None,
+        });
+        let (asked, failed) = of_groups.fold((0, 0), |(asked, failed), answer| {
+            (asked + 1, failed + u64::from(answer.has_failed))
+        });
+        metrics::counter!("rhtmx_sync_policy_questions_total").increment(asked);
+        metrics::counter!("rhtmx_sync_policy_failures_total").increment(failed);
         let questions = self.live.answer(answers);
         if questions.is_empty() {
             return self.ask_for_rows();

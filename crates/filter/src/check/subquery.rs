@@ -249,6 +249,7 @@ fn set(
         backend: inner.backend,
         filter,
         columns,
+        asked: None,
     }))
 }
 

@@ -12,8 +12,8 @@ use super::scalar::Scalar;
 use super::syntax::CompareOp;
 
 pub use set::{
-    Lookup, Membership, NoSets, SUBQUERIES_MAX, SUBQUERIES_NESTED_MAX, Set, SetRows, Sets,
-    SetsAtBoth,
+    AskedSet, AskedSource, Lookup, Membership, NoSets, SUBQUERIES_MAX, SUBQUERIES_NESTED_MAX, Set,
+    SetRows, Sets, SetsAtBoth,
 };
 pub use table::{Backend, InnerTable, Table, Tables};
 pub use window::{Direction, OrderColumn, Rank, Window};

@@ -4,6 +4,7 @@
 //! the condition looks the values up ([`Sets`]). So the same condition is evaluated against a set as it was and as
 //! it is.
 
+use std::any::Any;
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::fmt::Debug;
@@ -50,6 +51,24 @@ pub struct SetRows {
     pub columns: Vec<usize>,
     /// Where only the first of the rows count: which. The columns are those of the key then.
     pub window: Option<Window>,
+    /// Whom to ask for the set, where no query made here says what it holds. Then the table is the one whose columns it is
+    /// compared with, and every row counts.
+    pub asked: Option<AskedSet>,
+}
+
+/// A set that the database itself is asked for.
+#[derive(Debug, Clone)]
+pub struct AskedSet {
+    /// What is asked, for this set and others at once.
+    pub source: Arc<dyn AskedSource>,
+    /// Which of the answers is the set.
+    pub part: usize,
+}
+
+/// Something that the database is asked for sets.
+pub trait AskedSource: Any + Debug + Send + Sync {
+    /// What identifies it. Sources of one name have the same answers.
+    fn name(&self) -> &str;
 }
 
 /// Whether a set has some values.
@@ -120,6 +139,11 @@ impl Set {
         &self.0.rows.schema.entity
     }
 
+    /// Whom to ask for it, unless it is made of rows.
+    pub fn asked(&self) -> Option<&AskedSet> {
+        self.rows().asked.as_ref()
+    }
+
     /// How many sets are inside each other, this one among them.
     pub fn depth(&self) -> usize {
         let inner = self.rows().filter.sets().map(|set| set.depth());
@@ -162,6 +186,13 @@ impl SetRows {
     /// The query as text, behind what identifies the tables that it reads.
     fn name(&self) -> String {
         let tables: BTreeSet<(&str, &str)> = self.tables().collect();
+        if let Some(AskedSet { source, part }) = &self.asked {
+            return format!(
+                "{tables:?} {} ASKED {part} OF {}",
+                self.selected(),
+                source.name()
+            );
+        }
         format!(
             "{tables:?} SELECT {} FROM {:?} WHERE {}{}",
             self.selected(),

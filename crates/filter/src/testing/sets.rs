@@ -103,6 +103,7 @@ fn member(tables: &[SetTable], of: usize, depth: usize, dice: Dice<'_>) -> Condi
             backend: table.backend,
             filter: filter_of(condition(tables, inner, depth - 1, 1, dice)),
             columns: pairs.iter().map(|(_, column)| *column).collect(),
+            asked: None,
         }),
         membership,
         negated: dice(2) == 0,

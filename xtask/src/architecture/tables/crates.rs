@@ -61,7 +61,12 @@ pub(in super::super) const CRATES: &[Crate] = &[
     },
     Crate {
         directory: "crates/core",
-        may_use: &["crates/value", "crates/filter", "crates/protocol"],
+        may_use: &[
+            "crates/value",
+            "crates/filter",
+            "crates/protocol",
+            "crates/rls",
+        ],
     },
     Crate {
         directory: "crates/db",

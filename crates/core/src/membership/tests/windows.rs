@@ -95,6 +95,7 @@ impl Asked {
             filter,
             columns: table.schema.key.clone(),
             window: Some(window),
+            asked: None,
         }));
         // Of a window of nothing, nothing is left.
         Some(Shape::of_filter(&table, filter)).filter(|shape| window_of(shape).is_some())

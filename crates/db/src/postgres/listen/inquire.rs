@@ -35,7 +35,7 @@ use crate::read::{Fingerprints, OldValueColumns, Part, unreadable};
 const QUESTIONS_AT_ONCE: usize = 16;
 
 /// Takes back what a question has set, and that it failed.
-const TAKE_BACK: &str = "ROLLBACK TO SAVEPOINT question; RELEASE SAVEPOINT question";
+pub(super) const TAKE_BACK: &str = "ROLLBACK TO SAVEPOINT question; RELEASE SAVEPOINT question";
 
 type Entities = BTreeMap<String, Arc<Entity>>;
 
@@ -260,18 +260,21 @@ impl Line<'_> {
             let mut answers = Vec::new();
             let asked: Vec<_> = questions.iter().zip(&of_questions).collect();
             for some in asked.chunks(QUESTIONS_AT_ONCE) {
-                let some = some.iter().map(|(question, entities)| async {
-                    match entities.first() {
-                        Some(entity) => self.ask_one(question, entity, askable).await,
-                        None => Ok(Answer::Unknown),
+                let some = some.iter().map(|&(question, entities)| async move {
+                    match (entities.first(), question) {
+                        (_, Question::Group(_)) | (None, _) => Ok(Answer::Unknown),
+                        (Some(entity), _) => self.ask_one(question, entity, askable).await,
                     }
                 });
                 answers.extend(join_all(some).await);
             }
             answers
         };
-        let (found, answers) = join(self.fingerprints(&names), asking).await;
+        let (found, mut answers) = join(self.fingerprints(&names), asking).await;
         let found = found?;
+        for (position, answer) in self.ask_groups(questions, &of_questions).await? {
+            answers[position] = Ok(Answer::Group(Box::new(answer)));
+        }
         let answers = answers.into_iter().zip(&of_questions);
         answers
             .map(|(answer, entities)| match are_known(entities, &found) {
@@ -305,7 +308,9 @@ impl Line<'_> {
         askable: &Entities,
     ) -> DbResult<Answer> {
         let health = &self.owner.health;
-        let (sql, parameters) = question_sql(question, entity, askable, &self.log_schema, health);
+        let asked = self.ask_groups_of(question, askable).await?;
+        let around = (self.log_schema.as_str(), &**health);
+        let (sql, parameters) = question_sql(question, entity, askable, &asked, around);
         let begin = format!("SAVEPOINT question; {}", question_settings());
         let answer = async {
             let lines = self.l.query_typed_raw(&sql, typed(&parameters)).await?;

@@ -10,6 +10,7 @@
 mod culprits;
 mod drain;
 mod follow;
+mod groups;
 mod inquire;
 mod lead;
 mod left_out;

@@ -7,11 +7,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use filter::{Backend, Table};
 use futures_util::future::try_join_all;
 use rls::{Answer, Answers, Group, Plan};
 use serde::Deserialize;
 use tokio_postgres::Client;
 use tokio_postgres::types::{ToSql, Type};
+use value::schema::Schema;
 
 use super::many::{self, Outcome};
 use crate::error::{DbError, DbResult};
@@ -30,7 +32,7 @@ const INVALID_VALUE: &str = "22023";
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Subject<'a> {
     pub(super) plan: &'a Plan,
-    pub(super) table: filter::Table<'a>,
+    pub(super) schema: &'a Schema,
     /// The statement for the keys of the rows that the role sees, as one text.
     pub(super) visible: &'a str,
 }
@@ -221,6 +223,11 @@ fn denied(state: &str) -> Asked {
     }
 }
 
+/// Reads what `_rhtmx_sync_ask` returned.
+pub(super) fn read_reply(text: &str, subject: Subject<'_>) -> serde_json::Result<Asked> {
+    serde_json::from_str(text).map(|reply| asked(reply, subject))
+}
+
 fn asked(reply: Reply, subject: Subject<'_>) -> Asked {
     let mut failures: Vec<Failure> = Vec::new();
     failures.extend(reply.denied.map(Failure::Everything));
@@ -237,8 +244,9 @@ fn asked(reply: Reply, subject: Subject<'_>) -> Asked {
     };
     let each = || {
         let questions = subject.plan.questions.iter().zip(&reply.answers);
+        let table = Table::new(subject.schema, Backend::Postgres);
         let read = |(question, text): (_, &Option<String>)| {
-            Answer::read(question, text.as_deref()?, subject.table)
+            Answer::read(question, text.as_deref()?, table)
         };
         let answers: Option<Vec<Answer>> = questions.map(read).collect();
         answers.map(Answers::Each)

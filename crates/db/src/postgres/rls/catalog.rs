@@ -104,7 +104,7 @@ async fn type_name(client: &Client, probe: &str) -> DbResult<Option<String>> {
     Ok(found)
 }
 
-fn read<T: serde::de::DeserializeOwned>(row: &tokio_postgres::Row) -> DbResult<T> {
+pub(super) fn read<T: serde::de::DeserializeOwned>(row: &tokio_postgres::Row) -> DbResult<T> {
     let bad = |error: String| DbError::Statement {
         context: CONTEXT,
         message: error,

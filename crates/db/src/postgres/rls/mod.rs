@@ -5,8 +5,11 @@
 
 mod ask;
 mod catalog;
+pub(super) mod group;
 mod many;
 mod reader;
+mod watch;
 
 pub use ask::{Asked, Failure};
 pub use reader::PolicyReader;
+pub use watch::CatalogVersion;

@@ -1,16 +1,20 @@
 //! A connection that reads policies and asks them, in transactions of its own.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use diesel_async::{AsyncConnection as _, SimpleAsyncConnection as _};
-use filter::Table;
+use filter::{Backend, Table};
 use rls::{Draft, Group, Plan, Policy, Sources, TableFacts};
+use sync_core::membership::Relations;
 use tokio_postgres::Client;
 use tokio_util::task::AbortOnDropHandle;
+use value::schema::Schema;
 
 use super::ask::{self, Asked, Subject, Surroundings};
-use super::catalog;
+use super::watch::CatalogVersion;
+use super::{catalog, watch};
 use crate::catalog::DescribeError;
 use crate::entity::{Entity, EntityConfig, EntitySource, RowsSql};
 use crate::error::{DbError, DbResult, Failed};
@@ -117,6 +121,34 @@ impl PolicyReader {
         self.end(sources).await
     }
 
+    /// What is behind the oids of the database's tables, of which these entities' changes are captured.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn relations(&self, entities: &BTreeMap<String, Arc<Entity>>) -> DbResult<Relations> {
+        let named = entities.iter();
+        let named = named.filter_map(|(name, entity)| Some((name, entity.relation.as_deref()?)));
+        let named: BTreeMap<&String, &str> = named.collect();
+        self.begin().await?;
+        let found = watch::relations(&self.client, &protocol::json::text(&named)).await;
+        self.end(found).await
+    }
+
+    /// What differs when a policy, a function, a view, a right or a role has changed.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn version(&self) -> DbResult<CatalogVersion> {
+        self.begin().await?;
+        let version = watch::version(&self.client).await;
+        self.end(version).await
+    }
+
+    /// The search path of sessions that set none.
+    pub fn search_path(&self) -> &str {
+        &self.search_path
+    }
+
     /// The plan of policies.
     ///
     /// # Errors
@@ -126,9 +158,14 @@ impl PolicyReader {
         facts: &TableFacts,
         permissive: &[&Policy],
         restrictive: &[&Policy],
-        table: Table<'_>,
+        schema: &Schema,
     ) -> DbResult<Plan> {
-        let draft = Draft::new(facts, permissive, restrictive, table);
+        let draft = Draft::new(
+            facts,
+            permissive,
+            restrictive,
+            Table::new(schema, Backend::Postgres),
+        );
         self.begin().await?;
         let plan = catalog::plan(&self.client, draft).await;
         self.end(plan).await
@@ -159,7 +196,7 @@ impl PolicyReader {
         };
         let subject = Subject {
             plan,
-            table: Table::new(&entity.schema, filter::Backend::Postgres),
+            schema: &entity.schema,
             visible: &visible,
         };
         self.begin().await?;
@@ -186,7 +223,7 @@ impl PolicyReader {
 }
 
 /// The statement for the canonical keys of the rows that a role sees.
-fn visible_sql(entity: &Entity) -> Option<String> {
+pub(super) fn visible_sql(entity: &Entity) -> Option<String> {
     let RowsSql::Table { key, from, .. } = &entity.rows else {
         return None;
     };

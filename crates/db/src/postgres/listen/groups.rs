@@ -1,0 +1,100 @@
+//! Groups, asked by a drain at its snapshot.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures_util::future::join3;
+use sync_core::membership::{AskedGroup, GroupAnswer, Question};
+use tokio_postgres::types::Type;
+
+use super::Line;
+use super::inquire::TAKE_BACK;
+use crate::entity::Entity;
+use crate::error::DbResult;
+use crate::postgres::connect::failed;
+use crate::postgres::inquiry::question_settings;
+use crate::postgres::rls::group::{self, Asked, denied};
+use crate::read::inquiry::filter_of;
+use crate::sets::groups_of;
+
+const CONTEXT: &str = "asking policies";
+
+/// A group with the position of its question.
+type Placed = (usize, Arc<AskedGroup>);
+
+impl Line<'_> {
+    /// Asks the groups among some questions, those of one plan together. Returns the answers with their positions.
+    pub(super) async fn ask_groups(
+        &self,
+        questions: &[Question],
+        of_questions: &[Vec<Arc<Entity>>],
+    ) -> DbResult<Vec<(usize, GroupAnswer)>> {
+        let mut plans: Vec<(&Entity, Vec<Placed>)> = Vec::new();
+        for (position, question) in questions.iter().enumerate() {
+            let (Question::Group(group), Some(entity)) = (question, of_questions[position].first())
+            else {
+                continue;
+            };
+            let asked = (position, group.clone());
+            let is_same = |of: &Arc<AskedGroup>| Arc::ptr_eq(of.plan(), group.plan());
+            match plans.iter_mut().find(|(_, groups)| is_same(&groups[0].1)) {
+                Some((_, groups)) => groups.push(asked),
+                None => plans.push((entity, vec![asked])),
+            }
+        }
+        let mut answers = Vec::new();
+        for (entity, asked) in plans {
+            let (positions, groups): (Vec<usize>, Vec<Arc<AskedGroup>>) = asked.into_iter().unzip();
+            let begin = format!("SAVEPOINT question; {}", question_settings());
+            let begun = self.l.batch_execute(&begin).await;
+            begun.map_err(|error| failed(CONTEXT, &error))?;
+            let found = group::ask_together(&self.l, &self.log_schema, entity, &groups).await;
+            let ended = self.l.batch_execute(TAKE_BACK).await;
+            ended.map_err(|error| failed(CONTEXT, &error))?;
+            let denied = |_| {
+                let groups = groups.iter();
+                groups
+                    .map(|group| denied(group, "it cannot be asked"))
+                    .collect()
+            };
+            answers.extend(positions.into_iter().zip(found.unwrap_or_else(denied)));
+        }
+        Ok(answers)
+    }
+
+    /// Asks the groups whose sets decide a question.
+    pub(super) async fn ask_groups_of(
+        &self,
+        question: &Question,
+        askable: &BTreeMap<String, Arc<Entity>>,
+    ) -> DbResult<Asked> {
+        let mut asked = Asked::default();
+        for group in filter_of(question).map_or_else(Vec::new, groups_of) {
+            let answer = match askable.get(group.plan().entity()) {
+                Some(entity) => self.ask_group(&group, entity).await?,
+                None => denied(&group, "its table cannot be read"),
+            };
+            asked.insert(group, answer);
+        }
+        Ok(asked)
+    }
+
+    /// Asks a group. Everything is sent at once, so that other questions may be asked meanwhile.
+    async fn ask_group(&self, group: &AskedGroup, entity: &Entity) -> DbResult<GroupAnswer> {
+        let (sql, parameters) = group::statement(&self.log_schema, entity, group);
+        let begin = format!("SAVEPOINT question; {}", question_settings());
+        let begun = self.l.batch_execute(&begin);
+        let parameters: Vec<_> = parameters.iter().map(|it| (it as _, Type::TEXT)).collect();
+        let reply = self.l.query_typed(&sql, &parameters);
+        let (begun, reply, ended) = join3(begun, reply, self.l.batch_execute(TAKE_BACK)).await;
+        for transaction in [begun, ended] {
+            transaction.map_err(|error| failed(CONTEXT, &error))?;
+        }
+        let reply = reply.ok().and_then(|rows| rows.first()?.try_get(0).ok());
+        let reply: Option<String> = reply;
+        Ok(match reply {
+            Some(reply) => group::answer(group, &reply),
+            None => denied(group, "it cannot be asked"),
+        })
+    }
+}

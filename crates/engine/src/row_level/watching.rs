@@ -1,0 +1,98 @@
+//! Keeps the plans as the catalog says, and has asked again what changes without a write.
+
+use std::collections::BTreeSet;
+
+use db::{DbError, DbResult, PolicyReader};
+use tracing::{info, warn};
+
+use super::making;
+use crate::state::EngineState;
+
+/// What failed is asked again after so many looks at the clock, which are a second apart.
+const FAILED_TICKS: u64 = 5;
+
+/// Makes the plans, when the engine starts.
+///
+/// # Errors
+/// When the database fails, or has no policies.
+pub(crate) async fn start(state: &EngineState) -> DbResult<()> {
+    if state.row_level.is_unused() {
+        return Ok(());
+    }
+    look(state).await.map(drop)
+}
+
+/// Makes those plans afresh that the catalog has changed. Returns the entities of which roles may see something else.
+pub(crate) async fn refresh(state: &EngineState) -> BTreeSet<String> {
+    if state.row_level.is_unused() {
+        return BTreeSet::new();
+    }
+    match look(state).await {
+        Ok(changed) => changed,
+        Err(error) => {
+            warn!(%error, "the policies could not be read; what roles saw so far still counts");
+            BTreeSet::new()
+        }
+    }
+}
+
+/// A second has passed: what depends on the clock is asked again.
+pub(crate) async fn tick(state: &EngineState, tick: u64) {
+    if state.row_level.is_unused()
+        || !state
+            .hub
+            .ask_groups_again(tick.is_multiple_of(FAILED_TICKS))
+    {
+        return;
+    }
+    // What is found is published at a position of its own, and without a transaction there would be none.
+    match state.config.db_pool.advance().await {
+        Ok(()) => state.wake(),
+        Err(error) => warn!(%error, "policies that depend on the time could not be asked again"),
+    }
+}
+
+async fn look(state: &EngineState) -> DbResult<BTreeSet<String>> {
+    let row_level = &state.row_level;
+    let mut kept = row_level.reader.lock().await;
+    let reader = match kept.take() {
+        Some(reader) => reader,
+        None => open(state).await?,
+    };
+    let known = row_level.plans();
+    let version = reader.version().await?;
+    let all = state.entities.all();
+    let is_right = known.version == version
+        && row_level.entities.iter().all(|name| {
+            let fingerprint = all.get(name).map(|entity| entity.fingerprint.as_str());
+            let planned = known.entities.get(name);
+            planned.map(|planned| planned.fingerprint.as_str()) == fingerprint
+        });
+    if is_right {
+        *kept = Some(reader);
+        return Ok(BTreeSet::new());
+    }
+    let plans = making::make(
+        &reader,
+        &row_level.entities,
+        &all,
+        &known,
+        &row_level.relations,
+        &version,
+    )
+    .await?;
+    let changed = row_level.replace(plans);
+    for entity in &changed {
+        info!(
+            entity,
+            "the policies of {entity:?}, or what they depend on, have changed; clients refetch it"
+        );
+    }
+    *kept = Some(reader);
+    Ok(changed)
+}
+
+async fn open(state: &EngineState) -> DbResult<PolicyReader> {
+    let reader = state.config.db_pool.policy_reader().await?;
+    reader.ok_or_else(|| DbError::Unsupported("SQLite has no row level security".to_owned()))
+}

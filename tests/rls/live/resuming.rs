@@ -1,0 +1,33 @@
+//! A client that was away.
+
+use super::*;
+
+#[tokio::test]
+async fn one_who_was_away_receives_the_changes_while_no_membership_changed() {
+    let live = Live::start().await;
+    let state = live.subscriber(&user(ANN)).await.into_state();
+    let update = "UPDATE todos SET title = 'new', visibility = 'private' WHERE id IN (1, 3, 5)";
+    live.db.execute(update).await;
+    // A token renewed while it was away.
+    let claims = json!({ "sub": ANN, "role": "authenticated", "iat": 7 });
+    let mut ann = SyncClient::reconnect(&live.server.ws_url(), options(&claims), &state).await;
+    ann.wait_subscribed("t").await;
+    assert_eq!(keys(&ann), these(["1", "2", "4"]));
+    assert_eq!(ann.row("t", "1").expect("a row")["title"], "new");
+    assert_eq!((ann.frames("refetch"), ann.frames("snapshot")), (0, 0));
+}
+
+#[tokio::test]
+async fn one_who_was_away_begins_again_when_memberships_have_changed() {
+    let live = Live::start().await;
+    let state = live.subscriber(&user(ANN)).await.into_state();
+    let leave = format!("DELETE FROM members WHERE user_id = '{ANN}'");
+    live.db.execute(&leave).await;
+    let mut ann = SyncClient::reconnect(&live.server.ws_url(), options(&user(ANN)), &state).await;
+    for id in ["t", "f"] {
+        ann.wait_subscribed(id).await;
+    }
+    assert_eq!(keys(&ann), these(["4", "5"]));
+    // Only those whose policies read the members.
+    assert_eq!(ann.frames("refetch"), 1);
+}
