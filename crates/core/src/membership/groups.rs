@@ -2,15 +2,30 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use filter::{AskedSource as _, Set};
 
-use super::asked::{AskedGroup, Reads};
+use super::asked::{AskedGroup, AskedPlan, Reads};
 use crate::log::NetChange;
 
-/// The groups whose sets are in use.
+/// The groups whose sets are in use, by name. A drain must not look at those that it does not concern.
 #[derive(Debug, Default)]
-pub(super) struct Groups(BTreeMap<Box<str>, GroupSets>);
+pub(super) struct Groups {
+    known: BTreeMap<Box<str>, GroupSets>,
+    /// The groups that are asked again when an entity has changed.
+    readers: BTreeMap<String, BTreeSet<Box<str>>>,
+    /// Those that are to be asked at the next drain, whatever they read.
+    due: BTreeSet<Box<str>>,
+    /// The groups by plan, which is known by its place in memory.
+    plans: BTreeMap<usize, PlanGroups>,
+}
+
+#[derive(Debug)]
+struct PlanGroups {
+    plan: Arc<AskedPlan>,
+    groups: BTreeSet<Box<str>>,
+}
 
 #[derive(Debug)]
 struct GroupSets {
@@ -18,7 +33,6 @@ struct GroupSets {
     sets: BTreeSet<Set>,
     /// None until it has been asked.
     reads: Option<Reads>,
-    is_due: bool,
     /// How often it has begun to be denied, or ceased to be.
     turns: u64,
 }
@@ -47,13 +61,21 @@ impl Groups {
         let Some(group) = AskedGroup::of(set) else {
             return false;
         };
-        let known = self.0.entry(group.name().into());
-        let known = known.or_insert_with(|| GroupSets {
-            group,
-            sets: BTreeSet::new(),
-            reads: None,
-            is_due: false,
-            turns: 0,
+        let name: Box<str> = group.name().into();
+        let known = self.known.entry(name.clone()).or_insert_with(|| {
+            let plan = group.plan();
+            let of_plan = self.plans.entry(place_of(plan));
+            let of_plan = of_plan.or_insert_with(|| PlanGroups {
+                plan: plan.clone(),
+                groups: BTreeSet::new(),
+            });
+            of_plan.groups.insert(name);
+            GroupSets {
+                group,
+                sets: BTreeSet::new(),
+                reads: None,
+                turns: 0,
+            }
         });
         known.sets.insert(set.clone());
         true
@@ -65,77 +87,102 @@ impl Groups {
             return;
         };
         let name = asked.source.name();
-        if let Some(known) = self.0.get_mut(name) {
-            known.sets.remove(set);
-            if known.sets.is_empty() {
-                self.0.remove(name);
+        let Some(known) = self.known.get_mut(name) else {
+            return;
+        };
+        known.sets.remove(set);
+        if !known.sets.is_empty() {
+            return;
+        }
+        let Some(known) = self.known.remove(name) else {
+            return;
+        };
+        self.due.remove(name);
+        for entity in known.reads.iter().flat_map(|reads| &reads.entities) {
+            take_from(&mut self.readers, entity, name);
+        }
+        let place = place_of(known.group.plan());
+        if let Some(of_plan) = self.plans.get_mut(&place) {
+            of_plan.groups.remove(name);
+            if of_plan.groups.is_empty() {
+                self.plans.remove(&place);
             }
         }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.0.len()
+        self.known.len()
     }
 
     /// Those of its sets that are in use.
     pub(super) fn sets(&self, group: &AskedGroup) -> impl Iterator<Item = &Set> {
-        let known = self.0.get(group.name());
+        let known = self.known.get(group.name());
         known.into_iter().flat_map(|known| &known.sets)
     }
 
     /// The sets of groups whose plans others have taken the place of.
     pub(super) fn outdated(&self) -> impl Iterator<Item = &Set> {
-        let groups = self.0.values().filter(|known| known.group.is_outdated());
+        let plans = self.plans.values();
+        let plans = plans.filter(|of_plan| of_plan.plan.is_outdated.load(Ordering::Relaxed));
+        let names = plans.flat_map(|of_plan| &of_plan.groups);
+        let groups = names.filter_map(|name| self.known.get(name));
         groups.flat_map(|known| &known.sets)
     }
 
     /// The entities whose changes have a group asked again.
     pub(super) fn entities(&self) -> impl Iterator<Item = &str> {
-        let reads = self.0.values().filter_map(|known| known.reads.as_ref());
-        reads.flat_map(|reads| reads.entities.iter().map(String::as_str))
+        self.readers.keys().map(String::as_str)
     }
 
     /// Has those asked again whose answers change as time passes, and if `failed` those of which something failed. Returns
     /// whether there are any.
     pub(super) fn ask_again(&mut self, failed: bool) -> bool {
-        let mut any = false;
-        for known in self.0.values_mut() {
+        for (name, known) in &self.known {
             let is_due = |reads: &Reads| reads.is_timed || failed && reads.has_failed;
-            known.is_due |= known.reads.as_ref().is_some_and(is_due);
-            any |= known.is_due;
+            if known.reads.as_ref().is_some_and(is_due) {
+                self.due.insert(name.clone());
+            }
         }
-        any
+        !self.due.is_empty()
     }
 
     /// Whether a group is to be asked again at the next drain, whatever it reads.
     pub(super) fn is_asking(&self) -> bool {
-        self.0.values().any(|known| known.is_due)
+        !self.due.is_empty()
     }
 
-    /// The groups that must be asked because of these entries, or for another reason.
-    pub(super) fn due(&self, entries: &[NetChange]) -> Vec<(Arc<AskedGroup>, Cause)> {
-        if self.0.is_empty() {
-            return Vec::new();
-        }
+    /// The groups that must be asked because of these entries, or for another reason, by name.
+    pub(super) fn due(
+        &self,
+        entries: &[NetChange],
+    ) -> BTreeMap<Box<str>, (Arc<AskedGroup>, Cause)> {
         let mut of_entities: BTreeMap<&str, Vec<&NetChange>> = BTreeMap::new();
-        for entry in entries {
-            let of_entity = of_entities.entry(entry.entity.as_str()).or_default();
-            of_entity.push(entry);
-        }
-        let due = self.0.values().filter_map(|known| {
-            let reads = known.reads.as_ref()?;
-            let read = reads.entities.iter();
-            let read = read.filter_map(|entity| of_entities.get(entity.as_str()));
-            let read: Vec<&NetChange> = read.flatten().copied().collect();
-            if read.is_empty() && !known.is_due {
-                return None;
+        if !self.known.is_empty() {
+            for entry in entries {
+                let of_entity = of_entities.entry(entry.entity.as_str()).or_default();
+                of_entity.push(entry);
             }
-            let cause = if is_of_one_commit(&read) {
-                Cause::Once
-            } else {
-                Cause::Often
-            };
-            Some((known.group.clone(), cause))
+        }
+        let readers = of_entities.keys();
+        let readers = readers.filter_map(|entity| self.readers.get(*entity));
+        let names: BTreeSet<&Box<str>> = readers.flatten().chain(&self.due).collect();
+        // Thousands of groups read the same tables.
+        let mut causes: BTreeMap<Vec<&str>, Cause> = BTreeMap::new();
+        let due = names.into_iter().filter_map(|name| {
+            let known = self.known.get(name)?;
+            let read = known.reads.iter().flat_map(|reads| &reads.entities);
+            let read = read.filter_map(|entity| Some(*of_entities.get_key_value(&**entity)?.0));
+            let read: Vec<&str> = read.collect();
+            let cause = causes.entry(read).or_insert_with_key(|read| {
+                let entries = read.iter().filter_map(|entity| of_entities.get(entity));
+                let entries: Vec<&NetChange> = entries.flatten().copied().collect();
+                if is_of_one_commit(&entries) {
+                    Cause::Once
+                } else {
+                    Cause::Often
+                }
+            });
+            Some((name.clone(), (known.group.clone(), *cause)))
         });
         due.collect()
     }
@@ -145,7 +192,10 @@ impl Groups {
         let names = sets.filter_map(|set| Some(set.asked()?.source.name()));
         let names: BTreeSet<&str> = names.collect();
         let mut denials = Denials::default();
-        for (name, known) in names.iter().filter_map(|name| self.0.get_key_value(*name)) {
+        for (name, known) in names
+            .iter()
+            .filter_map(|name| self.known.get_key_value(*name))
+        {
             denials.turns += known.turns;
             if known.reads.as_ref().is_some_and(|reads| reads.is_denied) {
                 denials.groups.insert(name.clone());
@@ -156,11 +206,33 @@ impl Groups {
 
     /// Notes what a group's answers depend on.
     pub(super) fn asked(&mut self, group: &AskedGroup, reads: Reads) {
-        if let Some(known) = self.0.get_mut(group.name()) {
-            let was_denied = known.reads.as_ref().is_some_and(|reads| reads.is_denied);
-            known.turns += u64::from(was_denied != reads.is_denied);
-            known.reads = Some(reads);
-            known.is_due = false;
+        let Some(known) = self.known.get_mut(group.name()) else {
+            return;
+        };
+        let was_denied = known.reads.as_ref().is_some_and(|reads| reads.is_denied);
+        known.turns += u64::from(was_denied != reads.is_denied);
+        self.due.remove(group.name());
+        let before = known.reads.replace(reads.clone());
+        let before = before.map(|before| before.entities).unwrap_or_default();
+        for entity in before.difference(&reads.entities) {
+            take_from(&mut self.readers, entity, group.name());
+        }
+        for entity in reads.entities.difference(&before) {
+            let readers = self.readers.entry(entity.clone()).or_default();
+            readers.insert(group.name().into());
+        }
+    }
+}
+
+fn place_of(plan: &Arc<AskedPlan>) -> usize {
+    Arc::as_ptr(plan).addr()
+}
+
+fn take_from(readers: &mut BTreeMap<String, BTreeSet<Box<str>>>, entity: &str, group: &str) {
+    if let Some(of_entity) = readers.get_mut(entity) {
+        of_entity.remove(group);
+        if of_entity.is_empty() {
+            readers.remove(entity);
         }
     }
 }

@@ -12,7 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use filter::{RowError, Scalar, Set, SetChange};
+use filter::{AskedSource as _, RowError, Scalar, Set, SetChange};
 use serde_json::value::RawValue;
 
 use super::advance::{Advance, SetView};
@@ -263,8 +263,10 @@ impl LiveSets {
         let unasked = |set: &&Set| !self.failed.contains_key(*set);
         for set in self.missing.iter().filter(unasked) {
             match AskedGroup::of(set) {
-                Some(group) if groups.iter().any(|(due, _)| *due == group) => {}
-                Some(group) => groups.push((group, Cause::Once)),
+                Some(group) => {
+                    let due = groups.entry(group.name().into());
+                    due.or_insert((group, Cause::Once));
+                }
                 None => running.ask(set, Why::New, Question::about(set), &mut questions),
             }
         }
@@ -272,7 +274,7 @@ impl LiveSets {
         let outdated = self.groups.outdated();
         let outdated = outdated.filter(|set| self.known.contains(set));
         running.advance.unknown.extend(outdated.cloned());
-        for (group, cause) in groups {
+        for (group, cause) in groups.into_values() {
             questions.push(Question::Group(group.clone()));
             running.asked.push(Asked::Group(group, cause));
         }
