@@ -1,6 +1,7 @@
 //! Users who see the rows of the lists that they are members of, as another table says: what a change costs, how soon a
 //! membership is live and ends, and what the sets need.
 
+mod asking;
 mod joins;
 mod keys;
 mod revocation;
@@ -26,6 +27,7 @@ pub(super) async fn run(stage: &Stage) -> Result<Findings> {
     drop(teams);
     figures.extend(switch::run(stage).await?);
     figures.extend(keys::run(stage).await?);
+    figures.extend(asking::run(stage).await?);
     Ok(Findings {
         figures,
         plots: Vec::new(),
