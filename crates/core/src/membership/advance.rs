@@ -218,14 +218,18 @@ impl Advance {
 
     /// Takes a set as the database says it is. Only where sets are known as they were.
     pub(super) fn take_contents(&mut self, set: &Set, known: &Known, now: &Contents) {
-        self.stirred.insert(set.clone());
-        self.set(set, known, known.difference(set, now));
+        self.take_difference(set, known, known.difference(set, now), false);
     }
 
-    /// Takes a set as the database says it is, which was nothing else in between. Only where sets are known as they were.
-    pub(super) fn take_next(&mut self, set: &Set, known: &Known, now: &Contents) {
-        let difference = known.difference(set, now);
-        if !difference.is_nothing() {
+    /// Takes how a set differs from what is known, as it was; `is_next` when it was nothing else in between.
+    pub(super) fn take_difference(
+        &mut self,
+        set: &Set,
+        known: &Known,
+        difference: Difference,
+        is_next: bool,
+    ) {
+        if !is_next || !difference.is_nothing() {
             self.stirred.insert(set.clone());
         }
         self.set(set, known, difference);

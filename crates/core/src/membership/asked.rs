@@ -165,6 +165,16 @@ impl AskedPlan {
         entities
     }
 
+    /// Whether a row of the table decides about no other: where nothing but some rows has changed, only about those it has
+    /// to be asked.
+    pub fn decides_row_by_row(&self) -> bool {
+        let relations = self.relations.get();
+        let mut own = relations.entities.iter();
+        let own = own.find(|(_, entity)| *entity == self.entity());
+        let names_itself = own.is_none_or(|(oid, _)| self.uses.relations.contains(oid));
+        self.plan.is_per_row() && !self.uses.is_dynamic && !names_itself
+    }
+
     fn table(&self) -> Table<'_> {
         Table::new(&self.schema, Backend::Postgres)
     }
@@ -290,6 +300,11 @@ impl AskedGroup {
             membership: Membership::Exists,
             negated: false,
         }
+    }
+
+    /// Whether a set is that of the visible rows' keys.
+    pub(super) fn is_visible_rows(set: &Set) -> bool {
+        set.asked().is_some_and(|asked| asked.part == VISIBLE)
     }
 
     fn set(self: &Arc<Self>, part: usize, columns: &[usize]) -> Set {

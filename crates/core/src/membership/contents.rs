@@ -125,6 +125,12 @@ impl Contents {
         self.with_null > 0
     }
 
+    /// Whether some row has these values.
+    pub(super) fn holds(&self, values: &[Scalar]) -> bool {
+        let wanted: Vec<&Scalar> = values.iter().collect();
+        self.counts.contains_key(&LookedUp(&wanted))
+    }
+
     /// The number of different values.
     pub fn len(&self) -> usize {
         self.counts.len()

@@ -7,7 +7,11 @@ use std::sync::atomic::Ordering;
 use filter::{AskedSource as _, Set};
 
 use super::asked::{AskedGroup, AskedPlan, Reads};
-use crate::log::NetChange;
+use super::question::GroupQuestion;
+use crate::log::{ChangeKind, NetChange};
+
+/// The most rows that a group is asked about one by one; with more it is asked about all.
+const ROWS_MAX: usize = 1_000;
 
 /// The groups whose sets are in use, by name. A drain must not look at those that it does not concern.
 #[derive(Debug, Default)]
@@ -152,10 +156,7 @@ impl Groups {
     }
 
     /// The groups that must be asked because of these entries, or for another reason, by name.
-    pub(super) fn due(
-        &self,
-        entries: &[NetChange],
-    ) -> BTreeMap<Box<str>, (Arc<AskedGroup>, Cause)> {
+    pub(super) fn due(&self, entries: &[NetChange]) -> BTreeMap<Box<str>, (GroupQuestion, Cause)> {
         let mut of_entities: BTreeMap<&str, Vec<&NetChange>> = BTreeMap::new();
         if !self.known.is_empty() {
             for entry in entries {
@@ -168,11 +169,26 @@ impl Groups {
         let names: BTreeSet<&Box<str>> = readers.flatten().chain(&self.due).collect();
         // Thousands of groups read the same tables.
         let mut causes: BTreeMap<Vec<&str>, Cause> = BTreeMap::new();
+        let mut rows: BTreeMap<&str, Option<Arc<BTreeSet<String>>>> = BTreeMap::new();
         let due = names.into_iter().filter_map(|name| {
             let known = self.known.get(name)?;
             let read = known.reads.iter().flat_map(|reads| &reads.entities);
             let read = read.filter_map(|entity| Some(*of_entities.get_key_value(&**entity)?.0));
             let read: Vec<&str> = read.collect();
+            let plan = known.group.plan();
+            let is_about_rows = read == [plan.entity()]
+                && !self.due.contains(name)
+                && known.reads.as_ref().is_some_and(|reads| !reads.has_failed)
+                && plan.decides_row_by_row();
+            let about = is_about_rows.then(|| {
+                let of_entity = of_entities.get(plan.entity()).into_iter().flatten();
+                let rows = rows.entry(plan.entity());
+                rows.or_insert_with(|| keys_of(of_entity.copied())).clone()
+            });
+            let question = GroupQuestion {
+                group: known.group.clone(),
+                rows: about.flatten(),
+            };
             let cause = causes.entry(read).or_insert_with_key(|read| {
                 let entries = read.iter().filter_map(|entity| of_entities.get(entity));
                 let entries: Vec<&NetChange> = entries.flatten().copied().collect();
@@ -182,7 +198,7 @@ impl Groups {
                     Cause::Often
                 }
             });
-            Some((name.clone(), (known.group.clone(), *cause)))
+            Some((name.clone(), (question, *cause)))
         });
         due.collect()
     }
@@ -204,11 +220,16 @@ impl Groups {
         denials
     }
 
-    /// Notes what a group's answers depend on.
-    pub(super) fn asked(&mut self, group: &AskedGroup, reads: Reads) {
+    /// Notes what a group's answers depend on, or if the question was about some rows alone, what else they depend on.
+    pub(super) fn asked(&mut self, question: &GroupQuestion, mut reads: Reads) {
+        let group = &question.group;
         let Some(known) = self.known.get_mut(group.name()) else {
             return;
         };
+        if let (Some(before), true) = (&known.reads, question.rows.is_some()) {
+            reads.entities.extend(before.entities.iter().cloned());
+            reads.is_timed |= before.is_timed;
+        }
         let was_denied = known.reads.as_ref().is_some_and(|reads| reads.is_denied);
         known.turns += u64::from(was_denied != reads.is_denied);
         self.due.remove(group.name());
@@ -235,6 +256,22 @@ fn take_from(readers: &mut BTreeMap<String, BTreeSet<Box<str>>>, entity: &str, g
             readers.remove(entity);
         }
     }
+}
+
+/// The keys of the rows that have changed; none when there are too many, or when that is not all that has happened.
+fn keys_of<'a>(entries: impl Iterator<Item = &'a NetChange>) -> Option<Arc<BTreeSet<String>>> {
+    let mut keys = BTreeSet::new();
+    for entry in entries {
+        let is_of_row = matches!(
+            entry.kind,
+            ChangeKind::Create | ChangeKind::Update | ChangeKind::Delete
+        );
+        if !is_of_row || entry.truncated_at.is_some() || keys.len() == ROWS_MAX {
+            return None;
+        }
+        keys.insert(entry.key.clone()?);
+    }
+    Some(keys.into())
 }
 
 /// Whether one commit has made all these entries.

@@ -310,6 +310,25 @@ impl Known {
         Difference::between(&before, now)
     }
 
+    /// The difference between what a set holds and will hold, in some values alone.
+    pub(super) fn difference_among(
+        &self,
+        set: &Set,
+        among: &Contents,
+        now: &Contents,
+    ) -> Difference {
+        let of = |holds: &dyn Fn(&[Scalar]) -> bool| {
+            let values = among.values().filter(|values| holds(values));
+            Contents::of_values(values.map(|values| values.iter().cloned().collect()), false)
+        };
+        let held = of(&|values| {
+            let wanted: Vec<&Scalar> = values.iter().collect();
+            self.count(set, &wanted) > 0
+        });
+        let will_hold = of(&|values| now.holds(values));
+        Difference::between(&held, &will_hold)
+    }
+
     /// Under how many values sets are filed.
     #[cfg(test)]
     pub(super) fn filed(&self) -> usize {

@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use filter::{AskedSource as _, RowError, Scalar, Set, SetChange};
+use rls::Answers;
 use serde_json::value::RawValue;
 
 use super::advance::{Advance, SetView};
@@ -20,7 +21,7 @@ use super::asked::{AskedGroup, Reads};
 use super::contents::Contents;
 use super::groups::{Cause, Denials, Groups};
 use super::known::{Family, Known};
-use super::question::{Answer, Question};
+use super::question::{Answer, GroupQuestion, Question};
 use super::set_index::SetIndex;
 use super::values::Sign;
 use crate::log::NetChange;
@@ -73,7 +74,7 @@ struct Running {
     deepest: usize,
     asked: Vec<Asked>,
     /// What the groups that were asked have read.
-    reads: Vec<(Arc<AskedGroup>, Reads)>,
+    reads: Vec<(GroupQuestion, Reads)>,
     /// The sets that are known from this drain on.
     new: BTreeMap<Set, Contents>,
     failed: BTreeMap<Set, SetFailure>,
@@ -84,7 +85,7 @@ struct Running {
 enum Asked {
     About(Set, Why),
     /// For these of its sets.
-    Group(Arc<AskedGroup>, Cause),
+    Group(GroupQuestion, Cause),
 }
 
 /// Why a question about a set was asked.
@@ -265,7 +266,8 @@ impl LiveSets {
             match AskedGroup::of(set) {
                 Some(group) => {
                     let due = groups.entry(group.name().into());
-                    due.or_insert((group, Cause::Once));
+                    let (question, _) = due.or_insert((GroupQuestion::whole(group), Cause::Once));
+                    question.rows = None;
                 }
                 None => running.ask(set, Why::New, Question::about(set), &mut questions),
             }
@@ -274,9 +276,9 @@ impl LiveSets {
         let outdated = self.groups.outdated();
         let outdated = outdated.filter(|set| self.known.contains(set));
         running.advance.unknown.extend(outdated.cloned());
-        for (group, cause) in groups.into_values() {
-            questions.push(Question::Group(group.clone()));
-            running.asked.push(Asked::Group(group, cause));
+        for (question, cause) in groups.into_values() {
+            questions.push(Question::Group(question.clone()));
+            running.asked.push(Asked::Group(question, cause));
         }
         if questions.is_empty() {
             running.take_levels(&self.known, &self.outer, &mut questions);
@@ -298,9 +300,9 @@ impl LiveSets {
                 Asked::About(set, why) => {
                     running.take(set, why, answer, &self.known, &mut questions);
                 }
-                Asked::Group(group, cause) => {
-                    let sets = self.groups.sets(&group).cloned().collect();
-                    running.take_group(group, sets, cause, answer, &self.known);
+                Asked::Group(question, cause) => {
+                    let sets = self.groups.sets(&question.group).cloned().collect();
+                    running.take_group(question, sets, cause, answer, &self.known);
                 }
             }
         }
@@ -381,8 +383,8 @@ impl LiveSets {
             reads,
             ..
         } = running;
-        for (group, reads) in reads {
-            self.groups.asked(&group, reads);
+        for (question, reads) in reads {
+            self.groups.asked(&question, reads);
         }
         let unknown = advance.unknown.clone();
         let changes = advance.changes();
@@ -478,7 +480,7 @@ impl Running {
     /// Takes what a group was answered. What is not known is not visible.
     fn take_group(
         &mut self,
-        group: Arc<AskedGroup>,
+        question: GroupQuestion,
         sets: Vec<Set>,
         cause: Cause,
         answer: Answer,
@@ -494,20 +496,33 @@ impl Running {
             }
             return;
         };
+        let group = &question.group;
+        // What could not be answered about some rows is not known of any.
+        let is_visible = matches!(answer.answers, Answers::Visible(_));
+        let rows = question.rows.as_ref().filter(|_| is_visible);
         for set in sets {
             let contents = group.contents(&set, &answer.answers);
             if !known.contains(&set) {
                 self.new.insert(set, contents);
-            } else if self.advance.unknown.contains(&set) {
-                // Its plan is outdated.
-            } else if cause == Cause::Often {
-                self.advance.take_contents(&set, known, &contents);
-            } else {
-                self.advance.take_next(&set, known, &contents);
+                continue;
             }
+            if self.advance.unknown.contains(&set) {
+                // Its plan is outdated.
+                continue;
+            }
+            let difference = match rows.filter(|_| AskedGroup::is_visible_rows(&set)) {
+                Some(rows) => {
+                    let among = group.contents(&set, &Answers::Visible((**rows).clone()));
+                    known.difference_among(&set, &among, &contents)
+                }
+                None => known.difference(&set, &contents),
+            };
+            let is_next = cause == Cause::Once;
+            self.advance
+                .take_difference(&set, known, difference, is_next);
         }
         let reads = group.plan().reads(&answer);
-        self.reads.push((group, reads));
+        self.reads.push((question, reads));
     }
 
     /// Takes the sets that follow from what is known by now, level by level, until something has to be asked.

@@ -21,4 +21,4 @@ pub use groups::Denials;
 pub use known::{Family, family};
 pub use live::{LiveSets, SET_ROWS_MAX, SetFailure};
 pub use past::PastSets;
-pub use question::{Answer, Inquiry, Question};
+pub use question::{Answer, GroupQuestion, Inquiry, Question};

@@ -13,7 +13,7 @@ use super::asked::AskedGroup;
 use super::contents::Contents;
 use super::known::Known;
 use super::live::SET_ROWS_MAX;
-use super::question::{Answer, Question};
+use super::question::{Answer, GroupQuestion, Question};
 use super::values::Sign;
 use super::window::kept;
 use crate::log::NetChange;
@@ -128,7 +128,7 @@ impl PastSets {
             self.ask(&set, Question::about(&set), &mut questions);
         }
         for group in self.groups() {
-            questions.push(Question::Group(group.clone()));
+            questions.push(Question::Group(GroupQuestion::whole(group.clone())));
             self.asked.push(Asked::Group(group));
         }
         if questions.is_empty() {

@@ -1,5 +1,6 @@
 //! What an advance asks the database, at the snapshot of the read of the log that caused it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use filter::{Filter, Set};
@@ -23,7 +24,7 @@ pub enum Question {
         rows: usize,
     },
     /// What a group's sets hold.
-    Group(Arc<AskedGroup>),
+    Group(GroupQuestion),
     /// The rows of an entity that match a filter without sets.
     Rows {
         /// The entity.
@@ -43,6 +44,23 @@ impl Question {
             Some(rows) => Self::Window { set, rows },
             None => Self::Set(set),
         }
+    }
+}
+
+/// What a group sees.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupQuestion {
+    /// Whom to ask for.
+    pub group: Arc<AskedGroup>,
+    /// The canonical keys of the only rows that it is about, where the answer is that to the keys of the visible rows; none
+    /// when it is about all. The answer may be about more than these.
+    pub rows: Option<Arc<BTreeSet<String>>>,
+}
+
+impl GroupQuestion {
+    /// About all rows.
+    pub fn whole(group: Arc<AskedGroup>) -> Self {
+        Self { group, rows: None }
     }
 }
 

@@ -246,8 +246,8 @@ impl Changes<'_> {
             let entity = of_question.as_slice().first();
             let entity = entity.filter(|_| are_known(of_question, &found));
             answers.push(match (entity, question) {
-                (Some(_), Question::Group(group)) => {
-                    let answer = self.ask_group(conn, group).await?;
+                (Some(_), Question::Group(question)) => {
+                    let answer = self.ask_group(conn, &question.group).await?;
                     Answer::Group(Box::new(answer))
                 }
                 (Some(entity), _) => self.ask_one(conn, question, entity).await?,

@@ -12,7 +12,7 @@ use filter::Filter;
 use serde_json::value::RawValue;
 use sync_core::cursor::CommitId;
 use sync_core::log::{ChangeKind, NetChange};
-use sync_core::membership::{Answer, Inquiry, Question};
+use sync_core::membership::{Answer, GroupQuestion, Inquiry, Question};
 
 use super::collect::{CHUNK_BYTES, ITEMS_PER_CHUNK};
 use super::{Fingerprints, Part, reason_in_place_of_row};
@@ -117,7 +117,7 @@ pub(crate) fn entities_of(
 ) -> Result<Vec<Arc<Entity>>, String> {
     let own = match question {
         Question::Set(set) | Question::Window { set, .. } => sets::entity_of(set, entities),
-        Question::Group(group) => {
+        Question::Group(GroupQuestion { group, .. }) => {
             let own = entities.get(group.plan().entity());
             own.filter(|entity| *entity.fingerprint == *group.plan().fingerprint)
         }
@@ -367,7 +367,7 @@ impl MovedCollector<'_> {
 pub(crate) fn subject(question: &Question) -> &str {
     match question {
         Question::Set(set) | Question::Window { set, .. } => set.entity(),
-        Question::Group(group) => group.plan().entity(),
+        Question::Group(question) => question.group.plan().entity(),
         Question::Rows { entity, .. } => entity,
     }
 }

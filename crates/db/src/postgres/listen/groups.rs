@@ -1,10 +1,10 @@
 //! Groups, asked by a drain at its snapshot.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use futures_util::future::join3;
-use sync_core::membership::{AskedGroup, GroupAnswer, Question};
+use sync_core::membership::{AskedGroup, GroupAnswer, GroupQuestion, Question};
 use tokio_postgres::types::Type;
 
 use super::Line;
@@ -19,8 +19,13 @@ use crate::sets::groups_of;
 
 const CONTEXT: &str = "asking policies";
 
-/// A group with the position of its question.
-type Placed = (usize, Arc<AskedGroup>);
+/// Questions that are asked by the same statements: of one plan, and about the same rows.
+struct Together<'a> {
+    entity: &'a Entity,
+    rows: Option<&'a BTreeSet<String>>,
+    positions: Vec<usize>,
+    groups: Vec<Arc<AskedGroup>>,
+}
 
 impl Line<'_> {
     /// Asks the groups among some questions, those of one plan together. Returns the answers with their positions.
@@ -29,26 +34,42 @@ impl Line<'_> {
         questions: &[Question],
         of_questions: &[Vec<Arc<Entity>>],
     ) -> DbResult<Vec<(usize, GroupAnswer)>> {
-        let mut plans: Vec<(&Entity, Vec<Placed>)> = Vec::new();
+        let mut all: Vec<Together<'_>> = Vec::new();
         for (position, question) in questions.iter().enumerate() {
-            let (Question::Group(group), Some(entity)) = (question, of_questions[position].first())
+            let (Question::Group(GroupQuestion { group, rows }), Some(entity)) =
+                (question, of_questions[position].first())
             else {
                 continue;
             };
-            let asked = (position, group.clone());
-            let is_same = |of: &Arc<AskedGroup>| Arc::ptr_eq(of.plan(), group.plan());
-            match plans.iter_mut().find(|(_, groups)| is_same(&groups[0].1)) {
-                Some((_, groups)) => groups.push(asked),
-                None => plans.push((entity, vec![asked])),
+            let is_same = |with: &&mut Together<'_>| {
+                Arc::ptr_eq(with.groups[0].plan(), group.plan()) && with.rows == rows.as_deref()
+            };
+            match all.iter_mut().find(is_same) {
+                Some(with) => {
+                    with.positions.push(position);
+                    with.groups.push(group.clone());
+                }
+                None => all.push(Together {
+                    entity,
+                    rows: rows.as_deref(),
+                    positions: vec![position],
+                    groups: vec![group.clone()],
+                }),
             }
         }
         let mut answers = Vec::new();
-        for (entity, asked) in plans {
-            let (positions, groups): (Vec<usize>, Vec<Arc<AskedGroup>>) = asked.into_iter().unzip();
+        for together in all {
+            let Together {
+                entity,
+                rows,
+                positions,
+                groups,
+            } = together;
             let begin = format!("SAVEPOINT question; {}", question_settings());
             let begun = self.l.batch_execute(&begin).await;
             begun.map_err(|error| failed(CONTEXT, &error))?;
-            let found = group::ask_together(&self.l, &self.log_schema, entity, &groups).await;
+            let asking = group::ask_together(&self.l, &self.log_schema, entity, rows, &groups);
+            let found = asking.await;
             let ended = self.l.batch_execute(TAKE_BACK).await;
             ended.map_err(|error| failed(CONTEXT, &error))?;
             let denied = |_| {

@@ -57,7 +57,7 @@ pub(in crate::postgres) fn statement(
         array(names.iter()),
         array(values.iter()),
         array(questions.iter()),
-        visible_sql(entity).unwrap_or_default(),
+        visible_sql(entity, None).unwrap_or_default(),
     ];
     (sql, parameters)
 }
@@ -76,7 +76,8 @@ pub(in crate::postgres) fn answer(group: &AskedGroup, text: &str) -> GroupAnswer
     }
 }
 
-/// Asks groups of one plan in the open transaction, in few round trips.
+/// Asks groups of one plan in the open transaction, in few round trips. Where the visible rows' keys are asked for, only about
+/// these rows, if there are any.
 ///
 /// # Errors
 /// When the connection fails, or the transaction has.
@@ -84,6 +85,7 @@ pub(in crate::postgres) async fn ask_together(
     client: &Client,
     log_schema: &str,
     entity: &Entity,
+    rows: Option<&BTreeSet<String>>,
     groups: &[Arc<AskedGroup>],
 ) -> DbResult<Vec<GroupAnswer>> {
     let Some(plan) = groups.first().map(|group| group.plan().clone()) else {
@@ -94,7 +96,7 @@ pub(in crate::postgres) async fn ask_together(
         search_path: &plan.search_path,
         known: &plan.settings,
     };
-    let visible = visible_sql(entity).unwrap_or_default();
+    let visible = visible_sql(entity, rows).unwrap_or_default();
     let subject = Subject {
         plan: &plan.plan,
         schema: &plan.schema,
