@@ -158,3 +158,62 @@ async fn a_page_over_http_has_the_rows_that_the_role_may_see() {
         .collect();
     assert_eq!(keys, ["3", "5"]);
 }
+
+#[tokio::test]
+async fn where_policies_are_per_row_only_the_rows_that_have_changed_are_asked_about() {
+    let mut live = Live::with(
+        "CREATE FUNCTION shows(title text) RETURNS boolean LANGUAGE plpgsql STABLE AS $$ BEGIN
+            IF title = 'raises' THEN RAISE 'no'; END IF; RETURN title <> 'hidden'; END $$;
+         CREATE POLICY titles ON todos AS RESTRICTIVE USING (shows(title))",
+    )
+    .await;
+    let mut ann = live.subscriber(&user(ANN)).await;
+    assert_eq!(keys(&ann), these(["1", "2", "4", "5"]));
+    // A row of which nobody hears: from here on, whoever asks about all rows is answered nothing.
+    live.db
+        .execute(
+            "SET session_replication_role = replica;
+             INSERT INTO todos (id, list_id, title) VALUES (6, 1, 'raises');
+             RESET session_replication_role",
+        )
+        .await;
+    live.db
+        .execute("UPDATE todos SET title = 'hidden' WHERE id = 1")
+        .await;
+    wait_keys(&mut ann, &["2", "4", "5"]).await;
+    live.db
+        .execute(
+            "BEGIN; UPDATE todos SET title = 'new' WHERE id IN (1, 2); DELETE FROM todos WHERE id = 4;
+             INSERT INTO todos (id, list_id) VALUES (7, 1), (8, 2); COMMIT",
+        )
+        .await;
+    wait_keys(&mut ann, &["1", "2", "5", "7"]).await;
+    live.fence(&mut ann).await;
+    assert_eq!(keys(&ann), these(["1", "2", "5", "7"]));
+    // Another table decides about all of them.
+    let joins = format!("INSERT INTO members VALUES (2, '{ANN}')");
+    live.db.execute(&joins).await;
+    wait_keys(&mut ann, &[]).await;
+    live.db.execute("DELETE FROM todos WHERE id = 6").await;
+    wait_keys(&mut ann, &["1", "2", "3", "5", "7", "8"]).await;
+}
+
+#[tokio::test]
+async fn a_row_that_decides_about_others_of_its_table_moves_them() {
+    let mut live = Live::with(
+        "CREATE FUNCTION is_newest(wanted integer) RETURNS boolean LANGUAGE sql STABLE SECURITY DEFINER AS
+            $$ SELECT wanted = (SELECT max(id) FROM public.todos) $$;
+         CREATE POLICY newest ON todos AS RESTRICTIVE USING (is_newest(id))",
+    )
+    .await;
+    let mut ann = live.subscriber(&user(ANN)).await;
+    assert_eq!(keys(&ann), these(["5"]));
+    live.db
+        .execute("INSERT INTO todos (id, list_id) VALUES (6, 1)")
+        .await;
+    wait_keys(&mut ann, &["6"]).await;
+    live.db.execute("DELETE FROM todos WHERE id = 6").await;
+    wait_keys(&mut ann, &["5"]).await;
+    live.fence(&mut ann).await;
+    assert_eq!(keys(&ann), these(["5"]));
+}
