@@ -5,7 +5,7 @@ import { canonicalKey, keyOfRow, type KeyInput } from "./key.js";
 import type { Write } from "./protocol/generated.js";
 import type { Json, Row, RowKey } from "./protocol/json.js";
 import { toJson } from "./protocol/to_json.js";
-import type { SelectionOptions } from "./replica/selection.js";
+import type { Direction, SelectionOptions } from "./replica/selection.js";
 import type { Validator, View } from "./replica/view.js";
 import { uuid } from "./uuid.js";
 
@@ -56,6 +56,7 @@ export type Values<R> = { [C in keyof R]?: R[C] | (number extends R[C] ? bigint 
 export interface LiveOptions<R> extends SelectionOptions {
   /** Compares two rows; rows that are equal to it are sorted by key. */
   order?: (a: R, b: R) => number;
+  orderBy?: readonly (readonly [column: keyof R & string, direction: Direction])[];
 }
 
 /** The server's answer to a write. */
@@ -100,6 +101,10 @@ export class Entity<R extends object> {
    *
    *     const mine = sync.todos.live({ where: "assignee = $1", params: ["Ann"] });
    *     mine.subscribe(({ rows, state }) => render(rows, state));
+   *
+   * With `orderBy` and `limit` it has the first rows in that order, as they come and go, and `loadMore()` shows more of them.
+   *
+   *     const newest = sync.todos.live({ orderBy: [["created_at", "desc"]], limit: 50 });
    */
   live<const P extends LiveOptions<R>>(options?: P): View<P extends { columns: readonly string[] } ? Partial<R> : R> {
     return this.ports.view(this.name, (options ?? {}) as LiveOptions<never>, this.#validate) as never;

@@ -8,7 +8,7 @@ import type { View, ViewSnapshot } from "./replica/view.js";
 import type { Status } from "./status.js";
 import type { Sync } from "./sync.js";
 
-const LOADING: ViewSnapshot<never> = { rows: [], state: "loading", error: undefined, pending: new Set(), invalid: [] };
+const LOADING: ViewSnapshot<never> = { rows: [], state: "loading", error: undefined, pending: new Set(), invalid: [], hasMore: false };
 
 /** What a page shows that was rendered on a server, until it has mounted: both must render the same. */
 const UNKNOWN: Status = {

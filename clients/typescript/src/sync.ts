@@ -213,18 +213,18 @@ export class Sync {
   }
 
   #view(entity: string, options: LiveOptions<never>, validate: Validator | undefined): View<never> {
-    const selection = selectionOf(entity, options);
-    this.#open(selection);
-    let closed = false;
-    const view: View<never> = new View<never>(this.#replica, this.#replica.query(selection), {
+    const open = (limit = options.limit) => {
+      const selection = selectionOf(entity, limit === undefined ? options : { ...options, limit });
+      this.#open(selection);
+      return this.#replica.query(selection);
+    };
+    const view: View<never> = new View<never>(this.#replica, open(), {
       order: options.order,
+      orderBy: options.orderBy ?? (options.limit === undefined ? undefined : []),
       validate,
-      close: () => {
-        if (closed) return;
-        closed = true;
-        this.#views.delete(view);
-        this.#release(selection.name);
-      },
+      open,
+      release: ({ selection }) => this.#release(selection.name),
+      close: () => this.#views.delete(view),
     });
     this.#views.add(view);
     return view;

@@ -99,10 +99,21 @@ fn order_column(
         }
         (Err(_), _) => return Err("rows cannot be ordered by values of its type"),
     };
+    let is_plain = matches!(
+        described.kind,
+        ColumnKind::Bool
+            | ColumnKind::Int { .. }
+            | ColumnKind::Float
+            | ColumnKind::Uuid
+            | ColumnKind::Date
+            | ColumnKind::Timestamp
+            | ColumnKind::TimestampTz
+    );
     Ok(OrderColumn {
         column,
         direction,
         is_known,
+        is_told: is_known && is_plain,
     })
 }
 

@@ -14,10 +14,11 @@ pub fn text(value: &impl Serialize) -> String {
     serde_json::to_string(value).expect("JSON can express our values")
 }
 
-/// A `changes` frame of a live shape, around an array of changes.
-pub fn changes_of_shape(shape: &str, array: &str) -> String {
+/// A `changes` frame of a live shape, around an array of changes and one of keys.
+pub fn changes_of_shape(shape: &str, array: &str, order: Option<&str>) -> String {
+    let end = end_of_changes(order);
     format!(
-        r#"{{"type":"changes","shape":{},"changes":{array}}}"#,
+        r#"{{"type":"changes","shape":{},"changes":{array}{end}"#,
         text(&shape)
     )
 }
@@ -27,13 +28,20 @@ pub fn before_changes_of_shape(shape: &str) -> String {
     format!(r#"{{"type":"changes","shape":{},"changes":["#, text(&shape))
 }
 
-/// What follows them.
-pub const AFTER_CHANGES: &str = "]}";
+/// What follows them, around an array of keys.
+pub fn after_changes(order: Option<&str>) -> String {
+    format!("]{}", end_of_changes(order))
+}
 
-/// A `changes` frame of a subscription that catches up, around an array of changes.
-pub fn changes_of_subscription(id: &SubscriptionId, array: &str) -> String {
+fn end_of_changes(order: Option<&str>) -> String {
+    order.map_or_else(|| "}".to_owned(), |order| format!(r#","order":{order}}}"#))
+}
+
+/// A `changes` frame of a subscription that catches up, around an array of changes and one of keys.
+pub fn changes_of_subscription(id: &SubscriptionId, array: &str, order: Option<&str>) -> String {
+    let end = end_of_changes(order);
     format!(
-        r#"{{"type":"changes","id":{},"changes":{array}}}"#,
+        r#"{{"type":"changes","id":{},"changes":{array}{end}"#,
         text(id)
     )
 }
@@ -60,16 +68,28 @@ mod tests {
             shape: Some("s\"".to_owned()),
             id: None,
             changes: changes.clone(),
+            order: None,
         });
-        assert_eq!(changes_of_shape("s\"", &array), of_shape.to_text());
-        let pieces = before_changes_of_shape("s\"") + &text(&changes[0]) + AFTER_CHANGES;
+        assert_eq!(changes_of_shape("s\"", &array, None), of_shape.to_text());
+        let pieces = before_changes_of_shape("s\"") + &text(&changes[0]) + &after_changes(None);
         assert_eq!(pieces, of_shape.to_text());
+        let ordered = ServerFrame::Changes(Changes {
+            shape: Some("s".to_owned()),
+            id: None,
+            changes: changes.clone(),
+            order: Some(vec!["2".to_owned(), "1".to_owned()]),
+        });
+        let order = Some(r#"["2","1"]"#);
+        assert_eq!(changes_of_shape("s", &array, order), ordered.to_text());
+        let pieces = before_changes_of_shape("s") + &text(&changes[0]) + &after_changes(order);
+        assert_eq!(pieces, ordered.to_text());
         let of_id = ServerFrame::Changes(Changes {
             shape: None,
             id: Some(id.clone()),
             changes,
+            order: None,
         });
-        assert_eq!(changes_of_subscription(&id, &array), of_id.to_text());
+        assert_eq!(changes_of_subscription(&id, &array, None), of_id.to_text());
         let rows: Vec<RowImage> =
             serde_json::from_str(r#"[{"key":"1","row":{"id": 1}}]"#).expect("rows");
         let array = text(&rows);

@@ -193,6 +193,9 @@ pub struct Changes {
     pub id: Option<SubscriptionId>,
     /// In the order in which they apply.
     pub changes: Vec<Change>,
+    /// The keys of a window's rows as they are ordered now, where the values do not tell it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub order: Option<Vec<String>>,
 }
 
 /// One change of one row, or of all.

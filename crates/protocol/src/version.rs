@@ -5,7 +5,7 @@
 //! server offers.
 //!
 //! History: 1, the first. The feature `windows` came without another number: `subscribe` may have `order`, `limit` and
-//! `after`.
+//! `after`, and `changes` of such a subscription `order`.
 
 /// The version of the protocol that this code speaks.
 pub const PROTOCOL_VERSION: u32 = 1;

@@ -27,6 +27,7 @@ const VERSIONS: &[(u32, &str)] = &[
     (1, "1d81d75c7cebc7d1"),
     (1, "251fcec41a06912c"),
     (1, "b6b5481147ef9e0e"),
+    (1, "cc060d4f1b61bb80"),
 ];
 
 const CLIENT: Uuid = uuid!("67e55044-10b1-426f-9247-bb680e5fe0c8");
@@ -233,6 +234,7 @@ fn server_frames() -> Vec<(&'static str, ServerFrame)> {
                 shape: Some("s1".to_owned()),
                 id: None,
                 changes: changes().into(),
+                order: None,
             }),
         ),
         (
@@ -241,6 +243,19 @@ fn server_frames() -> Vec<(&'static str, ServerFrame)> {
                 shape: None,
                 id: Some(id()),
                 changes: changes().into(),
+                order: None,
+            }),
+        ),
+        (
+            "changes_of_a_window",
+            ServerFrame::Changes(Changes {
+                shape: Some("s1".to_owned()),
+                id: None,
+                changes: vec![Change::Leave {
+                    key: "3".to_owned(),
+                    mutation_id: None,
+                }],
+                order: Some(vec!["2".to_owned(), "1".to_owned()]),
             }),
         ),
         ("cursor", cursor(CURSOR)),

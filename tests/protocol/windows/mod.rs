@@ -1,6 +1,7 @@
 //! Windows: the first rows in an order, live.
 
 mod copies;
+mod ordered;
 mod pages;
 mod refusals;
 mod resuming;

@@ -109,7 +109,7 @@ class EventsLink implements Link {
     this.#frame(welcome);
   }
 
-  async #subscribe({ id, entity, where, params, columns, cursor }: SubscribeFrame): Promise<void> {
+  async #subscribe({ id, entity, where, params, columns, order, limit, cursor }: SubscribeFrame): Promise<void> {
     if (this.#streams.size >= STREAMS_MAX && this.#prefix.startsWith("http:")) {
       return this.#refuse(id, "too_many_subscriptions", `at most ${STREAMS_MAX} lists without WebSockets`);
     }
@@ -118,6 +118,8 @@ class EventsLink implements Link {
     const query = new URLSearchParams({ entity });
     if (where !== undefined) query.set("where", where);
     if (params) query.set("params", JSON.stringify(params));
+    if (order) query.set("order", JSON.stringify(order));
+    if (limit !== undefined) query.set("limit", `${limit}`);
     if (columns) query.set("columns", columns.join(","));
     if (cursor !== undefined) query.set("cursor", cursor);
     const answer = await this.#request(`/events?${query}`, { signal: stream.request.signal });
@@ -212,7 +214,7 @@ class EventsLink implements Link {
 
   async #refused(id: SubscriptionId, answer: Response): Promise<void> {
     const said = (await answer.json().catch(() => ({}))) as Refusal;
-    if (answer.status === 400 || answer.status === 404) {
+    if (answer.status === 400 || answer.status === 404 || said.code === "too_large") {
       this.#streams.delete(id);
       return this.#refuse(id, said.code ?? "protocol", said.message ?? "");
     }

@@ -3,6 +3,7 @@
 import type { ClientFrame, ServerFrame } from "./generated.js";
 
 export type SubscribeFrame = Extract<ClientFrame, { type: "subscribe" }>;
+export type ChangesFrame = Extract<ServerFrame, { type: "changes" }>;
 export type PushFrame = Extract<ClientFrame, { type: "push" }>;
 export type WelcomeFrame = Extract<ServerFrame, { type: "welcome" }>;
 export type RejectFrame = Extract<ServerFrame, { type: "reject" }>;

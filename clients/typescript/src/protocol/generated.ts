@@ -69,6 +69,8 @@ export type Changes = {
   id?: SubscriptionId;
   /** In the order in which they apply. */
   changes: Array<Change>;
+  /** The keys of a window's rows as they are ordered now, where the values do not tell it. */
+  order?: Array<string>;
 };
 
 /** One frame from a client. */

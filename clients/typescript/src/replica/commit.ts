@@ -38,6 +38,8 @@ export interface RowsCommit {
   /** The instant of these rows, to resume from. */
   cursor?: string;
   schema?: SchemaSummary;
+  /** The order of a window's rows until they change, where the server says it. */
+  order?: readonly RowKey[];
 }
 
 export function emptyCommit(): Commit {

@@ -18,6 +18,8 @@ export class QueryRows {
   error: SyncError | undefined;
   cursor: string | undefined;
   schema: SchemaSummary | undefined;
+  /** The order of a window's rows, where the server says it. */
+  order: readonly RowKey[] | undefined;
   /** Open mutations whose effects these rows contain already. */
   readonly settled = new Set<string>();
   constructor(readonly selection: Selection) {}
@@ -40,7 +42,7 @@ export class QueryRows {
     this.phase = phase === "stale" && !known ? "loading" : phase;
   }
 
-  #move({ reset, puts, gone, cursor, schema }: NonNullable<QueryCommit["rows"]>): void {
+  #move({ reset, puts, gone, cursor, schema, order }: NonNullable<QueryCommit["rows"]>): void {
     const before = this.rows;
     const rows = reset ? new Map<RowKey, Row>() : (before as Map<RowKey, Row>);
     for (const key of gone) rows.delete(key);
@@ -52,6 +54,8 @@ export class QueryRows {
     this.rows = rows;
     if (reset || cursor !== undefined) this.cursor = cursor;
     if (schema) this.schema = schema;
+    // What is said holds until the rows change.
+    if (reset || order || puts.length || gone.length) this.order = order;
   }
 }
 

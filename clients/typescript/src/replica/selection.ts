@@ -13,7 +13,16 @@ export interface SelectionOptions {
   where?: string;
   params?: readonly (Json | bigint)[];
   columns?: readonly string[];
+  /** The columns by which the rows are ordered. Nulls come last, and with `desc` first; the key decides last. */
+  orderBy?: OrderBy;
+  /** Only the first rows in that order: `{ orderBy: [["created_at", "desc"]], limit: 50 }` is the newest fifty. */
+  limit?: number;
 }
+
+/** Which values of a column come first. */
+export type Direction = "asc" | "desc";
+/** Columns with their directions. */
+export type OrderBy = readonly (readonly [column: string, direction: Direction])[];
 
 export interface Selection {
   /** Identifies it in the store and among tabs. */
@@ -22,6 +31,8 @@ export interface Selection {
   where?: string;
   params?: Json[];
   columns?: string[];
+  order?: [string, Direction][];
+  limit?: number;
 }
 
 /** @throws {TypeError} when a parameter is not JSON. */
@@ -30,8 +41,15 @@ export function selectionOf(entity: string, options: SelectionOptions = {}): Sel
   if (options.where !== undefined) selection.where = options.where;
   if (options.params?.length) selection.params = options.params.map((param, index) => toJson(param, `$${index + 1}`));
   if (options.columns) selection.columns = [...new Set(options.columns)].sort();
-  if (selection.where !== undefined || selection.columns) {
-    selection.name = JSON.stringify([entity, selection.where ?? null, selection.params ?? null, selection.columns ?? null]);
+  // Without a limit all rows are the same ones, in whatever order they are shown.
+  const window: Json[] = [];
+  if (options.limit !== undefined) {
+    selection.limit = options.limit;
+    selection.order = (options.orderBy ?? []).map(([column, direction]) => [column, direction]);
+    window.push(selection.limit, selection.order);
+  }
+  if (selection.where !== undefined || selection.columns || window.length) {
+    selection.name = JSON.stringify([entity, selection.where ?? null, selection.params ?? null, selection.columns ?? null, ...window]);
   }
   return selection;
 }

@@ -9,8 +9,8 @@
  */
 
 import { FrameError, serverError, errorToJson, type SyncError } from "../errors.js";
-import type { ErrorFrame, SubscribeFrame, WelcomeFrame } from "../protocol/frames.js";
-import type { Change, ClientFrame, SchemaSummary, ServerFrame, SubscriptionId } from "../protocol/generated.js";
+import type { ChangesFrame, ErrorFrame, SubscribeFrame, WelcomeFrame } from "../protocol/frames.js";
+import type { ClientFrame, SchemaSummary, ServerFrame, SubscriptionId } from "../protocol/generated.js";
 import { emptyCommit, type Commit, type QueryCommit } from "../replica/commit.js";
 import type { Selection } from "../replica/selection.js";
 import { Acks } from "./acks.js";
@@ -98,7 +98,7 @@ export class Session {
         return this.#cursor(frame.cursor, frame.id);
       case "changes":
         if (frame.id !== undefined) return this.#addressed(frame.id, "changesById", frame);
-        return this.#changes(frame.shape, frame.changes);
+        return this.#changes(frame);
       case "error":
         return this.#error(frame);
       default:
@@ -134,9 +134,9 @@ export class Session {
     if (subscription.phase !== "failed") this.#ports.send({ type: "unsubscribe", id: subscription.id });
   }
 
-  #changes(shape: string | undefined, changes: Change[]): void {
+  #changes(frame: ChangesFrame): void {
     for (const subscription of this.#live()) {
-      if (subscription.shape === shape) this.#step(subscription, "changesByShape", { type: "changes", changes });
+      if (subscription.shape === frame.shape) this.#step(subscription, "changesByShape", frame);
     }
   }
 
@@ -156,7 +156,7 @@ export class Session {
       case "hold":
         subscription.unavailable = false;
         if (frame.type === "snapshot") subscription.held.snapshot(frame.rows);
-        else if (frame.type === "changes" && !subscription.held.take(frame.changes)) {
+        else if (frame.type === "changes" && !subscription.held.take(frame.changes, frame.order)) {
           return this.#again(subscription, "a change of an unknown kind");
         }
         break;

@@ -46,7 +46,7 @@ export class Subscription {
   }
 
   release(cursor: string, settled: string[], schema?: SchemaSummary): QueryCommit {
-    const rows: RowsCommit = { ...this.held.release(), cursor };
+    const rows: RowsCommit = { ...this.held.release(this.selection.limit !== undefined), cursor };
     if (schema) rows.schema = schema;
     return { name: this.selection.name, phase: "live", rows, settled };
   }

@@ -1,7 +1,6 @@
 /** The store on IndexedDB: rows, cursors, queue and dead letters change in one transaction. */
 
 import { StorageError } from "../errors.js";
-import type { SchemaSummary } from "../protocol/generated.js";
 import type { Row, RowKey } from "../protocol/json.js";
 import type { Commit, RowsCommit } from "../replica/commit.js";
 import type { ChainLink, Mutation, Numbering, Rejection } from "../replica/mutation.js";
@@ -188,9 +187,9 @@ export class IndexedDbStore implements Store {
 }
 
 /** Moves a query's rows to the cursor of the commit. */
-async function move(table: Tables, name: string, { reset, puts, gone, cursor, schema }: RowsCommit): Promise<void> {
+async function move(table: Tables, name: string, { reset, puts, gone, cursor, schema, order }: RowsCommit): Promise<void> {
   const [queries, rows] = [table("queries"), table("rows")];
-  const kept = await resultOf<{ schema: SchemaSummary } | undefined>(queries.get(name));
+  const kept = await resultOf<Pick<StoredRows, "schema" | "order"> | undefined>(queries.get(name));
   const known = schema ?? kept?.schema;
   if (reset) rows.delete(all(name));
   if (cursor === undefined) return void queries.delete(name);
@@ -198,7 +197,7 @@ async function move(table: Tables, name: string, { reset, puts, gone, cursor, sc
   if (!known || (!kept && !reset)) return;
   for (const key of gone) rows.delete([name, key]);
   for (const [key, row] of puts) rows.put([key, row], [name, key]);
-  queries.put({ cursor, schema: known }, name);
+  queries.put({ cursor, schema: known, order: order ?? (reset || puts.length || gone.length ? undefined : kept?.order) }, name);
 }
 
 /** All rows of a query. */

@@ -11,6 +11,7 @@ interface Kept {
   rows: Map<RowKey, Row>;
   cursor: string;
   schema: StoredRows["schema"];
+  order: StoredRows["order"];
 }
 
 export class MemoryStore implements Store {
@@ -81,7 +82,7 @@ export class MemoryStore implements Store {
     this.#queries.clear();
   }
 
-  #move(name: string, { reset, puts, gone, cursor, schema }: RowsCommit): void {
+  #move(name: string, { reset, puts, gone, cursor, schema, order }: RowsCommit): void {
     const kept = this.#queries.get(name);
     if (cursor === undefined) {
       this.#queries.delete(name);
@@ -92,6 +93,6 @@ export class MemoryStore implements Store {
     const rows = reset ? new Map<RowKey, Row>() : kept!.rows;
     for (const key of gone) rows.delete(key);
     for (const [key, row] of puts) rows.set(key, row);
-    this.#queries.set(name, { rows, cursor, schema: known });
+    this.#queries.set(name, { rows, cursor, schema: known, order: order ?? (reset || puts.length || gone.length ? undefined : kept?.order) });
   }
 }

@@ -39,6 +39,7 @@ function mergeRows(before: RowsCommit, after: RowsCommit): RowsCommit {
     for (const [key, row] of puts) rows.set(key, row);
   }
   const merged: RowsCommit = { ...before, ...after, reset: before.reset, puts: [], gone: [] };
+  if (!after.order && (after.puts.length || after.gone.length)) delete merged.order;
   for (const [key, row] of rows) {
     if (row) merged.puts.push([key, row]);
     else merged.gone.push(key);

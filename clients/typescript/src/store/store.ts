@@ -25,6 +25,7 @@ export interface StoredRows {
   rows: [RowKey, Row][];
   cursor: string;
   schema: SchemaSummary;
+  order?: readonly RowKey[] | undefined;
 }
 
 /** Every method is one transaction: all of it is stored or nothing, whenever the tab is killed. */

@@ -72,11 +72,11 @@ export class Follower {
     this.#replica.apply({ ...commit, queries });
   }
 
-  #take({ name, rows, phase, error, cursor, schema, settled, count }: QueryState): void {
+  #take({ name, rows, phase, error, cursor, schema, order, settled, count }: QueryState): void {
     this.#count = Math.max(this.#count ?? 0, count);
     if (!this.#wanted.has(name)) return;
     this.#followed.add(name);
-    const whole = { reset: true, puts: rows, gone: [], ...(cursor !== undefined && { cursor }), ...(schema && { schema }) };
+    const whole = { reset: true, puts: rows, gone: [], ...(cursor !== undefined && { cursor }), ...(schema && { schema }), ...(order && { order }) };
     // A leader that is still loading has less than the store.
     const query = { name, settled, ...(error && { error }), ...(phase !== "loading" && { phase, rows: whole }) };
     this.#replica.apply({ ...emptyCommit(), queries: [query] });

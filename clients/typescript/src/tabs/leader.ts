@@ -181,11 +181,12 @@ export class Leader {
 
   /** A query's state, for another tab to continue from. */
   #state(selection: Selection): QueryState {
-    const { rows, phase, error, cursor, schema, settled } = this.#replica.query(selection);
+    const { rows, phase, error, cursor, schema, order, settled } = this.#replica.query(selection);
     const state: QueryState = { name: selection.name, rows: [...rows], phase, settled: [...settled], count: this.#count };
     if (error) state.error = errorToJson(error);
     if (cursor !== undefined) state.cursor = cursor;
     if (schema) state.schema = schema;
+    if (order) state.order = order;
     return state;
   }
 
@@ -286,10 +287,10 @@ export class Leader {
    * would lose those in between.
    */
   async #align(query: QueryRows): Promise<void> {
-    const { selection, cursor, schema } = query;
+    const { selection, cursor, schema, order } = query;
     if (cursor === undefined || !schema || (await this.#store.cursor(selection)) === cursor) return;
     this.#selections.set(selection.name, selection);
-    const rows = { reset: true, puts: [...query.rows], gone: [], cursor, schema };
+    const rows = { reset: true, puts: [...query.rows], gone: [], cursor, schema, ...(order && { order }) };
     this.#writer.write({ ...emptyCommit(), queries: [{ name: selection.name, rows, settled: [] }] });
   }
 

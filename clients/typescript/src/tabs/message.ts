@@ -52,6 +52,7 @@ export interface QueryState {
   error?: { [name: string]: Json };
   cursor?: string;
   schema?: SchemaSummary;
+  order?: readonly RowKey[];
   settled: string[];
   /** How many of the leader's commits are in it. */
   count: number;

@@ -323,8 +323,8 @@ export class Tab {
     const stored = await reading;
     const query = this.#replica.query(selection);
     if (!stored || query.phase !== "loading" || query.cursor !== undefined) return;
-    const { rows: puts, cursor, schema } = stored;
-    const part = { name: selection.name, phase: "stale" as const, rows: { reset: true, puts, gone: [], cursor, schema }, settled: [] };
+    const { rows: puts, order, ...kept } = stored;
+    const part = { name: selection.name, phase: "stale" as const, rows: { reset: true, puts, gone: [], ...kept, ...(order && { order }) }, settled: [] };
     this.#replica.apply({ ...emptyCommit(), queries: [part] });
   }
 

@@ -59,4 +59,35 @@ describe.skipIf(!BINARY)("the bundles", () => {
     await expect.poll(() => server.sql("SELECT title FROM todos;").trim()).toBe("from a module");
     expect(visitor.errors).toEqual([]);
   });
+
+  test("a list with a limit has the newest rows, and more of them on a click", async () => {
+    server.sql("DELETE FROM todos;");
+    const add = (id: number) => server.sql(`INSERT INTO todos (id, title, position) VALUES ('${id}', 'todo ${id}', ${id});`);
+    for (const id of [1, 2, 3, 4, 5]) add(id);
+    const page = await show(`<!doctype html><title>page</title><body><p id="titles"></p><p id="status"></p><button id="more">more</button>
+      <script type="module">
+        import { createSync, entity } from "/api/sync/sync.js";
+        const view = createSync({ entities: { todos: entity() } }).todos.live({ orderBy: [["position", "desc"]], limit: 2 });
+        const show = () => {
+          titles.textContent = view.rows.map(({ id }) => id).join(" ");
+          document.querySelector("#status").textContent = view.state;
+          more.hidden = !view.hasMore;
+        };
+        view.subscribe(show);
+        more.onclick = () => view.loadMore();
+        show();
+      </script>`);
+    const shows = (ids: string) => page.getByText(ids, { exact: true }).waitFor();
+    await shows("5 4");
+    add(6);
+    await shows("6 5");
+    await page.getByText("more").click();
+    await shows("6 5 4 3");
+    server.sql("DELETE FROM todos WHERE id = '5';");
+    await shows("6 4 3 2");
+    await page.getByText("more").click();
+    await shows("6 4 3 2 1");
+    await page.getByText("more").waitFor({ state: "hidden" });
+    expect(visitor.errors).toEqual([]);
+  });
 });

@@ -17,6 +17,8 @@ export interface Shape {
   entity: string;
   /** Only `column = value`, which is enough for rows that come and go. */
   where?: { column: string; value: Json };
+  /** Only the first rows in an order. */
+  window?: { order: readonly (readonly [string, "asc" | "desc"])[]; limit: number };
 }
 
 /** A mutator's no. */
@@ -70,19 +72,31 @@ export class Database {
     if (this.table(entity).has(key)) this.#change([[entity, key, undefined]]);
   }
 
-  rows({ entity, where }: Shape): Map<RowKey, Row> {
-    const rows = [...this.table(entity)].filter(([, row]) => belongs(row, where));
-    return new Map(rows.map(([key, row]) => [key, structuredClone(row)]));
+  rows(shape: Shape): Map<RowKey, Row> {
+    return new Map([...this.#first(this.table(shape.entity), shape)].map(([key, row]) => [key, structuredClone(row)]));
   }
 
   /** The rows of a shape as they were. */
-  rowsAt({ entity, where }: Shape, position: number): Map<RowKey, Row> {
-    const rows = this.history.get(position)?.get(entity) ?? new Map<RowKey, Row>();
-    return new Map([...rows].filter(([, row]) => belongs(row, where)));
+  rowsAt(shape: Shape, position: number): Map<RowKey, Row> {
+    return this.#first(this.history.get(position)?.get(shape.entity) ?? new Map<RowKey, Row>(), shape);
+  }
+
+  #first(table: ReadonlyMap<RowKey, Row>, { where, window }: Shape): Map<RowKey, Row> {
+    const rows = [...table].filter(([, row]) => belongs(row, where));
+    if (!window) return new Map(rows);
+    const sorted = rows.sort(([, a], [, b]) => {
+      for (const [column, direction] of [...window.order, ["id", window.order.at(-1)?.[1] ?? "asc"] as const]) {
+        const difference = inCollation(a[column] ?? null, b[column] ?? null);
+        if (difference) return direction === "asc" ? difference : -difference;
+      }
+      return 0;
+    });
+    return new Map(sorted.slice(0, window.limit));
   }
 
   /** The changes of a shape after `from`: each row once, as it is now. */
   changes(shape: Shape, from: number, transient = false): Json[] {
+    if (shape.window) return this.#changesOfWindow(shape, from);
     const first = new Map<RowKey, Row | undefined>();
     for (const { position, entity, key, before } of this.log) {
       if (position > from && entity === shape.entity && !first.has(key)) first.set(key, before);
@@ -94,6 +108,18 @@ export class Database {
       else if ((before && belongs(before, shape.where)) || transient) changes.push({ op: row ? "leave" : "delete", key });
     }
     return changes;
+  }
+
+  /** The keys of a window's rows in their order. */
+  order(shape: Shape): RowKey[] | undefined {
+    return shape.window && [...this.rows(shape).keys()];
+  }
+
+  #changesOfWindow(shape: Shape, from: number): Json[] {
+    const [before, now] = [this.rowsAt(shape, from), this.rows(shape)];
+    const gone = [...before.keys()].filter((key) => !now.has(key)).map((key) => ({ op: "leave", key }));
+    const put = [...now].filter(([key, row]) => JSON.stringify(before.get(key)) !== JSON.stringify(row));
+    return [...gone, ...put.map(([key, row]) => ({ op: "put", key, row }))];
   }
 
   push(clientId: string, { mutation, writes, chain }: PushFrame): Answer {
@@ -183,6 +209,13 @@ function chainAfter(chain: string, writes: Step[]): string {
   return sha256(Buffer.from(chain, "hex"), sha256(JSON.stringify(writes))).toString("hex", 0, 16);
 }
 
-export function belongs(row: Row, where: Shape["where"]): boolean {
+export /** Nulls are above all; texts have an order that no client knows. */
+function inCollation(a: Json, b: Json): number {
+  if (a === b) return 0;
+  if (a === null || b === null) return a === null ? 1 : -1;
+  return typeof a === "string" && typeof b === "string" ? a.localeCompare(b, "en") : Number(a) - Number(b);
+}
+
+function belongs(row: Row, where: Shape["where"]): boolean {
   return !where || row[where.column] === where.value;
 }

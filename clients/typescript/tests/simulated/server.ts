@@ -82,7 +82,7 @@ export class Session {
       const { repeats } = this.options;
       const from = repeats ? Math.min(this.position, subscription.readTo) : subscription.readTo;
       const changes = this.database.changes(subscription.shape, from, repeats);
-      if (changes.length) this.frames.push({ type: "changes", shape: name, changes });
+      if (changes.length) this.frames.push({ type: "changes", shape: name, changes, ...this.#order(subscription) });
       sent ||= changes.length > 0;
     }
     const moved = to > this.position;
@@ -141,11 +141,12 @@ export class Session {
     });
   }
 
-  #subscribe({ id, entity, where, params, cursor }: SubscribeFrame): void {
+  #subscribe({ id, entity, where, params, order, limit, cursor }: SubscribeFrame): void {
     const code = this.options.error(entity, where);
     if (code) return void this.frames.push({ type: "error", code, message: code, id, fatal: false });
     const column = /^"?(\w+)"? = \$1$/.exec(where ?? "")?.[1];
     const shape: Shape = column ? { entity, where: { column, value: params?.[0] ?? null } } : { entity };
+    if (limit !== undefined) shape.window = { order: order ?? [], limit };
     const name = JSON.stringify(shape);
     const subscription: Subscription = { id, shape, name, readTo: this.database.position, live: false };
     this.subscriptions.set(id, subscription);
@@ -155,7 +156,7 @@ export class Session {
     }
     if (from === undefined) return this.#snapshot(subscription);
     const changes = this.database.changes(shape, from);
-    if (changes.length) this.frames.push({ type: "changes", id, changes });
+    if (changes.length) this.frames.push({ type: "changes", id, changes, ...this.#order(subscription) });
   }
 
   #snapshot(subscription: Subscription): void {
@@ -172,7 +173,7 @@ export class Session {
     const shared = [...this.subscriptions.values()].some(({ live, name }) => live && name === subscription.name);
     if (shared) {
       const changes = this.database.changes(subscription.shape, subscription.readTo, true);
-      if (changes.length) this.frames.push({ type: "changes", id: subscription.id, changes });
+      if (changes.length) this.frames.push({ type: "changes", id: subscription.id, changes, ...this.#order(subscription) });
       subscription.readTo = this.database.position;
     }
     subscription.live = true;
@@ -181,6 +182,11 @@ export class Session {
       cursor: `${this.database.epoch}:${subscription.readTo}`,
       schema: { key: ["id"], columns: { id: "text" } },
     });
+  }
+
+  #order({ shape }: Subscription): object {
+    const order = this.database.order(shape);
+    return order ? { order } : {};
   }
 
   /** Each live shape once, with its subscription that is furthest behind. */

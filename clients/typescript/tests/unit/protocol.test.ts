@@ -60,6 +60,10 @@ describe("SPEC 11: the frames are those of the server's golden file", () => {
         type: "subscribe", id: "todos-1", entity: "todos", where: "owner = $1 AND done = $2", params: ["ann", false],
         columns: ["title"], mode: "rows", cursor: "MGY5YS03LTEvcDc0NTo3NDg6NzQ1LDc0Nw",
       },
+      subscribe_to_window: {
+        type: "subscribe", id: "newest", entity: "todos", where: "done = FALSE", order: [["created_at", "desc"], ["title", "asc"]],
+        limit: 50, after: ["2026-11-27T10:00:00.000000Z", null, 17],
+      },
     };
     const { unsubscribe: _, ...expected } = golden.client;
     expect(written).toEqual(expected);

@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 use super::contents::{Contents, Difference, Part};
 use super::known::Known;
 use super::values::Sign;
-use super::window::{ChangedRows, Unclear};
+use super::window::{ChangedRows, Unclear, WindowRows};
 use crate::log::{NetChange, Subject};
 use crate::undo::{Before, RowVersions};
 
@@ -187,20 +187,21 @@ impl Advance {
             let mut with_entry: BTreeSet<&str> = BTreeSet::new();
             let entries = entries.into_iter();
             for entry in entries.filter(|entry| entry.entity == set.entity()) {
-                match entry.subject() {
+                let key = match entry.subject() {
                     Subject::Nothing => continue,
                     Subject::SchemaChange | Subject::Truncate => return Err(Inexact),
-                    Subject::Row(key) => with_entry.insert(key),
+                    Subject::Row(key) => key,
                 };
+                with_entry.insert(key);
                 let (row, undo) = (entry.row.as_deref(), entry.undo.as_deref());
                 let versions = RowVersions::read(&reader, row, undo).map_err(|_| Inexact)?;
-                first.note(rows, window, &versions, sets, &mut changed)?;
+                first.note(rows, window, (key, &versions), sets, &mut changed)?;
             }
             let unchanged = touched.iter();
-            for (_, row) in unchanged.filter(|(key, _)| !with_entry.contains(&**key)) {
+            for (key, row) in unchanged.filter(|(key, _)| !with_entry.contains(&**key)) {
                 let versions =
                     RowVersions::read(&reader, Some(row), Some(&[])).map_err(|_| Inexact)?;
-                first.note(rows, window, &versions, sets, &mut changed)?;
+                first.note(rows, window, (key, &versions), sets, &mut changed)?;
             }
         }
         if changed.is_empty() {
@@ -214,6 +215,11 @@ impl Advance {
         };
         self.set(set, known, Difference::of_windows(window, before, now));
         Ok(())
+    }
+
+    /// The rows of a window that the changes have not left as they were, after them.
+    pub(super) fn changed_window(&self, set: &Set) -> Option<&WindowRows> {
+        self.differences.get(set)?.window.as_ref()
     }
 
     /// Takes a set as the database says it is. Only where sets are known as they were.

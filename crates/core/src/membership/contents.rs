@@ -7,7 +7,7 @@ use hashbrown::HashMap;
 use serde_json::value::RawValue;
 
 use super::values::{LookedUp, Values};
-use super::window::{WindowRows, kept};
+use super::window::WindowRows;
 
 /// What a row is for a set.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,9 +57,6 @@ impl Contents {
     /// # Errors
     /// When one is not a JSON object.
     pub fn read(rows: &SetRows, answer: &[(Box<RawValue>, u64)]) -> Result<Self, RowError> {
-        if let Some(window) = &rows.window {
-            return Self::read_window(rows, window, answer, kept(window));
-        }
         let reader = RowReader::new(rows.table(), rows.columns.iter().copied());
         let mut contents = Self::default();
         for (values, count) in answer {
@@ -81,7 +78,7 @@ impl Contents {
     pub(super) fn read_window(
         rows: &SetRows,
         window: &Window,
-        answer: &[(Box<RawValue>, u64)],
+        answer: &[(String, Box<RawValue>)],
         asked: usize,
     ) -> Result<Self, RowError> {
         let read = WindowRows::read(rows, window, answer, asked)?;

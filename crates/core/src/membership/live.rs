@@ -24,6 +24,7 @@ use super::known::{Family, Known};
 use super::question::{Answer, GroupQuestion, Question};
 use super::set_index::SetIndex;
 use super::values::Sign;
+use super::window::kept;
 use crate::log::NetChange;
 
 /// The most rows that are read, at each level, because the sets inside a set have changed. Beyond it the set is asked
@@ -334,6 +335,15 @@ impl LiveSets {
         }
     }
 
+    /// The keys of the rows of a window as they are ordered after the drain under way, where a client cannot tell it from
+    /// the values.
+    pub fn order(&self, set: &Set) -> Option<Vec<&str>> {
+        let running = self.running.as_ref();
+        let changed = running.and_then(|running| running.advance.changed_window(set));
+        let rows = changed.or_else(|| self.known.window(set))?;
+        rows.order(set.rows().window.as_ref()?)
+    }
+
     /// How a set changes with the drain under way, if it does.
     pub fn change(&self, set: &Set) -> Option<&SetChange> {
         self.running.as_ref()?.advance.change(set)
@@ -596,10 +606,18 @@ impl Running {
     ) {
         let read =
             |values: &[_]| -> Result<Contents, RowError> { Contents::read(set.rows(), values) };
+        let read_window = |first: &[_]| {
+            let window = set.rows().window.as_ref()?;
+            Contents::read_window(set.rows(), window, first, kept(window)).ok()
+        };
         match (why, answer) {
             (Why::New, Answer::Set(values)) => match read(&values) {
                 Ok(contents) => drop(self.new.insert(set, contents)),
                 Err(_) => drop(self.failed.insert(set, SetFailure::Unread)),
+            },
+            (Why::New, Answer::Window(first)) => match read_window(&first) {
+                Some(contents) => drop(self.new.insert(set, contents)),
+                None => drop(self.failed.insert(set, SetFailure::Unread)),
             },
             (Why::New, Answer::TooMany) => drop(self.failed.insert(set, SetFailure::TooLarge)),
             (Why::New, _) => drop(self.failed.insert(set, SetFailure::Unread)),
@@ -614,6 +632,10 @@ impl Running {
             (Why::Inexact, Answer::Set(values)) => match read(&values) {
                 Ok(contents) => self.advance.take_contents(&set, known, &contents),
                 Err(_) => drop(self.advance.unknown.insert(set)),
+            },
+            (Why::Inexact, Answer::Window(first)) => match read_window(&first) {
+                Some(contents) => self.advance.take_contents(&set, known, &contents),
+                None => drop(self.advance.unknown.insert(set)),
             },
             _ => drop(self.advance.unknown.insert(set)),
         }

@@ -269,7 +269,7 @@ impl PastSets {
                 self.ask_window(set, window, questions);
                 return Ok(());
             }
-            Answer::Set(rows) => {
+            Answer::Window(rows) => {
                 let asked = self.rows_asked(set, window);
                 let contents = Contents::read_window(set.rows(), window, &rows, asked)?;
                 self.known.insert(set.clone(), contents);
@@ -278,7 +278,7 @@ impl PastSets {
                     return Ok(());
                 }
             }
-            Answer::TooMany | Answer::Unknown | Answer::Group(_) => {}
+            Answer::Set(_) | Answer::TooMany | Answer::Unknown | Answer::Group(_) => {}
         }
         self.advance.unknown.insert(set.clone());
         Ok(())
@@ -292,6 +292,12 @@ impl PastSets {
     ) -> Result<(), Unanswered> {
         let taken = self.advance.take(set, &self.known, &self.entries, touched);
         taken.map_err(|_| Unanswered)
+    }
+
+    /// The keys of the rows of a shape's window as they are ordered now, where a client cannot tell it from the values.
+    pub fn order(&self, shape: &Shape) -> Option<Vec<&str>> {
+        let set = shape.selection()?.filter().window()?;
+        self.known.window(set)?.order(set.rows().window.as_ref()?)
     }
 
     /// For each shape the rows that the sets have moved in or out, as a filter on its entity.

@@ -68,10 +68,12 @@ impl GroupQuestion {
 #[derive(Debug, Clone)]
 pub enum Answer {
     /// The different values of a set, each as a JSON object of the set's columns, with the number of rows that have
-    /// them. Those of a window have the columns of its order.
+    /// them.
     Set(Vec<(Box<RawValue>, u64)>),
     /// What a group was answered.
     Group(Box<GroupAnswer>),
+    /// The first rows of a window, each with its canonical key and the columns of the order.
+    Window(Vec<(String, Box<RawValue>)>),
     /// Rows, with their canonical keys.
     Rows(Vec<(String, Box<RawValue>)>),
     /// There are more than were asked for.

@@ -14,6 +14,7 @@
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 
 use filter::{Rank, RowError, RowReader, RowValues, Scalar, SetRows, Sets, SetsAtBoth, Window};
 use serde_json::value::RawValue;
@@ -36,6 +37,8 @@ pub(super) struct WindowRows {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct WindowRow {
     key: Values,
+    /// The canonical key.
+    name: Arc<str>,
     rank: Rank,
 }
 
@@ -53,7 +56,7 @@ enum Place {
 #[derive(Debug)]
 pub(super) struct ChangedRows {
     sign: Sign,
-    places: BTreeMap<Vec<Scalar>, Place>,
+    places: BTreeMap<Vec<Scalar>, (Place, Arc<str>)>,
 }
 
 /// How many rows are kept of a window with this limit.
@@ -69,17 +72,18 @@ impl WindowRows {
     pub(super) fn read(
         rows: &SetRows,
         window: &Window,
-        answer: &[(Box<RawValue>, u64)],
+        answer: &[(String, Box<RawValue>)],
         asked: usize,
     ) -> Result<Self, RowError> {
         let reader = RowReader::new(rows.table(), window.columns());
         let mut read = Vec::with_capacity(answer.len());
-        for (row, _) in answer {
+        for (name, row) in answer {
             let row = reader.read(row)?;
             // A key that cannot be looked up is that of no row of the shape.
             if let Some(key) = key_of(rows, &row) {
                 let rank = window.rank(&row);
-                read.push(WindowRow { key, rank });
+                let name = name.as_str().into();
+                read.push(WindowRow { key, name, rank });
             }
         }
         Ok(Self {
@@ -93,6 +97,14 @@ impl WindowRows {
         self.rows.iter().take(window.limit()).map(|row| &row.key)
     }
 
+    /// The canonical keys of those that are in the window, in their order, where a client cannot tell it from the values.
+    pub(super) fn order(&self, window: &Window) -> Option<Vec<&str>> {
+        let rows = || self.rows.iter().take(window.limit());
+        let mut pairs = rows().zip(rows().skip(1));
+        let is_told = pairs.all(|(one, next)| window.is_told(&one.rank, &next.rank));
+        (!is_told).then(|| rows().map(|row| &*row.name).collect())
+    }
+
     /// Notes what a changed row is for the window, unless it is nothing to it.
     ///
     /// # Errors
@@ -101,7 +113,7 @@ impl WindowRows {
         &self,
         rows: &SetRows,
         window: &Window,
-        versions: &RowVersions,
+        (name, versions): (&str, &RowVersions),
         sets: SetsAtBoth<'_>,
         changed: &mut ChangedRows,
     ) -> Result<(), Unclear> {
@@ -136,6 +148,7 @@ impl WindowRows {
             Sign::Plus => now,
             Sign::Minus => before.ok_or(Unclear)?,
         };
+        let place = (place, name.into());
         changed.places.insert(key.as_slice().to_vec(), place);
         Ok(())
     }
@@ -165,7 +178,7 @@ impl WindowRows {
         let unchanged = self.rows.iter().filter(|row| !is_changed(row));
         let mut rows: Vec<WindowRow> = unchanged.cloned().collect();
         let last = self.last();
-        for (key, place) in &changed.places {
+        for (key, (place, name)) in &changed.places {
             let rank = match place {
                 Place::Outside => continue,
                 Place::Unclear => return Err(Unclear),
@@ -178,8 +191,12 @@ impl WindowRows {
                 continue;
             }
             let index = position(window, &rows, rank)?;
-            let (key, rank) = (key.iter().cloned().collect(), rank.clone());
-            rows.insert(index, WindowRow { key, rank });
+            let row = WindowRow {
+                key: key.iter().cloned().collect(),
+                name: name.clone(),
+                rank: rank.clone(),
+            };
+            rows.insert(index, row);
         }
         if !self.are_all && rows.len() < window.limit() {
             return Err(Unclear);

@@ -119,7 +119,7 @@ pub(super) fn question_sql(
             let of_schema = unique.iter().map(|it| entity.schema.columns[*it].clone());
             let parts: Vec<&str> = unique.iter().map(|it| columns[*it].as_str()).collect();
             format!(
-                "SELECT NULL::text AS key, {} AS row, NULL::bigint AS count FROM {from} WHERE {condition}",
+                "SELECT {key} AS key, {} AS row, NULL::bigint AS count FROM {from} WHERE {condition}",
                 projection::row_of(&of_schema.collect::<Vec<_>>(), &parts.join(", "))
             )
         }

@@ -221,11 +221,12 @@ impl<'a> AnswerCollector<'a> {
                 let count = line.count.and_then(|count| u64::try_from(count).ok());
                 self.values.push((value, count.unwrap_or_default()));
             }
-            (Question::Window { .. }, Ok(row), _) => self.values.push((row, 1)),
-            (Question::Set(_) | Question::Window { .. }, Err(_), _) => {
+            (Question::Rows { .. } | Question::Window { .. }, Ok(row), Some(key)) => {
+                self.rows.push((key, row));
+            }
+            (Question::Set(_) | Question::Window { .. }, _, _) => {
                 return Some(Answer::Unknown);
             }
-            (Question::Rows { .. }, Ok(row), Some(key)) => self.rows.push((key, row)),
             // As for a first read, a row that cannot be read does not exist.
             (Question::Rows { entity, .. }, Err(Some(reason)), Some(key)) => {
                 self.health.row_unreadable(entity, &key, reason);
@@ -238,7 +239,8 @@ impl<'a> AnswerCollector<'a> {
     /// The answer, after the last line.
     pub(crate) fn finish(self) -> Answer {
         match self.question {
-            Question::Set(_) | Question::Window { .. } => Answer::Set(self.values),
+            Question::Set(_) => Answer::Set(self.values),
+            Question::Window { .. } => Answer::Window(self.rows),
             Question::Rows { .. } => Answer::Rows(self.rows),
             Question::Group(_) => Answer::Unknown,
         }

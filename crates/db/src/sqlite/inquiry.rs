@@ -148,7 +148,7 @@ fn statement(
             let order: Vec<usize> = set.rows().window.iter().flat_map(Window::columns).collect();
             let parts = distinct(&order).map(|it| columns[it].clone());
             format!(
-                "SELECT NULL AS key, {} AS row, NULL AS count FROM {from} WHERE {key} IS NOT NULL AND ",
+                "SELECT {key} AS key, {} AS row, NULL AS count FROM {from} WHERE {key} IS NOT NULL AND ",
                 projection::object(parts.collect())
             )
         }

@@ -76,6 +76,8 @@ pub(super) struct TextsWriter {
 pub(super) struct ShapeChanges {
     changes: Vec<Listed>,
     bytes: usize,
+    /// The keys of a window's rows in their order, as JSON, where their values do not tell it.
+    order: Option<Box<str>>,
     /// The frame without the transient changes, written for the first session that needs it.
     frame: OnceLock<Cached>,
 }
@@ -187,6 +189,11 @@ impl ShapeChanges {
         self.bytes += bytes;
     }
 
+    /// Says in which order a window's rows are.
+    pub(super) fn set_order(&mut self, order: &[&str]) {
+        self.order = Some(json::text(&order).into());
+    }
+
     /// The number of changes.
     pub(super) fn len(&self) -> usize {
         self.changes.len()
@@ -226,12 +233,18 @@ impl Contents {
         };
         let lists = self.shapes.values();
         let listed: usize = lists.map(|changes| changes.changes.capacity()).sum();
+        let orders = self
+            .shapes
+            .values()
+            .filter_map(|changes| changes.order.as_ref());
+        let orders = orders.map(|order| order.len());
         let bytes = size_of::<Self>()
             + self.texts.json.len()
             + self.texts.changes.capacity() * size_of::<Written>()
             + self.texts.origins.capacity() * size_of::<(u32, MutationId)>()
             + self.shapes.len() * size_of::<(Shape, ShapeChanges)>()
-            + listed * size_of::<Listed>();
+            + listed * size_of::<Listed>()
+            + orders.sum::<usize>();
         all.fetch_add(bytes, Ordering::Relaxed);
         self.held = Held {
             all: all.clone(),
@@ -367,6 +380,11 @@ impl Changes<'_> {
         }
     }
 
+    /// The order of a window's rows after these changes, where their values do not tell it: a JSON array of their keys.
+    pub(crate) fn order(&self) -> Option<&str> {
+        self.of_shape.order.as_deref()
+    }
+
     fn has_changes_by(&self, author: Option<Uuid>) -> bool {
         author.is_some_and(|author| self.batch.mutations.contains_key(&author))
             && self.of_shape.changes.iter().any(|change| {
@@ -377,7 +395,7 @@ impl Changes<'_> {
 
     fn own_frame(&self, author: Option<Uuid>) -> Option<SharedFrame> {
         let array = self.array(None, author)?;
-        let text = json::changes_of_shape(self.shape.as_str(), &array);
+        let text = json::changes_of_shape(self.shape.as_str(), &array, self.order());
         Some(SharedFrame::new(text))
     }
 
@@ -407,10 +425,11 @@ impl Changes<'_> {
         runs[0].start += 1;
         let before = json::before_changes_of_shape(self.shape.as_str());
         let mut pieces = Vec::with_capacity(runs.len() + 2);
-        let own_bytes = before.len() + (runs.len() + 2) * size_of::<Bytes>();
+        let after = json::after_changes(self.order());
+        let own_bytes = before.len() + after.len() + (runs.len() + 2) * size_of::<Bytes>();
         pieces.push(before.into());
         pieces.extend(runs.into_iter().map(|run| texts.json.slice(run)));
-        pieces.push(Bytes::from_static(json::AFTER_CHANGES.as_bytes()));
+        pieces.push(after.into());
         let frame = SharedFrame::of_pieces(pieces, self.batch.frames.clone());
         (Some(frame), own_bytes)
     }
@@ -496,7 +515,7 @@ mod tests {
                     .map(|key| change(*key as usize, row_bytes))
                     .collect();
                 let array = format!("[{}]", written.join(","));
-                let expected = json::changes_of_shape("s", &array);
+                let expected = json::changes_of_shape("s", &array, None);
                 assert_eq!(text(&changes.frame(None).expect("a frame")), expected);
                 assert_eq!(changes.array(None, None), Some(array));
             }

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use db::read::Inquiring;
 use filter::{Filter, SetsAtBoth};
+use protocol::json;
 use sync_core::log::NetChange;
 use sync_core::membership::{Answer, Inquiry, PastSets, Question};
 use sync_core::shape::Shape;
@@ -66,6 +67,11 @@ impl ReadSets {
     /// Whether the read has not found out what those of this shape were.
     pub(super) fn is_unknown(&self, shape: &Shape) -> bool {
         self.sets().is_unknown(shape)
+    }
+
+    /// The keys of the rows of a shape's window in their order, as JSON, where their values do not tell it.
+    pub(super) fn order(&self, shape: &Shape) -> Option<String> {
+        self.sets().order(shape).map(|keys| json::text(&keys))
     }
 
     /// Whether a set of this shape may have changed since the read's position, even if it changed back.

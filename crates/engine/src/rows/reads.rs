@@ -439,6 +439,7 @@ impl Reader {
         unless_abandoned(spool, self.hub.sets_known(&shape)).await??;
         let turn = self.turns.take(shape.entity(), client);
         let _turn = unless_abandoned(spool, turn).await??;
+        let is_resume = matches!(from, ReadFrom::Cursor(_));
         let (from, entries_max) = match from {
             ReadFrom::Position(position) => (position, None),
             ReadFrom::Cursor(Cursor { epoch, position }) => {
@@ -466,7 +467,14 @@ impl Reader {
         let mut changes = self.db.read_changes(Arc::new(entities), query);
         let mut mutations = Vec::new();
         let read = (&shape, sets.as_ref());
-        let spooled = spool_changes(&mut changes, &from, read, spool, author, &mut mutations);
+        let spooled = spool_changes(
+            &mut changes,
+            (&from, is_resume),
+            read,
+            spool,
+            author,
+            &mut mutations,
+        );
         let read = unless_abandoned(spool, spooled).await;
         changes.close().await;
         read??;
@@ -512,7 +520,7 @@ async fn spool_rows(
 
 async fn spool_changes(
     changes: &mut ChangeStream,
-    from: &Position,
+    (from, is_resume): (&Position, bool),
     (shape, sets): (&ShapeReader, Option<&ReadSets>),
     spool: &PagesSpool,
     author: Option<Uuid>,
@@ -523,6 +531,10 @@ async fn spool_changes(
         return Err(Stopped::Refused(reason, None));
     }
     if sets.is_some_and(|sets| sets.is_unknown(shape.shape())) {
+        return Err(Stopped::Refused(RefetchReason::Expired, None));
+    }
+    // Pages of changes do not say in which order the rows are.
+    if is_resume && sets.is_some_and(|sets| sets.order(shape.shape()).is_some()) {
         return Err(Stopped::Refused(RefetchReason::Expired, None));
     }
     spool.begin(Arc::new(start.position));
@@ -567,6 +579,9 @@ async fn spool_frames(
             return Err(Stopped::Refused(RefetchReason::Expired, Some(entity)));
         }
     }
+    let order = |shape: &Shape| sets?.order(shape);
+    let orders = shapes.iter().map(|(reader, _)| order(reader.shape()));
+    let orders: Vec<Option<String>> = orders.collect();
     spool.begin(Arc::new(start.position));
     while let Some(mut entries) = changes.next().await? {
         mutations.extend(entries.iter().filter_map(|entry| entry.mutation_id));
@@ -575,7 +590,9 @@ async fn spool_frames(
         }
         let is_large = is_large(&entries, shapes.iter().map(|(reader, _)| reader.shape()));
         let frames = blocking::run_if(is_large, || {
-            with_sets(sets, |sets| changes_of_shapes(&entries, shapes, sets))
+            with_sets(sets, |sets| {
+                changes_of_shapes(&entries, shapes, &orders, sets)
+            })
         });
         let frames = frames.map_err(|(reason, entity)| Stopped::Refused(reason, Some(entity)))?;
         for frame in frames {
@@ -667,10 +684,11 @@ fn changes_array(
 fn changes_of_shapes(
     entries: &[NetChange],
     shapes: &[(ShapeReader, Arc<Position>)],
+    orders: &[Option<String>],
     sets: SetsAtBoth<'_>,
 ) -> Result<Vec<String>, (RefetchReason, String)> {
     let mut frames = Vec::new();
-    for (shape, at) in shapes {
+    for ((shape, at), order) in shapes.iter().zip(orders) {
         let name = shape.shape();
         let is_new = |entry: &&NetChange| {
             let is_later = entry.kind == ChangeKind::Touched || !at.contains(entry.commit_id);
@@ -692,7 +710,11 @@ fn changes_of_shapes(
         }
         if !changes.is_empty() {
             let array = json::text(&changes);
-            frames.push(json::changes_of_shape(name.as_str(), &array));
+            frames.push(json::changes_of_shape(
+                name.as_str(),
+                &array,
+                order.as_deref(),
+            ));
         }
     }
     Ok(frames)

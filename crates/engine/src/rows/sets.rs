@@ -108,6 +108,12 @@ impl SetContext<'_> {
         self.live.holders(family, values)
     }
 
+    /// The keys of the rows of a shape's window in their order after the drain, where their values do not tell it.
+    pub(super) fn order(&self, shape: &Shape) -> Option<Vec<&str>> {
+        let set = shape.selection()?.filter().window()?;
+        self.live.order(set)
+    }
+
     /// Whether the sets of a shape have changed in the drain.
     pub(super) fn has_changed(&self, shape: &Shape) -> bool {
         self.changed.is_some_and(|changed| changed.contains(shape))

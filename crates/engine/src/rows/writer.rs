@@ -77,6 +77,11 @@ pub(super) fn evaluate(
         evaluations,
         ..
     } = writer;
+    for (shape, changes) in &mut batch.shapes {
+        if let Some(order) = sets.order(shape) {
+            changes.set_order(&order);
+        }
+    }
     batch.unevaluated = budget.into_over();
     Evaluated {
         batch: batch.finish(texts, held),

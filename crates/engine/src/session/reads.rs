@@ -261,7 +261,7 @@ impl Read {
 
     fn page(&mut self, page: Bytes) -> Option<String> {
         let frame = match self.from {
-            Some(_) => json::changes_of_subscription(&self.id, text(&page)),
+            Some(_) => json::changes_of_subscription(&self.id, text(&page), None),
             None => json::snapshot(&self.id, text(&self.held.replace(page)?), true),
         };
         self.sent = true;

@@ -82,9 +82,13 @@ impl<T: Transport> SessionTask<T> {
         let text = match (id, since) {
             (None, None) => return changes.frame(author),
             (None, Some(_)) => {
-                json::changes_of_shape(shape.as_str(), &changes.array(since, author)?)
+                let array = changes.array(since, author)?;
+                json::changes_of_shape(shape.as_str(), &array, changes.order())
             }
-            (Some(id), _) => json::changes_of_subscription(id, &changes.array(since, author)?),
+            (Some(id), _) => {
+                let array = changes.array(since, author)?;
+                json::changes_of_subscription(id, &array, changes.order())
+            }
         };
         Some(SharedFrame::new(text))
     }

@@ -36,6 +36,8 @@ pub struct OrderColumn {
     pub direction: Direction,
     /// Whether Rust knows the database's order of its values. Of others it knows only whether they are equal.
     pub(crate) is_known: bool,
+    /// Whether so does a client.
+    pub(crate) is_told: bool,
 }
 
 /// Which values come first.
@@ -84,6 +86,15 @@ impl Window {
             }
         }
         Some(Ordering::Equal)
+    }
+
+    /// Whether a client can tell the order of two rows from their values: it knows neither texts nor decimals well enough.
+    pub fn is_told(&self, one: &Rank, other: &Rank) -> bool {
+        let mut pairs = self.order.iter().zip(one.0.iter().zip(&other.0));
+        let deciding = pairs.find(|(_, (one, other))| one != other || **one == Cell::Foreign);
+        deciding.is_none_or(|(order, (one, other))| {
+            order.is_told || matches!(one, Cell::Null) != matches!(other, Cell::Null)
+        })
     }
 
     /// Whether a row comes behind the one with which the window begins; none when only the database knows.

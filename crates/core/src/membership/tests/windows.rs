@@ -105,7 +105,7 @@ impl Asked {
         match question {
             Question::Window { rows, .. } => {
                 let rows = self.first(database, *rows);
-                Answer::Set(rows.iter().map(|row| (json(row), 1)).collect())
+                Answer::Window(rows.iter().map(|row| (key(row), json(row))).collect())
             }
             other => database.answer(other),
         }
