@@ -53,8 +53,9 @@ pub use error::{DbError, DbResult};
 #[cfg(feature = "postgres")]
 pub use postgres::{
     listen::PostgresNotifyListener,
+    policy_reader::PolicyReader,
     pool::PostgresPool,
-    rls::{Asked, CatalogVersion, Failure, PolicyReader},
+    rls::{Asked, CatalogVersion, Failure},
 };
 #[cfg(feature = "sqlite")]
 pub use sqlite::pool::SqlitePool;

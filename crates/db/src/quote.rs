@@ -21,6 +21,15 @@ pub(crate) fn portable_literal(text: &str) -> String {
     }
 }
 
+/// The text of a `text[]`.
+#[cfg(feature = "postgres")]
+pub(crate) fn array<'a>(items: impl Iterator<Item = &'a String>) -> String {
+    let quoted: Vec<String> = items
+        .map(|item| format!("\"{}\"", item.replace('\\', "\\\\").replace('"', "\\\"")))
+        .collect();
+    format!("{{{}}}", quoted.join(","))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

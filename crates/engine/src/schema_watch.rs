@@ -106,7 +106,7 @@ async fn refresh_one(state: &EngineState, config: &EntityConfig) -> bool {
             }
             if config.rls {
                 let mut changed = row_level::refresh(state).await;
-                // Whoever asked for this tells its clients.
+                // Its own clients are told by the caller.
                 changed.remove(name);
                 for entity in changed {
                     refetch(state, &entity).await;

@@ -273,7 +273,7 @@ impl LiveSets {
                 None => running.ask(set, Why::New, Question::about(set), &mut questions),
             }
         }
-        // By another plan they may be others: whoever uses them begins again with that one.
+        // By another plan they may be others: their readers begin again with that one.
         let outdated = self.groups.outdated();
         let outdated = outdated.filter(|set| self.known.contains(set));
         running.advance.unknown.extend(outdated.cloned());

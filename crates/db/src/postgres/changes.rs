@@ -21,10 +21,11 @@ use tracing::warn;
 
 use super::cancel::Progress;
 use super::dialect::bound;
-use super::inquiry::{ONE_SNAPSHOT, fingerprints_sql, lock_sql, question_settings, question_sql};
+use super::inquiry::{fingerprints_sql, question_sql};
+use super::one_snapshot::{ONE_SNAPSHOT, lock_sql, question_settings};
 use super::read::{
-    PLANNER_SETTINGS, READ_COMMITTED, READ_TIMEOUTS, SESSION_SETTINGS, array, ask_group,
-    changes_sql, commit_id, parameters,
+    PLANNER_SETTINGS, READ_COMMITTED, READ_TIMEOUTS, SESSION_SETTINGS, ask_group, changes_sql,
+    commit_id, parameters,
 };
 use super::resume;
 use super::rls::group::Asked;
@@ -32,6 +33,7 @@ use super::store::SEARCH_PATH;
 use crate::entity::Entity;
 use crate::error::{DbError, DbResult, Failed};
 use crate::health::Health;
+use crate::quote::array;
 use crate::read::collect::{ChangeRow, ChangesCollector};
 use crate::read::inquiry::{
     AnswerCollector, AnswerLine, Collected, Inquiring, Moved, are_known, entities_of, filter_of,

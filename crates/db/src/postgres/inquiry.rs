@@ -1,4 +1,4 @@
-//! Questions as SQL, and the transaction in which they are asked.
+//! Questions as SQL.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,12 +13,8 @@ use super::rls::group::Asked;
 use super::store::in_schema;
 use crate::entity::{Entity, RowsSql};
 use crate::health::Health;
-use crate::read::inquiry::{self, QUESTION_LOCK_MS_MAX, QUESTION_MS_MAX};
+use crate::read::inquiry;
 use crate::sets;
-
-/// The snapshot of every statement in it is that of the first. Nothing that it reads is newer, but for a table that
-/// was truncated meanwhile: so the tables are locked before.
-pub(super) const ONE_SNAPSHOT: &str = "ISOLATION LEVEL REPEATABLE READ, READ ONLY";
 
 /// A statement for the fingerprints of the entities `$1`.
 pub(super) fn fingerprints_sql(log_schema: &str) -> String {
@@ -27,37 +23,6 @@ pub(super) fn fingerprints_sql(log_schema: &str) -> String {
          FROM _rhtmx_sync_entity e WHERE e.entity = ANY ($1::text::text[])",
         log_schema,
     )
-}
-
-/// The settings of a question. The planner's are not those of reads of the log.
-pub(super) fn question_settings() -> String {
-    format!(
-        "SET LOCAL statement_timeout = {QUESTION_MS_MAX}; SET LOCAL lock_timeout = {QUESTION_LOCK_MS_MAX}; \
-         SET LOCAL enable_seqscan = on; SET LOCAL enable_hashjoin = on; SET LOCAL enable_mergejoin = on"
-    )
-}
-
-/// A statement that takes the locks of reads of these tables, before there is a snapshot; empty when there are none.
-pub(super) fn lock_sql(
-    entities: &BTreeMap<String, Arc<Entity>>,
-    left_out: &BTreeSet<String>,
-) -> String {
-    let read = entities
-        .iter()
-        .filter(|(name, _)| !left_out.contains(*name));
-    lock_all(read.map(|(_, entity)| &**entity))
-}
-
-/// The same for these.
-pub(super) fn lock_all<'a>(entities: impl Iterator<Item = &'a Entity>) -> String {
-    let relations: BTreeSet<&str> = entities
-        .filter_map(|entity| entity.relation.as_deref())
-        .collect();
-    if relations.is_empty() {
-        return String::new();
-    }
-    let relations: Vec<&str> = relations.into_iter().collect();
-    format!("LOCK TABLE {} IN ACCESS SHARE MODE", relations.join(", "))
 }
 
 /// The statement that answers a question about rows of this entity, in lines of `key`, `row` and `count`, and its

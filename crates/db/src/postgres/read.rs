@@ -23,14 +23,14 @@ use sync_core::snapshot::Snapshot;
 use super::cancel::Progress;
 use super::dialect::{bound, dialect};
 use super::filter::Predicates;
-use super::inquiry::{ONE_SNAPSHOT, lock_all, question_settings};
+use super::one_snapshot::{ONE_SNAPSHOT, lock_all, question_settings};
 use super::projection;
 use super::rls::group::{self, Asked, denied};
 use super::store::{SEARCH_PATH, in_schema};
 use crate::entity::{Entity, RowsSql};
 use crate::error::{DbError, DbResult, Failed};
 use crate::health::{Health, Unreadable};
-use crate::quote::literal;
+use crate::quote::{array, literal};
 use crate::read::collect::{ChangeRow, RowLine, RowsCollector};
 use crate::read::sql::{self, Reading};
 use crate::read::{self, Fingerprints, OldValueColumns, Part, PartSender, RowsPage, RowsQuery};
@@ -151,14 +151,6 @@ pub(crate) fn parameters(
         parameters.push(serde_json::to_string(old_value_columns).expect("names are JSON"));
     }
     parameters
-}
-
-/// The text of a `text[]`.
-pub(crate) fn array<'a>(items: impl Iterator<Item = &'a String>) -> String {
-    let quoted: Vec<String> = items
-        .map(|item| format!("\"{}\"", item.replace('\\', "\\\\").replace('"', "\\\"")))
-        .collect();
-    format!("{{{}}}", quoted.join(","))
 }
 
 /// The statement that reads some rows of an entity, and its parameters.

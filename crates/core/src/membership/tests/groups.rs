@@ -239,7 +239,7 @@ proptest! {
                 prop_assert_eq!(questions, []);
                 break;
             }
-            prop_assert_eq!(&questions[..], &[Question::Group(group(&plan))][..]);
+            prop_assert_eq!(&questions[..], &[Question::Group(GroupQuestion::whole(group(&plan)))][..]);
             prop_assert_eq!(live.answer(vec![world.answer(&plan.plan)]), []);
             if let Some(known) = &known {
                 let (before, now) = live.views();
@@ -348,7 +348,10 @@ fn a_resume_knows_a_group_only_if_nothing_that_it_reads_has_changed() {
     let resume = |entries: &[NetChange], read: &[u32], failed| {
         let mut past = PastSets::new([&shape]);
         assert_eq!(past.entities(), BTreeSet::from(["b".to_owned()]));
-        assert_eq!(past.begin(entries), [Question::Group(group(&plan))]);
+        assert_eq!(
+            past.begin(entries),
+            [Question::Group(GroupQuestion::whole(group(&plan)))]
+        );
         assert_eq!(past.answer(nothing(read, failed)), []);
         past.is_unknown(&shape)
     };

@@ -12,7 +12,7 @@ use super::inquire::TAKE_BACK;
 use crate::entity::Entity;
 use crate::error::DbResult;
 use crate::postgres::connect::failed;
-use crate::postgres::inquiry::question_settings;
+use crate::postgres::one_snapshot::question_settings;
 use crate::postgres::rls::group::{self, Asked, denied};
 use crate::read::inquiry::filter_of;
 use crate::sets::groups_of;

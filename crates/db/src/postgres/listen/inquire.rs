@@ -21,10 +21,10 @@ use crate::error::DbResult;
 use crate::feed::{Drain, DrainError, InquiryStart};
 use crate::health::Unreadable;
 use crate::postgres::connect::failed;
-use crate::postgres::inquiry::{
-    ONE_SNAPSHOT, fingerprints_sql, lock_sql, question_settings, question_sql,
-};
-use crate::postgres::read::{array, changes_sql, commit_id, parameters};
+use crate::postgres::inquiry::{fingerprints_sql, question_sql};
+use crate::postgres::one_snapshot::{ONE_SNAPSHOT, lock_sql, question_settings};
+use crate::postgres::read::{changes_sql, commit_id, parameters};
+use crate::quote::array;
 use crate::read::collect::{ChangesCollector, ITEMS_PER_CHUNK};
 use crate::read::inquiry::{
     self, AnswerCollector, AnswerLine, Collected, are_known, entities_of, subject,

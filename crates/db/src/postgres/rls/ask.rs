@@ -20,7 +20,7 @@ use crate::error::{DbError, DbResult};
 use crate::postgres::connect::failed;
 use crate::quote::ident;
 
-pub(super) const CONTEXT: &str = "asking policies";
+pub(in crate::postgres) const CONTEXT: &str = "asking policies";
 
 /// For `SET ROLE` it is none, however it is quoted: the rights would be the engine's own.
 const NO_ROLE: &str = "none";
@@ -30,22 +30,22 @@ const INVALID_VALUE: &str = "22023";
 
 /// A table whose policies are asked.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Subject<'a> {
-    pub(super) plan: &'a Plan,
-    pub(super) schema: &'a Schema,
+pub(in crate::postgres) struct Subject<'a> {
+    pub(in crate::postgres) plan: &'a Plan,
+    pub(in crate::postgres) schema: &'a Schema,
     /// The statement for the keys of the rows that the role sees, as one text.
-    pub(super) visible: &'a str,
+    pub(in crate::postgres) visible: &'a str,
 }
 
 /// What is the same for all groups.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Surroundings<'a> {
+pub(in crate::postgres) struct Surroundings<'a> {
     /// The schema of `_rhtmx_sync_ask`.
-    pub(super) schema: &'a str,
+    pub(in crate::postgres) schema: &'a str,
     /// The search path of the application's own sessions.
-    pub(super) search_path: &'a str,
+    pub(in crate::postgres) search_path: &'a str,
     /// The settings that policies read.
-    pub(super) known: &'a BTreeSet<String>,
+    pub(in crate::postgres) known: &'a BTreeSet<String>,
 }
 
 /// What a group was answered.
@@ -75,21 +75,21 @@ pub enum Failure {
 
 /// What a group was answered, as texts.
 #[derive(Default, Deserialize)]
-pub(super) struct Reply {
-    pub(super) answers: Vec<Option<String>>,
-    pub(super) failed: Vec<Option<String>>,
-    pub(super) visible: Option<String>,
-    pub(super) visible_failed: Option<String>,
-    pub(super) denied: Option<String>,
-    pub(super) read: BTreeSet<u32>,
-    pub(super) held: BTreeSet<u32>,
+pub(in crate::postgres) struct Reply {
+    pub(in crate::postgres) answers: Vec<Option<String>>,
+    pub(in crate::postgres) failed: Vec<Option<String>>,
+    pub(in crate::postgres) visible: Option<String>,
+    pub(in crate::postgres) visible_failed: Option<String>,
+    pub(in crate::postgres) denied: Option<String>,
+    pub(in crate::postgres) read: BTreeSet<u32>,
+    pub(in crate::postgres) held: BTreeSet<u32>,
 }
 
 /// Asks for several groups, in few round trips.
 ///
 /// # Errors
 /// When the connection fails, or what was sent was not understood. A question that fails is a [`Failure`].
-pub(super) async fn ask(
+pub(in crate::postgres) async fn ask(
     client: &Client,
     around: Surroundings<'_>,
     subject: Subject<'_>,
@@ -194,7 +194,7 @@ async fn ask_alone(
 
 impl Surroundings<'_> {
     /// The settings that are made for each group, after its own.
-    pub(super) fn settings(self) -> [(String, String); 2] {
+    pub(in crate::postgres) fn settings(self) -> [(String, String); 2] {
         [
             ("row_security".to_owned(), "on".to_owned()),
             ("search_path".to_owned(), self.search_path.to_owned()),
@@ -203,7 +203,7 @@ impl Surroundings<'_> {
 }
 
 /// Reads the JSON that a statement has returned.
-pub(super) fn reply<T: serde::de::DeserializeOwned>(
+pub(in crate::postgres) fn reply<T: serde::de::DeserializeOwned>(
     rows: Result<Vec<tokio_postgres::Row>, tokio_postgres::Error>,
 ) -> DbResult<T> {
     let rows = rows.map_err(|error| failed(CONTEXT, &error))?;
@@ -224,7 +224,10 @@ fn denied(state: &str) -> Asked {
 }
 
 /// Reads what `_rhtmx_sync_ask` returned.
-pub(super) fn read_reply(text: &str, subject: Subject<'_>) -> serde_json::Result<Asked> {
+pub(in crate::postgres) fn read_reply(
+    text: &str,
+    subject: Subject<'_>,
+) -> serde_json::Result<Asked> {
     serde_json::from_str(text).map(|reply| asked(reply, subject))
 }
 

@@ -56,7 +56,7 @@ WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND n.nspname NOT IN ('pg_catalog',
 
 /// What the catalog says of a table, as a quoted name, and of roles; none when there is no such table. Without names, the
 /// roles are those that the engine's may become and that may read the table, but superusers.
-pub(super) async fn facts(
+pub(in crate::postgres) async fn facts(
     client: &Client,
     relation: &str,
     roles: &[String],
@@ -69,7 +69,7 @@ pub(super) async fn facts(
 }
 
 /// What policies may name.
-pub(super) async fn sources(client: &Client) -> DbResult<Sources> {
+pub(in crate::postgres) async fn sources(client: &Client) -> DbResult<Sources> {
     let rows = client.query_typed(SOURCES, &[]).await;
     let rows = rows.map_err(|error| failed(CONTEXT, &error))?;
     let sources: Vec<Source> = rows.first().map(read).transpose()?.unwrap_or_default();
@@ -77,7 +77,7 @@ pub(super) async fn sources(client: &Client) -> DbResult<Sources> {
 }
 
 /// The plan of a draft.
-pub(super) async fn plan(client: &Client, draft: Draft<'_>) -> DbResult<Plan> {
+pub(in crate::postgres) async fn plan(client: &Client, draft: Draft<'_>) -> DbResult<Plan> {
     let mut types = Vec::new();
     for probe in draft.probes() {
         types.push(type_name(client, &probe).await?);
@@ -104,7 +104,9 @@ async fn type_name(client: &Client, probe: &str) -> DbResult<Option<String>> {
     Ok(found)
 }
 
-pub(super) fn read<T: serde::de::DeserializeOwned>(row: &tokio_postgres::Row) -> DbResult<T> {
+pub(in crate::postgres) fn read<T: serde::de::DeserializeOwned>(
+    row: &tokio_postgres::Row,
+) -> DbResult<T> {
     let bad = |error: String| DbError::Statement {
         context: CONTEXT,
         message: error,

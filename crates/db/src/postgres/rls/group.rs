@@ -10,11 +10,10 @@ use tokio_postgres::Client;
 use tracing::debug;
 
 use super::ask::{self, Subject, Surroundings, read_reply};
-use super::reader::visible_sql;
+use super::visible::visible_sql;
 use crate::entity::Entity;
 use crate::error::DbResult;
-use crate::postgres::read::array;
-use crate::quote::ident;
+use crate::quote::{array, ident};
 
 /// What groups were answered, at one snapshot.
 #[derive(Debug, Default)]

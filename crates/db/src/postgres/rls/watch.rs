@@ -66,7 +66,7 @@ struct Found {
     ignored: BTreeSet<u32>,
 }
 
-pub(super) async fn relations(client: &Client, entities: &str) -> DbResult<Relations> {
+pub(in crate::postgres) async fn relations(client: &Client, entities: &str) -> DbResult<Relations> {
     let rows = client
         .query_typed(RELATIONS, &[(&entities, Type::TEXT)])
         .await;
@@ -78,7 +78,7 @@ pub(super) async fn relations(client: &Client, entities: &str) -> DbResult<Relat
     }))
 }
 
-pub(super) async fn version(client: &Client) -> DbResult<CatalogVersion> {
+pub(in crate::postgres) async fn version(client: &Client) -> DbResult<CatalogVersion> {
     let rows = client.query_typed(VERSION, &[]).await;
     let rows = rows.map_err(|error| failed(CONTEXT, &error))?;
     Ok(rows.first().map(read).transpose()?.unwrap_or_default())

@@ -10,20 +10,19 @@ use rls::{Draft, Group, Plan, Policy, Sources, TableFacts};
 use sync_core::membership::Relations;
 use tokio_postgres::Client;
 use tokio_util::task::AbortOnDropHandle;
-use value::schema::{ColumnKind, Schema};
+use value::schema::Schema;
 
-use super::ask::{self, Asked, Subject, Surroundings};
-use super::watch::CatalogVersion;
-use super::{catalog, watch};
+use super::rls::ask::{self, Asked, Subject, Surroundings};
+use super::rls::visible::visible_sql;
+use super::rls::watch::CatalogVersion;
+use super::rls::{catalog, watch};
 use crate::catalog::DescribeError;
-use crate::entity::{Entity, EntityConfig, EntitySource, RowsSql};
+use crate::entity::{Entity, EntityConfig, EntitySource};
 use crate::error::{DbError, DbResult, Failed};
 use crate::postgres::catalog as describe;
 use crate::postgres::connect::failed;
 use crate::postgres::pool::PostgresPool;
-use crate::postgres::read::array;
 use crate::postgres::store::SEARCH_PATH;
-use crate::quote::{ident, portable_literal};
 
 const CONTEXT: &str = "asking policies";
 
@@ -222,38 +221,4 @@ impl PolicyReader {
         ended.map_err(|error| failed(CONTEXT, &error))?;
         Ok(value)
     }
-}
-
-/// The statement for the canonical keys of the rows that a role sees. `among` are the keys of the only ones that matter; it may
-/// return others, too.
-pub(super) fn visible_sql(entity: &Entity, among: Option<&BTreeSet<String>>) -> Option<String> {
-    let RowsSql::Table { key, from, .. } = &entity.rows else {
-        return None;
-    };
-    let among = among.and_then(|keys| has_key(entity, keys));
-    Some(format!(
-        "SELECT coalesce(pg_catalog.json_agg(v.key), '[]'::pg_catalog.json)::pg_catalog.text \
-         FROM (SELECT {key} AS key FROM {from} WHERE {} LIMIT {}) v",
-        among.as_deref().unwrap_or("true"),
-        rls::Question::KEYS_MAX + 1
-    ))
-}
-
-/// That a row has one of these keys, by an operator that leaks nothing: so it comes before the policies, and by an index.
-/// None for other types, and for keys of several columns.
-fn has_key(entity: &Entity, keys: &BTreeSet<String>) -> Option<String> {
-    let [column] = entity.schema.key_columns().collect::<Vec<_>>()[..] else {
-        return None;
-    };
-    let type_name = match (&column.kind, column.type_name.as_str()) {
-        (ColumnKind::Int { .. }, name @ ("int2" | "int4" | "int8")) => name,
-        (ColumnKind::Uuid, "uuid") => "uuid",
-        (ColumnKind::Text { .. }, "text" | "varchar") => "text",
-        _ => return None,
-    };
-    Some(format!(
-        "t.{} OPERATOR(pg_catalog.=) ANY ({}::pg_catalog.{type_name}[])",
-        ident(&column.name),
-        portable_literal(&array(keys.iter()))
-    ))
 }

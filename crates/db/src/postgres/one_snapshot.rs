@@ -1,0 +1,42 @@
+//! Transactions in which several statements see one snapshot.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::entity::Entity;
+use crate::read::inquiry::{QUESTION_LOCK_MS_MAX, QUESTION_MS_MAX};
+
+/// The snapshot of every statement in it is that of the first. Nothing that it reads is newer, but for a table that
+/// was truncated meanwhile: so the tables are locked before.
+pub(super) const ONE_SNAPSHOT: &str = "ISOLATION LEVEL REPEATABLE READ, READ ONLY";
+
+/// The settings of a question. The planner's are not those of reads of the log.
+pub(super) fn question_settings() -> String {
+    format!(
+        "SET LOCAL statement_timeout = {QUESTION_MS_MAX}; SET LOCAL lock_timeout = {QUESTION_LOCK_MS_MAX}; \
+         SET LOCAL enable_seqscan = on; SET LOCAL enable_hashjoin = on; SET LOCAL enable_mergejoin = on"
+    )
+}
+
+/// A statement that takes the locks of reads of these tables, before there is a snapshot; empty when there are none.
+pub(super) fn lock_sql(
+    entities: &BTreeMap<String, Arc<Entity>>,
+    left_out: &BTreeSet<String>,
+) -> String {
+    let read = entities
+        .iter()
+        .filter(|(name, _)| !left_out.contains(*name));
+    lock_all(read.map(|(_, entity)| &**entity))
+}
+
+/// The same for these.
+pub(super) fn lock_all<'a>(entities: impl Iterator<Item = &'a Entity>) -> String {
+    let relations: BTreeSet<&str> = entities
+        .filter_map(|entity| entity.relation.as_deref())
+        .collect();
+    if relations.is_empty() {
+        return String::new();
+    }
+    let relations: Vec<&str> = relations.into_iter().collect();
+    format!("LOCK TABLE {} IN ACCESS SHARE MODE", relations.join(", "))
+}
