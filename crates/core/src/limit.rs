@@ -37,6 +37,8 @@ pub enum Limit {
     SetValuesTotal,
     /// The rows of a window.
     WindowRows,
+    /// The time that the database takes to find out what a subquery selects.
+    SubqueryTime,
     /// The rows of a first read.
     RowsOfRead,
     /// The reads that wait.
@@ -47,7 +49,7 @@ pub enum Limit {
 
 impl Limit {
     /// Every one.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::FrameBytes,
         Self::Subscriptions,
         Self::ShapesOfUser,
@@ -64,6 +66,7 @@ impl Limit {
         Self::ReadsOfUser,
         Self::WrongTokens,
         Self::WindowRows,
+        Self::SubqueryTime,
         Self::RowsOfRead,
         Self::ReadsWaiting,
         Self::LongPolls,
@@ -88,6 +91,7 @@ impl Limit {
             Self::ReadsOfUser => "limits.reads_of_user_max",
             Self::WrongTokens => "limits.wrong_tokens_per_second",
             Self::WindowRows => "limits.window_rows_max",
+            Self::SubqueryTime => "reads.subquery_timeout_ms",
             Self::RowsOfRead => "reads.rows_max",
             Self::ReadsWaiting => "reads.waiting_max",
             Self::LongPolls => "reads.long_polls_max",
@@ -107,6 +111,7 @@ impl Limit {
             | Self::FilterBytesTotal
             | Self::SetValuesTotal
             | Self::WindowRows
+            | Self::SubqueryTime
             | Self::RowsOfRead => Some(ErrorCode::TooLarge),
             Self::ConnectionsOfUser
             | Self::ConnectionsOfAddress

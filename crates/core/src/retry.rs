@@ -34,6 +34,8 @@ pub enum ReadFailure {
     TooManyRows,
     /// What its subqueries select is more than all sets together may hold.
     TooManySetValues,
+    /// The database takes too long to find out what its subqueries select.
+    SlowSubquery,
 }
 
 /// What to do next.
@@ -85,6 +87,10 @@ impl ReadRetry {
             ReadFailure::TooManySetValues => {
                 let message = "the subqueries of all clients select as many values as the server keeps (limits.set_values_total_max)";
                 return Retry::End(SubscribeError::beyond(Limit::SetValuesTotal, message));
+            }
+            ReadFailure::SlowSubquery => {
+                let message = "the database takes too long to find out what a subquery selects (reads.subquery_timeout_ms); select less with it, or by columns with an index";
+                return Retry::End(SubscribeError::beyond(Limit::SubqueryTime, message));
             }
         }
         if self.stalls >= STALLS_MAX {

@@ -11,7 +11,8 @@ pub struct DatabaseConfig {
     /// pool's address.
     pub listen_url: Option<String>,
     /// The maximum number of connections: those of the pool and, on PostgreSQL, a quarter of them, at most four, that
-    /// apply mutations. At most three eighths read for clients, and a quarter run mutators. The listener opens two more. Default 16.
+    /// apply mutations. At most three eighths read for clients, and a quarter run mutators. The listener opens two
+    /// more, and up to four while there are filters with subqueries. Default 16.
     pub pool_size: u32,
     /// The time-out for opening a connection and for waiting for a free one. Default 10,000.
     pub connect_timeout_ms: u64,

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use crate::error::DbError;
 #[cfg(feature = "postgres")]
 use crate::read::Part;
-use crate::read::{OldValueColumns, ReadError, ReadStart};
+use crate::read::{Backfill, OldValueColumns, ReadError, ReadStart};
 
 /// A part of what one drain found.
 #[derive(Debug)]
@@ -69,6 +69,11 @@ pub trait LogSubscriber: Send + Sync {
     fn answer(&self, answers: Vec<Answer>) -> Vec<Question> {
         let _ = answers;
         Vec::new()
+    }
+    /// What is to be asked behind the drain whose inquiry has just ended, at its snapshot. Called when there is a
+    /// connection for it. If the drain fails nevertheless, what is answered is of no use.
+    fn backfill(&self) -> Option<Backfill> {
+        None
     }
     /// Takes a batch, in order.
     fn publish(&self, batch: LogBatch);
@@ -229,6 +234,8 @@ impl<'a> Drain<'a> {
             Part::Items(entries) => self.take_entries(entries).await,
             // A drain is not bound to one form of the tables: the log says when they change.
             Part::Outdated(_) | Part::Refused(_) => Ok(()),
+            #[cfg(feature = "sqlite")]
+            Part::Last => Ok(()),
         }
     }
 

@@ -363,6 +363,9 @@ pub struct ReadsConfig {
     /// The rows of a subscription when it is first read; one with more ends with `too_large`. 0 for no such limit.
     /// Default 10,000,000.
     pub rows_max: usize,
+    /// How long the database may take to find out what a subquery selects, the first time that somebody subscribes with it
+    /// or resumes; a subscription whose subquery takes longer ends with `too_large`. Default 5,000.
+    pub subquery_timeout_ms: u64,
     /// `GET`s that wait for changes at once; one more is `rate_limited`. Default 1,000.
     pub long_polls_max: usize,
     /// Reads that wait for their turn, of which one user's are at most half; one more is `rate_limited`, and tried again.
@@ -383,12 +386,19 @@ pub struct ReadsConfig {
     pub spool_directory: Option<PathBuf>,
 }
 
+impl ReadsConfig {
+    pub(crate) fn subquery_timeout(&self) -> Duration {
+        Duration::from_millis(self.subquery_timeout_ms.max(1))
+    }
+}
+
 impl Default for ReadsConfig {
     fn default() -> Self {
         Self {
             page_rows_max: 10_000,
             page_bytes_max: 8 * 1024 * 1024,
             rows_max: 10_000_000,
+            subquery_timeout_ms: 5000,
             long_polls_max: 1000,
             waiting_max: 10_000,
             resume_entries_max: 1_000_000,

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use db::DbError;
 use db::feed::{InquiryStart, LogBatch, LogSubscriber};
-use db::read::OldValueColumns;
+use db::read::{Backfill, OldValueColumns};
 use sync_core::cursor::Cursor;
 use sync_core::membership::{Answer, Question};
 use tokio::time::Instant;
@@ -84,6 +84,10 @@ impl LogSubscriber for Publisher {
 
     fn answer(&self, answers: Vec<Answer>) -> Vec<Question> {
         self.state.hub.answer(answers)
+    }
+
+    fn backfill(&self) -> Option<Backfill> {
+        self.state.hub.begin_backfill()
     }
 
     fn publish(&self, batch: LogBatch) {

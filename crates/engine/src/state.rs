@@ -125,6 +125,7 @@ impl EngineState {
             entity_work_max: limits.entity_filter_work_max,
             filter_bytes_max: limits.filter_bytes_total_max,
             set_values_max: limits.set_values_total_max,
+            subquery_timeout: config.reads.subquery_timeout(),
             queue_bytes_max: limits.queue_bytes_total_max,
             shapes_of_user_max: limits.shapes_of_user_max,
         };

@@ -158,6 +158,7 @@ struct ReadsSection {
     page_rows_max: Option<usize>,
     page_bytes_max: Option<usize>,
     rows_max: Option<usize>,
+    subquery_timeout_ms: Option<u64>,
     long_polls_max: Option<usize>,
     waiting_max: Option<usize>,
     resume_entries_max: Option<u64>,
@@ -616,6 +617,11 @@ impl Numbers<'_> {
             file.page_bytes_max,
         )?;
         self.set(&mut config.rows_max, "READS_ROWS_MAX", file.rows_max)?;
+        self.set(
+            &mut config.subquery_timeout_ms,
+            "READS_SUBQUERY_TIMEOUT_MS",
+            file.subquery_timeout_ms,
+        )?;
         self.set(
             &mut config.long_polls_max,
             "READS_LONG_POLLS_MAX",

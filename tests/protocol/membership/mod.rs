@@ -5,6 +5,7 @@ mod filters;
 mod many;
 mod moves;
 mod resuming;
+mod slow;
 mod tables;
 mod writing;
 

@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use filter::{Filter, Lookup, RowReader, Scalar, Set, SetChange, Sets, SetsAtBoth, Window};
 use serde_json::value::RawValue;
 
+use super::backfill::Since;
 use super::contents::{Contents, Difference, Part};
 use super::known::Known;
 use super::values::Sign;
@@ -126,36 +127,13 @@ impl Advance {
         touched: &[(String, Box<RawValue>)],
     ) -> Result<(), Inexact> {
         if let Some(window) = &set.rows().window {
-            return self.take_window(set, window, known, entries, touched);
-        }
-        let mut stirred = false;
-        let mut difference = Difference::default();
-        {
-            let (before, now) = self.views(known);
-            let sets = SetsAtBoth {
-                before: &before,
-                now: &now,
+            let Some(first) = known.window(set) else {
+                return Ok(());
             };
-            let reader = RowReader::new(set.rows().table(), set.rows().evaluated_columns());
-            let mut changed: BTreeSet<&str> = BTreeSet::new();
-            let entries = entries.into_iter();
-            for entry in entries.filter(|entry| entry.entity == set.entity()) {
-                match entry.subject() {
-                    Subject::Nothing => continue,
-                    Subject::SchemaChange | Subject::Truncate => return Err(Inexact),
-                    Subject::Row(key) => changed.insert(key),
-                };
-                let (row, undo) = (entry.row.as_deref(), entry.undo.as_deref());
-                let versions = RowVersions::read(&reader, row, undo).map_err(|_| Inexact)?;
-                stirred |= take_row(&mut difference, set, &versions, sets)?;
-            }
-            let unchanged = touched.iter();
-            for (_, row) in unchanged.filter(|(key, _)| !changed.contains(&**key)) {
-                let versions =
-                    RowVersions::read(&reader, Some(row), Some(&[])).map_err(|_| Inexact)?;
-                stirred |= take_row(&mut difference, set, &versions, sets)?;
-            }
+            let changed = self.changed_rows(set, window, first, known, entries, touched)?;
+            return self.take_window(set, window, known, &changed);
         }
+        let (difference, stirred) = self.difference(set, known, entries, touched)?;
         if stirred {
             self.stirred.insert(set.clone());
         }
@@ -163,52 +141,19 @@ impl Advance {
         Ok(())
     }
 
-    /// The same for a window.
-    fn take_window<'a>(
+    /// The same for a window of which these rows have changed.
+    fn take_window(
         &mut self,
         set: &Set,
         window: &Window,
         known: &Known,
-        entries: impl IntoIterator<Item = &'a NetChange>,
-        touched: &[(String, Box<RawValue>)],
+        changed: &ChangedRows,
     ) -> Result<(), Inexact> {
-        let Some(first) = known.window(set) else {
+        let Some(first) = known.window(set).filter(|_| !changed.is_empty()) else {
             return Ok(());
         };
-        let rows = set.rows();
-        let mut changed = ChangedRows::new(self.sign);
-        {
-            let (was, is) = self.views(known);
-            let sets = SetsAtBoth {
-                before: &was,
-                now: &is,
-            };
-            let reader = RowReader::new(rows.table(), rows.evaluated_columns());
-            let mut with_entry: BTreeSet<&str> = BTreeSet::new();
-            let entries = entries.into_iter();
-            for entry in entries.filter(|entry| entry.entity == set.entity()) {
-                let key = match entry.subject() {
-                    Subject::Nothing => continue,
-                    Subject::SchemaChange | Subject::Truncate => return Err(Inexact),
-                    Subject::Row(key) => key,
-                };
-                with_entry.insert(key);
-                let (row, undo) = (entry.row.as_deref(), entry.undo.as_deref());
-                let versions = RowVersions::read(&reader, row, undo).map_err(|_| Inexact)?;
-                first.note(rows, window, (key, &versions), sets, &mut changed)?;
-            }
-            let unchanged = touched.iter();
-            for (key, row) in unchanged.filter(|(key, _)| !with_entry.contains(&**key)) {
-                let versions =
-                    RowVersions::read(&reader, Some(row), Some(&[])).map_err(|_| Inexact)?;
-                first.note(rows, window, (key, &versions), sets, &mut changed)?;
-            }
-        }
-        if changed.is_empty() {
-            return Ok(());
-        }
         self.stirred.insert(set.clone());
-        let other = first.with(window, &changed)?;
+        let other = first.with(window, changed)?;
         let (before, now) = match self.sign {
             Sign::Plus => (first, &other),
             Sign::Minus => (&other, first),
@@ -220,6 +165,99 @@ impl Advance {
     /// The rows of a window that the changes have not left as they were, after them.
     pub(super) fn changed_window(&self, set: &Set) -> Option<&WindowRows> {
         self.differences.get(set)?.window.as_ref()
+    }
+
+    /// What these entries, and these rows, which did not change, say of a set, whatever it holds.
+    pub(super) fn since<'a>(
+        &self,
+        set: &Set,
+        known: &Known,
+        entries: impl IntoIterator<Item = &'a NetChange>,
+        touched: &[(String, Box<RawValue>)],
+    ) -> Result<Since, Inexact> {
+        if let Some(window) = &set.rows().window {
+            let all = WindowRows::any();
+            let changed = self.changed_rows(set, window, &all, known, entries, touched)?;
+            return Ok(Since::Window(changed));
+        }
+        let (difference, _) = self.difference(set, known, entries, touched)?;
+        Ok(Since::Set(difference))
+    }
+
+    /// The rows that are not nothing to a window whose first rows are these.
+    fn changed_rows<'a>(
+        &self,
+        set: &Set,
+        window: &Window,
+        first: &WindowRows,
+        known: &Known,
+        entries: impl IntoIterator<Item = &'a NetChange>,
+        touched: &[(String, Box<RawValue>)],
+    ) -> Result<ChangedRows, Inexact> {
+        let rows = set.rows();
+        let mut changed = ChangedRows::new(self.sign);
+        let (was, is) = self.views(known);
+        let sets = SetsAtBoth {
+            before: &was,
+            now: &is,
+        };
+        let reader = RowReader::new(rows.table(), rows.evaluated_columns());
+        let mut with_entry: BTreeSet<&str> = BTreeSet::new();
+        let entries = entries.into_iter();
+        for entry in entries.filter(|entry| entry.entity == set.entity()) {
+            let key = match entry.subject() {
+                Subject::Nothing => continue,
+                Subject::SchemaChange | Subject::Truncate => return Err(Inexact),
+                Subject::Row(key) => key,
+            };
+            with_entry.insert(key);
+            let (row, undo) = (entry.row.as_deref(), entry.undo.as_deref());
+            let versions = RowVersions::read(&reader, row, undo).map_err(|_| Inexact)?;
+            first.note(rows, window, (key, &versions), sets, &mut changed)?;
+        }
+        let unchanged = touched.iter();
+        for (key, row) in unchanged.filter(|(key, _)| !with_entry.contains(&**key)) {
+            let versions = RowVersions::read(&reader, Some(row), Some(&[])).map_err(|_| Inexact)?;
+            first.note(rows, window, (key, &versions), sets, &mut changed)?;
+        }
+        Ok(changed)
+    }
+
+    /// The difference of a set that follows from these entries, and from these rows, which did not change; and whether
+    /// the set may have changed and changed back. What the set holds does not matter for that.
+    fn difference<'a>(
+        &self,
+        set: &Set,
+        known: &Known,
+        entries: impl IntoIterator<Item = &'a NetChange>,
+        touched: &[(String, Box<RawValue>)],
+    ) -> Result<(Difference, bool), Inexact> {
+        let mut stirred = false;
+        let mut difference = Difference::default();
+        let (before, now) = self.views(known);
+        let sets = SetsAtBoth {
+            before: &before,
+            now: &now,
+        };
+        let reader = RowReader::new(set.rows().table(), set.rows().evaluated_columns());
+        let mut changed: BTreeSet<&str> = BTreeSet::new();
+        let entries = entries.into_iter();
+        for entry in entries.filter(|entry| entry.entity == set.entity()) {
+            match entry.subject() {
+                Subject::Nothing => continue,
+                Subject::SchemaChange | Subject::Truncate => return Err(Inexact),
+                Subject::Row(key) => changed.insert(key),
+            };
+            let (row, undo) = (entry.row.as_deref(), entry.undo.as_deref());
+            let versions = RowVersions::read(&reader, row, undo).map_err(|_| Inexact)?;
+            stirred |= take_row(&mut difference, set, &versions, sets)?;
+        }
+        let unchanged = touched.iter();
+        for (_, row) in unchanged.filter(|(key, _)| !changed.contains(&**key)) {
+            let versions = RowVersions::read(&reader, Some(row), Some(&[])).map_err(|_| Inexact)?;
+            stirred |= take_row(&mut difference, set, &versions, sets)?;
+        }
+        Ok((difference, stirred))
     }
 
     /// Takes a set as the database says it is. Only where sets are known as they were.

@@ -6,7 +6,7 @@ use filter::{RowError, RowReader, RowValues, Scalar, SetRows, Sets, Window};
 use hashbrown::HashMap;
 use serde_json::value::RawValue;
 
-use super::values::{LookedUp, Values};
+use super::values::{LookedUp, Sign, Values};
 use super::window::WindowRows;
 
 /// What a row is for a set.
@@ -82,14 +82,19 @@ impl Contents {
         asked: usize,
     ) -> Result<Self, RowError> {
         let read = WindowRows::read(rows, window, answer, asked)?;
-        let counts = read.keys(window).map(|key| (key.clone(), 1));
+        Ok(Self::of_window(window, read))
+    }
+
+    /// What a window holds whose rows are these.
+    pub(super) fn of_window(window: &Window, rows: WindowRows) -> Self {
+        let counts = rows.keys(window).map(|key| (key.clone(), 1));
         let counts: HashMap<Values, u64, RandomState> = counts.collect();
-        Ok(Self {
+        Self {
             rows: counts.len() as u64,
             with_null: 0,
             counts,
-            window: read,
-        })
+            window: rows,
+        }
     }
 
     /// So many rows without values.
@@ -136,6 +141,19 @@ impl Contents {
     /// Whether it holds no row at all.
     pub fn is_empty(&self) -> bool {
         self.rows == 0
+    }
+
+    /// Adds a difference.
+    pub(super) fn add(&mut self, difference: &Difference) {
+        self.rows = Sign::Plus.add(self.rows, difference.rows);
+        self.with_null = Sign::Plus.add(self.with_null, difference.with_null);
+        for (values, change) in &difference.counts {
+            let before = self.counts.get(values).copied().unwrap_or_default();
+            match Sign::Plus.add(before, *change) {
+                0 => drop(self.counts.remove(values)),
+                now => drop(self.counts.insert(values.clone(), now)),
+            }
+        }
     }
 }
 
@@ -204,6 +222,15 @@ impl Difference {
         *change += by;
         if *change == 0 {
             self.counts.remove(values);
+        }
+    }
+
+    /// Adds what follows.
+    pub(super) fn add(&mut self, next: &Self) {
+        self.rows += next.rows;
+        self.with_null += next.with_null;
+        for (values, change) in &next.counts {
+            self.change(values, *change);
         }
     }
 

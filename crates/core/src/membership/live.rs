@@ -1,7 +1,7 @@
 //! The sets of the live stream: each is known exactly, at every position that the stream reaches.
 //!
-//! A set that somebody wants is asked for at the snapshot of the next drain, so what is known of it begins at one of
-//! the stream's own positions, and every later difference is that between two of them.
+//! A set that somebody wants is [asked for](super::backfill) at the snapshot of a drain, so what is known of it begins at
+//! one of the stream's own positions, and every later difference is that between two of them.
 //!
 //! Invariants:
 //! 1. After [`LiveSets::commit`] each known set is what the database answers at the drain's snapshot.
@@ -18,6 +18,9 @@ use serde_json::value::RawValue;
 
 use super::advance::{Advance, SetView};
 use super::asked::{AskedGroup, Reads};
+use super::backfill::{
+    BACKFILL_ATTEMPTS_MAX, BACKFILL_CHANGES_MAX, Backfill, Backfills, Lane, Since, Started,
+};
 use super::contents::Contents;
 use super::groups::{Cause, Denials, Groups};
 use super::known::{Family, Known};
@@ -36,8 +39,11 @@ pub const SET_ROWS_MAX: usize = 10_000;
 pub struct LiveSets {
     /// How often each is wanted: by shapes, and by sets that have it inside.
     wanted: BTreeMap<Set, usize>,
-    /// Those of them that are not known.
-    missing: BTreeSet<Set>,
+    /// Those of them that are not known, with their places in the order in which they were wanted.
+    missing: BTreeMap<Set, Missing>,
+    /// The last of these places.
+    last_place: u64,
+    backfills: Backfills,
     /// How many of them are made of the rows of each entity.
     entities: BTreeMap<Box<str>, usize>,
     index: SetIndex,
@@ -52,7 +58,19 @@ pub struct LiveSets {
     failed: BTreeMap<Set, SetFailure>,
     /// How many values the known sets may hold together when another is added.
     values_max: Option<usize>,
+    /// The sets that have become known, or failed, since that was [taken](LiveSets::take_settled).
+    settled: Vec<Set>,
     running: Option<Running>,
+}
+
+/// A set that is not known.
+#[derive(Debug, Clone, Copy, Default)]
+struct Missing {
+    place: u64,
+    /// Whether the answer takes longer than a moment.
+    takes_long: bool,
+    /// How often it was backfilled for nothing, because its differences did not follow.
+    attempts: u32,
 }
 
 /// Why a set that was asked for is not known.
@@ -60,6 +78,8 @@ pub struct LiveSets {
 pub enum SetFailure {
     /// Its table could not be read.
     Unread,
+    /// The answer takes too long.
+    TooSlow,
     /// All sets together would hold more values than they may.
     TooLarge,
 }
@@ -79,6 +99,12 @@ struct Running {
     /// The sets that are known from this drain on.
     new: BTreeMap<Set, Contents>,
     failed: BTreeMap<Set, SetFailure>,
+    /// The sets whose backfill begins with this drain.
+    started: BTreeMap<Set, Started>,
+    /// How the sets have changed whose backfill began before.
+    since: BTreeMap<Set, Since>,
+    /// Those of them of which that does not follow.
+    inexact: BTreeSet<Set>,
 }
 
 /// A question that was asked.
@@ -92,7 +118,7 @@ enum Asked {
 /// Why a question about a set was asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Why {
-    /// It is not known yet.
+    /// It is not known yet, and backfills have not made it so.
     New,
     /// Its difference does not follow from the entries.
     Inexact,
@@ -109,12 +135,26 @@ impl LiveSets {
         }
     }
 
-    /// Notes that somebody uses a set from now on. It is asked for, with those inside it, at the next drain.
+    /// Starts again, without sets. What is still answered about earlier ones is not taken for theirs.
+    pub fn reset(&mut self) {
+        *self = Self {
+            backfills: Backfills::after(&self.backfills),
+            values_max: self.values_max,
+            ..Self::default()
+        };
+    }
+
+    /// The sets that have become known, or failed, since the last time.
+    pub fn take_settled(&mut self) -> Vec<Set> {
+        std::mem::take(&mut self.settled)
+    }
+
+    /// Notes that somebody uses a set from now on. It is asked for, after those inside it, behind one of the next drains.
     pub fn want(&mut self, set: &Set) {
         let users = self.wanted.entry(set.clone()).or_default();
         *users += 1;
         if *users == 1 {
-            self.missing.insert(set.clone());
+            self.miss(set);
             if !self.groups.insert(set) {
                 self.index.insert(set);
                 *self.entities.entry(set.entity().into()).or_default() += 1;
@@ -141,6 +181,7 @@ impl LiveSets {
         }
         self.wanted.remove(set);
         self.missing.remove(set);
+        self.backfills.remove(set);
         self.groups.remove(set);
         if set.asked().is_none() {
             self.index.remove(set);
@@ -187,9 +228,178 @@ impl LiveSets {
         self.wanted.is_empty()
     }
 
-    /// Whether a drain must ask for a set even if the log has nothing new.
+    /// Whether something would be asked with the next drain, even if the log had nothing new.
     pub fn is_asking(&self) -> bool {
-        !self.missing.is_empty() || self.groups.is_asking()
+        let lanes = [Lane::Brief, Lane::Long];
+        let room = lanes.map(|lane| (lane, self.backfills.has_room(lane)));
+        let are_missing = self.missing.iter().any(|(set, missing)| {
+            let has_room = room.contains(&(missing.lane(), true));
+            let is_asked = set.asked().is_some() || missing.is_asked_in_drains();
+            (has_room || is_asked) && self.is_ready(set)
+        });
+        are_missing || self.groups.is_asking()
+    }
+
+    /// Whether a set that is missing can be asked for: the sets inside it are known.
+    fn is_ready(&self, set: &Set) -> bool {
+        let running = self.running.as_ref();
+        let is_known = |inner: &Set| {
+            let unknown = running.is_some_and(|running| running.advance.unknown.contains(inner));
+            self.known.contains(inner) && !unknown
+        };
+        !self.failed.contains_key(set)
+            && !self.backfills.contains(set)
+            && running.is_none_or(|running| !running.started.contains_key(set))
+            && set.rows().filter.sets().all(is_known)
+    }
+
+    fn miss(&mut self, set: &Set) {
+        self.last_place += 1;
+        let missing = Missing {
+            place: self.last_place,
+            ..Missing::default()
+        };
+        self.missing.insert(set.clone(), missing);
+    }
+
+    /// What is to be asked behind the drain under way, at its snapshot. Called when the drain has no more questions.
+    pub fn begin_backfill(&mut self) -> Option<Backfill> {
+        if self.missing.is_empty() || self.running.is_none() {
+            return None;
+        }
+        let lanes = [Lane::Brief, Lane::Long];
+        for lane in lanes.into_iter().filter(|it| self.backfills.has_room(*it)) {
+            let missing = self.missing.iter();
+            let missing = missing.filter(|(_, missing)| missing.lane() == lane);
+            // A group is asked for in drains.
+            let ready = missing.filter(|(set, _)| set.asked().is_none() && self.is_ready(set));
+            let mut ready: Vec<(u64, &Set)> = ready.map(|(set, it)| (it.place, set)).collect();
+            if ready.is_empty() {
+                continue;
+            }
+            ready.sort_unstable_by_key(|(place, _)| *place);
+            ready.truncate(lane.sets_max());
+            let sets: Vec<Set> = ready.into_iter().map(|(_, set)| set.clone()).collect();
+            let questions = sets.iter().map(Question::about).collect();
+            let ticket = self.backfills.begin(lane, sets.clone());
+            for set in sets {
+                let started = Started {
+                    ticket,
+                    ..Started::default()
+                };
+                let running = self.running.as_mut();
+                running.and_then(|running| running.started.insert(set, started));
+            }
+            return Some(Backfill {
+                ticket,
+                lane,
+                questions,
+            });
+        }
+        None
+    }
+
+    /// Takes an answer of a backfill, whenever it comes.
+    pub fn backfilled(&mut self, ticket: u64, index: usize, answer: Answer) {
+        let Some((set, lane)) = self.backfills.asked(ticket, index) else {
+            return;
+        };
+        let Some(started) = self.started_of(&set, ticket) else {
+            return;
+        };
+        let contents = match &answer {
+            Answer::Set(values) => Contents::read(set.rows(), values).ok(),
+            Answer::Window(first) => read_window(&set, first),
+            _ => None,
+        };
+        if contents.is_some() {
+            started.answer = contents;
+            if self.running.is_none() {
+                self.settle();
+            }
+            return;
+        }
+        let failure = match answer {
+            Answer::TooMany => SetFailure::TooLarge,
+            Answer::TooLong => SetFailure::TooSlow,
+            _ => SetFailure::Unread,
+        };
+        self.give_up(&set);
+        let missing = self.missing.get_mut(&set);
+        match missing.filter(|_| failure == SetFailure::TooSlow && lane == Lane::Brief) {
+            Some(missing) => missing.takes_long = true,
+            None => self.fail(set, failure),
+        }
+    }
+
+    /// Ends a backfill. Its sets without an answer are asked for again.
+    pub fn end_backfill(&mut self, ticket: u64) {
+        for set in self.backfills.end(ticket) {
+            if self
+                .started_of(&set, ticket)
+                .is_some_and(|started| started.answer.is_none())
+            {
+                self.give_up(&set);
+            }
+        }
+    }
+
+    fn started_of(&mut self, set: &Set, ticket: u64) -> Option<&mut Started> {
+        let running = self.running.as_mut();
+        let started = running.and_then(|running| running.started.get_mut(set));
+        let started = started.or_else(|| self.backfills.get_mut(set));
+        started.filter(|started| started.ticket == ticket)
+    }
+
+    /// Gives up a set's backfill.
+    fn give_up(&mut self, set: &Set) {
+        self.backfills.remove(set);
+        if let Some(running) = &mut self.running {
+            running.started.remove(set);
+        }
+    }
+
+    /// Gives up a set's backfill whose difference is not known, so that it is asked for again.
+    fn restart(&mut self, set: &Set) {
+        self.backfills.remove(set);
+        if let Some(missing) = self.missing.get_mut(set) {
+            missing.attempts += 1;
+            if missing.attempts >= BACKFILL_ATTEMPTS_MAX && missing.takes_long {
+                self.fail(set.clone(), SetFailure::TooSlow);
+            }
+        }
+    }
+
+    fn fail(&mut self, set: Set, failure: SetFailure) {
+        self.settled.push(set.clone());
+        self.failed.insert(set, failure);
+    }
+
+    /// Makes the sets known that have been answered. Only between drains.
+    fn settle(&mut self) {
+        for (set, contents) in self.backfills.take_answered() {
+            match contents {
+                Some(contents) => self.learn(set, contents),
+                None => self.restart(&set),
+            }
+        }
+    }
+
+    /// A set is known, if all sets together do not hold too much then.
+    fn learn(&mut self, set: Set, contents: Contents) {
+        // Released meanwhile.
+        if !self.wanted.contains_key(&set) {
+            return;
+        }
+        let values = self.known.values() + contents.len();
+        if self.values_max.is_some_and(|max| values > max) {
+            self.fail(set, SetFailure::TooLarge);
+            return;
+        }
+        self.failed.remove(&set);
+        self.missing.remove(&set);
+        self.settled.push(set.clone());
+        self.known.insert(set, contents);
     }
 
     /// The entities whose rows make the sets in use, or decide what the database answers.
@@ -259,18 +469,24 @@ impl LiveSets {
             reads: Vec::new(),
             new: BTreeMap::new(),
             failed: BTreeMap::new(),
+            started: BTreeMap::new(),
+            since: BTreeMap::new(),
+            inexact: BTreeSet::new(),
         };
         let mut questions = Vec::new();
         let mut groups = self.groups.due(entries);
-        let unasked = |set: &&Set| !self.failed.contains_key(*set);
-        for set in self.missing.iter().filter(unasked) {
+        for (set, missing) in &self.missing {
             match AskedGroup::of(set) {
+                _ if !self.is_ready(set) => {}
                 Some(group) => {
                     let due = groups.entry(group.name().into());
                     let (question, _) = due.or_insert((GroupQuestion::whole(group), Cause::Once));
                     question.rows = None;
                 }
-                None => running.ask(set, Why::New, Question::about(set), &mut questions),
+                None if missing.is_asked_in_drains() => {
+                    running.ask(set, Why::New, Question::about(set), &mut questions);
+                }
+                None => {}
             }
         }
         // By another plan they may be others: their readers begin again with that one.
@@ -282,7 +498,8 @@ impl LiveSets {
             running.asked.push(Asked::Group(question, cause));
         }
         if questions.is_empty() {
-            running.take_levels(&self.known, &self.outer, &mut questions);
+            let sets = (&self.known, &self.backfills, &self.outer);
+            running.take_levels(sets, &mut questions);
         }
         self.run(running, questions)
     }
@@ -308,7 +525,8 @@ impl LiveSets {
             }
         }
         if questions.is_empty() {
-            running.take_levels(&self.known, &self.outer, &mut questions);
+            let sets = (&self.known, &self.backfills, &self.outer);
+            running.take_levels(sets, &mut questions);
         }
         self.run(running, questions)
     }
@@ -381,16 +599,19 @@ impl LiveSets {
         self.known.holders(family, values)
     }
 
-    /// The drain has been published: its sets are the known ones.
-    pub fn commit(&mut self) {
+    /// The drain has been published: its sets are the known ones. Returns whether others can be asked for than before.
+    pub fn commit(&mut self) -> bool {
         let Some(running) = self.running.take() else {
-            return;
+            return false;
         };
         let Running {
             advance,
             new,
             failed,
             reads,
+            started,
+            since,
+            inexact,
             ..
         } = running;
         for (question, reads) in reads {
@@ -407,27 +628,33 @@ impl LiveSets {
         for (set, change) in changed {
             self.unfile(&set, &change);
         }
-        for set in unknown {
-            self.forget(&set);
+        for (set, difference) in since {
+            let Some(started) = self.backfills.get_mut(&set) else {
+                continue;
+            };
+            started.since.add(difference);
+            if started.since.len() > BACKFILL_CHANGES_MAX {
+                self.restart(&set);
+            }
         }
+        inexact.iter().for_each(|set| self.restart(set));
+        unknown.iter().for_each(|set| self.forget(set));
+        let settled = self.settled.len();
         for (set, contents) in new {
-            // Released meanwhile.
-            if !self.wanted.contains_key(&set) {
-                continue;
-            }
-            if self
-                .values_max
-                .is_some_and(|max| self.known.values() + contents.len() > max)
-            {
-                self.failed.insert(set, SetFailure::TooLarge);
-                continue;
-            }
-            self.failed.remove(&set);
-            self.missing.remove(&set);
-            self.known.insert(set, contents);
+            self.learn(set, contents);
         }
-        self.failed.extend(failed);
+        for (set, failure) in failed {
+            self.fail(set, failure);
+        }
+        for (set, started) in started {
+            if self.wanted.contains_key(&set) {
+                self.backfills.start(set, started);
+            }
+        }
+        self.settle();
         self.forget_orphans();
+        let are_missing = !(unknown.is_empty() && inexact.is_empty());
+        are_missing || self.settled.len() > settled
     }
 
     /// Forgets the drain under way.
@@ -438,20 +665,23 @@ impl LiveSets {
         for (set, change) in running.advance.changes() {
             self.unfile(set, change);
         }
+        self.settle();
     }
 
-    /// Forgets what the sets hold: they are asked for at the next drain.
+    /// Forgets what the sets hold: they are asked for again.
     pub fn forget_known(&mut self) {
         self.running = None;
         self.known = Known::default();
-        self.missing = self.wanted.keys().cloned().collect();
+        self.backfills.clear();
         self.failed.clear();
+        let wanted: Vec<Set> = self.wanted.keys().cloned().collect();
+        wanted.iter().for_each(|set| self.miss(set));
     }
 
     /// A set with a set inside that is not known is not known either.
     fn forget_orphans(&mut self) {
         // Otherwise all are known, or none that another has inside is missing.
-        while self.missing.iter().any(|set| self.outer.contains_key(set)) {
+        while self.missing.keys().any(|set| self.outer.contains_key(set)) {
             let is_orphan = |set: &&Set| {
                 let mut inner = set.rows().filter.sets();
                 inner.any(|inner| !self.known.contains(inner))
@@ -476,8 +706,35 @@ impl LiveSets {
     /// A set is not known any more.
     fn forget(&mut self, set: &Set) {
         if self.known.remove(set) && self.wanted.contains_key(set) {
-            self.missing.insert(set.clone());
+            self.miss(set);
         }
+        // What has it inside needs it to know its own differences.
+        let outer = self.outer.get(set).cloned();
+        outer
+            .into_iter()
+            .flatten()
+            .for_each(|outer| self.backfills.remove(&outer));
+    }
+}
+
+/// What a window holds whose first rows the database was asked for.
+fn read_window(set: &Set, first: &[(String, Box<RawValue>)]) -> Option<Contents> {
+    let window = set.rows().window.as_ref()?;
+    Contents::read_window(set.rows(), window, first, kept(window)).ok()
+}
+
+impl Missing {
+    fn lane(&self) -> Lane {
+        match self.takes_long {
+            true => Lane::Long,
+            false => Lane::Brief,
+        }
+    }
+
+    /// Whether it is asked for in a drain, which can only wait for what does not take long: its table changes so that its
+    /// difference never follows.
+    fn is_asked_in_drains(&self) -> bool {
+        self.attempts >= BACKFILL_ATTEMPTS_MAX && !self.takes_long
     }
 }
 
@@ -538,8 +795,7 @@ impl Running {
     /// Takes the sets that follow from what is known by now, level by level, until something has to be asked.
     fn take_levels(
         &mut self,
-        known: &Known,
-        outer: &BTreeMap<Set, BTreeSet<Set>>,
+        (known, backfills, outer): (&Known, &Backfills, &BTreeMap<Set, BTreeSet<Set>>),
         questions: &mut Vec<Question>,
     ) {
         while self.level <= self.deepest && questions.is_empty() {
@@ -548,7 +804,8 @@ impl Running {
             let moved = inner.filter_map(|set| outer.get(set)).flatten();
             let concerned: BTreeSet<Set> = moved.chain(self.entries.keys()).cloned().collect();
             for set in concerned {
-                if set.depth() == self.level && known.contains(&set) {
+                let counts = known.contains(&set) || backfills.contains(&set);
+                if set.depth() == self.level && counts {
                     self.take_set(&set, known, questions);
                 }
             }
@@ -559,11 +816,15 @@ impl Running {
     fn take_set(&mut self, set: &Set, known: &Known, questions: &mut Vec<Question>) {
         let mut inner = set.rows().filter.sets();
         if inner.any(|inner| self.advance.unknown.contains(inner)) {
-            self.advance.unknown.insert(set.clone());
+            self.lose(set.clone(), known);
             return;
         }
         match self.advance.touched_rows(set) {
             // The window has fewer rows than they may have moved.
+            Some(_) if set.rows().window.is_some() && !known.contains(set) => {
+                self.inexact.insert(set.clone());
+                return;
+            }
             Some(_) if set.rows().window.is_some() => {
                 self.ask(set, Why::Inexact, Question::about(set), questions);
                 return;
@@ -579,21 +840,38 @@ impl Running {
             }
             None => {}
         }
-        if !self.take_entries(set, known, &[]) {
-            self.ask(set, Why::Inexact, Question::about(set), questions);
-        }
+        self.take_entries(set, known, &[], questions);
     }
 
-    /// Whether the difference of a set follows from the entries, and from these rows.
+    /// Takes the difference of a set that follows from the entries, and from these rows. Asks for the set where it does
+    /// not.
     fn take_entries(
         &mut self,
         set: &Set,
         known: &Known,
         touched: &[(String, Box<RawValue>)],
-    ) -> bool {
+        questions: &mut Vec<Question>,
+    ) {
         let entries = self.entries.get(set).into_iter().flatten();
         let entries = entries.map(|entry| &**entry);
-        self.advance.take(set, known, entries, touched).is_ok()
+        if known.contains(set) {
+            if self.advance.take(set, known, entries, touched).is_err() {
+                self.ask(set, Why::Inexact, Question::about(set), questions);
+            }
+            return;
+        }
+        match self.advance.since(set, known, entries, touched) {
+            Ok(since) => drop(self.since.insert(set.clone(), since)),
+            Err(_) => drop(self.inexact.insert(set.clone())),
+        }
+    }
+
+    /// What a set will hold cannot be known.
+    fn lose(&mut self, set: Set, known: &Known) {
+        match known.contains(&set) {
+            true => self.advance.unknown.insert(set),
+            false => self.inexact.insert(set),
+        };
     }
 
     fn take(
@@ -606,38 +884,30 @@ impl Running {
     ) {
         let read =
             |values: &[_]| -> Result<Contents, RowError> { Contents::read(set.rows(), values) };
-        let read_window = |first: &[_]| {
-            let window = set.rows().window.as_ref()?;
-            Contents::read_window(set.rows(), window, first, kept(window)).ok()
-        };
         match (why, answer) {
             (Why::New, Answer::Set(values)) => match read(&values) {
                 Ok(contents) => drop(self.new.insert(set, contents)),
                 Err(_) => drop(self.failed.insert(set, SetFailure::Unread)),
             },
-            (Why::New, Answer::Window(first)) => match read_window(&first) {
+            (Why::New, Answer::Window(first)) => match read_window(&set, &first) {
                 Some(contents) => drop(self.new.insert(set, contents)),
                 None => drop(self.failed.insert(set, SetFailure::Unread)),
             },
             (Why::New, Answer::TooMany) => drop(self.failed.insert(set, SetFailure::TooLarge)),
             (Why::New, _) => drop(self.failed.insert(set, SetFailure::Unread)),
-            (Why::Moved, Answer::Rows(rows)) => {
-                if !self.take_entries(&set, known, &rows) {
-                    self.ask(&set, Why::Inexact, Question::about(&set), questions);
-                }
-            }
-            (Why::Moved, Answer::TooMany) => {
+            (Why::Moved, Answer::Rows(rows)) => self.take_entries(&set, known, &rows, questions),
+            (Why::Moved, Answer::TooMany) if known.contains(&set) => {
                 self.ask(&set, Why::Inexact, Question::about(&set), questions);
             }
             (Why::Inexact, Answer::Set(values)) => match read(&values) {
                 Ok(contents) => self.advance.take_contents(&set, known, &contents),
-                Err(_) => drop(self.advance.unknown.insert(set)),
+                Err(_) => self.lose(set, known),
             },
-            (Why::Inexact, Answer::Window(first)) => match read_window(&first) {
+            (Why::Inexact, Answer::Window(first)) => match read_window(&set, &first) {
                 Some(contents) => self.advance.take_contents(&set, known, &contents),
-                None => drop(self.advance.unknown.insert(set)),
+                None => self.lose(set, known),
             },
-            _ => drop(self.advance.unknown.insert(set)),
+            _ => self.lose(set, known),
         }
     }
 }

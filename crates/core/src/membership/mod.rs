@@ -2,6 +2,7 @@
 
 mod advance;
 mod asked;
+mod backfill;
 mod contents;
 mod groups;
 mod known;
@@ -16,6 +17,7 @@ mod window;
 
 pub use advance::SetView;
 pub use asked::{AskedGroup, AskedPlan, GroupAnswer, KnownRelations, Reads, Relations};
+pub use backfill::{BACKFILL_CHANGES_MAX, BACKFILL_SETS_MAX, Backfill, Lane};
 pub use contents::Contents;
 pub use groups::Denials;
 pub use known::{Family, family};

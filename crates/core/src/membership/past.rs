@@ -278,7 +278,11 @@ impl PastSets {
                     return Ok(());
                 }
             }
-            Answer::Set(_) | Answer::TooMany | Answer::Unknown | Answer::Group(_) => {}
+            Answer::Set(_)
+            | Answer::TooMany
+            | Answer::TooLong
+            | Answer::Unknown
+            | Answer::Group(_) => {}
         }
         self.advance.unknown.insert(set.clone());
         Ok(())

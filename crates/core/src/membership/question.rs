@@ -78,7 +78,9 @@ pub enum Answer {
     Rows(Vec<(String, Box<RawValue>)>),
     /// There are more than were asked for.
     TooMany,
-    /// The database could not say: a table is locked, has changed, may not be read, or it took too long.
+    /// It took longer than it may.
+    TooLong,
+    /// The database could not say: a table is locked, has changed, or may not be read.
     Unknown,
 }
 

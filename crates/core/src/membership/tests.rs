@@ -500,22 +500,107 @@ struct Round {
     fails: bool,
     /// Whether questions about rows are answered with too many.
     too_many: bool,
+    /// After how many moments a backfill that begins here is answered, and what its first set is answered.
+    backfill: (usize, Option<Refusal>),
+    /// Which shape is attached or detached before.
+    toggles: Option<usize>,
+}
+
+/// An answer that does not say what a set holds.
+#[derive(Debug, Clone, Copy)]
+enum Refusal {
+    TooLong,
+    Unknown,
+    /// None at all.
+    Silence,
+}
+
+/// Backfills that have begun, each with the database as it was then.
+struct Asides<'a> {
+    all: Vec<Aside>,
+    answer: &'a dyn Fn(&Database, &Question) -> Answer,
+}
+
+#[derive(Debug)]
+struct Aside {
+    backfill: Backfill,
+    database: Database,
+    moments: usize,
+    refusal: Option<Refusal>,
+}
+
+impl<'a> Asides<'a> {
+    fn new(answer: &'a dyn Fn(&Database, &Question) -> Answer) -> Self {
+        Self {
+            all: Vec::new(),
+            answer,
+        }
+    }
+
+    fn begin(
+        &mut self,
+        live: &mut LiveSets,
+        database: &Database,
+        (moments, refusal): (usize, Option<Refusal>),
+    ) {
+        while let Some(backfill) = live.begin_backfill() {
+            self.all.push(Aside {
+                backfill,
+                database: database.clone(),
+                moments,
+                refusal,
+            });
+        }
+    }
+
+    /// A moment passes: those that are due are answered.
+    fn pass(&mut self, live: &mut LiveSets) {
+        self.all.retain_mut(|aside| {
+            if aside.moments > 0 {
+                aside.moments -= 1;
+                return true;
+            }
+            let ticket = aside.backfill.ticket;
+            for (index, question) in aside.backfill.questions.iter().enumerate() {
+                let answer = match aside.refusal.filter(|_| index == 0) {
+                    None => (self.answer)(&aside.database, question),
+                    Some(Refusal::TooLong) => Answer::TooLong,
+                    Some(Refusal::Unknown) => Answer::Unknown,
+                    Some(Refusal::Silence) => continue,
+                };
+                live.backfilled(ticket, index, answer);
+            }
+            live.end_backfill(ticket);
+            false
+        });
+    }
 }
 
 fn round() -> impl Strategy<Value = Round> {
     let rarely = || prop::bool::weighted(0.15);
+    let refusal = prop_oneof![
+        Just(Refusal::TooLong),
+        Just(Refusal::Unknown),
+        Just(Refusal::Silence)
+    ];
     (
         prop::collection::vec(write(), 0..6),
         rarely(),
         rarely(),
         rarely(),
+        (0..6_usize, prop::option::weighted(0.2, refusal)),
+        prop::option::weighted(0.3, 0..4_usize),
     )
-        .prop_map(|(writes, forget, fails, too_many)| Round {
-            writes,
-            forget,
-            fails,
-            too_many,
-        })
+        .prop_map(
+            |(writes, forget, fails, too_many, backfill, toggles)| Round {
+                writes,
+                forget,
+                fails,
+                too_many,
+                backfill,
+                toggles,
+            },
+        )
 }
 
 fn resolve(table: usize, condition: &Written) -> Option<Shape> {
@@ -532,11 +617,12 @@ fn ask(
     live: &mut LiveSets,
     entries: &[NetChange],
     answer: impl Fn(&Question) -> Answer,
-    fails: bool,
+    (asides, fails): (&mut Asides<'_>, bool),
 ) {
     let mut questions = live.begin(entries);
     while !questions.is_empty() {
         let answers = questions.iter().map(&answer).collect();
+        asides.pass(live);
         questions = live.answer(answers);
         if fails {
             return;
@@ -544,33 +630,71 @@ fn ask(
     }
 }
 
+/// A few drains without changes, after which every set in use is known.
+fn settle(live: &mut LiveSets, database: &Database, asides: &mut Asides<'_>) {
+    let answer = asides.answer;
+    for _ in 0..40 {
+        live.ask_failed_again();
+        ask(
+            live,
+            &[],
+            |question| answer(database, question),
+            (asides, false),
+        );
+        asides.begin(live, database, (0, None));
+        live.commit();
+        asides.pass(live);
+    }
+}
+
+fn direct_sets(shape: &Shape) -> impl Iterator<Item = &Set> {
+    let filter = shape.selection().map(|selection| selection.filter());
+    filter.into_iter().flat_map(Filter::sets)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
-    /// At each position every set is what the database says, and each copy is what the condition selects.
+    /// At each position every set that is known is what the database says, and each copy is what the condition selects.
     #[test]
     fn sets_and_copies_equal_the_database_at_each_position(
         conditions in prop::collection::vec((0..3_usize, condition(3)), 1..4),
-        steps in prop::collection::vec(round(), 1..8),
+        steps in prop::collection::vec(round(), 1..10),
     ) {
         let mut database = Database::default();
         let mut log = Log::default();
         let mut live = LiveSets::default();
+        let mut asides = Asides::new(&Database::answer);
         let shapes = conditions.iter();
         let shapes = shapes.filter_map(|(table, condition)| {
             Some((*table, condition, resolve(*table, condition)?))
         });
         let shapes: Vec<(usize, &Written, Shape)> = shapes.collect();
+        // What the clients of a shape hold, if it is attached and its sets are known.
+        let mut copies: Vec<Option<BTreeSet<String>>> = vec![None; shapes.len()];
+        let mut attached = vec![true; shapes.len()];
         for (_, _, shape) in &shapes {
-            shape.selection().into_iter().flat_map(|it| it.filter().sets()).for_each(|set| live.want(set));
+            direct_sets(shape).for_each(|set| live.want(set));
         }
-        ask(&mut live, &[], |question| database.answer(question), false);
-        live.commit();
-        let mut copies: Vec<BTreeSet<String>> = shapes
-            .iter()
-            .map(|(table, condition, _)| database.keys(*table, condition))
-            .collect();
         for step in steps {
+            if let Some(place) = step.toggles.filter(|place| *place < shapes.len()) {
+                let (_, _, shape) = &shapes[place];
+                match attached[place] {
+                    true => direct_sets(shape).for_each(|set| live.release(set)),
+                    false => direct_sets(shape).for_each(|set| live.want(set)),
+                }
+                attached[place] ^= true;
+                copies[place] = None;
+            }
+            let are_known = |live: &LiveSets, place: usize| {
+                let (_, _, shape) = &shapes[place];
+                attached[place] && shape.all_sets().all(|set| live.is_known(&set))
+            };
+            for (place, (table, condition, _)) in shapes.iter().enumerate() {
+                if copies[place].is_none() && are_known(&live, place) {
+                    copies[place] = Some(database.keys(*table, condition));
+                }
+            }
             for write in &step.writes {
                 log.write(&mut database, write);
             }
@@ -580,10 +704,15 @@ proptest! {
                 question => database.answer(question),
             };
             if step.fails {
-                ask(&mut live, &entries, answer, true);
+                ask(&mut live, &entries, answer, (&mut asides, true));
+                asides.begin(&mut live, &database, step.backfill);
             }
-            ask(&mut live, &entries, answer, false);
-            for ((table, condition, shape), copy) in shapes.iter().zip(&mut copies) {
+            ask(&mut live, &entries, answer, (&mut asides, false));
+            asides.begin(&mut live, &database, step.backfill);
+            asides.pass(&mut live);
+            let shapes_and_copies = shapes.iter().zip(&mut copies);
+            for ((table, condition, shape), copy) in shapes_and_copies {
+                let Some(copy) = copy else { continue };
                 let filter = shape.selection().expect("a selection").filter();
                 let moved = filter.touched(&|set| live.change(set));
                 let moved = moved.map(|filter| {
@@ -607,23 +736,37 @@ proptest! {
                 }
             }
             live.commit();
+            asides.pass(&mut live);
             let sets: Vec<Set> = live.sets().cloned().collect();
-            for set in &sets {
-                prop_assert!(live.is_known(set));
-                let Answer::Set(values) = database.answer(&Question::Set(set.clone())) else {
+            let known: Vec<&Set> = sets.iter().filter(|set| live.is_known(set)).collect();
+            for set in &known {
+                let Answer::Set(values) = database.answer(&Question::Set((*set).clone())) else {
                     panic!("a set")
                 };
                 let expected = Contents::read(set.rows(), &values).expect("values");
                 prop_assert_eq!(live.contents(set), Some(expected.clone()), "{}", set.name());
                 for values in expected.counts.keys() {
                     let values: Vec<&Scalar> = values.as_slice().iter().collect();
-                    prop_assert!(live.holders(&family(set), &values).any(|holder| holder == set));
+                    prop_assert!(live.holders(&family(set), &values).any(|holder| holder == *set));
                 }
+                prop_assert!(set.rows().filter.sets().all(|inner| live.is_known(inner)));
             }
-            prop_assert_eq!(live.held(), sets.iter().map(|set| live.contents(set).map_or(0, |contents| contents.len())).sum::<usize>());
+            let held = known.iter().map(|set| live.contents(set).map_or(0, |contents| contents.len()));
+            prop_assert_eq!(live.held(), held.sum::<usize>());
+            // A set that was known is known for as long as it is in use.
+            for (place, copy) in copies.iter().enumerate() {
+                prop_assert!(copy.is_none() || are_known(&live, place));
+            }
         }
-        for (_, _, shape) in &shapes {
-            shape.selection().into_iter().flat_map(|it| it.filter().sets()).for_each(|set| live.release(set));
+        settle(&mut live, &database, &mut asides);
+        for set in live.sets() {
+            prop_assert!(live.is_known(set), "{}", set.name());
+        }
+        prop_assert!(!live.is_asking());
+        for ((_, _, shape), attached) in shapes.iter().zip(attached) {
+            if attached {
+                direct_sets(shape).for_each(|set| live.release(set));
+            }
         }
         prop_assert!(live.is_unused());
         prop_assert_eq!(live.held(), 0);
@@ -671,13 +814,86 @@ proptest! {
     }
 }
 
-/// A question that takes long holds up everybody, so one that failed is not asked at each drain.
+/// Drains without changes. Returns the backfill that begins with it.
+fn drain(live: &mut LiveSets) -> Option<Backfill> {
+    assert!(live.begin(&[]).is_empty());
+    let backfill = live.begin_backfill();
+    live.commit();
+    backfill
+}
+
 #[test]
 fn a_set_that_could_not_be_read_is_not_asked_for_at_each_drain() {
+    let set = numbered_set(1);
+    let mut live = LiveSets::default();
+    live.want(&set);
+    assert!(live.is_asking());
+    let backfill = drain(&mut live).expect("a backfill");
+    assert_eq!(backfill.questions, [Question::Set(set.clone())]);
+    assert!(!live.is_asking() && drain(&mut live).is_none());
+    live.backfilled(backfill.ticket, 0, Answer::Unknown);
+    assert_eq!(live.take_settled(), std::slice::from_ref(&set));
+    live.end_backfill(backfill.ticket);
+    assert_eq!(live.failure(&set), Some(SetFailure::Unread));
+    assert!(!live.is_asking() && drain(&mut live).is_none());
+    live.ask_failed_again();
+    let backfill = drain(&mut live).expect("a backfill");
+    live.backfilled(backfill.ticket, 0, Answer::Set(Vec::new()));
+    assert_eq!(live.take_settled(), std::slice::from_ref(&set));
+    assert!(live.is_known(&set));
+    assert_eq!(live.failure(&set), None);
+}
+
+/// One that takes long waits for others of its kind alone.
+#[test]
+fn a_set_that_takes_long_is_asked_for_by_itself_and_may_fail() {
+    let set = numbered_set(1);
+    let mut live = LiveSets::default();
+    live.want(&set);
+    let brief = drain(&mut live).expect("a backfill");
+    assert_eq!(brief.lane, Lane::Brief);
+    live.backfilled(brief.ticket, 0, Answer::TooLong);
+    assert!(live.take_settled().is_empty());
+    live.end_backfill(brief.ticket);
+    let long = drain(&mut live).expect("a backfill");
+    assert_eq!(long.lane, Lane::Long);
+    // An answer to what is not asked any more.
+    live.backfilled(brief.ticket, 0, Answer::Set(Vec::new()));
+    assert!(!live.is_known(&set));
+    live.backfilled(long.ticket, 0, Answer::TooLong);
+    assert_eq!(live.failure(&set), Some(SetFailure::TooSlow));
+    assert!(!live.is_asking());
+    live.release(&set);
+    live.end_backfill(long.ticket);
+    live.want(&set);
+    assert_eq!(drain(&mut live).map(|it| it.lane), Some(Lane::Brief));
+}
+
+#[test]
+fn backfills_are_as_many_as_may_be_and_in_the_order_in_which_sets_were_wanted() {
+    let sets: Vec<Set> = (0..2000).map(numbered_set).collect();
+    let mut live = LiveSets::default();
+    sets.iter().for_each(|set| live.want(set));
+    let mut asked = Vec::new();
+    let mut backfills = Vec::new();
+    while let Some(backfill) = drain(&mut live) {
+        asked.extend(backfill.questions.clone());
+        backfills.push(backfill.ticket);
+    }
+    assert_eq!(backfills.len(), Lane::Brief.backfills_max());
+    assert!(!live.is_asking());
+    let expected = sets.iter().take(backfills.len() * BACKFILL_SETS_MAX);
+    let expected: Vec<Question> = expected.cloned().map(Question::Set).collect();
+    assert_eq!(asked, expected);
+    live.end_backfill(backfills[0]);
+    assert!(live.is_asking());
+}
+
+fn numbered_set(number: i64) -> Set {
     let query = Query {
         table: 1,
         column: 1,
-        condition: Written::Equals(2, 1),
+        condition: Written::Equals(2, number),
     };
     let condition = Written::Within {
         column: 1,
@@ -685,20 +901,5 @@ fn a_set_that_could_not_be_read_is_not_asked_for_at_each_drain() {
         query: Box::new(query),
     };
     let shape = resolve(0, &condition).expect("a shape");
-    let mut sets = shape.all_sets();
-    let set = sets.next().expect("a set");
-    let mut live = LiveSets::default();
-    live.want(&set);
-    assert_eq!(live.begin(&[]).len(), 1);
-    assert!(live.answer(vec![Answer::Unknown]).is_empty());
-    live.commit();
-    assert_eq!(live.failure(&set), Some(SetFailure::Unread));
-    assert!(live.begin(&[]).is_empty());
-    live.commit();
-    live.ask_failed_again();
-    assert_eq!(live.begin(&[]).len(), 1);
-    live.answer(vec![Answer::Set(Vec::new())]);
-    live.commit();
-    assert!(live.is_known(&set));
-    assert_eq!(live.failure(&set), None);
+    shape.all_sets().next().expect("a set")
 }

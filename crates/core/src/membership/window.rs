@@ -92,6 +92,14 @@ impl WindowRows {
         })
     }
 
+    /// Those of a window that is not known: no row is nothing to it.
+    pub(super) fn any() -> Self {
+        Self {
+            rows: Vec::new(),
+            are_all: true,
+        }
+    }
+
     /// The keys of those that are in the window.
     pub(super) fn keys(&self, window: &Window) -> impl Iterator<Item = &Values> {
         self.rows.iter().take(window.limit()).map(|row| &row.key)
@@ -234,6 +242,16 @@ impl ChangedRows {
     /// Whether there are none.
     pub(super) fn is_empty(&self) -> bool {
         self.places.is_empty()
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    /// Adds those of what follows.
+    pub(super) fn add(&mut self, next: Self) {
+        self.places.extend(next.places);
     }
 }
 

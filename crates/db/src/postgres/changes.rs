@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use diesel::QueryableByName;
 use diesel::deserialize;
@@ -17,6 +18,7 @@ use sync_core::cursor::{CommitId, Position};
 use sync_core::log::NetChange;
 use sync_core::membership::{Answer, AskedGroup, GroupAnswer, Question};
 use sync_core::snapshot::Snapshot;
+use tokio::time::Instant;
 use tracing::warn;
 
 use super::cancel::Progress;
@@ -179,6 +181,8 @@ impl Changes<'_> {
         Inquiring {
             deciding,
             mut inquiry,
+            time,
+            ..
         }: Inquiring,
     ) -> Result<Result<Moved, Part<NetChange>>, Failed> {
         let deciding = some_of(self.entities, &deciding);
@@ -220,8 +224,9 @@ impl Changes<'_> {
         inquiry.at(&Arc::new(start.position));
         let mut questions = inquiry.begin(&kept.entries);
         let asks = !questions.is_empty();
+        let until = Instant::now() + time.total;
         while !questions.is_empty() {
-            let answers = self.ask(conn, &questions).await?;
+            let answers = self.ask(conn, &questions, (time.each, until)).await?;
             questions = inquiry.answer(answers);
         }
         if asks {
@@ -235,6 +240,7 @@ impl Changes<'_> {
         &self,
         conn: &mut AsyncPgConnection,
         questions: &[Question],
+        (each, until): (Duration, Instant),
     ) -> Result<Vec<Answer>, Failed> {
         let of_questions: Vec<_> = questions
             .iter()
@@ -247,12 +253,17 @@ impl Changes<'_> {
         for (question, of_question) in questions.iter().zip(&of_questions) {
             let entity = of_question.as_slice().first();
             let entity = entity.filter(|_| are_known(of_question, &found));
+            let left = until.saturating_duration_since(Instant::now());
             answers.push(match (entity, question) {
                 (Some(_), Question::Group(question)) => {
                     let answer = self.ask_group(conn, &question.group).await?;
                     Answer::Group(Box::new(answer))
                 }
-                (Some(entity), _) => self.ask_one(conn, question, entity).await?,
+                (Some(_), _) if left.is_zero() => Answer::TooLong,
+                (Some(entity), _) => {
+                    let timeout = each.min(left);
+                    self.ask_one(conn, question, entity, timeout).await?
+                }
                 (None, _) => Answer::Unknown,
             });
         }
@@ -285,6 +296,7 @@ impl Changes<'_> {
         conn: &mut AsyncPgConnection,
         question: &Question,
         entity: &Entity,
+        timeout: Duration,
     ) -> Result<Answer, Failed> {
         let health = &**self.health;
         let mut asked = Asked::default();
@@ -296,7 +308,7 @@ impl Changes<'_> {
         let (sql, parameters) = question_sql(question, entity, self.entities, &asked, around);
         let answer: Result<Answer, Failed> = conn
             .transaction(async |conn| {
-                conn.batch_execute(&question_settings()).await?;
+                conn.batch_execute(&question_settings(timeout)).await?;
                 let mut lines = bound(&sql, &parameters)
                     .load_stream::<AnswerLine>(conn)
                     .await?;

@@ -2,18 +2,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::entity::Entity;
-use crate::read::inquiry::{QUESTION_LOCK_MS_MAX, QUESTION_MS_MAX};
+use crate::read::inquiry::QUESTION_LOCK_MS_MAX;
 
 /// The snapshot of every statement in it is that of the first. Nothing that it reads is newer, but for a table that
 /// was truncated meanwhile: so the tables are locked before.
 pub(super) const ONE_SNAPSHOT: &str = "ISOLATION LEVEL REPEATABLE READ, READ ONLY";
 
 /// The settings of a question. The planner's are not those of reads of the log.
-pub(super) fn question_settings() -> String {
+pub(super) fn question_settings(timeout: Duration) -> String {
+    // Zero would be none.
+    let timeout = timeout.as_millis().max(1);
     format!(
-        "SET LOCAL statement_timeout = {QUESTION_MS_MAX}; SET LOCAL lock_timeout = {QUESTION_LOCK_MS_MAX}; \
+        "SET LOCAL statement_timeout = {timeout}; SET LOCAL lock_timeout = {QUESTION_LOCK_MS_MAX}; \
          SET LOCAL enable_seqscan = on; SET LOCAL enable_hashjoin = on; SET LOCAL enable_mergejoin = on"
     )
 }

@@ -32,6 +32,7 @@ use crate::error::{DbError, DbResult, Failed};
 use crate::health::{Health, Unreadable};
 use crate::quote::{array, literal};
 use crate::read::collect::{ChangeRow, RowLine, RowsCollector};
+use crate::read::inquiry::TIME_OF_GROUP;
 use crate::read::sql::{self, Reading};
 use crate::read::{self, Fingerprints, OldValueColumns, Part, PartSender, RowsPage, RowsQuery};
 use crate::sets;
@@ -296,7 +297,8 @@ pub(super) async fn ask_group(
     let sql = format!("SELECT ({sql}) AS reply");
     let reply: Result<Reply, Failed> = conn
         .transaction(async |conn| {
-            conn.batch_execute(&question_settings()).await?;
+            conn.batch_execute(&question_settings(TIME_OF_GROUP))
+                .await?;
             Ok(bound(&sql, &parameters).get_result(conn).await?)
         })
         .await;

@@ -7,12 +7,15 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use filter::Filter;
 use serde_json::value::RawValue;
 use sync_core::cursor::CommitId;
 use sync_core::log::{ChangeKind, NetChange};
 use sync_core::membership::{Answer, GroupQuestion, Inquiry, Question};
+#[cfg(feature = "sqlite")]
+use tokio_util::sync::CancellationToken;
 
 use super::collect::{CHUNK_BYTES, ITEMS_PER_CHUNK};
 use super::{Fingerprints, Part, reason_in_place_of_row};
@@ -30,9 +33,15 @@ pub const ANSWER_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// the entries that decide are kept.
 pub const COLLECTED_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// How long the database may take for the answer to one question, in milliseconds. SQLite knows no such time.
+/// How long the answers to the questions of one drain may take together. Meanwhile nobody receives anything.
+pub(crate) const TIME_OF_DRAIN: QuestionTime = QuestionTime {
+    each: Duration::from_secs(1),
+    total: Duration::from_secs(1),
+};
+
+/// How long PostgreSQL may take for the answers of a group, on a connection that reads for a client.
 #[cfg(feature = "postgres")]
-pub(crate) const QUESTION_MS_MAX: u32 = 1000;
+pub(crate) const TIME_OF_GROUP: Duration = Duration::from_secs(1);
 
 /// How long a question waits for a table that somebody has locked, in milliseconds.
 #[cfg(feature = "postgres")]
@@ -41,12 +50,74 @@ pub(crate) const QUESTION_LOCK_MS_MAX: u32 = 500;
 /// What an entry takes beside its texts, in bytes.
 const ENTRY_BYTES: usize = 256;
 
+/// How long the database may take for answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QuestionTime {
+    /// For each; with more it is [`Answer::TooLong`].
+    pub each: Duration,
+    /// For all of one inquiry, or of one backfill.
+    pub total: Duration,
+}
+
+/// Questions that are asked at a drain's snapshot, but behind it: the drain does not wait for the answers, and neither do
+/// the next ones. Dropping it says that the rest will not be answered.
+pub struct Backfill {
+    /// What is asked.
+    pub questions: Vec<Question>,
+    /// How long the answers may take. What there was no time for is not answered.
+    pub time: QuestionTime,
+    /// Takes the answers.
+    pub answers: Box<dyn BackfillAnswers>,
+}
+
+impl fmt::Debug for Backfill {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Backfill")
+            .field("questions", &self.questions.len())
+            .field("time", &self.time)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Takes the answers of a backfill.
+pub trait BackfillAnswers: Send {
+    /// Takes the answer to the question at this place.
+    fn take(&mut self, index: usize, answer: Answer);
+}
+
+/// What is asked behind a read.
+#[cfg(feature = "sqlite")]
+pub(crate) struct BehindRead {
+    /// Begins it, if there is something.
+    pub(crate) begin: Box<dyn FnOnce() -> Option<Backfill> + Send>,
+    /// Ends it early.
+    pub(crate) shutdown: CancellationToken,
+}
+
 /// Questions that belong to a read of the log.
 pub struct Inquiring {
     /// The entities whose entries decide what is asked. They are read before all others.
     pub deciding: BTreeSet<String>,
     /// Asks.
     pub inquiry: Box<dyn Inquiry>,
+    /// How long the answers may take.
+    pub time: QuestionTime,
+    /// What is asked behind the read, on SQLite.
+    #[cfg(feature = "sqlite")]
+    pub(crate) backfill: Option<BehindRead>,
+}
+
+impl Inquiring {
+    /// Questions about the entries of these entities, whose answers may take so long.
+    pub fn new(deciding: BTreeSet<String>, inquiry: Box<dyn Inquiry>, time: QuestionTime) -> Self {
+        Self {
+            deciding,
+            inquiry,
+            time,
+            #[cfg(feature = "sqlite")]
+            backfill: None,
+        }
+    }
 }
 
 impl fmt::Debug for Inquiring {

@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 use sync_core::cursor::Position;
 use sync_core::shape::Shape;
 
-pub use inquiry::Inquiring;
+pub use inquiry::{Backfill, BackfillAnswers, Inquiring, QuestionTime};
 pub use stream::{ChangeStream, ReadError, ReadStart, ReadStream, RowStream};
 pub(crate) use stream::{Part, PartSender};
 

@@ -50,6 +50,9 @@ pub(crate) enum Part<T> {
     Refused(RefetchReason),
     /// A chunk, in order.
     Items(Vec<T>),
+    /// The last part of a read that goes on for itself.
+    #[cfg(feature = "sqlite")]
+    Last,
 }
 
 /// The channel for a read's parts. The read ends when its receiver is dropped.
@@ -90,6 +93,8 @@ impl<T> ReadStream<T> {
             Some(Part::Start(start)) => Ok(start),
             Some(Part::Outdated(entity)) => Err(ReadError::Outdated(entity)),
             Some(Part::Refused(reason)) => Err(ReadError::Refused(reason)),
+            #[cfg(feature = "sqlite")]
+            Some(Part::Last) => Err(unreadable(&"a read started with its end").into()),
             Some(Part::Items(_)) => Err(unreadable(&"a read started without its position").into()),
             None => {
                 self.ended().await?;
@@ -108,6 +113,11 @@ impl<T> ReadStream<T> {
             Some(Part::Outdated(entity)) => Err(ReadError::Outdated(entity)),
             Some(Part::Refused(reason)) => Err(ReadError::Refused(reason)),
             Some(Part::Start(_)) => Err(unreadable(&"a read started twice").into()),
+            #[cfg(feature = "sqlite")]
+            Some(Part::Last) => {
+                self.task = None;
+                Ok(None)
+            }
             None => {
                 self.ended().await?;
                 Ok(None)

@@ -12,9 +12,11 @@ use diesel::{Connection as _, QueryResult, QueryableByName, RunQueryDsl as _, Sq
 use protocol::RefetchReason;
 use sync_core::cursor::{CommitId, Position};
 use sync_core::log::NetChange;
+use sync_core::membership::Answer;
+use tokio_util::sync::CancellationToken;
 
 use super::connect::{SqliteConn, blocking};
-use super::inquiry::{ask, lines};
+use super::inquiry::{Clock, ask, lines};
 use super::read::{DIALECT, commit_id, read_one};
 use super::statement::{Statement, Value};
 use super::{entry, store};
@@ -26,7 +28,8 @@ use crate::read::collect::{ChangeRow, ChangesCollector};
 use crate::read::inquiry::{self, Collected, Inquiring, Moved};
 use crate::read::sql::{self, Reading};
 use crate::read::{
-    self, ALONE, ChangesQuery, Fingerprints, Part, PartSender, RESUME_ENTRIES_CHEAP, ReadStart,
+    self, ALONE, Backfill, ChangesQuery, Fingerprints, Part, PartSender, RESUME_ENTRIES_CHEAP,
+    ReadStart,
 };
 
 /// Reads the changes since the query's position and sends them to `out`.
@@ -61,7 +64,9 @@ pub(crate) async fn read_changes(
                 return changes.send(Part::Refused(reason));
             }
             let mut moved = Moved::default();
-            if let Some(inquiring) = inquiring {
+            let mut begin_backfill = None;
+            if let Some(mut inquiring) = inquiring {
+                begin_backfill = inquiring.backfill.take();
                 match changes.inquire(conn, from.id, inquiring)? {
                     Ok(touched) => moved = touched,
                     Err(ended) => return changes.send(ended),
@@ -76,6 +81,12 @@ pub(crate) async fn read_changes(
             })?;
             if !is_ended {
                 changes.send_moved(conn, &moved)?;
+            }
+            if let Some(begin) = begin_backfill
+                && let Some(backfill) = (begin.begin)()
+            {
+                changes.send(Part::Last)?;
+                changes.backfill(conn, backfill, begin.shutdown)?;
             }
             Ok(())
         })
@@ -151,6 +162,8 @@ impl Changes {
         Inquiring {
             deciding,
             mut inquiry,
+            time,
+            ..
         }: Inquiring,
     ) -> Result<Result<Moved, Part<NetChange>>, Failed> {
         let deciding = read::some_of(&self.entities, &deciding);
@@ -179,11 +192,31 @@ impl Changes {
         }
         inquiry.at(&Arc::new(start.position));
         let mut questions = inquiry.begin(&kept.entries);
+        let clock = Clock::start(time, CancellationToken::new());
         while !questions.is_empty() {
-            let answers = ask(conn, &questions, &self.entities, &self.health)?;
-            questions = inquiry.answer(answers);
+            let answers = ask(conn, &questions, &self.entities, &self.health, &clock)?.into_iter();
+            let answers = answers.map(|answer| answer.unwrap_or(Answer::TooLong));
+            questions = inquiry.answer(answers.collect());
         }
         Ok(Ok(Moved::new(inquiry.touched())))
+    }
+
+    /// Asks what belongs behind the read, whose receiver does not wait for it.
+    fn backfill(
+        &self,
+        conn: &mut SqliteConnection,
+        mut backfill: Backfill,
+        shutdown: CancellationToken,
+    ) -> Result<(), Failed> {
+        let clock = Clock::start(backfill.time, shutdown);
+        for (index, question) in backfill.questions.iter().enumerate() {
+            let question = std::slice::from_ref(question);
+            let asked = ask(conn, question, &self.entities, &self.health, &clock);
+            if let Some(answer) = asked?.pop().flatten() {
+                backfill.answers.take(index, answer);
+            }
+        }
+        Ok(())
     }
 
     /// Sends the rows that moved and have not changed.

@@ -10,7 +10,7 @@ use diesel::sql_types::Text;
 use diesel::{Connection as _, QueryableByName, RunQueryDsl as _, SqliteConnection, sql_query};
 use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
 
-use super::entry;
+use super::{entry, time_limit};
 use crate::error::{DbError, DbResult, Failed};
 
 /// A connection that does its work on tokio's blocking threads.
@@ -49,11 +49,14 @@ mod functions {
             key: diesel::sql_types::Nullable<diesel::sql_types::Binary>,
             action: diesel::sql_types::Text,
         ) -> diesel::sql_types::Text;
+        /// Whether the statement's time is not up.
+        fn rhtmx_in_time() -> diesel::sql_types::Bool;
     }
 
     pub(super) use rhtmx_base64_utils::register_impl as register_base64;
     pub(super) use rhtmx_double_utils::register_impl as register_double;
     pub(super) use rhtmx_entry_hash_utils::register_impl as register_entry_hash;
+    pub(super) use rhtmx_in_time_utils::register_nondeterministic_impl as register_in_time;
     pub(super) use rhtmx_unbase64_utils::register_impl as register_unbase64;
 }
 
@@ -109,6 +112,7 @@ fn set_up(conn: &mut SqliteConnection, path: &str, busy_timeout: Duration) -> Re
             entry::hash(&created_at, &entity, key.as_deref(), &action)
         },
     )?;
+    functions::register_in_time(conn, time_limit::is_in_time)?;
     Ok(())
 }
 

@@ -12,6 +12,7 @@ use value::Real;
 use value::schema::ColumnKind;
 
 use super::statement::{Statement, Value};
+use super::time_limit::IN_TIME;
 use crate::entity::Entity;
 use crate::quote::ident;
 use crate::sets;
@@ -22,6 +23,7 @@ pub(super) struct Predicates<'a> {
     entity: &'a Entity,
     others: &'a BTreeMap<String, Arc<Entity>>,
     without_itself: bool,
+    has_time_limit: bool,
 }
 
 impl<'a> Predicates<'a> {
@@ -31,6 +33,15 @@ impl<'a> Predicates<'a> {
             entity,
             others,
             without_itself: false,
+            has_time_limit: false,
+        }
+    }
+
+    /// The same, but none is true for any row once the [time](super::time_limit) of the statement is up.
+    pub(super) fn in_time(self) -> Self {
+        Self {
+            has_time_limit: true,
+            ..self
         }
     }
 
@@ -50,7 +61,14 @@ impl<'a> Predicates<'a> {
             entity: self.entity,
             level: 0,
         };
-        writer.condition(statement, condition)
+        writer.condition(self.limit(statement), condition)
+    }
+
+    fn limit(self, statement: Statement) -> Statement {
+        match self.has_time_limit {
+            true => statement.sql(format!("{IN_TIME} AND ")),
+            false => statement,
+        }
     }
 }
 
@@ -243,7 +261,7 @@ impl Members<'_> {
         } = self.writer;
         let relation = entity.relation.as_deref().unwrap_or_default();
         let mut statement =
-            statement.sql(format!("(SELECT {what} FROM {relation} s{level} WHERE "));
+            how.limit(statement.sql(format!("(SELECT {what} FROM {relation} s{level} WHERE ")));
         if !more.is_empty() {
             statement = statement.sql(format!("{more} AND "));
         }

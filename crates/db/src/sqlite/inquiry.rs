@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use diesel::connection::DefaultLoadingMode;
 use diesel::deserialize;
@@ -12,17 +13,21 @@ use diesel::sqlite::Sqlite;
 use diesel::{QueryResult, QueryableByName, RunQueryDsl as _, SqliteConnection};
 use filter::{Condition, Window};
 use sync_core::membership::{Answer, Question};
+use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::filter::Predicates;
 use super::projection;
 use super::read::{read_one, row_text};
 use super::statement::{Statement, Value};
+use super::time_limit;
 use crate::entity::{Entity, RowsSql};
 use crate::error::Failed;
 use crate::health::Health;
 use crate::quote::{ident, literal};
-use crate::read::inquiry::{self, AnswerCollector, AnswerLine, are_known, entities_of, subject};
+use crate::read::inquiry::{
+    self, AnswerCollector, AnswerLine, QuestionTime, are_known, entities_of, subject,
+};
 use crate::read::{ALONE, Fingerprints};
 use crate::sets;
 
@@ -36,13 +41,33 @@ impl QueryableByName<Sqlite> for AnswerLine {
     }
 }
 
-/// Asks some questions. One that fails harms no other.
+/// The time that questions have.
+#[derive(Debug)]
+pub(super) struct Clock {
+    each: Duration,
+    until: Instant,
+    ended: CancellationToken,
+}
+
+impl Clock {
+    /// Starts. The time is up before when `ended` is cancelled.
+    pub(super) fn start(time: QuestionTime, ended: CancellationToken) -> Self {
+        Self {
+            each: time.each,
+            until: Instant::now() + time.total,
+            ended,
+        }
+    }
+}
+
+/// Asks some questions. One that fails harms no other. None for one for which there was no time.
 pub(super) fn ask(
     conn: &mut SqliteConnection,
     questions: &[Question],
     entities: &BTreeMap<String, Arc<Entity>>,
     health: &Health,
-) -> QueryResult<Vec<Answer>> {
+    clock: &Clock,
+) -> QueryResult<Vec<Option<Answer>>> {
     let of_questions: Vec<_> = questions
         .iter()
         .map(|question| entities_of(question, entities).unwrap_or_default())
@@ -51,17 +76,27 @@ pub(super) fn ask(
     let questions = questions.iter().zip(&of_questions);
     let answers = questions.map(|(question, of_question)| {
         let Some(entity) = of_question.as_slice().first() else {
-            return Answer::Unknown;
+            return Some(Answer::Unknown);
         };
         if !are_known(of_question, &found) {
-            return Answer::Unknown;
+            return Some(Answer::Unknown);
         }
-        ask_one(conn, question, entity, entities, health).unwrap_or_else(|_| {
+        let now = Instant::now();
+        let until = clock.until.min(now + clock.each);
+        if until <= now {
+            return None;
+        }
+        let ask = || ask_one(conn, question, entity, entities, health);
+        let Some(answer) = time_limit::within(until, &clock.ended, ask) else {
+            let was_whole = until == now + clock.each && !clock.ended.is_cancelled();
+            return was_whole.then_some(Answer::TooLong);
+        };
+        Some(answer.unwrap_or_else(|_| {
             // The message may contain values.
             let entity = subject(question);
             warn!(entity, "the database could not say who is a member");
             Answer::Unknown
-        })
+        }))
     });
     Ok(answers.collect())
 }
@@ -160,7 +195,7 @@ fn statement(
             )
         }
     };
-    let predicates = Predicates::new(entity, entities);
+    let predicates = Predicates::new(entity, entities).in_time();
     let mut statement = predicates.write(Statement::new(select), &condition);
     statement = match question {
         Question::Set(set) if set.rows().columns.is_empty() => {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use sync_core::cursor::{Cursor, Position};
 use sync_core::log::NetChange;
 use sync_core::membership::{Answer, Inquiry, Question};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tracing::warn;
 
@@ -16,12 +17,17 @@ use crate::backoff;
 use crate::error::DbError;
 use crate::feed::{Drain, DrainError, InquiryStart, LogSubscriber, Pacer};
 use crate::listener::{ListenerContext, ListenerStatus, WakeUp};
-use crate::read::{ChangesQuery, Inquiring, OldValueColumns};
+use crate::read::inquiry::{BehindRead, TIME_OF_DRAIN};
+use crate::read::{Backfill, BackfillAnswers, ChangesQuery, Inquiring, OldValueColumns};
 
 /// The longest time between two drains.
 const SAFETY_DRAIN: Duration = Duration::from_secs(1);
 /// The same for a database in memory, which cannot be watched for commits of the pool's other users.
 const MEMORY_DRAIN: Duration = Duration::from_millis(20);
+
+/// How many connections are used at most to ask behind drains, and at most a quarter of the pool. A database in memory has
+/// one connection, on which everybody waits.
+const BACKFILLS_MAX: usize = 4;
 
 /// After this many drains that failed in a row, the database counts as out of reach.
 const FAILURES_MAX: u32 = 3;
@@ -54,6 +60,19 @@ impl Inquiry for DrainInquiry {
     }
 }
 
+/// The answers of a backfill that has a connection.
+struct InTurn {
+    /// Given back before the end is told, because another backfill may follow.
+    _turn: OwnedSemaphorePermit,
+    answers: Box<dyn BackfillAnswers>,
+}
+
+impl BackfillAnswers for InTurn {
+    fn take(&mut self, index: usize, answer: Answer) {
+        self.answers.take(index, answer);
+    }
+}
+
 /// Drains the log and publishes what it finds, for as long as the engine lives.
 pub(crate) struct SqliteListener {
     pool: SqlitePool,
@@ -61,6 +80,8 @@ pub(crate) struct SqliteListener {
     /// Watches the file for as long as the listener lives.
     _watch: Option<Watch>,
     safety_drain: Duration,
+    /// For each connection that may be used to ask behind drains.
+    backfill_turns: Arc<Semaphore>,
 }
 
 impl SqliteListener {
@@ -74,11 +95,13 @@ impl SqliteListener {
         } else {
             MEMORY_DRAIN
         };
+        let backfills_max = (pool.size() / 4).clamp(1, BACKFILLS_MAX);
         Ok(Self {
             pool,
             context,
             _watch: watch,
             safety_drain,
+            backfill_turns: Arc::new(Semaphore::new(backfills_max)),
         })
     }
 
@@ -164,6 +187,32 @@ impl SqliteListener {
         Ok(())
     }
 
+    /// Begins what is asked behind a drain, on the drain's connection; none when as many are in use for that as may be.
+    fn behind_drain(&self) -> Option<BehindRead> {
+        let turn = self.backfill_turns.clone().try_acquire_owned().ok()?;
+        let subscriber = self.context.subscriber.clone();
+        let begin = move || {
+            let Backfill {
+                questions,
+                time,
+                answers,
+            } = subscriber.backfill()?;
+            let answers = Box::new(InTurn {
+                answers,
+                _turn: turn,
+            });
+            Some(Backfill {
+                questions,
+                time,
+                answers,
+            })
+        };
+        Some(BehindRead {
+            begin: Box::new(begin),
+            shutdown: self.context.shutdown.clone(),
+        })
+    }
+
     /// Reads and publishes everything that is new. Returns whether anything was.
     async fn drain(
         &self,
@@ -194,13 +243,17 @@ impl SqliteListener {
             checked: false,
             entries_max: None,
             entities: None,
-            inquiry: subscriber.inquires().then(|| Inquiring {
-                deciding: subscriber.deciding(),
-                inquiry: Box::new(DrainInquiry {
+            inquiry: subscriber.inquires().then(|| {
+                let inquiry = Box::new(DrainInquiry {
                     subscriber: self.context.subscriber.clone(),
                     old_value_columns: old_value_columns.clone(),
                     position: None,
-                }),
+                });
+                let inquiring = Inquiring::new(subscriber.deciding(), inquiry, TIME_OF_DRAIN);
+                Inquiring {
+                    backfill: self.behind_drain(),
+                    ..inquiring
+                }
             }),
         };
         let mut changes = self

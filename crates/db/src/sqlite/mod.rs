@@ -21,6 +21,7 @@ pub(crate) mod read;
 mod statement;
 pub(crate) mod store;
 mod table;
+mod time_limit;
 mod watch;
 mod write;
 

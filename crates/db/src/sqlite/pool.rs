@@ -151,6 +151,14 @@ impl SqlitePool {
         self.path.as_deref()
     }
 
+    /// The number of connections.
+    pub(super) fn size(&self) -> usize {
+        match &self.path {
+            Some(_) => self.config.pool_size.max(2) as usize,
+            None => 1,
+        }
+    }
+
     /// What cannot be read at the moment.
     pub(crate) fn health(&self) -> &Arc<Health> {
         &self.health

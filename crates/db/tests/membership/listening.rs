@@ -10,7 +10,7 @@ use filter::{CompareOp, Condition, Filter, Scalar, Set, SetRows};
 use rhtmx_sync_db::entity::{Entities, Entity, EntityConfig};
 use rhtmx_sync_db::feed::{InquiryStart, LogBatch, LogSubscriber};
 use rhtmx_sync_db::listener::{ListenerContext, ListenerStatus};
-use rhtmx_sync_db::read::OldValueColumns;
+use rhtmx_sync_db::read::{Backfill, OldValueColumns};
 use rhtmx_sync_db::{DatabaseConfig, DbError, DbPool};
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -34,7 +34,11 @@ pub(crate) enum Event<'a> {
 /// Returns the questions that follow from an event.
 pub(crate) type Script = Box<dyn FnMut(Event<'_>) -> Vec<Question> + Send>;
 
+/// Says what is asked behind a drain.
+pub(crate) type Behind = Box<dyn FnMut() -> Option<Backfill> + Send>;
+
 struct Subscriber {
+    behind: Mutex<Option<Behind>>,
     deciding: BTreeSet<String>,
     script: Mutex<Option<Script>>,
     begun: Notify,
@@ -72,6 +76,11 @@ impl LogSubscriber for Subscriber {
 
     fn answer(&self, answers: Vec<Answer>) -> Vec<Question> {
         self.ask(Event::Answers(answers))
+    }
+
+    fn backfill(&self) -> Option<Backfill> {
+        let mut behind = self.behind.lock().expect("no panic");
+        behind.as_mut().and_then(|behind| behind())
     }
 
     fn publish(&self, batch: LogBatch) {
@@ -131,6 +140,7 @@ impl Listening {
         let subscriber = Arc::new(Subscriber {
             deciding: deciding.iter().map(|name| (*name).to_owned()).collect(),
             script: Mutex::default(),
+            behind: Mutex::default(),
             begun: Notify::new(),
             old_value_columns: Arc::new(names().map(of_table).collect()),
             batches: sender,
@@ -168,6 +178,18 @@ impl Listening {
         *self.subscriber.script.lock().expect("no panic") = Some(Box::new(script));
         self.wake.notify_one();
         self.subscriber.begun.notified().await;
+    }
+
+    /// Returns once another drain has begun to ask.
+    pub(crate) async fn drain_again(&self) {
+        self.wake.notify_one();
+        self.subscriber.begun.notified().await;
+    }
+
+    /// From now on what this returns is asked behind drains, once there is a connection for it.
+    pub(crate) fn ask_behind(&self, behind: impl FnMut() -> Option<Backfill> + Send + 'static) {
+        *self.subscriber.behind.lock().expect("no panic") = Some(Box::new(behind));
+        self.wake.notify_one();
     }
 
     /// Waits for the next drain that has found something.

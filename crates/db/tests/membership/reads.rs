@@ -2,15 +2,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use filter::testing::sets::filter_of;
 use filter::{Filter, Scalar};
-use rhtmx_sync_db::read::{ChangesQuery, Inquiring, ReadError};
+use rhtmx_sync_db::read::{ChangesQuery, Inquiring, QuestionTime, ReadError};
 use sync_core::log::{ChangeKind, NetChange};
 use sync_core::membership::{Answer, Inquiry, Question};
 use testkit::both_backends;
 
 use crate::listening::{EVERYTHING, Listening, equals, values};
+
+const TIME: QuestionTime = QuestionTime {
+    each: Duration::from_secs(10),
+    total: Duration::from_secs(10),
+};
 
 /// Asks one set, and says that rows have moved.
 struct Asking {
@@ -48,10 +54,11 @@ fn query(listening: &Listening, asking: Asking) -> ChangesQuery {
         checked: true,
         entries_max: Some(1_000_000),
         entities: Some(BTreeSet::from(["t".to_owned()])),
-        inquiry: Some(Inquiring {
-            deciding: BTreeSet::from(["m".to_owned()]),
-            inquiry: Box::new(asking),
-        }),
+        inquiry: Some(Inquiring::new(
+            BTreeSet::from(["m".to_owned()]),
+            Box::new(asking),
+            TIME,
+        )),
     }
 }
 

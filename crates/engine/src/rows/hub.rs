@@ -17,16 +17,17 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use db::feed::LogBatch;
 use db::read::OldValueColumns;
 use sync_core::cursor::{Cursor, Epoch, Position};
 use sync_core::limit::Limit;
 use sync_core::log::NetChange;
-use sync_core::membership::{Answer, Denials, Question, SetFailure};
+use sync_core::membership::{Answer, Denials, Question};
 use sync_core::session::{Awaited, Batch as _, SubscribeError};
 use sync_core::shape::{Selection, Shape};
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::audience::{Audiences, ShapeCounters, ShapeStats, unkeyed_work};
@@ -50,6 +51,8 @@ pub(crate) struct HubLimits {
     pub(crate) filter_bytes_max: usize,
     /// Values of all sets together, when another is added.
     pub(crate) set_values_max: usize,
+    /// The time that the database may take for the values of one set.
+    pub(crate) subquery_timeout: Duration,
     /// Memory of all batches that somebody holds, in bytes.
     pub(crate) queue_bytes_max: usize,
     /// Distinct shapes of one user; 0 for no such limit.
@@ -64,8 +67,6 @@ pub(crate) struct Hub {
     index: Mutex<Index>,
     /// Makes the listener read the log at once.
     wake: Arc<Notify>,
-    /// Counts the positions at which sets have become known, or have not.
-    sets_read: watch::Sender<u64>,
     backpressure: Arc<Backpressure>,
     cursor_frames: CursorFrameCache,
     dearest_shapes: DearestShapes,
@@ -144,7 +145,6 @@ impl Hub {
                 sets: ShapeSets::with_values_max(limits.set_values_max),
             }),
             wake,
-            sets_read: watch::Sender::new(0),
             backpressure: Arc::default(),
             cursor_frames: CursorFrameCache::default(),
             dearest_shapes: DearestShapes::default(),
@@ -399,25 +399,6 @@ impl Hub {
         self.state().counters.questions += count;
     }
 
-    /// Waits until the sets of an attached shape are known, so that every batch from then on is evaluated with them.
-    pub(crate) async fn sets_known(&self, shape: &Shape) -> Result<(), SetFailure> {
-        if !names_sets(shape) {
-            return Ok(());
-        }
-        let mut read = self.sets_read.subscribe();
-        loop {
-            let are_known = self.index().sets.are_known(shape);
-            if are_known == Ok(true) {
-                return Ok(());
-            }
-            // Also where one could not be read: a drain may ask for it again.
-            self.wake.notify_one();
-            are_known?;
-            // The sender is the hub's own, so it lives as long as this borrow of the hub.
-            let _ = read.changed().await;
-        }
-    }
-
     /// Queues for the session again after an overflow, and drops what it waited for.
     pub(crate) fn rejoin(&self, session: SessionId) {
         let mut state = self.state();
@@ -586,6 +567,7 @@ impl Hub {
             // them cover it.
             None => {
                 let lost = sets.forget_known();
+                self.wake.notify_one();
                 let context = SetContext::unknown();
                 writer::evaluate(log_batch, shapes, &context, over, &self.held, |batch| {
                     batch.outdated.extend(lost);
@@ -593,12 +575,12 @@ impl Hub {
             }
         };
         if complete && !sets.is_unused() {
-            sets.commit();
+            if sets.commit() {
+                self.wake.notify_one();
+            }
             let (count, values) = sets.size();
             metrics::gauge!("rhtmx_sync_sets").set(count as f64);
             metrics::gauge!("rhtmx_sync_set_values").set(values as f64);
-            drop(index);
-            self.sets_read.send_modify(|read| *read += 1);
         }
         evaluated
     }
@@ -693,5 +675,6 @@ impl State {
     }
 }
 
+mod backfill;
 #[cfg(test)]
 mod tests;

@@ -140,7 +140,9 @@ impl Reader {
             entities: Some(BTreeSet::from([read.shape.entity().to_owned()])),
             checked: true,
             entries_max: Some(self.config.resume_entries_max),
-            inquiry: sets.as_ref().map(ReadSets::inquiring),
+            inquiry: sets
+                .as_ref()
+                .map(|sets| sets.inquiring(self.config.subquery_timeout())),
         };
         let mut changes = self.db.read_changes(Arc::new(entities), query);
         let spooled = spool_numbered(&mut changes, &read, sets.as_ref(), spool);

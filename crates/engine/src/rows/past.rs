@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use db::read::Inquiring;
+use db::read::{Inquiring, QuestionTime};
 use filter::{Filter, SetsAtBoth};
 use protocol::json;
 use sync_core::log::NetChange;
@@ -46,12 +47,14 @@ impl ReadSets {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How the read finds them out.
-    pub(super) fn inquiring(&self) -> Inquiring {
-        Inquiring {
-            deciding: self.entities(),
-            inquiry: Box::new(Asking(self.clone())),
-        }
+    /// How the read finds them out, when the answer to each question may take so long.
+    pub(super) fn inquiring(&self, timeout: Duration) -> Inquiring {
+        let questions = u32::try_from(self.sets().sets().len()).unwrap_or(u32::MAX);
+        let time = QuestionTime {
+            each: timeout,
+            total: timeout.saturating_mul(questions.saturating_mul(2)),
+        };
+        Inquiring::new(self.entities(), Box::new(Asking(self.clone())), time)
     }
 
     /// The entities whose rows make them.

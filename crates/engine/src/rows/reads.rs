@@ -122,6 +122,10 @@ impl From<SetFailure> for Stopped {
                 let text = "the rows that a subquery reads cannot be read";
                 Self::failed(ReadFailure::Passing, text)
             }
+            SetFailure::TooSlow => {
+                let text = "what a subquery selects is not found out within `subquery_timeout_ms`";
+                Self::failed(ReadFailure::SlowSubquery, text)
+            }
             SetFailure::TooLarge => {
                 let text = "all sets hold as many values as `set_values_total_max`";
                 Self::failed(ReadFailure::TooManySetValues, text)
@@ -412,7 +416,9 @@ impl Reader {
             entities: Some(changing),
             checked: true,
             entries_max: None,
-            inquiry: sets.as_ref().map(ReadSets::inquiring),
+            inquiry: sets
+                .as_ref()
+                .map(|sets| sets.inquiring(self.config.subquery_timeout())),
         };
         let turn = self.turns.take(shapes[0].0.entity(), client);
         let _turn = unless_abandoned(spool, turn).await??;
@@ -461,7 +467,9 @@ impl Reader {
             entities: Some(BTreeSet::from([shape.entity().to_owned()])),
             checked: true,
             entries_max,
-            inquiry: sets.as_ref().map(ReadSets::inquiring),
+            inquiry: sets
+                .as_ref()
+                .map(|sets| sets.inquiring(self.config.subquery_timeout())),
         };
         let shape = ShapeReader::new(shape);
         let mut changes = self.db.read_changes(Arc::new(entities), query);

@@ -13,8 +13,11 @@ use filter::{Condition, Filter, Scalar, Set, SetsAtBoth};
 use serde_json::value::RawValue;
 use sync_core::cursor::{CommitId, Position};
 use sync_core::log::{ChangeKind, NetChange};
-use sync_core::membership::{Answer, Denials, Family, LiveSets, Question, SetFailure, SetView};
+use sync_core::membership::{
+    Answer, Backfill, Denials, Family, LiveSets, Question, SetFailure, SetView,
+};
 use sync_core::shape::Shape;
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::windows::{MOVED_ROWS_MAX, MovedWindows};
@@ -32,10 +35,11 @@ const FAILED_SETS_PAUSE: Duration = Duration::from_secs(10);
 #[derive(Debug, Default)]
 pub(super) struct ShapeSets {
     live: LiveSets,
-    values_max: usize,
     /// The shapes that depend on each set.
     shapes: HashMap<Set, HashSet<Shape>>,
     round: Option<Round>,
+    /// Who waits for each set to be known, or to have failed.
+    waiting: HashMap<Set, Vec<oneshot::Sender<()>>>,
     old_value_columns: Merged,
     /// When the sets that could not be read were asked for again.
     failed_asked_at: Option<Instant>,
@@ -125,7 +129,6 @@ impl ShapeSets {
     pub(super) fn with_values_max(values_max: usize) -> Self {
         Self {
             live: LiveSets::with_values_max(values_max),
-            values_max,
             ..Self::default()
         }
     }
@@ -149,6 +152,7 @@ impl ShapeSets {
                 shapes.remove(shape);
                 if shapes.is_empty() {
                     self.shapes.remove(&set);
+                    self.waiting.remove(&set);
                 }
             }
         }
@@ -188,6 +192,48 @@ impl ShapeSets {
     pub(super) fn denials(&self, shape: &Shape) -> Denials {
         let sets: Vec<Set> = shape.all_sets().collect();
         self.live.denials(sets.iter())
+    }
+
+    /// Returns when what [`ShapeSets::are_known`] says of a shape may have changed; none when all its sets are known.
+    pub(super) fn wait(&mut self, shape: &Shape) -> Option<oneshot::Receiver<()>> {
+        let is_awaited = |set: &Set| self.shapes.contains_key(set) && !self.live.is_known(set);
+        let set = shape.all_sets().find(is_awaited)?;
+        let (sender, known) = oneshot::channel();
+        let waiting = self.waiting.entry(set).or_default();
+        waiting.retain(|sender| !sender.is_closed());
+        waiting.push(sender);
+        Some(known)
+    }
+
+    /// Tells those who wait for sets.
+    fn tell(&mut self) {
+        for set in self.live.take_settled() {
+            // Dropping the senders tells them.
+            self.waiting.remove(&set);
+        }
+    }
+
+    /// Whether something would be asked with the next drain, even if the log had nothing new.
+    pub(super) fn is_asking(&self) -> bool {
+        self.live.is_asking()
+    }
+
+    /// What is to be asked behind the drain whose questions have been answered.
+    pub(super) fn begin_backfill(&mut self) -> Option<Backfill> {
+        self.round.as_ref()?;
+        self.live.begin_backfill()
+    }
+
+    /// Takes an answer of a backfill.
+    pub(super) fn backfilled(&mut self, ticket: u64, index: usize, answer: Answer) {
+        self.live.backfilled(ticket, index, answer);
+        self.tell();
+    }
+
+    /// Ends a backfill. Returns whether another one can begin.
+    pub(super) fn end_backfill(&mut self, ticket: u64) -> bool {
+        self.live.end_backfill(ticket);
+        self.is_asking()
     }
 
     /// How many sets are known, and how many values they hold together.
@@ -430,15 +476,22 @@ impl ShapeSets {
         lost
     }
 
-    /// The drain has been published.
-    pub(super) fn commit(&mut self) {
-        self.live.commit();
+    /// The drain has been published. Returns whether more can be asked for than before.
+    pub(super) fn commit(&mut self) -> bool {
+        let asks_more = self.live.commit();
         self.round = None;
+        self.tell();
+        asks_more && self.is_asking()
     }
 
     /// The hub starts again.
     pub(super) fn reset(&mut self) {
-        *self = Self::with_values_max(self.values_max);
+        self.live.reset();
+        self.shapes.clear();
+        self.waiting.clear();
+        self.round = None;
+        self.old_value_columns = Merged::default();
+        self.failed_asked_at = None;
     }
 }
 

@@ -122,6 +122,7 @@ impl Line<'_> {
         if self.owner.context.subscriber.inquires() {
             return self.drain_inquiring(from, gives_up).await;
         }
+        self.backfilling.close_idle();
         if self.is_own_session {
             return self.drain_here(from, gives_up).await;
         }

@@ -1,14 +1,14 @@
-//! Groups, asked by a drain at its snapshot.
+//! Groups, asked on a connection of the listener.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::join3;
 use sync_core::membership::{AskedGroup, GroupAnswer, GroupQuestion, Question};
 use tokio_postgres::types::Type;
 
-use super::Line;
-use super::inquire::TAKE_BACK;
+use super::ask::{Asking, Clock, TAKE_BACK};
 use crate::entity::Entity;
 use crate::error::DbResult;
 use crate::postgres::connect::failed;
@@ -27,12 +27,13 @@ struct Together<'a> {
     groups: Vec<Arc<AskedGroup>>,
 }
 
-impl Line<'_> {
+impl Asking<'_> {
     /// Asks the groups among some questions, those of one plan together. Returns the answers with their positions.
     pub(super) async fn ask_groups(
         &self,
         questions: &[Question],
         of_questions: &[Vec<Arc<Entity>>],
+        clock: &Clock,
     ) -> DbResult<Vec<(usize, GroupAnswer)>> {
         let mut all: Vec<Together<'_>> = Vec::new();
         for (position, question) in questions.iter().enumerate() {
@@ -65,20 +66,25 @@ impl Line<'_> {
                 positions,
                 groups,
             } = together;
-            let begin = format!("SAVEPOINT question; {}", question_settings());
-            let begun = self.l.batch_execute(&begin).await;
-            begun.map_err(|error| failed(CONTEXT, &error))?;
-            let asking = group::ask_together(&self.l, &self.log_schema, entity, rows, &groups);
-            let found = asking.await;
-            let ended = self.l.batch_execute(TAKE_BACK).await;
-            ended.map_err(|error| failed(CONTEXT, &error))?;
-            let denied = |_| {
+            let denied = || {
                 let groups = groups.iter();
                 groups
                     .map(|group| denied(group, "it cannot be asked"))
                     .collect()
             };
-            answers.extend(positions.into_iter().zip(found.unwrap_or_else(denied)));
+            let Some(timeout) = clock.share_of(1) else {
+                answers.extend(positions.into_iter().zip::<Vec<_>>(denied()));
+                continue;
+            };
+            let begin = format!("SAVEPOINT question; {}", question_settings(timeout));
+            let begun = self.client.batch_execute(&begin).await;
+            begun.map_err(|error| failed(CONTEXT, &error))?;
+            let asking = group::ask_together(self.client, self.log_schema, entity, rows, &groups);
+            let found = asking.await;
+            let ended = self.client.batch_execute(TAKE_BACK).await;
+            ended.map_err(|error| failed(CONTEXT, &error))?;
+            let found = found.unwrap_or_else(|_| denied());
+            answers.extend(positions.into_iter().zip(found));
         }
         Ok(answers)
     }
@@ -87,12 +93,12 @@ impl Line<'_> {
     pub(super) async fn ask_groups_of(
         &self,
         question: &Question,
-        askable: &BTreeMap<String, Arc<Entity>>,
+        timeout: Duration,
     ) -> DbResult<Asked> {
         let mut asked = Asked::default();
         for group in filter_of(question).map_or_else(Vec::new, groups_of) {
-            let answer = match askable.get(group.plan().entity()) {
-                Some(entity) => self.ask_group(&group, entity).await?,
+            let answer = match self.entities.get(group.plan().entity()) {
+                Some(entity) => self.ask_group(&group, entity, timeout).await?,
                 None => denied(&group, "its table cannot be read"),
             };
             asked.insert(group, answer);
@@ -101,13 +107,18 @@ impl Line<'_> {
     }
 
     /// Asks a group. Everything is sent at once, so that other questions may be asked meanwhile.
-    async fn ask_group(&self, group: &AskedGroup, entity: &Entity) -> DbResult<GroupAnswer> {
-        let (sql, parameters) = group::statement(&self.log_schema, entity, group);
-        let begin = format!("SAVEPOINT question; {}", question_settings());
-        let begun = self.l.batch_execute(&begin);
+    async fn ask_group(
+        &self,
+        group: &AskedGroup,
+        entity: &Entity,
+        timeout: Duration,
+    ) -> DbResult<GroupAnswer> {
+        let (sql, parameters) = group::statement(self.log_schema, entity, group);
+        let begin = format!("SAVEPOINT question; {}", question_settings(timeout));
+        let begun = self.client.batch_execute(&begin);
         let parameters: Vec<_> = parameters.iter().map(|it| (it as _, Type::TEXT)).collect();
-        let reply = self.l.query_typed(&sql, &parameters);
-        let (begun, reply, ended) = join3(begun, reply, self.l.batch_execute(TAKE_BACK)).await;
+        let reply = self.client.query_typed(&sql, &parameters);
+        let (begun, reply, ended) = join3(begun, reply, self.client.batch_execute(TAKE_BACK)).await;
         for transaction in [begun, ended] {
             transaction.map_err(|error| failed(CONTEXT, &error))?;
         }

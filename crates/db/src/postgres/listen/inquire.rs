@@ -1,41 +1,29 @@
 //! A drain that also asks: one transaction, and so one snapshot, for its entries and for all questions about them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::pin::pin;
 use std::sync::Arc;
 
 use futures_util::StreamExt as _;
-use futures_util::future::{join, join_all, join3};
+use futures_util::future::join;
 use sync_core::cursor::{CommitId, Position};
 use sync_core::log::NetChange;
-use sync_core::membership::{Answer, Question};
+use sync_core::membership::Answer;
 use tokio_postgres::RowStream;
-use tokio_postgres::types::Type;
-use tracing::warn;
 
 use super::Line;
+use super::ask::{Asking, Clock, typed};
 use super::drain::{CONTEXT, change_row};
-use super::line::settings_of_drains;
+use super::settings::settings_of_drains;
 use crate::entity::Entity;
-use crate::error::DbResult;
 use crate::feed::{Drain, DrainError, InquiryStart};
 use crate::health::Unreadable;
 use crate::postgres::connect::failed;
-use crate::postgres::inquiry::{fingerprints_sql, question_sql};
-use crate::postgres::one_snapshot::{ONE_SNAPSHOT, lock_sql, question_settings};
+use crate::postgres::one_snapshot::{ONE_SNAPSHOT, lock_sql};
 use crate::postgres::read::{changes_sql, commit_id, parameters};
-use crate::quote::array;
 use crate::read::collect::{ChangesCollector, ITEMS_PER_CHUNK};
-use crate::read::inquiry::{
-    self, AnswerCollector, AnswerLine, Collected, are_known, entities_of, subject,
-};
-use crate::read::{Fingerprints, OldValueColumns, Part, unreadable};
-
-/// How many questions are sent before the answer to the first has come.
-const QUESTIONS_AT_ONCE: usize = 16;
-
-/// Takes back what a question has set, and that it failed.
-pub(super) const TAKE_BACK: &str = "ROLLBACK TO SAVEPOINT question; RELEASE SAVEPOINT question";
+use crate::read::inquiry::{self, Collected, TIME_OF_DRAIN};
+use crate::read::{Fingerprints, OldValueColumns, Part};
 
 type Entities = BTreeMap<String, Arc<Entity>>;
 
@@ -52,9 +40,14 @@ impl Line<'_> {
         if !gives_up {
             drain = drain.awaiting(self.draining.left_out.because_of(Unreadable::Locked));
         }
-        let read = self
+        let mut read = self
             .read_and_ask(&mut drain, from, &old_value_columns)
             .await;
+        if read.is_ok()
+            && let Err(error) = self.begin_backfill().await
+        {
+            read = Err(error.into());
+        }
         if !self.is_own_session {
             // Closed before the transaction ends, as long as the pooler still leads to the same session.
             self.draining.prepared = None;
@@ -141,7 +134,7 @@ impl Line<'_> {
     }
 
     /// The entities that questions may be about.
-    fn askable(&self, entities: &Entities) -> Entities {
+    pub(super) fn askable(&self, entities: &Entities) -> Entities {
         let mut askable = entities.clone();
         askable.retain(|name, _| !self.draining.left_out.contains(name));
         askable
@@ -238,117 +231,21 @@ impl Line<'_> {
             entries,
             old_value_columns,
         });
+        if questions.is_empty() {
+            return Ok(());
+        }
+        let asking = Asking {
+            client: &self.l,
+            log_schema: &self.log_schema,
+            health: &self.owner.health,
+            entities: askable,
+        };
+        let clock = Clock::start(TIME_OF_DRAIN);
         while !questions.is_empty() {
-            let answers = self.ask(&questions, askable).await?;
-            questions = subscriber.answer(answers);
+            let answers = asking.ask(&questions, &clock).await?.into_iter();
+            let answers = answers.map(|answer| answer.unwrap_or(Answer::TooLong));
+            questions = subscriber.answer(answers.collect());
         }
         Ok(())
     }
-
-    /// Asks some questions, most of them in one round trip.
-    async fn ask(&self, questions: &[Question], askable: &Entities) -> DbResult<Vec<Answer>> {
-        let of_questions: Vec<_> = questions
-            .iter()
-            .map(|question| entities_of(question, askable).unwrap_or_default())
-            .collect();
-        let names: BTreeSet<String> = of_questions
-            .iter()
-            .flatten()
-            .map(|entity| entity.schema.entity.clone())
-            .collect();
-        let asking = async {
-            let mut answers = Vec::new();
-            let asked: Vec<_> = questions.iter().zip(&of_questions).collect();
-            for some in asked.chunks(QUESTIONS_AT_ONCE) {
-                let some = some.iter().map(|&(question, entities)| async move {
-                    match (entities.first(), question) {
-                        (_, Question::Group(_)) | (None, _) => Ok(Answer::Unknown),
-                        (Some(entity), _) => self.ask_one(question, entity, askable).await,
-                    }
-                });
-                answers.extend(join_all(some).await);
-            }
-            answers
-        };
-        let (found, mut answers) = join(self.fingerprints(&names), asking).await;
-        let found = found?;
-        for (position, answer) in self.ask_groups(questions, &of_questions).await? {
-            answers[position] = Ok(Answer::Group(Box::new(answer)));
-        }
-        let answers = answers.into_iter().zip(&of_questions);
-        answers
-            .map(|(answer, entities)| match are_known(entities, &found) {
-                true => answer,
-                false => answer.map(|_| Answer::Unknown),
-            })
-            .collect()
-    }
-
-    /// The fingerprints of these entities' tables at the snapshot.
-    async fn fingerprints(&self, names: &BTreeSet<String>) -> DbResult<Fingerprints> {
-        let context = "asking about a drain";
-        let names = [array(names.iter())];
-        let sql = fingerprints_sql(&self.log_schema);
-        let lines = self.l.query_typed_raw(&sql, typed(&names)).await;
-        let mut lines = pin!(lines.map_err(|error| failed(context, &error))?);
-        let mut found = Fingerprints::new();
-        while let Some(line) = lines.next().await {
-            let text = line.and_then(|line| line.try_get::<_, String>(0));
-            let text = text.map_err(|error| failed(context, &error))?;
-            found = serde_json::from_str(&text).map_err(|error| unreadable(&error))?;
-        }
-        Ok(found)
-    }
-
-    /// Asks one question about rows of this entity. Everything is sent at once.
-    async fn ask_one(
-        &self,
-        question: &Question,
-        entity: &Entity,
-        askable: &Entities,
-    ) -> DbResult<Answer> {
-        let health = &self.owner.health;
-        let asked = self.ask_groups_of(question, askable).await?;
-        let around = (self.log_schema.as_str(), &**health);
-        let (sql, parameters) = question_sql(question, entity, askable, &asked, around);
-        let begin = format!("SAVEPOINT question; {}", question_settings());
-        let answer = async {
-            let lines = self.l.query_typed_raw(&sql, typed(&parameters)).await?;
-            let mut lines = pin!(lines);
-            let mut collector = AnswerCollector::new(question, health);
-            while let Some(line) = lines.next().await {
-                let line = line?;
-                let line = AnswerLine {
-                    key: line.try_get(0)?,
-                    row: line.try_get(1)?,
-                    count: line.try_get(2)?,
-                };
-                if let Some(answer) = collector.take(line) {
-                    return Ok(answer);
-                }
-            }
-            Ok::<_, tokio_postgres::Error>(collector.finish())
-        };
-        let begun = self.l.batch_execute(&begin);
-        let (begun, answer, ended) = join3(begun, answer, self.l.batch_execute(TAKE_BACK)).await;
-        for transaction in [begun, ended] {
-            transaction.map_err(|error| failed("asking about a drain", &error))?;
-        }
-        Ok(answer.unwrap_or_else(|error| {
-            // The message may contain values.
-            let code = error.code().map(|code| code.code());
-            warn!(
-                entity = subject(question),
-                code, "the database could not say who is a member"
-            );
-            Answer::Unknown
-        }))
-    }
-}
-
-/// Parameters of an unnamed statement, of which nothing stays in a pooler's session.
-fn typed(parameters: &[String]) -> impl ExactSizeIterator<Item = (&str, Type)> {
-    parameters
-        .iter()
-        .map(|parameter| (parameter.as_str(), Type::TEXT))
 }

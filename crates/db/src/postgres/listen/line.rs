@@ -16,34 +16,16 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::debug;
 
+use super::backfill::Backfilling;
 use super::drain::Draining;
+use super::settings::settings_of_drains;
 use super::{Ended, LEADER_PAYLOAD, Line, PostgresNotifyListener};
 use crate::error::{DbError, DbResult};
 use crate::feed::{LogSubscriber, Pacer};
 use crate::postgres::connect::{Connected, failed};
-use crate::postgres::store::{HEAD, LOG_SCHEMA, MESSAGE_PREFIX, SEARCH_PATH, in_schema};
+use crate::postgres::store::{HEAD, LOG_SCHEMA, MESSAGE_PREFIX, in_schema};
 use crate::read;
 
-/// The settings under which L drains. Those of the planner, because left alone it scans tables and the log; the time
-/// zone and output formats, because rows are turned into JSON here; no time-out but the one for locked tables.
-const SETTINGS_OF_DRAINS: [&str; 16] = [
-    SEARCH_PATH,
-    "statement_timeout = 0",
-    "idle_in_transaction_session_timeout = 0",
-    "lock_timeout = '500ms'",
-    "\"TimeZone\" = 'UTC'",
-    "datestyle = 'ISO, MDY'",
-    "intervalstyle = 'postgres'",
-    "bytea_output = 'hex'",
-    "extra_float_digits = 1",
-    "standard_conforming_strings = on",
-    "jit = off",
-    "max_parallel_workers_per_gather = 0",
-    "plan_cache_mode = force_generic_plan",
-    "enable_seqscan = off",
-    "enable_hashjoin = off",
-    "enable_mergejoin = off",
-];
 /// L's other settings.
 const SESSION_OF_L: &str = "\
 SET idle_session_timeout = 0; SET default_transaction_isolation = 'read committed'; \
@@ -102,6 +84,7 @@ impl<'a> Line<'a> {
             rung,
             broken,
             draining: Draining::default(),
+            backfilling: Backfilling::default(),
             pacer: Pacer::default(),
             followers: None,
             is_own_session: false,
@@ -190,12 +173,6 @@ impl Line<'_> {
             "the listener's connection ended".to_owned(),
         ))
     }
-}
-
-pub(super) fn settings_of_drains(set: &str) -> String {
-    SETTINGS_OF_DRAINS
-        .map(|setting| format!("{set} {setting}"))
-        .join("; ")
 }
 
 /// Tries to take an advisory lock.

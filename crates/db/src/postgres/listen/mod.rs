@@ -1,4 +1,5 @@
-//! The listener on PostgreSQL: two direct connections, one doorbell, one stream of log batches.
+//! The listener on PostgreSQL: two direct connections, one doorbell, one stream of log batches. Others ask for
+//! [new sets](backfill).
 //!
 //! Connection L listens, drains, and claims the lead; connection W takes and releases the doorbell's
 //! lock, because a connection that waits for a lock receives no notifications. If either fails, both are
@@ -7,6 +8,8 @@
 //! The server that has claimed the lead [leads](lead); the others [follow](follow). Where notifications do
 //! not arrive, the server [polls](poll).
 
+mod ask;
+mod backfill;
 mod culprits;
 mod drain;
 mod follow;
@@ -16,6 +19,7 @@ mod lead;
 mod left_out;
 mod line;
 mod poll;
+mod settings;
 mod silence;
 
 use std::convert::Infallible;
@@ -36,6 +40,7 @@ use crate::DbError;
 use crate::feed::Pacer;
 use crate::health::Health;
 use crate::listener::{ListenerContext, ListenerStatus, WakeUp};
+use backfill::Backfilling;
 use drain::Draining;
 
 /// The advisory lock that every follower holds shared, so that the leader knows whether to ring.
@@ -158,6 +163,7 @@ struct Line<'a> {
     rung: Arc<Notify>,
     broken: CancellationToken,
     draining: Draining,
+    backfilling: Backfilling,
     pacer: Pacer,
     /// Whether there are followers to ring for, and when that was looked up.
     followers: Option<(bool, Instant)>,

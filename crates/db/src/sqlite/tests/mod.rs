@@ -179,6 +179,7 @@ impl Synced {
                 Part::Items(more) => entries.extend(more),
                 Part::Outdated(_) => panic!("the fingerprints are not checked"),
                 Part::Refused(_) => panic!("the size is not checked"),
+                Part::Last => panic!("nothing is asked behind it"),
             }
         }
         (position.expect("a start"), entries)
@@ -213,6 +214,7 @@ impl Synced {
                 }
                 Part::Outdated(_) => panic!("the fingerprints are not checked"),
                 Part::Refused(_) => panic!("the size is not checked"),
+                Part::Last => panic!("nothing is asked behind it"),
             }
         }
         (position.expect("a start"), rows)

@@ -13,6 +13,7 @@ const LIMITS: HubLimits = HubLimits {
     entity_work_max: 10,
     filter_bytes_max: 1_000_000,
     set_values_max: 1_000,
+    subquery_timeout: Duration::from_secs(5),
     queue_bytes_max: 1_000_000,
     shapes_of_user_max: 0,
 };
