@@ -2,7 +2,7 @@
 //! fail proves nothing.
 //!
 //! A mutant is a patch, applied to a copy of the crates. Those of the fault suite break what a server promises; those of
-//! the privacy suite tell somebody what they may not know.
+//! the privacy suite tell somebody what they may not know, and those of row level security take policies for others.
 
 use std::env;
 use std::fs;
@@ -38,7 +38,7 @@ enum Runs {
     Engines,
 }
 
-const SUITES: [Suite; 2] = [
+const SUITES: [Suite; 3] = [
     Suite {
         patches: "tests/fault/mutants",
         target: "fault",
@@ -51,6 +51,13 @@ const SUITES: [Suite; 2] = [
         target: "protocol",
         test: "policies::privacy::nobody_receives_what_they_may_not_read_and_everybody_what_they_may::postgres",
         games: 8,
+        runs: Runs::Engines,
+    },
+    Suite {
+        patches: "tests/rls/mutants",
+        target: "rls",
+        test: "random::what_is_visible_by_random_plans_is_what_postgresql_shows_the_role",
+        games: 4,
         runs: Runs::Engines,
     },
 ];
@@ -267,9 +274,13 @@ mod tests {
     /// Otherwise no test would run, and every mutant would pass for one that was not caught.
     #[test]
     fn the_tests_that_mutants_must_fail_exist() {
-        let privacy = steps::workspace().join("tests/protocol/policies/privacy.rs");
-        let text = fs::read_to_string(privacy).unwrap();
-        let name = SUITES[1].test.split("::").nth(2).unwrap();
-        assert!(text.contains(&format!("async fn {name}(")), "{name}");
+        for (file, suite, part) in [
+            ("tests/protocol/policies/privacy.rs", SUITES[1], 2),
+            ("tests/rls/random.rs", SUITES[2], 1),
+        ] {
+            let text = fs::read_to_string(steps::workspace().join(file)).unwrap();
+            let name = suite.test.split("::").nth(part).unwrap();
+            assert!(text.contains(&format!("async fn {name}(")), "{name}");
+        }
     }
 }
