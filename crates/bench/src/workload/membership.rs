@@ -5,6 +5,7 @@ mod asking;
 mod joins;
 mod keys;
 mod revocation;
+mod row_level;
 mod steady;
 mod switch;
 mod teams;
@@ -24,6 +25,7 @@ pub(super) async fn run(stage: &Stage) -> Result<Findings> {
     figures.extend(joins::run(stage, &teams).await?);
     figures.extend(steady::run(stage, &teams).await?);
     figures.extend(revocation::run(stage, &teams).await?);
+    figures.extend(row_level::run(stage, &teams).await?);
     drop(teams);
     figures.extend(switch::run(stage).await?);
     figures.extend(keys::run(stage).await?);

@@ -6,6 +6,7 @@ use anyhow::Result;
 use tokio_postgres::Client;
 
 use super::MEMBERS;
+use super::teams::ROLE;
 use crate::report::{Bar, Figure};
 use crate::server::Engine;
 use crate::stage::{self, Database, Stage};
@@ -20,8 +21,6 @@ const GROUPS_MAX: usize = 250;
 /// A call is repeated until it has been asked for so many users.
 const ASKED_MIN: usize = 10_000;
 const MICROSECONDS_MAX: f64 = 40.0;
-
-const ROLE: &str = "rhtmx_sync_bench_reader";
 
 /// The lists of the user, as the server asks for them.
 const QUESTION: &str = "SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_array(\

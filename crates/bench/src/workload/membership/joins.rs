@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use tokio_postgres::Client;
 
 use super::MEMBERS;
-use super::teams::{ROWS_A_LIST, Teams, rows_of_lists, users_of};
+use super::teams::{ROWS_A_LIST, Teams, rows_of_lists};
 use crate::load::now;
 use crate::report::{Bar, Figure};
 use crate::stage::{PATIENCE, Stage};
@@ -92,7 +92,7 @@ async fn join(
     users: usize,
     times: &mut Times,
 ) -> Result<()> {
-    let joining = users_of(stage, &teams.guarded, FIRST..FIRST + users)?;
+    let joining = teams.connect(stage, FIRST..FIRST + users)?;
     joining.live(PATIENCE).await?;
     let add = format!("INSERT INTO {MEMBERS} (list_id, user_id) VALUES ($1, $2)");
     let add = client.prepare(&add).await?;
@@ -119,7 +119,7 @@ async fn join(
 
 /// One user joins a team while the others are idle.
 async fn gain_a_team(stage: &Stage, teams: &Teams, client: &Client) -> Result<Touched> {
-    let joining = users_of(stage, &teams.guarded, FIRST..FIRST + 1)?;
+    let joining = teams.connect(stage, FIRST..FIRST + 1)?;
     joining.live(PATIENCE).await?;
     let reads_before = reads(client).await?;
     let others = || teams.group.tally.bytes.load(Ordering::Relaxed);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use serde_json::{Value, json};
+use serde_json::Value;
 use testkit::{ClientOptions, SyncClient};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
@@ -14,7 +14,6 @@ use super::teams::Teams;
 use crate::load::{Histogram, now};
 use crate::report::{Bar, Figure};
 use crate::stage::{PATIENCE, Stage};
-use crate::users::token;
 use crate::workload::ITEMS;
 use crate::writers::{self, Commit};
 
@@ -71,7 +70,8 @@ async fn round(stage: &Stage, teams: &Teams) -> Result<Round> {
     let mut watching = JoinSet::new();
     for user in 0..watched {
         let address = teams.guarded.engine.address();
-        watching.spawn(watch(address, user, sender.clone()));
+        let token = teams.token(FIRST + user)?;
+        watching.spawn(watch(address, (user, token), sender.clone()));
     }
     let mut live = 0;
     while live < watched {
@@ -149,9 +149,13 @@ async fn next(
 }
 
 /// Connects one of them, and tells at each cursor what they have seen.
-async fn watch(address: String, user: usize, seen: UnboundedSender<(usize, Seen)>) -> Result<()> {
+async fn watch(
+    address: String,
+    (user, token): (usize, String),
+    seen: UnboundedSender<(usize, Seen)>,
+) -> Result<()> {
     let options = ClientOptions {
-        token: Some(token(FIRST + user, json!({}))?),
+        token: Some(token),
         patience: PATIENCE,
         ..ClientOptions::default()
     };

@@ -1,7 +1,9 @@
 //! A thousand users, each a member of ten of a thousand lists, and what a change of a row costs the server.
 
+use std::ops::Range;
+
 use anyhow::Result;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::MEMBERS;
 use crate::load::{Group, Speaks, Subscribe, User};
@@ -25,6 +27,15 @@ read = \"list_id IN (SELECT list_id FROM list_members WHERE user_id = auth.sub)\
 read = \"user_id = auth.sub\"
 ";
 
+/// The role of the users where the database's own policies decide.
+pub(super) const ROLE: &str = "rhtmx_sync_bench_reader";
+
+const ROW_LEVEL: &str = "[entities.items]
+rls = true
+[entities.list_members]
+rls = true
+";
+
 /// The users, connected, and their database.
 pub(super) struct Teams {
     pub(super) database: Database,
@@ -32,14 +43,42 @@ pub(super) struct Teams {
     pub(super) group: Group,
     pub(super) users: usize,
     pub(super) lists: usize,
+    /// What tokens say beside the user.
+    claims: Value,
 }
 
 impl Teams {
     pub(super) async fn start(stage: &Stage) -> Result<Self> {
+        Self::start_with(stage, "SELECT 1", POLICIES, json!({})).await
+    }
+
+    /// The same, where the policies are the database's own.
+    pub(super) async fn start_row_level(stage: &Stage) -> Result<Self> {
+        let policies = format!(
+            "DO $$ BEGIN CREATE ROLE {ROLE} NOLOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$;
+             CREATE FUNCTION bench_user() RETURNS text LANGUAGE sql STABLE AS
+                 $$ SELECT current_setting('request.jwt.claims', true)::json ->> 'sub' $$;
+             ALTER TABLE {MEMBERS} ENABLE ROW LEVEL SECURITY;
+             ALTER TABLE items ENABLE ROW LEVEL SECURITY;
+             CREATE POLICY own ON {MEMBERS} USING (user_id = bench_user());
+             CREATE POLICY of_lists ON items USING (EXISTS (
+                 SELECT 1 FROM {MEMBERS} m WHERE m.list_id = items.list_id AND m.user_id = bench_user()));
+             GRANT SELECT ON items, {MEMBERS} TO {ROLE}"
+        );
+        Self::start_with(stage, &policies, ROW_LEVEL, json!({ "role": ROLE })).await
+    }
+
+    async fn start_with(
+        stage: &Stage,
+        statements: &str,
+        entities: &str,
+        claims: Value,
+    ) -> Result<Self> {
         let (users, lists) = (stage.size(USERS), stage.size(LISTS));
         let database = database(stage, users, lists).await?;
-        let guarded = GuardedEngine::start(&database.url, POLICIES).await?;
-        let group = users_of(stage, &guarded, 0..users)?;
+        database.execute(statements).await?;
+        let guarded = GuardedEngine::start(&database.url, entities).await?;
+        let group = connect(stage, &guarded, &claims, 0..users)?;
         group.live(PATIENCE).await?;
         Ok(Self {
             database,
@@ -47,7 +86,30 @@ impl Teams {
             group,
             users,
             lists,
+            claims,
         })
+    }
+
+    /// These users, each connected and subscribed to all rows that they may see.
+    pub(super) fn connect(&self, stage: &Stage, users: Range<usize>) -> Result<Group> {
+        connect(stage, &self.guarded, &self.claims, users)
+    }
+
+    /// A user's token.
+    pub(super) fn token(&self, user: usize) -> Result<String> {
+        token(user, self.claims.clone())
+    }
+
+    /// How many users see a row.
+    fn audience(&self) -> usize {
+        self.users * LISTS_EACH / self.lists
+    }
+
+    /// What a change of a row costs the server, in microseconds of its processor.
+    pub(super) async fn cost_of_a_change(&self, stage: &Stage) -> Result<f64> {
+        let receivers = (&self.group, self.guarded.engine.process());
+        let audience = self.audience() as u64;
+        cost_of_a_change(stage, &self.database, receivers, self.lists, audience).await
     }
 
     /// A user's spare list.
@@ -61,13 +123,13 @@ impl Teams {
     }
 }
 
-/// These users, each connected and subscribed to all rows that they may see.
-pub(super) fn users_of(
+fn connect(
     stage: &Stage,
     guarded: &GuardedEngine,
-    users: std::ops::Range<usize>,
+    claims: &Value,
+    users: Range<usize>,
 ) -> Result<Group> {
-    let tokens = users.clone().map(|user| token(user, json!({})));
+    let tokens = users.clone().map(|user| token(user, claims.clone()));
     let tokens = tokens.collect::<Result<Vec<_>>>()?;
     let address = guarded.engine.address();
     let group = stage.receivers.group(&address, users.len(), |user| User {
@@ -132,14 +194,14 @@ pub(super) async fn cost(stage: &Stage, teams: &Teams) -> Result<Vec<Figure>> {
         })
     })
     .await?;
-    let audience = teams.users * LISTS_EACH / teams.lists;
+    let audience = teams.audience();
     let (mut of_members, mut of_lists, mut of_filters) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..stage.rounds {
         let cost = async |database, group, engine: &Engine| {
             let receivers = (group, engine.process());
             cost_of_a_change(stage, database, receivers, teams.lists, audience as u64).await
         };
-        of_members.push(cost(&teams.database, &teams.group, &teams.guarded.engine).await?);
+        of_members.push(teams.cost_of_a_change(stage).await?);
         of_lists.push(cost(&each_list.database, &each_list.group, &each_list.engine).await?);
         of_filters.push(cost(&own_filter.database, &own_filter.group, &own_filter.engine).await?);
     }
