@@ -58,7 +58,7 @@ async fn an_explained_policy_has_its_class_its_question_and_its_dependencies() {
     for words in [
         "per row",
         "length(title) < 10",
-        "one question for each group",
+        "one question for each group of sessions, about that row",
     ] {
         assert!(
             explained.output.contains(words),

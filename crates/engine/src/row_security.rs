@@ -34,6 +34,8 @@ enum Sees {
         text: String,
         uses: Box<Uses>,
         relations: Vec<String>,
+        /// Whether a row of the table may decide about another.
+        reads_itself: bool,
     },
 }
 
@@ -108,7 +110,7 @@ pub(crate) async fn explain(
                 let plan = reader
                     .plan(&facts, &permissive, &restrictive, &described.schema)
                     .await?;
-                Sees::planned(plan, table, &sources)
+                Sees::planned(plan, table, facts.oid, &sources)
             }
         };
         explained.push(OfRole {
@@ -191,11 +193,12 @@ pub(crate) async fn examine(
 }
 
 impl Sees {
-    fn planned(plan: Plan, table: Table<'_>, sources: &Sources) -> Self {
+    fn planned(plan: Plan, table: Table<'_>, oid: u32, sources: &Sources) -> Self {
         let uses = sources.uses(plan.policies.iter().map(|policy| policy.text.as_str()));
         Self::Planned {
             text: plan.explain(table),
             relations: sources.names(&uses.relations),
+            reads_itself: uses.is_dynamic || uses.relations.contains(&oid),
             uses: Box::new(uses),
             plan,
         }
@@ -252,6 +255,7 @@ impl fmt::Display for OfRole {
                 text,
                 uses,
                 relations,
+                reads_itself,
             } => {
                 for line in text.lines() {
                     writeln!(f, "  {line}")?;
@@ -266,12 +270,17 @@ impl fmt::Display for OfRole {
                     writeln!(f, "  asked: {}", asked(plan.questions.len(), uses))?;
                 }
                 depends(f, uses, relations)?;
-                match plan.is_per_row() {
-                    true => writeln!(
+                match (plan.is_per_row(), reads_itself) {
+                    (true, true) => writeln!(
                         f,
-                        "  a changed row: one question for each group of sessions"
+                        "  a changed row: one question for each group of sessions, about all rows, \
+                         because one may decide about another"
                     ),
-                    false => writeln!(f, "  a changed row: no question"),
+                    (true, false) => writeln!(
+                        f,
+                        "  a changed row: one question for each group of sessions, about that row"
+                    ),
+                    (false, _) => writeln!(f, "  a changed row: no question"),
                 }
             }
         }
