@@ -130,6 +130,28 @@ async fn a_policy_that_takes_too_long_shows_nothing_to_its_group_and_the_others_
 }
 
 #[tokio::test]
+async fn after_many_groups_that_take_too_long_the_others_are_not_asked() {
+    let setup = setup().await;
+    let setup = Setup {
+        reader: setup.reader.with_timeout(Duration::from_millis(300)),
+        ..setup
+    };
+    let groups: Vec<Group> = (0..30)
+        .map(|number| setup.group(&number.to_string(), "sleep"))
+        .collect();
+    let asked = setup.ask(&groups).await;
+    assert!(asked.iter().all(|asked| asked.answers == Answers::Denied));
+    let failed = |failure: Failure| {
+        let of_groups = asked
+            .iter()
+            .filter(|asked| asked.failures == [failure.clone()]);
+        of_groups.count()
+    };
+    assert_eq!(failed(Failure::Everything("57014".to_owned())), 10);
+    assert_eq!(failed(Failure::NotAsked), 20);
+}
+
+#[tokio::test]
 async fn a_role_that_may_not_read_the_table_any_more_or_is_gone_sees_nothing() {
     let setup = setup().await;
     let group = setup.group("a", "");

@@ -14,7 +14,7 @@ use super::examined::{Decides, Examined};
 const GROUPS: usize = 600;
 
 struct Setup {
-    _db: TestDatabase,
+    db: TestDatabase,
     reader: PolicyReader,
     docs: Examined,
     uses: Uses,
@@ -49,7 +49,7 @@ async fn setup(statements: &str, policy: &str) -> Setup {
     let uses = docs.uses(&sources);
     let decides = docs.decides(&reader, &role).await;
     Setup {
-        _db: db,
+        db,
         reader,
         docs,
         uses,
@@ -167,5 +167,39 @@ async fn groups_that_are_slow_but_in_time_are_all_answered() {
     for (group, asked) in groups.iter().zip(&asked) {
         let is_dear = group.claims.as_deref() == Some(r#"{"sub":"u0"}"#);
         assert_eq!(asked.failures.is_empty(), !is_dear, "{group:?} {asked:?}");
+    }
+}
+
+#[tokio::test]
+async fn groups_of_several_roles_are_each_asked_as_their_own() {
+    let slow = "CREATE FUNCTION me() RETURNS text LANGUAGE plpgsql STABLE AS $$ BEGIN \
+                PERFORM pg_sleep(0.1); RETURN current_user; END $$";
+    let setup = setup(slow, "owner = me()").await;
+    let reader = setup.reader.with_timeout(Duration::from_millis(1_500));
+    let setup = Setup { reader, ..setup };
+    let other = setup.db.create_role("other").await.name;
+    let (role, first) = (&setup.role, setup.group("a", &[]));
+    setup
+        .db
+        .execute(&format!(
+            "GRANT SELECT ON docs TO {other}; \
+             INSERT INTO docs VALUES (-1, '{role}'), (-2, '{other}')"
+        ))
+        .await;
+    // More than are begun in one statement, so that some of each role are asked later.
+    let groups = (0..12).map(|number| Group {
+        role: if number % 2 == 0 {
+            role.clone()
+        } else {
+            other.clone()
+        },
+        ..first.clone()
+    });
+    let groups: Vec<Group> = groups.collect();
+    let asked = setup.ask(&groups).await;
+    assert_ne!(asked[0].answers, asked[1].answers);
+    for (number, asked_of_one) in asked.iter().enumerate() {
+        assert_eq!(asked_of_one.failures, [], "{number}");
+        assert_eq!(asked_of_one.answers, asked[number % 2].answers, "{number}");
     }
 }

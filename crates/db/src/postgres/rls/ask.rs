@@ -6,6 +6,7 @@
 //! was read.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use filter::{Backend, Table};
 use futures_util::future::try_join_all;
@@ -27,6 +28,13 @@ const NO_ROLE: &str = "none";
 
 /// What PostgreSQL answers where a role does not exist.
 const INVALID_VALUE: &str = "22023";
+
+/// The most groups of one call that may take too long. After that, nobody else is asked: who waits for the answers, and that is
+/// everybody, has waited so many time-outs.
+const SLOW_MAX: usize = 10;
+
+/// The most statements that are sent at once. A call begins with one, in case what is asked takes too long.
+const AT_ONCE_MAX: usize = 16;
 
 /// A table whose policies are asked.
 #[derive(Debug, Clone, Copy)]
@@ -71,6 +79,24 @@ pub enum Failure {
     Visible(String),
     /// Setting the role or a setting, or all of it took too long.
     Everything(String),
+    /// It was not asked, because the questions of others had taken too long.
+    NotAsked,
+}
+
+impl Failure {
+    /// Whether PostgreSQL gave up after a time.
+    fn is_slow(&self) -> bool {
+        let (Self::Question(_, state) | Self::Visible(state) | Self::Everything(state)) = self
+        else {
+            return false;
+        };
+        is_slow(state)
+    }
+}
+
+/// Whether PostgreSQL gives this SQLSTATE after a time: the statement took too long, or a lock was not to be had.
+pub(super) fn is_slow(state: &str) -> bool {
+    matches!(state, "57014" | "55P03")
 }
 
 /// What a group was answered, as texts.
@@ -110,61 +136,124 @@ pub(in crate::postgres) async fn ask(
         };
         return Ok(vec![nothing; groups.len()]);
     }
-    let mut found: Vec<Option<Asked>> = vec![None; groups.len()];
-    let mut alone = Vec::new();
-    let mut waiting = together(groups, &mut alone);
-    while !waiting.is_empty() {
-        let chunks = waiting.iter().map(|positions| {
-            let chunk = positions.iter().map(|position| &groups[*position]);
-            let questions = &questions;
-            async move { many::ask(client, around, subject, questions, chunk.collect()).await }
-        });
-        let replies = try_join_all(chunks).await?;
-        let mut later = Vec::new();
-        for (positions, outcomes) in waiting.into_iter().zip(replies) {
-            for (position, outcome) in positions.into_iter().zip(outcomes) {
-                match outcome {
-                    Outcome::Answered(reply) => found[position] = Some(asked(reply, subject)),
-                    Outcome::Failed => alone.push(position),
-                    Outcome::NotBegun => later.push(position),
-                }
-            }
-        }
-        waiting = later.chunks(many::GROUPS_MAX).map(<[_]>::to_vec).collect();
-    }
-    let replies = alone.into_iter().map(|position| {
-        let (group, questions) = (&groups[position], &questions);
-        async move {
-            if group.role == NO_ROLE {
-                return Ok((position, denied(INVALID_VALUE)));
-            }
-            let reply = ask_alone(client, around, subject, questions, group).await?;
-            DbResult::Ok((position, asked(reply, subject)))
-        }
-    });
-    for (position, asked) in try_join_all(replies).await? {
-        found[position] = Some(asked);
-    }
-    Ok(found.into_iter().flatten().collect())
+    let asking = Asking {
+        client,
+        around,
+        subject,
+        questions: &questions,
+        groups,
+    };
+    asking.run().await
 }
 
-/// The positions of the groups that are asked together, of one role each. The others come to those that are asked alone.
-fn together(groups: &[Group], alone: &mut Vec<usize>) -> Vec<Vec<usize>> {
-    let mut roles = BTreeMap::<&str, Vec<usize>>::new();
-    for (position, group) in groups.iter().enumerate() {
-        match group.apart || group.role == NO_ROLE {
-            true => alone.push(position),
-            false => roles.entry(&group.role).or_default().push(position),
+/// The groups of one call, and what they are asked.
+struct Asking<'a> {
+    client: &'a Client,
+    around: Surroundings<'a>,
+    subject: Subject<'a>,
+    questions: &'a [String],
+    groups: &'a [Group],
+}
+
+impl Asking<'_> {
+    async fn run(self) -> DbResult<Vec<Asked>> {
+        let mut found: Vec<Option<Asked>> = vec![None; self.groups.len()];
+        let (mut together, mut alone) = self.places();
+        let mut slow = 0;
+        let mut at_once = 1;
+        while !together.is_empty() && slow < SLOW_MAX {
+            let chunks: Vec<Vec<usize>> = together.drain(..at_once.min(together.len())).collect();
+            let replies = try_join_all(chunks.iter().map(|chunk| self.ask_chunk(chunk))).await?;
+            for (chunk, outcomes) in chunks.into_iter().zip(replies) {
+                let mut later = Vec::new();
+                for (position, outcome) in chunk.into_iter().zip(outcomes) {
+                    match outcome {
+                        Outcome::Answered(reply) => {
+                            found[position] = Some(asked(reply, self.subject))
+                        }
+                        Outcome::Slow(state) => {
+                            slow += 1;
+                            found[position] = Some(denied(&state));
+                        }
+                        Outcome::Failed => alone.push(position),
+                        Outcome::NotBegun => later.push(position),
+                    }
+                }
+                // They stay together: a chunk is of one role.
+                if !later.is_empty() {
+                    together.push(later);
+                }
+            }
+            at_once = (at_once * 2).min(AT_ONCE_MAX);
         }
-    }
-    let mut chunks = Vec::new();
-    for positions in roles.into_values() {
-        match positions[..] {
-            [one] => alone.push(one),
-            _ => chunks.extend(positions.chunks(many::GROUPS_MAX).map(<[_]>::to_vec)),
+        let (mut alone, mut at_once) = (&alone[..], 1);
+        while !alone.is_empty() && slow < SLOW_MAX {
+            let (some, others) = alone.split_at(at_once.min(alone.len()));
+            let replies = some
+                .iter()
+                .map(|position| self.ask_alone(&self.groups[*position]));
+            for (position, asked) in some.iter().zip(try_join_all(replies).await?) {
+                slow += usize::from(asked.failures.iter().any(Failure::is_slow));
+                found[*position] = Some(asked);
+            }
+            alone = others;
+            at_once = (at_once * 2).min(AT_ONCE_MAX);
         }
+        let all = found.into_iter();
+        Ok(all.map(|asked| asked.unwrap_or_else(not_asked)).collect())
     }
-    chunks
+
+    /// The positions of the groups that are asked together, of one role each, and of those that are asked alone. Each call
+    /// begins with another group, so that those come last in turn for whom there is no time.
+    fn places(&self) -> (Vec<Vec<usize>>, Vec<usize>) {
+        static CALLS: AtomicUsize = AtomicUsize::new(0);
+        let mut alone = Vec::new();
+        let mut roles = BTreeMap::<&str, Vec<usize>>::new();
+        let count = self.groups.len();
+        let first = CALLS.fetch_add(1, Ordering::Relaxed) % count.max(1);
+        for position in (first..count).chain(0..first) {
+            let group = &self.groups[position];
+            match group.apart || group.role == NO_ROLE {
+                true => alone.push(position),
+                false => roles.entry(&group.role).or_default().push(position),
+            }
+        }
+        let mut chunks = Vec::new();
+        for positions in roles.into_values() {
+            match positions[..] {
+                [one] => alone.push(one),
+                _ => chunks.extend(positions.chunks(many::GROUPS_MAX).map(<[_]>::to_vec)),
+            }
+        }
+        (chunks, alone)
+    }
+
+    async fn ask_chunk(&self, positions: &[usize]) -> DbResult<Vec<Outcome>> {
+        let groups = positions.iter().map(|position| &self.groups[*position]);
+        let groups = groups.collect();
+        many::ask(
+            self.client,
+            self.around,
+            self.subject,
+            self.questions,
+            groups,
+        )
+        .await
+    }
+
+    async fn ask_alone(&self, group: &Group) -> DbResult<Asked> {
+        if group.role == NO_ROLE {
+            return Ok(denied(INVALID_VALUE));
+        }
+        let reply = ask_alone(
+            self.client,
+            self.around,
+            self.subject,
+            self.questions,
+            group,
+        );
+        Ok(asked(reply.await?, self.subject))
+    }
 }
 
 async fn ask_alone(
@@ -215,11 +304,19 @@ pub(in crate::postgres) fn reply<T: serde::de::DeserializeOwned>(
 }
 
 fn denied(state: &str) -> Asked {
+    nothing(Failure::Everything(state.to_owned()))
+}
+
+fn not_asked() -> Asked {
+    nothing(Failure::NotAsked)
+}
+
+fn nothing(failure: Failure) -> Asked {
     Asked {
         answers: Answers::Denied,
         read: BTreeSet::new(),
         held: BTreeSet::new(),
-        failures: vec![Failure::Everything(state.to_owned())],
+        failures: vec![failure],
     }
 }
 

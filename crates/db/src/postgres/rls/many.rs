@@ -11,20 +11,19 @@ use serde::Deserialize;
 use tokio_postgres::Client;
 use tokio_postgres::types::{ToSql, Type};
 
-use super::ask::{Reply, Subject, Surroundings, reply};
+use super::ask::{Reply, Subject, Surroundings, is_slow, reply};
 use crate::error::DbResult;
 use crate::quote::ident;
 
 /// The most groups in one statement.
 pub(super) const GROUPS_MAX: usize = 250;
 
-/// SQLSTATE `query_canceled`.
-const TIMED_OUT: &str = "57014";
-
 /// What became of a group.
 pub(super) enum Outcome {
-    /// It was answered, or took too long.
+    /// It was answered.
     Answered(Reply),
+    /// It took too long, with this SQLSTATE.
+    Slow(String),
     /// Something failed. What the group sees must be asked in another way.
     Failed,
     /// Its turn did not come.
@@ -100,7 +99,7 @@ fn outcomes(replies: Replies, subject: Subject<'_>, groups: usize) -> Vec<Outcom
             ..Reply::default()
         };
         match replies.failed.get(group) {
-            Some(Some(state)) if state == TIMED_OUT => reply.denied = Some(state.clone()),
+            Some(Some(state)) if is_slow(state) => return Outcome::Slow(state.clone()),
             Some(None) if is_per_row => reply.visible = answers.into_iter().next().flatten(),
             Some(None) => reply.answers = answers,
             _ => return Outcome::Failed,
