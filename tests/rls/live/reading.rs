@@ -169,7 +169,7 @@ async fn where_policies_are_per_row_only_the_rows_that_have_changed_are_asked_ab
     .await;
     let mut ann = live.subscriber(&user(ANN)).await;
     assert_eq!(keys(&ann), these(["1", "2", "4", "5"]));
-    // A row of which nobody hears: from here on, whoever asks about all rows is answered nothing.
+    // A row of which nobody hears: from here on, a question about all rows is answered with nothing.
     live.db
         .execute(
             "SET session_replication_role = replica;

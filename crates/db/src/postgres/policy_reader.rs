@@ -12,7 +12,8 @@ use tokio_postgres::Client;
 use tokio_util::task::AbortOnDropHandle;
 use value::schema::Schema;
 
-use super::rls::ask::{self, Asked, Subject, Surroundings};
+use super::rls::ask;
+use super::rls::reply::{Asked, Subject, Surroundings};
 use super::rls::visible::visible_sql;
 use super::rls::watch::CatalogVersion;
 use super::rls::{catalog, watch};

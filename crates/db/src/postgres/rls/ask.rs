@@ -8,20 +8,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use filter::{Backend, Table};
 use futures_util::future::try_join_all;
-use rls::{Answer, Answers, Group, Plan};
-use serde::Deserialize;
+use rls::{Answers, Group};
 use tokio_postgres::Client;
 use tokio_postgres::types::{ToSql, Type};
-use value::schema::Schema;
 
-use super::many::{self, Outcome};
-use crate::error::{DbError, DbResult};
-use crate::postgres::connect::failed;
+use super::many::{self, OfGroup};
+use super::reply::{Asked, Failure, Reply, Subject, Surroundings, asked, denied, not_asked, reply};
+use crate::error::DbResult;
 use crate::quote::ident;
-
-pub(in crate::postgres) const CONTEXT: &str = "asking policies";
 
 /// For `SET ROLE` it is none, however it is quoted: the rights would be the engine's own.
 const NO_ROLE: &str = "none";
@@ -35,81 +30,6 @@ const SLOW_MAX: usize = 10;
 
 /// The most statements that are sent at once. A call begins with one, in case what is asked takes too long.
 const AT_ONCE_MAX: usize = 16;
-
-/// A table whose policies are asked.
-#[derive(Debug, Clone, Copy)]
-pub(in crate::postgres) struct Subject<'a> {
-    pub(in crate::postgres) plan: &'a Plan,
-    pub(in crate::postgres) schema: &'a Schema,
-    /// The statement for the keys of the rows that the role sees, as one text.
-    pub(in crate::postgres) visible: &'a str,
-}
-
-/// What is the same for all groups.
-#[derive(Debug, Clone, Copy)]
-pub(in crate::postgres) struct Surroundings<'a> {
-    /// The schema of `_rhtmx_sync_ask`.
-    pub(in crate::postgres) schema: &'a str,
-    /// The search path of the application's own sessions.
-    pub(in crate::postgres) search_path: &'a str,
-    /// The settings that policies read.
-    pub(in crate::postgres) known: &'a BTreeSet<String>,
-}
-
-/// What a group was answered.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Asked {
-    /// The answers.
-    pub answers: Answers,
-    /// The oids of the tables and views that were read for them, and for those asked with them. Until one of them changes,
-    /// the answers stay as they are, unless the clock counts or something failed.
-    pub read: BTreeSet<u32>,
-    /// Those that the transaction had locked before, so that it is not known whether they were read.
-    pub held: BTreeSet<u32>,
-    /// What failed. What was read for it is not known.
-    pub failures: Vec<Failure>,
-}
-
-/// What failed, for which PostgreSQL gave this SQLSTATE.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Failure {
-    /// The question at this position.
-    Question(usize, String),
-    /// The question for the visible keys.
-    Visible(String),
-    /// Setting the role or a setting, or all of it took too long.
-    Everything(String),
-    /// It was not asked, because the questions of others had taken too long.
-    NotAsked,
-}
-
-impl Failure {
-    /// Whether PostgreSQL gave up after a time.
-    fn is_slow(&self) -> bool {
-        let (Self::Question(_, state) | Self::Visible(state) | Self::Everything(state)) = self
-        else {
-            return false;
-        };
-        is_slow(state)
-    }
-}
-
-/// Whether PostgreSQL gives this SQLSTATE after a time: the statement took too long, or a lock was not to be had.
-pub(super) fn is_slow(state: &str) -> bool {
-    matches!(state, "57014" | "55P03")
-}
-
-/// What a group was answered, as texts.
-#[derive(Default, Deserialize)]
-pub(in crate::postgres) struct Reply {
-    pub(in crate::postgres) answers: Vec<Option<String>>,
-    pub(in crate::postgres) failed: Vec<Option<String>>,
-    pub(in crate::postgres) visible: Option<String>,
-    pub(in crate::postgres) visible_failed: Option<String>,
-    pub(in crate::postgres) denied: Option<String>,
-    pub(in crate::postgres) read: BTreeSet<u32>,
-    pub(in crate::postgres) held: BTreeSet<u32>,
-}
 
 /// Asks for several groups, in few round trips.
 ///
@@ -164,19 +84,19 @@ impl Asking<'_> {
         while !together.is_empty() && slow < SLOW_MAX {
             let chunks: Vec<Vec<usize>> = together.drain(..at_once.min(together.len())).collect();
             let replies = try_join_all(chunks.iter().map(|chunk| self.ask_chunk(chunk))).await?;
-            for (chunk, outcomes) in chunks.into_iter().zip(replies) {
+            for (chunk, of_groups) in chunks.into_iter().zip(replies) {
                 let mut later = Vec::new();
-                for (position, outcome) in chunk.into_iter().zip(outcomes) {
-                    match outcome {
-                        Outcome::Answered(reply) => {
+                for (position, of_group) in chunk.into_iter().zip(of_groups) {
+                    match of_group {
+                        OfGroup::Answered(reply) => {
                             found[position] = Some(asked(reply, self.subject))
                         }
-                        Outcome::Slow(state) => {
+                        OfGroup::Slow(state) => {
                             slow += 1;
                             found[position] = Some(denied(&state));
                         }
-                        Outcome::Failed => alone.push(position),
-                        Outcome::NotBegun => later.push(position),
+                        OfGroup::Failed => alone.push(position),
+                        OfGroup::NotBegun => later.push(position),
                     }
                 }
                 // They stay together: a chunk is of one role.
@@ -228,7 +148,7 @@ impl Asking<'_> {
         (chunks, alone)
     }
 
-    async fn ask_chunk(&self, positions: &[usize]) -> DbResult<Vec<Outcome>> {
+    async fn ask_chunk(&self, positions: &[usize]) -> DbResult<Vec<OfGroup>> {
         let groups = positions.iter().map(|position| &self.groups[*position]);
         let groups = groups.collect();
         many::ask(
@@ -279,87 +199,4 @@ async fn ask_alone(
     ];
     let rows = client.query_typed(&sql, &params).await;
     reply(rows)
-}
-
-impl Surroundings<'_> {
-    /// The settings that are made for each group, after its own.
-    pub(in crate::postgres) fn settings(self) -> [(String, String); 2] {
-        [
-            ("row_security".to_owned(), "on".to_owned()),
-            ("search_path".to_owned(), self.search_path.to_owned()),
-        ]
-    }
-}
-
-/// Reads the JSON that a statement has returned.
-pub(in crate::postgres) fn reply<T: serde::de::DeserializeOwned>(
-    rows: Result<Vec<tokio_postgres::Row>, tokio_postgres::Error>,
-) -> DbResult<T> {
-    let rows = rows.map_err(|error| failed(CONTEXT, &error))?;
-    let text: Option<&str> = rows.first().and_then(|row| row.try_get(0).ok());
-    serde_json::from_str(text.unwrap_or_default()).map_err(|error| DbError::Statement {
-        context: CONTEXT,
-        message: error.to_string(),
-    })
-}
-
-fn denied(state: &str) -> Asked {
-    nothing(Failure::Everything(state.to_owned()))
-}
-
-fn not_asked() -> Asked {
-    nothing(Failure::NotAsked)
-}
-
-fn nothing(failure: Failure) -> Asked {
-    Asked {
-        answers: Answers::Denied,
-        read: BTreeSet::new(),
-        held: BTreeSet::new(),
-        failures: vec![failure],
-    }
-}
-
-/// Reads what `_rhtmx_sync_ask` returned.
-pub(in crate::postgres) fn read_reply(
-    text: &str,
-    subject: Subject<'_>,
-) -> serde_json::Result<Asked> {
-    serde_json::from_str(text).map(|reply| asked(reply, subject))
-}
-
-fn asked(reply: Reply, subject: Subject<'_>) -> Asked {
-    let mut failures: Vec<Failure> = Vec::new();
-    failures.extend(reply.denied.map(Failure::Everything));
-    failures.extend(reply.visible_failed.map(Failure::Visible));
-    let failed = reply.failed.into_iter().enumerate();
-    failures.extend(failed.filter_map(|(at, state)| Some(Failure::Question(at, state?))));
-    let is_denied = failures
-        .iter()
-        .any(|failure| !matches!(failure, Failure::Question(..)));
-    let visible = || {
-        let keys: Vec<String> = serde_json::from_str(reply.visible.as_deref()?).ok()?;
-        (keys.len() <= rls::Question::KEYS_MAX)
-            .then(|| Answers::Visible(keys.into_iter().collect()))
-    };
-    let each = || {
-        let questions = subject.plan.questions.iter().zip(&reply.answers);
-        let table = Table::new(subject.schema, Backend::Postgres);
-        let read = |(question, text): (_, &Option<String>)| {
-            Answer::read(question, text.as_deref()?, table)
-        };
-        let answers: Option<Vec<Answer>> = questions.map(read).collect();
-        answers.map(Answers::Each)
-    };
-    let answers = match is_denied {
-        true => None,
-        false if reply.visible.is_some() => visible(),
-        false => each(),
-    };
-    Asked {
-        answers: answers.unwrap_or(Answers::Denied),
-        read: reply.read,
-        held: reply.held,
-        failures,
-    }
 }

@@ -9,7 +9,8 @@ use sync_core::membership::{AskedGroup, Contents, GroupAnswer};
 use tokio_postgres::Client;
 use tracing::debug;
 
-use super::ask::{self, Subject, Surroundings, read_reply};
+use super::ask;
+use super::reply::{self, Subject, Surroundings, read_reply};
 use super::visible::visible_sql;
 use crate::entity::Entity;
 use crate::error::DbResult;
@@ -109,7 +110,7 @@ pub(in crate::postgres) async fn ask_together(
         .collect())
 }
 
-fn answered(group: &AskedGroup, asked: ask::Asked) -> GroupAnswer {
+fn answered(group: &AskedGroup, asked: reply::Asked) -> GroupAnswer {
     let plan = group.plan();
     for failure in &asked.failures {
         // The message of the database may contain values; the state does not.

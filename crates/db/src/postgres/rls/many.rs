@@ -11,7 +11,7 @@ use serde::Deserialize;
 use tokio_postgres::Client;
 use tokio_postgres::types::{ToSql, Type};
 
-use super::ask::{Reply, Subject, Surroundings, is_slow, reply};
+use super::reply::{Reply, Subject, Surroundings, is_slow, reply};
 use crate::error::DbResult;
 use crate::quote::ident;
 
@@ -19,7 +19,7 @@ use crate::quote::ident;
 pub(super) const GROUPS_MAX: usize = 250;
 
 /// What became of a group.
-pub(super) enum Outcome {
+pub(super) enum OfGroup {
     /// It was answered.
     Answered(Reply),
     /// It took too long, with this SQLSTATE.
@@ -50,7 +50,7 @@ pub(super) async fn ask(
     subject: Subject<'_>,
     questions: &[String],
     groups: Vec<&Group>,
-) -> DbResult<Vec<Outcome>> {
+) -> DbResult<Vec<OfGroup>> {
     let Some(role) = groups.first().map(|group| &group.role) else {
         return Ok(Vec::new());
     };
@@ -75,22 +75,22 @@ pub(super) async fn ask(
         (&questions, Type::TEXT_ARRAY),
     ];
     let replies: Replies = reply(client.query_typed(&sql, &params).await)?;
-    Ok(outcomes(replies, subject, groups.len()))
+    Ok(of_groups(replies, subject, groups.len()))
 }
 
-fn outcomes(replies: Replies, subject: Subject<'_>, groups: usize) -> Vec<Outcome> {
+fn of_groups(replies: Replies, subject: Subject<'_>, groups: usize) -> Vec<OfGroup> {
     let is_per_row = subject.plan.is_per_row();
     let width = match is_per_row {
         true => 1,
         false => subject.plan.questions.len(),
     };
     let mut answers = replies.answers.into_iter();
-    let outcome = |group: usize| {
+    let of_group = |group: usize| {
         if replies.denied.is_some() {
-            return Outcome::Failed;
+            return OfGroup::Failed;
         }
         if group >= replies.done {
-            return Outcome::NotBegun;
+            return OfGroup::NotBegun;
         }
         let answers: Vec<Option<String>> = answers.by_ref().take(width).collect();
         let mut reply = Reply {
@@ -99,14 +99,14 @@ fn outcomes(replies: Replies, subject: Subject<'_>, groups: usize) -> Vec<Outcom
             ..Reply::default()
         };
         match replies.failed.get(group) {
-            Some(Some(state)) if is_slow(state) => return Outcome::Slow(state.clone()),
+            Some(Some(state)) if is_slow(state) => return OfGroup::Slow(state.clone()),
             Some(None) if is_per_row => reply.visible = answers.into_iter().next().flatten(),
             Some(None) => reply.answers = answers,
-            _ => return Outcome::Failed,
+            _ => return OfGroup::Failed,
         }
-        Outcome::Answered(reply)
+        OfGroup::Answered(reply)
     };
-    (0..groups).map(outcome).collect()
+    (0..groups).map(of_group).collect()
 }
 
 /// The settings of several groups: those that all share, and the others, for each group in turn.

@@ -6,8 +6,9 @@ pub(super) mod ask;
 pub(super) mod catalog;
 pub(super) mod group;
 mod many;
+pub(super) mod reply;
 pub(super) mod visible;
 pub(super) mod watch;
 
-pub use ask::{Asked, Failure};
+pub use reply::{Asked, Failure};
 pub use watch::CatalogVersion;
