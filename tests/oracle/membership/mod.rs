@@ -7,6 +7,7 @@
 mod conditions;
 mod tables;
 mod truth;
+mod windows;
 mod writes;
 
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use crate::filters::random::{Random, cases};
 use conditions::{Conditions, Template, User};
 use tables::RandomTable;
 use truth::{Asked, Truth};
+use windows::RandomWindow;
 use writes::Statements;
 
 const USERS: usize = 3;
@@ -39,6 +41,8 @@ struct Selection {
     user: usize,
     table: usize,
     condition: Template,
+    /// Of which rows only the first count.
+    window: Option<RandomWindow>,
     frame: Value,
 }
 
@@ -349,7 +353,11 @@ impl World {
     }
 
     fn poller(&mut self) -> Poller {
-        let number = self.random.below(USERS * SELECTIONS);
+        // Plain HTTP has no windows.
+        let of_all = |(_, selection): &(usize, &Selection)| selection.window.is_none();
+        let selections = self.asked.selections.iter().enumerate().filter(of_all);
+        let numbers: Vec<usize> = selections.map(|(number, _)| number).collect();
+        let number = *self.random.pick(&numbers);
         let limit = 1 + self.random.below(8);
         let frame = &self.asked.selections[number].frame;
         Poller::new(self.http(number), number, frame, limit)
@@ -413,15 +421,21 @@ fn asked(
                 0 => everything.clone(),
                 _ => Conditions::new(random, &tables, false).write(table, depth),
             };
-            let frame = json!({
+            let mut frame = json!({
                 "entity": tables[table].name,
                 "where": condition.text(),
                 "params": condition.params(),
             });
+            let is_window = !selections.is_empty() && random.once_in(3);
+            let window = is_window.then(|| RandomWindow::new(random, &tables[table]));
+            if let Some(window) = &window {
+                window.add_to(&mut frame);
+            }
             selections.push(Selection {
                 user,
                 table,
                 condition,
+                window,
                 frame,
             });
         }

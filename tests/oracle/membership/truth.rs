@@ -87,6 +87,10 @@ impl Asked {
                 .plain(&self.users[user], &format!("of{user}_"));
             let (members, name) = (table.json_members(), &table.name);
             let from = format!("of{user}_{name} AS {name} WHERE {condition}");
+            let from = match &selection.window {
+                Some(window) => format!("(SELECT * FROM {from}{}) {name}", window.sql()),
+                None => from,
+            };
             match self.backend {
                 Backend::Postgres => format!(
                     "(SELECT coalesce(json_agg(json_build_object({members})), '[]') FROM {from})"

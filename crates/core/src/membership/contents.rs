@@ -165,7 +165,7 @@ impl Difference {
             rows: signed(now.rows) - signed(before.rows),
             with_null: signed(now.with_null) - signed(before.with_null),
             counts: HashMap::default(),
-            window: (before.window != now.window).then(|| now.window.clone()),
+            window: None,
         };
         for (values, count) in &now.counts {
             let was = before.counts.get(values).copied().unwrap_or_default();

@@ -284,6 +284,9 @@ impl Known {
         let Some(known) = self.sets.get(set) else {
             return Difference::default();
         };
+        if let Some(window) = &set.rows().window {
+            return Difference::of_windows(window, &known.window, &now.window);
+        }
         let of_family = &self.families[known.family];
         let held = |values: &&Values| {
             let wanted: Vec<&Scalar> = values.as_slice().iter().collect();
@@ -302,7 +305,7 @@ impl Known {
                 rows: known.rows,
                 with_null: known.with_null,
                 counts: counts.filter(|(_, count)| *count > 0).collect(),
-                window: (*known.window).clone(),
+                ..Contents::default()
             };
             return Difference::between(&before, now);
         }

@@ -446,12 +446,19 @@ impl LiveSets {
         self.known.filed()
     }
 
+    /// How many sets the entries of the drain under way may concern.
+    #[cfg(test)]
+    pub(super) fn concerned(&self) -> usize {
+        let running = self.running.as_ref();
+        running.map_or(0, |running| running.entries.len())
+    }
+
     /// Takes the entries of a drain. Returns the first questions; none when nothing has to be asked.
     pub fn begin(&mut self, entries: &[NetChange]) -> Vec<Question> {
         self.abort();
         let mut of_sets: BTreeMap<Set, Vec<Arc<NetChange>>> = BTreeMap::new();
         for entry in entries {
-            let sets = self.index.find(entry);
+            let sets = self.index.find(entry, &self.known);
             if sets.is_empty() {
                 continue;
             }

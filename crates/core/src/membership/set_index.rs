@@ -1,9 +1,11 @@
 //! Finds the sets that a changed row may concern, as the index of shapes does for shapes.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::hash::Hash;
 
-use filter::{Access, RowReader, Scalar, Set};
+use filter::{Access, RowReader, RowValues, Scalar, Set};
 
+use super::known::{Family, Known, family};
 use crate::log::{NetChange, Subject};
 use crate::undo::RowVersions;
 
@@ -19,6 +21,8 @@ struct TableSets {
     all: BTreeSet<Set>,
     /// By the position of a column, then the value that all of a set's rows hold there.
     keyed: HashMap<usize, HashMap<Scalar, BTreeSet<Set>>>,
+    /// By columns, then the set in which all of a set's rows have their values.
+    members: HashMap<(Vec<usize>, Family), HashMap<Set, BTreeSet<Set>>>,
     /// Those that any row may concern.
     unkeyed: BTreeSet<Set>,
     reader: RowReader,
@@ -33,6 +37,7 @@ impl SetIndex {
             .or_insert_with(|| TableSets {
                 all: BTreeSet::new(),
                 keyed: HashMap::new(),
+                members: HashMap::new(),
                 unkeyed: BTreeSet::new(),
                 reader: RowReader::new(rows.table(), []),
             });
@@ -54,11 +59,12 @@ impl SetIndex {
         }
     }
 
-    /// The sets that an entry may concern.
-    pub(super) fn find(&self, entry: &NetChange) -> BTreeSet<&Set> {
+    /// The sets that an entry may concern, where those inside them are known as they were before it. What concerns a set
+    /// because one inside it changes is not among them.
+    pub(super) fn find(&self, entry: &NetChange, known: &Known) -> BTreeSet<&Set> {
         let tables = self.tables.get(&*entry.entity).into_iter();
         let tables = tables.flat_map(HashMap::values);
-        tables.flat_map(|table| table.find(entry)).collect()
+        tables.flat_map(|table| table.find(entry, known)).collect()
     }
 }
 
@@ -67,14 +73,18 @@ impl TableSets {
         if !self.all.insert(set.clone()) {
             return;
         }
-        match keys(set) {
-            Some(keys) => {
+        match set.rows().filter.access(|_| 0) {
+            Access::Keys { keys, sets } => {
                 for (column, value) in keys {
                     let values = self.keyed.entry(column).or_default();
                     values.entry(value).or_default().insert(set.clone());
                 }
+                for (columns, inner) in sets {
+                    let members = self.members.entry((columns, family(&inner))).or_default();
+                    members.entry(inner).or_default().insert(set.clone());
+                }
             }
-            None => {
+            Access::None => {
                 self.unkeyed.insert(set.clone());
             }
         }
@@ -84,28 +94,26 @@ impl TableSets {
     fn remove(&mut self, set: &Set) {
         self.all.remove(set);
         self.unkeyed.remove(set);
-        for (column, value) in keys(set).into_iter().flatten() {
-            let Some(values) = self.keyed.get_mut(&column) else {
-                continue;
-            };
-            if let Some(sets) = values.get_mut(&value) {
-                sets.remove(set);
-                if sets.is_empty() {
-                    values.remove(&value);
-                }
-            }
-            if values.is_empty() {
-                self.keyed.remove(&column);
-                self.read_keys(set);
-            }
+        let Access::Keys { keys, sets } = set.rows().filter.access(|_| 0) else {
+            return;
+        };
+        for (column, value) in keys {
+            forget(&mut self.keyed, &column, &value, set);
         }
+        for (columns, inner) in sets {
+            let family = family(&inner);
+            forget(&mut self.members, &(columns, family), &inner, set);
+        }
+        self.read_keys(set);
     }
 
     fn read_keys(&mut self, set: &Set) {
-        self.reader = RowReader::new(set.rows().table(), self.keyed.keys().copied());
+        let members = self.members.keys().flat_map(|(columns, _)| columns);
+        let columns = self.keyed.keys().chain(members).copied();
+        self.reader = RowReader::new(set.rows().table(), columns);
     }
 
-    fn find(&self, entry: &NetChange) -> BTreeSet<&Set> {
+    fn find(&self, entry: &NetChange, known: &Known) -> BTreeSet<&Set> {
         let all = || self.all.iter().collect();
         if !matches!(entry.subject(), Subject::Row(_)) {
             return match entry.subject() {
@@ -126,14 +134,40 @@ impl TableSets {
                 found.extend(values.get(scalar).into_iter().flatten());
             }
         }
+        for ((columns, family), by_set) in &self.members {
+            let values = |row: &RowValues| -> Option<Vec<Scalar>> {
+                let values = columns.iter().map(|column| row.scalar(*column));
+                values.map(Option::<&Scalar>::cloned).collect()
+            };
+            let held: HashSet<Vec<Scalar>> = versions.all().filter_map(values).collect();
+            for values in &held {
+                let values: Vec<&Scalar> = values.iter().collect();
+                for inner in known.holders(family, &values) {
+                    found.extend(by_set.get(inner).into_iter().flatten());
+                }
+            }
+        }
         found
     }
 }
 
-/// Keys of which each of the set's rows holds one; none when there are no such keys.
-fn keys(set: &Set) -> Option<BTreeSet<(usize, Scalar)>> {
-    match set.rows().filter.access(|_| 0) {
-        Access::Keys { keys, sets } if sets.is_empty() => Some(keys),
-        Access::Keys { .. } | Access::None => None,
+/// Takes a set from what it is filed under.
+fn forget<K: Eq + Hash, V: Eq + Hash>(
+    filed: &mut HashMap<K, HashMap<V, BTreeSet<Set>>>,
+    place: &K,
+    value: &V,
+    set: &Set,
+) {
+    let Some(values) = filed.get_mut(place) else {
+        return;
+    };
+    if let Some(sets) = values.get_mut(value) {
+        sets.remove(set);
+        if sets.is_empty() {
+            values.remove(value);
+        }
+    }
+    if values.is_empty() {
+        filed.remove(place);
     }
 }

@@ -78,15 +78,13 @@ pub(super) fn unkeyed_work(shape: &Shape) -> usize {
     let Some(filter) = shape.selection().map(Selection::filter) else {
         return 0;
     };
-    let is_found = match filter.window() {
-        // Of the rows of which sets are made, no index finds those by other sets.
-        Some(window) => {
-            let access = window.rows().filter.access(|_| 0);
-            matches!(access, Access::Keys { sets, .. } if sets.is_empty())
-        }
-        None => filter.access(|_| 0) != Access::None,
-    };
-    if is_found { 0 } else { filter.work().base() }
+    // A window's rows are found as those of its set are.
+    let window = filter.window().map(|window| &window.rows().filter);
+    if window.unwrap_or(filter).access(|_| 0) == Access::None {
+        filter.work().base()
+    } else {
+        0
+    }
 }
 
 impl Audiences {

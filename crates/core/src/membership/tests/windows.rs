@@ -346,3 +346,73 @@ fn a_window_asks_when_the_rows_kept_behind_it_are_used_up() {
         live.commit();
     }
 }
+
+/// However many windows a table has, a change is looked at for those that its row may be in alone.
+#[test]
+fn a_change_concerns_the_windows_that_its_row_may_be_in() {
+    let table = table(0);
+    let window = |condition: &str| {
+        let among = Table::new(&table.schema, Backend::Postgres).among(&AllTables);
+        let request = WindowRequest {
+            order: &[],
+            limit: 2,
+            after: None,
+        };
+        Set::new(SetRows {
+            filter: Filter::new(condition, &[], among).expect("a filter"),
+            window: Some(Window::new(request, among, |_| false).expect("a window")),
+            schema: table.schema.clone(),
+            fingerprint: table.fingerprint.clone(),
+            backend: table.backend,
+            columns: table.schema.key.clone(),
+            asked: None,
+        })
+    };
+    let (mut database, mut log, mut live) =
+        (Database::default(), Log::default(), LiveSets::default());
+    for id in 0..8 {
+        let values = Some((Some(id), Some(id)));
+        log.write(
+            &mut database,
+            &Write {
+                table: 1,
+                id,
+                values,
+            },
+        );
+    }
+    log.drain(&database, false);
+    for id in 0..8 {
+        live.want(&window(&format!("x IN (SELECT x FROM b WHERE id = {id})")));
+        live.want(&window(&format!("y = {id}")));
+    }
+    let answer = |database: &Database, question: &Question| match question {
+        Question::Window { .. } => Answer::Window(Vec::new()),
+        other => database.answer(other),
+    };
+    settle(&mut live, &database, &mut Asides::new(&answer));
+    let mut concerned = |id, values| {
+        let write = Write {
+            table: 0,
+            id,
+            values,
+        };
+        log.write(&mut database, &write);
+        let entries = log.drain(&database, false);
+        ask(
+            &mut live,
+            &entries,
+            |question| answer(&database, question),
+            (&mut Asides::new(&answer), false),
+        );
+        let concerned = live.concerned();
+        live.commit();
+        concerned
+    };
+    assert_eq!(concerned(1, Some((Some(3), Some(5)))), 2);
+    assert_eq!(concerned(2, Some((Some(4), None))), 1);
+    // From one to another.
+    assert_eq!(concerned(1, Some((Some(6), Some(5)))), 3);
+    assert_eq!(concerned(1, None), 2);
+    assert_eq!(concerned(3, Some((None, None))), 0);
+}
