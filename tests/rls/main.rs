@@ -2,6 +2,7 @@
 
 mod as_role;
 mod corpus;
+mod differential;
 mod examined;
 mod failing;
 mod live;

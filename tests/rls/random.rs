@@ -11,7 +11,7 @@ use testkit::TestDatabase;
 use super::examined::{Decides, Examined, Known, compare_together};
 use super::{corpus, truth};
 
-const TABLES: &str = include_str!("random.sql");
+pub(crate) const TABLES: &str = include_str!("random.sql");
 
 /// How many sets of policies are tried, and how many writes beside each.
 const ROUNDS: usize = 40;
@@ -205,7 +205,7 @@ impl<'a> Round<'a> {
     }
 }
 
-fn claims(user: Option<usize>, role: &str, dice: &mut Dice) -> Map<String, Value> {
+pub(crate) fn claims(user: Option<usize>, role: &str, dice: &mut Dice) -> Map<String, Value> {
     let mut claims = Map::new();
     claims.insert("role".to_owned(), role.into());
     claims.insert("exp".to_owned(), json!(dice.number() % 1000));
@@ -224,7 +224,7 @@ fn one_of<'a>(choices: &[&'a str], dice: &mut Dice) -> &'a str {
 }
 
 /// The statements that replace the policies.
-fn policies(dice: &mut Dice) -> String {
+pub(crate) fn policies(dice: &mut Dice) -> String {
     let mut sql = "DO $$ DECLARE p record; BEGIN FOR p IN SELECT * FROM pg_policies WHERE schemaname = 'r' LOOP \
                    EXECUTE format('DROP POLICY %I ON r.%I', p.policyname, p.tablename); END LOOP; END $$;\n"
         .to_owned();
@@ -285,7 +285,7 @@ fn expression(dice: &mut Dice, depth: usize) -> String {
 }
 
 /// Replaces what the tables hold.
-async fn fill(db: &TestDatabase, dice: &mut Dice) {
+pub(crate) async fn fill(db: &TestDatabase, dice: &mut Dice) {
     let mut sql =
         "DELETE FROM r.docs; DELETE FROM r.members; DELETE FROM r.hidden; DELETE FROM r.admins;"
             .to_owned();
@@ -327,7 +327,7 @@ fn member(dice: &mut Dice) -> String {
 }
 
 /// A write, and the table that it changes.
-fn write(dice: &mut Dice) -> (String, &'static str) {
+pub(crate) fn write(dice: &mut Dice) -> (String, &'static str) {
     let id = dice.pick(0..12);
     match dice.pick(0..7) {
         0 => (

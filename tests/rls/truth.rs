@@ -50,11 +50,11 @@ pub(crate) async fn written(
     client: &Client,
     group: &Group,
     known: &BTreeSet<String>,
-    schema: &str,
+    path: &str,
     sql: &str,
 ) -> String {
     let begun = format!(
-        "{} SET LOCAL search_path = {schema}, public",
+        "{} SET LOCAL search_path = {path}",
         become_group(group, known)
     );
     client
@@ -91,7 +91,7 @@ pub(crate) fn tables(schema: &str) -> String {
 /// The query for the rows of a table, in order.
 pub(crate) fn contents(schema: &str, table: &str) -> String {
     format!(
-        "SELECT to_jsonb(t)::text FROM {schema}.{table} t ORDER BY to_jsonb(t)::text COLLATE \"C\""
+        "SELECT to_jsonb(t)::text FROM {schema}.\"{table}\" t ORDER BY to_jsonb(t)::text COLLATE \"C\""
     )
 }
 
@@ -100,11 +100,12 @@ pub(crate) async fn left(
     client: &Client,
     group: &Group,
     known: &BTreeSet<String>,
-    schema: &str,
+    path: &str,
     sql: &str,
+    schema: &str,
 ) -> BTreeMap<String, Vec<Value>> {
     let begun = format!(
-        "{} SET LOCAL search_path = {schema}, public; SAVEPOINT written",
+        "{} SET LOCAL search_path = {path}; SAVEPOINT written",
         become_group(group, known)
     );
     client
@@ -119,19 +120,25 @@ pub(crate) async fn left(
         .batch_execute("SET LOCAL ROLE NONE")
         .await
         .expect("a connection");
-    let mut left = BTreeMap::new();
-    for table in texts(client, &tables(schema)).await {
-        let rows = texts(client, &contents(schema, &table)).await;
-        let rows = rows
-            .iter()
-            .map(|row| serde_json::from_str(row).expect("JSON"));
-        left.insert(table, rows.collect());
-    }
+    let left = contents_of(client, schema).await;
     client
         .batch_execute("ROLLBACK")
         .await
         .expect("a connection");
     left
+}
+
+/// What the tables of a schema hold.
+pub(crate) async fn contents_of(client: &Client, schema: &str) -> BTreeMap<String, Vec<Value>> {
+    let mut held = BTreeMap::new();
+    for table in texts(client, &tables(schema)).await {
+        let rows = texts(client, &contents(schema, &table)).await;
+        let rows = rows
+            .iter()
+            .map(|row| serde_json::from_str(row).expect("JSON"));
+        held.insert(table, rows.collect());
+    }
+    held
 }
 
 async fn texts(client: &Client, sql: &str) -> Vec<String> {

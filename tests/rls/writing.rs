@@ -68,7 +68,8 @@ async fn a_write_as_the_role_of_a_group_ends_as_the_corpus_says() {
         for (write, expected) in case.writes.iter().zip(&expected[&case.id].writes) {
             let group = Writable::group(case.user(&write.user));
             let settings = &writable.settings;
-            let result = truth::written(&client, &group, settings, &case.id, &write.sql).await;
+            let path = format!("{}, public", case.id);
+            let result = truth::written(&client, &group, settings, &path, &write.sql).await;
             if result != expected.result {
                 wrong.push(format!(
                     "{}: {} gives {result}, not {}",
@@ -109,9 +110,17 @@ async fn a_write_of_the_corpus_as_a_mutation_ends_as_postgresql_decides() {
             let (key, from) = examined.sql();
             let visible = truth::visible(&client, &group, &writable.settings, key, from).await;
             let visible = visible.unwrap_or_default();
+            let path = format!("{}, public", case.id);
             let kept = keep(&loaded.db, case).await;
-            let after =
-                truth::left(&client, &group, &writable.settings, &case.id, &write.sql).await;
+            let after = truth::left(
+                &client,
+                &group,
+                &writable.settings,
+                &path,
+                &write.sql,
+                &case.id,
+            )
+            .await;
             let mut applied = 0;
             for (key, mutation) in mutations(&loaded.db, examined, &write.sql).await {
                 let entity = examined.entity.schema.entity.as_str();
@@ -245,7 +254,7 @@ async fn put_back(db: &TestDatabase, case: &Case, kept: &BTreeMap<String, Vec<Va
     let mut sql = "SET session_replication_role = replica;".to_owned();
     for (table, rows) in kept {
         let rows = Value::from(rows.clone()).to_string().replace('\'', "''");
-        let table = format!("{}.{table}", case.id);
+        let table = format!("{}.\"{table}\"", case.id);
         sql += &format!(
             "DELETE FROM {table}; INSERT INTO {table} SELECT * FROM jsonb_populate_recordset(null::{table}, '{rows}');"
         );

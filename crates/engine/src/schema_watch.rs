@@ -26,13 +26,12 @@ pub(crate) async fn watch(state: &EngineState) {
     let mut failing: BTreeSet<String> = BTreeSet::new();
     let mut failures = 0;
     let mut retry_at = Instant::now();
-    for tick in 1.. {
+    loop {
         publish_health(state);
         tokio::time::sleep(CATALOG_INTERVAL).await;
         for entity in row_level::refresh(state).await {
             refetch(state, &entity).await;
         }
-        row_level::tick(state, tick).await;
         try_rows_again(state).await;
         let entities = state.entities.all();
         let version = match state.config.db_pool.catalog_version(&entities).await {

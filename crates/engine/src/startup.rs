@@ -167,6 +167,8 @@ fn run(state: &Arc<EngineState>) -> Result<(), SyncError> {
     let believed = state.clone();
     state.spawn(async move { end_withdrawn(&believed).await });
     state.spawn(async move { schema_watch::watch(&catalog).await });
+    let timed = state.clone();
+    state.spawn(async move { row_level::watch_clock(&timed).await });
     if !state.config.observes {
         state.spawn(async move { retention::run(&pruned).await });
     }

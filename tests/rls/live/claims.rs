@@ -84,13 +84,3 @@ async fn nothing_but_the_policies_of_its_table_decides_about_an_entity() {
         .expect_err("SQLite");
     assert!(error.to_string().contains("only PostgreSQL"), "{error}");
 }
-
-#[tokio::test]
-async fn a_write_is_refused_as_long_as_postgresql_is_not_asked() {
-    let live = Live::start().await;
-    let mut ann = live.subscriber(&user(ANN)).await;
-    let create = json!([{ "op": "create", "entity": "todos", "row": { "id": 9, "owner": ANN } }]);
-    ann.push(1, create).await.rejected();
-    let count = live.db.query_text("SELECT count(*)::text FROM todos").await;
-    assert_eq!(count, [Some("5".to_owned())]);
-}

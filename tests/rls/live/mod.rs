@@ -5,7 +5,9 @@ mod failures;
 mod reading;
 mod resuming;
 mod times;
+mod under_attack;
 mod watching;
+mod writing;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -415,7 +415,15 @@ fn generate(
             compared: compared[index],
         })
         .collect();
-    let key_is = projection::key_is(&typed_key, "t", "ranked.entity_id");
+    let key_operators: Vec<String> = schema
+        .key
+        .iter()
+        .map(|&index| match &rows[index].key_operator {
+            Some(operator) => format!("OPERATOR({operator})"),
+            None => "OPERATOR(pg_catalog.=)".to_owned(),
+        })
+        .collect();
+    let key_is = projection::key_is(&typed_key, &key_operators, "t", "ranked.entity_id");
     let key_text = projection::key_text(&typed_key, "t");
     let virtual_columns: Vec<String> = rows
         .iter()
@@ -439,7 +447,7 @@ fn generate(
         row_by_key: format!("(SELECT {row} FROM {from} t WHERE {key_is})"),
         row_of_key: format!(
             "SELECT {row} FROM {from} t WHERE {}",
-            projection::key_is(&typed_key, "t", "$1")
+            projection::key_is(&typed_key, &key_operators, "t", "$1")
         ),
         rows: RowsSql::Table {
             key: key_text,
@@ -450,14 +458,7 @@ fn generate(
         base_types,
         capture,
         relation: Some(name),
-        key_operators: schema
-            .key
-            .iter()
-            .map(|&index| match &rows[index].key_operator {
-                Some(operator) => format!("OPERATOR({operator})"),
-                None => "OPERATOR(pg_catalog.=)".to_owned(),
-            })
-            .collect(),
+        key_operators,
         column_types: rows.iter().map(|row| row.full_type.clone()).collect(),
         schema,
     }

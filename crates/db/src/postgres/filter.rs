@@ -230,12 +230,13 @@ impl Writer<'_> {
             let names: Vec<String> = columns.iter().map(|column| self.name(*column)).collect();
             let arrays = columns.iter().enumerate().map(|(at, column)| {
                 let values = contents.values().filter_map(|values| values.get(at));
-                self.value(*column, array(values, null), "[]")
+                let array = self.value(*column, array(values, null), "[]");
+                format!("pg_catalog.unnest({array})")
             });
             let arrays: Vec<String> = arrays.collect();
             let members: Vec<String> = (0..columns.len()).map(|at| format!("v.k{at}")).collect();
             let from = format!(
-                "FROM pg_catalog.unnest({}) v({})",
+                "FROM ROWS FROM ({}) v({})",
                 arrays.join(", "),
                 members.join(", ").replace("v.", "")
             );

@@ -16,7 +16,7 @@ use super::rls::ask;
 use super::rls::reply::{Asked, Subject, Surroundings};
 use super::rls::visible::visible_sql;
 use super::rls::watch::CatalogVersion;
-use super::rls::{catalog, watch};
+use super::rls::{catalog, settings, watch};
 use crate::catalog::DescribeError;
 use crate::entity::{Entity, EntityConfig, EntitySource};
 use crate::error::{DbError, DbResult, Failed};
@@ -121,6 +121,16 @@ impl PolicyReader {
         self.begin().await?;
         let sources = catalog::sources(&self.client).await;
         self.end(sources).await
+    }
+
+    /// The settings that the database's code reads, but those that have a value for every session.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn settings(&self) -> DbResult<BTreeSet<String>> {
+        self.begin().await?;
+        let found = settings::settings(&self.client).await;
+        self.end(found).await
     }
 
     /// What is behind the oids of the database's tables, of which these entities' changes are captured.

@@ -285,12 +285,19 @@ fn key_part(typed: Typed<'_>, alias: &str) -> String {
     }
 }
 
-/// The condition that the row with this alias has the key whose canonical text is `key`.
-pub(super) fn key_is(columns: &[Typed<'_>], alias: &str, key: &str) -> String {
+/// The condition that the row with this alias has the key whose canonical text is `key`. `operators` are those by which the
+/// key's index compares: an extension's are not found without their schema.
+pub(super) fn key_is(
+    columns: &[Typed<'_>],
+    operators: &[String],
+    alias: &str,
+    key: &str,
+) -> String {
     let parts: Vec<String> = columns
         .iter()
+        .zip(operators)
         .enumerate()
-        .map(|(index, typed)| {
+        .map(|(index, (typed, operator))| {
             let text = match columns.len() {
                 1 => key.to_owned(),
                 _ => format!("({key}::json ->> {index})"),
@@ -301,7 +308,7 @@ pub(super) fn key_is(columns: &[Typed<'_>], alias: &str, key: &str) -> String {
                 kind if has_one_spelling(kind) => format!("{of} = {value}"),
                 // The first half uses the index, the second is exact.
                 _ => format!(
-                    "{of} = {value} AND {} COLLATE \"C\" = {text} COLLATE \"C\"",
+                    "{of} {operator} {value} AND {} COLLATE \"C\" = {text} COLLATE \"C\"",
                     typed.text(alias)
                 ),
             }

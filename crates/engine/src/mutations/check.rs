@@ -108,7 +108,12 @@ fn check_write(
         error!(%error, entity, "the write scope of an entity cannot be used; its writes are rejected");
         Reject::new(RejectCode::Forbidden, "this user may not write this entity")
     })?;
-    TableWrite::new(checked, table.clone(), scope, entities.clone()).ok_or_else(not_writable)
+    let checked = TableWrite::new(checked, table.clone(), scope, entities.clone());
+    let checked = checked.ok_or_else(not_writable)?;
+    Ok(match state.row_level.run_as(principal, &write.entity) {
+        Some(run_as) => checked.decided_by_database(run_as),
+        None => checked,
+    })
 }
 
 fn not_writable() -> Reject {

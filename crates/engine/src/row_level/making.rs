@@ -22,6 +22,8 @@ struct Making<'a> {
     sources: Sources,
     relations: &'a Arc<KnownRelations>,
     search_path: Arc<str>,
+    /// Those that mean something for a session alone.
+    settings: Arc<BTreeSet<String>>,
 }
 
 /// Makes the plans of these entities; those that are known and still right are kept. One whose table is missing has none.
@@ -40,9 +42,11 @@ pub(super) async fn make(
         sources: reader.sources().await?,
         relations,
         search_path: reader.search_path().into(),
+        settings: Arc::new(reader.settings().await?),
     };
     let mut plans = Plans {
         version: version.clone(),
+        settings: making.settings.clone(),
         entities: BTreeMap::new(),
     };
     for name in entities {
@@ -107,7 +111,7 @@ impl Making<'_> {
                 Rows::Planned(Arc::new(AskedPlan {
                     schema: schema.clone(),
                     fingerprint: entity.fingerprint.as_str().into(),
-                    settings: Arc::new(uses.settings.clone()),
+                    settings: Arc::new(&uses.settings & &self.settings),
                     uses,
                     plan,
                     search_path: self.search_path.clone(),

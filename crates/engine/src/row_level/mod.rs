@@ -10,6 +10,7 @@ mod making;
 mod watching;
 #[cfg(not(feature = "postgres"))]
 mod without;
+mod writing;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
@@ -25,9 +26,9 @@ use sync_core::policy::{Principal, ReadScope, RowScope};
 
 pub(crate) use authorizer::Guarded;
 #[cfg(feature = "postgres")]
-pub(crate) use watching::{refresh, start, tick};
+pub(crate) use watching::{refresh, start, watch_clock};
 #[cfg(not(feature = "postgres"))]
-pub(crate) use without::{refresh, start, tick};
+pub(crate) use without::{refresh, start, watch_clock};
 
 use crate::config::SyncConfig;
 
@@ -52,6 +53,8 @@ struct Plans {
     /// Of the catalog from which they were made.
     #[cfg(feature = "postgres")]
     version: db::CatalogVersion,
+    /// The settings that the database's code reads, and those that claims make. Each mutation makes all of them.
+    settings: Arc<BTreeSet<String>>,
     entities: BTreeMap<String, Arc<EntityPlans>>,
 }
 

@@ -1,6 +1,8 @@
 //! Keeps the plans as the catalog says, and has asked again what changes without a write.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
 
 use db::{DbError, DbResult, PolicyReader};
 use tracing::{info, warn};
@@ -8,7 +10,9 @@ use tracing::{info, warn};
 use super::making;
 use crate::state::EngineState;
 
-/// What failed is asked again after so many looks at the clock, which are a second apart.
+/// How often it is looked at the clock.
+const TICK: Duration = Duration::from_secs(1);
+/// What failed is asked again after so many looks.
 const FAILED_TICKS: u64 = 5;
 
 /// Makes the plans, when the engine starts.
@@ -36,19 +40,24 @@ pub(crate) async fn refresh(state: &EngineState) -> BTreeSet<String> {
     }
 }
 
-/// A second has passed: what depends on the clock is asked again.
-pub(crate) async fn tick(state: &EngineState, tick: u64) {
-    if state.row_level.is_unused()
-        || !state
-            .hub
-            .ask_groups_again(tick.is_multiple_of(FAILED_TICKS))
-    {
+/// Has asked again what depends on the clock, as it passes, however long the catalog takes.
+pub(crate) async fn watch_clock(state: &EngineState) {
+    if state.row_level.is_unused() {
         return;
     }
-    // What is found is published at a position of its own, and without a transaction there would be none.
-    match state.config.db_pool.advance().await {
-        Ok(()) => state.wake(),
-        Err(error) => warn!(%error, "policies that depend on the time could not be asked again"),
+    for tick in 1_u64.. {
+        tokio::time::sleep(TICK).await;
+        let is_failed_due = tick.is_multiple_of(FAILED_TICKS);
+        if !state.hub.ask_groups_again(is_failed_due) {
+            continue;
+        }
+        // What is found is published at a position of its own, and without a transaction there would be none.
+        match state.config.db_pool.advance().await {
+            Ok(()) => state.wake(),
+            Err(error) => {
+                warn!(%error, "policies that depend on the time could not be asked again");
+            }
+        }
     }
 }
 
@@ -72,7 +81,7 @@ async fn look(state: &EngineState) -> DbResult<BTreeSet<String>> {
         *kept = Some(reader);
         return Ok(BTreeSet::new());
     }
-    let plans = making::make(
+    let mut plans = making::make(
         &reader,
         &row_level.entities,
         &all,
@@ -81,6 +90,8 @@ async fn look(state: &EngineState) -> DbResult<BTreeSet<String>> {
         &version,
     )
     .await?;
+    plans.settings = Arc::new(row_level.made(&plans.settings));
+    state.config.db_pool.empty_settings(&plans.settings);
     let changed = row_level.replace(plans);
     for entity in &changed {
         info!(

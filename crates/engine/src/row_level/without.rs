@@ -14,4 +14,4 @@ pub(crate) async fn refresh(_: &EngineState) -> BTreeSet<String> {
     BTreeSet::new()
 }
 
-pub(crate) async fn tick(_: &EngineState, _: u64) {}
+pub(crate) async fn watch_clock(_: &EngineState) {}

@@ -7,6 +7,7 @@ pub(super) mod catalog;
 pub(super) mod group;
 mod many;
 pub(super) mod reply;
+pub(super) mod settings;
 pub(super) mod visible;
 pub(super) mod watch;
 
