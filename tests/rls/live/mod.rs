@@ -2,6 +2,7 @@
 
 mod claims;
 mod failures;
+mod many;
 mod reading;
 mod resuming;
 mod times;
@@ -113,7 +114,10 @@ impl Live {
         let insert = format!("INSERT INTO fences VALUES ({fence})");
         self.db.execute(&insert).await;
         client
-            .wait_until(|client| client.row("f", &fence).is_some())
+            .wait_until(|client| {
+                let mut all = client.subscriptions().values();
+                client.row("f", &fence).is_some() && all.all(|one| one.is_live())
+            })
             .await;
     }
 }
