@@ -32,6 +32,7 @@ mod limits;
 mod mailbox;
 mod mutations;
 mod mutators;
+mod policy_watch;
 mod principals;
 mod publisher;
 mod rates;

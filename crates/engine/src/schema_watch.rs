@@ -12,7 +12,7 @@ use sync_core::log::ChangeKind;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
-use crate::row_level;
+use crate::policy_watch;
 use crate::state::EngineState;
 
 /// Interval of checks for tables that have changed.
@@ -29,7 +29,7 @@ pub(crate) async fn watch(state: &EngineState) {
     loop {
         publish_health(state);
         tokio::time::sleep(CATALOG_INTERVAL).await;
-        for entity in row_level::refresh(state).await {
+        for entity in policy_watch::refresh(state).await {
             refetch(state, &entity).await;
         }
         try_rows_again(state).await;
@@ -104,7 +104,7 @@ async fn refresh_one(state: &EngineState, config: &EntityConfig) -> bool {
                 check_policies(state);
             }
             if config.rls {
-                let mut changed = row_level::refresh(state).await;
+                let mut changed = policy_watch::refresh(state).await;
                 // Its own clients are told by the caller.
                 changed.remove(name);
                 for entity in changed {

@@ -13,7 +13,7 @@ use crate::config::SyncConfig;
 use crate::error::SyncError;
 use crate::publisher::Publisher;
 use crate::state::{EngineState, Readiness};
-use crate::{retention, row_level, schema_watch};
+use crate::{policy_watch, retention, schema_watch};
 
 /// Starts the engine. Returns false when the database is out of reach, and then keeps trying.
 pub(crate) async fn start(state: &Arc<EngineState>) -> Result<bool, SyncError> {
@@ -112,7 +112,7 @@ async fn prepare(state: &EngineState) -> Result<(), SyncError> {
     for entity in state.entities.all().values() {
         state.check_policies(entity)?;
     }
-    row_level::start(state).await?;
+    policy_watch::start(state).await?;
     if let Some(error) = failed
         && captured == 0
     {
@@ -168,7 +168,7 @@ fn run(state: &Arc<EngineState>) -> Result<(), SyncError> {
     state.spawn(async move { end_withdrawn(&believed).await });
     state.spawn(async move { schema_watch::watch(&catalog).await });
     let timed = state.clone();
-    state.spawn(async move { row_level::watch_clock(&timed).await });
+    state.spawn(async move { policy_watch::watch_clock(&timed).await });
     if !state.config.observes {
         state.spawn(async move { retention::run(&pruned).await });
     }

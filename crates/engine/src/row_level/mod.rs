@@ -5,9 +5,9 @@
 
 mod authorizer;
 #[cfg(feature = "postgres")]
-mod making;
+mod looking;
 #[cfg(feature = "postgres")]
-mod watching;
+mod making;
 #[cfg(not(feature = "postgres"))]
 mod without;
 mod writing;
@@ -25,10 +25,6 @@ use sync_core::membership::{AskedGroup, AskedPlan};
 use sync_core::policy::{Principal, ReadScope, RowScope};
 
 pub(crate) use authorizer::Guarded;
-#[cfg(feature = "postgres")]
-pub(crate) use watching::{refresh, start, watch_clock};
-#[cfg(not(feature = "postgres"))]
-pub(crate) use without::{refresh, start, watch_clock};
 
 use crate::config::SyncConfig;
 

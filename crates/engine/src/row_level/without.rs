@@ -2,16 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use db::DbResult;
+use db::entity::EntityMap;
+use db::{DbPool, DbResult};
 
-use crate::state::EngineState;
+use super::RowLevel;
 
-pub(crate) async fn start(_: &EngineState) -> DbResult<()> {
-    Ok(())
+impl RowLevel {
+    /// There are no plans.
+    pub(crate) async fn look(&self, _: &DbPool, _: &EntityMap) -> DbResult<BTreeSet<String>> {
+        Ok(BTreeSet::new())
+    }
 }
-
-pub(crate) async fn refresh(_: &EngineState) -> BTreeSet<String> {
-    BTreeSet::new()
-}
-
-pub(crate) async fn watch_clock(_: &EngineState) {}

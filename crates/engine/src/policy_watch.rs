@@ -1,13 +1,11 @@
 //! Keeps the plans as the catalog says, and has asked again what changes without a write.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::Duration;
 
-use db::{DbError, DbResult, PolicyReader};
-use tracing::{info, warn};
+use db::DbResult;
+use tracing::warn;
 
-use super::making;
 use crate::state::EngineState;
 
 /// How often it is looked at the clock.
@@ -62,48 +60,6 @@ pub(crate) async fn watch_clock(state: &EngineState) {
 }
 
 async fn look(state: &EngineState) -> DbResult<BTreeSet<String>> {
-    let row_level = &state.row_level;
-    let mut kept = row_level.reader.lock().await;
-    let reader = match kept.take() {
-        Some(reader) => reader,
-        None => open(state).await?,
-    };
-    let known = row_level.plans();
-    let version = reader.version().await?;
     let all = state.entities.all();
-    let is_right = known.version == version
-        && row_level.entities.iter().all(|name| {
-            let fingerprint = all.get(name).map(|entity| entity.fingerprint.as_str());
-            let planned = known.entities.get(name);
-            planned.map(|planned| planned.fingerprint.as_str()) == fingerprint
-        });
-    if is_right {
-        *kept = Some(reader);
-        return Ok(BTreeSet::new());
-    }
-    let mut plans = making::make(
-        &reader,
-        &row_level.entities,
-        &all,
-        &known,
-        &row_level.relations,
-        &version,
-    )
-    .await?;
-    plans.settings = Arc::new(row_level.made(&plans.settings));
-    state.config.db_pool.empty_settings(&plans.settings);
-    let changed = row_level.replace(plans);
-    for entity in &changed {
-        info!(
-            entity,
-            "the policies of {entity:?}, or what they depend on, have changed; clients refetch it"
-        );
-    }
-    *kept = Some(reader);
-    Ok(changed)
-}
-
-async fn open(state: &EngineState) -> DbResult<PolicyReader> {
-    let reader = state.config.db_pool.policy_reader().await?;
-    reader.ok_or_else(|| DbError::Unsupported("SQLite has no row level security".to_owned()))
+    state.row_level.look(&state.config.db_pool, &all).await
 }
