@@ -21,6 +21,7 @@ use super::asked::{AskedGroup, Reads};
 use super::backfill::{
     BACKFILL_ATTEMPTS_MAX, BACKFILL_CHANGES_MAX, Backfill, Backfills, Lane, Since, Started,
 };
+use super::columns::SetColumns;
 use super::contents::Contents;
 use super::groups::{Cause, Denials, Groups};
 use super::known::{Family, Known};
@@ -47,6 +48,7 @@ pub struct LiveSets {
     /// How many of them are made of the rows of each entity.
     entities: BTreeMap<Box<str>, usize>,
     index: SetIndex,
+    columns: SetColumns,
     /// Those that the database is asked for.
     groups: Groups,
     /// How many sets there are of each depth.
@@ -157,6 +159,7 @@ impl LiveSets {
             self.miss(set);
             if !self.groups.insert(set) {
                 self.index.insert(set);
+                self.columns.add(set);
                 *self.entities.entry(set.entity().into()).or_default() += 1;
             }
             *self.depths.entry(set.depth()).or_default() += 1;
@@ -185,6 +188,7 @@ impl LiveSets {
         self.groups.remove(set);
         if set.asked().is_none() {
             self.index.remove(set);
+            self.columns.remove(set);
             if let Some(count) = self.entities.get_mut(set.entity()) {
                 *count -= 1;
             }
@@ -422,6 +426,16 @@ impl LiveSets {
     /// How many groups are asked.
     pub fn groups(&self) -> usize {
         self.groups.len()
+    }
+
+    /// The columns that decide what the sets hold which rows make, each with its entity.
+    pub fn columns(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.columns.iter()
+    }
+
+    /// Differs when the [columns](LiveSets::columns) are others.
+    pub fn columns_version(&self) -> u64 {
+        self.columns.version()
     }
 
     /// The sets in use.

@@ -3,6 +3,7 @@
 mod advance;
 mod asked;
 mod backfill;
+mod columns;
 mod contents;
 mod groups;
 mod known;

@@ -738,6 +738,11 @@ proptest! {
             live.commit();
             asides.pass(&mut live);
             let sets: Vec<Set> = live.sets().cloned().collect();
+            let columns = sets.iter().flat_map(|set| {
+                let names = set.rows().evaluated_column_names();
+                names.map(|name| (set.entity(), name))
+            });
+            prop_assert_eq!(live.columns().collect::<BTreeSet<_>>(), columns.collect());
             let known: Vec<&Set> = sets.iter().filter(|set| live.is_known(set)).collect();
             for set in &known {
                 let Answer::Set(values) = database.answer(&Question::Set((*set).clone())) else {
@@ -769,6 +774,7 @@ proptest! {
             }
         }
         prop_assert!(live.is_unused());
+        prop_assert_eq!(live.columns().count(), 0);
         prop_assert_eq!(live.held(), 0);
         prop_assert_eq!(live.size(), (0, 0));
     }

@@ -52,22 +52,21 @@ struct Round {
     /// Whether the sets are known by now, so that rows are asked for.
     of_rows: bool,
     asked: Vec<(Box<str>, Vec<Shape>)>,
-    /// The rows that were moved, by entity and key.
-    moved: BTreeMap<(Box<str>, String), Box<RawValue>>,
+    /// The rows that were moved, by entity and key, without those that the drain itself has changed.
+    moved: BTreeMap<Box<str>, HashMap<String, Box<RawValue>>>,
     /// Shapes with changed sets.
     changed: HashSet<Shape>,
     /// Shapes of which too many rows were moved.
     over: HashSet<Shape>,
-    /// The rows that the drain itself has changed, of entities with moved rows.
-    seen: HashSet<(Box<str>, String)>,
 }
 
 /// The columns whose previous values the index and the sets look at.
 #[derive(Debug, Default)]
 struct Merged {
     of_index: Arc<OldValueColumns>,
-    of_sets: OldValueColumns,
-    /// None when the sets have changed.
+    /// Of the columns of the sets.
+    version: u64,
+    /// None when either has changed.
     merged: Option<Arc<OldValueColumns>>,
 }
 
@@ -141,7 +140,6 @@ impl ShapeSets {
         let filter = shape.selection().map(|selection| selection.filter());
         for set in filter.into_iter().flat_map(Filter::sets) {
             self.live.want(set);
-            self.old_value_columns.merged = None;
         }
     }
 
@@ -159,7 +157,6 @@ impl ShapeSets {
         let filter = shape.selection().map(|selection| selection.filter());
         for set in filter.into_iter().flat_map(Filter::sets) {
             self.live.release(set);
-            self.old_value_columns.merged = None;
         }
     }
 
@@ -255,25 +252,17 @@ impl ShapeSets {
             return of_index;
         }
         let columns = &mut self.old_value_columns;
-        if columns.merged.is_none() {
-            columns.of_sets.clear();
-            for set in self.live.sets().filter(|set| set.asked().is_none()) {
-                let rows = set.rows();
-                let names = columns.of_sets.entry(set.entity().to_owned()).or_default();
-                names.extend(rows.evaluated_column_names().map(str::to_owned));
-            }
-        }
-        if !Arc::ptr_eq(&columns.of_index, &of_index) {
+        let version = self.live.columns_version();
+        if columns.version != version || !Arc::ptr_eq(&columns.of_index, &of_index) {
+            columns.version = version;
             columns.of_index = of_index.clone();
             columns.merged = None;
         }
         let merge = || {
             let mut merged = (*of_index).clone();
-            for (entity, names) in &columns.of_sets {
-                merged
-                    .entry(entity.clone())
-                    .or_default()
-                    .extend(names.iter().cloned());
+            for (entity, name) in self.live.columns() {
+                let names = merged.entry(entity.to_owned()).or_default();
+                names.insert(name.to_owned());
             }
             Arc::new(merged)
         };
@@ -293,7 +282,6 @@ impl ShapeSets {
             moved: BTreeMap::new(),
             changed: HashSet::new(),
             over: HashSet::new(),
-            seen: HashSet::new(),
         });
         let is_due = |asked: Instant| asked.elapsed() >= FAILED_SETS_PAUSE;
         if self.failed_asked_at.is_none_or(is_due) {
@@ -434,10 +422,8 @@ impl ShapeSets {
             return;
         };
         for entry in entries {
-            if let Some(key) = &entry.key {
-                round
-                    .seen
-                    .insert((entry.entity.as_str().into(), key.clone()));
+            if let (Some(key), Some(rows)) = (&entry.key, round.moved.get_mut(&*entry.entity)) {
+                rows.remove(key);
             }
         }
     }
@@ -449,8 +435,11 @@ impl ShapeSets {
         };
         let commit_id = CommitId::after(&round.position);
         let moved = std::mem::take(&mut round.moved).into_iter();
-        let moved = moved.filter(|(row, _)| !round.seen.contains(row));
-        let change = |((entity, key), row): ((Box<str>, String), Box<RawValue>)| NetChange {
+        let moved = moved.flat_map(|(entity, rows)| {
+            let rows = rows.into_iter();
+            rows.map(move |(key, row)| (entity.clone(), key, row))
+        });
+        let change = |(entity, key, row): (Box<str>, String, Box<RawValue>)| NetChange {
             id: i64::MAX,
             commit_id,
             entity: entity.into(),
@@ -506,13 +495,10 @@ impl Round {
         let asked = std::mem::take(&mut self.asked);
         let mut answers = answers.into_iter();
         for (entity, shapes) in asked {
+            let count: usize = self.moved.values().map(HashMap::len).sum();
             match answers.next() {
-                Some(Answer::Rows(rows))
-                    if self.moved.len() + rows.len() <= MOVED_ROWS_TOTAL_MAX =>
-                {
-                    let rows = rows.into_iter();
-                    self.moved
-                        .extend(rows.map(|(key, row)| ((entity.clone(), key), row)));
+                Some(Answer::Rows(rows)) if count + rows.len() <= MOVED_ROWS_TOTAL_MAX => {
+                    self.moved.entry(entity).or_default().extend(rows);
                 }
                 _ => self.over.extend(shapes),
             }
