@@ -48,7 +48,7 @@ async fn questions(db: &TestDatabase) -> Vec<String> {
 
 both_backends! {
     async fn a_subquery_that_takes_long_holds_up_nobody(db: TestDatabase) {
-        let server = serve(&db, Duration::from_secs(10_000)).await;
+        let server = serve(&db, Duration::from_secs(100)).await;
         let mut ann = SyncClient::connect(&server.ws_url(), ClientOptions::default()).await;
         ann.subscribe("n", "notes").await;
         ann.wait_subscribed("n").await;

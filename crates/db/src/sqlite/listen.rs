@@ -8,6 +8,7 @@ use sync_core::log::NetChange;
 use sync_core::membership::{Answer, Inquiry, Question};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::warn;
 
 use super::pool::SqlitePool;
@@ -82,6 +83,9 @@ pub(crate) struct SqliteListener {
     safety_drain: Duration,
     /// For each connection that may be used to ask behind drains.
     backfill_turns: Arc<Semaphore>,
+    /// Ends what is asked there with the listener, however that ends.
+    ended: CancellationToken,
+    _end: DropGuard,
 }
 
 impl SqliteListener {
@@ -96,7 +100,10 @@ impl SqliteListener {
             MEMORY_DRAIN
         };
         let backfills_max = (pool.size() / 4).clamp(1, BACKFILLS_MAX);
+        let ended = context.shutdown.child_token();
         Ok(Self {
+            _end: ended.clone().drop_guard(),
+            ended,
             pool,
             context,
             _watch: watch,
@@ -209,7 +216,7 @@ impl SqliteListener {
         };
         Some(BehindRead {
             begin: Box::new(begin),
-            shutdown: self.context.shutdown.clone(),
+            shutdown: self.ended.clone(),
         })
     }
 
