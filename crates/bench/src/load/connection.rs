@@ -48,6 +48,8 @@ pub(crate) struct Subscribe {
     pub(crate) entity: &'static str,
     /// `list_id IN ($1, …)`, with these numbers, or `list_id = $1`; all rows when there is none.
     pub(crate) lists: Vec<i64>,
+    /// Only so many rows, those with the greatest `id`.
+    pub(crate) newest: Option<u32>,
     pub(crate) cursor: Option<String>,
 }
 
@@ -88,6 +90,10 @@ impl Subscribe {
         }
         if !self.lists.is_empty() {
             frame["params"] = json!(self.lists);
+        }
+        if let Some(limit) = self.newest {
+            frame["order"] = json!([["id", "desc"]]);
+            frame["limit"] = limit.into();
         }
         if let Some(cursor) = &self.cursor {
             frame["cursor"] = cursor.as_str().into();

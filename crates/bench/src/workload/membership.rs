@@ -1,5 +1,5 @@
 //! Users who see the rows of the lists that they are members of, as another table says: what a change costs, how soon a
-//! membership is live and ends, and what the sets need.
+//! membership is live and ends, and what the sets need; and the first rows in an order.
 
 mod asking;
 mod joins;
@@ -9,6 +9,7 @@ mod row_level;
 mod steady;
 mod switch;
 mod teams;
+mod windows;
 
 use anyhow::Result;
 
@@ -29,6 +30,7 @@ pub(super) async fn run(stage: &Stage) -> Result<Findings> {
     drop(teams);
     figures.extend(switch::run(stage).await?);
     figures.extend(keys::run(stage).await?);
+    figures.extend(windows::run(stage).await?);
     figures.extend(asking::run(stage).await?);
     Ok(Findings {
         figures,
