@@ -155,8 +155,12 @@ impl Groups {
         !self.due.is_empty()
     }
 
-    /// The groups that must be asked because of these entries, or for another reason, by name.
-    pub(super) fn due(&self, entries: &[NetChange]) -> BTreeMap<Box<str>, (GroupQuestion, Cause)> {
+    /// The groups that must be asked because of these entries, or where the drain advances for another reason, by name.
+    pub(super) fn due(
+        &self,
+        entries: &[NetChange],
+        advances: bool,
+    ) -> BTreeMap<Box<str>, (GroupQuestion, Cause)> {
         let mut of_entities: BTreeMap<&str, Vec<&NetChange>> = BTreeMap::new();
         if !self.known.is_empty() {
             for entry in entries {
@@ -166,7 +170,8 @@ impl Groups {
         }
         let readers = of_entities.keys();
         let readers = readers.filter_map(|entity| self.readers.get(*entity));
-        let names: BTreeSet<&Box<str>> = readers.flatten().chain(&self.due).collect();
+        let due = self.due.iter().filter(|_| advances);
+        let names: BTreeSet<&Box<str>> = readers.flatten().chain(due).collect();
         // Thousands of groups read the same tables.
         let mut causes: BTreeMap<Vec<&str>, Cause> = BTreeMap::new();
         let mut rows: BTreeMap<&str, Option<Arc<BTreeSet<String>>>> = BTreeMap::new();
@@ -221,7 +226,7 @@ impl Groups {
     }
 
     /// Notes what a group's answers depend on, or if the question was about some rows alone, what else they depend on.
-    pub(super) fn asked(&mut self, question: &GroupQuestion, mut reads: Reads) {
+    pub(super) fn asked(&mut self, question: &GroupQuestion, mut reads: Reads, advances: bool) {
         let group = &question.group;
         let Some(known) = self.known.get_mut(group.name()) else {
             return;
@@ -232,7 +237,9 @@ impl Groups {
         }
         let was_denied = known.reads.as_ref().is_some_and(|reads| reads.is_denied);
         known.turns += u64::from(was_denied != reads.is_denied);
-        self.due.remove(group.name());
+        if advances {
+            self.due.remove(group.name());
+        }
         let before = known.reads.replace(reads.clone());
         let before = before.map(|before| before.entities).unwrap_or_default();
         for entity in before.difference(&reads.entities) {

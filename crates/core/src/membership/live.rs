@@ -90,6 +90,8 @@ pub enum SetFailure {
 #[derive(Debug)]
 struct Running {
     advance: Advance,
+    /// Whether the drain ends at a position of its own.
+    advances: bool,
     /// The entries that may concern each set.
     entries: BTreeMap<Set, Vec<Arc<NetChange>>>,
     /// The depth of the sets that are taken now.
@@ -468,7 +470,10 @@ impl LiveSets {
     }
 
     /// Takes the entries of a drain. Returns the first questions; none when nothing has to be asked.
-    pub fn begin(&mut self, entries: &[NetChange]) -> Vec<Question> {
+    ///
+    /// A drain that does not `advance` ends where the one before it ended. What it moved would have no position of its
+    /// own, and nobody would receive it; so nothing that is known changes with it, and what is due waits.
+    pub fn begin(&mut self, entries: &[NetChange], advances: bool) -> Vec<Question> {
         self.abort();
         let mut of_sets: BTreeMap<Set, Vec<Arc<NetChange>>> = BTreeMap::new();
         for entry in entries {
@@ -483,6 +488,7 @@ impl LiveSets {
         }
         let mut running = Running {
             advance: Advance::new(Sign::Plus),
+            advances,
             entries: of_sets,
             level: 1,
             deepest: self.depths.keys().copied().max().unwrap_or_default(),
@@ -495,7 +501,7 @@ impl LiveSets {
             inexact: BTreeSet::new(),
         };
         let mut questions = Vec::new();
-        let mut groups = self.groups.due(entries);
+        let mut groups = self.groups.due(entries, advances);
         for (set, missing) in &self.missing {
             match AskedGroup::of(set) {
                 _ if !self.is_ready(set) => {}
@@ -633,10 +639,11 @@ impl LiveSets {
             started,
             since,
             inexact,
+            advances,
             ..
         } = running;
         for (question, reads) in reads {
-            self.groups.asked(&question, reads);
+            self.groups.asked(&question, reads, advances);
         }
         let unknown = advance.unknown.clone();
         let changes = advance.changes();
@@ -777,7 +784,9 @@ impl Running {
         let Answer::Group(answer) = answer else {
             for set in sets {
                 if known.contains(&set) {
-                    self.advance.unknown.insert(set);
+                    if self.advances {
+                        self.advance.unknown.insert(set);
+                    }
                 } else {
                     self.failed.insert(set, SetFailure::Unread);
                 }
@@ -794,8 +803,8 @@ impl Running {
                 self.new.insert(set, contents);
                 continue;
             }
-            if self.advance.unknown.contains(&set) {
-                // Its plan is outdated.
+            // It stays as it is, or its plan is outdated.
+            if !self.advances || self.advance.unknown.contains(&set) {
                 continue;
             }
             let difference = match rows.filter(|_| AskedGroup::is_visible_rows(&set)) {

@@ -619,7 +619,7 @@ fn ask(
     answer: impl Fn(&Question) -> Answer,
     (asides, fails): (&mut Asides<'_>, bool),
 ) {
-    let mut questions = live.begin(entries);
+    let mut questions = live.begin(entries, true);
     while !questions.is_empty() {
         let answers = questions.iter().map(&answer).collect();
         asides.pass(live);
@@ -822,7 +822,7 @@ proptest! {
 
 /// Drains without changes. Returns the backfill that begins with it.
 fn drain(live: &mut LiveSets) -> Option<Backfill> {
-    assert!(live.begin(&[]).is_empty());
+    assert!(live.begin(&[], true).is_empty());
     let backfill = live.begin_backfill();
     live.commit();
     backfill

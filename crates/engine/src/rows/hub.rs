@@ -381,7 +381,8 @@ impl Hub {
         position: &Arc<Position>,
         entries: &[NetChange],
     ) -> Vec<Question> {
-        let questions = self.index().sets.begin(position, entries);
+        let advances = self.state().position.as_ref() != Some(position);
+        let questions = self.index().sets.begin(position, entries, advances);
         self.count_questions(&questions);
         questions
     }

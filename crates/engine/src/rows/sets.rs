@@ -269,11 +269,13 @@ impl ShapeSets {
         columns.merged.get_or_insert_with(merge).clone()
     }
 
-    /// Takes the entries of a drain up to `position`. Returns the first questions.
+    /// Takes the entries of a drain up to `position`, which `advances` beyond the last one or does not. Returns the first
+    /// questions.
     pub(super) fn begin(
         &mut self,
         position: &Arc<Position>,
         entries: &[NetChange],
+        advances: bool,
     ) -> Vec<Question> {
         self.round = Some(Round {
             position: position.clone(),
@@ -288,7 +290,7 @@ impl ShapeSets {
             self.failed_asked_at = Some(Instant::now());
             self.live.ask_failed_again();
         }
-        let questions = self.live.begin(entries);
+        let questions = self.live.begin(entries, advances);
         if questions.is_empty() {
             return self.ask_for_rows();
         }

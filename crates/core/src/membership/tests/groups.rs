@@ -234,7 +234,7 @@ proptest! {
         let mut known: Option<World> = None;
         for (world, is_published) in worlds {
             let entries = if known.is_some() { vec![entry("b", 7, 1)] } else { Vec::new() };
-            let questions = live.begin(&entries);
+            let questions = live.begin(&entries, true);
             if filter.sets().len() == 0 {
                 prop_assert_eq!(questions, []);
                 break;
@@ -283,7 +283,7 @@ fn a_group_is_asked_again_when_it_must_be_and_no_more() {
     let filter = group(&plan).filter();
     let mut live = live(&filter);
     let ask = |live: &mut LiveSets, entries: &[NetChange], read: &[u32], failed| {
-        let asked = live.begin(entries).len();
+        let asked = live.begin(entries, true).len();
         live.answer(nothing(read, failed));
         live.commit();
         asked
@@ -296,6 +296,10 @@ fn a_group_is_asked_again_when_it_must_be_and_no_more() {
     // What nobody captures is asked about as time passes, and what failed after a pause.
     assert_eq!(ask(&mut live, &[entry("b", 7, 1)], &[UNCAPTURED], false), 1);
     assert!(live.ask_groups_again(false) && live.is_asking());
+    // Nobody would receive what a drain without a position of its own has found.
+    assert_eq!(live.begin(&[], false), []);
+    live.commit();
+    assert!(live.is_asking());
     assert_eq!(ask(&mut live, &[], &[READ], true), 1);
     assert!(!live.ask_groups_again(false) && live.ask_groups_again(true));
     assert_eq!(ask(&mut live, &[], &[READ], false), 1);
@@ -317,10 +321,10 @@ fn a_set_that_may_have_been_something_else_in_between_is_stirred() {
         (vec![entry("b", 7, 2)], true),
     ] {
         let mut live = live(&filter);
-        live.begin(&[]);
+        live.begin(&[], true);
         live.answer(nothing(&[READ], false));
         live.commit();
-        assert_eq!(live.begin(&entries).len(), 1);
+        assert_eq!(live.begin(&entries, true).len(), 1);
         live.answer(nothing(&[READ], false));
         assert_eq!(live.stirred().is_empty(), !is_stirred, "{entries:?}");
     }
@@ -331,12 +335,12 @@ fn the_sets_of_a_plan_whose_place_another_has_taken_are_lost() {
     let plan = session_plan();
     let filter = group(&plan).filter();
     let mut live = live(&filter);
-    live.begin(&[]);
+    live.begin(&[], true);
     live.answer(nothing(&[READ], false));
     live.commit();
     plan.is_outdated
         .store(true, std::sync::atomic::Ordering::Relaxed);
-    assert_eq!(live.begin(&[]), []);
+    assert_eq!(live.begin(&[], true), []);
     assert_eq!(live.lost().count(), filter.sets().len());
 }
 

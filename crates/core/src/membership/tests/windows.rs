@@ -326,7 +326,7 @@ fn a_window_asks_when_the_rows_kept_behind_it_are_used_up() {
     for id in (10..20).rev() {
         log.write(&mut database, &write(id, None));
         let entries = log.drain(&database, false);
-        let questions = live.begin(&entries);
+        let questions = live.begin(&entries, true);
         asks.push(questions.len());
         if !questions.is_empty() {
             let answers = questions.iter().map(|it| asked.answer(&database, it));
@@ -339,7 +339,7 @@ fn a_window_asks_when_the_rows_kept_behind_it_are_used_up() {
     for values in [(Some(50), None), (Some(50), Some(1))] {
         log.write(&mut database, &write(30, Some(values)));
         let entries = log.drain(&database, false);
-        assert_eq!(live.begin(&entries), []);
+        assert_eq!(live.begin(&entries, true), []);
         let stays = values.1.is_some();
         assert_eq!(live.change(window).is_none(), stays);
         assert_eq!(live.stirred().contains(window), !stays);
