@@ -1,6 +1,6 @@
 //! `rhtmx-sync explain-policy`, and what the doctor and a start say of an entity with `rls = true`.
 
-use rhtmx_sync::{Check, EntityConfig, Level, SyncEngine};
+use rhtmx_sync::{Check, EntityConfig, Finding, Level, SyncEngine};
 use rhtmx_sync_tests::TestServer;
 use testkit::{Exited, ServerProcess, TestDatabase};
 
@@ -100,6 +100,12 @@ async fn an_entity_with_row_level_security_is_examined() {
     };
     assert_eq!(of("todos").level, Level::Ok, "{:?}", of("todos"));
     assert_eq!(of("notes").level, Level::Warning, "{:?}", of("notes"));
+    // Its policies decide, and nothing in the configuration has to.
+    let is_advice = |finding: &&Finding| {
+        let remedy = format!("{:?}", finding.remedy);
+        finding.level != Level::Ok && remedy.contains("read =")
+    };
+    assert_eq!(found.iter().find(is_advice), None);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

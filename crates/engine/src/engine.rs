@@ -8,7 +8,7 @@ use axum::Router;
 use db::entity::{EntityConfig, EntitySource};
 use db::{DbPool, MESSAGE_BYTES_MAX};
 use filter::Backend;
-use sync_core::doctor::{self, Finding, Setup};
+use sync_core::doctor::{self, Finding, Rights, Setup};
 use sync_core::policy::{Internal, Principal, PrincipalMatch, ReadScope};
 use tracing::warn;
 
@@ -149,7 +149,7 @@ impl SyncEngine {
             return Ok(vec![doctor::of_sqlite()]);
         };
         for table in &mut facts.tables {
-            table.has_policies = has_policies(config, &table.entity);
+            table.rights = rights(config, &table.entity);
         }
         let setup = Setup {
             has_listen_url: database.listen_url.is_some(),
@@ -280,15 +280,19 @@ fn check_row_level(config: &SyncConfig) -> Result<(), SyncError> {
     Ok(())
 }
 
-/// Whether policies say who may read an entity; none where everybody may.
-fn has_policies(config: &SyncConfig, entity: &str) -> Option<bool> {
+/// Who says what clients may do with an entity.
+fn rights(config: &SyncConfig, entity: &str) -> Rights {
     let authorizer = &config.auth.authorizer;
-    let is_internal = |found: &EntityConfig| found.internal && found.name == entity;
-    if authorizer.is_closed(entity) || config.entities.iter().any(is_internal) {
-        return Some(false);
+    match config.entities.iter().find(|found| found.name == entity) {
+        Some(found) if found.internal => return Rights::Internal,
+        Some(found) if found.rls => return Rights::RowSecurity,
+        _ if authorizer.is_closed(entity) => return Rights::Closed,
+        _ => {}
     }
-    let of_nobody = authorizer.read(&Principal::default(), entity);
-    (!matches!(of_nobody, ReadScope::Everything)).then_some(true)
+    match authorizer.read(&Principal::default(), entity) {
+        ReadScope::Everything => Rights::Everybody,
+        _ => Rights::Policies,
+    }
 }
 
 /// Closes internal entities for clients, whatever the authorizer says.
@@ -303,7 +307,7 @@ fn close_internal(config: &mut SyncConfig) {
 
 /// Names the entities that no client can use, and what is doubtful about the policies of the others.
 fn tell_of_policies(config: &SyncConfig) {
-    let served = config.entities.iter().filter(|entity| !entity.internal);
+    let served = config.entities.iter().filter(|it| !it.internal && !it.rls);
     let names = served.map(|entity| &entity.name);
     for entity in names.filter(|name| config.auth.authorizer.is_closed(name)) {
         warn!(

@@ -172,9 +172,25 @@ pub struct TableFacts {
     pub shows_every_row: bool,
     /// Whether a server has captured it; `false` after `uncapture`, `None` before the first start.
     pub is_wanted: Option<bool>,
-    /// Whether the configuration says who may read and write it; `None` where everybody may.
+    /// Who says what clients may do with it.
     #[serde(skip)]
-    pub has_policies: Option<bool>,
+    pub rights: Rights,
+}
+
+/// Who says what clients may do with an entity.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Rights {
+    /// Nobody: everybody may read and write it.
+    #[default]
+    Everybody,
+    /// The policies of the configuration.
+    Policies,
+    /// The policies of its table.
+    RowSecurity,
+    /// Nobody may, because policies are missing.
+    Closed,
+    /// Nobody may, because it is internal.
+    Internal,
 }
 
 /// One of an entity's tables.

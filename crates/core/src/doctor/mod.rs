@@ -19,8 +19,8 @@ use std::fmt;
 use serde::{Serialize, Serializer};
 
 pub use facts::{
-    ConnectionFacts, Facts, LogFacts, MemberFacts, OldTransaction, RoleFacts, ServerFacts, Setup,
-    TableFacts, Tried,
+    ConnectionFacts, Facts, LogFacts, MemberFacts, OldTransaction, Rights, RoleFacts, ServerFacts,
+    Setup, TableFacts, Tried,
 };
 
 /// How bad it is.

@@ -1,6 +1,6 @@
 //! Checks of an entity's table.
 
-use super::facts::{Facts, TableFacts};
+use super::facts::{Facts, Rights, TableFacts};
 use super::{Check, Findings, Remedy};
 
 /// A trigger each for insert, update, delete and truncate.
@@ -129,7 +129,8 @@ fn rights(findings: &mut Findings<'_>, table: &TableFacts, role: &str) {
             Remedy::sql(owner, format!("GRANT TRIGGER ON {tables} TO {role}")),
         );
     }
-    if !write.is_empty() {
+    let is_written_by_role = !matches!(table.rights, Rights::RowSecurity | Rights::Internal);
+    if is_written_by_role && !write.is_empty() {
         let privileges = write.join(", ");
         findings.warning(
             Check::Rights,
@@ -137,7 +138,7 @@ fn rights(findings: &mut Findings<'_>, table: &TableFacts, role: &str) {
             Remedy::sql(owner, format!("GRANT {privileges} ON {name} TO {role}")),
         );
     }
-    if !table.sequences.is_empty() {
+    if is_written_by_role && !table.sequences.is_empty() {
         let sequences = table.sequences.join(", ");
         findings.warning(
             Check::Rights,
@@ -151,10 +152,12 @@ fn rights(findings: &mut Findings<'_>, table: &TableFacts, role: &str) {
         );
     }
     if findings.found.len() == before {
-        findings.ok(
-            Check::Rights,
-            format!("{role} may read, write and capture {name}"),
-        );
+        let may = if is_written_by_role {
+            "read, write and capture"
+        } else {
+            "read and capture"
+        };
+        findings.ok(Check::Rights, format!("{role} may {may} {name}"));
     }
 }
 
@@ -218,7 +221,17 @@ fn row_security(findings: &mut Findings<'_>, table: &TableFacts, role: &str) {
             format!("CREATE POLICY rhtmx_sync ON {name} TO {role} USING (true) WITH CHECK (true)"),
         )
     };
-    let sees_all = if !table.has_row_security {
+    let sees_all = if !table.has_row_security && table.rights == Rights::RowSecurity {
+        findings.warning(
+            Check::RowSecurity,
+            format!("{name} has none, so that each role with the right to read it sees every row"),
+            Remedy::sql(
+                &table.owner,
+                format!("ALTER TABLE {name} ENABLE ROW LEVEL SECURITY"),
+            ),
+        );
+        return;
+    } else if !table.has_row_security {
         findings.ok(Check::RowSecurity, format!("{name} has none"));
         return;
     } else if !table.is_row_security_active {
@@ -243,11 +256,14 @@ fn row_security(findings: &mut Findings<'_>, table: &TableFacts, role: &str) {
         return;
     };
     let text = format!("{sees_all}, so that the engine reads all rows of {name}");
-    if table.has_policies == Some(true) {
-        findings.ok(
-            Check::RowSecurity,
-            format!("{text}; the entity has policies of its own"),
-        );
+    let instead = match table.rights {
+        Rights::Policies => Some("the entity has policies of its own"),
+        Rights::RowSecurity => Some("its clients see what the policies show their roles"),
+        Rights::Internal => Some("no client does"),
+        Rights::Everybody | Rights::Closed => None,
+    };
+    if let Some(instead) = instead {
+        findings.ok(Check::RowSecurity, format!("{text}; {instead}"));
     } else {
         findings.warning(
             Check::RowSecurity,
@@ -261,10 +277,19 @@ fn row_security(findings: &mut Findings<'_>, table: &TableFacts, role: &str) {
 }
 
 fn policies(findings: &mut Findings<'_>, table: &TableFacts) {
-    match table.has_policies {
-        None => {}
-        Some(true) => findings.ok(Check::Policies, "the entity has policies"),
-        Some(false) => findings.warning(
+    match table.rights {
+        Rights::Everybody => {}
+        Rights::Policies => findings.ok(Check::Policies, "the entity has policies"),
+        Rights::RowSecurity => {
+            findings.ok(Check::Policies, "the policies of the table decide");
+        }
+        Rights::Internal => {
+            findings.ok(
+                Check::Policies,
+                "the entity is internal: no client reads or writes it",
+            );
+        }
+        Rights::Closed => findings.warning(
             Check::Policies,
             "the entity has no policies, so that nobody may read or write it",
             Remedy::setting(format!("[entities.{}] read = \"…\"", table.entity)),

@@ -412,10 +412,16 @@ const CASES: &[(Change, Check, Level, &str)] = &[
         "[entities.todos] read",
     ),
     (
-        |facts| facts.tables[0].has_policies = Some(false),
+        |facts| facts.tables[0].rights = Rights::Closed,
         Check::Policies,
         Level::Warning,
         "[entities.todos] read",
+    ),
+    (
+        |facts| facts.tables[0].rights = Rights::RowSecurity,
+        Check::RowSecurity,
+        Level::Warning,
+        "ALTER TABLE public.todos ENABLE ROW LEVEL SECURITY",
     ),
     (
         |facts| facts.log.as_mut().expect("a log").bytes = 9 << 30,
