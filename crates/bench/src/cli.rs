@@ -58,6 +58,8 @@ pub(crate) enum Workload {
     Selective,
     /// Users whose rows are those of the lists that another table says they are members of.
     Membership,
+    /// The same where row level security of the database says what they see.
+    RowLevel,
     /// A new client, ten new clients, and one that was offline.
     CatchUp,
     /// A thousand clients subscribe at once.
@@ -79,12 +81,13 @@ pub(crate) enum Workload {
 }
 
 impl Workload {
-    pub(crate) const EACH: [Self; 13] = [
+    pub(crate) const EACH: [Self; 14] = [
         Self::WriteCost,
         Self::Latency,
         Self::FanOut,
         Self::Selective,
         Self::Membership,
+        Self::RowLevel,
         Self::CatchUp,
         Self::Herd,
         Self::Memory,

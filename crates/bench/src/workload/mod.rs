@@ -37,6 +37,7 @@ pub(crate) async fn run(workload: Workload, stage: &Stage) -> Result<Findings> {
         Workload::FanOut => fan_out::run(stage).await,
         Workload::Selective => selective::run(stage).await,
         Workload::Membership => membership::run(stage).await,
+        Workload::RowLevel => membership::run_row_level(stage).await,
         Workload::CatchUp => catch_up::run(stage).await,
         Workload::Herd => herd::run(stage).await,
         Workload::Memory => memory::run(stage).await,

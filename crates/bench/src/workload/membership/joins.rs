@@ -13,7 +13,7 @@ use crate::report::{Bar, Figure};
 use crate::stage::{PATIENCE, Stage};
 
 /// The rows of a list, and how many users join it in a round.
-const SIZES: [(usize, usize); 3] = [(ROWS_A_LIST, 20), (TEAM_ROWS, 10), (10_000, 3)];
+pub(super) const SIZES: [(usize, usize); 3] = [(ROWS_A_LIST, 20), (TEAM_ROWS, 10), (10_000, 3)];
 const TEAM_ROWS: usize = 1_000;
 /// The first of the users who join.
 const FIRST: usize = 20_000;
@@ -34,8 +34,13 @@ struct Touched {
     bytes: f64,
 }
 
-pub(super) async fn run(stage: &Stage, teams: &Teams) -> Result<Vec<Figure>> {
-    for (number, (rows, _)) in SIZES.iter().enumerate() {
+/// With lists of some of the [`SIZES`].
+pub(super) async fn run(
+    stage: &Stage,
+    teams: &Teams,
+    sizes: &[(usize, usize)],
+) -> Result<Vec<Figure>> {
+    for (number, (rows, _)) in sizes.iter().enumerate() {
         let list = teams.extra_list(number) as usize;
         teams
             .database
@@ -45,7 +50,7 @@ pub(super) async fn run(stage: &Stage, teams: &Teams) -> Result<Vec<Figure>> {
     teams.database.execute("VACUUM ANALYZE items").await?;
     let client = teams.database.connect().await?;
     let mut figures = Vec::new();
-    for (number, (rows, users)) in SIZES.into_iter().enumerate() {
+    for (number, (rows, users)) in sizes.iter().copied().enumerate() {
         let mut times = Times::default();
         for _ in 0..stage.rounds {
             let list = teams.extra_list(number);

@@ -19,7 +19,8 @@ pub(super) async fn run(stage: &Stage, by_policies: &Teams) -> Result<Vec<Figure
             .beside("configured policies", of_policies)
             .bar(Bar::RatioAtMost(1.5)),
     ];
-    figures.extend(joins::run(stage, &teams).await?);
+    // A session of which one drain would move more reads its subscription again.
+    figures.extend(joins::run(stage, &teams, &joins::SIZES[..2]).await?);
     figures.extend(steady::run(stage, &teams).await?);
     figures.extend(revocation::run(stage, &teams).await?);
     for figure in &mut figures {
