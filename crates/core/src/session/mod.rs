@@ -61,6 +61,11 @@ pub trait Batch: Clone {
     fn touches(&self, shape: &Shape) -> bool;
     /// Whether the schema of this shape's table changed, so that its rows must be refetched.
     fn changes_schema_of(&self, shape: &Shape) -> bool;
+    /// Whether a set of this shape is not known any more: which rows came and went from here on, no batch says.
+    fn loses_sets_of(&self, shape: &Shape) -> bool {
+        let _ = shape;
+        false
+    }
     /// Whether rows may have left this shape that the batch does not name, because nobody knows whether they
     /// were in it: to name them would tell their keys to clients that never had them.
     fn is_unclear_for(&self, shape: &Shape) -> bool;
@@ -422,11 +427,12 @@ impl<B: Batch> Session<B> {
         commands
     }
 
-    /// Restarts live subscriptions whose table's schema changed, or for which the batch is unclear; joining ones
-    /// restart when their read ends, the latter only if their read has not seen more.
+    /// Restarts live subscriptions whose table's schema changed, whose sets are lost, or for which the batch is unclear;
+    /// joining ones restart when their read ends, the last only if their read has not seen more.
     fn restart_outdated(&mut self, batch: &B, commands: &mut Vec<Command<B>>) {
         for (id, subscription) in &mut self.subscriptions {
-            let reason = if batch.changes_schema_of(&subscription.shape) {
+            let is_lost = batch.loses_sets_of(&subscription.shape);
+            let reason = if is_lost || batch.changes_schema_of(&subscription.shape) {
                 RefetchReason::Schema
             } else if batch.is_unclear_for(&subscription.shape) {
                 RefetchReason::Expired
@@ -440,7 +446,8 @@ impl<B: Batch> Session<B> {
                 }
                 continue;
             }
-            if self.live.covers(&subscription.shape, batch.position()) {
+            // One that has read beyond a loss has not read beyond the time for which nothing is known.
+            if !is_lost && self.live.covers(&subscription.shape, batch.position()) {
                 continue;
             }
             commands.extend(subscription.restart(id, reason));

@@ -84,8 +84,11 @@ impl LongPoll {
                 Some(Taken::Overflow) => return Woken::Read,
                 Some(Taken::Item(batch)) => batch,
             };
-            let is_whole = !batch.is_unclear_for(shape) && !is_cut_by(&batch, shape, since);
-            if batch.changes_schema_of(shape) || !is_whole {
+            let is_whole = !batch.changes_schema_of(shape)
+                && !batch.loses_sets_of(shape)
+                && !batch.is_unclear_for(shape)
+                && !is_cut_by(&batch, shape, since);
+            if !is_whole {
                 return Woken::Read;
             }
             let array = batch

@@ -33,6 +33,8 @@ pub(super) struct Contents {
     pub(super) schema_changed: HashSet<String>,
     /// Shapes that no longer fit their table, although the log has no entry of its schema change.
     pub(super) outdated: HashSet<Shape>,
+    /// Shapes with a set that is not known any more.
+    pub(super) lost: HashSet<Shape>,
     /// Shapes that rows may have left which the batch does not name.
     pub(super) unclear: HashSet<Shape>,
     /// Shapes whose sets may have changed.
@@ -214,6 +216,7 @@ impl Contents {
             shapes: BTreeMap::new(),
             schema_changed: HashSet::new(),
             outdated: HashSet::new(),
+            lost: HashSet::new(),
             unclear: HashSet::new(),
             moved: HashSet::new(),
             follows: None,
@@ -272,7 +275,8 @@ impl Batch {
 
     /// The shapes that must be refetched besides those of such entities.
     pub(super) fn refetched_shapes(&self) -> impl Iterator<Item = &Shape> {
-        self.0.outdated.iter().chain(&self.0.unclear)
+        let fetched_again = self.0.outdated.iter().chain(&self.0.unclear);
+        fetched_again.chain(&self.0.lost)
     }
 
     /// The shapes whose sets may have changed.
@@ -332,6 +336,10 @@ impl sync_core::session::Batch for Batch {
 
     fn changes_schema_of(&self, shape: &Shape) -> bool {
         self.0.schema_changed.contains(shape.entity()) || self.0.outdated.contains(shape)
+    }
+
+    fn loses_sets_of(&self, shape: &Shape) -> bool {
+        self.0.lost.contains(shape)
     }
 }
 

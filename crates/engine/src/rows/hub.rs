@@ -14,6 +14,10 @@
 //! 3. A session belongs to one epoch: at a reset its mailbox closes, with all that is queued.
 //! 4. The lock of the index is never taken by one who holds that of the state.
 
+mod backfill;
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -559,7 +563,7 @@ impl Hub {
         let evaluated = match sets.context(&position) {
             Some(context) => blocking::run_if(blocking::is_large(&log_batch, shapes), || {
                 writer::evaluate(log_batch, shapes, &context, over, &self.held, |batch| {
-                    batch.outdated.extend(lost);
+                    batch.lost.extend(lost);
                     batch.follows = follows;
                     batch.moved = moved;
                 })
@@ -571,7 +575,7 @@ impl Hub {
                 self.wake.notify_one();
                 let context = SetContext::unknown();
                 writer::evaluate(log_batch, shapes, &context, over, &self.held, |batch| {
-                    batch.outdated.extend(lost);
+                    batch.lost.extend(lost);
                 })
             }
         };
@@ -675,7 +679,3 @@ impl State {
         }
     }
 }
-
-mod backfill;
-#[cfg(test)]
-mod tests;

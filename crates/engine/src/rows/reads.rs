@@ -420,6 +420,14 @@ impl Reader {
                 .as_ref()
                 .map(|sets| sets.inquiring(self.config.subquery_timeout())),
         };
+        // From where it ends the batches must tell the rest, which they do only while the sets are known.
+        for (shape, _) in shapes {
+            let known = unless_abandoned(spool, self.hub.sets_known(shape)).await?;
+            if known.is_err() {
+                let entity = shape.entity().to_owned();
+                return Err(Stopped::Refused(RefetchReason::Expired, Some(entity)));
+            }
+        }
         let turn = self.turns.take(shapes[0].0.entity(), client);
         let _turn = unless_abandoned(spool, turn).await??;
         let mut changes = self.db.read_changes(Arc::new(entities), query);

@@ -15,6 +15,7 @@ struct TestBatch {
     complete: bool,
     touched: Vec<&'static str>,
     schema_changed: Vec<&'static str>,
+    lost: Vec<&'static str>,
     unclear: Vec<&'static str>,
     /// Entities whose shapes' sets may have changed, since this position.
     moved: Option<(&'static str, Arc<Position>)>,
@@ -45,6 +46,10 @@ impl Batch for TestBatch {
         self.schema_changed.contains(&shape.entity())
     }
 
+    fn loses_sets_of(&self, shape: &Shape) -> bool {
+        self.lost.contains(&shape.entity())
+    }
+
     fn is_unclear_for(&self, shape: &Shape) -> bool {
         self.unclear.contains(&shape.entity())
     }
@@ -67,6 +72,7 @@ fn batch(id: i64, touched: &[&'static str]) -> TestBatch {
         complete: true,
         touched: touched.to_vec(),
         schema_changed: Vec::new(),
+        lost: Vec::new(),
         unclear: Vec::new(),
         moved: None,
     }
@@ -500,6 +506,22 @@ fn a_schema_change_restarts_subscriptions_that_have_not_seen_it() {
         [subscribed("old", "a", 6)]
     );
     assert_eq!(session.batch(schema_change), []);
+}
+
+/// What has moved since the loss, until the set is known again, no batch says.
+#[test]
+fn a_lost_set_restarts_subscriptions_that_have_read_further_too() {
+    let mut session = session();
+    join(&mut session, "a", "a", 7);
+    join(&mut session, "b", "b", 7);
+    let loss = TestBatch {
+        lost: vec!["a"],
+        ..batch(6, &[])
+    };
+    assert_eq!(
+        session.batch(loss),
+        [refetch("a", RefetchReason::Schema), resolve("a")]
+    );
 }
 
 #[test]
