@@ -53,9 +53,9 @@ pub struct Denials {
 /// Why a group is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Cause {
-    /// What it read has changed at most once, or time has passed: its sets were nothing else in between.
+    /// What it read has changed once: its sets were nothing else in between.
     Once,
-    /// What it read has changed in several commits, or nobody knows in how many.
+    /// What it read has changed in several commits, or nobody knows when: as time passes, or where something failed.
     Often,
 }
 
@@ -194,6 +194,10 @@ impl Groups {
                 group: known.group.clone(),
                 rows: about.flatten(),
             };
+            let is_uncertain = |reads: &Reads| reads.is_timed || reads.has_failed;
+            if known.reads.as_ref().is_some_and(is_uncertain) {
+                return Some((name.clone(), (question, Cause::Often)));
+            }
             let cause = causes.entry(read).or_insert_with_key(|read| {
                 let entries = read.iter().filter_map(|entity| of_entities.get(entity));
                 let entries: Vec<&NetChange> = entries.flatten().copied().collect();
@@ -284,7 +288,7 @@ fn keys_of<'a>(entries: impl Iterator<Item = &'a NetChange>) -> Option<Arc<BTree
 /// Whether one commit has made all these entries.
 fn is_of_one_commit(entries: &[&NetChange]) -> bool {
     let Some(first) = entries.first() else {
-        return true;
+        return false;
     };
     entries.iter().all(|entry| {
         let undo = entry.undo.as_deref();

@@ -12,28 +12,22 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use filter::{AskedSource as _, RowError, Scalar, Set, SetChange};
-use rls::Answers;
-use serde_json::value::RawValue;
+use filter::{AskedSource as _, Scalar, Set, SetChange};
 
 use super::advance::{Advance, SetView};
-use super::asked::{AskedGroup, Reads};
+use super::asked::AskedGroup;
 use super::backfill::{
-    BACKFILL_ATTEMPTS_MAX, BACKFILL_CHANGES_MAX, Backfill, Backfills, Lane, Since, Started,
+    BACKFILL_ATTEMPTS_MAX, BACKFILL_CHANGES_MAX, Backfill, Backfills, Lane, Started,
 };
 use super::columns::SetColumns;
 use super::contents::Contents;
 use super::groups::{Cause, Denials, Groups};
 use super::known::{Family, Known};
-use super::question::{Answer, GroupQuestion, Question};
+use super::question::{Answer, GroupQuestion, Question, SetFailure};
+use super::running::{Asked, Running, Why, read_window};
 use super::set_index::SetIndex;
 use super::values::Sign;
-use super::window::kept;
 use crate::log::NetChange;
-
-/// The most rows that are read, at each level, because the sets inside a set have changed. Beyond it the set is asked
-/// for as a whole.
-pub const SET_ROWS_MAX: usize = 10_000;
 
 /// The sets that are in use, as they are at the stream's position.
 #[derive(Debug, Default)]
@@ -73,61 +67,6 @@ struct Missing {
     takes_long: bool,
     /// How often it was backfilled for nothing, because its differences did not follow.
     attempts: u32,
-}
-
-/// Why a set that was asked for is not known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SetFailure {
-    /// Its table could not be read.
-    Unread,
-    /// The answer takes too long.
-    TooSlow,
-    /// All sets together would hold more values than they may.
-    TooLarge,
-}
-
-/// The advance under way.
-#[derive(Debug)]
-struct Running {
-    advance: Advance,
-    /// Whether the drain ends at a position of its own.
-    advances: bool,
-    /// The entries that may concern each set.
-    entries: BTreeMap<Set, Vec<Arc<NetChange>>>,
-    /// The depth of the sets that are taken now.
-    level: usize,
-    deepest: usize,
-    asked: Vec<Asked>,
-    /// What the groups that were asked have read.
-    reads: Vec<(GroupQuestion, Reads)>,
-    /// The sets that are known from this drain on.
-    new: BTreeMap<Set, Contents>,
-    failed: BTreeMap<Set, SetFailure>,
-    /// The sets whose backfill begins with this drain.
-    started: BTreeMap<Set, Started>,
-    /// How the sets have changed whose backfill began before.
-    since: BTreeMap<Set, Since>,
-    /// Those of them of which that does not follow.
-    inexact: BTreeSet<Set>,
-}
-
-/// A question that was asked.
-#[derive(Debug)]
-enum Asked {
-    About(Set, Why),
-    /// For these of its sets.
-    Group(GroupQuestion, Cause),
-}
-
-/// Why a question about a set was asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Why {
-    /// It is not known yet, and backfills have not made it so.
-    New,
-    /// Its difference does not follow from the entries.
-    Inexact,
-    /// For the rows that the sets inside it have moved.
-    Moved,
 }
 
 impl LiveSets {
@@ -507,7 +446,7 @@ impl LiveSets {
                 _ if !self.is_ready(set) => {}
                 Some(group) => {
                     let due = groups.entry(group.name().into());
-                    let (question, _) = due.or_insert((GroupQuestion::whole(group), Cause::Once));
+                    let (question, _) = due.or_insert((GroupQuestion::whole(group), Cause::Often));
                     question.rows = None;
                 }
                 None if missing.is_asked_in_drains() => {
@@ -518,7 +457,7 @@ impl LiveSets {
         }
         // By another plan they may be others: their readers begin again with that one.
         let outdated = self.groups.outdated();
-        let outdated = outdated.filter(|set| self.known.contains(set));
+        let outdated = outdated.filter(|set| advances && self.known.contains(set));
         running.advance.unknown.extend(outdated.cloned());
         for (question, cause) in groups.into_values() {
             questions.push(Question::Group(question.clone()));
@@ -745,12 +684,6 @@ impl LiveSets {
     }
 }
 
-/// What a window holds whose first rows the database was asked for.
-fn read_window(set: &Set, first: &[(String, Box<RawValue>)]) -> Option<Contents> {
-    let window = set.rows().window.as_ref()?;
-    Contents::read_window(set.rows(), window, first, kept(window)).ok()
-}
-
 impl Missing {
     fn lane(&self) -> Lane {
         match self.takes_long {
@@ -763,181 +696,5 @@ impl Missing {
     /// difference never follows.
     fn is_asked_in_drains(&self) -> bool {
         self.attempts >= BACKFILL_ATTEMPTS_MAX && !self.takes_long
-    }
-}
-
-impl Running {
-    fn ask(&mut self, set: &Set, why: Why, question: Question, questions: &mut Vec<Question>) {
-        self.asked.push(Asked::About(set.clone(), why));
-        questions.push(question);
-    }
-
-    /// Takes what a group was answered. What is not known is not visible.
-    fn take_group(
-        &mut self,
-        question: GroupQuestion,
-        sets: Vec<Set>,
-        cause: Cause,
-        answer: Answer,
-        known: &Known,
-    ) {
-        let Answer::Group(answer) = answer else {
-            for set in sets {
-                if known.contains(&set) {
-                    if self.advances {
-                        self.advance.unknown.insert(set);
-                    }
-                } else {
-                    self.failed.insert(set, SetFailure::Unread);
-                }
-            }
-            return;
-        };
-        let group = &question.group;
-        // What could not be answered about some rows is not known of any.
-        let is_visible = matches!(answer.answers, Answers::Visible(_));
-        let rows = question.rows.as_ref().filter(|_| is_visible);
-        for set in sets {
-            let contents = group.contents(&set, &answer.answers);
-            if !known.contains(&set) {
-                self.new.insert(set, contents);
-                continue;
-            }
-            // It stays as it is, or its plan is outdated.
-            if !self.advances || self.advance.unknown.contains(&set) {
-                continue;
-            }
-            let difference = match rows.filter(|_| AskedGroup::is_visible_rows(&set)) {
-                Some(rows) => {
-                    let among = group.contents(&set, &Answers::Visible((**rows).clone()));
-                    known.difference_among(&set, &among, &contents)
-                }
-                None => known.difference(&set, &contents),
-            };
-            let is_next = cause == Cause::Once;
-            self.advance
-                .take_difference(&set, known, difference, is_next);
-        }
-        let reads = group.plan().reads(&answer);
-        self.reads.push((question, reads));
-    }
-
-    /// Takes the sets that follow from what is known by now, level by level, until something has to be asked.
-    fn take_levels(
-        &mut self,
-        (known, backfills, outer): (&Known, &Backfills, &BTreeMap<Set, BTreeSet<Set>>),
-        questions: &mut Vec<Question>,
-    ) {
-        while self.level <= self.deepest && questions.is_empty() {
-            let changed = self.advance.changes().map(|(set, _)| set);
-            let inner = changed.chain(&self.advance.unknown);
-            let moved = inner.filter_map(|set| outer.get(set)).flatten();
-            let concerned: BTreeSet<Set> = moved.chain(self.entries.keys()).cloned().collect();
-            for set in concerned {
-                let counts = known.contains(&set) || backfills.contains(&set);
-                if set.depth() == self.level && counts {
-                    self.take_set(&set, known, questions);
-                }
-            }
-            self.level += 1;
-        }
-    }
-
-    fn take_set(&mut self, set: &Set, known: &Known, questions: &mut Vec<Question>) {
-        let mut inner = set.rows().filter.sets();
-        if inner.any(|inner| self.advance.unknown.contains(inner)) {
-            self.lose(set.clone(), known);
-            return;
-        }
-        match self.advance.touched_rows(set) {
-            // The window has fewer rows than they may have moved.
-            Some(_) if set.rows().window.is_some() && !known.contains(set) => {
-                self.inexact.insert(set.clone());
-                return;
-            }
-            Some(_) if set.rows().window.is_some() => {
-                self.ask(set, Why::Inexact, Question::about(set), questions);
-                return;
-            }
-            Some(filter) => {
-                let question = Question::Rows {
-                    entity: set.entity().into(),
-                    filter,
-                    rows_max: SET_ROWS_MAX,
-                };
-                self.ask(set, Why::Moved, question, questions);
-                return;
-            }
-            None => {}
-        }
-        self.take_entries(set, known, &[], questions);
-    }
-
-    /// Takes the difference of a set that follows from the entries, and from these rows. Asks for the set where it does
-    /// not.
-    fn take_entries(
-        &mut self,
-        set: &Set,
-        known: &Known,
-        touched: &[(String, Box<RawValue>)],
-        questions: &mut Vec<Question>,
-    ) {
-        let entries = self.entries.get(set).into_iter().flatten();
-        let entries = entries.map(|entry| &**entry);
-        if known.contains(set) {
-            if self.advance.take(set, known, entries, touched).is_err() {
-                self.ask(set, Why::Inexact, Question::about(set), questions);
-            }
-            return;
-        }
-        match self.advance.since(set, known, entries, touched) {
-            Ok(since) => drop(self.since.insert(set.clone(), since)),
-            Err(_) => drop(self.inexact.insert(set.clone())),
-        }
-    }
-
-    /// What a set will hold cannot be known.
-    fn lose(&mut self, set: Set, known: &Known) {
-        match known.contains(&set) {
-            true => self.advance.unknown.insert(set),
-            false => self.inexact.insert(set),
-        };
-    }
-
-    fn take(
-        &mut self,
-        set: Set,
-        why: Why,
-        answer: Answer,
-        known: &Known,
-        questions: &mut Vec<Question>,
-    ) {
-        let read =
-            |values: &[_]| -> Result<Contents, RowError> { Contents::read(set.rows(), values) };
-        match (why, answer) {
-            (Why::New, Answer::Set(values)) => match read(&values) {
-                Ok(contents) => drop(self.new.insert(set, contents)),
-                Err(_) => drop(self.failed.insert(set, SetFailure::Unread)),
-            },
-            (Why::New, Answer::Window(first)) => match read_window(&set, &first) {
-                Some(contents) => drop(self.new.insert(set, contents)),
-                None => drop(self.failed.insert(set, SetFailure::Unread)),
-            },
-            (Why::New, Answer::TooMany) => drop(self.failed.insert(set, SetFailure::TooLarge)),
-            (Why::New, _) => drop(self.failed.insert(set, SetFailure::Unread)),
-            (Why::Moved, Answer::Rows(rows)) => self.take_entries(&set, known, &rows, questions),
-            (Why::Moved, Answer::TooMany) if known.contains(&set) => {
-                self.ask(&set, Why::Inexact, Question::about(&set), questions);
-            }
-            (Why::Inexact, Answer::Set(values)) => match read(&values) {
-                Ok(contents) => self.advance.take_contents(&set, known, &contents),
-                Err(_) => self.lose(set, known),
-            },
-            (Why::Inexact, Answer::Window(first)) => match read_window(&set, &first) {
-                Some(contents) => self.advance.take_contents(&set, known, &contents),
-                None => self.lose(set, known),
-            },
-            _ => self.lose(set, known),
-        }
     }
 }

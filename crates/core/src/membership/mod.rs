@@ -10,6 +10,7 @@ mod known;
 mod live;
 mod past;
 mod question;
+mod running;
 mod set_index;
 #[cfg(test)]
 mod tests;
@@ -22,6 +23,6 @@ pub use backfill::{BACKFILL_CHANGES_MAX, BACKFILL_SETS_MAX, Backfill, Lane};
 pub use contents::Contents;
 pub use groups::Denials;
 pub use known::{Family, family};
-pub use live::{LiveSets, SET_ROWS_MAX, SetFailure};
+pub use live::LiveSets;
 pub use past::PastSets;
-pub use question::{Answer, GroupQuestion, Inquiry, Question};
+pub use question::{Answer, GroupQuestion, Inquiry, Question, SET_ROWS_MAX, SetFailure};

@@ -11,6 +11,21 @@ use super::window::kept;
 use crate::cursor::Position;
 use crate::log::NetChange;
 
+/// The most rows that are read, at each level, because the sets inside a set have changed. Beyond it the set is asked
+/// for as a whole.
+pub const SET_ROWS_MAX: usize = 10_000;
+
+/// Why a set that was asked for is not known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SetFailure {
+    /// Its table could not be read.
+    Unread,
+    /// The answer takes too long.
+    TooSlow,
+    /// All sets together would hold more values than they may.
+    TooLarge,
+}
+
 /// One thing that the entries of the log do not say.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Question {

@@ -328,6 +328,19 @@ fn a_set_that_may_have_been_something_else_in_between_is_stirred() {
         live.answer(nothing(&[READ], false));
         assert_eq!(live.stirred().is_empty(), !is_stirred, "{entries:?}");
     }
+    // Nobody knows when what is not captured has changed, nor what a question that failed would have read.
+    for (read, failed) in [(&[READ, UNCAPTURED][..], false), (&[READ], true)] {
+        for entries in [vec![], vec![entry("b", 7, 1)]] {
+            let mut live = live(&filter);
+            live.begin(&[], true);
+            live.answer(nothing(read, failed));
+            live.commit();
+            assert!(!entries.is_empty() || live.ask_groups_again(true));
+            assert_eq!(live.begin(&entries, true).len(), 1);
+            live.answer(nothing(&[READ], false));
+            assert!(!live.stirred().is_empty(), "{read:?} {failed} {entries:?}");
+        }
+    }
 }
 
 #[test]
@@ -340,6 +353,8 @@ fn the_sets_of_a_plan_whose_place_another_has_taken_are_lost() {
     live.commit();
     plan.is_outdated
         .store(true, std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(live.begin(&[], false), []);
+    assert_eq!(live.lost().count(), 0, "nobody would hear of it");
     assert_eq!(live.begin(&[], true), []);
     assert_eq!(live.lost().count(), filter.sets().len());
 }
