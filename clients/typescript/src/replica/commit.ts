@@ -42,6 +42,11 @@ export interface RowsCommit {
   order?: readonly RowKey[];
 }
 
+/** The order of a window's rows after a commit, where the server has said it: what it says holds until they change. */
+export function orderAfter({ reset, puts, gone, order }: RowsCommit, before: RowsCommit["order"]): RowsCommit["order"] {
+  return order ?? (reset || puts.length || gone.length ? undefined : before);
+}
+
 export function emptyCommit(): Commit {
   return { queries: [], acked: [], answered: [], rejected: [] };
 }

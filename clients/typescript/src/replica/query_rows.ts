@@ -9,7 +9,7 @@
 import type { SchemaSummary } from "../protocol/generated.js";
 import type { Row, RowKey } from "../protocol/json.js";
 import { errorFromJson, type SyncError } from "../errors.js";
-import type { QueryCommit, QueryPhase } from "./commit.js";
+import { orderAfter, type QueryCommit, type QueryPhase, type RowsCommit } from "./commit.js";
 import type { Selection } from "./selection.js";
 
 export class QueryRows {
@@ -42,7 +42,8 @@ export class QueryRows {
     this.phase = phase === "stale" && !known ? "loading" : phase;
   }
 
-  #move({ reset, puts, gone, cursor, schema, order }: NonNullable<QueryCommit["rows"]>): void {
+  #move(commit: RowsCommit): void {
+    const { reset, puts, gone, cursor, schema } = commit;
     const before = this.rows;
     const rows = reset ? new Map<RowKey, Row>() : (before as Map<RowKey, Row>);
     for (const key of gone) rows.delete(key);
@@ -54,8 +55,7 @@ export class QueryRows {
     this.rows = rows;
     if (reset || cursor !== undefined) this.cursor = cursor;
     if (schema) this.schema = schema;
-    // What is said holds until the rows change.
-    if (reset || order || puts.length || gone.length) this.order = order;
+    this.order = orderAfter(commit, this.order);
   }
 }
 

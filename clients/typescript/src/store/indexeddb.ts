@@ -2,7 +2,7 @@
 
 import { StorageError } from "../errors.js";
 import type { Row, RowKey } from "../protocol/json.js";
-import type { Commit, RowsCommit } from "../replica/commit.js";
+import { orderAfter, type Commit, type RowsCommit } from "../replica/commit.js";
 import type { ChainLink, Mutation, Numbering, Rejection } from "../replica/mutation.js";
 import type { Selection } from "../replica/selection.js";
 import { uuid } from "../uuid.js";
@@ -187,7 +187,8 @@ export class IndexedDbStore implements Store {
 }
 
 /** Moves a query's rows to the cursor of the commit. */
-async function move(table: Tables, name: string, { reset, puts, gone, cursor, schema, order }: RowsCommit): Promise<void> {
+async function move(table: Tables, name: string, commit: RowsCommit): Promise<void> {
+  const { reset, puts, gone, cursor, schema } = commit;
   const [queries, rows] = [table("queries"), table("rows")];
   const kept = await resultOf<Pick<StoredRows, "schema" | "order"> | undefined>(queries.get(name));
   const known = schema ?? kept?.schema;
@@ -197,7 +198,7 @@ async function move(table: Tables, name: string, { reset, puts, gone, cursor, sc
   if (!known || (!kept && !reset)) return;
   for (const key of gone) rows.delete([name, key]);
   for (const [key, row] of puts) rows.put([key, row], [name, key]);
-  queries.put({ cursor, schema: known, order: order ?? (reset || puts.length || gone.length ? undefined : kept?.order) }, name);
+  queries.put({ cursor, schema: known, order: orderAfter(commit, kept?.order) }, name);
 }
 
 /** All rows of a query. */

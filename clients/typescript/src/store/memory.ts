@@ -1,7 +1,7 @@
 /** A store that lives as long as the page: for tests, for Node, and for browsers that allow no other. */
 
 import type { Row, RowKey } from "../protocol/json.js";
-import type { Commit, RowsCommit } from "../replica/commit.js";
+import { orderAfter, type Commit, type RowsCommit } from "../replica/commit.js";
 import type { ChainLink, Mutation, Numbering, Rejection } from "../replica/mutation.js";
 import type { Selection } from "../replica/selection.js";
 import { uuid } from "../uuid.js";
@@ -82,7 +82,8 @@ export class MemoryStore implements Store {
     this.#queries.clear();
   }
 
-  #move(name: string, { reset, puts, gone, cursor, schema, order }: RowsCommit): void {
+  #move(name: string, commit: RowsCommit): void {
+    const { reset, puts, gone, cursor, schema } = commit;
     const kept = this.#queries.get(name);
     if (cursor === undefined) {
       this.#queries.delete(name);
@@ -93,6 +94,6 @@ export class MemoryStore implements Store {
     const rows = reset ? new Map<RowKey, Row>() : kept!.rows;
     for (const key of gone) rows.delete(key);
     for (const [key, row] of puts) rows.set(key, row);
-    this.#queries.set(name, { rows, cursor, schema: known, order: order ?? (reset || puts.length || gone.length ? undefined : kept?.order) });
+    this.#queries.set(name, { rows, cursor, schema: known, order: orderAfter(commit, kept?.order) });
   }
 }

@@ -4,7 +4,7 @@
  */
 
 import type { Row, RowKey } from "../protocol/json.js";
-import { emptyCommit, type Commit, type QueryCommit, type RowsCommit } from "../replica/commit.js";
+import { emptyCommit, orderAfter, type Commit, type QueryCommit, type RowsCommit } from "../replica/commit.js";
 
 export function mergeCommits(commits: readonly Commit[]): Commit {
   const merged = emptyCommit();
@@ -39,7 +39,7 @@ function mergeRows(before: RowsCommit, after: RowsCommit): RowsCommit {
     for (const [key, row] of puts) rows.set(key, row);
   }
   const merged: RowsCommit = { ...before, ...after, reset: before.reset, puts: [], gone: [] };
-  if (!after.order && (after.puts.length || after.gone.length)) delete merged.order;
+  if (!orderAfter(after, before.order)) delete merged.order;
   for (const [key, row] of rows) {
     if (row) merged.puts.push([key, row]);
     else merged.gone.push(key);
