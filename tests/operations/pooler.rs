@@ -5,6 +5,8 @@ use rhtmx_sync::{DatabaseConfig, DbPool, Refusal, SyncConfig, SyncEngine};
 use rhtmx_sync_tests::{Pooler, TestServer};
 use serde_json::json;
 use testkit::{ClientOptions, Http, ServerProcess, SyncClient, TestDatabase, eventually};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
 use crate::engines::status;
@@ -177,6 +179,49 @@ async fn an_engine_with_nothing_but_a_pooler_polls() {
         let removed = SyncEngine::uncapture(&pool, None).await.expect("removed");
         assert_eq!(removed, ["notes"]);
         nothing_is_left_behind(&pooler).await;
+    }
+}
+
+/// Reads that nobody waits for any more are cancelled, each on a connection that the pooler closes, not the engine: some
+/// versions end when the client goes first.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cancellation_waits_for_the_pooler() {
+    let db = TestDatabase::postgres().await;
+    db.execute(NOTES).await;
+    let fill = "INSERT INTO notes SELECT n, repeat('a', 2000) FROM generate_series(1, 9000) n";
+    db.execute(fill).await;
+    for pooler in poolers(&db, &IN_TRANSACTIONS).await {
+        let pool = DbPool::from_url(pooler.url()).await.expect("a pool");
+        let server = TestServer::with_config(SyncConfig::new(pool, vec!["notes"])).await;
+        let url = server.http().url("/api/sync/notes?limit=9000");
+        let address = url.strip_prefix("http://").expect("a URL").to_owned();
+        let (host, path) = address.split_once('/').expect("a path");
+        for cancelled in 1..=5 {
+            let mut given_up = TcpStream::connect(host).await.expect("the server");
+            let request = format!("GET /{path} HTTP/1.1\r\nHost: {host}\r\n\r\n");
+            let sent = given_up.write_all(request.as_bytes()).await;
+            sent.expect("a request");
+            given_up
+                .read_u8()
+                .await
+                .expect("the beginning of an answer");
+            drop(given_up);
+            // Whether the statement still runs by then or not.
+            eventually("the statement is cancelled", async || {
+                let log = pooler.log();
+                let ended = log
+                    .lines()
+                    .filter(|line| line.contains("(nouser)") && line.contains("closing because"));
+                (ended.count() >= cancelled).then_some(())
+            })
+            .await;
+        }
+        let log = pooler.log();
+        let gone_first = log
+            .lines()
+            .filter(|line| line.contains("(nouser)") && line.contains("client unexpected eof"));
+        assert_eq!(gone_first.count(), 0, "{log}");
+        server.shutdown().await;
     }
 }
 

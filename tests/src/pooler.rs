@@ -23,7 +23,7 @@ pub struct Pooler {
     process: Child,
     version: (u32, u32),
     url: String,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 impl Pooler {
@@ -80,7 +80,7 @@ impl Pooler {
             process,
             version,
             url,
-            _directory: directory,
+            directory,
         };
         for _ in 0..200 {
             if std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() {
@@ -96,6 +96,11 @@ impl Pooler {
         &self.url
     }
 
+    /// What it has logged.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
+    }
+
     /// Whether `max_prepared_statements` is a setting of its.
     pub fn follows_statements(&self) -> bool {
         self.version >= FOLLOWS_STATEMENTS_SINCE
@@ -104,6 +109,11 @@ impl Pooler {
 
 impl Drop for Pooler {
     fn drop(&mut self) {
+        let fatal = self.log();
+        fatal
+            .lines()
+            .filter(|line| line.contains("FATAL"))
+            .for_each(|line| println!("the pooler has ended by itself: {line}"));
         // Both fail only when it has already ended.
         let _ = self.process.kill();
         let _ = self.process.wait();

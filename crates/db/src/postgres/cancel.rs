@@ -17,8 +17,9 @@ use super::connect::Connector;
 use crate::error::{DbError, DbResult};
 use crate::read::{Part, PartSender};
 
-/// How long opening the connection that cancels a statement may take.
-const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long it may take until a request to cancel a statement has been taken. A pooler waits for a connection of its own
+/// first, up to ten seconds by default.
+const CANCEL_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// How far a read has come.
 #[derive(Debug, Default)]

@@ -14,6 +14,7 @@ use tokio_postgres::{CancelToken, Client, Config, Connection, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::address::{Address, ChannelBinding, TlsMode};
+use super::cancel_stream::CancelStream;
 use super::tls;
 use crate::DbError;
 use crate::error::DbResult;
@@ -89,9 +90,23 @@ impl Connector {
         any
     }
 
-    /// Cancels the statement that a connection is running.
-    pub(crate) async fn cancel(&self, token: &CancelToken) -> Result<(), tokio_postgres::Error> {
-        token.cancel_query(self.tls.clone()).await
+    /// Cancels the statement that a connection is running. Returns when the server has taken the request.
+    pub(crate) async fn cancel(&self, token: &CancelToken) -> DbResult<()> {
+        let context = "cancelling a statement";
+        let cancelled = match CancelStream::connect(&self.config).await {
+            None => token.cancel_query(self.tls.clone()).await,
+            Some(connected) => {
+                let unreachable = |error: &dyn std::fmt::Display| {
+                    DbError::Unreachable(format!("{context}: {error}"))
+                };
+                let (stream, name) = connected.map_err(|error| unreachable(&error))?;
+                let mut tls = self.tls.clone();
+                let tls = MakeTlsConnect::<CancelStream>::make_tls_connect(&mut tls, &name);
+                let tls = tls.map_err(|error| unreachable(&error))?;
+                token.cancel_query_raw(stream, tls).await
+            }
+        };
+        cancelled.map_err(|error| failed(context, &error))
     }
 
     /// Opens a connection whose statements have this time-out, as an option of its start; zero is none. A `SET` would

@@ -3,6 +3,7 @@
 mod address;
 mod apply;
 pub(crate) mod cancel;
+mod cancel_stream;
 mod capture;
 mod catalog;
 mod changes;
