@@ -104,3 +104,42 @@ impl AsyncWrite for CancelStream {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_other_end_closes_first() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let mut config = Config::new();
+        config.host("127.0.0.1").port(address.port());
+        let connected = CancelStream::connect(&config).await.expect("one server");
+        let (mut stream, name) = connected.expect("a connection");
+        assert_eq!(name, "127.0.0.1");
+        let (mut other, _) = listener.accept().await.expect("a connection");
+        let closing = tokio::spawn(async move {
+            stream.write_all(b"c").await?;
+            stream.shutdown().await
+        });
+        assert_eq!(other.read_u8().await.expect("the request"), b'c');
+        // Nothing comes, not even the end, however long it is waited for.
+        let end = tokio::time::timeout(Duration::from_millis(200), other.read_u8()).await;
+        assert!(end.is_err(), "{end:?}");
+        drop(other);
+        closing.await.expect("no panic").expect("closed");
+    }
+
+    #[tokio::test]
+    async fn of_several_servers_the_driver_knows_which() {
+        let mut config = Config::new();
+        config.host("127.0.0.1").host("127.0.0.2");
+        assert!(CancelStream::connect(&config).await.is_none());
+    }
+}
