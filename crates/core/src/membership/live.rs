@@ -4,7 +4,7 @@
 //! one of the stream's own positions, and every later difference is that between two of them.
 //!
 //! Invariants:
-//! 1. After [`LiveSets::commit`] each known set is what the database answers at the drain's snapshot.
+//! 1. After [`LiveSets::commit_at`] each known set is what the database answers at the drain's snapshot.
 //! 2. A drain that fails, or is read again, changes nothing.
 //! 3. A set is known only while all sets inside it are.
 //! 4. [`LiveSets::holders`] names every set that holds the values, or held them before the drain under way.
@@ -22,11 +22,13 @@ use super::backfill::{
 use super::columns::SetColumns;
 use super::contents::Contents;
 use super::groups::{Cause, Denials, Groups};
+use super::history::{History, Lately};
 use super::known::{Family, Known};
 use super::question::{Answer, GroupQuestion, Question, SetFailure};
 use super::running::{Asked, Running, Why, read_window};
 use super::set_index::SetIndex;
 use super::values::Sign;
+use crate::cursor::Position;
 use crate::log::NetChange;
 
 /// The sets that are in use, as they are at the stream's position.
@@ -50,6 +52,8 @@ pub struct LiveSets {
     /// The sets that have each inside.
     outer: BTreeMap<Set, BTreeSet<Set>>,
     known: Known,
+    /// How those that the database is asked for have changed lately.
+    history: History,
     /// Those that are not known though they were asked for.
     failed: BTreeMap<Set, SetFailure>,
     /// How many values the known sets may hold together when another is added.
@@ -344,6 +348,9 @@ impl LiveSets {
         self.failed.remove(&set);
         self.missing.remove(&set);
         self.settled.push(set.clone());
+        if set.asked().is_some() {
+            self.history.learn(&set);
+        }
         self.known.insert(set, contents);
     }
 
@@ -565,8 +572,14 @@ impl LiveSets {
         self.known.holders(family, values)
     }
 
-    /// The drain has been published: its sets are the known ones. Returns whether others can be asked for than before.
-    pub fn commit(&mut self) -> bool {
+    /// How a set that the database is asked for has changed since a position.
+    pub fn lately(&self, set: &Set, position: &Position) -> Option<Lately> {
+        self.history.since(set, position)
+    }
+
+    /// The drain, which ends at `position`, has been published: its sets are the known ones. Returns whether others can be
+    /// asked for than before.
+    pub fn commit_at(&mut self, position: &Arc<Position>) -> bool {
         let Some(running) = self.running.take() else {
             return false;
         };
@@ -589,7 +602,10 @@ impl LiveSets {
         let changed: Vec<(Set, SetChange)> = changes
             .map(|(set, change)| (set.clone(), change.clone()))
             .collect();
-        for (set, difference) in advance.into_differences() {
+        let differences = advance.into_differences();
+        let of_asked = differences.iter().filter(|(set, _)| set.asked().is_some());
+        self.history.reach(position, of_asked);
+        for (set, difference) in differences {
             self.known.add(&set, difference);
         }
         for (set, change) in changed {
@@ -624,6 +640,12 @@ impl LiveSets {
         are_missing || self.settled.len() > settled
     }
 
+    /// The same, where it does not matter at which position.
+    #[cfg(test)]
+    pub(super) fn commit(&mut self) -> bool {
+        self.commit_at(&Arc::new(Position::log_id(0)))
+    }
+
     /// Forgets the drain under way.
     pub fn abort(&mut self) {
         let Some(running) = self.running.take() else {
@@ -639,6 +661,7 @@ impl LiveSets {
     pub fn forget_known(&mut self) {
         self.running = None;
         self.known = Known::default();
+        self.history.clear();
         self.backfills.clear();
         self.failed.clear();
         let wanted: Vec<Set> = self.wanted.keys().cloned().collect();
@@ -672,6 +695,7 @@ impl LiveSets {
 
     /// A set is not known any more.
     fn forget(&mut self, set: &Set) {
+        self.history.forget(set);
         if self.known.remove(set) && self.wanted.contains_key(set) {
             self.miss(set);
         }

@@ -6,6 +6,7 @@ mod backfill;
 mod columns;
 mod contents;
 mod groups;
+mod history;
 mod known;
 mod live;
 mod past;
@@ -22,6 +23,7 @@ pub use asked::{AskedGroup, AskedPlan, GroupAnswer, KnownRelations, Reads, Relat
 pub use backfill::{BACKFILL_CHANGES_MAX, BACKFILL_SETS_MAX, Backfill, Lane};
 pub use contents::Contents;
 pub use groups::Denials;
+pub use history::{HISTORY_VALUES_MAX, Lately};
 pub use known::{Family, family};
 pub use live::LiveSets;
 pub use past::PastSets;

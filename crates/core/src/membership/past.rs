@@ -2,7 +2,7 @@
 //!
 //! What they are is asked; what they were follows by undoing the log's entries on their tables.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use filter::{Filter, RowError, Set, Window};
@@ -10,11 +10,13 @@ use serde_json::value::RawValue;
 
 use super::advance::{Advance, SetView};
 use super::asked::AskedGroup;
-use super::contents::Contents;
+use super::contents::{Contents, Difference};
+use super::history::Lately;
 use super::known::Known;
 use super::question::{Answer, GroupQuestion, Question, SET_ROWS_MAX};
 use super::values::Sign;
 use super::window::kept;
+use crate::cursor::Position;
 use crate::log::NetChange;
 use crate::shape::Shape;
 
@@ -35,6 +37,8 @@ pub struct PastSets {
     asked: Vec<Asked>,
     /// The rows that the sets inside a window have moved.
     touched: BTreeMap<Set, Vec<(String, Box<RawValue>)>>,
+    /// How those that the database is asked for have changed since the position, as far as the live stream knows.
+    lately: HashMap<Set, Lately>,
     is_unknown: bool,
 }
 
@@ -59,8 +63,15 @@ impl PastSets {
             level: 0,
             asked: Vec::new(),
             touched: BTreeMap::new(),
+            lately: HashMap::new(),
             is_unknown: false,
         }
+    }
+
+    /// Notes how sets that the database is asked for have changed since the reader's position. This must have been found out
+    /// before the read began, so that the read knows all of it.
+    pub fn note_lately(&mut self, lately: HashMap<Set, Lately>) {
+        self.lately = lately;
     }
 
     /// All of them.
@@ -213,7 +224,7 @@ impl PastSets {
     }
 
     /// Takes what a group is answered now. It is what it was unless something that it reads has entries since then, or
-    /// changes without any.
+    /// changes without any; then the live stream may know how it differs.
     fn take_group(&mut self, group: &Arc<AskedGroup>, answer: Answer) -> Result<(), Unanswered> {
         let Answer::Group(answer) = answer else {
             return Err(Unanswered);
@@ -222,21 +233,34 @@ impl PastSets {
         let reads = group.plan().reads(&answer);
         let is_deciding =
             |entity: &String| named.contains(entity) || reads.entities.contains(entity);
-        let has_changed = self.entries.iter().any(|entry| is_deciding(&entry.entity));
+        let has_changed = |since: Option<&Position>| {
+            let is_new = |entry: &&NetChange| since.is_none_or(|it| !it.contains(entry.commit_id));
+            let mut entries = self.entries.iter().filter(is_new);
+            entries.any(|entry| is_deciding(&entry.entity))
+        };
         let is_unread = reads.entities.iter().any(|entity| !named.contains(entity));
-        let may_differ = has_changed || is_unread || reads.is_timed || reads.has_failed;
-        let sets: Vec<Set> = self
-            .sets
-            .iter()
-            .filter(|set| AskedGroup::of(set).as_ref() == Some(group))
-            .cloned()
-            .collect();
-        for set in sets {
-            if may_differ {
-                self.advance.unknown.insert(set.clone());
-            }
+        let is_uncertain = is_unread || reads.is_timed || reads.has_failed;
+        let is_same = !is_uncertain && !has_changed(None);
+        let sets = self.sets.iter();
+        let sets = sets.filter(|set| AskedGroup::of(set).as_ref() == Some(group));
+        let sets = sets.map(|set| {
+            let lately = self.lately.get(set).filter(|_| !is_uncertain);
+            // What the stream has reached is what is answered, unless more has changed since then.
+            let lately = lately.filter(|lately| !has_changed(Some(&lately.until)));
+            (set.clone(), lately.map(|lately| lately.difference.clone()))
+        });
+        let sets: Vec<(Set, Option<Difference>)> = sets.collect();
+        for (set, difference) in sets {
             let contents = group.contents(&set, &answer.answers);
-            self.known.insert(set, contents);
+            self.known.insert(set.clone(), contents);
+            match difference {
+                _ if is_same => {}
+                Some(difference) => {
+                    let known = &self.known;
+                    self.advance.take_difference(&set, known, difference, false);
+                }
+                None => drop(self.advance.unknown.insert(set)),
+            }
         }
         Ok(())
     }

@@ -895,7 +895,7 @@ fn backfills_are_as_many_as_may_be_and_in_the_order_in_which_sets_were_wanted() 
     assert!(live.is_asking());
 }
 
-fn numbered_set(number: i64) -> Set {
+pub(super) fn numbered_set(number: i64) -> Set {
     let query = Query {
         table: 1,
         column: 1,

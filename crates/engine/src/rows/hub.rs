@@ -25,10 +25,11 @@ use std::time::Duration;
 
 use db::feed::LogBatch;
 use db::read::OldValueColumns;
+use filter::Set;
 use sync_core::cursor::{Cursor, Epoch, Position};
 use sync_core::limit::Limit;
 use sync_core::log::NetChange;
-use sync_core::membership::{Answer, Denials, Question};
+use sync_core::membership::{Answer, Denials, Lately, Question};
 use sync_core::session::{Awaited, Batch as _, SubscribeError};
 use sync_core::shape::{Selection, Shape};
 use tokio::sync::Notify;
@@ -364,6 +365,13 @@ impl Hub {
     /// failed. Returns whether there are any.
     pub(crate) fn ask_groups_again(&self, failed: bool) -> bool {
         self.index().sets.ask_groups_again(failed)
+    }
+
+    /// How sets that the database is asked for have changed since a position.
+    pub(crate) fn lately(&self, sets: &BTreeSet<Set>, position: &Position) -> HashMap<Set, Lately> {
+        let index = self.index();
+        let lately = |set: &Set| Some((set.clone(), index.sets.lately(set, position)?));
+        sets.iter().filter_map(lately).collect()
     }
 
     /// The groups of a shape's readers that see nothing, because the database could not be asked for them.

@@ -132,7 +132,7 @@ impl Reader {
         let entity = self.entity_of(&read.shape)?;
         metrics::counter!("rhtmx_sync_resumes_total").increment(1);
         let mut entities = BTreeMap::from([(read.shape.entity().to_owned(), entity)]);
-        let sets = ReadSets::of([&read.shape]);
+        let sets = ReadSets::at([&read.shape], &read.from, &self.hub);
         self.add_deciding(sets.as_ref(), &mut entities)?;
         let query = ChangesQuery {
             from: read.from.clone(),

@@ -5,11 +5,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use db::read::{Inquiring, QuestionTime};
-use filter::{Filter, SetsAtBoth};
+use filter::{Filter, Set, SetsAtBoth};
 use protocol::json;
+use sync_core::cursor::Position;
 use sync_core::log::NetChange;
 use sync_core::membership::{Answer, Inquiry, PastSets, Question};
 use sync_core::shape::Shape;
+
+use super::hub::Hub;
 
 /// The sets of the shapes of one read, shared with the read.
 #[derive(Debug, Clone)]
@@ -37,9 +40,27 @@ impl Inquiry for Asking {
 
 impl ReadSets {
     /// The sets of these shapes; none when they name none.
-    pub(super) fn of<'a>(shapes: impl IntoIterator<Item = &'a Shape>) -> Option<Self> {
+    fn of<'a>(shapes: impl IntoIterator<Item = &'a Shape>) -> Option<Self> {
         let sets = PastSets::new(shapes);
         (!sets.sets().is_empty()).then(|| Self(Arc::new(Mutex::new(sets))))
+    }
+
+    /// Those of readers at a position, with what the hub knows of them. The read must not have begun.
+    pub(super) fn at<'a>(
+        shapes: impl IntoIterator<Item = &'a Shape>,
+        position: &Position,
+        hub: &Hub,
+    ) -> Option<Self> {
+        let read = Self::of(shapes)?;
+        let asked: BTreeSet<Set> = {
+            let sets = read.sets();
+            let sets = sets.sets().iter();
+            sets.filter(|set| set.asked().is_some()).cloned().collect()
+        };
+        if !asked.is_empty() {
+            read.sets().note_lately(hub.lately(&asked, position));
+        }
+        Some(read)
     }
 
     fn sets(&self) -> MutexGuard<'_, PastSets> {

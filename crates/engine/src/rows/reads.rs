@@ -187,7 +187,7 @@ type FramesSpool = Spool<Arc<Position>, FramesEnd>;
 pub(crate) struct Reader {
     pub(super) db: DbPool,
     pub(super) entities: Arc<Entities>,
-    hub: Arc<Hub>,
+    pub(super) hub: Arc<Hub>,
     /// Limits the reads that run at once; the rest of the pool stays free for everything else.
     pub(super) turns: Arc<ReadTurns>,
     /// Limits the pages sent at once, so that however many clients read, processors are left for live
@@ -386,7 +386,6 @@ impl Reader {
     ) -> Result<FramesEnd, Stopped> {
         let all = self.entities.all();
         let mut entities = BTreeMap::new();
-        let sets = ReadSets::of(shapes.iter().map(|(shape, _)| shape));
         for (shape, _) in shapes {
             let entity = shape.entity().to_owned();
             match all.get(&entity).filter(|found| found.fits(shape)) {
@@ -404,6 +403,7 @@ impl Reader {
                 mutations: Arc::default(),
             });
         };
+        let sets = ReadSets::at(shapes.iter().map(|(shape, _)| shape), from, &self.hub);
         let changing: BTreeSet<String> = entities.keys().cloned().collect();
         self.add_deciding(sets.as_ref(), &mut entities)?;
         let readers: Vec<(ShapeReader, Arc<Position>)> = shapes
@@ -467,7 +467,7 @@ impl Reader {
         metrics::counter!("rhtmx_sync_resumes_total").increment(1);
         let schema = entity.schema.clone();
         let mut entities = BTreeMap::from([(shape.entity().to_owned(), entity)]);
-        let sets = ReadSets::of([&shape]);
+        let sets = ReadSets::at([&shape], &from, &self.hub);
         self.add_deciding(sets.as_ref(), &mut entities)?;
         let query = ChangesQuery {
             from: (*from).clone(),

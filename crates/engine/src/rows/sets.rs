@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 use sync_core::cursor::{CommitId, Position};
 use sync_core::log::{ChangeKind, NetChange};
 use sync_core::membership::{
-    Answer, Backfill, Denials, Family, LiveSets, Question, SetFailure, SetView,
+    Answer, Backfill, Denials, Family, Lately, LiveSets, Question, SetFailure, SetView,
 };
 use sync_core::shape::Shape;
 use tokio::sync::oneshot;
@@ -177,6 +177,11 @@ impl ShapeSets {
             Some(failure) => Err(failure),
             None => Ok(unknown.is_empty()),
         }
+    }
+
+    /// How a set that the database is asked for has changed since a position.
+    pub(super) fn lately(&self, set: &Set, position: &Position) -> Option<Lately> {
+        self.live.lately(set, position)
     }
 
     /// Has the next drain ask those again whose answers change as time passes, and if `failed` those of which something
@@ -469,8 +474,10 @@ impl ShapeSets {
 
     /// The drain has been published. Returns whether more can be asked for than before.
     pub(super) fn commit(&mut self) -> bool {
-        let asks_more = self.live.commit();
-        self.round = None;
+        let Some(round) = self.round.take() else {
+            return false;
+        };
+        let asks_more = self.live.commit_at(&round.position);
         self.tell();
         asks_more && self.is_asking()
     }

@@ -1,5 +1,7 @@
 //! Sets that the database is asked for, against the plan that says by itself what is visible.
 
+mod lately;
+
 use std::collections::BTreeSet;
 use std::sync::atomic::AtomicBool;
 
