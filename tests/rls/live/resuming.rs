@@ -31,3 +31,24 @@ async fn one_who_was_away_begins_again_when_memberships_have_changed() {
     // Only those whose policies read the members.
     assert_eq!(ann.frames("refetch"), 1);
 }
+
+/// What the policies answered meanwhile is known from another session of hers.
+#[tokio::test]
+async fn one_who_was_away_receives_the_difference_while_another_device_was_there() {
+    let mut live = Live::start().await;
+    let mut phone = live.subscriber(&user(ANN)).await;
+    let state = live.subscriber(&user(ANN)).await.into_state();
+    let change = format!(
+        "DELETE FROM members WHERE user_id = '{ANN}'; INSERT INTO members VALUES (2, '{ANN}'); \
+         UPDATE todos SET title = 'new' WHERE id IN (2, 4)"
+    );
+    live.db.execute(&change).await;
+    live.fence(&mut phone).await;
+    let mut ann = SyncClient::reconnect(&live.server.ws_url(), options(&user(ANN)), &state).await;
+    for id in ["t", "f"] {
+        ann.wait_subscribed(id).await;
+    }
+    assert_eq!(keys(&ann), these(["3", "4", "5"]));
+    assert_eq!(ann.row("t", "4").expect("a row")["title"], "new");
+    assert_eq!((ann.frames("refetch"), ann.frames("snapshot")), (0, 0));
+}
