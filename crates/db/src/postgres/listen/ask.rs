@@ -9,9 +9,9 @@ use futures_util::StreamExt as _;
 use futures_util::future::{join, join_all, join3};
 use sync_core::membership::{Answer, Question};
 use tokio::time::Instant;
-use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
+use tokio_postgres::{Client, Statement};
 use tracing::warn;
 
 use crate::entity::Entity;
@@ -71,6 +71,8 @@ pub(super) struct Asking<'a> {
     pub(super) health: &'a Health,
     /// What questions may be about.
     pub(super) entities: &'a BTreeMap<String, Arc<Entity>>,
+    /// The [prepared](prepare_fingerprints) statement for fingerprints, where the session may keep one.
+    pub(super) fingerprints: Option<&'a Statement>,
 }
 
 impl Asking<'_> {
@@ -148,8 +150,13 @@ impl Asking<'_> {
     async fn fingerprints(&self, names: &BTreeSet<String>) -> DbResult<Fingerprints> {
         let context = "asking about a drain";
         let names = [array(names.iter())];
-        let sql = fingerprints_sql(self.log_schema);
-        let lines = self.client.query_typed_raw(&sql, typed(&names)).await;
+        let lines = match self.fingerprints {
+            Some(statement) => self.client.query_raw(statement, &names).await,
+            None => {
+                let sql = fingerprints_sql(self.log_schema);
+                self.client.query_typed_raw(&sql, typed(&names)).await
+            }
+        };
         let mut lines = pin!(lines.map_err(|error| failed(context, &error))?);
         let mut found = Fingerprints::new();
         while let Some(line) = lines.next().await {
@@ -210,6 +217,12 @@ impl Asking<'_> {
             }
         })
     }
+}
+
+/// Prepares the statement for fingerprints, which takes most of the time of one that is not prepared.
+pub(super) async fn prepare_fingerprints(client: &Client, log_schema: &str) -> DbResult<Statement> {
+    let prepared = client.prepare(&fingerprints_sql(log_schema)).await;
+    prepared.map_err(|error| failed("preparing what is asked about a drain", &error))
 }
 
 /// Parameters of an unnamed statement, of which nothing stays in a pooler's session.

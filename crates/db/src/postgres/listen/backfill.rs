@@ -204,6 +204,7 @@ impl BackfillTask {
             log_schema: &self.log_schema,
             health: &self.health,
             entities: &self.askable,
+            fingerprints: None,
         };
         let clock = Clock::start(backfill.time);
         let chunks = backfill.questions.chunks(HANDED_ON_TOGETHER);

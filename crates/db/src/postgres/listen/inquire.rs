@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 use std::pin::pin;
 use std::sync::Arc;
 
-use futures_util::StreamExt as _;
 use futures_util::future::join;
+use futures_util::{FutureExt as _, StreamExt as _};
 use sync_core::cursor::{CommitId, Position};
-use sync_core::log::NetChange;
+use sync_core::log::{ChangeKind, NetChange};
 use sync_core::membership::Answer;
 use tokio_postgres::RowStream;
+use tracing::debug;
 
 use super::Line;
-use super::ask::{Asking, Clock, typed};
+use super::ask::{Asking, Clock, prepare_fingerprints, typed};
 use super::drain::{CONTEXT, change_row};
 use super::settings::settings_of_drains;
 use crate::entity::Entity;
@@ -52,16 +53,36 @@ impl Line<'_> {
             // Closed before the transaction ends, as long as the pooler still leads to the same session.
             self.draining.prepared = None;
         }
-        // Before anything is published: looking at a table that has changed may wait for the drain's own locks.
-        let end = if read.is_ok() { "COMMIT" } else { "ROLLBACK" };
-        let ended = self.l.batch_execute(end).await;
-        let mut kept = read?.into_iter().peekable();
-        ended.map_err(|error| failed("ending a drain", &error))?;
-        while kept.peek().is_some() {
-            let chunk = kept.by_ref().take(ITEMS_PER_CHUNK).collect();
-            drain.take_entries(chunk).await?;
+        let entries = match read {
+            Ok(entries) => entries,
+            Err(error) => {
+                let _ = self.l.batch_execute("ROLLBACK").await;
+                return Err(error);
+            }
+        };
+        let l = self.l.clone();
+        let mut committing = Box::pin(async move { l.batch_execute("COMMIT").await });
+        let ending = |error| failed("ending a drain", &error);
+        if (entries.iter()).any(|entry| entry.kind == ChangeKind::SchemaChange) {
+            // Looking at a table that has changed may wait for the drain's own locks.
+            committing.await.map_err(ending)?;
+            return publish(drain, entries).await;
         }
-        drain.finish().ok_or(DrainError::Gap)
+        // This sends it. What has been read is committed, so nobody needs to wait for the end of the transaction.
+        if let Some(ended) = (&mut committing).now_or_never() {
+            ended.map_err(ending)?;
+            return publish(drain, entries).await;
+        }
+        let published = publish(drain, entries).await?;
+        // Nothing is awaited from here to where the position is noted: to publish it twice would be wrong.
+        let broken = self.broken.clone();
+        tokio::spawn(async move {
+            if let Err(error) = committing.await {
+                debug!(%error, "a drain that has been published could not be ended");
+                broken.cancel();
+            }
+        });
+        Ok(published)
     }
 
     /// Reads what is new and asks about it. Returns the entries that are still to be published.
@@ -219,7 +240,7 @@ impl Line<'_> {
 
     /// Asks until the subscriber has no more questions.
     async fn inquire(
-        &self,
+        &mut self,
         drain: &Drain<'_>,
         entries: &[NetChange],
         askable: &Entities,
@@ -234,11 +255,15 @@ impl Line<'_> {
         if questions.is_empty() {
             return Ok(());
         }
+        if self.is_own_session && self.fingerprints.is_none() {
+            self.fingerprints = Some(prepare_fingerprints(&self.l, &self.log_schema).await?);
+        }
         let asking = Asking {
             client: &self.l,
             log_schema: &self.log_schema,
             health: &self.owner.health,
             entities: askable,
+            fingerprints: self.fingerprints.as_ref(),
         };
         let clock = Clock::start(TIME_OF_DRAIN);
         while !questions.is_empty() {
@@ -248,4 +273,17 @@ impl Line<'_> {
         }
         Ok(())
     }
+}
+
+/// Publishes the last entries of a drain. Returns the position reached, and whether anything was new.
+async fn publish(
+    mut drain: Drain<'_>,
+    entries: Vec<NetChange>,
+) -> Result<(Arc<Position>, bool), DrainError> {
+    let mut kept = entries.into_iter().peekable();
+    while kept.peek().is_some() {
+        let chunk = kept.by_ref().take(ITEMS_PER_CHUNK).collect();
+        drain.take_entries(chunk).await?;
+    }
+    drain.finish().ok_or(DrainError::Gap)
 }

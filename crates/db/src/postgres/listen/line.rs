@@ -84,6 +84,7 @@ impl<'a> Line<'a> {
             rung,
             broken,
             draining: Draining::default(),
+            fingerprints: None,
             backfilling: Backfilling::default(),
             pacer: Pacer::default(),
             followers: None,

@@ -29,7 +29,7 @@ use std::time::Duration;
 use sync_core::cursor::Cursor;
 use tokio::sync::Notify;
 use tokio::time::Instant;
-use tokio_postgres::Client;
+use tokio_postgres::{Client, Statement};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
@@ -163,6 +163,8 @@ struct Line<'a> {
     rung: Arc<Notify>,
     broken: CancellationToken,
     draining: Draining,
+    /// The statement for the fingerprints of what is asked about.
+    fingerprints: Option<Statement>,
     backfilling: Backfilling,
     pacer: Pacer,
     /// Whether there are followers to ring for, and when that was looked up.
