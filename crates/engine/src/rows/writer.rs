@@ -58,13 +58,28 @@ pub(super) fn evaluate(
     };
     prepare(&mut writer.batch);
     let mut entity = String::new();
-    for entry in log_batch.entries {
+    let mut entries = log_batch.entries;
+    let is_moved = |entry: &NetChange| entry.kind == ChangeKind::Touched;
+    let first_moved = entries.iter().position(is_moved);
+    let moved = entries.split_off(first_moved.unwrap_or(entries.len()));
+    for entry in entries {
         entity.clone_from(&entry.entity);
         // A row that makes this code panic costs its own table a refetch, which evaluates nothing here.
         if catch_unwind(AssertUnwindSafe(|| writer.write(entry))).is_err() {
             tracing::error!(
                 entity,
                 "a change could not be evaluated; its clients refetch"
+            );
+            metrics::counter!("rhtmx_sync_panics_total").increment(1);
+            writer.batch.schema_changed.insert(entity.clone());
+        }
+    }
+    for moved in moved.chunk_by(|one, next| one.entity == next.entity) {
+        if catch_unwind(AssertUnwindSafe(|| writer.write_moved(moved))).is_err() {
+            let entity = &moved[0].entity;
+            tracing::error!(
+                entity,
+                "moved rows could not be evaluated; their clients refetch"
             );
             metrics::counter!("rhtmx_sync_panics_total").increment(1);
             writer.batch.schema_changed.insert(entity.clone());
@@ -113,23 +128,54 @@ impl Writer<'_> {
                 }
             }
             Subject::Row(_) => {
-                let has_whole =
-                    entry.kind != ChangeKind::Touched && self.shapes.has_whole(&entry.entity);
+                let has_whole = self.shapes.has_whole(&entry.entity);
                 let whole = has_whole.then(|| Shape::whole(&entry.entity));
                 let shapes = self.shapes;
                 let found =
                     shapes.find(&entry, self.old_value_columns, self.sets, &mut self.budget);
                 self.evaluations += found.evaluations;
-                self.write_row(entry, whole, found);
+                self.write_row(&entry, whole, found);
             }
         }
     }
 
-    fn write_row(&mut self, mut entry: NetChange, whole: Option<Shape>, found: Found) {
+    /// Writes what rows of one entity mean that sets have moved.
+    fn write_moved(&mut self, rows: &[NetChange]) {
+        let shapes = self.shapes;
+        let (old_value_columns, sets) = (self.old_value_columns, self.sets);
+        let found = shapes.find_moved(rows, old_value_columns, sets, &mut self.budget);
+        self.evaluations += found.evaluations;
         self.batch.outdated.extend(found.outdated);
         self.batch.unclear.extend(found.unclear);
+        let mut texts: Vec<RowTexts<'_>> = rows.iter().map(RowTexts::of).collect();
+        for (shape, effects) in found.effects {
+            let mut listed = Vec::with_capacity(effects.len());
+            for (place, effect) in effects {
+                match texts[place].of_effect(&shape, effect.op, &mut self.texts) {
+                    Some(text) => listed.push((text, effect.transient)),
+                    None => {
+                        self.batch.outdated.insert(shape.clone());
+                    }
+                }
+            }
+            if listed.is_empty() {
+                continue;
+            }
+            let changes = self.batch.shapes.entry(shape).or_default();
+            for (text, transient) in listed {
+                changes.push(text, transient, self.texts.bytes_of(text));
+            }
+        }
+        for (row, texts) in rows.iter().zip(&mut texts) {
+            let found = shapes.find(row, old_value_columns, sets, &mut self.budget);
+            self.evaluations += found.evaluations;
+            self.write_found(texts, found);
+        }
+    }
+
+    fn write_row(&mut self, entry: &NetChange, whole: Option<Shape>, found: Found) {
         let transient = entry.is_transient();
-        let mut row = RowTexts::of(&mut entry);
+        let mut row = RowTexts::of(entry);
         if let Some(shape) = whole {
             let op = match &row.row {
                 Some(_) => RowOp::Put,
@@ -138,12 +184,14 @@ impl Writer<'_> {
             let text = row.text(op, &mut self.texts);
             self.push(shape, text, transient);
         }
+        self.write_found(&mut row, found);
+    }
+
+    fn write_found(&mut self, row: &mut RowTexts<'_>, found: Found) {
+        self.batch.outdated.extend(found.outdated);
+        self.batch.unclear.extend(found.unclear);
         for (shape, RowEffect { op, transient }) in found.effects {
-            let text = match shape.selection() {
-                Some(selection) if op == RowOp::Put => row.put(selection, &mut self.texts),
-                _ => Some(row.text(op, &mut self.texts)),
-            };
-            let Some(text) = text else {
+            let Some(text) = row.of_effect(&shape, op, &mut self.texts) else {
                 self.batch.outdated.insert(shape);
                 continue;
             };
@@ -161,26 +209,34 @@ impl Writer<'_> {
 /// The texts of one row's change, each written when it is first needed. They do not name the mutation, which
 /// is told to its author alone.
 #[derive(Debug)]
-struct RowTexts {
+struct RowTexts<'a> {
     commit_id: CommitId,
     mutation_id: Option<MutationId>,
-    key: String,
-    row: Option<Box<RawValue>>,
+    key: &'a str,
+    row: Option<&'a RawValue>,
     /// By the number of the operation.
     written: [Option<u32>; 3],
     /// Puts of some columns, by the table's fingerprint and the columns.
     projected: HashMap<(String, BTreeSet<usize>), Option<u32>>,
 }
 
-impl RowTexts {
-    fn of(entry: &mut NetChange) -> Self {
+impl<'a> RowTexts<'a> {
+    fn of(entry: &'a NetChange) -> Self {
         Self {
             commit_id: entry.commit_id,
             mutation_id: entry.mutation_id,
-            key: entry.key.take().unwrap_or_default(),
-            row: entry.row.take(),
+            key: entry.key.as_deref().unwrap_or_default(),
+            row: entry.row.as_deref(),
             written: [None; 3],
             projected: HashMap::new(),
+        }
+    }
+
+    /// Returns the text of what a shape's readers are sent; none when the row cannot be read as one of the shape's table.
+    fn of_effect(&mut self, shape: &Shape, op: RowOp, texts: &mut TextsWriter) -> Option<u32> {
+        match shape.selection() {
+            Some(selection) if op == RowOp::Put => self.put(selection, texts),
+            _ => Some(self.text(op, texts)),
         }
     }
 
@@ -188,9 +244,9 @@ impl RowTexts {
         if let Some(text) = self.written[op as usize] {
             return text;
         }
-        let (key, mutation_id) = (self.key.clone(), None);
-        let change = match (op, &self.row) {
-            (RowOp::Put, Some(row)) => put(key, row.clone()),
+        let (key, mutation_id) = (self.key.to_owned(), None);
+        let change = match (op, self.row) {
+            (RowOp::Put, Some(row)) => put(key, row.to_owned()),
             (RowOp::Leave, _) => Change::Leave { key, mutation_id },
             (RowOp::Put | RowOp::Delete, _) => Change::Delete { key, mutation_id },
         };
@@ -201,7 +257,7 @@ impl RowTexts {
 
     /// Returns a put of the selection's columns; none when the row cannot be read as one of the selection's table.
     fn put(&mut self, selection: &Selection, texts: &mut TextsWriter) -> Option<u32> {
-        let columns = match &self.row {
+        let columns = match self.row {
             Some(row) => selection.columns_of(row).ok()?,
             None => None,
         };
@@ -211,8 +267,8 @@ impl RowTexts {
         let projection = (selection.fingerprint().to_owned(), columns.into_owned());
         let columns = projection.1.clone();
         *self.projected.entry(projection).or_insert_with(|| {
-            let row = selection.project_to(self.row.as_deref()?, &columns).ok()?;
-            let change = put(self.key.clone(), row);
+            let row = selection.project_to(self.row?, &columns).ok()?;
+            let change = put(self.key.to_owned(), row);
             Some(texts.add(self.commit_id, self.mutation_id, &json::text(&change)))
         })
     }

@@ -86,6 +86,75 @@ pub(super) struct Found {
     pub(super) evaluations: u64,
 }
 
+/// What rows that sets have moved mean for the shapes without access keys.
+#[derive(Debug, Default)]
+pub(super) struct FoundMoved {
+    /// For each shape the places of rows, in ascending order, with what they mean.
+    pub(super) effects: Vec<(Shape, Vec<(usize, RowEffect)>)>,
+    /// As in [`Found`].
+    pub(super) outdated: Vec<Shape>,
+    /// As in [`Found`].
+    pub(super) unclear: Vec<Shape>,
+    pub(super) evaluations: u64,
+}
+
+/// A row as it is and was.
+struct Versions<'a> {
+    all: RowVersions,
+    /// Shapes that the past was not read for.
+    late: HashSet<&'a Shape>,
+    /// For those.
+    without_past: Option<RowVersions>,
+}
+
+/// A shape, with all that is the same for each row.
+struct Evaluating<'a> {
+    shape: &'a Shape,
+    selection: &'a Selection,
+    stats: &'a ShapeCounters,
+    sessions: usize,
+    is_touched: bool,
+    sets: &'a SetContext<'a>,
+}
+
+enum Evaluation {
+    Effect(RowEffect),
+    Unclear,
+}
+
+impl Evaluating<'_> {
+    /// Returns what a row means, if the budget admits the question and the shape's readers must know.
+    fn evaluate(
+        &self,
+        versions: &Versions<'_>,
+        budget: &mut Budget,
+        evaluations: &mut u64,
+    ) -> Option<Evaluation> {
+        let (shape, selection) = (self.shape, self.selection);
+        let is_late = !versions.late.is_empty() && versions.late.contains(shape);
+        let versions = match &versions.without_past {
+            Some(without_past) if is_late => without_past,
+            _ => &versions.all,
+        };
+        if !budget.admits(shape, selection.work(versions), self.sessions) {
+            return None;
+        }
+        *evaluations += 1;
+        self.stats.evaluated();
+        let sets = self.sets.at_both();
+        let effect = match self.is_touched {
+            true => selection.effect_of_sets(versions, sets),
+            false => selection.effect(versions, sets),
+        }?;
+        let is_unclear =
+            effect.op != RowOp::Put && (is_late || selection.is_unclear(versions, sets));
+        Some(match is_unclear {
+            true => Evaluation::Unclear,
+            false => Evaluation::Effect(effect),
+        })
+    }
+}
+
 impl ShapeIndex {
     /// Adds a shape.
     pub(super) fn attach(&mut self, shape: &Shape, stats: Arc<ShapeCounters>) {
@@ -207,6 +276,27 @@ impl ShapeIndex {
                 .find(entry, old_value_columns, sets, budget, &mut found)
                 .is_err()
             {
+                found.outdated.extend(version.shapes.keys().cloned());
+            }
+        }
+        found
+    }
+
+    /// Returns what rows of one entity that sets have moved mean for the shapes that [`Self::find`] leaves out for such
+    /// rows, those without access keys.
+    pub(super) fn find_moved(
+        &self,
+        rows: &[NetChange],
+        old_value_columns: &OldValueColumns,
+        sets: &SetContext<'_>,
+        budget: &mut Budget,
+    ) -> FoundMoved {
+        let mut found = FoundMoved::default();
+        let entity = rows.first().and_then(|row| self.entities.get(&*row.entity));
+        let versions = entity.into_iter().flat_map(|it| it.versions.values());
+        for version in versions {
+            let read = version.find_moved(rows, old_value_columns, sets, budget, &mut found);
+            if read.is_err() {
                 found.outdated.extend(version.shapes.keys().cloned());
             }
         }
@@ -358,59 +448,100 @@ impl VersionShapes {
         budget: &mut Budget,
         found: &mut Found,
     ) -> Result<(), RowError> {
-        let row = entry.row.as_deref();
-        let undo = entry.undo.as_deref();
-        let versions = RowVersions::read(&self.reader, row, undo)?;
         let late = self.late(old_value_columns.get(&entry.entity));
+        let versions = self.versions(entry, late)?;
         let is_keyed = |shape: &&Shape| !self.unkeyed.contains(*shape);
-        let mut candidates: HashSet<&Shape> = if versions.has_past() {
-            self.keyed_candidates(&versions, sets)
+        let mut candidates: HashSet<&Shape> = if versions.all.has_past() {
+            self.keyed_candidates(&versions.all, sets)
         } else {
             self.shapes.keys().filter(is_keyed).collect()
         };
-        let without_past = if late.is_empty() {
-            None
-        } else {
-            candidates.extend(late.iter().copied().filter(is_keyed));
-            Some(RowVersions::read(&self.reader, row, None)?)
-        };
+        candidates.extend(versions.late.iter().copied().filter(is_keyed));
+        // Rows that sets have moved come many at once, and are looked at shape by shape.
         let is_touched = entry.kind == ChangeKind::Touched;
-        for shape in self.unkeyed.iter().chain(candidates) {
+        let unkeyed = self.unkeyed.iter().filter(|_| !is_touched);
+        for shape in unkeyed.chain(candidates) {
             if is_touched && !sets.has_changed(shape) {
                 continue;
             }
-            let (Some(selection), Some(indexed)) = (shape.selection(), self.shapes.get(shape))
-            else {
-                continue;
-            };
-            let versions = match &without_past {
-                Some(without_past) if late.contains(shape) => without_past,
-                _ => &versions,
-            };
-            let sessions = indexed.stats.stats().sessions;
-            if !budget.admits(shape, selection.work(versions), sessions) {
-                continue;
-            }
-            found.evaluations += 1;
-            indexed.stats.evaluated();
-            let effect = if is_touched {
-                selection.effect_of_sets(versions, sets.at_both())
-            } else {
-                selection.effect(versions, sets.at_both())
-            };
-            match effect {
-                Some(effect)
-                    if effect.op != RowOp::Put
-                        && (late.contains(shape)
-                            || selection.is_unclear(versions, sets.at_both())) =>
-                {
-                    found.unclear.push(shape.clone());
+            if let Some(evaluating) = self.evaluating(shape, is_touched, sets) {
+                match evaluating.evaluate(&versions, budget, &mut found.evaluations) {
+                    Some(Evaluation::Effect(effect)) => found.effects.push((shape.clone(), effect)),
+                    Some(Evaluation::Unclear) => found.unclear.push(shape.clone()),
+                    None => {}
                 }
-                Some(effect) => found.effects.push((shape.clone(), effect)),
-                None => {}
             }
         }
         Ok(())
+    }
+
+    /// What rows that sets have moved mean for the shapes without access keys.
+    fn find_moved(
+        &self,
+        rows: &[NetChange],
+        old_value_columns: &OldValueColumns,
+        sets: &SetContext<'_>,
+        budget: &mut Budget,
+        found: &mut FoundMoved,
+    ) -> Result<(), RowError> {
+        let mut all: Vec<Versions<'_>> = Vec::with_capacity(rows.len());
+        for row in rows {
+            let late = self.late(old_value_columns.get(&row.entity));
+            all.push(self.versions(row, late)?);
+        }
+        let changed = self.unkeyed.iter();
+        for shape in changed.filter(|shape| sets.has_changed(shape)) {
+            let Some(evaluating) = self.evaluating(shape, true, sets) else {
+                continue;
+            };
+            let mut effects = Vec::new();
+            for (place, versions) in all.iter().enumerate() {
+                match evaluating.evaluate(versions, budget, &mut found.evaluations) {
+                    Some(Evaluation::Effect(effect)) => effects.push((place, effect)),
+                    Some(Evaluation::Unclear) => found.unclear.push(shape.clone()),
+                    None => {}
+                }
+            }
+            if !effects.is_empty() {
+                found.effects.push((shape.clone(), effects));
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads a row, without its past for `late` shapes.
+    fn versions<'a>(
+        &self,
+        entry: &NetChange,
+        late: HashSet<&'a Shape>,
+    ) -> Result<Versions<'a>, RowError> {
+        let row = entry.row.as_deref();
+        let without_past = match late.is_empty() {
+            true => None,
+            false => Some(RowVersions::read(&self.reader, row, None)?),
+        };
+        Ok(Versions {
+            all: RowVersions::read(&self.reader, row, entry.undo.as_deref())?,
+            late,
+            without_past,
+        })
+    }
+
+    fn evaluating<'a>(
+        &'a self,
+        shape: &'a Shape,
+        is_touched: bool,
+        sets: &'a SetContext<'a>,
+    ) -> Option<Evaluating<'a>> {
+        let stats = &self.shapes.get(shape)?.stats;
+        Some(Evaluating {
+            shape,
+            selection: shape.selection()?,
+            stats,
+            sessions: stats.stats().sessions,
+            is_touched,
+            sets,
+        })
     }
 
     /// The shapes that were attached after the drain had begun, and look at columns whose previous values it
