@@ -5,6 +5,7 @@
 //! instead; other items may be dropped and counted.
 
 mod backpressure;
+mod bell;
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,6 +15,7 @@ use tokio::sync::Notify;
 
 pub(crate) use backpressure::Backpressure;
 use backpressure::Recipient;
+pub(crate) use bell::{Bell, CROWD_MIN, ring_in_turns};
 
 /// Identifies a session within this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -196,6 +198,15 @@ impl<T> Drop for MailboxSender<T> {
 impl<T: Clone> MailboxSender<T> {
     /// Queues an item of this many bytes, without waiting.
     pub(crate) fn send(&self, item: &T, bytes: usize) -> Sent {
+        let sent = self.send_silently(item, bytes);
+        if sent == Sent::Queued {
+            self.shared.changed.notify_one();
+        }
+        sent
+    }
+
+    /// The same, but the session learns of it when its [`Bell`] is rung, or something else is sent.
+    pub(crate) fn send_silently(&self, item: &T, bytes: usize) -> Sent {
         let shared = &*self.shared;
         let Capacity {
             items: items_max,
@@ -218,9 +229,12 @@ impl<T: Clone> MailboxSender<T> {
         shared.recipient.queueing();
         queue.bytes += bytes;
         queue.items.push_back((item.clone(), bytes));
-        drop(queue);
-        shared.changed.notify_one();
         Sent::Queued
+    }
+
+    /// What tells the session to look.
+    pub(crate) fn bell(&self) -> Bell<T> {
+        Bell::of(&self.shared)
     }
 
     /// Drops everything that is queued, as if the queue were full.
@@ -316,6 +330,18 @@ mod tests {
         assert_eq!(next.as_mut().now_or_never(), None);
         sender.overflow();
         assert_eq!(next.now_or_never(), Some(Some(Taken::Overflow)));
+    }
+
+    #[test]
+    fn what_was_sent_silently_is_found_when_the_bell_rings() {
+        let (sender, mut mailbox) = open(9, 9);
+        let mut next = std::pin::pin!(mailbox.next());
+        assert_eq!(next.as_mut().now_or_never(), None);
+        let bell = sender.bell();
+        assert_eq!(sender.send_silently(&1, 1), Sent::Queued);
+        assert_eq!(next.as_mut().now_or_never(), None);
+        drop(bell);
+        assert_eq!(next.now_or_never(), Some(Some(Taken::Item(1))));
     }
 
     #[test]

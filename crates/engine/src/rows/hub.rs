@@ -45,7 +45,7 @@ use super::stats::{DearestShapes, HubCounters, HubStats};
 use super::user_shapes::UserShapes;
 use super::writer::{self, Evaluated};
 use crate::auth::Counted;
-use crate::mailbox::{Backpressure, Capacity, Mailbox, MailboxSender, Sent, SessionId, mailbox};
+use crate::mailbox::{self, Backpressure, Bell, Capacity, Mailbox, MailboxSender, Sent, SessionId};
 
 /// What all sessions together may cost.
 #[derive(Debug, Clone, Copy)]
@@ -206,7 +206,7 @@ impl Hub {
         epoch: &Epoch,
         capacity: Capacity,
     ) -> Mailbox<Batch> {
-        let (sender, mailbox) = mailbox(session, capacity, &self.backpressure);
+        let (sender, mailbox) = mailbox::mailbox(session, capacity, &self.backpressure);
         let subscriber = Subscriber {
             mailbox: sender,
             user: user.filter(|user| self.counts_shapes_of(user)).cloned(),
@@ -540,14 +540,21 @@ impl Hub {
             }
         }
         self.backpressure.begin_batch();
+        let is_crowd = audience.len() >= mailbox::CROWD_MIN;
+        let mut bells = Vec::new();
         for session in audience {
-            state.queue(session, &batch);
+            match is_crowd {
+                true => bells.extend(state.queue_silently(session, &batch)),
+                false => state.queue(session, &batch),
+            }
         }
         if self.held.load(Ordering::Relaxed) > self.limits.queue_bytes_max {
             state.relieve();
         }
         metrics::gauge!("rhtmx_sync_queue_bytes").set(self.held.load(Ordering::Relaxed) as f64);
         self.backpressure.batch_queued();
+        drop(state);
+        mailbox::ring_in_turns(bells);
     }
 
     fn evaluate(&self, mut log_batch: LogBatch) -> Evaluated {
@@ -675,7 +682,20 @@ impl State {
         let Some(subscriber) = self.sessions.get(&session) else {
             return;
         };
-        match subscriber.mailbox.send(batch, batch.bytes()) {
+        let sent = subscriber.mailbox.send(batch, batch.bytes());
+        self.count_sent(sent);
+    }
+
+    /// The same, but the session learns of it when the bell rings.
+    fn queue_silently(&mut self, session: SessionId, batch: &Batch) -> Option<Bell<Batch>> {
+        let mailbox = &self.sessions.get(&session)?.mailbox;
+        let (bell, sent) = (mailbox.bell(), mailbox.send_silently(batch, batch.bytes()));
+        self.count_sent(sent);
+        Some(bell)
+    }
+
+    fn count_sent(&mut self, sent: Sent) {
+        match sent {
             Sent::Queued => {
                 self.counters.deliveries += 1;
                 metrics::counter!("rhtmx_sync_deliveries_total").increment(1);
