@@ -23,7 +23,8 @@ pub enum Command<B> {
     Resolve(SubscriptionId),
     /// Make the hub queue batches again, then read those that it could not queue: all changes of these shapes
     /// since their positions, transient ones too. Report [`super::Session::caught_up`] at the end, or
-    /// [`super::Session::catch_up_failed`]; until then only [`super::Session::applied`].
+    /// [`super::Session::caught_up_apart`], or [`super::Session::catch_up_failed`]; until then only
+    /// [`super::Session::applied`].
     CatchUp(Vec<(Shape, Arc<Position>)>),
     /// Apply a mutation. Report [`super::Session::applied`] at the end.
     Apply(Box<Push>),

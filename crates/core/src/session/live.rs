@@ -209,6 +209,24 @@ impl LiveShapes {
         }
     }
 
+    /// Notes that a catch-up has brought live shapes to these positions. Returns the furthest.
+    pub(super) fn caught_up_apart(
+        &mut self,
+        reached: &[(Shape, Arc<Position>)],
+    ) -> Option<Arc<Position>> {
+        self.uncommitted = true;
+        for (shape, position) in reached {
+            self.raise(position);
+            if let Some(live) = self.shapes.get_mut(shape) {
+                *live = LiveShape {
+                    at: position.clone(),
+                    ahead: Some(position.clone()),
+                };
+            }
+        }
+        self.ahead.clone()
+    }
+
     /// Whether changes have been sent since the last `cursor` frame.
     pub(super) fn has_uncommitted(&self) -> bool {
         self.uncommitted

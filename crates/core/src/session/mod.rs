@@ -645,6 +645,19 @@ impl<B: Batch> Session<B> {
         commands
     }
 
+    /// The same, where the shapes have been brought to different positions. Until the stream is as far as the furthest of
+    /// them, its batches have some of what is new.
+    pub fn caught_up_apart(&mut self, reached: &[(Shape, Arc<Position>)]) -> Vec<Command<B>> {
+        self.in_batch = None;
+        let furthest = self.live.caught_up_apart(reached);
+        let mut commands = Vec::new();
+        commands.extend(
+            furthest.map(|position| Command::Hub(HubCommand::Await(Awaited::Position(position)))),
+        );
+        commands.extend(self.mutations.await_again());
+        commands
+    }
+
     /// The catch-up failed: the log is too short, or the schema of `entity` changed. The subscriptions that
     /// this concerns restart, and the others catch up again.
     pub fn catch_up_failed(

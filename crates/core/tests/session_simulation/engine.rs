@@ -24,9 +24,10 @@ use crate::world::{Checked, Failure, Fault, Rule, Shared};
 
 const SUBSCRIPTIONS_MAX: usize = 4;
 
-/// A catch-up sends its shapes one after another, at the position of its snapshot.
+/// A catch-up sends its shapes one after another, at the position of its snapshot, or of several.
 #[derive(Debug)]
 struct CatchUp {
+    /// Each with the position up to which it has been sent.
     shapes: Vec<(Shape, Arc<Position>)>,
     sent: usize,
     position: Option<Arc<Position>>,
@@ -217,13 +218,20 @@ impl Connection {
             if shared.fault == Some(Fault::RejoinsAfterCatchUp) {
                 shared.hub.rejoin(self.client);
             }
-            let commands = self.session.caught_up(position.clone());
+            let is_apart = catch_up.shapes.iter().any(|(_, at)| at != position);
+            let commands = match is_apart {
+                true => {
+                    shared.count("apart");
+                    self.session.caught_up_apart(&catch_up.shapes)
+                }
+                false => self.session.caught_up(position.clone()),
+            };
             self.end_catch_up(commands, shared)?;
             return Ok(true);
         };
-        catch_up.sent += 1;
+        let (shape, since, position) = (shape.clone(), since.clone(), position.clone());
         let entity = shape.entity();
-        let items = shared.database.changes(since, position);
+        let items = shared.database.changes(&since, &position);
         let mut items = items.iter().filter(|item| item.entity == entity).peekable();
         let expired = !since.covers(shared.database.floor());
         let failure = if expired {
@@ -241,13 +249,21 @@ impl Connection {
             shared.note(|| format!("server {} cannot catch up: {reason:?}", self.client));
             let commands = self.session.catch_up_failed(reason, entity);
             self.end_catch_up(commands, shared)?;
-        } else if items.peek().is_some() {
+            return Ok(true);
+        }
+        if items.peek().is_some() {
             let transients = shared.fault != Some(Fault::CatchesUpWithoutTransients);
-            let changes = changes_for(shared.shapes.resolved(shape), items, None, transients);
+            let changes = changes_for(shared.shapes.resolved(&shape), items, None, transients);
             self.outbox.push_back(Frame::Changes {
                 target: Target::CaughtUp(shape.clone()),
                 changes,
             });
+        }
+        catch_up.shapes[catch_up.sent].1 = position;
+        catch_up.sent += 1;
+        let more = catch_up.sent < catch_up.shapes.len();
+        if more && shared.random.percent(shared.apart_percent) {
+            catch_up.position = None;
         }
         Ok(true)
     }

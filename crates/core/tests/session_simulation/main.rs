@@ -23,8 +23,9 @@ const SEEDS: u64 = 3_000;
 const EVENTS: usize = 300;
 
 /// What must happen often enough in all worlds together.
-const EXPECTED: [&str; 17] = [
+const EXPECTED: [&str; 18] = [
     "acked",
+    "apart",
     "batches for one subscription",
     "catch-ups",
     "continued reads",

@@ -97,6 +97,8 @@ pub(crate) struct Shared {
     pub(crate) failures_percent: usize,
     /// Whether a resume sends transient changes; it may, and need not.
     pub(crate) resumes_with_transients: bool,
+    /// How often a catch-up reads the next shape at a snapshot of its own.
+    pub(crate) apart_percent: usize,
     pub(crate) tally: Tally,
     /// What happened, when it is wanted.
     pub(crate) trace: Option<Vec<String>>,
@@ -187,6 +189,7 @@ impl World {
         let resolves_first = random.percent(50);
         let failures_percent = random.pick(&[0, 0, 5, 30]);
         let resumes_with_transients = random.percent(50);
+        let apart_percent = random.pick(&[0, 0, 20, 60]);
         let trace = traced.then(Vec::new);
         Self {
             shared: Shared {
@@ -200,6 +203,7 @@ impl World {
                 resolves_first,
                 failures_percent,
                 resumes_with_transients,
+                apart_percent,
                 tally: Tally::new(),
                 trace,
             },

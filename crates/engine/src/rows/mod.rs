@@ -30,4 +30,5 @@ pub(crate) use batch::Batch;
 pub(crate) use continuations::Continuations;
 pub(crate) use hub::{FilterBytes, Hub, HubLimits};
 pub(crate) use reads::Reader;
+pub(crate) use sets::names_sets;
 pub(crate) use turns::{ReadClient, ReadLimits};

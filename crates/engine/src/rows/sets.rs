@@ -494,7 +494,7 @@ impl ShapeSets {
 }
 
 /// Whether a shape's filter names sets.
-pub(super) fn names_sets(shape: &Shape) -> bool {
+pub(crate) fn names_sets(shape: &Shape) -> bool {
     let filter = shape.selection().map(|selection| selection.filter());
     filter.is_some_and(|filter| filter.sets().len() > 0)
 }

@@ -1,5 +1,6 @@
 //! Rules that one or two events show; those that only many events can show are simulated.
 
+mod apart;
 mod rights;
 mod shapes;
 
