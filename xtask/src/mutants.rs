@@ -2,7 +2,8 @@
 //! fail proves nothing.
 //!
 //! A mutant is a patch, applied to a copy of the crates. Those of the fault suite break what a server promises; those of
-//! the privacy suite tell somebody what they may not know, and those of row level security take policies for others.
+//! the privacy suite tell somebody what they may not know, those of row level security take policies for others, and those
+//! of membership read the log without end.
 
 use std::env;
 use std::fs;
@@ -38,7 +39,7 @@ enum Runs {
     Engines,
 }
 
-const SUITES: [Suite; 3] = [
+const SUITES: [Suite; 4] = [
     Suite {
         patches: "tests/fault/mutants",
         target: "fault",
@@ -58,6 +59,13 @@ const SUITES: [Suite; 3] = [
         target: "rls",
         test: "random::what_is_visible_by_random_plans_is_what_postgresql_shows_the_role",
         games: 4,
+        runs: Runs::Engines,
+    },
+    Suite {
+        patches: "tests/protocol/membership/mutants",
+        target: "protocol",
+        test: "membership::constant::a_client_becomes_live_though_every_batch_moves_rows::postgres",
+        games: 2,
         runs: Runs::Engines,
     },
 ];
@@ -277,6 +285,7 @@ mod tests {
         for (file, suite, part) in [
             ("tests/protocol/policies/privacy.rs", SUITES[1], 2),
             ("tests/rls/random.rs", SUITES[2], 1),
+            ("tests/protocol/membership/constant.rs", SUITES[3], 2),
         ] {
             let text = fs::read_to_string(steps::workspace().join(file)).unwrap();
             let name = suite.test.split("::").nth(part).unwrap();

@@ -198,7 +198,7 @@ impl World {
     }
 
     /// Batches come and are taken, with commits behind each of them.
-    fn go_on(&mut self, batches: usize) {
+    fn pass_batches(&mut self, batches: usize) {
         for _ in 0..batches {
             for step in [Step::Commit, Step::Drain, Step::Commit, Step::Read] {
                 self.step(&step);
@@ -226,7 +226,7 @@ fn settled(at_drains: AtDrains, steps: &[Step]) -> World {
     for step in steps {
         world.step(step);
     }
-    world.go_on(20 + 2 * steps.len());
+    world.pass_batches(20 + 2 * steps.len());
     world
 }
 
@@ -250,7 +250,7 @@ proptest! {
         prop_assert!(world.continued <= each * world.subscriptions, "{}", world.continued);
         // From now on the log is not read any more, and each batch ends with a cursor.
         let (catch_ups, continued) = (world.catch_ups, world.continued);
-        world.go_on(20);
+        world.pass_batches(20);
         prop_assert_eq!((world.catch_ups, world.continued), (catch_ups, continued));
         prop_assert!(world.subscriptions == 0 || world.cursor == world.hub);
     }
@@ -263,6 +263,6 @@ fn with_snapshots_of_their_own_reads_have_no_end() {
     world.step(&Step::Subscribe);
     world.step(&Step::Commit);
     world.step(&Step::Read);
-    world.go_on(100);
+    world.pass_batches(100);
     assert!(world.catch_ups >= 50, "{}", world.catch_ups);
 }

@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::entity::Entities;
 use crate::feed::LogSubscriber;
+use crate::read::DrainSnapshots;
 
 /// How the listener learns of commits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +67,8 @@ pub struct ListenerContext {
     pub status: watch::Sender<ListenerStatus>,
     /// Ends the listener.
     pub shutdown: CancellationToken,
+    /// The reads that wait for the snapshot of a drain.
+    pub drain_snapshots: Arc<DrainSnapshots>,
     /// Whether it only looks on: it never takes the lead, which would leave the log unpruned.
     pub observes: bool,
 }

@@ -163,6 +163,7 @@ impl ChangeTracker {
             entries_max: None,
             entities: None,
             inquiry: None,
+            at_drain: None,
         };
         let mut changes = db.read_changes(self.state.entities.with_missing(), query);
         let start = changes.start().await?;

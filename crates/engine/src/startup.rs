@@ -157,6 +157,7 @@ fn run(state: &Arc<EngineState>) -> Result<(), SyncError> {
         wake: state.listener_wake.clone(),
         status: state.listener.clone(),
         shutdown: state.shutdown.clone(),
+        drain_snapshots: state.drain_snapshots.clone(),
         observes: state.config.observes,
     };
     let config = &state.config;

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use db::DbError;
 use db::entity::{Entities, Entity};
 use db::listener::ListenerStatus;
+use db::read::DrainSnapshots;
 use filter::Table;
 use protocol::{ErrorCode, Limits, SchemaSummary, SelectionRequest};
 use sync_core::limit::Limit;
@@ -61,6 +62,8 @@ pub(crate) struct EngineState {
     pub(crate) tasks: TaskTracker,
     /// Makes the listener read the log at once.
     pub(crate) listener_wake: Arc<Notify>,
+    /// The reads that wait for the snapshot of the listener's next drain.
+    pub(crate) drain_snapshots: Arc<DrainSnapshots>,
     /// Of each entity the number of refreshes that failed in a row; held while its table is looked at and its
     /// capture is installed, so that this happens once at a time.
     pub(crate) refreshing: BTreeMap<String, tokio::sync::Mutex<u32>>,
@@ -130,10 +133,11 @@ impl EngineState {
             shapes_of_user_max: limits.shapes_of_user_max,
         };
         let hub = Arc::new(Hub::new(hub_limits, listener_wake.clone()));
+        let drain_snapshots = DrainSnapshots::new(listener_wake.clone());
         let reader = Reader::new(
             config.db_pool.clone(),
             entities.clone(),
-            hub.clone(),
+            (hub.clone(), drain_snapshots.clone()),
             read_limits(&config),
             config.reads.clone(),
             config.limits.stalled_timeout(),
@@ -158,6 +162,7 @@ impl EngineState {
             shutdown: CancellationToken::new(),
             tasks: TaskTracker::new(),
             listener_wake,
+            drain_snapshots,
             refreshing,
             continuations: Continuations::default(),
             long_polls: Arc::new(Semaphore::new(long_polls_max)),

@@ -1,5 +1,6 @@
 //! Rows that come and go without having changed, because memberships change.
 
+mod constant;
 mod doors;
 mod filters;
 mod many;

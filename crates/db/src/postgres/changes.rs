@@ -19,12 +19,12 @@ use sync_core::log::NetChange;
 use sync_core::membership::{Answer, AskedGroup, GroupAnswer, Question};
 use sync_core::snapshot::Snapshot;
 use tokio::time::Instant;
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::cancel::Progress;
 use super::dialect::bound;
 use super::inquiry::{fingerprints_sql, question_sql};
-use super::one_snapshot::{ONE_SNAPSHOT, lock_sql, question_settings};
+use super::one_snapshot::{ONE_SNAPSHOT, lock_sql, question_settings, take_over};
 use super::read::{
     PLANNER_SETTINGS, READ_COMMITTED, READ_TIMEOUTS, SESSION_SETTINGS, ask_group, changes_sql,
     commit_id, parameters,
@@ -41,7 +41,9 @@ use crate::read::inquiry::{
     AnswerCollector, AnswerLine, Collected, Inquiring, Moved, are_known, entities_of, filter_of,
     subject,
 };
-use crate::read::{ChangesQuery, Fingerprints, OldValueColumns, Part, PartSender, some_of};
+use crate::read::{
+    ChangesQuery, Exported, Fingerprints, OldValueColumns, Part, PartSender, some_of,
+};
 use crate::sets::groups_of;
 
 type Entities = BTreeMap<String, Arc<Entity>>;
@@ -56,13 +58,13 @@ impl QueryableByName<Pg> for AnswerLine {
     }
 }
 
-/// Reads the changes since the query's position and sends them to `out`.
+/// Reads the changes since the query's position and sends them to `out`: at the snapshot that a drain has exported, or,
+/// when that cannot be taken over, at one of its own.
 pub(crate) async fn read_changes(
     conn: &mut AsyncPgConnection,
-    log_schema: &str,
-    entities: &Entities,
-    health: &Arc<Health>,
+    (log_schema, entities, health): (&str, &Entities, &Arc<Health>),
     mut query: ChangesQuery,
+    mut exported: Option<Exported>,
     out: &PartSender<NetChange>,
     progress: &Progress,
 ) -> DbResult<()> {
@@ -71,69 +73,36 @@ pub(crate) async fn read_changes(
             "a cursor of SQLite cannot be used with PostgreSQL".to_owned(),
         ));
     };
-    let inquiring = query.inquiry.take();
-    let wanted = query.of(entities).into_owned();
+    let mut inquiring = query.inquiry.take();
     let changes = Changes {
         log_schema,
         entities,
         health,
         expected: query.expected(entities),
+        wanted: query.of(entities).into_owned(),
         from,
+        entries_max: query.entries_max,
         old_value_columns: query.old_value_columns,
         progress,
     };
-    conn.transaction(async |conn| {
-        let one_snapshot = format!("SET TRANSACTION {ONE_SNAPSHOT}");
-        let (isolation, lock) = match inquiring {
-            Some(_) => (one_snapshot.as_str(), lock_sql(entities, &BTreeSet::new())),
-            None => (READ_COMMITTED, String::new()),
-        };
-        let settings = settings();
-        conn.batch_execute(&format!("{isolation}; {settings}; {lock}"))
-            .await?;
-        if let Some(entries_max) = query.entries_max {
-            let (from, parameters) = (&query.from, changes.parameters(&wanted));
-            let refused =
-                resume::refuse(conn, log_schema, &wanted, from, &parameters, entries_max).await?;
-            if let Some(reason) = refused {
-                let _ = progress.send(out, Part::Refused(reason)).await;
-                return Ok(());
+    loop {
+        let at_drain = exported.take();
+        let is_at_drain = at_drain.is_some();
+        let mut has_begun = false;
+        let read = conn.transaction(async |conn| {
+            changes.begin(conn, inquiring.is_some(), at_drain).await?;
+            has_begun = true;
+            changes.read(conn, inquiring.take(), out).await
+        });
+        match read.await {
+            Err(_) if is_at_drain && !has_begun => {
+                debug!("the snapshot of a drain could not be taken over");
+            }
+            read => {
+                return read.map_err(|failed: Failed| failed.while_doing("reading the log"));
             }
         }
-        let mut moved = Moved::default();
-        if let Some(inquiring) = inquiring {
-            match changes.inquire(conn, inquiring).await? {
-                Ok(touched) => moved = touched,
-                Err(ended) => {
-                    let _ = progress.send(out, ended).await;
-                    return Ok(());
-                }
-            }
-        }
-        let (sql, parameters) = (changes.sql(&wanted), changes.parameters(&wanted));
-        let mut lines = bound(&sql, &parameters)
-            .load_stream::<ChangeRow>(conn)
-            .await?;
-        let mut collector = changes.collector();
-        while let Some(line) = lines.next().await {
-            progress.line();
-            for part in collector.take(line?)? {
-                moved.pass(&part);
-                if progress.send(out, part).await.is_err() {
-                    return Ok(());
-                }
-            }
-        }
-        drop(lines);
-        if let Some(part) = collector.finish() {
-            moved.pass(&part);
-            // An error means that the receiver has been dropped, and nothing is left to do.
-            let _ = progress.send(out, part).await;
-        }
-        changes.send_moved(conn, &moved, out).await
-    })
-    .await
-    .map_err(|failed: Failed| failed.while_doing("reading the log"))
+    }
 }
 
 fn settings() -> String {
@@ -147,12 +116,92 @@ struct Changes<'a> {
     entities: &'a Entities,
     health: &'a Arc<Health>,
     expected: Fingerprints,
+    /// Those whose changes are read.
+    wanted: Entities,
     from: Snapshot,
+    entries_max: Option<u64>,
     old_value_columns: OldValueColumns,
     progress: &'a Progress,
 }
 
 impl Changes<'_> {
+    /// Begins the transaction: its settings, and the locks of its tables before it has a snapshot.
+    async fn begin(
+        &self,
+        conn: &mut AsyncPgConnection,
+        inquires: bool,
+        at_drain: Option<Exported>,
+    ) -> Result<(), Failed> {
+        let settings = settings();
+        if let Some(exported) = at_drain {
+            let lock = lock_sql(self.entities, &BTreeSet::new());
+            return take_over(conn, exported, &settings, &lock).await;
+        }
+        let one_snapshot = format!("SET TRANSACTION {ONE_SNAPSHOT}");
+        let (isolation, lock) = match inquires {
+            true => (
+                one_snapshot.as_str(),
+                lock_sql(self.entities, &BTreeSet::new()),
+            ),
+            false => (READ_COMMITTED, String::new()),
+        };
+        conn.batch_execute(&format!("{isolation}; {settings}; {lock}"))
+            .await?;
+        Ok(())
+    }
+
+    /// Reads, in the transaction that has begun.
+    async fn read(
+        &self,
+        conn: &mut AsyncPgConnection,
+        inquiring: Option<Inquiring>,
+        out: &PartSender<NetChange>,
+    ) -> Result<(), Failed> {
+        let wanted = &self.wanted;
+        if let Some(entries_max) = self.entries_max {
+            let from = Position::Snapshot(self.from.clone());
+            let parameters = self.parameters(wanted);
+            let schema = self.log_schema;
+            let refused =
+                resume::refuse(conn, schema, wanted, &from, &parameters, entries_max).await?;
+            if let Some(reason) = refused {
+                let _ = self.progress.send(out, Part::Refused(reason)).await;
+                return Ok(());
+            }
+        }
+        let mut moved = Moved::default();
+        if let Some(inquiring) = inquiring {
+            match self.inquire(conn, inquiring).await? {
+                Ok(touched) => moved = touched,
+                Err(ended) => {
+                    let _ = self.progress.send(out, ended).await;
+                    return Ok(());
+                }
+            }
+        }
+        let (sql, parameters) = (self.sql(wanted), self.parameters(wanted));
+        let mut lines = bound(&sql, &parameters)
+            .load_stream::<ChangeRow>(conn)
+            .await?;
+        let mut collector = self.collector();
+        while let Some(line) = lines.next().await {
+            self.progress.line();
+            for part in collector.take(line?)? {
+                moved.pass(&part);
+                if self.progress.send(out, part).await.is_err() {
+                    return Ok(());
+                }
+            }
+        }
+        drop(lines);
+        if let Some(part) = collector.finish() {
+            moved.pass(&part);
+            // An error means that the receiver has been dropped, and nothing is left to do.
+            let _ = self.progress.send(out, part).await;
+        }
+        self.send_moved(conn, &moved, out).await
+    }
+
     /// The statement that reads the changes of these entities.
     fn sql(&self, entities: &Entities) -> String {
         let undo = !self.old_value_columns.is_empty();

@@ -4,7 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use diesel_async::{AsyncPgConnection, SimpleAsyncConnection as _};
+
 use crate::entity::Entity;
+use crate::error::{DbError, Failed};
+use crate::quote::literal;
+use crate::read::Exported;
 use crate::read::inquiry::QUESTION_LOCK_MS_MAX;
 
 /// The snapshot of every statement in it is that of the first. Nothing that it reads is newer, but for a table that
@@ -19,6 +24,30 @@ pub(super) fn question_settings(timeout: Duration) -> String {
         "SET LOCAL statement_timeout = {timeout}; SET LOCAL lock_timeout = {QUESTION_LOCK_MS_MAX}; \
          SET LOCAL enable_seqscan = on; SET LOCAL enable_hashjoin = on; SET LOCAL enable_mergejoin = on"
     )
+}
+
+/// Takes the snapshot of a drain over, at the begin of a transaction, with the locks that `lock` takes. The drain still has
+/// its own; a session that waits for these to end goes first.
+///
+/// # Errors
+/// When the drain has ended meanwhile, or a lock cannot be had at once.
+pub(super) async fn take_over(
+    conn: &mut AsyncPgConnection,
+    exported: Exported,
+    settings: &str,
+    lock: &str,
+) -> Result<(), Failed> {
+    let snapshot = literal(&exported.snapshot);
+    let at_once = if lock.is_empty() { "" } else { " NOWAIT" };
+    conn.batch_execute(&format!(
+        "SET TRANSACTION {ONE_SNAPSHOT}; SET TRANSACTION SNAPSHOT {snapshot}; {settings}; {lock}{at_once}"
+    ))
+    .await?;
+    if !exported.confirm() {
+        let too_late = "the drain has ended before its snapshot was taken over";
+        return Err(DbError::Unreachable(too_late.to_owned()).into());
+    }
+    Ok(())
 }
 
 /// A statement that takes the locks of reads of these tables, before there is a snapshot; empty when there are none.

@@ -29,7 +29,10 @@ use crate::error::{DbError, DbResult, Failed};
 use crate::health::Health;
 use crate::migrations::{self, LOCK_MIGRATIONS, MAKE_RECORD};
 use crate::pooling::Pooling;
-use crate::read::{ChangeStream, ChangesQuery, ReadStream, RowStream, RowsQuery};
+use crate::read::{
+    ChangeStream, ChangesQuery, DrainSnapshots, Exported, PartSender, ReadStream, RowStream,
+    RowsQuery,
+};
 use crate::url;
 
 /// How often the table of the migrations' record is tried to be made while others make it.
@@ -274,11 +277,15 @@ impl PostgresPool {
             let mut conn = pool.get().await?;
             let log_schema = pool.log_schema(&mut conn).await?;
             let health = &pool.health;
+            // With a connection at hand, so that the drain does not wait for one.
+            let exported = match exported(query.at_drain.as_ref(), &out).await {
+                Some(exported) => exported,
+                None => return Ok(()),
+            };
             let guard = CancelGuard::new(&conn, pool.connector.clone());
             let progress = Progress::default();
-            let read = changes::read_changes(
-                &mut conn, log_schema, &entities, health, query, &out, &progress,
-            );
+            let known = (log_schema, &*entities, health);
+            let read = changes::read_changes(&mut conn, known, query, exported, &out, &progress);
             let timeout = pool.config.statement_timeout();
             let read = cancel::run(guard, timeout, "reading the log", &out, &progress, read).await;
             read.inspect_err(|error| read::guard_after(error, &entities, health))
@@ -292,11 +299,14 @@ impl PostgresPool {
             let mut conn = pool.get().await?;
             let log_schema = pool.log_schema(&mut conn).await?;
             let health = &pool.health;
+            let exported = match exported(query.at_drain.as_ref(), &out).await {
+                Some(exported) => exported,
+                None => return Ok(()),
+            };
             let guard = CancelGuard::new(&conn, pool.connector.clone());
             let progress = Progress::default();
-            let read = read::read_rows(
-                &mut conn, log_schema, &entity, health, &query, &out, &progress,
-            );
+            let known = (log_schema, &entity, health);
+            let read = read::read_rows(&mut conn, known, &query, exported, &out, &progress);
             let timeout = pool.config.statement_timeout();
             let read = cancel::run(guard, timeout, "reading a table", &out, &progress, read).await;
             read.inspect_err(|error| {
@@ -393,5 +403,20 @@ impl PostgresPool {
             install_attempts: install::Attempts::default(),
             generation: capture::GENERATION,
         }
+    }
+}
+
+/// The snapshot of the next drain, if the read is to have one and there is one in time. None when nobody waits for the
+/// read any more.
+async fn exported<T>(
+    drains: Option<&Arc<DrainSnapshots>>,
+    out: &PartSender<T>,
+) -> Option<Option<Exported>> {
+    let Some(drains) = drains else {
+        return Some(None);
+    };
+    tokio::select! {
+        exported = drains.exported() => Some(exported),
+        () = out.closed() => None,
     }
 }

@@ -19,11 +19,12 @@ use sync_core::cursor::CommitId;
 use sync_core::membership::{AskedGroup, GroupAnswer};
 use sync_core::shape::Selection;
 use sync_core::snapshot::Snapshot;
+use tracing::debug;
 
 use super::cancel::Progress;
 use super::dialect::{bound, dialect};
 use super::filter::Predicates;
-use super::one_snapshot::{ONE_SNAPSHOT, lock_all, question_settings};
+use super::one_snapshot::{ONE_SNAPSHOT, lock_all, question_settings, take_over};
 use super::projection;
 use super::rls::group::{self, Asked, denied};
 use super::store::{SEARCH_PATH, in_schema};
@@ -34,7 +35,9 @@ use crate::quote::{array, literal};
 use crate::read::collect::{ChangeRow, RowLine, RowsCollector};
 use crate::read::inquiry::TIME_OF_GROUP;
 use crate::read::sql::{self, Reading};
-use crate::read::{self, Fingerprints, OldValueColumns, Part, PartSender, RowsPage, RowsQuery};
+use crate::read::{
+    self, Exported, Fingerprints, OldValueColumns, Part, PartSender, RowsPage, RowsQuery,
+};
 use crate::sets;
 use crate::sets::groups_of;
 
@@ -203,13 +206,13 @@ fn rows_sql(
     (format!("{before}{rows}{after}"), parameters)
 }
 
-/// Reads rows of an entity and sends them to `out`.
+/// Reads rows of an entity and sends them to `out`: at the snapshot that a drain has exported, or, when that cannot be
+/// taken over, at one of its own.
 pub(crate) async fn read_rows(
     conn: &mut AsyncPgConnection,
-    log_schema: &str,
-    entity: &Arc<Entity>,
-    health: &Arc<Health>,
+    (log_schema, entity, health): (&str, &Arc<Entity>, &Arc<Health>),
     query: &RowsQuery,
+    mut exported: Option<Exported>,
     out: &PartSender<RowImage>,
     progress: &Progress,
 ) -> DbResult<()> {
@@ -220,41 +223,102 @@ pub(crate) async fn read_rows(
             return Ok(());
         }
     };
-    let guarded = health.is_guarded(&entity.schema.entity);
     let selection = query.shape.selection();
-    let groups = selection.map_or_else(Vec::new, |found| groups_of(found.filter()));
-    conn.transaction(async |conn| {
-        let settings = format!("{SESSION_SETTINGS}; {READ_TIMEOUTS}; SET LOCAL {SEARCH_PATH}");
-        let mut asked = Asked::default();
-        if groups.is_empty() {
-            conn.batch_execute(&format!("{READ_COMMITTED}; {settings}"))
-                .await?;
-        } else {
-            let lock = lock_all(relies_on.iter().map(|entity| &**entity));
-            conn.batch_execute(&format!(
-                "SET TRANSACTION {ONE_SNAPSHOT}; {settings}; {lock}"
-            ))
-            .await?;
-            for group in groups {
-                let is_denied = query.denied.contains(group.name());
-                let answer = match is_denied {
-                    true => denied(&group, "it was not answered before"),
-                    false => ask_group(conn, log_schema, &query.others, &group).await?,
-                };
-                if answer.answers == Answers::Denied && !is_denied {
-                    let text = "the database could not say what a role sees";
-                    return Err(DbError::Unreachable(text.to_owned()).into());
-                }
-                asked.insert(group, answer);
+    let rows = Rows {
+        log_schema,
+        entity,
+        health,
+        query,
+        groups: selection.map_or_else(Vec::new, |found| groups_of(found.filter())),
+        relies_on,
+    };
+    loop {
+        let at_drain = exported.take();
+        let is_at_drain = at_drain.is_some();
+        let mut has_begun = false;
+        let read = conn.transaction(async |conn| {
+            rows.begin(conn, at_drain).await?;
+            has_begun = true;
+            rows.read(conn, out, progress).await
+        });
+        match read.await {
+            Err(_) if is_at_drain && !has_begun => {
+                debug!("the snapshot of a drain could not be taken over");
             }
-            conn.batch_execute(&settings).await?;
+            read => {
+                return read.map_err(|failed: Failed| failed.while_doing("reading a table"));
+            }
         }
-        let (sql, parameters) = rows_sql(entity, query, &asked, &relies_on, log_schema, guarded);
+    }
+}
+
+/// A read of rows.
+struct Rows<'a> {
+    log_schema: &'a str,
+    entity: &'a Arc<Entity>,
+    health: &'a Arc<Health>,
+    query: &'a RowsQuery,
+    /// Those that the database is asked for.
+    groups: Vec<Arc<AskedGroup>>,
+    relies_on: Vec<Arc<Entity>>,
+}
+
+impl Rows<'_> {
+    fn settings() -> String {
+        format!("{SESSION_SETTINGS}; {READ_TIMEOUTS}; SET LOCAL {SEARCH_PATH}")
+    }
+
+    /// Begins the transaction: its settings, and where it is more than one statement the locks of its tables.
+    async fn begin(
+        &self,
+        conn: &mut AsyncPgConnection,
+        at_drain: Option<Exported>,
+    ) -> Result<(), Failed> {
+        let settings = Self::settings();
+        let lock = lock_all(self.relies_on.iter().map(|entity| &**entity));
+        if let Some(exported) = at_drain {
+            return take_over(conn, exported, &settings, &lock).await;
+        }
+        let begin = match self.groups.is_empty() {
+            true => format!("{READ_COMMITTED}; {settings}"),
+            false => format!("SET TRANSACTION {ONE_SNAPSHOT}; {settings}; {lock}"),
+        };
+        Ok(conn.batch_execute(&begin).await?)
+    }
+
+    /// Reads, in the transaction that has begun.
+    async fn read(
+        &self,
+        conn: &mut AsyncPgConnection,
+        out: &PartSender<RowImage>,
+        progress: &Progress,
+    ) -> Result<(), Failed> {
+        let (entity, query) = (self.entity, self.query);
+        let mut asked = Asked::default();
+        for group in &self.groups {
+            let is_denied = query.denied.contains(group.name());
+            let answer = match is_denied {
+                true => denied(group, "it was not answered before"),
+                false => ask_group(conn, self.log_schema, &query.others, group).await?,
+            };
+            if answer.answers == Answers::Denied && !is_denied {
+                let text = "the database could not say what a role sees";
+                return Err(DbError::Unreachable(text.to_owned()).into());
+            }
+            asked.insert(group.clone(), answer);
+        }
+        if !self.groups.is_empty() {
+            conn.batch_execute(&Self::settings()).await?;
+        }
+        let guarded = self.health.is_guarded(&entity.schema.entity);
+        let (relies_on, schema) = (&*self.relies_on, self.log_schema);
+        let (sql, parameters) = rows_sql(entity, query, &asked, relies_on, schema, guarded);
         let mut lines = bound(&sql, &parameters)
             .load_stream::<RowLine>(conn)
             .await?;
+        let selection = query.shape.selection();
         let is_partial = selection.is_some_and(Selection::is_partial);
-        let mut collector = RowsCollector::new(entity, &relies_on, health.clone());
+        let mut collector = RowsCollector::new(entity, &self.relies_on, self.health.clone());
         if guarded || is_partial {
             collector = collector.projecting(&query.shape);
         }
@@ -269,10 +333,8 @@ pub(crate) async fn read_rows(
         if let Some(part) = collector.finish() {
             let _ = progress.send(out, part).await;
         }
-        Ok::<_, Failed>(())
-    })
-    .await
-    .map_err(|failed| failed.while_doing("reading a table"))
+        Ok(())
+    }
 }
 
 /// Asks a group in the open transaction.

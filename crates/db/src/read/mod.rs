@@ -1,6 +1,7 @@
 //! Reads of the log and of tables, the same for both backends: queries, and the streams that answer them.
 
 pub(crate) mod collect;
+mod drain_snapshot;
 pub mod inquiry;
 pub(crate) mod sql;
 mod stream;
@@ -13,6 +14,9 @@ use serde_json::value::RawValue;
 use sync_core::cursor::Position;
 use sync_core::shape::Shape;
 
+pub use drain_snapshot::DrainSnapshots;
+#[cfg(feature = "postgres")]
+pub(crate) use drain_snapshot::Exported;
 pub use inquiry::{Backfill, BackfillAnswers, Inquiring, QuestionTime};
 pub use stream::{ChangeStream, ReadError, ReadStart, ReadStream, RowStream};
 pub(crate) use stream::{Part, PartSender};
@@ -40,6 +44,8 @@ pub struct ChangesQuery {
     /// What else is asked at the read's snapshot, before the changes are returned. The rows that it says have moved
     /// follow them.
     pub inquiry: Option<Inquiring>,
+    /// Where the read waits for the next drain, to read at its snapshot; none for a snapshot of its own.
+    pub at_drain: Option<Arc<DrainSnapshots>>,
 }
 
 /// A resume over fewer entries of the log than this is never refused for its size.
@@ -111,6 +117,8 @@ pub struct RowsQuery {
     pub others: EntityMap,
     /// The groups that see nothing, whatever the database says: their readers are told so, too.
     pub denied: BTreeSet<Box<str>>,
+    /// Where the read waits for the next drain, to read at its snapshot; none for a snapshot of its own.
+    pub at_drain: Option<Arc<DrainSnapshots>>,
 }
 
 /// A page of rows, ordered by the bytes of their keys.
@@ -130,6 +138,7 @@ impl RowsQuery {
             page: None,
             others,
             denied: BTreeSet::new(),
+            at_drain: None,
         }
     }
 

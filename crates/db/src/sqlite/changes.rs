@@ -10,14 +10,14 @@ use diesel::connection::DefaultLoadingMode;
 use diesel::sql_types::BigInt;
 use diesel::{Connection as _, QueryResult, QueryableByName, RunQueryDsl as _, SqliteConnection};
 use protocol::RefetchReason;
-use sync_core::cursor::{CommitId, Position};
+use sync_core::cursor::{CommitId, LogPosition, Position};
 use sync_core::log::NetChange;
 use sync_core::membership::Answer;
 use tokio_util::sync::CancellationToken;
 
 use super::connect::{SqliteConn, blocking};
 use super::inquiry::{Clock, ask, lines};
-use super::read::{DIALECT, commit_id, read_one};
+use super::read::{DIALECT, commit_id, panicked, read_one};
 use super::statement::{Statement, Value};
 use super::{entry, store};
 use crate::entity::Entity;
@@ -28,83 +28,125 @@ use crate::read::collect::{ChangeRow, ChangesCollector};
 use crate::read::inquiry::{self, Collected, Inquiring, Moved};
 use crate::read::sql::{self, Reading};
 use crate::read::{
-    self, ALONE, Backfill, ChangesQuery, Fingerprints, Part, PartSender, RESUME_ENTRIES_CHEAP,
-    ReadStart,
+    self, ALONE, Backfill, ChangesQuery, DrainSnapshots, Fingerprints, Part, PartSender,
+    RESUME_ENTRIES_CHEAP, ReadStart,
 };
 
-/// Reads the changes since the query's position and sends them to `out`.
-pub(crate) async fn read_changes(
-    conn: &mut SqliteConn,
-    entities: &BTreeMap<String, Arc<Entity>>,
-    health: &Arc<Health>,
-    mut query: ChangesQuery,
-    out: &PartSender<NetChange>,
-) -> DbResult<()> {
-    let Position::Log(from) = query.from else {
-        return Err(DbError::Unsupported(
-            "a cursor of PostgreSQL cannot be used with SQLite".to_owned(),
-        ));
-    };
-    let inquiring = query.inquiry.take();
-    let changes = Changes {
-        entities: entities.clone(),
-        expected: query.expected(entities),
-        health: health.clone(),
-        out: out.clone(),
-        query,
-    };
-    blocking(conn, "reading the log", move |conn| {
-        conn.transaction(|conn| {
-            if !entry::is_known(conn, from)? {
-                return changes.send(Part::Start(never_been_there(conn)?));
-            }
-            if let Some(entries_max) = changes.query.entries_max
-                && let Some(reason) = refuse(conn, from.id, entries_max)?
-            {
-                return changes.send(Part::Refused(reason));
-            }
-            let mut moved = Moved::default();
-            let mut begin_backfill = None;
-            if let Some(mut inquiring) = inquiring {
-                begin_backfill = inquiring.backfill.take();
-                match changes.inquire(conn, from.id, inquiring)? {
-                    Ok(touched) => moved = touched,
-                    Err(ended) => return changes.send(ended),
-                }
-            }
-            let wanted = changes.query.of(&changes.entities);
-            let mut is_ended = false;
-            changes.read(conn, from.id, &wanted, &mut |part| {
-                moved.pass(&part);
-                is_ended = changes.out.blocking_send(part).is_err();
-                !is_ended
-            })?;
-            if !is_ended {
-                changes.send_moved(conn, &moved)?;
-            }
-            if let Some(begin) = begin_backfill
-                && let Some(backfill) = (begin.begin)()
-            {
-                changes.send(Part::Last)?;
-                changes.backfill(conn, backfill, begin.shutdown)?;
-            }
-            Ok(())
-        })
+/// What fails when a read does.
+const CONTEXT: &str = "reading the log";
+
+/// Makes a read.
+pub(crate) async fn read_changes(conn: &mut SqliteConn, read: Changes) -> DbResult<()> {
+    blocking(conn, CONTEXT, |conn| {
+        conn.transaction(|conn| read.read_all(conn))
     })
     .await
 }
 
+/// Makes a read in the transaction of the next drain. The error is the read itself, when there is no drain in time.
+pub(crate) async fn read_at_drain(
+    read: Changes,
+    drains: &DrainSnapshots,
+) -> Result<DbResult<()>, Changes> {
+    let made = drains.read_within(read, Changes::read_all).await?;
+    let made = made.unwrap_or_else(|| Err(panicked().into()));
+    Ok(made.map_err(|failed| failed.while_doing(CONTEXT)))
+}
+
 /// A read of changes.
-struct Changes {
+pub(crate) struct Changes {
     /// All entities that it may read.
     entities: BTreeMap<String, Arc<Entity>>,
     expected: Fingerprints,
     health: Arc<Health>,
     out: PartSender<NetChange>,
     query: ChangesQuery,
+    from: LogPosition,
+    inquiring: Option<Inquiring>,
+    /// The reads to which its transaction is lent when it has sent all that it found.
+    lends_to: Option<Arc<DrainSnapshots>>,
 }
 
 impl Changes {
+    /// A read of the changes since the query's position, which are sent to `out`.
+    pub(crate) fn new(
+        entities: &BTreeMap<String, Arc<Entity>>,
+        health: &Arc<Health>,
+        mut query: ChangesQuery,
+        out: &PartSender<NetChange>,
+    ) -> DbResult<Self> {
+        let Position::Log(from) = query.from else {
+            return Err(DbError::Unsupported(
+                "a cursor of PostgreSQL cannot be used with SQLite".to_owned(),
+            ));
+        };
+        Ok(Self {
+            entities: entities.clone(),
+            expected: query.expected(entities),
+            health: health.clone(),
+            out: out.clone(),
+            inquiring: query.inquiry.take(),
+            query,
+            from,
+            lends_to: None,
+        })
+    }
+
+    /// The same read, as a drain.
+    pub(crate) fn lending_to(self, drains: &Arc<DrainSnapshots>) -> Self {
+        Self {
+            lends_to: Some(drains.clone()),
+            ..self
+        }
+    }
+
+    /// Reads, in a transaction.
+    fn read_all(mut self, conn: &mut SqliteConnection) -> Result<(), Failed> {
+        let from = self.from;
+        if !entry::is_known(conn, from)? {
+            return self.send(Part::Start(never_been_there(conn)?));
+        }
+        if let Some(entries_max) = self.query.entries_max
+            && let Some(reason) = refuse(conn, from.id, entries_max)?
+        {
+            return self.send(Part::Refused(reason));
+        }
+        let mut moved = Moved::default();
+        let mut begin_backfill = None;
+        if let Some(mut inquiring) = self.inquiring.take() {
+            begin_backfill = inquiring.backfill.take();
+            match self.inquire(conn, from.id, inquiring)? {
+                Ok(touched) => moved = touched,
+                Err(ended) => return self.send(ended),
+            }
+        }
+        let wanted = self.query.of(&self.entities);
+        let mut is_ended = false;
+        self.read(conn, from.id, &wanted, &mut |part| {
+            moved.pass(&part);
+            is_ended = self.out.blocking_send(part).is_err();
+            !is_ended
+        })?;
+        if !is_ended {
+            self.send_moved(conn, &moved)?;
+        }
+        if let Some(begin) = begin_backfill
+            && let Some(backfill) = (begin.begin)()
+        {
+            self.send(Part::Last)?;
+            return self.backfill(conn, backfill, begin.shutdown);
+        }
+        if let Some(drains) = &self.lends_to
+            && let Some(waiting) = drains.waiting()
+        {
+            self.send(Part::Last)?;
+            while let Some(read) = drains.next_read(waiting) {
+                read(conn);
+            }
+        }
+        Ok(())
+    }
+
     /// Sends a part.
     fn send(&self, part: Part<NetChange>) -> Result<(), Failed> {
         // An error means that the receiver has been dropped, and nothing is left to do.

@@ -250,6 +250,7 @@ impl SqliteListener {
             checked: false,
             entries_max: None,
             entities: None,
+            at_drain: None,
             inquiry: subscriber.inquires().then(|| {
                 let inquiry = Box::new(DrainInquiry {
                     subscriber: self.context.subscriber.clone(),
@@ -263,9 +264,9 @@ impl SqliteListener {
                 }
             }),
         };
-        let mut changes = self
-            .pool
-            .read_changes(self.context.entities.with_missing(), query);
+        let waiting = &self.context.drain_snapshots;
+        let entities = self.context.entities.with_missing();
+        let mut changes = self.pool.drain(entities, query, waiting);
         let mut drain = Drain::new(subscriber, from, old_value_columns);
         drain.begin(changes.start().await?)?;
         while let Some(entries) = changes.next().await? {
@@ -273,6 +274,8 @@ impl SqliteListener {
         }
         let (position, found) = drain.finish().ok_or(DrainError::Gap)?;
         *from = (*position).clone();
+        // Those for which this drain had no time.
+        waiting.wake_if_wanted();
         Ok(found)
     }
 }

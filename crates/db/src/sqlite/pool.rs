@@ -9,10 +9,11 @@ use diesel_async::pooled_connection::{AsyncDieselConnectionManager, ManagerConfi
 use futures_util::FutureExt as _;
 use sync_core::cursor::Cursor;
 
-use super::changes;
+use super::changes::{self, Changes};
 use super::connect::{SqliteConn, establish};
 use super::file::FileId;
 use super::mutation::Waiting;
+use super::read::Rows;
 use super::statement::KeptStatements;
 use super::{capture, install, read, store};
 use crate::catalog::{DescribeError, Described};
@@ -22,7 +23,9 @@ use crate::error::{DbError, DbResult};
 use crate::health::Health;
 use crate::lanes::Lanes;
 use crate::migrations;
-use crate::read::{ChangeStream, ChangesQuery, ReadStream, RowStream, RowsQuery};
+use crate::read::{
+    ChangeStream, ChangesQuery, DrainSnapshots, Part, ReadStream, RowStream, RowsQuery,
+};
 
 /// A pool of connections to SQLite. Cheap to clone; clones share their connections.
 #[derive(Clone)]
@@ -192,10 +195,33 @@ impl SqlitePool {
     ) -> ChangeStream {
         let pool = self.clone();
         ReadStream::begin(|out| async move {
-            let health = &pool.health;
+            let at_drain = query.at_drain.clone();
+            let read = Changes::new(&entities, &pool.health, query, &out)?;
+            let made = match at_drain {
+                Some(drains) => changes::read_at_drain(read, &drains).await,
+                None => Err(read),
+            };
+            let made = match made {
+                Ok(made) => made,
+                Err(read) => changes::read_changes(&mut *pool.get().await?, read).await,
+            };
+            made.inspect_err(|error| read::guard_after(error, &entities, &pool.health))
+        })
+    }
+
+    /// Starts a drain, whose snapshot is lent to the reads that wait for one.
+    pub(super) fn drain(
+        &self,
+        entities: Arc<BTreeMap<String, Arc<Entity>>>,
+        query: ChangesQuery,
+        drains: &Arc<DrainSnapshots>,
+    ) -> ChangeStream {
+        let (pool, drains) = (self.clone(), drains.clone());
+        ReadStream::begin(|out| async move {
             let mut conn = pool.get().await?;
-            let read = changes::read_changes(&mut conn, &entities, health, query, &out).await;
-            read.inspect_err(|error| read::guard_after(error, &entities, health))
+            let drain = Changes::new(&entities, &pool.health, query, &out)?.lending_to(&drains);
+            let made = changes::read_changes(&mut conn, drain).await;
+            made.inspect_err(|error| read::guard_after(error, &entities, &pool.health))
         })
     }
 
@@ -204,9 +230,22 @@ impl SqlitePool {
         let pool = self.clone();
         ReadStream::begin(|out| async move {
             let health = &pool.health;
-            let mut conn = pool.get().await?;
-            let read = read::read_rows(&mut conn, &entity, health, &query, &out).await;
-            read.inspect_err(|error| {
+            let read = match Rows::new(&entity, health, &query, &out) {
+                Ok(read) => read,
+                Err(entity) => {
+                    let _ = out.send(Part::Outdated(entity)).await;
+                    return Ok(());
+                }
+            };
+            let made = match &query.at_drain {
+                Some(drains) => read::read_rows_at_drain(read, drains).await,
+                None => Err(read),
+            };
+            let made = match made {
+                Ok(made) => made,
+                Err(read) => read::read_rows(&mut *pool.get().await?, read).await,
+            };
+            made.inspect_err(|error| {
                 let entities = BTreeMap::from([(entity.schema.entity.clone(), entity.clone())]);
                 read::guard_after(error, &entities, health);
             })

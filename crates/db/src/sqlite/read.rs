@@ -30,7 +30,7 @@ use crate::quote::literal;
 use crate::read::collect::{ChangeRow, RowLine, RowsCollector};
 use crate::read::sql::{self, Dialect};
 use crate::read::{
-    ALONE, Part, PartSender, RowsPage, RowsQuery, TOO_LARGE, reason_in_place_of_row,
+    ALONE, DrainSnapshots, PartSender, RowsPage, RowsQuery, TOO_LARGE, reason_in_place_of_row,
 };
 use crate::sets;
 
@@ -249,31 +249,75 @@ fn rows_statement(
     statement.sql(after)
 }
 
-/// Reads rows of an entity and sends them to `out`.
-pub(crate) async fn read_rows(
-    conn: &mut SqliteConn,
-    entity: &Arc<Entity>,
-    health: &Arc<Health>,
-    query: &RowsQuery,
-    out: &PartSender<RowImage>,
-) -> DbResult<()> {
-    let relies_on = match query.relies_on(entity) {
-        Ok(relies_on) => relies_on,
-        Err(entity) => {
-            let _ = out.send(Part::Outdated(entity)).await;
-            return Ok(());
+/// What fails when a read of rows does.
+const ROWS_CONTEXT: &str = "reading a table";
+
+/// A read of rows.
+pub(crate) struct Rows {
+    entity: Arc<Entity>,
+    guarded: bool,
+    statement: Statement,
+    collector: RowsCollector,
+    out: PartSender<RowImage>,
+}
+
+/// Makes a read of rows.
+pub(crate) async fn read_rows(conn: &mut SqliteConn, read: Rows) -> DbResult<()> {
+    blocking(conn, ROWS_CONTEXT, |conn| read.read_all(conn)).await
+}
+
+/// Makes it in the transaction of the next drain. The error is the read itself, when there is no drain in time.
+pub(crate) async fn read_rows_at_drain(
+    read: Rows,
+    drains: &DrainSnapshots,
+) -> Result<DbResult<()>, Rows> {
+    let made = drains.read_within(read, Rows::read_all).await?;
+    Ok(made
+        .unwrap_or_else(|| Err(panicked().into()))
+        .map_err(|failed| failed.while_doing(ROWS_CONTEXT)))
+}
+
+/// What is said of a read that has panicked on the connection of a drain.
+pub(super) fn panicked() -> DbError {
+    DbError::Unreachable("a read has panicked".to_owned())
+}
+
+impl Rows {
+    /// A read of an entity's rows, which are sent to `out`.
+    ///
+    /// # Errors
+    /// The name of an entity whose table has changed.
+    pub(crate) fn new(
+        entity: &Arc<Entity>,
+        health: &Arc<Health>,
+        query: &RowsQuery,
+        out: &PartSender<RowImage>,
+    ) -> Result<Self, String> {
+        let relies_on = query.relies_on(entity)?;
+        let guarded = entity.relation.is_some() && health.is_guarded(&entity.schema.entity);
+        let selection = query.shape.selection();
+        let is_partial = selection.is_some_and(Selection::is_partial);
+        let mut collector = RowsCollector::new(entity, &relies_on, health.clone());
+        if guarded || is_partial {
+            collector = collector.projecting(&query.shape);
         }
-    };
-    let guarded = entity.relation.is_some() && health.is_guarded(&entity.schema.entity);
-    let statement = rows_statement(entity, query, &relies_on, guarded);
-    let selection = query.shape.selection();
-    let is_partial = selection.is_some_and(Selection::is_partial);
-    let mut collector = RowsCollector::new(entity, &relies_on, health.clone());
-    if guarded || is_partial {
-        collector = collector.projecting(&query.shape);
+        Ok(Self {
+            entity: entity.clone(),
+            guarded,
+            statement: rows_statement(entity, query, &relies_on, guarded),
+            collector,
+            out: out.clone(),
+        })
     }
-    let (entity, out) = (entity.clone(), out.clone());
-    blocking(conn, "reading a table", move |conn| {
+
+    fn read_all(self, conn: &mut SqliteConnection) -> Result<(), Failed> {
+        let Self {
+            entity,
+            guarded,
+            statement,
+            mut collector,
+            out,
+        } = self;
         let mut take = |line| -> Result<bool, Failed> {
             if out.is_closed() {
                 return Ok(false);
@@ -307,8 +351,7 @@ pub(crate) async fn read_rows(
             let _ = out.blocking_send(part);
         }
         Ok(())
-    })
-    .await
+    }
 }
 
 /// The commit id of a log entry, which on SQLite is its id.

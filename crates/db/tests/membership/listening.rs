@@ -10,11 +10,11 @@ use filter::{CompareOp, Condition, Filter, Scalar, Set, SetRows};
 use rhtmx_sync_db::entity::{Entities, Entity, EntityConfig};
 use rhtmx_sync_db::feed::{InquiryStart, LogBatch, LogSubscriber};
 use rhtmx_sync_db::listener::{ListenerContext, ListenerStatus};
-use rhtmx_sync_db::read::{Backfill, OldValueColumns};
+use rhtmx_sync_db::read::{Backfill, DrainSnapshots, OldValueColumns};
 use rhtmx_sync_db::{DatabaseConfig, DbError, DbPool};
 use serde_json::Value;
 use serde_json::value::RawValue;
-use sync_core::cursor::Cursor;
+use sync_core::cursor::{Cursor, Position};
 use sync_core::log::NetChange;
 use sync_core::membership::{Answer, Question};
 use testkit::TestDatabase;
@@ -117,6 +117,7 @@ pub(crate) struct Listening {
     subscriber: Arc<Subscriber>,
     batches: mpsc::UnboundedReceiver<LogBatch>,
     wake: Arc<Notify>,
+    pub(crate) drain_snapshots: Arc<DrainSnapshots>,
     _listener: AbortOnDropHandle<()>,
 }
 
@@ -147,12 +148,14 @@ impl Listening {
             cursor,
         });
         let wake = Arc::new(Notify::new());
+        let drain_snapshots = DrainSnapshots::new(wake.clone());
         let context = ListenerContext {
             entities: entities.clone(),
             subscriber: subscriber.clone(),
             wake: wake.clone(),
             status: watch::Sender::new(ListenerStatus::default()),
             shutdown: CancellationToken::new(),
+            drain_snapshots: drain_snapshots.clone(),
             observes: false,
         };
         let listener = db.listen(&config, context).expect("a listener");
@@ -166,6 +169,7 @@ impl Listening {
             subscriber,
             batches,
             wake,
+            drain_snapshots,
             _listener: listener,
         }
     }
@@ -190,6 +194,16 @@ impl Listening {
     pub(crate) fn ask_behind(&self, behind: impl FnMut() -> Option<Backfill> + Send + 'static) {
         *self.subscriber.behind.lock().expect("no panic") = Some(Box::new(behind));
         self.wake.notify_one();
+    }
+
+    /// Waits until the drains have reached this position. Returns whether one of them has ended there.
+    pub(crate) async fn drained_to(&mut self, position: &Position) -> bool {
+        loop {
+            let batch = self.batches.recv().await.expect("a batch");
+            if batch.complete && batch.position.covers(position) {
+                return *batch.position == *position;
+            }
+        }
     }
 
     /// Waits for the next drain that has found something.

@@ -59,6 +59,7 @@ fn query(listening: &Listening, asking: Asking) -> ChangesQuery {
             Box::new(asking),
             TIME,
         )),
+        at_drain: None,
     }
 }
 

@@ -99,6 +99,8 @@ struct Reads {
     running: usize,
     /// Those that wait for their turn.
     waiting: usize,
+    /// How many read the log, since the start: resumes, and what sessions could not take from the hub.
+    of_log: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -208,6 +210,7 @@ async fn make(state: &EngineState) -> Status {
         reads: Reads {
             running: reads.running,
             waiting: reads.waiting,
+            of_log: state.reader.of_log(),
         },
         hub: Hub {
             changes: stats.counters.changes,

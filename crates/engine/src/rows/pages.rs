@@ -102,6 +102,7 @@ impl Reader {
             page,
             others,
             denied: BTreeSet::new(),
+            at_drain: None,
         };
         let mut rows = self.db.read_rows(entity, query);
         let bytes_max = self.config.page_bytes_max;
@@ -143,6 +144,7 @@ impl Reader {
             inquiry: sets
                 .as_ref()
                 .map(|sets| sets.inquiring(self.config.subquery_timeout())),
+            at_drain: None,
         };
         let mut changes = self.db.read_changes(Arc::new(entities), query);
         let spooled = spool_numbered(&mut changes, &read, sets.as_ref(), spool);

@@ -13,11 +13,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use db::entity::{Entities, Entity};
-use db::read::{ChangeStream, ChangesQuery, OldValueColumns, ReadError, RowStream, RowsQuery};
+use db::read::{
+    ChangeStream, ChangesQuery, DrainSnapshots, OldValueColumns, ReadError, RowStream, RowsQuery,
+};
 use db::{DbError, DbPool};
 use filter::SetsAtBoth;
 use protocol::{Change, MutationId, RefetchReason, json};
@@ -193,6 +196,10 @@ pub(crate) struct Reader {
     /// Limits the pages sent at once, so that however many clients read, processors are left for live
     /// sessions and for other programs on this machine.
     pub(crate) page_turns: Arc<Semaphore>,
+    /// For those of shapes with sets: snapshots of their own would lie within a batch.
+    drain_snapshots: Arc<DrainSnapshots>,
+    /// How many reads of the log there were.
+    of_log: AtomicU64,
     shapes: Mutex<ShapeReads<Arc<Position>, PagesEnd>>,
     pub(super) budget: Arc<Budget>,
     pub(super) config: ReadsConfig,
@@ -209,7 +216,7 @@ impl Reader {
     pub(crate) fn new(
         db: DbPool,
         entities: Arc<Entities>,
-        hub: Arc<Hub>,
+        (hub, drain_snapshots): (Arc<Hub>, Arc<DrainSnapshots>),
         limits: ReadLimits,
         config: ReadsConfig,
         patience: Duration,
@@ -218,12 +225,19 @@ impl Reader {
             db,
             entities,
             hub,
+            drain_snapshots,
+            of_log: AtomicU64::new(0),
             turns: ReadTurns::new(limits),
             page_turns: Arc::new(Semaphore::new(half_of_the_workers())),
             shapes: Mutex::default(),
             budget: Budget::new(&config, patience),
             config,
         })
+    }
+
+    /// Where a read waits for its snapshot, if a batch may cut it otherwise.
+    fn at_drain(&self, has_sets: bool) -> Option<Arc<DrainSnapshots>> {
+        has_sets.then(|| self.drain_snapshots.clone())
     }
 
     fn shapes(&self) -> MutexGuard<'_, ShapeReads<Arc<Position>, PagesEnd>> {
@@ -233,6 +247,11 @@ impl Reader {
     /// The reads that run and that wait.
     pub(crate) fn counts(&self) -> ReadCounts {
         self.turns.counts()
+    }
+
+    /// How many reads of the log there were: resumes, and those that continue a stream.
+    pub(crate) fn of_log(&self) -> u64 {
+        self.of_log.load(Ordering::Relaxed)
     }
 
     /// Reads all rows of a shape.
@@ -277,6 +296,7 @@ impl Reader {
         let denials = self.hub.denials(shape);
         let query = RowsQuery {
             denied: denials.groups.clone(),
+            at_drain: self.at_drain(names_sets(shape)),
             ..RowsQuery::all(shape.clone(), self.entities.all())
         };
         let mut rows = self.db.read_rows(entity, query);
@@ -419,7 +439,9 @@ impl Reader {
             inquiry: sets
                 .as_ref()
                 .map(|sets| sets.inquiring(self.config.subquery_timeout())),
+            at_drain: self.at_drain(sets.is_some()),
         };
+        self.of_log.fetch_add(1, Ordering::Relaxed);
         // From where it ends the batches must tell the rest, which they do only while the sets are known.
         for (shape, _) in shapes {
             let known = unless_abandoned(spool, self.hub.sets_known(shape)).await?;
@@ -478,7 +500,9 @@ impl Reader {
             inquiry: sets
                 .as_ref()
                 .map(|sets| sets.inquiring(self.config.subquery_timeout())),
+            at_drain: self.at_drain(sets.is_some()),
         };
+        self.of_log.fetch_add(1, Ordering::Relaxed);
         let shape = ShapeReader::new(shape);
         let mut changes = self.db.read_changes(Arc::new(entities), query);
         let mut mutations = Vec::new();

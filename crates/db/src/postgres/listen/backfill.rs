@@ -109,6 +109,24 @@ async fn connect(connector: &Connector) -> DbResult<Asker> {
 }
 
 impl Line<'_> {
+    /// Gives the snapshot of the drain whose transaction is open to the reads that wait for one.
+    pub(super) async fn give_snapshot(&mut self) -> DbResult<()> {
+        let drains = self.owner.context.drain_snapshots.clone();
+        if drains.is_awaited() {
+            let snapshot = self.export_snapshot().await?;
+            drains.export(&snapshot, TAKE_OVER_PATIENCE).await;
+        }
+        Ok(())
+    }
+
+    async fn export_snapshot(&self) -> DbResult<String> {
+        let exported = self
+            .l
+            .query_typed_one("SELECT pg_catalog.pg_export_snapshot()", &[]);
+        let snapshot = exported.await.and_then(|row| row.try_get(0));
+        snapshot.map_err(|error| failed("exporting the snapshot of a drain", &error))
+    }
+
     /// Begins what is to be asked behind the drain whose transaction is open.
     pub(super) async fn begin_backfill(&mut self) -> DbResult<()> {
         let subscriber = self.owner.context.subscriber.clone();
@@ -120,16 +138,12 @@ impl Line<'_> {
             keep(&self.backfilling.idle, asker);
             return Ok(());
         };
-        let exported = self
-            .l
-            .query_typed_one("SELECT pg_catalog.pg_export_snapshot()", &[]);
-        let snapshot = exported.await.and_then(|row| row.try_get::<_, String>(0));
-        let snapshot = match snapshot {
+        let snapshot = match self.export_snapshot().await {
             Ok(snapshot) => snapshot,
             Err(error) => {
                 // The drain is tried again, without this.
                 self.backfilling.not_before = Some(Instant::now() + PAUSE);
-                return Err(failed("exporting the snapshot of a drain", &error));
+                return Err(error);
             }
         };
         let askable = self.askable(&self.owner.context.entities.with_missing());

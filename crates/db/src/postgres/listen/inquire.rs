@@ -44,10 +44,15 @@ impl Line<'_> {
         let mut read = self
             .read_and_ask(&mut drain, from, &old_value_columns)
             .await;
-        if read.is_ok()
-            && let Err(error) = self.begin_backfill().await
-        {
-            read = Err(error.into());
+        if read.is_ok() {
+            let given = self.give_snapshot().await;
+            let begun = match given {
+                Ok(()) => self.begin_backfill().await,
+                failed => failed,
+            };
+            if let Err(error) = begun {
+                read = Err(error.into());
+            }
         }
         if !self.is_own_session {
             // Closed before the transaction ends, as long as the pooler still leads to the same session.

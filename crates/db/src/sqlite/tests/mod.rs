@@ -25,8 +25,9 @@ use sync_core::shape::Shape;
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 
+use super::changes::{self, Changes};
 use super::connect::{self, SqliteConn};
-use super::{capture as captures, changes, install, read, store};
+use super::{capture as captures, install, read, store};
 use crate::entity::{Entity, EntityConfig};
 use crate::migrations;
 use crate::read::sql::{Reading, changes_sql};
@@ -161,16 +162,12 @@ impl Synced {
             entries_max: None,
             entities: None,
             inquiry: None,
+            at_drain: None,
         };
-        changes::read_changes(
-            &mut self.conn,
-            &self.entities,
-            &Arc::default(),
-            query,
-            &sender,
-        )
-        .await
-        .expect("a read");
+        let read = Changes::new(&self.entities, &Arc::default(), query, &sender);
+        changes::read_changes(&mut self.conn, read.expect("a position of SQLite"))
+            .await
+            .expect("a read");
         drop(sender);
         let (mut position, mut entries) = (None, Vec::new());
         while let Some(part) = parts.recv().await {
@@ -188,15 +185,11 @@ impl Synced {
     async fn rows(&mut self) -> (Position, BTreeMap<String, Value>) {
         let (sender, mut parts) = mpsc::channel(1000);
         let entity = self.entities["e"].clone();
-        read::read_rows(
-            &mut self.conn,
-            &entity,
-            &Arc::default(),
-            &RowsQuery::all(Shape::whole("e"), Arc::default()),
-            &sender,
-        )
-        .await
-        .expect("a read");
+        let query = RowsQuery::all(Shape::whole("e"), Arc::default());
+        let read = read::Rows::new(&entity, &Arc::default(), &query, &sender);
+        read::read_rows(&mut self.conn, read.expect("a table"))
+            .await
+            .expect("a read");
         drop(sender);
         let (mut position, mut rows) = (None, BTreeMap::new());
         while let Some(part) = parts.recv().await {

@@ -283,15 +283,12 @@ async fn a_read_ends_when_its_receiver_is_dropped() {
     let entity = synced.entities["e"].clone();
     let mut conn = synced.conn;
     let reading = tokio::spawn(async move {
-        super::read::read_rows(
-            &mut conn,
-            &entity,
-            &std::sync::Arc::default(),
-            &RowsQuery::all(Shape::whole("e"), Arc::default()),
-            &sender,
-        )
-        .await
-        .expect("a read");
+        let query = RowsQuery::all(Shape::whole("e"), Arc::default());
+        let read = super::read::Rows::new(&entity, &std::sync::Arc::default(), &query, &sender);
+        drop(sender);
+        super::read::read_rows(&mut conn, read.expect("a table"))
+            .await
+            .expect("a read");
         conn
     });
     parts.recv().await.expect("a part");
