@@ -11,6 +11,8 @@
 //! Invariant: whatever is not understood for certain is per row, which is always right. So an answer that differs from
 //! PostgreSQL's own can only come from a condition that was taken for one of the other three wrongly.
 //!
+//! Which rows of the tables that policies read can change an answer at all, [`Guard`]s say.
+//!
 //! What is asked is a [`Question`]; a [`Group`] of sessions with the same role and the same claims, as far as policies
 //! read them ([`Uses`]), asks once. [`Plan::is_visible`] puts the answers together.
 
@@ -19,6 +21,7 @@ mod classify;
 mod explain;
 mod family;
 mod group;
+mod guard;
 mod key;
 mod names;
 mod parse;
@@ -32,6 +35,7 @@ mod visible;
 
 pub use catalog::{ColumnFacts, Command, Policy, RoleFacts, TableFacts};
 pub use group::{Group, KNOWN_SETTINGS, is_custom_setting};
+pub use guard::{Guard, GuardDraft, TableName};
 pub use plan::{Condition, Draft, Plan, PlannedPolicy, Question, Scope};
 pub use uses::{Claims, Source, SourceKind, Sources, Uses};
 pub use visible::{Answer, Answers, KeySet};

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
+use crate::guard::TableName;
 use crate::scan::{self, Piece};
 
 /// A function, a table with its policies, or a view: a name with what stands behind it.
@@ -29,6 +30,12 @@ pub struct Source {
     pub is_immutable: bool,
     /// Whether the text does not tell what it does: it is in another language than SQL and PL/pgSQL.
     pub is_opaque: bool,
+    /// Whether it may be called without being named: it stands behind an operator, a cast, a domain or an aggregate.
+    #[serde(default)]
+    pub is_unnamed: bool,
+    /// The oids of the tables whose rows are this one's, too, as they inherit from it.
+    #[serde(default)]
+    pub children: BTreeSet<u32>,
 }
 
 /// What a source is.
@@ -47,6 +54,8 @@ pub struct Sources {
     sources: Vec<Read>,
     by_name: BTreeMap<String, Vec<usize>>,
     schemas: BTreeSet<String>,
+    /// What functions reach that may be called without being named; none when that is not known.
+    of_unnamed: Option<BTreeSet<u32>>,
 }
 
 #[derive(Debug, Clone)]
@@ -77,6 +86,8 @@ pub struct Uses {
     pub clock: Option<String>,
     /// The oids of the tables and views that it names; not those of dynamic statements.
     pub relations: BTreeSet<u32>,
+    /// Those of them that may be read by more than the text itself: by a function, a view, a policy of another table.
+    pub read_within: BTreeSet<u32>,
     /// Whether it may read a table that it does not name.
     pub is_dynamic: bool,
     /// Why a group must be asked apart from the others, for a person: what one asks would change what the next is answered.
@@ -119,11 +130,52 @@ impl Sources {
             pieces: scan::pieces(&source.text),
             source,
         };
-        Self {
+        let mut known = Self {
             sources: sources.into_iter().map(read).collect(),
             by_name,
             schemas,
+            of_unnamed: None,
+        };
+        known.of_unnamed = known.reached_by_unnamed();
+        known
+    }
+
+    /// What functions reach that stand behind operators and casts.
+    fn reached_by_unnamed(&self) -> Option<BTreeSet<u32>> {
+        let sources = self.sources.iter().enumerate();
+        let unnamed = sources.filter(|(_, read)| read.source.is_unnamed);
+        let mut waiting: Vec<usize> = unnamed.map(|(position, _)| position).collect();
+        let mut reached: BTreeSet<usize> = waiting.iter().copied().collect();
+        let mut relations = BTreeSet::new();
+        while let Some(position) = waiting.pop() {
+            let Read { source, pieces } = &self.sources[position];
+            match source.kind {
+                SourceKind::Function if source.is_opaque || executes(pieces) => return None,
+                SourceKind::Function => {}
+                SourceKind::Relation => drop(relations.insert(source.oid)),
+            }
+            relations.extend(&source.children);
+            self.reach(pieces, &mut reached, &mut waiting, &mut BTreeSet::new());
         }
+        Some(relations)
+    }
+
+    /// Whether there is a function of this name in a schema.
+    pub(crate) fn has_function(&self, schema: &str, name: &str) -> bool {
+        let named = self.by_name.get(name).into_iter().flatten();
+        let mut sources = named.map(|position| &self.sources[*position].source);
+        sources.any(|source| source.kind == SourceKind::Function && source.schema == schema)
+    }
+
+    /// The name of a table or view.
+    pub fn name_of(&self, relation: u32) -> Option<TableName> {
+        let mut sources = self.sources.iter().map(|read| &read.source);
+        let found =
+            sources.find(|source| source.kind == SourceKind::Relation && source.oid == relation)?;
+        Some(TableName {
+            schema: found.schema.clone(),
+            name: found.name.clone(),
+        })
     }
 
     /// The names of tables and views, each with its schema.
@@ -145,15 +197,17 @@ impl Sources {
             any_setting: false,
             clock: None,
             relations: BTreeSet::new(),
+            read_within: BTreeSet::new(),
             is_dynamic: false,
             apart: None,
         };
         let mut reached = BTreeSet::new();
+        let mut within = BTreeSet::new();
         let mut waiting = Vec::new();
         for text in texts {
             let pieces = scan::pieces(text);
             uses.read(&pieces);
-            self.reach(&pieces, &mut reached, &mut waiting);
+            self.reach(&pieces, &mut reached, &mut waiting, &mut BTreeSet::new());
         }
         while let Some(position) = waiting.pop() {
             let Read { source, pieces } = &self.sources[position];
@@ -179,7 +233,20 @@ impl Sources {
                 }
             }
             uses.read(pieces);
-            self.reach(pieces, &mut reached, &mut waiting);
+            uses.read_within.extend(&source.children);
+            self.reach(pieces, &mut reached, &mut waiting, &mut within);
+        }
+        let within = within
+            .into_iter()
+            .map(|position: usize| &self.sources[position].source);
+        uses.read_within.extend(
+            within
+                .filter(|it| it.kind == SourceKind::Relation)
+                .map(|it| it.oid),
+        );
+        match &self.of_unnamed {
+            Some(relations) => uses.read_within.extend(relations),
+            None => uses.read_within.extend(&uses.relations),
         }
         uses
     }
@@ -193,8 +260,14 @@ impl Sources {
         !pieces.iter().any(is_impure)
     }
 
-    /// Adds the sources that a text names.
-    fn reach(&self, pieces: &[Piece], reached: &mut BTreeSet<usize>, waiting: &mut Vec<usize>) {
+    /// Adds the sources that a text names, to `named` all of them, and to `waiting` those that had not been reached.
+    fn reach(
+        &self,
+        pieces: &[Piece],
+        reached: &mut BTreeSet<usize>,
+        waiting: &mut Vec<usize>,
+        named: &mut BTreeSet<usize>,
+    ) {
         for (at, piece) in pieces.iter().enumerate() {
             let Piece::Word(word) = piece else { continue };
             let schema = schema_before(pieces, at).filter(|name| self.schemas.contains(*name));
@@ -206,7 +279,11 @@ impl Sources {
             for position in self.by_name.get(word).into_iter().flatten() {
                 let source = &self.sources[*position].source;
                 let is_meant = schema.is_none_or(|schema| source.schema == schema);
-                if is_meant && reached.insert(*position) {
+                if !is_meant {
+                    continue;
+                }
+                named.insert(*position);
+                if reached.insert(*position) {
                     waiting.push(*position);
                 }
             }

@@ -17,13 +17,14 @@ use filter::{
     AskedSet, AskedSource, Backend, Condition, Filter, Membership, RowReader, Scalar, Set, SetRows,
     Table,
 };
-use rls::{Answer, Answers, Group, Plan, Uses};
+use rls::{Answer, Answers, Group, Guard, Plan, Uses};
 use serde_json::Value;
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 use value::schema::Schema;
 
 use super::contents::Contents;
+use super::guard::EntityGuard;
 use super::values::Values;
 use crate::key;
 
@@ -47,6 +48,8 @@ pub struct AskedPlan {
     pub plan: Plan,
     /// What the answers depend on.
     pub uses: Uses,
+    /// The tables of whose rows only some can change the answers, by their oids.
+    pub guards: BTreeMap<u32, TableGuards>,
     /// The settings that policies read.
     pub settings: Arc<BTreeSet<String>>,
     /// The search path of sessions that set none.
@@ -57,6 +60,15 @@ pub struct AskedPlan {
     pub version: Arc<str>,
     /// Whether another plan has taken its place.
     pub is_outdated: AtomicBool,
+}
+
+/// The guards of a table.
+#[derive(Debug)]
+pub struct TableGuards {
+    /// The table's columns.
+    pub schema: Arc<Schema>,
+    /// A row concerns a group if one of these is true.
+    pub guards: Vec<Guard>,
 }
 
 /// What is behind the oids of the database's tables. What is not here is a table whose changes are not captured.
@@ -107,6 +119,8 @@ pub struct GroupAnswer {
     pub held: BTreeSet<u32>,
     /// Whether a question failed, so that it is not known what it read.
     pub has_failed: bool,
+    /// The values of the [guards](AskedPlan::all_guards), as texts; none when they are not known.
+    pub guards: Option<Vec<Option<String>>>,
 }
 
 /// When a group must be asked again.
@@ -114,6 +128,8 @@ pub struct GroupAnswer {
 pub struct Reads {
     /// When one of these entities has changed.
     pub entities: BTreeSet<String>,
+    /// Of some of them the only rows that matter.
+    pub guards: BTreeMap<String, EntityGuard>,
     /// As time passes: the clock counts, or a table whose changes are not captured.
     pub is_timed: bool,
     /// After a pause: something failed.
@@ -137,19 +153,76 @@ impl AskedPlan {
             has_failed: answer.has_failed,
             is_denied: answer.answers == Answers::Denied,
             entities: BTreeSet::new(),
+            guards: BTreeMap::new(),
         };
         let relations = self.relations.get();
+        let mut guards = self.entity_guards(answer);
         for oid in answer.read.iter().chain(held) {
             match relations.entities.get(oid) {
-                Some(entity) => drop(reads.entities.insert(entity.clone())),
+                Some(entity) => {
+                    reads.entities.insert(entity.clone());
+                    let guard = guards
+                        .remove(oid)
+                        .filter(|guard| guard.schema.entity == *entity);
+                    reads
+                        .guards
+                        .extend(guard.map(|guard| (entity.clone(), guard)));
+                }
                 None if relations.ignored.contains(oid) => {}
                 None => reads.is_timed = true,
             }
         }
         if self.plan.is_per_row() || matches!(answer.answers, Answers::Visible(_)) {
             reads.entities.insert(self.entity().to_owned());
+            reads.guards.remove(self.entity());
         }
         reads
+    }
+
+    /// The guards of all tables, in the order in which they are asked.
+    pub fn all_guards(&self) -> impl Iterator<Item = &Guard> {
+        self.guards.values().flat_map(|of_table| &of_table.guards)
+    }
+
+    /// The columns of the guards, each with its entity.
+    pub fn guard_columns(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.guards.values().flat_map(|of_table| {
+            let schema = &of_table.schema;
+            let columns = of_table.guards.iter().map(|guard| guard.column);
+            columns.map(|column| (&*schema.entity, &*schema.columns[column].name))
+        })
+    }
+
+    /// The guards of the tables, with their values. A value that is not known for certain guards nothing, and nor does one
+    /// of somebody of whom something failed: what was read for that is not known.
+    fn entity_guards(&self, answer: &GroupAnswer) -> BTreeMap<u32, EntityGuard> {
+        let is_whole = match answer.answers {
+            Answers::Each(_) => !self.plan.is_per_row(),
+            Answers::Visible(_) => self.plan.is_per_row(),
+            Answers::Denied => false,
+        };
+        let (Some(texts), true, false) = (&answer.guards, is_whole, answer.has_failed) else {
+            return BTreeMap::new();
+        };
+        let mut texts = texts.iter();
+        let of_tables = self.guards.iter().filter_map(|(oid, of_table)| {
+            let table = Table::new(&of_table.schema, Backend::Postgres);
+            // Each takes its texts, whatever they are.
+            let texts: Vec<_> = of_table.guards.iter().map(|_| texts.next()).collect();
+            let mut values = BTreeSet::new();
+            for (guard, text) in of_table.guards.iter().zip(texts) {
+                // Nothing equals null.
+                let Some(text) = text? else { continue };
+                values.insert((guard.column, guard.read(text, table)?));
+            }
+            let guard = EntityGuard {
+                schema: of_table.schema.clone(),
+                columns: of_table.guards.iter().map(|guard| guard.column).collect(),
+                values: values.into_iter().collect(),
+            };
+            Some((*oid, guard))
+        });
+        of_tables.collect()
     }
 
     /// The entities that the answers may depend on, by the names in the policies. A function that puts statements together

@@ -1,4 +1,4 @@
-//! The columns of tables that decide what sets hold, counted, so that another set costs no look at all of them.
+//! The columns of tables that decide what sets hold, or whom a row concerns, counted, so that another set costs no look at all of them.
 
 use std::collections::BTreeMap;
 
@@ -17,29 +17,37 @@ pub(super) struct SetColumns {
 
 impl SetColumns {
     pub(super) fn add(&mut self, set: &Set) {
-        let of_entity = self.counts.entry(set.entity().into()).or_default();
         for name in set.rows().evaluated_column_names() {
-            let count = of_entity.entry(name.into()).or_default();
-            self.version += u64::from(*count == 0);
-            *count += 1;
+            self.add_one(set.entity(), name);
         }
     }
 
     pub(super) fn remove(&mut self, set: &Set) {
-        let Some(of_entity) = self.counts.get_mut(set.entity()) else {
+        for name in set.rows().evaluated_column_names() {
+            self.remove_one(set.entity(), name);
+        }
+    }
+
+    pub(super) fn add_one(&mut self, entity: &str, name: &str) {
+        let of_entity = self.counts.entry(entity.into()).or_default();
+        let count = of_entity.entry(name.into()).or_default();
+        self.version += u64::from(*count == 0);
+        *count += 1;
+    }
+
+    pub(super) fn remove_one(&mut self, entity: &str, name: &str) {
+        let Some(of_entity) = self.counts.get_mut(entity) else {
             return;
         };
-        for name in set.rows().evaluated_column_names() {
-            if let Some(count) = of_entity.get_mut(name) {
-                *count -= 1;
-                if *count == 0 {
-                    of_entity.remove(name);
-                    self.version += 1;
-                }
+        if let Some(count) = of_entity.get_mut(name) {
+            *count -= 1;
+            if *count == 0 {
+                of_entity.remove(name);
+                self.version += 1;
             }
         }
         if of_entity.is_empty() {
-            self.counts.remove(set.entity());
+            self.counts.remove(entity);
         }
     }
 

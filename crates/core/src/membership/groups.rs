@@ -7,6 +7,8 @@ use std::sync::atomic::Ordering;
 use filter::{AskedSource as _, Set};
 
 use super::asked::{AskedGroup, AskedPlan, Reads};
+use super::columns::SetColumns;
+use super::guard::{Concerned, EntityGuard, Readers};
 use super::question::GroupQuestion;
 use crate::log::{ChangeKind, NetChange};
 
@@ -18,7 +20,9 @@ const ROWS_MAX: usize = 1_000;
 pub(super) struct Groups {
     known: BTreeMap<Box<str>, GroupSets>,
     /// The groups that are asked again when an entity has changed.
-    readers: BTreeMap<String, BTreeSet<Box<str>>>,
+    readers: BTreeMap<String, Readers>,
+    /// The columns by which it is told whom a change concerns.
+    columns: SetColumns,
     /// Those that are to be asked at the next drain, whatever they read.
     due: BTreeSet<Box<str>>,
     /// The groups by plan, which is known by its place in memory.
@@ -74,6 +78,10 @@ impl Groups {
                 groups: BTreeSet::new(),
             });
             of_plan.groups.insert(name);
+            // Their previous values are read before the group has been asked once.
+            for (entity, column) in plan.guard_columns() {
+                self.columns.add_one(entity, column);
+            }
             GroupSets {
                 group,
                 sets: BTreeSet::new(),
@@ -102,8 +110,14 @@ impl Groups {
             return;
         };
         self.due.remove(name);
-        for entity in known.reads.iter().flat_map(|reads| &reads.entities) {
-            take_from(&mut self.readers, entity, name);
+        for (entity, column) in known.group.plan().guard_columns() {
+            self.columns.remove_one(entity, column);
+        }
+        if let Some(reads) = &known.reads {
+            for entity in &reads.entities {
+                let guard = reads.guards.get(entity);
+                take_from(&mut self.readers, entity, name, guard);
+            }
         }
         let place = place_of(known.group.plan());
         if let Some(of_plan) = self.plans.get_mut(&place) {
@@ -131,6 +145,11 @@ impl Groups {
         let names = plans.flat_map(|of_plan| &of_plan.groups);
         let groups = names.filter_map(|name| self.known.get(name));
         groups.flat_map(|known| &known.sets)
+    }
+
+    /// The columns by which it is told whom a change concerns.
+    pub(super) fn columns(&self) -> &SetColumns {
+        &self.columns
     }
 
     /// The entities whose changes have a group asked again.
@@ -168,20 +187,44 @@ impl Groups {
                 of_entity.push(entry);
             }
         }
-        let readers = of_entities.keys();
-        let readers = readers.filter_map(|entity| self.readers.get(*entity));
-        let due = self.due.iter().filter(|_| advances);
-        let names: BTreeSet<&Box<str>> = readers.flatten().chain(due).collect();
+        let mut names: BTreeSet<&str> = BTreeSet::new();
+        if advances {
+            names.extend(self.due.iter().map(|name| &**name));
+        }
+        let mut concerned: BTreeMap<&str, Concerned<'_>> = BTreeMap::new();
+        for (entity, entries) in &of_entities {
+            let Some(readers) = self.readers.get(*entity) else {
+                continue;
+            };
+            names.extend(readers.of_any_row().iter().map(|name| &**name));
+            let of_entity = readers.concerned(entries);
+            if of_entity.is_everybody {
+                names.extend(readers.guarded().iter().map(|name| &**name));
+            }
+            names.extend(of_entity.guarded.keys());
+            concerned.insert(entity, of_entity);
+        }
         // Thousands of groups read the same tables.
         let mut causes: BTreeMap<Vec<&str>, Cause> = BTreeMap::new();
         let mut rows: BTreeMap<&str, Option<Arc<BTreeSet<String>>>> = BTreeMap::new();
         let due = names.into_iter().filter_map(|name| {
-            let known = self.known.get(name)?;
+            let (name, known) = self.known.get_key_value(name)?;
             let read = known.reads.iter().flat_map(|reads| &reads.entities);
             let read = read.filter_map(|entity| Some(*of_entities.get_key_value(&**entity)?.0));
             let read: Vec<&str> = read.collect();
+            let is_guarded = |entity: &str| {
+                let mut guards = known.reads.iter().map(|reads| &reads.guards);
+                let is_everybody = concerned.get(entity).is_some_and(|it| it.is_everybody);
+                guards.any(|guards| guards.contains_key(entity)) && !is_everybody
+            };
+            // The entities of which any change concerns it, and the changes of others that do.
+            let whole: Vec<&str> = read.iter().copied().filter(|it| !is_guarded(it)).collect();
+            let guarded = read.iter().filter(|entity| is_guarded(entity));
+            let guarded = guarded.filter_map(|it| concerned.get(it)?.guarded.get(&**name));
+            let guarded: Vec<&NetChange> = guarded.flatten().copied().collect();
             let plan = known.group.plan();
-            let is_about_rows = read == [plan.entity()]
+            let is_about_rows = whole == [plan.entity()]
+                && guarded.is_empty()
                 && !self.due.contains(name)
                 && known.reads.as_ref().is_some_and(|reads| !reads.has_failed)
                 && plan.decides_row_by_row();
@@ -198,14 +241,14 @@ impl Groups {
             if known.reads.as_ref().is_some_and(is_uncertain) {
                 return Some((name.clone(), (question, Cause::Often)));
             }
+            // The values of guards are what they were, so nothing else concerned it in between.
+            if whole.is_empty() && !guarded.is_empty() {
+                return Some((name.clone(), (question, cause_of(&guarded))));
+            }
             let cause = causes.entry(read).or_insert_with_key(|read| {
                 let entries = read.iter().filter_map(|entity| of_entities.get(entity));
                 let entries: Vec<&NetChange> = entries.flatten().copied().collect();
-                if is_of_one_commit(&entries) {
-                    Cause::Once
-                } else {
-                    Cause::Often
-                }
+                cause_of(&entries)
             });
             Some((name.clone(), (question, *cause)))
         });
@@ -236,7 +279,13 @@ impl Groups {
             return;
         };
         if let (Some(before), true) = (&known.reads, question.rows.is_some()) {
-            reads.entities.extend(before.entities.iter().cloned());
+            for entity in &before.entities {
+                if reads.entities.insert(entity.clone()) {
+                    let guard = before.guards.get(entity);
+                    let guard = guard.map(|guard| (entity.clone(), guard.clone()));
+                    reads.guards.extend(guard);
+                }
+            }
             reads.is_timed |= before.is_timed;
         }
         let was_denied = known.reads.as_ref().is_some_and(|reads| reads.is_denied);
@@ -244,15 +293,20 @@ impl Groups {
         if advances {
             self.due.remove(group.name());
         }
-        let before = known.reads.replace(reads.clone());
-        let before = before.map(|before| before.entities).unwrap_or_default();
-        for entity in before.difference(&reads.entities) {
-            take_from(&mut self.readers, entity, group.name());
+        let before = known.reads.take().unwrap_or_default();
+        let name = group.name();
+        let is_same = |entity: &String| {
+            let are_read = [&before, &reads].map(|reads| reads.entities.contains(entity));
+            are_read == [true, true] && before.guards.get(entity) == reads.guards.get(entity)
+        };
+        for entity in before.entities.iter().filter(|entity| !is_same(entity)) {
+            take_from(&mut self.readers, entity, name, before.guards.get(entity));
         }
-        for entity in reads.entities.difference(&before) {
+        for entity in reads.entities.iter().filter(|entity| !is_same(entity)) {
             let readers = self.readers.entry(entity.clone()).or_default();
-            readers.insert(group.name().into());
+            readers.insert(name, reads.guards.get(entity));
         }
+        known.reads = Some(reads);
     }
 }
 
@@ -260,12 +314,24 @@ fn place_of(plan: &Arc<AskedPlan>) -> usize {
     Arc::as_ptr(plan).addr()
 }
 
-fn take_from(readers: &mut BTreeMap<String, BTreeSet<Box<str>>>, entity: &str, group: &str) {
+fn take_from(
+    readers: &mut BTreeMap<String, Readers>,
+    entity: &str,
+    group: &str,
+    guard: Option<&EntityGuard>,
+) {
     if let Some(of_entity) = readers.get_mut(entity) {
-        of_entity.remove(group);
+        of_entity.remove(group, guard);
         if of_entity.is_empty() {
             readers.remove(entity);
         }
+    }
+}
+
+fn cause_of(entries: &[&NetChange]) -> Cause {
+    match is_of_one_commit(entries) {
+        true => Cause::Once,
+        false => Cause::Often,
     }
 }
 

@@ -376,14 +376,15 @@ impl LiveSets {
         self.groups.len()
     }
 
-    /// The columns that decide what the sets hold which rows make, each with its entity.
+    /// The columns that decide what the sets hold which rows make, or whom a row concerns, each with its entity.
     pub fn columns(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.columns.iter()
+        self.columns.iter().chain(self.groups.columns().iter())
     }
 
     /// Differs when the [columns](LiveSets::columns) are others.
     pub fn columns_version(&self) -> u64 {
-        self.columns.version()
+        // Neither ever becomes less.
+        self.columns.version() + self.groups.columns().version()
     }
 
     /// The sets in use.

@@ -6,6 +6,7 @@ mod backfill;
 mod columns;
 mod contents;
 mod groups;
+mod guard;
 mod history;
 mod known;
 mod live;
@@ -19,10 +20,13 @@ mod values;
 mod window;
 
 pub use advance::SetView;
-pub use asked::{AskedGroup, AskedPlan, GroupAnswer, KnownRelations, Reads, Relations};
+pub use asked::{
+    AskedGroup, AskedPlan, GroupAnswer, KnownRelations, Reads, Relations, TableGuards,
+};
 pub use backfill::{BACKFILL_CHANGES_MAX, BACKFILL_SETS_MAX, Backfill, Lane};
 pub use contents::Contents;
 pub use groups::Denials;
+pub use guard::EntityGuard;
 pub use history::{HISTORY_VALUES_MAX, Lately};
 pub use known::{Family, family};
 pub use live::LiveSets;

@@ -235,8 +235,15 @@ impl PastSets {
             |entity: &String| named.contains(entity) || reads.entities.contains(entity);
         let has_changed = |since: Option<&Position>| {
             let is_new = |entry: &&NetChange| since.is_none_or(|it| !it.contains(entry.commit_id));
-            let mut entries = self.entries.iter().filter(is_new);
-            entries.any(|entry| is_deciding(&entry.entity))
+            let entries = self.entries.iter().filter(is_new);
+            let mut guards = reads.guards.iter();
+            // The values of guards were the same, unless something else has changed.
+            let is_unguarded = |entry: &NetChange| !reads.guards.contains_key(&entry.entity);
+            let mut unguarded = entries.clone().filter(|entry| is_unguarded(entry));
+            unguarded.any(|entry| is_deciding(&entry.entity))
+                || guards.any(|(entity, guard)| {
+                    guard.is_concerned(entries.clone().filter(|entry| entry.entity == *entity))
+                })
         };
         let is_unread = reads.entities.iter().any(|entity| !named.contains(entity));
         let is_uncertain = is_unread || reads.is_timed || reads.has_failed;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use diesel_async::{AsyncConnection as _, SimpleAsyncConnection as _};
 use filter::{Backend, Table};
-use rls::{Draft, Group, Plan, Policy, Sources, TableFacts};
+use rls::{Draft, Group, Guard, GuardDraft, Plan, Policy, Sources, TableFacts};
 use sync_core::membership::Relations;
 use tokio_postgres::Client;
 use tokio_util::task::AbortOnDropHandle;
@@ -183,6 +183,16 @@ impl PolicyReader {
         self.end(plan).await
     }
 
+    /// The guards of a draft. None when the table has none.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn guards(&self, draft: GuardDraft) -> DbResult<Option<Vec<Guard>>> {
+        self.begin().await?;
+        let guards = catalog::guards(&self.client, draft).await;
+        self.end(guards).await
+    }
+
     /// Asks a plan's questions for several groups, at one snapshot. `known` are the settings that any policy reads.
     ///
     /// # Errors
@@ -210,6 +220,7 @@ impl PolicyReader {
             plan,
             schema: &entity.schema,
             visible: &visible,
+            guards: &[],
         };
         self.begin().await?;
         let asked = ask::ask(&self.client, around, subject, groups).await;

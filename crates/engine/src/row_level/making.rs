@@ -8,9 +8,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use db::entity::{Entity, EntityMap};
 use db::{CatalogVersion, DbResult, PolicyReader};
-use rls::{RoleFacts, Scope, Sources, TableFacts};
+use filter::{Backend, Table};
+use rls::{GuardDraft, Plan, RoleFacts, Scope, Sources, TableFacts, Uses};
 use sha2::{Digest as _, Sha256};
-use sync_core::membership::{AskedPlan, KnownRelations};
+use sync_core::membership::{AskedPlan, KnownRelations, TableGuards};
 use tracing::warn;
 
 use super::{EntityPlans, Plans, Rows, Sees};
@@ -19,6 +20,7 @@ use super::{EntityPlans, Plans, Rows, Sees};
 struct Making<'a> {
     reader: &'a PolicyReader,
     version: &'a CatalogVersion,
+    all: &'a EntityMap,
     sources: Sources,
     relations: &'a Arc<KnownRelations>,
     search_path: Arc<str>,
@@ -39,6 +41,7 @@ pub(super) async fn make(
     let making = Making {
         reader,
         version,
+        all,
         sources: reader.sources().await?,
         relations,
         search_path: reader.search_path().into(),
@@ -108,11 +111,13 @@ impl Making<'_> {
                     .await?;
                 let texts = plan.policies.iter().map(|policy| policy.text.as_str());
                 let uses = self.sources.uses(texts);
+                let guards = self.guards(&schema.entity, &plan, &uses).await?;
                 Rows::Planned(Arc::new(AskedPlan {
                     schema: schema.clone(),
                     fingerprint: entity.fingerprint.as_str().into(),
                     settings: Arc::new(&uses.settings & &self.settings),
                     uses,
+                    guards,
                     plan,
                     search_path: self.search_path.clone(),
                     relations: self.relations.clone(),
@@ -129,6 +134,36 @@ impl Making<'_> {
             rows,
             hidden: hidden.collect(),
         }))
+    }
+
+    /// The guards of the tables that policies of an entity read.
+    async fn guards(
+        &self,
+        entity: &str,
+        plan: &Plan,
+        uses: &Uses,
+    ) -> DbResult<BTreeMap<u32, TableGuards>> {
+        let relations = self.relations.get();
+        let mut guards = BTreeMap::new();
+        for oid in uses.relations.difference(&uses.read_within) {
+            let read = relations.entities.get(oid).and_then(|it| self.all.get(it));
+            let Some(read) = read.filter(|read| read.schema.entity != entity) else {
+                continue;
+            };
+            let draft = self.sources.name_of(*oid).and_then(|name| {
+                let table = Table::new(&read.schema, Backend::Postgres);
+                GuardDraft::new(plan, uses, &self.sources, &name, table)
+            });
+            let Some(draft) = draft else { continue };
+            if let Some(found) = self.reader.guards(draft).await? {
+                let of_table = TableGuards {
+                    schema: read.schema.clone(),
+                    guards: found,
+                };
+                guards.insert(*oid, of_table);
+            }
+        }
+        Ok(guards)
     }
 
     /// What differs when a question of this role may have another answer though nothing was written.

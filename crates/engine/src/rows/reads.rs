@@ -27,7 +27,7 @@ use protocol::{Change, MutationId, RefetchReason, json};
 use sync_core::cursor::{Cursor, Position, refuse};
 use sync_core::effect::Effect;
 use sync_core::log::{ChangeKind, NetChange, Subject};
-use sync_core::membership::SetFailure;
+use sync_core::membership::{AskedGroup, SetFailure};
 use sync_core::retry::ReadFailure;
 use sync_core::session::ReadFrom;
 use sync_core::shape::{Shape, ShapeReader};
@@ -659,6 +659,12 @@ pub(super) fn old_value_columns_of<'a>(
                 .entry(set.entity().to_owned())
                 .or_default();
             columns.extend(set.rows().evaluated_column_names().map(str::to_owned));
+        }
+        for group in shape.all_sets().filter_map(|set| AskedGroup::of(&set)) {
+            for (entity, column) in group.plan().guard_columns() {
+                let columns = old_value_columns.entry(entity.to_owned()).or_default();
+                columns.insert(column.to_owned());
+            }
         }
     }
     old_value_columns

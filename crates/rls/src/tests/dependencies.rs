@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::{Claims, Source, SourceKind, Sources, Uses};
 
-fn function(schema: &str, name: &str, text: &str) -> Source {
+pub(super) fn function(schema: &str, name: &str, text: &str) -> Source {
     Source {
         kind: SourceKind::Function,
         oid: 1,
@@ -14,10 +14,12 @@ fn function(schema: &str, name: &str, text: &str) -> Source {
         is_volatile: false,
         is_immutable: false,
         is_opaque: false,
+        is_unnamed: false,
+        children: BTreeSet::new(),
     }
 }
 
-fn relation(oid: u32, name: &str, text: &str) -> Source {
+pub(super) fn relation(oid: u32, name: &str, text: &str) -> Source {
     Source {
         kind: SourceKind::Relation,
         oid,

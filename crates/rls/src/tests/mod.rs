@@ -3,6 +3,7 @@
 mod classes;
 mod dependencies;
 mod groups;
+mod guards;
 
 use std::collections::BTreeSet;
 

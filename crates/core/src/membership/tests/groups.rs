@@ -107,9 +107,11 @@ fn of(plan: Plan) -> Arc<AskedPlan> {
             any_setting: false,
             clock: None,
             relations: BTreeSet::from([READ]),
+            read_within: BTreeSet::new(),
             is_dynamic: false,
             apart: None,
         },
+        guards: BTreeMap::new(),
         settings: Arc::default(),
         search_path: "".into(),
         relations: Arc::new(relations),
@@ -167,6 +169,7 @@ impl World {
             read: BTreeSet::from([READ]),
             held: BTreeSet::new(),
             has_failed: self.says != Says::Each,
+            guards: None,
         }))
     }
 }
@@ -220,6 +223,7 @@ fn nothing(read: &[u32], has_failed: bool) -> Vec<Answer> {
         read: read.iter().copied().collect(),
         held: BTreeSet::new(),
         has_failed,
+        guards: None,
     };
     vec![Answer::Group(Box::new(answer))]
 }

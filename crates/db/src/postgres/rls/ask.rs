@@ -53,6 +53,7 @@ pub(in crate::postgres) async fn ask(
             read: BTreeSet::new(),
             held: BTreeSet::new(),
             failures: Vec::new(),
+            guards: None,
         };
         return Ok(vec![nothing; groups.len()]);
     }
@@ -165,38 +166,48 @@ impl Asking<'_> {
         if group.role == NO_ROLE {
             return Ok(denied(INVALID_VALUE));
         }
-        let reply = ask_alone(
-            self.client,
-            self.around,
-            self.subject,
-            self.questions,
-            group,
-        );
-        Ok(asked(reply.await?, self.subject))
+        let mut reply = self.ask_group(group, self.subject.guards).await?;
+        // A guard that fails must change nothing else, and nobody whose questions fail has guards.
+        let is_any_failed = reply.failed.iter().any(Option::is_some);
+        if is_any_failed && !self.subject.guards.is_empty() {
+            reply = self.ask_group(group, &[]).await?;
+        }
+        Ok(asked(reply, self.subject))
     }
-}
 
-async fn ask_alone(
-    client: &Client,
-    around: Surroundings<'_>,
-    subject: Subject<'_>,
-    questions: &[String],
-    group: &Group,
-) -> DbResult<Reply> {
-    let sql = format!(
-        "SELECT {}._rhtmx_sync_ask($1, $2, $3, $4, $5)",
-        ident(around.schema)
-    );
-    let mut settings = group.values(around.known);
-    settings.extend(around.settings());
-    let (names, values): (Vec<String>, Vec<String>) = settings.into_iter().unzip();
-    let params: [(&(dyn ToSql + Sync), Type); 5] = [
-        (&group.role, Type::TEXT),
-        (&names, Type::TEXT_ARRAY),
-        (&values, Type::TEXT_ARRAY),
-        (&questions, Type::TEXT_ARRAY),
-        (&subject.visible, Type::TEXT),
-    ];
-    let rows = client.query_typed(&sql, &params).await;
-    reply(rows)
+    /// Asks a group, and for the values of guards. Where there are any, nothing takes the place of what fails.
+    async fn ask_group(&self, group: &Group, guards: &[String]) -> DbResult<Reply> {
+        let sql = format!(
+            "SELECT {}._rhtmx_sync_ask($1, $2, $3, $4, $5)",
+            ident(self.around.schema)
+        );
+        let mut settings = group.values(self.around.known);
+        settings.extend(self.around.settings());
+        let (names, values): (Vec<String>, Vec<String>) = settings.into_iter().unzip();
+        // The visible keys are asked for by themselves only where there is no question.
+        let first =
+            (self.questions.is_empty() && !guards.is_empty()).then_some(self.subject.visible);
+        let questions = first
+            .into_iter()
+            .chain(self.questions.iter().map(String::as_str));
+        let questions: Vec<&str> = questions.chain(guards.iter().map(String::as_str)).collect();
+        let visible = guards.is_empty().then_some(self.subject.visible);
+        let params: [(&(dyn ToSql + Sync), Type); 5] = [
+            (&group.role, Type::TEXT),
+            (&names, Type::TEXT_ARRAY),
+            (&values, Type::TEXT_ARRAY),
+            (&questions, Type::TEXT_ARRAY),
+            (&visible, Type::TEXT),
+        ];
+        let mut reply: Reply = reply(self.client.query_typed(&sql, &params).await)?;
+        if guards.is_empty() || reply.denied.is_some() {
+            return Ok(reply);
+        }
+        let width = questions.len() - guards.len();
+        reply.guards = Some(reply.answers.split_off(width.min(reply.answers.len())));
+        if first.is_some() {
+            reply.visible = reply.answers.pop().flatten();
+        }
+        Ok(reply)
+    }
 }

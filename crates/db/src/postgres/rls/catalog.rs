@@ -1,6 +1,6 @@
 //! What the catalog says of policies and of what they name.
 
-use rls::{Draft, Plan, Source, Sources, TableFacts};
+use rls::{Draft, Guard, GuardDraft, Plan, Source, Sources, TableFacts};
 use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 
@@ -38,11 +38,16 @@ WHERE c.oid = to_regclass($1)";
 const SOURCES: &str = "\
 SELECT coalesce(json_agg(json_build_object('kind', s.kind, 'oid', s.oid::int8, 'schema', s.schema, 'name', s.name, \
  'text', coalesce(s.text, ''), 'is_volatile', s.volatility = 'v', 'is_immutable', s.volatility = 'i', \
- 'is_opaque', s.is_opaque)), '[]')::text FROM ( \
+ 'is_opaque', s.is_opaque, 'is_unnamed', s.is_unnamed, 'children', s.children)), '[]')::text FROM ( \
 SELECT 'function' AS kind, f.oid, n.nspname AS schema, f.proname AS name, \
  coalesce(pg_get_function_sqlbody(f.oid), f.prosrc) AS text, f.provolatile::text AS volatility, \
  l.lanname NOT IN ('sql', 'plpgsql') AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass \
- AND d.objid = f.oid AND d.deptype = 'e') AS is_opaque \
+ AND d.objid = f.oid AND d.deptype = 'e') AS is_opaque, \
+ EXISTS (SELECT FROM pg_depend d WHERE d.refclassid = 'pg_proc'::regclass AND d.refobjid = f.oid AND (d.classid IN \
+ ('pg_operator'::regclass, 'pg_cast'::regclass, 'pg_type'::regclass, 'pg_amproc'::regclass, 'pg_transform'::regclass) \
+ OR d.classid = 'pg_constraint'::regclass AND EXISTS (SELECT FROM pg_constraint k WHERE k.oid = d.objid AND k.contypid <> 0) \
+ OR d.classid = 'pg_proc'::regclass AND EXISTS (SELECT FROM pg_aggregate a WHERE a.aggfnoid = d.objid))) AS is_unnamed, \
+ '[]'::json AS children \
 FROM pg_proc f JOIN pg_namespace n ON n.oid = f.pronamespace JOIN pg_language l ON l.oid = f.prolang \
 WHERE n.nspname NOT IN ('pg_catalog', 'information_schema') AND f.prokind IN ('f', 'w') \
 AND f.prorettype NOT IN ('trigger'::regtype, 'event_trigger'::regtype) \
@@ -50,7 +55,8 @@ UNION ALL \
 SELECT 'relation', c.oid, n.nspname, c.relname, \
  CASE WHEN c.relkind = 'v' THEN pg_get_viewdef(c.oid) WHEN c.relkind IN ('r', 'p') THEN \
  (SELECT string_agg(pg_get_expr(p.polqual, p.polrelid), ' ; ') FROM pg_policy p \
- WHERE p.polrelid = c.oid AND p.polcmd IN ('*', 'r')) END, 's', false \
+ WHERE p.polrelid = c.oid AND p.polcmd IN ('*', 'r')) END, 's', false, false, \
+ (SELECT coalesce(json_agg(i.inhrelid::int8), '[]') FROM pg_inherits i WHERE i.inhparent = c.oid) \
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
 WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast')) s";
 
@@ -78,6 +84,18 @@ pub(in crate::postgres) async fn sources(client: &Client) -> DbResult<Sources> {
 
 /// The plan of a draft.
 pub(in crate::postgres) async fn plan(client: &Client, draft: Draft<'_>) -> DbResult<Plan> {
+    let mut types = Vec::new();
+    for probe in draft.probes() {
+        types.push(type_name(client, &probe).await?);
+    }
+    Ok(draft.finish(&types))
+}
+
+/// The guards of a draft.
+pub(in crate::postgres) async fn guards(
+    client: &Client,
+    draft: GuardDraft,
+) -> DbResult<Option<Vec<Guard>>> {
     let mut types = Vec::new();
     for probe in draft.probes() {
         types.push(type_name(client, &probe).await?);

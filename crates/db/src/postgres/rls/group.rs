@@ -69,6 +69,7 @@ pub(in crate::postgres) fn answer(group: &AskedGroup, text: &str) -> GroupAnswer
         plan: &plan.plan,
         schema: &plan.schema,
         visible: "",
+        guards: &[],
     };
     match read_reply(text, subject) {
         Ok(asked) => answered(group, asked),
@@ -97,10 +98,12 @@ pub(in crate::postgres) async fn ask_together(
         known: &plan.settings,
     };
     let visible = visible_sql(entity, rows).unwrap_or_default();
+    let guards: Vec<String> = plan.all_guards().map(rls::Guard::sql).collect();
     let subject = Subject {
         plan: &plan.plan,
         schema: &plan.schema,
         visible: &visible,
+        guards: &guards,
     };
     let of_sessions: Vec<rls::Group> = groups.iter().map(|group| group.group().clone()).collect();
     let asked = ask::ask(client, around, subject, &of_sessions).await?;
@@ -122,6 +125,7 @@ fn answered(group: &AskedGroup, asked: reply::Asked) -> GroupAnswer {
         read: asked.read,
         held: asked.held,
         has_failed: !asked.failures.is_empty(),
+        guards: asked.guards,
     }
 }
 
@@ -137,5 +141,6 @@ pub(in crate::postgres) fn denied(group: &AskedGroup, why: &str) -> GroupAnswer 
         read: BTreeSet::new(),
         held: BTreeSet::new(),
         has_failed: true,
+        guards: None,
     }
 }

@@ -59,6 +59,7 @@ pub(super) async fn ask(
         [] => &visible[..],
         questions => questions,
     };
+    let questions: Vec<&String> = questions.iter().chain(subject.guards).collect();
     let sql = format!(
         "SELECT {}._rhtmx_sync_ask_many($1, $2, $3, $4, $5, $6, $7)",
         ident(around.schema)
@@ -84,6 +85,7 @@ fn of_groups(replies: Replies, subject: Subject<'_>, groups: usize) -> Vec<OfGro
         true => 1,
         false => subject.plan.questions.len(),
     };
+    let guards = subject.guards.len();
     let mut answers = replies.answers.into_iter();
     let of_group = |group: usize| {
         if replies.denied.is_some() {
@@ -92,10 +94,12 @@ fn of_groups(replies: Replies, subject: Subject<'_>, groups: usize) -> Vec<OfGro
         if group >= replies.done {
             return OfGroup::NotBegun;
         }
-        let answers: Vec<Option<String>> = answers.by_ref().take(width).collect();
+        let mut answers: Vec<Option<String>> = answers.by_ref().take(width + guards).collect();
+        let guards = answers.split_off(width.min(answers.len()));
         let mut reply = Reply {
             read: replies.read.clone(),
             held: replies.held.clone(),
+            guards: Some(guards),
             ..Reply::default()
         };
         match replies.failed.get(group) {

@@ -19,6 +19,8 @@ pub(in crate::postgres) struct Subject<'a> {
     pub(in crate::postgres) schema: &'a Schema,
     /// The statement for the keys of the rows that the role sees, as one text.
     pub(in crate::postgres) visible: &'a str,
+    /// The statements for the values of guards, each as one text.
+    pub(in crate::postgres) guards: &'a [String],
 }
 
 /// What is the same for all groups.
@@ -44,6 +46,8 @@ pub struct Asked {
     pub held: BTreeSet<u32>,
     /// What failed. What was read for it is not known.
     pub failures: Vec<Failure>,
+    /// The values of the guards; none when they are not known.
+    pub guards: Option<Vec<Option<String>>>,
 }
 
 /// What failed, for which PostgreSQL gave this SQLSTATE.
@@ -85,6 +89,8 @@ pub(in crate::postgres) struct Reply {
     pub(in crate::postgres) denied: Option<String>,
     pub(in crate::postgres) read: BTreeSet<u32>,
     pub(in crate::postgres) held: BTreeSet<u32>,
+    #[serde(skip)]
+    pub(in crate::postgres) guards: Option<Vec<Option<String>>>,
 }
 
 impl Surroundings<'_> {
@@ -123,6 +129,7 @@ fn nothing(failure: Failure) -> Asked {
         read: BTreeSet::new(),
         held: BTreeSet::new(),
         failures: vec![failure],
+        guards: None,
     }
 }
 
@@ -167,5 +174,6 @@ pub(super) fn asked(reply: Reply, subject: Subject<'_>) -> Asked {
         read: reply.read,
         held: reply.held,
         failures,
+        guards: reply.guards,
     }
 }
