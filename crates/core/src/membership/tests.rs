@@ -3,6 +3,7 @@
 //! The oracle evaluates conditions as they were made, in SQL's three-valued logic, without sets, forms or keys.
 
 mod groups;
+mod guards;
 mod windows;
 
 use std::collections::{BTreeMap, BTreeSet};
