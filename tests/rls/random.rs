@@ -366,6 +366,20 @@ pub(crate) fn write(dice: &mut Dice) -> (String, &'static str) {
     }
 }
 
+/// A write to the memberships.
+pub(crate) fn membership(dice: &mut Dice) -> String {
+    let (team, who, other) = (dice.pick(1..5), one_of(&USERS, dice), one_of(&USERS, dice));
+    match dice.pick(0..4) {
+        0 => format!("DELETE FROM r.members WHERE who = '{who}'"),
+        // Unless the other is a member already.
+        1 | 2 => format!(
+            "UPDATE r.members m SET who = '{other}' WHERE who = '{who}' AND NOT EXISTS \
+             (SELECT FROM r.members o WHERE o.team = m.team AND o.who = '{other}')"
+        ),
+        _ => format!("INSERT INTO r.members VALUES ({team}, '{who}', 'a') ON CONFLICT DO NOTHING"),
+    }
+}
+
 async fn oid(db: &TestDatabase, table: &str) -> u32 {
     let oid = db
         .query_text(&format!("SELECT 'r.{table}'::regclass::oid"))

@@ -39,7 +39,7 @@ enum Runs {
     Engines,
 }
 
-const SUITES: [Suite; 4] = [
+const SUITES: [Suite; 5] = [
     Suite {
         patches: "tests/fault/mutants",
         target: "fault",
@@ -66,6 +66,13 @@ const SUITES: [Suite; 4] = [
         target: "protocol",
         test: "membership::constant::a_client_becomes_live_though_every_batch_moves_rows::postgres",
         games: 2,
+        runs: Runs::Engines,
+    },
+    Suite {
+        patches: "tests/rls/differential/mutants",
+        target: "rls",
+        test: "differential::policies::clients_hold_what_postgresql_shows_while_memberships_change_hands",
+        games: 4,
         runs: Runs::Engines,
     },
 ];

@@ -32,11 +32,51 @@ async fn clients_hold_what_postgresql_shows_under_random_policies() {
         db.execute(&policies).await;
         random::fill(&db, &mut dice).await;
         println!("round {round}:\n{policies}");
-        one_set(&db, &policies, &mut dice).await;
+        one_set(&db, &policies, WRITES, &mut dice, |dice| {
+            random::write(dice).0
+        })
+        .await;
     }
 }
 
-async fn one_set(db: &TestDatabase, policies: &str, dice: &mut Dice) {
+/// Policies under which a membership concerns its user alone, so that nobody else is asked: by what is asked as keys, and by
+/// the visible rows.
+const GUARDED: [&str; 2] = [
+    "(team IN (SELECT m.team FROM r.members m WHERE (m.who = auth.uid())))",
+    "(EXISTS (SELECT 1 FROM r.members m WHERE m.team > docs.level AND m.who = (SELECT auth.uid())))",
+];
+
+/// Memberships change hands, come and go.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_hold_what_postgresql_shows_while_memberships_change_hands() {
+    let mut dice = Dice::new("memberships, live");
+    let db = TestDatabase::postgres().await;
+    corpus::load_prelude(&db, &corpus::cases().0).await;
+    db.execute(random::TABLES).await;
+    db.execute("GRANT INSERT, UPDATE, DELETE ON r.docs TO anon, authenticated, corpus_auditor; \
+                CREATE POLICY everybody ON r.members USING (true); CREATE POLICY own ON r.docs FOR UPDATE USING (true)")
+        .await;
+    for using in GUARDED {
+        for _ in 0..rounds(1) {
+            let policies = format!("CREATE POLICY members ON r.docs FOR SELECT USING {using}");
+            db.execute(&format!(
+                "DROP POLICY IF EXISTS members ON r.docs; {policies}"
+            ))
+            .await;
+            random::fill(&db, &mut dice).await;
+            one_set(&db, &policies, 3 * WRITES, &mut dice, random::membership).await;
+        }
+    }
+}
+
+/// Serves a set of policies, with some writes of the owner and of the users.
+async fn one_set(
+    db: &TestDatabase,
+    policies: &str,
+    writes: usize,
+    dice: &mut Dice,
+    write: fn(&mut Dice) -> String,
+) {
     let users: BTreeMap<String, User> = [
         ("ann", Some(0), "authenticated"),
         ("ben", Some(1), "authenticated"),
@@ -73,9 +113,9 @@ async fn one_set(db: &TestDatabase, policies: &str, dice: &mut Dice) {
         watchers.push(Watcher::connect(&served, name, user, &entities, &settings).await);
     }
     served.compare(&mut watchers, policies).await;
-    for _ in 0..WRITES {
+    for _ in 0..writes {
         let sql = if dice.chance(50) {
-            let (sql, _) = random::write(dice);
+            let sql = write(dice);
             db.execute(&sql).await;
             sql
         } else {

@@ -2,6 +2,7 @@
 
 mod claims;
 mod failures;
+mod guards;
 mod many;
 mod reading;
 mod resuming;

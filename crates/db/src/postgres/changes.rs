@@ -305,7 +305,7 @@ impl Changes<'_> {
             let left = until.saturating_duration_since(Instant::now());
             answers.push(match (entity, question) {
                 (Some(_), Question::Group(question)) => {
-                    let answer = self.ask_group(conn, &question.group).await?;
+                    let answer = self.ask_group(conn, &question.group, true).await?;
                     Answer::Group(Box::new(answer))
                 }
                 (Some(_), _) if left.is_zero() => Answer::TooLong,
@@ -350,7 +350,7 @@ impl Changes<'_> {
         let health = &**self.health;
         let mut asked = Asked::default();
         for group in filter_of(question).map_or_else(Vec::new, groups_of) {
-            let answer = self.ask_group(conn, &group).await?;
+            let answer = self.ask_group(conn, &group, false).await?;
             asked.insert(group, answer);
         }
         let around = (self.log_schema, health);
@@ -386,8 +386,9 @@ impl Changes<'_> {
         &self,
         conn: &mut AsyncPgConnection,
         group: &AskedGroup,
+        with_guards: bool,
     ) -> Result<GroupAnswer, Failed> {
-        ask_group(conn, self.log_schema, self.entities, group).await
+        ask_group(conn, self.log_schema, self.entities, group, with_guards).await
     }
 
     /// Sends the rows that moved and have not changed.

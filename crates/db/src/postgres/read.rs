@@ -299,7 +299,7 @@ impl Rows<'_> {
             let is_denied = query.denied.contains(group.name());
             let answer = match is_denied {
                 true => denied(group, "it was not answered before"),
-                false => ask_group(conn, self.log_schema, &query.others, group).await?,
+                false => ask_group(conn, self.log_schema, &query.others, group, false).await?,
             };
             if answer.answers == Answers::Denied && !is_denied {
                 let text = "the database could not say what a role sees";
@@ -337,12 +337,13 @@ impl Rows<'_> {
     }
 }
 
-/// Asks a group in the open transaction.
+/// Asks a group in the open transaction, and for the values of guards if that is wanted.
 pub(super) async fn ask_group(
     conn: &mut AsyncPgConnection,
     log_schema: &str,
     entities: &BTreeMap<String, Arc<Entity>>,
     group: &AskedGroup,
+    with_guards: bool,
 ) -> Result<GroupAnswer, Failed> {
     #[derive(QueryableByName)]
     struct Reply {
@@ -355,7 +356,7 @@ pub(super) async fn ask_group(
     let Some(entity) = entity.filter(fits) else {
         return Ok(denied(group, "its table has changed"));
     };
-    let (sql, parameters) = group::statement(log_schema, entity, group);
+    let (sql, parameters) = group::statement(log_schema, entity, group, with_guards);
     let sql = format!("SELECT ({sql}) AS reply");
     let reply: Result<Reply, Failed> = conn
         .transaction(async |conn| {
@@ -365,7 +366,7 @@ pub(super) async fn ask_group(
         })
         .await;
     match reply {
-        Ok(reply) => Ok(group::answer(group, &reply.reply)),
+        Ok(reply) => Ok(group::answer(group, &reply.reply, with_guards)),
         Err(failed) => match failed.while_doing("asking policies") {
             error @ (DbError::Unreachable(_) | DbError::Refused(_)) => Err(error.into()),
             _ => Ok(denied(group, "it cannot be asked")),

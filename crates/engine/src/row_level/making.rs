@@ -150,6 +150,18 @@ impl Making<'_> {
             let Some(read) = read.filter(|read| read.schema.entity != entity) else {
                 continue;
             };
+            // A partition that is named beside its table: the changes of both are those of one entity.
+            let of_entity = uses
+                .relations
+                .iter()
+                .filter_map(|oid| relations.entities.get(oid));
+            if of_entity
+                .filter(|name| **name == read.schema.entity)
+                .count()
+                > 1
+            {
+                continue;
+            }
             let draft = self.sources.name_of(*oid).and_then(|name| {
                 let table = Table::new(&read.schema, Backend::Postgres);
                 GuardDraft::new(plan, uses, &self.sources, &name, table)

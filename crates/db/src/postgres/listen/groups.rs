@@ -113,7 +113,7 @@ impl Asking<'_> {
         entity: &Entity,
         timeout: Duration,
     ) -> DbResult<GroupAnswer> {
-        let (sql, parameters) = group::statement(self.log_schema, entity, group);
+        let (sql, parameters) = group::statement(self.log_schema, entity, group, false);
         let begin = format!("SAVEPOINT question; {}", question_settings(timeout));
         let begun = self.client.batch_execute(&begin);
         let parameters: Vec<_> = parameters.iter().map(|it| (it as _, Type::TEXT)).collect();
@@ -125,7 +125,7 @@ impl Asking<'_> {
         let reply = reply.ok().and_then(|rows| rows.first()?.try_get(0).ok());
         let reply: Option<String> = reply;
         Ok(match reply {
-            Some(reply) => group::answer(group, &reply),
+            Some(reply) => group::answer(group, &reply, false),
             None => denied(group, "it cannot be asked"),
         })
     }

@@ -168,8 +168,8 @@ impl Asking<'_> {
         }
         let mut reply = self.ask_group(group, self.subject.guards).await?;
         // A guard that fails must change nothing else, and nobody whose questions fail has guards.
-        let is_any_failed = reply.failed.iter().any(Option::is_some);
-        if is_any_failed && !self.subject.guards.is_empty() {
+        let has_failed = reply.guards.is_none() || reply.failed.iter().any(Option::is_some);
+        if has_failed && reply.denied.is_none() && !self.subject.guards.is_empty() {
             reply = self.ask_group(group, &[]).await?;
         }
         Ok(asked(reply, self.subject))
@@ -200,14 +200,7 @@ impl Asking<'_> {
             (&visible, Type::TEXT),
         ];
         let mut reply: Reply = reply(self.client.query_typed(&sql, &params).await)?;
-        if guards.is_empty() || reply.denied.is_some() {
-            return Ok(reply);
-        }
-        let width = questions.len() - guards.len();
-        reply.guards = Some(reply.answers.split_off(width.min(reply.answers.len())));
-        if first.is_some() {
-            reply.visible = reply.answers.pop().flatten();
-        }
+        reply.take_guards(guards.len(), self.subject);
         Ok(reply)
     }
 }

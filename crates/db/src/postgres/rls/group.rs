@@ -33,23 +33,31 @@ impl Asked {
     }
 }
 
-/// The statement that asks a group about an entity, which returns one text, and its parameters, all of them texts.
+/// The statement that asks a group about an entity, and for the values of guards if that is wanted, which returns one text, and
+/// its parameters, all of them texts.
 pub(in crate::postgres) fn statement(
     log_schema: &str,
     entity: &Entity,
     group: &AskedGroup,
+    with_guards: bool,
 ) -> (String, Vec<String>) {
     let plan = group.plan();
-    let questions: Vec<String> = match plan.plan.is_per_row() {
-        true => Vec::new(),
+    let guards = plan.all_guards().filter(|_| with_guards);
+    let guards: Vec<String> = guards.map(rls::Guard::sql).collect();
+    let mut visible = visible_sql(entity, None).unwrap_or_default();
+    let mut questions: Vec<String> = match plan.plan.is_per_row() {
+        // It is asked when there are no questions, or one fails.
+        true if guards.is_empty() => Vec::new(),
+        true => vec![std::mem::take(&mut visible)],
         false => plan.plan.questions.iter().map(Question::sql).collect(),
     };
+    questions.extend(guards);
     let mut settings = group.group().values(&plan.settings);
     settings.push(("row_security".to_owned(), "on".to_owned()));
     settings.push(("search_path".to_owned(), plan.search_path.to_string()));
     let (names, values): (Vec<String>, Vec<String>) = settings.into_iter().unzip();
     let sql = format!(
-        "SELECT {}._rhtmx_sync_ask($1::text, $2::text::text[], $3::text::text[], $4::text::text[], $5::text)",
+        "SELECT {}._rhtmx_sync_ask($1::text, $2::text::text[], $3::text::text[], $4::text::text[], nullif($5::text, ''))",
         ident(log_schema)
     );
     let parameters = vec![
@@ -57,13 +65,18 @@ pub(in crate::postgres) fn statement(
         array(names.iter()),
         array(values.iter()),
         array(questions.iter()),
-        visible_sql(entity, None).unwrap_or_default(),
+        visible,
     ];
     (sql, parameters)
 }
 
-/// What a group was answered with this text.
-pub(in crate::postgres) fn answer(group: &AskedGroup, text: &str) -> GroupAnswer {
+/// What a group was answered with this text, with the values of guards or without.
+pub(in crate::postgres) fn answer(
+    group: &AskedGroup,
+    text: &str,
+    with_guards: bool,
+) -> GroupAnswer {
+    let guards = group.plan().all_guards().filter(|_| with_guards).count();
     let plan = group.plan();
     let subject = Subject {
         plan: &plan.plan,
@@ -71,7 +84,7 @@ pub(in crate::postgres) fn answer(group: &AskedGroup, text: &str) -> GroupAnswer
         visible: "",
         guards: &[],
     };
-    match read_reply(text, subject) {
+    match read_reply(text, subject, guards) {
         Ok(asked) => answered(group, asked),
         Err(_) => denied(group, "it cannot be understood"),
     }

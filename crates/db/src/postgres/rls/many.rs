@@ -99,7 +99,7 @@ fn of_groups(replies: Replies, subject: Subject<'_>, groups: usize) -> Vec<OfGro
         let mut reply = Reply {
             read: replies.read.clone(),
             held: replies.held.clone(),
-            guards: Some(guards),
+            guards: (!subject.guards.is_empty()).then_some(guards),
             ..Reply::default()
         };
         match replies.failed.get(group) {

@@ -133,12 +133,39 @@ fn nothing(failure: Failure) -> Asked {
     }
 }
 
-/// Reads what `_rhtmx_sync_ask` returned.
+/// Reads what `_rhtmx_sync_ask` returned, whose last questions were for the values of so many guards.
 pub(in crate::postgres) fn read_reply(
     text: &str,
     subject: Subject<'_>,
+    guards: usize,
 ) -> serde_json::Result<Asked> {
-    serde_json::from_str(text).map(|reply| asked(reply, subject))
+    let mut reply: Reply = serde_json::from_str(text)?;
+    reply.take_guards(guards, subject);
+    Ok(asked(reply, subject))
+}
+
+impl Reply {
+    /// Takes the values of guards from behind the answers, so that a guard that has failed is no failure.
+    pub(super) fn take_guards(&mut self, guards: usize, subject: Subject<'_>) {
+        if guards == 0 || self.denied.is_some() {
+            return;
+        }
+        let values = self
+            .answers
+            .split_off(self.answers.len().saturating_sub(guards));
+        let failed = self
+            .failed
+            .split_off(self.failed.len().saturating_sub(guards));
+        let are_known = !failed.iter().any(Option::is_some) && values.len() == guards;
+        self.guards = are_known.then_some(values);
+        if subject.plan.is_per_row() {
+            // The visible keys are what was asked first.
+            self.visible = self.answers.pop().flatten();
+            self.visible_failed = self.failed.pop().flatten();
+        } else if !self.failed.iter().any(Option::is_some) {
+            (self.visible, self.visible_failed) = (None, None);
+        }
+    }
 }
 
 pub(super) fn asked(reply: Reply, subject: Subject<'_>) -> Asked {
