@@ -9,6 +9,7 @@ use testkit::{ClientOptions, Http, ServerProcess};
 use super::*;
 
 const SECRET: &str = "a secret of the tests, longer than 32 bytes";
+const OPERATOR: &str = "the-token-with-which-the-tests-read-the-metrics";
 const USERS: usize = 50;
 
 fn id(number: usize) -> String {
@@ -36,9 +37,10 @@ async fn of_fifty_users_the_one_whose_membership_changed_is_asked() {
         ("DATABASE_URL", db.url()),
         ("RHTMX_SYNC_CONFIG", file.display().to_string()),
         ("RHTMX_SYNC_AUTH_JWT_SECRET", SECRET.to_owned()),
+        ("RHTMX_SYNC_AUTH_OPERATOR_TOKEN", OPERATOR.to_owned()),
     ];
     let server = ServerProcess::spawn(["--bind", "127.0.0.1:0"], settings).await;
-    let http = Http::new(server.base_url());
+    let http = Http::new(server.base_url()).with_token(OPERATOR);
     let mut clients = Vec::new();
     for number in 0..USERS {
         let options = ClientOptions {
