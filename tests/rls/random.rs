@@ -376,7 +376,12 @@ pub(crate) fn membership(dice: &mut Dice) -> String {
             "UPDATE r.members m SET who = '{other}' WHERE who = '{who}' AND NOT EXISTS \
              (SELECT FROM r.members o WHERE o.team = m.team AND o.who = '{other}')"
         ),
-        _ => format!("INSERT INTO r.members VALUES ({team}, '{who}', 'a') ON CONFLICT DO NOTHING"),
+        _ => {
+            let role = one_of(&["owner", "a"], dice);
+            format!(
+                "INSERT INTO r.members VALUES ({team}, '{who}', '{role}') ON CONFLICT DO NOTHING"
+            )
+        }
     }
 }
 

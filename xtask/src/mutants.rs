@@ -293,6 +293,7 @@ mod tests {
             ("tests/protocol/policies/privacy.rs", SUITES[1], 2),
             ("tests/rls/random.rs", SUITES[2], 1),
             ("tests/protocol/membership/constant.rs", SUITES[3], 2),
+            ("tests/rls/differential/policies.rs", SUITES[4], 2),
         ] {
             let text = fs::read_to_string(steps::workspace().join(file)).unwrap();
             let name = suite.test.split("::").nth(part).unwrap();

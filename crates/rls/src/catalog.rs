@@ -25,6 +25,15 @@ pub struct TableFacts {
     pub roles: Vec<RoleFacts>,
 }
 
+/// The names under which PostgreSQL knows a table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableName {
+    /// Its schema.
+    pub schema: String,
+    /// Its name alone.
+    pub name: String,
+}
+
 /// A column.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct ColumnFacts {

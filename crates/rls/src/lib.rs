@@ -33,9 +33,9 @@ mod tests;
 mod uses;
 mod visible;
 
-pub use catalog::{ColumnFacts, Command, Policy, RoleFacts, TableFacts};
+pub use catalog::{ColumnFacts, Command, Policy, RoleFacts, TableFacts, TableName};
 pub use group::{Group, KNOWN_SETTINGS, is_custom_setting};
-pub use guard::{Guard, GuardDraft, TableName};
+pub use guard::{Guard, GuardDraft};
 pub use plan::{Condition, Draft, Plan, PlannedPolicy, Question, Scope};
 pub use uses::{Claims, Source, SourceKind, Sources, Uses};
 pub use visible::{Answer, Answers, KeySet};

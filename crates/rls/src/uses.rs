@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
-use crate::guard::TableName;
+use crate::catalog::TableName;
 use crate::scan::{self, Piece};
 
 /// A function, a table with its policies, or a view: a name with what stands behind it.

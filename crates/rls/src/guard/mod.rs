@@ -14,19 +14,11 @@ use filter::{Scalar, Table};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use crate::catalog::TableName;
 use crate::family::Family;
 use crate::parse;
 use crate::plan::{Plan, Question};
 use crate::uses::{Sources, Uses};
-
-/// The names under which PostgreSQL knows a table.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TableName {
-    /// Its schema.
-    pub schema: String,
-    /// Its name alone.
-    pub name: String,
-}
 
 /// A row in which this column has another value than the expression concerns nobody.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -17,8 +17,9 @@ use sqlparser::ast::{
     TableWithJoins,
 };
 
+use super::Candidate;
 use super::session::{self, Decides};
-use super::{Candidate, TableName};
+use crate::catalog::TableName;
 use crate::family::Family;
 use crate::parse::bare;
 use crate::scan::{self, Piece};

@@ -269,7 +269,7 @@ fn a_table_that_is_read_in_another_way_too_has_no_guard() {
     ] {
         assert_eq!(guards(&format!("{guarded} AND {beside}")), None, "{beside}");
     }
-    // Whoever creates an operator or a cast need not be named.
+    // What stands behind an operator or a cast is not named.
     let unnamed = |text: &str| {
         let mut sources = sources();
         sources.push(Source {

@@ -71,7 +71,7 @@ const RLS: House = House {
         &["group", "key"],
         &["classify"],
         &["plan"],
-        &["explain", "visible"],
+        &["explain", "guard", "visible"],
         &["lib"],
     ],
 };
