@@ -22,10 +22,25 @@ pub enum Zone {
 
 const DAY_MICROS: i64 = 86_400_000_000;
 
+/// From 1970-01-01, where Unix begins to count, to 2000-01-01.
+const UNIX_MICROS: i64 = 946_684_800_000_000;
+
 impl Timestamp {
     /// The beginning of a day.
     pub fn at_midnight(day: Date) -> Option<Self> {
         day.count().checked_mul(DAY_MICROS).map(Self)
+    }
+
+    /// The time that lies so many milliseconds after 1970-01-01; none if it is out of range.
+    pub fn from_unix_millis(millis: i64) -> Option<Self> {
+        let micros = millis.checked_mul(1000)?;
+        micros.checked_sub(UNIX_MICROS).map(Self)
+    }
+
+    /// The whole milliseconds from 1970-01-01 to the time; none for one that is too late, as `infinity` is.
+    pub fn unix_millis(self) -> Option<i64> {
+        let micros = self.0.checked_add(UNIX_MICROS)?;
+        Some(micros.div_euclid(1000))
     }
 
     /// Reads `YYYY-MM-DDTHH:MM[:SS[.fraction]][zone]`, also with a space for the `T` or ` BC` at the end, or
@@ -228,6 +243,22 @@ mod tests {
         ] {
             assert_eq!(Timestamp::read(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn milliseconds_count_from_1970() {
+        for (text, millis) in [
+            ("1970-01-01T00:00:00", 0),
+            ("1969-12-31T23:59:59.9995", -1),
+            ("2001-09-09T01:46:40", 1_000_000_000_000),
+            ("9999-12-31T23:59:59.999999", 253_402_300_799_999),
+        ] {
+            assert_eq!(timestamp(text).unix_millis(), Some(millis), "{text}");
+        }
+        let billion = Timestamp::from_unix_millis(1_000_000_000_001).expect("in range");
+        assert_eq!(billion.to_string(), "2001-09-09T01:46:40.001");
+        assert_eq!(timestamp("infinity").unix_millis(), None);
+        assert_eq!(Timestamp::from_unix_millis(i64::MAX), None);
     }
 
     #[test]

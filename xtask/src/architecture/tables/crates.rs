@@ -47,6 +47,11 @@ pub(in super::super) const CRATES: &[Crate] = &[
         directory: "crates/filter",
         may_use: &["crates/value"],
     },
+    // Clients use it too, so it knows neither tables nor frames.
+    Crate {
+        directory: "crates/merge",
+        may_use: &["crates/value"],
+    },
     Crate {
         directory: "crates/protocol",
         may_use: &[],
@@ -217,6 +222,7 @@ pub(in super::super) const WALLS: &[Wall] = &[
         side: Side::NeverIn(&[
             "crates/value",
             "crates/filter",
+            "crates/merge",
             "crates/protocol",
             "crates/jwt",
             "crates/rls",

@@ -1,0 +1,245 @@
+//! A row's metadata as JSON, which is kept beside the row in a table of the engine's own.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::amount::AmountError;
+use crate::cell::Cell;
+use crate::clock::{Clock, NodeId};
+use crate::counter::{Counter, Sums};
+use crate::row::Row;
+use crate::rules::{ColumnMerge, Rules};
+use crate::set::{Element, Set, SetError};
+
+/// How many fields a row's metadata may name: as many as a PostgreSQL table has columns.
+pub const FIELDS_MAX: usize = 1600;
+
+/// Why metadata and values do not make a row.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RowError {
+    /// A counter's value.
+    #[error("the counter {column:?}: {error}")]
+    Counter {
+        /// The column.
+        column: String,
+        /// What is wrong with it.
+        error: AmountError,
+    },
+    /// A set's value.
+    #[error("the set {column:?}: {error}")]
+    Set {
+        /// The column.
+        column: String,
+        /// What is wrong with it.
+        error: SetError,
+    },
+    /// What is known of a field is for another kind of column, or comes without a value.
+    #[error("the metadata of {column:?} does not fit its column")]
+    Mark {
+        /// The column.
+        column: String,
+    },
+    /// More than [`FIELDS_MAX`] fields.
+    #[error("a row has at most {FIELDS_MAX} fields")]
+    TooManyFields,
+}
+
+/// What is known of a row beside its values. Empty for a row that was never edited by its fields: such rows have no
+/// metadata.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Metadata {
+    /// The birth.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    born: Option<Clock>,
+    /// The death.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    died: Option<Clock>,
+    /// The clock of every field that is not named; none is the birth.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    base: Option<Clock>,
+    /// Of a row whose creation has not arrived.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    partial: bool,
+    /// The newest edit, where no field tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    edited: Option<Clock>,
+    /// What fields have of their own.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    fields: BTreeMap<String, Mark>,
+}
+
+/// What one field has of its own.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+enum Mark {
+    Register(Clock),
+    Other(OtherMark),
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+enum OtherMark {
+    Counter {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        set: Option<Clock>,
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        sums: BTreeMap<NodeId, Sums>,
+        /// Whether the number to which was added is null, or unknown.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        null: bool,
+    },
+    Set(BTreeMap<String, Element>),
+}
+
+impl Row {
+    /// A row that is in the table and has no metadata: it was there before anything was stamped, so that every stamp is
+    /// above it.
+    ///
+    /// # Errors
+    /// When a value does not fit its column.
+    pub fn untracked(values: &Map<String, Value>, rules: &Rules) -> Result<Self, RowError> {
+        Self::new(&Metadata::default(), values, rules)
+    }
+
+    /// The row of a table's values and what is known beside them.
+    ///
+    /// # Errors
+    /// When a value does not fit its column, or the metadata does not fit the values.
+    pub fn new(
+        metadata: &Metadata,
+        values: &Map<String, Value>,
+        rules: &Rules,
+    ) -> Result<Self, RowError> {
+        if values.len() > FIELDS_MAX || metadata.fields.len() > FIELDS_MAX {
+            return Err(RowError::TooManyFields);
+        }
+        let mut row = Self {
+            born: metadata.born.clone(),
+            died: metadata.died.clone(),
+            edited: metadata.edited.clone(),
+            ..Self::default()
+        };
+        let only_died = row.died.is_some() && values.is_empty() && metadata.fields.is_empty();
+        if row.born.is_none() && !only_died {
+            row.born = Some(Clock::ground());
+        }
+        if row.born.is_some() && !metadata.partial {
+            row.base = metadata.base.clone().or_else(|| row.born.clone());
+        }
+        if let Some(column) = metadata
+            .fields
+            .keys()
+            .find(|column| !values.contains_key(*column))
+        {
+            return Err(RowError::Mark {
+                column: column.clone(),
+            });
+        }
+        for (column, value) in values {
+            let mark = metadata.fields.get(column);
+            if row.base.is_none() && mark.is_none() {
+                return Err(RowError::Mark {
+                    column: column.clone(),
+                });
+            }
+            row.cells
+                .insert(column.clone(), cell(column, value, mark, rules)?);
+        }
+        row.normalize(rules);
+        Ok(row)
+    }
+
+    /// What is to be kept beside the row's values.
+    pub fn metadata(&self) -> Metadata {
+        let fields = self.cells.iter();
+        let fields = fields
+            .filter_map(|(column, cell)| Some((column.clone(), mark(cell, self.is_whole())?)));
+        let newest = self.cells.values().filter_map(Cell::own_clock).max();
+        Metadata {
+            born: self.born.clone(),
+            died: self.died.clone(),
+            base: self
+                .base
+                .clone()
+                .filter(|base| Some(base) != self.born.as_ref()),
+            partial: self.born.is_some() && !self.is_whole(),
+            edited: self.edited.clone().filter(|edited| Some(edited) != newest),
+            fields: fields.collect(),
+        }
+    }
+}
+
+fn cell(column: &str, value: &Value, mark: Option<&Mark>, rules: &Rules) -> Result<Cell, RowError> {
+    let column = || column.to_owned();
+    match (rules.merge(&column()), mark) {
+        (ColumnMerge::Register | ColumnMerge::Text, None | Some(Mark::Register(_))) => {
+            let clock = match mark {
+                Some(Mark::Register(clock)) => Some(clock.clone()),
+                _ => None,
+            };
+            Ok(Cell::Register {
+                clock,
+                value: value.clone(),
+            })
+        }
+        // In a part of a row, a mark says that there is a value: any mark will do.
+        (ColumnMerge::Max(_) | ColumnMerge::Min(_), None | Some(Mark::Register(_))) => {
+            Ok(Cell::Extreme {
+                value: value.clone(),
+            })
+        }
+        (ColumnMerge::Counter, mark) => {
+            let (set, sums, null) = match mark {
+                None => (None, BTreeMap::new(), value.is_null()),
+                Some(Mark::Other(OtherMark::Counter { set, sums, null })) => {
+                    (set.clone(), sums.clone(), *null)
+                }
+                Some(_) => return Err(RowError::Mark { column: column() }),
+            };
+            let counter = Counter::shown(value, set, sums, !null);
+            let counter = counter.map_err(|error| RowError::Counter {
+                column: column(),
+                error,
+            })?;
+            Ok(Cell::Counter(counter))
+        }
+        (ColumnMerge::Set, mark) => {
+            let edited = match mark {
+                None => BTreeMap::new(),
+                Some(Mark::Other(OtherMark::Set(edited))) => edited.clone(),
+                Some(_) => return Err(RowError::Mark { column: column() }),
+            };
+            let set = Set::shown(value, edited);
+            let set = set.map_err(|error| RowError::Set {
+                column: column(),
+                error,
+            })?;
+            Ok(Cell::Set(set))
+        }
+        _ => Err(RowError::Mark { column: column() }),
+    }
+}
+
+fn mark(cell: &Cell, is_whole: bool) -> Option<Mark> {
+    match cell {
+        Cell::Register { clock, .. } => clock.clone().map(Mark::Register),
+        Cell::Extreme { .. } if is_whole => None,
+        Cell::Extreme { .. } => Some(Mark::Register(Clock::ground())),
+        Cell::Counter(counter) => {
+            let (set, sums) = (counter.set_at().cloned(), counter.sums().clone());
+            let has_marks = set.is_some() || !sums.is_empty() || !is_whole;
+            let null = !counter.has_start();
+            has_marks.then_some(Mark::Other(OtherMark::Counter { set, sums, null }))
+        }
+        Cell::Set(set) => {
+            let marks = set
+                .marks()
+                .map(|(text, element)| (text.clone(), element.clone()));
+            let marks: BTreeMap<_, _> = marks.collect();
+            (!marks.is_empty() || !is_whole).then_some(Mark::Other(OtherMark::Set(marks)))
+        }
+    }
+}

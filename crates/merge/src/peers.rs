@@ -1,0 +1,240 @@
+//! What other databases are known to have, so that nothing is folded or purged that one of them may not know of.
+//!
+//! A database refuses its clients' writes up to its *floor*, which only rises. Whoever has merged all of what it had when
+//! its floor was F lacks nothing of it up to F, then or later. Each database passes on the floors of others that it has
+//! passed, and what it knows that others have passed (a matrix clock, G. Wuu and A. Bernstein, "Efficient Solutions to the
+//! Replicated Log and Dictionary Problems", PODC 1984). The least of all is the *frontier*.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::{Clock, NodeId};
+
+/// How many databases a changeset may tell of.
+pub const DATABASES_MAX: usize = 64;
+
+/// For each database, the floors of all that it has passed.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Floors(BTreeMap<NodeId, BTreeMap<NodeId, Clock>>);
+
+/// The databases that come together with one, as it knows them.
+#[derive(Debug, Clone)]
+pub struct Peers {
+    own: NodeId,
+    floors: Floors,
+    /// The known ones, with when they were last heard of, in milliseconds from 1970.
+    heard_ms: BTreeMap<NodeId, u64>,
+}
+
+/// What is wrong with what a peer told.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PeerError {
+    /// It was silent for so long that others have forgotten what it does not know. It must begin again.
+    #[error("{peer} is not known, or not any more: it must begin again")]
+    Unknown {
+        /// Whose changeset it is.
+        peer: NodeId,
+    },
+    /// It tells of more databases than [`DATABASES_MAX`].
+    #[error("a changeset tells of at most {DATABASES_MAX} databases")]
+    TooMany,
+}
+
+impl Peers {
+    /// A database without peers.
+    pub fn new(own: NodeId) -> Self {
+        let (floors, heard_ms) = (Floors::default(), BTreeMap::new());
+        Self {
+            own,
+            floors,
+            heard_ms,
+        }
+    }
+
+    /// Begins with a peer, from nothing: it has, or will be given, everything that is here.
+    pub fn add(&mut self, peer: NodeId, time_ms: u64) {
+        self.heard_ms.insert(peer, time_ms);
+    }
+
+    /// Raises the own floor: writes up to it are refused from now on. A lower one changes nothing.
+    pub fn raise_floor(&mut self, floor: Clock) {
+        let own = self.own.clone();
+        self.floors.pass(&own, &own, floor);
+    }
+
+    /// Up to where writes are refused.
+    pub fn floor(&self) -> Option<&Clock> {
+        self.floors.0.get(&self.own)?.get(&self.own)
+    }
+
+    /// What the last page of a complete changeset tells.
+    pub fn floors(&self) -> &Floors {
+        &self.floors
+    }
+
+    /// Whether a peer is known.
+    pub fn knows(&self, peer: &NodeId) -> bool {
+        self.heard_ms.contains_key(peer)
+    }
+
+    /// Takes what a peer told, *after* all pages of its complete changeset have been merged.
+    ///
+    /// # Errors
+    /// When the peer is not known, which is to be asked before its pages are merged: none of them may be.
+    pub fn hear(&mut self, peer: &NodeId, told: &Floors, time_ms: u64) -> Result<(), PeerError> {
+        let is_large = |map: &BTreeMap<NodeId, Clock>| map.len() > DATABASES_MAX;
+        if told.0.len() > DATABASES_MAX || told.0.values().any(is_large) {
+            return Err(PeerError::TooMany);
+        }
+        let heard_ms = self.heard_ms.get_mut(peer);
+        let heard_ms = heard_ms.ok_or_else(|| PeerError::Unknown { peer: peer.clone() })?;
+        *heard_ms = (*heard_ms).max(time_ms);
+        for (who, passed) in &told.0 {
+            for (whose, floor) in passed {
+                // Of itself each knows best.
+                if *who != self.own {
+                    self.floors.pass(who, whose, floor.clone());
+                }
+                if who == peer && *whose != self.own {
+                    let own = self.own.clone();
+                    self.floors.pass(&own, whose, floor.clone());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Up to where every known database has everything that any of them has admitted or will. Nothing above it is folded
+    /// or purged. Without peers it is the own floor.
+    pub fn frontier(&self) -> Option<&Clock> {
+        let all = || self.heard_ms.keys().chain([&self.own]);
+        let passed = |who, whose| self.floors.0.get(who).and_then(|passed| passed.get(whose));
+        all()
+            .flat_map(|who| all().map(move |whose| passed(who, whose)))
+            .min()
+            .flatten()
+    }
+
+    /// Gives up the peers that were silent for longer than `silent_ms_max`, so that they hold the frontier back no more.
+    /// Those that come back are refused.
+    pub fn forget_silent(&mut self, time_ms: u64, silent_ms_max: u64) -> Vec<NodeId> {
+        let is_silent = |heard_ms: u64| time_ms.saturating_sub(heard_ms) > silent_ms_max;
+        let silent = self
+            .heard_ms
+            .iter()
+            .filter(|(_, heard_ms)| is_silent(**heard_ms));
+        let silent: Vec<NodeId> = silent.map(|(peer, _)| peer.clone()).collect();
+        for peer in &silent {
+            self.heard_ms.remove(peer);
+            self.floors.0.remove(peer);
+            for passed in self.floors.0.values_mut() {
+                passed.remove(peer);
+            }
+        }
+        silent
+    }
+}
+
+impl Floors {
+    fn pass(&mut self, who: &NodeId, whose: &NodeId, floor: Clock) {
+        let passed = self.0.entry(who.clone()).or_default();
+        let known = passed.entry(whose.clone()).or_insert_with(|| floor.clone());
+        if *known < floor {
+            *known = floor;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(name: &str) -> NodeId {
+        NodeId::new(name).expect("a node id")
+    }
+
+    fn at(millis: u64) -> Clock {
+        Clock::new(millis, 0, &node("floor"))
+    }
+
+    /// Three databases that know each other.
+    fn three() -> [Peers; 3] {
+        let names = ["a", "b", "c"].map(node);
+        [0, 1, 2].map(|own| {
+            let mut peers = Peers::new(names[own].clone());
+            for peer in names.iter().filter(|peer| **peer != names[own]) {
+                peers.add(peer.clone(), 0);
+            }
+            peers
+        })
+    }
+
+    fn tell(all: &mut [Peers; 3], from: usize, to: usize, time_ms: u64) -> Result<(), PeerError> {
+        let (node, floors) = (all[from].own.clone(), all[from].floors().clone());
+        all[to].hear(&node, &floors, time_ms)
+    }
+
+    #[test]
+    fn the_frontier_waits_for_a_silent_database_until_it_is_given_up_and_then_refuses_it() {
+        let mut all = three();
+        for (database, floor) in all.iter_mut().zip([10, 20, 30]) {
+            database.raise_floor(at(floor));
+        }
+        for _ in 0..2 {
+            for (from, to) in [(0, 1), (1, 2), (2, 0), (2, 1), (1, 0)] {
+                tell(&mut all, from, to, 1).expect("they know each other");
+            }
+        }
+        assert_eq!(all[0].frontier(), Some(&at(10)));
+        // The third is silent; the others' floors rise.
+        for floor in [50, 60] {
+            all[0].raise_floor(at(floor));
+            all[1].raise_floor(at(floor));
+            tell(&mut all, 0, 1, floor).expect("they know each other");
+            tell(&mut all, 1, 0, floor).expect("they know each other");
+        }
+        assert_eq!(all[0].frontier(), Some(&at(10)));
+        assert_eq!(all[0].forget_silent(60, 50), [node("c")]);
+        assert_eq!(
+            all[0].frontier(),
+            Some(&at(50)),
+            "what the second has confirmed"
+        );
+        let refused = tell(&mut all, 2, 0, 61);
+        assert_eq!(refused, Err(PeerError::Unknown { peer: node("c") }));
+    }
+
+    #[test]
+    fn what_a_database_says_of_another_reaches_a_third_through_it() {
+        let mut all = three();
+        for database in &mut all {
+            database.raise_floor(at(10));
+        }
+        // The first and the third never meet.
+        for _ in 0..3 {
+            for (from, to) in [(0, 1), (1, 2), (2, 1), (1, 0)] {
+                tell(&mut all, from, to, 1).expect("they know each other");
+            }
+        }
+        for database in &all {
+            assert_eq!(database.frontier(), Some(&at(10)));
+        }
+    }
+
+    #[test]
+    fn a_floor_never_sinks_and_nothing_is_known_before_all_have_told() {
+        let mut all = three();
+        all[0].raise_floor(at(10));
+        all[0].raise_floor(at(5));
+        assert_eq!(all[0].floor(), Some(&at(10)));
+        assert_eq!(all[0].frontier(), None);
+        let alone = {
+            let mut alone = Peers::new(node("alone"));
+            alone.raise_floor(at(10));
+            alone
+        };
+        assert_eq!(alone.frontier(), Some(&at(10)));
+    }
+}

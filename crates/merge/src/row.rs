@@ -1,0 +1,208 @@
+//! A row with its metadata: the value that merges.
+
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Map, Value};
+
+use crate::cell::Cell;
+use crate::clock::Clock;
+use crate::rules::{Deletes, Rules};
+
+/// A row as a replica knows it, or a part of one: a write is a row too, of which only what was written is known.
+///
+/// What belongs to a birth (the base, the edits, the cells) counts while no later birth is known; the birth itself and
+/// the death are maxima. So is every part below: [`Row::join`] never looks at what is "now", and decides nothing early.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Row {
+    /// The newest creation; none where only a deletion is known.
+    pub(crate) born: Option<Clock>,
+    /// The newest deletion that is not older than the birth.
+    pub(crate) died: Option<Clock>,
+    /// The clock of every register that has none of its own; none while the creation itself has not arrived.
+    pub(crate) base: Option<Clock>,
+    /// The newest edit, kept where it can bring the row back.
+    pub(crate) edited: Option<Clock>,
+    pub(crate) cells: BTreeMap<String, Cell>,
+}
+
+impl Row {
+    /// The newest creation; none where only a deletion is known.
+    pub fn born(&self) -> Option<&Clock> {
+        self.born.as_ref()
+    }
+
+    /// The newest deletion, unless the row was created again since.
+    pub fn died(&self) -> Option<&Clock> {
+        self.died.as_ref()
+    }
+
+    /// The clock of a register, or of the row's other registers if it has none of its own.
+    pub fn clock(&self, column: &str) -> Option<&Clock> {
+        let own = self.cells.get(column).and_then(Cell::own_clock);
+        own.or(self.base.as_ref())
+    }
+
+    /// The cell of a column.
+    pub fn cell(&self, column: &str) -> Option<&Cell> {
+        self.cells.get(column)
+    }
+
+    /// The newest clock anywhere in the row.
+    pub fn newest(&self) -> Option<&Clock> {
+        let own = self.cells.values().filter_map(Cell::own_clock);
+        let parts = [&self.born, &self.died, &self.edited];
+        own.chain(parts.into_iter().flatten()).max()
+    }
+
+    /// Whether the row is there.
+    pub fn is_alive(&self, rules: &Rules) -> bool {
+        let lives = |clock: Option<&Clock>| clock.is_some() && clock > self.died.as_ref();
+        let is_revived = rules.deletes == Deletes::Revive && lives(self.edited.as_ref());
+        self.born.is_some() && (lives(self.born.as_ref()) || is_revived)
+    }
+
+    /// Whether the row's creation has arrived. Of one whose edits came first, columns without a default may be missing; it
+    /// waits, and is not shown.
+    pub fn is_whole(&self) -> bool {
+        self.base.is_some()
+    }
+
+    /// The row's values, if it is there and whole. A column that is not among them is as the table has it.
+    pub fn shown(&self, rules: &Rules) -> Option<Map<String, Value>> {
+        (self.is_alive(rules) && self.is_whole()).then(|| self.values())
+    }
+
+    /// All values that are known, also those of a row that died.
+    pub fn values(&self) -> Map<String, Value> {
+        let values = self.cells.iter();
+        values
+            .map(|(column, cell)| (column.clone(), cell.value()))
+            .collect()
+    }
+
+    /// Merges another replica's row, or a write, into this one.
+    pub fn join(&mut self, other: &Self, rules: &Rules) {
+        if other.died > self.died {
+            self.died.clone_from(&other.died);
+        }
+        match self.born.cmp(&other.born) {
+            Ordering::Greater => {}
+            Ordering::Equal => self.join_birth(other, rules),
+            Ordering::Less => {
+                self.born.clone_from(&other.born);
+                self.base.clone_from(&other.base);
+                self.edited.clone_from(&other.edited);
+                self.cells.clone_from(&other.cells);
+            }
+        }
+        self.normalize(rules);
+    }
+
+    /// The row of both.
+    #[must_use]
+    pub fn joined(mut self, other: &Self, rules: &Rules) -> Self {
+        self.join(other, rules);
+        self
+    }
+
+    /// Merges what is known of the same birth.
+    fn join_birth(&mut self, other: &Self, rules: &Rules) {
+        let mut cells = BTreeMap::new();
+        let columns: BTreeSet<&String> = self.cells.keys().chain(other.cells.keys()).collect();
+        for column in columns {
+            let ours = (self.cells.get(column), self.base.as_ref());
+            let theirs = (other.cells.get(column), other.base.as_ref());
+            if let Some(cell) = Cell::joined(ours, theirs, rules.merge(column)) {
+                cells.insert(column.clone(), cell);
+            }
+        }
+        self.cells = cells;
+        if other.base > self.base {
+            self.base.clone_from(&other.base);
+        }
+        if other.edited > self.edited {
+            self.edited.clone_from(&other.edited);
+        }
+    }
+
+    /// Brings the row into its one form: without what cannot matter any more, whatever is still to come.
+    pub(crate) fn normalize(&mut self, rules: &Rules) {
+        let Self {
+            born,
+            died,
+            base,
+            edited,
+            cells,
+        } = self;
+        if *died < *born {
+            *died = None;
+        }
+        match rules.deletes {
+            Deletes::Win => {
+                *edited = None;
+                if born.is_some() && died.is_some() {
+                    *base = None;
+                    cells.clear();
+                }
+            }
+            Deletes::Revive => {
+                let newest = cells.values().filter_map(Cell::own_clock).max();
+                let newest = newest.max(edited.as_ref());
+                *edited = newest
+                    .filter(|newest| Some(*newest) > born.as_ref().max(died.as_ref()))
+                    .cloned();
+            }
+        }
+        let base = &*base;
+        for cell in cells.values_mut() {
+            if let Cell::Register { clock, .. } = cell {
+                clock.take_if(|clock| Some(&*clock) <= base.as_ref());
+            }
+        }
+    }
+
+    /// Folds every clock up to the horizon into the base, so that metadata stays small. Sound only where no write at or
+    /// below the horizon can arrive any more: one authority refuses them, and of several databases each must have all
+    /// that the others have admitted up to there ([`Peers::frontier`](crate::Peers::frontier)).
+    ///
+    /// Counters, the greatest and the least need no clocks. The marks of a set's elements stay, but for those that were
+    /// removed: a peer that has not folded yet knows the elements by them.
+    pub fn fold(&mut self, horizon: &Clock, rules: &Rules) {
+        if !self.is_whole() {
+            return;
+        }
+        let is_alive = self.is_alive(rules);
+        let mut has_old = false;
+        for cell in self.cells.values_mut() {
+            match cell {
+                Cell::Register { clock, .. } => {
+                    has_old |= clock.take_if(|clock| *clock <= *horizon).is_some()
+                }
+                Cell::Set(set) => set.fold(horizon),
+                Cell::Extreme { .. } | Cell::Counter(_) => {}
+            }
+        }
+        if has_old && self.base.as_ref() < Some(horizon) {
+            self.base = Some(horizon.clone());
+        }
+        if is_alive {
+            self.died.take_if(|died| *died <= *horizon);
+            self.edited.take_if(|edited| *edited <= *horizon);
+        }
+    }
+
+    /// Whether the row is a tombstone that everybody has, up to the horizon, so that it may be forgotten. From then on
+    /// [`Row::is_stale_at`] keeps away what would bring it back.
+    pub fn may_be_purged(&self, horizon: &Clock, rules: &Rules) -> bool {
+        !self.is_alive(rules) && self.newest().is_some_and(|newest| newest <= horizon)
+    }
+
+    /// Whether a row that is not known here comes from before the horizon: it was there, died and was purged, and who
+    /// sends it must begin again from what is here. What came into being or was edited since is welcome, if it is whole.
+    pub fn is_stale_at(&self, horizon: &Clock) -> bool {
+        let is_old = self.newest().is_none_or(|newest| newest <= horizon);
+        let is_only_an_edit = self.born.is_some() && !self.is_whole() && self.died.is_none();
+        is_old || is_only_an_edit && self.born.as_ref() <= Some(horizon)
+    }
+}
