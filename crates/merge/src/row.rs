@@ -117,10 +117,12 @@ impl Row {
                 cells.insert(column.clone(), cell);
             }
         }
-        self.cells = cells;
         if other.base > self.base {
             self.base.clone_from(&other.base);
         }
+        self.cells = cells;
+        // What was the base of one is no edit, which normalizing would take it for.
+        self.drop_old_clocks();
         if other.edited > self.edited {
             self.edited.clone_from(&other.edited);
         }
@@ -154,10 +156,15 @@ impl Row {
                     .cloned();
             }
         }
-        let base = &*base;
-        for cell in cells.values_mut() {
+        self.drop_old_clocks();
+    }
+
+    /// Drops the clocks that the base stands for.
+    fn drop_old_clocks(&mut self) {
+        let base = self.base.as_ref();
+        for cell in self.cells.values_mut() {
             if let Cell::Register { clock, .. } = cell {
-                clock.take_if(|clock| Some(&*clock) <= base.as_ref());
+                clock.take_if(|clock| Some(&*clock) <= base);
             }
         }
     }
@@ -168,26 +175,23 @@ impl Row {
     ///
     /// Counters, the greatest and the least need no clocks. The marks of a set's elements stay, but for those that were
     /// removed: a peer that has not folded yet knows the elements by them.
-    pub fn fold(&mut self, horizon: &Clock, rules: &Rules) {
+    pub fn fold(&mut self, horizon: &Clock) {
         if !self.is_whole() {
             return;
         }
-        let is_alive = self.is_alive(rules);
-        let mut has_old = false;
         for cell in self.cells.values_mut() {
-            match cell {
-                Cell::Register { clock, .. } => {
-                    has_old |= clock.take_if(|clock| *clock <= *horizon).is_some()
-                }
-                Cell::Set(set) => set.fold(horizon),
-                Cell::Extreme { .. } | Cell::Counter(_) => {}
+            if let Cell::Set(set) = cell {
+                set.fold(horizon);
             }
         }
-        if has_old && self.base.as_ref() < Some(horizon) {
+        // Also where all clocks are younger, so that a write before the folding leaves the same as one after it.
+        let has_clocks = self.cells.values().any(|cell| cell.own_clock().is_some());
+        if has_clocks && self.base.as_ref() < Some(horizon) {
             self.base = Some(horizon.clone());
+            self.drop_old_clocks();
         }
-        if is_alive {
-            self.died.take_if(|died| *died <= *horizon);
+        // Who knows of no deletion will hear of none that old.
+        if self.died.is_none() {
             self.edited.take_if(|edited| *edited <= *horizon);
         }
     }
