@@ -11,7 +11,7 @@ pub(in super::super) struct House {
 
 /// Every crate whose rooms have floors, lowest first.
 pub(in super::super) const HOUSES: &[House] =
-    &[VALUE, FILTER, PROTOCOL, JWT, RLS, CORE, DB, ENGINE];
+    &[VALUE, FILTER, MERGE, PROTOCOL, JWT, RLS, CORE, DB, ENGINE];
 
 const VALUE: House = House {
     directory: "crates/value",
@@ -32,6 +32,21 @@ const FILTER: House = House {
         &["literal", "reader", "touched"],
         &["check", "window"],
         &["policy", "testing"],
+        &["lib"],
+    ],
+};
+
+/// From clocks and values to what one column holds, then to rows, what is written to them, and rows under way.
+const MERGE: House = House {
+    directory: "crates/merge",
+    floors: &[
+        &["amount", "clock", "order"],
+        &["counter", "hybrid", "peers", "rules", "set"],
+        &["cell", "conflict"],
+        &["row"],
+        &["metadata"],
+        &["digest", "write"],
+        &["changeset"],
         &["lib"],
     ],
 };
