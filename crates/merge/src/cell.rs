@@ -52,6 +52,16 @@ impl Cell {
         }
     }
 
+    /// The newest clock in it. The greatest and the least have none.
+    pub(crate) fn newest(&self) -> Option<&Clock> {
+        match self {
+            Self::Register { clock, .. } => clock.as_ref(),
+            Self::Extreme { .. } => None,
+            Self::Counter(counter) => counter.set_at(),
+            Self::Set(set) => set.newest(),
+        }
+    }
+
     /// Kinds differ only while replicas have different rules; even then all of them end with the same.
     fn rank(&self) -> u8 {
         match self {

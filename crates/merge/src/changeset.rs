@@ -2,8 +2,8 @@
 //!
 //! Their JSON is that of the CRDT-over-SQL family: an array of records for each table, each record its columns with
 //! `is_deleted`, `hlc`, `node_id` and `modified`. What the family does not know (the version, whose changeset it is, a
-//! row's metadata) stands under one name that no table and no column has, [`RESERVED`]; a changeset of the family comes
-//! without.
+//! row's metadata) stands under one name that no table and no column has, [`RESERVED`]; a changeset of the family comes, and
+//! goes, without.
 //!
 //! A record is a whole row, not a difference, and merging is idempotent: pages may come in any order, twice, or again after
 //! a break. A page is good or bad as a whole, before anything of it is applied.
@@ -209,11 +209,7 @@ impl Record {
                     seen: None,
                     edit,
                 };
-                write
-                    .part(known, rules, &Site::default())
-                    .map_err(|_| RowError::Mark {
-                        column: String::new(),
-                    })?
+                write.part(known, rules, &Site::default())?
             }
         };
         Ok(known.cloned().unwrap_or_default().joined(&part, rules))
@@ -222,7 +218,9 @@ impl Record {
     /// Whether a clock in it is further ahead of the time than a peer's may be. Such a record is kept aside until the time
     /// has come; the others go on.
     pub fn is_from_the_future(&self, time_ms: u64) -> bool {
-        self.hlc.millis() > time_ms.saturating_add(AHEAD_MS_MAX)
+        let newest = self.metadata.as_ref().and_then(Metadata::newest);
+        let newest = newest.max(Some(&self.hlc)).map_or(0, Clock::millis);
+        newest > time_ms.saturating_add(AHEAD_MS_MAX)
     }
 
     fn read(
@@ -238,13 +236,15 @@ impl Record {
                 .map_err(|_| (Some(name.to_owned()), Kind::Clock)),
             Some(_) => Err((Some(name.to_owned()), Kind::Clock)),
         };
-        // A column of that name is the table's own.
-        let mut taken = |name: &str| {
-            if table.columns.contains(name) {
-                None
-            } else {
-                columns.remove(name)
-            }
+        let mut ours = match columns.remove(RESERVED) {
+            None | Some(Value::Null) => Map::new(),
+            Some(Value::Object(ours)) => ours,
+            Some(_) => return Err((None, Kind::Metadata)),
+        };
+        // Where a column has one of these names, what is meant stands among what the family does not know.
+        let mut taken = |name: &str| match table.columns.contains(name) {
+            true => ours.remove(name),
+            false => columns.remove(name),
         };
         let hlc = clock("hlc", taken("hlc"))?.ok_or((Some("hlc".to_owned()), Kind::Clock))?;
         let modified = clock("modified", taken("modified"))?;
@@ -256,10 +256,8 @@ impl Record {
         };
         // It is the node in `hlc`.
         taken("node_id");
-        let metadata = match taken(RESERVED) {
-            None | Some(Value::Null) => None,
-            Some(value) => Some(Metadata::deserialize(value).map_err(|_| (None, Kind::Metadata))?),
-        };
+        let metadata = ours.remove("metadata").map(Metadata::deserialize);
+        let metadata = metadata.transpose().map_err(|_| (None, Kind::Metadata))?;
         for (column, value) in &columns {
             if !table.columns.contains(column) {
                 return Err((Some(column.clone()), Kind::UnknownColumn));
@@ -282,22 +280,26 @@ impl Record {
         })
     }
 
-    fn to_value(&self) -> Value {
+    fn to_value(&self, table: &TableNames) -> Value {
         let mut record = self.columns.clone();
-        record.insert(
-            "is_deleted".to_owned(),
-            Value::from(u8::from(self.is_deleted)),
-        );
-        record.insert("hlc".to_owned(), Value::from(self.hlc.as_str()));
-        record.insert("node_id".to_owned(), Value::from(self.hlc.node().as_str()));
+        let mut ours = Map::new();
         let modified = self.modified.as_ref().unwrap_or(&self.hlc);
-        record.insert("modified".to_owned(), Value::from(modified.as_str()));
-        if let Some(metadata) = self
-            .metadata
-            .as_ref()
-            .and_then(|metadata| serde_json::to_value(metadata).ok())
-        {
-            record.insert(RESERVED.to_owned(), metadata);
+        for (name, value) in [
+            ("is_deleted", Value::from(u8::from(self.is_deleted))),
+            ("hlc", Value::from(self.hlc.as_str())),
+            ("node_id", Value::from(self.hlc.node().as_str())),
+            ("modified", Value::from(modified.as_str())),
+        ] {
+            let is_column = table.columns.contains(name);
+            let place = if is_column { &mut ours } else { &mut record };
+            place.insert(name.to_owned(), value);
+        }
+        let metadata = self.metadata.as_ref().map(serde_json::to_value);
+        if let Some(Ok(metadata)) = metadata {
+            ours.insert("metadata".to_owned(), metadata);
+        }
+        if !ours.is_empty() {
+            record.insert(RESERVED.to_owned(), Value::Object(ours));
         }
         Value::Object(record)
     }
@@ -369,20 +371,16 @@ impl Changeset {
         Ok(changeset)
     }
 
-    /// The page as JSON.
-    pub fn to_value(&self) -> Value {
-        let records = self.records.iter().map(|(table, records)| {
-            (
-                table.clone(),
-                records.iter().map(Record::to_value).collect(),
-            )
+    /// The page as JSON, for these tables; others are left out. Programs of the family read it if its records have no
+    /// metadata and it no header: they take every name in a record for a column's.
+    pub fn to_value(&self, tables: &BTreeMap<String, TableNames>) -> Value {
+        let records = self.records.iter().filter_map(|(name, records)| {
+            let table = tables.get(name)?;
+            let records = records.iter().map(|record| record.to_value(table));
+            Some((name.clone(), records.collect()))
         });
         let mut page: Map<String, Value> = records.collect();
-        if let Some(header) = self
-            .header
-            .as_ref()
-            .and_then(|header| serde_json::to_value(header).ok())
-        {
+        if let Some(Ok(header)) = self.header.as_ref().map(serde_json::to_value) {
             page.insert(RESERVED.to_owned(), header);
         }
         Value::Object(page)

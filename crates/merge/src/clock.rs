@@ -166,12 +166,10 @@ impl Clock {
     /// # Errors
     /// [`ClockError::Exhausted`] at the end of the year 9999.
     pub fn after(floor: Option<&Self>, millis: u64, node: &NodeId) -> Result<Self, ClockError> {
-        let Some(floor) = floor else {
+        let millis = millis.min(MILLIS_MAX);
+        let Some(floor) = floor.filter(|floor| floor.millis >= millis) else {
             return Ok(Self::new(millis, 0, node));
         };
-        if floor.millis < millis {
-            return Ok(Self::new(millis, 0, node));
-        }
         let next = match floor.counter.checked_add(1) {
             Some(counter) => Self::new(floor.millis, counter, node),
             None => Self::after_millis(floor.millis, node)?,
@@ -375,10 +373,10 @@ mod tests {
             assert!(next > foreign, "{next} {foreign}");
         }
         let last = Clock::new(MILLIS_MAX, u16::MAX, &node("a"));
-        assert_eq!(
-            Clock::after(Some(&last), 0, &node("a")),
-            Err(ClockError::Exhausted)
-        );
+        for millis in [0, u64::MAX] {
+            let next = Clock::after(Some(&last), millis, &node("a"));
+            assert_eq!(next, Err(ClockError::Exhausted));
+        }
     }
 
     #[test]

@@ -71,6 +71,15 @@ pub struct Metadata {
     fields: BTreeMap<String, Mark>,
 }
 
+impl Metadata {
+    /// The newest clock in it.
+    pub fn newest(&self) -> Option<&Clock> {
+        let parts = [&self.born, &self.died, &self.base, &self.edited];
+        let fields = self.fields.values().filter_map(Mark::newest);
+        fields.chain(parts.into_iter().flatten()).max()
+    }
+}
+
 /// What one field has of its own.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
@@ -92,6 +101,18 @@ enum OtherMark {
         null: bool,
     },
     Set(BTreeMap<String, Element>),
+}
+
+impl Mark {
+    fn newest(&self) -> Option<&Clock> {
+        match self {
+            Self::Register(clock) => Some(clock),
+            Self::Other(OtherMark::Counter { set, .. }) => set.as_ref(),
+            Self::Other(OtherMark::Set(elements)) => {
+                elements.values().filter_map(Element::newest).max()
+            }
+        }
+    }
 }
 
 impl Row {

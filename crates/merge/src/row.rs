@@ -50,7 +50,7 @@ impl Row {
 
     /// The newest clock anywhere in the row.
     pub fn newest(&self) -> Option<&Clock> {
-        let own = self.cells.values().filter_map(Cell::own_clock);
+        let own = self.cells.values().filter_map(Cell::newest);
         let parts = [&self.born, &self.died, &self.edited];
         own.chain(parts.into_iter().flatten()).max()
     }

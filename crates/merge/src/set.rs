@@ -72,6 +72,15 @@ impl Element {
             .is_none_or(|removed| self.added > removed.seen)
     }
 
+    pub(crate) fn newest(&self) -> Option<&Clock> {
+        let added = match &self.added {
+            Added::AtBirth => None,
+            Added::At(clock) => Some(clock),
+        };
+        let removed = self.removed.as_ref().map(|removed| &removed.at);
+        added.max(removed)
+    }
+
     fn join(&mut self, other: &Self) {
         if other.added > self.added {
             self.added = other.added.clone();
@@ -223,6 +232,11 @@ impl Set {
             true => present.map(|(text, _)| element(text)).collect(),
             false => Value::Null,
         }
+    }
+
+    /// The newest clock of an edit.
+    pub(crate) fn newest(&self) -> Option<&Clock> {
+        self.elements.values().filter_map(Element::newest).max()
     }
 
     /// What is not to be seen from the value: the elements that were edited.

@@ -8,11 +8,11 @@ use crate::cell::Cell;
 use crate::clock::{Clock, NodeId};
 use crate::conflict::{Conflict, Stamped};
 use crate::counter::Counter;
-use crate::metadata::RowError;
+use crate::metadata::{FIELDS_MAX, RowError};
 use crate::order::same;
 use crate::row::Row;
 use crate::rules::{ColumnMerge, FieldMergeStrategy, Rules};
-use crate::set::{Set, SetError};
+use crate::set::Set;
 
 /// What is written.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -54,35 +54,12 @@ pub enum WriteError {
     /// There is no such row.
     #[error("there is no such row")]
     Missing,
-    /// What is written to a counter, or what it would be then.
-    #[error("the counter {column:?}: {error}")]
-    Counter {
-        /// The column.
-        column: String,
-        /// What is wrong with it.
-        error: AmountError,
-    },
-    /// What is written to a set, or what it would be then.
-    #[error("the set {column:?}: {error}")]
-    Set {
-        /// The column.
-        column: String,
-        /// What is wrong with it.
-        error: SetError,
-    },
+    /// A value fits no counter or set, or there are too many.
+    #[error(transparent)]
+    Row(#[from] RowError),
     /// There is no clock above the one that is to be overwritten.
     #[error("there is no later clock")]
     Exhausted,
-}
-
-impl From<RowError> for WriteError {
-    fn from(error: RowError) -> Self {
-        match error {
-            RowError::Counter { column, error } => Self::Counter { column, error },
-            RowError::Set { column, error } => Self::Set { column, error },
-            RowError::Mark { .. } | RowError::TooManyFields => Self::Missing,
-        }
-    }
 }
 
 /// Where a write is applied.
@@ -144,8 +121,8 @@ impl Write {
     /// for it says what they make of it.
     ///
     /// # Errors
-    /// When a value fits no counter or set.
-    pub fn part(&self, known: Option<&Row>, rules: &Rules, site: &Site) -> Result<Row, WriteError> {
+    /// When a value fits no counter or set, or there are too many.
+    pub fn part(&self, known: Option<&Row>, rules: &Rules, site: &Site) -> Result<Row, RowError> {
         let clock = &self.clock;
         let mut part = match &self.edit {
             Edit::Delete => Row {
@@ -157,6 +134,9 @@ impl Write {
                 part.born = Some(clock.clone());
                 part.base = Some(clock.clone());
                 part
+            }
+            Edit::Update(values) if values.len() > FIELDS_MAX => {
+                return Err(RowError::TooManyFields);
             }
             Edit::Update(values) => {
                 let born = self.born.clone().unwrap_or_else(Clock::ground);
@@ -179,7 +159,7 @@ impl Write {
     }
 
     /// Increments where one database alone counts: its number is the whole truth, so there is nothing to merge.
-    fn settle(&self, row: &mut Row, rules: &Rules) -> Result<(), WriteError> {
+    fn settle(&self, row: &mut Row, rules: &Rules) -> Result<(), RowError> {
         let Edit::Update(values) = &self.edit else {
             return Ok(());
         };
@@ -192,7 +172,7 @@ impl Write {
             let empty = Cell::Counter(Counter::default());
             if let Cell::Counter(counter) = row.cells.entry(column.clone()).or_insert(empty) {
                 let done = Amount::of(add).and_then(|amount| counter.settle(amount));
-                done.map_err(|error| WriteError::Counter {
+                done.map_err(|error| RowError::Counter {
                     column: column.clone(),
                     error,
                 })?;
@@ -208,7 +188,7 @@ impl Write {
         before: Option<&Cell>,
         rules: &Rules,
         site: &Site,
-    ) -> Result<Cell, WriteError> {
+    ) -> Result<Cell, RowError> {
         match rules.merge(column) {
             ColumnMerge::Register | ColumnMerge::Text => {
                 let (clock, value) = (Some(self.clock.clone()), value.clone());
@@ -223,7 +203,7 @@ impl Write {
                     _ => Counter::default(),
                 };
                 let counter = self.count(before, value, site);
-                let counter = counter.map_err(|error| WriteError::Counter {
+                let counter = counter.map_err(|error| RowError::Counter {
                     column: column.to_owned(),
                     error,
                 })?;
@@ -238,7 +218,7 @@ impl Write {
                     Some([add, remove]) => set.edit(add, remove, &self.clock),
                     None => set.assign(value, &self.clock),
                 };
-                done.map_err(|error| WriteError::Set {
+                done.map_err(|error| RowError::Set {
                     column: column.to_owned(),
                     error,
                 })?;
@@ -299,7 +279,10 @@ impl Write {
                     conflicts.extend(Conflict::of(&column, kept(before, &column), lost, strategy));
                     part.cells.remove(&column);
                 }
-                FieldMergeStrategy::ClientWins if *current >= *clock => {
+                // What the author wrote itself is as its own clocks say.
+                FieldMergeStrategy::ClientWins
+                    if *current >= *clock && !current.is_of(&self.clock.node()) =>
+                {
                     *clock = Clock::after(Some(current), clock.millis(), &clock.node())
                         .map_err(|_| WriteError::Exhausted)?;
                 }
@@ -334,7 +317,8 @@ impl Write {
                 && after.is_alive(rules)
                 && matches!(after.cells.get(column), Some(Cell::Register { value: now, .. }) if now == value);
             if !is_there {
-                conflicts.extend(Conflict::of(column, kept(after, column), written, strategy));
+                let kept = kept(after, column).filter(|_| after.is_alive(rules));
+                conflicts.extend(Conflict::of(column, kept, written, strategy));
                 continue;
             }
             let was_unseen = |current: &&Clock| {

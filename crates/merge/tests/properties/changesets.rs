@@ -73,7 +73,7 @@ proptest! {
         let mut paged = before;
         let picked = order.iter().map(|index| index.index(records.len()));
         for index in picked.chain(0..records.len()) {
-            let text = page_of([&records[index]]).to_value().to_string();
+            let text = page_of([&records[index]]).to_value(&tables()).to_string();
             let page = Changeset::read(&text, &tables()).expect("a page");
             merge_page(&mut paged, &page, &rules);
         }
@@ -87,7 +87,7 @@ proptest! {
     ) {
         let record = Record::of(&key(1), &row, None, &rules(Deletes::Win));
         prop_assume!(record.is_some());
-        let text = page_of(&record).to_value().to_string();
+        let text = page_of(&record).to_value(&tables()).to_string();
         let cut = (0..cut.index(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
         let error = Changeset::read(&text[..cut], &tables()).expect_err("cut off");
         prop_assert_eq!(error.kind, Kind::Cut);
@@ -100,7 +100,7 @@ proptest! {
             let _merged = record.merge(Some(&known), &["id".to_owned()], &rules);
             let _created = record.merge(None, &["id".to_owned()], &rules);
         }
-        let again = Changeset::read(&page.to_value().to_string(), &tables()).expect("what was read");
+        let again = Changeset::read(&page.to_value(&tables()).to_string(), &tables()).expect("what was read");
         prop_assert_eq!(again.records.len(), page.records.len());
     }
 }
@@ -211,13 +211,40 @@ fn a_record_is_written_as_the_family_reads_it() {
     let rules = rules(Deletes::Win);
     let row = Row::untracked(&object(json!({"title": "a"})), &rules).expect("a row");
     let record = Record::of(&key(7), &row, Some(at(5, "server")), &rules).expect("a record");
-    let page = page_of(&Some(record)).to_value();
+    let page = page_of(&Some(record)).to_value(&tables());
     let written = &page["todos"][0];
     assert_eq!(written["id"], 7);
     assert_eq!(written["is_deleted"], 0);
     assert_eq!(written["hlc"], "1970-01-01T00:00:00.000Z-0000-0");
     assert_eq!(written["node_id"], "0");
     assert_eq!(written["modified"], json!(at(5, "server")));
+}
+
+#[test]
+fn a_table_whose_columns_have_the_familys_names_keeps_their_values() {
+    let rules = Rules::default();
+    let mut tables = tables();
+    let table = tables.get_mut("todos").expect("a table");
+    table
+        .columns
+        .extend(["hlc", "modified", "is_deleted"].map(str::to_owned));
+    let values = object(json!({"hlc": "mine", "modified": "yesterday", "is_deleted": true}));
+    let row = Row::untracked(&values, &rules).expect("a row");
+    let modified = Some(at(5, "server"));
+    let record = Record::of(&key(7), &row, modified, &rules).expect("a record");
+    let text = page_of(&Some(record.clone())).to_value(&tables).to_string();
+    let page = Changeset::read(&text, &tables).expect("a page");
+    assert_eq!(page.records["todos"][0], record);
+    let merged = page.records["todos"][0].merge(None, &["id".to_owned()], &rules);
+    assert_eq!(merged.expect("merged").shown(&rules), Some(values));
+    // A tombstone has none of these values.
+    let mut dead = record;
+    dead.columns = key(7);
+    dead.is_deleted = true;
+    dead.metadata = None;
+    let text = page_of(&Some(dead.clone())).to_value(&tables).to_string();
+    let page = Changeset::read(&text, &tables).expect("a page");
+    assert_eq!(page.records["todos"][0], dead);
 }
 
 #[test]
@@ -271,7 +298,7 @@ fn a_bad_changeset_is_refused_with_the_code_and_the_place() {
             "table \"todos\", record 1",
         ),
         (
-            json!({"todos": [{"id": 1, "hlc": hlc, RESERVED: {"borne": hlc}}]}),
+            json!({"todos": [{"id": 1, "hlc": hlc, RESERVED: {"metadata": {"borne": hlc}}}]}),
             Kind::Metadata,
             "table \"todos\", record 0",
         ),
@@ -296,6 +323,11 @@ fn a_record_from_the_future_is_kept_aside() {
         record.hlc = at(millis, "a");
         assert_eq!(record.is_from_the_future(1_000), is_future);
     }
+    // Whatever its own `hlc` says.
+    record.hlc = at(1, "a");
+    let metadata = json!({"born": at(1, "a"), "fields": {"title": at(61_001, "a")}});
+    record.metadata = serde_json::from_value(metadata).ok();
+    assert!(record.metadata.is_some() && record.is_from_the_future(1_000));
 }
 
 #[test]
@@ -354,7 +386,7 @@ fn the_last_page_says_up_to_where_its_database_has_everything() {
         header: Some(header),
         records: BTreeMap::new(),
     };
-    let read = Changeset::read(&page.to_value().to_string(), &tables()).expect("a page");
+    let read = Changeset::read(&page.to_value(&tables()).to_string(), &tables()).expect("a page");
     assert_eq!(read, page);
     assert_eq!(read.last_modified(), None);
 }

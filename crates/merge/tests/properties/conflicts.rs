@@ -226,6 +226,13 @@ fn the_client_wins_over_a_later_value_by_a_clock_above_it() {
     assert_eq!(row.values()["title"], "client");
     assert_eq!(told[0].lost.value, "server");
     assert!(row.clock("title") > before.clock("title"));
+    let again = row.clone();
+    apply(
+        &mut row,
+        &title(at(3, "client"), None, json!("client")),
+        &rules,
+    );
+    assert_eq!(row, again, "its own later value is no conflict");
     // A replica that has the other value, and no idea of the strategy.
     let other = before.joined(&row, &registers(FieldMergeStrategy::LastWriteWins));
     assert_eq!(other.values()["title"], "client");

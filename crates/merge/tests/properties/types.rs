@@ -1,6 +1,8 @@
 //! Columns for which the last write would be wrong.
 
-use merge::{Clock, ColumnMerge, Comparison, Deletes, Edit, Row, Rules, Site, Write, WriteError};
+use merge::{
+    Clock, ColumnMerge, Comparison, Deletes, Edit, Row, RowError, Rules, Site, Write, WriteError,
+};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
@@ -227,7 +229,7 @@ fn what_fits_no_counter_and_no_set_is_refused_and_changes_nothing() {
             update(at(1, "a"), None, values.clone()).apply(Some(&row), &rules, &site("one"));
         let is_refused = matches!(
             &refused,
-            Err(WriteError::Counter { column, .. } | WriteError::Set { column, .. })
+            Err(WriteError::Row(RowError::Counter { column, .. } | RowError::Set { column, .. }))
                 if column == "likes" || column == "tags"
         );
         assert!(is_refused, "{values}: {refused:?}");
