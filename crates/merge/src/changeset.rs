@@ -16,7 +16,7 @@ use serde_json::{Map, Value};
 use crate::clock::{Clock, NodeId};
 use crate::hybrid::AHEAD_MS_MAX;
 use crate::metadata::{Metadata, RowError};
-use crate::peers::Floors;
+use crate::peers::Horizons;
 use crate::row::Row;
 use crate::rules::Rules;
 use crate::write::{Edit, Site, Write};
@@ -43,7 +43,7 @@ pub struct Header {
     pub up_to: Option<Clock>,
     /// Of the last page: up to where the database has everything that any database will ever have admitted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub floors: Option<Floors>,
+    pub horizons: Option<Horizons>,
 }
 
 /// A row in a changeset.

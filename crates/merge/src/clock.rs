@@ -165,20 +165,20 @@ impl Clock {
     ///
     /// # Errors
     /// [`ClockError::Exhausted`] at the end of the year 9999.
-    pub fn after(floor: Option<&Self>, millis: u64, node: &NodeId) -> Result<Self, ClockError> {
+    pub fn after(below: Option<&Self>, millis: u64, node: &NodeId) -> Result<Self, ClockError> {
         let millis = millis.min(MILLIS_MAX);
-        let Some(floor) = floor.filter(|floor| floor.millis >= millis) else {
+        let Some(below) = below.filter(|below| below.millis >= millis) else {
             return Ok(Self::new(millis, 0, node));
         };
-        let next = match floor.counter.checked_add(1) {
-            Some(counter) => Self::new(floor.millis, counter, node),
-            None => Self::after_millis(floor.millis, node)?,
+        let next = match below.counter.checked_add(1) {
+            Some(counter) => Self::new(below.millis, counter, node),
+            None => Self::after_millis(below.millis, node)?,
         };
         // A counter in small letters sorts above its own value.
-        if next > *floor {
+        if next > *below {
             Ok(next)
         } else {
-            Self::after_millis(floor.millis, node)
+            Self::after_millis(below.millis, node)
         }
     }
 

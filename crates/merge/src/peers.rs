@@ -1,7 +1,7 @@
 //! What other databases are known to have, so that nothing is folded or purged that one of them may not know of.
 //!
-//! A database refuses its clients' writes up to its *floor*, which only rises. A replica that has merged all of what it had
-//! when its floor was F lacks nothing of it up to F, then or later. Each database passes on the floors of others that it has
+//! A database refuses its clients' writes up to its *horizon*, which only rises. A replica that has merged all of what it had
+//! when its horizon was H lacks nothing of it up to H, then or later. Each database passes on the horizons of others that it has
 //! passed, and what it knows that others have passed (a matrix clock, G. Wuu and A. Bernstein, "Efficient Solutions to the
 //! Replicated Log and Dictionary Problems", PODC 1984). The least of all is the *frontier*.
 
@@ -14,16 +14,16 @@ use crate::clock::{Clock, NodeId};
 /// How many databases a changeset may tell of.
 pub const DATABASES_MAX: usize = 64;
 
-/// For each database, the floors of all that it has passed.
+/// For each database, the horizons of all that it has passed.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Floors(BTreeMap<NodeId, BTreeMap<NodeId, Clock>>);
+pub struct Horizons(BTreeMap<NodeId, BTreeMap<NodeId, Clock>>);
 
 /// The databases that come together with one, as it knows them.
 #[derive(Debug, Clone)]
 pub struct Peers {
     own: NodeId,
-    floors: Floors,
+    horizons: Horizons,
     /// The known ones, with when they were last heard of, in milliseconds from 1970.
     heard_ms: BTreeMap<NodeId, u64>,
 }
@@ -45,10 +45,10 @@ pub enum PeerError {
 impl Peers {
     /// A database without peers.
     pub fn new(own: NodeId) -> Self {
-        let (floors, heard_ms) = (Floors::default(), BTreeMap::new());
+        let (horizons, heard_ms) = (Horizons::default(), BTreeMap::new());
         Self {
             own,
-            floors,
+            horizons,
             heard_ms,
         }
     }
@@ -58,20 +58,20 @@ impl Peers {
         self.heard_ms.insert(peer, time_ms);
     }
 
-    /// Raises the own floor: writes up to it are refused from now on. A lower one changes nothing.
-    pub fn raise_floor(&mut self, floor: Clock) {
+    /// Raises the own horizon: writes up to it are refused from now on. A lower one changes nothing.
+    pub fn raise_horizon(&mut self, horizon: Clock) {
         let own = self.own.clone();
-        self.floors.pass(&own, &own, floor);
+        self.horizons.pass(&own, &own, horizon);
     }
 
     /// Up to where writes are refused.
-    pub fn floor(&self) -> Option<&Clock> {
-        self.floors.0.get(&self.own)?.get(&self.own)
+    pub fn horizon(&self) -> Option<&Clock> {
+        self.horizons.0.get(&self.own)?.get(&self.own)
     }
 
     /// What the last page of a complete changeset tells.
-    pub fn floors(&self) -> &Floors {
-        &self.floors
+    pub fn horizons(&self) -> &Horizons {
+        &self.horizons
     }
 
     /// Whether a peer is known.
@@ -83,7 +83,7 @@ impl Peers {
     ///
     /// # Errors
     /// When the peer is not known, which is to be asked before its pages are merged: none of them may be.
-    pub fn hear(&mut self, peer: &NodeId, told: &Floors, time_ms: u64) -> Result<(), PeerError> {
+    pub fn hear(&mut self, peer: &NodeId, told: &Horizons, time_ms: u64) -> Result<(), PeerError> {
         let is_large = |map: &BTreeMap<NodeId, Clock>| map.len() > DATABASES_MAX;
         if told.0.len() > DATABASES_MAX || told.0.values().any(is_large) {
             return Err(PeerError::TooMany);
@@ -92,14 +92,14 @@ impl Peers {
         let heard_ms = heard_ms.ok_or_else(|| PeerError::Unknown { peer: peer.clone() })?;
         *heard_ms = (*heard_ms).max(time_ms);
         for (who, passed) in &told.0 {
-            for (whose, floor) in passed {
+            for (whose, horizon) in passed {
                 // Of itself each knows best.
                 if *who != self.own {
-                    self.floors.pass(who, whose, floor.clone());
+                    self.horizons.pass(who, whose, horizon.clone());
                 }
                 if who == peer && *whose != self.own {
                     let own = self.own.clone();
-                    self.floors.pass(&own, whose, floor.clone());
+                    self.horizons.pass(&own, whose, horizon.clone());
                 }
             }
         }
@@ -107,10 +107,15 @@ impl Peers {
     }
 
     /// Up to where every known database has everything that any of them has admitted or will. Nothing above it is folded
-    /// or purged. Without peers it is the own floor.
+    /// or purged. Without peers it is the own horizon.
     pub fn frontier(&self) -> Option<&Clock> {
         let all = || self.heard_ms.keys().chain([&self.own]);
-        let passed = |who, whose| self.floors.0.get(who).and_then(|passed| passed.get(whose));
+        let passed = |who, whose| {
+            self.horizons
+                .0
+                .get(who)
+                .and_then(|passed| passed.get(whose))
+        };
         all()
             .flat_map(|who| all().map(move |whose| passed(who, whose)))
             .min()
@@ -128,8 +133,8 @@ impl Peers {
         let silent: Vec<NodeId> = silent.map(|(peer, _)| peer.clone()).collect();
         for peer in &silent {
             self.heard_ms.remove(peer);
-            self.floors.0.remove(peer);
-            for passed in self.floors.0.values_mut() {
+            self.horizons.0.remove(peer);
+            for passed in self.horizons.0.values_mut() {
                 passed.remove(peer);
             }
         }
@@ -137,12 +142,14 @@ impl Peers {
     }
 }
 
-impl Floors {
-    fn pass(&mut self, who: &NodeId, whose: &NodeId, floor: Clock) {
+impl Horizons {
+    fn pass(&mut self, who: &NodeId, whose: &NodeId, horizon: Clock) {
         let passed = self.0.entry(who.clone()).or_default();
-        let known = passed.entry(whose.clone()).or_insert_with(|| floor.clone());
-        if *known < floor {
-            *known = floor;
+        let known = passed
+            .entry(whose.clone())
+            .or_insert_with(|| horizon.clone());
+        if *known < horizon {
+            *known = horizon;
         }
     }
 }
@@ -156,7 +163,7 @@ mod tests {
     }
 
     fn at(millis: u64) -> Clock {
-        Clock::new(millis, 0, &node("floor"))
+        Clock::new(millis, 0, &node("horizon"))
     }
 
     /// Three databases that know each other.
@@ -172,15 +179,15 @@ mod tests {
     }
 
     fn tell(all: &mut [Peers; 3], from: usize, to: usize, time_ms: u64) -> Result<(), PeerError> {
-        let (node, floors) = (all[from].own.clone(), all[from].floors().clone());
-        all[to].hear(&node, &floors, time_ms)
+        let (node, horizons) = (all[from].own.clone(), all[from].horizons().clone());
+        all[to].hear(&node, &horizons, time_ms)
     }
 
     #[test]
     fn the_frontier_waits_for_a_silent_database_until_it_is_given_up_and_then_refuses_it() {
         let mut all = three();
-        for (database, floor) in all.iter_mut().zip([10, 20, 30]) {
-            database.raise_floor(at(floor));
+        for (database, horizon) in all.iter_mut().zip([10, 20, 30]) {
+            database.raise_horizon(at(horizon));
         }
         for _ in 0..2 {
             for (from, to) in [(0, 1), (1, 2), (2, 0), (2, 1), (1, 0)] {
@@ -188,12 +195,12 @@ mod tests {
             }
         }
         assert_eq!(all[0].frontier(), Some(&at(10)));
-        // The third is silent; the others' floors rise.
-        for floor in [50, 60] {
-            all[0].raise_floor(at(floor));
-            all[1].raise_floor(at(floor));
-            tell(&mut all, 0, 1, floor).expect("they know each other");
-            tell(&mut all, 1, 0, floor).expect("they know each other");
+        // The third is silent; the others' horizons rise.
+        for horizon in [50, 60] {
+            all[0].raise_horizon(at(horizon));
+            all[1].raise_horizon(at(horizon));
+            tell(&mut all, 0, 1, horizon).expect("they know each other");
+            tell(&mut all, 1, 0, horizon).expect("they know each other");
         }
         assert_eq!(all[0].frontier(), Some(&at(10)));
         assert_eq!(all[0].forget_silent(60, 50), [node("c")]);
@@ -206,7 +213,7 @@ mod tests {
     fn what_a_database_says_of_another_reaches_a_third_through_it() {
         let mut all = three();
         for database in &mut all {
-            database.raise_floor(at(10));
+            database.raise_horizon(at(10));
         }
         // The first and the third never meet.
         for _ in 0..3 {
@@ -220,15 +227,15 @@ mod tests {
     }
 
     #[test]
-    fn a_floor_never_sinks_and_nothing_is_known_before_all_have_told() {
+    fn a_horizon_never_sinks_and_nothing_is_known_before_all_have_told() {
         let mut all = three();
-        all[0].raise_floor(at(10));
-        all[0].raise_floor(at(5));
-        assert_eq!(all[0].floor(), Some(&at(10)));
+        all[0].raise_horizon(at(10));
+        all[0].raise_horizon(at(5));
+        assert_eq!(all[0].horizon(), Some(&at(10)));
         assert_eq!(all[0].frontier(), None);
         let alone = {
             let mut alone = Peers::new(node("alone"));
-            alone.raise_floor(at(10));
+            alone.raise_horizon(at(10));
             alone
         };
         assert_eq!(alone.frontier(), Some(&at(10)));

@@ -46,10 +46,10 @@ pub struct Write {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WriteError {
     /// It is not above the horizon, below which clocks have been folded. Its author may stamp it again.
-    #[error("the write is older than {floor}")]
+    #[error("the write is older than {horizon}")]
     Stale {
         /// The horizon.
-        floor: Clock,
+        horizon: Clock,
     },
     /// There is no such row.
     #[error("there is no such row")]
@@ -93,15 +93,19 @@ impl Write {
         rules: &Rules,
         site: &Site,
     ) -> Result<Written, WriteError> {
-        if let Some(floor) = site.horizon.as_ref().filter(|floor| self.clock <= **floor) {
+        if let Some(horizon) = site
+            .horizon
+            .as_ref()
+            .filter(|horizon| self.clock <= **horizon)
+        {
             return Err(WriteError::Stale {
-                floor: floor.clone(),
+                horizon: horizon.clone(),
             });
         }
         let part = self.part(known, rules, site)?;
         if known.is_none() {
             // Of a row that is not here and whose creation is older than what is purged, only the purge can be the cause.
-            let is_stale = |floor: &Clock| part.is_stale_at(floor);
+            let is_stale = |horizon: &Clock| part.is_stale_at(horizon);
             if site.horizon.as_ref().is_some_and(is_stale) {
                 return Err(WriteError::Missing);
             }

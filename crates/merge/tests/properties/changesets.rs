@@ -375,12 +375,12 @@ fn a_filter_takes_tables_nodes_and_what_was_taken_up_since() {
 #[test]
 fn the_last_page_says_up_to_where_its_database_has_everything() {
     let mut peers = Peers::new(node("one"));
-    peers.raise_floor(at(9, "one"));
+    peers.raise_horizon(at(9, "one"));
     let header = Header {
         version: merge::CHANGESET_VERSION,
         node: NodeId::new("one").expect("a node id"),
         up_to: Some(at(10, "one")),
-        floors: Some(peers.floors().clone()),
+        horizons: Some(peers.horizons().clone()),
     };
     let page = Changeset {
         header: Some(header),

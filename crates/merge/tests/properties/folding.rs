@@ -60,7 +60,7 @@ proptest! {
     ) {
         let site = Site { horizon: Some(horizon.clone()), ..site("one") };
         let applied = write.apply(Some(&row), &rules, &site);
-        let is_stale = applied == Err(WriteError::Stale { floor: horizon.clone() });
+        let is_stale = applied == Err(WriteError::Stale { horizon: horizon.clone() });
         prop_assert_eq!(is_stale, write.clock <= horizon);
         write.clock = at(LATER, "later");
         prop_assert!(write.apply(Some(&row), &rules, &site).is_ok());
@@ -125,7 +125,9 @@ fn a_row_that_was_never_edited_has_no_metadata_and_its_first_edit_makes_it() {
     };
     assert_eq!(
         write(9).apply(Some(&row), &rules, &site),
-        Err(WriteError::Stale { floor: at(10, "z") })
+        Err(WriteError::Stale {
+            horizon: at(10, "z")
+        })
     );
     let row = write(11)
         .apply(Some(&row), &rules, &site)
