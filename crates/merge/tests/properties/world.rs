@@ -14,7 +14,6 @@ pub(crate) const COLUMNS: [&str; 6] = ["title", "note", "likes", "tags", "best",
 
 pub(crate) fn config() -> ProptestConfig {
     ProptestConfig {
-        cases: 400,
         max_global_rejects: 100_000,
         ..ProptestConfig::default()
     }
