@@ -72,7 +72,7 @@ const SUITES: [Suite; 5] = [
         patches: "tests/rls/differential/mutants",
         target: "rls",
         test: "differential::policies::clients_hold_what_postgresql_shows_while_memberships_change_hands",
-        games: 4,
+        games: 12,
         runs: Runs::Engines,
     },
 ];

@@ -61,8 +61,8 @@ fn held(reader: &RowReader, column: usize, entry: &NetChange) -> Option<BTreeSet
     for row in versions.all() {
         match row.cell(column) {
             Cell::Value(value) => drop(held.insert(value.clone())),
-            Cell::Foreign => return None,
-            Cell::Null | Cell::Unread => {}
+            Cell::Foreign | Cell::Unread => return None,
+            Cell::Null => {}
         }
     }
     Some(held)
