@@ -160,6 +160,7 @@ impl Health {
     }
 
     /// Notes why drains leave the entity out.
+    #[cfg(feature = "postgres")]
     pub(crate) fn leave_out(&self, entity: &str, reason: Unreadable) {
         let before = self.change(entity, |state| state.left_out.replace(reason));
         if before == Some(reason) {
@@ -177,6 +178,7 @@ impl Health {
     }
 
     /// Notes that drains read the entity again.
+    #[cfg(feature = "postgres")]
     pub(crate) fn take_in(&self, entity: &str) {
         if !self.is_all_well() && self.change(entity, |state| state.left_out.take()).is_some() {
             info!(entity, "the table can be read again");
@@ -209,6 +211,7 @@ impl Health {
     }
 
     /// A number that changes with the set of guarded entities.
+    #[cfg(feature = "postgres")]
     pub(crate) fn version(&self) -> u64 {
         self.version.load(Ordering::Acquire)
     }

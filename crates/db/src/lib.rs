@@ -469,7 +469,10 @@ impl DbPool {
                 postgres::store::send_message(&mut *pool.get().await?, message).await
             }
             #[cfg(feature = "sqlite")]
-            Self::Sqlite(_) => Ok(()),
+            Self::Sqlite(_) => {
+                let _ = message;
+                Ok(())
+            }
         }
     }
 

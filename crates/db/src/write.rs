@@ -157,6 +157,10 @@ pub struct TableWrite {
     /// The tables that the sets of the scope are made of.
     pub(crate) others: EntityMap,
     /// As whom the database runs it, which then decides about it by itself; none with the engine's own rights.
+    #[cfg_attr(
+        not(feature = "postgres"),
+        expect(dead_code, reason = "SQLite has no roles")
+    )]
     pub(crate) run_as: Option<Arc<RunAs>>,
 }
 

@@ -5,8 +5,12 @@ use std::fmt;
 
 use db::DbPool;
 use db::entity::EntityConfig;
-use filter::{Backend, Policy, Table};
-use rls::{Claims, Plan, Scope, Sources, Uses};
+use filter::Policy;
+#[cfg(feature = "postgres")]
+use filter::{Backend, Table};
+use rls::{Claims, Plan, Uses};
+#[cfg(feature = "postgres")]
+use rls::{Scope, Sources};
 use sync_core::doctor::{Check, Finding, Level, Remedy};
 
 use crate::error::SyncError;
@@ -26,6 +30,10 @@ struct OfRole {
 }
 
 #[derive(Debug)]
+#[cfg_attr(
+    not(feature = "postgres"),
+    expect(dead_code, reason = "SQLite has no policies")
+)]
 enum Sees {
     Everything(&'static str),
     Nothing(&'static str),
@@ -192,6 +200,7 @@ pub(crate) async fn examine(
     Ok(found.collect())
 }
 
+#[cfg(feature = "postgres")]
 impl Sees {
     fn planned(plan: Plan, table: Table<'_>, oid: u32, sources: &Sources) -> Self {
         let uses = sources.uses(plan.policies.iter().map(|policy| policy.text.as_str()));

@@ -71,6 +71,7 @@ impl ChangeRow {
 
 impl ChangeRow {
     /// Whether the database has no floor, because somebody emptied the engine's tables.
+    #[cfg(feature = "postgres")]
     pub(crate) fn is_without_floor(&self) -> bool {
         self.floor.is_none()
     }

@@ -13,6 +13,7 @@ mod without;
 mod writing;
 
 use std::collections::{BTreeMap, BTreeSet};
+#[cfg(feature = "postgres")]
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -71,6 +72,10 @@ struct Sees {
 }
 
 #[derive(Debug, Clone)]
+#[cfg_attr(
+    not(feature = "postgres"),
+    expect(dead_code, reason = "SQLite has no policies")
+)]
 enum Rows {
     All,
     None,
@@ -118,6 +123,7 @@ impl RowLevel {
     }
 
     /// Puts other plans in the place of what was known. Returns the entities of which roles may see something else now.
+    #[cfg(feature = "postgres")]
     fn replace(&self, plans: Plans) -> BTreeSet<String> {
         let mut known = self.plans.write().unwrap_or_else(PoisonError::into_inner);
         let before = std::mem::replace(&mut *known, Arc::new(plans));

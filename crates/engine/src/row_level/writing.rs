@@ -1,5 +1,6 @@
 //! Writes to the entities whose policies decide: PostgreSQL runs them as the principal's role, and decides by itself.
 
+#[cfg(feature = "postgres")]
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -40,6 +41,7 @@ impl RowLevel {
     }
 
     /// The settings that each mutation makes: those that the database's code reads, and those that claims make.
+    #[cfg(feature = "postgres")]
     pub(super) fn made(&self, read: &BTreeSet<String>) -> BTreeSet<String> {
         let of_claims = self.settings.iter().map(|(name, _)| name.clone());
         read.iter().cloned().chain(of_claims).collect()
