@@ -58,11 +58,11 @@ async fn subscriber(server: &TestServer, user: &str, entity: &str, filter: &str)
 /// Waits until so many reads run and so many wait.
 async fn until_reads(server: &TestServer, running: u64, waiting: u64) {
     let operator = server.http().with_token(OPERATOR);
-    let expected = json!({ "running": running, "waiting": waiting });
-    let description = format!("reads: {expected}");
+    let description = format!("{running} reads, and {waiting} that wait");
     eventually(&description, async || {
         let status = operator.get("/api/sync/status").await.json();
-        (status["reads"] == expected).then_some(())
+        let reads = &status["reads"];
+        (reads["running"] == running && reads["waiting"] == waiting).then_some(())
     })
     .await;
 }
