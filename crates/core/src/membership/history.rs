@@ -6,7 +6,7 @@
 //! Invariants:
 //! 1. [`History::since`] answers only for positions at which the set was known and none of its differences was under way,
 //!    and none of those after it is forgotten.
-//! 2. The differences kept have no more than [`HISTORY_VALUES_MAX`] values together, counting each one for itself too.
+//! 2. The weight of the differences that are kept is at most [`HISTORY_VALUES_MAX`]; each weighs its values and one more.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use filter::Set;
 use super::contents::Difference;
 use crate::cursor::Position;
 
-/// How many values the differences kept may have together. Of more the oldest are forgotten.
+/// The weight that all differences may have together. Beyond it the oldest are forgotten.
 pub const HISTORY_VALUES_MAX: usize = 100_000;
 
 /// The latest differences.
@@ -25,8 +25,9 @@ pub(super) struct History {
     /// The end of the last drain.
     reached: Option<Arc<Position>>,
     sets: HashMap<Set, Past>,
-    /// The sets of the differences, the oldest first; also of those that were forgotten with their sets.
+    /// The sets of the differences, the oldest first. A difference whose set was forgotten stays here until it is the oldest.
     order: VecDeque<(Set, Weight)>,
+    /// The weight of all of `order`.
     values: usize,
     /// The number of the last set that has been learned.
     last: u64,

@@ -45,7 +45,8 @@ impl ReadSets {
         (!sets.sets().is_empty()).then(|| Self(Arc::new(Mutex::new(sets))))
     }
 
-    /// Those of readers at a position, with what the hub knows of them. The read must not have begun.
+    /// The sets of these shapes for readers at a position, with what the hub knows of how they have changed since; none when
+    /// the shapes name none. The read must begin later, so that it knows all that the hub does.
     pub(super) fn at<'a>(
         shapes: impl IntoIterator<Item = &'a Shape>,
         position: &Position,
