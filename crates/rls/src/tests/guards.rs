@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use filter::{Backend, Table};
 use value::schema::{Collation, Column, ColumnKind, Schema};
 
+use super::column;
 use super::dependencies::{function, relation};
 use crate::{Condition, Uses};
 use crate::{Guard, GuardDraft, Plan, PlannedPolicy, Question, Source, Sources, TableName};
@@ -12,16 +13,6 @@ use crate::{Guard, GuardDraft, Plan, PlannedPolicy, Question, Source, Sources, T
 const MEMBERS: u32 = 7;
 
 fn schema() -> Schema {
-    let column = |name: &str, kind: ColumnKind, type_name: &str| Column {
-        name: name.to_owned(),
-        kind,
-        type_name: type_name.to_owned(),
-        nullable: true,
-        has_default: false,
-        generated: false,
-        collation: Collation::Deterministic,
-        logged: true,
-    };
     let text = ColumnKind::Text { chars_max: None };
     Schema {
         entity: "members".to_owned(),

@@ -12,9 +12,8 @@ use value::schema::{Collation, Column, ColumnKind, Schema};
 
 use crate::{ColumnFacts, Command, Draft, Plan, Policy, TableFacts};
 
-/// A table `docs` of which `payload` can be compared with nothing.
-fn schema() -> Schema {
-    let column = |name: &str, kind: ColumnKind, type_name: &str| Column {
+fn column(name: &str, kind: ColumnKind, type_name: &str) -> Column {
+    Column {
         name: name.to_owned(),
         kind,
         type_name: type_name.to_owned(),
@@ -23,7 +22,11 @@ fn schema() -> Schema {
         generated: false,
         collation: Collation::Deterministic,
         logged: true,
-    };
+    }
+}
+
+/// A table `docs` of which `payload` can be compared with nothing.
+fn schema() -> Schema {
     Schema {
         entity: "docs".to_owned(),
         columns: vec![
