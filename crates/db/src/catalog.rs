@@ -3,6 +3,7 @@
 use value::schema::Schema;
 
 use crate::entity::{Entity, RowsSql};
+use crate::fields::FieldsError;
 
 /// A table as it is now.
 #[derive(Debug)]
@@ -47,6 +48,14 @@ pub enum DescribeError {
         /// The foreign table's quoted name.
         foreign: String,
     },
+    /// Its rows are to merge by their fields, and cannot.
+    #[error("the fields of {table:?} cannot merge as configured: {error}")]
+    Fields {
+        /// The table.
+        table: String,
+        /// Why.
+        error: FieldsError,
+    },
     /// `uncapture` removed its triggers.
     #[error(
         "the capture of {0:?} was removed by `uncapture`; the next start of a server that has it configured brings it back"
@@ -76,6 +85,7 @@ pub(crate) fn log_entity(name: &str, log: &str) -> Entity {
         base_types: Vec::new(),
         rows: RowsSql::Query(log_rows(name, log)),
         capture: Vec::new(),
+        fields: None,
     }
 }
 

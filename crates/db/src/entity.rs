@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, RwLock};
 
 use filter::Backend;
+use merge::Rules;
 use sync_core::shape::{CurrentTable, Shape};
 #[cfg(feature = "postgres")]
 use value::schema::ColumnKind;
@@ -23,6 +24,9 @@ pub struct EntityConfig {
     pub rls: bool,
     /// Whether only policies may read it: it is captured, and for clients it does not exist.
     pub internal: bool,
+    /// How its rows merge by their fields; none where they are replaced whole. How the greatest and the least of a column
+    /// compare follows from the column's type, whatever stands here.
+    pub fields: Option<Rules>,
 }
 
 /// Where an entity's rows are.
@@ -42,6 +46,7 @@ impl EntityConfig {
         Self {
             source: EntitySource::Table(name.clone()),
             internal: false,
+            fields: None,
             name,
             rls: false,
         }
@@ -54,6 +59,7 @@ impl EntityConfig {
             source: EntitySource::Table(table.into()),
             rls: false,
             internal: false,
+            fields: None,
         }
     }
 
@@ -64,6 +70,7 @@ impl EntityConfig {
             source: EntitySource::Log,
             rls: false,
             internal: false,
+            fields: None,
         }
     }
 
@@ -81,6 +88,15 @@ impl EntityConfig {
     #[must_use]
     pub fn rls(self) -> Self {
         Self { rls: true, ..self }
+    }
+
+    /// The same entity, whose rows merge by their fields.
+    #[must_use]
+    pub fn fields(self, rules: Rules) -> Self {
+        Self {
+            fields: Some(rules),
+            ..self
+        }
     }
 }
 
@@ -120,6 +136,8 @@ pub struct Entity {
     pub rows: RowsSql,
     /// The statements that install its capture, in order; empty for an entity without a table.
     pub capture: Vec<String>,
+    /// How its rows merge by their fields, fitted to its columns; none where they are replaced whole.
+    pub fields: Option<Arc<Rules>>,
 }
 
 /// The parts of a query of two columns, `key` and `row`.
@@ -192,6 +210,7 @@ impl Entity {
             base_types: Vec::new(),
             rows: RowsSql::Query(String::new()),
             capture: Vec::new(),
+            fields: None,
         }
     }
 

@@ -14,6 +14,7 @@ mod config;
 pub mod entity;
 mod error;
 pub mod feed;
+pub mod fields;
 mod fingerprint;
 pub mod health;
 mod lanes;

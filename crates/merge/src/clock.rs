@@ -56,6 +56,21 @@ impl NodeId {
         Ok(Self(text.into()))
     }
 
+    /// The name under which a client stamps: the first 40 bits of its id, as eight digits of the base 36. Nobody has to be
+    /// asked for it, so a device may stamp before it has ever been online; and it is short, because metadata keeps one for
+    /// each field. Two clients with one name are unlikely, and merge all the same: equal clocks are decided by the values.
+    pub fn of_client(client_id: &[u8; 16]) -> Self {
+        const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
+        let [a, b, c, d, e, ..] = *client_id;
+        let mut rest = u64::from_be_bytes([0, 0, 0, a, b, c, d, e]);
+        let mut text = ['0'; 8];
+        for digit in text.iter_mut().rev() {
+            *digit = char::from(DIGITS[(rest % 36) as usize]);
+            rest /= 36;
+        }
+        Self(text.iter().collect::<String>().into())
+    }
+
     /// Its text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -419,5 +434,19 @@ mod tests {
             Clock::read_foreign("1969-12-31T23:59:59.999Z-0000-abc"),
             Err(ClockError::OutOfRange)
         );
+    }
+
+    #[test]
+    fn a_client_is_named_by_the_beginning_of_its_id() {
+        let id = |begin: [u8; 5]| {
+            let mut id = [7; 16];
+            id[..5].copy_from_slice(&begin);
+            NodeId::of_client(&id).as_str().to_owned()
+        };
+        assert_eq!(id([0; 5]), "00000000");
+        assert_eq!(id([0, 0, 0, 0, 37]), "00000011");
+        // 2^40 - 1 in the base 36.
+        assert_eq!(id([255; 5]), "e13wu1of");
+        assert!(NodeId::new(&id([255; 5])).is_ok());
     }
 }

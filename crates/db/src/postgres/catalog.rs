@@ -5,6 +5,7 @@ use std::sync::Arc;
 use diesel::sql_types::{BigInt, Bool, Integer, Nullable, Text};
 use diesel::{QueryableByName, sql_query};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use merge::Rules;
 use value::schema::{Collation, Column, Schema};
 
 use super::capture::{self, Capture};
@@ -15,6 +16,7 @@ use crate::catalog::{DescribeError, Described, OWN_PREFIX};
 use crate::entity::{Entity, RowsSql};
 use crate::error::DbError;
 use crate::error::DbResult;
+use crate::fields;
 use crate::fingerprint::fnv1a;
 use crate::quote::ident;
 
@@ -219,6 +221,7 @@ pub(super) async fn describe(
     table: &str,
     relation: &Relation,
     log_schema: &str,
+    rules: Option<&Rules>,
 ) -> DbResult<Result<Table, DescribeError>> {
     let failed = |error| DbError::while_doing("reading the catalog", error);
     if !matches!(relation.kind.as_str(), "r" | "p") {
@@ -270,6 +273,10 @@ pub(super) async fn describe(
             .collect(),
         key,
     });
+    let rules = match fields::fitted(rules, &schema, table) {
+        Ok(rules) => rules,
+        Err(reason) => return Ok(Err(reason)),
+    };
     let observed = Observed {
         columns: rows
             .iter()
@@ -296,7 +303,15 @@ pub(super) async fn describe(
     Ok(Ok(Table {
         described: Described {
             captured: members.iter().all(Member::is_captured),
-            entity: generate(relation, &rows, &value_types, &members, schema, log_schema),
+            entity: generate(
+                relation,
+                &rows,
+                &value_types,
+                &members,
+                schema,
+                rules,
+                log_schema,
+            ),
         },
         observed,
         has_triggers: members.iter().all(Member::has_triggers),
@@ -389,6 +404,7 @@ fn generate(
     types: &[ValueType],
     members: &[Member],
     schema: Arc<Schema>,
+    rules: Option<Arc<Rules>>,
     log_schema: &str,
 ) -> Entity {
     let name = format!("{}.{}", ident(&relation.schema), ident(&relation.name));
@@ -443,7 +459,12 @@ fn generate(
     };
     let capture = capture.statements();
     Entity {
-        fingerprint: format!("{:016x}-{:016x}", fnv1a(&key_form), fnv1a(&form)),
+        fingerprint: format!(
+            "{:016x}-{:016x}",
+            fnv1a(&key_form),
+            fnv1a(&fields::with_rules(form, rules.as_deref()))
+        ),
+        fields: rules,
         row_by_key: format!("(SELECT {row} FROM {from} t WHERE {key_is})"),
         row_of_key: format!(
             "SELECT {row} FROM {from} t WHERE {}",

@@ -66,7 +66,7 @@ WITH entries AS (DELETE FROM _rhtmx_sync_log WHERE xid >= pg_snapshot_xmax(pg_cu
 OR xid = ANY (ARRAY(SELECT pg_snapshot_xip(pg_current_snapshot())))), \
 checkpoints AS (DELETE FROM _rhtmx_sync_checkpoint), \
 marks AS (UPDATE _rhtmx_sync_client SET last_commit = NULL WHERE last_commit IS NOT NULL) \
-UPDATE _rhtmx_sync_meta SET epoch = gen_random_uuid()::text, floor = pg_current_snapshot()::text, identity = $1";
+UPDATE _rhtmx_sync_meta SET epoch = gen_random_uuid()::text, node = DEFAULT, floor = pg_current_snapshot()::text, identity = $1";
 
 /// Notes the identity `$1`.
 const ADOPT: &str = "UPDATE _rhtmx_sync_meta SET identity = $1";

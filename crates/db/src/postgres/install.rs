@@ -11,6 +11,7 @@ use diesel::{OptionalExtension as _, QueryableByName, sql_query};
 use diesel_async::{
     AsyncConnection as _, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection as _,
 };
+use merge::Rules;
 use sync_core::log::ChangeKind;
 
 use super::observed::{Difference, Observed};
@@ -115,6 +116,7 @@ pub(crate) async fn install(
                 table,
                 log_schema: &log_schema,
                 generation,
+                rules: config.fields.as_ref(),
             };
             install.run(conn).await
         })
@@ -139,6 +141,7 @@ struct Install<'a> {
     table: &'a str,
     log_schema: &'a str,
     generation: u32,
+    rules: Option<&'a Rules>,
 }
 
 impl Install<'_> {
@@ -240,7 +243,8 @@ impl Install<'_> {
         conn: &mut AsyncPgConnection,
         relation: &catalog::Relation,
     ) -> DbResult<Result<catalog::Table, DescribeError>> {
-        catalog::describe(conn, self.entity, self.table, relation, self.log_schema).await
+        let (entity, table, log_schema) = (self.entity, self.table, self.log_schema);
+        catalog::describe(conn, entity, table, relation, log_schema, self.rules).await
     }
 
     /// Replaces the function, and the triggers where needed, and describes the table with them. The function alone

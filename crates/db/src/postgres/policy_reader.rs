@@ -91,7 +91,15 @@ impl PolicyReader {
             };
             conn.batch_execute(&format!("SET LOCAL {SEARCH_PATH}"))
                 .await?;
-            let found = describe::describe(conn, &config.name, table, &relation, &schema).await?;
+            let found = describe::describe(
+                conn,
+                &config.name,
+                table,
+                &relation,
+                &schema,
+                config.fields.as_ref(),
+            )
+            .await?;
             Ok(found.map(|table| Some(table.described.entity)))
         });
         described

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use diesel::sql_types::{Bool, Integer, Nullable, Text};
 use diesel::{QueryResult, QueryableByName, RunQueryDsl as _, SqliteConnection, sql_query};
+use merge::Rules;
 use value::schema::{Collation, Column, Schema};
 
 use super::capture::{self, Trigger};
@@ -12,6 +13,7 @@ use super::projection;
 use super::table::{self, Field, KeyPart, Table};
 use crate::catalog::{DescribeError, Described, OWN_PREFIX};
 use crate::entity::{Entity, RowsSql};
+use crate::fields;
 use crate::fingerprint::fnv1a;
 use crate::quote::ident;
 
@@ -104,6 +106,7 @@ pub(super) fn describe(
     conn: &mut SqliteConnection,
     entity: &str,
     table: &str,
+    rules: Option<&Rules>,
 ) -> QueryResult<Result<Option<Current>, DescribeError>> {
     let Some(relation) = find(conn, table)? else {
         return Ok(Ok(None));
@@ -135,6 +138,10 @@ pub(super) fn describe(
         columns,
         key: table_now.key.iter().map(|part| part.field).collect(),
     };
+    let rules = match fields::fitted(rules, &schema, table) {
+        Ok(rules) => rules,
+        Err(reason) => return Ok(Err(reason)),
+    };
     let filtered = filter::Table::new(&schema, filter::Backend::Sqlite);
     for (index, field) in table_now.fields.iter_mut().enumerate() {
         field.compared = filter::compares(filtered, index);
@@ -148,7 +155,11 @@ pub(super) fn describe(
         captured: expected == existing,
         entity: Entity {
             schema: Arc::new(schema),
-            fingerprint: format!("{:016x}", fnv1a(&form)),
+            fingerprint: format!(
+                "{:016x}",
+                fnv1a(&fields::with_rules(form, rules.as_deref()))
+            ),
+            fields: rules,
             // The surrounding statement calls the log's entries `ranked`.
             row_by_key: format!(
                 "(SELECT {} FROM {quoted} t WHERE {})",

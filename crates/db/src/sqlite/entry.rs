@@ -104,7 +104,7 @@ pub(super) fn begin_epoch(conn: &mut SqliteConnection, reached: LogPosition) -> 
     if is_known(conn, reached)? {
         return Ok(false);
     }
-    conn.batch_execute("UPDATE _rhtmx_sync_meta SET epoch = lower(hex(randomblob(16)))")?;
+    conn.batch_execute("UPDATE _rhtmx_sync_meta SET epoch = lower(hex(randomblob(16))), node = lower(hex(randomblob(4)))")?;
     Ok(true)
 }
 

@@ -2,6 +2,7 @@
 
 use diesel::connection::SimpleConnection as _;
 use diesel::prelude::*;
+use merge::Rules;
 use sync_core::log::ChangeKind;
 
 use super::catalog::Current;
@@ -29,6 +30,7 @@ pub(crate) async fn install(
         entity: config.name.clone(),
         table: table.clone(),
         generation: version(generation),
+        rules: config.fields.clone(),
     };
     blocking(conn, "installing the capture", move |conn| {
         // Most often there is nothing to do, and then no writer has to wait.
@@ -59,6 +61,7 @@ struct Install {
     entity: String,
     table: String,
     generation: i32,
+    rules: Option<Rules>,
 }
 
 /// An entity's table as it is now.
@@ -87,7 +90,7 @@ impl Install {
                 is_installed: true,
             });
         }
-        let current = catalog::describe(conn, &self.entity, &self.table)?;
+        let current = catalog::describe(conn, &self.entity, &self.table, self.rules.as_ref())?;
         // A newer engine's capture is left alone as long as the table stays the same.
         let fits = |stored: &Stored, now: &Current| {
             let is_newer = stored.generation > self.generation;

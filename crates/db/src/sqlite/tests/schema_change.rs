@@ -11,7 +11,7 @@ const TODOS: &str = "CREATE TABLE todos (id INTEGER PRIMARY KEY, title TEXT, don
 
 /// Describes a table from the catalog.
 fn describe(synced: &mut Synced, table: &str) -> Option<Described> {
-    let described = catalog::describe(&mut synced.other, "e", table).expect("no error");
+    let described = catalog::describe(&mut synced.other, "e", table, None).expect("no error");
     let found = described.expect("a suitable table");
     found.map(|current| current.described)
 }

@@ -1,0 +1,3 @@
+ALTER TABLE _rhtmx_sync_mutation DROP COLUMN stamped;
+ALTER TABLE _rhtmx_sync_meta DROP COLUMN node;
+DROP TABLE _rhtmx_sync_field;
