@@ -5,8 +5,6 @@ use std::sync::Arc;
 use merge::{ColumnMerge, Comparison, Rules};
 use value::schema::{Column, ColumnKind, Schema};
 
-use crate::catalog::DescribeError;
-
 /// Why a table's rows cannot merge as they are configured to.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FieldsError {
@@ -38,18 +36,13 @@ pub enum FieldsError {
 pub(crate) fn fitted(
     rules: Option<&Rules>,
     schema: &Schema,
-    table: &str,
-) -> Result<Option<Arc<Rules>>, DescribeError> {
+) -> Result<Option<Arc<Rules>>, FieldsError> {
     let Some(rules) = rules else {
         return Ok(None);
     };
     let mut rules = rules.clone();
     for (name, rule) in &mut rules.columns {
-        let fitted = merge_of(rule.merge, name, schema);
-        rule.merge = fitted.map_err(|error| DescribeError::Fields {
-            table: table.to_owned(),
-            error,
-        })?;
+        rule.merge = merge_of(rule.merge, name, schema)?;
     }
     Ok(Some(rules.into()))
 }
@@ -144,14 +137,14 @@ mod tests {
         }
     }
 
-    fn fit(name: &str, merge: ColumnMerge) -> Result<ColumnMerge, DescribeError> {
+    fn fit(name: &str, merge: ColumnMerge) -> Result<ColumnMerge, FieldsError> {
         let mut rules = Rules::default();
         let rule = ColumnRule {
             merge,
             strategy: None,
         };
         rules.columns.insert(name.to_owned(), rule);
-        let fitted = fitted(Some(&rules), &schema(), "todos")?;
+        let fitted = fitted(Some(&rules), &schema())?;
         Ok(fitted.expect("there are rules").merge(name))
     }
 

@@ -273,9 +273,14 @@ pub(super) async fn describe(
             .collect(),
         key,
     });
-    let rules = match fields::fitted(rules, &schema, table) {
+    let rules = match fields::fitted(rules, &schema) {
         Ok(rules) => rules,
-        Err(reason) => return Ok(Err(reason)),
+        Err(error) => {
+            return Ok(Err(DescribeError::Fields {
+                table: table.to_owned(),
+                error,
+            }));
+        }
     };
     let observed = Observed {
         columns: rows

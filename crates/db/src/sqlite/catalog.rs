@@ -138,9 +138,14 @@ pub(super) fn describe(
         columns,
         key: table_now.key.iter().map(|part| part.field).collect(),
     };
-    let rules = match fields::fitted(rules, &schema, table) {
+    let rules = match fields::fitted(rules, &schema) {
         Ok(rules) => rules,
-        Err(reason) => return Ok(Err(reason)),
+        Err(error) => {
+            return Ok(Err(DescribeError::Fields {
+                table: table.to_owned(),
+                error,
+            }));
+        }
     };
     let filtered = filter::Table::new(&schema, filter::Backend::Sqlite);
     for (index, field) in table_now.fields.iter_mut().enumerate() {

@@ -127,6 +127,7 @@ const DB: House = House {
             "backoff",
             "config",
             "error",
+            "fields",
             "fingerprint",
             "lanes",
             "pooling",
