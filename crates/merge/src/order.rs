@@ -2,12 +2,14 @@
 
 use std::cmp::Ordering;
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Number, Value};
 use value::{Date, Decimal, Timestamp};
 
 /// How the values of a column compare, where the greatest or the least is kept. What cannot be read so is below what can,
 /// null below everything.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Comparison {
     /// As numbers, also where they come as strings: `NaN` above all, `Infinity` below it.
     Number,

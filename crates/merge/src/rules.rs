@@ -33,7 +33,8 @@ pub enum Deletes {
 }
 
 /// What a column's values are for the merge.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum ColumnMerge {
     /// One value, with a clock.
     #[default]
@@ -51,16 +52,20 @@ pub enum ColumnMerge {
 }
 
 /// How a column merges.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct ColumnRule {
     /// What its values are.
     pub merge: ColumnMerge,
     /// Another strategy than the entity's.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub strategy: Option<FieldMergeStrategy>,
 }
 
-/// How the rows of an entity merge. All replicas of an entity must have the same.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+/// How the rows of an entity merge. All replicas of an entity must have the same, so clients are told them as JSON:
+/// `{"strategy": "last_write_wins", "deletes": "win", "columns": {"best": {"merge": {"max": "number"}}}}`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Rules {
     /// For the columns that have none of their own.
     pub strategy: FieldMergeStrategy,
@@ -80,5 +85,59 @@ impl Rules {
     pub fn strategy(&self, column: &str) -> FieldMergeStrategy {
         let rule = self.columns.get(column);
         rule.and_then(|rule| rule.strategy).unwrap_or(self.strategy)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn rules_are_written_as_clients_read_them() {
+        let columns = [
+            (ColumnMerge::Register, json!("register")),
+            (ColumnMerge::Counter, json!("counter")),
+            (ColumnMerge::Set, json!("set")),
+            (ColumnMerge::Text, json!("text")),
+            (
+                ColumnMerge::Max(Comparison::Number),
+                json!({"max": "number"}),
+            ),
+            (
+                ColumnMerge::Max(Comparison::Timestamp),
+                json!({"max": "timestamp"}),
+            ),
+            (ColumnMerge::Min(Comparison::Date), json!({"min": "date"})),
+            (ColumnMerge::Min(Comparison::Json), json!({"min": "json"})),
+        ];
+        for (merge, written) in columns {
+            let strategy = Some(FieldMergeStrategy::KeepBoth);
+            let rule = ColumnRule { merge, strategy };
+            let rules = Rules {
+                strategy: FieldMergeStrategy::ServerWins,
+                deletes: Deletes::Revive,
+                columns: BTreeMap::from([("a".to_owned(), rule)]),
+            };
+            let json = json!({
+                "strategy": "server_wins",
+                "deletes": "revive",
+                "columns": {"a": {"merge": written, "strategy": "keep_both"}},
+            });
+            assert_eq!(serde_json::to_value(&rules).expect("JSON"), json);
+            assert_eq!(serde_json::from_value::<Rules>(json).expect("rules"), rules);
+        }
+    }
+
+    #[test]
+    fn rules_that_are_not_written_are_the_ordinary_ones() {
+        let rules: Rules = serde_json::from_str(r#"{"columns": {"a": {}}}"#).expect("rules");
+        let columns = BTreeMap::from([("a".to_owned(), ColumnRule::default())]);
+        let expected = Rules {
+            columns,
+            ..Rules::default()
+        };
+        assert_eq!(rules, expected);
     }
 }
