@@ -25,6 +25,12 @@ pub struct Amount(i128);
 const BILLION: i128 = 1_000_000_000;
 const MAX: i128 = 10_i128.pow(36);
 
+/// How many digits an amount may have before its point.
+const DIGITS_MAX: usize = 27;
+
+/// The same for a counter's number, to which as many databases as may have each added an amount.
+const NUMBER_DIGITS_MAX: usize = 29;
+
 impl Amount {
     /// Nothing.
     pub const ZERO: Self = Self(0);
@@ -34,14 +40,26 @@ impl Amount {
     /// # Errors
     /// When it is none, or one with too many digits.
     pub fn of(value: &Value) -> Result<Self, AmountError> {
+        Self::of_digits(value, DIGITS_MAX)
+    }
+
+    /// Reads the number of a counter to which databases have added, which is larger than what one may add.
+    ///
+    /// # Errors
+    /// As [`Amount::of`].
+    pub(crate) fn of_number(value: &Value) -> Result<Self, AmountError> {
+        Self::of_digits(value, NUMBER_DIGITS_MAX)
+    }
+
+    fn of_digits(value: &Value, digits_max: usize) -> Result<Self, AmountError> {
         match value {
-            Value::Number(number) => Self::read(&number.to_string()),
-            Value::String(text) => Self::read(text),
+            Value::Number(number) => Self::read(&number.to_string(), digits_max),
+            Value::String(text) => Self::read(text, digits_max),
             _ => Err(AmountError::NotANumber),
         }
     }
 
-    fn read(text: &str) -> Result<Self, AmountError> {
+    fn read(text: &str, digits_max: usize) -> Result<Self, AmountError> {
         let number = Finite::read(text).ok_or(AmountError::NotANumber)?;
         // Before it is written out: an exponent would make it long.
         if !number.fits_a_literal() {
@@ -56,7 +74,7 @@ impl Amount {
         if fraction.len() > 9 {
             return Err(AmountError::TooFine);
         }
-        if whole.len() > 27 {
+        if whole.len() > digits_max {
             return Err(AmountError::Overflow);
         }
         let digits = format!("{whole}{fraction:0<9}");

@@ -57,20 +57,13 @@ impl Counter {
         sums: BTreeMap<NodeId, Sums>,
         has_start: bool,
     ) -> Result<Self, AmountError> {
-        let shown = Self::set(value, set)?;
-        let start = match shown.start {
-            _ if !has_start => None,
-            start => Some(
-                start
-                    .unwrap_or_default()
-                    .saturating_plus(total(&sums).negated()),
-            ),
+        let number = match value {
+            Value::Null => Amount::ZERO,
+            number if sums.is_empty() => Amount::of(number)?,
+            number => Amount::of_number(number)?,
         };
-        Ok(Self {
-            start,
-            sums,
-            ..shown
-        })
+        let start = has_start.then(|| number.saturating_plus(total(&sums).negated()));
+        Ok(Self { set, start, sums })
     }
 
     /// Adds, in the name of a database.

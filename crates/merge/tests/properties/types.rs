@@ -146,6 +146,36 @@ fn the_greatest_and_the_least_are_kept_whatever_their_clocks_and_null_loses() {
 }
 
 #[test]
+fn a_counter_to_which_every_database_adds_the_most_can_be_read_again() {
+    let rules = rules(Deletes::Win);
+    for (most, all) in [
+        (
+            "999999999999999999999999999",
+            "16999999999999999999999999983",
+        ),
+        (
+            "-999999999999999999999999999",
+            "-16999999999999999999999999983",
+        ),
+    ] {
+        let row = (1..=16).fold(start(json!({"likes": most})), |row, database: u32| {
+            let write = update(at(1, "a"), None, json!({"likes": {"add": most}}));
+            let site = site(&database.to_string());
+            write.apply(Some(&row), &rules, &site).expect("applied").row
+        });
+        assert_eq!(shown(&row)["likes"], all);
+        let read = Row::new(&row.metadata(), &row.values(), &rules);
+        assert_eq!(read, Ok(row));
+        let write = update(at(1, "a"), None, json!({"likes": all}));
+        let refused = write.apply(None, &rules, &Site::default());
+        assert!(matches!(
+            refused,
+            Err(WriteError::Row(RowError::Counter { .. }))
+        ));
+    }
+}
+
+#[test]
 fn setting_a_counter_merges_as_the_last_write_and_sets_aside_what_was_added_before() {
     let rules = rules(Deletes::Win);
     let site = site("one");
