@@ -30,6 +30,8 @@ const wrapped = { banner: { js: "(()=>{" }, footer: { js: "})();" } };
 await build({ ...small, ...wrapped, entryPoints: { client: "src/client.ts" }, plugins: [later] });
 await build({ ...small, entryPoints: { sync: "src/index.ts" }, plugins: [later] });
 await build({ ...small, entryPoints: { "client-network": "src/network.ts" } });
+// The merge of entities with fields, by itself, so that other pages do not load it.
+await build({ ...small, entryPoints: { fields: "src/fields/index.ts" } });
 
 const types = spawnSync("node_modules/.bin/tsc", ["-p", "tsconfig.build.json"], { stdio: "inherit" });
 process.exit(types.status ?? 1);

@@ -1,7 +1,7 @@
 //! Fields: two edit the same row, and both edits live, whatever arrives first.
 //!
-//! Servers and clients merge with the same functions. There are no effects here: no database, no frames, no time but what
-//! is passed.
+//! Servers and clients merge with the same functions; the browser's are written once more in TypeScript, and
+//! `tests/vectors` holds them to these. There are no effects here: no database, no frames, no time but what is passed.
 //!
 //! Every write is stamped with a [`Clock`] from a [`HybridClock`]. A [`Row`] is values with metadata: its *birth* (the clock
 //! of its creation), its *death*, a *base* (the clock of every field that has none of its own), and the clocks of the fields
