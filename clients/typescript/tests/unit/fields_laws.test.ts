@@ -158,6 +158,19 @@ describe("SPEC 21: joining", () => {
   }, TIMEOUT_MS);
 });
 
+test("SPEC 21: an element is gone as far as any remover saw it", () => {
+  const rules: Rules = { strategy: "last_write_wins", deletes: "win", columns };
+  const edit = (row: Row, millis: number, tags: Json): Row => {
+    return applyWrite({ clock: clockAfter(undefined, millis, "a"), edit: { update: { tags } } }, row, rules).row;
+  };
+  const first = readRow({}, { tags: ["x"] }, rules);
+  const [early, late] = [edit(first, 5, { remove: ["x"] }), edit(edit(first, 2, { add: ["x"] }), 3, { remove: ["x"] })];
+  for (const row of [early.joined(late, rules), late.joined(early, rules)]) {
+    expect(row.values).toEqual({ tags: [] });
+    expect(row.newest).toBe(clockAfter(undefined, 5, "a"));
+  }
+});
+
 test("SPEC 21: replicas with different rules end with the same", () => {
   const of = (merge: ColumnRule["merge"]): Rules => ({ strategy: "last_write_wins", deletes: "win", columns: { a: { merge } } });
   const rows = [of("register"), of({ max: "number" }), of("counter")].map((rules) => readRow({}, { a: 1 }, rules));
