@@ -10,6 +10,10 @@
 //! because it reads rows as they are now; an upsert becomes an update, whose first trigger removes the entry
 //! again. Rows that are removed because of a partial unique index, or one on expressions, are not captured.
 
+mod fields;
+
+use merge::Rules;
+
 use super::projection::{self, Context};
 use super::table::{Field, KeyPart, Table};
 use crate::fingerprint::fnv1a;
@@ -55,27 +59,43 @@ pub(super) struct Trigger {
     pub(super) sql: String,
 }
 
+/// The roles of all triggers of an entity.
+fn roles(has_fields: bool) -> impl Iterator<Item = &'static str> {
+    let others = if has_fields { &fields::ROLES[..] } else { &[] };
+    ROLES.iter().chain(others).copied()
+}
+
+/// How many triggers an entity has.
+pub(super) fn count(has_fields: bool) -> usize {
+    roles(has_fields).count()
+}
+
+/// Whether a trigger with this name stamps fields.
+pub(super) fn stamps(name: &str) -> bool {
+    fields::ROLES.iter().any(|role| name.ends_with(role))
+}
+
 /// The statements that install these triggers, replacing earlier ones.
 pub(super) fn statements(entity: &str, triggers: &[Trigger]) -> Vec<String> {
-    let drops = ROLES.map(|role| {
+    let has_fields = triggers.iter().any(|trigger| stamps(&trigger.name));
+    let drops = roles(has_fields).map(|role| {
         format!(
             "DROP TRIGGER IF EXISTS {}",
             ident(&format!("{}{role}", prefix(entity)))
         )
     });
     drops
-        .into_iter()
         .chain(triggers.iter().map(|trigger| trigger.sql.clone()))
         .collect()
 }
 
-/// The triggers that capture `table` as `entity`.
-pub(super) fn triggers(entity: &str, table: &Table) -> Vec<Trigger> {
+/// The triggers that capture `table` as `entity`, and keep its rows' metadata if they merge by their fields.
+pub(super) fn triggers(entity: &str, table: &Table, rules: Option<&Rules>) -> Vec<Trigger> {
     let capture = Capture {
         entity: literal(entity),
         table,
     };
-    let bodies = [
+    let mut bodies = vec![
         capture.insert(),
         capture.update(),
         capture.rekey(),
@@ -84,7 +104,11 @@ pub(super) fn triggers(entity: &str, table: &Table) -> Vec<Trigger> {
         capture.over_update(),
         capture.upsert(),
     ];
-    let triggers = ROLES.iter().zip(bodies).map(|(role, (event, body))| {
+    if let Some(rules) = rules {
+        bodies.extend(fields::Stamping::new(&capture, rules).bodies());
+    }
+    let triggers = roles(rules.is_some());
+    let triggers = triggers.zip(bodies).map(|(role, (event, body))| {
         let name = format!("{}{role}", prefix(entity));
         let sql = format!("CREATE TRIGGER {} {event} BEGIN {body} END", ident(&name));
         Trigger { name, sql }
@@ -100,6 +124,16 @@ struct Capture<'a> {
 
 /// A trigger's event with its condition, and its statements.
 type Body = (String, String);
+
+/// Rows that a statement may replace.
+struct Replaced {
+    /// The trigger's event with its condition.
+    event: String,
+    /// For each unique key, the end of a query that finds one of them as `t`.
+    found: Vec<String>,
+    /// The stand-ins around those queries.
+    sources: String,
+}
 
 impl Capture<'_> {
     fn insert(&self) -> Body {
@@ -165,27 +199,28 @@ impl Capture<'_> {
 
     /// The rows that an insert may replace.
     fn over_insert(&self) -> Body {
-        let holders = self
-            .unique_keys()
-            .map(|unique| self.holder(unique))
-            .collect();
-        self.over("INSERT".to_owned(), once_each(holders), &["NEW"])
+        self.logged(&self.replaced_by_insert())
     }
 
     /// The other rows that an update may replace.
     fn over_update(&self) -> Body {
+        self.logged(&self.replaced_by_update())
+    }
+
+    fn replaced_by_insert(&self) -> Replaced {
+        let holders = self
+            .unique_keys()
+            .map(|unique| self.holder(unique))
+            .collect();
+        self.replaced("INSERT".to_owned(), once_each(holders), &["NEW"])
+    }
+
+    fn replaced_by_update(&self) -> Replaced {
         let same_row = self.same_key("t", "OLD");
         let holders = self.unique_keys().map(|unique| {
             let changed: Vec<String> = unique
                 .iter()
-                .map(|part| &self.table.fields[part.field])
-                .map(|field| {
-                    format!(
-                        "({} COLLATE BINARY) IS NOT {}",
-                        field.of("OLD"),
-                        field.of("NEW")
-                    )
-                })
+                .map(|part| projection::is_changed(&self.table.fields[part.field]))
                 .collect();
             format!(
                 "({}) AND {} AND NOT ({same_row})",
@@ -200,11 +235,11 @@ impl Capture<'_> {
         } else {
             format!("UPDATE OF {}", self.names_of(self.unique_keys().flatten()))
         };
-        self.over(event, holders, &["OLD", "NEW"])
+        self.replaced(event, holders, &["OLD", "NEW"])
     }
 
-    /// Logs the rows that `holders` find as deleted, before an insert or update replaces them.
-    fn over(&self, event: String, holders: Vec<String>, aliases: &[&str]) -> Body {
+    /// The rows that `holders` find, before an insert or update replaces them.
+    fn replaced(&self, event: String, holders: Vec<String>, aliases: &[&str]) -> Replaced {
         let table = self.table.quoted();
         let unique: Vec<&Field> = self
             .table
@@ -228,24 +263,32 @@ impl Capture<'_> {
             ),
             None => held,
         };
-        let (whole, key) = (self.whole("t"), self.key("t"));
-        let sources = from(self.stand_ins(&["t"]).into_iter().chain(around).collect());
-        let entries: Vec<String> = holders
+        let found = holders
             .iter()
-            .map(|holder| {
-                let found = format!("FROM {table} AS t WHERE {holder}");
+            .map(|holder| format!("FROM {table} AS t WHERE {holder}"));
+        Replaced {
+            event: format!("BEFORE {event} ON {table} WHEN {when}"),
+            found: found.collect(),
+            sources: from(self.stand_ins(&["t"]).into_iter().chain(around).collect()),
+        }
+    }
+
+    /// Logs the rows as deleted.
+    fn logged(&self, replaced: &Replaced) -> Body {
+        let (whole, key) = (self.whole("t"), self.key("t"));
+        let entries: Vec<String> = replaced
+            .found
+            .iter()
+            .map(|found| {
                 format!(
                     "{LOG} SELECT {}, (SELECT {key} {found}), 'delete', \
-                     (SELECT {whole} {found}), {MUTATION_ID}{sources} \
+                     (SELECT {whole} {found}), {MUTATION_ID}{} \
                      WHERE (SELECT {key} {found}) IS NOT NULL;",
-                    self.entity,
+                    self.entity, replaced.sources,
                 )
             })
             .collect();
-        (
-            format!("BEFORE {event} ON {table} WHEN {when}"),
-            entries.join(" "),
-        )
+        (replaced.event.clone(), entries.join(" "))
     }
 
     /// The row exists and is being updated. So if the newest entry says that it was deleted,

@@ -98,6 +98,8 @@ pub(super) struct Current {
     pub(super) described: Described,
     /// Whether it has triggers, which may be those of another version.
     pub(super) has_triggers: bool,
+    /// Whether some of them stamp fields.
+    pub(super) stamps: bool,
 }
 
 /// Describes `table` as it is now; `None` when there is no such table. To be called in a transaction, so that
@@ -151,7 +153,7 @@ pub(super) fn describe(
     for (index, field) in table_now.fields.iter_mut().enumerate() {
         field.compared = filter::compares(filtered, index);
     }
-    let mut expected = capture::triggers(entity, &table_now);
+    let mut expected = capture::triggers(entity, &table_now, rules.as_deref());
     let capture = capture::statements(entity, &expected);
     expected.sort_unstable();
     let form = format!("{:?}", (&relation.name, &relation.text, &table_now.uniques));
@@ -188,6 +190,9 @@ pub(super) fn describe(
     Ok(Ok(Some(Current {
         described,
         has_triggers: !existing.is_empty(),
+        stamps: existing
+            .iter()
+            .any(|trigger| capture::stamps(&trigger.name)),
     })))
 }
 

@@ -2,6 +2,8 @@
 
 use diesel::connection::SimpleConnection as _;
 use diesel::prelude::*;
+use diesel::sql_query;
+use diesel::sql_types::Text;
 use merge::Rules;
 use sync_core::log::ChangeKind;
 
@@ -70,6 +72,8 @@ struct Found {
     stored: Option<Stored>,
     /// Whether the installed capture is the table's, or neither exists.
     is_installed: bool,
+    /// Whether the installed capture stamps fields.
+    stamps: bool,
 }
 
 impl Install {
@@ -88,6 +92,7 @@ impl Install {
                 described: Err(DescribeError::Uncaptured(self.table.clone())),
                 stored,
                 is_installed: true,
+                stamps: false,
             });
         }
         let current = catalog::describe(conn, &self.entity, &self.table, self.rules.as_ref())?;
@@ -103,7 +108,9 @@ impl Install {
             (Ok(Some(_)), None) | (_, Some(_)) => false,
             (_, None) => true,
         };
+        let stamps = matches!(&current, Ok(Some(now)) if now.stamps);
         Ok(Found {
+            stamps,
             described: current.map(|current| current.map(|current| current.described)),
             stored,
             is_installed,
@@ -121,6 +128,7 @@ impl Install {
         let mut has_missed_nothing = false;
         if let Ok(Some(Described { entity: now, .. })) = &found.described {
             has_missed_nothing = self.continues(conn, &found, &now.fingerprint)?;
+            self.drop_stamping(conn, now.fields.is_some() && found.stamps)?;
             for statement in &now.capture {
                 conn.batch_execute(statement)?;
             }
@@ -137,6 +145,7 @@ impl Install {
                 .set(row)
                 .execute(conn)?;
         } else {
+            self.drop_stamping(conn, false)?;
             // Its clients are notified once that the table has gone.
             diesel::delete(installed::table.find(&self.entity)).execute(conn)?;
         }
@@ -146,6 +155,25 @@ impl Install {
             record_in(conn, &self.entity, None, ChangeKind::SchemaChange, None)?;
         }
         Ok(found.described)
+    }
+
+    /// Drops the triggers that stamp fields, and what is known of the rows' fields. Where rows have not been stamped for a
+    /// while, its clocks are older than the values: so it is only to be kept from a capture that stamps to another one.
+    fn drop_stamping(&self, conn: &mut SqliteConnection, keeps: bool) -> QueryResult<()> {
+        for trigger in catalog::triggers(conn, &capture::prefix(&self.entity))? {
+            if capture::stamps(&trigger.name) {
+                conn.batch_execute(&format!("DROP TRIGGER {}", ident(&trigger.name)))?;
+            }
+        }
+        if keeps {
+            return Ok(());
+        }
+        for table in ["_rhtmx_sync_field", "_rhtmx_sync_replaced"] {
+            sql_query(format!("DELETE FROM {table} WHERE entity = ?"))
+                .bind::<Text, _>(&self.entity)
+                .execute(conn)?;
+        }
+        Ok(())
     }
 
     /// Whether the capture only replaces an older one, whose entries mean the same and which was complete.
@@ -162,7 +190,7 @@ impl Install {
         Ok(stored.fingerprint == fingerprint
             && stored.generation < self.generation
             && stored.generation >= version(capture::COMPATIBLE_SINCE)
-            && count == capture::ROLES.len())
+            && count == capture::count(self.rules.is_some()))
     }
 }
 

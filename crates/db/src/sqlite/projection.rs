@@ -29,6 +29,8 @@ pub(super) enum Context {
     Read,
     /// A trigger.
     Trigger,
+    /// A trigger that keeps values to write them again, so that they look as in a read.
+    Image,
 }
 
 /// The value of `v` as an argument for `json_object` and `json_quote`.
@@ -41,7 +43,8 @@ fn json_value(field: &Field, v: &str, context: Context) -> String {
     let bytes = match (context, is_for_bytes) {
         (Context::Read, true) => format!("rhtmx_base64({v})"),
         (Context::Read, false) => format!("json_object('base64', rhtmx_base64({v}))"),
-        (Context::Trigger, _) => format!("json_object('hex', hex({v}))"),
+        (Context::Image, true) => base64(v),
+        (Context::Trigger | Context::Image, _) => format!("json_object('hex', hex({v}))"),
     };
     let any = format!(
         "CASE WHEN {} THEN {v} WHEN typeof({v}) = 'blob' THEN {bytes} ELSE {v} || '' END",
@@ -74,6 +77,9 @@ fn json_value(field: &Field, v: &str, context: Context) -> String {
             format!("CASE {v} WHEN 0 THEN json('false') WHEN 1 THEN json('true') ELSE {any} END")
         }
         (ColumnKind::TimestampTz, _) => time(v, &any),
+        (ColumnKind::Json, Context::Image) => format!(
+            "CASE WHEN CASE typeof({v}) WHEN 'text' THEN json_valid({v}) END THEN json({v}) ELSE {any} END"
+        ),
         // The flag 8 checks for SQLite's own binary form.
         (ColumnKind::Json, _) => format!(
             "CASE WHEN CASE typeof({v}) WHEN 'text' THEN json_valid({v}) \
@@ -98,7 +104,7 @@ fn real(v: &str, context: Context) -> String {
     // Before 3.53 SQLite writes only 15 digits by default, and not always the right ones when asked for more.
     let exact = match context {
         Context::Read => format!("rhtmx_double({v})"),
-        Context::Trigger => digits(v),
+        Context::Trigger | Context::Image => digits(v),
     };
     format!(
         "CASE WHEN {} THEN CAST({v} AS INTEGER) WHEN abs({v}) <= {REAL_MAX} THEN json({exact}) \
@@ -169,13 +175,44 @@ pub(super) fn members(table: &Table, alias: &str, context: Context) -> Vec<Strin
         .collect()
 }
 
-/// The JSON text of the values of `OLD` in the columns that changed. Values are compared as bytes: under a
-/// column's collation two different texts may be equal.
+/// The JSON text of the values of these columns, from which the row can be written again; null if one of them is of bytes
+/// where no bytes belong, which an older SQLite cannot read as what they may be.
+pub(super) fn image(fields: &[&Field], alias: &str) -> String {
+    let members = fields
+        .iter()
+        .map(|field| member(field, alias, Context::Image))
+        .collect();
+    let others = fields
+        .iter()
+        .filter(|field| !matches!(field.kind, ColumnKind::Bytes | ColumnKind::Other));
+    let types: Vec<String> = others
+        .map(|field| format!("typeof({})", field.of(alias)))
+        .collect();
+    let object = object(members);
+    if types.is_empty() {
+        return object;
+    }
+    format!(
+        "CASE WHEN instr({}, 'blob') = 0 THEN {object} END",
+        concatenated(types)
+    )
+}
+
+/// The condition that the value of a column changed. Values are compared as bytes: under a column's collation two
+/// different texts may be equal.
+pub(super) fn is_changed(field: &Field) -> String {
+    format!(
+        "({} COLLATE BINARY) IS NOT {}",
+        field.of("OLD"),
+        field.of("NEW")
+    )
+}
+
+/// The JSON text of the values of `OLD` in the columns that changed.
 pub(super) fn changed_columns(table: &Table) -> String {
     let members = table.fields.iter().map(|field| {
-        let (old, new) = (field.of("OLD"), field.of("NEW"));
-        let member = member(field, "OLD", Context::Trigger);
-        format!("CASE WHEN ({old} COLLATE BINARY) IS NOT {new} THEN {member} ELSE '' END")
+        let (is_changed, member) = (is_changed(field), member(field, "OLD", Context::Trigger));
+        format!("CASE WHEN {is_changed} THEN {member} ELSE '' END")
     });
     object(members.collect())
 }
@@ -264,7 +301,7 @@ fn key_part(field: &Field, v: &str, context: Context, as_json: bool) -> String {
         ColumnKind::Bytes => {
             let base64 = match context {
                 Context::Read => format!("rhtmx_base64({v})"),
-                Context::Trigger => base64(v),
+                Context::Trigger | Context::Image => base64(v),
             };
             format!("CASE typeof({v}) WHEN 'blob' THEN {} END", quoted(base64))
         }

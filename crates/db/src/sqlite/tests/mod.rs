@@ -1,6 +1,8 @@
 //! Tests of capture, reads and writes together, on real files.
 
 mod capture;
+mod fields;
+mod fields_oracle;
 mod keys;
 mod replace;
 mod rows;
@@ -16,6 +18,7 @@ use std::time::Duration;
 use diesel::connection::SimpleConnection as _;
 use diesel::sql_types::{Nullable, Text};
 use diesel::{Connection as _, QueryableByName, RunQueryDsl as _, SqliteConnection, sql_query};
+use merge::Rules;
 use protocol::Change;
 use serde_json::Value;
 use sync_core::cursor::Position;
@@ -57,6 +60,15 @@ struct Entry {
 impl Synced {
     /// Creates a database with these tables and captures `table` as the entity `e`.
     async fn new(tables: &str, table: &str) -> Self {
+        Self::of(tables, EntityConfig::on_table("e", table)).await
+    }
+
+    /// The same with an entity whose rows merge by their fields.
+    async fn with_fields(tables: &str, table: &str, rules: Rules) -> Self {
+        Self::of(tables, EntityConfig::on_table("e", table).fields(rules)).await
+    }
+
+    async fn of(tables: &str, config: EntityConfig) -> Self {
         let directory = TempDir::new().expect("a directory");
         let path = directory.path().join("test.db");
         let path = path.to_str().expect("UTF-8");
@@ -75,7 +87,7 @@ impl Synced {
             position: Position::log_id(0),
             copy: BTreeMap::new(),
         };
-        synced.install("e", table).await;
+        synced.install_as(config).await;
         synced.refetch().await;
         synced
     }
@@ -90,13 +102,16 @@ impl Synced {
     }
 
     async fn install(&mut self, name: &str, table: &str) -> Arc<Entity> {
-        let config = EntityConfig::on_table(name, table);
+        self.install_as(EntityConfig::on_table(name, table)).await
+    }
+
+    async fn install_as(&mut self, config: EntityConfig) -> Arc<Entity> {
         let described = install::install(&mut self.conn, &config, captures::GENERATION)
             .await
             .expect("no error");
         let described = described.expect("a suitable table").expect("a table");
         let entity = Arc::new(described.entity);
-        self.entities.insert(name.to_owned(), entity.clone());
+        self.entities.insert(config.name.clone(), entity.clone());
         entity
     }
 
