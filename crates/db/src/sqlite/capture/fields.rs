@@ -110,7 +110,8 @@ impl<'a> Stamping<'a> {
     /// A row is there that was not: if anything is known of an earlier one, it is born now.
     fn create(&self, key: &str) -> String {
         let was_there = format!(
-            "EXISTS (SELECT 1 FROM _rhtmx_sync_replaced WHERE entity = {} AND entity_id = k)",
+            "EXISTS (SELECT 1 FROM _rhtmx_sync_replaced AS v \
+             WHERE v.entity = {} AND v.entity_id = k.entity_id)",
             self.capture.entity
         );
         format!(
@@ -120,7 +121,7 @@ impl<'a> Stamping<'a> {
             self.enter(key, &was_there),
             next_clock(),
             self.at(key),
-            self.is_stamped(key, IS_WHOLE_ROW),
+            self.is_stamped(IS_WHOLE_ROW),
             self.is_dead()
         )
     }
@@ -138,7 +139,7 @@ impl<'a> Stamping<'a> {
              DELETE FROM _rhtmx_sync_replaced {at};",
             self.enter(key, "1"),
             self.dead(&image),
-            self.is_stamped(key, IS_WHOLE_ROW),
+            self.is_stamped(IS_WHOLE_ROW),
             self.is_dead(),
             at = self.at(key)
         )
@@ -154,17 +155,7 @@ impl<'a> Stamping<'a> {
         if members.is_empty() {
             return String::new();
         }
-        let is_stamped = self.is_stamped(
-            key,
-            &format!(
-                "{IS_WHOLE_ROW} OR c.key IN (SELECT value FROM json_each(w.stamped, '$.columns'))"
-            ),
-        );
-        let changes = format!(
-            "(SELECT c.key AS name, c.value AS kind FROM json_each((SELECT (SELECT {}){})) AS c WHERE NOT {is_stamped})",
-            projection::object(members),
-            from(self.capture.stand_ins(&["OLD", "NEW"])),
-        );
+        let changes = self.changes(members);
         let has_stamped = format!(
             "EXISTS (SELECT 1 FROM {changes} WHERE kind = {})",
             Change::Stamp as u8
@@ -204,6 +195,18 @@ impl<'a> Stamping<'a> {
             marks(&changes),
             next_clock(),
             self.at(key),
+        )
+    }
+
+    /// A query of the columns that changed, beside an `entity_id`.
+    fn changes(&self, members: Vec<String>) -> String {
+        let is_stamped = self.is_stamped(&format!(
+            "{IS_WHOLE_ROW} OR c.key IN (SELECT value FROM json_each(w.stamped, '$.columns'))"
+        ));
+        format!(
+            "(SELECT c.key AS name, c.value AS kind FROM json_each((SELECT (SELECT {}){})) AS c WHERE NOT {is_stamped})",
+            projection::object(members),
+            from(self.capture.stand_ins(&["OLD", "NEW"])),
         )
     }
 
@@ -300,14 +303,14 @@ impl<'a> Stamping<'a> {
         )
     }
 
-    /// Makes an entry for a key, called `k`, that has none.
+    /// Makes an entry for a key that has none, if the condition holds for it as `entity_id`.
     fn enter(&self, key: &str, condition: &str) -> String {
         let entity = &self.capture.entity;
         format!(
             "INSERT INTO _rhtmx_sync_field (entity, entity_id, newest, metadata) \
-             SELECT {entity}, k, {GROUND}, json_object('born', {GROUND}) FROM (SELECT {key} AS k) \
-             WHERE k IS NOT NULL AND NOT EXISTS (SELECT 1 FROM _rhtmx_sync_field \
-             WHERE entity = {entity} AND entity_id = k) AND {condition};"
+             SELECT {entity}, entity_id, {GROUND}, json_object('born', {GROUND}) FROM (SELECT {key} AS entity_id) AS k \
+             WHERE entity_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM _rhtmx_sync_field AS f \
+             WHERE f.entity = {entity} AND f.entity_id = k.entity_id) AND {condition};"
         )
     }
 
@@ -345,11 +348,12 @@ impl<'a> Stamping<'a> {
         }
     }
 
-    /// The condition that the engine has stamped what happens to a row, with what it says of columns in `w.stamped`.
-    fn is_stamped(&self, key: &str, columns: &str) -> String {
+    /// The condition that the engine has stamped what happens to the row with this `entity_id`, with what it says of columns
+    /// in `w.stamped`. The key's own expression would nest deeper here than an older SQLite can parse.
+    fn is_stamped(&self, columns: &str) -> String {
         format!(
             "EXISTS (SELECT 1 FROM _rhtmx_sync_mutation AS w WHERE CASE WHEN json_valid(w.stamped) \
-             THEN json_extract(w.stamped, '$.entity') IS {} AND json_extract(w.stamped, '$.id') IS {key} \
+             THEN json_extract(w.stamped, '$.entity') IS {} AND json_extract(w.stamped, '$.id') IS entity_id \
              AND ({columns}) END)",
             self.capture.entity
         )
