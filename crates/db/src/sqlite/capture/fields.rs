@@ -37,6 +37,9 @@ const NOT_EDITED: &str = "json_remove(m, '$.edited')";
 /// The condition that `w.stamped` is a stamp of a whole row.
 const IS_WHOLE_ROW: &str = "json_extract(w.stamped, '$.columns') IS NULL";
 
+/// The condition that a register has changed: its [`Change`] is the least.
+const HAS_STAMPED: &str = "least IS 0";
+
 /// What is done with a column of a row's metadata when the column changes, as a number in the generated SQL.
 #[derive(Clone, Copy)]
 enum Change {
@@ -156,55 +159,52 @@ impl<'a> Stamping<'a> {
             return String::new();
         }
         let changes = self.changes(members);
-        let has_stamped = format!(
-            "EXISTS (SELECT 1 FROM {changes} WHERE kind = {})",
-            Change::Stamp as u8
-        );
         // An edit that leaves no clock in a field can bring the row back all the same.
         let is_edit = if self.revives {
-            format!("EXISTS (SELECT 1 FROM {changes})")
+            "least IS NOT NULL"
         } else {
-            has_stamped.clone()
+            HAS_STAMPED
         };
         let edited = if self.revives {
             format!(
-                "CASE WHEN {has_stamped} THEN {NOT_EDITED} ELSE json_set(m, '$.edited', at) END"
+                "CASE WHEN {HAS_STAMPED} THEN {NOT_EDITED} ELSE json_set(m, '$.edited', at) END"
             )
         } else {
             NOT_EDITED.to_owned()
         };
-        let metadata = format!(
-            "CASE marks WHEN '' THEN json_remove({edited}, '$.fields') \
-             ELSE json_set({edited}, '$.born', {BORN}, '$.fields', json('{{' || marks || '}}')) END"
-        );
-        let metadata = if self.revives {
-            metadata
+        // Where nothing is revived and the row is there all the same, its creation was not captured.
+        let missed = if self.revives {
+            String::new()
         } else {
-            // The row is there: its creation was not captured.
             format!(
-                "CASE WHEN {has_stamped} AND json_extract(m, '$.died') IS NOT NULL \
-                 THEN json_object('born', at) ELSE {metadata} END"
+                "WHEN {HAS_STAMPED} AND json_extract(m, '$.died') IS NOT NULL THEN json_object('born', at) "
             )
         };
+        // With an offset, SQLite evaluates a subquery once instead of wherever it is used.
         format!(
             "{} UPDATE _rhtmx_sync_field SET (newest, metadata, image) = \
-             (SELECT CASE WHEN {is_edit} THEN at ELSE newest END, {metadata}, NULL \
-             FROM (SELECT m, at, {} AS marks FROM (SELECT {METADATA} AS m, {} AS at))) \
-             {} AND EXISTS (SELECT 1 FROM {changes});",
-            self.enter(key, &is_edit),
-            marks(&changes),
+             (SELECT CASE WHEN {is_edit} THEN at ELSE newest END, \
+             CASE WHEN least IS NULL THEN metadata {missed}\
+             WHEN marks = '' THEN json_remove({edited}, '$.fields') \
+             ELSE json_set({edited}, '$.born', {BORN}, '$.fields', json('{{' || marks || '}}')) END, \
+             CASE WHEN least IS NULL THEN image END \
+             FROM (SELECT m, at, least, {} AS marks FROM (SELECT {METADATA} AS m, {} AS at), {changes} \
+             LIMIT 1 OFFSET 0)) {};",
+            self.enter(key, &format!("(SELECT {is_edit} FROM {changes})")),
+            marks(),
             next_clock(),
             self.at(key),
         )
     }
 
-    /// A query of the columns that changed, beside an `entity_id`.
+    /// A query of the columns that changed in the row of the `entity_id` beside it: one object, and the least [`Change`] in it.
     fn changes(&self, members: Vec<String>) -> String {
         let is_stamped = self.is_stamped(&format!(
             "{IS_WHOLE_ROW} OR c.key IN (SELECT value FROM json_each(w.stamped, '$.columns'))"
         ));
         format!(
-            "(SELECT c.key AS name, c.value AS kind FROM json_each((SELECT (SELECT {}){})) AS c WHERE NOT {is_stamped})",
+            "(SELECT json_group_object(c.key, c.value) AS changed, min(c.value) AS least \
+             FROM json_each((SELECT (SELECT {}){})) AS c WHERE NOT {is_stamped})",
             projection::object(members),
             from(self.capture.stand_ins(&["OLD", "NEW"])),
         )
@@ -365,19 +365,19 @@ impl<'a> Stamping<'a> {
     }
 }
 
-/// The text of the members of an entry's `fields`, after these changes.
-fn marks(changes: &str) -> String {
+/// The text of the members of an entry's `fields`, after what is `changed`.
+fn marks() -> String {
     let (stamp, number) = (Change::Stamp as u8, Change::Number as u8);
     let (null, forget) = (Change::Null as u8, Change::Forget as u8);
     format!(
         "(SELECT coalesce(group_concat(field, ','), '') FROM (\
          SELECT json_quote(e.key) || ':' || CASE WHEN e.type <> 'object' THEN json_quote(e.value) \
-         WHEN c.kind = {number} THEN json_remove(e.value, '$.counter.null') \
-         WHEN c.kind = {null} THEN json_set(json_remove(e.value, '$.counter.sums'), '$.counter.null', json('true')) \
+         WHEN c.value = {number} THEN json_remove(e.value, '$.counter.null') \
+         WHEN c.value = {null} THEN json_set(json_remove(e.value, '$.counter.sums'), '$.counter.null', json('true')) \
          ELSE e.value END AS field \
-         FROM json_each(m, '$.fields') AS e LEFT JOIN {changes} AS c ON c.name = e.key \
-         WHERE typeof(e.key) = 'text' AND coalesce(c.kind, {number}) NOT IN ({stamp}, {forget}) \
-         UNION ALL SELECT json_quote(name) || ':' || json_quote(at) FROM {changes} WHERE kind = {stamp}))"
+         FROM json_each(m, '$.fields') AS e LEFT JOIN json_each(changed) AS c ON c.key = e.key \
+         WHERE typeof(e.key) = 'text' AND coalesce(c.value, {number}) NOT IN ({stamp}, {forget}) \
+         UNION ALL SELECT json_quote(c.key) || ':' || json_quote(at) FROM json_each(changed) AS c WHERE c.value = {stamp}))"
     )
 }
 
