@@ -14,7 +14,7 @@ mod window;
 use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
-use std::hash::{Hash, Hasher};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -41,7 +41,11 @@ pub const GUARDED_MARK: &str = "~";
 
 /// A set of rows and columns whose changes are sent. Cheap to clone; compared by its name.
 #[derive(Debug, Clone)]
-pub struct Shape(Arc<Definition>);
+pub struct Shape {
+    /// Of the name. It is here, so that of many shapes one is found without a look at the others' names.
+    hash: u64,
+    definition: Arc<Definition>,
+}
 
 #[derive(Debug)]
 struct Definition {
@@ -107,11 +111,20 @@ pub struct RowEffect {
 impl Shape {
     /// The shape of all rows of an entity.
     pub fn whole(entity: &str) -> Self {
-        Self(Arc::new(Definition {
+        Self::named(Definition {
             entity: entity.into(),
             name: entity.into(),
             selection: None,
-        }))
+        })
+    }
+
+    fn named(definition: Definition) -> Self {
+        let mut hasher = DefaultHasher::new();
+        definition.name.hash(&mut hasher);
+        Self {
+            hash: hasher.finish(),
+            definition: Arc::new(definition),
+        }
     }
 
     /// Resolves a client's request against the table and what the client may see of it.
@@ -189,21 +202,21 @@ impl Shape {
             partial,
             is_guarded,
         };
-        Self(Arc::new(Definition {
+        Self::named(Definition {
             entity: table.schema.entity.as_str().into(),
             name: selection.name().into(),
             selection: Some(selection),
-        }))
+        })
     }
 
     /// The entity of its rows.
     pub fn entity(&self) -> &str {
-        &self.0.entity
+        &self.definition.entity
     }
 
     /// The shape's name in the protocol.
     pub fn as_str(&self) -> &str {
-        &self.0.name
+        &self.definition.name
     }
 
     /// Whether its clients may not see everything of the entity.
@@ -215,7 +228,10 @@ impl Shape {
     /// What a cursor that was received for this shape must say beside it: the end of the shape's name where it is
     /// guarded, because then the cursor is good for no other shape.
     pub fn mark(&self) -> Option<&str> {
-        let name = self.0.name.strip_prefix(&*self.0.entity)?;
+        let name = self
+            .definition
+            .name
+            .strip_prefix(&*self.definition.entity)?;
         self.is_guarded().then(|| &name[1..])
     }
 
@@ -251,7 +267,7 @@ impl Shape {
 
     /// The rows and columns of the shape; none for a whole entity.
     pub fn selection(&self) -> Option<&Selection> {
-        self.0.selection.as_ref()
+        self.definition.selection.as_ref()
     }
 }
 
@@ -681,7 +697,10 @@ impl Selection {
 
 impl PartialEq for Shape {
     fn eq(&self, other: &Self) -> bool {
-        self.0.name == other.0.name && self.0.entity == other.0.entity
+        Arc::ptr_eq(&self.definition, &other.definition)
+            || (self.hash == other.hash
+                && self.as_str() == other.as_str()
+                && self.entity() == other.entity())
     }
 }
 
@@ -695,12 +714,15 @@ impl PartialOrd for Shape {
 
 impl Ord for Shape {
     fn cmp(&self, other: &Self) -> Ordering {
+        if Arc::ptr_eq(&self.definition, &other.definition) {
+            return Ordering::Equal;
+        }
         (self.entity(), self.as_str()).cmp(&(other.entity(), other.as_str()))
     }
 }
 
 impl Hash for Shape {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.as_str().hash(state);
+        state.write_u64(self.hash);
     }
 }

@@ -1,6 +1,6 @@
 //! Which sessions have which shape, and what each shape has cost.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -13,7 +13,9 @@ use crate::mailbox::SessionId;
 /// The sessions of all attached shapes.
 #[derive(Debug, Default)]
 pub(super) struct Audiences {
-    shapes: BTreeMap<Shape, Audience>,
+    shapes: HashMap<Shape, Audience>,
+    /// The same shapes in their order, which is that of their entities.
+    in_order: BTreeSet<Shape>,
     entities: HashMap<Box<str>, EntityShapes>,
 }
 
@@ -103,6 +105,7 @@ impl Audiences {
         audience.add(session);
         let stats = audience.stats.clone();
         self.shapes.insert(shape.clone(), audience);
+        self.in_order.insert(shape.clone());
         let entity = self.entities.entry(shape.entity().into()).or_default();
         entity.count += 1;
         entity.unkeyed_work += unkeyed_work;
@@ -125,6 +128,7 @@ impl Audiences {
             return false;
         }
         self.shapes.remove(shape);
+        self.in_order.remove(shape);
         if let Some(entity) = self.entities.get_mut(shape.entity()) {
             entity.count -= 1;
             entity.unkeyed_work -= unkeyed_work;
@@ -142,8 +146,9 @@ impl Audiences {
     /// The shapes of an entity with their audiences.
     pub(super) fn of_entity(&self, entity: &str) -> impl Iterator<Item = (&Shape, &Audience)> {
         // Shapes are in the order of their entities, and all rows come first.
-        let from = self.shapes.range(Shape::whole(entity)..);
-        from.take_while(move |(shape, _)| shape.entity() == entity)
+        let from = self.in_order.range(Shape::whole(entity)..);
+        let shapes = from.take_while(move |shape| shape.entity() == entity);
+        shapes.filter_map(|shape| Some((shape, self.shapes.get(shape)?)))
     }
 
     /// The entities that have shapes.
@@ -175,9 +180,9 @@ impl Audiences {
         count: usize,
     ) -> Vec<(Shape, Arc<ShapeCounters>)> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let shapes = self.shapes.range::<Shape, _>((from, Bound::Unbounded));
+        let shapes = self.in_order.range::<Shape, _>((from, Bound::Unbounded));
         let some = shapes.take(count);
-        some.map(|(shape, audience)| (shape.clone(), audience.stats.clone()))
+        some.filter_map(|shape| Some((shape.clone(), self.shapes.get(shape)?.stats.clone())))
             .collect()
     }
 }
