@@ -29,8 +29,11 @@ impl Filter {
     /// A filter without sets that all rows match for which this filter's answer may have changed with the sets;
     /// `change` says how each has, if it has. None when no row can be concerned.
     pub fn touched<'a>(&self, change: &impl Fn(&Set) -> Option<&'a SetChange>) -> Option<Self> {
-        let touched = touched(&self.condition, change)?;
-        Some(Self::of(canonical(touched))).filter(|touched| !touched.is_nothing())
+        match touched(&self.condition, change)? {
+            // One set may move all rows of thousands of filters.
+            Condition::Constant(Some(true)) => Some(Self::everything()),
+            touched => Some(Self::of(canonical(touched))).filter(|touched| !touched.is_nothing()),
+        }
     }
 }
 
@@ -65,9 +68,14 @@ fn any<'a>(
     parts: &[Condition],
     change: &impl Fn(&Set) -> Option<&'a SetChange>,
 ) -> Option<Condition> {
-    let parts = parts.iter().filter_map(|part| touched(part, change));
-    let parts: Vec<Condition> = parts.collect();
-    (!parts.is_empty()).then_some(Condition::Or(parts))
+    let mut found = Vec::new();
+    for part in parts.iter().filter_map(|part| touched(part, change)) {
+        if part == Condition::Constant(Some(true)) {
+            return Some(part);
+        }
+        found.push(part);
+    }
+    (!found.is_empty()).then_some(Condition::Or(found))
 }
 
 fn member(

@@ -1,6 +1,6 @@
 //! What the hub publishes: one log batch, with each change written once, however many shapes it concerns.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -29,7 +29,7 @@ pub(super) struct Contents {
     pub(super) position: Arc<Position>,
     pub(super) complete: bool,
     pub(super) texts: Texts,
-    pub(super) shapes: BTreeMap<Shape, ShapeChanges>,
+    pub(super) shapes: HashMap<Shape, ShapeChanges>,
     pub(super) schema_changed: HashSet<String>,
     /// Shapes that no longer fit their table, although the log has no entry of its schema change.
     pub(super) outdated: HashSet<Shape>,
@@ -186,6 +186,11 @@ impl Texts {
 }
 
 impl ShapeChanges {
+    /// Makes room for so many more.
+    pub(super) fn reserve(&mut self, changes: usize) {
+        self.changes.reserve_exact(changes);
+    }
+
     pub(super) fn push(&mut self, text: u32, transient: bool, bytes: usize) {
         self.changes.push(Listed { text, transient });
         self.bytes += bytes;
@@ -213,7 +218,7 @@ impl Contents {
             position,
             complete,
             texts: Texts::default(),
-            shapes: BTreeMap::new(),
+            shapes: HashMap::new(),
             schema_changed: HashSet::new(),
             outdated: HashSet::new(),
             lost: HashSet::new(),
@@ -245,7 +250,7 @@ impl Contents {
             + self.texts.json.len()
             + self.texts.changes.capacity() * size_of::<Written>()
             + self.texts.origins.capacity() * size_of::<(u32, MutationId)>()
-            + self.shapes.len() * size_of::<(Shape, ShapeChanges)>()
+            + self.shapes.capacity() * size_of::<(Shape, ShapeChanges)>()
             + listed * size_of::<Listed>()
             + orders.sum::<usize>();
         all.fetch_add(bytes, Ordering::Relaxed);

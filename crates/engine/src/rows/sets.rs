@@ -9,7 +9,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use db::read::OldValueColumns;
-use filter::{Condition, Filter, Scalar, Set, SetsAtBoth};
+use filter::{Filter, Scalar, Set, SetsAtBoth};
 use serde_json::value::RawValue;
 use sync_core::cursor::{CommitId, Position};
 use sync_core::log::{ChangeKind, NetChange};
@@ -20,12 +20,12 @@ use sync_core::shape::Shape;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::windows::{MOVED_ROWS_MAX, MovedWindows};
+use super::windows::{MOVED_ROWS_MAX, MovedByFilter, MovedWindows, QUESTIONS_MAX};
 
 /// The most rows that one drain publishes because sets moved them.
 const MOVED_ROWS_TOTAL_MAX: usize = 4000;
-/// The most questions about rows that one drain asks. The sessions of the other shapes read the log.
-const QUESTIONS_MAX: usize = 64;
+/// So many shapes with changed sets are looked at one after another.
+const FEW_CHANGED: usize = 8;
 
 /// How long after sets could not be read they are asked for again: a question that fails may have taken long, and meanwhile
 /// nobody receives anything.
@@ -115,6 +115,12 @@ impl SetContext<'_> {
     pub(super) fn order(&self, shape: &Shape) -> Option<Vec<&str>> {
         let set = shape.selection()?.filter().window()?;
         self.live.order(set)
+    }
+
+    /// The shapes whose sets have changed in the drain, when they are so few that it is cheaper to look at each of them than
+    /// to find those that a row concerns.
+    pub(super) fn few_changed(&self) -> Option<&HashSet<Shape>> {
+        self.changed.filter(|changed| changed.len() <= FEW_CHANGED)
     }
 
     /// Whether the sets of a shape have changed in the drain.
@@ -334,9 +340,10 @@ impl ShapeSets {
         };
         round.of_rows = true;
         let shapes = self.live.changed().filter_map(|set| self.shapes.get(set));
-        let shapes: BTreeSet<&Shape> = shapes.flatten().collect();
+        let shapes: HashSet<&Shape> = shapes.flatten().collect();
+        round.changed.reserve(shapes.len());
         let mut windows = MovedWindows::default();
-        let mut asked: BTreeMap<(Box<str>, Condition), (Filter, Vec<Shape>)> = BTreeMap::new();
+        let mut asked = MovedByFilter::default();
         for shape in shapes {
             let Some(selection) = shape.selection() else {
                 continue;
@@ -348,17 +355,9 @@ impl ShapeSets {
             if let Some(set) = selection.filter().window() {
                 let change = self.live.change(set).into_iter();
                 change.for_each(|change| windows.add(shape, selection, change));
-                continue;
-            }
-            let question = (shape.entity().into(), filter.condition().clone());
-            if asked.len() == QUESTIONS_MAX && !asked.contains_key(&question) {
+            } else if !asked.add(shape, filter) {
                 round.over.insert(shape.clone());
-                continue;
             }
-            let (_, of_question) = asked
-                .entry(question)
-                .or_insert_with(|| (filter, Vec::new()));
-            of_question.push(shape.clone());
         }
         let mut questions = Vec::new();
         for (entity, filter, shapes) in windows.into_questions() {
@@ -373,7 +372,7 @@ impl ShapeSets {
                 rows_max: MOVED_ROWS_MAX,
             });
         }
-        for ((entity, _), (filter, shapes)) in asked {
+        for (entity, filter, shapes) in asked.into_questions() {
             round.asked.push((entity.clone(), shapes));
             questions.push(Question::Rows {
                 entity,

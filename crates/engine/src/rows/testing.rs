@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use sync_core::cursor::CommitId;
 use sync_core::log::{ChangeKind, NetChange, UndoRecord};
 use sync_core::policy::ReadScope;
-use sync_core::shape::{CurrentTable, Others, Shape};
+use sync_core::shape::{Catalog, CurrentTable, Others, Shape};
 use value::schema::{Collation, Column, ColumnKind, Schema};
 
 /// `todos(id, list_id, owner, done, title)`.
@@ -52,6 +52,39 @@ pub(super) fn shape(filter: &str) -> Shape {
         ..SelectionRequest::default()
     };
     Shape::resolve(&todos("1"), &request, &ReadScope::Everything, Others::NONE).expect("a shape")
+}
+
+/// `todos`, and `members` with the same columns.
+#[derive(Debug)]
+struct Tables;
+
+impl Catalog for Tables {
+    fn table(&self, entity: &str) -> Option<CurrentTable> {
+        let table = todos("1");
+        let schema = Schema {
+            entity: entity.to_owned(),
+            ..(*table.schema).clone()
+        };
+        ["todos", "members"]
+            .contains(&entity)
+            .then(|| CurrentTable {
+                schema: Arc::new(schema),
+                ..table
+            })
+    }
+}
+
+/// The same, of a filter whose subqueries may read `members`.
+pub(super) fn shape_among(filter: &str) -> Shape {
+    let request = SelectionRequest {
+        filter: Some(filter.to_owned()),
+        ..SelectionRequest::default()
+    };
+    let others = Others {
+        catalog: &Tables,
+        scope_of: &|_| ReadScope::Everything,
+    };
+    Shape::resolve(&todos("1"), &request, &ReadScope::Everything, others).expect("a shape")
 }
 
 /// An update of a row to `row`, in which `old` was different.

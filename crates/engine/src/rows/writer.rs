@@ -147,6 +147,7 @@ impl Writer<'_> {
         self.evaluations += found.evaluations;
         self.batch.outdated.extend(found.outdated);
         self.batch.unclear.extend(found.unclear);
+        self.batch.shapes.reserve(found.effects.len());
         let mut texts: Vec<RowTexts<'_>> = rows.iter().map(RowTexts::of).collect();
         for (shape, effects) in found.effects {
             let mut listed = Vec::with_capacity(effects.len());
@@ -162,9 +163,13 @@ impl Writer<'_> {
                 continue;
             }
             let changes = self.batch.shapes.entry(shape).or_default();
+            changes.reserve(listed.len());
             for (text, transient) in listed {
                 changes.push(text, transient, self.texts.bytes_of(text));
             }
+        }
+        if sets.few_changed().is_some() {
+            return;
         }
         for (row, texts) in rows.iter().zip(&mut texts) {
             let found = shapes.find(row, old_value_columns, sets, &mut self.budget);

@@ -1,5 +1,7 @@
 //! What sessions receive, and what they cost each other.
 
+mod moved;
+
 use futures_util::FutureExt as _;
 use sync_core::cursor::CommitId;
 use sync_core::log::NetChange;

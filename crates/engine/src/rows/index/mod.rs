@@ -9,11 +9,13 @@
 //! 2. Adding or removing a shape takes time proportional to the number of its access keys, whatever else the
 //!    index holds.
 
+mod remembered;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use db::read::OldValueColumns;
-use filter::{Access, AccessKey, RowError, RowReader, RowValues, Scalar, Set};
+use filter::{Access, AccessKey, RowError, RowReader, RowValues, Scalar, Set, SetsAtBoth};
 use sync_core::log::{ChangeKind, NetChange};
 use sync_core::membership::{Family, family};
 use sync_core::shape::{RowEffect, RowOp, Selection, Shape};
@@ -22,6 +24,7 @@ use sync_core::undo::RowVersions;
 use super::audience::ShapeCounters;
 use super::budget::Budget;
 use super::sets::SetContext;
+use remembered::Remembered;
 
 /// From here on, the cost of a filter depends on the row's length.
 const LARGE_ROW_BYTES: usize = 4096;
@@ -86,7 +89,7 @@ pub(super) struct Found {
     pub(super) evaluations: u64,
 }
 
-/// What rows that sets have moved mean for the shapes without access keys.
+/// What rows that sets have moved mean for the shapes at which one looks one after another.
 #[derive(Debug, Default)]
 pub(super) struct FoundMoved {
     /// For each shape the places of rows, in ascending order, with what they mean.
@@ -114,7 +117,7 @@ struct Evaluating<'a> {
     stats: &'a ShapeCounters,
     sessions: usize,
     is_touched: bool,
-    sets: &'a SetContext<'a>,
+    sets: SetsAtBoth<'a>,
 }
 
 enum Evaluation {
@@ -141,7 +144,7 @@ impl Evaluating<'_> {
         }
         *evaluations += 1;
         self.stats.evaluated();
-        let sets = self.sets.at_both();
+        let sets = self.sets;
         let effect = match self.is_touched {
             true => selection.effect_of_sets(versions, sets),
             false => selection.effect(versions, sets),
@@ -268,6 +271,9 @@ impl ShapeIndex {
         budget: &mut Budget,
     ) -> Found {
         let mut found = Found::default();
+        if entry.kind == ChangeKind::Touched && sets.few_changed().is_some() {
+            return found;
+        }
         let Some(entity) = self.entities.get(&*entry.entity) else {
             return found;
         };
@@ -283,7 +289,7 @@ impl ShapeIndex {
     }
 
     /// Returns what rows of one entity that sets have moved mean for the shapes that [`Self::find`] leaves out for such
-    /// rows, those without access keys.
+    /// rows: those without access keys, and all while few shapes have changed sets.
     pub(super) fn find_moved(
         &self,
         rows: &[NetChange],
@@ -464,7 +470,7 @@ impl VersionShapes {
             if is_touched && !sets.has_changed(shape) {
                 continue;
             }
-            if let Some(evaluating) = self.evaluating(shape, is_touched, sets) {
+            if let Some(evaluating) = self.evaluating(shape, is_touched, sets.at_both()) {
                 match evaluating.evaluate(&versions, budget, &mut found.evaluations) {
                     Some(Evaluation::Effect(effect)) => found.effects.push((shape.clone(), effect)),
                     Some(Evaluation::Unclear) => found.unclear.push(shape.clone()),
@@ -475,7 +481,7 @@ impl VersionShapes {
         Ok(())
     }
 
-    /// What rows that sets have moved mean for the shapes without access keys.
+    /// What rows that sets have moved mean, for one shape after another.
     fn find_moved(
         &self,
         rows: &[NetChange],
@@ -489,12 +495,20 @@ impl VersionShapes {
             let late = self.late(old_value_columns.get(&row.entity));
             all.push(self.versions(row, late)?);
         }
-        let changed = self.unkeyed.iter();
-        for shape in changed.filter(|shape| sets.has_changed(shape)) {
-            let Some(evaluating) = self.evaluating(shape, true, sets) else {
+        let SetsAtBoth { before, now } = sets.at_both();
+        let (before, now) = (Remembered::of(before), Remembered::of(now));
+        let at_both = SetsAtBoth {
+            before: &before,
+            now: &now,
+        };
+        let few = sets.few_changed();
+        let unkeyed = self.unkeyed.iter().filter(|_| few.is_none());
+        let unkeyed = unkeyed.filter(|shape| sets.has_changed(shape));
+        for shape in few.into_iter().flatten().chain(unkeyed) {
+            let Some(evaluating) = self.evaluating(shape, true, at_both) else {
                 continue;
             };
-            let mut effects = Vec::new();
+            let mut effects = Vec::with_capacity(rows.len());
             for (place, versions) in all.iter().enumerate() {
                 match evaluating.evaluate(versions, budget, &mut found.evaluations) {
                     Some(Evaluation::Effect(effect)) => effects.push((place, effect)),
@@ -531,7 +545,7 @@ impl VersionShapes {
         &'a self,
         shape: &'a Shape,
         is_touched: bool,
-        sets: &'a SetContext<'a>,
+        sets: SetsAtBoth<'a>,
     ) -> Option<Evaluating<'a>> {
         let stats = &self.shapes.get(shape)?.stats;
         Some(Evaluating {
