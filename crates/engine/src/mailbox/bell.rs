@@ -12,8 +12,9 @@ use super::Shared;
 
 /// A batch for so many sessions wakes some of them at a time.
 pub(crate) const CROWD_MIN: usize = 2048;
-/// How many of those. They take about a millisecond.
-const AWAKE_TOGETHER: usize = 64;
+/// How many of those. They take a fraction of a millisecond, and what a drain brings to others meanwhile waits for them at
+/// each step on its way.
+const AWAKE_TOGETHER: usize = 16;
 
 /// Tells a session that something is in its mailbox. It rings when it is dropped, so that it is never forgotten.
 #[derive(Debug)]

@@ -45,7 +45,7 @@ use super::stats::{DearestShapes, HubCounters, HubStats};
 use super::user_shapes::UserShapes;
 use super::writer::{self, Evaluated};
 use crate::auth::Counted;
-use crate::mailbox::{self, Backpressure, Bell, Capacity, Mailbox, MailboxSender, Sent, SessionId};
+use crate::mailbox::{self, Backpressure, Capacity, Mailbox, MailboxSender, Sent, SessionId};
 
 /// What all sessions together may cost.
 #[derive(Debug, Clone, Copy)]
@@ -109,6 +109,13 @@ struct Subscriber {
     /// None when its shapes are not counted.
     user: Option<Counted>,
     shapes: HashSet<Shape>,
+}
+
+/// What became of a batch that was sent to some sessions.
+#[derive(Debug, Default)]
+struct SentCount {
+    queued: u64,
+    overflowed: u64,
 }
 
 #[derive(Debug)]
@@ -541,13 +548,19 @@ impl Hub {
         }
         self.backpressure.begin_batch();
         let is_crowd = audience.len() >= mailbox::CROWD_MIN;
-        let mut bells = Vec::new();
-        for session in audience {
-            match is_crowd {
-                true => bells.extend(state.queue_silently(session, &batch)),
-                false => state.queue(session, &batch),
+        let mut bells = Vec::with_capacity(if is_crowd { audience.len() } else { 0 });
+        let mut sent = SentCount::default();
+        for subscriber in audience.iter().filter_map(|it| state.sessions.get(it)) {
+            let mailbox = &subscriber.mailbox;
+            if is_crowd {
+                // The session learns of it when its bell rings.
+                bells.push(mailbox.bell());
+                sent.add(mailbox.send_silently(&batch, batch.bytes()));
+            } else {
+                sent.add(mailbox.send(&batch, batch.bytes()));
             }
         }
+        state.count_sent(sent);
         if self.held.load(Ordering::Relaxed) > self.limits.queue_bytes_max {
             state.relieve();
         }
@@ -682,27 +695,27 @@ impl State {
         let Some(subscriber) = self.sessions.get(&session) else {
             return;
         };
-        let sent = subscriber.mailbox.send(batch, batch.bytes());
+        let mut sent = SentCount::default();
+        sent.add(subscriber.mailbox.send(batch, batch.bytes()));
         self.count_sent(sent);
     }
 
-    /// The same, but the session learns of it when the bell rings.
-    fn queue_silently(&mut self, session: SessionId, batch: &Batch) -> Option<Bell<Batch>> {
-        let mailbox = &self.sessions.get(&session)?.mailbox;
-        let (bell, sent) = (mailbox.bell(), mailbox.send_silently(batch, batch.bytes()));
-        self.count_sent(sent);
-        Some(bell)
+    fn count_sent(&mut self, SentCount { queued, overflowed }: SentCount) {
+        if queued > 0 {
+            self.counters.deliveries += queued;
+            metrics::counter!("rhtmx_sync_deliveries_total").increment(queued);
+        }
+        if overflowed > 0 {
+            metrics::counter!("rhtmx_sync_queue_overflows_total").increment(overflowed);
+        }
     }
+}
 
-    fn count_sent(&mut self, sent: Sent) {
+impl SentCount {
+    fn add(&mut self, sent: Sent) {
         match sent {
-            Sent::Queued => {
-                self.counters.deliveries += 1;
-                metrics::counter!("rhtmx_sync_deliveries_total").increment(1);
-            }
-            Sent::Overflowed => {
-                metrics::counter!("rhtmx_sync_queue_overflows_total").increment(1);
-            }
+            Sent::Queued => self.queued += 1,
+            Sent::Overflowed => self.overflowed += 1,
             Sent::Dropped | Sent::Closed => {}
         }
     }
