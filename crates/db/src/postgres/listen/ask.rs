@@ -97,14 +97,14 @@ impl Asking<'_> {
             for some in asked.chunks(QUESTIONS_AT_ONCE) {
                 answers.extend(self.ask_together(some, clock).await?);
             }
+            let groups = self.ask_groups(questions, &of_questions, clock).await?;
+            for (position, answer) in groups {
+                answers[position] = Some(Answer::Group(Box::new(answer)));
+            }
             DbResult::Ok(answers)
         };
         let (found, answers) = join(self.fingerprints(&names), asking).await;
-        let (found, mut answers) = (found?, answers?);
-        let groups = self.ask_groups(questions, &of_questions, clock).await?;
-        for (position, answer) in groups {
-            answers[position] = Some(Answer::Group(Box::new(answer)));
-        }
+        let (found, answers) = (found?, answers?);
         let answers = answers.into_iter().zip(&of_questions);
         let answers = answers.map(|(answer, entities)| match are_known(entities, &found) {
             true => answer,

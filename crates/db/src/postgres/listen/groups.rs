@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::join3;
+use futures_util::future::{join, join3};
 use sync_core::membership::{AskedGroup, GroupAnswer, GroupQuestion, Question};
 use tokio_postgres::types::Type;
 
@@ -77,10 +77,11 @@ impl Asking<'_> {
                 continue;
             };
             let begin = format!("SAVEPOINT question; {}", question_settings(timeout));
-            let begun = self.client.batch_execute(&begin).await;
-            begun.map_err(|error| failed(CONTEXT, &error))?;
+            let begun = self.client.batch_execute(&begin);
             let asking = group::ask_together(self.client, self.log_schema, entity, rows, &groups);
-            let found = asking.await;
+            // The first statement need not wait for the savepoint: they come one after the other.
+            let (begun, found) = join(begun, asking).await;
+            begun.map_err(|error| failed(CONTEXT, &error))?;
             let ended = self.client.batch_execute(TAKE_BACK).await;
             ended.map_err(|error| failed(CONTEXT, &error))?;
             let found = found.unwrap_or_else(|_| denied());
