@@ -17,6 +17,38 @@ CREATE TABLE _rhtmx_sync_field (
 ALTER TABLE _rhtmx_sync_meta ADD COLUMN node text COLLATE "C" NOT NULL
     DEFAULT left(replace(gen_random_uuid()::text, '-', ''), 8);
 
+-- The earliest clock of the node of `at`, a clock, that is above `below`. It raises no error: of a text that is no clock there
+-- is none that is above it, so `at` stands, and at the end of the year 9999 `below` does.
+CREATE FUNCTION _rhtmx_sync_clock_after(below text, at text) RETURNS text
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $after$
+DECLARE
+    parts text[] := regexp_match(below,
+        '^([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3})(?:[0-9]{3})?Z-([0-9A-Fa-f]{4})-');
+    node text := substr(at, 31);
+    counter integer;
+    later text;
+BEGIN
+    IF parts IS NULL THEN
+        RETURN at;
+    END IF;
+    counter := ('x' || parts[2])::bit(16)::integer;
+    IF counter < 65535 THEN
+        later := parts[1] || 'Z-' || upper(lpad(to_hex(counter + 1), 4, '0')) || '-' || node;
+        -- Others write counters in small letters, which sort above their values.
+        IF later COLLATE "C" > below COLLATE "C" THEN
+            RETURN later;
+        END IF;
+    END IF;
+    -- A counter that is full carries into the moment.
+    later := to_char(parts[1]::timestamp + interval '1 millisecond', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') || '-0000-' || node;
+    RETURN CASE WHEN later COLLATE "C" > below COLLATE "C" THEN later ELSE below END;
+EXCEPTION WHEN OTHERS THEN
+    RETURN at;
+END
+$after$;
+
 DO $grants$
 DECLARE
     grantee text;
@@ -28,6 +60,7 @@ BEGIN
         WHERE rolname IN ('anon', 'authenticated', 'service_role')
     LOOP
         EXECUTE format('REVOKE ALL ON TABLE _rhtmx_sync_field FROM %s', grantee);
+        EXECUTE format('REVOKE ALL ON FUNCTION _rhtmx_sync_clock_after(text, text) FROM %s', grantee);
     END LOOP;
 END
 $grants$;

@@ -28,6 +28,7 @@ macro_rules! one_backend {
     )+};
 }
 
+mod fields;
 mod harm;
 mod keys;
 mod log;

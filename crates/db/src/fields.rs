@@ -30,6 +30,9 @@ pub enum FieldsError {
         /// Its type.
         type_name: String,
     },
+    /// The table is a partition: a statement on the table above it says nothing of which partition's rows it changed.
+    #[error("it is a partition; make the partitioned table an entity")]
+    Partition,
 }
 
 /// The rules as they are for this table.

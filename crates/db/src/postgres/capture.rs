@@ -10,8 +10,12 @@
 //! nobody's snapshot anything; one around the writing would. That the values themselves raise no error is the
 //! business of [`projection`].
 
+mod fields;
+
+use merge::Rules;
 use value::schema::{ColumnKind, Schema};
 
+use self::fields::{Changes, Stamping};
 use super::projection::{self, Typed};
 use crate::fingerprint::fnv1a;
 use crate::quote::{ident, literal, portable_literal};
@@ -45,6 +49,8 @@ pub(super) struct Capture<'a> {
     pub(super) virtual_columns: &'a [String],
     /// For each column, whether filters can compare its values.
     pub(super) compared: &'a [bool],
+    /// How rows merge by their fields, if they do, and the expression for each column's value in the row `o`.
+    pub(super) fields: Option<(&'a Rules, &'a [String])>,
 }
 
 /// The name of an entity's trigger function; the hash keeps it short and unique.
@@ -107,37 +113,38 @@ impl Capture<'_> {
         let changed_old = projection::object(&carried, "o", Some("n"));
         let first = ident(&typed_key[0].column.name);
         let same_key = projection::same_key(&typed_key, "o", "n");
-        let created = checked(
-            &format!("INSERT INTO {log} (entity, entity_id, action, client_id, mutation)"),
-            &format!(
-                "SELECT {entity}, {key_new}, 'create', _rhtmx_client, _rhtmx_mutation FROM _rhtmx_new n"
+        let stamping = self.stamping();
+        let parts = Parts {
+            key_new,
+            key_old,
+            whole_old,
+            changed_old,
+            first,
+            same_key,
+        };
+        let (created, updated, deleted) = match &stamping {
+            Some(stamping) => parts.stamped(stamping),
+            None => parts.logged(&log, &entity),
+        };
+        let (declarations, read_stamped, forget) = match &stamping {
+            Some(stamping) => (
+                fields::DECLARATIONS,
+                stamping.read_stamped(),
+                format!(
+                    "IF TG_RELID = {} THEN {} END IF;\n        ",
+                    self.oid,
+                    stamping.forget()
+                ),
             ),
-        );
-        let with_old =
-            format!("INSERT INTO {log} (entity, entity_id, action, old, client_id, mutation)");
-        let updated = checked(
-            &with_old,
-            &format!(
-                "SELECT {entity}, \
-                 CASE WHEN n.{first} IS NULL THEN {key_old} ELSE {key_new} END, \
-                 CASE WHEN n.{first} IS NULL THEN 'delete' WHEN o.{first} IS NULL THEN 'create' ELSE 'update' END, \
-                 CASE WHEN n.{first} IS NULL THEN {whole_old} WHEN o.{first} IS NULL THEN NULL ELSE {changed_old} END, \
-                 _rhtmx_client, _rhtmx_mutation FROM _rhtmx_old o FULL JOIN _rhtmx_new n ON {same_key}"
-            ),
-        );
-        let deleted = checked(
-            &with_old,
-            &format!(
-                "SELECT {entity}, {key_old}, 'delete', {whole_old}, _rhtmx_client, _rhtmx_mutation FROM _rhtmx_old o"
-            ),
-        );
+            None => ("", String::new(), String::new()),
+        };
         let body = format!(
             r#"
 #variable_conflict use_variable
 DECLARE
     _rhtmx_client text := nullif(current_setting('rhtmx_sync.client_id', true), '');
     _rhtmx_mutation bigint;
-    _rhtmx_fits boolean := true;
+    _rhtmx_fits boolean := true;{declarations}
 BEGIN
     -- Every role may set these, to anything: only what a role with the engine's rights says is believed.
     IF _rhtmx_client IS NOT NULL THEN
@@ -148,7 +155,7 @@ BEGIN
         ELSE
             _rhtmx_client := NULL;
         END IF;
-    END IF;
+    END IF;{read_stamped}
     IF TG_OP = 'INSERT' THEN
         {created}
     ELSIF TG_OP = 'UPDATE' THEN
@@ -157,7 +164,7 @@ BEGIN
         {deleted}
     ELSE
         -- A truncated partition takes only some of the entity's rows with it.
-        INSERT INTO {log} (entity, action)
+        {forget}INSERT INTO {log} (entity, action)
         VALUES ({entity}, CASE WHEN TG_RELID = {oid} THEN 'truncate' ELSE 'schema_change' END);
     END IF;
     IF NOT _rhtmx_fits THEN
@@ -187,6 +194,11 @@ END
         )
     }
 
+    fn stamping(&self) -> Option<Stamping<'_>> {
+        let (rules, items) = self.fields?;
+        Some(Stamping::new(self.schema, rules, self.log_schema, items))
+    }
+
     fn typed(&self, index: usize) -> Typed<'_> {
         Typed {
             column: &self.schema.columns[index],
@@ -198,9 +210,11 @@ END
     /// The settings on which the logged texts depend, and no others: each costs every writer a little.
     fn settings(&self) -> String {
         let columns = self.schema.columns.iter().enumerate();
+        let stamping = self.stamping();
+        let keeps_all = stamping.as_ref().is_some_and(Stamping::keeps_images);
         // Bytes are encoded without regard to settings, except in arrays.
         let logged = columns.filter(|(index, column)| {
-            (self.compared[*index] || self.schema.is_key(*index))
+            (keeps_all || self.compared[*index] || self.schema.is_key(*index))
                 && column.kind != ColumnKind::Bytes
         });
         let kinds = logged.map(|(_, column)| element(&column.kind));
@@ -221,7 +235,106 @@ END
                 settings.push_str(setting);
             }
         }
+        if stamping.is_some() {
+            settings.push_str(fields::SETTINGS);
+        }
         settings
+    }
+}
+
+/// The expressions of which the queries of a statement's rows consist.
+struct Parts {
+    key_new: String,
+    key_old: String,
+    whole_old: String,
+    changed_old: String,
+    /// The first column of the key.
+    first: String,
+    same_key: String,
+}
+
+impl Parts {
+    /// What logs an insert, an update and a delete.
+    fn logged(&self, log: &str, entity: &str) -> (String, String, String) {
+        let Self {
+            key_new,
+            key_old,
+            whole_old,
+            changed_old,
+            first,
+            same_key,
+        } = self;
+        let created = checked(
+            &format!("INSERT INTO {log} (entity, entity_id, action, client_id, mutation)"),
+            &format!(
+                "SELECT {entity}, {key_new}, 'create', _rhtmx_client, _rhtmx_mutation FROM _rhtmx_new n"
+            ),
+        );
+        let with_old =
+            format!("INSERT INTO {log} (entity, entity_id, action, old, client_id, mutation)");
+        let updated = checked(
+            &with_old,
+            &format!(
+                "SELECT {entity}, \
+                 CASE WHEN n.{first} IS NULL THEN {key_old} ELSE {key_new} END, \
+                 CASE WHEN n.{first} IS NULL THEN 'delete' WHEN o.{first} IS NULL THEN 'create' ELSE 'update' END, \
+                 CASE WHEN n.{first} IS NULL THEN {whole_old} WHEN o.{first} IS NULL THEN NULL ELSE {changed_old} END, \
+                 _rhtmx_client, _rhtmx_mutation FROM _rhtmx_old o FULL JOIN _rhtmx_new n ON {same_key}"
+            ),
+        );
+        let deleted = checked(
+            &with_old,
+            &format!(
+                "SELECT {entity}, {key_old}, 'delete', {whole_old}, _rhtmx_client, _rhtmx_mutation FROM _rhtmx_old o"
+            ),
+        );
+        (created, updated, deleted)
+    }
+
+    /// The same, with the rows' metadata.
+    fn stamped(&self, stamping: &Stamping<'_>) -> (String, String, String) {
+        let Self {
+            key_new,
+            key_old,
+            whole_old,
+            changed_old,
+            first,
+            same_key,
+        } = self;
+        let created = Changes {
+            key: key_new.clone(),
+            action: "'create'".to_owned(),
+            old: "NULL".to_owned(),
+            from: "_rhtmx_new n".to_owned(),
+            is_delete: None,
+            has_updates: false,
+        };
+        let is_delete = format!("n.{first} IS NULL");
+        let updated = Changes {
+            key: format!("CASE WHEN {is_delete} THEN {key_old} ELSE {key_new} END"),
+            action: format!(
+                "CASE WHEN {is_delete} THEN 'delete' WHEN o.{first} IS NULL THEN 'create' ELSE 'update' END"
+            ),
+            old: format!(
+                "CASE WHEN {is_delete} THEN {whole_old} WHEN o.{first} IS NULL THEN NULL ELSE {changed_old} END"
+            ),
+            from: format!("_rhtmx_old o FULL JOIN _rhtmx_new n ON {same_key}"),
+            is_delete: Some(is_delete),
+            has_updates: true,
+        };
+        let deleted = Changes {
+            key: key_old.clone(),
+            action: "'delete'".to_owned(),
+            old: whole_old.clone(),
+            from: "_rhtmx_old o".to_owned(),
+            is_delete: Some("true".to_owned()),
+            has_updates: false,
+        };
+        (
+            stamping.write(&created),
+            stamping.write(&updated),
+            stamping.write(&deleted),
+        )
     }
 }
 

@@ -16,7 +16,7 @@ use crate::catalog::{DescribeError, Described, OWN_PREFIX};
 use crate::entity::{Entity, RowsSql};
 use crate::error::DbError;
 use crate::error::DbResult;
-use crate::fields;
+use crate::fields::{self, FieldsError};
 use crate::fingerprint::fnv1a;
 use crate::quote::ident;
 
@@ -273,7 +273,12 @@ pub(super) async fn describe(
             .collect(),
         key,
     });
-    let rules = match fields::fitted(rules, &schema) {
+    let fitted = if rules.is_some() && members.iter().any(|member| !member.has_rows) {
+        Err(FieldsError::Partition)
+    } else {
+        fields::fitted(rules, &schema)
+    };
+    let rules = match fitted {
         Ok(rules) => rules,
         Err(error) => {
             return Ok(Err(DescribeError::Fields {
@@ -452,6 +457,7 @@ fn generate(
         .map(|row| row.name.clone())
         .collect();
     let relations: Vec<String> = members.iter().map(|member| member.name.clone()).collect();
+    let old_items = projection::select_items(&schema.columns, types, "o");
     let (form, key_form) = forms(relation, rows, types, &schema);
     let capture = Capture {
         schema: &schema,
@@ -461,6 +467,7 @@ fn generate(
         relations: &relations,
         virtual_columns: &virtual_columns,
         compared: &compared,
+        fields: rules.as_deref().map(|rules| (rules, &*old_items)),
     };
     let capture = capture.statements();
     Entity {

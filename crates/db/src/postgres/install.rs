@@ -257,12 +257,41 @@ impl Install<'_> {
         found: &catalog::Table,
         same_key: bool,
     ) -> Result<Result<catalog::Table, DescribeError>, Failed> {
+        self.drop_metadata(conn, same_key && self.rules.is_some())
+            .await?;
         for statement in &found.described.entity.capture {
             if !(same_key && found.settled.contains(statement)) {
                 conn.batch_execute(statement).await?;
             }
         }
         Ok(self.describe(conn, relation).await?)
+    }
+
+    /// Drops what is known of the rows' fields, unless it is to be kept where the rows were stamped until now: if they were
+    /// not for a while, its clocks are older than the values.
+    async fn drop_metadata(
+        &self,
+        conn: &mut AsyncPgConnection,
+        keep_if_stamped: bool,
+    ) -> Result<(), Failed> {
+        let stamps = "SELECT count(*) AS count FROM pg_proc WHERE proname = $1 AND pronamespace = $2::regnamespace \
+             AND strpos(prosrc, '_rhtmx_sync_field') > 0";
+        if keep_if_stamped {
+            let found: Count = sql_query(stamps)
+                .bind::<Text, _>(capture::function_name(self.entity))
+                .bind::<Text, _>(ident(self.log_schema))
+                .get_result(conn)
+                .await?;
+            if found.count > 0 {
+                return Ok(());
+            }
+        }
+        let sql = "DELETE FROM _rhtmx_sync_field WHERE entity = $1";
+        sql_query(in_schema(sql, self.log_schema))
+            .bind::<Text, _>(self.entity)
+            .execute(conn)
+            .await?;
+        Ok(())
     }
 
     /// Adds triggers to the tables that have none, for the function that is there.

@@ -120,20 +120,35 @@ fn has_exception(value_type: &ValueType, with_bytes: bool) -> bool {
 /// The lengths of texts and bytes are known without reading them, so one that is too long by itself is never
 /// turned into JSON. `OFFSET 0` keeps PostgreSQL from writing the JSON a second time for its length.
 pub(super) fn row_of(columns: &[Column], select: &str) -> String {
+    bounded_row(columns, select, "t", "j.row", &format!("'{TOO_LARGE}'"))
+}
+
+/// The `jsonb` of some columns of a row, from a `SELECT` list of that row; null for one that is too large.
+pub(super) fn image_of(columns: &[Column], select: &str, alias: &str) -> String {
+    bounded_row(columns, select, alias, "j.row::jsonb", "NULL")
+}
+
+fn bounded_row(
+    columns: &[Column],
+    select: &str,
+    alias: &str,
+    small: &str,
+    too_large: &str,
+) -> String {
     let row = format!(
-        "(SELECT CASE WHEN octet_length(j.row) <= {ROW_BYTES_MAX} THEN j.row ELSE '{TOO_LARGE}' END FROM ( \
+        "(SELECT CASE WHEN octet_length(j.row) <= {ROW_BYTES_MAX} THEN {small} ELSE {too_large} END FROM ( \
          SELECT row_to_json(r.*)::text AS row FROM (SELECT {select}) r OFFSET 0) j)"
     );
     let lengths: Vec<String> = columns
         .iter()
         .filter(|column| column.logged && is_unbounded(&column.kind))
-        .map(|column| format!("octet_length(t.{})", ident(&column.name)))
+        .map(|column| format!("octet_length({alias}.{})", ident(&column.name)))
         .collect();
     if lengths.is_empty() {
         return row;
     }
     format!(
-        "CASE WHEN greatest({}) > {ROW_BYTES_MAX} THEN '{TOO_LARGE}' ELSE {row} END",
+        "CASE WHEN greatest({}) > {ROW_BYTES_MAX} THEN {too_large} ELSE {row} END",
         lengths.join(", ")
     )
 }
@@ -330,11 +345,21 @@ pub(super) fn object(columns: &[Typed<'_>], old: &str, new: Option<&str>) -> Str
             }
         })
         .collect();
+    let joined = joined(&members);
+    let object = format!("('{{' || {joined} || '}}')::jsonb");
+    match too_large(columns, old, new) {
+        Some(too_large) => format!("CASE WHEN {too_large} THEN NULL ELSE {object} END"),
+        None => object,
+    }
+}
+
+/// The text of all members that are not null, with commas between them.
+pub(super) fn joined(members: &[String]) -> String {
     let mut chunks: Vec<String> = members
         .chunks(ARGUMENTS_MAX)
         .map(|chunk| format!("concat_ws(',', {})", chunk.join(", ")))
         .collect();
-    let joined = match chunks.len() {
+    match chunks.len() {
         0 => "''".to_owned(),
         1 => chunks.remove(0),
         // A chunk in which nothing differs must not leave a comma behind.
@@ -345,11 +370,6 @@ pub(super) fn object(columns: &[Typed<'_>], old: &str, new: Option<&str>) -> Str
                 .collect();
             format!("concat_ws(',', {})", nullable.join(", "))
         }
-    };
-    let object = format!("('{{' || {joined} || '}}')::jsonb");
-    match too_large(columns, old, new) {
-        Some(too_large) => format!("CASE WHEN {too_large} THEN NULL ELSE {object} END"),
-        None => object,
     }
 }
 

@@ -1,0 +1,438 @@
+//! What the capture of an entity whose rows merge by their fields does beside the log: it stamps what programs write that
+//! stamp nothing themselves, so that their changes merge as those of devices do.
+//!
+//! One command writes the log's entries and the rows' metadata, so rows are compared once. A statement that writes an entry
+//! of the metadata here has written its row before, and its transaction holds that row until the commit: a deleted row and a
+//! created one as well as a changed one, since nobody else can create the key meanwhile. So two writers never wait for each
+//! other's entries, in whatever order they come, unless the key is deferrable; then the order of the keys, in which a
+//! statement's entries are written, makes it less likely.
+//!
+//! Nothing here may raise an error. Metadata that somebody has edited by hand may be any JSON, and `newest` any text. Two
+//! rows of one statement may have one key where that is deferrable, but one command writes no entry twice: one of the rows
+//! is stamped.
+
+use merge::{Clock, ColumnMerge, Deletes, Rules};
+use value::schema::{ColumnKind, Schema};
+
+use super::super::projection;
+use crate::quote::{ident, portable_literal};
+
+/// The variables that the function needs for this.
+pub(super) const DECLARATIONS: &str = "
+    _rhtmx_stamped_id text;
+    _rhtmx_stamped_columns text[];
+    _rhtmx_images boolean := true;";
+
+/// Every lookup of an entry is by its key, also where a plan was made for few entries and kept for many. And a plan that was
+/// made for many rows is not compiled for each statement that changes one.
+pub(super) const SETTINGS: &str = "SET enable_seqscan = off SET jit = off ";
+
+/// The SQL of the entity's entries.
+pub(super) struct Stamping<'a> {
+    schema: &'a Schema,
+    rules: &'a Rules,
+    /// The quoted schema of the engine's tables.
+    tables: String,
+    entity: String,
+    /// The expression for a deleted row's values, of the row `o`; only where an edit can bring it back.
+    image: Option<String>,
+}
+
+/// A query of the rows that a statement changed: `entity_id`, `action` and `old` as the log has them, `image`, and a column
+/// for each counter.
+pub(super) struct Changes {
+    pub(super) key: String,
+    pub(super) action: String,
+    pub(super) old: String,
+    pub(super) from: String,
+    /// The condition that the row was deleted; none where none was.
+    pub(super) is_delete: Option<String>,
+    /// Whether rows may have been changed, as `n`.
+    pub(super) has_updates: bool,
+}
+
+impl<'a> Stamping<'a> {
+    /// `items` are the expressions for the values of the row `o`, in the order of the columns.
+    pub(super) fn new(
+        schema: &'a Schema,
+        rules: &'a Rules,
+        log_schema: &str,
+        items: &[String],
+    ) -> Self {
+        let image = (rules.deletes == Deletes::Revive).then(|| {
+            let fields = (0..schema.columns.len()).filter(|&index| is_field(schema, index));
+            let (columns, items): (Vec<_>, Vec<_>) = fields
+                .map(|index| (schema.columns[index].clone(), items[index].clone()))
+                .unzip();
+            projection::image_of(&columns, &items.join(", "), "o")
+        });
+        Self {
+            schema,
+            rules,
+            tables: ident(log_schema),
+            entity: portable_literal(&schema.entity),
+            image,
+        }
+    }
+
+    /// Whether deleted rows' values are kept, for which the texts of all values are needed.
+    pub(super) fn keeps_images(&self) -> bool {
+        self.image.is_some()
+    }
+
+    /// Reads which row the engine itself has stamped. Only what a role with the engine's rights says is believed.
+    pub(super) fn read_stamped(&self) -> String {
+        format!(
+            "
+    IF current_setting('rhtmx_sync.stamped', true) <> '' AND pg_has_role(session_user, current_user, 'MEMBER') THEN
+        BEGIN
+            SELECT s.said ->> 'id', CASE WHEN jsonb_typeof(s.said -> 'columns') = 'array'
+                THEN ARRAY(SELECT jsonb_array_elements_text(s.said -> 'columns')) END
+            INTO _rhtmx_stamped_id, _rhtmx_stamped_columns
+            FROM (SELECT current_setting('rhtmx_sync.stamped')::jsonb AS said) s WHERE s.said ->> 'entity' = {};
+        EXCEPTION WHEN OTHERS THEN
+            _rhtmx_stamped_id := NULL;
+        END;
+    END IF;",
+            self.entity
+        )
+    }
+
+    /// Drops all entries, as a truncate does with the rows.
+    pub(super) fn forget(&self) -> String {
+        format!(
+            "DELETE FROM {}._rhtmx_sync_field WHERE entity = {};",
+            self.tables, self.entity
+        )
+    }
+
+    /// The statements that write the log's entries, as `insert` begins, and the metadata of what changed.
+    pub(super) fn write(&self, changes: &Changes) -> String {
+        let (query, entries, tables, entity) = (
+            self.query(changes),
+            self.entries(changes),
+            &self.tables,
+            &self.entity,
+        );
+        format!(
+            "{images}BEGIN
+            PERFORM FROM ({query}) _rhtmx_query WHERE false;
+        EXCEPTION WHEN OTHERS THEN
+            _rhtmx_fits := false;
+        END;
+        IF _rhtmx_fits THEN
+            WITH _rhtmx_change AS MATERIALIZED ({query}),
+            _rhtmx_clock AS MATERIALIZED (SELECT a.at, to_json(a.at)::text AS quoted FROM ({now}) a),
+            _rhtmx_entry AS ({entries})
+            INSERT INTO {tables}._rhtmx_sync_log (entity, entity_id, action, old, client_id, mutation)
+            SELECT {entity}, c.entity_id, c.action, c.old, _rhtmx_client, _rhtmx_mutation FROM _rhtmx_change c;
+        END IF;",
+            images = self.try_images(changes),
+            now = self.now(),
+        )
+    }
+
+    /// A query of the clock of this moment under the database's name.
+    fn now(&self) -> String {
+        format!(
+            "SELECT to_char(least(greatest(clock_timestamp(), '1970-01-01 00:00:00+00'), \
+             '9999-12-31 23:59:59.999+00') AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"') || '-0000-' \
+             || coalesce((SELECT m.node FROM {}._rhtmx_sync_meta m WHERE m.singleton), '0') AS at OFFSET 0",
+            self.tables
+        )
+    }
+
+    fn query(&self, changes: &Changes) -> String {
+        let Changes {
+            key,
+            action,
+            old,
+            from,
+            ..
+        } = changes;
+        let image = match (&self.image, &changes.is_delete) {
+            (Some(image), Some(is_delete)) => {
+                format!("CASE WHEN _rhtmx_images AND {is_delete} THEN {image} END")
+            }
+            _ => "NULL::jsonb".to_owned(),
+        };
+        let nulls: String = if changes.has_updates {
+            let counters = self.columns(|merge| merge == ColumnMerge::Counter);
+            let nulls = counters
+                .iter()
+                .enumerate()
+                .map(|(index, name)| format!(", n.{} IS NULL AS is_null_{index}", ident(name)));
+            nulls.collect()
+        } else {
+            String::new()
+        };
+        format!(
+            "SELECT ({key}) COLLATE \"C\" AS entity_id, ({action})::text AS action, ({old})::jsonb AS old, \
+             {image} AS image{nulls} FROM {from}"
+        )
+    }
+
+    /// Finds out beforehand whether a row that is deleted holds what no JSON can, where a column's type permits that.
+    fn try_images(&self, changes: &Changes) -> String {
+        let (Some(image), Some(is_delete)) = (&self.image, &changes.is_delete) else {
+            return String::new();
+        };
+        let may_fail = |index: &usize| {
+            let kind = &self.schema.columns[*index].kind;
+            is_field(self.schema, *index)
+                && matches!(
+                    kind,
+                    ColumnKind::Json | ColumnKind::Array(_) | ColumnKind::Other
+                )
+        };
+        if !(0..self.schema.columns.len()).any(|index| may_fail(&index)) {
+            return String::new();
+        }
+        format!(
+            "BEGIN
+            PERFORM count({image}) FROM {} WHERE {is_delete};
+        EXCEPTION WHEN OTHERS THEN
+            _rhtmx_images := false;
+        END;
+        ",
+            changes.from
+        )
+    }
+
+    /// The statement that writes the entries of what has changed.
+    fn entries(&self, changes: &Changes) -> String {
+        let (rows, selected, delta) = if changes.has_updates {
+            (
+                self.with_changed(),
+                format!(
+                    "CASE c.action WHEN 'update' THEN {} WHEN 'create' THEN {} ELSE {} END",
+                    self.is_stamped_by_update(),
+                    self.is_stamped_by_create(),
+                    self.is_stamped_by_delete()
+                ),
+                format!(
+                    "CASE c.action WHEN 'update' THEN {} WHEN 'create' THEN {} ELSE {} END",
+                    self.delta_of_update(),
+                    delta_of_create(),
+                    delta_of_delete()
+                ),
+            )
+        } else {
+            let rows = "_rhtmx_change c".to_owned();
+            if changes.is_delete.is_some() {
+                (rows, self.is_stamped_by_delete(), delta_of_delete())
+            } else {
+                (rows, self.is_stamped_by_create(), delta_of_create())
+            }
+        };
+        let (tables, entity) = (&self.tables, &self.entity);
+        let fast = self.joined("f.metadata", "EXCLUDED.metadata", "EXCLUDED.newest");
+        let slow = self.joined("f.metadata", "d.delta", "d.at");
+        let after = format!("{tables}._rhtmx_sync_clock_after(f.newest, EXCLUDED.newest)");
+        format!(
+            "INSERT INTO {tables}._rhtmx_sync_field AS f (entity, entity_id, newest, metadata, image) \
+             SELECT DISTINCT ON (c.entity_id) {entity}, c.entity_id, k.at, ({delta})::jsonb, c.image \
+             FROM {rows} CROSS JOIN _rhtmx_clock k WHERE {selected} \
+             ORDER BY c.entity_id, c.action = 'delete' \
+             ON CONFLICT (entity, entity_id) DO UPDATE SET \
+             newest = CASE WHEN EXCLUDED.newest > f.newest THEN EXCLUDED.newest ELSE {after} END, \
+             metadata = CASE WHEN EXCLUDED.newest > f.newest THEN {fast} ELSE (SELECT {slow} FROM \
+             (SELECT t.at, replace(EXCLUDED.metadata::text, to_json(EXCLUDED.newest)::text, to_json(t.at)::text)::jsonb \
+             AS delta FROM (SELECT {after} AS at OFFSET 0) t OFFSET 0) d) END, \
+             image = EXCLUDED.image"
+        )
+    }
+
+    /// The changes with the columns of each that are to be stamped.
+    fn with_changed(&self) -> String {
+        let fields = self.columns(|_| true);
+        let all: serde_json::Map<_, _> = fields.into_iter().map(|name| (name, 0.into())).collect();
+        let all = portable_literal(&serde_json::Value::from(all).to_string());
+        // Of a row whose texts are too large for the log it is not known what has changed.
+        format!(
+            "(SELECT c.*, CASE WHEN c.entity_id <> _rhtmx_stamped_id THEN coalesce(c.old, {all}::jsonb) \
+             WHEN _rhtmx_stamped_id IS NULL THEN coalesce(c.old, {all}::jsonb) \
+             WHEN _rhtmx_stamped_columns IS NULL THEN '{{}}' \
+             ELSE coalesce(c.old, {all}::jsonb) - _rhtmx_stamped_columns END AS changed \
+             FROM _rhtmx_change c OFFSET 0) c"
+        )
+    }
+
+    /// A subquery of the row's entry.
+    fn of_entry(&self, expr: &str) -> String {
+        format!(
+            "(SELECT {expr} FROM {}._rhtmx_sync_field e WHERE e.entity = {} AND e.entity_id = c.entity_id)",
+            self.tables, self.entity
+        )
+    }
+
+    /// The condition that the entry `e` says that the row is not there.
+    fn is_dead(&self) -> &'static str {
+        match self.rules.deletes {
+            Deletes::Win => "e.metadata ? 'died'",
+            Deletes::Revive => {
+                "(e.metadata ? 'died' AND e.newest <= (e.metadata ->> 'died') COLLATE \"C\")"
+            }
+        }
+    }
+
+    fn is_stamped_by_update(&self) -> String {
+        let registers = self.columns(is_register);
+        let has_marks =
+            self.columns(|merge| matches!(merge, ColumnMerge::Counter | ColumnMerge::Set));
+        let others = self.columns(|merge| !is_register(merge));
+        let mut conditions = Vec::new();
+        if !registers.is_empty() {
+            conditions.push(format!("c.changed ?| {}", names(&registers)));
+        }
+        if self.rules.deletes == Deletes::Revive && !others.is_empty() {
+            conditions.push(format!("c.changed ?| {}", names(&others)));
+        } else if !has_marks.is_empty() {
+            let marks = names(&has_marks);
+            let entry = self.of_entry(&format!("(e.metadata -> 'fields') ?| {marks}"));
+            conditions.push(format!("(c.changed ?| {marks} AND {entry})"));
+        }
+        if conditions.is_empty() {
+            return "false".to_owned();
+        }
+        format!("({})", conditions.join(" OR "))
+    }
+
+    /// What is not known is as new as if it had been deleted.
+    fn is_stamped_by_create(&self) -> String {
+        self.of_entry(&format!(
+            "{} OR _rhtmx_stamped_columns IS NOT NULL OR c.entity_id IS DISTINCT FROM _rhtmx_stamped_id",
+            self.is_dead()
+        ))
+    }
+
+    fn is_stamped_by_delete(&self) -> String {
+        format!(
+            "(_rhtmx_stamped_columns IS NOT NULL OR c.entity_id IS DISTINCT FROM _rhtmx_stamped_id \
+             OR {} IS NOT TRUE)",
+            self.of_entry(self.is_dead())
+        )
+    }
+
+    fn delta_of_update(&self) -> String {
+        let mut counters = 0;
+        let mut items = Vec::new();
+        for name in self.columns(|_| true) {
+            let label = serde_json::Value::from(name.as_str()).to_string();
+            let key = portable_literal(&name);
+            let changed = format!("c.changed ? {key}");
+            match self.rules.merge(&name) {
+                ColumnMerge::Register | ColumnMerge::Text => items.push(format!(
+                    "CASE WHEN {changed} THEN {} || k.quoted END",
+                    portable_literal(&format!("{label}:"))
+                )),
+                ColumnMerge::Set => {
+                    let empty = portable_literal(&format!("{label}:{{\"set\":{{}}}}"));
+                    let entry = self.of_entry(&format!(
+                        "CASE WHEN (e.metadata -> 'fields') ? {key} THEN {empty} END"
+                    ));
+                    items.push(format!("CASE WHEN {changed} THEN {entry} END"));
+                }
+                ColumnMerge::Counter => {
+                    let mark = format!("(e.metadata -> 'fields' -> {key} -> 'counter')");
+                    let label = portable_literal(&format!("{label}:"));
+                    let entry = self.of_entry(&format!(
+                        "CASE WHEN jsonb_typeof({mark}) = 'object' THEN {label} || jsonb_build_object('counter', \
+                         CASE WHEN c.is_null_{counters} THEN ({mark} - 'sums'::text) || '{{\"null\":true}}' \
+                         ELSE {mark} - 'null'::text END)::text END"
+                    ));
+                    items.push(format!("CASE WHEN {changed} THEN {entry} END"));
+                    counters += 1;
+                }
+                ColumnMerge::Max(_) | ColumnMerge::Min(_) => {}
+            }
+        }
+        let fields = projection::joined(&items);
+        let others = self.columns(|merge| !is_register(merge));
+        let registers = self.columns(is_register);
+        // An edit that leaves no clock in a field can bring the row back all the same.
+        let edited = match self.rules.deletes {
+            Deletes::Revive if registers.is_empty() => {
+                "'\"edited\":' || k.quoted || ',' || ".to_owned()
+            }
+            Deletes::Revive if !others.is_empty() => format!(
+                "CASE WHEN c.changed ?| {} THEN '' ELSE '\"edited\":' || k.quoted || ',' END || ",
+                names(&registers)
+            ),
+            _ => String::new(),
+        };
+        format!("'{{' || {edited}'\"fields\":{{' || {fields} || '}}}}'")
+    }
+
+    /// The metadata of an entry with what a statement has done to the row: `died`, `born`, or `fields` and maybe `edited`.
+    /// `at` is the clock of that.
+    fn joined(&self, metadata: &str, delta: &str, at: &str) -> String {
+        let object = format!(
+            "(CASE WHEN jsonb_typeof({metadata}) = 'object' THEN {metadata} ELSE '{{}}' END - 'edited'::text)"
+        );
+        let fields = format!(
+            "CASE WHEN jsonb_typeof({metadata} -> 'fields') = 'object' THEN {metadata} -> 'fields' ELSE '{{}}' END"
+        );
+        let died = format!(
+            "{delta} || jsonb_build_object('born', coalesce({metadata} -> 'born', {delta} -> 'born'))"
+        );
+        let (died, missed) = match self.rules.deletes {
+            // The row is there: its creation was not captured.
+            Deletes::Win => (
+                died,
+                format!("WHEN {metadata} ? 'died' THEN jsonb_build_object('born', {at})"),
+            ),
+            Deletes::Revive => (
+                format!(
+                    "CASE WHEN EXCLUDED.image IS NULL THEN {died} ELSE {object} || ({died}) END"
+                ),
+                String::new(),
+            ),
+        };
+        // Of most rows there is nothing but fields to join, and this takes half the time.
+        let fast = format!(
+            "WHEN jsonb_typeof({metadata} -> 'fields') = 'object' AND {delta} ? 'fields' AND NOT {delta} ? 'edited' \
+             AND NOT {metadata} ?| '{{died,edited}}' \
+             THEN jsonb_set({metadata}, '{{fields}}', ({metadata} -> 'fields') || ({delta} -> 'fields'))"
+        );
+        format!(
+            "CASE {fast} WHEN {delta} ? 'died' THEN {died} WHEN {delta} ? 'born' THEN {delta} {missed} \
+             ELSE {object} || ({delta} - 'fields'::text) || jsonb_build_object('fields', {fields} || ({delta} -> 'fields')) END"
+        )
+    }
+
+    /// The names of the fields that merge so.
+    fn columns(&self, keep: impl Fn(ColumnMerge) -> bool) -> Vec<String> {
+        let fields = (0..self.schema.columns.len()).filter(|&index| is_field(self.schema, index));
+        fields
+            .map(|index| self.schema.columns[index].name.clone())
+            .filter(|name| keep(self.rules.merge(name)))
+            .collect()
+    }
+}
+
+/// Whether clients may write the column.
+fn is_field(schema: &Schema, index: usize) -> bool {
+    !schema.is_key(index) && !schema.columns[index].generated
+}
+
+fn is_register(merge: ColumnMerge) -> bool {
+    matches!(merge, ColumnMerge::Register | ColumnMerge::Text)
+}
+
+fn delta_of_create() -> String {
+    "'{\"born\":' || k.quoted || '}'".to_owned()
+}
+
+fn delta_of_delete() -> String {
+    format!(
+        "'{{\"born\":\"{}\",\"died\":' || k.quoted || '}}'",
+        Clock::ground()
+    )
+}
+
+/// A `text[]` of these. A constructor's elements are not limited in number.
+fn names(names: &[String]) -> String {
+    let quoted: Vec<String> = names.iter().map(|name| portable_literal(name)).collect();
+    format!("ARRAY[{}]::text[]", quoted.join(", "))
+}
