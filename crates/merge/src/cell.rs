@@ -44,6 +44,16 @@ impl Cell {
         }
     }
 
+    /// The same value without what is known of its edits.
+    pub(crate) fn untracked(self) -> Self {
+        match self {
+            Self::Register { value, .. } => Self::Register { clock: None, value },
+            Self::Extreme { value } => Self::Extreme { value },
+            Self::Counter(counter) => Self::Counter(counter.untracked()),
+            Self::Set(set) => Self::Set(set.untracked()),
+        }
+    }
+
     /// The clock of a register, if it is above the row's base.
     pub(crate) fn own_clock(&self) -> Option<&Clock> {
         match self {

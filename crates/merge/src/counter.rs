@@ -66,6 +66,17 @@ impl Counter {
         Ok(Self { set, start, sums })
     }
 
+    /// The same number, which nobody has set or added to since the row's birth.
+    pub(crate) fn untracked(self) -> Self {
+        let is_known = self.start.is_some() || !self.sums.is_empty();
+        let number = self.start.unwrap_or_default();
+        Self {
+            set: None,
+            start: is_known.then(|| number.saturating_plus(total(&self.sums))),
+            sums: BTreeMap::new(),
+        }
+    }
+
     /// Adds, in the name of a database.
     ///
     /// # Errors

@@ -78,6 +78,21 @@ impl Metadata {
         let fields = self.fields.values().filter_map(Mark::newest);
         fields.chain(parts.into_iter().flatten()).max()
     }
+
+    /// Whether nothing is known but that the row was there before anything was stamped: it need not be kept.
+    pub fn is_empty(&self) -> bool {
+        let born = Some(Clock::ground()).filter(|ground| self.born.as_ref() == Some(ground));
+        *self
+            == Self {
+                born,
+                ..Self::default()
+            }
+    }
+
+    /// Forgets the fields that are none any more, such as those of a dropped column.
+    pub fn retain(&mut self, is_field: impl Fn(&str) -> bool) {
+        self.fields.retain(|field, _| is_field(field));
+    }
 }
 
 /// What one field has of its own.

@@ -73,6 +73,28 @@ impl Row {
         (self.is_alive(rules) && self.is_whole()).then(|| self.values())
     }
 
+    /// The row with the same values as a new one, for a replica that finds it where it should not be.
+    #[must_use]
+    pub fn born_again(self, clock: Clock) -> Self {
+        let values = self.cells.into_iter();
+        let cells = values.map(|(column, cell)| (column, cell.untracked()));
+        Self {
+            base: Some(clock.clone()),
+            born: Some(clock),
+            died: None,
+            edited: None,
+            cells: cells.collect(),
+        }
+    }
+
+    /// The row, deleted: for a replica that does not find it where it should be.
+    #[must_use]
+    pub fn dead_since(mut self, clock: Clock, rules: &Rules) -> Self {
+        self.died = self.died.max(Some(clock));
+        self.normalize(rules);
+        self
+    }
+
     /// All values that are known, also those of a row that died.
     pub fn values(&self) -> Map<String, Value> {
         let values = self.cells.iter();

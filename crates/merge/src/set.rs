@@ -81,6 +81,24 @@ impl Element {
         added.max(removed)
     }
 
+    /// Brings the marks into line with what the table shows: a program that knows no marks has added the element, or removed
+    /// it, after all that they say.
+    fn show(&mut self, is_shown: bool) {
+        if self.is_present() == is_shown {
+            return;
+        }
+        let newest = self.newest().cloned().unwrap_or_else(Clock::ground);
+        let Ok(at) = Clock::after(Some(&newest), 0, &newest.node()) else {
+            return;
+        };
+        if is_shown {
+            self.added = Added::At(at);
+        } else {
+            let seen = self.added.clone();
+            self.removed = Some(Removed { seen, at });
+        }
+    }
+
     fn join(&mut self, other: &Self) {
         if other.added > self.added {
             self.added = other.added.clone();
@@ -129,9 +147,20 @@ impl Set {
     ) -> Result<Self, SetError> {
         let mut set = Self::of_birth(value)?;
         set.is_array |= !edited.is_empty();
-        // An element that is shown although its marks say otherwise was not there for who wrote the marks.
-        set.elements.extend(edited);
+        for (text, mut element) in edited {
+            element.show(set.elements.contains_key(&text));
+            set.elements.insert(text, element);
+        }
         Ok(set)
+    }
+
+    /// The same elements, all of the row's birth.
+    pub(crate) fn untracked(mut self) -> Self {
+        self.elements.retain(|_, element| element.is_present());
+        for element in self.elements.values_mut() {
+            *element = Element::OF_BIRTH;
+        }
+        self
     }
 
     /// Adds elements and removes others, as far as they are there.

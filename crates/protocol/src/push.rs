@@ -110,6 +110,8 @@ impl<'de> Deserialize<'de> for Step {
             #[serde(default)]
             values: BTreeMap<String, Box<RawValue>>,
             hlc: Option<String>,
+            born: Option<String>,
+            seen: Option<String>,
         }
         let members = Members::deserialize(deserializer)?;
         match (members.mutator, members.entity) {
@@ -126,6 +128,8 @@ impl<'de> Deserialize<'de> for Step {
                 key: members.key,
                 values: members.values,
                 hlc: members.hlc,
+                born: members.born,
+                seen: members.seen,
             })),
         }
     }
@@ -182,9 +186,15 @@ pub struct Write {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[cfg_attr(test, ts(optional, type = "Row"))]
     pub values: BTreeMap<String, Box<RawValue>>,
-    /// When the user made it.
+    /// When the user made it: the clock of every field that it writes. Only read where rows merge by their fields.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hlc: Option<String>,
+    /// With `hlc`: the birth of the row that the user saw; absent for a row that has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub born: Option<String>,
+    /// With `hlc`: the newest clock of the row that the user saw.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen: Option<String>,
 }
 
 impl PartialEq for Write {
@@ -196,8 +206,9 @@ impl PartialEq for Write {
                 .map(|(name, value)| (name.clone(), value.get().to_owned()))
                 .collect()
         };
-        (&self.entity, self.op, &self.key, &self.hlc)
-            == (&other.entity, other.op, &other.key, &other.hlc)
+        let clocks = |write: &Self| [&write.hlc, &write.born, &write.seen].map(Clone::clone);
+        (&self.entity, self.op, &self.key) == (&other.entity, other.op, &other.key)
+            && clocks(self) == clocks(other)
             && spelled(self) == spelled(other)
     }
 }

@@ -5,10 +5,11 @@
 //! keys. Everything that only the database knows (other rows, its constraints, whether an upsert finds a
 //! row) is left to it. The first fault rejects the whole mutation.
 //!
-//! A write's `hlc` is ignored: this version keeps rows, not fields.
+//! Of rows that merge by their fields, [`fields`] says what a write makes.
 
 pub mod chain;
 mod column_value;
+pub mod fields;
 mod key_part;
 #[cfg(test)]
 mod properties;
@@ -19,6 +20,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use merge::Rules;
 use protocol::{Op, Reject, RejectCode, Write};
 use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
@@ -26,6 +28,7 @@ use value::schema::Schema;
 
 pub use scope::{concealed, without_column};
 
+use self::fields::{FieldWrite, Merged, Receipt};
 use crate::cursor::CommitId;
 use crate::key;
 use crate::policy::WriteColumns;
@@ -50,6 +53,8 @@ pub struct CheckedWrite {
     pub values: Vec<(usize, Box<RawValue>)>,
     /// Positions of those values that the server has filled in: an upsert that finds its row leaves them as they are.
     pub filled: Vec<usize>,
+    /// When it was made, where the row merges by its fields; none where it is replaced whole.
+    pub fields: Option<FieldWrite>,
 }
 
 impl CheckedWrite {
@@ -60,7 +65,7 @@ impl CheckedWrite {
 }
 
 /// How the database answered a mutation.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Applied {
     /// Committed, now or when it was first sent.
     Committed {
@@ -68,6 +73,9 @@ pub enum Applied {
         commit_id: Option<CommitId>,
         /// The epoch that the commit id belongs to; none where there is only one.
         epoch: Option<String>,
+        /// What became of the writes of rows that merge by their fields; empty where it was committed when it was first
+        /// sent.
+        merged: Vec<Merged>,
     },
     /// Not applied, now or when it was first sent.
     Rejected(Reject),
@@ -79,6 +87,7 @@ impl Applied {
         Self::Committed {
             commit_id,
             epoch: None,
+            merged: Vec::new(),
         }
     }
 }
@@ -107,13 +116,36 @@ pub fn check(
     schema: Option<Arc<Schema>>,
     columns: &WriteColumns,
 ) -> Result<CheckedWrite, Reject> {
-    check_write(write, schema, columns).map_err(|fault| scope::concealed(fault, write, columns))
+    check_write(write, schema, columns, None)
+        .map_err(|fault| scope::concealed(fault, write, columns))
+}
+
+/// The same for an entity whose rows merge by these rules. The receipt knows the mutation's writes before this one.
+///
+/// # Errors
+/// As [`check`], or when a clock is none that the write may have.
+pub fn check_fields(
+    write: &Write,
+    schema: Arc<Schema>,
+    columns: &WriteColumns,
+    rules: &Arc<Rules>,
+    receipt: &mut Receipt,
+) -> Result<CheckedWrite, Reject> {
+    let stamp = receipt.stamp(write)?;
+    let mut checked = check_write(write, Some(schema), columns, Some(rules))
+        .map_err(|fault| scope::concealed(fault, write, columns))?;
+    checked.fields = Some(FieldWrite {
+        rules: rules.clone(),
+        stamp: receipt.in_order(&write.entity, checked.canonical_key(), stamp)?,
+    });
+    Ok(checked)
 }
 
 fn check_write(
     write: &Write,
     schema: Option<Arc<Schema>>,
     columns: &WriteColumns,
+    rules: Option<&Rules>,
 ) -> Result<CheckedWrite, Reject> {
     let schema = schema.ok_or_else(|| {
         let message = format!("there is no entity {}", echo(&write.entity));
@@ -125,7 +157,7 @@ fn check_write(
         .as_ref()
         .map(|key| read_key(key, &schema))
         .transpose()?;
-    let mut values = read_values(&write.values, &schema)?;
+    let mut values = read_values(&write.values, &schema, rules)?;
     let filled = scope::fill(write.op, &mut values, &schema, columns)?;
     let key = match write.op {
         Op::Create | Op::Upsert => join_key(write.op, key, &mut values, &schema)?,
@@ -139,6 +171,7 @@ fn check_write(
         key,
         values: values.into_iter().collect(),
         filled,
+        fields: None,
     })
 }
 
@@ -163,6 +196,7 @@ fn read_key(key: &Value, schema: &Schema) -> Result<Vec<Value>, Reject> {
 fn read_values(
     values: &BTreeMap<String, Box<RawValue>>,
     schema: &Schema,
+    rules: Option<&Rules>,
 ) -> Result<Values, Reject> {
     let read = values.iter().map(|(name, raw)| {
         let position = schema.position(name).ok_or_else(|| scope::unknown(name))?;
@@ -174,6 +208,11 @@ fn read_values(
             } else {
                 Err(not_null(&column.name))
             };
+        }
+        let edit = rules.and_then(|rules| fields::check_edit(rules, schema, position, raw));
+        if let Some(checked) = edit {
+            checked.map_err(|fault| invalid(fault).of_column(&column.name))?;
+            return Ok((position, raw.clone()));
         }
         let checked = column_value::check(&column.kind, raw)
             .map_err(|fault| invalid(fault).of_column(&column.name))?;

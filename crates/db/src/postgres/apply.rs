@@ -116,5 +116,6 @@ pub(super) fn committed(commit_id: Option<i64>, epoch: String) -> Applied {
     Applied::Committed {
         commit_id: commit_id.map(read::commit_id),
         epoch: Some(epoch),
+        merged: Vec::new(),
     }
 }

@@ -236,6 +236,8 @@ fn write(
         key,
         values,
         hlc: None,
+        born: None,
+        seen: None,
     })
 }
 

@@ -69,6 +69,7 @@ pub(in super::super) const CRATES: &[Crate] = &[
         may_use: &[
             "crates/value",
             "crates/filter",
+            "crates/merge",
             "crates/protocol",
             "crates/rls",
         ],

@@ -550,13 +550,7 @@ fn answers_that_wait_for_a_position_are_counted() {
     let mut session = session();
     for mutation in 1..=3 {
         session.push(push(mutation));
-        session.applied(
-            mutation,
-            Applied::Committed {
-                commit_id: Some(CommitId::LogId(5)),
-                epoch: None,
-            },
-        );
+        session.applied(mutation, Applied::committed(Some(CommitId::LogId(5))));
     }
     assert_eq!(session.answers_waiting(), 3);
     session.batch(batch(5, &[]));

@@ -1,0 +1,95 @@
+//! What is known of a row when a write comes.
+
+use merge::{Clock, Metadata, Row, RowError, Rules};
+use serde_json::{Map, Value};
+use value::schema::Schema;
+
+/// A row as the database has it, in JSON.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Known {
+    /// The row, with all its columns; none when it is not there.
+    pub row: Option<String>,
+    /// The metadata of its entry; none where there is no entry.
+    pub metadata: Option<String>,
+    /// The values that a row had that is gone and that an edit may bring back.
+    pub image: Option<String>,
+}
+
+impl Known {
+    /// The row that merges: none where there never was one. What cannot be read of it, because somebody changed it by hand,
+    /// counts as not there.
+    pub(super) fn row(&self, schema: &Schema, rules: &Rules) -> Option<Row> {
+        let mut metadata: Metadata = read(self.metadata.as_deref());
+        metadata.retain(|field| {
+            schema
+                .position(field)
+                .is_some_and(|at| is_field(schema, at))
+        });
+        let is_there = self.row.is_some();
+        if !is_there && self.metadata.is_none() {
+            return None;
+        }
+        let values = if is_there { &self.row } else { &self.image };
+        let values: Map<String, Value> = read(values.as_deref());
+        let fields = schema.columns.iter().enumerate();
+        let fields = fields.filter(|(index, _)| is_field(schema, *index));
+        let values: Map<String, Value> = fields
+            .filter_map(|(_, column)| {
+                let value = values.get(&column.name)?;
+                Some((column.name.clone(), value.clone()))
+            })
+            .collect();
+        metadata.retain(|field| values.contains_key(field));
+        let row = readable(metadata, values, rules);
+        Some(as_in_table(row, is_there, rules))
+    }
+}
+
+/// Whether a column is a field: not of the key, and not computed.
+pub(super) fn is_field(schema: &Schema, index: usize) -> bool {
+    !schema.is_key(index) && !schema.columns[index].generated
+}
+
+fn read<T: serde::de::DeserializeOwned + Default>(text: Option<&str>) -> T {
+    let read = text.and_then(|text| serde_json::from_str(text).ok());
+    read.unwrap_or_default()
+}
+
+/// The row, with null in place of what its columns' rules cannot read.
+fn readable(mut metadata: Metadata, mut values: Map<String, Value>, rules: &Rules) -> Row {
+    loop {
+        let column = match Row::new(&metadata, &values, rules) {
+            Ok(row) => return row,
+            Err(
+                RowError::Counter { column, .. }
+                | RowError::Set { column, .. }
+                | RowError::Mark { column },
+            ) => column,
+            Err(RowError::TooManyFields) => return Row::default(),
+        };
+        metadata.retain(|field| field != column);
+        // Null is read in every column; a value that is null already has no metadata now.
+        if values.insert(column.clone(), Value::Null) == Some(Value::Null) {
+            values.remove(&column);
+        }
+    }
+}
+
+/// The row, alive if and only if the table has it: what somebody did while no trigger ran was done after all that is known.
+fn as_in_table(row: Row, is_there: bool, rules: &Rules) -> Row {
+    if row.is_alive(rules) == is_there {
+        return row;
+    }
+    let at = |row: &Row| match row.newest() {
+        Some(newest) => {
+            Clock::after(Some(newest), 0, &newest.node()).unwrap_or_else(|_| newest.clone())
+        }
+        None => Clock::ground(),
+    };
+    let clock = at(&row);
+    if is_there {
+        row.born_again(clock)
+    } else {
+        row.dead_since(clock, rules)
+    }
+}

@@ -1,0 +1,201 @@
+//! Writes to rows that merge by their fields.
+//!
+//! Such a write says when it was made, and what its author had seen of the row ([`Stamp`]). What becomes of it is decided
+//! when the database applies it: [`plan`] takes the row as it is then, with what is kept beside it, and says what to do with
+//! the table, what to keep, and which values lost.
+//!
+//! The database guards what was read: the plan holds only while the row's entry is what it was, and is made again
+//! otherwise. A row whose entry has not changed may still have been inserted, deleted without a trigger, or counted; the
+//! statements find out, or are made so that it does not matter ([`Action::Update`], `adds`).
+
+mod known;
+mod plan;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use merge::{Amount, Clock, ClockError, ClockPolicy, ColumnMerge, NodeId, Rules};
+use protocol::{Reject, RejectCode, Write};
+use serde_json::Value;
+use serde_json::value::RawValue;
+use value::schema::{ColumnKind, Schema};
+
+pub use known::Known;
+pub use plan::{Action, Entry, Merged, Plan, plan};
+
+use super::{column_value, invalid};
+
+/// How a write of a row that merges by its fields was made.
+#[derive(Debug, Clone)]
+pub struct FieldWrite {
+    /// How the row merges.
+    pub rules: Arc<Rules>,
+    /// When it was made.
+    pub stamp: Stamp,
+}
+
+/// When a write was made, and what its author had seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stamp {
+    /// As the author says.
+    Author {
+        /// The clock of the write, as it was admitted.
+        clock: Clock,
+        /// The birth of the row that the author saw; none for a row that has none.
+        born: Option<Clock>,
+        /// The newest clock of the row that the author saw.
+        seen: Option<Clock>,
+    },
+    /// The author does not say: it counts as made when it was received, by somebody who saw the row as it is then.
+    Receipt {
+        /// Milliseconds from 1970.
+        received_ms: u64,
+        /// Whose write it is.
+        node: NodeId,
+    },
+}
+
+/// The receipt of a mutation: what its writes' clocks are compared with.
+#[derive(Debug, Clone)]
+pub struct Receipt {
+    policy: ClockPolicy,
+    received_ms: u64,
+    node: NodeId,
+    previous: Option<Clock>,
+    newest: Option<Clock>,
+    /// The clock of the newest write of each row in the mutation.
+    rows: BTreeMap<(String, String), Clock>,
+}
+
+impl Receipt {
+    /// A mutation of the client that stamps as `node`, received at this time in milliseconds from 1970. `previous` is the
+    /// newest clock that was admitted of the client's mutations before it.
+    pub fn new(
+        policy: ClockPolicy,
+        received_ms: u64,
+        node: NodeId,
+        previous: Option<Clock>,
+    ) -> Self {
+        Self {
+            policy,
+            received_ms,
+            node,
+            previous,
+            newest: None,
+            rows: BTreeMap::new(),
+        }
+    }
+
+    /// The newest clock that was admitted of the client, with this mutation.
+    pub fn newest(&self) -> Option<&Clock> {
+        self.newest.as_ref().max(self.previous.as_ref())
+    }
+
+    /// How a write was made that names these clocks.
+    pub(super) fn stamp(&self, write: &Write) -> Result<Stamp, Reject> {
+        let Some(hlc) = &write.hlc else {
+            return Ok(Stamp::Receipt {
+                received_ms: self.received_ms,
+                node: self.node.clone(),
+            });
+        };
+        let clock = read("hlc", hlc)?;
+        if !clock.is_of(&self.node) {
+            let message = format!("`hlc` must be a clock of this client's node, {}", self.node);
+            return Err(invalid(message));
+        }
+        let previous = self.previous.as_ref();
+        let admitted = self.policy.admit(&clock, self.received_ms, previous);
+        Ok(Stamp::Author {
+            clock: admitted.map_err(|error| refused(&error))?,
+            born: read_some("born", write.born.as_deref())?,
+            seen: read_some("seen", write.seen.as_deref())?,
+        })
+    }
+
+    /// The stamp of a write of this row, above that of an earlier one in the same mutation: it comes after it.
+    pub(super) fn in_order(
+        &mut self,
+        entity: &str,
+        key: Option<String>,
+        stamp: Stamp,
+    ) -> Result<Stamp, Reject> {
+        let Stamp::Author { clock, born, seen } = stamp else {
+            return Ok(stamp);
+        };
+        let row = key.map(|key| (entity.to_owned(), key));
+        let earlier = row.as_ref().and_then(|row| self.rows.get(row));
+        let clock = match earlier {
+            Some(earlier) if clock <= *earlier => {
+                let after = Clock::after(Some(earlier), clock.millis(), &self.node);
+                after.map_err(|error| refused(&error))?
+            }
+            _ => clock,
+        };
+        self.newest = self.newest.take().max(Some(clock.clone()));
+        if let Some(row) = row {
+            self.rows.insert(row, clock.clone());
+        }
+        Ok(Stamp::Author { clock, born, seen })
+    }
+}
+
+fn read(member: &str, text: &str) -> Result<Clock, Reject> {
+    Clock::read(text).map_err(|error| invalid(format!("`{member}` is no clock: {error}")))
+}
+
+fn read_some(member: &str, text: Option<&str>) -> Result<Option<Clock>, Reject> {
+    text.map(|text| read(member, text)).transpose()
+}
+
+/// The reject of a write whose clock is refused.
+fn refused(error: &ClockError) -> Reject {
+    Reject::new(RejectCode::Clock, error.to_string())
+}
+
+/// Checks an edit of a column that is more than a register: `{"add": 3}` of a counter, `{"add": […], "remove": […]}` of a
+/// set. None where the value is none and is checked as any other.
+pub(super) fn check_edit(
+    rules: &Rules,
+    schema: &Schema,
+    column: usize,
+    raw: &RawValue,
+) -> Option<Result<(), String>> {
+    let found = &schema.columns[column];
+    let merge = rules.merge(&found.name);
+    if !matches!(merge, ColumnMerge::Counter | ColumnMerge::Set) || !raw.get().starts_with('{') {
+        return None;
+    }
+    let edit: BTreeMap<String, &RawValue> = serde_json::from_str(raw.get()).ok()?;
+    Some(match merge {
+        ColumnMerge::Counter => check_increment(&edit),
+        _ => check_members(&edit, &found.kind),
+    })
+}
+
+fn check_increment(edit: &BTreeMap<String, &RawValue>) -> Result<(), String> {
+    let add = match edit.get("add") {
+        Some(add) if edit.len() == 1 => add,
+        _ => return Err("an edit of a counter is {\"add\": number}".to_owned()),
+    };
+    let value: Value = serde_json::from_str(add.get()).map_err(|error| error.to_string())?;
+    let amount = Amount::of(&value).map_err(|error| format!("it cannot be added: {error}"))?;
+    let _ = amount;
+    Ok(())
+}
+
+fn check_members(edit: &BTreeMap<String, &RawValue>, kind: &ColumnKind) -> Result<(), String> {
+    let is_known = |name: &str| matches!(name, "add" | "remove");
+    if edit.is_empty() || !edit.keys().all(|name| is_known(name)) {
+        return Err("an edit of a set is {\"add\": […], \"remove\": […]}".to_owned());
+    }
+    for members in edit.values() {
+        column_value::check(kind, members)?;
+        if !members.get().starts_with('[') {
+            return Err("the members of a set are an array".to_owned());
+        }
+    }
+    Ok(())
+}

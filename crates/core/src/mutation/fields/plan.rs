@@ -1,0 +1,259 @@
+//! What a write makes of a row that merges by its fields.
+
+use merge::{Clock, ColumnMerge, Conflict, Deletes, Edit, Row, RowError, Site, Write, WriteError};
+use protocol::{Op, Reject, RejectCode};
+use serde_json::value::{RawValue, to_raw_value};
+use serde_json::{Map, Value};
+
+use super::known::is_field;
+use super::{FieldWrite, Known, Stamp};
+use crate::mutation::{CheckedWrite, invalid};
+
+/// What to do when a write comes.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// What to do with the table.
+    pub action: Action,
+    /// What to keep beside the row from now on; none where that stays as it is.
+    pub entry: Option<Entry>,
+    /// The clock under which the write counts.
+    pub clock: Clock,
+    /// The values that lost.
+    pub conflicts: Vec<Conflict>,
+    /// Whether the row is a deleted one, and stays so: it cannot be said whether the writer may know of it.
+    pub is_deleted: bool,
+}
+
+/// What became of a write, for those who made it or whose values lost.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Merged {
+    /// Its position in the mutation.
+    pub write: usize,
+    /// The clock under which it counts.
+    pub clock: Clock,
+    /// The values that lost.
+    pub conflicts: Vec<Conflict>,
+}
+
+/// What to do with the table. Values have the positions of their columns, ascending.
+#[derive(Debug, Clone)]
+pub enum Action {
+    /// Insert the row.
+    Create {
+        /// Its values, with the key's.
+        values: Vec<(usize, Box<RawValue>)>,
+    },
+    /// Set some of its columns.
+    Update {
+        /// The values that won, and the numbers that increments make.
+        values: Vec<(usize, Box<RawValue>)>,
+        /// The increments that are among the values, each as a JSON number or the text of one. They leave no trace beside
+        /// the row, so a database that did not lock the row when it was read adds them instead.
+        adds: Vec<(usize, Box<RawValue>)>,
+    },
+    /// Delete it.
+    Delete,
+    /// Leave the table as it is: the write has lost.
+    Nothing,
+}
+
+/// What is kept beside a row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The newest clock in the metadata.
+    pub newest: Clock,
+    /// The metadata, as JSON.
+    pub metadata: String,
+    /// The values of a row that is gone and may come back, as JSON.
+    pub image: Option<String>,
+}
+
+/// Says what a write makes of the row, as it is known now.
+///
+/// # Errors
+/// When the write is to be rejected: there is no such row, its clock cannot be taken, or a value does not merge.
+pub fn plan(write: &CheckedWrite, fields: &FieldWrite, known: &Known) -> Result<Plan, Reject> {
+    let rules = &*fields.rules;
+    let row = known.row(&write.schema, rules);
+    let is_there = known.row.is_some();
+    let op = match write.op {
+        Op::Upsert if is_there => Op::Update,
+        Op::Upsert => Op::Create,
+        op => op,
+    };
+    let made = made(write, fields, op, row.as_ref())?;
+    match (op, &row) {
+        // The database says so, in the words that the writer may know.
+        (Op::Create, Some(_)) if is_there => {
+            return Ok(Plan {
+                action: Action::Create {
+                    values: write.values.clone(),
+                },
+                entry: None,
+                clock: made.clock,
+                conflicts: Vec::new(),
+                is_deleted: false,
+            });
+        }
+        (Op::Update | Op::Delete, None) => return Err(missing()),
+        // One database says what is born: nobody proves it a creation that it has not seen.
+        (Op::Update, Some(row)) if made.born > row.born().cloned() => return Err(missing()),
+        _ => {}
+    }
+    let written = made.apply(row.as_ref(), rules, &Site::default());
+    let written = written.map_err(|error| reject(&error))?;
+    let after = &written.row;
+    let is_alive = after.is_alive(rules) && after.is_whole();
+    let action = match (is_there, is_alive) {
+        (true, true) => update(write, fields, row.as_ref(), after),
+        (true, false) => Action::Delete,
+        (false, true) if op == Op::Create => Action::Create {
+            values: write.values.clone(),
+        },
+        (false, true) => Action::Create {
+            values: whole(write, after),
+        },
+        (false, false) => Action::Nothing,
+    };
+    let metadata = after.metadata();
+    let is_kept = known.metadata.is_some() || !metadata.is_empty();
+    let entry = is_kept.then(|| Entry {
+        newest: metadata.newest().cloned().unwrap_or_else(Clock::ground),
+        metadata: text(&metadata),
+        image: (!is_alive && rules.deletes == Deletes::Revive).then(|| text(&after.values())),
+    });
+    let is_same = row.as_ref() == Some(after);
+    Ok(Plan {
+        action,
+        entry: entry.filter(|_| !is_same),
+        clock: made.clock,
+        conflicts: written.conflicts,
+        is_deleted: !is_there && !is_alive,
+    })
+}
+
+/// The write as it merges.
+fn made(
+    write: &CheckedWrite,
+    fields: &FieldWrite,
+    op: Op,
+    row: Option<&Row>,
+) -> Result<Write, Reject> {
+    let values = || -> Map<String, Value> {
+        let schema = &write.schema;
+        let named = write.values.iter().filter(|(index, _)| {
+            is_field(schema, *index) && (op == Op::Create || !write.filled.contains(index))
+        });
+        named
+            .map(|(index, raw)| {
+                let value = serde_json::from_str(raw.get()).unwrap_or_default();
+                (schema.columns[*index].name.clone(), value)
+            })
+            .collect()
+    };
+    let edit = match op {
+        Op::Create => Edit::Create(values()),
+        Op::Update | Op::Upsert => Edit::Update(values()),
+        Op::Delete => Edit::Delete,
+    };
+    let newest = row.and_then(Row::newest);
+    Ok(match &fields.stamp {
+        Stamp::Author { clock, born, seen } => Write {
+            clock: clock.clone(),
+            born: born.clone().or_else(|| Some(Clock::ground())),
+            seen: seen.clone(),
+            edit,
+        },
+        Stamp::Receipt { received_ms, node } => Write {
+            clock: Clock::after(newest, *received_ms, node)
+                .map_err(|error| super::refused(&error))?,
+            born: row.and_then(Row::born).cloned(),
+            seen: newest.cloned(),
+            edit,
+        },
+    })
+}
+
+/// The columns that the write has changed, or whose clocks it has.
+fn update(write: &CheckedWrite, fields: &FieldWrite, before: Option<&Row>, after: &Row) -> Action {
+    let mut values = Vec::new();
+    let mut adds = Vec::new();
+    for (index, raw) in &write.values {
+        let column = &write.schema.columns[*index].name;
+        let cell = after.cell(column);
+        let is_changed = cell != before.and_then(|before| before.cell(column));
+        let (true, Some(cell)) = (is_changed, cell) else {
+            continue;
+        };
+        let is_as_written = matches!(
+            fields.rules.merge(column),
+            ColumnMerge::Register | ColumnMerge::Text
+        );
+        let value = match is_as_written {
+            true => raw.clone(),
+            false => raw_of(&cell.value()),
+        };
+        values.push((*index, value));
+        let increment = (fields.rules.merge(column) == ColumnMerge::Counter)
+            .then(|| increment(raw))
+            .flatten();
+        adds.extend(increment.map(|add| (*index, add)));
+    }
+    match values.is_empty() {
+        true => Action::Nothing,
+        false => Action::Update { values, adds },
+    }
+}
+
+/// What `{"add": 3}` adds.
+fn increment(raw: &RawValue) -> Option<Box<RawValue>> {
+    #[derive(serde::Deserialize)]
+    struct Increment {
+        add: Box<RawValue>,
+    }
+    let increment: Increment = serde_json::from_str(raw.get()).ok()?;
+    Some(increment.add)
+}
+
+/// The values of a row that comes back, with its key.
+fn whole(write: &CheckedWrite, row: &Row) -> Vec<(usize, Box<RawValue>)> {
+    let mut shown = row.values();
+    let key = write.key.iter().flatten();
+    for (column, part) in write.schema.key_columns().zip(key) {
+        shown.insert(column.name.clone(), part.clone());
+    }
+    let columns = write.schema.columns.iter().enumerate();
+    columns
+        .filter_map(|(index, column)| Some((index, raw_of(shown.get(&column.name)?))))
+        .collect()
+}
+
+fn raw_of(value: &Value) -> Box<RawValue> {
+    to_raw_value(value).expect("a value is JSON")
+}
+
+fn text(value: &impl serde::Serialize) -> String {
+    serde_json::to_string(value).expect("it is JSON")
+}
+
+fn missing() -> Reject {
+    Reject::new(RejectCode::NotFound, "the row does not exist")
+}
+
+fn reject(error: &WriteError) -> Reject {
+    match error {
+        WriteError::Missing => missing(),
+        WriteError::Stale { .. } | WriteError::Exhausted => {
+            Reject::new(RejectCode::Clock, error.to_string())
+        }
+        WriteError::Row(row) => {
+            let reject = invalid(row.to_string());
+            match row {
+                RowError::Counter { column, .. }
+                | RowError::Set { column, .. }
+                | RowError::Mark { column } => reject.of_column(column),
+                RowError::TooManyFields => reject,
+            }
+        }
+    }
+}
