@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use merge::{ColumnMerge, Comparison, Rules};
+use protocol::Op;
+use sync_core::mutation::fields::Entry;
 use value::schema::{Column, ColumnKind, Schema};
 
 /// Why a table's rows cannot merge as they are configured to.
@@ -33,6 +35,32 @@ pub enum FieldsError {
     /// The table is a partition: a statement on the table above it says nothing of which partition's rows it changed.
     #[error("it is a partition; make the partitioned table an entity")]
     Partition,
+}
+
+/// What carrying out a write of fields does beside the table.
+#[derive(Debug, Clone)]
+pub(crate) struct Beside {
+    /// What the client wrote. What is carried out may be something else: an upsert finds its row or does not.
+    pub(crate) written: Op,
+    /// The entry's metadata when the write was planned.
+    pub(crate) expected: Option<String>,
+    /// What the entry is to be, where it is to change.
+    pub(crate) entry: Option<Entry>,
+    /// What the trigger need not stamp, as JSON.
+    pub(crate) stamped: String,
+    /// The columns of which the values are what is to be added.
+    pub(crate) adds: Vec<usize>,
+    /// Whether the write leaves the table as it is.
+    pub(crate) loses: Option<Loses>,
+}
+
+/// Against what a write has lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Loses {
+    /// A row that is there. Its writer must still be one who may write it.
+    Row,
+    /// A deletion.
+    Deletion,
 }
 
 /// The rules as they are for this table.

@@ -10,17 +10,19 @@ use std::sync::Arc;
 
 use diesel::result::DatabaseErrorKind;
 use filter::Filter;
-use protocol::{Reject, RejectCode};
+use protocol::{Op, Reject, RejectCode};
+use serde_json::value::RawValue;
 use sync_core::mutation::chain::{KeptChains, Place, Turn};
 use sync_core::mutation::{Applied, CheckedWrite};
 use uuid::Uuid;
 
 use crate::entity::{Entity, EntityMap};
 use crate::error::{DbError, DbResult};
+use crate::fields::Beside;
 
 /// A mutation whose writes have been checked, or that the check has rejected. A rejected one goes to the
 /// database too, so that its number advances and its reject is stored.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Mutation {
     /// Its client.
     pub client_id: Uuid,
@@ -113,6 +115,17 @@ impl<T> Began<T> {
 }
 
 impl Mutation {
+    /// The same mutation with other writes.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn with_writes(&self, writes: Vec<TableWrite>) -> Self {
+        Self {
+            client_id: self.client_id,
+            user_id: self.user_id.clone(),
+            place: self.place,
+            writes: Ok(writes),
+        }
+    }
+
     /// The same mutation, rejected.
     pub(crate) fn rejected(&self, reject: Reject) -> Self {
         Self {
@@ -149,7 +162,7 @@ impl ClientState {
 }
 
 /// A checked write with its table and the rows that the writer may write there.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct TableWrite {
     checked: CheckedWrite,
     pub(crate) table: Arc<Entity>,
@@ -162,6 +175,12 @@ pub struct TableWrite {
         expect(dead_code, reason = "SQLite has no roles")
     )]
     pub(crate) run_as: Option<Arc<RunAs>>,
+    /// What it does beside the table, when it carries out what was planned for a row that merges by its fields.
+    #[cfg_attr(
+        not(feature = "postgres"),
+        expect(dead_code, reason = "SQLite does it as it goes along")
+    )]
+    pub(crate) beside: Option<Box<Beside>>,
 }
 
 /// As whom PostgreSQL runs a write, so that its row level security and grants decide about it.
@@ -174,7 +193,7 @@ pub struct RunAs {
 }
 
 /// The rows of a table that a writer may write; `None` allows any row.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct TableScope {
     /// The filter of the rows that exist for the writer; `None` for those that match `using`.
     pub visible: Option<Filter>,
@@ -200,6 +219,7 @@ impl TableWrite {
             scope,
             others,
             run_as: None,
+            beside: None,
         })
     }
 
@@ -211,6 +231,30 @@ impl TableWrite {
             scope: TableScope::default(),
             ..self
         }
+    }
+
+    /// The write that does this instead, and that beside the table.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn carrying_out(
+        &self,
+        op: Op,
+        values: Vec<(usize, Box<RawValue>)>,
+        beside: Beside,
+    ) -> Self {
+        let mut write = self.clone();
+        write.checked.op = op;
+        write.checked.values = values;
+        write.checked.filled = Vec::new();
+        write.beside = Some(beside.into());
+        write
+    }
+
+    /// What its writer asked for.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn written_op(&self) -> Op {
+        self.beside
+            .as_ref()
+            .map_or(self.op, |beside| beside.written)
     }
 
     /// Whether it sets this column of a row that it finds.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use axum::http::HeaderMap;
 use db::entity::EntityConfig;
 use db::{DatabaseConfig, DbPool};
+use merge::ClockPolicy;
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use sync_core::address::AddressRange;
@@ -42,6 +43,8 @@ pub struct SyncConfig {
     pub auth: AuthConfig,
     /// How this server reaches the others. Default: [`LocalBus`], for a single server.
     pub bus: Arc<dyn Bus>,
+    /// What happens to clocks of clients that are ahead of the server's. Default: they become the moment of receipt.
+    pub clock: ClockPolicy,
     /// Whether the engine only looks on: it makes no tables, captures nothing that no server captures, never leads and
     /// never prunes. Default: false.
     pub observes: bool,
@@ -61,6 +64,7 @@ impl SyncConfig {
             reads: ReadsConfig::default(),
             auth: AuthConfig::default(),
             bus: Arc::new(LocalBus::default()),
+            clock: ClockPolicy::default(),
             observes: false,
             mutators: Mutators::default(),
         }

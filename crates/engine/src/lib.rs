@@ -70,6 +70,9 @@ pub use db::open_mutation::SqliteConnection;
 pub use db::{DatabaseConfig, DbError, DbPool};
 pub use engine::SyncEngine;
 pub use error::SyncError;
+pub use merge::{
+    ClockPolicy, ColumnMerge, ColumnRule, Comparison, Deletes, FieldMergeStrategy, Rules,
+};
 pub use mutators::{MutatorError, MutatorTx, Refusal, RejectedWrite, TxConnection, ValidatedWrite};
 pub use protocol::{Change, Op, RefetchReason, Reject, RejectCode, SelectionRequest};
 /// Derive its `JsonSchema` for the arguments of mutators, with `#[schemars(crate = "rhtmx_sync::schemars")]`, or depend on

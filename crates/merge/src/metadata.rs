@@ -37,7 +37,7 @@ pub enum RowError {
     },
     /// What is known of a field is for another kind of column, or comes without a value.
     #[error("the metadata of {column:?} does not fit its column")]
-    Mark {
+    Metadata {
         /// The column.
         column: String,
     },
@@ -170,14 +170,14 @@ impl Row {
             .keys()
             .find(|column| !values.contains_key(*column))
         {
-            return Err(RowError::Mark {
+            return Err(RowError::Metadata {
                 column: column.clone(),
             });
         }
         for (column, value) in values {
             let mark = metadata.fields.get(column);
             if row.base.is_none() && mark.is_none() {
-                return Err(RowError::Mark {
+                return Err(RowError::Metadata {
                     column: column.clone(),
                 });
             }
@@ -233,7 +233,7 @@ fn cell(column: &str, value: &Value, mark: Option<&Mark>, rules: &Rules) -> Resu
                 Some(Mark::Other(OtherMark::Counter { set, sums, null })) => {
                     (set.clone(), sums.clone(), *null)
                 }
-                Some(_) => return Err(RowError::Mark { column: column() }),
+                Some(_) => return Err(RowError::Metadata { column: column() }),
             };
             let counter = Counter::shown(value, set, sums, !null);
             let counter = counter.map_err(|error| RowError::Counter {
@@ -246,7 +246,7 @@ fn cell(column: &str, value: &Value, mark: Option<&Mark>, rules: &Rules) -> Resu
             let edited = match mark {
                 None => BTreeMap::new(),
                 Some(Mark::Other(OtherMark::Set(edited))) => edited.clone(),
-                Some(_) => return Err(RowError::Mark { column: column() }),
+                Some(_) => return Err(RowError::Metadata { column: column() }),
             };
             let set = Set::shown(value, edited);
             let set = set.map_err(|error| RowError::Set {
@@ -255,7 +255,7 @@ fn cell(column: &str, value: &Value, mark: Option<&Mark>, rules: &Rules) -> Resu
             })?;
             Ok(Cell::Set(set))
         }
-        _ => Err(RowError::Mark { column: column() }),
+        _ => Err(RowError::Metadata { column: column() }),
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use diesel_async::AsyncConnection as _;
 use protocol::Reject;
 use sync_core::mutation::Applied;
+use sync_core::mutation::fields::Merged;
 
 use super::mutation::{self, Ran};
 use super::pool::PostgresPool;
@@ -13,7 +14,9 @@ use super::read;
 use super::write::call::StoredClient;
 use super::write::explain::{self, Fault, Kind};
 use crate::error::{DbError, DbResult};
-use crate::write::{ClientState, Mutation, answer_again, rejected_at_commit, stored_reject};
+use crate::write::{
+    ClientState, Mutation, TableWrite, answer_again, rejected_at_commit, stored_reject,
+};
 
 /// How often a mutation is tried when others of its client come between.
 pub(super) const ROUNDS_MAX: u32 = 5;
@@ -42,11 +45,16 @@ impl PostgresPool {
     pub(crate) async fn apply(&self, mutation: Mutation) -> DbResult<Applied> {
         let log_schema = self.own_schema().await?;
         let mut mutation = Arc::new(mutation);
+        let mut has_raced = false;
         for _ in 0..ROUNDS_MAX {
             match self.writer.run(&mutation, &log_schema).await? {
-                Ran::Now { epoch, commit_id } => {
+                Ran::Now {
+                    epoch,
+                    commit_id,
+                    merged,
+                } => {
                     return Ok(match &mutation.writes {
-                        Ok(_) => committed(Some(commit_id), epoch),
+                        Ok(_) => committed(Some(commit_id), epoch, merged),
                         Err(reject) => Applied::Rejected(reject.clone()),
                     });
                 }
@@ -55,10 +63,19 @@ impl PostgresPool {
                         return Ok(applied);
                     }
                 }
-                Ran::Failed(fault) => {
-                    let reject = self.explain(&mutation, &log_schema, &fault).await?;
-                    mutation = Arc::new(mutation.rejected(reject));
+                Ran::Failed { fault, planned } => {
+                    let writes = mutation.writes.as_deref().unwrap_or_default();
+                    let writes = planned.as_deref().unwrap_or(writes);
+                    // A row that is there by now is found by the next plan; one that is only alike is not.
+                    let is_race =
+                        fault.kind() == Kind::Raced || !has_raced && fault.is_race(writes);
+                    has_raced |= is_race;
+                    if !is_race {
+                        let reject = self.explain(writes, &log_schema, &fault).await?;
+                        mutation = Arc::new(mutation.rejected(reject));
+                    }
                 }
+                Ran::Rejected(reject) => mutation = Arc::new(mutation.rejected(reject)),
                 Ran::OtherUser => return Err(DbError::OtherUser),
                 Ran::NotCommitted => {
                     mutation = Arc::new(mutation.rejected(rejected_at_commit(&mutation)));
@@ -78,11 +95,10 @@ impl PostgresPool {
     /// The reject for a mutation that failed because of its data.
     async fn explain(
         &self,
-        mutation: &Mutation,
+        writes: &[TableWrite],
         log_schema: &str,
         fault: &Fault,
     ) -> DbResult<Reject> {
-        let writes = mutation.writes.as_deref().unwrap_or_default();
         if matches!(fault.kind(), Kind::Data | Kind::Table) {
             let mut conn = self.get().await?;
             let explained = explain::explain(&mut conn, log_schema, writes, fault).await?;
@@ -102,7 +118,7 @@ pub(super) fn answer_of_before(
 ) -> DbResult<Option<Applied>> {
     answer_again(&client.chains(), &mutation.place, || match &client.reject {
         Some(text) => stored_reject(text).map(Applied::Rejected),
-        None => Ok(committed(client.commit, epoch)),
+        None => Ok(committed(client.commit, epoch, Vec::new())),
     })
 }
 
@@ -112,10 +128,10 @@ pub(super) fn others_are_under_way() -> DbError {
     DbError::Unreachable(message.to_owned())
 }
 
-pub(super) fn committed(commit_id: Option<i64>, epoch: String) -> Applied {
+pub(super) fn committed(commit_id: Option<i64>, epoch: String, merged: Vec<Merged>) -> Applied {
     Applied::Committed {
         commit_id: commit_id.map(read::commit_id),
         epoch: Some(epoch),
-        merged: Vec::new(),
+        merged,
     }
 }

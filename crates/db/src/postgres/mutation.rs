@@ -11,19 +11,22 @@ use std::time::{Duration, Instant};
 
 use diesel::prelude::*;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use protocol::Reject;
 use sync_core::mutation::chain::KeptChains;
+use sync_core::mutation::fields::Merged;
 use tokio::sync::oneshot;
-use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
+use tokio_postgres::{Client, SimpleQueryMessage};
 
 use super::connect::{self, Connector};
 use super::write::call::{self, Patience, Returned, Stored, StoredClient};
 use super::write::explain::{Fault, Kind};
+use super::write::fields::{self, Planned};
 use crate::error::{DbError, DbResult, Failed};
 use crate::lanes::{Job, Lane, Lanes};
 use crate::quote::ident;
 use crate::tables::_rhtmx_sync_client as client;
-use crate::write::{ClientState, Mutation};
+use crate::write::{ClientState, Mutation, TableWrite};
 
 /// The writes of mutations that share a call. Each mutation is a subtransaction, and PostgreSQL looks for more than
 /// 64 of those in other places than its own memory.
@@ -91,13 +94,17 @@ pub(super) enum Ran {
     Now {
         epoch: String,
         commit_id: i64,
+        merged: Vec<Merged>,
     },
     /// It does not come next.
-    Before {
-        epoch: String,
-        client: StoredClient,
+    Before { epoch: String, client: StoredClient },
+    Failed {
+        fault: Fault,
+        /// The writes as they were planned, where some merge by their fields.
+        planned: Option<Vec<TableWrite>>,
     },
-    Failed(Fault),
+    /// Its writes do not go with the rows that they merge with.
+    Rejected(Reject),
     /// The client id is another user's.
     OtherUser,
     /// The commit violated a constraint.
@@ -146,7 +153,7 @@ impl Writer {
         if row.is_none() && !self.is_slow(mutation) {
             let ran = self.submit(mutation, log_schema, None).await?;
             match &ran {
-                Ran::Failed(fault) if fault.kind() == Kind::Locked => {
+                Ran::Failed { fault, .. } if fault.kind() == Kind::Locked => {
                     let row = mutation.row(fault.write_index().unwrap_or(0));
                     return self.alone(mutation, log_schema, row).await;
                 }
@@ -214,25 +221,45 @@ impl Writer {
 
     /// Applies these mutations together or, when their transaction fails as a whole, one by one.
     async fn answer(&self, conn: &mut Option<Client>, mut taken: Vec<Waiting>, patience: Patience) {
-        let mutations: Vec<&Mutation> = taken.iter().map(|one| &*one.mutation).collect();
         let [first, ..] = taken.as_slice() else {
             return;
         };
         let log_schema = first.log_schema.clone();
-        let ran = self.call(conn, &mutations, &log_schema, patience).await;
+        let waiting: Vec<Arc<Mutation>> = taken.iter().map(|one| one.mutation.clone()).collect();
+        let planned = self.plan(conn, &waiting, &log_schema, patience).await;
+        let (planned, ran) = match planned {
+            Ok(plans) => {
+                let (kept, planned) = keep_planned(taken, plans);
+                taken = kept;
+                if taken.is_empty() {
+                    return;
+                }
+                let mutations: Vec<&Mutation> = planned.iter().map(|one| &*one.mutation).collect();
+                let ran = self.call(conn, &mutations, &log_schema, patience).await;
+                (planned, ran)
+            }
+            Err(error) => (Vec::new(), Err(error)),
+        };
         match ran {
             Ok(Called::Returned(Returned {
                 epoch,
                 commit_id,
                 stored,
             })) => {
-                for (one, stored) in taken.into_iter().zip(stored) {
+                for ((one, planned), stored) in taken.into_iter().zip(planned).zip(stored) {
                     let epoch = epoch.clone();
                     // Nobody may wait for it any more.
                     let _ = one.answer.send(Ok(match stored {
-                        Stored::Now => Ran::Now { epoch, commit_id },
+                        Stored::Now => Ran::Now {
+                            epoch,
+                            commit_id,
+                            merged: planned.merged,
+                        },
                         Stored::Before(client) => Ran::Before { epoch, client },
-                        Stored::Failed(fault) => Ran::Failed(fault),
+                        Stored::Failed(fault) => Ran::Failed {
+                            fault,
+                            planned: planned.writes(),
+                        },
                         Stored::OtherUser => Ran::OtherUser,
                     }));
                 }
@@ -266,6 +293,34 @@ impl Writer {
         }
     }
 
+    /// Plans the writes that merge by their fields, for the rows as they are now.
+    async fn plan<'a>(
+        &self,
+        conn: &mut Option<Client>,
+        mutations: &'a [Arc<Mutation>],
+        log_schema: &str,
+        patience: Patience,
+    ) -> DbResult<Vec<Result<Planned<'a>, Reject>>> {
+        let writes = mutations.iter().flat_map(|one| one.writes.iter().flatten());
+        let named = fields::named(writes);
+        let mut rows = fields::Rows::new();
+        if !named.is_empty() {
+            let sql = fields::known_sql(&named, log_schema);
+            rows = match self.send(conn, &sql, patience).await? {
+                Sent::Messages(messages) => fields::known(&messages)?,
+                Sent::Failed(code) => {
+                    let message = format!("SQLSTATE {}", code.code());
+                    return Err(DbError::Table {
+                        write: None,
+                        message,
+                    });
+                }
+            };
+        }
+        let plan = |one: &'a Arc<Mutation>| fields::planned(one, &mut rows);
+        Ok(mutations.iter().map(plan).collect())
+    }
+
     async fn call(
         &self,
         conn: &mut Option<Client>,
@@ -274,12 +329,25 @@ impl Writer {
         patience: Patience,
     ) -> DbResult<Called> {
         let sql = call::sql(mutations, &self.emptied(), log_schema, patience);
+        match self.send(conn, &sql, patience).await? {
+            Sent::Messages(messages) => call::returned(&messages).map(Called::Returned),
+            Sent::Failed(code) => failed(&code),
+        }
+    }
+
+    /// Sends statements, which form one transaction.
+    async fn send(
+        &self,
+        conn: &mut Option<Client>,
+        sql: &str,
+        patience: Patience,
+    ) -> DbResult<Sent> {
         let open = match conn.take().or_else(|| self.idle().pop()) {
             Some(open) if !open.is_closed() => open,
             _ => self.open().await?,
         };
         let given_up = patience.statement + ANSWER_PATIENCE;
-        let answer = tokio::time::timeout(given_up, open.simple_query(&sql)).await;
+        let answer = tokio::time::timeout(given_up, open.simple_query(sql)).await;
         let messages = match answer {
             Err(_) => return Err(DbError::Unreachable("no answer in time".to_owned())),
             Ok(Ok(messages)) => messages,
@@ -289,13 +357,13 @@ impl Writer {
                     *conn = Some(open);
                 }
                 return match code {
-                    Some(code) => self::failed(&code),
+                    Some(code) => Ok(Sent::Failed(code)),
                     None => Err(connect::failed("applying mutations", &error)),
                 };
             }
         };
         *conn = Some(open);
-        call::returned(&messages).map(Called::Returned)
+        Ok(Sent::Messages(messages))
     }
 
     async fn open(&self) -> DbResult<Client> {
@@ -333,6 +401,29 @@ impl Writer {
             slow.insert(write.entity.clone(), until);
         }
     }
+}
+
+/// The mutations that have a plan, each with its own. The others are answered.
+fn keep_planned<'a>(
+    taken: Vec<Waiting>,
+    plans: Vec<Result<Planned<'a>, Reject>>,
+) -> (Vec<Waiting>, Vec<Planned<'a>>) {
+    let mut kept = Vec::with_capacity(taken.len());
+    for (one, plan) in taken.into_iter().zip(plans) {
+        match plan {
+            Ok(plan) => kept.push((one, plan)),
+            Err(reject) => {
+                // Nobody may wait for it any more.
+                let _ = one.answer.send(Ok(Ran::Rejected(reject)));
+            }
+        }
+    }
+    kept.into_iter().unzip()
+}
+
+enum Sent {
+    Messages(Vec<SimpleQueryMessage>),
+    Failed(SqlState),
 }
 
 enum Called {

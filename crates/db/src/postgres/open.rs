@@ -15,6 +15,7 @@ use diesel_async::{
 };
 use protocol::Reject;
 use sync_core::mutation::Applied;
+use sync_core::mutation::fields::{Known, Merged};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::apply::{ROUNDS_MAX, answer_of_before, committed, others_are_under_way};
@@ -23,6 +24,7 @@ use super::mutation::LOCK_PATIENCE;
 use super::pool::PostgresPool;
 use super::write::call::{self, Returned, Stored};
 use super::write::explain::{self, Fault, Kind};
+use super::write::fields;
 use crate::error::{DbError, DbResult};
 use crate::write::{
     Began, Mutation, RunAs, TableWrite, is_violation, not_its_own_transaction, statement_reject,
@@ -43,6 +45,8 @@ pub(crate) struct OpenMutation {
     commit_id: i64,
     /// As whom writes have run.
     run_as: Option<Arc<RunAs>>,
+    /// What became of the writes of rows that merge by their fields.
+    merged: Vec<Merged>,
     _turn: OwnedSemaphorePermit,
 }
 
@@ -54,6 +58,38 @@ struct Row {
     commit_id: String,
     #[diesel(sql_type = Nullable<Text>)]
     answers: Option<String>,
+}
+
+/// How writes have ended.
+enum Ended {
+    Done,
+    Failed(Fault),
+}
+
+/// A row that merges by its fields, as the transaction sees it.
+#[derive(QueryableByName)]
+struct KnownRow {
+    #[diesel(sql_type = Text)]
+    entity: String,
+    #[diesel(sql_type = Text)]
+    entity_id: String,
+    #[diesel(sql_type = Nullable<Text>)]
+    values: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    metadata: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    image: Option<String>,
+}
+
+impl KnownRow {
+    fn named(self) -> ((String, String), Known) {
+        let known = Known {
+            row: self.values,
+            metadata: self.metadata,
+            image: self.image,
+        };
+        ((self.entity, self.entity_id), known)
+    }
 }
 
 impl PostgresPool {
@@ -75,6 +111,7 @@ impl PostgresPool {
             epoch: String::new(),
             commit_id: 0,
             run_as: None,
+            merged: Vec::new(),
             _turn: turn,
         };
         for _ in 0..ROUNDS_MAX {
@@ -152,24 +189,63 @@ impl OpenMutation {
         if write.run_as.is_some() {
             self.run_as.clone_from(&write.run_as);
         }
+        if write.fields.is_some() {
+            return self.write_fields(write).await;
+        }
         let run_as = write.run_as.clone();
-        self.run_writes(std::slice::from_ref(write), run_as.as_deref())
-            .await
+        let ran = self.run_writes(std::slice::from_ref(write), run_as.as_deref());
+        Ok(match ran.await? {
+            Ended::Done => Ok(()),
+            Ended::Failed(fault) => Err(self.explain(std::slice::from_ref(write), &fault).await?),
+        })
+    }
+
+    /// Runs a write of a row that merges by its fields, planned for the row as the transaction sees it.
+    async fn write_fields(&mut self, write: &TableWrite) -> DbResult<Result<(), Reject>> {
+        for round in 1..=ROUNDS_MAX {
+            let writes = std::slice::from_ref(write);
+            let sql = fields::known_query(&fields::named(writes.iter()), &self.log_schema);
+            let found: Vec<KnownRow> = match sql.as_str() {
+                // The database chooses the key.
+                "" => Vec::new(),
+                sql => sql_query(sql)
+                    .load(&mut *self.conn)
+                    .await
+                    .map_err(|error| DbError::while_doing("reading a row to merge with", error))?,
+            };
+            let mut rows = found.into_iter().map(KnownRow::named).collect();
+            let (planned, merged) = match fields::plan_all(writes, &mut rows) {
+                Ok(planned) => planned,
+                Err(reject) => return Ok(Err(reject)),
+            };
+            match self
+                .run_writes(&planned, write.run_as.clone().as_deref())
+                .await?
+            {
+                Ended::Done => {
+                    self.merged.extend(merged);
+                    return Ok(Ok(()));
+                }
+                Ended::Failed(fault) if round < ROUNDS_MAX && fault.kind() == Kind::Raced => {}
+                Ended::Failed(fault) => return Ok(Err(self.explain(&planned, &fault).await?)),
+            }
+        }
+        Err(others_are_under_way())
     }
 
     async fn run_writes(
         &mut self,
         writes: &[TableWrite],
         run_as: Option<&RunAs>,
-    ) -> DbResult<Result<(), Reject>> {
+    ) -> DbResult<Ended> {
         let query = call::query_of_open(writes, run_as, &self.log_schema, LOCK_PATIENCE);
         let returned = self.run(&query).await?;
         if returned.commit_id != self.commit_id {
             return Err(not_its_own_transaction());
         }
         match one(returned.stored)? {
-            Stored::Now => Ok(Ok(())),
-            Stored::Failed(fault) => self.explain(writes, &fault).await.map(Err),
+            Stored::Now => Ok(Ended::Done),
+            Stored::Failed(fault) => Ok(Ended::Failed(fault)),
             Stored::Before(_) | Stored::OtherUser => Err(unexpected()),
         }
     }
@@ -200,7 +276,8 @@ impl OpenMutation {
     /// Checks what is deferred, and commits. After a reject nothing is left.
     pub(crate) async fn commit(mut self) -> DbResult<Result<Applied, Reject>> {
         let run_as = self.run_as.clone();
-        if let Err(reject) = self.run_writes(&[], run_as.as_deref()).await? {
+        if let Ended::Failed(fault) = self.run_writes(&[], run_as.as_deref()).await? {
+            let reject = self.explain(&[], &fault).await?;
             self.roll_back().await;
             return Ok(Err(reject));
         }
@@ -210,7 +287,7 @@ impl OpenMutation {
         match AnsiTransactionManager::commit_transaction(&mut *self.conn).await {
             Ok(()) => {
                 self.guard.disarm();
-                Ok(Ok(committed(Some(self.commit_id), self.epoch)))
+                Ok(Ok(committed(Some(self.commit_id), self.epoch, self.merged)))
             }
             Err(error) if is_violation(&error) => {
                 self.guard.disarm();

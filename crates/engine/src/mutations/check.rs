@@ -5,6 +5,7 @@ use db::entity::{Entity, EntityMap};
 use db::write::{TableScope, TableWrite};
 use filter::{Filter, FilterError, Table};
 use protocol::{MutatorCall, Op, Push, Reject, RejectCode, Step, Write, json_fault};
+use sync_core::mutation::fields::Receipt;
 use sync_core::mutation::{self, Applied};
 use sync_core::policy::{Principal, ReadScope, RowScope, WriteScope};
 use sync_core::shape::WholeTables;
@@ -37,11 +38,14 @@ pub(super) fn check(
     state: &EngineState,
     principal: &Principal,
     push: &Push,
+    receipt: &Receipt,
 ) -> Result<Checked, Reject> {
     mutation::check_count(push.writes.len(), state.config.limits.writes_max)?;
     let entities = state.entities.all();
-    let write = |index: usize, write: &Write| {
-        let checked = check_write(state, principal, write, &entities);
+    // Writes are checked in their order, and a mutation that is tried again is checked from the start.
+    let mut receipt = receipt.clone();
+    let mut write = |index: usize, write: &Write| {
+        let checked = check_write(state, principal, write, &entities, &mut receipt);
         checked.map_err(|reject| reject.of_write(index))
     };
     let steps = push.writes.iter().enumerate();
@@ -86,6 +90,7 @@ fn check_write(
     principal: &Principal,
     write: &Write,
     entities: &EntityMap,
+    receipt: &mut Receipt,
 ) -> Result<TableWrite, Reject> {
     let authorizer = &state.config.auth.authorizer;
     let entity = entities
@@ -96,7 +101,13 @@ fn check_write(
     }
     let scope = authorizer.write(principal, &write.entity, write.op);
     let schema = entity.map(|entity| entity.schema.clone());
-    let checked = mutation::check(write, schema, &scope.columns)?;
+    let checked = match entity.and_then(|entity| Some((entity, entity.fields.as_ref()?))) {
+        Some((entity, rules)) => {
+            let schema = entity.schema.clone();
+            mutation::check_fields(write, schema, &scope.columns, rules, receipt)?
+        }
+        None => mutation::check(write, schema, &scope.columns)?,
+    };
     Hook::validate(
         state.config.mutators.hooks(&write.entity),
         principal,

@@ -10,6 +10,7 @@ use db::{DbError, backoff};
 use protocol::{Push, Reject, RejectCode, Step};
 use sync_core::mutation::Applied;
 use sync_core::mutation::chain::{Place, WritesDigest};
+use sync_core::mutation::fields::Receipt;
 use sync_core::policy::Principal;
 use tracing::warn;
 use uuid::Uuid;
@@ -17,6 +18,7 @@ use uuid::Uuid;
 use self::calls::Stop;
 use self::check::{Checked, check, concealed, has_calls};
 
+use crate::clock::now_ms;
 use crate::schema_watch;
 use crate::state::EngineState;
 
@@ -56,6 +58,9 @@ pub(crate) async fn apply(
         claimed: push.chain,
         digest: WritesDigest::of(push.writes.text()),
     };
+    // The same for every attempt.
+    let clock = state.config.clock;
+    let receipt = Receipt::new(clock, now_ms(), client_id, push.mutation);
     let mut failures = 0;
     let mut table_failures = 0;
     let mut recurring_failures = 0;
@@ -64,7 +69,7 @@ pub(crate) async fn apply(
     loop {
         let checked = match refused.take() {
             Some(reject) => Err(reject),
-            None => check(state, principal, &push),
+            None => check(state, principal, &push, &receipt),
         };
         let mutation = |writes| Mutation {
             client_id,

@@ -90,6 +90,7 @@ pub(in super::super) const CRATES: &[Crate] = &[
         may_use: &[
             "crates/value",
             "crates/filter",
+            "crates/merge",
             "crates/protocol",
             "crates/jwt",
             "crates/rls",

@@ -1,8 +1,11 @@
 //! What is known of a row when a write comes.
 
 use merge::{Clock, Metadata, Row, RowError, Rules};
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use value::schema::Schema;
+
+use super::outcome::{Action, Plan};
 
 /// A row as the database has it, in JSON.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -16,6 +19,24 @@ pub struct Known {
 }
 
 impl Known {
+    /// Becomes what is known when a plan has been carried out. Columns that the database fills in by itself are not known
+    /// then, of a row that the plan creates.
+    pub fn carry_out(&mut self, schema: &Schema, plan: &Plan) {
+        match &plan.action {
+            Action::Create { values } => self.row = Some(object(Map::new(), schema, values)),
+            Action::Update { values, .. } => {
+                let row = read(self.row.as_deref());
+                self.row = Some(object(row, schema, values));
+            }
+            Action::Delete => self.row = None,
+            Action::Nothing => {}
+        }
+        if let Some(entry) = &plan.entry {
+            self.metadata = Some(entry.metadata.clone());
+            self.image.clone_from(&entry.image);
+        }
+    }
+
     /// The row that merges: none where there never was one. What cannot be read of it, because somebody changed it by hand,
     /// counts as not there.
     pub(super) fn row(&self, schema: &Schema, rules: &Rules) -> Option<Row> {
@@ -50,6 +71,18 @@ pub(super) fn is_field(schema: &Schema, index: usize) -> bool {
     !schema.is_key(index) && !schema.columns[index].generated
 }
 
+fn object(
+    mut row: Map<String, Value>,
+    schema: &Schema,
+    values: &[(usize, Box<RawValue>)],
+) -> String {
+    for (index, raw) in values {
+        let value = serde_json::from_str(raw.get()).unwrap_or_default();
+        row.insert(schema.columns[*index].name.clone(), value);
+    }
+    Value::Object(row).to_string()
+}
+
 fn read<T: serde::de::DeserializeOwned + Default>(text: Option<&str>) -> T {
     let read = text.and_then(|text| serde_json::from_str(text).ok());
     read.unwrap_or_default()
@@ -63,7 +96,7 @@ fn readable(mut metadata: Metadata, mut values: Map<String, Value>, rules: &Rule
             Err(
                 RowError::Counter { column, .. }
                 | RowError::Set { column, .. }
-                | RowError::Mark { column },
+                | RowError::Metadata { column },
             ) => column,
             Err(RowError::TooManyFields) => return Row::default(),
         };

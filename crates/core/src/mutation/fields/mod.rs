@@ -9,6 +9,7 @@
 //! statements find out, or are made so that it does not matter ([`Action::Update`], `adds`).
 
 mod known;
+mod outcome;
 mod plan;
 #[cfg(test)]
 mod tests;
@@ -20,10 +21,12 @@ use merge::{Amount, Clock, ClockError, ClockPolicy, ColumnMerge, NodeId, Rules};
 use protocol::{Reject, RejectCode, Write};
 use serde_json::Value;
 use serde_json::value::RawValue;
+use uuid::Uuid;
 use value::schema::{ColumnKind, Schema};
 
 pub use known::Known;
-pub use plan::{Action, Entry, Merged, Plan, plan};
+pub use outcome::{Action, Entry, Merged, Plan};
+pub use plan::plan;
 
 use super::{column_value, invalid};
 
@@ -63,34 +66,27 @@ pub struct Receipt {
     policy: ClockPolicy,
     received_ms: u64,
     node: NodeId,
-    previous: Option<Clock>,
-    newest: Option<Clock>,
+    /// Below every clock that becomes the moment of receipt.
+    previous: Clock,
     /// The clock of the newest write of each row in the mutation.
     rows: BTreeMap<(String, String), Clock>,
 }
 
 impl Receipt {
-    /// A mutation of the client that stamps as `node`, received at this time in milliseconds from 1970. `previous` is the
-    /// newest clock that was admitted of the client's mutations before it.
-    pub fn new(
-        policy: ClockPolicy,
-        received_ms: u64,
-        node: NodeId,
-        previous: Option<Clock>,
-    ) -> Self {
+    /// A client's mutation of this number, received at this time in milliseconds from 1970.
+    ///
+    /// Clocks that become the moment of receipt keep the order of the client's mutations: of two that are received in one
+    /// millisecond the numbers decide.
+    pub fn new(policy: ClockPolicy, received_ms: u64, client_id: Uuid, number: u64) -> Self {
+        let node = NodeId::of_client(client_id.as_bytes());
+        let counter = (number % u64::from(u16::MAX)) as u16;
         Self {
             policy,
             received_ms,
+            previous: Clock::new(received_ms, counter, &node),
             node,
-            previous,
-            newest: None,
             rows: BTreeMap::new(),
         }
-    }
-
-    /// The newest clock that was admitted of the client, with this mutation.
-    pub fn newest(&self) -> Option<&Clock> {
-        self.newest.as_ref().max(self.previous.as_ref())
     }
 
     /// How a write was made that names these clocks.
@@ -106,7 +102,7 @@ impl Receipt {
             let message = format!("`hlc` must be a clock of this client's node, {}", self.node);
             return Err(invalid(message));
         }
-        let previous = self.previous.as_ref();
+        let previous = Some(&self.previous);
         let admitted = self.policy.admit(&clock, self.received_ms, previous);
         Ok(Stamp::Author {
             clock: admitted.map_err(|error| refused(&error))?,
@@ -134,7 +130,6 @@ impl Receipt {
             }
             _ => clock,
         };
-        self.newest = self.newest.take().max(Some(clock.clone()));
         if let Some(row) = row {
             self.rows.insert(row, clock.clone());
         }
@@ -181,9 +176,9 @@ fn check_increment(edit: &BTreeMap<String, &RawValue>) -> Result<(), String> {
         _ => return Err("an edit of a counter is {\"add\": number}".to_owned()),
     };
     let value: Value = serde_json::from_str(add.get()).map_err(|error| error.to_string())?;
-    let amount = Amount::of(&value).map_err(|error| format!("it cannot be added: {error}"))?;
-    let _ = amount;
-    Ok(())
+    let amount = Amount::of(&value);
+    let checked = amount.map_err(|error| format!("it cannot be added: {error}"));
+    checked.map(|_| ())
 }
 
 fn check_members(edit: &BTreeMap<String, &RawValue>, kind: &ColumnKind) -> Result<(), String> {

@@ -1,72 +1,14 @@
 //! What a write makes of a row that merges by its fields.
 
-use merge::{Clock, ColumnMerge, Conflict, Deletes, Edit, Row, RowError, Site, Write, WriteError};
+use merge::{Clock, ColumnMerge, Deletes, Edit, Row, RowError, Site, Write, WriteError};
 use protocol::{Op, Reject, RejectCode};
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value};
 
 use super::known::is_field;
+use super::outcome::{Action, Entry, Plan};
 use super::{FieldWrite, Known, Stamp};
 use crate::mutation::{CheckedWrite, invalid};
-
-/// What to do when a write comes.
-#[derive(Debug, Clone)]
-pub struct Plan {
-    /// What to do with the table.
-    pub action: Action,
-    /// What to keep beside the row from now on; none where that stays as it is.
-    pub entry: Option<Entry>,
-    /// The clock under which the write counts.
-    pub clock: Clock,
-    /// The values that lost.
-    pub conflicts: Vec<Conflict>,
-    /// Whether the row is a deleted one, and stays so: it cannot be said whether the writer may know of it.
-    pub is_deleted: bool,
-}
-
-/// What became of a write, for those who made it or whose values lost.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Merged {
-    /// Its position in the mutation.
-    pub write: usize,
-    /// The clock under which it counts.
-    pub clock: Clock,
-    /// The values that lost.
-    pub conflicts: Vec<Conflict>,
-}
-
-/// What to do with the table. Values have the positions of their columns, ascending.
-#[derive(Debug, Clone)]
-pub enum Action {
-    /// Insert the row.
-    Create {
-        /// Its values, with the key's.
-        values: Vec<(usize, Box<RawValue>)>,
-    },
-    /// Set some of its columns.
-    Update {
-        /// The values that won, and the numbers that increments make.
-        values: Vec<(usize, Box<RawValue>)>,
-        /// The increments that are among the values, each as a JSON number or the text of one. They leave no trace beside
-        /// the row, so a database that did not lock the row when it was read adds them instead.
-        adds: Vec<(usize, Box<RawValue>)>,
-    },
-    /// Delete it.
-    Delete,
-    /// Leave the table as it is: the write has lost.
-    Nothing,
-}
-
-/// What is kept beside a row.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
-    /// The newest clock in the metadata.
-    pub newest: Clock,
-    /// The metadata, as JSON.
-    pub metadata: String,
-    /// The values of a row that is gone and may come back, as JSON.
-    pub image: Option<String>,
-}
 
 /// Says what a write makes of the row, as it is known now.
 ///
@@ -251,7 +193,7 @@ fn reject(error: &WriteError) -> Reject {
             match row {
                 RowError::Counter { column, .. }
                 | RowError::Set { column, .. }
-                | RowError::Mark { column } => reject.of_column(column),
+                | RowError::Metadata { column } => reject.of_column(column),
                 RowError::TooManyFields => reject,
             }
         }

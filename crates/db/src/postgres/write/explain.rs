@@ -40,6 +40,8 @@ enum Refused {
     Check,
     /// The role of its writes may not be had, or their statements have left it.
     Role,
+    /// The row has changed since the write was planned.
+    Raced,
 }
 
 /// What follows from a fault.
@@ -55,6 +57,8 @@ pub(in crate::postgres) enum Kind {
     Recurring,
     /// The database cannot do it at the moment, whatever the mutation holds.
     Passing,
+    /// It was planned for a row that has changed since.
+    Raced,
 }
 
 impl Fault {
@@ -67,6 +71,7 @@ impl Fault {
         let (state, class) = (self.state.as_str(), self.class());
         let is_own = self.write == Some(-1) || self.table.starts_with("_rhtmx_sync_");
         match state {
+            _ if matches!(self.refused, Some(Refused::Raced)) => Kind::Raced,
             _ if self.refused.is_some() => Kind::Data,
             "55P03" if !self.raised => Kind::Locked,
             _ if is_own && !matches!(class, "22" | "54") => Kind::Passing,
@@ -80,6 +85,14 @@ impl Fault {
                 _ => Kind::Data,
             },
         }
+    }
+
+    /// Whether the row has changed since the write was planned. Of a write that was to create a row because there was
+    /// none, the row that is there by now tells.
+    pub(in crate::postgres) fn is_race(&self, writes: &[TableWrite]) -> bool {
+        let write = self.write_index().and_then(|index| writes.get(index));
+        let finds = |write: &TableWrite| write.op == Op::Create && write.written_op() != Op::Create;
+        self.kind() == Kind::Raced || self.state == "23505" && write.is_some_and(finds)
     }
 
     /// The write that failed, if it was one.
@@ -102,7 +115,7 @@ impl Fault {
         match self.kind() {
             Kind::Locked => DbError::Locked("a write waits for it".to_owned()),
             Kind::Passing => DbError::Unreachable(format!("a mutation failed: {message}")),
-            Kind::Recurring => DbError::Recurring { write, message },
+            Kind::Recurring | Kind::Raced => DbError::Recurring { write, message },
             Kind::Data | Kind::Table => DbError::Table { write, message },
         }
     }
@@ -188,7 +201,7 @@ async fn in_scope(
         // The values are looked at as where a constraint of theirs has failed before the check: the answer takes as long,
         // so that not even its time tells which values and keys are taken.
         (Some(Refused::NotFound), Op::Upsert | Op::Create)
-        | (Some(Refused::Check | Refused::Role), _) => {
+        | (Some(Refused::Check | Refused::Role | Refused::Raced), _) => {
             scope::passes_check(conn, write).await?;
             Some(outside_check())
         }

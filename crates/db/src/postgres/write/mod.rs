@@ -2,6 +2,7 @@
 
 pub(super) mod call;
 pub(super) mod explain;
+pub(super) mod fields;
 mod literal;
 mod scope;
 mod statement;

@@ -8,6 +8,7 @@ use protocol::Op;
 use serde_json::value::RawValue;
 use value::schema::{ColumnKind, Schema};
 
+use crate::fields::{Beside, Loses};
 use crate::postgres::filter::{Predicate, Predicates};
 use crate::quote::ident;
 use crate::write::{RunAs, TableWrite};
@@ -34,15 +35,20 @@ fn step(write: &TableWrite) -> String {
     // update first. Where the database decides, that is one statement, if it can be: then both kinds of rights are asked,
     // whether the row exists or not.
     let runs_as_role = write.run_as.is_some();
+    let beside = write.beside.as_deref();
+    let loses = beside.and_then(|beside| beside.loses);
     let ops: &[Op] = match write.op {
+        _ if loses.is_some() => &[],
         Op::Upsert if runs_as_role && is_whole(write) => &[Op::Upsert],
         Op::Upsert => &[Op::Update, Op::Upsert],
         _ => std::slice::from_ref(&write.op),
     };
     let guard = guard(write);
-    let check = check(write, guard.as_ref());
+    let check = check(write, guard.as_ref()).filter(|_| loses.is_none());
     let mut statements: Vec<String> = Vec::new();
-    if guard.is_some() && sets_nothing(write) && write.op == Op::Upsert {
+    if loses == Some(Loses::Row) {
+        statements.push(found(write, guard.as_ref(), None));
+    } else if guard.is_some() && sets_nothing(write) && write.op == Op::Upsert {
         // Then the upsert leaves a row that it finds as it is.
         statements.push(found(write, guard.as_ref(), check.as_ref()));
     }
@@ -69,11 +75,16 @@ fn step(write: &TableWrite) -> String {
         key_object(write, params)
     );
     // An upsert that writes nothing has found a row that its writer may not write.
-    if write.op != Op::Create && (write.op != Op::Upsert || guard.is_some() || runs_as_role) {
+    let finds =
+        write.op != Op::Create && (write.op != Op::Upsert || guard.is_some() || runs_as_role);
+    if finds && loses != Some(Loses::Deletion) {
         step.push_str(r#","n":true"#);
     }
     if runs_as_role {
         step.push_str(r#","a":true"#);
+    }
+    if let Some(beside) = beside {
+        step.push_str(&format!(r#","f":{}"#, kept(write, beside)));
     }
     if let Some(check) = write.scope.check.as_ref().filter(|_| check.is_some()) {
         // By then the row itself may be in a set that says who may write it.
@@ -88,6 +99,28 @@ fn step(write: &TableWrite) -> String {
     }
     step.push('}');
     step
+}
+
+/// What is kept beside the row, as `_rhtmx_sync_apply` takes it.
+fn kept(write: &TableWrite, beside: &Beside) -> String {
+    let key = write.canonical_key().unwrap_or_default();
+    let mut kept = format!(
+        r#"{{"l":{},"e":{},"i":{},"x":{},"s":{}"#,
+        json_text(&found(write, None, None)),
+        json_text(&write.entity),
+        json_text(&key),
+        beside.expected.as_deref().unwrap_or("null"),
+        json_text(&beside.stamped),
+    );
+    if let Some(entry) = &beside.entry {
+        kept.push_str(&format!(
+            r#","m":{},"w":{},"g":{}"#,
+            entry.metadata,
+            json_text(entry.newest.as_str()),
+            entry.image.as_deref().unwrap_or("null"),
+        ));
+    }
+    kept + "}"
 }
 
 /// What the row must match that a write finds. It is part of the statement, so that no row can come in between; its
@@ -279,11 +312,18 @@ fn statement(write: &TableWrite, op: Op, guard: Option<&str>) -> Option<String> 
             format!("{} ON CONFLICT ({}) DO {action}", insert(), key.join(", "))
         }
         Op::Update => {
+            let beside = write.beside.as_deref();
+            let is_added = |index| beside.is_some_and(|beside| beside.adds.contains(&index));
             let set: Vec<String> = written
                 .iter()
                 .zip(names.iter().zip(&values))
                 .filter(|(index, _)| write.sets(**index))
-                .map(|(_, (name, value))| format!("{name} = {value}"))
+                .map(|(index, (name, value))| match is_added(*index) {
+                    true => {
+                        format!("{name} = coalesce(t.{name}, 0) OPERATOR(pg_catalog.+) {value}")
+                    }
+                    false => format!("{name} = {value}"),
+                })
                 .collect();
             if set.is_empty() {
                 return None;

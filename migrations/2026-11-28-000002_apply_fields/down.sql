@@ -1,0 +1,2 @@
+-- The function serves the version before as it is.
+SELECT 1;
