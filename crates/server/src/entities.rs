@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use anyhow::ensure;
 use rhtmx_sync::{
-    Authorizer, ColumnAccess, ColumnPolicy, EntityConfig, EntityPolicy, Policies, UpdatePolicy,
+    Authorizer, ColumnAccess, ColumnMerge, ColumnPolicy, ColumnRule, Comparison, Deletes,
+    EntityConfig, EntityPolicy, FieldMergeStrategy, Policies, Rules, UpdatePolicy,
 };
 use serde::Deserialize;
 
@@ -14,8 +16,10 @@ use serde::Deserialize;
 pub(crate) struct EntitySection {
     pub(crate) table: Option<String>,
     pub(crate) internal: bool,
-    fields: Option<toml::Value>,
-    deletes: Option<toml::Value>,
+    /// With which strategy rows merge by their fields.
+    fields: Option<FieldMergeStrategy>,
+    /// What a deletion means for them.
+    deletes: Option<Deletes>,
     /// Whether PostgreSQL's row level security says who may see and write what.
     pub(crate) rls: bool,
     read: Option<String>,
@@ -49,6 +53,48 @@ struct Column {
     readable: Option<Access>,
     writable: Option<Access>,
     default: Option<String>,
+    merge: Option<Merge>,
+    strategy: Option<FieldMergeStrategy>,
+}
+
+/// What a column's values are for the merge. How the greatest and the least compare follows from the column's type.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Merge {
+    Register,
+    Counter,
+    Set,
+    Max,
+    Min,
+    Text,
+}
+
+impl From<Merge> for ColumnMerge {
+    fn from(merge: Merge) -> Self {
+        match merge {
+            Merge::Register => Self::Register,
+            Merge::Counter => Self::Counter,
+            Merge::Set => Self::Set,
+            Merge::Max => Self::Max(Comparison::Json),
+            Merge::Min => Self::Min(Comparison::Json),
+            Merge::Text => Self::Text,
+        }
+    }
+}
+
+impl Column {
+    fn has_policies(&self) -> bool {
+        self.readable.is_some() || self.writable.is_some() || self.default.is_some()
+    }
+
+    /// Another merge than the entity's.
+    fn rule(&self) -> Option<ColumnRule> {
+        let is_ruled = self.merge.is_some() || self.strategy.is_some();
+        is_ruled.then(|| ColumnRule {
+            merge: self.merge.map(Into::into).unwrap_or_default(),
+            strategy: self.strategy,
+        })
+    }
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -62,17 +108,40 @@ enum Access {
 }
 
 impl EntitySection {
-    /// The names of the keys that are set and not implemented yet.
-    pub(crate) fn not_implemented(&self) -> impl Iterator<Item = &'static str> {
-        let keys = [("fields", &self.fields), ("deletes", &self.deletes)];
-        let set = keys.into_iter().filter(|(_, value)| value.is_some());
-        set.map(|(key, _)| key)
+    /// How its rows merge by their fields; none where they are replaced whole.
+    ///
+    /// # Errors
+    /// When there are rules for fields and `fields` is not set.
+    pub(crate) fn rules(&self) -> anyhow::Result<Option<Rules>> {
+        let columns = self.columns.iter().flatten();
+        let columns: BTreeMap<String, ColumnRule> = columns
+            .filter_map(|(name, column)| Some((name.clone(), column.rule()?)))
+            .collect();
+        let Some(strategy) = self.fields else {
+            ensure!(
+                self.deletes.is_none() && columns.is_empty(),
+                "`deletes`, and `merge` and `strategy` of columns, are for entities with `fields`"
+            );
+            return Ok(None);
+        };
+        ensure!(
+            !self.rls,
+            "rows that PostgreSQL's row level security decides about cannot merge by their fields; remove `fields` or `rls`"
+        );
+        Ok(Some(Rules {
+            strategy,
+            deletes: self.deletes.unwrap_or_default(),
+            columns,
+        }))
     }
 
     /// Whether it has policies of the configuration's own.
     pub(crate) fn has_policies(&self) -> bool {
         let texts = [&self.read, &self.create, &self.delete];
-        texts.into_iter().any(Option::is_some) || self.update.is_some() || self.columns.is_some()
+        let mut columns = self.columns.iter().flatten();
+        texts.into_iter().any(Option::is_some)
+            || self.update.is_some()
+            || columns.any(|(_, column)| column.has_policies())
     }
 }
 
@@ -104,6 +173,7 @@ impl From<EntitySection> for EntityPolicy {
             update: section.update.map(Into::into),
             delete: section.delete,
             columns: columns
+                .filter(|(_, column)| column.has_policies())
                 .map(|(name, column)| (name, column.into()))
                 .collect(),
         }
@@ -189,6 +259,38 @@ mod tests {
             ("[columns.note]\nreadeble = true", "readeble"),
         ] {
             let error = policy(file).expect_err(file);
+            assert!(error.contains(words), "{file}: {error}");
+        }
+    }
+
+    #[test]
+    fn rules_for_merging_are_no_policies() {
+        let rules = |file: &str| -> Result<Option<Rules>, String> {
+            let section: EntitySection = toml::from_str(file).map_err(|error| error.to_string())?;
+            assert!(!section.has_policies());
+            section.rules().map_err(|error| error.to_string())
+        };
+        assert_eq!(rules(""), Ok(None));
+        let file = "fields = 'keep_both'\ndeletes = 'revive'\n[columns.likes]\nmerge = 'counter'\n\
+                    [columns.best]\nmerge = 'max'\n[columns.title]\nstrategy = 'server_wins'";
+        let found = rules(file).expect("rules").expect("fields merge");
+        assert_eq!(found.deletes, Deletes::Revive);
+        assert_eq!(found.merge("likes"), ColumnMerge::Counter);
+        assert_eq!(found.merge("best"), ColumnMerge::Max(Comparison::Json));
+        assert_eq!(found.strategy("title"), FieldMergeStrategy::ServerWins);
+        assert_eq!(found.strategy("likes"), FieldMergeStrategy::KeepBoth);
+        for (file, words) in [
+            ("fields = 'newest_wins'", "last_write_wins"),
+            ("fields = true", "string"),
+            ("fields = 'keep_both'\ndeletes = 'lose'", "revive"),
+            ("deletes = 'win'", "with `fields`"),
+            ("[columns.likes]\nmerge = 'counter'", "with `fields`"),
+            (
+                "fields = 'keep_both'\nrls = true",
+                "remove `fields` or `rls`",
+            ),
+        ] {
+            let error = rules(file).expect_err(file);
             assert!(error.contains(words), "{file}: {error}");
         }
     }

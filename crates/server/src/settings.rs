@@ -188,7 +188,7 @@ impl Settings {
         env: &dyn Fn(&str) -> Option<String>,
         file: File,
     ) -> anyhow::Result<Self> {
-        file.check_implemented()?;
+        file.check_entities()?;
         let bind = common
             .bind
             .clone()
@@ -273,14 +273,16 @@ impl Settings {
         };
         // Named on the command line, an entity is as the file says.
         let as_in_file = |entity: EntityConfig| match file.entities.get(&entity.name) {
-            Some(section) => EntityConfig {
+            Some(section) => Ok(EntityConfig {
                 rls: section.rls,
                 internal: section.internal,
+                fields: section.rules()?,
                 ..entity
-            },
-            None => entity,
+            }),
+            None => Ok(entity),
         };
-        let entities: Vec<EntityConfig> = entities.into_iter().map(as_in_file).collect();
+        let entities = entities.into_iter().map(as_in_file);
+        let entities: Vec<EntityConfig> = entities.collect::<anyhow::Result<_>>()?;
         auth.settings = file.auth.settings;
         let authorizer = entities::authorizer(&file.entities, &entities, jwt.is_some())?;
         if let Some(authorizer) = authorizer {
@@ -333,11 +335,11 @@ fn read(path: &Path) -> anyhow::Result<File> {
 }
 
 impl File {
-    fn check_implemented(&self) -> anyhow::Result<()> {
+    fn check_entities(&self) -> anyhow::Result<()> {
         for (name, section) in &self.entities {
-            if let Some(key) = section.not_implemented().next() {
-                bail!("entities.{name}.{key} is not implemented yet; remove the key");
-            }
+            section
+                .rules()
+                .with_context(|| format!("entities.{name}"))?;
             ensure!(
                 !section.rls || !section.has_policies(),
                 "entities.{name} has rls = true and policies of its own; one of the two decides"

@@ -89,3 +89,9 @@ export function nodeOf(clock: Clock): string {
 function counterAt(clock: Clock): number {
   return clock[23] === "Z" ? 25 : 28;
 }
+
+/** The name under which a client stamps: the first 40 bits of its id, a UUID, as eight digits of the base 36. */
+export function nodeOfClient(clientId: string): string {
+  const digits = clientId.replaceAll("-", "").slice(0, 10);
+  return Number.parseInt(digits, 16).toString(36).padStart(8, "0");
+}

@@ -3,7 +3,7 @@
  * `crates/merge`; it has no effects, and no time but what is passed.
  */
 
-export { readClock, clockAfter, millisOf, nodeOf, type Clock } from "./clock.js";
+export { readClock, clockAfter, millisOf, nodeOf, nodeOfClient, type Clock } from "./clock.js";
 export type { Conflict, Stamped } from "./conflict.js";
 export { FieldsError, type FieldsErrorCode } from "./error.js";
 export { AHEAD_MS_MAX, HybridClock } from "./hybrid.js";

@@ -4,7 +4,7 @@
  */
 
 import type { Json } from "../protocol/json.js";
-import type { Clock } from "./clock.js";
+import { type Clock, clockAfter, GROUND, MILLIS_MAX, millisOf, nodeOf } from "./clock.js";
 import { plainDigits, readDecimal } from "./decimal.js";
 import { byteLength, compareTexts, later, latest } from "./texts.js";
 
@@ -34,9 +34,19 @@ export const NO_SET: ElementSet = { kind: "set", isArray: false, elements: new M
 export function setShown(value: Json, edited: readonly (readonly [string, Element])[]): ElementSet | undefined {
   const texts = readTexts(value);
   if (!texts) return undefined;
-  // An element that is shown although its marks say otherwise was not there for who wrote the marks.
-  const elements = new Map([...texts.map((text) => [text, { added: undefined }] as const), ...edited]);
+  const elements = new Map<string, Element>(texts.map((text) => [text, { added: undefined }]));
+  for (const [text, element] of edited) elements.set(text, shown(element, elements.has(text)));
   return { kind: "set", isArray: value !== null || edited.length > 0, elements };
+}
+
+/**
+ * The element as the table shows it: a program that knows no marks has added it, or removed it, after all that they say.
+ */
+function shown(element: Element, isShown: boolean): Element {
+  const newest = latest([element.added, element.removed?.at]) ?? GROUND;
+  if (isPresent(element) === isShown || millisOf(newest) === MILLIS_MAX) return element;
+  const at = clockAfter(newest, 0, nodeOf(newest));
+  return isShown ? { ...element, added: at } : { added: element.added, removed: { seen: element.added, at } };
 }
 
 /** Adds elements and removes others, as far as they are there. Undefined when one is no element, or too many are edited. */

@@ -3,7 +3,7 @@ import { describe, expect, test } from "vitest";
 import { amountToJson, isAmount, readAmount } from "../../src/fields/amount.js";
 import { counterOf } from "../../src/fields/clock.js";
 import {
-  applyWrite, clockAfter, compareClocks, FieldsError, HybridClock, metadataOf, millisOf, nodeOf, readClock, readRow,
+  applyWrite, clockAfter, compareClocks, FieldsError, HybridClock, metadataOf, millisOf, nodeOf, nodeOfClient, readClock, readRow,
   type Clock, type Conflict, type Metadata, type Row, type Rules, type Write,
 } from "../../src/fields/index.js";
 import { compareAs } from "../../src/fields/order.js";
@@ -125,6 +125,27 @@ describe("SPEC 21: the server's values", () => {
   test.each(sums)("adds $one and $two", ({ one, two, is }) => {
     const sum = readAmount(one)! + readAmount(two)!;
     expect(isAmount(sum) ? amountToJson(sum) : undefined).toEqual(is);
+  });
+});
+
+describe("SPEC 21: what a program has done that knows no marks", () => {
+  const rules: Rules = { strategy: "last_write_wins", deletes: "win", columns: { tags: { merge: "set" } } };
+  const clock = (text: string) => readClock(`2001-09-09T01:46:40.000Z-${text}`);
+  const read = (tags: Json, added: string, removed?: { seen: string; at: string }) =>
+    readRow({ fields: { tags: { set: { '"x"': { added, ...(removed && { removed }) } } } } } as Metadata, { tags }, rules);
+
+  test("has added an element, and removed another", () => {
+    const added = clock("0000-a");
+    const back = read(["x"], added, { seen: added, at: clock("0001-b") });
+    expect(back.shown(rules)).toEqual({ tags: ["x"] });
+    const gone = read([], added);
+    expect(gone.shown(rules)).toEqual({ tags: [] });
+    expect(back.joined(gone, rules).shown(rules)).toEqual({ tags: ["x"] });
+  });
+
+  test("a client's name is that of its id's beginning", () => {
+    expect(nodeOfClient("00000000-2500-4000-8000-000000000000")).toBe("00000011");
+    expect(nodeOfClient("ffffffff-ffff-4fff-bfff-ffffffffffff")).toBe("e13wu1of");
   });
 });
 

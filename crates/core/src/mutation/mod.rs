@@ -134,9 +134,10 @@ pub fn check_fields(
     let stamp = receipt.stamp(write)?;
     let mut checked = check_write(write, Some(schema), columns, Some(rules))
         .map_err(|fault| scope::concealed(fault, write, columns))?;
+    let stamp = receipt.in_order(&checked, stamp)?;
     checked.fields = Some(FieldWrite {
         rules: rules.clone(),
-        stamp: receipt.in_order(&write.entity, checked.canonical_key(), stamp)?,
+        stamp,
     });
     Ok(checked)
 }

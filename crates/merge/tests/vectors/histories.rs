@@ -118,7 +118,15 @@ fn play(random: &mut Random, which: usize, rules: &Rules, cases: &mut Cases) {
         };
         let written = write.apply(replicas[at].as_ref(), rules, &site);
         let is_refused = written.is_err();
-        if is_device && random.chance(if is_refused { 20 } else { 4 }) {
+        let has_lost = written
+            .as_ref()
+            .is_ok_and(|written| !written.conflicts.is_empty());
+        let share = match (is_refused, has_lost) {
+            (true, _) => 20,
+            (_, true) => 14,
+            _ => 5,
+        };
+        if is_device && random.chance(share) {
             cases
                 .writes
                 .push(write_case(which, replicas[at].as_ref(), &write, &written));
@@ -180,7 +188,7 @@ fn code(error: &RowError) -> &'static str {
     match error {
         RowError::Counter { .. } => "counter",
         RowError::Set { .. } => "set",
-        RowError::Mark { .. } => "mark",
+        RowError::Metadata { .. } => "mark",
         RowError::TooManyFields => "too_many_fields",
     }
 }

@@ -108,10 +108,7 @@ fn an_error_names_the_unknown_or_unimplemented_key() {
         ("[auth]\nissuer = 'https://id.example'", "auth.jwt_secret"),
         ("[auth]\nanonymous = true", "auth.jwt_secret"),
         ("[auth]\njwt_secret = ['hunter2']", "invalid type"),
-        (
-            "[entities.todos]\ndeletes = 'win'",
-            "entities.todos.deletes",
-        ),
+        ("[entities.todos]\ndeletes = 'win'", "entities.todos"),
         (
             "[entities.todos]\nrls = true\nread = 'TRUE'",
             "entities.todos",

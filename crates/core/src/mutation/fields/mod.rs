@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use merge::{Amount, Clock, ClockError, ClockPolicy, ColumnMerge, NodeId, Rules};
-use protocol::{Reject, RejectCode, Write};
+use protocol::{Op, Reject, RejectCode, Write};
 use serde_json::Value;
 use serde_json::value::RawValue;
 use uuid::Uuid;
@@ -28,7 +28,7 @@ pub use known::Known;
 pub use outcome::{Action, Entry, Merged, Plan};
 pub use plan::plan;
 
-use super::{column_value, invalid};
+use super::{CheckedWrite, column_value, invalid};
 
 /// How a write of a row that merges by its fields was made.
 #[derive(Debug, Clone)]
@@ -68,8 +68,8 @@ pub struct Receipt {
     node: NodeId,
     /// Below every clock that becomes the moment of receipt.
     previous: Clock,
-    /// The clock of the newest write of each row in the mutation.
-    rows: BTreeMap<(String, String), Clock>,
+    /// The newest write of each row in the mutation.
+    rows: BTreeMap<(String, String), Earlier>,
 }
 
 impl Receipt {
@@ -111,30 +111,52 @@ impl Receipt {
         })
     }
 
-    /// The stamp of a write of this row, above that of an earlier one in the same mutation: it comes after it.
+    /// The stamp of a write of this row, above that of an earlier one in the same mutation: it comes after it, and who has
+    /// created the row has seen its birth.
     pub(super) fn in_order(
         &mut self,
-        entity: &str,
-        key: Option<String>,
+        checked: &CheckedWrite,
         stamp: Stamp,
     ) -> Result<Stamp, Reject> {
-        let Stamp::Author { clock, born, seen } = stamp else {
+        let (
+            Stamp::Author {
+                mut clock,
+                mut born,
+                seen,
+            },
+            Some(key),
+        ) = (stamp.clone(), checked.canonical_key())
+        else {
             return Ok(stamp);
         };
-        let row = key.map(|key| (entity.to_owned(), key));
-        let earlier = row.as_ref().and_then(|row| self.rows.get(row));
-        let clock = match earlier {
-            Some(earlier) if clock <= *earlier => {
-                let after = Clock::after(Some(earlier), clock.millis(), &self.node);
-                after.map_err(|error| refused(&error))?
-            }
-            _ => clock,
-        };
-        if let Some(row) = row {
-            self.rows.insert(row, clock.clone());
+        let row = (checked.entity.clone(), key);
+        let earlier = self.rows.get(&row);
+        if let Some(earlier) = earlier.filter(|earlier| clock <= earlier.clock) {
+            let after = Clock::after(Some(&earlier.clock), clock.millis(), &self.node);
+            clock = after.map_err(|error| refused(&error))?;
         }
+        let birth = match checked.op {
+            Op::Create => Some(clock.clone()),
+            _ => earlier.and_then(|earlier| earlier.birth.clone()),
+        };
+        if checked.op != Op::Create {
+            born = born.or_else(|| birth.clone());
+        }
+        let written = Earlier {
+            clock: clock.clone(),
+            birth,
+        };
+        self.rows.insert(row, written);
         Ok(Stamp::Author { clock, born, seen })
     }
+}
+
+/// What an earlier write of a mutation did to a row.
+#[derive(Debug, Clone)]
+struct Earlier {
+    clock: Clock,
+    /// The row's birth, if the mutation has created it.
+    birth: Option<Clock>,
 }
 
 fn read(member: &str, text: &str) -> Result<Clock, Reject> {
@@ -165,16 +187,17 @@ pub(super) fn check_edit(
     }
     let edit: BTreeMap<String, &RawValue> = serde_json::from_str(raw.get()).ok()?;
     Some(match merge {
-        ColumnMerge::Counter => check_increment(&edit),
+        ColumnMerge::Counter => check_increment(&edit, &found.kind),
         _ => check_members(&edit, &found.kind),
     })
 }
 
-fn check_increment(edit: &BTreeMap<String, &RawValue>) -> Result<(), String> {
+fn check_increment(edit: &BTreeMap<String, &RawValue>, kind: &ColumnKind) -> Result<(), String> {
     let add = match edit.get("add") {
         Some(add) if edit.len() == 1 => add,
         _ => return Err("an edit of a counter is {\"add\": number}".to_owned()),
     };
+    column_value::check(kind, add)?;
     let value: Value = serde_json::from_str(add.get()).map_err(|error| error.to_string())?;
     let amount = Amount::of(&value);
     let checked = amount.map_err(|error| format!("it cannot be added: {error}"));
