@@ -233,19 +233,12 @@ impl TableWrite {
         }
     }
 
-    /// The write that does this instead, and that beside the table.
-    #[cfg(feature = "postgres")]
-    pub(crate) fn carrying_out(
-        &self,
-        op: Op,
-        values: Vec<(usize, Box<RawValue>)>,
-        beside: Beside,
-    ) -> Self {
+    /// The write that was planned for the row instead.
+    pub(crate) fn planned(&self, op: Op, values: Vec<(usize, Box<RawValue>)>) -> Self {
         let mut write = self.clone();
         write.checked.op = op;
         write.checked.values = values;
         write.checked.filled = Vec::new();
-        write.beside = Some(beside.into());
         write
     }
 

@@ -7,6 +7,7 @@ mod changes;
 pub(crate) mod connect;
 mod entry;
 mod explain;
+mod field_write;
 mod file;
 mod file_events;
 mod filter;

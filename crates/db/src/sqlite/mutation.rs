@@ -8,21 +8,22 @@ use std::sync::Arc;
 use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{BigInt, Text};
-use protocol::{Op, Reject};
+use protocol::Reject;
 use sync_core::mutation::Applied;
 use sync_core::mutation::chain::{CHAINS_KEPT, KeptChains, Turn};
+use sync_core::mutation::fields::Merged;
 use tokio::sync::oneshot;
 
 use super::connect::{SqliteConn, blocking};
 use super::explain::WriteFailed;
 use super::statement::KeptStatements;
-use super::{read, store, write};
+use super::{field_write, read, store, write};
 use crate::error::{DbError, DbResult, Failed};
 use crate::lanes::Job;
 use crate::tables::{_rhtmx_sync_client as client, _rhtmx_sync_reject as reject};
 use crate::write::{
-    Began, ClientState, Mutation, TableWrite, answer_again, is_violation, outside_check,
-    outside_using, rejected_at_commit, stored_reject,
+    Began, ClientState, Mutation, TableWrite, answer_again, is_violation, rejected_at_commit,
+    stored_reject,
 };
 
 const CONTEXT: &str = "applying a mutation";
@@ -203,11 +204,11 @@ impl NextOfClient {
     pub(super) fn answer(
         &self,
         conn: &mut SqliteConnection,
-        applied: Result<(), Reject>,
+        applied: Result<Vec<Merged>, Reject>,
     ) -> Result<Applied, Failed> {
         let (name, number) = (&self.name, self.number);
-        let commit_id = match applied {
-            Ok(()) => Some(store::newest(conn)?),
+        let commit_id = match &applied {
+            Ok(_) => Some(store::newest(conn)?),
             Err(_) => self.last_commit,
         };
         let state = (
@@ -223,7 +224,11 @@ impl NextOfClient {
             .set(state)
             .execute(conn)?;
         match applied {
-            Ok(()) => Ok(Applied::committed(commit_id.map(read::commit_id))),
+            Ok(merged) => Ok(Applied::Committed {
+                commit_id: commit_id.map(read::commit_id),
+                epoch: None,
+                merged,
+            }),
             Err(rejected) => {
                 let text = serde_json::to_string(&rejected).expect("a reject is JSON");
                 diesel::insert_into(reject::table)
@@ -249,11 +254,18 @@ fn apply_writes(
     mutation: &Mutation,
     writes: &[TableWrite],
     kept: &KeptStatements,
-) -> Result<Result<(), Reject>, Failed> {
+) -> Result<Result<Vec<Merged>, Reject>, Failed> {
+    let mut merged = Vec::new();
     let ended = conn.transaction(|conn| {
         name_mutation(conn, mutation)?;
         for (index, write) in writes.iter().enumerate() {
-            write_in_scope(conn, write, kept).map_err(|failed| failed.of_write(index))?;
+            let of_write = |failed: WriteFailed| failed.of_write(index);
+            if let Some(one) = write_in_scope(conn, write, kept).map_err(of_write)? {
+                merged.push(Merged {
+                    write: index,
+                    ..one
+                });
+            }
         }
         // Other changes in this transaction do not belong to the mutation. Deferred foreign keys cannot be checked
         // before the commit: one that is violated fails that, and with it the transaction.
@@ -261,7 +273,7 @@ fn apply_writes(
         Ok(())
     });
     match ended {
-        Ok(()) => Ok(Ok(())),
+        Ok(()) => Ok(Ok(merged)),
         Err(WriteFailed::Rejected(reject)) => Ok(Err(reject)),
         Err(WriteFailed::Table { write, message }) => {
             Err(Failed::Other(DbError::Table { write, message }))
@@ -286,33 +298,20 @@ pub(super) fn unname_mutation(conn: &mut SqliteConnection) -> QueryResult<bool> 
     Ok(deleted > 0)
 }
 
-/// Runs one write, if its row is within the writer's scope before and after.
+/// Runs one write, if its row is within the writer's scope before and after. Says what became of one of a row that merges
+/// by its fields.
 pub(super) fn write_in_scope(
     conn: &mut SqliteConnection,
     write: &TableWrite,
     kept: &KeptStatements,
-) -> Result<(), WriteFailed> {
-    if let Some(using) = &write.scope.using
-        && write.op != Op::Create
-        && write::row_matches(conn, write, using)? == Some(false)
-    {
-        if write.op == Op::Upsert {
-            return Err(WriteFailed::Rejected(outside_check()));
-        }
-        let is_visible = match &write.scope.visible {
-            Some(visible) => write::row_matches(conn, write, visible)? == Some(true),
-            None => false,
-        };
-        return Err(WriteFailed::Rejected(outside_using(is_visible)));
+) -> Result<Option<Merged>, WriteFailed> {
+    if let Some(fields) = &write.fields {
+        return field_write::merge(conn, write, fields, kept);
     }
+    write::check_before(conn, write)?;
     write::write(conn, write, kept)?;
-    if let Some(check) = &write.scope.check
-        && write.op != Op::Delete
-        && write::passes_check_afterwards(conn, write, check)? != Some(true)
-    {
-        return Err(WriteFailed::Rejected(outside_check()));
-    }
-    Ok(())
+    write::check_afterwards(conn, write)?;
+    Ok(None)
 }
 
 /// Whether the error is a violated constraint, so that the mutation must be rejected. A write that fails

@@ -11,6 +11,7 @@ use diesel::prelude::*;
 use diesel_async::pooled_connection::bb8::PooledConnection;
 use protocol::Reject;
 use sync_core::mutation::Applied;
+use sync_core::mutation::fields::Merged;
 use tokio::sync::OwnedMutexGuard;
 
 use super::connect::{SqliteConn, blocking};
@@ -28,6 +29,8 @@ use crate::write::{
 pub(crate) struct OpenMutation {
     conn: PooledConnection<'static, SqliteConn>,
     client: NextOfClient,
+    /// What became of the writes of rows that merge by their fields.
+    merged: Vec<Merged>,
     pool: SqlitePool,
     /// How many times the file had been replaced when the mutation began.
     replaced: u64,
@@ -56,6 +59,7 @@ impl SqlitePool {
         Ok(begun.await?.map(|client| OpenMutation {
             conn,
             client,
+            merged: Vec::new(),
             pool: self.clone(),
             replaced,
             _turn: turn,
@@ -86,12 +90,12 @@ impl OpenMutation {
     /// Runs a write. When it is rejected, nothing of it is left, and the transaction goes on.
     pub(crate) async fn write(&mut self, write: TableWrite) -> DbResult<Result<(), Reject>> {
         let kept = self.pool.kept_statements.clone();
-        blocking(
+        let written = blocking(
             &mut self.conn,
             "running writes of a mutation",
             move |conn| {
                 match conn.transaction(|conn| write_in_scope(conn, &write, &kept)) {
-                    Ok(()) => Ok(Ok(())),
+                    Ok(merged) => Ok(Ok(merged)),
                     Err(WriteFailed::Rejected(reject)) => Ok(Err(reject)),
                     Err(WriteFailed::Table { message, .. }) => Err(of_table(message)),
                     // A rule of the table has ended the transaction.
@@ -101,8 +105,8 @@ impl OpenMutation {
                     Err(WriteFailed::Diesel(error)) => Err(Failed::Diesel(error)),
                 }
             },
-        )
-        .await
+        );
+        Ok(written.await?.map(|merged| self.merged.extend(merged)))
     }
 
     /// The connection, for statements of the application's own.
@@ -112,9 +116,9 @@ impl OpenMutation {
 
     /// Commits. After a reject nothing is left.
     pub(crate) async fn commit(mut self) -> DbResult<Result<Applied, Reject>> {
-        let client = self.client;
+        let (client, merged) = (self.client, self.merged);
         let committed = blocking(&mut self.conn, "committing a mutation", move |conn| {
-            let committed = commit(conn, &client);
+            let committed = commit(conn, &client, merged);
             if !matches!(committed, Ok(Ok(_))) {
                 roll_back(conn);
             }
@@ -148,13 +152,14 @@ fn of_table(message: String) -> Failed {
 fn commit(
     conn: &mut SqliteConnection,
     client: &NextOfClient,
+    merged: Vec<Merged>,
 ) -> Result<Result<Applied, Reject>, Failed> {
     let depth = AnsiTransactionManager::transaction_manager_status_mut(conn).transaction_depth()?;
     // Where somebody ended the transaction, the name is gone with what it wrote.
     if depth.is_none_or(|depth| depth.get() > 1) || !unname_mutation(conn)? {
         return Err(Failed::Other(not_its_own_transaction()));
     }
-    let applied = client.answer(conn, Ok(()))?;
+    let applied = client.answer(conn, Ok(merged))?;
     match AnsiTransactionManager::commit_transaction(conn) {
         Ok(()) => Ok(Ok(applied)),
         Err(error) if is_violated_at_commit(&error) => Ok(Err(violated())),

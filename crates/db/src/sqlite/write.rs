@@ -14,7 +14,7 @@ use super::filter::Predicates;
 use super::statement::{KeptStatements, Statement, Value};
 use crate::quote::ident;
 use crate::sets;
-use crate::write::{TableWrite, not_found, outside_check};
+use crate::write::{TableWrite, not_found, outside_check, outside_using};
 
 #[derive(QueryableByName)]
 struct Matches {
@@ -105,6 +105,50 @@ fn passes_check(
     Ok(found.first().is_some_and(|found| found.matches))
 }
 
+/// Refuses an update or a delete of a row that its writer may not write.
+pub(super) fn check_before(
+    conn: &mut SqliteConnection,
+    write: &TableWrite,
+) -> Result<(), WriteFailed> {
+    let Some(using) = write
+        .scope
+        .using
+        .as_ref()
+        .filter(|_| write.op != Op::Create)
+    else {
+        return Ok(());
+    };
+    if row_matches(conn, write, using)? != Some(false) {
+        return Ok(());
+    }
+    if write.op == Op::Upsert {
+        return Err(WriteFailed::Rejected(outside_check()));
+    }
+    let is_visible = match &write.scope.visible {
+        Some(visible) => row_matches(conn, write, visible)? == Some(true),
+        None => false,
+    };
+    Err(WriteFailed::Rejected(outside_using(is_visible)))
+}
+
+/// Refuses a row that its writer may not leave behind.
+pub(super) fn check_afterwards(
+    conn: &mut SqliteConnection,
+    write: &TableWrite,
+) -> Result<(), WriteFailed> {
+    let check = write
+        .scope
+        .check
+        .as_ref()
+        .filter(|_| write.op != Op::Delete);
+    match check {
+        Some(check) if passes_check_afterwards(conn, write, check)? != Some(true) => {
+            Err(WriteFailed::Rejected(outside_check()))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// How conditions on the written table are written.
 fn predicates(write: &TableWrite) -> Predicates<'_> {
     Predicates::new(&write.table, &write.others)
@@ -112,7 +156,7 @@ fn predicates(write: &TableWrite) -> Predicates<'_> {
 
 /// Whether a row that has just been written passes the write's check; `None` when it cannot be found: no key names it,
 /// and it has no row id. What the write makes of the row is in no set that says who may write it.
-pub(super) fn passes_check_afterwards(
+fn passes_check_afterwards(
     conn: &mut SqliteConnection,
     write: &TableWrite,
     check: &Filter,
@@ -162,7 +206,7 @@ const ROWID: &str = "_rowid_";
 /// Whether the row to be written, as it is now, matches a filter; `None` when it does not exist, or when the
 /// database generates its key. There is only one writer at a time, so the answer is still true when the write
 /// runs.
-pub(super) fn row_matches(
+fn row_matches(
     conn: &mut SqliteConnection,
     write: &TableWrite,
     filter: &Filter,

@@ -216,7 +216,9 @@ fn carried(write: &TableWrite, plan: &Plan, known: &Known) -> TableWrite {
         adds: added.iter().map(|(index, _)| *index).collect(),
         loses,
     };
-    write.carrying_out(op, values, beside)
+    let mut planned = write.planned(op, values);
+    planned.beside = Some(beside.into());
+    planned
 }
 
 /// The reject of a write that lost against a deletion, where only some may know of the row: whether its writer is one of

@@ -1,0 +1,135 @@
+//! Writes of rows that merge by their fields. There is one writer at a time, so what is known of a row stays true until the
+//! write is done.
+
+use diesel::prelude::*;
+use diesel::sql_query;
+use diesel::sql_types::{Nullable, Text};
+use protocol::Op;
+use serde_json::json;
+use serde_json::value::RawValue;
+use sync_core::mutation::fields::{Action, Entry, FieldWrite, Known, Merged, Plan, plan};
+
+use super::explain::WriteFailed;
+use super::statement::{KeptStatements, Statement, Value};
+use super::write::{self, check_afterwards, check_before};
+use crate::write::{TableWrite, not_found};
+
+/// A row as it is, and its entry.
+#[derive(QueryableByName)]
+struct KnownRow {
+    #[diesel(sql_type = Nullable<Text>)]
+    found: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    metadata: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    image: Option<String>,
+}
+
+/// Plans a write for the row as it is, and carries it out. None for a row whose key the database chooses: it is new.
+pub(super) fn merge(
+    conn: &mut SqliteConnection,
+    write: &TableWrite,
+    fields: &FieldWrite,
+    kept: &KeptStatements,
+) -> Result<Option<Merged>, WriteFailed> {
+    let Some(key) = write.canonical_key() else {
+        check_before(conn, write)?;
+        write::write(conn, write, kept)?;
+        check_afterwards(conn, write)?;
+        return Ok(None);
+    };
+    let known = known(conn, write, &key)?;
+    let plan = plan(write, fields, &known).map_err(WriteFailed::Rejected)?;
+    carry_out(conn, write, &key, &plan, kept)?;
+    Ok(Some(Merged {
+        write: 0,
+        clock: plan.clock,
+        conflicts: plan.conflicts,
+    }))
+}
+
+fn carry_out(
+    conn: &mut SqliteConnection,
+    write: &TableWrite,
+    key: &str,
+    plan: &Plan,
+    kept: &KeptStatements,
+) -> Result<(), WriteFailed> {
+    if plan.is_deleted {
+        // Whether its writer may know of the row cannot be said any more.
+        if write.scope.using.is_some() {
+            return Err(WriteFailed::Rejected(not_found()));
+        }
+    } else {
+        check_before(conn, write)?;
+    }
+    if let Some(entry) = &plan.entry {
+        keep(conn, write, key, entry)?;
+    }
+    let (op, values): (Op, &[(usize, Box<RawValue>)]) = match &plan.action {
+        Action::Create { values } => (Op::Create, values),
+        Action::Update { values, .. } => (Op::Update, values),
+        Action::Delete => (Op::Delete, &[]),
+        Action::Nothing => return Ok(()),
+    };
+    let columns = (op == Op::Update).then(|| {
+        let names = values
+            .iter()
+            .map(|(index, _)| &write.schema.columns[*index].name);
+        names.collect::<Vec<_>>()
+    });
+    let stamped = json!({"entity": write.entity, "id": key, "columns": columns}).to_string();
+    name_stamped(conn, Some(&stamped))?;
+    let planned = write.planned(op, values.to_vec());
+    write::write(conn, &planned, kept)?;
+    name_stamped(conn, None)?;
+    check_afterwards(conn, &planned)
+}
+
+fn known(
+    conn: &mut SqliteConnection,
+    write: &TableWrite,
+    key: &str,
+) -> Result<Known, diesel::result::Error> {
+    let statement = Statement::new(format!(
+        "SELECT {} AS found, f.metadata, f.image FROM (SELECT ",
+        write.table.row_by_key
+    ));
+    let statement = statement
+        .value(Value::Text(key.to_owned()))
+        .sql(" AS entity_id) AS ranked LEFT JOIN _rhtmx_sync_field f ON f.entity = ")
+        .value(Value::Text(write.entity.clone()))
+        .sql(" AND f.entity_id = ranked.entity_id");
+    let found: Vec<KnownRow> = statement.load(conn)?;
+    let found = found.into_iter().next();
+    Ok(found.map_or_else(Known::default, |found| Known {
+        row: found.found,
+        metadata: found.metadata,
+        image: found.image,
+    }))
+}
+
+fn keep(
+    conn: &mut SqliteConnection,
+    write: &TableWrite,
+    key: &str,
+    entry: &Entry,
+) -> QueryResult<usize> {
+    sql_query(
+        "INSERT INTO _rhtmx_sync_field (entity, entity_id, newest, metadata, image) VALUES (?1, ?2, ?3, ?4, ?5) \
+         ON CONFLICT DO UPDATE SET newest = excluded.newest, metadata = excluded.metadata, image = excluded.image",
+    )
+    .bind::<Text, _>(&write.entity)
+    .bind::<Text, _>(key)
+    .bind::<Text, _>(entry.newest.as_str())
+    .bind::<Text, _>(&entry.metadata)
+    .bind::<Nullable<Text>, _>(&entry.image)
+    .execute(conn)
+}
+
+/// Names what the triggers need not stamp.
+fn name_stamped(conn: &mut SqliteConnection, stamped: Option<&str>) -> QueryResult<usize> {
+    sql_query("UPDATE _rhtmx_sync_mutation SET stamped = ?1")
+        .bind::<Nullable<Text>, _>(stamped)
+        .execute(conn)
+}
