@@ -4,11 +4,12 @@ use merge::{Clock, ColumnMerge, Deletes, Edit, Row, RowError, Site, Write, Write
 use protocol::{Op, Reject, RejectCode};
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value};
+use value::schema::{Column, ColumnKind};
 
 use super::known::is_field;
 use super::outcome::{Action, Entry, Plan};
 use super::{FieldWrite, Known, Stamp};
-use crate::mutation::{CheckedWrite, invalid};
+use crate::mutation::{CheckedWrite, column_value, invalid};
 
 /// Says what a write makes of the row, as it is known now.
 ///
@@ -47,7 +48,7 @@ pub fn plan(write: &CheckedWrite, fields: &FieldWrite, known: &Known) -> Result<
     let after = &written.row;
     let is_alive = after.is_alive(rules) && after.is_whole();
     let action = match (is_there, is_alive) {
-        (true, true) => update(write, fields, row.as_ref(), after),
+        (true, true) => update(write, fields, row.as_ref(), after)?,
         (true, false) => Action::Delete,
         (false, true) if op == Op::Create => Action::Create {
             values: write.values.clone(),
@@ -117,11 +118,17 @@ fn made(
 }
 
 /// The columns that the write has changed, or whose clocks it has.
-fn update(write: &CheckedWrite, fields: &FieldWrite, before: Option<&Row>, after: &Row) -> Action {
+fn update(
+    write: &CheckedWrite,
+    fields: &FieldWrite,
+    before: Option<&Row>,
+    after: &Row,
+) -> Result<Action, Reject> {
     let mut values = Vec::new();
     let mut adds = Vec::new();
     for (index, raw) in &write.values {
-        let column = &write.schema.columns[*index].name;
+        let Column { name, kind, .. } = &write.schema.columns[*index];
+        let column = name.as_str();
         let cell = after.cell(column);
         let is_changed = cell != before.and_then(|before| before.cell(column));
         let (true, Some(cell)) = (is_changed, cell) else {
@@ -133,7 +140,8 @@ fn update(write: &CheckedWrite, fields: &FieldWrite, before: Option<&Row>, after
         );
         let value = match is_as_written {
             true => raw.clone(),
-            false => raw_of(&cell.value()),
+            false => fitting(kind, raw_of(&cell.value()))
+                .map_err(|fault| invalid(fault).of_column(column))?,
         };
         values.push((*index, value));
         let increment = (fields.rules.merge(column) == ColumnMerge::Counter)
@@ -141,10 +149,18 @@ fn update(write: &CheckedWrite, fields: &FieldWrite, before: Option<&Row>, after
             .flatten();
         adds.extend(increment.map(|add| (*index, add)));
     }
-    match values.is_empty() {
+    Ok(match values.is_empty() {
         true => Action::Nothing,
         false => Action::Update { values, adds },
+    })
+}
+
+/// What a write and a row made together, if the column takes it.
+fn fitting(kind: &ColumnKind, value: Box<RawValue>) -> Result<Box<RawValue>, String> {
+    if value.get() != "null" {
+        column_value::check(kind, &value)?;
     }
+    Ok(value)
 }
 
 /// What `{"add": 3}` adds.
