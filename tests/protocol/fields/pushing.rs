@@ -41,6 +41,42 @@ both_backends! {
         is(&db, "title", Some("last")).await;
     }
 
+    async fn what_a_program_writes_is_not_undone_by_an_older_edit(db: TestDatabase) {
+        let server = serve(&db, Deletes::Win).await;
+        let mut ann = connect(&server, 1).await;
+        ann.push_next(edit(json!({ "title": "first" }), 1, 5)).await.acked();
+        db.execute("UPDATE tasks SET title = 'program', likes = likes + 1 WHERE id = 1").await;
+        ann.push_next(edit(json!({ "title": "older", "due": "monday", "likes": { "add": 1 } }), 1, 9)).await.acked();
+        is(&db, "title", Some("program")).await;
+        is(&db, "due", Some("monday")).await;
+        is(&db, "likes", Some("3")).await;
+        db.execute("DELETE FROM tasks WHERE id = 1").await;
+        ann.push_next(edit(json!({ "title": "too late" }), 1, 10)).await.acked();
+        is(&db, "id", None).await;
+        // A row of the same key that a program makes is another one.
+        db.execute("INSERT INTO tasks (id, title) VALUES (1, 'again')").await;
+        ann.push_next(edit(json!({ "title": "of the first" }), 1, 11)).await.acked();
+        is(&db, "title", Some("again")).await;
+    }
+
+    /// A trigger's change is its own: it is stamped, while what the push wrote keeps the push's clock.
+    async fn what_a_trigger_changes_beside_a_push_is_stamped_as_the_triggers(db: TestDatabase) {
+        let server = serve(&db, Deletes::Win).await;
+        let touch = match db.backend() {
+            testkit::Backend::Postgres => "CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS                 $$ BEGIN NEW.due := 'touched'; RETURN NEW; END $$;                 CREATE TRIGGER touch BEFORE UPDATE OF title ON tasks FOR EACH ROW EXECUTE FUNCTION touch()",
+            testkit::Backend::Sqlite => "CREATE TRIGGER touch AFTER UPDATE OF title ON tasks BEGIN \
+                UPDATE tasks SET due = 'touched' WHERE id = NEW.id; END",
+        };
+        db.execute(touch).await;
+        let mut ann = connect(&server, 1).await;
+        ann.push_next(edit(json!({ "title": "x" }), 1, 5)).await.acked();
+        is(&db, "due", Some("touched")).await;
+        let entry = db.query_text("SELECT CAST(metadata AS text) FROM _rhtmx_sync_field").await.remove(0).expect("an entry");
+        let entry: Value = serde_json::from_str(&entry).expect("JSON");
+        assert_eq!(entry["fields"]["title"], "2026-01-01T00:00:05.000Z-0000-00000001", "{entry}");
+        assert!(entry["fields"]["due"].as_str() > Some("2026-02"), "{entry}");
+    }
+
     async fn increments_add_up_however_many_come_at_once(db: TestDatabase) {
         let server = serve(&db, Deletes::Win).await;
         let mut clients = Vec::new();
