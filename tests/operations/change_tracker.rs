@@ -62,7 +62,7 @@ impl Copy {
                 }
                 Change::Delete { key, .. } => drop(self.rows.remove(key)),
                 Change::Truncate => self.rows.clear(),
-                Change::Leave { .. } => panic!("{tracked:?}"),
+                Change::Patch { .. } | Change::Leave { .. } => panic!("{tracked:?}"),
             }
         }
         self.cursor = batch.cursor.clone().or(self.cursor.take());

@@ -55,7 +55,7 @@ both_backends! {
         ];
         assert_eq!(names, expected);
         assert_eq!(welcome["protocol"], 1);
-        let features = json!(["rows", "windows", "push", "chain", "websocket", "events", "ticket", "status", "client"]);
+        let features = json!(["rows", "windows", "fields", "push", "chain", "websocket", "events", "ticket", "status", "client"]);
         assert_eq!(welcome["features"], features);
         assert_eq!(welcome["last_mutation"], 0);
         assert_eq!(welcome["heartbeat_ms"], 12_345);

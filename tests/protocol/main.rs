@@ -6,6 +6,7 @@ mod claims;
 mod consistency;
 mod disconnect;
 mod fairness;
+mod field_subscriptions;
 mod fields;
 mod gzip;
 mod hello;

@@ -1,11 +1,11 @@
 //! What a net change means for a reader, of all rows or of a shape.
 
 use filter::{RowError, SetsAtBoth};
-use protocol::{Change, MutationId};
+use protocol::{Change, MutationId, RowMetadata};
 use serde_json::value::RawValue;
 
-use crate::log::{ChangeKind, NetChange, Subject};
-use crate::shape::{RowEffect, RowOp, ShapeReader};
+use crate::log::{ChangeKind, NetChange, Subject, changed_columns};
+use crate::shape::{RowEffect, RowOp, Selection, ShapeReader};
 use crate::undo::RowVersions;
 
 /// What a reader receives for one net change.
@@ -62,14 +62,55 @@ impl NetChange {
             return Ok(Effect::Nothing);
         };
         let has_no_past = !versions.has_past() && !selection.filter().is_everything();
-        if effect.op != RowOp::Put && (has_no_past || selection.is_unclear(&versions, sets)) {
+        if !effect.op.is_here() && (has_no_past || selection.is_unclear(&versions, sets)) {
             return Ok(Effect::Unclear);
+        }
+        if selection.has_metadata() && effect.op != RowOp::Leave && self.row.is_some() {
+            return self.effect_on_fields(selection, key, effect);
         }
         let row = match (&self.row, effect.op) {
             (Some(row), RowOp::Put) => Some(selection.project(row)?.unwrap_or_else(|| row.clone())),
             _ => None,
         };
         Ok(Effect::of_row(key, row, self.mutation_id, effect))
+    }
+
+    /// The effect of a row that is put or patched for a reader of a shape with metadata.
+    fn effect_on_fields(
+        &self,
+        selection: &Selection,
+        key: String,
+        RowEffect { op, transient }: RowEffect,
+    ) -> Result<Effect, RowError> {
+        let (Some(row), Some(metadata)) = (&self.row, &self.metadata) else {
+            return Ok(Effect::Unclear);
+        };
+        let columns = selection.columns_of(row)?;
+        let columns = columns.as_deref();
+        let metadata = selection.metadata_of(metadata, columns);
+        let mutation_id = self.mutation_id;
+        let changed = match op {
+            RowOp::Patch => self.undo.as_deref().and_then(changed_columns),
+            _ => None,
+        };
+        let change = match (changed, columns) {
+            (Some(changed), columns) => Change::Patch {
+                key,
+                values: selection.patch(row, columns, &changed)?,
+                metadata,
+                mutation_id,
+            },
+            (None, columns) => Change::Put {
+                key,
+                row: match columns {
+                    Some(columns) => selection.project_to(row, columns)?,
+                    None => row.clone(),
+                },
+                metadata,
+                mutation_id,
+            },
+        };
+        Ok(Effect::Change { change, transient })
     }
 
     fn row_key(&self) -> Option<String> {
@@ -103,10 +144,11 @@ impl Effect {
             (RowOp::Put, Some(row)) => Change::Put {
                 key,
                 row,
+                metadata: RowMetadata::default(),
                 mutation_id,
             },
             (RowOp::Leave, _) => Change::Leave { key, mutation_id },
-            (RowOp::Put | RowOp::Delete, _) => Change::Delete { key, mutation_id },
+            (RowOp::Put | RowOp::Patch | RowOp::Delete, _) => Change::Delete { key, mutation_id },
         };
         Self::Change { change, transient }
     }
@@ -130,6 +172,7 @@ mod tests {
             truncated_at: None,
             mutation_id: None,
             row: row.map(|text| RawValue::from_string(text.to_owned()).expect("JSON")),
+            metadata: None,
             undo: None,
         }
     }

@@ -3,7 +3,7 @@
 //! The hard decisions about live data are made here, where they can be tested without a network and without
 //! a database: what a reader has seen ([`cursor`], [`snapshot`]), when the listener sleeps and when writers
 //! wake it ([`doorbell`]), whether a database goes on in its epoch ([`incarnation`]), what the log says
-//! ([`log`]) and how it is undone ([`undo`]), which rows a subscription wants ([`shape`]) and what it receives
+//! ([`log`]) and how it is undone ([`undo`]), what is known of a row beside its values ([`metadata`]), which rows a subscription wants ([`shape`]) and what it receives
 //! ([`effect`]), who may do what ([`policy`]), whether a write is valid ([`mutation`]), what a connection does next
 //! ([`session`]), whose turn to read it is ([`turns`]), what follows a failed read ([`retry`]), how fast a client
 //! may send ([`rate`]), which limits a client can reach ([`limit`]) and whose address a request comes from ([`address`]).
@@ -21,6 +21,7 @@ pub mod key;
 pub mod limit;
 pub mod log;
 pub mod membership;
+pub mod metadata;
 pub mod mutation;
 pub mod policy;
 pub mod rate;

@@ -4,9 +4,11 @@
 //! new to it, keeps the newest entry of each row, and reads the row with it. The row was put if it exists at
 //! that snapshot, and deleted if it does not.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
 
-use protocol::MutationId;
+use protocol::{MutationId, RowMetadata};
+use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
@@ -112,9 +114,25 @@ pub struct NetChange {
     pub mutation_id: Option<MutationId>,
     /// The row as it is; none when it does not exist.
     pub row: Option<Box<RawValue>>,
+    /// What is known of the row beside its values; none when it was not read.
+    pub metadata: Option<Box<RowMetadata>>,
     /// The row's new entries, newest first, without those before a truncate: a row that a truncate has in
     /// its past did not exist there. None when they were not requested, or are too large.
     pub undo: Option<Vec<UndoRecord>>,
+}
+
+/// The columns that changed, where all of a row's entries are updates of it; none where not, or where they cannot be read.
+pub fn changed_columns(records: &[UndoRecord]) -> Option<BTreeSet<String>> {
+    let mut changed = BTreeSet::new();
+    for record in records {
+        if record.kind != ChangeKind::Update {
+            return None;
+        }
+        let old: BTreeMap<String, IgnoredAny> =
+            serde_json::from_str(record.old.as_ref()?.get()).ok()?;
+        changed.extend(old.into_keys());
+    }
+    Some(changed)
 }
 
 /// What a net change is about.

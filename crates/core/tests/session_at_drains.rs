@@ -161,7 +161,6 @@ impl World {
                     id: entity.as_str().into(),
                     entity,
                     selection: SelectionRequest::default(),
-                    mode: None,
                     cursor: None,
                 };
                 let resolve = |subscribe: &Subscribe| Ok(Shape::whole(&subscribe.entity));

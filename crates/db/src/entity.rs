@@ -183,6 +183,7 @@ impl Entity {
             schema: self.schema.clone(),
             fingerprint: self.fingerprint.as_str().into(),
             backend,
+            fields: self.fields.clone(),
         })
     }
 

@@ -49,6 +49,10 @@ pub struct InquiryStart<'a> {
 pub trait LogSubscriber: Send + Sync {
     /// The columns whose previous values the next drain must bring along.
     fn old_value_columns(&self) -> Arc<OldValueColumns>;
+    /// The entities of whose rows the next drain must bring along what is known beside their values.
+    fn metadata_entities(&self) -> Arc<BTreeSet<String>> {
+        Arc::default()
+    }
     /// Whether the next drain must be one transaction, in which it also asks what its entries do not say. Called once
     /// before each drain.
     fn inquires(&self) -> bool {

@@ -1,5 +1,6 @@
 //! The log for Rust code in the same process.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -159,6 +160,7 @@ impl ChangeTracker {
         let query = ChangesQuery {
             from: cursor.position.clone(),
             old_value_columns: OldValueColumns::new(),
+            metadata: BTreeSet::new(),
             checked: false,
             entries_max: None,
             entities: None,

@@ -70,6 +70,10 @@ impl LogSubscriber for Publisher {
         self.state.hub.old_value_columns()
     }
 
+    fn metadata_entities(&self) -> Arc<BTreeSet<String>> {
+        self.state.hub.metadata_entities()
+    }
+
     fn inquires(&self) -> bool {
         self.state.hub.inquires()
     }

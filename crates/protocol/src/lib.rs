@@ -32,7 +32,8 @@ pub use push::{
     Ack, MutationId, MutatorCall, Op, Push, Reject, RejectCode, Rejected, Step, Write, Writes,
 };
 pub use rows::{
-    Change, Changes, Cursor, Direction, Refetch, RefetchReason, RowImage, SchemaSummary,
-    SelectionRequest, Snapshot, Subscribe, Subscribed, SubscriptionId, Unsubscribe,
+    Change, Changes, Cursor, Direction, MODE_FIELDS, MODE_ROWS, Refetch, RefetchReason, RowImage,
+    RowMetadata, SchemaSummary, SelectionRequest, Snapshot, Subscribe, Subscribed, SubscriptionId,
+    Unsubscribe,
 };
 pub use version::{PROTOCOL_VERSION, SUBPROTOCOL};

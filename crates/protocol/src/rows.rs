@@ -50,7 +50,15 @@ pub struct SelectionRequest {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, ts(optional, type = "Array<Json>"))]
     pub after: Option<Vec<Box<RawValue>>>,
+    /// Whether with what is known of the rows beside their values: `rows` or `fields`; rows if it is not said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mode: Option<String>,
 }
+
+/// The [`SelectionRequest::mode`] of rows alone.
+pub const MODE_ROWS: &str = "rows";
+/// The [`SelectionRequest::mode`] of rows with their metadata.
+pub const MODE_FIELDS: &str = "fields";
 
 /// Which values of a column come first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,9 +82,6 @@ pub struct Subscribe {
     /// Which rows and columns of it.
     #[serde(flatten)]
     pub selection: SelectionRequest,
-    /// `rows` or `fields`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub mode: Option<String>,
     /// Resume from here. A text that is not a cursor of this server is answered with `refetch`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cursor: Option<String>,
@@ -112,12 +117,56 @@ pub struct Unsubscribe {
 /// One row of a snapshot.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
+#[serde(from = "RowImageFields")]
 pub struct RowImage {
     /// The row's key, canonical.
     pub key: String,
     /// The row.
     #[cfg_attr(test, ts(type = "Row"))]
     pub row: Box<RawValue>,
+    /// What is known of it beside its values.
+    #[serde(flatten)]
+    pub metadata: RowMetadata,
+}
+
+/// A [`RowImage`] as it is read: serde cannot flatten raw JSON.
+#[derive(Deserialize)]
+struct RowImageFields {
+    key: String,
+    row: Box<RawValue>,
+    born: Option<Box<str>>,
+    died: Option<Box<str>>,
+    base: Option<Box<str>>,
+    edited: Option<Box<str>>,
+    #[serde(default)]
+    clocks: BTreeMap<String, Box<RawValue>>,
+}
+
+/// What is known of a row beside its values, in a subscription with `mode: "fields"`. A row that was never edited by its
+/// fields has nothing of it. Moments are hybrid logical clocks as text, ordered by their bytes.
+#[derive(Debug, Clone, Default, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
+pub struct RowMetadata {
+    /// When it was created; none for before anything was stamped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional, type = "string"))]
+    pub born: Option<Box<str>>,
+    /// When it was deleted, for a row that an edit has brought back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional, type = "string"))]
+    pub died: Option<Box<str>>,
+    /// The clock of every column that `clocks` does not name; none for `born`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional, type = "string"))]
+    pub base: Option<Box<str>>,
+    /// The newest edit, where no clock tells it. It is not told to those who are not sent all columns.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional, type = "string"))]
+    pub edited: Option<Box<str>>,
+    /// What columns have of their own: a clock, or of a counter or a set what it is made of.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[cfg_attr(test, ts(optional, type = "Record<string,Json>"))]
+    pub clocks: BTreeMap<String, Box<RawValue>>,
 }
 
 /// A page of a first read.
@@ -144,6 +193,11 @@ pub struct Subscribed {
     pub cursor: String,
     /// The columns.
     pub schema: SchemaSummary,
+    /// How the rows merge, with `mode: "fields"`: the strategy, what deletions mean, and the columns that are more than
+    /// a value with a clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional, type = "Json"))]
+    pub rules: Option<Box<RawValue>>,
 }
 
 /// The names and types of a table's columns.
@@ -210,6 +264,24 @@ pub enum Change {
         /// The whole row.
         #[cfg_attr(test, ts(type = "Row"))]
         row: Box<RawValue>,
+        /// What is known of it beside its values.
+        #[serde(flatten)]
+        metadata: RowMetadata,
+        /// The mutation that made the change.
+        #[serde(flatten)]
+        #[cfg_attr(test, ts(skip))]
+        mutation_id: Option<MutationId>,
+    },
+    /// These columns of a row that is here have changed, or what is known of it beside its values.
+    Patch {
+        /// The row's key, canonical.
+        key: String,
+        /// The values of the columns that changed.
+        #[cfg_attr(test, ts(type = "Row"))]
+        values: Box<RawValue>,
+        /// All that is known of the row now beside its values, in place of what was.
+        #[serde(flatten)]
+        metadata: RowMetadata,
         /// The mutation that made the change.
         #[serde(flatten)]
         #[cfg_attr(test, ts(skip))]
@@ -243,6 +315,13 @@ struct ChangeFields {
     op: ChangeOp,
     key: Option<String>,
     row: Option<Box<RawValue>>,
+    values: Option<Box<RawValue>>,
+    born: Option<Box<str>>,
+    died: Option<Box<str>>,
+    base: Option<Box<str>>,
+    edited: Option<Box<str>>,
+    #[serde(default)]
+    clocks: BTreeMap<String, Box<RawValue>>,
     client_id: Option<Uuid>,
     mutation: Option<u64>,
 }
@@ -251,6 +330,7 @@ struct ChangeFields {
 #[serde(rename_all = "lowercase")]
 enum ChangeOp {
     Put,
+    Patch,
     Delete,
     Leave,
     Truncate,
@@ -273,6 +353,22 @@ impl fmt::Display for SubscriptionId {
     }
 }
 
+impl From<RowImageFields> for RowImage {
+    fn from(fields: RowImageFields) -> Self {
+        Self {
+            key: fields.key,
+            row: fields.row,
+            metadata: RowMetadata {
+                born: fields.born,
+                died: fields.died,
+                base: fields.base,
+                edited: fields.edited,
+                clocks: fields.clocks,
+            },
+        }
+    }
+}
+
 impl From<&str> for SubscriptionId {
     fn from(text: &str) -> Self {
         Self::Text(text.to_owned())
@@ -285,6 +381,7 @@ impl SelectionRequest {
         self.filter.is_none()
             && self.params.is_none()
             && self.columns.is_none()
+            && self.mode.as_deref().is_none_or(|mode| mode == MODE_ROWS)
             && !self.asks_for_window()
     }
 
@@ -311,8 +408,8 @@ impl TryFrom<SubscribeFields> for Subscribe {
                 order: fields.order,
                 limit: fields.limit,
                 after: fields.after,
+                mode: fields.mode,
             },
-            mode: fields.mode,
             cursor: fields.cursor,
         })
     }
@@ -322,7 +419,10 @@ impl Change {
     /// The row's key; a truncate has none.
     pub fn key(&self) -> Option<&str> {
         match self {
-            Self::Put { key, .. } | Self::Delete { key, .. } | Self::Leave { key, .. } => Some(key),
+            Self::Put { key, .. }
+            | Self::Patch { key, .. }
+            | Self::Delete { key, .. }
+            | Self::Leave { key, .. } => Some(key),
             Self::Truncate => None,
         }
     }
@@ -340,10 +440,24 @@ impl TryFrom<ChangeFields> for Change {
                 mutation,
             });
         let key = fields.key.ok_or("a change of a row without its `key`");
+        let metadata = RowMetadata {
+            born: fields.born,
+            died: fields.died,
+            base: fields.base,
+            edited: fields.edited,
+            clocks: fields.clocks,
+        };
         Ok(match fields.op {
             ChangeOp::Put => Self::Put {
                 key: key?,
                 row: fields.row.ok_or("a put without its `row`")?,
+                metadata,
+                mutation_id,
+            },
+            ChangeOp::Patch => Self::Patch {
+                key: key?,
+                values: fields.values.ok_or("a patch without its `values`")?,
+                metadata,
                 mutation_id,
             },
             ChangeOp::Delete => Self::Delete {

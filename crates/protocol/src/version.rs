@@ -5,7 +5,8 @@
 //! server offers.
 //!
 //! History: 1, the first. The feature `windows` came without another number: `subscribe` may have `order`, `limit` and
-//! `after`, and `changes` of such a subscription `order`.
+//! `after`, and `changes` of such a subscription `order`. The feature `fields` neither: with `mode: "fields"` rows and puts
+//! have what is known of them beside their values, `changes` have patches, and `subscribed` has `rules`.
 
 /// The version of the protocol that this code speaks.
 pub const PROTOCOL_VERSION: u32 = 1;

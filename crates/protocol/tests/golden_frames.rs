@@ -10,8 +10,8 @@ use rhtmx_sync_protocol::chain::CHAIN_BYTES;
 use rhtmx_sync_protocol::{
     Ack, Auth, Authenticated, Chain, Change, Changes, ClientFrame, CloseCode, Cursor, Direction,
     Error, ErrorCode, Limits, MutationId, Op, PROTOCOL_VERSION, Ping, Pong, Refetch, RefetchReason,
-    Reject, RejectCode, Rejected, RowImage, SchemaSummary, ServerFrame, Snapshot, Step, Subscribed,
-    SubscriptionId, Unsubscribe, Welcome,
+    Reject, RejectCode, Rejected, RowImage, RowMetadata, SchemaSummary, ServerFrame, Snapshot,
+    Step, Subscribed, SubscriptionId, Unsubscribe, Welcome,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -28,6 +28,7 @@ const VERSIONS: &[(u32, &str)] = &[
     (1, "251fcec41a06912c"),
     (1, "b6b5481147ef9e0e"),
     (1, "cc060d4f1b61bb80"),
+    (1, "02ed8a5f7c56ec82"),
 ];
 
 const CLIENT: Uuid = uuid!("67e55044-10b1-426f-9247-bb680e5fe0c8");
@@ -97,6 +98,25 @@ const SERVER_WORDS: [&str; 11] = [
     "pong",
 ];
 
+fn metadata() -> RowMetadata {
+    let clock = |number: u32| format!("2026-11-20T07:00:00.000Z-{number:04X}-node");
+    let text = |text: String| row(&format!("{text:?}"));
+    RowMetadata {
+        born: Some(clock(0).into()),
+        died: None,
+        base: Some(clock(1).into()),
+        edited: Some(clock(2).into()),
+        clocks: [
+            (
+                "likes".to_owned(),
+                row(r#"{"counter":{"sums":{"node":[2,1]}}}"#),
+            ),
+            ("title".to_owned(), text(clock(3))),
+        ]
+        .into(),
+    }
+}
+
 fn changes() -> [Change; 6] {
     let key = || "1".to_owned();
     let mutation_id = Some(MutationId {
@@ -107,11 +127,13 @@ fn changes() -> [Change; 6] {
         Change::Put {
             key: key(),
             row: row(r#"{"id": 1, "n": 1.10}"#),
+            metadata: RowMetadata::default(),
             mutation_id: None,
         },
         Change::Put {
             key: key(),
             row: row(r#"{"id": 1, "n": "9007199254740993"}"#),
+            metadata: RowMetadata::default(),
             mutation_id,
         },
         Change::Delete {
@@ -127,6 +149,34 @@ fn changes() -> [Change; 6] {
             mutation_id: None,
         },
         Change::Truncate,
+    ]
+}
+
+fn changes_of_fields() -> [Change; 3] {
+    let key = || "1".to_owned();
+    let mutation_id = Some(MutationId {
+        client_id: CLIENT,
+        mutation: 3,
+    });
+    [
+        Change::Put {
+            key: key(),
+            row: row(r#"{"id": 1, "title": "a"}"#),
+            metadata: metadata(),
+            mutation_id: None,
+        },
+        Change::Patch {
+            key: key(),
+            values: row(r#"{"title": "a"}"#),
+            metadata: metadata(),
+            mutation_id,
+        },
+        Change::Patch {
+            key: key(),
+            values: row("{}"),
+            metadata: RowMetadata::default(),
+            mutation_id: None,
+        },
     ]
 }
 
@@ -186,7 +236,27 @@ fn server_frames() -> Vec<(&'static str, ServerFrame)> {
     let rows = rows.map(|(key, text)| RowImage {
         key: key.to_owned(),
         row: row(text),
+        metadata: RowMetadata::default(),
     });
+    let rows_with_metadata = rows.clone().map(|image| RowImage {
+        metadata: match image.key.as_str() {
+            "1" => metadata(),
+            _ => RowMetadata::default(),
+        },
+        ..image
+    });
+    let rules = row(
+        r#"{"strategy":"last_write_wins","deletes":"win","columns":{"likes":{"merge":"counter"}}}"#,
+    );
+    let subscribed = |rules| {
+        ServerFrame::Subscribed(Subscribed {
+            id: SubscriptionId::Number(7),
+            shape: "s1".to_owned(),
+            cursor: CURSOR.to_owned(),
+            schema: schema.clone(),
+            rules,
+        })
+    };
     let cursor = |text: &str| {
         ServerFrame::Cursor(Cursor {
             cursor: text.to_owned(),
@@ -213,14 +283,15 @@ fn server_frames() -> Vec<(&'static str, ServerFrame)> {
             }),
         ),
         (
-            "subscribed",
-            ServerFrame::Subscribed(Subscribed {
-                id: SubscriptionId::Number(7),
-                shape: "s1".to_owned(),
-                cursor: CURSOR.to_owned(),
-                schema,
+            "snapshot_of_fields",
+            ServerFrame::Snapshot(Snapshot {
+                id: id(),
+                rows: rows_with_metadata.into(),
+                more: false,
             }),
         ),
+        ("subscribed", subscribed(None)),
+        ("subscribed_to_fields", subscribed(Some(rules))),
         (
             "refetch",
             ServerFrame::Refetch(Refetch {
@@ -243,6 +314,15 @@ fn server_frames() -> Vec<(&'static str, ServerFrame)> {
                 shape: None,
                 id: Some(id()),
                 changes: changes().into(),
+                order: None,
+            }),
+        ),
+        (
+            "changes_of_fields",
+            ServerFrame::Changes(Changes {
+                shape: Some("s1".to_owned()),
+                id: None,
+                changes: changes_of_fields().into(),
                 order: None,
             }),
         ),
@@ -337,6 +417,8 @@ fn a_change_without_a_required_field_is_an_error() {
     for text in [
         r#"{"op":"put","key":"1"}"#,
         r#"{"op":"put","row":{}}"#,
+        r#"{"op":"patch","key":"1","clocks":{}}"#,
+        r#"{"op":"patch","values":{}}"#,
         r#"{"op":"delete"}"#,
         r#"{"op":"leave"}"#,
         r#"{"op":"dance","key":"1"}"#,
@@ -437,7 +519,7 @@ fn a_subscribe_is_read_with_all_its_fields() {
         (SubscriptionId::Number(7), "todos")
     );
     assert!(least.selection.is_everything());
-    assert!(least.mode.is_none() && least.cursor.is_none());
+    assert!(least.selection.mode.is_none() && least.cursor.is_none());
     let ClientFrame::Subscribe(full) = parsed("subscribe_with_all") else {
         panic!("a subscribe")
     };
@@ -450,7 +532,7 @@ fn a_subscribe_is_read_with_all_its_fields() {
     let params: Vec<&str> = params.iter().map(|param| param.get()).collect();
     assert_eq!(params, [r#""ann""#, "false"]);
     assert_eq!(full.selection.columns, Some(vec!["title".to_owned()]));
-    assert_eq!(full.mode.as_deref(), Some("rows"));
+    assert_eq!(full.selection.mode.as_deref(), Some("rows"));
     assert_eq!(full.cursor.as_deref(), Some(CURSOR));
     let ClientFrame::Subscribe(window) = parsed("subscribe_to_window") else {
         panic!("a subscribe")

@@ -90,6 +90,9 @@ fn print(batch: &ChangeBatch, json: bool) -> anyhow::Result<()> {
                 writeln!(out, "{}", serde_json::to_string(&Line { entity, change })?)?
             }
             (Change::Put { key, row, .. }, false) => writeln!(out, "{entity} put {key} {row}")?,
+            (Change::Patch { key, values, .. }, false) => {
+                writeln!(out, "{entity} patch {key} {values}")?
+            }
             (Change::Delete { key, .. }, false) => writeln!(out, "{entity} delete {key}")?,
             (Change::Leave { key, .. }, false) => writeln!(out, "{entity} leave {key}")?,
             (Change::Truncate, false) => writeln!(out, "{entity} truncate")?,

@@ -47,6 +47,33 @@ export type Change = Partial<MutationId> & (
     key: string;
     /** The whole row. */
     row: Row;
+    /** When it was created; none for before anything was stamped. */
+    born?: string;
+    /** When it was deleted, for a row that an edit has brought back. */
+    died?: string;
+    /** The clock of every column that `clocks` does not name; none for `born`. */
+    base?: string;
+    /** The newest edit, where no clock tells it. It is not told to those who are not sent all columns. */
+    edited?: string;
+    /** What columns have of their own: a clock, or of a counter or a set what it is made of. */
+    clocks?: Record<string,Json>;
+  }
+  | {
+    op: "patch";
+    /** The row's key, canonical. */
+    key: string;
+    /** The values of the columns that changed. */
+    values: Row;
+    /** When it was created; none for before anything was stamped. */
+    born?: string;
+    /** When it was deleted, for a row that an edit has brought back. */
+    died?: string;
+    /** The clock of every column that `clocks` does not name; none for `born`. */
+    base?: string;
+    /** The newest edit, where no clock tells it. It is not told to those who are not sent all columns. */
+    edited?: string;
+    /** What columns have of their own: a clock, or of a counter or a set what it is made of. */
+    clocks?: Record<string,Json>;
   }
   | {
     op: "delete";
@@ -250,6 +277,16 @@ export type RowImage = {
   key: string;
   /** The row. */
   row: Row;
+  /** When it was created; none for before anything was stamped. */
+  born?: string;
+  /** When it was deleted, for a row that an edit has brought back. */
+  died?: string;
+  /** The clock of every column that `clocks` does not name; none for `born`. */
+  base?: string;
+  /** The newest edit, where no clock tells it. It is not told to those who are not sent all columns. */
+  edited?: string;
+  /** What columns have of their own: a clock, or of a counter or a set what it is made of. */
+  clocks?: Record<string,Json>;
 };
 
 /** The names and types of a table's columns. */
@@ -293,8 +330,6 @@ export type Subscribe = {
   id: SubscriptionId;
   /** Which entity. */
   entity: string;
-  /** `rows` or `fields`. */
-  mode?: string;
   /** Resume from here. A text that is not a cursor of this server is answered with `refetch`. */
   cursor?: string;
   /** A filter. */
@@ -309,6 +344,8 @@ export type Subscribe = {
   limit?: number;
   /** The first rows behind this one, which has these values in the order's columns and the key's others. */
   after?: Array<Json>;
+  /** Whether with what is known of the rows beside their values: `rows` or `fields`; rows if it is not said. */
+  mode?: string;
 };
 
 /** Everything up to `cursor` has been sent, and the stream is attached from there. */
@@ -321,6 +358,11 @@ export type Subscribed = {
   cursor: string;
   /** The columns. */
   schema: SchemaSummary;
+  /**
+   * How the rows merge, with `mode: "fields"`: the strategy, what deletions mean, and the columns that are more than
+   * a value with a clock.
+   */
+  rules?: Json;
 };
 
 /** A subscription's name: text or a whole number, sent back as it came. */

@@ -312,6 +312,7 @@ impl PastSets {
             | Answer::TooMany
             | Answer::TooLong
             | Answer::Unknown
+            | Answer::Fields(_)
             | Answer::Group(_) => {}
         }
         self.advance.unknown.insert(set.clone());

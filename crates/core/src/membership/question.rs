@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use filter::{Filter, Set};
+use protocol::RowMetadata;
 use serde_json::value::RawValue;
 
 use super::asked::{AskedGroup, GroupAnswer};
@@ -42,6 +43,15 @@ pub enum Question {
     Group(GroupQuestion),
     /// The rows of an entity that match a filter without sets.
     Rows {
+        /// The entity.
+        entity: Box<str>,
+        /// The filter, on its table as it is now.
+        filter: Filter,
+        /// With more rows than this the answer is [`Answer::TooMany`].
+        rows_max: usize,
+    },
+    /// The same, with what is known of the rows beside their values.
+    Fields {
         /// The entity.
         entity: Box<str>,
         /// The filter, on its table as it is now.
@@ -91,6 +101,8 @@ pub enum Answer {
     Window(Vec<(String, Box<RawValue>)>),
     /// Rows, with their canonical keys.
     Rows(Vec<(String, Box<RawValue>)>),
+    /// Rows, with their canonical keys and what is known of them beside their values.
+    Fields(Vec<(String, Box<RawValue>, Box<RowMetadata>)>),
     /// There are more than were asked for.
     TooMany,
     /// It took longer than it may.

@@ -204,6 +204,7 @@ fn table(table: usize) -> CurrentTable {
         schema: schema(table),
         fingerprint: "1".into(),
         backend: Backend::Postgres,
+        fields: None,
     }
 }
 
@@ -293,7 +294,7 @@ impl Database {
                         .collect(),
                 )
             }
-            Question::Window { .. } => panic!("a window is asked about by its own tests"),
+            Question::Window { .. } | Question::Fields { .. } => panic!("not in these tests"),
             Question::Rows { entity, filter, .. } => {
                 let table = TABLES
                     .iter()
@@ -379,6 +380,7 @@ impl Log {
                 truncated_at: None,
                 mutation_id: None,
                 row: database.0[table].get(&id).map(json),
+                metadata: None,
                 undo: (!forget || id % 2 == 0).then_some(records),
             }
         });
@@ -408,6 +410,7 @@ fn touched(
         truncated_at: None,
         mutation_id: None,
         row: Some(row),
+        metadata: None,
         undo: Some(Vec::new()),
     };
     rows.map(change).collect()
@@ -433,6 +436,7 @@ fn apply(
             Effect::Change { change, .. } => match change {
                 Change::Put { key, .. } => drop(copy.insert(key)),
                 Change::Delete { key, .. } | Change::Leave { key, .. } => drop(copy.remove(&key)),
+                Change::Patch { .. } => panic!("no metadata is sent"),
                 Change::Truncate => copy.clear(),
             },
             Effect::SchemaChanged | Effect::Unclear => return false,

@@ -186,6 +186,7 @@ impl From<ResolveError> for SubscribeError {
     fn from(error: ResolveError) -> Self {
         match error {
             ResolveError::Request(error) => error.into(),
+            ResolveError::Mode(message) => Self::new(ErrorCode::Protocol, message),
             ResolveError::Scope(_) => Self::new(
                 ErrorCode::Forbidden,
                 "what this user may see of the entity cannot be determined at the moment",

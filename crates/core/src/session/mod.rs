@@ -272,11 +272,7 @@ impl<B: Batch> Session<B> {
             let message = "this connection has as many subscriptions as it may";
             return Err(SubscribeError::beyond(Limit::Subscriptions, message));
         }
-        match subscribe.mode.as_deref() {
-            None | Some("rows") => Ok(()),
-            Some("fields") => fail(ErrorCode::Protocol, "mode `fields` is not built yet"),
-            Some(_) => fail(ErrorCode::Protocol, "mode is `rows` or `fields`"),
-        }
+        Ok(())
     }
 
     /// What a subscription to this shape would cost, if this session may have it.

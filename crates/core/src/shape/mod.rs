@@ -4,6 +4,7 @@
 //! Subscriptions that ask for the same share one shape, however they spell it: each change is evaluated, and
 //! its bytes are written, once for all of them.
 
+mod fields;
 #[cfg(test)]
 mod properties;
 mod tables;
@@ -23,6 +24,7 @@ use filter::{
     Backend, Filter, FilterError, NoSets, RowError, RowReader, RowValues, Set, SetRows, Sets,
     SetsAtBoth, Table,
 };
+use merge::Rules;
 use protocol::{SchemaSummary, SelectionRequest};
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
@@ -66,6 +68,8 @@ pub struct Selection {
     /// The rows in which columns may be read that may not be read in all.
     partial: Option<Partial>,
     is_guarded: bool,
+    /// How the rows merge, if their metadata is sent too.
+    fields: Option<Arc<Rules>>,
 }
 
 /// Columns that are sent in some rows only.
@@ -86,17 +90,28 @@ pub struct CurrentTable {
     pub fingerprint: Arc<str>,
     /// The database that holds it.
     pub backend: Backend,
+    /// How the rows merge by their fields; none where they do not.
+    pub fields: Option<Arc<Rules>>,
 }
 
 /// What happened to a row, as seen through a shape.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RowOp {
     /// The row matches now.
     Put,
+    /// The row matches now as before and always in between, and what changed is known. Only where metadata is sent.
+    Patch,
     /// The row no longer matches.
     Leave,
     /// The row is gone from the table.
     Delete,
+}
+
+impl RowOp {
+    /// Whether the row is in the shape now.
+    pub fn is_here(self) -> bool {
+        matches!(self, Self::Put | Self::Patch)
+    }
 }
 
 /// What the sessions of a shape are sent for a changed row.
@@ -154,6 +169,7 @@ impl Shape {
         let requested = Requested::new(visible.among(&readable), request);
         let reads_by_rights = readable.finish().map_err(ResolveError::Scope)?;
         let requested = requested.map_err(ResolveError::Request)?;
+        let fields = fields::requested(table, request)?;
         let concealed = requested.filter.concealing(&partial);
         let window = window::requested(request, visible, &partial)?;
         let mut both = Requested {
@@ -167,23 +183,25 @@ impl Shape {
         if let Some(window) = window {
             both.filter = window::filter(table, both.filter, window);
         }
-        Ok(Self::of(table, both, partial, is_guarded))
+        Ok(Self::of(table, both, partial, (is_guarded, fields)))
     }
 
     /// The shape of the rows that match a filter.
     #[cfg(test)]
     pub(crate) fn of_filter(table: &CurrentTable, filter: Filter) -> Self {
         let columns = None;
-        Self::of(table, Requested { filter, columns }, BTreeMap::new(), false)
+        let requested = Requested { filter, columns };
+        Self::of(table, requested, BTreeMap::new(), (false, None))
     }
 
     fn of(
         table: &CurrentTable,
         Requested { filter, columns }: Requested,
         mut partial: BTreeMap<usize, Filter>,
-        is_guarded: bool,
+        (is_guarded, fields): (bool, Option<Arc<Rules>>),
     ) -> Self {
-        if filter.is_everything() && columns.is_none() && !is_guarded {
+        let is_whole = filter.is_everything() && columns.is_none();
+        if is_whole && !is_guarded && fields.is_none() {
             return Self::whole(&table.schema.entity);
         }
         partial.retain(|position, rows| {
@@ -201,6 +219,7 @@ impl Shape {
             columns,
             partial,
             is_guarded,
+            fields,
         };
         Self::named(Definition {
             entity: table.schema.entity.as_str().into(),
@@ -295,6 +314,9 @@ pub enum ResolveError {
     /// not for the client.
     #[error("what may be seen cannot be evaluated: {0}")]
     Scope(FilterError),
+    /// There is no such mode, or not for this entity.
+    #[error("{0}")]
+    Mode(&'static str),
 }
 
 impl Requested {
@@ -463,6 +485,9 @@ impl Selection {
             add(&self.schema.columns[*position].name);
             add(&rows.text(self.table()));
         }
+        if self.fields.is_some() {
+            add("\0fields");
+        }
         let name = URL_SAFE_NO_PAD.encode(&hash.finalize()[..NAME_BYTES]);
         let mark = if self.is_guarded { GUARDED_MARK } else { "" };
         format!("{}.{mark}{name}", self.schema.entity)
@@ -612,6 +637,8 @@ impl Selection {
     /// | matched        | delete         | leave          | put, if it differs   |
     /// | unknown        | delete         | leave          | put                  |
     ///
+    /// Where metadata is sent, the put of a row that matched all the time is a patch.
+    ///
     /// `before` is the row at the position of a reader that has followed the shape so far. A reader that
     /// joined since may have the row as it was in between; an effect that only such a reader needs is
     /// transient. What the sets were in between is taken for either of what they were and are: where it was neither,
@@ -625,11 +652,14 @@ impl Selection {
             let transient = !differs;
             // A reader that joined while the row did not match never received it.
             let always = |row| matches_now(row) && matches_before(row);
-            let is_sent = differs || !versions.between().all(always);
-            return is_sent.then_some(RowEffect {
-                op: RowOp::Put,
-                transient,
-            });
+            let matched_always = versions.between().all(always);
+            let is_sent = differs || !matched_always;
+            let is_here = before == Some(true) && matched_always;
+            let op = match is_here && self.may_patch(versions) {
+                true => RowOp::Patch,
+                false => RowOp::Put,
+            };
+            return is_sent.then_some(RowEffect { op, transient });
         }
         let op = match versions.now() {
             Some(_) => RowOp::Leave,
@@ -691,7 +721,8 @@ impl Selection {
         }
         // A column that is not in the log may have changed.
         let unlogged = |&position: &usize| !self.schema.columns[position].logged;
-        versions.touches(&columns) || columns.iter().any(unlogged)
+        let bare = || self.shows_bare_updates() && versions.has_bare_update();
+        versions.touches(&columns) || columns.iter().any(unlogged) || bare()
     }
 }
 

@@ -82,7 +82,7 @@ fn applied(change: &Change, columns: &[&str]) -> Option<ClientRow> {
             Some(all)
         }
         Change::Delete { .. } | Change::Leave { .. } => None,
-        Change::Truncate => panic!("the change is not about one row"),
+        Change::Patch { .. } | Change::Truncate => panic!("the change is not about one row"),
     }
 }
 
@@ -108,6 +108,7 @@ fn net_change(
         truncated_at: None,
         mutation_id: None,
         row: life.last().expect("a version").as_deref().map(raw),
+        metadata: None,
         undo,
     }
 }
@@ -147,6 +148,7 @@ proptest! {
             schema: schema.clone(),
             fingerprint: "1".into(),
             backend: table.backend,
+            fields: None,
         };
         let wanted = SelectionRequest {
             filter: text.clone(),

@@ -28,6 +28,8 @@ pub struct RowVersions {
     past: Past,
     /// The columns that some record changed; none for all, as when the row was created or deleted.
     changed: Option<BTreeSet<usize>>,
+    /// Whether some update changed none: then it may have changed what is known of the row beside its values.
+    has_bare_update: bool,
 }
 
 /// What is known of a row's past.
@@ -77,6 +79,7 @@ impl RowVersions {
             versions: vec![now],
             past: Past::Exact,
             changed: Some(BTreeSet::new()),
+            has_bare_update: false,
         };
         let Some(records) = records else {
             versions.forget();
@@ -135,6 +138,7 @@ impl RowVersions {
                 if !undo.takes(record, &named) {
                     return Ok(Undone::OutOfOrder);
                 }
+                self.has_bare_update |= named.is_empty();
                 if let Some(changed) = &mut self.changed {
                     changed.append(&mut named);
                 }
@@ -206,6 +210,16 @@ impl RowVersions {
     /// Whether the values that the row held are known.
     pub fn has_past(&self) -> bool {
         !matches!(self.past, Past::Unknown)
+    }
+
+    /// Whether the row existed from the reader's position until now, and all that changed is known.
+    pub(crate) fn only_updates(&self) -> bool {
+        self.changed.is_some()
+    }
+
+    /// Whether some update changed no column.
+    pub(crate) fn has_bare_update(&self) -> bool {
+        self.has_bare_update
     }
 
     /// Whether some of these columns may have changed.

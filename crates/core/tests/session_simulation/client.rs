@@ -513,6 +513,7 @@ fn apply(change: &Change, rows: &mut Table) {
         Change::Delete { key, .. } | Change::Leave { key, .. } => {
             rows.remove(key);
         }
+        Change::Patch { .. } => panic!("{change:?}"),
         Change::Truncate => rows.clear(),
     }
 }

@@ -382,6 +382,7 @@ impl Database {
                 truncated_at: truncated[entry.entity],
                 mutation_id: None,
                 row: text.map(|text| RawValue::from_string(text).expect("JSON")),
+                metadata: None,
                 undo: None,
             };
             let begin = match (truncated[entry.entity], entry.key) {

@@ -62,7 +62,6 @@ pub(crate) fn subscribe(
         id: id.clone(),
         entity: entity.to_owned(),
         selection: SelectionRequest::default(),
-        mode: None,
         cursor,
     };
     selection.write(&mut subscribe.selection, other_spelling);

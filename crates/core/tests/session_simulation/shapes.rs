@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use filter::Backend;
-use protocol::{Change, SelectionRequest};
+use protocol::{Change, RowMetadata, SelectionRequest};
 use rhtmx_sync_core::effect::Effect;
 use rhtmx_sync_core::policy::ReadScope;
 use rhtmx_sync_core::session::SubscribeError;
@@ -140,6 +140,7 @@ impl Shapes {
             schema: Arc::new(schema(entity, generation)),
             fingerprint: generation.to_string().into(),
             backend: Backend::Postgres,
+            fields: None,
         };
         let shape = Shape::resolve(&table, request, &ReadScope::Everything, Others::NONE)?;
         if shape.selection().is_some() {
@@ -206,6 +207,7 @@ impl Item {
             (Some(text), _) => Change::Put {
                 key,
                 row: RawValue::from_string(text.clone()).expect("JSON"),
+                metadata: RowMetadata::default(),
                 mutation_id,
             },
             (None, Change::Put { .. }) => Change::Leave { key, mutation_id },

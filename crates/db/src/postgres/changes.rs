@@ -54,6 +54,7 @@ impl QueryableByName<Pg> for AnswerLine {
             key: NamedRow::get::<Nullable<Text>, _>(row, "key")?,
             row: NamedRow::get::<Nullable<Text>, _>(row, "row")?,
             count: NamedRow::get::<Nullable<BigInt>, _>(row, "count")?,
+            metadata: NamedRow::get::<Nullable<Text>, _>(row, "metadata")?,
         })
     }
 }
@@ -83,6 +84,7 @@ pub(crate) async fn read_changes(
         from,
         entries_max: query.entries_max,
         old_value_columns: query.old_value_columns,
+        metadata: query.metadata,
         progress,
     };
     loop {
@@ -121,6 +123,8 @@ struct Changes<'a> {
     from: Snapshot,
     entries_max: Option<u64>,
     old_value_columns: OldValueColumns,
+    /// The entities of whose rows it returns what is known beside their values.
+    metadata: BTreeSet<String>,
     progress: &'a Progress,
 }
 
@@ -211,7 +215,7 @@ impl Changes<'_> {
             entities,
             &nothing,
             self.health,
-            (undo, checked),
+            (undo, &self.metadata, checked),
         )
     }
 
@@ -398,7 +402,7 @@ impl Changes<'_> {
         moved: &Moved,
         out: &PartSender<NetChange>,
     ) -> Result<(), Failed> {
-        for question in moved.questions() {
+        for question in moved.questions(&self.metadata) {
             let name = subject(&question);
             let Some(entity) = self.entities.get(name) else {
                 continue;

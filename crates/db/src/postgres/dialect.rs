@@ -31,6 +31,9 @@ pub(crate) const DIALECT: Dialect = Dialect {
     ),
     order: "CASE WHEN l.row IS NOT NULL AND l.truncated_at > l.id THEN l.truncated_at ELSE l.id END, \
         l.key IS NOT NULL, l.id",
+    field_table: Cow::Borrowed("_rhtmx_sync_field"),
+    metadata: "f.metadata::text",
+    key_collation: " COLLATE \"C\"",
     wanted: "($4::text::jsonb -> n.entity)",
     undo_record: "json_build_array(w.id, w.commit_id, w.action, CASE WHEN w.old IS NOT NULL THEN coalesce( \
            (SELECT jsonb_object_agg(o.key, CASE WHEN w.wanted ? o.key THEN o.value ELSE '0'::jsonb END) \
@@ -42,6 +45,7 @@ pub(crate) fn dialect(log_schema: &str) -> Dialect {
     Dialect {
         start: in_schema(&DIALECT.start, log_schema).into(),
         entity_table: in_schema(&DIALECT.entity_table, log_schema).into(),
+        field_table: in_schema(&DIALECT.field_table, log_schema).into(),
         new_entries: in_schema(&DIALECT.new_entries, log_schema).into(),
         ..DIALECT
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use filter::{Condition, Window};
 use sync_core::membership::Question;
 
+use super::dialect::dialect;
 use super::filter::Predicates;
 use super::projection;
 use super::read::guarded_row;
@@ -13,7 +14,7 @@ use super::rls::group::Asked;
 use super::store::in_schema;
 use crate::entity::{Entity, RowsSql};
 use crate::health::Health;
-use crate::read::inquiry;
+use crate::read::{inquiry, sql};
 use crate::sets;
 
 /// A statement for the fingerprints of the entities `$1`.
@@ -36,7 +37,9 @@ pub(super) fn question_sql(
 ) -> (String, Vec<String>) {
     let condition = match question {
         Question::Set(set) | Question::Window { set, .. } => sets::condition(set.rows()),
-        Question::Rows { filter, .. } => filter.condition().clone(),
+        Question::Rows { filter, .. } | Question::Fields { filter, .. } => {
+            filter.condition().clone()
+        }
         // It has a statement of its own.
         Question::Group(_) => Condition::Constant(Some(false)),
     };
@@ -54,7 +57,7 @@ pub(super) fn question_sql(
     let condition = &predicate.sql;
     let sql = match question {
         Question::Set(set) if set.rows().columns.is_empty() => format!(
-            "SELECT NULL::text AS key, '{{}}' AS row, count(*) AS count FROM {from} WHERE {condition} \
+            "SELECT NULL::text AS key, '{{}}' AS row, count(*) AS count, NULL::text AS metadata FROM {from} WHERE {condition} \
              HAVING count(*) > 0"
         ),
         Question::Set(set) => {
@@ -73,7 +76,7 @@ pub(super) fn question_sql(
                 })
                 .collect();
             format!(
-                "SELECT NULL::text AS key, {} AS row, count(*) AS count FROM {from} WHERE {condition} GROUP BY {}",
+                "SELECT NULL::text AS key, {} AS row, count(*) AS count, NULL::text AS metadata FROM {from} WHERE {condition} GROUP BY {}",
                 projection::row_of(&of_schema, &parts.join(", ")),
                 groups.join(", ")
             )
@@ -84,17 +87,22 @@ pub(super) fn question_sql(
             let of_schema = unique.iter().map(|it| entity.schema.columns[*it].clone());
             let parts: Vec<&str> = unique.iter().map(|it| columns[*it].as_str()).collect();
             format!(
-                "SELECT {key} AS key, {} AS row, NULL::bigint AS count FROM {from} WHERE {condition}",
+                "SELECT {key} AS key, {} AS row, NULL::bigint AS count, NULL::text AS metadata \
+                 FROM {from} WHERE {condition}",
                 projection::row_of(&of_schema.collect::<Vec<_>>(), &parts.join(", "))
             )
         }
-        Question::Rows { .. } | Question::Group(_) => {
+        Question::Rows { .. } | Question::Fields { .. } | Question::Group(_) => {
+            let is_asked = matches!(question, Question::Fields { .. });
+            let name = &entity.schema.entity;
+            let metadata = sql::metadata_of_rows(&dialect(log_schema), name, key, is_asked);
             let row = match health.is_guarded(&entity.schema.entity) {
                 true => guarded_row(log_schema, entity, key),
                 false => row.clone(),
             };
             format!(
-                "SELECT {key} AS key, {row} AS row, NULL::bigint AS count FROM {from} WHERE {condition}"
+                "SELECT {key} AS key, {row} AS row, NULL::bigint AS count, {metadata} AS metadata \
+                 FROM {from} WHERE {condition}"
             )
         }
     };

@@ -70,7 +70,7 @@ pub(crate) fn changes_sql(
     entities: &BTreeMap<String, Arc<Entity>>,
     left_out: &BTreeSet<String>,
     health: &Health,
-    (undo, checked): (bool, &Fingerprints),
+    (undo, metadata, checked): (bool, &BTreeSet<String>, &Fingerprints),
 ) -> String {
     let unread: BTreeSet<&String> = read::missing(entities).chain(left_out).collect();
     let mut dialect = dialect(log_schema);
@@ -84,6 +84,7 @@ pub(crate) fn changes_sql(
             .map(|(name, entity)| (name.clone(), row(log_schema, entity, health)))
             .collect(),
         undo,
+        metadata: metadata.clone(),
         checked: checked.keys().cloned().collect(),
     };
     sql::changes_sql(&dialect, &reading)
@@ -169,12 +170,15 @@ fn rows_sql(
     let selection = query.shape.selection();
     let object_of =
         |columns: Vec<String>| projection::row_of(&entity.schema.columns, &columns.join(", "));
+    let dialect = dialect(log_schema);
     let mut rows = match &entity.rows {
         RowsSql::Table { key, from, .. } if guarded => {
             let row = guarded_row(log_schema, entity, key);
-            format!("SELECT {key} AS key, {row} AS row FROM {from}")
+            let (name, asked) = (&entity.schema.entity, query.shape.has_metadata());
+            let metadata = sql::metadata_of_rows(&dialect, name, key, asked);
+            format!("SELECT {key} AS key, {row} AS row, {metadata} AS metadata FROM {from}")
         }
-        rows => sql::rows_before_where(rows, selection, object_of),
+        _ => sql::rows_before_where(&dialect, entity, selection, object_of),
     };
     let mut parameters = Vec::new();
     if let Some(first) = selection.and_then(Selection::window) {
@@ -199,10 +203,13 @@ fn rows_sql(
             parameters.push(key.clone());
             beyond = format!("WHERE key > ${}::text COLLATE \"C\"", parameters.len());
         }
-        let keyed = format!("SELECT key COLLATE \"C\" AS key, row FROM ({rows}) unordered");
-        rows = format!("SELECT key, row FROM ({keyed}) keyed {beyond} ORDER BY key LIMIT {limit}");
+        let keyed =
+            format!("SELECT key COLLATE \"C\" AS key, row, metadata FROM ({rows}) unordered");
+        rows = format!(
+            "SELECT key, row, metadata FROM ({keyed}) keyed {beyond} ORDER BY key LIMIT {limit}"
+        );
     }
-    let (before, after) = sql::around_rows(&dialect(log_schema), relies_on);
+    let (before, after) = sql::around_rows(&dialect, relies_on);
     (format!("{before}{rows}{after}"), parameters)
 }
 
@@ -318,9 +325,10 @@ impl Rows<'_> {
             .await?;
         let selection = query.shape.selection();
         let is_partial = selection.is_some_and(Selection::is_partial);
-        let mut collector = RowsCollector::new(entity, &self.relies_on, self.health.clone());
+        let mut collector =
+            RowsCollector::new((entity, &query.shape), &self.relies_on, self.health.clone());
         if guarded || is_partial {
-            collector = collector.projecting(&query.shape);
+            collector = collector.projecting();
         }
         while let Some(line) = lines.next().await {
             progress.line();

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use protocol::{MutationId, RowImage};
+use protocol::{MutationId, RowImage, RowMetadata};
 use serde_json::value::RawValue;
 use sync_core::cursor::CommitId;
 use sync_core::log::{ChangeKind, NetChange, UndoRecord};
+use sync_core::metadata;
 use sync_core::shape::Shape;
 
 #[cfg(feature = "sqlite")]
@@ -41,6 +42,7 @@ pub(crate) struct ChangeRow {
     mutation: Option<i64>,
     row: Option<String>,
     undo: Option<String>,
+    metadata: Option<String>,
 }
 
 impl ChangeRow {
@@ -65,6 +67,7 @@ impl ChangeRow {
             mutation: number(12, "mutation")?,
             row: text(13, "row")?,
             undo: text(14, "undo")?,
+            metadata: text(15, "metadata")?,
         })
     }
 }
@@ -141,9 +144,10 @@ impl ChangesCollector {
             }
             parts.push(start(line.position.as_deref(), line.floor.as_deref())?);
         }
-        let undo_bytes = line.undo.as_ref().map_or(0, String::len);
+        let length = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        let other_bytes = length(&line.undo) + length(&line.metadata);
         if let Some(entry) = entry(line, self.commit_id, &self.health)? {
-            self.bytes += entry.row.as_ref().map_or(0, |row| row.get().len()) + undo_bytes;
+            self.bytes += entry.row.as_ref().map_or(0, |row| row.get().len()) + other_bytes;
             self.entries.push(entry);
         }
         if self.entries.len() >= ITEMS_PER_CHUNK || self.bytes >= CHUNK_BYTES {
@@ -163,8 +167,9 @@ impl ChangesCollector {
 /// Collects the lines of a read of rows into parts. The first line contains the position and the floor.
 pub(crate) struct RowsCollector {
     entity: Arc<Entity>,
-    /// The projection that is still to be made, of rows that were read by themselves.
-    projection: Option<Shape>,
+    shape: Shape,
+    /// Whether the projection is still to be made, of rows that were read by themselves.
+    projects: bool,
     expected: Fingerprints,
     health: Arc<Health>,
     rows: Vec<RowImage>,
@@ -179,19 +184,14 @@ pub(crate) struct RowLine {
     fingerprints: Option<String>,
     key: Option<String>,
     row: Option<String>,
+    metadata: Option<String>,
 }
 
 impl RowLine {
-    /// The line of a row that was read by itself.
+    /// The line with its row, which was read by itself.
     #[cfg(feature = "sqlite")]
-    pub(crate) fn alone(key: String, row: Option<String>) -> Self {
-        Self {
-            position: None,
-            floor: None,
-            fingerprints: None,
-            key: Some(key),
-            row,
-        }
+    pub(crate) fn alone(self, row: Option<String>) -> Self {
+        Self { row, ..self }
     }
 
     /// The key, if the row must be read by itself.
@@ -209,6 +209,7 @@ impl RowLine {
             fingerprints: text("fingerprints")?,
             key: text("key")?,
             row: text("row")?,
+            metadata: text("metadata")?,
         })
     }
 }
@@ -223,15 +224,16 @@ fn start<T>(position: Option<&str>, floor: Option<&str>) -> DbResult<Part<T>> {
 }
 
 impl RowsCollector {
-    /// A collector for a statement that was generated for this entity, and relies on the tables of some.
+    /// A collector for a statement that was generated for this entity and shape, and relies on the tables of some.
     pub(crate) fn new(
-        entity: &Arc<Entity>,
+        (entity, shape): (&Arc<Entity>, &Shape),
         relies_on: &[Arc<Entity>],
         health: Arc<Health>,
     ) -> Self {
         Self {
             entity: entity.clone(),
-            projection: None,
+            shape: shape.clone(),
+            projects: false,
             expected: fingerprints(relies_on),
             health,
             rows: Vec::new(),
@@ -240,9 +242,9 @@ impl RowsCollector {
     }
 
     /// The same for a statement whose rows have all columns.
-    pub(crate) fn projecting(self, shape: &Shape) -> Self {
+    pub(crate) fn projecting(self) -> Self {
         Self {
-            projection: Some(shape.clone()),
+            projects: true,
             ..self
         }
     }
@@ -264,10 +266,13 @@ impl RowsCollector {
             RowLine {
                 key: Some(key),
                 row: Some(row),
+                metadata,
                 ..
             } => {
-                let read = readable(row).and_then(|row| self.project(row));
-                let row = match read {
+                let metadata = metadata.as_deref();
+                let bytes = metadata.map_or(0, str::len);
+                let read = readable(row).and_then(|row| self.project(row, metadata));
+                let (row, metadata) = match read {
                     Ok(row) => {
                         self.health.row_readable(&self.entity.schema.entity, &key);
                         row
@@ -278,8 +283,8 @@ impl RowsCollector {
                         return Ok(None);
                     }
                 };
-                self.bytes += row.get().len();
-                self.rows.push(RowImage { key, row });
+                self.bytes += row.get().len() + bytes;
+                self.rows.push(RowImage { key, row, metadata });
                 let full = self.rows.len() >= ITEMS_PER_CHUNK || self.bytes >= CHUNK_BYTES;
                 Ok(if full { self.finish() } else { None })
             }
@@ -289,14 +294,31 @@ impl RowsCollector {
         }
     }
 
-    fn project(&self, row: Box<RawValue>) -> Result<Box<RawValue>, Unreadable> {
-        let Some(selection) = self.projection.as_ref().and_then(Shape::selection) else {
-            return Ok(row);
+    /// What is sent of a row and of its metadata.
+    fn project(
+        &self,
+        row: Box<RawValue>,
+        kept: Option<&str>,
+    ) -> Result<(Box<RawValue>, RowMetadata), Unreadable> {
+        let selection = self.shape.selection();
+        let Some(selection) = selection.filter(|_| self.projects || kept.is_some()) else {
+            return Ok((row, RowMetadata::default()));
         };
-        let projected = selection.project(&row);
-        projected
-            .map(|projected| projected.unwrap_or(row))
-            .map_err(|_| Unreadable::Failing)
+        let columns = selection.columns_of(&row);
+        let columns = columns.map_err(|_| Unreadable::Failing)?;
+        let columns = columns.as_deref();
+        let metadata = kept.map(|kept| {
+            let kept = read_metadata(kept, &self.entity.schema.entity);
+            selection.metadata_of(&kept, columns)
+        });
+        let row = match columns.filter(|_| self.projects) {
+            Some(columns) => {
+                let projected = selection.project_to(&row, columns);
+                projected.map_err(|_| Unreadable::Failing)?
+            }
+            None => row,
+        };
+        Ok((row, metadata.unwrap_or_default()))
     }
 
     /// The last chunk, unless it is empty.
@@ -345,6 +367,9 @@ fn entry(
         .and_then(|client| client.parse().ok())
         .zip(line.mutation.and_then(|m| u64::try_from(m).ok()));
     let row_exists = row.is_some();
+    let metadata = line
+        .metadata
+        .map(|kept| Box::new(read_metadata(&kept, &entity)));
     Ok(Some(NetChange {
         id,
         commit_id: commit_id(commit),
@@ -359,11 +384,21 @@ fn entry(
             mutation,
         }),
         row,
+        metadata,
         undo: line
             .undo
             .map(|records| undo_records(&records, line.truncated_at, row_exists))
             .transpose()?,
     }))
+}
+
+/// What is kept of a row beside its values. Where somebody has written what is no metadata there, the row has none.
+pub(super) fn read_metadata(kept: &str, entity: &str) -> RowMetadata {
+    metadata::read(kept).unwrap_or_else(|_| {
+        // The message may contain what is kept.
+        tracing::error!(entity, "a row's metadata cannot be read");
+        RowMetadata::default()
+    })
 }
 
 /// The row's JSON, or why it cannot be read.

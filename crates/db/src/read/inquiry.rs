@@ -17,7 +17,9 @@ use sync_core::membership::{Answer, GroupQuestion, Inquiry, Question};
 #[cfg(feature = "sqlite")]
 use tokio_util::sync::CancellationToken;
 
-use super::collect::{CHUNK_BYTES, ITEMS_PER_CHUNK};
+use protocol::RowMetadata;
+
+use super::collect::{CHUNK_BYTES, ITEMS_PER_CHUNK, read_metadata};
 use super::{Fingerprints, Part, reason_in_place_of_row};
 use crate::entity::Entity;
 use crate::health::Health;
@@ -173,6 +175,7 @@ pub(crate) fn unread<'a>(
         truncated_at: None,
         mutation_id: None,
         row: None,
+        metadata: None,
         undo: None,
     };
     entities.map(unread).collect()
@@ -192,7 +195,7 @@ pub(crate) fn entities_of(
             let own = entities.get(group.plan().entity());
             own.filter(|entity| *entity.fingerprint == *group.plan().fingerprint)
         }
-        Question::Rows { entity, .. } => {
+        Question::Rows { entity, .. } | Question::Fields { entity, .. } => {
             let own = entities.get(&**entity);
             own.filter(|entity| entity.relation.is_some())
         }
@@ -208,7 +211,7 @@ pub(crate) fn entities_of(
 pub(crate) fn filter_of(question: &Question) -> Option<&Filter> {
     match question {
         Question::Set(set) | Question::Window { set, .. } => Some(&set.rows().filter),
-        Question::Rows { filter, .. } => Some(filter),
+        Question::Rows { filter, .. } | Question::Fields { filter, .. } => Some(filter),
         Question::Group(_) => None,
     }
 }
@@ -238,6 +241,7 @@ pub(crate) struct AnswerLine {
     pub(crate) key: Option<String>,
     pub(crate) row: Option<String>,
     pub(crate) count: Option<i64>,
+    pub(crate) metadata: Option<String>,
 }
 
 /// Collects the lines of an answer.
@@ -248,6 +252,7 @@ pub(crate) struct AnswerCollector<'a> {
     bytes: usize,
     values: Vec<(Box<RawValue>, u64)>,
     rows: Vec<(String, Box<RawValue>)>,
+    metadata: Vec<RowMetadata>,
 }
 
 impl<'a> AnswerCollector<'a> {
@@ -259,6 +264,7 @@ impl<'a> AnswerCollector<'a> {
             bytes: 0,
             values: Vec::new(),
             rows: Vec::new(),
+            metadata: Vec::new(),
         }
     }
 
@@ -271,14 +277,15 @@ impl<'a> AnswerCollector<'a> {
         match question {
             Question::Set(_) | Question::Group(_) => SET_VALUES_MAX,
             Question::Window { rows, .. } => *rows,
-            Question::Rows { rows_max, .. } => *rows_max,
+            Question::Rows { rows_max, .. } | Question::Fields { rows_max, .. } => *rows_max,
         }
     }
 
     /// Takes a line. Returns the answer if it is clear already.
     pub(crate) fn take(&mut self, line: AnswerLine) -> Option<Answer> {
         self.lines += 1;
-        self.bytes += line.row.as_ref().map_or(0, String::len);
+        let length = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        self.bytes += length(&line.row) + length(&line.metadata);
         if self.lines > Self::lines_max(self.question) || self.bytes > ANSWER_BYTES_MAX {
             return Some(Answer::TooMany);
         }
@@ -295,14 +302,23 @@ impl<'a> AnswerCollector<'a> {
             (Question::Rows { .. } | Question::Window { .. }, Ok(row), Some(key)) => {
                 self.rows.push((key, row));
             }
+            (Question::Fields { entity, .. }, Ok(row), Some(key)) => {
+                let kept = line.metadata.as_deref().unwrap_or("{}");
+                self.metadata.push(read_metadata(kept, entity));
+                self.rows.push((key, row));
+            }
             (Question::Set(_) | Question::Window { .. }, _, _) => {
                 return Some(Answer::Unknown);
             }
             // As for a first read, a row that cannot be read does not exist.
-            (Question::Rows { entity, .. }, Err(Some(reason)), Some(key)) => {
+            (
+                Question::Rows { entity, .. } | Question::Fields { entity, .. },
+                Err(Some(reason)),
+                Some(key),
+            ) => {
                 self.health.row_unreadable(entity, &key, reason);
             }
-            (Question::Rows { .. } | Question::Group(_), _, _) => {}
+            (Question::Rows { .. } | Question::Fields { .. } | Question::Group(_), _, _) => {}
         }
         None
     }
@@ -313,6 +329,11 @@ impl<'a> AnswerCollector<'a> {
             Question::Set(_) => Answer::Set(self.values),
             Question::Window { .. } => Answer::Window(self.rows),
             Question::Rows { .. } => Answer::Rows(self.rows),
+            Question::Fields { .. } => {
+                let rows = self.rows.into_iter().zip(self.metadata);
+                let rows = rows.map(|((key, row), metadata)| (key, row, Box::new(metadata)));
+                Answer::Fields(rows.collect())
+            }
             Question::Group(_) => Answer::Unknown,
         }
     }
@@ -360,13 +381,24 @@ impl Moved {
         }
     }
 
-    /// A question for the rows of each entity.
-    pub(crate) fn questions(&self) -> Vec<Question> {
+    /// A question for the rows of each entity, with what is known of those of some beside their values.
+    pub(crate) fn questions(&self, with_metadata: &BTreeSet<String>) -> Vec<Question> {
         let rows = self.rows.iter();
-        rows.map(|(entity, filter)| Question::Rows {
-            entity: entity.as_str().into(),
-            filter: filter.clone(),
-            rows_max: usize::MAX,
+        rows.map(|(name, filter)| {
+            let (entity, filter) = (name.as_str().into(), filter.clone());
+            let rows_max = usize::MAX;
+            match with_metadata.contains(name) {
+                true => Question::Fields {
+                    entity,
+                    filter,
+                    rows_max,
+                },
+                false => Question::Rows {
+                    entity,
+                    filter,
+                    rows_max,
+                },
+            }
         })
         .collect()
     }
@@ -423,6 +455,9 @@ impl MovedCollector<'_> {
             truncated_at: None,
             mutation_id: None,
             row: RawValue::from_string(row).ok(),
+            metadata: line
+                .metadata
+                .map(|kept| Box::new(read_metadata(&kept, self.entity))),
             undo: Some(Vec::new()),
         }]);
         let is_full = self.kept.entries.len() >= ITEMS_PER_CHUNK || self.kept.bytes >= CHUNK_BYTES;
@@ -441,6 +476,6 @@ pub(crate) fn subject(question: &Question) -> &str {
     match question {
         Question::Set(set) | Question::Window { set, .. } => set.entity(),
         Question::Group(question) => question.group.plan().entity(),
-        Question::Rows { entity, .. } => entity,
+        Question::Rows { entity, .. } | Question::Fields { entity, .. } => entity,
     }
 }

@@ -33,6 +33,8 @@ pub struct ChangesQuery {
     pub from: Position,
     /// The columns whose previous values to bring along.
     pub old_value_columns: OldValueColumns,
+    /// The entities of whose rows to bring along what is known beside their values.
+    pub metadata: BTreeSet<String>,
     /// Whether to compare the entities' fingerprints at the read's snapshot. Without that, a read that was
     /// made for the old table but whose snapshot already includes the schema change would never report it.
     pub checked: bool,

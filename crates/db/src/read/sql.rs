@@ -1,7 +1,7 @@
 //! The statements that read the log and tables, generated in the backend's dialect.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -26,6 +26,12 @@ pub(crate) struct Dialect {
     /// The entry `w` as a JSON array of its id, its transaction (or null), its action and its `old`, in
     /// which values of columns that are not `wanted` are 0.
     pub(crate) undo_record: &'static str,
+    /// The table of what is known of rows beside their values.
+    pub(crate) field_table: Cow<'static, str>,
+    /// The metadata of its entry `f`, as text.
+    pub(crate) metadata: &'static str,
+    /// How a text is compared with the keys there.
+    pub(crate) key_collation: &'static str,
     /// The order of the changes `l`: that of the log, but a row that exists though its newest entry comes before a
     /// truncate follows the truncate.
     pub(crate) order: &'static str,
@@ -57,6 +63,8 @@ pub(crate) struct Reading {
     pub(crate) rows: BTreeMap<String, String>,
     /// Whether to return undo records.
     pub(crate) undo: bool,
+    /// The entities of whose rows to return what is known beside their values.
+    pub(crate) metadata: BTreeSet<String>,
     /// The entities whose fingerprints to return.
     pub(crate) checked: Vec<String>,
 }
@@ -95,7 +103,7 @@ pub(crate) fn changes_sql(dialect: &Dialect, reading: &Reading) -> String {
     format!(
         "SELECT s.position, s.floor, {fingerprints} AS fingerprints, l.* FROM ({start}) s LEFT JOIN ( \
          SELECT id, commit_id, entity, entity_id AS key, action, created, deleted, truncated_at, client_id, mutation, \
-         {row} AS row, {undo} AS undo FROM ( \
+         {row} AS row, {undo} AS undo, {metadata} AS metadata FROM ( \
          SELECT n.*, row_number() OVER (PARTITION BY entity, entity_id, \
            CASE WHEN entity_id IS NULL THEN action END ORDER BY id DESC) AS rank, \
          sum(CASE action WHEN 'create' THEN 1 ELSE 0 END) OVER (PARTITION BY entity, entity_id) AS created, \
@@ -105,6 +113,7 @@ pub(crate) fn changes_sql(dialect: &Dialect, reading: &Reading) -> String {
          FROM ({new_entries}) n) ranked WHERE rank = 1) l ON true \
          ORDER BY {order}",
         order = dialect.order,
+        metadata = metadata_of_changes(dialect, reading),
         start = dialect.start,
         new_entries = new_entries_sql(dialect, undo),
         undo = if undo {
@@ -123,6 +132,40 @@ pub(crate) fn changes_sql(dialect: &Dialect, reading: &Reading) -> String {
             String::new()
         },
     )
+}
+
+/// The expression for what is known of the row of the entry `ranked` beside its values.
+fn metadata_of_changes(dialect: &Dialect, reading: &Reading) -> String {
+    if reading.metadata.is_empty() {
+        return "CAST(NULL AS TEXT)".to_owned();
+    }
+    let names: Vec<String> = reading.metadata.iter().map(|name| literal(name)).collect();
+    format!(
+        "CASE WHEN entity_id IS NOT NULL AND entity IN ({}) THEN {} END",
+        names.join(", "),
+        metadata_sql(dialect, "ranked.entity", "ranked.entity_id")
+    )
+}
+
+/// The expression for what is known of a row beside its values. A row that has no metadata has an empty object.
+pub(crate) fn metadata_sql(dialect: &Dialect, entity: &str, key: &str) -> String {
+    format!(
+        "coalesce((SELECT {} FROM {} f WHERE f.entity = {entity} AND f.entity_id = ({key}){}), '{{}}')",
+        dialect.metadata, dialect.field_table, dialect.key_collation
+    )
+}
+
+/// The same for the rows of an entity in a query of its table, if it is asked for; otherwise null.
+pub(crate) fn metadata_of_rows(
+    dialect: &Dialect,
+    entity: &str,
+    key: &str,
+    is_asked: bool,
+) -> String {
+    match is_asked {
+        true => metadata_sql(dialect, &literal(entity), key),
+        false => "CAST(NULL AS TEXT)".to_owned(),
+    }
 }
 
 /// The query of the new entries. With `undo` each entry of an entity with old-value columns has its undo
@@ -152,26 +195,30 @@ fn fingerprints_sql<'a>(dialect: &Dialect, names: impl IntoIterator<Item = &'a S
     )
 }
 
-/// The SQL before and after a query of `key` and `row` that turns its lines into
+/// The SQL before and after a query of `key`, `row` and `metadata` that turns its lines into
 /// [`super::collect::RowLine`]s. It relies on the tables of these entities.
 pub(crate) fn around_rows(dialect: &Dialect, entities: &[Arc<Entity>]) -> (String, &'static str) {
     let before = format!(
-        "SELECT position, floor, {} AS fingerprints, CAST(NULL AS TEXT) AS key, CAST(NULL AS TEXT) AS row \
-         FROM ({}) s UNION ALL SELECT NULL, NULL, NULL, key, row FROM (",
+        "SELECT position, floor, {} AS fingerprints, CAST(NULL AS TEXT) AS key, CAST(NULL AS TEXT) AS row, \
+         CAST(NULL AS TEXT) AS metadata \
+         FROM ({}) s UNION ALL SELECT NULL, NULL, NULL, key, row, metadata FROM (",
         fingerprints_sql(dialect, entities.iter().map(|entity| &entity.schema.entity)),
         dialect.start
     );
     (before, ") all_rows")
 }
 
-/// A query of `key` and `row` without the `WHERE` for the selection's filter, which the caller appends.
+/// A query of `key`, `row` and `metadata` without the `WHERE` for the selection's filter, which the caller appends.
 pub(crate) fn rows_before_where(
-    rows: &RowsSql,
+    dialect: &Dialect,
+    entity: &Entity,
     selection: Option<&Selection>,
     object_of: impl Fn(Vec<String>) -> String,
 ) -> String {
-    match rows {
-        RowsSql::Query(query) => query.clone(),
+    match &entity.rows {
+        RowsSql::Query(query) => {
+            format!("SELECT key, row, CAST(NULL AS TEXT) AS metadata FROM ({query}) recorded")
+        }
         RowsSql::Table {
             key,
             row,
@@ -185,7 +232,10 @@ pub(crate) fn rows_before_where(
                 object_of(columns.collect())
             });
             let row = projected.unwrap_or_else(|| row.clone());
-            format!("SELECT {key} AS key, {row} AS row FROM {from}")
+            let name = &entity.schema.entity;
+            let is_asked = selection.is_some_and(Selection::has_metadata);
+            let metadata = metadata_of_rows(dialect, name, key, is_asked);
+            format!("SELECT {key} AS key, {row} AS row, {metadata} AS metadata FROM {from}")
         }
     }
 }

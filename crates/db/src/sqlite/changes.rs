@@ -263,7 +263,7 @@ impl Changes {
 
     /// Sends the rows that moved and have not changed.
     fn send_moved(&self, conn: &mut SqliteConnection, moved: &Moved) -> Result<(), Failed> {
-        for question in moved.questions() {
+        for question in moved.questions(&self.query.metadata) {
             let name = inquiry::subject(&question);
             let Some(entity) = self.entities.get(name) else {
                 continue;
@@ -345,6 +345,7 @@ fn changes_statement(
             .map(|(name, entity)| (name.clone(), row(name, entity)))
             .collect(),
         undo,
+        metadata: query.metadata.clone(),
         checked: checked.keys().cloned().collect(),
     };
     let missing = json(serde_json::to_string(&missing));

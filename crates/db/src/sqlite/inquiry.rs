@@ -18,7 +18,7 @@ use tracing::warn;
 
 use super::filter::Predicates;
 use super::projection;
-use super::read::{read_one, row_text};
+use super::read::{DIALECT, read_one, row_text};
 use super::statement::{Statement, Value};
 use super::time_limit;
 use crate::entity::{Entity, RowsSql};
@@ -28,6 +28,7 @@ use crate::quote::{ident, literal};
 use crate::read::inquiry::{
     self, AnswerCollector, AnswerLine, QuestionTime, are_known, entities_of, subject,
 };
+use crate::read::sql;
 use crate::read::{ALONE, Fingerprints};
 use crate::sets;
 
@@ -37,6 +38,7 @@ impl QueryableByName<Sqlite> for AnswerLine {
             key: row_text(row, "key")?,
             row: row_text(row, "row")?,
             count: NamedRow::get::<Nullable<BigInt>, _>(row, "count")?,
+            metadata: row_text(row, "metadata")?,
         })
     }
 }
@@ -127,7 +129,7 @@ pub(super) fn lines<T>(
 ) -> Result<Option<T>, Failed> {
     let is_guarded = health.is_guarded(&entity.schema.entity);
     let statement = statement(question, entity, entities, is_guarded);
-    if is_guarded && matches!(question, Question::Rows { .. }) {
+    if is_guarded && matches!(question, Question::Rows { .. } | Question::Fields { .. }) {
         for mut line in statement.load::<AnswerLine>(conn)? {
             if let Some(key) = &line.key {
                 line.row = read_one(conn, entity, key)?;
@@ -155,7 +157,9 @@ fn statement(
 ) -> Statement {
     let condition = match question {
         Question::Set(set) | Question::Window { set, .. } => sets::condition(set.rows()),
-        Question::Rows { filter, .. } => filter.condition().clone(),
+        Question::Rows { filter, .. } | Question::Fields { filter, .. } => {
+            filter.condition().clone()
+        }
         // SQLite has no roles, so nothing is asked for them.
         Question::Group(_) => Condition::Constant(Some(false)),
     };
@@ -170,12 +174,14 @@ fn statement(
     };
     let select = match question {
         Question::Set(set) if set.rows().columns.is_empty() => {
-            format!("SELECT NULL AS key, '{{}}' AS row, count(*) AS count FROM {from} WHERE ")
+            format!(
+                "SELECT NULL AS key, '{{}}' AS row, count(*) AS count, NULL AS metadata FROM {from} WHERE "
+            )
         }
         Question::Set(set) => {
             let parts = distinct(&set.rows().columns).map(|it| columns[it].clone());
             format!(
-                "SELECT NULL AS key, {} AS row, count(*) AS count FROM {from} WHERE ",
+                "SELECT NULL AS key, {} AS row, count(*) AS count, NULL AS metadata FROM {from} WHERE ",
                 projection::object(parts.collect())
             )
         }
@@ -183,15 +189,20 @@ fn statement(
             let order: Vec<usize> = set.rows().window.iter().flat_map(Window::columns).collect();
             let parts = distinct(&order).map(|it| columns[it].clone());
             format!(
-                "SELECT {key} AS key, {} AS row, NULL AS count FROM {from} WHERE {key} IS NOT NULL AND ",
+                "SELECT {key} AS key, {} AS row, NULL AS count, NULL AS metadata \
+                 FROM {from} WHERE {key} IS NOT NULL AND ",
                 projection::object(parts.collect())
             )
         }
-        Question::Rows { .. } | Question::Group(_) => {
+        Question::Rows { .. } | Question::Fields { .. } | Question::Group(_) => {
+            let is_asked = matches!(question, Question::Fields { .. });
+            let name = &entity.schema.entity;
+            let metadata = sql::metadata_of_rows(&DIALECT, name, key, is_asked);
             let row = if is_guarded { &literal(ALONE) } else { row };
             // A row without a key is not synced.
             format!(
-                "SELECT {key} AS key, {row} AS row, NULL AS count FROM {from} WHERE {key} IS NOT NULL AND "
+                "SELECT {key} AS key, {row} AS row, NULL AS count, {metadata} AS metadata \
+                 FROM {from} WHERE {key} IS NOT NULL AND "
             )
         }
     };
@@ -210,7 +221,10 @@ fn statement(
             let names: Vec<String> = names.collect();
             statement.sql(format!(" GROUP BY {}", names.join(", ")))
         }
-        Question::Rows { .. } | Question::Window { .. } | Question::Group(_) => statement,
+        Question::Rows { .. }
+        | Question::Fields { .. }
+        | Question::Window { .. }
+        | Question::Group(_) => statement,
     };
     statement.sql(inquiry::end(question, entity))
 }

@@ -247,6 +247,7 @@ impl SqliteListener {
         let query = ChangesQuery {
             from: from.clone(),
             old_value_columns: (*old_value_columns).clone(),
+            metadata: (*subscriber.metadata_entities()).clone(),
             checked: false,
             entries_max: None,
             entities: None,

@@ -50,6 +50,9 @@ pub(crate) const DIALECT: Dialect = Dialect {
     ),
     // No program truncates a table here, and SQLite would read each row again to sort it.
     order: "l.id",
+    field_table: Cow::Borrowed("_rhtmx_sync_field"),
+    metadata: "f.metadata",
+    key_collation: "",
     wanted: "(SELECT j.value FROM json_each(?3) j WHERE j.key = n.entity)",
     // Concatenated as text, because a value loses its JSON subtype in a CASE. A double is copied from the
     // log, because before 3.53 `json_quote` writes only 15 digits; a name with quotes has no path, hence
@@ -208,15 +211,18 @@ fn rows_statement(
     let selection = query.shape.selection();
     let rows = match &entity.rows {
         RowsSql::Table { key, from, .. } if guarded => {
-            format!("SELECT {key} AS key, {} AS row FROM {from}", literal(ALONE))
+            let (name, asked) = (&entity.schema.entity, query.shape.has_metadata());
+            let metadata = sql::metadata_of_rows(&DIALECT, name, key, asked);
+            let row = literal(ALONE);
+            format!("SELECT {key} AS key, {row} AS row, {metadata} AS metadata FROM {from}")
         }
-        rows => sql::rows_before_where(rows, selection, projection::object),
+        _ => sql::rows_before_where(&DIALECT, entity, selection, projection::object),
     };
     let (before, after) = sql::around_rows(&DIALECT, relies_on);
     let mut statement = Statement::new(before);
     if query.page.is_some() {
         statement =
-            statement.sql("SELECT key, row FROM (SELECT key COLLATE BINARY AS key, row FROM (");
+            statement.sql("SELECT key, row, metadata FROM (SELECT key COLLATE BINARY AS key, row, metadata FROM (");
     }
     statement = statement.sql(rows);
     if let Some(first) = selection.and_then(Selection::window) {
@@ -297,9 +303,9 @@ impl Rows {
         let guarded = entity.relation.is_some() && health.is_guarded(&entity.schema.entity);
         let selection = query.shape.selection();
         let is_partial = selection.is_some_and(Selection::is_partial);
-        let mut collector = RowsCollector::new(entity, &relies_on, health.clone());
+        let mut collector = RowsCollector::new((entity, &query.shape), &relies_on, health.clone());
         if guarded || is_partial {
-            collector = collector.projecting(&query.shape);
+            collector = collector.projecting();
         }
         Ok(Self {
             entity: entity.clone(),
@@ -330,8 +336,12 @@ impl Rows {
         if guarded {
             conn.transaction(|conn| {
                 for line in statement.load::<RowLine>(conn)? {
-                    let line = match line.key_alone() {
-                        Some(key) => RowLine::alone(key.to_owned(), read_one(conn, &entity, key)?),
+                    let row = match line.key_alone() {
+                        Some(key) => Some(read_one(conn, &entity, key)?),
+                        None => None,
+                    };
+                    let line = match row {
+                        Some(row) => line.alone(row),
                         None => line,
                     };
                     if !take(line)? {

@@ -1,6 +1,6 @@
 //! Reads at the snapshots of drains, while a writer commits without a pause.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -31,6 +31,7 @@ both_backends! {
             let mut changes = listening.db.read_changes(listening.entities.all(), ChangesQuery {
                 from,
                 old_value_columns: BTreeMap::new(),
+                metadata: BTreeSet::new(),
                 checked: true,
                 entries_max: None,
                 entities: None,

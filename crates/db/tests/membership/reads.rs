@@ -51,6 +51,7 @@ fn query(listening: &Listening, asking: Asking) -> ChangesQuery {
     ChangesQuery {
         from: listening.cursor.position.clone(),
         old_value_columns: BTreeMap::from([("m".to_owned(), BTreeSet::from(["x".to_owned()]))]),
+        metadata: BTreeSet::new(),
         checked: true,
         entries_max: Some(1_000_000),
         entities: Some(BTreeSet::from(["t".to_owned()])),

@@ -41,9 +41,10 @@ struct Feature {
 }
 
 /// Every feature that this server offers.
-const FEATURES: [Feature; 10] = [
+const FEATURES: [Feature; 11] = [
     rows::FEATURE,
     rows::WINDOWS,
+    rows::FIELDS,
     push::FEATURE,
     push::CHAIN,
     mutators::FEATURE,

@@ -189,6 +189,7 @@ mod tests {
             schema: Arc::new(schema),
             fingerprint: "1".into(),
             backend: Backend::Postgres,
+            fields: None,
         };
         let scoped = |filter: &str| {
             let filter = Some(filter.to_owned());

@@ -43,6 +43,13 @@ pub(super) const WINDOWS: Feature = Feature {
     routes: |_| Router::new(),
 };
 
+/// Subscriptions and reads with what is known of rows beside their values.
+pub(super) const FIELDS: Feature = Feature {
+    name: "fields",
+    reserved: &[],
+    routes: |_| Router::new(),
+};
+
 pub(super) const FEATURE: Feature = Feature {
     name: "rows",
     reserved: &[],

@@ -1,4 +1,4 @@
-//! The selection that a request asks for: `where`, `params` and `columns` of its query string.
+//! The selection that a request asks for: `where`, `params`, `columns` and `mode` of its query string.
 
 use protocol::{ErrorCode, SelectionRequest, json_fault};
 use serde::Deserialize;
@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use super::error::HttpError;
 
 /// The parameters' names.
-pub(super) const NAMES: &[&str] = &["where", "params", "columns"];
+pub(super) const NAMES: &[&str] = &["where", "params", "columns", "mode"];
 
 /// The names of the parameters that ask for the first rows in some order.
 pub(super) const WINDOW_NAMES: &[&str] = &["order", "limit", "after"];
@@ -60,6 +60,7 @@ pub(super) struct SelectionParams {
     params: Option<String>,
     /// A JSON array of names, or names separated by commas.
     columns: Option<String>,
+    mode: Option<String>,
 }
 
 impl SelectionParams {
@@ -76,6 +77,7 @@ impl SelectionParams {
             filter: self.filter,
             params: read_json("params", "a JSON array", self.params)?,
             columns,
+            mode: self.mode,
             ..SelectionRequest::default()
         })
     }

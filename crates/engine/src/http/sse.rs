@@ -83,7 +83,6 @@ async fn events(
         id: SubscriptionId::Text(parameters.entity.clone()),
         entity: parameters.entity,
         selection,
-        mode: None,
         cursor: last_event_id
             .or(parameters.cursor)
             .filter(|cursor| cursor != NO_CURSOR),

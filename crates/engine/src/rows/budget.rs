@@ -54,6 +54,11 @@ impl Budget {
         true
     }
 
+    /// Leaves a shape out of the drain, as if it were over its share.
+    pub(super) fn leave_out(&mut self, shape: Shape) {
+        self.over.insert(shape);
+    }
+
     /// The shapes that were over their share.
     pub(super) fn into_over(self) -> HashSet<Shape> {
         self.over

@@ -363,6 +363,11 @@ impl Hub {
         index.sets.old_value_columns(of_index)
     }
 
+    /// The entities of which some shape's readers are sent what is known of rows beside their values.
+    pub(crate) fn metadata_entities(&self) -> Arc<BTreeSet<String>> {
+        self.index().shapes.metadata_entities()
+    }
+
     /// Whether the next drain may have to be asked about.
     pub(crate) fn inquires(&self) -> bool {
         !self.index().sets.is_unused()

@@ -17,7 +17,8 @@ use sync_core::shape::{Shape, ShapeReader};
 
 use super::past::{ReadSets, with_sets};
 use super::reads::{
-    Failure, Reader, Stopped, abandoned, is_large, old_value_columns_of, unclear, unless_abandoned,
+    Failure, Reader, Stopped, abandoned, is_large, metadata_of, old_value_columns_of, unclear,
+    unless_abandoned,
 };
 use super::spool::{Next, Spool, SpoolReader};
 use super::turns::ReadClient;
@@ -138,6 +139,7 @@ impl Reader {
         let query = ChangesQuery {
             from: read.from.clone(),
             old_value_columns: old_value_columns_of([&read.shape]),
+            metadata: metadata_of([&read.shape]),
             entities: Some(BTreeSet::from([read.shape.entity().to_owned()])),
             checked: true,
             entries_max: Some(self.config.resume_entries_max),

@@ -433,6 +433,7 @@ impl Reader {
         let query = ChangesQuery {
             from: (**from).clone(),
             old_value_columns: old_value_columns_of(shapes.iter().map(|(shape, _)| shape)),
+            metadata: metadata_of(shapes.iter().map(|(shape, _)| shape)),
             entities: Some(changing),
             checked: true,
             entries_max: None,
@@ -494,6 +495,7 @@ impl Reader {
         let query = ChangesQuery {
             from: (*from).clone(),
             old_value_columns: old_value_columns_of([&shape]),
+            metadata: metadata_of([&shape]),
             entities: Some(BTreeSet::from([shape.entity().to_owned()])),
             checked: true,
             entries_max,
@@ -668,6 +670,12 @@ pub(super) fn old_value_columns_of<'a>(
         }
     }
     old_value_columns
+}
+
+/// The entities of these shapes of whose rows the metadata is sent.
+pub(super) fn metadata_of<'a>(shapes: impl IntoIterator<Item = &'a Shape>) -> BTreeSet<String> {
+    let shapes = shapes.into_iter().filter(|shape| shape.has_metadata());
+    shapes.map(|shape| shape.entity().to_owned()).collect()
 }
 
 /// Why an entity must be refetched when it is unclear what one of `entries` means: often because the schema has

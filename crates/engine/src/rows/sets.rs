@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use db::read::OldValueColumns;
 use filter::{Filter, Scalar, Set, SetsAtBoth};
+use protocol::RowMetadata;
 use serde_json::value::RawValue;
 use sync_core::cursor::{CommitId, Position};
 use sync_core::log::{ChangeKind, NetChange};
@@ -53,7 +54,7 @@ struct Round {
     of_rows: bool,
     asked: Vec<(Box<str>, Vec<Shape>)>,
     /// The rows that were moved, by entity and key, without those that the drain itself has changed.
-    moved: BTreeMap<Box<str>, HashMap<String, Box<RawValue>>>,
+    moved: BTreeMap<Box<str>, HashMap<String, Moved>>,
     /// Shapes with changed sets.
     changed: HashSet<Shape>,
     /// Shapes of which too many rows were moved.
@@ -365,20 +366,14 @@ impl ShapeSets {
                 round.over.extend(shapes);
                 continue;
             }
-            round.asked.push((entity.clone(), shapes));
-            questions.push(Question::Rows {
-                entity,
-                filter,
-                rows_max: MOVED_ROWS_MAX,
-            });
+            let of_entity = entity.clone();
+            questions.push(question(entity, filter, &shapes));
+            round.asked.push((of_entity, shapes));
         }
         for (entity, filter, shapes) in asked.into_questions() {
-            round.asked.push((entity.clone(), shapes));
-            questions.push(Question::Rows {
-                entity,
-                filter,
-                rows_max: MOVED_ROWS_MAX,
-            });
+            let of_entity = entity.clone();
+            questions.push(question(entity, filter, &shapes));
+            round.asked.push((of_entity, shapes));
         }
         questions
     }
@@ -445,7 +440,7 @@ impl ShapeSets {
             let rows = rows.into_iter();
             rows.map(move |(key, row)| (entity.clone(), key, row))
         });
-        let change = |(entity, key, row): (Box<str>, String, Box<RawValue>)| NetChange {
+        let change = |(entity, key, (row, metadata)): (Box<str>, String, Moved)| NetChange {
             id: i64::MAX,
             commit_id,
             entity: entity.into(),
@@ -456,6 +451,7 @@ impl ShapeSets {
             truncated_at: None,
             mutation_id: None,
             row: Some(row),
+            metadata,
             undo: Some(Vec::new()),
         };
         moved.map(change).collect()
@@ -492,6 +488,26 @@ impl ShapeSets {
     }
 }
 
+/// A row that was moved, and where it was asked for what is known of it beside its values.
+type Moved = (Box<RawValue>, Option<Box<RowMetadata>>);
+
+/// The question for rows that concern these shapes.
+fn question(entity: Box<str>, filter: Filter, shapes: &[Shape]) -> Question {
+    let rows_max = MOVED_ROWS_MAX;
+    match shapes.iter().any(Shape::has_metadata) {
+        true => Question::Fields {
+            entity,
+            filter,
+            rows_max,
+        },
+        false => Question::Rows {
+            entity,
+            filter,
+            rows_max,
+        },
+    }
+}
+
 /// Whether a shape's filter names sets.
 pub(crate) fn names_sets(shape: &Shape) -> bool {
     let filter = shape.selection().map(|selection| selection.filter());
@@ -506,6 +522,15 @@ impl Round {
             let count: usize = self.moved.values().map(HashMap::len).sum();
             match answers.next() {
                 Some(Answer::Rows(rows)) if count + rows.len() <= MOVED_ROWS_TOTAL_MAX => {
+                    let moved = self.moved.entry(entity).or_default();
+                    for (key, row) in rows {
+                        // Another question may have brought the metadata along.
+                        moved.entry(key).or_insert((row, None));
+                    }
+                }
+                Some(Answer::Fields(rows)) if count + rows.len() <= MOVED_ROWS_TOTAL_MAX => {
+                    let rows = rows.into_iter();
+                    let rows = rows.map(|(key, row, metadata)| (key, (row, Some(metadata))));
                     self.moved.entry(entity).or_default().extend(rows);
                 }
                 _ => self.over.extend(shapes),

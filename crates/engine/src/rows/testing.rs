@@ -39,6 +39,7 @@ pub(super) fn todos(fingerprint: &str) -> CurrentTable {
         schema: Arc::new(schema),
         fingerprint: fingerprint.into(),
         backend: Backend::Postgres,
+        fields: None,
     }
 }
 
@@ -100,6 +101,7 @@ pub(super) fn update(row: &str, old: &str) -> NetChange {
         truncated_at: None,
         mutation_id: None,
         row: Some(raw(row)),
+        metadata: None,
         undo: Some(vec![UndoRecord {
             id: 5,
             transaction: Some(5),

@@ -1,5 +1,6 @@
 //! Evaluates a log batch and writes it, each change once for all shapes that need the same text.
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -7,10 +8,10 @@ use std::sync::atomic::AtomicUsize;
 
 use db::feed::LogBatch;
 use db::read::OldValueColumns;
-use protocol::{Change, MutationId, json};
+use protocol::{Change, MutationId, RowMetadata, json};
 use serde_json::value::RawValue;
 use sync_core::cursor::CommitId;
-use sync_core::log::{ChangeKind, NetChange, Subject};
+use sync_core::log::{ChangeKind, NetChange, Subject, UndoRecord, changed_columns};
 use sync_core::shape::{RowEffect, RowOp, Selection, Shape};
 
 use super::batch::{Batch, Contents, TextsWriter};
@@ -152,6 +153,10 @@ impl Writer<'_> {
         for (shape, effects) in found.effects {
             let mut listed = Vec::with_capacity(effects.len());
             for (place, effect) in effects {
+                if !texts[place].suffices(&shape, effect.op) {
+                    self.budget.leave_out(shape.clone());
+                    continue;
+                }
                 match texts[place].of_effect(&shape, effect.op, &mut self.texts) {
                     Some(text) => listed.push((text, effect.transient)),
                     None => {
@@ -196,6 +201,10 @@ impl Writer<'_> {
         self.batch.outdated.extend(found.outdated);
         self.batch.unclear.extend(found.unclear);
         for (shape, RowEffect { op, transient }) in found.effects {
+            if !row.suffices(&shape, op) {
+                self.budget.leave_out(shape);
+                continue;
+            }
             let Some(text) = row.of_effect(&shape, op, &mut self.texts) else {
                 self.batch.outdated.insert(shape);
                 continue;
@@ -211,6 +220,9 @@ impl Writer<'_> {
     }
 }
 
+/// What a text with metadata depends on: the operation, the table's fingerprint and the columns, none for all.
+type OfColumns = (RowOp, String, Option<BTreeSet<usize>>);
+
 /// The texts of one row's change, each written when it is first needed. They do not name the mutation, which
 /// is told to its author alone.
 #[derive(Debug)]
@@ -219,10 +231,14 @@ struct RowTexts<'a> {
     mutation_id: Option<MutationId>,
     key: &'a str,
     row: Option<&'a RawValue>,
+    metadata: Option<&'a RowMetadata>,
+    undo: Option<&'a [UndoRecord]>,
     /// By the number of the operation.
-    written: [Option<u32>; 3],
+    written: [Option<u32>; 4],
     /// Puts of some columns, by the table's fingerprint and the columns.
     projected: HashMap<(String, BTreeSet<usize>), Option<u32>>,
+    /// Puts and patches with metadata.
+    with_metadata: HashMap<OfColumns, Option<u32>>,
 }
 
 impl<'a> RowTexts<'a> {
@@ -232,15 +248,27 @@ impl<'a> RowTexts<'a> {
             mutation_id: entry.mutation_id,
             key: entry.key.as_deref().unwrap_or_default(),
             row: entry.row.as_deref(),
-            written: [None; 3],
+            metadata: entry.metadata.as_deref(),
+            undo: entry.undo.as_deref(),
+            written: [None; 4],
             projected: HashMap::new(),
+            with_metadata: HashMap::new(),
         }
+    }
+
+    /// Whether all was read that a shape's readers are sent. What is known of a row beside its values is not, where the
+    /// first shape that needs it was attached after the drain had begun.
+    fn suffices(&self, shape: &Shape, op: RowOp) -> bool {
+        self.metadata.is_some() || !(op.is_here() && shape.has_metadata())
     }
 
     /// Returns the text of what a shape's readers are sent; none when the row cannot be read as one of the shape's table.
     fn of_effect(&mut self, shape: &Shape, op: RowOp, texts: &mut TextsWriter) -> Option<u32> {
         match shape.selection() {
-            Some(selection) if op == RowOp::Put => self.put(selection, texts),
+            Some(selection) if op.is_here() && selection.has_metadata() => {
+                self.of_fields(selection, op, texts)
+            }
+            Some(selection) if op.is_here() => self.put(selection, texts),
             _ => Some(self.text(op, texts)),
         }
     }
@@ -251,9 +279,11 @@ impl<'a> RowTexts<'a> {
         }
         let (key, mutation_id) = (self.key.to_owned(), None);
         let change = match (op, self.row) {
-            (RowOp::Put, Some(row)) => put(key, row.to_owned()),
+            (RowOp::Put | RowOp::Patch, Some(row)) => {
+                put(key, row.to_owned(), RowMetadata::default())
+            }
             (RowOp::Leave, _) => Change::Leave { key, mutation_id },
-            (RowOp::Put | RowOp::Delete, _) => Change::Delete { key, mutation_id },
+            (RowOp::Put | RowOp::Patch | RowOp::Delete, _) => Change::Delete { key, mutation_id },
         };
         let text = texts.add(self.commit_id, self.mutation_id, &json::text(&change));
         self.written[op as usize] = Some(text);
@@ -273,16 +303,60 @@ impl<'a> RowTexts<'a> {
         let columns = projection.1.clone();
         *self.projected.entry(projection).or_insert_with(|| {
             let row = selection.project_to(self.row?, &columns).ok()?;
-            let change = put(self.key.to_owned(), row);
+            let change = put(self.key.to_owned(), row, RowMetadata::default());
             Some(texts.add(self.commit_id, self.mutation_id, &json::text(&change)))
         })
     }
+
+    /// Returns a put or a patch with metadata; none when the row cannot be read as one of the selection's table.
+    fn of_fields(
+        &mut self,
+        selection: &Selection,
+        op: RowOp,
+        texts: &mut TextsWriter,
+    ) -> Option<u32> {
+        let (row, metadata) = (self.row?, self.metadata?);
+        let columns = selection.columns_of(row).ok()?.map(Cow::into_owned);
+        let of_columns = (op, selection.fingerprint().to_owned(), columns.clone());
+        if let Some(written) = self.with_metadata.get(&of_columns) {
+            return *written;
+        }
+        let (key, columns) = (self.key.to_owned(), columns.as_ref());
+        let metadata = selection.metadata_of(metadata, columns);
+        let changed = match op {
+            RowOp::Patch => self.undo.and_then(changed_columns),
+            _ => None,
+        };
+        let change = match changed {
+            Some(changed) => {
+                let values = selection.patch(row, columns, &changed).ok();
+                values.map(|values| Change::Patch {
+                    key,
+                    values,
+                    metadata,
+                    mutation_id: None,
+                })
+            }
+            None => {
+                let row = columns.map_or_else(
+                    || Ok(row.to_owned()),
+                    |columns| selection.project_to(row, columns),
+                );
+                row.ok().map(|row| put(key, row, metadata))
+            }
+        };
+        let text =
+            change.map(|change| texts.add(self.commit_id, self.mutation_id, &json::text(&change)));
+        self.with_metadata.insert(of_columns, text);
+        text
+    }
 }
 
-fn put(key: String, row: Box<RawValue>) -> Change {
+fn put(key: String, row: Box<RawValue>, metadata: RowMetadata) -> Change {
     Change::Put {
         key,
         row,
+        metadata,
         mutation_id: None,
     }
 }

@@ -7,9 +7,10 @@ use std::task::Poll;
 use protocol::{
     Ack, Error, Refetch, RefetchReason, Rejected, ServerFrame, Subscribed, SubscriptionId, json,
 };
+use serde_json::value::to_raw_value;
 use sync_core::cursor::{Cursor, Position};
 use sync_core::session::Frame;
-use sync_core::shape::Shape;
+use sync_core::shape::{Selection, Shape};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::transport::{Outgoing, Resume, Transport};
@@ -105,6 +106,8 @@ impl<T: Transport> SessionTask<T> {
             (None, Some(schema)) => sync_core::schema::summary(&schema),
             (None, None) => self.state.summary(shape.entity()),
         };
+        let rules = shape.selection().and_then(Selection::rules);
+        let rules = rules.and_then(|rules| to_raw_value(&rules).ok());
         self.check_epoch()?;
         let cursor = Cursor {
             epoch: self.epoch.clone(),
@@ -115,6 +118,7 @@ impl<T: Transport> SessionTask<T> {
             shape: shape.as_str().to_owned(),
             cursor: cursor.to_string(),
             schema,
+            rules,
         });
         let resume = Resume::AtBeginOf(&cursor, shape);
         self.feed(SharedFrame::new(frame.to_text()), resume).await

@@ -1,37 +1,47 @@
 //! The rows of one subscription, and the changes that act on them.
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 
 use serde_json::{Map, Value};
 
 use super::frame::{Fields, Violation, rule};
 
-/// Rows and the clocks of their fields, by key.
+/// The members that say what is known of a row beside its values.
+const METADATA: [&str; 5] = ["born", "died", "base", "edited", "clocks"];
+
+/// Rows and what is known of them beside their values, by key.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Rows {
     pub(super) rows: BTreeMap<String, Value>,
-    pub(super) clocks: BTreeMap<String, Value>,
+    /// Of the rows of which something is known.
+    pub(super) metadata: BTreeMap<String, Value>,
+}
+
+/// What a patch of a row means that is not here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Absent {
+    /// It breaks a rule.
+    Wrong,
+    /// Nothing: the subscription has joined a live shape, ahead of the stream.
+    Nothing,
+    /// The test resumed without the rows.
+    Unknown,
 }
 
 impl Rows {
-    /// Stores `row` and `clocks` of an entry of a `snapshot` frame or of a `put`.
+    /// Stores the row of an entry of a `snapshot` frame or of a `put`, with its metadata.
     pub(super) fn put(&mut self, key: &str, entry: Fields<'_>) -> Result<(), Violation> {
         self.rows
             .insert(key.to_owned(), entry.value("row")?.clone());
-        match entry.optional("clocks") {
-            Some(clocks) => self.clocks.insert(key.to_owned(), clocks.clone()),
-            None => self.clocks.remove(key),
-        };
-        Ok(())
+        self.know(key, entry)
     }
 
-    /// Applies one change. With `partial`, rows from before the changes may be missing.
+    /// Applies one change.
     pub(super) fn apply(
         &mut self,
         change: Fields<'_>,
         schema: &Schema,
-        partial: bool,
+        absent: Absent,
     ) -> Result<(), Violation> {
         match change.text("op")? {
             "put" => {
@@ -39,11 +49,11 @@ impl Rows {
                 schema.check(key, change.value("row")?)?;
                 self.put(key, change)
             }
-            "patch" => self.patch(change, partial),
+            "patch" => self.patch(change, schema, absent),
             "delete" | "leave" => {
                 let key = change.text("key")?;
                 self.rows.remove(key);
-                self.clocks.remove(key);
+                self.metadata.remove(key);
                 Ok(())
             }
             "truncate" => {
@@ -54,24 +64,64 @@ impl Rows {
         }
     }
 
-    fn patch(&mut self, change: Fields<'_>, partial: bool) -> Result<(), Violation> {
+    fn patch(
+        &mut self,
+        change: Fields<'_>,
+        schema: &Schema,
+        absent: Absent,
+    ) -> Result<(), Violation> {
         let key = change.text("key")?;
-        let known = partial || self.rows.contains_key(key);
-        rule!(known, "a patch of the row {key}, which is not here");
-        merge(self.rows.entry(key.to_owned()), change.object("values")?);
-        merge(self.clocks.entry(key.to_owned()), change.object("clocks")?);
+        let values = change.object("values")?;
+        schema.check_values(key, values)?;
+        if !self.rows.contains_key(key) {
+            rule!(
+                absent != Absent::Wrong,
+                "a patch of the row {key}, which is not here"
+            );
+            if absent == Absent::Nothing {
+                return Ok(());
+            }
+        }
+        let row = self.rows.entry(key.to_owned());
+        if let Value::Object(fields) = row.or_insert_with(|| Value::Object(Map::new())) {
+            fields.extend(values.clone());
+        }
+        self.know(key, change)
+    }
+
+    /// Takes what an entry says of a row beside its values, in place of what was known.
+    fn know(&mut self, key: &str, entry: Fields<'_>) -> Result<(), Violation> {
+        let members = METADATA.iter();
+        let known = members.filter_map(|name| Some((*name, entry.optional(name)?)));
+        let known: Map<String, Value> = known
+            .map(|(name, value)| (name.to_owned(), value.clone()))
+            .collect();
+        for (name, value) in &known {
+            rule!(
+                value.is_string() != (name == "clocks"),
+                "`{name}` of the row {key} is {value}"
+            );
+        }
+        if let (Some(clocks), Some(row)) = (known.get("clocks"), self.rows.get(key)) {
+            let columns = clocks.as_object().into_iter().flat_map(Map::keys);
+            for column in columns {
+                rule!(
+                    row.get(column).is_some(),
+                    "the row {key} has a clock of {column}, which it has not"
+                );
+            }
+        }
+        match known.is_empty() {
+            true => self.metadata.remove(key),
+            false => self.metadata.insert(key.to_owned(), Value::Object(known)),
+        };
         Ok(())
     }
 }
 
-fn merge(entry: Entry<'_, String, Value>, values: &Map<String, Value>) {
-    if let Value::Object(fields) = entry.or_insert_with(|| Value::Object(Map::new())) {
-        fields.extend(
-            values
-                .iter()
-                .map(|(name, value)| (name.clone(), value.clone())),
-        );
-    }
+/// Whether an entry says something of a row beside its values.
+pub(super) fn has_metadata(entry: Fields<'_>) -> bool {
+    METADATA.iter().any(|name| entry.optional(name).is_some())
 }
 
 /// The `schema` of a `subscribed` frame.
@@ -121,6 +171,20 @@ impl Schema {
             rule!(
                 text == key,
                 "the row with the key {key} has {column} = {text}"
+            );
+        }
+        Ok(())
+    }
+
+    /// Checks that the values of a patch are of columns of the schema that are not in the key.
+    fn check_values(&self, key: &str, values: &Map<String, Value>) -> Result<(), Violation> {
+        for column in values.keys() {
+            let known = self.columns().any(|columns| columns.contains_key(column));
+            let in_key = self.summary["key"].as_array().into_iter().flatten();
+            let in_key = in_key.into_iter().any(|it| it == column);
+            rule!(
+                known && !in_key,
+                "a patch of the row {key} has a value of {column}"
             );
         }
         Ok(())

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use super::frame::{Fields, Violation, rule};
-use super::rows::{Rows, Schema};
+use super::rows::{Absent, Rows, Schema, has_metadata};
 
 const REFETCH_REASONS: [&str; 4] = ["expired", "epoch", "schema", "permission"];
 
@@ -35,6 +35,8 @@ pub struct Subscription {
     /// Changes held back until the next `cursor`, or until `subscribed`.
     held: Vec<Value>,
     join: Join,
+    /// No `cursor` has come since `subscribed`: the rows may be newer than the stream.
+    is_ahead: bool,
     puts: BTreeMap<String, u64>,
 }
 
@@ -49,8 +51,8 @@ pub struct SavedSubscription {
     pub shape: Option<String>,
     /// The rows, by key.
     pub rows: BTreeMap<String, Value>,
-    /// The clocks of the rows' fields, by key, for field entities.
-    pub clocks: BTreeMap<String, Value>,
+    /// What is known of the rows beside their values, by key, with `mode: "fields"`.
+    pub metadata: BTreeMap<String, Value>,
 }
 
 /// The state between `subscribe` and `subscribed`.
@@ -78,6 +80,7 @@ impl Subscription {
             rows: Rows::default(),
             held: Vec::new(),
             join: Join::default(),
+            is_ahead: false,
             puts: BTreeMap::new(),
         }
     }
@@ -103,7 +106,7 @@ impl Subscription {
         };
         let rows = Rows {
             rows: saved.rows,
-            clocks: saved.clocks,
+            metadata: saved.metadata,
         };
         Self {
             cursor: saved.cursor,
@@ -126,7 +129,7 @@ impl Subscription {
             cursor: self.cursor.clone(),
             shape: self.cursor_shape.clone(),
             rows: rows.rows,
-            clocks: rows.clocks,
+            metadata: rows.metadata,
         }
     }
 
@@ -165,9 +168,14 @@ impl Subscription {
         &self.rows.rows
     }
 
-    /// The clocks of the rows' fields, by key.
-    pub fn clocks(&self) -> &BTreeMap<String, Value> {
-        &self.rows.clocks
+    /// What is known of rows beside their values, by key: the members `born`, `died`, `base`, `edited` and `clocks`.
+    pub fn metadata(&self) -> &BTreeMap<String, Value> {
+        &self.rows.metadata
+    }
+
+    /// Whether it asks for what is known of rows beside their values.
+    fn is_of_fields(&self) -> bool {
+        self.request["mode"] == "fields"
     }
 
     /// How often each row was sent whole, in a snapshot or a `put`, on this connection.
@@ -200,6 +208,7 @@ impl Subscription {
         for entry in frame.list("rows")? {
             let entry = Fields::of(entry)?;
             let key = entry.text("key")?;
+            self.check_mode(entry)?;
             Fields::of(entry.value("row")?)?;
             rule!(
                 !self.join.snapshot.rows.contains_key(key),
@@ -239,11 +248,22 @@ impl Subscription {
     pub(super) fn hold(&mut self, changes: &[Value]) -> Result<(), Violation> {
         for change in changes {
             let fields = Fields::of(change)?;
+            self.check_mode(fields)?;
             if fields.text("op")? == "put" {
                 *self.puts.entry(fields.text("key")?.to_owned()).or_default() += 1;
             }
             self.held.push(change.clone());
         }
+        Ok(())
+    }
+
+    /// Checks that nothing is said of a row beside its values where that was not asked for.
+    fn check_mode(&self, entry: Fields<'_>) -> Result<(), Violation> {
+        let is_patch = entry.optional_text("op")? == Some("patch");
+        rule!(
+            self.is_of_fields() || !(is_patch || has_metadata(entry)),
+            "a patch or metadata for a subscription to rows"
+        );
         Ok(())
     }
 
@@ -254,6 +274,10 @@ impl Subscription {
         );
         rule!(self.join.more != Some(true), "`subscribed` amid a snapshot");
         let shape = frame.text("shape")?;
+        rule!(
+            frame.optional("rules").is_some() == self.is_of_fields(),
+            "`rules` belong to subscriptions to fields"
+        );
         self.schema = Some(Schema::read(frame.value("schema")?, shape)?);
         self.shape = Some(shape.to_owned());
         self.cursor_shape = self.shape.clone();
@@ -270,6 +294,7 @@ impl Subscription {
                 .try_for_each(|(key, row)| schema.check(key, row))?;
         }
         self.phase = Phase::Live;
+        self.is_ahead = true;
         self.join = Join {
             without_rows: self.join.without_rows,
             ..Join::default()
@@ -279,10 +304,14 @@ impl Subscription {
 
     /// Applies the changes that were held back, so that the rows are those of `cursor`.
     pub(super) fn commit(&mut self, cursor: &str) -> Result<(), Violation> {
+        let absent = match (self.join.without_rows, std::mem::take(&mut self.is_ahead)) {
+            (true, _) => Absent::Unknown,
+            (false, true) => Absent::Nothing,
+            (false, false) => Absent::Wrong,
+        };
         if let Some(schema) = &self.schema {
             for change in std::mem::take(&mut self.held) {
-                self.rows
-                    .apply(Fields::of(&change)?, schema, self.join.without_rows)?;
+                self.rows.apply(Fields::of(&change)?, schema, absent)?;
             }
         }
         self.cursor = Some(cursor.to_owned());

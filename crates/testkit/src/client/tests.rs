@@ -276,16 +276,66 @@ fn a_refetch_drops_the_rows_and_starts_over() {
     assert_eq!(keys(&replica, "a"), ["1"]);
 }
 
+/// A replica with a live subscription `a` to fields, whose rows 1 and 2 have no metadata, at the cursor c1, with the shape s.
+fn live_fields() -> Replica {
+    let mut replica = replica();
+    replica.send(&json!({ "type": "subscribe", "id": "a", "entity": "notes", "mode": "fields" }));
+    let mut joined = subscribed("a", "s", "c1");
+    joined["rules"] = json!({ "strategy": "last_write_wins" });
+    accept(&mut replica, [snapshot("a", &["1", "2"], false), joined]);
+    replica
+}
+
+fn patch(key: &str) -> Value {
+    json!({ "op": "patch", "key": key, "values": { "body": "x" }, "clocks": { "body": "h" } })
+}
+
 #[test]
 fn a_patch_changes_fields_of_a_row_that_the_client_has() {
-    let patch = |key: &str| json!({ "op": "patch", "key": key, "values": { "body": "x" }, "clocks": { "body": "h" } });
-    let mut replica = live();
+    let mut replica = live_fields();
     accept(&mut replica, [changes("s", &[patch("1")]), cursor("c2")]);
     let subscription = &replica.subscriptions[&"a".into()];
     assert_eq!(subscription.rows()["1"], row("1", "x"));
-    assert_eq!(subscription.clocks()["1"], json!({ "body": "h" }));
+    assert_eq!(
+        subscription.metadata()["1"],
+        json!({ "clocks": { "body": "h" } })
+    );
+    let known = json!({ "op": "patch", "key": "1", "values": {}, "born": "b" });
+    accept(&mut replica, [changes("s", &[known]), cursor("c3")]);
+    let subscription = &replica.subscriptions[&"a".into()];
+    assert_eq!(subscription.metadata()["1"], json!({ "born": "b" }));
     accept(&mut replica, [changes("s", &[patch("9")])]);
-    refuse(&mut replica, &cursor("c3"), "not here");
+    refuse(&mut replica, &cursor("c4"), "not here");
+}
+
+#[test]
+fn a_patch_of_another_row_means_nothing_until_the_stream_is_where_the_rows_are() {
+    let mut replica = live_fields();
+    accept(&mut replica, [changes("s", &[patch("9")]), cursor("c2")]);
+    assert_eq!(keys(&replica, "a"), ["1", "2"]);
+}
+
+#[test]
+fn patches_and_metadata_are_for_subscriptions_to_fields() {
+    let mut put = put("1");
+    put["born"] = json!("b");
+    for change in [patch("1"), put] {
+        refuse(
+            &mut live(),
+            &changes("s", &[change]),
+            "subscription to rows",
+        );
+    }
+    for (values, clocks) in [
+        (json!({ "id": 2 }), json!({})),
+        (json!({ "ghost": 2 }), json!({})),
+        (json!({}), json!({ "ghost": "h" })),
+    ] {
+        let mut replica = live_fields();
+        let change = json!({ "op": "patch", "key": "1", "values": values, "clocks": clocks });
+        accept(&mut replica, [changes("s", &[change])]);
+        refuse(&mut replica, &cursor("c2"), "the row 1 has a");
+    }
 }
 
 #[test]

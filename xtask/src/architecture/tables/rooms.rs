@@ -108,7 +108,7 @@ const CORE: House = House {
             "turns",
         ],
         &["cursor", "doctor"],
-        &["log", "mutation"],
+        &["log", "metadata", "mutation"],
         &["undo"],
         &["shape"],
         &["effect"],

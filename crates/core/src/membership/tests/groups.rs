@@ -206,6 +206,7 @@ fn entry(entity: &str, commit: u64, versions: usize) -> NetChange {
         truncated_at: None,
         mutation_id: None,
         row: None,
+        metadata: None,
         undo: Some((0..).take(versions).map(record).collect()),
     }
 }

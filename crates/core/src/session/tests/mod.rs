@@ -91,7 +91,6 @@ fn subscribe(id: &str, entity: &str) -> Subscribe {
         id: id.into(),
         entity: entity.to_owned(),
         selection: SelectionRequest::default(),
-        mode: None,
         cursor: None,
     }
 }
@@ -193,16 +192,8 @@ fn a_subscribe_attaches_its_shape_once_and_starts_a_read() {
 #[test]
 fn a_subscribe_that_cannot_be_served_is_an_error() {
     type Change = fn(&mut Subscribe);
-    let cases: [(Change, ErrorCode); 4] = [
+    let cases: [(Change, ErrorCode); 2] = [
         (|wanted| wanted.id = "taken".into(), ErrorCode::Protocol),
-        (
-            |wanted| wanted.mode = Some("fields".to_owned()),
-            ErrorCode::Protocol,
-        ),
-        (
-            |wanted| wanted.mode = Some("columns".to_owned()),
-            ErrorCode::Protocol,
-        ),
         (
             |wanted| wanted.entity = "ghost".to_owned(),
             ErrorCode::UnknownEntity,
@@ -218,9 +209,6 @@ fn a_subscribe_that_cannot_be_served_is_an_error() {
         assert_eq!(error_code(&commands, &id.to_string()), code);
         assert_eq!(session.subscriptions.len(), 1);
     }
-    let mut rows = subscribe("new", "a");
-    rows.mode = Some("rows".to_owned());
-    assert_eq!(session().subscribe(rows, whole).len(), 2);
 }
 
 #[test]

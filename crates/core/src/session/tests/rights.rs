@@ -14,6 +14,7 @@ fn shape(request: &SelectionRequest, only: Option<u8>) -> Result<Shape, Subscrib
         schema: Arc::new(table.schema),
         fingerprint: "1".into(),
         backend: table.backend,
+        fields: None,
     };
     let scope = only.map_or(ReadScope::Everything, |n| {
         ReadScope::Restricted(SelectionRequest {

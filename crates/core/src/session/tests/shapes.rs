@@ -24,6 +24,7 @@ fn find(fingerprint: &str) -> impl Fn(&Subscribe) -> Result<Shape, SubscribeErro
         schema: Arc::new(table.schema),
         fingerprint: fingerprint.into(),
         backend: table.backend,
+        fields: None,
     };
     move |subscribe| {
         let everything = &ReadScope::Everything;

@@ -1,6 +1,7 @@
 //! Which shapes are equal, which requests are errors, and which columns of a row are sent.
 
 mod effect;
+mod fields;
 mod policies;
 mod subqueries;
 
@@ -15,6 +16,7 @@ fn table(fingerprint: &str) -> CurrentTable {
         schema: Arc::new(table.schema),
         fingerprint: fingerprint.into(),
         backend: table.backend,
+        fields: None,
     }
 }
 
@@ -45,6 +47,7 @@ fn of_request(error: ResolveError) -> FilterError {
     match error {
         ResolveError::Request(error) => error,
         ResolveError::Scope(error) => panic!("the scope is at fault: {error}"),
+        ResolveError::Mode(message) => panic!("the mode is at fault: {message}"),
     }
 }
 

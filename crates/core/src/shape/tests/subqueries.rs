@@ -23,6 +23,7 @@ impl Catalog for Database {
             schema,
             fingerprint,
             backend,
+            fields: None,
         })
     }
 }

@@ -192,6 +192,7 @@ impl Asking<'_> {
                     key: line.try_get(0)?,
                     row: line.try_get(1)?,
                     count: line.try_get(2)?,
+                    metadata: line.try_get(3)?,
                 };
                 if let Some(answer) = collector.take(line) {
                     return Ok(answer);

@@ -156,12 +156,17 @@ impl Line<'_> {
             .collect();
         let mut old_value_columns = (*self.owner.context.subscriber.old_value_columns()).clone();
         old_value_columns.retain(|other, _| other == name);
+        let metadata = self.owner.context.subscriber.metadata_entities();
         let changes = changes_sql(
             &self.log_schema,
             &entities,
             &BTreeSet::new(),
             &self.owner.health,
-            (!old_value_columns.is_empty(), &Fingerprints::new()),
+            (
+                !old_value_columns.is_empty(),
+                &metadata,
+                &Fingerprints::new(),
+            ),
         );
         // A text that cannot be sent to a client in UTF-8 fails here, too.
         let sql = format!(

@@ -53,6 +53,8 @@ pub(super) struct Prepared {
     health: u64,
     /// Whether it returns undo records.
     undo: bool,
+    /// The entities of whose rows it returns what is known beside their values.
+    metadata: Arc<BTreeSet<String>>,
     statement: Statement,
 }
 
@@ -192,12 +194,14 @@ impl Line<'_> {
         entities: &EntityMap,
         undo: bool,
     ) -> Result<Statement, DbError> {
+        let metadata = self.owner.context.subscriber.metadata_entities();
         let (health, left_out) = (&self.owner.health, &self.draining.left_out);
         if let Some(prepared) = &self.draining.prepared
             && Arc::ptr_eq(&prepared.entities, entities)
             && left_out.is(&prepared.left_out)
             && prepared.health == health.version()
             && prepared.undo == undo
+            && prepared.metadata == metadata
         {
             return Ok(prepared.statement.clone());
         }
@@ -208,7 +212,7 @@ impl Line<'_> {
             entities,
             &left_out,
             health,
-            (undo, &unchecked),
+            (undo, &metadata, &unchecked),
         );
         let prepared = self.l.prepare(&sql).await;
         let statement = prepared.map_err(|error| failed("preparing the drain", &error))?;
@@ -217,6 +221,7 @@ impl Line<'_> {
             left_out,
             health: version,
             undo,
+            metadata,
             statement: statement.clone(),
         });
         Ok(statement)

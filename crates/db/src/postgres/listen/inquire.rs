@@ -221,12 +221,17 @@ impl Line<'_> {
         let Position::Snapshot(snapshot) = from else {
             return Err(DrainError::Gap);
         };
+        let metadata = self.owner.context.subscriber.metadata_entities();
         let sql = changes_sql(
             &self.log_schema,
             deciding,
             &self.draining.left_out.names(),
             &self.owner.health,
-            (!old_value_columns.is_empty(), &Fingerprints::new()),
+            (
+                !old_value_columns.is_empty(),
+                &metadata,
+                &Fingerprints::new(),
+            ),
         );
         let lines = self
             .l

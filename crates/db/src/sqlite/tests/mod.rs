@@ -11,7 +11,7 @@ mod sets;
 mod upkeep;
 mod writes;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -173,6 +173,7 @@ impl Synced {
         let query = ChangesQuery {
             from: from.clone(),
             old_value_columns,
+            metadata: BTreeSet::new(),
             checked: false,
             entries_max: None,
             entities: None,
@@ -278,6 +279,7 @@ impl Synced {
                     Change::Delete { key, .. } | Change::Leave { key, .. } => {
                         self.copy.remove(&key);
                     }
+                    Change::Patch { .. } => panic!("no metadata is sent"),
                     Change::Truncate => self.copy.clear(),
                 },
                 Effect::SchemaChanged | Effect::Unclear => self.copy = self.rows().await.1,

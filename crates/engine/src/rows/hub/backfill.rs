@@ -91,7 +91,7 @@ impl BackfillAnswers for HubAnswers {
             Answer::Set(_) | Answer::Window(_) => "known",
             Answer::TooLong => "too_long",
             Answer::TooMany => "too_many",
-            Answer::Rows(_) | Answer::Group(_) | Answer::Unknown => "unread",
+            Answer::Rows(_) | Answer::Fields(_) | Answer::Group(_) | Answer::Unknown => "unread",
         };
         metrics::counter!("rhtmx_sync_sets_asked_total", "result" => result).increment(1);
         self.hub.backfilled(self.ticket, index, answer);

@@ -18,7 +18,7 @@ use db::read::OldValueColumns;
 use filter::{Access, AccessKey, RowError, RowReader, RowValues, Scalar, Set, SetsAtBoth};
 use sync_core::log::{ChangeKind, NetChange};
 use sync_core::membership::{Family, family};
-use sync_core::shape::{RowEffect, RowOp, Selection, Shape};
+use sync_core::shape::{RowEffect, Selection, Shape};
 use sync_core::undo::RowVersions;
 
 use super::audience::ShapeCounters;
@@ -34,6 +34,8 @@ const LARGE_ROW_BYTES: usize = 4096;
 pub(super) struct ShapeIndex {
     entities: HashMap<Box<str>, EntityShapes>,
     old_value_columns: Arc<OldValueColumns>,
+    /// The entities with a shape whose readers are sent metadata.
+    metadata_entities: Arc<BTreeSet<String>>,
 }
 
 /// The shapes of one entity.
@@ -57,6 +59,8 @@ struct VersionShapes {
     unkeyed: HashSet<Shape>,
     /// The comparisons that those take together, apart from the length of texts.
     unkeyed_work: usize,
+    /// How many of the shapes have readers that are sent metadata.
+    with_metadata: usize,
     /// The columns that filters look at, by position.
     columns: BTreeMap<usize, Column>,
     /// Reads those columns.
@@ -149,8 +153,7 @@ impl Evaluating<'_> {
             true => selection.effect_of_sets(versions, sets),
             false => selection.effect(versions, sets),
         }?;
-        let is_unclear =
-            effect.op != RowOp::Put && (is_late || selection.is_unclear(versions, sets));
+        let is_unclear = !effect.op.is_here() && (is_late || selection.is_unclear(versions, sets));
         Some(match is_unclear {
             true => Evaluation::Unclear,
             false => Evaluation::Effect(effect),
@@ -184,6 +187,9 @@ impl ShapeIndex {
         if columns_changed {
             self.update_old_value_columns(shape.entity());
         }
+        if shape.has_metadata() {
+            self.update_metadata_entities(shape.entity());
+        }
     }
 
     /// Removes a shape.
@@ -210,6 +216,24 @@ impl ShapeIndex {
         if columns_changed {
             self.update_old_value_columns(shape.entity());
         }
+        if shape.has_metadata() {
+            self.update_metadata_entities(shape.entity());
+        }
+    }
+
+    fn update_metadata_entities(&mut self, name: &str) {
+        let entity = self.entities.get(name).into_iter();
+        let mut versions = entity.flat_map(|entity| entity.versions.values());
+        let is_asked = versions.any(|version| version.with_metadata > 0);
+        if is_asked == self.metadata_entities.contains(name) {
+            return;
+        }
+        let mut names = (*self.metadata_entities).clone();
+        match is_asked {
+            true => names.insert(name.to_owned()),
+            false => names.remove(name),
+        };
+        self.metadata_entities = Arc::new(names);
     }
 
     fn update_old_value_columns(&mut self, name: &str) {
@@ -230,6 +254,11 @@ impl ShapeIndex {
     /// The columns whose previous values the filters look at.
     pub(super) fn old_value_columns(&self) -> Arc<OldValueColumns> {
         self.old_value_columns.clone()
+    }
+
+    /// The entities of whose changed rows the metadata is sent to somebody.
+    pub(super) fn metadata_entities(&self) -> Arc<BTreeSet<String>> {
+        self.metadata_entities.clone()
     }
 
     /// All shapes of an entity.
@@ -318,6 +347,7 @@ impl VersionShapes {
             members: HashMap::new(),
             unkeyed: HashSet::new(),
             unkeyed_work: 0,
+            with_metadata: 0,
             columns: BTreeMap::new(),
             reader: RowReader::new(selection.table(), []),
         }
@@ -355,6 +385,7 @@ impl VersionShapes {
                 }
             }
         }
+        self.with_metadata += usize::from(selection.has_metadata());
         let mut has_new_column = false;
         for column in selection.evaluated_columns() {
             let column = self.columns.entry(column).or_insert_with(|| Column {
@@ -376,6 +407,7 @@ impl VersionShapes {
         let Some(Indexed { access, .. }) = self.shapes.remove(shape) else {
             return false;
         };
+        self.with_metadata -= usize::from(selection.has_metadata());
         if let Access::Keys { keys, sets } = access {
             keys.iter().for_each(|key| self.forget(key, shape));
             sets.iter().for_each(|key| self.forget_member(key, shape));

@@ -1,5 +1,7 @@
 //! Which filters are evaluated, with what effect, and that a detached shape leaves nothing behind.
 
+use sync_core::shape::RowOp;
+
 use super::*;
 use crate::rows::sets::SetContext;
 use crate::rows::testing::{shape, update};

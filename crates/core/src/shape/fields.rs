@@ -1,0 +1,111 @@
+//! Shapes whose readers are sent what is known of the rows beside their values, because rows merge by their fields.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use filter::RowError;
+use merge::Rules;
+use protocol::{MODE_FIELDS, MODE_ROWS, RowMetadata, SelectionRequest};
+use serde_json::value::RawValue;
+
+use super::{CurrentTable, ResolveError, Selection, Shape};
+use crate::metadata;
+use crate::undo::RowVersions;
+
+/// The rules by which the rows merge, if their metadata is asked for.
+pub(super) fn requested(
+    table: &CurrentTable,
+    request: &SelectionRequest,
+) -> Result<Option<Arc<Rules>>, ResolveError> {
+    let refused = |message| Err(ResolveError::Mode(message));
+    match request.mode.as_deref() {
+        None | Some(MODE_ROWS) => Ok(None),
+        Some(MODE_FIELDS) => match &table.fields {
+            Some(rules) => Ok(Some(rules.clone())),
+            None => refused("the rows of this entity do not merge by their fields"),
+        },
+        Some(_) => refused("`mode` is `rows` or `fields`"),
+    }
+}
+
+impl Shape {
+    /// Whether its readers are sent what is known of the rows beside their values.
+    pub fn has_metadata(&self) -> bool {
+        self.selection().is_some_and(Selection::has_metadata)
+    }
+}
+
+impl Selection {
+    /// Whether its readers are sent what is known of the rows beside their values.
+    pub fn has_metadata(&self) -> bool {
+        self.fields.is_some()
+    }
+
+    /// How the rows merge, as far as its columns go; none where metadata is not sent.
+    pub fn rules(&self) -> Option<Rules> {
+        let mut rules = Rules::clone(self.fields.as_deref()?);
+        if let Some(names) = self.column_names() {
+            rules
+                .columns
+                .retain(|name, _| names.contains(&name.as_str()));
+        }
+        Some(rules)
+    }
+
+    /// What is told of a row's metadata to those who are sent these columns of the row; none for all.
+    pub fn metadata_of(
+        &self,
+        metadata: &RowMetadata,
+        columns: Option<&BTreeSet<usize>>,
+    ) -> RowMetadata {
+        let all = self.schema.columns.len();
+        let is_whole = columns.is_none_or(|columns| columns.len() == all);
+        // What is kept of a column that has been dropped since concerns nobody.
+        metadata::of_columns(metadata, |name| self.is_sent(name, columns), is_whole)
+    }
+
+    /// The values of a patch for those who are sent these columns of the row, of which some have `changed`.
+    ///
+    /// # Errors
+    /// When the row is not a JSON object.
+    pub fn patch(
+        &self,
+        row: &RawValue,
+        columns: Option<&BTreeSet<usize>>,
+        changed: &BTreeSet<String>,
+    ) -> Result<Box<RawValue>, RowError> {
+        filter::project(row, |name| {
+            let position = self.position(name);
+            // A column that is not in the log may have changed.
+            let unlogged = || position.is_some_and(|it| !self.schema.columns[it].logged);
+            self.is_sent(name, columns) && (changed.contains(name) || unlogged())
+        })
+    }
+
+    /// Whether those who have the row can be sent what has changed in it, and no more.
+    pub(super) fn may_patch(&self, versions: &RowVersions) -> bool {
+        // Which columns are sent of the row may have changed with it.
+        let named: BTreeSet<usize> = self
+            .partial
+            .iter()
+            .flat_map(|partial| partial.named())
+            .collect();
+        self.has_metadata() && versions.only_updates() && !versions.touches(&named)
+    }
+
+    /// Whether an update that changed no column is sent: metadata may have changed. It may be that of a column that the
+    /// reader may not see, whose changes nobody tells it.
+    pub(super) fn shows_bare_updates(&self) -> bool {
+        self.has_metadata() && !self.is_guarded
+    }
+
+    fn is_sent(&self, name: &str, columns: Option<&BTreeSet<usize>>) -> bool {
+        let position = self.position(name);
+        position.is_some_and(|it| columns.is_none_or(|columns| columns.contains(&it)))
+    }
+
+    fn position(&self, name: &str) -> Option<usize> {
+        let mut columns = self.schema.columns.iter();
+        columns.position(|column| column.name == name)
+    }
+}
