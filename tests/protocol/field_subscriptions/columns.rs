@@ -18,6 +18,8 @@ both_backends! {
         let known = |number| json!({ "born": clock(0), "clocks": { "title": clock(number) } });
         assert_eq!(client.subscription("f").metadata()["1"], known(1));
         write(&db, "UPDATE cards SET body = 'unheard' WHERE id = 1", 1, stamped(&[("title", 1), ("body", 7)])).await;
+        // Of two updates of one column in one drain it is not known on SQLite which was first.
+        reach(&db, &mut client).await;
         write(&db, "UPDATE cards SET title = 'x', body = 'y' WHERE id = 1", 1, stamped(&[("title", 2), ("body", 7)])).await;
         let changes = next_changes(&mut client, "1").await;
         assert_eq!((&changes[0]["op"], &changes[0]["values"]), (&json!("patch"), &json!({ "title": "x" })));
