@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use merge::{ColumnMerge, Comparison, Rules};
+#[cfg(feature = "postgres")]
 use protocol::Op;
+#[cfg(feature = "postgres")]
 use sync_core::mutation::fields::Entry;
 use value::schema::{Column, ColumnKind, Schema};
 
@@ -38,6 +40,7 @@ pub enum FieldsError {
 }
 
 /// What carrying out a write of fields does beside the table.
+#[cfg(feature = "postgres")]
 #[derive(Debug, Clone)]
 pub(crate) struct Beside {
     /// What the client wrote. What is carried out may be something else: an upsert finds its row or does not.
@@ -55,6 +58,7 @@ pub(crate) struct Beside {
 }
 
 /// Against what a write has lost.
+#[cfg(feature = "postgres")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Loses {
     /// A row that is there. Its writer must still be one who may write it.

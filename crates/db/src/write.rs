@@ -18,6 +18,7 @@ use uuid::Uuid;
 
 use crate::entity::{Entity, EntityMap};
 use crate::error::{DbError, DbResult};
+#[cfg(feature = "postgres")]
 use crate::fields::Beside;
 
 /// A mutation whose writes have been checked, or that the check has rejected. A rejected one goes to the
@@ -176,10 +177,7 @@ pub struct TableWrite {
     )]
     pub(crate) run_as: Option<Arc<RunAs>>,
     /// What it does beside the table, when it carries out what was planned for a row that merges by its fields.
-    #[cfg_attr(
-        not(feature = "postgres"),
-        expect(dead_code, reason = "SQLite does it as it goes along")
-    )]
+    #[cfg(feature = "postgres")]
     pub(crate) beside: Option<Box<Beside>>,
 }
 
@@ -219,6 +217,7 @@ impl TableWrite {
             scope,
             others,
             run_as: None,
+            #[cfg(feature = "postgres")]
             beside: None,
         })
     }
