@@ -408,6 +408,10 @@ export type Write = {
   key?: Json;
   /** Columns and their values, each as the client spelled it, so that no digit is lost. */
   values?: Row;
-  /** When the user made it. */
+  /** When the user made it: the clock of every field that it writes. Only read where rows merge by their fields. */
   hlc?: string;
+  /** With `hlc`: the birth of the row that the user saw; absent for a row that has none. */
+  born?: string;
+  /** With `hlc`: the newest clock of the row that the user saw. */
+  seen?: string;
 };
