@@ -395,7 +395,11 @@ async fn invalid_settings_are_named_in_the_error() {
     for (file, named) in [
         ("bnd = '127.0.0.1:0'", "bnd"),
         ("[database]\nurl = 'sqlite://x.db'\npool = 3", "pool"),
-        ("[entities.notes]\nfields = true", "entities.notes.fields"),
+        ("[entities.notes]\ndeletes = 'win'", "entities.notes"),
+        (
+            "[entities.notes]\nfields = 'newest_wins'",
+            "last_write_wins",
+        ),
         ("bind = 'here'", "bind"),
         ("[log", "rhtmx-sync.toml"),
     ] {
