@@ -4,7 +4,7 @@ use filter::{RowError, SetsAtBoth};
 use protocol::{Change, MutationId, RowMetadata};
 use serde_json::value::RawValue;
 
-use crate::log::{ChangeKind, NetChange, Subject, changed_columns};
+use crate::log::{ChangeKind, NetChange, Subject};
 use crate::shape::{RowEffect, RowOp, Selection, ShapeReader};
 use crate::undo::RowVersions;
 
@@ -86,30 +86,12 @@ impl NetChange {
             return Ok(Effect::Unclear);
         };
         let columns = selection.columns_of(row)?;
-        let columns = columns.as_deref();
-        let metadata = selection.metadata_of(metadata, columns);
-        let mutation_id = self.mutation_id;
-        let changed = match op {
-            RowOp::Patch => self.undo.as_deref().and_then(changed_columns),
-            _ => None,
-        };
-        let change = match (changed, columns) {
-            (Some(changed), columns) => Change::Patch {
-                key,
-                values: selection.patch(row, columns, &changed)?,
-                metadata,
-                mutation_id,
-            },
-            (None, columns) => Change::Put {
-                key,
-                row: match columns {
-                    Some(columns) => selection.project_to(row, columns)?,
-                    None => row.clone(),
-                },
-                metadata,
-                mutation_id,
-            },
-        };
+        let change = selection.change_of(
+            (op, self.undo.as_deref()),
+            (key, self.mutation_id),
+            (row, metadata),
+            columns.as_deref(),
+        )?;
         Ok(Effect::Change { change, transient })
     }
 

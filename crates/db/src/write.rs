@@ -13,6 +13,7 @@ use filter::Filter;
 use protocol::{Op, Reject, RejectCode};
 use serde_json::value::RawValue;
 use sync_core::mutation::chain::{KeptChains, Place, Turn};
+use sync_core::mutation::fields::Known;
 use sync_core::mutation::{Applied, CheckedWrite};
 use uuid::Uuid;
 
@@ -247,6 +248,14 @@ impl TableWrite {
         self.beside
             .as_ref()
             .map_or(self.op, |beside| beside.written)
+    }
+
+    /// The reject of a write that must find its row, where only some may write it and the row is not there: what was known of
+    /// a deleted one does not say who they are.
+    pub(crate) fn finds_nobodys_row(&self, known: &Known) -> Option<Reject> {
+        let must_find = matches!(self.op, Op::Update | Op::Delete);
+        let is_missing = must_find && known.row.is_none() && self.scope.using.is_some();
+        is_missing.then(not_found)
     }
 
     /// Whether it sets this column of a row that it finds.

@@ -1,6 +1,7 @@
 //! Rows that merge by their fields.
 
 mod pushing;
+mod rights;
 
 use rhtmx_sync::{ColumnMerge, ColumnRule, Deletes, EntityConfig, Rules, SyncConfig};
 use rhtmx_sync_tests::TestServer;

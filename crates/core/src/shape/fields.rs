@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use filter::RowError;
 use merge::Rules;
-use protocol::{MODE_FIELDS, MODE_ROWS, RowMetadata, SelectionRequest};
+use protocol::{Change, MODE_FIELDS, MODE_ROWS, MutationId, RowMetadata, SelectionRequest};
 use serde_json::value::RawValue;
 
-use super::{CurrentTable, ResolveError, Selection, Shape};
+use super::{CurrentTable, ResolveError, RowOp, Selection, Shape};
+use crate::log::{UndoRecord, changed_columns};
 use crate::metadata;
 use crate::undo::RowVersions;
 
@@ -64,11 +65,45 @@ impl Selection {
         metadata::of_columns(metadata, |name| self.is_sent(name, columns), is_whole)
     }
 
-    /// The values of a patch for those who are sent these columns of the row, of which some have `changed`.
+    /// What the readers are sent of a changed row that they may see: these columns of it, none for all, and its metadata. A
+    /// patch where `op` says so and the row's entries, `undo`, tell what changed.
     ///
     /// # Errors
     /// When the row is not a JSON object.
-    pub fn patch(
+    pub fn change_of(
+        &self,
+        (op, undo): (RowOp, Option<&[UndoRecord]>),
+        (key, mutation_id): (String, Option<MutationId>),
+        (row, metadata): (&RawValue, &RowMetadata),
+        columns: Option<&BTreeSet<usize>>,
+    ) -> Result<Change, RowError> {
+        let metadata = self.metadata_of(metadata, columns);
+        let changed = match op {
+            RowOp::Patch => undo.and_then(changed_columns),
+            _ => None,
+        };
+        if let Some(changed) = changed {
+            return Ok(Change::Patch {
+                key,
+                values: self.patch(row, columns, &changed)?,
+                metadata,
+                mutation_id,
+            });
+        }
+        let row = match columns {
+            Some(columns) => self.project_to(row, columns)?,
+            None => row.to_owned(),
+        };
+        Ok(Change::Put {
+            key,
+            row,
+            metadata,
+            mutation_id,
+        })
+    }
+
+    /// The values of a patch for those who are sent these columns of the row, of which some have `changed`.
+    fn patch(
         &self,
         row: &RawValue,
         columns: Option<&BTreeSet<usize>>,

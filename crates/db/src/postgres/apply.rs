@@ -13,6 +13,7 @@ use super::pool::PostgresPool;
 use super::read;
 use super::write::call::StoredClient;
 use super::write::explain::{self, Fault, Kind};
+use super::write::fields;
 use crate::error::{DbError, DbResult};
 use crate::write::{
     ClientState, Mutation, TableWrite, answer_again, rejected_at_commit, stored_reject,
@@ -71,11 +72,17 @@ impl PostgresPool {
                         fault.kind() == Kind::Raced || !has_raced && fault.is_race(writes);
                     has_raced |= is_race;
                     if !is_race {
-                        let reject = self.explain(writes, &log_schema, &fault).await?;
+                        let asked = fields::as_asked(writes);
+                        let reject = self.explain(&asked, &log_schema, &fault).await?;
                         mutation = Arc::new(mutation.rejected(reject));
                     }
                 }
-                Ran::Rejected(reject) => mutation = Arc::new(mutation.rejected(reject)),
+                Ran::Rejected(reject) => {
+                    let writes = mutation.writes.as_deref().unwrap_or_default();
+                    let mut conn = self.get().await?;
+                    let reject = explain::of_plan(&mut conn, writes, reject).await?;
+                    mutation = Arc::new(mutation.rejected(reject));
+                }
                 Ran::OtherUser => return Err(DbError::OtherUser),
                 Ran::NotCommitted => {
                     mutation = Arc::new(mutation.rejected(rejected_at_commit(&mutation)));

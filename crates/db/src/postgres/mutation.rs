@@ -310,14 +310,20 @@ impl Writer {
                 Sent::Messages(messages) => fields::known(&messages)?,
                 Sent::Failed(code) => {
                     let message = format!("SQLSTATE {}", code.code());
-                    return Err(DbError::Table {
+                    // A read violates nothing; one that takes too long may be faster the next time.
+                    let passing = DbError::Recurring {
                         write: None,
                         message,
-                    });
+                    };
+                    return Err(failed(&code).err().unwrap_or(passing));
                 }
             };
         }
-        let plan = |one: &'a Arc<Mutation>| fields::planned(one, &mut rows);
+        let read = rows.clone();
+        let plan = |one: &'a Arc<Mutation>| {
+            // What is planned before it may fail, so that alone is no reason to reject it: the guard finds out.
+            fields::planned(one, &mut rows).or_else(|_| fields::planned(one, &mut read.clone()))
+        };
         Ok(mutations.iter().map(plan).collect())
     }
 

@@ -216,7 +216,11 @@ impl OpenMutation {
             let mut rows = found.into_iter().map(KnownRow::named).collect();
             let (planned, merged) = match fields::plan_all(writes, &mut rows) {
                 Ok(planned) => planned,
-                Err(reject) => return Ok(Err(reject)),
+                Err(reject) => {
+                    let explaining =
+                        async |conn: &mut _| explain::of_plan(conn, writes, reject).await;
+                    return self.and_take_back(explaining).await.map(Err);
+                }
             };
             match self
                 .run_writes(&planned, write.run_as.clone().as_deref())
@@ -252,20 +256,32 @@ impl OpenMutation {
 
     /// The reject for a fault, looked for in a savepoint, of which nothing stays.
     async fn explain(&mut self, writes: &[TableWrite], fault: &Fault) -> DbResult<Reject> {
-        let failed = |error| DbError::while_doing("explaining why a mutation failed", error);
         let mut explained = None;
         if matches!(fault.kind(), Kind::Data | Kind::Table) {
-            let conn = &mut *self.conn;
-            AnsiTransactionManager::begin_transaction(conn)
-                .await
-                .map_err(failed)?;
-            let found = explain::explain(conn, &self.log_schema, writes, fault).await;
-            AnsiTransactionManager::rollback_transaction(conn)
-                .await
-                .map_err(failed)?;
-            explained = found?;
+            let log_schema = self.log_schema.clone();
+            let asked = fields::as_asked(writes);
+            let explaining =
+                async |conn: &mut _| explain::explain(conn, &log_schema, &asked, fault).await;
+            explained = self.and_take_back(explaining).await?;
         }
         explained.ok_or_else(|| fault.error(writes))
+    }
+
+    /// Looks for something in a savepoint, of which nothing stays.
+    async fn and_take_back<T>(
+        &mut self,
+        look: impl AsyncFnOnce(&mut AsyncPgConnection) -> DbResult<T>,
+    ) -> DbResult<T> {
+        let failed = |error| DbError::while_doing("explaining why a mutation failed", error);
+        let conn = &mut *self.conn;
+        AnsiTransactionManager::begin_transaction(conn)
+            .await
+            .map_err(failed)?;
+        let found = look(conn).await;
+        AnsiTransactionManager::rollback_transaction(conn)
+            .await
+            .map_err(failed)?;
+        found
     }
 
     /// The connection, for statements of the application's own.

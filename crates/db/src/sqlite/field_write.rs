@@ -12,7 +12,7 @@ use sync_core::mutation::fields::{Action, Entry, FieldWrite, Known, Merged, Plan
 use super::explain::WriteFailed;
 use super::statement::{KeptStatements, Statement, Value};
 use super::write::{self, check_afterwards, check_before};
-use crate::write::{TableWrite, not_found};
+use crate::write::TableWrite;
 
 /// A row as it is, and its entry.
 #[derive(QueryableByName)]
@@ -39,6 +39,11 @@ pub(super) fn merge(
         return Ok(None);
     };
     let known = known(conn, write, &key)?;
+    if let Some(reject) = write.finds_nobodys_row(&known) {
+        return Err(WriteFailed::Rejected(reject));
+    }
+    // Before anything is told of what the row holds.
+    check_before(conn, write)?;
     let plan = plan(write, fields, &known).map_err(WriteFailed::Rejected)?;
     carry_out(conn, write, &key, &plan, kept)?;
     Ok(Some(Merged {
@@ -55,14 +60,6 @@ fn carry_out(
     plan: &Plan,
     kept: &KeptStatements,
 ) -> Result<(), WriteFailed> {
-    if plan.is_deleted {
-        // Whether its writer may know of the row cannot be said any more.
-        if write.scope.using.is_some() {
-            return Err(WriteFailed::Rejected(not_found()));
-        }
-    } else {
-        check_before(conn, write)?;
-    }
     if let Some(entry) = &plan.entry {
         keep(conn, write, key, entry)?;
     }

@@ -11,7 +11,7 @@ use db::read::OldValueColumns;
 use protocol::{Change, MutationId, RowMetadata, json};
 use serde_json::value::RawValue;
 use sync_core::cursor::CommitId;
-use sync_core::log::{ChangeKind, NetChange, Subject, UndoRecord, changed_columns};
+use sync_core::log::{ChangeKind, NetChange, Subject, UndoRecord};
 use sync_core::shape::{RowEffect, RowOp, Selection, Shape};
 
 use super::batch::{Batch, Contents, TextsWriter};
@@ -321,30 +321,13 @@ impl<'a> RowTexts<'a> {
         if let Some(written) = self.with_metadata.get(&of_columns) {
             return *written;
         }
-        let (key, columns) = (self.key.to_owned(), columns.as_ref());
-        let metadata = selection.metadata_of(metadata, columns);
-        let changed = match op {
-            RowOp::Patch => self.undo.and_then(changed_columns),
-            _ => None,
-        };
-        let change = match changed {
-            Some(changed) => {
-                let values = selection.patch(row, columns, &changed).ok();
-                values.map(|values| Change::Patch {
-                    key,
-                    values,
-                    metadata,
-                    mutation_id: None,
-                })
-            }
-            None => {
-                let row = columns.map_or_else(
-                    || Ok(row.to_owned()),
-                    |columns| selection.project_to(row, columns),
-                );
-                row.ok().map(|row| put(key, row, metadata))
-            }
-        };
+        let change = selection.change_of(
+            (op, self.undo),
+            (self.key.to_owned(), None),
+            (row, metadata),
+            columns.as_ref(),
+        );
+        let change = change.ok();
         let text =
             change.map(|change| texts.add(self.commit_id, self.mutation_id, &json::text(&change)));
         self.with_metadata.insert(of_columns, text);

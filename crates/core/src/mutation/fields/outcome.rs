@@ -14,8 +14,6 @@ pub struct Plan {
     pub clock: Clock,
     /// The values that lost.
     pub conflicts: Vec<Conflict>,
-    /// Whether the row is a deleted one, and stays so: it cannot be said whether the writer may know of it.
-    pub is_deleted: bool,
 }
 
 /// What became of a write, for those who made it or whose values lost.

@@ -35,7 +35,6 @@ pub fn plan(write: &CheckedWrite, fields: &FieldWrite, known: &Known) -> Result<
                 entry: None,
                 clock: made.clock,
                 conflicts: Vec::new(),
-                is_deleted: false,
             });
         }
         (Op::Update | Op::Delete, None) => return Err(missing()),
@@ -71,7 +70,6 @@ pub fn plan(write: &CheckedWrite, fields: &FieldWrite, known: &Known) -> Result<
         entry: entry.filter(|_| !is_same),
         clock: made.clock,
         conflicts: written.conflicts,
-        is_deleted: !is_there && !is_alive,
     })
 }
 

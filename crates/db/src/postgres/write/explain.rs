@@ -139,6 +139,37 @@ pub(in crate::postgres) async fn explain(
     explained.map_err(|failed: Failed| failed.while_doing("explaining why a mutation failed"))
 }
 
+/// The reject that was found before any statement ran, as the writer may know it: it may tell what the row holds, so of a row
+/// that the writer may not write nothing is told but that.
+pub(in crate::postgres) async fn of_plan(
+    conn: &mut AsyncPgConnection,
+    writes: &[TableWrite],
+    reject: Reject,
+) -> DbResult<Reject> {
+    let index = reject.write.unwrap_or_default();
+    let Some(write) = writes.get(index) else {
+        return Ok(reject);
+    };
+    let outside = conn
+        .transaction(async |conn| {
+            conn.batch_execute(&format!("SET LOCAL {SEARCH_PATH}"))
+                .await?;
+            if scope::may_be_written(conn, write).await? != Some(false) {
+                return Ok(None);
+            }
+            if write.op == Op::Upsert {
+                return Ok(Some(outside_check()));
+            }
+            let is_visible = scope::is_visible(conn, write).await?;
+            Ok(Some(outside_using(is_visible == Some(true))))
+        })
+        .await;
+    let outside = outside.map_err(|failed: Failed| {
+        failed.while_doing("looking whether a rejected write may be explained")
+    })?;
+    Ok(outside.map_or(reject, |outside| outside.of_write(index)))
+}
+
 impl Probes<'_> {
     async fn explain(
         &mut self,

@@ -19,7 +19,7 @@ use crate::fields::{Beside, Loses};
 use crate::postgres::read::{READ_COMMITTED, SESSION_SETTINGS};
 use crate::postgres::store::{SEARCH_PATH, in_schema};
 use crate::read::TOO_LARGE;
-use crate::write::{Mutation, TableWrite, not_found};
+use crate::write::{Mutation, TableWrite};
 
 /// The rows that writes name, by entity and key, as they are known.
 pub(in crate::postgres) type Rows = BTreeMap<(String, String), Known>;
@@ -32,7 +32,7 @@ pub(in crate::postgres) struct Planned<'a> {
 }
 
 impl Planned<'_> {
-    /// The writes as they were planned, where some merge by their fields, each with what its writer asked for.
+    /// The writes as they were planned, where some merge by their fields.
     pub(in crate::postgres) fn writes(&self) -> Option<Vec<TableWrite>> {
         match &self.mutation {
             Cow::Borrowed(_) => None,
@@ -46,7 +46,7 @@ pub(in crate::postgres) fn named<'a>(
     writes: impl Iterator<Item = &'a TableWrite>,
 ) -> Vec<&'a TableWrite> {
     let mut named: Vec<&TableWrite> = writes.filter(|write| write.fields.is_some()).collect();
-    named.sort_by_key(|write| row_of(write));
+    named.sort_by_cached_key(|write| row_of(write));
     named.dedup_by_key(|write| row_of(write));
     named
 }
@@ -153,6 +153,9 @@ pub(in crate::postgres) fn plan_all(
         let known = after.entry(row.clone());
         let known = known.or_insert_with(|| rows.get(&row).cloned().unwrap_or_default());
         let of_write = |reject: Reject| reject.of_write(index);
+        if let Some(reject) = write.finds_nobodys_row(known) {
+            return Err(of_write(reject));
+        }
         if known.row.as_deref() == Some(TOO_LARGE) {
             let message = "the row is too large to be merged";
             return Err(of_write(Reject::new(RejectCode::TooLarge, message)));
@@ -166,11 +169,17 @@ pub(in crate::postgres) fn plan_all(
             conflicts: made.conflicts,
         });
     }
-    if let Some(reject) = hidden(&planned) {
-        return Err(reject);
-    }
     rows.extend(after);
     Ok((planned, merged))
+}
+
+/// Planned writes, each as what its writer asked for, with the values that it was to write: for saying why it failed.
+pub(in crate::postgres) fn as_asked(planned: &[TableWrite]) -> Vec<TableWrite> {
+    let asked = planned.iter().map(|write| match &write.beside {
+        Some(beside) => write.planned(beside.written, write.values.clone()),
+        None => write.clone(),
+    });
+    asked.collect()
 }
 
 /// The write that carries out a plan.
@@ -192,10 +201,9 @@ fn carried(write: &TableWrite, plan: &Plan, known: &Known) -> TableWrite {
         ),
         Action::Delete => (Op::Delete, Vec::new(), &[][..], None, None),
         Action::Nothing => {
-            let loses = if plan.is_deleted {
-                Loses::Deletion
-            } else {
-                Loses::Row
+            let loses = match known.row {
+                Some(_) => Loses::Row,
+                None => Loses::Deletion,
             };
             (write.op, Vec::new(), &[][..], None, Some(loses))
         }
@@ -219,16 +227,4 @@ fn carried(write: &TableWrite, plan: &Plan, known: &Known) -> TableWrite {
     let mut planned = write.planned(op, values);
     planned.beside = Some(beside.into());
     planned
-}
-
-/// The reject of a write that lost against a deletion, where only some may know of the row: whether its writer is one of
-/// them cannot be said any more.
-fn hidden(writes: &[TableWrite]) -> Option<Reject> {
-    let is_hidden = |write: &TableWrite| {
-        let beside = write.beside.as_ref();
-        beside.is_some_and(|beside| beside.loses == Some(Loses::Deletion))
-            && write.scope.using.is_some()
-    };
-    let index = writes.iter().position(is_hidden)?;
-    Some(not_found().of_write(index))
 }

@@ -30,11 +30,27 @@ pub(super) async fn is_visible(
     conn: &mut AsyncPgConnection,
     write: &TableWrite,
 ) -> Result<Option<bool>, diesel::result::Error> {
-    let visible = write.scope.visible.as_ref();
-    let Some(visible) = visible.filter(|_| write.key.is_some()) else {
+    row_matches(conn, write, write.scope.visible.as_ref()).await
+}
+
+/// Whether a write may be made to the row that it names, as it is now; none where there is no such row, or where every row
+/// may be written.
+pub(super) async fn may_be_written(
+    conn: &mut AsyncPgConnection,
+    write: &TableWrite,
+) -> Result<Option<bool>, diesel::result::Error> {
+    row_matches(conn, write, write.scope.using.as_ref()).await
+}
+
+async fn row_matches(
+    conn: &mut AsyncPgConnection,
+    write: &TableWrite,
+    filter: Option<&Filter>,
+) -> Result<Option<bool>, diesel::result::Error> {
+    let Some(filter) = filter.filter(|_| write.key.is_some()) else {
         return Ok(None);
     };
-    let (query, params) = matches(write, predicates(write), visible, FIRST, "$2");
+    let (query, params) = matches(write, predicates(write), filter, FIRST, "$2");
     let found = sql_query(query)
         .bind::<Text, _>(ascii(&key_object(write, None)))
         .bind::<Array<Text>, _>(params)
