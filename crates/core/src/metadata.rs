@@ -29,6 +29,7 @@ pub fn read(kept: &str) -> Result<RowMetadata, serde_json::Error> {
         base: kept.base,
         edited: kept.edited,
         clocks: kept.fields,
+        lost: BTreeMap::new(),
     })
 }
 
@@ -39,16 +40,18 @@ pub(crate) fn of_columns(
     is_sent: impl Fn(&str) -> bool,
     is_whole: bool,
 ) -> RowMetadata {
-    let clocks = metadata.clocks.iter();
-    let clocks = clocks.filter(|(column, _)| is_sent(column));
+    let columns_of = |all: &BTreeMap<String, Box<RawValue>>| {
+        let sent = all.iter().filter(|(column, _)| is_sent(column));
+        sent.map(|(column, known)| (column.clone(), known.clone()))
+            .collect()
+    };
     RowMetadata {
         born: metadata.born.clone(),
         died: metadata.died.clone(),
         base: metadata.base.clone(),
         edited: metadata.edited.clone().filter(|_| is_whole),
-        clocks: clocks
-            .map(|(column, clock)| (column.clone(), clock.clone()))
-            .collect(),
+        clocks: columns_of(&metadata.clocks),
+        lost: columns_of(&metadata.lost),
     }
 }
 

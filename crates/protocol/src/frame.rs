@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use crate::connect::{Auth, Authenticated, Hello, PING_BYTES_MAX, Ping, Pong, Welcome};
 use crate::error::{Error, json_fault};
 use crate::json;
-use crate::push::{Ack, Push, Rejected};
+use crate::push::{Ack, Conflict, Push, Rejected};
 use crate::rows::{
     Changes, Cursor, Refetch, SUBSCRIPTION_ID_BYTES_MAX, Snapshot, Subscribe, Subscribed,
     SubscriptionId, Unsubscribe,
@@ -42,6 +42,7 @@ pub enum ServerFrame {
     Refetch(Refetch),
     Changes(Changes),
     Cursor(Cursor),
+    Conflict(Conflict),
     Ack(Ack),
     Reject(Rejected),
     Authenticated(Authenticated),
@@ -105,6 +106,7 @@ impl ServerFrame {
             "refetch" => frame.read().map(Self::Refetch),
             "changes" => frame.read().map(Self::Changes),
             "cursor" => frame.read().map(Self::Cursor),
+            "conflict" => frame.read().map(Self::Conflict),
             "ack" => frame.read().map(Self::Ack),
             "reject" => frame.read().map(Self::Reject),
             "authenticated" => frame.read().map(Self::Authenticated),

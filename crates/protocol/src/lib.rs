@@ -29,7 +29,8 @@ pub use connect::{Auth, Authenticated, Hello, Limits, Ping, Pong, Welcome};
 pub use error::{CloseCode, Error, ErrorCode, json_fault};
 pub use frame::{ClientFrame, FrameError, ServerFrame};
 pub use push::{
-    Ack, MutationId, MutatorCall, Op, Push, Reject, RejectCode, Rejected, Step, Write, Writes,
+    Ack, Conflict, MutationId, MutatorCall, Op, Push, Reject, RejectCode, Rejected, Stamp,
+    StampedValue, Step, Write, Writes,
 };
 pub use rows::{
     Change, Changes, Cursor, Direction, MODE_FIELDS, MODE_ROWS, Refetch, RefetchReason, RowImage,

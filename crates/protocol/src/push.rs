@@ -112,6 +112,8 @@ impl<'de> Deserialize<'de> for Step {
             hlc: Option<String>,
             born: Option<String>,
             seen: Option<String>,
+            #[serde(default)]
+            resolves: BTreeMap<String, Vec<String>>,
         }
         let members = Members::deserialize(deserializer)?;
         match (members.mutator, members.entity) {
@@ -130,6 +132,7 @@ impl<'de> Deserialize<'de> for Step {
                 hlc: members.hlc,
                 born: members.born,
                 seen: members.seen,
+                resolves: members.resolves,
             })),
         }
     }
@@ -195,6 +198,11 @@ pub struct Write {
     /// With `hlc`: the newest clock of the row that the user saw.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seen: Option<String>,
+    /// With `update`: the clocks of lost values, by column, that nobody needs to see any more. It is rejected with
+    /// `not_found` where one of them is not there or was resolved before.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[cfg_attr(test, ts(as = "Option<BTreeMap<String, Vec<String>>>", optional))]
+    pub resolves: BTreeMap<String, Vec<String>>,
 }
 
 impl PartialEq for Write {
@@ -207,7 +215,8 @@ impl PartialEq for Write {
                 .collect()
         };
         let clocks = |write: &Self| [&write.hlc, &write.born, &write.seen].map(Clone::clone);
-        (&self.entity, self.op, &self.key) == (&other.entity, other.op, &other.key)
+        (&self.entity, self.op, &self.key, &self.resolves)
+            == (&other.entity, other.op, &other.key, &other.resolves)
             && clocks(self) == clocks(other)
             && spelled(self) == spelled(other)
     }
@@ -224,11 +233,65 @@ pub struct MutationId {
 }
 
 /// The mutation is committed; the `cursor` frame that follows contains it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(ts_rs::TS))]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
 pub struct Ack {
     /// The mutation.
     pub mutation: u64,
+    /// The clocks under which writes count that have another than they said, or said none; of rows that merge by their
+    /// fields.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(test, ts(as = "Option<Vec<Stamp>>", optional))]
+    pub stamps: Vec<Stamp>,
+}
+
+/// The clock under which a write counts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub struct Stamp {
+    /// The position of the write in `writes`, from 0.
+    pub write: usize,
+    /// Its clock.
+    pub hlc: String,
+}
+
+/// A value that is not the one that a field holds, though somebody wrote it without knowing of the other.
+///
+/// Those of a mutation come before its `ack`. One without `mutation` tells a client that somebody else's write has
+/// replaced a value of its own.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
+pub struct Conflict {
+    /// The entity.
+    pub entity: String,
+    /// The row's key, canonical.
+    pub key: String,
+    /// The column.
+    pub field: String,
+    /// What the field holds; none when its row is gone, or is another one of the same key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<StampedValue>,
+    /// What it does not hold.
+    pub lost: StampedValue,
+    /// What decided: `last_write_wins`, `server_wins`, `client_wins` or `keep_both`.
+    pub strategy: String,
+    /// The mutation of this client whose value it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mutation: Option<u64>,
+    /// The position of the write in that mutation's `writes`, from 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub write: Option<usize>,
+}
+
+/// A value of a field, and when it was written.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub struct StampedValue {
+    /// The value.
+    #[cfg_attr(test, ts(type = "Json"))]
+    pub value: Box<RawValue>,
+    /// Its clock.
+    pub hlc: String,
 }
 
 /// The `reject` frame: no row of the mutation was applied.

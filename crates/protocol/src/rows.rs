@@ -140,6 +140,8 @@ struct RowImageFields {
     edited: Option<Box<str>>,
     #[serde(default)]
     clocks: BTreeMap<String, Box<RawValue>>,
+    #[serde(default)]
+    lost: BTreeMap<String, Box<RawValue>>,
 }
 
 /// What is known of a row beside its values, in a subscription with `mode: "fields"`. A row that was never edited by its
@@ -167,6 +169,11 @@ pub struct RowMetadata {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[cfg_attr(test, ts(optional, type = "Record<string,Json>"))]
     pub clocks: BTreeMap<String, Box<RawValue>>,
+    /// By column, where both values of a conflict are kept: those that it does not hold and that nobody has resolved,
+    /// the oldest first.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[cfg_attr(test, ts(optional, type = "Record<string,StampedValue[]>"))]
+    pub lost: BTreeMap<String, Box<RawValue>>,
 }
 
 /// A page of a first read.
@@ -322,6 +329,8 @@ struct ChangeFields {
     edited: Option<Box<str>>,
     #[serde(default)]
     clocks: BTreeMap<String, Box<RawValue>>,
+    #[serde(default)]
+    lost: BTreeMap<String, Box<RawValue>>,
     client_id: Option<Uuid>,
     mutation: Option<u64>,
 }
@@ -364,6 +373,7 @@ impl From<RowImageFields> for RowImage {
                 base: fields.base,
                 edited: fields.edited,
                 clocks: fields.clocks,
+                lost: fields.lost,
             },
         }
     }
@@ -446,6 +456,7 @@ impl TryFrom<ChangeFields> for Change {
             base: fields.base,
             edited: fields.edited,
             clocks: fields.clocks,
+            lost: fields.lost,
         };
         Ok(match fields.op {
             ChangeOp::Put => Self::Put {

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use rhtmx_sync_protocol::chain::CHAIN_BYTES;
 use rhtmx_sync_protocol::{
-    Ack, Auth, Authenticated, Chain, Change, Changes, ClientFrame, CloseCode, Cursor, Direction,
-    Error, ErrorCode, Limits, MutationId, Op, PROTOCOL_VERSION, Ping, Pong, Refetch, RefetchReason,
-    Reject, RejectCode, Rejected, RowImage, RowMetadata, SchemaSummary, ServerFrame, Snapshot,
-    Step, Subscribed, SubscriptionId, Unsubscribe, Welcome,
+    Ack, Auth, Authenticated, Chain, Change, Changes, ClientFrame, CloseCode, Conflict, Cursor,
+    Direction, Error, ErrorCode, Limits, MutationId, Op, PROTOCOL_VERSION, Ping, Pong, Refetch,
+    RefetchReason, Reject, RejectCode, Rejected, RowImage, RowMetadata, SchemaSummary, ServerFrame,
+    Snapshot, Stamp, StampedValue, Step, Subscribed, SubscriptionId, Unsubscribe, Welcome,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -29,6 +29,7 @@ const VERSIONS: &[(u32, &str)] = &[
     (1, "b6b5481147ef9e0e"),
     (1, "cc060d4f1b61bb80"),
     (1, "02ed8a5f7c56ec82"),
+    (1, "e708a95e5a1acac5"),
 ];
 
 const CLIENT: Uuid = uuid!("67e55044-10b1-426f-9247-bb680e5fe0c8");
@@ -75,6 +76,7 @@ fn word(frame: &ServerFrame) -> &'static str {
         ServerFrame::Refetch(_) => "refetch",
         ServerFrame::Changes(_) => "changes",
         ServerFrame::Cursor(_) => "cursor",
+        ServerFrame::Conflict(_) => "conflict",
         ServerFrame::Ack(_) => "ack",
         ServerFrame::Reject(_) => "reject",
         ServerFrame::Authenticated(_) => "authenticated",
@@ -84,13 +86,14 @@ fn word(frame: &ServerFrame) -> &'static str {
 }
 
 /// All words of `word`.
-const SERVER_WORDS: [&str; 11] = [
+const SERVER_WORDS: [&str; 12] = [
     "welcome",
     "snapshot",
     "subscribed",
     "refetch",
     "changes",
     "cursor",
+    "conflict",
     "ack",
     "reject",
     "authenticated",
@@ -98,8 +101,28 @@ const SERVER_WORDS: [&str; 11] = [
     "pong",
 ];
 
+fn clock(number: u32) -> String {
+    format!("2026-11-20T07:00:00.000Z-{number:04X}-node")
+}
+
+fn conflict() -> Conflict {
+    let stamped = |value, number| StampedValue {
+        value: row(value),
+        hlc: clock(number),
+    };
+    Conflict {
+        entity: "todos".to_owned(),
+        key: "1".to_owned(),
+        field: "title".to_owned(),
+        kept: Some(stamped("\"b\"", 4)),
+        lost: stamped("\"a\"", 3),
+        strategy: "last_write_wins".to_owned(),
+        mutation: Some(3),
+        write: Some(0),
+    }
+}
+
 fn metadata() -> RowMetadata {
-    let clock = |number: u32| format!("2026-11-20T07:00:00.000Z-{number:04X}-node");
     let text = |text: String| row(&format!("{text:?}"));
     RowMetadata {
         born: Some(clock(0).into()),
@@ -113,6 +136,11 @@ fn metadata() -> RowMetadata {
             ),
             ("title".to_owned(), text(clock(3))),
         ]
+        .into(),
+        lost: [(
+            "title".to_owned(),
+            row(&format!(r#"[{{"value":"é","hlc":"{}"}}]"#, clock(1))),
+        )]
         .into(),
     }
 }
@@ -340,7 +368,33 @@ fn server_frames() -> Vec<(&'static str, ServerFrame)> {
         ),
         ("cursor", cursor(CURSOR)),
         ("cursor_of_sqlite", cursor(SQLITE_CURSOR)),
-        ("ack", ServerFrame::Ack(Ack { mutation: 3 })),
+        (
+            "ack",
+            ServerFrame::Ack(Ack {
+                mutation: 3,
+                stamps: Vec::new(),
+            }),
+        ),
+        (
+            "ack_with_stamps",
+            ServerFrame::Ack(Ack {
+                mutation: 3,
+                stamps: vec![Stamp {
+                    write: 1,
+                    hlc: clock(3),
+                }],
+            }),
+        ),
+        ("conflict", ServerFrame::Conflict(conflict())),
+        (
+            "conflict_of_another",
+            ServerFrame::Conflict(Conflict {
+                kept: None,
+                mutation: None,
+                write: None,
+                ..conflict()
+            }),
+        ),
         ("authenticated", user(Some("ann"))),
         ("authenticated_nobody", user(None)),
         (
@@ -641,5 +695,18 @@ fn changed_golden_frames_have_an_entry_in_versions() {
     assert!(
         VERSIONS.is_sorted_by_key(|(version, _)| *version),
         "versions only grow"
+    );
+}
+
+#[test]
+fn the_browser_clients_copy_of_the_golden_frames_is_the_same() {
+    let copy = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../clients/typescript/tests/golden/frames.json"
+    );
+    let copied = std::fs::read_to_string(copy).expect("the copy");
+    assert!(
+        copied == include_str!("golden/frames.json"),
+        "copy crates/protocol/tests/golden/frames.json to {copy}"
     );
 }

@@ -25,6 +25,11 @@ export const CLOSE = {
 export type Ack = {
   /** The mutation. */
   mutation: number;
+  /**
+   * The clocks under which writes count that have another than they said, or said none; of rows that merge by their
+   * fields.
+   */
+  stamps?: Array<Stamp>;
 };
 
 /** A fresh token on an open connection. */
@@ -57,6 +62,11 @@ export type Change = Partial<MutationId> & (
     edited?: string;
     /** What columns have of their own: a clock, or of a counter or a set what it is made of. */
     clocks?: Record<string,Json>;
+    /**
+     * By column, where both values of a conflict are kept: those that it does not hold and that nobody has resolved,
+     * the oldest first.
+     */
+    lost?: Record<string,StampedValue[]>;
   }
   | {
     op: "patch";
@@ -74,6 +84,11 @@ export type Change = Partial<MutationId> & (
     edited?: string;
     /** What columns have of their own: a clock, or of a counter or a set what it is made of. */
     clocks?: Record<string,Json>;
+    /**
+     * By column, where both values of a conflict are kept: those that it does not hold and that nobody has resolved,
+     * the oldest first.
+     */
+    lost?: Record<string,StampedValue[]>;
   }
   | {
     op: "delete";
@@ -108,6 +123,30 @@ export type ClientFrame =
   | { type: "unsubscribe" } & Unsubscribe
   | { type: "push" } & Push
   | { type: "ping" } & Ping;
+
+/**
+ * A value that is not the one that a field holds, though somebody wrote it without knowing of the other.
+ * Those of a mutation come before its `ack`. One without `mutation` tells a client that somebody else's write has
+ * replaced a value of its own.
+ */
+export type Conflict = {
+  /** The entity. */
+  entity: string;
+  /** The row's key, canonical. */
+  key: string;
+  /** The column. */
+  field: string;
+  /** What the field holds; none when its row is gone, or is another one of the same key. */
+  kept?: StampedValue;
+  /** What it does not hold. */
+  lost: StampedValue;
+  /** What decided: `last_write_wins`, `server_wins`, `client_wins` or `keep_both`. */
+  strategy: string;
+  /** The mutation of this client whose value it is. */
+  mutation?: number;
+  /** The position of the write in that mutation's `writes`, from 0. */
+  write?: number;
+};
 
 /** Apply everything held back. */
 export type Cursor = {
@@ -287,6 +326,11 @@ export type RowImage = {
   edited?: string;
   /** What columns have of their own: a clock, or of a counter or a set what it is made of. */
   clocks?: Record<string,Json>;
+  /**
+   * By column, where both values of a conflict are kept: those that it does not hold and that nobody has resolved,
+   * the oldest first.
+   */
+  lost?: Record<string,StampedValue[]>;
 };
 
 /** The names and types of a table's columns. */
@@ -305,6 +349,7 @@ export type ServerFrame =
   | { type: "refetch" } & Refetch
   | { type: "changes" } & Changes
   | { type: "cursor" } & Cursor
+  | { type: "conflict" } & Conflict
   | { type: "ack" } & Ack
   | { type: "reject" } & Rejected
   | { type: "authenticated" } & Authenticated
@@ -319,6 +364,22 @@ export type Snapshot = {
   rows: Array<RowImage>;
   /** Whether pages follow. */
   more: boolean;
+};
+
+/** The clock under which a write counts. */
+export type Stamp = {
+  /** The position of the write in `writes`, from 0. */
+  write: number;
+  /** Its clock. */
+  hlc: string;
+};
+
+/** A value of a field, and when it was written. */
+export type StampedValue = {
+  /** The value. */
+  value: Json;
+  /** Its clock. */
+  hlc: string;
 };
 
 /** One element of a mutation's `writes`. A call has the member `mutator`, a write has `entity`; none has both. */
@@ -414,4 +475,9 @@ export type Write = {
   born?: string;
   /** With `hlc`: the newest clock of the row that the user saw. */
   seen?: string;
+  /**
+   * With `update`: the clocks of lost values, by column, that nobody needs to see any more. It is rejected with
+   * `not_found` where one of them is not there or was resolved before.
+   */
+  resolves?: { [key in string]: Array<string> };
 };

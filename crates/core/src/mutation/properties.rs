@@ -128,6 +128,7 @@ fn check_key(schema: &Arc<Schema>, op: Op, key: Option<Value>, raw: &str) -> Opt
         hlc: None,
         born: None,
         seen: None,
+        resolves: BTreeMap::new(),
     };
     let checked = check_all(
         &[write],
@@ -174,7 +175,7 @@ proptest! {
         let key = key.and_then(|key| serde_json::from_str(&key).ok());
         let values = values.into_iter();
         let values = values.map(|(name, raw)| (name, RawValue::from_string(raw).expect("JSON")));
-        let write = Write { entity: "t".to_owned(), op, key, values: values.collect(), hlc: None, born: None, seen: None };
+        let write = Write { entity: "t".to_owned(), op, key, values: values.collect(), hlc: None, born: None, seen: None, resolves: BTreeMap::new() };
         let schema = schema_of_key(&columns);
         if let Err(fault) = check_all(&[write], |_| Some(Arc::clone(&schema)), |_| WriteColumns::ALL, 1) {
             prop_assert!(fault.message.chars().count() < 400, "{}", fault.message);

@@ -120,7 +120,13 @@ pub(super) async fn apply(
 
 fn answer(mutation: u64, applied: Applied) -> Response {
     let (status, frame) = match applied {
-        Applied::Committed { .. } => (StatusCode::OK, ServerFrame::Ack(Ack { mutation })),
+        Applied::Committed { .. } => (
+            StatusCode::OK,
+            ServerFrame::Ack(Ack {
+                mutation,
+                stamps: Vec::new(),
+            }),
+        ),
         Applied::Rejected(reject) => {
             let status = reject_status(reject.code);
             (status, ServerFrame::Reject(Rejected { mutation, reject }))

@@ -1,5 +1,6 @@
 //! The transaction of a mutation, lent to a mutator.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
@@ -238,6 +239,7 @@ fn write(
         hlc: None,
         born: None,
         seen: None,
+        resolves: BTreeMap::new(),
     })
 }
 

@@ -29,7 +29,13 @@ impl<T: Transport> SessionTask<T> {
                 position,
             } => self.subscribed(id, &shape, &position).await,
             Frame::Refetch { id, reason } => self.refetch(id, reason).await,
-            Frame::Ack { mutation } => self.send(&ServerFrame::Ack(Ack { mutation })).await,
+            Frame::Ack { mutation } => {
+                self.send(&ServerFrame::Ack(Ack {
+                    mutation,
+                    stamps: Vec::new(),
+                }))
+                .await
+            }
             Frame::Reject { mutation, reject } => {
                 let rejected = Rejected { mutation, reject };
                 self.send(&ServerFrame::Reject(rejected)).await

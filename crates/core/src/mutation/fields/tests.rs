@@ -84,6 +84,7 @@ fn write(op: Op, values: &Value, clock: &Clock, born: Option<&Clock>) -> Write {
         hlc: Some(clock.to_string()),
         born: born.map(Clock::to_string),
         seen: None,
+        resolves: BTreeMap::new(),
     }
 }
 
