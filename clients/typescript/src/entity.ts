@@ -86,14 +86,15 @@ export interface EntityPorts {
 
 /** One entity: its live lists and the writes on it. */
 export class Entity<R extends object> {
-  readonly #validate: Validator | undefined;
+  /** What is wrong with a row, where the application has said how it must be. */
+  validate: Validator | undefined;
 
   constructor(
     readonly name: string,
     definition: EntityDefinition<R>,
     readonly ports: EntityPorts,
   ) {
-    this.#validate = definition.schema && validatorOf(definition.schema);
+    this.validate = definition.schema && validatorOf(definition.schema);
   }
 
   /**
@@ -107,7 +108,7 @@ export class Entity<R extends object> {
    *     const newest = sync.todos.live({ orderBy: [["created_at", "desc"]], limit: 50 });
    */
   live<const P extends LiveOptions<R>>(options?: P): View<P extends { columns: readonly string[] } ? Partial<R> : R> {
-    return this.ports.view(this.name, (options ?? {}) as LiveOptions<never>, this.#validate) as never;
+    return this.ports.view(this.name, (options ?? {}) as LiveOptions<never>, this.validate) as never;
   }
 
   /** Opens a live list of the one row with this key. */
@@ -203,7 +204,7 @@ export class Entity<R extends object> {
   }
 
   #check(row: Row): void {
-    const issues = this.#validate?.(row) ?? [];
+    const issues = this.validate?.(row) ?? [];
     if (issues.length === 0) return;
     throw new InvalidWriteError(issues.map(({ message }) => message).join("; "), this.name, issues);
   }

@@ -36,5 +36,5 @@ export function compareKeys(a: RowKey, b: RowKey): number {
   const [aIsText, bIsText] = [Number.isNaN(x), Number.isNaN(y)];
   if (aIsText !== bIsText) return aIsText ? 1 : -1;
   if (!aIsText && x !== y) return x - y;
-  return a < b ? -1 : a > b ? 1 : 0;
+  return a < b ? -1 : Number(a > b);
 }

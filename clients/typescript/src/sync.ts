@@ -30,9 +30,9 @@ export interface SyncEvents {
 
 /**
  * Adds to a client, before it has read its store. `write` queues a step, or adds it to the transaction that has
- * begun; `begun` has the steps of that one.
+ * begun; `begun` has the steps of that one; `options` are those of its tab.
  */
-export type Extension = (sync: Sync, replica: Replica, write: (step: Step) => Promises, begun: () => readonly Step[]) => void;
+export type Extension = (sync: Sync, replica: Replica, write: (step: Step) => Promises, begun: () => readonly Step[], options: TabOptions) => void;
 
 interface Opened {
   selection: Selection;
@@ -72,7 +72,7 @@ export class Sync {
     entities: { [name: string]: EntityDefinition<object> },
     options: TabOptions,
     listen: (sync: Sync, tab: Tab) => () => void,
-    extend?: Extension,
+    ...extensions: (Extension | undefined)[]
   ) {
     const keys = new Map(Object.entries(entities).map(([name, { key }]) => [name, typeof key === "string" ? [key] : key]));
     this.#clock = options.clock;
@@ -84,7 +84,7 @@ export class Sync {
     });
     this.#status = this.#currentStatus();
     for (const [name, definition] of Object.entries(entities)) this.#define(name, definition as EntityDefinition<Row>);
-    extend?.(this, this.#replica, (step) => this.#write(step), () => this.#transaction?.writes ?? []);
+    for (const extend of extensions) extend?.(this, this.#replica, (step) => this.#write(step), () => this.#transaction?.writes ?? [], options);
     this.#unlisten = listen(this, this.#tab);
   }
 

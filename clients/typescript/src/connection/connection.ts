@@ -24,7 +24,8 @@ const ATTEMPTS_OF_THE_FIRST = 2;
 export type TokenSource = () => string | undefined | Promise<string | undefined>;
 
 export interface ConnectionPorts {
-  welcome(welcome: WelcomeFrame): void;
+  /** @param askedAt when this client greeted, by its clock. */
+  welcome(welcome: WelcomeFrame, askedAt: number): void;
   frame(frame: ServerFrame): void;
   lost(): void;
   /** Which push an error is about, that names no subscription: one that was answered so becomes a dead letter. */
@@ -70,6 +71,7 @@ export class Connection {
   #missedHeartbeats = 0;
   /** A token was rejected; a fresh one is tried once before that counts. */
   #tokenRefused = false;
+  #greetedAt = 0;
   #error: SyncError | undefined;
   /** Why there was no connection, since there was one. */
   readonly #reasons = new Set<string>();
@@ -203,6 +205,7 @@ export class Connection {
     if (this.#link !== link) return;
     const hello: ClientFrame = { type: "hello", protocol: PROTOCOL_VERSION, client_id: this.#clientId };
     if (token !== undefined) hello.token = token;
+    this.#greetedAt = this.#options.clock.now();
     this.send(hello);
   }
 
@@ -235,7 +238,7 @@ export class Connection {
     this.handle("welcomed");
     if (this.#state !== "up") return;
     this.#listen(welcome.heartbeat_ms);
-    this.#ports.welcome(welcome);
+    this.#ports.welcome(welcome, this.#greetedAt);
   }
 
   /** Handles errors that are about the connection or a push, not about a subscription. */

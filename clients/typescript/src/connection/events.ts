@@ -6,8 +6,8 @@
  * or, where that was overwritten at once, a short wait.
  */
 
-import { LAST_MUTATION_UNKNOWN, type ErrorFrame, type PushFrame, type RejectFrame, type SubscribeFrame, type WelcomeFrame } from "../protocol/frames.js";
-import { CLOSE, PROTOCOL_VERSION, type ClientFrame, type ErrorCode, type ServerFrame, type SubscriptionId, type Write } from "../protocol/generated.js";
+import { LAST_MUTATION_UNKNOWN, type AckFrame, type ErrorFrame, type PushFrame, type RejectFrame, type SubscribeFrame, type WelcomeFrame } from "../protocol/frames.js";
+import { CLOSE, PROTOCOL_VERSION, type ClientFrame, type Conflict, type ErrorCode, type ServerFrame, type SubscriptionId, type Write } from "../protocol/generated.js";
 import { isCall } from "../replica/mutation.js";
 import { readFrame } from "./read.js";
 import type { Clock } from "./clock.js";
@@ -48,8 +48,8 @@ class EventsLink implements Link {
   readonly #streams = new Map<SubscriptionId, Stream>();
   readonly #ended = new AbortController();
   #pushing: Promise<void> = Promise.resolve();
-  /** Acks that wait for their changes, with what cancels the wait. */
-  readonly #acks = new Map<number, () => void>();
+  /** Acks that wait for their changes, each with what cancels the wait. */
+  readonly #acks = new Map<number, { ack: AckFrame; cancel: () => void }>();
   /** This client's newest mutation whose change has arrived. */
   #seen = 0;
 
@@ -88,7 +88,7 @@ class EventsLink implements Link {
     this.#handlers = undefined;
     this.#ended.abort();
     for (const { request } of this.#streams.values()) request.abort();
-    for (const cancel of this.#acks.values()) cancel();
+    for (const { cancel } of this.#acks.values()) cancel();
   }
 
   async #hello(): Promise<void> {
@@ -109,7 +109,7 @@ class EventsLink implements Link {
     this.#frame(welcome);
   }
 
-  async #subscribe({ id, entity, where, params, columns, order, limit, cursor }: SubscribeFrame): Promise<void> {
+  async #subscribe({ id, entity, where, params, columns, order, limit, mode, cursor }: SubscribeFrame): Promise<void> {
     if (this.#streams.size >= STREAMS_MAX && this.#prefix.startsWith("http:")) {
       return this.#refuse(id, "too_many_subscriptions", `at most ${STREAMS_MAX} lists without WebSockets`);
     }
@@ -120,6 +120,7 @@ class EventsLink implements Link {
     if (params) query.set("params", JSON.stringify(params));
     if (order) query.set("order", JSON.stringify(order));
     if (limit !== undefined) query.set("limit", `${limit}`);
+    if (mode !== undefined) query.set("mode", mode);
     if (columns) query.set("columns", columns.join(","));
     if (cursor !== undefined) query.set("cursor", cursor);
     const answer = await this.#request(`/events?${query}`, { signal: stream.request.signal });
@@ -176,7 +177,7 @@ class EventsLink implements Link {
     const said = (await answer?.json().catch(() => undefined)) as ServerFrame | undefined;
     if (!this.#handlers || !answer) return;
     this.#handlers.received();
-    if (said?.type === "ack") return this.#acked(mutation);
+    if (said?.type === "ack") return this.#acked(mutation, said);
     if (said?.type === "reject") return this.#rejected(said);
     const refusal = REFUSALS_OF_PUSHES[answer.status];
     // Only this server says it with a code; before it stands a proxy, which may say 404 for a moment.
@@ -186,8 +187,10 @@ class EventsLink implements Link {
     this.#frame({ type: "error", code: refusal, message, fatal: false, mutation } as ErrorFrame);
   }
 
-  #acked(mutation: number): void {
-    this.#acks.set(mutation, this.#clock.after(ACK_HELD_MS, () => this.#settle(mutation)));
+  #acked(mutation: number, { stamps, conflicts = [] }: AckOfPost): void {
+    for (const conflict of conflicts) this.#frame({ type: "conflict", ...conflict });
+    const cancel = this.#clock.after(ACK_HELD_MS, () => this.#settle(mutation));
+    this.#acks.set(mutation, { ack: { type: "ack", mutation, ...(stamps && { stamps }) }, cancel });
     if (mutation <= this.#seen) this.#settle(mutation);
   }
 
@@ -198,9 +201,11 @@ class EventsLink implements Link {
   }
 
   #release(mutation: number): void {
-    this.#acks.get(mutation)?.();
+    const acked = this.#acks.get(mutation);
+    if (!acked) return;
+    acked.cancel();
     this.#acks.delete(mutation);
-    this.#frame({ type: "ack", mutation });
+    this.#frame(acked.ack);
   }
 
   #moved({ id, cursor }: Stream): void {
@@ -264,6 +269,9 @@ class EventsLink implements Link {
     handlers?.closed(code, reason);
   }
 }
+
+/** The ack that answers a POST has what comes before it elsewhere. */
+type AckOfPost = AckFrame & { conflicts?: Conflict[] };
 
 /** What an answer that is an error says. */
 interface Refusal {

@@ -16,18 +16,21 @@ const maybe = (check: Check): Check => (value) => value === undefined || check(v
 const fields = (checks: Record<string, Check>): Check => (value) =>
   object(value) && Object.entries(checks).every(([name, check]) => check((value as Fields)[name]));
 
+const stamped = fields({ hlc: text });
+
 /** The fields that this client relies on. Unknown fields and types are ignored. */
 const FRAMES: { [T in ServerFrame["type"]]: Check } = {
   welcome: fields({
     protocol: number, last_mutation: number, heartbeat_ms: number, epoch: text, user: maybe(text), features: list(text),
-    last_chain: maybe(text), limits: fields({ frame_bytes_max: number, subscriptions_max: number, writes_max: number }),
+    last_chain: maybe(text), now: maybe(number), limits: fields({ frame_bytes_max: number, subscriptions_max: number, writes_max: number }),
   }),
   snapshot: fields({ id, rows: list(fields({ key: text, row: object })), more: flag }),
   subscribed: fields({ id, shape: text, cursor: text, schema: fields({ key: list(text), columns: object }) }),
   refetch: fields({ id, reason: text }),
   changes: fields({ shape: maybe(text), id: maybe(id), changes: list(fields({ op: text, key: maybe(text) })) }),
   cursor: fields({ cursor: text }),
-  ack: fields({ mutation: number }),
+  ack: fields({ mutation: number, stamps: maybe(list(fields({ write: number, hlc: text }))) }),
+  conflict: fields({ entity: text, key: text, field: text, kept: maybe(stamped), lost: stamped, strategy: text }),
   reject: fields({ mutation: number, code: text, message: text }),
   authenticated: object,
   error: fields({ code: text, message: text, id: maybe(id), fatal: flag }),

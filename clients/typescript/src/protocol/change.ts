@@ -7,6 +7,8 @@ export function isKnown(change: Change): boolean {
   switch (change.op) {
     case "put":
       return typeof change.key === "string" && typeof change.row === "object" && change.row !== null;
+    case "patch":
+      return typeof change.key === "string" && typeof change.values === "object" && change.values !== null;
     case "delete":
     case "leave":
       return typeof change.key === "string";

@@ -16,12 +16,12 @@
 import type { MutatorCall, Write } from "../protocol/generated.js";
 import type { Row, RowKey } from "../protocol/json.js";
 import { isCall, type Mutation } from "./mutation.js";
-import { applyWrite, keyOfWrite, temporaryKey } from "./overlay.js";
+import { keyOfWrite, temporaryKey } from "./overlay.js";
 import { sameRow, type QueryRows } from "./query_rows.js";
 import type { Replica } from "./replica.js";
 
 /** The part of the replica that decides what calls write. */
-export type CallSource = Pick<Replica, "version" | "queue" | "queries" | "holder" | "keyColumns">;
+export type CallSource = Pick<Replica, "version" | "queue" | "queries" | "holder" | "keyColumns" | "applyWrite">;
 
 /** What a function is run on. */
 export interface CallState {
@@ -155,8 +155,13 @@ class RowsAfter {
     const queries = at.holder
       ? [at.holder]
       : [...this.#source.queries.values()].filter(({ selection, isFull }) => isFull && selection.entity === entity);
-    if (!queries.length || !queries.every(({ settled }) => settled.has(mutation.id))) at.row = rowAfter(write, at.row);
+    if (!queries.length || !queries.every(({ settled }) => settled.has(mutation.id))) at.row = this.after(write, at.row);
     return { ...write, key };
+  }
+
+  /** The row after a write, where one that is unknown stays unknown when it is updated. */
+  after(write: Write, row: Row | undefined): Row | undefined {
+    return this.#source.applyWrite(write, row) ?? undefined;
   }
 
   /** Whether everything that a function has read is as it was. */
@@ -203,7 +208,7 @@ class Reader implements CallState, Run {
   write(write: Write): void {
     const { entity } = write;
     const key = keyOfWrite(write, this.keyColumns(entity));
-    if (key !== undefined) this.#own.set(nameOf(entity, key), rowAfter(write, this.row(entity, key)));
+    if (key !== undefined) this.#own.set(nameOf(entity, key), this.#rows.after(write, this.row(entity, key)));
     this.writes.push(write);
   }
 
@@ -212,9 +217,4 @@ class Reader implements CallState, Run {
     this.reads.push([read, seen]);
     return seen;
   }
-}
-
-/** The row after a write, where one that is unknown stays unknown when it is updated. */
-function rowAfter(write: Write, row: Row | undefined): Row | undefined {
-  return applyWrite(write, row) ?? undefined;
 }

@@ -3,7 +3,7 @@
  * moves the rows in memory, the store and the other tabs, so that they cannot diverge.
  */
 
-import type { SchemaSummary } from "../protocol/generated.js";
+import type { Conflict, RowImage, SchemaSummary } from "../protocol/generated.js";
 import type { Json, Row, RowKey } from "../protocol/json.js";
 import type { ChainLink, Rejection } from "./mutation.js";
 
@@ -16,7 +16,22 @@ export interface Commit {
   rejected: Rejection[];
   /** The newest mutation that the server has answered. */
   last?: ChainLink;
+  /** Of rows that merge by their fields: values that are not kept. */
+  conflicts?: Conflict[];
+  /** The clocks under which writes count, by what they said. */
+  stamps?: { [hlc: string]: string };
+  /** How far the server's time is ahead of this machine's, in milliseconds. */
+  aheadMs?: number;
 }
+
+/** The columns of a table, and how its rows merge if they do by their fields. */
+export type Schema = SchemaSummary & { rules?: Json };
+
+/** What is known of a row beside its values. */
+export type RowMetadata = Pick<RowImage, "born" | "died" | "base" | "edited" | "clocks" | "lost">;
+
+/** A row with its key. */
+export type Put = [key: RowKey, row: Row, metadata?: RowMetadata];
 
 /** Whether a query's rows are those of the server (`live`), or were at some time (`stale`). */
 export type QueryPhase = "loading" | "stale" | "live" | "error";
@@ -33,11 +48,11 @@ export interface QueryCommit {
 export interface RowsCommit {
   /** The rows so far are dropped. */
   reset: boolean;
-  puts: [RowKey, Row][];
+  puts: Put[];
   gone: RowKey[];
   /** The instant of these rows, to resume from. */
   cursor?: string;
-  schema?: SchemaSummary;
+  schema?: Schema;
   /** The order of a window's rows until they change, where the server says it. */
   order?: readonly RowKey[];
 }

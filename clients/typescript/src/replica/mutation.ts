@@ -34,6 +34,8 @@ export interface ChainLink {
 export interface Numbering extends ChainLink {
   /** The id of the mutation. */
   id: string;
+  /** The writes, where they are others for the client's id. */
+  writes?: Step[];
 }
 
 /** A mutation that the server rejected: a dead letter, kept until it is dismissed or tried again. */

@@ -12,8 +12,8 @@ export type Compare = (a: Row, b: Row) => number;
 /** @param keyColumns those that are not in `orderBy` follow, in its last direction. */
 export function comparing(orderBy: OrderBy, keyColumns: readonly string[], typeOf: (column: string) => string | undefined): Compare {
   const last: Direction = orderBy.at(-1)?.[1] ?? "asc";
-  const named = new Set(orderBy.map(([column]) => column));
-  const order = [...orderBy, ...keyColumns.filter((column) => !named.has(column)).map((column) => [column, last] as const)];
+  // A column that is named twice decides at its first place.
+  const order = [...orderBy, ...keyColumns.map((column) => [column, last] as const)];
   return (a, b) => {
     for (const [column, direction] of order) {
       const difference = compareValues(a[column] ?? null, b[column] ?? null, typeOf(column));
@@ -28,9 +28,7 @@ function compareValues(a: Json, b: Json, type: string | undefined): number {
   if (a === null || b === null) return a === null ? 1 : -1;
   // A number that a double does not hold is a string.
   if (typeof a === "string" && typeof b === "string" && !/^(int|numeric|float)/.test(type ?? "")) return a < b ? -1 : 1;
-  const difference = Number(a) - Number(b);
-  if (difference) return difference;
-  return a < b ? -1 : 1;
+  return Number(a) - Number(b) || (a < b ? -1 : 1);
 }
 
 /**

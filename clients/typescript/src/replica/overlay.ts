@@ -18,6 +18,8 @@ export interface OverlaySource {
   keyColumns(entity: string): readonly string[];
   /** The writes of a mutation on an entity, each with the key of its row. */
   writesOn(entity: string, mutation: Mutation): readonly [RowKey, Write][];
+  /** What a write makes of a row. */
+  applyWrite: typeof applyWrite;
   /** A query that has the row with all its columns. */
   holder(entity: string, key: RowKey): QueryRows | undefined;
   /** Whether a row belongs to the query; undefined when only the server can tell. */
@@ -33,7 +35,7 @@ export function overlayOf(query: QueryRows, source: OverlaySource): Overlay {
     if (query.settled.has(mutation.id)) continue;
     for (const [key, write] of source.writesOn(entity, mutation)) {
       const before = rows.has(key) ? rows.get(key) : (query.rows.get(key) ?? source.holder(entity, key)?.rows.get(key));
-      const after = applyWrite(write, before ?? undefined);
+      const after = source.applyWrite(write, before ?? undefined);
       if (after !== undefined) rows.set(key, after);
     }
   }

@@ -6,10 +6,9 @@
  * price is memory for rows that are in several queries.
  */
 
-import type { SchemaSummary } from "../protocol/generated.js";
 import type { Row, RowKey } from "../protocol/json.js";
 import { errorFromJson, type SyncError } from "../errors.js";
-import { orderAfter, type QueryCommit, type QueryPhase, type RowsCommit } from "./commit.js";
+import { orderAfter, type RowMetadata, type QueryCommit, type QueryPhase, type RowsCommit, type Schema } from "./commit.js";
 import type { Selection } from "./selection.js";
 
 export class QueryRows {
@@ -17,12 +16,17 @@ export class QueryRows {
   phase: QueryPhase = "loading";
   error: SyncError | undefined;
   cursor: string | undefined;
-  schema: SchemaSummary | undefined;
+  schema: Schema | undefined;
   /** The order of a window's rows, where the server says it. */
   order: readonly RowKey[] | undefined;
   /** Open mutations whose effects these rows contain already. */
   readonly settled = new Set<string>();
-  constructor(readonly selection: Selection) {}
+
+  /** @param metadata what is known of rows beside their values. */
+  constructor(
+    readonly selection: Selection,
+    readonly metadata: WeakMap<Row, RowMetadata>,
+  ) {}
 
   /** Whether its rows have all their columns. */
   get isFull(): boolean {
@@ -47,10 +51,13 @@ export class QueryRows {
     const before = this.rows;
     const rows = reset ? new Map<RowKey, Row>() : (before as Map<RowKey, Row>);
     for (const key of gone) rows.delete(key);
-    for (const [key, row] of puts) {
-      const known = before.get(key);
+    for (const [key, put, metadata] of puts) {
+      const held = before.get(key);
       // An unchanged row stays the same object, so that it is not drawn again.
-      rows.set(key, known && sameRow(known, row) ? known : row);
+      const row = held && sameRow(held, put) ? held : put;
+      rows.set(key, row);
+      if (metadata) this.metadata.set(row, metadata);
+      else this.metadata.delete(row);
     }
     this.rows = rows;
     if (reset || cursor !== undefined) this.cursor = cursor;

@@ -3,13 +3,13 @@
  * letters. Of what comes from the server, only commits change it.
  */
 
-import type { Write } from "../protocol/generated.js";
+import type { Step, Write } from "../protocol/generated.js";
 import type { Row, RowKey } from "../protocol/json.js";
 import { Matcher } from "../filter/matcher.js";
-import type { Commit } from "./commit.js";
+import type { Commit, RowMetadata } from "./commit.js";
 import { QueryRows } from "./query_rows.js";
 import type { Mutation, Numbering, Rejection } from "./mutation.js";
-import { keyOfWrite, overlayOf, temporaryKey, type Overlay, type OverlaySource } from "./overlay.js";
+import { applyWrite, keyOfWrite, overlayOf, temporaryKey, type Overlay, type OverlaySource } from "./overlay.js";
 import type { Selection } from "./selection.js";
 
 /** How many answered mutations are remembered, so that a late message does not bring one back. */
@@ -23,6 +23,12 @@ export class Replica implements OverlaySource {
   version = 0;
   /** What a mutation writes. Without mutators nobody knows what a call does, so it shows nothing. */
   written: (mutation: Mutation) => readonly Write[] = ({ writes }) => writes as Write[];
+  /** What a write makes of a row. */
+  applyWrite = applyWrite;
+  /** The writes as a client of this id may send them. */
+  declare asClient?: (writes: Step[], clientId: string) => Step[];
+  /** What is known of rows beside their values. */
+  readonly metadata = new WeakMap<Row, RowMetadata>();
   queue: readonly Mutation[] = [];
   rejected: readonly Rejection[] = [];
   readonly #acked = new Set<string>();
@@ -37,7 +43,7 @@ export class Replica implements OverlaySource {
 
   query(selection: Selection): QueryRows {
     let query = this.queries.get(selection.name);
-    if (!query) this.queries.set(selection.name, (query = new QueryRows(selection)));
+    if (!query) this.queries.set(selection.name, (query = new QueryRows(selection, this.metadata)));
     return query;
   }
 

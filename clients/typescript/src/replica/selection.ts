@@ -33,10 +33,12 @@ export interface Selection {
   columns?: string[];
   order?: [string, Direction][];
   limit?: number;
+  /** `fields`: with what is known of the rows beside their values. */
+  mode?: string;
 }
 
 /** @throws {TypeError} when a parameter is not JSON. */
-export function selectionOf(entity: string, options: SelectionOptions = {}): Selection {
+export function selectionOf(entity: string, options: SelectionOptions & { mode?: string } = {}): Selection {
   const selection: Selection = { name: entity, entity };
   if (options.where !== undefined) selection.where = options.where;
   if (options.params?.length) selection.params = options.params.map((param, index) => toJson(param, `$${index + 1}`));
@@ -48,6 +50,7 @@ export function selectionOf(entity: string, options: SelectionOptions = {}): Sel
     selection.order = (options.orderBy ?? []).map(([column, direction]) => [column, direction]);
     window.push(selection.limit, selection.order);
   }
+  if (options.mode) window.push((selection.mode = options.mode));
   if (selection.where !== undefined || selection.columns || window.length) {
     selection.name = JSON.stringify([entity, selection.where ?? null, selection.params ?? null, selection.columns ?? null, ...window]);
   }

@@ -191,7 +191,7 @@ export class View<R> {
       state,
       error,
       pending: this.#pending(),
-      invalid: invalid.length ? invalid : NONE,
+      invalid,
       hasMore: limit !== undefined && this.#query.rows.size >= limit,
     };
   }

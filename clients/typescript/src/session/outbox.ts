@@ -10,7 +10,7 @@
 import { isCall, type ChainLink, type Mutation, type Numbering, type Rejection } from "../replica/mutation.js";
 import { LAST_MUTATION_UNKNOWN, type PushFrame, type RejectFrame, type WelcomeFrame } from "../protocol/frames.js";
 import { CHAIN_START, chainAfter } from "./chain.js";
-import { REJECT_CODES, type Limits, type RejectCode } from "../protocol/generated.js";
+import { REJECT_CODES, type Limits, type RejectCode, type Step } from "../protocol/generated.js";
 
 /** How many mutations may wait for answers: half of those whose chain the server keeps. */
 const WINDOW = 32;
@@ -30,6 +30,10 @@ export interface OutboxPorts {
   /** Takes a new client id, and connects again; no mutation has a number then. */
   fork(): void;
   rejected(rejection: Rejection): void;
+  /** Whether the store is still taking it, so that its writes may become others. */
+  isSaving(id: string): boolean;
+  /** The writes as this client may send them. */
+  writes(mutation: Mutation): Step[];
   /** Whether rows are on their way that an ack would have to come after. */
   mustWait(): boolean;
 }
@@ -208,7 +212,8 @@ export class Outbox {
     for (const id of this.#answered) {
       if (!queue.some((mutation) => mutation.id === id)) this.#answered.delete(id);
     }
-    const unanswered = queue.filter(({ id }) => !this.#answered.has(id));
+    const saving = queue.findIndex(({ id }) => this.#ports.isSaving(id));
+    const unanswered = queue.filter(({ id, number }, index) => !this.#answered.has(id) && (saving < 0 || index < saving || number !== undefined));
     // Numbered mutations come first, in whatever order other tabs' writes arrived.
     return unanswered.sort((a, b) => (a.number ?? Infinity) - (b.number ?? Infinity) || 0);
   }
@@ -221,12 +226,19 @@ export class Outbox {
     const known = this.#lastMutation !== LAST_MUTATION_UNKNOWN;
     let { number: last, chain } = this.#head;
     const assigned: Numbering[] = [];
-    for (const { id, number, chain: stored, writes } of unanswered) {
+    for (const mutation of unanswered) {
+      const { id, number, chain: stored } = mutation;
       const settled = number !== undefined && (number <= this.#lastMutation || !known || this.#waiting.has(number));
-      if (settled) continue;
+      if (settled) {
+        // It may have been stored and not sent yet.
+        if (number > last) [last, chain] = [number, stored];
+        continue;
+      }
       last += 1;
+      const writes = this.#ports.writes(mutation);
       if (chain !== undefined) chain = chainAfter(chain, writes);
-      if (number !== last || stored !== chain) assigned.push({ id, number: last, ...(chain !== undefined && { chain }) });
+      if (number === last && stored === chain) continue;
+      assigned.push({ id, number: last, ...(chain !== undefined && { chain }), ...(writes !== mutation.writes && { writes }) });
     }
     return assigned;
   }

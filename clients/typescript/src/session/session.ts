@@ -10,8 +10,9 @@
 
 import { FrameError, serverError, errorToJson, type SyncError } from "../errors.js";
 import type { ChangesFrame, ErrorFrame, SubscribeFrame, WelcomeFrame } from "../protocol/frames.js";
-import type { ClientFrame, SchemaSummary, ServerFrame, SubscriptionId } from "../protocol/generated.js";
-import { emptyCommit, type Commit, type QueryCommit } from "../replica/commit.js";
+import type { ClientFrame, ServerFrame, SubscriptionId } from "../protocol/generated.js";
+import type { Row, RowKey } from "../protocol/json.js";
+import { emptyCommit, type Commit, type QueryCommit, type Schema } from "../replica/commit.js";
 import type { Selection } from "../replica/selection.js";
 import { Acks } from "./acks.js";
 import { PHASES, type PhaseEvent } from "./phases.js";
@@ -20,6 +21,8 @@ import { Subscription } from "./subscription.js";
 export interface SessionPorts {
   send(frame: ClientFrame): void;
   commit(commit: Commit): void;
+  /** The rows of a query as the last commit has left them. */
+  rows(name: string): ReadonlyMap<RowKey, Row>;
   /** The server sent something unusable; the rows are sound all the same. */
   problem(error: SyncError): void;
 }
@@ -31,7 +34,7 @@ function resumePoint(cursor: string, shape: string | undefined): string {
 }
 
 /** A frame as a transport delivers it. One with a stream per subscription adds the id to a `cursor`. */
-export type SessionFrame = Exclude<ServerFrame, { type: "welcome" | "pong" | "authenticated" | "ack" | "reject" }> &
+export type SessionFrame = Exclude<ServerFrame, { type: "welcome" | "pong" | "authenticated" | "ack" | "reject" | "conflict" }> &
   { id?: SubscriptionId };
 
 export class Session {
@@ -43,6 +46,7 @@ export class Session {
   #acks = new Acks();
   #welcomedAt = 0;
   #lastMutation = 0;
+  #hasFields = false;
 
   constructor(ports: SessionPorts) {
     this.#ports = ports;
@@ -52,6 +56,7 @@ export class Session {
   welcome(welcome: WelcomeFrame): void {
     this.#open = true;
     this.#lastMutation = welcome.last_mutation;
+    this.#hasFields = welcome.features.includes("fields");
     this.#welcomedAt = this.#acks.count;
     for (const { selection } of this.#wanted.values()) this.#subscribe(selection);
     this.#settle([]);
@@ -123,8 +128,10 @@ export class Session {
     const cursor = this.#wanted.get(selection.name)?.cursor;
     const subscription = new Subscription(this.#nextId++, selection, this.#acks.count, cursor !== undefined);
     this.#subscriptions.set(subscription.id, subscription);
-    const { name: _, ...wanted } = selection;
+    const { name: _, mode, ...wanted } = selection;
     const frame: SubscribeFrame = { type: "subscribe", id: subscription.id, ...wanted };
+    // A server without fields sends the rows alone.
+    if (mode !== undefined && this.#hasFields) frame.mode = mode;
     if (cursor !== undefined) frame.cursor = cursor;
     this.#ports.send(frame);
   }
@@ -161,7 +168,10 @@ export class Session {
         }
         break;
       case "join":
-        if (frame.type === "subscribed") this.#join(subscription, frame.shape, frame.cursor, frame.schema);
+        if (frame.type === "subscribed") {
+          const { shape, cursor, schema, rules } = frame;
+          this.#join(subscription, shape, cursor, rules === undefined ? schema : { ...schema, rules });
+        }
         return;
       case "restart":
         subscription.restart(this.#acks.count);
@@ -176,7 +186,7 @@ export class Session {
     subscription.phase = next;
   }
 
-  #join(subscription: Subscription, shape: string, cursor: string, schema: SchemaSummary): void {
+  #join(subscription: Subscription, shape: string, cursor: string, schema: Schema): void {
     subscription.phase = "live";
     subscription.shape = shape;
     subscription.unavailable = false;
@@ -191,13 +201,13 @@ export class Session {
     this.#settle(moved.map((live) => this.#release(live, cursor, this.#acks.count)));
   }
 
-  #release(subscription: Subscription, cursor: string, covers: number, schema?: SchemaSummary): QueryCommit {
+  #release(subscription: Subscription, cursor: string, covers: number, schema?: Schema): QueryCommit {
     const resume = resumePoint(cursor, subscription.shape);
     const settled = this.#acks.between(subscription.covers, covers);
     subscription.covers = Math.max(subscription.covers, covers);
     const wanted = this.#wanted.get(subscription.selection.name);
     if (wanted) wanted.cursor = resume;
-    return subscription.release(resume, settled, schema);
+    return subscription.release(resume, settled, this.#ports.rows(subscription.selection.name), schema);
   }
 
   /** Commits, and drops the mutations that the rows of every query contain by now. */

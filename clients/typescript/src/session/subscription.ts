@@ -1,7 +1,8 @@
 /** One selection on one connection: its phase, and what is held back for it. */
 
-import type { SchemaSummary, SubscriptionId } from "../protocol/generated.js";
-import type { QueryCommit, RowsCommit } from "../replica/commit.js";
+import type { SubscriptionId } from "../protocol/generated.js";
+import type { Row, RowKey } from "../protocol/json.js";
+import type { QueryCommit, RowsCommit, Schema } from "../replica/commit.js";
 import type { Selection } from "../replica/selection.js";
 import { HeldChanges } from "./held.js";
 import type { Phase } from "./phases.js";
@@ -45,8 +46,9 @@ export class Subscription {
     this.askedAt = askedAt;
   }
 
-  release(cursor: string, settled: string[], schema?: SchemaSummary): QueryCommit {
-    const rows: RowsCommit = { ...this.held.release(this.selection.limit !== undefined), cursor };
+  /** @param before the rows as they are. */
+  release(cursor: string, settled: string[], before: ReadonlyMap<RowKey, Row>, schema?: Schema): QueryCommit {
+    const rows: RowsCommit = { ...this.held.release(this.selection.limit !== undefined, before), cursor };
     if (schema) rows.schema = schema;
     return { name: this.selection.name, phase: "live", rows, settled };
   }

@@ -1,8 +1,7 @@
 /** The store on IndexedDB: rows, cursors, queue and dead letters change in one transaction. */
 
 import { StorageError } from "../errors.js";
-import type { Row, RowKey } from "../protocol/json.js";
-import { orderAfter, type Commit, type RowsCommit } from "../replica/commit.js";
+import { orderAfter, type Commit, type Put, type RowsCommit } from "../replica/commit.js";
 import type { ChainLink, Mutation, Numbering, Rejection } from "../replica/mutation.js";
 import type { Selection } from "../replica/selection.js";
 import { uuid } from "../uuid.js";
@@ -46,7 +45,7 @@ export class IndexedDbStore implements Store {
     return this.#read(["queries", "rows"], async (table) => {
       const [query, rows] = await Promise.all([
         resultOf<Omit<StoredRows, "rows"> | undefined>(table("queries").get(name)),
-        resultOf<[RowKey, Row][]>(table("rows").getAll(all(name))),
+        resultOf<Put[]>(table("rows").getAll(all(name))),
       ]);
       return query && { ...query, rows };
     });
@@ -197,7 +196,7 @@ async function move(table: Tables, name: string, commit: RowsCommit): Promise<vo
   // Without the rows before them, changes cannot be applied.
   if (!known || (!kept && !reset)) return;
   for (const key of gone) rows.delete([name, key]);
-  for (const [key, row] of puts) rows.put([key, row], [name, key]);
+  for (const put of puts) rows.put(put, [name, put[0]]);
   queries.put({ cursor, schema: known, order: orderAfter(commit, kept?.order) }, name);
 }
 

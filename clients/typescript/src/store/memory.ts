@@ -1,14 +1,14 @@
 /** A store that lives as long as the page: for tests, for Node, and for browsers that allow no other. */
 
-import type { Row, RowKey } from "../protocol/json.js";
-import { orderAfter, type Commit, type RowsCommit } from "../replica/commit.js";
+import type { RowKey } from "../protocol/json.js";
+import { orderAfter, type Commit, type Put, type RowsCommit } from "../replica/commit.js";
 import type { ChainLink, Mutation, Numbering, Rejection } from "../replica/mutation.js";
 import type { Selection } from "../replica/selection.js";
 import { uuid } from "../uuid.js";
 import type { Store, Stored, StoredRows } from "./store.js";
 
 interface Kept {
-  rows: Map<RowKey, Row>;
+  rows: Map<RowKey, Put>;
   cursor: string;
   schema: StoredRows["schema"];
   order: StoredRows["order"];
@@ -40,7 +40,7 @@ export class MemoryStore implements Store {
 
   async rows({ name }: Selection): Promise<StoredRows | undefined> {
     const kept = this.#queries.get(name);
-    return kept && structuredClone({ ...kept, rows: [...kept.rows] });
+    return kept && structuredClone({ ...kept, rows: [...kept.rows.values()] });
   }
 
   async cursor({ name }: Selection): Promise<string | undefined> {
@@ -91,9 +91,9 @@ export class MemoryStore implements Store {
     }
     const known = schema ?? kept?.schema;
     if (!known || (!kept && !reset)) return;
-    const rows = reset ? new Map<RowKey, Row>() : kept!.rows;
+    const rows = reset ? new Map<RowKey, Put>() : kept!.rows;
     for (const key of gone) rows.delete(key);
-    for (const [key, row] of puts) rows.set(key, row);
+    for (const put of puts) rows.set(put[0], put);
     this.#queries.set(name, { rows, cursor, schema: known, order: orderAfter(commit, kept?.order) });
   }
 }

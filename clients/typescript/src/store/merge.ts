@@ -3,8 +3,8 @@
  * last of them, which is a committed instant of the database too.
  */
 
-import type { Row, RowKey } from "../protocol/json.js";
-import { emptyCommit, orderAfter, type Commit, type QueryCommit, type RowsCommit } from "../replica/commit.js";
+import type { RowKey } from "../protocol/json.js";
+import { emptyCommit, orderAfter, type Commit, type Put, type QueryCommit, type RowsCommit } from "../replica/commit.js";
 
 export function mergeCommits(commits: readonly Commit[]): Commit {
   const merged = emptyCommit();
@@ -33,15 +33,15 @@ function mergeRows(before: RowsCommit, after: RowsCommit): RowsCommit {
     const schema = after.schema ?? before.schema;
     return schema ? { ...after, schema } : after;
   }
-  const rows = new Map<RowKey, Row | null>();
+  const rows = new Map<RowKey, Put | null>();
   for (const { gone, puts } of [before, after]) {
     for (const key of gone) rows.set(key, null);
-    for (const [key, row] of puts) rows.set(key, row);
+    for (const put of puts) rows.set(put[0], put);
   }
   const merged: RowsCommit = { ...before, ...after, reset: before.reset, puts: [], gone: [] };
   if (!orderAfter(after, before.order)) delete merged.order;
-  for (const [key, row] of rows) {
-    if (row) merged.puts.push([key, row]);
+  for (const [key, put] of rows) {
+    if (put) merged.puts.push(put);
     else merged.gone.push(key);
   }
   return merged;

@@ -24,11 +24,12 @@ function repaired(mutation: Mutation): Mutation {
   };
   const writes = [mutation.writes ?? []].flat().map((write): Step => {
     // A call has neither a key nor values.
-    const { key, values, ...rest } = Object(write) as Write & { mutator?: string };
-    if (typeof (rest.entity ?? rest.mutator) !== "string") fault ??= "a write names no entity";
+    const { entity, key, values, mutator } = Object(write) as Write & { mutator?: string };
+    if (typeof (entity ?? mutator) !== "string") fault ??= "a write names no entity";
     const written = Object.entries(Object(values) as Row).filter(([, value]) => value !== undefined);
+    // Its members stay in their order, in which the chain has them.
     return {
-      ...rest,
+      ...write,
       ...(key !== undefined && { key: legible(key, "key") }),
       ...(values && { values: Object.fromEntries(written.map(([column, value]) => [column, legible(value, column)])) }),
     };

@@ -3,9 +3,8 @@
  * their cursor.
  */
 
-import type { SchemaSummary } from "../protocol/generated.js";
-import type { Row, RowKey } from "../protocol/json.js";
-import type { Commit } from "../replica/commit.js";
+import type { RowKey } from "../protocol/json.js";
+import type { Commit, Put, Schema } from "../replica/commit.js";
 import type { ChainLink, Mutation, Numbering, Rejection } from "../replica/mutation.js";
 import type { Selection } from "../replica/selection.js";
 
@@ -22,9 +21,9 @@ export interface Stored {
 
 /** The last known rows of a query. */
 export interface StoredRows {
-  rows: [RowKey, Row][];
+  rows: Put[];
   cursor: string;
-  schema: SchemaSummary;
+  schema: Schema;
   order?: readonly RowKey[] | undefined;
 }
 

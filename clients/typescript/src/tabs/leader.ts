@@ -4,8 +4,8 @@ import { Connection, type ConnectionOptions } from "../connection/connection.js"
 import type { State } from "../connection/states.js";
 import { errorToJson, serverError, SyncError, type StorageError } from "../errors.js";
 import type { WelcomeFrame } from "../protocol/frames.js";
-import type { ClientFrame, ServerFrame } from "../protocol/generated.js";
-import { emptyCommit, type Commit } from "../replica/commit.js";
+import type { ClientFrame, ServerFrame, Stamp, Write } from "../protocol/generated.js";
+import { emptyCommit, type Commit, type Put } from "../replica/commit.js";
 import type { ChainLink, Mutation, Numbering } from "../replica/mutation.js";
 import type { QueryRows } from "../replica/query_rows.js";
 import type { Replica } from "../replica/replica.js";
@@ -22,6 +22,8 @@ export interface LeaderPorts {
   post(message: Message): void;
   /** Loads a query's rows from the store. */
   load(selection: Selection): Promise<void>;
+  /** Whether this tab's store is still taking a mutation. */
+  isSaving(id: string): boolean;
   status(status: SharedStatus): void;
   problem(error: SyncError): void;
   traffic(direction: "sent" | "received", frame: ClientFrame | ServerFrame): void;
@@ -39,6 +41,7 @@ export class Leader {
   /** What each tab shows, by the tab's id. */
   readonly #wanted = new Map<string, Selection[]>();
   readonly #selections = new Map<string, Selection>();
+  #clientId: string;
   #lastNumber: number;
   #last: ChainLink | undefined;
   #forking = false;
@@ -53,11 +56,12 @@ export class Leader {
     this.#store = store;
     this.#ports = ports;
     this.#clock = options.clock;
+    this.#clientId = stored.clientId;
     this.#lastNumber = stored.lastNumber;
     this.#last = stored.last;
     this.#writer = new Writer(store);
     this.#connection = new Connection({ ...options, clientId: stored.clientId }, {
-      welcome: (welcome) => this.#welcome(welcome),
+      welcome: (welcome, askedAt) => this.#welcome(welcome, askedAt),
       frame: (frame) => this.#frame(frame),
       lost: () => {
         this.#session.lost();
@@ -71,6 +75,7 @@ export class Leader {
     this.#session = new Session({
       send: (frame) => this.#connection.send(frame),
       commit: (commit) => this.#commit(commit),
+      rows: (name) => this.#replica.queries.get(name)?.rows ?? new Map(),
       problem: ports.problem,
     });
     this.#outbox = new Outbox({
@@ -81,6 +86,8 @@ export class Leader {
       last: () => this.#last,
       fork: () => void this.#fork(),
       rejected: (rejection) => this.#commit({ ...emptyCommit(), rejected: [rejection] }),
+      isSaving: (id) => ports.isSaving(id),
+      writes: ({ writes }) => replica.asClient?.(writes, this.#clientId) ?? writes,
       mustWait: () => this.#session.isJoining,
     });
   }
@@ -181,8 +188,9 @@ export class Leader {
 
   /** A query's state, for another tab to continue from. */
   #state(selection: Selection): QueryState {
-    const { rows, phase, error, cursor, schema, order, settled } = this.#replica.query(selection);
-    const state: QueryState = { name: selection.name, rows: [...rows], phase, settled: [...settled], count: this.#count };
+    const query = this.#replica.query(selection);
+    const { phase, error, cursor, schema, order, settled } = query;
+    const state: QueryState = { name: selection.name, rows: putsOf(query), phase, settled: [...settled], count: this.#count };
     if (error) state.error = errorToJson(error);
     if (cursor !== undefined) state.cursor = cursor;
     if (schema) state.schema = schema;
@@ -190,7 +198,11 @@ export class Leader {
     return state;
   }
 
-  #welcome(welcome: WelcomeFrame): void {
+  #welcome(welcome: WelcomeFrame, askedAt: number): void {
+    const { now } = welcome;
+    // The least by which this clock must be wrong, if it is: the server read its own between the greeting and now.
+    const aheadMs = now === undefined ? 0 : Math.max(0, now - this.#clock.now()) + Math.min(0, now - askedAt);
+    if (now !== undefined && this.#replica.asClient) this.#commit({ ...emptyCommit(), aheadMs });
     this.#session.welcome(welcome);
     this.#outbox.welcome(welcome);
     this.#status.features = welcome.features;
@@ -207,7 +219,12 @@ export class Leader {
         const mutation = this.#outbox.acked(frame.mutation);
         if (!mutation) return;
         this.#answered(mutation);
+        this.#stamped(mutation, frame.stamps ?? []);
         return this.#session.ack(mutation.id, frame.mutation);
+      }
+      case "conflict": {
+        const { type: _, ...conflict } = frame;
+        return this.#commit({ ...emptyCommit(), conflicts: [conflict] });
       }
       case "reject": {
         // The next `welcome` says which number is next.
@@ -233,6 +250,13 @@ export class Leader {
     this.#writer.write(this.#last ? { ...commit, last: this.#last } : commit);
   }
 
+  /** Takes the clocks under which a mutation's writes count. */
+  #stamped({ writes }: Mutation, stamps: readonly Stamp[]): void {
+    const said = stamps.map(({ write, hlc }) => [(writes[write] as Write | undefined)?.hlc, hlc] as const);
+    const changed = said.filter(([before]) => before !== undefined);
+    if (changed.length) this.#commit({ ...emptyCommit(), stamps: Object.fromEntries(changed) });
+  }
+
   #answered({ number, chain }: Mutation): void {
     if (number !== undefined && chain !== undefined && number > (this.#last?.number ?? 0)) this.#last = { number, chain };
   }
@@ -253,6 +277,7 @@ export class Leader {
     } finally {
       this.#forking = false;
     }
+    this.#clientId = clientId;
     this.#lastNumber = 0;
     this.#last = undefined;
     this.#replica.unnumber();
@@ -290,7 +315,7 @@ export class Leader {
     const { selection, cursor, schema, order } = query;
     if (cursor === undefined || !schema || (await this.#store.cursor(selection)) === cursor) return;
     this.#selections.set(selection.name, selection);
-    const rows = { reset: true, puts: [...query.rows], gone: [], cursor, schema, ...(order && { order }) };
+    const rows = { reset: true, puts: putsOf(query), gone: [], cursor, schema, ...(order && { order }) };
     this.#writer.write({ ...emptyCommit(), queries: [{ name: selection.name, rows, settled: [] }] });
   }
 
@@ -328,4 +353,12 @@ export class Leader {
         return "connecting";
     }
   }
+}
+
+/** A query's rows, with what is known of each. */
+function putsOf({ rows, metadata }: QueryRows): Put[] {
+  return [...rows].map(([key, row]): Put => {
+    const known = metadata.get(row);
+    return known ? [key, row, known] : [key, row];
+  });
 }

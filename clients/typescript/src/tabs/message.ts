@@ -1,8 +1,7 @@
 /** The messages between the tabs of one browser. One of them leads: it holds the connection. */
 
-import type { SchemaSummary } from "../protocol/generated.js";
-import type { Json, Row, RowKey } from "../protocol/json.js";
-import type { Commit, QueryPhase } from "../replica/commit.js";
+import type { Json, RowKey } from "../protocol/json.js";
+import type { Commit, Put, QueryPhase, Schema } from "../replica/commit.js";
 import type { Mutation, Numbering } from "../replica/mutation.js";
 import type { Selection } from "../replica/selection.js";
 
@@ -47,11 +46,11 @@ export interface TabChannel {
 /** A query as the leader has it, for another tab to continue from. */
 export interface QueryState {
   name: string;
-  rows: [RowKey, Row][];
+  rows: Put[];
   phase: QueryPhase;
   error?: { [name: string]: Json };
   cursor?: string;
-  schema?: SchemaSummary;
+  schema?: Schema;
   order?: readonly RowKey[];
   settled: string[];
   /** How many of the leader's commits are in it. */

@@ -79,7 +79,8 @@ export class Tab {
   readonly #loading = new Map<string, Promise<void>>();
   /** Mutations that only pages have, also other tabs'. */
   readonly #unsaved = new Set<string>();
-  readonly #saving = new Set<Promise<boolean>>();
+  /** Writes on their way to the store, by the mutation's id. */
+  readonly #saving = new Map<string, Promise<boolean>>();
 
   constructor(replica: Replica, options: TabOptions, ports: TabPorts) {
     this.#replica = replica;
@@ -124,8 +125,7 @@ export class Tab {
     this.#unsaved.add(mutation.id);
     this.#replica.enqueue(mutation);
     const saving = this.#save(mutation);
-    this.#saving.add(saving);
-    void saving.finally(() => this.#saving.delete(saving));
+    this.#saving.set(mutation.id, saving);
     return saving;
   }
 
@@ -159,7 +159,7 @@ export class Tab {
     if (this.#closed) return;
     this.#closed = true;
     await this.opened;
-    await Promise.all(this.#saving);
+    await Promise.all(this.#saving.values());
     this.#post({ type: "bye" });
     await this.#leader?.stop();
     this.#endElection();
@@ -172,6 +172,7 @@ export class Tab {
     // A failure has been reported.
     const saved = await this.#store.enqueue(mutation).catch(() => false);
     if (saved) this.#unsaved.delete(mutation.id);
+    this.#saving.delete(mutation.id);
     this.#post({ type: "queued", mutations: [mutation], saved });
     this.#leader?.pump();
     this.#ports.changed();
@@ -240,6 +241,7 @@ export class Tab {
     const leader = new network.Leader(this.#replica, this.#store, stored, connection, {
       post: (message) => this.#post(message),
       load: (selection) => this.#load(selection),
+      isSaving: (id) => this.#saving.has(id),
       status: (status) => {
         this.#post({ type: "status", status });
         this.#setStatus(status);

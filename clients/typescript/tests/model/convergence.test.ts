@@ -118,7 +118,7 @@ class Device {
       const stored = await this.disk.rows(selection);
       if (!stored) continue;
       const position = Number(stored.cursor.split(":")[1]);
-      expect(new Map(stored.rows)).toEqual(this.world.server.database.rowsAt(shape, position));
+      expect(new Map(stored.rows.map(([key, row]) => [key, row]))).toEqual(this.world.server.database.rowsAt(shape, position));
     }
   }
 

@@ -1,10 +1,12 @@
-/** A database with a log, as far as a client can tell: positions, filters, mutations applied once. */
+/** A database with a log, as far as a client can tell: positions, filters, mutations applied once, rows that merge. */
 
 import { createHash } from "node:crypto";
 import type { PushFrame, RejectFrame } from "../../src/protocol/frames.js";
 import type { MutatorCall, Step, Write } from "../../src/protocol/generated.js";
 import { isCall } from "../../src/replica/mutation.js";
+import type { Conflict, Stamp } from "../../src/protocol/generated.js";
 import type { Json, Row, RowKey } from "../../src/protocol/json.js";
+import { Refused, Tracks } from "./tracks.js";
 
 interface Entry {
   position: number;
@@ -17,6 +19,8 @@ export interface Shape {
   entity: string;
   /** Only `column = value`, which is enough for rows that come and go. */
   where?: { column: string; value: Json };
+  /** With what is known of the rows beside their values. */
+  mode?: string;
   /** Only the first rows in an order. */
   window?: { order: readonly (readonly [string, "asc" | "desc"])[]; limit: number };
 }
@@ -35,7 +39,7 @@ export interface ServerTx {
   delete(entity: string, key: RowKey): void;
 }
 
-export type Answer = { type: "ack"; mutation: number; position: number } | RejectFrame;
+export type Answer = { type: "ack"; mutation: number; position: number; stamps: Stamp[]; conflicts: Conflict[] } | RejectFrame;
 
 export class Database {
   position = 0;
@@ -52,6 +56,8 @@ export class Database {
   /** The calls that took effect, in order. */
   readonly called: MutatorCall[] = [];
   mutators: { [name: string]: (tx: ServerTx, args: Json | undefined) => void } = {};
+  /** Of entities whose rows merge by their fields, what is known of these. */
+  readonly tracks = new Tracks();
   /** The tables at each position. */
   readonly history = new Map<number, Map<string, Map<RowKey, Row>>>([[0, new Map()]]);
   /** The reason to reject a write. */
@@ -65,11 +71,16 @@ export class Database {
 
   /** A write of another program. */
   put(entity: string, row: Row): void {
-    this.#change([[entity, String(row["id"]), row]]);
+    const key = String(row["id"]);
+    this.tracks.program(entity, key, this.table(entity).get(key), row);
+    this.#change([[entity, key, row]]);
   }
 
   delete(entity: string, key: RowKey): void {
-    if (this.table(entity).has(key)) this.#change([[entity, key, undefined]]);
+    const row = this.table(entity).get(key);
+    if (!row) return;
+    this.tracks.program(entity, key, row, undefined);
+    this.#change([[entity, key, undefined]]);
   }
 
   rows(shape: Shape): Map<RowKey, Row> {
@@ -104,10 +115,19 @@ export class Database {
     const changes: Json[] = [];
     for (const [key, before] of first) {
       const row = this.table(shape.entity).get(key);
-      if (row && belongs(row, shape.where)) changes.push({ op: "put", key, row: structuredClone(row) });
+      if (row && belongs(row, shape.where)) changes.push(this.#written(shape, key, before, structuredClone(row)));
       else if ((before && belongs(before, shape.where)) || transient) changes.push({ op: row ? "leave" : "delete", key });
     }
     return changes;
+  }
+
+  /** A row that was there is patched, where rows merge. */
+  #written({ entity, where, mode }: Shape, key: RowKey, before: Row | undefined, row: Row): { [name: string]: Json } {
+    if (mode === undefined) return { op: "put", key, row };
+    const known = this.tracks.known(entity, key, row);
+    if (!before || !belongs(before, where)) return { op: "put", key, row, ...known };
+    const changed = Object.entries(row).filter(([column, value]) => JSON.stringify(value) !== JSON.stringify(before[column]));
+    return { op: "patch", key, values: Object.fromEntries(changed), ...known };
   }
 
   /** The keys of a window's rows in their order. */
@@ -159,6 +179,9 @@ export class Database {
       put: (entity, row) => changed.push([entity, String(row["id"]), row]),
       delete: (entity, key) => changed.push([entity, key, undefined]),
     };
+    const stamps: Stamp[] = [];
+    const conflicts: Conflict[] = [];
+    const tracks = this.tracks.begin(clientId);
     for (const [index, write] of writes.entries()) {
       const reject = (code: RejectFrame["code"], message: string, reason?: string): RejectFrame =>
         ({ type: "reject", mutation, code, message, write: index, ...(reason !== undefined && { reason }) });
@@ -177,10 +200,23 @@ export class Database {
       const row = now(write.entity, key);
       const reason = this.rejects(write);
       if (reason !== undefined) return reject("constraint", reason);
+      if (tracks.merges(write.entity)) {
+        try {
+          const merged = tracks.push(write, key, row);
+          changed.push([write.entity, key, merged.row]);
+          if (merged.hlc !== write.hlc) stamps.push({ write: index, hlc: merged.hlc });
+          conflicts.push(...merged.conflicts.map((conflict) => ({ entity: write.entity, key, ...conflict, mutation, write: index })));
+        } catch (error) {
+          if (error instanceof Refused) return reject(error.code, error.message);
+          throw error;
+        }
+        continue;
+      }
       if (write.op === "create" && row) return reject("exists", `there is a row ${key}`);
       if ((write.op === "update" || write.op === "delete") && !row) return reject("not_found", `no row ${key}`);
       changed.push([write.entity, key, write.op === "delete" ? undefined : { ...row, ...write.values }]);
     }
+    tracks.commit();
     this.#change(changed);
     for (const step of structuredClone(writes)) {
       if (isCall(step)) this.called.push(step);
@@ -188,7 +224,7 @@ export class Database {
     }
     const name = `${clientId}/${mutation}`;
     this.applied.set(name, (this.applied.get(name) ?? 0) + 1);
-    return { type: "ack", mutation, position: this.position };
+    return { type: "ack", mutation, position: this.position, stamps, conflicts };
   }
 
   #change(changed: [string, RowKey, Row | undefined][]): void {

@@ -6,6 +6,7 @@
 import type { Link, TransportHandlers } from "../../src/connection/transport.js";
 import type { PushFrame, SubscribeFrame } from "../../src/protocol/frames.js";
 import type { ClientFrame, SubscriptionId } from "../../src/protocol/generated.js";
+import type { Row } from "../../src/protocol/json.js";
 import { readFrame } from "../../src/connection/read.js";
 import { Database, type Answer, type Shape } from "./database.js";
 
@@ -94,7 +95,8 @@ export class Session {
       const answer = this.#answers[0];
       if (answer.type === "ack" && answer.position > to) break;
       this.#answers.shift();
-      this.frames.push(answer.type === "ack" ? { type: "ack", mutation: answer.mutation } : answer);
+      if (answer.type === "ack") this.frames.push(...ackOf(answer));
+      else this.frames.push(answer);
       sent = true;
     }
     if (sent || moved || this.#beat) this.frames.push({ type: "cursor", cursor: this.#cursor() });
@@ -138,14 +140,16 @@ export class Session {
       type: "welcome", protocol: 1, session_id: "s", epoch: String(this.database.epoch),
       last_mutation: client?.last ?? 0, ...(client && { last_chain: client.chains[client.last] }), heartbeat_ms: 30_000,
       limits: this.options.limits, features: this.options.features,
+      ...(this.options.features.includes("fields") && { now: this.database.tracks.now() }),
     });
   }
 
-  #subscribe({ id, entity, where, params, order, limit, cursor }: SubscribeFrame): void {
+  #subscribe({ id, entity, where, params, order, limit, mode, cursor }: SubscribeFrame): void {
     const code = this.options.error(entity, where);
     if (code) return void this.frames.push({ type: "error", code, message: code, id, fatal: false });
     const column = /^"?(\w+)"? = \$1$/.exec(where ?? "")?.[1];
     const shape: Shape = column ? { entity, where: { column, value: params?.[0] ?? null } } : { entity };
+    if (mode === "fields") shape.mode = mode;
     if (limit !== undefined) shape.window = { order: order ?? [], limit };
     const name = JSON.stringify(shape);
     const subscription: Subscription = { id, shape, name, readTo: this.database.position, live: false };
@@ -162,7 +166,7 @@ export class Session {
   #snapshot(subscription: Subscription): void {
     subscription.live = false;
     subscription.readTo = this.database.position;
-    const rows = [...this.database.rows(subscription.shape)].map(([key, row]) => ({ key, row }));
+    const rows = [...this.database.rows(subscription.shape)].map(([key, row]) => ({ key, row, ...this.#known(subscription.shape, key, row) }));
     do {
       const page = rows.splice(0, this.options.page);
       this.frames.push({ type: "snapshot", id: subscription.id, rows: page, more: rows.length > 0 });
@@ -181,7 +185,12 @@ export class Session {
       type: "subscribed", id: subscription.id, shape: subscription.name,
       cursor: `${this.database.epoch}:${subscription.readTo}`,
       schema: { key: ["id"], columns: { id: "text" } },
+      ...(subscription.shape.mode && { rules: this.database.tracks.rules.get(subscription.shape.entity) }),
     });
+  }
+
+  #known({ entity, mode }: Shape, key: string, row: Row): object {
+    return mode ? this.database.tracks.known(entity, key, row) : {};
   }
 
   #order({ shape }: Subscription): object {
@@ -208,6 +217,12 @@ export class Session {
     const [epoch, position] = cursor.split(":").map(Number);
     return epoch === this.database.epoch && position! >= this.database.floor ? position : undefined;
   }
+}
+
+/** An ack, with what comes before it. */
+function ackOf({ mutation, stamps, conflicts }: Extract<Answer, { type: "ack" }>): object[] {
+  const ack = { type: "ack", mutation, ...(stamps.length && { stamps }) };
+  return [...conflicts.map((conflict) => ({ type: "conflict", ...conflict })), ack];
 }
 
 export interface ServerOptions {

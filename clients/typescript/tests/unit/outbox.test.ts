@@ -15,7 +15,7 @@ function setup(queue: Mutation[], lastNumber = 0) {
   const sent: PushFrame[] = [];
   const numbered: Numbering[] = [];
   const rejected: Rejection[] = [];
-  const state = { waits: false, fails: false, forks: 0 };
+  const state = { waits: false, fails: false, forks: 0, saving: "", writes: undefined as Write[] | undefined };
   const outbox = new Outbox({
     queue: () => queue,
     send: (push) => sent.push(push),
@@ -34,6 +34,8 @@ function setup(queue: Mutation[], lastNumber = 0) {
       rejected.push(rejection);
       queue.splice(queue.findIndex(({ id }) => id === rejection.id), 1);
     },
+    isSaving: (id) => id === state.saving,
+    writes: ({ writes }) => state.writes ?? writes,
     mustWait: () => state.waits,
   });
   const welcome = (lastMutation: number, chain?: string) =>
@@ -76,6 +78,41 @@ describe("SPEC 5: a number stands for one mutation, and a mutation has one numbe
     welcome(LAST_MUTATION_UNKNOWN);
     await rest();
     expect(numbers()).toEqual([["a", 8], ["b", 9]]);
+  });
+
+  test("where the server does not send its count, a number that is stored and not sent yet is not given again", async () => {
+    const queue = [mutation("a")];
+    const { numbered, welcome, numbers, outbox } = setup(queue);
+    welcome(LAST_MUTATION_UNKNOWN);
+    queue.push(mutation("b"));
+    outbox.pump();
+    await rest();
+    expect(numbered.map(({ id, number }) => [id, number])).toEqual([["a", 1], ["b", 2]]);
+    expect(numbers()).toEqual([["a", 1], ["b", 2]]);
+  });
+
+  test("a mutation that the store is taking is not sent, nor what comes after it", async () => {
+    const queue = [mutation("a"), mutation("b"), mutation("c")];
+    const { state, welcome, numbers, outbox } = setup(queue);
+    state.saving = "b";
+    welcome(0);
+    await rest();
+    expect(numbers()).toEqual([["a", 1]]);
+    state.saving = "";
+    outbox.pump();
+    await rest();
+    expect(numbers()).toEqual([["a", 1], ["b", 2], ["c", 3]]);
+  });
+
+  test("writes that this client must spell in another way are stored so with the number, and then sent", async () => {
+    const queue = [mutation("a")];
+    const { state, numbered, sent, welcome } = setup(queue);
+    const writes = [{ entity: "t", op: "delete" as const, key: "a", hlc: "another" }];
+    state.writes = writes;
+    welcome(0);
+    await rest();
+    expect(numbered).toMatchObject([{ id: "a", number: 1, writes }]);
+    expect(sent).toMatchObject([{ mutation: 1, writes }]);
   });
 
   test("a number is not used again after its answer", async () => {

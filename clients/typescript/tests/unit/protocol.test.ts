@@ -29,7 +29,11 @@ describe("SPEC 11: the frames are those of the server's golden file", () => {
     const frame = readFrame(JSON.stringify(golden.server["changes"]));
     if (frame?.type !== "changes") throw new Error("not changes");
     expect(frame.changes.every(isKnown)).toBe(true);
-    expect(new Set(frame.changes.map(({ op }) => op))).toEqual(new Set(["put", "delete", "leave", "truncate"]));
+    const ofFields = readFrame(JSON.stringify(golden.server["changes_of_fields"]));
+    if (ofFields?.type !== "changes") throw new Error("not changes");
+    expect(ofFields.changes.every(isKnown)).toBe(true);
+    const ops = [...frame.changes, ...ofFields.changes].map(({ op }) => op);
+    expect(new Set(ops)).toEqual(new Set(["put", "patch", "delete", "leave", "truncate"]));
   });
 
   test("writes the client's frames with their fields and no others", () => {
@@ -47,6 +51,13 @@ describe("SPEC 11: the frames are those of the server's golden file", () => {
           { entity: "todos", op: "delete", key: 1 },
         ],
       },
+      push_of_fields: {
+        type: "push", mutation: 5, writes: [{
+          entity: "todos", op: "update", key: "1", values: { title: "a", likes: { add: 1 } },
+          hlc: "2026-11-20T07:00:00.000Z-0005-node", born: "2026-11-20T07:00:00.000Z-0000-node", seen: "2026-11-20T07:00:00.000Z-0003-node",
+          resolves: { title: ["2026-11-20T07:00:00.000Z-0001-node"] },
+        }],
+      },
       push_with_chain: {
         type: "push", mutation: 1, chain: "f8b77715cbb420560d06d7c9b7bdc429",
         writes: [{ entity: "todos", op: "create", values: { title: "a", n: 1.1 } }],
@@ -60,6 +71,7 @@ describe("SPEC 11: the frames are those of the server's golden file", () => {
         type: "subscribe", id: "todos-1", entity: "todos", where: "owner = $1 AND done = $2", params: ["ann", false],
         columns: ["title"], mode: "rows", cursor: "MGY5YS03LTEvcDc0NTo3NDg6NzQ1LDc0Nw",
       },
+      subscribe_to_fields: { type: "subscribe", id: "todos-1", entity: "todos", columns: ["title"], mode: "fields" },
       subscribe_to_window: {
         type: "subscribe", id: "newest", entity: "todos", where: "done = FALSE", order: [["created_at", "desc"], ["title", "asc"]],
         limit: 50, after: ["2026-11-27T10:00:00.000000Z", null, 17],
@@ -86,7 +98,7 @@ describe("SPEC 12: invalid frames are errors, new ones are ignored", () => {
   );
 
   test("ignores a type of a newer server, also one with a name of JavaScript's own", () => {
-    expect(readFrame('{"type":"conflict","entity":"todos"}')).toBeUndefined();
+    expect(readFrame('{"type":"presence","entity":"todos"}')).toBeUndefined();
     expect(readFrame('{"type":"constructor"}')).toBeUndefined();
   });
 

@@ -14,6 +14,7 @@ function started(lastMutation = 0) {
   const session = new Session({
     send: (frame) => sent.push(frame),
     commit: (commit) => commits.push(commit),
+    rows: () => new Map(),
     problem: (error) => problems.push(error.message),
   });
   const welcome = () =>

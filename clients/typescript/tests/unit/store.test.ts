@@ -68,7 +68,7 @@ describe.each<[string, () => { store: Store; again: () => Store }]>([
     await store.commit(commit("todos", { puts: [["3", { id: "3" }]], gone: ["1", "none"], cursor: "c2" }, { answered: ["m"] }));
     const stored = await store.rows(TODOS);
     expect(stored).toMatchObject({ cursor: "c2", schema: SCHEMA });
-    expect(new Map(stored!.rows)).toEqual(new Map([["2", { id: "2" }], ["3", { id: "3" }]]));
+    expect(new Map(stored!.rows.map(([key, row]) => [key, row]))).toEqual(new Map([["2", { id: "2" }], ["3", { id: "3" }]]));
     expect(await store.rows(FILTERED)).toEqual({ rows: [["1", { id: "1", a: 1 }]], cursor: "f1", schema: SCHEMA });
     expect((await store.open()).queue).toEqual([]);
     // An emptied table is known to be empty; a withdrawn one is unknown.
