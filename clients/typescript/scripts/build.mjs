@@ -10,7 +10,7 @@ rmSync("dist", { recursive: true, force: true });
 // For bundlers: readable, without react.
 await build({
   ...shared,
-  entryPoints: { index: "src/index.ts", react: "src/react.ts", htmx: "src/htmx.ts" },
+  entryPoints: { index: "src/index.ts", react: "src/react.ts", htmx: "src/htmx.ts", fields: "src/fields.ts" },
   outdir: "dist",
   splitting: true,
   chunkNames: "[name]-[hash]",
@@ -18,10 +18,11 @@ await build({
   sourcemap: true,
 });
 
-// For pages without a build: one file to start with, and one that it loads after the first paint.
+// For pages without a build: one file to start with, one that it loads after the first paint, and one for fields.
 const later = {
   name: "later",
-  setup: (build) => build.onResolve({ filter: /\/network\.js$/ }, () => ({ path: "./client-network.js", external: true })),
+  setup: (build) =>
+    build.onResolve({ filter: /\/(network|fields)\.js$/ }, ({ path }) => ({ path: path.replace("./", "./client-"), external: true })),
 };
 const small = { ...shared, outdir: "dist", minify: true };
 // Works with and without type="module", so it sets `window.rhtmx` and exports nothing. Wrapped by hand,
@@ -30,8 +31,8 @@ const wrapped = { banner: { js: "(()=>{" }, footer: { js: "})();" } };
 await build({ ...small, ...wrapped, entryPoints: { client: "src/client.ts" }, plugins: [later] });
 await build({ ...small, entryPoints: { sync: "src/index.ts" }, plugins: [later] });
 await build({ ...small, entryPoints: { "client-network": "src/network.ts" } });
-// The merge of entities with fields, by itself, so that other pages do not load it.
-await build({ ...small, entryPoints: { fields: "src/fields/index.ts" } });
+// Fields, which pages without them do not load, and of them the merge alone, to be measured.
+await build({ ...small, entryPoints: { "client-fields": "src/fields.ts", "fields-merge": "src/fields/index.ts" } });
 
 const types = spawnSync("node_modules/.bin/tsc", ["-p", "tsconfig.build.json"], { stdio: "inherit" });
 process.exit(types.status ?? 1);

@@ -3,7 +3,7 @@
 import { spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 
-const files = ["client.js", "client-network.js", "sync.js"].map((name) => `dist/${name}`);
+const files = ["client.js", "client-fields.js", "client-network.js", "sync.js"].map((name) => `dist/${name}`);
 const read = (file) => {
   try {
     return readFileSync(file, "utf8");

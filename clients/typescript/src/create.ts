@@ -4,6 +4,7 @@ import { systemClock, type Clock } from "./connection/clock.js";
 import type { TokenSource } from "./connection/connection.js";
 import type { Transport } from "./connection/transport.js";
 import type { Definitions, Entity, RowOf } from "./entity.js";
+import type { Fields, FieldsEntity } from "./fields.js";
 import { mutating, type Mutate, type MutatorFunctions } from "./mutators.js";
 import { IndexedDbStore } from "./store/indexeddb.js";
 import { MemoryStore } from "./store/memory.js";
@@ -13,12 +14,12 @@ import { alone, webLocks, type Election } from "./tabs/election.js";
 import type { TabChannel } from "./tabs/message.js";
 import type { Network, Tab } from "./tabs/tab.js";
 
-/** A client, with each entity under its name, and its mutators under `mutate`. */
-export type SyncClient<D extends Definitions, M = {}> = Sync &
-  { readonly [name in keyof D]: Entity<RowOf<D[name]>> } &
+/** A client, with each entity under its name, and its mutators under `mutate`; `F` are the entities that merge by their fields. */
+export type SyncClient<D extends Definitions, M = {}, F = never> = Sync &
+  { readonly [name in keyof D]: name extends F ? FieldsEntity<RowOf<D[name]>> : Entity<RowOf<D[name]>> } &
   ([keyof M] extends [never] ? unknown : { readonly mutate: Mutate<M> });
 
-export interface CreateSyncOptions<D extends Definitions> {
+export interface CreateSyncOptions<D extends Definitions, F extends string = never> {
   /** Where the engine is mounted. Default `/api/sync` on the page's own server. */
   url?: string | URL;
   entities: D;
@@ -33,6 +34,8 @@ export interface CreateSyncOptions<D extends Definitions> {
   name?: string;
   /** False: stays offline until `connect()`. Default true in a page, false elsewhere. */
   connect?: boolean;
+  /** Entities whose rows merge by their fields: `fields(["todos"])`, from `@rhtmx/sync/fields`. */
+  fields?: Fields<F> | undefined;
   /** For tests and other environments. */
   environment?: Partial<Environment>;
 }
@@ -61,18 +64,21 @@ export interface Environment {
  *
  * @throws {SyncError} when a mutator has a name that the server does not take.
  */
-export function createSync<const D extends Definitions, M = {}>(
-  options: CreateSyncOptions<D> & {
+export function createSync<const D extends Definitions, M = {}, F extends keyof D & string = never>(
+  options: CreateSyncOptions<D, F> & {
     /** What mutators of the server are expected to do, by name, with capitals instead of `_`. */
     mutators?: MutatorFunctions<D, M>;
   },
-): SyncClient<D, M> {
+): SyncClient<D, M, F> {
   const { entities, mutators } = options;
-  return createExtended(options, mutators && mutating(entities, mutators)) as SyncClient<D, M>;
+  return createExtended(options, mutators && mutating(entities, mutators)) as SyncClient<D, M, F>;
 }
 
 /** The same without mutators, for the bundle that has no room for them, or with something else. */
-export function createExtended<const D extends Definitions>(options: CreateSyncOptions<D>, extend?: Extension): SyncClient<D> {
+export function createExtended<const D extends Definitions, F extends keyof D & string = never>(
+  options: CreateSyncOptions<D, F>,
+  extend?: Extension,
+): SyncClient<D, {}, F> {
   const { environment = {}, token } = options;
   // When rendering on a server there is no page to be relative to, and no reason to connect.
   const inPage = typeof window !== "undefined";
@@ -93,7 +99,7 @@ export function createExtended<const D extends Definitions>(options: CreateSyncO
   };
   // Loads while the store is being read; a failure is reported when the code is needed.
   tab.network().catch(() => {});
-  return new Sync(options.entities, tab, listenToBrowser, extend) as SyncClient<D>;
+  return new Sync(options.entities, tab, listenToBrowser, extend, options.fields) as SyncClient<D, {}, F>;
 }
 
 const network = () => import("./network.js");

@@ -2,6 +2,7 @@
 
 import { useCallback, useMemo, useSyncExternalStore } from "react";
 import type { Entity, LiveOptions } from "./entity.js";
+import type { Conflicts, FieldConflict } from "./fields.js";
 import { canonicalKey, type KeyInput } from "./key.js";
 import { selectionOf } from "./replica/selection.js";
 import type { View, ViewSnapshot } from "./replica/view.js";
@@ -66,6 +67,12 @@ export function useLive<R extends object>(entity: Entity<R>, options: LiveOption
 /** One row, live; undefined while it loads or when it does not exist: `useRow(sync.todos, id)`. */
 export function useRow<R extends object>(entity: Entity<R>, key: KeyInput): R | undefined {
   return useView(entity, `row:${canonicalKey(key)}`, () => entity.row(key)).rows[0];
+}
+
+/** Values that lost, of an entity whose rows merge by their fields: `useConflicts(sync.todos)`. */
+export function useConflicts({ conflicts }: { readonly conflicts: Conflicts }): readonly FieldConflict[] {
+  const subscribe = useCallback((changed: () => void) => conflicts.subscribe(changed), [conflicts]);
+  return useSyncExternalStore(subscribe, () => conflicts.rows, () => LOADING.rows);
 }
 
 /** The client's status: `const { state, pending } = useStatus(sync)`. */

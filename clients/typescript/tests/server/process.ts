@@ -1,7 +1,7 @@
 /** The real server as a child process, on a database of its own. */
 
 import { execFileSync, spawn, type ChildProcess } from "node:child_process";
-import { existsSync, mkdtempSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
@@ -31,12 +31,17 @@ export class ServerProcess {
   #child: ChildProcess | undefined;
   #folder = mkdtempSync(join(tmpdir(), "rhtmx-sync-test-"));
 
+  /** Whether it has a database to serve; otherwise it serves its demo. */
+  #hasTables = false;
+
   private constructor(readonly port: number, readonly entities: readonly string[], readonly program = BINARY!) {}
 
-  /** Makes the tables and starts the server. */
-  static async start(schema: { sqlite: string; postgres: string }, entities: readonly string[]): Promise<ServerProcess> {
+  /** Makes the tables and starts the server, with a configuration file if there is one. */
+  static async start(schema: { sqlite: string; postgres: string }, entities: readonly string[], config = ""): Promise<ServerProcess> {
     const server = new ServerProcess(await freePort(), entities);
+    writeFileSync(join(server.#folder, "rhtmx-sync.toml"), config);
     server.sql(POSTGRES ? schema.postgres : schema.sqlite);
+    server.#hasTables = true;
     await server.start();
     return server;
   }
@@ -75,7 +80,7 @@ export class ServerProcess {
     const [bind, database] = [`127.0.0.1:${this.port}`, POSTGRES ?? `sqlite://${this.#file}`];
     const isServer = this.program === BINARY;
     const flags = isServer ? ["serve", "--bind", bind] : [];
-    if (this.entities.length) flags.push("--database-url", database);
+    if (this.#hasTables) flags.push("--database-url", database);
     for (const entity of this.entities) flags.push("--entity", entity);
     const env = { ...process.env, ...(isServer ? { DATABASE_URL: "" } : { DATABASE_URL: database, BIND: bind }) };
     this.#child = spawn(this.program, flags, { cwd: this.#folder, env, stdio: ["ignore", "ignore", "pipe"] });

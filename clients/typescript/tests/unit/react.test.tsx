@@ -3,7 +3,8 @@ import { act, StrictMode, useState } from "react";
 import { createRoot, type Root } from "react-dom/client";
 import { renderToString } from "react-dom/server";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { useLive, useRow, useStatus } from "../../src/react.js";
+import { fields, type FieldsEntity } from "../../src/fields.js";
+import { useConflicts, useLive, useRow, useStatus } from "../../src/react.js";
 import { rest, World, type Client, type Todo } from "../simulated/harness.js";
 
 (globalThis as { IS_REACT_ACT_ENVIRONMENT?: boolean }).IS_REACT_ACT_ENVIRONMENT = true;
@@ -105,4 +106,22 @@ test("SPEC 14: on a server it renders as loading and opens nothing", async () =>
   expect(renderToString(<List />)).toBe('<ul data-state="loading"></ul>');
   await world.settle();
   expect(world.server.sessions[0]!.received.some(({ type }) => type === "subscribe")).toBe(false);
+});
+
+test("SPEC 14, 22: the conflicts of an entity, until they are dismissed", async () => {
+  const merging = world.client({ fields: fields(["todos"]) as never, storage: "memory" });
+  const todos = merging.todos as FieldsEntity<Todo>;
+  const Conflicts = () => <p>{useConflicts(todos).map(({ id, lost }) => <b key={id}>{String(lost.value)}</b>)}</p>;
+  expect(renderToString(<Conflicts />)).toBe("<p></p>");
+  await act(async () => root.render(<Conflicts />));
+  await settle();
+  const clock = "2026-11-20T07:00:00.000Z-0000-node";
+  world.server.sessions.at(-1)!.frames.push({
+    type: "conflict", entity: "todos", key: "1", field: "title", lost: { value: "lost", hlc: clock }, strategy: "last_write_wins",
+  });
+  await settle();
+  expect(host.textContent).toBe("lost");
+  await act(async () => todos.conflicts.dismiss(todos.conflicts.rows[0]!));
+  expect(host.textContent).toBe("");
+  await merging.close();
 });

@@ -17,7 +17,12 @@ use crate::state::EngineState;
 
 pub(super) const FEATURE: Feature = Feature {
     name: "client",
-    reserved: &["client.js", "sync.js", "client-network.js"],
+    reserved: &[
+        "client.js",
+        "sync.js",
+        "client-network.js",
+        "client-fields.js",
+    ],
     routes,
 };
 
@@ -86,9 +91,9 @@ fn gzip(text: &[u8]) -> Option<Bytes> {
     Some(encoder.finish().ok()?.into())
 }
 
-/// `client.js` for a script tag, `sync.js` to import, and the half of both that is loaded once the page has
-/// been painted.
-pub(super) static FILES: [ClientFile; 3] = [
+/// `client.js` for a script tag, `sync.js` to import, the half of both that is loaded once the page has been
+/// painted, and what merges rows by their fields, for pages with such entities.
+pub(super) static FILES: [ClientFile; 4] = [
     ClientFile::new(
         "client.js",
         include_str!("../../../../clients/typescript/dist/client.js"),
@@ -100,5 +105,9 @@ pub(super) static FILES: [ClientFile; 3] = [
     ClientFile::new(
         "client-network.js",
         include_str!("../../../../clients/typescript/dist/client-network.js"),
+    ),
+    ClientFile::new(
+        "client-fields.js",
+        include_str!("../../../../clients/typescript/dist/client-fields.js"),
     ),
 ];
