@@ -13,6 +13,30 @@ CREATE TABLE _rhtmx_sync_field (
     -- Updates of the metadata stay on the page of the entry.
 ) WITH (fillfactor = 70);
 
+-- The values that lost a conflict, where both are kept, until somebody resolves it and for a while after that. A row has
+-- those that were written since it was born.
+CREATE TABLE _rhtmx_field_conflict (
+    entity text NOT NULL,
+    entity_id text COLLATE "C" NOT NULL,
+    field text NOT NULL,
+    -- When the value was written, which is its name among those of the field.
+    hlc text COLLATE "C" NOT NULL,
+    value jsonb NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    resolved_at timestamptz,
+    PRIMARY KEY (entity, entity_id, field, hlc)
+);
+
+-- What became of mutations whose writes merged, as JSON, where there is something to tell: so that it is told again when one
+-- is pushed again.
+CREATE TABLE _rhtmx_sync_merged (
+    client_id text NOT NULL,
+    mutation bigint NOT NULL,
+    merged text NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (client_id, mutation)
+);
+
 -- The name under which the database stamps what programs write that stamp nothing themselves.
 ALTER TABLE _rhtmx_sync_meta ADD COLUMN node text COLLATE "C" NOT NULL
     DEFAULT left(replace(gen_random_uuid()::text, '-', ''), 8);
@@ -59,7 +83,7 @@ BEGIN
         SELECT quote_ident(rolname) FROM pg_roles
         WHERE rolname IN ('anon', 'authenticated', 'service_role')
     LOOP
-        EXECUTE format('REVOKE ALL ON TABLE _rhtmx_sync_field FROM %s', grantee);
+        EXECUTE format('REVOKE ALL ON TABLE _rhtmx_sync_field, _rhtmx_field_conflict, _rhtmx_sync_merged FROM %s', grantee);
         EXECUTE format('REVOKE ALL ON FUNCTION _rhtmx_sync_clock_after(text, text) FROM %s', grantee);
     END LOOP;
 END

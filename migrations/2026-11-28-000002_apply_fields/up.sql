@@ -18,7 +18,11 @@
 --      statement said so or something may have changed the row since
 --   f  is there if the row merges by its fields, and the write is what was planned for what was known of it: the entry
 --      of entity "e" and id "i" had the metadata "x", null where there was none. "m" is there if the entry is to be: the metadata,
---      "w" the newest clock, "g" the image. "l" locks the row, $2 is k; "s" names what the write stamps
+--      "w" the newest clock, "g" the image. "l" locks the row, $2 is k; "s" names what the write stamps. "c" are values
+--      that lost and are kept, "d" those that are resolved: each with the column "f", the clock "h" and the value "v". "t" is
+--      there if the log is to say that the row has changed
+-- Before them may come one with "merged" alone: what the author of the mutation is to be told of it, now and when it is
+-- pushed again.
 -- Before the first of them that runs as a role comes one with "as" alone: "role", and "settings", an object of texts. What
 -- is deferred runs as that role, too. The settings are empty afterwards.
 --
@@ -131,7 +135,9 @@ BEGIN
                     (SELECT CASE WHEN c.user_id IS NULL OR c.user_id IS NOT DISTINCT FROM users[i]
                         THEN json_build_object('last', c.last_mutation, 'commit', c.last_commit,
                         'chains', encode(c.chains, 'hex'), 'reject', (SELECT r.reject FROM @schema@._rhtmx_sync_reject r
-                        WHERE r.client_id = c.client_id AND r.mutation = number))
+                        WHERE r.client_id = c.client_id AND r.mutation = number),
+                        'merged', (SELECT m.merged FROM @schema@._rhtmx_sync_merged m
+                        WHERE m.client_id = c.client_id AND m.mutation = number))
                         ELSE json_build_object('other_user', true) END
                     FROM @schema@._rhtmx_sync_client c WHERE c.client_id = clients[i]),
                     json_build_object('last', 0));
@@ -159,6 +165,12 @@ BEGIN
                         FROM jsonb_each_text(as_role -> 'settings') s;
                         is_local := false;
                         refused := NULL;
+                        CONTINUE;
+                    END IF;
+                    IF step ? 'merged' THEN
+                        INSERT INTO @schema@._rhtmx_sync_merged (client_id, mutation, merged)
+                        VALUES (clients[i], number, step ->> 'merged');
+                        DELETE FROM @schema@._rhtmx_sync_merged WHERE client_id = clients[i] AND mutation <= number - 64;
                         CONTINUE;
                     END IF;
                     at := at + 1;
@@ -224,6 +236,39 @@ BEGIN
                     IF found_rows = 0 AND step ? 'n' THEN
                         refused := 'not_found';
                         RAISE EXCEPTION 'refused';
+                    END IF;
+                    IF kept ? 'c' THEN
+                        INSERT INTO @schema@._rhtmx_field_conflict (entity, entity_id, field, hlc, value)
+                        SELECT kept ->> 'e', kept ->> 'i', c.value ->> 'f', c.value ->> 'h', c.value -> 'v'
+                        FROM jsonb_array_elements(kept -> 'c') c ON CONFLICT DO NOTHING;
+                        DELETE FROM @schema@._rhtmx_field_conflict o USING (
+                            SELECT f.field, f.hlc, row_number() OVER (PARTITION BY f.field ORDER BY f.hlc DESC) AS newer
+                            FROM @schema@._rhtmx_field_conflict f
+                            WHERE f.entity = kept ->> 'e' AND f.entity_id = kept ->> 'i'
+                        ) n WHERE o.entity = kept ->> 'e' AND o.entity_id = kept ->> 'i'
+                            AND o.field = n.field AND o.hlc = n.hlc AND n.newer > 20;
+                    END IF;
+                    IF kept ? 'd' THEN
+                        WITH resolved AS (
+                            UPDATE @schema@._rhtmx_field_conflict f SET resolved_at = now()
+                            FROM jsonb_array_elements(kept -> 'd') d
+                            WHERE f.entity = kept ->> 'e' AND f.entity_id = kept ->> 'i'
+                                AND f.field = d.value ->> 'f' AND f.hlc = d.value ->> 'h' AND f.resolved_at IS NULL
+                            RETURNING 1
+                        )
+                        SELECT count(*) < jsonb_array_length(kept -> 'd') INTO matches FROM resolved;
+                        IF matches THEN
+                            refused := 'raced';
+                            RAISE EXCEPTION 'refused';
+                        END IF;
+                    END IF;
+                    IF kept ? 't' THEN
+                        INSERT INTO @schema@._rhtmx_sync_log (entity, entity_id, action, old, client_id, mutation)
+                        VALUES (kept ->> 'e', kept ->> 'i', 'update', '{}', nullif(current_setting('rhtmx_sync.client_id'), ''),
+                            nullif(current_setting('rhtmx_sync.mutation'), '')::bigint);
+                        IF NOT pg_try_advisory_xact_lock_shared(8243967131421442049) THEN
+                            PERFORM pg_notify('_rhtmx_sync', '');
+                        END IF;
                     END IF;
                     IF step ? 'c' THEN
                         -- An AFTER trigger, a rule, or a key's cascade to the row itself may have changed it; those that

@@ -13,6 +13,31 @@ CREATE TABLE _rhtmx_sync_field (
     PRIMARY KEY (entity, entity_id)
 ) WITHOUT ROWID;
 
+-- The values that lost a conflict, where both are kept, until somebody resolves it and for a while after that. A row has
+-- those that were written since it was born.
+CREATE TABLE _rhtmx_field_conflict (
+    entity TEXT NOT NULL,
+    entity_id TEXT NOT NULL,
+    field TEXT NOT NULL,
+    -- When the value was written, which is its name among those of the field.
+    hlc TEXT NOT NULL,
+    -- JSON.
+    value TEXT NOT NULL,
+    created_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now')),
+    resolved_at TEXT,
+    PRIMARY KEY (entity, entity_id, field, hlc)
+) WITHOUT ROWID;
+
+-- What became of mutations whose writes merged, as JSON, where there is something to tell: so that it is told again when one
+-- is pushed again.
+CREATE TABLE _rhtmx_sync_merged (
+    client_id TEXT NOT NULL,
+    mutation INTEGER NOT NULL,
+    merged TEXT NOT NULL,
+    created_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now')),
+    PRIMARY KEY (client_id, mutation)
+) WITHOUT ROWID;
+
 -- The name under which the database stamps what programs write that stamp nothing themselves.
 ALTER TABLE _rhtmx_sync_meta ADD COLUMN node TEXT NOT NULL DEFAULT '';
 UPDATE _rhtmx_sync_meta SET node = lower(hex(randomblob(4)));

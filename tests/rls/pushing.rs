@@ -96,6 +96,7 @@ impl Pushing {
                 digest: WritesDigest::of(&text),
             },
             writes: Ok(table_writes.collect::<Result<_, Reject>>()?),
+            merged: None,
         };
         match self.pool.apply(mutation).await.expect("an answer") {
             Applied::Rejected(reject) => Err(reject),

@@ -15,6 +15,9 @@ struct Kept {
     edited: Option<Box<str>>,
     #[serde(default)]
     fields: BTreeMap<String, Box<RawValue>>,
+    /// The lost values of a conflict that nobody has resolved.
+    #[serde(default)]
+    lost: BTreeMap<String, Box<RawValue>>,
 }
 
 /// Reads a row's metadata from the JSON that is kept of it.
@@ -29,7 +32,7 @@ pub fn read(kept: &str) -> Result<RowMetadata, serde_json::Error> {
         base: kept.base,
         edited: kept.edited,
         clocks: kept.fields,
-        lost: BTreeMap::new(),
+        lost: kept.lost,
     })
 }
 

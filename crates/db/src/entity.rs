@@ -159,6 +159,11 @@ pub enum RowsSql {
 }
 
 impl Entity {
+    /// Whether values of its rows that lost a conflict are kept.
+    pub(crate) fn keeps_both(&self) -> bool {
+        self.fields.as_ref().is_some_and(|rules| rules.keeps_both())
+    }
+
     /// The operator that compares this column of the key.
     #[cfg(feature = "postgres")]
     pub(crate) fn equality(&self, column: usize) -> &str {

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use merge::{ColumnMerge, Comparison, Rules};
+use merge::{Clock, ColumnMerge, Comparison, Conflict, Rules};
 #[cfg(feature = "postgres")]
 use protocol::Op;
 #[cfg(feature = "postgres")]
 use sync_core::mutation::fields::Entry;
+use sync_core::mutation::fields::{Action, Plan};
 use value::schema::{Column, ColumnKind, Schema};
 
 /// Why a table's rows cannot merge as they are configured to.
@@ -55,6 +56,40 @@ pub(crate) struct Beside {
     pub(crate) adds: Vec<usize>,
     /// Whether the write leaves the table as it is.
     pub(crate) loses: Option<Loses>,
+    /// The values that lost and are kept, and those that are resolved.
+    pub(crate) lost: Lost,
+}
+
+/// Values that lost a conflict, of a row of which both are kept.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Lost {
+    /// Those that lose now.
+    pub(crate) kept: Vec<Conflict>,
+    /// Those that nobody needs to see any more: the column and the clock.
+    pub(crate) resolved: Vec<(String, Clock)>,
+    /// Whether the row is there afterwards, whose readers are to hear of it.
+    pub(crate) is_told: bool,
+}
+
+impl Lost {
+    pub(crate) fn of(plan: &Plan, was_there: bool) -> Self {
+        let kept: Vec<Conflict> = plan.kept().cloned().collect();
+        let resolved = plan.resolved.iter();
+        let resolved: Vec<(String, Clock)> = resolved
+            .flat_map(|(column, clocks)| clocks.iter().map(|clock| (column.clone(), clock.clone())))
+            .collect();
+        let is_there = match plan.action {
+            Action::Create { .. } | Action::Update { .. } => true,
+            Action::Delete => false,
+            Action::Nothing => was_there,
+        };
+        let is_told = is_there && !(kept.is_empty() && resolved.is_empty());
+        Self {
+            kept,
+            resolved,
+            is_told,
+        }
+    }
 }
 
 /// Against what a write has lost.

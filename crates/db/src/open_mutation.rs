@@ -49,16 +49,17 @@ impl std::fmt::Debug for OpenMutation {
 }
 
 impl OpenMutation {
-    /// Runs a write. When it is rejected, nothing of it is left, and the transaction goes on.
+    /// Runs a write, which belongs to the mutation's step of this position. When it is rejected, nothing of it is left, and the
+    /// transaction goes on.
     ///
     /// # Errors
     /// When the database fails. Then the mutation cannot go on.
-    pub async fn write(&mut self, write: TableWrite) -> DbResult<Result<(), Reject>> {
+    pub async fn write(&mut self, index: usize, write: TableWrite) -> DbResult<Result<(), Reject>> {
         match &mut self.0 {
             #[cfg(feature = "postgres")]
-            Backend::Postgres(open) => open.write(&write).await,
+            Backend::Postgres(open) => open.write(index, &write).await,
             #[cfg(feature = "sqlite")]
-            Backend::Sqlite(open) => open.write(write).await,
+            Backend::Sqlite(open) => open.write(index, write).await,
         }
     }
 

@@ -21,6 +21,15 @@ diesel::table! {
 }
 
 diesel::table! {
+    /// What is told of mutations whose writes merged.
+    _rhtmx_sync_merged (client_id, mutation) {
+        client_id -> Text,
+        mutation -> BigInt,
+        merged -> Text,
+    }
+}
+
+diesel::table! {
     /// The database's epoch and the log's floor.
     _rhtmx_sync_meta (singleton) {
         singleton -> Bool,

@@ -13,7 +13,7 @@ use filter::Filter;
 use protocol::{Op, Reject, RejectCode};
 use serde_json::value::RawValue;
 use sync_core::mutation::chain::{KeptChains, Place, Turn};
-use sync_core::mutation::fields::Known;
+use sync_core::mutation::fields::{Known, Merged};
 use sync_core::mutation::{Applied, CheckedWrite};
 use uuid::Uuid;
 
@@ -34,6 +34,38 @@ pub struct Mutation {
     pub place: Place,
     /// The checked writes, or the reject.
     pub writes: Result<Vec<TableWrite>, Reject>,
+    /// What is to be told of it, as it is stored; none until its writes are planned, and where there is nothing to tell.
+    pub merged: Option<String>,
+}
+
+impl Mutation {
+    /// A mutation that has not been applied yet.
+    pub fn new(
+        client_id: Uuid,
+        user_id: Option<String>,
+        place: Place,
+        writes: Result<Vec<TableWrite>, Reject>,
+    ) -> Self {
+        Self {
+            client_id,
+            user_id,
+            place,
+            writes,
+            merged: None,
+        }
+    }
+}
+
+/// What is told of a mutation, as it is stored.
+pub(crate) fn stored_merged(merged: &Merged) -> Option<String> {
+    let text = || serde_json::to_string(merged).expect("it is JSON");
+    (!merged.is_empty()).then(text)
+}
+
+/// What was stored of it. What cannot be read is not told again.
+pub(crate) fn merged_of_before(stored: Option<&str>) -> Merged {
+    let read = stored.and_then(|text| serde_json::from_str(text).ok());
+    read.unwrap_or_default()
 }
 
 /// What came of beginning a mutation whose transaction stays open between its writes.
@@ -117,14 +149,15 @@ impl<T> Began<T> {
 }
 
 impl Mutation {
-    /// The same mutation with other writes.
+    /// The same mutation with other writes, of which this is to be told.
     #[cfg(feature = "postgres")]
-    pub(crate) fn with_writes(&self, writes: Vec<TableWrite>) -> Self {
+    pub(crate) fn with_writes(&self, writes: Vec<TableWrite>, merged: &Merged) -> Self {
         Self {
             client_id: self.client_id,
             user_id: self.user_id.clone(),
             place: self.place,
             writes: Ok(writes),
+            merged: stored_merged(merged),
         }
     }
 
@@ -135,6 +168,7 @@ impl Mutation {
             user_id: self.user_id.clone(),
             place: self.place,
             writes: Err(reject),
+            merged: None,
         }
     }
 

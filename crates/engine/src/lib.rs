@@ -29,6 +29,7 @@ mod engine;
 mod error;
 mod http;
 mod limits;
+mod lost_values;
 mod mailbox;
 mod mutations;
 mod mutators;

@@ -26,7 +26,7 @@ pub struct Stamped {
 pub struct Conflict {
     /// The column.
     pub field: String,
-    /// What the field holds; none when its row is gone, or is another of the same key.
+    /// What the field holds; none when its row is gone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kept: Option<Stamped>,
     /// What it does not hold.

@@ -86,6 +86,13 @@ impl Rules {
         let rule = self.columns.get(column);
         rule.and_then(|rule| rule.strategy).unwrap_or(self.strategy)
     }
+
+    /// Whether values that lost a conflict are kept in some column.
+    pub fn keeps_both(&self) -> bool {
+        let mut strategies = self.columns.values().filter_map(|rule| rule.strategy);
+        self.strategy == FieldMergeStrategy::KeepBoth
+            || strategies.any(|strategy| strategy == FieldMergeStrategy::KeepBoth)
+    }
 }
 
 #[cfg(test)]

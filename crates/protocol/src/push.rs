@@ -238,8 +238,7 @@ pub struct MutationId {
 pub struct Ack {
     /// The mutation.
     pub mutation: u64,
-    /// The clocks under which writes count that have another than they said, or said none; of rows that merge by their
-    /// fields.
+    /// The clocks of writes that said another one than they count under; of rows that merge by their fields.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(test, ts(as = "Option<Vec<Stamp>>", optional))]
     pub stamps: Vec<Stamp>,
@@ -259,7 +258,7 @@ pub struct Stamp {
 ///
 /// Those of a mutation come before its `ack`. One without `mutation` tells a client that somebody else's write has
 /// replaced a value of its own.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
 pub struct Conflict {
     /// The entity.
@@ -268,7 +267,7 @@ pub struct Conflict {
     pub key: String,
     /// The column.
     pub field: String,
-    /// What the field holds; none when its row is gone, or is another one of the same key.
+    /// What the field holds; none when its row is gone, and where the client may not be told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kept: Option<StampedValue>,
     /// What it does not hold.
@@ -292,6 +291,15 @@ pub struct StampedValue {
     pub value: Box<RawValue>,
     /// Its clock.
     pub hlc: String,
+}
+
+impl Eq for StampedValue {}
+
+impl PartialEq for StampedValue {
+    /// Compares the value by its spelling.
+    fn eq(&self, other: &Self) -> bool {
+        (self.value.get(), &self.hlc) == (other.value.get(), &other.hlc)
+    }
 }
 
 /// The `reject` frame: no row of the mutation was applied.

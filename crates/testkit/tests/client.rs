@@ -248,7 +248,7 @@ async fn push_returns_the_answer() {
         server.welcome(4).await;
         assert_eq!(server.expect("push").await["mutation"], 5);
         server
-            .send(json!({ "type": "ack", "mutation": 5, "cursor": "c" }))
+            .send(json!({ "type": "ack", "mutation": 5, "stamps": [{ "write": 0, "hlc": "h" }] }))
             .await;
         server.expect("push").await;
         server
@@ -258,7 +258,9 @@ async fn push_returns_the_answer() {
             }))
             .await;
         server.expect("push").await;
-        server.send(json!({ "type": "ack", "mutation": 5 })).await;
+        server
+            .send(json!({ "type": "ack", "mutation": 5, "stamps": [{ "write": 0, "hlc": "h" }] }))
+            .await;
         server.expect("ping").await;
         server.send(json!({ "type": "pong", "at": 0 })).await;
     })
@@ -268,7 +270,7 @@ async fn push_returns_the_answer() {
     assert_eq!(
         acked,
         PushOutcome::Acked {
-            cursor: Some("c".to_owned())
+            stamps: vec![json!({ "write": 0, "hlc": "h" })]
         }
     );
     let outcome = client.push_next(json!([])).await;

@@ -1,5 +1,6 @@
 //! Rows that merge by their fields.
 
+mod conflicts;
 mod pushing;
 mod rights;
 
@@ -30,12 +31,17 @@ pub(crate) fn rules(deletes: Deletes) -> Rules {
 
 /// A configuration with tasks that merge.
 pub(crate) async fn config(db: &TestDatabase, deletes: Deletes) -> SyncConfig {
+    config_of(db, rules(deletes)).await
+}
+
+/// A configuration with tasks that merge by these rules.
+async fn config_of(db: &TestDatabase, rules: Rules) -> SyncConfig {
     db.execute(TASKS).await;
     db.execute(
         "INSERT INTO tasks (id, title, due, likes, tags) VALUES (1, 'a', 'b', 1, '[\"x\"]')",
     )
     .await;
-    let tasks = EntityConfig::new("tasks").fields(rules(deletes));
+    let tasks = EntityConfig::new("tasks").fields(rules);
     SyncConfig::new(
         rhtmx_sync::DbPool::from_url(&db.url())
             .await

@@ -15,7 +15,7 @@ export interface Stamped {
 export interface Conflict {
   /** The column. */
   readonly field: string;
-  /** What the field holds; none when its row is gone, or is another of the same key. */
+  /** What the field holds; none when its row is gone. */
   readonly kept?: Stamped;
   /** What it does not hold. */
   readonly lost: Stamped;

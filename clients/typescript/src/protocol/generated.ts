@@ -25,10 +25,7 @@ export const CLOSE = {
 export type Ack = {
   /** The mutation. */
   mutation: number;
-  /**
-   * The clocks under which writes count that have another than they said, or said none; of rows that merge by their
-   * fields.
-   */
+  /** The clocks of writes that said another one than they count under; of rows that merge by their fields. */
   stamps?: Array<Stamp>;
 };
 
@@ -136,7 +133,7 @@ export type Conflict = {
   key: string;
   /** The column. */
   field: string;
-  /** What the field holds; none when its row is gone, or is another one of the same key. */
+  /** What the field holds; none when its row is gone, and where the client may not be told. */
   kept?: StampedValue;
   /** What it does not hold. */
   lost: StampedValue;

@@ -73,9 +73,8 @@ pub enum Applied {
         commit_id: Option<CommitId>,
         /// The epoch that the commit id belongs to; none where there is only one.
         epoch: Option<String>,
-        /// What became of the writes of rows that merge by their fields; empty where it was committed when it was first
-        /// sent.
-        merged: Vec<Merged>,
+        /// What became of the writes of rows that merge by their fields.
+        merged: Merged,
     },
     /// Not applied, now or when it was first sent.
     Rejected(Reject),
@@ -87,7 +86,7 @@ impl Applied {
         Self::Committed {
             commit_id,
             epoch: None,
-            merged: Vec::new(),
+            merged: Merged::default(),
         }
     }
 }
@@ -138,6 +137,8 @@ pub fn check_fields(
     checked.fields = Some(FieldWrite {
         rules: rules.clone(),
         stamp,
+        said: fields::said(write),
+        resolves: fields::resolves(write)?,
     });
     Ok(checked)
 }
@@ -153,6 +154,7 @@ fn check_write(
         Reject::new(RejectCode::UnknownEntity, message)
     })?;
     scope::check_columns(write, columns)?;
+    check_resolves(write, &schema, rules)?;
     let key = write
         .key
         .as_ref()
@@ -162,7 +164,10 @@ fn check_write(
     let filled = scope::fill(write.op, &mut values, &schema, columns)?;
     let key = match write.op {
         Op::Create | Op::Upsert => join_key(write.op, key, &mut values, &schema)?,
-        Op::Update | Op::Delete => Some(drop_key(write.op, key, &mut values, &schema)?),
+        Op::Update | Op::Delete => {
+            let resolves = !write.resolves.is_empty();
+            Some(drop_key(write.op, key, &mut values, &schema, resolves)?)
+        }
     };
     check_columns(write.op, &values, &schema)?;
     Ok(CheckedWrite {
@@ -174,6 +179,26 @@ fn check_write(
         filled,
         fields: None,
     })
+}
+
+/// Checks that lost values may be resolved with the write, and that their columns exist.
+fn check_resolves(write: &Write, schema: &Schema, rules: Option<&Rules>) -> Result<(), Reject> {
+    if write.resolves.is_empty() {
+        return Ok(());
+    }
+    if rules.is_none() {
+        return Err(invalid(
+            "the entity's rows do not merge by their fields, so nothing is to be resolved",
+        ));
+    }
+    if write.op != Op::Update {
+        return Err(invalid("only an update resolves conflicts"));
+    }
+    let unknown = write
+        .resolves
+        .keys()
+        .find(|name| schema.position(name).is_none());
+    unknown.map_or(Ok(()), |name| Err(scope::unknown(name)))
 }
 
 /// Values by the position of their column.
@@ -263,6 +288,7 @@ fn drop_key(
     sent: Option<Vec<Value>>,
     values: &mut Values,
     schema: &Schema,
+    may_set_nothing: bool,
 ) -> Result<Vec<Value>, Reject> {
     if op == Op::Delete && !values.is_empty() {
         return Err(invalid("a delete cannot have values"));
@@ -275,7 +301,7 @@ fn drop_key(
         }
         values.remove(&position);
     }
-    if op == Op::Update && values.is_empty() {
+    if op == Op::Update && values.is_empty() && !may_set_nothing {
         return Err(invalid(
             "an update must set at least one value besides the key",
         ));

@@ -11,7 +11,7 @@ use crate::policy::WriteColumns;
 /// Checks that the write names no column that the principal may not write. One that it may not even read is answered as
 /// one that does not exist.
 pub(super) fn check_columns(write: &Write, columns: &WriteColumns) -> Result<(), Reject> {
-    let mut named = write.values.keys();
+    let mut named = write.values.keys().chain(write.resolves.keys());
     let Some(name) = named.find(|name| !columns.is_writable(name)) else {
         return Ok(());
     };

@@ -26,6 +26,35 @@ pub enum ReadScope {
     Nothing,
 }
 
+impl ReadScope {
+    /// Whether the principal may read this column in every row that it may read.
+    pub fn reads_column(&self, column: &str) -> bool {
+        match self {
+            Self::Everything => true,
+            Self::Restricted(request) => {
+                let columns = request.columns.as_deref();
+                columns.is_none_or(|columns| columns.iter().any(|name| name == column))
+            }
+            Self::Policies {
+                hidden, partial, ..
+            } => {
+                let mut unread = hidden.iter().chain(partial.iter().map(|(name, _)| name));
+                !unread.any(|name| name == column)
+            }
+            Self::Nothing => false,
+        }
+    }
+
+    /// Whether it is known, without looking at the rows, that the principal may read each.
+    pub fn reads_every_row(&self) -> bool {
+        match self {
+            Self::Everything => true,
+            Self::Restricted(request) => request.filter.is_none(),
+            Self::Policies { .. } | Self::Nothing => false,
+        }
+    }
+}
+
 /// Some rows of an entity.
 #[derive(Debug, Clone)]
 #[non_exhaustive]

@@ -7,6 +7,7 @@ use protocol::{ErrorCode, Push, RefetchReason, Reject, SubscriptionId};
 
 use crate::cursor::{CommitId, Cursor, Position};
 use crate::limit::Limit;
+use crate::mutation::fields::Merged;
 use crate::shape::{ResolveError, Shape};
 
 /// What the engine has to do.
@@ -63,10 +64,12 @@ pub enum Frame<B> {
     },
     /// `cursor`.
     Cursor(Arc<Position>),
-    /// `ack`.
+    /// The `conflict` frames of a mutation, if there are any, and its `ack`.
     Ack {
         /// The mutation.
         mutation: u64,
+        /// What became of its writes; none where there is nothing to tell.
+        merged: Option<Box<Merged>>,
     },
     /// `reject`.
     Reject {

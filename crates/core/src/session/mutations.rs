@@ -7,6 +7,7 @@ use protocol::{Push, Reject};
 use super::command::{Awaited, Command, Frame, HubCommand};
 use crate::cursor::{CommitId, Position};
 use crate::mutation::Applied;
+use crate::mutation::fields::Merged;
 
 /// The mutations that wait, whether one is being applied, and the answers that have not been sent.
 #[derive(Debug, Default)]
@@ -24,6 +25,7 @@ enum Answer {
     Ack {
         mutation: u64,
         commit_id: Option<CommitId>,
+        merged: Option<Box<Merged>>,
     },
     Reject {
         mutation: u64,
@@ -65,12 +67,15 @@ impl Mutations {
         self.applying = false;
         let mut commands = Vec::new();
         match applied {
-            Applied::Committed { commit_id, .. } => {
+            Applied::Committed {
+                commit_id, merged, ..
+            } => {
                 let awaited = commit_id.filter(|_| !self.ends);
                 commands.extend(awaited.map(await_commit));
                 self.answers.push_back(Answer::Ack {
                     mutation,
                     commit_id,
+                    merged: (!merged.is_empty()).then(|| merged.into()),
                 });
             }
             Applied::Rejected(reject) => {
@@ -112,7 +117,9 @@ impl Mutations {
     fn answer_first<B>(&mut self, commands: &mut Vec<Command<B>>) {
         commands.extend(self.answers.pop_front().map(|answer| {
             Command::Send(match answer {
-                Answer::Ack { mutation, .. } => Frame::Ack { mutation },
+                Answer::Ack {
+                    mutation, merged, ..
+                } => Frame::Ack { mutation, merged },
                 Answer::Reject { mutation, reject } => Frame::Reject { mutation, reject },
             })
         }));

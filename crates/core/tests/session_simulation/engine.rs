@@ -291,7 +291,10 @@ impl Connection {
             shared.note(|| format!("server {} has applied {mutation}: {end:?}", self.client));
             let mut commands = self.session.applied(mutation, end);
             if shared.fault == Some(Fault::AcksAtOnce) {
-                commands.push(Command::Send(Outgoing::Ack { mutation }));
+                commands.push(Command::Send(Outgoing::Ack {
+                    mutation,
+                    merged: None,
+                }));
             }
             self.perform(commands, shared)?;
         } else if let Some(xid) = apply.transaction {
@@ -489,7 +492,7 @@ impl Connection {
             Command::Send(Outgoing::Cursor(position)) => {
                 self.outbox.push_back(Frame::Cursor(position))
             }
-            Command::Send(Outgoing::Ack { mutation }) => {
+            Command::Send(Outgoing::Ack { mutation, .. }) => {
                 self.outbox.push_back(Frame::Ack(mutation))
             }
             Command::Send(Outgoing::Reject { mutation, .. }) => {

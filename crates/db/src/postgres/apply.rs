@@ -16,7 +16,8 @@ use super::write::explain::{self, Fault, Kind};
 use super::write::fields;
 use crate::error::{DbError, DbResult};
 use crate::write::{
-    ClientState, Mutation, TableWrite, answer_again, rejected_at_commit, stored_reject,
+    ClientState, Mutation, TableWrite, answer_again, merged_of_before, rejected_at_commit,
+    stored_reject,
 };
 
 /// How often a mutation is tried when others of its client come between.
@@ -125,7 +126,10 @@ pub(super) fn answer_of_before(
 ) -> DbResult<Option<Applied>> {
     answer_again(&client.chains(), &mutation.place, || match &client.reject {
         Some(text) => stored_reject(text).map(Applied::Rejected),
-        None => Ok(committed(client.commit, epoch, Vec::new())),
+        None => {
+            let merged = merged_of_before(client.merged.as_deref());
+            Ok(committed(client.commit, epoch, merged))
+        }
     })
 }
 
@@ -135,7 +139,7 @@ pub(super) fn others_are_under_way() -> DbError {
     DbError::Unreachable(message.to_owned())
 }
 
-pub(super) fn committed(commit_id: Option<i64>, epoch: String, merged: Vec<Merged>) -> Applied {
+pub(super) fn committed(commit_id: Option<i64>, epoch: String, merged: Merged) -> Applied {
     Applied::Committed {
         commit_id: commit_id.map(read::commit_id),
         epoch: Some(epoch),

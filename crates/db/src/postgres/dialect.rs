@@ -33,6 +33,9 @@ pub(crate) const DIALECT: Dialect = Dialect {
         l.key IS NOT NULL, l.id",
     field_table: Cow::Borrowed("_rhtmx_sync_field"),
     metadata: "f.metadata::text",
+    conflict_table: Cow::Borrowed("_rhtmx_field_conflict"),
+    born: "f.metadata ->> 'born'",
+    with_lost,
     key_collation: " COLLATE \"C\"",
     wanted: "($4::text::jsonb -> n.entity)",
     undo_record: "json_build_array(w.id, w.commit_id, w.action, CASE WHEN w.old IS NOT NULL THEN coalesce( \
@@ -40,12 +43,21 @@ pub(crate) const DIALECT: Dialect = Dialect {
            FROM jsonb_each(w.old) o), '{}'::jsonb) END)::text",
 };
 
+fn with_lost(metadata: &str, lost: &str) -> String {
+    format!(
+        "(coalesce(({metadata}), '{{}}'::jsonb) || coalesce((SELECT jsonb_build_object('lost', jsonb_object_agg(g.field, g.lost)) \
+         FROM (SELECT l.field, jsonb_agg(jsonb_build_object('value', l.value, 'hlc', l.hlc) ORDER BY l.hlc) AS lost FROM ({lost}) l \
+         GROUP BY l.field) g HAVING count(*) > 0), '{{}}'::jsonb))::text"
+    )
+}
+
 /// The dialect for a log in this schema.
 pub(crate) fn dialect(log_schema: &str) -> Dialect {
     Dialect {
         start: in_schema(&DIALECT.start, log_schema).into(),
         entity_table: in_schema(&DIALECT.entity_table, log_schema).into(),
         field_table: in_schema(&DIALECT.field_table, log_schema).into(),
+        conflict_table: in_schema(&DIALECT.conflict_table, log_schema).into(),
         new_entries: in_schema(&DIALECT.new_entries, log_schema).into(),
         ..DIALECT
     }

@@ -94,8 +94,7 @@ pub(super) fn question_sql(
         }
         Question::Rows { .. } | Question::Fields { .. } | Question::Group(_) => {
             let is_asked = matches!(question, Question::Fields { .. });
-            let name = &entity.schema.entity;
-            let metadata = sql::metadata_of_rows(&dialect(log_schema), name, key, is_asked);
+            let metadata = sql::metadata_of_rows(&dialect(log_schema), entity, key, is_asked);
             let row = match health.is_guarded(&entity.schema.entity) {
                 true => guarded_row(log_schema, entity, key),
                 false => row.clone(),

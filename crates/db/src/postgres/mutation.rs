@@ -94,7 +94,7 @@ pub(super) enum Ran {
     Now {
         epoch: String,
         commit_id: i64,
-        merged: Vec<Merged>,
+        merged: Merged,
     },
     /// It does not come next.
     Before { epoch: String, client: StoredClient },

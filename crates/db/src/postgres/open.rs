@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use diesel::sql_types::{Nullable, Text};
+use diesel::sql_types::{BigInt, Nullable, Text};
 use diesel::{QueryableByName, sql_query};
 use diesel_async::pooled_connection::bb8::PooledConnection;
 use diesel_async::{
@@ -22,13 +22,14 @@ use super::apply::{ROUNDS_MAX, answer_of_before, committed, others_are_under_way
 use super::cancel::CancelGuard;
 use super::mutation::LOCK_PATIENCE;
 use super::pool::PostgresPool;
+use super::store::in_schema;
 use super::write::call::{self, Returned, Stored};
 use super::write::explain::{self, Fault, Kind};
 use super::write::fields;
 use crate::error::{DbError, DbResult};
 use crate::write::{
     Began, Mutation, RunAs, TableWrite, is_violation, not_its_own_transaction, statement_reject,
-    violated,
+    stored_merged, violated,
 };
 
 /// How much longer than the mutation may take the database waits before it ends a statement or the transaction by
@@ -46,7 +47,9 @@ pub(crate) struct OpenMutation {
     /// As whom writes have run.
     run_as: Option<Arc<RunAs>>,
     /// What became of the writes of rows that merge by their fields.
-    merged: Vec<Merged>,
+    merged: Merged,
+    /// The mutation's client and number.
+    place: (String, i64),
     _turn: OwnedSemaphorePermit,
 }
 
@@ -79,6 +82,8 @@ struct KnownRow {
     metadata: Option<String>,
     #[diesel(sql_type = Nullable<Text>)]
     image: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    lost: Option<String>,
 }
 
 impl KnownRow {
@@ -87,6 +92,7 @@ impl KnownRow {
             row: self.values,
             metadata: self.metadata,
             image: self.image,
+            lost: self.lost,
         };
         ((self.entity, self.entity_id), known)
     }
@@ -111,7 +117,11 @@ impl PostgresPool {
             epoch: String::new(),
             commit_id: 0,
             run_as: None,
-            merged: Vec::new(),
+            merged: Merged::default(),
+            place: (
+                mutation.client_id.to_string(),
+                i64::try_from(mutation.place.number).unwrap_or(i64::MAX),
+            ),
             _turn: turn,
         };
         for _ in 0..ROUNDS_MAX {
@@ -158,12 +168,12 @@ impl OpenMutation {
         let stored = one(returned.stored)?;
         if let Stored::Now = stored {
             // Whatever the transaction writes from now on is the mutation's.
-            let number = i64::try_from(mutation.place.number).unwrap_or(i64::MAX);
+            let (client, number) = &self.place;
             sql_query(
                 "SELECT pg_catalog.set_config('rhtmx_sync.client_id', $1, true), \
                  pg_catalog.set_config('rhtmx_sync.mutation', $2, true)",
             )
-            .bind::<Text, _>(mutation.client_id.to_string())
+            .bind::<Text, _>(client)
             .bind::<Text, _>(number.to_string())
             .execute(&mut *self.conn)
             .await
@@ -185,12 +195,16 @@ impl OpenMutation {
     }
 
     /// Runs a write. When it is rejected, nothing of it is left, and the transaction goes on.
-    pub(crate) async fn write(&mut self, write: &TableWrite) -> DbResult<Result<(), Reject>> {
+    pub(crate) async fn write(
+        &mut self,
+        index: usize,
+        write: &TableWrite,
+    ) -> DbResult<Result<(), Reject>> {
         if write.run_as.is_some() {
             self.run_as.clone_from(&write.run_as);
         }
         if write.fields.is_some() {
-            return self.write_fields(write).await;
+            return self.write_fields(index, write).await;
         }
         let run_as = write.run_as.clone();
         let ran = self.run_writes(std::slice::from_ref(write), run_as.as_deref());
@@ -201,7 +215,11 @@ impl OpenMutation {
     }
 
     /// Runs a write of a row that merges by its fields, planned for the row as the transaction sees it.
-    async fn write_fields(&mut self, write: &TableWrite) -> DbResult<Result<(), Reject>> {
+    async fn write_fields(
+        &mut self,
+        index: usize,
+        write: &TableWrite,
+    ) -> DbResult<Result<(), Reject>> {
         for round in 1..=ROUNDS_MAX {
             let writes = std::slice::from_ref(write);
             let sql = fields::known_query(&fields::named(writes.iter()), &self.log_schema);
@@ -227,7 +245,7 @@ impl OpenMutation {
                 .await?
             {
                 Ended::Done => {
-                    self.merged.extend(merged);
+                    self.merged.append(merged.of_write(index));
                     return Ok(Ok(()));
                 }
                 Ended::Failed(fault) if round < ROUNDS_MAX && fault.kind() == Kind::Raced => {}
@@ -300,6 +318,7 @@ impl OpenMutation {
         if !self.is_alone() {
             return Err(not_its_own_transaction());
         }
+        self.keep_merged().await?;
         match AnsiTransactionManager::commit_transaction(&mut *self.conn).await {
             Ok(()) => {
                 self.guard.disarm();
@@ -311,6 +330,27 @@ impl OpenMutation {
             }
             Err(error) => statement_reject(error).map(Err),
         }
+    }
+
+    /// Keeps what is told of the mutation.
+    async fn keep_merged(&mut self) -> DbResult<()> {
+        let (client, number) = &self.place;
+        for conflict in &mut self.merged.conflicts {
+            conflict.mutation = u64::try_from(*number).ok();
+        }
+        let Some(text) = stored_merged(&self.merged) else {
+            return Ok(());
+        };
+        let sql = "WITH old AS (DELETE FROM _rhtmx_sync_merged WHERE client_id = $1 AND mutation <= $2 - 64) \
+             INSERT INTO _rhtmx_sync_merged (client_id, mutation, merged) VALUES ($1, $2, $3)";
+        sql_query(in_schema(sql, &self.log_schema))
+            .bind::<Text, _>(client)
+            .bind::<BigInt, _>(number)
+            .bind::<Text, _>(text)
+            .execute(&mut *self.conn)
+            .await
+            .map_err(|error| DbError::while_doing("keeping what became of a mutation", error))?;
+        Ok(())
     }
 
     /// Whether the transaction is the only one that is open on the connection.

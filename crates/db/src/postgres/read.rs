@@ -84,7 +84,7 @@ pub(crate) fn changes_sql(
             .map(|(name, entity)| (name.clone(), row(log_schema, entity, health)))
             .collect(),
         undo,
-        metadata: metadata.clone(),
+        metadata: sql::with_metadata(metadata, entities),
         checked: checked.keys().cloned().collect(),
     };
     sql::changes_sql(&dialect, &reading)
@@ -174,8 +174,8 @@ fn rows_sql(
     let mut rows = match &entity.rows {
         RowsSql::Table { key, from, .. } if guarded => {
             let row = guarded_row(log_schema, entity, key);
-            let (name, asked) = (&entity.schema.entity, query.shape.has_metadata());
-            let metadata = sql::metadata_of_rows(&dialect, name, key, asked);
+            let asked = query.shape.has_metadata();
+            let metadata = sql::metadata_of_rows(&dialect, entity, key, asked);
             format!("SELECT {key} AS key, {row} AS row, {metadata} AS metadata FROM {from}")
         }
         _ => sql::rows_before_where(&dialect, entity, selection, object_of),

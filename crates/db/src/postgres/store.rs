@@ -182,9 +182,11 @@ pub(crate) const SEARCH_PATH: &str = "search_path = pg_catalog, pg_temp";
 
 /// The statement with the engine's tables in this schema. It must contain no text of a user's.
 pub(crate) fn in_schema(statement: &str, log_schema: &str) -> String {
+    let schema = ident(log_schema);
+    let statement = statement.replace("_rhtmx_sync_", &format!("{schema}._rhtmx_sync_"));
     statement.replace(
-        "_rhtmx_sync_",
-        &format!("{}._rhtmx_sync_", ident(log_schema)),
+        "_rhtmx_field_conflict",
+        &format!("{schema}._rhtmx_field_conflict"),
     )
 }
 

@@ -30,6 +30,13 @@ pub(crate) struct Dialect {
     pub(crate) field_table: Cow<'static, str>,
     /// The metadata of its entry `f`, as text.
     pub(crate) metadata: &'static str,
+    /// The table of values that lost a conflict and are kept.
+    pub(crate) conflict_table: Cow<'static, str>,
+    /// When the row of the entry `f` was born, as text; null for one without a birth of its own.
+    pub(crate) born: &'static str,
+    /// The expression for the metadata that the first query returns, if it returns some, with the lost values of the second:
+    /// lines of `field`, `hlc` and `value`.
+    pub(crate) with_lost: fn(&str, &str) -> String,
     /// How a text is compared with the keys there.
     pub(crate) key_collation: &'static str,
     /// The order of the changes `l`: that of the log, but a row that exists though its newest entry comes before a
@@ -63,8 +70,9 @@ pub(crate) struct Reading {
     pub(crate) rows: BTreeMap<String, String>,
     /// Whether to return undo records.
     pub(crate) undo: bool,
-    /// The entities of whose rows to return what is known beside their values.
-    pub(crate) metadata: BTreeSet<String>,
+    /// The entities of whose rows to return what is known beside their values, and whether values that lost a conflict are
+    /// kept of them.
+    pub(crate) metadata: BTreeMap<String, bool>,
     /// The entities whose fingerprints to return.
     pub(crate) checked: Vec<String>,
 }
@@ -139,31 +147,71 @@ fn metadata_of_changes(dialect: &Dialect, reading: &Reading) -> String {
     if reading.metadata.is_empty() {
         return "CAST(NULL AS TEXT)".to_owned();
     }
-    let names: Vec<String> = reading.metadata.iter().map(|name| literal(name)).collect();
-    format!(
-        "CASE WHEN entity_id IS NOT NULL AND entity IN ({}) THEN {} END",
-        names.join(", "),
-        metadata_sql(dialect, "ranked.entity", "ranked.entity_id")
-    )
+    let mut sql = "CASE".to_owned();
+    for keeps_both in [false, true] {
+        let names = reading
+            .metadata
+            .iter()
+            .filter(|(_, keeps)| **keeps == keeps_both);
+        let names: Vec<String> = names.map(|(name, _)| literal(name)).collect();
+        if names.is_empty() {
+            continue;
+        }
+        let _ = write!(
+            sql,
+            " WHEN entity_id IS NOT NULL AND entity IN ({}) THEN {}",
+            names.join(", "),
+            metadata_sql(dialect, "ranked.entity", "ranked.entity_id", keeps_both)
+        );
+    }
+    sql + " END"
+}
+
+/// Which of these entities' rows have metadata to return, and whether values that lost a conflict are kept of them.
+pub(crate) fn with_metadata(
+    names: &BTreeSet<String>,
+    entities: &BTreeMap<String, Arc<Entity>>,
+) -> BTreeMap<String, bool> {
+    let keeps_both = |name: &String| entities.get(name).is_some_and(|entity| entity.keeps_both());
+    let named = names.iter().map(|name| (name.clone(), keeps_both(name)));
+    named.collect()
 }
 
 /// The expression for what is known of a row beside its values. A row that has no metadata has an empty object.
-pub(crate) fn metadata_sql(dialect: &Dialect, entity: &str, key: &str) -> String {
-    format!(
-        "coalesce((SELECT {} FROM {} f WHERE f.entity = {entity} AND f.entity_id = ({key}){}), '{{}}')",
-        dialect.metadata, dialect.field_table, dialect.key_collation
-    )
+fn metadata_sql(dialect: &Dialect, entity: &str, key: &str, keeps_both: bool) -> String {
+    let collation = dialect.key_collation;
+    let of_row = |alias: &str| {
+        format!("{alias}.entity = {entity} AND {alias}.entity_id = ({key}){collation}")
+    };
+    let (table, entry) = (&dialect.field_table, of_row("f"));
+    if !keeps_both {
+        let metadata = dialect.metadata;
+        return format!("coalesce((SELECT {metadata} FROM {table} f WHERE {entry}), '{{}}')");
+    }
+    // Values that lost before the row was born belong to an earlier one of the same key.
+    let lost = format!(
+        "SELECT c.field, c.hlc, c.value FROM {} c LEFT JOIN {table} f ON {entry} WHERE {} AND c.resolved_at IS NULL \
+         AND c.hlc > coalesce({}, '') ORDER BY c.field, c.hlc",
+        dialect.conflict_table,
+        of_row("c"),
+        dialect.born
+    );
+    let metadata = format!("SELECT f.metadata FROM {table} f WHERE {entry}");
+    (dialect.with_lost)(&metadata, &lost)
 }
 
 /// The same for the rows of an entity in a query of its table, if it is asked for; otherwise null.
 pub(crate) fn metadata_of_rows(
     dialect: &Dialect,
-    entity: &str,
+    entity: &Entity,
     key: &str,
     is_asked: bool,
 ) -> String {
     match is_asked {
-        true => metadata_sql(dialect, &literal(entity), key),
+        true => {
+            let name = literal(&entity.schema.entity);
+            metadata_sql(dialect, &name, key, entity.keeps_both())
+        }
         false => "CAST(NULL AS TEXT)".to_owned(),
     }
 }
@@ -232,9 +280,8 @@ pub(crate) fn rows_before_where(
                 object_of(columns.collect())
             });
             let row = projected.unwrap_or_else(|| row.clone());
-            let name = &entity.schema.entity;
             let is_asked = selection.is_some_and(Selection::has_metadata);
-            let metadata = metadata_of_rows(dialect, name, key, is_asked);
+            let metadata = metadata_of_rows(dialect, entity, key, is_asked);
             format!("SELECT {key} AS key, {row} AS row, {metadata} AS metadata FROM {from}")
         }
     }

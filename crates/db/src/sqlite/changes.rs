@@ -345,7 +345,7 @@ fn changes_statement(
             .map(|(name, entity)| (name.clone(), row(name, entity)))
             .collect(),
         undo,
-        metadata: query.metadata.clone(),
+        metadata: sql::with_metadata(&query.metadata, entities),
         checked: checked.keys().cloned().collect(),
     };
     let missing = json(serde_json::to_string(&missing));

@@ -4,14 +4,16 @@
 use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{Nullable, Text};
+use merge::{Conflict, LOST_VALUES_MAX};
 use protocol::Op;
 use serde_json::json;
 use serde_json::value::RawValue;
-use sync_core::mutation::fields::{Action, Entry, FieldWrite, Known, Merged, Plan, plan};
+use sync_core::mutation::fields::{Action, Entry, FieldWrite, Known, Plan, plan};
 
 use super::explain::WriteFailed;
 use super::statement::{KeptStatements, Statement, Value};
 use super::write::{self, check_afterwards, check_before};
+use crate::fields::Lost;
 use crate::write::TableWrite;
 
 /// A row as it is, and its entry.
@@ -23,6 +25,8 @@ struct KnownRow {
     metadata: Option<String>,
     #[diesel(sql_type = Nullable<Text>)]
     image: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    lost: Option<String>,
 }
 
 /// Plans a write for the row as it is, and carries it out. None for a row whose key the database chooses: it is new.
@@ -31,7 +35,7 @@ pub(super) fn merge(
     write: &TableWrite,
     fields: &FieldWrite,
     kept: &KeptStatements,
-) -> Result<Option<Merged>, WriteFailed> {
+) -> Result<Option<Plan>, WriteFailed> {
     let Some(key) = write.canonical_key() else {
         check_before(conn, write)?;
         write::write(conn, write, kept)?;
@@ -46,11 +50,60 @@ pub(super) fn merge(
     check_before(conn, write)?;
     let plan = plan(write, fields, &known).map_err(WriteFailed::Rejected)?;
     carry_out(conn, write, &key, &plan, kept)?;
-    Ok(Some(Merged {
-        write: 0,
-        clock: plan.clock,
-        conflicts: plan.conflicts,
-    }))
+    let lost = Lost::of(&plan, known.row.is_some());
+    keep_lost(conn, write, &key, &lost)?;
+    Ok(Some(plan))
+}
+
+/// Keeps the values that lost and notes those that are resolved, and says in the log that the row has changed.
+fn keep_lost(
+    conn: &mut SqliteConnection,
+    write: &TableWrite,
+    key: &str,
+    lost: &Lost,
+) -> QueryResult<()> {
+    for Conflict { field, lost, .. } in &lost.kept {
+        sql_query(
+            "INSERT INTO _rhtmx_field_conflict (entity, entity_id, field, hlc, value) VALUES (?1, ?2, ?3, ?4, ?5) \
+             ON CONFLICT DO NOTHING",
+        )
+        .bind::<Text, _>(&write.entity)
+        .bind::<Text, _>(key)
+        .bind::<Text, _>(field)
+        .bind::<Text, _>(lost.hlc.as_str())
+        .bind::<Text, _>(lost.value.to_string())
+        .execute(conn)?;
+        sql_query(format!(
+            "DELETE FROM _rhtmx_field_conflict WHERE entity = ?1 AND entity_id = ?2 AND field = ?3 AND hlc NOT IN ( \
+             SELECT hlc FROM _rhtmx_field_conflict WHERE entity = ?1 AND entity_id = ?2 AND field = ?3 \
+             ORDER BY hlc DESC LIMIT {LOST_VALUES_MAX})"
+        ))
+        .bind::<Text, _>(&write.entity)
+        .bind::<Text, _>(key)
+        .bind::<Text, _>(field)
+        .execute(conn)?;
+    }
+    for (field, clock) in &lost.resolved {
+        sql_query(
+            "UPDATE _rhtmx_field_conflict SET resolved_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now') \
+             WHERE entity = ?1 AND entity_id = ?2 AND field = ?3 AND hlc = ?4",
+        )
+        .bind::<Text, _>(&write.entity)
+        .bind::<Text, _>(key)
+        .bind::<Text, _>(field)
+        .bind::<Text, _>(clock.as_str())
+        .execute(conn)?;
+    }
+    if lost.is_told {
+        sql_query(
+            "INSERT INTO _rhtmx_sync_log (entity, entity_id, action, old, client_id, mutation) VALUES (?1, ?2, 'update', '{}', \
+             (SELECT client_id FROM _rhtmx_sync_mutation), (SELECT mutation FROM _rhtmx_sync_mutation))",
+        )
+        .bind::<Text, _>(&write.entity)
+        .bind::<Text, _>(key)
+        .execute(conn)?;
+    }
+    Ok(())
 }
 
 fn carry_out(
@@ -89,10 +142,21 @@ fn known(
     key: &str,
 ) -> Result<Known, diesel::result::Error> {
     let statement = Statement::new(format!(
-        "SELECT {} AS found, f.metadata, f.image FROM (SELECT ",
+        "SELECT {} AS found, f.metadata, f.image, ",
         write.table.row_by_key
     ));
+    let statement = match write.table.keeps_both() {
+        false => statement.sql("NULL"),
+        true => statement
+            .sql(
+                "(SELECT json_group_object(c.field, json(c.clocks)) FROM (SELECT c.field, json_group_array(c.hlc) AS clocks \
+                 FROM _rhtmx_field_conflict c WHERE c.entity = ",
+            )
+            .value(Value::Text(write.entity.clone()))
+            .sql(" AND c.entity_id = ranked.entity_id AND c.resolved_at IS NULL GROUP BY c.field) c)"),
+    };
     let statement = statement
+        .sql(" AS lost FROM (SELECT ")
         .value(Value::Text(key.to_owned()))
         .sql(" AS entity_id) AS ranked LEFT JOIN _rhtmx_sync_field f ON f.entity = ")
         .value(Value::Text(write.entity.clone()))
@@ -103,6 +167,7 @@ fn known(
         row: found.found,
         metadata: found.metadata,
         image: found.image,
+        lost: found.lost,
     }))
 }
 

@@ -196,8 +196,7 @@ fn statement(
         }
         Question::Rows { .. } | Question::Fields { .. } | Question::Group(_) => {
             let is_asked = matches!(question, Question::Fields { .. });
-            let name = &entity.schema.entity;
-            let metadata = sql::metadata_of_rows(&DIALECT, name, key, is_asked);
+            let metadata = sql::metadata_of_rows(&DIALECT, entity, key, is_asked);
             let row = if is_guarded { &literal(ALONE) } else { row };
             // A row without a key is not synced.
             format!(

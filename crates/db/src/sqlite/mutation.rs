@@ -11,7 +11,7 @@ use diesel::sql_types::{BigInt, Text};
 use protocol::Reject;
 use sync_core::mutation::Applied;
 use sync_core::mutation::chain::{CHAINS_KEPT, KeptChains, Turn};
-use sync_core::mutation::fields::Merged;
+use sync_core::mutation::fields::{Merged, Plan};
 use tokio::sync::oneshot;
 
 use super::connect::{SqliteConn, blocking};
@@ -20,10 +20,12 @@ use super::statement::KeptStatements;
 use super::{field_write, read, store, write};
 use crate::error::{DbError, DbResult, Failed};
 use crate::lanes::Job;
-use crate::tables::{_rhtmx_sync_client as client, _rhtmx_sync_reject as reject};
+use crate::tables::{
+    _rhtmx_sync_client as client, _rhtmx_sync_merged as merged, _rhtmx_sync_reject as reject,
+};
 use crate::write::{
-    Began, ClientState, Mutation, TableWrite, answer_again, is_violation, rejected_at_commit,
-    stored_reject,
+    Began, ClientState, Mutation, TableWrite, answer_again, is_violation, merged_of_before,
+    rejected_at_commit, stored_merged, stored_reject,
 };
 
 const CONTEXT: &str = "applying a mutation";
@@ -182,8 +184,17 @@ pub(super) fn next(
             .select(reject::reject)
             .first(conn)
             .optional()?;
+        let told: Option<String> = merged::table
+            .find((&name, number))
+            .select(merged::merged)
+            .first(conn)
+            .optional()?;
         let again = answer_again(&kept, &mutation.place, || match text {
-            None => Ok(Applied::committed(last_commit.map(read::commit_id))),
+            None => Ok(Applied::Committed {
+                commit_id: last_commit.map(read::commit_id),
+                epoch: None,
+                merged: merged_of_before(told.as_deref()),
+            }),
             Some(text) => stored_reject(&text).map(Applied::Rejected),
         });
         let lost = || DbError::Unreachable("the client's number has moved".to_owned());
@@ -204,7 +215,7 @@ impl NextOfClient {
     pub(super) fn answer(
         &self,
         conn: &mut SqliteConnection,
-        applied: Result<Vec<Merged>, Reject>,
+        applied: Result<Merged, Reject>,
     ) -> Result<Applied, Failed> {
         let (name, number) = (&self.name, self.number);
         let commit_id = match &applied {
@@ -224,11 +235,19 @@ impl NextOfClient {
             .set(state)
             .execute(conn)?;
         match applied {
-            Ok(merged) => Ok(Applied::Committed {
-                commit_id: commit_id.map(read::commit_id),
-                epoch: None,
-                merged,
-            }),
+            Ok(mut merged) => {
+                for conflict in &mut merged.conflicts {
+                    conflict.mutation = u64::try_from(number).ok();
+                }
+                if let Some(text) = stored_merged(&merged) {
+                    self.keep_merged(conn, &text)?;
+                }
+                Ok(Applied::Committed {
+                    commit_id: commit_id.map(read::commit_id),
+                    epoch: None,
+                    merged,
+                })
+            }
             Err(rejected) => {
                 let text = serde_json::to_string(&rejected).expect("a reject is JSON");
                 diesel::insert_into(reject::table)
@@ -238,13 +257,31 @@ impl NextOfClient {
                         reject::reject.eq(text),
                     ))
                     .execute(conn)?;
-                // What is older than the chains is not answered from here any more.
-                let oldest = number - i64::try_from(CHAINS_KEPT).unwrap_or(i64::MAX);
                 let of_client = reject::table.filter(reject::client_id.eq(name));
-                diesel::delete(of_client.filter(reject::mutation.le(oldest))).execute(conn)?;
+                let old = of_client.filter(reject::mutation.le(self.oldest()));
+                diesel::delete(old).execute(conn)?;
                 Ok(Applied::Rejected(rejected))
             }
         }
+    }
+
+    /// Keeps what is told of the mutation.
+    fn keep_merged(&self, conn: &mut SqliteConnection, text: &str) -> QueryResult<()> {
+        diesel::insert_into(merged::table)
+            .values((
+                merged::client_id.eq(&self.name),
+                merged::mutation.eq(self.number),
+                merged::merged.eq(text),
+            ))
+            .execute(conn)?;
+        let of_client = merged::table.filter(merged::client_id.eq(&self.name));
+        diesel::delete(of_client.filter(merged::mutation.le(self.oldest()))).execute(conn)?;
+        Ok(())
+    }
+
+    /// The newest number that is older than the chains: it is not answered from what is stored any more.
+    fn oldest(&self) -> i64 {
+        self.number - i64::try_from(CHAINS_KEPT).unwrap_or(i64::MAX)
     }
 }
 
@@ -254,17 +291,14 @@ fn apply_writes(
     mutation: &Mutation,
     writes: &[TableWrite],
     kept: &KeptStatements,
-) -> Result<Result<Vec<Merged>, Reject>, Failed> {
-    let mut merged = Vec::new();
+) -> Result<Result<Merged, Reject>, Failed> {
+    let mut merged = Merged::default();
     let ended = conn.transaction(|conn| {
         name_mutation(conn, mutation)?;
         for (index, write) in writes.iter().enumerate() {
             let of_write = |failed: WriteFailed| failed.of_write(index);
-            if let Some(one) = write_in_scope(conn, write, kept).map_err(of_write)? {
-                merged.push(Merged {
-                    write: index,
-                    ..one
-                });
+            if let Some(plan) = write_in_scope(conn, write, kept).map_err(of_write)? {
+                merged.add(index, write, &plan);
             }
         }
         // Other changes in this transaction do not belong to the mutation. Deferred foreign keys cannot be checked
@@ -298,13 +332,13 @@ pub(super) fn unname_mutation(conn: &mut SqliteConnection) -> QueryResult<bool> 
     Ok(deleted > 0)
 }
 
-/// Runs one write, if its row is within the writer's scope before and after. Says what became of one of a row that merges
-/// by its fields.
+/// Runs one write, if its row is within the writer's scope before and after. Returns the plan of one of a row that merges by
+/// its fields.
 pub(super) fn write_in_scope(
     conn: &mut SqliteConnection,
     write: &TableWrite,
     kept: &KeptStatements,
-) -> Result<Option<Merged>, WriteFailed> {
+) -> Result<Option<Plan>, WriteFailed> {
     if let Some(fields) = &write.fields {
         return field_write::merge(conn, write, fields, kept);
     }

@@ -30,7 +30,7 @@ pub(crate) struct OpenMutation {
     conn: PooledConnection<'static, SqliteConn>,
     client: NextOfClient,
     /// What became of the writes of rows that merge by their fields.
-    merged: Vec<Merged>,
+    merged: Merged,
     pool: SqlitePool,
     /// How many times the file had been replaced when the mutation began.
     replaced: u64,
@@ -59,7 +59,7 @@ impl SqlitePool {
         Ok(begun.await?.map(|client| OpenMutation {
             conn,
             client,
-            merged: Vec::new(),
+            merged: Merged::default(),
             pool: self.clone(),
             replaced,
             _turn: turn,
@@ -88,14 +88,24 @@ fn roll_back(conn: &mut SqliteConnection) {
 
 impl OpenMutation {
     /// Runs a write. When it is rejected, nothing of it is left, and the transaction goes on.
-    pub(crate) async fn write(&mut self, write: TableWrite) -> DbResult<Result<(), Reject>> {
+    pub(crate) async fn write(
+        &mut self,
+        index: usize,
+        write: TableWrite,
+    ) -> DbResult<Result<(), Reject>> {
         let kept = self.pool.kept_statements.clone();
         let written = blocking(
             &mut self.conn,
             "running writes of a mutation",
             move |conn| {
                 match conn.transaction(|conn| write_in_scope(conn, &write, &kept)) {
-                    Ok(merged) => Ok(Ok(merged)),
+                    Ok(plan) => {
+                        let mut merged = Merged::default();
+                        if let Some(plan) = plan {
+                            merged.add(index, &write, &plan);
+                        }
+                        Ok(Ok(merged))
+                    }
                     Err(WriteFailed::Rejected(reject)) => Ok(Err(reject)),
                     Err(WriteFailed::Table { message, .. }) => Err(of_table(message)),
                     // A rule of the table has ended the transaction.
@@ -106,7 +116,7 @@ impl OpenMutation {
                 }
             },
         );
-        Ok(written.await?.map(|merged| self.merged.extend(merged)))
+        Ok(written.await?.map(|merged| self.merged.append(merged)))
     }
 
     /// The connection, for statements of the application's own.
@@ -152,7 +162,7 @@ fn of_table(message: String) -> Failed {
 fn commit(
     conn: &mut SqliteConnection,
     client: &NextOfClient,
-    merged: Vec<Merged>,
+    merged: Merged,
 ) -> Result<Result<Applied, Reject>, Failed> {
     let depth = AnsiTransactionManager::transaction_manager_status_mut(conn).transaction_depth()?;
     // Where somebody ended the transaction, the name is gone with what it wrote.

@@ -52,6 +52,9 @@ pub(crate) const DIALECT: Dialect = Dialect {
     order: "l.id",
     field_table: Cow::Borrowed("_rhtmx_sync_field"),
     metadata: "f.metadata",
+    conflict_table: Cow::Borrowed("_rhtmx_field_conflict"),
+    born: "CASE WHEN json_valid(f.metadata) THEN f.metadata ->> 'born' END",
+    with_lost,
     key_collation: "",
     wanted: "(SELECT j.value FROM json_each(?3) j WHERE j.key = n.entity)",
     // Concatenated as text, because a value loses its JSON subtype in a CASE. A double is copied from the
@@ -67,6 +70,15 @@ pub(crate) const DIALECT: Dialect = Dialect {
            ELSE json_quote(o.value) END, ',') FROM json_each(w.old) o), '') || '}' \
            ELSE 'null' END || ']'",
 };
+
+fn with_lost(metadata: &str, lost: &str) -> String {
+    format!(
+        "(SELECT CASE WHEN w.lost IS NOT NULL AND json_type(w.metadata) = 'object' THEN json_set(w.metadata, '$.lost', json(w.lost)) \
+         ELSE w.metadata END FROM (SELECT coalesce(({metadata}), '{{}}') AS metadata, \
+         (SELECT CASE WHEN count(*) > 0 THEN json_group_object(g.field, json(g.lost)) END FROM (SELECT l.field, \
+         json_group_array(json_object('value', json(l.value), 'hlc', l.hlc)) AS lost FROM ({lost}) l GROUP BY l.field) g) AS lost) w)"
+    )
+}
 
 /// What stands for a row that cannot be read.
 const FAILING: &str = "!failing";
@@ -211,8 +223,8 @@ fn rows_statement(
     let selection = query.shape.selection();
     let rows = match &entity.rows {
         RowsSql::Table { key, from, .. } if guarded => {
-            let (name, asked) = (&entity.schema.entity, query.shape.has_metadata());
-            let metadata = sql::metadata_of_rows(&DIALECT, name, key, asked);
+            let asked = query.shape.has_metadata();
+            let metadata = sql::metadata_of_rows(&DIALECT, entity, key, asked);
             let row = literal(ALONE);
             format!("SELECT {key} AS key, {row} AS row, {metadata} AS metadata FROM {from}")
         }

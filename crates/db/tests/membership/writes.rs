@@ -53,6 +53,7 @@ impl Pushing {
                 digest,
             },
             writes: Ok(write.into_iter().collect()),
+            merged: None,
         };
         match self.listening.db.apply(mutation).await.expect("an answer") {
             Applied::Rejected(reject) => Some(reject.code),

@@ -10,11 +10,13 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use protocol::{
-    Ack, Chain, ErrorCode, Push, RejectCode, Rejected, ServerFrame, Writes, json_fault,
+    Ack, Chain, Conflict, ErrorCode, Push, RejectCode, Rejected, ServerFrame, Writes, json,
+    json_fault,
 };
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use sync_core::limit::Limit;
 use sync_core::mutation::Applied;
+use sync_core::mutation::fields::Merged;
 use uuid::Uuid;
 
 use super::Feature;
@@ -118,22 +120,38 @@ pub(super) async fn apply(
     }
 }
 
+/// An `ack` with what on a socket comes in frames before it.
+#[derive(Serialize)]
+struct AckWithConflicts {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    #[serde(flatten)]
+    ack: Ack,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    conflicts: Vec<Conflict>,
+}
+
 fn answer(mutation: u64, applied: Applied) -> Response {
-    let (status, frame) = match applied {
-        Applied::Committed { .. } => (
-            StatusCode::OK,
-            ServerFrame::Ack(Ack {
-                mutation,
-                stamps: Vec::new(),
-            }),
-        ),
+    let (status, text) = match applied {
+        Applied::Committed { merged, .. } => {
+            let Merged {
+                stamps, conflicts, ..
+            } = merged;
+            let ack = AckWithConflicts {
+                kind: "ack",
+                ack: Ack { mutation, stamps },
+                conflicts,
+            };
+            (StatusCode::OK, json::text(&ack))
+        }
         Applied::Rejected(reject) => {
             let status = reject_status(reject.code);
-            (status, ServerFrame::Reject(Rejected { mutation, reject }))
+            let frame = ServerFrame::Reject(Rejected { mutation, reject });
+            (status, frame.to_text())
         }
     };
-    let json = [(header::CONTENT_TYPE, "application/json")];
-    (status, json, frame.to_text()).into_response()
+    let headers = [(header::CONTENT_TYPE, "application/json")];
+    (status, headers, text).into_response()
 }
 
 fn reject_status(code: RejectCode) -> StatusCode {

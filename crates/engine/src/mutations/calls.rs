@@ -60,7 +60,7 @@ pub(super) async fn run(
     };
     let is_single = steps.len() == 1;
     for (index, step) in steps.into_iter().enumerate() {
-        let carried_out = of.carry_out(open, step).await;
+        let carried_out = of.carry_out(open, index, step).await;
         open = carried_out.map_err(|stop| stop.of_step(index))?;
     }
     let committed = open.commit().await.map_err(of_database)?;
@@ -72,11 +72,16 @@ pub(super) async fn run(
 
 impl Steps<'_> {
     /// Carries out one step. After a stop the transaction has ended.
-    async fn carry_out(&self, open: OpenMutation, step: CheckedStep) -> Result<OpenMutation, Stop> {
+    async fn carry_out(
+        &self,
+        open: OpenMutation,
+        index: usize,
+        step: CheckedStep,
+    ) -> Result<OpenMutation, Stop> {
         match step {
             CheckedStep::Write(write) => {
                 let mut open = open;
-                let written = timeout_at(self.deadline, open.write(*write)).await;
+                let written = timeout_at(self.deadline, open.write(index, *write)).await;
                 let stop = match written {
                     Ok(Ok(Ok(()))) => return Ok(open),
                     Ok(Ok(Err(reject))) => Stop::Rejected(reject),

@@ -161,8 +161,27 @@ pub(super) fn concealed(
     push: &Push,
     applied: Applied,
 ) -> Applied {
-    let Applied::Rejected(reject) = applied else {
-        return applied;
+    let reject = match applied {
+        Applied::Rejected(reject) => reject,
+        Applied::Committed {
+            commit_id,
+            epoch,
+            mut merged,
+        } => {
+            merged.conflicts.retain(|conflict| {
+                let scope = state
+                    .config
+                    .auth
+                    .authorizer
+                    .read(principal, &conflict.entity);
+                scope.reads_column(&conflict.field)
+            });
+            return Applied::Committed {
+                commit_id,
+                epoch,
+                merged,
+            };
+        }
     };
     let step = reject.write.and_then(|index| push.writes.get(index));
     let Some(Step::Write(write)) = step else {

@@ -19,6 +19,7 @@ use self::calls::Stop;
 use self::check::{Checked, check, concealed, has_calls};
 
 use crate::clock::now_ms;
+use crate::lost_values;
 use crate::schema_watch;
 use crate::state::EngineState;
 
@@ -71,11 +72,9 @@ pub(crate) async fn apply(
             Some(reject) => Err(reject),
             None => check(state, principal, &push, &receipt),
         };
-        let mutation = |writes| Mutation {
-            client_id,
-            user_id: principal.user_id.clone(),
-            place,
-            writes,
+        let mutation = |writes| {
+            let user_id = principal.user_id.clone();
+            Mutation::new(client_id, user_id, place, writes)
         };
         let db_pool = &state.config.db_pool;
         let applied = match checked {
@@ -102,8 +101,12 @@ pub(crate) async fn apply(
             }
         };
         let error = match applied {
-            Ok(applied) if is_in_current_epoch(state, &applied) => {
+            Ok(mut applied) if is_in_current_epoch(state, &applied) => {
                 count(state, &applied);
+                if let Applied::Committed { merged, .. } = &mut applied {
+                    let of_others = std::mem::take(&mut merged.of_others);
+                    lost_values::tell(state, &of_others);
+                }
                 return Ok(concealed(state, principal, &push, applied));
             }
             // When it is pushed again, the listener has reached the epoch.

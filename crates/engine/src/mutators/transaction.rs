@@ -207,7 +207,7 @@ impl MutatorTx {
             let message = format!("the entity {:?} has no table to write to", write.entity);
             return Err(MutatorError::Failed(anyhow!(message)));
         };
-        match open.write(table_write).await {
+        match open.write(0, table_write).await {
             Ok(written) => written.map_err(rejected),
             Err(error) => {
                 let failure = self.shared.failure.lock();

@@ -1,8 +1,8 @@
 //! What a client's frames mean.
 
 use protocol::{
-    Auth, Authenticated, ClientFrame, CloseCode, Error, ErrorCode, Ping, Pong, SelectionRequest,
-    ServerFrame,
+    Auth, Authenticated, ClientFrame, CloseCode, Error, ErrorCode, MODE_FIELDS, Ping, Pong,
+    SelectionRequest, ServerFrame,
 };
 
 use tokio::time::Instant;
@@ -11,6 +11,7 @@ use super::transport::Transport;
 use super::{Close, SessionTask};
 use crate::admission;
 use crate::auth::{AuthError, NamedBy};
+use crate::lost_values;
 
 impl<T: Transport> SessionTask<T> {
     pub(super) async fn frame(&mut self, frame: ClientFrame) -> Result<(), Close> {
@@ -24,6 +25,11 @@ impl<T: Transport> SessionTask<T> {
                 return self.send(&ServerFrame::Pong(Pong { at })).await;
             }
             ClientFrame::Subscribe(subscribe) => {
+                let asks_for_fields = subscribe.selection.mode.as_deref() == Some(MODE_FIELDS);
+                if let Some(client_id) = self.client_id.filter(|_| asks_for_fields) {
+                    let listen = || lost_values::listen(&self.state, client_id);
+                    self.lost_values.get_or_insert_with(listen);
+                }
                 let (state, principal) = (&self.state, &self.principal);
                 let user = self.user.as_ref();
                 self.rules.subscribe(subscribe, |subscribe| {

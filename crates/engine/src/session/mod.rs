@@ -18,8 +18,10 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use protocol::{
-    ClientFrame, CloseCode, Error, ErrorCode, MutationId, Push, RefetchReason, SubscriptionId,
+    ClientFrame, CloseCode, Error, ErrorCode, MutationId, Push, RefetchReason, ServerFrame,
+    SubscriptionId,
 };
 use sync_core::cursor::Epoch;
 use sync_core::limit::Limit;
@@ -41,7 +43,9 @@ use transport::{Disconnected, Incoming, Resume, Transport};
 pub(crate) use websocket::WebSocket;
 
 use crate::auth::{Counted, Identity, NamedBy};
+use crate::bus::BusSubscription;
 use crate::limits::{self, RETRY_AFTER};
+use crate::lost_values;
 use crate::mailbox::{Mailbox, Taken};
 use crate::mutations::{self, MutationError};
 use crate::principals::Present;
@@ -84,6 +88,8 @@ pub(crate) struct SessionTask<T> {
     /// The schemas of finished reads, until `subscribed` sends them.
     schemas: HashMap<SubscriptionId, Arc<Schema>>,
     applying: Option<Applying>,
+    /// What is told of its client's values that others have replaced; none until it subscribes to fields.
+    lost_values: Option<BusSubscription>,
     /// Heartbeats since the client last sent something.
     missed_heartbeats: u32,
 }
@@ -164,6 +170,7 @@ impl<T: Transport> SessionTask<T> {
             filter_bytes,
             schemas: HashMap::new(),
             applying: None,
+            lost_values: None,
             missed_heartbeats: 0,
         })
     }
@@ -221,6 +228,7 @@ impl<T: Transport> SessionTask<T> {
                 },
                 applied = finished(&mut self.applying) => Box::pin(self.applied(applied)).await,
                 step = self.reads.next() => Box::pin(self.read_step(step)).await,
+                message = lost(&mut self.lost_values) => Box::pin(self.tell_lost(&message)).await,
                 _ = heartbeat.tick() => Box::pin(self.beat()).await,
             };
             let step = match step {
@@ -470,6 +478,14 @@ impl<T: Transport> SessionTask<T> {
         self.filter_bytes.set(self.rules.selection_bytes());
     }
 
+    /// Tells the client that a value of its own was replaced.
+    async fn tell_lost(&mut self, message: &[u8]) -> Result<(), Close> {
+        match lost_values::read(&self.state, &self.principal, message) {
+            Some(conflict) => self.send(&ServerFrame::Conflict(conflict)).await,
+            None => Ok(()),
+        }
+    }
+
     fn apply(&mut self, push: Push) {
         let mutation = push.mutation;
         let client_id = self.client_id.unwrap_or_default();
@@ -486,6 +502,17 @@ fn push_in_front(commands: &mut Commands, answer: Vec<Command<Batch>>) {
     for command in answer.into_iter().rev() {
         commands.push_front(command);
     }
+}
+
+/// Waits for what is told of replaced values. Dropping the future loses nothing.
+async fn lost(lost_values: &mut Option<BusSubscription>) -> Bytes {
+    if let Some(subscription) = lost_values {
+        if let Some(message) = subscription.recv().await {
+            return message;
+        }
+        *lost_values = None;
+    }
+    std::future::pending().await
 }
 
 /// Waits until the mutation that is being applied has ended. Dropping the future loses nothing.

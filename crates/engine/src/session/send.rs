@@ -9,6 +9,7 @@ use protocol::{
 };
 use serde_json::value::to_raw_value;
 use sync_core::cursor::{Cursor, Position};
+use sync_core::mutation::fields::Merged;
 use sync_core::session::Frame;
 use sync_core::shape::{Selection, Shape};
 use tokio::sync::OwnedSemaphorePermit;
@@ -29,12 +30,14 @@ impl<T: Transport> SessionTask<T> {
                 position,
             } => self.subscribed(id, &shape, &position).await,
             Frame::Refetch { id, reason } => self.refetch(id, reason).await,
-            Frame::Ack { mutation } => {
-                self.send(&ServerFrame::Ack(Ack {
-                    mutation,
-                    stamps: Vec::new(),
-                }))
-                .await
+            Frame::Ack { mutation, merged } => {
+                let Merged {
+                    stamps, conflicts, ..
+                } = merged.map(|merged| *merged).unwrap_or_default();
+                for conflict in conflicts {
+                    self.send(&ServerFrame::Conflict(conflict)).await?;
+                }
+                self.send(&ServerFrame::Ack(Ack { mutation, stamps })).await
             }
             Frame::Reject { mutation, reject } => {
                 let rejected = Rejected { mutation, reject };

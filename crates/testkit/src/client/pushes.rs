@@ -36,8 +36,8 @@ const REJECT_CODES: [&str; 14] = [
 pub enum PushOutcome {
     /// It is committed.
     Acked {
-        /// The cursor in the `ack`.
-        cursor: Option<String>,
+        /// The clocks of writes that count under another than they said: `stamps` in the `ack`.
+        stamps: Vec<Value>,
     },
     /// It was not applied.
     Rejected(Rejection),
@@ -70,6 +70,15 @@ impl PushOutcome {
         );
     }
 
+    /// The clocks of writes that count under another than they said. Panics unless it was acked.
+    #[track_caller]
+    pub fn stamps(&self) -> &[Value] {
+        match self {
+            Self::Acked { stamps } => stamps,
+            Self::Rejected(rejection) => panic!("expected an ack: {rejection:?}"),
+        }
+    }
+
     /// Panics unless it was rejected.
     #[track_caller]
     pub fn rejected(&self) -> &Rejection {
@@ -86,7 +95,7 @@ impl PushOutcome {
 
     fn repeats(&self, first: &Self) -> bool {
         match (self, first) {
-            (Self::Acked { .. }, Self::Acked { .. }) => true,
+            (Self::Acked { stamps: again }, Self::Acked { stamps: first }) => again == first,
             (Self::Rejected(again), Self::Rejected(first)) => again.code == first.code,
             _ => false,
         }
@@ -161,8 +170,16 @@ impl Pushes {
             );
             self.last_acked = mutation;
         }
-        let cursor = frame.optional_text("cursor")?.map(str::to_owned);
-        self.settle(mutation, PushOutcome::Acked { cursor })
+        let stamps = match frame.optional("stamps") {
+            Some(_) => frame.list("stamps")?.to_vec(),
+            None => Vec::new(),
+        };
+        for stamp in &stamps {
+            let stamp = Fields::of(stamp)?;
+            stamp.number("write")?;
+            stamp.text("hlc")?;
+        }
+        self.settle(mutation, PushOutcome::Acked { stamps })
     }
 
     pub(super) fn reject(&mut self, frame: Fields<'_>) -> Result<(), Violation> {

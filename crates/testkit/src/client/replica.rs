@@ -248,8 +248,9 @@ impl Replica {
         for name in ["entity", "key", "field", "strategy"] {
             frame.text(name)?;
         }
-        for side in ["kept", "lost"] {
-            let side = Fields::of(frame.value(side)?)?;
+        let sides = [frame.optional("kept"), Some(frame.value("lost")?)];
+        for side in sides.into_iter().flatten() {
+            let side = Fields::of(side)?;
             side.value("value")?;
             side.text("hlc")?;
         }

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::frame::{Fields, Violation, rule};
 
 /// The members that say what is known of a row beside its values.
-const METADATA: [&str; 5] = ["born", "died", "base", "edited", "clocks"];
+const METADATA: [&str; 6] = ["born", "died", "base", "edited", "clocks", "lost"];
 
 /// Rows and what is known of them beside their values, by key.
 #[derive(Clone, Debug, Default)]
@@ -98,16 +98,19 @@ impl Rows {
             .collect();
         for (name, value) in &known {
             rule!(
-                value.is_string() != (name == "clocks"),
+                value.is_string() != (name == "clocks" || name == "lost"),
                 "`{name}` of the row {key} is {value}"
             );
         }
-        if let (Some(clocks), Some(row)) = (known.get("clocks"), self.rows.get(key)) {
-            let columns = clocks.as_object().into_iter().flat_map(Map::keys);
+        let of_columns = ["clocks", "lost"]
+            .iter()
+            .filter_map(|name| known.get(*name));
+        let columns = of_columns.filter_map(Value::as_object).flat_map(Map::keys);
+        if let Some(row) = self.rows.get(key) {
             for column in columns {
                 rule!(
                     row.get(column).is_some(),
-                    "the row {key} has a clock of {column}, which it has not"
+                    "the row {key} is told something of {column}, which it has not"
                 );
             }
         }

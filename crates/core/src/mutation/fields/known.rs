@@ -1,5 +1,7 @@
 //! What is known of a row when a write comes.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use merge::{Clock, Metadata, Row, RowError, Rules};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
@@ -16,6 +18,9 @@ pub struct Known {
     pub metadata: Option<String>,
     /// The values that a row had that is gone and that an edit may bring back.
     pub image: Option<String>,
+    /// The clocks of the values that lost a conflict, are kept, and nobody has resolved: in JSON, arrays by column. Only
+    /// where they are asked for; none where there are none.
+    pub lost: Option<String>,
 }
 
 impl Known {
@@ -31,10 +36,29 @@ impl Known {
             Action::Delete => self.row = None,
             Action::Nothing => {}
         }
+        if plan.kept().next().is_some() || !plan.resolved.is_empty() {
+            let mut lost = self.lost();
+            for conflict in plan.kept() {
+                let clock = conflict.lost.hlc.to_string();
+                lost.entry(conflict.field.clone())
+                    .or_default()
+                    .insert(clock);
+            }
+            for (column, clocks) in &plan.resolved {
+                let of_column = lost.entry(column.clone()).or_default();
+                of_column.retain(|lost| clocks.iter().all(|clock| clock.as_str() != lost));
+            }
+            self.lost = serde_json::to_string(&lost).ok();
+        }
         if let Some(entry) = &plan.entry {
             self.metadata = Some(entry.metadata.clone());
             self.image.clone_from(&entry.image);
         }
+    }
+
+    /// The lost values that are open, by column.
+    pub(super) fn lost(&self) -> BTreeMap<String, BTreeSet<String>> {
+        read(self.lost.as_deref())
     }
 
     /// The row that merges: none where there never was one. What cannot be read of it, because somebody changed it by hand,

@@ -24,11 +24,14 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 use value::schema::{ColumnKind, Schema};
 
+/// How many lost values one write may resolve.
+pub const RESOLVED_MAX: usize = 1000;
+
 pub use known::Known;
 pub use outcome::{Action, Entry, Merged, Plan};
 pub use plan::plan;
 
-use super::{CheckedWrite, column_value, invalid};
+use super::{CheckedWrite, column_value, invalid, shorten};
 
 /// How a write of a row that merges by its fields was made.
 #[derive(Debug, Clone)]
@@ -37,6 +40,10 @@ pub struct FieldWrite {
     pub rules: Arc<Rules>,
     /// When it was made.
     pub stamp: Stamp,
+    /// The clock that its author said; none where the author said none.
+    pub said: Option<Clock>,
+    /// The kept values that nobody needs to see any more, by column.
+    pub resolves: BTreeMap<String, Vec<Clock>>,
 }
 
 /// When a write was made, and what its author had seen.
@@ -157,6 +164,30 @@ struct Earlier {
     clock: Clock,
     /// The row's birth, if the mutation has created it.
     birth: Option<Clock>,
+}
+
+/// The lost values that a write resolves.
+pub(super) fn resolves(write: &Write) -> Result<BTreeMap<String, Vec<Clock>>, Reject> {
+    if write.resolves.values().map(Vec::len).sum::<usize>() > RESOLVED_MAX {
+        let message = format!("a write resolves at most {RESOLVED_MAX} lost values");
+        return Err(Reject::new(RejectCode::TooLarge, message));
+    }
+    let of_columns = write.resolves.iter();
+    let read = of_columns.map(|(column, clocks)| {
+        let read = clocks.iter().map(|clock| {
+            read("resolves", clock).map_err(|reject| reject.of_column(shorten(column)))
+        });
+        let mut clocks = read.collect::<Result<Vec<_>, _>>()?;
+        clocks.sort();
+        clocks.dedup();
+        Ok((column.clone(), clocks))
+    });
+    read.collect()
+}
+
+/// The clock that a write says, if it says one.
+pub(super) fn said(write: &Write) -> Option<Clock> {
+    Clock::read(write.hlc.as_deref()?).ok()
 }
 
 fn read(member: &str, text: &str) -> Result<Clock, Reject> {

@@ -1,5 +1,7 @@
 //! What a write makes of a row that merges by its fields.
 
+use std::collections::BTreeMap;
+
 use merge::{Clock, ColumnMerge, Deletes, Edit, Row, RowError, Site, Write, WriteError};
 use protocol::{Op, Reject, RejectCode};
 use serde_json::value::{RawValue, to_raw_value};
@@ -25,6 +27,20 @@ pub fn plan(write: &CheckedWrite, fields: &FieldWrite, known: &Known) -> Result<
         op => op,
     };
     let made = made(write, fields, op, row.as_ref())?;
+    let resolved = resolved(fields, known)?;
+    if op == Op::Update && write.values.is_empty() {
+        // It resolves, and writes nothing.
+        return match is_there {
+            true => Ok(Plan {
+                action: Action::Nothing,
+                entry: None,
+                clock: made.clock,
+                conflicts: Vec::new(),
+                resolved,
+            }),
+            false => Err(missing()),
+        };
+    }
     match (op, &row) {
         // The database says so, in the words that the writer may know.
         (Op::Create, Some(_)) if is_there => {
@@ -35,9 +51,16 @@ pub fn plan(write: &CheckedWrite, fields: &FieldWrite, known: &Known) -> Result<
                 entry: None,
                 clock: made.clock,
                 conflicts: Vec::new(),
+                resolved,
             });
         }
         (Op::Update | Op::Delete, None) => return Err(missing()),
+        // Who says nothing of what it saw has seen that the row is gone.
+        (Op::Update | Op::Delete, Some(_))
+            if !is_there && matches!(fields.stamp, Stamp::Receipt { .. }) =>
+        {
+            return Err(missing());
+        }
         // One database says what is born: nobody proves it a creation that it has not seen.
         (Op::Update, Some(row)) if made.born > row.born().cloned() => return Err(missing()),
         _ => {}
@@ -70,7 +93,24 @@ pub fn plan(write: &CheckedWrite, fields: &FieldWrite, known: &Known) -> Result<
         entry: entry.filter(|_| !is_same),
         clock: made.clock,
         conflicts: written.conflicts,
+        resolved,
     })
+}
+
+/// What the write resolves, all of which must be open still.
+fn resolved(fields: &FieldWrite, known: &Known) -> Result<BTreeMap<String, Vec<Clock>>, Reject> {
+    let open = known.lost();
+    for (column, clocks) in &fields.resolves {
+        let is_open = |clock: &Clock| {
+            let of_column = open.get(column);
+            of_column.is_some_and(|open| open.contains(clock.as_str()))
+        };
+        if !clocks.iter().all(is_open) {
+            let message = "the conflict is not open any more";
+            return Err(Reject::new(RejectCode::NotFound, message).of_column(column));
+        }
+    }
+    Ok(fields.resolves.clone())
 }
 
 /// The write as it merges.

@@ -334,7 +334,10 @@ fn mutations_are_applied_one_at_a_time_and_answered_in_order() {
     assert_eq!(
         reached,
         [
-            Command::Send(Frame::Ack { mutation: 1 }),
+            Command::Send(Frame::Ack {
+                mutation: 1,
+                merged: None
+            }),
             rejected,
             Command::Send(Frame::Cursor(at(5)))
         ]
@@ -343,7 +346,10 @@ fn mutations_are_applied_one_at_a_time_and_answered_in_order() {
     assert_eq!(
         reached,
         [
-            Command::Send(Frame::Ack { mutation: 3 }),
+            Command::Send(Frame::Ack {
+                mutation: 3,
+                merged: None
+            }),
             Command::Send(Frame::Cursor(at(6)))
         ]
     );
@@ -355,7 +361,13 @@ fn answers_that_need_no_position_do_not_wait_for_one() {
     session.push(push(1));
     session.push(push(2));
     let forgotten = session.applied(1, Applied::committed(None));
-    assert_eq!(forgotten[0], Command::Send(Frame::Ack { mutation: 1 }));
+    assert_eq!(
+        forgotten[0],
+        Command::Send(Frame::Ack {
+            mutation: 1,
+            merged: None
+        })
+    );
     let reject = Reject::new(RejectCode::NotFound, "it is not there");
     let rejected = session.applied(2, Applied::Rejected(reject.clone()));
     assert_eq!(

@@ -125,7 +125,12 @@ fn rows_that_may_not_be_read_any_more_are_dropped_before_the_subscription_ends()
 #[test]
 fn a_session_that_ends_answers_its_mutations_without_a_position() {
     let committed = |id| Applied::committed(Some(CommitId::LogId(id)));
-    let ack = |mutation| Command::Send(Frame::Ack { mutation });
+    let ack = |mutation| {
+        Command::Send(Frame::Ack {
+            mutation,
+            merged: None,
+        })
+    };
     let mut session = session();
     for mutation in 1..=3 {
         session.push(push(mutation));

@@ -46,6 +46,8 @@ pub(in crate::postgres) struct StoredClient {
     chains: Option<String>,
     /// The reject that is stored for the mutation.
     pub(in crate::postgres) reject: Option<String>,
+    /// What is stored to be told of it, when it was applied.
+    pub(in crate::postgres) merged: Option<String>,
 }
 
 impl StoredClient {
@@ -108,7 +110,10 @@ pub(in crate::postgres) fn query(
         let json = serde_json::to_string(reject).expect("a reject is JSON");
         Some(statement::ascii(&json))
     };
-    let steps = |mutation: &Mutation| Some(statement::steps(mutation.writes.as_ref().ok()?));
+    let steps = |mutation: &Mutation| {
+        let writes = mutation.writes.as_ref().ok()?;
+        Some(statement::steps(writes, mutation.merged.as_deref()))
+    };
     let _ = write!(
         sql,
         "{}text[],{}text[],{}int8[],{}text[],{}text[],{}text[],{}text[],{}) END AS answers {}",
@@ -138,7 +143,7 @@ pub(in crate::postgres) fn query_of_open(
         "{}{NULLS},{NULLS},ARRAY[NULL]::pg_catalog.int8[],{NULLS},{NULLS},{NULLS},ARRAY[{}]::pg_catalog.text[],{}) \
          END AS answers {}",
         in_schema(CALL, log_schema),
-        literal(&statement::steps_of(writes, run_as)),
+        literal(&statement::steps_of(writes, run_as, None)),
         lock_patience.as_millis(),
         in_schema("FROM _rhtmx_sync_meta m", log_schema),
     )

@@ -15,7 +15,7 @@ use tokio_postgres::SimpleQueryMessage;
 
 use super::literal::literal;
 use crate::error::{DbError, DbResult};
-use crate::fields::{Beside, Loses};
+use crate::fields::{Beside, Loses, Lost};
 use crate::postgres::read::{READ_COMMITTED, SESSION_SETTINGS};
 use crate::postgres::store::{SEARCH_PATH, in_schema};
 use crate::read::TOO_LARGE;
@@ -28,7 +28,7 @@ pub(in crate::postgres) type Rows = BTreeMap<(String, String), Known>;
 #[derive(Debug)]
 pub(in crate::postgres) struct Planned<'a> {
     pub(in crate::postgres) mutation: Cow<'a, Mutation>,
-    pub(in crate::postgres) merged: Vec<Merged>,
+    pub(in crate::postgres) merged: Merged,
 }
 
 impl Planned<'_> {
@@ -73,6 +73,7 @@ pub(in crate::postgres) fn known_query(named: &[&TableWrite], log_schema: &str) 
         }
     }
     let entries = in_schema("_rhtmx_sync_field", log_schema);
+    let conflicts = in_schema("_rhtmx_field_conflict", log_schema);
     let mut sql = String::new();
     for (entity, (write, keys)) in keys {
         if !sql.is_empty() {
@@ -81,15 +82,30 @@ pub(in crate::postgres) fn known_query(named: &[&TableWrite], log_schema: &str) 
         let keys: Vec<String> = keys.iter().map(|key| literal(key)).collect();
         let _ = write!(
             sql,
-            "SELECT {entity}::pg_catalog.text AS entity, ranked.entity_id, {row} AS values, f.metadata::pg_catalog.text AS metadata, f.image::pg_catalog.text AS image \
+            "SELECT {entity}::pg_catalog.text AS entity, ranked.entity_id, {row} AS values, f.metadata::pg_catalog.text AS metadata, f.image::pg_catalog.text AS image, {lost} AS lost \
              FROM pg_catalog.unnest(ARRAY[{keys}]::pg_catalog.text[]) AS ranked(entity_id) LEFT JOIN {entries} f \
              ON f.entity OPERATOR(pg_catalog.=) {entity} AND f.entity_id OPERATOR(pg_catalog.=) ranked.entity_id",
             entity = literal(entity),
             row = write.table.row_by_key,
+            lost = match write.table.keeps_both() {
+                true => open_conflicts(&conflicts, entity),
+                false => "NULL".to_owned(),
+            },
             keys = keys.join(","),
         );
     }
     sql
+}
+
+/// The expression for the clocks of a row's open conflicts.
+fn open_conflicts(conflicts: &str, entity: &str) -> String {
+    format!(
+        "(SELECT pg_catalog.jsonb_object_agg(c.field, c.clocks)::pg_catalog.text FROM ( \
+         SELECT c.field, pg_catalog.jsonb_agg(c.hlc) AS clocks FROM {conflicts} c \
+         WHERE c.entity OPERATOR(pg_catalog.=) {} AND c.entity_id OPERATOR(pg_catalog.=) ranked.entity_id \
+         AND c.resolved_at IS NULL GROUP BY c.field) c)",
+        literal(entity)
+    )
 }
 
 /// Reads what the query returned.
@@ -110,6 +126,7 @@ pub(in crate::postgres) fn known(messages: &[SimpleQueryMessage]) -> DbResult<Ro
             row: text(2),
             metadata: text(3),
             image: text(4),
+            lost: text(5),
         };
         rows.insert((entity, key), known);
     }
@@ -126,13 +143,16 @@ pub(in crate::postgres) fn planned<'a>(
         _ => {
             return Ok(Planned {
                 mutation: Cow::Borrowed(mutation),
-                merged: Vec::new(),
+                merged: Merged::default(),
             });
         }
     };
-    let (writes, merged) = plan_all(writes, rows)?;
+    let (writes, mut merged) = plan_all(writes, rows)?;
+    for conflict in &mut merged.conflicts {
+        conflict.mutation = Some(mutation.place.number);
+    }
     Ok(Planned {
-        mutation: Cow::Owned(mutation.with_writes(writes)),
+        mutation: Cow::Owned(mutation.with_writes(writes, &merged)),
         merged,
     })
 }
@@ -141,9 +161,9 @@ pub(in crate::postgres) fn planned<'a>(
 pub(in crate::postgres) fn plan_all(
     writes: &[TableWrite],
     rows: &mut Rows,
-) -> Result<(Vec<TableWrite>, Vec<Merged>), Reject> {
+) -> Result<(Vec<TableWrite>, Merged), Reject> {
     let mut after = Rows::new();
-    let mut merged = Vec::new();
+    let mut merged = Merged::default();
     let mut planned = Vec::with_capacity(writes.len());
     for (index, write) in writes.iter().enumerate() {
         let (Some(fields), Some(row)) = (&write.fields, row_of(write)) else {
@@ -163,11 +183,7 @@ pub(in crate::postgres) fn plan_all(
         let made = plan(write, fields, known).map_err(of_write)?;
         planned.push(carried(write, &made, known));
         known.carry_out(&write.schema, &made);
-        merged.push(Merged {
-            write: index,
-            clock: made.clock,
-            conflicts: made.conflicts,
-        });
+        merged.add(index, write, &made);
     }
     rows.extend(after);
     Ok((planned, merged))
@@ -223,6 +239,7 @@ fn carried(write: &TableWrite, plan: &Plan, known: &Known) -> TableWrite {
             .to_string(),
         adds: added.iter().map(|(index, _)| *index).collect(),
         loses,
+        lost: Lost::of(plan, known.row.is_some()),
     };
     let mut planned = write.planned(op, values);
     planned.beside = Some(beside.into());

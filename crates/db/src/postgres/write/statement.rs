@@ -15,18 +15,24 @@ use crate::write::{RunAs, TableWrite};
 
 /// The writes as `_rhtmx_sync_apply` takes them: a JSON array, in ASCII so that no database's encoding matters until
 /// the values are read.
-pub(in crate::postgres) fn steps(writes: &[TableWrite]) -> String {
+pub(in crate::postgres) fn steps(writes: &[TableWrite], merged: Option<&str>) -> String {
     let run_as = writes.iter().find_map(|write| write.run_as.as_deref());
-    steps_of(writes, run_as)
+    steps_of(writes, run_as, merged)
 }
 
 /// The same where what is deferred runs as somebody else than the engine, too.
-pub(in crate::postgres) fn steps_of(writes: &[TableWrite], run_as: Option<&RunAs>) -> String {
+pub(in crate::postgres) fn steps_of(
+    writes: &[TableWrite],
+    run_as: Option<&RunAs>,
+    merged: Option<&str>,
+) -> String {
     let run_as = run_as.map(|run_as| {
         let (role, settings) = (json_text(&run_as.role), json_text(&run_as.settings));
         format!(r#"{{"as":{{"role":{role},"settings":{settings}}}}}"#)
     });
-    let steps: Vec<String> = run_as.into_iter().chain(writes.iter().map(step)).collect();
+    let merged = merged.map(|merged| format!(r#"{{"merged":{}}}"#, json_text(&merged)));
+    let before = run_as.into_iter().chain(merged);
+    let steps: Vec<String> = before.chain(writes.iter().map(step)).collect();
     ascii(&format!("[{}]", steps.join(",")))
 }
 
@@ -119,6 +125,25 @@ fn kept(write: &TableWrite, beside: &Beside) -> String {
             json_text(entry.newest.as_str()),
             entry.image.as_deref().unwrap_or("null"),
         ));
+    }
+    let lost = &beside.lost;
+    if !lost.kept.is_empty() {
+        let values = lost.kept.iter().map(|conflict| {
+            let (field, clock) = (&conflict.field, conflict.lost.hlc.as_str());
+            serde_json::json!({"f": field, "h": clock, "v": conflict.lost.value})
+        });
+        let values: Vec<_> = values.collect();
+        kept.push_str(&format!(r#","c":{}"#, json_text(&values)));
+    }
+    if !lost.resolved.is_empty() {
+        let resolved = lost.resolved.iter();
+        let resolved =
+            resolved.map(|(field, clock)| serde_json::json!({"f": field, "h": clock.as_str()}));
+        let resolved: Vec<_> = resolved.collect();
+        kept.push_str(&format!(r#","d":{}"#, json_text(&resolved)));
+    }
+    if lost.is_told {
+        kept.push_str(r#","t":true"#);
     }
     kept + "}"
 }

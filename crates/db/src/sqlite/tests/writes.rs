@@ -28,6 +28,7 @@ fn mutation(number: u64, text: &str, writes: Result<Vec<TableWrite>, Reject>) ->
             digest: WritesDigest::of(text),
         },
         writes,
+        merged: None,
     }
 }
 
