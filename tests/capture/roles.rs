@@ -68,6 +68,8 @@ on_postgres! {
             "SELECT * FROM _rhtmx_sync_entity",
             "SELECT * FROM _rhtmx_sync_client",
             "SELECT * FROM _rhtmx_sync_reject",
+            "SELECT * FROM _rhtmx_sync_merged",
+            "SELECT * FROM _rhtmx_field_conflict",
             "SELECT * FROM _rhtmx_sync_alive",
             "SELECT * FROM _rhtmx_sync_checkpoint",
             "SELECT _rhtmx_sync_write('SELECT 1', '{}', '{}')",

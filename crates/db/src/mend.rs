@@ -45,7 +45,7 @@ BEGIN
         RETURN;
     END IF;
     FOR lost IN SELECT relname FROM pg_class WHERE relnamespace = to_regnamespace(quote_ident(own))::oid
-        AND relkind = 'r' AND relname LIKE '\_rhtmx\_sync\_%'
+        AND relkind = 'r' AND (relname LIKE '\_rhtmx\_sync\_%' OR relname = '_rhtmx_field_conflict')
     LOOP
         EXECUTE format('DROP TABLE IF EXISTS %I.%I CASCADE', own, lost.relname);
     END LOOP;
@@ -72,7 +72,7 @@ BEGIN
         SELECT version AS v FROM __diesel_schema_migrations WHERE version = ANY (string_to_array('{VERSIONS}', ' '))
         UNION SELECT unnest(string_to_array(split_part(substr(before, 13), ';', 1), ' ')) WHERE before LIKE 'rhtmx-sync: %;%') l;
     SELECT note || ';' || string_agg(relname, ' ' ORDER BY relname) INTO note FROM pg_class
-    WHERE relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = log) AND relkind = 'r' AND relname LIKE '\_rhtmx\_sync\_%';
+    WHERE relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = log) AND relkind = 'r' AND (relname LIKE '\_rhtmx\_sync\_%' OR relname = '_rhtmx_field_conflict');
     IF note IS DISTINCT FROM before THEN
         EXECUTE format('COMMENT ON TABLE %s IS %L', log::regclass, note);
     END IF;
@@ -133,7 +133,7 @@ mod sqlite {
         }
         let objects: Vec<Object> = sql_query(
             "SELECT type AS kind, name FROM sqlite_schema WHERE type IN ('table', 'trigger') \
-             AND name LIKE '\\_rhtmx\\_sync\\_%' ESCAPE '\\' ORDER BY type DESC",
+             AND (name LIKE '\\_rhtmx\\_sync\\_%' ESCAPE '\\' OR name = '_rhtmx_field_conflict') ORDER BY type DESC",
         )
         .load(conn)?;
         for object in objects {

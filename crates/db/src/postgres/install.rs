@@ -286,7 +286,8 @@ impl Install<'_> {
                 return Ok(());
             }
         }
-        let sql = "DELETE FROM _rhtmx_sync_field WHERE entity = $1";
+        let sql = "WITH lost AS (DELETE FROM _rhtmx_field_conflict WHERE entity = $1) \
+             DELETE FROM _rhtmx_sync_field WHERE entity = $1";
         sql_query(in_schema(sql, self.log_schema))
             .bind::<Text, _>(self.entity)
             .execute(conn)

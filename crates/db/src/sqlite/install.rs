@@ -168,7 +168,11 @@ impl Install {
         if keeps {
             return Ok(());
         }
-        for table in ["_rhtmx_sync_field", "_rhtmx_sync_replaced"] {
+        for table in [
+            "_rhtmx_sync_field",
+            "_rhtmx_sync_replaced",
+            "_rhtmx_field_conflict",
+        ] {
             sql_query(format!("DELETE FROM {table} WHERE entity = ?"))
                 .bind::<Text, _>(&self.entity)
                 .execute(conn)?;

@@ -23,7 +23,7 @@ SELECT json_build_object(
  'entities', (SELECT coalesce(json_agg(json_build_array(oid::int8, entity)), '[]') FROM captured WHERE oid IS NOT NULL),
  'ignored', (SELECT coalesce(json_agg(c.oid::int8), '[]') FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
   WHERE c.oid >= 16384 AND (c.relkind IN ('v', 'i', 'I', 'S', 't', 'c') OR n.nspname = 'pg_toast'
-  OR c.relname LIKE '\_rhtmx\_sync\_%')))::text";
+  OR c.relname LIKE '\_rhtmx\_sync\_%' OR c.relname = '_rhtmx_field_conflict')))::text";
 
 /// Row versions are as good as texts: whatever is altered is written again.
 const VERSION: &str = r"
@@ -33,7 +33,7 @@ facts(fact) AS (
  UNION ALL SELECT concat_ws(':', 'schema', oid, nspacl::text) FROM of_users
  UNION ALL SELECT concat_ws(':', 'table', c.oid, c.relname, c.relkind, c.relowner, c.relrowsecurity, c.relforcerowsecurity, c.relacl::text)
   FROM pg_class c JOIN of_users n ON n.oid = c.relnamespace
-  WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND c.relname NOT LIKE '\_rhtmx\_sync\_%'
+  WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND c.relname NOT LIKE '\_rhtmx\_sync\_%' AND c.relname <> '_rhtmx_field_conflict'
   AND NOT (c.relispartition AND c.relacl IS NULL AND NOT c.relrowsecurity)
  UNION ALL SELECT concat_ws(':', 'column', attrelid, attnum, attacl::text) FROM pg_attribute WHERE attacl IS NOT NULL AND attrelid >= 16384
  UNION ALL SELECT concat_ws(':', 'view', w.oid, w.xmin) FROM pg_rewrite w JOIN pg_class c ON c.oid = w.ev_class

@@ -69,7 +69,9 @@ impl Fault {
     /// What follows from it.
     pub(in crate::postgres) fn kind(&self) -> Kind {
         let (state, class) = (self.state.as_str(), self.class());
-        let is_own = self.write == Some(-1) || self.table.starts_with("_rhtmx_sync_");
+        let is_own = self.write == Some(-1)
+            || self.table.starts_with("_rhtmx_sync_")
+            || self.table == "_rhtmx_field_conflict";
         match state {
             _ if matches!(self.refused, Some(Refused::Raced)) => Kind::Raced,
             _ if self.refused.is_some() => Kind::Data,
