@@ -26,6 +26,9 @@ pub(crate) struct Cli {
     /// `selective` with a policy for each user, in place of a filter for each subscriber.
     #[arg(long)]
     pub(crate) users: bool,
+    /// `write-cost` and `ingest` of rows that merge by their fields, beside rows that are replaced whole.
+    #[arg(long)]
+    pub(crate) fields: bool,
     /// Also draw plots into this directory, as SVG.
     #[arg(long, value_name = "DIR")]
     pub(crate) plots: Option<PathBuf>,

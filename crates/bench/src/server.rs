@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
+use tempfile::TempDir;
 use testkit::ServerProcess;
 
 use crate::process::Process;
@@ -13,6 +14,8 @@ use crate::process::Process;
 #[derive(Debug)]
 pub(crate) struct Engine {
     server: ServerProcess,
+    /// Where its configuration is.
+    _directory: Option<TempDir>,
 }
 
 /// Builds the server if this process runs under Cargo, as contributors do. Otherwise an old binary might be
@@ -63,7 +66,26 @@ impl Engine {
                 environment.iter().chain(settings).copied(),
             )
             .await,
+            _directory: None,
         }
+    }
+
+    /// Starts the server with these settings and a configuration file.
+    pub(crate) async fn start_configured(
+        url: &str,
+        file: &str,
+        settings: &[(&str, &str)],
+    ) -> Result<Self> {
+        let directory = TempDir::new()?;
+        let path = directory.path().join("rhtmx-sync.toml");
+        std::fs::write(&path, file)?;
+        let path = path.display().to_string();
+        let settings = [&[("RHTMX_SYNC_CONFIG", path.as_str())], settings].concat();
+        let started = Self::start_with(url, &[], &settings).await;
+        Ok(Self {
+            _directory: Some(directory),
+            ..started
+        })
     }
 
     /// `127.0.0.1:PORT`.

@@ -36,6 +36,8 @@ pub(crate) struct Stage {
     pub(crate) quick: bool,
     /// Whether subscribers differ by who they are, not by their filters.
     pub(crate) users: bool,
+    /// Whether rows merge by their fields.
+    pub(crate) fields: bool,
     databases: Cell<u32>,
 }
 
@@ -57,6 +59,7 @@ impl Stage {
             rounds: if cli.quick { 1 } else { cli.rounds },
             quick: cli.quick,
             users: cli.users,
+            fields: cli.fields,
             databases: Cell::new(0),
         })
     }

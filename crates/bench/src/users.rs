@@ -5,34 +5,24 @@ use std::time::{Duration, SystemTime};
 use anyhow::Result;
 use jsonwebtoken::{EncodingKey, Header, encode};
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
 use crate::server::Engine;
 
 const SECRET: &str = "only this benchmark signs with this secret";
 const VALID: Duration = Duration::from_secs(24 * 3600);
 
-/// An engine with policies, and the directory of its configuration.
+/// An engine with policies.
 #[derive(Debug)]
 pub(crate) struct GuardedEngine {
     pub(crate) engine: Engine,
-    _directory: TempDir,
 }
 
 impl GuardedEngine {
     /// Starts a server with `[entities.…]` sections such as this.
     pub(crate) async fn start(url: &str, entities: &str) -> Result<Self> {
-        let directory = TempDir::new()?;
-        let file = directory.path().join("rhtmx-sync.toml");
-        std::fs::write(&file, entities)?;
-        let file = file.display().to_string();
-        let settings = [
-            ("RHTMX_SYNC_CONFIG", file.as_str()),
-            ("RHTMX_SYNC_AUTH_JWT_SECRET", SECRET),
-        ];
+        let settings = [("RHTMX_SYNC_AUTH_JWT_SECRET", SECRET)];
         Ok(Self {
-            engine: Engine::start_with(url, &[], &settings).await,
-            _directory: directory,
+            engine: Engine::start_configured(url, entities, &settings).await?,
         })
     }
 }

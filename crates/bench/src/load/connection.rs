@@ -6,7 +6,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use anyhow::{Context as _, Result, bail, ensure};
+use merge::{Clock, NodeId};
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead as _, AsyncReadExt as _, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
@@ -38,8 +41,44 @@ pub(crate) enum Speaks {
     Pushes {
         entity: &'static str,
         client_id: u64,
+        writes: Writes,
         once: bool,
     },
+}
+
+/// What a client pushes.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Writes {
+    /// Changes one column of one of the client's first rows, which must be there, in place of creating a row.
+    pub(crate) edits: bool,
+    /// Says when the user made the write, as clients do whose rows merge by their fields.
+    pub(crate) stamped: bool,
+}
+
+/// How many rows a client edits in turns.
+pub(crate) const EDITED_ROWS: u64 = 200;
+
+impl Writes {
+    /// The write of this number of this client of the group.
+    fn write(self, entity: &str, client: u64, number: u64) -> Result<Value> {
+        let mut write = if self.edits {
+            let id = client * EDITED_ROWS + number % EDITED_ROWS + 1;
+            json!({ "entity": entity, "op": "update", "key": id, "values": { "list_id": number } })
+        } else {
+            let id = client * 1_000_000_000 + number;
+            json!({
+                "entity": entity, "op": "create",
+                "values": { "id": id, "list_id": 0, "body": super::body() },
+            })
+        };
+        if self.stamped {
+            // All client ids of a benchmark begin with the same bytes.
+            let node = NodeId::of_client(&[0; 16]);
+            let millis = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis() as u64;
+            write["hlc"] = Clock::new(millis, number as u16, &node).as_str().into();
+        }
+        Ok(write)
+    }
 }
 
 /// A subscription.
@@ -170,13 +209,18 @@ async fn run(index: usize, user: User, mut shared: Shared) -> Result<()> {
     match speaks {
         Speaks::Protocol(subscribe) => receiver.subscribed(&mut stream, &[subscribe]).await,
         Speaks::Several(subscriptions) => receiver.subscribed(&mut stream, &subscriptions).await,
-        Speaks::Pushes { entity, once, .. } => {
-            receiver.push(&mut stream, entity, index).await?;
+        Speaks::Pushes {
+            entity,
+            writes,
+            once,
+            ..
+        } => {
+            receiver.push(&mut stream, entity, writes, index).await?;
             if once {
                 return receiver.until_closed(&mut stream).await;
             }
             loop {
-                receiver.push(&mut stream, entity, index).await?;
+                receiver.push(&mut stream, entity, writes, index).await?;
             }
         }
         Speaks::Nothing | Speaks::Handshake => Ok(()),
@@ -248,16 +292,16 @@ impl Receiver {
     }
 
     /// Pushes a mutation and waits until it is acked.
-    async fn push(&mut self, stream: &mut TcpStream, entity: &str, index: usize) -> Result<()> {
+    async fn push(
+        &mut self,
+        stream: &mut TcpStream,
+        entity: &str,
+        writes: Writes,
+        index: usize,
+    ) -> Result<()> {
         let mutation = self.state.acked + 1;
-        let id = index as u64 * 1_000_000_000 + mutation;
-        let push = json!({
-            "type": "push", "mutation": mutation,
-            "writes": [{
-                "entity": entity, "op": "create",
-                "values": { "id": id, "list_id": 0, "body": super::body() },
-            }],
-        });
+        let write = writes.write(entity, index as u64, mutation)?;
+        let push = json!({ "type": "push", "mutation": mutation, "writes": [write] });
         let sent = now();
         stream.write_all(&client_text(&push.to_string())).await?;
         while self.state.acked < mutation {

@@ -10,7 +10,7 @@ mod marks;
 mod receivers;
 mod tally;
 
-pub(crate) use connection::{Speaks, Subscribe, User};
+pub(crate) use connection::{EDITED_ROWS, Speaks, Subscribe, User, Writes};
 pub(crate) use frames::client_text;
 pub(crate) use histogram::Histogram;
 pub(crate) use marks::{MARK, body, now};

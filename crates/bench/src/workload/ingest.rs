@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use serde_json::json;
 
 use super::{ITEMS, all_received, column, whole_table};
-use crate::load::{Speaks, User, now};
+use crate::load::{Speaks, User, Writes, now};
 use crate::pgbench;
 use crate::report::{Bar, Figure, Findings};
 use crate::server::Engine;
@@ -17,7 +17,7 @@ use crate::writers::{self, Commit};
 const BURST_ROWS: usize = 100_000;
 const WRITERS: u32 = 8;
 const ROWS_A_COMMIT: i32 = 10;
-const PUSHERS: u32 = 50;
+pub(super) const PUSHERS: u32 = 50;
 const PUSHERS_AT_ONCE: usize = 1_000;
 const NEWCOMERS: usize = 10;
 const POLICIES: &str = r#"[entities.items]
@@ -161,7 +161,7 @@ async fn stream(stage: &Stage, database: &Database, engine: &Engine) -> Result<(
 /// milliseconds from a push to its ack that one in a hundred exceeds.
 async fn pushed(stage: &Stage, engine: &Engine, round: u32) -> Result<(f64, f64)> {
     let first = u64::from(round + 1) << 32;
-    pushed_by(stage, engine, first, &[]).await
+    pushed_by(stage, engine, first, Writes::default(), &[]).await
 }
 
 /// Returns acks per second where policies decide on every row.
@@ -170,14 +170,16 @@ async fn guarded(stage: &Stage) -> Result<f64> {
     let guarded = GuardedEngine::start(&database.url, POLICIES).await?;
     let tokens = (0..PUSHERS as usize).map(|user| token(user, json!({ "list": 0 })));
     let tokens = tokens.collect::<Result<Vec<_>>>()?;
-    let (rate, _) = pushed_by(stage, &guarded.engine, 1 << 32, &tokens).await?;
+    let (rate, _) = pushed_by(stage, &guarded.engine, 1 << 32, Writes::default(), &tokens).await?;
     Ok(rate)
 }
 
-async fn pushed_by(
+/// The same, of clients with the numbers from `first`, and each with a token if there are any.
+pub(super) async fn pushed_by(
     stage: &Stage,
     engine: &Engine,
     first: u64,
+    writes: Writes,
     tokens: &[String],
 ) -> Result<(f64, f64)> {
     let clients = PUSHERS as usize;
@@ -188,6 +190,7 @@ async fn pushed_by(
             speaks: Speaks::Pushes {
                 entity: ITEMS,
                 client_id: first + index as u64,
+                writes,
                 once: false,
             },
         });
@@ -222,6 +225,7 @@ async fn at_once(
         .group_at_gate(&engine.address(), clients, |index| Speaks::Pushes {
             entity: ITEMS,
             client_id: first + index as u64,
+            writes: Writes::default(),
             once: true,
         });
     group

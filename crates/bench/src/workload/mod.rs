@@ -3,6 +3,8 @@
 mod baseline;
 mod catch_up;
 mod fan_out;
+mod field_cost;
+mod field_ingest;
 mod herd;
 mod hostile;
 mod ingest;
@@ -28,10 +30,13 @@ use crate::writers::{self, Commit, Written};
 
 /// The name of the table and its entity.
 const ITEMS: &str = "items";
+/// The configuration of an entity whose rows merge by their fields.
+const FIELDS: &str = "[entities.items]\nfields = \"last_write_wins\"\n";
 
 /// Runs a workload.
 pub(crate) async fn run(workload: Workload, stage: &Stage) -> Result<Findings> {
     match workload {
+        Workload::WriteCost if stage.fields => field_cost::run(stage).await,
         Workload::WriteCost => write_cost::run(stage).await,
         Workload::Latency => latency::run(stage).await,
         Workload::FanOut => fan_out::run(stage).await,
@@ -41,6 +46,7 @@ pub(crate) async fn run(workload: Workload, stage: &Stage) -> Result<Findings> {
         Workload::CatchUp => catch_up::run(stage).await,
         Workload::Herd => herd::run(stage).await,
         Workload::Memory => memory::run(stage).await,
+        Workload::Ingest if stage.fields => field_ingest::run(stage).await,
         Workload::Ingest => ingest::run(stage).await,
         Workload::Lost => lost::run(stage).await,
         Workload::Logins => logins::run(stage).await,
