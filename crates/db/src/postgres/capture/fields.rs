@@ -106,7 +106,7 @@ impl<'a> Stamping<'a> {
         )
     }
 
-    /// The statements that write the log's entries, as `insert` begins, and the metadata of what changed.
+    /// The statements that write the log's entries, and the metadata of what changed.
     pub(super) fn write(&self, changes: &Changes) -> String {
         let (query, entries, tables, entity) = (
             self.query(changes),
@@ -114,6 +114,27 @@ impl<'a> Stamping<'a> {
             &self.tables,
             &self.entity,
         );
+        let log = format!(
+            "INSERT INTO {tables}._rhtmx_sync_log (entity, entity_id, action, old, client_id, mutation) \
+             SELECT {entity}, c.entity_id, c.action, c.old, _rhtmx_client, _rhtmx_mutation"
+        );
+        let change = format!("WITH _rhtmx_change AS MATERIALIZED ({query})");
+        let written = if changes.is_delete.is_none() {
+            // Nothing is known of most rows that are new.
+            format!(
+                "IF EXISTS (SELECT FROM ({query}) c JOIN {tables}._rhtmx_sync_field e \
+                 ON e.entity = {entity} AND e.entity_id = c.entity_id) THEN
+                {change} {entries};
+            END IF;
+            {log} FROM ({query}) c;"
+            )
+        } else {
+            format!(
+                "{change},
+            _rhtmx_entry AS ({entries})
+            {log} FROM _rhtmx_change c;"
+            )
+        };
         format!(
             "{images}BEGIN
             PERFORM FROM ({query}) _rhtmx_query WHERE false;
@@ -121,23 +142,18 @@ impl<'a> Stamping<'a> {
             _rhtmx_fits := false;
         END;
         IF _rhtmx_fits THEN
-            WITH _rhtmx_change AS MATERIALIZED ({query}),
-            _rhtmx_clock AS MATERIALIZED (SELECT a.at, to_json(a.at)::text AS quoted FROM ({now}) a),
-            _rhtmx_entry AS ({entries})
-            INSERT INTO {tables}._rhtmx_sync_log (entity, entity_id, action, old, client_id, mutation)
-            SELECT {entity}, c.entity_id, c.action, c.old, _rhtmx_client, _rhtmx_mutation FROM _rhtmx_change c;
+            {written}
         END IF;",
             images = self.try_images(changes),
-            now = self.now(),
         )
     }
 
-    /// A query of the clock of this moment under the database's name.
+    /// The clock of this moment under the database's name; one for all rows of a statement.
     fn now(&self) -> String {
         format!(
-            "SELECT to_char(least(greatest(clock_timestamp(), '1970-01-01 00:00:00+00'), \
+            "(SELECT to_char(least(greatest(clock_timestamp(), '1970-01-01 00:00:00+00'), \
              '9999-12-31 23:59:59.999+00') AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"') || '-0000-' \
-             || coalesce((SELECT m.node FROM {}._rhtmx_sync_meta m WHERE m.singleton), '0') AS at OFFSET 0",
+             || coalesce((SELECT m.node FROM {}._rhtmx_sync_meta m WHERE m.singleton), '0'))",
             self.tables
         )
     }
@@ -201,60 +217,53 @@ impl<'a> Stamping<'a> {
 
     /// The statement that writes the entries of what has changed.
     fn entries(&self, changes: &Changes) -> String {
-        let (rows, selected, delta) = if changes.has_updates {
-            (
-                self.with_changed(),
+        let by_action = |update: String, create: String, delete: String| {
+            if changes.has_updates {
                 format!(
-                    "CASE c.action WHEN 'update' THEN {} WHEN 'create' THEN {} ELSE {} END",
-                    self.is_stamped_by_update(),
-                    self.is_stamped_by_create(),
-                    self.is_stamped_by_delete()
-                ),
-                format!(
-                    "CASE c.action WHEN 'update' THEN {} WHEN 'create' THEN {} ELSE {} END",
-                    self.delta_of_update(),
-                    delta_of_create(),
-                    delta_of_delete()
-                ),
-            )
-        } else {
-            let rows = "_rhtmx_change c".to_owned();
-            if changes.is_delete.is_some() {
-                (rows, self.is_stamped_by_delete(), delta_of_delete())
+                    "CASE c.action WHEN 'update' THEN {update} WHEN 'create' THEN {create} ELSE {delete} END"
+                )
+            } else if changes.is_delete.is_some() {
+                delete
             } else {
-                (rows, self.is_stamped_by_create(), delta_of_create())
+                create
             }
         };
-        let (tables, entity) = (&self.tables, &self.entity);
-        let fast = self.joined("f.metadata", "EXCLUDED.metadata", "EXCLUDED.newest");
-        let slow = self.joined("f.metadata", "d.delta", "d.at");
-        let after = format!("{tables}._rhtmx_sync_clock_after(f.newest, EXCLUDED.newest)");
+        let selected = by_action(
+            self.is_stamped_by_update(),
+            self.is_stamped_by_create(),
+            self.is_stamped_by_delete(),
+        );
+        let delta = by_action(self.delta_of_update(), delta_of_create(), delta_of_delete());
+        let changed = if changes.has_updates {
+            format!(", {} AS changed", self.changed())
+        } else {
+            String::new()
+        };
+        let (tables, entity, now) = (&self.tables, &self.entity, self.now());
         format!(
             "INSERT INTO {tables}._rhtmx_sync_field AS f (entity, entity_id, newest, metadata, image) \
-             SELECT DISTINCT ON (c.entity_id) {entity}, c.entity_id, k.at, ({delta})::jsonb, c.image \
-             FROM {rows} CROSS JOIN _rhtmx_clock k WHERE {selected} \
+             SELECT DISTINCT ON (c.entity_id) {entity}, c.entity_id, c.at, ({delta})::jsonb, c.image \
+             FROM (SELECT c.*, {now} AS at{changed} FROM _rhtmx_change c OFFSET 0) c WHERE {selected} \
              ORDER BY c.entity_id, c.action = 'delete' \
              ON CONFLICT (entity, entity_id) DO UPDATE SET \
-             newest = CASE WHEN EXCLUDED.newest > f.newest THEN EXCLUDED.newest ELSE {after} END, \
-             metadata = CASE WHEN EXCLUDED.newest > f.newest THEN {fast} ELSE (SELECT {slow} FROM \
-             (SELECT t.at, replace(EXCLUDED.metadata::text, to_json(EXCLUDED.newest)::text, to_json(t.at)::text)::jsonb \
-             AS delta FROM (SELECT {after} AS at OFFSET 0) t OFFSET 0) d) END, \
-             image = EXCLUDED.image"
+             newest = CASE WHEN EXCLUDED.newest > f.newest THEN EXCLUDED.newest \
+             ELSE {tables}._rhtmx_sync_clock_after(f.newest, EXCLUDED.newest) END, \
+             metadata = {}, image = EXCLUDED.image",
+            self.joined(changes)
         )
     }
 
-    /// The changes with the columns of each that are to be stamped.
-    fn with_changed(&self) -> String {
+    /// An object with the columns of the row `c` that are to be stamped.
+    fn changed(&self) -> String {
         let fields = self.columns(|_| true);
         let all: serde_json::Map<_, _> = fields.into_iter().map(|name| (name, 0.into())).collect();
         let all = portable_literal(&serde_json::Value::from(all).to_string());
         // Of a row whose texts are too large for the log it is not known what has changed.
         format!(
-            "(SELECT c.*, CASE WHEN c.entity_id <> _rhtmx_stamped_id THEN coalesce(c.old, {all}::jsonb) \
+            "CASE WHEN c.entity_id <> _rhtmx_stamped_id THEN coalesce(c.old, {all}::jsonb) \
              WHEN _rhtmx_stamped_id IS NULL THEN coalesce(c.old, {all}::jsonb) \
              WHEN _rhtmx_stamped_columns IS NULL THEN '{{}}' \
-             ELSE coalesce(c.old, {all}::jsonb) - _rhtmx_stamped_columns END AS changed \
-             FROM _rhtmx_change c OFFSET 0) c"
+             ELSE coalesce(c.old, {all}::jsonb) - _rhtmx_stamped_columns END"
         )
     }
 
@@ -266,14 +275,18 @@ impl<'a> Stamping<'a> {
         )
     }
 
-    /// The condition that the entry `e` says that the row is not there.
-    fn is_dead(&self) -> &'static str {
-        match self.rules.deletes {
-            Deletes::Win => "e.metadata ? 'died'",
-            Deletes::Revive => {
-                "(e.metadata ? 'died' AND e.newest <= (e.metadata ->> 'died') COLLATE \"C\")"
-            }
-        }
+    /// The condition that the row's entry says that it is not there; null where there is none.
+    fn is_dead(&self) -> String {
+        format!(
+            "{}._rhtmx_sync_is_dead({}, c.entity_id, {})",
+            self.tables,
+            self.entity,
+            self.revives()
+        )
+    }
+
+    fn revives(&self) -> bool {
+        self.rules.deletes == Deletes::Revive
     }
 
     fn is_stamped_by_update(&self) -> String {
@@ -300,17 +313,18 @@ impl<'a> Stamping<'a> {
 
     /// What is not known is as new as if it had been deleted.
     fn is_stamped_by_create(&self) -> String {
-        self.of_entry(&format!(
-            "{} OR _rhtmx_stamped_columns IS NOT NULL OR c.entity_id IS DISTINCT FROM _rhtmx_stamped_id",
-            self.is_dead()
-        ))
+        let is_dead = self.is_dead();
+        format!(
+            "({is_dead} IS NOT NULL AND (_rhtmx_stamped_columns IS NOT NULL \
+             OR c.entity_id IS DISTINCT FROM _rhtmx_stamped_id OR {is_dead}))"
+        )
     }
 
     fn is_stamped_by_delete(&self) -> String {
         format!(
             "(_rhtmx_stamped_columns IS NOT NULL OR c.entity_id IS DISTINCT FROM _rhtmx_stamped_id \
              OR {} IS NOT TRUE)",
-            self.of_entry(self.is_dead())
+            self.is_dead()
         )
     }
 
@@ -323,7 +337,7 @@ impl<'a> Stamping<'a> {
             let changed = format!("c.changed ? {key}");
             match self.rules.merge(&name) {
                 ColumnMerge::Register | ColumnMerge::Text => items.push(format!(
-                    "CASE WHEN {changed} THEN {} || k.quoted END",
+                    "CASE WHEN {changed} THEN {} || to_json(c.at)::text END",
                     portable_literal(&format!("{label}:"))
                 )),
                 ColumnMerge::Set => {
@@ -353,10 +367,10 @@ impl<'a> Stamping<'a> {
         // An edit that leaves no clock in a field can bring the row back all the same.
         let edited = match self.rules.deletes {
             Deletes::Revive if registers.is_empty() => {
-                "'\"edited\":' || k.quoted || ',' || ".to_owned()
+                "'\"edited\":' || to_json(c.at)::text || ',' || ".to_owned()
             }
             Deletes::Revive if !others.is_empty() => format!(
-                "CASE WHEN c.changed ?| {} THEN '' ELSE '\"edited\":' || k.quoted || ',' END || ",
+                "CASE WHEN c.changed ?| {} THEN '' ELSE '\"edited\":' || to_json(c.at)::text || ',' END || ",
                 names(&registers)
             ),
             _ => String::new(),
@@ -364,40 +378,31 @@ impl<'a> Stamping<'a> {
         format!("'{{' || {edited}'\"fields\":{{' || {fields} || '}}}}'")
     }
 
-    /// The metadata of an entry with what a statement has done to the row: `died`, `born`, or `fields` and maybe `edited`.
-    /// `at` is the clock of that.
-    fn joined(&self, metadata: &str, delta: &str, at: &str) -> String {
-        let object = format!(
-            "(CASE WHEN jsonb_typeof({metadata}) = 'object' THEN {metadata} ELSE '{{}}' END - 'edited'::text)"
+    /// The metadata of an entry with what a statement has done to the row.
+    fn joined(&self, changes: &Changes) -> String {
+        let revives = self.revives();
+        let joined = format!(
+            "{}._rhtmx_sync_stamp(f.newest, f.metadata, EXCLUDED.newest, EXCLUDED.metadata, {revives}, \
+             EXCLUDED.image IS NOT NULL)",
+            self.tables
         );
-        let fields = format!(
-            "CASE WHEN jsonb_typeof({metadata} -> 'fields') = 'object' THEN {metadata} -> 'fields' ELSE '{{}}' END"
-        );
-        let died = format!(
-            "{delta} || jsonb_build_object('born', coalesce({metadata} -> 'born', {delta} -> 'born'))"
-        );
-        let (died, missed) = match self.rules.deletes {
-            // The row is there: its creation was not captured.
-            Deletes::Win => (
-                died,
-                format!("WHEN {metadata} ? 'died' THEN jsonb_build_object('born', {at})"),
-            ),
-            Deletes::Revive => (
-                format!(
-                    "CASE WHEN EXCLUDED.image IS NULL THEN {died} ELSE {object} || ({died}) END"
-                ),
-                String::new(),
-            ),
+        // What most statements do is joined here.
+        let (is_usual, usual) = if changes.has_updates {
+            (
+                "jsonb_typeof(f.metadata -> 'fields') = 'object' AND EXCLUDED.metadata ? 'fields' \
+                 AND NOT EXCLUDED.metadata ? 'edited' AND NOT f.metadata ?| '{died,edited}'",
+                "jsonb_set(f.metadata, '{fields}', (f.metadata -> 'fields') || (EXCLUDED.metadata -> 'fields'))",
+            )
+        } else if changes.is_delete.is_some() && !revives {
+            (
+                "(f.metadata -> 'born') IS NOT NULL",
+                "EXCLUDED.metadata || jsonb_build_object('born', f.metadata -> 'born')",
+            )
+        } else {
+            return joined;
         };
-        // Of most rows there is nothing but fields to join, and this takes half the time.
-        let fast = format!(
-            "WHEN jsonb_typeof({metadata} -> 'fields') = 'object' AND {delta} ? 'fields' AND NOT {delta} ? 'edited' \
-             AND NOT {metadata} ?| '{{died,edited}}' \
-             THEN jsonb_set({metadata}, '{{fields}}', ({metadata} -> 'fields') || ({delta} -> 'fields'))"
-        );
         format!(
-            "CASE {fast} WHEN {delta} ? 'died' THEN {died} WHEN {delta} ? 'born' THEN {delta} {missed} \
-             ELSE {object} || ({delta} - 'fields'::text) || jsonb_build_object('fields', {fields} || ({delta} -> 'fields')) END"
+            "CASE WHEN EXCLUDED.newest > f.newest AND {is_usual} THEN {usual} ELSE {joined} END"
         )
     }
 
@@ -421,12 +426,12 @@ fn is_register(merge: ColumnMerge) -> bool {
 }
 
 fn delta_of_create() -> String {
-    "'{\"born\":' || k.quoted || '}'".to_owned()
+    "'{\"born\":' || to_json(c.at)::text || '}'".to_owned()
 }
 
 fn delta_of_delete() -> String {
     format!(
-        "'{{\"born\":\"{}\",\"died\":' || k.quoted || '}}'",
+        "'{{\"born\":\"{}\",\"died\":' || to_json(c.at)::text || '}}'",
         Clock::ground()
     )
 }
