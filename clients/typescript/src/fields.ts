@@ -14,7 +14,7 @@ import type { Entity, PendingWrite, Values } from "./entity.js";
 import { InvalidWriteError } from "./errors.js";
 import { keyOfRow, type KeyInput } from "./key.js";
 import { Conflicts, idOf } from "./merging/conflicts.js";
-import { Keeper } from "./merging/keeper.js";
+import { ClockStore } from "./merging/keeper.js";
 import { dispatchFields } from "./merging/page.js";
 import { PendingWrites } from "./merging/pending.js";
 import { mergingRow, newestOf, rulesOf } from "./merging/rows.js";
@@ -56,7 +56,7 @@ export type Fields<N extends string> = Extension & { readonly entities: readonly
  */
 export function fields<const N extends string>(entities: readonly N[]): Fields<N> {
   const extend: Extension = (sync, replica, _write, begun, { store, clock }) => {
-    new Merging(sync, replica, begun, new Keeper(store), () => clock.now()).start(entities, store.open.bind(store));
+    new Merging(sync, replica, begun, new ClockStore(store), () => clock.now()).start(entities, store.open.bind(store));
   };
   return Object.assign(extend, { entities });
 }
@@ -84,7 +84,7 @@ class Merging {
   readonly #sync: Sync;
   readonly #replica: Replica;
   readonly #begun: () => readonly Step[];
-  readonly #keeper: Keeper;
+  readonly #keeper: ClockStore;
   readonly #stamps: Stamps;
   readonly #pending: PendingWrites;
   /** The values of this client's that lost, by their ids. */
@@ -92,7 +92,7 @@ class Merging {
   readonly #dismissed = new Set<string>();
   readonly #lists: Conflicts[] = [];
 
-  constructor(sync: Sync, replica: Replica, begun: () => readonly Step[], keeper: Keeper, time: () => number) {
+  constructor(sync: Sync, replica: Replica, begun: () => readonly Step[], keeper: ClockStore, time: () => number) {
     this.#sync = sync;
     this.#replica = replica;
     this.#begun = begun;

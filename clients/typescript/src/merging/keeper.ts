@@ -23,7 +23,7 @@ const inMemory = new WeakMap<Store, Kept>();
 /** Stamps a mutation's writes above the stored clock, in place; returns the newest. */
 export type Settle = (writes: readonly Step[], clientId: string, kept: Kept) => Clock | undefined;
 
-export class Keeper {
+export class ClockStore {
   readonly #store: Store;
 
   constructor(store: Store) {

@@ -101,7 +101,7 @@ describe("SPEC 22: rows that merge", () => {
     expect(view.rows).toEqual([{ ...ROW, date: "friday" }]);
     expect(view.rows[0]).not.toBe(before);
     world.clock.pass(1000);
-    // Of an older write only the clock of another column is news.
+    // Of an older write only the clock of another column is new.
     const seen = recording(view);
     world.session.frames.push(
       { type: "changes", shape: JSON.stringify({ entity: "items", mode: "fields" }), changes: [
