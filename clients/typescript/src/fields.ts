@@ -103,6 +103,7 @@ class Merging {
 
   start(entities: readonly string[], open: () => Promise<{ clientId: string }>): void {
     this.#extendReplica();
+    this.#extendRetry();
     for (const name of entities) this.#extendEntity(this.#sync.entity(name));
     this.#keeper.stampWith((...write) => this.#stamps.settle(...write));
     void this.#restore(open);
@@ -135,6 +136,22 @@ class Merging {
     replica.onChange = () => {
       changed();
       for (const list of this.#lists) list.refresh();
+    };
+  }
+
+  /** What is tried again is made now, by somebody who sees the row as it is now. */
+  #extendRetry(): void {
+    const [sync, replica] = [this.#sync, this.#replica];
+    const retry = sync.retry.bind(sync);
+    const again = (step: Step): Step => {
+      if (isCall(step) || step.hlc === undefined) return step;
+      const { hlc: _, born: __, seen: ___, ...write } = step;
+      return this.#stamped(write);
+    };
+    sync.retry = (id) => {
+      replica.rejected = replica.rejected.map((rejection) =>
+        rejection.id === id ? { ...rejection, writes: rejection.writes.map(again) } : rejection);
+      retry(id);
     };
   }
 

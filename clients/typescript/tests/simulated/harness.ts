@@ -136,6 +136,11 @@ export class World {
     this.clock.pass(60_000);
     await this.settle();
   }
+
+  /** Runs until something is so: a store on IndexedDB answers later than one in memory. */
+  async until(isSo: () => boolean): Promise<void> {
+    while (!isSo()) await this.settle();
+  }
 }
 
 /** Every list that a view ever showed, including the first. */

@@ -55,6 +55,22 @@ describe("SPEC 6: over server-sent events", () => {
     world.taken();
     return { ...world, link };
   }
+  test("an answer has the conflicts before the ack, and the clocks in it; a list is asked for with its mode", async () => {
+    const conflict = { entity: "todos", key: "1", field: "title", lost: { value: "a", hlc: "c" }, strategy: "last_write_wins", mutation: 1, write: 0 };
+    const stamps = [{ write: 0, hlc: "d" }];
+    const { open, requests, clock, taken } = setup({ post: ({ mutation }) => [200, { type: "ack", mutation, stamps, conflicts: [conflict] }] });
+    const link = await open();
+    link.send({ type: "subscribe", id: 7, entity: "todos", mode: "fields" });
+    await rest();
+    expect(requests.at(-1)).toBe("GET /events?entity=todos&mode=fields");
+    taken();
+    push(link, 1);
+    await rest();
+    expect(taken()).toEqual([{ type: "conflict", ...conflict }]);
+    clock.pass(2000);
+    expect(taken()).toEqual([{ type: "ack", mutation: 1, stamps }]);
+  });
+
   const mine = (mutation: number) => ({ type: "changes", shape: "s", changes: [{ op: "put", key: "1", row: {}, client_id: "me", mutation }] });
   const push = (link: Link, mutation: number) => {
     link.send({ type: "push", mutation, writes: [{ entity: "todos", op: "delete", key: 1 }] });

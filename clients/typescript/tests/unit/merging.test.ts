@@ -11,6 +11,7 @@ import type { ClientFrame, Conflict, Write } from "../../src/protocol/generated.
 import { IndexedDbStore } from "../../src/store/indexeddb.js";
 import { MemoryStore } from "../../src/store/memory.js";
 import type { Store } from "../../src/store/store.js";
+import { Browser, type BrowserTab } from "../simulated/browser.js";
 import { recording, rest, World } from "../simulated/harness.js";
 
 interface Item {
@@ -49,11 +50,6 @@ class MergingWorld extends World {
 
   get session() {
     return this.server.sessions[0]!;
-  }
-
-  /** A store on IndexedDB answers later than one in memory. */
-  async until(isSo: () => boolean): Promise<void> {
-    while (!isSo()) await this.settle();
   }
 
   /** Answers what was pushed, and keeps the answer back. */
@@ -207,19 +203,18 @@ describe("SPEC 22: rows that merge", () => {
     sync.items.update("1", { title: "mine" });
     const theirs = clockAfter(undefined, T - 30_000, "another");
     await rest();
-    world.session.apply();
-    world.session.frames.push({ type: "ack", mutation: 1, stamps: [{ write: 0, hlc: clockAfter(undefined, T - 60_000, "any") }] });
     world.session.frames.push(
       { type: "changes", shape: JSON.stringify({ entity: "items", mode: "fields" }), changes: [
         { op: "patch", key: "1", values: { title: "theirs" }, clocks: { title: theirs } },
       ] },
+      { type: "cursor", cursor: "1:3" },
     );
-    expect(view.get("1")?.title).toBe("mine");
     while (world.session.deliver());
-    // The row says nothing of the write yet, and its own clock is older than either.
     expect(view.get("1")?.title).toBe("mine");
-    world.session.frames.push({ type: "cursor", cursor: "1:3" });
+    world.session.frames.push({ type: "ack", mutation: 1, stamps: [{ write: 0, hlc: clockAfter(undefined, T - 60_000, "any") }] });
     world.session.deliver();
+    // The rows do not contain the write yet.
+    expect(sync.pending).toEqual([]);
     expect(view.get("1")?.title).toBe("theirs");
     await sync.close();
   });
@@ -242,6 +237,95 @@ describe("SPEC 22: rows that merge", () => {
       expect(nodeOf(write!.hlc as Clock)).toBe(await nodeIn(new IndexedDbStore(name)));
       await again.sync.close();
     }
+  });
+});
+
+describe("SPEC 22: stores and tabs", () => {
+  test("a tab that does not lead has what is known of rows, and its writes come after those of the other", async () => {
+    const browser = new Browser();
+    const { database, options } = browser.world.server;
+    options.features.push("fields");
+    database.tracks.rules.set("todos", RULES);
+    database.tracks.now = () => browser.world.clock.now();
+    database.put("todos", { id: "1", title: "one", done: false });
+    const tabs = [0, 1].map(() => browser.tab({ fields: fields(["todos"]) as never }));
+    const views = tabs.map(({ sync }) => sync.todos.live());
+    await browser.world.settle();
+    database.put("todos", { id: "1", title: "uno", done: false });
+    await browser.world.settle();
+    const [leader, follower] = tabs as [BrowserTab, BrowserTab];
+    expect(follower.sync.status.leader).toBe(false);
+    leader.sync.todos.update("1", { title: "leader" });
+    await rest();
+    follower.sync.todos.update("1", { title: "follower" });
+    const seen = database.tracks.rows.get('["todos","1"]')!.newest;
+    for (const view of views) await browser.world.until(() => view.get("1")?.title === "follower");
+    await browser.world.settle();
+    const [first, second] = writesIn(browser.world.server.sessions[0]!.received);
+    expect(first).toMatchObject({ values: { title: "leader" }, seen });
+    expect(second).toMatchObject({ values: { title: "follower" }, seen });
+    expect(compareClocks(second!.hlc as Clock, first!.hlc as Clock)).toBeGreaterThan(0);
+    await browser.world.settle();
+    expect(database.table("todos").get("1")?.["title"]).toBe("follower");
+    for (const { sync } of tabs) expect([sync.status.pending, sync.rejected]).toEqual([0, []]);
+    // One that is opened later takes the leader's rows.
+    const late = browser.tab({ fields: fields(["todos"]) as never });
+    const view = late.sync.todos.live();
+    await browser.world.until(() => view.state === "live");
+    late.sync.todos.update("1", { title: "late" });
+    expect(late.sync.pending[0]!.writes[0]).toMatchObject({ seen: second!.hlc });
+    await browser.world.settle();
+    await late.close();
+    for (const tab of tabs) await tab.close();
+  });
+
+  test("what a copied store has queued goes on under another id, with clocks of that one's node", async () => {
+    const world = new MergingWorld();
+    const first = world.device();
+    await world.settle();
+    first.sync.disconnect();
+    first.sync.items.update("1", { title: "first" });
+    first.sync.items.update("1", { date: "friday" });
+    await rest();
+    const { clientId, queue } = await world.store.open();
+    const copy = new MemoryStore(clientId);
+    for (const mutation of queue) await copy.enqueue({ ...mutation, id: `copy of ${mutation.id}`, writes: [{ ...(mutation.writes[0] as Write), values: { tags: { add: [mutation.id] } } }] });
+    first.sync.connect();
+    await world.settle();
+    const second = world.device(copy);
+    const problems: string[] = [];
+    second.sync.on("problem", ({ message }) => problems.push(message));
+    await world.recover();
+    await world.recover();
+    expect(problems).toEqual(["this store was copied or rolled back: the client goes on under a new id"]);
+    expect(second.sync.rejected).toEqual([]);
+    expect((await copy.open()).clientId).not.toBe(clientId);
+    const nodes = writesIn(second.sent).map(({ hlc }) => nodeOf(hlc as Clock));
+    expect(nodes.slice(-2)).toEqual([await nodeIn(copy), await nodeIn(copy)]);
+    const row = world.server.database.table("items").get("1")!;
+    expect(row).toMatchObject({ title: "first", date: "friday" });
+    expect(new Set(row["tags"] as string[])).toEqual(new Set(["a", ...queue.map(({ id }) => id)]));
+    for (const { sync } of [first, second]) await sync.close();
+  });
+
+  test("a rejected write that is tried again is made again", async () => {
+    const world = new MergingWorld();
+    const { database } = world.server;
+    const { sync, sent } = world.device();
+    await world.settle();
+    database.rejects = () => "not now";
+    sync.items.update("1", { title: "again" });
+    await world.settle();
+    expect(sync.rejected).toHaveLength(1);
+    database.rejects = () => undefined;
+    world.clock.pass(5000);
+    sync.retry(sync.rejected[0]!.id);
+    await world.settle();
+    const clocks = writesIn(sent).map(({ hlc }) => millisOf(hlc as Clock));
+    expect(clocks).toEqual([T, T + 5000]);
+    expect(sync.rejected).toEqual([]);
+    expect(database.table("items").get("1")?.["title"]).toBe("again");
+    await sync.close();
   });
 });
 

@@ -57,6 +57,26 @@ describe.each<[string, () => { store: Store; again: () => Store }]>([
     expect((await reopened.open()).rejected).toEqual([]);
   });
 
+  test("keeps what is known of rows beside their values, and the rules of a merge, also when it was slow", async () => {
+    const { store, again } = make();
+    open.push(store);
+    await store.open();
+    const [older, newer] = ["2026-11-20T07:00:00.000Z-0000-a", "2026-11-20T07:00:00.000Z-0001-a"] as const;
+    const schema = { ...SCHEMA, rules: { strategy: "keep_both", deletes: "win", columns: {} } };
+    await store.commit(commit("todos", { reset: true, puts: [["1", { id: "1" }, { base: older }], ["2", { id: "2" }, { born: older }]], schema }));
+    const lost = { title: [{ value: "x", hlc: older }] };
+    const steps = [
+      commit("todos", { puts: [["1", { id: "1" }, { base: older, clocks: { title: older } }]], cursor: "c1" }),
+      commit("todos", { puts: [["1", { id: "1" }, { base: older, clocks: { title: newer }, lost }], ["2", { id: "2" }]], cursor: "c2" }),
+    ];
+    await store.commit(mergeCommits(steps));
+    const reopened = again();
+    open.push(reopened);
+    const stored = await reopened.rows(TODOS);
+    expect(stored).toMatchObject({ cursor: "c2", schema });
+    expect(stored!.rows.sort()).toEqual([["1", { id: "1" }, { base: older, clocks: { title: newer }, lost }], ["2", { id: "2" }]]);
+  });
+
   test("moves rows, cursor and queue together, each query by itself", async () => {
     const { store } = make();
     open.push(store);
