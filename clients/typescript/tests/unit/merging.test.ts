@@ -169,6 +169,27 @@ describe("SPEC 22: rows that merge", () => {
     await sync.close();
   });
 
+  test("a mutator reads the merged row, with increments that are pending, and its writes are shown above all", async () => {
+    const world = new MergingWorld();
+    world.server.database.mutators["title_likes"] = (tx) => tx.put("items", { ...tx.get("items", "1")!, title: "3 likes" });
+    const sync = createSync({
+      url: "http://server.test/api/sync", entities: { items: entity<Item>() }, fields: fields(["items"]), storage: "memory", connect: true,
+      environment: world.environment,
+      mutators: {
+        titleLikes: (tx) => tx.items.update("1", { title: `${tx.items.get("1")?.likes} likes` }),
+      },
+    });
+    const view = sync.items.live();
+    await world.settle();
+    sync.items.update("1", { likes: { add: 2 } });
+    sync.mutate.titleLikes();
+    expect(view.rows).toEqual([{ ...ROW, likes: 3, title: "3 likes" }]);
+    await world.settle();
+    expect(view.rows).toEqual([{ ...ROW, likes: 3, title: "3 likes" }]);
+    expect(sync.status.pending).toBe(0);
+    await sync.close();
+  });
+
   test("a value that will lose is not shown, and a deletion is not undone by an older edit", async () => {
     const world = new MergingWorld();
     const { sync, view } = world.device();
