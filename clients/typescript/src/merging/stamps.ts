@@ -115,6 +115,11 @@ export class Stamps {
     return clockAfter(own ? newest : undefined, this.now, nodeOf(hlc));
   }
 
+  /** Whether a write has a clock for good. */
+  isFinal(hlc: string | undefined): hlc is Clock {
+    return hlc !== undefined && !isProvisional(hlc as Clock);
+  }
+
   /** Whether no wrong time has made it, by the server's. */
   #isSound(clock: Clock | undefined): boolean {
     return clock === undefined || this.#aheadMs === undefined || millisOf(clock) - this.now <= AHEAD_MS_MAX;

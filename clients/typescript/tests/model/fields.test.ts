@@ -83,7 +83,10 @@ class Everything {
 
   clockOf(value: string): Clock | undefined {
     const write = this.written.get(value);
-    return typeof write === "object" ? (write.hlc as Clock) : write;
+    if (typeof write !== "object") return write;
+    // One that is not stamped for good yet comes after all that is there.
+    const { hlc } = write;
+    return (hlc?.endsWith("-unknown") ? `9${value.split("-")[1]!.padStart(4, "0")}` : hlc) as Clock | undefined;
   }
 
   program(id: string, column: Column): void {
@@ -176,7 +179,7 @@ class Device {
     // A row that is not here yet is written without a clock.
     if (!this.sync.items.get(id)) return;
     // Known before it is shown, above all that is.
-    this.all.written.set(value, "9" as Clock);
+    this.all.written.set(value, "99999" as Clock);
     const { saved } = this.sync.items.update(id, { [column]: value });
     this.all.written.set(value, this.sync.pending[before]!.writes[0] as Write);
     this.saved.push(saved);
