@@ -18,15 +18,22 @@ interface Meeting {
   likes: number;
 }
 
+interface Draft {
+  id: string;
+  title: string;
+}
+
 const TABLE = "CREATE TABLE meetings (id text PRIMARY KEY NOT NULL, title text NOT NULL, date text NOT NULL, likes integer NOT NULL DEFAULT 0);";
-const PLAIN = "CREATE TABLE notes (id text PRIMARY KEY NOT NULL);";
-const SCHEMA = { sqlite: TABLE + PLAIN, postgres: `DROP TABLE IF EXISTS meetings, notes; ${TABLE}${PLAIN}` };
+const OTHERS = "CREATE TABLE notes (id text PRIMARY KEY NOT NULL); CREATE TABLE drafts (id text PRIMARY KEY NOT NULL, title text NOT NULL);";
+const SCHEMA = { sqlite: TABLE + OTHERS, postgres: `DROP TABLE IF EXISTS meetings, notes, drafts; ${TABLE}${OTHERS}` };
 const CONFIG = `
 [entities.meetings]
 fields = "last_write_wins"
 [entities.meetings.columns.likes]
 merge = "counter"
 [entities.notes]
+[entities.drafts]
+fields = "keep_both"
 `;
 
 // Over events, each answer waits two seconds.
@@ -39,7 +46,7 @@ describe.skipIf(!BINARY)("SPEC 22: fields of the real server", { timeout: 30_000
   }, 30_000);
   afterEach(async () => {
     await Promise.all(open.splice(0).map((sync) => sync.close()));
-    server.sql("DELETE FROM meetings;");
+    server.sql("DELETE FROM meetings; DELETE FROM drafts;");
   });
   afterAll(() => server?.stop());
 
@@ -50,7 +57,7 @@ describe.skipIf(!BINARY)("SPEC 22: fields of the real server", { timeout: 30_000
 
   function device(transport: () => Transport, wrongByMs = 0) {
     const sync = createSync({
-      url: server.sync, entities: { meetings: entity<Meeting>() }, fields: fields(["meetings"]), storage: "memory", connect: true,
+      url: server.sync, entities: { meetings: entity<Meeting>(), drafts: entity<Draft>() }, fields: fields(["meetings", "drafts"]), storage: "memory", connect: true,
       environment: { transports: [transport()], clock: { ...systemClock, now: () => Date.now() + wrongByMs } },
     });
     open.push(sync);
@@ -100,10 +107,43 @@ describe.skipIf(!BINARY)("SPEC 22: fields of the real server", { timeout: 30_000
     expect(await ben.sync.meetings.update("1", { title: "later" }).result).toEqual({ ok: true });
     ann.sync.connect();
     for (const { until, isLive, view } of [ann, ben]) await until(() => isLive() && view.get("1")?.title === "later");
+    // Whose value has lost is told, and may take it back.
+    const { conflicts } = ann.sync.meetings;
+    expect(conflicts.rows).toMatchObject([{ key: "1", field: "title", lost: { value: "earlier" }, kept: { value: "later" }, isKept: false }]);
+    conflicts.dismiss(conflicts.rows[0]!);
+    expect([conflicts.rows, ben.sync.meetings.conflicts.rows]).toEqual([[], []]);
     server.sql("UPDATE meetings SET title = 'program';");
     for (const { until, view } of [ann, ben]) await until(() => view.get("1")?.title === "program");
     expect(await ann.sync.meetings.update("1", { title: "after all" }).result).toEqual({ ok: true });
     await ben.until(() => ben.view.get("1")?.title === "after all");
+  });
+
+  test("where both values are kept, both devices see the one that lost, until one of them resolves it", async () => {
+    server.sql("INSERT INTO drafts VALUES ('1', 'draft');");
+    const devices = [device(transports[0]![1]), device(transports[0]![1])] as const;
+    const [ann, ben] = devices;
+    const views = devices.map(({ sync }) => sync.drafts.live());
+    for (const [index, { until, isLive }] of devices.entries()) await until(() => isLive() && views[index]!.rows.length === 1);
+    for (const { sync } of devices) sync.disconnect();
+    for (const { sync, until } of devices) await until(() => sync.status.state === "offline");
+    ann.sync.drafts.update("1", { title: "ann's" });
+    const before = Date.now();
+    while (Date.now() === before) await new Promise((resolve) => setImmediate(resolve));
+    ben.sync.drafts.update("1", { title: "ben's" });
+    for (const { sync } of devices) sync.connect();
+    const lists = devices.map(({ sync }) => sync.drafts.conflicts);
+    const become = (count: number) => Promise.all(lists.map((list) => new Promise<void>((resolve) => {
+      const look = () => list.rows.length === count && list.rows.every(({ isKept }) => isKept) && (end(), resolve());
+      const end = list.subscribe(look);
+      look();
+    })));
+    await become(1);
+    const lost = { key: "1", field: "title", strategy: "keep_both", lost: { value: "ann's" }, kept: { value: "ben's" } };
+    for (const { rows } of lists) expect(rows).toMatchObject([lost]);
+    expect(await lists[0]!.resolve(lists[0]!.rows[0]!, { value: "both" })).toEqual({ ok: true });
+    await become(0);
+    await ben.until(() => views[1]!.rows[0]?.title === "both");
+    expect(server.sql("SELECT title FROM drafts;").trim()).toBe("both");
   });
 
   test("a row that is created and renamed at once, on devices whose clocks are wrong by a day", async () => {
