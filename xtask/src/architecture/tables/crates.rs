@@ -146,6 +146,11 @@ pub(in super::super) const CRATES: &[Crate] = &[
         may_use: &["crates/engine"],
     },
     Crate {
+        directory: "examples/field_sync",
+        // Its terminal is a client, which merges as the server does.
+        may_use: &["crates/engine", "crates/merge"],
+    },
+    Crate {
         directory: "examples/list_per_user",
         may_use: &["crates/engine"],
     },
@@ -181,6 +186,7 @@ pub(in super::super) const WALLS: &[Wall] = &[
             "crates/db",
             "tests",
             "examples/axum_app",
+            "examples/field_sync",
             "examples/list_per_user",
             "examples/multi_user",
             "examples/teams",
@@ -215,6 +221,7 @@ pub(in super::super) const WALLS: &[Wall] = &[
             "crates/testkit",
             "tests",
             "examples/axum_app",
+            "examples/field_sync",
             "examples/list_per_user",
             "examples/multi_user",
             "examples/postgres_sync",
