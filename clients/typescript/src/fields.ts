@@ -14,7 +14,7 @@ import type { Entity, PendingWrite, Values } from "./entity.js";
 import { InvalidWriteError } from "./errors.js";
 import { keyOfRow, type KeyInput } from "./key.js";
 import { Conflicts, idOf } from "./merging/conflicts.js";
-import { ClockStore } from "./merging/keeper.js";
+import { ClockStore } from "./merging/clock_store.js";
 import { dispatchFields } from "./merging/page.js";
 import { PendingWrites } from "./merging/pending.js";
 import { mergingRow, newestOf, rulesOf } from "./merging/rows.js";
@@ -84,7 +84,7 @@ class Merging {
   readonly #sync: Sync;
   readonly #replica: Replica;
   readonly #begun: () => readonly Step[];
-  readonly #keeper: ClockStore;
+  readonly #clockStore: ClockStore;
   readonly #stamps: Stamps;
   readonly #pending: PendingWrites;
   /** The values of this client's that lost, by their ids. */
@@ -92,11 +92,11 @@ class Merging {
   readonly #dismissed = new Set<string>();
   readonly #lists: Conflicts[] = [];
 
-  constructor(sync: Sync, replica: Replica, begun: () => readonly Step[], keeper: ClockStore, time: () => number) {
+  constructor(sync: Sync, replica: Replica, begun: () => readonly Step[], clockStore: ClockStore, time: () => number) {
     this.#sync = sync;
     this.#replica = replica;
     this.#begun = begun;
-    this.#keeper = keeper;
+    this.#clockStore = clockStore;
     this.#stamps = new Stamps(time);
     this.#pending = new PendingWrites(replica, this.#stamps);
   }
@@ -105,7 +105,7 @@ class Merging {
     this.#extendReplica();
     this.#extendRetry();
     for (const name of entities) this.#extendEntity(this.#sync.entity(name));
-    this.#keeper.stampWith((...write) => this.#stamps.settle(...write));
+    this.#clockStore.stampWith((...write) => this.#stamps.settle(...write));
     void this.#restore(open);
   }
 
@@ -113,7 +113,7 @@ class Merging {
   async #restore(open: () => Promise<{ clientId: string }>): Promise<void> {
     // The store is new where nobody has opened it.
     await this.#sync.opened;
-    const found = await Promise.all([open(), this.#keeper.read()]).catch(() => undefined);
+    const found = await Promise.all([open(), this.#clockStore.read()]).catch(() => undefined);
     if (!found) return;
     const [{ clientId }, kept] = found;
     this.#stamps.restore(clientId, kept.clock, kept.aheadMs);
@@ -185,7 +185,7 @@ class Merging {
 
   /** Stores it beside what other tabs have stored, if that is possible. */
   #keep(aheadMs?: number): void {
-    const update = this.#keeper.update((kept) => {
+    const update = this.#clockStore.update((kept) => {
       const conflicts = new Map([...(kept.conflicts ?? []), ...this.#own.values()].map((conflict) => [idOf(conflict), conflict]));
       for (const id of this.#dismissed) conflicts.delete(id);
       bound(conflicts);

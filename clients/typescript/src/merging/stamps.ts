@@ -11,7 +11,7 @@ import { clockAfter, millisOf, nodeOf, nodeOfClient, type Clock } from "../field
 import { AHEAD_MS_MAX } from "../fields/hybrid.js";
 import { compareTexts, later } from "../fields/texts.js";
 import type { Step, Write } from "../protocol/generated.js";
-import type { Kept } from "./keeper.js";
+import type { Kept } from "./clock_store.js";
 
 /** Stamps what is written before the store has said who this client is; it is stamped for good when it is stored or sent. */
 const NODE_UNKNOWN = "unknown";

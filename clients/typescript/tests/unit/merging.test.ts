@@ -5,7 +5,7 @@ import { entity, type StandardSchema } from "../../src/entity.js";
 import { InvalidWriteError } from "../../src/errors.js";
 import { fields } from "../../src/fields.js";
 import { clockAfter, compareClocks, millisOf, nodeOf, nodeOfClient, type Clock, type Rules } from "../../src/fields/index.js";
-import { Keeper } from "../../src/merging/keeper.js";
+import { ClockStore } from "../../src/merging/clock_store.js";
 import { Stamps } from "../../src/merging/stamps.js";
 import type { ClientFrame, Conflict, Write } from "../../src/protocol/generated.js";
 import { IndexedDbStore } from "../../src/store/indexeddb.js";
@@ -355,7 +355,7 @@ describe("SPEC 22: clocks", () => {
     const tabs = [0, 1].map(() => {
       const store = new IndexedDbStore("two-tabs");
       const stamps = new Stamps(() => T);
-      new Keeper(store).stampWith((...write) => stamps.settle(...write));
+      new ClockStore(store).stampWith((...write) => stamps.settle(...write));
       return { store, stamps };
     });
     await tabs[0]!.store.open();
