@@ -116,7 +116,7 @@ both_backends! {
         for client in [&mut ann, &mut ben] {
             client.wait_until(|client| lost(client) == kept).await;
         }
-        // Whoever comes later finds it too.
+        // A client that comes later finds it too.
         assert_eq!(lost(&fields(&server, 3).await), kept);
         let resolve = |values: Value, number, second| {
             let mut write = edit(values, number, second);
@@ -220,7 +220,6 @@ both_backends! {
             update: Some(UpdatePolicy { using: "TRUE".to_owned(), check: Some("TRUE".to_owned()) }),
             delete: everything(),
             columns: [("due".to_owned(), ColumnPolicy { readable: Some(ColumnAccess::Always(false)), ..ColumnPolicy::default() })].into(),
-            ..EntityPolicy::default()
         };
         let policies = Policies::new([("tasks".to_owned(), policy)]).expect("policies");
         config.auth.authorizer = std::sync::Arc::new(policies);

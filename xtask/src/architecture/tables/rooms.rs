@@ -164,7 +164,7 @@ const ENGINE: House = House {
         &["config"],
         &["principals", "rates", "row_level", "rows"],
         &["state"],
-        &["policy_watch", "retention", "row_security"],
+        &["lost_values", "policy_watch", "retention", "row_security"],
         &["schema_watch"],
         &["admission", "mutations", "publisher"],
         &["change_tracker", "session"],
