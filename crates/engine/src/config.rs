@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::HeaderMap;
-use db::entity::EntityConfig;
+use db::entity::{EntityConfig, EntitySource};
 use db::{DatabaseConfig, DbPool};
-use merge::ClockPolicy;
+use merge::{ClockPolicy, FieldMergeStrategy, Rules};
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use sync_core::address::AddressRange;
@@ -43,6 +43,9 @@ pub struct SyncConfig {
     pub auth: AuthConfig,
     /// How this server reaches the others. Default: [`LocalBus`], for a single server.
     pub bus: Arc<dyn Bus>,
+    /// With which strategy entities merge by their fields that have no rules of their own
+    /// ([`SyncConfig::with_field_sync`]). Default: none, so their rows are replaced whole.
+    pub field_strategy: Option<FieldMergeStrategy>,
     /// What happens to clocks of clients that are ahead of the server's. Default: they become the moment of receipt.
     pub clock: ClockPolicy,
     /// Whether the engine only looks on: it makes no tables, captures nothing that no server captures, never leads and
@@ -64,10 +67,49 @@ impl SyncConfig {
             reads: ReadsConfig::default(),
             auth: AuthConfig::default(),
             bus: Arc::new(LocalBus::default()),
+            field_strategy: None,
             clock: ClockPolicy::default(),
             observes: false,
             mutators: Mutators::default(),
         }
+    }
+
+    /// Lets every entity merge by its fields that has no rules of its own ([`EntityConfig::fields`]), with this strategy: of
+    /// two who edit one row, one its title and one its date, both are kept.
+    ///
+    /// Entities without a table, internal ones, and those of which row level security says who may see what, have no fields
+    /// that merge; their rows are replaced whole as before. A table that is a partition is an error when the engine starts:
+    /// make the partitioned table an entity.
+    ///
+    /// ```no_run
+    /// use rhtmx_sync::{DbPool, FieldMergeStrategy, SyncConfig};
+    ///
+    /// # fn configure(db_pool: DbPool) -> SyncConfig {
+    /// SyncConfig::new(db_pool, vec!["todos", "lists"]).with_field_sync(FieldMergeStrategy::LastWriteWins)
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn with_field_sync(mut self, strategy: FieldMergeStrategy) -> Self {
+        self.field_strategy = Some(strategy);
+        self
+    }
+
+    /// The entities with the rules by which their fields merge.
+    pub(crate) fn ruled_entities(&self) -> Vec<EntityConfig> {
+        let may_merge = |entity: &EntityConfig| {
+            matches!(entity.source, EntitySource::Table(_)) && !entity.internal && !entity.rls
+        };
+        let entities = self.entities.iter().cloned();
+        let entities = entities.map(|entity| match self.field_strategy {
+            Some(strategy) if entity.fields.is_none() && may_merge(&entity) => {
+                entity.fields(Rules {
+                    strategy,
+                    ..Rules::default()
+                })
+            }
+            _ => entity,
+        });
+        entities.collect()
     }
 
     /// Registers a function that clients call by this name, within one of their mutations: a letter from a to z, then

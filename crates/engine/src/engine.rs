@@ -43,6 +43,7 @@ impl SyncEngine {
     /// database refuses what the engine needs.
     pub async fn new(mut config: SyncConfig) -> Result<Self, SyncError> {
         check(&config)?;
+        config.entities = config.ruled_entities();
         close_internal(&mut config);
         tell_of_policies(&config);
         config.db_pool = config.db_pool.configured(&config.database)?;
@@ -222,7 +223,18 @@ fn check(config: &SyncConfig) -> Result<(), SyncError> {
     let mut seen = BTreeSet::new();
     row_security::check_settings(&config.auth.settings)?;
     check_row_level(config)?;
-    for EntityConfig { name, .. } in &config.entities {
+    for EntityConfig {
+        name,
+        source,
+        fields,
+        ..
+    } in &config.entities
+    {
+        if fields.is_some() && !matches!(source, EntitySource::Table(_)) {
+            return wrong(format!(
+                "entity {name:?} has rules for merging by fields, but no table"
+            ));
+        }
         if name.is_empty() || name.contains('\0') {
             return wrong("an entity's name is empty or contains a NUL character".to_owned());
         }
@@ -259,6 +271,7 @@ fn check_row_level(config: &SyncConfig) -> Result<(), SyncError> {
         name,
         source,
         internal,
+        fields,
         ..
     } in config.entities.iter().filter(|entity| entity.rls)
     {
@@ -270,6 +283,8 @@ fn check_row_level(config: &SyncConfig) -> Result<(), SyncError> {
             "it is internal: no client reads or writes it"
         } else if guarded.contains(name) {
             "there are policies for it in the configuration, too; those of its table are the only ones then"
+        } else if fields.is_some() {
+            "it has rules for merging by fields; rows that row level security decides about are replaced whole"
         } else {
             continue;
         };

@@ -10,6 +10,8 @@
 //! - What is received may be too far ahead, never too far behind: a device that slept is not refused.
 //! - What is refused leaves the clock as it was.
 
+use serde::{Deserialize, Serialize};
+
 use crate::clock::{Clock, ClockError, NodeId};
 
 /// How far ahead a clock may be that is received, unless it is clamped: one minute, as the family has it.
@@ -93,7 +95,8 @@ impl HybridClock {
 }
 
 /// What a server does with a client's clock that is ahead of its own time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum ClockPolicy {
     /// It becomes the moment of receipt, so that no honest write is refused and nobody wins from the future.
     #[default]

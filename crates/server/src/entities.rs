@@ -108,16 +108,21 @@ enum Access {
 }
 
 impl EntitySection {
-    /// How its rows merge by their fields; none where they are replaced whole.
+    /// How its rows merge by their fields; none where they are replaced whole. `strategy` is that of entities that have none
+    /// of their own.
     ///
     /// # Errors
-    /// When there are rules for fields and `fields` is not set.
-    pub(crate) fn rules(&self) -> anyhow::Result<Option<Rules>> {
+    /// When there are rules for fields and no strategy, or the rows cannot merge.
+    pub(crate) fn rules(
+        &self,
+        strategy: Option<FieldMergeStrategy>,
+    ) -> anyhow::Result<Option<Rules>> {
         let columns = self.columns.iter().flatten();
         let columns: BTreeMap<String, ColumnRule> = columns
             .filter_map(|(name, column)| Some((name.clone(), column.rule()?)))
             .collect();
-        let Some(strategy) = self.fields else {
+        let strategy = strategy.filter(|_| !self.rls && !self.internal);
+        let Some(strategy) = self.fields.or(strategy) else {
             ensure!(
                 self.deletes.is_none() && columns.is_empty(),
                 "`deletes`, and `merge` and `strategy` of columns, are for entities with `fields`"
@@ -268,7 +273,7 @@ mod tests {
         let rules = |file: &str| -> Result<Option<Rules>, String> {
             let section: EntitySection = toml::from_str(file).map_err(|error| error.to_string())?;
             assert!(!section.has_policies());
-            section.rules().map_err(|error| error.to_string())
+            section.rules(None).map_err(|error| error.to_string())
         };
         assert_eq!(rules(""), Ok(None));
         let file = "fields = 'keep_both'\ndeletes = 'revive'\n[columns.likes]\nmerge = 'counter'\n\
@@ -293,6 +298,24 @@ mod tests {
             let error = rules(file).expect_err(file);
             assert!(error.contains(words), "{file}: {error}");
         }
+    }
+
+    #[test]
+    fn the_strategy_of_all_entities_is_for_those_that_can_merge_and_have_none() {
+        let rules = |file: &str| {
+            let section: EntitySection = toml::from_str(file).expect("a section");
+            section.rules(Some(FieldMergeStrategy::ClientWins))
+        };
+        let strategy = |file: &str| rules(file).expect(file).map(|rules| rules.strategy);
+        assert_eq!(strategy(""), Some(FieldMergeStrategy::ClientWins));
+        let own = "fields = 'keep_both'";
+        assert_eq!(strategy(own), Some(FieldMergeStrategy::KeepBoth));
+        assert_eq!(strategy("rls = true"), None);
+        assert_eq!(strategy("internal = true"), None);
+        let counter = "[columns.likes]\nmerge = 'counter'";
+        let found = rules(counter).expect("rules").expect("fields merge");
+        assert_eq!(found.merge("likes"), ColumnMerge::Counter);
+        assert!(rules(&format!("rls = true\n{counter}")).is_err());
     }
 
     #[test]

@@ -2,17 +2,20 @@
 //! is a known one that is not implemented yet: a rule that is silently not applied would be worse than no
 //! server.
 
+mod merging;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
 use rhtmx_sync::{
-    AuthConfig, DatabaseConfig, DbPool, EntityConfig, JwtConfig, LimitsConfig, OperatorToken,
-    ReadsConfig, RetentionConfig, SyncConfig,
+    AuthConfig, DatabaseConfig, DbPool, EntityConfig, FieldMergeStrategy, JwtConfig, LimitsConfig,
+    OperatorToken, ReadsConfig, RetentionConfig, SyncConfig,
 };
 use serde::Deserialize;
 
+use self::merging::{MergingConfig, SyncSection};
 use crate::cli::Common;
 use crate::connections::ConnectionsConfig;
 use crate::entities::{self, EntitySection};
@@ -37,6 +40,7 @@ pub(crate) struct Settings {
     /// How tokens are verified; none when every client is accepted.
     pub(crate) jwt: Option<JwtConfig>,
     pub(crate) entities: Vec<EntityConfig>,
+    pub(crate) merging: MergingConfig,
 }
 
 /// The configuration file. Each key has the same name in `SyncConfig`.
@@ -50,6 +54,7 @@ struct File {
     limits: LimitsSection,
     reads: ReadsSection,
     connections: ConnectionsSection,
+    sync: SyncSection,
     entities: BTreeMap<String, EntitySection>,
 }
 
@@ -188,7 +193,8 @@ impl Settings {
         env: &dyn Fn(&str) -> Option<String>,
         file: File,
     ) -> anyhow::Result<Self> {
-        file.check_entities()?;
+        let merging = file.sync.read(env)?;
+        check_entities(&file.entities, merging.fields)?;
         let bind = common
             .bind
             .clone()
@@ -276,7 +282,7 @@ impl Settings {
             Some(section) => Ok(EntityConfig {
                 rls: section.rls,
                 internal: section.internal,
-                fields: section.rules()?,
+                fields: section.rules(merging.fields)?,
                 ..entity
             }),
             None => Ok(entity),
@@ -299,6 +305,7 @@ impl Settings {
             auth,
             jwt,
             entities,
+            merging,
         })
     }
 
@@ -322,6 +329,8 @@ impl Settings {
         config.limits = self.limits.clone();
         config.reads = self.reads.clone();
         config.auth = self.auth.clone();
+        config.field_strategy = self.merging.fields;
+        config.clock = self.merging.clock;
         config
     }
 }
@@ -334,19 +343,19 @@ fn read(path: &Path) -> anyhow::Result<File> {
         .map_err(|error| anyhow::anyhow!("{}: {}", path.display(), error.message()))
 }
 
-impl File {
-    fn check_entities(&self) -> anyhow::Result<()> {
-        for (name, section) in &self.entities {
-            section
-                .rules()
-                .with_context(|| format!("entities.{name}"))?;
-            ensure!(
-                !section.rls || !section.has_policies(),
-                "entities.{name} has rls = true and policies of its own; one of the two decides"
-            );
-        }
-        Ok(())
+fn check_entities(
+    entities: &BTreeMap<String, EntitySection>,
+    strategy: Option<FieldMergeStrategy>,
+) -> anyhow::Result<()> {
+    for (name, section) in entities {
+        let rules = section.rules(strategy);
+        rules.with_context(|| format!("entities.{name}"))?;
+        ensure!(
+            !section.rls || !section.has_policies(),
+            "entities.{name} has rls = true and policies of its own; one of the two decides"
+        );
     }
+    Ok(())
 }
 
 /// Reads numbers from the environment, or else from the file.

@@ -1,6 +1,7 @@
 //! Rows that merge by their fields.
 
 mod conflicts;
+mod configured;
 mod pushing;
 mod rights;
 

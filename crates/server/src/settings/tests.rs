@@ -1,4 +1,4 @@
-use rhtmx_sync::EntitySource;
+use rhtmx_sync::{ClockPolicy, EntitySource};
 
 use super::*;
 
@@ -101,6 +101,30 @@ fn a_source_of_keys_in_the_environment_overrides_the_file() {
 }
 
 #[test]
+fn how_rows_merge_is_said_by_the_file_and_the_environment() {
+    let of = |env: &[(&str, &str)], file: &str| {
+        merged(&Common::default(), env, file)
+            .expect("settings")
+            .merging
+    };
+    assert_eq!(of(&[], ""), MergingConfig::default());
+    let file = "[sync]\nfields = 'keep_both'\nclock = 'reject'\n[entities.todos]";
+    let found = of(&[], file);
+    assert_eq!(found.fields, Some(FieldMergeStrategy::KeepBoth));
+    assert_eq!(found.clock, ClockPolicy::Reject);
+    let env = [
+        ("RHTMX_SYNC_SYNC_FIELDS", "server_wins"),
+        ("RHTMX_SYNC_SYNC_CLOCK", "clamp"),
+    ];
+    let found = of(&env, file);
+    assert_eq!(found.fields, Some(FieldMergeStrategy::ServerWins));
+    assert_eq!(found.clock, ClockPolicy::Clamp);
+    let settings = merged(&Common::default(), &env, file).expect("settings");
+    let rules = settings.entities[0].fields.as_ref().expect("rules");
+    assert_eq!(rules.strategy, FieldMergeStrategy::ServerWins);
+}
+
+#[test]
 fn an_error_names_the_unknown_or_unimplemented_key() {
     for (file, named) in [
         ("bnd = 'x'", "bnd"),
@@ -116,6 +140,9 @@ fn an_error_names_the_unknown_or_unimplemented_key() {
         ("[entities.todos]\nrls = 'yes'", "invalid type"),
         ("[auth.settings]\n\"app.x\" = 1", "invalid type"),
         ("[entities.todos]\nraed = 'true'", "raed"),
+        ("[sync]\nfields = 'newest_wins'", "sync.fields"),
+        ("[sync]\nclock = 'ignore'", "sync.clock"),
+        ("[sync]\nclok = 'clamp'", "clok"),
     ] {
         let error = format!(
             "{:#}",
