@@ -4,7 +4,10 @@
 //! a JSON array of their values in the key's order (`[42,"eu"]`), without spaces. The database
 //! writes the same text in its triggers.
 
+use protocol::SelectionRequest;
 use serde_json::Value;
+use serde_json::value::to_raw_value;
+use value::schema::Schema;
 
 /// The canonical text of a key whose columns have these JSON values.
 pub fn canonical(values: &[Value]) -> String {
@@ -37,11 +40,65 @@ pub fn split(key: &Value, columns: usize) -> Option<Vec<Value>> {
     }
 }
 
+/// What selects the row of this key. None for a text that is no key of the table.
+pub fn selection(key: &str, schema: &Schema) -> Option<SelectionRequest> {
+    let parts = split(&Value::from(key), schema.key.len())?;
+    let columns = schema.key_columns().enumerate();
+    let conditions = columns.map(|(index, column)| {
+        let name = column.name.replace('"', "\"\"");
+        format!("\"{name}\" = ${}", index + 1)
+    });
+    let params = parts.iter().map(to_raw_value).collect::<Result<_, _>>();
+    Some(SelectionRequest {
+        filter: Some(conditions.collect::<Vec<_>>().join(" AND ")),
+        params: Some(params.ok()?),
+        ..SelectionRequest::default()
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
+    use value::schema::{Collation, Column, ColumnKind};
 
     use super::*;
+
+    fn schema(key: &[(&str, ColumnKind)]) -> Schema {
+        let columns = key.iter().map(|(name, kind)| Column {
+            name: (*name).to_owned(),
+            kind: kind.clone(),
+            type_name: String::new(),
+            nullable: false,
+            has_default: false,
+            generated: false,
+            collation: Collation::Bytes,
+            logged: true,
+        });
+        Schema {
+            entity: "todos".to_owned(),
+            columns: columns.collect(),
+            key: (0..key.len()).collect(),
+        }
+    }
+
+    #[test]
+    fn the_selection_of_a_key_compares_each_of_its_columns() {
+        let selected = |key: &str, schema: &Schema| {
+            let request = selection(key, schema)?;
+            let params = request.params.unwrap_or_default();
+            let params: Vec<String> = params.iter().map(|it| it.get().to_owned()).collect();
+            Some((request.filter.unwrap_or_default(), params.join(" ")))
+        };
+        let text = |filter: &str, params: &str| Some((filter.to_owned(), params.to_owned()));
+        let one = schema(&[("a \"b\"", ColumnKind::INT8)]);
+        let filter = r#""a ""b""" = $1"#;
+        assert_eq!(selected("42", &one), text(filter, "\"42\""));
+        let two = schema(&[("n", ColumnKind::INT8), ("region", ColumnKind::INT8)]);
+        let filter = r#""n" = $1 AND "region" = $2"#;
+        assert_eq!(selected(r#"[42,"eu"]"#, &two), text(filter, "42 \"eu\""));
+        assert_eq!(selected("42", &two), None);
+        assert_eq!(selected("42", &schema(&[])), None);
+    }
 
     #[test]
     fn a_key_of_one_column_is_plain_and_of_several_an_array() {

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use merge::Clock;
 use protocol::RowMetadata;
 use serde::Deserialize;
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 /// The metadata as it is kept.
@@ -34,6 +36,31 @@ pub fn read(kept: &str) -> Result<RowMetadata, serde_json::Error> {
         clocks: kept.fields,
         lost: kept.lost,
     })
+}
+
+/// The clock of a column's value: its own, or of a counter or a set the newest that it is made of; else the row's base, or
+/// its birth. [`Clock::ground`] for a value from before anything was stamped.
+pub fn clock_of(metadata: &RowMetadata, column: &str) -> Clock {
+    let read = |text: &str| Clock::read(text).ok();
+    let own = metadata.clocks.get(column).and_then(|known| {
+        let known: Value = serde_json::from_str(known.get()).ok()?;
+        newest(&known)
+    });
+    let base = || read(metadata.base.as_deref()?);
+    let born = || read(metadata.born.as_deref()?);
+    own.or_else(base)
+        .or_else(born)
+        .unwrap_or_else(Clock::ground)
+}
+
+/// The newest clock among the texts of a value.
+fn newest(known: &Value) -> Option<Clock> {
+    match known {
+        Value::String(text) => Clock::read(text).ok(),
+        Value::Array(values) => values.iter().filter_map(newest).max(),
+        Value::Object(members) => members.values().filter_map(newest).max(),
+        Value::Null | Value::Bool(_) | Value::Number(_) => None,
+    }
 }
 
 /// The metadata for those who are sent some columns of the row; `is_whole` says that these are all. Without all columns
@@ -76,6 +103,28 @@ mod tests {
         let nothing = super::read("{}").expect("metadata");
         assert_eq!(written(&nothing), "{}");
         assert!(super::read("[]").is_err() && super::read(r#"{"born":1}"#).is_err());
+    }
+
+    #[test]
+    fn a_value_has_its_own_clock_or_that_of_its_row() {
+        let clock = |number: u32| format!("2026-11-20T07:00:00.000Z-{number:04X}-node");
+        let of = |kept: &Value, column: &str| {
+            let read = super::read(&kept.to_string()).expect("metadata");
+            clock_of(&read, column).to_string()
+        };
+        let set = serde_json::json!({ "set": {
+            "\"x\"": { "added": clock(4) },
+            "\"y\"": { "added": clock(2), "removed": { "seen": clock(2), "at": clock(6) } },
+        } });
+        let mut kept =
+            serde_json::json!({ "born": clock(1), "fields": { "title": clock(3), "tags": set } });
+        assert_eq!(of(&kept, "title"), clock(3));
+        assert_eq!(of(&kept, "tags"), clock(6));
+        assert_eq!(of(&kept, "due"), clock(1));
+        kept["base"] = clock(2).into();
+        assert_eq!(of(&kept, "due"), clock(2));
+        let nothing = serde_json::json!({});
+        assert_eq!(of(&nothing, "due"), Clock::ground().to_string());
     }
 
     #[test]

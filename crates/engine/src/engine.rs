@@ -15,6 +15,7 @@ use tracing::warn;
 use crate::change_tracker::ChangeTracker;
 use crate::config::SyncConfig;
 use crate::error::SyncError;
+use crate::field_tracker::FieldTracker;
 use crate::server_message::ServerMessage;
 use crate::state::{EngineState, Readiness};
 use crate::{http, row_security, startup};
@@ -94,6 +95,11 @@ impl SyncEngine {
     /// The log, for Rust code in this process.
     pub fn change_tracker(&self) -> ChangeTracker {
         ChangeTracker::new(self.state.clone())
+    }
+
+    /// The fields of rows that merge by them, with their clocks, for Rust code in this process.
+    pub fn field_tracker(&self) -> FieldTracker {
+        FieldTracker::new(self.state.clone())
     }
 
     /// Ends the sessions of these principals on **this** server at once (4401), streams of events and long polls among them,

@@ -20,6 +20,7 @@
 
 mod admission;
 mod auth;
+mod authors;
 mod bus;
 mod change_batch;
 mod change_tracker;
@@ -27,6 +28,8 @@ mod clock;
 mod config;
 mod engine;
 mod error;
+mod field_stats;
+mod field_tracker;
 mod http;
 mod limits;
 mod lost_values;
@@ -71,8 +74,13 @@ pub use db::open_mutation::SqliteConnection;
 pub use db::{DatabaseConfig, DbError, DbPool};
 pub use engine::SyncEngine;
 pub use error::SyncError;
+pub use field_tracker::{
+    DeletedRow, FieldBatch, FieldChange, FieldConflict, FieldEdit, FieldReceiver, FieldTracker,
+    FieldTrackerError,
+};
 pub use merge::{
-    ClockPolicy, ColumnMerge, ColumnRule, Comparison, Deletes, FieldMergeStrategy, Rules,
+    Clock, ClockPolicy, ColumnMerge, ColumnRule, Comparison, Conflict, Deletes, FieldMergeStrategy,
+    Rules, Stamped,
 };
 pub use mutators::{MutatorError, MutatorTx, Refusal, RejectedWrite, TxConnection, ValidatedWrite};
 pub use protocol::{Change, Op, RefetchReason, Reject, RejectCode, SelectionRequest};

@@ -12,8 +12,9 @@ use db::entity::{Entities, Entity};
 use db::listener::ListenerStatus;
 use db::read::DrainSnapshots;
 use filter::Table;
-use protocol::{ErrorCode, Limits, SchemaSummary, SelectionRequest};
+use protocol::{ErrorCode, Limits, SchemaSummary, SelectionRequest, Step};
 use sync_core::limit::Limit;
+use sync_core::mutation::Applied;
 use sync_core::policy::{PolicyError, Principal, ReadScope};
 use sync_core::session::SubscribeError;
 use sync_core::shape::{Catalog, CurrentTable, Others, ResolveError, Shape, WholeTables};
@@ -23,8 +24,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::auth::{Counted, Tickets};
+use crate::authors::Authors;
 use crate::change_batch::ChangeBatch;
 use crate::config::SyncConfig;
+use crate::field_stats::FieldStats;
 use crate::principals::Principals;
 use crate::rates::Rates;
 use crate::row_level::{Guarded, RowLevel};
@@ -75,6 +78,10 @@ pub(crate) struct EngineState {
     pub(crate) principals: Arc<Principals>,
     /// How fast users write and addresses try tokens.
     pub(crate) rates: Rates,
+    /// What became of writes to rows that merge by their fields.
+    pub(crate) field_stats: FieldStats,
+    /// In whose name the field tracker writes.
+    pub(crate) authors: Authors,
     /// What lets streams of events in.
     pub(crate) tickets: Tickets,
     /// The last status, with the time at which it was made.
@@ -168,6 +175,8 @@ impl EngineState {
             long_polls: Arc::new(Semaphore::new(long_polls_max)),
             principals,
             rates,
+            field_stats: FieldStats::default(),
+            authors: Authors::default(),
             tickets,
             status: tokio::sync::Mutex::default(),
             shape_ids: RandomState::new(),
@@ -208,6 +217,21 @@ impl EngineState {
             .entities
             .iter()
             .any(|entity| entity.name == name)
+    }
+
+    /// Whether the rows of an entity of this name merge by their fields.
+    pub(crate) fn merges(&self, name: &str) -> bool {
+        let mut merging = self.config.entities.iter().filter(|it| it.fields.is_some());
+        merging.any(|entity| entity.name == name)
+    }
+
+    /// Counts what became of a mutation's writes of rows that merge by their fields.
+    pub(crate) fn count_fields(&self, steps: &[Step], applied: &Applied) {
+        let writes = steps.iter().filter_map(Step::as_write);
+        let merging = writes.filter(|write| self.merges(&write.entity)).count();
+        if merging > 0 {
+            self.field_stats.count(merging, steps, applied);
+        }
     }
 
     /// Whether anybody may use an entity of this name; for clients no other exists.

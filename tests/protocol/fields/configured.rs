@@ -63,9 +63,26 @@ both_backends! {
         let refused = client.push_next(ahead).await;
         let reject = refused.rejected();
         assert_eq!(reject.code, "clock");
+        let status = server.http().get("/api/sync/status").await.json();
+        assert_eq!(status["fields"]["clocks_rejected"], 1);
         assert_eq!(task(&db, "title").await.as_deref(), Some("a"));
         client.push_next(write("now", "2026-01-01T00:00:00.000Z")).await.acked();
         assert_eq!(task(&db, "title").await.as_deref(), Some("now"));
+    }
+
+    async fn what_became_of_writes_is_counted(db: TestDatabase) {
+        let server = TestServer::with_config(config(&db).await).await;
+        let (mut ann, mut ben) = (connect(&server, 1).await, connect(&server, 2).await);
+        let edit = |title: &str| update("tasks", 1, json!({ "title": title }));
+        ann.push_next(json!([stamped(edit("later"), 1, 9)])).await.acked();
+        ben.push_next(json!([stamped(edit("earlier"), 2, 5)])).await.acked();
+        let mut ahead = edit("ahead");
+        ahead["hlc"] = "2999-01-01T00:00:00.000Z-0000-00000002".into();
+        // Of what it replaces its author had seen nothing, so that is a conflict, too.
+        ben.push_next(json!([ahead])).await.acked();
+        let status = server.http().get("/api/sync/status").await.json();
+        let counts = json!({ "writes": 3, "conflicts": 2, "clocks_clamped": 1, "clocks_rejected": 0 });
+        assert_eq!(status["fields"], counts);
     }
 
     async fn an_entity_that_has_no_fields_cannot_have_rules_for_them(db: TestDatabase) {

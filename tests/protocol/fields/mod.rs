@@ -1,9 +1,10 @@
 //! Rows that merge by their fields.
 
-mod conflicts;
 mod configured;
+mod conflicts;
 mod pushing;
 mod rights;
+mod tracker;
 
 use rhtmx_sync::{ColumnMerge, ColumnRule, Deletes, EntityConfig, Rules, SyncConfig};
 use rhtmx_sync_tests::TestServer;

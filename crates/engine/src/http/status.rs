@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use super::error::HttpError;
 use super::{Feature, door, feature_names};
 use crate::auth::AuthStatus;
+use crate::field_stats::FieldCounts;
 use crate::rows::ShapeStats;
 use crate::state::EngineState;
 
@@ -53,6 +54,9 @@ struct Status {
     entities: Vec<String>,
     /// Entities whose table does not exist at the moment.
     entities_missing: Vec<String>,
+    /// What became of writes to rows that merge by their fields, since the start; absent where none do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fields: Option<FieldCounts>,
     /// What cannot be read at the moment; everything else is served.
     unreadable: Vec<Unreadable>,
     /// Who was let in and refused, and the keys that decide; absent when no tokens are verified.
@@ -186,6 +190,8 @@ async fn make(state: &EngineState) -> Status {
         .iter()
         .map(|entity| entity.name.clone());
     let (entities, entities_missing) = configured.partition(|name| known.contains_key(name));
+    let mut configured = state.config.entities.iter();
+    let merging = configured.any(|entity| entity.fields.is_some());
     let pooling = state.config.db_pool.pooling().await.unwrap_or_default();
     let log = match state.config.db_pool.log_size().await {
         Ok((bytes, floor)) => Some(Log { bytes, floor }),
@@ -226,6 +232,7 @@ async fn make(state: &EngineState) -> Status {
             .collect(),
         entities,
         entities_missing,
+        fields: merging.then(|| state.field_stats.counts()),
         unreadable: state
             .config
             .db_pool

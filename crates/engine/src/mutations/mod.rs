@@ -103,6 +103,7 @@ pub(crate) async fn apply(
         let error = match applied {
             Ok(mut applied) if is_in_current_epoch(state, &applied) => {
                 count(state, &applied);
+                state.count_fields(&push.writes, &applied);
                 if let Applied::Committed { merged, .. } = &mut applied {
                     let of_others = std::mem::take(&mut merged.of_others);
                     lost_values::tell(state, &of_others);
