@@ -4,6 +4,7 @@ mod configured;
 mod conflicts;
 mod pushing;
 mod rights;
+mod routes;
 mod tracker;
 
 use rhtmx_sync::{ColumnMerge, ColumnRule, Deletes, EntityConfig, Rules, SyncConfig};

@@ -42,6 +42,9 @@ pub(super) async fn assert_does_not_exist(server: &TestServer, entity: &str) {
         "/api/sync/events?entity=ENTITY",
         "/api/sync/ENTITY?cursor=x",
         "/api/sync/ENTITY?where=id=1",
+        "/api/field-sync/ENTITY",
+        "/api/field-sync/ENTITY/1",
+        "/api/field-sync/ENTITY/1/latest",
     ] {
         let answers = [
             http.get(&path.replace("ENTITY", entity)).await,
@@ -54,13 +57,15 @@ pub(super) async fn assert_does_not_exist(server: &TestServer, entity: &str) {
         let writes = [create(name, json!({ "id": 2, "body": "x" }))];
         json!({ "client_id": uuid::Uuid::new_v4(), "mutation": 1, "writes": writes })
     };
-    let answers = [
-        http.post(&format!("/api/sync/{entity}"), &push(entity))
-            .await,
-        http.post("/api/sync/gone", &push("gone")).await,
-    ];
-    assert_eq!(answers[0].status, answers[1].status);
-    assert_eq!(answers[0].text.replace(entity, "gone"), answers[1].text);
+    for prefix in ["/api/sync", "/api/field-sync"] {
+        let answers = [
+            http.post(&format!("{prefix}/{entity}"), &push(entity))
+                .await,
+            http.post(&format!("{prefix}/gone"), &push("gone")).await,
+        ];
+        assert_eq!(answers[0].status, answers[1].status);
+        assert_eq!(answers[0].text.replace(entity, "gone"), answers[1].text);
+    }
 }
 
 both_backends! {

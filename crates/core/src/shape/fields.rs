@@ -29,6 +29,18 @@ pub(super) fn requested(
     }
 }
 
+/// Makes a request one for metadata, where nothing else can be asked for.
+///
+/// # Errors
+/// When it asks for something else.
+pub fn of_fields_alone(request: &mut SelectionRequest) -> Result<(), ResolveError> {
+    let mode = request.mode.get_or_insert_with(|| MODE_FIELDS.to_owned());
+    match mode.as_str() {
+        MODE_FIELDS => Ok(()),
+        _ => Err(ResolveError::Mode("here, `mode` is `fields`")),
+    }
+}
+
 impl Shape {
     /// Whether its readers are sent what is known of the rows beside their values.
     pub fn has_metadata(&self) -> bool {

@@ -33,6 +33,7 @@ use value::schema::Schema;
 use crate::policy::{ReadScope, RowScope};
 use crate::undo::{Before, RowVersions};
 
+pub use fields::of_fields_alone;
 use tables::ReadableTables;
 pub use tables::{Catalog, Others, WholeTables};
 

@@ -49,6 +49,11 @@ impl HttpError {
         }
     }
 
+    /// Whether it has this code.
+    pub(super) fn is(&self, code: ErrorCode) -> bool {
+        self.code == code
+    }
+
     pub(super) fn unavailable() -> Self {
         let message = "the database is out of reach; try again";
         Self::new(ErrorCode::Unavailable, message)

@@ -1,4 +1,4 @@
-//! The routes: WebSocket, server-sent events, plain HTTP, status, the client's files.
+//! The routes: WebSocket, server-sent events, plain HTTP, fields, status, the client's files.
 //!
 //! Each feature is a module with its routes; [`FEATURES`] lists them, for the router and for
 //! `welcome.features`.
@@ -7,6 +7,7 @@ mod assets;
 mod cors;
 mod door;
 mod error;
+mod fields;
 mod host;
 mod long_poll;
 mod mutators;
@@ -44,7 +45,7 @@ struct Feature {
 const FEATURES: [Feature; 11] = [
     rows::FEATURE,
     rows::WINDOWS,
-    rows::FIELDS,
+    fields::FEATURE,
     push::FEATURE,
     push::CHAIN,
     mutators::FEATURE,

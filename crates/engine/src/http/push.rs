@@ -55,13 +55,15 @@ async fn push(
     Admitted(identity): Admitted,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, HttpError> {
-    if !state.is_open(&entity) {
-        return Err(HttpError::new(
-            ErrorCode::UnknownEntity,
-            "no entity of this name is synced",
-        ));
-    }
+    check_open(&state, &entity)?;
     apply(&state, identity, body).await
+}
+
+/// Checks that there is an entity of this name for clients.
+pub(super) fn check_open(state: &EngineState, entity: &str) -> Result<(), HttpError> {
+    let message = "no entity of this name is synced";
+    let unknown = || HttpError::new(ErrorCode::UnknownEntity, message);
+    state.is_open(entity).then_some(()).ok_or_else(unknown)
 }
 
 /// Applies the mutation in a body: 200 with an ack, or the status that fits the reject.

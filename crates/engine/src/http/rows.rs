@@ -9,12 +9,13 @@ use axum::extract::{Path, State};
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use protocol::{ErrorCode, RefetchReason};
+use protocol::{ErrorCode, RefetchReason, SelectionRequest};
 use serde::Deserialize;
 use sync_core::cursor::{Cursor, Epoch, Position};
 use sync_core::policy::Lifetime;
 use sync_core::retry::ReadFailure;
-use sync_core::shape::Shape;
+use sync_core::session::SubscribeError;
+use sync_core::shape::{Shape, of_fields_alone};
 use tokio::time::Instant;
 
 use super::Feature;
@@ -43,13 +44,6 @@ pub(super) const WINDOWS: Feature = Feature {
     routes: |_| Router::new(),
 };
 
-/// Subscriptions and reads with what is known of rows beside their values.
-pub(super) const FIELDS: Feature = Feature {
-    name: "fields",
-    reserved: &[],
-    routes: |_| Router::new(),
-};
-
 pub(super) const FEATURE: Feature = Feature {
     name: "rows",
     reserved: &[],
@@ -70,7 +64,7 @@ struct Parameters {
 }
 
 /// Why no page is returned.
-enum Failed {
+pub(super) enum Failed {
     Refetch(RefetchReason),
     Http(HttpError),
 }
@@ -118,7 +112,7 @@ async fn read(
     Admitted(identity): Admitted,
     uri: Uri,
 ) -> Response {
-    match read_page(&state, &entity, &identity, &uri).await {
+    match read_page(&state, &entity, &identity, (&uri, false)).await {
         Ok(response) => response,
         Err(failed) => failed.into_response(),
     }
@@ -135,17 +129,21 @@ fn number<T: std::str::FromStr>(name: &str, text: Option<&String>) -> Result<Opt
     text.map(|text| text.parse().map_err(wrong)).transpose()
 }
 
-async fn read_page(
+/// The page that a request asks for, of rows with their metadata if `only_fields`.
+pub(super) async fn read_page(
     state: &Arc<EngineState>,
     name: &str,
     identity: &Identity,
-    uri: &Uri,
+    (uri, only_fields): (&Uri, bool),
 ) -> Result<Response, Failed> {
     let principal = &*identity.principal;
     let parameters: Parameters = query::read(uri, &[PARAMETERS, selection_params::NAMES])?;
     let limit: Option<usize> = number("limit", parameters.limit.as_ref())?;
     let wait_ms: Option<u64> = number("wait_ms", parameters.wait_ms.as_ref())?;
-    let selection = parameters.selection.read()?;
+    let mut selection = parameters.selection.read()?;
+    if only_fields {
+        fields_alone(&mut selection)?;
+    }
     let shape = state
         .resolve(principal, name, &selection)
         .map_err(HttpError::from)?;
@@ -184,6 +182,11 @@ async fn read_page(
         limit,
     };
     request.answer(state, wait, identity).await
+}
+
+/// Makes a request one for metadata.
+pub(super) fn fields_alone(selection: &mut SelectionRequest) -> Result<(), HttpError> {
+    of_fields_alone(selection).map_err(|error| SubscribeError::from(error).into())
 }
 
 /// Answers with rows in the order of their keys' texts. Later pages are read later than the first; the changes

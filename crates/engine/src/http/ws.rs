@@ -26,7 +26,16 @@ pub(super) const FEATURE: Feature = Feature {
 /// The answer to a request that does not ask for a WebSocket.
 const UPGRADE_REQUIRED: &str = "this route is a WebSocket: upgrade an HTTP/1.1 connection";
 
-async fn upgrade(State(state): State<Arc<EngineState>>, mut request: Request) -> Response {
+async fn upgrade(State(state): State<Arc<EngineState>>, request: Request) -> Response {
+    connect(state, request, false)
+}
+
+/// Upgrades the connection of a request. On it clients can subscribe to fields alone if `only_fields`.
+pub(super) fn connect(
+    state: Arc<EngineState>,
+    mut request: Request,
+    only_fields: bool,
+) -> Response {
     let upgrade = request.extensions_mut().remove::<OnUpgrade>();
     let response = create_response_with_body(&request, Body::empty).ok();
     let (Some(upgrade), Some(mut response)) = (upgrade, response) else {
@@ -53,6 +62,7 @@ async fn upgrade(State(state): State<Arc<EngineState>>, mut request: Request) ->
         credential: door::credential(headers, extensions, auth),
         address: door::address(headers, extensions, auth),
         features: feature_names(&state.config),
+        only_fields,
     };
     tokio::spawn(async move {
         // It fails when the client disconnects before the answer, and then there is nothing to serve.

@@ -4,7 +4,7 @@ use protocol::{
     Auth, Authenticated, ClientFrame, CloseCode, Error, ErrorCode, MODE_FIELDS, Ping, Pong,
     SelectionRequest, ServerFrame,
 };
-
+use sync_core::shape::of_fields_alone;
 use tokio::time::Instant;
 
 use super::transport::Transport;
@@ -24,7 +24,11 @@ impl<T: Transport> SessionTask<T> {
             ClientFrame::Ping(Ping { at }) => {
                 return self.send(&ServerFrame::Pong(Pong { at })).await;
             }
-            ClientFrame::Subscribe(subscribe) => {
+            ClientFrame::Subscribe(mut subscribe) => {
+                let mode = match self.only_fields {
+                    true => of_fields_alone(&mut subscribe.selection),
+                    false => Ok(()),
+                };
                 let asks_for_fields = subscribe.selection.mode.as_deref() == Some(MODE_FIELDS);
                 if let Some(client_id) = self.client_id.filter(|_| asks_for_fields) {
                     let listen = || lost_values::listen(&self.state, client_id);
@@ -33,6 +37,7 @@ impl<T: Transport> SessionTask<T> {
                 let (state, principal) = (&self.state, &self.principal);
                 let user = self.user.as_ref();
                 self.rules.subscribe(subscribe, |subscribe| {
+                    mode?;
                     state.resolve_for(user, principal, &subscribe.entity, &subscribe.selection)
                 })
             }

@@ -91,6 +91,8 @@ pub(crate) struct Greeting {
     pub(crate) address: Option<IpAddr>,
     /// The features that this server offers.
     pub(crate) features: Vec<String>,
+    /// Whether the client can subscribe to fields alone.
+    pub(crate) only_fields: bool,
 }
 
 /// Waits for `hello` and answers it. Returns none when the connection was not welcomed and has ended.
@@ -100,6 +102,7 @@ pub(crate) async fn greet(
     greeting: Greeting,
 ) -> Option<Box<SessionTask<WebSocket>>> {
     let shutdown = state.shutdown.clone();
+    let only_fields = greeting.only_fields;
     let greeted = tokio::select! {
         greeted = welcome(&state, &mut socket, greeting) => greeted,
         () = shutdown.cancelled() => {
@@ -107,13 +110,11 @@ pub(crate) async fn greet(
         }
     };
     match greeted {
-        Ok((hello, epoch, identity)) => Some(SessionTask::new(
-            state,
-            epoch,
-            socket,
-            identity,
-            Some(hello.client_id),
-        )),
+        Ok((hello, epoch, identity)) => {
+            let client_id = Some(hello.client_id);
+            let session = SessionTask::new(state, epoch, socket, identity, client_id);
+            Some(session.of_fields(only_fields))
+        }
         Err(Some(Refused { error, close })) => {
             let frame = ServerFrame::Error(error).to_text();
             socket.feed(Outgoing {

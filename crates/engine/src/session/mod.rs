@@ -80,6 +80,8 @@ pub(crate) struct SessionTask<T> {
     /// None once the application has ended the session.
     present: Option<Present>,
     expiry: Expiry,
+    /// Whether it can subscribe to fields alone.
+    only_fields: bool,
     /// None for a connection that cannot push.
     client_id: Option<Uuid>,
     input: Input,
@@ -164,6 +166,7 @@ impl<T: Transport> SessionTask<T> {
             address,
             present: Some(present),
             expiry,
+            only_fields: false,
             client_id,
             input,
             reads,
@@ -173,6 +176,12 @@ impl<T: Transport> SessionTask<T> {
             lost_values: None,
             missed_heartbeats: 0,
         })
+    }
+
+    /// The same, with subscriptions to fields alone if `only_fields`.
+    pub(crate) fn of_fields(mut self: Box<Self>, only_fields: bool) -> Box<Self> {
+        self.only_fields = only_fields;
+        self
     }
 
     /// Handles the first frame, and then serves the connection to its end.

@@ -22,6 +22,8 @@ pub struct ClientOptions {
     pub origin: Option<String>,
     /// More headers of the upgrade, such as `Cookie`, by name.
     pub headers: Vec<(&'static str, String)>,
+    /// The mode of subscriptions that name none, where the route is for another than `rows`.
+    pub mode: Option<&'static str>,
     /// How long a call waits until it considers the server hung and fails. 20 seconds by default.
     pub patience: Duration,
 }
@@ -35,6 +37,7 @@ impl Default for ClientOptions {
             token: None,
             origin: None,
             headers: Vec::new(),
+            mode: None,
             patience: Duration::from_secs(20),
         }
     }

@@ -72,7 +72,14 @@ impl SyncClient {
 
     /// Sends any frame, and keeps track of subscriptions and pushes.
     pub async fn send_json(&mut self, frame: Value) {
-        self.replica.send(&frame);
+        match (self.options.mode, &frame["mode"]) {
+            (Some(mode), Value::Null) => {
+                let mut meant = frame.clone();
+                meant["mode"] = mode.into();
+                self.replica.send(&meant);
+            }
+            _ => self.replica.send(&frame),
+        }
         self.send_text(&frame.to_string()).await;
     }
 
