@@ -10,7 +10,7 @@ use crate::cell::Cell;
 use crate::clock::{Clock, NodeId};
 use crate::counter::{Counter, Sums};
 use crate::row::Row;
-use crate::rules::{ColumnMerge, Rules};
+use crate::rules::{ColumnMerge, Deletes, Rules};
 use crate::set::{Element, Set, SetError};
 
 /// How many fields a row's metadata may name: as many as a PostgreSQL table has columns.
@@ -87,6 +87,76 @@ impl Metadata {
                 born,
                 ..Self::default()
             }
+    }
+
+    /// Folds every clock up to the horizon into the base, as [`Row::fold`] does with the row of this metadata. It takes no
+    /// values, so nobody has to read the row. Returns whether it is smaller now: the base alone moves with each horizon.
+    pub fn fold(&mut self, horizon: &Clock) -> bool {
+        let is_only_dead = self.born.is_none() && self.died.is_some() && self.fields.is_empty();
+        if self.partial || is_only_dead {
+            return false;
+        }
+        let before = (self.fields.clone(), self.edited.clone());
+        self.fields.retain(|_, mark| match mark {
+            Mark::Other(OtherMark::Set(elements)) => {
+                elements.retain(|_, element| !element.is_folded(horizon));
+                !elements.is_empty()
+            }
+            _ => true,
+        });
+        if self.died.is_some() {
+            // An edit that has brought the row back still has, without its clock.
+            let newest = self.registers().max();
+            self.edited = newest.max(self.edited.as_ref()).cloned();
+        }
+        let base = self.base.clone().or_else(|| self.born.clone());
+        self.fields.retain(
+            |_, mark| !matches!(mark, Mark::Register(clock) if Some(&*clock) <= base.as_ref()),
+        );
+        if self.registers().next().is_some() && base.as_ref() < Some(horizon) {
+            self.base = Some(horizon.clone());
+            self.fields
+                .retain(|_, mark| !matches!(mark, Mark::Register(clock) if *clock <= *horizon));
+        }
+        let newest = self.registers().max().cloned();
+        let is_told = |edited: &Clock| newest.as_ref() == Some(edited);
+        let is_folded = |edited: &Clock| self.died.is_none() && edited <= horizon;
+        self.edited
+            .take_if(|edited| is_told(edited) || is_folded(edited));
+        before != (self.fields.clone(), self.edited.clone())
+    }
+
+    /// Folds the oldest half of the clocks of fields, however young they are: an edit that comes later and was made
+    /// before the youngest of them loses, also to a value that was written before it. Returns whether there was anything
+    /// to fold.
+    pub fn fold_older_half(&mut self) -> bool {
+        let mut clocks: Vec<Clock> = self.registers().cloned().collect();
+        clocks.sort_unstable();
+        let Some(middle) = clocks.get(clocks.len().saturating_sub(1) / 2) else {
+            return false;
+        };
+        self.fold(middle)
+    }
+
+    fn registers(&self) -> impl Iterator<Item = &Clock> {
+        self.fields.values().filter_map(|mark| match mark {
+            Mark::Register(clock) => Some(clock),
+            Mark::Other(_) => None,
+        })
+    }
+
+    /// Whether the metadata may be forgotten where there is one database, and every write up to the horizon is refused:
+    /// it is of a row that is gone ([`Row::may_be_purged`]), or says nothing that a later write could not do without.
+    pub fn may_be_forgotten(&self, horizon: &Clock, rules: &Rules) -> bool {
+        let is_old = self.newest().is_none_or(|newest| newest <= horizon);
+        let lives = |clock: Option<&Clock>| clock.is_some() && clock > self.died.as_ref();
+        let edited = self.registers().max().max(self.edited.as_ref());
+        let is_alive = self.died.is_none()
+            || lives(self.born.as_ref())
+            || rules.deletes == Deletes::Revive && lives(edited);
+        let ground = Clock::ground();
+        let is_of_ground = self.born.as_ref().is_none_or(|born| *born == ground);
+        is_old && (!is_alive || is_of_ground && !self.partial && self.fields.is_empty())
     }
 
     /// Forgets the fields that are none any more, such as those of a dropped column.

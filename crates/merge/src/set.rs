@@ -72,6 +72,13 @@ impl Element {
             .is_none_or(|removed| self.added > removed.seen)
     }
 
+    /// Whether it was removed so early that everybody knows.
+    pub(crate) fn is_folded(&self, horizon: &Clock) -> bool {
+        let removed = self.removed.as_ref();
+        let is_old = removed.is_some_and(|removed| removed.at <= *horizon);
+        is_old && !self.is_present()
+    }
+
     pub(crate) fn newest(&self) -> Option<&Clock> {
         let added = match &self.added {
             Added::AtBirth => None,
@@ -242,13 +249,8 @@ impl Set {
 
     /// Forgets the elements that were removed so early that everybody knows.
     pub(crate) fn fold(&mut self, horizon: &Clock) {
-        self.elements.retain(|_, element| {
-            let is_old = element
-                .removed
-                .as_ref()
-                .is_some_and(|removed| removed.at <= *horizon);
-            element.is_present() || !is_old
-        });
+        self.elements
+            .retain(|_, element| !element.is_folded(horizon));
     }
 
     /// The elements that are in it, in the order of their JSON texts; null if it never was an array.
