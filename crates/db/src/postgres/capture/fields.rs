@@ -120,10 +120,13 @@ impl<'a> Stamping<'a> {
         );
         let change = format!("WITH _rhtmx_change AS MATERIALIZED ({query})");
         let written = if changes.is_delete.is_none() {
-            // Nothing is known of most rows that are new.
+            // Nothing is known of most rows that are new, but for what the engine has written itself.
+            let is_dead = self.is_dead();
             format!(
                 "IF EXISTS (SELECT FROM ({query}) c JOIN {tables}._rhtmx_sync_field e \
-                 ON e.entity = {entity} AND e.entity_id = c.entity_id) THEN
+                 ON e.entity = {entity} AND e.entity_id = c.entity_id \
+                 WHERE _rhtmx_stamped_columns IS NOT NULL OR c.entity_id IS DISTINCT FROM _rhtmx_stamped_id \
+                 OR {is_dead}) THEN
                 {change} {entries};
             END IF;
             {log} FROM ({query}) c;"
