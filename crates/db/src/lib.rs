@@ -16,6 +16,7 @@ mod error;
 pub mod feed;
 pub mod fields;
 mod fingerprint;
+pub mod folding;
 pub mod health;
 mod lanes;
 pub mod listener;
@@ -62,8 +63,10 @@ pub use postgres::{
 pub use sqlite::pool::SqlitePool;
 
 use entity::{Entity, EntityConfig};
+use folding::Folded;
 use health::Health;
 use listener::ListenerContext;
+use merge::{Clock, Rules};
 use open_mutation::OpenMutation;
 use pooling::Pooling;
 use read::{ChangeStream, ChangesQuery, RowStream, RowsQuery};
@@ -531,6 +534,33 @@ impl DbPool {
     pub async fn prune_older_than(&self, age: Duration) -> DbResult<Pruned> {
         on_backend!(self, |pool, backend| {
             backend::store::prune_older_than(&mut *pool.get().await?, age).await
+        })
+    }
+
+    /// Folds a batch of what is kept beside an entity's rows, of those with keys after this one: clocks up to the horizon,
+    /// before which nobody can write any more, and more of what is too large.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn fold_fields(
+        &self,
+        entity: &str,
+        rules: &Rules,
+        horizon: &Clock,
+        after: Option<&str>,
+    ) -> DbResult<Folded> {
+        on_backend!(self, |pool, backend| {
+            let mut conn = pool.get().await?;
+            let entries = backend::folding::read(&mut conn, entity, after).await?;
+            let changes = folding::changes(&entries, rules, horizon);
+            let folded = match changes.is_empty() {
+                true => Folded::default(),
+                false => backend::folding::write(&mut conn, entity, changes).await?,
+            };
+            Ok(Folded {
+                last: folding::last(&entries),
+                ..folded
+            })
         })
     }
 

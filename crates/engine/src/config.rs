@@ -266,6 +266,10 @@ pub struct RetentionConfig {
     pub size_max_mb: u64,
     /// Interval between two rounds of pruning. Default 60,000.
     pub interval_ms: u64,
+    /// How many hours the clocks of fields, and the tombstones of rows, are kept apart, where rows merge by their fields:
+    /// older ones are folded, and a write that was made before is rejected with `clock`. Default 168. What is folded
+    /// stays so when it is raised.
+    pub clock_hours: u64,
 }
 
 impl Default for RetentionConfig {
@@ -274,6 +278,7 @@ impl Default for RetentionConfig {
             hours: 168,
             size_max_mb: 4096,
             interval_ms: 60_000,
+            clock_hours: 168,
         }
     }
 }

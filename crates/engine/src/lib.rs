@@ -30,6 +30,7 @@ mod engine;
 mod error;
 mod field_stats;
 mod field_tracker;
+mod folding;
 mod http;
 mod limits;
 mod lost_values;

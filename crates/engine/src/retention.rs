@@ -1,4 +1,4 @@
-//! Retention: prunes the log by age and by size, in small batches, on one server at a time.
+//! Retention: prunes the log by age and by size, in small batches, on one server at a time, and folds the clocks of fields.
 
 use std::time::{Duration, Instant};
 
@@ -7,6 +7,7 @@ use db::{DbError, DbPool};
 use filter::Backend;
 use tracing::{debug, warn};
 
+use crate::folding::{self, Place};
 use crate::state::EngineState;
 
 /// The pause between two batches, so that pruning holds nobody up.
@@ -24,6 +25,7 @@ const AGE_MIN: Duration = Duration::from_secs(2);
 
 /// Prunes the log at every interval, until the engine shuts down.
 pub(crate) async fn run(state: &EngineState) {
+    let mut place = Place::default();
     loop {
         tokio::time::sleep(Duration::from_millis(state.config.retention.interval_ms)).await;
         let status = *state.listener.borrow();
@@ -34,6 +36,9 @@ pub(crate) async fn run(state: &EngineState) {
         }
         if let Err(error) = prune(state).await {
             warn!(%error, "the log could not be pruned; retrying later");
+        }
+        if let Err(error) = folding::fold(state, &mut place, pause).await {
+            warn!(%error, "what is known of rows could not be folded; retrying later");
         }
     }
 }

@@ -74,6 +74,7 @@ struct RetentionSection {
     hours: Option<u64>,
     size_max_mb: Option<u64>,
     interval_ms: Option<u64>,
+    clock_hours: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -454,6 +455,13 @@ impl Numbers<'_> {
             &mut config.interval_ms,
             "RETENTION_INTERVAL_MS",
             file.interval_ms,
+        )?;
+        // As long as devices may be offline.
+        config.clock_hours = config.hours;
+        self.set(
+            &mut config.clock_hours,
+            "RETENTION_CLOCK_HOURS",
+            file.clock_hours,
         )?;
         Ok(config)
     }

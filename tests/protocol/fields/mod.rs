@@ -2,6 +2,7 @@
 
 mod configured;
 mod conflicts;
+mod folding;
 mod pushing;
 mod rights;
 mod routes;

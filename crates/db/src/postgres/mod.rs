@@ -11,6 +11,7 @@ pub(crate) mod connect;
 mod dialect;
 mod doctor;
 mod filter;
+pub(crate) mod folding;
 pub(crate) mod incarnation;
 mod inquiry;
 pub(crate) mod install;

@@ -11,6 +11,7 @@ mod field_write;
 mod file;
 mod file_events;
 mod filter;
+pub(crate) mod folding;
 mod inquiry;
 pub(crate) mod install;
 pub(crate) mod listen;

@@ -19,6 +19,7 @@ use self::calls::Stop;
 use self::check::{Checked, check, concealed, has_calls};
 
 use crate::clock::now_ms;
+use crate::folding;
 use crate::lost_values;
 use crate::schema_watch;
 use crate::state::EngineState;
@@ -61,7 +62,9 @@ pub(crate) async fn apply(
     };
     // The same for every attempt.
     let clock = state.config.clock;
-    let receipt = Receipt::new(clock, now_ms(), client_id, push.mutation);
+    let received_ms = now_ms();
+    let receipt = Receipt::new(clock, received_ms, client_id, push.mutation)
+        .refusing_before(folding::oldest_write_ms(state, received_ms));
     let mut failures = 0;
     let mut table_failures = 0;
     let mut recurring_failures = 0;

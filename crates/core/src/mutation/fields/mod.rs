@@ -15,9 +15,10 @@ mod plan;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
-use merge::{Amount, Clock, ClockError, ClockPolicy, ColumnMerge, NodeId, Rules};
+use merge::{Amount, Clock, ClockPolicy, ColumnMerge, NodeId, Rules, WriteError};
 use protocol::{Op, Reject, RejectCode, Write};
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -75,6 +76,8 @@ pub struct Receipt {
     node: NodeId,
     /// Below every clock that becomes the moment of receipt.
     previous: Clock,
+    /// The earliest moment at which a write may have been made.
+    oldest_ms: u64,
     /// The newest write of each row in the mutation.
     rows: BTreeMap<(String, String), Earlier>,
 }
@@ -92,8 +95,15 @@ impl Receipt {
             received_ms,
             previous: Clock::new(received_ms, counter, &node),
             node,
+            oldest_ms: 0,
             rows: BTreeMap::new(),
         }
+    }
+
+    /// Refuses writes that were made before this moment: the clocks that they are to be compared with may be gone.
+    #[must_use]
+    pub fn refusing_before(self, oldest_ms: u64) -> Self {
+        Self { oldest_ms, ..self }
     }
 
     /// How a write was made that names these clocks.
@@ -108,6 +118,10 @@ impl Receipt {
         if !clock.is_of(&self.node) {
             let message = format!("`hlc` must be a clock of this client's node, {}", self.node);
             return Err(invalid(message));
+        }
+        if clock.millis() < self.oldest_ms {
+            let horizon = Clock::new(self.oldest_ms, 0, &self.node);
+            return Err(refused(&WriteError::Stale { horizon }));
         }
         let previous = Some(&self.previous);
         let admitted = self.policy.admit(&clock, self.received_ms, previous);
@@ -199,7 +213,7 @@ fn read_some(member: &str, text: Option<&str>) -> Result<Option<Clock>, Reject> 
 }
 
 /// The reject of a write whose clock is refused.
-fn refused(error: &ClockError) -> Reject {
+fn refused(error: &impl fmt::Display) -> Reject {
     Reject::new(RejectCode::Clock, error.to_string())
 }
 

@@ -445,6 +445,19 @@ fn clocks_that_no_write_may_have_are_refused() {
 }
 
 #[test]
+fn a_write_from_before_what_is_still_told_apart_is_refused() {
+    let rules = rules(Deletes::Win);
+    let push = |millis| {
+        let write = write(Op::Update, &json!({"title": "x"}), &at(millis, 1), None);
+        let mut receipt = receipt(1).refusing_before(T + 10);
+        check(&write, &rules, &mut receipt)
+    };
+    let reject = push(9).expect_err("it is too old");
+    assert_eq!(reject.code, RejectCode::Clock);
+    assert!(push(10).is_ok());
+}
+
+#[test]
 fn clocks_of_the_future_keep_the_order_of_their_mutations() {
     let rules = rules(Deletes::Win);
     let mut before = None;
