@@ -58,7 +58,7 @@ impl Client {
             number,
             phase: scene.phase.subscribe(),
             plans: plans(number, &name, scene.backend, &mut dice),
-            pushes: Pushes::new(name),
+            pushes: Pushes::new(name, options.client_id),
             watcher: Watcher::new(number, scene.backend, dice.split()),
             scene,
             dice,

@@ -13,7 +13,7 @@ use crate::database::Database;
 use crate::oracle::UNREADABLE_BODY;
 use crate::scene::Scene;
 use crate::schedule::Fault;
-use crate::servers::{ENTITIES, Manner, Pooled, Servers, absence};
+use crate::servers::{ENTITIES, Manner, Pooled, Servers, absence, entities};
 use crate::subscriptions::reads_bulk;
 
 /// The listeners of the followers, by their advisory lock, and of the leader, by its claim.
@@ -230,7 +230,7 @@ impl Faults {
     async fn newer_version(&mut self) {
         let lasts = Duration::from_millis(self.dice.pick(500..4500));
         let pool = DbPool::from_url(&self.db.url()).await.expect("a pool");
-        let config = SyncConfig::new(pool.newer_by(1), ENTITIES.to_vec());
+        let config = SyncConfig::new(pool.newer_by(1), entities());
         let server = TestServer::with_config(config).await;
         let mut client = server.connect().await;
         for entity in ENTITIES {

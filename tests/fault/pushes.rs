@@ -1,10 +1,14 @@
 //! The mutations of one client, and their answers.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use merge::{Clock, NodeId};
 
 use rhtmx_sync_tests::Dice;
 use serde_json::{Value, json};
 use testkit::{PushOutcome, SyncClient};
+use uuid::Uuid;
 
 use crate::scene::Scene;
 
@@ -25,13 +29,15 @@ pub(crate) struct Pushed {
 #[derive(Debug)]
 pub(crate) struct Pushes {
     client: String,
+    node: NodeId,
     sent: BTreeMap<u64, Pushed>,
 }
 
 impl Pushes {
-    pub(crate) fn new(client: String) -> Self {
+    pub(crate) fn new(client: String, client_id: Uuid) -> Self {
         Self {
             client,
+            node: NodeId::of_client(client_id.as_bytes()),
             sent: BTreeMap::new(),
         }
     }
@@ -47,11 +53,26 @@ impl Pushes {
                 "id": dice.pick(1..400), "list": dice.pick(0..12), "n": dice.pick(0..1000), "title": title,
             } })
         };
+        let node = &self.node;
+        // Made a while ago, it merges with what has been written since, or loses against it.
+        let made_before = |dice: &mut Dice, mut write: Value| {
+            if dice.chance(50) {
+                let ago = Duration::from_millis(dice.pick(0..20_000));
+                let made = SystemTime::now() - ago;
+                let millis = made
+                    .duration_since(UNIX_EPOCH)
+                    .unwrap_or_default()
+                    .as_millis();
+                write["hlc"] = json!(Clock::new(millis as u64, 0, node));
+            }
+            write
+        };
         let mut doomed = false;
         match dice.pick(0..10) {
             0..3 => {
                 let title = json!(format!("t{}", dice.pick(0..5)));
-                writes.push(item(dice, title));
+                let write = item(dice, title);
+                writes.push(made_before(dice, write));
             }
             3 => {
                 doomed = true;

@@ -1,15 +1,39 @@
 //! Three server processes on one database, each behind networks that can be broken.
 
+use std::io::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
+use rhtmx_sync::{EntityConfig, Rules};
 use rhtmx_sync_tests::{Dice, Pooler, TcpProxy};
+use tempfile::NamedTempFile;
 use testkit::ServerProcess;
 
 use crate::trace::Trace;
 
 /// What the servers sync.
 pub(crate) const ENTITIES: [&str; 5] = ["items", "accounts", "ledger", "bulk", "members"];
+
+/// Those of whose entities whose rows merge by their fields.
+const MERGING: [&str; 1] = ["items"];
+
+/// What the servers sync, as it is configured.
+pub(crate) fn entities() -> Vec<EntityConfig> {
+    let entity = |name: &str| match MERGING.contains(&name) {
+        true => EntityConfig::new(name).fields(Rules::default()),
+        false => EntityConfig::new(name),
+    };
+    ENTITIES.map(entity).into()
+}
+
+/// The file that says so to a server. It is there as long as what is returned.
+pub(crate) fn config_file() -> NamedTempFile {
+    let sections = MERGING.map(|name| format!("[entities.{name}]\nfields = \"last_write_wins\"\n"));
+    let mut file = NamedTempFile::with_suffix(".toml").expect("a file");
+    file.write_all(sections.concat().as_bytes())
+        .expect("a file");
+    file
+}
 
 /// Where Debian installs it.
 const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";
@@ -49,6 +73,7 @@ struct Slot {
     clients: Vec<TcpProxy>,
     manner: Manner,
     resident_mb_max: u64,
+    config: NamedTempFile,
 }
 
 impl Servers {
@@ -65,6 +90,7 @@ impl Servers {
                 clients: Vec::new(),
                 manner: Manner::default(),
                 resident_mb_max: 0,
+                config: config_file(),
             };
             slot.start(pooler.as_ref()).await;
             for _ in 0..2 {
@@ -219,6 +245,10 @@ impl Slot {
             // Waits must not depend on the wrong clock.
             set("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned());
         }
+        set(
+            "RHTMX_SYNC_CONFIG",
+            self.config.path().display().to_string(),
+        );
         let args = ENTITIES.map(|entity| ["--entity", entity]);
         let args: Vec<&str> = ["--bind", &self.bind]
             .into_iter()

@@ -20,6 +20,7 @@ use crate::filters::MEMBERS;
 use crate::oracle::Oracle;
 use crate::rest::{self, Crashes, RunStats};
 use crate::scene::{Phase, Scene};
+use crate::servers::config_file;
 use crate::trace::Trace;
 use crate::{number, seed};
 
@@ -107,6 +108,8 @@ async fn server(db: &TestDatabase, disk: &Disk, bind: &str) -> ServerProcess {
         ("DATABASE_URL", PathBuf::from(url)),
         ("RUST_LOG", PathBuf::from("warn")),
     ];
+    let config = config_file();
+    settings.push(("RHTMX_SYNC_CONFIG", config.path().to_owned()));
     settings.extend(disk.settings());
     ServerProcess::spawn(args, settings).await
 }

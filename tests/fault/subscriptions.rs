@@ -15,6 +15,8 @@ pub(crate) struct Plan {
     pub(crate) filter: Filter,
     /// None for all columns. The key is always included.
     pub(crate) columns: Option<Vec<&'static str>>,
+    /// Whether it asks for what is known of the rows beside their values.
+    pub(crate) fields: bool,
 }
 
 impl Plan {
@@ -23,6 +25,7 @@ impl Plan {
             entity,
             filter,
             columns: None,
+            fields: false,
         }
     }
 
@@ -34,6 +37,9 @@ impl Plan {
         }
         if let Some(columns) = &self.columns {
             request["columns"] = json!(columns);
+        }
+        if self.fields {
+            request["mode"] = json!("fields");
         }
         request
     }
@@ -70,6 +76,7 @@ pub(crate) fn plans(
             let columns = ["list", "n", "done", "title", "body"];
             plan.columns = Some(columns.into_iter().filter(|_| dice.chance(50)).collect());
         }
+        plan.fields = dice.chance(40);
         add(format!("items{at}"), plan);
     }
     if backend == Backend::Postgres {
