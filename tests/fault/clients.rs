@@ -180,8 +180,11 @@ impl Client {
                 _ = self.phase.changed() => {}
                 () = tokio::time::sleep_until(next_push), if phase == Phase::Load => {
                     next_push = Instant::now() + self.breath();
-                    if self.pushes.unanswered() < 4 {
-                        let number = client.next_mutation();
+                    let number = client.next_mutation();
+                    if let Some((number, writes)) = self.pushes.urgent(number) {
+                        // Its answer was lost with a connection.
+                        client.send_push(number, writes).await;
+                    } else if self.pushes.unanswered() < 4 {
                         let writes = self.pushes.next(number, &mut self.dice);
                         client.send_push(number, writes).await;
                     }

@@ -12,6 +12,9 @@ use uuid::Uuid;
 
 use crate::scene::Scene;
 
+/// For how many of a client's last numbers the server knows its answers.
+const NUMBERS_KEPT: u64 = 64;
+
 /// A mutation: a number of rows of the ledger with one tag, and other writes.
 #[derive(Clone, Debug)]
 pub(crate) struct Pushed {
@@ -20,6 +23,8 @@ pub(crate) struct Pushed {
     writes: Value,
     /// The last write breaks a constraint, so nothing of it may be applied.
     doomed: bool,
+    /// A write of it was made before it was pushed.
+    stamped: bool,
     /// Whether it was acked, once that is known.
     pub(crate) acked: Option<bool>,
     /// Whether the client has seen its rows.
@@ -83,8 +88,9 @@ impl Pushes {
         let pushed = Pushed {
             tag,
             entries,
-            writes: json!(writes),
             doomed,
+            stamped: writes.iter().any(|write| write.get("hlc").is_some()),
+            writes: json!(writes),
             acked: None,
             seen: false,
         };
@@ -96,12 +102,17 @@ impl Pushes {
     /// Records the answers that have arrived.
     pub(crate) fn record_answers(&mut self, client: &SyncClient, scene: &Scene) {
         for (number, pushed) in &mut self.sent {
+            // A server that prunes at once refuses writes that were made before.
+            let mut is_stale = false;
             let acked = match client.outcome(*number) {
                 Some(PushOutcome::Acked { .. }) => true,
                 Some(PushOutcome::Rejected(rejection)) if rejection.code == "out_of_order" => {
                     continue;
                 }
-                Some(PushOutcome::Rejected(_)) => false,
+                Some(PushOutcome::Rejected(rejection)) => {
+                    is_stale = pushed.stamped && rejection.code == "clock";
+                    false
+                }
                 None => continue,
             };
             if pushed.acked.is_some_and(|before| before != acked) {
@@ -111,7 +122,7 @@ impl Pushes {
                     pushed.tag
                 ));
             }
-            if acked == pushed.doomed {
+            if acked == pushed.doomed && !is_stale {
                 let outcome = client.outcome(*number);
                 let transcript = client.transcript();
                 scene.trace.fail(&format!(
@@ -121,6 +132,16 @@ impl Pushes {
             }
             pushed.acked = Some(acked);
         }
+    }
+
+    /// The oldest mutation without an answer, if the server will soon not know any more how it answered.
+    pub(crate) fn urgent(&self, next: u64) -> Option<(u64, Value)> {
+        let mut unanswered = self
+            .sent
+            .iter()
+            .filter(|(_, pushed)| pushed.acked.is_none());
+        let (number, pushed) = unanswered.next()?;
+        (number + NUMBERS_KEPT / 2 < next).then(|| (*number, pushed.writes.clone()))
     }
 
     /// The number of mutations without an answer.
