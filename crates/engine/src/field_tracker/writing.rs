@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use db::write::{Mutation, TableScope, TableWrite};
 use db::{DbError, backoff};
-use merge::{Clock, ClockError, ClockPolicy};
+use merge::{Clock, ClockError, ClockPolicy, WriteError};
 use protocol::{Op, Reject, RejectCode, Write, json};
 use serde_json::Value;
 use serde_json::value::to_raw_value;
@@ -17,6 +17,7 @@ use tracing::warn;
 use super::{FieldEdit, FieldTracker, FieldTrackerError};
 use crate::authors::Author;
 use crate::clock::now_ms;
+use crate::folding;
 use crate::lost_values;
 use crate::schema_watch;
 
@@ -115,7 +116,9 @@ impl FieldTracker {
             if let Some(fields) = &mut checked.fields {
                 match written {
                     Some(written) => {
-                        fields.stamp = admitted(policy, written, received_ms).map_err(rejected)?;
+                        let oldest_ms = folding::oldest_write_ms(&self.state, received_ms);
+                        let stamp = admitted(policy, written, received_ms, oldest_ms);
+                        fields.stamp = stamp.map_err(rejected)?;
                     }
                     // No clock is this one, so the one that it gets is told.
                     None => fields.said = Some(Clock::ground()),
@@ -130,7 +133,17 @@ impl FieldTracker {
 }
 
 /// The stamp of what was written elsewhere.
-fn admitted(policy: ClockPolicy, written: &Written, received_ms: u64) -> Result<Stamp, Reject> {
+fn admitted(
+    policy: ClockPolicy,
+    written: &Written,
+    received_ms: u64,
+    oldest_ms: u64,
+) -> Result<Stamp, Reject> {
+    if written.clock.millis() < oldest_ms {
+        let horizon = Clock::new(oldest_ms, 0, &written.clock.node());
+        let message = WriteError::Stale { horizon }.to_string();
+        return Err(Reject::new(RejectCode::Clock, message));
+    }
     let admitted = policy.admit(&written.clock, received_ms, None);
     let refused = |error: ClockError| Reject::new(RejectCode::Clock, error.to_string());
     Ok(Stamp::Author {
