@@ -48,3 +48,23 @@ diesel::table! {
         wanted -> Bool,
     }
 }
+
+diesel::table! {
+    /// How far the rows of other databases have been merged.
+    _rhtmx_sync_peer (node, entity) {
+        node -> Text,
+        entity -> Text,
+        reached -> Text,
+    }
+}
+
+diesel::table! {
+    /// The records of other databases that could not be merged.
+    _rhtmx_sync_parked (entity, entity_id, node) {
+        entity -> Text,
+        entity_id -> Text,
+        node -> Text,
+        record -> Text,
+        reject -> Text,
+    }
+}

@@ -276,6 +276,13 @@ impl TableWrite {
         write
     }
 
+    /// Whether what was planned does anything: in the table, or beside it.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn changes(&self) -> bool {
+        let beside = self.beside.as_ref();
+        beside.is_none_or(|beside| beside.loses.is_none() || beside.entry.is_some())
+    }
+
     /// What its writer asked for.
     #[cfg(feature = "postgres")]
     pub(crate) fn written_op(&self) -> Op {

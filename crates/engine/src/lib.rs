@@ -24,6 +24,7 @@ mod authors;
 mod bus;
 mod change_batch;
 mod change_tracker;
+mod changesets;
 mod clock;
 mod config;
 mod engine;
@@ -59,6 +60,9 @@ pub use auth::{
 pub use bus::{Bus, BusSubscription, LocalBus, TOPIC_MESSAGES_MAX};
 pub use change_batch::{ChangeBatch, TrackedChange};
 pub use change_tracker::{ChangeReceiver, ChangeTracker, ReceiveError, TrackerError};
+pub use changesets::{
+    Copied, EntityDigest, MergeSummary, Pages, ParkedRecord, Replica, ReplicaError, Replication,
+};
 pub use config::{AuthConfig, LimitsConfig, ReadsConfig, RetentionConfig, SyncConfig};
 #[cfg(feature = "postgres")]
 pub use db::PostgresNotifyListener;
@@ -80,7 +84,8 @@ pub use field_tracker::{
     FieldTrackerError,
 };
 pub use merge::{
-    Clock, ClockPolicy, ColumnMerge, ColumnRule, Comparison, Conflict, Deletes, FieldMergeStrategy,
+    Changeset, ChangesetError, ChangesetErrorKind, ChangesetFilter, Clock, ClockPolicy,
+    ColumnMerge, ColumnRule, Comparison, Conflict, Deletes, FieldMergeStrategy, NodeId, Record,
     Rules, Stamped,
 };
 pub use mutators::{MutatorError, MutatorTx, Refusal, RejectedWrite, TxConnection, ValidatedWrite};

@@ -44,6 +44,10 @@ pub struct Header {
     /// Of the last page: up to where the database has everything that any database will ever have admitted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub horizons: Option<Horizons>,
+    /// Of the last page, if all pages together leave nothing out: the cursor of that database from which the next
+    /// changeset goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
 }
 
 /// A row in a changeset.

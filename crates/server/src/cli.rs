@@ -82,6 +82,15 @@ pub(crate) enum Command {
         #[arg(long = "role", value_name = "ROLE")]
         roles: Vec<String>,
     },
+    /// Write rows for another database, and merge those of others.
+    ///
+    /// The entities must merge by their fields. Exits with 3 when records are parked.
+    #[command(subcommand)]
+    Changeset(ChangesetCommand),
+    /// Keep two databases equal: bring the rows of each to the other, and merge them by their fields.
+    ///
+    /// Exits with 3 when records are parked.
+    Replicate(ReplicateOptions),
     /// Print changes as they happen.
     Tail {
         /// Only this entity [default: all].
@@ -90,6 +99,49 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ChangesetCommand {
+    /// Write the rows to the standard output, a page on each line. The last page names the cursor for `--since`.
+    Export {
+        /// Only what was taken up since this cursor, with which an earlier export ended.
+        #[arg(long, value_name = "CURSOR")]
+        since: Option<String>,
+        /// Only rows that this node wrote last.
+        #[arg(long, value_name = "NODE")]
+        only_node: Option<String>,
+        /// Only rows that another node wrote last.
+        #[arg(long, value_name = "NODE")]
+        except_node: Option<String>,
+        /// Write one object whose records have no metadata, as other CRDT libraries on SQL read it.
+        #[arg(long)]
+        family: bool,
+    },
+    /// Merge the pages of a file.
+    Import {
+        /// The file [default: the standard input].
+        file: Option<PathBuf>,
+    },
+    /// Try the records again that could not be merged, and list those that still cannot.
+    Parked,
+}
+
+/// Which databases are kept equal, and for how long.
+#[derive(Debug, Args)]
+pub(crate) struct ReplicateOptions {
+    /// One database.
+    #[arg(long, value_name = "URL")]
+    pub(crate) from: String,
+    /// The other.
+    #[arg(long, value_name = "URL")]
+    pub(crate) to: String,
+    /// End when both are equal.
+    #[arg(long)]
+    pub(crate) once: bool,
+    /// How long to wait between two looks, in milliseconds.
+    #[arg(long, value_name = "MS", default_value_t = 1000)]
+    pub(crate) every_ms: u64,
 }
 
 /// The format of the log output.

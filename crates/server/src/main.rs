@@ -1,5 +1,6 @@
 //! `rhtmx-sync`: the engine as a server of its own, for use without an axum application.
 
+mod changesets;
 mod cli;
 mod connections;
 mod demo;
@@ -55,6 +56,8 @@ async fn run(command: Command, common: &cli::Common, open: bool) -> anyhow::Resu
         Command::ExplainPolicy { entity, roles } => {
             explain_policy(&settings, &entity, &roles).await?;
         }
+        Command::Changeset(command) => return changesets::changeset(&settings, command).await,
+        Command::Replicate(options) => return changesets::replicate(&settings, &options).await,
         Command::Doctor { json } => return Ok(doctor::doctor(settings, json).await),
     }
     Ok(ExitCode::SUCCESS)

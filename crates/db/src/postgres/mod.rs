@@ -7,6 +7,7 @@ mod cancel_stream;
 mod capture;
 mod catalog;
 mod changes;
+pub(crate) mod changeset;
 pub(crate) mod connect;
 mod dialect;
 mod doctor;

@@ -84,6 +84,8 @@ struct KnownRow {
     image: Option<String>,
     #[diesel(sql_type = Nullable<Text>)]
     lost: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    counts_as: Option<String>,
 }
 
 impl KnownRow {
@@ -93,6 +95,7 @@ impl KnownRow {
             metadata: self.metadata,
             image: self.image,
             lost: self.lost,
+            counts_as: self.counts_as,
         };
         ((self.entity, self.entity_id), known)
     }

@@ -338,6 +338,11 @@ impl PostgresPool {
         schema.await.map(String::as_str)
     }
 
+    /// How long a read may send nothing.
+    pub(super) fn statement_timeout(&self) -> Duration {
+        self.config.statement_timeout()
+    }
+
     /// The same, for a caller that keeps it.
     pub(super) async fn own_schema(&self) -> DbResult<Arc<str>> {
         if let Some(known) = self.log_schema.get() {

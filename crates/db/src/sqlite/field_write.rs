@@ -3,18 +3,23 @@
 
 use diesel::prelude::*;
 use diesel::sql_query;
-use diesel::sql_types::{Nullable, Text};
+use diesel::sql_types::{BigInt, Nullable, Text};
 use merge::{Conflict, LOST_VALUES_MAX};
 use protocol::Op;
 use serde_json::json;
 use serde_json::value::RawValue;
+use sync_core::log::ChangeKind;
 use sync_core::mutation::fields::{Action, Entry, FieldWrite, Known, Plan, plan};
 
 use super::explain::WriteFailed;
 use super::statement::{KeptStatements, Statement, Value};
+use super::store;
 use super::write::{self, check_afterwards, check_before};
 use crate::fields::Lost;
 use crate::write::TableWrite;
+
+/// The name in the log under which it moves on.
+const APART: &str = "_rhtmx_sync_apart";
 
 /// A row as it is, and its entry.
 #[derive(QueryableByName)]
@@ -27,6 +32,8 @@ struct KnownRow {
     image: Option<String>,
     #[diesel(sql_type = Nullable<Text>)]
     lost: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    counts_as: Option<String>,
 }
 
 /// Plans a write for the row as it is, and carries it out. None for a row whose key the database chooses: it is new.
@@ -106,6 +113,23 @@ fn keep_lost(
     Ok(())
 }
 
+/// Merges a record of another database. Returns whether it has changed anything.
+pub(super) fn merge_record(
+    conn: &mut SqliteConnection,
+    write: &TableWrite,
+    fields: &FieldWrite,
+    kept: &KeptStatements,
+) -> Result<bool, WriteFailed> {
+    let key = write.canonical_key().unwrap_or_default();
+    let known = known(conn, write, &key)?;
+    let plan = plan(write, fields, &known).map_err(WriteFailed::Rejected)?;
+    let changes = plan.entry.is_some() || !matches!(plan.action, Action::Nothing);
+    if changes {
+        carry_out(conn, write, &key, &plan, kept)?;
+    }
+    Ok(changes)
+}
+
 fn carry_out(
     conn: &mut SqliteConnection,
     write: &TableWrite,
@@ -120,7 +144,12 @@ fn carry_out(
         Action::Create { values } => (Op::Create, values),
         Action::Update { values, .. } => (Op::Update, values),
         Action::Delete => (Op::Delete, &[]),
-        Action::Nothing => return Ok(()),
+        Action::Nothing => {
+            if plan.entry.is_some() {
+                is_apart(conn, write, key)?;
+            }
+            return Ok(());
+        }
     };
     let columns = (op == Op::Update).then(|| {
         let names = values
@@ -142,7 +171,8 @@ fn known(
     key: &str,
 ) -> Result<Known, diesel::result::Error> {
     let statement = Statement::new(format!(
-        "SELECT {} AS found, f.metadata, f.image, ",
+        "SELECT {} AS found, f.metadata, f.image, (SELECT node FROM _rhtmx_sync_meta \
+         WHERE EXISTS (SELECT 1 FROM _rhtmx_sync_peer)) AS counts_as, ",
         write.table.row_by_key
     ));
     let statement = match write.table.keeps_both() {
@@ -168,6 +198,7 @@ fn known(
         metadata: found.metadata,
         image: found.image,
         lost: found.lost,
+        counts_as: found.counts_as,
     }))
 }
 
@@ -186,6 +217,21 @@ fn keep(
     .bind::<Text, _>(entry.newest.as_str())
     .bind::<Text, _>(&entry.metadata)
     .bind::<Nullable<Text>, _>(&entry.image)
+    .execute(conn)
+}
+
+/// Remembers that the row's entry has changed without the table, of which the log says nothing. An entry of the log under
+/// a name that no entity has moves the database's position, so that it is known what was before.
+fn is_apart(conn: &mut SqliteConnection, write: &TableWrite, key: &str) -> QueryResult<usize> {
+    store::record_in(conn, APART, Some(key), ChangeKind::Update, None)?;
+    let newest = store::newest(conn)?;
+    sql_query(
+        "INSERT INTO _rhtmx_sync_apart (entity, entity_id, at) VALUES (?1, ?2, ?3) \
+         ON CONFLICT DO UPDATE SET at = excluded.at",
+    )
+    .bind::<Text, _>(&write.entity)
+    .bind::<Text, _>(key)
+    .bind::<BigInt, _>(newest)
     .execute(conn)
 }
 

@@ -4,6 +4,7 @@ mod apply;
 mod capture;
 pub(crate) mod catalog;
 mod changes;
+pub(crate) mod changeset;
 pub(crate) mod connect;
 mod entry;
 mod explain;

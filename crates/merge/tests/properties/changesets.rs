@@ -381,6 +381,7 @@ fn the_last_page_says_up_to_where_its_database_has_everything() {
         node: NodeId::new("one").expect("a node id"),
         up_to: Some(at(10, "one")),
         horizons: Some(peers.horizons().clone()),
+        cursor: Some("a cursor".to_owned()),
     };
     let page = Changeset {
         header: Some(header),

@@ -138,7 +138,7 @@ const DB: House = House {
         &["entity", "migrations", "url"],
         &["sets"],
         &["catalog", "folding", "read", "retention", "write"],
-        &["feed"],
+        &["changeset", "feed"],
         &["listener"],
         &["postgres", "sqlite"],
         &["open_mutation"],
@@ -150,7 +150,7 @@ const DB: House = House {
 const ENGINE: House = House {
     directory: "crates/engine",
     floors: &[
-        &["clock", "limits"],
+        &["changesets", "clock", "limits"],
         &[
             "auth",
             "bus",

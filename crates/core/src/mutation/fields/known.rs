@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use merge::{Clock, Metadata, Row, RowError, Rules};
+use merge::{Clock, Metadata, NodeId, Row, RowError, Rules, Site};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use value::schema::Schema;
@@ -21,6 +21,8 @@ pub struct Known {
     /// The clocks of the values that lost a conflict, are kept, and nobody has resolved: in JSON, arrays by column. Only
     /// where they are asked for; none where there are none.
     pub lost: Option<String>,
+    /// The name under which the database counts, where others count, too.
+    pub counts_as: Option<String>,
 }
 
 impl Known {
@@ -59,6 +61,15 @@ impl Known {
     /// The lost values that are open, by column.
     pub(super) fn lost(&self) -> BTreeMap<String, BTreeSet<String>> {
         read(self.lost.as_deref())
+    }
+
+    /// Where a write is applied.
+    pub(super) fn site(&self) -> Site {
+        let counts_as = self.counts_as.as_deref();
+        Site {
+            counts_as: counts_as.and_then(|node| NodeId::new(node).ok()),
+            horizon: None,
+        }
     }
 
     /// The row that merges: none where there never was one. What cannot be read of it, because somebody changed it by hand,

@@ -11,14 +11,16 @@
 mod known;
 mod outcome;
 mod plan;
+mod record;
 #[cfg(test)]
 mod tests;
+mod written;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use merge::{Amount, Clock, ClockPolicy, ColumnMerge, NodeId, Rules, WriteError};
+use merge::{Amount, Clock, ClockPolicy, ColumnMerge, NodeId, Record, Rules, WriteError};
 use protocol::{Op, Reject, RejectCode, Write};
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -31,6 +33,7 @@ pub const RESOLVED_MAX: usize = 1000;
 pub use known::Known;
 pub use outcome::{Action, Entry, Merged, Plan};
 pub use plan::plan;
+pub use record::{check_record, record_of, row_of};
 
 use super::{CheckedWrite, column_value, invalid, shorten};
 
@@ -48,7 +51,7 @@ pub struct FieldWrite {
 }
 
 /// When a write was made, and what its author had seen.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Stamp {
     /// As the author says.
     Author {
@@ -66,6 +69,8 @@ pub enum Stamp {
         /// Whose write it is.
         node: NodeId,
     },
+    /// It is what another database knows of the row, without the columns of its key: see [`check_record`].
+    Record(Box<Record>),
 }
 
 /// The receipt of a mutation: what its writes' clocks are compared with.

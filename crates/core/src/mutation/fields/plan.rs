@@ -2,16 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use merge::{Clock, ColumnMerge, Deletes, Edit, Row, RowError, Site, Write, WriteError};
+use merge::{Clock, ColumnMerge, Edit, Row, Write};
 use protocol::{Op, Reject, RejectCode};
-use serde_json::value::{RawValue, to_raw_value};
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
-use value::schema::{Column, ColumnKind};
+use value::schema::Column;
 
 use super::known::is_field;
-use super::outcome::{Action, Entry, Plan};
-use super::{FieldWrite, Known, Stamp};
-use crate::mutation::{CheckedWrite, column_value, invalid};
+use super::outcome::{Action, Plan};
+use super::written::{entry, fitting, missing, raw_of, reject, whole};
+use super::{FieldWrite, Known, Stamp, record};
+use crate::mutation::{CheckedWrite, invalid};
 
 /// Says what a write makes of the row, as it is known now.
 ///
@@ -19,6 +20,9 @@ use crate::mutation::{CheckedWrite, column_value, invalid};
 /// When the write is to be rejected: there is no such row, its clock cannot be taken, or a value does not merge.
 pub fn plan(write: &CheckedWrite, fields: &FieldWrite, known: &Known) -> Result<Plan, Reject> {
     let rules = &*fields.rules;
+    if let Stamp::Record(record) = &fields.stamp {
+        return record::plan(write, rules, record, known);
+    }
     let row = known.row(&write.schema, rules);
     let is_there = known.row.is_some();
     let op = match write.op {
@@ -65,7 +69,7 @@ pub fn plan(write: &CheckedWrite, fields: &FieldWrite, known: &Known) -> Result<
         (Op::Update, Some(row)) if made.born > row.born().cloned() => return Err(missing()),
         _ => {}
     }
-    let written = made.apply(row.as_ref(), rules, &Site::default());
+    let written = made.apply(row.as_ref(), rules, &known.site());
     let written = written.map_err(|error| reject(&error))?;
     let after = &written.row;
     let is_alive = after.is_alive(rules) && after.is_whole();
@@ -80,17 +84,9 @@ pub fn plan(write: &CheckedWrite, fields: &FieldWrite, known: &Known) -> Result<
         },
         (false, false) => Action::Nothing,
     };
-    let metadata = after.metadata();
-    let is_kept = known.metadata.is_some() || !metadata.is_empty();
-    let entry = is_kept.then(|| Entry {
-        newest: metadata.newest().cloned().unwrap_or_else(Clock::ground),
-        metadata: text(&metadata),
-        image: (!is_alive && rules.deletes == Deletes::Revive).then(|| text(&after.values())),
-    });
-    let is_same = row.as_ref() == Some(after);
     Ok(Plan {
         action,
-        entry: entry.filter(|_| !is_same),
+        entry: entry(rules, known, row.as_ref(), after),
         clock: made.clock,
         conflicts: written.conflicts,
         resolved,
@@ -139,6 +135,12 @@ fn made(
     };
     let newest = row.and_then(Row::newest);
     Ok(match &fields.stamp {
+        Stamp::Record(record) => Write {
+            clock: record.hlc.clone(),
+            born: row.and_then(Row::born).cloned(),
+            seen: None,
+            edit,
+        },
         Stamp::Author { clock, born, seen } => Write {
             clock: clock.clone(),
             born: born.clone().or_else(|| Some(Clock::ground())),
@@ -193,14 +195,6 @@ fn update(
     })
 }
 
-/// What a write and a row made together, if the column takes it.
-fn fitting(kind: &ColumnKind, value: Box<RawValue>) -> Result<Box<RawValue>, String> {
-    if value.get() != "null" {
-        column_value::check(kind, &value)?;
-    }
-    Ok(value)
-}
-
 /// What `{"add": 3}` adds.
 fn increment(raw: &RawValue) -> Option<Box<RawValue>> {
     #[derive(serde::Deserialize)]
@@ -209,47 +203,4 @@ fn increment(raw: &RawValue) -> Option<Box<RawValue>> {
     }
     let increment: Increment = serde_json::from_str(raw.get()).ok()?;
     Some(increment.add)
-}
-
-/// The values of a row that comes back, with its key.
-fn whole(write: &CheckedWrite, row: &Row) -> Vec<(usize, Box<RawValue>)> {
-    let mut shown = row.values();
-    let key = write.key.iter().flatten();
-    for (column, part) in write.schema.key_columns().zip(key) {
-        shown.insert(column.name.clone(), part.clone());
-    }
-    let columns = write.schema.columns.iter().enumerate();
-    columns
-        .filter_map(|(index, column)| Some((index, raw_of(shown.get(&column.name)?))))
-        .collect()
-}
-
-fn raw_of(value: &Value) -> Box<RawValue> {
-    to_raw_value(value).expect("a value is JSON")
-}
-
-fn text(value: &impl serde::Serialize) -> String {
-    serde_json::to_string(value).expect("it is JSON")
-}
-
-fn missing() -> Reject {
-    Reject::new(RejectCode::NotFound, "the row does not exist")
-}
-
-fn reject(error: &WriteError) -> Reject {
-    match error {
-        WriteError::Missing => missing(),
-        WriteError::Stale { .. } | WriteError::Exhausted => {
-            Reject::new(RejectCode::Clock, error.to_string())
-        }
-        WriteError::Row(row) => {
-            let reject = invalid(row.to_string());
-            match row {
-                RowError::Counter { column, .. }
-                | RowError::Set { column, .. }
-                | RowError::Metadata { column } => reject.of_column(column),
-                RowError::TooManyFields => reject,
-            }
-        }
-    }
 }

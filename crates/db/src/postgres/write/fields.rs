@@ -63,7 +63,7 @@ pub(in crate::postgres) fn known_sql(named: &[&TableWrite], log_schema: &str) ->
     )
 }
 
-/// The query alone: the entity, the key, the row, the metadata and the image.
+/// The query alone: the entity, the key, the row, the metadata, the image, and as whom the database counts.
 pub(in crate::postgres) fn known_query(named: &[&TableWrite], log_schema: &str) -> String {
     let mut keys: BTreeMap<&str, (&TableWrite, Vec<String>)> = BTreeMap::new();
     for write in named {
@@ -82,7 +82,8 @@ pub(in crate::postgres) fn known_query(named: &[&TableWrite], log_schema: &str) 
         let keys: Vec<String> = keys.iter().map(|key| literal(key)).collect();
         let _ = write!(
             sql,
-            "SELECT {entity}::pg_catalog.text AS entity, ranked.entity_id, {row} AS values, f.metadata::pg_catalog.text AS metadata, f.image::pg_catalog.text AS image, {lost} AS lost \
+            "SELECT {entity}::pg_catalog.text AS entity, ranked.entity_id, {row} AS values, f.metadata::pg_catalog.text AS metadata, f.image::pg_catalog.text AS image, {lost} AS lost, \
+             (SELECT m.node::pg_catalog.text FROM {meta} m WHERE EXISTS (SELECT FROM {peers})) AS counts_as \
              FROM pg_catalog.unnest(ARRAY[{keys}]::pg_catalog.text[]) AS ranked(entity_id) LEFT JOIN {entries} f \
              ON f.entity OPERATOR(pg_catalog.=) {entity} AND f.entity_id OPERATOR(pg_catalog.=) ranked.entity_id",
             entity = literal(entity),
@@ -91,6 +92,8 @@ pub(in crate::postgres) fn known_query(named: &[&TableWrite], log_schema: &str) 
                 true => open_conflicts(&conflicts, entity),
                 false => "NULL".to_owned(),
             },
+            meta = in_schema("_rhtmx_sync_meta", log_schema),
+            peers = in_schema("_rhtmx_sync_peer", log_schema),
             keys = keys.join(","),
         );
     }
@@ -127,6 +130,7 @@ pub(in crate::postgres) fn known(messages: &[SimpleQueryMessage]) -> DbResult<Ro
             metadata: text(3),
             image: text(4),
             lost: text(5),
+            counts_as: text(6),
         };
         rows.insert((entity, key), known);
     }

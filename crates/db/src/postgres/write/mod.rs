@@ -5,4 +5,4 @@ pub(super) mod explain;
 pub(super) mod fields;
 mod literal;
 mod scope;
-mod statement;
+pub(super) mod statement;

@@ -52,9 +52,19 @@ fn step(write: &TableWrite) -> String {
     let guard = guard(write);
     let check = check(write, guard.as_ref()).filter(|_| loses.is_none());
     let mut statements: Vec<String> = Vec::new();
+    let is_apart = loses.is_some() && beside.is_some_and(|beside| beside.entry.is_some());
     if loses == Some(Loses::Row) {
-        statements.push(found(write, guard.as_ref(), None));
-    } else if guard.is_some() && sets_nothing(write) && write.op == Op::Upsert {
+        let found = found(write, guard.as_ref(), None);
+        statements.push(if is_apart {
+            format!("WITH apart AS ({} RETURNING 1) {found}", apart(write))
+        } else {
+            found
+        });
+    } else if is_apart {
+        statements.push(apart(write));
+    }
+    if loses != Some(Loses::Row) && guard.is_some() && sets_nothing(write) && write.op == Op::Upsert
+    {
         // Then the upsert leaves a row that it finds as it is.
         statements.push(found(write, guard.as_ref(), check.as_ref()));
     }
@@ -146,6 +156,49 @@ fn kept(write: &TableWrite, beside: &Beside) -> String {
         kept.push_str(r#","t":true"#);
     }
     kept + "}"
+}
+
+/// Remembers that the row's entry has changed without the table, of which the log says nothing. The engine's table is found as
+/// the log is: by the role's own search path.
+fn apart(write: &TableWrite) -> String {
+    let literal = crate::quote::portable_literal;
+    format!(
+        "INSERT INTO _rhtmx_sync_apart (entity, entity_id) VALUES ({}, {}) \
+         ON CONFLICT (entity, entity_id) DO UPDATE SET xid = pg_catalog.pg_current_xact_id()",
+        literal(&write.entity),
+        literal(&write.canonical_key().unwrap_or_default())
+    )
+}
+
+/// A query that locks the rows with the keys in `$1`, an array of their objects.
+pub(in crate::postgres) fn lock_all(write: &TableWrite) -> String {
+    format!(
+        "SELECT 1 FROM pg_catalog.jsonb_array_elements($1::pg_catalog.jsonb) AS e(j){} JOIN {} t ON {} FOR UPDATE OF t",
+        from(
+            " CROSS JOIN",
+            [&record(write, &write.schema.key, "k", "e.j")]
+        ),
+        write.relation(),
+        key_is(write, "e.j"),
+    )
+}
+
+/// A statement that inserts the rows in `$1`, an array of the objects of their values, with the columns of this write.
+pub(in crate::postgres) fn insert_all(write: &TableWrite) -> String {
+    let written: Vec<usize> = write.values.iter().map(|(index, _)| *index).collect();
+    let name = |index: &usize| ident(&write.schema.columns[*index].name);
+    let names: Vec<String> = written.iter().map(name).collect();
+    let values: Vec<String> = written
+        .iter()
+        .map(|index| value(write, *index, "v", "e.j"))
+        .collect();
+    format!(
+        "INSERT INTO {} ({}) SELECT {} FROM pg_catalog.jsonb_array_elements($1::pg_catalog.jsonb) AS e(j){}",
+        write.relation(),
+        names.join(", "),
+        values.join(", "),
+        from(" CROSS JOIN", [&record(write, &written, "v", "e.j")]),
+    )
 }
 
 /// What the row must match that a write finds. It is part of the statement, so that no row can come in between; its
@@ -450,7 +503,7 @@ pub(super) fn value(write: &TableWrite, index: usize, record: &str, parameter: &
 }
 
 /// The JSON object of these columns, each value exactly as the client wrote it.
-pub(super) fn object(schema: &Schema, values: &[(usize, Box<RawValue>)]) -> String {
+pub(in crate::postgres) fn object(schema: &Schema, values: &[(usize, Box<RawValue>)]) -> String {
     let members: Vec<String> = values
         .iter()
         .map(|(index, value)| {
@@ -465,7 +518,7 @@ pub(super) fn object(schema: &Schema, values: &[(usize, Box<RawValue>)]) -> Stri
 }
 
 /// The JSON object of the key, with the parameters of guard and check if there are such.
-pub(super) fn key_object(write: &TableWrite, params: Option<&[&str]>) -> String {
+pub(in crate::postgres) fn key_object(write: &TableWrite, params: Option<&[&str]>) -> String {
     let values = write.key.iter().flatten();
     let columns = write.schema.key_columns().zip(values);
     let columns = columns.map(|(column, value)| format!("{}:{value}", json_text(&column.name)));

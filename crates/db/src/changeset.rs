@@ -1,0 +1,132 @@
+//! Records of rows that merge by their fields, for other databases and from them.
+//!
+//! A record is a row with all that is known of it, so merging one is idempotent, from any sender and however often. What a
+//! constraint forbids is *parked*: kept with the reason, tried again later, and in nobody's way.
+
+use std::sync::Arc;
+
+use merge::{NodeId, Record};
+use protocol::Reject;
+use sync_core::mutation::CheckedWrite;
+use sync_core::mutation::fields::{Known, check_record, record_of};
+use value::schema::Schema;
+
+use crate::entity::{Entity, EntityMap};
+use crate::error::{DbError, DbResult};
+use crate::read::{Part, ReadStream, TOO_LARGE};
+use crate::write::{TableScope, TableWrite};
+
+/// How many records one transaction merges at most.
+pub const RECORDS_MERGED_MAX: usize = 1_000;
+
+/// How many records may be parked for each entity. Beyond that something else is wrong, and merging stops.
+pub const PARKED_MAX: i64 = 100_000;
+
+/// How many records a chunk of a read has, and how many bytes about.
+const CHUNK_RECORDS: usize = 500;
+const CHUNK_BYTES: usize = 256 * 1024;
+
+/// Records of an entity's rows, at one snapshot.
+pub type RecordStream = ReadStream<(String, Known)>;
+
+/// Another database, as a record's sender.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peer(pub NodeId);
+
+/// A record that is parked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Parked {
+    /// The row's canonical key.
+    pub key: String,
+    /// Whose record it is.
+    pub node: String,
+    /// The record, as JSON.
+    pub record: String,
+    /// Why it cannot be merged.
+    pub reject: Reject,
+}
+
+/// What became of a record: whether it has changed anything, or why it cannot be merged.
+pub type MergedRecord = Result<bool, Reject>;
+
+/// The record of a row that was read; none where nothing is known of it.
+pub fn record(entity: &Entity, key: &str, known: &Known) -> Option<Record> {
+    record_of(&entity.schema, entity.fields.as_deref()?, key, known)
+}
+
+/// Checks a record against the table.
+///
+/// # Errors
+/// When a value does not fit its column.
+pub fn checked(entity: &Entity, record: Record) -> Result<CheckedWrite, Reject> {
+    let rules = entity.fields.clone().unwrap_or_default();
+    check_record(record, &entity.schema, &rules)
+}
+
+/// The write that merges a record.
+pub(crate) fn write_of(entity: &Arc<Entity>, checked: CheckedWrite) -> DbResult<TableWrite> {
+    let write = TableWrite::new(
+        checked,
+        entity.clone(),
+        TableScope::default(),
+        EntityMap::default(),
+    );
+    write.ok_or_else(|| no_fields(&entity.schema))
+}
+
+/// The error for an entity whose rows have no records.
+pub(crate) fn no_fields(schema: &Schema) -> DbError {
+    DbError::Unsupported(format!(
+        "the rows of {:?} do not merge by their fields, so they have no records",
+        schema.entity
+    ))
+}
+
+/// Collects what a read finds into parts.
+#[derive(Default)]
+pub(crate) struct Chunk {
+    rows: Vec<(String, Known)>,
+    bytes: usize,
+}
+
+impl Chunk {
+    /// Takes a row, and returns the part that it completes.
+    pub(crate) fn take(
+        &mut self,
+        entity: &str,
+        key: String,
+        known: Known,
+    ) -> Option<Part<(String, Known)>> {
+        if known.row.as_deref() == Some(TOO_LARGE) {
+            tracing::warn!(
+                entity,
+                key,
+                "a row is too large for a changeset, and is left out"
+            );
+            return None;
+        }
+        let length = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        self.bytes += length(&known.row) + length(&known.metadata) + length(&known.image);
+        self.rows.push((key, known));
+        (self.rows.len() >= CHUNK_RECORDS || self.bytes >= CHUNK_BYTES)
+            .then(|| self.finish())
+            .flatten()
+    }
+
+    /// The last part, unless it is empty.
+    pub(crate) fn finish(&mut self) -> Option<Part<(String, Known)>> {
+        self.bytes = 0;
+        let rows = std::mem::take(&mut self.rows);
+        (!rows.is_empty()).then_some(Part::Items(rows))
+    }
+}
+
+/// The error where more than [`PARKED_MAX`] records of an entity are parked.
+pub(crate) fn check_parked(count: i64, entity: &str) -> DbResult<()> {
+    if count <= PARKED_MAX {
+        return Ok(());
+    }
+    Err(DbError::Unsupported(format!(
+        "more than {PARKED_MAX} records of {entity:?} could not be merged; see what is parked"
+    )))
+}

@@ -1,0 +1,186 @@
+//! Two databases, kept equal.
+//!
+//! Each direction reads what its source has taken up since the position that is stored at its target, and merges it there. What
+//! one direction writes, the other reads once more and finds nothing new in it, so both come to rest. A position is stored
+//! after its records have been merged: who is interrupted merges some again.
+
+use db::changeset::{Peer, RECORDS_MERGED_MAX};
+use protocol::Reject;
+use sync_core::cursor::Cursor;
+
+use super::pages::begin;
+use super::{Checked, MergeSummary, Replica, ReplicaError, records_of};
+
+/// Two databases whose rows come together.
+#[derive(Debug, Clone)]
+pub struct Replication {
+    one: Replica,
+    other: Replica,
+}
+
+/// What one round has done.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Copied {
+    /// From the first to the second.
+    pub there: MergeSummary,
+    /// From the second to the first.
+    pub back: MergeSummary,
+}
+
+impl Replication {
+    /// Of these two, which must be different databases with the same tables.
+    ///
+    /// # Errors
+    /// When both stamp under one name, or their tables differ.
+    pub fn new(one: Replica, other: Replica) -> Result<Self, ReplicaError> {
+        if one.node == other.node {
+            return Err(ReplicaError::SameNode(one.node.as_str().to_owned()));
+        }
+        for (entity, names) in one.names.iter() {
+            let others = other.names.get(entity);
+            let is_same = others
+                .is_some_and(|others| others.columns == names.columns && others.key == names.key);
+            if !is_same {
+                return Err(ReplicaError::Entity {
+                    entity: entity.clone(),
+                    reason: "its columns are not the same in both databases".to_owned(),
+                });
+            }
+        }
+        Ok(Self { one, other })
+    }
+
+    /// Brings what is new in each to the other.
+    ///
+    /// # Errors
+    /// When a database fails. What has been merged stays, and the next round goes on from there.
+    pub async fn round(&self) -> Result<Copied, ReplicaError> {
+        let mut copied = Copied::default();
+        let names: Vec<&String> = self
+            .one
+            .entities
+            .iter()
+            .map(|one| &one.schema.entity)
+            .collect();
+        for name in &names {
+            copied.there += copy(&self.one, &self.other, name).await?;
+        }
+        copied.there += self.other.retry_parked().await?;
+        for name in &names {
+            // The first time, all rows would be read back that have just been written.
+            let peer = Peer(self.other.node.clone());
+            let has_begun = self.one.pool.reached(&peer, name).await?.is_some();
+            if !has_begun && self.is_equal_in(name).await? {
+                continue;
+            }
+            copied.back += copy(&self.other, &self.one, name).await?;
+        }
+        copied.back += self.one.retry_parked().await?;
+        Ok(copied)
+    }
+
+    /// Whether both hold the same rows with the same metadata. If so, neither needs what the other has taken up until then.
+    ///
+    /// # Errors
+    /// When a database fails.
+    pub async fn is_equal(&self) -> Result<bool, ReplicaError> {
+        for entity in self.one.entities.iter() {
+            if !self.is_equal_in(&entity.schema.entity).await? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    async fn is_equal_in(&self, entity: &str) -> Result<bool, ReplicaError> {
+        let digests = tokio::join!(self.one.digest(entity), self.other.digest(entity));
+        let (one, other) = (digests.0?, digests.1?);
+        if !one.is_same(&other) {
+            return Ok(false);
+        }
+        let (of_one, of_other) = (Peer(self.one.node.clone()), Peer(self.other.node.clone()));
+        self.other.pool.reach(&of_one, entity, &one.cursor).await?;
+        self.one
+            .pool
+            .reach(&of_other, entity, &other.cursor)
+            .await?;
+        Ok(true)
+    }
+}
+
+/// Brings what is new of an entity in one database to the other.
+async fn copy(from: &Replica, to: &Replica, entity: &str) -> Result<MergeSummary, ReplicaError> {
+    let (source, target) = (from.entity(entity)?, to.entity(entity)?);
+    let peer = Peer(from.node.clone());
+    let epoch = from.pool.head().await?.epoch;
+    let reached = to.pool.reached(&peer, entity).await?;
+    let since = reached.filter(|reached| reached.epoch == epoch);
+    let (mut read, position) = begin(from, source, since.map(|reached| reached.position)).await?;
+    let mut summary = MergeSummary::default();
+    let mut page = Vec::new();
+    while let Some(rows) = read.next().await.map_err(ReplicaError::of_read)? {
+        for record in records_of(source, rows) {
+            let key = record.clone();
+            match to.check(target, record) {
+                Ok(checked) => page.push(checked),
+                Err(reject) => summary += park_bad(to, entity, &peer, key, reject).await?,
+            }
+        }
+        if page.len() >= RECORDS_MERGED_MAX / 2 {
+            summary += merge(to, entity, &peer, &mut page).await?;
+        }
+    }
+    summary += merge(to, entity, &peer, &mut page).await?;
+    to.pool
+        .reach(&peer, entity, &Cursor { epoch, position })
+        .await?;
+    Ok(summary)
+}
+
+async fn merge(
+    to: &Replica,
+    entity: &str,
+    peer: &Peer,
+    page: &mut Vec<Checked>,
+) -> Result<MergeSummary, ReplicaError> {
+    let mut page = std::mem::take(page);
+    // In one order everywhere, so that two who merge do not wait for each other.
+    page.sort_by_cached_key(|one| one.write.canonical_key());
+    let target = to.entity(entity)?;
+    let mut summary = MergeSummary::default();
+    while !page.is_empty() {
+        let rest = page.split_off(page.len().min(RECORDS_MERGED_MAX));
+        summary += to
+            .merge_checked(target, peer, std::mem::replace(&mut page, rest))
+            .await?;
+    }
+    Ok(summary)
+}
+
+/// Parks a record that does not fit the table.
+async fn park_bad(
+    to: &Replica,
+    entity: &str,
+    peer: &Peer,
+    record: merge::Record,
+    reject: Reject,
+) -> Result<MergeSummary, ReplicaError> {
+    let target = to.entity(entity)?;
+    let key = target.schema.key_columns().map(|column| {
+        let part = record.columns.get(&column.name);
+        part.cloned().unwrap_or_default()
+    });
+    let key: Vec<serde_json::Value> = key.collect();
+    let parked = db::changeset::Parked {
+        key: sync_core::key::canonical(&key),
+        node: peer.0.as_str().to_owned(),
+        record: to.parked_text(target, record),
+        reject,
+    };
+    to.pool.park(peer, entity, vec![parked], Vec::new()).await?;
+    Ok(MergeSummary {
+        records: 1,
+        changed: 0,
+        parked: 1,
+    })
+}

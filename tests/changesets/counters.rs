@@ -1,0 +1,42 @@
+//! Increments that clients of two databases push add up.
+
+use merge::Deletes;
+use rhtmx_sync::{EntityConfig, Replication};
+use rhtmx_sync_tests::TestServer;
+use serde_json::json;
+use testkit::{Backend, ClientOptions, SyncClient};
+
+use super::{Synced, rules};
+
+/// Pushes that many increments to a server on the database.
+async fn push_increments(synced: &Synced, increments: &[i64]) {
+    let entity = EntityConfig::new("todos").fields(rules(Deletes::Win));
+    let server = TestServer::start(&synced.db, [entity]).await;
+    let mut client = SyncClient::connect(&server.ws_url(), ClientOptions::default()).await;
+    for add in increments {
+        let values = json!({ "likes": { "add": add } });
+        let write = json!([{ "entity": "todos", "op": "update", "key": "1", "values": values }]);
+        client.push_next(write).await.acked();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn increments_in_two_databases_add_up() {
+    let one = Synced::new(Backend::Sqlite, Deletes::Win).await;
+    let two = Synced::new(Backend::Postgres, Deletes::Win).await;
+    one.db
+        .execute("INSERT INTO todos (id, likes) VALUES (1, 5)")
+        .await;
+    let both = Replication::new(one.replica.clone(), two.replica.clone()).expect("two databases");
+    both.round().await.expect("a round");
+    for _ in 0..2 {
+        push_increments(&one, &[1, 2]).await;
+        push_increments(&two, &[10, -3, 20]).await;
+        both.round().await.expect("a round");
+        both.round().await.expect("a round");
+    }
+    for synced in [&one, &two] {
+        assert_eq!(synced.rows().await["1"]["likes"], 5 + 2 * (3 + 27));
+    }
+    assert!(one.is_same(&two).await);
+}
