@@ -625,6 +625,16 @@ impl DbPool {
         })
     }
 
+    /// Whether rows of another database have been merged here.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn has_peers(&self) -> DbResult<bool> {
+        on_backend!(self, |pool, backend| {
+            backend::changeset::has_peers(&mut *pool.get().await?).await
+        })
+    }
+
     /// How far another database's rows of an entity have been merged; none where that has not begun.
     ///
     /// # Errors

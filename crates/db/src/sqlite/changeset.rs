@@ -233,6 +233,15 @@ fn merge_one(
     }
 }
 
+/// Whether rows of another database have been merged here.
+pub(crate) async fn has_peers(conn: &mut SqliteConn) -> DbResult<bool> {
+    blocking(conn, KEEPING, |conn| {
+        let any = diesel::select(diesel::dsl::exists(peer::table.select(peer::node)));
+        Ok(any.get_result(conn)?)
+    })
+    .await
+}
+
 /// How far another database's rows have been merged.
 pub(crate) async fn reached(
     conn: &mut SqliteConn,

@@ -219,6 +219,17 @@ fn changed(entity: &Entity, log_schema: &str) -> String {
     )
 }
 
+/// Whether rows of another database have been merged here.
+pub(crate) async fn has_peers(conn: &mut AsyncPgConnection) -> DbResult<bool> {
+    let found = conn.transaction(async |conn| {
+        let any = diesel::select(diesel::dsl::exists(peer::table.select(peer::node)));
+        Ok(any.get_result(conn).await?)
+    });
+    found
+        .await
+        .map_err(|failed: Failed| failed.while_doing(KEEPING))
+}
+
 /// How far another database's rows have been merged.
 pub(crate) async fn reached(
     conn: &mut AsyncPgConnection,
