@@ -110,7 +110,7 @@ impl Rows {
             for column in columns {
                 rule!(
                     row.get(column).is_some(),
-                    "the row {key} is told something of {column}, which it has not"
+                    "the row {key} has a clock or a lost value of {column}, which it has not"
                 );
             }
         }
