@@ -20,7 +20,7 @@
 --      of entity "e" and id "i" had the metadata "x", null where there was none. "m" is there if the entry is to be: the metadata,
 --      "w" the newest clock, "g" the image. "l" locks the row, $2 is k; "s" names what the write stamps. "c" are values
 --      that lost and are kept, "d" those that are resolved: each with the column "f", the clock "h" and the value "v". "t" is
---      there if the log is to say that the row has changed
+--      there if the log is to say that the row has changed, "p" if the entry changes and the table does not
 -- Before them may come one with "merged" alone: what the author of the mutation is to be told of it, now and when it is
 -- pushed again.
 -- Before the first of them that runs as a role comes one with "as" alone: "role", and "settings", an object of texts. What
@@ -261,6 +261,10 @@ BEGIN
                             refused := 'raced';
                             RAISE EXCEPTION 'refused';
                         END IF;
+                    END IF;
+                    IF kept ? 'p' THEN
+                        INSERT INTO @schema@._rhtmx_sync_apart (entity, entity_id) VALUES (kept ->> 'e', kept ->> 'i')
+                        ON CONFLICT (entity, entity_id) DO UPDATE SET xid = pg_current_xact_id();
                     END IF;
                     IF kept ? 't' THEN
                         INSERT INTO @schema@._rhtmx_sync_log (entity, entity_id, action, old, client_id, mutation)

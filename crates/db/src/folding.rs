@@ -8,6 +8,9 @@
 
 use merge::{Clock, Metadata, Rules};
 
+use crate::error::DbResult;
+use crate::{DbPool, on_backend};
+
 /// How many entries are read at once.
 pub(crate) const BATCH_ENTRIES: i64 = 500;
 
@@ -25,6 +28,35 @@ pub struct Folded {
     pub forgotten: u64,
     /// How many of those that became smaller were folded before their time, because they were too large.
     pub early: u64,
+}
+
+impl DbPool {
+    /// Folds a batch of what is kept beside an entity's rows, of those with keys after this one: clocks up to the horizon,
+    /// before which nobody can write any more, and more of what is too large.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn fold_fields(
+        &self,
+        entity: &str,
+        rules: &Rules,
+        horizon: &Clock,
+        after: Option<&str>,
+    ) -> DbResult<Folded> {
+        on_backend!(self, |pool, backend| {
+            let mut conn = pool.get().await?;
+            let entries = backend::folding::read(&mut conn, entity, after).await?;
+            let changes = changes(&entries, rules, horizon);
+            let folded = match changes.is_empty() {
+                true => Folded::default(),
+                false => backend::folding::write(&mut conn, entity, changes).await?,
+            };
+            Ok(Folded {
+                last: last(&entries),
+                ..folded
+            })
+        })
+    }
 }
 
 /// An entry as it was read.
@@ -45,7 +77,10 @@ pub(crate) struct Change {
 
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Fate {
-    Forget,
+    Forget {
+        /// Whether the row is gone, too. Then the values that lost in it are nobody's any more.
+        is_gone: bool,
+    },
     /// The metadata that is kept, and the newest clock in it.
     Keep {
         metadata: String,
@@ -72,7 +107,8 @@ fn fate(text: &str, rules: &Rules, horizon: &Clock) -> Option<Fate> {
     let mut metadata = before.clone();
     let is_smaller = metadata.fold(horizon);
     if metadata.may_be_forgotten(horizon, rules) {
-        return Some(Fate::Forget);
+        let is_gone = !before.is_alive(rules);
+        return Some(Fate::Forget { is_gone });
     }
     if !is_smaller {
         // Or every entry would be written again whenever the horizon has moved.

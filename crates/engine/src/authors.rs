@@ -61,6 +61,16 @@ impl Authors {
     }
 }
 
+impl Author {
+    /// The same, whose last number was not used after all.
+    pub(crate) fn unused(self) -> Self {
+        Self {
+            number: self.number - 1,
+            ..self
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -72,6 +82,9 @@ mod tests {
         authors.give_back(first);
         let again = authors.take();
         assert_eq!((again.client_id, again.number), (first.client_id, 2));
+        authors.give_back(again.unused());
+        let same = authors.take();
+        assert_eq!((same.client_id, same.number), (first.client_id, 2));
         let other = authors.take();
         assert_eq!(other.number, 1);
         assert_ne!(other.client_id, first.client_id);

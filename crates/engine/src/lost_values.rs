@@ -13,8 +13,8 @@ use uuid::Uuid;
 use crate::bus::BusSubscription;
 use crate::state::EngineState;
 
-/// A message of more bytes is not sent.
-const MESSAGE_BYTES_MAX: usize = 16 * 1024;
+/// A message of more bytes is not sent: a session that does not read holds [`crate::TOPIC_MESSAGES_MAX`] of them.
+const MESSAGE_BYTES_MAX: usize = 4 * 1024;
 
 /// Tells those whose values these were.
 pub(crate) fn tell(state: &EngineState, conflicts: &[Conflict]) {
@@ -39,22 +39,17 @@ pub(crate) fn listen(state: &EngineState, client_id: Uuid) -> BusSubscription {
     state.config.bus.subscribe(&topic(&node))
 }
 
-/// Reads a message, as this principal may know it: nothing of a column that it may not read, and what the field holds only
-/// where it may read every row.
+/// Reads a message, if this principal may know it: only who may read the column in every row. A client chooses its own
+/// id, of which the node is a part that others see, so a topic is no secret.
 pub(crate) fn read(state: &EngineState, principal: &Principal, message: &[u8]) -> Option<Conflict> {
-    let mut conflict: Conflict = serde_json::from_slice(message).ok()?;
+    let conflict: Conflict = serde_json::from_slice(message).ok()?;
     let authorizer = &state.config.auth.authorizer;
     if authorizer.is_closed(&conflict.entity) {
         return None;
     }
     let scope = authorizer.read(principal, &conflict.entity);
-    if !scope.reads_column(&conflict.field) {
-        return None;
-    }
-    if !scope.reads_every_row() {
-        conflict.kept = None;
-    }
-    Some(conflict)
+    let may_know = scope.reads_every_row() && scope.reads_column(&conflict.field);
+    may_know.then_some(conflict)
 }
 
 fn topic(node: &NodeId) -> String {

@@ -145,15 +145,20 @@ impl Metadata {
         })
     }
 
+    /// Whether it is of a row that is there.
+    pub fn is_alive(&self, rules: &Rules) -> bool {
+        let lives = |clock: Option<&Clock>| clock.is_some() && clock > self.died.as_ref();
+        let edited = self.registers().max().max(self.edited.as_ref());
+        self.died.is_none()
+            || lives(self.born.as_ref())
+            || rules.deletes == Deletes::Revive && lives(edited)
+    }
+
     /// Whether the metadata may be forgotten where there is one database, and every write up to the horizon is refused:
     /// it is of a row that is gone ([`Row::may_be_purged`]), or says nothing that a later write could not do without.
     pub fn may_be_forgotten(&self, horizon: &Clock, rules: &Rules) -> bool {
         let is_old = self.newest().is_none_or(|newest| newest <= horizon);
-        let lives = |clock: Option<&Clock>| clock.is_some() && clock > self.died.as_ref();
-        let edited = self.registers().max().max(self.edited.as_ref());
-        let is_alive = self.died.is_none()
-            || lives(self.born.as_ref())
-            || rules.deletes == Deletes::Revive && lives(edited);
+        let is_alive = self.is_alive(rules);
         let ground = Clock::ground();
         let is_of_ground = self.born.as_ref().is_none_or(|born| *born == ground);
         is_old && (!is_alive || is_of_ground && !self.partial && self.fields.is_empty())

@@ -267,7 +267,7 @@ pub struct Conflict {
     pub key: String,
     /// The column.
     pub field: String,
-    /// What the field holds; none when its row is gone, and where the client may not be told.
+    /// What the field holds; none when its row is gone, and where it is too large to be told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kept: Option<StampedValue>,
     /// What it does not hold.

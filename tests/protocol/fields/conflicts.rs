@@ -207,6 +207,27 @@ both_backends! {
         assert_eq!(ann.push_next(edit(json!({}), 1, 5)).await.rejected().code, "invalid");
     }
 
+    /// A client's node is part of every clock, and a client chooses its own id: whose clocks one sees, one can listen for.
+    async fn of_rows_that_a_policy_selects_nobody_hears_but_by_its_own_pushes(db: TestDatabase) {
+        let mut config = config_of(&db, rules(Deletes::Win)).await;
+        let open = || Some("due IS NULL OR due <> 'secret'".to_owned());
+        let policy = EntityPolicy {
+            read: open(),
+            create: open(),
+            update: Some(UpdatePolicy { using: "TRUE".to_owned(), check: Some("TRUE".to_owned()) }),
+            delete: open(),
+            ..EntityPolicy::default()
+        };
+        config.auth.authorizer = std::sync::Arc::new(Policies::new([("tasks".to_owned(), policy)]).expect("policies"));
+        let server = TestServer::with_config(config).await;
+        let (mut ann, mut ben) = (fields(&server, 1).await, fields(&server, 2).await);
+        ann.push_next(edit(json!({ "title": "ann's" }), 1, 5)).await.acked();
+        ben.push_next(edit(json!({ "title": "ben's" }), 2, 9)).await.acked();
+        ann.push_next(edit(json!({ "title": "again" }), 1, 6)).await.acked();
+        let own: Vec<bool> = ann.conflicts().iter().map(|told| told["mutation"].is_u64()).collect();
+        assert_eq!(own, [true], "{}", ann.transcript());
+    }
+
     async fn a_column_that_one_may_not_read_is_in_no_conflict(db: TestDatabase) {
         let mut config = config_of(&db, {
             let mut rules = rules(Deletes::Win);
@@ -231,4 +252,21 @@ both_backends! {
         assert_eq!(ann.conflicts().len(), 1, "{}", ann.transcript());
         assert!(!ann.transcript().contains("secret") && !ann.transcript().contains("due"), "{}", ann.transcript());
     }
+}
+
+#[tokio::test]
+async fn a_truncate_takes_the_conflicts_with_the_rows() {
+    let db = TestDatabase::postgres().await;
+    let server = serve(&db).await;
+    let (mut ann, mut ben) = (connect(&server, 1).await, connect(&server, 2).await);
+    ann.push_next(edit(json!({ "title": "later" }), 1, 9))
+        .await
+        .acked();
+    ben.push_next(edit(json!({ "title": "earlier" }), 2, 5))
+        .await
+        .acked();
+    let lost = "SELECT count(*)::text FROM _rhtmx_field_conflict";
+    assert_eq!(db.query_text(lost).await, [Some("1".to_owned())]);
+    db.execute("TRUNCATE tasks").await;
+    assert_eq!(db.query_text(lost).await, [Some("0".to_owned())]);
 }

@@ -203,9 +203,18 @@ both_backends! {
         let old = Clock::read(&hours_ago(49)).expect("a clock");
         keep_at(&db, "1", &json!({ "fields": { "title": old.as_str() } }), &old).await;
         keep_at(&db, "2", &json!({ "born": old.as_str(), "died": old.as_str() }), &old).await;
+        for id in ["1", "2"] {
+            db.execute(&format!(
+                "INSERT INTO _rhtmx_field_conflict (entity, entity_id, field, hlc, value) VALUES ('tasks', '{id}', 'title', '{old}', '1')"
+            ))
+            .await;
+        }
         let server = TestServer::with_config(config).await;
         let mut ann = connect(&server, 1).await;
         eventually("all is forgotten", async || entries(&db).await.is_empty().then_some(())).await;
+        // What lost in a row that is gone is gone with it; nobody has resolved the other.
+        let lost = db.query_text("SELECT entity_id FROM _rhtmx_field_conflict").await;
+        assert_eq!(lost, [Some("1".to_owned())]);
         let mut edit = update("tasks", 1, json!({ "title": "too late" }));
         edit["hlc"] = hours_ago(49).into();
         let rejection = ann.push_next(json!([edit])).await;

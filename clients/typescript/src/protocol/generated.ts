@@ -133,7 +133,7 @@ export type Conflict = {
   key: string;
   /** The column. */
   field: string;
-  /** What the field holds; none when its row is gone, and where the client may not be told. */
+  /** What the field holds; none when its row is gone, and where it is too large to be told. */
   kept?: StampedValue;
   /** What it does not hold. */
   lost: StampedValue;

@@ -65,14 +65,17 @@ pub(crate) async fn write(
         early: i64,
     }
     const SQL: &str = "WITH wanted AS ( \
-           SELECT w.* FROM json_to_recordset($2::json) AS w(id text, before text, after text, newest text, early boolean)), \
+           SELECT w.* FROM json_to_recordset($2::json) AS w(id text, before text, after text, newest text, early boolean, gone boolean)), \
          locked AS ( \
-           SELECT f.entity_id, w.after, w.newest, w.early FROM wanted w \
+           SELECT f.entity_id, w.after, w.newest, w.early, w.gone FROM wanted w \
            JOIN _rhtmx_sync_field f ON f.entity = $1 AND f.entity_id = w.id COLLATE \"C\" \
            WHERE f.metadata = w.before::jsonb FOR UPDATE OF f SKIP LOCKED), \
          forgotten AS ( \
            DELETE FROM _rhtmx_sync_field f USING locked l \
            WHERE f.entity = $1 AND f.entity_id = l.entity_id AND l.after IS NULL RETURNING 1), \
+         lost AS ( \
+           DELETE FROM _rhtmx_field_conflict c USING locked l \
+           WHERE c.entity = $1 AND c.entity_id = l.entity_id AND l.gone), \
          folded AS ( \
            UPDATE _rhtmx_sync_field f SET metadata = l.after::jsonb, newest = greatest(f.newest, l.newest COLLATE \"C\") \
            FROM locked l WHERE f.entity = $1 AND f.entity_id = l.entity_id AND l.after IS NOT NULL RETURNING l.early) \
@@ -101,15 +104,17 @@ pub(crate) async fn write(
 
 fn wanted(change: Change) -> Value {
     let mut wanted = json!({ "id": change.entity_id, "before": change.before });
-    if let Fate::Keep {
-        metadata,
-        newest,
-        early,
-    } = change.fate
-    {
-        wanted["after"] = metadata.into();
-        wanted["newest"] = newest.into();
-        wanted["early"] = early.into();
+    match change.fate {
+        Fate::Forget { is_gone } => wanted["gone"] = is_gone.into(),
+        Fate::Keep {
+            metadata,
+            newest,
+            early,
+        } => {
+            wanted["after"] = metadata.into();
+            wanted["newest"] = newest.into();
+            wanted["early"] = early.into();
+        }
     }
     wanted
 }

@@ -15,7 +15,7 @@ use diesel_async::{
 };
 use protocol::Reject;
 use sync_core::mutation::Applied;
-use sync_core::mutation::fields::{Known, Merged};
+use sync_core::mutation::fields::Merged;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::apply::{ROUNDS_MAX, answer_of_before, committed, others_are_under_way};
@@ -67,38 +67,6 @@ struct Row {
 enum Ended {
     Done,
     Failed(Fault),
-}
-
-/// A row that merges by its fields, as the transaction sees it.
-#[derive(QueryableByName)]
-struct KnownRow {
-    #[diesel(sql_type = Text)]
-    entity: String,
-    #[diesel(sql_type = Text)]
-    entity_id: String,
-    #[diesel(sql_type = Nullable<Text>)]
-    values: Option<String>,
-    #[diesel(sql_type = Nullable<Text>)]
-    metadata: Option<String>,
-    #[diesel(sql_type = Nullable<Text>)]
-    image: Option<String>,
-    #[diesel(sql_type = Nullable<Text>)]
-    lost: Option<String>,
-    #[diesel(sql_type = Nullable<Text>)]
-    counts_as: Option<String>,
-}
-
-impl KnownRow {
-    fn named(self) -> ((String, String), Known) {
-        let known = Known {
-            row: self.values,
-            metadata: self.metadata,
-            image: self.image,
-            lost: self.lost,
-            counts_as: self.counts_as,
-        };
-        ((self.entity, self.entity_id), known)
-    }
 }
 
 impl PostgresPool {
@@ -226,7 +194,7 @@ impl OpenMutation {
         for round in 1..=ROUNDS_MAX {
             let writes = std::slice::from_ref(write);
             let sql = fields::known_query(&fields::named(writes.iter()), &self.log_schema);
-            let found: Vec<KnownRow> = match sql.as_str() {
+            let found: Vec<fields::KnownRow> = match sql.as_str() {
                 // The database chooses the key.
                 "" => Vec::new(),
                 sql => sql_query(sql)
@@ -234,7 +202,7 @@ impl OpenMutation {
                     .await
                     .map_err(|error| DbError::while_doing("reading a row to merge with", error))?,
             };
-            let mut rows = found.into_iter().map(KnownRow::named).collect();
+            let mut rows = found.into_iter().map(fields::KnownRow::named).collect();
             let (planned, merged) = match fields::plan_all(writes, &mut rows) {
                 Ok(planned) => planned,
                 Err(reject) => {

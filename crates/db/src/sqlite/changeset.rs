@@ -5,8 +5,7 @@ use std::sync::Arc;
 use diesel::connection::DefaultLoadingMode;
 use diesel::prelude::*;
 use diesel::sql_query;
-use diesel::sql_types::{Nullable, Text};
-use protocol::{Reject, RejectCode};
+use diesel::sql_types::Text;
 use sync_core::cursor::{Position, refuse};
 use sync_core::mutation::fields::Known;
 
@@ -16,38 +15,16 @@ use super::pool::SqlitePool;
 use super::read::DIALECT;
 use super::statement::{KeptStatements, Statement, Value};
 use super::{entry, field_write};
-use crate::changeset::{Chunk, MergedRecord, Parked, RecordStream};
+use crate::changeset::{Chunk, Line, MergedRecord, Parked, RecordStream, Start, parked_of};
 use crate::entity::{Entity, RowsSql};
 use crate::error::{DbError, DbResult, Failed};
 use crate::read::{self, Part, PartSender, ReadStart, ReadStream};
 use crate::tables::{_rhtmx_sync_parked as parked_table, _rhtmx_sync_peer as peer};
-use crate::write::{TableWrite, is_violation, stored_reject};
+use crate::write::{TableWrite, is_violation};
 
 const READING: &str = "reading records";
 const MERGING: &str = "merging records";
 const KEEPING: &str = "keeping what is known of other databases";
-
-#[derive(QueryableByName)]
-struct Line {
-    #[diesel(sql_type = Nullable<Text>)]
-    key: Option<String>,
-    #[diesel(sql_type = Nullable<Text>)]
-    found: Option<String>,
-    #[diesel(sql_type = Nullable<Text>)]
-    metadata: Option<String>,
-    #[diesel(sql_type = Nullable<Text>)]
-    image: Option<String>,
-}
-
-#[derive(QueryableByName)]
-struct Start {
-    #[diesel(sql_type = Text)]
-    position: String,
-    #[diesel(sql_type = Text)]
-    floor: String,
-    #[diesel(sql_type = Nullable<Text>)]
-    fingerprint: Option<String>,
-}
 
 /// The name under which the database stamps.
 pub(crate) async fn node(conn: &mut SqliteConn) -> DbResult<String> {
@@ -125,18 +102,7 @@ fn read_all(
     let mut chunk = Chunk::default();
     for line in statement.load_iter::<Line, DefaultLoadingMode>(conn)? {
         let line = line?;
-        // A row without a key is nobody's.
-        let Some(key) = line.key else {
-            continue;
-        };
-        let known = Known {
-            row: line.found,
-            metadata: line.metadata,
-            image: line.image,
-            lost: None,
-            counts_as: None,
-        };
-        if let Some(part) = chunk.take(name, key, known)
+        if let Some(part) = chunk.take(name, line)
             && out.blocking_send(part).is_err()
         {
             return Ok(());
@@ -223,13 +189,10 @@ fn merge_one(
     match merged {
         Ok(changed) => Ok(Ok(changed)),
         Err(WriteFailed::Rejected(reject)) => Ok(Err(reject)),
-        Err(WriteFailed::Table { message, .. }) => {
-            Ok(Err(Reject::new(RejectCode::Constraint, message)))
+        Err(WriteFailed::Diesel(error)) if !is_violation(&error) => Err(error.into()),
+        Err(WriteFailed::Table { .. } | WriteFailed::Diesel(_)) => {
+            Ok(Err(crate::changeset::forbidden()))
         }
-        Err(WriteFailed::Diesel(error)) if is_violation(&error) => {
-            Ok(Err(Reject::new(RejectCode::Constraint, error.to_string())))
-        }
-        Err(WriteFailed::Diesel(error)) => Err(error.into()),
     }
 }
 
@@ -340,16 +303,5 @@ pub(crate) async fn parked(
         Ok(query.load(conn)?)
     })
     .await?;
-    found
-        .into_iter()
-        .map(|(key, node, record, reject)| {
-            let reject = stored_reject(&reject)?;
-            Ok(Parked {
-                key,
-                node,
-                record,
-                reject,
-            })
-        })
-        .collect()
+    found.into_iter().map(parked_of).collect()
 }

@@ -62,17 +62,24 @@ pub(crate) async fn write(
 fn write_in(conn: &mut SqliteConnection, entity: &str, changes: &[Change]) -> QueryResult<Folded> {
     const FORGET: &str =
         "DELETE FROM _rhtmx_sync_field WHERE entity = ?1 AND entity_id = ?2 AND metadata = ?3";
+    const LOST: &str = "DELETE FROM _rhtmx_field_conflict WHERE entity = ?1 AND entity_id = ?2";
     const KEEP: &str = "UPDATE _rhtmx_sync_field SET metadata = ?4, newest = max(newest, ?5) \
          WHERE entity = ?1 AND entity_id = ?2 AND metadata = ?3";
     let mut done = Folded::default();
     for change in changes {
         match &change.fate {
-            Fate::Forget => {
+            Fate::Forget { is_gone } => {
                 let rows = sql_query(FORGET)
                     .bind::<Text, _>(entity)
                     .bind::<Text, _>(&change.entity_id)
                     .bind::<Text, _>(&change.before)
                     .execute(conn)?;
+                if rows > 0 && *is_gone {
+                    sql_query(LOST)
+                        .bind::<Text, _>(entity)
+                        .bind::<Text, _>(&change.entity_id)
+                        .execute(conn)?;
+                }
                 done.forgotten += rows as u64;
             }
             Fate::Keep {

@@ -55,7 +55,15 @@ impl FieldTracker {
         let received_ms = now_ms();
         let mut failures = 0;
         let applied = loop {
-            let checked = self.check(&writes, author, received_ms)?;
+            let checked = match self.check(&writes, author, received_ms) {
+                Ok(checked) => checked,
+                Err(error) => {
+                    if failures == 0 {
+                        state.authors.give_back(author.unused());
+                    }
+                    return Err(error);
+                }
+            };
             let place = Place {
                 number: author.number,
                 claimed: None,

@@ -31,7 +31,7 @@ use value::schema::{ColumnKind, Schema};
 pub const RESOLVED_MAX: usize = 1000;
 
 pub use known::Known;
-pub use outcome::{Action, Entry, Merged, Plan};
+pub use outcome::{Action, Entry, KEPT_BYTES_MAX, Merged, Plan, TOLD_BYTES_MAX};
 pub use plan::plan;
 pub use record::{check_record, record_of, row_of};
 

@@ -32,6 +32,13 @@ impl Plan {
     }
 }
 
+/// How many bytes of values a mutation is told of that lost, or replaced others': what it wrote itself always fits a frame.
+pub const TOLD_BYTES_MAX: usize = 1024 * 1024;
+
+/// A value that stands is told beside the one that lost if it has at most this many bytes: small writes must not cause large
+/// answers.
+pub const KEPT_BYTES_MAX: usize = 64 * 1024;
+
 /// What became of a mutation's writes of rows that merge by their fields: what its author is told with the `ack`, each time,
 /// and whose values it has replaced.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,6 +52,9 @@ pub struct Merged {
     /// The values of others that the author had not seen and that lost. They are told once, so they are not stored.
     #[serde(skip)]
     pub of_others: Vec<protocol::Conflict>,
+    /// The bytes of the values in it.
+    #[serde(skip)]
+    bytes: usize,
 }
 
 impl Merged {
@@ -68,22 +78,29 @@ impl Merged {
         let key = write.canonical_key().unwrap_or_default();
         let node = plan.clock.node();
         for conflict in &plan.conflicts {
+            let kept = conflict.kept.as_ref().map(stamped);
+            let kept = kept.filter(|kept| kept.value.get().len() <= KEPT_BYTES_MAX);
+            let lost = stamped(&conflict.lost);
+            let kept_bytes = kept.as_ref().map_or(0, |kept| kept.value.get().len());
+            let bytes = self.bytes + kept_bytes + lost.value.get().len();
+            if bytes > TOLD_BYTES_MAX {
+                continue;
+            }
+            self.bytes = bytes;
+            let is_own = conflict.lost.hlc.is_of(&node);
             let told = protocol::Conflict {
                 entity: write.entity.clone(),
                 key: key.clone(),
                 field: conflict.field.clone(),
-                kept: conflict.kept.as_ref().map(stamped),
-                lost: stamped(&conflict.lost),
-                strategy: strategy(conflict.strategy),
+                kept,
+                lost,
+                strategy: word(conflict.strategy),
                 mutation: None,
-                write: Some(index),
+                write: is_own.then_some(index),
             };
-            match conflict.lost.hlc.is_of(&node) {
+            match is_own {
                 true => self.conflicts.push(told),
-                false => self.of_others.push(protocol::Conflict {
-                    write: None,
-                    ..told
-                }),
+                false => self.of_others.push(told),
             }
         }
     }
@@ -102,6 +119,7 @@ impl Merged {
 
     /// Adds what became of a later write of the same mutation.
     pub fn append(&mut self, mut later: Self) {
+        self.bytes += later.bytes;
         self.stamps.append(&mut later.stamps);
         self.conflicts.append(&mut later.conflicts);
         self.of_others.append(&mut later.of_others);
@@ -115,15 +133,10 @@ fn stamped(value: &merge::Stamped) -> StampedValue {
     }
 }
 
-/// The word for it.
-fn strategy(strategy: FieldMergeStrategy) -> String {
-    match strategy {
-        FieldMergeStrategy::LastWriteWins => "last_write_wins",
-        FieldMergeStrategy::ServerWins => "server_wins",
-        FieldMergeStrategy::ClientWins => "client_wins",
-        FieldMergeStrategy::KeepBoth => "keep_both",
-    }
-    .to_owned()
+/// The word for a strategy, as it is configured.
+fn word(strategy: FieldMergeStrategy) -> String {
+    let word = serde_json::to_value(strategy).expect("it is JSON");
+    word.as_str().unwrap_or_default().to_owned()
 }
 
 /// What to do with the table. Values have the positions of their columns, ascending.

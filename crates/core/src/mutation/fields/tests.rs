@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 use value::schema::{Collation, Column, ColumnKind, Schema};
 
-use super::{Action, Known, Plan, Receipt, plan};
+use super::{Action, KEPT_BYTES_MAX, Known, Merged, Plan, Receipt, TOLD_BYTES_MAX, plan};
 use crate::mutation::{CheckedWrite, check_fields};
 use crate::policy::WriteColumns;
 
@@ -616,4 +616,45 @@ proptest! {
 /// Whether the row was created again, so that what was known of the earlier one does not count.
 fn plan_is_new_birth(before: &Option<Row>, after: &Row) -> bool {
     after.born() > before.as_ref().and_then(Row::born)
+}
+
+#[test]
+fn what_a_mutation_is_told_is_bounded_however_large_the_rows_are() {
+    let rules = rules(Deletes::Win);
+    let text = |bytes: usize| json!({ "title": "x".repeat(bytes) });
+    let told = |kept: usize, lost: usize, writes: u64| {
+        let mut merged = Merged::default();
+        for number in 0..writes {
+            let mut store = begun();
+            let later = write(Op::Update, &text(kept), &at(900, 1), None);
+            store.push(&later, &rules, 1).expect("accepted");
+            let earlier = write(Op::Update, &text(lost), &at(100, 2), None);
+            let checked = check(&earlier, &rules, &mut receipt(2)).expect("fits");
+            let fields = checked.fields.clone().expect("it merges");
+            let plan = plan(&checked, &fields, &store.known).expect("accepted");
+            merged.add(number as usize, &checked, &plan);
+        }
+        merged
+    };
+    let [small] = &told(5, 3, 1).conflicts[..] else {
+        panic!("one conflict")
+    };
+    assert_eq!(
+        small.kept.as_ref().map(|kept| kept.value.get().len()),
+        Some(7)
+    );
+    let [large] = &told(KEPT_BYTES_MAX, 3, 1).conflicts[..] else {
+        panic!("one conflict")
+    };
+    assert!(large.kept.is_none());
+    let many = told(60_000, 3, 40).conflicts;
+    let bytes = |told: &protocol::Conflict| {
+        told.lost.value.get().len() + told.kept.as_ref().map_or(0, |kept| kept.value.get().len())
+    };
+    let total: usize = many.iter().map(bytes).sum();
+    assert!(
+        many.len() < 40 && total <= TOLD_BYTES_MAX,
+        "{} {total}",
+        many.len()
+    );
 }

@@ -98,11 +98,12 @@ impl<'a> Stamping<'a> {
         )
     }
 
-    /// Drops all entries, as a truncate does with the rows.
+    /// Drops all entries and lost values, as a truncate does with the rows.
     pub(super) fn forget(&self) -> String {
+        let (tables, entity) = (&self.tables, &self.entity);
         format!(
-            "DELETE FROM {}._rhtmx_sync_field WHERE entity = {};",
-            self.tables, self.entity
+            "DELETE FROM {tables}._rhtmx_field_conflict WHERE entity = {entity}; \
+             DELETE FROM {tables}._rhtmx_sync_field WHERE entity = {entity};"
         )
     }
 

@@ -13,10 +13,10 @@ use diesel_async::{
     AnsiTransactionManager, AsyncConnection as _, AsyncPgConnection, RunQueryDsl,
     SimpleAsyncConnection as _, TransactionManager as _,
 };
-use protocol::{Op, Reject, RejectCode};
+use protocol::{Op, Reject};
 use sync_core::mutation::fields::Known;
 
-use crate::changeset::MergedRecord;
+use crate::changeset::{MergedRecord, forbidden};
 use crate::error::{DbError, DbResult, Failed};
 use crate::postgres::mutation::LOCK_PATIENCE;
 use crate::postgres::pool::PostgresPool;
@@ -71,20 +71,6 @@ struct OneText {
 }
 
 #[derive(QueryableByName)]
-struct KnownRow {
-    #[diesel(sql_type = Text)]
-    entity: String,
-    #[diesel(sql_type = Text)]
-    entity_id: String,
-    #[diesel(sql_type = Nullable<Text>)]
-    values: Option<String>,
-    #[diesel(sql_type = Nullable<Text>)]
-    metadata: Option<String>,
-    #[diesel(sql_type = Nullable<Text>)]
-    image: Option<String>,
-}
-
-#[derive(QueryableByName)]
 struct Answer {
     #[diesel(sql_type = Text)]
     epoch: String,
@@ -110,7 +96,8 @@ impl Page<'_> {
         let (mut fresh, mut others) = (Vec::new(), Vec::new());
         for (at, write) in writes.iter().enumerate() {
             let mut one = rows.clone_of(write);
-            let is_new = one.values().all(|known| *known == Known::default());
+            let is_nothing = |known: &Known| known.row.is_none() && known.metadata.is_none();
+            let is_new = one.values().all(is_nothing);
             match fields::plan_all(std::slice::from_ref(write), &mut one) {
                 Err(reject) => self.merged[at] = Err(reject),
                 Ok((planned, _)) => {
@@ -164,7 +151,7 @@ impl Page<'_> {
             .execute(self.conn)
             .await?;
         let named = fields::named(writes.iter());
-        let found: Vec<KnownRow> = sql_query(fields::known_query(&named, self.log_schema))
+        let found: Vec<fields::KnownRow> = sql_query(fields::known_query(&named, self.log_schema))
             .load(self.conn)
             .await?;
         self.conn
@@ -177,16 +164,7 @@ impl Page<'_> {
             .bind::<Text, _>(path.text.unwrap_or_default())
             .execute(self.conn)
             .await?;
-        let rows = found.into_iter().map(|row| {
-            let known = Known {
-                row: row.values,
-                metadata: row.metadata,
-                image: row.image,
-                lost: None,
-                counts_as: None,
-            };
-            ((row.entity, row.entity_id), known)
-        });
+        let rows = found.into_iter().map(fields::KnownRow::named);
         Ok(Rows(rows.collect()))
     }
 
@@ -304,13 +282,7 @@ impl Page<'_> {
         let asked = fields::as_asked(writes);
         let explained = explain::explain(self.conn, self.log_schema, &asked, fault).await;
         AnsiTransactionManager::rollback_transaction(self.conn).await?;
-        let plain = || {
-            Reject::new(
-                RejectCode::Constraint,
-                "the table or a rule of it forbids the row",
-            )
-        };
-        Ok(explained?.unwrap_or_else(plain))
+        Ok(explained?.unwrap_or_else(forbidden))
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use diesel::prelude::*;
 use diesel::sql_query;
-use diesel::sql_types::{Nullable, Text};
+use diesel::sql_types::Text;
 use diesel_async::{
     AsyncConnection as _, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection as _,
 };
@@ -22,38 +22,15 @@ use super::one_snapshot::{ONE_SNAPSHOT, lock_all};
 use super::pool::PostgresPool;
 use super::read::{READ_TIMEOUTS, SESSION_SETTINGS};
 use super::store::{SEARCH_PATH, in_schema};
-use crate::changeset::{Chunk, Parked, RecordStream};
+use crate::changeset::{Chunk, Line, Parked, RecordStream, Start, parked_of};
 use crate::entity::{Entity, RowsSql};
 use crate::error::{DbError, DbResult, Failed};
 use crate::quote::literal;
 use crate::read::{self, Part, PartSender, ReadStart, ReadStream};
 use crate::tables::{_rhtmx_sync_parked as parked_table, _rhtmx_sync_peer as peer};
-use crate::write::stored_reject;
 
 const READING: &str = "reading records";
 const KEEPING: &str = "keeping what is known of other databases";
-
-#[derive(QueryableByName)]
-struct Line {
-    #[diesel(sql_type = Nullable<Text>)]
-    key: Option<String>,
-    #[diesel(sql_type = Nullable<Text>)]
-    found: Option<String>,
-    #[diesel(sql_type = Nullable<Text>)]
-    metadata: Option<String>,
-    #[diesel(sql_type = Nullable<Text>)]
-    image: Option<String>,
-}
-
-#[derive(QueryableByName)]
-struct Start {
-    #[diesel(sql_type = Text)]
-    position: String,
-    #[diesel(sql_type = Text)]
-    floor: String,
-    #[diesel(sql_type = Nullable<Text>)]
-    fingerprint: Option<String>,
-}
 
 /// The name under which the database stamps.
 pub(crate) async fn node(conn: &mut AsyncPgConnection) -> DbResult<String> {
@@ -152,17 +129,7 @@ async fn read_all(
         while let Some(line) = lines.next().await {
             progress.line();
             let line = line?;
-            let Some(key) = line.key else {
-                continue;
-            };
-            let known = Known {
-                row: line.found,
-                metadata: line.metadata,
-                image: line.image,
-                lost: None,
-                counts_as: None,
-            };
-            if let Some(part) = chunk.take(name, key, known)
+            if let Some(part) = chunk.take(name, line)
                 && progress.send(out, part).await.is_err()
             {
                 return Ok(());
@@ -336,16 +303,5 @@ pub(crate) async fn parked(
     let found = found
         .await
         .map_err(|failed: Failed| failed.while_doing(KEEPING))?;
-    found
-        .into_iter()
-        .map(|(key, node, record, reject)| {
-            let reject = stored_reject(&reject)?;
-            Ok(Parked {
-                key,
-                node,
-                record,
-                reject,
-            })
-        })
-        .collect()
+    found.into_iter().map(parked_of).collect()
 }

@@ -8,6 +8,8 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use diesel::QueryableByName;
+use diesel::sql_types::{Nullable, Text};
 use protocol::{Op, Reject, RejectCode};
 use serde_json::value::RawValue;
 use sync_core::mutation::fields::{Action, Known, Merged, Plan, plan};
@@ -109,6 +111,39 @@ fn open_conflicts(conflicts: &str, entity: &str) -> String {
          AND c.resolved_at IS NULL GROUP BY c.field) c)",
         literal(entity)
     )
+}
+
+/// A line of the query [`known_query`].
+#[derive(QueryableByName)]
+pub(in crate::postgres) struct KnownRow {
+    #[diesel(sql_type = Text)]
+    entity: String,
+    #[diesel(sql_type = Text)]
+    entity_id: String,
+    #[diesel(sql_type = Nullable<Text>)]
+    values: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    metadata: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    image: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    lost: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    counts_as: Option<String>,
+}
+
+impl KnownRow {
+    /// The row by its name.
+    pub(in crate::postgres) fn named(self) -> ((String, String), Known) {
+        let known = Known {
+            row: self.values,
+            metadata: self.metadata,
+            image: self.image,
+            lost: self.lost,
+            counts_as: self.counts_as,
+        };
+        ((self.entity, self.entity_id), known)
+    }
 }
 
 /// Reads what the query returned.

@@ -52,19 +52,9 @@ fn step(write: &TableWrite) -> String {
     let guard = guard(write);
     let check = check(write, guard.as_ref()).filter(|_| loses.is_none());
     let mut statements: Vec<String> = Vec::new();
-    let is_apart = loses.is_some() && beside.is_some_and(|beside| beside.entry.is_some());
     if loses == Some(Loses::Row) {
-        let found = found(write, guard.as_ref(), None);
-        statements.push(if is_apart {
-            format!("WITH apart AS ({} RETURNING 1) {found}", apart(write))
-        } else {
-            found
-        });
-    } else if is_apart {
-        statements.push(apart(write));
-    }
-    if loses != Some(Loses::Row) && guard.is_some() && sets_nothing(write) && write.op == Op::Upsert
-    {
+        statements.push(found(write, guard.as_ref(), None));
+    } else if guard.is_some() && sets_nothing(write) && write.op == Op::Upsert {
         // Then the upsert leaves a row that it finds as it is.
         statements.push(found(write, guard.as_ref(), check.as_ref()));
     }
@@ -155,19 +145,10 @@ fn kept(write: &TableWrite, beside: &Beside) -> String {
     if lost.is_told {
         kept.push_str(r#","t":true"#);
     }
+    if beside.loses.is_some() && beside.entry.is_some() {
+        kept.push_str(r#","p":true"#);
+    }
     kept + "}"
-}
-
-/// Remembers that the row's entry has changed without the table, of which the log says nothing. The engine's table is found as
-/// the log is: by the role's own search path.
-fn apart(write: &TableWrite) -> String {
-    let literal = crate::quote::portable_literal;
-    format!(
-        "INSERT INTO _rhtmx_sync_apart (entity, entity_id) VALUES ({}, {}) \
-         ON CONFLICT (entity, entity_id) DO UPDATE SET xid = pg_catalog.pg_current_xact_id()",
-        literal(&write.entity),
-        literal(&write.canonical_key().unwrap_or_default())
-    )
 }
 
 /// A query that locks the rows with the keys in `$1`, an array of their objects.
