@@ -9,7 +9,6 @@ use diesel::QueryableByName;
 use diesel::sql_types::{Nullable, Text};
 use merge::{NodeId, Record};
 use protocol::{Reject, RejectCode};
-use sync_core::cursor::{Cursor, Position};
 use sync_core::mutation::CheckedWrite;
 use sync_core::mutation::fields::{Known, check_record, record_of};
 use value::schema::Schema;
@@ -18,7 +17,6 @@ use crate::entity::{Entity, EntityMap};
 use crate::error::{DbError, DbResult};
 use crate::read::{Part, ReadStream, TOO_LARGE};
 use crate::write::{TableScope, TableWrite, stored_reject};
-use crate::{DbPool, on_backend};
 
 /// How many records one transaction merges at most.
 pub const RECORDS_MERGED_MAX: usize = 1_000;
@@ -52,125 +50,6 @@ pub struct Parked {
 
 /// What became of a record: whether it has changed anything, or why it cannot be merged.
 pub type MergedRecord = Result<bool, Reject>;
-
-impl DbPool {
-    /// The name under which the database stamps.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn node(&self) -> DbResult<NodeId> {
-        let node = on_backend!(self, |pool, backend| {
-            backend::changeset::node(&mut *pool.get().await?).await
-        })?;
-        NodeId::new(&node).map_err(|error| crate::read::unreadable(&error))
-    }
-
-    /// Starts a read of what is known of an entity's rows, and of those that are gone: of all, or of those that have
-    /// changed since a position.
-    ///
-    /// # Errors
-    /// When its rows do not merge by their fields.
-    pub fn read_records(
-        &self,
-        entity: &Arc<Entity>,
-        since: Option<Position>,
-    ) -> DbResult<RecordStream> {
-        if entity.fields.is_none() || entity.relation.is_none() {
-            return Err(no_fields(&entity.schema));
-        }
-        Ok(on_backend!(self, |pool, backend| {
-            backend::changeset::read_records(pool, entity.clone(), since)
-        }))
-    }
-
-    /// Merges checked records of different rows, at most [`RECORDS_MERGED_MAX`], in one transaction. The answers are in
-    /// their order.
-    ///
-    /// # Errors
-    /// When the database fails; nothing has been merged then, or it is unknown whether.
-    pub async fn merge_records(
-        &self,
-        entity: &Arc<Entity>,
-        records: Vec<CheckedWrite>,
-    ) -> DbResult<Vec<MergedRecord>> {
-        let writes = records.into_iter().map(|one| write_of(entity, one));
-        let writes: Vec<TableWrite> = writes.collect::<DbResult<_>>()?;
-        on_backend!(self, |pool, backend| {
-            backend::changeset::merge_records(pool, writes).await
-        })
-    }
-
-    /// Whether rows of another database have been merged here.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn has_peers(&self) -> DbResult<bool> {
-        on_backend!(self, |pool, backend| {
-            backend::changeset::has_peers(&mut *pool.get().await?).await
-        })
-    }
-
-    /// How far another database's rows of an entity have been merged; none where that has not begun.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn reached(&self, peer: &Peer, entity: &str) -> DbResult<Option<Cursor>> {
-        let (node, entity) = (peer.0.as_str().to_owned(), entity.to_owned());
-        let reached = on_backend!(self, |pool, backend| {
-            backend::changeset::reached(&mut *pool.get().await?, node, entity).await
-        })?;
-        // What cannot be read is as good as nothing: then all is merged again.
-        Ok(reached.and_then(|text| text.parse().ok()))
-    }
-
-    /// Stores how far another database's rows of an entity have been merged.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn reach(&self, peer: &Peer, entity: &str, cursor: &Cursor) -> DbResult<()> {
-        let (node, entity) = (peer.0.as_str().to_owned(), entity.to_owned());
-        let cursor = cursor.to_string();
-        on_backend!(self, |pool, backend| {
-            backend::changeset::reach(&mut *pool.get().await?, node, entity, cursor).await
-        })
-    }
-
-    /// Parks records of another database, and forgets those of these rows that were parked and are merged now.
-    ///
-    /// # Errors
-    /// When the database fails, or too many are parked.
-    pub async fn park(
-        &self,
-        peer: &Peer,
-        entity: &str,
-        parked: Vec<Parked>,
-        merged: Vec<String>,
-    ) -> DbResult<()> {
-        let (node, entity) = (peer.0.as_str().to_owned(), entity.to_owned());
-        let name = entity.clone();
-        let count = on_backend!(self, |pool, backend| {
-            backend::changeset::park(&mut *pool.get().await?, node, name, parked, merged).await
-        })?;
-        check_parked(count, &entity)
-    }
-
-    /// The parked records of an entity with keys after this one, in the order of their keys, at most `limit`.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn parked(
-        &self,
-        entity: &str,
-        after: Option<(String, String)>,
-        limit: usize,
-    ) -> DbResult<Vec<Parked>> {
-        let entity = entity.to_owned();
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        on_backend!(self, |pool, backend| {
-            backend::changeset::parked(&mut *pool.get().await?, entity, after, limit).await
-        })
-    }
-}
 
 /// The record of a row that was read; none where nothing is known of it.
 pub fn record(entity: &Entity, key: &str, known: &Known) -> Option<Record> {

@@ -8,9 +8,6 @@
 
 use merge::{Clock, Metadata, Rules};
 
-use crate::error::DbResult;
-use crate::{DbPool, on_backend};
-
 /// How many entries are read at once.
 pub(crate) const BATCH_ENTRIES: i64 = 500;
 
@@ -28,35 +25,6 @@ pub struct Folded {
     pub forgotten: u64,
     /// How many of those that became smaller were folded before their time, because they were too large.
     pub early: u64,
-}
-
-impl DbPool {
-    /// Folds a batch of what is kept beside an entity's rows, of those with keys after this one: clocks up to the horizon,
-    /// before which nobody can write any more, and more of what is too large.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn fold_fields(
-        &self,
-        entity: &str,
-        rules: &Rules,
-        horizon: &Clock,
-        after: Option<&str>,
-    ) -> DbResult<Folded> {
-        on_backend!(self, |pool, backend| {
-            let mut conn = pool.get().await?;
-            let entries = backend::folding::read(&mut conn, entity, after).await?;
-            let changes = changes(&entries, rules, horizon);
-            let folded = match changes.is_empty() {
-                true => Folded::default(),
-                false => backend::folding::write(&mut conn, entity, changes).await?,
-            };
-            Ok(Folded {
-                last: last(&entries),
-                ..folded
-            })
-        })
-    }
 }
 
 /// An entry as it was read.

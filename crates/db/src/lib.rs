@@ -45,10 +45,11 @@ use std::time::Duration;
 
 use filter::Backend;
 use futures_util::FutureExt as _;
+use merge::NodeId;
 use sync_core::cursor::{Cursor, Position};
 use sync_core::doctor::Facts;
 use sync_core::log::ChangeKind;
-use sync_core::mutation::Applied;
+use sync_core::mutation::{Applied, CheckedWrite};
 
 pub use catalog::{DescribeError, Described};
 pub use config::DatabaseConfig;
@@ -63,15 +64,18 @@ pub use postgres::{
 #[cfg(feature = "sqlite")]
 pub use sqlite::pool::SqlitePool;
 
+use changeset::{MergedRecord, Parked, Peer, RecordStream};
 use entity::{Entity, EntityConfig};
+use folding::Folded;
 use health::Health;
 use listener::ListenerContext;
+use merge::{Clock, Rules};
 use open_mutation::OpenMutation;
 use pooling::Pooling;
 use read::{ChangeStream, ChangesQuery, RowStream, RowsQuery};
 use retention::Pruned;
 use url::DatabaseUrl;
-use write::{Began, ClientState, Mutation};
+use write::{Began, ClientState, Mutation, TableWrite};
 
 /// The longest message between servers, in bytes: PostgreSQL's notifications are shorter than 8,000.
 pub const MESSAGE_BYTES_MAX: usize = 7900;
@@ -93,21 +97,20 @@ macro_rules! on_backend {
     ($db:expr, |$pool:ident, $backend:ident| $body:expr) => {
         match $db {
             #[cfg(feature = "postgres")]
-            $crate::DbPool::Postgres($pool) => {
+            DbPool::Postgres($pool) => {
                 #[allow(unused_imports, reason = "not every body names its backend")]
-                use $crate::postgres as $backend;
+                use postgres as $backend;
                 $body
             }
             #[cfg(feature = "sqlite")]
-            $crate::DbPool::Sqlite($pool) => {
+            DbPool::Sqlite($pool) => {
                 #[allow(unused_imports, reason = "not every body names its backend")]
-                use $crate::sqlite as $backend;
+                use sqlite as $backend;
                 $body
             }
         }
     };
 }
-pub(crate) use on_backend;
 
 impl DbPool {
     /// Connects to `postgresql://…`, `postgres://…`, `sqlite://path` or `sqlite::memory:`.
@@ -537,6 +540,33 @@ impl DbPool {
         })
     }
 
+    /// Folds a batch of what is kept beside an entity's rows, of those with keys after this one: clocks up to the horizon,
+    /// before which nobody can write any more, and more of what is too large.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn fold_fields(
+        &self,
+        entity: &str,
+        rules: &Rules,
+        horizon: &Clock,
+        after: Option<&str>,
+    ) -> DbResult<Folded> {
+        on_backend!(self, |pool, backend| {
+            let mut conn = pool.get().await?;
+            let entries = backend::folding::read(&mut conn, entity, after).await?;
+            let changes = folding::changes(&entries, rules, horizon);
+            let folded = match changes.is_empty() {
+                true => Folded::default(),
+                false => backend::folding::write(&mut conn, entity, changes).await?,
+            };
+            Ok(Folded {
+                last: folding::last(&entries),
+                ..folded
+            })
+        })
+    }
+
     /// Deletes a batch of the log's oldest entries, when the log has grown too large.
     ///
     /// # Errors
@@ -544,6 +574,125 @@ impl DbPool {
     pub async fn prune_oldest(&self) -> DbResult<Pruned> {
         on_backend!(self, |pool, backend| {
             backend::store::prune_oldest(&mut *pool.get().await?).await
+        })
+    }
+
+    /// The name under which the database stamps.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn node(&self) -> DbResult<NodeId> {
+        let node = on_backend!(self, |pool, backend| {
+            backend::changeset::node(&mut *pool.get().await?).await
+        })?;
+        NodeId::new(&node).map_err(|error| read::unreadable(&error))
+    }
+
+    /// Starts a read of what is known of an entity's rows, and of those that are gone: of all, or of those that have
+    /// changed since a position.
+    ///
+    /// # Errors
+    /// When its rows do not merge by their fields.
+    pub fn read_records(
+        &self,
+        entity: &Arc<Entity>,
+        since: Option<Position>,
+    ) -> DbResult<RecordStream> {
+        if entity.fields.is_none() || entity.relation.is_none() {
+            return Err(changeset::no_fields(&entity.schema));
+        }
+        Ok(on_backend!(self, |pool, backend| {
+            backend::changeset::read_records(pool, entity.clone(), since)
+        }))
+    }
+
+    /// Merges checked records of different rows, at most [`RECORDS_MERGED_MAX`], in one transaction. The answers are in
+    /// their order.
+    ///
+    /// # Errors
+    /// When the database fails; nothing has been merged then, or it is unknown whether.
+    pub async fn merge_records(
+        &self,
+        entity: &Arc<Entity>,
+        records: Vec<CheckedWrite>,
+    ) -> DbResult<Vec<MergedRecord>> {
+        let writes = records
+            .into_iter()
+            .map(|one| changeset::write_of(entity, one));
+        let writes: Vec<TableWrite> = writes.collect::<DbResult<_>>()?;
+        on_backend!(self, |pool, backend| {
+            backend::changeset::merge_records(pool, writes).await
+        })
+    }
+
+    /// Whether rows of another database have been merged here.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn has_peers(&self) -> DbResult<bool> {
+        on_backend!(self, |pool, backend| {
+            backend::changeset::has_peers(&mut *pool.get().await?).await
+        })
+    }
+
+    /// How far another database's rows of an entity have been merged; none where that has not begun.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn reached(&self, peer: &Peer, entity: &str) -> DbResult<Option<Cursor>> {
+        let (node, entity) = (peer.0.as_str().to_owned(), entity.to_owned());
+        let reached = on_backend!(self, |pool, backend| {
+            backend::changeset::reached(&mut *pool.get().await?, node, entity).await
+        })?;
+        // What cannot be read is as good as nothing: then all is merged again.
+        Ok(reached.and_then(|text| text.parse().ok()))
+    }
+
+    /// Stores how far another database's rows of an entity have been merged.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn reach(&self, peer: &Peer, entity: &str, cursor: &Cursor) -> DbResult<()> {
+        let (node, entity) = (peer.0.as_str().to_owned(), entity.to_owned());
+        let cursor = cursor.to_string();
+        on_backend!(self, |pool, backend| {
+            backend::changeset::reach(&mut *pool.get().await?, node, entity, cursor).await
+        })
+    }
+
+    /// Parks records of another database, and forgets those of these rows that were parked and are merged now.
+    ///
+    /// # Errors
+    /// When the database fails, or too many are parked.
+    pub async fn park(
+        &self,
+        peer: &Peer,
+        entity: &str,
+        parked: Vec<Parked>,
+        merged: Vec<String>,
+    ) -> DbResult<()> {
+        let (node, entity) = (peer.0.as_str().to_owned(), entity.to_owned());
+        let name = entity.clone();
+        let count = on_backend!(self, |pool, backend| {
+            backend::changeset::park(&mut *pool.get().await?, node, name, parked, merged).await
+        })?;
+        changeset::check_parked(count, &entity)
+    }
+
+    /// The parked records of an entity with keys after this one, in the order of their keys, at most `limit`.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn parked(
+        &self,
+        entity: &str,
+        after: Option<(String, String)>,
+        limit: usize,
+    ) -> DbResult<Vec<Parked>> {
+        let entity = entity.to_owned();
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        on_backend!(self, |pool, backend| {
+            backend::changeset::parked(&mut *pool.get().await?, entity, after, limit).await
         })
     }
 }
