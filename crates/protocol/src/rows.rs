@@ -169,8 +169,7 @@ pub struct RowMetadata {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[cfg_attr(test, ts(optional, type = "Record<string,Json>"))]
     pub clocks: BTreeMap<String, Box<RawValue>>,
-    /// By column, where both values of a conflict are kept: those that it does not hold and that nobody has resolved,
-    /// the oldest first.
+    /// By column, where both values of a conflict are kept: those that lost and that nobody has resolved, the oldest first.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[cfg_attr(test, ts(optional, type = "Record<string,StampedValue[]>"))]
     pub lost: BTreeMap<String, Box<RawValue>>,

@@ -59,10 +59,7 @@ export type Change = Partial<MutationId> & (
     edited?: string;
     /** What columns have of their own: a clock, or of a counter or a set what it is made of. */
     clocks?: Record<string,Json>;
-    /**
-     * By column, where both values of a conflict are kept: those that it does not hold and that nobody has resolved,
-     * the oldest first.
-     */
+    /** By column, where both values of a conflict are kept: those that lost and that nobody has resolved, the oldest first. */
     lost?: Record<string,StampedValue[]>;
   }
   | {
@@ -81,10 +78,7 @@ export type Change = Partial<MutationId> & (
     edited?: string;
     /** What columns have of their own: a clock, or of a counter or a set what it is made of. */
     clocks?: Record<string,Json>;
-    /**
-     * By column, where both values of a conflict are kept: those that it does not hold and that nobody has resolved,
-     * the oldest first.
-     */
+    /** By column, where both values of a conflict are kept: those that lost and that nobody has resolved, the oldest first. */
     lost?: Record<string,StampedValue[]>;
   }
   | {
@@ -323,10 +317,7 @@ export type RowImage = {
   edited?: string;
   /** What columns have of their own: a clock, or of a counter or a set what it is made of. */
   clocks?: Record<string,Json>;
-  /**
-   * By column, where both values of a conflict are kept: those that it does not hold and that nobody has resolved,
-   * the oldest first.
-   */
+  /** By column, where both values of a conflict are kept: those that lost and that nobody has resolved, the oldest first. */
   lost?: Record<string,StampedValue[]>;
 };
 
