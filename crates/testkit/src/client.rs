@@ -15,8 +15,10 @@ mod view;
 mod waiting;
 
 use std::thread;
+use std::time::Duration;
 
 use serde_json::json;
+use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
@@ -31,6 +33,9 @@ pub use self::subscription::{Phase, SavedSubscription, Subscription};
 use self::connection::Connection;
 use self::replica::Replica;
 use self::transcript::Transcript;
+
+/// How long a client waits before it asks an unavailable server again.
+const AGAIN_AFTER: Duration = Duration::from_millis(100);
 
 /// A client that keeps a copy of the rows exactly as the protocol says, and panics when the server
 /// breaks a rule.
@@ -54,11 +59,19 @@ pub struct SyncClient {
 
 /// Connecting.
 impl SyncClient {
-    /// Connects to `ws://…/api/sync/ws`, sends `hello` and waits for `welcome`.
+    /// Connects to `ws://…/api/sync/ws`, sends `hello` and waits for `welcome`. A server that is `unavailable` is asked
+    /// again, as by every client: the database of a busy machine may be slow to connect.
     pub async fn connect(url: &str, options: ClientOptions) -> Self {
-        Self::try_connect(url, options)
-            .await
-            .unwrap_or_else(|error| panic!("could not connect to {url}: {error}"))
+        let deadline = Instant::now() + options.patience;
+        loop {
+            match Self::try_connect(url, options.clone()).await {
+                Ok(client) => return client,
+                Err(error) if error.is_unavailable() && Instant::now() < deadline => {
+                    tokio::time::sleep(AGAIN_AFTER).await;
+                }
+                Err(error) => panic!("could not connect to {url}: {error}"),
+            }
+        }
     }
 
     /// Like [`connect`](Self::connect), for connections that may be refused.
@@ -93,11 +106,19 @@ impl SyncClient {
     }
 
     /// Continues from the state of [`into_state`](Self::into_state), with its client id: resumes every
-    /// subscription from its cursor, and pushes unanswered mutations again, from `last_mutation + 1`.
+    /// subscription from its cursor, and pushes unanswered mutations again, from `last_mutation + 1`. A server that is
+    /// `unavailable` is asked again.
     pub async fn reconnect(url: &str, options: ClientOptions, state: &ClientState) -> Self {
-        Self::try_reconnect(url, options, state)
-            .await
-            .unwrap_or_else(|error| panic!("could not connect to {url} again: {error}"))
+        let deadline = Instant::now() + options.patience;
+        loop {
+            match Self::try_reconnect(url, options.clone(), state).await {
+                Ok(client) => return client,
+                Err(error) if error.is_unavailable() && Instant::now() < deadline => {
+                    tokio::time::sleep(AGAIN_AFTER).await;
+                }
+                Err(error) => panic!("could not connect to {url} again: {error}"),
+            }
+        }
     }
 
     /// Like [`reconnect`](Self::reconnect), for a server that may be down.

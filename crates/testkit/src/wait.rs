@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// Ten seconds in all: long enough for a busy machine, and short enough to detect a hang.
-const ATTEMPTS_MAX: u32 = 400;
+/// A minute in all: long enough for a busy machine, and short enough to detect a hang.
+const ATTEMPTS_MAX: u32 = 2_400;
 const PAUSE: Duration = Duration::from_millis(25);
 
 /// Calls `ask` until it returns an answer, and panics with `what` if it never does.

@@ -175,6 +175,13 @@ impl fmt::Display for Closed {
     }
 }
 
+impl ConnectError {
+    /// Whether the server said that it cannot serve anybody at the moment.
+    pub(super) fn is_unavailable(&self) -> bool {
+        matches!(self, Self::Closed { error: Some(error), .. } if error["code"] == "unavailable")
+    }
+}
+
 impl fmt::Display for ConnectError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -24,7 +24,7 @@ pub struct ClientOptions {
     pub headers: Vec<(&'static str, String)>,
     /// The mode of subscriptions that name none, where the route is for another than `rows`.
     pub mode: Option<&'static str>,
-    /// How long a call waits until it considers the server hung and fails. 20 seconds by default.
+    /// How long a call waits until it considers the server hung and fails. A minute by default.
     pub patience: Duration,
 }
 
@@ -38,7 +38,7 @@ impl Default for ClientOptions {
             origin: None,
             headers: Vec::new(),
             mode: None,
-            patience: Duration::from_secs(20),
+            patience: Duration::from_secs(60),
         }
     }
 }
