@@ -170,7 +170,9 @@ class Merging {
   #take({ conflicts = [], stamps, aheadMs }: Commit): void {
     if (stamps) this.#stamps.count(stamps);
     if (aheadMs !== undefined) this.#stamps.correct(aheadMs);
-    const own = conflicts.map((conflict) => [idOf(conflict), conflict] as const).filter(([id]) => !this.#dismissed.has(id));
+    // What the server keeps is in the row until anybody resolves it; one of this client's own would outlive that.
+    const lost = conflicts.filter(({ strategy, kept }) => strategy !== "keep_both" || !kept);
+    const own = lost.map((conflict) => [idOf(conflict), conflict] as const).filter(([id]) => !this.#dismissed.has(id));
     for (const [id, conflict] of own) this.#own.set(id, conflict);
     bound(this.#own);
     if (own.length || aheadMs !== undefined) this.#keep(aheadMs);

@@ -14,8 +14,8 @@ import { rulesOf } from "./rows.js";
 export interface FieldConflict extends Conflict {
   readonly id: string;
   /**
-   * Under `keep_both` the server keeps the lost value, and everybody sees it, until somebody resolves it. Otherwise it was
-   * written here, and is only here, until it is dismissed.
+   * Under `keep_both` the server keeps the lost value, and everybody sees it who has the row in a list, until somebody
+   * resolves it. Otherwise it was written here, and is only here, until it is dismissed; so is one whose row is gone.
    */
   readonly isKept: boolean;
 }

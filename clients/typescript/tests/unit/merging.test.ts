@@ -488,4 +488,25 @@ describe("SPEC 22: conflicts", () => {
     expect(conflicts.rows).toEqual([]);
     await sync.close();
   });
+
+  test("that the server keeps end when somebody else resolves them, also for whose value lost; one whose row is gone stays", async () => {
+    const world = new MergingWorld(new MemoryStore(), { ...RULES, strategy: "keep_both" });
+    const { tracks } = world.server.database;
+    const known = tracks.known.bind(tracks);
+    const lost = [{ value: "lost", hlc: CLOCKS[0] }];
+    let isResolved = false;
+    tracks.known = (...row) => ({ ...known(...row), ...(!isResolved && { lost: { title: lost } }) });
+    const { sync } = world.device();
+    await world.settle();
+    const { conflicts } = sync.items;
+    const { kept: _, ...ofGone } = conflict(CLOCKS[1], { key: "gone", strategy: "keep_both" });
+    for (const own of [conflict(CLOCKS[0], { strategy: "keep_both" }), ofGone]) world.session.frames.push({ type: "conflict", ...own });
+    await world.settle();
+    expect(conflicts.rows).toMatchObject([{ key: "1", isKept: true }, { key: "gone", isKept: false }]);
+    isResolved = true;
+    world.server.database.put("items", { ...ROW, title: "resolved" });
+    await world.settle();
+    expect(conflicts.rows).toMatchObject([{ key: "gone", isKept: false }]);
+    await sync.close();
+  });
 });
