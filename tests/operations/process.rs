@@ -288,11 +288,19 @@ async fn a_server_with_the_demos_tables_and_a_database_has_no_login() {
         "--entity",
         "viewers",
     ];
-    let server = ServerProcess::spawn(args, [("DATABASE_URL", db.url())]).await;
-    let http = Http::new(server.base_url());
-    let page = http.get("/").await;
-    assert!(page.status == 200 && !page.text.contains(LOGIN));
-    assert_eq!(http.post("/demo/login/ann", &json!({})).await.status, 404);
+    // The page subscribes to todos that merge by their fields; where they do not, it is not there.
+    for (fields, status) in [("", 404), ("last_write_wins", 200)] {
+        let settings = [
+            ("DATABASE_URL", db.url()),
+            ("RHTMX_SYNC_SYNC_FIELDS", fields.to_owned()),
+        ];
+        let server = ServerProcess::spawn(args, settings).await;
+        let http = Http::new(server.base_url());
+        let page = http.get("/").await;
+        assert_eq!(page.status, status, "{fields}");
+        assert!(!page.text.contains(LOGIN));
+        assert_eq!(http.post("/demo/login/ann", &json!({})).await.status, 404);
+    }
 }
 
 /// A folder with a configuration file, and three databases with one table each.

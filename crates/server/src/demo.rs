@@ -8,15 +8,20 @@ use anyhow::Context as _;
 use axum::Router;
 use axum::response::Html;
 use axum::routing::get;
-use rhtmx_sync::{ColumnPolicy, DbPool, EntityConfig, EntityPolicy, Policies, PolicyError};
+use rhtmx_sync::{
+    ColumnPolicy, ColumnRule, DbPool, EntityConfig, EntityPolicy, FieldMergeStrategy, Policies,
+    PolicyError, Rules,
+};
 
 use users::LOGIN;
 pub(crate) use users::Users;
 
 /// The demo's database, in the server's working directory.
 pub(crate) const DATABASE_URL: &str = "sqlite://rhtmx-sync-lists.db";
-/// The entities of the application; a server that syncs all of them serves it.
-const ENTITIES: [&str; 3] = ["lists", "todos", "viewers"];
+/// The entities of the application; a server that syncs all of them serves it, if todos merge.
+const ENTITIES: [&str; 3] = ["lists", TODOS, "viewers"];
+/// They merge by their fields: the application subscribes to them so.
+const TODOS: &str = "todos";
 /// With whom each list is shared. Only where there are users.
 const MEMBERS: &str = "list_members";
 
@@ -80,14 +85,31 @@ SELECT 'welcome', 'Write something in one pane, see it in the other' WHERE NOT E
 /// The entities of the demo.
 pub(crate) fn entities() -> Vec<EntityConfig> {
     let names = ENTITIES.into_iter().chain([MEMBERS]);
-    names.map(EntityConfig::new).collect()
+    let entity = |name| match EntityConfig::new(name) {
+        entity if name == TODOS => entity.fields(rules()),
+        entity => entity,
+    };
+    names.map(entity).collect()
+}
+
+/// How todos merge: of a title that two wrote both values are kept, until somebody chooses.
+fn rules() -> Rules {
+    let title = ColumnRule {
+        strategy: Some(FieldMergeStrategy::KeepBoth),
+        ..ColumnRule::default()
+    };
+    let mut rules = Rules::default();
+    rules.columns.insert("title".to_owned(), title);
+    rules
 }
 
 /// Whether the application is served with these entities.
 pub(crate) fn is_served(entities: &[EntityConfig]) -> bool {
-    ENTITIES
-        .iter()
-        .all(|name| entities.iter().any(|entity| entity.name == *name))
+    let is_fit = |entity: &EntityConfig| entity.name != TODOS || entity.fields.is_some();
+    ENTITIES.iter().all(|name| {
+        let mut entities = entities.iter();
+        entities.any(|entity| entity.name == *name && is_fit(entity))
+    })
 }
 
 /// A list of nobody is everybody's; any other is its owner's, and theirs with whom the owner shares it.

@@ -279,14 +279,15 @@ impl Settings {
                 .collect::<anyhow::Result<_>>()?
         };
         // Named on the command line, an entity is as the file says.
-        let as_in_file = |entity: EntityConfig| match file.entities.get(&entity.name) {
-            Some(section) => Ok(EntityConfig {
+        let unmentioned = EntitySection::default();
+        let as_in_file = |entity: EntityConfig| {
+            let section = file.entities.get(&entity.name).unwrap_or(&unmentioned);
+            anyhow::Ok(EntityConfig {
                 rls: section.rls,
                 internal: section.internal,
                 fields: section.rules(merging.fields)?,
                 ..entity
-            }),
-            None => Ok(entity),
+            })
         };
         let entities = entities.into_iter().map(as_in_file);
         let entities: Vec<EntityConfig> = entities.collect::<anyhow::Result<_>>()?;

@@ -1,10 +1,12 @@
 /** One item: shows a row, and turns what the user does with it into writes. */
 
+import type { FieldConflict } from "@rhtmx/sync/fields";
 import { find, fromTemplate, make, say } from "./dom.js";
 import { PEOPLE } from "./login.js";
 import type { Device, Todo } from "./model.js";
 
-export const ITEM_HEIGHT_PX = 44;
+/** A clock begins with its moment. */
+const MOMENT_CHARS = 24;
 
 export interface ItemActions {
   move(todo: Todo, by: 1 | -1): void;
@@ -17,7 +19,9 @@ export class Item {
   readonly #device: Device;
   readonly #actions: ItemActions;
   readonly #title = find<HTMLButtonElement>(this.root, ".title");
+  readonly #notice = find(this.root, ".conflict");
   #todo: Todo | undefined;
+  #conflict: FieldConflict | undefined;
   isEditing = false;
 
   constructor(device: Device, actions: ItemActions) {
@@ -31,11 +35,32 @@ export class Item {
     for (const button of this.root.querySelectorAll<HTMLElement>(".move")) button.onmousedown = (event) => event.preventDefault();
     this.#button(".assign").onclick = () => this.#write({ assignee: this.#next() });
     this.#button(".remove").onclick = () => this.#todo && device.todos.delete(this.#todo.id);
+    this.#button(".keep").onclick = () => this.#resolve("keep");
+    this.#button(".take").onclick = () => this.#resolve("take");
   }
 
-  draw(todo: Todo, index: number, pending: boolean, animate: boolean): void {
-    this.root.style.transform = `translateY(${index * ITEM_HEIGHT_PX}px)`;
+  place(top: number, pending: boolean): void {
+    this.root.style.transform = `translateY(${top}px)`;
     this.root.classList.toggle("pending", pending);
+  }
+
+  /** Says what was written besides, and asks which of both shall stand. */
+  drawConflict(conflict: FieldConflict | undefined): void {
+    if (this.#conflict?.id === conflict?.id) return;
+    this.#conflict = conflict;
+    this.root.classList.toggle("contested", conflict !== undefined);
+    this.#notice.hidden = conflict === undefined;
+    if (!conflict) return;
+    const { field, lost } = conflict;
+    const other = `“${String(lost.value)}”`;
+    const at = new Date(lost.hlc.slice(0, MOMENT_CHARS)).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+    const text = find(this.#notice, "p");
+    say(text, `Also written meanwhile, at ${at}${field === "title" ? "" : ` (${field})`}: ${other}`);
+    text.title = other;
+    this.#button(".take").ariaLabel = `Use the other: ${other}`;
+  }
+
+  draw(todo: Todo, animate: boolean): void {
     if (this.#todo === todo) return;
     const known = this.#todo !== undefined;
     this.#todo = todo;
@@ -60,6 +85,12 @@ export class Item {
 
   #write(values: Partial<Todo>): void {
     if (this.#todo) this.#device.todos.update(this.#todo.id, values);
+  }
+
+  #resolve(how: "keep" | "take"): void {
+    if (!this.#conflict) return;
+    void this.#device.todos.conflicts.resolve(this.#conflict, how);
+    this.#title.focus(); // the button is gone
   }
 
   /** The next assignee: nobody, the first, the second, nobody. */

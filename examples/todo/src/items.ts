@@ -4,8 +4,10 @@
  */
 
 import type { View } from "@rhtmx/sync";
+import type { ConflictsView } from "./conflicts.js";
 import { find } from "./dom.js";
-import { Item, ITEM_HEIGHT_PX, type ItemActions } from "./item.js";
+import { Item, type ItemActions } from "./item.js";
+import { ITEM_HEIGHT_PX, Layout } from "./layout.js";
 import type { Device, Todo } from "./model.js";
 
 /** Items beyond each edge of the visible part. */
@@ -16,15 +18,17 @@ export class ItemList {
   readonly #list: HTMLElement;
   readonly #device: Device;
   readonly #actions: ItemActions;
+  readonly #conflicts: ConflictsView;
   readonly #items = new Map<string, Item>();
   #view: View<Todo> | undefined;
   #reveal = false;
   #fresh = true;
 
-  constructor(scroll: HTMLElement, device: Device, actions: ItemActions) {
+  constructor(scroll: HTMLElement, device: Device, conflicts: ConflictsView, actions: ItemActions) {
     this.#scroll = scroll;
     this.#list = find(scroll, ".items");
     this.#device = device;
+    this.#conflicts = conflicts;
     this.#actions = actions;
     let asked = false;
     const drawSoon = () => {
@@ -58,10 +62,11 @@ export class ItemList {
     const view = this.#view;
     if (!view) return;
     const { rows } = view;
-    this.#list.style.height = `${rows.length * ITEM_HEIGHT_PX}px`;
+    const layout = this.#layout(rows);
+    this.#list.style.height = `${layout.height}px`;
     if (this.#reveal) this.#scroll.scrollTop = this.#scroll.scrollHeight;
     this.#reveal = false;
-    const first = Math.max(0, Math.floor(this.#scroll.scrollTop / ITEM_HEIGHT_PX) - OVERSCAN);
+    const first = Math.max(0, layout.at(this.#scroll.scrollTop) - OVERSCAN);
     const seen = Math.ceil(this.#scroll.clientHeight / ITEM_HEIGHT_PX) + 2 * OVERSCAN;
     const gone = new Set(this.#items.keys());
     for (let index = first; index < Math.min(rows.length, first + seen); index++) {
@@ -73,7 +78,9 @@ export class ItemList {
         this.#items.set(todo.id, item);
         this.#list.append(item.root);
       }
-      item.draw(todo, index, view.isPending(todo.id), !this.#fresh);
+      item.place(layout.top(index), view.isPending(todo.id));
+      item.drawConflict(this.#conflicts.of(todo.id));
+      item.draw(todo, !this.#fresh);
     }
     for (const key of gone) {
       // An item that is being edited stays where it was until then.
@@ -83,5 +90,12 @@ export class ItemList {
       this.#items.delete(key);
     }
     if (rows.length) this.#fresh = false;
+  }
+
+  #layout(rows: readonly Todo[]): Layout {
+    const conflicts = this.#conflicts;
+    const contested = conflicts.isEmpty ? [] : rows.flatMap(({ id }, index) => (conflicts.of(id) ? [index] : []));
+    conflicts.count(contested.length);
+    return new Layout(rows.length, contested);
   }
 }

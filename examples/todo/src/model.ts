@@ -1,6 +1,7 @@
 /** The tables of the application, as rows, and the client for them. */
 
 import { createSync, entity } from "@rhtmx/sync";
+import { fields } from "@rhtmx/sync/fields";
 import { hasLogin, tokenOf, userOf, type Person } from "./login.js";
 import { recall } from "./memory.js";
 
@@ -39,7 +40,7 @@ export interface Viewer {
   seen_at: string;
 }
 
-/** A device with its own store, identity and connection. */
+/** A device with its own store, identity and connection. Todos merge by their fields: two edit one, and both edits stay. */
 export function openDevice(person: Person) {
   const name = userOf(person);
   return createSync({
@@ -47,6 +48,7 @@ export function openDevice(person: Person) {
     ...(hasLogin && { token: () => tokenOf(person) }),
     connect: recall(`${name}:offline`) !== "true",
     entities: { lists: entity<List>(), list_members: entity<Member>({ key: ["list_id", "person"] }), todos: entity<Todo>(), viewers: entity<Viewer>() },
+    fields: fields(["todos"]),
   });
 }
 

@@ -1,6 +1,7 @@
 /** One device: its lists, its state, its queue. Every part draws a live view or the status. */
 
 import type { View } from "@rhtmx/sync";
+import { ConflictsView } from "./conflicts.js";
 import { find, fromTemplate, make, say } from "./dom.js";
 import { ItemList } from "./items.js";
 import { hasLogin, PEOPLE, userOf, type Person } from "./login.js";
@@ -41,7 +42,11 @@ export class Pane {
     this.#lists.subscribe(() => this.#drawLists());
     this.#members = hasLogin ? device.list_members.live() : undefined;
     this.#members?.subscribe(() => this.#drawLists());
-    this.#items = new ItemList(this.#element(".scroll"), device, {
+    const conflicts = new ConflictsView(device, this.#element(".choose"), this.#element(".gone"), {
+      changed: () => this.#items.draw(),
+      again: (title) => this.#add(title),
+    });
+    this.#items = new ItemList(this.#element(".scroll"), device, conflicts, {
       move: (todo, by) => this.#move(todo, by),
       editing: (id) => this.#viewers.editing(id),
     });

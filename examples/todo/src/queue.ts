@@ -67,11 +67,11 @@ export class QueueView {
 
   #sentence(step: Step): string {
     if ("mutator" in step) return step.mutator.replaceAll("_", " ");
-    const { op, entity, key, values = {} } = step;
+    const { op, entity, key, values = {}, resolves } = step;
     const known = entity === "todos" && key != null ? this.#device.todos.get(String(key))?.title : undefined;
     const title = values["title"] ?? values["name"] ?? known;
     const what = typeof title === "string" ? `“${title.length > 60 ? `${title.slice(0, 60)}…` : title}”` : entity;
-    const columns = op === "update" ? ` (${Object.keys(values).join(", ")})` : "";
+    const columns = op === "update" ? ` (${Object.keys({ ...values, ...resolves }).join(", ")})` : "";
     return `${op} ${what}${columns}`;
   }
 }

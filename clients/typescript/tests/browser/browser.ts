@@ -1,6 +1,6 @@
 /** A real browser on the real server, showing the example application. */
 
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -33,8 +33,11 @@ export const SCHEMA = {
   postgres: `DROP TABLE IF EXISTS todos, lists, viewers CASCADE;${TABLES("text", "double precision", "timestamptz NOT NULL DEFAULT now()")}`,
 };
 
+/** As the demo for Docker is configured. */
+const CONFIG = readFileSync(new URL("../../../../examples/docker/rhtmx-sync.toml", import.meta.url), "utf8");
+
 export function startServer(): Promise<ServerProcess> {
-  return ServerProcess.start(SCHEMA, ["lists", "todos", "viewers"]);
+  return ServerProcess.start(SCHEMA, [], CONFIG);
 }
 
 /** A browser with its own profile: another person, another machine. */
@@ -111,6 +114,11 @@ export class Device {
 
   item(title: string): Locator {
     return this.root.locator(".item", { has: this.page.getByText(title, { exact: true }) });
+  }
+
+  /** The notice at the item of which two values were written. */
+  get conflict(): Locator {
+    return this.root.locator(".item.contested .conflict");
   }
 
   async rename(title: string, to: string): Promise<void> {

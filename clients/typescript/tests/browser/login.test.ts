@@ -56,6 +56,45 @@ describe.skipIf(!BINARY)("the demo's users", () => {
     expect(await ann.titles()).toEqual(["a secret", "from Ben"]);
   });
 
+  test("of an item that both rename offline the other title is shown to both, until one of them chooses", async () => {
+    const { ann, ben } = await open();
+    await ann.add("milk");
+    await ben.item("milk").waitFor();
+    for (const device of [ann, ben]) {
+      await device.settled();
+      await device.offline();
+    }
+    await ann.rename("milk", "oat milk");
+    await ben.rename("milk", "milk, 2 l");
+    for (const device of [ann, ben]) await device.online();
+    for (const device of [ann, ben]) await device.conflict.waitFor();
+    const other = (await ben.conflict.locator("p").innerText()).includes("oat milk") ? "oat milk" : "milk, 2 l";
+    await ben.root.getByRole("button", { name: "Use the other" }).click();
+    for (const device of [ann, ben]) {
+      await device.conflict.waitFor({ state: "detached" });
+      await device.item(other).waitFor();
+      await device.settled();
+    }
+  });
+
+  test("where not everybody may write everything, a rename of an item that was deleted elsewhere is rejected", async () => {
+    const { ann, ben } = await open();
+    await ann.add("contested");
+    await ben.item("contested").waitFor();
+    await ann.settled();
+    await ann.offline();
+    await ann.rename("contested", "kept, I hoped");
+    await ben.item("contested").hover();
+    await ben.root.getByRole("button", { name: "Delete: contested" }).click();
+    await ben.item("contested").waitFor({ state: "detached" });
+    await ben.settled();
+    await ann.online();
+    const letter = ann.root.locator(".rejected li");
+    await letter.waitFor();
+    expect(await letter.innerText()).toContain("not_found");
+    expect(await ann.item("kept, I hoped").count()).toBe(0);
+  });
+
   test("who signs out has no device, also after a reload, until they sign in", async () => {
     const { page, ann, ben } = await open();
     await ben.root.getByRole("button", { name: "Sign out Ben" }).click();

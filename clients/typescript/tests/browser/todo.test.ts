@@ -115,7 +115,7 @@ describe.skipIf(!BINARY)("the example application", () => {
     await device.root.locator(".rejected").waitFor({ state: "hidden" });
   });
 
-  test("a rename of a row that was deleted elsewhere is rejected", async () => {
+  test("a rename of a row that was deleted elsewhere is a conflict: the title is shown, and may be added again", async () => {
     const device = new Device(await (await arrive()).open(), "Ann");
     await device.settled();
     await device.add("contested");
@@ -128,10 +128,89 @@ describe.skipIf(!BINARY)("the example application", () => {
     await device.item("kept, I hoped").waitFor();
     await device.state("offline");
     await device.online();
-    await device.root.locator(".rejected li").waitFor();
-    expect(await device.root.locator(".rejected li").innerText()).toContain("not_found");
+    const letter = device.root.locator(".gone li");
+    await letter.waitFor();
+    expect(await letter.innerText()).toContain("“kept, I hoped”");
+    await device.settled();
     expect(await device.titles()).toEqual([]);
+    expect(await device.root.locator(".rejected li").count()).toBe(0);
+    await device.page.reload();
+    await letter.waitFor(); // kept until somebody has dealt with it
+    await letter.getByText("Add it again").click();
+    await letter.waitFor({ state: "hidden" });
+    await device.item("kept, I hoped").waitFor();
+    await device.settled();
+    expect(inDatabase()).toEqual(["kept, I hoped"]);
   });
+
+  /** One item on two pages, both offline. */
+  async function apart(): Promise<[Device, Device]> {
+    const pages = [await (await arrive()).open(), await (await arrive()).open()];
+    const [a, b] = pages.map((page) => new Device(page, "Ann")) as [Device, Device];
+    for (const device of [a, b]) await device.settled();
+    await a.add("milk");
+    await b.item("milk").waitFor();
+    for (const device of [a, b]) {
+      await device.settled();
+      await device.offline();
+    }
+    return [a, b];
+  }
+
+  test("two offline pages, of which one renames an item and the other ticks it off: both edits are there", async () => {
+    const [a, b] = await apart();
+    await a.rename("milk", "oat milk");
+    await b.item("milk").locator("input").check();
+    // A reload changes nothing: the writes were stamped when they were made.
+    await a.page.reload();
+    await a.item("oat milk").waitFor();
+    expect(await a.root.locator(".item.done").count()).toBe(0);
+    for (const device of [a, b]) await device.online();
+    for (const device of [a, b]) {
+      await device.root.locator(".item.done", { hasText: "oat milk" }).waitFor();
+      await device.settled();
+      expect(await device.titles()).toEqual(["oat milk"]);
+      expect(await device.root.locator(".contested, .rejected li, .gone li").count()).toBe(0);
+    }
+    expect(server.sql("SELECT title FROM todos WHERE done;").trim()).toBe("oat milk");
+  });
+
+  // Both may decide: the one whose title stands, and the one whose title lost.
+  test.each([[0, "Keep this"], [1, "Keep this"], [0, "Use the other"], [1, "Use the other"]] as const)(
+    "two offline pages rename an item: both show the same title, and the other beside it, until page %i clicks “%s”",
+    async (chooser, choice) => {
+      const devices = await apart();
+      const [a, b] = devices;
+      await a.rename("milk", "oat milk");
+      await b.rename("milk", "milk, 2 l");
+      for (const device of devices) await device.online();
+      for (const device of devices) {
+        await device.conflict.waitFor();
+        await device.settled();
+      }
+      const [stands] = inDatabase();
+      const other = stands === "oat milk" ? "milk, 2 l" : "oat milk";
+      for (const device of devices) {
+        expect(await device.titles()).toEqual([stands]);
+        expect(await device.conflict.locator("p").innerText()).toContain(`“${other}”`);
+        await device.root.getByRole("status").filter({ hasText: "An item was renamed on two devices" }).waitFor();
+      }
+      // It is kept for those who come later, too.
+      await a.page.reload();
+      await a.conflict.waitFor();
+      await a.settled();
+      await devices[chooser].item(stands!).getByRole("group", { name: "Written on two devices" }).getByRole("button", { name: choice }).click();
+      const chosen = choice === "Keep this" ? stands! : other;
+      for (const device of devices) {
+        await device.conflict.waitFor({ state: "detached" });
+        await device.item(chosen).waitFor();
+        await device.settled();
+        expect(await device.titles()).toEqual([chosen]);
+        expect(await device.root.locator(".choose:visible, .rejected li, .gone li").count()).toBe(0);
+      }
+      expect(inDatabase()).toEqual([chosen]);
+    },
+  );
 
   test("lists continue where they were after the server was killed", async () => {
     const page = await (await arrive()).open();
