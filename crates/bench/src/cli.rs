@@ -71,6 +71,8 @@ pub(crate) enum Workload {
     Memory,
     /// Changes from the log to the hub, and mutations from clients.
     Ingest,
+    /// A table that comes into an empty database with `replicate`.
+    Replicate,
     /// Connections that break while writes go on.
     Lost,
     /// Clients that connect with tokens.
@@ -84,7 +86,7 @@ pub(crate) enum Workload {
 }
 
 impl Workload {
-    pub(crate) const EACH: [Self; 14] = [
+    pub(crate) const EACH: [Self; 15] = [
         Self::WriteCost,
         Self::Latency,
         Self::FanOut,
@@ -95,6 +97,7 @@ impl Workload {
         Self::Herd,
         Self::Memory,
         Self::Ingest,
+        Self::Replicate,
         Self::Lost,
         Self::Logins,
         Self::Hostile,

@@ -2,11 +2,11 @@
 
 use std::env;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command, ExitStatus, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
 use tempfile::TempDir;
-use testkit::ServerProcess;
+use testkit::{ServerProcess, binary};
 
 use crate::process::Process;
 
@@ -100,5 +100,50 @@ impl Engine {
     /// Shuts the server down as an operator would, and waits for it.
     pub(crate) async fn stop(self) {
         self.server.terminate().await;
+    }
+}
+
+/// A command of the binary that runs and ends. Dropping it kills it.
+#[derive(Debug)]
+pub(crate) struct Running {
+    child: Child,
+    _directory: TempDir,
+}
+
+impl Running {
+    /// Starts a command with these arguments and options and a configuration file.
+    pub(crate) fn start(args: &[&str], options: &[(&str, &str)], file: &str) -> Result<Self> {
+        let directory = TempDir::new()?;
+        std::fs::write(directory.path().join("rhtmx-sync.toml"), file)?;
+        let child = Command::new(binary())
+            .args(args)
+            .args(options.iter().flat_map(|(name, value)| [name, value]))
+            .env("RUST_LOG", "warn")
+            .current_dir(directory.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .context("starting a command")?;
+        Ok(Self {
+            child,
+            _directory: directory,
+        })
+    }
+
+    pub(crate) fn process(&self) -> Process {
+        Process::new(self.child.id())
+    }
+
+    /// Its status, if it has ended.
+    pub(crate) fn try_wait(&mut self) -> Result<Option<ExitStatus>> {
+        Ok(self.child.try_wait()?)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Both fail only if it has already ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }

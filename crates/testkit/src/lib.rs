@@ -50,5 +50,5 @@ pub use client::{
 };
 pub use database::{Backend, TestDatabase, TestRole};
 pub use http::{Http, HttpReply};
-pub use process::{Exited, ServerProcess};
+pub use process::{Exited, ServerProcess, binary};
 pub use wait::eventually;

@@ -301,9 +301,9 @@ fn command(program: &Path, directory: &Path) -> Command {
     command
 }
 
-/// Returns `RHTMX_SYNC_BIN`, else the binary that Cargo built beside the tests (`target/PROFILE/deps/TEST`)
+/// The path of the server binary: `RHTMX_SYNC_BIN`, else the binary that Cargo built beside the tests (`target/PROFILE/deps/TEST`)
 /// or beside the benchmark (`target/PROFILE`).
-fn binary() -> PathBuf {
+pub fn binary() -> PathBuf {
     if let Some(chosen) = env::var_os("RHTMX_SYNC_BIN") {
         return PathBuf::from(chosen);
     }

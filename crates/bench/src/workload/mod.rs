@@ -13,6 +13,7 @@ mod logins;
 mod lost;
 mod membership;
 mod memory;
+mod replicate;
 mod selective;
 mod write_cost;
 
@@ -48,6 +49,7 @@ pub(crate) async fn run(workload: Workload, stage: &Stage) -> Result<Findings> {
         Workload::Memory => memory::run(stage).await,
         Workload::Ingest if stage.fields => field_ingest::run(stage).await,
         Workload::Ingest => ingest::run(stage).await,
+        Workload::Replicate => replicate::run(stage).await,
         Workload::Lost => lost::run(stage).await,
         Workload::Logins => logins::run(stage).await,
         Workload::Hostile => hostile::run(stage).await,
