@@ -6,6 +6,7 @@ mod constraints;
 mod converging;
 mod counters;
 mod family;
+mod forgetting;
 
 use std::collections::BTreeMap;
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use diesel::QueryableByName;
 use diesel::sql_types::{Nullable, Text};
-use merge::{NodeId, Record};
+use merge::{Clock, Horizons, NodeId, Peers, Record};
 use protocol::{Reject, RejectCode};
 use sync_core::mutation::CheckedWrite;
 use sync_core::mutation::fields::{Known, check_record, record_of};
@@ -15,7 +15,7 @@ use value::schema::Schema;
 
 use crate::entity::{Entity, EntityMap};
 use crate::error::{DbError, DbResult};
-use crate::read::{Part, ReadStream, TOO_LARGE};
+use crate::read::{Part, ReadStream, TOO_LARGE, unreadable};
 use crate::write::{TableScope, TableWrite, stored_reject};
 
 /// How many records one transaction merges at most.
@@ -34,6 +34,38 @@ pub type RecordStream = ReadStream<(String, Known)>;
 /// Another database, as a record's sender.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer(pub NodeId);
+
+/// What is stored of an entity's peers.
+#[derive(Debug, Default)]
+pub(crate) struct StoredPeers {
+    /// The database's own name.
+    pub(crate) node: String,
+    pub(crate) peers: Vec<String>,
+    /// Who has passed, whose, and up to where.
+    pub(crate) horizons: Vec<(String, String, String)>,
+}
+
+impl StoredPeers {
+    pub(crate) fn read(self) -> DbResult<Peers> {
+        let node = |text: &String| NodeId::new(text).map_err(|error| unreadable(&error));
+        let peers: Vec<NodeId> = self.peers.iter().map(node).collect::<DbResult<_>>()?;
+        let horizons = self.horizons.iter().map(|(who, whose, clock)| {
+            let clock = Clock::read(clock).map_err(|error| unreadable(&error))?;
+            Ok((node(who)?, node(whose)?, clock))
+        });
+        let horizons: Horizons = horizons.collect::<DbResult<_>>()?;
+        Ok(Peers::stored(node(&self.node)?, peers, horizons))
+    }
+}
+
+/// Who has passed, whose, and up to where, as it is stored.
+pub(crate) fn horizons_of(horizons: &Horizons) -> Vec<(String, String, String)> {
+    let all = horizons.iter().map(|(who, whose, clock)| {
+        let [who, whose, clock] = [who.as_str(), whose.as_str(), clock.as_str()].map(str::to_owned);
+        (who, whose, clock)
+    });
+    all.collect()
+}
 
 /// A record that is parked.
 #[derive(Debug, Clone, PartialEq)]

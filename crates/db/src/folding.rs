@@ -57,20 +57,26 @@ pub(crate) enum Fate {
     },
 }
 
-/// The changes of a batch.
-pub(crate) fn changes(entries: &[Entry], rules: &Rules, horizon: &Clock) -> Vec<Change> {
+/// The changes of a batch. What is too large is folded before its time where that may be: where no other database may know
+/// what is folded.
+pub(crate) fn changes(
+    entries: &[Entry],
+    rules: &Rules,
+    horizon: &Clock,
+    may_be_early: bool,
+) -> Vec<Change> {
     let changes = entries.iter().filter_map(|entry| {
         Some(Change {
             entity_id: entry.entity_id.clone(),
             before: entry.metadata.clone(),
-            fate: fate(&entry.metadata, rules, horizon)?,
+            fate: fate(&entry.metadata, rules, horizon, may_be_early)?,
         })
     });
     changes.collect()
 }
 
 /// None where the entry stays as it is: also where somebody has changed it by hand into what is no metadata.
-fn fate(text: &str, rules: &Rules, horizon: &Clock) -> Option<Fate> {
+fn fate(text: &str, rules: &Rules, horizon: &Clock, may_be_early: bool) -> Option<Fate> {
     let before: Metadata = serde_json::from_str(text).ok()?;
     let mut metadata = before.clone();
     let is_smaller = metadata.fold(horizon);
@@ -85,7 +91,7 @@ fn fate(text: &str, rules: &Rules, horizon: &Clock) -> Option<Fate> {
     let written = |metadata: &Metadata| serde_json::to_string(metadata).ok();
     let mut text = written(&metadata)?;
     let mut early = false;
-    while text.len() > METADATA_BYTES_MAX && metadata.fold_older_half() {
+    while may_be_early && text.len() > METADATA_BYTES_MAX && metadata.fold_older_half() {
         early = true;
         text = written(&metadata)?;
     }

@@ -69,7 +69,7 @@ use entity::{Entity, EntityConfig};
 use folding::Folded;
 use health::Health;
 use listener::ListenerContext;
-use merge::{Clock, Rules};
+use merge::{Clock, Horizons, Peers, Rules};
 use open_mutation::OpenMutation;
 use pooling::Pooling;
 use read::{ChangeStream, ChangesQuery, RowStream, RowsQuery};
@@ -541,7 +541,7 @@ impl DbPool {
     }
 
     /// Folds a batch of what is kept beside an entity's rows, of those with keys after this one: clocks up to the horizon,
-    /// before which nobody can write any more, and more of what is too large.
+    /// before which nobody can write any more, and where it `may_be_early` more of what is too large.
     ///
     /// # Errors
     /// When the database fails.
@@ -549,13 +549,13 @@ impl DbPool {
         &self,
         entity: &str,
         rules: &Rules,
-        horizon: &Clock,
+        (horizon, may_be_early): (&Clock, bool),
         after: Option<&str>,
     ) -> DbResult<Folded> {
         on_backend!(self, |pool, backend| {
             let mut conn = pool.get().await?;
             let entries = backend::folding::read(&mut conn, entity, after).await?;
-            let changes = folding::changes(&entries, rules, horizon);
+            let changes = folding::changes(&entries, rules, horizon, may_be_early);
             let folded = match changes.is_empty() {
                 true => Folded::default(),
                 false => backend::folding::write(&mut conn, entity, changes).await?,
@@ -625,13 +625,26 @@ impl DbPool {
         })
     }
 
-    /// Whether rows of another database have been merged here.
+    /// The databases whose rows of an entity have been merged here, and what is known of who has what.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn has_peers(&self) -> DbResult<bool> {
+    pub async fn peers(&self, entity: &str) -> DbResult<Peers> {
+        let entity = entity.to_owned();
+        let stored = on_backend!(self, |pool, backend| {
+            backend::changeset::peers(&mut *pool.get().await?, entity).await
+        })?;
+        stored.read()
+    }
+
+    /// Stores who has what of an entity's rows, where that is more than before.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn raise_horizons(&self, entity: &str, horizons: &Horizons) -> DbResult<()> {
+        let (entity, horizons) = (entity.to_owned(), changeset::horizons_of(horizons));
         on_backend!(self, |pool, backend| {
-            backend::changeset::has_peers(&mut *pool.get().await?).await
+            backend::changeset::raise_horizons(&mut *pool.get().await?, entity, horizons).await
         })
     }
 

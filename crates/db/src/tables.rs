@@ -35,6 +35,7 @@ diesel::table! {
         singleton -> Bool,
         epoch -> Text,
         floor -> Text,
+        node -> Text,
     }
 }
 
@@ -55,6 +56,16 @@ diesel::table! {
         node -> Text,
         entity -> Text,
         reached -> Text,
+    }
+}
+
+diesel::table! {
+    /// Which database is known to have what of which.
+    _rhtmx_sync_horizon (entity, who, whose) {
+        entity -> Text,
+        who -> Text,
+        whose -> Text,
+        clock -> Text,
     }
 }
 

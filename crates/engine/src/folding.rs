@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use db::entity::Entity;
+use db::folding::Folded;
 use db::{DbError, DbPool};
-use merge::{Clock, NodeId};
+use merge::{Clock, NodeId, Peers};
 use tracing::debug;
 
 use crate::clock::now_ms;
@@ -32,11 +33,15 @@ pub(crate) fn oldest_write_ms(state: &EngineState, received_ms: u64) -> u64 {
     received_ms.saturating_sub(kept)
 }
 
-/// Up to where clocks may be folded. Of several databases that write to each other, none folds: each would have to know that it
-/// has what the others have admitted up to there ([`merge::Peers::frontier`]).
-fn horizon(state: &EngineState) -> Clock {
+/// Up to where clocks may be folded: where no write comes before any more and, of several databases that write to each other,
+/// all have what any of them has admitted up to there.
+fn horizon(state: &EngineState, peers: &Peers) -> Option<Clock> {
     let millis = oldest_write_ms(state, now_ms()).saturating_sub(MARGIN_MS);
-    Clock::new(millis, 0, &NodeId::of_client(&[0; 16]))
+    let own = Clock::new(millis, 0, &NodeId::of_client(&[0; 16]));
+    match peers.is_alone() {
+        true => Some(own),
+        false => peers.frontier().map(|frontier| own.min(frontier.clone())),
+    }
 }
 
 /// Folds some entries from `place` on. `pause` says how long to wait after a batch that took so long.
@@ -46,11 +51,6 @@ pub(crate) async fn fold(
     pause: fn(&DbPool, Duration) -> Duration,
 ) -> Result<(), DbError> {
     let db = &state.config.db_pool;
-    // What one folds or forgets, another may still send.
-    if db.has_peers().await? {
-        return Ok(());
-    }
-    let horizon = horizon(state);
     let mut wraps = 0;
     for _ in 0..BATCHES_MAX {
         let Some(entity) = next(state, place) else {
@@ -65,9 +65,15 @@ pub(crate) async fn fold(
             continue;
         };
         let began = Instant::now();
-        let folded = db
-            .fold_fields(&place.entity, rules, &horizon, place.after.as_deref())
-            .await?;
+        let peers = db.peers(&place.entity).await?;
+        let folded = match horizon(state, &peers) {
+            Some(horizon) => {
+                let horizon = (&horizon, peers.is_alone());
+                db.fold_fields(&place.entity, rules, horizon, place.after.as_deref())
+                    .await?
+            }
+            None => Folded::default(),
+        };
         let pause = pause(db, began.elapsed());
         if folded.folded + folded.forgotten > 0 {
             debug!(

@@ -53,7 +53,7 @@ pub use changeset::{
 pub use clock::{Clock, ClockError, MILLIS_MAX, NODE_BYTES_MAX, NodeId};
 pub use conflict::{Conflict, LOST_VALUES_MAX, LostValues, Stamped};
 pub use counter::{COUNTING_DATABASES_MAX, Counter};
-pub use digest::digest;
+pub use digest::{digest, digest_above};
 pub use hybrid::{AHEAD_MS_MAX, ClockPolicy, HybridClock};
 pub use metadata::{FIELDS_MAX, Metadata, RowError};
 pub use order::Comparison;

@@ -164,6 +164,11 @@ impl Metadata {
         is_old && (!is_alive || is_of_ground && !self.partial && self.fields.is_empty())
     }
 
+    /// Drops the base where it is not above the horizon: it says no more than the horizon does.
+    pub(crate) fn settle(&mut self, horizon: &Clock) {
+        self.base.take_if(|base| *base <= *horizon);
+    }
+
     /// Forgets the fields that are none any more, such as those of a dropped column.
     pub fn retain(&mut self, is_field: impl Fn(&str) -> bool) {
         self.fields.retain(|field, _| is_field(field));

@@ -53,6 +53,28 @@ impl Peers {
         }
     }
 
+    /// A database with what it has stored of itself, of its peers, and of those that they told of.
+    pub fn stored(
+        own: NodeId,
+        peers: impl IntoIterator<Item = NodeId>,
+        horizons: Horizons,
+    ) -> Self {
+        let told = horizons.iter().flat_map(|(who, whose, _)| [who, whose]);
+        let told: Vec<NodeId> = told.filter(|node| **node != own).cloned().collect();
+        let all = peers.into_iter().chain(told);
+        let heard_ms = all.map(|peer| (peer, 0)).collect();
+        Self {
+            own,
+            horizons,
+            heard_ms,
+        }
+    }
+
+    /// Whether no other database is known.
+    pub fn is_alone(&self) -> bool {
+        self.heard_ms.is_empty()
+    }
+
     /// Begins with a peer, from nothing: it has, or will be given, everything that is here.
     pub fn add(&mut self, peer: NodeId, time_ms: u64) {
         self.heard_ms.insert(peer, time_ms);
@@ -142,7 +164,24 @@ impl Peers {
     }
 }
 
+impl FromIterator<(NodeId, NodeId, Clock)> for Horizons {
+    /// Of who has passed, whose, and up to where.
+    fn from_iter<All: IntoIterator<Item = (NodeId, NodeId, Clock)>>(all: All) -> Self {
+        let mut horizons = Self::default();
+        for (who, whose, clock) in all {
+            horizons.pass(&who, &whose, clock);
+        }
+        horizons
+    }
+}
+
 impl Horizons {
+    /// Who has passed, whose, and up to where.
+    pub fn iter(&self) -> impl Iterator<Item = (&NodeId, &NodeId, &Clock)> {
+        let all = self.0.iter();
+        all.flat_map(|(who, passed)| passed.iter().map(move |(whose, clock)| (who, whose, clock)))
+    }
+
     fn pass(&mut self, who: &NodeId, whose: &NodeId, horizon: Clock) {
         let passed = self.0.entry(who.clone()).or_default();
         let known = passed

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use rhtmx_sync::{
-    ChangesetFilter, Copied, DatabaseConfig, DbPool, EntityConfig, EntitySource, MergeSummary,
-    NodeId, Replica, Replication, Rules,
+    ChangesetFilter, DatabaseConfig, DbPool, EntityConfig, EntitySource, MergeSummary, NodeId,
+    Replica, Replication, Rules,
 };
 
 use crate::cli::{ChangesetCommand, ReplicateOptions};
@@ -173,9 +173,11 @@ pub(crate) async fn replicate(
     options: &ReplicateOptions,
 ) -> anyhow::Result<ExitCode> {
     let entities = entities(settings)?;
+    let clock_hours = settings.retention.clock_hours;
     let open = async |url: &str| -> anyhow::Result<Replica> {
         let pool = DbPool::with_config(url, &DatabaseConfig::default()).await?;
-        Ok(Replica::open(pool, &entities).await?)
+        let replica = Replica::open(pool, &entities).await?;
+        Ok(replica.with_clock_hours(clock_hours))
     };
     let (one, other) = (open(&options.from).await?, open(&options.to).await?);
     let both = Replication::new(one.clone(), other.clone())?;
@@ -198,7 +200,7 @@ pub(crate) async fn replicate(
         match both.round().await {
             Ok(copied) => {
                 pause = every;
-                if copied != Copied::default() {
+                if (copied.there, copied.back) != Default::default() {
                     tracing::info!(
                         there = told(&copied.there),
                         back = told(&copied.back),
@@ -232,6 +234,9 @@ async fn until_equal(both: &Replication) -> anyhow::Result<bool> {
             told(&copied.there),
             told(&copied.back)
         );
+        if copied.is_equal {
+            return Ok(true);
+        }
         if copied.there.changed + copied.back.changed == 0 {
             quiet += 1;
             if both.is_equal().await? {

@@ -90,7 +90,7 @@ async fn fold(db: &TestDatabase, deletes: Deletes, horizon: &Clock) -> (u64, u64
     let (mut after, mut forgotten, mut early) = (None, 0, 0);
     loop {
         let folded = pool
-            .fold_fields("tasks", &rules(deletes), horizon, after.as_deref())
+            .fold_fields("tasks", &rules(deletes), (horizon, true), after.as_deref())
             .await
             .expect("folded");
         forgotten += folded.forgotten;

@@ -76,6 +76,9 @@ pub(crate) async fn write(
          lost AS ( \
            DELETE FROM _rhtmx_field_conflict c USING locked l \
            WHERE c.entity = $1 AND c.entity_id = l.entity_id AND l.gone), \
+         apart AS ( \
+           DELETE FROM _rhtmx_sync_apart a USING locked l \
+           WHERE a.entity = $1 AND a.entity_id = l.entity_id AND l.after IS NULL), \
          folded AS ( \
            UPDATE _rhtmx_sync_field f SET metadata = l.after::jsonb, newest = greatest(f.newest, l.newest COLLATE \"C\") \
            FROM locked l WHERE f.entity = $1 AND f.entity_id = l.entity_id AND l.after IS NOT NULL RETURNING l.early) \

@@ -15,11 +15,16 @@ use super::pool::SqlitePool;
 use super::read::DIALECT;
 use super::statement::{KeptStatements, Statement, Value};
 use super::{entry, field_write};
-use crate::changeset::{Chunk, Line, MergedRecord, Parked, RecordStream, Start, parked_of};
+use crate::changeset::{
+    Chunk, Line, MergedRecord, Parked, RecordStream, Start, StoredPeers, parked_of,
+};
 use crate::entity::{Entity, RowsSql};
 use crate::error::{DbError, DbResult, Failed};
 use crate::read::{self, Part, PartSender, ReadStart, ReadStream};
-use crate::tables::{_rhtmx_sync_parked as parked_table, _rhtmx_sync_peer as peer};
+use crate::tables::{
+    _rhtmx_sync_horizon as horizon, _rhtmx_sync_meta as meta, _rhtmx_sync_parked as parked_table,
+    _rhtmx_sync_peer as peer,
+};
 use crate::write::{TableWrite, is_violation};
 
 const READING: &str = "reading records";
@@ -196,11 +201,47 @@ fn merge_one(
     }
 }
 
-/// Whether rows of another database have been merged here.
-pub(crate) async fn has_peers(conn: &mut SqliteConn) -> DbResult<bool> {
-    blocking(conn, KEEPING, |conn| {
-        let any = diesel::select(diesel::dsl::exists(peer::table.select(peer::node)));
-        Ok(any.get_result(conn)?)
+/// The databases whose rows of an entity have been merged here, and what is known of who has what.
+pub(crate) async fn peers(conn: &mut SqliteConn, entity: String) -> DbResult<StoredPeers> {
+    blocking(conn, KEEPING, move |conn| {
+        let peers = peer::table.filter(peer::entity.eq(&entity));
+        let horizons = horizon::table.filter(horizon::entity.eq(&entity));
+        let columns = (horizon::who, horizon::whose, horizon::clock);
+        Ok(conn.transaction(|conn| {
+            QueryResult::Ok(StoredPeers {
+                node: meta::table.select(meta::node).first(conn)?,
+                peers: peers.select(peer::node).load(conn)?,
+                horizons: horizons.select(columns).load(conn)?,
+            })
+        })?)
+    })
+    .await
+}
+
+/// Stores who has what, where that is more than before.
+pub(crate) async fn raise_horizons(
+    conn: &mut SqliteConn,
+    entity: String,
+    horizons: Vec<(String, String, String)>,
+) -> DbResult<()> {
+    blocking(conn, KEEPING, move |conn| {
+        Ok(conn.immediate_transaction(|conn| {
+            for (who, whose, clock) in horizons {
+                let insert = diesel::insert_into(horizon::table)
+                    .values((
+                        horizon::entity.eq(&entity),
+                        horizon::who.eq(who),
+                        horizon::whose.eq(whose),
+                        horizon::clock.eq(&clock),
+                    ))
+                    .on_conflict((horizon::entity, horizon::who, horizon::whose))
+                    .do_update()
+                    .set(horizon::clock.eq(&clock));
+                diesel::query_dsl::methods::FilterDsl::filter(insert, horizon::clock.lt(&clock))
+                    .execute(conn)?;
+            }
+            QueryResult::Ok(())
+        })?)
     })
     .await
 }

@@ -63,6 +63,7 @@ fn write_in(conn: &mut SqliteConnection, entity: &str, changes: &[Change]) -> Qu
     const FORGET: &str =
         "DELETE FROM _rhtmx_sync_field WHERE entity = ?1 AND entity_id = ?2 AND metadata = ?3";
     const LOST: &str = "DELETE FROM _rhtmx_field_conflict WHERE entity = ?1 AND entity_id = ?2";
+    const APART: &str = "DELETE FROM _rhtmx_sync_apart WHERE entity = ?1 AND entity_id = ?2";
     const KEEP: &str = "UPDATE _rhtmx_sync_field SET metadata = ?4, newest = max(newest, ?5) \
          WHERE entity = ?1 AND entity_id = ?2 AND metadata = ?3";
     let mut done = Folded::default();
@@ -74,6 +75,12 @@ fn write_in(conn: &mut SqliteConnection, entity: &str, changes: &[Change]) -> Qu
                     .bind::<Text, _>(&change.entity_id)
                     .bind::<Text, _>(&change.before)
                     .execute(conn)?;
+                if rows > 0 {
+                    sql_query(APART)
+                        .bind::<Text, _>(entity)
+                        .bind::<Text, _>(&change.entity_id)
+                        .execute(conn)?;
+                }
                 if rows > 0 && *is_gone {
                     sql_query(LOST)
                         .bind::<Text, _>(entity)

@@ -5,6 +5,7 @@
 //! told, and tried again, and the others go on.
 
 mod error;
+mod horizons;
 mod pages;
 mod replicate;
 
@@ -15,11 +16,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use db::DbPool;
 use db::changeset::{MergedRecord, Parked, Peer, RECORDS_MERGED_MAX, checked, record};
 use db::entity::{Entity, EntityConfig};
-use merge::{Changeset, NodeId, Record, TableNames, digest};
+use merge::{Changeset, Clock, NodeId, Record, TableNames, digest_above};
 use protocol::{Reject, RejectCode};
 use sync_core::cursor::Cursor;
 use sync_core::mutation::CheckedWrite;
 use sync_core::mutation::fields::row_of;
+
+use crate::config::RetentionConfig;
 
 pub use error::ReplicaError;
 pub use pages::Pages;
@@ -32,6 +35,7 @@ const PARKED_TRIED: usize = 200;
 #[derive(Debug, Clone)]
 pub struct Replica {
     pool: DbPool,
+    clock_hours: u64,
     node: NodeId,
     entities: Arc<Vec<Arc<Entity>>>,
     names: Arc<BTreeMap<String, TableNames>>,
@@ -126,10 +130,19 @@ impl Replica {
         });
         Ok(Self {
             node: pool.node().await?,
+            clock_hours: RetentionConfig::default().clock_hours,
             names: Arc::new(names.collect()),
             entities: Arc::new(found),
             pool,
         })
+    }
+
+    /// For how many hours the servers of the database take up writes: their [`RetentionConfig::clock_hours`], 168 unless they
+    /// are configured otherwise.
+    #[must_use]
+    pub fn with_clock_hours(mut self, hours: u64) -> Self {
+        self.clock_hours = hours;
+        self
     }
 
     /// The name under which the database stamps.
@@ -251,6 +264,15 @@ impl Replica {
     /// # Errors
     /// When there is no such entity, or the database fails.
     pub async fn digest(&self, entity: &str) -> Result<EntityDigest, ReplicaError> {
+        self.digest_above(entity, &Clock::ground()).await
+    }
+
+    /// The same, whatever has been folded up to the horizon.
+    async fn digest_above(
+        &self,
+        entity: &str,
+        horizon: &Clock,
+    ) -> Result<EntityDigest, ReplicaError> {
         let entity = self.entity(entity)?;
         let rules = entity.fields.clone().unwrap_or_default();
         let epoch = self.pool.head().await?.epoch;
@@ -262,8 +284,10 @@ impl Replica {
                 let Some(row) = row_of(&entity.schema, &rules, &key, &known) else {
                     continue;
                 };
+                let Some(digest) = digest_above(&key, &row, horizon, &rules) else {
+                    continue;
+                };
                 records += 1;
-                let digest = digest([(key.as_str(), &row)]);
                 for (part, bytes) in sum.iter_mut().zip(digest.as_chunks::<8>().0) {
                     *part = part.wrapping_add(u64::from_be_bytes(*bytes));
                 }

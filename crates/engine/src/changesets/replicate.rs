@@ -25,6 +25,8 @@ pub struct Copied {
     pub there: MergeSummary,
     /// From the second to the first.
     pub back: MergeSummary,
+    /// Whether both were compared at the end, and found equal.
+    pub is_equal: bool,
 }
 
 impl Replication {
@@ -55,14 +57,22 @@ impl Replication {
     /// # Errors
     /// When a database fails. What has been merged stays, and the next round goes on from there.
     pub async fn round(&self) -> Result<Copied, ReplicaError> {
-        let mut copied = Copied::default();
+        let mut copied = Copied {
+            is_equal: true,
+            ..Copied::default()
+        };
         let names: Vec<&String> = self
             .one
             .entities
             .iter()
             .map(|one| &one.schema.entity)
             .collect();
+        let mut told = Vec::with_capacity(names.len());
         for name in &names {
+            told.push((
+                self.one.horizons(name).await?,
+                self.other.horizons(name).await?,
+            ));
             copied.there += copy(&self.one, &self.other, name).await?;
         }
         copied.there += self.other.retry_parked().await?;
@@ -73,9 +83,14 @@ impl Replication {
             if !has_begun && self.is_equal_in(name).await? {
                 continue;
             }
+            copied.is_equal = false;
             copied.back += copy(&self.other, &self.one, name).await?;
         }
         copied.back += self.one.retry_parked().await?;
+        for (name, (by_one, by_other)) in names.iter().zip(&told) {
+            self.other.hear(name, &self.one.node, by_one).await?;
+            self.one.hear(name, &self.other.node, by_other).await?;
+        }
         Ok(copied)
     }
 
@@ -93,7 +108,16 @@ impl Replication {
     }
 
     async fn is_equal_in(&self, entity: &str) -> Result<bool, ReplicaError> {
-        let digests = tokio::join!(self.one.digest(entity), self.other.digest(entity));
+        let frontiers = (
+            self.one.frontier(entity).await?,
+            self.other.frontier(entity).await?,
+        );
+        // What one has folded or forgotten already, the other may have still.
+        let frontier = frontiers.0.max(frontiers.1);
+        let digests = tokio::join!(
+            self.one.digest_above(entity, &frontier),
+            self.other.digest_above(entity, &frontier)
+        );
         let (one, other) = (digests.0?, digests.1?);
         if !one.is_same(&other) {
             return Ok(false);

@@ -22,12 +22,15 @@ use super::one_snapshot::{ONE_SNAPSHOT, lock_all};
 use super::pool::PostgresPool;
 use super::read::{READ_TIMEOUTS, SESSION_SETTINGS};
 use super::store::{SEARCH_PATH, in_schema};
-use crate::changeset::{Chunk, Line, Parked, RecordStream, Start, parked_of};
+use crate::changeset::{Chunk, Line, Parked, RecordStream, Start, StoredPeers, parked_of};
 use crate::entity::{Entity, RowsSql};
 use crate::error::{DbError, DbResult, Failed};
 use crate::quote::literal;
 use crate::read::{self, Part, PartSender, ReadStart, ReadStream};
-use crate::tables::{_rhtmx_sync_parked as parked_table, _rhtmx_sync_peer as peer};
+use crate::tables::{
+    _rhtmx_sync_horizon as horizon, _rhtmx_sync_meta as meta, _rhtmx_sync_parked as parked_table,
+    _rhtmx_sync_peer as peer,
+};
 
 const READING: &str = "reading records";
 const KEEPING: &str = "keeping what is known of other databases";
@@ -186,13 +189,48 @@ fn changed(entity: &Entity, log_schema: &str) -> String {
     )
 }
 
-/// Whether rows of another database have been merged here.
-pub(crate) async fn has_peers(conn: &mut AsyncPgConnection) -> DbResult<bool> {
+/// The databases whose rows of an entity have been merged here, and what is known of who has what.
+pub(crate) async fn peers(conn: &mut AsyncPgConnection, entity: String) -> DbResult<StoredPeers> {
     let found = conn.transaction(async |conn| {
-        let any = diesel::select(diesel::dsl::exists(peer::table.select(peer::node)));
-        Ok(any.get_result(conn).await?)
+        let peers = peer::table.filter(peer::entity.eq(&entity));
+        let horizons = horizon::table.filter(horizon::entity.eq(&entity));
+        let columns = (horizon::who, horizon::whose, horizon::clock);
+        Ok(StoredPeers {
+            node: meta::table.select(meta::node).first(conn).await?,
+            peers: peers.select(peer::node).load(conn).await?,
+            horizons: horizons.select(columns).load(conn).await?,
+        })
     });
     found
+        .await
+        .map_err(|failed: Failed| failed.while_doing(KEEPING))
+}
+
+/// Stores who has what, where that is more than before.
+pub(crate) async fn raise_horizons(
+    conn: &mut AsyncPgConnection,
+    entity: String,
+    horizons: Vec<(String, String, String)>,
+) -> DbResult<()> {
+    let stored = conn.transaction(async |conn| {
+        for (who, whose, clock) in horizons {
+            let insert = diesel::insert_into(horizon::table)
+                .values((
+                    horizon::entity.eq(&entity),
+                    horizon::who.eq(who),
+                    horizon::whose.eq(whose),
+                    horizon::clock.eq(&clock),
+                ))
+                .on_conflict((horizon::entity, horizon::who, horizon::whose))
+                .do_update()
+                .set(horizon::clock.eq(&clock));
+            diesel::query_dsl::methods::FilterDsl::filter(insert, horizon::clock.lt(&clock))
+                .execute(conn)
+                .await?;
+        }
+        Ok(())
+    });
+    stored
         .await
         .map_err(|failed: Failed| failed.while_doing(KEEPING))
 }
