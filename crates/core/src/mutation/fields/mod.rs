@@ -69,6 +69,12 @@ pub enum Stamp {
         /// Whose write it is.
         node: NodeId,
     },
+    /// It is the database's own, by somebody who saw the row as it is then, and counts under this clock; where the row is
+    /// already as late, under the next one.
+    Own {
+        /// The clock of everything that is written together.
+        clock: Clock,
+    },
     /// It is what another database knows of the row, without the columns of its key: see [`check_record`].
     Record(Box<Record>),
 }

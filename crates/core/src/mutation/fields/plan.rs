@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use merge::{Clock, ColumnMerge, Edit, Row, Write};
+use merge::{Clock, ClockError, ColumnMerge, Edit, Row, Write};
 use protocol::{Op, Reject, RejectCode};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
@@ -61,7 +61,7 @@ pub fn plan(write: &CheckedWrite, fields: &FieldWrite, known: &Known) -> Result<
         (Op::Update | Op::Delete, None) => return Err(missing()),
         // Who says nothing of what it saw has seen that the row is gone.
         (Op::Update | Op::Delete, Some(_))
-            if !is_there && matches!(fields.stamp, Stamp::Receipt { .. }) =>
+            if !is_there && matches!(fields.stamp, Stamp::Receipt { .. } | Stamp::Own { .. }) =>
         {
             return Err(missing());
         }
@@ -147,13 +147,31 @@ fn made(
             seen: seen.clone(),
             edit,
         },
-        Stamp::Receipt { received_ms, node } => Write {
-            clock: Clock::after(newest, *received_ms, node)
-                .map_err(|error| super::refused(&error))?,
-            born: row.and_then(Row::born).cloned(),
-            seen: newest.cloned(),
-            edit,
-        },
+        Stamp::Receipt { received_ms, node } => {
+            as_seen(row, Clock::after(newest, *received_ms, node), edit)?
+        }
+        Stamp::Own { clock } => {
+            let is_later = newest.is_none_or(|newest| clock > newest);
+            let counts = match is_later {
+                true => Ok(clock.clone()),
+                false => Clock::after(newest, clock.millis(), &clock.node()),
+            };
+            as_seen(row, counts, edit)?
+        }
+    })
+}
+
+/// The write of somebody who saw the row as it is.
+fn as_seen(
+    row: Option<&Row>,
+    clock: Result<Clock, ClockError>,
+    edit: Edit,
+) -> Result<Write, Reject> {
+    Ok(Write {
+        clock: clock.map_err(|error| super::refused(&error))?,
+        born: row.and_then(Row::born).cloned(),
+        seen: row.and_then(Row::newest).cloned(),
+        edit,
     })
 }
 

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 use value::schema::{Collation, Column, ColumnKind, Schema};
 
-use super::{Action, KEPT_BYTES_MAX, Known, Merged, Plan, Receipt, TOLD_BYTES_MAX, plan};
+use super::{Action, KEPT_BYTES_MAX, Known, Merged, Plan, Receipt, Stamp, TOLD_BYTES_MAX, plan};
 use crate::mutation::{CheckedWrite, check_fields};
 use crate::policy::WriteColumns;
 
@@ -657,4 +657,33 @@ fn what_a_mutation_is_told_is_bounded_however_large_the_rows_are() {
         "{} {total}",
         many.len()
     );
+}
+
+#[test]
+fn what_the_database_writes_itself_counts_under_its_clock_or_the_next_one() {
+    let rules = rules(Deletes::Win);
+    let own = at(5, 9);
+    let push = |store: &mut Store, values: Value| {
+        let write = Write {
+            hlc: None,
+            ..write(Op::Update, &values, &own, None)
+        };
+        let mut checked = check(&write, &rules, &mut receipt(9)).expect("it fits");
+        let mut fields = checked.fields.take().expect("it merges");
+        fields.stamp = Stamp::Own { clock: own.clone() };
+        let plan = plan(&checked, &fields, &store.known).expect("accepted");
+        store.carry_out(&checked, &plan);
+        plan.clock
+    };
+    let mut store = begun();
+    assert_eq!(push(&mut store, json!({"title": "A"})), own);
+    // A second time it comes after the first, also where the row is as late as it.
+    let next = Clock::new(T + 5, 1, &node(9));
+    assert_eq!(push(&mut store, json!({"title": "0"})), next);
+    assert_eq!(store.value("title"), json!("0"));
+    let late = write(Op::Update, &json!({"due": "B"}), &at(700, 2), None);
+    store.push(&late, &rules, 2).expect("accepted");
+    let above = Clock::new(T + 700, 1, &node(9));
+    assert_eq!(push(&mut store, json!({"due": "C"})), above);
+    assert_eq!(store.value("due"), json!("C"));
 }
