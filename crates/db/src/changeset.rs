@@ -136,6 +136,17 @@ pub(crate) struct Line {
     image: Option<String>,
 }
 
+/// What a line says of its row.
+pub(crate) fn known_of(line: Line) -> Option<(String, Known)> {
+    let known = Known {
+        row: line.found,
+        metadata: line.metadata,
+        image: line.image,
+        ..Known::default()
+    };
+    Some((line.key?, known))
+}
+
 /// Where a read of records begins.
 #[derive(QueryableByName)]
 pub(crate) struct Start {
@@ -171,13 +182,7 @@ pub(crate) struct Chunk {
 impl Chunk {
     /// Takes a row, and returns the part that it completes.
     pub(crate) fn take(&mut self, entity: &str, line: Line) -> Option<Part<(String, Known)>> {
-        let key = line.key?;
-        let known = Known {
-            row: line.found,
-            metadata: line.metadata,
-            image: line.image,
-            ..Known::default()
-        };
+        let (key, known) = known_of(line)?;
         if known.row.as_deref() == Some(TOO_LARGE) {
             tracing::warn!(
                 entity,

@@ -30,10 +30,12 @@ mod postgres;
 mod quote;
 pub mod read;
 pub mod retention;
+pub mod schema_version;
 mod sets;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod tables;
+pub mod tombstones;
 mod url;
 pub mod write;
 
@@ -74,6 +76,8 @@ use open_mutation::OpenMutation;
 use pooling::Pooling;
 use read::{ChangeStream, ChangesQuery, RowStream, RowsQuery};
 use retention::Pruned;
+use schema_version::SchemaChange;
+use tombstones::{Tombstone, TombstonesPage};
 use url::DatabaseUrl;
 use write::{Began, ClientState, Mutation, TableWrite};
 
@@ -623,6 +627,65 @@ impl DbPool {
         on_backend!(self, |pool, backend| {
             backend::changeset::merge_records(pool, writes).await
         })
+    }
+
+    /// The version of the application's own tables; 0 where none was noted.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn schema_version(&self) -> DbResult<u32> {
+        let version = on_backend!(self, |pool, backend| {
+            backend::schema_version::version(pool).await
+        })?;
+        Ok(u32::try_from(version).unwrap_or_default())
+    }
+
+    /// Begins a change of the application's own tables. Another one, also of another process, is waited for.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn begin_schema_change(&self) -> DbResult<SchemaChange> {
+        on_backend!(self, |pool, backend| {
+            Ok(SchemaChange(pool.begin_schema_change().await?.into()))
+        })
+    }
+
+    /// A page of the rows of an entity that are gone and of which it is known.
+    ///
+    /// # Errors
+    /// When its rows do not merge by their fields, or the database fails.
+    pub async fn tombstones(
+        &self,
+        entity: &Entity,
+        page: TombstonesPage,
+    ) -> DbResult<Vec<Tombstone>> {
+        if entity.fields.is_none() || entity.relation.is_none() {
+            return Err(changeset::no_fields(&entity.schema));
+        }
+        on_backend!(self, |pool, backend| {
+            backend::tombstones::read(pool, entity, page).await
+        })
+    }
+
+    /// The newest clock that is known of the rows of an entity: of those alone that a node wrote last, or that another one
+    /// did.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn newest_clock(
+        &self,
+        entity: &str,
+        only_node: Option<&NodeId>,
+        except_node: Option<&NodeId>,
+    ) -> DbResult<Option<Clock>> {
+        let (only, except) = (
+            only_node.map(NodeId::as_str),
+            except_node.map(NodeId::as_str),
+        );
+        let newest = on_backend!(self, |pool, backend| {
+            backend::tombstones::newest(pool, entity, only, except).await
+        })?;
+        Ok(newest.and_then(|text| Clock::read_foreign(&text).ok()))
     }
 
     /// The databases whose rows of an entity have been merged here, and what is known of who has what.

@@ -3,12 +3,16 @@
 //! They follow the rules of all mutations: the number moves first and the client is locked, so two servers never have
 //! the same one open; everything is in one transaction, so nothing of it is left unless it commits.
 
-use protocol::Reject;
+use std::sync::Arc;
+
+use protocol::{Reject, RowImage, Stamp};
 use sync_core::mutation::Applied;
 
+use crate::entity::Entity;
 use crate::error::DbResult;
 #[cfg(feature = "postgres")]
 use crate::postgres;
+use crate::read::{ReadError, RowsQuery};
 #[cfg(feature = "sqlite")]
 use crate::sqlite;
 use crate::write::TableWrite;
@@ -60,6 +64,35 @@ impl OpenMutation {
             Backend::Postgres(open) => open.write(index, &write).await,
             #[cfg(feature = "sqlite")]
             Backend::Sqlite(open) => open.write(index, write).await,
+        }
+    }
+
+    /// Takes the clocks under which its writes so far count, of rows that merge by their fields and where they said
+    /// another one. They are not told again with the answer.
+    pub fn take_stamps(&mut self) -> Vec<Stamp> {
+        let merged = match &mut self.0 {
+            #[cfg(feature = "postgres")]
+            Backend::Postgres(open) => open.merged(),
+            #[cfg(feature = "sqlite")]
+            Backend::Sqlite(open) => open.merged(),
+        };
+        std::mem::take(&mut merged.stamps)
+    }
+
+    /// Reads rows as the transaction sees them.
+    ///
+    /// # Errors
+    /// When the table has changed, or the database fails. The transaction can go on.
+    pub async fn rows(
+        &mut self,
+        entity: &Arc<Entity>,
+        query: &RowsQuery,
+    ) -> Result<Vec<RowImage>, ReadError> {
+        match &mut self.0 {
+            #[cfg(feature = "postgres")]
+            Backend::Postgres(open) => open.rows(entity, query).await,
+            #[cfg(feature = "sqlite")]
+            Backend::Sqlite(open) => open.rows(entity, query).await,
         }
     }
 

@@ -36,6 +36,7 @@ diesel::table! {
         epoch -> Text,
         floor -> Text,
         node -> Text,
+        schema_version -> BigInt,
     }
 }
 

@@ -13,7 +13,7 @@ use diesel_async::pooled_connection::bb8::PooledConnection;
 use diesel_async::{
     AnsiTransactionManager, AsyncPgConnection, RunQueryDsl, TransactionManager as _,
 };
-use protocol::Reject;
+use protocol::{Reject, RowImage};
 use sync_core::mutation::Applied;
 use sync_core::mutation::fields::Merged;
 use tokio::sync::OwnedSemaphorePermit;
@@ -22,11 +22,15 @@ use super::apply::{ROUNDS_MAX, answer_of_before, committed, others_are_under_way
 use super::cancel::CancelGuard;
 use super::mutation::LOCK_PATIENCE;
 use super::pool::PostgresPool;
+use super::read::read_rows_within;
 use super::store::in_schema;
 use super::write::call::{self, Returned, Stored};
 use super::write::explain::{self, Fault, Kind};
 use super::write::fields;
+use crate::entity::Entity;
 use crate::error::{DbError, DbResult};
+use crate::health::Health;
+use crate::read::{ReadError, RowsQuery, collect, parts};
 use crate::write::{
     Began, Mutation, RunAs, TableWrite, is_violation, not_its_own_transaction, statement_reject,
     stored_merged, violated,
@@ -42,6 +46,7 @@ pub(crate) struct OpenMutation {
     guard: CancelGuard,
     conn: PooledConnection<'static, AsyncPgConnection>,
     log_schema: String,
+    health: Arc<Health>,
     epoch: String,
     commit_id: i64,
     /// As whom writes have run.
@@ -85,6 +90,7 @@ impl PostgresPool {
             guard: CancelGuard::new(&conn, self.connector.clone()),
             conn,
             log_schema: log_schema.to_string(),
+            health: self.health().clone(),
             epoch: String::new(),
             commit_id: 0,
             run_as: None,
@@ -261,7 +267,7 @@ impl OpenMutation {
         &mut self,
         look: impl AsyncFnOnce(&mut AsyncPgConnection) -> DbResult<T>,
     ) -> DbResult<T> {
-        let failed = |error| DbError::while_doing("explaining why a mutation failed", error);
+        let failed = |error| DbError::while_doing("looking at something within a mutation", error);
         let conn = &mut *self.conn;
         AnsiTransactionManager::begin_transaction(conn)
             .await
@@ -271,6 +277,28 @@ impl OpenMutation {
             .await
             .map_err(failed)?;
         found
+    }
+
+    /// What became of its writes so far.
+    pub(crate) fn merged(&mut self) -> &mut Merged {
+        &mut self.merged
+    }
+
+    /// Reads rows as the transaction sees them.
+    pub(crate) async fn rows(
+        &mut self,
+        entity: &Arc<Entity>,
+        query: &RowsQuery,
+    ) -> Result<Vec<RowImage>, ReadError> {
+        let (log_schema, health) = (self.log_schema.clone(), self.health.clone());
+        let (out, parts) = parts();
+        // In a savepoint, with which the settings of the read go.
+        let read = self.and_take_back(async move |conn: &mut _| {
+            read_rows_within(conn, (&log_schema, entity, &health), query, out).await
+        });
+        let (read, rows) = tokio::join!(read, collect(parts));
+        read?;
+        rows
     }
 
     /// The connection, for statements of the application's own.

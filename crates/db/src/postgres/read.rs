@@ -259,6 +259,39 @@ pub(crate) async fn read_rows(
     }
 }
 
+/// Reads rows of an entity within a transaction that somebody has begun, and sends them to `out`. What it sets stays set:
+/// it belongs into a savepoint.
+pub(crate) async fn read_rows_within(
+    conn: &mut AsyncPgConnection,
+    (log_schema, entity, health): (&str, &Arc<Entity>, &Arc<Health>),
+    query: &RowsQuery,
+    out: PartSender<RowImage>,
+) -> DbResult<()> {
+    let progress = Progress::default();
+    let relies_on = match query.relies_on(entity) {
+        Ok(relies_on) => relies_on,
+        Err(entity) => {
+            let _ = progress.send(&out, Part::Outdated(entity)).await;
+            return Ok(());
+        }
+    };
+    let rows = Rows {
+        log_schema,
+        entity,
+        health,
+        query,
+        groups: Vec::new(),
+        relies_on,
+    };
+    let read = async {
+        conn.batch_execute(&format!("{SESSION_SETTINGS}; SET LOCAL {SEARCH_PATH}"))
+            .await?;
+        rows.read(conn, &out, &progress).await
+    };
+    read.await
+        .map_err(|failed: Failed| failed.while_doing("reading a table"))
+}
+
 /// A read of rows.
 struct Rows<'a> {
     log_schema: &'a str,

@@ -19,7 +19,7 @@ pub use drain_snapshot::DrainSnapshots;
 pub(crate) use drain_snapshot::Exported;
 pub use inquiry::{Backfill, BackfillAnswers, Inquiring, QuestionTime};
 pub use stream::{ChangeStream, ReadError, ReadStart, ReadStream, RowStream};
-pub(crate) use stream::{Part, PartSender};
+pub(crate) use stream::{Part, PartSender, collect, parts};
 
 use crate::entity::{Entity, EntityMap};
 use crate::error::{DbError, DbResult};

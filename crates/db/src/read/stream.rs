@@ -55,6 +55,27 @@ pub(crate) enum Part<T> {
     Last,
 }
 
+/// Makes a channel for a read's parts.
+pub(crate) fn parts<T>() -> (PartSender<T>, mpsc::Receiver<Part<T>>) {
+    mpsc::channel(PARTS_WAITING_MAX)
+}
+
+/// Collects what a read sends until its end.
+pub(crate) async fn collect<T>(mut parts: mpsc::Receiver<Part<T>>) -> Result<Vec<T>, ReadError> {
+    let mut all = Vec::new();
+    while let Some(part) = parts.recv().await {
+        match part {
+            Part::Start(_) => {}
+            Part::Items(items) => all.extend(items),
+            Part::Outdated(entity) => return Err(ReadError::Outdated(entity)),
+            Part::Refused(reason) => return Err(ReadError::Refused(reason)),
+            #[cfg(feature = "sqlite")]
+            Part::Last => break,
+        }
+    }
+    Ok(all)
+}
+
 /// The channel for a read's parts. The read ends when its receiver is dropped.
 pub(crate) type PartSender<T> = mpsc::Sender<Part<T>>;
 

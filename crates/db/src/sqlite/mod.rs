@@ -21,10 +21,12 @@ pub(crate) mod open;
 pub(crate) mod pool;
 mod projection;
 pub(crate) mod read;
+pub(crate) mod schema_version;
 mod statement;
 pub(crate) mod store;
 mod table;
 mod time_limit;
+pub(crate) mod tombstones;
 mod watch;
 mod write;
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use diesel::connection::{AnsiTransactionManager, TransactionManager};
 use diesel::prelude::*;
 use diesel_async::pooled_connection::bb8::PooledConnection;
-use protocol::Reject;
+use protocol::{Reject, RowImage};
 use sync_core::mutation::Applied;
 use sync_core::mutation::fields::Merged;
 use tokio::sync::OwnedMutexGuard;
@@ -20,7 +20,10 @@ use super::mutation::{
     NextOfClient, is_violated_at_commit, name_mutation, next, unname_mutation, write_in_scope,
 };
 use super::pool::SqlitePool;
+use super::read::{Rows, read_rows};
+use crate::entity::Entity;
 use crate::error::{DbError, DbResult, Failed};
+use crate::read::{ReadError, RowsQuery, collect, parts};
 use crate::write::{
     Began, Mutation, TableWrite, not_its_own_transaction, replaced_meanwhile, violated,
 };
@@ -117,6 +120,26 @@ impl OpenMutation {
             },
         );
         Ok(written.await?.map(|merged| self.merged.append(merged)))
+    }
+
+    /// What became of its writes so far.
+    pub(crate) fn merged(&mut self) -> &mut Merged {
+        &mut self.merged
+    }
+
+    /// Reads rows as the transaction sees them.
+    pub(crate) async fn rows(
+        &mut self,
+        entity: &Arc<Entity>,
+        query: &RowsQuery,
+    ) -> Result<Vec<RowImage>, ReadError> {
+        let (out, parts) = parts();
+        let rows = Rows::new(entity, self.pool.health(), query, &out);
+        let rows = rows.map_err(ReadError::Outdated)?;
+        drop(out);
+        let (read, rows) = tokio::join!(read_rows(&mut self.conn, rows), collect(parts));
+        read?;
+        rows
     }
 
     /// The connection, for statements of the application's own.

@@ -1,0 +1,1 @@
+ALTER TABLE _rhtmx_sync_meta DROP COLUMN schema_version;
