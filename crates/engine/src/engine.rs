@@ -65,6 +65,10 @@ impl SyncEngine {
         http::routes(&self.state)
     }
 
+    pub(crate) fn state(&self) -> &Arc<EngineState> {
+        &self.state
+    }
+
     /// Waits until clients can be served.
     pub async fn ready(&self) {
         let mut readiness = self.state.readiness.subscribe();

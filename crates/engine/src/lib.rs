@@ -27,6 +27,7 @@ mod change_tracker;
 mod changesets;
 mod clock;
 mod config;
+pub mod crdt;
 mod engine;
 mod error;
 mod field_stats;

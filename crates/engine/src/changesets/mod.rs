@@ -118,7 +118,13 @@ impl Replica {
             let described = described.ok_or_else(|| wrong("there is no such table".to_owned()))?;
             found.push(Arc::new(described.entity));
         }
-        let names = found.iter().map(|entity| {
+        let node = pool.node().await?;
+        Ok(Self::of(pool, node, found))
+    }
+
+    /// A database whose entities are captured, as they are.
+    pub(crate) fn of(pool: DbPool, node: NodeId, entities: Vec<Arc<Entity>>) -> Self {
+        let names = entities.iter().map(|entity| {
             let schema = &entity.schema;
             let columns = schema.columns.iter().map(|column| column.name.clone());
             let key = schema.key_columns().map(|column| column.name.clone());
@@ -128,13 +134,13 @@ impl Replica {
             };
             (schema.entity.clone(), names)
         });
-        Ok(Self {
-            node: pool.node().await?,
+        Self {
+            node,
             clock_hours: RetentionConfig::default().clock_hours,
             names: Arc::new(names.collect()),
-            entities: Arc::new(found),
+            entities: Arc::new(entities),
             pool,
-        })
+        }
     }
 
     /// For how many hours the servers of the database take up writes: their [`RetentionConfig::clock_hours`], 168 unless they

@@ -137,11 +137,18 @@ const DB: House = House {
         &["mend"],
         &["entity", "migrations", "url"],
         &["sets"],
-        &["catalog", "folding", "read", "retention", "write"],
+        &[
+            "catalog",
+            "folding",
+            "read",
+            "retention",
+            "tombstones",
+            "write",
+        ],
         &["changeset", "feed"],
         &["listener"],
         &["postgres", "sqlite"],
-        &["open_mutation"],
+        &["open_mutation", "schema_version"],
         &["lib"],
     ],
 };
@@ -178,6 +185,7 @@ const ENGINE: House = House {
         &["change_tracker", "field_tracker", "session"],
         &["http", "startup"],
         &["engine"],
+        &["crdt"],
         &["lib"],
     ],
 };
