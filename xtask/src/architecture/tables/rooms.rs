@@ -157,7 +157,7 @@ const DB: House = House {
 const ENGINE: House = House {
     directory: "crates/engine",
     floors: &[
-        &["changesets", "clock", "limits"],
+        &["clock", "limits"],
         &[
             "auth",
             "bus",
@@ -171,6 +171,7 @@ const ENGINE: House = House {
         &["config"],
         &[
             "authors",
+            "changesets",
             "field_stats",
             "principals",
             "rates",
