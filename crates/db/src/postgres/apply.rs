@@ -49,7 +49,7 @@ impl PostgresPool {
         let mut mutation = Arc::new(mutation);
         let mut has_raced = false;
         for _ in 0..ROUNDS_MAX {
-            match self.writer.run(&mutation, &log_schema).await? {
+            match self.writer.run(&mutation, &log_schema, has_raced).await? {
                 Ran::Now {
                     epoch,
                     commit_id,

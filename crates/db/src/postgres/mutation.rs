@@ -74,6 +74,8 @@ struct Waiting {
     log_schema: Arc<str>,
     /// The row whose lock it waits for.
     row: Option<String>,
+    /// Whether a plan was made for what it does not find.
+    has_raced: bool,
     answer: oneshot::Sender<DbResult<Ran>>,
 }
 
@@ -148,38 +150,40 @@ impl Writer {
         self: &Arc<Self>,
         mutation: &Arc<Mutation>,
         log_schema: &Arc<str>,
+        has_raced: bool,
     ) -> DbResult<Ran> {
+        let context = (log_schema, has_raced);
         let row = mutation.row(0).filter(|row| self.alone.names(row));
         if row.is_none() && !self.is_slow(mutation) {
-            let ran = self.submit(mutation, log_schema, None).await?;
+            let ran = self.submit(mutation, context, None).await?;
             match &ran {
                 Ran::Failed { fault, .. } if fault.kind() == Kind::Locked => {
                     let row = mutation.row(fault.write_index().unwrap_or(0));
-                    return self.alone(mutation, log_schema, row).await;
+                    return self.alone(mutation, context, row).await;
                 }
                 Ran::TooSlow => self.is_slow_now(mutation),
                 _ => return Ok(ran),
             }
         }
-        self.alone(mutation, log_schema, row).await
+        self.alone(mutation, context, row).await
     }
 
     async fn alone(
         self: &Arc<Self>,
         mutation: &Arc<Mutation>,
-        log_schema: &Arc<str>,
+        context: (&Arc<str>, bool),
         row: Option<String>,
     ) -> DbResult<Ran> {
         // Every job alone names something, so that those for one client or one row wait for one another here.
         let row = row.unwrap_or_else(|| mutation.client_id.to_string());
-        self.submit(mutation, log_schema, Some(row)).await
+        self.submit(mutation, context, Some(row)).await
     }
 
     /// Queues a mutation: alone if it names a row.
     async fn submit(
         self: &Arc<Self>,
         mutation: &Arc<Mutation>,
-        log_schema: &Arc<str>,
+        (log_schema, has_raced): (&Arc<str>, bool),
         row: Option<String>,
     ) -> DbResult<Ran> {
         let (answer, answered) = oneshot::channel();
@@ -197,6 +201,7 @@ impl Writer {
             mutation: mutation.clone(),
             log_schema: log_schema.clone(),
             row,
+            has_raced,
             answer,
         };
         if let Some(lane) = lanes.submit(waiting) {
@@ -225,7 +230,10 @@ impl Writer {
             return;
         };
         let log_schema = first.log_schema.clone();
-        let waiting: Vec<Arc<Mutation>> = taken.iter().map(|one| one.mutation.clone()).collect();
+        let waiting: Vec<_> = taken
+            .iter()
+            .map(|one| (one.mutation.clone(), one.has_raced))
+            .collect();
         let planned = self.plan(conn, &waiting, &log_schema, patience).await;
         let (planned, ran) = match planned {
             Ok(plans) => {
@@ -293,16 +301,20 @@ impl Writer {
         }
     }
 
-    /// Plans the writes that merge by their fields, for the rows as they are now.
+    /// Plans the writes that merge by their fields, for the rows as they are now. Of rows that are created nothing is read, unless
+    /// the mutation `has_raced`.
     async fn plan<'a>(
         &self,
         conn: &mut Option<Client>,
-        mutations: &'a [Arc<Mutation>],
+        mutations: &'a [(Arc<Mutation>, bool)],
         log_schema: &str,
         patience: Patience,
     ) -> DbResult<Vec<Result<Planned<'a>, Reject>>> {
-        let writes = mutations.iter().flat_map(|one| one.writes.iter().flatten());
-        let named = fields::named(writes);
+        let read = mutations.iter().flat_map(|(one, has_raced)| {
+            let writes = one.writes.iter().flatten();
+            writes.filter(move |write| *has_raced || !fields::is_creation(write))
+        });
+        let named = fields::named(read);
         let mut rows = fields::Rows::new();
         if !named.is_empty() {
             let sql = fields::known_sql(&named, log_schema);
@@ -320,7 +332,7 @@ impl Writer {
             };
         }
         let read = rows.clone();
-        let plan = |one: &'a Arc<Mutation>| {
+        let plan = |(one, _): &'a (Arc<Mutation>, bool)| {
             // What is planned before it may fail, so that alone is no reason to reject it: the guard finds out.
             fields::planned(one, &mut rows).or_else(|_| fields::planned(one, &mut read.clone()))
         };

@@ -53,6 +53,11 @@ pub(in crate::postgres) fn named<'a>(
     named
 }
 
+/// Whether a write creates a row, of which most likely nothing is known. If something is, carrying out the plan fails.
+pub(in crate::postgres) fn is_creation(write: &TableWrite) -> bool {
+    write.op == Op::Create
+}
+
 fn row_of(write: &TableWrite) -> Option<(String, String)> {
     Some((write.entity.clone(), write.canonical_key()?))
 }

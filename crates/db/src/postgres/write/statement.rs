@@ -110,9 +110,14 @@ fn step(write: &TableWrite) -> String {
 /// What is kept beside the row, as `_rhtmx_sync_apply` takes it.
 fn kept(write: &TableWrite, beside: &Beside) -> String {
     let key = write.canonical_key().unwrap_or_default();
+    // A row that is to be created has no lock: if it is there by now, creating it fails.
+    let lock = match write.op {
+        Op::Create => String::new(),
+        _ => found(write, None, None),
+    };
     let mut kept = format!(
         r#"{{"l":{},"e":{},"i":{},"x":{},"s":{}"#,
-        json_text(&found(write, None, None)),
+        json_text(&lock),
         json_text(&write.entity),
         json_text(&key),
         beside.expected.as_deref().unwrap_or("null"),
