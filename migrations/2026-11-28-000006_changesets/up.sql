@@ -1,4 +1,4 @@
--- What was written beside a table alone: of rows that are gone, or whose values stay, the log says nothing. Changesets take
+-- What was written beside a table alone: of rows that are gone the log says nothing. Changesets take
 -- them from here.
 CREATE TABLE _rhtmx_sync_apart (
     entity text NOT NULL,

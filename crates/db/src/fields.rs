@@ -67,7 +67,7 @@ pub(crate) struct Lost {
     pub(crate) kept: Vec<Conflict>,
     /// Those that nobody needs to see any more: the column and the clock.
     pub(crate) resolved: Vec<(String, Clock)>,
-    /// Whether the row is there afterwards, whose readers are to hear of it.
+    /// Whether the row is there afterwards, and its readers are to hear of these, or of metadata that changes alone.
     pub(crate) is_told: bool,
 }
 
@@ -83,7 +83,9 @@ impl Lost {
             Action::Delete => false,
             Action::Nothing => was_there,
         };
-        let is_told = is_there && !(kept.is_empty() && resolved.is_empty());
+        // Where the table is written, its trigger says that the row has changed.
+        let moves_alone = matches!(plan.action, Action::Nothing) && plan.entry.is_some();
+        let is_told = is_there && (moves_alone || !kept.is_empty() || !resolved.is_empty());
         Self {
             kept,
             resolved,

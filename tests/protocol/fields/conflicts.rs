@@ -107,6 +107,19 @@ both_backends! {
         ann.push_next(edit(json!({ "due": "c" }), 1, 6)).await.acked();
     }
 
+    async fn who_has_a_row_hears_of_a_late_deletion_that_has_lost(db: TestDatabase) {
+        let server = TestServer::with_config(config_of(&db, rules(Deletes::Revive)).await).await;
+        let (mut ann, mut ben) = (fields(&server, 1).await, fields(&server, 2).await);
+        ann.push_next(edit(json!({ "title": "later" }), 1, 9)).await.acked();
+        // The row stays as it is. Only its clocks tell.
+        ben.push_next(json!([stamped(delete("tasks", 1), 2, 5)])).await.acked();
+        let died = |client: &SyncClient| client.subscription("f").metadata().get("1").map(|known| known["died"].clone());
+        for client in [&mut ann, &mut ben] {
+            client.wait_until(|client| died(client) == Some(json!(clock(2, 5)))).await;
+            assert_eq!(client.row("f", "1").expect("a row")["title"], "later");
+        }
+    }
+
     async fn both_values_are_kept_until_somebody_resolves(db: TestDatabase) {
         let server = serve(&db).await;
         let (mut ann, mut ben) = (fields(&server, 1).await, fields(&server, 2).await);

@@ -56,9 +56,8 @@ pub(super) fn merge(
     // Before anything is told of what the row holds.
     check_before(conn, write)?;
     let plan = plan(write, fields, &known).map_err(WriteFailed::Rejected)?;
-    carry_out(conn, write, &key, &plan, kept)?;
     let lost = Lost::of(&plan, known.row.is_some());
-    keep_lost(conn, write, &key, &lost)?;
+    carry_out(conn, write, &key, (&plan, &lost), kept)?;
     Ok(Some(plan))
 }
 
@@ -125,7 +124,8 @@ pub(super) fn merge_record(
     let plan = plan(write, fields, &known).map_err(WriteFailed::Rejected)?;
     let changes = plan.entry.is_some() || !matches!(plan.action, Action::Nothing);
     if changes {
-        carry_out(conn, write, &key, &plan, kept)?;
+        let lost = Lost::of(&plan, known.row.is_some());
+        carry_out(conn, write, &key, (&plan, &lost), kept)?;
     }
     Ok(changes)
 }
@@ -134,7 +134,7 @@ fn carry_out(
     conn: &mut SqliteConnection,
     write: &TableWrite,
     key: &str,
-    plan: &Plan,
+    (plan, lost): (&Plan, &Lost),
     kept: &KeptStatements,
 ) -> Result<(), WriteFailed> {
     if let Some(entry) = &plan.entry {
@@ -145,10 +145,10 @@ fn carry_out(
         Action::Update { values, .. } => (Op::Update, values),
         Action::Delete => (Op::Delete, &[]),
         Action::Nothing => {
-            if plan.entry.is_some() {
+            if plan.entry.is_some() && !lost.is_told {
                 is_apart(conn, write, key)?;
             }
-            return Ok(());
+            return Ok(keep_lost(conn, write, key, lost)?);
         }
     };
     let columns = (op == Op::Update).then(|| {
@@ -162,7 +162,8 @@ fn carry_out(
     let planned = write.planned(op, values.to_vec());
     write::write(conn, &planned, kept)?;
     name_stamped(conn, None)?;
-    check_afterwards(conn, &planned)
+    check_afterwards(conn, &planned)?;
+    Ok(keep_lost(conn, write, key, lost)?)
 }
 
 fn known(

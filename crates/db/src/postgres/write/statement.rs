@@ -149,8 +149,7 @@ fn kept(write: &TableWrite, beside: &Beside) -> String {
     }
     if lost.is_told {
         kept.push_str(r#","t":true"#);
-    }
-    if beside.loses.is_some() && beside.entry.is_some() {
+    } else if beside.loses.is_some() && beside.entry.is_some() {
         kept.push_str(r#","p":true"#);
     }
     kept + "}"
