@@ -95,6 +95,13 @@ impl Drop for CancelGuard {
     }
 }
 
+/// How a read went.
+enum Ended {
+    Itself(DbResult<()>),
+    NobodyWaits,
+    Stalled,
+}
+
 /// Runs a read until its end, its receiver is dropped, or the database sends nothing for `timeout`.
 ///
 /// In the last two cases the connection's transaction stays open, so that the pool closes the connection.
@@ -106,12 +113,53 @@ pub(crate) async fn run<T>(
     progress: &Progress,
     read: impl Future<Output = DbResult<()>>,
 ) -> DbResult<()> {
-    tokio::select! {
-        ended = read => {
+    match end(timeout, out, progress, read).await {
+        Ended::Itself(ended) => {
             guard.disarm();
             ended
         }
-        () = out.closed() => Ok(()),
-        () = progress.stalled(timeout) => Err(DbError::NoProgress { context, timeout }),
+        Ended::NobodyWaits => Ok(()),
+        Ended::Stalled => Err(DbError::NoProgress { context, timeout }),
+    }
+}
+
+async fn end<T>(
+    timeout: Duration,
+    out: &PartSender<T>,
+    progress: &Progress,
+    read: impl Future<Output = DbResult<()>>,
+) -> Ended {
+    tokio::select! {
+        // The read is always the first: one that had not begun its transaction would leave the pool a connection for others,
+        // whose statement the cancellation would hit.
+        biased;
+        ended = read => Ended::Itself(ended),
+        () = out.closed() => Ended::NobodyWaits,
+        () = progress.stalled(timeout) => Ended::Stalled,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::task::Poll;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_read_that_nobody_waits_for_has_begun_before_it_is_cancelled() {
+        // What is ready first is chosen at random otherwise.
+        for _ in 0..64 {
+            let (out, receiver) = mpsc::channel::<Part<()>>(1);
+            drop(receiver);
+            let mut has_begun = false;
+            let read = poll_fn(|_| {
+                has_begun = true;
+                Poll::Pending
+            });
+            let ended = end(Duration::from_secs(60), &out, &Progress::default(), read).await;
+            assert!(matches!(ended, Ended::NobodyWaits));
+            assert!(has_begun, "the connection would go back to the pool");
+        }
     }
 }
