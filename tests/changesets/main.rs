@@ -3,8 +3,10 @@
 mod bad_pages;
 mod commands;
 mod constraints;
+mod convergence;
 mod converging;
 mod counters;
+
 mod family;
 mod forgetting;
 

@@ -36,8 +36,8 @@ Usage: cargo xtask <command>
   fault [--minutes N] [--seed S] [--pg N]
                    the fault suite by itself, for a minute or longer
   fault --mutants [--seed S]
-                   the fault suite on servers that are broken on purpose, and the privacy suite on engines
-                   that leak on purpose: each must be caught
+                   the fault suite on servers that are broken on purpose, the privacy suite on engines that
+                   leak on purpose, and others alike: each must be caught
   cluster [--pg N] start a throwaway PostgreSQL, print its address, stop it on Ctrl-C
 
 `test` and `check` start a throwaway PostgreSQL too, and test the browser client if npm is installed. On

@@ -2,8 +2,8 @@
 //! fail proves nothing.
 //!
 //! A mutant is a patch, applied to a copy of the crates. Those of the fault suite break what a server promises; those of
-//! the privacy suite tell somebody what they may not know, those of row level security take policies for others, and those
-//! of membership read the log without end.
+//! the privacy suite tell somebody what they may not know, those of row level security take policies for others, those of
+//! membership read the log without end, and those of convergence decide by the order in which things come.
 
 use std::env;
 use std::fs;
@@ -39,7 +39,7 @@ enum Runs {
     Engines,
 }
 
-const SUITES: [Suite; 5] = [
+const SUITES: [Suite; 6] = [
     Suite {
         patches: "tests/fault/mutants",
         target: "fault",
@@ -73,6 +73,13 @@ const SUITES: [Suite; 5] = [
         target: "rls",
         test: "differential::policies::clients_hold_what_postgresql_shows_while_memberships_change_hands",
         games: 12,
+        runs: Runs::Engines,
+    },
+    Suite {
+        patches: "tests/changesets/convergence/mutants",
+        target: "changesets",
+        test: "convergence::all_databases_and_devices_end_the_same_where_edits_revive",
+        games: 3,
         runs: Runs::Engines,
     },
 ];
@@ -294,6 +301,7 @@ mod tests {
             ("tests/rls/random.rs", SUITES[2], 1),
             ("tests/protocol/membership/constant.rs", SUITES[3], 2),
             ("tests/rls/differential/policies.rs", SUITES[4], 2),
+            ("tests/changesets/convergence/mod.rs", SUITES[5], 1),
         ] {
             let text = fs::read_to_string(steps::workspace().join(file)).unwrap();
             let name = suite.test.split("::").nth(part).unwrap();
