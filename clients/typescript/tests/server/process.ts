@@ -34,13 +34,17 @@ export class ServerProcess {
   /** Whether it has a database to serve; otherwise it serves its demo. */
   #hasTables = false;
 
-  private constructor(readonly port: number, readonly entities: readonly string[], readonly program = BINARY!) {}
+  private constructor(
+    readonly port: number, readonly entities: readonly string[], readonly program = BINARY!, readonly postgres: string | null = POSTGRES ?? null,
+  ) {}
 
-  /** Makes the tables and starts the server, with a configuration file if there is one. */
-  static async start(schema: { sqlite: string; postgres: string }, entities: readonly string[], config = ""): Promise<ServerProcess> {
-    const server = new ServerProcess(await freePort(), entities);
+  /** Makes the tables and starts the server, with a configuration file if there is one; on a SQLite file if that is asked for. */
+  static async start(
+    schema: { sqlite: string; postgres: string }, entities: readonly string[], config = "", isFile = POSTGRES === undefined,
+  ): Promise<ServerProcess> {
+    const server = new ServerProcess(await freePort(), entities, BINARY!, isFile ? null : POSTGRES ?? null);
     writeFileSync(join(server.#folder, "rhtmx-sync.toml"), config);
-    server.sql(POSTGRES ? schema.postgres : schema.sqlite);
+    server.sql(server.postgres ? schema.postgres : schema.sqlite);
     server.#hasTables = true;
     await server.start();
     return server;
@@ -77,7 +81,7 @@ export class ServerProcess {
   }
 
   async start(): Promise<void> {
-    const [bind, database] = [`127.0.0.1:${this.port}`, POSTGRES ?? `sqlite://${this.#file}`];
+    const [bind, database] = [`127.0.0.1:${this.port}`, this.#database];
     const isServer = this.program === BINARY;
     const flags = isServer ? ["serve", "--bind", bind] : [];
     if (this.#hasTables) flags.push("--database-url", database);
@@ -110,8 +114,18 @@ export class ServerProcess {
 
   /** Runs SQL as another program would; returns what it prints. */
   sql(text: string): string {
-    if (POSTGRES) return execFileSync("psql", [POSTGRES, "-qAtX", "-v", "ON_ERROR_STOP=1"], { input: text, encoding: "utf8" });
+    if (this.postgres) return execFileSync("psql", [this.postgres, "-qAtX", "-v", "ON_ERROR_STOP=1"], { input: text, encoding: "utf8" });
     return execFileSync("sqlite3", ["-cmd", ".timeout 5000", this.#file], { input: text, encoding: "utf8" });
+  }
+
+  /** Brings its database together with another server's, with the rules of its configuration file. */
+  replicate(other: ServerProcess, entity: string): void {
+    const flags = ["replicate", "--once", "--from", this.#database, "--to", other.#database, "--entity", entity];
+    execFileSync(BINARY!, flags, { cwd: this.#folder, env: { ...process.env, DATABASE_URL: "" }, stdio: "pipe" });
+  }
+
+  get #database(): string {
+    return this.postgres ?? `sqlite://${this.#file}`;
   }
 
   get #file(): string {
