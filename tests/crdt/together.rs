@@ -1,12 +1,12 @@
 //! Databases that come together, and a pool that somebody else uses, too.
 
 use merge::{ChangesetFilter, Rules};
-use rhtmx_sync::crdt::{Crdt, CrdtError, Query};
+use rhtmx_sync::crdt::{Crdt, CrdtError, Query, Schema};
 use rhtmx_sync::{EntityConfig, Replication, SyncConfig, SyncEngine};
 use serde_json::json;
 use testkit::{Backend, TestDatabase, both_backends};
 
-use super::{keys, open, pool, todo, values};
+use super::{TABLES, keys, open, pool, todo, values};
 
 /// Brings all that one has to the other, as pages of text.
 async fn bring(from: &Crdt, to: &Crdt) {
@@ -83,14 +83,14 @@ async fn a_file_and_a_server_come_together() {
 
 both_backends! {
     async fn a_pool_is_shared_with_an_engine(db: TestDatabase) {
-        db.execute(crate::TABLES).await;
+        db.execute(TABLES).await;
         db.execute("CREATE TABLE users (id TEXT PRIMARY KEY)").await;
         let pool = pool(&db).await;
         let todos = EntityConfig::new("todos").fields(Rules::default());
         let config = SyncConfig::new(pool.clone(), vec![todos.clone(), EntityConfig::new("users")]);
         let engine = SyncEngine::new(config).await.expect("an engine");
         let over = Crdt::over(&engine).await.expect("it opens");
-        let schema = rhtmx_sync::crdt::Schema::new(1).entity(todos);
+        let schema = Schema::new(1).entity(todos);
         let beside = Crdt::open(pool, schema).await.expect("it opens");
         assert_eq!(over.node_id(), beside.node_id());
         let mut changes = engine.change_tracker().subscribe();

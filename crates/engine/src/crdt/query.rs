@@ -136,7 +136,7 @@ impl Query {
         let params: Result<_, _> = self.params.iter().map(to_raw_value).collect();
         Ok(SelectionRequest {
             filter: self.filter.clone(),
-            params: self.filter.is_some().then(|| params).transpose()?,
+            params: self.filter.is_some().then_some(params?),
             columns: self.columns.clone(),
             order: is_ordered.then(|| self.order.clone()),
             limit: is_ordered.then(|| u32::try_from(self.rows_read()).unwrap_or(u32::MAX)),
