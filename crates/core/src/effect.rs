@@ -68,6 +68,11 @@ impl NetChange {
         if selection.has_metadata() && effect.op != RowOp::Leave && self.row.is_some() {
             return self.effect_on_fields(selection, key, effect);
         }
+        if effect.op == RowOp::Delete {
+            let RowEffect { transient, .. } = effect;
+            let change = selection.deletion_of(key, self.mutation_id, self.metadata.as_deref());
+            return Ok(Effect::Change { change, transient });
+        }
         let row = match (&self.row, effect.op) {
             (Some(row), RowOp::Put) => Some(selection.project(row)?.unwrap_or_else(|| row.clone())),
             _ => None,
@@ -130,7 +135,11 @@ impl Effect {
                 mutation_id,
             },
             (RowOp::Leave, _) => Change::Leave { key, mutation_id },
-            (RowOp::Put | RowOp::Patch | RowOp::Delete, _) => Change::Delete { key, mutation_id },
+            (RowOp::Put | RowOp::Patch | RowOp::Delete, _) => Change::Delete {
+                key,
+                hlc: None,
+                mutation_id,
+            },
         };
         Self::Change { change, transient }
     }

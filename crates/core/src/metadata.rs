@@ -15,6 +15,8 @@ struct Kept {
     died: Option<Box<str>>,
     base: Option<Box<str>>,
     edited: Option<Box<str>>,
+    /// A clock that is later with each change of the row; only where it is asked for.
+    newest: Option<Box<str>>,
     #[serde(default)]
     fields: BTreeMap<String, Box<RawValue>>,
     /// The lost values of a conflict that nobody has resolved.
@@ -33,6 +35,7 @@ pub fn read(kept: &str) -> Result<RowMetadata, serde_json::Error> {
         died: kept.died,
         base: kept.base,
         edited: kept.edited,
+        newest: kept.newest,
         clocks: kept.fields,
         lost: kept.lost,
     })
@@ -41,7 +44,7 @@ pub fn read(kept: &str) -> Result<RowMetadata, serde_json::Error> {
 /// The clock of a column's value: its own, or of a counter or a set the newest that it is made of; else the row's base, or
 /// its birth. [`Clock::ground`] for a value from before anything was stamped.
 pub fn clock_of(metadata: &RowMetadata, column: &str) -> Clock {
-    let read = |text: &str| Clock::read(text).ok();
+    let read = |text: &str| Clock::read_foreign(text).ok();
     let own = metadata.clocks.get(column).and_then(|known| {
         let known: Value = serde_json::from_str(known.get()).ok()?;
         newest(&known)
@@ -56,7 +59,7 @@ pub fn clock_of(metadata: &RowMetadata, column: &str) -> Clock {
 /// The newest clock among the texts of a value.
 fn newest(known: &Value) -> Option<Clock> {
     match known {
-        Value::String(text) => Clock::read(text).ok(),
+        Value::String(text) => Clock::read_foreign(text).ok(),
         Value::Array(values) => values.iter().filter_map(newest).max(),
         Value::Object(members) => members.values().filter_map(newest).max(),
         Value::Null | Value::Bool(_) | Value::Number(_) => None,
@@ -80,6 +83,7 @@ pub(crate) fn of_columns(
         died: metadata.died.clone(),
         base: metadata.base.clone(),
         edited: metadata.edited.clone().filter(|_| is_whole),
+        newest: None,
         clocks: columns_of(&metadata.clocks),
         lost: columns_of(&metadata.lost),
     }

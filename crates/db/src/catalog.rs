@@ -86,6 +86,7 @@ pub(crate) fn log_entity(name: &str, log: &str) -> Entity {
         rows: RowsSql::Query(log_rows(name, log)),
         capture: Vec::new(),
         fields: None,
+        records: false,
     }
 }
 

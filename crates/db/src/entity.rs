@@ -27,6 +27,8 @@ pub struct EntityConfig {
     /// How its rows merge by their fields; none where they are replaced whole. How the greatest and the least of a column
     /// compare follows from the column's type, whatever stands here.
     pub fields: Option<Rules>,
+    /// Whether clients can ask for its rows as records, each with a clock that is later with each change of it.
+    pub records: bool,
 }
 
 /// Where an entity's rows are.
@@ -47,6 +49,7 @@ impl EntityConfig {
             source: EntitySource::Table(name.clone()),
             internal: false,
             fields: None,
+            records: false,
             name,
             rls: false,
         }
@@ -60,6 +63,7 @@ impl EntityConfig {
             rls: false,
             internal: false,
             fields: None,
+            records: false,
         }
     }
 
@@ -71,6 +75,7 @@ impl EntityConfig {
             rls: false,
             internal: false,
             fields: None,
+            records: false,
         }
     }
 
@@ -138,6 +143,8 @@ pub struct Entity {
     pub capture: Vec<String>,
     /// How its rows merge by their fields, fitted to its columns; none where they are replaced whole.
     pub fields: Option<Arc<Rules>>,
+    /// Whether clients can ask for its rows as records.
+    pub records: bool,
 }
 
 /// The parts of a query of two columns, `key` and `row`.
@@ -189,6 +196,7 @@ impl Entity {
             fingerprint: self.fingerprint.as_str().into(),
             backend,
             fields: self.fields.clone(),
+            has_records: self.records,
         })
     }
 
@@ -217,6 +225,7 @@ impl Entity {
             rows: RowsSql::Query(String::new()),
             capture: Vec::new(),
             fields: None,
+            records: false,
         }
     }
 

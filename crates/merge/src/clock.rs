@@ -231,6 +231,22 @@ impl Clock {
         &self.text
     }
 
+    /// The microseconds beyond its millisecond, where its text has six digits of a second.
+    pub fn micros_beyond(&self) -> Option<u16> {
+        let has_six = self.digits() == 6;
+        has_six.then(|| self.text[23..26].parse().unwrap_or_default())
+    }
+
+    /// The text of the latest clock with six digits that neither its text nor its moment puts behind this one.
+    pub fn floor_text(&self) -> String {
+        if self.digits() == 6 || self.millis == 0 {
+            return self.text.to_string();
+        }
+        let before = Self::new(self.millis - 1, u16::MAX, &self.node());
+        let seconds = &before.text[..23];
+        format!("{seconds}999Z-FFFF-{}", self.node())
+    }
+
     fn digits(&self) -> usize {
         if self.text.as_bytes()[23] == b'Z' {
             3
@@ -329,6 +345,23 @@ mod tests {
 
     fn node(text: &str) -> NodeId {
         NodeId::new(text).expect("a node id")
+    }
+
+    #[test]
+    fn the_floor_of_a_clock_is_behind_what_its_node_writes_after_it() {
+        let read = |text: &str| Clock::read_foreign(text).expect("a clock");
+        let coarse = read("2001-09-09T01:46:40.428Z-0001-db");
+        let fine = read("2001-09-09T01:46:40.428170Z-0000-a");
+        assert_eq!(
+            (fine.micros_beyond(), coarse.micros_beyond()),
+            (Some(170), None)
+        );
+        assert_eq!(coarse.floor_text(), "2001-09-09T01:46:40.427999Z-FFFF-db");
+        let floor = read(&coarse.floor_text());
+        assert!(floor < coarse && floor < fine);
+        assert_eq!(fine.floor_text(), fine.as_str());
+        let ground = Clock::ground();
+        assert_eq!(ground.floor_text(), ground.as_str());
     }
 
     #[test]

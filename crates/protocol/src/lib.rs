@@ -33,8 +33,8 @@ pub use push::{
     StampedValue, Step, Write, Writes,
 };
 pub use rows::{
-    Change, Changes, Cursor, Direction, MODE_FIELDS, MODE_ROWS, Refetch, RefetchReason, RowImage,
-    RowMetadata, SchemaSummary, SelectionRequest, Snapshot, Subscribe, Subscribed, SubscriptionId,
-    Unsubscribe,
+    Change, Changes, Cursor, Direction, MODE_FIELDS, MODE_RECORDS, MODE_ROWS, Refetch,
+    RefetchReason, RowImage, RowMetadata, SchemaSummary, SelectionRequest, Snapshot, Subscribe,
+    Subscribed, SubscriptionId, Unsubscribe,
 };
 pub use version::{PROTOCOL_VERSION, SUBPROTOCOL};

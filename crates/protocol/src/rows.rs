@@ -59,6 +59,9 @@ pub struct SelectionRequest {
 pub const MODE_ROWS: &str = "rows";
 /// The [`SelectionRequest::mode`] of rows with their metadata.
 pub const MODE_FIELDS: &str = "fields";
+/// The [`SelectionRequest::mode`] of rows with their newest clocks, always whole. The server asks for it on behalf of clients
+/// that speak another protocol.
+pub const MODE_RECORDS: &str = "records";
 
 /// Which values of a column come first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -138,6 +141,7 @@ struct RowImageFields {
     died: Option<Box<str>>,
     base: Option<Box<str>>,
     edited: Option<Box<str>>,
+    newest: Option<Box<str>>,
     #[serde(default)]
     clocks: BTreeMap<String, Box<RawValue>>,
     #[serde(default)]
@@ -165,6 +169,10 @@ pub struct RowMetadata {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, ts(optional, type = "string"))]
     pub edited: Option<Box<str>>,
+    /// With [`MODE_RECORDS`], a clock that is later with each change of the row.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(skip))]
+    pub newest: Option<Box<str>>,
     /// What columns have of their own: a clock, or of a counter or a set what it is made of.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[cfg_attr(test, ts(optional, type = "Record<string,Json>"))]
@@ -297,6 +305,10 @@ pub enum Change {
     Delete {
         /// The row's key, canonical.
         key: String,
+        /// With [`MODE_RECORDS`], the clock of the deletion, where it is known.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(test, ts(skip))]
+        hlc: Option<Box<str>>,
         /// The mutation that made the change.
         #[serde(flatten)]
         #[cfg_attr(test, ts(skip))]
@@ -326,6 +338,8 @@ struct ChangeFields {
     died: Option<Box<str>>,
     base: Option<Box<str>>,
     edited: Option<Box<str>>,
+    newest: Option<Box<str>>,
+    hlc: Option<Box<str>>,
     #[serde(default)]
     clocks: BTreeMap<String, Box<RawValue>>,
     #[serde(default)]
@@ -371,6 +385,7 @@ impl From<RowImageFields> for RowImage {
                 died: fields.died,
                 base: fields.base,
                 edited: fields.edited,
+                newest: fields.newest,
                 clocks: fields.clocks,
                 lost: fields.lost,
             },
@@ -454,6 +469,7 @@ impl TryFrom<ChangeFields> for Change {
             died: fields.died,
             base: fields.base,
             edited: fields.edited,
+            newest: fields.newest,
             clocks: fields.clocks,
             lost: fields.lost,
         };
@@ -472,6 +488,7 @@ impl TryFrom<ChangeFields> for Change {
             },
             ChangeOp::Delete => Self::Delete {
                 key: key?,
+                hlc: fields.hlc,
                 mutation_id,
             },
             ChangeOp::Leave => Self::Leave {

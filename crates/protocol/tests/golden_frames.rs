@@ -129,6 +129,7 @@ fn metadata() -> RowMetadata {
         died: None,
         base: Some(clock(1).into()),
         edited: Some(clock(2).into()),
+        newest: None,
         clocks: [
             (
                 "likes".to_owned(),
@@ -165,10 +166,12 @@ fn changes() -> [Change; 6] {
             mutation_id,
         },
         Change::Delete {
+            hlc: None,
             key: key(),
             mutation_id,
         },
         Change::Delete {
+            hlc: None,
             key: r#"[1,"eu"]"#.to_owned(),
             mutation_id: None,
         },

@@ -201,6 +201,7 @@ fn schema(table: usize) -> Arc<Schema> {
 
 fn table(table: usize) -> CurrentTable {
     CurrentTable {
+        has_records: false,
         schema: schema(table),
         fingerprint: "1".into(),
         backend: Backend::Postgres,

@@ -62,6 +62,21 @@ pub(super) fn fill(
     Ok(filled)
 }
 
+/// The column that the server fills in, and its value as the column takes it.
+pub(super) fn own_default(
+    name: &str,
+    value: Option<&Value>,
+    schema: &Schema,
+) -> Result<(usize, Value), Reject> {
+    let position = schema
+        .position(name)
+        .ok_or_else(|| forbidden("the server cannot fill in this column", name))?;
+    let own = own_value(value, schema, position)
+        .and_then(|own| serde_json::from_str(own.get()).ok())
+        .ok_or_else(|| forbidden("the server has no value of this user for it", name))?;
+    Ok((position, own))
+}
+
 /// The value as a column takes it; none when it is missing, or does not convert exactly.
 fn own_value(value: Option<&Value>, schema: &Schema, position: usize) -> Option<Box<RawValue>> {
     let raw = to_raw_value(value.filter(|value| !value.is_null())?).ok()?;

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use filter::RowError;
 use merge::Rules;
-use protocol::{Change, MODE_FIELDS, MODE_ROWS, MutationId, RowMetadata, SelectionRequest};
+use protocol::{
+    Change, MODE_FIELDS, MODE_RECORDS, MODE_ROWS, MutationId, RowMetadata, SelectionRequest,
+};
 use serde_json::value::RawValue;
 
 use super::{CurrentTable, ResolveError, RowOp, Selection, Shape};
@@ -13,19 +15,33 @@ use crate::log::{UndoRecord, changed_columns};
 use crate::metadata;
 use crate::undo::RowVersions;
 
-/// The rules by which the rows merge, if their metadata is asked for.
+/// What is sent of a row's metadata.
+#[derive(Debug, Clone)]
+pub(super) struct Fields {
+    /// How the rows merge.
+    rules: Arc<Rules>,
+    /// Whether rows are sent whole, each with a clock that is later with each change of it.
+    as_records: bool,
+}
+
+/// What is to be sent of the rows' metadata, if it is asked for.
 pub(super) fn requested(
     table: &CurrentTable,
     request: &SelectionRequest,
-) -> Result<Option<Arc<Rules>>, ResolveError> {
+) -> Result<Option<Fields>, ResolveError> {
     let refused = |message| Err(ResolveError::Mode(message));
-    match request.mode.as_deref() {
-        None | Some(MODE_ROWS) => Ok(None),
-        Some(MODE_FIELDS) => match &table.fields {
-            Some(rules) => Ok(Some(rules.clone())),
-            None => refused("the rows of this entity do not merge by their fields"),
-        },
-        Some(_) => refused("`mode` is `rows` or `fields`"),
+    let as_records = match request.mode.as_deref() {
+        None | Some(MODE_ROWS) => return Ok(None),
+        Some(MODE_FIELDS) => false,
+        Some(MODE_RECORDS) if table.has_records => true,
+        Some(_) => return refused("`mode` is `rows` or `fields`"),
+    };
+    match &table.fields {
+        Some(rules) => Ok(Some(Fields {
+            rules: rules.clone(),
+            as_records,
+        })),
+        None => refused("the rows of this entity do not merge by their fields"),
     }
 }
 
@@ -56,13 +72,18 @@ impl Selection {
 
     /// How the rows merge, as far as its columns go; none where metadata is not sent.
     pub fn rules(&self) -> Option<Rules> {
-        let mut rules = Rules::clone(self.fields.as_deref()?);
+        let mut rules = Rules::clone(&self.fields.as_ref()?.rules);
         if let Some(names) = self.column_names() {
             rules
                 .columns
                 .retain(|name, _| names.contains(&name.as_str()));
         }
         Some(rules)
+    }
+
+    /// Whether its readers are sent whole rows, each with a clock that is later with each change of it.
+    pub fn sends_records(&self) -> bool {
+        self.fields.as_ref().is_some_and(|fields| fields.as_records)
     }
 
     /// What is told of a row's metadata to those who are sent these columns of the row; none for all.
@@ -74,7 +95,11 @@ impl Selection {
         let all = self.schema.columns.len();
         let is_whole = columns.is_none_or(|columns| columns.len() == all);
         // What is kept of a column that has been dropped since concerns nobody.
-        metadata::of_columns(metadata, |name| self.is_sent(name, columns), is_whole)
+        let told = metadata::of_columns(metadata, |name| self.is_sent(name, columns), is_whole);
+        RowMetadata {
+            newest: metadata.newest.clone().filter(|_| self.sends_records()),
+            ..told
+        }
     }
 
     /// What the readers are sent of a changed row that they may see: these columns of it, none for all, and its metadata. A
@@ -114,6 +139,21 @@ impl Selection {
         })
     }
 
+    /// What the readers are sent of a row that is gone, with what is known of it.
+    pub fn deletion_of(
+        &self,
+        key: String,
+        mutation_id: Option<MutationId>,
+        metadata: Option<&RowMetadata>,
+    ) -> Change {
+        let hlc = metadata.and_then(|known| known.newest.clone());
+        Change::Delete {
+            key,
+            hlc: hlc.filter(|_| self.sends_records()),
+            mutation_id,
+        }
+    }
+
     /// The values of a patch for those who are sent these columns of the row, of which some have `changed`.
     fn patch(
         &self,
@@ -137,7 +177,10 @@ impl Selection {
             .iter()
             .flat_map(|partial| partial.named())
             .collect();
-        self.has_metadata() && versions.only_updates() && !versions.touches(&named)
+        self.has_metadata()
+            && !self.sends_records()
+            && versions.only_updates()
+            && !versions.touches(&named)
     }
 
     /// Whether an update that changed no column is sent: metadata may have changed. It may be that of a column that the

@@ -33,6 +33,7 @@ use value::schema::Schema;
 use crate::policy::{ReadScope, RowScope};
 use crate::undo::{Before, RowVersions};
 
+use fields::Fields;
 pub use fields::of_fields_alone;
 use tables::ReadableTables;
 pub use tables::{Catalog, Others, WholeTables};
@@ -69,8 +70,8 @@ pub struct Selection {
     /// The rows in which columns may be read that may not be read in all.
     partial: Option<Partial>,
     is_guarded: bool,
-    /// How the rows merge, if their metadata is sent too.
-    fields: Option<Arc<Rules>>,
+    /// What is sent of the rows' metadata, if it is sent too.
+    fields: Option<Fields>,
 }
 
 /// Columns that are sent in some rows only.
@@ -93,6 +94,8 @@ pub struct CurrentTable {
     pub backend: Backend,
     /// How the rows merge by their fields; none where they do not.
     pub fields: Option<Arc<Rules>>,
+    /// Whether they can be asked for as records.
+    pub has_records: bool,
 }
 
 /// What happened to a row, as seen through a shape.
@@ -199,7 +202,7 @@ impl Shape {
         table: &CurrentTable,
         Requested { filter, columns }: Requested,
         mut partial: BTreeMap<usize, Filter>,
-        (is_guarded, fields): (bool, Option<Arc<Rules>>),
+        (is_guarded, fields): (bool, Option<Fields>),
     ) -> Self {
         let is_whole = filter.is_everything() && columns.is_none();
         if is_whole && !is_guarded && fields.is_none() {
@@ -488,6 +491,9 @@ impl Selection {
         }
         if self.fields.is_some() {
             add("\0fields");
+        }
+        if self.sends_records() {
+            add("\0records");
         }
         let name = URL_SAFE_NO_PAD.encode(&hash.finalize()[..NAME_BYTES]);
         let mark = if self.is_guarded { GUARDED_MARK } else { "" };

@@ -145,6 +145,7 @@ proptest! {
         let columns: Option<Vec<String>> = columns
             .map(|columns| columns.iter().map(|column| (*column.get(&names)).to_owned()).collect());
         let table = CurrentTable {
+            has_records: false,
             schema: schema.clone(),
             fingerprint: "1".into(),
             backend: table.backend,

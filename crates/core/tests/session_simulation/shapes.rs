@@ -137,6 +137,7 @@ impl Shapes {
         generation: Generation,
     ) -> Result<Shape, SubscribeError> {
         let table = CurrentTable {
+            has_records: false,
             schema: Arc::new(schema(entity, generation)),
             fingerprint: generation.to_string().into(),
             backend: Backend::Postgres,
@@ -211,7 +212,11 @@ impl Item {
                 mutation_id,
             },
             (None, Change::Put { .. }) => Change::Leave { key, mutation_id },
-            (None, _) => Change::Delete { key, mutation_id },
+            (None, _) => Change::Delete {
+                key,
+                hlc: None,
+                mutation_id,
+            },
         };
         Effect::Change {
             change,

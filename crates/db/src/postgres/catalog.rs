@@ -477,6 +477,7 @@ fn generate(
             fnv1a(&fields::with_rules(form, rules.as_deref()))
         ),
         fields: rules,
+        records: false,
         row_by_key: format!("(SELECT {row} FROM {from} t WHERE {key_is})"),
         row_of_key: format!(
             "SELECT {row} FROM {from} t WHERE {}",

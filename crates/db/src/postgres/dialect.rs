@@ -32,7 +32,8 @@ pub(crate) const DIALECT: Dialect = Dialect {
     order: "CASE WHEN l.row IS NOT NULL AND l.truncated_at > l.id THEN l.truncated_at ELSE l.id END, \
         l.key IS NOT NULL, l.id",
     field_table: Cow::Borrowed("_rhtmx_sync_field"),
-    metadata: "f.metadata::text",
+    as_text: "::text",
+    metadata_with_newest: "(f.metadata || jsonb_build_object('newest', f.newest))",
     conflict_table: Cow::Borrowed("_rhtmx_field_conflict"),
     born: "f.metadata ->> 'born'",
     with_lost,

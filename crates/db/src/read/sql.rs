@@ -28,8 +28,10 @@ pub(crate) struct Dialect {
     pub(crate) undo_record: &'static str,
     /// The table of what is known of rows beside their values.
     pub(crate) field_table: Cow<'static, str>,
-    /// The metadata of its entry `f`, as text.
-    pub(crate) metadata: &'static str,
+    /// What makes a text of metadata.
+    pub(crate) as_text: &'static str,
+    /// The metadata of its entry `f`, with `newest`: a clock that is later with each change of the row.
+    pub(crate) metadata_with_newest: &'static str,
     /// The table of values that lost a conflict and are kept.
     pub(crate) conflict_table: Cow<'static, str>,
     /// When the row of the entry `f` was born, as text; null for one without a birth of its own.
@@ -70,9 +72,9 @@ pub(crate) struct Reading {
     pub(crate) rows: BTreeMap<String, String>,
     /// Whether to return undo records.
     pub(crate) undo: bool,
-    /// The entities of whose rows to return what is known beside their values, and whether values that lost a conflict are
-    /// kept of them.
-    pub(crate) metadata: BTreeMap<String, bool>,
+    /// The entities of whose rows to return what is known beside their values, and what beside
+    /// their metadata.
+    pub(crate) metadata: BTreeMap<String, Told>,
     /// The entities whose fingerprints to return.
     pub(crate) checked: Vec<String>,
 }
@@ -148,11 +150,10 @@ fn metadata_of_changes(dialect: &Dialect, reading: &Reading) -> String {
         return "CAST(NULL AS TEXT)".to_owned();
     }
     let mut sql = "CASE".to_owned();
-    for keeps_both in [false, true] {
-        let names = reading
-            .metadata
-            .iter()
-            .filter(|(_, keeps)| **keeps == keeps_both);
+    let kinds: BTreeSet<Told> = reading.metadata.values().copied().collect();
+    for told in kinds {
+        let of_kind = reading.metadata.iter();
+        let names = of_kind.filter(|(_, other)| **other == told);
         let names: Vec<String> = names.map(|(name, _)| literal(name)).collect();
         if names.is_empty() {
             continue;
@@ -161,32 +162,65 @@ fn metadata_of_changes(dialect: &Dialect, reading: &Reading) -> String {
             sql,
             " WHEN entity_id IS NOT NULL AND entity IN ({}) THEN {}",
             names.join(", "),
-            metadata_sql(dialect, "ranked.entity", "ranked.entity_id", keeps_both)
+            metadata_sql(dialect, "ranked.entity", "ranked.entity_id", told)
         );
     }
     sql + " END"
 }
 
-/// Which of these entities' rows have metadata to return, and whether values that lost a conflict are kept of them.
+/// What is told of an entity's rows beside their metadata.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Told {
+    /// The values that lost a conflict and are kept.
+    lost: bool,
+    /// A clock that is later with each change of the row.
+    newest: bool,
+}
+
+impl Told {
+    fn of(entity: &Entity) -> Self {
+        Self {
+            lost: entity.keeps_both(),
+            newest: entity.records,
+        }
+    }
+}
+
+/// Which of these entities' rows have metadata to return, and what beside it.
 pub(crate) fn with_metadata(
     names: &BTreeSet<String>,
     entities: &BTreeMap<String, Arc<Entity>>,
-) -> BTreeMap<String, bool> {
-    let keeps_both = |name: &String| entities.get(name).is_some_and(|entity| entity.keeps_both());
-    let named = names.iter().map(|name| (name.clone(), keeps_both(name)));
+) -> BTreeMap<String, Told> {
+    let told = |name: &String| {
+        let entity = entities.get(name);
+        entity.map_or(
+            Told {
+                lost: false,
+                newest: false,
+            },
+            |entity| Told::of(entity),
+        )
+    };
+    let named = names.iter().map(|name| (name.clone(), told(name)));
     named.collect()
 }
 
 /// The expression for what is known of a row beside its values. A row that has no metadata has an empty object.
-fn metadata_sql(dialect: &Dialect, entity: &str, key: &str, keeps_both: bool) -> String {
+fn metadata_sql(dialect: &Dialect, entity: &str, key: &str, told: Told) -> String {
     let collation = dialect.key_collation;
     let of_row = |alias: &str| {
         format!("{alias}.entity = {entity} AND {alias}.entity_id = ({key}){collation}")
     };
     let (table, entry) = (&dialect.field_table, of_row("f"));
-    if !keeps_both {
-        let metadata = dialect.metadata;
-        return format!("coalesce((SELECT {metadata} FROM {table} f WHERE {entry}), '{{}}')");
+    let metadata = match told.newest {
+        true => dialect.metadata_with_newest,
+        false => "f.metadata",
+    };
+    if !told.lost {
+        let as_text = dialect.as_text;
+        return format!(
+            "coalesce((SELECT {metadata}{as_text} FROM {table} f WHERE {entry}), '{{}}')"
+        );
     }
     // Values that lost before the row was born belong to an earlier one of the same key.
     let lost = format!(
@@ -196,7 +230,7 @@ fn metadata_sql(dialect: &Dialect, entity: &str, key: &str, keeps_both: bool) ->
         of_row("c"),
         dialect.born
     );
-    let metadata = format!("SELECT f.metadata FROM {table} f WHERE {entry}");
+    let metadata = format!("SELECT {metadata} FROM {table} f WHERE {entry}");
     (dialect.with_lost)(&metadata, &lost)
 }
 
@@ -210,7 +244,7 @@ pub(crate) fn metadata_of_rows(
     match is_asked {
         true => {
             let name = literal(&entity.schema.entity);
-            metadata_sql(dialect, &name, key, entity.keeps_both())
+            metadata_sql(dialect, &name, key, Told::of(entity))
         }
         false => "CAST(NULL AS TEXT)".to_owned(),
     }

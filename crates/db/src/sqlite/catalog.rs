@@ -167,6 +167,7 @@ pub(super) fn describe(
                 fnv1a(&fields::with_rules(form, rules.as_deref()))
             ),
             fields: rules,
+            records: false,
             // The surrounding statement calls the log's entries `ranked`.
             row_by_key: format!(
                 "(SELECT {} FROM {quoted} t WHERE {})",

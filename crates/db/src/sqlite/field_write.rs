@@ -34,6 +34,10 @@ struct KnownRow {
     lost: Option<String>,
     #[diesel(sql_type = Nullable<Text>)]
     counts_as: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    newest: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    node: Option<String>,
 }
 
 /// Plans a write for the row as it is, and carries it out. None for a row whose key the database chooses: it is new.
@@ -172,7 +176,7 @@ fn known(
     key: &str,
 ) -> Result<Known, diesel::result::Error> {
     let statement = Statement::new(format!(
-        "SELECT {} AS found, f.metadata, f.image, (SELECT node FROM _rhtmx_sync_meta \
+        "SELECT {} AS found, f.metadata, f.image, f.newest, (SELECT node FROM _rhtmx_sync_meta) AS node, (SELECT node FROM _rhtmx_sync_meta \
          WHERE EXISTS (SELECT 1 FROM _rhtmx_sync_peer)) AS counts_as, ",
         write.table.row_by_key
     ));
@@ -200,6 +204,8 @@ fn known(
         image: found.image,
         lost: found.lost,
         counts_as: found.counts_as,
+        newest: found.newest,
+        node: found.node,
     }))
 }
 

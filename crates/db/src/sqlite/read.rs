@@ -51,7 +51,10 @@ pub(crate) const DIALECT: Dialect = Dialect {
     // No program truncates a table here, and SQLite would read each row again to sort it.
     order: "l.id",
     field_table: Cow::Borrowed("_rhtmx_sync_field"),
-    metadata: "f.metadata",
+    as_text: "",
+    // What somebody has written by hand may be no JSON.
+    metadata_with_newest: "CASE WHEN json_valid(f.metadata) THEN json_set(f.metadata, '$.newest', f.newest) \
+           ELSE f.metadata END",
     conflict_table: Cow::Borrowed("_rhtmx_field_conflict"),
     born: "CASE WHEN json_valid(f.metadata) THEN f.metadata ->> 'born' END",
     with_lost,

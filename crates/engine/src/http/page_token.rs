@@ -186,6 +186,7 @@ mod tests {
             key: Vec::new(),
         };
         let table = CurrentTable {
+            has_records: false,
             schema: Arc::new(schema),
             fingerprint: "1".into(),
             backend: Backend::Postgres,

@@ -36,6 +36,7 @@ pub(super) fn todos(fingerprint: &str) -> CurrentTable {
         key: vec![0],
     };
     CurrentTable {
+        has_records: false,
         schema: Arc::new(schema),
         fingerprint: fingerprint.into(),
         backend: Backend::Postgres,
@@ -69,6 +70,7 @@ impl Catalog for Tables {
         ["todos", "members"]
             .contains(&entity)
             .then(|| CurrentTable {
+                has_records: false,
                 schema: Arc::new(schema),
                 ..table
             })

@@ -239,6 +239,8 @@ struct RowTexts<'a> {
     projected: HashMap<(String, BTreeSet<usize>), Option<u32>>,
     /// Puts and patches with metadata.
     with_metadata: HashMap<OfColumns, Option<u32>>,
+    /// The deletion with its clock.
+    deletion: Option<u32>,
 }
 
 impl<'a> RowTexts<'a> {
@@ -253,13 +255,20 @@ impl<'a> RowTexts<'a> {
             written: [None; 4],
             projected: HashMap::new(),
             with_metadata: HashMap::new(),
+            deletion: None,
         }
     }
 
     /// Whether all was read that a shape's readers are sent. What is known of a row beside its values is not, where the
     /// first shape that needs it was attached after the drain had begun.
     fn suffices(&self, shape: &Shape, op: RowOp) -> bool {
-        self.metadata.is_some() || !(op.is_here() && shape.has_metadata())
+        let sends_records = || shape.selection().is_some_and(Selection::sends_records);
+        let is_told = match op {
+            RowOp::Put | RowOp::Patch => shape.has_metadata(),
+            RowOp::Delete => sends_records(),
+            RowOp::Leave => false,
+        };
+        self.metadata.is_some() || !is_told
     }
 
     /// Returns the text of what a shape's readers are sent; none when the row cannot be read as one of the shape's table.
@@ -267,6 +276,9 @@ impl<'a> RowTexts<'a> {
         match shape.selection() {
             Some(selection) if op.is_here() && selection.has_metadata() => {
                 self.of_fields(selection, op, texts)
+            }
+            Some(selection) if op == RowOp::Delete && selection.sends_records() => {
+                Some(self.deletion(selection, texts))
             }
             Some(selection) if op.is_here() => self.put(selection, texts),
             _ => Some(self.text(op, texts)),
@@ -283,11 +295,25 @@ impl<'a> RowTexts<'a> {
                 put(key, row.to_owned(), RowMetadata::default())
             }
             (RowOp::Leave, _) => Change::Leave { key, mutation_id },
-            (RowOp::Put | RowOp::Patch | RowOp::Delete, _) => Change::Delete { key, mutation_id },
+            (RowOp::Put | RowOp::Patch | RowOp::Delete, _) => Change::Delete {
+                key,
+                hlc: None,
+                mutation_id,
+            },
         };
         let text = texts.add(self.commit_id, self.mutation_id, &json::text(&change));
         self.written[op as usize] = Some(text);
         text
+    }
+
+    /// Returns a deletion with its clock.
+    fn deletion(&mut self, selection: &Selection, texts: &mut TextsWriter) -> u32 {
+        if let Some(text) = self.deletion {
+            return text;
+        }
+        let change = selection.deletion_of(self.key.to_owned(), None, self.metadata);
+        let text = texts.add(self.commit_id, self.mutation_id, &json::text(&change));
+        *self.deletion.insert(text)
     }
 
     /// Returns a put of the selection's columns; none when the row cannot be read as one of the selection's table.

@@ -23,6 +23,10 @@ pub struct Known {
     pub lost: Option<String>,
     /// The name under which the database counts, where others count, too.
     pub counts_as: Option<String>,
+    /// A clock at or above every clock that the row has had; none where there is no entry.
+    pub newest: Option<String>,
+    /// The name under which the database stamps.
+    pub node: Option<String>,
 }
 
 impl Known {
@@ -55,7 +59,28 @@ impl Known {
         if let Some(entry) = &plan.entry {
             self.metadata = Some(entry.metadata.clone());
             self.image.clone_from(&entry.image);
+            self.newest = Some(entry.newest.to_string());
         }
+    }
+
+    /// The clock that is kept beside the row when its metadata has this newest one: above the one before if what the row
+    /// shows has changed, so that who knows no more of the row than this clock learns of the change.
+    pub(super) fn newest_with(&self, told: Clock, has_changed: bool) -> Clock {
+        let before = self.newest_clock();
+        let Some(before) = before.filter(|before| *before >= told) else {
+            return told;
+        };
+        if !has_changed {
+            return before;
+        }
+        let own = self.node.as_deref().and_then(|node| NodeId::new(node).ok());
+        let node = own.unwrap_or_else(|| before.node());
+        Clock::after(Some(&before), 0, &node).unwrap_or(before)
+    }
+
+    /// The clock that is kept beside the row.
+    pub(super) fn newest_clock(&self) -> Option<Clock> {
+        Clock::read_foreign(self.newest.as_deref()?).ok()
     }
 
     /// The lost values that are open, by column.

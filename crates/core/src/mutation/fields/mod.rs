@@ -11,6 +11,7 @@
 mod known;
 mod outcome;
 mod plan;
+mod received;
 mod record;
 #[cfg(test)]
 mod tests;
@@ -20,7 +21,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use merge::{Amount, Clock, ClockPolicy, ColumnMerge, NodeId, Record, Rules, WriteError};
+use merge::{
+    AHEAD_MS_MAX, Amount, Clock, ClockError, ClockPolicy, ColumnMerge, NodeId, Record, Rules,
+    WriteError,
+};
 use protocol::{Op, Reject, RejectCode, Write};
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -33,7 +37,8 @@ pub const RESOLVED_MAX: usize = 1000;
 pub use known::Known;
 pub use outcome::{Action, Entry, KEPT_BYTES_MAX, Merged, Plan, TOLD_BYTES_MAX};
 pub use plan::plan;
-pub use record::{check_record, record_of, row_of};
+pub use received::check_received;
+pub use record::{check_record, key_values, record_of, row_of};
 
 use super::{CheckedWrite, column_value, invalid, shorten};
 
@@ -89,6 +94,8 @@ pub struct Receipt {
     previous: Clock,
     /// The earliest moment at which a write may have been made.
     oldest_ms: u64,
+    /// Whose records its writes are, where they are records and no edits.
+    records_of: Option<NodeId>,
     /// The newest write of each row in the mutation.
     rows: BTreeMap<(String, String), Earlier>,
 }
@@ -107,6 +114,7 @@ impl Receipt {
             previous: Clock::new(received_ms, counter, &node),
             node,
             oldest_ms: 0,
+            records_of: None,
             rows: BTreeMap::new(),
         }
     }
@@ -117,6 +125,38 @@ impl Receipt {
         Self { oldest_ms, ..self }
     }
 
+    /// The same, of whole rows as a node of the family of CRDTs over SQL has them, with the clocks of that node.
+    #[must_use]
+    pub fn of_records(self, node: Option<NodeId>) -> Self {
+        Self {
+            records_of: node,
+            ..self
+        }
+    }
+
+    /// Whether its writes are records.
+    pub fn is_of_records(&self) -> bool {
+        self.records_of.is_some()
+    }
+
+    /// The clock of a record. It counts as it is, however often the record comes: taken for another one it would win again
+    /// each time. So one that is too far ahead is refused under every [`ClockPolicy`].
+    fn clock_of_record(&self, write: &Write) -> Result<Clock, Reject> {
+        let clock = read("hlc", write.hlc.as_deref().unwrap_or_default())?;
+        let is_own = self
+            .records_of
+            .as_ref()
+            .is_some_and(|node| clock.is_of(node));
+        if !is_own {
+            return Err(invalid("`hlc` must be a clock of the node that sends it"));
+        }
+        let ahead_ms = clock.millis().saturating_sub(self.received_ms);
+        match ahead_ms > AHEAD_MS_MAX {
+            true => Err(refused(&ClockError::Ahead { ahead_ms })),
+            false => Ok(clock),
+        }
+    }
+
     /// How a write was made that names these clocks.
     pub(super) fn stamp(&self, write: &Write) -> Result<Stamp, Reject> {
         let Some(hlc) = &write.hlc else {
@@ -125,7 +165,7 @@ impl Receipt {
                 node: self.node.clone(),
             });
         };
-        let clock = read("hlc", hlc)?;
+        let clock = Clock::read(hlc).map_err(|error| no_clock("hlc", &error))?;
         if !clock.is_of(&self.node) {
             let message = format!("`hlc` must be a clock of this client's node, {}", self.node);
             return Err(invalid(message));
@@ -215,8 +255,13 @@ pub(super) fn said(write: &Write) -> Option<Clock> {
     Clock::read(write.hlc.as_deref()?).ok()
 }
 
+/// Reads a clock that the author has seen or made; what it has seen may be of other programs of the family.
 fn read(member: &str, text: &str) -> Result<Clock, Reject> {
-    Clock::read(text).map_err(|error| invalid(format!("`{member}` is no clock: {error}")))
+    Clock::read_foreign(text).map_err(|error| no_clock(member, &error))
+}
+
+fn no_clock(member: &str, error: &ClockError) -> Reject {
+    invalid(format!("`{member}` is no clock: {error}"))
 }
 
 fn read_some(member: &str, text: Option<&str>) -> Result<Option<Clock>, Reject> {

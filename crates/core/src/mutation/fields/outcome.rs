@@ -164,7 +164,7 @@ pub enum Action {
 /// What is kept beside a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// The newest clock in the metadata.
+    /// A clock at or above those in the metadata, and later with each change of what the row shows.
     pub newest: Clock,
     /// The metadata, as JSON.
     pub metadata: String,

@@ -1,5 +1,6 @@
 //! Records of another database: rows with all that is known of them there, which merge as they are.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -45,8 +46,8 @@ pub fn row_of(schema: &Schema, rules: &Rules, key: &str, known: &Known) -> Optio
     known.row(schema, rules)
 }
 
-/// The columns of a key.
-fn key_values(schema: &Schema, key: &str) -> Option<Map<String, Value>> {
+/// The columns of a canonical key, with their values; none for a text that is no key.
+pub fn key_values(schema: &Schema, key: &str) -> Option<Map<String, Value>> {
     let sent = match schema.key.len() {
         1 => Value::from(key),
         _ => serde_json::from_str(key).ok()?,
@@ -151,6 +152,7 @@ pub(super) fn plan(
     known: &Known,
 ) -> Result<Plan, Reject> {
     let row = known.row(&write.schema, rules);
+    let record = as_found(write, record, known);
     let after = record.merge(row.as_ref(), &[], rules);
     let after = after.map_err(|error| reject(&WriteError::Row(error)))?;
     let is_alive = after.is_alive(rules) && after.is_whole();
@@ -169,6 +171,18 @@ pub(super) fn plan(
         conflicts: Vec::new(),
         resolved: BTreeMap::new(),
     })
+}
+
+/// The record without the columns that the server fills in, where the row is there: they are those of its creation.
+fn as_found<'a>(write: &CheckedWrite, record: &'a Record, known: &Known) -> Cow<'a, Record> {
+    if known.row.is_none() || write.filled.is_empty() {
+        return Cow::Borrowed(record);
+    }
+    let mut record = record.clone();
+    for position in &write.filled {
+        record.columns.remove(&write.schema.columns[*position].name);
+    }
+    Cow::Owned(record)
 }
 
 /// The columns that have changed, or whose clocks have. Where nothing but the row's own clocks has, one column is written

@@ -23,8 +23,10 @@ pub(super) fn entry(
         return None;
     }
     let is_alive = after.is_alive(rules) && after.is_whole();
+    let told = metadata.newest().cloned().unwrap_or_else(Clock::ground);
+    let has_changed = before.and_then(|before| before.shown(rules)) != after.shown(rules);
     Some(Entry {
-        newest: metadata.newest().cloned().unwrap_or_else(Clock::ground),
+        newest: known.newest_with(told, has_changed),
         metadata: text(&metadata),
         image: (!is_alive && rules.deletes == Deletes::Revive).then(|| text(&after.values())),
     })

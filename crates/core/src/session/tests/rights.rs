@@ -11,6 +11,7 @@ use crate::shape::{CurrentTable, Others};
 fn shape(request: &SelectionRequest, only: Option<u8>) -> Result<Shape, SubscribeError> {
     let table = test_table(Backend::Postgres);
     let table = CurrentTable {
+        has_records: false,
         schema: Arc::new(table.schema),
         fingerprint: "1".into(),
         backend: table.backend,

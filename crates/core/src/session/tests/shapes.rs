@@ -21,6 +21,7 @@ fn subscribe_to_selection(id: &str, filter: &str) -> Subscribe {
 fn find(fingerprint: &str) -> impl Fn(&Subscribe) -> Result<Shape, SubscribeError> {
     let table = test_table(Backend::Postgres);
     let table = CurrentTable {
+        has_records: false,
         schema: Arc::new(table.schema),
         fingerprint: fingerprint.into(),
         backend: table.backend,

@@ -10,6 +10,7 @@ use crate::log::{ChangeKind, NetChange, UndoRecord};
 
 fn fields_table() -> CurrentTable {
     CurrentTable {
+        has_records: false,
         fields: Some(Arc::new(Rules::default())),
         ..table("1")
     }

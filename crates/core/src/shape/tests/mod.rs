@@ -13,6 +13,7 @@ use super::*;
 fn table(fingerprint: &str) -> CurrentTable {
     let table = test_table(Backend::Postgres);
     CurrentTable {
+        has_records: false,
         schema: Arc::new(table.schema),
         fingerprint: fingerprint.into(),
         backend: table.backend,

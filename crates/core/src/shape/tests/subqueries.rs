@@ -20,6 +20,7 @@ impl Catalog for Database {
             ..
         } = self.0.find(entity)?;
         Some(CurrentTable {
+            has_records: false,
             schema,
             fingerprint,
             backend,

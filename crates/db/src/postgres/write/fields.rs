@@ -70,7 +70,8 @@ pub(in crate::postgres) fn known_sql(named: &[&TableWrite], log_schema: &str) ->
     )
 }
 
-/// The query alone: the entity, the key, the row, the metadata, the image, and as whom the database counts.
+/// The query alone: the entity, the key, the row, the metadata, the image, the lost values, as whom the database counts, the
+/// newest clock, and as whom the database stamps.
 pub(in crate::postgres) fn known_query(named: &[&TableWrite], log_schema: &str) -> String {
     let mut keys: BTreeMap<&str, (&TableWrite, Vec<String>)> = BTreeMap::new();
     for write in named {
@@ -90,7 +91,8 @@ pub(in crate::postgres) fn known_query(named: &[&TableWrite], log_schema: &str) 
         let _ = write!(
             sql,
             "SELECT {entity}::pg_catalog.text AS entity, ranked.entity_id, {row} AS values, f.metadata::pg_catalog.text AS metadata, f.image::pg_catalog.text AS image, {lost} AS lost, \
-             (SELECT m.node::pg_catalog.text FROM {meta} m WHERE EXISTS (SELECT FROM {peers})) AS counts_as \
+             (SELECT m.node::pg_catalog.text FROM {meta} m WHERE EXISTS (SELECT FROM {peers})) AS counts_as, \
+             f.newest::pg_catalog.text AS newest, (SELECT m.node::pg_catalog.text FROM {meta} m) AS node \
              FROM pg_catalog.unnest(ARRAY[{keys}]::pg_catalog.text[]) AS ranked(entity_id) LEFT JOIN {entries} f \
              ON f.entity OPERATOR(pg_catalog.=) {entity} AND f.entity_id OPERATOR(pg_catalog.=) ranked.entity_id",
             entity = literal(entity),
@@ -135,6 +137,10 @@ pub(in crate::postgres) struct KnownRow {
     lost: Option<String>,
     #[diesel(sql_type = Nullable<Text>)]
     counts_as: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    newest: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    node: Option<String>,
 }
 
 impl KnownRow {
@@ -146,6 +152,8 @@ impl KnownRow {
             image: self.image,
             lost: self.lost,
             counts_as: self.counts_as,
+            newest: self.newest,
+            node: self.node,
         };
         ((self.entity, self.entity_id), known)
     }
@@ -171,6 +179,8 @@ pub(in crate::postgres) fn known(messages: &[SimpleQueryMessage]) -> DbResult<Ro
             image: text(4),
             lost: text(5),
             counts_as: text(6),
+            newest: text(7),
+            node: text(8),
         };
         rows.insert((entity, key), known);
     }
