@@ -6,7 +6,7 @@ mod constraints;
 mod convergence;
 mod converging;
 mod counters;
-
+mod crdt_sync;
 mod family;
 mod forgetting;
 

@@ -9,6 +9,7 @@ use diesel::QueryableByName;
 use diesel::sql_types::{Nullable, Text};
 use merge::{Clock, Horizons, NodeId, Peers, Record};
 use protocol::{Reject, RejectCode};
+use sync_core::cursor::Position;
 use sync_core::mutation::CheckedWrite;
 use sync_core::mutation::fields::{Known, check_record, record_of};
 use value::schema::Schema;
@@ -30,6 +31,17 @@ const CHUNK_BYTES: usize = 256 * 1024;
 
 /// Records of an entity's rows, at one snapshot.
 pub type RecordStream = ReadStream<(String, Known)>;
+
+/// Of which rows what is known is read.
+#[derive(Debug, Clone)]
+pub(crate) enum Extent {
+    /// Of all, and of those that are gone.
+    All,
+    /// Of those that have changed since a position.
+    Since(Position),
+    /// Of those that are gone.
+    Gone,
+}
 
 /// Another database, as a record's sender.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -134,6 +146,8 @@ pub(crate) struct Line {
     metadata: Option<String>,
     #[diesel(sql_type = Nullable<Text>)]
     image: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    newest: Option<String>,
 }
 
 /// What a line says of its row.
@@ -142,6 +156,7 @@ pub(crate) fn known_of(line: Line) -> Option<(String, Known)> {
         row: line.found,
         metadata: line.metadata,
         image: line.image,
+        newest: line.newest,
         ..Known::default()
     };
     Some((line.key?, known))

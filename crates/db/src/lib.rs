@@ -12,6 +12,7 @@ pub mod backoff;
 mod catalog;
 pub mod changeset;
 mod config;
+pub mod crdt_node;
 pub mod entity;
 mod error;
 pub mod feed;
@@ -66,7 +67,8 @@ pub use postgres::{
 #[cfg(feature = "sqlite")]
 pub use sqlite::pool::SqlitePool;
 
-use changeset::{MergedRecord, Parked, Peer, RecordStream};
+use changeset::{Extent, MergedRecord, Parked, Peer, RecordStream};
+use crdt_node::CrdtNode;
 use entity::{Entity, EntityConfig};
 use folding::Folded;
 use health::Health;
@@ -311,7 +313,13 @@ impl DbPool {
         &self,
         config: &EntityConfig,
     ) -> DbResult<Result<Option<Described>, DescribeError>> {
-        on_backend!(self, |pool, backend| pool.install(config).await)
+        let installed = on_backend!(self, |pool, backend| pool.install(config).await)?;
+        Ok(installed.map(|found| {
+            found.map(|mut described| {
+                described.entity.records = config.records;
+                described
+            })
+        }))
     }
 
     /// The same database as an engine of a later version uses it, whose generated code is newer by this many
@@ -602,12 +610,67 @@ impl DbPool {
         entity: &Arc<Entity>,
         since: Option<Position>,
     ) -> DbResult<RecordStream> {
+        self.read_known(entity, since.map_or(Extent::All, Extent::Since))
+    }
+
+    /// Starts a read of what is known of an entity's rows that are gone.
+    ///
+    /// # Errors
+    /// When its rows do not merge by their fields.
+    pub fn read_tombstones(&self, entity: &Arc<Entity>) -> DbResult<RecordStream> {
+        self.read_known(entity, Extent::Gone)
+    }
+
+    fn read_known(&self, entity: &Arc<Entity>, extent: Extent) -> DbResult<RecordStream> {
         if entity.fields.is_none() || entity.relation.is_none() {
             return Err(changeset::no_fields(&entity.schema));
         }
         Ok(on_backend!(self, |pool, backend| {
-            backend::changeset::read_records(pool, entity.clone(), since)
+            backend::changeset::read_records(pool, entity.clone(), extent)
         }))
+    }
+
+    /// What a node of the family of CRDTs over SQL has, of a user's; an empty text for nobody's.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn crdt_node(&self, user_id: &str, node: &NodeId) -> DbResult<Option<CrdtNode>> {
+        let (user_id, node) = (user_id.to_owned(), node.as_str().to_owned());
+        on_backend!(self, |pool, backend| {
+            backend::crdt_node::node(&mut *pool.get().await?, user_id, node).await
+        })
+    }
+
+    /// Forgets up to where a node has all changes, and with `taken` also up to where what it has written is taken.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn forget_crdt_node(
+        &self,
+        user_id: &str,
+        node: &NodeId,
+        taken: bool,
+    ) -> DbResult<()> {
+        let (user_id, node) = (user_id.to_owned(), node.as_str().to_owned());
+        on_backend!(self, |pool, backend| {
+            backend::crdt_node::forget(&mut *pool.get().await?, user_id, node, taken).await
+        })
+    }
+
+    /// Keeps what a node has. What is none stays as it was, and what is taken never becomes less.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn keep_crdt_node(
+        &self,
+        user_id: &str,
+        node: &NodeId,
+        known: CrdtNode,
+    ) -> DbResult<()> {
+        let (user_id, node) = (user_id.to_owned(), node.as_str().to_owned());
+        on_backend!(self, |pool, backend| {
+            backend::crdt_node::keep(&mut *pool.get().await?, user_id, node, known).await
+        })
     }
 
     /// Merges checked records of different rows, at most [`RECORDS_MERGED_MAX`], in one transaction. The answers are in

@@ -80,3 +80,14 @@ diesel::table! {
         reject -> Text,
     }
 }
+
+diesel::table! {
+    /// What the nodes of the family of CRDTs over SQL have.
+    _rhtmx_sync_crdt_node (user_id, node) {
+        user_id -> Text,
+        node -> Text,
+        reached -> Nullable<Text>,
+        sent -> Nullable<Text>,
+        taken -> Nullable<Text>,
+    }
+}

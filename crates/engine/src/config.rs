@@ -9,7 +9,7 @@ use std::time::Duration;
 use axum::http::HeaderMap;
 use db::entity::{EntityConfig, EntitySource};
 use db::{DatabaseConfig, DbPool};
-use merge::{ClockPolicy, FieldMergeStrategy, Rules};
+use merge::{ClockPolicy, ColumnMerge, ColumnRule, FieldMergeStrategy, Rules};
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use sync_core::address::AddressRange;
@@ -48,6 +48,11 @@ pub struct SyncConfig {
     pub field_strategy: Option<FieldMergeStrategy>,
     /// What happens to clocks of clients that are ahead of the server's. Default: they become the moment of receipt.
     pub clock: ClockPolicy,
+    /// Whether nodes of the family of CRDTs over SQL (`sqlite_crdt`, `postgres_crdt`, `drift_crdt`) may sync, at `crdt` under
+    /// [`SyncConfig::prefix`], with the protocol of `crdt_sync`: the entities whose rows merge by their fields and have no
+    /// counters, sets, greatest or least. What is kept beside the rows of all entities is then neither folded nor forgotten,
+    /// because a device may come back after any time. Default: false.
+    pub crdt: bool,
     /// Whether the engine only looks on: it makes no tables, captures nothing that no server captures, never leads and
     /// never prunes. Default: false.
     pub observes: bool,
@@ -69,6 +74,7 @@ impl SyncConfig {
             bus: Arc::new(LocalBus::default()),
             field_strategy: None,
             clock: ClockPolicy::default(),
+            crdt: false,
             observes: false,
             mutators: Mutators::default(),
         }
@@ -99,6 +105,10 @@ impl SyncConfig {
         let may_merge = |entity: &EntityConfig| {
             matches!(entity.source, EntitySource::Table(_)) && !entity.internal && !entity.rls
         };
+        // Nodes write whole rows, and so would overwrite the sums of others.
+        let is_register =
+            |rule: &ColumnRule| matches!(rule.merge, ColumnMerge::Register | ColumnMerge::Text);
+        let has_records = |rules: &Rules| self.crdt && rules.columns.values().all(is_register);
         let entities = self.entities.iter().cloned();
         let entities = entities.map(|entity| match self.field_strategy {
             Some(strategy) if entity.fields.is_none() && may_merge(&entity) => {
@@ -108,6 +118,10 @@ impl SyncConfig {
                 })
             }
             _ => entity,
+        });
+        let entities = entities.map(|entity| EntityConfig {
+            records: entity.fields.as_ref().is_some_and(has_records),
+            ..entity
         });
         entities.collect()
     }

@@ -28,6 +28,8 @@ mod changesets;
 mod clock;
 mod config;
 pub mod crdt;
+mod crdt_nodes;
+mod crdt_sync;
 mod engine;
 mod error;
 mod field_stats;

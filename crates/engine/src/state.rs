@@ -27,6 +27,7 @@ use crate::auth::{Counted, Tickets};
 use crate::authors::Authors;
 use crate::change_batch::ChangeBatch;
 use crate::config::SyncConfig;
+use crate::crdt_nodes::OpenNodes;
 use crate::field_stats::FieldStats;
 use crate::principals::Principals;
 use crate::rates::Rates;
@@ -82,6 +83,8 @@ pub(crate) struct EngineState {
     pub(crate) field_stats: FieldStats,
     /// In whose name the field tracker writes.
     pub(crate) authors: Authors,
+    /// The nodes of the family of CRDTs over SQL that are connected.
+    pub(crate) crdt_nodes: Arc<OpenNodes>,
     /// What lets streams of events in.
     pub(crate) tickets: Tickets,
     /// The last status, with the time at which it was made.
@@ -177,6 +180,7 @@ impl EngineState {
             rates,
             field_stats: FieldStats::default(),
             authors: Authors::default(),
+            crdt_nodes: Arc::default(),
             tickets,
             status: tokio::sync::Mutex::default(),
             shape_ids: RandomState::new(),

@@ -333,6 +333,7 @@ impl Settings {
         config.auth = self.auth.clone();
         config.field_strategy = self.merging.fields;
         config.clock = self.merging.clock;
+        config.crdt = self.merging.crdt;
         config
     }
 }

@@ -9,6 +9,7 @@ mod catalog;
 mod changes;
 pub(crate) mod changeset;
 pub(crate) mod connect;
+pub(crate) mod crdt_node;
 mod dialect;
 mod doctor;
 mod filter;

@@ -27,7 +27,7 @@ pub(crate) async fn read(
     };
     // Most entries are of rows that have never died: those need no look at the table.
     let sql = format!(
-        "SELECT ranked.entity_id AS key, NULL::text AS found, ranked.metadata::text AS metadata, ranked.image::text AS image \
+        "SELECT ranked.entity_id AS key, NULL::text AS found, ranked.metadata::text AS metadata, ranked.image::text AS image, ranked.newest \
          FROM {fields} ranked WHERE ranked.entity = {name} {beyond} AND ranked.metadata ? 'died' AND {row} IS NULL \
          ORDER BY ranked.entity_id LIMIT {limit}",
         name = literal(&entity.schema.entity),

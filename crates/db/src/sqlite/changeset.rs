@@ -16,7 +16,7 @@ use super::read::DIALECT;
 use super::statement::{KeptStatements, Statement, Value};
 use super::{entry, field_write};
 use crate::changeset::{
-    Chunk, Line, MergedRecord, Parked, RecordStream, Start, StoredPeers, parked_of,
+    Chunk, Extent, Line, MergedRecord, Parked, RecordStream, Start, StoredPeers, parked_of,
 };
 use crate::entity::{Entity, RowsSql};
 use crate::error::{DbError, DbResult, Failed};
@@ -46,15 +46,11 @@ pub(crate) async fn node(conn: &mut SqliteConn) -> DbResult<String> {
 }
 
 /// Starts a read of records.
-pub(crate) fn read_records(
-    pool: &SqlitePool,
-    entity: Arc<Entity>,
-    since: Option<Position>,
-) -> RecordStream {
+pub(crate) fn read_records(pool: &SqlitePool, entity: Arc<Entity>, extent: Extent) -> RecordStream {
     let pool = pool.clone();
     ReadStream::begin(|out| async move {
         blocking(&mut *pool.get().await?, READING, move |conn| {
-            conn.transaction(|conn| read_all(conn, &entity, since.as_ref(), &out))
+            conn.transaction(|conn| read_all(conn, &entity, &extent, &out))
         })
         .await
     })
@@ -63,7 +59,7 @@ pub(crate) fn read_records(
 fn read_all(
     conn: &mut SqliteConnection,
     entity: &Entity,
-    since: Option<&Position>,
+    extent: &Extent,
     out: &PartSender<(String, Known)>,
 ) -> Result<(), Failed> {
     let name = &entity.schema.entity;
@@ -81,7 +77,7 @@ fn read_all(
         read::position(&start.floor)?,
     );
     let mut after = None;
-    if let Some(since) = since {
+    if let Extent::Since(since) = extent {
         let Position::Log(from) = since else {
             let text = "a cursor of PostgreSQL cannot be used with SQLite";
             return Err(DbError::Unsupported(text.to_owned()).into());
@@ -101,6 +97,7 @@ fn read_all(
         return Ok(());
     }
     let statement = match after {
+        None if matches!(extent, Extent::Gone) => gone(entity),
         None => all(entity),
         Some(after) => changed(entity, after),
     };
@@ -124,19 +121,29 @@ fn all(entity: &Entity) -> Statement {
     let name = || Value::Text(entity.schema.entity.clone());
     let RowsSql::Table { key, row, from, .. } = &entity.rows else {
         return Statement::new(
-            "SELECT NULL AS key, NULL AS found, NULL AS metadata, NULL AS image LIMIT 0",
+            "SELECT NULL AS key, NULL AS found, NULL AS metadata, NULL AS image, NULL AS newest LIMIT 0",
         );
     };
     Statement::new(format!(
-        "SELECT {key} AS key, {row} AS found, f.metadata AS metadata, f.image AS image FROM {from} \
+        "SELECT {key} AS key, {row} AS found, f.metadata AS metadata, f.image AS image, f.newest FROM {from} \
          LEFT JOIN _rhtmx_sync_field f ON f.entity = "
     ))
     .value(name())
     .sql(format!(
-        " AND f.entity_id = ({key}) UNION ALL SELECT ranked.entity_id, NULL, ranked.metadata, ranked.image \
+        " AND f.entity_id = ({key}) UNION ALL SELECT ranked.entity_id, NULL, ranked.metadata, ranked.image, ranked.newest \
          FROM _rhtmx_sync_field AS ranked WHERE ranked.entity = "
     ))
     .value(name())
+    .sql(format!(" AND {} IS NULL", entity.row_by_key))
+}
+
+/// The entries of the rows that are gone.
+fn gone(entity: &Entity) -> Statement {
+    Statement::new(
+        "SELECT ranked.entity_id AS key, NULL AS found, ranked.metadata, ranked.image, ranked.newest \
+         FROM _rhtmx_sync_field AS ranked WHERE ranked.entity = ",
+    )
+    .value(Value::Text(entity.schema.entity.clone()))
     .sql(format!(" AND {} IS NULL", entity.row_by_key))
 }
 
@@ -144,7 +151,7 @@ fn all(entity: &Entity) -> Statement {
 fn changed(entity: &Entity, after: i64) -> Statement {
     let name = || Value::Text(entity.schema.entity.clone());
     Statement::new(format!(
-        "SELECT ranked.entity_id AS key, {} AS found, f.metadata AS metadata, f.image AS image \
+        "SELECT ranked.entity_id AS key, {} AS found, f.metadata AS metadata, f.image AS image, f.newest \
          FROM (SELECT entity_id FROM _rhtmx_sync_log WHERE id > ",
         entity.row_by_key
     ))

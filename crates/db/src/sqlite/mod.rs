@@ -6,6 +6,7 @@ pub(crate) mod catalog;
 mod changes;
 pub(crate) mod changeset;
 pub(crate) mod connect;
+pub(crate) mod crdt_node;
 mod entry;
 mod explain;
 mod field_write;

@@ -19,7 +19,7 @@ pub(crate) async fn read(
 ) -> DbResult<Vec<Tombstone>> {
     let name = Value::Text(entity.schema.entity.clone());
     let mut statement = Statement::new(
-        "SELECT ranked.entity_id AS key, NULL AS found, ranked.metadata AS metadata, ranked.image AS image \
+        "SELECT ranked.entity_id AS key, NULL AS found, ranked.metadata AS metadata, ranked.image AS image, ranked.newest \
          FROM _rhtmx_sync_field AS ranked WHERE ranked.entity = ",
     )
     .value(name);

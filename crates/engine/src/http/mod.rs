@@ -5,6 +5,7 @@
 
 mod assets;
 mod cors;
+mod crdt;
 mod door;
 mod error;
 mod fields;
@@ -42,7 +43,7 @@ struct Feature {
 }
 
 /// Every feature that this server offers.
-const FEATURES: [Feature; 11] = [
+const FEATURES: [Feature; 12] = [
     rows::FEATURE,
     rows::WINDOWS,
     fields::FEATURE,
@@ -50,6 +51,7 @@ const FEATURES: [Feature; 11] = [
     push::CHAIN,
     mutators::FEATURE,
     ws::FEATURE,
+    crdt::FEATURE,
     sse::FEATURE,
     ticket::FEATURE,
     status::FEATURE,
@@ -58,8 +60,11 @@ const FEATURES: [Feature; 11] = [
 
 /// The names of the features that clients can use.
 fn feature_names(config: &SyncConfig) -> Vec<String> {
-    let has_use =
-        |feature: &&Feature| feature.name != mutators::FEATURE.name || !config.mutators.is_empty();
+    let has_use = |feature: &&Feature| match feature.name {
+        name if name == mutators::FEATURE.name => !config.mutators.is_empty(),
+        name if name == crdt::FEATURE.name => config.crdt,
+        _ => true,
+    };
     FEATURES
         .iter()
         .filter(has_use)

@@ -108,7 +108,7 @@ pub(super) async fn apply(
     let applying = state.clone();
     let applied = state
         .tasks
-        .spawn(async move { mutations::apply(&applying, &principal, client_id, push).await });
+        .spawn(async move { mutations::apply(&applying, &principal, client_id, push, None).await });
     match applied.await {
         Ok(Ok(applied)) => Ok(answer(mutation, applied)),
         Ok(Err(MutationError::OtherUser)) => {

@@ -1,5 +1,6 @@
 //! The WebSocket route.
 
+use std::future::Future;
 use std::sync::Arc;
 
 use axum::Router;
@@ -31,29 +32,9 @@ async fn upgrade(State(state): State<Arc<EngineState>>, request: Request) -> Res
 }
 
 /// Upgrades the connection of a request. On it clients can subscribe to fields alone if `only_fields`.
-pub(super) fn connect(
-    state: Arc<EngineState>,
-    mut request: Request,
-    only_fields: bool,
-) -> Response {
-    let upgrade = request.extensions_mut().remove::<OnUpgrade>();
-    let response = create_response_with_body(&request, Body::empty).ok();
-    let (Some(upgrade), Some(mut response)) = (upgrade, response) else {
-        // HTTP/2 has neither these headers nor the upgrade, so a proxy that speaks it drops them.
-        let required = [
-            (CONNECTION, "upgrade"),
-            (UPGRADE, "websocket"),
-            (SEC_WEBSOCKET_VERSION, "13"),
-        ];
-        return (StatusCode::UPGRADE_REQUIRED, required, UPGRADE_REQUIRED).into_response();
-    };
-    if asks_for_our_protocol(request.headers()) {
-        let protocol = HeaderValue::from_static(SUBPROTOCOL);
-        response
-            .headers_mut()
-            .insert(SEC_WEBSOCKET_PROTOCOL, protocol);
-    }
+pub(super) fn connect(state: Arc<EngineState>, request: Request, only_fields: bool) -> Response {
     let (headers, extensions) = (request.headers(), request.extensions());
+    let asks_for_our_protocol = asks_for_our_protocol(headers);
     let auth = &state.config.auth;
     let greeting = Greeting {
         unwelcome: door::check(headers, extensions, auth)
@@ -64,13 +45,40 @@ pub(super) fn connect(
         features: feature_names(&state.config),
         only_fields,
     };
+    let mut response = upgrade_to(state, request, move |state, upgraded| {
+        serve(state, upgraded, greeting)
+    });
+    if asks_for_our_protocol && response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        let protocol = HeaderValue::from_static(SUBPROTOCOL);
+        response
+            .headers_mut()
+            .insert(SEC_WEBSOCKET_PROTOCOL, protocol);
+    }
+    response
+}
+
+/// Upgrades the connection of a request, for what serves it.
+pub(super) fn upgrade_to<F: Future<Output = ()> + Send + 'static>(
+    state: Arc<EngineState>,
+    mut request: Request,
+    serve: impl FnOnce(Arc<EngineState>, Upgraded) -> F + Send + 'static,
+) -> Response {
+    let upgrade = request.extensions_mut().remove::<OnUpgrade>();
+    let response = create_response_with_body(&request, Body::empty).ok();
+    let (Some(upgrade), Some(response)) = (upgrade, response) else {
+        // HTTP/2 has neither these headers nor the upgrade, so a proxy that speaks it drops them.
+        let required = [
+            (CONNECTION, "upgrade"),
+            (UPGRADE, "websocket"),
+            (SEC_WEBSOCKET_VERSION, "13"),
+        ];
+        return (StatusCode::UPGRADE_REQUIRED, required, UPGRADE_REQUIRED).into_response();
+    };
     tokio::spawn(async move {
         // It fails when the client disconnects before the answer, and then there is nothing to serve.
         if let Ok(upgraded) = upgrade.await {
             let tasks = state.tasks.clone();
-            tasks
-                .track_future(Box::pin(serve(state, upgraded, greeting)))
-                .await;
+            tasks.track_future(Box::pin(serve(state, upgraded))).await;
         }
     });
     response

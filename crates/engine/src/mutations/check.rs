@@ -5,7 +5,7 @@ use db::entity::{Entity, EntityMap};
 use db::write::{TableScope, TableWrite};
 use filter::{Filter, FilterError, Table};
 use protocol::{MutatorCall, Op, Push, Reject, RejectCode, Step, Write, json_fault};
-use sync_core::mutation::fields::Receipt;
+use sync_core::mutation::fields::{Receipt, check_received};
 use sync_core::mutation::{self, Applied};
 use sync_core::policy::{Principal, ReadScope, RowScope, WriteScope};
 use sync_core::shape::WholeTables;
@@ -102,6 +102,10 @@ fn check_write(
     let scope = authorizer.write(principal, &write.entity, write.op);
     let schema = entity.map(|entity| entity.schema.clone());
     let checked = match entity.and_then(|entity| Some((entity, entity.fields.as_ref()?))) {
+        Some((entity, rules)) if receipt.is_of_records() => {
+            check_received(write, &entity.schema, &scope.columns, rules, receipt)?
+        }
+        None if receipt.is_of_records() => return Err(not_writable()),
         Some((entity, rules)) => {
             let schema = entity.schema.clone();
             mutation::check_fields(write, schema, &scope.columns, rules, receipt)?

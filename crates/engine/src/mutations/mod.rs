@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use db::write::Mutation;
 use db::{DbError, backoff};
+use merge::NodeId;
 use protocol::{Push, Reject, RejectCode, Step};
 use sync_core::mutation::Applied;
 use sync_core::mutation::chain::{Place, WritesDigest};
@@ -48,12 +49,14 @@ pub(crate) enum MutationError {
     OtherUser,
 }
 
-/// Applies a mutation, once however often it is pushed, and returns how the database answered.
+/// Applies a mutation, once however often it is pushed, and returns how the database answered. Its writes are records where a
+/// node sends them whose protocol knows nothing else.
 pub(crate) async fn apply(
     state: &Arc<EngineState>,
     principal: &Arc<Principal>,
     client_id: Uuid,
     push: Push,
+    records_of: Option<NodeId>,
 ) -> Result<Applied, MutationError> {
     let place = Place {
         number: push.mutation,
@@ -64,7 +67,8 @@ pub(crate) async fn apply(
     let clock = state.config.clock;
     let received_ms = now_ms();
     let receipt = Receipt::new(clock, received_ms, client_id, push.mutation)
-        .refusing_before(folding::oldest_write_ms(state, received_ms));
+        .refusing_before(folding::oldest_write_ms(state, received_ms))
+        .of_records(records_of);
     let mut failures = 0;
     let mut table_failures = 0;
     let mut recurring_failures = 0;

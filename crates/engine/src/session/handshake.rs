@@ -213,7 +213,7 @@ async fn identify(
 async fn hello(socket: &mut WebSocket) -> Result<Hello, Option<Refused>> {
     loop {
         let text = match socket.next().await {
-            Incoming::Alive => continue,
+            Incoming::Alive | Incoming::Pong { .. } | Incoming::Handled { .. } => continue,
             Incoming::Disconnected => return Err(None),
             Incoming::Malformed(message) => return Err(Some(Refused::protocol(message))),
             Incoming::TooLarge => {

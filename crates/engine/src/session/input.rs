@@ -58,6 +58,7 @@ impl Input {
     pub(super) fn count(&mut self, incoming: &Incoming) -> Result<(), Flood> {
         let bytes = match incoming {
             Incoming::Frame(text) => text.len(),
+            Incoming::Handled { bytes } => *bytes,
             _ => 0,
         };
         let now = self.began.elapsed();

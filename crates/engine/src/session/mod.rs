@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use merge::NodeId;
 use protocol::{
     ClientFrame, CloseCode, Error, ErrorCode, MutationId, Push, RefetchReason, ServerFrame,
     SubscriptionId,
@@ -39,7 +40,7 @@ pub(crate) use handshake::{Greeting, greet};
 use input::{Flood, Input};
 use reads::{Read, Reads, Step};
 pub(crate) use sse::{EventStream, NO_CURSOR};
-use transport::{Disconnected, Incoming, Resume, Transport};
+pub(crate) use transport::{Disconnected, Incoming, Outgoing, Resume, Transport};
 pub(crate) use websocket::WebSocket;
 
 use crate::auth::{Counted, Identity, NamedBy};
@@ -59,7 +60,7 @@ const ANSWERS_WAITING_MAX: usize = 256;
 /// A client that misses this many heartbeats is disconnected.
 const MISSED_HEARTBEATS_MAX: u32 = 2;
 /// How long the closing of a connection may take.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+pub(crate) const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 type Commands = VecDeque<Command<Batch>>;
 
@@ -84,6 +85,8 @@ pub(crate) struct SessionTask<T> {
     only_fields: bool,
     /// None for a connection that cannot push.
     client_id: Option<Uuid>,
+    /// Whose records it pushes, if it pushes records.
+    records_of: Option<NodeId>,
     input: Input,
     reads: Reads,
     filter_bytes: FilterBytes,
@@ -168,6 +171,7 @@ impl<T: Transport> SessionTask<T> {
             expiry,
             only_fields: false,
             client_id,
+            records_of: None,
             input,
             reads,
             filter_bytes,
@@ -181,6 +185,12 @@ impl<T: Transport> SessionTask<T> {
     /// The same, with subscriptions to fields alone if `only_fields`.
     pub(crate) fn of_fields(mut self: Box<Self>, only_fields: bool) -> Box<Self> {
         self.only_fields = only_fields;
+        self
+    }
+
+    /// The same, of which all pushes are records of this node.
+    pub(crate) fn of_records(mut self: Box<Self>, node: NodeId) -> Box<Self> {
+        self.records_of = Some(node);
         self
     }
 
@@ -272,7 +282,7 @@ impl<T: Transport> SessionTask<T> {
             return Err(Close::With(CloseCode::RateLimited, message));
         }
         match incoming {
-            Incoming::Alive => Ok(()),
+            Incoming::Alive | Incoming::Pong { .. } | Incoming::Handled { .. } => Ok(()),
             Incoming::Disconnected => Err(Close::Disconnected),
             Incoming::TooLarge => {
                 limits::reached(Limit::FrameBytes);
@@ -499,10 +509,10 @@ impl<T: Transport> SessionTask<T> {
         let mutation = push.mutation;
         let client_id = self.client_id.unwrap_or_default();
         let (state, principal) = (self.state.clone(), self.principal.clone());
-        let task = self
-            .state
-            .tasks
-            .spawn(async move { mutations::apply(&state, &principal, client_id, push).await });
+        let records_of = self.records_of.clone();
+        let task = self.state.tasks.spawn(async move {
+            mutations::apply(&state, &principal, client_id, push, records_of).await
+        });
         self.applying = Some(Applying { mutation, task });
     }
 }

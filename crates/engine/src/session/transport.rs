@@ -19,6 +19,16 @@ pub(crate) enum Incoming {
     Malformed(&'static str),
     /// A sign of life.
     Alive,
+    /// The answer to a ping: what was sent before it has arrived.
+    Pong {
+        /// Whether the ping bore a mark.
+        is_marked: bool,
+    },
+    /// Something that concerns the transport alone, of so many bytes.
+    Handled {
+        /// They count for how fast the client may send.
+        bytes: usize,
+    },
     /// The client is gone.
     Disconnected,
 }

@@ -37,6 +37,9 @@ const UNSENT_BYTES_MAX: usize = 16 * 1024;
 /// larger one cuts the connection.
 const READ_LIMIT_FACTOR: usize = 4;
 
+/// What a ping bears whose answer is to be told from those of others.
+const MARK: &[u8] = b"arrived?";
+
 /// A WebSocket.
 pub(crate) struct WebSocket {
     stream: WebSocketStream<TokioIo<Upgraded>>,
@@ -62,6 +65,16 @@ impl WebSocket {
         }
     }
 
+    /// Queues a ping whose answer bears a mark.
+    pub(crate) fn ping_marked(&mut self) {
+        self.unsent.push(Opcode::Ping, &[Bytes::from_static(MARK)]);
+    }
+
+    /// Queues a text; the next flush sends it.
+    pub(crate) fn feed_text(&mut self, text: String) {
+        self.unsent.push(Opcode::Text, &[Bytes::from(text)]);
+    }
+
     fn read(&self, message: Message) -> Incoming {
         match message {
             Message::Text(text) if text.len() > self.frame_bytes_max => Incoming::TooLarge,
@@ -73,7 +86,10 @@ impl WebSocket {
                     Incoming::Malformed("a binary frame must be gzipped text")
                 }
             },
-            Message::Ping(_) | Message::Pong(_) => Incoming::Alive,
+            Message::Ping(_) => Incoming::Alive,
+            Message::Pong(mark) => Incoming::Pong {
+                is_marked: *mark == *MARK,
+            },
             Message::Close(_) => Incoming::Disconnected,
             Message::Frame(_) => unreachable!("the library returns whole messages"),
         }

@@ -12,6 +12,7 @@ use serde::de::{DeserializeOwned, IntoDeserializer as _};
 pub(super) struct SyncSection {
     fields: Option<String>,
     clock: Option<String>,
+    crdt: Option<bool>,
 }
 
 /// What the section and the environment say.
@@ -21,6 +22,8 @@ pub(crate) struct MergingConfig {
     pub(crate) fields: Option<FieldMergeStrategy>,
     /// What happens to clocks of clients that are ahead.
     pub(crate) clock: ClockPolicy,
+    /// Whether nodes of the family of CRDTs over SQL may sync.
+    pub(crate) crdt: bool,
 }
 
 impl SyncSection {
@@ -31,7 +34,14 @@ impl SyncSection {
     ) -> anyhow::Result<MergingConfig> {
         let fields = env("RHTMX_SYNC_SYNC_FIELDS").or(self.fields);
         let clock = env("RHTMX_SYNC_SYNC_CLOCK").or(self.clock);
+        let crdt = match env("RHTMX_SYNC_SYNC_CRDT") {
+            None => self.crdt.unwrap_or_default(),
+            Some(text) => text
+                .parse()
+                .map_err(|_| anyhow!("RHTMX_SYNC_SYNC_CRDT: expected true or false"))?,
+        };
         Ok(MergingConfig {
+            crdt,
             fields: word("sync.fields", fields)?,
             clock: word("sync.clock", clock)?.unwrap_or_default(),
         })

@@ -108,6 +108,8 @@ fn how_rows_merge_is_said_by_the_file_and_the_environment() {
             .merging
     };
     assert_eq!(of(&[], ""), MergingConfig::default());
+    assert!(of(&[], "[sync]\ncrdt = true").crdt);
+    assert!(!of(&[("RHTMX_SYNC_SYNC_CRDT", "false")], "[sync]\ncrdt = true").crdt);
     let file = "[sync]\nfields = 'keep_both'\nclock = 'reject'\n[entities.todos]";
     let found = of(&[], file);
     assert_eq!(found.fields, Some(FieldMergeStrategy::KeepBoth));
@@ -142,6 +144,7 @@ fn an_error_names_the_unknown_or_unimplemented_key() {
         ("[entities.todos]\nraed = 'true'", "raed"),
         ("[sync]\nfields = 'newest_wins'", "sync.fields"),
         ("[sync]\nclock = 'ignore'", "sync.clock"),
+        ("[sync]\ncrdt = 'yes'", "invalid type"),
         ("[sync]\nclok = 'clamp'", "clok"),
     ] {
         let error = format!(

@@ -126,6 +126,7 @@ const DB: House = House {
         &[
             "backoff",
             "config",
+            "crdt_node",
             "error",
             "fields",
             "fingerprint",
@@ -157,7 +158,7 @@ const DB: House = House {
 const ENGINE: House = House {
     directory: "crates/engine",
     floors: &[
-        &["clock", "limits"],
+        &["clock", "crdt_nodes", "limits"],
         &[
             "auth",
             "bus",
@@ -184,6 +185,7 @@ const ENGINE: House = House {
         &["schema_watch"],
         &["admission", "mutations", "publisher"],
         &["change_tracker", "field_tracker", "session"],
+        &["crdt_sync"],
         &["http", "startup"],
         &["engine"],
         &["crdt"],

@@ -22,7 +22,7 @@ use super::one_snapshot::{ONE_SNAPSHOT, lock_all};
 use super::pool::PostgresPool;
 use super::read::{READ_TIMEOUTS, SESSION_SETTINGS};
 use super::store::{SEARCH_PATH, in_schema};
-use crate::changeset::{Chunk, Line, Parked, RecordStream, Start, StoredPeers, parked_of};
+use crate::changeset::{Chunk, Extent, Line, Parked, RecordStream, Start, StoredPeers, parked_of};
 use crate::entity::{Entity, RowsSql};
 use crate::error::{DbError, DbResult, Failed};
 use crate::quote::literal;
@@ -57,7 +57,7 @@ pub(crate) async fn node(conn: &mut AsyncPgConnection) -> DbResult<String> {
 pub(crate) fn read_records(
     pool: &PostgresPool,
     entity: Arc<Entity>,
-    since: Option<Position>,
+    extent: Extent,
 ) -> RecordStream {
     let pool = pool.clone();
     ReadStream::begin(|out| async move {
@@ -65,13 +65,7 @@ pub(crate) fn read_records(
         let mut conn = pool.get_owned().await?;
         let guard = CancelGuard::new(&conn, pool.connector.clone());
         let progress = Progress::default();
-        let read = read_all(
-            &mut conn,
-            (&log_schema, &entity),
-            since.as_ref(),
-            &out,
-            &progress,
-        );
+        let read = read_all(&mut conn, (&log_schema, &entity), &extent, &out, &progress);
         let timeout = pool.statement_timeout();
         cancel::run(guard, timeout, READING, &out, &progress, read).await
     })
@@ -80,7 +74,7 @@ pub(crate) fn read_records(
 async fn read_all(
     conn: &mut AsyncPgConnection,
     (log_schema, entity): (&str, &Entity),
-    since: Option<&Position>,
+    extent: &Extent,
     out: &PartSender<(String, Known)>,
     progress: &Progress,
 ) -> DbResult<()> {
@@ -103,11 +97,16 @@ async fn read_all(
             return Ok(());
         }
         let (position, floor) = (read::position(&start.position)?, read::position(&start.floor)?);
+        let since = match extent {
+            Extent::Since(since) => Some(since),
+            Extent::All | Extent::Gone => None,
+        };
         if let Some(reason) = since.and_then(|since| refuse(since, &position, &floor)) {
             let _ = progress.send(out, Part::Refused(reason)).await;
             return Ok(());
         }
         let (sql, parameters) = match since {
+            None if matches!(extent, Extent::Gone) => (gone(entity, log_schema), Vec::new()),
             None => (all(entity, log_schema), Vec::new()),
             Some(Position::Snapshot(since)) => {
                 let running: Vec<String> = since.running().iter().map(u64::to_string).collect();
@@ -162,10 +161,19 @@ fn all(entity: &Entity, log_schema: &str) -> String {
         literal(&entity.schema.entity),
     );
     format!(
-        "SELECT {key} AS key, {row} AS found, f.metadata::text AS metadata, f.image::text AS image FROM {from} \
-         LEFT JOIN {fields} f ON f.entity = {name} AND f.entity_id = ({key}) COLLATE \"C\" \
-         UNION ALL SELECT ranked.entity_id, NULL, ranked.metadata::text, ranked.image::text \
-         FROM {fields} ranked WHERE ranked.entity = {name} AND {} IS NULL",
+        "SELECT {key} AS key, {row} AS found, f.metadata::text AS metadata, f.image::text AS image, f.newest FROM {from} \
+         LEFT JOIN {fields} f ON f.entity = {name} AND f.entity_id = ({key}) COLLATE \"C\" UNION ALL {}",
+        gone(entity, log_schema)
+    )
+}
+
+/// The entries of the rows that are gone.
+fn gone(entity: &Entity, log_schema: &str) -> String {
+    format!(
+        "SELECT ranked.entity_id AS key, NULL AS found, ranked.metadata::text AS metadata, ranked.image::text AS image, \
+         ranked.newest FROM {} ranked WHERE ranked.entity = {} AND {} IS NULL",
+        in_schema("_rhtmx_sync_field", log_schema),
+        literal(&entity.schema.entity),
         entity.row_by_key
     )
 }
@@ -178,7 +186,8 @@ fn changed(entity: &Entity, log_schema: &str) -> String {
         literal(&entity.schema.entity),
     );
     format!(
-        "SELECT ranked.entity_id AS key, {row} AS found, f.metadata::text AS metadata, f.image::text AS image FROM ( \
+        "SELECT ranked.entity_id AS key, {row} AS found, f.metadata::text AS metadata, f.image::text AS image, \
+         f.newest FROM ( \
          SELECT n.entity_id COLLATE \"C\" AS entity_id FROM ({entries}) n WHERE n.entity_id IS NOT NULL \
          UNION SELECT a.entity_id FROM {apart} a WHERE a.entity = {name} \
          AND (a.xid >= $1::text::xid8 OR a.xid = ANY ($2::text::xid8[]))) ranked \

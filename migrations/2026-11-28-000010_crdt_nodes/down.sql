@@ -1,0 +1,1 @@
+DROP TABLE _rhtmx_sync_crdt_node;
