@@ -10,6 +10,7 @@ use crate::undo::RowVersions;
 
 /// What a reader receives for one net change.
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "nearly all are changes")]
 pub enum Effect {
     /// A change of one row or of all.
     Change {

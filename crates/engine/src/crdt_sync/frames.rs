@@ -183,7 +183,7 @@ impl Shown {
 
 /// The changesets of these records, those of tables that others refer to first.
 pub(super) fn changesets(tables: &Tables, mut records: Vec<Shown>) -> Vec<String> {
-    records.sort_by(|one, two| (one.is_alone, one.table).cmp(&(two.is_alone, two.table)));
+    records.sort_by_key(|record| (record.is_alone, record.table));
     let mut frames = Vec::new();
     let mut frame: Vec<Shown> = Vec::new();
     let mut bytes = 0;
