@@ -130,8 +130,7 @@ fn of_one_row(dice: &mut Dice, text: &str) -> String {
     format!("UPDATE notes SET body = '{text}', state = '{text}' WHERE id = {id}")
 }
 
-/// What is done to rows that come and go. No number is lowered and no element taken away: where nothing is stamped, the
-/// database that did so is told of the greater one only with the row's next change.
+/// What is done to rows that come and go.
 fn of_volatile_rows(dice: &mut Dice, text: &str) -> String {
     let id = dice.pick(VOLATILE);
     let other = dice.pick(VOLATILE);
@@ -142,7 +141,9 @@ fn of_volatile_rows(dice: &mut Dice, text: &str) -> String {
     );
     match dice.pick(0..16) {
         0..3 => format!("{insert} ON CONFLICT (id) DO NOTHING"),
-        3 => format!("{insert} ON CONFLICT (id) DO UPDATE SET title = excluded.title"),
+        3 => format!(
+            "{insert} ON CONFLICT (id) DO UPDATE SET title = excluded.title, points = {number}"
+        ),
         4 | 14 => format!("DELETE FROM notes WHERE id = {id}"),
         5 => format!("BEGIN; DELETE FROM notes WHERE id = {id}; {insert}; COMMIT"),
         6 => format!(
@@ -153,14 +154,12 @@ fn of_volatile_rows(dice: &mut Dice, text: &str) -> String {
             "UPDATE notes SET id = {other} WHERE id = {id} AND NOT EXISTS (SELECT 1 FROM notes WHERE id = {other})"
         ),
         8 => format!(
-            "UPDATE notes SET points = points + {number}, likes = likes + 1 WHERE id = {id}"
+            "UPDATE notes SET points = points + {number}, likes = likes - 1 WHERE id = {id}"
         ),
-        9 => format!("UPDATE notes SET owner = NULL WHERE id = {id}"),
-        10 => format!(
-            "UPDATE notes SET best = CASE WHEN best > {number} THEN best ELSE {number} END WHERE id = {id}"
-        ),
-        11 => format!("UPDATE notes SET motto = '{text}' WHERE id = {id}"),
-        12 => format!("UPDATE notes SET body = NULL WHERE id = {id}"),
+        9 => format!("UPDATE notes SET points = {number}, owner = NULL WHERE id = {id}"),
+        10 => format!("UPDATE notes SET best = {number}, least = {number} WHERE id = {id}"),
+        11 => format!("UPDATE notes SET tags = '[\"a\", \"{number}\"]' WHERE id = {id}"),
+        12 => format!("UPDATE notes SET tags = NULL, body = NULL WHERE id = {id}"),
         _ => format!(
             "UPDATE notes SET title = '{text}', state = '{text}' WHERE id >= {id} AND id < {}",
             VOLATILE.end

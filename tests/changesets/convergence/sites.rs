@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use merge::{
-    ColumnMerge, ColumnRule, Comparison, Deletes, FieldMergeStrategy, Metadata, Row, Rules,
+    Clock, ColumnMerge, ColumnRule, Comparison, Deletes, FieldMergeStrategy, Metadata, Row, Rules,
 };
 use rhtmx_sync::{EntityConfig, Replica};
 use rhtmx_sync_tests::TestServer;
@@ -32,7 +32,7 @@ pub(super) struct Site {
 pub(super) struct Held {
     pub(super) row: Value,
     pub(super) metadata: Value,
-    /// The newest clock in it, and the values of a row that is gone and may come back.
+    /// What is not older than any clock in it, and the values of a row that is gone and may come back.
     pub(super) newest: Value,
     pub(super) image: Value,
 }
@@ -108,12 +108,16 @@ impl Site {
     }
 
     /// Everything that is here, by key, with the metadata in its one form: triggers write less than merging does of a row
-    /// that is gone.
+    /// that is gone. What is not older than any of its clocks is each database's own, and rises with each change of the row.
     pub(super) async fn held_in_one_form(&self) -> BTreeMap<String, Held> {
         let mut held = self.held().await;
         for held in held.values_mut().filter(|held| !held.metadata.is_null()) {
             let metadata: Metadata =
                 serde_json::from_value(held.metadata.take()).expect("metadata");
+            let newest = held.newest.take();
+            let newest = Clock::read(newest.as_str().expect("a clock")).expect("a clock");
+            let is_above = metadata.newest().is_none_or(|clock| *clock <= newest);
+            assert!(is_above, "{} is older than {metadata:?}", newest.as_str());
             let values = if held.row.is_null() {
                 &held.image
             } else {
