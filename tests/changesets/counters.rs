@@ -40,3 +40,39 @@ async fn increments_in_two_databases_add_up() {
     }
     assert!(one.is_same(&two).await);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_lowers_a_number_by_sql_is_told_of_the_greater_one() {
+    for backends in [
+        [Backend::Postgres, Backend::Sqlite],
+        [Backend::Sqlite, Backend::Postgres],
+    ] {
+        let one = Synced::new(backends[0], Deletes::Win).await;
+        let two = Synced::new(backends[1], Deletes::Win).await;
+        one.db
+            .execute("INSERT INTO todos (id, title, likes, best, tags) VALUES (1, 'a', 94, 9, '[\"a\"]')")
+            .await;
+        let both = Replication::new(one.replica.clone(), two.replica.clone()).expect("two");
+        let quiet = async || {
+            for _ in 0..10 {
+                let copied = both.round().await.expect("a round");
+                if copied.there.records + copied.back.records == 0 {
+                    return;
+                }
+            }
+            panic!("the databases do not come to rest");
+        };
+        quiet().await;
+        for lowered in ["likes = 15", "best = 3", "tags = '[]'"] {
+            for lowers in [&one, &two] {
+                lowers
+                    .db
+                    .execute(&format!("UPDATE todos SET {lowered}"))
+                    .await;
+                quiet().await;
+                assert_eq!(one.rows().await, two.rows().await, "{lowered}");
+                assert!(both.is_equal().await.expect("compared"), "{lowered}");
+            }
+        }
+    }
+}

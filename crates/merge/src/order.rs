@@ -32,6 +32,17 @@ impl Comparison {
         };
         by_meaning.then_with(|| compare(one, two))
     }
+
+    /// Whether two values mean the same, however they are spelled.
+    pub fn is_same(self, one: &Value, two: &Value) -> bool {
+        let by_meaning = match self {
+            Self::Number => number(one).is_some() && number(one) == number(two),
+            Self::Timestamp => moment(one).is_some() && moment(one) == moment(two),
+            Self::Date => day(one).is_some() && day(one) == day(two),
+            Self::Json => false,
+        };
+        by_meaning || same(one, two)
+    }
 }
 
 fn number(value: &Value) -> Option<Decimal> {

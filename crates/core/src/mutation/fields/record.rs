@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use merge::{Clock, Metadata, Record, Row, Rules, WriteError};
+use merge::{Clock, ColumnMerge, Metadata, Record, Row, Rules, WriteError};
 use protocol::{Op, Reject, RejectCode};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
@@ -157,7 +157,10 @@ pub(super) fn plan(
     let after = after.map_err(|error| reject(&WriteError::Row(error)))?;
     let is_alive = after.is_alive(rules) && after.is_whole();
     let action = match (known.row.is_some(), is_alive) {
-        (true, true) => update(write, row.as_ref(), &after)?,
+        (true, true) => match update(write, row.as_ref(), &after)? {
+            Action::Nothing => answer(write, &record, rules, &after)?,
+            action => action,
+        },
         (true, false) => Action::Delete,
         (false, true) => Action::Create {
             values: whole(write, &after),
@@ -183,6 +186,66 @@ fn as_found<'a>(write: &CheckedWrite, record: &'a Record, known: &Known) -> Cow<
         record.columns.remove(&write.schema.columns[*position].name);
     }
     Cow::Owned(record)
+}
+
+/// What tells the sender of a record that changes nothing here what it lacks. A program that lowers a number or takes an element
+/// out of a set leaves no clock, so the row here, with the greater number and the element, stands without being any newer, and
+/// would not be sent by itself. One such column is written as it is, so that the row is logged.
+///
+/// Other columns have clocks, and what is newer has been logged when it was written.
+fn answer(
+    write: &CheckedWrite,
+    record: &Record,
+    rules: &Rules,
+    after: &Row,
+) -> Result<Action, Reject> {
+    let has_numbers = |index: usize| {
+        let merge = rules.merge(&write.schema.columns[index].name);
+        is_field(&write.schema, index)
+            && !matches!(merge, ColumnMerge::Register | ColumnMerge::Text)
+    };
+    let mut numbers = (0..write.schema.columns.len())
+        .filter(|&index| has_numbers(index))
+        .peekable();
+    if numbers.peek().is_none() {
+        return Ok(Action::Nothing);
+    }
+    // A record that cannot stand alone is of a row that is not known there.
+    let Ok(theirs) = record.merge(None, &[], rules) else {
+        return Ok(Action::Nothing);
+    };
+    for index in numbers {
+        let column = &write.schema.columns[index];
+        let (Some(theirs), Some(ours)) = (theirs.cell(&column.name), after.cell(&column.name))
+        else {
+            continue;
+        };
+        if !is_alike(rules.merge(&column.name), theirs.value(), ours.value()) {
+            let value = fitting(&column.kind, raw_of(&ours.value()));
+            let value = value.map_err(|fault| invalid(fault).of_column(&column.name))?;
+            return Ok(Action::Update {
+                values: vec![(index, value)],
+                adds: Vec::new(),
+            });
+        }
+    }
+    Ok(Action::Nothing)
+}
+
+/// Whether two values are one to a merge, however they are spelled.
+fn is_alike(merge: ColumnMerge, one: Value, other: Value) -> bool {
+    match (merge, one, other) {
+        (ColumnMerge::Max(comparison) | ColumnMerge::Min(comparison), one, other) => {
+            comparison.is_same(&one, &other)
+        }
+        // A set has no order.
+        (_, Value::Array(mut one), Value::Array(mut other)) => {
+            one.sort_by_cached_key(Value::to_string);
+            other.sort_by_cached_key(Value::to_string);
+            one == other
+        }
+        (_, one, other) => one == other,
+    }
 }
 
 /// The columns that have changed, or whose clocks have. Where nothing but the row's own clocks has, one column is written
