@@ -99,15 +99,16 @@ impl Metadata {
         let before = (self.fields.clone(), self.edited.clone());
         self.fields.retain(|_, mark| match mark {
             Mark::Other(OtherMark::Set(elements)) => {
-                elements.retain(|_, element| !element.is_folded(horizon));
+                elements.retain(|_, element| element.fold(horizon));
                 !elements.is_empty()
             }
             _ => true,
         });
         if self.died.is_some() {
             // An edit that has brought the row back still has, without its clock.
-            let newest = self.registers().max();
-            self.edited = newest.max(self.edited.as_ref()).cloned();
+            let newest = self.registers().max().max(self.edited.as_ref());
+            let gone = self.born.as_ref().max(self.died.as_ref());
+            self.edited = newest.filter(|newest| Some(*newest) > gone).cloned();
         }
         let base = self.base.clone().or_else(|| self.born.clone());
         self.fields.retain(

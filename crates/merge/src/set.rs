@@ -72,11 +72,12 @@ impl Element {
             .is_none_or(|removed| self.added > removed.seen)
     }
 
-    /// Whether it was removed so early that everybody knows.
-    pub(crate) fn is_folded(&self, horizon: &Clock) -> bool {
-        let removed = self.removed.as_ref();
-        let is_old = removed.is_some_and(|removed| removed.at <= *horizon);
-        is_old && !self.is_present()
+    /// Forgets that it was removed, where that was so early that everybody knows. Returns whether there is still something to
+    /// keep: not of one that has not been added since.
+    pub(crate) fn fold(&mut self, horizon: &Clock) -> bool {
+        let is_present = self.is_present();
+        let forgotten = self.removed.take_if(|removed| removed.at <= *horizon);
+        is_present || forgotten.is_none()
     }
 
     pub(crate) fn newest(&self) -> Option<&Clock> {
@@ -249,8 +250,7 @@ impl Set {
 
     /// Forgets the elements that were removed so early that everybody knows.
     pub(crate) fn fold(&mut self, horizon: &Clock) {
-        self.elements
-            .retain(|_, element| !element.is_folded(horizon));
+        self.elements.retain(|_, element| element.fold(horizon));
     }
 
     /// The elements that are in it, in the order of their JSON texts; null if it never was an array.

@@ -272,3 +272,24 @@ fn a_row_that_was_revived_is_not_lost_by_folding_nor_one_that_died_brought_back(
     }
     assert_eq!(rules.merge("likes"), ColumnMerge::Counter);
 }
+
+#[test]
+fn an_edit_from_before_a_deletion_is_no_edit_that_revives_once_its_clock_is_folded() {
+    let rules = rules(Deletes::Revive);
+    let row = Row::untracked(&object(json!({"title": "a"})), &rules).expect("a row");
+    let write = |millis, edit| Write {
+        clock: at(millis, "a"),
+        born: None,
+        seen: None,
+        edit,
+    };
+    let edited = write(1, Edit::Update(object(json!({"title": "b"}))));
+    let edited = edited.apply(Some(&row), &rules, &site("one"));
+    let dead =
+        write(2, Edit::Delete).apply(Some(&edited.expect("applied").row), &rules, &site("one"));
+    let mut dead = dead.expect("applied").row;
+    let mut metadata = dead.metadata();
+    metadata.fold(&at(1, "a"));
+    dead.fold(&at(1, "a"));
+    assert_eq!(metadata, dead.metadata());
+}
