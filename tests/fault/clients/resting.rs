@@ -74,7 +74,7 @@ impl Client {
     }
 
     /// Reconnects with a cursor after which nothing has happened, and must receive no changes. Only a table that had a row
-    /// that nobody could read may be read anew: each server says so when it can read it again, whenever that is.
+    /// that nobody could read may be read again: each server says so when it can read it again, whenever that is.
     async fn probe(&mut self, client: &mut SyncClient) {
         let state = client.state();
         let url = self.scene.address(&mut self.dice);
@@ -82,19 +82,19 @@ impl Client {
         else {
             return;
         };
-        let mut read_anew = BTreeSet::new();
+        let mut read_again = BTreeSet::new();
         while !again.subscriptions().values().all(|one| one.is_live()) {
             let Ok(frame) = again.try_next_frame().await else {
                 return;
             };
             if frame["type"] == "refetch" && frame["reason"] == "schema" {
-                read_anew.insert(frame["id"].to_string());
+                read_again.insert(frame["id"].to_string());
             }
         }
         for (id, subscription) in again.subscriptions() {
             let puts: u64 = subscription.puts().values().sum();
-            let may_be_anew = subscription.entity() == "bulk";
-            if puts > 0 && !(may_be_anew && read_anew.contains(&id.to_json().to_string())) {
+            let may_be_again = subscription.entity() == "bulk";
+            if puts > 0 && !(may_be_again && read_again.contains(&id.to_json().to_string())) {
                 self.fail(
                     &again,
                     &format!("nothing had changed, but {puts} rows of {id} were sent again"),
