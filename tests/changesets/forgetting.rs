@@ -144,3 +144,77 @@ async fn who_has_parked_a_record_does_not_have_it() {
     }
     assert!(frontier(&one).await.is_some());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_older_than_what_one_has_folded_loses_everywhere() {
+    for backends in [
+        [Backend::Postgres, Backend::Sqlite],
+        [Backend::Sqlite, Backend::Postgres],
+    ] {
+        let one = Synced::new(backends[0], Deletes::Win).await;
+        let two = Synced::new(backends[1], Deletes::Win).await;
+        one.db
+            .execute("INSERT INTO todos (id, title) VALUES (1, 'first')")
+            .await;
+        let code = json!({"id": 1, "code": "c", "hlc": "2020-01-01T00:00:00.000Z-0000-phone"});
+        one.merge(&json!({"todos": [code]}).to_string()).await;
+        let pair = both(&one, &two);
+        for _ in 0..2 {
+            pair.round().await.expect("a round");
+        }
+        two.db
+            .execute("UPDATE todos SET note = 'new' WHERE id = 1")
+            .await;
+        pair.round().await.expect("a round");
+        // The clock of the code goes. That of the note is young, and with it stands that nothing older is to come.
+        fold(&two).await;
+        let late = json!({"todos": [record(1, "late", 0, 2)]});
+        one.merge(&late.to_string()).await;
+        assert_eq!(one.rows().await["1"]["title"], "late");
+        for _ in 0..3 {
+            pair.round().await.expect("a round");
+        }
+        assert_eq!(one.rows().await, two.rows().await);
+        assert!(pair.is_equal().await.expect("compared"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn databases_that_rest_are_not_written_to() {
+    let one = Synced::new(Backend::Sqlite, Deletes::Win).await;
+    let two = Synced::new(Backend::Sqlite, Deletes::Win).await;
+    one.db
+        .execute("INSERT INTO todos (id, title) VALUES (1, 'a')")
+        .await;
+    let pair = both(&one, &two);
+    for _ in 0..3 {
+        pair.round().await.expect("a round");
+    }
+    for of in [&one, &two] {
+        let mut sql = "CREATE TABLE writes (of_what TEXT);".to_owned();
+        for table in ["peer", "horizon"] {
+            for write in ["INSERT", "UPDATE"] {
+                sql += &format!(
+                    "CREATE TRIGGER {table}_{write} AFTER {write} ON _rhtmx_sync_{table} \
+                     BEGIN INSERT INTO writes VALUES ('{table}'); END;"
+                );
+            }
+        }
+        of.db.execute(&sql).await;
+    }
+    // Once an hour the horizons rise; a round in which they do says nothing.
+    let writes_of_a_round = async || {
+        let mut writes = Vec::new();
+        for of in [&one, &two] {
+            of.db.execute("DELETE FROM writes").await;
+        }
+        pair.round().await.expect("a round");
+        for of in [&one, &two] {
+            writes.extend(of.db.query_text("SELECT of_what FROM writes").await);
+        }
+        writes
+    };
+    if !writes_of_a_round().await.is_empty() {
+        assert_eq!(writes_of_a_round().await, []);
+    }
+}

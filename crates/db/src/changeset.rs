@@ -66,7 +66,7 @@ impl StoredPeers {
             Ok((node(who)?, node(whose)?, clock))
         });
         let horizons: Horizons = horizons.collect::<DbResult<_>>()?;
-        Ok(Peers::stored(node(&self.node)?, peers, horizons))
+        Ok(Peers::new(node(&self.node)?, peers, horizons))
     }
 }
 

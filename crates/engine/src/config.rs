@@ -100,6 +100,14 @@ impl SyncConfig {
         self
     }
 
+    /// For how many hours a write is taken up after it was made. Nodes of the family may come back after any time.
+    pub(crate) fn clock_hours(&self) -> u64 {
+        match self.crdt {
+            true => u64::MAX,
+            false => self.retention.clock_hours,
+        }
+    }
+
     /// The entities with the rules by which their fields merge.
     pub(crate) fn ruled_entities(&self) -> Vec<EntityConfig> {
         let may_merge = |entity: &EntityConfig| {

@@ -29,10 +29,7 @@ pub(crate) struct Place {
 
 /// Writes that were made before this moment, in milliseconds from 1970, are refused.
 pub(crate) fn oldest_write_ms(state: &EngineState, received_ms: u64) -> u64 {
-    if state.config.crdt {
-        return 0;
-    }
-    let kept = state.config.retention.clock_hours.saturating_mul(3_600_000);
+    let kept = state.config.clock_hours().saturating_mul(3_600_000);
     received_ms.saturating_sub(kept)
 }
 
@@ -54,8 +51,7 @@ pub(crate) async fn fold(
     pause: fn(&DbPool, Duration) -> Duration,
 ) -> Result<(), DbError> {
     let db = &state.config.db_pool;
-    if state.config.crdt {
-        // A device may come back after any time.
+    if state.config.clock_hours() == u64::MAX {
         return Ok(());
     }
     let mut wraps = 0;

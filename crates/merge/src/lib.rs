@@ -57,7 +57,7 @@ pub use digest::{digest, digest_above};
 pub use hybrid::{AHEAD_MS_MAX, ClockPolicy, HybridClock};
 pub use metadata::{FIELDS_MAX, Metadata, RowError};
 pub use order::Comparison;
-pub use peers::{DATABASES_MAX, Horizons, PeerError, Peers};
+pub use peers::{DATABASES_MAX, Horizons, Peers, TooManyDatabases};
 pub use row::Row;
 pub use rules::{ColumnMerge, ColumnRule, Deletes, FieldMergeStrategy, Rules};
 pub use set::{EDITED_ELEMENTS_MAX, ELEMENT_BYTES_MAX, Set, SetError};

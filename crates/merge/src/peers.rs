@@ -5,7 +5,7 @@
 //! passed, and what it knows that others have passed (a matrix clock, G. Wuu and A. Bernstein, "Efficient Solutions to the
 //! Replicated Log and Dictionary Problems", PODC 1984). The least of all is the *frontier*.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -23,61 +23,31 @@ pub struct Horizons(BTreeMap<NodeId, BTreeMap<NodeId, Clock>>);
 #[derive(Debug, Clone)]
 pub struct Peers {
     own: NodeId,
+    others: BTreeSet<NodeId>,
     horizons: Horizons,
-    /// The known ones, with when they were last heard of, in milliseconds from 1970.
-    heard_ms: BTreeMap<NodeId, u64>,
 }
 
-/// What is wrong with what a peer told.
+/// A peer tells of more than [`DATABASES_MAX`] databases.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum PeerError {
-    /// It was silent for so long that others have forgotten what it does not know. It must begin again.
-    #[error("{peer} is not known, or not any more: it must begin again")]
-    Unknown {
-        /// Whose changeset it is.
-        peer: NodeId,
-    },
-    /// It tells of more databases than [`DATABASES_MAX`].
-    #[error("a changeset tells of at most {DATABASES_MAX} databases")]
-    TooMany,
-}
+#[error("of at most {DATABASES_MAX} databases it is known which has what")]
+pub struct TooManyDatabases;
 
 impl Peers {
-    /// A database without peers.
-    pub fn new(own: NodeId) -> Self {
-        let (horizons, heard_ms) = (Horizons::default(), BTreeMap::new());
-        Self {
-            own,
-            horizons,
-            heard_ms,
-        }
-    }
-
-    /// A database with what it has stored of itself, of its peers, and of those that they told of.
-    pub fn stored(
-        own: NodeId,
-        peers: impl IntoIterator<Item = NodeId>,
-        horizons: Horizons,
-    ) -> Self {
+    /// Of a database with these peers, and those that they told of.
+    pub fn new(own: NodeId, peers: impl IntoIterator<Item = NodeId>, horizons: Horizons) -> Self {
         let told = horizons.iter().flat_map(|(who, whose, _)| [who, whose]);
         let told: Vec<NodeId> = told.filter(|node| **node != own).cloned().collect();
-        let all = peers.into_iter().chain(told);
-        let heard_ms = all.map(|peer| (peer, 0)).collect();
+        let others = peers.into_iter().chain(told).collect();
         Self {
             own,
+            others,
             horizons,
-            heard_ms,
         }
     }
 
     /// Whether no other database is known.
     pub fn is_alone(&self) -> bool {
-        self.heard_ms.is_empty()
-    }
-
-    /// Begins with a peer, from nothing: it has, or will be given, everything that is here.
-    pub fn add(&mut self, peer: NodeId, time_ms: u64) {
-        self.heard_ms.insert(peer, time_ms);
+        self.others.is_empty()
     }
 
     /// Raises the own horizon: writes up to it are refused from now on. A lower one changes nothing.
@@ -86,52 +56,40 @@ impl Peers {
         self.horizons.pass(&own, &own, horizon);
     }
 
-    /// Up to where writes are refused.
-    pub fn horizon(&self) -> Option<&Clock> {
-        self.horizons.0.get(&self.own)?.get(&self.own)
-    }
-
-    /// What the last page of a complete changeset tells.
+    /// What the database tells the others.
     pub fn horizons(&self) -> &Horizons {
         &self.horizons
     }
 
-    /// Whether a peer is known.
-    pub fn knows(&self, peer: &NodeId) -> bool {
-        self.heard_ms.contains_key(peer)
-    }
-
-    /// Takes what a peer told, *after* all pages of its complete changeset have been merged.
+    /// Takes what a peer told, *after* all that it had when it told so has been merged.
     ///
     /// # Errors
-    /// When the peer is not known, which is to be asked before its pages are merged: none of them may be.
-    pub fn hear(&mut self, peer: &NodeId, told: &Horizons, time_ms: u64) -> Result<(), PeerError> {
+    /// When it tells of too many databases: nothing is taken then.
+    pub fn hear(&mut self, peer: &NodeId, told: &Horizons) -> Result<(), TooManyDatabases> {
         let is_large = |map: &BTreeMap<NodeId, Clock>| map.len() > DATABASES_MAX;
         if told.0.len() > DATABASES_MAX || told.0.values().any(is_large) {
-            return Err(PeerError::TooMany);
+            return Err(TooManyDatabases);
         }
-        let heard_ms = self.heard_ms.get_mut(peer);
-        let heard_ms = heard_ms.ok_or_else(|| PeerError::Unknown { peer: peer.clone() })?;
-        *heard_ms = (*heard_ms).max(time_ms);
-        for (who, passed) in &told.0 {
-            for (whose, horizon) in passed {
-                // Of itself each knows best.
-                if *who != self.own {
-                    self.horizons.pass(who, whose, horizon.clone());
-                }
-                if who == peer && *whose != self.own {
-                    let own = self.own.clone();
-                    self.horizons.pass(&own, whose, horizon.clone());
-                }
+        let own = self.own.clone();
+        self.others.insert(peer.clone());
+        for (who, whose, horizon) in told.iter() {
+            let others = [who, whose].into_iter().filter(|node| **node != own);
+            self.others.extend(others.cloned());
+            // Of itself each knows best.
+            if *who != own {
+                self.horizons.pass(who, whose, horizon.clone());
+            }
+            if who == peer && *whose != own {
+                self.horizons.pass(&own, whose, horizon.clone());
             }
         }
         Ok(())
     }
 
     /// Up to where every known database has everything that any of them has admitted or will. Nothing above it is folded
-    /// or purged. Without peers it is the own horizon.
+    /// or purged. Without peers it is the own horizon; none while it is not known of every database what it has of each.
     pub fn frontier(&self) -> Option<&Clock> {
-        let all = || self.heard_ms.keys().chain([&self.own]);
+        let all = || self.others.iter().chain([&self.own]);
         let passed = |who, whose| {
             self.horizons
                 .0
@@ -142,25 +100,6 @@ impl Peers {
             .flat_map(|who| all().map(move |whose| passed(who, whose)))
             .min()
             .flatten()
-    }
-
-    /// Gives up the peers that were silent for longer than `silent_ms_max`, so that they hold the frontier back no more.
-    /// Those that come back are refused.
-    pub fn forget_silent(&mut self, time_ms: u64, silent_ms_max: u64) -> Vec<NodeId> {
-        let is_silent = |heard_ms: u64| time_ms.saturating_sub(heard_ms) > silent_ms_max;
-        let silent = self
-            .heard_ms
-            .iter()
-            .filter(|(_, heard_ms)| is_silent(**heard_ms));
-        let silent: Vec<NodeId> = silent.map(|(peer, _)| peer.clone()).collect();
-        for peer in &silent {
-            self.heard_ms.remove(peer);
-            self.horizons.0.remove(peer);
-            for passed in self.horizons.0.values_mut() {
-                passed.remove(peer);
-            }
-        }
-        silent
     }
 }
 
@@ -208,29 +147,26 @@ mod tests {
     /// Three databases that know each other.
     fn three() -> [Peers; 3] {
         let names = ["a", "b", "c"].map(node);
-        [0, 1, 2].map(|own| {
-            let mut peers = Peers::new(names[own].clone());
-            for peer in names.iter().filter(|peer| **peer != names[own]) {
-                peers.add(peer.clone(), 0);
-            }
-            peers
+        [0, 1, 2].map(|own: usize| {
+            let others = names.iter().filter(|peer| **peer != names[own]).cloned();
+            Peers::new(names[own].clone(), others, Horizons::default())
         })
     }
 
-    fn tell(all: &mut [Peers; 3], from: usize, to: usize, time_ms: u64) -> Result<(), PeerError> {
+    fn tell(all: &mut [Peers], from: usize, to: usize) {
         let (node, horizons) = (all[from].own.clone(), all[from].horizons().clone());
-        all[to].hear(&node, &horizons, time_ms)
+        all[to].hear(&node, &horizons).expect("there are few");
     }
 
     #[test]
-    fn the_frontier_waits_for_a_silent_database_until_it_is_given_up_and_then_refuses_it() {
+    fn the_frontier_waits_for_a_silent_database() {
         let mut all = three();
         for (database, horizon) in all.iter_mut().zip([10, 20, 30]) {
             database.raise_horizon(at(horizon));
         }
         for _ in 0..2 {
             for (from, to) in [(0, 1), (1, 2), (2, 0), (2, 1), (1, 0)] {
-                tell(&mut all, from, to, 1).expect("they know each other");
+                tell(&mut all, from, to);
             }
         }
         assert_eq!(all[0].frontier(), Some(&at(10)));
@@ -238,14 +174,10 @@ mod tests {
         for horizon in [50, 60] {
             all[0].raise_horizon(at(horizon));
             all[1].raise_horizon(at(horizon));
-            tell(&mut all, 0, 1, horizon).expect("they know each other");
-            tell(&mut all, 1, 0, horizon).expect("they know each other");
+            tell(&mut all, 0, 1);
+            tell(&mut all, 1, 0);
         }
         assert_eq!(all[0].frontier(), Some(&at(10)));
-        assert_eq!(all[0].forget_silent(60, 50), [node("c")]);
-        assert_eq!(all[0].frontier(), Some(&at(60)));
-        let refused = tell(&mut all, 2, 0, 61);
-        assert_eq!(refused, Err(PeerError::Unknown { peer: node("c") }));
     }
 
     #[test]
@@ -257,7 +189,7 @@ mod tests {
         // The first and the third never meet.
         for _ in 0..3 {
             for (from, to) in [(0, 1), (1, 2), (2, 1), (1, 0)] {
-                tell(&mut all, from, to, 1).expect("they know each other");
+                tell(&mut all, from, to);
             }
         }
         for database in &all {
@@ -270,13 +202,36 @@ mod tests {
         let mut all = three();
         all[0].raise_horizon(at(10));
         all[0].raise_horizon(at(5));
-        assert_eq!(all[0].horizon(), Some(&at(10)));
+        let own = node("a");
+        let told: Vec<_> = all[0].horizons().iter().collect();
+        assert_eq!(told, [(&own, &own, &at(10))]);
         assert_eq!(all[0].frontier(), None);
-        let alone = {
-            let mut alone = Peers::new(node("alone"));
-            alone.raise_horizon(at(10));
-            alone
-        };
+        let mut alone = Peers::new(node("alone"), [], Horizons::default());
+        alone.raise_horizon(at(10));
         assert_eq!(alone.frontier(), Some(&at(10)));
+    }
+
+    #[test]
+    fn who_is_told_of_is_waited_for_also_after_a_restart() {
+        let mut first = Peers::new(node("a"), [node("b")], Horizons::default());
+        first.raise_horizon(at(10));
+        let told = Horizons::from_iter([
+            (node("b"), node("b"), at(10)),
+            (node("b"), node("a"), at(10)),
+            (node("b"), node("c"), at(10)),
+        ]);
+        first.hear(&node("b"), &told).expect("there are few");
+        assert_eq!(first.frontier(), None, "what the third has is not known");
+        let again = Peers::new(node("a"), [node("b")], first.horizons().clone());
+        assert_eq!(again.frontier(), None);
+    }
+
+    #[test]
+    fn of_too_many_databases_nothing_is_taken() {
+        let names = (0..=DATABASES_MAX).map(|number| node(&format!("n{number}")));
+        let told = Horizons::from_iter(names.map(|name| (name.clone(), name, at(10))));
+        let mut alone = Peers::new(node("alone"), [], Horizons::default());
+        assert_eq!(alone.hear(&node("n0"), &told), Err(TooManyDatabases));
+        assert!(alone.is_alone());
     }
 }

@@ -7,7 +7,8 @@ use serde_json::{Map, Value};
 
 use crate::cell::Cell;
 use crate::clock::Clock;
-use crate::rules::{Deletes, Rules};
+use crate::order::same;
+use crate::rules::{ColumnMerge, Deletes, Rules};
 
 /// A row as a replica knows it, or a part of one: a write is a row too, of which only what was written is known.
 ///
@@ -216,6 +217,34 @@ impl Row {
         if self.died.is_none() {
             self.edited.take_if(|edited| *edited <= *horizon);
         }
+    }
+
+    /// The columns in which this row shows something else than one that it has merged, because what stands here is newer or
+    /// greater: who sent that one lacks it.
+    pub fn ahead_of<'a>(
+        &'a self,
+        merged: &'a Self,
+        rules: &'a Rules,
+    ) -> impl Iterator<Item = &'a str> {
+        let is_ahead = |column: &str, ours: &Cell, theirs: &Cell| {
+            let (here, there) = (ours.value(), theirs.value());
+            match rules.merge(column) {
+                ColumnMerge::Register | ColumnMerge::Text => {
+                    let clock_here = ours.own_clock().or(self.base.as_ref());
+                    clock_here > theirs.own_clock().or(merged.base.as_ref()) && here != there
+                }
+                ColumnMerge::Max(comparison) | ColumnMerge::Min(comparison) => {
+                    !comparison.is_same(&here, &there)
+                }
+                ColumnMerge::Counter | ColumnMerge::Set => !same(&here, &there),
+            }
+        };
+        let both = self.cells.iter().filter_map(|(column, ours)| {
+            let theirs = merged.cells.get(column)?;
+            Some((column.as_str(), ours, theirs))
+        });
+        both.filter(move |(column, ours, theirs)| is_ahead(column, ours, theirs))
+            .map(|(column, _, _)| column)
     }
 
     /// Whether the row is a tombstone that everybody has, up to the horizon, so that it may be forgotten. From then on

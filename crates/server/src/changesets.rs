@@ -173,7 +173,11 @@ pub(crate) async fn replicate(
     options: &ReplicateOptions,
 ) -> anyhow::Result<ExitCode> {
     let entities = entities(settings)?;
-    let clock_hours = settings.retention.clock_hours;
+    // Nodes of the family may come back after any time.
+    let clock_hours = match settings.merging.crdt {
+        true => u64::MAX,
+        false => settings.retention.clock_hours,
+    };
     let open = async |url: &str| -> anyhow::Result<Replica> {
         let pool = DbPool::with_config(url, &DatabaseConfig::default()).await?;
         let replica = Replica::open(pool, &entities).await?;

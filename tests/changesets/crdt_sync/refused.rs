@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt as _, SinkExt as _};
+use merge::Rules;
 use rhtmx_sync::{
-    AuthError, Authenticator, ColumnAccess, ColumnPolicy, EntityPolicy, Policies, Principal,
+    AuthError, Authenticator, ColumnAccess, ColumnPolicy, DbPool, EntityConfig, EntityPolicy,
+    Policies, Principal, SyncConfig,
 };
 use rhtmx_sync_tests::TestServer;
 use serde_json::{Value, json};
@@ -204,6 +206,21 @@ both_backends! {
         let client = server.connect().await;
         assert!(!client.welcome()["features"].as_array().expect("names").contains(&json!("crdt")));
     }
+}
+
+/// A node that gets no answer would not come back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_comes_while_the_database_is_out_of_reach_is_answered_and_closed() {
+    let nowhere = DbPool::from_url("postgresql://nobody@127.0.0.1:1/nowhere")
+        .await
+        .expect("it may come up later");
+    let lists = EntityConfig::new("lists").fields(Rules::default());
+    let mut config = SyncConfig::new(nowhere, vec![lists]);
+    config.crdt = true;
+    let server = TestServer::with_config(config).await;
+    let ann = node("phone");
+    let connection = Connection::open(&ann, &url(&server), Value::Null).await;
+    assert_eq!(connection.closed().await, Some(1001));
 }
 
 async fn closed(

@@ -1,6 +1,6 @@
 //! Which database has what of which, so that each may forget what all have.
 
-use merge::{Clock, Horizons, NodeId, PeerError};
+use merge::{Clock, Horizons, NodeId};
 
 use super::{Replica, ReplicaError, now_ms};
 
@@ -8,14 +8,19 @@ use super::{Replica, ReplicaError, now_ms};
 /// what servers refuse.
 const MARGIN_MS: u64 = 24 * 3_600_000;
 
+/// A horizon rises once an hour: databases that rest are written to no more often.
+const STEP_MS: u64 = 3_600_000;
+
 impl Replica {
     /// What this database tells others of an entity, once they have merged all that it had when this was asked.
     pub(super) async fn horizons(&self, entity: &str) -> Result<Horizons, ReplicaError> {
         let mut peers = self.pool.peers(entity).await?;
+        let before = peers.horizons().clone();
         let kept_ms = self.clock_hours.saturating_mul(3_600_000);
         let millis = now_ms().saturating_sub(kept_ms.saturating_add(MARGIN_MS));
+        let millis = millis - millis % STEP_MS;
         peers.raise_horizon(Clock::new(millis, 0, &NodeId::of_client(&[0; 16])));
-        self.pool.raise_horizons(entity, peers.horizons()).await?;
+        self.store(entity, &before, peers.horizons()).await?;
         Ok(peers.horizons().clone())
     }
 
@@ -31,10 +36,10 @@ impl Replica {
             return Ok(());
         }
         let mut peers = self.pool.peers(entity).await?;
-        peers.add(from.clone(), now_ms());
-        match peers.hear(from, told, now_ms()) {
-            Ok(()) => Ok(self.pool.raise_horizons(entity, peers.horizons()).await?),
-            Err(error @ (PeerError::TooMany | PeerError::Unknown { .. })) => {
+        let before = peers.horizons().clone();
+        match peers.hear(from, told) {
+            Ok(()) => self.store(entity, &before, peers.horizons()).await,
+            Err(error) => {
                 tracing::warn!(%error, entity, "old clocks and tombstones are kept");
                 Ok(())
             }
@@ -45,5 +50,17 @@ impl Replica {
     pub(super) async fn frontier(&self, entity: &str) -> Result<Clock, ReplicaError> {
         let peers = self.pool.peers(entity).await?;
         Ok(peers.frontier().cloned().unwrap_or_else(Clock::ground))
+    }
+
+    async fn store(
+        &self,
+        entity: &str,
+        before: &Horizons,
+        after: &Horizons,
+    ) -> Result<(), ReplicaError> {
+        match before == after {
+            true => Ok(()),
+            false => Ok(self.pool.raise_horizons(entity, after).await?),
+        }
     }
 }

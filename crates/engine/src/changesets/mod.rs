@@ -143,8 +143,8 @@ impl Replica {
         }
     }
 
-    /// For how many hours the servers of the database take up writes: their [`RetentionConfig::clock_hours`], 168 unless they
-    /// are configured otherwise.
+    /// For how many hours the servers of the database take up writes: their `retention.clock_hours`, 168 unless they are
+    /// configured otherwise, and `u64::MAX` where [nodes of the family](crate::SyncConfig::crdt) sync with them.
     #[must_use]
     pub fn with_clock_hours(mut self, hours: u64) -> Self {
         self.clock_hours = hours;

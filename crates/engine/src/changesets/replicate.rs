@@ -139,7 +139,8 @@ async fn copy(from: &Replica, to: &Replica, entity: &str) -> Result<MergeSummary
     let epoch = from.pool.head().await?.epoch;
     let reached = to.pool.reached(&peer, entity).await?;
     let since = reached.filter(|reached| reached.epoch == epoch);
-    let (mut read, position) = begin(from, source, since.map(|reached| reached.position)).await?;
+    let before = since.as_ref().map(|since| since.position.clone());
+    let (mut read, position) = begin(from, source, before).await?;
     let mut summary = MergeSummary::default();
     let mut page = Vec::new();
     while let Some(rows) = read.next().await.map_err(ReplicaError::of_read)? {
@@ -155,9 +156,11 @@ async fn copy(from: &Replica, to: &Replica, entity: &str) -> Result<MergeSummary
         }
     }
     summary += merge(to, entity, &peer, &mut page).await?;
-    to.pool
-        .reach(&peer, entity, &Cursor { epoch, position })
-        .await?;
+    let reached = Cursor { epoch, position };
+    // Databases that rest are not written to: the other direction would find it new.
+    if since.as_ref() != Some(&reached) {
+        to.pool.reach(&peer, entity, &reached).await?;
+    }
     Ok(summary)
 }
 

@@ -227,6 +227,7 @@ impl Crdt {
             self.shared.node.clone(),
             self.merging(),
         )
+        .with_clock_hours(self.state().config.clock_hours())
     }
 
     fn state(&self) -> &Arc<EngineState> {

@@ -85,21 +85,20 @@ pub(crate) async fn serve(state: Arc<EngineState>, mut socket: WebSocket, arriva
     let opening = match opened {
         Ok(Some(opening)) => opening,
         Ok(None) => return,
-        Err(refused) => return refuse(&state, socket, refused).await,
+        Err(refused) => return refuse(socket, refused).await,
     };
     match Box::pin(enter(&state, opening, arrival)).await {
         Ok(entered) => Box::pin(run(state, socket, entered)).await,
-        Err(refused) => refuse(&state, socket, refused).await,
+        Err(refused) => refuse(socket, refused).await,
     }
 }
 
 /// A node that never gets an answer does not reconnect, so it gets one that asks it for nothing, before the connection is
-/// closed.
-async fn refuse(state: &EngineState, mut socket: WebSocket, Refused(code, reason): Refused) {
-    if let Ok(database) = state.config.db_pool.node().await {
-        let after = Clock::new(now_ms(), u16::MAX, &database);
-        socket.feed_text(frames::opening(&database, &after));
-    }
+/// closed. It does not name the database, which may be out of reach and is nobody's business who is refused.
+async fn refuse(mut socket: WebSocket, Refused(code, reason): Refused) {
+    let nobody = NodeId::of_client(&[0; 16]);
+    let after = Clock::new(now_ms(), u16::MAX, &nobody);
+    socket.feed_text(frames::opening(&nobody, &after));
     let _ = tokio::time::timeout(CLOSE_TIMEOUT, socket.close(code, reason)).await;
 }
 

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use merge::{
-    Changeset, ChangesetErrorKind as Kind, ChangesetFilter, Clock, Deletes, Header, NodeId, Peers,
-    RECORDS_MAX, RESERVED, Record, Row, Rules, TableNames,
+    Changeset, ChangesetErrorKind as Kind, ChangesetFilter, Clock, Deletes, Header, Horizons,
+    NodeId, Peers, RECORDS_MAX, RESERVED, Record, Row, Rules, TableNames,
 };
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -374,7 +374,7 @@ fn a_filter_takes_tables_nodes_and_what_was_taken_up_since() {
 
 #[test]
 fn the_last_page_says_up_to_where_its_database_has_everything() {
-    let mut peers = Peers::new(node("one"));
+    let mut peers = Peers::new(node("one"), [], Horizons::default());
     peers.raise_horizon(at(9, "one"));
     let header = Header {
         version: merge::CHANGESET_VERSION,

@@ -9,6 +9,17 @@ proptest! {
     #![proptest_config(crate::world::config())]
 
     #[test]
+    fn who_is_told_what_stands_lacks_nothing_any_more(
+        (rules, one, other) in any_rules().prop_flat_map(|rules| {
+            (Just(rules.clone()), row(rules.clone()), row(rules))
+        }),
+    ) {
+        let after = one.joined(&other, &rules);
+        let told = other.joined(&after, &rules);
+        prop_assert_eq!(after.ahead_of(&told, &rules).next(), None);
+    }
+
+    #[test]
     fn merge_is_commutative_associative_and_idempotent_for_every_type_of_column(
         (rules, one, two, three) in any_rules()
             .prop_flat_map(|rules| (Just(rules.clone()), row(rules.clone()), row(rules.clone()), row(rules)))

@@ -8,7 +8,7 @@ use merge::{Clock, ColumnMerge, Metadata, Record, Row, Rules, WriteError};
 use protocol::{Op, Reject, RejectCode};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
-use value::schema::Schema;
+use value::schema::{ColumnKind, Schema};
 
 use super::known::is_field;
 use super::outcome::{Action, Plan};
@@ -188,63 +188,56 @@ fn as_found<'a>(write: &CheckedWrite, record: &'a Record, known: &Known) -> Cow<
     Cow::Owned(record)
 }
 
-/// What tells the sender of a record that changes nothing here what it lacks. A program that lowers a number or takes an element
-/// out of a set leaves no clock, so the row here, with the greater number and the element, stands without being any newer, and
-/// would not be sent by itself. One such column is written as it is, so that the row is logged.
+/// What tells the database that sent a record what it lacks, where the record changes nothing here. Most of what is newer here
+/// has been logged when it was written, but not all: a program that lowers a number or takes an element out of a set leaves
+/// no clock, so what stands here is greater without being newer, and clocks that were folded here are newer without having
+/// been written. One such column is written as it is, so that the row is logged, and sent.
 ///
-/// Other columns have clocks, and what is newer has been logged when it was written.
+/// Values without clocks count only where both databases hold them exactly: another spelling would be answered for ever.
 fn answer(
     write: &CheckedWrite,
     record: &Record,
     rules: &Rules,
     after: &Row,
 ) -> Result<Action, Reject> {
-    let has_numbers = |index: usize| {
-        let merge = rules.merge(&write.schema.columns[index].name);
-        is_field(&write.schema, index)
-            && !matches!(merge, ColumnMerge::Register | ColumnMerge::Text)
-    };
-    let mut numbers = (0..write.schema.columns.len())
-        .filter(|&index| has_numbers(index))
-        .peekable();
-    if numbers.peek().is_none() {
-        return Ok(Action::Nothing);
-    }
-    // A record that cannot stand alone is of a row that is not known there.
-    let Ok(theirs) = record.merge(None, &[], rules) else {
+    // A device is sent all rows anyway; and what cannot stand alone is of a row that is not known there.
+    let theirs = record
+        .metadata
+        .as_ref()
+        .and_then(|_| record.merge(None, &[], rules).ok());
+    let Some(theirs) = theirs else {
         return Ok(Action::Nothing);
     };
-    for index in numbers {
-        let column = &write.schema.columns[index];
-        let (Some(theirs), Some(ours)) = (theirs.cell(&column.name), after.cell(&column.name))
-        else {
+    for name in after.ahead_of(&theirs, rules) {
+        let (Some(index), Some(ours)) = (write.schema.position(name), after.cell(name)) else {
             continue;
         };
-        if !is_alike(rules.merge(&column.name), theirs.value(), ours.value()) {
-            let value = fitting(&column.kind, raw_of(&ours.value()));
-            let value = value.map_err(|fault| invalid(fault).of_column(&column.name))?;
-            return Ok(Action::Update {
-                values: vec![(index, value)],
-                adds: Vec::new(),
-            });
+        let kind = &write.schema.columns[index].kind;
+        let has_clock = matches!(rules.merge(name), ColumnMerge::Register | ColumnMerge::Text);
+        if !is_field(&write.schema, index) || !has_clock && !is_exact(kind) {
+            continue;
         }
+        let value = fitting(kind, raw_of(&ours.value()));
+        let value = value.map_err(|fault| invalid(fault).of_column(name))?;
+        return Ok(Action::Update {
+            values: vec![(index, value)],
+            adds: Vec::new(),
+        });
     }
     Ok(Action::Nothing)
 }
 
-/// Whether two values are one to a merge, however they are spelled.
-fn is_alike(merge: ColumnMerge, one: Value, other: Value) -> bool {
-    match (merge, one, other) {
-        (ColumnMerge::Max(comparison) | ColumnMerge::Min(comparison), one, other) => {
-            comparison.is_same(&one, &other)
-        }
-        // A set has no order.
-        (_, Value::Array(mut one), Value::Array(mut other)) => {
-            one.sort_by_cached_key(Value::to_string);
-            other.sort_by_cached_key(Value::to_string);
-            one == other
-        }
-        (_, one, other) => one == other,
+/// Whether every database holds the same value of this type.
+fn is_exact(kind: &ColumnKind) -> bool {
+    match kind {
+        ColumnKind::Array(items) => is_exact(items),
+        ColumnKind::Bool
+        | ColumnKind::Int { .. }
+        | ColumnKind::Text { .. }
+        | ColumnKind::Uuid
+        | ColumnKind::Date
+        | ColumnKind::Json => true,
+        _ => false,
     }
 }
 
