@@ -342,6 +342,8 @@ pub(super) struct Connection {
     socket: WebSocketStream<MaybeTlsStream<tokio::net::TcpStream>>,
     /// After which clock the server wants the node's records.
     pub(super) wanted_after: String,
+    /// Whether the server has asked if what it sent has arrived.
+    is_asked: bool,
 }
 
 impl Connection {
@@ -363,6 +365,7 @@ impl Connection {
         Hlc::parse(wanted_after);
         Self {
             wanted_after: wanted_after.to_owned(),
+            is_asked: false,
             socket,
         }
     }
@@ -403,13 +406,33 @@ impl Connection {
     pub(super) async fn until(&mut self, node: &mut Node, is_reached: impl Fn(&Node) -> bool) {
         let merging = async {
             while !is_reached(node) {
-                let text = next_text(&mut self.socket).await;
-                let text = text.unwrap_or_else(|| panic!("the connection ended: {node:?}"));
-                node.merge(&serde_json::from_str(&text).expect("JSON"));
+                self.take(node).await;
             }
         };
         let in_time = tokio::time::timeout(PATIENCE, merging).await;
         assert!(in_time.is_ok(), "it never came: {node:?}");
+    }
+
+    /// Merges what comes until the server has asked if it has arrived.
+    pub(super) async fn until_asked(&mut self, node: &mut Node) {
+        let merging = async {
+            while !self.is_asked {
+                self.take(node).await;
+            }
+        };
+        let in_time = tokio::time::timeout(PATIENCE, merging).await;
+        assert!(in_time.is_ok(), "the server never asks: {node:?}");
+    }
+
+    /// Takes one message, and merges it if it is a changeset.
+    async fn take(&mut self, node: &mut Node) {
+        let message = next_message(&mut self.socket).await;
+        match message.unwrap_or_else(|| panic!("the connection ended: {node:?}")) {
+            Message::Text(text) => node.merge(&serde_json::from_str(&text).expect("JSON")),
+            // The library answers it before it waits for the next one.
+            Message::Ping(mark) => self.is_asked |= !mark.is_empty(),
+            _ => {}
+        }
     }
 
     /// Waits until the server closes the connection, and returns why.
@@ -443,12 +466,20 @@ async fn next_text(
     socket: &mut WebSocketStream<MaybeTlsStream<tokio::net::TcpStream>>,
 ) -> Option<String> {
     loop {
-        match socket.next().await? {
-            Ok(Message::Text(text)) => return Some(text.to_string()),
-            Ok(Message::Ping(_) | Message::Pong(_)) => {}
-            // The client would stop to listen without a word.
-            Ok(Message::Binary(_)) => panic!("a binary frame"),
-            Ok(_) | Err(_) => return None,
+        if let Message::Text(text) = next_message(socket).await? {
+            return Some(text.to_string());
         }
+    }
+}
+
+/// The next message; none at the end of the connection.
+async fn next_message(
+    socket: &mut WebSocketStream<MaybeTlsStream<tokio::net::TcpStream>>,
+) -> Option<Message> {
+    match socket.next().await? {
+        Ok(message @ (Message::Text(_) | Message::Ping(_) | Message::Pong(_))) => Some(message),
+        // The client would stop to listen without a word.
+        Ok(Message::Binary(_)) => panic!("a binary frame"),
+        Ok(_) | Err(_) => None,
     }
 }

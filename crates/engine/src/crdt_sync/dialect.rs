@@ -55,7 +55,7 @@ pub(super) struct Dialect {
     shapes: BTreeMap<String, usize>,
     held: Vec<Shown>,
     held_bytes: usize,
-    /// The newest cursor at which it has all changes of its tables.
+    /// The newest cursor at which it has all changes of its tables, once all are answered. It begins with the first table's.
     cursor: Option<String>,
     /// Whether rows that are gone are still to be sent.
     awaits_tombstones: bool,
@@ -144,7 +144,15 @@ impl Dialect {
     /// All of them have been sent.
     pub(super) fn tombstones_done(&mut self) {
         self.awaits_tombstones = false;
-        if let Some(cursor) = self.cursor.clone() {
+        self.reached();
+    }
+
+    /// It has been sent everything up to the cursor, unless a table or rows that are gone are still to come.
+    fn reached(&mut self) {
+        if self.is_live()
+            && !self.awaits_tombstones
+            && let Some(cursor) = self.cursor.clone()
+        {
             self.asks_for_arrival |= self.progress.reached(cursor);
         }
     }
@@ -165,17 +173,17 @@ impl Dialect {
                 if let Some(index) = index_of(&subscribed.id) {
                     self.shapes.insert(subscribed.shape, index);
                     self.let_go();
+                    self.cursor.get_or_insert(subscribed.cursor);
                     self.answered(index);
+                    self.reached();
                 }
             }
             ServerFrame::Changes(changes) => self.changes(changes, now_ms)?,
             ServerFrame::Cursor(cursor) => {
                 self.let_go();
                 if self.is_live() {
-                    self.cursor = Some(cursor.cursor.clone());
-                    if !self.awaits_tombstones {
-                        self.asks_for_arrival |= self.progress.reached(cursor.cursor);
-                    }
+                    self.cursor = Some(cursor.cursor);
+                    self.reached();
                 }
             }
             ServerFrame::Ack(ack) => self.pushes.acked(ack.mutation),
@@ -197,6 +205,7 @@ impl Dialect {
                 (Some(id), _) => {
                     if let Some(index) = index_of(&id) {
                         self.answered(index);
+                        self.reached();
                     }
                 }
                 (None, _) => {}

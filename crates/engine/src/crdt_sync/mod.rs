@@ -227,31 +227,20 @@ fn unavailable(error: db::DbError) -> Refused {
 }
 
 async fn run(state: Arc<EngineState>, mut socket: WebSocket, entered: Entered) {
-    let Entered {
-        identity,
-        present,
-        epoch,
-        client_id,
-        user,
-        node,
-        open,
-        answer,
-        dialect,
-    } = entered;
-    socket.feed_text(answer);
+    socket.feed_text(entered.answer);
     if socket.flush().await.is_err() {
         return;
     }
-    let of_node = (user, node.clone(), open);
-    let transport = NodeTransport::new(state.clone(), socket, dialect, of_node);
+    let of_node = (entered.user, entered.node.clone(), entered.open);
+    let transport = NodeTransport::new(state.clone(), socket, entered.dialect, of_node);
     let session = SessionTask::new(
         state,
-        epoch,
+        entered.epoch,
         transport,
-        (identity, present),
-        Some(client_id),
+        (entered.identity, entered.present),
+        Some(entered.client_id),
     );
-    session.of_records(node).run(None).await;
+    session.of_records(entered.node).run(None).await;
 }
 
 /// The id under which a user's node pushes: the same for all its connections.

@@ -89,9 +89,34 @@ fn frame(json: Value) -> ServerFrame {
 
 fn subscribed(index: u8) -> ServerFrame {
     frame(
-        json!({"type": "subscribed", "id": index, "shape": format!("shape {index}"), "cursor": "c",
+        json!({"type": "subscribed", "id": index, "shape": format!("shape {index}"), "cursor": format!("c{index}"),
         "schema": {"key": ["id"], "columns": {}}}),
     )
+}
+
+#[test]
+fn a_node_of_tables_that_rest_is_asked_for_what_has_arrived() {
+    let reached = |dialect: &mut Dialect| {
+        let is_asked = dialect.takes_ping();
+        dialect.progress.answered();
+        let known = dialect.progress.known(None);
+        (is_asked, known.reached)
+    };
+    let mut first = dialect(None, true);
+    first.sent(subscribed(0), NOW_MS).expect("it goes on");
+    first.sent(subscribed(1), NOW_MS).expect("it goes on");
+    assert_eq!(reached(&mut first), (false, None), "rows may be gone");
+    first.tombstones_done();
+    // The other table has been read later.
+    assert_eq!(reached(&mut first), (true, Some("c0".to_owned())));
+    let mut resumed = dialect(Some("c0"), false);
+    resumed.sent(subscribed(0), NOW_MS).expect("it goes on");
+    assert_eq!(reached(&mut resumed), (false, None), "a table is missing");
+    let denied = frame(
+        json!({"type": "error", "id": 1, "code": "forbidden", "message": "no", "fatal": false}),
+    );
+    resumed.sent(denied, NOW_MS).expect("it goes on");
+    assert_eq!(reached(&mut resumed), (true, Some("c0".to_owned())));
 }
 
 /// The next frame for the session: its mutation, with the entities and operations of its writes.
