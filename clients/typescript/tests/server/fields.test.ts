@@ -10,6 +10,7 @@ import { createSync } from "../../src/create.js";
 import { entity } from "../../src/entity.js";
 import { fields } from "../../src/fields.js";
 import { BINARY, ServerProcess } from "./process.js";
+import { until } from "./waiting.js";
 
 interface Meeting {
   id: string;
@@ -62,17 +63,8 @@ describe.skipIf(!BINARY)("SPEC 22: fields of the real server", { timeout: 30_000
     });
     open.push(sync);
     const view = sync.meetings.live();
-    const until = (isSo: () => boolean) => new Promise<void>((resolve) => {
-      const look = () => {
-        if (!isSo()) return;
-        ends.forEach((end) => end());
-        resolve();
-      };
-      const ends = [sync.on("change", look), sync.on("status", look)];
-      look();
-    });
     const isLive = () => sync.status.state === "live" && sync.status.pending === 0 && view.state === "live";
-    return { sync, view, until, isLive };
+    return { sync, view, until: (holds: () => boolean) => until(sync, holds), isLive };
   }
 
   test.each(transports)("%s: two devices edit one row offline, one its title, the other its date, and both edits stay", async (_name, transport) => {

@@ -12,6 +12,7 @@ import { createSync } from "../../src/create.js";
 import { entity } from "../../src/entity.js";
 import { fields } from "../../src/fields.js";
 import { BINARY, ServerProcess } from "./process.js";
+import { until } from "./waiting.js";
 
 interface Meeting {
   id: string;
@@ -59,17 +60,8 @@ describe.skipIf(!BINARY)("SPEC 22: devices at two databases that are kept equal"
       environment: { transports: [webSocket(new URL(server.sync))], clock: { ...systemClock, now: () => Date.now() + wrongByMs } },
     });
     const view = sync.meetings.live();
-    const until = (isSo: () => boolean) => new Promise<void>((resolve) => {
-      const look = () => {
-        if (!isSo()) return;
-        ends.forEach((end) => end());
-        resolve();
-      };
-      const ends = [sync.on("change", look), sync.on("status", look)];
-      look();
-    });
     const isLive = () => sync.status.state === "live" && sync.status.pending === 0 && view.state === "live";
-    return { sync, view, until, isLive };
+    return { sync, view, until: (holds: () => boolean) => until(sync, holds), isLive };
   }
 
   test("all that both wrote is in both databases and on both devices", async () => {

@@ -11,25 +11,13 @@ import { entity } from "../../src/entity.js";
 import { MemoryStore } from "../../src/store/memory.js";
 import { recording, type Todo } from "../simulated/harness.js";
 import { BINARY, ServerProcess } from "./process.js";
+import { until } from "./waiting.js";
 
 const COLUMNS = "(id text primary key, title text not null check (length(title) < 20), done boolean not null default false)";
 const SCHEMA = {
   sqlite: `CREATE TABLE notes ${COLUMNS};`,
   postgres: `DROP TABLE IF EXISTS notes; CREATE TABLE notes ${COLUMNS};`,
 };
-
-/** Resolves when a condition holds, which each event checks. */
-function until(sync: { on: (event: "status" | "change", act: () => void) => () => void }, holds: () => boolean): Promise<void> {
-  return new Promise((resolve) => {
-    const look = () => {
-      if (!holds()) return;
-      ends.forEach((end) => end());
-      resolve();
-    };
-    const ends = [sync.on("status", look), sync.on("change", look)];
-    look();
-  });
-}
 
 describe.skipIf(!BINARY)("the real server", () => {
   let server: ServerProcess;
