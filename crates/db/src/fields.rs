@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use diesel::QueryableByName;
+use diesel::sql_types::{Nullable, Text};
 use merge::{Clock, ColumnMerge, Comparison, Conflict, Rules};
 #[cfg(feature = "postgres")]
 use protocol::Op;
 #[cfg(feature = "postgres")]
 use sync_core::mutation::fields::Entry;
-use sync_core::mutation::fields::{Action, Plan};
+use sync_core::mutation::fields::{Action, Known, Plan};
 use value::schema::{Column, ColumnKind, Schema};
 
 /// Why a table's rows cannot merge as they are configured to.
@@ -38,6 +40,39 @@ pub enum FieldsError {
     /// The table is a partition: a statement on the table above it says nothing of which partition's rows it changed.
     #[error("it is a partition; make the partitioned table an entity")]
     Partition,
+}
+
+/// What is known of a row, as a query returns it.
+#[derive(QueryableByName)]
+pub(crate) struct KnownRow {
+    #[diesel(sql_type = Nullable<Text>)]
+    found: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    metadata: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    image: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    lost: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    counts_as: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    newest: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    node: Option<String>,
+}
+
+impl From<KnownRow> for Known {
+    fn from(row: KnownRow) -> Self {
+        Self {
+            row: row.found,
+            metadata: row.metadata,
+            image: row.image,
+            lost: row.lost,
+            counts_as: row.counts_as,
+            newest: row.newest,
+            node: row.node,
+        }
+    }
 }
 
 /// What carrying out a write of fields does beside the table.

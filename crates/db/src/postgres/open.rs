@@ -200,7 +200,7 @@ impl OpenMutation {
         for round in 1..=ROUNDS_MAX {
             let writes = std::slice::from_ref(write);
             let sql = fields::known_query(&fields::named(writes.iter()), &self.log_schema);
-            let found: Vec<fields::KnownRow> = match sql.as_str() {
+            let found: Vec<fields::NamedRow> = match sql.as_str() {
                 // The database chooses the key.
                 "" => Vec::new(),
                 sql => sql_query(sql)
@@ -208,7 +208,7 @@ impl OpenMutation {
                     .await
                     .map_err(|error| DbError::while_doing("reading a row to merge with", error))?,
             };
-            let mut rows = found.into_iter().map(fields::KnownRow::named).collect();
+            let mut rows = found.into_iter().map(fields::NamedRow::named).collect();
             let (planned, merged) = match fields::plan_all(writes, &mut rows) {
                 Ok(planned) => planned,
                 Err(reject) => {

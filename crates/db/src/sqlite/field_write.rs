@@ -15,30 +15,11 @@ use super::explain::WriteFailed;
 use super::statement::{KeptStatements, Statement, Value};
 use super::store;
 use super::write::{self, check_afterwards, check_before};
-use crate::fields::Lost;
+use crate::fields::{KnownRow, Lost};
 use crate::write::TableWrite;
 
 /// The name in the log under which it moves on.
 const APART: &str = "_rhtmx_sync_apart";
-
-/// A row as it is, and its entry.
-#[derive(QueryableByName)]
-struct KnownRow {
-    #[diesel(sql_type = Nullable<Text>)]
-    found: Option<String>,
-    #[diesel(sql_type = Nullable<Text>)]
-    metadata: Option<String>,
-    #[diesel(sql_type = Nullable<Text>)]
-    image: Option<String>,
-    #[diesel(sql_type = Nullable<Text>)]
-    lost: Option<String>,
-    #[diesel(sql_type = Nullable<Text>)]
-    counts_as: Option<String>,
-    #[diesel(sql_type = Nullable<Text>)]
-    newest: Option<String>,
-    #[diesel(sql_type = Nullable<Text>)]
-    node: Option<String>,
-}
 
 /// Plans a write for the row as it is, and carries it out. None for a row whose key the database chooses: it is new.
 pub(super) fn merge(
@@ -198,15 +179,7 @@ fn known(
         .sql(" AND f.entity_id = ranked.entity_id");
     let found: Vec<KnownRow> = statement.load(conn)?;
     let found = found.into_iter().next();
-    Ok(found.map_or_else(Known::default, |found| Known {
-        row: found.found,
-        metadata: found.metadata,
-        image: found.image,
-        lost: found.lost,
-        counts_as: found.counts_as,
-        newest: found.newest,
-        node: found.node,
-    }))
+    Ok(found.map(Known::from).unwrap_or_default())
 }
 
 fn keep(

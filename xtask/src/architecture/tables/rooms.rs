@@ -150,6 +150,7 @@ const DB: House = House {
         &["listener"],
         &["postgres", "sqlite"],
         &["open_mutation", "schema_version"],
+        &["pool"],
         &["lib"],
     ],
 };

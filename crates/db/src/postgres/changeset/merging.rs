@@ -151,7 +151,7 @@ impl Page<'_> {
             .execute(self.conn)
             .await?;
         let named = fields::named(writes.iter());
-        let found: Vec<fields::KnownRow> = sql_query(fields::known_query(&named, self.log_schema))
+        let found: Vec<fields::NamedRow> = sql_query(fields::known_query(&named, self.log_schema))
             .load(self.conn)
             .await?;
         self.conn
@@ -164,7 +164,7 @@ impl Page<'_> {
             .bind::<Text, _>(path.text.unwrap_or_default())
             .execute(self.conn)
             .await?;
-        let rows = found.into_iter().map(fields::KnownRow::named);
+        let rows = found.into_iter().map(fields::NamedRow::named);
         Ok(Rows(rows.collect()))
     }
 

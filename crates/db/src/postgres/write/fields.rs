@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use diesel::QueryableByName;
-use diesel::sql_types::{Nullable, Text};
+use diesel::sql_types::Text;
 use protocol::{Op, Reject, RejectCode};
 use serde_json::value::RawValue;
 use sync_core::mutation::fields::{Action, Known, Merged, Plan, plan};
@@ -17,7 +17,7 @@ use tokio_postgres::SimpleQueryMessage;
 
 use super::literal::literal;
 use crate::error::{DbError, DbResult};
-use crate::fields::{Beside, Loses, Lost};
+use crate::fields::{Beside, KnownRow, Loses, Lost};
 use crate::postgres::read::{READ_COMMITTED, SESSION_SETTINGS};
 use crate::postgres::store::{SEARCH_PATH, in_schema};
 use crate::read::TOO_LARGE;
@@ -90,7 +90,7 @@ pub(in crate::postgres) fn known_query(named: &[&TableWrite], log_schema: &str) 
         let keys: Vec<String> = keys.iter().map(|key| literal(key)).collect();
         let _ = write!(
             sql,
-            "SELECT {entity}::pg_catalog.text AS entity, ranked.entity_id, {row} AS values, f.metadata::pg_catalog.text AS metadata, f.image::pg_catalog.text AS image, {lost} AS lost, \
+            "SELECT {entity}::pg_catalog.text AS entity, ranked.entity_id, {row} AS found, f.metadata::pg_catalog.text AS metadata, f.image::pg_catalog.text AS image, {lost} AS lost, \
              (SELECT m.node::pg_catalog.text FROM {meta} m WHERE EXISTS (SELECT FROM {peers})) AS counts_as, \
              f.newest::pg_catalog.text AS newest, (SELECT m.node::pg_catalog.text FROM {meta} m) AS node \
              FROM pg_catalog.unnest(ARRAY[{keys}]::pg_catalog.text[]) AS ranked(entity_id) LEFT JOIN {entries} f \
@@ -122,40 +122,19 @@ fn open_conflicts(conflicts: &str, entity: &str) -> String {
 
 /// A line of the query [`known_query`].
 #[derive(QueryableByName)]
-pub(in crate::postgres) struct KnownRow {
+pub(in crate::postgres) struct NamedRow {
     #[diesel(sql_type = Text)]
     entity: String,
     #[diesel(sql_type = Text)]
     entity_id: String,
-    #[diesel(sql_type = Nullable<Text>)]
-    values: Option<String>,
-    #[diesel(sql_type = Nullable<Text>)]
-    metadata: Option<String>,
-    #[diesel(sql_type = Nullable<Text>)]
-    image: Option<String>,
-    #[diesel(sql_type = Nullable<Text>)]
-    lost: Option<String>,
-    #[diesel(sql_type = Nullable<Text>)]
-    counts_as: Option<String>,
-    #[diesel(sql_type = Nullable<Text>)]
-    newest: Option<String>,
-    #[diesel(sql_type = Nullable<Text>)]
-    node: Option<String>,
+    #[diesel(embed)]
+    known: KnownRow,
 }
 
-impl KnownRow {
+impl NamedRow {
     /// The row by its name.
     pub(in crate::postgres) fn named(self) -> ((String, String), Known) {
-        let known = Known {
-            row: self.values,
-            metadata: self.metadata,
-            image: self.image,
-            lost: self.lost,
-            counts_as: self.counts_as,
-            newest: self.newest,
-            node: self.node,
-        };
-        ((self.entity, self.entity_id), known)
+        ((self.entity, self.entity_id), self.known.into())
     }
 }
 
