@@ -41,8 +41,9 @@ async fn increments_in_two_databases_add_up() {
     assert!(one.is_same(&two).await);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_lowers_a_number_by_sql_is_told_of_the_greater_one() {
+/// Both databases, in both pairings, with a row, and known to each other.
+async fn both_ways() -> Vec<(Synced, Synced, Replication)> {
+    let mut pairs = Vec::new();
     for backends in [
         [Backend::Postgres, Backend::Sqlite],
         [Backend::Sqlite, Backend::Postgres],
@@ -50,29 +51,69 @@ async fn who_lowers_a_number_by_sql_is_told_of_the_greater_one() {
         let one = Synced::new(backends[0], Deletes::Win).await;
         let two = Synced::new(backends[1], Deletes::Win).await;
         one.db
-            .execute("INSERT INTO todos (id, title, likes, best, tags) VALUES (1, 'a', 94, 9, '[\"a\"]')")
+            .execute(
+                "INSERT INTO todos (id, title, likes, best, tags) VALUES (1, 'a', 94, 9, '[\"a\"]')",
+            )
             .await;
         let both = Replication::new(one.replica.clone(), two.replica.clone()).expect("two");
-        let quiet = async || {
-            for _ in 0..10 {
-                let copied = both.round().await.expect("a round");
-                if copied.there.records + copied.back.records == 0 {
-                    return;
-                }
-            }
-            panic!("the databases do not come to rest");
+        quiet(&both).await;
+        pairs.push((one, two, both));
+    }
+    pairs
+}
+
+async fn quiet(both: &Replication) {
+    for _ in 0..10 {
+        let copied = both.round().await.expect("a round");
+        if copied.there.records + copied.back.records == 0 {
+            return;
+        }
+    }
+    panic!("the databases do not come to rest");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_programs_do_to_numbers_and_sets_in_two_databases_adds_up() {
+    for (one, two, both) in both_ways().await {
+        let write = async |of: &Synced, sql: &str| {
+            of.db.execute(&format!("UPDATE todos SET {sql}")).await;
         };
-        quiet().await;
-        for lowered in ["likes = 15", "best = 3", "tags = '[]'"] {
-            for lowers in [&one, &two] {
-                lowers
-                    .db
-                    .execute(&format!("UPDATE todos SET {lowered}"))
-                    .await;
-                quiet().await;
-                assert_eq!(one.rows().await, two.rows().await, "{lowered}");
-                assert!(both.is_equal().await.expect("compared"), "{lowered}");
-            }
+        for _ in 0..2 {
+            write(&one, "likes = likes + 1, tags = '[\"a\", \"one\"]'").await;
+            write(&one, "likes = likes - 5").await;
+            write(&two, "likes = likes + 10, tags = '[\"two\", 2.50, \"a\"]'").await;
+            quiet(&both).await;
+            write(&two, "tags = '[\"one\", 3]'").await;
+            write(&one, "likes = 0").await;
+            write(&two, "likes = likes + 94").await;
+            quiet(&both).await;
+        }
+        let row = one.rows().await["1"].clone();
+        assert_eq!(row["likes"], 94);
+        let tags = row["tags"].as_array().expect("a set").iter();
+        let mut tags: Vec<String> = tags.map(ToString::to_string).collect();
+        tags.sort();
+        assert_eq!(tags, ["\"one\"", "3"]);
+        write(&two, "likes = 3").await;
+        quiet(&both).await;
+        write(&one, "likes = likes * 2").await;
+        write(&two, "likes = likes * 2").await;
+        quiet(&both).await;
+        assert_eq!(one.rows().await["1"]["likes"], 9);
+        assert_eq!(one.rows().await, two.rows().await);
+        assert!(both.is_equal().await.expect("compared"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_lowers_the_greatest_by_sql_is_told_of_it_again() {
+    for (one, two, both) in both_ways().await {
+        for lowers in [&one, &two] {
+            lowers.db.execute("UPDATE todos SET best = 3").await;
+            quiet(&both).await;
+            assert_eq!(one.rows().await["1"]["best"], 9);
+            assert_eq!(one.rows().await, two.rows().await);
+            assert!(both.is_equal().await.expect("compared"));
         }
     }
 }

@@ -6,6 +6,16 @@ use testkit::TestDatabase;
 
 use super::*;
 
+/// Whether another database merges with this one, which is named `here`.
+async fn set_peers(db: &TestDatabase, has_peers: bool) {
+    db.execute("DELETE FROM _rhtmx_sync_peer; UPDATE _rhtmx_sync_meta SET node = 'here'")
+        .await;
+    if has_peers {
+        db.execute("INSERT INTO _rhtmx_sync_peer VALUES ('there', 'todos', '')")
+            .await;
+    }
+}
+
 on_postgres! {
     async fn metadata_that_somebody_broke_harms_no_writer(db: TestDatabase) {
         let broken = [
@@ -13,15 +23,21 @@ on_postgres! {
             json!({ "fields": { "likes": 1, "tags": [], "title": {} } }), json!({ "born": [], "died": {}, "edited": 1 }),
             json!({ "fields": { "likes": { "counter": 1 }, "tags": { "set": null } } }), json!({ "died": null, "fields": null }),
             json!({ "fields": { "likes": { "counter": [] } } }),
+            json!({ "fields": { "likes": { "counter": { "sums": 1 } }, "tags": { "set": { "\"x\"": 1 } } } }),
+            json!({ "fields": { "likes": { "counter": { "sums": { "here": [] } } }, "tags": { "set": { "\"x\"": { "added": 1 } } } } }),
+            json!({ "fields": { "likes": { "counter": { "sums": { "here": { "added": "NaN", "taken": "1e999999" } } } } } }),
         ];
-        for deletes in [Deletes::Win, Deletes::Revive] {
+        let kinds = [Deletes::Win, Deletes::Revive].map(|deletes| [(deletes, false), (deletes, true)]);
+        for (deletes, has_peers) in kinds.into_iter().flatten() {
             db.execute("DROP TABLE IF EXISTS todos").await;
             todos(&db, deletes).await;
+            set_peers(&db, has_peers).await;
             for metadata in &broken {
                 for newest in ["", "zzz", "9", "2026-13-99T99:99:99.999Z-FFFF-a", "2999-02-30T25:00:00.000Z-FFFF-\"", "3000-01-01T00:00:00.000Z-0000-\"\\"] {
                     for sql in [
                         "UPDATE todos SET title = title || 'x', likes = coalesce(likes, 0) + 1, tags = tags || 'x'::text WHERE id = 1",
-                        "UPDATE todos SET likes = NULL, best = likes WHERE id = 1",
+                        "UPDATE todos SET likes = likes - 3, tags = '{}' WHERE id = 1",
+                        "UPDATE todos SET likes = NULL, best = likes, tags = NULL WHERE id = 1",
                         "DELETE FROM todos WHERE id = 1",
                         "INSERT INTO todos (id, title) VALUES (1, 'again')",
                         "UPDATE todos SET id = 9 WHERE id = 1",
@@ -87,6 +103,35 @@ on_postgres! {
         }
     }
 
+    /// Numbers that nobody can add, and what is no element of a set.
+    async fn values_that_no_mark_can_hold_harm_no_writer(db: TestDatabase) {
+        db.execute(
+            "CREATE TABLE todos (id integer PRIMARY KEY, n numeric, number double precision, plain json, binary_json jsonb, \
+             list text[], amounts numeric[])",
+        )
+        .await;
+        let counters = ["n", "number"].map(|name| (name, ColumnMerge::Counter));
+        let sets = ["plain", "binary_json", "list", "amounts"].map(|name| (name, ColumnMerge::Set));
+        capture_todos(&db, rules(Deletes::Win, &[counters.as_slice(), &sets].concat())).await;
+        set_peers(&db, true).await;
+        db.execute("INSERT INTO todos (id, n, number, plain, binary_json, list, amounts) VALUES (1, 0, 0, '[]', '[]', '{}', '{}')").await;
+        let values: [(&str, &[&str]); 6] = [
+            ("n", &["'NaN'", "1e130000", "-1e130000", "1e-16000", "0.1", "NULL", "1e27", "7"]),
+            ("number", &["'NaN'", "'Infinity'", "'-Infinity'", "1e308", "-1e308", "1e-300", "NULL", "7"]),
+            ("plain", &["'[\"\\u0000\"]'", "'[1e500000]'", "'[\"a\", \"a\", null, [], {}, 1.0, 1]'", "'5'", "'\"[\"'", "NULL", "'[]'"]),
+            ("binary_json", &["'[1e100000, \"a\", null, {}]'", "'{\"a\": 1}'", "'\"[\"'", "to_jsonb(repeat('x', 100000))", "'null'", "'[]'"]),
+            ("list", &["ARRAY[NULL, 'a', chr(1), repeat('x', 100000)]", "'{{a,b},{c,d}}'", "ARRAY(SELECT generate_series(1, 5000)::text)", "'{}'"]),
+            ("amounts", &["'{NaN,1e10000}'", "NULL", "'{1.50}'"]),
+        ];
+        for (column, values) in values {
+            for value in values {
+                let done = db.try_execute(&format!("UPDATE todos SET {column} = {value}")).await;
+                assert_eq!(done, Ok(()), "{column} = {value}");
+                entry(&db, "1").await;
+            }
+        }
+    }
+
     /// A table that is no longer what the function was made for.
     async fn a_table_that_has_changed_harms_no_writer(db: TestDatabase) {
         for deletes in [Deletes::Win, Deletes::Revive] {
@@ -100,9 +145,10 @@ on_postgres! {
             ] {
                 db.execute("DROP TABLE IF EXISTS todos").await;
                 todos(&db, deletes).await;
+                set_peers(&db, deletes == Deletes::Win).await;
                 db.execute("UPDATE todos SET title = 'x'").await;
                 db.execute(change).await;
-                for sql in ["INSERT INTO todos SELECT 7", "UPDATE todos SET best = 1", "DELETE FROM todos"] {
+                for sql in ["INSERT INTO todos SELECT 7", "UPDATE todos SET best = 1, tags = NULL", "DELETE FROM todos"] {
                     let done = db.try_execute(sql).await;
                     assert_eq!(done, Ok(()), "{change}: {sql}");
                 }

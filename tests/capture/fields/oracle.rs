@@ -4,9 +4,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use merge::{ColumnMerge, Comparison, Deletes, Edit, Metadata, Row, Rules, Site, Write};
+use merge::{ColumnMerge, Comparison, Deletes, Edit, Metadata, NodeId, Row, Rules, Site, Write};
 use rhtmx_sync_tests::Dice;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use testkit::TestDatabase;
 use tokio_postgres::{Client, SimpleQueryMessage};
 
@@ -15,6 +15,12 @@ use super::*;
 const STATEMENTS: usize = 250;
 const KEYS: u64 = 16;
 const REGISTERS: [&str; 2] = ["a", "b"];
+
+/// How rows merge, and the name under which the database counts if others merge with it.
+struct Entity {
+    rules: Rules,
+    site: Site,
+}
 
 /// What a connection sees: the rows, and what is known of them.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -68,7 +74,7 @@ impl Program {
     async fn look(&self) -> Seen {
         let parity = self.parity;
         let rows = format!(
-            "SELECT json_build_array(id::text, json_build_object('a', a, 'b', b, 'n', n, 'top', top)) \
+            "SELECT json_build_array(id::text, json_build_object('a', a, 'b', b, 'n', n, 'top', top, 'tags', tags)) \
              FROM todos WHERE id % 2 = {parity}"
         );
         let entries = format!(
@@ -170,7 +176,7 @@ impl Program {
             .unwrap_or_else(|error| panic!("{sql}: {error:?}"));
     }
 
-    async fn step(&mut self, dice: &mut Dice, rules: &Rules) {
+    async fn step(&mut self, dice: &mut Dice, entity: &Entity) {
         if !self.is_open {
             self.run("BEGIN").await;
             self.is_open = true;
@@ -184,7 +190,7 @@ impl Program {
         }
         self.run(&sql).await;
         let now = self.look().await;
-        compare(&self.seen, &now, rules, &sql);
+        compare(&self.seen, &now, entity, &sql);
         if is_taken_back {
             self.run("ROLLBACK TO s").await;
             assert_eq!(self.look().await, self.seen, "after {sql} was taken back");
@@ -219,7 +225,17 @@ fn sets(dice: &mut Dice) -> String {
         }
     }
     if dice.chance(30) {
-        sets.push("n = coalesce(t.n, 0) + 1".to_owned());
+        let sql = ["coalesce(t.n, 0) + 1", "t.n - 3", "7", "NULL"];
+        sets.push(format!("n = {}", sql[dice.pick(0..4) as usize]));
+    }
+    if dice.chance(30) {
+        let sql = [
+            r#"t.tags || '["x", 1.50]'"#,
+            "t.tags - 'x'",
+            r#"'["x", "\"", true]'"#,
+            "'[1.5, \"y\"]'",
+        ];
+        sets.push(format!("tags = {}", sql[dice.pick(0..4) as usize]));
     }
     if dice.chance(20) {
         sets[0] = "top = 9".to_owned();
@@ -229,7 +245,8 @@ fn sets(dice: &mut Dice) -> String {
 
 /// What a statement left must be what a write of its clock makes of what was there.
 #[track_caller]
-fn compare(before: &Seen, now: &Seen, rules: &Rules, sql: &str) {
+fn compare(before: &Seen, now: &Seen, entity: &Entity, sql: &str) {
+    let Entity { rules, site } = entity;
     let keys: BTreeSet<&String> = before
         .rows
         .keys()
@@ -244,7 +261,7 @@ fn compare(before: &Seen, now: &Seen, rules: &Rules, sql: &str) {
             before.rows.get(key),
             now.rows.get(key)
         );
-        let Some(edit) = edit(before.rows.get(key), now.rows.get(key), rules) else {
+        let Some(edit) = edit(before.rows.get(key), now.rows.get(key), entity) else {
             assert_eq!(was, is, "nothing to stamp: {said}");
             continue;
         };
@@ -260,7 +277,15 @@ fn compare(before: &Seen, now: &Seen, rules: &Rules, sql: &str) {
             known.is_some(),
             "an entry of a row that was never there: {said}"
         );
-        assert_eq!(is.metadata.newest(), Some(&is.newest), "newest: {said}");
+        let has_clock = match &edit {
+            Edit::Update(values) => values.keys().any(|name| REGISTERS.contains(&name.as_str())),
+            _ => true,
+        };
+        match has_clock {
+            true => assert_eq!(is.metadata.newest(), Some(&is.newest), "newest: {said}"),
+            // What is added has none of its own.
+            false => assert!(is.metadata.newest() <= Some(&is.newest), "newest: {said}"),
+        }
         assert!(
             was.is_none_or(|was| was.newest < is.newest),
             "above all before: {said}"
@@ -272,9 +297,7 @@ fn compare(before: &Seen, now: &Seen, rules: &Rules, sql: &str) {
             seen: None,
             edit,
         };
-        let written = write
-            .apply(known.as_ref(), rules, &Site::default())
-            .expect("a write");
+        let written = write.apply(known.as_ref(), rules, site).expect("a write");
         let expected = with_values(written.row, now.rows.get(key), rules);
         let found = now.row(key, rules).expect("a row");
         assert_eq!(
@@ -290,22 +313,31 @@ fn compare(before: &Seen, now: &Seen, rules: &Rules, sql: &str) {
 fn edit(
     before: Option<&Map<String, Value>>,
     now: Option<&Map<String, Value>>,
-    rules: &Rules,
+    entity: &Entity,
 ) -> Option<Edit> {
     match (before, now) {
         (None, None) => None,
         (None, Some(now)) => Some(Edit::Create(now.clone())),
         (Some(_), None) => Some(Edit::Delete),
         (Some(before), Some(now)) => {
-            let changed = now.iter().filter(|(name, value)| before[*name] != **value);
-            let registers = changed
-                .clone()
-                .filter(|(name, _)| REGISTERS.contains(&name.as_str()));
-            let registers: Map<_, _> = registers
+            let changed: Map<_, _> = now
+                .iter()
+                .filter(|(name, value)| before[*name] != **value)
                 .map(|(name, value)| (name.clone(), value.clone()))
                 .collect();
-            let counts = rules.deletes == Deletes::Revive && changed.count() > 0;
-            (counts || !registers.is_empty()).then_some(Edit::Update(registers))
+            let counts = entity.site.counts_as.is_some();
+            let mut values = Map::new();
+            for (name, value) in &changed {
+                let value = match (before[name].as_i64(), value.as_i64()) {
+                    (Some(was), Some(is)) if name == "n" => json!({ "add": is - was }),
+                    _ => value.clone(),
+                };
+                if REGISTERS.contains(&name.as_str()) || counts && name != "top" {
+                    values.insert(name.clone(), value);
+                }
+            }
+            let revives = entity.rules.deletes == Deletes::Revive && !changed.is_empty();
+            (revives || !values.is_empty()).then_some(Edit::Update(values))
         }
     }
 }
@@ -318,11 +350,16 @@ fn with_values(row: Row, values: Option<&Map<String, Value>>, rules: &Rules) -> 
     }
 }
 
-async fn run(db: &TestDatabase, deletes: Deletes, is_deferrable: bool, dice: &mut Dice) {
+async fn run(
+    db: &TestDatabase,
+    deletes: Deletes,
+    (is_deferrable, has_peers): (bool, bool),
+    dice: &mut Dice,
+) {
     let deferrable = if is_deferrable { " DEFERRABLE" } else { "" };
     db.execute(&format!(
         "DROP TABLE IF EXISTS todos; CREATE TABLE todos (id integer PRIMARY KEY{deferrable}, \
-         a text, b text, n integer, top integer)"
+         a text, b text, n integer, top integer, tags jsonb NOT NULL DEFAULT '[]')"
     ))
     .await;
     let rules = rules(
@@ -331,9 +368,20 @@ async fn run(db: &TestDatabase, deletes: Deletes, is_deferrable: bool, dice: &mu
             ("b", ColumnMerge::Text),
             ("n", ColumnMerge::Counter),
             ("top", ColumnMerge::Max(Comparison::Number)),
+            ("tags", ColumnMerge::Set),
         ],
     );
     capture_todos(db, rules.clone()).await;
+    let mut site = Site::default();
+    db.execute("DELETE FROM _rhtmx_sync_peer").await;
+    if has_peers {
+        db.execute("INSERT INTO _rhtmx_sync_peer VALUES ('other', 'todos', '')")
+            .await;
+        let node = db.query_text("SELECT node FROM _rhtmx_sync_meta").await;
+        site.counts_as = node[0].as_deref().and_then(|node| NodeId::new(node).ok());
+        assert!(site.counts_as.is_some());
+    }
+    let entity = Entity { rules, site };
     let mut programs = Vec::new();
     for parity in 0..2 {
         let (client, seen) = (db.connect_postgres().await, Seen::default());
@@ -348,7 +396,7 @@ async fn run(db: &TestDatabase, deletes: Deletes, is_deferrable: bool, dice: &mu
     }
     for _ in 0..STATEMENTS {
         let program = usize::from(dice.chance(50));
-        programs[program].step(dice, &rules).await;
+        programs[program].step(dice, &entity).await;
     }
     let known: usize = programs
         .iter()
@@ -367,7 +415,9 @@ on_postgres! {
         let mut dice = Dice::new("statements_leave_what_the_merge_makes_of_them");
         for deletes in [Deletes::Win, Deletes::Revive] {
             for is_deferrable in [false, true] {
-                run(&db, deletes, is_deferrable, &mut dice).await;
+                for has_peers in [false, true] {
+                    run(&db, deletes, (is_deferrable, has_peers), &mut dice).await;
+                }
             }
         }
     }

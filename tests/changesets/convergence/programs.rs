@@ -18,9 +18,17 @@ pub(super) async fn write(site: &Site, truth: &Truth, dice: &mut Dice) {
         }
     } else if dice.chance(50) {
         let id = dice.pick(1..FIXED + 1);
-        match dice.pick(0..6) {
+        match dice.pick(0..9) {
             0..3 => set(site, truth, dice, id).await,
-            3 => {
+            3 | 4 => {
+                let likes = dice.pick(0..20) as i64 - 8;
+                let sql = format!("UPDATE notes SET likes = likes + {likes} WHERE id = {id}");
+                if run(site, &sql).await {
+                    truth.liked(&id.to_string(), likes);
+                }
+            }
+            5 => untag(site, truth, id).await,
+            6 => {
                 let number = dice.pick(0..1000);
                 let (max, min) = match site.db.backend() {
                     Backend::Postgres => ("greatest", "least"),
@@ -34,7 +42,7 @@ pub(super) async fn write(site: &Site, truth: &Truth, dice: &mut Dice) {
                     truth.scored(&id.to_string(), number as i64);
                 }
             }
-            4 => {
+            7 => {
                 let tag = truth.new_text();
                 let tags = match site.db.backend() {
                     Backend::Postgres => format!("tags || '[\"{tag}\"]'"),
@@ -93,6 +101,37 @@ async fn set(site: &Site, truth: &Truth, dice: &mut Dice, id: u64) {
             "{column} of {id} was {value} and not stamped: {clock} after {before}"
         );
         truth.wrote(&id.to_string(), column, &clock, &value);
+    }
+}
+
+/// Takes an element out of the set of a row, if there is one.
+async fn untag(site: &Site, truth: &Truth, id: u64) {
+    let first = match site.db.backend() {
+        Backend::Postgres => {
+            "SELECT to_json(min(tag))::text FROM notes, jsonb_array_elements_text(tags) tag"
+        }
+        Backend::Sqlite => "SELECT json_quote(min(value)) FROM notes, json_each(tags)",
+    };
+    let found = site
+        .db
+        .query_json(&format!("{first} WHERE notes.id = {id}"))
+        .await;
+    let Some(tag) = found.first().and_then(Value::as_str) else {
+        return;
+    };
+    let tags = match site.db.backend() {
+        Backend::Postgres => format!("tags - '{tag}'"),
+        Backend::Sqlite => {
+            format!("(SELECT json_group_array(value) FROM json_each(tags) WHERE value <> '{tag}')")
+        }
+    };
+    if run(
+        site,
+        &format!("UPDATE notes SET tags = {tags} WHERE id = {id}"),
+    )
+    .await
+    {
+        truth.untagged(&id.to_string(), tag);
     }
 }
 

@@ -29,6 +29,7 @@ struct Row {
     best: Option<i64>,
     least: Option<i64>,
     tags: BTreeSet<String>,
+    untagged: BTreeSet<String>,
     /// When it was edited, and deleted, last.
     edited: Option<String>,
     died: Option<String>,
@@ -103,6 +104,13 @@ impl Truth {
         });
     }
 
+    /// A tag that somebody saw was taken out. No other has the same text.
+    pub(super) fn untagged(&self, key: &str, tag: &str) {
+        self.of(key, |row| {
+            row.untagged.insert(tag.to_owned());
+        });
+    }
+
     fn of(&self, key: &str, write: impl FnOnce(&mut Row)) {
         if let Some(row) = self.rows().get_mut(key) {
             write(row);
@@ -147,7 +155,8 @@ impl Truth {
             assert_eq!(number("least"), row.least, "least of {key}: {held:?}");
             let tags = held.row["tags"].as_array().into_iter().flatten();
             let tags: BTreeSet<&str> = tags.filter_map(Value::as_str).collect();
-            let expected: BTreeSet<&str> = row.tags.iter().map(String::as_str).collect();
+            let expected = row.tags.difference(&row.untagged).map(String::as_str);
+            let expected: BTreeSet<&str> = expected.collect();
             assert_eq!(tags, expected, "tags of {key}: {held:?}");
         }
     }

@@ -11,6 +11,8 @@
 //! rows of one statement may have one key where that is deferrable, but one command writes no entry twice: one of the rows
 //! is stamped.
 
+use std::fmt::Write as _;
+
 use merge::{Clock, ColumnMerge, Deletes, Rules};
 use value::schema::{ColumnKind, Schema};
 
@@ -21,7 +23,8 @@ use crate::quote::{ident, portable_literal};
 pub(super) const DECLARATIONS: &str = "
     _rhtmx_stamped_id text;
     _rhtmx_stamped_columns text[];
-    _rhtmx_images boolean := true;";
+    _rhtmx_images boolean := true;
+    _rhtmx_counts_as text;";
 
 /// Every lookup of an entry is by its key, also where a plan was made for few entries and kept for many. And a plan that was
 /// made for many rows is not compiled for each statement that changes one.
@@ -38,8 +41,8 @@ pub(super) struct Stamping<'a> {
     image: Option<String>,
 }
 
-/// A query of the rows that a statement changed: `entity_id`, `action` and `old` as the log has them, `image`, and a column
-/// for each counter.
+/// A query of the rows that a statement changed: `entity_id`, `action` and `old` as the log has them, `image`, and what
+/// counters and sets were and are.
 pub(super) struct Changes {
     pub(super) key: String,
     pub(super) action: String,
@@ -140,7 +143,7 @@ impl<'a> Stamping<'a> {
             )
         };
         format!(
-            "{images}BEGIN
+            "{counts_as}{images}BEGIN
             PERFORM FROM ({query}) _rhtmx_query WHERE false;
         EXCEPTION WHEN OTHERS THEN
             _rhtmx_fits := false;
@@ -148,7 +151,21 @@ impl<'a> Stamping<'a> {
         IF _rhtmx_fits THEN
             {written}
         END IF;",
+            counts_as = self.read_counts_as(changes),
             images = self.try_images(changes),
+        )
+    }
+
+    /// Reads under which name this database counts; none where it is alone, and a number tells all.
+    fn read_counts_as(&self, changes: &Changes) -> String {
+        if !changes.has_updates || self.columns(has_marks).is_empty() {
+            return String::new();
+        }
+        format!(
+            "SELECT m.node INTO _rhtmx_counts_as FROM {tables}._rhtmx_sync_meta m \
+             WHERE m.singleton AND EXISTS (SELECT FROM {tables}._rhtmx_sync_peer);
+        ",
+            tables = self.tables
         )
     }
 
@@ -176,20 +193,54 @@ impl<'a> Stamping<'a> {
             }
             _ => "NULL::jsonb".to_owned(),
         };
-        let nulls: String = if changes.has_updates {
-            let counters = self.columns(|merge| merge == ColumnMerge::Counter);
-            let nulls = counters
-                .iter()
-                .enumerate()
-                .map(|(index, name)| format!(", n.{} IS NULL AS is_null_{index}", ident(name)));
-            nulls.collect()
-        } else {
-            String::new()
+        let marked = match changes.has_updates {
+            true => self.marked(),
+            false => String::new(),
         };
         format!(
             "SELECT ({key}) COLLATE \"C\" AS entity_id, ({action})::text AS action, ({old})::jsonb AS old, \
-             {image} AS image{nulls} FROM {from}"
+             {image} AS image{marked} FROM {from}"
         )
+    }
+
+    /// What counters and sets were, and are, as columns of the query of an update.
+    fn marked(&self) -> String {
+        let mut columns = String::new();
+        for (index, name) in self.columns(has_marks).iter().enumerate() {
+            let (column, merge) = (ident(name), self.rules.merge(name));
+            if merge == ColumnMerge::Counter {
+                let _ = write!(columns, ", n.{column} IS NULL AS is_null_{index}");
+            }
+            let Some(cast) = self.cast_of_mark(name) else {
+                continue;
+            };
+            for (row, said) in [("o", "was"), ("n", "is")] {
+                let _ = write!(
+                    columns,
+                    ", CASE WHEN _rhtmx_counts_as <> '' THEN to_jsonb({row}.{column}{cast}) END AS {said}_{index}"
+                );
+            }
+        }
+        columns
+    }
+
+    /// What a counter or a set is cast to before it is `jsonb`; none for arrays whose elements look different there.
+    fn cast_of_mark(&self, name: &str) -> Option<&'static str> {
+        let index = self.schema.position(name)?;
+        match &self.schema.columns[index].kind {
+            // JSON that `jsonb` does not take is found out where it is read.
+            ColumnKind::Json => Some("::text"),
+            ColumnKind::Array(element) => matches!(
+                **element,
+                ColumnKind::Bool
+                    | ColumnKind::Int { .. }
+                    | ColumnKind::Text { .. }
+                    | ColumnKind::Uuid
+                    | ColumnKind::Enum(_)
+            )
+            .then_some(""),
+            _ => Some(""),
+        }
     }
 
     /// Finds out beforehand whether a row that is deleted holds what no JSON can, where a column's type permits that.
@@ -295,8 +346,7 @@ impl<'a> Stamping<'a> {
 
     fn is_stamped_by_update(&self) -> String {
         let registers = self.columns(is_register);
-        let has_marks =
-            self.columns(|merge| matches!(merge, ColumnMerge::Counter | ColumnMerge::Set));
+        let has_marks = self.columns(has_marks);
         let others = self.columns(|merge| !is_register(merge));
         let mut conditions = Vec::new();
         if !registers.is_empty() {
@@ -307,7 +357,9 @@ impl<'a> Stamping<'a> {
         } else if !has_marks.is_empty() {
             let marks = names(&has_marks);
             let entry = self.of_entry(&format!("(e.metadata -> 'fields') ?| {marks}"));
-            conditions.push(format!("(c.changed ?| {marks} AND {entry})"));
+            conditions.push(format!(
+                "(c.changed ?| {marks} AND (_rhtmx_counts_as <> '' OR {entry}))"
+            ));
         }
         if conditions.is_empty() {
             return "false".to_owned();
@@ -333,37 +385,55 @@ impl<'a> Stamping<'a> {
     }
 
     fn delta_of_update(&self) -> String {
-        let mut counters = 0;
+        let has_marks = self.columns(has_marks);
         let mut items = Vec::new();
         for name in self.columns(|_| true) {
             let label = serde_json::Value::from(name.as_str()).to_string();
+            let label = portable_literal(&format!("{label}:"));
             let key = portable_literal(&name);
             let changed = format!("c.changed ? {key}");
-            match self.rules.merge(&name) {
-                ColumnMerge::Register | ColumnMerge::Text => items.push(format!(
-                    "CASE WHEN {changed} THEN {} || to_json(c.at)::text END",
-                    portable_literal(&format!("{label}:"))
-                )),
-                ColumnMerge::Set => {
-                    let empty = portable_literal(&format!("{label}:{{\"set\":{{}}}}"));
-                    let entry = self.of_entry(&format!(
-                        "CASE WHEN (e.metadata -> 'fields') ? {key} THEN {empty} END"
-                    ));
-                    items.push(format!("CASE WHEN {changed} THEN {entry} END"));
-                }
-                ColumnMerge::Counter => {
-                    let mark = format!("(e.metadata -> 'fields' -> {key} -> 'counter')");
-                    let label = portable_literal(&format!("{label}:"));
-                    let entry = self.of_entry(&format!(
-                        "CASE WHEN jsonb_typeof({mark}) = 'object' THEN {label} || jsonb_build_object('counter', \
-                         CASE WHEN c.is_null_{counters} THEN ({mark} - 'sums'::text) || '{{\"null\":true}}' \
-                         ELSE {mark} - 'null'::text END)::text END"
-                    ));
-                    items.push(format!("CASE WHEN {changed} THEN {entry} END"));
-                    counters += 1;
-                }
-                ColumnMerge::Max(_) | ColumnMerge::Min(_) => {}
+            let merge = self.rules.merge(&name);
+            if matches!(merge, ColumnMerge::Register | ColumnMerge::Text) {
+                items.push(format!(
+                    "CASE WHEN {changed} THEN {label} || to_json(c.at)::text END"
+                ));
             }
+            let Some(index) = has_marks.iter().position(|marked| *marked == name) else {
+                continue;
+            };
+            // Where this database is alone, and where it merges with others.
+            let mark = format!("(e.metadata -> 'fields' -> {key})");
+            let (alone, function) = match merge {
+                ColumnMerge::Counter => (
+                    format!(
+                        "CASE WHEN jsonb_typeof({mark} -> 'counter') = 'object' THEN jsonb_build_object('counter', \
+                         CASE WHEN c.is_null_{index} THEN ({mark} -> 'counter') - 'sums'::text || '{{\"null\":true}}' \
+                         ELSE ({mark} -> 'counter') - 'null'::text END)::text END"
+                    ),
+                    "_rhtmx_sync_counted",
+                ),
+                _ => (
+                    format!("CASE WHEN {mark} IS NOT NULL THEN '{{\"set\":{{}}}}' END"),
+                    "_rhtmx_sync_chosen",
+                ),
+            };
+            let alone = format!("{label} || {}", self.of_entry(&alone));
+            let item = match self.cast_of_mark(&name) {
+                None => alone,
+                Some(_) => {
+                    let counts_as = match merge {
+                        ColumnMerge::Counter => "_rhtmx_counts_as, ",
+                        _ => "",
+                    };
+                    let of_entry = self.of_entry(&mark);
+                    format!(
+                        "CASE WHEN _rhtmx_counts_as <> '' THEN {label} || {}.{function}({of_entry}, c.was_{index}, \
+                         c.is_{index}, {counts_as}c.at)::text ELSE {alone} END",
+                        self.tables
+                    )
+                }
+            };
+            items.push(format!("CASE WHEN {changed} THEN {item} END"));
         }
         let fields = projection::joined(&items);
         let others = self.columns(|merge| !is_register(merge));
@@ -427,6 +497,11 @@ fn is_field(schema: &Schema, index: usize) -> bool {
 
 fn is_register(merge: ColumnMerge) -> bool {
     matches!(merge, ColumnMerge::Register | ColumnMerge::Text)
+}
+
+/// Whether something is kept of an edit of such a field that is no clock.
+fn has_marks(merge: ColumnMerge) -> bool {
+    matches!(merge, ColumnMerge::Counter | ColumnMerge::Set)
 }
 
 fn delta_of_create() -> String {

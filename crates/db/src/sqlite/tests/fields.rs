@@ -413,8 +413,13 @@ async fn a_clock_is_the_next_above_the_newest() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_metadata_makes_a_writer_fail() {
-    for deletes in [Deletes::Win, Deletes::Revive] {
+    let kinds = [Deletes::Win, Deletes::Revive].map(|deletes| [(deletes, false), (deletes, true)]);
+    for (deletes, has_peers) in kinds.into_iter().flatten() {
         let mut synced = todos(deletes).await;
+        synced.run("UPDATE _rhtmx_sync_meta SET node = 'here'");
+        if has_peers {
+            synced.run("INSERT INTO _rhtmx_sync_peer VALUES ('there', 'e', '')");
+        }
         for broken in [
             "",
             "x",
@@ -425,9 +430,15 @@ async fn no_metadata_makes_a_writer_fail() {
             "{\"fields\": [1, {}]}",
             "{\"born\": {}, \"died\": []}",
             "{\"fields\": {\"likes\": 7, \"tags\": [], \"title\": {}}}",
+            "{\"fields\": {\"likes\": {\"counter\": 7}, \"tags\": {\"set\": {\"\\\"x\\\"\": 5}}}}",
+            "{\"fields\": {\"likes\": {\"counter\": {\"sums\": []}}, \"tags\": {\"set\": {\"\\\"x\\\"\": {\"added\": 5}}}}}",
+            "{\"fields\": {\"likes\": {\"counter\": {\"sums\": {\"here\": {\"added\": \"x\", \"taken\": 9e999}}}}}}",
+            "{\"fields\": {\"likes\": {\"counter\": {\"sums\": {\"here\": \"x\"}}}}}",
         ] {
             for sql in [
                 "UPDATE todos SET title = title || '!', likes = NULL, tags = 'no json' WHERE id = 1",
+                "UPDATE todos SET likes = 1, tags = '[\"y\", 1.5]' WHERE id = 1",
+                "UPDATE todos SET likes = 7, tags = '[]' WHERE id = 1",
                 "DELETE FROM todos WHERE id = 1",
                 "INSERT INTO todos (id, title) VALUES (1, 'a')",
                 "REPLACE INTO todos (id, title) VALUES (1, 'b')",
@@ -441,6 +452,46 @@ async fn no_metadata_makes_a_writer_fail() {
         }
         synced.follow().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn values_that_no_mark_can_hold_harm_no_writer() {
+    let table = "CREATE TABLE t (k INTEGER PRIMARY KEY, likes INT, tags JSON, best)";
+    let mut synced = Synced::with_fields(table, "t", rules(Deletes::Win)).await;
+    synced.run("INSERT INTO _rhtmx_sync_peer VALUES ('there', 'e', ''); INSERT INTO t VALUES (1, 0, '[]', NULL)");
+    let many: Vec<u32> = (0..5000).collect();
+    for values in [
+        ["9e999", "'x'"],
+        ["-9e999", "x'00'"],
+        [
+            "-9223372036854775808",
+            "'[\"\\u0000\", \"\u{1f600}\", null, [], {}, 1.0, 1, 1e300, -0.0]'",
+        ],
+        ["9223372036854775807", "'{\"a\": 1}'"],
+        ["9007199254740992", "'5'"],
+        ["-9007199254740992", "NULL"],
+        ["NULL", "'[\"a\", \"a\"]'"],
+        ["0.1", "5"],
+        ["1e-300", "cast(x'225b00' AS TEXT)"],
+        ["x'00'", "'[]'"],
+        ["'x'", &format!("'{many:?}'")],
+        ["7", "'[\"b\"]'"],
+    ] {
+        let [likes, tags] = values;
+        synced.run(&format!("UPDATE t SET likes = {likes}, tags = {tags}"));
+        if let Some(entry) = synced.kept("1") {
+            entry.parsed();
+        }
+    }
+    // Numbers beside the whole ones are added up, too.
+    synced.run("UPDATE t SET likes = likes + 0.1; UPDATE t SET likes = likes + 0.2; UPDATE t SET likes = likes - 2.5");
+    let node = synced.node();
+    let sums = synced.metadata("1")["fields"]["likes"]["counter"]["sums"][node.as_str()].clone();
+    assert_eq!(
+        sums,
+        json!({"added": "0.300000000", "taken": "2.600000000"})
+    );
+    synced.follow().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,27 +3,31 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use diesel::connection::SimpleConnection as _;
-use merge::{Clock, Deletes, Edit, Metadata, Row, Rules, Site, Write};
-use serde_json::{Map, Value};
+use merge::{Clock, Deletes, Edit, Metadata, NodeId, Row, Rules, Site, Write};
+use serde_json::{Map, Value, json};
 
 use super::Synced;
 use super::fields::{Kept, rules};
 
 const TABLE: &str = "CREATE TABLE t (k TEXT COLLATE NOCASE PRIMARY KEY, a INT UNIQUE, b TEXT COLLATE NOCASE, c INT, \
-    likes INT, best INT, UNIQUE (b, c))";
+    likes INT, best INT, tags JSON, UNIQUE (b, c))";
 const AGAIN: &str = "CREATE TRIGGER again AFTER UPDATE OF c ON t WHEN NEW.c % 5 = 0 BEGIN UPDATE OR REPLACE t \
     SET a = a + 1 WHERE k = NEW.k; END";
 const REGISTERS: [&str; 3] = ["a", "b", "c"];
+/// Of these something is kept where other databases merge with this one.
+const MARKED: [&str; 2] = ["likes", "tags"];
 
 /// The table's rows and the entries, by key.
 #[derive(Clone, Default)]
 struct State {
     rows: BTreeMap<String, Value>,
     entries: BTreeMap<String, Kept>,
+    /// With the database's name if others merge with it.
+    site: Site,
 }
 
 impl State {
-    async fn of(synced: &mut Synced) -> Self {
+    async fn of(synced: &mut Synced, site: &Site) -> Self {
         let (_, rows) = synced.rows().await;
         let entries = synced.entries_of_fields().into_iter();
         Self {
@@ -31,6 +35,7 @@ impl State {
             entries: entries
                 .map(|entry| (entry.entity_id.clone(), entry))
                 .collect(),
+            site: site.clone(),
         }
     }
 
@@ -53,19 +58,42 @@ impl State {
         let values = match (self.rows.get(key), self.image(key)) {
             (Some(row), image) => {
                 assert_eq!(image, None, "a row that is there has no image");
-                registers(row)
+                self.values(row)
             }
-            (None, Some(image)) => registers(&image),
+            (None, Some(image)) => self.values(&image),
             (None, None) if !self.entries.contains_key(key) => return None,
             (None, None) => Map::new(),
         };
         Some(Row::new(&self.metadata(key), &values, rules).expect("a row"))
     }
-}
 
-fn registers(row: &Value) -> Map<String, Value> {
-    let values = REGISTERS.map(|name| (name.to_owned(), row[name].clone()));
-    values.into_iter().collect()
+    /// The values of which something is kept.
+    fn values(&self, row: &Value) -> Map<String, Value> {
+        let marked = MARKED.iter().filter(|_| self.counts());
+        let names = REGISTERS.iter().chain(marked);
+        names
+            .map(|name| ((*name).to_owned(), row[*name].clone()))
+            .collect()
+    }
+
+    fn counts(&self) -> bool {
+        self.site.counts_as.is_some()
+    }
+
+    /// The newest clock of what is kept of counters and sets.
+    fn newest_mark(&self, key: &str) -> Option<Clock> {
+        let metadata: Value = serde_json::from_str(&self.entries.get(key)?.metadata).expect("JSON");
+        let mut waiting: Vec<&Value> = MARKED.map(|name| &metadata["fields"][name]).to_vec();
+        let mut newest = None;
+        while let Some(value) = waiting.pop() {
+            match value {
+                Value::Object(members) => waiting.extend(members.values()),
+                Value::String(text) => newest = newest.max(Clock::read(text).ok()),
+                _ => {}
+            }
+        }
+        newest
+    }
 }
 
 /// What a statement may do to the rows that it names.
@@ -122,12 +150,12 @@ impl Step<'_> {
             "{}: {key} {entry:?}",
             self.sql
         );
-        assert_eq!(
-            entry.parsed().newest().map(Clock::as_str),
-            Some(&*entry.newest),
-            "{}: {key}",
-            self.sql
-        );
+        let metadata = entry.parsed();
+        let newest = metadata.newest().map(Clock::as_str);
+        // What is added has no clock of its own.
+        let fits =
+            newest == Some(&*entry.newest) || self.after.counts() && newest < Some(&*entry.newest);
+        assert!(fits, "{}: {key} {entry:?}", self.sql);
     }
 
     fn check_row(&self, key: &str) {
@@ -162,14 +190,16 @@ impl Step<'_> {
                 let row = self.updated(key, (old, &image));
                 self.check_write(key, Some(row), &Edit::Delete);
             }
-            (None, Some(row)) => self.check_write(key, before, &Edit::Create(registers(row))),
+            (None, Some(row)) => {
+                self.check_write(key, before, &Edit::Create(self.after.values(row)));
+            }
             (Some(_), Some(row)) if born(&before) != born(&after) => {
                 assert_eq!(self.kind, Kind::Creates, "{}: {key}", self.sql);
-                self.check_write(key, before, &Edit::Create(registers(row)));
+                self.check_write(key, before, &Edit::Create(self.after.values(row)));
             }
             (Some(old), Some(row)) => {
                 let is_same = match self.rules.deletes {
-                    Deletes::Win => registers(old) == registers(row),
+                    Deletes::Win => self.after.values(old) == self.after.values(row),
                     Deletes::Revive => old == row,
                 };
                 if is_same && !self.has_trigger {
@@ -197,6 +227,7 @@ impl Step<'_> {
 
     fn check_update(&self, key: &str, (old, now): (&Value, &Value)) {
         let mut row = self.updated(key, (old, now));
+        let (older, newer) = (self.before.entries.get(key), self.after.entries.get(key));
         // An edit of no register is one, too.
         let has_stamped = Some(&row) != self.before.row(key, self.rules).as_ref();
         if old != now && !has_stamped && self.rules.deletes == Deletes::Revive {
@@ -206,7 +237,7 @@ impl Step<'_> {
         assert_eq!(
             Some(row),
             self.after.row(key, self.rules),
-            "{}: {key}",
+            "{}: {key}: {older:?} {newer:?} {old} {now}",
             self.sql
         );
     }
@@ -231,6 +262,13 @@ impl Step<'_> {
                 writes.push((clock.clone(), Edit::Update(value)));
             }
         }
+        let marked = self.marked((old, now));
+        if !marked.is_empty() && after.is_alive(self.rules) {
+            let marked_at = self.after.newest_mark(key);
+            let marked_at = marked_at.filter(|at| Some(at) > self.before.newest(key).as_ref());
+            let clock = marked_at.or(self.after.newest(key));
+            writes.push((clock.expect("an entry"), Edit::Update(marked)));
+        }
         writes.sort_by(|one, two| one.0.cmp(&two.0));
         let above = self.before.newest(key);
         let mut row = before;
@@ -241,6 +279,23 @@ impl Step<'_> {
         row
     }
 
+    /// What was done to counters and sets.
+    fn marked(&self, (old, now): (&Value, &Value)) -> Map<String, Value> {
+        let mut marked = Map::new();
+        for name in MARKED.iter().filter(|_| self.after.counts()) {
+            let (was, is) = (&old[*name], &now[*name]);
+            if was == is {
+                continue;
+            }
+            let value = match (was.as_i64(), is.as_i64()) {
+                (Some(was), Some(is)) => json!({ "add": is - was }),
+                _ => is.clone(),
+            };
+            marked.insert((*name).to_owned(), value);
+        }
+        marked
+    }
+
     fn written(&self, row: Option<&Row>, clock: &Clock, edit: &Edit) -> Row {
         let write = Write {
             clock: clock.clone(),
@@ -248,7 +303,7 @@ impl Step<'_> {
             seen: None,
             edit: edit.clone(),
         };
-        let written = write.apply(row, self.rules, &Site::default());
+        let written = write.apply(row, self.rules, &self.after.site);
         written.expect("a write").row
     }
 }
@@ -275,15 +330,16 @@ impl Dice {
     fn statement(&mut self) -> (Kind, String) {
         let key = self.of(&["a", "A", "b", "B", "c", "d"]);
         let (a, b, c) = (self.draw(5), self.of(&["x", "X", "y"]), self.draw(7));
-        let (likes, best) = (self.draw(3), self.draw(3));
+        let (likes, best) = (self.of(&["0", "1", "7", "NULL"]), self.draw(3));
+        let tags = self.of(&["[]", "[\"x\"]", "[\"x\", 1.50]", "[\"y\\\"\", true, \"x\"]"]);
         let or = self.of(&["OR REPLACE", "", "OR IGNORE", "OR FAIL", "OR REPLACE"]);
-        let values = format!("('{key}', {a}, '{b}', {c}, {likes}, {best})");
+        let values = format!("('{key}', {a}, '{b}', {c}, {likes}, {best}, '{tags}')");
         match self.draw(9) {
             0 | 1 => (Kind::Creates, format!("INSERT {or} INTO t VALUES {values}")),
             2 => (
                 Kind::Creates,
                 format!(
-                    "INSERT {or} INTO t SELECT k || 'z', a + 1, b, c + 1, likes, best FROM t WHERE length(k) < 3 UNION ALL VALUES {values}"
+                    "INSERT {or} INTO t SELECT k || 'z', a + 1, b, c + 1, likes, best, tags FROM t WHERE length(k) < 3 UNION ALL VALUES {values}"
                 ),
             ),
             3 => (
@@ -297,12 +353,14 @@ impl Dice {
             5 => (
                 Kind::Edits,
                 format!(
-                    "INSERT INTO t VALUES {values} ON CONFLICT (k) DO UPDATE SET a = {a}, likes = {likes}, b = '{b}'"
+                    "INSERT INTO t VALUES {values} ON CONFLICT (k) DO UPDATE SET a = {a}, likes = {likes}, b = '{b}', tags = '{tags}'"
                 ),
             ),
             6 => (
                 Kind::Edits,
-                format!("UPDATE t SET likes = {likes}, best = {best} WHERE c <> {c}"),
+                format!(
+                    "UPDATE t SET likes = {likes}, best = {best}, tags = '{tags}' WHERE c <> {c}"
+                ),
             ),
             7 => (
                 Kind::Edits,
@@ -339,24 +397,28 @@ fn hurry(synced: &mut Synced, state: &State, dice: &mut Dice) {
     ));
 }
 
-async fn run(deletes: Deletes, tables: &str, settings: &str, seed: u64) {
+async fn run(deletes: Deletes, tables: &str, settings: &str, has_peers: bool, seed: u64) {
     let rules = rules(deletes);
-    let mut of_table = rules.clone();
-    of_table.columns.remove("tags");
-    let mut synced = Synced::with_fields(tables, "t", of_table).await;
+    let mut synced = Synced::with_fields(tables, "t", rules.clone()).await;
     synced.run(settings);
+    let mut site = Site::default();
+    if has_peers {
+        synced.run("INSERT INTO _rhtmx_sync_peer VALUES ('other', 'e', '')");
+        let node = synced.ask("SELECT node AS text FROM _rhtmx_sync_meta");
+        site.counts_as = Some(NodeId::new(&node[0]).expect("a node"));
+    }
     let mut dice = Dice(seed);
-    let mut before = State::of(&mut synced).await;
+    let mut before = State::of(&mut synced, &site).await;
     let (mut born_again, mut revivable) = (0, 0);
     for _ in 0..150 {
         if dice.draw(20) == 0 {
             hurry(&mut synced, &before, &mut dice);
-            before = State::of(&mut synced).await;
+            before = State::of(&mut synced, &site).await;
         }
         let (kind, sql) = dice.statement();
         // Many fail, and are meant to.
         let done = synced.other.batch_execute(&sql);
-        let after = State::of(&mut synced).await;
+        let after = State::of(&mut synced, &site).await;
         let step = Step {
             before: &before,
             after: &after,
@@ -389,8 +451,11 @@ async fn run(deletes: Deletes, tables: &str, settings: &str, seed: u64) {
 #[tokio::test(flavor = "multi_thread")]
 async fn random_statements_leave_what_merging_would() {
     for deletes in [Deletes::Win, Deletes::Revive] {
-        run(deletes, TABLE, "", 20_261_128).await;
-        run(deletes, TABLE, "PRAGMA recursive_triggers = ON", 5).await;
+        for has_peers in [false, true] {
+            run(deletes, TABLE, "", has_peers, 20_261_128).await;
+            let recursive = "PRAGMA recursive_triggers = ON";
+            run(deletes, TABLE, recursive, has_peers, 5).await;
+        }
     }
 }
 
@@ -398,6 +463,6 @@ async fn random_statements_leave_what_merging_would() {
 #[tokio::test(flavor = "multi_thread")]
 async fn random_statements_and_their_triggers_leave_what_merging_would() {
     for deletes in [Deletes::Win, Deletes::Revive] {
-        run(deletes, &format!("{TABLE}; {AGAIN}"), "", 7).await;
+        run(deletes, &format!("{TABLE}; {AGAIN}"), "", false, 7).await;
     }
 }
