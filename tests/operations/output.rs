@@ -179,3 +179,24 @@ async fn what_a_client_sends_forges_no_line_of_the_output() {
         assert!(!line.contains("\u{1b}[31m"), "{line}");
     }
 }
+
+/// What an operator would else find out from an app that never gets a row.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_entity_that_nodes_do_not_get_is_named() {
+    let db = TestDatabase::sqlite().await;
+    db.execute("CREATE TABLE plain (id integer PRIMARY KEY); CREATE TABLE counted (id integer PRIMARY KEY, likes integer)")
+        .await;
+    let folder = TempDir::new().expect("a folder");
+    let file = folder.path().join("rhtmx-sync.toml");
+    let settings = "[sync]\nfields = 'last_write_wins'\ncrdt = true\n[entities.plain]\nread = 'TRUE'\n\
+                    [entities.counted]\nread = 'TRUE'\n[entities.counted.columns.likes]\nmerge = 'counter'\n";
+    fs::write(&file, settings).expect("a file");
+    let settings = [
+        ("DATABASE_URL", db.url()),
+        ("RHTMX_SYNC_CONFIG", file.display().to_string()),
+    ];
+    let server = ServerProcess::spawn(ANY_PORT, settings).await;
+    let output = server.output();
+    assert!(output.contains("do not sync \"counted\""), "{output}");
+    assert!(!output.contains("do not sync \"plain\""), "{output}");
+}

@@ -47,6 +47,7 @@ impl SyncEngine {
         config.entities = config.ruled_entities();
         close_internal(&mut config);
         tell_of_policies(&config);
+        tell_of_records(&config);
         config.db_pool = config.db_pool.configured(&config.database)?;
         let state = Arc::new(EngineState::new(config));
         let engine = Self {
@@ -342,6 +343,19 @@ fn tell_of_policies(config: &SyncConfig) {
     }
     for doubt in config.auth.authorizer.doubts() {
         warn!("{doubt}");
+    }
+}
+
+/// Names the entities that nodes of the family do not get though they merge by their fields.
+fn tell_of_records(config: &SyncConfig) {
+    let ruled = config.entities.iter().filter(|it| it.fields.is_some());
+    for entity in ruled.filter(|entity| config.crdt && !entity.records) {
+        let entity = &entity.name;
+        warn!(
+            entity,
+            "apps on sqlite_crdt do not sync {entity:?}: it has a counter, a set, or a column that is the greatest or the least, \
+             which whole rows would overwrite"
+        );
     }
 }
 
