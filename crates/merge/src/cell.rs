@@ -1,5 +1,6 @@
 //! The state of one column of a row.
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
 
 use serde_json::Value;
@@ -41,6 +42,14 @@ impl Cell {
             Self::Register { value, .. } | Self::Extreme { value } => value.clone(),
             Self::Counter(counter) => counter.value(),
             Self::Set(set) => set.value(),
+        }
+    }
+
+    /// The value to show, as it is kept where it is.
+    pub(crate) fn shown(&self) -> Cow<'_, Value> {
+        match self {
+            Self::Register { value, .. } | Self::Extreme { value } => Cow::Borrowed(value),
+            Self::Counter(_) | Self::Set(_) => Cow::Owned(self.value()),
         }
     }
 

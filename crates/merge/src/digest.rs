@@ -1,6 +1,8 @@
 //! A digest of rows with their metadata: equal where two replicas hold the same, so that a change that one never received
 //! is found by comparing and not by trust.
 
+use std::borrow::Cow;
+
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -19,10 +21,9 @@ pub fn digest<'a>(rows: impl IntoIterator<Item = (&'a str, &'a Row)>) -> [u8; 32
 
 /// The same of a row as everybody may have folded it who has everything up to the horizon; none of one that may be forgotten.
 /// So it is the same whether one has folded and the other has not.
-pub fn digest_above(key: &str, row: &Row, horizon: &Clock, rules: &Rules) -> Option<[u8; 32]> {
-    let mut folded = row.clone();
-    folded.fold(horizon);
-    let mut metadata = folded.metadata();
+pub fn digest_above(key: &str, mut row: Row, horizon: &Clock, rules: &Rules) -> Option<[u8; 32]> {
+    row.fold(horizon);
+    let mut metadata = row.metadata();
     if metadata.may_be_forgotten(horizon, rules) {
         if !metadata.is_alive(rules) {
             return None;
@@ -30,7 +31,7 @@ pub fn digest_above(key: &str, row: &Row, horizon: &Clock, rules: &Rules) -> Opt
         metadata = Metadata::default();
     }
     metadata.settle(horizon);
-    Some(digest_of([(key, &folded, metadata)]))
+    Some(digest_of([(key, &row, metadata)]))
 }
 
 fn digest_of<'a>(rows: impl IntoIterator<Item = (&'a str, &'a Row, Metadata)>) -> [u8; 32] {
@@ -39,41 +40,64 @@ fn digest_of<'a>(rows: impl IntoIterator<Item = (&'a str, &'a Row, Metadata)>) -
         hasher.update(u64::try_from(bytes.len()).unwrap_or(u64::MAX).to_be_bytes());
         hasher.update(bytes);
     };
+    let mut text = Vec::new();
     for (key, row, metadata) in rows {
         member(key.as_bytes());
-        let metadata = serde_json::to_value(metadata).unwrap_or_default();
-        for value in [metadata, Value::Object(row.values())] {
-            let mut text = String::new();
-            write(&value, &mut text);
-            member(text.as_bytes());
+        text.clear();
+        match metadata == Metadata::default() {
+            true => text.extend_from_slice(b"{}"),
+            false => write(
+                &serde_json::to_value(metadata).unwrap_or_default(),
+                &mut text,
+            ),
         }
+        member(&text);
+        text.clear();
+        write_members(row.shown_cells(), &mut text);
+        member(&text);
     }
     hasher.finalize().into()
 }
 
 /// One text for each value: names in their order, whatever the map's own is.
-fn write(value: &Value, text: &mut String) {
+fn write(value: &Value, text: &mut Vec<u8>) {
     match value {
         Value::Array(values) => {
-            text.push('[');
+            text.push(b'[');
             for value in values {
                 write(value, text);
-                text.push(',');
+                text.push(b',');
             }
-            text.push(']');
+            text.push(b']');
         }
         Value::Object(members) => {
             let mut members: Vec<_> = members.into_iter().collect();
             members.sort_by_key(|(name, _)| *name);
-            text.push('{');
-            for (name, value) in members {
-                text.push_str(&Value::from(name.as_str()).to_string());
-                text.push(':');
-                write(value, text);
-                text.push(',');
-            }
-            text.push('}');
+            let members = members.into_iter();
+            write_members(
+                members.map(|(name, value)| (name, Cow::Borrowed(value))),
+                text,
+            );
         }
-        other => text.push_str(&other.to_string()),
+        other => write_plain(other, text),
     }
+}
+
+fn write_members<'a>(
+    members: impl Iterator<Item = (&'a String, Cow<'a, Value>)>,
+    text: &mut Vec<u8>,
+) {
+    text.push(b'{');
+    for (name, value) in members {
+        write_plain(name, text);
+        text.push(b':');
+        write(&value, text);
+        text.push(b',');
+    }
+    text.push(b'}');
+}
+
+fn write_plain(value: &(impl serde::Serialize + ?Sized), text: &mut Vec<u8>) {
+    // Neither a text nor a number can fail to be written to memory.
+    let _ = serde_json::to_writer(text, value);
 }

@@ -1,5 +1,6 @@
 //! A row with its metadata: the value that merges.
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -102,6 +103,12 @@ impl Row {
         values
             .map(|(column, cell)| (column.clone(), cell.value()))
             .collect()
+    }
+
+    /// The columns and their values, in the order of their names.
+    pub(crate) fn shown_cells(&self) -> impl Iterator<Item = (&String, Cow<'_, Value>)> {
+        let cells = self.cells.iter();
+        cells.map(|(column, cell)| (column, cell.shown()))
     }
 
     /// Merges another replica's row, or a write, into this one.

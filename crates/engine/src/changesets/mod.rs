@@ -185,10 +185,10 @@ impl Replica {
                 let node = sender.clone().unwrap_or_else(|| record.hlc.node());
                 let one = self
                     .check(entity, record)
-                    .map_err(|reject| ReplicaError::Record {
+                    .map_err(|unfit| ReplicaError::Record {
                         table: name.clone(),
                         record: index,
-                        reject: reject.into(),
+                        reject: unfit.reject.into(),
                     })?;
                 of_peers.entry(node).or_default().push(one);
             }
@@ -290,7 +290,7 @@ impl Replica {
                 let Some(row) = row_of(&entity.schema, &rules, &key, &known) else {
                     continue;
                 };
-                let Some(digest) = digest_above(&key, &row, horizon, &rules) else {
+                let Some(digest) = digest_above(&key, row, horizon, &rules) else {
                     continue;
                 };
                 records += 1;
@@ -320,14 +320,16 @@ impl Replica {
     }
 
     /// A record as it is merged, and as it would be parked.
-    fn check(&self, entity: &Entity, record: Record) -> Result<Checked, Reject> {
+    fn check(&self, entity: &Entity, record: Record) -> Result<Checked, Box<Unfit>> {
         let is_early = record.is_from_the_future(now_ms());
-        let kept = record.clone();
-        Ok(Checked {
-            write: checked(entity, record)?,
-            record: kept,
-            is_early,
-        })
+        match checked(entity, record.clone()) {
+            Ok(write) => Ok(Checked {
+                write,
+                record,
+                is_early,
+            }),
+            Err(reject) => Err(Box::new(Unfit { record, reject })),
+        }
     }
 
     /// The text under which a record is parked.
@@ -393,6 +395,12 @@ struct Checked {
     record: Record,
     /// Whether its clock is ahead of the time by more than a peer's may be.
     is_early: bool,
+}
+
+/// A record that does not fit its table.
+struct Unfit {
+    record: Record,
+    reject: Reject,
 }
 
 /// The records of a chunk that was read.

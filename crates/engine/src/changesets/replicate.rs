@@ -5,11 +5,10 @@
 //! after its records have been merged: who is interrupted merges some again.
 
 use db::changeset::{Peer, RECORDS_MERGED_MAX};
-use protocol::Reject;
 use sync_core::cursor::Cursor;
 
 use super::pages::begin;
-use super::{Checked, MergeSummary, Replica, ReplicaError, records_of};
+use super::{Checked, MergeSummary, Replica, ReplicaError, Unfit, records_of};
 
 /// Two databases whose rows come together.
 #[derive(Debug, Clone)]
@@ -143,17 +142,22 @@ async fn copy(from: &Replica, to: &Replica, entity: &str) -> Result<MergeSummary
     let (mut read, position) = begin(from, source, before).await?;
     let mut summary = MergeSummary::default();
     let mut page = Vec::new();
-    while let Some(rows) = read.next().await.map_err(ReplicaError::of_read)? {
+    let mut next = read.next().await;
+    while let Some(rows) = next.map_err(ReplicaError::of_read)? {
         for record in records_of(source, rows) {
-            let key = record.clone();
             match to.check(target, record) {
                 Ok(checked) => page.push(checked),
-                Err(reject) => summary += park_bad(to, entity, &peer, key, reject).await?,
+                Err(unfit) => summary += park_bad(to, entity, &peer, *unfit).await?,
             }
         }
-        if page.len() >= RECORDS_MERGED_MAX / 2 {
-            summary += merge(to, entity, &peer, &mut page).await?;
-        }
+        next = if page.len() >= RECORDS_MERGED_MAX / 2 {
+            // One database reads while the other writes.
+            let (merged, next) = tokio::join!(merge(to, entity, &peer, &mut page), read.next());
+            summary += merged?;
+            next
+        } else {
+            read.next().await
+        };
     }
     summary += merge(to, entity, &peer, &mut page).await?;
     let reached = Cursor { epoch, position };
@@ -189,8 +193,7 @@ async fn park_bad(
     to: &Replica,
     entity: &str,
     peer: &Peer,
-    record: merge::Record,
-    reject: Reject,
+    Unfit { record, reject }: Unfit,
 ) -> Result<MergeSummary, ReplicaError> {
     let target = to.entity(entity)?;
     let key = target.schema.key_columns().map(|column| {

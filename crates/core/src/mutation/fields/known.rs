@@ -111,13 +111,13 @@ impl Known {
             return None;
         }
         let values = if is_there { &self.row } else { &self.image };
-        let values: Map<String, Value> = read(values.as_deref());
+        let mut values: Map<String, Value> = read(values.as_deref());
         let fields = schema.columns.iter().enumerate();
         let fields = fields.filter(|(index, _)| is_field(schema, *index));
         let values: Map<String, Value> = fields
             .filter_map(|(_, column)| {
-                let value = values.get(&column.name)?;
-                Some((column.name.clone(), value.clone()))
+                let value = values.remove(&column.name)?;
+                Some((column.name.clone(), value))
             })
             .collect();
         metadata.retain(|field| values.contains_key(field));
