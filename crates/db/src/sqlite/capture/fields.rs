@@ -13,7 +13,7 @@ use merge::{ColumnMerge, Deletes, Rules};
 
 use super::super::projection;
 use super::super::table::Field;
-use super::marks::{self, HAS_PEERS, MARKED};
+use super::marks;
 use super::{Body, Capture, Replaced, from};
 use crate::quote::{ident, literal};
 
@@ -40,11 +40,8 @@ const IS_WHOLE_ROW: &str = "json_extract(w.stamped, '$.columns') IS NULL";
 
 /// The condition that a register has changed: its [`Change`] is the least.
 const HAS_STAMPED: &str = "least IS 0";
-/// The condition that a counter or a set has changed in a way that is kept: the text of what it was and is, is the greatest.
-const HAS_MARKED: &str = "typeof(most) = 'text'";
 
-/// What is done with a column of a row's metadata when the column changes, as a number in the generated SQL. Of counters and
-/// sets that others merge with, an array says instead what they were and are ([`marks`]).
+/// What is done with a column of a row's metadata when the column changes, as a number in the generated SQL.
 #[derive(Clone, Copy)]
 enum Change {
     /// It gets a clock.
@@ -184,34 +181,35 @@ impl<'a> Stamping<'a> {
                 "WHEN {HAS_STAMPED} AND json_extract(m, '$.died') IS NOT NULL THEN json_object('born', at) "
             )
         };
+        let (tell, is_told) = self.tell(key);
+        let take = match tell.is_empty() {
+            true => String::new(),
+            false => marks::take(&self.capture.entity, &self.at(key)),
+        };
         // With an offset, SQLite evaluates a subquery once instead of wherever it is used.
         format!(
-            "{} UPDATE _rhtmx_sync_field SET (newest, metadata, image) = \
-             (SELECT CASE WHEN {is_edit} OR {HAS_MARKED} THEN at ELSE newest END, \
+            "{tell}{} UPDATE _rhtmx_sync_field SET (newest, metadata, image) = \
+             (SELECT CASE WHEN {is_edit}{is_told} THEN at ELSE newest END, \
              CASE WHEN least IS NULL THEN metadata {missed}\
              WHEN marks = '' THEN json_remove({edited}, '$.fields') \
              ELSE json_set({edited}, '$.born', {BORN}, '$.fields', json('{{' || marks || '}}')) END, \
              CASE WHEN least IS NULL THEN image END \
-             FROM (SELECT m, at, least, most, {} AS marks FROM (SELECT {METADATA} AS m, {} AS at), {changes} \
-             LIMIT 1 OFFSET 0)) {};",
-            self.enter(
-                key,
-                &format!("(SELECT {is_edit} OR {HAS_MARKED} FROM {changes})")
-            ),
-            self.marks(),
+             FROM (SELECT m, at, least, {} AS marks FROM (SELECT {METADATA} AS m, {} AS at), {changes} \
+             LIMIT 1 OFFSET 0)) {}; {take}",
+            self.enter(key, &format!("(SELECT {is_edit}{is_told} FROM {changes})")),
+            marks_of_fields(),
             next_clock(),
             self.at(key),
         )
     }
 
-    /// A query of the columns that changed in the row of the `entity_id` beside it: one object, and the least and the greatest
-    /// [`Change`] in it.
+    /// A query of the columns that changed in the row of the `entity_id` beside it: one object, and the least [`Change`] in it.
     fn changes(&self, members: Vec<String>) -> String {
         let is_stamped = self.is_stamped(&format!(
             "{IS_WHOLE_ROW} OR c.key IN (SELECT value FROM json_each(w.stamped, '$.columns'))"
         ));
         format!(
-            "(SELECT json_group_object(c.key, c.value) AS changed, min(c.value) AS least, max(c.value) AS most \
+            "(SELECT json_group_object(c.key, c.value) AS changed, min(c.value) AS least \
              FROM json_each((SELECT (SELECT {}){})) AS c WHERE NOT {is_stamped})",
             projection::object(members),
             from(self.capture.stand_ins(&["OLD", "NEW"])),
@@ -223,17 +221,20 @@ impl<'a> Stamping<'a> {
         let as_number = |change: Change| (change as u8).to_string();
         let change = match merge {
             ColumnMerge::Register | ColumnMerge::Text => as_number(Change::Stamp),
+            // What was told of them is taken afterwards.
             ColumnMerge::Counter => format!(
-                "CASE WHEN {HAS_PEERS} THEN {} WHEN {} IS NULL THEN {} ELSE {} END",
-                marks::counter(field, Change::Keep as u8),
+                "CASE WHEN {} THEN {} WHEN {} IS NULL THEN {} ELSE {} END",
+                self.is_told_of(field),
+                Change::Keep as u8,
                 field.of("NEW"),
                 Change::Null as u8,
                 Change::Number as u8
             ),
             ColumnMerge::Set => format!(
-                "CASE WHEN {HAS_PEERS} THEN {set} ELSE {forget} END",
-                set = marks::set(field, Change::Forget as u8),
-                forget = Change::Forget as u8
+                "CASE WHEN {} THEN {} ELSE {} END",
+                self.is_told_of(field),
+                Change::Keep as u8,
+                Change::Forget as u8
             ),
             ColumnMerge::Max(_) | ColumnMerge::Min(_) if self.revives => as_number(Change::Keep),
             ColumnMerge::Max(_) | ColumnMerge::Min(_) => return None,
@@ -246,31 +247,36 @@ impl<'a> Stamping<'a> {
         ))
     }
 
-    /// The text of the members of an entry's `fields`, after what is `changed`.
-    fn marks(&self) -> String {
-        let (stamp, number) = (Change::Stamp as u8, Change::Number as u8);
-        let (null, forget) = (Change::Null as u8, Change::Forget as u8);
-        let has_marks = |(_, merge): &(&Field, ColumnMerge)| {
-            matches!(merge, ColumnMerge::Counter | ColumnMerge::Set)
+    /// The statements that tell of counters and sets, and the end of a condition that one has.
+    fn tell(&self, key: &str) -> (String, String) {
+        let entity = &self.capture.entity;
+        let row = format!("SELECT {key} AS entity_id");
+        let sources = self.capture.stand_ins(&["OLD", "NEW"]);
+        let has_marks =
+            |merge: &ColumnMerge| matches!(merge, ColumnMerge::Counter | ColumnMerge::Set);
+        let marked = self.fields.iter().filter(|(_, merge)| has_marks(merge));
+        let tell: String = marked
+            .map(|(field, merge)| {
+                let is_stamped = self.is_stamped(&format!(
+                    "{IS_WHOLE_ROW} OR {} IN (SELECT value FROM json_each(w.stamped, '$.columns'))",
+                    literal(&field.name)
+                ));
+                let tell = marks::tell((entity, &row, &sources), (field, *merge), &is_stamped);
+                format!("{tell} ")
+            })
+            .collect();
+        let is_told = match tell.is_empty() {
+            true => String::new(),
+            false => format!(" OR {}", marks::is_told(entity)),
         };
-        let marked = match self.fields.iter().any(has_marks) {
-            true => format!(
-                " UNION ALL SELECT json_quote(c.key) || ':' || {} FROM json_each(changed) AS c WHERE {MARKED}",
-                marks::mark()
-            ),
-            false => String::new(),
-        };
+        (tell, is_told)
+    }
+
+    fn is_told_of(&self, field: &Field) -> String {
         format!(
-            "(SELECT coalesce(group_concat(field, ','), '') FROM (\
-             SELECT json_quote(e.key) || ':' || CASE WHEN e.type <> 'object' THEN json_quote(e.value) \
-             WHEN c.value = {number} THEN json_remove(e.value, '$.counter.null') \
-             WHEN c.value = {null} THEN json_set(json_remove(e.value, '$.counter.sums'), '$.counter.null', json('true')) \
-             ELSE e.value END AS field \
-             FROM json_each(m, '$.fields') AS e LEFT JOIN json_each(changed) AS c ON c.key = e.key \
-             WHERE typeof(e.key) = 'text' AND coalesce(c.value, {number}) NOT IN ({stamp}, {forget}) \
-             AND ({MARKED}) IS NOT TRUE \
-             UNION ALL SELECT json_quote(c.key) || ':' || json_quote(at) FROM json_each(changed) AS c WHERE c.value = {stamp}\
-             {marked}))"
+            "{} IN (SELECT g.field FROM _rhtmx_sync_marking AS g WHERE g.entity = {})",
+            literal(&field.name),
+            self.capture.entity
         )
     }
 
@@ -404,6 +410,22 @@ impl<'a> Stamping<'a> {
         let fields: Vec<&Field> = self.fields.iter().map(|(field, _)| *field).collect();
         projection::image(&fields, alias)
     }
+}
+
+/// The text of the members of an entry's `fields`, after what is `changed`.
+fn marks_of_fields() -> String {
+    let (stamp, number) = (Change::Stamp as u8, Change::Number as u8);
+    let (null, forget) = (Change::Null as u8, Change::Forget as u8);
+    format!(
+        "(SELECT coalesce(group_concat(field, ','), '') FROM (\
+         SELECT json_quote(e.key) || ':' || CASE WHEN e.type <> 'object' THEN json_quote(e.value) \
+         WHEN c.value = {number} THEN json_remove(e.value, '$.counter.null') \
+         WHEN c.value = {null} THEN json_set(json_remove(e.value, '$.counter.sums'), '$.counter.null', json('true')) \
+         ELSE e.value END AS field \
+         FROM json_each(m, '$.fields') AS e LEFT JOIN json_each(changed) AS c ON c.key = e.key \
+         WHERE typeof(e.key) = 'text' AND coalesce(c.value, {number}) NOT IN ({stamp}, {forget}) \
+         UNION ALL SELECT json_quote(c.key) || ':' || json_quote(at) FROM json_each(changed) AS c WHERE c.value = {stamp}))"
+    )
 }
 
 /// The database's clock that is above an entry's `newest`. At the end of the year 9999 there is none, and of a text that is

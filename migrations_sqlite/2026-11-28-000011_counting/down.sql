@@ -1,0 +1,10 @@
+DROP VIEW _rhtmx_sync_marking_members;
+DROP VIEW _rhtmx_sync_marking_marks;
+DROP VIEW _rhtmx_sync_marking_sets;
+DROP VIEW _rhtmx_sync_marking_elements;
+DROP VIEW _rhtmx_sync_marking_names;
+DROP VIEW _rhtmx_sync_marking_values;
+DROP VIEW _rhtmx_sync_marking_counters;
+DROP VIEW _rhtmx_sync_marking_sums;
+DROP VIEW _rhtmx_sync_marking_known;
+DROP TABLE _rhtmx_sync_marking;
