@@ -21,7 +21,7 @@ interface Meeting {
   likes: number;
 }
 
-const TABLE = "CREATE TABLE meetings (id text PRIMARY KEY NOT NULL, title text NOT NULL, date text NOT NULL, likes integer NOT NULL DEFAULT 0);";
+const TABLE = "CREATE TABLE meetings (id text PRIMARY KEY NOT NULL, title text NOT NULL, date text NOT NULL, likes integer NOT NULL DEFAULT 0, tags json NOT NULL DEFAULT '[]');";
 const SCHEMA = { sqlite: TABLE, postgres: `DROP TABLE IF EXISTS meetings; ${TABLE}` };
 const CONFIG = `
 [entities.meetings]
@@ -29,6 +29,8 @@ fields = "last_write_wins"
 deletes = "revive"
 [entities.meetings.columns.likes]
 merge = "counter"
+[entities.meetings.columns.tags]
+merge = "set"
 `;
 const DAY_MS = 86_400_000;
 
@@ -70,7 +72,7 @@ describe.skipIf(!BINARY)("SPEC 22: devices at two databases that are kept equal"
       // Two rows that are never deleted, of which it is known how often they were liked.
       const rows = [0, 1].map((row) => `${game}-${row}`);
       const likes = [0, 0];
-      for (const id of rows) servers[0].sql(`INSERT INTO meetings VALUES ('${id}', 'new', 'monday', 0);`);
+      for (const id of rows) servers[0].sql(`INSERT INTO meetings (id, title, date, likes) VALUES ('${id}', 'new', 'monday', 0);`);
       servers[0].replicate(servers[1], "meetings");
       const devices = [device(servers[0], DAY_MS), device(servers[1], -DAY_MS)] as const;
       for (const { until, isLive, view } of devices) await until(() => isLive() && rows.every((id) => view.get(id)));
@@ -89,7 +91,10 @@ describe.skipIf(!BINARY)("SPEC 22: devices at two databases that are kept equal"
         }
         if (now.do === "make") sync.meetings.create({ id: `${game}-made-${index % 3}-${now.at}`, title: text, date: text, likes: 1 });
         if (now.do === "delete" && made.length > 0) sync.meetings.delete(made[0]!);
-        if (now.do === "program") servers[now.at].sql(`UPDATE meetings SET title = '${text}' WHERE id LIKE '${game}-%' AND id > '${game}-0';`);
+        if (now.do === "program") {
+          servers[now.at].sql(`UPDATE meetings SET title = '${text}', likes = likes - 1, tags = '["${text}"]' WHERE id LIKE '${game}-%' AND id > '${game}-0';`);
+          likes[1]! -= 1;
+        }
         if (now.do === "offline") sync.disconnect();
         if (now.do === "online") sync.connect();
       }
