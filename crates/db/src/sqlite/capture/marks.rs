@@ -51,15 +51,15 @@ pub(super) fn tell(
     )
 }
 
+/// The text of the object `fields` of an entry, with what was told.
+const FIELDS: &str = "(SELECT '{' || group_concat(c.member, ',') || '}' FROM _rhtmx_sync_marking_members AS c \
+    WHERE c.entity = _rhtmx_sync_field.entity AND c.entity_id = _rhtmx_sync_field.entity_id)";
+
 /// Takes the entry's metadata with what was told, and forgets that.
 pub(super) fn take(entity: &str, at: &str) -> String {
-    let members = format!(
-        "SELECT '{{' || group_concat(c.member, ',') || '}}' FROM _rhtmx_sync_marking_members AS c \
-         WHERE c.entity = _rhtmx_sync_field.entity AND c.entity_id = _rhtmx_sync_field.entity_id"
-    );
     format!(
         "UPDATE _rhtmx_sync_field SET metadata = json_set(CASE WHEN json_valid(metadata) THEN metadata ELSE '{{}}' END, \
-         '$.fields', json(coalesce(({members}), '{{}}'))) {at} AND {}; DELETE FROM _rhtmx_sync_marking WHERE entity = {entity};",
+         '$.fields', json(coalesce({FIELDS}, '{{}}'))) {at} AND {}; DELETE FROM _rhtmx_sync_marking WHERE entity = {entity};",
         is_told(entity)
     )
 }
