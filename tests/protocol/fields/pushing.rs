@@ -3,7 +3,7 @@
 use futures_util::future::join_all;
 use rhtmx_sync::Deletes;
 use serde_json::{Value, json};
-use testkit::{TestDatabase, both_backends};
+use testkit::{TestDatabase, both_backends, eventually};
 
 use super::{connect, serve, stamped, task};
 use crate::writes::{create, delete, update, upsert};
@@ -222,4 +222,32 @@ both_backends! {
         }
         is(&db, "title", Some("a")).await;
     }
+}
+
+/// As after a `TRUNCATE` between the plan of a write and the write itself.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upsert_of_a_row_that_is_gone_without_a_trace_creates_it() {
+    let db = TestDatabase::postgres().await;
+    let server = serve(&db, Deletes::Win).await;
+    let mut ann = connect(&server, 1).await;
+    let other = db.connect_postgres().await;
+    other
+        .batch_execute(
+            "BEGIN; SET LOCAL session_replication_role = replica; DELETE FROM tasks WHERE id = 1",
+        )
+        .await
+        .expect("the row is deleted");
+    let write = stamped(upsert("tasks", json!({ "id": 1, "title": "milk" })), 1, 5);
+    let pushed = ann.push_next(json!([write]));
+    let goes_on = async {
+        let waiting = "SELECT pid::text FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
+        eventually("the write waits for the row", async || {
+            (!db.query_text(waiting).await.is_empty()).then_some(())
+        })
+        .await;
+        other.batch_execute("COMMIT").await.expect("committed");
+    };
+    let (pushed, ()) = tokio::join!(pushed, goes_on);
+    pushed.acked();
+    is(&db, "title", Some("milk")).await;
 }

@@ -90,11 +90,23 @@ impl Fault {
     }
 
     /// Whether the row has changed since the write was planned. Of a write that was to create a row because there was
-    /// none, the row that is there by now tells.
+    /// none, the row that is there by now tells; and of one that may create a row and was to change it, that it is gone without a
+    /// trace, as after a `TRUNCATE`.
     pub(in crate::postgres) fn is_race(&self, writes: &[TableWrite]) -> bool {
         let write = self.write_index().and_then(|index| writes.get(index));
         let finds = |write: &TableWrite| write.op == Op::Create && write.written_op() != Op::Create;
-        self.kind() == Kind::Raced || self.state == "23505" && write.is_some_and(finds)
+        // Where a policy may hide the row, another attempt would take time that tells of it.
+        let misses = |write: &TableWrite| {
+            write.op == Op::Update
+                && write.written_op() == Op::Upsert
+                && write.scope.using.is_none()
+                && write.run_as.is_none()
+        };
+        match self.refused {
+            Some(Refused::Raced) => true,
+            Some(Refused::NotFound) => write.is_some_and(misses),
+            _ => self.state == "23505" && write.is_some_and(finds),
+        }
     }
 
     /// The write that failed, if it was one.
