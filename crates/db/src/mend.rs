@@ -132,7 +132,7 @@ mod sqlite {
             return Ok(());
         }
         let objects: Vec<Object> = sql_query(
-            "SELECT type AS kind, name FROM sqlite_schema WHERE type IN ('table', 'trigger') \
+            "SELECT type AS kind, name FROM sqlite_schema WHERE type IN ('table', 'trigger', 'view') \
              AND (name LIKE '\\_rhtmx\\_sync\\_%' ESCAPE '\\' OR name = '_rhtmx_field_conflict') ORDER BY type DESC",
         )
         .load(conn)?;
