@@ -189,9 +189,9 @@ fn as_found<'a>(write: &CheckedWrite, record: &'a Record, known: &Known) -> Cow<
 }
 
 /// What tells the database that sent a record what it lacks, where the record changes nothing here. Most of what is newer here
-/// has been logged when it was written, but not all: a program that lowers a number or takes an element out of a set leaves
-/// no clock, so what stands here is greater without being newer, and clocks that were folded here are newer without having
-/// been written. One such column is written as it is, so that the row is logged, and sent.
+/// has been logged when it was written, but not all: a program that sets a `max` back, or writes a counter or a set in a way that
+/// its trigger cannot tell, leaves no trace, so what stands here is greater without being newer; and clocks that were folded here
+/// are newer without having been written. One such column is written as it is, so that the row is logged, and sent.
 ///
 /// Values without clocks count only where both databases hold them exactly: another spelling would be answered for ever.
 fn answer(
