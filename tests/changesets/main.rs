@@ -5,6 +5,7 @@ mod commands;
 mod constraints;
 mod convergence;
 mod converging;
+mod copying;
 mod counters;
 mod crdt_sync;
 mod family;

@@ -39,8 +39,71 @@ pub(crate) enum Extent {
     All,
     /// Of those that have changed since a position.
     Since(Position),
+    /// Of those of which something is known beside their values, and of those that are gone.
+    Edited,
     /// Of those that are gone.
     Gone,
+}
+
+/// What a copy of rows that were never edited as fields has done.
+#[derive(Debug, Default)]
+pub struct CopiedRows {
+    /// How many have been copied.
+    pub rows: u64,
+    /// The position of the source at which they were read, if all have been copied.
+    pub position: Option<Position>,
+}
+
+/// The sum of the SHA-256 of rows, in which their order does not matter.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DigestSum {
+    records: u64,
+    parts: [u64; 4],
+}
+
+impl DigestSum {
+    /// How many rows there are.
+    pub fn records(&self) -> u64 {
+        self.records
+    }
+
+    /// Adds a row's.
+    pub fn add(&mut self, digest: &[u8; 32]) {
+        self.records += 1;
+        for (part, bytes) in self.parts.iter_mut().zip(digest.as_chunks::<8>().0) {
+            *part = part.wrapping_add(u64::from_be_bytes(*bytes));
+        }
+    }
+
+    /// Adds those of some rows, of which the parts have been summed up as signed numbers.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn add_sums(&mut self, records: u64, sums: [i128; 4]) {
+        self.records += records;
+        for (part, sum) in self.parts.iter_mut().zip(sums) {
+            let sum = sum.rem_euclid(1 << 64);
+            *part = part.wrapping_add(u64::try_from(sum).unwrap_or_default());
+        }
+    }
+}
+
+/// A digest of which the database itself has computed the most part, from its own texts of the rows. Where two are the same,
+/// so are the rows; rows of which the same is known in another form have another one.
+#[derive(Debug)]
+pub struct QuickDigest {
+    /// The sum.
+    pub sum: DigestSum,
+    /// At which position.
+    pub position: Position,
+}
+
+#[cfg(feature = "postgres")]
+impl QuickDigest {
+    pub(crate) fn new(position: Position) -> Self {
+        Self {
+            sum: DigestSum::default(),
+            position,
+        }
+    }
 }
 
 /// Another database, as a record's sender.

@@ -108,18 +108,24 @@ impl Live {
         client
     }
 
-    /// Brings a client to a position after everything that has been written.
+    /// Brings a client to a position after everything that has been written. A subscription that begins again may do so
+    /// before the fence, and its changes up to there follow: then there is another fence.
     async fn fence(&mut self, client: &mut SyncClient) {
-        self.fences += 1;
-        let fence = self.fences.to_string();
-        let insert = format!("INSERT INTO fences VALUES ({fence})");
-        self.db.execute(&insert).await;
-        client
-            .wait_until(|client| {
-                let mut all = client.subscriptions().values();
-                client.row("f", &fence).is_some() && all.all(|one| one.is_live())
-            })
-            .await;
+        let is_live =
+            |client: &SyncClient| client.subscriptions().values().all(|one| one.is_live());
+        loop {
+            let (was_live, refetches) = (is_live(client), client.frames("refetch"));
+            self.fences += 1;
+            let fence = self.fences.to_string();
+            let insert = format!("INSERT INTO fences VALUES ({fence})");
+            self.db.execute(&insert).await;
+            client
+                .wait_until(|client| client.row("f", &fence).is_some() && is_live(client))
+                .await;
+            if was_live && client.frames("refetch") == refetches {
+                return;
+            }
+        }
     }
 }
 

@@ -7,7 +7,9 @@ use sync_core::cursor::{Cursor, Position};
 use sync_core::mutation::CheckedWrite;
 
 use super::DbPool;
-use crate::changeset::{self, Extent, MergedRecord, Parked, Peer, RecordStream};
+use crate::changeset::{
+    self, CopiedRows, Extent, MergedRecord, Parked, Peer, QuickDigest, RecordStream,
+};
 use crate::crdt_node::CrdtNode;
 use crate::entity::Entity;
 use crate::error::DbResult;
@@ -66,6 +68,62 @@ impl DbPool {
         since: Option<Position>,
     ) -> DbResult<RecordStream> {
         self.read_known(entity, since.map_or(Extent::All, Extent::Since))
+    }
+
+    /// Starts a read of what is known of an entity's rows beside their values, and of those that are gone.
+    ///
+    /// # Errors
+    /// When its rows do not merge by their fields.
+    pub fn read_edited(&self, entity: &Arc<Entity>) -> DbResult<RecordStream> {
+        self.read_known(entity, Extent::Edited)
+    }
+
+    /// Copies the rows of another database's entity that were never edited as fields, if both are PostgreSQL and this one's
+    /// table is empty. Where a constraint forbids a row, or others write meanwhile, it stops, and the rest is to be merged.
+    ///
+    /// # Errors
+    /// When a database fails. What has been copied stays.
+    pub async fn copy_unedited(
+        &self,
+        target: &Entity,
+        from: &Self,
+        source: &Entity,
+    ) -> DbResult<CopiedRows> {
+        match (from, self) {
+            #[cfg(feature = "postgres")]
+            (Self::Postgres(from), Self::Postgres(to)) => {
+                let (from, to) = ((from, source), (to, target));
+                crate::postgres::changeset::copy_unedited(from, to).await
+            }
+            #[cfg(feature = "sqlite")]
+            _ => {
+                let _ = (target, source);
+                Ok(CopiedRows::default())
+            }
+        }
+    }
+
+    /// The digest of an entity's rows, whatever has been folded up to the horizon, to be compared with that of another
+    /// PostgreSQL; none on SQLite, and none where the table is another one now.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn quick_digest(
+        &self,
+        entity: &Entity,
+        horizon: &Clock,
+    ) -> DbResult<Option<QuickDigest>> {
+        match self {
+            #[cfg(feature = "postgres")]
+            Self::Postgres(pool) => {
+                crate::postgres::changeset::quick_digest(pool, entity, horizon).await
+            }
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(_) => {
+                let _ = (entity, horizon);
+                Ok(None)
+            }
+        }
     }
 
     /// Starts a read of what is known of an entity's rows that are gone.

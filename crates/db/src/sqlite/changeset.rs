@@ -98,6 +98,7 @@ fn read_all(
     }
     let statement = match after {
         None if matches!(extent, Extent::Gone) => gone(entity),
+        None if matches!(extent, Extent::Edited) => edited(entity),
         None => all(entity),
         Some(after) => changed(entity, after),
     };
@@ -139,12 +140,21 @@ fn all(entity: &Entity) -> Statement {
 
 /// The entries of the rows that are gone.
 fn gone(entity: &Entity) -> Statement {
-    Statement::new(
-        "SELECT ranked.entity_id AS key, NULL AS found, ranked.metadata, ranked.image, ranked.newest \
-         FROM _rhtmx_sync_field AS ranked WHERE ranked.entity = ",
-    )
+    entries(entity, "NULL").sql(format!(" AND {} IS NULL", entity.row_by_key))
+}
+
+/// The rows of which something is known beside their values, and those that are gone.
+fn edited(entity: &Entity) -> Statement {
+    entries(entity, &entity.row_by_key)
+}
+
+/// The entries of the entity's rows, each with its row as this says.
+fn entries(entity: &Entity, found: &str) -> Statement {
+    Statement::new(format!(
+        "SELECT ranked.entity_id AS key, {found} AS found, ranked.metadata, ranked.image, ranked.newest \
+         FROM _rhtmx_sync_field AS ranked WHERE ranked.entity = "
+    ))
     .value(Value::Text(entity.schema.entity.clone()))
-    .sql(format!(" AND {} IS NULL", entity.row_by_key))
 }
 
 /// The rows that the log names after an entry, and what was written beside the table since.

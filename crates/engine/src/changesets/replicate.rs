@@ -4,7 +4,10 @@
 //! one direction writes, the other reads once more and finds nothing new in it, so both come to rest. A position is stored
 //! after its records have been merged: who is interrupted merges some again.
 
-use db::changeset::{Peer, RECORDS_MERGED_MAX};
+use std::sync::Arc;
+
+use db::changeset::{Peer, RECORDS_MERGED_MAX, RecordStream};
+use db::entity::Entity;
 use sync_core::cursor::Cursor;
 
 use super::pages::begin;
@@ -113,11 +116,17 @@ impl Replication {
         );
         // What one has folded or forgotten already, the other may have still.
         let frontier = frontiers.0.max(frontiers.1);
-        let digests = tokio::join!(
-            self.one.digest_above(entity, &frontier),
-            self.other.digest_above(entity, &frontier)
-        );
-        let (one, other) = (digests.0?, digests.1?);
+        let quick = tokio::try_join!(
+            self.one.quick_digest(entity, &frontier),
+            self.other.quick_digest(entity, &frontier)
+        )?;
+        let (one, other) = match quick {
+            (Some(one), Some(other)) if one.is_same(&other) => (one, other),
+            _ => tokio::try_join!(
+                self.one.digest_above(entity, &frontier),
+                self.other.digest_above(entity, &frontier)
+            )?,
+        };
         if !one.is_same(&other) {
             return Ok(false);
         }
@@ -138,8 +147,37 @@ async fn copy(from: &Replica, to: &Replica, entity: &str) -> Result<MergeSummary
     let epoch = from.pool.head().await?.epoch;
     let reached = to.pool.reached(&peer, entity).await?;
     let since = reached.filter(|reached| reached.epoch == epoch);
-    let before = since.as_ref().map(|since| since.position.clone());
-    let (mut read, position) = begin(from, source, before).await?;
+    let mut before = since.as_ref().map(|since| since.position.clone());
+    let mut summary = MergeSummary::default();
+    if before.is_none() {
+        let copied = to.pool.copy_unedited(target, &from.pool, source).await?;
+        (summary.records, summary.changed) = (copied.rows, copied.rows);
+        if copied.position.is_some() {
+            let mut read = from.pool.read_edited(source)?;
+            read.start().await.map_err(ReplicaError::of_read)?;
+            summary += merge_all(read, source, to, &peer).await?;
+            before = copied.position;
+        }
+    }
+    let (read, position) = begin(from, source, before).await?;
+    summary += merge_all(read, source, to, &peer).await?;
+    let reached = Cursor { epoch, position };
+    // Databases that rest are not written to: the other direction would find it new.
+    if since.as_ref() != Some(&reached) {
+        to.pool.reach(&peer, entity, &reached).await?;
+    }
+    Ok(summary)
+}
+
+/// Merges everything that is read.
+async fn merge_all(
+    mut read: RecordStream,
+    source: &Arc<Entity>,
+    to: &Replica,
+    peer: &Peer,
+) -> Result<MergeSummary, ReplicaError> {
+    let entity = &source.schema.entity;
+    let target = to.entity(entity)?;
     let mut summary = MergeSummary::default();
     let mut page = Vec::new();
     let mut next = read.next().await;
@@ -147,24 +185,19 @@ async fn copy(from: &Replica, to: &Replica, entity: &str) -> Result<MergeSummary
         for record in records_of(source, rows) {
             match to.check(target, record) {
                 Ok(checked) => page.push(checked),
-                Err(unfit) => summary += park_bad(to, entity, &peer, *unfit).await?,
+                Err(unfit) => summary += park_bad(to, entity, peer, *unfit).await?,
             }
         }
         next = if page.len() >= RECORDS_MERGED_MAX / 2 {
             // One database reads while the other writes.
-            let (merged, next) = tokio::join!(merge(to, entity, &peer, &mut page), read.next());
+            let (merged, next) = tokio::join!(merge(to, entity, peer, &mut page), read.next());
             summary += merged?;
             next
         } else {
             read.next().await
         };
     }
-    summary += merge(to, entity, &peer, &mut page).await?;
-    let reached = Cursor { epoch, position };
-    // Databases that rest are not written to: the other direction would find it new.
-    if since.as_ref() != Some(&reached) {
-        to.pool.reach(&peer, entity, &reached).await?;
-    }
+    summary += merge(to, entity, peer, &mut page).await?;
     Ok(summary)
 }
 

@@ -1,5 +1,7 @@
 //! Records of rows that merge by their fields, for other databases and from them.
 
+mod copying;
+mod digest;
 mod merging;
 
 use std::sync::Arc;
@@ -14,6 +16,8 @@ use futures_util::StreamExt as _;
 use sync_core::cursor::{Position, refuse};
 use sync_core::mutation::fields::Known;
 
+pub(crate) use copying::copy_unedited;
+pub(crate) use digest::quick_digest;
 pub(crate) use merging::merge_records;
 
 use super::cancel::{self, CancelGuard, Progress};
@@ -85,13 +89,7 @@ async fn read_all(
             lock_all(std::iter::once(entity))
         ))
         .await?;
-        let sql = format!(
-            "SELECT s.*, (SELECT fingerprint FROM {} WHERE entity = {}) AS fingerprint FROM ({}) s",
-            in_schema("_rhtmx_sync_entity", log_schema),
-            literal(name),
-            dialect(log_schema).start
-        );
-        let start: Start = sql_query(sql).get_result(conn).await?;
+        let start: Start = sql_query(start_sql(entity, log_schema)).get_result(conn).await?;
         if start.fingerprint.as_deref() != Some(&entity.fingerprint) {
             let _ = progress.send(out, Part::Outdated(name.clone())).await;
             return Ok(());
@@ -99,7 +97,7 @@ async fn read_all(
         let (position, floor) = (read::position(&start.position)?, read::position(&start.floor)?);
         let since = match extent {
             Extent::Since(since) => Some(since),
-            Extent::All | Extent::Gone => None,
+            Extent::All | Extent::Edited | Extent::Gone => None,
         };
         if let Some(reason) = since.and_then(|since| refuse(since, &position, &floor)) {
             let _ = progress.send(out, Part::Refused(reason)).await;
@@ -107,6 +105,7 @@ async fn read_all(
         }
         let (sql, parameters) = match since {
             None if matches!(extent, Extent::Gone) => (gone(entity, log_schema), Vec::new()),
+            None if matches!(extent, Extent::Edited) => (edited(entity, log_schema), Vec::new()),
             None => (all(entity, log_schema), Vec::new()),
             Some(Position::Snapshot(since)) => {
                 let running: Vec<String> = since.running().iter().map(u64::to_string).collect();
@@ -146,6 +145,62 @@ async fn read_all(
         .map_err(|failed: Failed| failed.while_doing(READING))
 }
 
+/// Where a read begins, with the fingerprint of the table for which the capture was made.
+fn start_sql(entity: &Entity, log_schema: &str) -> String {
+    format!(
+        "SELECT s.*, (SELECT fingerprint FROM {} WHERE entity = {}) AS fingerprint FROM ({}) s",
+        in_schema("_rhtmx_sync_entity", log_schema),
+        literal(&entity.schema.entity),
+        dialect(log_schema).start
+    )
+}
+
+/// The rows of which nothing is known beside their values.
+struct Unedited<'a> {
+    /// The expression for the whole row's JSON.
+    row: &'a str,
+    key: &'a str,
+    /// The table under the alias `t`.
+    from: &'a str,
+    fields: String,
+    entity: String,
+}
+
+impl<'a> Unedited<'a> {
+    /// Those of an entity with a table.
+    fn of(entity: &'a Entity, log_schema: &str) -> Option<Self> {
+        let RowsSql::Table { key, row, from, .. } = &entity.rows else {
+            return None;
+        };
+        Some(Self {
+            row,
+            key,
+            from,
+            fields: in_schema("_rhtmx_sync_field", log_schema),
+            entity: literal(&entity.schema.entity),
+        })
+    }
+}
+
+/// What comes after `FROM`.
+impl std::fmt::Display for Unedited<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            key,
+            from,
+            fields,
+            entity,
+            ..
+        } = self;
+        // Where nothing is known of any row, no key is computed.
+        write!(
+            f,
+            "{from} WHERE NOT EXISTS (SELECT FROM {fields} f WHERE f.entity = {entity}) OR NOT EXISTS \
+             (SELECT FROM {fields} f WHERE f.entity = {entity} AND f.entity_id = ({key}) COLLATE \"C\")"
+        )
+    }
+}
+
 /// An item of an array's text.
 fn array_item(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
@@ -170,11 +225,24 @@ fn all(entity: &Entity, log_schema: &str) -> String {
 /// The entries of the rows that are gone.
 fn gone(entity: &Entity, log_schema: &str) -> String {
     format!(
-        "SELECT ranked.entity_id AS key, NULL AS found, ranked.metadata::text AS metadata, ranked.image::text AS image, \
-         ranked.newest FROM {} ranked WHERE ranked.entity = {} AND {} IS NULL",
+        "{} AND {} IS NULL",
+        entries(entity, log_schema, "NULL"),
+        entity.row_by_key
+    )
+}
+
+/// The rows of which something is known beside their values, and those that are gone.
+fn edited(entity: &Entity, log_schema: &str) -> String {
+    entries(entity, log_schema, &entity.row_by_key)
+}
+
+/// The entries of the entity's rows, each with its row as this says.
+fn entries(entity: &Entity, log_schema: &str, found: &str) -> String {
+    format!(
+        "SELECT ranked.entity_id AS key, {found} AS found, ranked.metadata::text AS metadata, \
+         ranked.image::text AS image, ranked.newest FROM {} ranked WHERE ranked.entity = {}",
         in_schema("_rhtmx_sync_field", log_schema),
         literal(&entity.schema.entity),
-        entity.row_by_key
     )
 }
 

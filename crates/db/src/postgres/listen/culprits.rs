@@ -124,7 +124,11 @@ impl Line<'_> {
         let probed = self.l.batch_execute(&probe).await;
         self.execute("looking for unreadable tables", "ROLLBACK")
             .await?;
-        Ok(probed.err().map(|error| unreadable(&error)))
+        Ok(probed.err().map(|error| {
+            let code = error.code().map(|code| code.code().to_owned());
+            debug!(entity = name, code, "reads of the table cannot be planned");
+            unreadable(&error)
+        }))
     }
 
     /// The entities that drains read and that have new entries since this position.
