@@ -185,6 +185,23 @@ impl Health {
         }
     }
 
+    /// Notes that drains read all entities, until one of them cannot be read.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn take_all_in(&self) {
+        if self.is_all_well() {
+            return;
+        }
+        let left_out: Vec<String> = self
+            .entities()
+            .iter()
+            .filter(|(_, state)| state.left_out.is_some())
+            .map(|(entity, _)| entity.clone())
+            .collect();
+        for entity in left_out {
+            self.take_in(&entity);
+        }
+    }
+
     /// Notes why the entity's table could not be looked at or captured; none when it could.
     pub fn captured(&self, entity: &str, reason: Option<Unreadable>) {
         if reason.is_none() && self.is_all_well() {
@@ -351,6 +368,11 @@ mod tests {
         health.take_in("a");
         assert_eq!(health.report(), []);
         assert!(health.is_all_well());
+        health.leave_out("a", Unreadable::Failing);
+        health.row_unreadable("b", "1", Unreadable::TooLarge);
+        health.take_all_in();
+        assert_eq!(health.report().len(), 1);
+        assert_eq!(health.report()[0].entity, "b");
     }
 
     #[test]

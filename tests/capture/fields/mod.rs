@@ -3,6 +3,7 @@
 mod clocks;
 mod harmless;
 mod installing;
+mod lookups;
 mod oracle;
 mod rules;
 mod stamped;

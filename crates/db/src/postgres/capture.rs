@@ -23,7 +23,7 @@ use crate::quote::{ident, literal, portable_literal};
 /// The version of the generated code. Raise it when that changes: every older capture is then replaced. A newer one,
 /// of an engine that runs beside this one, is left alone, so each generation must be able to read what the next
 /// one writes.
-pub(super) const GENERATION: u32 = 6;
+pub(super) const GENERATION: u32 = 7;
 /// The first generation whose entries mean the same as this one's. When an older capture is replaced, clients
 /// refetch.
 pub(super) const COMPATIBLE_SINCE: u32 = 4;

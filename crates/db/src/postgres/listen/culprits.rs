@@ -22,6 +22,9 @@ use crate::postgres::read::{changes_sql, parameters};
 use crate::postgres::store::in_schema;
 use crate::read::{Fingerprints, OldValueColumns};
 
+/// How often a table is looked at when that fails for reasons that are not the table's.
+const PROBES_MAX: u32 = 3;
+
 impl Line<'_> {
     /// Takes in again what was left out and can be read now.
     pub(super) async fn try_left_out(&mut self) -> Result<(), Ended> {
@@ -102,7 +105,8 @@ impl Line<'_> {
         all
     }
 
-    /// Why a row of the entity cannot even be looked up. Planning that takes the same locks as the read.
+    /// Why a row of the entity cannot even be looked up. Planning that takes the same locks as the read. Fails where the
+    /// database does whatever the table.
     async fn why_unplannable(&self, name: &str) -> Result<Option<Unreadable>, Ended> {
         let all = self.owner.context.entities.all();
         let Some(entity) = all.get(name).filter(|entity| entity.relation.is_some()) else {
@@ -121,14 +125,27 @@ impl Line<'_> {
              EXPLAIN SELECT {} FROM (SELECT current_setting('rhtmx_sync.client_id', true) AS entity_id) ranked",
             entity.row_by_key
         );
-        let probed = self.l.batch_execute(&probe).await;
-        self.execute("looking for unreadable tables", "ROLLBACK")
-            .await?;
-        Ok(probed.err().map(|error| {
+        let mut attempts = 1;
+        loop {
+            let probed = self.l.batch_execute(&probe).await;
+            self.execute("looking for unreadable tables", "ROLLBACK")
+                .await?;
+            let Err(error) = probed else {
+                return Ok(None);
+            };
+            let reason = unreadable(&error);
             let code = error.code().map(|code| code.code().to_owned());
             debug!(entity = name, code, "reads of the table cannot be planned");
-            unreadable(&error)
-        }))
+            let error = failed("looking for unreadable tables", &error);
+            // A statement that was cancelled, or for which there was no memory, says nothing of the table.
+            if reason != Unreadable::Failing || !error.is_retryable() {
+                return Ok(Some(reason));
+            }
+            if attempts == PROBES_MAX {
+                return Err(error.into());
+            }
+            attempts += 1;
+        }
     }
 
     /// The entities that drains read and that have new entries since this position.

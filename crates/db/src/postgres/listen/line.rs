@@ -74,6 +74,8 @@ impl<'a> Line<'a> {
         let l_pid = backend_pid(&l).await?;
         own_pid.store(l_pid, Ordering::Relaxed);
         let w_pid = backend_pid(&w).await?;
+        // What is left out is remembered by each pair of connections, and this one has left nothing out.
+        owner.health.take_all_in();
         Ok(Self {
             owner,
             log_schema,

@@ -71,7 +71,8 @@ pub(in crate::postgres) fn known_sql(named: &[&TableWrite], log_schema: &str) ->
 }
 
 /// The query alone: the entity, the key, the row, the metadata, the image, the lost values, as whom the database counts, the
-/// newest clock, and as whom the database stamps.
+/// newest clock, and as whom the database stamps. Entries are looked up by their keys whatever the planner knows of them: where
+/// it has no statistics, it believes that an entity has few, and reads all of them.
 pub(in crate::postgres) fn known_query(named: &[&TableWrite], log_schema: &str) -> String {
     let mut keys: BTreeMap<&str, (&TableWrite, Vec<String>)> = BTreeMap::new();
     for write in named {
@@ -93,8 +94,9 @@ pub(in crate::postgres) fn known_query(named: &[&TableWrite], log_schema: &str) 
             "SELECT {entity}::pg_catalog.text AS entity, ranked.entity_id, {row} AS found, f.metadata::pg_catalog.text AS metadata, f.image::pg_catalog.text AS image, {lost} AS lost, \
              (SELECT m.node::pg_catalog.text FROM {meta} m WHERE EXISTS (SELECT FROM {peers})) AS counts_as, \
              f.newest::pg_catalog.text AS newest, (SELECT m.node::pg_catalog.text FROM {meta} m) AS node \
-             FROM pg_catalog.unnest(ARRAY[{keys}]::pg_catalog.text[]) AS ranked(entity_id) LEFT JOIN {entries} f \
-             ON f.entity OPERATOR(pg_catalog.=) {entity} AND f.entity_id OPERATOR(pg_catalog.=) ranked.entity_id",
+             FROM pg_catalog.unnest(ARRAY[{keys}]::pg_catalog.text[]) AS ranked(entity_id) LEFT JOIN LATERAL \
+             (SELECT f.metadata, f.image, f.newest FROM {entries} f WHERE f.entity OPERATOR(pg_catalog.=) {entity} \
+             AND f.entity_id OPERATOR(pg_catalog.=) ranked.entity_id OFFSET 0) f ON true",
             entity = literal(entity),
             row = write.table.row_by_key,
             lost = match write.table.keeps_both() {
