@@ -259,6 +259,30 @@ async fn a_table_that_may_not_be_read_costs_itself_only() {
     all_is_readable(&server).await;
 }
 
+/// In a pooler's sessions the settings of writers were set before, and are empty since then.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_that_writers_had_says_nothing_of_tables() {
+    let db = TestDatabase::postgres().await;
+    let name = db.query_text("SELECT current_database()::text").await;
+    let name = name[0].as_deref().expect("a name");
+    db.execute(&format!(
+        "ALTER DATABASE \"{name}\" SET rhtmx_sync.client_id = ''"
+    ))
+    .await;
+    let (server, role) = restricted(&db).await;
+    let mut client = subscriber(&server, &["odd", "tasks"]).await;
+    db.execute(&format!(
+        "REVOKE SELECT ON odd FROM {role}; INSERT INTO odd VALUES (1, 1)"
+    ))
+    .await;
+    told(&mut client, "odd").await;
+    let report = json!([{ "entity": "odd", "reason": "denied", "rows": 0 }]);
+    assert_eq!(unreadable(&server.http()).await, report);
+    for id in 1..5 {
+        task_arrives(&db, &mut client, id).await;
+    }
+}
+
 /// A migration drops a table and makes it again, without the engine's rights on it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_table_made_again_without_rights_costs_itself_only() {

@@ -119,10 +119,10 @@ impl Line<'_> {
             }
             _ => String::new(),
         };
-        // The key is not known to the planner, so that it cannot prune partitions.
+        // The key is not known to the planner, so that it cannot prune partitions, and does not try to read a number in it.
         let probe = format!(
             "BEGIN; SET LOCAL lock_timeout = '20ms'; {lock}\
-             EXPLAIN SELECT {} FROM (SELECT current_setting('rhtmx_sync.client_id', true) AS entity_id) ranked",
+             EXPLAIN SELECT {} FROM (SELECT NULL::text AS entity_id OFFSET 0) ranked",
             entity.row_by_key
         );
         let mut attempts = 1;
@@ -135,7 +135,9 @@ impl Line<'_> {
             };
             let reason = unreadable(&error);
             let code = error.code().map(|code| code.code().to_owned());
-            debug!(entity = name, code, "reads of the table cannot be planned");
+            if reason == Unreadable::Failing {
+                warn!(entity = name, code, "reads of the table cannot be planned");
+            }
             let error = failed("looking for unreadable tables", &error);
             // A statement that was cancelled, or for which there was no memory, says nothing of the table.
             if reason != Unreadable::Failing || !error.is_retryable() {
