@@ -17,12 +17,17 @@ mod content;
 mod deletes;
 mod json;
 mod limits;
+mod presence;
 mod reader;
 mod state_vector;
 mod update;
+pub mod wire;
+mod writer;
 
 pub use awareness::{AwarenessEntry, scan_awareness};
 pub use limits::{Limit, ScanLimits};
+pub use presence::{CLIENTS_OF_CONNECTION_MAX, Connection, Presence};
 pub use reader::{Fault, FaultKind};
 pub use state_vector::scan_state_vector;
 pub use update::{ClientRange, UpdateScan, scan_update};
+pub use writer::{awareness_update, state_vector};

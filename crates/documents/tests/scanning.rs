@@ -1,10 +1,10 @@
 //! Updates as Yjs writes them pass; what is wrong is told with its place, whatever it is.
 
+use proptest::prelude::*;
 use rhtmx_sync_documents::{
     AwarenessEntry, ClientRange, FaultKind, Limit, ScanLimits, scan_awareness, scan_state_vector,
     scan_update,
 };
-use proptest::prelude::*;
 
 /// Updates that Yjs, or yrs, has written; from the tests of yrs, and by hand from the grammar.
 const WRITTEN: [&[u8]; 6] = [
