@@ -6,8 +6,12 @@ use crate::limits::{Limit, ScanLimits};
 use crate::reader::{Fault, FaultKind, Reader};
 use crate::update::end_of;
 
-/// Reads a delete set. Returns how many ranges it has.
-pub(crate) fn scan(reader: &mut Reader<'_>, limits: &ScanLimits) -> Result<u64, Fault> {
+/// Reads a delete set, and names each client, clock and length in it. Returns how many ranges it has.
+pub(crate) fn scan(
+    reader: &mut Reader<'_>,
+    limits: &ScanLimits,
+    mut each: impl FnMut(u64, u64, u64),
+) -> Result<u64, Fault> {
     let begin = reader.clone();
     // A client, and the number of its ranges.
     let clients = reader.count(2)?;
@@ -17,7 +21,8 @@ pub(crate) fn scan(reader: &mut Reader<'_>, limits: &ScanLimits) -> Result<u64, 
     let (mut seen, mut all) = (HashSet::new(), 0_u64);
     for _ in 0..clients {
         let at = reader.clone();
-        if !seen.insert(reader.number()?) {
+        let client = reader.number()?;
+        if !seen.insert(client) {
             return Err(at.fault(FaultKind::Twice));
         }
         let ranges = reader.count(2)?;
@@ -32,6 +37,7 @@ pub(crate) fn scan(reader: &mut Reader<'_>, limits: &ScanLimits) -> Result<u64, 
                 return Err(at.fault(FaultKind::Empty));
             }
             end_of(clock, length).map_err(|kind| at.fault(kind))?;
+            each(client, clock, length);
         }
     }
     Ok(all)

@@ -28,8 +28,8 @@ pub struct ClientRange {
     pub from: u64,
     /// The clock after its last.
     pub to: u64,
-    /// Whether something is left out in between.
-    pub has_gaps: bool,
+    /// The clock at which something is left out for the first time; as `to` where nothing is.
+    pub until_gap: u64,
 }
 
 /// What an update holds.
@@ -63,6 +63,15 @@ pub(crate) fn end_of(clock: u64, length: u64) -> Result<u64, FaultKind> {
 /// # Errors
 /// When the bytes are none, or hold more than the limits say: what is wrong, and where.
 pub fn scan_update(bytes: &[u8], limits: &ScanLimits) -> Result<UpdateScan, Fault> {
+    scan_with_deletes(bytes, limits, |_, _, _| {})
+}
+
+/// The same, which names each client, clock and length that is deleted.
+pub(crate) fn scan_with_deletes(
+    bytes: &[u8],
+    limits: &ScanLimits,
+    each_delete: impl FnMut(u64, u64, u64),
+) -> Result<UpdateScan, Fault> {
     let mut reader = Reader::new(bytes);
     let mut scan = UpdateScan {
         clients: Vec::new(),
@@ -94,38 +103,39 @@ pub fn scan_update(bytes: &[u8], limits: &ScanLimits) -> Result<UpdateScan, Faul
             return Err(at.fault(FaultKind::Twice));
         }
         let from = reader.number()?;
-        let (mut to, mut has_gaps) = (from, false);
+        let (mut to, mut gap) = (from, None);
         for _ in 0..structs {
             let at = reader.clone();
-            let length = scan_struct(&mut reader, limits, &mut scan, &mut has_gaps)?;
+            let (length, is_there) = scan_struct(&mut reader, limits, &mut scan)?;
+            if !is_there {
+                gap = gap.or(Some(to));
+            }
             to = end_of(to, length).map_err(|kind| at.fault(kind))?;
         }
         scan.clients.push(ClientRange {
             client,
             from,
             to,
-            has_gaps,
+            until_gap: gap.unwrap_or(to),
         });
     }
-    scan.delete_ranges = deletes::scan(&mut reader, limits)?;
+    scan.delete_ranges = deletes::scan(&mut reader, limits, each_delete)?;
     reader.end()?;
     Ok(scan)
 }
 
-/// Reads a struct. Returns its length.
+/// Reads a struct. Returns its length, and whether it is there: in place of what is left out stands one that is not.
 fn scan_struct(
     reader: &mut Reader<'_>,
     limits: &ScanLimits,
     scan: &mut UpdateScan,
-    has_gaps: &mut bool,
-) -> Result<u64, Fault> {
+) -> Result<(u64, bool), Fault> {
     let at = reader.clone();
     let info = reader.byte()?;
     if info == COLLECTED || info == SKIP {
-        *has_gaps |= info == SKIP;
         return match reader.number()? {
             0 => Err(at.fault(FaultKind::Empty)),
-            length => Ok(length),
+            length => Ok((length, info != SKIP)),
         };
     }
     for _ in [HAS_LEFT, HAS_RIGHT].iter().filter(|bit| info & **bit != 0) {
@@ -147,7 +157,7 @@ fn scan_struct(
     }
     let content = content::scan(reader, info & NUMBER, limits)?;
     scan.has_documents |= content.is_document;
-    Ok(content.length)
+    Ok((content.length, true))
 }
 
 /// Reads a client and a clock.

@@ -2,8 +2,8 @@
 
 use proptest::prelude::*;
 use rhtmx_sync_documents::{
-    AwarenessEntry, ClientRange, FaultKind, Limit, ScanLimits, scan_awareness, scan_state_vector,
-    scan_update,
+    AwarenessEntry, ClientRange, FaultKind, Limit, ScanLimits, Snapshot, scan_awareness,
+    scan_state_vector, scan_update,
 };
 
 /// Updates that Yjs, or yrs, has written; from the tests of yrs, and by hand from the grammar.
@@ -44,7 +44,7 @@ fn what_yjs_writes_passes() {
         client: 2_487_508_628,
         from: 0,
         to: 5,
-        has_gaps: false,
+        until_gap: 5,
     };
     assert_eq!((scan.clients, scan.structs), (vec![range], 2));
     assert!(scanned(WRITTEN[0]).expect("an update").is_empty());
@@ -240,6 +240,27 @@ fn a_state_vector_has_each_client_once() {
     assert_eq!(clocks, [2, 3]);
     let twice = scan_state_vector(&[2, 1, 1, 1, 2], &limits).expect_err("twice");
     assert_eq!((twice.at, twice.kind), (3, FaultKind::Twice));
+}
+
+#[test]
+fn what_is_the_same_has_one_snapshot() {
+    let snapshot =
+        |bytes: &[u8]| Snapshot::of_update(bytes, &ScanLimits::default()).expect("an update");
+    // The same ranges in another grain and order, and the clients in another order.
+    let one = snapshot(&[2, 1, 1, 0, 0, 9, 1, 2, 0, 0, 4, 1, 1, 1, 0, 9]);
+    let two = snapshot(&[
+        2, 2, 2, 0, 0, 1, 0, 3, 1, 1, 0, 0, 9, 1, 1, 3, 4, 5, 0, 2, 1, 3,
+    ]);
+    assert_eq!(one, two);
+    assert_eq!(one.to_bytes(), two.to_bytes());
+    assert_eq!(one.to_bytes(), [1, 1, 1, 0, 9, 2, 1, 9, 2, 4]);
+    // Something else is deleted, and the clocks are the same.
+    let three = snapshot(&[2, 1, 1, 0, 0, 9, 1, 2, 0, 0, 4, 1, 1, 1, 0, 8]);
+    assert_eq!(three.clocks(), one.clocks());
+    assert_ne!(three.to_bytes(), one.to_bytes());
+    // What comes after a gap is not there yet.
+    let gap = snapshot(&[1, 3, 1, 0, 0, 2, 10, 3, 0, 1, 0]);
+    assert_eq!(gap.clocks().values().collect::<Vec<_>>(), [&2]);
 }
 
 proptest! {
