@@ -11,6 +11,8 @@ pub(crate) struct Content {
     pub(crate) length: u64,
     /// Whether it is a document within the document.
     pub(crate) is_document: bool,
+    /// Whether every library can read it.
+    pub(crate) is_mergeable: bool,
 }
 
 /// Reads the content with this number.
@@ -20,7 +22,7 @@ pub(crate) fn scan(
     limits: &ScanLimits,
 ) -> Result<Content, Fault> {
     let begin = reader.clone();
-    let mut is_document = false;
+    let (mut is_document, mut is_mergeable) = (false, true);
     let length = match number {
         // Deleted
         1 => reader.number()?,
@@ -31,7 +33,7 @@ pub(crate) fn scan(
                 let at = reader.clone();
                 let text = reader.text()?;
                 if text != "undefined" {
-                    json::check(text).map_err(|kind| at.fault(kind))?;
+                    is_mergeable &= json::check(text).map_err(|kind| at.fault(kind))?;
                 }
             }
             count
@@ -48,13 +50,13 @@ pub(crate) fn scan(
         }
         // Embed
         5 => {
-            json_text(reader)?;
+            is_mergeable = json_text(reader)?;
             1
         }
         // Format
         6 => {
             reader.text()?;
-            json_text(reader)?;
+            is_mergeable = json_text(reader)?;
             1
         }
         // Type
@@ -63,9 +65,14 @@ pub(crate) fn scan(
             match reader.number()? {
                 // Array, map, text, XML fragment, XML text
                 0 | 1 | 2 | 4 | 6 => {}
-                // XML element, XML hook
-                3 | 5 => {
+                // XML element
+                3 => {
                     reader.text()?;
+                }
+                // XML hook: yrs does not read its name, and takes what follows for something else.
+                5 => {
+                    reader.text()?;
+                    is_mergeable = false;
                 }
                 _ => return Err(at.fault(FaultKind::Tag)),
             }
@@ -93,11 +100,12 @@ pub(crate) fn scan(
         _ => Ok(Content {
             length,
             is_document,
+            is_mergeable,
         }),
     }
 }
 
-fn json_text(reader: &mut Reader<'_>) -> Result<(), Fault> {
+fn json_text(reader: &mut Reader<'_>) -> Result<bool, Fault> {
     let at = reader.clone();
     let text = reader.text()?;
     json::check(text).map_err(|kind| at.fault(kind))

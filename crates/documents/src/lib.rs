@@ -9,7 +9,8 @@
 //!
 //! 1. *No input panics*, whatever its bytes.
 //! 2. *The memory of a scan has a bound*: a fixed multiple of the bytes that came, whatever they claim.
-//! 3. *What passes a scan, Yjs and yrs can decode*; what Yjs writes passes it, unless a limit with a name is exceeded.
+//! 3. *What passes a scan, Yjs can decode*, and yrs as well unless it is said not to be mergeable; what Yjs writes passes it,
+//!    unless a limit with a name is exceeded.
 
 mod any;
 mod awareness;

@@ -43,6 +43,8 @@ pub struct UpdateScan {
     pub delete_ranges: u64,
     /// Whether it names documents within the document.
     pub has_documents: bool,
+    /// Whether yrs can read it, too. If not it is kept and handed on as it came, and is merged by clients alone.
+    pub is_mergeable: bool,
 }
 
 impl UpdateScan {
@@ -78,6 +80,7 @@ pub(crate) fn scan_with_deletes(
         structs: 0,
         delete_ranges: 0,
         has_documents: false,
+        is_mergeable: true,
     };
     let mut seen = HashSet::new();
     // The number of structs, the client, the clock, and a struct of two bytes.
@@ -157,6 +160,7 @@ fn scan_struct(
     }
     let content = content::scan(reader, info & NUMBER, limits)?;
     scan.has_documents |= content.is_document;
+    scan.is_mergeable &= content.is_mergeable;
     Ok((content.length, true))
 }
 
