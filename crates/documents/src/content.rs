@@ -62,7 +62,8 @@ pub(crate) fn scan(
         // Type
         7 => {
             let at = reader.clone();
-            match reader.number()? {
+            // yrs reads a byte where Yjs reads a number, which it writes in one.
+            match reader.byte()? {
                 // Array, map, text, XML fragment, XML text
                 0 | 1 | 2 | 4 | 6 => {}
                 // XML element

@@ -147,7 +147,7 @@ fn scan_struct(
     // Only what stands beside nothing says where it belongs.
     if info & (HAS_LEFT | HAS_RIGHT) == 0 {
         let at = reader.clone();
-        match reader.number()? {
+        match reader.byte()? {
             1 => {
                 reader.text()?;
             }
