@@ -2,9 +2,9 @@
 
 use std::collections::HashSet;
 
+use crate::clock::end_of;
 use crate::limits::{Limit, ScanLimits};
 use crate::reader::{Fault, FaultKind, Reader};
-use crate::update::end_of;
 
 /// Reads a delete set, and names each client, clock and length in it. Returns how many ranges it has.
 pub(crate) fn scan(

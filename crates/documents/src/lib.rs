@@ -14,6 +14,7 @@
 
 mod any;
 mod awareness;
+mod clock;
 mod content;
 mod deletes;
 mod json;

@@ -45,10 +45,10 @@ impl Presence {
         entries: &[AwarenessEntry<'_>],
         now_ms: u64,
     ) -> BTreeSet<u64> {
-        let news = entries
+        let taken = entries
             .iter()
             .filter(|entry| self.take_one(from, entry, now_ms));
-        news.map(|entry| entry.client).collect()
+        taken.map(|entry| entry.client).collect()
     }
 
     fn take_one(&mut self, from: Connection, entry: &AwarenessEntry<'_>, now_ms: u64) -> bool {
@@ -58,7 +58,7 @@ impl Presence {
         let spoken_for = self.clients.values().filter(|known| known.owner == from);
         let is_full = spoken_for.count() >= CLIENTS_OF_CONNECTION_MAX;
         match (self.clients.get_mut(&entry.client), entry.state) {
-            // Of one who is not known it is no news that they are gone.
+            // Who is not known cannot be gone.
             (None, None) => return false,
             (None, Some(_)) if is_full => return false,
             (None, Some(state)) => {

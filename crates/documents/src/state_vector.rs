@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use crate::clock::CLOCK_MAX;
 use crate::limits::{Limit, ScanLimits};
 use crate::reader::{Fault, FaultKind, Reader};
-use crate::update::CLOCK_MAX;
 
 /// Reads a state vector: for each client the clock that comes next.
 ///

@@ -2,13 +2,11 @@
 
 use std::collections::HashSet;
 
+use crate::clock::{CLOCK_MAX, end_of};
 use crate::content;
 use crate::deletes;
 use crate::limits::{Limit, ScanLimits};
 use crate::reader::{Fault, FaultKind, Reader};
-
-/// The greatest clock: libraries keep clocks in 32 bits, some with a sign.
-pub(crate) const CLOCK_MAX: u64 = (1 << 31) - 1;
 
 /// The bits of a struct's first byte.
 const NUMBER: u8 = 0x1f;
@@ -52,12 +50,6 @@ impl UpdateScan {
     pub fn is_empty(&self) -> bool {
         self.structs == 0 && self.delete_ranges == 0
     }
-}
-
-/// The clock after a length.
-pub(crate) fn end_of(clock: u64, length: u64) -> Result<u64, FaultKind> {
-    let end = clock.checked_add(length).filter(|end| *end <= CLOCK_MAX);
-    end.ok_or(FaultKind::Clock)
 }
 
 /// Reads an update (version 1) to its end.

@@ -33,7 +33,7 @@ fn a_slow_client_removes_nobody() {
         presence.take(ann, &[entry(7, 1, Some("{}"))], 0),
         BTreeSet::from([7])
     );
-    // Ben passes on what he has heard, as y-websocket does, and later that Ann is gone.
+    // What was heard is passed on, as y-websocket does, and later that Ann is gone.
     for said in [
         entry(7, 1, Some("{}")),
         entry(7, 1, None),
@@ -43,13 +43,13 @@ fn a_slow_client_removes_nobody() {
     }
     assert_eq!(there(&presence), [(7, 1)]);
     assert_eq!(presence.leave(ben, 2), BTreeSet::new());
-    // She says so herself, with the same clock or a later one.
+    // Her own connection says so, with the same clock or a later one.
     assert_eq!(
         presence.take(ann, &[entry(7, 1, None)], 3),
         BTreeSet::from([7])
     );
     assert_eq!(there(&presence), []);
-    // What is older is no news afterwards.
+    // What is older changes nothing afterwards.
     assert_eq!(
         presence.take(ben, &[entry(7, 1, Some("{}"))], 4),
         BTreeSet::new()

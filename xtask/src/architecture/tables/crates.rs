@@ -53,6 +53,10 @@ pub(in super::super) const CRATES: &[Crate] = &[
         may_use: &["crates/value"],
     },
     Crate {
+        directory: "crates/documents",
+        may_use: &[],
+    },
+    Crate {
         directory: "crates/protocol",
         may_use: &[],
     },
@@ -235,6 +239,7 @@ pub(in super::super) const WALLS: &[Wall] = &[
             "crates/value",
             "crates/filter",
             "crates/merge",
+            "crates/documents",
             "crates/protocol",
             "crates/jwt",
             "crates/rls",

@@ -10,8 +10,9 @@ pub(in super::super) struct House {
 }
 
 /// Every crate whose rooms have floors, lowest first.
-pub(in super::super) const HOUSES: &[House] =
-    &[VALUE, FILTER, MERGE, PROTOCOL, JWT, RLS, CORE, DB, ENGINE];
+pub(in super::super) const HOUSES: &[House] = &[
+    VALUE, FILTER, MERGE, DOCUMENTS, PROTOCOL, JWT, RLS, CORE, DB, ENGINE,
+];
 
 const VALUE: House = House {
     directory: "crates/value",
@@ -47,6 +48,21 @@ const MERGE: House = House {
         &["metadata"],
         &["digest", "write"],
         &["changeset"],
+        &["lib"],
+    ],
+};
+
+/// From bytes to what updates hold, then to what is known of documents, and to the wires.
+const DOCUMENTS: House = House {
+    directory: "crates/documents",
+    floors: &[
+        &["limits", "tiles"],
+        &["reader"],
+        &["any", "json"],
+        &["awareness", "clock", "content"],
+        &["deletes", "presence", "state_vector", "writer"],
+        &["update", "wire"],
+        &["snapshot"],
         &["lib"],
     ],
 };
