@@ -338,6 +338,33 @@ async fn a_policy_that_raises_costs_its_table_only() {
         .await;
 }
 
+/// A damaged file fails with a code that other failures pass by with; here a function raises it while a read is planned.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_table_costs_itself_only() {
+    let db = TestDatabase::postgres().await;
+    let (server, role) = restricted(&db).await;
+    let mut client = subscriber(&server, &["odd", "tasks"]).await;
+    db.execute(&format!(
+        "CREATE FUNCTION public.damaged() RETURNS integer STABLE LANGUAGE plpgsql AS \
+         $$ BEGIN RAISE 'could not open file' USING ERRCODE = '58P01'; END $$; \
+         ALTER TABLE odd ENABLE ROW LEVEL SECURITY; \
+         CREATE POLICY p ON odd FOR SELECT TO {role} USING (n <> public.damaged()); \
+         INSERT INTO odd VALUES (1, 0)"
+    ))
+    .await;
+    for id in 1..4 {
+        task_arrives(&db, &mut client, id).await;
+    }
+    told(&mut client, "odd").await;
+    let report = json!([{ "entity": "odd", "reason": "failing", "rows": 0 }]);
+    assert_eq!(unreadable(&server.http()).await, report);
+    db.execute("DROP POLICY p ON odd; CREATE POLICY p ON odd USING (true)")
+        .await;
+    client
+        .wait_until(|client| client.row("odd", "1").is_some())
+        .await;
+}
+
 /// Monitoring sees what cannot be read, and that the server serves the rest.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn readiness_and_metrics_name_what_cannot_be_read() {

@@ -12,6 +12,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::{CancelToken, Client, Config, Connection, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::address::{Address, ChannelBinding, TlsMode};
 use super::cancel_stream::CancelStream;
@@ -45,6 +46,12 @@ pub(crate) type Connected = (
     Client,
     Connection<Socket, <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream>,
 );
+
+/// A connection that a task of its own drives. Dropping it ends what it does.
+pub(crate) struct Driven {
+    pub(crate) client: Client,
+    _driving: AbortOnDropHandle<()>,
+}
 
 /// How to reach one PostgreSQL server.
 #[derive(Clone)]
@@ -166,6 +173,18 @@ impl Connector {
         self.open(&self.config)
             .await
             .map_err(|error| classify(&error))
+    }
+
+    /// Opens a connection, and drives it.
+    pub(crate) async fn connect_driven(&self) -> DbResult<Driven> {
+        let (client, connection) = self.connect().await?;
+        let driving = tokio::spawn(async move {
+            let _ = connection.await;
+        });
+        Ok(Driven {
+            client,
+            _driving: AbortOnDropHandle::new(driving),
+        })
     }
 
     async fn open(&self, config: &Config) -> Result<Connected, tokio_postgres::Error> {

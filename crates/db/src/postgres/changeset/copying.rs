@@ -1,5 +1,5 @@
 //! Copies rows of which nothing is known beside their values into an empty table of another PostgreSQL, as `COPY` writes
-//! and reads them. Most first copies are of such rows alone, and this costs a third of merging them one by one.
+//! and reads them. Most first copies are of such rows alone, and this costs a fraction of merging them.
 //!
 //! Whether another one has a row of this key meanwhile, or had it, is looked at in each transaction; then the copy ends
 //! before that transaction, and its rows are merged as all others are.
@@ -11,14 +11,13 @@ use sync_core::cursor::Position;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, CopyOutStream};
 use tokio_util::bytes::BytesMut;
-use tokio_util::task::AbortOnDropHandle;
 use tracing::debug;
 
 use super::{Unedited, start_sql};
 use crate::changeset::CopiedRows;
 use crate::entity::{Entity, RowsSql};
 use crate::error::DbResult;
-use crate::postgres::connect::{Connector, failed};
+use crate::postgres::connect::{Driven, failed};
 use crate::postgres::mutation::LOCK_PATIENCE;
 use crate::postgres::one_snapshot::{ONE_SNAPSHOT, lock_all};
 use crate::postgres::pool::PostgresPool;
@@ -53,7 +52,7 @@ pub(crate) async fn copy_unedited(
     };
     let to_schema = to.own_schema().await?;
     let writer = Writer {
-        session: Session::open(&to.connector).await?,
+        session: to.connector.connect_driven().await?,
         copy_in: format!("COPY {relation} ({columns}) FROM STDIN"),
         is_known: in_schema(
             "SELECT EXISTS (SELECT FROM _rhtmx_sync_field WHERE entity = $1)",
@@ -65,7 +64,7 @@ pub(crate) async fn copy_unedited(
         return Ok(copied);
     }
     let from_schema = from.own_schema().await?;
-    let reader = Session::open(&from.connector).await?;
+    let reader = from.connector.connect_driven().await?;
     let Some(position) = begin(&reader.client, source, &from_schema).await? else {
         return Ok(copied);
     };
@@ -119,25 +118,6 @@ async fn begin(client: &Client, entity: &Entity, log_schema: &str) -> DbResult<O
     Ok(Some(read::position(&position)?))
 }
 
-/// A connection of its own. Dropping it ends what it does.
-struct Session {
-    client: Client,
-    _driving: AbortOnDropHandle<()>,
-}
-
-impl Session {
-    async fn open(connector: &Connector) -> DbResult<Self> {
-        let (client, connection) = connector.connect().await?;
-        let driving = tokio::spawn(async move {
-            let _ = connection.await;
-        });
-        Ok(Self {
-            client,
-            _driving: AbortOnDropHandle::new(driving),
-        })
-    }
-}
-
 /// What one transaction has copied.
 enum Copied {
     /// What was left.
@@ -149,7 +129,7 @@ enum Copied {
 }
 
 struct Writer {
-    session: Session,
+    session: Driven,
     copy_in: String,
     is_known: String,
     entity: String,

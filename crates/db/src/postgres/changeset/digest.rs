@@ -58,8 +58,13 @@ pub(crate) async fn quick_digest(
         }
         let sums: Sums = sql_query(sums_sql(&unedited)).get_result(conn).await?;
         let mut digest = QuickDigest::new(read::position(&start.position)?);
-        let parts = [sums.a, sums.b, sums.c, sums.d];
-        let parts = parts.map(|part| part.and_then(|part| part.parse::<i128>().ok()).unwrap_or_default());
+        let mut parts = [0; 4];
+        for (part, sum) in parts.iter_mut().zip([sums.a, sums.b, sums.c, sums.d]) {
+            // There is none of no rows.
+            if let Some(sum) = sum {
+                *part = sum.parse().map_err(|error| read::unreadable(&error))?;
+            }
+        }
         digest.sum.add_sums(sums.records.unsigned_abs(), parts);
         let mut lines = sql_query(edited(entity, &log_schema)).load_stream::<Line>(conn).await?;
         while let Some(line) = lines.next().await {

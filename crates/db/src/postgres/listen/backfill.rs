@@ -10,8 +10,6 @@ use std::time::Duration;
 use sync_core::membership::Answer;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
-use tokio_postgres::Client;
-use tokio_util::task::AbortOnDropHandle;
 use tracing::debug;
 
 use super::Line;
@@ -20,7 +18,7 @@ use super::settings::settings_of_drains;
 use crate::entity::Entity;
 use crate::error::DbResult;
 use crate::health::Health;
-use crate::postgres::connect::{Connector, failed};
+use crate::postgres::connect::{Driven, failed};
 use crate::postgres::one_snapshot::ONE_SNAPSHOT;
 use crate::quote::literal;
 use crate::read::Backfill;
@@ -35,16 +33,10 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// How many questions are asked before their answers are handed on.
 const HANDED_ON_TOGETHER: usize = 16;
 
-/// A connection on which is asked.
-struct Asker {
-    client: Client,
-    _driving: AbortOnDropHandle<()>,
-}
-
 /// The connections, and what is asked on them.
 #[derive(Default)]
 pub(super) struct Backfilling {
-    idle: Arc<Mutex<Vec<Asker>>>,
+    idle: Arc<Mutex<Vec<Driven>>>,
     /// What is asked, and connections that are being opened. All of it ends with the listener's own connections.
     tasks: JoinSet<()>,
     /// No backfill begins before this.
@@ -52,7 +44,7 @@ pub(super) struct Backfilling {
 }
 
 impl Backfilling {
-    fn take(&mut self) -> Option<Asker> {
+    fn take(&mut self) -> Option<Driven> {
         while self.tasks.try_join_next().is_some() {}
         let now = Instant::now();
         if self.not_before.is_some_and(|time| now < time) {
@@ -80,7 +72,7 @@ impl Backfilling {
         let (connector, idle) = (line.connector.clone(), self.idle.clone());
         let wake = line.context.wake.clone();
         self.tasks.spawn(async move {
-            match connect(&connector).await {
+            match connector.connect_driven().await {
                 Ok(asker) => keep(&idle, asker),
                 Err(error) => {
                     debug!(%error, "no connection could be opened to ask for new sets");
@@ -92,20 +84,9 @@ impl Backfilling {
     }
 }
 
-fn keep(idle: &Mutex<Vec<Asker>>, asker: Asker) {
+fn keep(idle: &Mutex<Vec<Driven>>, asker: Driven) {
     let mut idle = idle.lock().unwrap_or_else(PoisonError::into_inner);
     idle.push(asker);
-}
-
-async fn connect(connector: &Connector) -> DbResult<Asker> {
-    let (client, connection) = connector.connect().await?;
-    let driving = tokio::spawn(async move {
-        let _ = connection.await;
-    });
-    Ok(Asker {
-        client,
-        _driving: AbortOnDropHandle::new(driving),
-    })
 }
 
 impl Line<'_> {
@@ -204,7 +185,7 @@ fn begin(snapshot: &str, backfill: &Backfill, askable: &BTreeMap<String, Arc<Ent
 }
 
 struct BackfillTask {
-    asker: Asker,
+    asker: Driven,
     askable: BTreeMap<String, Arc<Entity>>,
     log_schema: String,
     health: Arc<Health>,
@@ -212,7 +193,7 @@ struct BackfillTask {
 
 impl BackfillTask {
     /// Asks, and hands the answers on. Returns the connection.
-    async fn run(self, backfill: &mut Backfill) -> DbResult<Asker> {
+    async fn run(self, backfill: &mut Backfill) -> DbResult<Driven> {
         let asking = Asking {
             client: &self.asker.client,
             log_schema: &self.log_schema,

@@ -22,7 +22,7 @@ use crate::postgres::read::{changes_sql, parameters};
 use crate::postgres::store::in_schema;
 use crate::read::{Fingerprints, OldValueColumns};
 
-/// How often a table is looked at when that fails for reasons that are not the table's.
+/// How often a table is looked at when that fails for reasons that may not be the table's. A damaged one fails each time.
 const PROBES_MAX: u32 = 3;
 
 impl Line<'_> {
@@ -105,8 +105,7 @@ impl Line<'_> {
         all
     }
 
-    /// Why a row of the entity cannot even be looked up. Planning that takes the same locks as the read. Fails where the
-    /// database does whatever the table.
+    /// Why a row of the entity cannot even be looked up. Planning that takes the same locks as the read.
     async fn why_unplannable(&self, name: &str) -> Result<Option<Unreadable>, Ended> {
         let all = self.owner.context.entities.all();
         let Some(entity) = all.get(name).filter(|entity| entity.relation.is_some()) else {
@@ -125,29 +124,26 @@ impl Line<'_> {
              EXPLAIN SELECT {} FROM (SELECT NULL::text AS entity_id OFFSET 0) ranked",
             entity.row_by_key
         );
-        let mut attempts = 1;
-        loop {
+        let context = "looking for unreadable tables";
+        let (mut reason, mut code) = (None, None);
+        for _ in 0..PROBES_MAX {
             let probed = self.l.batch_execute(&probe).await;
-            self.execute("looking for unreadable tables", "ROLLBACK")
-                .await?;
+            self.execute(context, "ROLLBACK").await?;
             let Err(error) = probed else {
                 return Ok(None);
             };
-            let reason = unreadable(&error);
-            let code = error.code().map(|code| code.code().to_owned());
-            if reason == Unreadable::Failing {
-                warn!(entity = name, code, "reads of the table cannot be planned");
+            let found = unreadable(&error);
+            reason = Some(found);
+            code = error.code().map(|code| code.code().to_owned());
+            // A statement that was cancelled, or for which there was no memory, may say nothing of the table.
+            if found != Unreadable::Failing || !failed(context, &error).is_retryable() {
+                break;
             }
-            let error = failed("looking for unreadable tables", &error);
-            // A statement that was cancelled, or for which there was no memory, says nothing of the table.
-            if reason != Unreadable::Failing || !error.is_retryable() {
-                return Ok(Some(reason));
-            }
-            if attempts == PROBES_MAX {
-                return Err(error.into());
-            }
-            attempts += 1;
         }
+        if reason == Some(Unreadable::Failing) {
+            debug!(entity = name, code, "reads of the table cannot be planned");
+        }
+        Ok(reason)
     }
 
     /// The entities that drains read and that have new entries since this position.
